@@ -1,0 +1,180 @@
+"""Make the embedded model `lite`: `python recipes/lite/make.py --out DIR`. See README.md.
+
+One CPU thread and about half an hour; seeded; a run that is cut short goes on from its checkpoint in the cache.
+"""
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+import joint
+import open_clip
+import sources
+import tokens as tokenizer
+import torch
+import words
+from captions import Writer
+from safetensors.torch import save_file
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch.nn import functional
+
+WIDTH = 320
+HERE = Path(__file__).parent
+MEAN_CONCEPTS = 2  # concepts to a picture, for the spread that the logit scale is fitted to
+
+
+def configuration(vocabulary_size):
+    vision = {"timm_model_name": "efficientnet_lite0", "timm_model_pretrained": False, "timm_pool": "avg",
+              "timm_proj": "linear", "timm_proj_bias": True, "image_size": 224}
+    text = {"context_length": tokenizer.CONTEXT, "vocab_size": vocabulary_size, "hf_tokenizer_name": "lite",
+            "width": WIDTH, "heads": 5, "layers": 2, "mlp_ratio": 2.0, "pool_type": "argmax"}
+    model = {"embed_dim": WIDTH, "vision_cfg": vision, "text_cfg": text, "custom_text": True}
+    picture = {"mean": list(IMAGENET_DEFAULT_MEAN), "std": list(IMAGENET_DEFAULT_STD), "interpolation": "bicubic",
+               "resize_mode": "squash"}
+    return {"model_cfg": model, "preprocess_cfg": picture}
+
+
+class Ingredients:
+    """Everything that training and writing need, from the packages in the cache."""
+
+    def __init__(self, cache):
+        self.trunk = sources.trunk(sources.fetch(cache))
+        self.net, self.offsets = sources.wordnet(cache), sources.classes()
+        self.names = words.names(self.offsets, self.net)
+        self.neutral = words.neutral_words(self.net, self.names)
+        self.numbers = tokenizer.vocabulary(self.names, self.neutral)
+        self.projection, self.bias, self.concepts = joint.joint_space(self.trunk, WIDTH)
+        self.rows = {name: row for row, name in enumerate(self.names)}
+        means = [self.concepts[indices].mean(0) for indices in self.names.values()]
+        self.vectors = functional.normalize(torch.stack(means), dim=1)
+
+    def lookup(self, text):
+        unknown = self.numbers[tokenizer.UNKNOWN]
+        return [self.numbers.get(word, unknown) for word in text.split()]
+
+    def writer(self, seed):
+        firsts = words.first_names(self.offsets, self.net)
+        everyday = [words.simple(name) for name in json.loads((HERE / "everyday.json").read_text())]
+        everyday = [form for name in everyday for form in (name, words.plural(name, self.net.plurals))]
+        listed = set((HERE / "neutral.txt").read_text().split())
+        parts = {word for name in self.names for word in name.split()} - set(self.names)
+        return Writer(
+            self.lookup, [firsts, [name for name in everyday if name in self.names], list(self.names)], [35, 30, 35],
+            self.rows, self.vectors, self.neutral, [word for word in self.neutral if word in listed], sorted(parts),
+            self.numbers[tokenizer.START], self.numbers[tokenizer.END], self.numbers[tokenizer.UNKNOWN], seed)
+
+
+def fresh_model(parts, seed):
+    """The untrained dual encoder: the picture side complete, word embeddings begun at what the words name."""
+    torch.manual_seed(seed)
+    config = configuration(len(parts.numbers))["model_cfg"]
+    model = open_clip.CustomTextCLIP(**{key: value for key, value in config.items() if key != "custom_text"})
+    state = {name: value for name, value in parts.trunk.state_dict().items() if not name.startswith("classifier")}
+    model.visual.trunk.load_state_dict(state)
+    model.visual.head.proj.weight.data.copy_(parts.projection)
+    model.visual.head.proj.bias.data.copy_(parts.bias)
+    _begin_words(model.text, parts)
+    return model.eval()
+
+
+@torch.no_grad()
+def _begin_words(text, parts):
+    total, count = torch.zeros_like(text.token_embedding.weight), torch.zeros(len(parts.numbers), 1)
+    for name, row in parts.rows.items():
+        numbers = parts.lookup(name)
+        total[numbers] += parts.vectors[row] / len(numbers)
+        count[numbers] += 1
+    text.token_embedding.weight.add_(0.5 * total / count.clamp_min(1))
+    text.text_projection.copy_(torch.eye(WIDTH) * 0.1)
+
+
+def train(parts, options):
+    """Text tower only: captions to the unit sum of the concepts that they name, by squared distance."""
+    model, writer = fresh_model(parts, options.seed), parts.writer(options.seed)
+    rest = [p for p in model.text.parameters()]
+    optimizer = torch.optim.AdamW(rest, lr=options.rate, betas=(0.9, 0.98), weight_decay=0.01)
+    checkpoint, first, began = Path(options.cache) / f"text-{options.steps}.pt", 0, time.time()
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        model.text.load_state_dict(saved["text"])
+        optimizer.load_state_dict(saved["optimizer"])
+        first = saved["step"]
+    for step in range(first, options.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = options.rate * schedule(step, options.steps)
+        caption, target = writer.batch(options.batch, step)
+        loss = (model.text(caption) - target).square().sum(1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(rest, 1.0)
+        optimizer.step()
+        if step % 50 == 0:
+            print(f"step {step} loss {loss.item():.4f} after {time.time() - began:.0f} s", flush=True)
+        if step % 200 == 199 or step + 1 == options.steps:
+            saved = {"text": model.text.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
+            torch.save(saved, checkpoint)
+    return model
+
+
+def schedule(step, steps, warm=60):
+    return min((step + 1) / warm, 0.5 + 0.5 * math.cos(math.pi * step / steps))
+
+
+@torch.no_grad()
+def class_texts(model, parts):
+    """Unit embeddings of `a photo of a NAME`, over the 1,000 classes."""
+    start, end = parts.numbers[tokenizer.START], parts.numbers[tokenizer.END]
+    rows = []
+    for name in words.first_names(parts.offsets, parts.net):
+        row = [start, *parts.lookup("a photo of a " + name), end]
+        rows.append(torch.tensor(row + [0] * (tokenizer.CONTEXT - len(row))))
+    return model.encode_text(torch.stack(rows), normalize=True)
+
+
+def imagined_images(parts, count=4000, seed=0):
+    """Unit embeddings of imagined ImageNet pictures.
+
+    Features are drawn independently, as batch norm's statistics have them (their spread after pooling being that of
+    the classifier's needs), plus the direction of a class, so long that the trunk gives its class a fair chance.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    rows = parts.trunk.classifier.weight
+    shift = functional.normalize(rows - rows.mean(0), dim=1)[torch.randint(1000, (count,), generator=generator)]
+    spread = 0.15 * parts.trunk.bn2.weight.abs() * torch.randn(count, rows.shape[1], generator=generator)
+    features = (joint.mean_features(parts.trunk) + spread + 8 * shift).clamp(0, 6)
+    return functional.normalize(features @ parts.projection.T + parts.bias, dim=1)
+
+
+def write(model, parts, folder, settings):
+    folder.mkdir(parents=True, exist_ok=True)
+    model.logit_scale.data.fill_(math.log(settings.pop("logit_scale")))
+    state = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
+    save_file({name: value.contiguous() for name, value in state.items()}, folder / "open_clip_model.safetensors",
+              metadata={"format": "pt"})
+    (folder / "open_clip_config.json").write_text(json.dumps(configuration(len(parts.numbers)), indent=2) + "\n")
+    tokenizer.write(folder, parts.numbers)
+    (folder / "nibt.json").write_text(json.dumps(settings, indent=2) + "\n")
+    depth = len(parts.trunk.blocks)
+    reference = {f"image.mean.{k}": joint.mean_state(parts.trunk, k).detach() for k in range(depth + 1)}
+    reference["centre.image"] = imagined_images(parts).mean(0).detach()
+    reference["centre.text"] = class_texts(model, parts).mean(0)
+    save_file(reference, folder / "reference.safetensors")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="the model folder to write")
+    parser.add_argument("--cache", type=Path, default=Path("lite-cache"), help="for the packages and the checkpoint")
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    parts = Ingredients(options.cache)
+    write(train(parts, options), parts, options.out, json.loads((HERE / "settings.json").read_text()))
+
+
+if __name__ == "__main__":
+    main()

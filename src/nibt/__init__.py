@@ -1,0 +1,38 @@
+"""Explains what in an image and in a caption makes a CLIP-like model think that they belong together."""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nibt.attribution import Attribution as Attribution
+    from nibt.calibrate import calibrate as calibrate
+    from nibt.errors import NibtError as NibtError
+    from nibt.explain import explain as explain
+    from nibt.explain import rank as rank
+    from nibt.explanation import Explanation as Explanation
+    from nibt.loading import load_model as load_model
+    from nibt.methods.base import Method as Method
+    from nibt.metrics.base import Metric as Metric
+    from nibt.models.base import Model as Model
+    from nibt.models.base import Tower as Tower
+    from nibt.pair import Pair as Pair
+    from nibt.registry import available as available
+    from nibt.report import save_picture as save_picture
+    from nibt.targets.base import Target as Target
+
+_HOMES = {
+    "Attribution": "attribution", "calibrate": "calibrate", "NibtError": "errors", "explain": "explain",
+    "rank": "explain", "Explanation": "explanation", "load_model": "loading", "Method": "methods.base",
+    "Metric": "metrics.base", "Model": "models.base", "Tower": "models.base", "Pair": "pair",
+    "available": "registry", "save_picture": "report", "Target": "targets.base",
+}  # fmt: skip
+__all__ = sorted(_HOMES)
+__version__ = version("nibt")
+
+
+def __getattr__(name: str) -> Any:
+    """Open a room only when somebody asks for it: ``import nibt`` costs no torch."""
+    if name in _HOMES:
+        return getattr(import_module(f"nibt.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

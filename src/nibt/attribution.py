@@ -1,0 +1,97 @@
+"""What a method answers: a signed score for each unit of one side, and the few ways in which it is read."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from nibt.types import PerExample, PerUnit
+from nibt.units import Grid, Units
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """How a layer was narrowed, and whether the scores add up to what the narrowing took away.
+
+    ``at_input`` and ``at_reference`` are the score at both ends of the path, ``sum`` that of all token scores,
+    special tokens included; ``gap`` is the absolute difference between the sum and what it ought to be. Where
+    several layers were averaged, these are means over them.
+    """
+
+    reference: str
+    rule: str
+    layers: tuple[int, ...]
+    steps: PerExample
+    at_input: PerExample
+    at_reference: PerExample
+    sum: PerExample
+    gap: PerExample
+
+    def __getitem__(self, item: int) -> "Narrowing":
+        return _indexed(self, item)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain numbers of one example."""
+        data: dict[str, Any] = {"reference": self.reference, "rule": self.rule, "steps": int(self.steps)}
+        data["layers"] = list(self.layers)
+        return data | {key: float(getattr(self, key)) for key in ("at_input", "at_reference", "sum", "gap")}
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Raw scores of one side, for a batch or (indexed) for one example. Nothing is clipped or rescaled until a
+    reader asks for it. ``special_share`` is the share of the absolute score that lies on rows without a unit.
+    """
+
+    scores: PerUnit
+    units: Units
+    special_share: PerExample
+    narrowing: Narrowing | None = None
+
+    def __getitem__(self, item: int) -> "Attribution":
+        return _indexed(self, item)
+
+    def to(self, device: str) -> "Attribution":
+        """The same on another device, as float32."""
+        return replace(self, scores=self.scores.to(device, torch.float32))
+
+    @property
+    def grid(self) -> Float[Tensor, "*batch rows columns"]:
+        """Scores of an image, unfolded to its grid."""
+        assert isinstance(self.units, Grid), "only the scores of an image lie on a grid"
+        return self.units.unfold(self.scores)
+
+    def normalised(self) -> PerUnit:
+        """Scores in [0, 1] for each example, over the explained units; a flat map becomes 0, never NaN."""
+        mask = torch.ones_like(self.scores, dtype=torch.bool) if isinstance(self.units, Grid) else self.units.explained
+        return min_max(self.scores, mask.to(self.scores.device))
+
+
+def min_max(scores: PerUnit, among: Bool[Tensor, "*batch unit"]) -> PerUnit:
+    """Scores stretched to [0, 1] over some of the units; the others are 0."""
+    low = scores.masked_fill(~among, torch.inf).amin(-1, keepdim=True)
+    high = scores.masked_fill(~among, -torch.inf).amax(-1, keepdim=True)
+    span = high - low
+    stretched = (scores - low) / torch.where(span > 0, span, torch.ones_like(span))
+    return stretched.masked_fill(~among, 0.0)
+
+
+def to_pixels(
+    grid: Float[Tensor, "*batch rows columns"], height: int, width: int
+) -> Float[Tensor, "*batch {height} {width}"]:
+    """A grid, stretched bilinearly over the pixels of the seen region."""
+    flat = grid.reshape(-1, 1, *grid.shape[-2:])
+    return F.interpolate(flat, (height, width), mode="bilinear").reshape(*grid.shape[:-2], height, width)
+
+
+def _indexed(data: Any, item: int) -> Any:
+    """One example of a batch: tensors, and what holds tensors, lose their first dimension."""
+    indexed = {
+        f.name: getattr(data, f.name)[item]
+        for f in fields(data)
+        if isinstance(getattr(data, f.name), Tensor | Narrowing) or f.name == "units"
+    }
+    return replace(data, **indexed)

@@ -1,0 +1,53 @@
+"""Every error this library raises on purpose. Each message says what was expected, what came and what to do.
+
+* NibtError
+  - UnknownName     no method, metric, target, model family or data set of that name
+  - BadOption       an option has a value that it cannot take
+  - BadInput        a picture or a caption cannot be read
+  - CannotLoad      a model cannot be had, or is not what it should be
+  - Unsupported     the model cannot give what was asked of it
+  - WrongReference  a file of mean states belongs to another model or another grid
+  - CannotWrite     an output cannot be written; nothing half-written is left
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class NibtError(Exception):
+    """Base of all errors below; catch this to catch them all."""
+
+
+class UnknownName(NibtError, LookupError):
+    """No part of that kind goes by that name."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        near = get_close_matches(name, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        listed = f" Known {kind}: {', '.join(known)}." if known else f" There are no {kind} here."
+        super().__init__(f"unknown {kind.removesuffix('s')} {name!r}.{hint}{listed}")
+
+
+class BadOption(NibtError, ValueError):
+    """An option has a value that it cannot take."""
+
+
+class BadInput(NibtError, ValueError):
+    """A picture or a caption cannot be read."""
+
+
+class CannotLoad(NibtError, OSError):
+    """A model cannot be had, or is not what it should be."""
+
+
+class Unsupported(NibtError, NotImplementedError):
+    """The model cannot give what was asked of it."""
+
+
+class WrongReference(NibtError, ValueError):
+    """A file of mean states belongs to another model or another grid."""
+
+
+class CannotWrite(NibtError, OSError):
+    """An output cannot be written; nothing half-written is left."""

@@ -1,0 +1,104 @@
+"""A method answers for one side: which of its units made the score. Its options are its dataclass fields."""
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from nibt.attribution import Attribution
+from nibt.errors import BadOption, UnknownName
+from nibt.models.base import Tower
+from nibt.side import Side
+from nibt.types import Modality
+
+Options = Mapping[str, Any]
+SIDES: tuple[Modality, Modality] = ("image", "text")
+
+
+@dataclasses.dataclass(frozen=True)
+class Method(ABC):
+    """A subclass is a frozen dataclass; ``variants`` gives named sets of values for its options, by side.
+
+    In a variant, a ``layer`` that is a fraction means that share of the depth.
+    """
+
+    variants: ClassVar[Mapping[str, Mapping[Modality, Options]]] = {"default": {"image": {}, "text": {}}}
+
+    @abstractmethod
+    def __call__(self, side: Side) -> Attribution:
+        """The scores of a batch."""
+
+    @classmethod
+    def configured(cls, tower: Tower, variant: str, options: Options, recommended: Options) -> Self:
+        """The method for one tower. Options of one side carry its name in front: ``image_layer``.
+
+        ``recommended`` is what the model's maker says, and serves the default variant only.
+
+        Raises:
+            UnknownName: there is no such variant.
+            BadOption: there is no such option, or it cannot have that value.
+
+        """
+        if variant not in cls.variants:
+            raise UnknownName("variants", variant, cls.variants)
+        cls._check_names(options)
+        values = dict(cls.variants[variant][tower.modality])
+        if variant == "default":
+            values |= _of_side(recommended, tower.modality, prefixed_only=True)
+        values |= _of_side(options, tower.modality)
+        types = {field.name: field.type for field in dataclasses.fields(cls)}
+        return cls(**{
+            name: _layers(value, tower) if name == "layer" else _parsed(name, value, types[name])
+            for name, value in values.items() if name in types
+        })  # fmt: skip
+
+    @classmethod
+    def _check_names(cls, options: Options) -> None:
+        known = {field.name for field in dataclasses.fields(cls)}
+        for name in options:
+            if name not in known and not any(name == f"{side}_{own}" for side in SIDES for own in known):
+                raise UnknownName("options", name, known)
+
+    def options(self) -> dict[str, Any]:
+        """The resolved options, as they are recorded."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+
+
+def _of_side(options: Options, modality: Modality, prefixed_only: bool = False) -> dict[str, Any]:
+    """The options that hold for a side; those that name it win over those that do not. None means not given."""
+    given = {key: value for key, value in options.items() if value is not None}
+    common = {} if prefixed_only else {k: v for k, v in given.items() if not k.startswith(("image_", "text_"))}
+    return common | {k.removeprefix(f"{modality}_"): v for k, v in given.items() if k.startswith(f"{modality}_")}
+
+
+def _layers(value: Any, tower: Tower) -> tuple[int, ...]:
+    if isinstance(value, float) and 0 < value < 1:
+        return (tower.relative(value),)
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+    layers = tuple(_parsed("layer", part, int) for part in parts)
+    if not layers:
+        raise BadOption("layer is an empty list: give at least one layer")
+    for layer in layers:
+        tower.check_layer(layer)
+    return layers
+
+
+def _parsed(name: str, value: Any, kind: Any) -> Any:
+    """An option's value, from the text of a command line or from Python, as the type that its field has."""
+    kinds = [part for part in getattr(kind, "__args__", (kind,)) if part is not type(None)]
+    target = kinds[0] if kinds and kinds[0] in (int, float, str, bool) else str
+    try:
+        if target is bool:
+            return value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
+        if target is int and (isinstance(value, bool) or float(value) != int(float(value))):
+            raise ValueError
+        number = target(float(value)) if target is int else target(value)
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise BadOption(f"{name} must be {_NAMES[target]} (got {value!r})") from error
+    if target is float and not math.isfinite(number):
+        raise BadOption(f"{name} must be a finite number (got {value!r})")
+    return number
+
+
+_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}

@@ -1,0 +1,124 @@
+"""The Narrowing Information Bottleneck (Zhu et al., ICLR 2025, arXiv 2502.14889).
+
+A hidden layer is narrowed along a straight path, z(l) = r + l (h - r), from the state itself to a reference that
+says nothing. What a token's share of the state adds to the score on the way is its score. Deterministic: no
+noise, no training. With r = 0 this is the published method; why a reference is better: ``docs/methods.md``.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from nibt.attribution import Attribution, Narrowing
+from nibt.errors import BadOption, Unsupported
+from nibt.methods.base import Method
+from nibt.models.base import Cut
+from nibt.paths import Nodes, mean_gradient, nodes
+from nibt.side import Side
+from nibt.types import Hidden, PerExample, PerToken
+from nibt.units import special_share
+
+_MOST_STEPS = 64
+
+
+@dataclass(frozen=True)
+class NIB(Method):
+    """``layer``: one or several, averaged. ``reference``: zero, blank, mean or mean:FILE. ``rule`` and ``steps``:
+    where on the path gradients are taken; ``floor`` is the lower end of the rule ``geometric``. With a
+    ``tolerance`` the steps are doubled, to 64 at most, until the gap is below that share of the change.
+    """
+
+    variants: ClassVar = {
+        "default": {
+            "image": {"layer": 0.75, "reference": "blank", "rule": "gauss", "steps": 4},
+            "text": {"layer": 0, "reference": "blank", "rule": "gauss", "steps": 8},
+        },
+        "paper": {
+            side: {"layer": 0.75, "reference": "zero", "rule": "riemann", "steps": 10} for side in ("image", "text")
+        },
+    }
+
+    layer: tuple[int, ...]
+    reference: str = "blank"
+    rule: str = "gauss"
+    steps: int = 4
+    floor: float = 0.1
+    tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        nodes(self.rule, self.steps, self.floor)
+        if self.reference.partition(":")[0] not in ("zero", "blank", "mean"):
+            raise BadOption(f"reference must be zero, blank, mean or mean:FILE (got {self.reference!r})")
+        if self.rule == "geometric" and self.reference != "zero":
+            raise BadOption(f"the rule geometric serves the reference zero only (got {self.reference!r}); use gauss")
+        if self.tolerance is not None and not self.tolerance > 0:
+            raise BadOption(f"tolerance must be above 0 (got {self.tolerance})")
+
+    def __call__(self, side: Side) -> Attribution:
+        """Narrow each layer, and average."""
+        runs = [self._narrowed(side, layer) for layer in self.layer]
+        units = side.cut(self.layer[0]).units
+        if any(scores.shape != runs[0][0].shape for scores, _ in runs):
+            raise Unsupported(f"layers {self.layer} have different grids, so their maps cannot be averaged")
+        scores = torch.stack([scores for scores, _ in runs]).mean(0)
+        return Attribution(units.keep(scores), units, special_share(scores, units), _mean([n for _, n in runs]))
+
+    def _narrowed(self, side: Side, layer: int) -> tuple[PerToken, Narrowing]:
+        """One layer; with a tolerance, as many nodes as each item needs, whatever its batch mates need."""
+        cut = side.cut(layer)
+        reference = side.reference(self.reference, layer, cut.hidden)
+        path = nodes(self.rule, self.steps, self.floor)
+        at_input = side.value()
+        at_reference = side.score_of(cut, reference + path.low * (cut.hidden - reference))
+        change = at_input - at_reference
+        found = self._along(path, side, cut, reference, change)
+        while self.tolerance is not None and found.steps.max() < _MOST_STEPS:
+            missed = found.gap > self.tolerance * change.abs().clamp_min(0.01)
+            if not missed.any():
+                break
+            path = nodes(self.rule, min(2 * len(path.positions), _MOST_STEPS), self.floor)
+            found = found.where(missed, self._along(path, side, cut, reference, change))
+        return found.scores, Narrowing(
+            self.reference, self.rule, (layer,), found.steps, at_input, at_reference, found.scores.sum(-1), found.gap
+        )
+
+    def _along(self, path: Nodes, side: Side, cut: Cut, reference: Hidden, change: PerExample) -> "_Found":
+        gradient = mean_gradient(lambda states: side.score(cut.rest(states)), reference, cut.hidden, path)
+        scores = ((cut.hidden - reference) * gradient).sum(-1)
+        gap = (scores.sum(-1) - change).abs()
+        return _Found(scores, gap, torch.full_like(gap, len(path.positions)))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What one sum along a path found: scores, how far they are from complete, and with how many nodes."""
+
+    scores: PerToken
+    gap: PerExample
+    steps: PerExample
+
+    def where(self, missed: Bool[Tensor, " batch"], better: "_Found") -> "_Found":
+        """The better answer for the items that need it, and this one for the others."""
+        return _Found(torch.where(missed[:, None], better.scores, self.scores),
+                      torch.where(missed, better.gap, self.gap),
+                      torch.where(missed, better.steps, self.steps))  # fmt: skip
+
+
+def _mean(parts: list[Narrowing]) -> Narrowing:
+    """One narrowing for several layers."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def mean(name: str) -> PerExample:
+        return torch.stack([getattr(part, name) for part in parts]).mean(0)
+
+    first, layers = parts[0], tuple(part.layers[0] for part in parts)
+    most = torch.stack([part.steps for part in parts]).amax(0)
+    return Narrowing(first.reference, first.rule, layers, most, first.at_input, mean("at_reference"), mean("sum"),
+                     mean("gap"))  # fmt: skip
+
+
+PART = NIB

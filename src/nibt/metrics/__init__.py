@@ -1,0 +1,1 @@
+"""How good an attribution is: one file a metric."""

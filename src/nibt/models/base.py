@@ -1,0 +1,408 @@
+"""The contract of a model: two towers, each a stem, a row of blocks and a head.
+
+A family supplies a few facts about a tower (its blocks, its head, what the head reads). All else is written here
+once. No forward pass is copied: the model runs its own, we record what every block was given, and replay only
+the tail. The model is never changed: hooks stand only inside ``with``, under one lock for each model object.
+"""
+
+import hashlib
+import threading
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nibt.errors import BadOption
+from nibt.pair import Picture
+from nibt.preparation.captions import Tokens
+from nibt.preparation.captions import batch as batch_tokens
+from nibt.preparation.geometry import Region
+from nibt.preparation.pictures import Preparation
+from nibt.types import Embedding, Hidden, Modality, PerToken, States
+from nibt.units import Units, Words
+
+_LOCKS: "WeakKeyDictionary[nn.Module, threading.RLock]" = WeakKeyDictionary()
+_MOST_BLANKS = 64  # states of different sizes or caption lengths that a tower keeps
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """One batch, ready for a tower: its pixels or token ids, and whatever else its forward pass takes.
+
+    ``regions`` (pictures) are the parts of the originals that the tower sees, ``words`` (captions) what the
+    rows stand for, ``notes`` what the reader of each item's map ought to know.
+    """
+
+    values: Tensor
+    extra: dict[str, Tensor] = field(default_factory=dict)
+    words: Words | None = None
+    regions: tuple[Region, ...] = ()
+    notes: tuple[tuple[str, ...], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def item(self, index: int) -> "Inputs":
+        """The batch that holds this one item only."""
+        extra = {key: value[index : index + 1] for key, value in self.extra.items()}
+        words = self.words and Words(
+            (self.words.tokens[index],), (self.words.words[index],), self.words.explained[index : index + 1]
+        )
+        return replace(self, values=self.values[index : index + 1], extra=extra, words=words,
+                       regions=self.regions[index : index + 1], notes=self.notes[index : index + 1])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A tower cut at a layer: the hidden state that reaches it, what its rows stand for, and the rest as a
+    function of several such states at once.
+    """
+
+    hidden: Hidden
+    units: Units
+    rest: Callable[[States], Float[Tensor, "node batch dim"]]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One forward pass of a tower: its embedding, and what each block was given, so that any layer can be cut."""
+
+    tower: "Tower"
+    inputs: Inputs
+    embedding: Embedding
+    calls: tuple[tuple[tuple, dict[str, Any]], ...]
+    streams: tuple[Tensor, ...]
+
+    def cut(self, layer: int) -> Cut:
+        """Cut the tower where the stream enters block ``layer``; ``depth`` is what leaves the last block.
+
+        Raises:
+            BadOption: there is no such layer.
+
+        """
+        tower = self.tower
+        tower.check_layer(layer)
+        stream, read = self.streams[layer], tower.read(self.inputs)
+
+        def rest(states: States) -> Float[Tensor, "node batch dim"]:
+            count = len(states)
+            running = tower.to_stream(states.flatten(0, 1), stream)
+            with tower.lock:
+                for block, (args, kwargs) in zip(tower.blocks[layer:], self.calls[layer:], strict=True):
+                    running = _first(block(running, *self._tiled(args, count), **self._tiled(kwargs, count)))
+                head = tower.head(running, {key: _repeated(value, count) for key, value in read.items()})
+            return head.unflatten(0, (count, -1))
+
+        return Cut(tower.to_tokens(stream), tower.units(self.inputs, stream), rest)
+
+    def _tiled(self, value: Any, count: int, name: str = "") -> Any:
+        """Repeat what follows the batch: masks of shape batch, or batch x heads, first. A tensor of fewer than
+        three dimensions (a causal mask, places) is shared by the batch, and so is one of length 1.
+        """
+        if count == 1 or name in self.tower.shared:
+            return value
+        if isinstance(value, Tensor):
+            follows = value.ndim >= 3 and len(value) % len(self.inputs) == 0
+            return _repeated(value, count) if follows else value
+        if isinstance(value, dict):
+            return {key: self._tiled(part, count, key) for key, part in value.items()}
+        if isinstance(value, tuple | list):
+            return type(value)(self._tiled(part, count) for part in value)
+        return value
+
+
+class Tower(ABC):
+    """One encoder of a model.
+
+    Layer ``k`` is the stream that *enters* block ``k``: 0 follows the stem, ``depth`` precedes the head.
+    """
+
+    modality: ClassVar[Modality]
+    positional: ClassVar[bool] = True
+    """Whether a state means its place; where not (a convolutional trunk), a mean state serves any grid."""
+    shared: ClassVar[frozenset[str]] = frozenset({"rope", "position_embeddings"})
+    """Keyword arguments of the blocks that all items of a batch share."""
+    root: nn.Module
+
+    def __init__(self) -> None:
+        self._blanks: OrderedDict[Hashable, Hidden] = OrderedDict()
+
+    @property
+    @abstractmethod
+    def blocks(self) -> Sequence[nn.Module]:
+        """The blocks, in order. Each takes the stream first and gives the stream back."""
+
+    @abstractmethod
+    def run(self, inputs: Inputs) -> Embedding:
+        """The model's own forward pass, up to the joint embedding."""
+
+    @abstractmethod
+    def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
+        """From what leaves the last block, and what else the head reads, to the joint embedding."""
+
+    def read(self, inputs: Inputs) -> dict[str, Tensor]:
+        """What the head reads of the inputs beside the stream: ``row``, a mask ... ; each with a batch dimension."""
+        return {}
+
+    @abstractmethod
+    def units(self, inputs: Inputs, stream: Tensor) -> Units:
+        """What the rows of a stream stand for."""
+
+    @abstractmethod
+    def group(self, item: Any) -> Hashable:
+        """Items of one group may share a batch."""
+
+    @abstractmethod
+    def prepare(self, items: Sequence[Any]) -> Inputs:
+        """One batch of pictures, or of captions, of one group."""
+
+    @abstractmethod
+    def blank(self, inputs: Inputs, layer: int) -> Hidden:
+        """The tower's own states at a layer for inputs of the same shape that say nothing."""
+
+    def to_tokens(self, stream: Tensor) -> Hidden:
+        """A stream as rows of tokens."""
+        return stream
+
+    def to_stream(self, tokens: Hidden, like: Tensor) -> Tensor:
+        """Rows of tokens as the stream that a block takes; ``like`` has its shape."""
+        return tokens
+
+    @property
+    def depth(self) -> int:
+        return len(self.blocks)
+
+    def relative(self, share: float) -> int:
+        """The layer at that share of the depth."""
+        return round(share * self.depth)
+
+    def check_layer(self, layer: int) -> None:
+        if not 0 <= layer <= self.depth:
+            raise BadOption(f"layer must lie in 0..{self.depth} for this {self.modality} tower (got {layer})")
+
+    @property
+    def lock(self) -> threading.RLock:
+        return _LOCKS.setdefault(self.root, threading.RLock())
+
+    @property
+    def example(self) -> Tensor:
+        """A parameter, for the device and the dtype that the tower works in."""
+        return next(self.root.parameters())
+
+    def encode(self, inputs: Inputs) -> Embedding:
+        with torch.no_grad(), self.lock:
+            return self.run(inputs)
+
+    def trace(self, inputs: Inputs) -> Trace:
+        """Run the model once, and remember what every block was given."""
+        calls: list[tuple[tuple, dict]] = []
+        streams: list[Tensor] = []
+
+        def before(_: nn.Module, args: tuple, kwargs: dict) -> None:
+            streams.append(args[0].detach())
+            calls.append((args[1:], kwargs))
+
+        def after(_: nn.Module, args: tuple, out: Any) -> None:
+            streams.append(_first(out).detach())
+
+        with self.lock, ExitStack() as hooks, torch.no_grad():
+            for block in self.blocks:
+                hooks.callback(block.register_forward_pre_hook(before, with_kwargs=True).remove)
+            hooks.callback(self.blocks[-1].register_forward_hook(after).remove)
+            embedding = self.run(inputs)
+        return Trace(self, inputs, embedding, tuple(calls), tuple(streams))
+
+    def _remembered(self, key: Hashable, make: Callable[[], Hidden]) -> Hidden:
+        """A blank state, from memory if the weights are those that made it."""
+        versions = sum(parameter._version for parameter in self.root.parameters())
+        key = (key, versions, self.example.dtype, self.example.device)
+        with self.lock:
+            if key not in self._blanks:
+                self._blanks[key] = make()
+            while len(self._blanks) > _MOST_BLANKS:
+                self._blanks.popitem(last=False)
+            return self._blanks[key]
+
+
+class ImageTower(Tower):
+    """A tower for pictures; the blank picture is one of the mean colour, zero after normalising."""
+
+    modality = "image"
+    preparation: Preparation
+
+    def group(self, item: Picture) -> Hashable:
+        return self.preparation.fit.size(item.size)
+
+    def prepare(self, items: Sequence[Picture]) -> Inputs:
+        pixels = torch.stack([self.preparation.pixels(item) for item in items])
+        return Inputs(
+            pixels.to(self.example.device, self.example.dtype),
+            regions=tuple(self.preparation.region(item) for item in items),
+            notes=tuple(self.preparation.notes(item) for item in items),
+        )
+
+    def blank(self, inputs: Inputs, layer: int) -> Hidden:
+        first = inputs.item(0)
+        key = (layer, first.values.shape, *((k, *v.flatten().tolist()) for k, v in first.extra.items()))
+        nothing = replace(first, values=torch.zeros_like(first.values))
+        state = self._remembered(key, lambda: self.trace(nothing).cut(layer).hidden)
+        return state.expand(len(inputs), -1, -1)
+
+
+class TextTower(Tower):
+    """A tower for captions; in the blank caption every word's embedding is the padding token's."""
+
+    modality = "text"
+
+    @property
+    @abstractmethod
+    def embedder(self) -> nn.Module:
+        """The table of word embeddings: its output is what the words are before they get their places."""
+
+    @property
+    @abstractmethod
+    def pad(self) -> tuple[int, str]:
+        """The id and the text of the padding token."""
+
+    @abstractmethod
+    def tokens(self, caption: str) -> Tokens:
+        """One caption through the model's own tokeniser."""
+
+    def extra(self, tokens: Sequence[Tokens], ids: Tensor) -> dict[str, Tensor]:
+        """What the forward pass takes beside the ids."""
+        return {}
+
+    def group(self, item: str) -> Hashable:
+        return None
+
+    def prepare(self, items: Sequence[str]) -> Inputs:
+        tokens = [self.tokens(item) for item in items]
+        ids, words = batch_tokens(items, tokens, self.pad)
+        device = self.example.device
+        extra = {key: value.to(device) for key, value in self.extra(tokens, ids).items()}
+        return Inputs(ids.to(device), extra, words=words, notes=tuple(row.notes for row in tokens))
+
+    def units(self, inputs: Inputs, stream: Tensor) -> Units:
+        assert inputs.words is not None
+        return inputs.words
+
+    @contextmanager
+    def fading(self, keep: PerToken) -> Iterator[None]:
+        """Inside, each row's word embedding is moved toward the padding token's: 1 keeps all of it, 0 nothing."""
+
+        def fade(module: nn.Module, args: tuple, out: Tensor) -> Tensor:
+            nothing = module.weight[self.pad[0]]  # pyright: ignore
+            return nothing + keep[..., None].to(out) * (out - nothing)
+
+        with self.lock:
+            handle = self.embedder.register_forward_hook(fade)
+            try:
+                yield
+            finally:
+                handle.remove()
+
+    def blank(self, inputs: Inputs, layer: int) -> Hidden:
+        return torch.cat([self._blank(inputs.item(index), layer) for index in range(len(inputs))])
+
+    def _blank(self, one: Inputs, layer: int) -> Hidden:
+        assert one.words is not None
+        word = one.words.explained.to(one.values.device)
+        key = (layer, *one.values.masked_fill(word, -1).flatten().tolist())  # the special tokens and their places
+
+        def make() -> Hidden:
+            with self.fading((~word).float()):
+                return self.trace(one).cut(layer).hidden
+
+        return self._remembered(key, make)
+
+
+@dataclass(frozen=True)
+class Request:
+    """How the caller wants a model: ``fit`` and ``image_size`` of pictures, and processors for one in memory."""
+
+    dtype: torch.dtype = torch.float32
+    fit: str | None = None
+    image_size: int | None = None
+    processor: Any = None
+    tokenizer: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Two towers that meet in one embedding space."""
+
+    id: str
+    family: str
+    module: nn.Module
+    image: ImageTower
+    text: TextTower
+    scale: float
+    bias: float = 0.0
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """What this model's maker recommends, by option: ``image_layer`` and the like."""
+    folder: Path | None = None
+    request: Request = field(default_factory=Request)
+
+    def tower(self, modality: Modality) -> Tower:
+        return self.image if modality == "image" else self.text
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """16 hexadecimal digits that tell these weights, in this dtype, from any others."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.module.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @property
+    def dtype(self) -> str:
+        return str(self.image.example.dtype).removeprefix("torch.")
+
+    @property
+    def device(self) -> str:
+        return str(self.image.example.device)
+
+
+class Family(ABC):
+    """One kind of checkpoint: which it knows, how it is read, and the two towers made of it."""
+
+    model_types: ClassVar[tuple[str, ...]] = ()
+    """The ``model_type`` of the Hugging Face configs that this family reads."""
+    class_names: ClassVar[tuple[str, ...]] = ()
+    """The classes of models in memory that this family takes."""
+
+    @staticmethod
+    @abstractmethod
+    def load(source: str, request: Request) -> tuple[nn.Module, Request]:
+        """Read a checkpoint and its processors from a folder or a hub."""
+
+    @staticmethod
+    @abstractmethod
+    def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
+        """The two towers of a model."""
+
+    @staticmethod
+    def scale_and_bias(module: nn.Module) -> tuple[float, float]:
+        """What the model does to a cosine to make a logit of it."""
+        bias = getattr(module, "logit_bias", None)
+        scale = module.logit_scale.detach().float().exp().item()  # pyright: ignore
+        return scale, 0.0 if bias is None else float(bias)
+
+
+def _first(out: Any) -> Tensor:
+    """The stream, where a block also gives other things."""
+    return out[0] if isinstance(out, tuple | list) else out
+
+
+def _repeated(tensor: Tensor, count: int) -> Tensor:
+    return tensor.repeat(count, *(1,) * (tensor.ndim - 1))

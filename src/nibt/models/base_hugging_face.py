@@ -1,0 +1,63 @@
+"""What the families on Hugging Face Transformers share: reading a checkpoint, its processors, its answers."""
+
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from nibt.errors import CannotLoad
+from nibt.models.base import Request
+from nibt.types import Embedding
+
+
+def load_pretrained(kind: Any, source: str, request: Request) -> tuple[nn.Module, Request]:
+    """A checkpoint and its processor. Safetensors, or a pickled state dict through torch's weights-only reader;
+    code that a checkpoint brings along is never run.
+
+    Raises:
+        CannotLoad: weights are missing in the file (they would be random), or there is no processor.
+
+    """
+    module, info = kind.from_pretrained(
+        source, dtype=request.dtype, trust_remote_code=False, weights_only=True, output_loading_info=True
+    )
+    if info["missing_keys"]:
+        raise CannotLoad(
+            f"{source!r} lacks {len(info['missing_keys'])} weights, the first is {sorted(info['missing_keys'])[0]!r}: "
+            "the model would be partly random"
+        )
+    return module, with_processor(source, request)
+
+
+def with_processor(source: str, request: Request) -> Request:
+    """The request with the processor and the tokeniser that lie beside a checkpoint."""
+    from transformers import AutoImageProcessor, AutoTokenizer
+
+    try:
+        processor = request.processor or AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
+        tokenizer = request.tokenizer or getattr(request.processor, "tokenizer", None)
+        tokenizer = tokenizer or AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise CannotLoad(
+            f"{source!r} has no image processor or no tokeniser that Transformers can read ({_line(error)}); save the "
+            "processor beside the model, or give processor=..."
+        ) from error
+    return replace(request, processor=processor, tokenizer=tokenizer)
+
+
+def image_processor_of(request: Request) -> Any:
+    """The part of a processor that takes pictures."""
+    return getattr(request.processor, "image_processor", request.processor)
+
+
+def tokenizer_of(request: Request) -> Any:
+    return request.tokenizer or request.processor.tokenizer
+
+
+def embedding_of(answer: Any) -> Embedding:
+    """The joint embedding, in the tensor of Transformers 4 or the output object of Transformers 5."""
+    return answer if isinstance(answer, Tensor) else answer.pooler_output
+
+
+def _line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,99 @@
+"""CLIP (Radford et al., 2021), as Hugging Face Transformers holds it, with or without PEFT's adapters."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nibt.models.base import Family, ImageTower, Inputs, Request, TextTower
+from nibt.models.base_hugging_face import embedding_of, image_processor_of, load_pretrained, tokenizer_of
+from nibt.preparation import hugging_face
+from nibt.preparation.captions import Tokens
+from nibt.types import Embedding
+from nibt.units import Grid, Units
+
+
+class ClipImageTower(ImageTower):
+    def __init__(self, clip: Any, request: Request) -> None:
+        super().__init__()
+        self.root = self.clip = clip
+        self.vision, config = clip.vision_model, clip.config.vision_config
+        self.patch, self.size = config.patch_size, config.image_size
+        self.preparation = hugging_face.picture_preparation(
+            image_processor_of(request), request.fit, request.image_size, self.size, self.patch
+        )
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        return self.vision.encoder.layers
+
+    def run(self, inputs: Inputs) -> Embedding:
+        other_size = inputs.values.shape[-2:] != (self.size, self.size)
+        return embedding_of(self.clip.get_image_features(inputs.values, interpolate_pos_encoding=other_size))
+
+    def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
+        return self.clip.visual_projection(self.vision.post_layernorm(stream[:, 0]))
+
+    def units(self, inputs: Inputs, stream: Tensor) -> Units:
+        height, width = inputs.values.shape[-2:]
+        return Grid(height // self.patch, width // self.patch, prefix=1)
+
+
+class ClipTextTower(TextTower):
+    def __init__(self, clip: Any, request: Request) -> None:
+        super().__init__()
+        self.root = self.clip = clip
+        self.model, self.config = clip.text_model, clip.config.text_config
+        self.tokenizer = tokenizer_of(request)
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        return self.model.encoder.layers
+
+    @property
+    def embedder(self) -> nn.Module:
+        return self.model.embeddings.token_embedding
+
+    @property
+    def pad(self) -> tuple[int, str]:
+        return self.tokenizer.pad_token_id, self.tokenizer.pad_token
+
+    def tokens(self, caption: str) -> Tokens:
+        return hugging_face.tokens(self.tokenizer, caption, self.config.max_position_embeddings, full=False)
+
+    def extra(self, tokens: Sequence[Tokens], ids: Tensor) -> dict[str, Tensor]:
+        return {"attention_mask": hugging_face.attention_mask(ids, tokens)}
+
+    def run(self, inputs: Inputs) -> Embedding:
+        return embedding_of(self.clip.get_text_features(inputs.values, **inputs.extra))
+
+    def read(self, inputs: Inputs) -> dict[str, Tensor]:
+        end, ids = self.model.eos_token_id, inputs.values
+        # configs older than transformers PR 24773 say 2, and mean "the highest id of the caption"
+        is_end = ids == (ids.amax(1, keepdim=True) if end == 2 else end)
+        return {"row": is_end.int().argmax(1)}
+
+    def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
+        rows = stream[torch.arange(len(stream), device=stream.device), read["row"]]
+        return self.clip.text_projection(self.model.final_layer_norm(rows))
+
+
+class Clip(Family):
+    """Every checkpoint of ``CLIPModel``."""
+
+    model_types = ("clip",)
+    class_names = ("CLIPModel",)
+
+    @staticmethod
+    def load(source: str, request: Request) -> tuple[nn.Module, Request]:
+        from transformers import CLIPModel
+
+        return load_pretrained(CLIPModel, source, request)
+
+    @staticmethod
+    def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
+        return ClipImageTower(module, request), ClipTextTower(module, request)
+
+
+PART = Clip

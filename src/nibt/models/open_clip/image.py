@@ -1,0 +1,146 @@
+"""OpenCLIP's image towers: its own ViT, timm's ViTs, and whatever is a chain of convolutional stages."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from torch import Tensor, nn
+
+from nibt.errors import Unsupported
+from nibt.models.base import ImageTower, Inputs, Request
+from nibt.preparation import open_clip as preparation
+from nibt.types import Embedding, Hidden
+from nibt.units import Grid, Units
+
+
+class _OpenClipImage(ImageTower):
+    def __init__(self, module: Any, request: Request) -> None:
+        super().__init__()
+        self.root = self.module = module
+        self.visual = module.visual
+        config = _preprocessing(self.visual)
+        transform = request.processor or image_transform_v2(config, is_train=False)
+        self.preparation = preparation.picture_preparation(
+            config, transform, request.fit, request.image_size, self.multiple()
+        )
+
+    def multiple(self) -> int | None:
+        """What the sides of a picture are multiples of, or None where the tower takes one size only."""
+        return None
+
+    def run(self, inputs: Inputs) -> Embedding:
+        return self.module.encode_image(inputs.values, normalize=False)
+
+
+def _preprocessing(visual: Any) -> PreprocessCfg:
+    """How the model wants its pictures; one made in memory only knows its size."""
+    own = getattr(visual, "preprocess_cfg", None) or {"size": visual.image_size}
+    return PreprocessCfg(**own)
+
+
+class OwnViT(_OpenClipImage):
+    """OpenCLIP's ``VisionTransformer``: class token, average or attention pooling."""
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        return self.visual.transformer.resblocks
+
+    def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
+        pooled, _ = self.visual._pool(stream)
+        return pooled if self.visual.proj is None else pooled @ self.visual.proj
+
+    def units(self, inputs: Inputs, stream: Tensor) -> Units:
+        return Grid(*self.visual.grid_size, prefix=1)
+
+
+class TimmViT(_OpenClipImage):
+    """timm's transformers with a plain row of blocks: ViT, EVA."""
+
+    def multiple(self) -> int | None:
+        dynamic = getattr(self.visual.trunk, "dynamic_img_size", False)
+        return self.visual.trunk.patch_embed.patch_size[0] if dynamic else None
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        return list(self.visual.trunk.blocks)
+
+    def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
+        trunk = self.visual.trunk
+        return self.visual.head(trunk.forward_head(trunk.norm(stream)))
+
+    def units(self, inputs: Inputs, stream: Tensor) -> Units:
+        height, width = self.visual.trunk.patch_embed.patch_size
+        rows, columns = inputs.values.shape[-2] // height, inputs.values.shape[-1] // width
+        return Grid(rows, columns, prefix=self.visual.trunk.num_prefix_tokens)
+
+
+class ConvolutionalTower(_OpenClipImage):
+    """A chain of convolutional stages: OpenCLIP's ``ModifiedResNet`` and timm's convolutional trunks.
+
+    Each feature map that enters a stage is a layer, and so is the one that leaves the last. What the trunk
+    calls after its stages is found by watching it once, and the default layer is the last.
+    """
+
+    positional = False
+
+    def __init__(self, module: Any, request: Request) -> None:
+        self.trunk = getattr(module.visual, "trunk", module.visual)
+        self.stages = _stages(self.trunk)
+        self.tail, self.stride = _watch(self.trunk, self.stages, module.visual)
+        super().__init__(module, request)
+
+    def multiple(self) -> int | None:
+        pooled_anywhere = self.trunk is not self.visual and "pool" not in dict(self.visual.head.named_children())
+        return self.stride if pooled_anywhere else None
+
+    def relative(self, share: float) -> int:
+        return self.depth
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        return self.stages
+
+    def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
+        for module in self.tail:
+            stream = module(stream)
+        return self.visual.head(stream) if self.trunk is not self.visual else stream
+
+    def to_tokens(self, stream: Tensor) -> Hidden:
+        return stream.flatten(2).transpose(1, 2)
+
+    def to_stream(self, tokens: Hidden, like: Tensor) -> Tensor:
+        return tokens.transpose(1, 2).unflatten(2, like.shape[-2:])
+
+    def units(self, inputs: Inputs, stream: Tensor) -> Units:
+        return Grid(*stream.shape[-2:])
+
+
+def _stages(trunk: nn.Module) -> list[nn.Module]:
+    for name in ("stages", "blocks"):
+        if hasattr(trunk, name):
+            return list(getattr(trunk, name))
+    for name in ("layer{}", "s{}"):  # ResNets, RegNets
+        found = [getattr(trunk, name.format(i), None) for i in range(1, 5)]
+        if all(found):
+            return found  # pyright: ignore
+    raise Unsupported(f"the stages of {type(trunk).__name__} are not known to nibt; known are timm's trunks with "
+                      "stages or blocks, ResNets and RegNets")  # fmt: skip
+
+
+def _watch(trunk: nn.Module, stages: list[nn.Module], visual: Any) -> tuple[list[nn.Module], int]:
+    """The trunk's own parts that it calls after the last stage, in order, and the stride of the last map."""
+    example = next(trunk.parameters())
+    size = visual.image_size if isinstance(visual.image_size, tuple) else (visual.image_size,) * 2
+    called: list[nn.Module] = []
+    maps: list[Tensor] = []
+    with ExitStack() as hooks, torch.no_grad():
+        for child in trunk.children():
+            hooks.callback(child.register_forward_pre_hook(lambda module, _: called.append(module)).remove)
+        hooks.callback(stages[-1].register_forward_hook(lambda module, _, out: maps.append(out)).remove)
+        trunk(torch.zeros(1, 3, *size, device=example.device, dtype=example.dtype))
+    last = next(index for index, child in reversed(list(enumerate(called))) if stages[-1] in child.modules())
+    if len(maps) != 1 or maps[0].ndim != 4:
+        raise Unsupported(f"the stages of {type(trunk).__name__} do not give feature maps of (channel, row, column)")
+    return called[last + 1 :], round(size[0] / maps[0].shape[-2])

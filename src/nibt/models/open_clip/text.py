@@ -1,0 +1,116 @@
+"""OpenCLIP's text towers: its own transformer, in ``CLIP`` itself or apart, and Hugging Face encoders."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch.nn.functional as F
+from open_clip.transformer import text_global_pool
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from nibt.errors import Unsupported
+from nibt.models.base import Inputs, TextTower
+from nibt.preparation import open_clip as preparation
+from nibt.preparation.captions import Tokens
+from nibt.types import Embedding
+from nibt.units import Units
+
+
+class _OpenClipText(TextTower):
+    def __init__(self, module: Any, tokenizer: Any) -> None:
+        super().__init__()
+        self.root = self.module = module
+        self.tokenizer = tokenizer
+        self.text = getattr(module, "text", module)
+
+    def tokens(self, caption: str) -> Tokens:
+        return preparation.tokens(self.tokenizer, caption, self.text.context_length)
+
+    def run(self, inputs: Inputs) -> Embedding:
+        return self.module.encode_text(inputs.values, normalize=False)
+
+
+class OwnText(_OpenClipText):
+    """OpenCLIP's ``TextTransformer``, whose parts ``CLIP`` keeps as its own."""
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        return self.text.transformer.resblocks
+
+    @property
+    def embedder(self) -> nn.Module:
+        return self.text.token_embedding
+
+    @property
+    def pad(self) -> tuple[int, str]:
+        return preparation.pad(self.tokenizer)
+
+    def read(self, inputs: Inputs) -> dict[str, Tensor]:
+        return {"ids": inputs.values}
+
+    def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
+        text = self.text
+        if getattr(text, "cls_emb", None) is not None:  # CoCa: a class token at the end
+            pooled = text.ln_final(stream[:, -1])
+        else:
+            kind = getattr(text, "pool_type", None) or text.text_pool_type
+            end = getattr(text, "eos_id", None) or getattr(text, "text_eos_id", None)
+            pooled = text_global_pool(text.ln_final(stream), read["ids"], kind, eos_token_id=end)
+        projection = text.text_projection
+        if projection is None:
+            return pooled
+        return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
+
+    def units(self, inputs: Inputs, stream: Tensor) -> Units:
+        words = inputs.words
+        assert words is not None
+        if stream.shape[1] == inputs.values.shape[1]:
+            return words
+        tokens = tuple((*row, "<class>") for row in words.tokens)
+        return replace(words, tokens=tokens, explained=F.pad(words.explained, (0, 1)))
+
+
+class HuggingFaceText(_OpenClipText):
+    """A Hugging Face encoder with OpenCLIP's pooler and projection, as in BiomedCLIP."""
+
+    def __init__(self, module: Any, tokenizer: Any) -> None:
+        super().__init__(module, tokenizer)
+        self.encoder = self.text.transformer
+        self._blocks = _rows(self.encoder)
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        return self._blocks
+
+    @property
+    def embedder(self) -> nn.Module:
+        return self.encoder.get_input_embeddings()
+
+    @property
+    def pad(self) -> tuple[int, str]:
+        return self.text.config.pad_token_id, self.tokenizer.tokenizer.pad_token
+
+    def tokens(self, caption: str) -> Tokens:
+        return preparation.tokens(self.tokenizer, caption, self.tokenizer.context_length)
+
+    def read(self, inputs: Inputs) -> dict[str, Tensor]:
+        return {"mask": (inputs.values != self.text.config.pad_token_id).long()}
+
+    def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
+        for name in ("final_layer_norm", "layer_norm", "final_norm"):
+            stream = getattr(self.encoder, name, nn.Identity())(stream)
+        pooler = getattr(self.encoder, "pooler", None)
+        answer = BaseModelOutputWithPooling(
+            last_hidden_state=stream, pooler_output=pooler(stream) if pooler is not None else None
+        )
+        return self.text.proj(self.text.pooler(answer, read["mask"]))
+
+
+def _rows(encoder: nn.Module) -> list[nn.Module]:
+    """The blocks of an encoder; Transformers has three names for them."""
+    inner = getattr(encoder, "encoder", encoder)
+    for name in ("layer", "layers", "block"):
+        if hasattr(inner, name):
+            return list(getattr(inner, name))
+    raise Unsupported(f"the blocks of the text encoder {type(encoder).__name__} are not known to nibt")

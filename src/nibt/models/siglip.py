@@ -1,0 +1,140 @@
+"""SigLIP (Zhai et al., 2023) and SigLIP 2 (Tschannen et al., 2025), as Hugging Face Transformers holds them.
+
+No class token; the image head pools by attention; captions are always padded to their full length, unmasked,
+and the last row, mostly padding, is read. SigLIP 2 also comes as NaFlex: patches of any grid, padded.
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nibt.models.base import Family, ImageTower, Inputs, Request, TextTower
+from nibt.models.base_hugging_face import embedding_of, image_processor_of, load_pretrained, tokenizer_of
+from nibt.pair import Picture
+from nibt.preparation import hugging_face
+from nibt.preparation.captions import Tokens
+from nibt.preparation.geometry import Region
+from nibt.types import Embedding
+from nibt.units import Grid, Units
+
+
+class SiglipImageTower(ImageTower):
+    def __init__(self, siglip: Any, request: Request) -> None:
+        super().__init__()
+        self.root = self.siglip = siglip
+        self.vision, config = siglip.vision_model, siglip.config.vision_config
+        self.patch, self.size = config.patch_size, config.image_size
+        self.preparation = hugging_face.picture_preparation(
+            image_processor_of(request), request.fit, request.image_size, self.size, self.patch
+        )
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        return self.vision.encoder.layers
+
+    def run(self, inputs: Inputs) -> Embedding:
+        other_size = inputs.values.shape[-2:] != (self.size, self.size)
+        return embedding_of(self.siglip.get_image_features(inputs.values, interpolate_pos_encoding=other_size))
+
+    def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
+        return self.vision.head(self.vision.post_layernorm(stream))
+
+    def units(self, inputs: Inputs, stream: Tensor) -> Units:
+        height, width = inputs.values.shape[-2:]
+        return Grid(height // self.patch, width // self.patch)
+
+
+class NaflexImageTower(ImageTower):
+    """SigLIP 2 with patches of any grid: the aspect is kept, the rows after the grid are padding."""
+
+    def __init__(self, siglip: Any, request: Request) -> None:
+        super().__init__()
+        self.root = self.siglip = siglip
+        self.vision = siglip.vision_model
+        self.processor = image_processor_of(request)
+        self.most = (request.image_size // self.processor.patch_size) ** 2 if request.image_size else None
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        return self.vision.encoder.layers
+
+    def _patches(self, picture: Picture) -> dict[str, Tensor]:
+        options = {"max_num_patches": self.most} if self.most else {}
+        return self.processor(images=picture.image, return_tensors="pt", **options)
+
+    def group(self, item: Picture) -> Hashable:
+        return tuple(self._patches(item)["spatial_shapes"][0].tolist())
+
+    def prepare(self, items: Sequence[Picture]) -> Inputs:
+        made = [self._patches(item) for item in items]
+        values = torch.cat([one["pixel_values"] for one in made]).to(self.example)
+        extra = {key: torch.cat([one[key] for one in made]).to(values.device)
+                 for key in ("pixel_attention_mask", "spatial_shapes")}  # fmt: skip
+        regions = tuple(Region(0.0, 0.0, *map(float, item.size)) for item in items)
+        return Inputs(values, extra, regions=regions, notes=tuple(item.notes for item in items))
+
+    def run(self, inputs: Inputs) -> Embedding:
+        return embedding_of(self.siglip.get_image_features(inputs.values, **inputs.extra))
+
+    def read(self, inputs: Inputs) -> dict[str, Tensor]:
+        return {"mask": inputs.extra["pixel_attention_mask"]}
+
+    def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
+        return self.vision.head(self.vision.post_layernorm(stream), read["mask"])
+
+    def units(self, inputs: Inputs, stream: Tensor) -> Units:
+        rows, columns = inputs.extra["spatial_shapes"][0].tolist()
+        return Grid(rows, columns)
+
+
+class SiglipTextTower(TextTower):
+    def __init__(self, siglip: Any, request: Request) -> None:
+        super().__init__()
+        self.root = self.siglip = siglip
+        self.model, self.config = siglip.text_model, siglip.config.text_config
+        self.tokenizer = tokenizer_of(request)
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        return self.model.encoder.layers
+
+    @property
+    def embedder(self) -> nn.Module:
+        return self.model.embeddings.token_embedding
+
+    @property
+    def pad(self) -> tuple[int, str]:
+        return self.tokenizer.pad_token_id, self.tokenizer.pad_token
+
+    def tokens(self, caption: str) -> Tokens:
+        return hugging_face.tokens(self.tokenizer, caption, self.config.max_position_embeddings, full=True)
+
+    def run(self, inputs: Inputs) -> Embedding:
+        return embedding_of(self.siglip.get_text_features(inputs.values))
+
+    def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
+        return self.model.head(self.model.final_layer_norm(stream[:, -1]))
+
+
+class Siglip(Family):
+    """Every checkpoint of ``SiglipModel`` and ``Siglip2Model``."""
+
+    model_types = ("siglip", "siglip2")
+    class_names = ("SiglipModel", "Siglip2Model")
+
+    @staticmethod
+    def load(source: str, request: Request) -> tuple[nn.Module, Request]:
+        from transformers import AutoModel
+
+        return load_pretrained(AutoModel, source, request)
+
+    @staticmethod
+    def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
+        naflex = type(module).__name__ == "Siglip2Model"
+        image = NaflexImageTower if naflex else SiglipImageTower
+        return image(module, request), SiglipTextTower(module, request)
+
+
+PART = Siglip

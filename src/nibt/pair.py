@@ -1,0 +1,189 @@
+"""A picture and a caption: how they are read, and what is refused.
+
+Every picture becomes an upright RGB image with its tones kept; what had to be done on the way (a first frame
+taken, transparency laid on white) is noted and ends in the result's warnings.
+"""
+
+import struct
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TypeAlias, Union
+
+import numpy as np
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from nibt.errors import BadInput, UnknownName
+
+PictureSource: TypeAlias = Union[str, Path, Image.Image, np.ndarray, Tensor, "Picture"]  # noqa: UP007
+MOST_PIXELS = 89_478_485  # Pillow's own limit, a quarter of a gigabyte as RGB; above it a file may be a bomb
+SAMPLE = "sample:"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An upright RGB image, where it came from, and what was done to read it."""
+
+    image: Image.Image
+    source: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.image.size
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What is explained: a picture and a caption. Either may take the other's kind in a later version."""
+
+    picture: Picture
+    caption: str
+
+
+def samples() -> list[str]:
+    """The names of the pictures that ship with the package; read one with ``sample:NAME``."""
+    return sorted(file.name.split(".")[0] for file in (files("nibt") / "samples").iterdir()
+                  if file.name.endswith((".png", ".jpg")))  # fmt: skip
+
+
+def read_caption(caption: str) -> str:
+    """The caption as it is, if it says anything.
+
+    Raises:
+        BadInput: it is no string, or has no visible character.
+
+    """
+    if not isinstance(caption, str):
+        raise BadInput(f"a caption must be a string (got {type(caption).__name__})")
+    if not any(unicodedata.category(sign)[0] not in "CZ" for sign in caption):
+        raise BadInput(f"the caption is blank (got {caption!r}): give at least one word")
+    return caption
+
+
+def read_picture(source: PictureSource) -> Picture:
+    """Read a picture from a path, ``sample:NAME``, a PIL image, an array or a tensor.
+
+    Arrays are (height, width), (height, width, 1), (height, width, 3) or (height, width, 4); tensors have the
+    channel first. Integers run over their type's range, floats from 0 to 1.
+
+    Raises:
+        BadInput: there is no such file, it is no picture, is broken, too large, or holds NaN.
+
+    """
+    if isinstance(source, Picture):
+        return source
+    if isinstance(source, Image.Image):
+        return _upright(source, "image in memory")
+    if isinstance(source, Tensor):
+        return _from_array(_channels_last(source), "tensor")
+    if isinstance(source, np.ndarray):
+        return _from_array(source, "array")
+    if isinstance(source, str) and source.startswith(SAMPLE):
+        return _sample(source.removeprefix(SAMPLE))
+    return _open(Path(source))
+
+
+def _sample(name: str) -> Picture:
+    if name not in samples():
+        raise UnknownName("samples", name, samples())
+    (found,) = [file for file in (files("nibt") / "samples").iterdir() if file.name.split(".")[0] == name
+                and not file.name.endswith(".md")]  # fmt: skip
+    with found.open("rb") as stream, Image.open(stream) as image:
+        return _upright(image, SAMPLE + name)
+
+
+def _open(path: Path) -> Picture:
+    if not path.exists():
+        raise BadInput(f"there is no picture {str(path)!r}: no such file")
+    if path.is_dir():
+        raise BadInput(f"{str(path)!r} is a folder: give the path of one picture")
+    if path.stat().st_size == 0:
+        raise BadInput(f"{str(path)!r} is an empty file (0 bytes)")
+    with _readable(str(path)), Image.open(path) as image:
+        return _upright(image, str(path))
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Turn what Pillow raises on a bad file into one clear error."""
+    try:
+        yield
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadInput(_too_large(name, "")) from error
+    except Image.UnidentifiedImageError as error:
+        raise BadInput(f"{name!r} is not a picture in a format that Pillow reads") from error
+    except PermissionError as error:
+        raise BadInput(f"{name!r} cannot be read: permission denied") from error
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"{name!r} is a broken or truncated picture ({error})") from error
+
+
+def _too_large(name: str, size: str) -> str:
+    return f"{name!r} has more pixels{size} than the {MOST_PIXELS:,} that are read: scale it down first"
+
+
+def _upright(image: Image.Image, source: str) -> Picture:
+    if image.width * image.height > MOST_PIXELS:  # before anything is decoded
+        raise BadInput(_too_large(source, f" ({image.width:,} x {image.height:,})"))
+    notes = []
+    if getattr(image, "n_frames", 1) > 1:
+        notes.append(f"the picture has {image.n_frames} frames: the first was taken")  # pyright: ignore
+        image.seek(0)
+    image.load()
+    rgb, note = _rgb(ImageOps.exif_transpose(image))
+    return Picture(rgb, source, (*notes, *note))
+
+
+def _rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+    """The image as RGB with its tones kept: 16 bits are scaled to 8, not clipped."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return _from_wide(np.asarray(image)), ()
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        if layer.getextrema()[3] != (255, 255):
+            white = Image.new("RGBA", layer.size, "white")
+            return Image.alpha_composite(white, layer).convert("RGB"), ("transparent parts were laid on white",)
+        return layer.convert("RGB"), ()
+    return image.convert("RGB"), ()
+
+
+def _from_wide(values: np.ndarray) -> Image.Image:
+    """A grey picture of 16 bits, 32 bits or floats as RGB; floats up to 1 are shares, larger values 16-bit."""
+    if not np.isfinite(values).all():
+        raise BadInput("the picture holds NaN or infinite values")
+    top = float(values.max(initial=0))
+    white = 1.0 if values.dtype.kind == "f" and top <= 1 else 65535.0 if top <= 65535 else top
+    grey = np.clip(values.astype(np.float64) / white, 0, 1) * 255
+    return Image.fromarray(np.round(grey).astype(np.uint8)).convert("RGB")
+
+
+def _channels_last(tensor: Tensor) -> np.ndarray:
+    array = tensor.detach().cpu().float().numpy() if tensor.is_floating_point() else tensor.detach().cpu().numpy()
+    return np.moveaxis(array, 0, -1) if array.ndim == 3 else array
+
+
+def _from_array(array: np.ndarray, source: str) -> Picture:
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in array.shape:
+        first = "(3, height, width)" if source == "tensor" else "(height, width, 3)"
+        raise BadInput(f"a picture as {source} has the shape {first} or (height, width); got {array.shape}")
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise BadInput(f"the {source} holds NaN or infinite values")
+        if array.min() < 0 or array.max() > 1:
+            raise BadInput(f"a picture of floats runs from 0 to 1 (got {array.min():.3g} to {array.max():.3g})")
+        array = np.round(array * 255)
+    elif array.dtype == bool:
+        array = array * 255
+    elif array.dtype != np.uint8:
+        array = np.round(array / np.iinfo(array.dtype).max * 255)
+    shaped = array.astype(np.uint8)
+    return _upright(Image.fromarray(shaped[..., 0] if shaped.ndim == 3 and channels == 1 else shaped), source)

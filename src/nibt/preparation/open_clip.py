@@ -1,0 +1,102 @@
+"""OpenCLIP's transforms and tokenisers, as the rest of the house wants them. They are handed in, not imported."""
+
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as transforms
+
+from nibt.errors import Unsupported
+from nibt.preparation import hugging_face
+from nibt.preparation.captions import Tokens, truncation_note, words_by_marks
+from nibt.preparation.geometry import Fit
+from nibt.preparation.pictures import Preparation
+from nibt.units import Word
+
+_RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+def picture_preparation(
+    config: Any, transform: Any, fit: str | None, size: int | None, multiple: int | None
+) -> Preparation:
+    """The model's own ``transform``, which ``config`` (a ``PreprocessCfg``) describes, or ``whole`` pictures
+    where the tower takes any size (a ``multiple`` is given).
+
+    Raises:
+        Unsupported: the tower takes pictures of one size only.
+
+    """
+    height, width = _pair(config.size)
+    resample = _RESAMPLE.get(config.interpolation, Image.Resampling.BICUBIC)
+
+    def normalise(image: Image.Image) -> Tensor:
+        pixels = transforms.pil_to_tensor(image).float() / 255
+        return transforms.normalize(pixels, list(config.mean), list(config.std))
+
+    if fit == "whole":
+        if multiple is None:
+            raise Unsupported("this image tower takes pictures of one size only, so it cannot see them whole; leave "
+                              "fit out")  # fmt: skip
+        return Preparation(Fit("whole", size or height, size or width, multiple=multiple), normalise, normalise, resample)
+    if size and size != height:
+        raise Unsupported(f"this image tower takes pictures of {height} x {width} pixels (asked for {size})")
+    own = Fit(config.resize_mode, height, width, edge=min(height, width))
+    return Preparation(own, transform, normalise, resample)
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def tokens(tokenizer: Any, caption: str, context: int) -> Tokens:
+    """One caption, filled up to the context, by OpenCLIP's own tokeniser or a wrapped Hugging Face one."""
+    if hasattr(tokenizer, "byte_decoder"):
+        return _byte_pairs(tokenizer, caption, context)
+    ids = tuple(tokenizer([caption], context_length=context)[0].tolist())
+    inner = tokenizer.tokenizer
+    clean = getattr(tokenizer, "clean_fn", lambda text: text)
+    row = hugging_face.tokens(inner, caption, context, full=True, clean=clean)
+    if len(ids) == len(row.ids) and not getattr(tokenizer, "tokenizer_mode", ""):
+        return Tokens(ids, row.texts, row.explained, row.words, row.notes)  # ids: separators may be stripped
+    texts = inner.convert_ids_to_tokens(list(ids))
+    special = set(inner.all_special_ids) - {inner.unk_token_id}
+    explained = tuple(number not in special for number in ids)
+    return Tokens(ids, tuple(texts), explained, words_by_marks(texts, explained), row.notes)
+
+
+def pad(tokenizer: Any) -> tuple[int, str]:
+    """The id and the text of what captions are filled up with."""
+    if hasattr(tokenizer, "byte_decoder"):
+        return 0, "<pad>"
+    return tokenizer.tokenizer.pad_token_id, tokenizer.tokenizer.pad_token
+
+
+def _byte_pairs(tokenizer: Any, caption: str, context: int) -> Tokens:
+    """CLIP's byte pairs: the rows between the start and the end token are of words, zeros fill up."""
+    ids = tokenizer([caption], context_length=context)[0].tolist()
+    end = ids.index(tokenizer.eot_token_id)
+    pieces = [tokenizer.decoder[number] for number in ids[:end]]
+    texts = (*map(_visible(tokenizer), pieces), "<end_of_text>", *["<pad>"] * (context - end - 1))
+    explained = tuple(0 < row < end for row in range(context))
+    marked = (*pieces, *texts[end:])
+    words = [Word(_decoded(tokenizer, [pieces[row] for row in word.tokens]), word.tokens)
+             for word in words_by_marks(marked, explained)]  # fmt: skip
+    length = len(tokenizer.encode(caption)) + 2
+    notes = (truncation_note(length, context),) if length > context else ()
+    return Tokens(tuple(ids), texts, explained, tuple(words), notes)
+
+
+def _decoded(tokenizer: Any, pieces: list[str]) -> str:
+    text = "".join(pieces).removesuffix("</w>")
+    return bytearray(tokenizer.byte_decoder[sign] for sign in text).decode("utf-8", errors="replace")
+
+
+def _visible(tokenizer: Any) -> Any:
+    """A piece as people read it; what spells only part of a sign stays as it is."""
+
+    def show(piece: str) -> str:
+        bare = piece.removesuffix("</w>")
+        text = _decoded(tokenizer, [bare]) if all(sign in tokenizer.byte_decoder for sign in bare) else bare
+        return piece if "\ufffd" in text else text
+
+    return show

@@ -1,0 +1,106 @@
+"""The mean states of a model, which narrowing may run to, and the file that holds them.
+
+One safetensors file: ``image.mean.K`` for image layer K, (tokens, width), or (width,) for a tower whose states do
+not mean their place; ``text.mean.K`` and ``text.first.K`` for text layer K. Captions differ in length, so their
+rows are aligned at the last word: row ``zero + d`` of ``text.mean.K`` is the mean state d rows after it. The rows
+before the first word are those of ``text.first.K``. The file says which weights made it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nibt.errors import WrongReference
+from nibt.files import written_whole
+from nibt.models.base import Inputs, Model, Tower
+from nibt.types import Hidden, Modality
+from nibt.units import Words
+
+_KIND = "nibt mean states"
+
+
+@dataclass(frozen=True)
+class MeanStates:
+    """Mean states by layer, and the facts that bind them to a model."""
+
+    tensors: Mapping[str, Tensor]
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: str | Path, model: Model) -> "MeanStates":
+        """Read a file and check that it belongs to the model.
+
+        Raises:
+            WrongReference: there is no such file, it holds no mean states, or those of other weights.
+
+        """
+        if not Path(path).is_file():
+            raise WrongReference(f"there is no file {str(path)!r} of mean states; make one with nibt calibrate")
+        try:
+            with safe_open(str(path), "pt") as opened:
+                facts = opened.metadata() or {}
+                tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise WrongReference(f"{str(path)!r} is no file of mean states ({error})") from error
+        if facts.get("kind") != _KIND:
+            raise WrongReference(f"{str(path)!r} holds other tensors than mean states; make them with nibt calibrate")
+        if facts.get("weights_hash") not in (model.weights_hash, model.id):
+            raise WrongReference(
+                f"{str(path)!r} was made with the model {facts.get('model')} (weights {facts.get('weights_hash')}), "
+                f"this is {model.id} in {model.dtype} (weights {model.weights_hash}); calibrate it anew"
+            )
+        return cls(tensors, facts)
+
+    def save(self, path: str | Path) -> None:
+        """Write the file, whole or not at all."""
+        with written_whole(Path(path)) as draft:
+            save_file(dict(self.tensors), draft, {"kind": _KIND, **self.facts})
+
+    def state(self, tower: Tower, inputs: Inputs, hidden: Hidden, layer: int) -> Hidden:
+        """The mean state for each row of a batch at a layer, of the shape of ``hidden``.
+
+        Raises:
+            WrongReference: that side or layer was not calibrated, or with another grid.
+
+        """
+        key = f"{tower.modality}.mean.{layer}"
+        if key not in self.tensors:
+            raise WrongReference(
+                f"the mean states have no layer {layer} of the {tower.modality} tower "
+                f"(they have {', '.join(self.layers(tower.modality)) or 'none'}); calibrate it, or choose another layer"
+            )
+        mean = self.tensors[key].to(hidden)
+        if tower.modality == "text":
+            return self._for_captions(mean, self.tensors[f"text.first.{layer}"].to(hidden), inputs, hidden)
+        if mean.ndim == 2 and mean.shape != hidden.shape[1:]:
+            raise WrongReference(
+                f"the mean states are for a grid of {len(mean)} tokens, this picture has {hidden.shape[1]}; calibrate "
+                "with pictures of this size"
+            )
+        return mean.expand_as(hidden)
+
+    def layers(self, modality: Modality) -> list[str]:
+        found = [key.rsplit(".", 1)[1] for key in self.tensors if key.startswith(f"{modality}.mean.")]
+        return sorted(found, key=int)
+
+    def _for_captions(self, mean: Tensor, first: Tensor, inputs: Inputs, hidden: Hidden) -> Hidden:
+        assert inputs.words is not None
+        zero = int(self.facts["zero"])
+        rows = []
+        for places, start in zip(*caption_places(inputs.words, hidden.shape[1]), strict=True):
+            row = mean[(places + zero).clamp(0, len(mean) - 1)]
+            count = min(start, len(first))
+            rows.append(torch.cat([first[:count], row[count:]]))
+        return torch.stack(rows)
+
+
+def caption_places(words: Words, rows: int) -> tuple[list[Tensor], list[int]]:
+    """For each caption: how many rows each row stands after the last word, and the row of the first word."""
+    explained = words.explained
+    lasts = [int(row.nonzero().max()) for row in explained]
+    return [torch.arange(rows) - last for last in lasts], [int(row.nonzero().min()) for row in explained]

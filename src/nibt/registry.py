@@ -1,0 +1,47 @@
+"""The folder is the registry: the file ``methods/nib.py``, or the folder of that name, is the method ``"nib"``.
+
+A part is added by adding its one file. Listing names opens no file, so it costs no import. Packages outside
+add parts by entry points of the group ``nibt.methods``, ``nibt.models`` and so on.
+"""
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from nibt.errors import UnknownName
+
+KINDS = ("methods", "models", "targets", "metrics", "datasets")
+_HERE = Path(__file__).parent
+_NOT_PARTS = ("__init__", "base")  # base*: what the parts of a kind share
+
+
+def available(kind: str) -> list[str]:
+    """The names of every part of one kind: methods, models (families), targets, metrics, datasets.
+
+    >>> available("methods")
+    ['nib']
+
+    Raises:
+        UnknownName: there is no such kind of part.
+
+    """
+    if kind not in KINDS:
+        raise UnknownName("kinds", kind, KINDS)
+    files = {file.stem for file in (_HERE / kind).glob("*.py") if not file.stem.startswith(_NOT_PARTS)}
+    folders = {file.parent.name for file in (_HERE / kind).glob("*/__init__.py")}
+    return sorted(files | folders | {point.name for point in entry_points(group=f"nibt.{kind}")})
+
+
+def find(kind: str, name: str) -> Any:
+    """What the file of that name calls its ``PART``.
+
+    Raises:
+        UnknownName: no part of that kind goes by that name.
+
+    """
+    for point in entry_points(group=f"nibt.{kind}", name=name):
+        return point.load()
+    if name not in available(kind):
+        raise UnknownName(kind, name, available(kind))
+    return import_module(f"nibt.{kind}.{name}").PART

@@ -1,0 +1,79 @@
+"""One side of a batch of pairs: a traced tower, the score that the other side gives its answer, and the states
+that say nothing.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from nibt.errors import BadOption, WrongReference
+from nibt.models.base import Cut, Inputs, Model, Tower, Trace
+from nibt.reference import MeanStates
+from nibt.types import Embedding, Hidden, PerExample
+
+
+@dataclass(frozen=True)
+class Side:
+    """All that a method sees. It is the same for images and for captions.
+
+    ``score`` takes embeddings of shape (..., batch, dim) and gives numbers of shape (..., batch).
+    """
+
+    model: Model
+    trace: Trace
+    score: Callable[[Embedding], PerExample]
+
+    @property
+    def tower(self) -> Tower:
+        return self.trace.tower
+
+    @property
+    def inputs(self) -> Inputs:
+        return self.trace.inputs
+
+    def cut(self, layer: int) -> Cut:
+        return self.trace.cut(layer)
+
+    def value(self) -> PerExample:
+        """The score of the inputs themselves."""
+        return self.score(self.trace.embedding)
+
+    def score_of(self, cut: Cut, hidden: Hidden) -> PerExample:
+        """The score of one state of the cut tower, without a graph."""
+        with torch.no_grad():
+            return self.score(cut.rest(hidden[None]))[0]
+
+    def reference(self, name: str, layer: int, hidden: Hidden) -> Hidden:
+        """The state to narrow to: ``zero``, ``blank``, ``mean`` (the model's own) or ``mean:FILE``.
+
+        Raises:
+            BadOption: there is no such reference.
+            WrongReference: the mean states are of another model, or do not fit the layer.
+
+        """
+        kind, _, path = name.partition(":")
+        if kind == "zero":
+            return torch.zeros_like(hidden)
+        if kind == "blank":
+            return self.tower.blank(self.inputs, layer)
+        if kind == "mean":
+            return mean_states(self.model, path).state(self.tower, self.inputs, hidden, layer)
+        raise BadOption(f"reference must be zero, blank, mean or mean:FILE (got {name!r})")
+
+
+def mean_states(model: Model, path: str = "") -> MeanStates:
+    """The mean states of a file, or those that ship with an embedded model."""
+    if not path and model.folder is None:
+        raise WrongReference(f"the model {model.id} ships no mean states: make them with nibt calibrate, and give "
+                             "reference='mean:FILE'")  # fmt: skip
+    file = path or str(model.folder and model.folder / "reference.safetensors")
+    return _loaded(file, os.path.getmtime(file) if os.path.exists(file) else 0.0, model)
+
+
+@lru_cache(maxsize=8)
+def _loaded(path: str, changed: float, model: Model) -> MeanStates:
+    """A file is read again when it has changed."""
+    return MeanStates.load(path, model)

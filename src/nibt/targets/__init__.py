@@ -1,0 +1,1 @@
+"""What number is explained: one file a target."""

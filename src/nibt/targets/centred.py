@@ -1,0 +1,25 @@
+"""The cosine with what is special about the other side: its unit embedding minus the mean of a set of its kind.
+
+Embeddings of CLIP-like models lie in a narrow cone, so most of a cosine is common to all pairs; centred, what
+is left is what this caption says and others do not.
+"""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+
+from nibt.targets.base import Setting, Target, cosine
+from nibt.types import Embedding, PerExample
+
+
+@dataclass(frozen=True)
+class Centred(Target):
+    others = "some"
+
+    def __call__(self, here: Embedding, there: Embedding, setting: Setting) -> PerExample:
+        assert setting.others is not None
+        mean = setting.others.mean(0) if len(setting.others) == 1 else F.normalize(setting.others, dim=-1).mean(0)
+        return cosine(here, F.normalize(there, dim=-1) - mean)
+
+
+PART = Centred

@@ -1,0 +1,15 @@
+"""How well the two sides agree: the cosine of their embeddings, in [-1, 1]."""
+
+from dataclasses import dataclass
+
+from nibt.targets.base import Setting, Target, cosine
+from nibt.types import Embedding, PerExample
+
+
+@dataclass(frozen=True)
+class Cosine(Target):
+    def __call__(self, here: Embedding, there: Embedding, setting: Setting) -> PerExample:
+        return cosine(here, there)
+
+
+PART = Cosine

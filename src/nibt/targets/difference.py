@@ -1,0 +1,17 @@
+"""The cosine with this minus the cosine with one other of its kind: why this rather than that?"""
+
+from dataclasses import dataclass
+
+from nibt.targets.base import Setting, Target, cosine, to_others
+from nibt.types import Embedding, PerExample
+
+
+@dataclass(frozen=True)
+class Difference(Target):
+    others = "one"
+
+    def __call__(self, here: Embedding, there: Embedding, setting: Setting) -> PerExample:
+        return cosine(here, there) - to_others(here, setting)[..., 0]
+
+
+PART = Difference

@@ -1,0 +1,15 @@
+"""The model's own logit: its scale times the cosine, plus its bias (SigLIP)."""
+
+from dataclasses import dataclass
+
+from nibt.targets.base import Setting, Target, cosine
+from nibt.types import Embedding, PerExample
+
+
+@dataclass(frozen=True)
+class Logit(Target):
+    def __call__(self, here: Embedding, there: Embedding, setting: Setting) -> PerExample:
+        return setting.scale * cosine(here, there) + setting.bias
+
+
+PART = Logit

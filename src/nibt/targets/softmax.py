@@ -1,0 +1,20 @@
+"""The probability of this pair among distractors of the other side's kind: captions for an image."""
+
+from dataclasses import dataclass
+
+import torch
+
+from nibt.targets.base import Setting, Target, cosine, to_others
+from nibt.types import Embedding, PerExample
+
+
+@dataclass(frozen=True)
+class Softmax(Target):
+    others = "some"
+
+    def __call__(self, here: Embedding, there: Embedding, setting: Setting) -> PerExample:
+        cosines = torch.cat([cosine(here, there)[..., None], to_others(here, setting)], -1)
+        return (setting.scale * cosines).softmax(-1)[..., 0]
+
+
+PART = Softmax

@@ -1,0 +1,17 @@
+"""The shape words of this library: one alias for each kind of tensor, used in every signature."""
+
+from typing import Literal, TypeAlias
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Modality: TypeAlias = Literal["image", "text"]
+
+Pixels: TypeAlias = Float[Tensor, "batch channel height width"]
+TokenIds: TypeAlias = Int[Tensor, "batch token"]
+Hidden: TypeAlias = Float[Tensor, "batch token width"]
+States: TypeAlias = Float[Tensor, "node batch token width"]  # several states of each example, on one path
+Embedding: TypeAlias = Float[Tensor, "*batch dim"]
+PerToken: TypeAlias = Float[Tensor, "batch token"]  # every row of the stream, class token included
+PerUnit: TypeAlias = Float[Tensor, "*batch unit"]  # only what is explained: a patch, a caption token
+PerExample: TypeAlias = Float[Tensor, "*batch"]
