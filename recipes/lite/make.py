@@ -92,7 +92,7 @@ def _begin_words(text, parts):
 def train(parts, options):
     """Text tower only: captions to the unit sum of the concepts that they name, by squared distance."""
     model, writer = fresh_model(parts, options.seed), parts.writer(options.seed)
-    rest = [p for p in model.text.parameters()]
+    rest, mask = list(model.text.parameters()), model.text.build_causal_mask()
     optimizer = torch.optim.AdamW(rest, lr=options.rate, betas=(0.9, 0.98), weight_decay=0.01)
     checkpoint, first, began = Path(options.cache) / f"text-{options.steps}.pt", 0, time.time()
     if checkpoint.exists():
@@ -104,6 +104,7 @@ def train(parts, options):
         for group in optimizer.param_groups:
             group["lr"] = options.rate * schedule(step, options.steps)
         caption, target = writer.batch(options.batch, step)
+        model.text.attn_mask = mask[:caption.shape[1], :caption.shape[1]]
         loss = (model.text(caption) - target).square().sum(1).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -114,6 +115,7 @@ def train(parts, options):
         if step % 200 == 199 or step + 1 == options.steps:
             saved = {"text": model.text.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
             torch.save(saved, checkpoint)
+    model.text.attn_mask = mask
     return model
 
 

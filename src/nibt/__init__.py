@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nibt.attribution import Attribution as Attribution
-    from nibt.calibrate import calibrate as calibrate
+    from nibt.calibrating import calibrate as calibrate
     from nibt.errors import NibtError as NibtError
-    from nibt.explain import explain as explain
-    from nibt.explain import rank as rank
+    from nibt.explaining import explain as explain
+    from nibt.explaining import rank as rank
     from nibt.explanation import Explanation as Explanation
     from nibt.loading import load_model as load_model
     from nibt.methods.base import Method as Method
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from nibt.targets.base import Target as Target
 
 _HOMES = {
-    "Attribution": "attribution", "calibrate": "calibrate", "NibtError": "errors", "explain": "explain",
-    "rank": "explain", "Explanation": "explanation", "load_model": "loading", "Method": "methods.base",
+    "Attribution": "attribution", "calibrate": "calibrating", "NibtError": "errors", "explain": "explaining",
+    "rank": "explaining", "Explanation": "explanation", "load_model": "loading", "Method": "methods.base",
     "Metric": "metrics.base", "Model": "models.base", "Tower": "models.base", "Pair": "pair",
     "available": "registry", "save_picture": "report", "Target": "targets.base",
 }  # fmt: skip

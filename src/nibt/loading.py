@@ -107,7 +107,9 @@ def _from_memory(module: nn.Module, request: Request) -> Model:
         known = ", ".join(name for _, part in _families() for name in part.class_names)
         raise CannotLoad(f"a model of class {type(module).__name__} is not known; known are {known}")
     if request.processor is None and find("models", family).model_types:
-        raise CannotLoad("give the model's processor, too: load_model(model, processor=AutoProcessor.from_pretrained(...))")
+        raise CannotLoad(
+            "give the model's processor, too: load_model(model, processor=AutoProcessor.from_pretrained(...))"
+        )
     return _model(f"{type(module).__name__} in memory", family, module, request)
 
 
@@ -173,7 +175,13 @@ def _hub_config(name: str) -> dict[str, Any]:
 
 
 def _load(
-    name: str, family: str, source: str, request: Request, device: Any, own: dict | None = None, folder: Path | None = None
+    name: str,
+    family: str,
+    source: str,
+    request: Request,
+    device: Any,
+    own: dict | None = None,
+    folder: Path | None = None,
 ) -> Model:
     with _loading(name):
         module, request = find("models", family).load(source, request)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nibt.errors import BadInput, UnknownName
 
-PictureSource: TypeAlias = Union[str, Path, Image.Image, np.ndarray, Tensor, "Picture"]  # noqa: UP007
+PictureSource: TypeAlias = Union[str, Path, Image.Image, np.ndarray, Tensor, "Picture"]
 MOST_PIXELS = 89_478_485  # Pillow's own limit, a quarter of a gigabyte as RGB; above it a file may be a bomb
 SAMPLE = "sample:"
 

@@ -44,7 +44,7 @@ class MeanStates:
         try:
             with safe_open(str(path), "pt") as opened:
                 facts = opened.metadata() or {}
-                tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+                tensors = {key: opened.get_tensor(key) for key in opened.keys()}
         except SafetensorError as error:
             raise WrongReference(f"{str(path)!r} is no file of mean states ({error})") from error
         if facts.get("kind") != _KIND:

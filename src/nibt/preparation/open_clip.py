@@ -37,7 +37,9 @@ def picture_preparation(
         if multiple is None:
             raise Unsupported("this image tower takes pictures of one size only, so it cannot see them whole; leave "
                               "fit out")  # fmt: skip
-        return Preparation(Fit("whole", size or height, size or width, multiple=multiple), normalise, normalise, resample)
+        return Preparation(
+            Fit("whole", size or height, size or width, multiple=multiple), normalise, normalise, resample
+        )
     if size and size != height:
         raise Unsupported(f"this image tower takes pictures of {height} x {width} pixels (asked for {size})")
     own = Fit(config.resize_mode, height, width, edge=min(height, width))

@@ -5,7 +5,6 @@ for both sides of each. The rest of the house is called from here and knows noth
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -17,30 +16,15 @@ from torch import nn
 
 from nibt.errors import BadInput, BadOption
 from nibt.explanation import Explanation
-from nibt.layers import resolve_auto
 from nibt.loading import load_model
-from nibt.methods.base import Method
-from nibt.models.base import Model, Tower
-from nibt.pair import Pair, Picture, PictureSource, read_caption, read_picture
-from nibt.reference import MeanStates
+from nibt.models.base import Model
+from nibt.pair import Pair, PictureSource, read_caption, read_picture
+from nibt.question import Question, ask, batches, encode, listed
 from nibt.registry import find
-from nibt.side import Side, mean_states
-from nibt.targets.base import Setting, Target
+from nibt.side import Side
 from nibt.types import Embedding, Modality
 
 _PACKAGES = ("nibt", "torch", "transformers", "open_clip_torch", "timm", "pillow")
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked of every pair: a method for each tower, and what number it explains there."""
-
-    model: Model
-    methods: dict[Modality, Method]
-    targets: dict[Modality, Target]
-    settings: dict[Modality, Setting]
-    record: dict[str, Any]
-    warnings: tuple[str, ...] = ()
 
 
 def explain(
@@ -99,112 +83,23 @@ def rank(
     if len(labels) < 2:
         raise BadInput(f"give at least two labels to rank (got {len(labels)})")
     model = load_model(model)
-    texts = F.normalize(_encode(model.text, [read_caption(label) for label in labels]), dim=-1)
-    picture = F.normalize(_encode(model.image, [read_picture(image)]), dim=-1)
+    texts = F.normalize(encode(model.text, [read_caption(label) for label in labels]), dim=-1)
+    picture = F.normalize(encode(model.image, [read_picture(image)]), dim=-1)
     cosines = (texts @ picture[0]).float()
     shares = (model.scale * cosines).softmax(0)
     order = cosines.argsort(descending=True, stable=True).tolist()
     return [(labels[index], float(cosines[index]), float(shares[index])) for index in order]
 
 
-def ask(
-    model: Model, method: str, target: str, variant: str, against: Any, against_images: Any, templates: Sequence[str],
-    sample: Sequence[Pair] | None, options: dict[str, Any],
-) -> Question:  # fmt: skip
-    """Resolve all that a question leaves open, so that every pair is asked the same."""
-    targets, settings, told = _targets(model, target, _listed(against), _listed(against_images), tuple(templates))
-    kind: type[Method] = find("methods", method)
-    chosen = {}
-    if "auto" in [value for name, value in options.items() if name.endswith("layer")]:
-        scores = {side: partial(targets[side], setting=settings[side]) for side in targets}
-        options, chosen = resolve_auto(model, kind, variant, options, scores, sample)
-    methods = {tower.modality: kind.configured(tower, variant, options, model.defaults)
-               for tower in (model.image, model.text)}  # fmt: skip
-    record: dict[str, Any] = {"name": method, "variant": variant}
-    record |= {side: methods[side].options() for side in methods} | chosen
-    record["seed"] = options.get("seed")
-    question = Question(model, methods, targets, settings, record, told)
-    return replace(question, record={"method": record, "target": _target_record(target, targets, against, against_images)})
-
-
-def _target_record(name: str, targets: dict[Modality, Target], against: Any, against_images: Any) -> dict[str, Any]:
-    options = {key: list(value) for key, value in vars(targets["image"]).items()}
-    given = {"against": _listed(against), "against_images": [read_picture(p).source for p in _listed(against_images)]}
-    return {"target": name, "options": options | {key: value for key, value in given.items() if value}}
-
-
-def _targets(
-    model: Model, name: str, against: list[str], against_images: list[Any], templates: tuple[str, ...]
-) -> tuple[dict[Modality, Target], dict[Modality, Setting], tuple[str, ...]]:
-    """The target and the setting of each side. A side without the others that a target needs falls back to cosine."""
-    kind = find("targets", name)
-    if templates and name != "ensemble":
-        raise BadOption(f"the target {name} takes no templates; ensemble does")
-    target: Target = kind(templates) if templates else kind()
-    if target.others == "none" and (against or against_images):
-        raise BadOption(f"the target {name} compares with nothing: leave against out, or choose softmax or difference")
-    settings = {
-        "image": _setting(model, model.text, target, [read_caption(text) for text in against]),
-        "text": _setting(model, model.image, target, [read_picture(source) for source in against_images]),
-    }
-    lacking = [side for side in settings if target.others != "none" and settings[side].others is None]
-    if len(lacking) == 2:
-        raise BadOption(f"the target {name} needs something to compare with: give captions in against (--against), or "
-                        "pictures in against_images (--against-image)")  # fmt: skip
-    cosine = find("targets", "cosine")()
-    need = {"image": "captions (--against)", "text": "pictures (--against-image)"}
-    told = [f"the target {name} has no meaning on the {side} side without other {need[side]}: its cosine is explained"
-            for side in lacking]  # fmt: skip
-    if name == "ensemble":
-        told, lacking = ["the target ensemble is of captions: the text side explains the caption's own cosine"], ["text"]
-    return {side: cosine if side in lacking else target for side in settings}, settings, tuple(told)  # pyright: ignore
-
-
-def _setting(model: Model, other: Tower, target: Target, items: list[Any]) -> Setting:
-    """The others of a side: those given or, for centred, the mean embedding that ships with an embedded model."""
-    others = _encode(other, items) if items else None
-    if target.others == "one" and len(items) > 1:
-        raise BadOption(f"the target compares with one other {'caption' if other is model.text else 'picture'} "
-                        f"(got {len(items)}); softmax takes several")  # fmt: skip
-    if others is None and type(target).__name__ == "Centred" and model.folder is not None:
-        centre = shipped(model).tensors.get(f"centre.{other.modality}")
-        others = None if centre is None else centre[None].to(other.example)
-    return Setting(model.scale, model.bias, others)
-
-
-def shipped(model: Model) -> MeanStates:
-    """The mean states that ship with a model, or none."""
-    there = model.folder is not None and (model.folder / "reference.safetensors").exists()
-    return mean_states(model) if there else MeanStates({})
-
-
-def _encode(tower: Tower, items: Sequence[Any], batch_size: int = 32) -> Embedding:
-    """Embeddings of pictures or captions, in their order."""
-    found: dict[int, torch.Tensor] = {}
-    for indices in _batches([tower.group(item) for item in items], batch_size):
-        embeddings = tower.encode(tower.prepare([items[index] for index in indices]))
-        found |= dict(zip(indices, embeddings, strict=True))
-    return torch.stack([found[index] for index in range(len(items))])
-
-
-def _batches(groups: Sequence[Any], size: int) -> Iterator[list[int]]:
-    """Indices of items that may share a batch, in their order."""
-    for group in dict.fromkeys(groups):
-        members = [index for index, other in enumerate(groups) if other == group]
-        yield from (members[first : first + size] for first in range(0, len(members), size))
-
-
-def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
 def _pairs(image: Any, caption: Any) -> tuple[list[Pair], bool]:
-    images, captions = _listed(image), _listed(caption)
+    images, captions = listed(image), listed(caption)
     many = isinstance(image, list | tuple) or isinstance(caption, list | tuple)
     if not images or not captions:
         raise BadInput("there is nothing to explain: give at least one picture and one caption")
     if len(images) != len(captions) and 1 not in (len(images), len(captions)):
-        raise BadInput(f"{len(images)} pictures and {len(captions)} captions are no pairs: give as many of both, or one")
+        raise BadInput(
+            f"{len(images)} pictures and {len(captions)} captions are no pairs: give as many of both, or one"
+        )
     count = max(len(images), len(captions))
     read = [read_picture(source) for source in images] * (count if len(images) == 1 else 1)
     said = [read_caption(text) for text in captions] * (count if len(captions) == 1 else 1)
@@ -213,7 +108,7 @@ def _pairs(image: Any, caption: Any) -> tuple[list[Pair], bool]:
 
 def _answers(question: Question, pairs: list[Pair], size: int, on_done: Callable[[], None]) -> list[Explanation]:
     found: dict[int, Explanation] = {}
-    for indices in _batches([question.model.image.group(pair.picture) for pair in pairs], size):
+    for indices in batches([question.model.image.group(pair.picture) for pair in pairs], size):
         found |= dict(zip(indices, _batch(question, [pairs[index] for index in indices]), strict=True))
         for _ in indices:
             on_done()
@@ -246,7 +141,7 @@ def _wordings(question: Question, pairs: list[Pair], plain: Embedding) -> Embedd
     target = question.targets["image"]
     if all(target.wordings(pair.caption) == [pair.caption] for pair in pairs):
         return plain
-    means = [F.normalize(_encode(question.model.text, target.wordings(pair.caption)), dim=-1).mean(0) for pair in pairs]
+    means = [F.normalize(encode(question.model.text, target.wordings(pair.caption)), dim=-1).mean(0) for pair in pairs]
     return torch.stack(means)
 
 
@@ -264,10 +159,3 @@ def _score_record(question: Question, values: dict[Modality, float]) -> dict[str
 def _model_record(model: Model) -> dict[str, str]:
     return {"id": model.id, "family": model.family, "weights_hash": model.weights_hash, "dtype": model.dtype,
             "device": model.device}  # fmt: skip
-
-
-def picture_of(explanation: Explanation) -> Picture:
-    """The picture of an explanation, which one that was loaded may have lost."""
-    if explanation.picture is None:
-        raise BadInput(f"the picture {explanation.source!r} is no longer there: it cannot be drawn upon")
-    return explanation.picture
