@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from nibt.calibrating import calibrate as calibrate
     from nibt.errors import NibtError as NibtError
     from nibt.explaining import explain as explain
+    from nibt.explaining import explain_labels as explain_labels
     from nibt.explaining import rank as rank
     from nibt.explanation import Explanation as Explanation
     from nibt.loading import load_model as load_model
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
     from nibt.models.base import Tower as Tower
     from nibt.pair import Pair as Pair
     from nibt.registry import available as available
-    from nibt.report import save_picture as save_picture
+    from nibt.report.picture import draw as draw
     from nibt.targets.base import Target as Target
 
 _HOMES = {
     "Attribution": "attribution", "calibrate": "calibrating", "NibtError": "errors", "explain": "explaining",
-    "rank": "explaining", "Explanation": "explanation", "load_model": "loading", "Method": "methods.base",
+    "explain_labels": "explaining", "rank": "explaining", "Explanation": "explanation", "load_model": "loading", "Method": "methods.base",
     "Metric": "metrics.base", "Model": "models.base", "Tower": "models.base", "Pair": "pair",
-    "available": "registry", "save_picture": "report", "Target": "targets.base",
+    "available": "registry", "draw": "report.picture", "Target": "targets.base",
 }  # fmt: skip
 __all__ = sorted(_HOMES)
 __version__ = version("nibt")

@@ -5,6 +5,7 @@ for both sides of each. The rest of the house is called from here and knows noth
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -15,11 +16,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from nibt.errors import BadInput, BadOption
-from nibt.explanation import Explanation
+from nibt.explanation import Explanation, Ranked
 from nibt.loading import load_model
 from nibt.models.base import Model
 from nibt.pair import Pair, PictureSource, read_caption, read_picture
-from nibt.question import Question, ask, batches, encode, listed
+from nibt.question import Contrast, Question, ask, batches, encode, listed
 from nibt.registry import find
 from nibt.side import Side
 from nibt.types import Embedding, Modality
@@ -39,6 +40,7 @@ def explain(
     against_images: PictureSource | Sequence[PictureSource] = (),
     templates: Sequence[str] = (),
     batch_size: int = 8,
+    seed: int | None = None,
     sample: Sequence[Pair] | None = None,
     on_done: Callable[[], None] = lambda: None,
     **options: Any,
@@ -66,15 +68,15 @@ def explain(
     find("methods", method), find("targets", target)  # names are checked before a model is loaded
     model = load_model(model)
     pairs, many = _pairs(image, caption)
-    question = ask(model, method, target, variant, against, against_images, templates, sample, options)
+    question = ask(
+        model, method, target, variant, Contrast.read(against, against_images, templates), sample, seed, options
+    )
     answers = _answers(question, pairs, batch_size, on_done)
     return answers if many else answers[0]
 
 
-def rank(
-    model: Model | str | Path | nn.Module, image: PictureSource, labels: Sequence[str]
-) -> list[tuple[str, float, float]]:
-    """Labels from best to worst, each with its cosine and its softmax probability at the model's own scale.
+def rank(model: Model | str | Path | nn.Module, image: PictureSource, labels: Sequence[str]) -> list[Ranked]:
+    """Labels from best to worst: zero-shot classification.
 
     Raises:
         BadInput: there are fewer than two labels, or one is blank.
@@ -88,7 +90,27 @@ def rank(
     cosines = (texts @ picture[0]).float()
     shares = (model.scale * cosines).softmax(0)
     order = cosines.argsort(descending=True, stable=True).tolist()
-    return [(labels[index], float(cosines[index]), float(shares[index])) for index in order]
+    return [Ranked(labels[index], float(cosines[index]), float(shares[index])) for index in order]
+
+
+def explain_labels(
+    model: Model | str | Path | nn.Module,
+    image: PictureSource,
+    labels: Sequence[str],
+    method: str = "nib",
+    **options: Any,
+) -> Explanation:
+    """The zero-shot view: labels are ranked, and the first is explained against the second.
+
+    Raises:
+        BadInput: there are fewer than two labels, or one is blank.
+
+    """
+    model, picture = load_model(model), read_picture(image)
+    ranking = rank(model, picture, labels)
+    answer = explain(model, picture, ranking[0].label, method, "difference", against=ranking[1].label, **options)
+    assert isinstance(answer, Explanation)
+    return replace(answer, ranking=tuple(ranking))
 
 
 def _pairs(image: Any, caption: Any) -> tuple[list[Pair], bool]:
@@ -132,7 +154,7 @@ def _batch(question: Question, pairs: list[Pair]) -> Iterator[Explanation]:
             image.inputs.regions[index], pair.picture.size, cosines[index],
             _score_record(question, {side: values[side][index] for side in values}), question.record["method"],
             _model_record(model), {name: version(name) for name in _PACKAGES}, pair.picture.source,
-            (*question.warnings, *image.inputs.notes[index], *text.inputs.notes[index]), pair.picture,
+            (*question.warnings, *image.inputs.notes[index], *text.inputs.notes[index]), (), pair.picture,
         )  # fmt: skip
 
 

@@ -22,6 +22,15 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True)
+class Ranked:
+    """A label with its cosine, and its softmax probability among the labels at the model's own scale."""
+
+    label: str
+    cosine: float
+    probability: float
+
+
+@dataclass(frozen=True)
 class Explanation:
     """Both sides of one answer, and the question that they answer.
 
@@ -41,6 +50,7 @@ class Explanation:
     versions: Mapping[str, str]
     source: str = ""
     warnings: tuple[str, ...] = ()
+    ranking: tuple[Ranked, ...] = ()
     picture: Picture | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -58,6 +68,7 @@ class Explanation:
             "similarity": self.similarity, "score": dict(self.score), "method": dict(self.method),
             "model": dict(self.model), "versions": dict(self.versions), "warnings": list(self.warnings),
             "image": self._image_json(), "text": self._text_json(), "narrowing": narrowing,
+            "ranking": [asdict(label) for label in self.ranking],
         }  # fmt: skip
 
     def _image_json(self) -> dict[str, Any]:
@@ -133,7 +144,8 @@ def _from_json(data: dict[str, Any]) -> Explanation:
         Attribution(torch.tensor(text["scores"]), units, torch.tensor(text["special_share"]),
                     _narrowing(told.get("text"))),
         Region(*image["region"]), tuple(data["size"]), data["similarity"], data["score"], data["method"], data["model"],
-        data["versions"], data["picture"], tuple(data["warnings"]), picture,
+        data["versions"], data["picture"], tuple(data["warnings"]),
+        tuple(Ranked(**label) for label in data["ranking"]), picture,
     )  # fmt: skip
 
 

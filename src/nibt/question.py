@@ -5,7 +5,7 @@ here, once, before anything is explained.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from nibt.errors import BadOption
 from nibt.layers import resolve_auto
 from nibt.methods.base import Method
 from nibt.models.base import Model, Tower
-from nibt.pair import Pair, read_caption, read_picture
+from nibt.pair import Pair, Picture, read_caption, read_picture
 from nibt.reference import MeanStates
 from nibt.registry import find
 from nibt.side import mean_states
@@ -35,65 +35,86 @@ class Question:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Contrast:
+    """What a target is given beside the pair: captions, pictures, and wordings with ``{}``."""
+
+    against: tuple[str, ...] = ()
+    against_images: tuple[Picture, ...] = ()
+    templates: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, against: Any, against_images: Any, templates: Any) -> "Contrast":
+        """Single values or lists, as they come from a caller."""
+        return cls(
+            tuple(map(read_caption, listed(against))), tuple(map(read_picture, listed(against_images))),
+            tuple(listed(templates)),
+        )  # fmt: skip
+
+    def record(self) -> dict[str, Any]:
+        """As it is written down."""
+        given = {"against": list(self.against), "against_images": [picture.source for picture in self.against_images]}
+        return {name: value for name, value in given.items() if value}
+
+
 def ask(
-    model: Model, method: str, target: str, variant: str, against: Any, against_images: Any, templates: Sequence[str],
-    sample: Sequence[Pair] | None, options: dict[str, Any],
+    model: Model, method: str, target: str, variant: str, contrast: Contrast, sample: Sequence[Pair] | None,
+    seed: int | None, options: dict[str, Any],
 ) -> Question:  # fmt: skip
-    """Resolve all that a question leaves open, so that every pair is asked the same."""
-    targets, settings, told = _targets(model, target, listed(against), listed(against_images), tuple(templates))
+    """Resolve all that a question leaves open, so that every pair is asked the same.
+
+    A seed is recorded in any case, and given to methods that draw at random.
+    """
+    targets, settings, told = _targets(model, target, contrast)
     kind: type[Method] = find("methods", method)
-    chosen = {}
+    chosen: dict[str, Any] = {}
+    if seed is not None and "seed" in {field.name for field in fields(kind)}:
+        options = {**options, "seed": seed}
     if "auto" in [value for name, value in options.items() if name.endswith("layer")]:
         scores = {side: partial(targets[side], setting=settings[side]) for side in targets}
         options, chosen = resolve_auto(model, kind, variant, options, scores, sample)
     methods = {tower.modality: kind.configured(tower, variant, options, model.defaults)
                for tower in (model.image, model.text)}  # fmt: skip
-    record: dict[str, Any] = {"name": method, "variant": variant}
-    record |= {side: methods[side].options() for side in methods} | chosen
-    record["seed"] = options.get("seed")
-    question = Question(model, methods, targets, settings, record, told)
-    return replace(
-        question, record={"method": record, "target": _target_record(target, targets, against, against_images)}
-    )
+    resolved = {side: methods[side].options() for side in methods}
+    record = {"name": method, "variant": variant, "seed": seed, **resolved, **chosen}
+    told_of_target = {"target": target, "options": {**_plain(targets["image"]), **contrast.record()}}
+    return Question(model, methods, targets, settings, {"method": record, "target": told_of_target}, told)
 
 
-def _target_record(name: str, targets: dict[Modality, Target], against: Any, against_images: Any) -> dict[str, Any]:
-    options = {key: list(value) for key, value in vars(targets["image"]).items()}
-    given = {"against": listed(against), "against_images": [read_picture(p).source for p in listed(against_images)]}
-    return {"target": name, "options": options | {key: value for key, value in given.items() if value}}
+def _plain(target: Target) -> dict[str, Any]:
+    return {key: list(value) for key, value in vars(target).items()}
 
 
 def _targets(
-    model: Model, name: str, against: list[str], against_images: list[Any], templates: tuple[str, ...]
+    model: Model, name: str, contrast: Contrast
 ) -> tuple[dict[Modality, Target], dict[Modality, Setting], tuple[str, ...]]:
-    """The target and the setting of each side. A side without the others that a target needs falls back to cosine."""
-    kind = find("targets", name)
-    if templates and name != "ensemble":
+    """The target and the setting of each side. A side on which the target has no meaning falls back to cosine, and
+    says so.
+    """
+    kind, cosine = find("targets", name), find("targets", "cosine")()
+    if contrast.templates and name != "ensemble":
         raise BadOption(f"the target {name} takes no templates; ensemble does")
-    target: Target = kind(templates) if templates else kind()
-    if target.others == "none" and (against or against_images):
+    target: Target = kind(contrast.templates) if contrast.templates else kind()
+    if target.others == "none" and (contrast.against or contrast.against_images):
         raise BadOption(f"the target {name} compares with nothing: leave against out, or choose softmax or difference")
-    settings = {
-        "image": _setting(model, model.text, target, [read_caption(text) for text in against]),
-        "text": _setting(model, model.image, target, [read_picture(source) for source in against_images]),
+    settings: dict[Modality, Setting] = {
+        "image": _setting(model, model.text, target, contrast.against),
+        "text": _setting(model, model.image, target, contrast.against_images),
     }
+    if name == "ensemble":
+        told = "the target ensemble is of captions: the text side explains the caption's own cosine"
+        return {"image": target, "text": cosine}, settings, (told,)
     lacking = [side for side in settings if target.others != "none" and settings[side].others is None]
     if len(lacking) == 2:
         raise BadOption(f"the target {name} needs something to compare with: give captions in against (--against), or "
                         "pictures in against_images (--against-image)")  # fmt: skip
-    cosine = find("targets", "cosine")()
     need = {"image": "captions (--against)", "text": "pictures (--against-image)"}
-    told = [f"the target {name} has no meaning on the {side} side without other {need[side]}: its cosine is explained"
-            for side in lacking]  # fmt: skip
-    if name == "ensemble":
-        told, lacking = (
-            ["the target ensemble is of captions: the text side explains the caption's own cosine"],
-            ["text"],
-        )
-    return {side: cosine if side in lacking else target for side in settings}, settings, tuple(told)  # pyright: ignore
+    told = tuple(f"the target {name} has no meaning on the {side} side without other {need[side]}: its cosine is "
+                 "explained" for side in lacking)  # fmt: skip
+    return {side: cosine if side in lacking else target for side in settings}, settings, told
 
 
-def _setting(model: Model, other: Tower, target: Target, items: list[Any]) -> Setting:
+def _setting(model: Model, other: Tower, target: Target, items: Sequence[Any]) -> Setting:
     """The others of a side: those given or, for centred, the mean embedding that ships with an embedded model."""
     others = encode(other, items) if items else None
     if target.others == "one" and len(items) > 1:

@@ -1,0 +1,45 @@
+"""``nibt calibrate``: the mean states of a model over the user's own pictures and captions."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nibt.cli.options import BatchSize, Device, Dtype, Fit, ImageSize, lines
+from nibt.errors import BadOption
+
+
+def calibrate(
+    model: Annotated[str, typer.Argument(help="A model; see nibt list models.")],
+    pictures: Annotated[list[str] | None, typer.Argument(help="Pictures, the more the better.")] = None,
+    captions: Annotated[Path | None, typer.Option(help="A file with a caption a line.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The file to write (safetensors).")] = None,
+    layers: Annotated[str | None, typer.Option(help="Only these layers, as 2,3,4; all of them otherwise.")] = None,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    fit: Fit = None,
+    image_size: ImageSize = None,
+    batch_size: BatchSize = 8,
+) -> None:
+    """Make the mean states of a model, to narrow toward: nibt explain ... --reference mean:FILE."""
+    if out is None:
+        raise BadOption("say where the mean states go: --out FILE")
+    from nibt.calibrating import calibrate as run
+    from nibt.cli.terminal import progress
+    from nibt.files import check_writable
+    from nibt.loading import load_model
+
+    check_writable(out)
+    said = lines(captions) if captions else []
+    chosen = None if layers is None else [_whole(part) for part in layers.split(",")]
+    ready = load_model(model, device=device, dtype=dtype, fit=fit, image_size=image_size)
+    with progress(len(pictures or []) + len(said), "calibrating", quiet=False) as done:
+        run(ready, pictures or [], said, out, layers=chosen, batch_size=batch_size, on_done=done)
+    typer.echo(f"wrote {out}: the mean over {len(pictures or [])} pictures and {len(said)} captions")
+
+
+def _whole(part: str) -> int:
+    try:
+        return int(part)
+    except ValueError as error:
+        raise BadOption(f"layers must be whole numbers, as 2,3,4 (got {part!r})") from error

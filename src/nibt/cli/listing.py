@@ -1,0 +1,35 @@
+"""``nibt list``: the names of the parts, from the registry; no model library is opened for it."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from nibt.cli.options import THE_PAPERS
+
+Kind = StrEnum("Kind", ["methods", "models", "targets", "metrics", "datasets", "samples"])
+
+
+def list_parts(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
+    """List the methods, models, targets, metrics, data sets or sample pictures."""
+    if kind == Kind.models:
+        typer.echo(_models())
+    elif kind == Kind.samples:
+        from nibt.pair import SAMPLE, samples
+
+        typer.echo("\n".join(SAMPLE + name for name in samples()))
+    else:
+        from nibt.registry import available
+
+        typer.echo("\n".join(available(str(kind))) or f"this version has no {kind}")
+
+
+def _models() -> str:
+    from nibt.loading import embedded
+    from nibt.registry import available
+
+    return f"""embedded   {", ".join(embedded()) or "none"}
+families   {", ".join(available("models"))}
+others     {THE_PAPERS}   a repository on the Hugging Face hub (this is the paper's model)
+           ./my-model   a folder with a saved Hugging Face, PEFT or OpenCLIP model
+           open_clip:ViT-B-32/laion2b_s34b_b79k   an OpenCLIP architecture and the tag of its weights"""

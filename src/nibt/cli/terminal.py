@@ -1,0 +1,84 @@
+"""How answers look in a terminal (rich): coloured words, a summary, a bar while many pairs are explained."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from nibt.explanation import Explanation
+from nibt.report.colours import ink_on
+from nibt.report.words import runs
+
+errors = Console(stderr=True, highlight=False)
+
+
+def caption(explanation: Explanation, positive: bool = False) -> Text:
+    """The words on their colours."""
+    line = Text()
+    for run in runs(explanation, positive):
+        line.append(f" {run.text} ", style=_style(run.background))
+        line.append(" ")
+    return line
+
+
+def _style(background: tuple[int, int, int]) -> str:
+    ink, paper = ink_on(background), background
+    return f"rgb({ink[0]},{ink[1]},{ink[2]}) on rgb({paper[0]},{paper[1]},{paper[2]})"
+
+
+def summary(explanation: Explanation) -> Table:
+    """What was measured, a row a side."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("side", "explained", "score", "of it found", "gap", "on special tokens"):
+        table.add_column(heading, justify="left" if heading in ("side", "explained") else "right")
+    for name, side in (("image", explanation.image), ("text", explanation.text)):
+        told = explanation.score[name]
+        narrowing = side.narrowing
+        found, gap = ("", "") if narrowing is None else (f"{float(narrowing.sum):+.4f}", f"{float(narrowing.gap):.1g}")
+        table.add_row(name, told["target"], f"{told['value']:.4f}", found, gap, f"{float(side.special_share):.0%}")
+    return table
+
+
+def ranking(explanation: Explanation) -> Table:
+    """Labels from best to worst."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("label", "cosine", "probability"):
+        table.add_column(heading, justify="left" if heading == "label" else "right")
+    for label in explanation.ranking:
+        table.add_row(label.label, f"{label.cosine:.4f}", f"{label.probability:.1%}")
+    return table
+
+
+def words(explanation: Explanation) -> str:
+    """The words with their scores, where there are no colours to see."""
+    return "  ".join(f"{run.text} {run.score:+.4f}" for run in runs(explanation))
+
+
+@contextmanager
+def progress(count: int, what: str, quiet: bool) -> Iterator[Callable[[], None]]:
+    """A bar on standard error, where there is more than one thing to wait for."""
+    if quiet or count < 2:
+        yield lambda: None
+        return
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True) as bar:
+        task = bar.add_task(what, total=count)
+        yield lambda: bar.advance(task)
+
+
+def show(explanations: Sequence[Explanation], positive: bool) -> None:
+    """Everything that a person wants to see at once."""
+    console = Console(highlight=False)
+    for explanation in explanations:
+        console.print(
+            Text(explanation.source, style="bold").append(f"  similarity {explanation.similarity:.4f}", "not bold")
+        )
+        if explanation.ranking:
+            console.print(ranking(explanation))
+        console.print(caption(explanation, positive) if console.color_system else Text(words(explanation)))
+        console.print(summary(explanation))
+        for warning in explanation.warnings:
+            console.print(f"note: {warning}", style="yellow", markup=False)

@@ -1,0 +1,1 @@
+"""From an explanation to what people look at. Nothing here knows a model."""

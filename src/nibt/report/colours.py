@@ -1,0 +1,36 @@
+"""One diverging colour scale for maps and words: blue speaks against, red for, zero has no colour.
+
+The ends are those of ColorBrewer's RdBu (Brewer et al., Apache-2.0), which colour-blind readers can tell apart.
+"""
+
+import numpy as np
+
+FOR = (178, 24, 43)
+AGAINST = (33, 102, 172)
+PAPER = (255, 255, 255)
+INK = (34, 34, 34)
+FAINT = (120, 120, 120)
+
+
+def strength(values: np.ndarray, most: float) -> np.ndarray:
+    """Scores as shares of the largest absolute score, in [-1, 1]; all zero where there is none."""
+    return np.clip(values / most, -1, 1) if most > 0 else np.zeros_like(values)
+
+
+def blend(under: np.ndarray, share: np.ndarray, opacity: float = 0.8) -> np.ndarray:
+    """Colour laid over RGB values (..., 3) by signed shares (...): zero leaves what is under it as it is."""
+    hue = np.where(share[..., None] >= 0, np.float32(FOR), np.float32(AGAINST))
+    cover = np.abs(share)[..., None] * opacity
+    return np.round(under * (1 - cover) + hue * cover).astype(np.uint8)
+
+
+def on_paper(share: float) -> tuple[int, int, int]:
+    """The background of a word."""
+    red, green, blue = blend(np.float32(PAPER), np.float32(share)).tolist()
+    return red, green, blue
+
+
+def ink_on(background: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Black or white, whichever reads better (by luminance, ITU-R BT.601)."""
+    red, green, blue = background
+    return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else PAPER
