@@ -5,6 +5,7 @@ One CPU thread and about half an hour; seeded; a run that is cut short goes on f
 import argparse
 import json
 import math
+import shutil
 import time
 from pathlib import Path
 
@@ -60,7 +61,7 @@ class Ingredients:
         listed = set((HERE / "neutral.txt").read_text().split())
         parts = {word for name in self.names for word in name.split()} - set(self.names)
         return Writer(
-            self.lookup, [firsts, [name for name in everyday if name in self.names], list(self.names)], [35, 30, 35],
+            self.lookup, [firsts, [name for name in everyday if name in self.names], list(self.names)], [30, 45, 25],
             self.rows, self.vectors, self.neutral, [word for word in self.neutral if word in listed], sorted(parts),
             self.numbers[tokenizer.START], self.numbers[tokenizer.END], self.numbers[tokenizer.UNKNOWN], seed)
 
@@ -156,12 +157,16 @@ def write(model, parts, folder, settings):
               metadata={"format": "pt"})
     (folder / "open_clip_config.json").write_text(json.dumps(configuration(len(parts.numbers)), indent=2) + "\n")
     tokenizer.write(folder, parts.numbers)
+    for notice in sorted((HERE / "notices").iterdir()):
+        shutil.copyfile(notice, folder / notice.name)
     (folder / "nibt.json").write_text(json.dumps(settings, indent=2) + "\n")
     depth = len(parts.trunk.blocks)
     reference = {f"image.mean.{k}": joint.mean_state(parts.trunk, k).detach() for k in range(depth + 1)}
     reference["centre.image"] = imagined_images(parts).mean(0).detach()
     reference["centre.text"] = class_texts(model, parts).mean(0)
     save_file(reference, folder / "reference.safetensors")
+    for file in folder.glob("*.safetensors"):
+        file.chmod(0o644)
 
 
 def main():

@@ -41,7 +41,7 @@ def trunk(cache):
     if len(names) != len(given):
         raise ValueError(f"the weights must have {len(names)} entries, as timm's model has (got {len(given)})")
     model.load_state_dict(dict(zip(names, given.values(), strict=True)))
-    return model.eval()
+    return model.eval().requires_grad_(False)
 
 
 def classes():
