@@ -23,11 +23,23 @@ if TYPE_CHECKING:
     from nibt.targets.base import Target as Target
 
 _HOMES = {
-    "Attribution": "attribution", "calibrate": "calibrating", "NibtError": "errors", "explain": "explaining",
-    "explain_labels": "explaining", "rank": "explaining", "Explanation": "explanation", "load_model": "loading", "Method": "methods.base",
-    "Metric": "metrics.base", "Model": "models.base", "Tower": "models.base", "Pair": "pair",
-    "available": "registry", "draw": "report.picture", "Target": "targets.base",
-}  # fmt: skip
+    "Attribution": "attribution",
+    "Explanation": "explanation",
+    "Method": "methods.base",
+    "Metric": "metrics.base",
+    "Model": "models.base",
+    "NibtError": "errors",
+    "Pair": "pair",
+    "Target": "targets.base",
+    "Tower": "models.base",
+    "available": "registry",
+    "calibrate": "calibrating",
+    "draw": "report.picture",
+    "explain": "explaining",
+    "explain_labels": "explaining",
+    "load_model": "loading",
+    "rank": "explaining",
+}
 __all__ = sorted(_HOMES)
 __version__ = version("nibt")
 

@@ -65,7 +65,8 @@ def explain(
     """
     if batch_size < 1:
         raise BadOption(f"batch_size must be at least 1 (got {batch_size})")
-    find("methods", method), find("targets", target)  # names are checked before a model is loaded
+    for kind, name in (("methods", method), ("targets", target)):
+        find(kind, name)  # names are checked before a model is loaded
     model = load_model(model)
     pairs, many = _pairs(image, caption)
     question = ask(
@@ -90,7 +91,7 @@ def rank(model: Model | str | Path | nn.Module, image: PictureSource, labels: Se
     cosines = (texts @ picture[0]).float()
     shares = (model.scale * cosines).softmax(0)
     order = cosines.argsort(descending=True, stable=True).tolist()
-    return [Ranked(labels[index], float(cosines[index]), float(shares[index])) for index in order]
+    return [Ranked(str(labels[index]), float(cosines[index]), float(shares[index])) for index in order]
 
 
 def explain_labels(
@@ -106,6 +107,8 @@ def explain_labels(
         BadInput: there are fewer than two labels, or one is blank.
 
     """
+    if isinstance(labels, str):
+        raise BadInput("labels must be a list of texts (got one text)")
     model, picture = load_model(model), read_picture(image)
     ranking = rank(model, picture, labels)
     answer = explain(model, picture, ranking[0].label, method, "difference", against=ranking[1].label, **options)
@@ -142,8 +145,10 @@ def _batch(question: Question, pairs: list[Pair]) -> Iterator[Explanation]:
     model = question.model
     image = model.image.trace(model.image.prepare([pair.picture for pair in pairs]))
     text = model.text.trace(model.text.prepare([pair.caption for pair in pairs]))
-    theres = {"image": _wordings(question, pairs, text.embedding), "text": image.embedding}
-    sides = {trace.tower.modality: Side(model, trace, _score(question, trace.tower.modality, theres))
+    theres: dict[Modality, Embedding] = {
+        "image": _wordings(question, pairs, text.embedding), "text": image.embedding,
+    }  # fmt: skip
+    sides: dict[Modality, Side] = {trace.tower.modality: Side(model, trace, _score(question, trace.tower.modality, theres))
              for trace in (image, text)}  # fmt: skip
     answers = {side: question.methods[side](sides[side]) for side in sides}
     values = {side: sides[side].value().tolist() for side in sides}
@@ -167,7 +172,9 @@ def _wordings(question: Question, pairs: list[Pair], plain: Embedding) -> Embedd
     return torch.stack(means)
 
 
-def _score(question: Question, side: Modality, theres: dict[str, Embedding]) -> Callable[[Embedding], torch.Tensor]:
+def _score(
+    question: Question, side: Modality, theres: dict[Modality, Embedding]
+) -> Callable[[Embedding], torch.Tensor]:
     return partial(question.targets[side], there=theres[side].detach(), setting=question.settings[side])
 
 

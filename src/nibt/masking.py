@@ -26,7 +26,8 @@ def masker(side: Side, units: Units) -> Callable[[PerUnit], PerExample]:
         return side.score(tower.encode(replace(inputs, values=inputs.values * weights)))
 
     def of_text(keep: PerUnit) -> PerExample:
-        assert isinstance(tower, TextTower) and inputs.words is not None
+        assert isinstance(tower, TextTower)
+        assert inputs.words is not None
         explained = inputs.words.explained.to(keep.device)
         whole = torch.where(explained, keep[:, : explained.shape[1]], 1.0)
         with tower.fading(whole):

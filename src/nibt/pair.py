@@ -148,7 +148,7 @@ def _rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
         return _from_wide(np.asarray(image)), ()
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         layer = image.convert("RGBA")
-        if layer.getextrema()[3] != (255, 255):
+        if layer.getchannel("A").getextrema() != (255, 255):
             white = Image.new("RGBA", layer.size, "white")
             return Image.alpha_composite(white, layer).convert("RGB"), ("transparent parts were laid on white",)
         return layer.convert("RGB"), ()

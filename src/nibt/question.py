@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from nibt.errors import BadOption
-from nibt.layers import resolve_auto
+from nibt.layers import Score, resolve_auto
 from nibt.methods.base import Method
 from nibt.models.base import Model, Tower
 from nibt.pair import Pair, Picture, read_caption, read_picture
@@ -71,9 +71,9 @@ def ask(
     if seed is not None and "seed" in {field.name for field in fields(kind)}:
         options = {**options, "seed": seed}
     if "auto" in [value for name, value in options.items() if name.endswith("layer")]:
-        scores = {side: partial(targets[side], setting=settings[side]) for side in targets}
+        scores: dict[Modality, Score] = {side: partial(targets[side], setting=settings[side]) for side in targets}
         options, chosen = resolve_auto(model, kind, variant, options, scores, sample)
-    methods = {tower.modality: kind.configured(tower, variant, options, model.defaults)
+    methods: dict[Modality, Method] = {tower.modality: kind.configured(tower, variant, options, model.defaults)
                for tower in (model.image, model.text)}  # fmt: skip
     resolved = {side: methods[side].options() for side in methods}
     record = {"name": method, "variant": variant, "seed": seed, **resolved, **chosen}

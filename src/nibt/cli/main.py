@@ -63,9 +63,10 @@ def _run(arguments: list[str] | None) -> int | str | None:
 
 def _quiet() -> None:
     """Progress bars and advice of the libraries below would drown ours; the environment may ask for them."""
-    for name, value in {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error",
-                        "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}.items():  # fmt: skip
-        os.environ.setdefault(name, value)
+    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "TRANSFORMERS_NO_ADVISORY_WARNINGS"):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def _tell(message: str) -> None:

@@ -93,7 +93,7 @@ def _parsed(name: str, value: Any, kind: Any) -> Any:
             return value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
         if target is int and (isinstance(value, bool) or float(value) != int(float(value))):
             raise ValueError
-        number = target(float(value)) if target is int else target(value)
+        number: Any = int(float(value)) if target is int else target(value)
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise BadOption(f"{name} must be {_NAMES[target]} (got {value!r})") from error
     if target is float and not math.isfinite(number):

@@ -37,8 +37,8 @@ def _ranks(trial: Trial) -> tuple[PerUnit, PerExample]:
     else:
         explained = units.explained.to(scores.device)
         scores, counts = scores.masked_fill(~explained, -torch.inf), explained.sum(-1).float().cpu()
-    order = scores.argsort(-1, descending=True, stable=True)
-    return order.argsort(-1).float(), counts.to(scores.device)
+    order = scores.argsort(dim=-1, descending=True, stable=True)
+    return order.argsort(dim=-1).float(), counts.to(scores.device)
 
 
 PART = Deletion

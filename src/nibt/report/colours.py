@@ -19,14 +19,14 @@ def strength(values: np.ndarray, most: float) -> np.ndarray:
 
 def blend(under: np.ndarray, share: np.ndarray, opacity: float = 0.8) -> np.ndarray:
     """Colour laid over RGB values (..., 3) by signed shares (...): zero leaves what is under it as it is."""
-    hue = np.where(share[..., None] >= 0, np.float32(FOR), np.float32(AGAINST))
+    hue = np.where(share[..., None] >= 0, np.array(FOR, np.float32), np.array(AGAINST, np.float32))
     cover = np.abs(share)[..., None] * opacity
     return np.round(under * (1 - cover) + hue * cover).astype(np.uint8)
 
 
 def on_paper(share: float) -> tuple[int, int, int]:
     """The background of a word."""
-    red, green, blue = blend(np.float32(PAPER), np.float32(share)).tolist()
+    red, green, blue = blend(np.array(PAPER, np.float32), np.array(share, np.float32)).tolist()
     return red, green, blue
 
 

@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from PIL import ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 _NAMES = (
@@ -31,6 +31,12 @@ def _fonts(size: int) -> tuple[Font, ...]:
 @lru_cache(maxsize=4096)
 def _has(font: Font, sign: str) -> bool:
     """Whether a sign has a picture of its own, other than the box for a missing one."""
-    missing = font.getmask("\uffff")
-    own = font.getmask(sign)
-    return bytes(own) != bytes(missing) or own.size != missing.size
+    return _drawn(font, sign) != _drawn(font, "\uffff")
+
+
+def _drawn(font: Font, sign: str) -> bytes:
+    """The pixels of one sign."""
+    left, top, right, bottom = (round(edge) for edge in font.getbbox(sign))
+    page = Image.new("L", (max(1, right - left), max(1, bottom - top)))
+    ImageDraw.Draw(page).text((-left, -top), sign, 255, font)
+    return page.tobytes()

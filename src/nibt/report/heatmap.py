@@ -10,7 +10,7 @@ from nibt.attribution import to_pixels
 from nibt.explanation import Explanation
 from nibt.report.colours import blend, strength
 
-_GREYING = 0.6  # how much of the photograph's own colour gives way, so that the map's can be read
+_GREYING = 0.85  # how much of the photograph's own colour gives way, so that the map's can be read
 
 
 def seen(explanation: Explanation, size: tuple[int, int]) -> tuple[int, int, int, int]:
