@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -138,7 +138,7 @@ class Tower(ABC):
 
     @property
     @abstractmethod
-    def blocks(self) -> Sequence[nn.Module]:
+    def blocks(self) -> list[nn.Module]:
         """The blocks, in order. Each takes the stream first and gives the stream back."""
 
     @abstractmethod
@@ -223,8 +223,7 @@ class Tower(ABC):
 
     def _remembered(self, key: Hashable, make: Callable[[], Hidden]) -> Hidden:
         """A blank state, from memory if the weights are those that made it."""
-        versions = sum(parameter._version for parameter in self.root.parameters())
-        key = (key, versions, self.example.dtype, self.example.device)
+        key = (key, _stamp(self.root), self.example.dtype, self.example.device)
         with self.lock:
             if key not in self._blanks:
                 self._blanks[key] = make()
@@ -300,7 +299,7 @@ class TextTower(Tower):
         """Inside, each row's word embedding is moved toward the padding token's: 1 keeps all of it, 0 nothing."""
 
         def fade(module: nn.Module, args: tuple, out: Tensor) -> Tensor:
-            nothing = module.weight[self.pad[0]]  # pyright: ignore
+            nothing = module.forward(keep.new_tensor(self.pad[0], dtype=torch.long))  # as scaled or adapted as a word
             return nothing + keep[..., None].to(out) * (out - nothing)
 
         with self.lock:
@@ -351,13 +350,20 @@ class Model:
     """What this model's maker recommends, by option: ``image_layer`` and the like."""
     folder: Path | None = None
     request: Request = field(default_factory=Request)
+    _hashes: dict[str, str] = field(default_factory=dict, repr=False)
 
     def tower(self, modality: Modality) -> Tower:
         return self.image if modality == "image" else self.text
 
-    @cached_property
+    @property
     def weights_hash(self) -> str:
         """16 hexadecimal digits that tell these weights, in this dtype, from any others."""
+        stamp = _stamp(self.module)
+        if self._hashes.get("stamp") != stamp:
+            self._hashes.update(stamp=stamp, hash=self._hash())
+        return self._hashes["hash"]
+
+    def _hash(self) -> str:
         digest = hashlib.sha256()
         for name, tensor in sorted(self.module.state_dict().items()):
             digest.update(name.encode())
@@ -396,7 +402,13 @@ class Family(ABC):
         """What the model does to a cosine to make a logit of it."""
         bias = getattr(module, "logit_bias", None)
         scale = module.logit_scale.detach().float().exp().item()  # pyright: ignore
-        return scale, 0.0 if bias is None else float(bias)
+        return scale, 0.0 if bias is None else bias.detach().float().item()
+
+
+def _stamp(module: nn.Module) -> str:
+    """What is another once any weight was replaced or changed in place."""
+    tensors = chain(module.parameters(), module.buffers())
+    return str(hash(tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)))
 
 
 def _first(out: Any) -> Tensor:

@@ -25,8 +25,8 @@ class ClipImageTower(ImageTower):
         )
 
     @property
-    def blocks(self) -> Sequence[nn.Module]:
-        return self.vision.encoder.layers
+    def blocks(self) -> list[nn.Module]:
+        return list(self.vision.encoder.layers)
 
     def run(self, inputs: Inputs) -> Embedding:
         other_size = inputs.values.shape[-2:] != (self.size, self.size)
@@ -48,8 +48,8 @@ class ClipTextTower(TextTower):
         self.tokenizer = tokenizer_of(request)
 
     @property
-    def blocks(self) -> Sequence[nn.Module]:
-        return self.model.encoder.layers
+    def blocks(self) -> list[nn.Module]:
+        return list(self.model.encoder.layers)
 
     @property
     def embedder(self) -> nn.Module:

@@ -31,8 +31,8 @@ class SiglipImageTower(ImageTower):
         )
 
     @property
-    def blocks(self) -> Sequence[nn.Module]:
-        return self.vision.encoder.layers
+    def blocks(self) -> list[nn.Module]:
+        return list(self.vision.encoder.layers)
 
     def run(self, inputs: Inputs) -> Embedding:
         other_size = inputs.values.shape[-2:] != (self.size, self.size)
@@ -57,12 +57,12 @@ class NaflexImageTower(ImageTower):
         self.most = (request.image_size // self.processor.patch_size) ** 2 if request.image_size else None
 
     @property
-    def blocks(self) -> Sequence[nn.Module]:
-        return self.vision.encoder.layers
+    def blocks(self) -> list[nn.Module]:
+        return list(self.vision.encoder.layers)
 
     def _patches(self, picture: Picture) -> dict[str, Tensor]:
         options = {"max_num_patches": self.most} if self.most else {}
-        return self.processor(images=picture.image, return_tensors="pt", **options)
+        return dict(self.processor(images=picture.image, return_tensors="pt", **options))
 
     def group(self, item: Picture) -> Hashable:
         return tuple(self._patches(item)["spatial_shapes"][0].tolist())
@@ -97,8 +97,8 @@ class SiglipTextTower(TextTower):
         self.tokenizer = tokenizer_of(request)
 
     @property
-    def blocks(self) -> Sequence[nn.Module]:
-        return self.model.encoder.layers
+    def blocks(self) -> list[nn.Module]:
+        return list(self.model.encoder.layers)
 
     @property
     def embedder(self) -> nn.Module:

@@ -1,6 +1,5 @@
 """OpenCLIP's image towers: its own ViT, timm's ViTs, and whatever is a chain of convolutional stages."""
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -44,8 +43,8 @@ class OwnViT(_OpenClipImage):
     """OpenCLIP's ``VisionTransformer``: class token, average or attention pooling."""
 
     @property
-    def blocks(self) -> Sequence[nn.Module]:
-        return self.visual.transformer.resblocks
+    def blocks(self) -> list[nn.Module]:
+        return list(self.visual.transformer.resblocks)
 
     def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
         pooled, _ = self.visual._pool(stream)
@@ -60,10 +59,10 @@ class TimmViT(_OpenClipImage):
 
     def multiple(self) -> int | None:
         dynamic = getattr(self.visual.trunk, "dynamic_img_size", False)
-        return self.visual.trunk.patch_embed.patch_size[0] if dynamic else None
+        return self.visual.trunk.patch_embed.feat_ratio() if dynamic else None
 
     @property
-    def blocks(self) -> Sequence[nn.Module]:
+    def blocks(self) -> list[nn.Module]:
         return list(self.visual.trunk.blocks)
 
     def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
@@ -71,9 +70,8 @@ class TimmViT(_OpenClipImage):
         return self.visual.head(trunk.forward_head(trunk.norm(stream)))
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
-        height, width = self.visual.trunk.patch_embed.patch_size
-        rows, columns = inputs.values.shape[-2] // height, inputs.values.shape[-1] // width
-        return Grid(rows, columns, prefix=self.visual.trunk.num_prefix_tokens)
+        trunk = self.visual.trunk
+        return Grid(*trunk.patch_embed.dynamic_feat_size(inputs.values.shape[-2:]), prefix=trunk.num_prefix_tokens)
 
 
 class ConvolutionalTower(_OpenClipImage):
@@ -99,7 +97,7 @@ class ConvolutionalTower(_OpenClipImage):
         return self.depth
 
     @property
-    def blocks(self) -> Sequence[nn.Module]:
+    def blocks(self) -> list[nn.Module]:
         return self.stages
 
     def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
@@ -132,15 +130,19 @@ def _stages(trunk: nn.Module) -> list[nn.Module]:
 def _watch(trunk: nn.Module, stages: list[nn.Module], visual: Any) -> tuple[list[nn.Module], int]:
     """The trunk's own parts that it calls after the last stage, in order, and the stride of the last map."""
     example = next(trunk.parameters())
-    size = visual.image_size if isinstance(visual.image_size, tuple) else (visual.image_size,) * 2
-    called: list[nn.Module] = []
+    height, width = visual.image_size if isinstance(visual.image_size, tuple) else (visual.image_size,) * 2
     maps: list[Tensor] = []
+    tail: list[nn.Module] = []
+
+    def before(module: nn.Module, _: Any) -> None:
+        if maps:  # the last stage is done
+            tail.append(module)
+
     with ExitStack() as hooks, torch.no_grad():
         for child in trunk.children():
-            hooks.callback(child.register_forward_pre_hook(lambda module, _: called.append(module)).remove)
+            hooks.callback(child.register_forward_pre_hook(before).remove)
         hooks.callback(stages[-1].register_forward_hook(lambda module, _, out: maps.append(out)).remove)
-        trunk(torch.zeros(1, 3, *size, device=example.device, dtype=example.dtype))
-    last = next(index for index, child in reversed(list(enumerate(called))) if stages[-1] in child.modules())
+        trunk(torch.zeros(1, 3, height, width, device=example.device, dtype=example.dtype))
     if len(maps) != 1 or maps[0].ndim != 4:
         raise Unsupported(f"the stages of {type(trunk).__name__} do not give feature maps of (channel, row, column)")
-    return called[last + 1 :], round(size[0] / maps[0].shape[-2])
+    return tail, round(height / maps[0].shape[-2])

@@ -1,6 +1,5 @@
 """OpenCLIP's text towers: its own transformer, in ``CLIP`` itself or apart, and Hugging Face encoders."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,8 +34,8 @@ class OwnText(_OpenClipText):
     """OpenCLIP's ``TextTransformer``, whose parts ``CLIP`` keeps as its own."""
 
     @property
-    def blocks(self) -> Sequence[nn.Module]:
-        return self.text.transformer.resblocks
+    def blocks(self) -> list[nn.Module]:
+        return list(self.text.transformer.resblocks)
 
     @property
     def embedder(self) -> nn.Module:
@@ -80,7 +79,7 @@ class HuggingFaceText(_OpenClipText):
         self._blocks = _rows(self.encoder)
 
     @property
-    def blocks(self) -> Sequence[nn.Module]:
+    def blocks(self) -> list[nn.Module]:
         return self._blocks
 
     @property

@@ -1,0 +1,325 @@
+"""Every family keeps the contract of a tower: cut anywhere, replayed, it is the model; and nothing is left behind."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import tiny
+from nibt.errors import BadOption, CannotLoad, Unsupported
+from nibt.loading import load_model
+from nibt.models.base import Inputs, Tower
+from nibt.units import Grid, Words
+
+SIDES = ("image", "text")
+
+
+def inputs_of(tower: Tower, count: int = 2) -> Inputs:
+    if tower.modality == "image":
+        return tower.prepare([tiny.picture(seed=seed) for seed in range(count)])
+    return tower.prepare(list(tiny.CAPTIONS[:count]))
+
+
+def public(module: nn.Module, tower: Tower, inputs: Inputs) -> Tensor:
+    """The embedding by the model's public API, past nibt."""
+    with torch.no_grad():
+        if hasattr(module, "encode_image"):
+            encode = module.encode_image if tower.modality == "image" else module.encode_text
+            return encode(inputs.values, normalize=False)
+        if tower.modality == "text":
+            return module.get_text_features(input_ids=inputs.values, **inputs.extra).pooler_output
+        return module.get_image_features(pixel_values=inputs.values, **inputs.extra).pooler_output
+
+
+def same(found: Tensor, wanted: Tensor) -> None:
+    assert F.cosine_similarity(found, wanted, dim=-1).min() > 0.99999
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5 * max(1.0, float(wanted.detach().abs().max())))
+
+
+def hooks(module: nn.Module) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in module.modules())
+
+
+both_sides = pytest.mark.parametrize("side", SIDES)
+every_kind = pytest.mark.parametrize("kind", tiny.KINDS)
+
+
+@every_kind
+@both_sides
+class TestContract:
+    def test_replay_from_every_layer_is_the_model(self, kind: str, side: Any) -> None:
+        model = tiny.model(kind)
+        tower = model.tower(side)
+        inputs = inputs_of(tower)
+        wanted = public(model.module, tower, inputs)
+        trace = tower.trace(inputs)
+        same(trace.embedding, wanted)
+        for layer in range(tower.depth + 1):
+            cut = trace.cut(layer)
+            same(cut.rest(cut.hidden[None])[0], wanted)
+
+    def test_the_inputs_matter(self, kind: str, side: Any) -> None:
+        """Else every other test of a tower would pass with one that answers the same to everything."""
+        tower = tiny.model(kind).tower(side)
+        first, second = tower.encode(inputs_of(tower))
+        assert F.cosine_similarity(first, second, dim=0) < 0.9999
+
+    def test_several_states_at_once_equal_each_alone(self, kind: str, side: Any) -> None:
+        tower = tiny.model(kind).tower(side)
+        trace = tower.trace(inputs_of(tower, 3))
+        for layer in {0, tower.depth // 2, tower.depth - 1, tower.depth}:
+            cut = trace.cut(layer)
+            states = torch.stack([cut.hidden, 0.5 * cut.hidden, cut.hidden.flip(0), cut.hidden + 0.1])
+            together = cut.rest(states)
+            for state, found in zip(states, together, strict=True):
+                same(found, cut.rest(state[None])[0])
+
+    def test_rows_and_units_agree(self, kind: str, side: Any) -> None:
+        tower = tiny.model(kind).tower(side)
+        inputs = inputs_of(tower)
+        for layer in range(tower.depth + 1):
+            cut = tower.trace(inputs).cut(layer)
+            rows = cut.hidden.shape[1]
+            if isinstance(cut.units, Words):
+                assert cut.units.explained.shape == (2, rows)
+                assert all(len(tokens) == rows for tokens in cut.units.tokens)
+                for words, explained in zip(cut.units.words, cut.units.explained, strict=True):
+                    spelt = [row for word in words for row in word.tokens]
+                    assert sorted(spelt) == explained.nonzero()[:, 0].tolist()
+            elif kind == "siglip naflex":
+                assert cut.units.count <= rows
+                assert cut.units.count == inputs.extra["pixel_attention_mask"][0].sum()
+            else:
+                assert cut.units.prefix + cut.units.count == rows
+
+    def test_nothing_is_left_behind(self, kind: str, side: Any) -> None:
+        model = tiny.fresh(kind)
+        tower = model.tower(side)
+        before = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
+        flags = [parameter.requires_grad for parameter in model.module.parameters()]
+        world = torch.get_rng_state(), torch.get_num_threads(), torch.get_default_dtype()
+        cut = tower.trace(inputs_of(tower)).cut(tower.depth // 2)
+        states = cut.hidden[None].clone().requires_grad_()
+        torch.autograd.grad(cut.rest(states).sum(), states)
+        tower.blank(inputs_of(tower), 0)
+        assert not hooks(model.module)
+        assert not any(part.training for part in model.module.modules())
+        assert flags == [parameter.requires_grad for parameter in model.module.parameters()]
+        assert all(parameter.grad is None for parameter in model.module.parameters())
+        assert all(torch.equal(before[name], tensor) for name, tensor in model.module.state_dict().items())
+        assert torch.equal(world[0], torch.get_rng_state())
+        assert world[1:] == (torch.get_num_threads(), torch.get_default_dtype())
+
+    def test_no_hook_after_an_error(self, kind: str, side: Any) -> None:
+        model = tiny.fresh(kind)
+        tower = model.tower(side)
+        inputs = inputs_of(tower)
+
+        def explode(*_: Any) -> None:
+            raise RuntimeError("broken on purpose")
+
+        bomb = tower.blocks[-1].register_forward_pre_hook(explode)
+        with pytest.raises(RuntimeError, match="on purpose"):
+            tower.trace(inputs)
+        with pytest.raises(RuntimeError, match="on purpose"):
+            tower.blank(inputs, 0)
+        bomb.remove()
+        assert not hooks(model.module)
+        same(tower.trace(inputs).embedding, public(model.module, tower, inputs))
+
+    def test_layers_out_of_range_are_refused(self, kind: str, side: Any) -> None:
+        tower = tiny.model(kind).tower(side)
+        for layer in (-1, tower.depth + 1):
+            with pytest.raises(BadOption, match=rf"0\.\.{tower.depth} for this {side} tower \(got {layer}\)"):
+                tower.trace(inputs_of(tower)).cut(layer)
+
+    def test_blank_at_every_layer_is_the_blank_input(self, kind: str, side: Any) -> None:
+        """By hand: the mean colour in place of the picture, the padding's embedding in place of every word's."""
+        tower = tiny.model(kind).tower(side)
+        inputs = inputs_of(tower, 3)
+        if tower.modality == "image":
+            trace = tower.trace(replace(inputs, values=torch.zeros_like(inputs.values)))
+        else:
+            embedder, explained = tower.embedder, inputs.words.explained
+            padding = embedder(torch.tensor(tower.pad[0])).detach()
+            handle = embedder.register_forward_hook(
+                lambda module, args, out: torch.where(explained[..., None], padding, out)
+            )
+            try:
+                trace = tower.trace(inputs)
+            finally:
+                handle.remove()
+        for layer in range(tower.depth + 1):
+            blank = tower.blank(inputs, layer)
+            torch.testing.assert_close(blank, trace.cut(layer).hidden, rtol=1e-4, atol=1e-5)
+
+    def test_blank_does_not_depend_on_what_is_said(self, kind: str, side: Any) -> None:
+        tower = tiny.model(kind).tower(side)
+        if tower.modality == "image":
+            one, other = (tower.prepare([tiny.picture(seed=seed)]) for seed in (1, 2))
+        else:
+            one, other = (tower.prepare([caption]) for caption in ("two cats", "red dog"))
+        if one.values.shape == other.values.shape:
+            assert torch.equal(tower.blank(one, 1), tower.blank(other, 1))
+        assert not torch.allclose(tower.trace(one).cut(1).hidden, tower.blank(one, 1))
+
+
+def test_blank_is_remembered_until_the_weights_change() -> None:
+    for kind, side in (("clip", "image"), ("clip", "text"), ("resnet", "image")):
+        model = tiny.fresh(kind)
+        tower, calls = model.tower(side), []
+        inputs = inputs_of(tower)
+        tower.blocks[0].register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        first, count = tower.blank(inputs, 1), len(calls)
+        assert torch.equal(first, tower.blank(inputs, 1))
+        assert len(calls) == count
+        weight = next(tower.blocks[0].parameters())
+        with torch.no_grad():
+            weight.add_(0.1)
+        second = tower.blank(inputs, 1)
+        assert not torch.allclose(first, second)
+        weight.data = weight.data - 0.1  # not counted as a change in place
+        torch.testing.assert_close(tower.blank(inputs, 1), first)
+
+
+def test_blank_sees_a_change_of_running_statistics() -> None:
+    model = tiny.fresh("resnet")
+    inputs = inputs_of(model.image)
+    first = model.image.blank(inputs, 4)
+    for name, buffer in model.module.named_buffers():
+        if "running_mean" in name:
+            buffer.add_(0.5)
+    assert not torch.allclose(first, model.image.blank(inputs, 4))
+
+
+def test_few_blanks_are_kept() -> None:
+    tower = tiny.model("convnext").image
+    for width in range(32, 32 * 80, 32):
+        tower.blank(Inputs(torch.zeros(1, 3, 32, width)), 3)
+    assert len(tower._blanks) <= 64
+
+
+def test_the_hash_tells_weights_apart() -> None:
+    model, again = tiny.fresh("clip"), tiny.fresh("clip")
+    assert model.weights_hash == again.weights_hash != tiny.model("clip legacy end").weights_hash
+    with torch.no_grad():
+        next(model.module.parameters()).add_(1e-3)
+    assert model.weights_hash != again.weights_hash
+
+
+@both_sides
+@pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "resnet", "bert"])
+def test_a_wrong_head_is_refused(kind: str, side: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = tiny.KINDS[kind]()
+    tower = type(tiny.model(kind).tower(side))
+    right = tower.head
+    monkeypatch.setattr(tower, "head", lambda *args: right(*args).flip(-1))
+    with pytest.raises(CannotLoad, match=rf"(?s)cannot be cut.*layer 0 of \d.*its {side} tower"):
+        load_model(made.module, processor=made.processor, tokenizer=made.tokenizer)
+
+
+def test_a_head_that_gives_nan_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = tiny.KINDS["clip"]()
+    monkeypatch.setattr(
+        type(tiny.model("clip").image), "head", lambda self, stream, read: stream[:, 0, :12] * torch.nan
+    )
+    with pytest.raises(CannotLoad, match="cosine nan"):
+        load_model(made.module, processor=made.processor)
+
+
+@pytest.mark.parametrize("kind", ["clip", "own vit", "convnext", "mt5", "siglip naflex"])
+def test_threads_that_share_a_model_get_its_answer(kind: str) -> None:
+    model = tiny.model(kind)
+    batches = {side: [inputs_of(model.tower(side), count) for count in (1, 2, 3)] for side in SIDES}
+
+    def ask(turn: int) -> list[Tensor]:
+        answers = []
+        for side in SIDES:
+            tower, inputs = model.tower(side), batches[side][turn % 3]
+            cut = tower.trace(inputs).cut(1)
+            states = torch.stack([cut.hidden, tower.blank(inputs, 1)]).requires_grad_()
+            answers += torch.autograd.grad(cut.rest(states).square().sum(), states)
+            if side == "text":
+                with tower.fading(torch.full(inputs.values.shape, 0.5)):
+                    answers.append(tower.encode(inputs))
+        return answers
+
+    alone = [ask(turn) for turn in range(3)]
+    barrier = threading.Barrier(4)
+
+    def race(turn: int) -> list[Tensor]:
+        barrier.wait()
+        return ask(turn)
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(race, range(12)))
+    for turn, answers in enumerate(together):
+        for found, wanted in zip(answers, alone[turn % 3], strict=True):
+            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+class TestWhole:
+    @pytest.mark.parametrize("kind", tiny.ANY_SIZE)
+    @pytest.mark.parametrize("size", [(90, 30), (30, 90), (50, 50)])
+    def test_towers_of_any_size_see_the_whole_picture(self, kind: str, size: tuple[int, int]) -> None:
+        model = tiny.fresh(kind, fit="whole")
+        inputs = model.image.prepare([tiny.picture(*size)])
+        trace = model.image.trace(inputs)
+        wanted = model.image.encode(inputs)
+        for layer in range(model.image.depth + 1):
+            cut = trace.cut(layer)
+            assert isinstance(cut.units, Grid)
+            assert cut.units.count + cut.units.prefix == cut.hidden.shape[1]
+            assert (cut.units.columns > cut.units.rows) == (size[0] > size[1])
+            same(cut.rest(torch.stack([cut.hidden, cut.hidden]))[1], wanted)
+        region = inputs.regions[0]
+        assert (region.left, region.top, region.width, region.height) == (0, 0, *size)
+
+    @pytest.mark.parametrize("kind", tiny.ANY_SIZE)
+    def test_image_size_sets_the_number_of_cells(self, kind: str) -> None:
+        small, large = (tiny.fresh(kind, fit="whole", image_size=size) for size in (96, 192))
+        cells = [model.image.trace(model.image.prepare([tiny.picture(64, 64)])).cut(0).units.count
+                 for model in (small, large)]  # fmt: skip
+        assert cells[1] == 4 * cells[0]
+
+    @pytest.mark.parametrize("kind", tiny.ONE_SIZE)
+    def test_towers_of_one_size_refuse(self, kind: str) -> None:
+        with pytest.raises(Unsupported, match="one size only"):
+            tiny.fresh(kind, fit="whole")
+
+    @pytest.mark.parametrize("kind", ["clip", "siglip"])
+    def test_another_size_without_whole(self, kind: str) -> None:
+        model = tiny.fresh(kind, image_size=48)
+        inputs = model.image.prepare([tiny.picture(90, 30)])
+        assert inputs.values.shape[-2:] == (48, 48)
+        assert model.image.trace(inputs).cut(0).units.count == (48 // model.image.patch) ** 2
+
+
+def test_naflex_keeps_the_aspect_of_each_picture() -> None:
+    tower = tiny.model("siglip naflex").image
+    pictures = [tiny.picture(90, 30), tiny.picture(30, 90), tiny.picture(60, 60)]
+    assert len({tower.group(picture) for picture in pictures}) == 3
+    grids = [tower.trace(tower.prepare([picture])).cut(1).units for picture in pictures]
+    assert grids[0].columns > grids[0].rows
+    assert grids[1].rows > grids[1].columns
+    assert grids[2].rows == grids[2].columns
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("kind", ["clip", "siglip", "siglip naflex", "own vit", "resnet", "convnext", "bert", "coca"])
+def test_half_precision(kind: str, dtype: str) -> None:
+    made = tiny.KINDS[kind]()
+    module = made.module.to(getattr(torch, dtype))
+    model = load_model(module, processor=made.processor, tokenizer=made.tokenizer)
+    assert model.dtype == dtype
+    for tower in (model.image, model.text):
+        cut = tower.trace(inputs_of(tower)).cut(1)
+        assert cut.hidden.dtype == getattr(torch, dtype) == tower.blank(inputs_of(tower), 1).dtype
+        states = cut.hidden[None].clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(cut.rest(states).sum(), states)
+        assert gradient.isfinite().all()

@@ -1,0 +1,341 @@
+"""Tiny random models of every kind that nibt reads, with processors and tokenisers made on the spot.
+
+Weights are seeded. Biases, and what normalises, are random, too: in a fresh net they are zero or one, a zero state
+embeds to zero, and mistakes hide there.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import numpy as np
+import open_clip
+import timm
+import torch
+from open_clip.timm_model import TimmModel
+from open_clip.tokenizer import HFTokenizer
+from peft import LoraConfig, get_peft_model
+from PIL import Image
+from timm.layers import HybridEmbed
+from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer_hybrid import ConvStem
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from torch import nn
+from transformers import (
+    BertConfig,
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPProcessor,
+    M2M100Config,
+    MT5Config,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    Siglip2Config,
+    Siglip2ImageProcessor,
+    Siglip2Model,
+    SiglipConfig,
+    SiglipImageProcessor,
+    SiglipModel,
+)
+
+from nibt.loading import load_model
+from nibt.models.base import Model
+from nibt.pair import Picture
+
+CONTEXT = 16
+WORDS = (
+    "a photo of the two red cat s dog cats car cars and on small grey sleeping mat bird tree blue sky with"
+).split()
+CAPTIONS = ("a photo of a cat and a dog", "two cars", "a small grey bird sleeping on the red mat", "cat")
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model as its library makes it, and what prepares its inputs."""
+
+    module: nn.Module
+    processor: Any = None
+    tokenizer: Any = None
+
+
+def picture(width: int = 64, height: int = 48, seed: int = 0) -> Picture:
+    """Coarse coloured noise: resizing leaves something of it."""
+    noise = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return Picture(Image.fromarray(noise).resize((width, height), Image.Resampling.NEAREST), f"noise {seed}")
+
+
+def _spread(part: nn.Module) -> None:
+    """Weights so large that what goes in shows in what comes out."""
+    weight = getattr(part, "weight", None)
+    if isinstance(part, nn.Embedding):
+        weight.normal_()
+    elif isinstance(part, nn.Linear | nn.Conv2d):
+        weight.normal_(0, 1.5 / weight[0].numel() ** 0.5)
+    elif isinstance(weight, nn.Parameter) and weight.ndim == 1:  # zero at the end of a ResNet's blocks
+        weight.uniform_(0.5, 1.5)
+
+
+def randomised(make: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
+    """A seeded model in evaluation mode whose blocks all matter; the global generator is left as it was."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        module = make()
+        for part in module.modules():
+            _spread(part)
+        for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+            kind = name.rsplit(".", 1)[-1]
+            if ("bias" in kind and "logit" not in kind) or kind == "running_mean":
+                tensor.normal_(0, 0.3)
+            elif kind in ("gamma", "layer_scale", "running_var") or "ls" in name.split(".")[-2:-1]:
+                tensor.uniform_(0.5, 1.5)
+            elif kind in ("cls_emb", "cls_token", "reg_token", "pos_embed", "positional_embedding", "text_projection"):
+                tensor.normal_(0, 0.3)
+    return module.eval()
+
+
+# ---------------------------------------------------------------------------------------------------- tokenisers
+
+
+def _fast(core: Tokenizer, **special: Any) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(tokenizer_object=core, model_max_length=CONTEXT, **special)
+
+
+def _framed(core: Tokenizer, first: str, last: str) -> None:
+    core.post_processor = processors.TemplateProcessing(
+        single=f"{first} $A {last}".strip(),
+        special_tokens=[(token, core.token_to_id(token)) for token in (first, last) if token],
+    )
+
+
+def clip_tokenizer(ends_highest: bool) -> PreTrainedTokenizerFast:
+    """Whole words; the end token pads, as OpenAI's does, and has the highest id where that is asked for."""
+    special = ["<start>", "<end>", "<unknown>"]
+    vocabulary = [*WORDS, "<start>", "<unknown>", "<end>"] if ends_highest else ["!", "?", *special, *WORDS]
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unknown>"))
+    core.normalizer, core.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
+    _framed(core, "<start>", "<end>")
+    return _fast(core, bos_token="<start>", eos_token="<end>", pad_token="<end>", unk_token="<unknown>")
+
+
+def sentence_tokenizer() -> PreTrainedTokenizerFast:
+    """Pieces with SentencePiece's mark; padding, end, then the pieces."""
+    pieces = [*(f"▁{word}" for word in WORDS), *"abcdefghijklmnopqrstuvwxyz▁"]
+    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    vocabulary += [(piece, -1.0 if len(piece) > 1 else -8.0) for piece in dict.fromkeys(pieces)]
+    core = Tokenizer(models.Unigram(vocabulary, unk_id=2))
+    core.normalizer, core.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Metaspace()
+    core.decoder = decoders.Metaspace()
+    _framed(core, "", "</s>")
+    return _fast(core, eos_token="</s>", pad_token="<pad>", unk_token="<unk>")
+
+
+def wordpiece_tokenizer() -> PreTrainedTokenizerFast:
+    """BERT's: pieces that continue a word begin with ##."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS, *letters, *(f"##{letter}" for letter in letters)]
+    ids = {piece: i for i, piece in enumerate(dict.fromkeys(vocabulary))}
+    core = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
+    core.normalizer, core.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    _framed(core, "[CLS]", "[SEP]")
+    return _fast(core, cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]", unk_token="[UNK]")
+
+
+# ----------------------------------------------------------------------------------------- Hugging Face's models
+
+_VIT = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 3}
+_TEXT = {"hidden_size": 20, "intermediate_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2}
+
+
+def clip(image: int = 32, patch: int = 8, legacy: bool = False, adapted: bool = False) -> Made:
+    tokenizer = clip_tokenizer(ends_highest=legacy)
+    config = CLIPConfig(
+        vision_config={**_VIT, "image_size": image, "patch_size": patch},
+        text_config={
+            **_TEXT,
+            "vocab_size": len(tokenizer),
+            "max_position_embeddings": CONTEXT,
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": 2 if legacy else tokenizer.eos_token_id,
+            "pad_token_id": 1 if legacy else tokenizer.pad_token_id,
+        },
+        projection_dim=12,
+    )
+    processor = CLIPProcessor(
+        CLIPImageProcessor(size={"shortest_edge": image}, crop_size={"height": image, "width": image}), tokenizer
+    )
+
+    def make() -> nn.Module:
+        plain = CLIPModel(config)
+        if not adapted:
+            return plain
+        lora = LoraConfig(target_modules=["q_proj", "v_proj", "token_embedding"], r=2, init_lora_weights=False)
+        with warnings.catch_warnings():  # PEFT calls what Transformers has deprecated
+            warnings.simplefilter("ignore", FutureWarning)
+            return get_peft_model(plain, lora)
+
+    return Made(randomised(make), processor)
+
+
+def siglip(naflex: bool = False) -> Made:
+    tokenizer = sentence_tokenizer()
+    text = {**_TEXT, "vocab_size": len(tokenizer), "max_position_embeddings": CONTEXT, "projection_size": 24}
+    if naflex:
+        config = Siglip2Config(vision_config={**_VIT, "patch_size": 4, "num_patches": 25}, text_config=text)
+        processor, kind = Siglip2ImageProcessor(patch_size=4, max_num_patches=20), Siglip2Model
+    else:
+        config = SiglipConfig(vision_config={**_VIT, "image_size": 30, "patch_size": 6}, text_config=text)
+        processor, kind = SiglipImageProcessor(size={"height": 30, "width": 30}), SiglipModel
+    return Made(randomised(lambda: kind(config)), processor, tokenizer)
+
+
+# --------------------------------------------------------------------------------------------- OpenCLIP's models
+
+_OWN_VIT = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 3, "head_width": 16}
+_OWN_TEXT = {"context_length": CONTEXT, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 3}
+
+
+def configuration(vision: dict | None = None, text: dict | None = None, plain: bool = False) -> dict[str, Any]:
+    """A configuration of OpenCLIP."""
+    return {
+        "embed_dim": 16,
+        "vision_cfg": (vision or {}) if plain else {**_OWN_VIT, **(vision or {})},
+        "text_cfg": {**_OWN_TEXT, **(text or {})},
+    }
+
+
+def own(vision: dict | None = None, text: dict | None = None, kind: Any = open_clip.CLIP, **more: Any) -> Made:
+    config = configuration(vision, text)
+    return Made(randomised(lambda: kind(**config, **more)), None, open_clip.SimpleTokenizer(context_length=CONTEXT))
+
+
+def both_ways() -> Made:
+    """A text tower without a causal mask, where padding is masked; no configuration of OpenCLIP says that yet."""
+    made = own(text={"no_causal_mask": True, "pool_type": "first", "proj_bias": True}, kind=open_clip.CustomTextCLIP)
+    made.module.text.use_pad_mask = True
+    return made
+
+
+def coca() -> Made:
+    vision = {"attentional_pool": True, "attn_pooler_heads": 2, "attn_pooler_queries": 6, "output_tokens": True}
+    text = {"embed_cls": True, "output_tokens": True}
+    decoder = {"context_length": CONTEXT, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+    return own(vision, text, open_clip.CoCa, multimodal_cfg={**decoder, "attn_pooler_heads": 2})
+
+
+def trunk(make: Callable[[], nn.Module], pool: str = "token", proj: bool = True, size: int = 32) -> Made:
+    """An image tower around one of timm's trunks, made smaller than any that timm has a name for."""
+
+    def build() -> nn.Module:
+        module = open_clip.CustomTextCLIP(**configuration())
+        visual = TimmModel("test_vit", embed_dim=16, image_size=size)
+        visual.trunk = make()
+        visual.trunk.reset_classifier(0, **({"global_pool": pool} if pool else {}))
+        width = visual.trunk.num_features
+        visual.head = nn.Sequential(nn.Linear(width, 16)) if proj else nn.Sequential()
+        module.visual = visual
+        return module
+
+    return Made(randomised(build), None, open_clip.SimpleTokenizer(context_length=CONTEXT))
+
+
+def vit_trunk(name: str, pool: str, proj: bool = True, **options: Any) -> Made:
+    options = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 2, **options}
+    return trunk(lambda: timm.create_model(name, **options), pool, proj, options["img_size"])
+
+
+def hybrid_trunk() -> Made:
+    """MobileCLIP-B's kind: a convolutional stem, then a transformer on its features."""
+    stem = {"channels": (4, 8, 16), "stride": (4, 2, 2), "kernel_size": (4, 2, 2), "padding": 0, "act_layer": nn.GELU}
+
+    def make() -> nn.Module:
+        embed = partial(HybridEmbed, backbone=ConvStem(**stem), proj=False)
+        return VisionTransformer(64, patch_size=1, embed_dim=16, depth=3, num_heads=2, embed_layer=embed)
+
+    return trunk(make, "token", size=64)
+
+
+def conv_trunk(name: str, pool: str = "avg", size: int = 64, **options: Any) -> Made:
+    return trunk(lambda: timm.create_model(name, **options), pool, size=size)
+
+
+_ENCODER = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
+_SEQUENCE = {
+    "d_model": 24, "encoder_layers": 3, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 32, "decoder_ffn_dim": 32,
+}  # fmt: skip
+
+
+def encoder(kind: str, pooler: str, proj: str | None = "linear") -> Made:
+    """An OpenCLIP model whose text tower is an encoder of Hugging Face, as in BiomedCLIP or NLLB-CLIP."""
+    folder = Path(mkdtemp())
+    tokenizer = wordpiece_tokenizer() if kind == "bert" else sentence_tokenizer()
+    places = {"vocab_size": len(tokenizer), "max_position_embeddings": CONTEXT + 2, "pad_token_id": 0}
+    configs: dict[str, Callable[[], Any]] = {
+        "bert": lambda: BertConfig(**_ENCODER, **places),
+        "roberta": lambda: RobertaConfig(**_ENCODER, **places),
+        "mt5": lambda: MT5Config(vocab_size=len(tokenizer), d_model=24, d_kv=12, d_ff=32, num_layers=3, num_heads=2),
+        "m2m_100": lambda: M2M100Config(**_SEQUENCE, **places, scale_embedding=True),
+    }
+    configs[kind]().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    text = {"hf_model_name": str(folder), "hf_model_pretrained": False, "hf_pooler_type": pooler, "hf_proj_type": proj}
+    config = {"embed_dim": 16, "vision_cfg": _OWN_VIT, "text_cfg": text}
+    return Made(randomised(lambda: open_clip.CustomTextCLIP(**config)), None, HFTokenizer(str(folder), CONTEXT))
+
+
+# -------------------------------------------------------------------------------------------------- all the kinds
+
+_FASTVIT = {"layers": (1, 1, 1, 1), "embed_dims": (16, 32, 64, 64)}
+KINDS: dict[str, Callable[[], Made]] = {
+    "clip": clip,
+    "clip legacy end": lambda: clip(legacy=True),
+    "clip odd patch": lambda: clip(image=40, patch=8),
+    "clip large patch": lambda: clip(image=28, patch=14),
+    "clip adapted": lambda: clip(adapted=True),
+    "siglip": siglip,
+    "siglip naflex": lambda: siglip(naflex=True),
+    "own vit": own,
+    "own vit average": lambda: own({"pool_type": "avg"}),
+    "own vit average late norm": lambda: own({"pool_type": "avg", "final_ln_after_pool": True}),
+    "own vit attention": lambda: own({"attentional_pool": True, "attn_pooler_heads": 2, "attn_pooler_queries": 6}),
+    "own vit oblong": lambda: own({"image_size": [24, 40]}),
+    "own resnet": lambda: own({"layers": [1, 1, 1, 1], "width": 8, "image_size": 64}),
+    "own text apart": lambda: own(kind=open_clip.CustomTextCLIP),
+    "own text both ways": both_ways,
+    "coca": coca,
+    "bert": lambda: encoder("bert", "cls_last_hidden_state_pooler", "mlp"),
+    "bert with pooler": lambda: encoder("bert", "cls_pooler"),
+    "roberta": lambda: encoder("roberta", "mean_pooler"),
+    "mt5": lambda: encoder("mt5", "mean_pooler"),
+    "m2m": lambda: encoder("m2m_100", "cls_pooler"),
+    "timm vit": lambda: vit_trunk("vit_tiny_patch16_224", "token", dynamic_img_size=True),
+    "timm vit average": lambda: vit_trunk("vit_tiny_patch16_224", "avg", reg_tokens=2),
+    "timm siglip": lambda: vit_trunk("vit_base_patch16_siglip_224", "map", proj=False),
+    "timm relative places": lambda: vit_trunk("vit_relpos_medium_patch16_cls_224", ""),
+    "timm hybrid": hybrid_trunk,
+    "timm eva": lambda: vit_trunk("eva02_base_patch16_clip_224", "token", dynamic_img_size=True),
+    "timm perception": lambda: vit_trunk("vit_pe_core_tiny_patch16_384", "map"),
+    "convnext": lambda: conv_trunk("test_convnext"),
+    "fastvit": lambda: conv_trunk("fastvit_mci0", **_FASTVIT),
+    "efficientnet": lambda: conv_trunk("test_efficientnet"),
+    "resnet": lambda: conv_trunk("test_resnet"),
+}
+ANY_SIZE = ("clip", "clip adapted", "siglip", "timm vit", "timm eva", "convnext", "fastvit", "efficientnet", "resnet")
+ONE_SIZE = ("own vit", "own resnet", "coca", "timm vit average", "timm siglip")
+
+
+def fresh(kind: str, **options: Any) -> Model:
+    """A model of a kind, made anew: a test may change it."""
+    made = KINDS[kind]()
+    return load_model(made.module, processor=made.processor, tokenizer=made.tokenizer, **options)
+
+
+@cache
+def model(kind: str) -> Model:
+    """A model of a kind, made once: a test must leave it as it was."""
+    return fresh(kind)
