@@ -47,13 +47,8 @@ class MeanStates:
                 tensors = {key: opened.get_tensor(key) for key in opened.keys()}
         except SafetensorError as error:
             raise WrongReference(f"{str(path)!r} is no file of mean states ({error})") from error
-        if facts.get("kind") != _KIND:
-            raise WrongReference(f"{str(path)!r} holds other tensors than mean states; make them with nibt calibrate")
-        if facts.get("weights_hash") not in (model.weights_hash, model.id):
-            raise WrongReference(
-                f"{str(path)!r} was made with the model {facts.get('model')} (weights {facts.get('weights_hash')}), "
-                f"this is {model.id} in {model.dtype} (weights {model.weights_hash}); calibrate it anew"
-            )
+        if Path(path).parent != model.folder:  # what ships with a model is its own
+            _check(str(path), facts, model)
         return cls(tensors, facts)
 
     def save(self, path: str | Path) -> None:
@@ -97,6 +92,16 @@ class MeanStates:
             count = min(start, len(first))
             rows.append(torch.cat([first[:count], row[count:]]))
         return torch.stack(rows)
+
+
+def _check(path: str, facts: Mapping[str, str], model: Model) -> None:
+    if facts.get("kind") != _KIND:
+        raise WrongReference(f"{path!r} holds other tensors than mean states; make them with nibt calibrate")
+    if facts.get("weights_hash") != model.weights_hash:
+        raise WrongReference(
+            f"{path!r} was made with the model {facts.get('model')} (weights {facts.get('weights_hash')}), this is "
+            f"{model.id} in {model.dtype} (weights {model.weights_hash}); calibrate it anew"
+        )
 
 
 def caption_places(words: Words, rows: int) -> tuple[list[Tensor], list[int]]:

@@ -93,12 +93,12 @@ def explain(
         raise BadOption("--labels explains the first label against the second: leave --target and --against out")
     output = Output(out, json, map, mask, threshold, positive, quiet)
     names = output.check(pictures, captions or ["labels"])
-    asked = {"target": target, "against": against or (), "against_images": against_image or (),
-             "templates": template or ()} if labels is None else {}  # fmt: skip
-    ready = _load(model, device, dtype, fit, image_size, quiet or json == "-")
-    options = {"method": method, "variant": variant, "batch_size": batch_size, "seed": seed, **asked, **chosen}
-    answers = _answers(ready, pictures, captions, labels, output, options)
-    output.write(answers, names)
+    asked = Asked(pictures, captions, lines(labels) if labels else [])
+    contrast = {"target": target, "against": against or (), "against_images": against_image or (),
+                "templates": template or ()} if labels is None else {}  # fmt: skip
+    ready = _load(model, device, dtype, fit, image_size, output.silent)
+    options = {"method": method, "variant": variant, "batch_size": batch_size, "seed": seed, **contrast, **chosen}
+    output.write(asked.answers(ready, output.silent, options), names)
 
 
 def split(things: list[str], labelled: bool) -> tuple[list[str], list[str]]:
@@ -130,22 +130,29 @@ def _load(model: str | None, device: str, dtype: str, fit: str | None, image_siz
     return load_model(model or "lite", device=device, dtype=dtype, fit=fit, image_size=image_size)
 
 
-def _answers(
-    model: Any, pictures: list[str], captions: list[str], labels: Path | None, output: "Output", options: dict[str, Any]
-) -> "list[Explanation]":
-    from nibt.cli.terminal import progress
-    from nibt.explaining import explain as run
-    from nibt.explaining import explain_labels
-    from nibt.pair import read_picture
+class Asked:
+    """Pictures and captions, or labels, all read before the model is loaded: a mistake is told at once."""
 
-    read = [read_picture(picture) for picture in pictures]
-    if labels is not None:
-        known = lines(labels)
-        with progress(len(read), "explaining", output.silent) as done:
-            return [explain_labels(model, picture, known, on_done=done, **options) for picture in read]
-    pairs = [(picture, caption) for picture in read for caption in captions]
-    with progress(len(pairs), "explaining", output.silent) as done:
-        return run(model, [p for p, _ in pairs], [c for _, c in pairs], on_done=done, **options)  # pyright: ignore
+    def __init__(self, pictures: list[str], captions: list[str], labels: list[str]) -> None:
+        from nibt.pair import read_caption, read_picture
+
+        self.pictures = [read_picture(picture) for picture in pictures]
+        self.captions = [read_caption(caption) for caption in captions]
+        self.labels = labels
+
+    def answers(self, model: Any, quiet: bool, options: dict[str, Any]) -> "list[Explanation]":
+        """Each picture with each caption, or with the labels."""
+        from nibt.cli.terminal import progress
+        from nibt.explaining import explain as run
+        from nibt.explaining import explain_labels
+
+        if not self.captions:
+            with progress(len(self.pictures), "explaining", quiet) as done:
+                return [explain_labels(model, one, self.labels, on_done=done, **options) for one in self.pictures]
+        pairs = [(picture, caption) for picture in self.pictures for caption in self.captions]
+        with progress(len(pairs), "explaining", quiet) as done:
+            answers = run(model, [p for p, _ in pairs], [c for _, c in pairs], on_done=done, **options)
+            return answers if isinstance(answers, list) else [answers]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from nibt.attribution import Attribution
 from nibt.errors import BadOption, UnknownName
@@ -30,7 +30,7 @@ class Method(ABC):
         """The scores of a batch."""
 
     @classmethod
-    def configured(cls, tower: Tower, variant: str, options: Options, recommended: Options) -> Self:
+    def configured(cls, tower: Tower, variant: str, options: Options, recommended: Options) -> "Method":
         """The method for one tower. Options of one side carry its name in front: ``image_layer``.
 
         ``recommended`` is what the model's maker says, and serves the default variant only.

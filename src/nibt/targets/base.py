@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.types import Embedding, PerExample
+from nibt.types import Embedding, PerExample, There
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Target(ABC):
     """How many others the target needs; a side that is given none is explained by cosine, and says so."""
 
     @abstractmethod
-    def __call__(self, here: Embedding, there: Embedding, setting: Setting) -> PerExample:
+    def __call__(self, here: Embedding, there: There, setting: Setting) -> PerExample:
         """Embeddings of any length, (..., batch, dim), to numbers, (..., batch)."""
 
     def wordings(self, caption: str) -> list[str]:
@@ -39,7 +39,7 @@ class Target(ABC):
         return [caption]
 
 
-def cosine(here: Embedding, there: Embedding) -> PerExample:
+def cosine(here: Embedding, there: There) -> PerExample:
     """The cosine of embeddings that broadcast against each other."""
     return (F.normalize(here, dim=-1) * F.normalize(there, dim=-1)).sum(-1)
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 
 from nibt.targets.base import Setting, Target, cosine
-from nibt.types import Embedding, PerExample
+from nibt.types import Embedding, PerExample, There
 
 
 @dataclass(frozen=True)
 class Centred(Target):
     others = "some"
 
-    def __call__(self, here: Embedding, there: Embedding, setting: Setting) -> PerExample:
+    def __call__(self, here: Embedding, there: There, setting: Setting) -> PerExample:
         assert setting.others is not None
         mean = setting.others.mean(0) if len(setting.others) == 1 else F.normalize(setting.others, dim=-1).mean(0)
         return cosine(here, F.normalize(there, dim=-1) - mean)

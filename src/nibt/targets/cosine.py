@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from nibt.targets.base import Setting, Target, cosine
-from nibt.types import Embedding, PerExample
+from nibt.types import Embedding, PerExample, There
 
 
 @dataclass(frozen=True)
 class Cosine(Target):
-    def __call__(self, here: Embedding, there: Embedding, setting: Setting) -> PerExample:
+    def __call__(self, here: Embedding, there: There, setting: Setting) -> PerExample:
         return cosine(here, there)
 
 

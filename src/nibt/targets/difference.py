@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 
 from nibt.targets.base import Setting, Target, cosine, to_others
-from nibt.types import Embedding, PerExample
+from nibt.types import Embedding, PerExample, There
 
 
 @dataclass(frozen=True)
 class Difference(Target):
     others = "one"
 
-    def __call__(self, here: Embedding, there: Embedding, setting: Setting) -> PerExample:
+    def __call__(self, here: Embedding, there: There, setting: Setting) -> PerExample:
         return cosine(here, there) - to_others(here, setting)[..., 0]
 
 

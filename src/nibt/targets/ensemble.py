@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from nibt.errors import BadOption
 from nibt.targets.base import Setting, Target, cosine
-from nibt.types import Embedding, PerExample
+from nibt.types import Embedding, PerExample, There
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Ensemble(Target):
             if template.count("{}") != 1:
                 raise BadOption(f"a template must hold {{}} once, where the caption stands (got {template!r})")
 
-    def __call__(self, here: Embedding, there: Embedding, setting: Setting) -> PerExample:
+    def __call__(self, here: Embedding, there: There, setting: Setting) -> PerExample:
         return cosine(here, there)
 
     def wordings(self, caption: str) -> list[str]:

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 import torch
 
 from nibt.targets.base import Setting, Target, cosine, to_others
-from nibt.types import Embedding, PerExample
+from nibt.types import Embedding, PerExample, There
 
 
 @dataclass(frozen=True)
 class Softmax(Target):
     others = "some"
 
-    def __call__(self, here: Embedding, there: Embedding, setting: Setting) -> PerExample:
+    def __call__(self, here: Embedding, there: There, setting: Setting) -> PerExample:
         cosines = torch.cat([cosine(here, there)[..., None], to_others(here, setting)], -1)
         return (setting.scale * cosines).softmax(-1)[..., 0]
 
