@@ -121,7 +121,9 @@ def test_bad_arrays_are_refused(source: object, told: str) -> None:
 
 
 def bad_files(folder: Path) -> dict[str, Path]:
-    whole = saved(folder, Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)), "whole.jpg")
+    whole = saved(
+        folder, Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)), "whole.jpg"
+    )
     (folder / "truncated.jpg").write_bytes(whole.read_bytes()[:1500])
     (folder / "empty.jpg").write_bytes(b"")
     (folder / "text.jpg").write_text("this is no picture")

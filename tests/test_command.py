@@ -1,0 +1,257 @@
+"""The command: what it writes, what it says, its exit codes, and that nothing half-written is left."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+from nibt import __version__
+from nibt.cli import main
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """The command in an empty folder: its exit code, output and errors."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            main([str(argument) for argument in arguments])
+        told = capsys.readouterr()
+        return int(left.value.code or 0), told.out, told.err
+
+    return command
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    tiny.picture(90, 60).image.save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def here() -> list[str]:
+    return sorted(path.name for path in Path().iterdir())
+
+
+def test_one_pair_gives_a_picture_and_a_json_file(run: Run, photo: Path, clip_folder: Path) -> None:
+    code, out, _ = run("explain", photo, "a red cat", "-m", clip_folder)
+    assert code == 0
+    assert here() == ["photo-a-red-cat.json", "photo-a-red-cat.png"]
+    told = json.loads(Path("photo-a-red-cat.json").read_text())
+    assert told["schema"] == 1
+    assert [word["text"] for word in told["text"]["words"]] == ["a", "red", "cat"]
+    assert np.array(told["image"]["scores"]).shape == tuple(told["image"]["grid"]) == (4, 4)
+    assert told["image"]["region"] == pytest.approx([15, 0, 60, 60])
+    assert any("cropped" in warning for warning in told["warnings"])
+    assert told["narrowing"]["image"]["gap"] >= 0
+    assert "photo-a-red-cat.png" in out
+
+
+def test_json_alone_goes_to_standard_output(run: Run, photo: Path, clip_folder: Path) -> None:
+    code, out, err = run("explain", photo, "a cat", "two cars", "-m", clip_folder, "--json", "-")
+    assert code == 0
+    assert [entry["caption"] for entry in json.loads(out)] == ["a cat", "two cars"]
+    assert "wrote" not in err
+    assert "The model is" not in err
+    assert here() == []
+
+
+def test_several_pairs_go_into_a_folder(run: Run, photo: Path, clip_folder: Path) -> None:
+    Path("out").mkdir()
+    code, _, _ = run("explain", photo, photo, "a cat", "two cars", "-m", clip_folder, "-o", "out", "-q")
+    assert code == 0
+    assert len(json.loads(Path("out/explanations.json").read_text())) == 4
+    names = sorted(path.name for path in Path("out").glob("*.png"))
+    assert names == ["photo-a-cat-2.png", "photo-a-cat.png", "photo-two-cars-2.png", "photo-two-cars.png"]
+
+
+def test_files_are_where_they_were_asked_for(run: Run, photo: Path, clip_folder: Path) -> None:
+    code, out, _ = run("explain", photo, "a cat", "-m", clip_folder, "-o", "x.jpg", "--json", "y.json", "--map", "m.png",
+                       "--mask", "k.png", "--threshold", "0.3", "--positive", "-q")  # fmt: skip
+    assert code == 0
+    assert out == ""
+    assert here() == ["k.png", "m.png", "x.jpg", "y.json"]
+    with Image.open("m.png") as grey, Image.open("k.png") as mask:
+        assert grey.size == mask.size == (90, 60)
+
+
+def test_options_reach_the_method(run: Run, photo: Path, clip_folder: Path) -> None:
+    code, out, _ = run("explain", photo, "a cat", "-m", clip_folder, "--json", "-", "--image-layer", "1,2", "--steps", "3",
+                       "-O", "text_steps=5", "--reference", "zero", "--rule", "geometric", "-O", "floor=0.2",
+                       "--target", "softmax", "--against", "two cars", "--seed", "7")  # fmt: skip
+    assert code == 0
+    told = json.loads(out)
+    assert told["method"]["image"] == {"layer": [1, 2], "reference": "zero", "rule": "geometric", "steps": 3,
+                                       "floor": 0.2, "tolerance": None}  # fmt: skip
+    assert told["method"]["text"]["steps"] == 5
+    assert told["method"]["seed"] == 7
+    assert told["score"]["options"]["against"] == ["two cars"]
+
+
+def test_labels_are_ranked(run: Run, photo: Path, clip_folder: Path) -> None:
+    Path("labels.txt").write_text("a cat\n\ntwo cars\nblue sky\n")
+    code, out, _ = run("explain", photo, "--labels", "labels.txt", "-m", clip_folder, "-o", "x.png")
+    assert code == 0
+    ranking = json.loads(Path("x.json").read_text())["ranking"]
+    assert len(ranking) == 3
+    assert out.index(ranking[0]["label"]) < out.index(ranking[2]["label"])
+
+
+def test_mean_states_are_made_and_used(run: Run, photo: Path, clip_folder: Path) -> None:
+    Path("captions.txt").write_text("a cat\ntwo red cars on the mat\n")
+    code, out, _ = run("calibrate", clip_folder, photo, "--captions", "captions.txt", "--out", "mean.safetensors")
+    assert code == 0
+    assert "1 pictures and 2 captions" in out
+    code, out, _ = run(
+        "explain", photo, "a cat", "-m", clip_folder, "--reference", "mean:mean.safetensors", "--json", "-"
+    )
+    assert code == 0
+    told = json.loads(out)["narrowing"]
+    # narrowed to the mean of itself, nothing is left to explain; the caption is not its own mean
+    assert told["image"]["sum"] == pytest.approx(0, abs=1e-6)
+    assert abs(told["text"]["sum"]) > 1e-6
+
+
+@pytest.mark.parametrize("kind", ["methods", "models", "targets", "metrics", "datasets", "samples"])
+def test_parts_are_listed(run: Run, kind: str) -> None:
+    code, out, _ = run("list", kind)
+    assert code == 0
+    expected = {"methods": "nib", "models": "openai/clip-vit-base-patch32", "targets": "cosine", "metrics": "deletion",
+                "datasets": "this version has no datasets", "samples": "sample:chelsea"}  # fmt: skip
+    assert expected[kind] in out
+
+
+def test_the_version_is_told(run: Run) -> None:
+    assert run("--version")[:2] == (0, f"nibt {__version__}\n")
+
+
+BAD = {
+    "no caption": (["PHOTO"], 2, "give a caption, too"),
+    "blank caption": (["PHOTO", "  "], 1, "blank"),
+    "missing picture": (["none.png", "a cat"], 1, "no such file"),
+    "folder for a picture": ([".", "a cat"], 1, "is a folder"),
+    "unknown method": (["PHOTO", "a cat", "--method", "nip"], 2, "Did you mean 'nib'"),
+    "unknown target": (["PHOTO", "a cat", "--target", "cosin"], 2, "Did you mean 'cosine'"),
+    "unknown variant": (["PHOTO", "a cat", "--variant", "papers"], 2, "Did you mean 'paper'"),
+    "unknown option": (["PHOTO", "a cat", "-O", "beta=1"], 2, "unknown option 'beta'"),
+    "option without a value": (["PHOTO", "a cat", "-O", "beta"], 2, "-O takes name=value"),
+    "layer out of range": (["PHOTO", "a cat", "--layer", "9"], 2, "layer must lie in 0..3"),
+    "no steps": (["PHOTO", "a cat", "--steps", "0"], 2, "steps must be at least 1"),
+    "negative steps": (["PHOTO", "a cat", "--steps", "-1"], 2, "steps must be at least 1"),
+    "NaN": (["PHOTO", "a cat", "--tolerance", "nan"], 2, "tolerance must be a finite number"),
+    "no number": (["PHOTO", "a cat", "--steps", "many"], 2, "valid integer"),
+    "unknown device": (["PHOTO", "a cat", "--device", "gpu"], 2, "device 'gpu' cannot be used"),
+    "unknown dtype": (["PHOTO", "a cat", "--dtype", "int8"], 2, "dtype must be one of"),
+    "no such folder": (["PHOTO", "a cat", "-o", "none/x.png"], 1, "does not exist"),
+    "no picture format": (["PHOTO", "a cat", "-o", "x.txt"], 2, "must end in the name of a picture format"),
+    "folder for several": (["PHOTO", "a cat", "a dog", "-o", "x.png"], 1, "existing folder for several pairs"),
+    "no such JSON folder": (["PHOTO", "a cat", "--json", "none/x.json"], 1, "does not exist"),
+    "threshold": (["PHOTO", "a cat", "--mask", "m.png", "--threshold", "2"], 2, "threshold must be a share"),
+    "labels and a caption": (["PHOTO", "a cat", "--labels", "l.txt"], 2, "there are no captions besides"),
+    "missing labels": (["PHOTO", "--labels", "none.txt"], 1, "cannot be read as lines"),
+    "softmax alone": (["PHOTO", "a cat", "--target", "softmax"], 2, "needs something to compare with"),
+    "no such mean": (["PHOTO", "a cat", "--reference", "mean:none"], 1, "no file 'none' of mean states"),
+    "unknown flag": (["PHOTO", "a cat", "--colour"], 2, "No such option"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(BAD))
+def test_mistakes_are_told_in_a_line(run: Run, photo: Path, clip_folder: Path, case: str) -> None:
+    arguments, expected, told = BAD[case]
+    code, out, err = run("explain", *[photo if word == "PHOTO" else word for word in arguments], "-m", clip_folder)
+    assert code == expected, err
+    assert told in " ".join(err.split()), err
+    assert "Traceback" not in out + err
+    assert here() == []
+
+
+@pytest.mark.parametrize("model", ["no-such-model", "./nowhere", "openai/no-such-clip"])
+def test_a_model_that_cannot_be_had_names_those_that_can(run: Run, photo: Path, model: str,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    code, _, err = run("explain", photo, "a cat", "-m", model)
+    assert code == 1
+    assert "lite" in err
+    assert "local folder" in err
+    assert here() == []
+
+
+def test_a_full_disk_leaves_nothing(run: Run, photo: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes) -> int:
+        with path.open("wb") as opened:
+            opened.write(data[:100])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    code, _, err = run("explain", photo, "a cat", "-m", clip_folder)
+    assert code == 1
+    assert "No space left on device" in err
+    assert here() == []
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_closed_folder_is_told(run: Run, photo: Path, clip_folder: Path) -> None:
+    Path("closed").mkdir(mode=0o500)
+    code, _, err = run("explain", photo, "a cat", "-m", clip_folder, "-o", "closed/x.png")
+    assert code == 1
+    assert "cannot be written" in err
+
+
+def test_a_folder_that_cannot_be_written_is_told(run: Run, photo: Path, clip_folder: Path,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setattr("os.access", lambda *_: False)
+    code, _, err = run("explain", photo, "a cat", "-m", clip_folder, "-o", "x.png")
+    assert code == 1
+    assert "cannot be written" in err
+    assert here() == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_ctrl_c_leaves_no_traceback_and_no_half_file(photo: Path, clip_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "there"
+    folder.mkdir()
+    code = "import sys; from nibt.cli import main; main(sys.argv[1:])"
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "explain",
+        str(photo),
+        *[f"cat {n}" for n in range(5000)],
+        "-m",
+        str(clip_folder),
+    ]
+    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    time.sleep(6)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" not in told
+    assert not list(folder.glob(".*"))
+
+
+def test_a_long_caption_is_cut_and_says_so(run: Run, photo: Path, clip_folder: Path) -> None:
+    code, out, _ = run("explain", photo, "cat " * 50, "-m", clip_folder, "--json", "-")
+    assert code == 0
+    assert any("the rest was cut off" in warning for warning in json.loads(out)["warnings"])
+
+
+@pytest.mark.parametrize("caption", ["🦄 cat", "猫 cat", "e\u0301 cat", "cat\x07"])
+def test_other_scripts_and_signs_work(run: Run, photo: Path, clip_folder: Path, caption: str) -> None:
+    code, out, err = run("explain", photo, caption, "-m", clip_folder, "-o", "x.png")
+    assert code == 0, err
+    assert "cat" in out
