@@ -23,6 +23,7 @@ from nibt.pair import Picture
 from nibt.registry import available, find
 
 OPEN_CLIP = "open_clip:"
+_PATIENCE = 10.0  # seconds
 DTYPES = ("float32", "float16", "bfloat16")
 _ADVICE = (
     "Without a hub: an embedded model ({embedded}), or the path of a local folder with a saved Hugging Face or "
@@ -69,6 +70,8 @@ def load_model(
     if isinstance(id, nn.Module):
         return _checked(_from_memory(id, request))
     name = str(id)
+    if not name.strip():
+        raise CannotLoad(f"there is no model {name!r}. {_advice()}")
     if name in embedded():
         folder = Path(str(files("nibt") / "models" / "embedded" / name))
         return _checked(_from_folder(name, folder, request, device))
@@ -100,17 +103,29 @@ def _check_options(request: Request, device: str) -> None:
 def _from_memory(module: nn.Module, request: Request) -> Model:
     if type(module).__name__.startswith("Peft"):
         module = module.get_base_model()  # pyright: ignore
-    if module.training:
-        raise CannotLoad("the model is in training mode, where its answers are random: call model.eval() first")
-    family = next((name for name, part in _families() if type(module).__name__ in part.class_names), None)
+    names = {kind.__name__ for kind in type(module).__mro__}
+    family = next((name for name, part in _families() if names & set(part.class_names)), None)
     if family is None:
         known = ", ".join(name for _, part in _families() for name in part.class_names)
         raise CannotLoad(f"a model of class {type(module).__name__} is not known; known are {known}")
-    if request.processor is None and find("models", family).model_types:
+    if any(part.training for part in module.modules()):
+        raise CannotLoad("the model is in training mode, where its answers are random: call model.eval() first")
+    if find("models", family).model_types:
+        _check_processor(request)
+    name = f"{type(module).__name__} in memory"
+    with _loading(name):
+        return _model(name, family, module, request)
+
+
+def _check_processor(request: Request) -> None:
+    if request.processor is None:
         raise CannotLoad(
             "give the model's processor, too: load_model(model, processor=AutoProcessor.from_pretrained(...))"
         )
-    return _model(f"{type(module).__name__} in memory", family, module, request)
+    if request.tokenizer is None and not hasattr(request.processor, "tokenizer"):
+        raise CannotLoad(
+            "the processor takes pictures only: give the tokeniser, too, as tokenizer=AutoTokenizer.from_pretrained(...)"
+        )
 
 
 def _from_folder(name: str, folder: Path, request: Request, device: Any) -> Model:
@@ -135,7 +150,11 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Mo
         from peft import PeftModel
     except ImportError as error:
         raise CannotLoad(f"{name!r} holds PEFT adapters: pip install 'nibt[peft]'") from error
-    base = str(_json(folder / "adapter_config.json").get("base_model_name_or_path"))
+    base = _json(folder / "adapter_config.json").get("base_model_name_or_path")
+    if not base:
+        raise CannotLoad(f"the adapters in {name!r} name no base_model_name_or_path: write it into adapter_config.json")
+    if not Path(base).is_dir() and (folder / base).is_dir():  # a base that moves with its adapters
+        base = str(folder / base)
     if (folder / "preprocessor_config.json").exists():
         from nibt.models.base_hugging_face import with_processor
 
@@ -162,16 +181,23 @@ def _from_hub(name: str, request: Request, device: Any) -> Model:
 
 
 def _hub_config(name: str) -> dict[str, Any]:
-    from huggingface_hub import hf_hub_download
+    """The configuration of a repository, from the cache or the hub."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError
 
+    configs = ("config.json", "open_clip_config.json")
+    for found in (try_to_load_from_cache(name, file) for file in configs):
+        if isinstance(found, str):
+            return _json(Path(found))
     with _loading(name):
-        try:
-            return _json(Path(hf_hub_download(name, "config.json")))
-        except Exception as missing:
+        for file in configs:
             try:
-                return _json(Path(hf_hub_download(name, "open_clip_config.json")))
-            except Exception:
-                raise missing from None
+                # asked once: the download itself tries a hub out of reach for most of a minute
+                get_hf_file_metadata(hf_hub_url(name, file), timeout=_PATIENCE)
+                return _json(Path(hf_hub_download(name, file)))
+            except EntryNotFoundError:
+                continue
+    raise CannotLoad(f"{name!r} on the hub is no model: it has neither {configs[0]} nor {configs[1]}")
 
 
 def _load(
@@ -250,24 +276,29 @@ def _checked(model: Model) -> Model:
     """Compare the cut model with the model itself, on a seeded picture and two captions, at three layers."""
     noise = torch.randint(0, 256, (64, 96, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     picture = Picture(Image.fromarray(noise.numpy()), "seeded noise")
-    _compare(model.id, model.image, model.image.prepare([picture, picture]))
-    _compare(model.id, model.text, model.text.prepare(["a photo of a cat and a dog", "two red cars"]))
+    with _loading(model.id):
+        _compare(model.id, model.image, model.image.prepare([picture, picture]))
+        _compare(model.id, model.text, model.text.prepare(["a photo of a cat and a dog", "two red cars"]))
     return model
 
 
 def _compare(name: str, tower: Tower, inputs: Any) -> None:
     trace = tower.trace(inputs)
+    least = 0.99999 if tower.example.dtype == torch.float32 else 0.999  # two rows and four are rounded otherwise
     for layer in sorted({0, tower.depth // 2, tower.depth}):
         cut = trace.cut(layer)
         with torch.no_grad():
             replayed = cut.rest(torch.stack([cut.hidden, cut.hidden]))
         cosine = F.cosine_similarity(replayed.float(), trace.embedding.float(), dim=-1).min().item()
-        if not cosine > 0.99999:  # NaN must fail, too
+        if not cosine > least:  # NaN must fail, too
             raise CannotLoad(
                 f"the model {name!r} cannot be cut: replayed from layer {layer} of {tower.depth}, its {tower.modality} "
-                f"tower gives another embedding than the model itself (cosine {cosine:.6f}, expected above 0.99999)"
+                f"tower gives another embedding than the model itself (cosine {cosine:.6f}, expected above {least})"
             )
 
 
 def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".")[:300]
+    """The first line of a message, with the second where the first only announces it."""
+    lines = (str(error).strip() or type(error).__name__).split("\n")
+    count = 2 if lines[0].rstrip(". ").endswith(":") else 1
+    return " ".join(line.strip() for line in lines[:count]).rstrip(".")[:300]

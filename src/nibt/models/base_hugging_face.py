@@ -37,6 +37,8 @@ def with_processor(source: str, request: Request) -> Request:
         processor = request.processor or AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
         tokenizer = request.tokenizer or getattr(request.processor, "tokenizer", None)
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        if len(tokenizer) <= len(tokenizer.all_special_ids):  # what Transformers makes where there is no file
+            raise ValueError("the tokeniser knows no words")
     except (OSError, ValueError) as error:
         raise CannotLoad(
             f"{source!r} has no image processor or no tokeniser that Transformers can read ({_line(error)}); save the "

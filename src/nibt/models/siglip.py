@@ -132,7 +132,7 @@ class Siglip(Family):
 
     @staticmethod
     def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
-        naflex = type(module).__name__ == "Siglip2Model"
+        naflex = "Siglip2Model" in (kind.__name__ for kind in type(module).__mro__)
         image = NaflexImageTower if naflex else SiglipImageTower
         return image(module, request), SiglipTextTower(module, request)
 

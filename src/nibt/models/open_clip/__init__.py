@@ -4,7 +4,10 @@
 tower reads which part is decided here, the towers stand in the files beside.
 """
 
+import json
 from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -24,14 +27,15 @@ class OpenClip(Family):
         import open_clip
 
         name, _, tag = (source, "", "") if ":" in source else source.partition("/")
-        if ":" not in source and not tag:
-            known = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none: this architecture is unknown"
-            raise CannotLoad(f"open_clip:{name} names no weights: write open_clip:{name}/TAG (tags: {known})")
+        if ":" not in source:
+            _check_names(name, tag)
         module = open_clip.create_model(
             name, pretrained=tag or None, force_image_size=None if request.fit == "whole" else request.image_size,
             require_pretrained=True, weights_only=True,
         )  # fmt: skip
-        tokenizer = request.tokenizer or open_clip.get_tokenizer(name)
+        # a configuration may ask for its own code to be run as a tokeniser
+        options = {"trust_remote_code": False} if "hf_tokenizer_name" in _text_config(name) else {}
+        tokenizer = request.tokenizer or open_clip.get_tokenizer(name, **options)
         return module.to(request.dtype), replace(request, tokenizer=tokenizer)
 
     @staticmethod
@@ -43,6 +47,31 @@ class OpenClip(Family):
         tokenizer = request.tokenizer or open_clip.SimpleTokenizer(context_length=module.context_length)
         text = HuggingFaceText if hasattr(getattr(module, "text", None), "config") else OwnText
         return _image_tower(module, request), text(module, tokenizer)
+
+
+def _check_names(name: str, tag: str) -> None:
+    import open_clip
+
+    if name not in open_clip.list_models():
+        near = ", ".join(get_close_matches(name, open_clip.list_models(), n=3)) or ", ".join(open_clip.list_models())
+        raise CannotLoad(f"OpenCLIP has no architecture {name!r}; near are {near}")
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if tag not in tags and not Path(tag).is_file():
+        told = f"has no weights {tag!r}" if tag else "names no weights"
+        raise CannotLoad(f"open_clip:{name} {told}: write open_clip:{name}/TAG (tags: {', '.join(tags) or 'none'})")
+
+
+def _text_config(name: str) -> dict[str, Any]:
+    """What a model's configuration says of its text tower."""
+    import open_clip
+    from huggingface_hub import hf_hub_download
+
+    schema, _, place = name.rpartition(":")
+    if not schema:
+        return open_clip.get_model_config(name)["text_cfg"]
+    file = "open_clip_config.json"
+    path = Path(place, file) if schema == "local-dir" else Path(hf_hub_download(place, file))
+    return json.loads(path.read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
 
 
 def _image_tower(module: Any, request: Request) -> ImageTower:

@@ -1,0 +1,391 @@
+"""From an id to a model: every kind of source, and everything that may be wrong with it."""
+
+import json
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import open_clip
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from nibt.errors import BadOption, CannotLoad
+from nibt.loading import load_model
+from nibt.models.base import Model, Tower
+
+peft_warns = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+
+def save(kind: str, folder: Path) -> Path:
+    """A Hugging Face model of a kind with its processors, in a folder."""
+    made = tiny.KINDS[kind]()
+    made.module.save_pretrained(folder)
+    made.processor.save_pretrained(folder)
+    if made.tokenizer is not None:
+        made.tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_open_clip(folder: Path, vision: dict | None = None, **text: Any) -> nn.Module:
+    """An OpenCLIP folder of a tiny model."""
+    folder.mkdir()
+    config = tiny.configuration(vision, text)
+    module = tiny.randomised(lambda: open_clip.CLIP(**config))
+    save_file(module.state_dict(), folder / "open_clip_model.safetensors")
+    preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "squash", "interpolation": "bilinear"}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
+    return module
+
+
+def edit(file: Path, **values: Any) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+def answers(model: Model) -> list[torch.Tensor]:
+    return [answer(model.image, tiny.picture()), answer(model.text, tiny.CAPTIONS[0])]
+
+
+def answer(tower: Tower, item: Any) -> torch.Tensor:
+    return tower.encode(tower.prepare([item]))
+
+
+def agree(one: Model, other: Model) -> None:
+    for found, wanted in zip(answers(one), answers(other), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+class TestHuggingFace:
+    @pytest.mark.parametrize("kind", ["clip", "clip legacy end", "siglip", "siglip naflex"])
+    def test_a_folder(self, kind: str, tmp_path: Path) -> None:
+        save(kind, tmp_path)
+        # Transformers makes a Gemma tokeniser of whatever lies beside a SigLIP 2, and ours is none
+        model = load_model(tmp_path, tokenizer=tiny.sentence_tokenizer() if kind == "siglip naflex" else None)
+        agree(model, tiny.model(kind))
+        assert model.folder == tmp_path
+        assert not any(parameter.requires_grad for parameter in model.module.parameters())
+        assert not model.module.training
+
+    def test_its_path_as_text_and_with_a_half(self, tmp_path: Path) -> None:
+        save("clip", tmp_path)
+        assert load_model(str(tmp_path)).dtype == "float32"
+        assert load_model(str(tmp_path), dtype="bfloat16").dtype == "bfloat16"
+        assert load_model(str(tmp_path), dtype=torch.float16).dtype == "float16"
+        assert load_model(tmp_path).weights_hash != load_model(tmp_path, dtype="bfloat16").weights_hash
+
+    def test_a_pickled_state_dict(self, tmp_path: Path) -> None:
+        weights = load_file(save("clip", tmp_path) / "model.safetensors")
+        torch.save(weights, tmp_path / "pytorch_model.bin")
+        (tmp_path / "model.safetensors").unlink()
+        agree(load_model(tmp_path), tiny.model("clip"))
+
+    def test_a_malicious_pickle_is_refused_and_does_not_run(self, tmp_path: Path) -> None:
+        weights: dict[str, Any] = load_file(save("clip", tmp_path) / "model.safetensors")
+        mark = tmp_path / "it ran"
+        torch.save(weights | {"evil": Evil(mark)}, tmp_path / "pytorch_model.bin")
+        (tmp_path / "model.safetensors").unlink()
+        with pytest.raises(CannotLoad, match="cannot load the model"):
+            load_model(tmp_path)
+        assert not mark.exists()
+
+    @pytest.mark.parametrize("kind", ["clip", "siglip"])
+    def test_code_that_a_checkpoint_brings_is_never_run(self, kind: str, tmp_path: Path) -> None:
+        save(kind, tmp_path)
+        mark = tmp_path / "it ran"
+        (tmp_path / "evil.py").write_text(f"open({str(mark)!r}, 'w')\nclass Evil: pass\n")
+        remote = {"AutoConfig": "evil.Evil", "AutoModel": "evil.Evil", "AutoImageProcessor": "evil.Evil",
+                  "AutoProcessor": "evil.Evil", "AutoTokenizer": ["evil.Evil", "evil.Evil"]}  # fmt: skip
+        for file in tmp_path.glob("*config.json"):
+            edit(file, auto_map=remote)
+        with suppress(CannotLoad):  # to refuse it is as well
+            agree(load_model(tmp_path), tiny.model(kind))
+        assert not mark.exists()
+
+    def test_missing_weights(self, tmp_path: Path) -> None:
+        weights = load_file(save("clip", tmp_path) / "model.safetensors")
+        weights.pop("visual_projection.weight")
+        save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+        with pytest.raises(CannotLoad, match=r"lacks 1 weights, the first is 'visual_projection\.weight'"):
+            load_model(tmp_path)
+
+    def test_weights_of_another_shape(self, tmp_path: Path) -> None:
+        save("clip", tmp_path)
+        edit(tmp_path / "config.json", projection_dim=10)
+        with pytest.raises(CannotLoad):
+            load_model(tmp_path)
+
+    def test_no_weights(self, tmp_path: Path) -> None:
+        (save("clip", tmp_path) / "model.safetensors").unlink()
+        with pytest.raises(CannotLoad, match=r"cannot load the model.*model\.safetensors"):
+            load_model(tmp_path)
+
+    def test_broken_weights(self, tmp_path: Path) -> None:
+        file = save("clip", tmp_path) / "model.safetensors"
+        file.write_bytes(file.read_bytes()[:5000])
+        with pytest.raises(CannotLoad, match="cannot load the model"):
+            load_model(tmp_path)
+
+    @pytest.mark.parametrize("value", [torch.nan, torch.inf])
+    def test_weights_that_are_no_numbers(self, value: float, tmp_path: Path) -> None:
+        weights = load_file(save("clip", tmp_path) / "model.safetensors")
+        weights["visual_projection.weight"][0, 0] = value
+        save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+        with pytest.raises(CannotLoad, match=r"NaN or infinite weights in 'visual_projection\.weight'"):
+            load_model(tmp_path)
+
+    @pytest.mark.parametrize("gone", [("processor_config.json", "preprocessor_config.json"),
+                                      ("tokenizer.json", "tokenizer_config.json")])  # fmt: skip
+    @pytest.mark.parametrize("kind", ["clip", "siglip"])
+    def test_no_processor(self, kind: str, gone: tuple[str, ...], tmp_path: Path) -> None:
+        save(kind, tmp_path)
+        for name in gone:
+            (tmp_path / name).unlink(missing_ok=True)
+        with pytest.raises(CannotLoad, match=r"no image processor or no tokeniser.*processor=\.\.\."):
+            load_model(tmp_path)
+
+    def test_a_processor_beside(self, tmp_path: Path) -> None:
+        made = tiny.KINDS["clip"]()
+        made.module.save_pretrained(tmp_path)
+        agree(load_model(tmp_path, processor=made.processor), tiny.model("clip"))
+
+    def test_an_unknown_model_type(self, tmp_path: Path) -> None:
+        save("clip", tmp_path)
+        edit(tmp_path / "config.json", model_type="bert")
+        with pytest.raises(CannotLoad, match=r"model_type 'bert'; known are clip, siglip, siglip2, and OpenCLIP"):
+            load_model(tmp_path)
+
+    def test_a_broken_configuration(self, tmp_path: Path) -> None:
+        (save("clip", tmp_path) / "config.json").write_text("{")
+        with pytest.raises(CannotLoad, match="not valid JSON"):
+            load_model(tmp_path)
+
+
+class Evil:
+    """A pickle that writes a file when it is read."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple:
+        return open, (str(self.mark), "w")
+
+
+@peft_warns
+class TestAdapters:
+    def folders(self, tmp_path: Path) -> tuple[Path, Path]:
+        base, adapters = save("clip", tmp_path / "base"), tmp_path / "adapters"
+        adapted = tiny.KINDS["clip adapted"]().module
+        adapted.save_pretrained(adapters)
+        adapted.unload().save_pretrained(base)
+        edit(adapters / "adapter_config.json", base_model_name_or_path=str(base))
+        return base, adapters
+
+    def test_adapters_on_a_base(self, tmp_path: Path) -> None:
+        base, adapters = self.folders(tmp_path)
+        model = load_model(adapters)
+        agree(model, tiny.model("clip adapted"))
+        assert not torch.allclose(answers(model)[0], answers(load_model(base))[0])
+        assert model.weights_hash != load_model(base).weights_hash
+        assert not any(parameter.requires_grad for parameter in model.module.parameters())
+
+    def test_a_base_named_beside_the_adapters(self, tmp_path: Path) -> None:
+        _, adapters = self.folders(tmp_path)
+        edit(adapters / "adapter_config.json", base_model_name_or_path="../base")
+        agree(load_model(adapters), tiny.model("clip adapted"))
+
+    def test_a_base_that_is_gone(self, tmp_path: Path) -> None:
+        base, adapters = self.folders(tmp_path)
+        shutil.rmtree(base)
+        with pytest.raises(CannotLoad, match="base"):
+            load_model(adapters)
+
+    def test_no_base_is_named(self, tmp_path: Path) -> None:
+        _, adapters = self.folders(tmp_path)
+        edit(adapters / "adapter_config.json", base_model_name_or_path=None)
+        with pytest.raises(CannotLoad, match="base_model_name_or_path"):
+            load_model(adapters)
+
+    def test_adapters_in_half_precision(self, tmp_path: Path) -> None:
+        _, adapters = self.folders(tmp_path)
+        assert load_model(adapters, dtype="bfloat16").dtype == "bfloat16"
+
+
+class TestOpenClip:
+    @pytest.mark.parametrize("vision", [{}, {"layers": [1, 1, 1, 1], "width": 8, "image_size": 64}])
+    def test_a_folder(self, vision: dict, tmp_path: Path) -> None:
+        module = save_open_clip(tmp_path / "it", vision)
+        model = load_model(tmp_path / "it")
+        tokenizer = open_clip.SimpleTokenizer(context_length=tiny.CONTEXT)
+        with torch.no_grad():
+            wanted = module.encode_text(tokenizer([tiny.CAPTIONS[0]]))
+        torch.testing.assert_close(answer(model.text, tiny.CAPTIONS[0]), wanted, rtol=1e-5, atol=1e-5)
+        assert model.image.preparation.fit.way == "squash"
+        assert model.image.preparation.resample.name == "BILINEAR"
+        assert model.family == "open_clip"
+
+    @pytest.mark.parametrize("name", ["test_vit", "test_convnext"])
+    def test_a_folder_with_a_trunk_of_timm(self, name: str, tmp_path: Path) -> None:
+        tmp_path /= "it"
+        tmp_path.mkdir()
+        config = tiny.configuration({"timm_model_name": name, "timm_pool": "avg", "timm_proj": "linear",
+                                     "image_size": 160}, plain=True)  # fmt: skip
+        module = tiny.randomised(lambda: open_clip.CustomTextCLIP(**config))
+        save_file(module.state_dict(), tmp_path / "open_clip_model.safetensors")
+        settings = {"model_cfg": {**config, "custom_text": True}, "preprocess_cfg": {}}
+        (tmp_path / "open_clip_config.json").write_text(json.dumps(settings))
+        model = load_model(tmp_path)
+        inputs = model.image.prepare([tiny.picture()])
+        with torch.no_grad():
+            torch.testing.assert_close(model.image.encode(inputs), module.encode_image(inputs.values))
+
+    def test_an_encoder_of_hugging_face(self, tmp_path: Path) -> None:
+        made = tiny.KINDS["bert"]()
+        tmp_path /= "it"
+        tmp_path.mkdir()
+        source = made.tokenizer.tokenizer.name_or_path
+        config = {"embed_dim": 16, "vision_cfg": tiny._OWN_VIT,
+                  "text_cfg": {"hf_model_name": source, "hf_tokenizer_name": source, "context_length": tiny.CONTEXT,
+                               "hf_pooler_type": "cls_last_hidden_state_pooler", "hf_proj_type": "mlp"}}  # fmt: skip
+        save_file(made.module.state_dict(), tmp_path / "open_clip_model.safetensors")
+        (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+        made.tokenizer.save_pretrained(tmp_path)
+        agree(load_model(tmp_path), tiny.model("bert"))
+
+    def test_its_configuration_may_not_ask_to_run_code(self, tmp_path: Path) -> None:
+        tmp_path /= "it"
+        save_open_clip(tmp_path, tokenizer_kwargs={"trust_remote_code": True}, hf_tokenizer_name="evil")
+        tiny.wordpiece_tokenizer().save_pretrained(tmp_path)
+        mark = tmp_path / "it ran"
+        (tmp_path / "evil.py").write_text(f"open({str(mark)!r}, 'w')\nclass Evil: pass\n")
+        edit(tmp_path / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Evil", "evil.Evil"]})
+        with suppress(CannotLoad):  # to refuse it is as well
+            load_model(tmp_path)
+        assert not mark.exists()
+
+    def test_no_weights(self, tmp_path: Path) -> None:
+        save_open_clip(tmp_path / "it")
+        (tmp_path / "it/open_clip_model.safetensors").unlink()
+        with pytest.raises(CannotLoad, match="cannot load the model"):
+            load_model(tmp_path / "it")
+
+    def test_missing_weights(self, tmp_path: Path) -> None:
+        module = save_open_clip(tmp_path / "it")
+        weights = module.state_dict()
+        weights.pop("visual.proj")
+        save_file(weights, tmp_path / "it/open_clip_model.safetensors")
+        with pytest.raises(CannotLoad, match=r"visual\.proj|Missing key"):
+            load_model(tmp_path / "it")
+
+    def test_a_malicious_pickle(self, tmp_path: Path) -> None:
+        module = save_open_clip(tmp_path / "it")
+        (tmp_path / "it/open_clip_model.safetensors").unlink()
+        mark = tmp_path / "it ran"
+        torch.save({**module.state_dict(), "evil": Evil(mark)}, tmp_path / "it/open_clip_pytorch_model.bin")
+        with pytest.raises(CannotLoad):
+            load_model(tmp_path / "it")
+        assert not mark.exists()
+
+    def test_an_unknown_tag_lists_the_known(self) -> None:
+        with pytest.raises(CannotLoad, match=r"no weights 'NO_SUCH_TAG'.*laion2b_s34b_b79k"):
+            load_model("open_clip:ViT-B-32/NO_SUCH_TAG")
+
+    def test_no_tag(self) -> None:
+        with pytest.raises(CannotLoad, match="laion2b_s34b_b79k"):
+            load_model("open_clip:ViT-B-32")
+
+    def test_an_unknown_architecture(self) -> None:
+        with pytest.raises(CannotLoad, match=r"no architecture 'ViT-B-33'.*ViT-B-32"):
+            load_model("open_clip:ViT-B-33/openai")
+
+
+class TestInMemory:
+    def test_a_model_is_used_as_it_is(self) -> None:
+        made = tiny.KINDS["clip"]()
+        model = load_model(made.module, processor=made.processor)
+        assert model.module is made.module
+        assert all(parameter.requires_grad for parameter in made.module.parameters())
+        assert load_model(model) is model
+
+    def test_in_training_mode(self) -> None:
+        made = tiny.KINDS["clip"]()
+        with pytest.raises(CannotLoad, match=r"training mode.*model\.eval\(\)"):
+            load_model(made.module.train(), processor=made.processor)
+
+    def test_a_part_in_training_mode(self) -> None:
+        made = tiny.KINDS["clip"]()
+        made.module.vision_model.train()
+        with pytest.raises(CannotLoad, match="training mode"):
+            load_model(made.module, processor=made.processor)
+
+    def test_without_a_processor(self) -> None:
+        with pytest.raises(CannotLoad, match=r"processor=AutoProcessor\.from_pretrained"):
+            load_model(tiny.KINDS["clip"]().module)
+
+    def test_without_a_tokenizer(self) -> None:
+        made = tiny.KINDS["siglip"]()
+        with pytest.raises(CannotLoad, match=r"tokenizer="):
+            load_model(made.module, processor=made.processor)
+
+    def test_of_an_unknown_class(self) -> None:
+        with pytest.raises(CannotLoad, match="class Linear is not known; known are"):
+            load_model(nn.Linear(2, 2).eval())
+
+    def test_with_nan(self) -> None:
+        made = tiny.KINDS["own vit"]()
+        with torch.no_grad():
+            made.module.visual.proj[0, 0] = torch.nan
+        with pytest.raises(CannotLoad, match=r"visual\.proj"):
+            load_model(made.module)
+
+    def test_a_subclass_of_a_known_class(self) -> None:
+        made = tiny.KINDS["clip"]()
+        made.module.__class__ = type("MyClip", (type(made.module),), {})
+        agree(load_model(made.module, processor=made.processor), tiny.model("clip"))
+
+
+class TestIds:
+    def test_a_folder_that_is_no_model(self, tmp_path: Path) -> None:
+        with pytest.raises(CannotLoad, match=r"is no model: it has no config\.json"):
+            load_model(tmp_path)
+
+    def test_a_file(self, tmp_path: Path) -> None:
+        file = tmp_path / "model.safetensors"
+        file.write_bytes(b"")
+        with pytest.raises(CannotLoad, match="is a file: give the folder"):
+            load_model(file)
+
+    @pytest.mark.parametrize("id", ["no-such-model", "./no/such", "/no/such/folder", "a/b/c", ""])
+    def test_what_is_nowhere(self, id: str) -> None:
+        with pytest.raises(CannotLoad, match="there is no model.*local folder"):
+            load_model(id)
+
+    def test_no_hub_in_reach(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+        start = time.monotonic()
+        with pytest.raises(
+            CannotLoad, match="(?s)cannot load the model 'nobody/nothing'.*embedded model.*local folder"
+        ):
+            load_model("nobody/nothing")
+        assert time.monotonic() - start < 30
+
+
+class TestOptions:
+    @pytest.mark.parametrize(("options", "message"), [
+        ({"dtype": "float64"}, "dtype must be one of float32, float16, bfloat16"),
+        ({"dtype": torch.int8}, "got 'int8'"),
+        ({"device": "toaster"}, "device 'toaster' cannot be used"),
+        ({"device": "cuda:99"}, "device 'cuda:99' cannot be used"),
+        ({"fit": "stretch"}, "fit must be 'model' or 'whole'"),
+        ({"image_size": 8}, r"image_size must lie in 16\.\.4096"),
+    ])  # fmt: skip
+    def test_unknown_values_are_refused_before_anything_is_read(self, options: dict, message: str) -> None:
+        with pytest.raises(BadOption, match=message):
+            load_model("no-such-model", **options)
+
+    def test_fit_model_is_the_default(self) -> None:
+        agree(tiny.fresh("own vit", fit="model"), tiny.model("own vit"))
