@@ -4,23 +4,15 @@ There is no corpus: a caption is 0 to 4 names, each with words around it, either
 ("a photo of a ...", "a small ... sitting on a ...") or at random. Words that are part of a longer name, unknown words
 and padding in a word's place occur among the neutral ones, so that they stay neutral.
 """
+
+import json
 import random
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
-OPENERS = ["a photo of a", "a photo of the", "a photo of", "a picture of a", "an image of a", "a close up of a", "there is a",
-           "a view of a", "this is a", "a", "the", "two", "a large", "a small", "some", "a man with a", "a woman holding a",
-           "a person on a", "a group of people with a", "several", "three", "a couple of", "the man is riding a",
-           "a black and white photo of a", "a bad photo of a", "a young boy with", "people looking at a", "an", "an old",
-           "a little girl eating a", "a bunch of", "a man standing next to a", "a drawing of a", "a pair of", "a red"]
-JOINERS = ["and a", "and", "next to a", "on a", "on top of a", "in front of a", "with a", "sitting on a", "in a", "near a",
-           "is sitting on the", "standing next to the", "behind the", "under a", "by the", "with", "beside a", "laying on a",
-           "parked next to a", "with two", "and the", "are on the", "holding a", "that is on a", "over the", "of", "full of",
-           "is eating a", "looking at a", "and some", "filled with", "and a man on a", "has a", "or a", "in the", "at a"]
-CLOSERS = ["", "", "", "in the street", "on a sunny day", "in a room", "in the background", "in a kitchen", "at night",
-           "outside", "on the ground", "in the grass", "while people watch", "in the snow", "on display", "in a field",
-           "for a photo", "with a man", "in the water", "that is open", "sitting down", "near some trees", "on the road"]
+PATTERNS = json.loads((Path(__file__).parent / "patterns.json").read_text())
 LENGTHS, LENGTH_WEIGHTS = [8, 12, 16, 24, 32], [25, 30, 25, 12, 8]
 
 
@@ -44,10 +36,13 @@ class Writer:
 
     def __post_init__(self):
         self.tokens = {name: self.lookup(name) for name in self.rows}
-        parts = ((list(map(self.lookup, group))) for group in (OPENERS, JOINERS, CLOSERS))
+        parts = (
+            (list(map(self.lookup, group))) for group in (PATTERNS["openers"], PATTERNS["joiners"], PATTERNS["closers"])
+        )
         self.openers, self.joiners, self.closers = parts
         self.neutral, self.common, self.fragments = (
-            [self.lookup(word)[0] for word in group] for group in (self.neutral, self.common, self.fragments))
+            [self.lookup(word)[0] for word in group] for group in (self.neutral, self.common, self.fragments)
+        )
 
     def batch(self, size, step):
         """(tokens, targets) of a step; the same for the same seed and step."""
@@ -56,7 +51,7 @@ class Writer:
         captions = [self._caption(length - 2) for _ in range(size)]
         tokens = torch.zeros(size, length, dtype=torch.long)
         for row, (words, _) in zip(tokens, captions, strict=True):
-            row[:len(words) + 2] = torch.tensor([self.start, *words, self.end])
+            row[: len(words) + 2] = torch.tensor([self.start, *words, self.end])
         return tokens, torch.stack([self._target(names) for _, names in captions])
 
     def _target(self, names):
@@ -79,7 +74,7 @@ class Writer:
             words, kept = self.tokens[names[0]], [self.rows[names[0]]]
         room = most - len(words)
         tail = self._noise(self.chance.randint(0, 6)) if loose else self.chance.choice(self.closers)
-        return (words + tail[:max(room, 0)])[:most], kept
+        return (words + tail[: max(room, 0)])[:most], kept
 
     def _name(self):
         return self.chance.choice(self.chance.choices(self.groups, self.group_weights)[0])
@@ -89,6 +84,7 @@ class Writer:
         return words + self._noise(self.chance.choices([0, 1, 2], [60, 30, 10])[0])
 
     def _noise(self, count):
-        kinds = self.chance.choices([self.common, self.neutral, self.fragments, [self.unknown], [0]],
-                                    [40, 28, 14, 13, 5], k=count)
+        kinds = self.chance.choices(
+            [self.common, self.neutral, self.fragments, [self.unknown], [0]], [40, 28, 14, 13, 5], k=count
+        )
         return [self.chance.choice(kind) for kind in kinds]

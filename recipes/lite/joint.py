@@ -4,12 +4,15 @@ A class is known by its row of the classifier; centred, these rows have the dire
 An image embedding is V'(features - mean features): a rotation, nothing stretched. A concept is the unit vector of
 U S^(1/2): directions that all classes share (animal against thing) count less than in the rows themselves, which
 frees a concept of its relatives; the power was chosen on the photographs (README.md).
-The last dimension of the space is zero for every picture. It is where a caption goes that names nothing known.
+The last dimension is where a caption goes that names nothing known. No picture is such a caption, so every picture's
+embedding has the same negative number there: whatever a caption names, it is nearer to pictures than saying nothing.
 """
+
 import torch
 from torch.nn import functional
 
 POWER = 0.5
+CONSTANT = 2.0  # beside a length of 3 to 4 of the other dimensions together, at the shipped size
 
 
 def clipped_normal_mean(mean, deviation, top=6.0):
@@ -27,7 +30,7 @@ def mean_features(trunk):
 
 
 def mean_state(trunk, layer):
-    """The channels' mean of what enters stage `layer` of the trunk: the batch norms' biases along the residual chain."""
+    """The channels' mean of what enters stage `layer` of the trunk: the batch norms' biases summed along its chain."""
     if layer == 0:
         return clipped_normal_mean(trunk.bn1.bias.double(), trunk.bn1.weight.double()).float()
     total = 0
@@ -38,9 +41,11 @@ def mean_state(trunk, layer):
 
 
 def joint_space(trunk, width):
-    """projection (width x features), bias, and the 1,000 unit concept vectors; the last dimension is the neutral one."""
+    """projection (width x features), bias, and the 1,000 unit concept vectors; the last dimension is neutral."""
     rows = trunk.classifier.weight.double()
     left, sizes, right = torch.linalg.svd(rows - rows.mean(0), full_matrices=False)
-    projection = functional.pad(right[:width - 1], (0, 0, 0, 1)).float()
-    concepts = functional.normalize(left[:, :width - 1] * sizes[:width - 1] ** POWER, dim=1)
-    return projection, -projection @ mean_features(trunk), functional.pad(concepts, (0, 1)).float()
+    projection = functional.pad(right[: width - 1], (0, 0, 0, 1)).float()
+    concepts = functional.normalize(left[:, : width - 1] * sizes[: width - 1] ** POWER, dim=1)
+    bias = -projection @ mean_features(trunk)
+    bias[-1] = -CONSTANT
+    return projection, bias, functional.pad(concepts, (0, 1)).float()

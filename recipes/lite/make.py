@@ -2,6 +2,7 @@
 
 One CPU thread and about half an hour; seeded; a run that is cut short goes on from its checkpoint in the cache.
 """
+
 import argparse
 import json
 import math
@@ -10,29 +11,49 @@ import time
 from pathlib import Path
 
 import joint
+import numpy as np
 import open_clip
 import sources
 import tokens as tokenizer
 import torch
 import words
 from captions import Writer
+from PIL import Image
 from safetensors.torch import save_file
+from skimage import data
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch.nn import functional
 
 WIDTH = 320
 HERE = Path(__file__).parent
-MEAN_CONCEPTS = 2  # concepts to a picture, for the spread that the logit scale is fitted to
 
 
 def configuration(vocabulary_size):
-    vision = {"timm_model_name": "efficientnet_lite0", "timm_model_pretrained": False, "timm_pool": "avg",
-              "timm_proj": "linear", "timm_proj_bias": True, "image_size": 224}
-    text = {"context_length": tokenizer.CONTEXT, "vocab_size": vocabulary_size, "hf_tokenizer_name": "lite",
-            "width": WIDTH, "heads": 5, "layers": 2, "mlp_ratio": 2.0, "pool_type": "argmax"}
+    vision = {
+        "timm_model_name": "efficientnet_lite0",
+        "timm_model_pretrained": False,
+        "timm_pool": "avg",
+        "timm_proj": "linear",
+        "timm_proj_bias": True,
+        "image_size": 224,
+    }
+    text = {
+        "context_length": tokenizer.CONTEXT,
+        "vocab_size": vocabulary_size,
+        "hf_tokenizer_name": "lite",
+        "width": WIDTH,
+        "heads": 5,
+        "layers": 2,
+        "mlp_ratio": 2.0,
+        "pool_type": "argmax",
+    }
     model = {"embed_dim": WIDTH, "vision_cfg": vision, "text_cfg": text, "custom_text": True}
-    picture = {"mean": list(IMAGENET_DEFAULT_MEAN), "std": list(IMAGENET_DEFAULT_STD), "interpolation": "bicubic",
-               "resize_mode": "squash"}
+    picture = {
+        "mean": list(IMAGENET_DEFAULT_MEAN),
+        "std": list(IMAGENET_DEFAULT_STD),
+        "interpolation": "bicubic",
+        "resize_mode": "squash",
+    }
     return {"model_cfg": model, "preprocess_cfg": picture}
 
 
@@ -61,9 +82,19 @@ class Ingredients:
         listed = set((HERE / "neutral.txt").read_text().split())
         parts = {word for name in self.names for word in name.split()} - set(self.names)
         return Writer(
-            self.lookup, [firsts, [name for name in everyday if name in self.names], list(self.names)], [30, 45, 25],
-            self.rows, self.vectors, self.neutral, [word for word in self.neutral if word in listed], sorted(parts),
-            self.numbers[tokenizer.START], self.numbers[tokenizer.END], self.numbers[tokenizer.UNKNOWN], seed)
+            self.lookup,
+            [firsts, [name for name in everyday if name in self.names], list(self.names)],
+            [30, 45, 25],
+            self.rows,
+            self.vectors,
+            self.neutral,
+            [word for word in self.neutral if word in listed],
+            sorted(parts),
+            self.numbers[tokenizer.START],
+            self.numbers[tokenizer.END],
+            self.numbers[tokenizer.UNKNOWN],
+            seed,
+        )
 
 
 def fresh_model(parts, seed):
@@ -105,7 +136,7 @@ def train(parts, options):
         for group in optimizer.param_groups:
             group["lr"] = options.rate * schedule(step, options.steps)
         caption, target = writer.batch(options.batch, step)
-        model.text.attn_mask = mask[:caption.shape[1], :caption.shape[1]]
+        model.text.attn_mask = mask[: caption.shape[1], : caption.shape[1]]
         loss = (model.text(caption) - target).square().sum(1).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -135,34 +166,59 @@ def class_texts(model, parts):
     return model.encode_text(torch.stack(rows), normalize=True)
 
 
-def imagined_images(parts, count=4000, seed=0):
-    """Unit embeddings of imagined ImageNet pictures.
+def samples():
+    """scikit-image's four colour photographs of things, as pixels at the classifier's size and at the shipped size."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
+    pictures = [Image.fromarray(getattr(data, name)()) for name in ("astronaut", "chelsea", "coffee", "rocket")]
 
-    Features are drawn independently, as batch norm's statistics have them (their spread after pooling being that of
-    the classifier's needs), plus the direction of a class, so long that the trunk gives its class a fair chance.
+    def pixels(picture, side):
+        values = torch.from_numpy(np.array(picture.resize((side, side), Image.Resampling.BICUBIC)))
+        return (values.permute(2, 0, 1) / 255 - mean) / std
+
+    return [torch.stack([pixels(picture, side) for picture in pictures]) for side in (224, 704)]
+
+
+@torch.no_grad()
+def calibrate(model, parts):
+    """The logit scale whose softmax over the 1,000 class captions is nearest (KL) to the classifier's, on samples."""
+    small, _ = samples()
+    wanted = parts.trunk(small).softmax(1)
+    cosines = model.encode_image(small, normalize=True) @ class_texts(model, parts).T
+    scales = torch.arange(5, 100, 0.5)
+    losses = [-(wanted * (scale * cosines).log_softmax(1)).sum(1).mean() for scale in scales]
+    return float(scales[torch.stack(losses).argmin()])
+
+
+@torch.no_grad()
+def image_centre(model):
+    """The mean of unit image embeddings, as far as it is known without pictures.
+
+    Around ImageNet's mean features pictures lie in all directions, which about cancel; the constant remains. How
+    large it is beside the rest is taken from the samples at the shipped size.
     """
-    generator = torch.Generator().manual_seed(seed)
-    rows = parts.trunk.classifier.weight
-    shift = functional.normalize(rows - rows.mean(0), dim=1)[torch.randint(1000, (count,), generator=generator)]
-    spread = 0.15 * parts.trunk.bn2.weight.abs() * torch.randn(count, rows.shape[1], generator=generator)
-    features = (joint.mean_features(parts.trunk) + spread + 8 * shift).clamp(0, 6)
-    return functional.normalize(features @ parts.projection.T + parts.bias, dim=1)
+    _, large = samples()
+    centre = torch.zeros(WIDTH)
+    centre[-1] = model.encode_image(large, normalize=True)[:, -1].mean()
+    return centre
 
 
 def write(model, parts, folder, settings):
     folder.mkdir(parents=True, exist_ok=True)
-    model.logit_scale.data.fill_(math.log(settings.pop("logit_scale")))
+    model.logit_scale.data.fill_(math.log(calibrate(model, parts)))
     state = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
-    save_file({name: value.contiguous() for name, value in state.items()}, folder / "open_clip_model.safetensors",
-              metadata={"format": "pt"})
+    save_file(
+        {name: value.contiguous() for name, value in state.items()},
+        folder / "open_clip_model.safetensors",
+        metadata={"format": "pt"},
+    )
     (folder / "open_clip_config.json").write_text(json.dumps(configuration(len(parts.numbers)), indent=2) + "\n")
     tokenizer.write(folder, parts.numbers)
     for notice in sorted((HERE / "notices").iterdir()):
         shutil.copyfile(notice, folder / notice.name)
     (folder / "nibt.json").write_text(json.dumps(settings, indent=2) + "\n")
     depth = len(parts.trunk.blocks)
-    reference = {f"image.mean.{k}": joint.mean_state(parts.trunk, k).detach() for k in range(depth + 1)}
-    reference["centre.image"] = imagined_images(parts).mean(0).detach()
+    reference = {f"image.mean.{k}": joint.mean_state(parts.trunk, k) for k in range(depth + 1)}
+    reference["centre.image"] = image_centre(model)
     reference["centre.text"] = class_texts(model, parts).mean(0)
     save_file(reference, folder / "reference.safetensors")
     for file in folder.glob("*.safetensors"):
@@ -173,7 +229,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="the model folder to write")
     parser.add_argument("--cache", type=Path, default=Path("lite-cache"), help="for the packages and the checkpoint")
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)

@@ -2,6 +2,7 @@
 
 z(l) = r + l (h - r); a unit's score is (h - r) times the gradient of the cosine, averaged over Gauss-Legendre nodes.
 """
+
 import json
 import math
 from pathlib import Path
@@ -88,10 +89,10 @@ class Lite:
         offsets = self.tokenizer.tokenizer(caption, return_offsets_mapping=True).offset_mapping
         table = self.model.text.token_embedding.weight
         state, start = table[row], table[row].clone()
-        start[1:count + 1] = table[0]
+        start[1 : count + 1] = table[0]
         places, weights = nodes(steps)
         with torch.enable_grad():
             path = (start + places[:, None, None] * (state - start)).requires_grad_()
             slope = torch.autograd.grad((self.text_tail(path, row) @ target).sum(), path)[0]
         scores = ((state - start) * (slope * weights[:, None, None]).sum(0)).sum(1)
-        return list(zip(offsets[1:count + 1], scores[1:count + 1].tolist(), strict=True))
+        return list(zip(offsets[1 : count + 1], scores[1 : count + 1].tolist(), strict=True))

@@ -1,7 +1,8 @@
-"""Measure a `lite` folder on boxed photographs: `python recipes/lite/measure.py --model DIR --photos DIR`. See README.md.
+"""Measure a `lite` folder on boxed photographs: `python recipes/lite/measure.py --photos DIR`. See README.md.
 
 Maps come from `maps.py`, judgements from `scoring.py`; this file chooses the cases and prints the tables.
 """
+
 import argparse
 import json
 import time
@@ -53,8 +54,12 @@ def image_side(lite, pictures, photos, known, options):
             shares.append(mask.mean())
             names.append(category)
             grid = upsample(chance.standard_normal((14, 14)), (picture["width"], picture["height"]))
-            for kind, scores in (("nib", given[index]), ("centred", given[index + len(found)]),
-                                 ("centre", centre(mask.shape)), ("random", grid)):
+            for kind, scores in (
+                ("nib", given[index]),
+                ("centred", given[index + len(found)]),
+                ("centre", centre(mask.shape)),
+                ("random", grid),
+            ):
                 rows[kind].append((points(scores, mask), energy(scores, mask)))
     return rows, shares, names, time.time() - began
 
@@ -72,8 +77,11 @@ def text_side(lite, pictures, photos, known, options):
         embedding = lite.image(lite.pixels(Image.open(photos / picture["file"]), options.size))[0]
         contrast = functional.normalize(embedding - lite.reference["centre.image"], dim=0)
         for number, caption in enumerate(picture["captions"]):
-            spans = [(word["start"], word["end"]) for word in picture["grounded_words"]
-                     if word["caption"] == number and word["category"] in known]
+            spans = [
+                (word["start"], word["end"])
+                for word in picture["grounded_words"]
+                if word["caption"] == number and word["category"] in known
+            ]
             for kind, target in (("nib", embedding), ("centred", contrast)):
                 words = lite.word_scores(caption, target) if spans else []
                 truth = [any(start < b and a < end for start, end in spans) for (a, b), _ in words]

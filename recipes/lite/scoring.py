@@ -3,6 +3,7 @@
 Nothing here knows how a map was made: a map is a grid of signed scores (or one score a word), and the truth is a
 mask on pixels (or the words that name something in the picture).
 """
+
 import numpy as np
 import torch
 
@@ -14,7 +15,7 @@ def union_mask(boxes, size):
     mask = np.zeros((size[1], size[0]), dtype=bool)
     for left, top, width, height in boxes:
         rows = slice(max(round(top), 0), max(round(top + height), round(top) + 1))
-        mask[rows, max(round(left), 0):max(round(left + width), round(left) + 1)] = True
+        mask[rows, max(round(left), 0) : max(round(left + width), round(left) + 1)] = True
     return mask
 
 
@@ -29,8 +30,10 @@ def points(scores, mask):
     place = np.argwhere(scores == scores.max()).mean(axis=0)
     reach = TOLERANCE * max(mask.shape)
     inside = np.argwhere(mask)
-    return float((np.abs(inside - place).max(axis=1).min() if reach < 1 else
-                  np.sqrt(((inside - place) ** 2).sum(axis=1)).min()) <= max(reach, 0.5))
+    return float(
+        (np.abs(inside - place).max(axis=1).min() if reach < 1 else np.sqrt(((inside - place) ** 2).sum(axis=1)).min())
+        <= max(reach, 0.5)
+    )
 
 
 def energy(scores, mask):

