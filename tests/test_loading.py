@@ -10,11 +10,11 @@ from typing import Any
 import huggingface_hub
 import open_clip
 import pytest
-import tiny
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+import tiny
 from nibt.errors import BadOption, CannotLoad
 from nibt.loading import load_model
 from nibt.models.base import Model, Tower
@@ -361,14 +361,14 @@ class TestIds:
 
     @pytest.mark.parametrize("id", ["no-such-model", "./no/such", "/no/such/folder", "a/b/c", ""])
     def test_what_is_nowhere(self, id: str) -> None:
-        with pytest.raises(CannotLoad, match="there is no model.*local folder"):
+        with pytest.raises(CannotLoad, match=r"there is no model.*local folder"):
             load_model(id)
 
     def test_no_hub_in_reach(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
         start = time.monotonic()
         with pytest.raises(
-            CannotLoad, match="(?s)cannot load the model 'nobody/nothing'.*embedded model.*local folder"
+            CannotLoad, match=r"(?s)cannot load the model 'nobody/nothing'.*embedded model.*local folder"
         ):
             load_model("nobody/nothing")
         assert time.monotonic() - start < 30

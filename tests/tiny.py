@@ -69,24 +69,24 @@ def picture(width: int = 64, height: int = 48, seed: int = 0) -> Picture:
     return Picture(Image.fromarray(noise).resize((width, height), Image.Resampling.NEAREST), f"noise {seed}")
 
 
-def _spread(part: nn.Module) -> None:
+def _spread(part: nn.Module, gain: float) -> None:
     """Weights so large that what goes in shows in what comes out."""
     weight = getattr(part, "weight", None)
     if isinstance(part, nn.Embedding):
         weight.normal_()
     elif isinstance(part, nn.Linear | nn.Conv2d):
-        weight.normal_(0, 1.5 / weight[0].numel() ** 0.5)
+        weight.normal_(0, (1.5 if isinstance(part, nn.Linear) else gain) / weight[0].numel() ** 0.5)
     elif isinstance(weight, nn.Parameter) and weight.ndim == 1:  # zero at the end of a ResNet's blocks
         weight.uniform_(0.5, 1.5)
 
 
-def randomised(make: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
+def randomised(make: Callable[[], nn.Module], gain: float = 1.2) -> nn.Module:
     """A seeded model in evaluation mode whose blocks all matter; the global generator is left as it was."""
     with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         module = make()
         for part in module.modules():
-            _spread(part)
+            _spread(part, gain)
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
             kind = name.rsplit(".", 1)[-1]
             if ("bias" in kind and "logit" not in kind) or kind == "running_mean":
@@ -227,7 +227,9 @@ def coca() -> Made:
     return own(vision, text, open_clip.CoCa, multimodal_cfg={**decoder, "attn_pooler_heads": 2})
 
 
-def trunk(make: Callable[[], nn.Module], pool: str = "token", proj: bool = True, size: int = 32) -> Made:
+def trunk(
+    make: Callable[[], nn.Module], pool: str = "token", proj: bool = True, size: int = 32, gain: float = 1.2
+) -> Made:
     """An image tower around one of timm's trunks, made smaller than any that timm has a name for."""
 
     def build() -> nn.Module:
@@ -240,7 +242,7 @@ def trunk(make: Callable[[], nn.Module], pool: str = "token", proj: bool = True,
         module.visual = visual
         return module
 
-    return Made(randomised(build), None, open_clip.SimpleTokenizer(context_length=CONTEXT))
+    return Made(randomised(build, gain), None, open_clip.SimpleTokenizer(context_length=CONTEXT))
 
 
 def vit_trunk(name: str, pool: str, proj: bool = True, **options: Any) -> Made:
@@ -259,8 +261,9 @@ def hybrid_trunk() -> Made:
     return trunk(make, "token", size=64)
 
 
-def conv_trunk(name: str, pool: str = "avg", size: int = 64, **options: Any) -> Made:
-    return trunk(lambda: timm.create_model(name, **options), pool, size=size)
+def conv_trunk(name: str, gain: float = 1.2, **options: Any) -> Made:
+    """``gain``: what branches add up to must not explode, or rounding shows in the maps."""
+    return trunk(lambda: timm.create_model(name, **options), "avg", size=64, gain=gain)
 
 
 _ENCODER = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
@@ -321,7 +324,7 @@ KINDS: dict[str, Callable[[], Made]] = {
     "timm eva": lambda: vit_trunk("eva02_base_patch16_clip_224", "token", dynamic_img_size=True),
     "timm perception": lambda: vit_trunk("vit_pe_core_tiny_patch16_384", "map"),
     "convnext": lambda: conv_trunk("test_convnext"),
-    "fastvit": lambda: conv_trunk("fastvit_mci0", **_FASTVIT),
+    "fastvit": lambda: conv_trunk("fastvit_mci0", gain=1.0, **_FASTVIT),
     "efficientnet": lambda: conv_trunk("test_efficientnet"),
     "resnet": lambda: conv_trunk("test_resnet"),
 }

@@ -123,9 +123,7 @@ def _check_processor(request: Request) -> None:
             "give the model's processor, too: load_model(model, processor=AutoProcessor.from_pretrained(...))"
         )
     if request.tokenizer is None and not hasattr(request.processor, "tokenizer"):
-        raise CannotLoad(
-            "the processor takes pictures only: give the tokeniser, too, as tokenizer=AutoTokenizer.from_pretrained(...)"
-        )
+        raise CannotLoad("the processor takes pictures only: give tokenizer=AutoTokenizer.from_pretrained(...), too")
 
 
 def _from_folder(name: str, folder: Path, request: Request, device: Any) -> Model:

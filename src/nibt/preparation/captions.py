@@ -5,6 +5,7 @@ each Chinese or Japanese sign are words of their own, since those scripts set no
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,11 @@ from nibt.errors import BadInput
 from nibt.units import Word, Words
 
 _SIGN = r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
-_WORD = re.compile(rf"{_SIGN}|(?:(?!{_SIGN})[\w\u0300-\u036f])+(?:['’\-](?:(?!{_SIGN})\w)+)*|[^\w\s]")
+_MARKS = "".join(sign for sign in map(chr, range(0x300, 0x10000)) if unicodedata.category(sign)[0] == "M")
+_LETTERS = rf"(?:(?!{_SIGN})[\w{_MARKS}])+"  # Python's \w has no vowel signs of Indian scripts, no accents apart
+_FLAG = r"[\U0001f1e6-\U0001f1ff]{2}"
+_PICTURE = rf"[^\w\s](?:[{_MARKS}\U0001f3fb-\U0001f3ff]|\u200d[^\w\s])*"  # emoji are joined, coloured and varied
+_WORD = re.compile(rf"{_SIGN}|{_LETTERS}(?:['’\-]{_LETTERS})*|{_FLAG}|{_PICTURE}")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ class Region:
 class Fit:
     """How a model fits a picture into ``height`` x ``width`` pixels.
 
-    * shortest: the shorter side is resized to ``edge``, then the middle is cut out (CLIP)
+    * shortest: the shorter side is resized to ``edge``, or without one as small as covers all pixels, then the
+      middle is cut out (CLIP)
     * longest: the longer side fits, the rest is padded
     * squash: both sides are resized, the aspect is lost (SigLIP)
     * whole: nothing is cut and the aspect is kept; sides are multiples of ``multiple``, the area is about that
@@ -54,12 +55,16 @@ class Fit:
         width, height = picture
         if self.way in ("squash", "whole"):
             return Region(0.0, 0.0, float(width), float(height))
-        if self.way == "shortest":
-            scale = self.edge / min(width, height)
-        else:
-            scale = min(self.width / width, self.height / height)
+        scale = self._scale(picture)
         seen_width, seen_height = self.width / scale, self.height / scale
         return Region((width - seen_width) / 2, (height - seen_height) / 2, seen_width, seen_height)
+
+    def _scale(self, picture: tuple[int, int]) -> float:
+        """How many pixels of the model's one of the picture becomes, where the aspect is kept."""
+        if self.way == "shortest" and self.edge:
+            return self.edge / min(picture)
+        across, down = self.width / picture[0], self.height / picture[1]
+        return max(across, down) if self.way == "shortest" else min(across, down)
 
     def cropped(self, picture: tuple[int, int]) -> bool:
         """Whether a visible part of the picture is cut off (more than a hundredth of it)."""
@@ -76,8 +81,16 @@ class Fit:
         if self.way != "shortest" or max(width, height) <= 8 * min(width, height):
             return None
         part = self.region(picture)
-        margin = 4 * min(picture) / self.edge + 4
-        keep_width = min(width, 2 * round((part.width / 2) + margin) + width % 2)
-        keep_height = min(height, 2 * round((part.height / 2) + margin) + height % 2)
+        margin = 4 / self._scale(picture) + 4
+        least = min(picture)  # the shorter side stays the shorter one, and as long as it is
+        keep_width = min(width, max(least, 2 * round((part.width / 2) + margin) + width % 2))
+        keep_height = min(height, max(least, 2 * round((part.height / 2) + margin) + height % 2))
         left, top = (width - keep_width) // 2, (height - keep_height) // 2
         return left, top, left + keep_width, top + keep_height
+
+    def shrunk(self, picture: tuple[int, int]) -> tuple[int, int] | None:
+        """The size to resize a ribbon to beforehand, if its short side would shrink to nothing; else None."""
+        if self.way != "longest":
+            return None
+        sides = [side * self._scale(picture) for side in picture]
+        return (max(1, round(sides[0])), max(1, round(sides[1]))) if min(sides) < 1 else None

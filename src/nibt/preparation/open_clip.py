@@ -1,5 +1,6 @@
 """OpenCLIP's transforms and tokenisers, as the rest of the house wants them. They are handed in, not imported."""
 
+from itertools import accumulate
 from typing import Any
 
 from PIL import Image
@@ -8,10 +9,9 @@ from torchvision.transforms.v2 import functional as transforms
 
 from nibt.errors import Unsupported
 from nibt.preparation import hugging_face
-from nibt.preparation.captions import Tokens, truncation_note, words_by_marks
+from nibt.preparation.captions import Tokens, truncation_note, words_by_marks, words_by_offsets
 from nibt.preparation.geometry import Fit
 from nibt.preparation.pictures import Preparation
-from nibt.units import Word
 
 _RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -42,7 +42,7 @@ def picture_preparation(
         )
     if size and size != height:
         raise Unsupported(f"this image tower takes pictures of {height} x {width} pixels (asked for {size})")
-    own = Fit(config.resize_mode, height, width, edge=min(height, width))
+    own = Fit(config.resize_mode, height, width)
     return Preparation(own, transform, normalise, resample)
 
 
@@ -58,8 +58,10 @@ def tokens(tokenizer: Any, caption: str, context: int) -> Tokens:
     inner = tokenizer.tokenizer
     clean = getattr(tokenizer, "clean_fn", lambda text: text)
     row = hugging_face.tokens(inner, caption, context, full=True, clean=clean)
-    if len(ids) == len(row.ids) and not getattr(tokenizer, "tokenizer_mode", ""):
-        return Tokens(ids, row.texts, row.explained, row.words, row.notes)  # ids: separators may be stripped
+    if len(ids) == len(row.ids) and all(
+        own in (there, 0 if there == inner.sep_token_id else there) for own, there in zip(ids, row.ids, strict=True)
+    ):
+        return Tokens(ids, row.texts, row.explained, row.words, row.notes)  # ids: separators may be stripped to 0
     texts = inner.convert_ids_to_tokens(list(ids))
     special = set(inner.all_special_ids) - {inner.unk_token_id}
     explained = tuple(number not in special for number in ids)
@@ -80,12 +82,25 @@ def _byte_pairs(tokenizer: Any, caption: str, context: int) -> Tokens:
     pieces = [tokenizer.decoder[number] for number in ids[:end]]
     texts = (*map(_visible(tokenizer), pieces), "<end_of_text>", *["<pad>"] * (context - end - 1))
     explained = tuple(0 < row < end for row in range(context))
-    marked = (*pieces, *texts[end:])
-    words = [Word(_decoded(tokenizer, [pieces[row] for row in word.tokens]), word.tokens)
-             for word in words_by_marks(marked, explained)]  # fmt: skip
-    length = len(tokenizer.encode(caption)) + 2
+    encoded = tokenizer.encode(caption)
+    offsets = _offsets(tokenizer.clean_fn(caption), [tokenizer.decoder[number] for number in encoded])
+    if offsets is None:
+        words = words_by_marks((*pieces, *texts[end:]), explained)
+    else:
+        places = [(0, 0), *offsets[: end - 1], *[(0, 0)] * (context - end)]
+        words = words_by_offsets(tokenizer.clean_fn(caption), texts, explained, places)
+    length = len(encoded) + 2
     notes = (truncation_note(length, context),) if length > context else ()
-    return Tokens(tuple(ids), texts, explained, tuple(words), notes)
+    return Tokens(tuple(ids), texts, explained, words, notes)
+
+
+def _offsets(text: str, pieces: list[str]) -> list[tuple[int, int]] | None:
+    """Where in a text each piece lies. A sign of a piece is a byte of the text, and spaces are in none."""
+    places = [place for place, sign in enumerate(text) if not sign.isspace() for _ in sign.encode()]
+    ends = list(accumulate(len(piece.removesuffix("</w>")) for piece in pieces))
+    if not ends or ends[-1] != len(places):
+        return None
+    return [(places[first], places[last - 1] + 1) for first, last in zip([0, *ends], ends, strict=False)]
 
 
 def _decoded(tokenizer: Any, pieces: list[str]) -> str:

@@ -28,7 +28,9 @@ class Preparation:
         """What the tower is given."""
         if self.fit.way == "whole":
             return self.normalise(picture.image.resize(self.fit.size(picture.size), self.resample))
-        middle = self.fit.trimmed(picture.size)
+        middle, shrunk = self.fit.trimmed(picture.size), self.fit.shrunk(picture.size)
+        if shrunk:
+            return self.own(picture.image.resize(shrunk, self.resample))
         return self.own(picture.image.crop(middle) if middle else picture.image)
 
     def region(self, picture: Picture) -> Region:

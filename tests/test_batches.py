@@ -1,0 +1,82 @@
+"""A map does not depend on the pairs that share its batch."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+from nibt.explaining import explain
+from nibt.explanation import Explanation
+from nibt.registry import available
+
+PICTURES = [tiny.picture(64, 48, 0), tiny.picture(90, 30, 1), tiny.picture(30, 90, 2), tiny.picture(64, 48, 3)]
+PAIRS = list(zip(PICTURES, tiny.CAPTIONS, strict=True))
+METHODS = available("methods")
+
+every_kind = pytest.mark.parametrize("kind", tiny.KINDS)
+every_method = pytest.mark.parametrize("method", METHODS)
+
+
+def asked(kind: str, method: str, pairs: Sequence[Any], batch_size: int) -> list[Explanation]:
+    pictures, captions = zip(*pairs, strict=True)
+    return explain(tiny.model(kind), list(pictures), list(captions), method, batch_size=batch_size)
+
+
+def close(found: torch.Tensor, wanted: torch.Tensor) -> None:
+    """Equal to a hundred-thousandth of the largest score, or to what a cosine is rounded to."""
+    assert (found - wanted).abs().max() <= max(1e-5 * wanted.abs().max(), 2e-7)
+
+
+def agree(found: Explanation, wanted: Explanation) -> None:
+    assert found.caption == wanted.caption
+    assert found.source == wanted.source
+    assert found.similarity == pytest.approx(wanted.similarity, abs=1e-5)
+    close(found.image.scores, wanted.image.scores)
+    scores = [torch.tensor([score for _, score in answer.words]) for answer in (found, wanted)]
+    assert [word.text for word, _ in found.words] == [word.text for word, _ in wanted.words]
+    close(*scores)
+
+
+@every_kind
+@every_method
+def test_alone_together_or_shuffled(kind: str, method: str) -> None:
+    alone = [asked(kind, method, [pair], 1)[0] for pair in PAIRS]
+    assert all(answer.image.scores.abs().max() > 0 for answer in alone)
+    assert all(answer.text.scores.abs().max() > 0 for answer in alone)
+    for found, wanted in zip(asked(kind, method, PAIRS, 8), alone, strict=True):
+        agree(found, wanted)
+    order = random.Random(0).sample(range(len(PAIRS)), len(PAIRS))
+    for found, index in zip(asked(kind, method, [PAIRS[index] for index in order], 3), order, strict=True):
+        agree(found, alone[index])
+
+
+@every_kind
+@every_method
+def test_the_same_batch_gives_the_same_bits(kind: str, method: str) -> None:
+    for one, other in zip(asked(kind, method, PAIRS, 8), asked(kind, method, PAIRS, 8), strict=True):
+        assert torch.equal(one.image.scores, other.image.scores)
+        assert torch.equal(one.text.scores, other.text.scores)
+
+
+@pytest.mark.parametrize("kind", tiny.ANY_SIZE)
+def test_pictures_of_several_shapes_seen_whole(kind: str) -> None:
+    model = tiny.fresh(kind, fit="whole")
+    answers = explain(model, PICTURES, list(tiny.CAPTIONS), batch_size=8)
+    assert len({answer.image.grid.shape for answer in answers}) == 3
+    for answer, (picture, caption) in zip(answers, PAIRS, strict=True):
+        agree(answer, explain(model, picture, caption))
+
+
+@pytest.mark.parametrize("options", [
+    {"variant": "paper", "layer": 1}, {"reference": "zero", "rule": "geometric", "layer": 1}, {"tolerance": 1e-3},
+    {"text_layer": "0,1,2"},
+])  # fmt: skip
+@pytest.mark.parametrize("kind", ["clip", "siglip naflex", "own text both ways", "bert"])
+def test_other_options_of_nib(kind: str, options: dict[str, Any]) -> None:
+    model = tiny.model(kind)
+    together = explain(model, PICTURES, list(tiny.CAPTIONS), batch_size=8, **options)
+    for answer, (picture, caption) in zip(together, PAIRS, strict=True):
+        agree(answer, explain(model, picture, caption, **options))
