@@ -1,9 +1,17 @@
 """From an id to a model: every kind of source, and everything that may be wrong with it."""
 
 import json
+import os
+import pickle
 import shutil
+import subprocess
+import sys
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +49,47 @@ def save_open_clip(folder: Path, vision: dict | None = None, **text: Any) -> nn.
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "squash", "interpolation": "bilinear"}
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
     return module
+
+
+ASK_HUB = """
+from nibt.errors import CannotLoad
+from nibt.loading import load_model
+print(load_model("somebody/clip").family)
+print(load_model("somebody/open_clip").family)
+try:
+    load_model("somebody/else")
+except CannotLoad as error:
+    print(error)
+"""
+
+
+class Hub(SimpleHTTPRequestHandler):
+    """Files with the headers that a hub gives; elsewhere nothing."""
+
+    def send_head(self) -> Any:
+        if not Path(self.translate_path(self.path)).is_file():
+            self.send_response(404)
+            self.send_header("X-Error-Code", "EntryNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return None
+        return super().send_head()
+
+    def end_headers(self) -> None:
+        self.send_header("ETag", f'"{abs(hash(self.path))}"')
+        self.send_header("X-Repo-Commit", "0" * 40)
+        super().end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextmanager
+def hub(folder: Path) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def edit(file: Path, **values: Any) -> None:
@@ -87,6 +136,9 @@ class TestHuggingFace:
     def test_a_malicious_pickle_is_refused_and_does_not_run(self, tmp_path: Path) -> None:
         weights: dict[str, Any] = load_file(save("clip", tmp_path) / "model.safetensors")
         mark = tmp_path / "it ran"
+        pickle.loads(pickle.dumps(Evil(mark))).close()
+        assert mark.exists(), "this pickle is malicious"
+        mark.unlink()
         torch.save(weights | {"evil": Evil(mark)}, tmp_path / "pytorch_model.bin")
         (tmp_path / "model.safetensors").unlink()
         with pytest.raises(CannotLoad, match="cannot load the model"):
@@ -331,6 +383,17 @@ class TestInMemory:
         with pytest.raises(CannotLoad, match=r"tokenizer="):
             load_model(made.module, processor=made.processor)
 
+    def test_of_open_clip_with_a_vocabulary_of_its_own(self) -> None:
+        with pytest.raises(CannotLoad, match=r"vocabulary of its own.*get_tokenizer"):
+            load_model(tiny.KINDS["bert"]().module)
+
+    def test_of_open_clip_without_a_tokenizer(self) -> None:
+        agree(load_model(tiny.KINDS["own vit"]().module), tiny.model("own vit"))
+
+    def test_of_open_clip_with_a_foreign_tokenizer(self) -> None:
+        with pytest.raises(CannotLoad, match="is no tokeniser of OpenCLIP"):
+            load_model(tiny.KINDS["own vit"]().module, tokenizer=tiny.wordpiece_tokenizer())
+
     def test_of_an_unknown_class(self) -> None:
         with pytest.raises(CannotLoad, match="class Linear is not known; known are"):
             load_model(nn.Linear(2, 2).eval())
@@ -363,6 +426,23 @@ class TestIds:
     def test_what_is_nowhere(self, id: str) -> None:
         with pytest.raises(CannotLoad, match=r"there is no model.*local folder"):
             load_model(id)
+
+    def test_repositories_of_a_hub(self, tmp_path: Path) -> None:
+        """A hub on this machine answers for what lies in a folder, in a process that knows no other."""
+        for name, write in (("clip", lambda folder: save("clip", folder)), ("open_clip", save_open_clip)):
+            folder = tmp_path / f"somebody/{name}/resolve/main"
+            folder.parent.mkdir(parents=True)
+            write(folder)
+        with hub(tmp_path) as address:
+            asked = subprocess.run(
+                [sys.executable, "-c", ASK_HUB], capture_output=True, text=True, check=False, timeout=100,
+                env={**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache")},
+            )  # fmt: skip
+        assert asked.stdout.split("\n")[:3] == [
+            "clip",
+            "open_clip",
+            "'somebody/else' on the hub is no model: it has neither config.json nor open_clip_config.json",
+        ], asked.stderr
 
     def test_no_hub_in_reach(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")

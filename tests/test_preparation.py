@@ -217,8 +217,8 @@ def words(tokens: Tokens) -> list[str]:
 @every_tokeniser
 @pytest.mark.parametrize("caption", [
     "two cats", "a photo of a cat", "  two   cats ", "Two CATS", "two\tcats\n", "a cat!", "cat, dog.",
-    "日本の猫", "a 猫 cat", "a cat 🐱", "👩‍👩‍👧 cat", "cafe\u0301 cat", "naïve café", "a\x00cat", "a\u200bcat", "it's a dog's mat",
-    "state-of-the-art cat", "cat " * 40, "zzzzzz qqqq", "a<b>c</b>", "<|endoftext|> cat", "№ ½ ﬁ",
+    "日本の猫", "a 猫 cat", "a cat 🐱", "👩‍👩‍👧 cat", "cafe\u0301 cat", "naïve café", "a\x00cat", "a\u200bcat",
+    "it's a dog's mat", "state-of-the-art cat", "cat " * 40, "zzzzzz qqqq", "a<b>c</b>", "<|endoftext|> cat", "№ ½ ﬁ",
 ])  # fmt: skip
 def test_every_row_of_a_word_is_in_one_word(kind: str, caption: str) -> None:
     tokens = TOKENISERS[kind](caption)

@@ -14,7 +14,8 @@ from nibt.loading import load_model
 from nibt.models.base import Model, Tower
 from nibt.pair import PictureSource, read_caption, read_picture
 from nibt.question import batches
-from nibt.reference import MeanStates, caption_places
+from nibt.reference import MeanStates, caption_places, grid_fact
+from nibt.units import Words
 
 
 def calibrate(
@@ -47,7 +48,9 @@ def calibrate(
     facts = {"schema": "1", "model": model.id, "weights_hash": model.weights_hash, "pictures": str(len(images)),
              "captions": str(len(captions))}  # fmt: skip
     if images:
-        tensors |= _of_pictures(model.image, [read_picture(image) for image in images], layers, batch_size, on_done)
+        pictures = [read_picture(image) for image in images]
+        tensors |= _of_pictures(model.image, pictures, layers, batch_size, on_done)
+        facts |= grid_fact(model.image, model.image.prepare(pictures[:1]))
     if captions:
         found, zero = _of_captions(model.text, [read_caption(text) for text in captions], layers, batch_size, on_done)
         tensors, facts = tensors | found, facts | {"zero": str(zero)}
@@ -72,8 +75,10 @@ def _of_pictures(
 ) -> dict[str, Tensor]:
     groups = [tower.group(picture) for picture in pictures]
     if tower.positional and len(set(groups)) > 1:
-        raise BadInput(f"the pictures have {len(set(groups))} different grids, and this tower's states mean their place: "
-                       "calibrate with pictures of one shape")  # fmt: skip
+        raise BadInput(
+            f"the pictures have {len(set(groups))} different grids, and this tower's states mean their place: "
+            "calibrate with pictures of one shape"
+        )
     sums: dict[int, Tensor] = {}
     for indices in batches(groups, size):
         trace = tower.trace(tower.prepare([pictures[index] for index in indices]))
@@ -96,11 +101,9 @@ def _of_captions(
         trace = tower.trace(tower.prepare([captions[index] for index in indices]))
         for layer in _layers(tower, layers):
             cut = trace.cut(layer)
-            for hidden, places, first in zip(
-                cut.hidden.double().cpu(),
-                *caption_places(cut.units, cut.hidden.shape[1]),
-                strict=True,  # pyright: ignore
-            ):
+            assert isinstance(cut.units, Words)
+            placed = caption_places(cut.units, cut.hidden.shape[1])
+            for hidden, places, first in zip(cut.hidden.double().cpu(), *placed, strict=True):
                 for row, (state, place) in enumerate(zip(hidden, places.tolist(), strict=True)):
                     entry = before[layer, row] if row < first else after[layer, place]
                     entry[0], entry[1] = entry[0] + 1, entry[1] + state

@@ -19,7 +19,7 @@ from nibt.errors import WrongReference
 from nibt.files import written_whole
 from nibt.models.base import Inputs, Model, Tower
 from nibt.types import Hidden, Modality
-from nibt.units import Words
+from nibt.units import Grid, Words
 
 _KIND = "nibt mean states"
 
@@ -72,12 +72,20 @@ class MeanStates:
         mean = self.tensors[key].to(hidden)
         if tower.modality == "text":
             return self._for_captions(mean, self.tensors[f"text.first.{layer}"].to(hidden), inputs, hidden)
-        if mean.ndim == 2 and mean.shape != hidden.shape[1:]:
-            raise WrongReference(
-                f"the mean states are for a grid of {len(mean)} tokens, this picture has {hidden.shape[1]}; calibrate "
-                "with pictures of this size"
-            )
+        if mean.ndim == 2:
+            self._check_grid(mean, hidden, grid_fact(tower, inputs))
         return mean.expand_as(hidden)
+
+    def _check_grid(self, mean: Tensor, hidden: Hidden, grid: Mapping[str, str]) -> None:
+        if mean.shape != hidden.shape[1:]:
+            made, here = f"of {len(mean)} tokens", f"{hidden.shape[1]} tokens"
+        elif self.facts.get("grid", grid["grid"]) != grid["grid"]:  # as many, in other rows and columns
+            made, here = f"of {self.facts['grid']}", grid["grid"]
+        else:
+            return
+        raise WrongReference(
+            f"the mean states are for a grid {made}, this picture has {here}; calibrate with pictures of this size"
+        )
 
     def layers(self, modality: Modality) -> list[str]:
         found = [key.rsplit(".", 1)[1] for key in self.tensors if key.startswith(f"{modality}.mean.")]
@@ -102,6 +110,14 @@ def _check(path: str, facts: Mapping[str, str], model: Model) -> None:
             f"{path!r} was made with the model {facts.get('model')} (weights {facts.get('weights_hash')}), this is "
             f"{model.id} in {model.dtype} (weights {model.weights_hash}); calibrate it anew"
         )
+
+
+def grid_fact(tower: Tower, inputs: Inputs) -> dict[str, str]:
+    """The grid of a batch of pictures in words, where a state means its place on it."""
+    if not tower.positional:
+        return {}
+    grid = tower.units(inputs, inputs.values)  # one for all layers, whatever the stream
+    return {"grid": f"{grid.rows} x {grid.columns}"} if isinstance(grid, Grid) else {}
 
 
 def caption_places(words: Words, rows: int) -> tuple[list[Tensor], list[int]]:

@@ -21,7 +21,7 @@ _MARKS = "".join(sign for sign in map(chr, range(0x300, 0x10000)) if unicodedata
 _LETTERS = rf"(?:(?!{_SIGN})[\w{_MARKS}])+"  # Python's \w has no vowel signs of Indian scripts, no accents apart
 _FLAG = r"[\U0001f1e6-\U0001f1ff]{2}"
 _PICTURE = rf"[^\w\s](?:[{_MARKS}\U0001f3fb-\U0001f3ff]|\u200d[^\w\s])*"  # emoji are joined, coloured and varied
-_WORD = re.compile(rf"{_SIGN}|{_LETTERS}(?:['’\-]{_LETTERS})*|{_FLAG}|{_PICTURE}")
+_WORD = re.compile(rf"{_SIGN}|{_LETTERS}(?:['\u2019\-]{_LETTERS})*|{_FLAG}|{_PICTURE}")
 
 
 @dataclass(frozen=True)

@@ -34,19 +34,31 @@ class OpenClip(Family):
             require_pretrained=True, weights_only=True,
         )  # fmt: skip
         # a configuration may ask for its own code to be run as a tokeniser
-        options = {"trust_remote_code": False} if "hf_tokenizer_name" in _text_config(name) else {}
+        options: dict[str, Any] = {"trust_remote_code": False} if "hf_tokenizer_name" in _text_config(name) else {}
         tokenizer = request.tokenizer or open_clip.get_tokenizer(name, **options)
         return module.to(request.dtype), replace(request, tokenizer=tokenizer)
 
     @staticmethod
-    def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
-        import open_clip
-
+    def towers(module: Any, request: Request) -> tuple[ImageTower, TextTower]:
         from nibt.models.open_clip.text import HuggingFaceText, OwnText
 
-        tokenizer = request.tokenizer or open_clip.SimpleTokenizer(context_length=module.context_length)
+        tokenizer = request.tokenizer or _own_tokenizer(module)
+        if not (hasattr(tokenizer, "byte_decoder") or hasattr(tokenizer, "tokenizer")):
+            raise CannotLoad(
+                f"a {type(tokenizer).__name__} is no tokeniser of OpenCLIP: give open_clip.get_tokenizer(...)"
+            )
         text = HuggingFaceText if hasattr(getattr(module, "text", None), "config") else OwnText
         return _image_tower(module, request), text(module, tokenizer)
+
+
+def _own_tokenizer(module: Any) -> Any:
+    """CLIP's byte pairs, if the model in memory reads them: with others it would read nonsense."""
+    import open_clip
+
+    tokenizer = open_clip.SimpleTokenizer(context_length=module.context_length)
+    if getattr(module, "text", module).vocab_size != tokenizer.vocab_size:
+        raise CannotLoad("the model has a vocabulary of its own: give tokenizer=open_clip.get_tokenizer(...), too")
+    return tokenizer
 
 
 def _check_names(name: str, tag: str) -> None:
@@ -68,7 +80,7 @@ def _text_config(name: str) -> dict[str, Any]:
 
     schema, _, place = name.rpartition(":")
     if not schema:
-        return open_clip.get_model_config(name)["text_cfg"]
+        return (open_clip.get_model_config(name) or {}).get("text_cfg", {})
     file = "open_clip_config.json"
     path = Path(place, file) if schema == "local-dir" else Path(hf_hub_download(place, file))
     return json.loads(path.read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]

@@ -131,7 +131,7 @@ def _watch(trunk: nn.Module, stages: list[nn.Module], visual: Any) -> tuple[list
     """The trunk's own parts that it calls after the last stage, in order, and the stride of the last map."""
     example = next(trunk.parameters())
     height, width = visual.image_size if isinstance(visual.image_size, tuple) else (visual.image_size,) * 2
-    maps: list[Tensor] = []
+    maps: list[Any] = []
     tail: list[nn.Module] = []
 
     def before(module: nn.Module, _: Any) -> None:

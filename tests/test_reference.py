@@ -1,0 +1,217 @@
+"""Mean states: they are the means, they lie where they belong, and they serve no other model."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import tiny
+from nibt.calibrating import calibrate
+from nibt.errors import BadInput, BadOption, CannotWrite, WrongReference
+from nibt.explaining import explain
+from nibt.reference import MeanStates
+from nibt.registry import available
+
+PICTURES = [tiny.picture(seed=seed) for seed in range(5)]
+OBLONG = [tiny.picture(90, 30, seed) for seed in range(3)]
+CAPTIONS = ["cat", "two cars", "a photo of a cat", "a small grey bird on the mat"]
+KINDS = ["clip", "siglip", "siglip naflex", "own vit", "own text both ways", "coca", "bert", "convnext", "timm eva"]
+
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def states_of(tower: Any, items: list[Any], layer: int) -> torch.Tensor:
+    return torch.cat([tower.trace(tower.prepare([item])).cut(layer).hidden for item in items])
+
+
+@every_kind
+def test_means_of_pictures_by_hand(kind: str) -> None:
+    model = tiny.model(kind)
+    found = calibrate(model, PICTURES, batch_size=2)
+    assert found.layers("image") == [str(layer) for layer in range(model.image.depth + 1)]
+    assert found.layers("text") == []
+    for layer in range(model.image.depth + 1):
+        states = states_of(model.image, PICTURES, layer)
+        wanted = states.mean(0) if model.image.positional else states.mean((0, 1))
+        torch.testing.assert_close(found.tensors[f"image.mean.{layer}"], wanted, rtol=1e-4, atol=1e-5)
+
+
+@every_kind
+def test_means_of_captions_by_hand(kind: str) -> None:
+    """Each caption alone, its rows counted by hand from its last word."""
+    tower = tiny.model(kind).text
+    found = calibrate(tiny.model(kind), [], CAPTIONS, batch_size=1)
+    zero = int(found.facts["zero"])
+    for layer in (0, tower.depth):
+        after: dict[int, list[torch.Tensor]] = {}
+        before: dict[int, list[torch.Tensor]] = {}
+        for caption in CAPTIONS:
+            cut = tower.trace(tower.prepare([caption])).cut(layer)
+            of_words = cut.units.explained[0].nonzero()[:, 0].tolist()
+            for row, state in enumerate(cut.hidden[0]):
+                place = before.setdefault(row, []) if row < of_words[0] else after.setdefault(row - of_words[-1], [])
+                place.append(state)
+        mean, first = found.tensors[f"text.mean.{layer}"], found.tensors[f"text.first.{layer}"]
+        assert len(mean) == len(after)
+        assert len(first) == len(before)
+        assert zero == -min(after)
+        for place, states in after.items():
+            torch.testing.assert_close(mean[zero + place], torch.stack(states).mean(0), rtol=1e-4, atol=1e-5)
+        for row, states in before.items():
+            torch.testing.assert_close(first[row], torch.stack(states).mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_captions_of_any_length_meet_at_their_last_word() -> None:
+    """The end token's mean is that of end tokens, the start token's of start tokens, at every length."""
+    tower = tiny.model("clip").text
+    found = calibrate(tiny.model("clip"), [], CAPTIONS)
+    inputs = tower.prepare(["dog", "the two red dogs on the small mat"])
+    cut = tower.trace(inputs).cut(2)
+    states = found.state(tower, inputs, cut.hidden, 2)
+    assert states.shape == cut.hidden.shape
+    starts = torch.stack([states_of(tower, [caption], 2)[0, 0] for caption in CAPTIONS]).mean(0)
+    ends = torch.stack([states_of(tower, [caption], 2)[0, -1] for caption in CAPTIONS]).mean(0)
+    lasts = torch.stack([states_of(tower, [caption], 2)[0, -2] for caption in CAPTIONS]).mean(0)
+    for row, length in enumerate([1, 7]):
+        count = int(inputs.words.explained[row].sum())
+        assert count >= length
+        torch.testing.assert_close(states[row, 0], starts, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(states[row, count], lasts, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(states[row, count + 1], ends, rtol=1e-4, atol=1e-5)
+
+
+def test_a_caption_longer_than_all_of_the_sample() -> None:
+    tower = tiny.model("clip").text
+    found = calibrate(tiny.model("clip"), [], ["cat", "dog"])
+    inputs = tower.prepare(["a small grey bird sleeping on the red mat"])
+    states = found.state(tower, inputs, tower.trace(inputs).cut(1).hidden, 1)
+    words = states[0, inputs.words.explained[0]]
+    assert torch.equal(words, words[:1].expand_as(words))  # the one word place that there is
+
+
+def test_means_do_not_depend_on_the_batch() -> None:
+    model = tiny.model("own vit")
+    one, other = (calibrate(model, PICTURES, CAPTIONS, batch_size=size) for size in (1, 8))
+    assert one.tensors.keys() == other.tensors.keys()
+    for key, tensor in one.tensors.items():
+        torch.testing.assert_close(tensor, other.tensors[key], rtol=1e-4, atol=1e-5)
+
+
+def test_some_layers_only() -> None:
+    found = calibrate(tiny.model("clip"), PICTURES, CAPTIONS, layers=[1, 3])
+    assert found.layers("image") == found.layers("text") == ["1", "3"]
+
+
+def test_every_item_is_counted() -> None:
+    done: list[None] = []
+    calibrate(tiny.model("clip"), PICTURES, CAPTIONS, batch_size=2, on_done=lambda: done.append(None))
+    assert len(done) == len(PICTURES) + len(CAPTIONS)
+
+
+@every_kind
+@pytest.mark.parametrize("method", available("methods"))
+def test_maps_with_mean_states_from_a_file_are_complete(kind: str, method: str, tmp_path: Path) -> None:
+    model, file = tiny.model(kind), tmp_path / "states.safetensors"
+    made = calibrate(model, PICTURES, CAPTIONS, file)
+    read = MeanStates.load(file, model)
+    assert {key: value.tolist() for key, value in read.tensors.items()} == {
+        key: value.tolist() for key, value in made.tensors.items()
+    }
+    answers = explain(model, PICTURES[:3], CAPTIONS[:3], method, reference=f"mean:{file}", rule="gauss", steps=64,
+                      layer=1)  # fmt: skip
+    for answer in answers:
+        for side in (answer.image, answer.text):
+            told = side.narrowing
+            assert told is not None
+            assert float(told.sum) == pytest.approx(float(told.at_input - told.at_reference), abs=2e-3)
+            assert float(told.gap) < 2e-3
+        inputs = model.image.prepare([answer.picture])
+        cut = model.image.trace(inputs).cut(1)
+        with torch.no_grad():
+            end = cut.rest(made.state(model.image, inputs, cut.hidden, 1)[None])[0]
+        there = model.text.encode(model.text.prepare([answer.caption]))
+        wanted = torch.cosine_similarity(end, there).item()
+        assert float(answer.image.narrowing.at_reference) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_a_convolutional_trunk_takes_any_grid(tmp_path: Path) -> None:
+    model, file = tiny.fresh("convnext", fit="whole"), tmp_path / "states.safetensors"
+    calibrate(model, [*PICTURES, *OBLONG], CAPTIONS, file)
+    for picture in (PICTURES[0], OBLONG[0], tiny.picture(30, 120)):
+        assert explain(model, picture, "cat", reference=f"mean:{file}").image.scores.isfinite().all()
+
+
+class TestRefused:
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Path:
+        calibrate(tiny.model("clip"), PICTURES, CAPTIONS, tmp_path / "states.safetensors", layers=[1, 2])
+        return tmp_path / "states.safetensors"
+
+    def test_another_model(self, file: Path) -> None:
+        with pytest.raises(WrongReference, match=r"was made with the model CLIPModel in memory.*calibrate it anew"):
+            explain(tiny.model("clip odd patch"), PICTURES[0], "cat", reference=f"mean:{file}", layer=1)
+
+    def test_the_model_after_its_weights_changed(self, file: Path) -> None:
+        model = tiny.fresh("clip")
+        assert explain(model, PICTURES[0], "cat", reference=f"mean:{file}", layer=1)
+        with torch.no_grad():
+            next(model.module.parameters()).mul_(1.01)
+        with pytest.raises(WrongReference, match="calibrate it anew"):
+            MeanStates.load(file, model)
+
+    @pytest.mark.parametrize("kind", ["clip", "siglip naflex", "timm vit"])
+    def test_another_grid(self, kind: str) -> None:
+        model = tiny.fresh(kind, fit="whole")
+        states = calibrate(model, OBLONG)
+        for picture in (tiny.picture(30, 90), tiny.picture(64, 64)):  # the first has as many cells
+            inputs = model.image.prepare([picture])
+            with pytest.raises(WrongReference, match=r"for a grid of .*, this picture has"):
+                states.state(model.image, inputs, model.image.trace(inputs).cut(1).hidden, 1)
+
+    def test_a_layer_that_was_not_calibrated(self, file: Path) -> None:
+        with pytest.raises(WrongReference, match=r"no layer 3 of the image tower \(they have 1, 2\)"):
+            explain(tiny.model("clip"), PICTURES[0], "cat", reference=f"mean:{file}", layer=3)
+
+    def test_a_side_that_was_not_calibrated(self, tmp_path: Path) -> None:
+        calibrate(tiny.model("clip"), PICTURES, out=tmp_path / "states.safetensors")
+        with pytest.raises(WrongReference, match=r"no layer 1 of the text tower \(they have none\)"):
+            explain(tiny.model("clip"), PICTURES[0], "cat", reference=f"mean:{tmp_path}/states.safetensors", layer=1)
+
+    def test_a_file_of_other_tensors(self, tmp_path: Path) -> None:
+        save_file({"image.mean.1": torch.zeros(3)}, tmp_path / "other.safetensors")
+        with pytest.raises(WrongReference, match="other tensors than mean states"):
+            MeanStates.load(tmp_path / "other.safetensors", tiny.model("clip"))
+
+    @pytest.mark.parametrize("content", [b"", b"not at all", b"\xff" * 64])
+    def test_a_file_of_something_else(self, content: bytes, tmp_path: Path) -> None:
+        (tmp_path / "other").write_bytes(content)
+        with pytest.raises(WrongReference, match="is no file of mean states"):
+            MeanStates.load(tmp_path / "other", tiny.model("clip"))
+
+    def test_a_file_that_is_not_there(self) -> None:
+        with pytest.raises(WrongReference, match="there is no file"):
+            explain(tiny.model("clip"), PICTURES[0], "cat", reference="mean:nowhere.safetensors")
+
+    def test_a_model_that_ships_none(self) -> None:
+        with pytest.raises(WrongReference, match="ships no mean states"):
+            explain(tiny.model("clip"), PICTURES[0], "cat", reference="mean")
+
+    def test_nothing_to_average(self) -> None:
+        with pytest.raises(BadInput, match="nothing to calibrate with"):
+            calibrate(tiny.model("clip"), [])
+
+    def test_pictures_of_several_grids(self) -> None:
+        with pytest.raises(BadInput, match="2 different grids"):
+            calibrate(tiny.fresh("clip", fit="whole"), [PICTURES[0], OBLONG[0]])
+
+    def test_layers_that_are_not_there(self) -> None:
+        with pytest.raises(BadOption, match=r"0\.\.3 for this image tower \(got 9\)"):
+            calibrate(tiny.model("clip"), PICTURES, layers=[9])
+        with pytest.raises(BadOption, match="layers is empty"):
+            calibrate(tiny.model("clip"), PICTURES, layers=[])
+
+    def test_a_place_that_cannot_be_written(self, tmp_path: Path) -> None:
+        with pytest.raises(CannotWrite, match="does not exist"):
+            calibrate("no-such-model", PICTURES, out=tmp_path / "no/such/file")
