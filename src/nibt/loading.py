@@ -18,7 +18,8 @@ from PIL import Image
 from torch import nn
 
 from nibt.errors import BadOption, CannotLoad, NibtError
-from nibt.models.base import Family, Model, Request, Tower
+from nibt.models.base import Model, Request, Tower
+from nibt.models.base_family import Family
 from nibt.pair import Picture
 from nibt.registry import available, find
 

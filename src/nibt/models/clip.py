@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nibt.models.base import Family, ImageTower, Inputs, Request, TextTower
+from nibt.models.base import ImageTower, Inputs, Request, TextTower
+from nibt.models.base_family import Family
 from nibt.models.base_hugging_face import embedding_of, image_processor_of, load_pretrained, tokenizer_of
 from nibt.preparation import hugging_face
 from nibt.preparation.captions import Tokens

@@ -13,7 +13,8 @@ from typing import Any
 from torch import nn
 
 from nibt.errors import CannotLoad
-from nibt.models.base import Family, ImageTower, Request, TextTower
+from nibt.models.base import ImageTower, Request, TextTower
+from nibt.models.base_family import Family
 
 
 class OpenClip(Family):
