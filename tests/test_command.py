@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 from PIL import Image
 
+import tiny
 from nibt import __version__
 from nibt.cli import main
 
@@ -80,8 +80,8 @@ def test_several_pairs_go_into_a_folder(run: Run, photo: Path, clip_folder: Path
 
 
 def test_files_are_where_they_were_asked_for(run: Run, photo: Path, clip_folder: Path) -> None:
-    code, out, _ = run("explain", photo, "a cat", "-m", clip_folder, "-o", "x.jpg", "--json", "y.json", "--map", "m.png",
-                       "--mask", "k.png", "--threshold", "0.3", "--positive", "-q")  # fmt: skip
+    code, out, _ = run("explain", photo, "a cat", "-m", clip_folder, "-o", "x.jpg", "--json", "y.json", "--map",
+                       "m.png", "--mask", "k.png", "--threshold", "0.3", "--positive", "-q")  # fmt: skip
     assert code == 0
     assert out == ""
     assert here() == ["k.png", "m.png", "x.jpg", "y.json"]
@@ -90,8 +90,8 @@ def test_files_are_where_they_were_asked_for(run: Run, photo: Path, clip_folder:
 
 
 def test_options_reach_the_method(run: Run, photo: Path, clip_folder: Path) -> None:
-    code, out, _ = run("explain", photo, "a cat", "-m", clip_folder, "--json", "-", "--image-layer", "1,2", "--steps", "3",
-                       "-O", "text_steps=5", "--reference", "zero", "--rule", "geometric", "-O", "floor=0.2",
+    code, out, _ = run("explain", photo, "a cat", "-m", clip_folder, "--json", "-", "--image-layer", "1,2", "--steps",
+                       "3", "-O", "text_steps=5", "--reference", "zero", "--rule", "geometric", "-O", "floor=0.2",
                        "--target", "softmax", "--against", "two cars", "--seed", "7")  # fmt: skip
     assert code == 0
     told = json.loads(out)

@@ -132,8 +132,9 @@ def bad_files(folder: Path) -> dict[str, Path]:
     (folder / "folder.jpg").mkdir()
     # 30,000 x 30,000 pixels of one bit: a small file, and 2.7 GB as RGB
     saved(folder, Image.new("1", (30_000, 30_000)), "huge.png")
-    return {"truncated": folder / "truncated.jpg", "0 bytes": folder / "empty.jpg", "not a picture": folder / "text.jpg",
-            "broken": folder / "broken.png", "is a folder": folder / "folder.jpg", "no such file": folder / "none.jpg",
+    return {"truncated": folder / "truncated.jpg", "0 bytes": folder / "empty.jpg",
+            "not a picture": folder / "text.jpg", "broken": folder / "broken.png",
+            "is a folder": folder / "folder.jpg", "no such file": folder / "none.jpg",
             f"{MOST_PIXELS:,}": folder / "huge.png"}  # fmt: skip
 
 

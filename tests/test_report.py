@@ -31,7 +31,8 @@ def answer(scores: list[list[float]], size: tuple[int, int], region: Region, cap
     return Explanation(
         caption, Attribution(grid.flatten(), Grid(*grid.shape), torch.tensor(0.25)),
         Attribution(text, units, torch.tensor(0.5)), region, size, 0.3,
-        {"target": "cosine", "value": 0.3, "image": {}, "text": {}}, {"name": "nib", "variant": "default"}, {"id": "x"}, {},
+        {"target": "cosine", "value": 0.3, "image": {}, "text": {}}, {"name": "nib", "variant": "default"},
+        {"id": "x"}, {},
         "grey", (), (), picture,
     )  # fmt: skip
 
@@ -95,7 +96,7 @@ def test_words_carry_their_scores() -> None:
     found = list(runs(answer(PEAK, (90, 90), WHOLE)))
     assert [run.text for run in found] == ["a", "red", "cat"]
     assert [run.share for run in found] == pytest.approx([-0.5, 0.25, 1])
-    assert [run.share for run in runs(answer(PEAK, (90, 90), WHOLE), positive=True)][0] == 0
+    assert next(runs(answer(PEAK, (90, 90), WHOLE), positive=True)).share == 0
 
 
 @pytest.mark.parametrize("size", [(1, 1), (300, 3), (3, 300), (640, 480)])

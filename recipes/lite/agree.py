@@ -11,21 +11,24 @@ from pathlib import Path
 import make
 import numpy as np
 import torch
-from maps import Lite
 from PIL import Image
 from skimage import data
 from torch.nn import functional
 
-WORDY = ["", "a man in a room", "people standing in the snow", "xyzzy plugh 42", "she is very happy"]
+import nibt
+from nibt.pair import read_picture
+from nibt.question import encode
+
+WORDY = ["a man in a room", "people standing in the snow", "xyzzy plugh 42", "she is very happy"]
 
 
-def agreement(lite, parts, pictures, size):
+def agreement(lite, parts, pictures):
     """Shares of pictures whose zero-shot class is the classifier's first, and among its first five."""
-    prompts, first, five = make.class_texts(lite.model, parts), [], []
+    prompts, first, five = make.class_texts(lite.module, parts), [], []
     for picture in pictures:
-        pixels = lite.pixels(picture, size)
-        guess = int((lite.image(pixels) @ prompts.T).argmax())
-        best = parts.trunk(pixels)[0].topk(5).indices.tolist()
+        pixels = lite.image.prepare([read_picture(picture)])
+        guess = int((lite.image.encode(pixels) @ prompts.T).argmax())
+        best = parts.trunk(pixels.values)[0].topk(5).indices.tolist()
         first.append(guess == best[0])
         five.append(guess in best)
     return np.mean(first), np.mean(five)
@@ -39,26 +42,31 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    lite, parts = Lite(options.model), make.Ingredients(options.cache)
+    parts = make.Ingredients(options.cache)
     listed = json.loads((options.photos / "annotations.json").read_text())["images"]
     photographs = [Image.open(options.photos / item["file"]) for item in listed]
     samples = [Image.fromarray(getattr(data, name)()) for name in ("astronaut", "chelsea", "coffee", "rocket")]
     for name, pictures in (("photographs", photographs), ("scikit-image samples", samples)):
-        for size in (224, lite.settings["image_size"]):
-            first, five = agreement(lite, parts, pictures, size)
+        for size in (224, make.SIZE):
+            first, five = agreement(nibt.load_model(options.model, image_size=size), parts, pictures)
             print(f"{name} at {size}: classifier's first {first:.3f}, among its first five {five:.3f}")
-    texts = make.class_texts(lite.model, parts)
+    lite = nibt.load_model(options.model, image_size=224)
+    texts = make.class_texts(lite.module, parts)
     print(f"class captions find their concept among 1,000: {found(texts, parts.concepts):.3f}")
     near = (texts * parts.concepts).sum(1)
     print(f"class captions' cosine with it: mean {near.mean():.3f}, lowest tenth below {near.quantile(0.1):.3f}")
-    near = (lite.texts(["a photo of a " + name for name in parts.names]) * parts.vectors).sum(1)
+    near = (texts_of(lite, ["a photo of a " + name for name in parts.names]) * parts.vectors).sum(1)
     print(f"all {len(near)} names: mean {near.mean():.3f}, lowest tenth below {near.quantile(0.1):.3f}")
     print(
         "captions of nothing known, cosine with the neutral direction:",
-        [round(float(value), 2) for value in lite.texts(WORDY)[:, -1]],
+        [round(float(value), 2) for value in texts_of(lite, WORDY)[:, -1]],
     )
-    print(f"logit scale {float(lite.model.logit_scale.exp()):.1f}")
+    print(f"logit scale {lite.scale:.1f}")
     rounding(lite, parts)
+
+
+def texts_of(lite, captions):
+    return functional.normalize(encode(lite.text, captions), dim=1)
 
 
 def found(texts, concepts):
@@ -70,7 +78,8 @@ def rounding(lite, parts):
     pixels = make.samples()[0]
     features = parts.trunk.forward_head(parts.trunk.forward_features(pixels), pre_logits=True)
     exact = functional.normalize(features @ parts.projection.T + parts.bias, dim=1)
-    print(f"cosine with 32-bit image embeddings: {float((exact * lite.image(pixels)).sum(1).min()):.6f}")
+    shipped = functional.normalize(lite.module.encode_image(pixels), dim=1)
+    print(f"cosine with 32-bit image embeddings: {float((exact * shipped).sum(1).min()):.6f}")
 
 
 if __name__ == "__main__":

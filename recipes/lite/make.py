@@ -24,8 +24,14 @@ from skimage import data
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch.nn import functional
 
+import nibt
+from nibt.reference import MeanStates
+
 WIDTH = 320
+CAPTIONS = ("{}", "a photo of a {}", "there is a {} on the table in the room")  # of the mean states
 HERE = Path(__file__).parent
+SETTINGS = json.loads((HERE / "settings.json").read_text())
+SIZE = SETTINGS["image_size"]
 
 
 def configuration(vocabulary_size):
@@ -175,7 +181,7 @@ def samples():
         values = torch.from_numpy(np.array(picture.resize((side, side), Image.Resampling.BICUBIC)))
         return (values.permute(2, 0, 1) / 255 - mean) / std
 
-    return [torch.stack([pixels(picture, side) for picture in pictures]) for side in (224, 704)]
+    return [torch.stack([pixels(picture, side) for picture in pictures]) for side in (224, SIZE)]
 
 
 @torch.no_grad()
@@ -202,7 +208,7 @@ def image_centre(model):
     return centre
 
 
-def write(model, parts, folder, settings):
+def write(model, parts, folder):
     folder.mkdir(parents=True, exist_ok=True)
     model.logit_scale.data.fill_(math.log(calibrate(model, parts)))
     state = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
@@ -215,14 +221,26 @@ def write(model, parts, folder, settings):
     tokenizer.write(folder, parts.numbers)
     for notice in sorted((HERE / "notices").iterdir()):
         shutil.copyfile(notice, folder / notice.name)
-    (folder / "nibt.json").write_text(json.dumps(settings, indent=2) + "\n")
+    (folder / "nibt.json").write_text(json.dumps(SETTINGS, indent=2) + "\n")
     depth = len(parts.trunk.blocks)
     reference = {f"image.mean.{k}": joint.mean_state(parts.trunk, k) for k in range(depth + 1)}
     reference["centre.image"] = image_centre(model)
     reference["centre.text"] = class_texts(model, parts).mean(0)
-    save_file(reference, folder / "reference.safetensors")
+    MeanStates(reference).save(folder / "reference.safetensors")
+    add_text_means(folder, parts)
     for file in folder.glob("*.safetensors"):
         file.chmod(0o644)
+
+
+def add_text_means(folder, parts):
+    """The mean states of captions, by nibt's own calibration of the folder just written."""
+    names = words.first_names(parts.offsets, parts.net)
+    captions = [template.format(name) for name in names for template in CAPTIONS]
+    model = nibt.load_model(folder)
+    text = nibt.calibrate(model, [], captions, batch_size=100)
+    image = MeanStates.load(folder / "reference.safetensors", model)
+    facts = {**text.facts, "model": "lite", "pictures": "ImageNet, from the batch norms"}
+    MeanStates({**image.tensors, **text.tensors}, facts).save(folder / "reference.safetensors")
 
 
 def main():
@@ -236,7 +254,7 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(1)
     parts = Ingredients(options.cache)
-    write(train(parts, options), parts, options.out, json.loads((HERE / "settings.json").read_text()))
+    write(train(parts, options), parts, options.out)
 
 
 if __name__ == "__main__":

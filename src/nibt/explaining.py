@@ -148,8 +148,10 @@ def _batch(question: Question, pairs: list[Pair]) -> Iterator[Explanation]:
     theres: dict[Modality, Embedding] = {
         "image": _wordings(question, pairs, text.embedding), "text": image.embedding,
     }  # fmt: skip
-    sides: dict[Modality, Side] = {trace.tower.modality: Side(model, trace, _score(question, trace.tower.modality, theres))
-             for trace in (image, text)}  # fmt: skip
+    sides: dict[Modality, Side] = {
+        "image": Side(model, image, _score(question, "image", theres)),
+        "text": Side(model, text, _score(question, "text", theres)),
+    }
     answers = {side: question.methods[side](sides[side]) for side in sides}
     values = {side: sides[side].value().tolist() for side in sides}
     cosines = F.cosine_similarity(image.embedding, text.embedding, dim=-1).tolist()

@@ -66,7 +66,7 @@ def explain(
     against_image: Annotated[Many | None, typer.Option(
         rich_help_panel=_METHOD, help="A picture to contrast with, on the text side. May be repeated.")] = None,
     template: Annotated[Many | None, typer.Option(
-        rich_help_panel=_METHOD, help="A wording with {} for the caption, for the target ensemble; repeatable.")] = None,
+        rich_help_panel=_METHOD, help="A wording with {} for the caption, for ensemble; repeatable.")] = None,
     layer: Annotated[str | None, typer.Option(
         rich_help_panel=_METHOD, help="9, or 2,3,4 (averaged), or auto; for both sides.")] = None,
     image_layer: Annotated[str | None, typer.Option(rich_help_panel=_METHOD, help="For the image side.")] = None,
@@ -80,7 +80,7 @@ def explain(
         rich_help_panel=_METHOD, help="Double the nodes until the gap is below this share of the change.")] = None,
     seed: Annotated[int | None, typer.Option(rich_help_panel=_METHOD, help="For methods that draw at random.")] = None,
     other: Annotated[Many | None, typer.Option(
-        "-O", metavar="NAME=VALUE", rich_help_panel=_METHOD, help="Any other option of the method; repeatable.")] = None,
+        "-O", metavar="NAME=VALUE", rich_help_panel=_METHOD, help="Another option of the method; repeatable.")] = None,
 ) -> None:  # fmt: skip
     """Explain which parts of a picture, and which words of a caption, make the model think that they belong together.
 
