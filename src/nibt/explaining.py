@@ -4,7 +4,7 @@
 for both sides of each. The rest of the house is called from here and knows nothing of it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -18,7 +18,8 @@ from torch import nn
 from nibt.errors import BadInput, BadOption
 from nibt.explanation import Explanation, Ranked
 from nibt.loading import load_model
-from nibt.models.base import Model
+from nibt.methods.base import Method
+from nibt.models.base import Model, Tower, Trace
 from nibt.pair import Pair, PictureSource, read_caption, read_picture
 from nibt.question import Contrast, Question, ask, batches, encode, listed
 from nibt.registry import find
@@ -143,8 +144,9 @@ def _answers(question: Question, pairs: list[Pair], size: int, on_done: Callable
 def _batch(question: Question, pairs: list[Pair]) -> Iterator[Explanation]:
     """The explanations of one batch: both towers run once, and each side is held against the other."""
     model = question.model
-    image = model.image.trace(model.image.prepare([pair.picture for pair in pairs]))
-    text = model.text.trace(model.text.prepare([pair.caption for pair in pairs]))
+    pictures, captions = [pair.picture for pair in pairs], [pair.caption for pair in pairs]
+    image = _traced(model.image, pictures, list(map(id, pictures)), question.methods["image"])
+    text = _traced(model.text, captions, captions, question.methods["text"])
     theres: dict[Modality, Embedding] = {
         "image": _wordings(question, pairs, text.embedding), "text": image.embedding,
     }  # fmt: skip
@@ -165,6 +167,15 @@ def _batch(question: Question, pairs: list[Pair]) -> Iterator[Explanation]:
         )  # fmt: skip
 
 
+def _traced(tower: Tower, items: Sequence[Any], keys: Sequence[Hashable], method: Method) -> Trace:
+    """One forward pass for a batch in which a picture or a caption may come again: each goes through once."""
+    places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    once = [items[keys.index(key)] for key in places]
+    lowest = min(getattr(method, "layer", (0,)))
+    trace = tower.trace(tower.prepare(once), lowest)
+    return trace if len(once) == len(items) else trace.take([places[key] for key in keys])
+
+
 def _wordings(question: Question, pairs: list[Pair], plain: Embedding) -> Embedding:
     """What stands for the captions, seen from the images: their embeddings, or the means of several wordings."""
     target = question.targets["image"]
@@ -180,10 +191,10 @@ def _score(
     return partial(question.targets[side], there=theres[side].detach(), setting=question.settings[side])
 
 
-def _score_record(question: Question, values: dict[Modality, float]) -> dict[str, Any]:
+def _score_record(question: Question, values: dict[str, float]) -> dict[str, Any]:
     """What was explained, with its value on the image side, and on the text side where that differs in kind."""
-    names = {side: type(question.targets[side]).__name__.lower() for side in values}
-    sides = {side: {"target": names[side], "value": values[side]} for side in values}
+    names = {side: type(target).__name__.lower() for side, target in question.targets.items()}
+    sides = {side: {"target": name, "value": values[side]} for side, name in names.items()}
     return {**question.record["target"], "value": values["image"], **sides}
 
 

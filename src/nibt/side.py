@@ -10,7 +10,8 @@ from functools import lru_cache
 import torch
 
 from nibt.errors import BadOption, WrongReference
-from nibt.models.base import Cut, Inputs, Model, Tower, Trace
+from nibt.models.base import Model, Tower
+from nibt.models.base_trace import Cut, Inputs, Trace
 from nibt.reference import MeanStates
 from nibt.types import Embedding, Hidden, PerExample
 
@@ -70,10 +71,11 @@ def mean_states(model: Model, path: str = "") -> MeanStates:
         raise WrongReference(f"the model {model.id} ships no mean states: make them with nibt calibrate, and give "
                              "reference='mean:FILE'")  # fmt: skip
     file = path or str(model.folder and model.folder / "reference.safetensors")
-    return _loaded(file, os.path.getmtime(file) if os.path.exists(file) else 0.0, model)
+    changed = os.path.getmtime(file) if os.path.exists(file) else 0.0
+    return _loaded(file, changed, model.weights_hash, model)
 
 
 @lru_cache(maxsize=8)
-def _loaded(path: str, changed: float, model: Model) -> MeanStates:
-    """A file is read again when it has changed."""
+def _loaded(path: str, changed: float, weights_hash: str, model: Model) -> MeanStates:
+    """A file is read again when it, or the model's weights, have changed."""
     return MeanStates.load(path, model)

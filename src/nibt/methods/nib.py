@@ -15,7 +15,7 @@ from torch import Tensor
 from nibt.attribution import Attribution, Narrowing
 from nibt.errors import BadOption, Unsupported
 from nibt.methods.base import Method
-from nibt.models.base import Cut
+from nibt.models.base_trace import Cut
 from nibt.paths import Nodes, mean_gradient, nodes
 from nibt.side import Side
 from nibt.types import Hidden, PerExample, PerToken

@@ -18,106 +18,19 @@ from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from nibt.errors import BadOption
+from nibt.models.base_trace import Inputs, Trace, first
 from nibt.pair import Picture
 from nibt.preparation.captions import Tokens
 from nibt.preparation.captions import batch as batch_tokens
-from nibt.preparation.geometry import Region
 from nibt.preparation.pictures import Preparation
-from nibt.types import Embedding, Hidden, Modality, PerToken, States
-from nibt.units import Units, Words
+from nibt.types import Embedding, Hidden, Modality, PerToken
+from nibt.units import Units
 
 _LOCKS: "WeakKeyDictionary[nn.Module, threading.RLock]" = WeakKeyDictionary()
 _MOST_BLANKS = 64  # states of different sizes or caption lengths that a tower keeps
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """One batch, ready for a tower: its pixels or token ids, and whatever else its forward pass takes.
-
-    ``regions`` (pictures) are the parts of the originals that the tower sees, ``words`` (captions) what the
-    rows stand for, ``notes`` what the reader of each item's map ought to know.
-    """
-
-    values: Tensor
-    extra: dict[str, Tensor] = field(default_factory=dict)
-    words: Words | None = None
-    regions: tuple[Region, ...] = ()
-    notes: tuple[tuple[str, ...], ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def item(self, index: int) -> "Inputs":
-        """The batch that holds this one item only."""
-        extra = {key: value[index : index + 1] for key, value in self.extra.items()}
-        words = self.words and Words(
-            (self.words.tokens[index],), (self.words.words[index],), self.words.explained[index : index + 1]
-        )
-        return replace(self, values=self.values[index : index + 1], extra=extra, words=words,
-                       regions=self.regions[index : index + 1], notes=self.notes[index : index + 1])  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A tower cut at a layer: the hidden state that reaches it, what its rows stand for, and the rest as a
-    function of several such states at once.
-    """
-
-    hidden: Hidden
-    units: Units
-    rest: Callable[[States], Float[Tensor, "node batch dim"]]
-
-
-@dataclass(frozen=True)
-class Trace:
-    """One forward pass of a tower: its embedding, and what each block was given, so that any layer can be cut."""
-
-    tower: "Tower"
-    inputs: Inputs
-    embedding: Embedding
-    calls: tuple[tuple[tuple, dict[str, Any]], ...]
-    streams: tuple[Tensor, ...]
-
-    def cut(self, layer: int) -> Cut:
-        """Cut the tower where the stream enters block ``layer``; ``depth`` is what leaves the last block.
-
-        Raises:
-            BadOption: there is no such layer.
-
-        """
-        tower = self.tower
-        tower.check_layer(layer)
-        stream, read = self.streams[layer], tower.read(self.inputs)
-
-        def rest(states: States) -> Float[Tensor, "node batch dim"]:
-            count = len(states)
-            running = tower.to_stream(states.flatten(0, 1), stream)
-            with tower.lock:
-                for block, (args, kwargs) in zip(tower.blocks[layer:], self.calls[layer:], strict=True):
-                    running = _first(block(running, *self._tiled(args, count), **self._tiled(kwargs, count)))
-                head = tower.head(running, {key: _repeated(value, count) for key, value in read.items()})
-            return head.unflatten(0, (count, -1))
-
-        return Cut(tower.to_tokens(stream), tower.units(self.inputs, stream), rest)
-
-    def _tiled(self, value: Any, count: int, name: str = "") -> Any:
-        """Repeat what follows the batch: masks of shape batch, or batch x heads, first. A tensor of fewer than
-        three dimensions (a causal mask, places) is shared by the batch, and so is one of length 1.
-        """
-        if count == 1 or name in self.tower.shared:
-            return value
-        if isinstance(value, Tensor):
-            follows = value.ndim >= 3 and len(value) % len(self.inputs) == 0
-            return _repeated(value, count) if follows else value
-        if isinstance(value, dict):
-            return {key: self._tiled(part, count, key) for key, part in value.items()}
-        if isinstance(value, tuple | list):
-            return type(value)(self._tiled(part, count) for part in value)
-        return value
 
 
 class Tower(ABC):
@@ -202,17 +115,19 @@ class Tower(ABC):
         with torch.no_grad(), self.lock:
             return self.run(inputs)
 
-    def trace(self, inputs: Inputs) -> Trace:
-        """Run the model once, and remember what every block was given."""
+    def trace(self, inputs: Inputs, lowest: int = 0) -> Trace:
+        """Run the model once, and remember what every block was given; of streams only those from the layer
+        ``lowest`` up, since the first ones of a convolutional trunk are large.
+        """
         calls: list[tuple[tuple, dict]] = []
-        streams: list[Tensor] = []
+        streams: list[Tensor | None] = []
 
         def before(_: nn.Module, args: tuple, kwargs: dict) -> None:
-            streams.append(args[0].detach())
+            streams.append(args[0].detach() if len(streams) >= lowest else None)
             calls.append((args[1:], kwargs))
 
         def after(_: nn.Module, args: tuple, out: Any) -> None:
-            streams.append(_first(out).detach())
+            streams.append(first(out).detach())
 
         with self.lock, ExitStack() as hooks, torch.no_grad():
             for block in self.blocks:
@@ -253,7 +168,7 @@ class ImageTower(Tower):
         first = inputs.item(0)
         key = (layer, first.values.shape, *((k, *v.flatten().tolist()) for k, v in first.extra.items()))
         nothing = replace(first, values=torch.zeros_like(first.values))
-        state = self._remembered(key, lambda: self.trace(nothing).cut(layer).hidden)
+        state = self._remembered(key, lambda: self.trace(nothing, layer).cut(layer).hidden)
         return state.expand(len(inputs), -1, -1)
 
 
@@ -319,7 +234,7 @@ class TextTower(Tower):
 
         def make() -> Hidden:
             with self.fading((~word).float()):
-                return self.trace(one).cut(layer).hidden
+                return self.trace(one, layer).cut(layer).hidden
 
         return self._remembered(key, make)
 
@@ -383,12 +298,3 @@ def _stamp(module: nn.Module) -> str:
     """What is another once any weight was replaced or changed in place."""
     tensors = chain(module.parameters(), module.buffers())
     return str(hash(tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)))
-
-
-def _first(out: Any) -> Tensor:
-    """The stream, where a block also gives other things."""
-    return out[0] if isinstance(out, tuple | list) else out
-
-
-def _repeated(tensor: Tensor, count: int) -> Tensor:
-    return tensor.repeat(count, *(1,) * (tensor.ndim - 1))

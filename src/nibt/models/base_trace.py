@@ -1,0 +1,139 @@
+"""One forward pass of a tower, remembered: what went in, what each block was given, and the tail from any layer on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nibt.preparation.geometry import Region
+from nibt.types import Embedding, Hidden, States
+from nibt.units import Units, Words
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """One batch, ready for a tower: its pixels or token ids, and whatever else its forward pass takes.
+
+    ``regions`` (pictures) are the parts of the originals that the tower sees, ``words`` (captions) what the
+    rows stand for, ``notes`` what the reader of each item's map ought to know.
+    """
+
+    values: Tensor
+    extra: dict[str, Tensor] = field(default_factory=dict)
+    words: Words | None = None
+    regions: tuple[Region, ...] = ()
+    notes: tuple[tuple[str, ...], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, rows: Sequence[int]) -> "Inputs":
+        """The batch of these items, each as often as it is named."""
+        index = torch.tensor(rows, device=self.values.device)
+        words = self.words and Words(
+            tuple(self.words.tokens[row] for row in rows),
+            tuple(self.words.words[row] for row in rows),
+            self.words.explained[torch.tensor(rows)],
+        )
+        return Inputs(
+            self.values[index],
+            {key: value[index] for key, value in self.extra.items()},
+            words,
+            tuple(self.regions[row] for row in rows) if self.regions else (),
+            tuple(self.notes[row] for row in rows) if self.notes else (),
+        )
+
+    def item(self, index: int) -> "Inputs":
+        """The batch that holds this one item only."""
+        return self.take([index])
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A tower cut at a layer: the hidden state that reaches it, what its rows stand for, and the rest as a
+    function of several such states at once.
+    """
+
+    hidden: Hidden
+    units: Units
+    rest: Callable[[States], Float[Tensor, "node batch dim"]]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One forward pass of a tower: its embedding, and what each block was given, so that any layer can be cut."""
+
+    tower: Any  # the Tower of base.py, which stands on this file
+    inputs: Inputs
+    embedding: Embedding
+    calls: tuple[tuple[tuple, dict[str, Any]], ...]
+    streams: tuple[Tensor | None, ...]
+
+    def cut(self, layer: int) -> Cut:
+        """Cut the tower where the stream enters block ``layer``; ``depth`` is what leaves the last block.
+
+        Raises:
+            BadOption: there is no such layer.
+
+        """
+        tower = self.tower
+        tower.check_layer(layer)
+        stream, read = self.streams[layer], tower.read(self.inputs)
+        assert stream is not None, f"traced above layer {layer}"
+
+        def rest(states: States) -> Float[Tensor, "node batch dim"]:
+            count = len(states)
+            running = tower.to_stream(states.flatten(0, 1), stream)
+            with tower.lock:
+                for block, (args, kwargs) in zip(tower.blocks[layer:], self.calls[layer:], strict=True):
+                    running = first(block(running, *self._tiled(args, count), **self._tiled(kwargs, count)))
+                head = tower.head(running, {key: _repeated(value, count) for key, value in read.items()})
+            return head.unflatten(0, (count, -1))
+
+        return Cut(tower.to_tokens(stream), tower.units(self.inputs, stream), rest)
+
+    def take(self, rows: Sequence[int]) -> "Trace":
+        """The trace of these items, each as often as it is named: one forward pass serves many captions."""
+        index = torch.tensor(rows, device=self.embedding.device)
+
+        def chosen(value: Tensor) -> Tensor:
+            return value.unflatten(0, (len(self.inputs), -1))[index].flatten(0, 1)
+
+        return replace(
+            self,
+            inputs=self.inputs.take(rows),
+            embedding=self.embedding[index],
+            calls=self._each(self.calls, chosen),
+            streams=tuple(None if stream is None else stream[index] for stream in self.streams),
+        )
+
+    def _tiled(self, value: Any, count: int) -> Any:
+        """What follows the batch, repeated for as many states."""
+        return value if count == 1 else self._each(value, lambda tensor: _repeated(tensor, count))
+
+    def _each(self, value: Any, change: Callable[[Tensor], Tensor], name: str = "") -> Any:
+        """Change what follows the batch: masks of shape batch, or batch x heads, first. A tensor of fewer than
+        three dimensions (a causal mask, places) is shared by the batch, and so is one of length 1.
+        """
+        if name in self.tower.shared:
+            return value
+        if isinstance(value, Tensor):
+            follows = value.ndim >= 3 and len(value) % len(self.inputs) == 0
+            return change(value) if follows else value
+        if isinstance(value, dict):
+            return {key: self._each(part, change, key) for key, part in value.items()}
+        if isinstance(value, tuple | list):
+            return type(value)(self._each(part, change) for part in value)
+        return value
+
+
+def first(out: Any) -> Tensor:
+    """The stream, where a block also gives other things."""
+    return out[0] if isinstance(out, tuple | list) else out
+
+
+def _repeated(tensor: Tensor, count: int) -> Tensor:
+    return tensor.repeat(count, *(1,) * (tensor.ndim - 1))
