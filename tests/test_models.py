@@ -156,7 +156,9 @@ class TestContract:
                 handle.remove()
         for layer in range(tower.depth + 1):
             blank = tower.blank(inputs, layer)
-            torch.testing.assert_close(blank, trace.cut(layer).hidden, rtol=1e-4, atol=1e-5)
+            by_hand = trace.cut(layer).hidden
+            # one row alone and three together are rounded otherwise, and blocks add up what they round
+            torch.testing.assert_close(blank, by_hand, rtol=1e-4, atol=1e-5 * max(1.0, float(by_hand.abs().max())))
 
     def test_blank_does_not_depend_on_what_is_said(self, kind: str, side: Any) -> None:
         tower = tiny.model(kind).tower(side)

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 POWER = 0.5
-CONSTANT = 2.0  # beside a length of 3 to 4 of the other dimensions together, at the shipped size
+CONSTANT = 1.2  # beside a length of 3 to 4 of the other dimensions together, at the shipped size
 
 
 def clipped_normal_mean(mean, deviation, top=6.0):
