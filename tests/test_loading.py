@@ -444,13 +444,13 @@ class TestIds:
             "'somebody/else' on the hub is no model: it has neither config.json nor open_clip_config.json",
         ], asked.stderr
 
-    def test_no_hub_in_reach(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("name", ["nobody/nothing", "open_clip:ViT-B-32/laion2b_s34b_b79k"])
+    def test_no_hub_in_reach(self, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
         start = time.monotonic()
-        with pytest.raises(
-            CannotLoad, match=r"(?s)cannot load the model 'nobody/nothing'.*embedded model.*local folder"
-        ):
-            load_model("nobody/nothing")
+        with pytest.raises(CannotLoad, match=rf"(?s)cannot load the model '{name}'.*embedded model.*local folder"):
+            load_model(name)
         assert time.monotonic() - start < 30
 
 

@@ -21,11 +21,11 @@ from torch import nn
 from nibt.errors import BadOption, CannotLoad, NibtError
 from nibt.models.base import ImageTower, Model, Request, Tower
 from nibt.models.base_family import Family
+from nibt.models.base_hub import cached, has
 from nibt.pair import Picture
 from nibt.registry import available, find
 
 OPEN_CLIP = "open_clip:"
-_PATIENCE = 10.0  # seconds
 DTYPES = ("float32", "float16", "bfloat16")
 _ADVICE = (
     "Without a hub: an embedded model ({embedded}), or the path of a local folder with a saved Hugging Face or "
@@ -182,21 +182,16 @@ def _from_hub(name: str, request: Request, device: Any) -> Model:
 
 def _hub_config(name: str) -> dict[str, Any]:
     """The configuration of a repository, from the cache or the hub."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub import hf_hub_download
 
     configs = ("config.json", "open_clip_config.json")
-    for found in (try_to_load_from_cache(name, file) for file in configs):
-        if isinstance(found, str):
-            return _json(Path(found))
     with _loading(name):
+        kept = cached(name, configs)
+        if kept is not None:
+            return _json(kept)
         for file in configs:
-            try:
-                # asked once: the download itself tries a hub out of reach for most of a minute
-                get_hf_file_metadata(hf_hub_url(name, file), timeout=_PATIENCE)
+            if has(name, file):
                 return _json(Path(hf_hub_download(name, file)))
-            except EntryNotFoundError:
-                continue
     raise CannotLoad(f"{name!r} on the hub is no model: it has neither {configs[0]} nor {configs[1]}")
 
 

@@ -15,6 +15,9 @@ from torch import nn
 from nibt.errors import CannotLoad
 from nibt.models.base import ImageTower, Request, TextTower
 from nibt.models.base_family import Family
+from nibt.models.base_hub import cached, has
+
+_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 class OpenClip(Family):
@@ -30,6 +33,7 @@ class OpenClip(Family):
         name, _, tag = (source, "", "") if ":" in source else source.partition("/")
         if ":" not in source:
             _check_names(name, tag)
+            _check_reach(name, tag)
         module = open_clip.create_model(
             name, pretrained=tag or None, force_image_size=None if request.fit == "whole" else request.image_size,
             require_pretrained=True, weights_only=True,
@@ -60,6 +64,15 @@ def _own_tokenizer(module: Any) -> Any:
     if getattr(module, "text", module).vocab_size != tokenizer.vocab_size:
         raise CannotLoad("the model has a vocabulary of its own: give tokenizer=open_clip.get_tokenizer(...), too")
     return tokenizer
+
+
+def _check_reach(name: str, tag: str) -> None:
+    """Ask the hub of these weights whether it is there, before OpenCLIP asks it a dozen times."""
+    import open_clip
+
+    repository = (open_clip.get_pretrained_cfg(name, tag).get("hf_hub") or "").strip("/")
+    if repository.count("/") == 1 and not cached(repository, _WEIGHTS):
+        has(repository, _WEIGHTS[0])
 
 
 def _check_names(name: str, tag: str) -> None:
