@@ -157,6 +157,15 @@ def _largest(answer: Any) -> float:
     return float(answer.image.scores.abs().max())
 
 
+def test_a_tolerance_that_is_not_reached_is_told(deep: Model) -> None:
+    stiff = {"reference": "zero", "rule": "riemann", "steps": 2, "image_layer": 2}
+    told = nibt.explain(deep, tiny.picture(), "a cat", tolerance=1e-6, **stiff)
+    assert int(told.image.narrowing.steps) == 64
+    assert any("image side" in warning and "after 64 nodes" in warning for warning in told.warnings)
+    kept = nibt.explain(deep, tiny.picture(), "a cat", tolerance=0.5)
+    assert not any("tolerance" in warning for warning in kept.warnings)
+
+
 def test_layers_are_averaged(deep: Model) -> None:
     several = nibt.explain(deep, tiny.picture(), "a cat", layer=[2, 5])
     single = [nibt.explain(deep, tiny.picture(), "a cat", layer=layer) for layer in (2, 5)]

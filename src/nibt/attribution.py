@@ -18,7 +18,8 @@ class Narrowing:
 
     ``at_input`` and ``at_reference`` are the score at both ends of the path, ``sum`` that of all token scores,
     special tokens included; ``gap`` is the absolute difference between the sum and what it ought to be. Where
-    several layers were averaged, these are means over them.
+    several layers were averaged, these are means over them. ``tolerance`` is the share of the change that the gap
+    was to stay below, where one was asked for.
     """
 
     reference: str
@@ -29,15 +30,26 @@ class Narrowing:
     at_reference: PerExample
     sum: PerExample
     gap: PerExample
+    tolerance: float | None = None
 
     def __getitem__(self, item: int) -> "Narrowing":
         return _indexed(self, item)
+
+    @property
+    def missed(self) -> Bool[Tensor, "*batch"]:
+        """Whether the gap is above what the tolerance allows."""
+        return self.gap > allowed(self.at_input - self.at_reference, self.tolerance)
 
     def as_json(self) -> dict[str, Any]:
         """Plain numbers of one example."""
         data: dict[str, Any] = {"reference": self.reference, "rule": self.rule, "steps": int(self.steps)}
         data["layers"] = list(self.layers)
         return data | {key: float(getattr(self, key)) for key in ("at_input", "at_reference", "sum", "gap")}
+
+
+def allowed(change: PerExample, tolerance: float | None) -> PerExample:
+    """The largest gap: that share of the change, or of 0.01 where there is hardly a change; any without a tolerance."""
+    return (torch.inf if tolerance is None else tolerance) * change.abs().clamp_min(0.01)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from nibt.attribution import Attribution
 from nibt.errors import BadInput, BadOption
 from nibt.explanation import Explanation, Ranked
 from nibt.loading import load_model
@@ -163,8 +164,18 @@ def _batch(question: Question, pairs: list[Pair]) -> Iterator[Explanation]:
             image.inputs.regions[index], pair.picture.size, cosines[index],
             _score_record(question, {side: values[side][index] for side in values}), question.record["method"],
             _model_record(model), {name: version(name) for name in _PACKAGES}, pair.picture.source,
-            (*question.warnings, *image.inputs.notes[index], *text.inputs.notes[index]), (), pair.picture,
+            (*question.warnings, *image.inputs.notes[index], *text.inputs.notes[index], *_unmet(answers, index)), (),
+            pair.picture,
         )  # fmt: skip
+
+
+def _unmet(answers: dict[str, Attribution], index: int) -> Iterator[str]:
+    """What is to be said of sums that a tolerance asked for and that did not come to hold."""
+    for side, answer in answers.items():
+        told = answer[index].narrowing
+        if told is not None and told.missed:
+            yield (f"the gap of the {side} side, {float(told.gap):.2g}, is above the tolerance after "
+                   f"{int(told.steps)} nodes: the sum of its scores is not complete")  # fmt: skip
 
 
 def _traced(tower: Tower, items: Sequence[Any], keys: Sequence[Hashable], method: Method) -> Trace:

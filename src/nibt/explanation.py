@@ -152,5 +152,7 @@ def _from_json(data: dict[str, Any]) -> Explanation:
 def _narrowing(data: dict[str, Any] | None) -> Narrowing | None:
     if data is None:
         return None
-    numbers = {key: torch.tensor(data[key]) for key in ("steps", "at_input", "at_reference", "sum", "gap")}
+    numbers: dict[str, Any] = {
+        key: torch.tensor(data[key]) for key in ("steps", "at_input", "at_reference", "sum", "gap")
+    }
     return Narrowing(data["reference"], data["rule"], tuple(data["layers"]), **numbers)

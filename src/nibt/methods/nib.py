@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from nibt.attribution import Attribution, Narrowing
+from nibt.attribution import Attribution, Narrowing, allowed
 from nibt.errors import BadOption, Unsupported
 from nibt.methods.base import Method
 from nibt.models.base_trace import Cut
@@ -76,14 +76,15 @@ class NIB(Method):
         change = at_input - at_reference
         found = self._along(path, side, cut, reference, change)
         while self.tolerance is not None and found.steps.max() < _MOST_STEPS:
-            missed = found.gap > self.tolerance * change.abs().clamp_min(0.01)
+            missed = found.gap > allowed(change, self.tolerance)
             if not missed.any():
                 break
             path = nodes(self.rule, min(2 * len(path.positions), _MOST_STEPS), self.floor)
             found = found.where(missed, self._along(path, side, cut, reference, change))
         return found.scores, Narrowing(
-            self.reference, self.rule, (layer,), found.steps, at_input, at_reference, found.scores.sum(-1), found.gap
-        )
+            self.reference, self.rule, (layer,), found.steps, at_input, at_reference, found.scores.sum(-1), found.gap,
+            self.tolerance,
+        )  # fmt: skip
 
     def _along(self, path: Nodes, side: Side, cut: Cut, reference: Hidden, change: PerExample) -> "_Found":
         gradient = mean_gradient(lambda states: side.score(cut.rest(states)), reference, cut.hidden, path)
@@ -118,7 +119,7 @@ def _mean(parts: list[Narrowing]) -> Narrowing:
     first, layers = parts[0], tuple(part.layers[0] for part in parts)
     most = torch.stack([part.steps for part in parts]).amax(0)
     return Narrowing(first.reference, first.rule, layers, most, first.at_input, mean("at_reference"), mean("sum"),
-                     mean("gap"))  # fmt: skip
+                     mean("gap"), first.tolerance)  # fmt: skip
 
 
 PART = NIB
