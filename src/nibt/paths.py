@@ -8,7 +8,6 @@ converges geometrically where the path is smooth; toward zero it is smooth in th
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -18,7 +17,6 @@ from torch import Tensor
 from nibt.errors import BadOption
 from nibt.types import Hidden, States
 
-Rule = Literal["riemann", "gauss", "geometric"]
 RULES = ("riemann", "gauss", "geometric")
 
 

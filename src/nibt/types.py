@@ -2,13 +2,11 @@
 
 from typing import Literal, TypeAlias
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 Modality: TypeAlias = Literal["image", "text"]
 
-Pixels: TypeAlias = Float[Tensor, "batch channel height width"]
-TokenIds: TypeAlias = Int[Tensor, "batch token"]
 Hidden: TypeAlias = Float[Tensor, "batch token width"]
 States: TypeAlias = Float[Tensor, "node batch token width"]  # several states of each example, on one path
 Embedding: TypeAlias = Float[Tensor, "*batch dim"]

@@ -1,12 +1,14 @@
 """What the families on Hugging Face Transformers share: reading a checkpoint, its processors, its answers."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from nibt.errors import CannotLoad
-from nibt.models.base import Request
+from nibt.models.base import Request, TextTower
+from nibt.preparation import hugging_face
+from nibt.preparation.captions import Tokens
 from nibt.types import Embedding
 
 
@@ -63,3 +65,31 @@ def embedding_of(answer: Any) -> Embedding:
 
 def _line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0]
+
+
+class HuggingFaceTextTower(TextTower):
+    """What the text towers of CLIP and SigLIP have in common; ``full`` where captions are always of full length."""
+
+    root: Any
+    full: ClassVar[bool] = False
+
+    def __init__(self, root: Any, request: Request) -> None:
+        super().__init__()
+        self.root = root
+        self.model, self.config = root.text_model, root.config.text_config
+        self.tokenizer = tokenizer_of(request)
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        return list(self.model.encoder.layers)
+
+    @property
+    def embedder(self) -> nn.Module:
+        return self.model.embeddings.token_embedding
+
+    @property
+    def pad(self) -> tuple[int, str]:
+        return self.tokenizer.pad_token_id, self.tokenizer.pad_token
+
+    def tokens(self, caption: str) -> Tokens:
+        return hugging_face.tokens(self.tokenizer, caption, self.config.max_position_embeddings, self.full)

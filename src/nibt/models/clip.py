@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from nibt.models.base import ImageTower, Inputs, Request, TextTower
 from nibt.models.base_family import Family
-from nibt.models.base_hugging_face import embedding_of, image_processor_of, load_pretrained, tokenizer_of
+from nibt.models.base_hugging_face import HuggingFaceTextTower, embedding_of, image_processor_of, load_pretrained
 from nibt.preparation import hugging_face
 from nibt.preparation.captions import Tokens
 from nibt.types import Embedding
@@ -41,33 +41,12 @@ class ClipImageTower(ImageTower):
         return Grid(height // self.patch, width // self.patch, prefix=1)
 
 
-class ClipTextTower(TextTower):
-    def __init__(self, clip: Any, request: Request) -> None:
-        super().__init__()
-        self.root = self.clip = clip
-        self.model, self.config = clip.text_model, clip.config.text_config
-        self.tokenizer = tokenizer_of(request)
-
-    @property
-    def blocks(self) -> list[nn.Module]:
-        return list(self.model.encoder.layers)
-
-    @property
-    def embedder(self) -> nn.Module:
-        return self.model.embeddings.token_embedding
-
-    @property
-    def pad(self) -> tuple[int, str]:
-        return self.tokenizer.pad_token_id, self.tokenizer.pad_token
-
-    def tokens(self, caption: str) -> Tokens:
-        return hugging_face.tokens(self.tokenizer, caption, self.config.max_position_embeddings, full=False)
-
+class ClipTextTower(HuggingFaceTextTower):
     def extra(self, tokens: Sequence[Tokens], ids: Tensor) -> dict[str, Tensor]:
         return {"attention_mask": hugging_face.attention_mask(ids, tokens)}
 
     def run(self, inputs: Inputs) -> Embedding:
-        return embedding_of(self.clip.get_text_features(inputs.values, **inputs.extra))
+        return embedding_of(self.root.get_text_features(inputs.values, **inputs.extra))
 
     def read(self, inputs: Inputs) -> dict[str, Tensor]:
         end, ids = self.model.eos_token_id, inputs.values
@@ -77,7 +56,7 @@ class ClipTextTower(TextTower):
 
     def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
         rows = stream[torch.arange(len(stream), device=stream.device), read["row"]]
-        return self.clip.text_projection(self.model.final_layer_norm(rows))
+        return self.root.text_projection(self.model.final_layer_norm(rows))
 
 
 class Clip(Family):

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from nibt.models.base import ImageTower, Inputs, Request, TextTower
 from nibt.models.base_family import Family
-from nibt.models.base_hugging_face import embedding_of, image_processor_of, load_pretrained, tokenizer_of
+from nibt.models.base_hugging_face import HuggingFaceTextTower, embedding_of, image_processor_of, load_pretrained
 from nibt.pair import Picture
 from nibt.preparation import hugging_face
-from nibt.preparation.captions import Tokens
 from nibt.preparation.geometry import Region
 from nibt.types import Embedding
 from nibt.units import Grid, Units
@@ -90,30 +89,11 @@ class NaflexImageTower(ImageTower):
         return Grid(rows, columns)
 
 
-class SiglipTextTower(TextTower):
-    def __init__(self, siglip: Any, request: Request) -> None:
-        super().__init__()
-        self.root = self.siglip = siglip
-        self.model, self.config = siglip.text_model, siglip.config.text_config
-        self.tokenizer = tokenizer_of(request)
-
-    @property
-    def blocks(self) -> list[nn.Module]:
-        return list(self.model.encoder.layers)
-
-    @property
-    def embedder(self) -> nn.Module:
-        return self.model.embeddings.token_embedding
-
-    @property
-    def pad(self) -> tuple[int, str]:
-        return self.tokenizer.pad_token_id, self.tokenizer.pad_token
-
-    def tokens(self, caption: str) -> Tokens:
-        return hugging_face.tokens(self.tokenizer, caption, self.config.max_position_embeddings, full=True)
+class SiglipTextTower(HuggingFaceTextTower):
+    full = True
 
     def run(self, inputs: Inputs) -> Embedding:
-        return embedding_of(self.siglip.get_text_features(inputs.values))
+        return embedding_of(self.root.get_text_features(inputs.values))
 
     def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
         return self.model.head(self.model.final_layer_norm(stream[:, -1]))
