@@ -20,6 +20,8 @@ from torch import Tensor
 from nibt.errors import BadInput, UnknownName
 
 PictureSource: TypeAlias = Union[str, Path, Image.Image, np.ndarray, Tensor, "Picture"]
+Box: TypeAlias = tuple[int, int, int, int]
+Span: TypeAlias = tuple[int, int]
 MOST_PIXELS = 89_478_485  # Pillow's own limit, a quarter of a gigabyte as RGB; above it a file may be a bomb
 SAMPLE = "sample:"
 
@@ -39,11 +41,32 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Object:
+    """One object of a picture whose place is known, and where the caption names it.
+
+    ``box`` is left, top, width and height in pixels of the upright picture; ``mask`` is true on its pixels, of
+    the picture's height and width, where one is known; ``spans`` are the first and the last-plus-one character of
+    each place in the caption that names it.
+    """
+
+    name: str
+    box: Box
+    mask: np.ndarray | None = None
+    spans: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True)
 class Pair:
-    """What is explained: a picture and a caption. Either may take the other's kind in a later version."""
+    """What is explained: a picture and a caption. Either may take the other's kind in a later version.
+
+    Where the truth is known, ``objects`` are those of the picture, and ``absent`` are the places in the caption
+    that name what is not there.
+    """
 
     picture: Picture
     caption: str
+    objects: tuple[Object, ...] = ()
+    absent: tuple[Span, ...] = ()
 
 
 def samples() -> list[str]:

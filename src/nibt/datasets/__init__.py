@@ -1,1 +1,1 @@
-"""Where pairs come from: one file a data set. There is none in this version."""
+"""Where pairs come from: one file, or folder, a data set."""

@@ -1,0 +1,74 @@
+"""The network and its words: a small Hugging Face CLIPModel of 12 blocks a side, and a tokenizer in CLIP's format."""
+
+import json
+
+import torch
+from tokenizers import trainers
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
+
+from nibt.datasets.scenes import NOUNS, SIDE
+from nibt.datasets.scenes.captions import WORDS
+
+CONTEXT = 32
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+def tokenizer():
+    """Byte-pair encoding, learned until every word of the scenes is one token; other words fall into pieces."""
+    learning = CLIPTokenizer()._tokenizer
+    alphabet = ByteLevel.alphabet()
+    words = sorted({*WORDS, *NOUNS})
+    trainer = trainers.BpeTrainer(
+        vocab_size=5000, min_frequency=1, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False
+    )
+    learning.train_from_iterator(words, trainer)
+    merges = [tuple(pair) for pair in json.loads(learning.to_str())["model"]["merges"]]
+    signs = sorted(alphabet)
+    entries = [*signs, *(f"{sign}</w>" for sign in signs), *("".join(pair) for pair in merges), START, END]
+    vocabulary = {entry: number for number, entry in enumerate(dict.fromkeys(entries))}
+    made = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=CONTEXT)
+    in_pieces = [word for word in words if len(made.tokenize(word)) != 1]
+    if in_pieces:
+        raise ValueError(f"these words are more than one token: {', '.join(in_pieces)}")
+    return made
+
+
+def processor():
+    size = {"height": SIDE, "width": SIDE}
+    return CLIPProcessor(CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size=size), tokenizer())
+
+
+def network(words):
+    """An untrained model for a tokenizer; about 4 million parameters."""
+    shape = {"num_hidden_layers": 12, "num_attention_heads": 4, "hidden_act": "gelu"}
+    config = CLIPConfig(
+        vision_config={
+            **shape, "hidden_size": 128, "intermediate_size": 512, "image_size": SIDE, "patch_size": 16,
+        },
+        text_config={
+            **shape, "hidden_size": 96, "intermediate_size": 384, "vocab_size": len(words),
+            "max_position_embeddings": CONTEXT, "bos_token_id": words.bos_token_id,
+            "eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id,
+        },
+        projection_dim=128,
+    )  # fmt: skip
+    return CLIPModel(config)
+
+
+def image_embeddings(model, pixels, kept=None):
+    """Unit embeddings of pictures; ``kept`` (batch x count) are the patches that are looked at, all without it."""
+    tower = model.vision_model
+    tokens = tower.embeddings(pixels)
+    if kept is not None:
+        patches = tokens[:, 1:].gather(1, kept[..., None].expand(-1, -1, tokens.shape[-1]))
+        tokens = torch.cat([tokens[:, :1], patches], 1)
+    states = tower.encoder(inputs_embeds=tower.pre_layrnorm(tokens)).last_hidden_state
+    embeddings = model.visual_projection(tower.post_layernorm(states[:, 0]))
+    return torch.nn.functional.normalize(embeddings, dim=-1)
+
+
+def text_embeddings(model, words, captions):
+    """Unit embeddings of captions."""
+    states = model.text_model(**words(captions, padding=True, return_tensors="pt")).pooler_output
+    return torch.nn.functional.normalize(model.text_projection(states), dim=-1)

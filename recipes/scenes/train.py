@@ -1,0 +1,200 @@
+"""Train the embedded model `scenes` from nothing, on scenes drawn as they are needed.
+
+    OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive python recipes/scenes/train.py --out RUN
+
+Resumes from RUN/checkpoint.pt. RUN/log.jsonl has the loss of every step and what was measured now and then. One
+thread makes the same losses again (`--stop 200` ends early). `export.py` makes the model's folder of it.
+
+What learns (contrast within a batch alone stays at chance for long): single large objects first, then up to four
+small ones; cross-entropy of the picture against the prompts of all nouns, from the start; and, from a quarter of
+the way on, the contrast between pictures and captions, each with a caption beside it in which one noun is wrong.
+In the first half only some of the patches are looked at, which is faster.
+"""
+
+import argparse
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from muon import Muon
+from network import image_embeddings, network, text_embeddings, tokenizer
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+from nibt.datasets.scenes import NOUNS, Scenes
+from nibt.datasets.scenes.captions import TEMPLATES, drawn, with_article
+from nibt.datasets.scenes.draws import Draws
+
+SEED, TRAINING, VALIDATION = 7, 1, 2
+_STREAM = 9  # of the draws for captions here, apart from the data set's own
+MEAN, STD = torch.tensor(OPENAI_CLIP_MEAN)[:, None, None], torch.tensor(OPENAI_CLIP_STD)[:, None, None]
+
+
+def pixels(scenes):
+    stacked = torch.from_numpy(np.stack([scene.pixels for scene in scenes])).permute(0, 3, 1, 2)
+    return (stacked.float() / 255 - MEAN) / STD
+
+
+def curriculum(share):
+    """What is drawn after that share of the training, and the share of the patches that is looked at."""
+    if share < 0.10:
+        return Scenes(seed=TRAINING, fewest=1, most=1, smallest=35), 0.5
+    if share < 0.25:
+        return Scenes(seed=TRAINING, fewest=1, most=2, smallest=27), 0.5
+    return Scenes(seed=TRAINING), 0.6 if share < 0.5 else 1.0
+
+
+def captions(scene, item):
+    """A true caption of some of the objects, and the same with one noun that is not there; and their nouns."""
+    draws = Draws(TRAINING, item, _STREAM)
+    nouns = draws.several_of(scene.names, draws.between(1, len(scene.names)))
+    wrong = list(nouns)
+    wrong[draws.below(len(nouns))] = draws.one_of([noun for noun in NOUNS if noun not in scene.names])
+    place = draws.below(1 << 30)
+    return [(drawn(named, Draws(place, 0, _STREAM)).text, set(named)) for named in (nouns, wrong)]
+
+
+def noun_loss(model, words, seen, scenes, step):
+    """Cross-entropy against the prompts of all nouns, with the objects that are there as equal labels."""
+    template = Draws(TRAINING, step, _STREAM + 1).one_of(TEMPLATES)
+    prompts = text_embeddings(model, words, [template.format(with_article(noun)) for noun in NOUNS])
+    labels = torch.zeros(len(scenes), len(NOUNS))
+    for row, scene in enumerate(scenes):
+        labels[row, [NOUNS.index(name) for name in scene.names]] = 1 / len(scene.names)
+    return F.cross_entropy(model.logit_scale.exp() * seen @ prompts.T, labels)
+
+
+def contrast_loss(model, words, seen, scenes, first):
+    """Contrast within the batch; a caption that is true of another picture, too, is no negative there."""
+    pairs = [captions(scene, first + row) for row, scene in enumerate(scenes)]
+    texts = [pair[0] for pair in pairs] + [pair[1] for pair in pairs]
+    said = text_embeddings(model, words, [text for text, _ in texts])
+    logits = model.logit_scale.exp() * seen @ said.T
+    true = torch.tensor([[nouns <= set(scene.names) for _, nouns in texts] for scene in scenes])
+    count = len(scenes)
+    true[:, :count].fill_diagonal_(False)
+    logits = logits.masked_fill(true, -torch.inf)
+    aim = torch.arange(count)
+    return (F.cross_entropy(logits, aim) + F.cross_entropy(logits[:, :count].T, aim)) / 2
+
+
+@torch.no_grad()
+def measured(model, words, count=400):
+    """Zero-shot and retrieval on validation scenes."""
+    model.eval()
+    prompts = text_embeddings(model, words, [with_article(noun) for noun in NOUNS])
+
+    def ranks(objects):
+        data = Scenes(seed=VALIDATION, fewest=objects, most=objects)
+        scenes = [data.scene(item) for item in range(count)]
+        seen = torch.cat([image_embeddings(model, pixels(scenes[at : at + 100])) for at in range(0, count, 100)])
+        order = (seen @ prompts.T).argsort(1, descending=True)
+        places = [[order[row].tolist().index(NOUNS.index(name)) for name in scene.names]
+                  for row, scene in enumerate(scenes)]  # fmt: skip
+        return torch.tensor(places), scenes[:100], seen[:100]
+
+    one, _, _ = ranks(1)
+    two, scenes, seen = ranks(2)
+    said = text_embeddings(model, words, [drawn(scene.names, Draws(VALIDATION, i, 1)).text
+                                          for i, scene in enumerate(scenes)])  # fmt: skip
+    model.train()
+    return {
+        "top1": (one < 1).float().mean().item(),
+        "top5": (one < 5).float().mean().item(),
+        "both_in_top3": (two < 3).all(1).float().mean().item(),
+        "retrieval": ((seen @ said.T).argmax(1) == torch.arange(100)).float().mean().item(),
+    }
+
+
+def optimizers(model, rate):
+    """Muon for the matrices of the blocks, AdamW for all else; no decay on what has one dimension."""
+    blocks = [p for name, p in model.named_parameters() if p.ndim == 2 and ".layers." in name]
+    ids = {id(p) for p in blocks}
+    others = [p for p in model.parameters() if id(p) not in ids]
+    groups = [
+        {"params": [p for p in others if p.ndim > 1], "weight_decay": 0.05},
+        {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return [Muon(blocks, 2 * rate), torch.optim.AdamW(groups, rate, betas=(0.9, 0.98))]
+
+
+def rate_at(step, steps, warm_up=150):
+    """A share of the full rate: up in a line, then down as a cosine."""
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 + 0.5 * math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up))
+
+
+def step_loss(model, words, step, options):
+    share, first = step / options.steps, step * options.batch
+    data, looked_at = curriculum(share)
+    scenes = [data.scene(first + row) for row in range(options.batch)]
+    kept = None
+    if looked_at < 1:
+        patches = model.config.vision_config.image_size**2 // model.config.vision_config.patch_size**2
+        noise = np.stack([Draws(TRAINING, first + row, _STREAM + 2).bytes(patches) for row in range(options.batch)])
+        kept = torch.from_numpy(noise.astype(np.int64)).argsort(dim=1, stable=True)[:, : round(looked_at * patches)]
+    seen = image_embeddings(model, pixels(scenes), kept)
+    loss = noun_loss(model, words, seen, scenes, step)
+    return loss + (contrast_loss(model, words, seen, scenes, first) if share >= 0.25 else 0.0)
+
+
+def save(path, data):
+    """Written beside, then moved: a killed run leaves a whole checkpoint."""
+    torch.save(data, f"{path}.part")
+    os.replace(f"{path}.part", path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--stop", type=int, help="end after that many steps; the schedule stays")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(SEED)
+    options.out.mkdir(parents=True, exist_ok=True)
+    words = tokenizer()
+    model = network(words).train()
+    made = optimizers(model, options.rate)
+    checkpoint = options.out / "checkpoint.pt"
+    start = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        for optimizer, saved in zip(made, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        start = state["step"]
+    full = [[group["lr"] for group in optimizer.param_groups] for optimizer in made] if not start else None
+    full = full or [[2 * options.rate], [options.rate] * 2]
+    log = (options.out / "log.jsonl").open("a", buffering=1)
+    for step in range(start, options.stop or options.steps):
+        began = time.time()
+        for optimizer, rates in zip(made, full, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * rate_at(step, options.steps)
+        loss = step_loss(model, words, step, options)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in made:
+            optimizer.step()
+            optimizer.zero_grad()
+        with torch.no_grad():
+            model.logit_scale.clamp_(max=math.log(100))
+        row = {"step": step, "loss": loss.item(), "seconds": round(time.time() - began, 3)}
+        done = step + 1
+        if done % 250 == 0 or done == options.steps:
+            row |= measured(model, words)
+            save(checkpoint, {"model": model.state_dict(), "optimizers": [o.state_dict() for o in made], "step": done})
+        log.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()

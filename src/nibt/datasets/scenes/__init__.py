@@ -1,0 +1,160 @@
+"""Scenes whose truth is known: emoji on varied backgrounds, with captions that name them.
+
+Every object has a box and a mask, and the words that name it are known, so what a method says can be held
+against the truth on both sides. Item i of a seed is the same bits on every machine: all is done in whole numbers.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from nibt.datasets.base import Dataset
+from nibt.datasets.scenes.backgrounds import BACKGROUNDS
+from nibt.datasets.scenes.captions import Caption, bare, drawn
+from nibt.datasets.scenes.draws import Draws
+from nibt.datasets.scenes.sprites import ANGLES, CODES, NOUNS, STYLES, Sprite, sprite
+from nibt.errors import BadOption
+from nibt.pair import Box, Object, Pair, Picture
+
+SIDE = 128
+_SIZES = (26, 30, 35, 40, 46, 52, 58, 64)  # 20 to 50 % of the side
+_TRIES = 24
+_PICTURE, _CAPTION = range(2)
+NAMED = ("all", "one", "some")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture before it has a caption: its pixels, and for each object its name, box and mask."""
+
+    pixels: np.ndarray
+    names: tuple[str, ...]
+    boxes: tuple[Box, ...]
+    masks: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class Scenes(Dataset):
+    """``count`` scenes of 128 x 128 pixels with ``fewest`` to ``most`` objects, each ``smallest`` to ``largest``
+    per cent of the side.
+
+    ``named`` says which objects a caption names: ``all``, ``one``, or ``some`` (at least one). In ``mismatch`` per
+    cent of the captions one of the nouns is replaced by one that is not in the picture. ``template=False`` gives
+    the nouns alone. The picture does not depend on the options of the caption.
+    """
+
+    count: int = 1000
+    seed: int = 0
+    fewest: int = 1
+    most: int = 4
+    smallest: int = 20
+    largest: int = 50
+    named: Literal["all", "one", "some"] = "some"
+    mismatch: int = 0
+    template: bool = True
+    styles: tuple[str, ...] = STYLES
+    backgrounds: tuple[str, ...] = tuple(BACKGROUNDS)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.fewest <= self.most <= 4:
+            raise BadOption(f"fewest and most must be 1 to 4, in order (got {self.fewest} and {self.most})")
+        if not self._sizes:
+            raise BadOption(f"no size lies in {self.smallest} to {self.largest} per cent: they run from 20 to 50")
+        if self.named not in NAMED:
+            raise BadOption(f"named must be one of {', '.join(NAMED)} (got {self.named!r})")
+        if not 0 <= self.mismatch <= 100:
+            raise BadOption(f"mismatch must lie in 0..100 per cent (got {self.mismatch})")
+        if self.seed < 0 or self.count < 0:
+            raise BadOption(f"seed and count must not be negative (got {self.seed} and {self.count})")
+        for given, known in ((self.styles, STYLES), (self.backgrounds, tuple(BACKGROUNDS))):
+            if not given or set(given) - set(known):
+                raise BadOption(f"expected some of {', '.join(known)} (got {', '.join(given) or 'none'})")
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, item: int) -> Pair:
+        if not 0 <= item < self.count:
+            raise IndexError(f"item must lie in 0..{self.count - 1} (got {item})")
+        scene = self.scene(item)
+        caption, named = self._caption(scene, item)
+        spans = {noun: (span,) for noun, span in zip(named, caption.spans, strict=True)}
+        objects = tuple(
+            Object(name, box, mask, spans.get(name, ()))
+            for name, box, mask in zip(scene.names, scene.boxes, scene.masks, strict=True)
+        )
+        absent = tuple(span for noun, span in zip(named, caption.spans, strict=True) if noun not in scene.names)
+        source = f"scenes:{self.seed}:{item}"
+        return Pair(Picture(Image.fromarray(scene.pixels), source), caption.text, objects, absent)
+
+    def scene(self, item: int) -> Scene:
+        """The picture of an item; any number from 0, whatever ``count`` is."""
+        draws = Draws(self.seed, item, _PICTURE)
+        pixels = BACKGROUNDS[draws.one_of(self.backgrounds)](draws, SIDE)
+        names = draws.several_of(NOUNS, draws.between(self.fewest, self.most))
+        boxes: list[Box] = []
+        masks: list[np.ndarray] = []
+        for name in names:
+            drawing, left, top = self._placed(draws, name, boxes)
+            mask = _painted(pixels, drawing, left, top)
+            masks = [under & ~mask for under in masks] + [mask]
+            boxes.append((left, top, *drawing.opacity.shape[::-1]))
+        return Scene(pixels, tuple(names), tuple(boxes), tuple(masks))
+
+    @property
+    def _sizes(self) -> tuple[int, ...]:
+        return tuple(size for size in _SIZES if self.smallest <= round(100 * size / SIDE) <= self.largest)
+
+    def _placed(self, draws: Draws, name: str, taken: list[Box]) -> tuple[Sprite, int, int]:
+        """A drawing of the noun, and a place for it that covers no other object, or as little as may be."""
+        code, style, flip = draws.one_of(CODES[name]), draws.one_of(self.styles), draws.chance(50)
+        angle = draws.one_of(ANGLES)
+        best: tuple[int, tuple[Sprite, int, int]] | None = None
+        for attempt in range(_TRIES):
+            size = draws.one_of(self._sizes) if 2 * attempt < _TRIES else self._sizes[0]
+            found = sprite(code, style, size, angle)
+            height, width = found.opacity.shape
+            left, top = draws.between(0, SIDE - width), draws.between(0, SIDE - height)
+            shared = sum(_overlap((left, top, width, height), box) for box in taken)
+            if best is None or shared < best[0]:
+                best = shared, (found, left, top)
+            if not shared:
+                break
+        assert best is not None
+        drawing, left, top = best[1]
+        return (_flipped(drawing) if flip else drawing), left, top
+
+    def _caption(self, scene: Scene, item: int) -> tuple[Caption, list[str]]:
+        draws = Draws(self.seed, item, _CAPTION)
+        count = {"all": len(scene.names), "one": 1, "some": draws.between(1, len(scene.names))}[self.named]
+        named = draws.several_of(scene.names, count)
+        if draws.chance(self.mismatch):
+            named[draws.below(count)] = draws.one_of([noun for noun in NOUNS if noun not in scene.names])
+        return (drawn(named, draws) if self.template else bare(named)), named
+
+
+def _flipped(drawing: Sprite) -> Sprite:
+    return Sprite(drawing.colours[:, ::-1], drawing.opacity[:, ::-1])
+
+
+def _overlap(one: Box, other: Box) -> int:
+    """The area that two boxes share, in pixels."""
+    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
+    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
+    return max(0, width) * max(0, height)
+
+
+def _painted(pixels: np.ndarray, drawing: Sprite, left: int, top: int) -> np.ndarray:
+    """Lay a drawing on the picture, in place; where it hides what was there."""
+    height, width = drawing.opacity.shape
+    part = np.s_[top : top + height, left : left + width]
+    behind = 255 - drawing.opacity[..., None].astype(np.uint16)
+    pixels[part] = drawing.colours + ((pixels[part] * behind + 127) // 255).astype(np.uint8)
+    mask = np.zeros(pixels.shape[:2], bool)
+    mask[part] = drawing.opacity > 127
+    return mask
+
+
+PART = Scenes

@@ -1,0 +1,73 @@
+"""What lies behind the objects of a scene. Whole numbers only, so that every machine draws the same."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from nibt.datasets.scenes.draws import Draws
+
+_DIRECTIONS = ((1, 0), (2, 1), (1, 1), (1, 2), (0, 1), (-1, 2), (-1, 1), (-2, 1))
+
+
+def plain(draws: Draws, side: int) -> np.ndarray:
+    """One colour."""
+    return np.broadcast_to(draws.colour(), (side, side, 3)).copy()
+
+
+def gradient(draws: Draws, side: int) -> np.ndarray:
+    """From one colour to another, in one of eight directions."""
+    first, last = draws.colour().astype(np.int64), draws.colour().astype(np.int64)
+    across, down = draws.one_of(_DIRECTIONS)
+    places = across * np.arange(side)[None, :] + down * np.arange(side)[:, None]
+    share = ((places - places.min()) * 256 // (places.max() - places.min()))[..., None]
+    return ((first * (256 - share) + last * share) // 256).astype(np.uint8)
+
+
+def noise(draws: Draws, side: int) -> np.ndarray:
+    """Coarse noise, smoothed, with finer noise on it."""
+    coarse = _stretched(draws.bytes(draws.between(3, 5), 3), draws, side)
+    fine = _stretched(draws.bytes(draws.between(8, 16), 3), draws, side)
+    return ((3 * coarse + fine) // 4).astype(np.uint8)
+
+
+def _stretched(first: np.ndarray, draws: Draws, side: int) -> np.ndarray:
+    """Random colours on a coarse grid, stretched bilinearly; as floats that hold whole numbers, for speed."""
+    cells = len(first)
+    grid = np.concatenate([first[None], draws.bytes(cells - 1, cells, 3)]).astype(np.float32)
+    weights = _weights(cells, side)
+    rows = (weights @ grid.reshape(cells, -1)).reshape(side, cells, 3)
+    return np.einsum("xc,ycd->yxd", weights, rows, optimize=True).astype(np.int64) // 256
+
+
+def _weights(cells: int, side: int) -> np.ndarray:
+    """The bilinear weights of each of ``side`` places on ``cells`` points, in sixteenths."""
+    places = np.arange(side) * (cells - 1) * 16 // (side - 1)
+    below = np.minimum(places // 16, cells - 2)
+    share = places - below * 16
+    weights = np.zeros((side, cells), np.float32)
+    weights[np.arange(side), below] = 16 - share
+    weights[np.arange(side), below + 1] = share
+    return weights
+
+
+def texture(draws: Draws, side: int) -> np.ndarray:
+    """Stripes, checks or dots in two colours, with grain."""
+    colours = np.stack([draws.colour(), draws.colour()]).astype(np.int64)
+    colours[1] = (2 * colours[0] + colours[1]) // 3  # not too far apart, or no object would be seen on it
+    period, kind = draws.between(6, 20), draws.below(4)
+    across, down = np.arange(side)[None, :], np.arange(side)[:, None]
+    if kind == 0:
+        chosen = (across + draws.between(-2, 2) * down) // (period // 2) % 2
+    elif kind == 1:
+        chosen = (down + draws.between(-1, 1) * across) // (period // 2) % 2
+    elif kind == 2:
+        chosen = (across // period + down // period) % 2
+    else:
+        chosen = ((across % period - period // 2) ** 2 + (down % period - period // 2) ** 2) < period * period // 9
+    grain = draws.bytes(side, side, 1).astype(np.int64) // 11 - 11
+    return (colours[np.broadcast_to(chosen, (side, side)).astype(np.int64)] + grain).clip(0, 255).astype(np.uint8)
+
+
+BACKGROUNDS: dict[str, Callable[[Draws, int], np.ndarray]] = {
+    "plain": plain, "gradient": gradient, "noise": noise, "texture": texture,
+}  # fmt: skip
