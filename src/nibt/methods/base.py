@@ -4,7 +4,7 @@ import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from nibt.attribution import Attribution
 from nibt.errors import BadOption, UnknownName
@@ -13,6 +13,7 @@ from nibt.side import Side
 from nibt.types import Modality
 
 Options = Mapping[str, Any]
+Need = Literal["attention", "stem"]
 SIDES: tuple[Modality, Modality] = ("image", "text")
 
 
@@ -20,9 +21,14 @@ SIDES: tuple[Modality, Modality] = ("image", "text")
 class Method(ABC):
     """A subclass is a frozen dataclass; ``variants`` gives named sets of values for its options, by side.
 
-    In a variant, a ``layer`` that is a fraction means that share of the depth.
+    In a variant, a ``layer`` that is a fraction means that share of the depth. ``cost`` says how many plain forward
+    passes of the tower an explanation takes, with the options' names in it; ``needs`` is what a tower must offer.
     """
 
+    paper: ClassVar[str] = ""
+    cost: ClassVar[str] = ""
+    needs: ClassVar[tuple[Need, ...]] = ()
+    sides: ClassVar[tuple[Modality, ...]] = ("image", "text")
     variants: ClassVar[Mapping[str, Mapping[Modality, Options]]] = {"default": {"image": {}, "text": {}}}
 
     @abstractmethod

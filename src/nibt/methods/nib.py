@@ -31,6 +31,8 @@ class NIB(Method):
     ``tolerance`` the steps are doubled, to 64 at most, until the gap is below that share of the change.
     """
 
+    paper = "Zhu et al., ICLR 2025, arXiv 2502.14889"
+    cost = "1 + about 3 x steps x (1 - layer / depth)"
     variants: ClassVar = {
         "default": {
             "image": {"layer": 0.75, "reference": "blank", "rule": "gauss", "steps": 4},
