@@ -12,17 +12,19 @@ from nibt.types import PerExample, PerUnit
 from nibt.units import Grid, Units
 
 
-def masker(side: Side, units: Units) -> Callable[[PerUnit], PerExample]:
+def masker(side: Side, units: Units, smooth: bool = False) -> Callable[[PerUnit], PerExample]:
     """The score of a side as a function of how much of each unit is kept: 1 all of it, 0 nothing.
 
-    A pixel is scaled after normalising, so nothing is the mean colour. A word is faded as its embedding, toward
-    the padding token's, before it gets its place; special tokens stay whole.
+    A pixel is scaled after normalising, so nothing is the mean colour; ``smooth`` stretches the units over the pixels
+    bilinearly, without seams. A word is faded as its embedding, toward the padding token's, before it gets its place;
+    special tokens stay whole.
     """
     inputs, tower = side.inputs, side.tower
+    mode = "bilinear" if smooth else "nearest"
 
     def of_image(keep: PerUnit) -> PerExample:
         assert isinstance(units, Grid)
-        weights = F.interpolate(units.unfold(keep)[:, None], inputs.values.shape[-2:]).to(inputs.values)
+        weights = F.interpolate(units.unfold(keep)[:, None], inputs.values.shape[-2:], mode=mode).to(inputs.values)
         return side.score(tower.encode(replace(inputs, values=inputs.values * weights)))
 
     def of_text(keep: PerUnit) -> PerExample:

@@ -1,27 +1,59 @@
 """A metric measures one batch of attributions of one side."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from nibt.attribution import Attribution
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from nibt.attribution import Attribution, to_pixels
 from nibt.side import Side
-from nibt.types import PerExample
+from nibt.truth import Truth
+from nibt.types import Modality, PerExample
 
 
 @dataclass(frozen=True)
 class Trial:
-    """All that a metric sees: the side and its attribution."""
+    """All that a metric sees: the side, its attribution and, where it is known, the truth of each example."""
 
     side: Side
     attribution: Attribution
+    truths: tuple[Truth, ...] = ()
 
 
+@dataclass(frozen=True)
 class Metric(ABC):
-    """A number for each example; the class says which way is better."""
+    """A number for each example; the class says on which sides it has a meaning, and which way is better.
 
-    better: ClassVar[Literal["higher", "lower"]]
+    An example that lacks what the metric needs (a mask, a naming word) gets NaN, which means: not measured.
+    """
+
+    better: ClassVar[Literal["higher", "lower", "neither"]]
+    sides: ClassVar[tuple[Modality, ...]] = ("image", "text")
 
     @abstractmethod
     def __call__(self, trial: Trial) -> PerExample:
         """The numbers of a batch."""
+
+
+PixelMap = Float[Tensor, "height width"]
+PixelMask = Bool[Tensor, "height width"]
+
+
+def on_masks(trial: Trial, number: Callable[[PixelMap, PixelMask], float]) -> PerExample:
+    """A number of each map, stretched over the seen pixels, and the mask of what the caption names."""
+    return torch.tensor([
+        torch.nan if truth.mask is None
+        else number(to_pixels(trial.attribution[item].grid, *truth.mask.shape).cpu(), truth.mask)
+        for item, truth in enumerate(trial.truths)
+    ])  # fmt: skip
+
+
+def word_table(trial: Trial, item: int) -> Float[Tensor, " word"]:
+    """The score of each word of one caption: the sum over its tokens."""
+    answer = trial.attribution[item]
+    scores = [answer.scores[list(word.tokens)].sum() for word in answer.units.words[0]]  # pyright: ignore
+    return torch.stack(scores).cpu()

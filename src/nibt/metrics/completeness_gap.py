@@ -1,0 +1,25 @@
+"""How far the scores are from adding up: the gap between their sum and what narrowing took away, as a share of that
+(of 0.01 where there is hardly a change). NaN for methods that do not narrow.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from nibt.attribution import allowed
+from nibt.metrics.base import Metric, Trial
+from nibt.types import PerExample
+
+
+@dataclass(frozen=True)
+class CompletenessGap(Metric):
+    better = "lower"
+
+    def __call__(self, trial: Trial) -> PerExample:
+        told = trial.attribution.narrowing
+        if told is None:
+            return torch.full((len(trial.attribution.scores),), torch.nan)
+        return (told.gap / allowed(told.at_input - told.at_reference, 1.0)).float().cpu()
+
+
+PART = CompletenessGap

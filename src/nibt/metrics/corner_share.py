@@ -1,0 +1,22 @@
+"""The share of the absolute score that lies on the four corner patches: what reviewers of the paper asked about. An even
+map has four times one over the number of patches.
+"""
+
+from dataclasses import dataclass
+
+from nibt.metrics.base import Metric, Trial
+from nibt.types import PerExample
+
+
+@dataclass(frozen=True)
+class CornerShare(Metric):
+    better = "neither"
+    sides = ("image",)
+
+    def __call__(self, trial: Trial) -> PerExample:
+        size = trial.attribution.grid.abs()
+        corners = size[:, [0, 0, -1, -1], [0, -1, 0, -1]].sum(-1)
+        return (corners / size.sum((-2, -1)).clamp_min(1e-30)).float().cpu()
+
+
+PART = CornerShare

@@ -1,0 +1,17 @@
+"""The share of the absolute score that lies on rows which stand for no unit: class, start, end and padding tokens."""
+
+from dataclasses import dataclass
+
+from nibt.metrics.base import Metric, Trial
+from nibt.types import PerExample
+
+
+@dataclass(frozen=True)
+class SpecialShare(Metric):
+    better = "neither"
+
+    def __call__(self, trial: Trial) -> PerExample:
+        return trial.attribution.special_share.float().cpu()
+
+
+PART = SpecialShare

@@ -1,0 +1,27 @@
+"""The area under the ROC curve of the naming words over the other words of a caption (scikit-learn's): the chance that
+a word which names an object of the picture has a higher score than one which does not; ties count half.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from nibt.metrics.base import Metric, Trial, word_table
+from nibt.metrics.base_ranking import ranking
+from nibt.types import PerExample
+
+
+@dataclass(frozen=True)
+class WordAUC(Metric):
+    better = "higher"
+    sides = ("text",)
+
+    def __call__(self, trial: Trial) -> PerExample:
+        return torch.tensor([
+            torch.nan if truth.named is None
+            else ranking("roc_auc_score", truth.named.numpy(), word_table(trial, item).double().numpy())
+            for item, truth in enumerate(trial.truths)
+        ])  # fmt: skip
+
+
+PART = WordAUC
