@@ -11,6 +11,7 @@ from nibt.datasets.scenes import NOUNS, SIDE
 from nibt.datasets.scenes.captions import WORDS
 
 CONTEXT = 32
+PATCH = 16
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
@@ -44,7 +45,7 @@ def network(words):
     shape = {"num_hidden_layers": 12, "num_attention_heads": 4, "hidden_act": "gelu"}
     config = CLIPConfig(
         vision_config={
-            **shape, "hidden_size": 128, "intermediate_size": 512, "image_size": SIDE, "patch_size": 16,
+            **shape, "hidden_size": 128, "intermediate_size": 512, "image_size": SIDE, "patch_size": PATCH,
         },
         text_config={
             **shape, "hidden_size": 96, "intermediate_size": 384, "vocab_size": len(words),

@@ -8,7 +8,7 @@ thread makes the same losses again (`--stop 200` ends early). `export.py` makes 
 What learns (contrast within a batch alone stays at chance for long): single large objects first, then up to four
 small ones; cross-entropy of the picture against the prompts of all nouns, from the start; and, from a quarter of
 the way on, the contrast between pictures and captions, each with a caption beside it in which one noun is wrong.
-In the first half only some of the patches are looked at, which is faster.
+In the first part only some of the patches are looked at, those of the objects among them, which is faster.
 """
 
 import argparse
@@ -22,10 +22,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from muon import Muon
-from network import image_embeddings, network, text_embeddings, tokenizer
+from network import PATCH, image_embeddings, network, text_embeddings, tokenizer
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from nibt.datasets.scenes import NOUNS, Scenes
+from nibt.datasets.scenes import NOUNS, SIDE, Scenes
 from nibt.datasets.scenes.captions import TEMPLATES, drawn, with_article
 from nibt.datasets.scenes.draws import Draws
 
@@ -41,11 +41,22 @@ def pixels(scenes):
 
 def curriculum(share):
     """What is drawn after that share of the training, and the share of the patches that is looked at."""
-    if share < 0.10:
-        return Scenes(seed=TRAINING, fewest=1, most=1, smallest=35), 0.5
-    if share < 0.25:
-        return Scenes(seed=TRAINING, fewest=1, most=2, smallest=27), 0.5
-    return Scenes(seed=TRAINING), 0.6 if share < 0.5 else 1.0
+    if share < 0.15:
+        return Scenes(seed=TRAINING, fewest=1, most=1, smallest=35), 0.33
+    if share < 0.35:
+        return Scenes(seed=TRAINING, fewest=1, most=2, smallest=27), 0.4
+    return Scenes(seed=TRAINING), 0.5 if share < 0.6 else 1.0
+
+
+def looked_at(scenes, first, share):
+    """The patches that are looked at, that share of them: those of objects first, then any; None for all."""
+    if share == 1:
+        return None
+    cells = SIDE // PATCH
+    objects = np.stack([np.any(scene.masks, 0) for scene in scenes]).reshape(-1, cells, PATCH, cells, PATCH)
+    chance = [Draws(TRAINING, first + row, _STREAM + 2).bytes(cells**2) for row in range(len(scenes))]
+    order = np.argsort(-(256 * objects.any((2, 4)).reshape(len(scenes), -1) + np.stack(chance)), 1, kind="stable")
+    return torch.from_numpy(order[:, : round(share * cells**2)])
 
 
 def captions(scene, item):
@@ -131,14 +142,9 @@ def rate_at(step, steps, warm_up=150):
 
 def step_loss(model, words, step, options):
     share, first = step / options.steps, step * options.batch
-    data, looked_at = curriculum(share)
+    data, patches = curriculum(share)
     scenes = [data.scene(first + row) for row in range(options.batch)]
-    kept = None
-    if looked_at < 1:
-        patches = model.config.vision_config.image_size**2 // model.config.vision_config.patch_size**2
-        noise = np.stack([Draws(TRAINING, first + row, _STREAM + 2).bytes(patches) for row in range(options.batch)])
-        kept = torch.from_numpy(noise.astype(np.int64)).argsort(dim=1, stable=True)[:, : round(looked_at * patches)]
-    seen = image_embeddings(model, pixels(scenes), kept)
+    seen = image_embeddings(model, pixels(scenes), looked_at(scenes, first, patches))
     loss = noun_loss(model, words, seen, scenes, step)
     return loss + (contrast_loss(model, words, seen, scenes, first) if share >= 0.25 else 0.0)
 
