@@ -5,7 +5,6 @@ against the truth on both sides. Item i of a seed is the same bits on every mach
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -51,7 +50,7 @@ class Scenes(Dataset):
     most: int = 4
     smallest: int = 20
     largest: int = 50
-    named: Literal["all", "one", "some"] = "some"
+    named: str = "some"
     mismatch: int = 0
     template: bool = True
     styles: tuple[str, ...] = STYLES

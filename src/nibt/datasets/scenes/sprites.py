@@ -35,7 +35,9 @@ def sprite(code: str, style: str, size: int, angle: int) -> Sprite:
     span = size * 21 // 16  # what a square turned by 20 degrees needs
     places, inside = _places(size, span, angle)
     taken = _sheet(style)[_PLACES[code]].take(places, axis=0) * inside
-    total: np.ndarray = sum(taken[row::_SAMPLES, column::_SAMPLES] for row in range(_SAMPLES) for column in range(_SAMPLES))  # pyright: ignore
+    total: np.ndarray = sum(
+        taken[row::_SAMPLES, column::_SAMPLES] for row in range(_SAMPLES) for column in range(_SAMPLES)
+    )  # pyright: ignore
     opacity = total[..., 3] // _SAMPLES**2
     seen_rows, seen_columns = np.flatnonzero(opacity.max(1) > 127), np.flatnonzero(opacity.max(0) > 127)
     part = np.s_[seen_rows[0] : seen_rows[-1] + 1, seen_columns[0] : seen_columns[-1] + 1]
