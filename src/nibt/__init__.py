@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nibt.attribution import Attribution as Attribution
     from nibt.calibrating import calibrate as calibrate
+    from nibt.datasets.base import Dataset as Dataset
     from nibt.errors import NibtError as NibtError
     from nibt.explaining import explain as explain
     from nibt.explaining import explain_labels as explain_labels
     from nibt.explaining import rank as rank
     from nibt.explanation import Explanation as Explanation
     from nibt.loading import load_model as load_model
+    from nibt.measuring import measure as measure
     from nibt.methods.base import Method as Method
     from nibt.metrics.base import Metric as Metric
     from nibt.models.base import Model as Model
@@ -20,16 +22,19 @@ if TYPE_CHECKING:
     from nibt.pair import Pair as Pair
     from nibt.registry import available as available
     from nibt.report.picture import draw as draw
+    from nibt.row import Row as Row
     from nibt.targets.base import Target as Target
 
 _HOMES = {
     "Attribution": "attribution",
+    "Dataset": "datasets.base",
     "Explanation": "explanation",
     "Method": "methods.base",
     "Metric": "metrics.base",
     "Model": "models.base",
     "NibtError": "errors",
     "Pair": "pair",
+    "Row": "row",
     "Target": "targets.base",
     "Tower": "models.base",
     "available": "registry",
@@ -38,6 +43,7 @@ _HOMES = {
     "explain": "explaining",
     "explain_labels": "explaining",
     "load_model": "loading",
+    "measure": "measuring",
     "rank": "explaining",
 }
 __all__ = sorted(_HOMES)

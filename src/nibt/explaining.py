@@ -4,14 +4,12 @@
 for both sides of each. The rest of the house is called from here and knows nothing of it.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -19,13 +17,11 @@ from nibt.attribution import Attribution
 from nibt.errors import BadInput, BadOption
 from nibt.explanation import Explanation, Ranked
 from nibt.loading import load_model
-from nibt.methods.base import Method
-from nibt.models.base import Model, Tower, Trace
+from nibt.models.base import Model
 from nibt.pair import Pair, PictureSource, read_caption, read_picture
 from nibt.question import Contrast, Question, ask, batches, encode, listed
 from nibt.registry import find
-from nibt.side import Side
-from nibt.types import Embedding, Modality
+from nibt.sides import sides
 
 _PACKAGES = ("nibt", "torch", "transformers", "open_clip_torch", "timm", "pillow")
 
@@ -144,19 +140,10 @@ def _answers(question: Question, pairs: list[Pair], size: int, on_done: Callable
 
 def _batch(question: Question, pairs: list[Pair]) -> Iterator[Explanation]:
     """The explanations of one batch: both towers run once, and each side is held against the other."""
-    model = question.model
-    pictures, captions = [pair.picture for pair in pairs], [pair.caption for pair in pairs]
-    image = _traced(model.image, pictures, list(map(id, pictures)), question.methods["image"])
-    text = _traced(model.text, captions, captions, question.methods["text"])
-    theres: dict[Modality, Embedding] = {
-        "image": _wordings(question, pairs, text.embedding), "text": image.embedding,
-    }  # fmt: skip
-    sides: dict[Modality, Side] = {
-        "image": Side(model, image, _score(question, "image", theres)),
-        "text": Side(model, text, _score(question, "text", theres)),
-    }
-    answers = {side: question.methods[side](sides[side]) for side in sides}
-    values = {side: sides[side].value().tolist() for side in sides}
+    model, found = question.model, sides(question, pairs)
+    image, text = found["image"].trace, found["text"].trace
+    answers = {side: question.methods[side](found[side]) for side in found}
+    values = {side: found[side].value().tolist() for side in found}
     cosines = F.cosine_similarity(image.embedding, text.embedding, dim=-1).tolist()
     for index, pair in enumerate(pairs):
         yield Explanation(
@@ -176,30 +163,6 @@ def _unmet(answers: dict[str, Attribution], index: int) -> Iterator[str]:
         if told is not None and told.missed:
             yield (f"the gap of the {side} side, {float(told.gap):.2g}, is above the tolerance after "
                    f"{int(told.steps)} nodes: the sum of its scores is not complete")  # fmt: skip
-
-
-def _traced(tower: Tower, items: Sequence[Any], keys: Sequence[Hashable], method: Method) -> Trace:
-    """One forward pass for a batch in which a picture or a caption may come again: each goes through once."""
-    places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
-    once = [items[keys.index(key)] for key in places]
-    lowest = min(getattr(method, "layer", (0,)))
-    trace = tower.trace(tower.prepare(once), lowest)
-    return trace if len(once) == len(items) else trace.take([places[key] for key in keys])
-
-
-def _wordings(question: Question, pairs: list[Pair], plain: Embedding) -> Embedding:
-    """What stands for the captions, seen from the images: their embeddings, or the means of several wordings."""
-    target = question.targets["image"]
-    if all(target.wordings(pair.caption) == [pair.caption] for pair in pairs):
-        return plain
-    means = [F.normalize(encode(question.model.text, target.wordings(pair.caption)), dim=-1).mean(0) for pair in pairs]
-    return torch.stack(means)
-
-
-def _score(
-    question: Question, side: Modality, theres: dict[Modality, Embedding]
-) -> Callable[[Embedding], torch.Tensor]:
-    return partial(question.targets[side], there=theres[side].detach(), setting=question.settings[side])
 
 
 def _score_record(question: Question, values: dict[str, float]) -> dict[str, Any]:

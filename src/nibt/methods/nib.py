@@ -32,7 +32,7 @@ class NIB(Method):
     """
 
     paper = "Zhu et al., ICLR 2025, arXiv 2502.14889"
-    cost = "1 + about 3 x steps x (1 - layer / depth)"
+    cost = "1 + 2 x steps x (1 - layer / depth)"
     variants: ClassVar = {
         "default": {
             "image": {"layer": 0.75, "reference": "blank", "rule": "gauss", "steps": 4},

@@ -1,5 +1,5 @@
-"""Confidence drop (Chattopadhay et al., 2018, as in the paper, with its mistakes mended): what the score loses when only
-what the map keeps is shown, 100 max(0, S - S_kept).
+"""Confidence drop (Chattopadhay et al., 2018, as in the paper, with its mistakes mended): what the score loses when
+only what the map keeps is shown, 100 max(0, S - S_kept).
 
 Pixels are scaled by the map, stretched to [0, 1], after normalising, so that nothing is the mean colour; words as
 their embeddings, by position, toward the padding token's, scores stretched over the words only.

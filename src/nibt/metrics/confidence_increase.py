@@ -1,5 +1,5 @@
-"""Confidence increase (Chattopadhay et al., 2018): whether the score rises when only what the map keeps is shown, 100 or 0
-for each example, so that a mean is a percentage. What is shown: as in the confidence drop.
+"""Confidence increase (Chattopadhay et al., 2018): whether the score rises when only what the map keeps is shown, 100
+or 0 for each example, so that a mean is a percentage. What is shown: as in the confidence drop.
 """
 
 from dataclasses import dataclass

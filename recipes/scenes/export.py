@@ -1,0 +1,64 @@
+"""Make the folder of the embedded model `scenes` from a trained checkpoint.
+
+    python recipes/scenes/export.py --run RUN --out FOLDER
+
+Weights as fp16 safetensors, the processor, the mean states at every layer (for `reference="mean"`) and the mean
+embeddings (for the target `centred`), over scenes of a seed that is used for nothing else, and `nibt.json`.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from network import network, processor
+
+import nibt
+from nibt.datasets.scenes import Scenes
+from nibt.question import encode
+from nibt.reference import MeanStates
+
+HERE = Path(__file__).parent
+MEANS = 5  # the seed of the scenes that are averaged
+COUNT = 2000
+
+
+def weights(run, out):
+    """The trained network as a Hugging Face folder in half precision."""
+    made = processor()
+    model = network(made.tokenizer)
+    model.load_state_dict(torch.load(run / "checkpoint.pt", weights_only=True)["model"])
+    model.eval().half().save_pretrained(out)
+    made.save_pretrained(out)
+
+
+def means(out):
+    """Mean states and mean embeddings, as `nibt calibrate` makes them; in half precision."""
+    model = nibt.load_model(out)
+    data = Scenes(count=COUNT, seed=MEANS)
+    pairs = list(data)
+    states = nibt.calibrate(model, [pair.picture for pair in pairs], [pair.caption for pair in pairs], batch_size=100)
+    images = F.normalize(encode(model.image, [pair.picture for pair in pairs], 100), dim=-1)
+    captions = F.normalize(encode(model.text, [pair.caption for pair in pairs], 100), dim=-1)
+    centres = {"centre.image": images.mean(0), "centre.text": captions.mean(0)}
+    halves = {name: tensor.half() for name, tensor in (states.tensors | centres).items()}
+    MeanStates(halves, states.facts).save(out / "reference.safetensors")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    weights(options.run, options.out)
+    means(options.out)
+    shutil.copy(HERE / "settings.json", options.out / "nibt.json")
+    size = sum(file.stat().st_size for file in options.out.iterdir())
+    print(json.dumps({"folder": options.out.name, "megabytes": round(size / 1e6, 2)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,15 @@
+"""One measured number."""
+
+from dataclasses import dataclass
+
+from nibt.types import Modality
+
+
+@dataclass(frozen=True)
+class Row:
+    """The value of a metric on one side of a pair; ``item`` is the pair's number. NaN: it has no meaning there."""
+
+    item: int
+    side: Modality
+    metric: str
+    value: float
