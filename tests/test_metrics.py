@@ -83,6 +83,19 @@ def test_intersection_over_union_is_the_best_of_all_thresholds() -> None:
     assert of("intersection_over_union", on(torch.ones(4, 4))) == pytest.approx(0.25)
 
 
+def test_own_object() -> None:
+    def against(scores: torch.Tensor, *others: torch.Tensor) -> float:
+        trial = on(scores)
+        return of("own_object", replace(trial, truths=(Truth(QUARTER, others),)))
+
+    other, third = QUARTER.flip(0), QUARTER.flip(1)
+    assert against(FIRST, other, third) == 1
+    assert against(FIRST + 2 * LAST.flip(1), other, third) == 0  # more of it lies on the lower left
+    assert against(-LAST.flip(1), other) == 1
+    assert against(-LAST.flip(1), other, third) == 0  # as much on the third as on its own
+    assert np.isnan(against(FIRST))
+
+
 def test_average_precision() -> None:
     ramp = torch.arange(16.0).flip(0).reshape(4, 4)
     assert of("average_precision", on(torch.ones(4, 4))) == pytest.approx(0.25)
@@ -120,7 +133,7 @@ def said(scores: list[float], named: list[bool], absent: list[bool] | None = Non
         torch.tensor([[False, *[True] * (count + 1), False]]),
     )
     rows = torch.tensor([[9.0, scores[0] - 1, 1, *scores[1:], 9]])
-    known = Truth(None, torch.tensor(named), None if absent is None else torch.tensor(absent))
+    known = Truth(None, (), torch.tensor(named), None if absent is None else torch.tensor(absent))
     return Trial(side(tiny.model("clip"), "text"), Attribution(rows, words, torch.zeros(1)), (known,))
 
 
@@ -195,7 +208,8 @@ def test_every_metric_says_its_sides_and_which_way_is_better(name: str) -> None:
 
 def test_measure_does_not_depend_on_the_batch() -> None:
     model = tiny.model("clip")
-    pairs = [Pair(Picture(tiny.picture(seed=seed).image, "drawn"), text, (Object("cat", (2, 2, 9, 9), None, ((0, 3),)),))
+    thing = Object("cat", (2, 2, 9, 9), None, ((0, 3),))
+    pairs = [Pair(Picture(tiny.picture(seed=seed).image, "drawn"), text, (thing,))
              for seed, text in enumerate(tiny.CAPTIONS[:3])]  # fmt: skip
     together = nibt.measure(model, pairs, batch_size=3)
     alone = nibt.measure(model, pairs, batch_size=1)
@@ -231,7 +245,7 @@ def test_words_are_found_in_the_caption_one_behind_the_other() -> None:
     assert lost.named.tolist() == [False, False, True]
     assert lost.absent is not None
     assert lost.absent.tolist() == [True, False, False]
-    assert told("a cat", ["a", "cat"], ()) == Truth(None, None, None)
+    assert told("a cat", ["a", "cat"], ()) == Truth()
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ Resumes from RUN/checkpoint.pt. RUN/log.jsonl has the loss of every step and wha
 thread makes the same losses again (`--stop 200` ends early). `export.py` makes the model's folder of it.
 
 What learns (contrast within a batch alone stays at chance for long): single large objects first, then up to four
-small ones; cross-entropy of the picture against the prompts of all nouns, from the start; and, from a quarter of
-the way on, the contrast between pictures and captions, each with a caption beside it in which one noun is wrong.
+small ones; cross-entropy of the picture against the prompts of all nouns, from the start; and, from step 650
+on, the contrast between pictures and captions, each with a caption beside it in which one noun is wrong.
 In the first part only some of the patches are looked at, those of the objects among them, which is faster.
 """
 
@@ -30,6 +30,7 @@ from nibt.datasets.scenes.captions import TEMPLATES, drawn, with_article
 from nibt.datasets.scenes.draws import Draws
 
 SEED, TRAINING, VALIDATION = 7, 1, 2
+STEPS, WARM_UP, CONTRAST = 2300, 150, 650
 _STREAM = 9  # of the draws for captions here, apart from the data set's own
 MEAN, STD = torch.tensor(OPENAI_CLIP_MEAN)[:, None, None], torch.tensor(OPENAI_CLIP_STD)[:, None, None]
 
@@ -39,13 +40,13 @@ def pixels(scenes):
     return (stacked.float() / 255 - MEAN) / STD
 
 
-def curriculum(share):
-    """What is drawn after that share of the training, and the share of the patches that is looked at."""
-    if share < 0.15:
+def curriculum(step):
+    """What is drawn at that step, and the share of the patches that is looked at."""
+    if step < 390:
         return Scenes(seed=TRAINING, fewest=1, most=1, smallest=35), 0.33
-    if share < 0.35:
+    if step < 910:
         return Scenes(seed=TRAINING, fewest=1, most=2, smallest=27), 0.4
-    return Scenes(seed=TRAINING), 0.5 if share < 0.6 else 1.0
+    return Scenes(seed=TRAINING), 0.5 if step < STEPS - 460 else 1.0
 
 
 def looked_at(scenes, first, share):
@@ -133,20 +134,21 @@ def optimizers(model, rate):
     return [Muon(blocks, 2 * rate), torch.optim.AdamW(groups, rate, betas=(0.9, 0.98))]
 
 
-def rate_at(step, steps, warm_up=150):
-    """A share of the full rate: up in a line, then down as a cosine."""
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 + 0.5 * math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up))
+def rate_at(step):
+    """A share of the full rate: up in a line, down as a cosine, and in a line to nothing over the last 500 steps."""
+    if step < WARM_UP:
+        return (step + 1) / WARM_UP
+    cosine = 0.5 + 0.5 * math.cos(math.pi * (step - WARM_UP) / (2600 - WARM_UP))
+    return cosine * min(1, (STEPS - step) / 500)
 
 
 def step_loss(model, words, step, options):
-    share, first = step / options.steps, step * options.batch
-    data, patches = curriculum(share)
+    first = step * options.batch
+    data, patches = curriculum(step)
     scenes = [data.scene(first + row) for row in range(options.batch)]
     seen = image_embeddings(model, pixels(scenes), looked_at(scenes, first, patches))
     loss = noun_loss(model, words, seen, scenes, step)
-    return loss + (contrast_loss(model, words, seen, scenes, first) if share >= 0.25 else 0.0)
+    return loss + (contrast_loss(model, words, seen, scenes, first) if step >= CONTRAST else 0.0)
 
 
 def save(path, data):
@@ -158,10 +160,9 @@ def save(path, data):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rate", type=float, default=1.5e-3)
-    parser.add_argument("--stop", type=int, help="end after that many steps; the schedule stays")
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--stop", type=int, default=STEPS, help="end after that many steps")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -181,11 +182,11 @@ def main():
     full = [[group["lr"] for group in optimizer.param_groups] for optimizer in made] if not start else None
     full = full or [[2 * options.rate], [options.rate] * 2]
     log = (options.out / "log.jsonl").open("a", buffering=1)
-    for step in range(start, options.stop or options.steps):
+    for step in range(start, options.stop):
         began = time.time()
         for optimizer, rates in zip(made, full, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * rate_at(step, options.steps)
+                group["lr"] = rate * rate_at(step)
         loss = step_loss(model, words, step, options)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -196,7 +197,7 @@ def main():
             model.logit_scale.clamp_(max=math.log(100))
         row = {"step": step, "loss": loss.item(), "seconds": round(time.time() - began, 3)}
         done = step + 1
-        if done % 250 == 0 or done == options.steps:
+        if done % 250 == 0 or done == STEPS:
             row |= measured(model, words)
             save(checkpoint, {"model": model.state_dict(), "optimizers": [o.state_dict() for o in made], "step": done})
         log.write(json.dumps(row) + "\n")

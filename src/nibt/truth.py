@@ -15,12 +15,14 @@ from nibt.units import Words
 
 @dataclass(frozen=True)
 class Truth:
-    """The truth of one pair. ``mask`` is true on the seen pixels of the objects that the caption names; ``named``
-    and ``absent`` tell for each word of the caption whether it names an object of the picture, or one that is not
-    there. Each is None where nothing is known, or nothing is named.
+    """The truth of one pair. ``mask`` is true on the seen pixels of the objects that the caption names, ``others``
+    are the masks of the objects that it does not name; ``named`` and ``absent`` tell for each word of the caption
+    whether it names an object of the picture, or one that is not there. Each is None, or empty, where nothing is
+    known, or nothing is named.
     """
 
     mask: Bool[Tensor, "height width"] | None = None
+    others: tuple[Bool[Tensor, "height width"], ...] = ()
     named: Bool[Tensor, " word"] | None = None
     absent: Bool[Tensor, " word"] | None = None
 
@@ -30,8 +32,10 @@ def truth(pair: Pair, region: Region, words: Words) -> Truth:
     named = [thing for thing in pair.objects if thing.spans]
     spans = list(word_spans(pair.caption, words))
     places = [span for thing in named for span in thing.spans]
+    others = [thing for thing in pair.objects if not thing.spans]
     return Truth(
         seen_mask(pair, named, region) if named else None,
+        tuple(seen_mask(pair, [thing], region) for thing in others) if named else (),
         _touched(spans, places) if places else None,
         _touched(spans, pair.absent) if pair.absent else None,
     )

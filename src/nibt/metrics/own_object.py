@@ -1,0 +1,32 @@
+"""Whether the map is higher, in the mean, on the objects that the caption names than on each object that it does not name,
+1 or 0. A map that passes for every caption of a scene moves when the caption names another object.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from nibt.attribution import to_pixels
+from nibt.metrics.base import Metric, Trial
+from nibt.truth import Truth
+from nibt.types import PerExample
+
+
+@dataclass(frozen=True)
+class OwnObject(Metric):
+    better = "higher"
+    sides = ("image",)
+
+    def __call__(self, trial: Trial) -> PerExample:
+        return torch.tensor([self._favours(trial, item, truth) for item, truth in enumerate(trial.truths)])
+
+    def _favours(self, trial: Trial, item: int, truth: Truth) -> float:
+        others = [mask for mask in truth.others if mask.any()]
+        if truth.mask is None or not truth.mask.any() or not others:
+            return torch.nan
+        pixels = to_pixels(trial.attribution[item].grid, *truth.mask.shape).cpu()
+        own = pixels[truth.mask].mean()
+        return float(all(own > pixels[mask].mean() for mask in others))
+
+
+PART = OwnObject
