@@ -10,11 +10,10 @@ import torch
 import tiny
 from nibt.explaining import explain
 from nibt.explanation import Explanation
-from nibt.registry import available
 
 PICTURES = [tiny.picture(64, 48, 0), tiny.picture(90, 30, 1), tiny.picture(30, 90, 2), tiny.picture(64, 48, 3)]
 PAIRS = list(zip(PICTURES, tiny.CAPTIONS, strict=True))
-METHODS = available("methods")
+METHODS = ("nib",)  # the others: test_contract.py
 
 every_kind = pytest.mark.parametrize("kind", tiny.KINDS)
 every_method = pytest.mark.parametrize("method", METHODS)
@@ -27,7 +26,7 @@ def asked(kind: str, method: str, pairs: Sequence[Any], batch_size: int) -> list
 
 def close(found: torch.Tensor, wanted: torch.Tensor) -> None:
     """Equal to a hundred-thousandth of the largest score, or to what a cosine is rounded to."""
-    assert (found - wanted).abs().max() <= max(1e-5 * wanted.abs().max(), 2e-7)
+    assert (found - wanted).abs().max() <= max(1e-5 * wanted.abs().max(), 5e-7)
 
 
 def agree(found: Explanation, wanted: Explanation) -> None:

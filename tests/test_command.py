@@ -13,6 +13,7 @@ from PIL import Image
 import tiny
 from nibt import __version__
 from nibt.cli import main
+from nibt.registry import available, find
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -128,8 +129,40 @@ def test_parts_are_listed(run: Run, kind: str) -> None:
     code, out, _ = run("list", kind)
     assert code == 0
     expected = {"methods": "nib", "models": "openai/clip-vit-base-patch32", "targets": "cosine", "metrics": "deletion",
-                "datasets": "this version has no datasets", "samples": "sample:chelsea"}  # fmt: skip
+                "datasets": "scenes", "samples": "sample:chelsea"}  # fmt: skip
     assert expected[kind] in out
+
+
+def test_methods_are_listed_with_what_they_say_of_themselves(run: Run) -> None:
+    code, out, _ = run("list", "methods")
+    assert code == 0
+    heading, *lines = out.splitlines()
+    assert heading.split()[:4] == ["method", "sides", "needs", "variants"]
+    assert [line.split()[0] for line in lines] == available("methods")
+    for line, name in zip(lines, available("methods"), strict=True):
+        kind = find("methods", name)
+        for told in (*kind.sides, *(kind.needs or "-"), *kind.variants, kind.cost, kind.paper):
+            assert told in line, name
+
+
+@pytest.mark.parametrize("kind", ["methods", "models", "targets", "metrics"])
+def test_names_alone_are_listed(run: Run, kind: str) -> None:
+    code, out, _ = run("list", kind, "--names")
+    assert code == 0
+    assert out.split("\n")[:-1] == available(kind)
+
+
+def test_a_method_goes_along_the_path(run: Run, photo: Path, clip_folder: Path) -> None:
+    asked = ["explain", photo, "a cat", "-m", clip_folder, "--json", "-", "--layer", "1", "--method", "grad_cam"]
+    code, out, _ = run(*asked, "--along-path", "--reference", "zero", "--rule", "riemann", "--steps", "3")
+    assert code == 0
+    told = json.loads(out)
+    assert told["method"]["along_path"] is True
+    assert told["method"]["text"] == {"layer": [1], "weights": "token", "reference": "zero", "rule": "riemann",
+                                      "steps": 3, "floor": 0.1}  # fmt: skip
+    assert told["narrowing"]["image"]["steps"] == 3
+    assert json.loads(run(*asked, "-O", "along-path=true")[1])["method"]["along_path"] is True
+    assert "along_path" not in json.loads(run(*asked)[1])["method"]
 
 
 def test_the_version_is_told(run: Run) -> None:
@@ -158,6 +191,9 @@ BAD = {
     "folder for several": (["PHOTO", "a cat", "a dog", "-o", "x.png"], 1, "existing folder for several pairs"),
     "no such JSON folder": (["PHOTO", "a cat", "--json", "none/x.json"], 1, "does not exist"),
     "threshold": (["PHOTO", "a cat", "--mask", "m.png", "--threshold", "2"], 2, "threshold must be a share"),
+    "along no path": (["PHOTO", "a cat", "--method", "rise", "--along-path"], 2, "rise cannot go along a path"),
+    "path without along": (["PHOTO", "a cat", "--method", "grad_cam", "--rule", "gauss"], 2, "unknown option 'rule'"),
+    "no masks": (["PHOTO", "a cat", "--method", "rise", "-O", "masks=0"], 2, "masks must be at least 1"),
     "labels and a caption": (["PHOTO", "a cat", "--labels", "l.txt"], 2, "there are no captions besides"),
     "missing labels": (["PHOTO", "--labels", "none.txt"], 1, "cannot be read as lines"),
     "softmax alone": (["PHOTO", "a cat", "--target", "softmax"], 2, "needs something to compare with"),

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nibt.attribution import Attribution as Attribution
     from nibt.calibrating import calibrate as calibrate
+    from nibt.contributing import Contributions as Contributions
+    from nibt.contributing import contributions as contributions
     from nibt.datasets.base import Dataset as Dataset
     from nibt.errors import NibtError as NibtError
     from nibt.explaining import explain as explain
     from nibt.explaining import explain_labels as explain_labels
     from nibt.explaining import rank as rank
     from nibt.explanation import Explanation as Explanation
+    from nibt.interacting import explain_interactions as explain_interactions
+    from nibt.interaction import Interaction as Interaction
     from nibt.loading import load_model as load_model
     from nibt.measuring import measure as measure
     from nibt.methods.base import Method as Method
@@ -27,8 +31,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Attribution": "attribution",
+    "Contributions": "contributing",
     "Dataset": "datasets.base",
     "Explanation": "explanation",
+    "Interaction": "interaction",
     "Method": "methods.base",
     "Metric": "metrics.base",
     "Model": "models.base",
@@ -39,8 +45,10 @@ _HOMES = {
     "Tower": "models.base",
     "available": "registry",
     "calibrate": "calibrating",
+    "contributions": "contributing",
     "draw": "report.picture",
     "explain": "explaining",
+    "explain_interactions": "interacting",
     "explain_labels": "explaining",
     "load_model": "loading",
     "measure": "measuring",

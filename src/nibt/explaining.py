@@ -6,7 +6,6 @@ for both sides of each. The rest of the house is called from here and knows noth
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,10 @@ from nibt.errors import BadInput, BadOption
 from nibt.explanation import Explanation, Ranked
 from nibt.loading import load_model
 from nibt.models.base import Model
-from nibt.pair import Pair, PictureSource, read_caption, read_picture
-from nibt.question import Contrast, Question, ask, batches, encode, listed
+from nibt.pair import Pair, PictureSource, paired, read_caption, read_picture
+from nibt.question import Contrast, Question, ask, batches, encode
 from nibt.registry import find
 from nibt.sides import sides
-
-_PACKAGES = ("nibt", "torch", "transformers", "open_clip_torch", "timm", "pillow")
 
 
 def explain(
@@ -48,8 +45,9 @@ def explain(
     A list of images with a list of captions of the same length are pairs; a list of one kind goes with the single
     one of the other. A list gives a list. Options of the method hold for both sides (``steps=8``) or one
     (``image_layer=6``, ``text_layer=0``); ``layer="auto"`` chooses by deletion on ``sample``, or on the pictures
-    that ship with the package. Captions in ``against`` serve the image side of a target that contrasts, pictures in
-    ``against_images`` the text side.
+    that ship with the package. ``along_path=True`` averages a method of one gradient (``grad_cam``) along NIB's path,
+    and gives it the path's options. Captions in ``against`` serve the image side of a target that contrasts, pictures
+    in ``against_images`` the text side.
 
     Raises:
         BadInput: a picture or a caption cannot be read, or lists differ in length.
@@ -66,7 +64,7 @@ def explain(
     for kind, name in (("methods", method), ("targets", target)):
         find(kind, name)  # names are checked before a model is loaded
     model = load_model(model)
-    pairs, many = _pairs(image, caption)
+    pairs, many = paired(image, caption)
     question = ask(
         model, method, target, variant, Contrast.read(against, against_images, templates), sample, seed, options
     )
@@ -114,21 +112,6 @@ def explain_labels(
     return replace(answer, ranking=tuple(ranking))
 
 
-def _pairs(image: Any, caption: Any) -> tuple[list[Pair], bool]:
-    images, captions = listed(image), listed(caption)
-    many = isinstance(image, list | tuple) or isinstance(caption, list | tuple)
-    if not images or not captions:
-        raise BadInput("there is nothing to explain: give at least one picture and one caption")
-    if len(images) != len(captions) and 1 not in (len(images), len(captions)):
-        raise BadInput(
-            f"{len(images)} pictures and {len(captions)} captions are no pairs: give as many of both, or one"
-        )
-    count = max(len(images), len(captions))
-    read = [read_picture(source) for source in images] * (count if len(images) == 1 else 1)
-    said = [read_caption(text) for text in captions] * (count if len(captions) == 1 else 1)
-    return [Pair(picture, text) for picture, text in zip(read, said, strict=True)], many
-
-
 def _answers(question: Question, pairs: list[Pair], size: int, on_done: Callable[[], None]) -> list[Explanation]:
     found: dict[int, Explanation] = {}
     for indices in batches([question.model.image.group(pair.picture) for pair in pairs], size):
@@ -140,7 +123,7 @@ def _answers(question: Question, pairs: list[Pair], size: int, on_done: Callable
 
 def _batch(question: Question, pairs: list[Pair]) -> Iterator[Explanation]:
     """The explanations of one batch: both towers run once, and each side is held against the other."""
-    model, found = question.model, sides(question, pairs)
+    found = sides(question, pairs)
     image, text = found["image"].trace, found["text"].trace
     answers = {side: question.methods[side](found[side]) for side in found}
     values = {side: found[side].value().tolist() for side in found}
@@ -150,9 +133,9 @@ def _batch(question: Question, pairs: list[Pair]) -> Iterator[Explanation]:
             pair.caption, answers["image"][index].to("cpu"), answers["text"][index].to("cpu"),
             image.inputs.regions[index], pair.picture.size, cosines[index],
             _score_record(question, {side: values[side][index] for side in values}), question.record["method"],
-            _model_record(model), {name: version(name) for name in _PACKAGES}, pair.picture.source,
-            (*question.warnings, *image.inputs.notes[index], *text.inputs.notes[index], *_unmet(answers, index)), (),
-            pair.picture,
+            **question.facts, source=pair.picture.source, picture=pair.picture,
+            warnings=(*question.warnings, *image.inputs.notes[index], *text.inputs.notes[index],
+                      *_unmet(answers, index)),
         )  # fmt: skip
 
 
@@ -170,8 +153,3 @@ def _score_record(question: Question, values: dict[str, float]) -> dict[str, Any
     names = {side: type(target).__name__.lower() for side, target in question.targets.items()}
     sides = {side: {"target": name, "value": values[side]} for side, name in names.items()}
     return {**question.record["target"], "value": values["image"], **sides}
-
-
-def _model_record(model: Model) -> dict[str, str]:
-    return {"id": model.id, "family": model.family, "weights_hash": model.weights_hash, "dtype": model.dtype,
-            "device": model.device}  # fmt: skip

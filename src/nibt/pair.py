@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TypeAlias, Union
+from typing import Any, TypeAlias, Union
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -110,6 +110,26 @@ def read_picture(source: PictureSource) -> Picture:
     if isinstance(source, str) and source.startswith(SAMPLE):
         return _sample(source.removeprefix(SAMPLE))
     return _open(Path(source))
+
+
+def paired(image: Any, caption: Any) -> tuple[list[Pair], bool]:
+    """Pairs of what was given, each a single one or a list; and whether any was a list."""
+    images, captions = _listed(image), _listed(caption)
+    many = isinstance(image, list | tuple) or isinstance(caption, list | tuple)
+    if not images or not captions:
+        raise BadInput("there is nothing to explain: give at least one picture and one caption")
+    if len(images) != len(captions) and 1 not in (len(images), len(captions)):
+        raise BadInput(
+            f"{len(images)} pictures and {len(captions)} captions are no pairs: give as many of both, or one"
+        )
+    count = max(len(images), len(captions))
+    read = [read_picture(source) for source in images] * (count if len(images) == 1 else 1)
+    said = [read_caption(text) for text in captions] * (count if len(captions) == 1 else 1)
+    return [Pair(picture, text) for picture, text in zip(read, said, strict=True)], many
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _sample(name: str) -> Picture:

@@ -7,6 +7,7 @@ here, once, before anything is explained.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ import torch
 from nibt.errors import BadOption
 from nibt.layers import Score, resolve_auto
 from nibt.methods.base import Method
+from nibt.methods.base_path import along_path
 from nibt.models.base import Model, Tower
 from nibt.pair import Pair, Picture, read_caption, read_picture
 from nibt.reference import MeanStates
@@ -21,6 +23,8 @@ from nibt.registry import find
 from nibt.side import mean_states
 from nibt.targets.base import Setting, Target
 from nibt.types import Embedding, Modality
+
+_PACKAGES = ("nibt", "torch", "transformers", "open_clip_torch", "timm", "pillow")
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,14 @@ class Question:
     settings: dict[Modality, Setting]
     record: dict[str, Any]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is written down of the model and of the packages that it runs in."""
+        model = self.model
+        told = {"id": model.id, "family": model.family, "weights_hash": model.weights_hash, "dtype": model.dtype,
+                "device": model.device}  # fmt: skip
+        return {"model": told, "versions": {name: version(name) for name in _PACKAGES}}
 
 
 @dataclass(frozen=True)
@@ -66,19 +78,30 @@ def ask(
     A seed is recorded in any case, and given to methods that draw at random.
     """
     targets, settings, told = _targets(model, target, contrast)
-    kind: type[Method] = find("methods", method)
-    chosen: dict[str, Any] = {}
+    kind, options, chosen = _kind(method, options)
     if seed is not None and "seed" in {field.name for field in fields(kind)}:
         options = {**options, "seed": seed}
     if "auto" in [value for name, value in options.items() if name.endswith("layer")]:
         scores: dict[Modality, Score] = {side: partial(targets[side], setting=settings[side]) for side in targets}
-        options, chosen = resolve_auto(model, kind, variant, options, scores, sample)
+        options, tried = resolve_auto(model, kind, variant, options, scores, sample)
+        chosen |= tried
     methods: dict[Modality, Method] = {tower.modality: kind.configured(tower, variant, options, model.defaults)
                for tower in (model.image, model.text)}  # fmt: skip
     resolved = {side: methods[side].options() for side in methods}
     record = {"name": method, "variant": variant, "seed": seed, **resolved, **chosen}
     told_of_target = {"target": target, "options": {**_plain(targets["image"]), **contrast.record()}}
     return Question(model, methods, targets, settings, {"method": record, "target": told_of_target}, told)
+
+
+def _kind(method: str, options: dict[str, Any]) -> tuple[type[Method], dict[str, Any], dict[str, Any]]:
+    """The method, on its own or along NIB's path; the options without that one; and what is to be recorded of it."""
+    others = {name: value for name, value in options.items() if name != "along_path"}
+    along = str(options.get("along_path", False)).lower()
+    if along not in ("true", "false"):
+        raise BadOption(f"along_path must be true or false (got {options['along_path']!r})")
+    if along == "false":
+        return find("methods", method), others, {}
+    return along_path(method), others, {"along_path": True}
 
 
 def _plain(target: Target) -> dict[str, Any]:

@@ -11,9 +11,11 @@ import torch
 
 from nibt.errors import BadOption, WrongReference
 from nibt.models.base import Model, Tower
+from nibt.models.base_attention import Attentions
 from nibt.models.base_trace import Cut, Inputs, Trace
 from nibt.reference import MeanStates
 from nibt.types import Embedding, Hidden, PerExample
+from nibt.units import Units
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,19 @@ class Side:
     def cut(self, layer: int) -> Cut:
         return self.trace.cut(layer)
 
+    def stem(self) -> Cut:
+        """The tower cut at its first tokens."""
+        return self.tower.stem(self.inputs)
+
+    def attentions(self, layer: int = 0) -> Attentions:
+        """The attentions of the blocks from a layer on, on one graph with the embedding."""
+        return self.trace.attentions(layer)
+
+    @property
+    def units(self) -> Units:
+        """What methods without a layer score: patches, the cells of a convolutional trunk's last map, or words."""
+        return self.cut(self.tower.depth).units
+
     def value(self) -> PerExample:
         """The score of the inputs themselves."""
         return self.score(self.trace.embedding)
@@ -47,8 +62,9 @@ class Side:
         with torch.no_grad():
             return self.score(cut.rest(hidden[None]))[0]
 
-    def reference(self, name: str, layer: int, hidden: Hidden) -> Hidden:
-        """The state to narrow to: ``zero``, ``blank``, ``mean`` (the model's own) or ``mean:FILE``.
+    def reference(self, name: str, layer: int | None, hidden: Hidden) -> Hidden:
+        """The state to narrow to, at a layer (None: at the stem): ``zero``, ``blank``, ``mean`` (the model's own)
+        or ``mean:FILE``.
 
         Raises:
             BadOption: there is no such reference.
@@ -60,7 +76,11 @@ class Side:
             return torch.zeros_like(hidden)
         if kind == "blank":
             return self.tower.blank(self.inputs, layer)
+        if kind == "mean" and layer is None:
+            raise BadOption(f"mean states are of layers, not of the first tokens: reference must be zero or blank here "
+                            f"(got {name!r})")  # fmt: skip
         if kind == "mean":
+            assert layer is not None
             return mean_states(self.model, path).state(self.tower, self.inputs, hidden, layer)
         raise BadOption(f"reference must be zero, blank, mean or mean:FILE (got {name!r})")
 

@@ -78,6 +78,9 @@ def explain(
     steps: Annotated[int | None, typer.Option(rich_help_panel=_METHOD, help="How many nodes.")] = None,
     tolerance: Annotated[float | None, typer.Option(
         rich_help_panel=_METHOD, help="Double the nodes until the gap is below this share of the change.")] = None,
+    along_path: Annotated[bool, typer.Option(
+        "--along-path", rich_help_panel=_METHOD,
+        help="Average a method of one gradient (grad_cam) along NIB's path: --reference, --rule, --steps.")] = False,
     seed: Annotated[int | None, typer.Option(rich_help_panel=_METHOD, help="For methods that draw at random.")] = None,
     other: Annotated[Many | None, typer.Option(
         "-O", metavar="NAME=VALUE", rich_help_panel=_METHOD, help="Another option of the method; repeatable.")] = None,
@@ -88,7 +91,8 @@ def explain(
     """
     pictures, captions = split(things, labels is not None)
     chosen = given(layer=layer, image_layer=image_layer, text_layer=text_layer, reference=reference, rule=rule,
-                   steps=steps, tolerance=tolerance) | assignments(other or [])  # fmt: skip
+                   steps=steps, tolerance=tolerance, along_path=along_path or None)  # fmt: skip
+    chosen |= assignments(other or [])
     if labels is not None and (target != "cosine" or against or against_image or template):
         raise BadOption("--labels explains the first label against the second: leave --target and --against out")
     output = Output(out, json, map, mask, threshold, positive, quiet)

@@ -1,4 +1,6 @@
-"""``nibt list``: the names of the parts, from the registry; no model library is opened for it."""
+"""``nibt list``: the names of the parts, from the registry; no model library is opened for it. For what methods say
+of themselves their files are opened, and torch with them.
+"""
 
 from enum import StrEnum
 from typing import Annotated
@@ -10,9 +12,16 @@ from nibt.cli.options import THE_PAPERS
 Kind = StrEnum("Kind", ["methods", "models", "targets", "metrics", "datasets", "samples"])
 
 
-def list_parts(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
+def list_parts(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    names: Annotated[bool, typer.Option("--names", help="Only the names, one a line.")] = False,
+) -> None:
     """List the methods, models, targets, metrics, data sets or sample pictures."""
-    if kind == Kind.models:
+    if kind == Kind.methods and not names:
+        from nibt.cli.terminal import methods
+
+        methods()
+    elif kind == Kind.models and not names:
         typer.echo(_models())
     elif kind == Kind.samples:
         from nibt.pair import SAMPLE, samples

@@ -1,5 +1,6 @@
 """How answers look in a terminal (rich): coloured words, a summary, a bar while many pairs are explained."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nibt.explanation import Explanation
+from nibt.registry import available, find
 from nibt.report.colours import ink_on
 from nibt.report.words import runs
 
@@ -55,6 +57,18 @@ def ranking(explanation: Explanation) -> Table:
 def words(explanation: Explanation) -> str:
     """The words with their scores, where there are no colours to see."""
     return "  ".join(f"{run.text} {run.score:+.4f}" for run in runs(explanation))
+
+
+def methods() -> None:
+    """What each method says of itself; a line each, where nobody's window is too narrow for it."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("method", "sides", "needs", "variants", "cost in forward passes", "paper"):
+        table.add_column(heading, no_wrap=heading == "method")
+    for name in available("methods"):
+        kind = find("methods", name)
+        lists = (", ".join(part) or "-" for part in (kind.sides, kind.needs, kind.variants))
+        table.add_row(name, *lists, kind.cost, kind.paper)
+    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
 
 
 @contextmanager

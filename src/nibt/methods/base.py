@@ -7,14 +7,19 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from nibt.attribution import Attribution
-from nibt.errors import BadOption, UnknownName
+from nibt.errors import BadOption, UnknownName, Unsupported
 from nibt.models.base import Tower
+from nibt.registry import available, find
 from nibt.side import Side
 from nibt.types import Modality
 
 Options = Mapping[str, Any]
 Need = Literal["attention", "stem"]
 SIDES: tuple[Modality, Modality] = ("image", "text")
+
+
+class After(float):
+    """In a variant, the layer that *leaves* the block at that share of the depth."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,25 +44,51 @@ class Method(ABC):
     def configured(cls, tower: Tower, variant: str, options: Options, recommended: Options) -> "Method":
         """The method for one tower. Options of one side carry its name in front: ``image_layer``.
 
-        ``recommended`` is what the model's maker says, and serves the default variant only.
+        ``recommended`` is what the model's maker says. It serves the default variant only, where that is nibt's own
+        and not the paper's, and only the options that the variant sets.
 
         Raises:
             UnknownName: there is no such variant.
             BadOption: there is no such option, or it cannot have that value.
+            Unsupported: the tower lacks what the method needs.
 
         """
         if variant not in cls.variants:
             raise UnknownName("variants", variant, cls.variants)
         cls._check_names(options)
-        values = dict(cls.variants[variant][tower.modality])
-        if variant == "default":
-            values |= _of_side(recommended, tower.modality, prefixed_only=True)
+        own = cls.variants[variant][tower.modality]
+        values = dict(own)
+        if variant == "default" and own != cls.variants.get("paper", {}).get(tower.modality):
+            told = _of_side(recommended, tower.modality, prefixed_only=True)
+            values |= {name: value for name, value in told.items() if name in own}
         values |= _of_side(options, tower.modality)
         types = {field.name: field.type for field in dataclasses.fields(cls)}
-        return cls(**{
+        method = cls(**{
             name: _layers(value, tower) if name == "layer" else _parsed(name, value, types[name])
             for name, value in values.items() if name in types
         })  # fmt: skip
+        method.check(tower)
+        return method
+
+    def required(self) -> tuple[Need, ...]:
+        """What a tower must offer for these options."""
+        return self.needs
+
+    def check(self, tower: Tower) -> None:
+        """Whether the tower offers what these options need.
+
+        Raises:
+            Unsupported: it does not; the message names methods that can do with what it offers.
+
+        """
+        lacking = [need for need in self.required() if need not in tower.offers]
+        if not lacking:
+            return
+        able = [name for name in available("methods") if tower.offers.issuperset(find("methods", name).needs)]
+        raise Unsupported(
+            f"{type(self).__name__} needs {' and '.join(lacking)}, and this {tower.modality} tower, a "
+            f"{type(tower).__name__}, has none; methods that need less: {', '.join(able)}"
+        )
 
     @classmethod
     def _check_names(cls, options: Options) -> None:
@@ -80,7 +111,7 @@ def _of_side(options: Options, modality: Modality, prefixed_only: bool = False) 
 
 def _layers(value: Any, tower: Tower) -> tuple[int, ...]:
     if isinstance(value, float) and 0 < value < 1:
-        return (tower.relative(value),)
+        return (min(tower.relative(value) + isinstance(value, After), tower.depth),)
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
     layers = tuple(_parsed("layer", part, int) for part in parts)
     if not layers:

@@ -18,10 +18,13 @@ from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from nibt.errors import BadOption
-from nibt.models.base_trace import Inputs, Trace, first
+from nibt.models.base_stem import See, cut_stem
+from nibt.models.base_trace import Cut, Inputs, Trace, first
 from nibt.pair import Picture
 from nibt.preparation.captions import Tokens
 from nibt.preparation.captions import batch as batch_tokens
@@ -44,6 +47,8 @@ class Tower(ABC):
     """Whether a state means its place; where not (a convolutional trunk), a mean state serves any grid."""
     shared: ClassVar[frozenset[str]] = frozenset({"rope", "position_embeddings"})
     """Keyword arguments of the blocks that all items of a batch share."""
+    offers: ClassVar[frozenset[str]] = frozenset({"attention", "stem"})
+    """What methods may need, and this tower has."""
     root: nn.Module
 
     def __init__(self) -> None:
@@ -79,8 +84,16 @@ class Tower(ABC):
         """One batch of pictures, or of captions, of one group."""
 
     @abstractmethod
-    def blank(self, inputs: Inputs, layer: int) -> Hidden:
-        """The tower's own states at a layer for inputs of the same shape that say nothing."""
+    def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
+        """The tower's own states at a layer (None: at the stem) for inputs of the same shape that say nothing."""
+
+    @abstractmethod
+    def on_first_tokens(self, see: See) -> RemovableHandle:
+        """A hook that shows ``see`` the tower's first tokens, and puts its answer, if it has one, in their place."""
+
+    def own_rows(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
+        """The rows of each item itself; false for those that fill it up to its batch mates."""
+        return torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
 
     def to_tokens(self, stream: Tensor) -> Hidden:
         """A stream as rows of tokens."""
@@ -136,6 +149,16 @@ class Tower(ABC):
             embedding = self.run(inputs)
         return Trace(self, inputs, embedding, tuple(calls), tuple(streams))
 
+    def stem(self, inputs: Inputs) -> Cut:
+        """Cut the tower at its first tokens: patches with their places before the first norm (a convolutional
+        trunk's first feature map), or word embeddings before they get their places.
+        """
+        return cut_stem(self, inputs)
+
+    def state(self, inputs: Inputs, layer: int | None) -> Hidden:
+        """What reaches a layer; None is the stem."""
+        return self.stem(inputs).hidden if layer is None else self.trace(inputs, layer).cut(layer).hidden
+
     def _remembered(self, key: Hashable, make: Callable[[], Hidden]) -> Hidden:
         """A blank state, from memory if the weights are those that made it."""
         key = (key, _stamp(self.root), self.example.dtype, self.example.device)
@@ -164,11 +187,32 @@ class ImageTower(Tower):
             notes=tuple(self.preparation.notes(item) for item in items),
         )
 
-    def blank(self, inputs: Inputs, layer: int) -> Hidden:
+    @property
+    def entry(self) -> nn.Module:
+        """The module that takes the first tokens: the norm before the blocks, where there is one."""
+        return self.blocks[0]
+
+    def on_first_tokens(self, see: See) -> RemovableHandle:
+        def before(_: nn.Module, args: tuple) -> tuple | None:
+            put = see(args[0])
+            return None if put is None else (put, *args[1:])
+
+        return self.entry.register_forward_pre_hook(before)
+
+    def extent(self, inputs: Inputs) -> tuple[int, int]:
+        """Height and width of what the tower sees, in pixels."""
+        height, width = inputs.values.shape[-2:]
+        return height, width
+
+    def dimmed(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Inputs:
+        """Each pixel scaled after normalising: 1 keeps it, 0 makes it the mean colour."""
+        return replace(inputs, values=inputs.values * keep[:, None].to(inputs.values))
+
+    def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
         first = inputs.item(0)
         key = (layer, first.values.shape, *((k, *v.flatten().tolist()) for k, v in first.extra.items()))
         nothing = replace(first, values=torch.zeros_like(first.values))
-        state = self._remembered(key, lambda: self.trace(nothing, layer).cut(layer).hidden)
+        state = self._remembered(key, lambda: self.state(nothing, layer))
         return state.expand(len(inputs), -1, -1)
 
 
@@ -209,6 +253,12 @@ class TextTower(Tower):
         assert inputs.words is not None
         return inputs.words
 
+    def on_first_tokens(self, see: See) -> RemovableHandle:
+        def after(_: nn.Module, args: tuple, out: Tensor) -> Tensor | None:
+            return see(out)
+
+        return self.embedder.register_forward_hook(after)
+
     @contextmanager
     def fading(self, keep: PerToken) -> Iterator[None]:
         """Inside, each row's word embedding is moved toward the padding token's: 1 keeps all of it, 0 nothing."""
@@ -224,17 +274,17 @@ class TextTower(Tower):
             finally:
                 handle.remove()
 
-    def blank(self, inputs: Inputs, layer: int) -> Hidden:
+    def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
         return torch.cat([self._blank(inputs.item(index), layer) for index in range(len(inputs))])
 
-    def _blank(self, one: Inputs, layer: int) -> Hidden:
+    def _blank(self, one: Inputs, layer: int | None) -> Hidden:
         assert one.words is not None
         word = one.words.explained.to(one.values.device)
         key = (layer, *one.values.masked_fill(word, -1).flatten().tolist())  # the special tokens and their places
 
         def make() -> Hidden:
             with self.fading((~word).float()):
-                return self.trace(one, layer).cut(layer).hidden
+                return self.state(one, layer)
 
         return self._remembered(key, make)
 

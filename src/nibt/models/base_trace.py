@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nibt.errors import BadOption
+from nibt.models.base_attention import Attentions, Watching, gathered, only
 from nibt.preparation.geometry import Region
 from nibt.types import Embedding, Hidden, States
 from nibt.units import Units, Words
@@ -94,6 +96,28 @@ class Trace:
             return head.unflatten(0, (count, -1))
 
         return Cut(tower.to_tokens(stream), tower.units(self.inputs, stream), rest)
+
+    def attentions(self, layer: int = 0) -> Attentions:
+        """Replay the blocks from a layer on, and the head, with a graph, and see each attention on the way.
+
+        Raises:
+            BadOption: no block follows the layer.
+            Unsupported: a block has no attention that can be seen, or the head has several.
+
+        """
+        tower = self.tower
+        if not 0 <= layer < tower.depth:
+            raise BadOption(f"a block must follow the layer: it must lie in 0..{tower.depth - 1} (got {layer})")
+        stream = self.streams[layer]
+        assert stream is not None, f"traced above layer {layer}"
+        running, blocks, streams = stream.detach().requires_grad_(), [], []
+        with tower.lock, torch.enable_grad(), Watching() as watch:
+            for number, (args, kwargs) in enumerate(self.calls[layer:], layer):
+                running = first(tower.blocks[number](running, *args, **kwargs))
+                blocks.append(only(watch.taken(), number))
+                streams.append(tower.to_tokens(running))
+            embedding = tower.head(running, tower.read(self.inputs))
+            return gathered(blocks, streams, watch.taken(), embedding)
 
     def take(self, rows: Sequence[int]) -> "Trace":
         """The trace of these items, each as often as it is named: one forward pass serves many captions."""

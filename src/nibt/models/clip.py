@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from nibt.models.base import ImageTower, Inputs, Request, TextTower
@@ -11,7 +12,7 @@ from nibt.models.base_family import Family
 from nibt.models.base_hugging_face import HuggingFaceTextTower, embedding_of, image_processor_of, load_pretrained
 from nibt.preparation import hugging_face
 from nibt.preparation.captions import Tokens
-from nibt.types import Embedding
+from nibt.types import Embedding, Hidden
 from nibt.units import Grid, Units
 
 
@@ -29,6 +30,10 @@ class ClipImageTower(ImageTower):
     def blocks(self) -> list[nn.Module]:
         return list(self.vision.encoder.layers)
 
+    @property
+    def entry(self) -> nn.Module:
+        return self.vision.pre_layrnorm
+
     def run(self, inputs: Inputs) -> Embedding:
         other_size = inputs.values.shape[-2:] != (self.size, self.size)
         return embedding_of(self.clip.get_image_features(inputs.values, interpolate_pos_encoding=other_size))
@@ -44,6 +49,9 @@ class ClipImageTower(ImageTower):
 class ClipTextTower(HuggingFaceTextTower):
     def extra(self, tokens: Sequence[Tokens], ids: Tensor) -> dict[str, Tensor]:
         return {"attention_mask": hugging_face.attention_mask(ids, tokens)}
+
+    def own_rows(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
+        return inputs.extra["attention_mask"].bool()
 
     def run(self, inputs: Inputs) -> Embedding:
         return embedding_of(self.root.get_text_features(inputs.values, **inputs.extra))

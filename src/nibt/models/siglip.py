@@ -5,9 +5,12 @@ and the last row, mostly padding, is read. SigLIP 2 also comes as NaFlex: patche
 """
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from nibt.models.base import ImageTower, Inputs, Request, TextTower
@@ -16,7 +19,7 @@ from nibt.models.base_hugging_face import HuggingFaceTextTower, embedding_of, im
 from nibt.pair import Picture
 from nibt.preparation import hugging_face
 from nibt.preparation.geometry import Region
-from nibt.types import Embedding
+from nibt.types import Embedding, Hidden
 from nibt.units import Grid, Units
 
 
@@ -81,12 +84,30 @@ class NaflexImageTower(ImageTower):
     def read(self, inputs: Inputs) -> dict[str, Tensor]:
         return {"mask": inputs.extra["pixel_attention_mask"]}
 
+    def own_rows(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
+        return inputs.extra["pixel_attention_mask"].bool()
+
     def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
         return self.vision.head(self.vision.post_layernorm(stream), read["mask"])
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
+        return Grid(*self._grid(inputs))
+
+    def _grid(self, inputs: Inputs) -> tuple[int, int]:
         rows, columns = inputs.extra["spatial_shapes"][0].tolist()
-        return Grid(rows, columns)
+        return rows, columns
+
+    def extent(self, inputs: Inputs) -> tuple[int, int]:
+        rows, columns = self._grid(inputs)
+        return rows * self.processor.patch_size, columns * self.processor.patch_size
+
+    def dimmed(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Inputs:
+        """Pixels lie in rows of patches here, (patch, pixel x channel), and padding follows them."""
+        size, (rows, columns) = self.processor.patch_size, self._grid(inputs)
+        patches = keep.unflatten(2, (columns, size)).unflatten(1, (rows, size)).transpose(2, 3).flatten(3).flatten(1, 2)
+        channels = inputs.values.shape[-1] // size**2
+        weights = F.pad(patches.repeat_interleave(channels, -1), (0, 0, 0, inputs.values.shape[1] - rows * columns))
+        return replace(inputs, values=inputs.values * weights.to(inputs.values))
 
 
 class SiglipTextTower(HuggingFaceTextTower):

@@ -46,6 +46,10 @@ class OwnViT(_OpenClipImage):
     def blocks(self) -> list[nn.Module]:
         return list(self.visual.transformer.resblocks)
 
+    @property
+    def entry(self) -> nn.Module:
+        return self.visual.ln_pre
+
     def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
         pooled, _ = self.visual._pool(stream)
         return pooled if self.visual.proj is None else pooled @ self.visual.proj
@@ -65,6 +69,10 @@ class TimmViT(_OpenClipImage):
     def blocks(self) -> list[nn.Module]:
         return list(self.visual.trunk.blocks)
 
+    @property
+    def entry(self) -> nn.Module:
+        return getattr(self.visual.trunk, "norm_pre", self.blocks[0])  # relative places: no norm before the blocks
+
     def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
         trunk = self.visual.trunk
         return self.visual.head(trunk.forward_head(trunk.norm(stream)))
@@ -82,6 +90,7 @@ class ConvolutionalTower(_OpenClipImage):
     """
 
     positional = False
+    offers = frozenset({"stem"})
 
     def __init__(self, module: Any, request: Request) -> None:
         self.trunk = getattr(module.visual, "trunk", module.visual)

@@ -1,0 +1,155 @@
+"""One table for each picture that serves every caption: the contributions of its patches to its unit embedding."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from nibt.attribution import Attribution, Narrowing
+from nibt.errors import BadInput
+from nibt.files import written_whole
+from nibt.jacobians import change, rows
+from nibt.loading import load_model
+from nibt.methods.nib import NIB
+from nibt.models.base import Model
+from nibt.pair import Pair, PictureSource, read_caption, read_picture
+from nibt.paths import nodes
+from nibt.question import Contrast, ask, encode
+from nibt.sides import sides
+from nibt.units import Grid
+
+_KIND = "nibt contributions"
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """What each patch of a picture, and last all rows that are none, contributes to its unit embedding.
+
+    ``vectors @ v`` are NIB's scores for anything with the unit embedding v; ``after`` and ``before`` are the unit
+    embeddings at both ends of the path, between which they add up. ``facts`` say how they were made.
+    """
+
+    vectors: Float[Tensor, "patch dim"]
+    after: Float[Tensor, " dim"]
+    before: Float[Tensor, " dim"]
+    grid: Grid
+    facts: Mapping[str, str]
+    model: Model | None = field(default=None, repr=False, compare=False)
+
+    def explain(self, caption: str | Tensor, model: Model | None = None) -> Attribution:
+        """NIB's map for a caption, or for an embedding: one matrix product.
+
+        Equal to the image side of ``explain`` with the same options and the target cosine, to 1e-5.
+
+        Raises:
+            BadInput: the caption is blank; or these contributions were loaded from a file, and no model is given to
+                read a caption with, or another one.
+
+        """
+        aim = F.normalize(
+            (self._encoded(caption, model) if isinstance(caption, str) else caption).float(), dim=-1
+        ).cpu()
+        if aim.shape != self.after.shape:
+            raise BadInput(f"the embedding must have {len(self.after)} numbers (got the shape {tuple(aim.shape)})")
+        scores = self.vectors @ aim
+        at_input, at_reference, total = self.after @ aim, self.before @ aim, scores.sum()
+        told = Narrowing(
+            self.facts["reference"], self.facts["rule"], tuple(map(int, self.facts["layers"].split(","))),
+            torch.tensor(float(self.facts["steps"])), at_input, at_reference, total,
+            (total - (at_input - at_reference)).abs(),
+        )  # fmt: skip
+        beside = scores[-1].abs() / scores.abs().sum().clamp_min(1e-30)
+        return Attribution(scores[:-1], self.grid, beside, told)
+
+    def _encoded(self, caption: str, model: Model | None) -> Tensor:
+        model = model or self.model
+        if model is None:
+            raise BadInput("contributions from a file know no model: explain(caption, model=...), or an embedding")
+        if model.weights_hash != self.facts["weights_hash"]:
+            raise BadInput(f"the contributions are of the weights {self.facts['weights_hash']}, the model {model.id} "
+                           f"has {model.weights_hash}")  # fmt: skip
+        return encode(model.text, [read_caption(caption)])[0]
+
+    def save(self, path: str | Path) -> None:
+        """Write safetensors in half precision (scores then hold to about a thousandth), whole or not at all.
+
+        Raises:
+            CannotWrite: the folder is missing or closed, or the disk is full.
+
+        """
+        tensors = {"vectors": self.vectors.half(), "after": self.after.half(), "before": self.before.half()}
+        with written_whole(Path(path)) as draft:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, draft,
+                      {"kind": _KIND, "grid": f"{self.grid.rows},{self.grid.columns}", **self.facts})  # fmt: skip
+
+    @classmethod
+    def load(cls, path: str | Path, model: Model | None = None) -> "Contributions":
+        """Read a file that ``save`` wrote; with a model captions can be read, too.
+
+        Raises:
+            BadInput: the file is missing or holds something else.
+
+        """
+        try:
+            with safe_open(str(path), "pt") as opened:
+                facts = opened.metadata() or {}
+                tensors = {name: opened.get_tensor(name).float() for name in opened.keys()}
+        except (SafetensorError, OSError) as error:
+            raise BadInput(f"{str(path)!r} holds no contributions that nibt wrote ({error})") from error
+        if facts.pop("kind", None) != _KIND:
+            raise BadInput(f"{str(path)!r} holds no contributions that nibt wrote")
+        grid = Grid(*map(int, facts.pop("grid").split(",")))
+        return cls(tensors["vectors"], tensors["after"], tensors["before"], grid, facts, model)
+
+
+def contributions(
+    model: Model | str | Path | nn.Module, image: PictureSource, *, variant: str = "default", **options: Any
+) -> Contributions:
+    """What each patch contributes to the picture's unit embedding, so that any caption costs one matrix product.
+
+    Options and variants are those of the method ``nib`` for the image side.
+
+    Raises:
+        BadInput: the picture cannot be read.
+        UnknownName: no variant or option has that name.
+        BadOption: an option has a value that it cannot have.
+
+    """
+    model, picture = load_model(model), read_picture(image)
+    question = ask(model, "nib", "cosine", variant, Contrast(), None, None, options)
+    side, method = sides(question, [Pair(picture, "any")])["image"], question.methods["image"]
+    assert isinstance(method, NIB)
+    path = nodes(method.rule, method.steps, method.floor)
+    found, changes = [], []
+    for layer in method.layer:
+        cut = side.cut(layer)
+        start = side.reference(method.reference, layer, cut.hidden)
+        grid = cut.units
+        assert isinstance(grid, Grid)
+        found.append(rows(cut, start, path, _parts(grid, cut.hidden.shape[1]))[:, 0])
+        changes.append(change(cut, start, path)[0])
+    after = F.normalize(side.trace.embedding, dim=-1)[0]
+    told = {
+        "picture": picture.source, "model": model.id, "weights_hash": model.weights_hash, "rule": method.rule,
+        "reference": method.reference, "steps": str(method.steps), "layers": ",".join(map(str, method.layer)),
+    }  # fmt: skip
+    vectors, moved = torch.stack(found).mean(0), torch.stack(changes).mean(0)
+    return Contributions(
+        vectors.float().cpu(), after.float().cpu(), (after - moved).float().cpu(), Grid(grid.rows, grid.columns), told,
+        model,
+    )  # fmt: skip
+
+
+def _parts(grid: Grid, rows: int) -> Float[Tensor, "part token"]:
+    """A part for each patch, and one for all rows that are none."""
+    parts = torch.zeros(grid.count + 1, rows)
+    parts[torch.arange(grid.count), grid.prefix + torch.arange(grid.count)] = 1
+    parts[-1] = 1 - parts[:-1].sum(0)
+    return parts

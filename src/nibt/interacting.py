@@ -1,0 +1,119 @@
+"""From a pair to its word-region table."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nibt.interaction import Interaction
+from nibt.jacobians import change, pulled, rows
+from nibt.loading import load_model
+from nibt.methods.nib import NIB
+from nibt.models.base import Model
+from nibt.models.base_trace import Cut
+from nibt.pair import Pair, PictureSource, paired
+from nibt.paths import Nodes, nodes
+from nibt.question import Contrast, Question, ask
+from nibt.side import Side
+from nibt.sides import sides
+from nibt.units import Grid, Words
+
+
+def explain_interactions(
+    model: Model | str | Path | nn.Module,
+    image: PictureSource | Sequence[PictureSource],
+    caption: str | Sequence[str],
+    *,
+    variant: str = "default",
+    on_done: Callable[[], None] = lambda: None,
+    **options: Any,
+) -> Interaction | list[Interaction]:
+    """Which words of a caption go with which parts of an image: a signed table, words x patches.
+
+    Both towers are narrowed as by the method ``nib``, whose options and variants these are; the score is the cosine.
+    The table's sum over all word rows is NIB's image map for the change of the caption's embedding, and with the rows
+    that are no words and no patches it is complete: ``Interaction.gap`` tells how nearly. Lists pair up as in
+    ``explain``.
+
+    Raises:
+        BadInput: a picture or a caption cannot be read, or lists differ in length.
+        UnknownName: no variant or option has that name.
+        BadOption: an option has a value that it cannot have.
+
+    """
+    pairs, many = paired(image, caption)
+    model = load_model(model)
+    question = ask(model, "nib", "cosine", variant, Contrast(), None, None, options)
+    answers = []
+    for pair in pairs:
+        answers.append(_table(question, pair))
+        on_done()
+    return answers if many else answers[0]
+
+
+def _table(question: Question, pair: Pair) -> Interaction:
+    found = sides(question, [pair])
+    image, text = found["image"], found["text"]
+    words, grid = text.inputs.words, _grid(image, question)
+    assert words is not None
+    vectors, said = _of_words(text, question, words[0])
+    scores, shown = _of_patches(image, question, vectors)
+    kept = grid.keep(scores)
+    similarity = float(F.cosine_similarity(image.trace.embedding, text.trace.embedding))
+    return Interaction(
+        pair.caption, torch.cat([kept, (scores.sum(-1) - kept.sum(-1))[:, None]], 1).float().cpu(), grid, words[0],
+        image.inputs.regions[0], pair.picture.size, similarity, float(shown @ said), question.record["method"],
+        **question.facts, source=pair.picture.source,
+        warnings=(*question.warnings, *image.inputs.notes[0], *text.inputs.notes[0]), picture=pair.picture,
+    )  # fmt: skip
+
+
+def _grid(image: Side, question: Question) -> Grid:
+    units = image.cut(_nib(question, "image").layer[0]).units
+    assert isinstance(units, Grid)
+    return units
+
+
+def _nib(question: Question, side: Any) -> NIB:
+    method = question.methods[side]
+    assert isinstance(method, NIB)
+    return method
+
+
+def _of_words(text: Side, question: Question, words: Words) -> tuple[Tensor, Tensor]:
+    """What each word, and last all that is no word, contributes to the unit embedding; and its whole change."""
+    return _over_layers(
+        text, _nib(question, "text"),
+        lambda cut, start, path: rows(cut, start, path, _spelt(words, cut.hidden.shape[1]))[:, 0],
+    )  # fmt: skip
+
+
+def _spelt(words: Words, count: int) -> Tensor:
+    """1 on the token rows of each word, and in the last part on all others."""
+    parts = torch.zeros(len(words.words[0]) + 1, count)
+    for place, word in enumerate(words.words[0]):
+        parts[place, list(word.tokens)] = 1
+    parts[-1] = 1 - parts[:-1].sum(0)
+    return parts
+
+
+def _of_patches(image: Side, question: Question, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """The score of each token row of the image for each vector; and the whole change of the unit embedding."""
+    return _over_layers(
+        image, _nib(question, "image"), lambda cut, start, path: pulled(cut, start, path, vectors[:, None])[:, 0]
+    )
+
+
+def _over_layers(side: Side, method: NIB, found: Callable[[Cut, Tensor, Nodes], Tensor]) -> tuple[Tensor, Tensor]:
+    """The means, over the layers of a method, of what is found there and of the change of the unit embedding."""
+    path = nodes(method.rule, method.steps, method.floor)
+    answers, changes = [], []
+    for layer in method.layer:
+        cut = side.cut(layer)
+        start = side.reference(method.reference, layer, cut.hidden)
+        answers.append(found(cut, start, path))
+        changes.append(change(cut, start, path)[0])
+    return torch.stack(answers).mean(0), torch.stack(changes).mean(0)

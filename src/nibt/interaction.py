@@ -1,0 +1,188 @@
+"""Which words go with which patches: the signed table of one pair, and how it is read.
+
+With P_image and P_text the contributions of patches and words to the two unit embeddings (``nibt.jacobians``), the
+table is P_text P_image^T: what the word's and the patch's shares of the two states add to the cosine *together*. All of
+it, with the rows that stand for no word or patch, adds up to (u - u_reference) . (v - v_reference).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nibt.errors import BadInput
+from nibt.explanation import as_text
+from nibt.files import written_whole
+from nibt.pair import Box, Picture, read_picture
+from nibt.preparation.geometry import Region
+from nibt.units import Grid, Word, Words
+
+SCHEMA = 1
+Map: TypeAlias = Float[Tensor, "row column"]
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """The words x patches table of one pair.
+
+    ``scores`` has a row for each word and a last one for the tokens that are none, a column for each patch and a last
+    one for the rows that are none. ``product`` is what all of it ought to add up to.
+    """
+
+    caption: str
+    scores: Float[Tensor, "word patch"]
+    grid: Grid
+    units: Words
+    region: Region
+    size: tuple[int, int]
+    similarity: float
+    product: float
+    method: Mapping[str, Any]
+    model: Mapping[str, Any]
+    versions: Mapping[str, str]
+    source: str = ""
+    warnings: tuple[str, ...] = ()
+    picture: Picture | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        return self.units.words[0]
+
+    @property
+    def table(self) -> Float[Tensor, "word row column"]:
+        """The signed table, words x rows x columns, without what stands for no word or patch."""
+        return self.grid.unfold(self.scores[:-1, :-1])
+
+    @property
+    def gap(self) -> float:
+        """How far the sum of all scores is from what it ought to be (absolute)."""
+        return abs(float(self.scores.sum()) - self.product)
+
+    def for_words(self, *words: str | int) -> Map:
+        """The region of some words: the sum of their maps, rows x columns.
+
+        ``words`` are numbers of words, from 0, or texts of one or several words as they stand in the caption; a
+        text that stands there more than once means all of its places.
+
+        Raises:
+            BadInput: there is no such word.
+
+        """
+        chosen = sorted({place for word in words for place in self._places(word)})
+        if not chosen:
+            raise BadInput(f"name at least one word of the caption {self.caption!r}")
+        return self.table[chosen].sum(0)
+
+    def for_region(self, box: Box) -> list[tuple[Word, float]]:
+        """The words of a region: the sum of each word's scores over a box.
+
+        ``box`` is left, top, width and height in pixels of the upright picture; a patch counts by the share of it
+        that lies in the box.
+
+        Raises:
+            BadInput: the box lies outside of what the model saw.
+
+        """
+        share = self._covered(box)
+        if share.sum() == 0:
+            raise BadInput(f"the box {box} lies outside of what the model saw: {tuple(asdict(self.region).values())}")
+        sums = (self.table * share).sum((1, 2)).tolist()
+        return list(zip(self.words, sums, strict=True))
+
+    def _places(self, word: str | int) -> list[int]:
+        texts = [one.text.lower() for one in self.words]
+        if isinstance(word, int):
+            if not 0 <= word < len(texts):
+                raise BadInput(f"the words of the caption have the numbers 0..{len(texts) - 1} (got {word})")
+            return [word]
+        asked = word.lower().split()
+        starts = [place for place in range(len(texts)) if asked and texts[place : place + len(asked)] == asked]
+        if not starts:
+            raise BadInput(f"{word!r} does not stand in the caption; its words are {', '.join(texts)}")
+        return [start + step for start in starts for step in range(len(asked))]
+
+    def _covered(self, box: Box) -> Map:
+        """The share of each patch that lies in a box."""
+
+        def along(start: float, length: float, first: float, extent: float, cells: int) -> Tensor:
+            edges = first + extent * torch.arange(cells + 1) / cells
+            inside = edges[1:].clamp(max=start + length) - edges[:-1].clamp(min=start)
+            return inside.clamp_min(0) * cells / extent
+
+        left, top, width, height = map(float, box)
+        across = along(left, width, self.region.left, self.region.width, self.grid.columns)
+        down = along(top, height, self.region.top, self.region.height, self.grid.rows)
+        return down[:, None] * across[None, :]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, the form of the JSON files."""
+        return {
+            "schema": SCHEMA, "kind": "interaction", "picture": self.source, "size": list(self.size),
+            "caption": self.caption, "similarity": self.similarity, "method": dict(self.method),
+            "model": dict(self.model), "versions": dict(self.versions), "warnings": list(self.warnings),
+            "image": {"grid": [self.grid.rows, self.grid.columns], "region": list(asdict(self.region).values())},
+            "text": {
+                "tokens": list(self.units.tokens[0]), "special": (~self.units.explained).tolist(),
+                "words": [{"text": word.text, "tokens": list(word.tokens)} for word in self.words],
+            },
+            "table": self.table.tolist(),
+            "special": {
+                "image": self.scores[:-1, -1].tolist(), "text": self.grid.unfold(self.scores[-1, :-1]).tolist(),
+                "both": float(self.scores[-1, -1]),
+            },
+            "sum": float(self.scores.sum()), "product": self.product, "gap": self.gap,
+        }  # fmt: skip
+
+    def save(self, path: str | Path) -> None:
+        """Write the JSON file, whole or not at all.
+
+        Raises:
+            CannotWrite: the folder is missing or closed, or the disk is full.
+
+        """
+        save([self], path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Interaction":
+        """Read a JSON file of one pair. The picture comes along if it is still where it was.
+
+        Raises:
+            BadInput: the file is missing, or is no table of this schema.
+
+        """
+        try:
+            return _from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"{str(path)!r} is no word-region table that nibt wrote ({error})") from error
+
+
+def save(tables: Sequence[Interaction], path: str | Path) -> None:
+    """Write one JSON object for one pair, a list for several."""
+    data = [table.to_json() for table in tables]
+    with written_whole(Path(path)) as draft:
+        draft.write_text(as_text(data[0] if len(data) == 1 else data), encoding="utf-8")
+
+
+def _from_json(data: dict[str, Any]) -> Interaction:
+    if (data["schema"], data["kind"]) != (SCHEMA, "interaction"):
+        raise ValueError(f"schema {data['schema']} of {data['kind']}, expected {SCHEMA} of interaction")
+    text, beside = data["text"], data["special"]
+    grid = Grid(*data["image"]["grid"])
+    words = tuple(Word(word["text"], tuple(word["tokens"])) for word in text["words"])
+    try:
+        picture = read_picture(data["picture"])
+    except BadInput:
+        picture = None
+    inner = torch.tensor([*data["table"], beside["text"]]).flatten(1)
+    column = torch.tensor([*beside["image"], beside["both"]])[:, None]
+    return Interaction(
+        data["caption"], torch.cat([inner, column], 1), grid,
+        Words((tuple(text["tokens"]),), (words,), ~torch.tensor(text["special"])),
+        Region(*data["image"]["region"]), tuple(data["size"]), data["similarity"], data["product"], data["method"],
+        data["model"], data["versions"], data["picture"], tuple(data["warnings"]), picture,
+    )  # fmt: skip

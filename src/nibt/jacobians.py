@@ -1,0 +1,87 @@
+"""What a tower's unit embedding does as a hidden layer is narrowed, as vectors and not only as one score.
+
+With z(l) = r + l (h - r), e(z) the unit embedding and J(z) its derivative, the contribution of a token row t is the
+vector P[t] = integral of J(z(l)) (h - r)_t over l. The P[t] of all rows add up to e(h) - e(r), and P[t] . v is the
+score that NIB gives the row for a caption (or a picture) with the unit embedding v. Two ways lead there: forward, a
+direction at a time (``pushed``: two forward passes for each direction and node), and backward, a vector v at a time
+(``pulled``: a forward pass for each node, and one backward pass for each vector and node).
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from nibt.models.base_attention import Watching
+from nibt.models.base_trace import Cut
+from nibt.paths import Nodes, chunks
+from nibt.types import Hidden
+
+Directions = Float[Tensor, "direction batch token width"]
+Vectors = Float[Tensor, "direction batch dim"]
+
+
+def pushed(cut: Cut, start: Hidden, path: Nodes, directions: Directions, at_once: int | None = None) -> Vectors:
+    """The integral of J(z) d along the path from ``start`` to the cut's state, for each direction d: forward mode.
+
+    The fused attention kernels have no forward mode, so attention is computed openly.
+    """
+    pairs = [(way, node) for way in range(len(directions)) for node in range(len(path.positions))]
+    total = None
+    for part in chunks(len(pairs), cut.hidden, at_once=at_once):
+        ways = torch.tensor([way for way, _ in pairs[part]], device=start.device)
+        nodes = torch.tensor([node for _, node in pairs[part]], device=start.device)
+        states = _on_path(cut, start, path, nodes)
+        with torch.no_grad(), Watching(), forward_ad.dual_level():
+            embedded = F.normalize(cut.rest(forward_ad.make_dual(states, directions[ways])), dim=-1)
+            moved = forward_ad.unpack_dual(embedded).tangent
+        assert moved is not None
+        if total is None:
+            total = moved.new_zeros(len(directions), *moved.shape[1:])
+        total.index_add_(0, ways, start.new_tensor(path.weights)[nodes][:, None, None] * moved)
+    assert total is not None
+    return total
+
+
+def pulled(
+    cut: Cut, start: Hidden, path: Nodes, vectors: Vectors, at_once: int | None = None
+) -> Float[Tensor, "direction batch token"]:
+    """P[t] . v for each token row and each vector v: a forward pass for each node, a backward pass for each vector."""
+    difference = cut.hidden - start
+    total = difference.new_zeros(len(vectors), *difference.shape[:2])
+    for part in chunks(len(path.positions), cut.hidden, at_once=at_once):
+        nodes = torch.arange(part.start, part.stop, device=start.device)
+        states = _on_path(cut, start, path, nodes).requires_grad_()
+        weights = start.new_tensor(path.weights)[nodes][:, None, None, None]
+        with torch.enable_grad():
+            embedded = F.normalize(cut.rest(states), dim=-1)
+        for which, vector in enumerate(vectors):
+            (gradient,) = torch.autograd.grad(
+                embedded, states, vector.expand_as(embedded), retain_graph=which < len(vectors) - 1
+            )
+            total[which] += ((weights * gradient).sum(0) * difference).sum(-1)
+    return total
+
+
+def _on_path(cut: Cut, start: Hidden, path: Nodes, nodes: Tensor) -> Float[Tensor, "node batch token width"]:
+    positions = start.new_tensor(path.positions)[nodes][:, None, None, None]
+    return (start + positions * (cut.hidden - start)).detach()
+
+
+def rows(cut: Cut, start: Hidden, path: Nodes, spelt: Float[Tensor, "part token"]) -> Vectors:
+    """The sum of P[t] over the rows of each part; ``spelt`` is 1 on the rows of a part. By the cheaper of both ways."""
+    difference = cut.hidden - start
+    dim = cut.rest(cut.hidden[None]).shape[-1]
+    if 2 * len(spelt) <= dim:
+        return pushed(cut, start, path, spelt.to(difference)[:, None, :, None] * difference)
+    basis = torch.eye(dim, device=start.device, dtype=start.dtype)[:, None].expand(-1, len(difference), -1)
+    return torch.einsum("dbt,pt->pbd", pulled(cut, start, path, basis), spelt.to(difference))
+
+
+def change(cut: Cut, start: Hidden, path: Nodes) -> Float[Tensor, "batch dim"]:
+    """How far the unit embedding moves along the whole path: what all rows together add up to."""
+    with torch.no_grad():
+        ends = torch.stack([cut.hidden, start + path.low * (cut.hidden - start)])
+        after, before = F.normalize(cut.rest(ends), dim=-1)
+    return after - before

@@ -1,0 +1,126 @@
+"""Along NIB's path: what is computed from the gradient at one state, averaged with the weights of a rule over the
+states z(l) = r + l (h - r) between a reference and the state itself; h - r stands where the state would.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+
+from nibt.attribution import Attribution, Narrowing
+from nibt.errors import BadOption, Unsupported
+from nibt.methods.base import Method
+from nibt.methods.base_gradient import OneGradient
+from nibt.models.base_trace import Cut
+from nibt.paths import gradients, nodes
+from nibt.registry import available, find
+from nibt.side import Side
+from nibt.types import Hidden, PerExample, PerToken
+from nibt.units import special_share
+
+Scores = Callable[[Hidden, Hidden], PerToken]
+"""From h - r and the gradient at one state to the score of each row."""
+
+
+@dataclass(frozen=True)
+class PathMethod(Method):
+    """``reference``: zero, blank, mean or mean:FILE. ``rule`` and ``steps``: where on the path gradients are taken;
+    ``floor`` is the lower end of the rule ``geometric``.
+    """
+
+    reference: str = "blank"
+    rule: str = "gauss"
+    steps: int = 4
+    floor: float = 0.1
+
+    def __post_init__(self) -> None:
+        nodes(self.rule, self.steps, self.floor)
+        if self.reference.partition(":")[0] not in ("zero", "blank", "mean"):
+            raise BadOption(f"reference must be zero, blank, mean or mean:FILE (got {self.reference!r})")
+        if self.rule == "geometric" and self.reference != "zero":
+            raise BadOption(f"the rule geometric serves the reference zero only (got {self.reference!r}); use gauss")
+        getattr(super(), "__post_init__", lambda: None)()  # the checks of the method that goes along the path
+
+    def narrowed(self, side: Side, cut: Cut, layer: int | None, scores: Scores) -> tuple[PerToken, Narrowing]:
+        """The rows' scores, averaged along the path of a layer (None: of the first tokens), and what became of S."""
+        reference, path = side.reference(self.reference, layer, cut.hidden), nodes(self.rule, self.steps, self.floor)
+        difference = cut.hidden - reference
+        exact = torch.promote_types(cut.hidden.dtype, torch.float32)  # many nodes are added up
+        found = torch.zeros(cut.hidden.shape[:2], device=cut.hidden.device, dtype=exact)
+        for weights, there in gradients(lambda states: side.score(cut.rest(states)), reference, cut.hidden, path):
+            for weight, gradient in zip(weights, there, strict=True):
+                found += weight * scores(difference, gradient)
+        at_input, at_reference = side.value(), side.score_of(cut, reference + path.low * difference)
+        total = found.sum(-1)
+        gap = (total - (at_input - at_reference)).abs()
+        return found, Narrowing(self.reference, self.rule, () if layer is None else (layer,),
+                                torch.full_like(gap, self.steps), at_input, at_reference, total, gap)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _AlongPath(PathMethod, OneGradient):
+    """What a method of one gradient becomes along the path; ``along_path`` puts the method itself behind it."""
+
+    def __call__(self, side: Side) -> Attribution:
+        """The map of each layer, averaged."""
+        found = []
+        for layer in self.layer:
+            cut = side.cut(layer)
+            found.append(self.narrowed(side, cut, layer, lambda h, g, units=cut.units: self.scores(h, g, units)))
+        units = side.cut(self.layer[0]).units
+        if any(rows.shape != found[0][0].shape for rows, _ in found):
+            raise Unsupported(f"layers {self.layer} have different grids, so their maps cannot be averaged")
+        scores = torch.stack([rows for rows, _ in found]).mean(0)
+        return Attribution(units.keep(scores), units, special_share(scores, units), _mean([told for _, told in found]))
+
+
+_PATHS: dict[str, dict[str, Any]] = {
+    "default": {
+        "image": {"reference": "blank", "rule": "gauss", "steps": 4},
+        "text": {"reference": "blank", "rule": "gauss", "steps": 8},
+    },
+    "paper": {side: {"reference": "zero", "rule": "riemann", "steps": 10} for side in ("image", "text")},
+}
+
+
+def along_path(name: str) -> type[OneGradient]:
+    """The method of that name along NIB's path, "NIB with X"; it takes the options of the path, too.
+
+    Its layers are the method's own. The variant ``paper`` walks as the paper does, the others as NIB does by default.
+
+    Raises:
+        UnknownName: no method goes by that name.
+        BadOption: the method is no function of one gradient of a layer.
+
+    """
+    kind = find("methods", name)
+    if not issubclass(kind, OneGradient):
+        able = [other for other in available("methods") if issubclass(find("methods", other), OneGradient)]
+        raise BadOption(f"{name} cannot go along a path: it is not made of one gradient of a layer; those that are: "
+                        f"{', '.join(able) or 'none'}")  # fmt: skip
+    return walking(kind)
+
+
+@cache
+def walking(kind: type[OneGradient]) -> type[OneGradient]:
+    """A method of one gradient as one that is averaged along the path."""
+    variants = {
+        variant: {side: {**_PATHS.get(variant, _PATHS["default"])[side], **own} for side, own in sides.items()}
+        for variant, sides in kind.variants.items()
+    }
+    members = {"variants": variants, "cost": f"1 + steps x ({kind.cost})", "__doc__": kind.__doc__,
+               "__module__": kind.__module__}  # fmt: skip
+    return dataclass(frozen=True)(type(f"{kind.__name__}AlongPath", (_AlongPath, kind), members))
+
+
+def _mean(parts: list[Narrowing]) -> Narrowing:
+    """One narrowing for several layers."""
+
+    def mean(name: str) -> PerExample:
+        return torch.stack([getattr(part, name) for part in parts]).mean(0)
+
+    first, layers = parts[0], tuple(layer for part in parts for layer in part.layers)
+    return Narrowing(first.reference, first.rule, layers, first.steps, first.at_input, mean("at_reference"),
+                     mean("sum"), mean("gap"))  # fmt: skip

@@ -1,0 +1,49 @@
+"""A fixed guess that looks at nothing: what a picture or a caption is about is near its middle.
+
+    score = exp(-d^2 / (2 spread^2))
+
+d is the distance from the middle where the outermost units of either direction lie at 1. A caption is a line of its
+own words' tokens, from -1 at the first to 1 at the last; a caption of one token has it in the middle.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nibt.methods.base_checks import above_zero
+from nibt.methods.base_units import UnitMethod
+from nibt.side import Side
+from nibt.types import PerUnit
+from nibt.units import Grid, Units
+
+
+@dataclass(frozen=True)
+class Centre(UnitMethod):
+    """``spread``: the standard deviation of the bell, as a share of half the picture or caption."""
+
+    paper = "none: a control"
+    cost = "0"
+
+    spread: float = 0.5
+
+    def __post_init__(self) -> None:
+        above_zero(spread=self.spread)
+
+    def scores(self, side: Side, units: Units) -> PerUnit:
+        if isinstance(units, Grid):
+            rows, columns = _line(units.rows), _line(units.columns)
+            distances = (rows[:, None] ** 2 + columns[None] ** 2).flatten().expand(len(side.inputs), -1)
+        else:
+            distances = torch.zeros(units.explained.shape)
+            for row, explained in zip(distances, units.explained.cpu(), strict=True):
+                row[explained] = _line(int(explained.sum())) ** 2
+        return torch.exp(-distances / (2 * self.spread**2)).to(side.tower.example.device)
+
+
+def _line(count: int) -> Tensor:
+    """Places from -1 to 1; a single one lies in the middle."""
+    return torch.linspace(-1, 1, count) if count > 1 else torch.zeros(1)
+
+
+PART = Centre

@@ -1,0 +1,55 @@
+"""Grad-CAM (Selvaraju et al., ICCV 2017, arXiv 1610.02391) on a hidden layer.
+
+    score of token t = relu(sum_c h_tc dS/dh_tc)
+    textbook:          relu(sum_c w_c h_tc),  w_c the mean of dS/dh_tc over the units
+
+The first, which pools no weights, is how Zhu et al. (ICLR 2025) compare it. The layer is what leaves the block at
+three quarters of the depth; on a convolutional trunk the last feature map, as it was published.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from nibt.errors import BadOption
+from nibt.methods.base import After
+from nibt.methods.base_gradient import OneGradient
+from nibt.types import Hidden, PerToken
+from nibt.units import Grid, Units
+
+_LAYER = {"layer": After(0.75)}
+
+
+@dataclass(frozen=True)
+class GradCAM(OneGradient):
+    """``layer``: one or several, averaged. ``weights``: ``token`` (each its own gradient) or ``pooled``."""
+
+    paper = "Selvaraju et al., ICCV 2017, arXiv 1610.02391"
+    cost = "1 + about 3 x (1 - layer / depth)"
+    variants: ClassVar = {
+        **{name: {"image": _LAYER, "text": _LAYER} for name in ("default", "paper")},
+        "textbook": {side: {**_LAYER, "weights": "pooled"} for side in ("image", "text")},
+    }
+
+    weights: str = "token"
+
+    def __post_init__(self) -> None:
+        if self.weights not in ("token", "pooled"):
+            raise BadOption(f"weights must be token or pooled (got {self.weights!r})")
+
+    def scores(self, difference: Hidden, gradient: Hidden, units: Units) -> PerToken:
+        weights = gradient if self.weights == "token" else _pooled(gradient, units)
+        return (difference * weights).sum(-1).relu()
+
+
+def _pooled(gradient: Hidden, units: Units) -> Float[Tensor, "batch 1 width"]:
+    """The mean gradient of each channel over the rows that stand for a unit."""
+    if isinstance(units, Grid):
+        return gradient[:, units.prefix : units.prefix + units.count].mean(1, keepdim=True)
+    explained = units.explained.to(gradient)[..., None]
+    return ((gradient * explained).sum(1) / explained.sum(1))[:, None]
+
+
+PART = GradCAM

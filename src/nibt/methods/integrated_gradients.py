@@ -1,0 +1,38 @@
+"""Integrated gradients (Sundararajan et al., ICML 2017, arXiv 1703.01365), on a tower's first tokens.
+
+    score of token t = sum_c (h - r)_tc * mean_{j=1..n} [dS/dx](r + (j - 1/2)/n (h - r))_tc,  h the first tokens
+
+The same path as NIB's, but from where the tower begins, and by the midpoint rule.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from nibt.attribution import Attribution
+from nibt.methods.base_path import PathMethod
+from nibt.side import Side
+from nibt.units import special_share
+
+
+@dataclass(frozen=True)
+class IntegratedGradients(PathMethod):
+    """``reference``: blank or zero. The variant ``paper`` has the zero embedding as its baseline."""
+
+    paper = "Sundararajan et al., ICML 2017, arXiv 1703.01365"
+    cost = "2 + about 3 x steps"
+    needs = ("stem",)
+    variants: ClassVar = {
+        "default": {"image": {}, "text": {}},
+        "paper": {side: {"reference": "zero"} for side in ("image", "text")},
+    }
+
+    rule: str = "midpoint"
+    steps: int = 50
+
+    def __call__(self, side: Side) -> Attribution:
+        stem = side.stem()
+        scores, told = self.narrowed(side, stem, None, lambda difference, gradient: (difference * gradient).sum(-1))
+        return Attribution(stem.units.keep(scores), stem.units, special_share(scores, stem.units), told)
+
+
+PART = IntegratedGradients

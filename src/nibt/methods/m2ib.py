@@ -1,0 +1,134 @@
+"""M2IB (Wang et al., NeurIPS 2023, arXiv 2312.17174): learn how much of each element of a state noise may replace.
+
+    lambda = sigmoid(a),  z = lambda h + (1 - lambda) e,  e ~ N(0, 1) fresh for each pass
+    loss = beta mean(KL) - mean S(z),  KL = -1/2 (1 + ln v - m^2 - v),  m = lambda h,  v = (1 - lambda)^2
+    score of token t = sum_c KL_tc,  of the last forward pass
+
+a starts at 5, so that hardly anything is replaced. With ``noise="features"`` the noise has the mean and the deviation
+of the features, as in the information bottleneck that this one is made after (Schulz et al., ICLR 2020, arXiv
+2001.00396): h is standardised first, over the item's own tokens, channel by channel.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from nibt.attribution import Attribution
+from nibt.errors import BadOption, Unsupported
+from nibt.methods.base import After, Method
+from nibt.methods.base_checks import above_zero, at_least, generator
+from nibt.models.base_trace import Cut
+from nibt.paths import chunks
+from nibt.side import Side
+from nibt.types import Hidden, PerToken, States
+from nibt.units import special_share
+
+_START = 5.0
+
+
+@dataclass(frozen=True)
+class M2IB(Method):
+    """``beta``: how dear information is. ``steps`` of Adam with the rate ``rate``, each with ``samples`` draws of
+    noise; ``seeds``: how many seeds, from ``seed`` on, are averaged. ``noise``: unit or features.
+    """
+
+    paper = "Wang et al., NeurIPS 2023, arXiv 2312.17174"
+    cost = "1 + about 3 x seeds x steps x samples x (1 - layer / depth)"
+    variants: ClassVar = {
+        "default": {side: {"layer": After(0.75)} for side in ("image", "text")},
+        "paper": {side: {"layer": After(0.75)} for side in ("image", "text")},
+        "iba": {side: {"layer": After(0.75), "noise": "features"} for side in ("image", "text")},
+    }
+
+    layer: tuple[int, ...]
+    beta: float = 0.1
+    steps: int = 10
+    samples: int = 10
+    rate: float = 1.0
+    seed: int = 0
+    seeds: int = 1
+    noise: str = "unit"
+
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps, samples=self.samples, seeds=self.seeds)
+        at_least(0, beta=self.beta, seed=self.seed)
+        above_zero(rate=self.rate)
+        if self.noise not in ("unit", "features"):
+            raise BadOption(f"noise must be unit or features (got {self.noise!r})")
+
+    def __call__(self, side: Side) -> Attribution:
+        """Each layer and each seed is learnt for itself, and the maps are averaged."""
+        cuts = [side.cut(layer) for layer in self.layer]
+        units = cuts[0].units
+        if any(cut.hidden.shape[:2] != cuts[0].hidden.shape[:2] for cut in cuts):
+            raise Unsupported(f"layers {self.layer} have different grids, so their maps cannot be averaged")
+        seeds = range(self.seed, self.seed + self.seeds)
+        scores = torch.stack([self._learnt(side, cut, seed) for cut in cuts for seed in seeds]).mean(0)
+        return Attribution(units.keep(scores), units, special_share(scores, units))
+
+    def _learnt(self, side: Side, cut: Cut, seed: int) -> PerToken:
+        """The information that each token keeps, in nats."""
+        own = side.tower.own_rows(side.inputs, cut.hidden)[..., None]
+        exact = cut.hidden.to(torch.promote_types(cut.hidden.dtype, torch.float32))  # Adam lives on small differences
+        mean, deviation = self._noise(exact, own)
+        hidden = (exact - mean) / deviation
+        draws = [generator(seed, row) for row in range(hidden.shape[1])]  # a row's noise, whatever the length
+        a = torch.full_like(hidden, _START).requires_grad_()
+        optimiser = torch.optim.Adam([a], lr=self.rate)
+
+        def score(states: States) -> Float[Tensor, "node batch"]:
+            return side.score(cut.rest((states * deviation + mean).to(cut.hidden.dtype)))
+
+        bits = torch.zeros_like(hidden)
+        for _ in range(self.steps):
+            with torch.enable_grad():
+                bits = _information(a, hidden)
+                dearness = (self.beta * (bits * own).sum((1, 2)) / (own.sum((1, 2)) * hidden.shape[2])).sum()
+                (gradient,) = torch.autograd.grad(dearness, a)
+            a.grad = gradient - _gradient(score, a, hidden, _drawn(draws, self.samples, hidden))
+            optimiser.step()
+        return (bits.detach() * own).sum(-1)
+
+    def _noise(self, hidden: Hidden, own: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of the noise, for each channel of each item."""
+        if self.noise == "unit":
+            return hidden.new_zeros(()), hidden.new_ones(())
+        count = own.sum(1, keepdim=True)
+        mean = (hidden * own).sum(1, keepdim=True) / count
+        variance = ((hidden - mean).square() * own).sum(1, keepdim=True) / count
+        return mean, variance.sqrt().clamp_min(1e-6)
+
+
+def _information(a: Hidden, hidden: Hidden) -> Hidden:
+    """The divergence of what passes from the noise alone; ln v by logsigmoid, which stays finite."""
+    log_variance = 2 * F.logsigmoid(-a)
+    return -0.5 * (1 + log_variance - (a.sigmoid() * hidden).square() - log_variance.exp())
+
+
+def _drawn(draws: list[np.random.Generator], samples: int, like: Hidden) -> Float[Tensor, "node token width"]:
+    """Noise for each token, the same for all items of the batch."""
+    rows = [draw.standard_normal((samples, like.shape[2]), dtype=np.float32) for draw in draws]
+    return torch.from_numpy(np.stack(rows, 1)).to(like)
+
+
+def _gradient(
+    score: Callable[[States], Tensor], a: Hidden, hidden: Hidden, noise: Float[Tensor, "node token width"]
+) -> Hidden:
+    """The gradient of the mean score of as many noisy states, some at a time."""
+    total = torch.zeros_like(hidden)
+    for part in chunks(len(noise), hidden):
+        with torch.enable_grad():
+            keep = a.sigmoid()
+            states = keep * hidden + (1 - keep) * noise[part, None]
+            (gradient,) = torch.autograd.grad(score(states).sum() / len(noise), a)
+        total += gradient
+    return total
+
+
+PART = M2IB

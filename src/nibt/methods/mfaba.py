@@ -1,0 +1,50 @@
+"""MFABA (Zhu et al., AAAI 2024, arXiv 2312.13630): gradients along an adversarial walk that leaves the input.
+
+    x_0 = first tokens,  x_{j+1} = x_j - stride sign(dS/dx_j),  score = -sum_c sum_j (x_{j+1} - x_j) dS/dx_j
+
+Each step is taken against the score, so every term is |dS/dx_j| times the stride: a sensitivity, never negative.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from nibt.attribution import Attribution
+from nibt.methods.base import Method
+from nibt.methods.base_checks import above_zero, at_least
+from nibt.side import Side
+from nibt.units import special_share
+
+
+@dataclass(frozen=True)
+class MFABA(Method):
+    """``steps`` of the walk, each of the length ``stride`` in every coordinate."""
+
+    paper = "Zhu et al., AAAI 2024, arXiv 2312.13630"
+    cost = "1 + about 3 x steps"
+    needs = ("stem",)
+    variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
+
+    steps: int = 10
+    stride: float = 0.01
+
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps)
+        above_zero(stride=self.stride)
+
+    def __call__(self, side: Side) -> Attribution:
+        """Walk, and add up what each token's steps took."""
+        stem = side.stem()
+        here, scores = stem.hidden[None], torch.zeros(stem.hidden.shape[:2], device=stem.hidden.device)
+        for _ in range(self.steps):
+            here = here.detach().requires_grad_()
+            with torch.enable_grad():
+                (gradient,) = torch.autograd.grad(side.score(stem.rest(here)).sum(), here)
+            step = -self.stride * gradient.sign()
+            scores = scores - (step * gradient)[0].sum(-1)
+            here = here + step
+        return Attribution(stem.units.keep(scores), stem.units, special_share(scores, stem.units))
+
+
+PART = MFABA

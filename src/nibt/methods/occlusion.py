@@ -1,0 +1,37 @@
+"""Occlusion (Zeiler and Fergus, ECCV 2014, arXiv 1311.2901): S minus S with the unit hidden.
+
+A patch is hidden by the mean colour, a word by the padding token's embedding. What is hidden one at a time is seen
+one at a time: two words that say the same hide each other's worth.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from nibt.masking import masker
+from nibt.methods.base_units import UnitMethod
+from nibt.side import Side
+from nibt.types import PerUnit
+from nibt.units import Grid, Units
+
+
+@dataclass(frozen=True)
+class Occlusion(UnitMethod):
+    paper = "Zeiler and Fergus, ECCV 2014, arXiv 1311.2901"
+    cost = "1 + units"
+    variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
+
+    def scores(self, side: Side, units: Units) -> PerUnit:
+        if isinstance(units, Grid):
+            count, tried = units.count, torch.arange(units.count)
+        else:  # only rows that are a word's in some caption of the batch
+            count, tried = units.explained.shape[1], units.explained.cpu().any(0).nonzero()[:, 0]
+        keep = 1 - torch.eye(count, device=side.tower.example.device)[tried.to(side.tower.example.device)]
+        hidden = masker(side, units)(keep[:, None].expand(-1, len(side.inputs), -1))
+        scores = torch.zeros(len(side.inputs), count, device=hidden.device, dtype=hidden.dtype)
+        scores[:, tried] = side.value()[:, None] - hidden.T
+        return scores
+
+
+PART = Occlusion

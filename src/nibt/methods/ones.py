@@ -1,0 +1,23 @@
+"""The same score for every unit: an empty map, which keeps all there is. Drop is 0 for it, and increase, too."""
+
+from dataclasses import dataclass
+
+import torch
+
+from nibt.methods.base_units import UnitMethod
+from nibt.side import Side
+from nibt.types import PerUnit
+from nibt.units import Grid, Units
+
+
+@dataclass(frozen=True)
+class Ones(UnitMethod):
+    paper = "none: a control"
+    cost = "0"
+
+    def scores(self, side: Side, units: Units) -> PerUnit:
+        count = units.count if isinstance(units, Grid) else units.explained.shape[1]
+        return torch.ones(len(side.inputs), count, device=side.tower.example.device)
+
+
+PART = Ones

@@ -1,0 +1,109 @@
+"""RISE (Petsiuk et al., BMVC 2018, arXiv 1806.07421): hide at random, and see which parts went with a high score.
+
+    score = sum_n S(mask_n) mask_n / (N p)
+
+A picture's masks are grids of 8 x 8 cells, each kept with the probability p, stretched bilinearly over the pixels with
+a random shift, and multiplied into the normalised pixels. That makes a map of pixels; it is averaged over squares of a
+quarter of a cell, which is finer than the masks can tell apart, so the units are a grid of at most 32 x 32. A
+caption's masks keep or drop each token: its word embedding is multiplied by 1 or 0; special tokens stay whole.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from nibt.attribution import Attribution
+from nibt.errors import BadOption
+from nibt.masking import score_of_pixels, together
+from nibt.methods.base import Method
+from nibt.methods.base_checks import at_least, generator
+from nibt.models.base import ImageTower
+from nibt.side import Side
+from nibt.types import PerUnit
+from nibt.units import Grid, Words
+
+_PARTS = 4  # of a cell's side: the squares that a map of pixels is averaged over
+
+
+@dataclass(frozen=True)
+class RISE(Method):
+    """``masks``: how many, for each side of its own by default. ``share``: the probability to keep a cell, or a
+    token. ``cells``: of a picture's mask, in each direction.
+    """
+
+    paper = "Petsiuk et al., BMVC 2018, arXiv 1806.07421"
+    cost = "1 + masks"
+    needs = ("stem",)
+    variants: ClassVar = {name: {"image": {"masks": 6000}, "text": {"masks": 200}} for name in ("default", "paper")}
+
+    masks: int
+    share: float = 0.1
+    cells: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(1, masks=self.masks, cells=self.cells)
+        at_least(0, seed=self.seed)
+        if not 0 < self.share <= 1:
+            raise BadOption(f"share must lie above 0, at most at 1 (got {self.share})")
+
+    def __call__(self, side: Side) -> Attribution:
+        """Every mask is tried on every item of the batch."""
+        with torch.no_grad():
+            if isinstance(side.tower, ImageTower):
+                scores, units = self._of_pictures(side, side.tower)
+            else:
+                scores, units = self._of_captions(side)
+        return Attribution(scores, units, scores.new_zeros(len(scores)))
+
+    def _of_pictures(self, side: Side, tower: ImageTower) -> tuple[PerUnit, Grid]:
+        height, width = tower.extent(side.inputs)
+        units = Grid(min(_PARTS * self.cells, height), min(_PARTS * self.cells, width))
+        grids, shifts = self._grids(height, width)
+        total = torch.zeros(len(side.inputs), height, width, device=tower.example.device)
+        for part in together(side, self.masks):
+            keep = _stretched(grids[part].to(total.device), shifts[part], height, width)
+            scores = score_of_pixels(side, keep[:, None].expand(-1, len(side.inputs), -1, -1))
+            total += torch.einsum("mb,mhw->bhw", scores.to(total), keep)
+        pooled = F.adaptive_avg_pool2d(total, (units.rows, units.columns))
+        return pooled.flatten(1) / (self.masks * self.share), units
+
+    def _grids(self, height: int, width: int) -> tuple[Float[Tensor, "mask row column"], list[list[int]]]:
+        """Which cells each mask keeps, and how far it is shifted: by less than a cell."""
+        draws = generator(self.seed)
+        grids = draws.random((self.masks, self.cells, self.cells)) < self.share
+        cell = [-(-height // self.cells), -(-width // self.cells)]
+        return torch.from_numpy(grids.astype(np.float32)), draws.integers(0, cell, (self.masks, 2)).tolist()
+
+    def _of_captions(self, side: Side) -> tuple[PerUnit, Words]:
+        stem = side.stem()
+        assert isinstance(stem.units, Words)
+        explained = stem.units.explained.to(stem.hidden.device)
+        drawn = [generator(self.seed, row).random(self.masks) < self.share for row in range(explained.shape[1])]
+        keep = torch.from_numpy(np.stack(drawn, 1)).to(stem.hidden.device)  # a row's draws, whatever the length
+        total = torch.zeros(explained.shape, device=stem.hidden.device)
+        for part in together(side, self.masks):
+            whole = (keep[part, None] | ~explained)[..., None]
+            scores = side.score(stem.rest(stem.hidden * whole))
+            total += torch.einsum("mb,mt->bt", scores.to(total), keep[part].to(total))
+        return stem.units.keep(total / (self.masks * self.share)), stem.units
+
+
+def _stretched(
+    grids: Float[Tensor, "mask row column"], shifts: list[list[int]], height: int, width: int
+) -> Float[Tensor, "mask {height} {width}"]:
+    """Grids over one cell more than the picture is long in each direction, so that there is room to shift."""
+    rows, columns = grids.shape[1:]
+    size = (rows + 1) * -(-height // rows), (columns + 1) * -(-width // columns)
+    wide = F.interpolate(grids[:, None], size, mode="bilinear")[:, 0]
+    return torch.stack([
+        mask[top : top + height, left : left + width] for mask, (top, left) in zip(wide, shifts, strict=True)
+    ])  # fmt: skip
+
+
+PART = RISE

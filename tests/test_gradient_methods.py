@@ -1,0 +1,152 @@
+"""MFABA and integrated gradients: against the authors' outputs, captum, and towers that are known by hand."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import IntegratedGradients as Captum
+
+import linear
+import nibt
+import tiny
+from nibt.attribution import to_pixels
+from nibt.errors import BadOption
+from nibt.methods.integrated_gradients import IntegratedGradients
+from nibt.methods.mfaba import MFABA
+from nibt.methods.nib import NIB
+from nibt.models.base_trace import Cut
+from nibt.side import Side
+from nibt.targets.base import Setting
+from nibt.targets.cosine import Cosine
+from nibt.units import Words
+from test_nib import ORACLE, side
+
+both_sides = pytest.mark.parametrize("modality", ["image", "text"])
+linear_sides = pytest.mark.parametrize("of", [linear.image_side(), linear.text_side()], ids=["image", "text"])
+
+
+class EveryRow(Side):
+    """A side whose special tokens are explained, too, as the authors keep them."""
+
+    def stem(self) -> Cut:
+        stem = super().stem()
+        if isinstance(stem.units, Words):
+            stem = replace(stem, units=replace(stem.units, explained=torch.ones_like(stem.units.explained)))
+        return stem
+
+
+@both_sides
+@pytest.mark.parametrize("case", [0, 1])
+def test_mfaba_is_the_authors_output(shared: Path, case: int, modality: str) -> None:
+    golden, cases = np.load(shared / "golden/reference.npz"), json.loads((shared / "golden/cases.json").read_text())
+    model = nibt.load_model(shared / "golden/clip")
+    picture = nibt.pair.read_picture(shared / "golden" / cases["images"][case])
+    image = model.image.trace(model.image.prepare([picture]))
+    text = model.text.trace(model.text.prepare([cases["captions"][case]]))
+    here, there = (image, text) if modality == "image" else (text, image)
+    of = EveryRow(model, here, lambda embedding: Cosine()(embedding, there.embedding, Setting()))
+    scores = MFABA.configured(here.tower, "paper", {}, {})(of).scores[0]
+    if modality == "image":
+        scores = to_pixels(scores.unflatten(0, (7, 7)), 224, 224)
+    stretched = (scores - scores.min()) / (scores.max() - scores.min())
+    found = stretched[::8, ::8] if modality == "image" else stretched
+    wanted = golden[f"mfaba_{'v' if modality == 'image' else 't'}_{case}"]
+    np.testing.assert_allclose(found.squeeze(), wanted.squeeze(), atol=1e-4)
+
+
+@linear_sides
+def test_mfaba_on_a_linear_tower(of: Side) -> None:
+    """The gradient is the same everywhere: each step takes its stride times the gradient's absolute values."""
+    gradient = 4 * of.tower.root.weights[: of.stem().hidden.shape[1]].detach()
+    wanted = of.stem().units.keep((7 * 0.02 * gradient.abs().sum(-1)).expand(len(of.inputs), -1))
+    torch.testing.assert_close(MFABA(7, 0.02)(of).scores, wanted)
+
+
+@both_sides
+def test_mfaba_walks_against_the_score(modality: str) -> None:
+    of = side(tiny.model("clip"), modality)
+    scores = MFABA(steps=1)(of)
+    stem = of.stem()
+    states = stem.hidden[None].clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(of.score(stem.rest(states)).sum(), states)
+    torch.testing.assert_close(scores.scores, stem.units.keep(0.01 * gradient[0].abs().sum(-1)))
+    assert not torch.allclose(MFABA(steps=2)(of).scores, 2 * scores.scores, rtol=1e-4), (
+        "the second step starts elsewhere"
+    )
+
+
+def captum(of: Side, baseline: torch.Tensor, steps: int) -> torch.Tensor:
+    stem = of.stem()
+
+    def tail(states: torch.Tensor) -> torch.Tensor:  # captum repeats the batch, step after step
+        return of.score(stem.rest(states.unflatten(0, (-1, len(stem.hidden))))).flatten()
+
+    return Captum(tail).attribute(stem.hidden, baseline, n_steps=steps, method="riemann_middle").sum(-1).float()
+
+
+@both_sides
+@pytest.mark.parametrize("reference", ["blank", "zero"])
+@pytest.mark.parametrize("kind", ORACLE)
+def test_integrated_gradients_are_captums(kind: str, reference: str, modality: str) -> None:
+    of = side(tiny.model(kind), modality)
+    answer = IntegratedGradients(reference=reference, steps=12)(of)
+    expected = captum(of, of.reference(reference, None, of.stem().hidden), 12)
+    torch.testing.assert_close(answer.scores, answer.units.keep(expected), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(answer.narrowing.sum, expected.sum(-1), atol=2e-6, rtol=1e-5)
+
+
+@both_sides
+@pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "convnext", "bert"])
+def test_integrated_gradients_are_complete(kind: str, modality: str) -> None:
+    of = side(tiny.model(kind), modality)
+    few, many = (IntegratedGradients(steps=steps)(of).narrowing for steps in (4, 128))
+    change = many.at_input - many.at_reference
+    assert torch.equal(many.at_input, of.value())
+    torch.testing.assert_close(many.sum, change, atol=1e-4, rtol=1e-3)
+    assert (few.gap > many.gap).all()
+    torch.testing.assert_close(many.gap, (many.sum - change).abs())
+
+
+@linear_sides
+@pytest.mark.parametrize("method", [
+    IntegratedGradients(steps=1), IntegratedGradients(steps=3, reference="zero"), NIB((0,), "zero", "riemann", 1),
+    NIB((1,), "blank", "gauss", 2), NIB((2,), "blank", "midpoint", 3),
+])  # fmt: skip
+def test_complete_methods_agree_on_a_linear_tower(method: Any, of: Side) -> None:
+    torch.testing.assert_close(method(of).scores, linear.parts(of), atol=1e-5, rtol=1e-5)
+
+
+def test_what_the_score_does_not_see_gets_nothing() -> None:
+    of = linear.text_side([(3, 1, 4)])
+    blind = Side(of.model, of.trace, lambda embedding: 0 * embedding[..., 0])
+    assert not IntegratedGradients()(blind).scores.any()
+    assert not MFABA()(blind).scores.any()
+
+
+def test_the_default_variants_are_those_of_the_methods_text() -> None:
+    answer = nibt.explain(tiny.model("clip"), tiny.picture(), "a cat", "integrated_gradients")
+    assert answer.method["text"] == {"reference": "blank", "rule": "midpoint", "steps": 50, "floor": 0.1}
+    assert answer.to_json()["narrowing"]["image"]["layers"] == []
+    paper = nibt.explain(tiny.model("clip"), tiny.picture(), "a cat", "integrated_gradients", variant="paper")
+    assert paper.method["image"]["reference"] == "zero"
+    mfaba = [nibt.explain(tiny.model("clip"), tiny.picture(), "a cat", "mfaba", variant=variant).image.scores
+             for variant in ("default", "paper")]  # fmt: skip
+    assert torch.equal(*mfaba)
+
+
+@pytest.mark.parametrize(("method", "options", "told"), [
+    ("mfaba", {"steps": 0}, r"steps must be at least 1 \(got 0\)"),
+    ("mfaba", {"stride": -1}, r"stride must be above 0 \(got -1.0\)"),
+    ("integrated_gradients", {"steps": 0}, "steps must be at least 1"),
+    ("integrated_gradients", {"rule": "simpson"}, "rule must be one of"),
+    ("integrated_gradients", {"reference": "black"}, "reference must be zero, blank"),
+    ("integrated_gradients", {"reference": "mean:x"}, "mean states are of layers, not of the first tokens"),
+    ("integrated_gradients", {"rule": "geometric"}, "serves the reference zero only"),
+])  # fmt: skip
+def test_bad_options_are_refused(method: str, options: dict[str, Any], told: str) -> None:
+    with pytest.raises(BadOption, match=told):
+        nibt.explain(tiny.model("clip"), tiny.picture(), "a cat", method, **options)

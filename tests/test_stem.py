@@ -1,0 +1,208 @@
+"""A tower cut at its first tokens is the model itself, whatever the family, and leaves nothing behind."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers.models.siglip2.image_processing_siglip2 import convert_image_to_patches
+
+import tiny
+from nibt.loading import load_model
+from nibt.models.base import Inputs, Tower
+from nibt.units import Grid, Words
+
+SIDES = ("image", "text")
+both_sides = pytest.mark.parametrize("side", SIDES)
+every_kind = pytest.mark.parametrize("kind", tiny.KINDS)
+
+
+def inputs_of(tower: Tower, count: int = 2) -> Inputs:
+    if tower.modality == "image":
+        return tower.prepare([tiny.picture(seed=seed) for seed in range(count)])
+    return tower.prepare(list(tiny.CAPTIONS[:count]))
+
+
+def same(found: Tensor, wanted: Tensor) -> None:
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5 * max(1.0, float(wanted.detach().abs().max())))
+
+
+def hooks(model: Any) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.module.modules())
+
+
+@every_kind
+@both_sides
+class TestContract:
+    def test_replay_is_the_model(self, kind: str, side: Any) -> None:
+        tower = tiny.model(kind).tower(side)
+        inputs = inputs_of(tower, 3)
+        stem = tower.stem(inputs)
+        same(stem.rest(stem.hidden[None])[0], tower.encode(inputs))
+
+    def test_several_states_at_once_equal_each_alone(self, kind: str, side: Any) -> None:
+        stem = tiny.model(kind).tower(side).stem(inputs_of(tiny.model(kind).tower(side), 3))
+        states = torch.stack([stem.hidden, 0.5 * stem.hidden, stem.hidden.flip(0)]).requires_grad_()
+        together = stem.rest(states)
+        for state, found in zip(states, together, strict=True):
+            same(found, stem.rest(state[None])[0])
+        assert not torch.allclose(together[0], together[2], rtol=1e-2, atol=1e-2), (
+            "the state is put in place of the tower's own"
+        )
+        (gradient,) = torch.autograd.grad(together.sum(), states)
+        assert gradient.isfinite().all()
+        assert (gradient.abs().amax((1, 2, 3)) > 0).all()
+
+    def test_rows_and_units_agree(self, kind: str, side: Any) -> None:
+        stem = tiny.model(kind).tower(side).stem(inputs_of(tiny.model(kind).tower(side)))
+        if isinstance(stem.units, Words):
+            assert stem.units.explained.shape == stem.hidden.shape[:2]
+        else:
+            assert stem.units.prefix + stem.units.count <= stem.hidden.shape[1]
+
+    def test_blank_is_the_blank_input(self, kind: str, side: Any) -> None:
+        tower = tiny.model(kind).tower(side)
+        inputs = inputs_of(tower, 3)
+        if tower.modality == "image":
+            by_hand = tower.stem(replace(inputs, values=torch.zeros_like(inputs.values))).hidden
+        else:
+            padding = tower.embedder(torch.tensor(tower.pad[0])).detach()
+            by_hand = torch.where(inputs.words.explained[..., None], padding, tower.stem(inputs).hidden)
+        same(tower.blank(inputs, None), by_hand)
+
+    def test_nothing_is_left_behind(self, kind: str, side: Any) -> None:
+        model = tiny.model(kind)
+        tower = model.tower(side)
+        inputs, before = inputs_of(tower), hooks(model)
+        weights = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
+        stem = tower.stem(inputs)
+        stem.rest(stem.hidden[None] * 2)
+        tower.blank(inputs, None)
+        assert hooks(model) == before == 0
+        assert all(torch.equal(weights[name], tensor) for name, tensor in model.module.state_dict().items())
+
+    def test_no_hook_after_an_error(self, kind: str, side: Any) -> None:
+        model = tiny.fresh(kind)
+        tower = model.tower(side)
+        inputs = inputs_of(tower)
+        stem = tower.stem(inputs)
+
+        def explode(*_: Any) -> None:
+            raise RuntimeError("broken on purpose")
+
+        bomb = tower.blocks[-1].register_forward_pre_hook(explode)
+        for broken in (lambda: tower.stem(inputs), lambda: stem.rest(stem.hidden[None])):
+            with pytest.raises(RuntimeError, match="on purpose"):
+                broken()
+        bomb.remove()
+        assert not hooks(model)
+        same(stem.rest(stem.hidden[None])[0], tower.encode(inputs))
+
+
+@every_kind
+def test_words_have_no_places_yet(kind: str) -> None:
+    tower = tiny.model(kind).text
+    inputs = tower.prepare(["cat cat"])
+    stem = tower.stem(inputs)
+    same(stem.hidden, tower.embedder(inputs.values).detach())
+    rows = inputs.words.explained[0].nonzero()[:, 0]
+    assert torch.equal(stem.hidden[0, rows[0]], stem.hidden[0, rows[-1]]) or len(rows) > 2
+
+
+@pytest.mark.parametrize(("kind", "norm"), [
+    ("clip", lambda model: model.module.vision_model.pre_layrnorm),
+    ("own vit", lambda model: model.module.visual.ln_pre),
+    ("timm perception", lambda model: model.module.visual.trunk.norm_pre),
+])  # fmt: skip
+def test_patches_come_before_the_first_norm(kind: str, norm: Any) -> None:
+    model = tiny.model(kind)
+    inputs = inputs_of(model.image)
+    first, layer = model.image.stem(inputs).hidden, model.image.trace(inputs).cut(0).hidden
+    assert not torch.allclose(first, layer, atol=1e-2)
+    torch.testing.assert_close(norm(model)(first).detach(), layer)
+
+
+def test_patches_have_their_places() -> None:
+    vision = tiny.model("clip").module.vision_model.embeddings
+    inputs = inputs_of(tiny.model("clip").image, 1)
+    patches = vision.patch_embedding(inputs.values).flatten(2).transpose(1, 2)
+    by_hand = torch.cat([vision.class_embedding.expand(1, 1, -1), patches], 1) + vision.position_embedding.weight
+    torch.testing.assert_close(tiny.model("clip").image.stem(inputs).hidden, by_hand.detach())
+
+
+@pytest.mark.parametrize("kind", ["convnext", "resnet", "own resnet", "fastvit", "efficientnet"])
+def test_a_convolutional_trunk_begins_with_its_first_map(kind: str) -> None:
+    tower = tiny.model(kind).image
+    inputs = inputs_of(tower)
+    assert torch.equal(tower.stem(inputs).hidden, tower.trace(inputs).cut(0).hidden)
+
+
+@every_kind
+def test_padding_changes_no_row_of_a_caption(kind: str) -> None:
+    tower = tiny.model(kind).text
+    captions = ["two cars", "a small grey bird sleeping on the red mat"]
+    together, alone = tower.prepare(captions), tower.prepare(captions[:1])
+    rows = alone.values.shape[1]
+    assert torch.equal(tower.stem(together).hidden[0, :rows], tower.stem(alone).hidden[0])
+    own = tower.own_rows(together, tower.stem(together).hidden)
+    assert own.sum(1).tolist() == [rows, together.values.shape[1]]
+
+
+def test_rows_of_naflex_that_are_no_patches_are_not_its_own() -> None:
+    tower = tiny.model("siglip naflex").image
+    inputs = tower.prepare([tiny.picture(90, 20)])
+    stem = tower.stem(inputs)
+    assert isinstance(stem.units, Grid)
+    assert int(tower.own_rows(inputs, stem.hidden).sum()) == stem.units.count < stem.hidden.shape[1]
+
+
+@pytest.mark.parametrize("size", [(90, 30), (30, 90), (60, 60)])
+def test_pixels_of_naflex_are_dimmed_where_they_are(size: tuple[int, int]) -> None:
+    tower = tiny.model("siglip naflex").image
+    inputs = tower.prepare([tiny.picture(*size)])
+    height, width = tower.extent(inputs)
+    keep = torch.rand(1, height, width, generator=torch.Generator().manual_seed(0))
+    patches = convert_image_to_patches(keep.expand(3, -1, -1), tower.processor.patch_size)
+    by_hand = inputs.values[0, : len(patches)] * patches
+    found = tower.dimmed(inputs, keep).values[0]
+    torch.testing.assert_close(found[: len(patches)], by_hand)
+    assert not found[len(patches) :].any()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("kind", ["clip", "siglip naflex", "own vit", "convnext", "bert"])
+def test_half_precision(kind: str, dtype: str) -> None:
+    made = tiny.KINDS[kind]()
+    model = load_model(made.module.to(getattr(torch, dtype)), processor=made.processor, tokenizer=made.tokenizer)
+    for tower in (model.image, model.text):
+        stem = tower.stem(inputs_of(tower))
+        states = stem.hidden[None].clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(stem.rest(states).sum(), states)
+        assert gradient.dtype == stem.hidden.dtype == getattr(torch, dtype)
+        assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["clip", "own vit", "bert"])
+def test_threads_that_share_a_model_get_its_answer(kind: str) -> None:
+    model = tiny.model(kind)
+
+    def ask(turn: int) -> list[Tensor]:
+        answers = []
+        for side in SIDES:
+            stem = model.tower(side).stem(inputs_of(model.tower(side), turn % 3 + 1))
+            answers.append(stem.rest(torch.stack([stem.hidden, 0.5 * stem.hidden])).detach())
+        return answers
+
+    alone, barrier = [ask(turn) for turn in range(3)], threading.Barrier(4)
+
+    def race(turn: int) -> list[Tensor]:
+        barrier.wait()
+        return ask(turn)
+
+    with ThreadPoolExecutor(4) as pool:
+        for turn, answers in enumerate(pool.map(race, range(8))):
+            for found, wanted in zip(answers, alone[turn % 3], strict=True):
+                torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
