@@ -144,7 +144,8 @@ def test_more_nodes_close_the_gap() -> None:
 def test_several_layers_are_averaged() -> None:
     both, one, other = (table(layer=layer, steps=2) for layer in ("1,2", "1", "2"))
     text_fixed = [table(image_layer=layer, text_layer=1, steps=2) for layer in ("1,2", "1", "2")]
-    torch.testing.assert_close(text_fixed[0].scores, (text_fixed[1].scores + text_fixed[2].scores) / 2, atol=1e-6, rtol=0)
+    mean = (text_fixed[1].scores + text_fixed[2].scores) / 2
+    torch.testing.assert_close(text_fixed[0].scores, mean, atol=1e-6, rtol=0)
     assert not torch.allclose(both.scores, (one.scores + other.scores) / 2)  # a product of means is no mean of products
 
 

@@ -24,7 +24,7 @@ def lite() -> nibt.Model:
 
 
 def test_it_is_small_and_says_what_it_is(lite: nibt.Model) -> None:
-    assert embedded() == ["lite"]
+    assert embedded() == ["lite", "scenes"]
     assert lite.folder is not None
     assert sum(file.stat().st_size for file in lite.folder.iterdir()) < 20e6
     assert (lite.folder / "NOTICE.md").exists()

@@ -36,9 +36,10 @@ def public(module: nn.Module, tower: Tower, inputs: Inputs) -> Tensor:
         return module.get_image_features(pixel_values=inputs.values, **inputs.extra).pooler_output
 
 
-def same(found: Tensor, wanted: Tensor) -> None:
+def same(found: Tensor, wanted: Tensor, tolerance: float = 1e-5) -> None:
     assert F.cosine_similarity(found, wanted, dim=-1).min() > 0.99999
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5 * max(1.0, float(wanted.detach().abs().max())))
+    most = max(1.0, float(wanted.detach().abs().max()))
+    torch.testing.assert_close(found, wanted, rtol=tolerance, atol=tolerance * most)
 
 
 def hooks(module: nn.Module) -> int:
@@ -278,7 +279,8 @@ class TestWhole:
             assert isinstance(cut.units, Grid)
             assert cut.units.count + cut.units.prefix == cut.hidden.shape[1]
             assert (cut.units.columns > cut.units.rows) == (size[0] > size[1])
-            same(cut.rest(torch.stack([cut.hidden, cut.hidden]))[1], wanted)
+            two = cut.rest(torch.stack([cut.hidden, cut.hidden]))
+            same(two[1], wanted, 5e-5)  # two at once are rounded otherwise, which a deep convolutional trunk enlarges
         region = inputs.regions[0]
         assert (region.left, region.top, region.width, region.height) == (0, 0, *size)
 

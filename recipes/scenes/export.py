@@ -56,6 +56,7 @@ def main():
     weights(options.run, options.out)
     means(options.out)
     shutil.copy(HERE / "settings.json", options.out / "nibt.json")
+    shutil.copy(HERE / "NOTICE.md", options.out / "NOTICE.md")
     size = sum(file.stat().st_size for file in options.out.iterdir())
     print(json.dumps({"folder": options.out.name, "megabytes": round(size / 1e6, 2)}))
 

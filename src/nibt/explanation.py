@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from nibt.attribution import Attribution, Narrowing
 from nibt.errors import BadInput
@@ -52,6 +54,11 @@ class Explanation:
     warnings: tuple[str, ...] = ()
     ranking: tuple[Ranked, ...] = ()
     picture: Picture | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def grid(self) -> Float[Tensor, "row column"]:
+        """The signed scores of the patches, rows x columns."""
+        return self.image.grid
 
     @property
     def words(self) -> Iterator[tuple[Word, float]]:

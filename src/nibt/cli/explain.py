@@ -1,15 +1,13 @@
 """``nibt explain``: pictures and captions in, a picture and a JSON file out."""
 
-import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nibt.cli.asking import load, split
 from nibt.cli.options import (
-    THE_PAPERS,
     BatchSize,
     Device,
     Dtype,
@@ -19,12 +17,12 @@ from nibt.cli.options import (
     given,
     lines,
 )
-from nibt.errors import BadOption, CannotWrite
+from nibt.cli.output import Output
+from nibt.errors import BadOption
 
 if TYPE_CHECKING:
     from nibt.explanation import Explanation
 
-_PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".avif", ".jp2", ".ico"}
 _METHOD, _OUTPUT, _MODEL = "The method", "What is written", "The model"
 Many = list[str]
 
@@ -95,43 +93,16 @@ def explain(
     chosen |= assignments(other or [])
     if labels is not None and (target != "cosine" or against or against_image or template):
         raise BadOption("--labels explains the first label against the second: leave --target and --against out")
-    output = Output(out, json, map, mask, threshold, positive, quiet)
-    names = output.check(pictures, captions or ["labels"])
+    extra = Extra(map, mask, threshold, positive)
+    output = Output(out, json, quiet)
+    extra.check(len(pictures) * len(captions or ["labels"]))
+    names = output.check(pictures, captions or ["labels"], extra.paths)
     asked = Asked(pictures, captions, lines(labels) if labels else [])
     contrast = {"target": target, "against": against or (), "against_images": against_image or (),
                 "templates": template or ()} if labels is None else {}  # fmt: skip
-    ready = _load(model, device, dtype, fit, image_size, output.silent)
+    ready = load(model, device, dtype, fit, image_size, output.silent)
     options = {"method": method, "variant": variant, "batch_size": batch_size, "seed": seed, **contrast, **chosen}
-    output.write(asked.answers(ready, output.silent, options), names)
-
-
-def split(things: list[str], labelled: bool) -> tuple[list[str], list[str]]:
-    """Pictures and captions: the first is a picture, and so is what follows and looks like one.
-
-    >>> split(["a.jpg", "b.png", "a cat", "c.png"], False)
-    (['a.jpg', 'b.png'], ['a cat', 'c.png'])
-
-    """
-    count = next((n for n, thing in enumerate(things) if n and not _is_picture(thing)), len(things))
-    pictures, captions = things[:count], things[count:]
-    if labelled and captions:
-        raise BadOption(f"with --labels there are no captions besides (got {captions[0]!r})")
-    if not labelled and not captions:
-        raise BadOption("give a caption, too: nibt explain IMAGE CAPTION (or --labels FILE)")
-    return pictures, captions
-
-
-def _is_picture(thing: str) -> bool:
-    return thing.startswith("sample:") or Path(thing).suffix.lower() in _PICTURES or Path(thing).is_file()
-
-
-def _load(model: str | None, device: str, dtype: str, fit: str | None, image_size: int | None, quiet: bool) -> Any:
-    if model is None and not quiet:
-        typer.echo(f"The model is lite, which ships with nibt and knows ImageNet's world. The paper's: -m {THE_PAPERS}",
-                   err=True)  # fmt: skip
-    from nibt.loading import load_model
-
-    return load_model(model or "lite", device=device, dtype=dtype, fit=fit, image_size=image_size)
+    extra.write(asked.answers(ready, output.silent, options), names, output)
 
 
 class Asked:
@@ -160,94 +131,33 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Output:
-    """What is written and where; all of it is checked before the model is loaded."""
+class Extra:
+    """The map and the mask alone, and whether only what speaks for the caption is shown."""
 
-    out: Path | None
-    json: str | None
     map: Path | None
     mask: Path | None
     threshold: float
     positive: bool
-    quiet: bool
 
     @property
-    def silent(self) -> bool:
-        return self.quiet or self.json == "-"
+    def paths(self) -> list[Path]:
+        return [path for path in (self.map, self.mask) if path]
 
-    def check(self, pictures: list[str], captions: list[str]) -> list[Path]:
-        """The name of the picture of each pair; empty where JSON alone was asked for.
-
-        Raises:
-            CannotWrite: a folder is missing or closed.
-            BadOption: a name does not end in a picture format, or the threshold is no share.
-
-        """
-        from nibt.files import check_writable
-        from nibt.report.picture import check_format
-
+    def check(self, count: int) -> None:
         if not 0 < self.threshold <= 1:
             raise BadOption(f"threshold must be a share above 0, at most 1 (got {self.threshold})")
-        count = len(pictures) * len(captions)
-        if count > 1 and (self.map or self.mask):
+        if count > 1 and self.paths:
             raise BadOption("--map and --mask are for one pair")
-        names = self._names(pictures, captions)
-        for path in (*names, *(path for path in (self.map, self.mask) if path)):
-            check_format(path)
-            check_writable(path)
-        if self.json not in (None, "-"):
-            check_writable(Path(str(self.json)))
-        return names
 
-    def _names(self, pictures: list[str], captions: list[str]) -> list[Path]:
-        if self.json == "-" and self.out is None:
-            return []
-        if self.out is not None and len(pictures) * len(captions) == 1 and not self.out.is_dir():
-            return [self.out]
-        folder = self.out or Path()
-        if not folder.is_dir():
-            raise CannotWrite(
-                f"--out must be an existing folder for several pairs (got {str(folder)!r}): create it first"
-            )
-        stems = [f"{_plain(Path(picture.removeprefix('sample:')).stem)}-{_plain(caption)}"
-                 for picture in pictures for caption in captions]  # fmt: skip
-        return [folder / f"{stem}{f'-{stems[:n].count(stem) + 1}' if stem in stems[:n] else ''}.png"
-                for n, stem in enumerate(stems)]  # fmt: skip
-
-    def write(self, answers: "list[Explanation]", names: list[Path]) -> None:
-        """Pictures, JSON, and what a terminal shows."""
-        from nibt.explanation import as_text, save
+    def write(self, answers: "list[Explanation]", names: list[Path], output: Output) -> None:
+        from nibt.cli.terminal import show
+        from nibt.explanation import save
         from nibt.report.heatmap import map_image, mask_image
-        from nibt.report.picture import draw, write
+        from nibt.report.picture import draw
 
-        for answer, name in zip(answers, names, strict=False):
-            write(draw(answer, self.positive), name)
-        for path, image in ((self.map, lambda: map_image(answers[0], self.positive)),
-                            (self.mask, lambda: mask_image(answers[0], self.threshold))):  # fmt: skip
-            if path:
-                write(image(), path)
-        if self.json == "-":
-            data = [answer.to_json() for answer in answers]
-            sys.stdout.write(as_text(data[0] if len(data) == 1 else data))
-            return
-        target = Path(self.json) if self.json else _beside(names)
-        save(answers, target)
-        if not self.quiet:
-            from nibt.cli.terminal import show
-
-            show(answers, self.positive)
-            typer.echo("wrote " + ", ".join(str(path) for path in (*names, self.map, self.mask, target) if path))
-
-
-def _beside(names: list[Path]) -> Path:
-    return names[0].with_suffix(".json") if len(names) == 1 else names[0].parent / "explanations.json"
-
-
-def _plain(text: str) -> str:
-    """A part of a file name: letters and digits of any script, at most 40.
-
-    >>> _plain("A photo of a cat!")
-    'a-photo-of-a-cat'
-
-    """
-    return re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:40].rstrip("-") or "caption"
+        images = ((self.map, lambda: map_image(answers[0], self.positive)),
+                  (self.mask, lambda: mask_image(answers[0], self.threshold)))  # fmt: skip
+        output.write(
+            answers, names, lambda answer: draw(answer, self.positive), save,
+            lambda found: show(found, self.positive), [(path, image) for path, image in images if path],
+        )  # fmt: skip

@@ -13,6 +13,7 @@ import typer
 from nibt import __version__
 from nibt.cli.calibrate import calibrate
 from nibt.cli.explain import explain
+from nibt.cli.interact import interact
 from nibt.cli.listing import list_parts
 from nibt.errors import BadOption, NibtError, UnknownName
 
@@ -24,6 +25,7 @@ app = typer.Typer(
     "belong together.",
 )
 app.command()(explain)
+app.command()(interact)
 app.command()(calibrate)
 app.command("list")(list_parts)
 

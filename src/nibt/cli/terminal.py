@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nibt.explanation import Explanation
+from nibt.interaction import Interaction
 from nibt.registry import available, find
 from nibt.report.colours import ink_on
 from nibt.report.words import runs
@@ -95,4 +96,25 @@ def show(explanations: Sequence[Explanation], positive: bool) -> None:
         console.print(caption(explanation, positive) if console.color_system else Text(words(explanation)))
         console.print(summary(explanation))
         for warning in explanation.warnings:
+            console.print(f"note: {warning}", style="yellow", markup=False)
+
+
+def show_regions(tables: Sequence[Interaction]) -> None:
+    """For each word: the sum of its map, and where on the picture its strongest place is."""
+    console = Console(highlight=False)
+    for found in tables:
+        console.print(Text(found.source, style="bold").append(f"  similarity {found.similarity:.4f}", "not bold"))
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for heading in ("word", "sum", "strongest", "at (x, y)"):
+            table.add_column(heading, justify="left" if heading == "word" else "right")
+        for word, grid in zip(found.words, found.table, strict=True):
+            row, column = divmod(int(grid.abs().argmax()), found.grid.columns)
+            across = found.region.left + (column + 0.5) * found.region.width / found.grid.columns
+            down = found.region.top + (row + 0.5) * found.region.height / found.grid.rows
+            table.add_row(
+                word.text, f"{float(grid.sum()):+.4f}", f"{float(grid[row, column]):+.4f}", f"{across:.0f}, {down:.0f}"
+            )
+        console.print(table)
+        console.print(f"all of it {float(found.scores.sum()):+.4f}, gap {found.gap:.1g}", style="dim")
+        for warning in found.warnings:
             console.print(f"note: {warning}", style="yellow", markup=False)

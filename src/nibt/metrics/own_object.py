@@ -1,5 +1,5 @@
-"""Whether the map is higher, in the mean, on the objects that the caption names than on each object that it does not name,
-1 or 0. A map that passes for every caption of a scene moves when the caption names another object.
+"""Whether the map is higher, in the mean, on the objects that the caption names than on each object that it does not
+name, 1 or 0. A map that passes for every caption of a scene moves when the caption names another object.
 """
 
 from dataclasses import dataclass

@@ -3,49 +3,68 @@
 What the model did not see is not given a score: it is shown as not seen, and has 0 in the map file.
 """
 
+from typing import Protocol
+
 import numpy as np
+from jaxtyping import Float
 from PIL import Image, ImageFilter
+from torch import Tensor
 
 from nibt.attribution import to_pixels
-from nibt.explanation import Explanation
+from nibt.preparation.geometry import Region
 from nibt.report.colours import blend, strength
 
 _GREYING = 0.85  # how much of the photograph's own colour gives way, so that the map's can be read
 
 
-def seen(explanation: Explanation, size: tuple[int, int]) -> tuple[int, int, int, int]:
+class Mapped(Protocol):
+    """What has a map on a picture: an explanation, or one word's part of a word-region table."""
+
+    @property
+    def grid(self) -> Float[Tensor, "row column"]: ...
+
+    @property
+    def region(self) -> Region: ...
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+
+def seen(mapped: Mapped, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """The region that the model saw, as (left, top, right, bottom) in a copy of the picture of that size."""
-    across, down = size[0] / explanation.size[0], size[1] / explanation.size[1]
-    region = explanation.region
+    across, down = size[0] / mapped.size[0], size[1] / mapped.size[1]
+    region = mapped.region
     left, top = round(region.left * across), round(region.top * down)
     return left, top, left + max(1, round(region.width * across)), top + max(1, round(region.height * down))
 
 
-def score_map(explanation: Explanation, size: tuple[int, int] | None = None) -> np.ndarray:
+def score_map(mapped: Mapped, size: tuple[int, int] | None = None) -> np.ndarray:
     """The signed scores over a copy of the picture of that (width, height), by default the original's: float32,
     (height, width), 0 where the model did not see.
     """
-    width, height = size or explanation.size
-    left, top, right, bottom = seen(explanation, (width, height))
-    scores = to_pixels(explanation.image.grid.float(), bottom - top, right - left).numpy()
+    width, height = size or mapped.size
+    left, top, right, bottom = seen(mapped, (width, height))
+    scores = to_pixels(mapped.grid.float(), bottom - top, right - left).numpy()
     full = np.zeros((height, width), np.float32)
     inside = scores[max(0, -top) : height - top, max(0, -left) : width - left]
     full[max(0, top) : max(0, top) + inside.shape[0], max(0, left) : max(0, left) + inside.shape[1]] = inside
     return full
 
 
-def overlay(explanation: Explanation, image: Image.Image, positive: bool = False) -> Image.Image:
-    """The map over a copy of the picture (of any size); with ``positive`` only what speaks for the caption."""
-    scores = score_map(explanation, image.size)
-    most = float(explanation.image.scores.abs().max())
+def overlay(mapped: Mapped, image: Image.Image, positive: bool = False, most: float | None = None) -> Image.Image:
+    """The map over a copy of the picture (of any size); with ``positive`` only what speaks for the caption. The score
+    ``most`` has the full colour, without it the map's largest.
+    """
+    scores = score_map(mapped, image.size)
+    most = float(mapped.grid.abs().max()) if most is None else most
     share = strength(scores.clip(0) if positive else scores, most)
     grey = Image.blend(image, image.convert("L").convert("RGB"), _GREYING)
-    return _unseen(explanation, Image.fromarray(blend(np.asarray(grey, np.float32), share)))
+    return _unseen(mapped, Image.fromarray(blend(np.asarray(grey, np.float32), share)))
 
 
-def _unseen(explanation: Explanation, image: Image.Image) -> Image.Image:
+def _unseen(mapped: Mapped, image: Image.Image) -> Image.Image:
     """Pale and striped where the model did not look."""
-    left, top, right, bottom = seen(explanation, image.size)
+    left, top, right, bottom = seen(mapped, image.size)
     if left <= 0 and top <= 0 and right >= image.width and bottom >= image.height:
         return image
     row, column = np.indices((image.height, image.width))
@@ -57,17 +76,17 @@ def _unseen(explanation: Explanation, image: Image.Image) -> Image.Image:
     return hidden
 
 
-def map_image(explanation: Explanation, positive: bool = False) -> Image.Image:
+def map_image(mapped: Mapped, positive: bool = False) -> Image.Image:
     """The map alone, grey, of the original's size: 128 is zero, 255 the largest absolute score for the caption;
     with ``positive`` 0 is zero or less.
     """
-    share = strength(score_map(explanation), float(explanation.image.scores.abs().max()))
+    share = strength(score_map(mapped), float(mapped.grid.abs().max()))
     grey = share.clip(0) * 255 if positive else 128 + share * 127
     return Image.fromarray(np.round(grey).astype(np.uint8))
 
 
-def mask_image(explanation: Explanation, threshold: float = 0.5) -> Image.Image:
+def mask_image(mapped: Mapped, threshold: float = 0.5) -> Image.Image:
     """White where the score is at least ``threshold`` of the largest positive score, black elsewhere."""
-    scores = score_map(explanation)
-    most = float(explanation.image.scores.max())
+    scores = score_map(mapped)
+    most = float(mapped.grid.max())
     return Image.fromarray(np.where((scores >= threshold * most) & (most > 0), 255, 0).astype(np.uint8))

@@ -13,9 +13,10 @@ from nibt.files import written_whole
 from nibt.report.colours import FAINT, INK, PAPER, blend, ink_on
 from nibt.report.fonts import font_for
 from nibt.report.heatmap import overlay
+from nibt.report.layout import MARGIN, SIDE, SMALL, centred, shown, stacked, told
 from nibt.report.words import Run, runs
 
-_SIDE, _LEAST, _MARGIN, _SMALL, _LARGE = 560, 200, 24, 15, 24
+_LARGE = 24
 
 
 def draw(explanation: Explanation, positive: bool = False) -> Image.Image:
@@ -27,20 +28,14 @@ def draw(explanation: Explanation, positive: bool = False) -> Image.Image:
     """
     if explanation.picture is None:
         raise BadInput(f"the picture {explanation.source!r} is no longer there: nothing can be laid over it")
-    shown = _shown(explanation.picture.image)
-    panels = [shown, overlay(explanation, shown, positive)]
-    beside = shown.width <= 1.6 * shown.height
-    panel_width = 2 * shown.width + _MARGIN if beside else shown.width
-    width = max(panel_width, 2 * _SIDE // 2) + 2 * _MARGIN
+    photograph = shown(explanation.picture.image)
+    panels = [photograph, overlay(explanation, photograph, positive)]
+    beside = photograph.width <= 1.6 * photograph.height
+    panel_width = 2 * photograph.width + MARGIN if beside else photograph.width
+    width = max(panel_width, SIDE) + 2 * MARGIN
     rows = [*_panel_rows(panels, width, beside), _caption(explanation, width, positive),
             _scale(explanation, width, positive), *_notes(explanation, width)]  # fmt: skip
-    height = sum(row.height for row in rows) + _MARGIN * (len(rows) + 1)
-    page = Image.new("RGB", (width, height), PAPER)
-    top = _MARGIN
-    for row in rows:
-        page.paste(row, (0, top))
-        top += row.height + _MARGIN
-    return page
+    return stacked(rows, width)
 
 
 def check_format(path: Path) -> None:
@@ -70,29 +65,11 @@ def write(image: Image.Image, path: Path) -> None:
         draft.write_bytes(buffer.getvalue())
 
 
-def _shown(image: Image.Image) -> Image.Image:
-    """A copy that fits a panel; a tiny picture is enlarged so that its pixels can be seen."""
-    scale = min(1.0, _SIDE / max(image.size))
-    if max(image.size) < _LEAST:
-        scale = _LEAST / max(image.size)
-    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-    return image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
-
-
 def _panel_rows(panels: list[Image.Image], width: int, beside: bool) -> Iterator[Image.Image]:
     if not beside:
-        yield from (_centred([panel], width) for panel in panels)
+        yield from (centred([panel], width) for panel in panels)
     else:
-        yield _centred(panels, width)
-
-
-def _centred(images: list[Image.Image], width: int) -> Image.Image:
-    row = Image.new("RGB", (width, max(image.height for image in images)), PAPER)
-    left = (width - sum(image.width for image in images) - _MARGIN * (len(images) - 1)) // 2
-    for image in images:
-        row.paste(image, (left, 0))
-        left += image.width + _MARGIN
-    return row
+        yield centred(panels, width)
 
 
 def _caption(explanation: Explanation, width: int, positive: bool) -> Image.Image:
@@ -101,7 +78,7 @@ def _caption(explanation: Explanation, width: int, positive: bool) -> Image.Imag
     used = 0
     for run in runs(explanation, positive):
         across = int(font_for(run.text, _LARGE).getlength(run.text)) + 16
-        if used + across > width - 2 * _MARGIN and lines[-1]:
+        if used + across > width - 2 * MARGIN and lines[-1]:
             lines.append([])
             used = 0
         lines[-1].append((run, across))
@@ -120,7 +97,7 @@ def _caption(explanation: Explanation, width: int, positive: bool) -> Image.Imag
 
 def _scale(explanation: Explanation, width: int, positive: bool) -> Image.Image:
     """The colour bar, zero in its middle, with the largest absolute score of the map at its ends."""
-    most, bar = float(explanation.image.scores.abs().max()), min(320, width - 2 * _MARGIN)
+    most, bar = float(explanation.image.scores.abs().max()), min(320, width - 2 * MARGIN)
     row = Image.new("RGB", (width, 48), PAPER)
     shares = np.linspace(0 if positive else -1, 1, bar, dtype=np.float32)
     colours = blend(np.full((18, bar, 3), 255, np.float32), np.broadcast_to(shares, (18, bar)))
@@ -133,7 +110,7 @@ def _scale(explanation: Explanation, width: int, positive: bool) -> Image.Image:
     if not positive:
         ends.append((left + bar // 2, "0", "mt"))
     for across, text, anchor in ends:
-        pen.text((across, 26), text, INK, font_for(text, _SMALL), anchor=anchor)
+        pen.text((across, 26), text, INK, font_for(text, SMALL), anchor=anchor)
     return row
 
 
@@ -148,21 +125,4 @@ def _notes(explanation: Explanation, width: int) -> Iterator[Image.Image]:
         f"on special tokens: image {float(shares[0]):.0%}, text {float(shares[1]):.0%}",
         *(f"note: {warning}" for warning in explanation.warnings),
     ]  # fmt: skip
-    wrapped = [part for line in lines for part in _wrapped(line, width - 2 * _MARGIN)]
-    row = Image.new("RGB", (width, 22 * len(wrapped)), PAPER)
-    pen = ImageDraw.Draw(row)
-    for number, line in enumerate(wrapped):
-        pen.text((width // 2, 22 * number), line, FAINT, font_for(line, _SMALL), anchor="mt")
-    yield row
-
-
-def _wrapped(text: str, width: int) -> Iterator[str]:
-    line = ""
-    for word in text.split(" "):
-        tried = f"{line} {word}" if line else word
-        if line and font_for(tried, _SMALL).getlength(tried) > width:
-            yield line
-            line = word
-        else:
-            line = tried
-    yield line
+    yield told(lines, width)

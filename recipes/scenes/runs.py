@@ -1,0 +1,122 @@
+"""Runs of settings over scenes: each setting is measured once and appended to a file, so that a stopped run goes on.
+
+A setting names a method, its options and target, a side and a set of scenes. What is kept of it is every number of every
+scene, the seconds it took, and which model and versions it was.
+"""
+
+import json
+import math
+import platform
+import time
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+
+import numpy as np
+from scipy import stats
+
+import nibt
+from nibt.datasets.scenes import Scenes
+from nibt.metrics.pointing_game import PointingGame
+
+SEED = 2026  # kept for the study alone
+TRUTH = {
+    "image": ["pointing_game", "energy", "average_precision", "intersection_over_union", "own_object"],
+    "text": ["word_auc"],
+}
+MODEL = ["confidence_drop", "confidence_increase", "completeness_gap", "special_share"]
+NAMES = {
+    "pointing_game": "pointing", "average_precision": "AP", "intersection_over_union": "IoU", "own_object": "own object",
+    "word_auc": "AUC of words", "absent_words": "absent negative", "confidence_drop": "drop",
+    "confidence_increase": "increase", "completeness_gap": "gap", "special_share": "special",
+}  # fmt: skip
+
+
+def scenes(kind, count):
+    """``one``: two or three objects, one of them named. ``absent``: all named, one of the nouns is not there."""
+    if kind == "absent":
+        return list(Scenes(count=count, seed=SEED + 1, fewest=2, most=3, named="all", mismatch=100))
+    return list(Scenes(count=count, seed=SEED, fewest=2, most=3, named="one"))
+
+
+@dataclass(frozen=True)
+class Setting:
+    side: str
+    method: str = "nib"
+    target: str = "cosine"
+    variant: str = "default"
+    options: dict = field(default_factory=dict)
+    data: str = "one"
+
+    @property
+    def key(self):
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @property
+    def metrics(self):
+        if self.data == "absent":
+            return ["absent_words"]
+        return TRUTH[self.side] + MODEL
+
+    @property
+    def cost(self):
+        """In plain forward passes of the tower, blocks counted: one for the trace, two for each node on the way back."""
+        if self.method != "nib":
+            return math.nan
+        layers = [int(layer) for layer in str(self.options["layer"]).split(",")]
+        return 1 + sum(2 * self.options["steps"] * (1 - layer / 12) for layer in layers)
+
+
+def stored(path):
+    """What a file of runs holds: key -> record."""
+    if not path.exists():
+        return {}
+    return {record["key"]: record for record in map(json.loads, path.read_text().splitlines())}
+
+
+def run(model, settings, path, count, part=(0, 1)):
+    """Measure the settings that the file lacks; every ``part[1]``-th of them, from ``part[0]`` on."""
+    done, sets = stored(path), {}
+    strict = {"pointing_game": PointingGame(tolerance=0.0)}
+    for number, setting in enumerate(settings):
+        if setting.key in done or number % part[1] != part[0]:
+            continue
+        pairs = sets.setdefault(setting.data, scenes(setting.data, count))
+        began = time.process_time()
+        rows = nibt.measure(
+            model, pairs, [strict.get(name, name) for name in setting.metrics], setting.method, setting.target,
+            only=setting.side, variant=setting.variant, batch_size=50, **setting.options,
+        )  # fmt: skip
+        values = {name: [round(row.value, 5) for row in rows if row.metric == name] for name in setting.metrics}
+        record = {"key": setting.key, "seconds": round(time.process_time() - began, 1), "values": values}
+        with path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        print(f"{setting.side} {setting.method} {setting.target} {setting.options}", told(record), flush=True)
+
+
+def told(record):
+    return {NAMES[name]: round(float(np.nanmean(values)), 3) for name, values in record["values"].items()
+            if not np.isnan(values).all()}  # fmt: skip
+
+
+def interval(values):
+    """Mean and bootstrap 95 % interval of the mean, of what was measured."""
+    values = np.asarray(values, float)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return math.nan, math.nan, math.nan
+    if np.ptp(values) == 0:
+        return float(values[0]), float(values[0]), float(values[0])
+    found = stats.bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(0))
+    return float(values.mean()), *map(float, found.confidence_interval)
+
+
+def paired(values, others):
+    """The two-sided p of Wilcoxon's signed-rank test of paired numbers; 1 where they are all equal."""
+    difference = np.asarray(values, float) - np.asarray(others, float)
+    difference = difference[~np.isnan(difference)]
+    return float(stats.wilcoxon(difference, zero_method="zsplit").pvalue) if np.any(difference) else 1.0
+
+
+def machine():
+    packages = ", ".join(f"{name} {version(name)}" for name in ("nibt", "torch", "transformers"))
+    return f"{time.strftime('%-d %B %Y')}, {platform.machine()}, Python {platform.python_version()}, {packages}"

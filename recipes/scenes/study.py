@@ -1,0 +1,227 @@
+"""The study of layers, references, rules, nodes and targets: NIB on 1,000 scenes whose truth is known.
+
+OMP_NUM_THREADS=1 python recipes/scenes/study.py measure --out RUN [--part 0/2]   # resumes; several parts side by side
+python recipes/scenes/study.py report --out RUN                                   # docs/study.md and its plots
+"""
+
+import argparse
+import math
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from runs import NAMES, SEED, Setting, interval, machine, paired, run, stored
+
+import nibt
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+DOCS = Path(__file__).parents[2] / "docs"
+DEPTH, COUNT = 12, 1000
+REFERENCES = {"zero": ("geometric", 4), "blank": ("gauss", 4), "mean": ("gauss", 4)}
+TARGETS = ("cosine", "centred")
+
+
+def nib(side, layer, reference, rule, steps, target="cosine", data="one"):
+    options = {"layer": str(layer), "reference": reference, "rule": rule, "steps": steps}
+    return Setting(side, target=target, options=options, data=data)
+
+
+def by_layer(side, nodes=None):
+    """Every layer toward every reference, with both targets."""
+    return {
+        (reference, target): [
+            nib(side, layer, reference, rule, nodes or steps, target) for layer in range(DEPTH + (reference != "zero"))
+        ]
+        for reference, (rule, steps) in REFERENCES.items()
+        for target in TARGETS
+    }
+
+
+def by_nodes(side, layers):
+    """More and fewer nodes, at some layers."""
+    gauss = {
+        (reference, layer): [nib(side, layer, reference, "gauss", steps) for steps in (1, 2, 4, 8, 16)]
+        for reference in ("blank", "mean")
+        for layer in layers
+    }
+    zero = {("zero, geometric", layer): [nib(side, layer, "zero", "geometric", steps) for steps in (1, 2, 4, 8, 16)]
+            for layer in layers}  # fmt: skip
+    riemann = {("zero, riemann", layer): [nib(side, layer, "zero", "riemann", steps) for steps in (5, 10, 20, 40)]
+               for layer in layers}  # fmt: skip
+    return gauss | zero | riemann
+
+
+AVERAGES = ("1,2,3,4,5,6", "2,4,6", "2,3,4", "3,6,9", "0,1,2,3,4,5,6,7,8,9,10,11")
+
+
+def averages(side):
+    return [nib(side, layers, reference, *REFERENCES[reference], target)
+            for layers in AVERAGES for reference in ("blank", "mean") for target in TARGETS]  # fmt: skip
+
+
+PAPER = {side: nib(side, 9, "zero", "riemann", 10) for side in ("image", "text")}
+
+
+def controls(side):
+    """What the published setting and what any map are held against."""
+    plain = [Setting(side, method) for method in ("random", "centre", "occlusion")]
+    return [PAPER[side], *plain, Setting(side, "occlusion", target="centred")]
+
+
+def negative():
+    """Captions that name what is not there: is that word's score negative?"""
+    chosen = [(layer, reference, target) for layer in (0, 3, 6, 9) for reference in ("zero", "blank", "mean")
+              for target in TARGETS]  # fmt: skip
+    return [nib("text", layer, reference, "geometric" if reference == "zero" else "gauss", 8, target, "absent")
+            for layer, reference, target in chosen] + [Setting("text", "occlusion", data="absent")]  # fmt: skip
+
+
+IMAGE_LAYERS, TEXT_LAYERS = (2, 4, 6, 9), (0, 3, 9)
+
+
+def settings():
+    """All of the study; what is quick and tells most comes first."""
+    found = [*controls("image"), *controls("text")]
+    for side, nodes in (("image", None), ("text", 8)):
+        found += [setting for line in by_layer(side, nodes).values() for setting in line]
+    for side, layers in (("image", IMAGE_LAYERS), ("text", TEXT_LAYERS)):
+        found += [setting for line in by_nodes(side, layers).values() for setting in line]
+    return list({setting.key: setting for setting in [*found, *averages("image"), *negative()]}.values())
+
+
+def cell(records, setting, metric, digits=2):
+    record = records.get(setting.key)
+    if record is None:
+        return "-"
+    mean, low, high = interval(record["values"][metric])
+    if math.isnan(mean):
+        return ""
+    shown = digits if abs(mean) < 10 else 1
+    return f"{mean:.{shown}f} [{low:.{shown}f}, {high:.{shown}f}]"
+
+
+def table(records, rows, metrics):
+    lines = [
+        "| | " + " | ".join(NAMES[metric] for metric in metrics) + " | forwards |",
+        "|---" * (len(metrics) + 2) + "|",
+    ]
+    for name, setting in rows:
+        numbers = " | ".join(cell(records, setting, metric) for metric in metrics)
+        cost = "" if math.isnan(setting.cost) else f"{setting.cost:.1f}"
+        lines.append(f"| {name} | {numbers} | {cost} |")
+    return "\n".join(lines)
+
+
+def plot(records, lines, metrics, across, name, title):
+    """One panel a metric, one line a kind of setting, with the intervals as bands."""
+    figure, panels = plt.subplots(1, len(metrics), figsize=(4.2 * len(metrics), 3.4), layout="constrained")
+    for panel, metric in zip(np.atleast_1d(panels), metrics, strict=True):
+        for label, settings_ in lines.items():
+            found = [(across(s), *interval(records[s.key]["values"][metric])) for s in settings_ if s.key in records]
+            if found:
+                places, mean, low, high = map(np.array, zip(*found, strict=True))
+                (drawn,) = panel.plot(places, mean, marker="o", markersize=3, label=label)
+                panel.fill_between(places, low, high, alpha=0.15, color=drawn.get_color(), linewidth=0)
+        panel.set_title(NAMES[metric], fontsize=10)
+        panel.set_xlabel(title, fontsize=9)
+        panel.grid(alpha=0.3)
+    np.atleast_1d(panels)[-1].legend(fontsize=7)
+    (DOCS / "study").mkdir(exist_ok=True)
+    figure.savefig(DOCS / "study" / f"{name}.png", dpi=110)
+    plt.close(figure)
+
+
+def named(lines):
+    return {", ".join(map(str, label)): found for label, found in lines.items()}
+
+
+def pick(records, candidates, metric, others):
+    """The cheapest setting that no truth metric tells from the best: ``others`` are looked at, too, at p < 0.01."""
+    here = [setting for setting in candidates if setting.key in records]
+    best = max(here, key=lambda setting: np.nanmean(records[setting.key]["values"][metric]))
+
+    def worse(setting):
+        for name in (metric, *others):
+            mine, its = records[setting.key]["values"][name], records[best.key]["values"][name]
+            if np.nanmean(mine) < np.nanmean(its) and paired(mine, its) < 0.01:
+                return True
+        return False
+
+    return best, min([setting for setting in here if not worse(setting)], key=lambda setting: setting.cost)
+
+
+def short(setting):
+    options = setting.options
+    if not options:
+        return f"{setting.method}, {setting.target}"
+    return (f"layer {options['layer']}, {options['reference']}, {options['rule']} {options['steps']}, "
+            f"{setting.target}")  # fmt: skip
+
+
+def report(records):
+    """The tables and plots, as Markdown; what they mean is written by hand in docs/study.md around the markers."""
+    parts = {}
+    for side, layers, metrics in (
+        ("image", IMAGE_LAYERS, ["pointing_game", "average_precision", "energy", "own_object"]),
+        ("text", TEXT_LAYERS, ["word_auc", "confidence_drop", "confidence_increase"]),
+    ):
+        shown = [*metrics, *(m for m in ("confidence_drop", "confidence_increase", "completeness_gap", "special_share")
+                             if m not in metrics)]  # fmt: skip
+        lines = by_layer(side, None if side == "image" else 8)
+        plot(records, named(lines), metrics, lambda s: int(s.options["layer"]), f"{side}-layers", "layer")
+        rows = [(short(setting), setting) for line in lines.values() for setting in line]
+        parts[f"{side} layers"] = table(records, rows, shown)
+        nodes_ = by_nodes(side, layers)
+        plot(records, named(nodes_), [*metrics[:2], "completeness_gap"], lambda s: s.options["steps"], f"{side}-nodes",
+             "nodes")  # fmt: skip
+        rows = [(short(setting), setting) for line in nodes_.values() for setting in line]
+        parts[f"{side} nodes"] = table(records, rows, shown)
+        rows = [(short(setting), setting) for setting in controls(side)]
+        parts[f"{side} controls"] = table(records, rows, shown)
+        candidates = [s for group in (*lines.values(), *nodes_.values()) for s in group]
+        candidates += averages("image") if side == "image" else []
+        free = [s for s in candidates if s.options["reference"] != "mean" and s.target == "cosine"]
+        found = []
+        for name, among in (("with what the embedded model ships", candidates), ("with nothing given", free)):
+            best, cheap = pick(records, among, metrics[1] if side == "image" else metrics[0], metrics[:1])
+            found += [(f"best {name}: {short(best)}", best), (f"cheapest as good: {short(cheap)}", cheap)]
+        parts[f"{side} choice"] = table(records, found, shown)
+    parts["averages"] = table(records, [(short(s), s) for s in averages("image")],
+                              ["pointing_game", "average_precision", "energy", "confidence_drop"])  # fmt: skip
+    parts["absent"] = table(records, [(short(s), s) for s in negative()], ["absent_words"])
+    return parts
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["measure", "report"])
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--part", default="0/1")
+    parser.add_argument("--model", default="scenes")
+    parser.add_argument("--count", type=int, default=COUNT)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.what == "measure":
+        part, parts = map(int, options.part.split("/"))
+        model = nibt.load_model(options.model)
+        run(model, settings(), options.out / f"study-{part}.jsonl", options.count, (part, parts))
+        return
+    records = {}
+    for path in sorted(options.out.glob("study-*.jsonl")):
+        records |= stored(path)
+    page = DOCS / "study.md"
+    text = page.read_text()
+    for name, made in report(records).items():
+        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        before, after = text.split(start)[0], text.split(end)[1]
+        text = f"{before}{start}\n{made}\n\n{end}{after}"
+    start, end = "<!-- machine -->", "<!-- /machine -->"
+    text = text.split(start)[0] + f"{start}{machine()}; scenes of seed {SEED}{end}" + text.split(end)[1]
+    page.write_text(text)
+    print(f"{page.name}: {len(records)} of {len(settings())} settings")
+
+
+if __name__ == "__main__":
+    main()

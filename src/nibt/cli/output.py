@@ -1,0 +1,95 @@
+"""What a command writes and where: a picture a pair, a JSON file, what a terminal shows."""
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from nibt.errors import CannotWrite
+
+
+@dataclass(frozen=True)
+class Output:
+    """A picture (or a folder for several) and a JSON file; all is checked before the model is loaded."""
+
+    out: Path | None
+    json: str | None
+    quiet: bool
+
+    @property
+    def silent(self) -> bool:
+        return self.quiet or self.json == "-"
+
+    def check(self, pictures: list[str], captions: list[str], beside: Sequence[Path] = ()) -> list[Path]:
+        """The name of the picture of each pair; empty where JSON alone was asked for. Other pictures lie ``beside``.
+
+        Raises:
+            CannotWrite: a folder is missing or closed.
+            BadOption: a name does not end in a picture format.
+
+        """
+        from nibt.files import check_writable
+        from nibt.report.picture import check_format
+
+        names = self._names(pictures, captions)
+        for path in (*names, *beside):
+            check_format(path)
+            check_writable(path)
+        if self.json not in (None, "-"):
+            check_writable(Path(str(self.json)))
+        return names
+
+    def _names(self, pictures: list[str], captions: list[str]) -> list[Path]:
+        if self.json == "-" and self.out is None:
+            return []
+        if self.out is not None and len(pictures) * len(captions) == 1 and not self.out.is_dir():
+            return [self.out]
+        folder = self.out or Path()
+        if not folder.is_dir():
+            raise CannotWrite(
+                f"--out must be an existing folder for several pairs (got {str(folder)!r}): create it first"
+            )
+        stems = [f"{_plain(Path(picture.removeprefix('sample:')).stem)}-{_plain(caption)}"
+                 for picture in pictures for caption in captions]  # fmt: skip
+        return [folder / f"{stem}{f'-{stems[:n].count(stem) + 1}' if stem in stems[:n] else ''}.png"
+                for n, stem in enumerate(stems)]  # fmt: skip
+
+    def write(
+        self, answers: Sequence[Any], names: list[Path], draw: Callable[[Any], Any], save: Callable[[Any, Path], None],
+        show: Callable[[Any], None], beside: Sequence[tuple[Path, Callable[[], Any]]] = (),
+    ) -> None:  # fmt: skip
+        """Pictures, JSON, and what a terminal shows."""
+        from nibt.explanation import as_text
+        from nibt.report.picture import write
+
+        for answer, name in zip(answers, names, strict=False):
+            write(draw(answer), name)
+        for path, image in beside:
+            write(image(), path)
+        if self.json == "-":
+            data = [answer.to_json() for answer in answers]
+            sys.stdout.write(as_text(data[0] if len(data) == 1 else data))
+            return
+        target = Path(self.json) if self.json else _beside(names)
+        save(answers, target)
+        if not self.quiet:
+            show(answers)
+            typer.echo("wrote " + ", ".join(str(path) for path in (*names, *(path for path, _ in beside), target)))
+
+
+def _beside(names: list[Path]) -> Path:
+    return names[0].with_suffix(".json") if len(names) == 1 else names[0].parent / "explanations.json"
+
+
+def _plain(text: str) -> str:
+    """A part of a file name: letters and digits of any script, at most 40.
+
+    >>> _plain("A photo of a cat!")
+    'a-photo-of-a-cat'
+
+    """
+    return re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:40].rstrip("-") or "caption"

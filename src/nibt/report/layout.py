@@ -1,0 +1,62 @@
+"""How the parts of a page are laid out: rows below each other, pictures beside each other, lines of small print."""
+
+from collections.abc import Iterator, Sequence
+
+from PIL import Image, ImageDraw
+
+from nibt.report.colours import FAINT, PAPER
+from nibt.report.fonts import font_for
+
+SIDE, MARGIN, SMALL = 560, 24, 15
+_LEAST = 200
+
+
+def stacked(rows: Sequence[Image.Image], width: int) -> Image.Image:
+    """A page of rows, each as wide as the page."""
+    page = Image.new("RGB", (width, sum(row.height for row in rows) + MARGIN * (len(rows) + 1)), PAPER)
+    top = MARGIN
+    for row in rows:
+        page.paste(row, (0, top))
+        top += row.height + MARGIN
+    return page
+
+
+def shown(image: Image.Image, side: int = SIDE) -> Image.Image:
+    """A copy that fits a panel; a tiny picture is enlarged so that its pixels can be seen."""
+    scale = min(1.0, side / max(image.size))
+    if max(image.size) < _LEAST:
+        scale = min(_LEAST, side) / max(image.size)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
+
+
+def centred(images: list[Image.Image], width: int) -> Image.Image:
+    """Pictures in the middle of a row, beside each other."""
+    row = Image.new("RGB", (width, max(image.height for image in images)), PAPER)
+    left = (width - sum(image.width for image in images) - MARGIN * (len(images) - 1)) // 2
+    for image in images:
+        row.paste(image, (left, 0))
+        left += image.width + MARGIN
+    return row
+
+
+def told(lines: Sequence[str], width: int) -> Image.Image:
+    """Lines of small print in the middle, wrapped to the width."""
+    parts = [part for line in lines for part in _wrapped(line, width - 2 * MARGIN)]
+    row = Image.new("RGB", (width, 22 * len(parts)), PAPER)
+    pen = ImageDraw.Draw(row)
+    for number, line in enumerate(parts):
+        pen.text((width // 2, 22 * number), line, FAINT, font_for(line, SMALL), anchor="mt")
+    return row
+
+
+def _wrapped(text: str, width: int) -> Iterator[str]:
+    line = ""
+    for word in text.split(" "):
+        tried = f"{line} {word}" if line else word
+        if line and font_for(tried, SMALL).getlength(tried) > width:
+            yield line
+            line = word
+        else:
+            line = tried
+    yield line

@@ -1,0 +1,66 @@
+"""A word-region table as one picture: a small multiple of the photograph for each word, all on one scale."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxtyping import Float
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from nibt.errors import BadInput
+from nibt.interaction import Interaction
+from nibt.preparation.geometry import Region
+from nibt.report.colours import INK, PAPER
+from nibt.report.fonts import font_for
+from nibt.report.heatmap import overlay
+from nibt.report.layout import MARGIN, SMALL, centred, shown, stacked, told
+
+_TILE, _ACROSS, _LABEL = 190, 5, 20
+
+
+@dataclass(frozen=True)
+class WordMap:
+    """One word's map, as a report draws it."""
+
+    grid: Float[Tensor, "row column"]
+    region: Region
+    size: tuple[int, int]
+
+
+def draw_interactions(found: Interaction, positive: bool = False) -> Image.Image:
+    """The photograph once for each word, under that word's map. Red: together they speak for the pair; blue: against.
+
+    Raises:
+        BadInput: the table was loaded from a file, and its picture is no longer there.
+
+    """
+    if found.picture is None:
+        raise BadInput(f"the picture {found.source!r} is no longer there: nothing can be laid over it")
+    tiles = list(_tiles(found, shown(found.picture.image, _TILE), positive))
+    across = min(_ACROSS, len(tiles))
+    width = max(across * (max(tile.width for tile in tiles) + MARGIN) + MARGIN, 640)
+    rows = [centred(tiles[first : first + across], width) for first in range(0, len(tiles), across)]
+    return stacked([*rows, told(_notes(found), width)], width)
+
+
+def _tiles(found: Interaction, photograph: Image.Image, positive: bool) -> Iterator[Image.Image]:
+    most = float(found.table.abs().max())
+    for word, grid in zip(found.words, found.table, strict=True):
+        laid = overlay(WordMap(grid, found.region, found.size), photograph, positive, most)
+        tile = Image.new("RGB", (max(laid.width, 100), laid.height + _LABEL + 12), PAPER)
+        tile.paste(laid, ((tile.width - laid.width) // 2, _LABEL + 12))
+        pen, total = ImageDraw.Draw(tile), float(grid.sum())
+        pen.text((2, 4), word.text, INK, font_for(word.text, _LABEL))
+        pen.text((tile.width - 2, 8), f"{total:+.3f}", INK, font_for("0", SMALL), anchor="rt")
+        yield tile
+
+
+def _notes(found: Interaction) -> list[str]:
+    return [
+        f"similarity (cosine) {found.similarity:.3f}    all of the table, special tokens included: "
+        f"{float(found.scores.sum()):+.3f}, gap {found.gap:.1g}",
+        f"word-region table of nib ({found.method['variant']}) on {Path(found.model['id']).name}    "
+        "the number beside a word is the sum of its map",
+        *(f"note: {warning}" for warning in found.warnings),
+    ]
