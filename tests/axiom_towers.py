@@ -299,6 +299,12 @@ INSIDE: dict[str, tuple[tuple[Change, ...], Change]] = {
 """Pairs of towers, by what was done to them."""
 
 
+def all_inside(made: Net) -> None:
+    """All of it at once; it starts from a head that is not read."""
+    for _, change in reversed(INSIDE.values()):
+        change(made)
+
+
 # -------------------------------------------------------------------------- the same function, and other states
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import axiom_towers as towers
-from axiom_towers import ALIKE, BATCH, COLUMNS, IGNORED, INSIDE, ROWS, UNITS, Change, side
+from axiom_towers import ALIKE, BATCH, COLUMNS, IGNORED, ROWS, UNITS, Change, side
 from nibt.methods.base import SIDES, Method
 from nibt.methods.base_path import along_path
 from nibt.models.base import Tower
@@ -31,7 +31,7 @@ NEARLY, FAR = 1e-2, 5e-2
 # ------------------------------------------------------------------------------------------------------ the methods
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Asked:
     """A method with its options: a line of the table."""
 
@@ -83,6 +83,12 @@ def lines() -> dict[str, Asked]:
 # ------------------------------------------------------------------------------------------------------- the axioms
 
 
+@cache
+def _map(asked: Asked, modality: Modality, *changes: Change, **how: Any) -> Tensor:
+    """The scores on one of the towers: several axioms start from the same."""
+    return asked.scores(side(modality, *changes, **how))
+
+
 def _apart(first: Tensor, second: Tensor) -> float:
     """The largest difference of two maps, relative to their largest score, over the batch. A rectified map may be
     zero; where more than half of them are, nothing is proven.
@@ -101,24 +107,20 @@ def completeness(asked: Asked, modality: Modality) -> float:
     reference = of.reference(options.get("reference", "blank"), layer, cut.hidden)
     low = options["floor"] if options.get("rule") == "geometric" else 0.0
     change = of.value() - of.score_of(cut, reference + low * (cut.hidden - reference))
-    return float(((asked.scores(of).sum(-1) - change) / change).abs().max())
+    return float(((_map(asked, modality).sum(-1) - change) / change).abs().max())
 
 
 def _of_ignored(change: Change, asked: Asked, modality: Modality) -> float:
     """Has a unit a score, on which S does not depend?"""
-    scores = asked.scores(side(modality, change))
+    scores = _map(asked, modality, change)
     without = scores.clone()
     without[:, IGNORED] = 0.0
     return _apart(scores, without)
 
 
-def between(first: tuple[Change, ...], second: Change, norm: bool, asked: Asked, modality: Modality) -> float:
+def between(first: tuple[Change, ...], second: Change, asked: Asked, modality: Modality, **how: Any) -> float:
     """Have two towers that are the same function the same map?"""
-    return _apart(*(asked.scores(side(modality, *changes, norm=norm)) for changes in (first, (second,))))
-
-
-def _inside(asked: Asked, modality: Modality) -> float:
-    return max(between(first, second, True, asked, modality) for first, second in INSIDE.values())
+    return _apart(_map(asked, modality, *first, **how), _map(asked, modality, second, **how))
 
 
 ONE, TWO = 0.7, -1.6
@@ -130,15 +132,13 @@ def _mixed(embedding: Embedding) -> Tensor:
 
 def linearity(asked: Asked, modality: Modality) -> float:
     """Is the map of a sum of targets the sum of their maps?"""
-    first, second, mixed = (
-        asked.scores(side(modality, score=score)) for score in (towers.target, towers.other_target, _mixed)
-    )
-    return _apart(ONE * first + TWO * second, mixed)
+    first, second = _map(asked, modality), _map(asked, modality, score=towers.other_target)
+    return _apart(ONE * first + TWO * second, _map(asked, modality, score=_mixed))
 
 
 def symmetry(asked: Asked, modality: Modality) -> float:
     """Have two units the same score, that have the same content and enter S in the same way?"""
-    scores = asked.scores(side(modality, towers.places_alike, make=towers.alike))
+    scores = _map(asked, modality, towers.places_alike, make=towers.alike)
     swapped = scores.clone()
     swapped[:, ALIKE] = scores[:, ALIKE[::-1]]
     return _apart(scores, swapped)
@@ -150,17 +150,17 @@ def _shifted(embedding: Embedding) -> Tensor:
 
 def constant(asked: Asked, modality: Modality) -> float:
     """Is the map the same, where a constant is added to S?"""
-    return _apart(*(asked.scores(side(modality, score=score)) for score in (towers.target, _shifted)))
+    return _apart(_map(asked, modality), _map(asked, modality, score=_shifted))
 
 
 AXIOMS: dict[str, Callable[[Asked, Modality], float]] = {
     "completeness": completeness,
     "sensitivity, row": partial(_of_ignored, towers.row_ignored),
     "sensitivity, content": partial(_of_ignored, towers.content_ignored),
-    "invariance, blocks": _inside,
-    "invariance, basis": partial(between, (), towers.stream_multiplied, False),
-    "invariance, offset": partial(between, (), towers.stream_shifted, False),
-    "invariance, depth": partial(between, (towers.first_block_idle,), towers.last_block_idle, True),
+    "invariance, blocks": partial(between, (towers.head_unread,), towers.all_inside),
+    "invariance, basis": partial(between, (), towers.stream_multiplied, norm=False),
+    "invariance, offset": partial(between, (), towers.stream_shifted, norm=False),
+    "invariance, depth": partial(between, (towers.first_block_idle,), towers.last_block_idle),
     "linearity": linearity,
     "symmetry": symmetry,
     "constant": constant,

@@ -59,6 +59,32 @@ def test_one_pair_gives_a_picture_and_a_json_file(run: Run, photo: Path, clip_fo
     assert "photo-a-red-cat.png" in out
 
 
+def test_interact_gives_a_small_multiple_a_word(run: Run, photo: Path, clip_folder: Path) -> None:
+    code, out, _ = run("interact", photo, "a red cat", "-m", clip_folder, "--steps", 2, "--image-layer", 1)
+    assert code == 0
+    assert here() == ["photo-a-red-cat.json", "photo-a-red-cat.png"]
+    told = json.loads(Path("photo-a-red-cat.json").read_text())
+    assert told["kind"] == "interaction"
+    assert np.array(told["table"]).shape == (3, 4, 4)
+    assert told["gap"] == pytest.approx(abs(told["sum"] - told["product"]), abs=1e-6)
+    assert [line.split()[0] for line in out.splitlines()[2:5]] == ["a", "red", "cat"]
+    with Image.open("photo-a-red-cat.png") as page:
+        assert page.width > 600
+        pixels = np.asarray(page.convert("RGB")).astype(int)
+    assert (np.ptp(pixels, axis=-1) > 60).any()  # colours on the grey photograph
+    code, _, err = run("interact", photo, "-m", clip_folder)
+    assert code == 2
+    assert "nibt interact IMAGE CAPTION" in err
+
+
+def test_interact_with_several_pairs_and_json_alone(run: Run, photo: Path, clip_folder: Path) -> None:
+    code, out, err = run("interact", photo, "a cat", "two cars", "-m", clip_folder, "--steps", 1, "--json", "-")
+    assert code == 0
+    assert [entry["caption"] for entry in json.loads(out)] == ["a cat", "two cars"]
+    assert "wrote" not in err
+    assert here() == []
+
+
 def test_json_alone_goes_to_standard_output(run: Run, photo: Path, clip_folder: Path) -> None:
     code, out, err = run("explain", photo, "a cat", "two cars", "-m", clip_folder, "--json", "-")
     assert code == 0

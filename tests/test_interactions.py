@@ -124,7 +124,7 @@ def test_the_table_is_the_full_product(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["clip", "own vit"])
 def test_rows_and_columns_add_up(kind: str) -> None:
-    """Over all words: NIB's map for the change of the caption's embedding. Over all of it: the product, with its gap."""
+    """Over all words: NIB's map for the change of the caption's embedding. Over all of it: the product, and a gap."""
     model = tiny.model(kind)
     found = table(kind, image_layer=1, text_layer=1, steps=24)
     text, start = cut_of(model, "text")

@@ -1,7 +1,7 @@
 """Runs of settings over scenes: each setting is measured once and appended to a file, so that a stopped run goes on.
 
-A setting names a method, its options and target, a side and a set of scenes. What is kept of it is every number of every
-scene, the seconds it took, and which model and versions it was.
+A setting names a method, its options and target, a side and a set of scenes. What is kept of it is every number of
+every scene, and the seconds it took.
 """
 
 import json
@@ -25,9 +25,9 @@ TRUTH = {
 }
 MODEL = ["confidence_drop", "confidence_increase", "completeness_gap", "special_share"]
 NAMES = {
-    "pointing_game": "pointing", "average_precision": "AP", "intersection_over_union": "IoU", "own_object": "own object",
-    "word_auc": "AUC of words", "absent_words": "absent negative", "confidence_drop": "drop",
-    "confidence_increase": "increase", "completeness_gap": "gap", "special_share": "special",
+    "pointing_game": "pointing", "average_precision": "AP", "intersection_over_union": "IoU",
+    "own_object": "own object", "word_auc": "AUC of words", "absent_words": "absent negative",
+    "confidence_drop": "drop", "confidence_increase": "increase", "completeness_gap": "gap", "special_share": "special",
 }  # fmt: skip
 
 
@@ -59,7 +59,7 @@ class Setting:
 
     @property
     def cost(self):
-        """In plain forward passes of the tower, blocks counted: one for the trace, two for each node on the way back."""
+        """In plain forward passes of the tower, blocks counted: one for the trace, two for each node of the tail."""
         if self.method != "nib":
             return math.nan
         layers = [int(layer) for layer in str(self.options["layer"]).split(",")]

@@ -15,7 +15,7 @@ def interact(
         metavar="IMAGE... CAPTION...", show_default=False,
         help="Pictures (files, or sample:NAME) and then captions. Several of either: each picture with each caption.")],
     out: Annotated[Path | None, typer.Option(
-        "--out", "-o", help="The picture to write for one pair, the folder for several. The JSON lies beside it.")] = None,
+        "--out", "-o", help="The picture to write for one pair, the folder for several; the JSON lies beside.")] = None,
     json: Annotated[str | None, typer.Option(help="Where the JSON goes; - writes it alone to standard output.")] = None,
     positive: Annotated[bool, typer.Option("--positive", help="Show only what speaks for the pair.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
@@ -53,7 +53,7 @@ def interact(
     from nibt.report.regions import draw_interactions
 
     with progress(len(pairs), "explaining", output.silent) as done:
-        answers = explain_interactions(ready, [p for p, _ in pairs], [c for _, c in pairs], variant=variant, on_done=done,
-                                       **chosen)  # fmt: skip
+        shown, said = [picture for picture, _ in pairs], [caption for _, caption in pairs]
+        answers = explain_interactions(ready, shown, said, variant=variant, on_done=done, **chosen)
     output.write(answers if isinstance(answers, list) else [answers], names,
                  lambda found: draw_interactions(found, positive), save, show_regions)  # fmt: skip

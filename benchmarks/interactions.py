@@ -1,0 +1,106 @@
+"""What the word-region table costs: nibt's against the second-order method of exCLIP, written plainly, on one model.
+
+    OMP_NUM_THREADS=2 python benchmarks/interactions.py
+
+A ViT-B/32-size Hugging Face CLIP with random weights (speed does not depend on them), one picture, a caption of seven
+words, the same layers, nodes and references for both. exCLIP (Möller et al., 2024) integrates the full Jacobians of both
+embeddings: for each node, one backward pass for each of the 512 numbers of an embedding. Both tables must agree.
+"""
+
+import argparse
+import platform
+import resource
+import time
+from importlib.metadata import version
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
+
+import nibt
+from nibt.pair import read_picture
+from nibt.paths import nodes
+
+CAPTION = "a cat and a cup of coffee"
+
+
+def model():
+    """The shape of openai/clip-vit-base-patch32, with the words of the embedded model `scenes`."""
+    words = AutoTokenizer.from_pretrained(nibt.load_model("scenes").folder)
+    torch.manual_seed(0)
+    text = {"vocab_size": 49408, "bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id,
+            "pad_token_id": words.pad_token_id}  # fmt: skip
+    module = CLIPModel(CLIPConfig(text_config=text)).eval()
+    return nibt.load_model(module, processor=CLIPProcessor(CLIPImageProcessor(), words))
+
+
+def integrated_jacobian(cut, start, path):
+    """The mean over the nodes of d embedding / d state: one backward pass for each number of the embedding."""
+    total = 0
+    for position, weight in zip(path.positions, path.weights, strict=True):
+        state = (start + position * (cut.hidden - start)).detach().requires_grad_()
+        embedded = F.normalize(cut.rest(state[None]), dim=-1)[0, 0]
+        jacobian = torch.stack([
+            torch.autograd.grad(number, state, retain_graph=True)[0][0] for number in embedded
+        ])  # fmt: skip
+        total = total + weight * jacobian
+    return total
+
+
+def exclip(ready, picture, layers, steps):
+    """The table from the full Jacobians: tokens x patches."""
+    path, sides = nodes("gauss", steps), []
+    for tower, item, layer in ((ready.text, CAPTION, layers[1]), (ready.image, picture, layers[0])):
+        trace = tower.trace(tower.prepare([item]))
+        cut, start = trace.cut(layer), tower.blank(trace.inputs, layer)
+        contributed = torch.einsum("dtw,tw->td", integrated_jacobian(cut, start, path), (cut.hidden - start)[0])
+        sides.append((contributed, cut.units, trace.inputs))
+    (tokens, _, inputs), (patches, grid, _) = sides
+    words = torch.stack([tokens[list(word.tokens)].sum(0) for word in inputs.words.words[0]])
+    return words @ grid.keep(patches.T).T.T
+
+
+def plain(ready, picture):
+    began = time.perf_counter()
+    ready.image.encode(ready.image.prepare([picture]))
+    ready.text.encode(ready.text.prepare([CAPTION]))
+    return time.perf_counter() - began
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image-layer", type=int, default=6)
+    parser.add_argument("--text-layer", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=4)
+    options = parser.parse_args()
+    ready = model()
+    noise = np.random.default_rng(0).integers(0, 255, (224, 224, 3), np.uint8)
+    picture = read_picture(Image.fromarray(noise))
+    layers = options.image_layer, options.text_layer
+    chosen = {"image_layer": layers[0], "text_layer": layers[1], "steps": options.steps, "reference": "blank"}
+    nibt.explain_interactions(ready, picture, CAPTION, **chosen)  # warm-up; the blank states are constants
+    forward = min(plain(ready, picture) for _ in range(5))
+    ours = []
+    for _ in range(3):
+        began = time.perf_counter()
+        table = nibt.explain_interactions(ready, picture, CAPTION, **chosen)
+        ours.append(time.perf_counter() - began)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    began = time.perf_counter()
+    full = exclip(ready, picture, layers, options.steps)
+    theirs = time.perf_counter() - began
+    difference = float((table.table.flatten(1) - full).abs().max() / full.abs().max())
+    print(f"{time.strftime('%-d %B %Y')}, {platform.machine()}, {torch.get_num_threads()} threads, Python "
+          f"{platform.python_version()}, torch {version('torch')}, transformers {version('transformers')}")  # fmt: skip
+    print(f"layers {layers}, {options.steps} nodes, {len(table.words)} words; largest difference {difference:.1e}")
+    print(f"plain forward of both towers {forward:.3f} s")
+    print(f"nibt                         {min(ours):.3f} s = {min(ours) / forward:.1f} forwards, peak {peak:.1f} GB")
+    print(f"full Jacobians               {theirs:.1f} s = {theirs / forward:.0f} forwards, "
+          f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB")  # fmt: skip
+    print(f"ratio                        {theirs / min(ours):.0f}")
+
+
+if __name__ == "__main__":
+    main()
