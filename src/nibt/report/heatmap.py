@@ -3,7 +3,7 @@
 What the model did not see is not given a score: it is shown as not seen, and has 0 in the map file.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -17,6 +17,7 @@ from nibt.report.colours import blend, strength
 _GREYING = 0.85  # how much of the photograph's own colour gives way, so that the map's can be read
 
 
+@runtime_checkable
 class Mapped(Protocol):
     """What has a map on a picture: an explanation, or one word's part of a word-region table."""
 
