@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=2 python benchmarks/interactions.py
 
-A Hugging Face CLIP of ViT-B/32 size with random weights (speed does not depend on them), one picture, a caption of seven
-words, the same layers, nodes and references for both. exCLIP (Möller et al., 2024) integrates the full Jacobians of
-both embeddings: for each node, one backward pass for each of the 512 numbers of an embedding. Both tables must agree.
+A Hugging Face CLIP of ViT-B/32 size with random weights (speed does not depend on them), one picture, a caption of
+seven words, the same layers, nodes and references for both. exCLIP (Möller et al., 2024) integrates the full Jacobians
+of both embeddings: one backward pass for each node and each of the 512 numbers of an embedding. Both tables must agree.
 """
 
 import argparse

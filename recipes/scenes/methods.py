@@ -92,11 +92,12 @@ def main():
     for path in sorted(options.out.glob("methods-*.jsonl")):
         records |= stored(path)
     sides = "\n\n".join(f"## {side.capitalize()} side\n\n{table(records, side)}" for side in ("image", "text"))
-    PAGE.write_text(
-        f"# All methods on scenes whose truth is known\n\n{machine()}; {options.count} scenes of seed {SEED} with two or three "
-        f"objects, one of them named; mean and bootstrap 95 % interval; * differs from NIB's default (paired Wilcoxon, "
-        f"Holm over the methods, 0.05). `python recipes/scenes/methods.py`.\n\n{sides}\n"
+    about = (
+        f"{machine()}; {options.count} scenes of seed {SEED} with two or three objects, one of them named; mean and "
+        "bootstrap 95 % interval; * differs from NIB's default (paired Wilcoxon, Holm over the methods, 0.05). "
+        "`python recipes/scenes/methods.py`."
     )
+    PAGE.write_text(f"# All methods on scenes whose truth is known\n\n{about}\n\n{sides}\n")
 
 
 if __name__ == "__main__":
