@@ -12,7 +12,6 @@ from nibt.calibrating import calibrate
 from nibt.errors import BadInput, BadOption, CannotWrite, WrongReference
 from nibt.explaining import explain
 from nibt.reference import MeanStates
-from nibt.registry import available
 
 PICTURES = [tiny.picture(seed=seed) for seed in range(5)]
 OBLONG = [tiny.picture(90, 30, seed) for seed in range(3)]
@@ -111,7 +110,7 @@ def test_every_item_is_counted() -> None:
 
 
 @every_kind
-@pytest.mark.parametrize("method", available("methods"))
+@pytest.mark.parametrize("method", ["nib"])
 def test_maps_with_mean_states_from_a_file_are_complete(kind: str, method: str, tmp_path: Path) -> None:
     model, file = tiny.model(kind), tmp_path / "states.safetensors"
     made = calibrate(model, PICTURES, CAPTIONS, file)
