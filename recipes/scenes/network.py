@@ -1,35 +1,32 @@
 """The network and its words: a small Hugging Face CLIPModel of 12 blocks a side, and a tokenizer in CLIP's format."""
 
-import json
+from pathlib import Path
 
 import torch
-from tokenizers import trainers
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
 from nibt.datasets.scenes import NOUNS, SIDE
 from nibt.datasets.scenes.captions import WORDS
 
+HERE = Path(__file__).parent
 CONTEXT = 32
 PATCH = 16
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def tokenizer():
-    """Byte-pair encoding, learned until every word of the scenes is one token; other words fall into pieces."""
-    learning = CLIPTokenizer()._tokenizer
-    alphabet = ByteLevel.alphabet()
-    words = sorted({*WORDS, *NOUNS})
-    trainer = trainers.BpeTrainer(
-        vocab_size=5000, min_frequency=1, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False
-    )
-    learning.train_from_iterator(words, trainer)
-    merges = [tuple(pair) for pair in json.loads(learning.to_str())["model"]["merges"]]
-    signs = sorted(alphabet)
+    """Byte-pair encoding in which every word of the scenes is one token; other words fall into pieces.
+
+    `merges.txt` was learned by the library's `BpeTrainer` on these words. It is kept, since ties come out in another
+    order each time.
+    """
+    signs = sorted(ByteLevel.alphabet())
+    merges = [tuple(line.split()) for line in (HERE / "merges.txt").read_text().splitlines()]
     entries = [*signs, *(f"{sign}</w>" for sign in signs), *("".join(pair) for pair in merges), START, END]
     vocabulary = {entry: number for number, entry in enumerate(dict.fromkeys(entries))}
     made = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=CONTEXT)
-    in_pieces = [word for word in words if len(made.tokenize(word)) != 1]
+    in_pieces = [word for word in sorted({*WORDS, *NOUNS}) if len(made.tokenize(word)) != 1]
     if in_pieces:
         raise ValueError(f"these words are more than one token: {', '.join(in_pieces)}")
     return made
