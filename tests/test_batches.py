@@ -42,7 +42,7 @@ def agree(found: Explanation, wanted: Explanation, share: float = 1e-5) -> None:
 @every_kind
 @every_method
 def test_alone_together_or_shuffled(kind: str, method: str) -> None:
-    share = 1e-4 if kind == "fastvit" else 1e-5  # kinks enlarge what a batch rounds otherwise; in float64 it is exact
+    share = 1e-3 if kind == "fastvit" else 1e-5  # kinks enlarge what a batch rounds otherwise; in float64 it is exact
     alone = [asked(kind, method, [pair], 1)[0] for pair in PAIRS]
     assert all(answer.image.scores.abs().max() > 0 for answer in alone)
     assert all(answer.text.scores.abs().max() > 0 for answer in alone)
