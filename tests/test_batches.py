@@ -36,7 +36,7 @@ def agree(found: Explanation, wanted: Explanation, share: float = 1e-5) -> None:
     close(found.image.scores, wanted.image.scores, share)
     scores = [torch.tensor([score for _, score in answer.words]) for answer in (found, wanted)]
     assert [word.text for word, _ in found.words] == [word.text for word, _ in wanted.words]
-    close(*scores)
+    close(*scores, share)
 
 
 @every_kind
