@@ -13,7 +13,8 @@ import nibt
 import tiny
 from nibt.contributing import Contributions
 from nibt.errors import BadInput, BadOption, CannotWrite
-from nibt.interaction import Interaction, save
+from nibt.explanation import save
+from nibt.interaction import Interaction
 from nibt.jacobians import change, pulled, pushed, rows
 from nibt.models.base import Model
 from nibt.models.base_trace import Cut

@@ -4,16 +4,14 @@ OMP_NUM_THREADS=1 python recipes/scenes/methods.py measure --out RUN [--part 0/2
 python recipes/scenes/methods.py report --out RUN
 """
 
-import argparse
 from pathlib import Path
 
-from runs import NAMES, SEED, TRUTH, Setting, interval, machine, paired, run, stored
+from runs import NAMES, SEED, TRUTH, Setting, asked, gathered, interval, machine, paired, run
 
 import nibt
 from nibt.registry import find
 
 PAGE = Path(__file__).parents[2] / "docs" / "methods_table.md"
-COUNT = 1000
 QUICK = {"rise": {"masks": 500}}
 """Where the default would take days on a processor: 6,000 masks a picture. What was used is said in the table."""
 METRICS = {
@@ -56,11 +54,11 @@ def holm(values):
 
 def table(records, side):
     """Means and intervals; a star where NIB's default differs at 0.05 after Holm's correction."""
-    asked = [setting for setting in settings() if setting.side == side and setting.key in records]
+    shown = [setting for setting in settings() if setting.side == side and setting.key in records]
     base = records[Setting(side, "nib").key]["values"]
     columns = {}
     for metric in METRICS[side]:
-        found = [records[setting.key]["values"][metric] for setting in asked]
+        found = [records[setting.key]["values"][metric] for setting in shown]
         tested = holm([paired(values, base[metric]) for values in found])
         columns[metric] = [
             "{:.2f} [{:.2f}, {:.2f}]".format(*interval(values)) + ("" if p >= 0.05 else " *")
@@ -68,29 +66,19 @@ def table(records, side):
         ]
     lines = ["| method | " + " | ".join(NAMES[metric] for metric in METRICS[side]) + " | s / 1,000 |",
              "|---" * (len(METRICS[side]) + 2) + "|"]  # fmt: skip
-    for row, setting in enumerate(asked):
+    for row, setting in enumerate(shown):
         numbers = " | ".join(columns[metric][row] for metric in METRICS[side])
         lines.append(f"| {name(setting)} | {numbers} | {records[setting.key]['seconds']:.0f} |")
     return "\n".join(lines)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["measure", "report"])
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--part", default="0/1")
-    parser.add_argument("--model", default="scenes")
-    parser.add_argument("--count", type=int, default=COUNT)
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    part, parts = map(int, options.part.split("/"))
+    options = asked(__doc__)
     if options.what == "measure":
-        run(nibt.load_model(options.model), settings(), options.out / f"methods-{part}.jsonl", options.count,
-            (part, parts))  # fmt: skip
+        path = options.out / f"methods-{options.part}.jsonl"
+        run(nibt.load_model(options.model), settings(), path, options.count, (options.part, options.parts))
         return
-    records = {}
-    for path in sorted(options.out.glob("methods-*.jsonl")):
-        records |= stored(path)
+    records = gathered(options.out, "methods")
     sides = "\n\n".join(f"## {side.capitalize()} side\n\n{table(records, side)}" for side in ("image", "text"))
     about = (
         f"{machine()}; {options.count} scenes of seed {SEED} with two or three objects, one of them named; mean and "

@@ -4,12 +4,14 @@ A setting names a method, its options and target, a side and a set of scenes. Wh
 every scene, and the seconds it took.
 """
 
+import argparse
 import json
 import math
 import platform
 import time
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 from scipy import stats
@@ -120,3 +122,25 @@ def paired(values, others):
 def machine():
     packages = ", ".join(f"{name} {version(name)}" for name in ("nibt", "torch", "transformers"))
     return f"{time.strftime('%-d %B %Y')}, {platform.machine()}, Python {platform.python_version()}, {packages}"
+
+
+def asked(about):
+    """The command line of the recipes that measure and report; ``part`` and ``parts`` are whole numbers."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["measure", "report"])
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--part", default="0/1", help="which of how many parts side by side")
+    parser.add_argument("--model", default="scenes")
+    parser.add_argument("--count", type=int, default=1000, help="scenes")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    options.part, options.parts = map(int, options.part.split("/"))
+    return options
+
+
+def gathered(folder, name):
+    """The records of all parts."""
+    found = {}
+    for path in sorted(folder.glob(f"{name}-*.jsonl")):
+        found |= stored(path)
+    return found

@@ -4,13 +4,12 @@ OMP_NUM_THREADS=1 python recipes/scenes/study.py measure --out RUN [--part 0/2] 
 python recipes/scenes/study.py report --out RUN                                   # docs/study.md and its plots
 """
 
-import argparse
 import math
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-from runs import NAMES, SEED, Setting, interval, machine, paired, run, stored
+from runs import NAMES, SEED, Setting, asked, gathered, interval, machine, paired, run
 
 import nibt
 
@@ -18,7 +17,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 DOCS = Path(__file__).parents[2] / "docs"
-DEPTH, COUNT = 12, 1000
+DEPTH = 12
 REFERENCES = {"zero": ("geometric", 4), "blank": ("gauss", 4), "mean": ("gauss", 4)}
 TARGETS = ("cosine", "centred")
 
@@ -195,22 +194,12 @@ def report(records):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["measure", "report"])
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--part", default="0/1")
-    parser.add_argument("--model", default="scenes")
-    parser.add_argument("--count", type=int, default=COUNT)
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    options = asked(__doc__)
     if options.what == "measure":
-        part, parts = map(int, options.part.split("/"))
-        model = nibt.load_model(options.model)
-        run(model, settings(), options.out / f"study-{part}.jsonl", options.count, (part, parts))
+        path = options.out / f"study-{options.part}.jsonl"
+        run(nibt.load_model(options.model), settings(), path, options.count, (options.part, options.parts))
         return
-    records = {}
-    for path in sorted(options.out.glob("study-*.jsonl")):
-        records |= stored(path)
+    records = gathered(options.out, "study")
     page = DOCS / "study.md"
     text = page.read_text()
     for name, made in report(records).items():

@@ -15,14 +15,13 @@ from torch import Tensor, nn
 from nibt.attribution import Attribution, Narrowing
 from nibt.errors import BadInput
 from nibt.files import written_whole
-from nibt.jacobians import change, rows
+from nibt.jacobians import over_layers, parts, rows
 from nibt.loading import load_model
 from nibt.methods.nib import NIB
 from nibt.models.base import Model
-from nibt.pair import Pair, PictureSource, read_caption, read_picture
-from nibt.paths import nodes
+from nibt.pair import PictureSource, read_caption, read_picture
 from nibt.question import Contrast, ask, encode
-from nibt.sides import sides
+from nibt.side import Side
 from nibt.units import Grid
 
 _KIND = "nibt contributions"
@@ -124,32 +123,23 @@ def contributions(
     """
     model, picture = load_model(model), read_picture(image)
     question = ask(model, "nib", "cosine", variant, Contrast(), None, None, options)
-    side, method = sides(question, [Pair(picture, "any")])["image"], question.methods["image"]
+    method = question.methods["image"]
     assert isinstance(method, NIB)
-    path = nodes(method.rule, method.steps, method.floor)
-    found, changes = [], []
-    for layer in method.layer:
-        cut = side.cut(layer)
-        start = side.reference(method.reference, layer, cut.hidden)
-        grid = cut.units
-        assert isinstance(grid, Grid)
-        found.append(rows(cut, start, path, _parts(grid, cut.hidden.shape[1]))[:, 0])
-        changes.append(change(cut, start, path)[0])
-    after = F.normalize(side.trace.embedding, dim=-1)[0]
+    trace = model.image.trace(model.image.prepare([picture]), min(method.layer))
+    side = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # no score is asked for: e(z) is a vector
+    grid = trace.cut(method.layer[0]).units
+    assert isinstance(grid, Grid)
+    patches = [[grid.prefix + patch] for patch in range(grid.count)]
+    vectors, moved = over_layers(
+        side, method,
+        lambda cut, start, path: rows(cut, start, path, parts(patches, cut.hidden.shape[1]))[:, 0],
+    )  # fmt: skip
+    after = F.normalize(trace.embedding, dim=-1)[0]
     told = {
         "picture": picture.source, "model": model.id, "weights_hash": model.weights_hash, "rule": method.rule,
         "reference": method.reference, "steps": str(method.steps), "layers": ",".join(map(str, method.layer)),
     }  # fmt: skip
-    vectors, moved = torch.stack(found).mean(0), torch.stack(changes).mean(0)
     return Contributions(
         vectors.float().cpu(), after.float().cpu(), (after - moved).float().cpu(), Grid(grid.rows, grid.columns), told,
         model,
     )  # fmt: skip
-
-
-def _parts(grid: Grid, rows: int) -> Float[Tensor, "part token"]:
-    """A part for each patch, and one for all rows that are none."""
-    parts = torch.zeros(grid.count + 1, rows)
-    parts[torch.arange(grid.count), grid.prefix + torch.arange(grid.count)] = 1
-    parts[-1] = 1 - parts[:-1].sum(0)
-    return parts

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -121,9 +121,16 @@ class Explanation:
             raise BadInput(f"{str(path)!r} is no explanation that nibt wrote ({error})") from error
 
 
-def save(explanations: Sequence[Explanation], path: str | Path) -> None:
+@runtime_checkable
+class Answer(Protocol):
+    """What has a JSON form: an explanation, or a word-region table."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
+def save(answers: Sequence[Answer], path: str | Path) -> None:
     """Write one JSON object for one pair, a list for several."""
-    data = [explanation.to_json() for explanation in explanations]
+    data = [answer.to_json() for answer in answers]
     with written_whole(Path(path)) as draft:
         draft.write_text(as_text(data[0] if len(data) == 1 else data), encoding="utf-8")
 

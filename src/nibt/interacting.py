@@ -9,13 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nibt.interaction import Interaction
-from nibt.jacobians import change, pulled, rows
+from nibt.jacobians import over_layers, parts, pulled, rows
 from nibt.loading import load_model
 from nibt.methods.nib import NIB
 from nibt.models.base import Model
-from nibt.models.base_trace import Cut
 from nibt.pair import Pair, PictureSource, paired
-from nibt.paths import Nodes, nodes
 from nibt.question import Contrast, Question, ask
 from nibt.side import Side
 from nibt.sides import sides
@@ -85,35 +83,15 @@ def _nib(question: Question, side: Any) -> NIB:
 
 def _of_words(text: Side, question: Question, words: Words) -> tuple[Tensor, Tensor]:
     """What each word, and last all that is no word, contributes to the unit embedding; and its whole change."""
-    return _over_layers(
+    spelt = [word.tokens for word in words.words[0]]
+    return over_layers(
         text, _nib(question, "text"),
-        lambda cut, start, path: rows(cut, start, path, _spelt(words, cut.hidden.shape[1]))[:, 0],
+        lambda cut, start, path: rows(cut, start, path, parts(spelt, cut.hidden.shape[1]))[:, 0],
     )  # fmt: skip
-
-
-def _spelt(words: Words, count: int) -> Tensor:
-    """1 on the token rows of each word, and in the last part on all others."""
-    parts = torch.zeros(len(words.words[0]) + 1, count)
-    for place, word in enumerate(words.words[0]):
-        parts[place, list(word.tokens)] = 1
-    parts[-1] = 1 - parts[:-1].sum(0)
-    return parts
 
 
 def _of_patches(image: Side, question: Question, vectors: Tensor) -> tuple[Tensor, Tensor]:
     """The score of each token row of the image for each vector; and the whole change of the unit embedding."""
-    return _over_layers(
+    return over_layers(
         image, _nib(question, "image"), lambda cut, start, path: pulled(cut, start, path, vectors[:, None])[:, 0]
     )
-
-
-def _over_layers(side: Side, method: NIB, found: Callable[[Cut, Tensor, Nodes], Tensor]) -> tuple[Tensor, Tensor]:
-    """The means, over the layers of a method, of what is found there and of the change of the unit embedding."""
-    path = nodes(method.rule, method.steps, method.floor)
-    answers, changes = [], []
-    for layer in method.layer:
-        cut = side.cut(layer)
-        start = side.reference(method.reference, layer, cut.hidden)
-        answers.append(found(cut, start, path))
-        changes.append(change(cut, start, path)[0])
-    return torch.stack(answers).mean(0), torch.stack(changes).mean(0)

@@ -6,7 +6,7 @@ it, with the rows that stand for no word or patch, adds up to (u - u_reference) 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,8 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.errors import BadInput
-from nibt.explanation import as_text
-from nibt.files import written_whole
+from nibt.explanation import save
 from nibt.pair import Box, Picture, read_picture
 from nibt.preparation.geometry import Region
 from nibt.units import Grid, Word, Words
@@ -159,13 +158,6 @@ class Interaction:
             return _from_json(json.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BadInput(f"{str(path)!r} is no word-region table that nibt wrote ({error})") from error
-
-
-def save(tables: Sequence[Interaction], path: str | Path) -> None:
-    """Write one JSON object for one pair, a list for several."""
-    data = [table.to_json() for table in tables]
-    with written_whole(Path(path)) as draft:
-        draft.write_text(as_text(data[0] if len(data) == 1 else data), encoding="utf-8")
 
 
 def _from_json(data: dict[str, Any]) -> Interaction:

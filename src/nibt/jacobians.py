@@ -7,15 +7,19 @@ direction at a time (``pushed``: two forward passes for each direction and node)
 (``pulled``: a forward pass for each node, and one backward pass for each vector and node).
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from nibt.methods.nib import NIB
 from nibt.models.base_attention import Watching
 from nibt.models.base_trace import Cut
-from nibt.paths import Nodes, chunks
+from nibt.paths import Nodes, chunks, nodes
+from nibt.side import Side
 from nibt.types import Hidden
 
 Directions = Float[Tensor, "direction batch token width"]
@@ -85,3 +89,26 @@ def change(cut: Cut, start: Hidden, path: Nodes) -> Float[Tensor, "batch dim"]:
         ends = torch.stack([cut.hidden, start + path.low * (cut.hidden - start)])
         after, before = F.normalize(cut.rest(ends), dim=-1)
     return after - before
+
+
+def parts(groups: Sequence[Sequence[int]], count: int) -> Float[Tensor, "part token"]:
+    """A part for each group of the ``count`` rows, and a last one for all rows that are in none."""
+    found = torch.zeros(len(groups) + 1, count)
+    for place, group in enumerate(groups):
+        found[place, list(group)] = 1
+    found[-1] = 1 - found[:-1].sum(0)
+    return found
+
+
+def over_layers(
+    side: Side, method: NIB, found: Callable[[Cut, Hidden, Nodes], Tensor]
+) -> tuple[Tensor, Float[Tensor, " dim"]]:
+    """The means, over the layers of a method, of what is found there and of the change of the unit embedding."""
+    path = nodes(method.rule, method.steps, method.floor)
+    answers, changes = [], []
+    for layer in method.layer:
+        cut = side.cut(layer)
+        start = side.reference(method.reference, layer, cut.hidden)
+        answers.append(found(cut, start, path))
+        changes.append(change(cut, start, path)[0])
+    return torch.stack(answers).mean(0), torch.stack(changes).mean(0)

@@ -114,7 +114,7 @@ def read_picture(source: PictureSource) -> Picture:
 
 def paired(image: Any, caption: Any) -> tuple[list[Pair], bool]:
     """Pairs of what was given, each a single one or a list; and whether any was a list."""
-    images, captions = _listed(image), _listed(caption)
+    images, captions = listed(image), listed(caption)
     many = isinstance(image, list | tuple) or isinstance(caption, list | tuple)
     if not images or not captions:
         raise BadInput("there is nothing to explain: give at least one picture and one caption")
@@ -128,7 +128,8 @@ def paired(image: Any, caption: Any) -> tuple[list[Pair], bool]:
     return [Pair(picture, text) for picture, text in zip(read, said, strict=True)], many
 
 
-def _listed(value: Any) -> list[Any]:
+def listed(value: Any) -> list[Any]:
+    """A list as it is, anything else as a list of one."""
     return list(value) if isinstance(value, list | tuple) else [value]
 
 

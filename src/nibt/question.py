@@ -17,7 +17,7 @@ from nibt.layers import Score, resolve_auto
 from nibt.methods.base import Method
 from nibt.methods.base_path import along_path
 from nibt.models.base import Model, Tower
-from nibt.pair import Pair, Picture, read_caption, read_picture
+from nibt.pair import Pair, Picture, listed, read_caption, read_picture
 from nibt.reference import MeanStates
 from nibt.registry import find
 from nibt.side import mean_states
@@ -169,8 +169,3 @@ def batches(groups: Sequence[Any], size: int) -> Iterator[list[int]]:
     for group in dict.fromkeys(groups):
         members = [index for index, other in enumerate(groups) if other == group]
         yield from (members[first : first + size] for first in range(0, len(members), size))
-
-
-def listed(value: Any) -> list[Any]:
-    """A list as it is, anything else as a list of one."""
-    return list(value) if isinstance(value, list | tuple) else [value]

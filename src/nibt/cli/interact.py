@@ -48,8 +48,8 @@ def interact(
     pairs = [(read_picture(picture), read_caption(caption)) for picture in pictures for caption in captions]
     ready = load(model, device, dtype, fit, image_size, output.silent)
     from nibt.cli.terminal import progress, show_regions
+    from nibt.explanation import save
     from nibt.interacting import explain_interactions
-    from nibt.interaction import save
     from nibt.report.regions import draw_interactions
 
     with progress(len(pairs), "explaining", output.silent) as done:

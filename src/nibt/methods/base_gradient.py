@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 
 from nibt.attribution import Attribution
-from nibt.errors import Unsupported
 from nibt.methods.base import Method
+from nibt.methods.base_layers import averaged
 from nibt.side import Side
 from nibt.types import Hidden, PerToken
-from nibt.units import Units, special_share
+from nibt.units import Units
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,7 @@ class OneGradient(Method):
 
     def __call__(self, side: Side) -> Attribution:
         """The map of each layer, averaged."""
-        maps = [self.at(side, layer) for layer in self.layer]
-        units = side.cut(self.layer[0]).units
-        if any(found.shape != maps[0].shape for found in maps):
-            raise Unsupported(f"layers {self.layer} have different grids, so their maps cannot be averaged")
-        scores = torch.stack(maps).mean(0)
-        return Attribution(units.keep(scores), units, special_share(scores, units))
+        return averaged(side, self.layer, [self.at(side, layer) for layer in self.layer])
 
     def at(self, side: Side, layer: int) -> PerToken:
         """One layer: the gradient at the state itself."""

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 
 from nibt.attribution import Attribution, Narrowing
-from nibt.errors import BadOption, Unsupported
+from nibt.errors import BadOption
 from nibt.methods.base import Method
 from nibt.methods.base_gradient import OneGradient
+from nibt.methods.base_layers import averaged, check_path
 from nibt.models.base_trace import Cut
 from nibt.paths import gradients, nodes
 from nibt.registry import available, find
 from nibt.side import Side
-from nibt.types import Hidden, PerExample, PerToken
-from nibt.units import special_share
+from nibt.types import Hidden, PerToken
 
 Scores = Callable[[Hidden, Hidden], PerToken]
 """From h - r and the gradient at one state to the score of each row."""
@@ -36,11 +36,7 @@ class PathMethod(Method):
     floor: float = 0.1
 
     def __post_init__(self) -> None:
-        nodes(self.rule, self.steps, self.floor)
-        if self.reference.partition(":")[0] not in ("zero", "blank", "mean"):
-            raise BadOption(f"reference must be zero, blank, mean or mean:FILE (got {self.reference!r})")
-        if self.rule == "geometric" and self.reference != "zero":
-            raise BadOption(f"the rule geometric serves the reference zero only (got {self.reference!r}); use gauss")
+        check_path(self.reference, self.rule, self.steps, self.floor)
         getattr(super(), "__post_init__", lambda: None)()  # the checks of the method that goes along the path
 
     def narrowed(self, side: Side, cut: Cut, layer: int | None, scores: Scores) -> tuple[PerToken, Narrowing]:
@@ -69,11 +65,7 @@ class _AlongPath(PathMethod, OneGradient):
         for layer in self.layer:
             cut = side.cut(layer)
             found.append(self.narrowed(side, cut, layer, lambda h, g, units=cut.units: self.scores(h, g, units)))
-        units = side.cut(self.layer[0]).units
-        if any(rows.shape != found[0][0].shape for rows, _ in found):
-            raise Unsupported(f"layers {self.layer} have different grids, so their maps cannot be averaged")
-        scores = torch.stack([rows for rows, _ in found]).mean(0)
-        return Attribution(units.keep(scores), units, special_share(scores, units), _mean([told for _, told in found]))
+        return averaged(side, self.layer, [rows for rows, _ in found], [told for _, told in found])
 
 
 _PATHS: dict[str, dict[str, Any]] = {
@@ -113,14 +105,3 @@ def walking(kind: type[OneGradient]) -> type[OneGradient]:
     members = {"variants": variants, "cost": f"1 + steps x ({kind.cost})", "__doc__": kind.__doc__,
                "__module__": kind.__module__}  # fmt: skip
     return dataclass(frozen=True)(type(f"{kind.__name__}AlongPath", (_AlongPath, kind), members))
-
-
-def _mean(parts: list[Narrowing]) -> Narrowing:
-    """One narrowing for several layers."""
-
-    def mean(name: str) -> PerExample:
-        return torch.stack([getattr(part, name) for part in parts]).mean(0)
-
-    first, layers = parts[0], tuple(layer for part in parts for layer in part.layers)
-    return Narrowing(first.reference, first.rule, layers, first.steps, first.at_input, mean("at_reference"),
-                     mean("sum"), mean("gap"))  # fmt: skip

@@ -13,13 +13,13 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from nibt.attribution import Attribution, Narrowing, allowed
-from nibt.errors import BadOption, Unsupported
+from nibt.errors import BadOption
 from nibt.methods.base import Method
+from nibt.methods.base_layers import averaged, check_path
 from nibt.models.base_trace import Cut
 from nibt.paths import Nodes, mean_gradient, nodes
 from nibt.side import Side
 from nibt.types import Hidden, PerExample, PerToken
-from nibt.units import special_share
 
 _MOST_STEPS = 64
 
@@ -51,22 +51,14 @@ class NIB(Method):
     tolerance: float | None = None
 
     def __post_init__(self) -> None:
-        nodes(self.rule, self.steps, self.floor)
-        if self.reference.partition(":")[0] not in ("zero", "blank", "mean"):
-            raise BadOption(f"reference must be zero, blank, mean or mean:FILE (got {self.reference!r})")
-        if self.rule == "geometric" and self.reference != "zero":
-            raise BadOption(f"the rule geometric serves the reference zero only (got {self.reference!r}); use gauss")
+        check_path(self.reference, self.rule, self.steps, self.floor)
         if self.tolerance is not None and not self.tolerance > 0:
             raise BadOption(f"tolerance must be above 0 (got {self.tolerance})")
 
     def __call__(self, side: Side) -> Attribution:
         """Narrow each layer, and average."""
         runs = [self._narrowed(side, layer) for layer in self.layer]
-        units = side.cut(self.layer[0]).units
-        if any(scores.shape != runs[0][0].shape for scores, _ in runs):
-            raise Unsupported(f"layers {self.layer} have different grids, so their maps cannot be averaged")
-        scores = torch.stack([scores for scores, _ in runs]).mean(0)
-        return Attribution(units.keep(scores), units, special_share(scores, units), _mean([n for _, n in runs]))
+        return averaged(side, self.layer, [scores for scores, _ in runs], [told for _, told in runs])
 
     def _narrowed(self, side: Side, layer: int) -> tuple[PerToken, Narrowing]:
         """One layer; with a tolerance, as many nodes as each item needs, whatever its batch mates need."""
@@ -108,20 +100,6 @@ class _Found:
         return _Found(torch.where(missed[:, None], better.scores, self.scores),
                       torch.where(missed, better.gap, self.gap),
                       torch.where(missed, better.steps, self.steps))  # fmt: skip
-
-
-def _mean(parts: list[Narrowing]) -> Narrowing:
-    """One narrowing for several layers."""
-    if len(parts) == 1:
-        return parts[0]
-
-    def mean(name: str) -> PerExample:
-        return torch.stack([getattr(part, name) for part in parts]).mean(0)
-
-    first, layers = parts[0], tuple(part.layers[0] for part in parts)
-    most = torch.stack([part.steps for part in parts]).amax(0)
-    return Narrowing(first.reference, first.rule, layers, most, first.at_input, mean("at_reference"), mean("sum"),
-                     mean("gap"), first.tolerance)  # fmt: skip
 
 
 PART = NIB

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import torch
@@ -10,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nibt.attribution import Attribution, to_pixels
+from nibt.masking import masker
 from nibt.side import Side
 from nibt.truth import Truth
 from nibt.types import Modality, PerExample
@@ -22,6 +24,11 @@ class Trial:
     side: Side
     attribution: Attribution
     truths: tuple[Truth, ...] = ()
+
+    @cached_property
+    def kept(self) -> PerExample:
+        """The score when only what the map keeps is shown, the map stretched to [0, 1]: one forward pass for all."""
+        return masker(self.side, self.attribution.units, smooth=True)(self.attribution.normalised())
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ their embeddings, by position, toward the padding token's, scores stretched over
 
 from dataclasses import dataclass
 
-from nibt.masking import masker
 from nibt.metrics.base import Metric, Trial
 from nibt.types import PerExample
 
@@ -17,8 +16,7 @@ class ConfidenceDrop(Metric):
     better = "lower"
 
     def __call__(self, trial: Trial) -> PerExample:
-        kept = masker(trial.side, trial.attribution.units, smooth=True)(trial.attribution.normalised())
-        return 100 * (trial.side.value() - kept).clamp_min(0).float().cpu()
+        return 100 * (trial.side.value() - trial.kept).clamp_min(0).float().cpu()
 
 
 PART = ConfidenceDrop

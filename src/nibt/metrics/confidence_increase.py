@@ -4,7 +4,6 @@ or 0 for each example, so that a mean is a percentage. What is shown: as in the 
 
 from dataclasses import dataclass
 
-from nibt.masking import masker
 from nibt.metrics.base import Metric, Trial
 from nibt.types import PerExample
 
@@ -14,8 +13,7 @@ class ConfidenceIncrease(Metric):
     better = "higher"
 
     def __call__(self, trial: Trial) -> PerExample:
-        kept = masker(trial.side, trial.attribution.units, smooth=True)(trial.attribution.normalised())
-        return 100 * (kept > trial.side.value()).float().cpu()
+        return 100 * (trial.kept > trial.side.value()).float().cpu()
 
 
 PART = ConfidenceIncrease
