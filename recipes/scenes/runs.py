@@ -27,7 +27,7 @@ TRUTH = {
 }
 MODEL = ["confidence_drop", "confidence_increase", "completeness_gap", "special_share"]
 NAMES = {
-    "pointing_game": "pointing", "average_precision": "AP", "intersection_over_union": "IoU",
+    "pointing_game": "pointing", "energy": "energy", "average_precision": "AP", "intersection_over_union": "IoU",
     "own_object": "own object", "word_auc": "AUC of words", "absent_words": "absent negative",
     "confidence_drop": "drop", "confidence_increase": "increase", "completeness_gap": "gap", "special_share": "special",
 }  # fmt: skip
