@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nibt.attribution import Attribution as Attribution
     from nibt.calibrating import calibrate as calibrate
+    from nibt.comparison import Comparison as Comparison
     from nibt.contributing import Contributions as Contributions
     from nibt.contributing import contributions as contributions
     from nibt.datasets.base import Dataset as Dataset
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from nibt.metrics.base import Metric as Metric
     from nibt.models.base import Model as Model
     from nibt.models.base import Tower as Tower
+    from nibt.pair import Caption as Caption
     from nibt.pair import Pair as Pair
     from nibt.registry import available as available
     from nibt.report.picture import draw as draw
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Attribution": "attribution",
+    "Caption": "pair",
+    "Comparison": "comparison",
     "Contributions": "contributing",
     "Dataset": "datasets.base",
     "Explanation": "explanation",

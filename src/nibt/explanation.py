@@ -4,23 +4,24 @@
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.attribution import Attribution, Narrowing
+from nibt.attribution import Attribution
 from nibt.errors import BadInput
 from nibt.files import written_whole
-from nibt.pair import Picture, read_picture
+from nibt.pair import Picture
+from nibt.part import CaptionPart, Part, PicturePart, narrowings
 from nibt.preparation.geometry import Region
-from nibt.units import Grid, Word, Words, word_scores
+from nibt.units import Word
 
 SCHEMA = 1
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,25 @@ class Explanation:
     ranking: tuple[Ranked, ...] = ()
     picture: Picture | None = field(default=None, repr=False, compare=False)
 
+    @classmethod
+    def of(cls, image: PicturePart, text: CaptionPart, **told: Any) -> "Explanation":
+        """The answer whose two parts these are; ``told`` is all the rest of it."""
+        return cls(text.source, image.attribution, text.attribution, image.region, image.size,
+                   source=image.source, picture=image.picture, **told)  # fmt: skip
+
+    @property
+    def parts(self) -> Mapping[str, Part]:
+        """The picture with its map, the caption with its words."""
+        return {"image": self._image, "text": self._text}
+
+    @property
+    def _image(self) -> PicturePart:
+        return PicturePart(self.source, self.image, self.region, self.size, self.picture)
+
+    @property
+    def _text(self) -> CaptionPart:
+        return CaptionPart(self.caption, self.text)
+
     @property
     def grid(self) -> Float[Tensor, "row column"]:
         """The signed scores of the patches, rows x columns."""
@@ -63,40 +83,15 @@ class Explanation:
     @property
     def words(self) -> Iterator[tuple[Word, float]]:
         """Each word with the sum of its tokens' scores."""
-        assert isinstance(self.text.units, Words)
-        return word_scores(self.text.scores, self.text.units)
+        return self._text.words
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, the form of the JSON files."""
-        narrowing = {side: part.narrowing.as_json() for side, part in (("image", self.image), ("text", self.text))
-                     if part.narrowing is not None}  # fmt: skip
         return {
-            "schema": SCHEMA, "picture": self.source, "size": list(self.size), "caption": self.caption,
-            "similarity": self.similarity, "score": dict(self.score), "method": dict(self.method),
-            "model": dict(self.model), "versions": dict(self.versions), "warnings": list(self.warnings),
-            "image": self._image_json(), "text": self._text_json(), "narrowing": narrowing,
+            "schema": SCHEMA, "picture": self.source, "size": list(self.size), "caption": self.caption, **record(self),
+            "image": self._image.block(), "text": self._text.block(), "narrowing": narrowings(self.parts),
             "ranking": [asdict(label) for label in self.ranking],
         }  # fmt: skip
-
-    def _image_json(self) -> dict[str, Any]:
-        assert isinstance(self.image.units, Grid)
-        return {
-            "grid": [self.image.units.rows, self.image.units.columns],
-            "scores": self.image.grid.tolist(),
-            "region": list(asdict(self.region).values()),
-            "special_share": float(self.image.special_share),
-        }
-
-    def _text_json(self) -> dict[str, Any]:
-        units = self.text.units
-        assert isinstance(units, Words)
-        return {
-            "tokens": list(units.tokens[0]),
-            "scores": self.text.scores.tolist(),
-            "special": (~units.explained).tolist(),
-            "words": [{"text": word.text, "score": score, "tokens": list(word.tokens)} for word, score in self.words],
-            "special_share": float(self.text.special_share),
-        }
 
     def save(self, path: str | Path) -> None:
         """Write the JSON file, whole or not at all.
@@ -115,20 +110,51 @@ class Explanation:
             BadInput: the file is missing, or is no explanation of this schema.
 
         """
-        try:
-            return _from_json(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadInput(f"{str(path)!r} is no explanation that nibt wrote ({error})") from error
+        return load(path, _from_json, "explanation")
 
 
 @runtime_checkable
 class Answer(Protocol):
-    """What has a JSON form: an explanation, or a word-region table."""
+    """What explanations and comparisons have in common: how it was asked, and what came of it in each place."""
+
+    @property
+    def parts(self) -> Mapping[str, Part]: ...
+    @property
+    def similarity(self) -> float: ...
+    @property
+    def score(self) -> Mapping[str, Any]: ...
+    @property
+    def method(self) -> Mapping[str, Any]: ...
+    @property
+    def model(self) -> Mapping[str, Any]: ...
+    @property
+    def versions(self) -> Mapping[str, str]: ...
+    @property
+    def warnings(self) -> tuple[str, ...]: ...
+
+
+def record(answer: Answer) -> dict[str, Any]:
+    """How it was asked, as plain data."""
+    return {
+        "similarity": answer.similarity, "score": dict(answer.score), "method": dict(answer.method),
+        "model": dict(answer.model), "versions": dict(answer.versions), "warnings": list(answer.warnings),
+    }  # fmt: skip
+
+
+def recorded(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``record`` wrote."""
+    told = {key: data[key] for key in ("similarity", "score", "method", "model", "versions")}
+    return {**told, "warnings": tuple(data["warnings"])}
+
+
+@runtime_checkable
+class Saved(Protocol):
+    """What has a JSON form: an explanation, a comparison, or a word-region table."""
 
     def to_json(self) -> dict[str, Any]: ...
 
 
-def save(answers: Sequence[Answer], path: str | Path) -> None:
+def save(answers: Sequence[Saved], path: str | Path) -> None:
     """Write one JSON object for one pair, a list for several."""
     data = [answer.to_json() for answer in answers]
     with written_whole(Path(path)) as draft:
@@ -140,33 +166,23 @@ def as_text(data: Any) -> str:
     return json.dumps(data, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
+def load(path: str | Path, read: Callable[[Any], _Read], what: str) -> _Read:
+    """Read the JSON object of one pair.
+
+    Raises:
+        BadInput: the file is missing, or ``read`` does not find in it ``what`` it ought to be.
+
+    """
+    try:
+        return read(json.loads(Path(path).read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{str(path)!r} is no {what} that nibt wrote ({error})") from error
+
+
 def _from_json(data: dict[str, Any]) -> Explanation:
     if data["schema"] != SCHEMA:
         raise ValueError(f"schema {data['schema']}, expected {SCHEMA}")
-    image, text, told = data["image"], data["text"], data["narrowing"]
-    grid = Grid(*image["grid"])
-    words = tuple(Word(word["text"], tuple(word["tokens"])) for word in text["words"])
-    units = Words((tuple(text["tokens"]),), (words,), ~torch.tensor(text["special"]))
-    try:
-        picture = read_picture(data["picture"])
-    except BadInput:
-        picture = None
-    return Explanation(
-        data["caption"],
-        Attribution(torch.tensor(image["scores"]).flatten(), grid, torch.tensor(image["special_share"]),
-                    _narrowing(told.get("image"))),
-        Attribution(torch.tensor(text["scores"]), units, torch.tensor(text["special_share"]),
-                    _narrowing(told.get("text"))),
-        Region(*image["region"]), tuple(data["size"]), data["similarity"], data["score"], data["method"], data["model"],
-        data["versions"], data["picture"], tuple(data["warnings"]),
-        tuple(Ranked(**label) for label in data["ranking"]), picture,
-    )  # fmt: skip
-
-
-def _narrowing(data: dict[str, Any] | None) -> Narrowing | None:
-    if data is None:
-        return None
-    numbers: dict[str, Any] = {
-        key: torch.tensor(data[key]) for key in ("steps", "at_input", "at_reference", "sum", "gap")
-    }
-    return Narrowing(data["reference"], data["rule"], tuple(data["layers"]), **numbers)
+    told = data["narrowing"]
+    image = PicturePart.read(data["image"], data["picture"], data["size"], told.get("image"))
+    text = CaptionPart.read(data["text"], data["caption"], told.get("text"))
+    return Explanation.of(image, text, **recorded(data), ranking=tuple(Ranked(**label) for label in data["ranking"]))

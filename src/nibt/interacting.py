@@ -13,7 +13,8 @@ from nibt.jacobians import over_layers, parts, pulled, rows
 from nibt.loading import load_model
 from nibt.methods.nib import NIB
 from nibt.models.base import Model
-from nibt.pair import Pair, PictureSource, paired
+from nibt.pair import Caption, Pair, PictureSource
+from nibt.pairing import mixed, paired
 from nibt.question import Contrast, Question, ask
 from nibt.side import Side
 from nibt.sides import sides
@@ -23,7 +24,7 @@ from nibt.units import Grid, Words
 def explain_interactions(
     model: Model | str | Path | nn.Module,
     image: PictureSource | Sequence[PictureSource],
-    caption: str | Sequence[str],
+    caption: str | Caption | Sequence[str | Caption],
     *,
     variant: str = "default",
     on_done: Callable[[], None] = lambda: None,
@@ -37,12 +38,13 @@ def explain_interactions(
     ``explain``.
 
     Raises:
-        BadInput: a picture or a caption cannot be read, or lists differ in length.
+        BadInput: a picture or a caption cannot be read, lists differ in length, or both are of one kind.
         UnknownName: no variant or option has that name.
         BadOption: an option has a value that it cannot have.
 
     """
-    pairs, many = paired(image, caption)
+    read, many = paired(image, caption)
+    pairs = [mixed(pair, "explain_interactions") for pair in read]
     model = load_model(model)
     question = ask(model, "nib", "cosine", variant, Contrast(), None, None, options)
     answers = []
@@ -53,8 +55,7 @@ def explain_interactions(
 
 
 def _table(question: Question, pair: Pair) -> Interaction:
-    found = sides(question, [pair])
-    image, text = found["image"], found["text"]
+    image, text = sides(question, [pair])
     words, grid = text.inputs.words, _grid(image, question)
     assert words is not None
     vectors, said = _of_words(text, question, words[0])
@@ -65,7 +66,7 @@ def _table(question: Question, pair: Pair) -> Interaction:
         pair.caption, torch.cat([kept, (scores.sum(-1) - kept.sum(-1))[:, None]], 1).float().cpu(), grid, words[0],
         image.inputs.regions[0], pair.picture.size, similarity, float(shown @ said), question.record["method"],
         **question.facts, source=pair.picture.source,
-        warnings=(*question.warnings, *image.inputs.notes[0], *text.inputs.notes[0]), picture=pair.picture,
+        warnings=(*question.warnings, *pair.notes, *image.inputs.notes[0], *text.inputs.notes[0]), picture=pair.picture,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from nibt.loading import load_model
 from nibt.metrics.base import Metric, Trial
 from nibt.models.base import Model
 from nibt.pair import Pair
+from nibt.pairing import mixed
 from nibt.question import Contrast, Question, ask, batches
 from nibt.registry import available, find
 from nibt.row import Row
@@ -41,7 +42,7 @@ def measure(
     (``Pair.objects``), and are NaN elsewhere. All else is as in ``explain``.
 
     Raises:
-        BadInput: there are no pairs.
+        BadInput: there are no pairs, or one is not of a picture and a caption.
         UnknownName: no metric, method, target, variant or option has that name.
 
     """
@@ -52,7 +53,7 @@ def measure(
              for metric in (available("metrics") if metrics is None else metrics)}  # fmt: skip
     question = ask(model, method, target, variant, Contrast.read(against, (), templates), None, seed, options)
     rows: list[Row] = []
-    for indices in batches([model.image.group(pair.picture) for pair in pairs], batch_size):
+    for indices in batches([model.image.group(mixed(pair, "measure").picture) for pair in pairs], batch_size):
         rows += _batch(question, named, indices, [pairs[index] for index in indices], only)
     return sorted(rows, key=lambda row: row.item)
 
@@ -64,15 +65,15 @@ def _name(metric: str | Metric) -> str:
 def _batch(
     question: Question, metrics: dict[str, Metric], indices: list[int], pairs: list[Pair], only: Modality | None
 ) -> Iterator[Row]:
-    found = sides(question, pairs)
-    regions, words = found["image"].inputs.regions, found["text"].inputs.words
+    image, text = sides(question, pairs)
+    regions, words = image.inputs.regions, text.inputs.words
     assert words is not None
     truths = tuple(truth(pair, regions[place], words[place]) for place, pair in enumerate(pairs))
-    for side in found:
-        asked = {name: metric for name, metric in metrics.items() if side in metric.sides and only in (None, side)}
+    for modality, side in zip(question.places, (image, text), strict=True):
+        asked = {name: one for name, one in metrics.items() if modality in one.sides and only in (None, modality)}
         if not asked:
             continue
-        trial = Trial(found[side], question.methods[side](found[side]), truths)
+        trial = Trial(side, question.methods[modality](side), truths)
         for name, metric in asked.items():
             for index, value in zip(indices, metric(trial).tolist(), strict=True):
-                yield Row(index, side, name, value)
+                yield Row(index, modality, name, value)

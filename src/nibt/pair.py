@@ -4,6 +4,7 @@ Every picture becomes an upright RGB image with its tones kept; what had to be d
 taken, transparency laid on white) is noted and ends in the result's warnings.
 """
 
+import os
 import struct
 import unicodedata
 from collections.abc import Iterator
@@ -11,19 +12,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeAlias, Union
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from nibt.errors import BadInput, UnknownName
+from nibt.types import Modality
 
-PictureSource: TypeAlias = Union[str, Path, Image.Image, np.ndarray, Tensor, "Picture"]
 Box: TypeAlias = tuple[int, int, int, int]
 Span: TypeAlias = tuple[int, int]
 MOST_PIXELS = 89_478_485  # Pillow's own limit, a quarter of a gigabyte as RGB; above it a file may be a bomb
 SAMPLE = "sample:"
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".avif", ".jp2", ".ico"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,19 @@ class Picture:
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
         return self.image.size
+
+
+NamedPicture: TypeAlias = Path | Image.Image | np.ndarray | Tensor | Picture  # no string: taken for nothing else
+PictureSource: TypeAlias = str | NamedPicture
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A text that is said to be a caption: in first place, where a string is a picture's path, two captions are
+    compared.
+    """
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -57,16 +72,41 @@ class Object:
 
 @dataclass(frozen=True)
 class Pair:
-    """What is explained: a picture and a caption. Either may take the other's kind in a later version.
+    """What is explained: a picture and a caption.
 
     Where the truth is known, ``objects`` are those of the picture, and ``absent`` are the places in the caption
-    that name what is not there.
+    that name what is not there. ``notes`` say what its reader ought to know of how it was read.
     """
 
     picture: Picture
     caption: str
     objects: tuple[Object, ...] = ()
     absent: tuple[Span, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def items(self) -> tuple[Picture, str]:
+        """What stands in its two places."""
+        return self.picture, self.caption
+
+
+@dataclass(frozen=True)
+class Twins:
+    """What is compared: two pictures, or two captions."""
+
+    first: Picture | str
+    second: Picture | str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def items(self) -> tuple[Picture | str, Picture | str]:
+        """What stands in its two places."""
+        return self.first, self.second
+
+
+def modality(item: Picture | str) -> Modality:
+    """What one of a pair is."""
+    return "text" if isinstance(item, str) else "image"
 
 
 def samples() -> list[str]:
@@ -75,13 +115,19 @@ def samples() -> list[str]:
                   if file.name.endswith((".png", ".jpg")))  # fmt: skip
 
 
-def read_caption(caption: str) -> str:
+def names_picture(text: str) -> bool:
+    """Whether a text ends as the names of picture files do."""
+    return Path(text).suffix.lower() in _SUFFIXES
+
+
+def read_caption(caption: str | Caption) -> str:
     """The caption as it is, if it says anything.
 
     Raises:
         BadInput: it is no string, or has no visible character.
 
     """
+    caption = caption.text if isinstance(caption, Caption) else caption
     if not isinstance(caption, str):
         raise BadInput(f"a caption must be a string (got {type(caption).__name__})")
     if not any(unicodedata.category(sign)[0] not in "CZ" for sign in caption):
@@ -96,7 +142,7 @@ def read_picture(source: PictureSource) -> Picture:
     channel first. Integers run over their type's range, floats from 0 to 1.
 
     Raises:
-        BadInput: there is no such file, it is no picture, is broken, too large, or holds NaN.
+        BadInput: it is none of these, there is no such file, or it is no picture, is broken, too large, or holds NaN.
 
     """
     if isinstance(source, Picture):
@@ -109,23 +155,9 @@ def read_picture(source: PictureSource) -> Picture:
         return _from_array(source, "array")
     if isinstance(source, str) and source.startswith(SAMPLE):
         return _sample(source.removeprefix(SAMPLE))
+    if not isinstance(source, str | os.PathLike):
+        raise BadInput(f"a picture must be a path, an image, an array or a tensor (got {type(source).__name__})")
     return _open(Path(source))
-
-
-def paired(image: Any, caption: Any) -> tuple[list[Pair], bool]:
-    """Pairs of what was given, each a single one or a list; and whether any was a list."""
-    images, captions = listed(image), listed(caption)
-    many = isinstance(image, list | tuple) or isinstance(caption, list | tuple)
-    if not images or not captions:
-        raise BadInput("there is nothing to explain: give at least one picture and one caption")
-    if len(images) != len(captions) and 1 not in (len(images), len(captions)):
-        raise BadInput(
-            f"{len(images)} pictures and {len(captions)} captions are no pairs: give as many of both, or one"
-        )
-    count = max(len(images), len(captions))
-    read = [read_picture(source) for source in images] * (count if len(images) == 1 else 1)
-    said = [read_caption(text) for text in captions] * (count if len(captions) == 1 else 1)
-    return [Pair(picture, text) for picture, text in zip(read, said, strict=True)], many
 
 
 def listed(value: Any) -> list[Any]:

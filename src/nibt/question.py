@@ -1,4 +1,7 @@
-"""What is asked of every pair: methods and targets resolved for both sides, and the record of it.
+"""What is asked of every pair: methods and targets resolved for both places, and the record of it.
+
+A pair has two places with a modality each. What holds for a modality holds for every place that has it: two pictures
+are explained by one method and one target, each held against the other.
 
 Everything that a call leaves open (layers, variants, fallbacks of a target that has no meaning on a side) is decided
 here, once, before anything is explained.
@@ -6,7 +9,7 @@ here, once, before anything is explained.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from typing import Any
 
@@ -24,12 +27,14 @@ from nibt.side import mean_states
 from nibt.targets.base import Setting, Target
 from nibt.types import Embedding, Modality
 
+Places = tuple[Modality, Modality]
+MIXED: Places = ("image", "text")
 _PACKAGES = ("nibt", "torch", "transformers", "open_clip_torch", "timm", "pillow")
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of every pair: a method for each tower, and what number it explains there."""
+    """What is asked of every pair: a method for each tower that its places need, and what number it explains there."""
 
     model: Model
     methods: dict[Modality, Method]
@@ -37,6 +42,12 @@ class Question:
     settings: dict[Modality, Setting]
     record: dict[str, Any]
     warnings: tuple[str, ...] = ()
+    places: Places = MIXED
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What the places are called: as their modalities, or first and second where these are the same."""
+        return ("first", "second") if _one_kind(self.places) else self.places
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -44,7 +55,13 @@ class Question:
         model = self.model
         told = {"id": model.id, "family": model.family, "weights_hash": model.weights_hash, "dtype": model.dtype,
                 "device": model.device}  # fmt: skip
-        return {"model": told, "versions": {name: version(name) for name in _PACKAGES}}
+        return {"model": told, "versions": dict(_versions())}
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Read once: each is a search through all installed packages."""
+    return {name: version(name) for name in _PACKAGES}
 
 
 @dataclass(frozen=True)
@@ -71,26 +88,49 @@ class Contrast:
 
 def ask(
     model: Model, method: str, target: str, variant: str, contrast: Contrast, sample: Sequence[Pair] | None,
-    seed: int | None, options: dict[str, Any],
+    seed: int | None, options: dict[str, Any], places: Places = MIXED,
 ) -> Question:  # fmt: skip
     """Resolve all that a question leaves open, so that every pair is asked the same.
 
     A seed is recorded in any case, and given to methods that draw at random.
+
+    Raises:
+        UnknownName: no method, target, variant or option has that name.
+        BadOption: an option cannot have that value, or not for places of one kind.
+
     """
-    targets, settings, told = _targets(model, target, contrast)
+    targets, settings, told = _targets(model, target, contrast, places)
     kind, options, chosen = _kind(method, options)
+    if _one_kind(places):
+        _check_alike(places[0], options)
     if seed is not None and "seed" in {field.name for field in fields(kind)}:
         options = {**options, "seed": seed}
     if "auto" in [value for name, value in options.items() if name.endswith("layer")]:
         scores: dict[Modality, Score] = {side: partial(targets[side], setting=settings[side]) for side in targets}
         options, tried = resolve_auto(model, kind, variant, options, scores, sample)
         chosen |= tried
-    methods: dict[Modality, Method] = {tower.modality: kind.configured(tower, variant, options, model.defaults)
-               for tower in (model.image, model.text)}  # fmt: skip
+    methods: dict[Modality, Method] = {
+        place: kind.configured(model.tower(place), variant, options, model.defaults) for place in dict.fromkeys(places)
+    }
     resolved = {side: methods[side].options() for side in methods}
     record = {"name": method, "variant": variant, "seed": seed, **resolved, **chosen}
-    told_of_target = {"target": target, "options": {**_plain(targets["image"]), **contrast.record()}}
-    return Question(model, methods, targets, settings, {"method": record, "target": told_of_target}, told)
+    told_of_target = {"target": target, "options": {**_plain(targets[places[0]]), **contrast.record()}}
+    return Question(model, methods, targets, settings, {"method": record, "target": told_of_target}, told, places)
+
+
+def _one_kind(places: Places) -> bool:
+    return places[0] == places[1]
+
+
+def _check_alike(modality: Modality, options: dict[str, Any]) -> None:
+    """Refuse options that only a picture with a caption can have."""
+    two, other = ("two pictures", "text_") if modality == "image" else ("two captions", "image_")
+    for name, value in options.items():
+        if name.startswith(other):
+            raise BadOption(f"{name} is an option of a side that {two} do not have: leave it out")
+        if name.endswith("layer") and value == "auto":
+            raise BadOption(f"{name} cannot be auto for {two}: it is chosen on pictures with their captions; give a "
+                            "layer, or leave it out")  # fmt: skip
 
 
 def _kind(method: str, options: dict[str, Any]) -> tuple[type[Method], dict[str, Any], dict[str, Any]]:
@@ -109,10 +149,10 @@ def _plain(target: Target) -> dict[str, Any]:
 
 
 def _targets(
-    model: Model, name: str, contrast: Contrast
+    model: Model, name: str, contrast: Contrast, places: Places
 ) -> tuple[dict[Modality, Target], dict[Modality, Setting], tuple[str, ...]]:
-    """The target and the setting of each side. A side on which the target has no meaning falls back to cosine, and
-    says so.
+    """The target and the setting of each side. Of a picture with a caption, a side on which the target has no meaning
+    falls back to cosine, and says so.
     """
     kind, cosine = find("targets", name), find("targets", "cosine")()
     if contrast.templates and name != "ensemble":
@@ -120,6 +160,8 @@ def _targets(
     target: Target = kind(contrast.templates) if contrast.templates else kind()
     if target.others == "none" and (contrast.against or contrast.against_images):
         raise BadOption(f"the target {name} compares with nothing: leave against out, or choose softmax or difference")
+    if _one_kind(places):
+        return {places[0]: target}, {places[0]: _alike(model, name, target, contrast, places[0])}, ()
     settings: dict[Modality, Setting] = {
         "image": _setting(model, model.text, target, contrast.against),
         "text": _setting(model, model.image, target, contrast.against_images),
@@ -135,6 +177,23 @@ def _targets(
     told = tuple(f"the target {name} has no meaning on the {side} side without other {need[side]}: its cosine is "
                  "explained" for side in lacking)  # fmt: skip
     return {side: cosine if side in lacking else target for side in settings}, settings, told
+
+
+def _alike(model: Model, name: str, target: Target, contrast: Contrast, modality: Modality) -> Setting:
+    """The setting of both places of two pictures or two captions; nothing falls back, since both are alike."""
+    pictures, captions = "pictures in against_images (--against-image)", "captions in against (--against)"
+    two, own, items, others = (
+        ("two pictures", pictures, contrast.against_images, contrast.against) if modality == "image"
+        else ("two captions", captions, contrast.against, contrast.against_images)
+    )  # fmt: skip
+    if name == "ensemble":
+        raise BadOption(f"the target ensemble is of a caption seen from a picture: {two} cannot have it; choose cosine")
+    if others:
+        raise BadOption(f"{two} are contrasted with their own kind: give {own} only")
+    setting = _setting(model, model.tower(modality), target, items)
+    if target.others != "none" and setting.others is None:
+        raise BadOption(f"the target {name} needs something to compare with: give {own}")
+    return setting
 
 
 def _setting(model: Model, other: Tower, target: Target, items: Sequence[Any]) -> Setting:

@@ -1,54 +1,61 @@
 """Both sides of a batch of pairs: each tower runs once, and each side is held against the other."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from nibt.methods.base import Method
-from nibt.models.base import Tower, Trace
-from nibt.pair import Pair
-from nibt.question import Question, encode
+from nibt.models.base import Trace
+from nibt.pair import Pair, Twins
+from nibt.question import Question, batches, encode
 from nibt.side import Side
-from nibt.types import Embedding, Modality
+from nibt.types import Embedding
 
 
-def sides(question: Question, pairs: Sequence[Pair]) -> dict[Modality, Side]:
-    """The two sides of pairs that may share a batch, as a question sees them."""
-    model = question.model
-    pictures, captions = [pair.picture for pair in pairs], [pair.caption for pair in pairs]
-    image = _traced(model.image, pictures, list(map(id, pictures)), question.methods["image"])
-    text = _traced(model.text, captions, captions, question.methods["text"])
-    theres: dict[Modality, Embedding] = {
-        "image": _wordings(question, pairs, text.embedding), "text": image.embedding,
-    }  # fmt: skip
-    return {
-        "image": Side(model, image, _score(question, "image", theres)),
-        "text": Side(model, text, _score(question, "text", theres)),
-    }
+def sides(question: Question, pairs: Sequence[Pair | Twins]) -> tuple[Side, Side]:
+    """The two sides of pairs that may share a batch, as a question sees them, in the order of its places."""
+    first, second = (_traced(question, pairs, place) for place in (0, 1))
+    theres = _wordings(question, pairs, second.embedding), first.embedding
+    return (
+        Side(question.model, first, _score(question, 0, theres[0])),
+        Side(question.model, second, _score(question, 1, theres[1])),
+    )
 
 
-def _traced(tower: Tower, items: Sequence[Any], keys: Sequence[Hashable], method: Method) -> Trace:
+def together(question: Question, pairs: Sequence[Pair | Twins], size: int) -> Iterator[list[int]]:
+    """Indices of pairs that may share a batch: those of one group in both places."""
+    towers = [question.model.tower(modality) for modality in question.places]
+    return batches(
+        [tuple(tower.group(item) for tower, item in zip(towers, pair.items, strict=True)) for pair in pairs], size
+    )
+
+
+def _traced(question: Question, pairs: Sequence[Pair | Twins], place: int) -> Trace:
     """One forward pass for a batch in which a picture or a caption may come again: each goes through once."""
-    places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
-    once = [items[keys.index(key)] for key in places]
-    lowest = min(getattr(method, "layer", (0,)))
+    modality, items = question.places[place], [pair.items[place] for pair in pairs]
+    tower, keys = question.model.tower(modality), [item if isinstance(item, str) else id(item) for item in items]
+    places = {key: row for row, key in enumerate(dict.fromkeys(keys))}
+    once = list(dict(zip(keys, items, strict=True)).values())
+    lowest = min(getattr(question.methods[modality], "layer", (0,)))
     trace = tower.trace(tower.prepare(once), lowest)
     return trace if len(once) == len(items) else trace.take([places[key] for key in keys])
 
 
-def _wordings(question: Question, pairs: Sequence[Pair], plain: Embedding) -> Embedding:
-    """What stands for the captions, seen from the images: their embeddings, or the means of several wordings."""
-    target = question.targets["image"]
-    if all(target.wordings(pair.caption) == [pair.caption] for pair in pairs):
+def _wordings(question: Question, pairs: Sequence[Pair | Twins], plain: Embedding) -> Embedding:
+    """What stands for the seconds, seen from the firsts: their embeddings or, of captions seen from images, the means
+    of several wordings.
+    """
+    if question.places != ("image", "text"):
         return plain
-    means = [F.normalize(encode(question.model.text, target.wordings(pair.caption)), dim=-1).mean(0) for pair in pairs]
-    return torch.stack(means)
+    captions, wordings = [str(pair.items[1]) for pair in pairs], question.targets["image"].wordings
+    if all(wordings(caption) == [caption] for caption in captions):
+        return plain
+    return torch.stack([
+        F.normalize(encode(question.model.text, wordings(caption)), dim=-1).mean(0) for caption in captions
+    ])  # fmt: skip
 
 
-def _score(
-    question: Question, side: Modality, theres: dict[Modality, Embedding]
-) -> Callable[[Embedding], torch.Tensor]:
-    return partial(question.targets[side], there=theres[side].detach(), setting=question.settings[side])
+def _score(question: Question, place: int, there: Embedding) -> Callable[[Embedding], torch.Tensor]:
+    modality = question.places[place]
+    return partial(question.targets[modality], there=there.detach(), setting=question.settings[modality])

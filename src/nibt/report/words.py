@@ -2,11 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from nibt.explanation import Explanation
 from nibt.report.colours import on_paper, strength
+from nibt.units import Word
+
+
+@runtime_checkable
+class Worded(Protocol):
+    """What has words with scores: an explanation, or a caption of a comparison."""
+
+    @property
+    def words(self) -> Iterator[tuple[Word, float]]: ...
 
 
 @dataclass(frozen=True)
@@ -22,9 +31,9 @@ class Run:
         return on_paper(self.share)
 
 
-def runs(explanation: Explanation, positive: bool = False) -> Iterator[Run]:
-    """The words in their order; with ``positive`` those that speak against the image have no colour."""
-    words = list(explanation.words)
+def runs(worded: Worded, positive: bool = False) -> Iterator[Run]:
+    """The words in their order; with ``positive`` those that speak against have no colour."""
+    words = list(worded.words)
     scores = np.array([score for _, score in words], np.float32)
     most = float(np.abs(scores).max(initial=0))
     shares = strength(scores.clip(0) if positive else scores, most)

@@ -1,0 +1,82 @@
+"""From a question and pairs to answers: an explanation of a picture with a caption, a comparison of two of a kind.
+
+Pairs that may share a batch do, and the method is asked for both sides of each.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch.nn.functional as F
+
+from nibt.attribution import Attribution
+from nibt.comparison import Comparison
+from nibt.explanation import Explanation
+from nibt.models.base import Inputs
+from nibt.pair import Pair, Picture, Twins
+from nibt.part import CaptionPart, Part, PicturePart
+from nibt.question import Question
+from nibt.sides import sides, together
+
+
+def answers(
+    question: Question, pairs: Sequence[Pair | Twins], size: int, on_done: Callable[[], None]
+) -> list[Explanation | Comparison]:
+    """An answer for each pair, in their order; ``size`` pairs at most go through the towers together."""
+    found: dict[int, Explanation | Comparison] = {}
+    for indices in together(question, pairs, size):
+        found |= dict(zip(indices, _batch(question, [pairs[index] for index in indices]), strict=True))
+        for _ in indices:
+            on_done()
+    return [found[index] for index in range(len(pairs))]
+
+
+def _batch(question: Question, pairs: Sequence[Pair | Twins]) -> Iterator[Explanation | Comparison]:
+    """The answers of one batch: both places are traced once, and each is held against the other."""
+    both = sides(question, pairs)
+    maps = [question.methods[modality](side) for modality, side in zip(question.places, both, strict=True)]
+    values = [side.value().tolist() for side in both]
+    cosines = F.cosine_similarity(both[0].trace.embedding, both[1].trace.embedding, dim=-1).tolist()
+    for index, pair in enumerate(pairs):
+        parts = [_part(pair.items[place], side.inputs, maps[place][index], index) for place, side in enumerate(both)]
+        notes = _notes(question, [side.inputs.notes[index] for side in both])
+        yield _answer(
+            parts[0], parts[1], similarity=cosines[index],
+            score=_score_record(question, [value[index] for value in values]), method=question.record["method"],
+            **question.facts, warnings=(*question.warnings, *pair.notes, *notes, *_unmet(question, parts)),
+        )  # fmt: skip
+
+
+def _answer(first: Part, second: Part, **told: Any) -> Explanation | Comparison:
+    if isinstance(first, PicturePart) and isinstance(second, CaptionPart):
+        return Explanation.of(first, second, **told)
+    return Comparison(first, second, **told)
+
+
+def _part(item: Picture | str, inputs: Inputs, answer: Attribution, index: int) -> Part:
+    if isinstance(item, Picture):
+        return PicturePart(item.source, answer.to("cpu"), inputs.regions[index], item.size, item)
+    return CaptionPart(item, answer.to("cpu"))
+
+
+def _notes(question: Question, notes: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """What is to be said of the inputs; of two of a kind it needs saying of which."""
+    same = question.places[0] == question.places[1]
+    for name, told in zip(question.names, notes, strict=True):
+        yield from (f"{name}: {note}" if same else note for note in told)
+
+
+def _unmet(question: Question, parts: Sequence[Part]) -> Iterator[str]:
+    """What is to be said of sums that a tolerance asked for and that did not come to hold."""
+    for name, part in zip(question.names, parts, strict=True):
+        told = part.attribution.narrowing
+        if told is not None and told.missed:
+            yield (f"the gap of the {name} side, {float(told.gap):.2g}, is above the tolerance after "
+                   f"{int(told.steps)} nodes: the sum of its scores is not complete")  # fmt: skip
+
+
+def _score_record(question: Question, values: Sequence[float]) -> dict[str, Any]:
+    """What was explained, with its value in the first place, and in each, since a target may differ there in kind."""
+    names = [type(question.targets[modality]).__name__.lower() for modality in question.places]
+    each = {place: {"target": name, "value": value}
+            for place, name, value in zip(question.names, names, values, strict=True)}  # fmt: skip
+    return {**question.record["target"], "value": values[0], **each}
