@@ -1,14 +1,90 @@
 """What is asked on a command line: which of the things are pictures and which captions, and of which model."""
 
-from pathlib import Path
-from typing import Any
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from nibt.cli.options import THE_PAPERS
+from nibt.cli.output import stem
 from nibt.errors import BadOption
 
-_PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".avif", ".jp2", ".ico"}
+if TYPE_CHECKING:
+    from nibt.comparison import Comparison
+    from nibt.explanation import Explanation
+    from nibt.types import Modality
+
+
+@dataclass(frozen=True)
+class Things:
+    """What stands first and second in the pairs, as it was typed, and of which kind that is: each first goes with each
+    second. Labels take the place of seconds.
+    """
+
+    firsts: list[str]
+    seconds: list[str]
+    places: "tuple[Modality, Modality]" = ("image", "text")
+
+    @classmethod
+    def read(
+        cls, things: list[str], labelled: bool, with_image: str | None = None, with_caption: str | None = None
+    ) -> "Things":
+        """All that was typed beside the options.
+
+        Raises:
+            BadOption: what was typed does not go together.
+
+        """
+        if (with_image is not None) + (with_caption is not None) + labelled > 1:
+            raise BadOption("--with-image, --with-caption and --labels exclude each other: give one of them")
+        if with_image is not None:
+            return cls(things, [with_image], ("image", "image"))
+        if with_caption is not None:
+            _check_captions(things)
+            return cls(things, [with_caption], ("text", "text"))
+        return cls(*split(things, labelled))
+
+    @property
+    def one_kind(self) -> bool:
+        """Whether two pictures, or two captions, are compared."""
+        return self.places[0] == self.places[1]
+
+    @property
+    def stems(self) -> tuple[list[str], list[str]]:
+        """What the names of files are made of."""
+        firsts, seconds = (
+            [stem(thing) for thing in things] if place == "image" else things
+            for place, things in zip(self.places, (self.firsts, self.seconds), strict=True)
+        )
+        return firsts, seconds or ["labels"]
+
+
+class Asked:
+    """The things, or a picture and labels, all read before the model is loaded: a mistake is told at once."""
+
+    def __init__(self, things: Things, labels: list[str]) -> None:
+        from nibt.pair import Caption, read_caption, read_picture
+
+        firsts, seconds = (read_picture if place == "image" else read_caption for place in things.places)
+        self.firsts: list[Any] = [firsts(thing) for thing in things.firsts]
+        self.seconds: list[Any] = [seconds(thing) for thing in things.seconds]
+        if things.places[0] == "text":
+            self.firsts = [Caption(caption) for caption in self.firsts]
+        self.labels = labels
+
+    def answers(self, model: Any, quiet: bool, options: dict[str, Any]) -> "list[Explanation] | list[Comparison]":
+        """Each first with each second, or with the labels."""
+        from nibt.cli.terminal import progress
+        from nibt.explaining import explain as run
+        from nibt.explaining import explain_labels
+
+        if not self.seconds:
+            with progress(len(self.firsts), "explaining", quiet) as done:
+                return [explain_labels(model, one, self.labels, on_done=done, **options) for one in self.firsts]
+        pairs = [(first, second) for first in self.firsts for second in self.seconds]
+        with progress(len(pairs), "explaining", quiet) as done:
+            return run(model, [first for first, _ in pairs], [second for _, second in pairs], on_done=done, **options)
 
 
 def split(things: list[str], labelled: bool = False, command: str = "explain") -> tuple[list[str], list[str]]:
@@ -29,7 +105,17 @@ def split(things: list[str], labelled: bool = False, command: str = "explain") -
 
 
 def _is_picture(thing: str) -> bool:
-    return thing.startswith("sample:") or Path(thing).suffix.lower() in _PICTURES or Path(thing).is_file()
+    from nibt.pair import names_picture
+
+    return thing.startswith("sample:") or names_picture(thing) or os.path.isfile(thing)
+
+
+def _check_captions(things: list[str]) -> None:
+    """Refuse a picture where every thing is a caption: hardly anybody means the name of a file as one."""
+    for thing in things:
+        if _is_picture(thing):
+            raise BadOption(f"with --with-caption every thing is a caption, and {thing!r} is a picture: nibt explain "
+                            "IMAGE CAPTION explains one with the other")  # fmt: skip
 
 
 def load(model: str | None, device: str, dtype: str, fit: str | None, image_size: int | None, quiet: bool) -> Any:

@@ -1,4 +1,4 @@
-"""``nibt explain``: pictures and captions in, a picture and a JSON file out."""
+"""``nibt explain``: pictures with captions, or with their own kind, in; a picture and a JSON file out."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nibt.cli.asking import load, split
+from nibt.cli.asking import Asked, Things, load
 from nibt.cli.options import (
     BatchSize,
     Device,
@@ -21,6 +21,7 @@ from nibt.cli.output import Output
 from nibt.errors import BadOption
 
 if TYPE_CHECKING:
+    from nibt.comparison import Comparison
     from nibt.explanation import Explanation
 
 _METHOD, _OUTPUT, _MODEL = "The method", "What is written", "The model"
@@ -33,6 +34,10 @@ def explain(
         help="Pictures (files, or sample:NAME) and then captions. Several of either: each picture with each caption.")],
     labels: Annotated[Path | None, typer.Option(
         help="A file with a label a line: they are ranked, and the first is explained against the second.")] = None,
+    with_image: Annotated[str | None, typer.Option(
+        metavar="IMAGE", help="Compare pictures with this one: every thing is a picture.")] = None,
+    with_caption: Annotated[str | None, typer.Option(
+        metavar="CAPTION", help="Compare captions with this one: every thing is a caption.")] = None,
     out: Annotated[Path | None, typer.Option(
         "--out", "-o", rich_help_panel=_OUTPUT,
         help="The picture to write for one pair, the folder for several. The JSON file lies beside it.")] = None,
@@ -45,7 +50,7 @@ def explain(
     threshold: Annotated[float, typer.Option(
         rich_help_panel=_OUTPUT, help="The mask's threshold, as a share of the largest score.")] = 0.5,
     positive: Annotated[bool, typer.Option(
-        "--positive", rich_help_panel=_OUTPUT, help="Show only what speaks for the caption.")] = False,
+        "--positive", rich_help_panel=_OUTPUT, help="Show only what speaks for the pair.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=_OUTPUT, help="Print nothing.")] = False,
     model: Annotated[str | None, typer.Option(
         "--model", "-m", rich_help_panel=_MODEL, help="A model; see nibt list models. Without it: lite.")] = None,
@@ -60,9 +65,11 @@ def explain(
     target: Annotated[str, typer.Option(
         rich_help_panel=_METHOD, help="The number that is explained; see nibt list targets.")] = "cosine",
     against: Annotated[Many | None, typer.Option(
-        rich_help_panel=_METHOD, help="A caption to contrast with, on the image side. May be repeated.")] = None,
+        rich_help_panel=_METHOD,
+        help="A caption to contrast with, on the image side or of two captions; repeatable.")] = None,
     against_image: Annotated[Many | None, typer.Option(
-        rich_help_panel=_METHOD, help="A picture to contrast with, on the text side. May be repeated.")] = None,
+        rich_help_panel=_METHOD,
+        help="A picture to contrast with, on the text side or of two pictures; repeatable.")] = None,
     template: Annotated[Many | None, typer.Option(
         rich_help_panel=_METHOD, help="A wording with {} for the caption, for ensemble; repeatable.")] = None,
     layer: Annotated[str | None, typer.Option(
@@ -85,9 +92,10 @@ def explain(
 ) -> None:  # fmt: skip
     """Explain which parts of a picture, and which words of a caption, make the model think that they belong together.
 
+    With --with-image or --with-caption: which parts of two pictures, or words of two captions, make them alike.
     Writes a picture and a JSON file, into the current folder unless --out says otherwise.
     """
-    pictures, captions = split(things, labels is not None)
+    typed = Things.read(things, labels is not None, with_image, with_caption)
     chosen = given(layer=layer, image_layer=image_layer, text_layer=text_layer, reference=reference, rule=rule,
                    steps=steps, tolerance=tolerance, along_path=along_path or None)  # fmt: skip
     chosen |= assignments(other or [])
@@ -95,9 +103,9 @@ def explain(
         raise BadOption("--labels explains the first label against the second: leave --target and --against out")
     extra = Extra(map, mask, threshold, positive)
     output = Output(out, json, quiet)
-    extra.check(len(pictures) * len(captions or ["labels"]))
-    names = output.check(pictures, captions or ["labels"], extra.paths)
-    asked = Asked(pictures, captions, lines(labels) if labels else [])
+    extra.check(typed)
+    names = output.check(*typed.stems, extra.paths)
+    asked = Asked(typed, lines(labels) if labels else [])
     contrast = {"target": target, "against": against or (), "against_images": against_image or (),
                 "templates": template or ()} if labels is None else {}  # fmt: skip
     ready = load(model, device, dtype, fit, image_size, output.silent)
@@ -105,34 +113,9 @@ def explain(
     extra.write(asked.answers(ready, output.silent, options), names, output)
 
 
-class Asked:
-    """Pictures and captions, or labels, all read before the model is loaded: a mistake is told at once."""
-
-    def __init__(self, pictures: list[str], captions: list[str], labels: list[str]) -> None:
-        from nibt.pair import read_caption, read_picture
-
-        self.pictures = [read_picture(picture) for picture in pictures]
-        self.captions = [read_caption(caption) for caption in captions]
-        self.labels = labels
-
-    def answers(self, model: Any, quiet: bool, options: dict[str, Any]) -> "list[Explanation]":
-        """Each picture with each caption, or with the labels."""
-        from nibt.cli.terminal import progress
-        from nibt.explaining import explain as run
-        from nibt.explaining import explain_labels
-
-        if not self.captions:
-            with progress(len(self.pictures), "explaining", quiet) as done:
-                return [explain_labels(model, one, self.labels, on_done=done, **options) for one in self.pictures]
-        pairs = [(picture, caption) for picture in self.pictures for caption in self.captions]
-        with progress(len(pairs), "explaining", quiet) as done:
-            answers = run(model, [p for p, _ in pairs], [c for _, c in pairs], on_done=done, **options)
-            return answers if isinstance(answers, list) else [answers]
-
-
 @dataclass(frozen=True)
 class Extra:
-    """The map and the mask alone, and whether only what speaks for the caption is shown."""
+    """The map and the mask alone, and whether only what speaks for the pair is shown."""
 
     map: Path | None
     mask: Path | None
@@ -143,20 +126,24 @@ class Extra:
     def paths(self) -> list[Path]:
         return [path for path in (self.map, self.mask) if path]
 
-    def check(self, count: int) -> None:
+    def check(self, things: Things) -> None:
+        """Refuse what has no meaning for these things."""
         if not 0 < self.threshold <= 1:
             raise BadOption(f"threshold must be a share above 0, at most 1 (got {self.threshold})")
-        if count > 1 and self.paths:
+        if self.paths and things.one_kind:
+            raise BadOption("--map and --mask are for a picture with a caption: leave them out; the JSON has both maps")
+        if self.paths and len(things.firsts) * max(1, len(things.seconds)) > 1:
             raise BadOption("--map and --mask are for one pair")
 
-    def write(self, answers: "list[Explanation]", names: list[Path], output: Output) -> None:
+    def write(self, answers: "list[Explanation] | list[Comparison]", names: list[Path], output: Output) -> None:
         from nibt.cli.terminal import show
         from nibt.explanation import save
         from nibt.report.heatmap import map_image, mask_image
         from nibt.report.picture import draw
 
-        images = ((self.map, lambda: map_image(answers[0], self.positive)),
-                  (self.mask, lambda: mask_image(answers[0], self.threshold)))  # fmt: skip
+        one: Any = answers[0]  # a picture with a caption, where either file was asked for
+        images = ((self.map, lambda: map_image(one, self.positive)),
+                  (self.mask, lambda: mask_image(one, self.threshold)))  # fmt: skip
         output.write(
             answers, names, lambda answer: draw(answer, self.positive), save,
             lambda found: show(found, self.positive), [(path, image) for path, image in images if path],

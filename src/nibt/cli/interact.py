@@ -7,7 +7,7 @@ import typer
 
 from nibt.cli.asking import load, split
 from nibt.cli.options import Device, Dtype, Fit, ImageSize, assignments, given
-from nibt.cli.output import Output
+from nibt.cli.output import Output, stem
 
 
 def interact(
@@ -42,7 +42,7 @@ def interact(
     chosen = given(layer=layer, image_layer=image_layer, text_layer=text_layer, reference=reference, steps=steps)
     chosen |= assignments(other or [])
     output = Output(out, json, quiet)
-    names = output.check(pictures, captions)
+    names = output.check([stem(picture) for picture in pictures], captions)
     from nibt.pair import read_caption, read_picture
 
     pairs = [(read_picture(picture), read_caption(caption)) for picture in pictures for caption in captions]

@@ -24,8 +24,9 @@ class Output:
     def silent(self) -> bool:
         return self.quiet or self.json == "-"
 
-    def check(self, pictures: list[str], captions: list[str], beside: Sequence[Path] = ()) -> list[Path]:
+    def check(self, firsts: list[str], seconds: list[str], beside: Sequence[Path] = ()) -> list[Path]:
         """The name of the picture of each pair; empty where JSON alone was asked for. Other pictures lie ``beside``.
+        A pair is each of the firsts with each of the seconds: captions, or what ``stem`` makes of pictures.
 
         Raises:
             CannotWrite: a folder is missing or closed.
@@ -35,7 +36,7 @@ class Output:
         from nibt.files import check_writable
         from nibt.report.picture import check_format
 
-        names = self._names(pictures, captions)
+        names = self._names(firsts, seconds)
         for path in (*names, *beside):
             check_format(path)
             check_writable(path)
@@ -43,18 +44,17 @@ class Output:
             check_writable(Path(str(self.json)))
         return names
 
-    def _names(self, pictures: list[str], captions: list[str]) -> list[Path]:
+    def _names(self, firsts: list[str], seconds: list[str]) -> list[Path]:
         if self.json == "-" and self.out is None:
             return []
-        if self.out is not None and len(pictures) * len(captions) == 1 and not self.out.is_dir():
+        if self.out is not None and len(firsts) * len(seconds) == 1 and not self.out.is_dir():
             return [self.out]
         folder = self.out or Path()
         if not folder.is_dir():
             raise CannotWrite(
                 f"--out must be an existing folder for several pairs (got {str(folder)!r}): create it first"
             )
-        stems = [f"{_plain(Path(picture.removeprefix('sample:')).stem)}-{_plain(caption)}"
-                 for picture in pictures for caption in captions]  # fmt: skip
+        stems = [f"{_plain(first)}-{_plain(second)}" for first in firsts for second in seconds]
         return [folder / f"{stem}{f'-{stems[:n].count(stem) + 1}' if stem in stems[:n] else ''}.png"
                 for n, stem in enumerate(stems)]  # fmt: skip
 
@@ -79,6 +79,16 @@ class Output:
         if not self.quiet:
             show(answers)
             typer.echo("wrote " + ", ".join(str(path) for path in (*names, *(path for path, _ in beside), target)))
+
+
+def stem(picture: str) -> str:
+    """What a picture's part of a file name is made of.
+
+    >>> stem("photos/cat.jpg"), stem("sample:chelsea")
+    ('cat', 'chelsea')
+
+    """
+    return Path(picture.removeprefix("sample:")).stem
 
 
 def _beside(names: list[Path]) -> Path:

@@ -9,19 +9,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from nibt.explanation import Explanation
+from nibt.explanation import Answer, Explanation
 from nibt.interaction import Interaction
+from nibt.part import CaptionPart
 from nibt.registry import available, find
 from nibt.report.colours import ink_on
-from nibt.report.words import runs
+from nibt.report.words import Worded, runs
 
 errors = Console(stderr=True, highlight=False)
 
 
-def caption(explanation: Explanation, positive: bool = False) -> Text:
+def caption(worded: Worded, positive: bool = False) -> Text:
     """The words on their colours."""
     line = Text()
-    for run in runs(explanation, positive):
+    for run in runs(worded, positive):
         line.append(f" {run.text} ", style=_style(run.background))
         line.append(" ")
     return line
@@ -32,13 +33,13 @@ def _style(background: tuple[int, int, int]) -> str:
     return f"rgb({ink[0]},{ink[1]},{ink[2]}) on rgb({paper[0]},{paper[1]},{paper[2]})"
 
 
-def summary(explanation: Explanation) -> Table:
+def summary(answer: Answer) -> Table:
     """What was measured, a row a side."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("side", "explained", "score", "of it found", "gap", "on special tokens"):
         table.add_column(heading, justify="left" if heading in ("side", "explained") else "right")
-    for name, side in (("image", explanation.image), ("text", explanation.text)):
-        told = explanation.score[name]
+    for name, part in answer.parts.items():
+        told, side = answer.score[name], part.attribution
         narrowing = side.narrowing
         found, gap = ("", "") if narrowing is None else (f"{float(narrowing.sum):+.4f}", f"{float(narrowing.gap):.1g}")
         table.add_row(name, told["target"], f"{told['value']:.4f}", found, gap, f"{float(side.special_share):.0%}")
@@ -55,9 +56,9 @@ def ranking(explanation: Explanation) -> Table:
     return table
 
 
-def words(explanation: Explanation) -> str:
+def words(worded: Worded) -> str:
     """The words with their scores, where there are no colours to see."""
-    return "  ".join(f"{run.text} {run.score:+.4f}" for run in runs(explanation))
+    return "  ".join(f"{run.text} {run.score:+.4f}" for run in runs(worded))
 
 
 def methods() -> None:
@@ -84,18 +85,25 @@ def progress(count: int, what: str, quiet: bool) -> Iterator[Callable[[], None]]
         yield lambda: bar.advance(task)
 
 
-def show(explanations: Sequence[Explanation], positive: bool) -> None:
+def title(answer: Answer) -> str:
+    """The picture that is explained, or the two things that are compared."""
+    if isinstance(answer, Explanation):
+        return answer.source
+    return " with ".join(part.source for part in answer.parts.values())
+
+
+def show(answers: Sequence[Answer], positive: bool) -> None:
     """Everything that a person wants to see at once."""
     console = Console(highlight=False)
-    for explanation in explanations:
-        console.print(
-            Text(explanation.source, style="bold").append(f"  similarity {explanation.similarity:.4f}", "not bold")
-        )
-        if explanation.ranking:
-            console.print(ranking(explanation))
-        console.print(caption(explanation, positive) if console.color_system else Text(words(explanation)))
-        console.print(summary(explanation))
-        for warning in explanation.warnings:
+    for answer in answers:
+        console.print(Text(title(answer), style="bold").append(f"  similarity {answer.similarity:.4f}", "not bold"))
+        if isinstance(answer, Explanation) and answer.ranking:
+            console.print(ranking(answer))
+        for part in answer.parts.values():
+            if isinstance(part, CaptionPart):
+                console.print(caption(part, positive) if console.color_system else Text(words(part)))
+        console.print(summary(answer))
+        for warning in answer.warnings:
             console.print(f"note: {warning}", style="yellow", markup=False)
 
 
