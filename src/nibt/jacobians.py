@@ -33,7 +33,7 @@ def pushed(cut: Cut, start: Hidden, path: Nodes, directions: Directions, at_once
     """
     pairs = [(way, node) for way in range(len(directions)) for node in range(len(path.positions))]
     total = None
-    for part in chunks(len(pairs), cut.hidden, at_once=at_once):
+    for part in chunks(len(pairs), cut.hidden, times=8, at_once=at_once):
         ways = torch.tensor([way for way, _ in pairs[part]], device=start.device)
         nodes = torch.tensor([node for _, node in pairs[part]], device=start.device)
         states = _on_path(cut, start, path, nodes)

@@ -5,7 +5,8 @@ add parts by entry points of the group ``nibt.methods``, ``nibt.models`` and so 
 """
 
 from importlib import import_module
-from importlib.metadata import entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def available(kind: str) -> list[str]:
         raise UnknownName("kinds", kind, KINDS)
     files = {file.stem for file in (_HERE / kind).glob("*.py") if not file.stem.startswith(_NOT_PARTS)}
     folders = {file.parent.name for file in (_HERE / kind).glob("*/__init__.py")}
-    return sorted(files | folders | {point.name for point in entry_points(group=f"nibt.{kind}")})
+    return sorted(files | folders | set(_outside(kind).names))
 
 
 def find(kind: str, name: str) -> Any:
@@ -40,8 +41,14 @@ def find(kind: str, name: str) -> Any:
         UnknownName: no part of that kind goes by that name.
 
     """
-    for point in entry_points(group=f"nibt.{kind}", name=name):
+    for point in _outside(kind).select(name=name):
         return point.load()
     if name not in available(kind):
         raise UnknownName(kind, name, available(kind))
     return import_module(f"nibt.{kind}.{name}").PART
+
+
+@lru_cache
+def _outside(kind: str) -> EntryPoints:
+    """The parts of other packages: looked up once, since every installed package is searched for them."""
+    return entry_points(group=f"nibt.{kind}")

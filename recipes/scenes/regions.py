@@ -1,0 +1,99 @@
+"""Does the region of each noun lie on its own object? The word-region table on captions that name all objects.
+
+OMP_NUM_THREADS=1 python recipes/scenes/regions.py measure --out RUN    # resumes
+python recipes/scenes/regions.py report --out RUN
+
+Beside it each noun is explained as a caption of its own ("a cat"), with the same layers, nodes and references. Both
+maps are held against the mask of the noun's object: the pointing game on the mask itself, with the published tolerance
+(15 pixels at 640), average precision; and whether the map peaks in another object of the caption.
+"""
+
+import json
+import time
+
+import numpy as np
+import torch
+from runs import SEED, asked, gathered, interval, machine, paired, stored
+
+import nibt
+from nibt.attribution import Attribution
+from nibt.datasets.scenes import Scenes
+from nibt.datasets.scenes.captions import with_article
+from nibt.metrics.average_precision import AveragePrecision
+from nibt.metrics.base import Trial
+from nibt.metrics.pointing_game import PointingGame
+from nibt.truth import Truth, word_spans
+from nibt.units import Grid
+
+METRICS = {"strict": PointingGame(0.0), "pointing": PointingGame(), "AP": AveragePrecision()}
+NAMES = {"strict": "pointing, on the mask", "pointing": "pointing, tolerance 15 / 640", "AP": "AP",
+         "elsewhere": "peak in another object"}  # fmt: skip
+
+
+def scenes(count):
+    return list(Scenes(count=count, seed=SEED + 2, fewest=2, most=3, named="all"))
+
+
+def held(grid, thing, others):
+    """The numbers of one map."""
+    attribution = Attribution(grid.flatten()[None], Grid(*grid.shape), torch.zeros(1))
+    found = {name: float(metric(Trial(None, attribution, (Truth(torch.from_numpy(thing.mask)),)))[0])
+             for name, metric in METRICS.items()}  # fmt: skip
+    masks = [Truth(torch.from_numpy(other.mask)) for other in others]
+    found["elsewhere"] = max(float(METRICS["strict"](Trial(None, attribution, (mask,)))[0]) for mask in masks)
+    return found
+
+
+def one(model, pair):
+    """Both ways to the regions of all nouns of a caption: numbers of each noun, and the seconds of each way."""
+    began = time.process_time()
+    table = nibt.explain_interactions(model, pair.picture, pair.caption)
+    between = time.process_time()
+    alone = nibt.explain(model, pair.picture, [with_article(thing.name) for thing in pair.objects])
+    ended = time.process_time()
+    spans = list(word_spans(pair.caption, table.units))
+    rows = []
+    for thing, explained in zip(pair.objects, alone, strict=True):
+        others = [other for other in pair.objects if other is not thing]
+        words = [place for place, span in enumerate(spans) if span is not None and any(
+            first < span[1] and span[0] < last for first, last in thing.spans)]  # fmt: skip
+        rows.append({"table": held(table.for_words(*words), thing, others),
+                     "alone": held(explained.grid, thing, others)})  # fmt: skip
+    return {"objects": len(pair.objects), "rows": rows, "table": between - began, "alone": ended - between}
+
+
+def measure(model, count, path):
+    done = stored(path)
+    for place, pair in enumerate(scenes(count)):
+        if place not in done:
+            with path.open("a") as file:
+                file.write(json.dumps({"key": place, **one(model, pair)}) + "\n")
+
+
+def report(records):
+    for objects in (2, 3):
+        chosen = [record for record in records.values() if record["objects"] == objects]
+        rows = [row for record in chosen for row in record["rows"]]
+        seconds = {way: np.median([record[way] for record in chosen]) for way in ("table", "alone")}
+        print(f"\n{objects} nouns: {len(chosen)} scenes; seconds a scene (median): table {seconds['table']:.2f}, "
+              f"each noun alone {seconds['alone']:.2f} (the text side included)")  # fmt: skip
+        for metric in NAMES:
+            table, alone = ([row[way][metric] for row in rows] for way in ("table", "alone"))
+            print(f"  {NAMES[metric]:<30} table {told(table)}   alone {told(alone)}   p {paired(table, alone):.3g}")
+
+
+def told(values):
+    return "{:.3f} [{:.3f}, {:.3f}]".format(*interval(values))
+
+
+def main():
+    options = asked(__doc__)
+    if options.what == "measure":
+        measure(nibt.load_model(options.model), options.count, options.out / "regions-0.jsonl")
+        return
+    report(gathered(options.out, "regions"))
+    print(machine())
+
+
+if __name__ == "__main__":
+    main()
