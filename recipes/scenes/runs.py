@@ -70,7 +70,8 @@ class Setting:
         if self.method != "nib":
             return math.nan
         layers = [int(layer) for layer in str(self.options["layer"]).split(",")]
-        return 1 + sum(2 * self.options["steps"] * (1 - layer / 12) for layer in layers)
+        one = 1 + sum(2 * self.options["steps"] * (1 - layer / 12) for layer in layers)
+        return one * self.options.get("shifts", 1) ** 2
 
 
 def stored(path):

@@ -5,6 +5,7 @@ python recipes/scenes/study.py report --out RUN                                 
 """
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -74,6 +75,21 @@ def averages(side):
             for layers in AVERAGES for reference, target in (("blank", "cosine"), ("mean", "centred"))]  # fmt: skip
 
 
+def shifted():
+    """A finer map than the patches: the picture explained at several shifts."""
+    found = []
+    for layers, reference, target in (("6", "blank", "cosine"), ("4,6,8", "blank", "cosine"), ("6", "mean", "centred")):
+        found.append(nib("image", layers, reference, "gauss", 2, target))
+        found.append(replace(found[-1], options={**found[-1].options, "shifts": 2}))
+    few = replace(found[1], data="few")
+    return [
+        *found,
+        few,
+        replace(few, options={**few.options, "shifts": 3}),
+        replace(few, options={**few.options, "shifts": 4}),
+    ]
+
+
 PAPER = {side: nib(side, 9, "zero", "riemann", 10) for side in ("image", "text")}
 
 
@@ -99,7 +115,7 @@ def settings():
     found = [*controls("image"), *controls("text"), *finalists(), *averages("image")]
     for side in ("image", "text"):
         found += [setting for line in by_layer(side).values() for setting in line]
-    found += negative()
+    found += [*negative(), *shifted()]
     for side, layers in (("image", IMAGE_LAYERS), ("text", TEXT_LAYERS)):
         found += [setting for line in by_nodes(side, layers).values() for setting in line]
     return list({setting.key: setting for setting in found}.values())

@@ -17,7 +17,6 @@ from nibt.errors import BadInput
 from nibt.files import written_whole
 from nibt.jacobians import over_layers, parts, rows
 from nibt.loading import load_model
-from nibt.methods.nib import NIB
 from nibt.models.base import Model
 from nibt.pair import PictureSource, read_caption, read_picture
 from nibt.question import Contrast, ask, encode
@@ -123,8 +122,7 @@ def contributions(
     """
     model, picture = load_model(model), read_picture(image)
     question = ask(model, "nib", "cosine", variant, Contrast(), None, None, options)
-    method = question.methods["image"]
-    assert isinstance(method, NIB)
+    method = question.narrowed("image")
     trace = model.image.trace(model.image.prepare([picture]), min(method.layer))
     side = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # no score is asked for: e(z) is a vector
     grid = trace.cut(method.layer[0]).units

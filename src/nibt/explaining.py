@@ -76,8 +76,10 @@ def explain(
     Options of the method hold for both sides (``steps=8``) or one (``image_layer=6``, ``text_layer=0``);
     ``layer="auto"`` chooses by deletion on ``sample``, or on the pictures that ship with the package, for pictures
     with captions only. ``along_path=True`` averages a method of one gradient (``grad_cam``) along NIB's path, and
-    gives it the path's options. Captions in ``against`` serve the image side of a target that contrasts, pictures in
-    ``against_images`` the text side; two pictures are contrasted with pictures, two captions with captions.
+    gives it the path's options; ``shifts=2`` explains 2 x 2 shifts of each picture by parts of a patch, which makes a
+    map of any method twice as fine in both directions. Captions in ``against`` serve the image side of a target that
+    contrasts, pictures in ``against_images`` the text side; two pictures are contrasted with pictures, two captions
+    with captions.
 
     Raises:
         BadInput: a picture or a caption cannot be read, or lists differ in length or hold both kinds.

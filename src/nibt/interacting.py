@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from nibt.interaction import Interaction
 from nibt.jacobians import over_layers, parts, pulled, rows
 from nibt.loading import load_model
-from nibt.methods.nib import NIB
 from nibt.models.base import Model
 from nibt.pair import Caption, Pair, PictureSource
 from nibt.pairing import mixed, paired
@@ -71,22 +70,16 @@ def _table(question: Question, pair: Pair) -> Interaction:
 
 
 def _grid(image: Side, question: Question) -> Grid:
-    units = image.cut(_nib(question, "image").layer[0]).units
+    units = image.cut(question.narrowed("image").layer[0]).units
     assert isinstance(units, Grid)
     return units
-
-
-def _nib(question: Question, side: Any) -> NIB:
-    method = question.methods[side]
-    assert isinstance(method, NIB)
-    return method
 
 
 def _of_words(text: Side, question: Question, words: Words) -> tuple[Tensor, Tensor]:
     """What each word, and last all that is no word, contributes to the unit embedding; and its whole change."""
     spelt = [word.tokens for word in words.words[0]]
     return over_layers(
-        text, _nib(question, "text"),
+        text, question.narrowed("text"),
         lambda cut, start, path: rows(cut, start, path, parts(spelt, cut.hidden.shape[1]))[:, 0],
     )  # fmt: skip
 
@@ -94,5 +87,5 @@ def _of_words(text: Side, question: Question, words: Words) -> tuple[Tensor, Ten
 def _of_patches(image: Side, question: Question, vectors: Tensor) -> tuple[Tensor, Tensor]:
     """The score of each token row of the image for each vector; and the whole change of the unit embedding."""
     return over_layers(
-        image, _nib(question, "image"), lambda cut, start, path: pulled(cut, start, path, vectors[:, None])[:, 0]
+        image, question.narrowed("image"), lambda cut, start, path: pulled(cut, start, path, vectors[:, None])[:, 0]
     )

@@ -19,6 +19,8 @@ from nibt.errors import BadOption
 from nibt.layers import Score, resolve_auto
 from nibt.methods.base import Method
 from nibt.methods.base_path import along_path
+from nibt.methods.base_shifts import MOST, Shifted
+from nibt.methods.nib import NIB
 from nibt.models.base import Model, Tower
 from nibt.pair import Pair, Picture, listed, read_caption, read_picture
 from nibt.reference import MeanStates
@@ -48,6 +50,19 @@ class Question:
     def names(self) -> tuple[str, str]:
         """What the places are called: as their modalities, or first and second where these are the same."""
         return ("first", "second") if _one_kind(self.places) else self.places
+
+    def narrowed(self, side: Modality) -> NIB:
+        """The method of a side, where only NIB on its own will do.
+
+        Raises:
+            BadOption: pictures are to be shifted, too.
+
+        """
+        method = self.methods[side]
+        if not isinstance(method, NIB):
+            raise BadOption("shifts are for explain and measure: what one patch contributes needs one grid; leave "
+                            "shifts out")  # fmt: skip
+        return method
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -100,7 +115,7 @@ def ask(
 
     """
     targets, settings, told = _targets(model, target, contrast, places)
-    kind, options, chosen = _kind(method, options)
+    kind, options, chosen, shifts = _kind(method, options)
     if _one_kind(places):
         _check_alike(places[0], options)
     if seed is not None and "seed" in {field.name for field in fields(kind)}:
@@ -112,6 +127,8 @@ def ask(
     methods: dict[Modality, Method] = {
         place: kind.configured(model.tower(place), variant, options, model.defaults) for place in dict.fromkeys(places)
     }
+    if shifts > 1:
+        methods = _shifted(methods, shifts)
     resolved = {side: methods[side].options() for side in methods}
     record = {"name": method, "variant": variant, "seed": seed, **resolved, **chosen}
     told_of_target = {"target": target, "options": {**_plain(targets[places[0]]), **contrast.record()}}
@@ -133,15 +150,26 @@ def _check_alike(modality: Modality, options: dict[str, Any]) -> None:
                             "layer, or leave it out")  # fmt: skip
 
 
-def _kind(method: str, options: dict[str, Any]) -> tuple[type[Method], dict[str, Any], dict[str, Any]]:
-    """The method, on its own or along NIB's path; the options without that one; and what is to be recorded of it."""
-    others = {name: value for name, value in options.items() if name != "along_path"}
-    along = str(options.get("along_path", False)).lower()
+def _kind(method: str, options: dict[str, Any]) -> tuple[type[Method], dict[str, Any], dict[str, Any], int]:
+    """The method, on its own or along NIB's path; the options that are its own; what is to be recorded of it; and how
+    often a picture is shifted.
+    """
+    others = {name: value for name, value in options.items() if name not in ("along_path", "shifts")}
+    along, shifts = str(options.get("along_path", False)).lower(), str(options.get("shifts", 1))
     if along not in ("true", "false"):
         raise BadOption(f"along_path must be true or false (got {options['along_path']!r})")
+    if not (shifts.isdecimal() and 1 <= int(shifts) <= MOST):
+        raise BadOption(f"shifts must be a whole number from 1 (none) to {MOST} (got {options['shifts']!r})")
     if along == "false":
-        return find("methods", method), others, {}
-    return along_path(method), others, {"along_path": True}
+        return find("methods", method), others, {}, int(shifts)
+    return along_path(method), others, {"along_path": True}, int(shifts)
+
+
+def _shifted(methods: dict[Modality, Method], shifts: int) -> dict[Modality, Method]:
+    """The same, with pictures explained at so many shifts each way."""
+    if "image" not in methods:
+        raise BadOption("shifts are of pictures, and there is none: leave shifts out")
+    return {**methods, "image": Shifted(methods["image"], shifts)}
 
 
 def _plain(target: Target) -> dict[str, Any]:

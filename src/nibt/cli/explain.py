@@ -86,6 +86,9 @@ def explain(
     along_path: Annotated[bool, typer.Option(
         "--along-path", rich_help_panel=_METHOD,
         help="Average a method of one gradient (grad_cam) along NIB's path: --reference, --rule, --steps.")] = False,
+    shifts: Annotated[int | None, typer.Option(
+        rich_help_panel=_METHOD, help="Explain N x N shifts of a picture: a map N times as fine, for N x N times the "
+        "work.")] = None,
     seed: Annotated[int | None, typer.Option(rich_help_panel=_METHOD, help="For methods that draw at random.")] = None,
     other: Annotated[Many | None, typer.Option(
         "-O", metavar="NAME=VALUE", rich_help_panel=_METHOD, help="Another option of the method; repeatable.")] = None,
@@ -97,7 +100,7 @@ def explain(
     """
     typed = Things.read(things, labels is not None, with_image, with_caption)
     chosen = given(layer=layer, image_layer=image_layer, text_layer=text_layer, reference=reference, rule=rule,
-                   steps=steps, tolerance=tolerance, along_path=along_path or None)  # fmt: skip
+                   steps=steps, tolerance=tolerance, along_path=along_path or None, shifts=shifts)  # fmt: skip
     chosen |= assignments(other or [])
     if labels is not None and (target != "cosine" or against or against_image or template):
         raise BadOption("--labels explains the first label against the second: leave --target and --against out")

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 
 from PIL import Image, ImageDraw
 
-from nibt.report.colours import FAINT, PAPER
+from nibt.report.colours import FAINT, INK, PAPER
 from nibt.report.fonts import font_for
 
-SIDE, MARGIN, SMALL = 560, 24, 15
-_LEAST = 200
+SIDE, MARGIN, SMALL, TILE = 560, 24, 15, 190
+_LEAST, _LABEL = 200, 20
 
 
 def stacked(rows: Sequence[Image.Image], width: int) -> Image.Image:
@@ -38,6 +38,16 @@ def centred(images: list[Image.Image], width: int) -> Image.Image:
         row.paste(image, (left, 0))
         left += image.width + MARGIN
     return row
+
+
+def tile(image: Image.Image, name: str, number: str = "") -> Image.Image:
+    """A small picture with its name, and a number, above it."""
+    framed = Image.new("RGB", (max(image.width, 100), image.height + _LABEL + 12), PAPER)
+    framed.paste(image, ((framed.width - image.width) // 2, _LABEL + 12))
+    pen = ImageDraw.Draw(framed)
+    pen.text((2, 4), name, INK, font_for(name, _LABEL))
+    pen.text((framed.width - 2, 8), number, INK, font_for("0", SMALL), anchor="rt")
+    return framed
 
 
 def told(lines: Sequence[str], width: int) -> Image.Image:

@@ -5,18 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxtyping import Float
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor
 
 from nibt.errors import BadInput
 from nibt.interaction import Interaction
 from nibt.preparation.geometry import Region
-from nibt.report.colours import INK, PAPER
-from nibt.report.fonts import font_for
 from nibt.report.heatmap import overlay
-from nibt.report.layout import MARGIN, SMALL, centred, shown, stacked, told
+from nibt.report.layout import MARGIN, TILE, centred, shown, stacked, tile, told
 
-_TILE, _ACROSS, _LABEL = 190, 5, 20
+_ACROSS = 5
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ def draw_interactions(found: Interaction, positive: bool = False) -> Image.Image
     """
     if found.picture is None:
         raise BadInput(f"the picture {found.source!r} is no longer there: nothing can be laid over it")
-    tiles = list(_tiles(found, shown(found.picture.image, _TILE), positive))
+    tiles = list(_tiles(found, shown(found.picture.image, TILE), positive))
     across = min(_ACROSS, len(tiles))
     width = max(across * (max(tile.width for tile in tiles) + MARGIN) + MARGIN, 640)
     rows = [centred(tiles[first : first + across], width) for first in range(0, len(tiles), across)]
@@ -48,12 +46,7 @@ def _tiles(found: Interaction, photograph: Image.Image, positive: bool) -> Itera
     most = float(found.table.abs().max())
     for word, grid in zip(found.words, found.table, strict=True):
         laid = overlay(WordMap(grid, found.region, found.size), photograph, positive, most)
-        tile = Image.new("RGB", (max(laid.width, 100), laid.height + _LABEL + 12), PAPER)
-        tile.paste(laid, ((tile.width - laid.width) // 2, _LABEL + 12))
-        pen, total = ImageDraw.Draw(tile), float(grid.sum())
-        pen.text((2, 4), word.text, INK, font_for(word.text, _LABEL))
-        pen.text((tile.width - 2, 8), f"{total:+.3f}", INK, font_for("0", SMALL), anchor="rt")
-        yield tile
+        yield tile(laid, word.text, f"{float(grid.sum()):+.3f}")
 
 
 def _notes(found: Interaction) -> list[str]:

@@ -28,26 +28,29 @@ def photograph(picture: Picture | None, source: str) -> Image.Image:
     return picture.image
 
 
-def caption(worded: Worded, width: int, positive: bool) -> Image.Image:
+def caption(worded: Worded, width: int, positive: bool, small: bool = False) -> Image.Image:
     """The words on their colours, wrapped to the width."""
+    size = SMALL if small else _LARGE
+    inner, gap = size // 3, size // 4
+    high, usable = 3 * size // 2, width - (0 if small else 2 * MARGIN)
     lines: list[list[tuple[Run, int]]] = [[]]
     used = 0
     for run in runs(worded, positive):
-        across = int(font_for(run.text, _LARGE).getlength(run.text)) + 16
-        if used + across > width - 2 * MARGIN and lines[-1]:
+        across = int(font_for(run.text, size).getlength(run.text)) + 2 * inner
+        if used + across > usable and lines[-1]:
             lines.append([])
             used = 0
         lines[-1].append((run, across))
-        used += across + 6
-    row = Image.new("RGB", (width, 42 * len(lines) - 6), PAPER)
+        used += across + gap
+    row = Image.new("RGB", (width, (high + gap) * len(lines) - gap), PAPER)
     pen = ImageDraw.Draw(row)
     for number, line in enumerate(lines):
-        left = (width - sum(across + 6 for _, across in line)) // 2
+        left, top = (width - sum(across + gap for _, across in line)) // 2, (high + gap) * number
         for run, across in line:
-            top = 42 * number
-            pen.rounded_rectangle((left, top, left + across, top + 36), 6, fill=run.background)
-            pen.text((left + 8, top + 18), run.text, ink_on(run.background), font_for(run.text, _LARGE), anchor="lm")
-            left += across + 6
+            pen.rounded_rectangle((left, top, left + across, top + high), gap, fill=run.background)
+            middle = left + inner, top + high // 2
+            pen.text(middle, run.text, ink_on(run.background), font_for(run.text, size), anchor="lm")
+            left += across + gap
     return row
 
 
