@@ -4,8 +4,8 @@ A part is added by adding its one file. Listing names opens no file, so it costs
 add parts by entry points of the group ``nibt.methods``, ``nibt.models`` and so on.
 """
 
-from importlib import import_module
 from functools import lru_cache
+from importlib import import_module
 from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import Any
