@@ -12,7 +12,7 @@ from nibt.errors import Unsupported
 from nibt.report.beside import draw_beside
 
 DOCS = Path(__file__).parents[2] / "docs"
-SCENE = Scenes(count=8, seed=7, fewest=3, most=3, named="one", smallest=30)[0]
+SCENE = Scenes(count=8, seed=4, fewest=3, most=3, named="one", smallest=30, backgrounds=("gradient", "texture"))[6]
 LAST = ("random", "centre", "ones")
 QUICK = {"rise": {"masks": 400}, "shapley": {"budget": 256}}
 """Fewer passes than by default, so that both pictures take minutes."""
