@@ -1,5 +1,5 @@
-"""``nibt list``: the names of the parts, from the registry; no model library is opened for it. For what methods say
-of themselves their files are opened, and torch with them.
+"""``nibt list``: the names of the parts, from the registry; no model library is opened for it. For what methods
+and data sets say of themselves their files are opened, and torch with them.
 """
 
 from enum import StrEnum
@@ -23,6 +23,8 @@ def list_parts(
         methods()
     elif kind == Kind.models and not names:
         typer.echo(_models())
+    elif kind == Kind.datasets and not names:
+        typer.echo(_datasets())
     elif kind == Kind.samples:
         from nibt.pair import SAMPLE, samples
 
@@ -31,6 +33,14 @@ def list_parts(
         from nibt.registry import available
 
         typer.echo("\n".join(available(str(kind))) or f"this version has no {kind}")
+
+
+def _datasets() -> str:
+    from nibt.registry import available, find
+
+    names = available("datasets")
+    wide = max(map(len, names))
+    return "\n".join(f"{name:{wide}}   {getattr(find('datasets', name), 'about', '')}".rstrip() for name in names)
 
 
 def _models() -> str:

@@ -1,15 +1,20 @@
 """A data set is a sequence of pairs; its options are its dataclass fields."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar
 
+from nibt.errors import BadInput, Unsupported
 from nibt.pair import Pair
 
 
 @dataclass(frozen=True)
 class Dataset(ABC):
-    """Pairs by their number, from 0; the same number always gives the same pair."""
+    """Pairs by their number, from 0; the same number always gives the same pair. ``about`` is its line in a list."""
+
+    about: ClassVar[str] = ""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -25,3 +30,29 @@ class Dataset(ABC):
 
     def __iter__(self) -> Iterator[Pair]:
         return (self[item] for item in range(len(self)))
+
+    @classmethod
+    def check(cls, *arguments: Any, **options: Any) -> str:
+        """What keeps a data set from being read, in plain words; empty where nothing does.
+
+        It takes what the class takes, and says what the class would raise; then it looks for every picture, which
+        the class does not.
+        """
+        try:
+            return cls(*arguments, **options).missing()
+        except (BadInput, Unsupported) as error:
+            return str(error)
+
+    def missing(self) -> str:
+        """Which of its pictures are not there, in plain words; empty where all are."""
+        return ""
+
+    def record(self) -> dict[str, Any]:
+        """What is to be written down beside results: its name, its options, and how many pairs it has."""
+        options = {field.name: getattr(self, field.name) for field in fields(self) if field.init and field.repr}
+        plain = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+        return {"dataset": type(self).__module__.rsplit(".", 1)[-1], **plain, "pairs": len(self)}
+
+
+# By name only: Sequence has a method `count`, and here that is an option.
+Sequence.register(Dataset)  # pyright: ignore[reportAttributeAccessIssue]

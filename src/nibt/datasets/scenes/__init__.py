@@ -5,6 +5,7 @@ against the truth on both sides. Item i of a seed is the same bits on every mach
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -44,6 +45,7 @@ class Scenes(Dataset):
     the nouns alone. The picture does not depend on the options of the caption.
     """
 
+    about: ClassVar[str] = "drawn scenes of emoji with the boxes, masks and words of all objects; they ship with nibt"
     count: int = 1000
     seed: int = 0
     fewest: int = 1

@@ -1,0 +1,74 @@
+"""COCO: photographs of everyday scenes with five captions each, and a box and a mask for every object of 80 kinds.
+
+T.-Y. Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014; X. Chen et al., Microsoft COCO Captions: Data
+Collection and Evaluation Server, arXiv 1504.00325.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nibt.datasets.base_captioned import Captioned
+from nibt.datasets.base_files import laid_out, read_json
+from nibt.datasets.base_local import Entry, Mark
+from nibt.datasets.coco.masks import decoded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coco(Captioned):
+    """Pairs by the numbers of the pictures; captions, and objects, by theirs.
+
+    A caption names a category by its exact name or its plural, whole words, capitals or not: person, persons and people
+    but not man; a longer name goes first, so that a hot dog is no dog. All objects of the category are then named by
+    it. ``split`` is what the files are called by (captions_val2017.json). ``objects=False`` reads captions alone.
+    """
+
+    about = "photographs with five captions each, and the boxes and masks of objects of 80 kinds"
+    title = "COCO"
+    layout = (
+        "annotations/captions_SPLIT.json, annotations/instances_SPLIT.json, and the pictures in SPLIT/, "
+        "images/SPLIT/ or images/, where SPLIT is val2017 or another"
+    )
+    home = "cocodataset.org"
+    split: str = "val2017"
+    objects: bool = True
+
+    def read(self) -> list[Entry]:
+        captions = self._file("captions")
+        marks, names = self._marks(self._file("instances")) if self.objects else ({}, ())
+        with laid_out(str(captions)):
+            told = read_json(captions)
+            spoken: dict[int, list[str]] = {}
+            for one in sorted(told["annotations"], key=lambda one: one["id"]):
+                spoken.setdefault(one["image_id"], []).append(one["caption"].strip())
+            folder = self.inside(self.split, f"images/{self.split}", "images", what=f"the folder {self.split}")
+            return [
+                Entry(folder / image["file_name"], tuple(spoken[image["id"]]), f"{captions.name}, image {image['id']}",
+                      tuple(marks.get(image["id"], ())), names, (image["width"], image["height"]))
+                for image in sorted(told["images"], key=lambda image: image["id"]) if image["id"] in spoken
+            ]  # fmt: skip
+
+    def mask(self, mark: Mark, size: tuple[int, int], where: str) -> np.ndarray | None:
+        with laid_out(where):
+            return decoded(mark.outline, size, where) if mark.outline else None
+
+    def _file(self, kind: str) -> Path:
+        name = f"{kind}_{self.split}.json"
+        return self.inside(f"annotations/{name}", name, what=f"annotations/{name}")
+
+    def _marks(self, path: Path) -> tuple[dict[int, list[Mark]], tuple[str, ...]]:
+        """The objects of each picture, and the names of all categories."""
+        with laid_out(str(path)):
+            told: dict[str, Any] = read_json(path)
+            names = {category["id"]: category["name"] for category in told["categories"]}
+            marks: dict[int, list[Mark]] = {}
+            for one in sorted(told["annotations"], key=lambda one: one["id"]):
+                left, top, width, height = map(float, one["bbox"])
+                mark = Mark(names[one["category_id"]], (left, top, width, height), outline=one.get("segmentation"))
+                marks.setdefault(one["image_id"], []).append(mark)
+            return marks, tuple(names.values())
+
+
+PART = Coco

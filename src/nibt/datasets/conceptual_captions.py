@@ -1,0 +1,48 @@
+"""Conceptual Captions as the paper read it: a table with the columns ``caption`` and ``file_path``.
+
+P. Sharma, N. Ding, S. Goodman, R. Soricut, Conceptual Captions: A Cleaned, Hypernymed, Image Alt-text Dataset For
+Automatic Image Captioning, ACL 2018.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nibt.datasets.base_files import lines, table
+from nibt.datasets.base_local import Entry, LocalDataset
+from nibt.errors import BadInput
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConceptualCaptions(LocalDataset):
+    """Pairs in the order of the table. ``table`` is its name, where the folder holds several.
+
+    Paths are relative to the folder or to its ``images``, or absolute. The official lists of captions and web addresses
+    are refused: they hold no pictures.
+    """
+
+    about = "captions of pictures of the web, from a table with the columns caption and file_path"
+    title = "Conceptual Captions"
+    layout = "a .csv or .tsv table with the columns caption and file_path, and the pictures that it names, in images/ or beside it"  # noqa: E501
+    home = (
+        "ai.google.com/research/ConceptualCaptions has captions with the addresses of the pictures; download these "
+        "(img2dataset does) and write the table"
+    )
+    table: str | None = None
+
+    def read(self) -> list[Entry]:
+        path = self.the_table(self.table, "*.csv", "*.tsv")
+        self._refuse_addresses(path)
+        rows = [(row["file_path"], row["caption"].strip(), where)
+                for row, where in table(path, ("caption", "file_path"))]  # fmt: skip
+        folder = self.pictures_of(name for name, *_ in rows)
+        return [Entry(folder / name, (caption,), where) for name, caption, where in rows]
+
+    def _refuse_addresses(self, path: Path) -> None:
+        first, _ = next(lines(path), ("", ""))
+        if first.rpartition("\t")[2].strip().startswith(("http://", "https://")):
+            raise BadInput(f"{path} is the official list of captions and web addresses, which names no files: download "
+                           "the pictures (img2dataset does) and write a table with the columns caption and "
+                           "file_path")  # fmt: skip
+
+
+PART = ConceptualCaptions

@@ -1,0 +1,84 @@
+"""Flickr8k: 8,091 photographs of people and animals that do something, with five captions each.
+
+M. Hodosh, P. Young, J. Hockenmaier, Framing Image Description as a Ranking Task: Data, Models and Evaluation Metrics,
+JAIR 47, 2013.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nibt.datasets.base_captioned import Captioned
+from nibt.datasets.base_files import lines, natural, table
+from nibt.datasets.base_local import Entry
+from nibt.errors import BadInput, BadOption
+
+_NO_PICTURE = "2258277193_586949ec62.jpg.1"  # the published list has captions for this, and the archive no such file
+_SPLITS = {"train": "trainImages", "dev": "devImages", "test": "testImages"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flickr8k(Captioned):
+    """Pairs by the names of the pictures; captions by their numbers.
+
+    ``split`` is train, dev or test, and needs the published list of it (``Flickr_8k.testImages.txt``).
+    """
+
+    about = "photographs with five captions each; the first, the best or all of them"
+    title = "Flickr8k"
+    layout = (
+        "captions.txt (image,caption) or Flickr8k.token.txt (image.jpg#0, tab, caption), in the folder or in "
+        "Flickr8k_text/, and the pictures in Images/, images/ or Flicker8k_Dataset/"
+    )
+    home = "the authors' request form at hockenmaier.cs.illinois.edu (Framing Image Description, JAIR 2013)"
+    split: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.split is not None and self.split not in _SPLITS:
+            raise BadOption(f"split must be one of {', '.join(_SPLITS)} (got {self.split!r})")
+        super().__post_init__()
+
+    def read(self) -> list[Entry]:
+        path = self._text("captions.txt", "Flickr8k.token.txt")
+        found = _from_token(path) if path.name == "Flickr8k.token.txt" else _from_table(path)
+        wanted = found.keys() if self.split is None else self._wanted(self.split)
+        unknown = sorted(set(wanted) - set(found))
+        if unknown:
+            raise BadInput(f"{path} has no caption of {unknown[0]}, which the list of the split {self.split} names")
+        folder = self.inside("Images", "images", "Flicker8k_Dataset", "Flickr8k_Dataset",
+                             what="a folder of pictures (Images or Flicker8k_Dataset)")  # fmt: skip
+        return [
+            Entry(folder / name, tuple(caption for _, caption in sorted(found[name][1])), found[name][0])
+            for name in sorted(wanted, key=natural)
+        ]
+
+    def _text(self, *names: str) -> Path:
+        return self.inside(*names, *(f"Flickr8k_text/{name}" for name in names), what=" or ".join(names))
+
+    def _wanted(self, split: str) -> set[str]:
+        return {line.strip() for line, _ in lines(self._text(f"Flickr_8k.{_SPLITS[split]}.txt"))}
+
+
+_Found = dict[str, tuple[str, list[tuple[int, str]]]]  # by picture: its first place in the file, its numbered captions
+
+
+def _from_table(path: Path) -> _Found:
+    found: _Found = {}
+    for row, where in table(path, ("image", "caption")):
+        captions = found.setdefault(row["image"].strip(), (where, []))[1]
+        captions.append((len(captions), row["caption"].strip()))
+    return found
+
+
+def _from_token(path: Path) -> _Found:
+    found: _Found = {}
+    for line, where in lines(path):
+        place, _, caption = line.partition("\t")
+        name, _, number = place.rpartition("#")
+        if not name or not number.isdecimal():
+            raise BadInput(f"{where}: expected image.jpg#0, a tab and a caption (got {line!r})")
+        if name != _NO_PICTURE:
+            found.setdefault(name, (where, []))[1].append((int(number), caption.strip()))
+    return found
+
+
+PART = Flickr8k

@@ -1,0 +1,94 @@
+"""Any data set of pictures and captions that the package ``datasets`` saved to a folder (``save_to_disk``).
+
+Q. Lhoest et al., Datasets: A Community Library for Natural Language Processing, EMNLP 2021.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from nibt.datasets.base_captioned import Captioned
+from nibt.datasets.base_local import Entry
+from nibt.errors import BadInput, BadOption, Unsupported
+from nibt.pair import Picture, read_picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class HuggingFace(Captioned):
+    """Pairs in the order of the rows.
+
+    ``image`` and ``caption`` are the columns of pictures and of captions, each of these a text or a list of texts;
+    ``split`` is needed where several were saved together. Needs the package ``datasets``: ``pip install 'nibt[data]'``.
+    """
+
+    about = "a data set that the package datasets saved to disk, with a column of pictures and one of captions"
+    title = "A data set saved by the package datasets"
+    layout = "what save_to_disk of the package datasets writes (dataset_info.json, state.json and Arrow files)"
+    home = "load it once with the package datasets, and call its save_to_disk"
+    image: str = "image"
+    caption: str = "caption"
+    split: str | None = None
+
+    @cached_property
+    def rows(self) -> Any:
+        """The table of the package ``datasets``.
+
+        Raises:
+            Unsupported: that package is not installed.
+            BadInput: the folder was not saved by it.
+            BadOption: there is no such split or column.
+
+        """
+        try:
+            package = import_module("datasets")
+        except ImportError as error:
+            raise Unsupported("this data set needs the package datasets: pip install 'nibt[data]'") from error
+        try:
+            found = package.load_from_disk(str(self.root))
+        except (OSError, ValueError, KeyError) as error:
+            raise self.lacking("a saved data set") from error
+        if isinstance(found, dict):  # a DatasetDict is one
+            found = found[_known("split", self.split, list(found))]
+        elif self.split is not None:
+            raise BadOption(f"the data set was saved without splits: leave split out (got {self.split!r})")
+        for name, value in (("image", self.image), ("caption", self.caption)):
+            _known(name, value, found.column_names)
+        return found
+
+    def read(self) -> list[Entry]:
+        captions = self.rows.select_columns([self.caption])[self.caption]
+        return [Entry(Path(), _texts(told, f"row {row}"), f"row {row}") for row, told in enumerate(captions)]
+
+    def picture(self, entry: Entry) -> Picture:
+        where = f"{self.folder}, {entry.where}"
+        try:
+            value = self.rows[int(entry.where.removeprefix("row "))][self.image]
+        except (OSError, SyntaxError, ValueError) as error:
+            raise BadInput(f"{where}: the picture is missing or broken ({error})") from error
+        if value is None:
+            raise BadInput(f"{where}: there is no picture")
+        try:
+            return replace(read_picture(value), source=where)
+        except BadInput as error:
+            raise BadInput(f"{where}: {error}") from error
+
+    def missing(self) -> str:
+        return ""  # they are in the file itself, or are known to the package alone
+
+
+def _known(option: str, value: str | None, names: list[str]) -> str:
+    if value not in names:
+        raise BadOption(f"{option} must be one of {', '.join(names)} (got {value!r})")
+    return value
+
+
+def _texts(told: Any, where: str) -> tuple[str, ...]:
+    captions = tuple(told) if isinstance(told, list | tuple) else (told,)
+    if not captions or not all(isinstance(caption, str) for caption in captions):
+        raise BadInput(f"{where}: a caption must be a text, or a list of texts (got {told!r})")
+    return captions
+
+
+PART = HuggingFace

@@ -1,0 +1,98 @@
+"""ImageNet's validation pictures (ILSVRC 2012): 50,000 photographs of 1,000 synsets.
+
+O. Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, IJCV 115(3), 2015.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nibt.datasets.base_files import lines, table
+from nibt.datasets.base_local import Edges, Entry, in_order
+from nibt.datasets.base_synsets import Labelled, Synsets, from_corners, is_synset, synset_names
+from nibt.errors import BadInput, BadOption
+
+_ORDERED = ("LOC_synset_mapping.txt", "synset_words.txt")  # of the 1,000 synsets alone, so that a place is a label
+_LABELS = ("LOC_val_solution.csv", "val.txt", "labels.txt", "imagenet_2012_validation_synset_labels.txt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imagenet(Synsets):
+    """Pictures of every synset, or the first ``each`` of them; ``split`` is val, or train in sub-folders.
+
+    Labels are the names of sub-folders (``n01440764``), or stand in a file: ``LOC_val_solution.csv``, which brings
+    boxes; ``val.txt`` or ``labels.txt`` with a picture and its synset, or the synset's place from 0, a line; or a
+    synset a line in the order of the pictures.
+    """
+
+    about = "photographs of 1,000 synsets; 'a photo of a ' and the synset; boxes where LOC_val_solution.csv is there"
+    title = "ImageNet (ILSVRC 2012)"
+    layout = (
+        "LOC_synset_mapping.txt, synset_words.txt or words.txt; and in the folder, in val/ or in "
+        "ILSVRC/Data/CLS-LOC/val/ either a sub-folder for each synset, or ILSVRC2012_val_*.JPEG with labels in "
+        "LOC_val_solution.csv, val.txt, labels.txt or imagenet_2012_validation_synset_labels.txt"
+    )
+    home = "image-net.org, after registration"
+    split: str = "val"
+
+    def __post_init__(self) -> None:
+        if self.split not in ("val", "train"):
+            raise BadOption(f"split must be val or train: test has no labels (got {self.split!r})")
+        super().__post_init__()
+
+    def read(self) -> list[Entry]:
+        words = self.inside(*_ORDERED, "words.txt")
+        names = synset_names(words)
+        for folder in (self.root / self.split, self.root / "ILSVRC/Data/CLS-LOC" / self.split, self.root):
+            synsets = sorted(path for path in folder.glob("n*") if is_synset(path.name) and path.is_dir())
+            if synsets:
+                return self.captioned(_of_folders(synsets), names)
+            if self.split == "val" and next(folder.glob("ILSVRC2012_val_*.JPEG"), None):
+                labels = self.inside(*_LABELS, what="the labels of its pictures")
+                order = sorted(names) if words.name in _ORDERED else []
+                return self.captioned(_of_labels(labels, folder, order), names)
+        raise self.lacking(f"pictures of the split {self.split}")
+
+
+def _of_folders(synsets: list[Path]) -> Iterator[Labelled]:
+    for synset in synsets:
+        for path in in_order(path for path in synset.iterdir() if path.suffix.lower() in (".jpeg", ".jpg", ".png")):
+            yield Labelled(synset.name, path, f"{synset.name}/{path.name}")
+
+
+def _of_labels(labels: Path, folder: Path, order: list[str]) -> Iterator[Labelled]:
+    if labels.suffix == ".csv":
+        for row, where in table(labels, ("ImageId", "PredictionString")):
+            synset, boxes = _solution(row["PredictionString"].split(), where)
+            yield Labelled(synset, folder / f"{row['ImageId']}.JPEG", where, boxes)
+        return
+    for number, (line, where) in enumerate(lines(labels), 1):
+        *name, label = line.split()
+        if not name and not is_synset(label):
+            raise BadInput(f"{where}: a line that is only a number is a label of the development kit, in an order "
+                           "of its own: take LOC_val_solution.csv, or a file with a synset (n01440764) a "
+                           "line")  # fmt: skip
+        picture = Path(name[0]).name if name else f"ILSVRC2012_val_{number:08d}.JPEG"
+        yield Labelled(_label(label, order, where), folder / picture, where)
+
+
+def _label(label: str, order: list[str], where: str) -> str:
+    """A synset, or the one of that place among the 1,000 by their numbers, as Caffe and torchvision count them."""
+    if is_synset(label):
+        return label
+    if not order:
+        raise BadInput(f"{where}: labels that are places ({label!r}) need {' or '.join(_ORDERED)}, to know their order")
+    if not label.isdecimal() or int(label) >= len(order):
+        raise BadInput(f"{where}: a label is a synset, or its place in 0..{len(order) - 1} (got {label!r})")
+    return order[int(label)]
+
+
+def _solution(fields: list[str], where: str) -> tuple[str, tuple[Edges, ...]]:
+    """The synset and the boxes of a picture: a synset and four corners for each box, all of one synset."""
+    if not fields or len(fields) % 5 or len(set(fields[::5])) > 1:
+        raise BadInput(f"{where}: expected a synset and four corners for each box (got {' '.join(fields)!r})")
+    boxes = [from_corners(fields[first + 1 : first + 5], where) for first in range(0, len(fields), 5)]
+    return fields[0], tuple(boxes)
+
+
+PART = Imagenet

@@ -1,0 +1,77 @@
+"""Phrases with their boxes: MS-CXR's findings in chest radiographs, or any table of that kind.
+
+B. Boecking et al., Making the Most of Text Semantics to Improve Biomedical Vision-Language Processing, ECCV 2022.
+"""
+
+from dataclasses import dataclass, replace
+
+from nibt.datasets.base_files import table
+from nibt.datasets.base_local import Entry, LocalDataset, Mark
+from nibt.errors import BadInput, BadOption
+
+_OFFICIAL = {"image": "path", "phrase": "label_text"}  # MS-CXR's own names of the columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phrases(LocalDataset):
+    """A pair for each picture and phrase; several rows of both are several boxes of one pair.
+
+    The whole phrase names each of its boxes. Pairs come in the order of their first rows. ``table`` is the table's
+    name, where the folder holds several; ``split`` needs a column of that name.
+    """
+
+    about = "phrases that each name boxes of a picture, such as the findings of MS-CXR"
+    title = "the data set of phrases (MS-CXR)"
+    layout = (
+        "a .csv table with the columns image, phrase, x, y, w, h (in MS-CXR: path, label_text), with or without "
+        "image_width, image_height and split, and the pictures that it names, in images/ or beside it"
+    )
+    home = "physionet.org, 'MS-CXR: Making the Most of Text Semantics'; its pictures are of MIMIC-CXR-JPG"
+    table: str | None = None
+    split: str | None = None
+
+    def read(self) -> list[Entry]:
+        path = self.the_table(self.table, "MS_CXR_Local_Alignment*.csv", "*.csv")
+        rows = [(_renamed(row), where) for row, where in table(path, ("x", "y", "w", "h"))]
+        for name, official in _OFFICIAL.items():
+            if rows and name not in rows[0][0]:
+                raise BadInput(f"{path} has no column {name}, or {official} as in MS-CXR "
+                               f"(got {', '.join(rows[0][0])})")  # fmt: skip
+        if self.split is not None:
+            splits = sorted({row.get("split", "") for row, _ in rows})
+            if self.split not in splits:
+                raise BadOption(f"split must be one of {', '.join(splits) or 'none'} in {path.name} "
+                                f"(got {self.split!r})")  # fmt: skip
+            rows = [(row, where) for row, where in rows if row["split"] == self.split]
+        folder = self.pictures_of(row["image"] for row, _ in rows)
+        entries: dict[tuple[str, str], Entry] = {}
+        for row, where in rows:
+            phrase = row["phrase"].strip()
+            mark = Mark(phrase, _box(row, where), ((0, len(phrase)),))
+            key = row["image"], phrase
+            first = entries.get(key) or Entry(folder / row["image"], (phrase,), where, size=_size(row, where))
+            entries[key] = replace(first, marks=(*first.marks, mark))
+        return list(entries.values())
+
+
+def _renamed(row: dict[str, str]) -> dict[str, str]:
+    return row | {name: row[official] for name, official in _OFFICIAL.items() if name not in row and official in row}
+
+
+def _box(row: dict[str, str], where: str) -> tuple[float, float, float, float]:
+    try:
+        return float(row["x"]), float(row["y"]), float(row["w"]), float(row["h"])
+    except ValueError as error:
+        raise BadInput(f"{where}: x, y, w and h must be numbers ({error})") from error
+
+
+def _size(row: dict[str, str], where: str) -> tuple[int, int] | None:
+    if not (row.get("image_width") and row.get("image_height")):
+        return None
+    try:
+        return int(float(row["image_width"])), int(float(row["image_height"]))
+    except (ValueError, OverflowError) as error:
+        raise BadInput(f"{where}: image_width and image_height must be whole numbers ({error})") from error
+
+
+PART = Phrases

@@ -1,0 +1,51 @@
+"""RSICD: 10,921 pictures of the earth from above, with five captions each.
+
+X. Lu, B. Wang, X. Zheng, X. Li, Exploring Models and Data for Remote Sensing Image Caption Generation, IEEE
+Transactions on Geoscience and Remote Sensing 56(4), 2018.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from nibt.datasets.base_captioned import Captioned
+from nibt.datasets.base_files import laid_out, read_json
+from nibt.datasets.base_local import Entry
+from nibt.errors import BadOption
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rsicd(Captioned):
+    """Pairs in the order of the JSON file, of one ``split`` (train, val, test) or of all.
+
+    UCM-Captions and Sydney-Captions have the same layout: name their file by ``table``.
+    """
+
+    about = "pictures of the earth from above with five captions each; the first, the best or all of them"
+    title = "RSICD"
+    layout = "dataset_rsicd.json, and the pictures in RSICD_images/, images/ or beside it"
+    home = "github.com/201528014227051/RSICD_optimal, the authors' repository"
+    table: str = "dataset_rsicd.json"
+    split: str | None = None
+
+    def read(self) -> list[Entry]:
+        path = self.inside(self.table)
+        with laid_out(str(path)):
+            listed: list[tuple[int, dict[str, Any]]] = list(enumerate(read_json(path)["images"]))
+            splits = sorted({str(told.get("split")) for _, told in listed})
+            if self.split is not None and self.split not in splits:
+                raise BadOption(f"split must be one of {', '.join(splits)} (got {self.split!r})")
+            named = next((name for name in ("RSICD_images", "images", "imgs") if (self.root / name).is_dir()), ".")
+            return [
+                Entry(self.root / named / told["filename"], tuple(_captions(told)), f"{path.name}, image {place}")
+                for place, told in listed if self.split in (None, told["split"])
+            ]  # fmt: skip
+
+
+def _captions(told: dict[str, Any]) -> list[str]:
+    captions = [sentence["raw"].strip() for sentence in told["sentences"]]
+    if not captions:
+        raise ValueError(f"{told['filename']} has no sentences")
+    return captions
+
+
+PART = Rsicd

@@ -1,0 +1,64 @@
+"""Tiny ImageNet: 200 of ImageNet's synsets in pictures of 64 x 64 pixels, with a box each.
+
+Y. Le, X. Yang, Tiny ImageNet Visual Recognition Challenge, Stanford CS 231N, 2015.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nibt.datasets.base_files import lines
+from nibt.datasets.base_local import Entry
+from nibt.datasets.base_synsets import Labelled, Synsets, from_corners, synset_names
+from nibt.errors import BadInput, BadOption
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyImagenet(Synsets):
+    """The first ``each`` pictures of the 200 synsets: the paper's subset as it is, 1,000 pairs.
+
+    Synsets come by their numbers, and pictures by the numbers in their names (val_2 before val_10). ``split`` is val or
+    train; the test pictures have no labels.
+    """
+
+    about = "200 synsets in pictures of 64 x 64 pixels with boxes; 'a photo of a ' and the synset (the paper's subset)"
+    title = "Tiny ImageNet"
+    layout = (
+        "wnids.txt, words.txt, val/val_annotations.txt and val/images/, or train/SYNSET/SYNSET_boxes.txt and "
+        "train/SYNSET/images/"
+    )
+    home = "cs231n.stanford.edu, the file tiny-imagenet-200.zip"
+    each: int | None = 5
+    split: str = "val"
+
+    def __post_init__(self) -> None:
+        if self.split not in ("val", "train"):
+            raise BadOption(f"split must be val or train: test has no labels (got {self.split!r})")
+        super().__post_init__()
+
+    def read(self) -> list[Entry]:
+        known = {line.strip() for line, _ in lines(self.inside("wnids.txt"))}
+        names = {synset: name for synset, name in synset_names(self.inside("words.txt")).items() if synset in known}
+        return self.captioned(self._val() if self.split == "val" else self._train(known), names)
+
+    def _val(self) -> Iterator[Labelled]:
+        folder = self.inside("val/images")
+        for line, where in lines(self.inside("val/val_annotations.txt")):
+            name, synset, *corners = _fields(line, where, 6)
+            yield Labelled(synset, folder / name, where, (from_corners(corners, where),))
+
+    def _train(self, synsets: set[str]) -> Iterator[Labelled]:
+        for synset in sorted(synsets):
+            folder = self.inside(f"train/{synset}/images")
+            for line, where in lines(self.inside(f"train/{synset}/{synset}_boxes.txt")):
+                name, *corners = _fields(line, where, 5)
+                yield Labelled(synset, folder / name, where, (from_corners(corners, where),))
+
+
+def _fields(line: str, where: str, count: int) -> list[str]:
+    fields = line.split()
+    if len(fields) != count:
+        raise BadInput(f"{where}: expected {count} fields (got {len(fields)})")
+    return fields
+
+
+PART = TinyImagenet
