@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -22,6 +22,7 @@ from nibt.pair import Box, Object, Pair, Picture, Span, read_caption, read_pictu
 
 _ORIENTATION = 0x0112  # the EXIF tag that says how a picture is turned
 Edges: TypeAlias = tuple[float, float, float, float]
+_Any = TypeVar("_Any")
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +213,7 @@ class LocalDataset(Dataset):
         )  # fmt: skip
 
 
-def shuffled(entries: list[Entry], seed: int | None) -> list[Entry]:
+def shuffled(entries: list[_Any], seed: int | None) -> list[_Any]:
     """The entries in an order that depends on the seed and on how many they are; as they are without one.
 
     It is drawn from hashes, since what a library's generator gives may change with its version.
