@@ -612,6 +612,7 @@ def test_compressed_runs_need_pycocotools(monkeypatch: pytest.MonkeyPatch) -> No
         decoded(outline, SIDES, "image 9")
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
 def test_masks_are_those_of_pycocotools() -> None:
     tool = pytest.importorskip("pycocotools.mask", reason="needs pycocotools: pip install 'nibt[data]'")
     runs = {"size": [6, 8], "counts": [6, 3, 39]}
