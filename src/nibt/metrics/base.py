@@ -2,16 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nibt.attribution import Attribution, to_pixels
-from nibt.masking import masker
 from nibt.side import Side
 from nibt.truth import Truth
 from nibt.types import Modality, PerExample
@@ -19,16 +17,23 @@ from nibt.types import Modality, PerExample
 
 @dataclass(frozen=True)
 class Trial:
-    """All that a metric sees: the side, its attribution and, where it is known, the truth of each example."""
+    """All that a metric sees: the side, its attribution and, where it is known, the truth of each example.
+
+    The side's score is the one that is measured, which need not be the one that the attribution explains. ``again``
+    asks the same method for the same explanation of another side: of disturbed inputs, say.
+    """
 
     side: Side
     attribution: Attribution
     truths: tuple[Truth, ...] = ()
+    again: Callable[[Side], Attribution] | None = None
+    _found: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    @cached_property
-    def kept(self) -> PerExample:
-        """The score when only what the map keeps is shown, the map stretched to [0, 1]: one forward pass for all."""
-        return masker(self.side, self.attribution.units, smooth=True)(self.attribution.normalised())
+    def once(self, key: Any, find: Callable[[], Any]) -> Any:
+        """What several metrics of a trial need, found by the first of them."""
+        if key not in self._found:
+            self._found[key] = find()
+        return self._found[key]
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,35 @@
 """The score as units go, or come, from the highest score down: what deletion and insertion share."""
 
+from dataclasses import dataclass
+
 import torch
 
+from nibt.errors import BadOption
 from nibt.masking import masker
 from nibt.metrics.base import Trial
+from nibt.metrics.base_hiding import Hiding
 from nibt.types import PerExample, PerUnit
 from nibt.units import Grid
 
 
-def area(trial: Trial, levels: int, inserted: bool) -> PerExample:
-    """The area under the score against the share of units that were removed, or put in, in ``levels`` even steps."""
-    score = masker(trial.side, trial.attribution.units)
-    ranks, counts = _ranks(trial)
-    shares = torch.linspace(0, 1, levels + 1)
-    kept = [(ranks < (share * counts).round()[:, None]) == inserted for share in shares]
-    return torch.trapezoid(torch.stack([score(keep.float()) for keep in kept]).float(), dim=0) / levels
+@dataclass(frozen=True)
+class Curve(Hiding):
+    """``levels`` shares of the units, evenly from none to all, are removed, or put in, in turn."""
+
+    levels: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.levels < 1:
+            raise BadOption(f"levels must be at least 1 (got {self.levels})")
+
+    def area(self, trial: Trial, inserted: bool) -> PerExample:
+        """The area under the score against the share of units that were removed, or put in."""
+        score = masker(trial.side, trial.attribution.units, hide=self.hide, seed=self.seed)
+        ranks, counts = _ranks(trial)
+        shares = torch.linspace(0, 1, self.levels + 1)
+        kept = [(ranks < (share * counts).round()[:, None]) == inserted for share in shares]
+        return torch.trapezoid(torch.stack([score(keep.float()) for keep in kept]).float(), dim=0) / self.levels
 
 
 def _ranks(trial: Trial) -> tuple[PerUnit, PerExample]:

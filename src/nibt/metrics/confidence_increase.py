@@ -4,16 +4,18 @@ or 0 for each example, so that a mean is a percentage. What is shown: as in the 
 
 from dataclasses import dataclass
 
-from nibt.metrics.base import Metric, Trial
+from nibt.metrics.base import Trial
+from nibt.metrics.base_confidence import Confidence
 from nibt.types import PerExample
 
 
 @dataclass(frozen=True)
-class ConfidenceIncrease(Metric):
+class ConfidenceIncrease(Confidence):
     better = "higher"
 
     def __call__(self, trial: Trial) -> PerExample:
-        return 100 * (trial.kept > trial.side.value()).float().cpu()
+        score, kept = self.scores(trial)
+        return 100 * (kept > score).float().cpu()
 
 
 PART = ConfidenceIncrease

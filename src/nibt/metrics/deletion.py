@@ -6,20 +6,17 @@ removed in the order of the units.
 
 from dataclasses import dataclass
 
-from nibt.metrics.base import Metric, Trial
-from nibt.metrics.base_curve import area
+from nibt.metrics.base import Trial
+from nibt.metrics.base_curve import Curve
 from nibt.types import PerExample
 
 
 @dataclass(frozen=True)
-class Deletion(Metric):
-    """``levels`` shares of the units, evenly from none to all, are removed in turn."""
-
+class Deletion(Curve):
     better = "lower"
-    levels: int = 10
 
     def __call__(self, trial: Trial) -> PerExample:
-        return area(trial, self.levels, inserted=False)
+        return self.area(trial, inserted=False)
 
 
 PART = Deletion

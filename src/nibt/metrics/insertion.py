@@ -5,20 +5,17 @@ The number is the area under the score against the share of units put in: a fait
 
 from dataclasses import dataclass
 
-from nibt.metrics.base import Metric, Trial
-from nibt.metrics.base_curve import area
+from nibt.metrics.base import Trial
+from nibt.metrics.base_curve import Curve
 from nibt.types import PerExample
 
 
 @dataclass(frozen=True)
-class Insertion(Metric):
-    """``levels`` shares of the units, evenly from none to all, are put in, in turn."""
-
+class Insertion(Curve):
     better = "higher"
-    levels: int = 10
 
     def __call__(self, trial: Trial) -> PerExample:
-        return area(trial, self.levels, inserted=True)
+        return self.area(trial, inserted=True)
 
 
 PART = Insertion
