@@ -3,8 +3,8 @@
 OMP_NUM_THREADS=1 python recipes/scenes/limits.py measure --out RUN    # resumes
 python recipes/scenes/limits.py report --out RUN
 
-`perfect` gives each patch the share of it that the object covers: no method can know more at that grid. Pointing is told
-on the mask itself, within the published tolerance (15 pixels at 640, here 3 of 128), and in the box.
+`perfect` gives each patch the share of it that the object covers: no method can know more at that grid. Pointing is
+told on the mask itself, within the published tolerance (15 pixels at 640, here 3 of 128), and in the box.
 """
 
 import json

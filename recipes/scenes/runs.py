@@ -70,8 +70,7 @@ class Setting:
         if self.method != "nib":
             return math.nan
         layers = [int(layer) for layer in str(self.options["layer"]).split(",")]
-        one = 1 + sum(2 * self.options["steps"] * (1 - layer / 12) for layer in layers)
-        return one * self.options.get("shifts", 1) ** 2
+        return 1 + sum(2 * self.options["steps"] * (1 - layer / 12) for layer in layers)
 
 
 def stored(path):

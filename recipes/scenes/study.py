@@ -5,7 +5,6 @@ python recipes/scenes/study.py report --out RUN                                 
 """
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -51,19 +50,18 @@ def finalists():
     return [nib("image", layer, reference, "gauss", 4, target) for layer, reference, target in chosen]
 
 
-def by_nodes(side, layers):
-    """More and fewer nodes, at some layers, on the first scenes."""
-    few = "few"
-    gauss = {
-        (reference, layer): [nib(side, layer, reference, "gauss", steps, data=few) for steps in (1, 2, 4, 8, 16)]
+def by_nodes(side):
+    """More and fewer nodes: where nibt narrows, and where the paper does; on the first scenes."""
+    own, few = {"image": 7, "text": 0}[side], "few"
+    found = {
+        (f"layer {own}, {reference}, gauss",): [
+            nib(side, own, reference, "gauss", steps, data=few) for steps in (1, 2, 4, 8, 16)
+        ]
         for reference in ("blank", "mean")
-        for layer in layers
     }
-    zero = {("zero, geometric", layer): [nib(side, layer, "zero", "geometric", steps, data=few)
-                                         for steps in (1, 2, 4, 8, 16)] for layer in layers}  # fmt: skip
-    riemann = {("zero, riemann", layer): [nib(side, layer, "zero", "riemann", steps, data=few)
-                                          for steps in (5, 10, 20, 40)] for layer in layers}  # fmt: skip
-    return gauss | zero | riemann
+    found["layer 9, zero, geometric",] = [nib(side, 9, "zero", "geometric", n, data=few) for n in (1, 2, 4, 8, 16)]
+    found["layer 9, zero, riemann",] = [nib(side, 9, "zero", "riemann", n, data=few) for n in (5, 10, 20, 40)]
+    return found
 
 
 AVERAGES = ("2,4,6", "4,6,8", "5,6,7", "3,6,9", "1,2,3,4,5,6", "4,5,6,7,8,9")
@@ -73,21 +71,6 @@ def averages(side):
     """Several layers, with few nodes each: their errors average out, too."""
     return [nib(side, layers, reference, "gauss", 2, target)
             for layers in AVERAGES for reference, target in (("blank", "cosine"), ("mean", "centred"))]  # fmt: skip
-
-
-def shifted():
-    """A finer map than the patches: the picture explained at several shifts."""
-    found = []
-    for layers, reference, target in (("6", "blank", "cosine"), ("4,6,8", "blank", "cosine"), ("6", "mean", "centred")):
-        found.append(nib("image", layers, reference, "gauss", 2, target))
-        found.append(replace(found[-1], options={**found[-1].options, "shifts": 2}))
-    few = replace(found[1], data="few")
-    return [
-        *found,
-        few,
-        replace(few, options={**few.options, "shifts": 3}),
-        replace(few, options={**few.options, "shifts": 4}),
-    ]
 
 
 PAPER = {side: nib(side, 9, "zero", "riemann", 10) for side in ("image", "text")}
@@ -101,13 +84,10 @@ def controls(side):
 
 def negative():
     """Captions that name what is not there: is that word's score negative?"""
-    chosen = [(layer, reference, target) for layer in (0, 6, 9) for reference in ("zero", "blank", "mean")
+    chosen = [(layer, reference, target) for layer in (0, 9) for reference in ("zero", "blank", "mean")
               for target in TARGETS]  # fmt: skip
     return [nib("text", layer, reference, "geometric" if reference == "zero" else "gauss", 8, target, "absent")
             for layer, reference, target in chosen] + [Setting("text", "occlusion", data="absent")]  # fmt: skip
-
-
-IMAGE_LAYERS, TEXT_LAYERS = (2, 6, 9), (0, 3, 9)
 
 
 def settings():
@@ -115,9 +95,9 @@ def settings():
     found = [*controls("image"), *controls("text"), *finalists(), *averages("image")]
     for side in ("image", "text"):
         found += [setting for line in by_layer(side).values() for setting in line]
-    found += [*negative(), *shifted()]
-    for side, layers in (("image", IMAGE_LAYERS), ("text", TEXT_LAYERS)):
-        found += [setting for line in by_nodes(side, layers).values() for setting in line]
+    found += negative()
+    for side in ("image", "text"):
+        found += [setting for line in by_nodes(side).values() for setting in line]
     return list({setting.key: setting for setting in found}.values())
 
 
@@ -193,9 +173,9 @@ def short(setting):
 def report(records):
     """The tables and plots, as Markdown; what they mean is written by hand in docs/study.md around the markers."""
     parts = {}
-    for side, layers, metrics in (
-        ("image", IMAGE_LAYERS, ["pointing_game", "average_precision", "energy", "own_object"]),
-        ("text", TEXT_LAYERS, ["word_auc", "confidence_drop", "confidence_increase"]),
+    for side, metrics in (
+        ("image", ["pointing_game", "average_precision", "energy", "own_object"]),
+        ("text", ["word_auc", "confidence_drop", "confidence_increase"]),
     ):
         shown = [*metrics, *(m for m in ("confidence_drop", "confidence_increase", "completeness_gap", "special_share")
                              if m not in metrics)]  # fmt: skip
@@ -203,7 +183,7 @@ def report(records):
         plot(records, named(lines), metrics, lambda s: int(s.options["layer"]), f"{side}-layers", "layer")
         rows = [(short(setting), setting) for line in lines.values() for setting in line]
         parts[f"{side} layers"] = table(records, rows, shown)
-        nodes_ = by_nodes(side, layers)
+        nodes_ = by_nodes(side)
         plot(records, named(nodes_), [*metrics[:2], "completeness_gap"], lambda s: s.options["steps"], f"{side}-nodes",
              "nodes")  # fmt: skip
         rows = [(short(setting), setting) for line in nodes_.values() for setting in line]

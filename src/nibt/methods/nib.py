@@ -35,7 +35,7 @@ class NIB(Method):
     cost = "1 + 2 x steps x (1 - layer / depth)"
     variants: ClassVar = {
         "default": {
-            "image": {"layer": 0.75, "reference": "blank", "rule": "gauss", "steps": 4},
+            "image": {"layer": 0.6, "reference": "blank", "rule": "gauss", "steps": 4},
             "text": {"layer": 0, "reference": "blank", "rule": "gauss", "steps": 8},
         },
         "paper": {

@@ -1,0 +1,60 @@
+"""From how many captions on one table for a picture pays: nibt.contributions against NIB's image side, caption by caption.
+
+    OMP_NUM_THREADS=1 python benchmarks/contributions.py
+
+On the embedded model `scenes`, and on a Hugging Face CLIP of ViT-B/32 size with random weights (speed does not depend on
+them). The captions of NIB go in batches of eight with the picture traced once; those of the table are encoded, too. Both
+must agree.
+"""
+
+import platform
+import time
+from importlib.metadata import version
+
+import torch
+from interactions import model as large
+
+import nibt
+from nibt.pair import Pair, read_picture
+from nibt.question import Contrast, ask
+from nibt.sides import sides
+
+CAPTIONS = [f"a {noun} and a {other}" for noun in ("cat", "dog", "owl", "car") for other in ("key", "bed")]
+
+
+def timed(work):
+    """The answer, and the least processor seconds of three runs."""
+    seconds = []
+    for _ in range(3):
+        began = time.process_time()
+        answer = work()
+        seconds.append(time.process_time() - began)
+    return answer, min(seconds)
+
+
+def compared(model, picture):
+    """Seconds for the table, for a caption with it, and for a caption without; and how far both are apart."""
+    question = ask(model, "nib", "cosine", "default", Contrast(), None, None, {})
+    pairs = [Pair(picture, caption) for caption in CAPTIONS]
+    wanted, alone = timed(lambda: question.methods["image"](sides(question, pairs)[0]))
+    table, once = timed(lambda: nibt.contributions(model, picture))
+    found, product = timed(lambda: [table.explain(caption) for caption in CAPTIONS])
+    apart = max(float((one.scores - two).abs().max() / two.abs().max())
+                for one, two in zip(found, wanted.scores, strict=True))  # fmt: skip
+    return once, product / len(CAPTIONS), alone / len(CAPTIONS), apart
+
+
+def main():
+    torch.manual_seed(0)
+    picture = read_picture("sample:chelsea")
+    for name, model in (("scenes", nibt.load_model("scenes")), ("ViT-B/32 size", large())):
+        once, product, alone, apart = compared(model, picture)
+        pays = once / (alone - product)
+        print(f"{name}: table {once:.2f} s, then {product:.4f} s a caption; NIB's image side {alone:.3f} s a caption; the "
+              f"table pays from {int(pays) + 1} captions on; largest difference {apart:.1e} of the largest score",
+              flush=True)  # fmt: skip
+    print(f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {version('torch')}")
+
+
+if __name__ == "__main__":
+    main()
