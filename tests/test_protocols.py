@@ -129,8 +129,8 @@ def test_hiding_is_an_option_and_does_not_depend_on_the_batch(metric: Any) -> No
 
 
 def authors(model: Model, picture: Picture, caption: str, rows: np.ndarray) -> tuple[float, float]:
-    """Drop and increase of a caption as the authors' code takes them: in a copy of the model whose table is edited,
-    for ``rows``, the token scores in [0, 1] with start and end.
+    """The score of a caption and of what is kept of it, as the authors' code takes them: in a copy of the model whose
+    table is edited, for ``rows``, the token scores in [0, 1] with start and end.
     """
     ids = model.text.prepare([caption]).values[:, 1:-1]
     edited = copy.deepcopy(model.module)
@@ -143,7 +143,7 @@ def authors(model: Model, picture: Picture, caption: str, rows: np.ndarray) -> t
             torch.cosine_similarity(image, one.get_text_features(ids).pooler_output).item()
             for one in (model.module, edited)
         )
-    return 100 * max(0.0, before - after), 100.0 * (after > before)
+    return before, after
 
 
 def stretched(rows: torch.Tensor) -> np.ndarray:
@@ -156,23 +156,27 @@ def test_the_paper_protocol_reads_the_authors_maps(shared: Path, case: int) -> N
     golden, cases = np.load(shared / "golden/reference.npz"), json.loads((shared / "golden/cases.json").read_text())
     model = nibt.load_model(shared / "golden/clip")
     pair = Pair(nibt.pair.read_picture(shared / "golden" / cases["images"][case]), cases["captions"][case])
-    given = {"method": "nib", "variant": "paper"}
+    image, text = (
+        tower.trace(tower.prepare([item])) for tower, item in ((model.image, pair.picture), (model.text, pair.caption))
+    )
+    method, metric = NIB((9,), "zero", "riemann", 10), ConfidenceDrop(protocol="paper")
+    of = trial(Side(model, text, lambda here: torch.cosine_similarity(here, image.embedding, dim=-1)), method)
     rows = golden[f"nib_s10_l9_t_{case}"].ravel()
-    drop, rise = authors(model, pair.picture, pair.caption, rows)
-    found = [
-        values(model, [pair], metric(protocol="paper"), **given) for metric in (ConfidenceDrop, ConfidenceIncrease)
-    ]
-    assert found[0][1] == pytest.approx(drop, abs=1e-2)  # of 100; the golden map itself is good to 1e-4
-    assert found[1][1] == rise
-    of, text = model.image.prepare([pair.picture]), model.text.encode(model.text.prepare([pair.caption]))
-    image = Side(model, model.image.trace(of), lambda here: torch.cosine_similarity(here, text, dim=-1))
-    answer = NIB((9,), "zero", "riemann", 10)(image)
-    pixels = nibt.attribution.to_pixels(answer.grid, 224, 224)[0]
-    keep = torch.from_numpy(stretched(pixels))
+    np.testing.assert_allclose(stretched(of_all_rows(of)[0]), rows, atol=1e-4)
+    captions = torch.cat(metric.scores(of)).tolist()
+    assert captions == pytest.approx(authors(model, pair.picture, pair.caption, rows), abs=1e-4)
+    of = trial(Side(model, image, lambda here: torch.cosine_similarity(here, text.embedding, dim=-1)), method)
+    keep = torch.from_numpy(stretched(nibt.attribution.to_pixels(of.attribution.grid, 224, 224)[0]))
     np.testing.assert_allclose(keep[::8, ::8], golden[f"nib_s10_l9_v_{case}"], atol=1e-4)
-    seen = image.score(model.image.encode(replace(of, values=of.values * keep)))
-    assert found[0][0] == pytest.approx(100 * max(0.0, float(image.value() - seen)), abs=1e-4)
-    assert found[1][0] == 100 * float(seen > image.value())
+    seen = of.side.score(model.image.encode(replace(image.inputs, values=image.inputs.values * keep)))
+    pictures = torch.cat(metric.scores(of)).tolist()
+    assert pictures == pytest.approx([of.side.value().item(), seen.item()], abs=1e-6)
+    for kind, number in (
+        (ConfidenceDrop, lambda whole, kept: 100 * max(0.0, whole - kept)),
+        (ConfidenceIncrease, lambda whole, kept: 100.0 * (kept > whole)),
+    ):
+        found = values(model, [pair], kind(protocol="paper"), variant="paper", layer=9)
+        assert found == pytest.approx([number(*pictures), number(*captions)], abs=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["clip", "clip legacy end"])
@@ -186,10 +190,14 @@ def test_a_repeated_word_is_scaled_by_the_product_of_its_scores(kind: str) -> No
     for place, caption in enumerate(captions):
         text, image = model.text.prepare([caption]), model.image.encode(model.image.prepare([picture]))
         of = Side(model, model.text.trace(text), lambda here, image=image: torch.cosine_similarity(here, image, dim=-1))
-        rows = of_all_rows(trial(of, NIB((2,), "zero", "riemann", 10)))[0]
+        asked = trial(of, NIB((2,), "zero", "riemann", 10))
+        rows = of_all_rows(asked)[0]
         assert rows[0] != 0, "the start token has its score"
-        expected = authors(model, picture, caption, stretched(rows))
-        assert [row.value for row in found if row.item == place] == pytest.approx(expected, abs=1e-3)
+        whole, kept = authors(model, picture, caption, stretched(rows))
+        assert torch.cat(metrics[0].scores(asked)).tolist() == pytest.approx([whole, kept], abs=1e-5)
+        drop, rise = (row.value for row in found if row.item == place)
+        assert drop == pytest.approx(100 * max(0.0, whole - kept), abs=1e-3)
+        assert rise == 100 * (kept > whole)
     assert (model.weights_hash, hooks(model)) == before
 
 
