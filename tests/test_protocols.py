@@ -419,6 +419,8 @@ def test_a_measured_softmax_is_over_the_other_captions_of_the_call() -> None:
 def test_the_map_explains_the_target_whatever_is_measured(modality: Any) -> None:
     model, given = tiny.model("clip"), pairs(2)
     same = {"only": modality, "steps": 2}
+    asked = MaxSensitivity(samples=1)  # it asks again, and for the same
+    assert values(model, given, asked, measured="softmax", **same) == values(model, given, asked, **same)
     for metric in (ConfidenceDrop(), Deletion(), Insertion(), Infidelity(masks=4), "special_share", "completeness_gap"):
         plain = values(model, given, metric, **same)
         np.testing.assert_allclose(values(model, given, metric, measured="cosine", **same), plain, atol=1e-5, rtol=1e-5)
