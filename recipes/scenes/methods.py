@@ -14,6 +14,8 @@ from nibt.registry import find
 PAGE = Path(__file__).parents[2] / "docs" / "methods_table.md"
 QUICK = {"rise": {"masks": 500}}
 """Where the default would take days on a processor: 6,000 masks a picture. What was used is said in the table."""
+HEAVY = ("m2ib", "rise", "shapley")
+"""These explain the pictures of the first scenes only."""
 METRICS = {
     "image": [*TRUTH["image"], "confidence_drop", "confidence_increase"],
     "text": [*TRUTH["text"], "confidence_drop", "confidence_increase"],
@@ -30,10 +32,11 @@ def settings():
                 name for name in kind.variants if name == "default" or kind.variants[name] != kind.variants["default"]
             ]
             quick = QUICK.get(method, {}) if side == "image" else {}
-            found += [Setting(side, method, variant=variant, options=quick) for variant in variants]
+            data = "few" if side == "image" and method in HEAVY else "one"
+            found += [Setting(side, method, variant=variant, options=quick, data=data) for variant in variants]
         found += [Setting(side, "nib", "centred"), Setting(side, "occlusion", "centred"),
                   Setting(side, "grad_cam", options={"along_path": True})]  # fmt: skip
-    return found
+    return sorted(found, key=lambda setting: (setting.method in HEAVY, setting.side))
 
 
 def name(setting):
@@ -54,21 +57,23 @@ def holm(values):
 
 def table(records, side):
     """Means and intervals; a star where NIB's default differs at 0.05 after Holm's correction."""
-    shown = [setting for setting in settings() if setting.side == side and setting.key in records]
+    shown = sorted((setting for setting in settings() if setting.side == side and setting.key in records), key=name)
     base = records[Setting(side, "nib").key]["values"]
     columns = {}
     for metric in METRICS[side]:
         found = [records[setting.key]["values"][metric] for setting in shown]
-        tested = holm([paired(values, base[metric]) for values in found])
+        tested = holm([paired(values, base[metric][: len(values)]) for values in found])
         columns[metric] = [
             "{:.2f} [{:.2f}, {:.2f}]".format(*interval(values)) + ("" if p >= 0.05 else " *")
             for values, p in zip(found, tested, strict=True)
         ]
-    lines = ["| method | " + " | ".join(NAMES[metric] for metric in METRICS[side]) + " | s / 1,000 |",
-             "|---" * (len(METRICS[side]) + 2) + "|"]  # fmt: skip
+    lines = ["| method | " + " | ".join(NAMES[metric] for metric in METRICS[side]) + " | scenes | ms each |",
+             "|---" * (len(METRICS[side]) + 3) + "|"]  # fmt: skip
     for row, setting in enumerate(shown):
         numbers = " | ".join(columns[metric][row] for metric in METRICS[side])
-        lines.append(f"| {name(setting)} | {numbers} | {records[setting.key]['seconds']:.0f} |")
+        count = len(records[setting.key]["values"][METRICS[side][0]])
+        spent = 1000 * records[setting.key]["seconds"] / count
+        lines.append(f"| {name(setting)} | {numbers} | {count} | {spent:.0f} |")
     return "\n".join(lines)
 
 

@@ -1,0 +1,63 @@
+"""Does a negative word speak against the picture? Nouns that are there beside nouns that are not, in the same caption.
+
+OMP_NUM_THREADS=1 python recipes/scenes/signs.py
+
+Captions name two or three things, of which one is not in the picture. A method that made every word negative would find
+all absent ones, so both signs are told, and how well the score tells both kinds apart (AUC over all nouns).
+"""
+
+import argparse
+
+import numpy as np
+import torch
+from runs import interval, machine, scenes
+from sklearn.metrics import roc_auc_score
+
+import nibt
+from nibt.truth import truth
+
+QUICK = {"image_layer": 11, "image_steps": 1}  # the image side is not looked at
+WAYS = {
+    "layer 0, blank, gauss 8": {**QUICK},
+    "layer 0, mean, gauss 8": {**QUICK, "text_reference": "mean"},
+    "layer 0, zero, geometric 8": {**QUICK, "text_reference": "zero", "text_rule": "geometric"},
+    "layer 9, zero, riemann 10 (as published)": {
+        "text_layer": 9,
+        "text_reference": "zero",
+        "text_rule": "riemann",
+        "text_steps": 10,
+        **QUICK,
+    },
+    "integrated gradients": {"method": "integrated_gradients", "image_steps": 1},
+}
+
+
+def scored(model, pairs, options):
+    """The scores of the nouns that are there, and of those that are not."""
+    pictures, captions = [pair.picture for pair in pairs], [pair.caption for pair in pairs]
+    answers = nibt.explain(model, pictures, captions, batch_size=50, **options)
+    there, missing = [], []
+    for pair, answer in zip(pairs, answers, strict=True):
+        known = truth(pair, answer.region, answer.text.units)
+        scores = torch.tensor([score for _, score in answer.words])
+        there += scores[known.named & ~known.absent].tolist()
+        missing += scores[known.absent].tolist()
+    return np.array(there), np.array(missing)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=1000, help="scenes")
+    options = parser.parse_args()
+    model, pairs = nibt.load_model("scenes"), scenes("absent", options.count)
+    print("| | there and positive | absent and negative | AUC |\n|---|---|---|---|")
+    for name, way in WAYS.items():
+        there, missing = scored(model, pairs, way)
+        auc = roc_auc_score(np.r_[np.ones(len(there)), np.zeros(len(missing))], np.r_[there, missing])
+        shares = " | ".join("{:.3f} [{:.3f}, {:.3f}]".format(*interval(one)) for one in (there > 0, missing < 0))
+        print(f"| {name} | {shares} | {auc:.3f} |", flush=True)
+    print(f"\n{machine()}; {options.count} scenes")
+
+
+if __name__ == "__main__":
+    main()
