@@ -1,10 +1,11 @@
 """How good the maps of a method are, on pairs whose truth is known or by what the model itself does."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ from nibt.targets.base import Setting, Target
 from nibt.truth import truth
 from nibt.types import Embedding, Modality, PerExample
 
+_Any = TypeVar("_Any")
+
 
 def measure(
     model: Model | str | Path | nn.Module,
@@ -41,6 +44,7 @@ def measure(
     templates: Sequence[str] = (),
     batch_size: int = 16,
     seed: int | None = None,
+    on_explained: Callable[[Modality, Sequence[int], float], None] = lambda side, items, seconds: None,
     **options: Any,
 ) -> list[Row]:
     """Explain pairs with a method and measure the answers: one row for each pair, side and metric.
@@ -52,6 +56,9 @@ def measure(
     ``measured`` is the score that drop, increase, deletion, insertion and infidelity look at: the explained one, or
     any target, whatever the maps explain. A target that compares does so with ``against`` or, without, with all other
     captions of the call; on the text side with all other pictures of the call.
+
+    ``on_explained`` is told, batch by batch, how many seconds the explanation of these pairs took on a side: its share
+    of the forward passes through both towers, and the method; not the metrics.
 
     Raises:
         BadInput: there are no pairs, one is not of a picture and a caption, or there is nothing to compare with.
@@ -71,7 +78,7 @@ def measure(
     scores = other and _Measured.of(model, measured, other, pairs, Contrast.read(against, (), ()).against, only)
     rows: list[Row] = []
     for indices in batches([model.image.group(pair.picture) for pair in pairs], batch_size):
-        rows += _batch(question, named, scores, indices, [pairs[index] for index in indices], only)
+        rows += _batch(question, named, scores, indices, [pairs[index] for index in indices], only, on_explained)
     return sorted(rows, key=lambda row: row.item)
 
 
@@ -153,9 +160,9 @@ def _key(picture: Picture) -> tuple[Any, ...]:
 
 def _batch(
     question: Question, metrics: Sequence[tuple[str, Metric]], measured: _Measured | None, indices: list[int],
-    pairs: list[Pair], only: Modality | None,
+    pairs: list[Pair], only: Modality | None, on_explained: Callable[[Modality, Sequence[int], float], None],
 ) -> Iterator[Row]:  # fmt: skip
-    both = sides(question, pairs)
+    both, encoding = _timed(lambda: sides(question, pairs))
     regions, words = both[0].inputs.regions, both[1].inputs.words
     assert words is not None
     truths = tuple(truth(pair, regions[place], words[place]) for place, pair in enumerate(pairs))
@@ -167,10 +174,21 @@ def _batch(
         seen = side if measured is None else replace(
             side, score=measured.score(modality, indices, there.trace.embedding)
         )  # fmt: skip
-        trial = Trial(seen, method(side), truths, partial(_again, method, side))
+        answer, seconds = _timed(partial(method, side))
+        on_explained(modality, indices, seconds + encoding / (2 if only is None else 1))
+        trial = Trial(seen, answer, truths, partial(_again, method, side))
         for name, metric in asked:
             for index, value in zip(indices, metric(trial).tolist(), strict=True):
                 yield Row(index, modality, name, value)
+
+
+def _timed(work: Callable[[], _Any]) -> tuple[_Any, float]:
+    """What the work gives, and the seconds until it is all there: an accelerator works on after it was asked."""
+    started = time.perf_counter()
+    found = work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return found, time.perf_counter() - started
 
 
 def _again(method: Method, explained: Side, side: Side) -> Attribution:
