@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nibt.attribution import Attribution as Attribution
+    from nibt.audit_result import Audit as Audit
+    from nibt.auditing import audit as audit
+    from nibt.bench.plan import Plan as Plan
+    from nibt.bench.running import run as run
     from nibt.calibrating import calibrate as calibrate
     from nibt.comparison import Comparison as Comparison
     from nibt.contributing import Contributions as Contributions
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Attribution": "attribution",
+    "Audit": "audit_result",
     "Caption": "pair",
     "Comparison": "comparison",
     "Contributions": "contributing",
@@ -44,9 +49,11 @@ _HOMES = {
     "Model": "models.base",
     "NibtError": "errors",
     "Pair": "pair",
+    "Plan": "bench.plan",
     "Row": "row",
     "Target": "targets.base",
     "Tower": "models.base",
+    "audit": "auditing",
     "available": "registry",
     "calibrate": "calibrating",
     "contributions": "contributing",
@@ -57,6 +64,7 @@ _HOMES = {
     "load_model": "loading",
     "measure": "measuring",
     "rank": "explaining",
+    "run": "bench.running",
 }
 __all__ = sorted(_HOMES)
 __version__ = version("nibt")

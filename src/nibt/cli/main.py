@@ -11,10 +11,13 @@ from typing import Annotated
 import typer
 
 from nibt import __version__
+from nibt.cli.audit import audit
+from nibt.cli.bench import bench
 from nibt.cli.calibrate import calibrate
 from nibt.cli.explain import explain
 from nibt.cli.interact import interact
 from nibt.cli.listing import list_parts
+from nibt.cli.report import report
 from nibt.errors import BadOption, NibtError, UnknownName
 
 app = typer.Typer(
@@ -27,6 +30,9 @@ app = typer.Typer(
 app.command()(explain)
 app.command()(interact)
 app.command()(calibrate)
+app.command()(audit)
+app.command()(bench)
+app.command()(report)
 app.command("list")(list_parts)
 
 

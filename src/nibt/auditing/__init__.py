@@ -1,0 +1,105 @@
+"""An audit: what a model's owner has to know before trusting its maps, as lines with a verdict each.
+
+Each question has a file here. The model is used as it is; what has to become random is a copy of it.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from nibt.audit_result import Audit, Check
+from nibt.auditing.asking import Asking
+from nibt.auditing.maps import Asked
+from nibt.auditing.measured import CONTROLS, Measured
+from nibt.auditing.telling import telling
+from nibt.auditing.thresholds import LEAST_PAIRS
+from nibt.errors import BadInput, BadOption, Unsupported
+from nibt.loading import load_model
+from nibt.models.base import Model
+from nibt.pair import Pair
+from nibt.pairing import mixed
+
+STAGES, QUICK_STAGES = 12, 4
+_TEMPLATES, _QUICK_TEMPLATES = 4, 2
+
+
+def audit(
+    model: Model | str | Path | nn.Module,
+    pairs: Sequence[Pair],
+    methods: str | Sequence[str] = "nib",
+    *,
+    seed: int = 0,
+    quick: bool = False,
+    batch_size: int = 16,
+    data: Mapping[str, Any] | None = None,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> Audit:
+    """Audit a model with pairs of pictures and their right captions: seven questions, a verdict for each line.
+
+    ``methods`` are names, or names with a variant (``nib:paper``). ``quick`` asks of fewer stages of randomisation and
+    fewer wordings. ``data`` is written down as where the pairs are from. With ``d`` blocks in at most 12 groups, a
+    method costs about ``2 x (12 + 2) + 9`` explanations of one side of each pair, and each method and each of the three
+    controls some 50 forward passes; a copy of the weights is held meanwhile. ``on_step`` hears what is being done.
+
+    Raises:
+        BadInput: there are fewer than 8 pairs, or all have the same caption, or the same picture.
+        UnknownName: no method or variant has that name.
+        Unsupported: a package or something in the model is lacking; or its weights changed meanwhile.
+
+    >>> from nibt.datasets.scenes import Scenes
+    >>> audit("scenes", list(Scenes(count=3)))
+    Traceback (most recent call last):
+    nibt.errors.BadInput: an audit needs at least 8 pairs, for its intervals to mean anything (got 3)
+
+    """
+    named = [Asked.read(name) for name in dict.fromkeys([methods] if isinstance(methods, str) else methods)]
+    if not named:
+        raise BadOption("name at least one method to audit")
+    if seed < 0:
+        raise BadOption(f"seed must not be negative (got {seed})")
+    if len(pairs) < LEAST_PAIRS:
+        raise BadInput(f"an audit needs at least {LEAST_PAIRS} pairs, for its intervals to mean anything "
+                       f"(got {len(pairs)})")  # fmt: skip
+    started = time.perf_counter()
+    pairs = [mixed(pair, "audit") for pair in pairs]
+    model = load_model(model)
+    before = _fresh_hash(model)
+    asking = Asking(model, pairs, named, seed, batch_size)
+    checks: list[Check] = []
+    on_step("the caption, the picture")
+    checks += asking.other_side()
+    on_step("the wording")
+    checks += asking.wording(_QUICK_TEMPLATES if quick else _TEMPLATES)
+    on_step("the seed")
+    checks += asking.seeds()
+    measured = Measured(model, pairs, seed, batch_size)
+    for asked, control in [*((one, True) for one in CONTROLS), *((one, False) for one in named)]:
+        on_step(f"the metrics of {asked}")
+        measured.add(asked, control)
+    for asked in named:
+        checks += [*measured.faithful(asked), *measured.artefacts(asked, asking.units)]
+    on_step("right and wrong captions")
+    checks += telling(model, pairs, seed)
+    randomised, curves = asking.weights(QUICK_STAGES if quick else STAGES, on_step)
+    checks += randomised
+    if _fresh_hash(model) != before:
+        raise Unsupported(f"the weights of {model.id} changed while it was audited: audit a model that is at rest")
+    facts = asking.facts
+    return Audit(
+        facts["model"], data or {"pairs": len(pairs)}, tuple(map(str, named)), seed, time.perf_counter() - started,
+        facts["versions"], tuple(sorted(checks, key=_place)), tuple(curves), tuple(measured.scores()),
+        tuple(asking.examples()), tuple(asking.notes),
+    )  # fmt: skip
+
+
+def _place(check: Check) -> tuple[str, int]:
+    return check.method or "~", check.question
+
+
+def _fresh_hash(model: Model) -> str:
+    """The hash of the weights as they are now, whatever was remembered."""
+    return replace(model, _hashes={}).weights_hash

@@ -1,0 +1,50 @@
+"""How alike two maps are: rank correlation (Spearman, scipy's) and structural similarity (Wang et al., 2004,
+scikit-image's), as parameter randomisation is read (Adebayo et al., 2018).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from nibt.errors import Unsupported
+
+_WINDOW = 5
+
+
+def spearman(one: np.ndarray, other: np.ndarray) -> float:
+    """The rank correlation of two maps of one shape, in [-1, 1]. Equal maps have 1, flat ones, too; a flat map with one
+    that is not has 0. NaN below three units, where ranks say next to nothing.
+    """
+    one, other = one.ravel(), other.ravel()
+    if one.size < 3:
+        return float("nan")
+    if np.array_equal(one, other):
+        return 1.0
+    if not (np.ptp(one) and np.ptp(other)):
+        return float(np.ptp(one) == np.ptp(other))
+    return float(_package("scipy.stats").spearmanr(one, other).statistic)
+
+
+def ssim(one: np.ndarray, other: np.ndarray) -> float:
+    """The structural similarity of two maps (rows x columns), each stretched to [0, 1], in windows of 5 x 5 units, or
+    as many as fit. NaN below 3 x 3.
+    """
+    if min(one.shape) < 3:
+        return float("nan")
+    window = min(_WINDOW, min(one.shape) - (min(one.shape) + 1) % 2)
+    measure = _package("skimage.metrics").structural_similarity
+    return float(measure(_stretched(one), _stretched(other), win_size=window, data_range=1.0))
+
+
+def _stretched(values: np.ndarray) -> np.ndarray:
+    span = np.ptp(values)
+    return (values - values.min()) / span if span else np.zeros_like(values)
+
+
+def _package(name: str) -> Any:
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise Unsupported("an audit needs scipy and scikit-image: pip install 'nibt[metrics]'") from error

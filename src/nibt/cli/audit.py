@@ -1,0 +1,141 @@
+"""``nibt audit``: one page about a model that its owner can act on."""
+
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nibt.cli.options import BatchSize, Device, Dtype, Fit, ImageSize, assignments
+from nibt.errors import BadOption, UnknownName
+
+if TYPE_CHECKING:
+    from nibt.audit_result import Audit
+    from nibt.datasets.base import Dataset
+
+COUNT, QUICK_COUNT = 24, 12
+
+
+def audit(
+    model: Annotated[str, typer.Argument(help="A model; see nibt list models.")],
+    data: Annotated[str, typer.Argument(
+        help="Pictures with their right captions: scenes, or a data set with its folder, as coco:FOLDER; see nibt list "
+        "datasets.")] = "scenes",
+    method: Annotated[list[str] | None, typer.Option(
+        "--method", help="A method to audit, or nib:paper for a variant; repeatable. Without it: nib.")] = None,
+    count: Annotated[int | None, typer.Option(help="How many pairs: 24, or 12 with --quick.")] = None,
+    seed: Annotated[int, typer.Option(help="For what is drawn: shuffled weights, intervals, the pairs.")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer pairs, stages and wordings.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Leave with 1 if a line fails.")] = False,
+    out: Annotated[Path | None, typer.Option(
+        "--out", "-o", help="The page to write (HTML). The JSON file lies beside it.")] = None,
+    json: Annotated[str | None, typer.Option(
+        help="Where the JSON goes; - writes it alone to standard output.")] = None,
+    other: Annotated[list[str] | None, typer.Option(
+        "-D", metavar="NAME=VALUE", help="An option of the data set, as split=val; repeatable.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    fit: Fit = None,
+    image_size: ImageSize = None,
+    batch_size: BatchSize = 16,
+) -> None:  # fmt: skip
+    """Audit a model: do its maps depend on its weights, on the caption, on wording or luck; are they faithful?
+
+    Prints lines with a verdict each (pass, warn, fail), and writes a page and a JSON file. With the model scenes and 24
+    pairs it takes about a minute on one core; otherwise some 50 explanations of each pair, and 200 forward passes.
+    """
+    from nibt.files import check_writable
+
+    page = None if json == "-" and out is None else out or Path("audit.html")
+    beside = None if json == "-" else Path(json) if json else page and page.with_suffix(".json")
+    for path in (page, beside):
+        if path is not None:
+            check_writable(path)
+    if page is not None and page == beside:
+        raise BadOption(f"the page and the JSON file cannot both be {page}: let --out end in .html")
+    for name in method or []:
+        _check_method(name)
+    silent = quiet or json == "-"
+    found = _run(model, opened(data, count or (QUICK_COUNT if quick else COUNT), seed, assignments(other or [])),
+                 count or (QUICK_COUNT if quick else COUNT), silent, methods=method or "nib", seed=seed, quick=quick,
+                 batch_size=batch_size, loading={"device": device, "dtype": dtype, "fit": fit,
+                                                 "image_size": image_size})  # fmt: skip
+    _write(found, page, beside, silent)
+    if json == "-":
+        from nibt.explanation import as_text
+
+        sys.stdout.write(as_text(found.to_json()))
+    if strict and found.verdict == "fail":
+        raise typer.Exit(1)
+
+
+def opened(data: str, count: int, seed: int, options: dict[str, str]) -> "Dataset":
+    """A data set by its name and folder, ``coco:FOLDER``. Those of a folder are shuffled by the seed.
+
+    Raises:
+        UnknownName: there is no such data set, or it has no such option.
+        BadOption: it needs a folder, or takes none; or an option cannot have that value.
+
+    """
+    from nibt.registry import find
+
+    name, _, folder = data.partition(":")
+    kind = find("datasets", name)
+    types = {field.name: str(field.type) for field in fields(kind) if field.init}
+    for option in options:
+        if option not in types or option in ("folder", "count"):
+            raise UnknownName("options", option, set(types) - {"folder", "count"})
+    if ("folder" in types) != bool(folder):
+        raise BadOption(f"the data set {name} is read from a folder: give {name}:FOLDER" if not folder else
+                        f"the data set {name} takes no folder (got {folder!r})")  # fmt: skip
+    values: dict[str, Any] = {option: _value(option, value, types[option]) for option, value in options.items()}
+    return kind(folder, **{"seed": seed, **values}) if folder else kind(count=count, **values)
+
+
+def _value(name: str, text: str, kind: str) -> Any:
+    """The text of a command line as a whole number, a truth, or itself."""
+    if "bool" in kind and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if "int" in kind and text.lstrip("-").isdecimal():
+        return int(text)
+    if "bool" in kind or ("int" in kind and "str" not in kind):
+        raise BadOption(f"{name} must be {'true or false' if 'bool' in kind else 'a whole number'} (got {text!r})")
+    return text
+
+
+def _check_method(name: str) -> None:
+    """A mistyped name is told before a model is loaded."""
+    from nibt.registry import available
+
+    if name.partition(":")[0] not in available("methods"):
+        raise UnknownName("methods", name.partition(":")[0], available("methods"))
+
+
+def _run(model: str, data: "Dataset", count: int, silent: bool, loading: dict[str, Any], **options: Any) -> "Audit":
+    """The audit, with a line that says what is being done."""
+    from nibt.auditing import audit as run
+    from nibt.cli.terminal import errors
+    from nibt.loading import load_model
+
+    pairs = [data[item] for item in range(min(count, len(data)))]
+    ready = load_model(model, **loading)
+    told = {**data.record(), "pairs": len(pairs)}
+    if silent:
+        return run(ready, pairs, data=told, **options)
+    with errors.status("auditing") as status:
+        return run(ready, pairs, data=told, on_step=lambda step: status.update(f"auditing: {step}"), **options)
+
+
+def _write(found: "Audit", page: Path | None, beside: Path | None, silent: bool) -> None:
+    from nibt.cli.audit_lines import show
+    from nibt.report.audit import write_page
+
+    if page is not None:
+        write_page(found, page)
+    if beside is not None:
+        found.save(beside)
+    if not silent:
+        show(found)
+        typer.echo("wrote " + ", ".join(str(path) for path in (page, beside) if path))
