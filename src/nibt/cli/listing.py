@@ -9,14 +9,14 @@ import typer
 
 from nibt.cli.options import THE_PAPERS
 
-Kind = StrEnum("Kind", ["methods", "models", "targets", "metrics", "datasets", "samples"])
+Kind = StrEnum("Kind", ["methods", "models", "targets", "metrics", "datasets", "samples", "plans"])
 
 
 def list_parts(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     names: Annotated[bool, typer.Option("--names", help="Only the names, one a line.")] = False,
 ) -> None:
-    """List the methods, models, targets, metrics, data sets or sample pictures."""
+    """List the methods, models, targets, metrics, data sets, sample pictures or plans of benchmarks."""
     if kind == Kind.methods and not names:
         from nibt.cli.terminal import methods
 
@@ -25,6 +25,11 @@ def list_parts(
         typer.echo(_models())
     elif kind == Kind.datasets and not names:
         typer.echo(_datasets())
+    elif kind == Kind.plans:
+        from nibt.bench.plan import plans
+
+        wide = max(map(len, plans()))
+        typer.echo("\n".join(name if names else f"{name:{wide}}   {about}" for name, about in plans().items()))
     elif kind == Kind.samples:
         from nibt.pair import SAMPLE, samples
 

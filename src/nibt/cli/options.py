@@ -18,8 +18,8 @@ BatchSize = Annotated[int, typer.Option(help="How many pairs go through the mode
 THE_PAPERS = "openai/clip-vit-base-patch32"
 
 
-def assignments(pairs: list[str]) -> dict[str, str]:
-    """``-O name=value`` options as a mapping.
+def assignments(pairs: list[str], option: str = "-O", plain: bool = False) -> dict[str, str]:
+    """``-O name=value`` options as a mapping; a name is one of Python's unless it is ``plain``.
 
     >>> assignments(["beta=0.1"])
     {'beta': '0.1'}
@@ -27,8 +27,9 @@ def assignments(pairs: list[str]) -> dict[str, str]:
     """
     for pair in pairs:
         if "=" not in pair:
-            raise BadOption(f"-O takes name=value (got {pair!r})")
-    return {name.strip().replace("-", "_"): value for name, _, value in (pair.partition("=") for pair in pairs)}
+            raise BadOption(f"{option} takes name=value (got {pair!r})")
+    parts = ((name.strip(), value) for name, _, value in (pair.partition("=") for pair in pairs))
+    return {name if plain else name.replace("-", "_"): value for name, value in parts}
 
 
 def given(**options: Any) -> dict[str, Any]:

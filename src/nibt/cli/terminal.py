@@ -74,13 +74,15 @@ def methods() -> None:
 
 
 @contextmanager
-def progress(count: int, what: str, quiet: bool) -> Iterator[Callable[[], None]]:
-    """A bar on standard error, where there is more than one thing to wait for."""
+def progress(count: int, what: str, quiet: bool, window: float = 30) -> Iterator[Callable[[], None]]:
+    """A bar on standard error, where there is more than one thing to wait for. The time left is told from the last
+    ``window`` seconds: a longer one where things differ much in what they take.
+    """
     if quiet or count < 2:
         yield lambda: None
         return
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True) as bar:
+    with Progress(*columns, console=errors, transient=True, speed_estimate_period=window) as bar:
         task = bar.add_task(what, total=count)
         yield lambda: bar.advance(task)
 

@@ -1,0 +1,214 @@
+"""A run: a plan and the folder in which its numbers are kept. It goes on where it was stopped, however it was."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from nibt.bench import provenance
+from nibt.bench.checks import at, checked, drawing, fitted
+from nibt.bench.plan import Cell, Plan
+from nibt.bench.store import Store, part_name
+from nibt.bench.work import Items, Work
+from nibt.datasets.base import Dataset
+from nibt.errors import BadInput, CannotWrite, NibtError, Unsupported
+from nibt.loading import load_model
+
+_PLAN, _PROVENANCE, _PARTS = "plan.json", "provenance.json", "parts"
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The pairs ``start`` to ``stop`` of one cell; ``part`` is the name of their rows in the store."""
+
+    cell: Cell
+    start: int
+    stop: int
+    part: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A plan, its folder, and how many pairs each data set has, by its label."""
+
+    folder: Path
+    plan: Plan
+    lengths: Mapping[str, int]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Run":
+        """The run in a folder; neither its models nor its data sets need be there.
+
+        Raises:
+            BadInput: the folder holds no run.
+
+        """
+        told = provenance.read(Path(folder) / _PLAN)
+        return cls(Path(folder), Plan.of(told["plan"]), told["lengths"])
+
+    @classmethod
+    def begin(cls, plan: str | Path | Mapping[str, Any] | Plan, out: str | Path) -> "tuple[Run, dict[str, Dataset]]":
+        """A new run, or the one that is in the folder, and the data sets of the plan. All of it is checked.
+
+        Raises:
+            BadInput: a data set is not there, or the folder holds a run of another plan.
+            BadOption: something in the plan cannot be.
+            CannotWrite: the folder cannot be made.
+
+        """
+        plan = Plan.read(plan)
+        data = checked(plan)
+        folder = Path(out)
+        run = cls(folder, plan, {label: len(one) for label, one in data.items()})
+        told = {"plan": plan.record(), "lengths": dict(run.lengths)}
+        if (folder / _PLAN).exists():
+            there = cls.open(folder)
+            if (there.plan, there.lengths) != (plan, run.lengths):
+                raise BadInput(f"{str(folder)!r} holds a run of another plan{_difference(there.plan, plan)}: choose a "
+                               "new folder")  # fmt: skip
+            return run, data
+        try:
+            (folder / _PARTS).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CannotWrite(f"cannot make the folder {folder}: {error.strerror or error}") from error
+        provenance.write(folder / _PROVENANCE, {"models": {}, "sessions": []})
+        provenance.write(folder / _PLAN, told)
+        return run, data
+
+    @property
+    def store(self) -> Store:
+        return Store(self.folder / _PARTS)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """The weights and the sessions of the run."""
+        return provenance.read(self.folder / _PROVENANCE)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """All chunks. The first of every cell of a model and a data set come first, then the second: pairs are read
+        once, the time left can be told from the first round, and what a stopped run has is of all methods.
+        """
+        draws = drawing(self.plan.methods)
+        for model in self.plan.models:
+            for data in self.plan.data:
+                cells = list(self.plan.cells(model, data, draws))
+                for start in range(0, self.lengths[data.label], self.plan.batch_size):
+                    for cell in cells:
+                        count = self.plan.count(cell.method, self.lengths[data.label])
+                        if start < count:
+                            yield self._chunk(cell, start, min(start + self.plan.batch_size, count))
+
+    def left(self) -> list[Chunk]:
+        """The chunks whose rows are not there."""
+        return [chunk for chunk in self.chunks() if not self.store.has(chunk.part)]
+
+    def table(self) -> Any:
+        """All rows, as a ``pyarrow.Table``: cell by cell in the order of the plan, the same for the same plan."""
+        order = {cell: place for place, cell in enumerate(dict.fromkeys(repr(c.cell.record()) for c in self.chunks()))}
+        chunks = sorted(self.chunks(), key=lambda chunk: (order[repr(chunk.cell.record())], chunk.start))
+        return self.store.table(chunk.part for chunk in chunks)
+
+    def go(self, data: Mapping[str, Dataset], on_done: Callable[[int], None] = lambda pairs: None) -> None:
+        """Measure what is lacking. ``on_done`` is told the number of pairs of each chunk that is done.
+
+        Raises:
+            BadInput: the run was begun with other weights.
+            CannotLoad: a model cannot be loaded.
+            BadOption: an option cannot have its value with a model.
+
+        """
+        left = self.left()
+        if not left:
+            return
+        self.store.sweep()
+        told = self.provenance
+        provenance.write(self.folder / _PROVENANCE, {**told, "sessions": [*told["sessions"], provenance.begun()]})
+        for model, of_model in groupby(left, key=lambda chunk: chunk.cell.model):
+            loaded = at(model.key, lambda one=model: load_model(one.name, **one.options))
+            self._record(model.label, provenance.facts(loaded))
+            chunks = list(of_model)
+            works = {id(chunk): Work(self.plan, chunk.cell, loaded) for chunk in chunks}
+            self._check(works.values())
+            seen = {one.label: fitted(data[one.label], one, loaded) for one in self.plan.data}
+            for (label, start), same in groupby(chunks, key=lambda chunk: (chunk.cell.data.label, chunk.start)):
+                together = list(same)
+                items = _read(seen[label], start, max(chunk.stop for chunk in together))
+                for chunk in together:
+                    own = {item: pair for item, pair in items.items() if item < chunk.stop}
+                    self.store.add(chunk.part, works[id(chunk)].rows(own))
+                    on_done(len(own))
+
+    def report(self) -> str:
+        """Write report.md, .csv, .tex and .html into the folder; the Markdown is given back, too."""
+        from nibt.bench.reporting import report
+
+        return report(self)
+
+    def _chunk(self, cell: Cell, start: int, stop: int) -> Chunk:
+        metrics = [metric.record() for metric in self.plan.metrics]
+        shared = {"metrics": metrics, "sides": self.plan.sides, "against": self.plan.against,
+                  "batch_size": self.plan.batch_size}  # fmt: skip
+        return Chunk(cell, start, stop, part_name({**cell.record(), **shared, "start": start, "stop": stop}))
+
+    def _record(self, label: str, facts: dict[str, Any]) -> None:
+        told = self.provenance
+        there = told["models"].get(label, facts)
+        if there["weights_hash"] != facts["weights_hash"]:
+            raise BadInput(f"the run was begun with other weights of {label} ({there['weights_hash']}, now "
+                           f"{facts['weights_hash']}): choose a new folder")  # fmt: skip
+        provenance.write(self.folder / _PROVENANCE, {**told, "models": {**told["models"], label: facts}})
+
+    def _check(self, works: Any) -> None:
+        """Refuse what no pair can mend, before any is measured; what a model lacks stands in the rows instead."""
+        seen: set[str] = set()
+        for work in works:
+            key = repr(work.cell.record())
+            if key in seen:
+                continue
+            seen.add(key)
+            error = work.check()
+            if error is not None and not isinstance(error, Unsupported):
+                at(work.cell.method.key, lambda error=error: _raise(error))
+
+
+def run(
+    plan: str | Path | Mapping[str, Any] | Plan, out: str | Path, *,
+    on_done: Callable[[int], None] = lambda pairs: None,
+) -> Run:  # fmt: skip
+    """Measure a plan into a folder, or what of it is lacking there. ``docs/bench.md`` says what a plan is.
+
+    ``plan`` is the name of one that ships with nibt, a TOML file, or what such a file holds.
+
+    Raises:
+        UnknownName: there is no such plan.
+        BadInput: a file or a data set cannot be read, or the folder holds a run of another plan.
+        BadOption: something in the plan cannot be; the message names its key.
+        CannotLoad: a model cannot be loaded.
+        CannotWrite: the folder cannot be written.
+
+    """
+    begun, data = Run.begin(plan, out)
+    begun.go(data, on_done)
+    return begun
+
+
+def _read(data: Dataset, start: int, stop: int) -> Items:
+    found: dict[int, Any] = {}
+    for item in range(start, stop):
+        try:
+            found[item] = data[item]
+        except NibtError as error:
+            found[item] = error
+    return found
+
+
+def _raise(error: NibtError) -> None:
+    raise error
+
+
+def _difference(there: Plan, plan: Plan) -> str:
+    """Which keys differ, in brackets."""
+    one, other = there.record(), plan.record()
+    keys = [key for key in {**one, **other} if key != "about" and one.get(key) != other.get(key)]
+    return f" (other {', '.join(keys)})" if keys else ""
