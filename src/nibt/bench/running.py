@@ -55,12 +55,14 @@ class Run:
             BadInput: a data set is not there, or the folder holds a run of another plan.
             BadOption: something in the plan cannot be.
             CannotWrite: the folder cannot be made.
+            Unsupported: pyarrow is not installed.
 
         """
         plan = Plan.read(plan)
         data = checked(plan)
         folder = Path(out)
         run = cls(folder, plan, {label: len(one) for label, one in data.items()})
+        run.store.check()
         told = {"plan": plan.record(), "lengths": dict(run.lengths)}
         if (folder / _PLAN).exists():
             there = cls.open(folder)

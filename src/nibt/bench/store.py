@@ -67,6 +67,15 @@ class Store:
                                    "chunk again") from error  # fmt: skip
         return arrow.concat_tables([_schema(arrow).empty_table(), *found]).combine_chunks()
 
+    def check(self) -> None:
+        """Refuse to begin where nothing could be written.
+
+        Raises:
+            Unsupported: pyarrow is not installed.
+
+        """
+        _pyarrow()
+
     def sweep(self) -> None:
         """Remove the drafts of runs that were killed while they wrote; those of the last hour may be another's."""
         for draft in self.folder.glob(".*.parquet"):
