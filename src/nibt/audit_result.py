@@ -118,7 +118,7 @@ class Audit:
     def verdict(self) -> Verdict:
         """The worst of all lines."""
         found: list[Verdict] = [check.verdict for check in self.checks]
-        return max(found, key=VERDICTS.index, default="pass")
+        return max(found, key=lambda one: VERDICTS.index(one), default="pass")
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, the form of the JSON files."""

@@ -23,7 +23,8 @@ from nibt.models.base import Model
 from nibt.pair import Pair
 from nibt.pairing import mixed
 
-STAGES, QUICK_STAGES = 12, 4
+STAGES, QUICK_STAGES = 12, 3
+LEVELS, QUICK_LEVELS = 10, 5
 _TEMPLATES, _QUICK_TEMPLATES = 4, 2
 
 
@@ -40,10 +41,11 @@ def audit(
 ) -> Audit:
     """Audit a model with pairs of pictures and their right captions: seven questions, a verdict for each line.
 
-    ``methods`` are names, or names with a variant (``nib:paper``). ``quick`` asks of fewer stages of randomisation and
-    fewer wordings. ``data`` is written down as where the pairs are from. With ``d`` blocks in at most 12 groups, a
-    method costs about ``2 x (12 + 2) + 9`` explanations of one side of each pair, and each method and each of the three
-    controls some 50 forward passes; a copy of the weights is held meanwhile. ``on_step`` hears what is being done.
+    ``methods`` are names, or names with a variant (``nib:paper``). ``quick`` asks of fewer stages of randomisation
+    and fewer wordings, draws coarser curves of deletion and insertion, and has the control ``random`` alone. ``data``
+    is written down as where the pairs are from. A method costs some 45 explanations of one side of each pair, and each
+    method and each of the three controls some 50 forward passes; a copy of the weights is held meanwhile. ``on_step``
+    hears what is being done.
 
     Raises:
         BadInput: there are fewer than 8 pairs, or all have the same caption, or the same picture.
@@ -76,8 +78,11 @@ def audit(
     checks += asking.wording(_QUICK_TEMPLATES if quick else _TEMPLATES)
     on_step("the seed")
     checks += asking.seeds()
-    measured = Measured(model, pairs, seed, batch_size)
-    for asked, control in [*((one, True) for one in CONTROLS), *((one, False) for one in named)]:
+    measured = Measured(model, pairs, seed, batch_size, QUICK_LEVELS if quick else LEVELS)
+    for asked, control in [
+        *((one, True) for one in CONTROLS[: 1 if quick else None]),
+        *((one, False) for one in named),
+    ]:
         on_step(f"the metrics of {asked}")
         measured.add(asked, control)
     for asked in named:

@@ -88,9 +88,9 @@ class Asking:
         """
         for asked in self.methods:
             for side in _SIDES:
-                runs = [
-                    self._maps(self.pairs, asked, side, self.seed + step) for step in range(SEEDS if asked.draws else 2)
-                ]
+                seeds = range(1, SEEDS if asked.draws else 2)
+                others = [self._maps(self.pairs, asked, side, self.seed + step * asked.draws) for step in seeds]
+                runs = [self.plain[str(asked), side], *others]
                 spread = [
                     [1 - _rank(one, other) for one, other in zip(*two, strict=True)] for two in combinations(runs, 2)
                 ]

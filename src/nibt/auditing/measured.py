@@ -18,6 +18,7 @@ from nibt.types import Modality
 CONTROLS = (Asked("random"), Asked("centre"), Asked("ones"))
 _FAITHFUL = ("deletion", "insertion", "confidence_drop", "confidence_increase")
 _TRUTH = ("pointing_game", "average_precision", "word_auc")
+_CURVES = ("deletion", "insertion")
 _OF_THE_MAP = ("special_share", "corner_share")
 _JUDGED = ("deletion", "insertion", *_TRUTH)  # why confidence is told, not judged: docs/audit.md
 _APART = 104729  # the control's seed is another than that of an audited random map
@@ -28,11 +29,12 @@ Values = dict[tuple[Modality, str], np.ndarray]
 class Measured:
     """A number for each method, side, metric and pair."""
 
-    def __init__(self, model: Model, pairs: Sequence[Pair], seed: int, batch_size: int) -> None:
+    def __init__(self, model: Model, pairs: Sequence[Pair], seed: int, batch_size: int, levels: int) -> None:
         self.seed, self._ask = seed, (model, list(pairs))
         self._batch_size = batch_size
         known = any(thing.spans for pair in pairs for thing in pair.objects)
-        self.metrics = (*_FAITHFUL, *(_TRUTH if known else ()), *_OF_THE_MAP)
+        names = (*_FAITHFUL, *(_TRUTH if known else ()), *_OF_THE_MAP)
+        self.metrics = [find("metrics", name)(**{"levels": levels} if name in _CURVES else {}) for name in names]
         self.found: dict[str, Values] = {}
 
     def add(self, asked: Asked, control: bool = False) -> None:

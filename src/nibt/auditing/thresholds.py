@@ -38,7 +38,7 @@ BOUNDS = {
     "mismatch_text": Bound(2, "lower", 0.6, 0.9, "likeness to the map of another picture"),
     "wording": Bound(3, "higher", 0.7, 0.4, "likeness to the maps of other wordings"),
     "seed": Bound(4, "lower", 0.05, 0.5, "spread over seeds"),
-    "faithful": Bound(5, "higher", 0.0, 0.0, "better than a random map by"),
+    "faithful": Bound(5, "higher", 0.05, 0.0, "better than a random map by"),
     "special": Bound(6, "lower", 0.5, 0.9, "share of the score on special tokens"),
     "corners": Bound(6, "lower", 2.0, 4.0, "corners, in shares of an even map"),
     "auc": Bound(7, "higher", 0.8, 0.6, "right caption above a wrong one (AUC)"),

@@ -14,8 +14,8 @@ from nibt.report.audit_style import STYLE
 QUESTIONS = {
     1: ("Does the map depend on the weights?",
         "A copy of the model forgets what it has learned, from the head down to the stem, by shuffling the weights. "
-        "A map that stays as it was does not show what the model knows (Adebayo et al., 2018). Likeness, here and below, is "
-        "the rank correlation of two maps (Spearman): 1 is the same order, 0 none in common."),
+        "A map that stays as it was does not show what the model knows (Adebayo et al., 2018). Likeness, here and "
+        "below, is the rank correlation of two maps (Spearman): 1 is the same order, 0 none in common."),
     2: ("Does it depend on the other side of the pair?",
         "The picture's map with another pair's caption and with made-up words; the caption's with another picture."),
     3: ("Does it hold when the wording changes?",
@@ -82,8 +82,6 @@ def span(check: Check | Score) -> str:
 def threshold(check: Check) -> str:
     """What a number is held against, in a few signs."""
     signs = ("≥", "≤") if check.better == "higher" else ("≤", "≥")
-    if check.passes == check.fails:
-        return f"interval {'above' if check.better == 'higher' else 'below'} {check.passes:.2g}"
     return f"pass {signs[0]} {check.passes:.2g}, fail {signs[1]} {check.fails:.2g}"
 
 
@@ -141,8 +139,8 @@ def _scores(scores: Sequence[Score]) -> str:
             f"<tr><td>{escape(method)}</td>{''.join(_cells(found, method, side, metrics))}</tr>"
             for method in dict.fromkeys(score.method for score in scores)
         )
-        tables.append(f'<p><strong>{side} side</strong></p><div class="scroll"><table class="scores"><thead>'
-                      f"<tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>")  # fmt: skip
+        tables.append(f'<p class="side"><strong>{side} side</strong></p><div class="scroll"><table class="scores">'
+                      f"<thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>")  # fmt: skip
     return "".join(tables)
 
 

@@ -9,7 +9,7 @@ from nibt.report.colours import AGAINST, FAINT, FOR, INK
 Colour = tuple[int, int, int]
 VERDICT_COLOURS: dict[str, Colour] = {"pass": AGAINST, "warn": FAINT, "fail": FOR}
 _WIDE, _HIGH = 220, 26
-_PLOT, _TALL, _LEFT, _TOP, _BELOW = 430, 236, 38, 12, 74
+_PLOT, _TALL, _LEFT, _TOP, _BELOW = 470, 250, 62, 12, 84
 
 
 def css(colour: Colour, opacity: float = 1.0) -> str:
@@ -58,7 +58,7 @@ def curves(found: Sequence[Curve], passes: float, fails: float) -> str:
     def y(value: float) -> float:
         return _TOP + (_TALL - _TOP - _BELOW) * (high - min(value, high)) / (high - low)
 
-    parts = [_rule(y(value), css(INK, 0.15), f"{value:g}") for value in (0, 0.5, 1)]
+    parts = [_rule(y(value), css(INK, 0.15), f"{value:g}") for value in (0.0, 0.5, 1.0)]
     parts += [_rule(y(value), css(VERDICT_COLOURS[name], 0.7), "", "2 4")
               for value, name in ((passes, "pass"), (fails, "fail"))]  # fmt: skip
     for place, stage in enumerate(stages):

@@ -29,6 +29,9 @@ figure{{margin:0;width:8.4rem}}
 figure img{{width:8.4rem;border-radius:.25rem;display:block}}
 figcaption{{font-size:.82rem;text-align:center;line-height:1.3;padding-top:.2rem}}
 .plots figcaption{{text-align:left;color:{css(INK)}}}
+.plots{{margin-top:1.2rem}}
+.scores{{margin-bottom:1rem}}
+.side{{margin:1.6rem 0 .2rem}}
 .example{{margin:1.1rem 0 1.8rem}}
 .words{{margin-top:.5rem;font-size:.9rem}}
 .words span{{border-radius:.25rem;padding:.05rem .35rem}}
