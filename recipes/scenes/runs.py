@@ -22,6 +22,7 @@ from nibt.metrics.pointing_game import PointingGame
 
 SEED = 2026  # kept for the study alone
 FEW = 300
+FIRST = {"few": FEW, "fewer": 100}
 TRUTH = {
     "image": ["pointing_game", "energy", "average_precision", "intersection_over_union", "own_object"],
     "text": ["word_auc"],
@@ -35,11 +36,11 @@ NAMES = {
 
 
 def scenes(kind, count):
-    """``one``: two or three objects, one of them named; ``few``: the first 300 of them. ``absent``: all named, one of
-    the nouns is not there.
+    """``one``: two or three objects, one of them named; ``few``, ``fewer``: the first of them. ``absent``: all named,
+    and one of the nouns is not there.
     """
-    if kind == "few":
-        return scenes("one", min(count, FEW))
+    if kind in FIRST:
+        return scenes("one", min(count, FIRST[kind]))
     if kind == "absent":
         return list(Scenes(count=count, seed=SEED + 1, fewest=2, most=3, named="all", mismatch=100))
     return list(Scenes(count=count, seed=SEED, fewest=2, most=3, named="one"))
@@ -128,10 +129,22 @@ def interval(values):
 
 
 def paired(values, others):
-    """The two-sided p of Wilcoxon's signed-rank test of paired numbers; 1 where they are all equal."""
-    difference = np.asarray(values, float) - np.asarray(others, float)
+    """The two-sided p of Wilcoxon's signed-rank test of paired numbers, over what both have; 1 where all are
+    equal.
+    """
+    count = min(len(values), len(others))
+    difference = np.asarray(values[:count], float) - np.asarray(others[:count], float)
     difference = difference[~np.isnan(difference)]
     return float(stats.wilcoxon(difference, zero_method="zsplit").pvalue) if np.any(difference) else 1.0
+
+
+def filled(page, parts):
+    """Put each part between its markers in a page that is written by hand."""
+    text = page.read_text()
+    for name, made in parts.items():
+        start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        text = text.split(start)[0] + start + made + end + text.split(end)[1]
+    page.write_text(text)
 
 
 def machine():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from runs import NAMES, SEED, Setting, asked, gathered, interval, machine, paired, run
+from runs import FEW, NAMES, SEED, Setting, asked, filled, gathered, interval, machine, paired, run
 
 import nibt
 
@@ -150,16 +150,21 @@ def named(lines):
 def pick(records, candidates, metric, others):
     """The cheapest setting that no truth metric tells from the best: ``others`` are looked at, too, at p < 0.01."""
     here = [setting for setting in candidates if setting.key in records]
-    best = max(here, key=lambda setting: np.nanmean(records[setting.key]["values"][metric]))
+    best = max(here, key=lambda setting: first(records, setting, metric))
 
     def worse(setting):
         for name in (metric, *others):
-            mine, its = records[setting.key]["values"][name], records[best.key]["values"][name]
-            if np.nanmean(mine) < np.nanmean(its) and paired(mine, its) < 0.01:
+            p = paired(*(records[one.key]["values"][name] for one in (setting, best)))
+            if first(records, setting, name) < first(records, best, name) and p < 0.01:
                 return True
         return False
 
     return best, min([setting for setting in here if not worse(setting)], key=lambda setting: setting.cost)
+
+
+def first(records, setting, metric):
+    """The mean over the scenes that all settings have."""
+    return np.nanmean(records[setting.key]["values"][metric][:FEW])
 
 
 def short(setting):
@@ -211,16 +216,9 @@ def main():
         run(nibt.load_model(options.model), settings(), path, options.count, (options.part, options.parts))
         return
     records = gathered(options.out, "study")
-    page = DOCS / "study.md"
-    text = page.read_text()
-    for name, made in report(records).items():
-        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-        before, after = text.split(start)[0], text.split(end)[1]
-        text = f"{before}{start}\n{made}\n\n{end}{after}"
-    start, end = "<!-- machine -->", "<!-- /machine -->"
-    text = text.split(start)[0] + f"{start}{machine()}; scenes of seed {SEED}{end}" + text.split(end)[1]
-    page.write_text(text)
-    print(f"{page.name}: {len(records)} of {len(settings())} settings")
+    tables = {name: f"\n\n{made}\n\n" for name, made in report(records).items()}
+    filled(DOCS / "study.md", {"machine": f"{machine()}; scenes of seed {SEED}", **tables})
+    print(f"study.md: {len(records)} of {len(settings())} settings")
 
 
 if __name__ == "__main__":
