@@ -117,8 +117,7 @@ class Audit:
     @property
     def verdict(self) -> Verdict:
         """The worst of all lines."""
-        found: list[Verdict] = [check.verdict for check in self.checks]
-        return max(found, key=lambda one: VERDICTS.index(one), default="pass")
+        return VERDICTS[max((VERDICTS.index(check.verdict) for check in self.checks), default=0)]
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, the form of the JSON files."""

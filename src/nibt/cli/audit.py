@@ -44,7 +44,7 @@ def audit(
     """Audit a model: do its maps depend on its weights, on the caption, on wording or luck; are they faithful?
 
     Prints lines with a verdict each (pass, warn, fail), and writes a page and a JSON file. With the model scenes and 24
-    pairs it takes about a minute on one core; otherwise some 50 explanations of each pair, and 200 forward passes.
+    pairs it takes about a minute on one core; otherwise some 25 explanations of each pair, and 200 forward passes.
     """
     from nibt.files import check_writable
 

@@ -27,8 +27,8 @@ QUESTIONS = {
         "Against a random map, pair by pair: what is found must be what the score falls or rises with and, where "
         "objects are known, where they are. The table has all numbers, with the controls."),
     6: ("Do special tokens or corners take it?",
-        "Score on class, start, end and padding tokens is lost to the map; score in the corners is what models use as "
-        "scratch space more often than what is seen there."),
+        "Score on class, start, end and padding tokens is lost to the map; much score in the corners, where "
+        "little is to be seen, may be a model's scratch space (Darcet et al., 2024)."),
     7: ("Does the model tell right captions from wrong ones?",
         "Of a model that does not, no map can be trusted, whatever made it."),
 }  # fmt: skip
