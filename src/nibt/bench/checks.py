@@ -32,9 +32,6 @@ def checked(plan: Plan) -> dict[str, Dataset]:
         BadInput: a data set is not there or not whole.
 
     """
-    for side in plan.sides:
-        if side not in SIDES:
-            raise BadOption(f"sides must be among {', '.join(SIDES)} (got {side!r})")
     for seed in plan.seeds:
         if seed < 0:
             raise BadOption(f"seeds must not be negative (got {seed})")
@@ -83,7 +80,7 @@ def changed(
     known = {name for one in plan.data for name in (one.name, one.label)}
     for name in (*folders, *without):
         if name not in known:
-            raise BadOption(str(UnknownName("data sets of this plan", name, known)))
+            raise BadOption(str(UnknownName("data sets", name, known)))
     if count is not None and count < 1:
         raise BadOption(f"count must be at least 1 (got {count})")
     kept = [one for one in plan.data if one.name not in without and one.label not in without]

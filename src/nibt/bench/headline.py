@@ -147,6 +147,6 @@ def _over(sets: Sequence[Sequence[_Pairs]], of_other: bool = False) -> Interval:
     return resampled(places, statistic)
 
 
-def _mean(metric: str, values: np.ndarray, axis: int) -> np.ndarray:
+def _mean(metric: str, values: np.ndarray, axis: int) -> Any:
     """The mean over pairs; of seconds, the explanations a second."""
     return 1 / values.mean(axis) if metric == FPS else values.mean(axis)

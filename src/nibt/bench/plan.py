@@ -78,7 +78,7 @@ class Plan:
         known = [one.name for one in fields(cls)]
         for key in told:
             if key not in known:
-                raise BadOption(str(UnknownName("keys of a plan", key, known)))
+                raise BadOption(str(UnknownName("plan keys", key, known)))
         lists = {key: told[key] for key in ("targets", "seeds", "sides", "against") if key in told}
         for key, value in lists.items():
             kind = int if key == "seeds" else str
@@ -88,6 +88,9 @@ class Plan:
                 )
             if key != "against" and (not value or len(set(value)) < len(value)):
                 raise BadOption(f"{key} must have at least one entry and none twice (got {value!r})")
+        for side in lists.get("sides", []):
+            if side not in ("image", "text"):
+                raise BadOption(f"sides must be among image, text (got {side!r})")
         plain = {key: told[key] for key in ("batch_size", "first", "published", "about") if key in told}
         for key in ("batch_size", "first"):
             _check_count(plain.get(key), key)
@@ -135,11 +138,12 @@ def plans() -> dict[str, str]:
 
 def _told(source: str | Path) -> dict[str, Any]:
     path = Path(source)
-    shipped = _HERE / f"{source}.toml"
     if not path.is_file():
-        if str(source) not in plans():
-            raise UnknownName("plans (or files)", str(source), plans())
-        path = shipped
+        if path.suffix or path.name != str(source):
+            raise BadInput(f"there is no plan {str(source)!r}: no such file; nibt list plans has names")
+        if path.name not in plans():
+            raise UnknownName("plans", path.name, plans())
+        path = _HERE / f"{path.name}.toml"
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
