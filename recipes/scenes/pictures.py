@@ -34,11 +34,11 @@ def answers(model, picture, caption):
 
 def main():
     pictures = {
-        "methods-scene": ("scenes", SCENE.picture, SCENE.caption),
-        "methods-photograph": ("lite", "sample:chelsea", "a cat with green eyes"),
+        "methods-scene": (nibt.load_model("scenes"), SCENE.picture, SCENE.caption),
+        "methods-photograph": (nibt.load_model("lite", image_size=384), "sample:chelsea", "a cat with green eyes"),
     }
     for name, (model, picture, caption) in pictures.items():
-        draw_beside(answers(nibt.load_model(model), picture, caption)).save(DOCS / f"{name}.png", optimize=True)
+        draw_beside(answers(model, picture, caption)).save(DOCS / f"{name}.png", optimize=True)
         print(name)
 
 
