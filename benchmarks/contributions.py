@@ -1,10 +1,10 @@
-"""From how many captions on one table for a picture pays: nibt.contributions against NIB's image side, caption by caption.
+"""From how many captions on one table for a picture pays: nibt.contributions against NIB, caption by caption.
 
     OMP_NUM_THREADS=1 python benchmarks/contributions.py
 
-On the embedded model `scenes`, and on a Hugging Face CLIP of ViT-B/32 size with random weights (speed does not depend on
-them). The captions of NIB go in batches of eight with the picture traced once; those of the table are encoded, too. Both
-must agree.
+On the embedded model `scenes`, and on a Hugging Face CLIP of ViT-B/32 size with random weights (speed does not depend
+on them). NIB explains the image side only, eight captions in a batch, the picture traced once; the captions of the
+table are encoded, too. Both must agree.
 """
 
 import platform
@@ -50,8 +50,8 @@ def main():
     for name, model in (("scenes", nibt.load_model("scenes")), ("ViT-B/32 size", large())):
         once, product, alone, apart = compared(model, picture)
         pays = once / (alone - product)
-        print(f"{name}: table {once:.2f} s, then {product:.4f} s a caption; NIB's image side {alone:.3f} s a caption; the "
-              f"table pays from {int(pays) + 1} captions on; largest difference {apart:.1e} of the largest score",
+        print(f"{name}: table {once:.2f} s, then {product:.4f} s a caption; NIB's image side {alone:.3f} s a caption; "
+              f"the table pays from {int(pays) + 1} captions on; largest difference {apart:.1e} of the largest score",
               flush=True)  # fmt: skip
     print(f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {version('torch')}")
 
