@@ -99,7 +99,7 @@ def test_the_model_is_left_as_it_was() -> None:
     flags = [one.requires_grad for one in module.parameters()]
     told = replace(model, _hashes={}).weights_hash
     for side in ("image", "text"):
-        assert len(list(cascade(model, noise(), [Asked("nib")], side, 0, 2, 8))) == 5
+        assert len(list(cascade(model, noise()[:2], [Asked("nib")], side, 0, 2, 8))) == 5
     assert replace(model, _hashes={}).weights_hash == told
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert [one.requires_grad for one in module.parameters()] == flags
@@ -147,7 +147,7 @@ def test_the_same_seed_gives_the_same_audit(random: Audit) -> None:
 
 
 def test_another_seed_makes_another_random_tower() -> None:
-    runs = [list(cascade(tiny.model("clip"), noise(), [Asked("nib")], "image", seed, 2, 8)) for seed in (1, 1, 2)]
+    runs = [list(cascade(tiny.model("clip"), noise()[:2], [Asked("nib")], "image", seed, 2, 8)) for seed in (1, 1, 2)]
     scores = [[found["nib"][0].scores for _, found in run] for run in runs]
     assert all(np.array_equal(one, same) for one, same in zip(scores[0], scores[1], strict=True))
     assert np.array_equal(scores[0][0], scores[2][0])
@@ -322,7 +322,9 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def test_the_command_writes_a_page_and_a_json_file(run: Run, folder: Path, clip_folder: Path) -> None:
+def test_the_command_writes_a_page_and_a_json_file(
+    run: Run, folder: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = ("audit", clip_folder, f"folder:{folder}", "--quick", "--method", "ones")
     code, out, err = run(*arguments)
     assert code == 0, err
@@ -333,6 +335,7 @@ def test_the_command_writes_a_page_and_a_json_file(run: Run, folder: Path, clip_
     assert found.data["pairs"] == len(SAID)
     assert found.verdict == "fail"
     assert Path("audit.html").read_text().startswith("<!doctype html>")
+    monkeypatch.setattr("nibt.auditing.audit", lambda *_, **__: found)  # once is enough
     code, out, _ = run(*arguments, "--json", "-", "--strict")
     assert code == 1, "a flat map fails, and --strict says so"
     assert json.loads(out)["kind"] == "audit"
