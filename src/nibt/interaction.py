@@ -5,7 +5,6 @@ table is P_text P_image^T: what the word's and the patch's shares of the two sta
 it, with the rows that stand for no word or patch, adds up to (u - u_reference) . (v - v_reference).
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.errors import BadInput
-from nibt.explanation import save
+from nibt.explanation import load, save
 from nibt.pair import Box, Picture, read_picture
 from nibt.preparation.geometry import Region
 from nibt.units import Grid, Word, Words
@@ -154,10 +153,7 @@ class Interaction:
             BadInput: the file is missing, or is no table of this schema.
 
         """
-        try:
-            return _from_json(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadInput(f"{str(path)!r} is no word-region table that nibt wrote ({error})") from error
+        return load(path, _from_json, "word-region table")
 
 
 def _from_json(data: dict[str, Any]) -> Interaction:
