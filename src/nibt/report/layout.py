@@ -8,7 +8,7 @@ from nibt.report.colours import FAINT, INK, PAPER
 from nibt.report.fonts import font_for
 
 SIDE, MARGIN, SMALL, TILE = 560, 24, 15, 190
-_LEAST, _LABEL = 200, 20
+_LEAST, _LABEL, _LEAST_LABEL = 200, 20, 11
 
 
 def stacked(rows: Sequence[Image.Image], width: int) -> Image.Image:
@@ -44,8 +44,10 @@ def tile(image: Image.Image, name: str, number: str = "") -> Image.Image:
     """A small picture with its name, and a number, above it."""
     framed = Image.new("RGB", (max(image.width, 100), image.height + _LABEL + 12), PAPER)
     framed.paste(image, ((framed.width - image.width) // 2, _LABEL + 12))
-    pen = ImageDraw.Draw(framed)
-    pen.text((2, 4), name, INK, font_for(name, _LABEL))
+    pen, room = ImageDraw.Draw(framed), framed.width - 6 - font_for(number, SMALL).getlength(number)
+    fonts = (font_for(name, size) for size in range(_LABEL, _LEAST_LABEL, -1))
+    pen.text((2, 4), name, INK, next((font for font in fonts if font.getlength(name) <= room),
+                                     font_for(name, _LEAST_LABEL)))  # fmt: skip
     pen.text((framed.width - 2, 8), number, INK, font_for("0", SMALL), anchor="rt")
     return framed
 
