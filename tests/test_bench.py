@@ -166,9 +166,9 @@ def test_a_killed_run_resumes_bit_by_bit(tmp_path: Path, plan: dict[str, Any]) -
     del plan["data"]
     text = "\n".join([
         "batch_size = 2", f"models = [{{ name = {json.dumps(plan['models'][0]['name'])} }}]",
-        'methods = ["nib", { name = "m2ib", options = { steps = 3 } }, "grad_cam", "occlusion"]',
+        'methods = ["nib", { name = "m2ib", options = { steps = 2, samples = 2 } }, "grad_cam"]',
         'data = [{ name = "scenes", options = { count = 8 } }]',
-        'metrics = ["pointing_game", "confidence_drop", "deletion"]',
+        'metrics = ["pointing_game", "confidence_drop"]',
     ])  # fmt: skip
     (tmp_path / "plan.toml").write_text(text)
     done = subprocess.run(
@@ -179,7 +179,7 @@ def test_a_killed_run_resumes_bit_by_bit(tmp_path: Path, plan: dict[str, Any]) -
     first, second = done.stdout.splitlines()[-2:]
     whole, killed, rows, others = second.split()
     assert whole == killed, f"parts there after each kill, and in all: {first}"
-    assert int(rows) == int(others) == 8 * 7 * (3 + 2)
+    assert int(rows) == int(others) == 8 * 6 * (2 + 1)
 
 
 def test_a_bad_pair_is_recorded_and_costs_no_other(tmp_path: Path, plan: dict[str, Any], monkeypatch: Any) -> None:
@@ -225,7 +225,7 @@ def test_a_bug_stops_and_the_run_goes_on_when_it_is_mended(
             nibt.run(plan, tmp_path / "run")
     begun = Run.open(tmp_path / "run")
     assert len(begun.left()) == len(list(begun.chunks())) - 2
-    assert "The run is not whole: 4 of 6 chunks" in " ".join(reporting._about(begun))
+    assert "The run is not whole: 6 of 8 chunks" in " ".join(reporting._about(begun))
     told: list[int] = []
     nibt.run(plan, tmp_path / "run", on_done=told.append)
     assert len(told) == len(list(begun.chunks())) - 2
@@ -288,7 +288,7 @@ def test_numbers_of_a_report_by_hand(tmp_path: Path) -> None:
     assert lines["confidence_drop", "rise"].count == 3
     assert lines["confidence_drop", "rise"].won == 0.5
     assert np.isnan(lines["confidence_drop", "nib"].p)
-    raw = stats.wilcoxon(np.subtract(drops["m2ib"], drops["nib"]), zero_method="zsplit").pvalue
+    raw = stats.wilcoxon(np.subtract(drops["m2ib"], drops["nib"]), zero_method="zsplit", method="approx").pvalue
     assert drop.p == pytest.approx(min(1, 2 * raw))  # the other p is 1
     by_recipe = {(one.nib, one.what): one for one in headlines(summary)}
     image = by_recipe["nib", "image"]
@@ -304,10 +304,14 @@ def test_numbers_of_a_report_by_hand(tmp_path: Path) -> None:
 
 def test_intervals_and_tests_are_those_of_scipy() -> None:
     values, others = np.random.default_rng(3).normal(size=(2, 40))
-    theirs = stats.bootstrap((values,), np.mean, n_resamples=2000, method="percentile", batch=100,
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=2000, method="percentile",
                              rng=np.random.default_rng(0)).confidence_interval  # fmt: skip
     assert interval([*values, np.nan]) == pytest.approx((values.mean(), theirs.low, theirs.high))
     assert paired(values, others) == pytest.approx(stats.wilcoxon(values, others, zero_method="zsplit").pvalue)
+    few, others_few = np.round(values[:9], 1), np.round(others[:9], 1)
+    few[3] = others_few[3]
+    exact = stats.wilcoxon(few, others_few, zero_method="zsplit").pvalue  # all ways to choose signs
+    assert paired(few, others_few) == pytest.approx(exact, abs=0.05)
     assert paired(values, values) == 1
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.2, float("nan"), 0.03])[::2] == pytest.approx([0.2, 0.06])
