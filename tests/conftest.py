@@ -1,12 +1,15 @@
-"""What the tests share: the folder of photographs and golden numbers beside the repository, and a saved model."""
+"""What the tests share: the photographs and golden numbers beside the repository, a saved model, the command."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import tiny
+from nibt.cli import main
 
+Run = Callable[..., tuple[int, str, str]]
 _SHARED = Path(__file__).parents[2] / "shared"
 
 
@@ -28,3 +31,20 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made.module.save_pretrained(folder)
     made.processor.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """The command in an empty folder: its exit code, output and errors."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            main([str(argument) for argument in arguments])
+        told = capsys.readouterr()
+        return int(left.value.code or 0), told.out, told.err
+
+    return command

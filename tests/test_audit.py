@@ -21,7 +21,6 @@ from nibt.auditing.likeness import spearman, ssim
 from nibt.auditing.maps import Asked, Map, maps
 from nibt.auditing.randomising import cascade, copied, stages
 from nibt.auditing.thresholds import BOUNDS, LEAST_PAIRS
-from nibt.cli import main
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.loading import load_model
@@ -294,19 +293,6 @@ def test_weights_that_change_meanwhile_are_told() -> None:
 
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    monkeypatch.chdir(tmp_path)
-
-    def command(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as left:
-            main([str(argument) for argument in arguments])
-        told = capsys.readouterr()
-        return int(left.value.code or 0), told.out, told.err
-
-    return command
 
 
 @pytest.fixture

@@ -14,16 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from runs import asked, filled, gathered, interval, kept, machine, scenes, stored
+from runs import FEW, asked, filled, gathered, kept, machine, on_mask, scenes, stored
 
 import nibt
-from nibt.attribution import Attribution
-from nibt.methods.base_shifts import triangle
+from nibt.bench.statistics import interval
+from nibt.methods.base_shifts import parts_of_patch, woven
 from nibt.metrics.average_precision import AveragePrecision
-from nibt.metrics.base import Trial
 from nibt.metrics.pointing_game import PointingGame
-from nibt.truth import Truth
-from nibt.units import Grid
 
 DOCS = Path(__file__).parents[2] / "docs"
 NIB = {"layer": "7", "reference": "blank", "rule": "gauss", "steps": 4}
@@ -45,8 +42,8 @@ ROWS = {
 }
 METRICS = {"on the mask": (PointingGame(0.0), False), "within 15 / 640": (PointingGame(), False),
            "in the box": (PointingGame(0.0), True), "AP": (AveragePrecision(), False)}  # fmt: skip
-MOST = dict.fromkeys([name for name in ROWS if "shifts," in name or "nodes" in name or "averaged" in name
-                      or "enlarged" in name], 300)  # fmt: skip
+FEWER = ("layers 4 to 9 averaged", "16 nodes", "pictures enlarged to 192 x 192", "2 x 2 shifts, 2 nodes",
+         "3 x 3 shifts, 2 nodes", "layers 4, 6, 8, 2 nodes, 2 x 2 shifts")  # fmt: skip
 """What costs much is measured on the first scenes."""
 
 
@@ -60,18 +57,13 @@ def masks(pair):
 
 
 def perfect(pair, shifts):
-    """The covered share of each patch; with shifts as `nibt.methods.base_shifts` weaves them."""
-    mask, (rows, n) = masks(pair)[0].double(), (8, shifts or 1)
-    side, edge = mask.shape[0] // rows, mask.shape[0] // (2 * rows)
-    wide = F.pad(mask[None, None], (edge,) * 4, mode="replicate")[0, 0]
-    fine = torch.zeros(rows * n, rows * n, dtype=torch.float64)
-    moves = [edge + round(((2 * part + 1) / (2 * n) - 0.5) * side) for part in range(n)]
-    for row, down in enumerate(moves):
-        for column, across in enumerate(moves):
-            seen = wide[down : down + mask.shape[0], across : across + mask.shape[1]]
-            fine[row::n, column::n] = F.avg_pool2d(seen[None, None], side)[0, 0]
-    smooth = triangle(rows * n, n)
-    return smooth @ fine @ smooth
+    """The covered share of each patch, shifted and woven as nibt does it."""
+    mask, patches, n = masks(pair)[0].double(), 8, shifts or 1
+    side, edge = mask.shape[0] // patches, mask.shape[0] // (2 * patches)
+    wide = F.pad(mask[None, None], (edge,) * 4, mode="replicate")[0]
+    moves = [edge + round(part * side) for part in parts_of_patch(n)]
+    seen = [wide[:, down : down + len(mask), across : across + len(mask)] for down in moves for across in moves]
+    return woven([F.avg_pool2d(one, side) for one in seen], n)[0]
 
 
 def maps(model, pairs, asked_for):
@@ -92,9 +84,7 @@ def maps(model, pairs, asked_for):
 def held(grid, pair):
     """The numbers of one map."""
     mask, box = masks(pair)
-    attribution = Attribution(grid.flatten()[None], Grid(*grid.shape), torch.zeros(1))
-    return {name: float(metric(Trial(None, attribution, (Truth(box if boxed else mask),)))[0])
-            for name, (metric, boxed) in METRICS.items()}  # fmt: skip
+    return {name: on_mask(metric, grid, box if boxed else mask) for name, (metric, boxed) in METRICS.items()}
 
 
 def measure(options):
@@ -103,7 +93,7 @@ def measure(options):
     pairs = [replace(pair, picture=replace(pair.picture, source=str(place))) for place, pair in enumerate(pairs)]
     for number, (name, asked_for) in enumerate(ROWS.items()):
         if name not in done and number % options.parts == options.part:
-            some = pairs[: MOST.get(name, len(pairs))]
+            some = pairs[:FEW] if name in FEWER else pairs
             found = [held(grid, pair) for grid, pair in zip(maps(model, some, asked_for), some, strict=True)]
             values = {metric: [row[metric] for row in found] for metric in METRICS}
             kept(path, {"key": name, "values": values})

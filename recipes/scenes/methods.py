@@ -6,9 +6,10 @@ python recipes/scenes/methods.py report --out RUN
 
 from pathlib import Path
 
-from runs import NAMES, SEED, TRUTH, Setting, asked, gathered, interval, machine, paired, run
+from runs import NAMES, SEED, TRUTH, Setting, asked, gathered, machine, paired, run
 
 import nibt
+from nibt.bench.statistics import holm, interval
 from nibt.registry import find
 
 PAGE = Path(__file__).parents[2] / "docs" / "methods_table.md"
@@ -44,15 +45,6 @@ def name(setting):
              *([setting.target] if setting.target != "cosine" else []),
              *(f"{key}={value}" for key, value in setting.options.items())]  # fmt: skip
     return " ".join(parts)
-
-
-def holm(values):
-    """Holm's correction of several p values."""
-    order, running, corrected = sorted(range(len(values)), key=values.__getitem__), 0.0, [0.0] * len(values)
-    for rank, place in enumerate(order):
-        running = max(running, min(1.0, (len(values) - rank) * values[place]))
-        corrected[place] = running
-    return corrected
 
 
 def table(records, side):

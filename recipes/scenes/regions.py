@@ -8,22 +8,19 @@ maps are held against the mask of the noun's object: the pointing game on the ma
 (15 pixels at 640), average precision; and whether the map peaks in another object of the caption.
 """
 
-import json
 import time
 
 import numpy as np
 import torch
-from runs import SEED, asked, gathered, interval, machine, paired, stored
+from runs import SEED, asked, gathered, kept, machine, on_mask, paired, stored
 
 import nibt
-from nibt.attribution import Attribution
+from nibt.bench.statistics import interval
 from nibt.datasets.scenes import Scenes
 from nibt.datasets.scenes.captions import with_article
 from nibt.metrics.average_precision import AveragePrecision
-from nibt.metrics.base import Trial
 from nibt.metrics.pointing_game import PointingGame
-from nibt.truth import Truth, word_spans
-from nibt.units import Grid
+from nibt.truth import word_spans
 
 METRICS = {"strict": PointingGame(0.0), "pointing": PointingGame(), "AP": AveragePrecision()}
 NAMES = {"strict": "pointing, on the mask", "pointing": "pointing, tolerance 15 / 640", "AP": "AP",
@@ -36,11 +33,8 @@ def scenes(count):
 
 def held(grid, thing, others):
     """The numbers of one map."""
-    attribution = Attribution(grid.flatten()[None], Grid(*grid.shape), torch.zeros(1))
-    found = {name: float(metric(Trial(None, attribution, (Truth(torch.from_numpy(thing.mask)),)))[0])
-             for name, metric in METRICS.items()}  # fmt: skip
-    masks = [Truth(torch.from_numpy(other.mask)) for other in others]
-    found["elsewhere"] = max(float(METRICS["strict"](Trial(None, attribution, (mask,)))[0]) for mask in masks)
+    found = {name: on_mask(metric, grid, torch.from_numpy(thing.mask)) for name, metric in METRICS.items()}
+    found["elsewhere"] = max(on_mask(METRICS["strict"], grid, torch.from_numpy(other.mask)) for other in others)
     return found
 
 
@@ -66,8 +60,7 @@ def measure(model, count, path):
     done = stored(path)
     for place, pair in enumerate(scenes(count)):
         if place not in done:
-            with path.open("a") as file:
-                file.write(json.dumps({"key": place, **one(model, pair)}) + "\n")
+            kept(path, {"key": place, **one(model, pair)})
 
 
 def report(records):

@@ -14,11 +14,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
+import torch
 
 import nibt
+from nibt.attribution import Attribution
+from nibt.bench import statistics
 from nibt.datasets.scenes import Scenes
+from nibt.metrics.base import Trial
 from nibt.metrics.pointing_game import PointingGame
+from nibt.truth import Truth
+from nibt.units import Grid
 
 SEED = 2026  # kept for the study alone
 FEW = 300
@@ -116,26 +121,16 @@ def told(record):
             if not np.isnan(values).all()}  # fmt: skip
 
 
-def interval(values):
-    """Mean and bootstrap 95 % interval of the mean, of what was measured."""
-    values = np.asarray(values, float)
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return math.nan, math.nan, math.nan
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0]), float(values[0])
-    found = stats.bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(0))
-    return float(values.mean()), *map(float, found.confidence_interval)
-
-
 def paired(values, others):
-    """The two-sided p of Wilcoxon's signed-rank test of paired numbers, over what both have; 1 where all are
-    equal.
-    """
+    """The p of the difference, over the scenes that both have: the slow settings have the first of them."""
     count = min(len(values), len(others))
-    difference = np.asarray(values[:count], float) - np.asarray(others[:count], float)
-    difference = difference[~np.isnan(difference)]
-    return float(stats.wilcoxon(difference, zero_method="zsplit").pvalue) if np.any(difference) else 1.0
+    return statistics.paired(values[:count], others[:count])
+
+
+def on_mask(metric, grid, mask):
+    """What a truth metric says of one map and one mask."""
+    attribution = Attribution(grid.flatten()[None], Grid(*grid.shape), torch.zeros(1))
+    return float(metric(Trial(None, attribution, (Truth(mask),)))[0])
 
 
 def filled(page, parts):

@@ -10,10 +10,11 @@ import argparse
 
 import numpy as np
 import torch
-from runs import interval, machine, scenes
+from runs import machine, scenes
 from sklearn.metrics import roc_auc_score
 
 import nibt
+from nibt.bench.statistics import interval
 from nibt.truth import truth
 
 QUICK = {"image_layer": 11, "image_steps": 1}  # the image side is not looked at

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from runs import FEW, NAMES, SEED, Setting, asked, filled, gathered, interval, machine, paired, run
+from runs import FEW, NAMES, SEED, Setting, asked, filled, gathered, machine, paired, run
 
 import nibt
+from nibt.bench.statistics import interval
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -218,7 +219,7 @@ def main():
     records = gathered(options.out, "study")
     tables = {name: f"\n\n{made}\n\n" for name, made in report(records).items()}
     filled(DOCS / "study.md", {"machine": f"{machine()}; scenes of seed {SEED}", **tables})
-    print(f"study.md: {len(records)} of {len(settings())} settings")
+    print(f"study.md: {sum(setting.key in records for setting in settings())} of {len(settings())} settings")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nibt.explanation import load, save
+from nibt.explanation import Saved, load
 
 SCHEMA = 1
 Verdict = Literal["pass", "warn", "fail"]
@@ -95,7 +95,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Audit:
+class Audit(Saved):
     """All that an audit found. ``checks`` are in the order of the page."""
 
     model: Mapping[str, Any]
@@ -123,15 +123,6 @@ class Audit:
         """Plain data, the form of the JSON files."""
         told = {**asdict(self), "checks": [{**asdict(check), "verdict": check.verdict} for check in self.checks]}
         return {"schema": SCHEMA, "kind": "audit", "verdict": self.verdict, **told}
-
-    def save(self, path: str | Path) -> None:
-        """Write the JSON file, whole or not at all.
-
-        Raises:
-            CannotWrite: the folder is missing or closed, or the disk is full.
-
-        """
-        save([self], path)
 
     @classmethod
     def load(cls, path: str | Path) -> "Audit":

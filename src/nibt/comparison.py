@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nibt.explanation import load, record, recorded, save
+from nibt.explanation import Saved, load, record, recorded
 from nibt.part import Part, narrowings, read_part
 
 SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Saved):
     """Both parts of one answer, and the question that they answer.
 
     ``first`` and ``second`` are two pictures (``grid``: signed scores of the patches, rows x columns) or two captions
@@ -40,15 +40,6 @@ class Comparison:
             "schema": SCHEMA, "kind": "comparison", **record(self), "first": self.first.to_json(),
             "second": self.second.to_json(), "narrowing": narrowings(self.parts),
         }  # fmt: skip
-
-    def save(self, path: str | Path) -> None:
-        """Write the JSON file, whole or not at all.
-
-        Raises:
-            CannotWrite: the folder is missing or closed, or the disk is full.
-
-        """
-        save([self], path)
 
     @classmethod
     def load(cls, path: str | Path) -> "Comparison":

@@ -4,6 +4,7 @@
 """
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -33,8 +34,25 @@ class Ranked:
     probability: float
 
 
+class Saved(ABC):
+    """What has a JSON form: an explanation, a comparison, a word-region table, or an audit."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, the form of the JSON files."""
+
+    def save(self, path: str | Path) -> None:
+        """Write the JSON file, whole or not at all.
+
+        Raises:
+            CannotWrite: the folder is missing or closed, or the disk is full.
+
+        """
+        save([self], path)
+
+
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Saved):
     """Both sides of one answer, and the question that they answer.
 
     ``image.grid`` has the signed scores of the patches (rows x columns), ``words`` those of the words;
@@ -93,15 +111,6 @@ class Explanation:
             "ranking": [asdict(label) for label in self.ranking],
         }  # fmt: skip
 
-    def save(self, path: str | Path) -> None:
-        """Write the JSON file, whole or not at all.
-
-        Raises:
-            CannotWrite: the folder is missing or closed, or the disk is full.
-
-        """
-        save([self], path)
-
     @classmethod
     def load(cls, path: str | Path) -> "Explanation":
         """Read a JSON file of one pair. The picture comes along if it is still where it was.
@@ -145,13 +154,6 @@ def recorded(data: Mapping[str, Any]) -> dict[str, Any]:
     """What ``record`` wrote."""
     told = {key: data[key] for key in ("similarity", "score", "method", "model", "versions")}
     return {**told, "warnings": tuple(data["warnings"])}
-
-
-@runtime_checkable
-class Saved(Protocol):
-    """What has a JSON form: an explanation, a comparison, or a word-region table."""
-
-    def to_json(self) -> dict[str, Any]: ...
 
 
 def save(answers: Sequence[Saved], path: str | Path) -> None:

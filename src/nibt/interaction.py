@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.errors import BadInput
-from nibt.explanation import load, save
+from nibt.explanation import Saved, load
 from nibt.pair import Box, Picture, read_picture
 from nibt.preparation.geometry import Region
 from nibt.units import Grid, Word, Words
@@ -25,7 +25,7 @@ Map: TypeAlias = Float[Tensor, "row column"]
 
 
 @dataclass(frozen=True)
-class Interaction:
+class Interaction(Saved):
     """The words x patches table of one pair.
 
     ``scores`` has a row for each word and a last one for the tokens that are none, a column for each patch and a last
@@ -135,15 +135,6 @@ class Interaction:
             },
             "sum": float(self.scores.sum()), "product": self.product, "gap": self.gap,
         }  # fmt: skip
-
-    def save(self, path: str | Path) -> None:
-        """Write the JSON file, whole or not at all.
-
-        Raises:
-            CannotWrite: the folder is missing or closed, or the disk is full.
-
-        """
-        save([self], path)
 
     @classmethod
     def load(cls, path: str | Path) -> "Interaction":

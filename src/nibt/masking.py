@@ -181,7 +181,7 @@ def _embedded(side: Side, noise: Float[Tensor, "batch token width"]) -> Iterator
         same = (ids[:, None] == known[:, : ids.shape[1]]).all(-1)
         return out + noise[same.int().argmax(1), : out.shape[1]] * same.any(1)[:, None, None]
 
-    with _hooked(side.tower, add):
+    with side.tower.embedding(add):
         yield
 
 
@@ -200,21 +200,10 @@ def without_ends(side: Side, keep: PerToken, own: Bool[Tensor, "batch token"]) -
         scale = torch.where(ids[:, None] == ids, kept, 1.0).prod(1)
         extra = {name: value[item, places].expand(2, -1) for name, value in side.inputs.extra.items()}
         both = torch.stack([torch.ones_like(scale), scale])[..., None]
-        with _hooked(tower, lambda _, args, out, both=both: out * both.to(out)):
+        with tower.embedding(lambda _, args, out, both=both: out * both.to(out)):
             embeddings.append(tower.encode(Inputs(ids.expand(2, -1), extra)))
     whole, scaled = side.score(torch.stack(embeddings, 1))
     return whole, scaled
-
-
-@contextmanager
-def _hooked(tower: TextTower, change: Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]) -> Iterator[None]:
-    """Inside, the word embeddings are changed before they get their places."""
-    with tower.lock:
-        handle = tower.embedder.register_forward_hook(change)
-        try:
-            yield
-        finally:
-            handle.remove()
 
 
 def _tiled(side: Side, count: int) -> Inputs:

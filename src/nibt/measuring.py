@@ -18,11 +18,11 @@ from nibt.metrics.base import Metric, Trial
 from nibt.models.base import Model
 from nibt.pair import Pair, Picture
 from nibt.pairing import mixed
-from nibt.question import Contrast, Question, ask, batches, encode
+from nibt.question import Contrast, Question, ask, encode
 from nibt.registry import available, find
 from nibt.row import Row
 from nibt.side import Side
-from nibt.sides import sides
+from nibt.sides import sides, together
 from nibt.targets.base import Setting, Target
 from nibt.truth import truth
 from nibt.types import Embedding, Modality, PerExample
@@ -77,7 +77,7 @@ def measure(
     question = ask(model, method, target, variant, Contrast.read(own, (), templates), None, seed, options)
     scores = other and _Measured.of(model, measured, other, pairs, Contrast.read(against, (), ()).against, only)
     rows: list[Row] = []
-    for indices in batches([model.image.group(pair.picture) for pair in pairs], batch_size):
+    for indices in together(question, pairs, batch_size):
         rows += _batch(question, named, scores, indices, [pairs[index] for index in indices], only, on_explained)
     return sorted(rows, key=lambda row: row.item)
 

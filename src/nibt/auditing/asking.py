@@ -16,13 +16,13 @@ from nibt.auditing.likeness import spearman, ssim
 from nibt.auditing.maps import Asked, Map, maps
 from nibt.auditing.randomising import cascade
 from nibt.auditing.thresholds import BOUNDS
+from nibt.methods.base import SIDES
 from nibt.models.base import Model
 from nibt.pair import Pair
 from nibt.types import Modality
 
 SEEDS = 3
 _EXAMPLES = 3
-_SIDES: tuple[Modality, Modality] = ("image", "text")
 Kept = dict[tuple[str, Modality], dict[str, list[Map]]]
 
 
@@ -36,10 +36,10 @@ class Asking:
         self.notes: list[str] = []
         self.kept: Kept = {}
         self.plain = {
-            (str(asked), side): maps(model, pairs, asked, side, seed, size) for asked in methods for side in _SIDES
+            (str(asked), side): maps(model, pairs, asked, side, seed, size) for asked in methods for side in SIDES
         }
         for asked in methods:
-            for side in _SIDES:
+            for side in SIDES:
                 self._keep(str(asked), side, "the pair itself", self.plain[str(asked), side])
         short = sum(one.scores.size < 3 for one in self.plain[str(methods[0]), "text"])
         if short:
@@ -72,7 +72,7 @@ class Asking:
     def wording(self, most: int) -> Iterator[Check]:
         """The mean, over templates, of how alike the maps are; of captions their own words only."""
         for asked in self.methods:
-            for side in _SIDES:
+            for side in SIDES:
                 alike = []
                 for template, pairs in wordings(self.pairs)[:most]:
                     found: Sequence[Map | None] = self._maps(pairs, asked, side)
@@ -87,7 +87,7 @@ class Asking:
         twice.
         """
         for asked in self.methods:
-            for side in _SIDES:
+            for side in SIDES:
                 seeds = range(1, SEEDS if asked.draws else 2)
                 others = [self._maps(self.pairs, asked, side, self.seed + step * asked.draws) for step in seeds]
                 runs = [self.plain[str(asked), side], *others]
@@ -99,7 +99,7 @@ class Asking:
     def weights(self, most: int, on_step: Callable[[str], None]) -> tuple[list[Check], list[Curve]]:
         """The curves of randomisation from the head down, and what is left at their ends."""
         checks, curves = [], []
-        for side in _SIDES:
+        for side in SIDES:
             ways = [(spearman, "spearman", "weights")] + ([(ssim, "ssim", "weights_ssim")] if side == "image" else [])
             first: dict[str, list[Map]] = {}
             points: dict[tuple[str, str], list[list[float]]] = {}
@@ -125,7 +125,7 @@ class Asking:
         """The first pairs with what was kept of them."""
         for asked in self.methods:
             for place in range(min(_EXAMPLES, len(self.pairs))):
-                kept = [{name: found[place] for name, found in self.kept[str(asked), side].items()} for side in _SIDES]
+                kept = [{name: found[place] for name, found in self.kept[str(asked), side].items()} for side in SIDES]
                 yield example(str(asked), self.pairs[place], kept[0], kept[1])
 
     def _maps(self, pairs: Sequence[Pair], asked: Asked, side: Modality, seed: int | None = None) -> list[Map]:

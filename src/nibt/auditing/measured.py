@@ -10,6 +10,7 @@ from nibt.auditing.intervals import interval
 from nibt.auditing.maps import Asked
 from nibt.auditing.thresholds import BOUNDS
 from nibt.measuring import measure
+from nibt.methods.base import SIDES
 from nibt.models.base import Model
 from nibt.pair import Pair
 from nibt.registry import find
@@ -22,7 +23,6 @@ _CURVES = ("deletion", "insertion")
 _OF_THE_MAP = ("special_share", "corner_share")
 _JUDGED = ("deletion", "insertion", *_TRUTH)  # why confidence is told, not judged: docs/audit.md
 _APART = 104729  # the control's seed is another than that of an audited random map
-_SIDES: tuple[Modality, Modality] = ("image", "text")
 Values = dict[tuple[Modality, str], np.ndarray]
 
 
@@ -63,7 +63,7 @@ class Measured:
     def faithful(self, asked: Asked) -> Iterator[Check]:
         """Whether the method beats a random map, pair by pair."""
         own, random = self.found[str(asked)], self.found["random (control)"]
-        for side in _SIDES:
+        for side in SIDES:
             for metric in _JUDGED:
                 if (side, metric) not in own:
                     continue
@@ -76,7 +76,7 @@ class Measured:
     def artefacts(self, asked: Asked, units: Sequence[int]) -> Iterator[Check]:
         """What special tokens and corners take; ``units`` are how many patches each map has."""
         own = self.found[str(asked)]
-        named: list[tuple[str, Modality, Any]] = [("special", side, own[side, "special_share"]) for side in _SIDES]
+        named: list[tuple[str, Modality, Any]] = [("special", side, own[side, "special_share"]) for side in SIDES]
         named.append(("corners", "image", own["image", "corner_share"] * np.asarray(units) / 4))
         for name, side, numbers in named:
             mean = interval(numbers, self.seed)

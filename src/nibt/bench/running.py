@@ -107,9 +107,10 @@ class Run:
 
     def table(self) -> Any:
         """All rows, as a ``pyarrow.Table``: cell by cell in the order of the plan, the same for the same plan."""
-        order = {cell: place for place, cell in enumerate(dict.fromkeys(repr(c.cell.record()) for c in self.chunks()))}
-        chunks = sorted(self.chunks(), key=lambda chunk: (order[repr(chunk.cell.record())], chunk.start))
-        return self.store.table(chunk.part for chunk in chunks)
+        cells: dict[str, list[Chunk]] = {}
+        for chunk in self.chunks():  # of one cell they come from its first pairs on
+            cells.setdefault(repr(chunk.cell.record()), []).append(chunk)
+        return self.store.table(chunk.part for chunks in cells.values() for chunk in chunks)
 
     def go(self, data: Mapping[str, Dataset], on_done: Callable[[int], None] = lambda pairs: None) -> None:
         """Measure what is lacking. ``on_done`` is told the number of pairs of each chunk that is done.

@@ -57,11 +57,10 @@ def audit(
         raise BadOption(f"the page and the JSON file cannot both be {page}: let --out end in .html")
     for name in method or []:
         _check_method(name)
-    silent = quiet or json == "-"
-    found = _run(model, opened(data, count or (QUICK_COUNT if quick else COUNT), seed, assignments(other or [])),
-                 count or (QUICK_COUNT if quick else COUNT), silent, methods=method or "nib", seed=seed, quick=quick,
-                 batch_size=batch_size, loading={"device": device, "dtype": dtype, "fit": fit,
-                                                 "image_size": image_size})  # fmt: skip
+    silent, count = quiet or json == "-", count or (QUICK_COUNT if quick else COUNT)
+    loading = {"device": device, "dtype": dtype, "fit": fit, "image_size": image_size}
+    found = _run(model, opened(data, count, seed, assignments(other or [])), count, silent, loading,
+                 methods=method or "nib", seed=seed, quick=quick, batch_size=batch_size)  # fmt: skip
     _write(found, page, beside, silent)
     if json == "-":
         from nibt.explanation import as_text

@@ -25,15 +25,19 @@ class Labelled(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Synsets(LocalDataset):
-    """The first ``each`` pictures of every synset, or all of them, synsets and pictures by their numbers.
+    """The first ``each`` pictures of every synset, or all of them, synsets and pictures by their numbers. ``split`` is
+    val or train.
 
     The caption is ``a photo of a `` and the whole string of the synset, as in the paper: "a photo of a tench, Tinca
     tinca". All of that string names the objects.
     """
 
     each: int | None = None
+    split: str = "val"
 
     def __post_init__(self) -> None:
+        if self.split not in ("val", "train"):
+            raise BadOption(f"split must be val or train: test has no labels (got {self.split!r})")
         if self.each is not None and self.each < 1:
             raise BadOption(f"each must be at least 1 (got {self.each})")
         super().__post_init__()

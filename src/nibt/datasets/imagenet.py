@@ -10,7 +10,7 @@ from pathlib import Path
 from nibt.datasets.base_files import lines, table
 from nibt.datasets.base_local import Edges, Entry, in_order
 from nibt.datasets.base_synsets import Labelled, Synsets, from_corners, is_synset, synset_names
-from nibt.errors import BadInput, BadOption
+from nibt.errors import BadInput
 
 _ORDERED = ("LOC_synset_mapping.txt", "synset_words.txt")  # of the 1,000 synsets alone, so that a place is a label
 _LABELS = ("LOC_val_solution.csv", "val.txt", "labels.txt", "imagenet_2012_validation_synset_labels.txt")
@@ -33,12 +33,6 @@ class Imagenet(Synsets):
         "LOC_val_solution.csv, val.txt, labels.txt or imagenet_2012_validation_synset_labels.txt"
     )
     home = "image-net.org, after registration"
-    split: str = "val"
-
-    def __post_init__(self) -> None:
-        if self.split not in ("val", "train"):
-            raise BadOption(f"split must be val or train: test has no labels (got {self.split!r})")
-        super().__post_init__()
 
     def read(self) -> list[Entry]:
         words = self.inside(*_ORDERED, "words.txt")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nibt.datasets.base_files import lines
 from nibt.datasets.base_local import Entry
 from nibt.datasets.base_synsets import Labelled, Synsets, from_corners, synset_names
-from nibt.errors import BadInput, BadOption
+from nibt.errors import BadInput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +28,6 @@ class TinyImagenet(Synsets):
     )
     home = "cs231n.stanford.edu, the file tiny-imagenet-200.zip"
     each: int | None = 5
-    split: str = "val"
-
-    def __post_init__(self) -> None:
-        if self.split not in ("val", "train"):
-            raise BadOption(f"split must be val or train: test has no labels (got {self.split!r})")
-        super().__post_init__()
 
     def read(self) -> list[Entry]:
         known = {line.strip() for line, _ in lines(self.inside("wnids.txt"))}

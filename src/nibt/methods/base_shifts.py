@@ -61,7 +61,7 @@ class Shifted(Method):
             ):  # fmt: skip
                 raise BadOption(f"shifts make the tower's own grid finer, and the map of {type(self.inner).__name__} "
                                 "lies on one of its own: leave shifts out")  # fmt: skip
-        fine = self._woven([answer.grid for answer in answers])
+        fine = woven([answer.grid for answer in answers], self.shifts)
         told = [answer.narrowing for answer in answers if answer.narrowing is not None]
         return Attribution(
             fine.flatten(1), Grid(grid.rows * self.shifts, grid.columns * self.shifts),
@@ -76,18 +76,28 @@ class Shifted(Method):
             raise Unsupported(f"a {type(tower).__name__} is given patches, not a picture that could be shifted: leave "
                               "shifts out")  # fmt: skip
         height, width = tower.extent(side.inputs)
-        parts = [(2 * part + 1) / (2 * self.shifts) - 0.5 for part in range(self.shifts)]
+        parts = parts_of_patch(self.shifts)
         for down in parts:
             for across in parts:
                 yield round(down * height / grid.rows), round(across * width / grid.columns)
 
-    def _woven(self, maps: Sequence[Float[Tensor, "batch row column"]]) -> Float[Tensor, "batch fine_row fine_column"]:
-        """The maps, interleaved and smoothed, so that all cells add up to the mean of their sums."""
-        n, (count, rows, columns) = self.shifts, maps[0].shape
-        stack = torch.stack(list(maps), -1).reshape(count, rows, columns, n, n)
-        woven = stack.permute(0, 1, 3, 2, 4).reshape(count, rows * n, columns * n) / n**2
-        down, across = (triangle(size * n, n).to(woven) for size in (rows, columns))
-        return down @ woven @ across
+
+def parts_of_patch(shifts: int) -> list[float]:
+    """By how much of a patch pictures are shifted, each way: where the middles of the finer cells lie."""
+    return [(2 * part + 1) / (2 * shifts) - 0.5 for part in range(shifts)]
+
+
+def woven(
+    maps: Sequence[Float[Tensor, "batch row column"]], shifts: int
+) -> Float[Tensor, "batch fine_row fine_column"]:
+    """The maps of all shifts, rows before columns, interleaved and smoothed, so that all cells add up to the mean of
+    their sums.
+    """
+    count, rows, columns = maps[0].shape
+    stack = torch.stack(list(maps), -1).reshape(count, rows, columns, shifts, shifts)
+    fine = stack.permute(0, 1, 3, 2, 4).reshape(count, rows * shifts, columns * shifts) / shifts**2
+    down, across = (triangle(size * shifts, shifts).to(fine) for size in (rows, columns))
+    return down @ fine @ across
 
 
 def triangle(size: int, reach: int) -> Float[Tensor, "{size} {size}"]:

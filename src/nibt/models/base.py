@@ -267,8 +267,14 @@ class TextTower(Tower):
             nothing = module.forward(keep.new_tensor(self.pad[0], dtype=torch.long))  # as scaled or adapted as a word
             return nothing + keep[..., None].to(out) * (out - nothing)
 
+        with self.embedding(fade):
+            yield
+
+    @contextmanager
+    def embedding(self, change: Callable[[nn.Module, tuple, Tensor], Tensor]) -> Iterator[None]:
+        """Inside, the word embeddings are changed before they get their places, as a forward hook changes them."""
         with self.lock:
-            handle = self.embedder.register_forward_hook(fade)
+            handle = self.embedder.register_forward_hook(change)
             try:
                 yield
             finally:
