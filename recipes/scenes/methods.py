@@ -6,7 +6,7 @@ python recipes/scenes/methods.py report --out RUN
 
 from pathlib import Path
 
-from runs import NAMES, SEED, TRUTH, Setting, asked, gathered, machine, paired, run
+from runs import NAMES, SEED, TRUTH, Setting, asked, gathered, machine, paired, run, scenes_of
 
 import nibt
 from nibt.bench.statistics import holm, interval
@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "methods_table.md"
 QUICK = {"rise": {"masks": 500}}
 """Where the default would take days on a processor: 6,000 masks a picture. What was used is said in the table."""
 HEAVY = ("integrated_gradients", "m2ib", "rise", "shapley")
-"""These explain the first 100 pictures, and the first 300 captions."""
+"""These come last."""
 METRICS = {
     "image": [*TRUTH["image"], "confidence_drop", "confidence_increase"],
     "text": [*TRUTH["text"], "confidence_drop", "confidence_increase"],
@@ -33,8 +33,7 @@ def settings():
                 name for name in kind.variants if name == "default" or kind.variants[name] != kind.variants["default"]
             ]
             quick = QUICK.get(method, {}) if side == "image" else {}
-            data = {"image": "fewer", "text": "few"}[side] if method in HEAVY else "one"
-            found += [Setting(side, method, variant=variant, options=quick, data=data) for variant in variants]
+            found += [Setting(side, method, variant=variant, options=quick) for variant in variants]
         found += [Setting(side, "nib", "centred"), Setting(side, "occlusion", "centred"),
                   Setting(side, "grad_cam", options={"along_path": True})]  # fmt: skip
     return sorted(found, key=lambda setting: (setting.method in HEAVY, setting.side))
@@ -63,7 +62,7 @@ def table(records, side):
              "|---" * (len(METRICS[side]) + 3) + "|"]  # fmt: skip
     for row, setting in enumerate(shown):
         numbers = " | ".join(columns[metric][row] for metric in METRICS[side])
-        count = len(records[setting.key]["values"][METRICS[side][0]])
+        count = scenes_of(records[setting.key])
         spent = 1000 * records[setting.key]["seconds"] / count
         lines.append(f"| {name(setting)} | {numbers} | {count} | {spent:.0f} |")
     return "\n".join(lines)

@@ -27,7 +27,7 @@ from nibt.units import Grid
 
 SEED = 2026  # kept for the study alone
 FEW = 300
-FIRST = {"few": FEW, "fewer": 100}
+STRETCH = 100  # scenes after which what is done of a setting is kept
 TRUTH = {
     "image": ["pointing_game", "energy", "average_precision", "intersection_over_union", "own_object"],
     "text": ["word_auc"],
@@ -41,11 +41,11 @@ NAMES = {
 
 
 def scenes(kind, count):
-    """``one``: two or three objects, one of them named; ``few``, ``fewer``: the first of them. ``absent``: all named,
-    and one of the nouns is not there.
+    """``one``: two or three objects, one of them named; ``few``: the first of them. ``absent``: all named, and one of
+    the nouns is not there.
     """
-    if kind in FIRST:
-        return scenes("one", min(count, FIRST[kind]))
+    if kind == "few":
+        return scenes("one", min(count, FEW))
     if kind == "absent":
         return list(Scenes(count=count, seed=SEED + 1, fewest=2, most=3, named="all", mismatch=100))
     return list(Scenes(count=count, seed=SEED, fewest=2, most=3, named="one"))
@@ -89,25 +89,40 @@ def stored(path):
 def run(model, settings, path, count, part=(0, 1)):
     """Measure the settings that the file lacks; every ``part[1]``-th of them, from ``part[0]`` on."""
     done, sets = stored(path), {}
-    strict = {"pointing_game": PointingGame(tolerance=0.0)}
     for number, setting in enumerate(settings):
-        if setting.key in done or number % part[1] != part[0]:
+        if number % part[1] != part[0]:
             continue
         whole = done.get(replace(setting, data="one").key)
         if setting.data == "few" and whole:  # the same scenes come first there
+            share = min(1, FEW / scenes_of(whole))
             values = {name: found[:FEW] for name, found in whole["values"].items()}
-            kept(path, {"key": setting.key, "seconds": round(whole["seconds"] * FEW / count, 1), "values": values})
+            kept(path, {"key": setting.key, "seconds": round(whole["seconds"] * share, 1), "values": values})
             continue
         pairs = sets.setdefault(setting.data, scenes(setting.data, count))
-        began = time.process_time()
-        rows = nibt.measure(
-            model, pairs, [strict.get(name, name) for name in setting.metrics], setting.method, setting.target,
-            only=setting.side, variant=setting.variant, batch_size=50, **setting.options,
-        )  # fmt: skip
-        values = {name: [round(row.value, 5) for row in rows if row.metric == name] for name in setting.metrics}
-        record = {"key": setting.key, "seconds": round(time.process_time() - began, 1), "values": values}
-        kept(path, record)
-        print(f"{setting.side} {setting.method} {setting.target} {setting.options}", told(record), flush=True)
+        record = done.get(setting.key, {"key": setting.key, "seconds": 0.0, "values": {}})
+        for first in range(scenes_of(record), len(pairs), STRETCH):
+            record = gone_on(model, setting, record, pairs[first : first + STRETCH])
+            kept(path, record)
+            print(f"{setting.side} {setting.method} {setting.target} {setting.options} {scenes_of(record)}",
+                  told(record), flush=True)  # fmt: skip
+
+
+def gone_on(model, setting, record, pairs):
+    """The record of a setting, some scenes longer."""
+    strict = {"pointing_game": PointingGame(tolerance=0.0)}
+    began = time.process_time()
+    rows = nibt.measure(
+        model, pairs, [strict.get(name, name) for name in setting.metrics], setting.method, setting.target,
+        only=setting.side, variant=setting.variant, batch_size=50, **setting.options,
+    )  # fmt: skip
+    values = {name: record["values"].get(name, []) + [round(row.value, 5) for row in rows if row.metric == name]
+              for name in setting.metrics}  # fmt: skip
+    return {**record, "seconds": round(record["seconds"] + time.process_time() - began, 1), "values": values}
+
+
+def scenes_of(record):
+    """How many scenes a record has."""
+    return max(map(len, record["values"].values()), default=0)
 
 
 def kept(path, record):
