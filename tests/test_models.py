@@ -14,6 +14,7 @@ import tiny
 from nibt.errors import BadOption, CannotLoad, Unsupported
 from nibt.loading import load_model
 from nibt.models.base import Inputs, Tower
+from nibt.models.base_trace import first
 from nibt.units import Grid, Words
 
 SIDES = ("image", "text")
@@ -45,6 +46,13 @@ def same(found: Tensor, wanted: Tensor, tolerance: float = 1e-5) -> None:
 def hooks(module: nn.Module) -> int:
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in module.modules())
 
+
+ONE_ROW = {
+    *((kind, side) for kind in ("clip", "clip legacy end", "clip adapted", "own vit") for side in SIDES),
+    ("siglip", "text"), ("siglip naflex", "text"), ("own text apart", "text"), ("own text both ways", "text"),
+    ("coca", "text"), ("convnext", "text"),
+}  # fmt: skip
+"""Where one row is read, of a block that is known. Heads that average, or pool by attention, read many."""
 
 both_sides = pytest.mark.parametrize("side", SIDES)
 every_kind = pytest.mark.parametrize("kind", tiny.KINDS)
@@ -79,6 +87,26 @@ class TestContract:
             together = cut.rest(states)
             for state, found in zip(states, together, strict=True):
                 same(found, cut.rest(state[None])[0])
+
+    def test_the_row_that_is_read_is_the_whole_block(self, kind: str, side: Any) -> None:
+        """Its embedding, and the gradient at what enters the block; at the states themselves and at others."""
+        tower = tiny.model(kind).tower(side)
+        trace = tower.trace(inputs_of(tower, 3))
+        cut, read = trace.cut(tower.depth - 1), tower.read(trace.inputs)
+        args, kwargs = trace.calls[-1]
+        found = tower.last(trace.streams[-2], read, args, kwargs)
+        if (kind, side) in ONE_ROW:
+            assert found is not None
+        if found is None:
+            return
+        for states in (cut.hidden, 0.3 * cut.hidden.flip(0) + 0.1):
+            state = states.clone().requires_grad_()
+            whole = tower.head(first(tower.blocks[-1](state, *args, **kwargs)), read)
+            row = tower.last(state, read, args, kwargs)
+            same(row, whole)
+            pull = torch.randn(whole.shape, generator=torch.Generator().manual_seed(0))
+            wanted, got = (torch.autograd.grad(embedding, state, pull)[0] for embedding in (whole, row))
+            torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
 
     def test_rows_and_units_agree(self, kind: str, side: Any) -> None:
         tower = tiny.model(kind).tower(side)
@@ -170,6 +198,28 @@ class TestContract:
         if one.values.shape == other.values.shape:
             assert torch.equal(tower.blank(one, 1), tower.blank(other, 1))
         assert not torch.allclose(tower.trace(one).cut(1).hidden, tower.blank(one, 1))
+
+
+@both_sides
+@pytest.mark.parametrize("kind", ["clip", "own vit"])
+def test_a_watched_last_block_runs_whole(kind: str, side: Any) -> None:
+    """Somebody's hook on it must see it, and may change what it gives."""
+    tower = tiny.fresh(kind).tower(side)
+    plain = tower.trace(inputs_of(tower))
+    handle = tower.blocks[-1].register_forward_hook(lambda module, args, out: 2 * first(out) + 1)
+    trace = tower.trace(inputs_of(tower))
+    cut = trace.cut(tower.depth - 1)
+    same(cut.rest(cut.hidden[None])[0], trace.embedding)
+    assert not torch.allclose(trace.embedding, plain.embedding)
+    handle.remove()
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_an_unknown_argument_runs_the_block_whole(kind: str) -> None:
+    tower = tiny.model(kind).text
+    trace = tower.trace(inputs_of(tower))
+    args, kwargs = trace.calls[-1]
+    assert tower.last(trace.streams[-2], tower.read(trace.inputs), args, {**kwargs, "something": 1}) is None
 
 
 def test_blank_is_remembered_until_the_weights_change() -> None:

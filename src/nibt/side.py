@@ -62,6 +62,16 @@ class Side:
         with torch.no_grad():
             return self.score(cut.rest(hidden[None]))[0]
 
+    def at_end(self, name: str, layer: int | None, cut: Cut, state: Hidden) -> PerExample:
+        """The score where a path ends: of the reference itself, or of a ``state`` on the way to it.
+
+        What a blank input ends in is a constant of the tower, and remembered, so that no forward pass is due.
+        """
+        if name == "blank" and layer is not None:
+            last = self.tower.depth
+            return self.score_of(self.cut(last), self.tower.blank(self.inputs, last))
+        return self.score_of(cut, state)
+
     def reference(self, name: str, layer: int | None, hidden: Hidden) -> Hidden:
         """The state to narrow to, at a layer (None: at the stem): ``zero``, ``blank``, ``mean`` (the model's own)
         or ``mean:FILE``.

@@ -11,6 +11,7 @@ Hidden: TypeAlias = Float[Tensor, "batch token width"]
 States: TypeAlias = Float[Tensor, "node batch token width"]  # several states of each example, on one path
 Embedding: TypeAlias = Float[Tensor, "*batch dim"]
 There: TypeAlias = Float[Tensor, "*#batch dim"]  # the other side's, which many states of this side are held against
+OneRow: TypeAlias = Float[Tensor, "batch 1 width"]
 PerToken: TypeAlias = Float[Tensor, "batch token"]  # every row of the stream, class token included
 PerUnit: TypeAlias = Float[Tensor, "*batch unit"]  # only what is explained: a patch, a caption token
 PerExample: TypeAlias = Float[Tensor, "*batch"]

@@ -48,7 +48,8 @@ class PathMethod(Method):
         for weights, there in gradients(lambda states: side.score(cut.rest(states)), reference, cut.hidden, path):
             for weight, gradient in zip(weights, there, strict=True):
                 found += weight * scores(difference, gradient)
-        at_input, at_reference = side.value(), side.score_of(cut, reference + path.low * difference)
+        at_input = side.value()
+        at_reference = side.at_end(self.reference, layer, cut, reference + path.low * difference)
         total = found.sum(-1)
         gap = (total - (at_input - at_reference)).abs()
         return found, Narrowing(self.reference, self.rule, () if layer is None else (layer,),

@@ -66,7 +66,7 @@ class NIB(Method):
         reference = side.reference(self.reference, layer, cut.hidden)
         path = nodes(self.rule, self.steps, self.floor)
         at_input = side.value()
-        at_reference = side.score_of(cut, reference + path.low * (cut.hidden - reference))
+        at_reference = side.at_end(self.reference, layer, cut, reference + path.low * (cut.hidden - reference))
         change = at_input - at_reference
         found = self._along(path, side, cut, reference, change)
         while self.tolerance is not None and found.steps.max() < _MOST_STEPS:

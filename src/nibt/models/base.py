@@ -52,7 +52,7 @@ class Tower(ABC):
     root: nn.Module
 
     def __init__(self) -> None:
-        self._blanks: OrderedDict[Hashable, Hidden] = OrderedDict()
+        self._blanks: OrderedDict[Hashable, dict[int | None, Hidden]] = OrderedDict()
 
     @property
     @abstractmethod
@@ -66,6 +66,13 @@ class Tower(ABC):
     @abstractmethod
     def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
         """From what leaves the last block, and what else the head reads, to the joint embedding."""
+
+    def last(self, stream: Tensor, read: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
+        """Optional, since it pays: from the stream that enters the last block to the embedding, where the head reads
+        one row, with that row alone going through. ``args`` and ``kwargs`` are what the block is given beside the
+        stream. None: the whole block must run.
+        """
+        return None
 
     def read(self, inputs: Inputs) -> dict[str, Tensor]:
         """What the head reads of the inputs beside the stream: ``row``, a mask ... ; each with a batch dimension."""
@@ -155,19 +162,21 @@ class Tower(ABC):
         """
         return cut_stem(self, inputs)
 
-    def state(self, inputs: Inputs, layer: int | None) -> Hidden:
-        """What reaches a layer; None is the stem."""
-        return self.stem(inputs).hidden if layer is None else self.trace(inputs, layer).cut(layer).hidden
-
-    def _remembered(self, key: Hashable, make: Callable[[], Hidden]) -> Hidden:
-        """A blank state, from memory if the weights are those that made it."""
-        key = (key, _stamp(self.root), self.example.dtype, self.example.device)
+    def _blank_state(self, key: Hashable, nothing: Inputs, layer: int | None) -> Hidden:
+        """What an input that says nothing is at a layer, from memory if the weights are those that made it. What leaves
+        the last block comes with it, since what the path ends in is asked for, too.
+        """
+        known = (key, _stamp(self.root), self.example.dtype, self.example.device)
         with self.lock:
-            if key not in self._blanks:
-                self._blanks[key] = make()
+            states = self._blanks.setdefault(known, {})
+            if layer is None and layer not in states:
+                states[None] = self.stem(nothing).hidden
+            if layer not in states:
+                trace = self.trace(nothing, layer)
+                states.update({kept: trace.cut(kept).hidden for kept in (layer, self.depth)})
             while len(self._blanks) > _MOST_BLANKS:
                 self._blanks.popitem(last=False)
-            return self._blanks[key]
+            return states[layer]
 
 
 class ImageTower(Tower):
@@ -210,9 +219,8 @@ class ImageTower(Tower):
 
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
         first = inputs.item(0)
-        key = (layer, first.values.shape, *((k, *v.flatten().tolist()) for k, v in first.extra.items()))
-        nothing = replace(first, values=torch.zeros_like(first.values))
-        state = self._remembered(key, lambda: self.state(nothing, layer))
+        key = (first.values.shape, *((k, *v.flatten().tolist()) for k, v in first.extra.items()))
+        state = self._blank_state(key, replace(first, values=torch.zeros_like(first.values)), layer)
         return state.expand(len(inputs), -1, -1)
 
 
@@ -281,18 +289,15 @@ class TextTower(Tower):
                 handle.remove()
 
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
-        return torch.cat([self._blank(inputs.item(index), layer) for index in range(len(inputs))])
-
-    def _blank(self, one: Inputs, layer: int | None) -> Hidden:
-        assert one.words is not None
-        word = one.words.explained.to(one.values.device)
-        key = (layer, *one.values.masked_fill(word, -1).flatten().tolist())  # the special tokens and their places
-
-        def make() -> Hidden:
-            with self.fading((~word).float()):
-                return self.state(one, layer)
-
-        return self._remembered(key, make)
+        assert inputs.words is not None
+        word = inputs.words.explained.to(inputs.values.device)
+        keys = [tuple(row) for row in inputs.values.masked_fill(word, -1).tolist()]  # special tokens and their places
+        states = {}
+        for index, key in enumerate(keys):
+            if key not in states:
+                with self.fading((~word[index : index + 1]).float()):
+                    states[key] = self._blank_state(key, inputs.item(index), layer)
+        return torch.cat([states[key] for key in keys])
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,16 @@
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import torch.nn.functional as F
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from nibt.errors import CannotLoad
 from nibt.models.base import Request, TextTower
+from nibt.models.base_row import hooked, picked, seen_from
 from nibt.preparation import hugging_face
 from nibt.preparation.captions import Tokens
-from nibt.types import Embedding
+from nibt.types import Embedding, Hidden, OneRow
 
 
 def load_pretrained(kind: Any, source: str, request: Request) -> tuple[nn.Module, Request]:
@@ -61,6 +64,31 @@ def tokenizer_of(request: Request) -> Any:
 def embedding_of(answer: Any) -> Embedding:
     """The joint embedding, in the tensor of Transformers 4 or the output object of Transformers 5."""
     return answer if isinstance(answer, Tensor) else answer.pooler_output
+
+
+_KNOWN = ("CLIPEncoderLayer", "SiglipEncoderLayer", "Siglip2EncoderLayer")
+
+
+def one_row(
+    block: Any, stream: Hidden, row: Int[Tensor, " batch"], attention_mask: Tensor | None = None,
+    is_causal: bool | None = None, **others: Any,
+) -> OneRow | None:  # fmt: skip
+    """What leaves a block of CLIP's or SigLIP's in one row of each item, (batch, 1, width); None for other blocks, and
+    where the block is given what is not known here.
+    """
+    if type(block).__name__ not in _KNOWN or hooked(block) or any(value is not None for value in others.values()):
+        return None
+    attention = block.self_attn
+    if attention.config._attn_implementation not in ("sdpa", "eager"):
+        return None
+    own, normed = picked(stream, row), block.layer_norm1(stream)
+    shape = (len(stream), -1, attention.num_heads, attention.head_dim)
+    query = attention.q_proj(picked(normed, row)).view(shape).transpose(1, 2)
+    key, value = (project(normed).view(shape).transpose(1, 2) for project in (attention.k_proj, attention.v_proj))
+    seen = seen_from(row, attention_mask, attention.is_causal if is_causal is None else is_causal, stream)
+    mixed = F.scaled_dot_product_attention(query, key, value, seen, scale=attention.scale)
+    own = own + attention.out_proj(mixed.transpose(1, 2).flatten(2))
+    return own + block.mlp(block.layer_norm2(own))
 
 
 def _line(error: BaseException) -> str:

@@ -88,12 +88,16 @@ class Trace:
 
         def rest(states: States) -> Float[Tensor, "node batch dim"]:
             count = len(states)
-            running = tower.to_stream(states.flatten(0, 1), stream)
+            running, embedding = tower.to_stream(states.flatten(0, 1), stream), None
+            told = {key: _repeated(value, count) for key, value in read.items()}
             with tower.lock:
-                for block, (args, kwargs) in zip(tower.blocks[layer:], self.calls[layer:], strict=True):
-                    running = first(block(running, *self._tiled(args, count), **self._tiled(kwargs, count)))
-                head = tower.head(running, {key: _repeated(value, count) for key, value in read.items()})
-            return head.unflatten(0, (count, -1))
+                for number, (args, kwargs) in enumerate(self._tiled(self.calls[layer:], count), layer):
+                    if number == tower.depth - 1:
+                        embedding = tower.last(running, told, args, kwargs)
+                    if embedding is None:
+                        running = first(tower.blocks[number](running, *args, **kwargs))
+                embedding = tower.head(running, told) if embedding is None else embedding
+            return embedding.unflatten(0, (count, -1))
 
         return Cut(tower.to_tokens(stream), tower.units(self.inputs, stream), rest)
 

@@ -9,7 +9,13 @@ from torch import Tensor, nn
 
 from nibt.models.base import ImageTower, Inputs, Request, TextTower
 from nibt.models.base_family import Family
-from nibt.models.base_hugging_face import HuggingFaceTextTower, embedding_of, image_processor_of, load_pretrained
+from nibt.models.base_hugging_face import (
+    HuggingFaceTextTower,
+    embedding_of,
+    image_processor_of,
+    load_pretrained,
+    one_row,
+)
 from nibt.preparation import hugging_face
 from nibt.preparation.captions import Tokens
 from nibt.types import Embedding, Hidden
@@ -41,6 +47,10 @@ class ClipImageTower(ImageTower):
     def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
         return self.clip.visual_projection(self.vision.post_layernorm(stream[:, 0]))
 
+    def last(self, stream: Tensor, read: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
+        row = one_row(self.blocks[-1], stream, stream.new_zeros(len(stream), dtype=torch.long), *args, **kwargs)
+        return None if row is None else self.head(row, read)
+
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         height, width = inputs.values.shape[-2:]
         return Grid(height // self.patch, width // self.patch, prefix=1)
@@ -65,6 +75,10 @@ class ClipTextTower(HuggingFaceTextTower):
     def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
         rows = stream[torch.arange(len(stream), device=stream.device), read["row"]]
         return self.root.text_projection(self.model.final_layer_norm(rows))
+
+    def last(self, stream: Tensor, read: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
+        row = one_row(self.blocks[-1], stream, read["row"], *args, **kwargs)
+        return None if row is None else self.head(row, {"row": torch.zeros_like(read["row"])})
 
 
 class Clip(Family):

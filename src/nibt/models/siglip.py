@@ -15,7 +15,13 @@ from torch import Tensor, nn
 
 from nibt.models.base import ImageTower, Inputs, Request, TextTower
 from nibt.models.base_family import Family
-from nibt.models.base_hugging_face import HuggingFaceTextTower, embedding_of, image_processor_of, load_pretrained
+from nibt.models.base_hugging_face import (
+    HuggingFaceTextTower,
+    embedding_of,
+    image_processor_of,
+    load_pretrained,
+    one_row,
+)
 from nibt.pair import Picture
 from nibt.preparation import hugging_face
 from nibt.preparation.geometry import Region
@@ -118,6 +124,11 @@ class SiglipTextTower(HuggingFaceTextTower):
 
     def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
         return self.model.head(self.model.final_layer_norm(stream[:, -1]))
+
+    def last(self, stream: Tensor, read: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
+        end = torch.full((len(stream),), stream.shape[1] - 1, device=stream.device)
+        row = one_row(self.blocks[-1], stream, end, *args, **kwargs)
+        return None if row is None else self.head(row, read)
 
 
 class Siglip(Family):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nibt.errors import Unsupported
 from nibt.models.base import ImageTower, Inputs, Request
+from nibt.models.open_clip.row import one_row
 from nibt.preparation import open_clip as preparation
 from nibt.types import Embedding, Hidden
 from nibt.units import Grid, Units
@@ -53,6 +54,12 @@ class OwnViT(_OpenClipImage):
     def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
         pooled, _ = self.visual._pool(stream)
         return pooled if self.visual.proj is None else pooled @ self.visual.proj
+
+    def last(self, stream: Tensor, read: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
+        if self.visual.attn_pool is not None or self.visual.pool_type != "tok":
+            return None
+        row = one_row(self.blocks[-1], stream, stream.new_zeros(len(stream), dtype=torch.long), *args, **kwargs)
+        return None if row is None else self.head(row, read)
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         return Grid(*self.visual.grid_size, prefix=1)

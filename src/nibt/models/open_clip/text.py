@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from open_clip.transformer import text_global_pool
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from nibt.errors import Unsupported
 from nibt.models.base import Inputs, TextTower
+from nibt.models.open_clip.row import one_row
 from nibt.preparation import open_clip as preparation
 from nibt.preparation.captions import Tokens
 from nibt.types import Embedding
@@ -48,14 +50,27 @@ class OwnText(_OpenClipText):
     def read(self, inputs: Inputs) -> dict[str, Tensor]:
         return {"ids": inputs.values}
 
+    @property
+    def _class_token(self) -> bool:
+        """CoCa's, at the end."""
+        return getattr(self.text, "cls_emb", None) is not None
+
+    def _pooled(self, stream: Tensor, ids: Tensor) -> Tensor:
+        """The rows that are read, by OpenCLIP's own function."""
+        text = self.text
+        kind = getattr(text, "pool_type", None) or text.text_pool_type
+        end = getattr(text, "eos_id", None) or getattr(text, "text_eos_id", None)
+        return text_global_pool(stream, ids, kind, eos_token_id=end)
+
+    def last(self, stream: Tensor, read: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
+        places = torch.arange(stream.shape[1], device=stream.device).expand(len(stream), -1)
+        row = places[:, -1] if self._class_token else self._pooled(places[..., None], read["ids"]).squeeze(-1)
+        one = one_row(self.blocks[-1], stream, row, *args, **kwargs) if row.ndim == 1 else None
+        return None if one is None else self.head(one, {"ids": read["ids"][:, :1]})
+
     def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
         text = self.text
-        if getattr(text, "cls_emb", None) is not None:  # CoCa: a class token at the end
-            pooled = text.ln_final(stream[:, -1])
-        else:
-            kind = getattr(text, "pool_type", None) or text.text_pool_type
-            end = getattr(text, "eos_id", None) or getattr(text, "text_eos_id", None)
-            pooled = text_global_pool(text.ln_final(stream), read["ids"], kind, eos_token_id=end)
+        pooled = text.ln_final(stream[:, -1]) if self._class_token else self._pooled(text.ln_final(stream), read["ids"])
         projection = text.text_projection
         if projection is None:
             return pooled

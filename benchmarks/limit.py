@@ -1,0 +1,160 @@
+"""What an explanation costs, in plain forward passes of the same batch: time and peak memory.
+
+    OMP_NUM_THREADS=2 python benchmarks/limit.py [--rounds 5] [--batches 1 8 32]
+
+A Hugging Face CLIP of ViT-B/32 size with random weights (speed does not depend on them); pictures of 224 x 224; captions
+of 12 tokens, start and end included, so that nothing is padded on any side. Both sides are explained, from prepared
+inputs to maps. `plain` is the model's own forward pass of both towers, without a graph. `naive` is the published
+setting as it is written in papers' code: the graph reaches the parameters, whose gradients are computed, too; one step
+at a time; the text side one caption at a time. Rounds go through all rows in turn; a ratio is the median over rounds.
+Peak memory is that of a process of its own for each row, the model and the libraries included.
+"""
+
+import argparse
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from functools import partial
+from importlib.metadata import version
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from interactions import model as large
+from PIL import Image
+
+from nibt.pair import read_picture
+from nibt.question import Contrast, ask
+from nibt.side import Side
+
+CAPTION = "a cat and a dog and a car and {}"
+NOUNS = ("cat", "dog", "key", "car", "owl", "hat", "bus", "pig")
+NIB = {
+    "nib, default": ("default", {}),
+    "nib, 3/4, 4 nodes": ("default", {"layer": 9, "steps": 4}),
+    "nib, 3/4, 2 nodes": ("default", {"layer": 9, "steps": 2}),
+    "nib, published": ("paper", {}),
+}
+
+
+class Batch:
+    """Prepared inputs of both towers, and what is done with them."""
+
+    def __init__(self, model, size):
+        draws = np.random.default_rng(0).integers(0, 255, (size, 224, 224, 3), np.uint8)
+        self.model = model
+        self.image = model.image.prepare([read_picture(Image.fromarray(pixels)) for pixels in draws])
+        self.text = model.text.prepare([CAPTION.format(NOUNS[place % len(NOUNS)]) for place in range(size)])
+        assert self.text.values.shape[1] == 12, self.text.values.shape
+
+    def plain(self):
+        return self.model.image.encode(self.image), self.model.text.encode(self.text)
+
+    def nib(self, variant, options):
+        """The maps of both sides."""
+        question = ask(self.model, "nib", "cosine", variant, Contrast(), None, None, dict(options))
+        traces = {
+            side: self.model.tower(side).trace(inputs, min(question.narrowed(side).layer))
+            for side, inputs in (("image", self.image), ("text", self.text))
+        }
+        found = []
+        for side, other in (("image", "text"), ("text", "image")):
+            score = partial(question.targets[side], there=traces[other].embedding, setting=question.settings[side])
+            answer = question.methods[side](Side(self.model, traces[side], score))
+            found.append(answer.scores)
+        return found
+
+    def naive(self):
+        """The published setting, 10 steps at three quarters of the depth, with nothing saved."""
+        module = self.model.module.requires_grad_(True)
+        try:
+            images, texts = (tower.run(inputs) for tower, inputs in (
+                (self.model.image, self.image), (self.model.text, self.text)))  # fmt: skip
+            image = self._narrowed(self.model.image, self.image, texts.detach())
+            text = [self._narrowed(self.model.text, self.text.item(place), images[place : place + 1].detach())
+                    for place in range(len(images))]  # fmt: skip
+            grid, words = self.model.image.units(self.image, image), self.text.words
+            return [grid.keep(image), words.keep(torch.cat(text))]
+        finally:
+            module.requires_grad_(False)
+            module.zero_grad(set_to_none=True)
+
+    @staticmethod
+    def _narrowed(tower, inputs, there):
+        trace, layer, total = tower.trace(inputs), round(0.75 * tower.depth), 0
+        hidden = trace.streams[layer]
+        for step in range(1, 11):
+            state = (hidden * step / 10).requires_grad_()
+            running = state
+            for block, (args, kwargs) in zip(tower.blocks[layer:], trace.calls[layer:], strict=True):
+                running = block(running, *args, **kwargs)
+            F.cosine_similarity(tower.head(running, tower.read(inputs)), there, dim=-1).sum().backward()
+            total = total + state.grad / 10
+        return (hidden * total).sum(-1)
+
+    def work(self):
+        """By name, in the order of the table."""
+        return {
+            "plain": self.plain,
+            **{name: partial(self.nib, *asked) for name, asked in NIB.items()},
+            "naive, published": self.naive,
+        }
+
+
+def seconds(work):
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def peak(name, size):
+    """Of a process that does one thing, in GB."""
+    told = subprocess.run([sys.executable, __file__, "--one", name, "--batches", str(size)], check=True,
+                          capture_output=True, text=True)  # fmt: skip
+    return float(told.stdout.split()[-1])
+
+
+def compared(size, rounds):
+    """The table of one batch size, as lines of Markdown."""
+    batch = Batch(large(), size)
+    work = batch.work()
+    ours, theirs = batch.nib("paper", {}), batch.naive()
+    apart = max(float((one - two).abs().max() / two.abs().max()) for one, two in zip(ours, theirs, strict=True))
+    for one in work.values():
+        one()  # warm-up; the blank states are constants
+    times = {name: [] for name in work}
+    for _ in range(rounds):
+        for name, one in work.items():
+            times[name].append(seconds(one))
+    for name in work:
+        ratio = statistics.median(a / b for a, b in zip(times[name], times["plain"], strict=True))
+        against = statistics.median(a / b for a, b in zip(times["naive, published"], times[name], strict=True))
+        yield (f"| {size} | {name} | {1000 * statistics.median(times[name]):.0f} | {ratio:.2f} | {against:.1f} | "
+               f"{peak(name, size):.2f} |")  # fmt: skip
+    yield f"| {size} | largest difference of `nib, published` from `naive, published` | | {apart:.1e} | | |"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--one", help="do this once more than once, and print the peak memory of this process, in GB")
+    options = parser.parse_args()
+    if options.one:
+        work = Batch(large(), options.batches[0]).work()[options.one]
+        work(), work()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+        return
+    print(f"{time.strftime('%-d %B %Y')}, {platform.machine()}, {torch.get_num_threads()} threads, Python "
+          f"{platform.python_version()}, torch {version('torch')}, transformers {version('transformers')}\n")  # fmt: skip
+    print("| batch | what | ms (median) | plain forwards | naive / this | peak, GB |\n|---|---|---|---|---|---|")
+    for size in options.batches:
+        for line in compared(size, options.rounds):
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
