@@ -2,25 +2,25 @@
 
 With z(l) = r + l (h - r), e(z) the unit embedding and J(z) its derivative, the contribution of a token row t is the
 vector P[t] = integral of J(z(l)) (h - r)_t over l. The P[t] of all rows add up to e(h) - e(r), and P[t] . v is the
-score that NIB gives the row for a caption (or a picture) with the unit embedding v. Two ways lead there: forward, a
-direction at a time (``pushed``: two forward passes for each direction and node), and backward, a vector v at a time
-(``pulled``: a forward pass for each node, and one backward pass for each vector and node).
+score that NIB gives the row for a caption (or a picture) with the unit embedding v. Two ways lead there: forward, all
+directions at once (``pushed``: a forward pass for each node, and about one more for each direction and node), and
+backward, a vector v at a time (``pulled``: a forward pass for each node, and a backward pass for each vector and node).
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from nibt.methods.nib import NIB
 from nibt.models.base_attention import Watching
 from nibt.models.base_trace import Cut
-from nibt.paths import Nodes, chunks, nodes
+from nibt.paths import BUDGET, Nodes, chunks, nodes
 from nibt.side import Side
-from nibt.types import Hidden
+from nibt.types import Hidden, States
 
 Directions = Float[Tensor, "direction batch token width"]
 Vectors = Float[Tensor, "direction batch dim"]
@@ -29,23 +29,30 @@ Vectors = Float[Tensor, "direction batch dim"]
 def pushed(cut: Cut, start: Hidden, path: Nodes, directions: Directions, at_once: int | None = None) -> Vectors:
     """The integral of J(z) d along the path from ``start`` to the cut's state, for each direction d: forward mode.
 
-    The fused attention kernels have no forward mode, so attention is computed openly.
+    The states themselves go through once for all directions, where torch can do that. The fused attention kernels have
+    no forward mode, so attention is computed openly. ``at_once``: how many moved states go through together at most.
     """
-    pairs = [(way, node) for way in range(len(directions)) for node in range(len(path.positions))]
-    total = None
-    for part in chunks(len(pairs), cut.hidden, times=8, at_once=at_once):
-        ways = torch.tensor([way for way, _ in pairs[part]], device=start.device)
-        nodes = torch.tensor([node for _, node in pairs[part]], device=start.device)
-        states = _on_path(cut, start, path, nodes)
-        with torch.no_grad(), Watching(), forward_ad.dual_level():
-            embedded = F.normalize(cut.rest(forward_ad.make_dual(states, directions[ways])), dim=-1)
-            moved = forward_ad.unpack_dual(embedded).tangent
-        assert moved is not None
-        if total is None:
-            total = moved.new_zeros(len(directions), *moved.shape[1:])
-        total.index_add_(0, ways, start.new_tensor(path.weights)[nodes][:, None, None] * moved)
-    assert total is not None
+    most = at_once or max(1, BUDGET // cut.hidden.numel())
+    count, step = len(path.positions), max(1, most // len(directions))
+    total = cut.hidden.new_zeros(())
+    for part in (slice(first, min(first + step, count)) for first in range(0, count, step)):
+        states = _on_path(cut, start, path, part)
+        moved = partial(_moved, cut, states, start.new_tensor(path.weights[part])[:, None, None])
+        with torch.no_grad(), Watching(keep=False):
+            total = total + (
+                torch.func.vmap(moved, chunk_size=most)(directions) if cut.mapped
+                else torch.stack([moved(direction) for direction in directions])
+            )  # fmt: skip
     return total
+
+
+def _moved(
+    cut: Cut, states: States, weights: Float[Tensor, "node 1 1"], direction: Hidden
+) -> Float[Tensor, "batch dim"]:
+    """How the unit embeddings of some states move in one direction, added up with their weights."""
+    there = (direction.expand_as(states),)
+    _, tangent = torch.func.jvp(lambda moving: F.normalize(cut.rest(moving), dim=-1), (states,), there)
+    return (weights * tangent).sum(0)
 
 
 def pulled(
@@ -55,9 +62,8 @@ def pulled(
     difference = cut.hidden - start
     total = difference.new_zeros(len(vectors), *difference.shape[:2])
     for part in chunks(len(path.positions), cut.hidden, at_once=at_once):
-        nodes = torch.arange(part.start, part.stop, device=start.device)
-        states = _on_path(cut, start, path, nodes).requires_grad_()
-        weights = start.new_tensor(path.weights)[nodes][:, None, None, None]
+        states = _on_path(cut, start, path, part).requires_grad_()
+        weights = start.new_tensor(path.weights[part])[:, None, None, None]
         with torch.enable_grad():
             embedded = F.normalize(cut.rest(states), dim=-1)
         for which, vector in enumerate(vectors):
@@ -68,8 +74,8 @@ def pulled(
     return total
 
 
-def _on_path(cut: Cut, start: Hidden, path: Nodes, nodes: Tensor) -> Float[Tensor, "node batch token width"]:
-    positions = start.new_tensor(path.positions)[nodes][:, None, None, None]
+def _on_path(cut: Cut, start: Hidden, path: Nodes, part: slice) -> States:
+    positions = start.new_tensor(path.positions[part])[:, None, None, None]
     return (start + positions * (cut.hidden - start)).detach()
 
 
@@ -77,7 +83,7 @@ def rows(cut: Cut, start: Hidden, path: Nodes, spelt: Float[Tensor, "part token"
     """The sum of P[t] over the rows of each part; ``spelt`` is 1 on the rows of a part. By the cheaper of both ways."""
     difference = cut.hidden - start
     dim = cut.rest(cut.hidden[None]).shape[-1]
-    if 2 * len(spelt) <= dim:
+    if len(spelt) <= dim:
         return pushed(cut, start, path, spelt.to(difference)[:, None, :, None] * difference)
     basis = torch.eye(dim, device=start.device, dtype=start.dtype)[:, None].expand(-1, len(difference), -1)
     return torch.einsum("dbt,pt->pbd", pulled(cut, start, path, basis), spelt.to(difference))

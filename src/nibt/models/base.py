@@ -49,6 +49,8 @@ class Tower(ABC):
     """Keyword arguments of the blocks that all items of a batch share."""
     offers: ClassVar[frozenset[str]] = frozenset({"attention", "stem"})
     """What methods may need, and this tower has."""
+    mapped: ClassVar[bool] = True
+    """Whether torch can map the tower's functions (``torch.func.vmap``); it has no rule for some kinds of pooling."""
     root: nn.Module
 
     def __init__(self) -> None:

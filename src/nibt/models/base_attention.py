@@ -83,10 +83,11 @@ class Attentions:
 
 
 class Watching(TorchFunctionMode):
-    """Inside ``with``, notes every attention that this thread computes, in order."""
+    """Inside ``with``, attention is computed openly in this thread, and each is noted, in order, or none (``keep``)."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep: bool = True) -> None:
         super().__init__()
+        self._keep = keep
         self._seen: list[Attended] = []
         self._factors: tuple[Tensor, Tensor] | None = None
         self._softmax: torch.Size | None = None
@@ -99,6 +100,8 @@ class Watching(TorchFunctionMode):
         if func is F.multi_head_attention_forward:
             return self._multi_head(func, args, kwargs)
         out = func(*args, **kwargs)
+        if not self._keep:
+            return out
         if func in _SOFTMAX and out.ndim == 4:
             self._softmax = out.shape
         elif func in _PRODUCT and out.ndim == 4:
@@ -127,7 +130,8 @@ class Watching(TorchFunctionMode):
         precise = torch.promote_types(logits.dtype, torch.float32)  # as Transformers does it in half precision
         weights = logits.softmax(-1, dtype=precise).to(value.dtype)
         output = weights @ value
-        self._seen.append(Attended(weights, query, key, value, output))
+        if self._keep:
+            self._seen.append(Attended(weights, query, key, value, output))
         return output
 
     def _multi_head(self, func: Any, args: Any, kwargs: Any) -> Any:

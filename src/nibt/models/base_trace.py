@@ -56,12 +56,13 @@ class Inputs:
 @dataclass(frozen=True)
 class Cut:
     """A tower cut at a layer: the hidden state that reaches it, what its rows stand for, and the rest as a
-    function of several such states at once.
+    function of several such states at once; ``mapped`` tells whether torch can map that function over directions.
     """
 
     hidden: Hidden
     units: Units
     rest: Callable[[States], Float[Tensor, "node batch dim"]]
+    mapped: bool = True
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Trace:
                 embedding = tower.head(running, told) if embedding is None else embedding
             return embedding.unflatten(0, (count, -1))
 
-        return Cut(tower.to_tokens(stream), tower.units(self.inputs, stream), rest)
+        return Cut(tower.to_tokens(stream), tower.units(self.inputs, stream), rest, tower.mapped)
 
     def attentions(self, layer: int = 0) -> Attentions:
         """Replay the blocks from a layer on, and the head, with a graph, and see each attention on the way.

@@ -97,6 +97,7 @@ class ConvolutionalTower(_OpenClipImage):
     """
 
     positional = False
+    mapped = False
     offers = frozenset({"stem"})
 
     def __init__(self, module: Any, request: Request) -> None:
