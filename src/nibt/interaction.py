@@ -5,7 +5,7 @@ table is P_text P_image^T: what the word's and the patch's shares of the two sta
 it, with the rows that stand for no word or patch, adds up to (u - u_reference) . (v - v_reference).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -28,8 +28,8 @@ Map: TypeAlias = Float[Tensor, "row column"]
 class Interaction(Saved):
     """The words x patches table of one pair.
 
-    ``scores`` has a row for each word and a last one for the tokens that are none, a column for each patch and a last
-    one for the rows that are none. ``product`` is what all of it ought to add up to.
+    ``scores`` has a row for each word (of those that were asked for) and a last one for all other tokens, a column for
+    each patch and a last one for the rows that are none. ``product`` is what all of it ought to add up to.
     """
 
     caption: str
@@ -64,17 +64,14 @@ class Interaction(Saved):
     def for_words(self, *words: str | int) -> Map:
         """The region of some words: the sum of their maps, rows x columns.
 
-        ``words`` are numbers of words, from 0, or texts of one or several words as they stand in the caption; a
-        text that stands there more than once means all of its places.
+        ``words`` are numbers of words of the table, from 0, or texts of one or several words as they stand in the
+        caption; a text that stands there more than once means all of its places.
 
         Raises:
             BadInput: there is no such word.
 
         """
-        chosen = sorted({place for word in words for place in self._places(word)})
-        if not chosen:
-            raise BadInput(f"name at least one word of the caption {self.caption!r}")
-        return self.table[chosen].sum(0)
+        return self.table[places(self.words, words)].sum(0)
 
     def for_region(self, box: Box) -> list[tuple[Word, float]]:
         """The words of a region: the sum of each word's scores over a box.
@@ -91,18 +88,6 @@ class Interaction(Saved):
             raise BadInput(f"the box {box} lies outside of what the model saw: {tuple(asdict(self.region).values())}")
         sums = (self.table * share).sum((1, 2)).tolist()
         return list(zip(self.words, sums, strict=True))
-
-    def _places(self, word: str | int) -> list[int]:
-        texts = [one.text.lower() for one in self.words]
-        if isinstance(word, int):
-            if not 0 <= word < len(texts):
-                raise BadInput(f"the words of the caption have the numbers 0..{len(texts) - 1} (got {word})")
-            return [word]
-        asked = word.lower().split()
-        starts = [place for place in range(len(texts)) if asked and texts[place : place + len(asked)] == asked]
-        if not starts:
-            raise BadInput(f"{word!r} does not stand in the caption; its words are {', '.join(texts)}")
-        return [start + step for start in starts for step in range(len(asked))]
 
     def _covered(self, box: Box) -> Map:
         """The share of each patch that lies in a box."""
@@ -145,6 +130,31 @@ class Interaction(Saved):
 
         """
         return load(path, _from_json, "word-region table")
+
+
+def places(words: Sequence[Word], asked: Sequence[str | int]) -> list[int]:
+    """Which of some words are asked for, by their numbers or by texts, in their order.
+
+    Raises:
+        BadInput: nothing is asked for, or a word that is not there.
+
+    """
+    chosen = sorted({place for one in asked for place in _places([word.text.lower() for word in words], one)})
+    if not chosen:
+        raise BadInput(f"name at least one word of {', '.join(word.text for word in words)}")
+    return chosen
+
+
+def _places(texts: list[str], asked: str | int) -> list[int]:
+    if isinstance(asked, int):
+        if not 0 <= asked < len(texts):
+            raise BadInput(f"the words have the numbers 0..{len(texts) - 1} (got {asked})")
+        return [asked]
+    parts = asked.lower().split()
+    starts = [place for place in range(len(texts)) if parts and texts[place : place + len(parts)] == parts]
+    if not starts:
+        raise BadInput(f"{asked!r} does not stand there; the words are {', '.join(texts)}")
+    return [start + step for start in starts for step in range(len(parts))]
 
 
 def _from_json(data: dict[str, Any]) -> Interaction:

@@ -17,6 +17,8 @@ def interact(
     out: Annotated[Path | None, typer.Option(
         "--out", "-o", help="The picture to write for one pair, the folder for several; the JSON lies beside.")] = None,
     json: Annotated[str | None, typer.Option(help="Where the JSON goes; - writes it alone to standard output.")] = None,
+    word: Annotated[list[str] | None, typer.Option(
+        metavar="WORDS", help="Words of the caption that get maps; repeatable. Without it: all.")] = None,
     positive: Annotated[bool, typer.Option("--positive", help="Show only what speaks for the pair.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
     model: Annotated[str | None, typer.Option(
@@ -54,6 +56,6 @@ def interact(
 
     with progress(len(pairs), "explaining", output.silent) as done:
         shown, said = [picture for picture, _ in pairs], [caption for _, caption in pairs]
-        answers = explain_interactions(ready, shown, said, variant=variant, on_done=done, **chosen)
+        answers = explain_interactions(ready, shown, said, words=word or (), variant=variant, on_done=done, **chosen)
     output.write(answers if isinstance(answers, list) else [answers], names,
                  lambda found: draw_interactions(found, positive), save, show_regions)  # fmt: skip
