@@ -8,8 +8,13 @@ import pytest
 import torch
 
 import tiny
+from nibt.errors import BadOption
 from nibt.explaining import explain
 from nibt.explanation import Explanation
+from nibt.pair import Pair
+from nibt.question import Contrast, ask
+from nibt.side import Side
+from nibt.sides import together
 
 PICTURES = [tiny.picture(64, 48, 0), tiny.picture(90, 30, 1), tiny.picture(30, 90, 2), tiny.picture(64, 48, 3)]
 PAIRS = list(zip(PICTURES, tiny.CAPTIONS, strict=True))
@@ -80,3 +85,37 @@ def test_other_options_of_nib(kind: str, options: dict[str, Any]) -> None:
     together = explain(model, PICTURES, list(tiny.CAPTIONS), batch_size=8, **options)
     for answer, (picture, caption) in zip(together, PAIRS, strict=True):
         agree(answer, explain(model, picture, caption, **options))
+
+
+@pytest.mark.parametrize("memory", [0.001, 1, 10_000])
+def test_the_room_for_states_changes_nothing(memory: float) -> None:
+    for method in ("nib", "integrated_gradients", "m2ib"):
+        pictures, captions = zip(*PAIRS, strict=True)
+        found = explain(tiny.model("clip"), list(pictures), list(captions), method, memory=memory)
+        for one, other in zip(found, asked("clip", method, PAIRS, 8), strict=True):
+            agree(one, other)
+
+
+def test_room_is_counted_in_states() -> None:
+    """A MB holds so many states as are kept, number by number, in the blocks that are left."""
+    model = tiny.model("clip")
+    trace = model.text.trace(model.text.prepare(["cat"]))
+    hidden = trace.cut(1).hidden
+    numbers = hidden.numel() * (model.text.depth - 1) * 24
+    assert Side(model, trace, torch.sum, memory=10 * 4 * numbers / 2**20).at_once(1, hidden) == 10
+    assert Side(model, trace, torch.sum, memory=1e-9).at_once(1, hidden) == 1
+    assert Side(model, trace, torch.sum).at_once(1, hidden) is None
+
+
+def test_memory_must_be_some() -> None:
+    with pytest.raises(BadOption, match="above 0 MB"):
+        explain(tiny.model("clip"), PICTURES[0], "cat", memory=0)
+
+
+def test_captions_of_like_length_share_a_batch() -> None:
+    model = tiny.model("clip")
+    captions = ["cat", "a photo of a cat and a dog", "dog", "a small grey bird on the red mat"]
+    pairs = [Pair(PICTURES[0], caption) for caption in captions]
+    question = ask(model, "nib", "cosine", "default", Contrast(), None, None, {})
+    assert list(together(question, pairs, 2)) == [[0, 2], [1, 3]]
+    assert list(together(question, pairs, 4)) == [[0, 1, 2, 3]]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nibt.contributing import Contributions as Contributions
     from nibt.contributing import contributions as contributions
     from nibt.datasets.base import Dataset as Dataset
+    from nibt.embeddings import explain_embeddings as explain_embeddings
     from nibt.errors import NibtError as NibtError
     from nibt.explaining import explain as explain
     from nibt.explaining import explain_labels as explain_labels
@@ -59,6 +60,7 @@ _HOMES = {
     "contributions": "contributing",
     "draw": "report.picture",
     "explain": "explaining",
+    "explain_embeddings": "embeddings",
     "explain_interactions": "interacting",
     "explain_labels": "explaining",
     "load_model": "loading",

@@ -1,24 +1,23 @@
 """One table for each picture that serves every caption: the contributions of its patches to its unit embedding."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from nibt.attribution import Attribution, Narrowing
+from nibt.attribution import Attribution
 from nibt.errors import BadInput
 from nibt.files import written_whole
-from nibt.jacobians import over_layers, parts, rows
+from nibt.jacobians import over_layers, parts, rows, towards
 from nibt.loading import load_model
 from nibt.models.base import Model
-from nibt.pair import PictureSource, read_caption, read_picture
+from nibt.pair import PictureSource, listed, read_caption, read_picture
 from nibt.question import Contrast, ask, encode
 from nibt.side import Side
 from nibt.units import Grid
@@ -41,8 +40,9 @@ class Contributions:
     facts: Mapping[str, str]
     model: Model | None = field(default=None, repr=False, compare=False)
 
-    def explain(self, caption: str | Tensor, model: Model | None = None) -> Attribution:
-        """NIB's map for a caption, or for an embedding: one matrix product.
+    def explain(self, caption: str | Sequence[str] | Tensor, model: Model | None = None) -> Attribution:
+        """NIB's map for a caption or an embedding, (dim), or a batch of maps for several, (batch, dim): one matrix
+        product.
 
         Equal to the image side of ``explain`` with the same options and the target cosine, to 1e-5.
 
@@ -51,29 +51,26 @@ class Contributions:
                 read a caption with, or another one.
 
         """
-        aim = F.normalize(
-            (self._encoded(caption, model) if isinstance(caption, str) else caption).float(), dim=-1
-        ).cpu()
-        if aim.shape != self.after.shape:
-            raise BadInput(f"the embedding must have {len(self.after)} numbers (got the shape {tuple(aim.shape)})")
-        scores = self.vectors @ aim
-        at_input, at_reference, total = self.after @ aim, self.before @ aim, scores.sum()
-        told = Narrowing(
-            self.facts["reference"], self.facts["rule"], tuple(map(int, self.facts["layers"].split(","))),
-            torch.tensor(float(self.facts["steps"])), at_input, at_reference, total,
-            (total - (at_input - at_reference)).abs(),
-        )  # fmt: skip
-        beside = scores[-1].abs() / scores.abs().sum().clamp_min(1e-30)
-        return Attribution(scores[:-1], self.grid, beside, told)
+        aim = F.normalize((caption if isinstance(caption, Tensor) else self._encoded(caption, model)).float(), dim=-1)
+        aim = aim.cpu()
+        if aim.ndim not in (1, 2) or aim.shape[-1] != len(self.after):
+            raise BadInput(f"an embedding must have {len(self.after)} numbers (got the shape {tuple(aim.shape)})")
+        scores = aim @ self.vectors.T
+        facts, layers = self.facts, tuple(map(int, self.facts["layers"].split(",")))
+        told = towards(aim, self.after, self.before, scores.sum(-1), facts["reference"], facts["rule"], layers,
+                       int(facts["steps"]))  # fmt: skip
+        beside = scores[..., -1].abs() / scores.abs().sum(-1).clamp_min(1e-30)
+        return Attribution(scores[..., :-1], self.grid, beside, told)
 
-    def _encoded(self, caption: str, model: Model | None) -> Tensor:
+    def _encoded(self, caption: str | Sequence[str], model: Model | None) -> Tensor:
         model = model or self.model
         if model is None:
             raise BadInput("contributions from a file know no model: explain(caption, model=...), or an embedding")
         if model.weights_hash != self.facts["weights_hash"]:
             raise BadInput(f"the contributions are of the weights {self.facts['weights_hash']}, the model {model.id} "
                            f"has {model.weights_hash}")  # fmt: skip
-        return encode(model.text, [read_caption(caption)])[0]
+        found = encode(model.text, [read_caption(one) for one in listed(caption)])
+        return found[0] if isinstance(caption, str) else found
 
     def save(self, path: str | Path) -> None:
         """Write safetensors in half precision (scores then hold to about a thousandth), whole or not at all.

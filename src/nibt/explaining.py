@@ -61,6 +61,7 @@ def explain(
     batch_size: int = 8,
     seed: int | None = None,
     sample: Sequence[Pair] | None = None,
+    memory: float | None = None,
     on_done: Callable[[], None] = lambda: None,
     **options: Any,
 ) -> Explanation | Comparison | list[Explanation] | list[Comparison]:
@@ -81,6 +82,9 @@ def explain(
     contrasts, pictures in ``against_images`` the text side; two pictures are contrasted with pictures, two captions
     with captions.
 
+    ``memory``: about how many MB the states that go through a tower together may take, with what is kept of them for a
+    gradient; one state of a batch goes through in any case. Without it, that is little beside the model itself.
+
     Raises:
         BadInput: a picture or a caption cannot be read, or lists differ in length or hold both kinds.
         UnknownName: no method, target, variant or option has that name.
@@ -96,13 +100,15 @@ def explain(
     """
     if batch_size < 1:
         raise BadOption(f"batch_size must be at least 1 (got {batch_size})")
+    if memory is not None and not memory > 0:
+        raise BadOption(f"memory must be above 0 MB (got {memory})")
     for kind, name in (("methods", method), ("targets", target)):
         find(kind, name)  # names are checked before a model is loaded
     model = load_model(model)
     pairs, many = paired(first, second)
     places = modality(pairs[0].items[0]), modality(pairs[0].items[1])
     contrast = Contrast.read(against, against_images, templates)
-    question = ask(model, method, target, variant, contrast, sample, seed, options, places)
+    question = replace(ask(model, method, target, variant, contrast, sample, seed, options, places), memory=memory)
     found: Any = answers(question, pairs, batch_size, on_done)
     return found if many else found[0]
 

@@ -15,12 +15,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from nibt.attribution import Narrowing
 from nibt.methods.nib import NIB
 from nibt.models.base_attention import Watching
 from nibt.models.base_trace import Cut
 from nibt.paths import BUDGET, Nodes, chunks, nodes
 from nibt.side import Side
-from nibt.types import Hidden, States
+from nibt.types import Hidden, PerExample, States
 
 Directions = Float[Tensor, "direction batch token width"]
 Vectors = Float[Tensor, "direction batch dim"]
@@ -51,8 +52,8 @@ def _moved(
 ) -> Float[Tensor, "batch dim"]:
     """How the unit embeddings of some states move in one direction, added up with their weights."""
     there = (direction.expand_as(states),)
-    _, tangent = torch.func.jvp(lambda moving: F.normalize(cut.rest(moving), dim=-1), (states,), there)
-    return (weights * tangent).sum(0)
+    pushed_forward = torch.func.jvp(lambda moving: F.normalize(cut.rest(moving), dim=-1), (states,), there)
+    return (weights * pushed_forward[1]).sum(0)
 
 
 def pulled(
@@ -83,7 +84,7 @@ def rows(cut: Cut, start: Hidden, path: Nodes, spelt: Float[Tensor, "part token"
     """The sum of P[t] over the rows of each part; ``spelt`` is 1 on the rows of a part. By the cheaper of both ways."""
     difference = cut.hidden - start
     dim = cut.rest(cut.hidden[None]).shape[-1]
-    if len(spelt) <= dim:
+    if len(spelt) <= dim:  # a forward pass for each part, or a backward pass for each number
         return pushed(cut, start, path, spelt.to(difference)[:, None, :, None] * difference)
     basis = torch.eye(dim, device=start.device, dtype=start.dtype)[:, None].expand(-1, len(difference), -1)
     return torch.einsum("dbt,pt->pbd", pulled(cut, start, path, basis), spelt.to(difference))
@@ -118,3 +119,15 @@ def over_layers(
         answers.append(found(cut, start, path))
         changes.append(change(cut, start, path)[0])
     return torch.stack(answers).mean(0), torch.stack(changes).mean(0)
+
+
+def towards(
+    aim: Float[Tensor, "*aim dim"], after: Float[Tensor, " dim"], before: Float[Tensor, " dim"],
+    total: PerExample, reference: str, rule: str, layers: tuple[int, ...], steps: int,
+) -> Narrowing:  # fmt: skip
+    """What narrowing did to the cosine with each unit embedding, from the unit embeddings at both ends of the path and
+    the sum of the scores.
+    """
+    at_input, at_reference = aim @ after, aim @ before
+    gap = (total - (at_input - at_reference)).abs()
+    return Narrowing(reference, rule, layers, torch.full_like(total, steps), at_input, at_reference, total, gap)

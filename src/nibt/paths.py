@@ -64,13 +64,15 @@ def nodes(rule: str, steps: int, floor: float = 0.1) -> Nodes:
 
 
 def chunks(count: int, like: Tensor, times: int = 1, at_once: int | None = None) -> Iterator[slice]:
-    """Which of ``count`` states of a batch go through a tower together; ``like`` is one state of the batch, and
-    ``times`` says how much more than with a graph there is room for.
+    """Which of ``count`` states of a batch go through a tower together; ``like`` is one state of the batch, ``times``
+    says how much more than with a graph there is room for, and ``at_once`` how many there are, of whatever examples,
+    where the caller knows.
 
     >>> [(part.start, part.stop) for part in chunks(5, torch.zeros(16, 7, 8))]
     [(0, 2), (2, 4), (4, 5)]
     """
-    most = min((at_once or AT_ONCE) // max(1, len(like)), BUDGET // max(1, like.numel())) * times
+    room = BUDGET // max(1, like.numel()) if at_once is None else count
+    most = min((at_once or AT_ONCE) // max(1, len(like)), room) * times
     for first in range(0, count, max(1, most)):
         yield slice(first, min(first + max(1, most), count))
 

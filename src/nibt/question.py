@@ -36,7 +36,9 @@ _PACKAGES = ("nibt", "torch", "transformers", "open_clip_torch", "timm", "pillow
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of every pair: a method for each tower that its places need, and what number it explains there."""
+    """What is asked of every pair: a method for each tower that its places need, and what number it explains there.
+    ``memory`` is the room for states that go through together, in MB.
+    """
 
     model: Model
     methods: dict[Modality, Method]
@@ -45,6 +47,7 @@ class Question:
     record: dict[str, Any]
     warnings: tuple[str, ...] = ()
     places: Places = MIXED
+    memory: float | None = None
 
     @property
     def names(self) -> tuple[str, str]:

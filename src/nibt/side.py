@@ -17,17 +17,21 @@ from nibt.reference import MeanStates
 from nibt.types import Embedding, Hidden, PerExample
 from nibt.units import Units
 
+_KEPT = 24  # numbers that a block keeps for the gradient, for each number of its stream: CLIP's, about
+
 
 @dataclass(frozen=True)
 class Side:
     """All that a method sees. It is the same for images and for captions.
 
-    ``score`` takes embeddings of shape (..., batch, dim) and gives numbers of shape (..., batch).
+    ``score`` takes embeddings of shape (..., batch, dim) and gives numbers of shape (..., batch). ``memory`` is the
+    room for states that go through together and for what is kept of them for a gradient, in MB; None leaves it to nibt.
     """
 
     model: Model
     trace: Trace
     score: Callable[[Embedding], PerExample]
+    memory: float | None = None
 
     @property
     def tower(self) -> Tower:
@@ -61,6 +65,13 @@ class Side:
         """The score of one state of the cut tower, without a graph."""
         with torch.no_grad():
             return self.score(cut.rest(hidden[None]))[0]
+
+    def at_once(self, layer: int | None, hidden: Hidden) -> int | None:
+        """How many states, of whatever examples, there is room for from a layer on (None: from the stem)."""
+        if self.memory is None:
+            return None
+        kept = _KEPT * hidden[0].numel() * hidden.element_size() * max(1, self.tower.depth - (layer or 0))
+        return max(1, int(self.memory * 2**20 / kept))
 
     def at_end(self, name: str, layer: int | None, cut: Cut, state: Hidden) -> PerExample:
         """The score where a path ends: of the reference itself, or of a ``state`` on the way to it.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,17 +19,26 @@ def sides(question: Question, pairs: Sequence[Pair | Twins]) -> tuple[Side, Side
     first, second = (_traced(question, pairs, place) for place in (0, 1))
     theres = _wordings(question, pairs, second.embedding), first.embedding
     return (
-        Side(question.model, first, _score(question, 0, theres[0])),
-        Side(question.model, second, _score(question, 1, theres[1])),
+        Side(question.model, first, _score(question, 0, theres[0]), question.memory),
+        Side(question.model, second, _score(question, 1, theres[1]), question.memory),
     )
 
 
 def together(question: Question, pairs: Sequence[Pair | Twins], size: int) -> Iterator[list[int]]:
-    """Indices of pairs that may share a batch: those of one group in both places."""
+    """Indices of pairs that may share a batch: those of one group in both places, and of like length, so that little
+    is padded where there are several batches.
+    """
     towers = [question.model.tower(modality) for modality in question.places]
-    return batches(
-        [tuple(tower.group(item) for tower, item in zip(towers, pair.items, strict=True)) for pair in pairs], size
-    )
+
+    def each(verb: str, pair: Pair | Twins) -> tuple[Any, ...]:
+        return tuple(getattr(tower, verb)(item) for tower, item in zip(towers, pair.items, strict=True))
+
+    order = range(len(pairs))
+    if len(pairs) > size:
+        lengths = [each("length", pair) for pair in pairs]
+        order = sorted(order, key=lambda index: lengths[index])
+    found = batches([each("group", pairs[index]) for index in order], size)
+    return ([order[place] for place in some] for some in found)
 
 
 def _traced(question: Question, pairs: Sequence[Pair | Twins], place: int) -> Trace:

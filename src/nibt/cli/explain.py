@@ -59,6 +59,8 @@ def explain(
     fit: Fit = None,
     image_size: ImageSize = None,
     batch_size: BatchSize = 8,
+    memory: Annotated[float | None, typer.Option(
+        rich_help_panel=_MODEL, help="About how many MB the states that go through together may take.")] = None,
     method: Annotated[str, typer.Option(rich_help_panel=_METHOD, help="See nibt list methods.")] = "nib",
     variant: Annotated[str, typer.Option(
         rich_help_panel=_METHOD, help="'default', or 'paper' for the published setting.")] = "default",
@@ -112,7 +114,8 @@ def explain(
     contrast = {"target": target, "against": against or (), "against_images": against_image or (),
                 "templates": template or ()} if labels is None else {}  # fmt: skip
     ready = load(model, device, dtype, fit, image_size, output.silent)
-    options = {"method": method, "variant": variant, "batch_size": batch_size, "seed": seed, **contrast, **chosen}
+    options = {"method": method, "variant": variant, "batch_size": batch_size, "seed": seed, "memory": memory,
+               **contrast, **chosen}  # fmt: skip
     extra.write(asked.answers(ready, output.silent, options), names, output)
 
 

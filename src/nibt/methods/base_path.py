@@ -45,7 +45,10 @@ class PathMethod(Method):
         difference = cut.hidden - reference
         exact = torch.promote_types(cut.hidden.dtype, torch.float32)  # many nodes are added up
         found = torch.zeros(cut.hidden.shape[:2], device=cut.hidden.device, dtype=exact)
-        for weights, there in gradients(lambda states: side.score(cut.rest(states)), reference, cut.hidden, path):
+        at_once = side.at_once(layer, cut.hidden)
+        for weights, there in gradients(
+            lambda states: side.score(cut.rest(states)), reference, cut.hidden, path, at_once
+        ):
             for weight, gradient in zip(weights, there, strict=True):
                 found += weight * scores(difference, gradient)
         at_input = side.value()

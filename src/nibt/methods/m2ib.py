@@ -69,10 +69,13 @@ class M2IB(Method):
         if any(cut.hidden.shape[:2] != cuts[0].hidden.shape[:2] for cut in cuts):
             raise Unsupported(f"layers {self.layer} have different grids, so their maps cannot be averaged")
         seeds = range(self.seed, self.seed + self.seeds)
-        scores = torch.stack([self._learnt(side, cut, seed) for cut in cuts for seed in seeds]).mean(0)
+        scores = torch.stack([
+            self._learnt(side, cut, seed, side.at_once(layer, cut.hidden))
+            for layer, cut in zip(self.layer, cuts, strict=True) for seed in seeds
+        ]).mean(0)  # fmt: skip
         return Attribution(units.keep(scores), units, special_share(scores, units))
 
-    def _learnt(self, side: Side, cut: Cut, seed: int) -> PerToken:
+    def _learnt(self, side: Side, cut: Cut, seed: int, at_once: int | None) -> PerToken:
         """The information that each token keeps, in nats."""
         own = side.tower.own_rows(side.inputs, cut.hidden)[..., None]
         exact = cut.hidden.to(torch.promote_types(cut.hidden.dtype, torch.float32))  # Adam lives on small differences
@@ -91,7 +94,7 @@ class M2IB(Method):
                 bits = _information(a, hidden)
                 dearness = (self.beta * (bits * own).sum((1, 2)) / (own.sum((1, 2)) * hidden.shape[2])).sum()
                 (gradient,) = torch.autograd.grad(dearness, a)
-            a.grad = gradient - _gradient(score, a, hidden, _drawn(draws, self.samples, hidden))
+            a.grad = gradient - _gradient(score, a, hidden, _drawn(draws, self.samples, hidden), at_once)
             optimiser.step()
         return (bits.detach() * own).sum(-1)
 
@@ -118,11 +121,15 @@ def _drawn(draws: list[np.random.Generator], samples: int, like: Hidden) -> Floa
 
 
 def _gradient(
-    score: Callable[[States], Tensor], a: Hidden, hidden: Hidden, noise: Float[Tensor, "node token width"]
+    score: Callable[[States], Tensor],
+    a: Hidden,
+    hidden: Hidden,
+    noise: Float[Tensor, "node token width"],
+    at_once: int | None,
 ) -> Hidden:
     """The gradient of the mean score of as many noisy states, some at a time."""
     total = torch.zeros_like(hidden)
-    for part in chunks(len(noise), hidden):
+    for part in chunks(len(noise), hidden, at_once=at_once):
         with torch.enable_grad():
             keep = a.sigmoid()
             states = keep * hidden + (1 - keep) * noise[part, None]

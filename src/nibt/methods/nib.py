@@ -68,20 +68,23 @@ class NIB(Method):
         at_input = side.value()
         at_reference = side.at_end(self.reference, layer, cut, reference + path.low * (cut.hidden - reference))
         change = at_input - at_reference
-        found = self._along(path, side, cut, reference, change)
+        at_once = side.at_once(layer, cut.hidden)
+        found = self._along(path, side, cut, reference, change, at_once)
         while self.tolerance is not None and found.steps.max() < _MOST_STEPS:
             missed = found.gap > allowed(change, self.tolerance)
             if not missed.any():
                 break
             path = nodes(self.rule, min(2 * len(path.positions), _MOST_STEPS), self.floor)
-            found = found.where(missed, self._along(path, side, cut, reference, change))
+            found = found.where(missed, self._along(path, side, cut, reference, change, at_once))
         return found.scores, Narrowing(
             self.reference, self.rule, (layer,), found.steps, at_input, at_reference, found.scores.sum(-1), found.gap,
             self.tolerance,
         )  # fmt: skip
 
-    def _along(self, path: Nodes, side: Side, cut: Cut, reference: Hidden, change: PerExample) -> "_Found":
-        gradient = mean_gradient(lambda states: side.score(cut.rest(states)), reference, cut.hidden, path)
+    def _along(
+        self, path: Nodes, side: Side, cut: Cut, reference: Hidden, change: PerExample, at_once: int | None
+    ) -> "_Found":
+        gradient = mean_gradient(lambda states: side.score(cut.rest(states)), reference, cut.hidden, path, at_once)
         scores = ((cut.hidden - reference) * gradient).sum(-1)
         gap = (scores.sum(-1) - change).abs()
         return _Found(scores, gap, torch.full_like(gap, len(path.positions)))

@@ -88,6 +88,10 @@ class Tower(ABC):
     def group(self, item: Any) -> Hashable:
         """Items of one group may share a batch."""
 
+    def length(self, item: Any) -> int:
+        """How long an item is among those of its group, which are padded to the longest of a batch."""
+        return 0
+
     @abstractmethod
     def prepare(self, items: Sequence[Any]) -> Inputs:
         """One batch of pictures, or of captions, of one group."""
@@ -171,11 +175,11 @@ class Tower(ABC):
         known = (key, _stamp(self.root), self.example.dtype, self.example.device)
         with self.lock:
             states = self._blanks.setdefault(known, {})
-            if layer is None and layer not in states:
+            if layer not in states and layer is None:
                 states[None] = self.stem(nothing).hidden
-            if layer not in states:
-                trace = self.trace(nothing, layer)
-                states.update({kept: trace.cut(kept).hidden for kept in (layer, self.depth)})
+            elif layer not in states:
+                trace = self.trace(nothing, layer or 0)
+                states.update({kept: trace.cut(kept).hidden for kept in (layer or 0, self.depth)})
             while len(self._blanks) > _MOST_BLANKS:
                 self._blanks.popitem(last=False)
             return states[layer]
@@ -251,6 +255,9 @@ class TextTower(Tower):
 
     def group(self, item: str) -> Hashable:
         return None
+
+    def length(self, item: str) -> int:
+        return len(self.tokens(item).ids)
 
     def prepare(self, items: Sequence[str]) -> Inputs:
         tokens = [self.tokens(item) for item in items]

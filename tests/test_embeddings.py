@@ -1,0 +1,71 @@
+"""One picture, or one caption, for many embeddings: equal to explaining each pair, by either way."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import nibt
+import tiny
+from nibt.errors import BadInput
+from nibt.question import encode
+
+KINDS = ["clip", "siglip", "own vit", "coca", "bert", "convnext"]
+CAPTIONS = list(tiny.CAPTIONS)
+
+
+def close(found: torch.Tensor, wanted: torch.Tensor) -> None:
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_maps_of_a_picture_are_those_of_explain(kind: str) -> None:
+    model = tiny.model(kind)
+    found = nibt.explain_embeddings(model, tiny.picture(), encode(model.text, CAPTIONS), image_layer=1)
+    for place, answer in enumerate(nibt.explain(model, tiny.picture(), CAPTIONS, image_layer=1)):
+        close(found[place].scores, answer.image.scores)
+        told, wanted = found[place].narrowing, answer.image.narrowing
+        for name in ("at_input", "at_reference", "sum", "gap"):
+            torch.testing.assert_close(getattr(told, name), getattr(wanted, name), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found[place].special_share, answer.image.special_share, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_maps_of_a_caption_are_those_of_explain(kind: str) -> None:
+    model, pictures = tiny.model(kind), [tiny.picture(seed=seed) for seed in range(3)]
+    found = nibt.explain_embeddings(model, nibt.Caption(CAPTIONS[0]), 7 * encode(model.image, pictures), text_layer=1)
+    for place, answer in enumerate(nibt.explain(model, pictures, CAPTIONS[0], text_layer=1)):
+        close(found[place].scores, answer.text.scores)
+        assert found[place].units.tokens == answer.text.units.tokens
+
+
+@pytest.mark.parametrize("kind", ["clip", "convnext"])
+def test_few_and_many_embeddings_agree(kind: str) -> None:
+    """Few go backward, one by one; many by the vectors of all tokens. Several layers are averaged in both."""
+    model = tiny.model(kind)
+    draws = torch.Generator().manual_seed(0)
+    dim = encode(model.text, CAPTIONS).shape[1]
+    many = F.normalize(torch.randn(200, dim, generator=draws), dim=-1)
+    layer = "1,2" if kind == "clip" else 3
+    found = nibt.explain_embeddings(model, tiny.picture(), many, layer=layer, steps=2)
+    few = nibt.explain_embeddings(model, tiny.picture(), many[:3], layer=layer, steps=2)
+    close(found.scores[:3], few.scores)
+
+
+def test_embeddings_without_direction_are_refused() -> None:
+    model = tiny.model("clip")
+    good = encode(model.text, CAPTIONS)
+    for bad, message in ((good[0], "shape"), (good[:, :3], "shape"), (good[:0], "shape"), (0 * good, "direction"),
+                         (good / 0, "direction")):  # fmt: skip
+        with pytest.raises(BadInput, match=message):
+            nibt.explain_embeddings(model, tiny.picture(), bad)
+
+
+def test_contributions_serve_many_captions_at_once() -> None:
+    model = tiny.model("clip")
+    table = nibt.contributions(model, tiny.picture(), layer=1)
+    together = table.explain(CAPTIONS)
+    for place, caption in enumerate(CAPTIONS):
+        alone = table.explain(caption)
+        close(together[place].scores, alone.scores)
+        torch.testing.assert_close(together[place].narrowing.gap, alone.narrowing.gap, rtol=1e-3, atol=1e-6)
+    close(table.explain(encode(model.text, CAPTIONS)).scores, together.scores)
