@@ -1,7 +1,8 @@
 """ROAR+: remove what a map is highest for, train again, and see how much less the model learns.
 
-The protocol of the papers of M2IB and NIB (after ROAR, Hooker et al., 2019), made affordable: training may start from cached
-features, or be of the last blocks only, and a run goes on where it was stopped. ``docs/roar.md`` says what was chosen.
+The protocol of the papers of M2IB and NIB (after ROAR, Hooker et al., 2019), made affordable: training may start from
+cached features, or be of the last blocks only, and a run goes on where it was stopped. ``docs/roar.md`` says what was
+chosen.
 """
 
 import time
@@ -25,9 +26,9 @@ from nibt.pairing import mixed
 from nibt.registry import find
 from nibt.retraining.explained import explained
 from nibt.retraining.folder import ORIGINAL, Cell, Folder, told_of
-from nibt.retraining.forms import KINDS, Form
+from nibt.retraining.forms import KINDS, Form, trained_blocks
 from nibt.retraining.material import Material
-from nibt.retraining.ranking import Losses, Resampled, stats
+from nibt.retraining.ranking import Resampled, stats
 from nibt.retraining.settings import CONTROLS, FORMS, HIDDEN, LEAST_PAIRS, Settings, chosen, rates
 from nibt.retraining.training import Sources, fitting, split, trained
 from nibt.roar_result import Roar, Training
@@ -57,10 +58,10 @@ def roar(
     blocks and the heads, from cached streams) and ``whole``; ``hidden`` one or several of ``image``, ``text`` and
     ``both``. ``rate`` is Adam's, for all forms or by form. ``choices`` are the fields of
     ``nibt.retraining.settings.Settings``: ``epochs``, ``batch_size``, ``validation``, ``image_percentile``,
-    ``text_percentile``, ``blocks``, ``seed``, ``explain_batch``.
+    ``text_percentile``, ``blocks``, ``start``, ``seed``, ``explain_batch``.
 
-    ``out`` is the folder of the run. One that is there goes on, with the same bits, and may be given more methods, forms
-    and repeats. The model is not changed: copies are trained.
+    ``out`` is the folder of the run. One that is there goes on, with the same bits, and may be given more methods,
+    forms and repeats. The model is not changed: copies are trained.
 
     Raises:
         BadInput: there are fewer than 10 pairs, or the folder holds a run of other settings.
@@ -100,8 +101,11 @@ class Retraining:
     ) -> None:  # fmt: skip
         self.model, self.pairs, self.asked, self.data = model, pairs, asked, dict(data)
         self.forms, self.kinds, self.repeats, self.settings = forms, kinds, repeats, settings
-        self.whole = {side: Material.of(model.tower(side), [_item(pair, side) for pair in pairs]) for side in SIDES}
+        self.whole: dict[Modality, Material] = {
+            side: Material.of(model.tower(side), [_item(pair, side) for pair in pairs]) for side in SIDES
+        }
         self.made: dict[str, Form] = {}
+        self.kept: dict[tuple[str, Modality], Any] = {}
         for name in forms:
             self.form(name)  # what the model does not allow is told before anything is written
         self.fits = fitting(pairs)
@@ -147,10 +151,9 @@ class Retraining:
 
     def _source(self, form: Form, side: Modality) -> Any:
         """The untouched material of a side, made once for each form."""
-        kept = form.__dict__.setdefault("kept", {})
-        if side not in kept:
-            kept[side] = form.source(side, self.whole[side])
-        return kept[side]
+        if (form.name, side) not in self.kept:
+            self.kept[form.name, side] = form.source(side, self.whole[side])
+        return self.kept[form.name, side]
 
     def _fed(self, form: Form, method: str, on_step: Callable[[str], None]) -> Sources:
         """Both sides without what the method's maps are highest for."""
@@ -172,7 +175,7 @@ class Retraining:
 
     def _trained(self, form: Form, cell: Cell, fed: Sources, untouched: Sources) -> dict[str, Any]:
         started = time.perf_counter()
-        chosen = {side: fed[side] if cell.hidden in (side, "both") else untouched[side] for side in SIDES}
+        chosen: Sources = {side: fed[side] if cell.hidden in (side, "both") else untouched[side] for side in SIDES}
         before, after = trained(form, chosen, untouched, self.fits, self.settings, cell.repeat)
         seconds = time.perf_counter() - started
         told = {"before": before, "losses": after} if cell.method == ORIGINAL else {"losses": after}
@@ -192,6 +195,7 @@ class Retraining:
         resampled = Resampled(losses, self.settings.seed)
         return Roar(
             provenance.facts(self.model), self.data, self.settings.record() | {
+                "blocks": {side: trained_blocks(self.model, side, self.settings.blocks) for side in SIDES},
                 "repeats": self.repeats, "hidden": list(self.kinds), "training": self._sizes()[0],
                 "validating": self._sizes()[1],
             }, tuple(map(str, self.asked)), self.session["versions"], self.session["machine"], self.session["began"],
@@ -211,8 +215,8 @@ class Retraining:
 
     def _notes(self) -> Iterator[str]:
         count = len(self.pairs)
-        yield (f"{self.fits.sum() / (count * (count - 1)):.1%} of the negatives are none (the caption fits that picture, "
-               "too) and are left out of every loss")  # fmt: skip
+        yield (f"{self.fits.sum() / (count * (count - 1)):.1%} of the negatives are none (the caption fits that "
+               "picture, too) and are left out of every loss")  # fmt: skip
         short = sum(int(words.sum()) == 1 for group in self.whole["text"].groups
                     for words in group.inputs.words.explained)  # pyright: ignore[reportOptionalMemberAccess] # fmt: skip
         if short:

@@ -1,5 +1,5 @@
-"""The forms of retraining, from the cheapest: a linear map on each side's cached features; the last blocks and the head of
-each tower, from cached streams; both towers whole.
+"""The forms of retraining, from the cheapest: a linear map on each side's cached features; the last blocks and the
+head of each tower, from cached streams; both towers whole.
 
 Each trains a copy, in which dropout and the statistics of batch norms stand still (evaluation mode), and so does the
 model's scale of the cosine. The caller's model is never trained.
@@ -24,13 +24,15 @@ Materials = Mapping[Modality, Material]
 
 
 class Form(ABC):
-    """What is trained, and from what. ``begin`` puts it back to where training starts."""
+    """What is trained, and from what. ``begin`` puts it back to where training starts, which without draws is the model
+    as it is, and with them a model whose heads know nothing.
+    """
 
     name: ClassVar[str]
 
     def __init__(self, model: Model, whole: Materials, blocks: int | None, size: int) -> None:
         self.model, self.whole, self.size = model, whole, size
-        self.blocks = {side: _blocks(model, side, blocks) for side in SIDES}
+        self.blocks = {side: trained_blocks(model, side, blocks) for side in SIDES}
         self.parameters: list[nn.Parameter] = []
         self.begin()
 
@@ -39,8 +41,13 @@ class Form(ABC):
         """What training is fed with of one side, from the untouched model, without a graph."""
 
     @abstractmethod
-    def begin(self) -> None:
-        """Put the parameters to what they are before training."""
+    def begin(self, draws: torch.Generator | None = None) -> None:
+        """Put the parameters to what they are before training.
+
+        Raises:
+            BadOption: a head is to know nothing, and has no parameters.
+
+        """
 
     @abstractmethod
     def embed(self, side: Modality, source: Any, items: Sequence[int]) -> Embedding:
@@ -69,11 +76,12 @@ class Features(Form):
         members = [group.items for group in material.groups]
         return gathered(members, range(sum(map(len, members))), embed)
 
-    def begin(self) -> None:
-        one = self.whole["image"].groups[0].take([0])
-        embedding = self.model.image.encode(one.inputs)
-        eye = torch.eye(embedding.shape[-1], device=embedding.device)
-        self.maps = {side: nn.Parameter(eye.clone()) for side in SIDES}
+    def begin(self, draws: torch.Generator | None = None) -> None:
+        embedding = self.model.image.encode(self.whole["image"].groups[0].take([0]).inputs)
+        width = embedding.shape[-1]
+        first = {side: torch.eye(width) if draws is None else torch.randn(width, width, generator=draws) / width**0.5
+                 for side in SIDES}  # fmt: skip
+        self.maps = {side: nn.Parameter(first[side].to(embedding.device)) for side in SIDES}
         self.parameters = list(self.maps.values())
 
     def embed(self, side: Modality, source: Tensor, items: Sequence[int]) -> Embedding:
@@ -85,14 +93,19 @@ class _Towers(Form):
 
     own: Model | None = None
 
-    def begin(self) -> None:
+    def begin(self, draws: torch.Generator | None = None) -> None:
         if self.own is None:
             self.own = copied(self.model)
+            self.heads: list[nn.Parameter] = []
             self.parameters = self._chosen(self.own)
         with torch.no_grad():
             for one, original in zip(self.own.module.parameters(), self.model.module.parameters(), strict=True):
                 one.copy_(original)
                 one.grad = None
+            for one in self.heads if draws is not None else ():
+                one.copy_(one.flatten()[torch.randperm(one.numel(), generator=draws).to(one.device)].view_as(one))
+        if draws is not None and not self.heads:
+            raise BadOption("the heads of this model have no parameters that could be fresh: start must be trained")
 
     def _chosen(self, own: Model) -> list[nn.Parameter]:
         """The parameters to train: of each tower the head, its last blocks and, with ``whole``, the stem."""
@@ -104,6 +117,7 @@ class _Towers(Form):
             parts = stages(tower, self.whole[side].groups[0].inputs.item(0), tower.depth)
             some = parts if self.name == "whole" else parts[: 1 + self.blocks[side]]
             found |= {id(one): one for part in some for one in part.parameters}
+            self.heads += parts[0].parameters
         for one in found.values():
             one.requires_grad_(True)
         return list(found.values())
@@ -150,7 +164,7 @@ class Whole(_Towers):
 KINDS: dict[str, type[Form]] = {kind.name: kind for kind in (Features, Last, Whole)}
 
 
-def _blocks(model: Model, side: Modality, blocks: int | None) -> int:
+def trained_blocks(model: Model, side: Modality, blocks: int | None) -> int:
     """How many blocks the form ``last`` trains: a quarter of them, where it is left open."""
     depth = model.tower(side).depth
     if blocks is not None and blocks > depth:

@@ -1,5 +1,5 @@
-"""What a map says is most important is taken out of the input: pixels become the picture's own channel means, tokens the
-padding token's embedding.
+"""What a map says is most important is taken out of the input: pixels become the picture's own channel means, tokens
+the padding token's embedding.
 
 As many units go as lie above the percentile of scores that are all different, whatever the map, so that no map hides
 less than another because many of its scores are equal (ROAR, Hooker et al., 2019, takes a fixed share, too). Equal
@@ -47,7 +47,7 @@ def highest(scores: np.ndarray, ties: np.ndarray, count: int) -> np.ndarray:
 def hidden_pixels(
     grid: np.ndarray, ties: np.ndarray, extent: tuple[int, int], percentile: int
 ) -> Bool[np.ndarray, "height width"]:
-    """The pixels that go: those of the highest scores, once the map is stretched bilinearly over what the tower sees."""
+    """The pixels that go: those of the highest scores, once the map is stretched bilinearly over the seen picture."""
     stretched, of_ties = (to_pixels(torch.from_numpy(np.asarray(one, np.float64)), *extent).numpy()
                           for one in (grid, ties))  # fmt: skip
     return highest(stretched, of_ties, above(stretched.size, percentile))

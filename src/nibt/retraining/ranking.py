@@ -1,7 +1,7 @@
 """From the losses to the numbers of the table, their intervals, and how far two forms rank the methods alike.
 
-All intervals are percentiles of one bootstrap in two stages: the repeats are drawn with replacement, and in each of them
-its validating pairs are. All methods and forms are resampled alike, so their differences are paired.
+All intervals are percentiles of one bootstrap in two stages: the repeats are drawn with replacement, and in each of
+them its validating pairs are. All methods and forms are resampled alike, so their differences are paired.
 """
 
 import math

@@ -12,8 +12,9 @@ from nibt.errors import BadOption
 
 FORMS = ("features", "last", "whole")
 HIDDEN = ("image", "text", "both")
+STARTS = ("trained", "fresh")
 CONTROLS = ("random", "centre", "ones")
-RATES = {"features": 1e-3, "last": 1e-5, "whole": 1e-5}
+RATES = {"features": 1e-4, "last": 1e-5, "whole": 1e-5}
 LEAST_PAIRS = 10
 
 
@@ -22,8 +23,10 @@ class Settings:
     """The choices that hold for a whole run.
 
     ``validation`` is the share of the pairs, in per cent, that validates. Pixels above the ``image_percentile`` of a
-    map and tokens above the ``text_percentile`` are hidden. ``rates`` are Adam's, by form; ``blocks`` are trained in the
-    form ``last`` (None: a quarter of each tower's). ``batch_size`` is of training, ``explain_batch`` of all else.
+    map and tokens above the ``text_percentile`` are hidden. ``rates`` are Adam's, by form; ``blocks`` are trained in
+    the form ``last`` (None: a quarter of each tower's). ``batch_size`` is of training, ``explain_batch`` of all else.
+    ``start`` is where training starts: ``trained``, the model as it is, or ``fresh``, with heads that know nothing: in
+    the form ``features`` maps of normal numbers, else the heads' own parameters, shuffled; another draw each repeat.
     """
 
     validation: int = 20
@@ -33,6 +36,7 @@ class Settings:
     epochs: int = 5
     batch_size: int = 32
     blocks: int | None = None
+    start: str = "trained"
     seed: int = 0
     explain_batch: int = 16
 
@@ -45,6 +49,8 @@ class Settings:
         _check("seed", self.seed, 0)
         if self.blocks is not None:
             _check("blocks", self.blocks, 1)
+        if self.start not in STARTS:
+            raise BadOption(f"start must be one of {', '.join(STARTS)} (got {self.start!r})")
         for form, rate in self.rates.items():
             if form not in FORMS or not 0 < rate < 1:
                 raise BadOption(f"a rate lies between 0 and 1 and is of {', '.join(FORMS)} (got {form}={rate})")

@@ -17,7 +17,7 @@ from nibt.retraining.settings import Settings
 from nibt.types import Modality
 
 Sources = dict[Modality, Any]
-_SPLIT, _ORDER = 0, 1
+_SPLIT, _ORDER, _START = 0, 1, 2
 
 
 def fitting(pairs: Sequence[Pair]) -> Bool[np.ndarray, "picture caption"]:
@@ -63,7 +63,7 @@ def trained(
 
     """
     train, check = split(len(fits), settings, repeat)
-    form.begin()
+    form.begin(_fresh(settings, repeat) if settings.start == "fresh" else None)
     before = _validated(form, untouched, check, fits, settings)
     optimiser = torch.optim.Adam(form.parameters, lr=settings.rates[form.name])
     with torch.enable_grad():
@@ -78,6 +78,12 @@ def trained(
     return before, after
 
 
+def _fresh(settings: Settings, repeat: int) -> torch.Generator:
+    """What heads that know nothing are drawn by; the same for all that is trained of a repeat."""
+    seed = np.random.default_rng((settings.seed, repeat, _START)).integers(2**62)
+    return torch.Generator().manual_seed(int(seed))
+
+
 def _batches(train: np.ndarray, settings: Settings, repeat: int) -> Iterator[np.ndarray]:
     """Batches of nearly the same size, in another order in each epoch; the same for all that is trained of a repeat."""
     draws = np.random.default_rng((settings.seed, repeat, _ORDER))
@@ -90,9 +96,7 @@ def _loss(form: Form, sources: Sources, rows: np.ndarray, fits: np.ndarray) -> F
     return losses(image, text, form.model.scale, torch.from_numpy(fits[np.ix_(rows, rows)]).to(image.device))
 
 
-def _validated(
-    form: Form, sources: Sources, rows: np.ndarray, fits: np.ndarray, settings: Settings
-) -> list[float]:
+def _validated(form: Form, sources: Sources, rows: np.ndarray, fits: np.ndarray, settings: Settings) -> list[float]:
     """The validating pairs, all against all."""
     parts = np.array_split(rows, -(-len(rows) // max(settings.batch_size, 2)))
     with torch.no_grad():
