@@ -28,7 +28,7 @@ from nibt.retraining.material import Material
 from nibt.retraining.ranking import Resampled
 from nibt.retraining.reporting import markdown
 from nibt.retraining.settings import Settings
-from nibt.retraining.training import fitting, losses, split, trained
+from nibt.retraining.training import fitting, losses, split, trained, untrained
 from nibt.roar_result import Roar
 from nibt.types import Modality
 
@@ -205,7 +205,7 @@ def trained_by(form: Form, whole: dict[Modality, Material], gone: dict[Modality,
     settings = Settings(rates={"last": 1e-3, "whole": 1e-3}, epochs=2, batch_size=4)
     fed = {side: form.source(side, gone[side]) for side in SIDES}
     untouched = {side: form.source(side, whole[side]) for side in SIDES}
-    return trained(form, fed, untouched, np.zeros((count, count), bool), settings, 0)[1]
+    return trained(form, fed, untouched, np.zeros((count, count), bool), settings, 0)
 
 
 class Through(Whole):
@@ -414,13 +414,14 @@ def test_a_fresh_start_knows_nothing_and_is_the_same_again() -> None:
     for form_of in KINDS.values():
         form = form_of(model, whole, None, 5)
         sources = {side: form.source(side, whole[side]) for side in SIDES}
+        nothing, fresh = np.zeros((12, 12), bool), Settings(start="fresh")
         seen = []
         for repeat in (0, 1, 0):
-            before, after = trained(form, sources, sources, np.zeros((12, 12), bool), Settings(start="fresh"), repeat)
-            seen.append((before, after))
+            before = untrained(form, sources, nothing, fresh, repeat)
+            seen.append((before, trained(form, sources, sources, nothing, fresh, repeat)))
         assert seen[0] == seen[2]
         assert seen[0] != seen[1]
-        plain = trained(form, sources, sources, np.zeros((12, 12), bool), Settings(), 0)[0]
+        plain = untrained(form, sources, nothing, Settings(), 0)
         assert np.abs(np.subtract(seen[0][0], plain)).max() > 0.1
 
 

@@ -30,7 +30,7 @@ from nibt.retraining.forms import KINDS, Form, trained_blocks
 from nibt.retraining.material import Material
 from nibt.retraining.ranking import Resampled, stats
 from nibt.retraining.settings import CONTROLS, FORMS, HIDDEN, LEAST_PAIRS, Settings, chosen, rates
-from nibt.retraining.training import Sources, fitting, split, trained
+from nibt.retraining.training import Sources, fitting, split, trained, untrained
 from nibt.roar_result import Roar, Training
 from nibt.types import Modality
 
@@ -176,10 +176,11 @@ class Retraining:
     def _trained(self, form: Form, cell: Cell, fed: Sources, untouched: Sources) -> dict[str, Any]:
         started = time.perf_counter()
         chosen: Sources = {side: fed[side] if cell.hidden in (side, "both") else untouched[side] for side in SIDES}
-        before, after = trained(form, chosen, untouched, self.fits, self.settings, cell.repeat)
-        seconds = time.perf_counter() - started
-        told = {"before": before, "losses": after} if cell.method == ORIGINAL else {"losses": after}
-        return {**told, "parameters": form.count, "seconds": seconds}
+        told = {"losses": trained(form, chosen, untouched, self.fits, self.settings, cell.repeat),
+                "parameters": form.count, "seconds": time.perf_counter() - started}  # fmt: skip
+        if cell.method == ORIGINAL:
+            told["before"] = untrained(form, untouched, self.fits, self.settings, cell.repeat)
+        return told
 
     def result(self) -> Roar:
         """What the files of the run say."""

@@ -53,10 +53,16 @@ def losses(
     return (F.cross_entropy(logits, own, reduction="none") + F.cross_entropy(logits.T, own, reduction="none")) / 2
 
 
+def untrained(form: Form, untouched: Sources, fits: np.ndarray, settings: Settings, repeat: int) -> list[float]:
+    """The losses of the validating pairs, untouched, where training starts."""
+    form.begin(_fresh(settings, repeat) if settings.start == "fresh" else None)
+    return _validated(form, untouched, split(len(fits), settings, repeat)[1], fits, settings)
+
+
 def trained(
     form: Form, fed: Sources, untouched: Sources, fits: np.ndarray, settings: Settings, repeat: int
-) -> tuple[list[float], list[float]]:
-    """The losses of the validating pairs, untouched, before and after training on the others as they are ``fed``.
+) -> list[float]:
+    """The losses of the validating pairs, untouched, after training on the others as they are ``fed``.
 
     Raises:
         BadOption: the loss is no longer a number.
@@ -64,18 +70,17 @@ def trained(
     """
     train, check = split(len(fits), settings, repeat)
     form.begin(_fresh(settings, repeat) if settings.start == "fresh" else None)
-    before = _validated(form, untouched, check, fits, settings)
     optimiser = torch.optim.Adam(form.parameters, lr=settings.rates[form.name])
     with torch.enable_grad():
         for rows in _batches(train, settings, repeat):
             optimiser.zero_grad()
             _loss(form, fed, rows, fits).mean().backward()
             optimiser.step()
-    after = _validated(form, untouched, check, fits, settings)
-    if not np.isfinite(after).all():
+    found = _validated(form, untouched, check, fits, settings)
+    if not np.isfinite(found).all():
         raise BadOption(f"training in the form {form.name} came apart (its loss is no number): choose a smaller rate "
                         f"than {settings.rates[form.name]:g}")  # fmt: skip
-    return before, after
+    return found
 
 
 def _fresh(settings: Settings, repeat: int) -> torch.Generator:
