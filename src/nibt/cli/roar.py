@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nibt.cli.audit import opened
+from nibt.cli.audit import check_method, opened
 from nibt.cli.options import BatchSize, Device, Fit, ImageSize, assignments, given
 from nibt.errors import BadOption
 
@@ -59,6 +59,8 @@ def roar(
     """
     if out is None:
         raise BadOption("say where the run goes: --out RUN")
+    for name in method or []:
+        check_method(name)
     rates = _rates(rate or [])
     choices = given(
         epochs=epochs,

@@ -75,7 +75,7 @@ def roar(
     settings = _settings(rate, choices)
     if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
         raise BadOption(f"repeats must be a whole number of at least 1 (got {repeats!r})")
-    _check_sides(named, kinds)
+    _check_sides(named)
     stats()
     if len(pairs) < LEAST_PAIRS:
         raise BadInput(f"at least {LEAST_PAIRS} pairs are needed, to train with some and validate with others "
@@ -238,14 +238,14 @@ def _settings(rate: float | Mapping[str, float] | None, choices: Mapping[str, An
     return replace(Settings(rates=rates(rate)), **choices)
 
 
-def _check_sides(asked: Sequence[Asked], kinds: Sequence[str]) -> None:
+def _check_sides(asked: Sequence[Asked]) -> None:
     """Refuse a method that has no map of what is to be hidden."""
     for one in asked:
         sides = find("methods", one.name).sides
         for side in SIDES:
             if side not in sides:
-                raise BadOption(f"{one} has no map of the {side} side: leave it out (both sides are explained here, "
-                                f"for hidden={', '.join(kinds)})")  # fmt: skip
+                raise BadOption(f"{one} has no map of the {side} side, and both sides are hidden in turn here: leave it "
+                                "out")  # fmt: skip
 
 
 def _item(pair: Pair, side: Modality) -> Any:
