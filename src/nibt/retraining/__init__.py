@@ -244,7 +244,7 @@ def _check_sides(asked: Sequence[Asked]) -> None:
         sides = find("methods", one.name).sides
         for side in SIDES:
             if side not in sides:
-                raise BadOption(f"{one} has no map of the {side} side, and both sides are hidden in turn here: leave it "
+                raise BadOption(f"{one} has no map of the {side} side, and both sides are explained here: leave it "
                                 "out")  # fmt: skip
 
 

@@ -76,7 +76,7 @@ class Resampled:
             return []
         first, second = ([self.each[form, name, hidden].mean() for name in methods] for form in (one, other))
         draws = [np.stack([self.drawn[form, name, hidden] for name in methods], 1) for form in (one, other)]
-        taus = np.array([_tau(*both) for both in zip(*draws, strict=True)])
+        taus = taus_of(*draws)
         return _agreement(one, other, hidden, controls, len(methods), _tau(first, second), taus)
 
     def _of_repeats(self, form: str, hidden: str, controls: bool) -> list[Agreement]:
@@ -107,6 +107,15 @@ def _ends(drawn: np.ndarray) -> tuple[float, float]:
 def _tau(one: Any, other: Any) -> float:
     """Kendall's tau-b (scipy); NaN where all are equal."""
     return float(stats().kendalltau(one, other).statistic)
+
+
+def taus_of(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The same of many rankings at once, resamples x methods, for which scipy's would take minutes."""
+    first, second = np.triu_indices(one.shape[1], 1)
+    signs = [np.sign(values[:, first] - values[:, second]) for values in (one, other)]
+    untied = [(sign != 0).sum(1) for sign in signs]
+    with np.errstate(invalid="ignore"):
+        return (signs[0] * signs[1]).sum(1) / np.sqrt(untied[0] * untied[1])
 
 
 def stats() -> Any:
