@@ -87,7 +87,7 @@ def test_other_options_of_nib(kind: str, options: dict[str, Any]) -> None:
         agree(answer, explain(model, picture, caption, **options))
 
 
-@pytest.mark.parametrize("memory", [0.001, 1, 10_000])
+@pytest.mark.parametrize("memory", [0.001, 1.0, 10_000.0])
 def test_the_room_for_states_changes_nothing(memory: float) -> None:
     for method in ("nib", "integrated_gradients", "m2ib"):
         pictures, captions = zip(*PAIRS, strict=True)
@@ -109,7 +109,7 @@ def test_room_is_counted_in_states() -> None:
 
 def test_memory_must_be_some() -> None:
     with pytest.raises(BadOption, match="above 0 MB"):
-        explain(tiny.model("clip"), PICTURES[0], "cat", memory=0)
+        explain(tiny.model("clip"), PICTURES[0], "cat", memory=0.0)
 
 
 def test_captions_of_like_length_share_a_batch() -> None:

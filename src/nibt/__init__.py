@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from nibt.pair import Pair as Pair
     from nibt.registry import available as available
     from nibt.report.picture import draw as draw
+    from nibt.retraining import roar as roar
+    from nibt.roar_result import Roar as Roar
     from nibt.row import Row as Row
     from nibt.targets.base import Target as Target
 
@@ -51,6 +53,7 @@ _HOMES = {
     "NibtError": "errors",
     "Pair": "pair",
     "Plan": "bench.plan",
+    "Roar": "roar_result",
     "Row": "row",
     "Target": "targets.base",
     "Tower": "models.base",
@@ -66,6 +69,7 @@ _HOMES = {
     "load_model": "loading",
     "measure": "measuring",
     "rank": "explaining",
+    "roar": "retraining",
     "run": "bench.running",
 }
 __all__ = sorted(_HOMES)

@@ -27,7 +27,7 @@ def explain_embeddings(
     model: Model | str | Path | nn.Module, thing: PictureSource | Caption, embeddings: Tensor, *,
     variant: str = "default", **options: Any,
 ) -> Attribution:  # fmt: skip
-    """NIB's maps of one picture for many captions, or of one caption for many pictures, given as embeddings (many, dim).
+    """NIB's maps of one picture for many captions, or of one caption for many pictures: embeddings, (many, dim).
 
     Equal to the picture's (the caption's) side of ``explain``, with the target cosine, to 1e-5: a batch of maps, one
     for each embedding, of which only the direction counts. The states on the path go through once; then comes a

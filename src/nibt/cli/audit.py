@@ -56,7 +56,7 @@ def audit(
     if page is not None and page == beside:
         raise BadOption(f"the page and the JSON file cannot both be {page}: let --out end in .html")
     for name in method or []:
-        _check_method(name)
+        check_method(name)
     silent, count = quiet or json == "-", count or (QUICK_COUNT if quick else COUNT)
     loading = {"device": device, "dtype": dtype, "fit": fit, "image_size": image_size}
     found = _run(model, opened(data, count, seed, assignments(other or [])), count, silent, loading,
@@ -104,7 +104,7 @@ def _value(name: str, text: str, kind: str) -> Any:
     return text
 
 
-def _check_method(name: str) -> None:
+def check_method(name: str) -> None:
     """A mistyped name is told before a model is loaded."""
     from nibt.registry import available
 

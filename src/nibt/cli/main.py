@@ -18,6 +18,7 @@ from nibt.cli.explain import explain
 from nibt.cli.interact import interact
 from nibt.cli.listing import list_parts
 from nibt.cli.report import report
+from nibt.cli.roar import roar
 from nibt.errors import BadOption, NibtError, UnknownName
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ app.command()(calibrate)
 app.command()(audit)
 app.command()(bench)
 app.command()(report)
+app.command()(roar)
 app.command("list")(list_parts)
 
 
