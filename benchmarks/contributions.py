@@ -5,6 +5,9 @@
 On the embedded model `scenes`, and on a Hugging Face CLIP of ViT-B/32 size with random weights (speed does not depend
 on them). NIB explains the image side only, eight captions in a batch, the picture traced once; the captions of the
 table are encoded, too. Both must agree.
+
+Beside it the maps of one picture for a thousand embeddings against the map for one (`nibt.explain_embeddings`, from the
+picture on).
 """
 
 import platform
@@ -19,6 +22,7 @@ from nibt.pair import Pair, read_picture
 from nibt.question import Contrast, ask
 from nibt.sides import sides
 
+MANY = 1000
 CAPTIONS = [f"a {noun} and a {other}" for noun in ("cat", "dog", "owl", "car") for other in ("key", "bed")]
 
 
@@ -44,6 +48,12 @@ def compared(model, picture):
     return once, product / len(CAPTIONS), alone / len(CAPTIONS), apart
 
 
+def for_embeddings(model, picture, count):
+    """Seconds for the maps of one picture for as many embeddings."""
+    aims = torch.randn(count, model.text.encode(model.text.prepare(CAPTIONS[:1])).shape[1])
+    return timed(lambda: nibt.explain_embeddings(model, picture, aims))[1]
+
+
 def main():
     torch.manual_seed(0)
     picture = read_picture("sample:chelsea")
@@ -53,6 +63,9 @@ def main():
         print(f"{name}: table {once:.2f} s, then {product:.4f} s a caption; NIB's image side {alone:.3f} s a caption; "
               f"the table pays from {int(pays) + 1} captions on; largest difference {apart:.1e} of the largest score",
               flush=True)  # fmt: skip
+        one, many = (for_embeddings(model, picture, count) for count in (1, MANY))
+        print(f"{name}: the map for one embedding {one:.3f} s, the maps for {MANY} {many:.2f} s, {many / one:.1f} "
+              "times as long", flush=True)  # fmt: skip
     print(f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {version('torch')}")
 
 

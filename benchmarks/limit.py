@@ -2,12 +2,12 @@
 
     OMP_NUM_THREADS=2 python benchmarks/limit.py [--rounds 5] [--batches 1 8 32]
 
-A Hugging Face CLIP of ViT-B/32 size with random weights (speed does not depend on them); pictures of 224 x 224; captions
-of 12 tokens, start and end included, so that nothing is padded on any side. Both sides are explained, from prepared
-inputs to maps. `plain` is the model's own forward pass of both towers, without a graph. `naive` is the published
-setting as it is written in papers' code: the graph reaches the parameters, whose gradients are computed, too; one step
-at a time; the text side one caption at a time. Rounds go through all rows in turn; a ratio is the median over rounds.
-Peak memory is that of a process of its own for each row, the model and the libraries included.
+A Hugging Face CLIP of ViT-B/32 size with random weights (speed does not depend on them); pictures of 224 x 224;
+captions of 12 tokens, start and end included, so that nothing is padded on any side. Both sides are explained, from
+prepared inputs to maps. `plain` is the model's own forward pass of both towers, without a graph. `naive` is the
+published setting as it is written in papers' code: the graph reaches the parameters, whose gradients are computed, too;
+one step at a time; the text side one caption at a time. Rounds go through all rows in turn; a ratio is the median over
+rounds. Peak memory is that of a process of its own for each row, the model and the libraries included.
 """
 
 import argparse
@@ -53,19 +53,19 @@ class Batch:
     def plain(self):
         return self.model.image.encode(self.image), self.model.text.encode(self.text)
 
-    def nib(self, variant, options):
-        """The maps of both sides."""
-        question = ask(self.model, "nib", "cosine", variant, Contrast(), None, None, dict(options))
+    def maps(self, variant, options, method="nib", only=("image", "text")):
+        """The maps of both sides, or of one."""
+        question = ask(self.model, method, "cosine", variant, Contrast(), None, None, dict(options))
         traces = {
-            side: self.model.tower(side).trace(inputs, min(question.narrowed(side).layer))
+            side: self.model.tower(side).trace(inputs, min(getattr(question.methods[side], "layer", (0,))))
             for side, inputs in (("image", self.image), ("text", self.text))
         }
-        found = []
-        for side, other in (("image", "text"), ("text", "image")):
-            score = partial(question.targets[side], there=traces[other].embedding, setting=question.settings[side])
-            answer = question.methods[side](Side(self.model, traces[side], score))
-            found.append(answer.scores)
-        return found
+        return [self._of(question, traces, side, other) for side, other in (("image", "text"), ("text", "image"))
+                if side in only]  # fmt: skip
+
+    def _of(self, question, traces, side, other):
+        score = partial(question.targets[side], there=traces[other].embedding, setting=question.settings[side])
+        return question.methods[side](Side(self.model, traces[side], score)).scores
 
     def naive(self):
         """The published setting, 10 steps at three quarters of the depth, with nothing saved."""
@@ -99,9 +99,16 @@ class Batch:
         """By name, in the order of the table."""
         return {
             "plain": self.plain,
-            **{name: partial(self.nib, *asked) for name, asked in NIB.items()},
+            **{name: partial(self.maps, *asked) for name, asked in NIB.items()},
             "naive, published": self.naive,
         }
+
+
+def machine():
+    return (
+        f"{time.strftime('%-d %B %Y')}, {platform.machine()}, {torch.get_num_threads()} thread(s), "
+        f"Python {platform.python_version()}, torch {version('torch')}, transformers {version('transformers')}\n"
+    )
 
 
 def seconds(work):
@@ -121,7 +128,7 @@ def compared(size, rounds):
     """The table of one batch size, as lines of Markdown."""
     batch = Batch(large(), size)
     work = batch.work()
-    ours, theirs = batch.nib("paper", {}), batch.naive()
+    ours, theirs = batch.maps("paper", {}), batch.naive()
     apart = max(float((one - two).abs().max() / two.abs().max()) for one, two in zip(ours, theirs, strict=True))
     for one in work.values():
         one()  # warm-up; the blank states are constants
@@ -148,8 +155,7 @@ def main():
         work(), work()
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
         return
-    print(f"{time.strftime('%-d %B %Y')}, {platform.machine()}, {torch.get_num_threads()} threads, Python "
-          f"{platform.python_version()}, torch {version('torch')}, transformers {version('transformers')}\n")  # fmt: skip
+    print(machine())
     print("| batch | what | ms (median) | plain forwards | naive / this | peak, GB |\n|---|---|---|---|---|---|")
     for size in options.batches:
         for line in compared(size, options.rounds):

@@ -33,7 +33,7 @@ def pushed(cut: Cut, start: Hidden, path: Nodes, directions: Directions, at_once
     The states themselves go through once for all directions, where torch can do that. The fused attention kernels have
     no forward mode, so attention is computed openly. ``at_once``: how many moved states go through together at most.
     """
-    most = at_once or max(1, BUDGET // cut.hidden.numel())
+    most = at_once or max(1, BUDGET // 2 // cut.hidden.numel())  # more is slower on a processor
     count, step = len(path.positions), max(1, most // len(directions))
     total = cut.hidden.new_zeros(())
     for part in (slice(first, min(first + step, count)) for first in range(0, count, step)):
