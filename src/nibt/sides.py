@@ -1,45 +1,81 @@
 """Both sides of a batch of pairs: each tower runs once, and each side is held against the other."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 
-from nibt.models.base import Trace
+from nibt.models.base_trace import Inputs, Trace
 from nibt.pair import Pair, Twins
 from nibt.question import Question, batches, encode
 from nibt.side import Side
 from nibt.types import Embedding
 
 
-def sides(question: Question, pairs: Sequence[Pair | Twins]) -> tuple[Side, Side]:
+@dataclass(frozen=True)
+class Ready:
+    """Pairs that go through the towers together, and what each tower is given of them: a picture or a caption that
+    comes again once. ``rows`` says of each place which row of its inputs a pair has.
+    """
+
+    pairs: Sequence[Pair | Twins]
+    inputs: tuple[Inputs, Inputs]
+    rows: tuple[list[int], list[int]]
+
+    @classmethod
+    def of(cls, question: Question, pairs: Sequence[Pair | Twins]) -> "Ready":
+        """The inputs of pairs that may share a batch: pictures are scaled, captions become tokens."""
+        (first, ones), (second, others) = (_inputs(question, pairs, place) for place in (0, 1))
+        return cls(pairs, (first, second), (ones, others))
+
+    def take(self, indices: Sequence[int]) -> "Ready":
+        """Only these pairs."""
+        chosen = [[rows[index] for index in indices] for rows in self.rows]
+        once = [list(dict.fromkeys(rows)) for rows in chosen]
+        first, second = (inputs.take(rows) for inputs, rows in zip(self.inputs, once, strict=True))
+        ones, others = ([own.index(row) for row in rows] for own, rows in zip(once, chosen, strict=True))
+        return Ready([self.pairs[index] for index in indices], (first, second), (ones, others))
+
+
+def sides(question: Question, pairs: Sequence[Pair | Twins] | Ready) -> tuple[Side, Side]:
     """The two sides of pairs that may share a batch, as a question sees them, in the order of its places."""
-    first, second = (_traced(question, pairs, place) for place in (0, 1))
-    theres = _wordings(question, pairs, second.embedding), first.embedding
+    ready = pairs if isinstance(pairs, Ready) else Ready.of(question, pairs)
+    first, second = (_traced(question, ready, place) for place in (0, 1))
+    theres = _wordings(question, ready.pairs, second.embedding), first.embedding
     return (
         Side(question.model, first, _score(question, 0, theres[0])),
         Side(question.model, second, _score(question, 1, theres[1])),
     )
 
 
+def group(question: Question, pair: Pair | Twins) -> Hashable:
+    """Pairs of one group may share a batch."""
+    towers = [question.model.tower(modality) for modality in question.places]
+    return tuple(tower.group(item) for tower, item in zip(towers, pair.items, strict=True))
+
+
 def together(question: Question, pairs: Sequence[Pair | Twins], size: int) -> Iterator[list[int]]:
     """Indices of pairs that may share a batch: those of one group in both places."""
-    towers = [question.model.tower(modality) for modality in question.places]
-    return batches(
-        [tuple(tower.group(item) for tower, item in zip(towers, pair.items, strict=True)) for pair in pairs], size
-    )
+    return batches([group(question, pair) for pair in pairs], size)
 
 
-def _traced(question: Question, pairs: Sequence[Pair | Twins], place: int) -> Trace:
-    """One forward pass for a batch in which a picture or a caption may come again: each goes through once."""
-    modality, items = question.places[place], [pair.items[place] for pair in pairs]
-    tower, keys = question.model.tower(modality), [item if isinstance(item, str) else id(item) for item in items]
+def _inputs(question: Question, pairs: Sequence[Pair | Twins], place: int) -> tuple[Inputs, list[int]]:
+    """The inputs of one place, and the row of each pair in them."""
+    items = [pair.items[place] for pair in pairs]
+    keys = [item if isinstance(item, str) else id(item) for item in items]
     places = {key: row for row, key in enumerate(dict.fromkeys(keys))}
     once = list(dict(zip(keys, items, strict=True)).values())
+    return question.model.tower(question.places[place]).prepare(once), [places[key] for key in keys]
+
+
+def _traced(question: Question, ready: Ready, place: int) -> Trace:
+    """One forward pass for a batch in which a picture or a caption may come again: each goes through once."""
+    modality, rows = question.places[place], ready.rows[place]
     lowest = min(getattr(question.methods[modality], "layer", (0,)))
-    trace = tower.trace(tower.prepare(once), lowest)
-    return trace if len(once) == len(items) else trace.take([places[key] for key in keys])
+    trace = question.model.tower(modality).trace(ready.inputs[place], lowest)
+    return trace if len(ready.inputs[place]) == len(rows) else trace.take(rows)
 
 
 def _wordings(question: Question, pairs: Sequence[Pair | Twins], plain: Embedding) -> Embedding:
