@@ -108,9 +108,16 @@ class Source(ABC):
         if raw.picture is None:
             raise BadInput("there is no picture in this row")
         if isinstance(raw.picture, str):
-            return replace(read_picture(raw.picture), source=raw.name)
+            return replace(self._opened(raw.picture, raw.name), source=raw.name)
         data = raw.picture.read() if isinstance(raw.picture, Slice) else raw.picture
         return decode_picture(data, raw.name)
+
+    def _opened(self, path: str, name: str) -> Picture:
+        """The picture of a path; messages give its name, which is the same wherever the folder lies."""
+        try:
+            return read_picture(path)
+        except BadInput as error:
+            raise BadInput(str(error).replace(path, name)) from error
 
 
 def place_of(value: Any, folder: Path, row: int) -> tuple[str, Place]:
