@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,39 +61,37 @@ def quiet_processes() -> Iterator[None]:
         ray.shutdown()
 
 
-PIDS: list[int] = []
+def workers() -> list[int]:
+    """The processes of actors below this one, as /proc has them."""
+    parents, titles = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            status, title = (folder / "stat").read_text(), (folder / "cmdline").read_text()
+        except OSError:
+            continue  # it ended meanwhile
+        parents[int(folder.name)], titles[int(folder.name)] = int(status.rpartition(")")[2].split()[1]), title
+    own = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in own} - own:
+        own |= more
+    return sorted(pid for pid in own if titles.get(pid, "").startswith("ray::Actor"))
 
 
 def killing(seed: int, most: int) -> Any:
-    """Kills a worker after some of the chunks, while others are on their way."""
+    """Kills a worker a random while after some of the chunks, with others on their way."""
     draws, left = random.Random(seed), [most]
 
     def on_done(rows: int) -> None:
-        if left[0] and draws.random() < 0.8:
+        time.sleep(draws.uniform(0, 0.1))
+        alive = workers()  # none while a new one comes up
+        if left[0] and alive:
             left[0] -= 1
-            time.sleep(draws.uniform(0, 0.1))
-            os.kill(draws.choice(PIDS), signal.SIGKILL)
+            os.kill(draws.choice(alive), signal.SIGKILL)
 
     return on_done
 
 
-@pytest.fixture
-def watched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PIDS follows the workers of the job."""
-    own = distributed.Cluster._actor
-
-    def made(cluster: Any, ray: Any, asked: Any, source: Any) -> Any:
-        actor = own(cluster, ray, asked, source)
-        PIDS.append(ray.get(actor.pid.remote()))
-        del PIDS[: -cluster.workers]
-        return actor
-
-    monkeypatch.setattr(distributed.Actor, "pid", lambda self: os.getpid(), raising=False)
-    monkeypatch.setattr(distributed.Cluster, "_actor", made)
-
-
 def test_a_killed_worker_loses_nothing_and_the_bits_are_the_same(
-    clip_folder: Path, table: Path, whole: Path, tmp_path: Path, watched: None
+    clip_folder: Path, table: Path, whole: Path, tmp_path: Path
 ) -> None:
     """The pictures are carried, so the workers need no file of the driver's either."""
     killed = killing(0, 1)
@@ -104,9 +103,7 @@ def test_a_killed_worker_loses_nothing_and_the_bits_are_the_same(
 
 
 @slow
-def test_two_workers_killed_again_and_again(
-    clip_folder: Path, table: Path, whole: Path, tmp_path: Path, watched: None
-) -> None:
+def test_two_workers_killed_again_and_again(clip_folder: Path, table: Path, whole: Path, tmp_path: Path) -> None:
     job = nibt.batch(
         clip_folder, table, tmp_path, on="ray", workers=2, on_done=killing(1, 4), **OPTIONS
     )  # fmt: skip
@@ -116,8 +113,8 @@ def test_two_workers_killed_again_and_again(
 
 @slow
 def test_a_killed_driver_goes_on_by_ray_or_without(clip_folder: Path, table: Path, whole: Path, tmp_path: Path) -> None:
-    told = [sys.executable, "-c", "from nibt.cli import main; main()", "batch", str(table), "--out", str(tmp_path), "-m",
-            str(clip_folder), "--chunk-size", "4", "--batch-size", "2", "--steps", "2", "--quiet"]  # fmt: skip
+    told = [sys.executable, "-c", "from nibt.cli import main; main()", "batch", str(table), "--out", str(tmp_path),
+            "-m", str(clip_folder), "--chunk-size", "4", "--batch-size", "2", "--steps", "2", "--quiet"]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for wanted in (1, 3):
         driver = subprocess.Popen([*told, "--on", "ray", "--workers", "2"], env=environment)
@@ -142,14 +139,30 @@ def test_what_a_worker_raises_is_told_here(clip_folder: Path, table: Path, tmp_p
 def test_a_chunk_that_kills_its_workers(
     clip_folder: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = distributed.Actor.shard
-    monkeypatch.setattr(distributed.Actor, "shard",
-                        lambda self, chunk: os._exit(1) if chunk.number == 2 else own(self, chunk))  # fmt: skip
+    """Whatever is sent for the third chunk ends the process that reads it."""
+    monkeypatch.setattr(distributed.Cluster, "explain", explaining_with(Deadly))
     with pytest.raises(Unsupported, match="workers die again and again, the last over rows 8 to 11"):
         nibt.batch(clip_folder, table, tmp_path, on="ray", workers=2, **OPTIONS)
     assert len(parts(tmp_path)) >= 2
-    monkeypatch.undo()
     assert not nibt.batch(clip_folder, table, tmp_path, **OPTIONS).check()
+
+
+class Deadly(str):
+    """A caption that is sent as an order to exit."""
+
+    def __reduce__(self) -> Any:
+        return os._exit, (1,)
+
+
+def explaining_with(deadly: type[str]) -> Any:
+    own = distributed.Cluster.explain
+
+    def explain(cluster: Any, asked: Any, source: Any, chunks: Any, on_told: Any) -> Any:
+        sent = (replace(chunk, raws=[replace(raw, caption=deadly("x")) if raw.row == 9 else raw for raw in chunk.raws])
+                for chunk in chunks)  # fmt: skip
+        return own(cluster, asked, source, sent, on_told)
+
+    return explain
 
 
 def test_workers_load_the_model_themselves(table: Path, tmp_path: Path) -> None:

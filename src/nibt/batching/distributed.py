@@ -24,7 +24,7 @@ from nibt.errors import BadOption, NibtError, Unsupported
 from nibt.models.base import Model
 
 _EACH = 2  # chunks that a worker is given: one it works on, one that waits for it
-_DEATHS = 3  # of workers over one chunk, until it is the chunk's fault
+_DEATHS = 5  # of workers over one chunk, until it is the chunk's fault
 
 
 class Actor:
@@ -32,13 +32,22 @@ class Actor:
 
     def __init__(self, asked: Asked, source: Source, threads: int) -> None:
         torch.set_num_threads(threads)  # the process is ours; sums over threads are rounded by their number
-        self._worker = Worker(asked, source)
+        self._worker: Worker | NibtError
+        try:
+            self._worker = Worker(asked, source)
+        except NibtError as error:  # raised here it would be one of Ray's
+            self._worker = error
 
     def told(self) -> dict[str, Any]:
-        return self._worker.told()
+        return self._ready().told()
 
     def shard(self, chunk: Chunk) -> Shard:
-        return next(self._worker.shards([chunk]))
+        return next(self._ready().shards([chunk]))
+
+    def _ready(self) -> Worker:
+        if isinstance(self._worker, NibtError):
+            raise self._worker
+        return self._worker
 
 
 @dataclass(frozen=True)
@@ -46,8 +55,8 @@ class Cluster:
     """Where a job runs: so many workers, and what each of them takes."""
 
     workers: int = 1
-    cpus: float = 1
-    gpus: float = 0
+    cpus: float = 1.0
+    gpus: float = 0.0
     address: str | None = None
     carry: bool = False
 
@@ -184,20 +193,6 @@ class _Pool:
             return self.ray.get(promise)
         except self.ray.exceptions.RayTaskError as error:
             raise error.cause from error
-        except self.ray.exceptions.RayActorError as error:
-            cause = _cause(error)
-            if isinstance(cause, NibtError):
-                raise cause from error
-            raise
-
-
-def _cause(error: BaseException) -> BaseException | None:
-    """What was raised where an actor was made."""
-    for one in (error, error.__cause__):
-        cause = getattr(one, "cause", None)
-        if cause is not None:
-            return cause
-    return error.__cause__
 
 
 @contextmanager

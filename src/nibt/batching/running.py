@@ -122,8 +122,8 @@ def batch(
     loading: Mapping[str, Any] | None = None,
     on: str = "local",
     workers: int = 1,
-    cpus: float = 1,
-    gpus: float = 0,
+    cpus: int | float = 1,
+    gpus: int | float = 0,
     address: str | None = None,
     carry: bool = False,
     on_done: Callable[[int], None] = lambda rows: None,
@@ -165,7 +165,7 @@ def batch(
     explain: Explain = _here
     if on == "ray":
         distributed = import_module("nibt.batching.distributed")
-        cluster = distributed.Cluster(workers, cpus, gpus, address, carry)
+        cluster = distributed.Cluster(workers, float(cpus), float(gpus), address, carry)
         told_on, explain = {"on": on, **cluster.record()}, cluster.explain
     job = Job(Path(out))
     job.store.make()

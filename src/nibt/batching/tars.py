@@ -98,7 +98,7 @@ def _members(path: Path) -> "Iterator[tuple[str, Place]]":
     size = path.stat().st_size
     with tarfile.open(path, "r:" if plain else "r|*") as tar:
         while (member := tar.next()) is not None:
-            tar.members = []  # which would hold all of them
+            tar.members = []  # pyright: ignore[reportAttributeAccessIssue]  # it would hold all of them
             if not member.isfile():
                 continue
             if plain and member.offset_data + member.size > size:
