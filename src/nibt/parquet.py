@@ -10,18 +10,18 @@ from nibt.errors import BadInput, Unsupported
 from nibt.files import written_whole
 
 
-def pyarrow(needy: str = "Parquet files need") -> tuple[Any, Any]:
+def pyarrow(needy: str = "Parquet files need", extra: str = "batch") -> tuple[Any, Any]:
     """``pyarrow`` and ``pyarrow.parquet``.
 
     Raises:
-        Unsupported: pyarrow is not installed; the message begins with who is ``needy``.
+        Unsupported: pyarrow is not installed; the message says who is ``needy``, and the extra that brings it.
 
     """
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise Unsupported(f"{needy} pyarrow: pip install 'nibt[batch]'") from error
+        raise Unsupported(f"{needy} pyarrow: pip install 'nibt[{extra}]'") from error
     return pyarrow, pyarrow.parquet
 
 

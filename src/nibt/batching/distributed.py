@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -214,6 +213,7 @@ def _line(error: BaseException) -> str:
 
 def _ray() -> Any:
     try:
-        return import_module("ray")
+        import ray
     except ImportError as error:
         raise Unsupported("--on ray needs Ray: pip install 'nibt[ray]'") from error
+    return ray

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,6 +12,7 @@ from torch import nn
 
 from nibt import parquet, provenance
 from nibt.batching.chunks import Chunk, Chunks
+from nibt.batching.distributed import Cluster
 from nibt.batching.job import MANIFEST, SCHEMA, Job
 from nibt.batching.opening import Pairs, opened
 from nibt.batching.source import Source
@@ -164,8 +164,7 @@ def batch(
     told_on: dict[str, Any] = {"on": on}
     explain: Explain = _here
     if on == "ray":
-        distributed = import_module("nibt.batching.distributed")
-        cluster = distributed.Cluster(workers, float(cpus), float(gpus), address, carry)
+        cluster = Cluster(workers, float(cpus), float(gpus), address, carry)
         told_on, explain = {"on": on, **cluster.record()}, cluster.explain
     job = Job(Path(out))
     job.store.make()
