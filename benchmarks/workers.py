@@ -98,9 +98,9 @@ def computed(gpus, peak, share, words, limit):
     each = explained(image, text)
     rate = gpus * peak * share / each
     return (f"computed, not measured: {each / 1e9:.0f} GFLOP a pair ({image / 1e9:.1f} an image's forward pass, "
-            f"{text / 1e9:.1f} that of a caption of {words} tokens); {gpus} GPUs of {peak / 1e12:g} TFLOP/s (float32) at"
-            f" {share:.0%} of it: {rate:,.0f} pairs a second, a million in {1e6 / rate / 60:.0f} min; the driver alone "
-            f"could serve {limit:,.0f} a second")  # fmt: skip
+            f"{text / 1e9:.1f} that of a caption of {words} tokens); {gpus} GPUs of {peak / 1e12:g} TFLOP/s (float32) "
+            f"at {share:.0%} of it: {rate:,.0f} pairs a second, a million in {1e6 / rate / 60:.0f} min; the driver "
+            f"alone could serve {limit:,.0f} a second")  # fmt: skip
 
 
 def main():

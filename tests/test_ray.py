@@ -173,6 +173,19 @@ def test_workers_load_the_model_themselves(table: Path, tmp_path: Path) -> None:
     assert not ray.is_initialized()
 
 
+def test_no_cluster_at_the_address(
+    clip_folder: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray itself tries for minutes."""
+
+    def unreachable(**options: Any) -> None:
+        raise ConnectionError(f"failed to connect to {options['address']}")
+
+    monkeypatch.setattr(ray, "init", unreachable)
+    with pytest.raises(Unsupported, match=r"no Ray cluster can be reached at head:1 .*ray start --head"):
+        nibt.batch(clip_folder, table, tmp_path, on="ray", address="head:1", **OPTIONS)
+
+
 def test_without_ray(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(Unsupported, match=r"--on ray needs Ray: pip install 'nibt\[ray\]'"):

@@ -110,8 +110,13 @@ class Cluster:
             "address": "local", "num_cpus": max(os.cpu_count() or 1, -int(-self.workers * self.cpus // 1)),
             "include_dashboard": False,
         }  # fmt: skip
-        with _silent():
-            ray.init(**options, log_to_driver=False, logging_level="ERROR")
+        try:
+            with _silent():
+                ray.init(**options, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, RuntimeError) as error:
+            where = self.address or "this machine"
+            raise Unsupported(f"no Ray cluster can be reached at {where} ({_line(error)}): give the address that ray "
+                              "start --head told, and as RAY_AUTH_TOKEN its token, if any") from error  # fmt: skip
         try:
             yield
         finally:
