@@ -71,6 +71,19 @@ def test_threads(kind: str) -> None:
             assert same(found, expected)
 
 
+@pytest.mark.parametrize("kind", ["clip", "siglip", "bert"])
+def test_captions_in_threads(kind: str) -> None:
+    """A tokeniser keeps how to pad as a state that each call sets; short and long captions show whose it was."""
+    tower = tiny.model(kind).text
+    long = " ".join(tiny.WORDS)  # more than the context
+    wanted = {caption: tower.tokens(caption) for caption in (*tiny.CAPTIONS, long)}
+
+    def right() -> bool:
+        return all(tower.tokens(caption) == tokens for _ in range(60) for caption, tokens in wanted.items())
+
+    assert at_once([right] * 4) == [True] * 4
+
+
 def test_processes() -> None:
     """With one model object that both are sent; each has its own once it is there."""
     model, pipes, processes = tiny.model("clip"), [], []
