@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from nibt.attribution import Attribution as Attribution
     from nibt.audit_result import Audit as Audit
     from nibt.auditing import audit as audit
+    from nibt.batching.job import Job as Job
+    from nibt.batching.running import batch as batch
     from nibt.bench.plan import Plan as Plan
     from nibt.bench.running import run as run
     from nibt.calibrating import calibrate as calibrate
@@ -47,6 +49,7 @@ _HOMES = {
     "Dataset": "datasets.base",
     "Explanation": "explanation",
     "Interaction": "interaction",
+    "Job": "batching.job",
     "Method": "methods.base",
     "Metric": "metrics.base",
     "Model": "models.base",
@@ -59,6 +62,7 @@ _HOMES = {
     "Tower": "models.base",
     "audit": "auditing",
     "available": "registry",
+    "batch": "batching.running",
     "calibrate": "calibrating",
     "contributions": "contributing",
     "draw": "report.picture",

@@ -15,7 +15,7 @@ from nibt.models.base import Inputs
 from nibt.pair import Pair, Picture, Twins
 from nibt.part import CaptionPart, Part, PicturePart
 from nibt.question import Question
-from nibt.sides import sides, together
+from nibt.sides import Ready, sides, together
 
 
 def answers(
@@ -24,19 +24,20 @@ def answers(
     """An answer for each pair, in their order; ``size`` pairs at most go through the towers together."""
     found: dict[int, Explanation | Comparison] = {}
     for indices in together(question, pairs, size):
-        found |= dict(zip(indices, _batch(question, [pairs[index] for index in indices]), strict=True))
+        ready = Ready.of(question, [pairs[index] for index in indices])
+        found |= dict(zip(indices, answered(question, ready), strict=True))
         for _ in indices:
             on_done()
     return [found[index] for index in range(len(pairs))]
 
 
-def _batch(question: Question, pairs: Sequence[Pair | Twins]) -> Iterator[Explanation | Comparison]:
+def answered(question: Question, ready: Ready) -> Iterator[Explanation | Comparison]:
     """The answers of one batch: both places are traced once, and each is held against the other."""
-    both = sides(question, pairs)
+    both = sides(question, ready)
     maps = [question.methods[modality](side) for modality, side in zip(question.places, both, strict=True)]
     values = [side.value().tolist() for side in both]
     cosines = F.cosine_similarity(both[0].trace.embedding, both[1].trace.embedding, dim=-1).tolist()
-    for index, pair in enumerate(pairs):
+    for index, pair in enumerate(ready.pairs):
         parts = [_part(pair.items[place], side.inputs, maps[place][index], index) for place, side in enumerate(both)]
         notes = _notes(question, [side.inputs.notes[index] for side in both])
         yield _answer(

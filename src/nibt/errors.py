@@ -23,10 +23,15 @@ class UnknownName(NibtError, LookupError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
+        self._given = kind, name, known
         near = get_close_matches(name, known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         listed = f" Known {kind}: {', '.join(known)}." if known else f" There are no {kind} here."
         super().__init__(f"unknown {kind.removesuffix('s')} {name!r}.{hint}{listed}")
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, list[str]]]:
+        """Raised again in another process, it says the same."""
+        return type(self), self._given
 
 
 class BadOption(NibtError, ValueError):

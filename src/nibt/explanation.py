@@ -119,7 +119,23 @@ class Explanation(Saved):
             BadInput: the file is missing, or is no explanation of this schema.
 
         """
-        return load(path, _from_json, "explanation")
+        return load(path, cls.from_json, "explanation")
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Explanation":
+        """What ``to_json`` gave. The picture comes along if it is still where it was.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is no such data.
+
+        """
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"schema {data['schema']}, expected {SCHEMA}")
+        told = data["narrowing"]
+        image = PicturePart.read(data["image"], data["picture"], data["size"], told.get("image"))
+        text = CaptionPart.read(data["text"], data["caption"], told.get("text"))
+        ranking = tuple(Ranked(**label) for label in data["ranking"])
+        return cls.of(image, text, **recorded(data), ranking=ranking)
 
 
 @runtime_checkable
@@ -179,12 +195,3 @@ def load(path: str | Path, read: Callable[[Any], _Read], what: str) -> _Read:
         return read(json.loads(Path(path).read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{str(path)!r} is no {what} that nibt wrote ({error})") from error
-
-
-def _from_json(data: dict[str, Any]) -> Explanation:
-    if data["schema"] != SCHEMA:
-        raise ValueError(f"schema {data['schema']}, expected {SCHEMA}")
-    told = data["narrowing"]
-    image = PicturePart.read(data["image"], data["picture"], data["size"], told.get("image"))
-    text = CaptionPart.read(data["text"], data["caption"], told.get("text"))
-    return Explanation.of(image, text, **recorded(data), ranking=tuple(Ranked(**label) for label in data["ranking"]))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -158,6 +159,19 @@ def read_picture(source: PictureSource) -> Picture:
     if not isinstance(source, str | os.PathLike):
         raise BadInput(f"a picture must be a path, an image, an array or a tensor (got {type(source).__name__})")
     return _open(Path(source))
+
+
+def decode_picture(data: bytes, name: str) -> Picture:
+    """Read a picture from the bytes of its file; ``name`` is what messages call it.
+
+    Raises:
+        BadInput: they are no picture, or a broken or too large one.
+
+    """
+    if not data:
+        raise BadInput(f"{name!r} is an empty file (0 bytes)")
+    with _readable(name), Image.open(BytesIO(data)) as image:
+        return _upright(image, name)
 
 
 def listed(value: Any) -> list[Any]:

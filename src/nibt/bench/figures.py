@@ -44,6 +44,21 @@ def distributions(lines: Sequence[Line], summary: Summary) -> bytes:
     return _panels(lines, panel, tall=0.16 * len({line.of.method for line in lines}))
 
 
+def course(xs: Sequence[float], ys: Sequence[float], x: str, y: str) -> bytes:
+    """One number over another, from zero up; ``x`` and ``y`` are what the axes are called."""
+    figure_kind, canvas_kind = _matplotlib()
+    figure = figure_kind(figsize=(6.4, 3.2), dpi=110, layout="constrained")
+    canvas_kind(figure)
+    axes = figure.subplots()
+    axes.plot(xs, ys, linewidth=1)
+    axes.set_xlim(0, max(xs))
+    axes.set_ylim(0, 1.15 * max(ys))
+    axes.set_xlabel(x, fontsize=8)
+    axes.set_ylabel(y, fontsize=8)
+    axes.tick_params(labelsize=7)
+    return _as_png(figure)
+
+
 def _panels(lines: Sequence[Line], panel: Callable[[Any, Sequence[Line]], None], tall: float = 0.0) -> bytes:
     """A panel for each metric."""
     figure_kind, canvas_kind = _matplotlib()
@@ -60,6 +75,10 @@ def _panels(lines: Sequence[Line], panel: Callable[[Any, Sequence[Line]], None],
         axes.tick_params(labelsize=6)
     for axes in figure.axes[len(metrics) :]:
         axes.set_axis_off()
+    return _as_png(figure)
+
+
+def _as_png(figure: Any) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()

@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from nibt.bench import provenance
+from nibt import provenance
 from nibt.bench.checks import at, checked, drawing, fitted
 from nibt.bench.plan import Cell, Plan
 from nibt.bench.store import Store, part_name

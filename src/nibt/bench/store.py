@@ -1,4 +1,4 @@
-"""The store: a folder to which Parquet files are added, one for each finished chunk. The only home of pyarrow.
+"""The store: a folder to which Parquet files are added, one for each finished chunk.
 
 A file is written whole or not at all and is named by the hash of what it holds, so a run that was killed goes on with
 the chunks whose files are lacking: nothing is lost and nothing is there twice.
@@ -13,8 +13,7 @@ from pathlib import Path
 from time import time
 from typing import Any
 
-from nibt.errors import BadInput, Unsupported
-from nibt.files import written_whole
+from nibt import parquet
 
 _TEXTS = ("model", "weights_hash", "method", "variant", "options", "resolved", "method_label", "target", "data", "side",
           "metric", "metric_options", "measured", "metric_label", "error")  # fmt: skip
@@ -44,10 +43,8 @@ class Store:
             CannotWrite: the disk is full, or the folder is closed.
 
         """
-        arrow, parquet = _pyarrow()
-        table = arrow.Table.from_pylist(rows, schema=_schema(arrow))
-        with written_whole(self._path(name)) as draft:
-            parquet.write_table(table, draft, compression="zstd")
+        arrow = _pyarrow()
+        parquet.write(self._path(name), parquet.encoded(arrow.Table.from_pylist(rows, schema=_schema(arrow))))
 
     def table(self, names: Iterable[str]) -> Any:
         """The rows of these parts, in their order, as a ``pyarrow.Table``; those that are lacking are left out.
@@ -56,15 +53,11 @@ class Store:
             BadInput: a part cannot be read.
 
         """
-        arrow, parquet = _pyarrow()
-        found = []
+        arrow, found = _pyarrow(), []
         for name in names:
             if self.has(name):
-                try:
-                    found.append(parquet.ParquetFile(self._path(name)).read())
-                except (OSError, arrow.ArrowException) as error:
-                    raise BadInput(f"{self._path(name)} cannot be read ({error}): delete it, and the run measures its "
-                                   "chunk again") from error  # fmt: skip
+                with parquet.readable(self._path(name), "delete it, and the run measures its chunk again") as file:
+                    found.append(file.read())
         return arrow.concat_tables([_schema(arrow).empty_table(), *found]).combine_chunks()
 
     def check(self) -> None:
@@ -110,10 +103,5 @@ def _schema(arrow: Any) -> Any:
     return arrow.schema([(name, arrow.string() if name in _TEXTS else kinds[name]) for name in COLUMNS])
 
 
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise Unsupported("the store of a benchmark needs pyarrow: pip install 'nibt[bench]'") from error
-    return pyarrow, pyarrow.parquet
+def _pyarrow() -> Any:
+    return parquet.pyarrow("the store of a benchmark needs", "bench")[0]

@@ -12,6 +12,7 @@ import typer
 
 from nibt import __version__
 from nibt.cli.audit import audit
+from nibt.cli.batch import batch
 from nibt.cli.bench import bench
 from nibt.cli.calibrate import calibrate
 from nibt.cli.explain import explain
@@ -19,6 +20,7 @@ from nibt.cli.interact import interact
 from nibt.cli.listing import list_parts
 from nibt.cli.report import report
 from nibt.cli.roar import roar
+from nibt.cli.show import show
 from nibt.errors import BadOption, NibtError, UnknownName
 
 app = typer.Typer(
@@ -30,6 +32,8 @@ app = typer.Typer(
 )
 app.command()(explain)
 app.command()(interact)
+app.command()(batch)
+app.command()(show)
 app.command()(calibrate)
 app.command()(audit)
 app.command()(bench)

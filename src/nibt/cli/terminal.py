@@ -5,7 +5,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -85,6 +93,18 @@ def progress(count: int, what: str, quiet: bool, window: float = 30) -> Iterator
     with Progress(*columns, console=errors, transient=True, speed_estimate_period=window) as bar:
         task = bar.add_task(what, total=count)
         yield lambda: bar.advance(task)
+
+
+@contextmanager
+def counter(what: str, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A line on standard error that counts things whose number nobody knows yet."""
+    if quiet:
+        yield lambda count: None
+        return
+    columns = (SpinnerColumn(), TextColumn(what), TextColumn("{task.completed:,.0f}"), TimeElapsedColumn())
+    with Progress(*columns, console=errors, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda count: bar.advance(task, count)
 
 
 def title(answer: Answer) -> str:

@@ -18,6 +18,19 @@ def table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[dict[str, str]
         BadInput: a column is lacking, a row has more or fewer fields than the heading, or the file is broken.
 
     """
+    for row, where in table_rows(path, columns):
+        if isinstance(row, BadInput):
+            raise row
+        yield row, where
+
+
+def table_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[dict[str, str] | BadInput, str]]:
+    """The same; a row with more or fewer fields than the heading is given as the error that it is.
+
+    Raises:
+        BadInput: a column is lacking, or the file is broken.
+
+    """
     with _readable(path), path.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.reader(stream, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
         heading = [name.strip() for name in next(reader, [])]
@@ -27,10 +40,11 @@ def table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[dict[str, str]
                            f"(got {', '.join(heading) or 'nothing'})")  # fmt: skip
         for fields in filter(None, reader):
             where = f"{path.name}, line {reader.line_num}"
-            if len(fields) != len(heading):
-                raise BadInput(f"{where}: expected {len(heading)} fields (got {len(fields)}); put texts that hold the "
-                               "separator in double quotes")  # fmt: skip
-            yield dict(zip(heading, fields, strict=True)), where
+            if len(fields) == len(heading):
+                yield dict(zip(heading, fields, strict=True)), where
+            else:
+                told = f"expected {len(heading)} fields (got {len(fields)}); put texts that hold the separator in "
+                yield BadInput(f"{where}: {told}double quotes"), where
 
 
 def lines(path: Path) -> Iterator[tuple[str, str]]:

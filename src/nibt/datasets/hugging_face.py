@@ -11,7 +11,7 @@ from typing import Any
 
 from nibt.datasets.base_captioned import Captioned
 from nibt.datasets.base_local import Entry
-from nibt.errors import BadInput, BadOption, Unsupported
+from nibt.errors import BadInput, BadOption, NibtError, Unsupported
 from nibt.pair import Picture, read_picture
 
 
@@ -42,20 +42,11 @@ class HuggingFace(Captioned):
 
         """
         try:
-            package = import_module("datasets")
-        except ImportError as error:
-            raise Unsupported("this data set needs the package datasets: pip install 'nibt[data]'") from error
-        try:
-            found = package.load_from_disk(str(self.root))
+            return saved(self.root, self.split, (self.image, "image"), (self.caption, "caption"))
         except (OSError, ValueError, KeyError) as error:
+            if isinstance(error, NibtError):
+                raise
             raise self.lacking("a saved data set") from error
-        if isinstance(found, dict):  # a DatasetDict is one
-            found = found[_known("split", self.split, list(found))]
-        elif self.split is not None:
-            raise BadOption(f"the data set was saved without splits: leave split out (got {self.split!r})")
-        for name, value in (("image", self.image), ("caption", self.caption)):
-            _known(name, value, found.column_names)
-        return found
 
     def read(self) -> list[Entry]:
         captions = self.rows.select_columns([self.caption])[self.caption]
@@ -76,6 +67,29 @@ class HuggingFace(Captioned):
 
     def missing(self) -> str:
         return ""  # they are in the file itself, or are known to the package alone
+
+
+def saved(folder: Path, split: str | None, *columns: tuple[str, str]) -> Any:
+    """The table of the package ``datasets`` in a folder, mapped, not read; it has the columns, each with the name of
+    the option that chose it.
+
+    Raises:
+        Unsupported: that package is not installed.
+        BadOption: there is no such split or column.
+
+    """
+    try:
+        package = import_module("datasets")
+    except ImportError as error:
+        raise Unsupported("this data set needs the package datasets: pip install 'nibt[data]'") from error
+    found = package.load_from_disk(str(folder))
+    if isinstance(found, dict):  # a DatasetDict is one
+        found = found[_known("split", split, list(found))]
+    elif split is not None:
+        raise BadOption(f"the data set was saved without splits: leave split out (got {split!r})")
+    for value, option in columns:
+        _known(option, value, found.column_names)
+    return found
 
 
 def _known(option: str, value: str | None, names: list[str]) -> str:

@@ -5,6 +5,7 @@ each Chinese or Japanese sign are words of their own, since those scripts set no
 """
 
 import re
+import threading
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,11 @@ _LETTERS = rf"(?:(?!{_SIGN})[\w{_MARKS}])+"  # Python's \w has no vowel signs of
 _FLAG = r"[\U0001f1e6-\U0001f1ff]{2}"
 _PICTURE = rf"[^\w\s](?:[{_MARKS}\U0001f3fb-\U0001f3ff]|\u200d[^\w\s])*"  # emoji are joined, coloured and varied
 _WORD = re.compile(rf"{_SIGN}|{_LETTERS}(?:['\u2019\-]{_LETTERS})*|{_FLAG}|{_PICTURE}")
+
+TOKENISING = threading.RLock()
+"""Tokenisers keep how to pad and where to cut as a state that each call sets: one call at a time, or threads would get
+each other's.
+"""
 
 
 @dataclass(frozen=True)

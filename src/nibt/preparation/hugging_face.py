@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from nibt.errors import Unsupported
-from nibt.preparation.captions import Tokens, truncation_note, words_by_marks, words_by_offsets
+from nibt.preparation.captions import TOKENISING, Tokens, truncation_note, words_by_marks, words_by_offsets
 from nibt.preparation.geometry import Fit
 from nibt.preparation.pictures import Preparation
 
@@ -62,7 +62,9 @@ def tokens(
     options = {"truncation": True, "max_length": context, "padding": "max_length" if full else False}
     if tokenizer.is_fast:
         options["return_offsets_mapping"] = True
-    encoded = tokenizer(text, return_special_tokens_mask=True, **options)
+    with TOKENISING:
+        encoded = tokenizer(text, return_special_tokens_mask=True, **options)
+        length = len(tokenizer(text, verbose=False)["input_ids"])
     ids = encoded["input_ids"]
     texts = tokenizer.convert_ids_to_tokens(ids)
     explained = _explained(tokenizer, ids, encoded["special_tokens_mask"])
@@ -70,7 +72,6 @@ def tokens(
         words = words_by_offsets(text, texts, explained, encoded["offset_mapping"])
     else:
         words = words_by_marks(texts, explained)
-    length = len(tokenizer(text, verbose=False)["input_ids"])
     notes = (truncation_note(length, context),) if length > context else ()
     return Tokens(tuple(ids), tuple(texts), tuple(explained), words, notes)
 

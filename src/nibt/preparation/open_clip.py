@@ -9,7 +9,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from nibt.errors import Unsupported
 from nibt.preparation import hugging_face
-from nibt.preparation.captions import Tokens, truncation_note, words_by_marks, words_by_offsets
+from nibt.preparation.captions import TOKENISING, Tokens, truncation_note, words_by_marks, words_by_offsets
 from nibt.preparation.geometry import Fit
 from nibt.preparation.pictures import Preparation
 
@@ -54,7 +54,8 @@ def tokens(tokenizer: Any, caption: str, context: int) -> Tokens:
     """One caption, filled up to the context, by OpenCLIP's own tokeniser or a wrapped Hugging Face one."""
     if hasattr(tokenizer, "byte_decoder"):
         return _byte_pairs(tokenizer, caption, context)
-    ids = tuple(tokenizer([caption], context_length=context)[0].tolist())
+    with TOKENISING:
+        ids = tuple(tokenizer([caption], context_length=context)[0].tolist())
     inner = tokenizer.tokenizer
     clean = getattr(tokenizer, "clean_fn", lambda text: text)
     row = hugging_face.tokens(inner, caption, context, full=True, clean=clean)

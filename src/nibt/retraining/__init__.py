@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from nibt import provenance
 from nibt.auditing.maps import Asked
-from nibt.bench import provenance
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.loading import load_model
 from nibt.methods.base import SIDES

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nibt.bench import provenance
+from nibt import provenance
 from nibt.errors import BadInput, CannotWrite
 from nibt.files import written_whole
 from nibt.pair import Pair

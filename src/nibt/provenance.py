@@ -47,13 +47,20 @@ def read(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BadInput(f"{str(path)!r} cannot be read: it should be there in the folder of a run ({error})") from error
+        raise BadInput(
+            f"{str(path)!r} cannot be read: it should be there in the folder of a run or a job ({error})"
+        ) from error
 
 
 def write(path: Path, told: dict[str, Any]) -> None:
     """Write such a file, whole."""
     with written_whole(path) as draft:
         draft.write_text(json.dumps(told, indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def plain(told: Any) -> Any:
+    """What such a file holds once this was written and read."""
+    return json.loads(json.dumps(told, default=str))
 
 
 def _version(name: str) -> str | None:

@@ -1,0 +1,113 @@
+"""``nibt batch``: many pairs are explained into a folder; a job that was stopped goes on."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nibt.cli.options import BatchSize, Device, Dtype, Fit, ImageSize, assignments, given
+from nibt.errors import BadOption
+
+_PAIRS, _METHOD, _MODEL, _WHERE = "The pairs", "The method", "The model", "Where it runs"
+
+
+def batch(
+    pairs: Annotated[list[str] | None, typer.Argument(
+        help="A .csv, .tsv, .jsonl or .parquet file, .tar shards (also as shards/{000..099}.tar), a folder of these, "
+        "of pictures with a .txt beside each, or what the package datasets saved to disk.")] = None,
+    out: Annotated[Path | None, typer.Option(
+        "--out", "-o", metavar="DIR", help="The folder of the answers; a job that is there goes on.")] = None,
+    check: Annotated[Path | None, typer.Option(
+        metavar="DIR", help="Only look whether a job is whole: each row once, each file as it was written.")] = None,
+    image: Annotated[str, typer.Option(
+        rich_help_panel=_PAIRS, help="The column of pictures: paths from the file's folder, or bytes. Of shards: the "
+        "ending of the files.")] = "image",
+    caption: Annotated[str, typer.Option(rich_help_panel=_PAIRS, help="The column of captions.")] = "caption",
+    key: Annotated[str | None, typer.Option(
+        rich_help_panel=_PAIRS, help="A column that names the rows, to be kept with them.")] = None,
+    split: Annotated[str | None, typer.Option(
+        rich_help_panel=_PAIRS, help="Of a saved data set that has several.")] = None,
+    chunk_size: Annotated[int, typer.Option(
+        rich_help_panel=_PAIRS, help="Rows in a file: what is lost at most when a run is killed.")] = 256,
+    model: Annotated[str | None, typer.Option(
+        "--model", "-m", rich_help_panel=_MODEL, help="A model; see nibt list models. Without it: lite.")] = None,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    fit: Fit = None,
+    image_size: ImageSize = None,
+    batch_size: BatchSize = 8,
+    method: Annotated[str, typer.Option(rich_help_panel=_METHOD, help="See nibt list methods.")] = "nib",
+    variant: Annotated[str, typer.Option(rich_help_panel=_METHOD, help="'default', or 'paper'.")] = "default",
+    target: Annotated[str, typer.Option(rich_help_panel=_METHOD, help="See nibt list targets.")] = "cosine",
+    against: Annotated[list[str] | None, typer.Option(
+        rich_help_panel=_METHOD, help="A caption to contrast with; repeatable.")] = None,
+    against_image: Annotated[list[str] | None, typer.Option(
+        rich_help_panel=_METHOD, help="A picture to contrast with; repeatable.")] = None,
+    template: Annotated[list[str] | None, typer.Option(
+        rich_help_panel=_METHOD, help="A wording with {} for the caption, for ensemble; repeatable.")] = None,
+    layer: Annotated[str | None, typer.Option(rich_help_panel=_METHOD, help="9, 2,3,4 (averaged), or auto.")] = None,
+    image_layer: Annotated[str | None, typer.Option(rich_help_panel=_METHOD, help="For the image side.")] = None,
+    text_layer: Annotated[str | None, typer.Option(rich_help_panel=_METHOD, help="For the text side.")] = None,
+    steps: Annotated[int | None, typer.Option(rich_help_panel=_METHOD, help="How many nodes on the path.")] = None,
+    seed: Annotated[int | None, typer.Option(rich_help_panel=_METHOD, help="For what is drawn at random.")] = None,
+    other: Annotated[list[str] | None, typer.Option(
+        "-O", metavar="NAME=VALUE", rich_help_panel=_METHOD, help="Another option of the method; repeatable.")] = None,
+    on: Annotated[str, typer.Option(
+        rich_help_panel=_WHERE, help="local: this process; ray: workers, here or on a cluster.")] = "local",
+    workers: Annotated[int, typer.Option(rich_help_panel=_WHERE, help="With ray: how many.")] = 1,
+    cpus: Annotated[float, typer.Option(rich_help_panel=_WHERE, help="With ray: of each worker, its threads.")] = 1,
+    gpus: Annotated[float, typer.Option(
+        rich_help_panel=_WHERE, help="With ray: of each worker; 0.5 puts two on one.")] = 0,
+    address: Annotated[str | None, typer.Option(
+        rich_help_panel=_WHERE, help="With ray: of a cluster that is there; without it one is started here.")] = None,
+    carry: Annotated[bool, typer.Option(
+        "--carry", rich_help_panel=_WHERE, help="With ray: send pictures to workers that cannot reach them.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
+) -> None:  # fmt: skip
+    """Explain many pairs into a folder of Parquet files. Then: nibt show DIR ROW.
+
+    Killed at any moment it goes on, by the same command, where it was. What cannot be read is recorded in its row.
+    """
+    if check is not None:
+        _check(check, quiet)
+        return
+    if not pairs:
+        raise BadOption("give the pairs: nibt batch PAIRS --out DIR (or --check DIR)")
+    if out is None:
+        raise BadOption("say where the answers go: --out DIR")
+    for name, value in (("--address", address), ("--carry", carry), ("--gpus", gpus)):
+        if value and on != "ray":
+            raise BadOption(f"{name} is for workers: give --on ray, too")
+    if model is None and not quiet:
+        typer.echo("The model is lite, which ships with nibt: another by -m", err=True)
+    from nibt.batching.running import batch as run
+    from nibt.cli.terminal import counter
+
+    loading = {"device": device, "dtype": dtype, "fit": fit, "image_size": image_size}
+    options = given(layer=layer, image_layer=image_layer, text_layer=text_layer, steps=steps) | assignments(other or [])
+    with counter("explaining", quiet) as done:
+        job = run(
+            model or "lite", pairs[0] if len(pairs) == 1 else pairs, out, method, target, image=image, caption=caption,
+            key=key, split=split, chunk_size=chunk_size, variant=variant, against=tuple(against or ()),
+            against_images=tuple(against_image or ()), templates=tuple(template or ()), batch_size=batch_size,
+            seed=seed, loading=loading, on=on, workers=workers, cpus=cpus, gpus=gpus, address=address, carry=carry,
+            on_done=done, **options,
+        )  # fmt: skip
+    told = job.manifest
+    if not quiet:
+        typer.echo(f"{told['rows']:,} rows are in {out}, {told['errors']:,} of them without an answer (column error); "
+                   f"now: nibt show {out} ROW")  # fmt: skip
+
+
+def _check(folder: Path, quiet: bool) -> None:
+    from nibt.batching.job import Job
+
+    job = Job.open(folder)
+    problems = job.check()
+    if not quiet:
+        for problem in problems:
+            typer.echo(problem)
+        if not problems:
+            typer.echo(f"{folder} is whole: {job.manifest['rows']:,} rows, each once")
+    if problems:
+        raise typer.Exit(1)

@@ -1,0 +1,29 @@
+"""``nibt show``: one row of a job is drawn again."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nibt.cli.output import Output, stem
+
+
+def show(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a job.")],
+    row: Annotated[int, typer.Argument(help="The number of the row, from 0.")],
+    out: Annotated[Path | None, typer.Option(
+        "--out", "-o", help="The picture to write. The JSON file lies beside it.")] = None,
+    json: Annotated[str | None, typer.Option(help="Where the JSON goes; - writes it alone to standard output.")] = None,
+    positive: Annotated[bool, typer.Option("--positive", help="Show only what speaks for the pair.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
+) -> None:  # fmt: skip
+    """Draw one row of a job as nibt explain does: a picture and a JSON file. No model is loaded."""
+    from nibt.batching.job import Job
+    from nibt.cli.terminal import show as tell
+    from nibt.explanation import save
+    from nibt.report.picture import draw
+
+    answer = Job.open(folder).explanation(row)
+    output = Output(out, json, quiet)
+    names = output.check([f"{row}-{stem(answer.source)}"], [answer.caption])
+    output.write([answer], names, lambda found: draw(found, positive), save, lambda found: tell(found, positive))
