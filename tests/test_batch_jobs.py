@@ -171,9 +171,11 @@ def test_every_form_gives_the_same_answers(
 
 
 def test_a_job_says_what_explain_says(model: Model, pictures: Path, whole: nibt.Job) -> None:
-    """The same batches are the same bits: those of a chunk are cut as those of one call."""
-    for first in range(0, COUNT, CHUNK):
-        items = range(first, min(first + CHUNK, COUNT))
+    """The same batches are the same bits. Those of a job come in the order of its rows; a call for all would put
+    captions of like length together.
+    """
+    for first in range(0, COUNT, 2):
+        items = range(first, min(first + 2, COUNT))
         shown, said = [pictures / f"{item}.png" for item in items], [CAPTIONS[item] for item in items]
         wanted = nibt.explain(model, [str(path) for path in shown], said, batch_size=2, steps=2)
         for item, answer in zip(items, wanted, strict=True):

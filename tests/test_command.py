@@ -268,7 +268,11 @@ def test_ctrl_c_leaves_no_traceback_and_no_half_file(
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("nibt.methods.nib.NIB.__call__", interrupted)
-    code, out, err = run("explain", photo, "a cat", "two cars", "-m", clip_folder)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background it is ignored
+    try:
+        code, out, err = run("explain", photo, "a cat", "two cars", "-m", clip_folder)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert code == 1
     assert "Traceback" not in out + err
     assert here() == []
