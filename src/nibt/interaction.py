@@ -153,7 +153,7 @@ def _places(texts: list[str], asked: str | int) -> list[int]:
     parts = asked.lower().split()
     starts = [place for place in range(len(texts)) if parts and texts[place : place + len(parts)] == parts]
     if not starts:
-        raise BadInput(f"{asked!r} does not stand there; the words are {', '.join(texts)}")
+        raise BadInput(f"{asked!r} does not stand in the caption; its words are {', '.join(texts)}")
     return [start + step for start in starts for step in range(len(parts))]
 
 
