@@ -250,6 +250,9 @@ def test_the_rows_are_those_of_measure(tmp_path: Path, plan: dict[str, Any], cli
         own = {(row["item"], row["side"]): row["value"] for row in found
                if (row["metric"], row["method"]) == (name, "nib")}  # fmt: skip
         assert own == {(row.item, row.side): row.value for row in rows}
+        drawn = {(row["item"], row["side"]): tuple(row["curve"]) for row in found
+                 if (row["metric"], row["method"]) == (name, "nib")}  # fmt: skip
+        assert drawn == {(row.item, row.side): row.curve for row in rows}
     resolved = json.loads(next(row["resolved"] for row in found if row["method"] == "nib"))
     assert (resolved["steps"], resolved["reference"], resolved["target"]) == (2, "blank", "cosine")
 
@@ -261,7 +264,7 @@ def made(
     folder: Path, plan: Plan, numbers: dict[tuple[str, str, str], list[float]], seconds: dict[str, float]
 ) -> Summary:
     """A summary of rows written by hand: by side, metric and method the numbers of pairs."""
-    blank = dict.fromkeys(COLUMNS, "") | {"model": "m", "data": "d", "target": "cosine", "seed": 0}
+    blank = dict.fromkeys(COLUMNS, "") | {"curve": [], "model": "m", "data": "d", "target": "cosine", "seed": 0}
     rows = [
         {**blank, "side": side, "metric_label": metric, "method_label": method, "item": item, "value": value,
          "seconds": seconds[method]}
@@ -341,6 +344,32 @@ def test_every_form_of_a_report(tmp_path: Path, plan: dict[str, Any], capsys: py
     assert table.count(r"\begin{tabular}") == table.count(r"\end{tabular}") == text.count("\n## ")
     assert "confidence\\_drop protocol=paper" in table
     assert len((tmp_path / "run" / "report.csv").read_text().splitlines()) == 1 + 6 * (4 + 3)
+
+
+def test_curves_have_the_numbers_as_their_areas(tmp_path: Path, plan: dict[str, Any]) -> None:
+    """Of each pair in the store, and of the mean curve, which is drawn."""
+    plan |= {"data": [SCENES], "methods": ["nib"], "metrics": ["deletion", "insertion", "special_share"]}
+    run = nibt.run(plan, tmp_path / "run")
+    rows = run.table().to_pylist()
+    for row in rows:
+        if row["metric"] == "special_share":
+            assert row["curve"] == []
+        else:
+            assert len(row["curve"]) == 11
+            assert np.trapezoid(row["curve"]) / 10 == pytest.approx(row["value"], abs=1e-6)
+    firsts = {(row["side"], row["metric"], row["method"], row["item"]): row["curve"] for row in rows}
+    for side, method, item in {(side, method, item) for side, _, method, item in firsts}:
+        removed, put_in = (firsts[side, metric, method, item] for metric in ("deletion", "insertion"))
+        assert removed[0] == pytest.approx(put_in[-1], abs=1e-6)  # all of the input
+        assert removed[-1] == pytest.approx(put_in[0], abs=1e-6)  # nothing of it
+    summary = Summary.of(run.plan, run.table())
+    assert {series.metric for series in summary.curves} == {"deletion", "insertion"}
+    for series, curve in summary.curves.items():
+        assert np.trapezoid(curve) / 10 == pytest.approx(np.mean(list(summary.values[series].values())), abs=1e-6)
+    run.report()
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert page.count("curves</h2>") == 2
+    assert page.count("data:image/png;base64,") == 6
 
 
 # A stranger

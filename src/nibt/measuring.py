@@ -178,8 +178,10 @@ def _batch(
         on_explained(modality, indices, seconds + encoding / (2 if only is None else 1))
         trial = Trial(seen, answer, truths, partial(_again, method, side))
         for name, metric in asked:
-            for index, value in zip(indices, metric(trial).tolist(), strict=True):
-                yield Row(index, modality, name, value)
+            values, curves = metric.measured(trial)
+            drawn = [()] * len(indices) if curves is None else map(tuple, curves.tolist())
+            for index, value, curve in zip(indices, values.tolist(), drawn, strict=True):
+                yield Row(index, modality, name, value, curve)
 
 
 def _timed(work: Callable[[], _Any]) -> tuple[_Any, float]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nibt.bench.plan import CONTROLS
 from nibt.bench.summary import Line, Summary
 from nibt.errors import Unsupported
 
@@ -42,6 +43,23 @@ def distributions(lines: Sequence[Line], summary: Summary) -> bytes:
         axes.set_yticks(range(1, len(own) + 1), [line.of.method for line in own[::-1]], fontsize=6)
 
     return _panels(lines, panel, tall=0.16 * len({line.of.method for line in lines}))
+
+
+def curves(lines: Sequence[Line], summary: Summary) -> bytes:
+    """What deletion and insertion are the areas under: the mean score against the share of units that are gone, or
+    there. The base is drawn thick; controls, which know nothing of the model, are dotted.
+    """
+
+    def panel(axes: Any, own: Sequence[Line]) -> None:
+        for place, line in enumerate(own):
+            found = summary.curves[line.of]
+            style = ":" if line.of.method in CONTROLS else ("-", "--", "-.")[place // 10 % 3]
+            axes.plot(np.linspace(0, 1, len(found)), found, style, color=f"C{place % 10}", label=line.of.method,
+                      linewidth=2.4 if line.of.method == summary.base else 0.9)  # fmt: skip
+        axes.set_xlabel("share of the units", fontsize=7)
+        axes.legend(fontsize=5, loc="center left", bbox_to_anchor=(1, 0.5))
+
+    return _panels([line for line in lines if line.of in summary.curves], panel, tall=3.6)
 
 
 def course(xs: Sequence[float], ys: Sequence[float], x: str, y: str) -> bytes:

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nibt.bench.figures import against_cost, distributions
+from nibt.bench.figures import against_cost, curves, distributions
 from nibt.bench.headline import DROP, FPS, INCREASE, headlines, published, published_gains
 from nibt.bench.statistics import NOTHING, RESAMPLES, Interval, interval
 from nibt.bench.summary import Group, Line, Summary
@@ -203,6 +203,8 @@ def _plots(summary: Summary) -> Iterator[tuple[str, bytes]]:
             if lines:
                 yield _of(group, side, "against cost"), against_cost(lines)
                 yield _of(group, side, "distributions"), distributions(lines, summary)
+            if any(line.of in summary.curves for line in lines):
+                yield _of(group, side, "curves"), curves(lines, summary)
 
 
 def _page(title: str, about: list[str], tables: list[Table], plots: list[tuple[str, bytes]]) -> str:

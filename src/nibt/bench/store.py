@@ -18,8 +18,8 @@ from nibt import parquet
 _TEXTS = ("model", "weights_hash", "method", "variant", "options", "resolved", "method_label", "target", "data", "side",
           "metric", "metric_options", "measured", "metric_label", "error")  # fmt: skip
 COLUMNS = ("model", "weights_hash", "method", "variant", "options", "resolved", "method_label", "target", "seed",
-           "data", "item", "side", "metric", "metric_options", "measured", "metric_label", "value", "seconds",
-           "error")  # fmt: skip
+           "data", "item", "side", "metric", "metric_options", "measured", "metric_label", "value", "curve",
+           "seconds", "error")  # fmt: skip
 """A measured number with its whole address. ``options`` are those of the plan, ``resolved`` all that the method had."""
 TIMES = ("seconds",)
 """What differs between two runs of the same plan."""
@@ -95,11 +95,15 @@ def fingerprint(table: Any) -> str:
 
 
 def _bits(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_bits(one) for one in value]
     return value.hex() if isinstance(value, float) else value
 
 
 def _schema(arrow: Any) -> Any:
-    kinds = {"seed": arrow.int64(), "item": arrow.int64(), "value": arrow.float64(), "seconds": arrow.float64()}
+    number = arrow.float64()
+    kinds = {"seed": arrow.int64(), "item": arrow.int64(), "value": number, "curve": arrow.list_(number),
+             "seconds": number}  # fmt: skip
     return arrow.schema([(name, arrow.string() if name in _TEXTS else kinds[name]) for name in COLUMNS])
 
 

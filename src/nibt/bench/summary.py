@@ -52,28 +52,34 @@ class Line:
 
 @dataclass(frozen=True)
 class Summary:
-    """The numbers of a run by series and pair; over several seeds a pair has the mean of them."""
+    """The numbers of a run by series and pair; over several seeds a pair has the mean of them. ``curves``: what the
+    numbers are the areas under, the mean over pairs, where there is such a thing.
+    """
 
     plan: Plan
     values: Mapping[Series, Mapping[int, float]]
     times: Mapping[tuple[Group, str, str], Mapping[int, float]]
     failures: Sequence[tuple[Series, int, str]]
+    curves: Mapping[Series, np.ndarray]
 
     @classmethod
     def of(cls, plan: Plan, table: Any) -> "Summary":
         """Read a run's table once."""
         columns = {name: table[name].to_pylist() for name in
                    ("model", "data", "target", "side", "metric_label", "method_label", "item", "value", "seconds",
-                    "seed", "error")}  # fmt: skip
+                    "seed", "error", "curve")}  # fmt: skip
         values: dict[Series, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
         times: dict[tuple[Group, str, str], dict[int, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
         failures: list[tuple[Series, int, str]] = []
-        for model, data, target, side, metric, method, item, value, seconds, seed, error in zip(
+        curves: dict[Series, list[list[float]]] = defaultdict(list)
+        for model, data, target, side, metric, method, item, value, seconds, seed, error, curve in zip(
             *columns.values(), strict=True
         ):
             group = Group(model, data, target)
             series = Series(group, side, metric, method)
             values[series][item].append(value)
+            if curve:
+                curves[series].append(curve)
             if error:
                 failures.append((series, item, error))
             elif not math.isnan(seconds):
@@ -83,6 +89,7 @@ class Summary:
             {series: {item: _mean(found) for item, found in items.items()} for series, items in values.items()},
             {key: {item: _mean(found.values()) for item, found in items.items()} for key, items in times.items()},
             failures,
+            {series: np.mean(found, axis=0) for series, found in curves.items()},
         )  # fmt: skip
 
     @cached_property

@@ -16,11 +16,12 @@ from nibt.models.base import Model
 from nibt.pair import Pair
 from nibt.question import Contrast, ask
 from nibt.registry import find
+from nibt.row import Row
 from nibt.types import Modality
 
 Items = Mapping[int, Pair | NibtError]
 """Pairs by their numbers, or why one cannot be read."""
-_Values = dict[tuple[Modality, int], float]
+_Values = dict[tuple[Modality, int], Row]
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Work:
         return list(self._addressed(items, found, failed, resolved))
 
     def _measured(self, pairs: Mapping[int, Pair]) -> dict[int, tuple[_Values, dict[Modality, float]]]:
-        """By item: the values by side and the metric's place in the plan, and the seconds by side."""
+        """By item: the rows by side and the metric's place in the plan, and the seconds by side."""
         numbers = list(pairs)
         found: dict[int, tuple[_Values, dict[Modality, float]]] = {item: ({}, {}) for item in numbers}
         if not numbers or not self.sides:
@@ -100,7 +101,7 @@ class Work:
             # the rows of a pair and a side come in the order of the metrics that have a meaning there
             left = {(item, side): iter(own[side]) for item in range(len(numbers)) for side in self.sides}
             for row in rows:
-                found[numbers[row.item]][0][row.side, next(left[row.item, row.side])] = row.value
+                found[numbers[row.item]][0][row.side, next(left[row.item, row.side])] = row
         return found
 
     def _against(self, measured: str) -> tuple[str, ...]:
@@ -124,10 +125,11 @@ class Work:
             for side in self.sides:
                 for place, choice in enumerate(self.plan.metrics):
                     if side in find("metrics", choice.name).sides:
+                        row = values.get((side, place)) or Row(item, side, choice.name, math.nan)
                         yield {
                             **address, "resolved": as_text(resolved.get(side, {})), "item": item, "side": side,
                             "metric": choice.name, "metric_options": as_text(choice.options),
                             "measured": choice.measured, "metric_label": choice.label,
-                            "value": values.get((side, place), math.nan), "seconds": seconds.get(side, math.nan),
+                            "value": row.value, "curve": list(row.curve), "seconds": seconds.get(side, math.nan),
                             "error": failed.get(item, ""),
                         }  # fmt: skip

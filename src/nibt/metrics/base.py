@@ -50,6 +50,10 @@ class Metric(ABC):
     def __call__(self, trial: Trial) -> PerExample:
         """The numbers of a batch."""
 
+    def measured(self, trial: Trial) -> tuple[PerExample, Float[Tensor, "batch level"] | None]:
+        """The numbers of a batch, and the curves that they are the areas under, where there are any."""
+        return self(trial), None
+
 
 PixelMap = Float[Tensor, "height width"]
 PixelMask = Bool[Tensor, "height width"]

@@ -1,8 +1,11 @@
 """The score as units go, or come, from the highest score down: what deletion and insertion share."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from nibt.errors import BadOption
 from nibt.masking import masker
@@ -16,6 +19,8 @@ from nibt.units import Grid
 class Curve(Hiding):
     """``levels`` shares of the units, evenly from none to all, are removed, or put in, in turn."""
 
+    inserted: ClassVar[bool]
+
     levels: int = 10
 
     def __post_init__(self) -> None:
@@ -23,13 +28,18 @@ class Curve(Hiding):
         if self.levels < 1:
             raise BadOption(f"levels must be at least 1 (got {self.levels})")
 
-    def area(self, trial: Trial, inserted: bool) -> PerExample:
+    def __call__(self, trial: Trial) -> PerExample:
         """The area under the score against the share of units that were removed, or put in."""
+        return self.measured(trial)[0]
+
+    def measured(self, trial: Trial) -> tuple[PerExample, Float[Tensor, "batch level"]]:
+        """The areas, and the scores at each share of the units, from none to all."""
         score = masker(trial.side, trial.attribution.units, hide=self.hide, seed=self.seed)
         ranks, counts = _ranks(trial)
         shares = torch.linspace(0, 1, self.levels + 1)
-        kept = [(ranks < (share * counts).round()[:, None]) == inserted for share in shares]
-        return torch.trapezoid(torch.stack([score(keep.float()) for keep in kept]).float(), dim=0) / self.levels
+        kept = [(ranks < (share * counts).round()[:, None]) == self.inserted for share in shares]
+        scores = torch.stack([score(keep.float()) for keep in kept]).float()
+        return torch.trapezoid(scores, dim=0) / self.levels, scores.T
 
 
 def _ranks(trial: Trial) -> tuple[PerUnit, PerExample]:

@@ -6,17 +6,13 @@ removed in the order of the units.
 
 from dataclasses import dataclass
 
-from nibt.metrics.base import Trial
 from nibt.metrics.base_curve import Curve
-from nibt.types import PerExample
 
 
 @dataclass(frozen=True)
 class Deletion(Curve):
     better = "lower"
-
-    def __call__(self, trial: Trial) -> PerExample:
-        return self.area(trial, inserted=False)
+    inserted = False
 
 
 PART = Deletion

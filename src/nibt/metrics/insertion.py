@@ -5,17 +5,13 @@ The number is the area under the score against the share of units put in: a fait
 
 from dataclasses import dataclass
 
-from nibt.metrics.base import Trial
 from nibt.metrics.base_curve import Curve
-from nibt.types import PerExample
 
 
 @dataclass(frozen=True)
 class Insertion(Curve):
     better = "higher"
-
-    def __call__(self, trial: Trial) -> PerExample:
-        return self.area(trial, inserted=True)
+    inserted = True
 
 
 PART = Insertion
