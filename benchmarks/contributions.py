@@ -11,10 +11,10 @@ picture on).
 """
 
 import platform
-import time
 from importlib.metadata import version
 
 import torch
+from interactions import least
 from interactions import model as large
 
 import nibt
@@ -26,23 +26,13 @@ MANY = 1000
 CAPTIONS = [f"a {noun} and a {other}" for noun in ("cat", "dog", "owl", "car") for other in ("key", "bed")]
 
 
-def timed(work):
-    """The answer, and the least processor seconds of three runs."""
-    seconds = []
-    for _ in range(3):
-        began = time.process_time()
-        answer = work()
-        seconds.append(time.process_time() - began)
-    return answer, min(seconds)
-
-
 def compared(model, picture):
     """Seconds for the table, for a caption with it, and for a caption without; and how far both are apart."""
     question = ask(model, "nib", "cosine", "default", Contrast(), None, None, {})
     pairs = [Pair(picture, caption) for caption in CAPTIONS]
-    wanted, alone = timed(lambda: question.methods["image"](sides(question, pairs)[0]))
-    table, once = timed(lambda: nibt.contributions(model, picture))
-    found, product = timed(lambda: [table.explain(caption) for caption in CAPTIONS])
+    wanted, alone = least(lambda: question.methods["image"](sides(question, pairs)[0]))
+    table, once = least(lambda: nibt.contributions(model, picture))
+    found, product = least(lambda: [table.explain(caption) for caption in CAPTIONS])
     apart = max(float((one.scores - two).abs().max() / two.abs().max())
                 for one, two in zip(found, wanted.scores, strict=True))  # fmt: skip
     return once, product / len(CAPTIONS), alone / len(CAPTIONS), apart
@@ -51,7 +41,7 @@ def compared(model, picture):
 def for_embeddings(model, picture, count):
     """Seconds for the maps of one picture for as many embeddings."""
     aims = torch.randn(count, model.text.encode(model.text.prepare(CAPTIONS[:1])).shape[1])
-    return timed(lambda: nibt.explain_embeddings(model, picture, aims))[1]
+    return least(lambda: nibt.explain_embeddings(model, picture, aims))[1]
 
 
 def main():
