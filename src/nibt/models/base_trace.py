@@ -92,7 +92,8 @@ class Trace:
             running, embedding = tower.to_stream(states.flatten(0, 1), stream), None
             told = {key: _repeated(value, count) for key, value in read.items()}
             with tower.lock:
-                for number, (args, kwargs) in enumerate(self._tiled(self.calls[layer:], count), layer):
+                for number, call in enumerate(self.calls[layer:], layer):
+                    args, kwargs = self._tiled(call, count)  # a block at a time: masks of many states are large
                     if number == tower.depth - 1:
                         embedding = tower.last(running, told, args, kwargs)
                     if embedding is None:
