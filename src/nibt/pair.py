@@ -112,8 +112,23 @@ def modality(item: Picture | str) -> Modality:
 
 def samples() -> list[str]:
     """The names of the pictures that ship with the package; read one with ``sample:NAME``."""
-    return sorted(file.name.split(".")[0] for file in (files("nibt") / "samples").iterdir()
-                  if file.name.endswith((".png", ".jpg")))  # fmt: skip
+    return sorted(file.stem for file in _sample_files())
+
+
+def sample_file(name: str) -> Path:
+    """The file of a picture that ships with the package.
+
+    Raises:
+        UnknownName: there is none of that name.
+
+    """
+    if name not in samples():
+        raise UnknownName("samples", name, samples())
+    return next(file for file in _sample_files() if file.stem == name)
+
+
+def _sample_files() -> list[Path]:
+    return [file for file in Path(str(files("nibt") / "samples")).iterdir() if file.suffix in (".png", ".jpg")]
 
 
 def names_picture(text: str) -> bool:
@@ -180,11 +195,7 @@ def listed(value: Any) -> list[Any]:
 
 
 def _sample(name: str) -> Picture:
-    if name not in samples():
-        raise UnknownName("samples", name, samples())
-    (found,) = [file for file in (files("nibt") / "samples").iterdir() if file.name.split(".")[0] == name
-                and not file.name.endswith(".md")]  # fmt: skip
-    with found.open("rb") as stream, Image.open(stream) as image:
+    with sample_file(name).open("rb") as stream, Image.open(stream) as image:
         return _upright(image, SAMPLE + name)
 
 

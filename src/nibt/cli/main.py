@@ -20,6 +20,7 @@ from nibt.cli.interact import interact
 from nibt.cli.listing import list_parts
 from nibt.cli.report import report
 from nibt.cli.roar import roar
+from nibt.cli.serve import serve
 from nibt.cli.show import show
 from nibt.errors import BadOption, NibtError, UnknownName
 
@@ -39,6 +40,7 @@ app.command()(audit)
 app.command()(bench)
 app.command()(report)
 app.command()(roar)
+app.command()(serve)
 app.command("list")(list_parts)
 
 

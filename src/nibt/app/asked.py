@@ -1,0 +1,172 @@
+"""What a visitor asks, read and checked, and the answers to it. Nothing here knows how the page looks."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from nibt.app.limits import Limits
+from nibt.errors import BadInput, NibtError
+from nibt.explaining import explain, explain_labels
+from nibt.explanation import Explanation
+from nibt.interacting import explain_interactions
+from nibt.models.base import Model
+from nibt.pair import SAMPLE, Picture, decode_picture, read_picture, sample_file, samples
+from nibt.registry import available, find
+from nibt.report.layout import shown
+from nibt.report.view import Panel
+
+SIDE = 1024  # of the copy of a picture that stays with an answer
+
+
+class Question(StrEnum):
+    """What is asked of the captions, which stand one a line."""
+
+    each = "each"
+    rather = "rather"
+    labels = "labels"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A picture, captions, and how they are explained."""
+
+    picture: Picture
+    captions: tuple[str, ...]
+    question: Question = Question.each
+    model: str = "lite"
+    methods: tuple[str, ...] = ("nib",)
+    variant: str = "default"
+
+    @classmethod
+    def read(
+        cls, file: Path | None, captions: str, question: str, model: str, methods: Sequence[str], variant: str,
+        limits: Limits,
+    ) -> "Asked":  # fmt: skip
+        """What the fields of the page hold.
+
+        Raises:
+            BadInput: a field is empty, or holds more than the limits allow, or the picture cannot be read.
+            UnknownName: there is no such method.
+
+        """
+        lines = [line.strip() for line in captions.splitlines() if line.strip()]
+        limits.check_captions(lines)
+        if not lines:
+            raise BadInput("write a caption first: what the picture shows, or might show")
+        if question != Question.each and len(lines) < 2:
+            raise BadInput("this question needs at least two lines: one caption, or label, a line")
+        if not methods:
+            raise BadInput("choose at least one method")
+        if len(methods) > limits.methods:
+            raise BadInput(f"there are {len(methods)} methods, and this page takes {limits.methods} at once")
+        for method in methods:
+            find("methods", method)
+        return cls(read_upload(file, limits), tuple(lines), Question(question), model, tuple(methods), variant)
+
+    @property
+    def steps(self) -> int:
+        """How many times ``answered`` yields."""
+        return len(self.methods) * (2 if self.tabled else 1)
+
+    @property
+    def tabled(self) -> bool:
+        """Whether there are tables of words and regions: they are NIB's, of the cosine."""
+        return "nib" in self.methods and self.question == Question.each
+
+
+def read_upload(file: Path | None, limits: Limits) -> Picture:
+    """The picture of an uploaded file, its size looked at before it is decoded.
+
+    A file with the bytes of a sample is that sample, by its name.
+
+    Raises:
+        BadInput: there is no file, or it is no picture, or has too many pixels.
+
+    """
+    if file is None:
+        raise BadInput("give a picture first: upload one, paste one, or choose a sample")
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise BadInput("the picture is no longer here, since nothing is kept for long: give it again") from error
+    check_pixels(data, limits.pixels)
+    for name in samples():
+        if data == sample_file(name).read_bytes():
+            return read_picture(SAMPLE + name)
+    return decode_picture(data, file.name[:80])
+
+
+def check_pixels(data: bytes, most: int) -> None:
+    """Refuse a picture of more pixels than that, from its head alone.
+
+    Raises:
+        BadInput: it has more. What is no picture at all is left to its reader.
+
+    """
+    try:
+        with Image.open(BytesIO(data)) as image:
+            width, height = image.size
+    except Image.DecompressionBombError as error:
+        raise BadInput(f"the picture has more pixels than the {most:,} that this page reads: scale it down") from error
+    except (OSError, SyntaxError, ValueError):
+        return
+    if width * height > most:
+        raise BadInput(f"the picture has {width:,} x {height:,} pixels, and this page reads {most:,}: scale it down")
+
+
+def answered(asked: Asked, model: Model) -> Iterator[list[Panel]]:
+    """All panels so far, after each step: methods first, then the tables of words and regions of NIB.
+
+    The pictures that the answers carry are small copies: what is shown needs no more.
+
+    Raises:
+        NibtError: a method cannot explain this model, or a caption cannot be read.
+
+    """
+    small = Picture(shown(asked.picture.image, SIDE), asked.picture.source, asked.picture.notes)
+    panels: list[Panel] = []
+    for method in asked.methods:
+        panels += [Panel(replace(answer, picture=small), None, method) for answer in _answers(asked, model, method)]
+        yield list(panels)
+    if asked.tabled:
+        yield [_with_table(panel, asked, model) for panel in panels]
+
+
+def _answers(asked: Asked, model: Model, method: str) -> list[Explanation]:
+    options: dict[str, Any] = {"method": method, "variant": _variant(method, asked.variant), "seed": 0}
+    first, *rest = asked.captions
+    if asked.question == Question.labels:
+        return [explain_labels(model, asked.picture, asked.captions, **options)]
+    if asked.question == Question.rather:
+        return [explain(model, asked.picture, first, target="difference", against=rest[:1], **options)]
+    return explain(model, [asked.picture] * len(asked.captions), list(asked.captions), **options)
+
+
+def _with_table(panel: Panel, asked: Asked, model: Model) -> Panel:
+    answer = panel.answer
+    if panel.title != "nib" or not isinstance(answer, Explanation):
+        return panel
+    found = explain_interactions(model, asked.picture, answer.caption, variant=_variant("nib", asked.variant))
+    return replace(panel, table=replace(found, picture=answer.picture))
+
+
+def _variant(method: str, variant: str) -> str:
+    """The variant, where the method has it."""
+    return variant if variant in find("methods", method).variants else "default"
+
+
+def costs() -> list[tuple[str, str]]:
+    """Each method with what it says of its cost, in forward passes; NIB first."""
+    names = sorted(available("methods"), key=lambda name: (name != "nib", name))
+    return [(name, find("methods", name).cost) for name in names]
+
+
+def plainly(error: NibtError) -> str:
+    """An error's message as a sentence."""
+    text = str(error)
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?", ")")) else ".")

@@ -1,0 +1,48 @@
+"""A view of a sample picture as the query of a link, and back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from nibt.app.asked import Asked, Question
+from nibt.pair import SAMPLE, samples
+from nibt.registry import available
+
+
+@dataclass(frozen=True)
+class Link:
+    """What a link to a view says. Which words and which box are chosen, the browser adds and reads itself."""
+
+    picture: str
+    captions: str
+    question: str
+    model: str
+    methods: tuple[str, ...]
+    variant: str
+
+    @classmethod
+    def to(cls, asked: Asked) -> "Link | None":
+        """The link to what was asked; None if its picture is no sample, for nobody else has that."""
+        if not asked.picture.source.startswith(SAMPLE):
+            return None
+        return cls(asked.picture.source.removeprefix(SAMPLE), "\n".join(asked.captions), asked.question, asked.model,
+                   asked.methods, asked.variant)  # fmt: skip
+
+    @property
+    def query(self) -> str:
+        """
+        >>> Link("coffee", "a cup", "each", "lite", ("nib", "grad_cam"), "default").query
+        'picture=coffee&captions=a+cup&question=each&model=lite&methods=nib%2Cgrad_cam&variant=default'
+
+        """  # noqa: D205, D212
+        return urlencode({**vars(self), "methods": ",".join(self.methods)})
+
+    @classmethod
+    def read(cls, query: Mapping[str, str], models: list[str], most: int) -> "Link | None":
+        """What a query asks for; None if it asks for nothing, or for what there is not."""
+        methods = tuple(query.get("methods", "nib").split(","))
+        link = cls(query.get("picture", ""), query.get("captions", "")[:most], query.get("question", "each"),
+                   query.get("model", models[0]), methods, query.get("variant", "default"))  # fmt: skip
+        known = (link.picture in samples() and link.model in models and link.question in list(Question)
+                 and link.variant in ("default", "paper") and set(methods) <= set(available("methods")))  # fmt: skip
+        return link if known and link.captions.strip() else None

@@ -1,0 +1,41 @@
+"""The models of the page: an allow-list, each loaded when it is first asked for."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from nibt.errors import UnknownName
+from nibt.loading import load_model
+from nibt.models.base import Model
+
+
+class Shelf:
+    """Models by name. ``ready`` are loaded at once and stay; of the others ``most`` are kept, the last ones used."""
+
+    def __init__(
+        self, ready: Sequence[str], others: Sequence[str] = (), most: int = 1,
+        load: Callable[[str], Model] = load_model,
+    ) -> None:  # fmt: skip
+        self.names = list(dict.fromkeys((*ready, *others)))
+        self._load, self._most, self._lock = load, most, threading.Lock()
+        self._ready = {name: load(name) for name in dict.fromkeys(ready)}
+        self._others: OrderedDict[str, Model] = OrderedDict()
+
+    def model(self, name: str) -> Model:
+        """The model of that name, loaded if it is not here yet.
+
+        Raises:
+            UnknownName: the page's owner did not allow it.
+            CannotLoad: it cannot be loaded.
+
+        """
+        if name not in self.names:
+            raise UnknownName("models", name, self.names)
+        if name in self._ready:
+            return self._ready[name]
+        with self._lock:
+            found = self._others.pop(name, None) or self._load(name)
+            while len(self._others) >= self._most:
+                self._others.popitem(last=False)
+            self._others[name] = found
+            return found
