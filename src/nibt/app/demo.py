@@ -62,14 +62,15 @@ def _blocks(shelf: Shelf, limits: Limits, recent: Recent) -> gr.Blocks:
                 picture = gr.Image(label="Picture", type="filepath", sources=["upload", "clipboard", "webcam"],
                                    buttons=[], elem_id="picture")  # fmt: skip
                 picture.preprocess = _path  # nibt reads it, with nibt's limits; a subclass would be taken for a plug-in
+                given = [[str(sample_file(name))] for name in samples()]
+                sample = gr.Dataset(components=[gr.Image(visible=False)], samples=given, type="index",
+                                    label="Or a sample", elem_id="samples")  # fmt: skip
                 captions = gr.Textbox(label="Captions, one a line", lines=2, max_lines=8, elem_id="captions",
                                       placeholder="a cat and a cup of coffee")  # fmt: skip
                 fields = [picture, captions, *_choices(shelf)]
                 with gr.Row():
                     go = gr.Button("Explain", variant="primary", elem_id="explain")
                     stop = gr.Button("Stop", elem_id="stop")
-                shown = [[str(sample_file(name)), _said(name)] for name in samples()]
-                gr.Examples(shown, [picture, captions], label="Samples", elem_id="samples")
             with gr.Column(scale=3, min_width=300):
                 answer = gr.HTML(_NOTHING, elem_id="answer", js_on_load=_own("answer.js"), padding=False)
         linked = gr.State(False)
@@ -89,6 +90,7 @@ def _blocks(shelf: Shelf, limits: Limits, recent: Recent) -> gr.Blocks:
 
         model: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "show_progress_on": answer}
         runs = [go.click(explain, fields, answer, **model), captions.submit(explain, fields, answer, **model)]
+        sample.click(_sample, sample, [picture, captions], show_progress="hidden")
         opening = blocks.load(opened, None, [*fields, linked], show_progress="hidden")
         runs.append(opening.then(explain_linked, [linked, *fields], answer, **model))
         stop.click(None, cancels=runs)
@@ -98,9 +100,10 @@ def _blocks(shelf: Shelf, limits: Limits, recent: Recent) -> gr.Blocks:
 def _choices(shelf: Shelf) -> list[Any]:
     """What can be chosen, in the order in which ``Asked.read`` takes it."""
     question = gr.Radio(QUESTIONS, value=Question.each.value, label="Question", elem_id="question")
-    methods = gr.Dropdown([(f"{name}: {cost} forward passes", name) for name, cost in costs()], value=["nib"],
-                          multiselect=True, label="Methods, beside each other, and what each costs",
-                          elem_id="methods")  # fmt: skip
+    methods = gr.Dropdown([name for name, _ in costs()], value=["nib"], multiselect=True, elem_id="methods",
+                          label="Methods; several stand beside each other")  # fmt: skip
+    with gr.Accordion("What each method costs", open=False):
+        gr.HTML(_costs())
     with gr.Accordion("Model and setting", open=False):
         model = gr.Dropdown(shelf.names, value=shelf.names[0], label="Model", elem_id="model")
         variant = gr.Radio([("nibt's default", "default"), ("as published, where that differs", "paper")],
@@ -139,6 +142,16 @@ def _answer(asked: Asked, panels: list[Panel], recent: Recent | None) -> str:
     saved = " ".join(f'<a href="answer/{token}.{kind}" download="nibt.{kind}">{kind.upper()}</a>' for kind in FORMATS)
     shared = "" if link is None else f'<a class="nibt-link" href="?{escape(link.query)}">Link to this view</a>'
     return f'{view.fragment(panels)}<nav class="nibt-saved" aria-label="Save">Save as {saved} {shared}</nav>'
+
+
+def _sample(number: int) -> tuple[str, str]:
+    name = samples()[number]
+    return str(sample_file(name)), _said(name)
+
+
+def _costs() -> str:
+    rows = "".join(f"<tr><th scope='row'>{escape(name)}</th><td>{escape(cost)}</td></tr>" for name, cost in costs())
+    return f'<table class="nibt-costs"><caption>In forward passes of one tower</caption>{rows}</table>'
 
 
 def _path(upload: Any) -> str | None:

@@ -1,0 +1,301 @@
+"""The page's own parts: what it takes, what it refuses, what it forgets, and that a late computation leaves nothing."""
+
+import json
+import time
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+import torch
+from PIL import Image
+
+import nibt
+from conftest import Run
+from nibt.app.asked import Asked, Question, answered, costs, plainly
+from nibt.app.guard import BODY, BUSY, Guard
+from nibt.app.limits import Deadline, Limits, TooLong
+from nibt.app.link import Link
+from nibt.app.recent import Recent
+from nibt.app.serving import check_host
+from nibt.app.shelf import Shelf
+from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.models.base import Model
+from nibt.pair import sample_file
+
+LIMITS = Limits()
+
+
+@pytest.fixture(scope="module")
+def scenes() -> Model:
+    return nibt.load_model("scenes")
+
+
+def asked(captions: str = "a cat", question: str = "each", methods: tuple[str, ...] = ("nib",), **others: Any) -> Asked:
+    told = {"file": sample_file("coffee"), "model": "scenes", "variant": "default", "limits": LIMITS, **others}
+    return Asked.read(captions=captions, question=question, methods=methods, **told)
+
+
+def test_a_sample_is_known_by_its_bytes() -> None:
+    assert asked().picture.source == "sample:coffee"
+
+
+def test_captions_stand_one_a_line() -> None:
+    assert asked(" a cat \n\n a dog\n").captions == ("a cat", "a dog")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"captions": " \n "}, "write a caption first"),
+        ({"captions": "x" * 100_000}, "100,000 characters"),
+        ({"captions": "\n".join("abcdefghijklmno")}, "15 captions"),
+        ({"question": "rather"}, "at least two lines"),
+        ({"question": "labels"}, "at least two lines"),
+        ({"methods": ()}, "at least one method"),
+        ({"methods": ("nib",) * 7}, "7 methods"),
+        ({"file": None}, "give a picture first"),
+        ({"file": Path("gone.png")}, "no longer here"),
+    ],
+)
+def test_what_is_missing_or_too_much_is_told(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        asked(**fields)
+
+
+def test_an_unknown_method_is_told() -> None:
+    with pytest.raises(UnknownName, match="nibb"):
+        asked(methods=("nibb",))
+
+
+@pytest.mark.parametrize("size", [(20_000, 10_000), (10_000, 6_000)])
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path: Path, size: tuple[int, int]) -> None:
+    bomb = tmp_path / "bomb.png"
+    Image.new("1", size).save(bomb)
+    began = time.process_time()
+    with pytest.raises(BadInput, match="pixels"):
+        asked(file=bomb)
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"<svg onload=alert(1)>", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
+def test_what_is_no_picture_is_told(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(BadInput):
+        asked(file=tmp_path / "x.png")
+
+
+def test_the_page_says_what_nibt_explain_says(scenes: Model) -> None:
+    question = asked("a cat\na dog", methods=("nib", "grad_cam"))
+    first, second, last = answered(question, scenes)
+    assert [len(panels) for panels in (first, second, last)] == [2, 4, 4]
+    assert question.steps == 3
+    for panel, (method, caption) in zip(last, [(m, c) for m in ("nib", "grad_cam") for c in ("a cat", "a dog")],
+                                        strict=True):  # fmt: skip
+        alone = nibt.explain(scenes, "sample:coffee", caption, method)
+        assert torch.allclose(panel.answer.grid, alone.grid, atol=1e-5)  # pyright: ignore
+        assert (panel.table is not None) == (method == "nib")
+    table = nibt.explain_interactions(scenes, "sample:coffee", "a cat")
+    assert last[0].table is not None
+    assert torch.equal(last[0].table.scores, table.scores)
+
+
+def test_one_caption_rather_than_another_and_labels(scenes: Model) -> None:
+    (panels,) = answered(asked("a cup\na cat", "rather"), scenes)
+    alone = nibt.explain(scenes, "sample:coffee", "a cup", target="difference", against=["a cat"])
+    assert panels[0].answer.score["value"] == pytest.approx(alone.score["value"], abs=1e-6)  # pyright: ignore
+    (panels,) = answered(asked("a cup\na cat\na dog", "labels"), scenes)
+    ranking = panels[0].answer.ranking  # pyright: ignore
+    assert [label.label for label in ranking] == [label.label for label in
+                                                  nibt.rank(scenes, "sample:coffee", ["a cup", "a cat", "a dog"])]  # fmt: skip
+
+
+def hooks(model: Model) -> int:
+    return sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in model.module.modules())
+
+
+@pytest.mark.parametrize("after", [3, 60, 300])
+def test_a_late_computation_ends_and_leaves_nothing(scenes: Model, after: int) -> None:
+    before = nibt.explain(scenes, "sample:coffee", "a cat").grid
+    ticks = iter(range(10_000))
+    with pytest.raises(TooLong, match="takes longer"), Deadline(after, clock=lambda: next(ticks)):
+        for _ in answered(asked(), scenes):
+            pass
+    assert hooks(scenes) == 0
+    assert torch.equal(nibt.explain(scenes, "sample:coffee", "a cat").grid, before)
+
+
+def test_a_computation_in_time_has_the_same_bits(scenes: Model) -> None:
+    with Deadline(time.monotonic() + 600):
+        *_, watched = answered(asked(), scenes)
+    *_, free = answered(asked(), scenes)
+    assert torch.equal(watched[0].answer.grid, free[0].answer.grid)  # pyright: ignore
+    assert torch.equal(watched[0].table.scores, free[0].table.scores)  # pyright: ignore
+
+
+def test_models_are_loaded_when_asked_for_and_the_last_stay() -> None:
+    loaded: list[str] = []
+    shelf = Shelf(["a"], ["b", "c"], most=1, load=lambda name: loaded.append(name) or SimpleNamespace(name=name))  # pyright: ignore
+    assert loaded == ["a"]
+    assert [shelf.model(name).name for name in "abbacab"] == list("abbacab")  # pyright: ignore
+    assert loaded == ["a", "b", "c", "b"]
+    with pytest.raises(UnknownName, match="Known models: a, b, c"):
+        shelf.model("../d")
+
+
+def test_answers_are_files_for_a_while(scenes: Model) -> None:
+    now = [0.0]
+    recent = Recent(kept=10, most=2, clock=lambda: now[0])
+    *_, panels = answered(asked(), scenes)
+    token = recent.keep(panels)
+    explanation, table = json.loads(recent.file(token, "json") or b"")
+    assert explanation["caption"] == table["caption"] == "a cat"
+    assert Image.open(BytesIO(recent.file(token, "png") or b"")).width > 200
+    assert b"Content-Security-Policy" in (recent.file(token, "html") or b"")
+    assert recent.file(token, "exe") is None
+    assert recent.file("x", "png") is None
+    recent.keep(panels), recent.keep(panels)
+    assert recent.file(token, "png") is None, "the oldest makes room"
+    last = recent.keep(panels)
+    now[0] = 11
+    assert recent.file(last, "png") is None, "and time is up"
+
+
+def test_a_link_says_what_was_asked() -> None:
+    question = asked("a cup & <b>\nü", "rather", ("nib", "grad_cam"))
+    link = Link.to(question)
+    assert link is not None
+    assert Link.read(dict(httpx.QueryParams(link.query)), ["lite", "scenes"], 100) == link
+
+
+def test_pictures_of_a_visitor_have_no_link(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "mine.png")
+    assert Link.to(asked(file=tmp_path / "mine.png")) is None
+
+
+@pytest.mark.parametrize("change", [{"picture": "../x"}, {"model": "other"}, {"methods": "nib,x"}, {"variant": "y"},
+                                    {"question": "z"}, {"captions": " "}])  # fmt: skip
+def test_a_link_to_what_there_is_not_asks_for_nothing(change: dict[str, str]) -> None:
+    good = {"picture": "coffee", "captions": "a cup"}
+    assert Link.read(good, ["lite"], 100) is not None
+    assert Link.read({**good, **change}, ["lite"], 100) is None
+
+
+def test_every_method_tells_its_cost_and_every_message_is_a_sentence() -> None:
+    assert costs()[0][0] == "nib"
+    assert all(cost for _, cost in costs())
+    assert plainly(BadInput("give it (really)")) == "Give it (really)"
+    assert plainly(BadInput("give it")) == "Give it."
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[SimpleNamespace]:
+    """A guarded page that remembers which requests came through."""
+    seen: list[tuple[str, bytes]] = []
+
+    async def page(scope: Any, receive: Any, send: Any) -> None:
+        message = await receive() if scope["method"] == "POST" else {}
+        seen.append((scope["path"], message.get("body", b"")))
+        full = b"full" in message.get("body", b"")
+        await send({"type": "http.response.start", "status": 503 if full else 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    guard = Guard(page, tmp_path, upload=1000, stored=5000, hosts=("localhost",))
+    transport = httpx.ASGITransport(guard)
+
+    def ask(method: str, path: str, **options: Any) -> httpx.Response:
+        import asyncio
+
+        async def once() -> httpx.Response:
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost:7860") as client:
+                return await client.request(method, path, **options)
+
+        return asyncio.run(once())
+
+    yield SimpleNamespace(ask=ask, seen=seen, folder=tmp_path)
+
+
+JOIN = "/gradio_api/queue/join"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "options", "status"),
+    [
+        ("GET", "/", {"headers": {"host": "evil.example"}}, 421),
+        ("GET", "/gradio_api/proxy=http://127.0.0.1/", {}, 404),
+        ("GET", "/gradio_api/file=/etc/passwd", {}, 403),
+        ("GET", "/gradio_api/file=http://127.0.0.1/", {}, 403),
+        ("GET", "/gradio_api/file=FOLDER/../../etc/passwd", {}, 403),
+        ("GET", "/gradio_api/info", {}, 404),
+        ("GET", "/monitoring", {}, 404),
+        ("POST", "/gradio_api/call/explain", {"json": {}}, 405),
+        ("POST", "/gradio_api/run/predict", {"json": {}}, 405),
+        ("DELETE", "/", {}, 405),
+        ("POST", JOIN, {"json": {"data": [{"path": "/etc/passwd"}]}}, 403),
+        ("POST", JOIN, {"json": {"data": [{"a": [{"path": "http://127.0.0.1/x.png"}]}]}}, 403),
+        ("POST", JOIN, {"json": {"data": [{"path": "FOLDER/x.png", "url": "http://127.0.0.1/x.png"}]}}, 403),
+        ("POST", JOIN, {"json": {"data": [{"path": None}]}}, 403),
+        ("POST", JOIN, {"content": b"{"}, 403),
+        ("POST", JOIN, {"content": b"[" * 100_000}, 403),
+        ("POST", JOIN, {"content": b" " * (BODY + 1)}, 413),
+        ("POST", JOIN, {"json": {}, "headers": {"origin": "http://evil.example"}}, 403),
+        ("POST", "/gradio_api/upload", {"content": b" " * 20_000}, 413),
+    ],
+)
+def test_the_guard_refuses(
+    guarded: SimpleNamespace, method: str, path: str, options: dict[str, Any], status: int
+) -> None:
+    folder = str(guarded.folder)
+    if "json" in options:
+        options = {**options, "json": json.loads(json.dumps(options["json"]).replace("FOLDER", folder))}
+    answer = guarded.ask(method, path.replace("FOLDER", folder), **options)
+    assert answer.status_code == status
+    assert guarded.seen == []
+    assert "default-src 'self'" in answer.headers["content-security-policy"]
+
+
+def test_the_guard_lets_the_page_s_own_requests_through(guarded: SimpleNamespace) -> None:
+    upload = str(guarded.folder / "a" / "x.png")
+    body = {"data": [{"path": upload, "url": f"http://localhost:7860/gradio_api/file={upload}"}, "a caption"]}
+    own = {"origin": "http://localhost:7860"}
+    assert guarded.ask("POST", JOIN, json=body, headers=own).status_code == 200
+    assert json.loads(guarded.seen[-1][1]) == body, "the body arrives whole"
+    for path in ("/", "/config", "/assets/x.js", f"/gradio_api/file={upload}", "/answer/token.png"):
+        answer = guarded.ask("GET", path)
+        assert answer.status_code == 200
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    assert guarded.ask("POST", "/gradio_api/upload", content=b"x" * 500).status_code == 200
+
+
+def test_a_full_queue_is_told_in_plain_words(guarded: SimpleNamespace) -> None:
+    answer = guarded.ask("POST", JOIN, json={"data": ["full"]})
+    assert (answer.status_code, answer.json()["detail"]) == (503, BUSY)
+
+
+def test_a_full_disk_is_not_filled_further(guarded: SimpleNamespace) -> None:
+    (guarded.folder / "much").write_bytes(b"0" * 6000)
+    assert guarded.ask("POST", "/gradio_api/upload", content=b"x").status_code == 503
+
+
+def test_only_this_machine_may_ask_unless_that_is_meant(run: Run) -> None:
+    for host in ("0.0.0.0", "::", "192.168.0.7", "example.org"):
+        with pytest.raises(BadOption, match="--public"):
+            check_host(host, public=False)
+        check_host(host, public=True)
+    for host in ("127.0.0.1", "::1", "localhost"):
+        check_host(host, public=False)
+    code, _, told = run("serve", "--host", "0.0.0.0")
+    assert (code, "--public" in told, "Traceback" in told) == (2, True, False)
+
+
+@pytest.mark.parametrize("option", ["--seconds=0", "--waiting=-1", "--upload=0", "--megapixels=0", "--port=99999"])
+def test_limits_out_of_range_are_told(run: Run, option: str) -> None:
+    code, _, told = run("serve", option)
+    assert (code, "must" in told) == (2, True)
+
+
+def test_questions_are_those_of_the_page() -> None:
+    assert [question.value for question in Question] == ["each", "rather", "labels"]
