@@ -9,7 +9,8 @@ FOR = (178, 24, 43)
 AGAINST = (33, 102, 172)
 PAPER = (255, 255, 255)
 INK = (34, 34, 34)
-FAINT = (120, 120, 120)
+FAINT = (108, 108, 108)  # small print keeps a contrast of 5 on paper
+COVER = 0.8  # how much of what is under it the strongest score hides
 
 
 def strength(values: np.ndarray, most: float) -> np.ndarray:
@@ -17,7 +18,7 @@ def strength(values: np.ndarray, most: float) -> np.ndarray:
     return np.clip(values / most, -1, 1) if most > 0 else np.zeros_like(values)
 
 
-def blend(under: np.ndarray, share: np.ndarray, opacity: float = 0.8) -> np.ndarray:
+def blend(under: np.ndarray, share: np.ndarray, opacity: float = COVER) -> np.ndarray:
     """Colour laid over RGB values (..., 3) by signed shares (...): zero leaves what is under it as it is."""
     hue = np.where(share[..., None] >= 0, np.array(FOR, np.float32), np.array(AGAINST, np.float32))
     cover = np.abs(share)[..., None] * opacity
@@ -31,6 +32,12 @@ def on_paper(share: float) -> tuple[int, int, int]:
 
 
 def ink_on(background: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Black or white, whichever reads better (by luminance, ITU-R BT.601)."""
-    red, green, blue = background
-    return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else PAPER
+    """Black or white, whichever reads better: a contrast of at least 4.5 (WCAG 2, by relative luminance).
+
+    >>> ink_on((255, 255, 255)), ink_on((206, 107, 119)), ink_on(FOR)
+    ((0, 0, 0), (0, 0, 0), (255, 255, 255))
+
+    """
+    linear = ((value / 255 / 12.92) if value <= 10 else ((value / 255 + 0.055) / 1.055) ** 2.4 for value in background)
+    luminance = sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return (0, 0, 0) if (luminance + 0.05) ** 2 > 1.05 * 0.05 else PAPER

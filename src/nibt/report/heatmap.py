@@ -14,7 +14,8 @@ from nibt.attribution import to_pixels
 from nibt.preparation.geometry import Region
 from nibt.report.colours import blend, strength
 
-_GREYING = 0.85  # how much of the photograph's own colour gives way, so that the map's can be read
+STRIPES, STRIPED = (215, 235), 0.75  # where the model did not look: greys, and how much they cover
+GREYING = 0.85  # how much of the photograph's own colour gives way, so that the map's can be read
 
 
 @runtime_checkable
@@ -59,7 +60,7 @@ def overlay(mapped: Mapped, image: Image.Image, positive: bool = False, most: fl
     scores = score_map(mapped, image.size)
     most = float(mapped.grid.abs().max()) if most is None else most
     share = strength(scores.clip(0) if positive else scores, most)
-    grey = Image.blend(image, image.convert("L").convert("RGB"), _GREYING)
+    grey = Image.blend(image, image.convert("L").convert("RGB"), GREYING)
     return _unseen(mapped, Image.fromarray(blend(np.asarray(grey, np.float32), share)))
 
 
@@ -69,8 +70,8 @@ def _unseen(mapped: Mapped, image: Image.Image) -> Image.Image:
     if left <= 0 and top <= 0 and right >= image.width and bottom >= image.height:
         return image
     row, column = np.indices((image.height, image.width))
-    stripes = np.where((row + column) // 6 % 2, 235, 215).astype(np.uint8)
-    hidden = Image.blend(image.convert("L").filter(ImageFilter.GaussianBlur(2)), Image.fromarray(stripes), 0.75)
+    stripes = np.where((row + column) // 6 % 2, *reversed(STRIPES)).astype(np.uint8)
+    hidden = Image.blend(image.convert("L").filter(ImageFilter.GaussianBlur(2)), Image.fromarray(stripes), STRIPED)
     hidden = hidden.convert("RGB")
     box = max(0, left), max(0, top), min(image.width, right), min(image.height, bottom)
     hidden.paste(image.crop(box), box[:2])

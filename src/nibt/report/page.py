@@ -1,0 +1,59 @@
+"""One HTML file that shows answers: it opens anywhere, asks nothing of a network, and answers to hovers and clicks."""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from nibt.comparison import Comparison
+from nibt.explanation import Explanation
+from nibt.files import written_whole
+from nibt.interaction import Interaction
+from nibt.report.document import document
+from nibt.report.view import SCRIPT, STYLE, fragment
+from nibt.report.view_data import Panel
+from nibt.report.view_text import heading
+
+Shown = Explanation | Comparison | Interaction | Panel
+_START = 'document.querySelectorAll(".nibt-view").forEach((view) => nibtView(view));'
+
+
+def page(answers: Shown | Sequence[Shown], title: str = "") -> str:
+    """The whole page: one answer, or several beside each other, with shared controls.
+
+    A ``Panel`` is an answer with its word-region table, or with a title of its own.
+
+    Raises:
+        BadInput: there is no answer, or one was loaded from a file and its picture is no longer there.
+
+    """
+    panels = [one if isinstance(one, Panel) else Panel(one) for one in _listed(answers)]
+    view = fragment(panels)
+    named = title or " | ".join(dict.fromkeys(map(heading, panels)))
+    above = f'<h1 dir="auto">{escape(title or _heading(panels))}</h1>'
+    body = f"<main>\n{above}\n{view}\n</main>\n<footer>Made by nibt. Nothing on this page is fetched or sent.</footer>"
+    return document(named, body, STYLE, [SCRIPT, _START])
+
+
+def write_page(answers: Shown | Sequence[Shown], path: str | Path, title: str = "") -> None:
+    """Write the page, whole or not at all.
+
+    Raises:
+        BadInput: there is no answer, or one was loaded from a file and its picture is no longer there.
+        CannotWrite: the folder is missing or closed, or the disk is full.
+
+    """
+    text = page(answers, title)
+    with written_whole(Path(path)) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
+def _listed(answers: Shown | Sequence[Shown]) -> list[Shown]:
+    return list(answers) if isinstance(answers, Sequence) else [answers]
+
+
+def _heading(panels: Sequence[Panel]) -> str:
+    """What all panels have in common."""
+    kinds = {type(panel.answer) for panel in panels}
+    if kinds == {Comparison}:
+        return "What makes them alike"
+    return "Which words go with which parts" if kinds == {Interaction} else "Why they belong together"

@@ -1,0 +1,140 @@
+"""What the interactive view is given: pictures, maps, words and tables as plain, rounded numbers."""
+
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nibt.attribution import Attribution
+from nibt.comparison import Comparison
+from nibt.errors import BadInput
+from nibt.explanation import Explanation
+from nibt.interaction import Interaction
+from nibt.part import CaptionPart, Part, PicturePart
+from nibt.preparation.geometry import Region
+from nibt.report.layout import shown
+from nibt.report.rows import photograph
+from nibt.units import Word
+
+SIDE, QUALITY, DIGITS = 640, 85, 4  # pixels, of JPEG, significant
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One answer of a view, and the word-region table of the same pair where there is one; ``title`` heads it.
+
+    Raises:
+        BadInput: the table is of another pair, or stands beside an answer that has no caption and picture.
+
+    """
+
+    answer: Explanation | Comparison | Interaction
+    table: Interaction | None = None
+    title: str = ""
+
+    def __post_init__(self) -> None:
+        if self.table is None:
+            return
+        if not isinstance(self.answer, Explanation):
+            raise BadInput(f"a table goes with an explanation (got {type(self.answer).__name__}): leave it out")
+        ours, theirs = ((one.caption, one.size) for one in (self.answer, self.table))
+        if ours != theirs:
+            raise BadInput(f"the table must be of the same pair as the answer, {ours} (got {theirs})")
+
+    @property
+    def words_have_maps(self) -> Interaction | None:
+        """The table that says which words go with which patches."""
+        return self.answer if isinstance(self.answer, Interaction) else self.table
+
+    @property
+    def parts(self) -> Mapping[str, Part]:
+        """The pictures and captions of the panel, by name. Of a table alone: the sums over words and over patches."""
+        return _sums(self.answer) if isinstance(self.answer, Interaction) else self.answer.parts
+
+
+@dataclass
+class Pictures:
+    """The pictures of a view, each once, whoever shows it."""
+
+    uris: list[str] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+
+    def number(self, part: PicturePart) -> int:
+        """The number of a part's picture, from 0.
+
+        Raises:
+            BadInput: the answer was loaded from a file, and its picture is no longer there.
+
+        """
+        buffer = BytesIO()
+        shown(photograph(part.picture, part.source), SIDE).save(buffer, "JPEG", quality=QUALITY)
+        uri = "data:image/jpeg;base64," + b64encode(buffer.getvalue()).decode()
+        if uri not in self.uris:
+            self.uris.append(uri)
+            self.sizes.append(part.size)
+        return self.uris.index(uri)
+
+
+def panel_data(panel: Panel, pictures: Pictures) -> dict[str, Any]:
+    """All that is drawn of a panel."""
+    table = panel.words_have_maps
+    places = [_place(part, name, table, pictures) for name, part in panel.parts.items()]
+    return {"places": places, "table": None if table is None else _table(table)}
+
+
+def rounded(scores: Tensor) -> list[float]:
+    """Numbers of a few significant digits, flat.
+
+    >>> rounded(torch.tensor([[0.123456, -2.0]]))
+    [0.1235, -2.0]
+
+    """
+    return [float(f"{score:.{DIGITS}g}") for score in scores.flatten().tolist()]
+
+
+def _place(part: Part, name: str, table: Interaction | None, pictures: Pictures) -> dict[str, Any]:
+    if isinstance(part, PicturePart):
+        return {"kind": "image", "name": name, "picture": pictures.number(part), **_mapped(part, part.size),
+                "scores": rounded(part.grid)}  # fmt: skip
+    words = list(part.words)
+    scores = rounded(torch.tensor([score for _, score in words]))
+    told = [
+        {"text": word.text, "score": score, "row": _row(word, table)}
+        for (word, _), score in zip(words, scores, strict=True)
+    ]
+    return {"kind": "text", "name": name, "caption": part.source, "words": told}
+
+
+def _mapped(found: PicturePart | Interaction, size: tuple[int, int]) -> dict[str, Any]:
+    """The grid, and the part of the picture that it covers, in shares of the picture's width and height."""
+    region: Region = found.region
+    across = [region.left / size[0], region.top / size[1], region.width / size[0], region.height / size[1]]
+    rows, columns = (found.table if isinstance(found, Interaction) else found.grid).shape[-2:]
+    return {"grid": [rows, columns], "region": across}
+
+
+def _table(table: Interaction) -> dict[str, Any]:
+    return {**_mapped(table, table.size), "rows": [rounded(grid) for grid in table.table]}
+
+
+def _row(word: Word, table: Interaction | None) -> int | None:
+    """Which row of the table is the word's: the one of the same tokens."""
+    spelt = [] if table is None else [one.tokens for one in table.words]
+    return spelt.index(word.tokens) if word.tokens in spelt else None
+
+
+def _sums(table: Interaction) -> Mapping[str, Part]:
+    """The map that all words have together, and the sum of each word's map."""
+    scores = torch.zeros(len(table.units.explained))
+    for word, grid in zip(table.words, table.table, strict=True):
+        scores[word.tokens[0]] = grid.sum()
+    image = Attribution(table.table.sum(0).flatten(), table.grid, torch.tensor(0.0))
+    text = Attribution(scores, table.units, torch.tensor(0.0))
+    return {
+        "image": PicturePart(table.source, image, table.region, table.size, table.picture),
+        "text": CaptionPart(table.caption, text),
+    }

@@ -1,0 +1,161 @@
+"""What the view says in words, without any script: what was asked, by what, and what its reader ought to know."""
+
+from collections.abc import Iterator, Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from nibt.comparison import Comparison
+from nibt.explanation import Explanation
+from nibt.interaction import Interaction
+from nibt.part import CaptionPart
+from nibt.report.view_data import Panel
+from nibt.report.words import runs
+
+_SIDES = {"image": "picture", "text": "caption"}
+
+
+def heading(panel: Panel) -> str:
+    """The panel's title, or what it is about."""
+    if panel.title:
+        return panel.title
+    if isinstance(panel.answer, Comparison):
+        return " with ".join(part.source for part in panel.answer.parts.values())
+    return panel.answer.caption
+
+
+def about(panel: Panel) -> str:
+    """How like they are, what was explained, and how nearly it adds up."""
+    answer = panel.answer
+    facts = [f"<strong>similarity {answer.similarity:.3f}</strong> (cosine)"]
+    facts += [escape(fact) for fact in (*_explained(answer), _made(answer), *_gaps(answer))]
+    return f'<p class="nibt-about">{"; ".join(facts)}</p>'
+
+
+def words(part: CaptionPart, name: str) -> str:
+    """The caption's words with their scores."""
+    told = "".join(
+        f'<span class="nibt-word"><span>{escape(run.text)}</span><small dir="ltr">{signed(run.score)}</small></span> '
+        for run in runs(part)
+    )
+    label = f' aria-label="{name} caption"' if name else ' aria-label="words of the caption"'
+    return f'<div class="nibt-words" role="group" dir="auto"{label}>{told}</div>'
+
+
+def signed(score: float) -> str:
+    r"""A score as people read it, with a true minus.
+
+    >>> signed(-0.01234) == "\\u22120.0123", signed(0.12345)
+    (True, '+0.123')
+
+    """
+    if 0 < abs(score) < 0.001:
+        digits, power = f"{score:+.1e}".split("e")
+        return f"{digits}e{int(power)}".replace("-", "\u2212")
+    return f"{score:+.3g}".replace("-", "\u2212")
+
+
+def why(panel: Panel) -> str:
+    """Why no word can be chosen, where none can."""
+    answer = panel.answer
+    if panel.words_have_maps is not None or not any(isinstance(part, CaptionPart) for part in panel.parts.values()):
+        return ""
+    name = answer.method["name"]
+    if isinstance(answer, Comparison):
+        reason = "of two captions there is no picture whose regions a word could show"
+    elif name != "nib":
+        reason = f"{name} gives each word a score, and no map of its own; the method nib has a table of both"
+    elif answer.score["target"] != "cosine":
+        reason = f"the table of words and patches explains the cosine, not the target {answer.score['target']}"
+    else:
+        reason = "the table of words and patches was not computed for this answer"
+    return f'<p class="nibt-note">Words cannot be chosen here: {escape(reason)}.</p>'
+
+
+def warnings(panel: Panel) -> str:
+    """What its reader ought to know."""
+    told = dict.fromkeys((*panel.answer.warnings, *(panel.table.warnings if panel.table else ())))
+    lines = "".join(f"<li>{escape(_sentence(warning))}</li>" for warning in told)
+    return f'<ul class="nibt-warnings" aria-label="notes">{lines}</ul>' if told else ""
+
+
+def ranking(panel: Panel) -> str:
+    """Labels from best to worst, with bars."""
+    if not isinstance(panel.answer, Explanation) or not panel.answer.ranking:
+        return ""
+    rows = "".join(
+        f'<tr><th scope="row" dir="auto">{escape(one.label)}</th><td>{one.cosine:.3f}</td>'
+        f"<td>{one.probability:.1%}</td>"
+        f'<td><svg class="nibt-bar" viewBox="0 0 100 10" width="100" height="10" aria-hidden="true">'
+        f'<rect width="{100 * one.probability:.1f}" height="10" rx="2"></rect></svg></td></tr>'
+        for one in panel.answer.ranking
+    )
+    return ('<table class="nibt-ranking"><caption>Labels</caption><thead><tr><th scope="col">label</th><th scope="col">'
+            'cosine</th><th scope="col" colspan="2">probability</th></tr></thead>'
+            f"<tbody>{rows}</tbody></table>")  # fmt: skip
+
+
+def details(panel: Panel) -> str:
+    """All options as they were resolved, the model, and the versions."""
+    answer = panel.answer
+    told = {"method": answer.method, "model": answer.model, "versions": answer.versions}
+    if not isinstance(answer, Interaction):
+        told |= {"score": answer.score}
+    else:
+        told |= {"sum": f"{float(answer.scores.sum()):.6g}", "expected sum": f"{answer.product:.6g}"}
+    rows = [*((name, part.source) for name, part in panel.parts.items()), *_flat("", told)]
+    lines = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
+    return f'<details class="nibt-details"><summary>Method, model and versions</summary><dl>{lines}</dl></details>'
+
+
+def _flat(name: str, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _flat(f"{name}{key} ", value)
+        elif value is not None and value != []:
+            yield f"{name}{key}", ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _explained(answer: Any) -> Iterator[str]:
+    if not isinstance(answer, Interaction) and answer.score["target"] != "cosine":
+        contrast = answer.score.get("options", {}).get("against")
+        beside = f" against {', '.join(map(repr, contrast))}" if contrast else ""
+        yield f"explained: {answer.score['target']} {answer.score['value']:.3f}{beside}"
+
+
+def _made(answer: Any) -> str:
+    what = "word-region table of " if isinstance(answer, Interaction) else ""
+    variant = "" if answer.method["variant"] == "default" else f" ({answer.method['variant']})"
+    return f"{what}{answer.method['name']}{variant} on {Path(answer.model['id']).name}"
+
+
+def _gaps(answer: Any) -> Iterator[str]:
+    """How much of the change the scores do not account for."""
+    if isinstance(answer, Interaction):
+        yield f"the table's sum misses {_share(answer.gap, answer.product)} of the change"
+        return
+    for name, part in answer.parts.items():
+        told = part.attribution.narrowing
+        if told is not None:
+            change = float(told.at_input - told.at_reference)
+            yield f"scores of the {_SIDES.get(name, name)} miss {_share(float(told.gap), change)} of the change"
+
+
+def _share(gap: float, change: float) -> str:
+    r"""A gap as a share of what it is a gap of.
+
+    >>> _share(0.001, -0.1), _share(0.1, 0.0)
+    ('1\xa0%', '0.1 (there is no change)')
+
+    """
+    return f"{100 * gap / abs(change):.2g}\u00a0%" if change else f"{gap:.2g} (there is no change)"
+
+
+def _sentence(text: str) -> str:
+    """The first letter large, a full stop at the end.
+
+    >>> _sentence("the caption was cut")
+    'The caption was cut.'
+
+    """
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
