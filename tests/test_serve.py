@@ -3,7 +3,6 @@
 import itertools
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -36,7 +35,7 @@ def scenes() -> Model:
     return nibt.load_model("scenes")
 
 
-def asked(captions: str = "a cat", question: str = "each", methods: tuple[str, ...] = ("nib",), **others: Any) -> Asked:
+def asked(captions: Any = "a cat", question: Any = "each", methods: Any = ("nib",), **others: Any) -> Asked:
     told = {"file": sample_file("coffee"), "model": "scenes", "variant": "default", "limits": LIMITS, **others}
     return Asked.read(captions=captions, question=question, methods=methods, **told)
 
@@ -59,6 +58,11 @@ def test_captions_stand_one_a_line() -> None:
         ({"question": "labels"}, "at least two lines"),
         ({"methods": ()}, "at least one method"),
         ({"methods": ("nib",) * 7}, "7 methods"),
+        ({"captions": None}, "are texts"),
+        ({"methods": "nib"}, "a list of names"),
+        ({"methods": (["nib"],)}, "a list of names"),
+        ({"question": "why"}, "one of each, rather, labels"),
+        ({"variant": "../x"}, "one of default, paper"),
         ({"file": None}, "give a picture first"),
         ({"file": Path("gone.png")}, "no longer here"),
     ],
@@ -111,8 +115,8 @@ def test_one_caption_rather_than_another_and_labels(scenes: Model) -> None:
     assert panels[0].answer.score["value"] == pytest.approx(alone.score["value"], abs=1e-6)  # pyright: ignore
     (panels,) = answered(asked("a cup\na cat\na dog", "labels"), scenes)
     ranking = panels[0].answer.ranking  # pyright: ignore
-    assert [label.label for label in ranking] == [label.label for label in
-                                                  nibt.rank(scenes, "sample:coffee", ["a cup", "a cat", "a dog"])]  # fmt: skip
+    best = nibt.rank(scenes, "sample:coffee", ["a cup", "a cat", "a dog"])
+    assert [label.label for label in ranking] == [label.label for label in best]
 
 
 def hooks(model: Model) -> int:
@@ -194,7 +198,7 @@ def test_every_method_tells_its_cost_and_every_message_is_a_sentence() -> None:
 
 
 @pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[SimpleNamespace]:
+def guarded(tmp_path: Path) -> SimpleNamespace:
     """A guarded page that remembers which requests came through."""
     seen: list[tuple[str, bytes]] = []
 
@@ -202,7 +206,9 @@ def guarded(tmp_path: Path) -> Iterator[SimpleNamespace]:
         message = await receive() if scope["method"] == "POST" else {}
         seen.append((scope["path"], message.get("body", b"")))
         full = b"full" in message.get("body", b"")
-        await send({"type": "http.response.start", "status": 503 if full else 200, "headers": [(b"content-length", b"2")]})
+        await send(
+            {"type": "http.response.start", "status": 503 if full else 200, "headers": [(b"content-length", b"2")]}
+        )
         await send({"type": "http.response.body", "body": b"ok"})
 
     guard = Guard(page, tmp_path, upload=1000, stored=5000, hosts=("localhost",))
@@ -217,7 +223,7 @@ def guarded(tmp_path: Path) -> Iterator[SimpleNamespace]:
 
         return asyncio.run(once())
 
-    yield SimpleNamespace(ask=ask, seen=seen, folder=tmp_path)
+    return SimpleNamespace(ask=ask, seen=seen, folder=tmp_path)
 
 
 JOIN = "/gradio_api/queue/join"

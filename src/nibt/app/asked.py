@@ -1,6 +1,6 @@
 """What a visitor asks, read and checked, and the answers to it. Nothing here knows how the page looks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from io import BytesIO
@@ -20,6 +20,7 @@ from nibt.registry import available, find
 from nibt.report.layout import shown
 from nibt.report.view import Panel
 
+SETTINGS = ("default", "paper")
 SIDE = 1024  # of the copy of a picture that stays with an answer
 
 
@@ -44,16 +45,16 @@ class Asked:
 
     @classmethod
     def read(
-        cls, file: Path | None, captions: str, question: str, model: str, methods: Sequence[str], variant: str,
-        limits: Limits,
-    ) -> "Asked":  # fmt: skip
-        """What the fields of the page hold.
+        cls, file: Path | None, captions: Any, question: Any, model: Any, methods: Any, variant: Any, limits: Limits
+    ) -> "Asked":
+        """What the fields of the page hold, or what somebody sent in their place.
 
         Raises:
             BadInput: a field is empty, or holds more than the limits allow, or the picture cannot be read.
             UnknownName: there is no such method.
 
         """
+        _check_kinds(captions, question, model, methods, variant)
         lines = [line.strip() for line in captions.splitlines() if line.strip()]
         limits.check_captions(lines)
         if not lines:
@@ -71,12 +72,21 @@ class Asked:
     @property
     def steps(self) -> int:
         """How many times ``answered`` yields."""
-        return len(self.methods) * (2 if self.tabled else 1)
+        return len(self.methods) + self.tabled
 
     @property
     def tabled(self) -> bool:
         """Whether there are tables of words and regions: they are NIB's, of the cosine."""
         return "nib" in self.methods and self.question == Question.each
+
+
+def _check_kinds(captions: Any, question: Any, model: Any, methods: Any, variant: Any) -> None:
+    """Refuse what the fields of the page do not send."""
+    texts = all(isinstance(one, str) for one in (captions, question, model, variant))
+    if not texts or not isinstance(methods, list | tuple) or not all(isinstance(name, str) for name in methods):
+        raise BadInput("captions, question, model and setting are texts, and methods a list of names")
+    if question not in list(Question) or variant not in SETTINGS:
+        raise BadInput(f"the question is one of {', '.join(Question)}, the setting one of {', '.join(SETTINGS)}")
 
 
 def read_upload(file: Path | None, limits: Limits) -> Picture:
@@ -131,7 +141,8 @@ def answered(asked: Asked, model: Model) -> Iterator[list[Panel]]:
     small = Picture(shown(asked.picture.image, SIDE), asked.picture.source, asked.picture.notes)
     panels: list[Panel] = []
     for method in asked.methods:
-        panels += [Panel(replace(answer, picture=small), None, method) for answer in _answers(asked, model, method)]
+        panels += [Panel(replace(answer, picture=small), None, _title(asked, method, answer))
+                   for answer in _answers(asked, model, method)]  # fmt: skip
         yield list(panels)
     if asked.tabled:
         yield [_with_table(panel, asked, model) for panel in panels]
@@ -147,9 +158,14 @@ def _answers(asked: Asked, model: Model, method: str) -> list[Explanation]:
     return explain(model, [asked.picture] * len(asked.captions), list(asked.captions), **options)
 
 
+def _title(asked: Asked, method: str, answer: Explanation) -> str:
+    """What tells a panel from those beside it."""
+    return answer.caption if len(asked.methods) == 1 else f"{method}: {answer.caption}"
+
+
 def _with_table(panel: Panel, asked: Asked, model: Model) -> Panel:
     answer = panel.answer
-    if panel.title != "nib" or not isinstance(answer, Explanation):
+    if answer.method["name"] != "nib" or not isinstance(answer, Explanation):
         return panel
     found = explain_interactions(model, asked.picture, answer.caption, variant=_variant("nib", asked.variant))
     return replace(panel, table=replace(found, picture=answer.picture))

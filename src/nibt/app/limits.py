@@ -51,8 +51,9 @@ class TooLong(NibtError, TimeoutError):
 class Deadline(TorchDispatchMode):
     """Within ``with``, every step of torch looks at the clock, and the first that is late ends the computation.
 
-    ``end`` is the time on that ``clock`` at which it is late. It raises from within the model's own forward pass, so every ``with`` of the methods is left as it should be and
-    nothing stays on the model. It holds for the thread that enters it, and changes no number.
+    ``end`` is the time on that ``clock`` at which it is late. It raises from within the model's own forward pass, so
+    every ``with`` of the methods is left as it should be and nothing stays on the model. It holds for the thread that
+    enters it, and changes no number.
 
     Raises:
         TooLong: from within the block, once the time is up.

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from nibt.app.asked import Asked, Question
+from nibt.app.asked import SETTINGS, Asked, Question
 from nibt.pair import SAMPLE, samples
 from nibt.registry import available
 
@@ -30,11 +30,12 @@ class Link:
 
     @property
     def query(self) -> str:
-        """
+        """The link's query.
+
         >>> Link("coffee", "a cup", "each", "lite", ("nib", "grad_cam"), "default").query
         'picture=coffee&captions=a+cup&question=each&model=lite&methods=nib%2Cgrad_cam&variant=default'
 
-        """  # noqa: D205, D212
+        """
         return urlencode({**vars(self), "methods": ",".join(self.methods)})
 
     @classmethod
@@ -44,5 +45,5 @@ class Link:
         link = cls(query.get("picture", ""), query.get("captions", "")[:most], query.get("question", "each"),
                    query.get("model", models[0]), methods, query.get("variant", "default"))  # fmt: skip
         known = (link.picture in samples() and link.model in models and link.question in list(Question)
-                 and link.variant in ("default", "paper") and set(methods) <= set(available("methods")))  # fmt: skip
+                 and link.variant in SETTINGS and set(methods) <= set(available("methods")))  # fmt: skip
         return link if known and link.captions.strip() else None

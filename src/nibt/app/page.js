@@ -2,8 +2,6 @@
 const nibtPage = {
   first: new URLSearchParams(location.search),
   wake(root, link) {
-    if (root.dataset.awake) return;
-    root.dataset.awake = "yes";
     const view = nibtView(root);
     if (!link) return;
     const plain = link.getAttribute("href"), captions = new URLSearchParams(plain).get("captions").split("\n");

@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -45,6 +46,8 @@ def serve(
             raise Unsupported("the page needs gradio: pip install 'nibt[app]'") from error
         from nibt.app.shelf import Shelf
 
+        # what it warns of is the view's data, which is no script and is not meant to run
+        warnings.filterwarnings("ignore", "A `<script>` tag was found")
         shelf = Shelf(READY, models)
         app = Guard(page(shelf, limits), Path(folder), limits.upload, hosts=() if public else LOOPBACK)
         config = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False, ws="none",
@@ -62,7 +65,9 @@ def check_host(host: str, public: bool) -> None:
 
     """
     if not public and not is_loopback(host):
-        raise BadOption(f"the host {host!r} can be reached from other machines: add --public if that is meant. {PUBLIC}")
+        raise BadOption(
+            f"the host {host!r} can be reached from other machines: add --public if that is meant. {PUBLIC}"
+        )
 
 
 def is_loopback(host: str) -> bool:

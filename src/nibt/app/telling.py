@@ -1,0 +1,90 @@
+"""What the page says, as HTML: the answer to its fields, step by step, what it offers, and what is wrong."""
+
+import json
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from html import escape
+from importlib.resources import files
+from io import BytesIO
+from typing import Any
+
+from nibt.app.asked import Asked, answered, costs, plainly
+from nibt.app.limits import Deadline, Limits
+from nibt.app.link import Link
+from nibt.app.recent import FORMATS, Recent
+from nibt.app.shelf import Shelf
+from nibt.errors import NibtError
+from nibt.pair import SAMPLE, read_picture, samples
+from nibt.report.layout import shown
+from nibt.report.view import Panel, fragment
+
+Step = Callable[[int, int, str], None]
+INTRODUCTION = (
+    '<header class="nibt-head"><h1>nibt</h1><p>Which parts of this picture, and which words of this caption, make the '
+    "model think that they belong together? What you give is computed on the machine that serves this page, and "
+    "forgotten within minutes.</p></header>"
+)
+NOTHING = (
+    '<div class="nibt-message">Give a picture and a caption, then press Explain. Click a word to see its region; mark '
+    "a box on the picture to see its words.</div>"
+)
+_THUMBNAIL = 160
+
+
+def told(shelf: Shelf, limits: Limits, recent: Recent, values: Any, step: Step) -> Iterator[str]:
+    """What the page shows in answer to its fields: all that is known so far, or what is wrong, in plain words.
+
+    ``values`` are those of the fields: the path of a picture's file, captions, question, methods, model and setting.
+    ``step`` is told how many steps of how many are done, and what comes next.
+    """
+    try:
+        file, captions, question, methods, model, variant = values
+        step(0, 1, "Reading the picture")
+        asked = Asked.read(file, captions, question, model, methods, variant, limits)
+        step(0, asked.steps, f"Loading {model}")
+        steps = answered(asked, shelf.model(model))
+        end = time.monotonic() + limits.seconds
+        for done in range(asked.steps):
+            step(done, asked.steps, f"Computing {[*asked.methods, 'which words go with which regions'][done]}")
+            with Deadline(end):  # of this thread: the next step may run in another
+                panels = next(steps)
+            yield _answer(asked, panels, recent if done + 1 == asked.steps else None)
+    except NibtError as error:
+        yield f'<div class="nibt-message" role="alert">{escape(plainly(error))}</div>'
+
+
+def said(sample: str) -> str:
+    """The caption of a sample."""
+    return json.loads((files("nibt") / "samples" / "captions.json").read_text(encoding="utf-8"))[sample]
+
+
+def sample_buttons() -> str:
+    """The samples as buttons with small pictures."""
+    buttons = "".join(
+        f'<button type="button" data-name="{name}" aria-label="sample: {escape(said(name))}">'
+        f'<img alt="" src="{_thumbnail(name)}"></button>' for name in samples()
+    )  # fmt: skip
+    return f'<p class="nibt-label">Or a sample</p><div class="nibt-samples">{buttons}</div>'
+
+
+def cost_table() -> str:
+    """What each method says of its cost."""
+    rows = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(cost)}</td></tr>' for name, cost in costs())
+    return f'<table class="nibt-costs"><caption>In forward passes of one tower</caption>{rows}</table>'
+
+
+def _answer(asked: Asked, panels: list[Panel], recent: Recent | None) -> str:
+    """The view; once it is whole, with its downloads, and its link if anybody else has the picture, too."""
+    if recent is None:
+        return f'{fragment(panels)}<p class="nibt-more" role="status">More is being computed…</p>'
+    token, link = recent.keep(panels), Link.to(asked)
+    saved = " ".join(f'<a href="answer/{token}.{kind}" download="nibt.{kind}">{kind.upper()}</a>' for kind in FORMATS)
+    shared = "" if link is None else f'<a class="nibt-link" href="?{escape(link.query)}">Link to this view</a>'
+    return f'{fragment(panels)}<nav class="nibt-saved" aria-label="Save">Save as {saved} {shared}</nav>'
+
+
+def _thumbnail(sample: str) -> str:
+    buffer = BytesIO()
+    shown(read_picture(SAMPLE + sample).image, _THUMBNAIL).save(buffer, "JPEG")
+    return "data:image/jpeg;base64," + b64encode(buffer.getvalue()).decode()
