@@ -8,7 +8,7 @@ from typing import Any
 from nibt.comparison import Comparison
 from nibt.explanation import Explanation
 from nibt.interaction import Interaction
-from nibt.part import CaptionPart
+from nibt.part import CaptionPart, PicturePart
 from nibt.report.view_data import Panel
 from nibt.report.words import runs
 
@@ -45,8 +45,8 @@ def words(part: CaptionPart, name: str) -> str:
 def signed(score: float) -> str:
     r"""A score as people read it, with a true minus.
 
-    >>> signed(-0.01234) == "\\u22120.0123", signed(0.12345)
-    (True, '+0.123')
+    >>> signed(0.12345), signed(-2.0) == "\u22122"
+    ('+0.123', True)
 
     """
     if 0 < abs(score) < 0.001:
@@ -58,13 +58,15 @@ def signed(score: float) -> str:
 def why(panel: Panel) -> str:
     """Why no word can be chosen, where none can."""
     answer = panel.answer
-    if panel.words_have_maps is not None or not any(isinstance(part, CaptionPart) for part in panel.parts.values()):
+    if panel.words_have_maps is not None or isinstance(answer, Interaction):
         return ""
-    name = answer.method["name"]
     if isinstance(answer, Comparison):
+        if any(isinstance(part, PicturePart) for part in panel.parts.values()):
+            return ""
         reason = "of two captions there is no picture whose regions a word could show"
-    elif name != "nib":
-        reason = f"{name} gives each word a score, and no map of its own; the method nib has a table of both"
+    elif answer.method["name"] != "nib":
+        reason = (f"{answer.method['name']} gives each word a score, and no map of its own; the method nib has a table "
+                  "of both")  # fmt: skip
     elif answer.score["target"] != "cosine":
         reason = f"the table of words and patches explains the cosine, not the target {answer.score['target']}"
     else:
