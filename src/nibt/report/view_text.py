@@ -28,7 +28,7 @@ def about(panel: Panel) -> str:
     """How like they are, what was explained, and how nearly it adds up."""
     answer = panel.answer
     facts = [f"<strong>similarity {answer.similarity:.3f}</strong> (cosine)"]
-    facts += [escape(fact) for fact in (*_explained(answer), _made(answer), *_gaps(answer))]
+    facts += [escape(fact) for fact in (*_explained(answer), _made(answer), *_gaps(panel))]
     return f'<p class="nibt-about">{"; ".join(facts)}</p>'
 
 
@@ -131,10 +131,12 @@ def _made(answer: Any) -> str:
     return f"{what}{answer.method['name']}{variant} on {Path(answer.model['id']).name}"
 
 
-def _gaps(answer: Any) -> Iterator[str]:
+def _gaps(panel: Panel) -> Iterator[str]:
     """How much of the change the scores do not account for."""
+    answer, table = panel.answer, panel.words_have_maps
+    if table is not None:
+        yield f"the sum of the word-region table misses {_share(table.gap, table.product)} of the change"
     if isinstance(answer, Interaction):
-        yield f"the table's sum misses {_share(answer.gap, answer.product)} of the change"
         return
     for name, part in answer.parts.items():
         told = part.attribution.narrowing
