@@ -463,7 +463,7 @@ def test_the_command(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -
     assert "0.0001" in out
     for name in ("report.md", "report.html", "result.json", "settings.json", "provenance.json"):
         assert (Path("RUN") / name).is_file()
-    assert "http" not in Path("RUN/report.html").read_text()
+    assert "://" not in Path("RUN/report.html").read_text()
     assert Roar.load("RUN/result.json").data["pairs"] == 12
     code, _, told = run(*arguments, "--epochs", 2)
     assert (code, "other settings" in told) == (1, True)

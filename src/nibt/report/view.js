@@ -105,7 +105,7 @@
     pen.drawImage(canvas, 0, 0, small, low, 0, 0, width, height);
     const soft = greys(pen.getImageData(0, 0, width, height).data);
     const unseen = soft.map((grey, at) => {
-      const stripe = colours.stripes[1 - (Math.floor((Math.floor(at / width) + (at % width)) / 6) % 2)];
+      const stripe = colours.stripes[Math.floor((Math.floor(at / width) + (at % width)) / 6) % 2];
       return grey * (1 - colours.striped) + stripe * colours.striped;
     });
     return { width, height, colour, grey: greys(colour), unseen };
