@@ -1,4 +1,4 @@
-"""Notebooks: answers are shown there on demand and as before afterwards; the tutorial runs, and what it asserts holds."""
+"""Notebooks: answers are shown on demand and as before afterwards; the tutorial runs, and what it asserts holds."""
 
 import re
 from dataclasses import replace
