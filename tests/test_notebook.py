@@ -1,6 +1,7 @@
 """Notebooks: answers are shown on demand and as before afterwards; the tutorial runs, and what it asserts holds."""
 
 import re
+import sys
 from dataclasses import replace
 from html import unescape
 from io import BytesIO
@@ -17,6 +18,7 @@ from PIL import Image
 import nibt
 from answers import PEAK, WHOLE, answer
 from nibt.comparison import Comparison
+from nibt.errors import Unsupported
 from nibt.part import CaptionPart
 from nibt.report.view import Panel
 from nibt.row import Row
@@ -76,6 +78,12 @@ def test_answers_are_shown_on_demand_and_as_before_afterwards(shell: Shell) -> N
 def test_what_cannot_be_drawn_is_text(shell: Shell) -> None:
     nibt.load_ipython_extension(shell)
     assert set(shell.shown(replace(answer(PEAK, (90, 90), WHOLE), picture=None))) == {"text/plain"}
+
+
+def test_without_ipython_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "IPython.display", None)
+    with pytest.raises(Unsupported, match=r"pip install jupyterlab, or write a file with nibt\.write_page"):
+        nibt.show(answer(PEAK, (90, 90), WHOLE))
 
 
 def test_the_tutorial_runs_and_what_it_asserts_holds() -> None:
