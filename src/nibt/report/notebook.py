@@ -121,7 +121,7 @@ def _height(panels: Sequence[Panel]) -> int:
     beside = 1 if len(panels) == 1 else 2
     heights = [_panel_height(panel, alone=beside == 1) for panel in panels]
     rows = (heights[first : first + beside] for first in range(0, len(heights), beside))
-    return 260 + sum(max(row) + 30 for row in rows)
+    return 330 + sum(max(row) + 30 for row in rows)
 
 
 def _panel_height(panel: Panel, alone: bool) -> int:
