@@ -27,6 +27,7 @@ from nibt.report.document import document
 from nibt.report.page import page, write_page
 from nibt.report.tables import SCRIPT, STYLE, data_table
 from nibt.report.view import Panel, fragment
+from nibt.report.view_data import coarse
 from nibt.units import Grid
 
 HOSTILE = (
@@ -143,6 +144,20 @@ def test_a_picture_stands_on_a_page_once_and_is_made_small() -> None:
     assert text.count("data:image/jpeg;base64,") == 1
     assert embedded(text)["pictures"] == [[3000, 1000]]
     assert [place["picture"] for panel in embedded(text)["panels"] for place in panel["places"][:1]] == [0, 0]
+
+
+def test_a_map_of_pixels_is_made_coarse_and_adds_up_as_before() -> None:
+    scores = torch.randn(100, 300, generator=torch.Generator().manual_seed(0))
+    text = checked(page(answer(scores.tolist(), (300, 100), replace(WHOLE, width=300.0, height=100.0))))
+    place = embedded(text)["panels"][0]["places"][0]
+    assert place["grid"] == [64, 64]
+    shown = np.array(place["scores"]).reshape(64, 64)
+    assert shown.sum() == pytest.approx(float(scores.sum()), abs=0.05)
+    assert shown[:16, :32].sum() == pytest.approx(float(scores[:25, :150].sum()), abs=0.05)  # a box along both grids
+    assert "The map has 100 x 300 cells" in text
+    assert len(text) < 150_000
+    few = torch.randn(2, 3, 64)
+    assert coarse(few).equal(few)
 
 
 def test_comparisons_have_both_their_parts() -> None:

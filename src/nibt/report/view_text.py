@@ -9,7 +9,7 @@ from nibt.comparison import Comparison
 from nibt.explanation import Explanation
 from nibt.interaction import Interaction
 from nibt.part import CaptionPart, PicturePart
-from nibt.report.view_data import Panel
+from nibt.report.view_data import MOST_CELLS, Panel
 from nibt.report.words import runs
 
 _SIDES = {"image": "picture", "text": "caption"}
@@ -76,7 +76,7 @@ def why(panel: Panel) -> str:
 
 def warnings(panel: Panel) -> str:
     """What its reader ought to know."""
-    told = dict.fromkeys((*panel.answer.warnings, *(panel.table.warnings if panel.table else ())))
+    told = dict.fromkeys((*panel.answer.warnings, *(panel.table.warnings if panel.table else ()), *_coarser(panel)))
     lines = "".join(f"<li>{escape(_sentence(warning))}</li>" for warning in told)
     return f'<ul class="nibt-warnings" aria-label="notes">{lines}</ul>' if told else ""
 
@@ -108,6 +108,14 @@ def details(panel: Panel) -> str:
     rows = [*((name, part.source) for name, part in panel.parts.items()), *_flat("", told)]
     lines = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
     return f'<details class="nibt-details"><summary>Method, model and versions</summary><dl>{lines}</dl></details>'
+
+
+def _coarser(panel: Panel) -> Iterator[str]:
+    for part in panel.parts.values():
+        if isinstance(part, PicturePart) and max(part.grid.shape) > MOST_CELLS:
+            rows, columns = part.grid.shape
+            yield (f"the map has {rows} x {columns} cells: this page shows sums over larger ones, at most {MOST_CELLS} "
+                   "a side; the JSON file has them all")  # fmt: skip
 
 
 def _flat(name: str, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
