@@ -28,6 +28,7 @@ from nibt.models.base import Model
 from nibt.pair import Pair
 from nibt.report.audit import page, threshold
 from nibt.report.audit_plots import gauge
+from test_pages import checked
 
 pytest.importorskip("scipy", reason="an audit ranks with scipy")
 pytest.importorskip("skimage", reason="an audit compares maps with scikit-image")
@@ -256,7 +257,7 @@ def test_json_and_back(scenes: Audit, tmp_path: Path) -> None:
 
 
 def test_the_page_stands_alone(scenes: Audit) -> None:
-    found = page(scenes)
+    found = checked(page(scenes))
     assert not re.search(r"https?://|<script|<link|@import", found)
     assert found.count("data:image/png;base64,") == 3 * 6, "examples and their tiles"
     assert all(check.about.split(" ")[0] in found for check in scenes.checks)

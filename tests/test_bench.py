@@ -25,6 +25,7 @@ from nibt.bench.store import COLUMNS, Store, fingerprint
 from nibt.bench.summary import Group, Series, Summary
 from nibt.cli import main
 from nibt.errors import BadInput, BadOption, UnknownName
+from test_pages import checked as valid
 
 SCENES = {"name": "scenes", "options": {"count": 6, "seed": 1}}
 BASE: dict[str, Any] = {"models": ["scenes"], "methods": ["nib"], "data": [SCENES], "metrics": ["confidence_drop"]}
@@ -337,7 +338,7 @@ def test_every_form_of_a_report(tmp_path: Path, plan: dict[str, Any], capsys: py
     assert text in printed
     for told in ("published / measured here", "1.450 / ", "recipe", "2.png", "ones", "random", "centre", "weights "):
         assert told in text, told
-    page = (tmp_path / "run" / "report.html").read_text()
+    page = valid((tmp_path / "run" / "report.html").read_text())
     assert page.count("data:image/png;base64,") == 4
     assert not re.search(r"(src|href)=.https?:", page)
     table = (tmp_path / "run" / "report.tex").read_text()

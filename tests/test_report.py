@@ -4,41 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from nibt.attribution import Attribution
+from answers import PEAK, WHOLE, answer
 from nibt.errors import BadOption
 from nibt.explanation import Explanation
-from nibt.pair import Picture
 from nibt.preparation.geometry import Fit, Region
 from nibt.report.colours import AGAINST, FOR, blend, ink_on
 from nibt.report.fonts import font_for
 from nibt.report.heatmap import map_image, mask_image, overlay, score_map
 from nibt.report.picture import check_format, draw, write
 from nibt.report.words import runs
-from nibt.units import Grid, Word, Words
-
-
-def answer(scores: list[list[float]], size: tuple[int, int], region: Region, caption: str = "a red cat") -> Explanation:
-    grid = torch.tensor(scores)
-    words = tuple(Word(text, (row + 1,)) for row, text in enumerate(caption.split()))
-    explained = torch.tensor([False, *[True] * len(words), False])
-    text = torch.zeros(len(words) + 2)
-    text[1 : len(words) + 1] = torch.linspace(-1, 2, len(words))
-    units = Words((("<s>", *caption.split(), "</s>"),), (words,), explained)
-    picture = Picture(Image.new("RGB", size, (128, 128, 128)), "grey")
-    return Explanation(
-        caption, Attribution(grid.flatten(), Grid(*grid.shape), torch.tensor(0.25)),
-        Attribution(text, units, torch.tensor(0.5)), region, size, 0.3,
-        {"target": "cosine", "value": 0.3, "image": {}, "text": {}}, {"name": "nib", "variant": "default"},
-        {"id": "x"}, {},
-        "grey", (), (), picture,
-    )  # fmt: skip
-
-
-WHOLE = Region(0.0, 0.0, 90.0, 90.0)
-PEAK = [[0.0, 0.0, 0.0], [0.0, 0.0, -1.0], [2.0, 0.0, 0.0]]
 
 
 def test_the_map_lies_where_the_model_looked() -> None:

@@ -31,6 +31,7 @@ from nibt.retraining.settings import Settings
 from nibt.retraining.training import fitting, losses, split, trained, untrained
 from nibt.roar_result import Roar
 from nibt.types import Modality
+from test_pages import checked
 
 pytest.importorskip("scipy", reason="rankings are compared with scipy")
 
@@ -463,7 +464,7 @@ def test_the_command(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -
     assert "0.0001" in out
     for name in ("report.md", "report.html", "result.json", "settings.json", "provenance.json"):
         assert (Path("RUN") / name).is_file()
-    assert "http" not in Path("RUN/report.html").read_text()
+    assert "://" not in checked(Path("RUN/report.html").read_text())
     assert Roar.load("RUN/result.json").data["pairs"] == 12
     code, _, told = run(*arguments, "--epochs", 2)
     assert (code, "other settings" in told) == (1, True)

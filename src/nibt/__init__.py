@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from nibt.pair import Caption as Caption
     from nibt.pair import Pair as Pair
     from nibt.registry import available as available
+    from nibt.report.notebook import show as show
+    from nibt.report.page import write_page as write_page
     from nibt.report.picture import draw as draw
+    from nibt.report.view import Panel as Panel
     from nibt.retraining import roar as roar
     from nibt.roar_result import Roar as Roar
     from nibt.row import Row as Row
@@ -55,6 +58,7 @@ _HOMES = {
     "Model": "models.base",
     "NibtError": "errors",
     "Pair": "pair",
+    "Panel": "report.view",
     "Plan": "bench.plan",
     "Roar": "roar_result",
     "Row": "row",
@@ -75,6 +79,8 @@ _HOMES = {
     "rank": "explaining",
     "roar": "retraining",
     "run": "bench.running",
+    "show": "report.notebook",
+    "write_page": "report.page",
 }
 __all__ = sorted(_HOMES)
 __version__ = version("nibt")
@@ -85,3 +91,17 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(f"nibt.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext nibt`` in a notebook: answers are shown as pages."""
+    from nibt.report.notebook import register
+
+    register(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """``%unload_ext nibt``: the notebook is as it was."""
+    from nibt.report.notebook import unregister
+
+    unregister(shell)

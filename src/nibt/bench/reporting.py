@@ -13,15 +13,14 @@ from nibt.bench.statistics import NOTHING, RESAMPLES, Interval, interval
 from nibt.bench.summary import Group, Line, Summary
 from nibt.bench.tables import Table, as_csv, number, with_interval
 from nibt.files import written_whole
+from nibt.report.document import document
+from nibt.report.tables import SCRIPT, STYLE
 
 if TYPE_CHECKING:
     from nibt.bench.running import Run
 
 _ALPHA = 0.05
 _MOST_FAILURES = 20
-_STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1200px;padding:0 1rem;color:#222}
-table{border-collapse:collapse;font-size:13px}td,th{padding:.2rem .6rem;border-bottom:1px solid #ddd;text-align:right;
-white-space:nowrap}td:first-child,th:first-child{text-align:left}.wide{overflow-x:auto}img{max-width:100%}"""
 
 
 def report(run: "Run") -> str:
@@ -209,15 +208,12 @@ def _plots(summary: Summary) -> Iterator[tuple[str, bytes]]:
 
 def _page(title: str, about: list[str], tables: list[Table], plots: list[tuple[str, bytes]]) -> str:
     pictures = "\n".join(
-        f"<h2>{escape(name)}</h2><img alt='{escape(name)}' src='data:image/png;base64,{b64encode(png).decode()}'>"
+        f'<h2>{escape(name)}</h2><img alt="{escape(name)}" src="data:image/png;base64,{b64encode(png).decode()}">'
         for name, png in plots
     )
     told = "".join(f"<p>{escape(line)}</p>" for line in about)
     body = "\n".join(table.html() for table in tables)
-    return (
-            f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{escape(title)}</title>"
-            f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>{told}\n{body}\n{pictures}</body></html>\n"
-            )  # fmt: skip
+    return document(title, f"<main><h1>{escape(title)}</h1>{told}\n{body}\n{pictures}</main>", STYLE, [SCRIPT])
 
 
 def _write(path: Path, text: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from nibt.bench.statistics import Interval
 from nibt.bench.summary import Line
+from nibt.report.tables import data_table
 
 _LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
           "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}  # fmt: skip
@@ -52,12 +53,9 @@ class Table:
         return "\n".join(lines)
 
     def html(self) -> str:
-        """A section with a table."""
-        head = "".join(f"<th>{html.escape(one)}</th>" for one in self.headings)
-        body = "\n".join("<tr>" + "".join(f"<td>{html.escape(one)}</td>" for one in row) + "</tr>" for row in self.rows)
-        note = f"<p>{html.escape(self.note)}</p>" if self.note else ""
-        return (f"<h2>{html.escape(self.title)}</h2>\n<div class='wide'><table><thead><tr>{head}</tr></thead>\n"
-                f"<tbody>{body}</tbody></table></div>\n{note}")  # fmt: skip
+        """A section with a table, whose columns a page with the script of ``nibt.report.tables`` sorts."""
+        note = f'<p class="note">{html.escape(self.note)}</p>' if self.note else ""
+        return f"<h2>{html.escape(self.title)}</h2>\n{data_table(self.headings, self.rows)}\n{note}"
 
 
 def number(value: float, digits: int = 3) -> str:

@@ -1,5 +1,6 @@
 """``nibt explain``: pictures with captions, or with their own kind, in; a picture and a JSON file out."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,11 +19,13 @@ from nibt.cli.options import (
     lines,
 )
 from nibt.cli.output import Output
+from nibt.cli.pages import explained
 from nibt.errors import BadOption
 
 if TYPE_CHECKING:
     from nibt.comparison import Comparison
     from nibt.explanation import Explanation
+    from nibt.report.page import Shown
 
 _METHOD, _OUTPUT, _MODEL = "The method", "What is written", "The model"
 Many = list[str]
@@ -40,7 +43,8 @@ def explain(
         metavar="CAPTION", help="Compare captions with this one: every thing is a caption.")] = None,
     out: Annotated[Path | None, typer.Option(
         "--out", "-o", rich_help_panel=_OUTPUT,
-        help="The picture to write for one pair, the folder for several. The JSON file lies beside it.")] = None,
+        help="The picture to write for one pair, the folder for several; or x.html: one interactive page for all. The "
+        "JSON file lies beside it.")] = None,
     json: Annotated[str | None, typer.Option(
         rich_help_panel=_OUTPUT, help="Where the JSON goes; - writes it alone to standard output.")] = None,
     map: Annotated[Path | None, typer.Option(
@@ -98,7 +102,8 @@ def explain(
     """Explain which parts of a picture, and which words of a caption, make the model think that they belong together.
 
     With --with-image or --with-caption: which parts of two pictures, or words of two captions, make them alike.
-    Writes a picture and a JSON file, into the current folder unless --out says otherwise.
+    Writes a picture and a JSON file, into the current folder unless --out says otherwise; with --out x.html a page that
+    answers to clicks, where nib and the cosine also give each word its region.
     """
     typed = Things.read(things, labels is not None, with_image, with_caption)
     chosen = given(layer=layer, image_layer=image_layer, text_layer=text_layer, reference=reference, rule=rule,
@@ -116,7 +121,8 @@ def explain(
     ready = load(model, device, dtype, fit, image_size, output.silent)
     options = {"method": method, "variant": variant, "batch_size": batch_size, "seed": seed, "memory": memory,
                **contrast, **chosen}  # fmt: skip
-    extra.write(asked.answers(ready, output.silent, options), names, output)
+    answers = asked.answers(ready, output.silent, options)
+    extra.write(answers, names, output, lambda found: explained(ready, found, options, output.silent))
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,10 @@ class Extra:
         if self.paths and len(things.firsts) * max(1, len(things.seconds)) > 1:
             raise BadOption("--map and --mask are for one pair")
 
-    def write(self, answers: "list[Explanation] | list[Comparison]", names: list[Path], output: Output) -> None:
+    def write(
+        self, answers: "list[Explanation] | list[Comparison]", names: list[Path], output: Output,
+        pages: "Callable[[Sequence[Any]], Sequence[Shown]]",
+    ) -> None:  # fmt: skip
         from nibt.cli.terminal import show
         from nibt.explanation import save
         from nibt.report.heatmap import map_image, mask_image
@@ -152,5 +161,6 @@ class Extra:
                   (self.mask, lambda: mask_image(one, self.threshold)))  # fmt: skip
         output.write(
             answers, names, lambda answer: draw(answer, self.positive), save,
-            lambda found: show(found, self.positive), [(path, image) for path, image in images if path],
+            lambda found: show(found, self.positive), [(path, image) for path, image in images if path], pages,
+            self.positive,
         )  # fmt: skip

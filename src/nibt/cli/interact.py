@@ -15,7 +15,8 @@ def interact(
         metavar="IMAGE... CAPTION...", show_default=False,
         help="Pictures (files, or sample:NAME) and then captions. Several of either: each picture with each caption.")],
     out: Annotated[Path | None, typer.Option(
-        "--out", "-o", help="The picture to write for one pair, the folder for several; the JSON lies beside.")] = None,
+        "--out", "-o", help="The picture to write for one pair, the folder for several; or x.html: one "
+        "interactive page for all. The JSON lies beside.")] = None,
     json: Annotated[str | None, typer.Option(help="Where the JSON goes; - writes it alone to standard output.")] = None,
     word: Annotated[list[str] | None, typer.Option(
         metavar="WORDS", help="Words of the caption that get maps; repeatable. Without it: all.")] = None,
@@ -38,7 +39,7 @@ def interact(
 ) -> None:  # fmt: skip
     """Show which words of a caption go with which parts of a picture: a signed table, a map for each word.
 
-    Writes a picture with a small map a word and a JSON file with the table.
+    Writes a picture with a small map a word, or with --out x.html an interactive page, and a JSON file with the table.
     """
     pictures, captions = split(things, command="interact")
     chosen = given(layer=layer, image_layer=image_layer, text_layer=text_layer, reference=reference, steps=steps)
@@ -58,4 +59,4 @@ def interact(
         shown, said = [picture for picture, _ in pairs], [caption for _, caption in pairs]
         answers = explain_interactions(ready, shown, said, words=word or (), variant=variant, on_done=done, **chosen)
     output.write(answers if isinstance(answers, list) else [answers], names,
-                 lambda found: draw_interactions(found, positive), save, show_regions)  # fmt: skip
+                 lambda found: draw_interactions(found, positive), save, show_regions, positive=positive)  # fmt: skip

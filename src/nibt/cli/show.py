@@ -12,12 +12,12 @@ def show(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a job.")],
     row: Annotated[int, typer.Argument(help="The number of the row, from 0.")],
     out: Annotated[Path | None, typer.Option(
-        "--out", "-o", help="The picture to write. The JSON file lies beside it.")] = None,
+        "--out", "-o", help="The picture to write, or the page as x.html. The JSON file lies beside it.")] = None,
     json: Annotated[str | None, typer.Option(help="Where the JSON goes; - writes it alone to standard output.")] = None,
     positive: Annotated[bool, typer.Option("--positive", help="Show only what speaks for the pair.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
 ) -> None:  # fmt: skip
-    """Draw one row of a job as nibt explain does: a picture and a JSON file. No model is loaded."""
+    """Draw one row of a job as nibt explain does: a picture or a page, and a JSON file. No model is loaded."""
     from nibt.batching.job import Job
     from nibt.cli.terminal import show as tell
     from nibt.explanation import save
@@ -26,4 +26,5 @@ def show(
     answer = Job.open(folder).explanation(row)
     output = Output(out, json, quiet)
     names = output.check([f"{row}-{stem(answer.source)}"], [answer.caption])
-    output.write([answer], names, lambda found: draw(found, positive), save, lambda found: tell(found, positive))
+    output.write([answer], names, lambda found: draw(found, positive), save, lambda found: tell(found, positive),
+                 positive=positive)  # fmt: skip

@@ -10,6 +10,7 @@ from nibt.files import written_whole
 from nibt.report.audit_examples import figure
 from nibt.report.audit_plots import curves, gauge
 from nibt.report.audit_style import STYLE
+from nibt.report.document import document
 
 QUESTIONS = {
     1: ("Does the map depend on the weights?",
@@ -53,9 +54,7 @@ def page(audit: Audit) -> str:
         shown = [example for example in audit.examples if example.method == method]
         body += [f"<h3>{escape(method)}</h3>", *map(figure, shown)]
     body.append(_footer(audit))
-    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Audit of {name}</title><meta '
-            f'name="viewport" content="width=device-width,initial-scale=1"><style>{STYLE}</style></head>'
-            f"<body>{''.join(body)}</body></html>\n")  # fmt: skip
+    return document(f"Audit of {Path(audit.model['id']).name}", f"<main>{''.join(body)}</main>", STYLE)
 
 
 def write_page(audit: Audit, path: Path) -> None:
@@ -134,13 +133,13 @@ def _scores(scores: Sequence[Score]) -> str:
     for side in dict.fromkeys(side for side, _ in keys):
         metrics = [metric for one, metric in keys if one == side]
         better = {score.metric: score.better for score in scores}
-        head = "".join(f"<th>{metric.replace('_', ' ')}{_arrow(better[metric])}</th>" for metric in metrics)
+        head = "".join(f'<th scope="col">{metric.replace("_", " ")}{_arrow(better[metric])}</th>' for metric in metrics)
         rows = "".join(
             f"<tr><td>{escape(method)}</td>{''.join(_cells(found, method, side, metrics))}</tr>"
             for method in dict.fromkeys(score.method for score in scores)
         )
         tables.append(f'<p class="side"><strong>{side} side</strong></p><div class="scroll"><table class="scores">'
-                      f"<thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>")  # fmt: skip
+                      f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>")  # fmt: skip
     return "".join(tables)
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from nibt.audit_result import Example
 from nibt.preparation.geometry import Region
-from nibt.report.audit_plots import css
-from nibt.report.colours import ink_on, on_paper, strength
+from nibt.report.audit_style import shade
+from nibt.report.colours import strength
 from nibt.report.heatmap import overlay
 
 
@@ -58,6 +58,5 @@ def _words(said: list[tuple[str, float]]) -> str:
     scores = np.array([score for _, score in said], np.float32)
     shares = strength(scores, float(np.abs(scores).max(initial=0))).tolist()
     return " ".join(
-        f'<span style="background:{css(on_paper(share))};color:{css(ink_on(on_paper(share)))}">{escape(text)}</span>'
-        for (text, _), share in zip(said, shares, strict=True)
+        f'<span class="{shade(share)}">{escape(text)}</span>' for (text, _), share in zip(said, shares, strict=True)
     )

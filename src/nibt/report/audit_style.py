@@ -1,8 +1,28 @@
-"""How the page of an audit looks: one style sheet, no script, no font or picture from elsewhere."""
+"""How the page of an audit looks: its part of the style sheet; no script, no font or picture from elsewhere."""
 
 from nibt.report.audit_plots import VERDICT_COLOURS, css
-from nibt.report.colours import FAINT, INK
+from nibt.report.colours import FAINT, INK, ink_on, on_paper
 
+_SHADES = 20  # of each sign: a page that allows no style attributes has a class for each
+
+
+def shade(share: float) -> str:
+    """The class of a word with that share of the largest score.
+
+    >>> shade(1.0), shade(-0.5), shade(0.0)
+    ('for20', 'against10', 'for0')
+
+    """
+    step = round(share * _SHADES)
+    return f"{'for' if step >= 0 else 'against'}{abs(step)}"
+
+
+def _shaded(share: float) -> str:
+    background = on_paper(share)
+    return f".words .{shade(share)}{{background:{css(background)};color:{css(ink_on(background))}}}"
+
+
+_WORDS = "\n".join(_shaded(step / _SHADES) for step in range(-_SHADES, _SHADES + 1))
 _CHIPS = "".join(f".{name}{{background:{css(colour)}}}" for name, colour in VERDICT_COLOURS.items())
 STYLE = f"""
 :root{{color-scheme:light}}
@@ -37,6 +57,9 @@ figcaption{{font-size:.82rem;text-align:center;line-height:1.3;padding-top:.2rem
 .words span{{border-radius:.25rem;padding:.05rem .35rem}}
 .words td,.words th{{padding:.15rem 1rem .15rem 0;font-weight:400}}
 .scroll{{overflow-x:auto}}
+{_WORDS}
 .gauge{{display:block}}
 ul{{padding-left:1.1rem}}
+@media print{{tr,figure,.example,.summary{{break-inside:avoid}}h2,h3{{break-after:avoid}}
+.chip,.words span{{print-color-adjust:exact;-webkit-print-color-adjust:exact}}}}
 """

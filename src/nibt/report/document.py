@@ -30,10 +30,10 @@ def document(title: str, body: str, style: str = "", scripts: Sequence[str] = ()
     policy = (f"default-src 'none'; img-src data:; style-src {_hashed(sheet)}; script-src {running}; base-uri 'none'; "
               "form-action 'none'")  # fmt: skip
     ends = "".join(f"\n<script>{script}</script>" for script in scripts)
-    return (f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta '
-            f'http-equiv="Content-Security-Policy" content="{policy}">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f"<title>{escape(title)}</title>\n<style>{sheet}</style>\n</head>\n<body>\n{body}{ends}\n</body>\n</html>\n"
-            )  # fmt: skip
+    head = (f'<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f"<title>{escape(title)}</title>\n<style>{sheet}</style>")  # fmt: skip
+    return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}{ends}\n</body>\n</html>\n'
 
 
 def _hashed(text: str) -> str:

@@ -17,24 +17,25 @@ Shown = Explanation | Comparison | Interaction | Panel
 _START = 'document.querySelectorAll(".nibt-view").forEach((view) => nibtView(view));'
 
 
-def page(answers: Shown | Sequence[Shown], title: str = "") -> str:
+def page(answers: Shown | Sequence[Shown], title: str = "", positive: bool = False) -> str:
     """The whole page: one answer, or several beside each other, with shared controls.
 
-    A ``Panel`` is an answer with its word-region table, or with a title of its own.
+    A ``Panel`` is an answer with its word-region table, or with a title of its own. With ``positive`` only what speaks
+    for the pair is shown at first.
 
     Raises:
         BadInput: there is no answer, or one was loaded from a file and its picture is no longer there.
 
     """
     panels = [one if isinstance(one, Panel) else Panel(one) for one in _listed(answers)]
-    view = fragment(panels)
+    view = fragment(panels, positive=positive)
     named = title or " | ".join(dict.fromkeys(map(heading, panels)))
     above = f'<h1 dir="auto">{escape(title or _heading(panels))}</h1>'
     body = f"<main>\n{above}\n{view}\n</main>\n<footer>Made by nibt. Nothing on this page is fetched or sent.</footer>"
     return document(named, body, STYLE, [SCRIPT, _START])
 
 
-def write_page(answers: Shown | Sequence[Shown], path: str | Path, title: str = "") -> None:
+def write_page(answers: Shown | Sequence[Shown], path: str | Path, title: str = "", positive: bool = False) -> None:
     """Write the page, whole or not at all.
 
     Raises:
@@ -42,7 +43,7 @@ def write_page(answers: Shown | Sequence[Shown], path: str | Path, title: str = 
         CannotWrite: the folder is missing or closed, or the disk is full.
 
     """
-    text = page(answers, title)
+    text = page(answers, title, positive)
     with written_whole(Path(path)) as draft:
         draft.write_text(text, encoding="utf-8")
 

@@ -26,8 +26,8 @@ def draw(answer: Explanation | Comparison, positive: bool = False) -> Image.Imag
     return draw_comparison(answer, positive) if isinstance(answer, Comparison) else _page(answer, positive)
 
 
-def check_format(path: Path) -> None:
-    """Refuse a name whose ending is that of no picture format.
+def check_format(path: Path, or_page: bool = False) -> None:
+    """Refuse a name whose ending is that of no picture format; ``or_page`` says that a page would do, too.
 
     Raises:
         BadOption: Pillow cannot write that format.
@@ -36,7 +36,9 @@ def check_format(path: Path) -> None:
     Image.init()
     formats = {end for end, name in Image.registered_extensions().items() if name in Image.SAVE}
     if path.suffix.lower() not in formats:
-        raise BadOption(f"{path.name!r} must end in the name of a picture format, such as .png (got {path.suffix!r})")
+        page = ", or in .html for a page" if or_page else ""
+        raise BadOption(f"{path.name!r} must end in the name of a picture format, such as .png{page} (got "
+                        f"{path.suffix!r})")  # fmt: skip
 
 
 def write(image: Image.Image, path: Path) -> None:

@@ -105,7 +105,7 @@
     pen.drawImage(canvas, 0, 0, small, low, 0, 0, width, height);
     const soft = greys(pen.getImageData(0, 0, width, height).data);
     const unseen = soft.map((grey, at) => {
-      const stripe = colours.stripes[1 - (Math.floor((Math.floor(at / width) + (at % width)) / 6) % 2)];
+      const stripe = colours.stripes[Math.floor((Math.floor(at / width) + (at % width)) / 6) % 2];
       return grey * (1 - colours.striped) + stripe * colours.striped;
     });
     return { width, height, colour, grey: greys(colour), unseen };
@@ -154,7 +154,7 @@
     constructor(root) {
       this.root = root;
       this.data = JSON.parse(root.querySelector(".nibt-data").textContent);
-      this.controls = { opacity: this.data.colours.cover, positive: false, threshold: 0 };
+      this.controls = { opacity: this.data.colours.cover, positive: this.data.positive, threshold: 0 };
       this.pinned = new Map(); // the numbers of words, by caption
       this.hover = null; // { caption, word } or { picture, point }
       this.box = this.corner = this.cursor = null; // { picture, at }, { picture, at }, { panel, row, column }
@@ -251,7 +251,7 @@
       if (stages) slider("Opacity", "opacity", 1);
       slider("Hide below", "threshold", 0.95);
       const label = made("label"), input = made("input");
-      Object.assign(input, { type: "checkbox", name: "positive" });
+      Object.assign(input, { type: "checkbox", name: "positive", checked: this.data.positive });
       input.addEventListener("change", () => { this.controls.positive = input.checked; this.draw(); });
       label.append(input, "Only what speaks for the pair");
       this.clearing = made("button", "nibt-clear", "Clear selection");

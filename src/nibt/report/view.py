@@ -24,8 +24,9 @@ _COLOURS = {"for": FOR, "against": AGAINST, "paper": PAPER, "cover": COVER, "gre
 _STATIC = "The maps are drawn by a script, which does not run here. The numbers below are all there."
 
 
-def fragment(panels: Sequence[Panel], level: int = 2) -> str:
-    """The panels beside each other, whose headings have that level, as one element ``<div class="nibt-view">``.
+def fragment(panels: Sequence[Panel], level: int = 2, positive: bool = False) -> str:
+    """The panels beside each other, whose headings have that level, as one element ``<div class="nibt-view">``. With
+    ``positive`` only what speaks for the pair is shown at first.
 
     It needs ``STYLE``, and ``SCRIPT``, whose one function ``nibtView(element)`` is called once it stands in a page; it
     has no inline style, no handler and no address.
@@ -42,7 +43,7 @@ def fragment(panels: Sequence[Panel], level: int = 2) -> str:
         _section(panel, data, number, level, pictures, drawn)
         for number, (panel, data) in enumerate(zip(panels, found, strict=True))
     )
-    data = {"pictures": pictures.sizes, "colours": _COLOURS, "panels": found}
+    data = {"pictures": pictures.sizes, "colours": _COLOURS, "panels": found, "positive": positive}
     return (f'<div class="nibt-view">\n<p class="nibt-static">{_STATIC}</p>\n<div class="nibt-panels">\n{sections}\n'
             f'</div>\n<script type="application/json" class="nibt-data">{as_json(data)}</script>\n</div>')  # fmt: skip
 

@@ -7,6 +7,7 @@ from io import BytesIO
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from nibt.attribution import Attribution
@@ -21,6 +22,7 @@ from nibt.report.rows import photograph
 from nibt.units import Word
 
 SIDE, QUALITY, DIGITS = 640, 85, 4  # pixels, of JPEG, significant
+MOST_CELLS = 64  # of a map along a side; a method that scores pixels has hundreds of thousands in all
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,8 @@ def rounded(scores: Tensor) -> list[float]:
 
 def _place(part: Part, name: str, table: Interaction | None, pictures: Pictures) -> dict[str, Any]:
     if isinstance(part, PicturePart):
-        return {"kind": "image", "name": name, "picture": pictures.number(part), **_mapped(part, part.size),
-                "scores": rounded(part.grid)}  # fmt: skip
+        return {"kind": "image", "name": name, "picture": pictures.number(part),
+                **_mapped(part.grid, part.region, part.size), "scores": rounded(coarse(part.grid))}  # fmt: skip
     words = list(part.words)
     scores = rounded(torch.tensor([score for _, score in words]))
     told = [
@@ -109,16 +111,32 @@ def _place(part: Part, name: str, table: Interaction | None, pictures: Pictures)
     return {"kind": "text", "name": name, "caption": part.source, "words": told}
 
 
-def _mapped(found: PicturePart | Interaction, size: tuple[int, int]) -> dict[str, Any]:
+def coarse(grid: Float[Tensor, "*word row column"]) -> Float[Tensor, "*word coarse_row coarse_column"]:
+    """A map of at most ``MOST_CELLS`` cells a side: each has the sum of the scores that it covers, so that all of them,
+    and those of a box, add up as before.
+    """
+    down, across = (_covering(count).to(grid) for count in grid.shape[-2:])
+    return down @ grid @ across.T
+
+
+def _covering(count: int) -> Float[Tensor, "coarse fine"]:
+    """The share of each of ``count`` cells that lies in each coarser one; the identity where there are few."""
+    length = max(1.0, count / MOST_CELLS)
+    low = length * torch.arange(min(count, MOST_CELLS), dtype=torch.float64)[:, None]
+    cells = torch.arange(count, dtype=torch.float64)
+    inside = torch.minimum(low + length, cells + 1) - torch.maximum(low, cells)
+    return inside.clamp(0, 1)
+
+
+def _mapped(grid: Tensor, region: Region, size: tuple[int, int]) -> dict[str, Any]:
     """The grid, and the part of the picture that it covers, in shares of the picture's width and height."""
-    region: Region = found.region
     across = [region.left / size[0], region.top / size[1], region.width / size[0], region.height / size[1]]
-    rows, columns = (found.table if isinstance(found, Interaction) else found.grid).shape[-2:]
-    return {"grid": [rows, columns], "region": across}
+    return {"grid": [min(count, MOST_CELLS) for count in grid.shape[-2:]], "region": across}
 
 
 def _table(table: Interaction) -> dict[str, Any]:
-    return {**_mapped(table, table.size), "rows": [rounded(grid) for grid in table.table]}
+    rows = [rounded(coarse(grid)) for grid in table.table]
+    return {**_mapped(table.table, table.region, table.size), "rows": rows}
 
 
 def _row(word: Word, table: Interaction | None) -> int | None:

@@ -8,8 +8,8 @@ from typing import Any
 from nibt.comparison import Comparison
 from nibt.explanation import Explanation
 from nibt.interaction import Interaction
-from nibt.part import CaptionPart
-from nibt.report.view_data import Panel
+from nibt.part import CaptionPart, PicturePart
+from nibt.report.view_data import MOST_CELLS, Panel
 from nibt.report.words import runs
 
 _SIDES = {"image": "picture", "text": "caption"}
@@ -28,7 +28,7 @@ def about(panel: Panel) -> str:
     """How like they are, what was explained, and how nearly it adds up."""
     answer = panel.answer
     facts = [f"<strong>similarity {answer.similarity:.3f}</strong> (cosine)"]
-    facts += [escape(fact) for fact in (*_explained(answer), _made(answer), *_gaps(answer))]
+    facts += [escape(fact) for fact in (*_explained(answer), _made(answer), *_gaps(panel))]
     return f'<p class="nibt-about">{"; ".join(facts)}</p>'
 
 
@@ -45,8 +45,8 @@ def words(part: CaptionPart, name: str) -> str:
 def signed(score: float) -> str:
     r"""A score as people read it, with a true minus.
 
-    >>> signed(-0.01234) == "\\u22120.0123", signed(0.12345)
-    (True, '+0.123')
+    >>> signed(0.12345), signed(-2.0) == "\u22122"
+    ('+0.123', True)
 
     """
     if 0 < abs(score) < 0.001:
@@ -58,13 +58,15 @@ def signed(score: float) -> str:
 def why(panel: Panel) -> str:
     """Why no word can be chosen, where none can."""
     answer = panel.answer
-    if panel.words_have_maps is not None or not any(isinstance(part, CaptionPart) for part in panel.parts.values()):
+    if panel.words_have_maps is not None or isinstance(answer, Interaction):
         return ""
-    name = answer.method["name"]
     if isinstance(answer, Comparison):
+        if any(isinstance(part, PicturePart) for part in panel.parts.values()):
+            return ""
         reason = "of two captions there is no picture whose regions a word could show"
-    elif name != "nib":
-        reason = f"{name} gives each word a score, and no map of its own; the method nib has a table of both"
+    elif answer.method["name"] != "nib":
+        reason = (f"{answer.method['name']} gives each word a score, and no map of its own; the method nib has a table "
+                  "of both")  # fmt: skip
     elif answer.score["target"] != "cosine":
         reason = f"the table of words and patches explains the cosine, not the target {answer.score['target']}"
     else:
@@ -74,7 +76,7 @@ def why(panel: Panel) -> str:
 
 def warnings(panel: Panel) -> str:
     """What its reader ought to know."""
-    told = dict.fromkeys((*panel.answer.warnings, *(panel.table.warnings if panel.table else ())))
+    told = dict.fromkeys((*panel.answer.warnings, *(panel.table.warnings if panel.table else ()), *_coarser(panel)))
     lines = "".join(f"<li>{escape(_sentence(warning))}</li>" for warning in told)
     return f'<ul class="nibt-warnings" aria-label="notes">{lines}</ul>' if told else ""
 
@@ -108,6 +110,14 @@ def details(panel: Panel) -> str:
     return f'<details class="nibt-details"><summary>Method, model and versions</summary><dl>{lines}</dl></details>'
 
 
+def _coarser(panel: Panel) -> Iterator[str]:
+    for part in panel.parts.values():
+        if isinstance(part, PicturePart) and max(part.grid.shape) > MOST_CELLS:
+            rows, columns = part.grid.shape
+            yield (f"the map has {rows} x {columns} cells: this page shows sums over larger ones, at most {MOST_CELLS} "
+                   "a side; the JSON file has them all")  # fmt: skip
+
+
 def _flat(name: str, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in data.items():
         if isinstance(value, Mapping):
@@ -129,10 +139,12 @@ def _made(answer: Any) -> str:
     return f"{what}{answer.method['name']}{variant} on {Path(answer.model['id']).name}"
 
 
-def _gaps(answer: Any) -> Iterator[str]:
+def _gaps(panel: Panel) -> Iterator[str]:
     """How much of the change the scores do not account for."""
+    answer, table = panel.answer, panel.words_have_maps
+    if table is not None:
+        yield f"the sum of the word-region table misses {_share(table.gap, table.product)} of the change"
     if isinstance(answer, Interaction):
-        yield f"the table's sum misses {_share(answer.gap, answer.product)} of the change"
         return
     for name, part in answer.parts.items():
         told = part.attribution.narrowing

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from nibt.bench.tables import Table
 from nibt.files import written_whole
+from nibt.report.document import document
+from nibt.report.tables import SCRIPT, STYLE
 from nibt.retraining.ranking import RESAMPLES
 from nibt.retraining.settings import FORMS
 from nibt.roar_result import Agreement, Gain, Roar
@@ -16,9 +18,6 @@ _STARTS = {
     "fresh": "Training starts from heads that know nothing: in the form features from maps of normal numbers, else "
     "from the model with its heads' parameters shuffled; another draw in each repeat",
 }
-_STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1100px;padding:0 1rem;color:#222}
-table{border-collapse:collapse;font-size:13px}td,th{padding:.2rem .6rem;border-bottom:1px solid #ddd;text-align:right;
-white-space:nowrap}td:first-child,th:first-child{text-align:left}.wide{overflow-x:auto}"""
 
 
 def markdown(found: Roar) -> str:
@@ -35,8 +34,7 @@ def write(found: Roar, folder: Path) -> list[Path]:
 
     """
     body = "\n".join([*(f"<p>{escape(line)}</p>" for line in about(found)), *(one.html() for one in tables(found))])
-    page = (f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>{escape(TITLE)}</title>"
-            f"<style>{_STYLE}</style></head><body>\n<h1>{escape(TITLE)}</h1>\n{body}\n</body></html>\n")  # fmt: skip
+    page = document(TITLE, f"<main><h1>{escape(TITLE)}</h1>\n{body}</main>", STYLE, [SCRIPT])
     files = [folder / name for name in ("report.md", "report.html", "result.json")]
     for file, text in zip(files, (markdown(found), page), strict=False):
         with written_whole(file) as draft:

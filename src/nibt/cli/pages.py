@@ -1,0 +1,46 @@
+"""What a page shows of the answers of a command: each with its word-region table, where there is one."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nibt.comparison import Comparison
+    from nibt.explanation import Explanation
+    from nibt.interaction import Interaction
+    from nibt.report.view import Panel
+
+_NOT_NIBS = ("method", "variant", "batch_size", "seed", "memory", "target", "against", "against_images", "templates",
+             "layer", "image_layer", "text_layer", "shifts", "tolerance")  # fmt: skip
+
+
+def explained(
+    model: Any, answers: "Sequence[Explanation | Comparison]", options: dict[str, Any], quiet: bool
+) -> "list[Panel]":
+    """The answers; those of nib to the cosine with the table of the same settings, so that words can be chosen."""
+    from nibt.cli.terminal import progress
+    from nibt.explanation import Explanation
+    from nibt.report.view import Panel
+
+    tabled = [isinstance(one, Explanation) and one.method["name"] == "nib" and one.score["target"] == "cosine"
+              and not one.method.get("along_path") for one in answers]  # fmt: skip
+    several = len({getattr(answer, "source", "") for answer in answers}) > 1
+    panels = []
+    with progress(sum(tabled), "words and regions", quiet) as done:
+        for answer, wanted in zip(answers, tabled, strict=True):
+            table = _table(model, answer, options, done) if wanted and isinstance(answer, Explanation) else None
+            named = f"{answer.caption} ({answer.source})" if several and isinstance(answer, Explanation) else ""
+            panels.append(Panel(answer, table, named))
+    return panels
+
+
+def _table(model: Any, answer: "Explanation", options: dict[str, Any], done: Callable[[], None]) -> "Interaction":
+    """The table at the answer's own layers. It is of the picture as it stands, whatever shifts were asked for."""
+    from nibt.interacting import explain_interactions
+
+    layers = {f"{side}_layer": ",".join(map(str, answer.method[side]["layer"])) for side in ("image", "text")}
+    others = {name: value for name, value in options.items() if name not in _NOT_NIBS}
+    assert answer.picture is not None, "it was explained just now"
+    found = explain_interactions(model, answer.picture, answer.caption, variant=options["variant"], on_done=done,
+                                 **layers, **others)  # fmt: skip
+    assert not isinstance(found, list)
+    return found

@@ -1,0 +1,280 @@
+"""Pages in one file: valid, fetching nothing, escaping everything, small, and true to what they were made from."""
+
+import json
+import re
+from base64 import b64encode
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import html5lib
+import numpy as np
+import pytest
+import torch
+
+import nibt
+import tiny
+from answers import PEAK, WHOLE, answer
+from nibt.attribution import Narrowing
+from nibt.comparison import Comparison
+from nibt.errors import BadInput, CannotWrite
+from nibt.explanation import Explanation, Ranked
+from nibt.interaction import Interaction
+from nibt.part import CaptionPart
+from nibt.report.colours import ink_on, on_paper
+from nibt.report.document import document
+from nibt.report.page import page, write_page
+from nibt.report.tables import SCRIPT, STYLE, data_table
+from nibt.report.view import Panel, fragment
+from nibt.report.view_data import coarse
+from nibt.units import Grid
+
+HOSTILE = (
+    "</script><script>alert(1)</script>", "\"' onmouseover=alert(1) x='", "<!-- <script>", "]]>", "قطة على أريكة",
+    "🦄 e\u0301 \u202e reversed", "\u2028\u2029&amp;&lt;", "<img src=x onerror=alert(1)>",
+)  # fmt: skip
+
+
+def pair(caption: str = tiny.CAPTIONS[0], **options: Any) -> tuple[Explanation, Interaction]:
+    model, picture = tiny.model("clip"), tiny.picture()
+    told, table = nibt.explain(model, picture, caption), nibt.explain_interactions(model, picture, caption, **options)
+    assert isinstance(told, Explanation)
+    assert isinstance(table, Interaction)
+    return told, table
+
+
+def checked(text: str) -> str:
+    """The page itself: valid HTML by html5lib, whose policy allows what is in it and nothing else."""
+    html5lib.HTMLParser(strict=True).parse(text)
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
+    assert policy.startswith("default-src 'none'; img-src data:; ")
+    assert policy.endswith("; base-uri 'none'; form-action 'none'")
+    assert text.index("Content-Security-Policy") < min(text.index("<style>"), text.index("<title>"))
+    for kind, name in (("style", "style-src"), ("script", "script-src")):
+        told = re.search(rf"{name} ([^;]*)", policy)
+        assert told is not None
+        inside = re.findall(rf"<{kind}>(.*?)</{kind}>", text, re.DOTALL)
+        hashes = [f"'sha256-{b64encode(sha256(one.encode()).digest()).decode()}'" for one in inside]
+        assert told[1].split() == (hashes or ["'none'"])
+    tree = html5lib.parse(text, namespaceHTMLElements=False)
+    for element in tree.iter():
+        names = {str(name).lower() for name in element.attrib}
+        assert "style" not in names
+        assert not any(name.startswith("on") for name in names)
+        for name in ("src", "href", "action", "srcset", "data", "poster"):
+            assert element.attrib.get(name, "data:").startswith(("data:", "#")), (element.tag, name)
+        assert element.tag not in ("link", "iframe", "object", "embed", "base")
+        assert element.tag != "script" or set(element.attrib) <= {"type", "class"}
+    assert "@import" not in text
+    assert "url(" not in text
+    return text
+
+
+def embedded(text: str) -> dict[str, Any]:
+    """The data of a page, as a browser reads it."""
+    tree = html5lib.parse(text, namespaceHTMLElements=False)
+    (found,) = [element for element in tree.iter("script") if element.attrib.get("type") == "application/json"]
+    return json.loads(found.text)
+
+
+def test_the_data_are_those_of_the_answer() -> None:
+    told, table = pair()
+    data = embedded(checked(page(Panel(told, table))))
+    (found,) = data["panels"]
+    image, text = found["places"]
+    assert image["grid"] == [4, 4]
+    np.testing.assert_allclose(image["scores"], told.image.scores, rtol=5e-4)
+    assert [word["text"] for word in text["words"]] == [word.text for word, _ in told.words]
+    np.testing.assert_allclose([word["score"] for word in text["words"]], [s for _, s in told.words], rtol=5e-4)
+    rows = np.array(found["table"]["rows"]).reshape(table.table.shape)
+    np.testing.assert_allclose(rows, table.table, rtol=5e-4)
+    assert [word["row"] for word in text["words"]] == list(range(len(table.words)))
+    across = np.array(image["region"]) * [*told.size, *told.size]
+    np.testing.assert_allclose(across, list(vars(told.region).values()), rtol=1e-6)
+
+
+def test_a_table_of_some_words_leaves_the_others_out() -> None:
+    told, table = pair(words=["cat", "dog"])
+    found = embedded(checked(page(Panel(told, table))))["panels"][0]
+    texts = {word["text"]: word["row"] for word in found["places"][1]["words"]}
+    assert (texts["cat"], texts["dog"], texts["photo"]) == (0, 1, None)
+
+
+def test_a_table_alone_shows_the_sums_of_its_maps() -> None:
+    _, table = pair()
+    image, text = embedded(checked(page(table)))["panels"][0]["places"]
+    np.testing.assert_allclose(image["scores"], table.table.sum(0).flatten(), rtol=5e-4, atol=1e-9)
+    np.testing.assert_allclose([w["score"] for w in text["words"]], table.table.sum((1, 2)), rtol=5e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_captions_labels_and_names_are_only_ever_text(hostile: str) -> None:
+    told = answer(PEAK, (90, 90), WHOLE, f"a {hostile}")
+    told = replace(
+        told, source=hostile, warnings=(hostile,), ranking=(Ranked(hostile, 0.3, 0.9), Ranked("b", 0.1, 0.1)),
+        method={**told.method, "image": {"option": hostile}}, model={"id": hostile},
+    )  # fmt: skip
+    text = checked(page(told, title=hostile))
+    tree = html5lib.parse(text, namespaceHTMLElements=False)
+    assert len(list(tree.iter("script"))) == 3  # the data, the view, its start
+    assert len(list(tree.iter("img"))) == 1
+    words = next(place["words"] for place in embedded(text)["panels"][0]["places"] if place["kind"] == "text")
+    assert [word["text"] for word in words] == f"a {hostile}".split()
+    shown = " ".join(tree.itertext())
+    assert hostile in shown.replace("\u2028", "\u2028")
+
+
+def test_the_page_is_small_beside_its_picture() -> None:
+    """A caption of seven words over the 15 x 38 patches that lite has for the sample picture."""
+    scores = torch.randn(15, 38, generator=torch.Generator().manual_seed(0)) / 1000
+    told = answer(scores.tolist(), (1000, 400), replace(WHOLE, width=1000.0, height=400.0), "a cat and a cup of coffee")
+    numbers = torch.randn(8, 571, generator=torch.Generator().manual_seed(1)) / 1000
+    _, table = pair()
+    table = replace(table, caption=told.caption, scores=numbers, grid=Grid(15, 38), units=told.text.units,
+                    region=told.region, size=told.size, picture=told.picture)  # fmt: skip
+    text = page(Panel(told, table))
+    pictures = sum(map(len, re.findall(r"data:image/[^\"]*", text)))
+    assert len(text.encode()) - pictures < 100_000
+
+
+def test_a_picture_stands_on_a_page_once_and_is_made_small() -> None:
+    told = answer(PEAK, (3000, 1000), replace(WHOLE, width=3000.0, height=1000.0))
+    text = checked(page([Panel(told, title="one"), Panel(told, title="two")]))
+    assert text.count("data:image/jpeg;base64,") == 1
+    assert embedded(text)["pictures"] == [[3000, 1000]]
+    assert [place["picture"] for panel in embedded(text)["panels"] for place in panel["places"][:1]] == [0, 0]
+
+
+def test_a_map_of_pixels_is_made_coarse_and_adds_up_as_before() -> None:
+    scores = torch.randn(100, 300, generator=torch.Generator().manual_seed(0))
+    text = checked(page(answer(scores.tolist(), (300, 100), replace(WHOLE, width=300.0, height=100.0))))
+    place = embedded(text)["panels"][0]["places"][0]
+    assert place["grid"] == [64, 64]
+    shown = np.array(place["scores"]).reshape(64, 64)
+    assert shown.sum() == pytest.approx(float(scores.sum()), abs=0.05)
+    assert shown[:16, :32].sum() == pytest.approx(float(scores[:25, :150].sum()), abs=0.05)  # a box along both grids
+    assert "The map has 100 x 300 cells" in text
+    assert len(text) < 150_000
+    few = torch.randn(2, 3, 64)
+    assert coarse(few).equal(few)
+
+
+def test_comparisons_have_both_their_parts() -> None:
+    model = tiny.model("clip")
+    two = nibt.explain(model, tiny.picture(), tiny.picture(seed=1))
+    said = nibt.explain(model, nibt.Caption("a cat"), "two cars")
+    assert isinstance(two, Comparison)
+    assert isinstance(said, Comparison)
+    pictures, captions = embedded(checked(page([two, said])))["panels"]
+    assert [place["kind"] for place in pictures["places"]] == ["image", "image"]
+    assert [place["caption"] for place in captions["places"]] == ["a cat", "two cars"]
+    assert pictures["table"] is captions["table"] is None
+    np.testing.assert_allclose(pictures["places"][1]["scores"], two.second.attribution.scores, rtol=5e-4)
+
+
+def test_the_page_says_why_words_cannot_be_chosen() -> None:
+    told = answer(PEAK, (90, 90), WHOLE)
+    assert "was not computed" in page(told)
+    assert "grad_cam gives each word a score" in page(replace(told, method={"name": "grad_cam", "variant": "default"}))
+    assert "not the target softmax" in page(replace(told, score={"target": "softmax", "value": 0.5}))
+    assert "no picture whose regions" in page(
+        Comparison(
+            CaptionPart("a", told.text), CaptionPart("b", told.text), 0.5, told.score, told.method, told.model, {}
+        )
+    )
+    assert "cannot be chosen" not in page(Panel(*pair()))
+
+
+def test_the_gap_is_told_as_a_share_of_the_change() -> None:
+    told = answer(PEAK, (90, 90), WHOLE)
+    numbers = [torch.tensor(number) for number in (4.0, 0.3, 0.1, 0.21, 0.01)]
+    narrowing = Narrowing("zero", "gauss", (1,), *numbers)
+    text = page(replace(told, image=replace(told.image, narrowing=narrowing)))
+    assert "scores of the picture miss 5\xa0% of the change" in text
+
+
+def test_what_cannot_be_shown_is_refused(tmp_path: Path) -> None:
+    told = answer(PEAK, (90, 90), WHOLE)
+    with pytest.raises(BadInput, match="at least one panel"):
+        fragment([])
+    with pytest.raises(BadInput, match="no longer there"):
+        write_page(replace(told, picture=None), tmp_path / "x.html")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(CannotWrite, match="does not exist"):
+        write_page(told, tmp_path / "nowhere" / "x.html")
+    with pytest.raises(BadInput, match="same pair"):
+        Panel(told, pair()[1])
+    with pytest.raises(BadInput, match="goes with an explanation"):
+        Panel(pair()[1], pair()[1])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (300, 3), (3, 300), (640, 480)])
+def test_every_picture_can_be_paged(size: tuple[int, int]) -> None:
+    checked(page(answer(PEAK, size, replace(WHOLE, width=float(size[0]), height=float(size[1])))))
+
+
+def test_ink_reads_well_on_every_colour_of_the_scale() -> None:
+    def luminance(colour: tuple[int, ...]) -> float:
+        parts = [part / 255 / 12.92 if part <= 10 else ((part / 255 + 0.055) / 1.055) ** 2.4 for part in colour]
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+    for share in np.linspace(-1, 1, 201).tolist():
+        low, high = sorted((luminance(on_paper(share)), luminance(ink_on(on_paper(share)))))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, share
+
+
+def test_tables_are_pages_too() -> None:
+    table = data_table(["method", "a<b"], [["nib", HOSTILE[0]], ["ones", "0.5 [0.4, 0.6]"]])
+    checked(document("x" + HOSTILE[0], f"<h1>t</h1>{table}", STYLE, [SCRIPT]))
+
+
+# ------------------------------------------------------------------------------------------------------- the command
+
+
+def test_the_command_writes_one_page_for_all_pairs(run: Any, clip_folder: Path, tmp_path: Path) -> None:
+    photo = tmp_path / "<img src=x onerror=alert(1)>.png"
+    tiny.picture(90, 60).image.save(photo)
+    code, out, _ = run("explain", photo, "a red cat", "two cars", "-m", clip_folder, "--out", "x.html", "--steps", 2)
+    assert code == 0
+    assert "wrote x.html, x.json" in out
+    panels = embedded(checked(Path("x.html").read_text(encoding="utf-8")))["panels"]
+    assert [panel["places"][1]["caption"] for panel in panels] == ["a red cat", "two cars"]
+    assert [len(panel["table"]["rows"]) for panel in panels] == [3, 2]
+    assert len(json.loads(Path("x.json").read_text())) == 2
+    again = nibt.explain_interactions(clip_folder, photo, "two cars", steps=2)
+    assert isinstance(again, Interaction)
+    np.testing.assert_allclose(np.array(panels[1]["table"]["rows"]).reshape(2, 4, 4), again.table, rtol=5e-4)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--method", "grad_cam"], ["--target", "difference", "--against", "a car"], ["--shifts", "2", "--steps", "1"]],
+    ids=["another method", "another target", "shifts"],
+)
+def test_there_is_a_table_where_there_can_be_one(
+    run: Any, clip_folder: Path, tmp_path: Path, options: list[str]
+) -> None:
+    tiny.picture(90, 60).image.save(tmp_path / "photo.png")
+    code, _, err = run("explain", tmp_path / "photo.png", "a red cat", "-m", clip_folder, "-o", "x.html", *options)
+    assert code == 0, err
+    (panel,) = embedded(checked(Path("x.html").read_text(encoding="utf-8")))["panels"]
+    assert (panel["table"] is None) == (options[0] != "--shifts")
+
+
+def test_other_commands_write_pages_too(run: Any, clip_folder: Path, tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    tiny.picture(90, 60).image.save(photo)
+    assert run("interact", photo, "a red cat", "-m", clip_folder, "-o", "i.html", "--steps", 1, "--positive")[0] == 0
+    data = embedded(checked(Path("i.html").read_text(encoding="utf-8")))
+    assert data["positive"] is True
+    assert run("explain", photo, "--with-image", photo, "-m", clip_folder, "-o", "c.html", "-q", "--steps", 1)[0] == 0
+    checked(Path("c.html").read_text(encoding="utf-8"))
+    code, _, err = run("explain", photo, "a cat", "-m", clip_folder, "-o", "x.htm")
+    assert code == 2
+    assert ".png, or in .html for a page (got '.htm')" in err
+    code, _, err = run("explain", photo, "a cat", "-m", clip_folder, "-o", "x.html", "--json", "x.html")
+    assert code == 2
+    code, _, err = run("explain", photo, "a cat", "-m", clip_folder, "-o", "x.html", "--map", "m.html")
+    assert code == 2
+    assert "such as .png (got" in err
