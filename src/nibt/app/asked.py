@@ -14,6 +14,7 @@ from nibt.errors import BadInput, NibtError
 from nibt.explaining import explain, explain_labels
 from nibt.explanation import Explanation
 from nibt.interacting import explain_interactions
+from nibt.interaction import Interaction
 from nibt.models.base import Model
 from nibt.pair import SAMPLE, Picture, decode_picture, read_picture, sample_file, samples
 from nibt.registry import available, find
@@ -168,6 +169,7 @@ def _with_table(panel: Panel, asked: Asked, model: Model) -> Panel:
     if answer.method["name"] != "nib" or not isinstance(answer, Explanation):
         return panel
     found = explain_interactions(model, asked.picture, answer.caption, variant=_variant("nib", asked.variant))
+    assert isinstance(found, Interaction)  # one pair, one table
     return replace(panel, table=replace(found, picture=answer.picture))
 
 

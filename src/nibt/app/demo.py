@@ -89,8 +89,10 @@ def _blocks(shelf: Shelf, limits: Limits, recent: Recent) -> gr.Blocks:
                                  "show_progress_on": answer}  # fmt: skip
         sample.click(_sample, None, [picture, captions], show_progress="hidden")
         opening = blocks.load(opened, None, [*fields, linked], show_progress="hidden")
-        runs = [go.click(explain, fields, answer, **model), captions.submit(explain, fields, answer, **model),
-                opening.then(explain_linked, [linked, *fields], answer, **model)]  # fmt: skip
+        runs: list[Any] = [
+            go.click(explain, fields, answer, **model), captions.submit(explain, fields, answer, **model),
+            opening.then(explain_linked, [linked, *fields], answer, **model),
+        ]  # fmt: skip
         stop.click(None, cancels=runs)
     return blocks
 

@@ -19,7 +19,7 @@ from nibt.pair import SAMPLE, read_picture, samples
 from nibt.report.layout import shown
 from nibt.report.view import Panel, fragment
 
-Step = Callable[[int, int, str], None]
+Step = Callable[[int, int, str], Any]
 INTRODUCTION = (
     '<header class="nibt-head"><h1>nibt</h1><p>Which parts of this picture, and which words of this caption, make the '
     "model think that they belong together? What you give is computed on the machine that serves this page, and "

@@ -1,0 +1,116 @@
+"""The page of nibt serve, photographed in each state; how soon the first explanation comes; whom the browser asks.
+
+python benchmarks/page.py [--out FOLDER]
+
+Needs Debian's chromium. The pictures in docs/page come from here.
+"""
+
+import argparse
+import shutil
+import statistics
+import time
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from load import served
+from playwright.sync_api import sync_playwright
+
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+         "--disable-background-networking", "--disable-component-update"]  # fmt: skip
+CAPTION = "a cat and a cup of coffee"
+COLLAGE = "?picture=collage&captions=a+cat+and+a+cup+of+coffee&model=lite"
+STATES = {
+    "word": COLLAGE + "&words=0.4,0.6",
+    "methods": COLLAGE + "&methods=nib,grad_cam",
+    "rather": "?picture=coffee&captions=a+cup+of+coffee%0Aa+bowl+of+soup&question=rather",
+    "labels": "?picture=rocket&captions=a+missile%0Aa+lighthouse%0Aa+castle&question=labels",
+}
+
+
+def whole(page):
+    """Wait for the whole answer."""
+    page.wait_for_selector(".nibt-saved", timeout=120_000)
+    page.wait_for_selector(".nibt-view[data-ready]")
+    page.wait_for_timeout(500)
+
+
+def first(page, address):
+    """Seconds from the click to the first explanation, five times."""
+    took = []
+    for _ in range(5):
+        page.goto(address)
+        page.get_by_role("button", name=f"sample: {CAPTION}").click()
+        page.wait_for_function(f"document.querySelector('#captions textarea').value === '{CAPTION}'")
+        began = time.monotonic()
+        page.click("#explain")
+        page.wait_for_selector(".nibt-view[data-ready]", timeout=120_000)
+        took.append(time.monotonic() - began)
+        whole(page)
+    return took
+
+
+def states(browser, address, folder):
+    """A picture of each state."""
+    views = {"": {}, "-dark": {"color_scheme": "dark"}, "-narrow": {"viewport": {"width": 380, "height": 760}}}
+    for ending, options in views.items():
+        page = browser.new_context(**{"viewport": {"width": 1280, "height": 760}, **options}).new_page()
+        page.goto(address)
+        page.wait_for_selector("#explain")
+        page.wait_for_timeout(1000)
+        page.screenshot(path=folder / f"start{ending}.png", full_page=True)
+        for name, query in STATES.items() if not ending else [("word", STATES["word"])]:
+            page.goto(address + query)
+            whole(page)
+            page.screenshot(path=folder / f"{name}{ending}.png", full_page=True)
+        if not ending:
+            box(page, address, folder)
+            wrong(page, address, folder)
+        page.context.close()
+
+
+def box(page, address, folder):
+    """A box on the picture and its words."""
+    page.goto(address + COLLAGE)
+    whole(page)
+    place = page.locator(".nibt-stage").bounding_box()
+    for share in (0.55, 0.95):
+        page.mouse.click(place["x"] + share * place["width"], place["y"] + (share - 0.5) * 2 * place["height"])
+    page.mouse.move(5, 5)
+    page.wait_for_timeout(300)
+    page.screenshot(path=folder / "box.png", full_page=True)
+
+
+def wrong(page, address, folder):
+    """A message."""
+    page.goto(address)
+    page.wait_for_selector("#explain")
+    page.wait_for_timeout(1000)
+    page.click("#explain")
+    page.get_by_role("alert").wait_for()
+    page.screenshot(path=folder / "message.png", full_page=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("docs/page"))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    with served() as (address, _), sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 760})
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
+        took = first(page, address + "/")
+        states(browser, address + "/", options.out)
+        browser.close()
+    elsewhere = [url for url in asked if urlsplit(url).scheme not in ("data", "blob") and not url.startswith(address)]
+    print(
+        f"seconds from the click to the first explanation: {took[0]:.1f} at once, median {statistics.median(took):.1f}"
+    )
+    print(f"requests of the browser: {len(asked)}, to others than the server: {len(elsewhere)}")
+    print(f"{time.strftime('%-d %B %Y')}, gradio {version('gradio')}, torch {version('torch')}")
+
+
+if __name__ == "__main__":
+    main()
