@@ -65,8 +65,11 @@ def made(corner: str, folder: Path, python: str) -> Path:
 
 def versions(python: Path) -> dict[str, str]:
     """Of Python and of what nibt requires, as they are installed there."""
-    code = "import importlib.metadata as m, json, platform, sys; " \
-           "print(json.dumps({'python': platform.python_version(), **{n: m.version(n) for n in sys.argv[1:]}}))"  # fmt: skip
+    code = """
+import json, platform, sys
+from importlib.metadata import version
+print(json.dumps({"python": platform.python_version(), **{name: version(name) for name in sys.argv[1:]}}))
+"""
     told = subprocess.run([python, "-c", code, *required()], check=True, capture_output=True, text=True)
     return json.loads(told.stdout)
 

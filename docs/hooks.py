@@ -1,4 +1,4 @@
-"""What the site needs beside the pages of this folder: the changelog, and links that lead out of the folder.
+"""What the site needs beside the pages of this folder: the changelog, the command, and links that lead out of it.
 
 Pages link to files of the repository as its web view understands it (``../src/nibt/pair.py``). The site does not have
 those files; there, such a link is the file's name.
@@ -8,7 +8,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import typer
 from mkdocs.structure.files import File
+from typer.cli import get_docs_for_click
+
+from nibt.cli.main import app
 
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
@@ -22,7 +26,9 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Links out of the folder become names of files."""
+    """Links out of the folder become names of files; the page of the command is what typer writes of it."""
+    if page.file.src_uri == "commands.md":
+        markdown += _commands()
     root, folder = Path(config.config_file_path).parent, Path(config.docs_dir)
     here = (folder / page.file.src_uri).parent
 
@@ -34,3 +40,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         return f"`{name}`" if link[1].strip("`") in (target.name, str(name)) else f"{link[1]} (`{name}`)"
 
     return _LINK.sub(inside, markdown)
+
+
+def _commands() -> str:
+    command = typer.main.get_command(app)
+    told = get_docs_for_click(obj=command, ctx=typer.Context(command, info_name="nibt"), name="nibt")
+    return told.partition("\n")[2]  # its title is the page's
