@@ -58,7 +58,7 @@ def outcome(part: str, into: Path, code: int) -> str:
     found = {"tests": into / "tests.xml", "oldest": into / "oldest/tests.xml", "newest": into / "newest/tests.xml"}
     if part not in found or not found[part].exists():
         return "passed" if code == 0 else f"**failed** (exit code {code})"
-    count = {key: 0 for key in ("tests", "failures", "errors", "skipped")}
+    count = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
     for suite in Tree.parse(found[part]).getroot().iter("testsuite"):
         count = {key: count[key] + int(suite.get(key, 0)) for key in count}
     failed = count["failures"] + count["errors"]

@@ -15,7 +15,9 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-_LOADS = re.compile(r"""<(?:script|link|img|iframe|source|video|audio)\b[^>]*?\b(?:src|href)=["']?((?:https?:)?//[^"'\s>]+)""")
+_LOADS = re.compile(
+    r"""<(?:script|link|img|iframe|source|video|audio)\b[^>]*?\b(?:src|href)=["']?((?:https?:)?//[^"'\s>]+)"""
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,9 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
         found = [url for url in _LOADS.findall(page.read_text(encoding="utf-8")) if "canonical" not in url]
         assert not found, f"{page.name} loads {found}"
     for sheet in site.rglob("*.css"):
-        assert not re.findall(r"(?:@import|url\()\s*[\"']?(?:https?:)?//", sheet.read_text(encoding="utf-8")), sheet.name
+        assert not re.findall(r"(?:@import|url\()\s*[\"']?(?:https?:)?//", sheet.read_text(encoding="utf-8")), (
+            sheet.name
+        )
 
 
 def test_every_command_is_there_and_every_public_name(site: Path) -> None:

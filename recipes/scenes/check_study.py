@@ -25,7 +25,9 @@ METHODS = {"nib": {}, "nib paper": {"variant": "paper"}, "centre": {}}
 def documented(side):
     """The intervals of the table, by method and metric as it calls them."""
     part = TABLE.read_text(encoding="utf-8").split("## Text side")[side == "text"]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines() if line.startswith("| ")]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines() if line.startswith("| ")
+    ]
     names = next(row for row in rows if row[0] == "method")
     return {(row[0], name): tuple(map(float, found[1].split(",")))
             for row in rows for name, cell in zip(names, row, strict=True)
