@@ -32,8 +32,8 @@ PARTS = {
 LIBRARIES = ("torch", "torchvision", "transformers", "open_clip_torch", "timm", "pillow", "numpy")
 HEAD = """# The slow suite
 
-What does not fit into the gate: `python .ci/slow.py` runs it, and writes this table. Each row is the last run of that part. The supported
-ranges of the README are the versions in the rows `oldest` and `newest`.
+What does not fit into the gate: `python .ci/slow.py` runs it, and writes this table. Each row is the last run of that
+part. The supported ranges of the README are the versions in the rows `oldest` and `newest`.
 
 | part | what | outcome | seconds | date | machine and versions |
 |---|---|---|---|---|---|
@@ -91,10 +91,12 @@ def written(rows: dict[str, str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=list(PARTS))
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; all without one")
     parser.add_argument("--into", type=Path, default=Path(tempfile.gettempdir()) / "nibt-slow")
     parser.add_argument("--python", default=sys.executable, help="of the matrix")
     options = parser.parse_args()
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     options.into.mkdir(parents=True, exist_ok=True)
     environment, worst = {"OMP_WAIT_POLICY": "passive", **os.environ, "NIBT_CI": "1"}, 0
     for part in options.parts or PARTS:

@@ -2,9 +2,9 @@
 
 OMP_NUM_THREADS=1 python recipes/scenes/check_study.py [--count 100]
 
-The whole study takes hours (``study.py``, ``methods.py``). Here NIB, NIB as published and the centre are measured on the
-first scenes of the same seed; each mean's bootstrap 95 % interval must reach the interval in docs/methods_table.md. Exit
-code 1: one does not.
+The whole study takes hours (``study.py``, ``methods.py``). Here NIB, NIB as published and the centre are measured on
+the first scenes of the same seed; each mean's bootstrap 95 % interval must reach the one in docs/methods_table.md.
+Exit code 1: one does not.
 """
 
 import argparse
