@@ -53,3 +53,9 @@ def test_what_is_not_run_has_a_reason_and_names_what_there_is() -> None:
         assert len(block.not_run.split()) > 2, f"{block}: say why it is not run"
         if block.language == "python":
             assert documents.called(block) <= {*nibt.__all__, "pair", "question"}, block
+
+
+def test_few_blocks_are_not_run() -> None:
+    """They are listed where there are more: ``python tests/documents.py`` lists them, too."""
+    told = [f"{block}: {block.not_run}" for block in documents.not_run()]
+    assert len(told) <= 20, "\n".join(told)

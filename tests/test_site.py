@@ -96,8 +96,11 @@ def test_a_browser_asks_for_nothing_elsewhere(served: str) -> None:
         for name in ("index", "theory", "metrics", "commands", "api"):
             page.goto(f"{served}/{name}.html")
             assert page.locator("h1").first.is_visible()
-        page.locator("input.md-search__input").fill("completeness")
-        page.locator("a.md-search-result__link").first.wait_for()
+        page.locator("input.md-search__input").click()
+        ready = page.locator(".md-search-result__meta", has_text="Type to start searching")
+        ready.wait_for(timeout=120_000)  # the index is read, and what is typed is heard
+        page.locator("input.md-search__input").press_sequentially("completeness")
+        page.locator("a.md-search-result__link").first.wait_for(timeout=120_000)
         page.set_viewport_size({"width": 380, "height": 800})
         wide = page.evaluate("document.documentElement.scrollWidth")
         chromium.close()
