@@ -101,8 +101,10 @@ def test_a_browser_asks_for_nothing_elsewhere(served: str) -> None:
         ready.wait_for(timeout=120_000)  # the index is read, and what is typed is heard
         page.locator("input.md-search__input").press_sequentially("completeness")
         page.locator("a.md-search-result__link").first.wait_for(timeout=120_000)
-        page.set_viewport_size({"width": 380, "height": 800})
-        wide = page.evaluate("document.documentElement.scrollWidth")
+        narrow = chromium.new_page(viewport={"width": 380, "height": 800})
+        narrow.on("request", lambda request: asked.append(request.url))
+        narrow.goto(f"{served}/metrics.html")
+        wide = narrow.evaluate("document.documentElement.scrollWidth")
         chromium.close()
     assert asked
     assert all(url.startswith((served, "data:", "blob:")) for url in asked), asked
