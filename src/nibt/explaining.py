@@ -91,12 +91,13 @@ def explain(
         BadOption: an option cannot have that value.
         CannotLoad: the model cannot be loaded.
 
-    >>> answer = explain("lite", "sample:chelsea", "a cat")
-    >>> round(answer.similarity, 1) > 0.1, answer.image.grid.shape == tuple(answer.to_json()["image"]["grid"])
-    (True, True)
-    >>> answer = explain("lite", Caption("a cat"), "a red car")
-    >>> [word.text for word, _ in answer.second.words]
-    ['a', 'red', 'car']
+    Examples:
+        >>> answer = explain("lite", "sample:chelsea", "a cat")
+        >>> round(answer.similarity, 1) > 0.1, answer.image.grid.shape == tuple(answer.to_json()["image"]["grid"])
+        (True, True)
+        >>> answer = explain("lite", Caption("a cat"), "a red car")
+        >>> [word.text for word, _ in answer.second.words]
+        ['a', 'red', 'car']
     """
     if batch_size < 1:
         raise BadOption(f"batch_size must be at least 1 (got {batch_size})")

@@ -20,8 +20,9 @@ _NOT_PARTS = ("__init__", "base")  # base*: what the parts of a kind share
 def available(kind: str) -> list[str]:
     """The names of every part of one kind: methods, models (families), targets, metrics, datasets.
 
-    >>> "nib" in available("methods")
-    True
+    Examples:
+        >>> "nib" in available("methods")
+        True
 
     Raises:
         UnknownName: there is no such kind of part.

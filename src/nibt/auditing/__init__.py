@@ -52,10 +52,11 @@ def audit(
         UnknownName: no method or variant has that name.
         Unsupported: a package or something in the model is lacking; or its weights changed meanwhile.
 
-    >>> from nibt.datasets.scenes import Scenes
-    >>> audit("scenes", list(Scenes(count=3)))
-    Traceback (most recent call last):
-    nibt.errors.BadInput: an audit needs at least 8 pairs, for its intervals to mean anything (got 3)
+    Examples:
+        >>> from nibt.datasets.scenes import Scenes
+        >>> audit("scenes", list(Scenes(count=3)))
+        Traceback (most recent call last):
+        nibt.errors.BadInput: an audit needs at least 8 pairs, for its intervals to mean anything (got 3)
 
     """
     named = [Asked.read(name) for name in dict.fromkeys([methods] if isinstance(methods, str) else methods)]

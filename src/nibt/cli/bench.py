@@ -40,7 +40,7 @@ def bench(
     left, chunks = run.left(), sum(1 for _ in run.chunks())
     if not quiet and 0 < len(left) < chunks:
         typer.echo(f"goes on: {chunks - len(left)} of {chunks} chunks are there", err=True)
-    with progress(sum(chunk.stop - chunk.start for chunk in left), "measuring", quiet, window=3600) as done:
+    with progress(sum(chunk.stop - chunk.start for chunk in left), "measuring", quiet, window=3600.0) as done:
 
         def on_done(pairs: int) -> None:
             for _ in range(pairs):

@@ -44,7 +44,7 @@ def with_processor(source: str, request: Request) -> Request:
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         if len(tokenizer) <= len(tokenizer.all_special_ids):  # what Transformers makes where there is no file
             raise ValueError("the tokeniser knows no words")
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:  # a TypeError where Transformers finds the file's name to be None
         raise CannotLoad(
             f"{source!r} has no image processor or no tokeniser that Transformers can read ({_line(error)}); save the "
             "processor beside the model, or give processor=..."

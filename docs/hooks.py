@@ -1,0 +1,48 @@
+"""What the site needs beside the pages of this folder: the changelog, the command, and links that lead out of it.
+
+Pages link to files of the repository as its web view understands it (``../src/nibt/pair.py``). The site does not have
+those files; there, such a link is the file's name.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import typer
+from mkdocs.structure.files import File
+from typer.cli import get_docs_for_click
+
+from nibt.cli.main import app
+
+_LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """The changelog lies beside the folder; its links are read from there."""
+    root = Path(config.config_file_path).parent
+    text = (root / "CHANGELOG.md").read_text(encoding="utf-8")
+    files.append(File.generated(config, "changelog.md", content=text.replace("](docs/", "](")))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
+    """Links out of the folder become names of files; the page of the command is what typer writes of it."""
+    if page.file.src_uri == "commands.md":
+        markdown += _commands()
+    root, folder = Path(config.config_file_path).parent, Path(config.docs_dir)
+    here = (folder / page.file.src_uri).parent
+
+    def inside(link: re.Match[str]) -> str:
+        target = (here / link[2]).resolve()
+        if target.is_relative_to(folder) or not target.is_relative_to(root):
+            return link[0]
+        name = target.relative_to(root)
+        return f"`{name}`" if link[1].strip("`") in (target.name, str(name)) else f"{link[1]} (`{name}`)"
+
+    return _LINK.sub(inside, markdown)
+
+
+def _commands() -> str:
+    command = typer.main.get_command(app)
+    told = get_docs_for_click(obj=command, ctx=typer.Context(command, info_name="nibt"), name="nibt")
+    return told.partition("\n")[2]  # its title is the page's

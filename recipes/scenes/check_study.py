@@ -1,0 +1,65 @@
+"""The study's main numbers, measured again on its first scenes: do they say what the table says?
+
+OMP_NUM_THREADS=1 python recipes/scenes/check_study.py [--count 100]
+
+The whole study takes hours (``study.py``, ``methods.py``). Here NIB, NIB as published and the centre are measured on
+the first scenes of the same seed; each mean's bootstrap 95 % interval must reach the one in docs/methods_table.md.
+Exit code 1: one does not.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from runs import NAMES, scenes
+
+import nibt
+from nibt.bench.statistics import interval
+
+TABLE = Path(__file__).parents[2] / "docs" / "methods_table.md"
+METRICS = {"image": ["pointing_game", "energy", "average_precision", "own_object"], "text": ["word_auc"]}
+METHODS = {"nib": {}, "nib paper": {"variant": "paper"}, "centre": {}}
+
+
+def documented(side):
+    """The intervals of the table, by method and metric as it calls them."""
+    part = TABLE.read_text(encoding="utf-8").split("## Text side")[side == "text"]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines() if line.startswith("| ")
+    ]
+    names = next(row for row in rows if row[0] == "method")
+    return {(row[0], name): tuple(map(float, found[1].split(",")))
+            for row in rows for name, cell in zip(names, row, strict=True)
+            if (found := re.search(r"\[(.*?)\]", cell))}  # fmt: skip
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=100)
+    pairs, apart = scenes("one", parser.parse_args().count), 0
+    model = nibt.load_model("scenes")
+    for side, metrics in METRICS.items():
+        told = documented(side)
+        for label, options in METHODS.items():
+            asked = [on_the_mask(name) for name in metrics]
+            rows = nibt.measure(model, pairs, asked, label.split()[0], only=side, **options)
+            for metric in metrics:
+                mean, low, high = interval([row.value for row in rows if row.metric == metric])
+                expected = told[label, NAMES[metric]]
+                meets = low <= expected[1] and high >= expected[0]
+                apart += not meets
+                print(f"{side}, {label}, {NAMES[metric]}: {mean:.3f} [{low:.3f}, {high:.3f}], documented "
+                      f"{list(expected)}{'' if meets else '  APART'}")  # fmt: skip
+    sys.exit(apart > 0)
+
+
+def on_the_mask(name):
+    """The study points without a tolerance."""
+    from nibt.metrics.pointing_game import PointingGame
+
+    return PointingGame(tolerance=0.0) if name == "pointing_game" else name
+
+
+if __name__ == "__main__":
+    main()

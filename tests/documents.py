@@ -1,0 +1,221 @@
+"""The code blocks of the documents: how they are found, run where they can be, and checked where they cannot.
+
+Blocks of one page run in order, in one folder, in which what a reader has (a photograph, a model) stands ready in
+small. A comment on the line before a block says what is special about it:
+
+    <!-- not run: why -->   cannot run here: its Python must compile, its commands must be ones that nibt knows
+    <!-- slow -->           runs with the slow tests only
+    <!-- file: NAME -->     is written into the folder under that name
+
+``python tests/documents.py`` lists what is not run, and why.
+"""
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+ROOT = Path(__file__).parents[1]
+STAND_INS = {"/data/": "data/", "openai/clip-vit-base-patch32": "my-clip"}
+"""What a reader has and the tests lack, and what stands in for it."""
+_BLOCK = re.compile(r"(?:^<!-- (?P<marker>[^\n]+?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
+_TOLD = ("nibt", "pip", "python", "python3", "git", "mkdocs", "ray")
+_END, _NEXT = "\x1e", "\x1f"
+
+
+@dataclass(frozen=True)
+class Block:
+    page: str
+    line: int
+    language: str
+    text: str
+    marker: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+    @property
+    def not_run(self) -> str:
+        """Why it cannot run here; empty where it can."""
+        if self.marker == "tests":
+            return "the gate runs it: .ci/run reads it from the page"
+        return self.marker.removeprefix("not run:").strip() if self.marker.startswith("not run:") else ""
+
+    @property
+    def slow(self) -> bool:
+        return self.marker == "slow"
+
+    @property
+    def file(self) -> str:
+        return self.marker.removeprefix("file:").strip() if self.marker.startswith("file:") else ""
+
+
+def pages() -> list[str]:
+    """Every document that has a block."""
+    found = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [str(path.relative_to(ROOT)) for path in found if "```" in path.read_text(encoding="utf-8")]
+
+
+def blocks(page: str) -> list[Block]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    found = [Block(page, text.count("\n", 0, match.start("language")) + 1, match["language"], match["text"],
+                   match["marker"] or "") for match in _BLOCK.finditer(text)]  # fmt: skip
+    assert 2 * len(found) == len(re.findall(r"^\s*```", text, re.M)), f"{page}: a block that is not at the margin"
+    return found
+
+
+def stood_in(text: str) -> str:
+    for real, small in STAND_INS.items():
+        text = text.replace(real, small)
+    return text
+
+
+def commands(block: Block, folder: Path) -> list[list[str]]:
+    """What the shell would run of a block, its own work done: every command that it calls, and its arguments."""
+    shims, log = folder / ".venv" / "bin", folder / ".commands"
+    shims.mkdir(parents=True, exist_ok=True)
+    for name in _TOLD:
+        (shims / name).write_text(f"""#!/bin/sh
+{{ printf '%s' '{name}'; for one; do printf '\\037%s' "$one"; done; printf '\\036'; }} >> '{log}'
+""")
+        (shims / name).chmod(0o755)
+    log.write_text("")
+    path = os.pathsep.join([str(shims), "/usr/bin", "/bin"])
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", block.text], cwd=folder, env={"PATH": path},
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, f"{block}: {done.stderr}"
+    return [[stood_in(part) for part in told.split(_NEXT)] for told in log.read_text().split(_END)[:-1]]
+
+
+def check(block: Block, folder: Path) -> None:
+    """What holds of any block, run or not."""
+    if block.language == "python":
+        compile(block.text, str(block), "exec")
+    elif block.language == "toml":
+        tomllib.loads(block.text)
+    elif block.language == "json":
+        json.loads(block.text)
+    elif block.language == "bash":
+        for command in commands(block, folder):
+            _check_command(block, command)
+    else:
+        assert block.language == "text", f"{block}: name its language, or text"
+
+
+def _check_command(block: Block, command: list[str]) -> None:
+    name, *arguments = command
+    if name == "nibt":
+        _parsed(block, arguments)
+    elif name == "pip":
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        asked = ",".join(re.findall(r"(?:nibt|\.)\[([\w,]+)\]", " ".join(arguments)))
+        assert set(filter(None, asked.split(","))) <= set(extras), f"{block}: {command}"
+    elif name.startswith("python") and arguments[0].endswith(".py"):
+        assert (ROOT / arguments[0]).is_file(), f"{block}: there is no {arguments[0]}"
+
+
+def _parsed(block: Block, arguments: list[str]) -> None:
+    """A command line of nibt is read as far as its options and their types."""
+    from nibt.cli.main import app
+
+    command: Any = typer.main.get_command(app)
+    while isinstance(command, typer.core.TyperGroup) and arguments and not arguments[0].startswith("-"):
+        name, *arguments = arguments
+        assert name in command.commands, f"{block}: there is no command {name!r}"
+        command = command.commands[name]
+    try:
+        command.make_context(command.name, list(arguments))
+    except typer.Exit:
+        pass
+    except Exception as error:
+        raise AssertionError(f"{block}: nibt {command.name} {arguments}: {error}") from error
+
+
+def run(block: Block, folder: Path, names: dict[str, Any]) -> None:
+    """A block does what it says: ``names`` are those that the Python blocks before it have made."""
+    if block.file:
+        (folder / block.file).write_text(block.text)
+    elif block.language == "python":
+        exec(compile(stood_in(block.text), str(block), "exec"), names)
+    elif block.language == "bash":
+        for command in commands(block, folder):
+            _run_command(block, command, folder)
+
+
+def _run_command(block: Block, command: list[str], folder: Path) -> None:
+    from nibt.cli import main
+
+    _check_command(block, command)
+    if command[0] == "nibt":
+        left: int | str | None = 0
+        try:
+            main(command[1:])
+        except SystemExit as exit:
+            left = exit.code
+        assert not left, f"{block}: {command} left with {left}"
+    elif command[0] == "pip" and command[-1] == "." and (folder / "pyproject.toml").exists():
+        _installed(folder)
+    else:
+        assert command[0] == "pip" or command[1:3] == ["-m", "venv"], f"{block}: {command} needs a marker: not run"
+
+
+def _installed(folder: Path) -> None:
+    """What pip makes of a small package: its entry points; its modules lie in the folder, which is on the path."""
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    name = project["name"].replace("-", "_")
+    made = folder / f"{name}-{project['version']}.dist-info"
+    made.mkdir(exist_ok=True)
+    (made / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {project['version']}\n")
+    lines = [f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in points.items())
+             for group, points in project["entry-points"].items()]  # fmt: skip
+    (made / "entry_points.txt").write_text("\n".join(lines))
+    from nibt import registry
+
+    registry._outside.cache_clear()
+
+
+def furnish(folder: Path, clip: Path) -> None:
+    """What a reader has: photographs, a model, labels, a table of pairs, a folder of pictures."""
+    samples = ROOT / "src" / "nibt" / "samples"
+    names = ("chelsea", "coffee", "collage", "rocket")
+    (folder / "photos").mkdir()
+    (folder / "mine").mkdir()
+    for place, name in (("photo.jpg", "chelsea"), ("mine/photo.jpg", "chelsea"), ("other.jpg", "coffee")):
+        shutil.copy(samples / f"{name}.jpg", folder / place)
+    for name in names:
+        shutil.copy(samples / f"{name}.jpg", folder / "photos")
+    for name in ("my-clip", "my-model"):
+        shutil.copytree(clip, folder / name)
+    (folder / "labels.txt").write_text("a cat\na cup of coffee\na rocket\n")
+    captions = ("a cat", "a cup of coffee", "a cat and a cup of coffee", "a rocket")
+    rows = [f"photos/{names[item % 4]}.jpg,{captions[item % 4]}" for item in range(12)]
+    (folder / "pairs.csv").write_text("\n".join(["image,caption", *rows, ""]))
+
+
+def not_run() -> Iterator[Block]:
+    return (block for page in pages() for block in blocks(page) if block.not_run)
+
+
+def called(block: Block) -> set[str]:
+    """The names of nibt that a Python block uses; so that a name that is gone is found in what is not run, too."""
+    tree = ast.walk(ast.parse(block.text))
+    return {node.attr for node in tree if isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name) and node.value.id == "nibt"}  # fmt: skip
+
+
+if __name__ == "__main__":
+    found = [block for page in pages() for block in blocks(page) if block.language in ("python", "bash")]
+    left = list(not_run())
+    print(f"{len(found)} blocks of Python and commands: {len(found) - len(left)} run "
+          f"({sum(block.slow for block in found)} of them with the slow tests), {len(left)} do not")  # fmt: skip
+    for block in left:
+        print(f"{block}: {block.not_run}")

@@ -1,0 +1,61 @@
+"""What the documents tell readers to type is typed here."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import documents
+import nibt
+from nibt import registry
+
+PAGES = documents.pages()
+SLOW = [page for page in PAGES if any(block.slow for block in documents.blocks(page))]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder with what a reader has; modules and parts that a page brings are gone after it."""
+    here = tmp_path / "reader"
+    here.mkdir()
+    documents.furnish(here, clip_folder)
+    monkeypatch.chdir(here)
+    monkeypatch.syspath_prepend(here)
+    before = set(sys.modules)
+    yield here
+    for name in set(sys.modules) - before:
+        if str(here) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+    registry._outside.cache_clear()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_blocks_of_a_page_run(page: str, folder: Path) -> None:
+    names: dict[str, object] = {"__name__": "__main__"}
+    for block in documents.blocks(page):
+        documents.check(block, folder)
+        if not block.not_run and not block.slow:
+            documents.run(block, folder, names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", SLOW)
+def test_the_slow_blocks_of_a_page_run(page: str, folder: Path) -> None:
+    names: dict[str, object] = {"__name__": "__main__"}
+    for block in documents.blocks(page):
+        if not block.not_run:
+            documents.run(block, folder, names)
+
+
+def test_what_is_not_run_has_a_reason_and_names_what_there_is() -> None:
+    for block in documents.not_run():
+        assert len(block.not_run.split()) > 2, f"{block}: say why it is not run"
+        if block.language == "python":
+            assert documents.called(block) <= {*nibt.__all__, "pair", "question"}, block
+
+
+def test_few_blocks_are_not_run() -> None:
+    """They are listed where there are more: ``python tests/documents.py`` lists them, too."""
+    told = [f"{block}: {block.not_run}" for block in documents.not_run()]
+    assert len(told) <= 20, "\n".join(told)

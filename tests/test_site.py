@@ -1,0 +1,112 @@
+"""The site of the documents: it is built without a warning, and loads nothing from elsewhere."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+_LOADS = re.compile(
+    r"""<(?:script|link|img|iframe|source|video|audio)\b[^>]*?\b(?:src|href)=["']?((?:https?:)?//[^"'\s>]+)"""
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("mkdocs", reason="needs the site's tools: pip install 'nibt[docs]'")
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", out]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "https_proxy": "http://127.0.0.1:9"}  # no network
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 20
+    for page in pages:
+        found = [url for url in _LOADS.findall(page.read_text(encoding="utf-8")) if "canonical" not in url]
+        assert not found, f"{page.name} loads {found}"
+    for sheet in site.rglob("*.css"):
+        assert not re.findall(r"(?:@import|url\()\s*[\"']?(?:https?:)?//", sheet.read_text(encoding="utf-8")), (
+            sheet.name
+        )
+
+
+def test_every_command_is_there_and_every_public_name(site: Path) -> None:
+    import nibt
+    from nibt.cli.main import app
+
+    told = (site / "commands.html").read_text(encoding="utf-8")
+    for command in app.registered_commands:
+        name = command.name or command.callback.__name__  # pyright: ignore
+        assert f"nibt {name}" in told
+    names = re.findall(r"^::: nibt\.(?:\w+\.)*(\w+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
+    assert sorted(names) == sorted(nibt.__all__)
+
+
+def test_every_page_has_a_place() -> None:
+    """Links are checked by mkdocs; that a page is in the navigation it would only tell."""
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    listed = set(re.findall(r"([\w/]+\.md)$", "\n".join(line for line in text.splitlines() if "#" not in line), re.M))
+    there = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    assert listed == there | {"changelog.md"}
+    assert yaml.safe_load(text)["theme"]["font"] is False
+
+
+@pytest.fixture
+def served(site: Path) -> Iterator[str]:
+    """The site behind a server on this machine, which search needs."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+def test_a_browser_asks_for_nothing_elsewhere(served: str) -> None:
+    api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("chromium is not installed")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync"]  # fmt: skip
+    asked: list[str] = []
+    with api.sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=browser, args=flags)
+        page = chromium.new_page(viewport={"width": 1200, "height": 800})
+        page.on("request", lambda request: asked.append(request.url))
+        wrong: list[str] = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        for name in ("index", "theory", "metrics", "commands", "api"):
+            page.goto(f"{served}/{name}.html")
+            assert page.locator("h1").first.is_visible()
+        page.locator("input.md-search__input").click()
+        ready = page.locator(".md-search-result__meta", has_text="Type to start searching")
+        ready.wait_for(timeout=120_000)  # the index is read, and what is typed is heard
+        page.locator("input.md-search__input").press_sequentially("completeness")
+        page.locator("a.md-search-result__link").first.wait_for(timeout=120_000)
+        narrow = chromium.new_page(viewport={"width": 380, "height": 800})
+        narrow.on("request", lambda request: asked.append(request.url))
+        narrow.goto(f"{served}/metrics.html")
+        wide = narrow.evaluate("document.documentElement.scrollWidth")
+        chromium.close()
+    assert asked
+    assert all(url.startswith((served, "data:", "blob:")) for url in asked), asked
+    assert wide <= 380, "a narrow screen scrolls sideways"
+    assert not wrong

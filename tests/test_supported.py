@@ -1,0 +1,51 @@
+"""The supported ranges: what the README says, what pyproject.toml demands, and what the slow suite passed are one."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+_ROW = re.compile(r"^\| (\w+) \| ([\d.]+) \| ([\d.]+) \|$", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def matrix() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("matrix", ROOT / ".ci" / "matrix.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def ranges() -> dict[str, tuple[str, str]]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("### Supported versions")[2].partition("###")[0]
+    return {name: (oldest, newest) for name, oldest, newest in _ROW.findall(text)}
+
+
+def test_the_oldest_are_the_lower_bounds(matrix: ModuleType) -> None:
+    bounds = matrix.required()
+    assert {"torch", "transformers", "open_clip_torch", "timm", "pillow", "numpy"} <= set(ranges())
+    for name, (oldest, _) in ranges().items():
+        if name != "Python":
+            bound = [int(number) for number in oldest.split(".")]
+            assert bound[: len(matrix.lower(bounds[name]))] == list(matrix.lower(bounds[name])), name
+            assert not any(bound[len(matrix.lower(bounds[name])) :]), name
+
+
+def test_both_ends_were_passed() -> None:
+    lines = (ROOT / "docs" / "results" / "slow.md").read_text(encoding="utf-8").splitlines()
+    for place, corner in enumerate(("oldest", "newest")):
+        (row,) = [line for line in lines if line.startswith(f"| {corner} |")]
+        assert " 0 failed" in row
+        for name, ends in ranges().items():
+            assert f"{name} {ends[place]}" in row, f"{corner}: {name}"
+
+
+def test_of_several_lower_bounds_the_highest_holds(matrix: ModuleType) -> None:
+    assert matrix.lower(matrix.required(("metrics", "bench"))["scipy"]) == (1, 15)
+    assert "nibt" not in matrix.required()
+    assert "torch==2.6" in matrix.asked("oldest")
