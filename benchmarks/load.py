@@ -136,6 +136,8 @@ def served(waiting=20):
             with contextlib.suppress(httpx.TransportError):
                 httpx.get(address).raise_for_status()
                 break
+            if process.poll() is not None:
+                sys.exit("nibt serve ended before it answered")
             time.sleep(0.2)
         yield address, process
     finally:

@@ -10,10 +10,12 @@ import shutil
 import statistics
 import time
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from load import served
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -26,6 +28,11 @@ STATES = {
     "rather": "?picture=coffee&captions=a+cup+of+coffee%0Aa+bowl+of+soup&question=rather",
     "labels": "?picture=rocket&captions=a+missile%0Aa+lighthouse%0Aa+castle&question=labels",
 }
+
+
+def photographed(page, path):
+    """The whole page in 255 colours, which is enough to see it."""
+    Image.open(BytesIO(page.screenshot(full_page=True))).convert("RGB").quantize(255).save(path, optimize=True)
 
 
 def whole(page):
@@ -57,12 +64,12 @@ def states(browser, address, folder):
         page = browser.new_context(**{"viewport": {"width": 1280, "height": 760}, **options}).new_page()
         page.goto(address)
         page.wait_for_selector("#explain")
-        page.wait_for_timeout(1000)
-        page.screenshot(path=folder / f"start{ending}.png", full_page=True)
+        page.wait_for_timeout(4000)
+        photographed(page, folder / f"start{ending}.png")
         for name, query in STATES.items() if not ending else [("word", STATES["word"])]:
             page.goto(address + query)
             whole(page)
-            page.screenshot(path=folder / f"{name}{ending}.png", full_page=True)
+            photographed(page, folder / f"{name}{ending}.png")
         if not ending:
             box(page, address, folder)
             wrong(page, address, folder)
@@ -78,17 +85,17 @@ def box(page, address, folder):
         page.mouse.click(place["x"] + share * place["width"], place["y"] + (share - 0.5) * 2 * place["height"])
     page.mouse.move(5, 5)
     page.wait_for_timeout(300)
-    page.screenshot(path=folder / "box.png", full_page=True)
+    photographed(page, folder / "box.png")
 
 
 def wrong(page, address, folder):
     """A message."""
     page.goto(address)
     page.wait_for_selector("#explain")
-    page.wait_for_timeout(1000)
+    page.wait_for_timeout(4000)
     page.click("#explain")
     page.get_by_role("alert").wait_for()
-    page.screenshot(path=folder / "message.png", full_page=True)
+    photographed(page, folder / "message.png")
 
 
 def main():
