@@ -1,9 +1,11 @@
-"""What the site needs beside the pages of this folder: the changelog, the command, and links that lead out of it.
+"""What the site needs beside the pages of this folder: the changelog, the tutorial, the command, and links that lead
+out of it.
 
 Pages link to files of the repository as its web view understands it (``../src/nibt/pair.py``). The site does not have
 those files; there, such a link is the file's name.
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,15 @@ def on_files(files: Any, config: Any) -> Any:
     root = Path(config.config_file_path).parent
     text = (root / "CHANGELOG.md").read_text(encoding="utf-8")
     files.append(File.generated(config, "changelog.md", content=text.replace("](docs/", "](")))
+    files.append(File.generated(config, "tutorial.md", content=_tutorial(Path(config.docs_dir) / "tutorial.ipynb")))
     return files
+
+
+def _tutorial(notebook: Path) -> str:
+    """The notebook to read: its texts, and its code as code."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    told = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
+    return "\n\n".join(text if kind == "markdown" else f"```python\n{text}\n```" for kind, text in told)
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:

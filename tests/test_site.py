@@ -60,7 +60,7 @@ def test_every_page_has_a_place() -> None:
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     listed = set(re.findall(r"([\w/]+\.md)$", "\n".join(line for line in text.splitlines() if "#" not in line), re.M))
     there = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
-    assert listed == there | {"changelog.md"}
+    assert listed == there | {"changelog.md", "tutorial.md"}
     assert yaml.safe_load(text)["theme"]["font"] is False
 
 

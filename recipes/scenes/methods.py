@@ -77,11 +77,10 @@ def main():
     records = gathered(options.out, "methods")
     sides = "\n\n".join(f"## {side.capitalize()} side\n\n{table(records, side)}" for side in ("image", "text"))
     about = (
-        f"{machine()}; {options.count} scenes of seed {SEED} with two or three objects, one of them named (the first "
-        "of them where a method is slow); mean and bootstrap 95 % interval; * differs from NIB's default (paired "
-        "Wilcoxon, Holm over the methods, 0.05). `ms each` is processor time, measuring included: the rows `ones` tell "
-        "how much that is. `python recipes/scenes/methods.py`; what to make of it: "
-        "[methods.md](methods.md#which-method)."
+        f"{machine()}; {options.count} scenes of seed {SEED} with two or three objects, one of them named; mean and "
+        "bootstrap 95 % interval; * differs from NIB's default (paired Wilcoxon, Holm over the methods, 0.05). `ms "
+        "each` is processor time, measuring included: the rows `ones` tell how much that is. `python "
+        "recipes/scenes/methods.py`; what to make of it: [methods.md](methods.md#which-method)."
     )
     PAGE.write_text(f"# All methods on scenes whose truth is known\n\n{about}\n\n{sides}\n")
 

@@ -2,11 +2,9 @@
 
 import json
 import time
-from base64 import b64encode
 from collections.abc import Callable, Iterator
 from html import escape
 from importlib.resources import files
-from io import BytesIO
 from typing import Any
 
 from nibt.app.asked import Asked, answered, costs, plainly
@@ -16,7 +14,7 @@ from nibt.app.recent import FORMATS, Recent
 from nibt.app.shelf import Shelf
 from nibt.errors import NibtError
 from nibt.pair import SAMPLE, read_picture, samples
-from nibt.report.layout import shown
+from nibt.report.layout import shown, uri
 from nibt.report.view import Panel, fragment
 
 Step = Callable[[int, int, str], Any]
@@ -61,9 +59,10 @@ def said(sample: str) -> str:
 
 def sample_buttons() -> str:
     """The samples as buttons with small pictures."""
+    small = {name: uri(shown(read_picture(SAMPLE + name).image, _THUMBNAIL), "JPEG") for name in samples()}
     buttons = "".join(
         f'<button type="button" data-name="{name}" aria-label="sample: {escape(said(name))}">'
-        f'<img alt="" src="{_thumbnail(name)}"></button>' for name in samples()
+        f'<img alt="" src="{data}"></button>' for name, data in small.items()
     )  # fmt: skip
     return f'<p class="nibt-label">Or a sample</p><div class="nibt-samples">{buttons}</div>'
 
@@ -82,9 +81,3 @@ def _answer(asked: Asked, panels: list[Panel], recent: Recent | None) -> str:
     saved = " ".join(f'<a href="answer/{token}.{kind}" download="nibt.{kind}">{kind.upper()}</a>' for kind in FORMATS)
     shared = "" if link is None else f'<a class="nibt-link" href="?{escape(link.query)}">Link to this view</a>'
     return f'{fragment(panels)}<nav class="nibt-saved" aria-label="Save">Save as {saved} {shared}</nav>'
-
-
-def _thumbnail(sample: str) -> str:
-    buffer = BytesIO()
-    shown(read_picture(SAMPLE + sample).image, _THUMBNAIL).save(buffer, "JPEG")
-    return "data:image/jpeg;base64," + b64encode(buffer.getvalue()).decode()

@@ -1,6 +1,6 @@
 """Example maps of an audit: what changes over the picture and in the caption when something is taken away."""
 
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from dataclasses import dataclass
 from html import escape
 from io import BytesIO
@@ -15,6 +15,7 @@ from nibt.preparation.geometry import Region
 from nibt.report.audit_style import shade
 from nibt.report.colours import strength
 from nibt.report.heatmap import overlay
+from nibt.report.layout import uri
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,7 @@ def _laid(example: Example, picture: Image.Image, grid: list[list[float]]) -> st
     width, height = picture.size
     left, top, across, down = example.region
     region = Region(left * width, top * height, across * width, down * height)
-    buffer = BytesIO()
-    overlay(_Shown(torch.tensor(grid), region, picture.size), picture).save(buffer, "PNG")
-    return "data:image/png;base64," + b64encode(buffer.getvalue()).decode()
+    return uri(overlay(_Shown(torch.tensor(grid), region, picture.size), picture))
 
 
 def _tile(uri: str, name: str) -> str:

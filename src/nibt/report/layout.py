@@ -1,6 +1,8 @@
 """How the parts of a page are laid out: rows below each other, pictures beside each other, lines of small print."""
 
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 
 from PIL import Image, ImageDraw
 
@@ -28,6 +30,13 @@ def shown(image: Image.Image, side: int = SIDE) -> Image.Image:
         scale = min(_LEAST, side) / max(image.size)
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     return image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
+
+
+def uri(image: Image.Image, kind: str = "PNG", **options: int) -> str:
+    """A picture as a data URI, for pages that fetch nothing."""
+    buffer = BytesIO()
+    image.save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64,{b64encode(buffer.getvalue()).decode()}"
 
 
 def centred(images: list[Image.Image], width: int) -> Image.Image:

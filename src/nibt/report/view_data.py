@@ -1,9 +1,7 @@
 """What the interactive view is given: pictures, maps, words and tables as plain, rounded numbers."""
 
-from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from io import BytesIO
 from typing import Any
 
 import torch
@@ -17,7 +15,7 @@ from nibt.explanation import Explanation
 from nibt.interaction import Interaction
 from nibt.part import CaptionPart, Part, PicturePart
 from nibt.preparation.geometry import Region
-from nibt.report.layout import shown
+from nibt.report.layout import shown, uri
 from nibt.report.rows import photograph
 from nibt.units import Word
 
@@ -72,13 +70,11 @@ class Pictures:
             BadInput: the answer was loaded from a file, and its picture is no longer there.
 
         """
-        buffer = BytesIO()
-        shown(photograph(part.picture, part.source), SIDE).save(buffer, "JPEG", quality=QUALITY)
-        uri = "data:image/jpeg;base64," + b64encode(buffer.getvalue()).decode()
-        if uri not in self.uris:
-            self.uris.append(uri)
+        data = uri(shown(photograph(part.picture, part.source), SIDE), "JPEG", quality=QUALITY)
+        if data not in self.uris:
+            self.uris.append(data)
             self.sizes.append(part.size)
-        return self.uris.index(uri)
+        return self.uris.index(data)
 
 
 def panel_data(panel: Panel, pictures: Pictures) -> dict[str, Any]:
