@@ -176,6 +176,7 @@ def main():
     print(f"answers that differ from those without a page: {wrong}; the page {'lives' if alive else 'is dead'}")
     print(f"memory, MB: {used[0]:.0f} at first, {used[-1]:.0f} at last, {max(used):.0f} at most; in the first half "
           f"{statistics.mean(used[:half]):.0f}, in the second {statistics.mean(used[half:]):.0f}")  # fmt: skip
+    print("every 20 s: " + ", ".join(f"{one:.0f}" for one in used[::4]))
     print(f"{time.strftime('%-d %B %Y')}, {platform.machine()}, Python {platform.python_version()}, "
           f"torch {version('torch')}, gradio {version('gradio')}")  # fmt: skip
     sys.exit(0 if alive and not wrong and took else 1)

@@ -153,7 +153,7 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Mo
     base = _json(folder / "adapter_config.json").get("base_model_name_or_path")
     if not base:
         raise CannotLoad(f"the adapters in {name!r} name no base_model_name_or_path: write it into adapter_config.json")
-    if not Path(base).is_dir() and (folder / base).is_dir():  # a base that moves with its adapters
+    if (folder / base).is_dir():  # a base that moves with its adapters
         base = str(folder / base)
     if (folder / "preprocessor_config.json").exists():
         from nibt.models.base_hugging_face import with_processor

@@ -22,7 +22,7 @@ from nibt.report.layout import shown
 from nibt.report.view import Panel
 
 SETTINGS = ("default", "paper")
-SIDE = 1024  # of the copy of a picture that stays with an answer
+SIDE = 640  # of the copy of a picture that stays with an answer
 
 
 class Question(StrEnum):

@@ -38,6 +38,7 @@ def page(shelf: Shelf, limits: Limits) -> FastAPI:
                         headers={"content-disposition": f'attachment; filename="nibt.{kind}"'})  # fmt: skip
 
     blocks = _blocks(shelf, limits, recent)
+    blocks.state_session_capacity = max(64, 2 * limits.waiting)  # each holds its last answer, for an hour
     blocks.queue(max_size=limits.waiting, default_concurrency_limit=1, api_open=False)
     return gr.mount_gradio_app(
         app, blocks, path="/", max_file_size=limits.upload, footer_links=[], run_history=False, ssr_mode=False,
