@@ -2,7 +2,10 @@
 
 import itertools
 import json
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -22,7 +25,7 @@ from nibt.app.limits import Deadline, Limits, TooLong
 from nibt.app.link import Link
 from nibt.app.recent import Recent
 from nibt.app.serving import check_host
-from nibt.app.shelf import Shelf
+from nibt.app.shelf import Shelf, Turns
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.models.base import Model
 from nibt.pair import sample_file
@@ -150,6 +153,36 @@ def test_models_are_loaded_when_asked_for_and_the_last_stay(scenes: Model) -> No
     assert loaded == ["a", "b", "c", "b"]
     with pytest.raises(UnknownName, match="Known models: a, b, c"):
         shelf.model("../d")
+
+
+def test_all_turns_are_taken_in_one_thread_one_after_the_other() -> None:
+    turns, running, most, threads = Turns(), 0, 0, set[int]()
+
+    def parts() -> Iterator[int]:
+        nonlocal running, most
+        for number in range(5):
+            running += 1
+            most = max(most, running)
+            threads.add(threading.get_ident())
+            time.sleep(0.005)
+            running -= 1
+            yield number
+
+    with ThreadPoolExecutor(8) as visitors:
+        found = list(visitors.map(lambda _: list(turns.each(parts())), range(8)))
+    assert found == [list(range(5))] * 8
+    assert (most, len(threads)) == (1, 1)
+
+
+def test_what_goes_wrong_in_a_turn_is_told_to_who_asked() -> None:
+    def parts() -> Iterator[int]:
+        yield 1
+        raise BadInput("no")
+
+    found = Turns().each(parts())
+    assert next(found) == 1
+    with pytest.raises(BadInput, match="no"):
+        next(found)
 
 
 def test_answers_are_files_for_a_while(scenes: Model) -> None:

@@ -13,7 +13,7 @@ from nibt.app.asked import Question, costs
 from nibt.app.limits import Limits
 from nibt.app.link import Link
 from nibt.app.recent import FORMATS, Recent
-from nibt.app.shelf import Shelf
+from nibt.app.shelf import Shelf, Turns
 from nibt.app.telling import INTRODUCTION, NOTHING, cost_table, said, sample_buttons, told
 from nibt.pair import sample_file
 from nibt.report import view
@@ -50,6 +50,7 @@ def page(shelf: Shelf, limits: Limits) -> FastAPI:
 
 def _blocks(shelf: Shelf, limits: Limits, recent: Recent) -> gr.Blocks:
     """The fields, and what happens when they are used."""
+    turns = Turns()
     with gr.Blocks(title="nibt", analytics_enabled=False, delete_cache=(60, int(limits.kept))) as blocks:
         gr.HTML(INTRODUCTION)
         with gr.Row(elem_id="columns"):
@@ -71,9 +72,8 @@ def _blocks(shelf: Shelf, limits: Limits, recent: Recent) -> gr.Blocks:
         def explain(*values: Any, progress: gr.Progress = gr.Progress()) -> Iterator[str]:  # noqa: B008
             upload, *others = values
             file = Path(upload["path"]) if upload else None
-            yield from told(
-                shelf, limits, recent, [file, *others], lambda done, of, what: progress((done, of), desc=what)
-            )
+            steps = told(shelf, limits, recent, [file, *others], lambda done, of, what: progress((done, of), desc=what))
+            yield from turns.each(steps)
 
         def opened(request: gr.Request) -> list[Any]:
             link = Link.read(dict(request.query_params), shelf.names, limits.characters)

@@ -20,7 +20,7 @@ FORMATS = {"png": "image/png", "json": "application/json", "html": "text/html; c
 class Recent:
     """Answers under tokens that nobody can guess; the oldest make room, and none stays longer than ``kept`` seconds."""
 
-    def __init__(self, kept: float, most: int = 64, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, kept: float, most: int = 32, clock: Callable[[], float] = time.monotonic) -> None:
         self._kept, self._most, self._clock = kept, most, clock
         self._answers: OrderedDict[str, tuple[float, Sequence[Panel]]] = OrderedDict()
         self._lock = threading.Lock()

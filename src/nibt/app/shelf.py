@@ -1,12 +1,17 @@
-"""The models of the page: an allow-list, each loaded when it is first asked for."""
+"""The models of the page: an allow-list, each loaded when it is first asked for; and the one thread that uses them."""
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import TypeVar
 
 from nibt.errors import UnknownName
 from nibt.loading import load_model
 from nibt.models.base import Model
+
+_Part = TypeVar("_Part")
 
 
 class Shelf:
@@ -39,3 +44,18 @@ class Shelf:
                 self._others.popitem(last=False)
             self._others[name] = found
             return found
+
+
+class Turns:
+    """One thread for all computations: whoever asks, one at a time, and its memory is used again by the next."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "nibt-turns")
+
+    def each(self, parts: Iterator[_Part]) -> Iterator[_Part]:
+        """The parts, each computed there, in the context of who asks."""
+        while True:
+            found = self._thread.submit(copy_context().run, next, parts, None).result()
+            if found is None:
+                return
+            yield found
