@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -330,6 +331,14 @@ def test_only_this_machine_may_ask_unless_that_is_meant(run: Run) -> None:
         check_host(host, public=False)
     code, _, told = run("serve", "--host", "0.0.0.0")
     assert (code, "--public" in told, "Traceback" in told) == (2, True, False)
+
+
+def test_a_port_that_is_taken_is_told(run: Run) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        code, _, told = run("serve", "--port", taken.getsockname()[1])
+    assert (code, "choose another with --port" in told, "Traceback" in told) == (2, True, False)
 
 
 @pytest.mark.parametrize("option", ["--seconds=0", "--waiting=-1", "--upload=0", "--megapixels=0", "--port=99999"])

@@ -1,6 +1,7 @@
 """The page in a real browser: what people do on it, what hostile input gets, what the browser asks for."""
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -31,14 +32,15 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # websock
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A page on a free port of this machine, with short limits."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = "from nibt.cli import main; main()"
     told = ["serve", "--port", str(port), "--waiting", "10", "--seconds", "60"]
-    process = subprocess.Popen([sys.executable, "-c", command, *told], stdout=subprocess.DEVNULL)
+    environment = {**os.environ, "TMPDIR": str(tmp_path_factory.getbasetemp())}
+    process = subprocess.Popen([sys.executable, "-c", command, *told], stdout=subprocess.DEVNULL, env=environment)
     try:
         for _ in range(600):
             with suppress(httpx.TransportError):
@@ -48,9 +50,11 @@ def address() -> Iterator[str]:
             time.sleep(0.2)
         yield f"http://127.0.0.1:{port}/"
         assert process.poll() is None, "the page lives through all of it"
-    finally:
         process.terminate()
-        process.wait(30)
+        assert process.wait(30) == 0
+        assert list(tmp_path_factory.getbasetemp().glob("nibt-serve-*")) == [], "nothing is left of what was uploaded"
+    finally:
+        process.kill()
 
 
 @pytest.fixture

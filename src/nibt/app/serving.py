@@ -2,9 +2,12 @@
 
 import ipaddress
 import os
+import signal
+import socket
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from nibt.app.guard import Guard
@@ -29,14 +32,15 @@ def serve(
     their own, which is gone when the page is. Without ``public`` only this machine can ask.
 
     Raises:
-        BadOption: the host is not this machine alone, and ``public`` is not asked for.
+        BadOption: the host is not this machine alone, and ``public`` is not asked for; or the port is taken.
         Unsupported: gradio is not installed.
         CannotLoad: an embedded model cannot be loaded.
 
     """
     check_host(host, public)
+    listening = bound(host, port)
     limits = limits or Limits()
-    with tempfile.TemporaryDirectory(prefix="nibt-serve-") as folder:
+    with listening, tempfile.TemporaryDirectory(prefix="nibt-serve-") as folder:
         os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
         try:
             import uvicorn
@@ -54,7 +58,9 @@ def serve(
                                 server_header=False, timeout_keep_alive=30)  # fmt: skip
         server = uvicorn.Server(config)
         on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
-        server.run()
+        with suppress(KeyboardInterrupt):  # the server sends on what stopped it; the folder must go first
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            server.run(sockets=[listening])
 
 
 def check_host(host: str, public: bool) -> None:
@@ -68,6 +74,24 @@ def check_host(host: str, public: bool) -> None:
         raise BadOption(
             f"the host {host!r} can be reached from other machines: add --public if that is meant. {PUBLIC}"
         )
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket on that port, before anything is loaded.
+
+    Raises:
+        BadOption: the port is taken, or this machine has no such address.
+
+    """
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise BadOption(f"cannot listen on port {port} of {host!r} ({error.strerror or error}): choose another with "
+                        "--port, or another --host") from error  # fmt: skip
+    return listening
 
 
 def is_loopback(host: str) -> bool:
