@@ -1,11 +1,12 @@
 """The page's own parts: what it takes, what it refuses, what it forgets, and that a late computation leaves nothing."""
 
+import asyncio
 import itertools
 import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
@@ -249,8 +250,6 @@ def guarded(tmp_path: Path) -> SimpleNamespace:
     transport = httpx.ASGITransport(guard)
 
     def ask(method: str, path: str, **options: Any) -> httpx.Response:
-        import asyncio
-
         async def once() -> httpx.Response:
             async with httpx.AsyncClient(transport=transport, base_url="http://localhost:7860") as client:
                 return await client.request(method, path, **options)
@@ -267,6 +266,7 @@ JOIN = "/gradio_api/queue/join"
     ("method", "path", "options", "status"),
     [
         ("GET", "/", {"headers": {"host": "evil.example"}}, 421),
+        ("GET", "/", {"headers": {"host": "[::1"}}, 421),
         ("GET", "/gradio_api/proxy=http://127.0.0.1/", {}, 404),
         ("GET", "/gradio_api/file=/etc/passwd", {}, 403),
         ("GET", "/gradio_api/file=http://127.0.0.1/", {}, 403),
@@ -315,6 +315,16 @@ def test_the_guard_lets_the_page_s_own_requests_through(guarded: SimpleNamespace
 def test_a_full_queue_is_told_in_plain_words(guarded: SimpleNamespace) -> None:
     answer = guarded.ask("POST", JOIN, json={"data": ["full"]})
     assert (answer.status_code, answer.json()["detail"]) == (503, BUSY)
+
+
+def test_a_request_that_never_ends_is_ended(guarded: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nibt.app.guard.PATIENCE", 0.1)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(5)
+
+    assert guarded.ask("POST", JOIN, content=slow()).status_code == 408
 
 
 def test_a_full_disk_is_not_filled_further(guarded: SimpleNamespace) -> None:

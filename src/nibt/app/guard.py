@@ -5,6 +5,7 @@ pass here: only the routes that the page itself uses do, and of the files that a
 uploaded to this page before.
 """
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from pathlib import Path
@@ -32,6 +33,8 @@ GET = ("/assets/", "/static/", "/theme.css", "/config", "/favicon.ico", "/robots
 POST = ("/gradio_api/queue/join", "/gradio_api/upload", "/gradio_api/cancel", "/gradio_api/reset")
 BODY = 256_000
 """Bytes of a request that is no upload."""
+PATIENCE = 30.0
+"""Seconds between two parts of a request."""
 BUSY = "Others are waiting for their turn already: please try again in a minute."
 
 
@@ -65,8 +68,7 @@ class Guard:
 
     def _refused(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
         path, method = scope["path"], scope["method"]
-        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-        if self._hosts and host not in self._hosts:
+        if self._hosts and _name(headers.get("host", "")) not in self._hosts:
             return 421, f"this page answers on {', '.join(self._hosts)} alone"
         origin = headers.get("origin")
         if method == "POST" and origin is not None and urlsplit(origin).netloc != headers.get("host"):
@@ -93,7 +95,10 @@ class Guard:
             return (413, f"a request may have {most:,} bytes"), receive
         body = bytearray()
         while True:
-            message = await receive()
+            try:
+                message = await asyncio.wait_for(receive(), PATIENCE)
+            except TimeoutError:
+                return (408, "the request did not come to its end"), receive
             if message["type"] != "http.request":
                 return (400, "the request broke off"), receive
             body += message.get("body", b"")
@@ -124,6 +129,14 @@ class Guard:
 
     def _full(self) -> bool:
         return sum(file.stat().st_size for file in self._folder.rglob("*") if file.is_file()) > self._stored
+
+
+def _name(host: str) -> str:
+    """The name in a header ``host``, without its port; empty where there is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _paths(data: Any) -> Iterator[Any]:
