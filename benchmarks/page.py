@@ -6,9 +6,11 @@ Needs Debian's chromium. The pictures in docs/page come from here.
 """
 
 import argparse
+import re
 import shutil
 import statistics
 import time
+from collections import Counter
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -33,6 +35,18 @@ STATES = {
 def photographed(page, path):
     """The whole page in 255 colours, which is enough to see it."""
     Image.open(BytesIO(page.screenshot(full_page=True))).convert("RGB").quantize(255).save(path, optimize=True)
+
+
+def recorded(asked, address, path):
+    """How often the browser asked whom for what; of data that stand in the page only that they do."""
+    lines = Counter()
+    for method, url in asked:
+        parts = urlsplit(url)
+        whom = "the server" if url.startswith(address) else parts.netloc or "the page itself"
+        what = parts.path if parts.scheme.startswith("http") else f"{parts.scheme}:"
+        what = re.sub(r"(file=|heartbeat/).*", r"\1...", what)
+        lines[f"{method} {whom} {what}"] += 1
+    path.write_text("".join(f"{count:4} {line}\n" for line, count in sorted(lines.items())))
 
 
 def whole(page):
@@ -107,11 +121,14 @@ def main():
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 760})
         asked = []
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("request", lambda request: asked.append((request.method, request.url)))
         took = first(page, address + "/")
         states(browser, address + "/", options.out)
         browser.close()
-    elsewhere = [url for url in asked if urlsplit(url).scheme not in ("data", "blob") and not url.startswith(address)]
+    elsewhere = [
+        url for _, url in asked if urlsplit(url).scheme not in ("data", "blob") and not url.startswith(address)
+    ]
+    recorded(asked, address, options.out / "requests.txt")
     print(
         f"seconds from the click to the first explanation: {took[0]:.1f} at once, median {statistics.median(took):.1f}"
     )
