@@ -29,6 +29,7 @@ COLLAGE = "?picture=collage&captions=a+cat+and+a+cup+of+coffee&model=lite"
 SCENES = "?picture=coffee&captions=a+cup&model=scenes"  # the faster model
 HOSTILE = "<script>window.hit=1</script> <img src=x onerror=window.hit=1> {{7*7}} ${7*7} </script>"
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # websockets, below the server
+PATIENCE = 30_000  # milliseconds: a gate's machine may be busy, and Playwright's own 5 s is less than a first click takes there
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,8 @@ def page(browser: Browser) -> Iterator[Page]:
     """An open window whose requests and errors are remembered."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     opened = context.new_page()
-    opened.set_default_timeout(30_000)
+    opened.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
     yield opened
     context.close()
 
