@@ -29,7 +29,7 @@ COLLAGE = "?picture=collage&captions=a+cat+and+a+cup+of+coffee&model=lite"
 SCENES = "?picture=coffee&captions=a+cup&model=scenes"  # the faster model
 HOSTILE = "<script>window.hit=1</script> <img src=x onerror=window.hit=1> {{7*7}} ${7*7} </script>"
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # websockets, below the server
-PATIENCE = 30_000  # milliseconds: a gate's machine may be busy, and Playwright's own 5 s is less than a first click takes there
+PATIENCE = 30_000  # milliseconds: a busy machine may need more than the 5 s that Playwright gives a first click
 
 
 @pytest.fixture(scope="module")
