@@ -16,8 +16,11 @@ from nibt.report.heatmap import GREYING, STRIPED, STRIPES
 from nibt.report.view_data import Panel, Pictures, panel_data
 from nibt.report.view_text import about, details, heading, ranking, warnings, why, words
 
-SCRIPT = (files("nibt.report") / "view.js").read_text(encoding="utf-8")
-STYLE = (files("nibt.report") / "view.css").read_text(encoding="utf-8")
+_HERE = files("nibt.report")
+_SCRIPTS = ("view_numbers.js", "view_paint.js", "view_hands.js", "view_said.js", "view.js")
+_JOINED = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+SCRIPT = f'(() => {{\n"use strict";\n{_JOINED}}})();'  # one scope: a page that has it sees nibtView alone
+STYLE = (_HERE / "view.css").read_text(encoding="utf-8")
 _ESCAPED = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
 _COLOURS = {"for": FOR, "against": AGAINST, "paper": PAPER, "cover": COVER, "greying": GREYING, "stripes": STRIPES,
             "striped": STRIPED}  # fmt: skip
