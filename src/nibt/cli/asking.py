@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nibt.cli.options import THE_PAPERS
+from nibt.cli.option import THE_PAPERS
 from nibt.cli.output import stem
 from nibt.errors import BadOption
 

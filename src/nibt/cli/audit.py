@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nibt.cli.options import BatchSize, Device, Dtype, Fit, ImageSize, assignments
+from nibt.cli import option
+from nibt.cli.option import assignments
 from nibt.errors import BadOption, UnknownName
 
 if TYPE_CHECKING:
@@ -24,22 +25,22 @@ def audit(
         "datasets.")] = "scenes",
     method: Annotated[list[str] | None, typer.Option(
         "--method", help="A method to audit, or nib:paper for a variant; repeatable. Without it: nib.")] = None,
-    count: Annotated[int | None, typer.Option(help="How many pairs: 24, or 12 with --quick.")] = None,
+    count: Annotated[int | None, typer.Option(
+        rich_help_panel=option.DATA, help="How many pairs: 24, or 12 with --quick.")] = None,
     seed: Annotated[int, typer.Option(help="For what is drawn: shuffled weights, intervals, the pairs.")] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer pairs, stages and wordings.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Leave with 1 if a line fails.")] = False,
     out: Annotated[Path | None, typer.Option(
-        "--out", "-o", help="The page to write (HTML). The JSON file lies beside it.")] = None,
-    json: Annotated[str | None, typer.Option(
-        help="Where the JSON goes; - writes it alone to standard output.")] = None,
-    other: Annotated[list[str] | None, typer.Option(
-        "-D", metavar="NAME=VALUE", help="An option of the data set, as split=val; repeatable.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
-    device: Device = "cpu",
-    dtype: Dtype = "float32",
-    fit: Fit = None,
-    image_size: ImageSize = None,
-    batch_size: BatchSize = 16,
+        "--out", "-o", rich_help_panel=option.OUTPUT,
+        help="The page to write (HTML). The JSON file lies beside it.")] = None,
+    json: option.Json = None,
+    other: option.DataOption = None,
+    quiet: option.Quiet = False,
+    device: option.Device = "cpu",
+    dtype: option.Dtype = "float32",
+    fit: option.Fit = None,
+    image_size: option.ImageSize = None,
+    batch_size: option.BatchSize = 16,
 ) -> None:  # fmt: skip
     """Audit a model: do its maps depend on its weights, on the caption, on wording or luck; are they faithful?
 
@@ -83,13 +84,13 @@ def opened(data: str, count: int, seed: int, options: dict[str, str]) -> "Datase
     name, _, folder = data.partition(":")
     kind = find("datasets", name)
     types = {field.name: str(field.type) for field in fields(kind) if field.init}
-    for option in options:
-        if option not in types or option in ("folder", "count"):
-            raise UnknownName("options", option, set(types) - {"folder", "count"})
+    for given in options:
+        if given not in types or given in ("folder", "count"):
+            raise UnknownName("options", given, set(types) - {"folder", "count"})
     if ("folder" in types) != bool(folder):
         raise BadOption(f"the data set {name} is read from a folder: give {name}:FOLDER" if not folder else
                         f"the data set {name} takes no folder (got {folder!r})")  # fmt: skip
-    values: dict[str, Any] = {option: _value(option, value, types[option]) for option, value in options.items()}
+    values: dict[str, Any] = {given: _value(given, value, types[given]) for given, value in options.items()}
     return kind(folder, **{"seed": seed, **values}) if folder else kind(count=count, **values)
 
 

@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
-from nibt.cli.options import BatchSize, Device, Dtype, Fit, ImageSize, assignments, given
+from nibt.cli import option
+from nibt.cli.option import assignments, given
 from nibt.errors import BadOption
 
-_PAIRS, _METHOD, _MODEL, _WHERE = "The pairs", "The method", "The model", "Where it runs"
+_PAIRS, _WHERE = "The pairs", "Where it runs"
 
 
 def batch(
@@ -16,7 +17,8 @@ def batch(
         help="A .csv, .tsv, .jsonl or .parquet file, .tar shards (also as shards/{000..099}.tar), a folder of these, "
         "of pictures with a .txt beside each, or what the package datasets saved to disk.")] = None,
     out: Annotated[Path | None, typer.Option(
-        "--out", "-o", metavar="DIR", help="The folder of the answers; a job that is there goes on.")] = None,
+        "--out", "-o", metavar="DIR", rich_help_panel=option.OUTPUT,
+        help="The folder of the answers; a job that is there goes on.")] = None,
     check: Annotated[Path | None, typer.Option(
         metavar="DIR", help="Only look whether a job is whole: each row once, each file as it was written.")] = None,
     image: Annotated[str, typer.Option(
@@ -29,29 +31,24 @@ def batch(
         rich_help_panel=_PAIRS, help="Of a saved data set that has several.")] = None,
     chunk_size: Annotated[int, typer.Option(
         rich_help_panel=_PAIRS, help="Rows in a file: what is lost at most when a run is killed.")] = 256,
-    model: Annotated[str | None, typer.Option(
-        "--model", "-m", rich_help_panel=_MODEL, help="A model; see nibt list models. Without it: lite.")] = None,
-    device: Device = "cpu",
-    dtype: Dtype = "float32",
-    fit: Fit = None,
-    image_size: ImageSize = None,
-    batch_size: BatchSize = 8,
-    method: Annotated[str, typer.Option(rich_help_panel=_METHOD, help="See nibt list methods.")] = "nib",
-    variant: Annotated[str, typer.Option(rich_help_panel=_METHOD, help="'default', or 'paper'.")] = "default",
-    target: Annotated[str, typer.Option(rich_help_panel=_METHOD, help="See nibt list targets.")] = "cosine",
-    against: Annotated[list[str] | None, typer.Option(
-        rich_help_panel=_METHOD, help="A caption to contrast with; repeatable.")] = None,
-    against_image: Annotated[list[str] | None, typer.Option(
-        rich_help_panel=_METHOD, help="A picture to contrast with; repeatable.")] = None,
-    template: Annotated[list[str] | None, typer.Option(
-        rich_help_panel=_METHOD, help="A wording with {} for the caption, for ensemble; repeatable.")] = None,
-    layer: Annotated[str | None, typer.Option(rich_help_panel=_METHOD, help="9, 2,3,4 (averaged), or auto.")] = None,
-    image_layer: Annotated[str | None, typer.Option(rich_help_panel=_METHOD, help="For the image side.")] = None,
-    text_layer: Annotated[str | None, typer.Option(rich_help_panel=_METHOD, help="For the text side.")] = None,
-    steps: Annotated[int | None, typer.Option(rich_help_panel=_METHOD, help="How many nodes on the path.")] = None,
-    seed: Annotated[int | None, typer.Option(rich_help_panel=_METHOD, help="For what is drawn at random.")] = None,
-    other: Annotated[list[str] | None, typer.Option(
-        "-O", metavar="NAME=VALUE", rich_help_panel=_METHOD, help="Another option of the method; repeatable.")] = None,
+    model: option.Model = None,
+    device: option.Device = "cpu",
+    dtype: option.Dtype = "float32",
+    fit: option.Fit = None,
+    image_size: option.ImageSize = None,
+    batch_size: option.BatchSize = 8,
+    method: option.Method = "nib",
+    variant: option.Variant = "default",
+    target: option.Target = "cosine",
+    against: option.Against = None,
+    against_image: option.AgainstImage = None,
+    template: option.Template = None,
+    layer: option.Layer = None,
+    image_layer: option.ImageLayer = None,
+    text_layer: option.TextLayer = None,
+    steps: option.Steps = None,
+    seed: option.Seed = None,
+    other: option.Other = None,
     on: Annotated[str, typer.Option(
         rich_help_panel=_WHERE, help="local: this process; ray: workers, here or on a cluster.")] = "local",
     workers: Annotated[int, typer.Option(rich_help_panel=_WHERE, help="With ray: how many.")] = 1,
@@ -62,7 +59,7 @@ def batch(
         rich_help_panel=_WHERE, help="With ray: of a cluster that is there; without it one is started here.")] = None,
     carry: Annotated[bool, typer.Option(
         "--carry", rich_help_panel=_WHERE, help="With ray: send pictures to workers that cannot reach them.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
+    quiet: option.Quiet = False,
 ) -> None:  # fmt: skip
     """Explain many pairs into a folder of Parquet files. Then: nibt show DIR ROW.
 

@@ -5,14 +5,16 @@ from typing import Annotated
 
 import typer
 
-from nibt.cli.options import assignments
+from nibt.cli import option
+from nibt.cli.option import assignments
 from nibt.errors import BadOption
 
 
 def bench(
     plan: Annotated[str, typer.Argument(help="A plan that ships with nibt (nibt list plans), or a TOML file.")],
     out: Annotated[Path | None, typer.Option(
-        "--out", "-o", metavar="RUN", help="The folder of the run; a run that is there goes on.")] = None,
+        "--out", "-o", metavar="RUN", rich_help_panel=option.OUTPUT,
+        help="The folder of the run; a run that is there goes on.")] = None,
     data: Annotated[list[str] | None, typer.Option(
         metavar="NAME=FOLDER", help="Where a data set of the plan is; repeatable.")] = None,
     without: Annotated[list[str] | None, typer.Option(
@@ -21,7 +23,7 @@ def bench(
         "--model", "-m", help="A model instead of the plan's; repeatable.")] = None,
     device: Annotated[str | None, typer.Option(help="Where models run: cpu, cuda, cuda:1, mps.")] = None,
     count: Annotated[int | None, typer.Option(help="Only the first so many pairs of each data set.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
+    quiet: option.Quiet = False,
 ) -> None:  # fmt: skip
     """Measure explanation methods: models x methods x data sets x metrics, as a plan says. Then: nibt report RUN.
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from nibt.cli.options import BatchSize, Device, Dtype, Fit, ImageSize, lines
+from nibt.cli import option
+from nibt.cli.option import lines
 from nibt.errors import BadOption
 
 
@@ -15,11 +16,11 @@ def calibrate(
     captions: Annotated[Path | None, typer.Option(help="A file with a caption a line.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The file to write (safetensors).")] = None,
     layers: Annotated[str | None, typer.Option(help="Only these layers, as 2,3,4; all of them otherwise.")] = None,
-    device: Device = "cpu",
-    dtype: Dtype = "float32",
-    fit: Fit = None,
-    image_size: ImageSize = None,
-    batch_size: BatchSize = 8,
+    device: option.Device = "cpu",
+    dtype: option.Dtype = "float32",
+    fit: option.Fit = None,
+    image_size: option.ImageSize = None,
+    batch_size: option.BatchSize = 8,
 ) -> None:
     """Make the mean states of a model, to narrow toward: nibt explain ... --reference mean:FILE."""
     if out is None:

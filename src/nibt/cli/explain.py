@@ -7,17 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nibt.cli import option
 from nibt.cli.asking import Asked, Things, load
-from nibt.cli.options import (
-    BatchSize,
-    Device,
-    Dtype,
-    Fit,
-    ImageSize,
-    assignments,
-    given,
-    lines,
-)
+from nibt.cli.option import assignments, given, lines
 from nibt.cli.output import Output
 from nibt.cli.pages import explained
 from nibt.errors import BadOption
@@ -27,12 +19,9 @@ if TYPE_CHECKING:
     from nibt.explanation import Explanation
     from nibt.report.page import Shown
 
-_METHOD, _OUTPUT, _MODEL = "The method", "What is written", "The model"
-Many = list[str]
-
 
 def explain(
-    things: Annotated[Many, typer.Argument(
+    things: Annotated[list[str], typer.Argument(
         metavar="IMAGE... CAPTION...", show_default=False,
         help="Pictures (files, or sample:NAME) and then captions. Several of either: each picture with each caption.")],
     labels: Annotated[Path | None, typer.Option(
@@ -42,62 +31,52 @@ def explain(
     with_caption: Annotated[str | None, typer.Option(
         metavar="CAPTION", help="Compare captions with this one: every thing is a caption.")] = None,
     out: Annotated[Path | None, typer.Option(
-        "--out", "-o", rich_help_panel=_OUTPUT,
+        "--out", "-o", rich_help_panel=option.OUTPUT,
         help="The picture to write for one pair, the folder for several; or x.html: one interactive page for all. The "
         "JSON file lies beside it.")] = None,
-    json: Annotated[str | None, typer.Option(
-        rich_help_panel=_OUTPUT, help="Where the JSON goes; - writes it alone to standard output.")] = None,
+    json: option.Json = None,
     map: Annotated[Path | None, typer.Option(
-        rich_help_panel=_OUTPUT, help="Also write the map alone, grey, of the original's size (128 is zero).")] = None,
+        rich_help_panel=option.OUTPUT,
+        help="Also write the map alone, grey, of the original's size (128 is zero).")] = None,
     mask: Annotated[Path | None, typer.Option(
-        rich_help_panel=_OUTPUT, help="Also write a mask of the original's size: white from --threshold up.")] = None,
+        rich_help_panel=option.OUTPUT,
+        help="Also write a mask of the original's size: white from --threshold up.")] = None,
     threshold: Annotated[float, typer.Option(
-        rich_help_panel=_OUTPUT, help="The mask's threshold, as a share of the largest score.")] = 0.5,
-    positive: Annotated[bool, typer.Option(
-        "--positive", rich_help_panel=_OUTPUT, help="Show only what speaks for the pair.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=_OUTPUT, help="Print nothing.")] = False,
-    model: Annotated[str | None, typer.Option(
-        "--model", "-m", rich_help_panel=_MODEL, help="A model; see nibt list models. Without it: lite.")] = None,
-    device: Device = "cpu",
-    dtype: Dtype = "float32",
-    fit: Fit = None,
-    image_size: ImageSize = None,
-    batch_size: BatchSize = 8,
+        rich_help_panel=option.OUTPUT, help="The mask's threshold, as a share of the largest score.")] = 0.5,
+    positive: option.Positive = False,
+    quiet: option.Quiet = False,
+    model: option.Model = None,
+    device: option.Device = "cpu",
+    dtype: option.Dtype = "float32",
+    fit: option.Fit = None,
+    image_size: option.ImageSize = None,
+    batch_size: option.BatchSize = 8,
     memory: Annotated[float | None, typer.Option(
-        rich_help_panel=_MODEL, help="About how many MB the states that go through together may take.")] = None,
-    method: Annotated[str, typer.Option(rich_help_panel=_METHOD, help="See nibt list methods.")] = "nib",
-    variant: Annotated[str, typer.Option(
-        rich_help_panel=_METHOD, help="'default', or 'paper' for the published setting.")] = "default",
-    target: Annotated[str, typer.Option(
-        rich_help_panel=_METHOD, help="The number that is explained; see nibt list targets.")] = "cosine",
-    against: Annotated[Many | None, typer.Option(
-        rich_help_panel=_METHOD,
-        help="A caption to contrast with, on the image side or of two captions; repeatable.")] = None,
-    against_image: Annotated[Many | None, typer.Option(
-        rich_help_panel=_METHOD,
-        help="A picture to contrast with, on the text side or of two pictures; repeatable.")] = None,
-    template: Annotated[Many | None, typer.Option(
-        rich_help_panel=_METHOD, help="A wording with {} for the caption, for ensemble; repeatable.")] = None,
-    layer: Annotated[str | None, typer.Option(
-        rich_help_panel=_METHOD, help="9, or 2,3,4 (averaged), or auto; for both sides.")] = None,
-    image_layer: Annotated[str | None, typer.Option(rich_help_panel=_METHOD, help="For the image side.")] = None,
-    text_layer: Annotated[str | None, typer.Option(rich_help_panel=_METHOD, help="For the text side.")] = None,
-    reference: Annotated[str | None, typer.Option(
-        rich_help_panel=_METHOD, help="Where to narrow to: zero, blank, mean, mean:FILE.")] = None,
+        rich_help_panel=option.MODEL, help="About how many MB the states that go through together may take.")] = None,
+    method: option.Method = "nib",
+    variant: option.Variant = "default",
+    target: option.Target = "cosine",
+    against: option.Against = None,
+    against_image: option.AgainstImage = None,
+    template: option.Template = None,
+    layer: option.Layer = None,
+    image_layer: option.ImageLayer = None,
+    text_layer: option.TextLayer = None,
+    reference: option.Reference = None,
     rule: Annotated[str | None, typer.Option(
-        rich_help_panel=_METHOD, help="Nodes on the path: riemann, gauss, geometric.")] = None,
-    steps: Annotated[int | None, typer.Option(rich_help_panel=_METHOD, help="How many nodes.")] = None,
+        rich_help_panel=option.METHOD, help="Nodes on the path: riemann, gauss, geometric.")] = None,
+    steps: option.Steps = None,
     tolerance: Annotated[float | None, typer.Option(
-        rich_help_panel=_METHOD, help="Double the nodes until the gap is below this share of the change.")] = None,
+        rich_help_panel=option.METHOD,
+        help="Double the nodes until the gap is below this share of the change.")] = None,
     along_path: Annotated[bool, typer.Option(
-        "--along-path", rich_help_panel=_METHOD,
+        "--along-path", rich_help_panel=option.METHOD,
         help="Average a method of one gradient (grad_cam) along NIB's path: --reference, --rule, --steps.")] = False,
     shifts: Annotated[int | None, typer.Option(
-        rich_help_panel=_METHOD, help="Explain N x N shifts of a picture: a map N times as fine, for N x N times the "
-        "work.")] = None,
-    seed: Annotated[int | None, typer.Option(rich_help_panel=_METHOD, help="For methods that draw at random.")] = None,
-    other: Annotated[Many | None, typer.Option(
-        "-O", metavar="NAME=VALUE", rich_help_panel=_METHOD, help="Another option of the method; repeatable.")] = None,
+        rich_help_panel=option.METHOD,
+        help="Explain N x N shifts of a picture: a map N times as fine, for N x N times the work.")] = None,
+    seed: option.Seed = None,
+    other: option.Other = None,
 ) -> None:  # fmt: skip
     """Explain which parts of a picture, and which words of a caption, make the model think that they belong together.
 

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from nibt.cli import option
 from nibt.cli.asking import load, split
-from nibt.cli.options import Device, Dtype, Fit, ImageSize, assignments, given
+from nibt.cli.option import assignments, given
 from nibt.cli.output import Output, stem
 
 
@@ -15,27 +16,26 @@ def interact(
         metavar="IMAGE... CAPTION...", show_default=False,
         help="Pictures (files, or sample:NAME) and then captions. Several of either: each picture with each caption.")],
     out: Annotated[Path | None, typer.Option(
-        "--out", "-o", help="The picture to write for one pair, the folder for several; or x.html: one "
-        "interactive page for all. The JSON lies beside.")] = None,
-    json: Annotated[str | None, typer.Option(help="Where the JSON goes; - writes it alone to standard output.")] = None,
+        "--out", "-o", rich_help_panel=option.OUTPUT,
+        help="The picture to write for one pair, the folder for several; or x.html: one interactive page for all. The "
+        "JSON file lies beside it.")] = None,
+    json: option.Json = None,
     word: Annotated[list[str] | None, typer.Option(
         metavar="WORDS", help="Words of the caption that get maps; repeatable. Without it: all.")] = None,
-    positive: Annotated[bool, typer.Option("--positive", help="Show only what speaks for the pair.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
-    model: Annotated[str | None, typer.Option(
-        "--model", "-m", help="A model; see nibt list models. Without it: lite.")] = None,
-    device: Device = "cpu",
-    dtype: Dtype = "float32",
-    fit: Fit = None,
-    image_size: ImageSize = None,
-    variant: Annotated[str, typer.Option(help="Of the method nib: 'default', or 'paper'.")] = "default",
-    layer: Annotated[str | None, typer.Option(help="9, or 2,3,4 (averaged); for both sides.")] = None,
-    image_layer: Annotated[str | None, typer.Option(help="For the image side.")] = None,
-    text_layer: Annotated[str | None, typer.Option(help="For the text side.")] = None,
-    reference: Annotated[str | None, typer.Option(help="Where to narrow to: zero, blank, mean, mean:FILE.")] = None,
-    steps: Annotated[int | None, typer.Option(help="How many nodes on the path.")] = None,
-    other: Annotated[list[str] | None, typer.Option(
-        "-O", metavar="NAME=VALUE", help="Another option of nib; repeatable.")] = None,
+    positive: option.Positive = False,
+    quiet: option.Quiet = False,
+    model: option.Model = None,
+    device: option.Device = "cpu",
+    dtype: option.Dtype = "float32",
+    fit: option.Fit = None,
+    image_size: option.ImageSize = None,
+    variant: option.Variant = "default",
+    layer: option.Layer = None,
+    image_layer: option.ImageLayer = None,
+    text_layer: option.TextLayer = None,
+    reference: option.Reference = None,
+    steps: option.Steps = None,
+    other: option.Other = None,
 ) -> None:  # fmt: skip
     """Show which words of a caption go with which parts of a picture: a signed table, a map for each word.
 

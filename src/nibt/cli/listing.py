@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nibt.cli.options import THE_PAPERS
+from nibt.cli.option import THE_PAPERS
 
 Kind = StrEnum("Kind", ["methods", "models", "targets", "metrics", "datasets", "samples", "plans"])
 

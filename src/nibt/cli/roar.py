@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nibt.cli import option
 from nibt.cli.audit import check_method, opened
-from nibt.cli.options import BatchSize, Device, Fit, ImageSize, assignments, given
+from nibt.cli.option import assignments, given
 from nibt.errors import BadOption
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ def roar(
     data: Annotated[str, typer.Argument(
         help="Pictures with their right captions: scenes, or a data set with its folder, as coco:FOLDER.")] = "scenes",
     out: Annotated[Path | None, typer.Option(
-        "--out", "-o", metavar="RUN", help="The folder of the run; a run that is there goes on.")] = None,
+        "--out", "-o", metavar="RUN", rich_help_panel=option.OUTPUT,
+        help="The folder of the run; a run that is there goes on.")] = None,
     method: Annotated[list[str] | None, typer.Option(
         "--method", help="A method, or nib:paper for a variant; repeatable. Without it: nib. random, centre and ones "
         "always come along.")] = None,
@@ -42,15 +44,14 @@ def roar(
     validation: Annotated[int | None, typer.Option(help="Per cent of the pairs that validate.")] = None,
     image_percentile: Annotated[int | None, typer.Option(help="Pixels above it are hidden.")] = None,
     text_percentile: Annotated[int | None, typer.Option(help="Tokens above it are hidden.")] = None,
-    count: Annotated[int, typer.Option(help="How many pairs.")] = COUNT,
+    count: Annotated[int, typer.Option(rich_help_panel=option.DATA, help="How many pairs.")] = COUNT,
     seed: Annotated[int, typer.Option(help="For what is drawn: splits, orders, ties, the pairs of a folder.")] = 0,
-    other: Annotated[list[str] | None, typer.Option(
-        "-D", metavar="NAME=VALUE", help="An option of the data set, as split=val; repeatable.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
-    device: Device = "cpu",
-    fit: Fit = None,
-    image_size: ImageSize = None,
-    batch_size: BatchSize = 16,
+    other: option.DataOption = None,
+    quiet: option.Quiet = False,
+    device: option.Device = "cpu",
+    fit: option.Fit = None,
+    image_size: option.ImageSize = None,
+    batch_size: option.BatchSize = 16,
 ) -> None:  # fmt: skip
     """ROAR+: hide what each method's maps are highest for, fine-tune the model again, and see how much less it learns.
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from nibt.cli import option
 from nibt.cli.output import Output, stem
 
 
@@ -12,10 +13,11 @@ def show(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a job.")],
     row: Annotated[int, typer.Argument(help="The number of the row, from 0.")],
     out: Annotated[Path | None, typer.Option(
-        "--out", "-o", help="The picture to write, or the page as x.html. The JSON file lies beside it.")] = None,
-    json: Annotated[str | None, typer.Option(help="Where the JSON goes; - writes it alone to standard output.")] = None,
-    positive: Annotated[bool, typer.Option("--positive", help="Show only what speaks for the pair.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
+        "--out", "-o", rich_help_panel=option.OUTPUT,
+        help="The picture to write, or the page as x.html. The JSON file lies beside it.")] = None,
+    json: option.Json = None,
+    positive: option.Positive = False,
+    quiet: option.Quiet = False,
 ) -> None:  # fmt: skip
     """Draw one row of a job as nibt explain does: a picture or a page, and a JSON file. No model is loaded."""
     from nibt.batching.job import Job

@@ -1,0 +1,85 @@
+"""Options that several commands share, and how the text of one becomes a value."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nibt.errors import BadInput, BadOption
+
+MODEL, METHOD, OUTPUT, DATA = "The model", "The method", "What is written", "The data"
+"""The headings of ``--help`` under which the options of all commands stand."""
+
+# fmt: off
+Model = Annotated[str | None, typer.Option(
+    "--model", "-m", rich_help_panel=MODEL, help="A model; see nibt list models. Without it: lite.")]
+Device = Annotated[str, typer.Option(rich_help_panel=MODEL, help="Where the model runs: cpu, cuda, cuda:1, mps.")]
+Dtype = Annotated[str, typer.Option(rich_help_panel=MODEL, help="float32, float16 or bfloat16.")]
+Fit = Annotated[str | None, typer.Option(
+    rich_help_panel=MODEL,
+    help="'whole' shows the model the whole picture, where it takes any size; 'model' crops.")]
+ImageSize = Annotated[int | None, typer.Option(
+    rich_help_panel=MODEL, help="Side of the pictures that the model is given, in pixels.")]
+BatchSize = Annotated[int, typer.Option(
+    rich_help_panel=MODEL, help="How many pairs go through the model together.")]
+
+Method = Annotated[str, typer.Option(rich_help_panel=METHOD, help="See nibt list methods.")]
+Variant = Annotated[str, typer.Option(
+    rich_help_panel=METHOD, help="'default', or 'paper' for the published setting.")]
+Target = Annotated[str, typer.Option(
+    rich_help_panel=METHOD, help="The number that is explained; see nibt list targets.")]
+Against = Annotated[list[str] | None, typer.Option(
+    rich_help_panel=METHOD, help="A caption to contrast with, on the image side or of two captions; repeatable.")]
+AgainstImage = Annotated[list[str] | None, typer.Option(
+    rich_help_panel=METHOD, help="A picture to contrast with, on the text side or of two pictures; repeatable.")]
+Template = Annotated[list[str] | None, typer.Option(
+    rich_help_panel=METHOD, help="A wording with {} for the caption, for ensemble; repeatable.")]
+Layer = Annotated[str | None, typer.Option(
+    rich_help_panel=METHOD, help="9, or 2,3,4 (averaged), or auto; for both sides.")]
+ImageLayer = Annotated[str | None, typer.Option(rich_help_panel=METHOD, help="For the image side.")]
+TextLayer = Annotated[str | None, typer.Option(rich_help_panel=METHOD, help="For the text side.")]
+Reference = Annotated[str | None, typer.Option(
+    rich_help_panel=METHOD, help="Where to narrow to: zero, blank, mean, mean:FILE.")]
+Steps = Annotated[int | None, typer.Option(rich_help_panel=METHOD, help="How many nodes on the path.")]
+Seed = Annotated[int | None, typer.Option(rich_help_panel=METHOD, help="For methods that draw at random.")]
+Other = Annotated[list[str] | None, typer.Option(
+    "-O", metavar="NAME=VALUE", rich_help_panel=METHOD, help="Another option of the method; repeatable.")]
+
+DataOption = Annotated[list[str] | None, typer.Option(
+    "-D", metavar="NAME=VALUE", rich_help_panel=DATA, help="An option of the data set, as split=val; repeatable.")]
+
+Json = Annotated[str | None, typer.Option(
+    rich_help_panel=OUTPUT, help="Where the JSON goes; - writes it alone to standard output.")]
+Positive = Annotated[bool, typer.Option(
+    "--positive", rich_help_panel=OUTPUT, help="Show only what speaks for the pair.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=OUTPUT, help="Print nothing.")]
+# fmt: on
+
+THE_PAPERS = "openai/clip-vit-base-patch32"
+
+
+def assignments(pairs: list[str], option: str = "-O", plain: bool = False) -> dict[str, str]:
+    """``-O name=value`` options as a mapping; a name is one of Python's unless it is ``plain``.
+
+    >>> assignments(["beta=0.1"])
+    {'beta': '0.1'}
+
+    """
+    for pair in pairs:
+        if "=" not in pair:
+            raise BadOption(f"{option} takes name=value (got {pair!r})")
+    parts = ((name.strip(), value) for name, _, value in (pair.partition("=") for pair in pairs))
+    return {name if plain else name.replace("-", "_"): value for name, value in parts}
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that were given on the command line."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def lines(path: Path) -> list[str]:
+    """The lines of a text file that are not blank."""
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{str(path)!r} cannot be read as lines of text ({error})") from error
