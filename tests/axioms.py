@@ -106,7 +106,7 @@ def completeness(asked: Asked, modality: Modality) -> float:
     cut = of.stem() if layer is None else of.cut(layer)
     reference = of.reference(options.get("reference", "blank"), layer, cut.hidden)
     low = options["floor"] if options.get("rule") == "geometric" else 0.0
-    change = of.value() - of.score_of(cut, reference + low * (cut.hidden - reference))
+    change = of.value() - of.at_end("zero", layer, cut, reference + low * (cut.hidden - reference))
     return float(((_map(asked, modality).sum(-1) - change) / change).abs().max())
 
 

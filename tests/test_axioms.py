@@ -217,7 +217,7 @@ def missed(of: Side, layer: int, method: NIB) -> Tensor:
     """By what the scores of all rows miss S minus S of the whole reference, relative to that."""
     cut, told = of.cut(layer), method(of).narrowing
     assert told is not None
-    change = of.value() - of.score_of(cut, of.reference(method.reference, layer, cut.hidden))
+    change = of.value() - of.at_end("zero", None, cut, of.reference(method.reference, layer, cut.hidden))
     return ((told.sum - change) / change).abs()
 
 

@@ -15,7 +15,7 @@ from nibt.contributing import Contributions
 from nibt.errors import BadInput, BadOption, CannotWrite
 from nibt.explanation import save
 from nibt.interaction import Interaction
-from nibt.jacobians import change, pulled, pushed, rows
+from nibt.jacobians import pulled, pushed, rows
 from nibt.models.base import Model
 from nibt.models.base_trace import Cut
 from nibt.paths import nodes
@@ -35,6 +35,13 @@ def cut_of(model: Model, modality: str, layer: int = 1) -> tuple[Cut, torch.Tens
     tower = model.tower(modality)  # pyright: ignore
     trace = tower.trace(tower.prepare([tiny.picture()] if modality == "image" else [CAPTION]))
     return trace.cut(layer), tower.blank(trace.inputs, layer)
+
+
+def change(cut: Cut, start: torch.Tensor) -> torch.Tensor:
+    """How far the unit embedding moves from a reference to the state itself."""
+    with torch.no_grad():
+        after, before = F.normalize(cut.rest(torch.stack([cut.hidden, start])), dim=-1)
+    return after - before
 
 
 def shares(cut: Cut, start: torch.Tensor) -> torch.Tensor:
@@ -61,8 +68,9 @@ def test_forward_and_backward_mode_agree_on_every_family(kind: str, modality: st
 def test_the_contributions_add_up_to_the_change_of_the_embedding(kind: str, modality: str) -> None:
     cut, start = cut_of(tiny.model(kind), modality)
     path = nodes("gauss", 64)
-    vectors = rows(cut, start, path, torch.eye(cut.hidden.shape[1]))
-    torch.testing.assert_close(vectors.sum(0), change(cut, start, path), atol=2e-3, rtol=0)
+    moved = change(cut, start)
+    vectors = rows(cut, start, path, torch.eye(cut.hidden.shape[1]), moved.shape[-1])
+    torch.testing.assert_close(vectors.sum(0), moved, atol=2e-3, rtol=0)
 
 
 def test_chunks_do_not_matter() -> None:
@@ -81,7 +89,8 @@ def test_both_ways_to_the_rows_agree() -> None:
     dim = cut.rest(cut.hidden[None]).shape[-1]
     few = torch.eye(count)[:2]
     many = few.repeat(dim, 1)
-    torch.testing.assert_close(rows(cut, start, path, many)[:2], rows(cut, start, path, few), atol=1e-6, rtol=1e-4)
+    found, expected = (rows(cut, start, path, parts, dim) for parts in (many, few))
+    torch.testing.assert_close(found[:2], expected, atol=1e-6, rtol=1e-4)
 
 
 class Bilinear(nn.Module):
@@ -96,7 +105,7 @@ def test_on_a_net_known_by_hand_it_is_finite_differences() -> None:
     cut = Cut(hidden, Grid(1, 3), lambda states: Bilinear()(states.flatten(0, 1)).unflatten(0, states.shape[:2]))
     start = torch.full_like(hidden, 0.25)
     path = nodes("gauss", 40)
-    found = rows(cut, start, path, torch.eye(3))[:, 0]
+    found = rows(cut, start, path, torch.eye(3), 3)[:, 0]
     width, steps = 1e-3, 400
     expected = torch.zeros(3, 3, dtype=torch.float64)
     for step in range(steps):
@@ -129,7 +138,7 @@ def test_rows_and_columns_add_up(kind: str) -> None:
     model = tiny.model(kind)
     found = table(kind, image_layer=1, text_layer=1, steps=24)
     text, start = cut_of(model, "text")
-    moved = change(text, start, nodes("gauss", 24))[0]
+    moved = change(text, start)[0]
     contributed = nibt.contributions(model, tiny.picture(), layer=1, steps=24)
     expected = contributed.vectors[:-1] @ moved
     torch.testing.assert_close(found.scores.sum(0)[:-1], expected, atol=2e-3 * float(expected.abs().max()), rtol=0)

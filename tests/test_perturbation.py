@@ -91,7 +91,7 @@ def test_rise_is_its_formula_one_mask_at_a_time(kind: str, modality: str) -> Non
         total = 0
         for mask in masks:
             state = stem.hidden * torch.where(explained, mask, torch.ones(()))[..., None]
-            total = total + of.score_of(stem, state)[:, None] * mask
+            total = total + of.at_end("zero", None, stem, state)[:, None] * mask
         wanted = torch.where(explained, total / (6 * 0.3), 0.0)
     else:
         pixels = of.inputs.values
@@ -178,7 +178,7 @@ def test_occlusion_of_words_is_captums_ablation(kind: str) -> None:
     stem = of.stem()
     features = torch.arange(stem.hidden.shape[1])[None, :, None].expand(1, -1, stem.hidden.shape[2])
     padding = of.tower.embedder(torch.tensor(of.tower.pad[0])).detach().expand_as(stem.hidden)
-    wanted = FeatureAblation(lambda states: of.score_of(stem, states)).attribute(
+    wanted = FeatureAblation(lambda states: of.at_end("zero", None, stem, states)).attribute(
         stem.hidden, padding, feature_mask=features
     )
     torch.testing.assert_close(Occlusion()(of).scores, stem.units.keep(wanted[..., 0]), atol=1e-6, rtol=1e-4)

@@ -124,10 +124,10 @@ def contributions(
     side = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # no score is asked for: e(z) is a vector
     grid = trace.cut(method.layer[0]).units
     assert isinstance(grid, Grid)
-    patches = [[grid.prefix + patch] for patch in range(grid.count)]
+    patches, dim = [[grid.prefix + patch] for patch in range(grid.count)], trace.embedding.shape[-1]
     vectors, moved = over_layers(
         side, method,
-        lambda cut, start, path: rows(cut, start, path, parts(patches, cut.hidden.shape[1]))[:, 0],
+        lambda cut, start, path: rows(cut, start, path, parts(patches, cut.hidden.shape[1]), dim)[:, 0],
     )  # fmt: skip
     after = F.normalize(trace.embedding, dim=-1)[0]
     told = {

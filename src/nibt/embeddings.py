@@ -69,5 +69,5 @@ def _scores(aim: Tensor, cut: Cut, start: Hidden, path: Nodes) -> Float[Tensor, 
     count = cut.hidden.shape[1]
     if len(aim) <= min(count, aim.shape[1]):
         return pulled(cut, start, path, aim[:, None])[:, 0]
-    vectors: Vectors = rows(cut, start, path, torch.eye(count))
+    vectors: Vectors = rows(cut, start, path, torch.eye(count), aim.shape[1])
     return aim @ vectors[:, 0].T

@@ -93,10 +93,10 @@ def _grid(image: Side, question: Question) -> Grid:
 
 def _of_words(text: Side, question: Question, words: Words) -> tuple[Tensor, Tensor]:
     """What each word, and last all that is no word, contributes to the unit embedding; and its whole change."""
-    spelt = [word.tokens for word in words.words[0]]
+    spelt, dim = [word.tokens for word in words.words[0]], text.trace.embedding.shape[-1]
     return over_layers(
         text, question.narrowed("text"),
-        lambda cut, start, path: rows(cut, start, path, parts(spelt, cut.hidden.shape[1]))[:, 0],
+        lambda cut, start, path: rows(cut, start, path, parts(spelt, cut.hidden.shape[1]), dim)[:, 0],
     )  # fmt: skip
 
 

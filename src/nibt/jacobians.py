@@ -80,22 +80,15 @@ def _on_path(cut: Cut, start: Hidden, path: Nodes, part: slice) -> States:
     return (start + positions * (cut.hidden - start)).detach()
 
 
-def rows(cut: Cut, start: Hidden, path: Nodes, spelt: Float[Tensor, "part token"]) -> Vectors:
-    """The sum of P[t] over the rows of each part; ``spelt`` is 1 on the rows of a part. By the cheaper of both ways."""
+def rows(cut: Cut, start: Hidden, path: Nodes, spelt: Float[Tensor, "part token"], dim: int) -> Vectors:
+    """The sum of P[t] over the rows of each part; ``spelt`` is 1 on the rows of a part. An embedding has ``dim``
+    numbers. By the cheaper of both ways.
+    """
     difference = cut.hidden - start
-    dim = cut.rest(cut.hidden[None]).shape[-1]
     if len(spelt) <= dim:  # a forward pass for each part, or a backward pass for each number
         return pushed(cut, start, path, spelt.to(difference)[:, None, :, None] * difference)
     basis = torch.eye(dim, device=start.device, dtype=start.dtype)[:, None].expand(-1, len(difference), -1)
     return torch.einsum("dbt,pt->pbd", pulled(cut, start, path, basis), spelt.to(difference))
-
-
-def change(cut: Cut, start: Hidden, path: Nodes) -> Float[Tensor, "batch dim"]:
-    """How far the unit embedding moves along the whole path: what all rows together add up to."""
-    with torch.no_grad():
-        ends = torch.stack([cut.hidden, start + path.low * (cut.hidden - start)])
-        after, before = F.normalize(cut.rest(ends), dim=-1)
-    return after - before
 
 
 def parts(groups: Sequence[Sequence[int]], count: int) -> Float[Tensor, "part token"]:
@@ -110,15 +103,19 @@ def parts(groups: Sequence[Sequence[int]], count: int) -> Float[Tensor, "part to
 def over_layers(
     side: Side, method: NIB, found: Callable[[Cut, Hidden, Nodes], Tensor]
 ) -> tuple[Tensor, Float[Tensor, " dim"]]:
-    """The means, over the layers of a method, of what is found there and of the change of the unit embedding."""
+    """The means, over the layers of a method, of what is found there and of the change of the unit embedding: what all
+    rows together add up to.
+    """
     path = nodes(method.rule, method.steps, method.floor)
-    answers, changes = [], []
+    answers, befores = [], []
     for layer in method.layer:
         cut = side.cut(layer)
         start = side.reference(method.reference, layer, cut.hidden)
         answers.append(found(cut, start, path))
-        changes.append(change(cut, start, path)[0])
-    return torch.stack(answers).mean(0), torch.stack(changes).mean(0)
+        before = side.end(method.reference, layer, cut, start + path.low * (cut.hidden - start))
+        befores.append(F.normalize(before, dim=-1)[0])
+    change = F.normalize(side.trace.embedding, dim=-1)[0] - torch.stack(befores).mean(0)
+    return torch.stack(answers).mean(0), change
 
 
 def towards(

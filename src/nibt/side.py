@@ -61,11 +61,6 @@ class Side:
         """The score of the inputs themselves."""
         return self.score(self.trace.embedding)
 
-    def score_of(self, cut: Cut, hidden: Hidden) -> PerExample:
-        """The score of one state of the cut tower, without a graph."""
-        with torch.no_grad():
-            return self.score(cut.rest(hidden[None]))[0]
-
     def at_once(self, layer: int | None, hidden: Hidden) -> int | None:
         """How many states, of whatever examples, there is room for from a layer on (None: from the stem)."""
         if self.memory is None:
@@ -74,14 +69,20 @@ class Side:
         return max(1, int(self.memory * 2**20 / kept))
 
     def at_end(self, name: str, layer: int | None, cut: Cut, state: Hidden) -> PerExample:
-        """The score where a path ends: of the reference itself, or of a ``state`` on the way to it.
+        """The score where a path ends: of the reference itself, or of a ``state`` on the way to it."""
+        with torch.no_grad():
+            return self.score(self.end(name, layer, cut, state))
+
+    def end(self, name: str, layer: int | None, cut: Cut, state: Hidden) -> Embedding:
+        """The embedding where a path ends.
 
         What a blank input ends in is a constant of the tower, and remembered, so that no forward pass is due.
         """
         if name == "blank" and layer is not None:
             last = self.tower.depth
-            return self.score_of(self.cut(last), self.tower.blank(self.inputs, last))
-        return self.score_of(cut, state)
+            cut, state = self.cut(last), self.tower.blank(self.inputs, last)
+        with torch.no_grad():
+            return cut.rest(state[None])[0]
 
     def reference(self, name: str, layer: int | None, hidden: Hidden) -> Hidden:
         """The state to narrow to, at a layer (None: at the stem): ``zero``, ``blank``, ``mean`` (the model's own)

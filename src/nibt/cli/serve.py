@@ -24,7 +24,7 @@ def serve(
     It answers this machine alone unless --public is given, sends nothing anywhere, and keeps nothing.
     """
     for name, value in (("seconds", seconds), ("waiting", waiting), ("upload", upload), ("megapixels", megapixels)):
-        if value <= 0:
+        if not value > 0:  # nor nan
             raise BadOption(f"{name} must be above 0 (got {value})")
     if not 1 <= port <= 65535:
         raise BadOption(f"port must lie in 1..65535 (got {port})")
