@@ -155,6 +155,7 @@ def _run_command(block: Block, command: list[str], folder: Path) -> None:
     from nibt.cli import main
 
     _check_command(block, command)
+    assert command[:2] != ["nibt", "serve"], f"{block}: it serves until it is stopped, and needs a marker: not run"
     if command[0] == "nibt":
         left: int | str | None = 0
         try:
