@@ -51,6 +51,16 @@ def test_few_and_many_embeddings_agree(kind: str) -> None:
     close(found.scores[:3], few.scores)
 
 
+@pytest.mark.parametrize("kind", ["clip", "convnext"])
+def test_a_tolerance_gives_each_embedding_the_nodes_that_explain_gives_it(kind: str) -> None:
+    model, options = tiny.model(kind), {"tolerance": 0.02, "steps": 1, "image_layer": 1}
+    found = nibt.explain_embeddings(model, tiny.picture(), encode(model.text, CAPTIONS), **options)
+    for place, answer in enumerate(nibt.explain(model, tiny.picture(), CAPTIONS, **options)):
+        close(found[place].scores, answer.image.scores)
+        assert int(found[place].narrowing.steps) == int(answer.image.narrowing.steps)
+    assert len(set(found.narrowing.steps.tolist())) > 1, "all alike"
+
+
 def test_embeddings_without_direction_are_refused() -> None:
     model = tiny.model("clip")
     good = encode(model.text, CAPTIONS)

@@ -15,10 +15,12 @@ from nibt.contributing import Contributions
 from nibt.errors import BadInput, BadOption, CannotWrite
 from nibt.explanation import save
 from nibt.interaction import Interaction
-from nibt.jacobians import pulled, pushed, rows
+from nibt.jacobians import narrowed, pulled, pushed, rows, scores
+from nibt.methods.nib import NIB
 from nibt.models.base import Model
 from nibt.models.base_trace import Cut
 from nibt.paths import nodes
+from nibt.side import Side
 from nibt.units import Grid
 
 CAPTION = tiny.CAPTIONS[0]
@@ -144,6 +146,55 @@ def test_rows_and_columns_add_up(kind: str) -> None:
     torch.testing.assert_close(found.scores.sum(0)[:-1], expected, atol=2e-3 * float(expected.abs().max()), rtol=0)
     assert found.gap == pytest.approx(abs(float(found.scores.sum()) - found.product))
     assert found.gap < 0.02 * abs(found.product) + 1e-4
+
+
+@pytest.mark.parametrize(("sample", "caption"), [("coffee", "a cup"), ("chelsea", "a cat"), ("collage", CAPTION)])
+def test_the_table_holds_without_a_word_about_nodes(sample: str, caption: str) -> None:
+    """On a trained model, whose paths are bent, a few nodes give sums that are wrong in their sign."""
+    model = nibt.load_model("scenes")
+    found = nibt.explain_interactions(model, f"sample:{sample}", caption)
+    few = nibt.explain_interactions(model, f"sample:{sample}", caption, tolerance=None)
+    exact = nibt.explain_interactions(model, f"sample:{sample}", caption, steps=128)
+    near = float(exact.table.abs().max())
+    torch.testing.assert_close(found.table, exact.table, atol=0.05 * near, rtol=0)
+    assert (few.table - exact.table).abs().max() > 2 * (found.table - exact.table).abs().max()
+    assert found.gap < 0.05 * float(exact.scores.sum(1).abs().sum())
+    assert found.method["nodes"]["text"] > few.method["nodes"]["text"] == 8
+    assert exact.method["nodes"] == {"image": 128, "text": 128}
+    assert "tolerance" not in str(found.warnings)
+
+
+def test_each_word_has_its_own_nodes() -> None:
+    """A word's map depends on what the strongest word's adds up to, and on no other word."""
+    model = tiny.model("clip")
+    side = Side(
+        model, model.image.trace(model.image.prepare([tiny.picture()])), lambda embedding: embedding.norm(dim=-1)
+    )
+    (of,) = narrowed(side, NIB((1,), steps=1, tolerance=0.003))
+    aim = F.normalize(torch.randn(6, len(of.change), generator=torch.Generator().manual_seed(0)), dim=-1)
+    aim = aim * torch.logspace(0, -4, 6)[:, None]
+    most = (aim @ of.change).abs().max()
+    together = scores(of, aim, most.expand(6))
+    assert len(set(together.steps.tolist())) > 1, "all alike"
+    for vector, found, steps in zip(aim, together.values, together.steps, strict=True):
+        alone = scores(of, vector[None], most[None])
+        assert alone.steps[0] == steps
+        torch.testing.assert_close(alone.values[0], found, atol=1e-6 * float(together.values.abs().max()), rtol=1e-4)
+
+
+def test_a_tolerance_that_is_not_reached_is_told() -> None:
+    told = table(image_layer=1, text_layer=1, steps=1, tolerance=1e-9)
+    assert told.method["nodes"] == {"image": 64, "text": 64}
+    assert str(told.warnings).count("side of the table is above the tolerance after 64 nodes") == 2
+    assert "tolerance" not in str(table(image_layer=1, text_layer=1, steps=1, tolerance=0.5).warnings)
+
+
+def test_contributions_keep_a_tolerance() -> None:
+    model = tiny.model("clip")
+    found = nibt.contributions(model, tiny.picture(), layer=1, steps=1, tolerance=0.01)
+    assert int(found.facts["steps"]) > 1
+    moved = found.after - found.before
+    assert (found.vectors.sum(0) - moved).norm() <= 0.01 * moved.norm()
 
 
 def test_more_nodes_close_the_gap() -> None:

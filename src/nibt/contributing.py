@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nibt.attribution import Attribution
 from nibt.errors import BadInput
 from nibt.files import written_whole
-from nibt.jacobians import over_layers, parts, rows, towards
+from nibt.jacobians import Found, change, narrowed, parts, towards, vectors
 from nibt.loading import load_model
 from nibt.models.base import Model
 from nibt.pair import PictureSource, listed, read_caption, read_picture
@@ -58,7 +58,7 @@ class Contributions:
         scores = aim @ self.vectors.T
         facts, layers = self.facts, tuple(map(int, self.facts["layers"].split(",")))
         told = towards(aim, self.after, self.before, scores.sum(-1), facts["reference"], facts["rule"], layers,
-                       int(facts["steps"]))  # fmt: skip
+                       scores.new_full(scores.shape[:-1], int(facts["steps"])))  # fmt: skip
         beside = scores[..., -1].abs() / scores.abs().sum(-1).clamp_min(1e-30)
         return Attribution(scores[..., :-1], self.grid, beside, told)
 
@@ -124,17 +124,13 @@ def contributions(
     side = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # no score is asked for: e(z) is a vector
     grid = trace.cut(method.layer[0]).units
     assert isinstance(grid, Grid)
-    patches, dim = [[grid.prefix + patch] for patch in range(grid.count)], trace.embedding.shape[-1]
-    vectors, moved = over_layers(
-        side, method,
-        lambda cut, start, path: rows(cut, start, path, parts(patches, cut.hidden.shape[1]), dim)[:, 0],
-    )  # fmt: skip
+    patches = [[grid.prefix + patch] for patch in range(grid.count)]
+    layers = narrowed(side, method)
+    found = Found.mean([vectors(one, parts(patches, one.rows)) for one in layers])
     after = F.normalize(trace.embedding, dim=-1)[0]
     told = {
         "picture": picture.source, "model": model.id, "weights_hash": model.weights_hash, "rule": method.rule,
-        "reference": method.reference, "steps": str(method.steps), "layers": ",".join(map(str, method.layer)),
+        "reference": method.reference, "steps": str(int(found.steps.max())), "layers": ",".join(map(str, method.layer)),
     }  # fmt: skip
-    return Contributions(
-        vectors.float().cpu(), after.float().cpu(), (after - moved).float().cpu(), Grid(grid.rows, grid.columns), told,
-        model,
-    )  # fmt: skip
+    ends = after.float().cpu(), (after - change(layers)).float().cpu()
+    return Contributions(found.values.float().cpu(), *ends, Grid(grid.rows, grid.columns), told, model)

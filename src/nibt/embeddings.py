@@ -1,25 +1,20 @@
 """One picture, or one caption, held against many embeddings of the other side: its path is walked once."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from nibt.attribution import Attribution
 from nibt.errors import BadInput
-from nibt.jacobians import Vectors, over_layers, pulled, rows, towards
+from nibt.jacobians import Found, change, narrowed, scores, towards
 from nibt.loading import load_model
 from nibt.models.base import Model
-from nibt.models.base_trace import Cut
 from nibt.pair import Caption, PictureSource, modality, read_caption, read_picture
-from nibt.paths import Nodes
 from nibt.question import Contrast, ask
 from nibt.side import Side
-from nibt.types import Hidden
 from nibt.units import special_share
 
 
@@ -48,11 +43,14 @@ def explain_embeddings(
     trace = tower.trace(tower.prepare([item]), min(method.layer))
     aim = _checked(embeddings, trace.embedding)
     one = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # no score is asked for
-    scores, moved = over_layers(one, method, partial(_scores, aim))
+    layers = narrowed(one, method)
+    found = Found.mean([scores(layer, aim, aim @ layer.change) for layer in layers])
     after = F.normalize(trace.embedding, dim=-1)[0]
-    told = towards(aim, after, after - moved, scores.sum(-1), method.reference, method.rule, method.layer, method.steps)
+    before = after - change(layers)
+    told = towards(aim, after, before, found.values.sum(-1), method.reference, method.rule, method.layer, found.steps,
+                   method.tolerance)  # fmt: skip
     units = tower.units(trace.inputs.take([0] * len(aim)), trace.cut(method.layer[0]).hidden.expand(len(aim), -1, -1))
-    return Attribution(units.keep(scores), units, special_share(scores, units), told)
+    return Attribution(units.keep(found.values), units, special_share(found.values, units), told)
 
 
 def _checked(embeddings: Tensor, like: Tensor) -> Float[Tensor, "many dim"]:
@@ -62,12 +60,3 @@ def _checked(embeddings: Tensor, like: Tensor) -> Float[Tensor, "many dim"]:
     if not (lengths.isfinite() & (lengths > 0)).all():
         raise BadInput("an embedding must have a direction: one of these is zero, infinite or NaN")
     return F.normalize(embeddings.to(like), dim=-1)
-
-
-def _scores(aim: Tensor, cut: Cut, start: Hidden, path: Nodes) -> Float[Tensor, "many token"]:
-    """By the cheaper way: a backward pass for each embedding, or the vectors of all tokens, and a product."""
-    count = cut.hidden.shape[1]
-    if len(aim) <= min(count, aim.shape[1]):
-        return pulled(cut, start, path, aim[:, None])[:, 0]
-    vectors: Vectors = rows(cut, start, path, torch.eye(count), aim.shape[1])
-    return aim @ vectors[:, 0].T

@@ -1,6 +1,6 @@
 """From a pair to its word-region table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nibt.interaction import Interaction, places
-from nibt.jacobians import over_layers, parts, pulled, rows
+from nibt.jacobians import Found, change, narrowed, parts, scores, vectors
 from nibt.loading import load_model
 from nibt.models.base import Model
 from nibt.pair import Caption, Pair, PictureSource, listed
@@ -18,6 +18,9 @@ from nibt.question import Contrast, Question, ask
 from nibt.side import Side
 from nibt.sides import sides
 from nibt.units import Grid, Words
+
+TOLERANCE = 0.01
+"""Two integrals are multiplied, and few nodes may leave a product that is wrong in its very sign."""
 
 
 def explain_interactions(
@@ -37,6 +40,10 @@ def explain_interactions(
     that are no words and no patches it is complete: ``Interaction.gap`` tells how nearly. Lists pair up as in
     ``explain``.
 
+    Unless ``steps``, ``rule`` or a variant say how many nodes there are, they are doubled, to 64 at most, until the
+    sum of the words' vectors is within ``tolerance`` (0.01) of the change of the caption's embedding, by its length,
+    and the sum of each word's map within that share of the strongest word's; None leaves it at the method's nodes.
+
     ``words``: texts of words of the caption, or their numbers from 0, which alone have rows of their own; without it,
     all have. Each costs a forward pass of the upper part of the text tower, and a backward pass of the image tower's.
 
@@ -50,7 +57,7 @@ def explain_interactions(
     read, many = paired(image, caption)
     pairs = [mixed(pair, "explain_interactions") for pair in read]
     model = load_model(model)
-    question = ask(model, "nib", "cosine", variant, Contrast(), None, None, options)
+    question = ask(model, "nib", "cosine", variant, Contrast(), None, None, _tolerant(variant, options))
     answers = []
     for pair in pairs:
         answers.append(_table(question, pair, listed(words)))
@@ -58,18 +65,27 @@ def explain_interactions(
     return answers if many else answers[0]
 
 
+def _tolerant(variant: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options, with a tolerance unless it, or how many nodes, were said."""
+    said = variant != "default" or any(name.endswith(("steps", "rule", "tolerance")) for name in options)
+    return options if said else {**options, "tolerance": TOLERANCE}
+
+
 def _table(question: Question, pair: Pair, asked: Sequence[str | int]) -> Interaction:
     image, text = sides(question, [pair])
     words, grid = _rows(text, asked), _grid(image, question)
-    vectors, said = _of_words(text, question, words)
-    scores, shown = _of_patches(image, question, vectors)
-    kept = grid.keep(scores)
+    spoken, said = _of_words(text, question, words)
+    seen, shown = _of_patches(image, question, spoken.values)
+    kept, product = grid.keep(seen.values), float(shown @ said)
+    scores = torch.cat([kept, (seen.values.sum(-1) - kept.sum(-1))[:, None]], 1).float().cpu()
     similarity = float(F.cosine_similarity(image.trace.embedding, text.trace.embedding))
+    method = {**question.record["method"], "nodes": {"image": int(seen.steps.max()), "text": int(spoken.steps.max())}}
+    told = _unmet({"image": seen, "text": spoken}, float(scores.sum()), product)
     return Interaction(
-        pair.caption, torch.cat([kept, (scores.sum(-1) - kept.sum(-1))[:, None]], 1).float().cpu(), grid, words,
-        image.inputs.regions[0], pair.picture.size, similarity, float(shown @ said), question.record["method"],
+        pair.caption, scores, grid, words, image.inputs.regions[0], pair.picture.size, similarity, product, method,
         **question.facts, source=pair.picture.source,
-        warnings=(*question.warnings, *pair.notes, *image.inputs.notes[0], *text.inputs.notes[0]), picture=pair.picture,
+        warnings=(*question.warnings, *pair.notes, *image.inputs.notes[0], *text.inputs.notes[0], *told),
+        picture=pair.picture,
     )  # fmt: skip
 
 
@@ -91,17 +107,29 @@ def _grid(image: Side, question: Question) -> Grid:
     return units
 
 
-def _of_words(text: Side, question: Question, words: Words) -> tuple[Tensor, Tensor]:
+def _of_words(text: Side, question: Question, words: Words) -> tuple[Found, Tensor]:
     """What each word, and last all that is no word, contributes to the unit embedding; and its whole change."""
-    spelt, dim = [word.tokens for word in words.words[0]], text.trace.embedding.shape[-1]
-    return over_layers(
-        text, question.narrowed("text"),
-        lambda cut, start, path: rows(cut, start, path, parts(spelt, cut.hidden.shape[1]), dim)[:, 0],
-    )  # fmt: skip
+    spelt = [word.tokens for word in words.words[0]]
+    layers = narrowed(text, question.narrowed("text"))
+    found = Found.mean([vectors(one, parts(spelt, one.rows)) for one in layers])
+    return found, change(layers)
 
 
-def _of_patches(image: Side, question: Question, vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """The score of each token row of the image for each vector; and the whole change of the unit embedding."""
-    return over_layers(
-        image, question.narrowed("image"), lambda cut, start, path: pulled(cut, start, path, vectors[:, None])[:, 0]
-    )
+def _of_patches(image: Side, question: Question, spoken: Tensor) -> tuple[Found, Tensor]:
+    """The score of each token row of the image for each word's vector; and the whole change of the unit embedding.
+
+    A word may miss its own sum by the share of what the strongest word's map adds up to: small words need no more.
+    """
+    layers, found = narrowed(image, question.narrowed("image")), []
+    for one in layers:
+        most = (spoken @ one.change).abs().max()
+        found.append(scores(one, spoken, most.expand(len(spoken))))
+    return Found.mean(found), change(layers)
+
+
+def _unmet(sides: dict[str, Found], total: float, product: float) -> Iterator[str]:
+    """What is to be said of sums that the tolerance asked for and that did not come to hold."""
+    for name, found in sides.items():
+        if found.missed.any():
+            yield (f"the {name} side of the table is above the tolerance after {int(found.steps.max())} nodes: its sum "
+                   f"is {total:.3g}, and would be {product:.3g}")  # fmt: skip

@@ -7,19 +7,20 @@ directions at once (``pushed``: a forward pass for each node, and about one more
 backward, a vector v at a time (``pulled``: a forward pass for each node, and a backward pass for each vector and node).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nibt.attribution import Narrowing
+from nibt.attribution import Narrowing, allowed
 from nibt.methods.nib import NIB
 from nibt.models.base_attention import Watching
 from nibt.models.base_trace import Cut
-from nibt.paths import BUDGET, Nodes, chunks, nodes
+from nibt.paths import BUDGET, Nodes, chunks, nodes, refined
 from nibt.side import Side
 from nibt.types import Hidden, PerExample, States
 
@@ -100,31 +101,105 @@ def parts(groups: Sequence[Sequence[int]], count: int) -> Float[Tensor, "part to
     return found
 
 
-def over_layers(
-    side: Side, method: NIB, found: Callable[[Cut, Hidden, Nodes], Tensor]
-) -> tuple[Tensor, Float[Tensor, " dim"]]:
-    """The means, over the layers of a method, of what is found there and of the change of the unit embedding: what all
-    rows together add up to.
+@dataclass(frozen=True)
+class Narrowed:
+    """A tower cut at a layer, the state that it is narrowed to, and how far its unit embedding moves on the way: what
+    the P[t] of all rows add up to.
     """
-    path = nodes(method.rule, method.steps, method.floor)
-    answers, befores = [], []
+
+    cut: Cut
+    start: Hidden
+    change: Float[Tensor, " dim"]
+    method: NIB
+
+    @property
+    def rows(self) -> int:
+        return self.cut.hidden.shape[1]
+
+    def paths(self) -> Iterator[Nodes]:
+        """The nodes; with a tolerance, more and more of them."""
+        return refined(self.method.rule, self.method.steps, self.method.floor, self.method.tolerance is not None)
+
+    def allowed(self, change: Tensor) -> Tensor:
+        """By how much a sum may miss a change."""
+        return allowed(change, self.method.tolerance)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Vectors or scores, one a row, with how many nodes, and whether their sums still miss what is allowed."""
+
+    values: Tensor
+    steps: PerExample
+    missed: Bool[Tensor, " row"]
+
+    @classmethod
+    def mean(cls, each: "Sequence[Found]") -> "Found":
+        """Over the layers of a method."""
+        steps, missed = torch.stack([one.steps for one in each]), torch.stack([one.missed for one in each])
+        return cls(torch.stack([one.values for one in each]).mean(0), steps.mean(0), missed.any(0))
+
+
+def change(layers: Sequence[Narrowed]) -> Float[Tensor, " dim"]:
+    """The mean change over the layers of a method."""
+    return torch.stack([one.change for one in layers]).mean(0)
+
+
+def narrowed(side: Side, method: NIB) -> list[Narrowed]:
+    """The layers of a method for one example."""
+    low = nodes(method.rule, method.steps, method.floor).low
+    after, layers = F.normalize(side.trace.embedding, dim=-1)[0], []
     for layer in method.layer:
         cut = side.cut(layer)
         start = side.reference(method.reference, layer, cut.hidden)
-        answers.append(found(cut, start, path))
-        before = side.end(method.reference, layer, cut, start + path.low * (cut.hidden - start))
-        befores.append(F.normalize(before, dim=-1)[0])
-    change = F.normalize(side.trace.embedding, dim=-1)[0] - torch.stack(befores).mean(0)
-    return torch.stack(answers).mean(0), change
+        before = side.end(method.reference, layer, cut, start + low * (cut.hidden - start))
+        layers.append(Narrowed(cut, start, after - F.normalize(before, dim=-1)[0], method))
+    return layers
+
+
+def vectors(of: Narrowed, spelt: Float[Tensor, "part token"]) -> Found:
+    """The sum of P[t] over the rows of each part, part x dim. The parts have each row once: with a tolerance there are
+    as many nodes as bring their sum as near to the change of the unit embedding, by its length.
+    """
+    size = of.change.norm()
+    for path in of.paths():
+        found = rows(of.cut, of.start, path, spelt, len(of.change))[:, 0]
+        missed = (found.sum(0) - of.change).norm() > of.allowed(size)
+        if not missed:
+            break
+    return Found(found, found.new_full((len(spelt),), len(path.positions)), missed.expand(len(spelt)))
+
+
+def scores(of: Narrowed, aim: Float[Tensor, "vector dim"], most: Float[Tensor, " vector"]) -> Found:
+    """P[t] . v for each vector v, vector x token; with a tolerance, each with as many nodes as bring its sum as near to
+    ``v . change`` as is allowed for changes of the size ``most``.
+
+    By the cheaper way: a backward pass for each vector, or the P[t] of all rows, and a product.
+    """
+    expected, bound = aim @ of.change, of.allowed(most)
+    found, steps = aim.new_zeros(len(aim), of.rows), aim.new_zeros(len(aim))
+    missed = torch.ones_like(expected, dtype=torch.bool)
+    for path in of.paths():
+        if int(missed.sum()) <= min(of.rows, aim.shape[1]):
+            found[missed] = pulled(of.cut, of.start, path, aim[missed][:, None])[:, 0]
+        else:
+            each = torch.eye(of.rows, device=aim.device)
+            found[missed] = aim[missed] @ rows(of.cut, of.start, path, each, aim.shape[1])[:, 0].T
+        steps[missed] = len(path.positions)
+        missed = (found.sum(-1) - expected).abs() > bound
+        if not missed.any():
+            break
+    return Found(found, steps, missed)
 
 
 def towards(
     aim: Float[Tensor, "*aim dim"], after: Float[Tensor, " dim"], before: Float[Tensor, " dim"],
-    total: PerExample, reference: str, rule: str, layers: tuple[int, ...], steps: int,
+    total: PerExample, reference: str, rule: str, layers: tuple[int, ...], steps: PerExample,
+    tolerance: float | None = None,
 ) -> Narrowing:  # fmt: skip
     """What narrowing did to the cosine with each unit embedding, from the unit embeddings at both ends of the path and
     the sum of the scores.
     """
     at_input, at_reference = aim @ after, aim @ before
     gap = (total - (at_input - at_reference)).abs()
-    return Narrowing(reference, rule, layers, torch.full_like(total, steps), at_input, at_reference, total, gap)
+    return Narrowing(reference, rule, layers, steps, at_input, at_reference, total, gap, tolerance)

@@ -22,6 +22,8 @@ RULES = ("riemann", "gauss", "geometric", "midpoint")
 
 AT_ONCE = 32
 """How many states, of whatever examples, go through a tower together at most."""
+MOST_STEPS = 64
+"""How many nodes a tolerance may lead to."""
 BUDGET = 2**21
 """How many numbers these states hold at most: with a graph, a tower of 12 blocks keeps about 1 KB for each."""
 
@@ -61,6 +63,19 @@ def nodes(rule: str, steps: int, floor: float = 0.1) -> Nodes:
         raise BadOption(f"floor must lie between 0 and 1 (got {floor})")
     positions = np.exp((places - 1) / 2 * -math.log(floor))
     return Nodes(tuple(map(float, positions)), tuple(map(float, weights / 2 * -math.log(floor) * positions)), floor)
+
+
+def refined(rule: str, steps: int, floor: float, more: bool) -> Iterator[Nodes]:
+    """The nodes of a rule; then, where ``more`` may be asked for, twice as many each time, up to ``MOST_STEPS``.
+
+    >>> [len(path.positions) for path in refined("gauss", 12, 0.1, True)]
+    [12, 24, 48, 64]
+
+    """
+    yield nodes(rule, steps, floor)
+    while more and steps < MOST_STEPS:
+        steps = min(2 * steps, MOST_STEPS)
+        yield nodes(rule, steps, floor)
 
 
 def chunks(count: int, like: Tensor, times: int = 1, at_once: int | None = None) -> Iterator[slice]:

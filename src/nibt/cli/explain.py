@@ -66,9 +66,7 @@ def explain(
     rule: Annotated[str | None, typer.Option(
         rich_help_panel=option.METHOD, help="Nodes on the path: riemann, gauss, geometric.")] = None,
     steps: option.Steps = None,
-    tolerance: Annotated[float | None, typer.Option(
-        rich_help_panel=option.METHOD,
-        help="Double the nodes until the gap is below this share of the change.")] = None,
+    tolerance: option.Tolerance = None,
     along_path: Annotated[bool, typer.Option(
         "--along-path", rich_help_panel=option.METHOD,
         help="Average a method of one gradient (grad_cam) along NIB's path: --reference, --rule, --steps.")] = False,

@@ -35,14 +35,17 @@ def interact(
     text_layer: option.TextLayer = None,
     reference: option.Reference = None,
     steps: option.Steps = None,
+    tolerance: option.Tolerance = None,
     other: option.Other = None,
 ) -> None:  # fmt: skip
     """Show which words of a caption go with which parts of a picture: a signed table, a map for each word.
 
     Writes a picture with a small map a word, or with --out x.html an interactive page, and a JSON file with the table.
+    Without --steps there are as many nodes as a tolerance of 0.01 asks for.
     """
     pictures, captions = split(things, command="interact")
-    chosen = given(layer=layer, image_layer=image_layer, text_layer=text_layer, reference=reference, steps=steps)
+    chosen = given(layer=layer, image_layer=image_layer, text_layer=text_layer, reference=reference, steps=steps,
+                   tolerance=tolerance)  # fmt: skip
     chosen |= assignments(other or [])
     output = Output(out, json, quiet)
     names = output.check([stem(picture) for picture in pictures], captions)

@@ -41,6 +41,8 @@ TextLayer = Annotated[str | None, typer.Option(rich_help_panel=METHOD, help="For
 Reference = Annotated[str | None, typer.Option(
     rich_help_panel=METHOD, help="Where to narrow to: zero, blank, mean, mean:FILE.")]
 Steps = Annotated[int | None, typer.Option(rich_help_panel=METHOD, help="How many nodes on the path.")]
+Tolerance = Annotated[float | None, typer.Option(
+    rich_help_panel=METHOD, help="Double the nodes until the gap is below this share of the change.")]
 Seed = Annotated[int | None, typer.Option(rich_help_panel=METHOD, help="For methods that draw at random.")]
 Other = Annotated[list[str] | None, typer.Option(
     "-O", metavar="NAME=VALUE", rich_help_panel=METHOD, help="Another option of the method; repeatable.")]

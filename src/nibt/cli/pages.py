@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from nibt.report.view import Panel
 
 _NOT_NIBS = ("method", "variant", "batch_size", "seed", "memory", "target", "against", "against_images", "templates",
-             "layer", "image_layer", "text_layer", "shifts", "tolerance")  # fmt: skip
+             "layer", "image_layer", "text_layer", "shifts")  # fmt: skip
 
 
 def explained(

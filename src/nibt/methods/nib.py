@@ -17,11 +17,9 @@ from nibt.errors import BadOption
 from nibt.methods.base import Method
 from nibt.methods.base_layers import averaged, check_path
 from nibt.models.base_trace import Cut
-from nibt.paths import Nodes, mean_gradient, nodes
+from nibt.paths import Nodes, mean_gradient, refined
 from nibt.side import Side
 from nibt.types import Hidden, PerExample, PerToken
-
-_MOST_STEPS = 64
 
 
 @dataclass(frozen=True)
@@ -64,17 +62,16 @@ class NIB(Method):
         """One layer; with a tolerance, as many nodes as each item needs, whatever its batch mates need."""
         cut = side.cut(layer)
         reference = side.reference(self.reference, layer, cut.hidden)
-        path = nodes(self.rule, self.steps, self.floor)
+        first, *more = refined(self.rule, self.steps, self.floor, self.tolerance is not None)
         at_input = side.value()
-        at_reference = side.at_end(self.reference, layer, cut, reference + path.low * (cut.hidden - reference))
+        at_reference = side.at_end(self.reference, layer, cut, reference + first.low * (cut.hidden - reference))
         change = at_input - at_reference
         at_once = side.at_once(layer, cut.hidden)
-        found = self._along(path, side, cut, reference, change, at_once)
-        while self.tolerance is not None and found.steps.max() < _MOST_STEPS:
+        found = self._along(first, side, cut, reference, change, at_once)
+        for path in more:
             missed = found.gap > allowed(change, self.tolerance)
             if not missed.any():
                 break
-            path = nodes(self.rule, min(2 * len(path.positions), _MOST_STEPS), self.floor)
             found = found.where(missed, self._along(path, side, cut, reference, change, at_once))
         return found.scores, Narrowing(
             self.reference, self.rule, (layer,), found.steps, at_input, at_reference, found.scores.sum(-1), found.gap,

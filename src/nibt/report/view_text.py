@@ -143,7 +143,8 @@ def _gaps(panel: Panel) -> Iterator[str]:
     """How much of the change the scores do not account for."""
     answer, table = panel.answer, panel.words_have_maps
     if table is not None:
-        yield f"the sum of the word-region table misses {_share(table.gap, table.product)} of the change"
+        total = signed(float(table.scores.sum()))
+        yield f"the word-region table adds up to {total}, and would to {signed(table.product)} with endless nodes"
     if isinstance(answer, Interaction):
         return
     for name, part in answer.parts.items():
