@@ -103,6 +103,31 @@ def test_a_sample_is_explained_and_no_request_leaves_the_server(page: Page, addr
     assert {url for url in asked if not url.startswith((address, "data:", "blob:" + address))} == set()
 
 
+def test_who_explains_the_moment_a_sample_is_there_gets_an_answer(browser: Browser, address: str) -> None:
+    """Answers of the queue share a stream, which closes with the last of them: nothing else may end just then."""
+    for _ in range(4):
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(address)
+        page.get_by_role("button", name="sample: a cup of coffee").click(timeout=PATIENCE)
+        page.wait_for_function("document.querySelector('#captions textarea').value !== ''")
+        page.click("#explain")
+        page.wait_for_selector(".nibt-view[data-ready]")
+        context.close()
+
+
+def test_what_computes_must_join_the_queue(address: str) -> None:
+    functions = {one["api_name"]: one["id"] for one in httpx.get(address + "config").json()["dependencies"]}
+    run = {"session_hash": "s", "data": [None, "a cup", "each", ["nib"], "scenes", "default"]}
+    path = address + "gradio_api/run/predict"
+    assert httpx.post(path, json={**run, "fn_index": functions["explain"]}).status_code == 404
+    for name in ("../../etc/passwd", None, 3, ["coffee"]):
+        chosen = {"session_hash": "s", "data": [], "fn_index": functions["chosen"], "event_data": {"name": name}}
+        answer = httpx.post(path, json=chosen)
+        assert answer.status_code == 200
+        assert [one.get("__type__") for one in answer.json()["data"]] == ["update", "update"], "nothing new"
+
+
 def test_the_view_has_the_numbers_of_nibt_explain(page: Page, address: str) -> None:
     page.goto(address + SCENES)
     answered(page)

@@ -15,12 +15,15 @@ from nibt.app.link import Link
 from nibt.app.recent import FORMATS, Recent
 from nibt.app.shelf import Shelf, Turns
 from nibt.app.telling import INTRODUCTION, NOTHING, cost_table, said, sample_buttons, told
-from nibt.pair import sample_file
+from nibt.pair import sample_file, samples
 from nibt.report import view
 
 QUESTIONS = [("Each caption: what speaks for it", Question.each.value),
              ("The first caption rather than the second: what decides", Question.rather.value),
              ("Labels, one a line: which fits best, and why", Question.labels.value)]  # fmt: skip
+
+
+_EXPLAIN_LINKED = "(captions) => { if (captions) document.querySelector('#explain').click(); }"
 
 
 def page(shelf: Shelf, limits: Limits) -> FastAPI:
@@ -67,7 +70,6 @@ def _blocks(shelf: Shelf, limits: Limits, recent: Recent) -> gr.Blocks:
             with gr.Column(scale=3, min_width=300):
                 answer = gr.HTML(NOTHING, elem_id="answer", js_on_load=_own("answer.js"), padding=False,
                                  apply_default_css=False)  # fmt: skip
-        linked = gr.State(False)
 
         def explain(*values: Any, progress: gr.Progress = gr.Progress()) -> Iterator[str]:  # noqa: B008
             upload, *others = values
@@ -78,21 +80,20 @@ def _blocks(shelf: Shelf, limits: Limits, recent: Recent) -> gr.Blocks:
         def opened(request: gr.Request) -> list[Any]:
             link = Link.read(dict(request.query_params), shelf.names, limits.characters)
             if link is None:
-                return [*(gr.skip() for _ in fields), False]
+                return [gr.skip() for _ in fields]
             return [str(sample_file(link.picture)), link.captions, link.question, list(link.methods), link.model,
-                    link.variant, True]  # fmt: skip
-
-        def explain_linked(linked: bool, *values: Any) -> Iterator[Any]:
-            yield from explain(*values) if linked else iter([gr.skip()])
+                    link.variant]  # fmt: skip
 
         # without preprocess the file arrives as it was uploaded, and nibt reads it, with nibt's limits and messages
         model: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "preprocess": False,
                                  "show_progress_on": answer}  # fmt: skip
-        sample.click(_sample, None, [picture, captions], show_progress="hidden")
-        opening = blocks.load(opened, None, [*fields, linked], show_progress="hidden")
+        # Outside of the queue, whose answers share one stream: it may close on an explanation that is asked for at the
+        # very moment when another event ends, and its answer would never arrive.
+        plain: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
+        sample.click(chosen, None, [picture, captions], **plain)
+        blocks.load(opened, None, fields, **plain).then(None, captions, None, js=_EXPLAIN_LINKED)
         runs: list[Any] = [
             go.click(explain, fields, answer, **model), captions.submit(explain, fields, answer, **model),
-            opening.then(explain_linked, [linked, *fields], answer, **model),
         ]  # fmt: skip
         stop.click(None, cancels=runs)
     return blocks
@@ -112,10 +113,10 @@ def _choices(shelf: Shelf) -> list[Any]:
     return [question, methods, model, variant]
 
 
-def _sample(event: gr.EventData) -> tuple[str, str]:
-    """The picture and the caption of the sample that was clicked."""
-    name = str(event._data["name"])  # sample_file refuses what there is not
-    return str(sample_file(name)), said(name)
+def chosen(event: gr.EventData) -> tuple[Any, Any]:
+    """The picture and the caption of the sample that was clicked; nothing new if there is no such sample."""
+    name = event._data.get("name") if isinstance(event._data, dict) else None
+    return (str(sample_file(name)), said(name)) if name in samples() else (gr.skip(), gr.skip())
 
 
 def _own(name: str) -> str:

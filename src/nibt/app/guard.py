@@ -30,7 +30,9 @@ HEADERS = {
 GET = ("/assets/", "/static/", "/theme.css", "/config", "/favicon.ico", "/robots.txt", "/answer/", "/gradio_api/file=",
        "/gradio_api/queue/data", "/gradio_api/heartbeat/", "/gradio_api/upload_progress", "/gradio_api/startup-events",
        "/gradio_api/app_id")  # fmt: skip
-POST = ("/gradio_api/queue/join", "/gradio_api/upload", "/gradio_api/cancel", "/gradio_api/reset")
+POST = ("/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/upload", "/gradio_api/cancel",
+        "/gradio_api/reset")  # fmt: skip
+"""``run`` answers at once, and only what computes nothing: all else must join the queue."""
 BODY = 256_000
 """Bytes of a request that is no upload."""
 PATIENCE = 30.0
