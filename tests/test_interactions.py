@@ -123,11 +123,11 @@ def test_on_a_net_known_by_hand_it_is_finite_differences() -> None:
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit attention", "coca", "bert", "convnext"])
 def test_the_table_is_the_full_product(kind: str) -> None:
-    model, layer = tiny.model(kind), 1
-    found = table(kind, image_layer=layer, text_layer=layer, steps=3, reference="blank")
+    model, layer = tiny.model(kind), 3 if kind == "convnext" else 1  # its first maps have many cells
+    found = table(kind, image_layer=layer, text_layer=1, steps=3, reference="blank")
     path = nodes("gauss", 3)
     image, image_start = cut_of(model, "image", layer)
-    text, text_start = cut_of(model, "text", layer)
+    text, text_start = cut_of(model, "text", 1)
     patches = image.units.keep(pushed(image, image_start, path, shares(image, image_start))[:, 0].T).T
     tokens = pushed(text, text_start, path, shares(text, text_start))[:, 0]
     expected = torch.stack([tokens[list(word.tokens)].sum(0) @ patches.T for word in found.words])

@@ -160,7 +160,7 @@ def flat(of_side: Side, value: float) -> Attribution:
 def test_a_flat_map_keeps_nothing(modality: str) -> None:
     """A flat map reads as 0, so what is kept is the picture, or the caption, that says nothing."""
     here = side(tiny.model("clip"), modality)
-    nothing = here.score_of(here.cut(0), here.tower.blank(here.inputs, 0))
+    nothing = here.at_end("zero", None, here.cut(0), here.tower.blank(here.inputs, 0))
     drop = find("metrics", "confidence_drop")()(Trial(here, flat(here, 1.0)))
     rise = find("metrics", "confidence_increase")()(Trial(here, flat(here, 1.0)))
     torch.testing.assert_close(drop, 100 * (here.value() - nothing).clamp_min(0), atol=1e-4, rtol=1e-4)
