@@ -21,8 +21,6 @@ from nibt.report import view
 QUESTIONS = [("Each caption: what speaks for it", Question.each.value),
              ("The first caption rather than the second: what decides", Question.rather.value),
              ("Labels, one a line: which fits best, and why", Question.labels.value)]  # fmt: skip
-
-
 _EXPLAIN_LINKED = "(captions) => { if (captions) document.querySelector('#explain').click(); }"
 
 

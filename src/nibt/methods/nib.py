@@ -62,13 +62,14 @@ class NIB(Method):
         """One layer; with a tolerance, as many nodes as each item needs, whatever its batch mates need."""
         cut = side.cut(layer)
         reference = side.reference(self.reference, layer, cut.hidden)
-        first, *more = refined(self.rule, self.steps, self.floor, self.tolerance is not None)
+        paths = refined(self.rule, self.steps, self.floor, self.tolerance is not None)
+        first = next(paths)
         at_input = side.value()
         at_reference = side.at_end(self.reference, layer, cut, reference + first.low * (cut.hidden - reference))
         change = at_input - at_reference
         at_once = side.at_once(layer, cut.hidden)
         found = self._along(first, side, cut, reference, change, at_once)
-        for path in more:
+        for path in paths:
             missed = found.gap > allowed(change, self.tolerance)
             if not missed.any():
                 break
