@@ -282,7 +282,7 @@ def test_too_few_pairs_or_all_the_same() -> None:
 def test_weights_that_change_meanwhile_are_told() -> None:
     model: Model = deepcopy(tiny.fresh("clip"))
 
-    def train(_: str) -> None:
+    def train(step: str, done: int, total: int) -> None:
         with torch.no_grad():
             next(model.module.parameters()).add_(1e-3)
 
@@ -316,12 +316,12 @@ def test_the_command_writes_a_page_and_a_json_file(
     code, out, err = run(*arguments)
     assert code == 0, err
     assert "7. Does the model tell right captions from wrong ones?" in out
-    assert "wrote audit.html, audit.json" in out
-    found = Audit.load("audit.json")
+    assert "wrote audit-clip-folder-data.ones.quick.html, audit-clip-folder-data.ones.quick.json" in out
+    found = Audit.load("audit-clip-folder-data.ones.quick.json")
     assert found.data["dataset"] == "folder"
     assert found.data["pairs"] == len(SAID)
     assert found.verdict == "fail"
-    assert Path("audit.html").read_text().startswith("<!doctype html>")
+    assert Path("audit-clip-folder-data.ones.quick.html").read_text().startswith("<!doctype html>")
     monkeypatch.setattr("nibt.auditing.audit", lambda *_, **__: found)  # once is enough
     code, out, _ = run(*arguments, "--json", "-", "--strict")
     assert code == 1, "a flat map fails, and --strict says so"
@@ -338,7 +338,7 @@ def test_the_command_writes_a_page_and_a_json_file(
         (["scenes", "--method", "nibb"], 2, "Did you mean 'nib'"),
         (["scenes", "-D", "mst=2"], 2, "unknown option 'mst'"),
         (["scenes", "-D", "most=two"], 2, "whole number"),
-        (["scenes", "-o", "x.json"], 2, "let --out end in .html"),
+        (["scenes", "-o", "x.json"], 2, "two outputs of this call go to the same file"),
         (["scenes", "-o", "nowhere/x.html"], 1, "does not exist"),
     ],
 )

@@ -24,7 +24,7 @@ from nibt.bench.statistics import holm, interval, paired
 from nibt.bench.store import COLUMNS, Store, fingerprint
 from nibt.bench.summary import Group, Series, Summary
 from nibt.cli import main
-from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.errors import BadInput, BadOption, OtherRequest, UnknownName
 from test_pages import checked as valid
 
 SCENES = {"name": "scenes", "options": {"count": 6, "seed": 1}}
@@ -236,7 +236,7 @@ def test_a_bug_stops_and_the_run_goes_on_when_it_is_mended(
     assert len(sessions) == 2
     assert sessions[0]["versions"]["torch"]
     assert re.fullmatch("[0-9a-f]{16}", begun.provenance["models"]["tiny"]["weights_hash"])
-    with pytest.raises(BadInput, match=r"a run of another plan \(other batch_size\)"):
+    with pytest.raises(OtherRequest, match=r"plan\.batch_size: 4 \(now 3\)"):
         nibt.run({**plan, "batch_size": 3}, tmp_path / "run")
 
 

@@ -30,27 +30,28 @@ def here() -> list[str]:
 def test_one_pair_gives_a_picture_and_a_json_file(run: Run, photo: Path, clip_folder: Path) -> None:
     code, out, _ = run("explain", photo, "a red cat", "-m", clip_folder)
     assert code == 0
-    assert here() == ["photo-a-red-cat.json", "photo-a-red-cat.png"]
-    told = json.loads(Path("photo-a-red-cat.json").read_text())
+    assert here() == ["photo-a-red-cat.clip.json", "photo-a-red-cat.clip.png"]
+    told = json.loads(Path("photo-a-red-cat.clip.json").read_text())
     assert told["schema"] == 1
     assert [word["text"] for word in told["text"]["words"]] == ["a", "red", "cat"]
     assert np.array(told["image"]["scores"]).shape == tuple(told["image"]["grid"]) == (4, 4)
     assert told["image"]["region"] == pytest.approx([15, 0, 60, 60])
     assert any("cropped" in warning for warning in told["warnings"])
     assert told["narrowing"]["image"]["gap"] >= 0
-    assert "photo-a-red-cat.png" in out
+    assert out.splitlines()[-1] == "wrote photo-a-red-cat.clip.png, photo-a-red-cat.clip.json"
 
 
 def test_interact_gives_a_small_multiple_a_word(run: Run, photo: Path, clip_folder: Path) -> None:
     code, out, _ = run("interact", photo, "a red cat", "-m", clip_folder, "--steps", 2, "--image-layer", 1)
     assert code == 0
-    assert here() == ["photo-a-red-cat.json", "photo-a-red-cat.png"]
-    told = json.loads(Path("photo-a-red-cat.json").read_text())
+    name = "photo-a-red-cat.interact.clip.image-layer-1.steps-2"
+    assert here() == [f"{name}.json", f"{name}.png"]
+    told = json.loads(Path(f"{name}.json").read_text())
     assert told["kind"] == "interaction"
     assert np.array(told["table"]).shape == (3, 4, 4)
     assert told["gap"] == pytest.approx(abs(told["sum"] - told["product"]), abs=1e-6)
     assert [line.split()[0] for line in out.splitlines()[2:5]] == ["a", "red", "cat"]
-    with Image.open("photo-a-red-cat.png") as page:
+    with Image.open(f"{name}.png") as page:
         assert page.width > 600
         pixels = np.asarray(page.convert("RGB")).astype(int)
     assert (np.ptp(pixels, axis=-1) > 60).any()  # colours on the grey photograph
@@ -80,9 +81,9 @@ def test_several_pairs_go_into_a_folder(run: Run, photo: Path, clip_folder: Path
     Path("out").mkdir()
     code, _, _ = run("explain", photo, photo, "a cat", "two cars", "-m", clip_folder, "-o", "out", "-q")
     assert code == 0
-    assert len(json.loads(Path("out/explanations.json").read_text())) == 4
+    assert len(json.loads(Path("out/explanations.clip.json").read_text())) == 4
     names = sorted(path.name for path in Path("out").glob("*.png"))
-    assert names == ["photo-a-cat-2.png", "photo-a-cat.png", "photo-two-cars-2.png", "photo-two-cars.png"]
+    assert names == [f"photo-{name}.clip.png" for name in ("a-cat-2", "a-cat", "two-cars-2", "two-cars")]
 
 
 def test_files_are_where_they_were_asked_for(run: Run, photo: Path, clip_folder: Path) -> None:
@@ -273,7 +274,8 @@ def test_ctrl_c_leaves_no_traceback_and_no_half_file(
         code, out, err = run("explain", photo, "a cat", "two cars", "-m", clip_folder)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert code == 1
+    assert code == 130
+    assert "nibt: interrupted" in err
     assert "Traceback" not in out + err
     assert here() == []
 

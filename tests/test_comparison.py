@@ -335,7 +335,9 @@ def test_a_comparison_survives_its_file(tmp_path: Path, items: list) -> None:
     told = answer.to_json()
     plain = nibt.explain(tiny.model("clip"), PICTURES[0], tiny.CAPTIONS[0]).to_json()
     kind, beside = (
-        ("image", {"modality", "picture", "size"}) if items is PICTURES else ("text", {"modality", "caption"})
+        ("image", {"modality", "picture", "picture_hash", "size"})
+        if items is PICTURES
+        else ("text", {"modality", "caption"})
     )
     for place in ("first", "second"):
         assert set(told[place]) - beside == set(plain[kind])
@@ -412,8 +414,8 @@ def written() -> list[str]:
 def test_the_command_compares_two_pictures(run: Run) -> None:
     code, out, err = run("one.png", "--with-image", "two.png")
     assert code == 0, err
-    assert written() == ["one-two.json", "one-two.png"]
-    told = json.loads(Path("one-two.json").read_text())
+    assert written() == ["one-two.clip.json", "one-two.clip.png"]
+    told = json.loads(Path("one-two.clip.json").read_text())
     assert told["first"]["picture"] == "one.png"
     assert told["second"]["grid"] == [4, 4]
     assert out.startswith("one.png with two.png  similarity")
@@ -423,8 +425,8 @@ def test_the_command_compares_two_pictures(run: Run) -> None:
 def test_the_command_compares_captions(run: Run) -> None:
     code, out, err = run("a red cat", "two cars", "--with-caption", "a cat")
     assert code == 0, err
-    assert written() == ["a-red-cat-a-cat.png", "explanations.json", "two-cars-a-cat.png"]
-    told = json.loads(Path("explanations.json").read_text())
+    assert written() == ["a-red-cat-a-cat.clip.png", "explanations.clip.json", "two-cars-a-cat.clip.png"]
+    told = json.loads(Path("explanations.clip.json").read_text())
     assert [entry["first"]["caption"] for entry in told] == ["a red cat", "two cars"]
     assert "a red cat with a cat" in out
     assert "cars +" in out or "cars -" in out

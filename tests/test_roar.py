@@ -15,7 +15,7 @@ import tiny
 from nibt.auditing.maps import Asked
 from nibt.auditing.randomising import copied
 from nibt.datasets.scenes import Scenes
-from nibt.errors import BadInput, BadOption, CannotWrite, UnknownName, Unsupported
+from nibt.errors import BadInput, BadOption, OtherRequest, UnknownName, Unsupported, WouldOverwrite
 from nibt.loading import load_model
 from nibt.methods.base import SIDES
 from nibt.models.base import Model
@@ -381,9 +381,9 @@ def test_refusals(tmp_path: Path) -> None:
         nibt.roar(half, pairs, out=run)
     assert not run.exists(), "what cannot be leaves no folder"
     (tmp_path / "file").write_text("")
-    with pytest.raises(CannotWrite, match="is a file"):
+    with pytest.raises(WouldOverwrite, match="is a file"):
         nibt.roar(model, pairs, out=tmp_path / "file", **QUICK)
-    with pytest.raises(BadInput, match="not empty"):
+    with pytest.raises(WouldOverwrite, match="not empty"):
         nibt.roar(model, pairs, out=tmp_path, **QUICK)
 
 
@@ -391,11 +391,11 @@ def test_a_folder_of_other_settings_is_refused(tmp_path: Path) -> None:
     run, model = tmp_path / "run", tiny.model("clip")
     nibt.roar(model, noise(), "ones", out=run, repeats=1, hidden="text", **QUICK)
     for other in ({"epochs": 2}, {"rate": 1e-2}, {"seed": 1}, {"text_percentile": 80}):
-        with pytest.raises(BadInput, match=r"other settings .*choose a new folder"):
+        with pytest.raises(OtherRequest, match=r"(?s)choices.*now.*Choose a new folder"):
             nibt.roar(model, noise(), "ones", out=run, repeats=1, hidden="text", **{**QUICK, **other})
-    with pytest.raises(BadInput, match="pairs: "):
+    with pytest.raises(OtherRequest, match="pairs: "):
         nibt.roar(model, noise(11), "ones", out=run, repeats=1, hidden="text", **QUICK)
-    with pytest.raises(BadInput, match="weights_hash"):
+    with pytest.raises(OtherRequest, match="weights_hash"):
         nibt.roar(tiny.model("siglip"), noise(), "ones", out=run, repeats=1, hidden="text", **QUICK)
 
 
@@ -467,7 +467,7 @@ def test_the_command(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -
     assert "://" not in checked(Path("RUN/report.html").read_text())
     assert Roar.load("RUN/result.json").data["pairs"] == 12
     code, _, told = run(*arguments, "--epochs", 2)
-    assert (code, "other settings" in told) == (1, True)
+    assert (code, "choices.epochs: 1 (now 2)" in told) == (2, True)
     for wrong, message in ((("--rate", "x"), "must be a number"), (("--form", "all"), "features, last, whole")):
         code, _, told = run("roar", "scenes", "--out", "NEW", "--count", 12, *wrong)
         assert (code, message in told) == (2, True), told

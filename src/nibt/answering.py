@@ -55,7 +55,7 @@ def _answer(first: Part, second: Part, **told: Any) -> Explanation | Comparison:
 
 def _part(item: Picture | str, inputs: Inputs, answer: Attribution, index: int) -> Part:
     if isinstance(item, Picture):
-        return PicturePart(item.source, answer.to("cpu"), inputs.regions[index], item.size, item)
+        return PicturePart(item.source, answer.to("cpu"), inputs.regions[index], item.size, item, item.digest)
     return CaptionPart(item, answer.to("cpu"))
 
 

@@ -109,6 +109,11 @@ class Audit(Saved):
     scores: tuple[Score, ...]
     examples: tuple[Example, ...] = ()
     notes: tuple[str, ...] = ()
+    quick: bool = False
+
+    def request(self) -> dict[str, Any]:
+        """What was asked, as plain data."""
+        return audit_request(self.model, self.data, self.methods, self.seed, self.quick)
 
     def count(self, verdict: Verdict) -> int:
         """How many lines have that verdict."""
@@ -135,10 +140,18 @@ class Audit(Saved):
         return load(path, _from_json, "audit")
 
 
+def audit_request(
+    model: Mapping[str, Any], data: Mapping[str, Any], methods: Sequence[str], seed: int, quick: bool
+) -> dict[str, Any]:
+    """What an audit is asked, as plain data: two audits of the same request give the same numbers."""
+    return {"kind": "audit", "model": dict(model), "data": dict(data), "methods": list(methods), "seed": seed,
+            "quick": quick}  # fmt: skip
+
+
 def _from_json(data: dict[str, Any]) -> Audit:
     if data["schema"] != SCHEMA or data["kind"] != "audit":
         raise ValueError(f"schema {data['schema']} of a {data['kind']}, expected {SCHEMA} of an audit")
-    plain = {name: data[name] for name in ("model", "data", "seed", "seconds", "versions")}
+    plain = {name: data[name] for name in ("model", "data", "seed", "seconds", "versions", "quick")}
     return Audit(
         **plain, methods=tuple(data["methods"]), notes=tuple(data["notes"]),
         checks=tuple(Check(**{k: v for k, v in check.items() if k != "verdict"}) for check in data["checks"]),

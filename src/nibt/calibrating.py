@@ -1,7 +1,9 @@
 """The mean states of a model over pictures and captions of the user's own, for narrowing toward ``mean:FILE``."""
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from nibt.errors import BadInput, BadOption
-from nibt.files import check_writable
 from nibt.loading import load_model
 from nibt.models.base import Model, Tower
-from nibt.pair import PictureSource, read_caption, read_picture
+from nibt.outputs import check_targets, read_signature
+from nibt.pair import Picture, PictureSource, read_caption, read_picture
+from nibt.provenance import require_same
 from nibt.question import batches
 from nibt.reference import MeanStates, caption_places, grid_fact
 from nibt.units import Words
@@ -26,38 +29,70 @@ def calibrate(
     *,
     layers: Sequence[int] | None = None,
     batch_size: int = 8,
+    overwrite: bool = False,
     on_done: Callable[[], None] = lambda: None,
 ) -> MeanStates:
     """The mean state at every layer (or some), per position; captions are aligned at their last word.
 
-    Written to ``out`` as safetensors where that is given. The file is bound to the model's weights and to the grid
+    Written to ``out`` as safetensors where that is given; a file there that is not nibt's, or that has the mean states
+    of another request, is replaced with ``overwrite`` only. The file is bound to the model's weights and to the grid
     of the pictures; for a convolutional trunk, whose states do not mean their place, it serves any grid.
 
     Raises:
         BadInput: there is nothing to average, or pictures have different grids.
         BadOption: there is no such layer.
+        WouldOverwrite: a file is there that nibt did not write.
+        OtherRequest: the file there has the mean states of another model, or of other pictures, captions or layers.
         CannotWrite: the file cannot be written.
 
     """
     if not images and not captions:
         raise BadInput("there is nothing to calibrate with: give pictures, captions or both")
     if out is not None:
-        check_writable(Path(out))
-    model = load_model(model)
+        check_targets([Path(out)], overwrite=overwrite)
+    model, texts = load_model(model), [read_caption(text) for text in captions]
+    pictures = [read_picture(image) for image in images]
+    facts = _facts(model, pictures, texts, layers)
+    if out is not None and not overwrite:
+        _check_same(Path(out), facts)
     tensors: dict[str, Tensor] = {}
-    facts = {"schema": "1", "model": model.id, "weights_hash": model.weights_hash, "pictures": str(len(images)),
-             "captions": str(len(captions))}  # fmt: skip
     if images:
-        pictures = [read_picture(image) for image in images]
         tensors |= _of_pictures(model.image, pictures, layers, batch_size, on_done)
         facts |= grid_fact(model.image, model.image.prepare(pictures[:1]))
     if captions:
-        found, zero = _of_captions(model.text, [read_caption(text) for text in captions], layers, batch_size, on_done)
+        found, zero = _of_captions(model.text, texts, layers, batch_size, on_done)
         tensors, facts = tensors | found, facts | {"zero": str(zero)}
     states = MeanStates(tensors, facts)
     if out is not None:
-        states.save(out)
+        states.save(out, overwrite)
     return states
+
+
+def _facts(
+    model: Model, pictures: Sequence[Picture], captions: Sequence[str], layers: Sequence[int] | None
+) -> dict[str, str]:
+    """What the file says of how it was made: the model, how it takes pictures, and digests of what was averaged."""
+    return {
+        "schema": "1",
+        "model": model.id,
+        "weights_hash": model.weights_hash,
+        "fit": model.record()["fit"],
+        "image_size": str(model.record()["image_size"]),
+        "layers": "all" if layers is None else ",".join(map(str, layers)),
+        "pictures": str(len(pictures)),
+        "pictures_hash": sha256("".join(picture.digest for picture in pictures).encode()).hexdigest()[:16],
+        "captions": str(len(captions)),
+        "captions_hash": sha256(json.dumps(list(captions)).encode()).hexdigest()[:16],
+    }
+
+
+def _check_same(out: Path, facts: dict[str, str]) -> None:
+    """Refuse to replace the mean states of another request."""
+    there = read_signature(out)
+    if there is not None:
+        known = {name: there.request.get(name) for name in facts if name != "model"}
+        require_same(out, known, {name: facts[name] for name in known},
+                     "Choose another name, or replace the file: --overwrite (in Python overwrite=True)")  # fmt: skip
 
 
 def _layers(tower: Tower, layers: Sequence[int] | None) -> Sequence[int]:

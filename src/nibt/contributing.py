@@ -8,15 +8,15 @@ from typing import Any
 import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialized
 from torch import Tensor, nn
 
 from nibt.attribution import Attribution
 from nibt.errors import BadInput
-from nibt.files import written_whole
 from nibt.jacobians import Found, change, narrowed, parts, towards, vectors
 from nibt.loading import load_model
 from nibt.models.base import Model
+from nibt.outputs import unsigned, write_bytes
 from nibt.pair import PictureSource, listed, read_caption, read_picture
 from nibt.question import Contrast, ask, encode
 from nibt.side import Side
@@ -72,17 +72,18 @@ class Contributions:
         found = encode(model.text, [read_caption(one) for one in listed(caption)])
         return found[0] if isinstance(caption, str) else found
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write safetensors in half precision (scores then hold to about a thousandth), whole or not at all.
 
         Raises:
+            WouldOverwrite: a file is there that nibt did not write, and ``overwrite`` is not given.
             CannotWrite: the folder is missing or closed, or the disk is full.
 
         """
         tensors = {"vectors": self.vectors.half(), "after": self.after.half(), "before": self.before.half()}
-        with written_whole(Path(path)) as draft:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, draft,
-                      {"kind": _KIND, "grid": f"{self.grid.rows},{self.grid.columns}", **self.facts})  # fmt: skip
+        facts = {"kind": _KIND, "grid": f"{self.grid.rows},{self.grid.columns}", **self.facts}
+        whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        write_bytes(Path(path), serialized(whole, {"signature": unsigned(facts), **facts}), overwrite)
 
     @classmethod
     def load(cls, path: str | Path, model: Model | None = None) -> "Contributions":
@@ -98,6 +99,7 @@ class Contributions:
                 tensors = {name: opened.get_tensor(name).float() for name in opened.keys()}
         except (SafetensorError, OSError) as error:
             raise BadInput(f"{str(path)!r} holds no contributions that nibt wrote ({error})") from error
+        facts.pop("signature", None)
         if facts.pop("kind", None) != _KIND:
             raise BadInput(f"{str(path)!r} holds no contributions that nibt wrote")
         grid = Grid(*map(int, facts.pop("grid").split(",")))
@@ -129,7 +131,8 @@ def contributions(
     found = Found.mean([vectors(one, parts(patches, one.rows)) for one in layers])
     after = F.normalize(trace.embedding, dim=-1)[0]
     told = {
-        "picture": picture.source, "model": model.id, "weights_hash": model.weights_hash, "rule": method.rule,
+        "picture": picture.source, "picture_hash": picture.digest, "model": model.id,
+        "weights_hash": model.weights_hash, "rule": method.rule,
         "reference": method.reference, "steps": str(int(found.steps.max())), "layers": ",".join(map(str, method.layer)),
     }  # fmt: skip
     ends = after.float().cpu(), (after - change(layers)).float().cpu()

@@ -8,6 +8,8 @@
   - Unsupported     the model cannot give what was asked of it
   - WrongReference  a file of mean states belongs to another model or another grid
   - CannotWrite     an output cannot be written; nothing half-written is left
+    - WouldOverwrite  an output would replace an input, or a file that nibt did not write
+  - OtherRequest    a folder or a file holds the results of another request
 """
 
 from collections.abc import Iterable
@@ -56,3 +58,11 @@ class WrongReference(NibtError, ValueError):
 
 class CannotWrite(NibtError, OSError):
     """An output cannot be written; nothing half-written is left."""
+
+
+class WouldOverwrite(CannotWrite):
+    """An output would replace an input, or a file that nibt did not write."""
+
+
+class OtherRequest(NibtError, ValueError):
+    """A folder or a file holds the results of another request than this one."""

@@ -7,6 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -15,13 +16,14 @@ from torch import Tensor
 
 from nibt.attribution import Attribution
 from nibt.errors import BadInput
-from nibt.files import written_whole
+from nibt.outputs import unsigned, write_bytes
 from nibt.pair import Picture
 from nibt.part import CaptionPart, Part, PicturePart, narrowings
 from nibt.preparation.geometry import Region
 from nibt.units import Word
 
 SCHEMA = 1
+_REQUEST = ("kind", "picture", "picture_hash", "caption", "method", "model")  # the keys that say what was asked
 _Read = TypeVar("_Read")
 
 
@@ -41,14 +43,26 @@ class Saved(ABC):
     def to_json(self) -> dict[str, Any]:
         """Plain data, the form of the JSON files."""
 
-    def save(self, path: str | Path) -> None:
+    def request(self) -> dict[str, Any]:
+        """What was asked, as plain data: the inputs, the method, the model and the target, without what came of it."""
+        data = self.to_json()
+        request = {name: data[name] for name in _REQUEST if name in data}
+        for place in ("first", "second"):
+            if place in data:
+                request[place] = {name: data[place][name] for name in _REQUEST if name in data[place]}
+        score = data.get("score", {})
+        labels = sorted(label["label"] for label in data.get("ranking", ()))
+        return request | {"target": score.get("target"), "options": score.get("options"), "labels": labels}
+
+    def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write the JSON file, whole or not at all.
 
         Raises:
+            WouldOverwrite: a file is there that nibt did not write, and ``overwrite`` is not given.
             CannotWrite: the folder is missing or closed, or the disk is full.
 
         """
-        save([self], path)
+        save([self], path, overwrite)
 
 
 @dataclass(frozen=True)
@@ -73,12 +87,13 @@ class Explanation(Saved):
     warnings: tuple[str, ...] = ()
     ranking: tuple[Ranked, ...] = ()
     picture: Picture | None = field(default=None, repr=False, compare=False)
+    picture_hash: str = ""
 
     @classmethod
     def of(cls, image: PicturePart, text: CaptionPart, **told: Any) -> "Explanation":
         """The answer whose two parts these are; ``told`` is all the rest of it."""
         return cls(text.source, image.attribution, text.attribution, image.region, image.size,
-                   source=image.source, picture=image.picture, **told)  # fmt: skip
+                   source=image.source, picture=image.picture, picture_hash=image.picture_hash, **told)  # fmt: skip
 
     @property
     def parts(self) -> Mapping[str, Part]:
@@ -87,7 +102,7 @@ class Explanation(Saved):
 
     @property
     def _image(self) -> PicturePart:
-        return PicturePart(self.source, self.image, self.region, self.size, self.picture)
+        return PicturePart(self.source, self.image, self.region, self.size, self.picture, self.picture_hash)
 
     @property
     def _text(self) -> CaptionPart:
@@ -106,7 +121,8 @@ class Explanation(Saved):
     def to_json(self) -> dict[str, Any]:
         """Plain data, the form of the JSON files."""
         return {
-            "schema": SCHEMA, "picture": self.source, "size": list(self.size), "caption": self.caption, **record(self),
+            "schema": SCHEMA, "picture": self.source, "picture_hash": self.picture_hash, "size": list(self.size),
+            "caption": self.caption, **record(self),
             "image": self._image.block(), "text": self._text.block(), "narrowing": narrowings(self.parts),
             "ranking": [asdict(label) for label in self.ranking],
         }  # fmt: skip
@@ -132,7 +148,7 @@ class Explanation(Saved):
         if data["schema"] != SCHEMA:
             raise ValueError(f"schema {data['schema']}, expected {SCHEMA}")
         told = data["narrowing"]
-        image = PicturePart.read(data["image"], data["picture"], data["size"], told.get("image"))
+        image = PicturePart.read(data["image"], data["picture"], data["size"], told.get("image"), data["picture_hash"])
         text = CaptionPart.read(data["text"], data["caption"], told.get("text"))
         ranking = tuple(Ranked(**label) for label in data["ranking"])
         return cls.of(image, text, **recorded(data), ranking=ranking)
@@ -172,11 +188,25 @@ def recorded(data: Mapping[str, Any]) -> dict[str, Any]:
     return {**told, "warnings": tuple(data["warnings"])}
 
 
-def save(answers: Sequence[Saved], path: str | Path) -> None:
-    """Write one JSON object for one pair, a list for several."""
+def save(answers: Sequence[Saved], path: str | Path, overwrite: bool = False) -> None:
+    """Write one JSON object for one pair, a list for several.
+
+    Raises:
+        WouldOverwrite: a file is there that nibt did not write, and ``overwrite`` is not given.
+        CannotWrite: the folder is missing or closed, or the disk is full.
+
+    """
     data = [answer.to_json() for answer in answers]
-    with written_whole(Path(path)) as draft:
-        draft.write_text(as_text(data[0] if len(data) == 1 else data), encoding="utf-8")
+    data[0] = {"signature": unsigned(request_of(answers)), **data[0]}
+    write_bytes(Path(path), as_text(data[0] if len(data) == 1 else data).encode(), overwrite)
+
+
+def request_of(answers: Sequence[Saved]) -> dict[str, Any]:
+    """What was asked for a file of these results: that of the only one, or the digests of all."""
+    requests = [answer.request() for answer in answers]
+    if len(requests) == 1:
+        return requests[0]
+    return {"pairs": [sha256(json.dumps(one, sort_keys=True).encode()).hexdigest()[:16] for one in requests]}
 
 
 def as_text(data: Any) -> str:

@@ -85,7 +85,7 @@ def _table(question: Question, pair: Pair, asked: Sequence[str | int]) -> Intera
         pair.caption, scores, grid, words, image.inputs.regions[0], pair.picture.size, similarity, product, method,
         **question.facts, source=pair.picture.source,
         warnings=(*question.warnings, *pair.notes, *image.inputs.notes[0], *text.inputs.notes[0], *told),
-        picture=pair.picture,
+        picture=pair.picture, picture_hash=pair.picture.digest,
     )  # fmt: skip
 
 

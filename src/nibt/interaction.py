@@ -16,7 +16,8 @@ from torch import Tensor
 
 from nibt.errors import BadInput
 from nibt.explanation import Saved, load
-from nibt.pair import Box, Picture, read_picture
+from nibt.pair import Box, Picture
+from nibt.part import picture_at
 from nibt.preparation.geometry import Region
 from nibt.units import Grid, Word, Words
 
@@ -46,6 +47,7 @@ class Interaction(Saved):
     source: str = ""
     warnings: tuple[str, ...] = ()
     picture: Picture | None = field(default=None, repr=False, compare=False)
+    picture_hash: str = ""
 
     @property
     def words(self) -> tuple[Word, ...]:
@@ -105,7 +107,8 @@ class Interaction(Saved):
     def to_json(self) -> dict[str, Any]:
         """Plain data, the form of the JSON files."""
         return {
-            "schema": SCHEMA, "kind": "interaction", "picture": self.source, "size": list(self.size),
+            "schema": SCHEMA, "kind": "interaction", "picture": self.source,
+            "picture_hash": self.picture_hash, "size": list(self.size),
             "caption": self.caption, "similarity": self.similarity, "method": dict(self.method),
             "model": dict(self.model), "versions": dict(self.versions), "warnings": list(self.warnings),
             "image": {"grid": [self.grid.rows, self.grid.columns], "region": list(asdict(self.region).values())},
@@ -163,10 +166,7 @@ def _from_json(data: dict[str, Any]) -> Interaction:
     text, beside = data["text"], data["special"]
     grid = Grid(*data["image"]["grid"])
     words = tuple(Word(word["text"], tuple(word["tokens"])) for word in text["words"])
-    try:
-        picture = read_picture(data["picture"])
-    except BadInput:
-        picture = None
+    picture = picture_at(data["picture"], data["picture_hash"])
     inner = torch.tensor([*data["table"], beside["text"]]).flatten(1)
     column = torch.tensor([*beside["image"], beside["both"]])[:, None]
     return Interaction(
@@ -174,4 +174,5 @@ def _from_json(data: dict[str, Any]) -> Interaction:
         Words((tuple(text["tokens"]),), (words,), ~torch.tensor(text["special"])),
         Region(*data["image"]["region"]), tuple(data["size"]), data["similarity"], data["product"], data["method"],
         data["model"], data["versions"], data["picture"], tuple(data["warnings"]), picture,
+        data["picture_hash"],
     )  # fmt: skip

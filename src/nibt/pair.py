@@ -4,12 +4,15 @@ Every picture becomes an upright RGB image with its tones kept; what had to be d
 taken, transparency laid on white) is noted and ends in the result's warnings.
 """
 
+import json
 import os
 import struct
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from hashlib import file_digest, sha256
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
@@ -31,11 +34,19 @@ _SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", 
 
 @dataclass(frozen=True)
 class Picture:
-    """An upright RGB image, where it came from, and what was done to read it."""
+    """An upright RGB image, where it came from, and what was done to read it. ``file_hash``: the digest of its file."""
 
     image: Image.Image
     source: str
     notes: tuple[str, ...] = ()
+    file_hash: str = field(default="", repr=False, compare=False)
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hexadecimal digits that tell this picture from others: of the bytes of its file, or, where it came
+        without a file, of its size and its pixels.
+        """
+        return self.file_hash or sha256(repr(self.image.size).encode() + self.image.tobytes()).hexdigest()[:16]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -108,6 +119,12 @@ class Twins:
 def modality(item: Picture | str) -> Modality:
     """What one of a pair is."""
     return "text" if isinstance(item, str) else "image"
+
+
+def pairs_hash(pairs: Sequence[Pair]) -> str:
+    """16 hexadecimal digits that tell these pairs from others: by their pictures and their captions."""
+    plain = [(pair.picture.digest, pair.caption) for pair in pairs]
+    return sha256(json.dumps(plain).encode()).hexdigest()[:16]
 
 
 def samples() -> list[str]:
@@ -186,7 +203,7 @@ def decode_picture(data: bytes, name: str) -> Picture:
     if not data:
         raise BadInput(f"{name!r} is an empty file (0 bytes)")
     with _readable(name), Image.open(BytesIO(data)) as image:
-        return _upright(image, name)
+        return replace(_upright(image, name), file_hash=sha256(data).hexdigest()[:16])
 
 
 def listed(value: Any) -> list[Any]:
@@ -195,8 +212,7 @@ def listed(value: Any) -> list[Any]:
 
 
 def _sample(name: str) -> Picture:
-    with sample_file(name).open("rb") as stream, Image.open(stream) as image:
-        return _upright(image, SAMPLE + name)
+    return _hashed(sample_file(name), SAMPLE + name)
 
 
 def _open(path: Path) -> Picture:
@@ -206,8 +222,17 @@ def _open(path: Path) -> Picture:
         raise BadInput(f"{str(path)!r} is a folder: give the path of one picture")
     if path.stat().st_size == 0:
         raise BadInput(f"{str(path)!r} is an empty file (0 bytes)")
-    with _readable(str(path)), Image.open(path) as image:
-        return _upright(image, str(path))
+    with _readable(str(path)):
+        return _hashed(path, str(path))
+
+
+def _hashed(path: Path, source: str) -> Picture:
+    """The picture of a file, with the digest of the same bytes."""
+    with path.open("rb") as stream:
+        digest = file_digest(stream, "sha256").hexdigest()[:16]
+        stream.seek(0)
+        with Image.open(stream) as image:
+            return replace(_upright(image, source), file_hash=digest)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.attribution import Attribution, Narrowing
-from nibt.errors import BadInput
+from nibt.errors import NibtError
 from nibt.pair import Picture, read_picture
 from nibt.preparation.geometry import Region
 from nibt.types import Modality
@@ -30,6 +30,7 @@ class PicturePart:
     region: Region
     size: tuple[int, int]
     picture: Picture | None = field(default=None, repr=False, compare=False)
+    picture_hash: str = ""
     modality: ClassVar[Modality] = "image"
 
     @property
@@ -49,19 +50,19 @@ class PicturePart:
 
     def to_json(self) -> dict[str, Any]:
         """The whole part as plain data."""
-        return {"modality": self.modality, "picture": self.source, "size": list(self.size), **self.block()}
+        return {"modality": self.modality, "picture": self.source, "picture_hash": self.picture_hash,
+                "size": list(self.size), **self.block()}  # fmt: skip
 
     @classmethod
-    def read(cls, block: Plain, source: str, size: Sequence[int], narrowing: Plain | None) -> "PicturePart":
-        """The part of a block. The picture comes along if it is still where it was."""
-        try:
-            picture = read_picture(source)
-        except BadInput:
-            picture = None
+    def read(
+        cls, block: Plain, source: str, size: Sequence[int], narrowing: Plain | None, picture_hash: str = ""
+    ) -> "PicturePart":
+        """The part of a block. The picture comes along if it is still where it was, and still the same."""
+        picture = picture_at(source, picture_hash)
         width, height = size
         share, told = torch.tensor(block["special_share"]), _narrowing(narrowing)
         attribution = Attribution(torch.tensor(block["scores"]).flatten(), Grid(*block["grid"]), share, told)
-        return cls(source, attribution, Region(*block["region"]), (width, height), picture)
+        return cls(source, attribution, Region(*block["region"]), (width, height), picture, picture_hash)
 
 
 @dataclass(frozen=True)
@@ -108,10 +109,19 @@ class CaptionPart:
 Part: TypeAlias = PicturePart | CaptionPart
 
 
+def picture_at(source: str, digest: str) -> Picture | None:
+    """The picture that was explained, if it is still there; None where it is gone, or another picture now."""
+    try:
+        picture = read_picture(source)
+    except NibtError:
+        return None
+    return picture if picture.digest == digest else None
+
+
 def read_part(data: Plain, narrowing: Plain | None) -> Part:
     """What ``to_json`` of a part wrote."""
     if data["modality"] == "image":
-        return PicturePart.read(data, data["picture"], data["size"], narrowing)
+        return PicturePart.read(data, data["picture"], data["size"], narrowing, data["picture_hash"])
     return CaptionPart.read(data, data["caption"], narrowing)
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.errors import BadOption
+from nibt.progress import report
 from nibt.types import Hidden, States
 
 RULES = ("riemann", "gauss", "geometric", "midpoint")
@@ -89,7 +90,9 @@ def chunks(count: int, like: Tensor, times: int = 1, at_once: int | None = None)
     room = BUDGET // max(1, like.numel()) if at_once is None else count
     most = min((at_once or AT_ONCE) // max(1, len(like)), room) * times
     for first in range(0, count, max(1, most)):
-        yield slice(first, min(first + max(1, most), count))
+        last = min(first + max(1, most), count)
+        yield slice(first, last)
+        report(last, count)
 
 
 def gradients(

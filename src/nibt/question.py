@@ -7,10 +7,12 @@ Everything that a call leaves open (layers, variants, fallbacks of a target that
 here, once, before anything is explained.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, partial
+from hashlib import sha256
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -70,10 +72,7 @@ class Question:
     @property
     def facts(self) -> dict[str, Any]:
         """What is written down of the model and of the packages that it runs in."""
-        model = self.model
-        told = {"id": model.id, "family": model.family, "weights_hash": model.weights_hash, "dtype": model.dtype,
-                "device": model.device}  # fmt: skip
-        return {"model": told, "versions": dict(_versions())}
+        return {"model": self.model.record(), "versions": dict(_versions())}
 
 
 @cache
@@ -100,8 +99,12 @@ class Contrast:
 
     def record(self) -> dict[str, Any]:
         """As it is written down."""
-        given = {"against": list(self.against), "against_images": [picture.source for picture in self.against_images]}
-        return {name: value for name, value in given.items() if value}
+        record = {
+            "against": list(self.against),
+            "against_images": [picture.source for picture in self.against_images],
+            "against_images_hash": [picture.digest for picture in self.against_images],
+        }
+        return {name: value for name, value in record.items() if value}
 
 
 def ask(
@@ -133,9 +136,16 @@ def ask(
     if shifts > 1:
         methods = _shifted(methods, shifts)
     resolved = {side: methods[side].options() for side in methods}
-    record = {"name": method, "variant": variant, "seed": seed, **resolved, **chosen}
+    record = {"name": method, "variant": variant, "seed": seed, **resolved, **chosen, **_files(resolved)}
     told_of_target = {"target": target, "options": {**_plain(targets[places[0]]), **contrast.record()}}
     return Question(model, methods, targets, settings, {"method": record, "target": told_of_target}, told, places)
+
+
+def _files(options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The digests of files of mean states that a method narrows to: what stands in them is part of what is asked."""
+    paths = {str(one.get("reference", "")).partition(":")[2] for one in options.values()} - {""}
+    hashes = {path: sha256(Path(path).read_bytes()).hexdigest()[:16] for path in sorted(paths) if Path(path).is_file()}
+    return {"reference_hash": hashes} if hashes else {}
 
 
 def _one_kind(places: Places) -> bool:

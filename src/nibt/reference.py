@@ -12,12 +12,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialized
 from torch import Tensor
 
 from nibt.errors import WrongReference
-from nibt.files import written_whole
 from nibt.models.base import Inputs, Model, Tower
+from nibt.outputs import unsigned, write_bytes
 from nibt.types import Hidden, Modality
 from nibt.units import Grid, Words
 
@@ -51,10 +51,16 @@ class MeanStates:
             _check(str(path), facts, model)
         return cls(tensors, facts)
 
-    def save(self, path: str | Path) -> None:
-        """Write the file, whole or not at all."""
-        with written_whole(Path(path)) as draft:
-            save_file(dict(self.tensors), draft, {"kind": _KIND, **self.facts})
+    def save(self, path: str | Path, overwrite: bool = False) -> None:
+        """Write the file, whole or not at all.
+
+        Raises:
+            WouldOverwrite: a file is there that nibt did not write, and ``overwrite`` is not given.
+            CannotWrite: the folder is missing or closed, or the disk is full.
+
+        """
+        facts = {"signature": unsigned(self.facts), "kind": _KIND, **self.facts}
+        write_bytes(Path(path), serialized(dict(self.tensors), facts), overwrite)
 
     def state(self, tower: Tower, inputs: Inputs, hidden: Hidden, layer: int) -> Hidden:
         """The mean state for each row of a batch at a layer, of the shape of ``hidden``.

@@ -5,7 +5,7 @@ Each question has a file here. The model is used as it is; what has to become ra
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from nibt.auditing.telling import telling
 from nibt.auditing.thresholds import LEAST_PAIRS
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.loading import load_model
-from nibt.models.base import Model
-from nibt.pair import Pair
+from nibt.methods.base import SIDES
+from nibt.models.base import Model, Tower
+from nibt.pair import Pair, pairs_hash
 from nibt.pairing import mixed
 
 STAGES, QUICK_STAGES = 12, 3
@@ -37,7 +38,7 @@ def audit(
     quick: bool = False,
     batch_size: int = 16,
     data: Mapping[str, Any] | None = None,
-    on_step: Callable[[str], None] = lambda _: None,
+    on_step: Callable[[str, int, int], None] = lambda step, done, total: None,
 ) -> Audit:
     """Audit a model with pairs of pictures and their right captions: seven questions, a verdict for each line.
 
@@ -45,7 +46,7 @@ def audit(
     and fewer wordings, draws coarser curves of deletion and insertion, and has the control ``random`` alone. ``data``
     is written down as where the pairs are from. A method costs some 47 explanations of one side of each pair, and each
     method and each of the three controls some 50 forward passes; a copy of the weights is held meanwhile. ``on_step``
-    hears what is being done.
+    is called with the name of each step, the number of steps before it, and their total.
 
     Raises:
         BadInput: there are fewer than 8 pairs, or all have the same caption, or the same picture.
@@ -72,34 +73,55 @@ def audit(
     model = load_model(model)
     before = _fresh_hash(model)
     asking = Asking(model, pairs, named, seed, batch_size)
+    controls = CONTROLS[: 1 if quick else None]
+    stages = QUICK_STAGES if quick else STAGES
+    steps = _Steps(on_step, 4 + len(controls) + len(named) + sum(_stages(model.tower(side), stages) for side in SIDES))
     checks: list[Check] = []
-    on_step("the caption, the picture")
+    steps("the caption, the picture")
     checks += asking.other_side()
-    on_step("the wording")
+    steps("the wording")
     checks += asking.wording(_QUICK_TEMPLATES if quick else _TEMPLATES)
-    on_step("the seed")
+    steps("the seed")
     checks += asking.seeds()
     measured = Measured(model, pairs, seed, batch_size, QUICK_LEVELS if quick else LEVELS)
     for asked, control in [
-        *((one, True) for one in CONTROLS[: 1 if quick else None]),
+        *((one, True) for one in controls),
         *((one, False) for one in named),
     ]:
-        on_step(f"the metrics of {asked}")
+        steps(f"the metrics of {asked}")
         measured.add(asked, control)
     for asked in named:
         checks += [*measured.faithful(asked), *measured.artefacts(asked, asking.units)]
-    on_step("right and wrong captions")
+    steps("right and wrong captions")
     checks += telling(model, pairs, seed)
-    randomised, curves = asking.weights(QUICK_STAGES if quick else STAGES, on_step)
+    randomised, curves = asking.weights(stages, steps)
     checks += randomised
     if _fresh_hash(model) != before:
         raise Unsupported(f"the weights of {model.id} changed while it was audited: audit a model that is at rest")
     facts = asking.facts
     return Audit(
-        facts["model"], data or {"pairs": len(pairs)}, tuple(map(str, named)), seed, time.perf_counter() - started,
-        facts["versions"], tuple(sorted(checks, key=_place)), tuple(curves), tuple(measured.scores()),
-        tuple(asking.examples()), tuple(asking.notes),
+        facts["model"], data or {"pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}, tuple(map(str, named)), seed,
+        time.perf_counter() - started, facts["versions"], tuple(sorted(checks, key=_place)), tuple(curves),
+        tuple(measured.scores()), tuple(asking.examples()), tuple(asking.notes), quick,
     )  # fmt: skip
+
+
+@dataclass
+class _Steps:
+    """Counts steps as they begin."""
+
+    on_step: Callable[[str, int, int], None]
+    total: int
+    done: int = -1
+
+    def __call__(self, step: str) -> None:
+        self.done += 1
+        self.on_step(step, self.done, self.total)
+
+
+def _stages(tower: Tower, most: int) -> int:
+    """How many stages of randomization a tower has: none, the head, groups of blocks, and the stem."""
+    return min(most, tower.depth) + 3
 
 
 def _place(check: Check) -> tuple[str, int]:

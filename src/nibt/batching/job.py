@@ -12,7 +12,7 @@ from nibt.batching.shards import explanation_of, told_of
 from nibt.batching.source import Source
 from nibt.batching.store import Store, is_whole
 from nibt.batching.tables import Columns
-from nibt.errors import BadInput
+from nibt.errors import BadInput, BadOption
 from nibt.explanation import Explanation
 
 MANIFEST = "job.json"
@@ -39,6 +39,16 @@ class Job:
             raise BadInput(f"{str(folder)!r} holds no job (it has no {MANIFEST}): nibt batch PAIRS --out {folder}")
         job.manifest  # noqa: B018
         return job
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether anything was explained: a folder that was left before that may take any other job.
+
+        Raises:
+            BadInput: the manifest is not nibt's.
+
+        """
+        return (self.folder / MANIFEST).is_file() and bool(self.manifest) and bool(self.store.parts())
 
     @property
     def store(self) -> Store:
@@ -86,7 +96,8 @@ class Job:
         """The answer of a row, with its picture if that is still where it was.
 
         Raises:
-            BadInput: there is no such row, it is not explained yet, it has no answer, or its file cannot be read.
+            BadOption: there is no such row, or it is not explained yet.
+        BadInput: it has no answer, or its file cannot be read.
 
         """
         told, shared = self._row(row)
@@ -140,14 +151,21 @@ class Job:
     def _row(self, row: int) -> tuple[dict[str, Any], dict[str, Any]]:
         there = self.store.parts().get(row // self.chunk_size) if row >= 0 else None
         if not there:
-            known = self.manifest["rows"]
-            told = f"rows run from 0 to {known - 1}" if known else "the job did not come to it yet"
-            raise BadInput(f"there is no row {row} in {str(self.folder)!r}: {told}")
+            raise BadOption(f"there is no row {row} in {str(self.folder)!r}: {self._range()}")
         with parquet.readable(there[0], _REMEDY) as file:
             for told in file.read().to_pylist():
                 if told["row"] == row:
                     return told, told_of(file)
-        raise BadInput(f"there is no row {row} in {str(self.folder)!r}")
+        raise BadOption(f"there is no row {row} in {str(self.folder)!r}: {self._range()}")
+
+    def _range(self) -> str:
+        """Which rows there are, in words."""
+        count = self.manifest["rows"]
+        if count:
+            return f"rows run from 0 to {count - 1}"
+        rows = [row["row"] for row in self.rows(["row"])]
+        known = f"so far it has {len(rows)} rows, from {rows[0]} to {rows[-1]}" if rows else "it has no row yet"
+        return f"{known}; the job is not finished"
 
     def _with_picture(self, answer: Explanation, row: int) -> Explanation:
         try:
@@ -156,7 +174,7 @@ class Job:
             picture = source.picture(raw)
         except (BadInput, StopIteration):
             return answer
-        if picture.size != answer.size:
+        if picture.digest != answer.picture_hash:
             return answer  # another picture is there now
         known = raw.picture if isinstance(raw.picture, str) else answer.source
         return replace(answer, picture=picture, source=known)

@@ -12,22 +12,25 @@ from torch import nn
 
 from nibt import parquet, provenance
 from nibt.batching.chunks import Chunk, Chunks
+from nibt.batching.contents import check_contents
 from nibt.batching.distributed import Cluster
 from nibt.batching.job import MANIFEST, SCHEMA, Job
 from nibt.batching.opening import Pairs, opened
 from nibt.batching.source import Source
-from nibt.batching.store import held
+from nibt.batching.store import clean_start, held
 from nibt.batching.tables import Columns
 from nibt.batching.work import Asked, Shard, Worker
 from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption
 from nibt.models.base import Model
+from nibt.outputs import check_run_folder
 from nibt.registry import find
 
 Told: TypeAlias = Callable[[dict[str, Any]], None]
 Explain: TypeAlias = Callable[[Asked, Source, Iterator[Chunk], Told], Iterator[Shard]]
 ON = ("local", "ray")
 _TOLD = ("method", "target", "targets", "model", "batch_size")
+_REMEDY = "Choose a new folder."
 
 
 @dataclass
@@ -52,11 +55,15 @@ class Run:
         recomputed = self.job.store.swept()
         self.session = {**provenance.begun(), **self.on, "recomputed": recomputed, "chunks": 0, "ended": None}
         there = set(self.job.store.parts())
+        check_contents(self.job, self.source, lambda: self.on_done(1))
         chunks = Chunks(self.source, self.job.chunk_size, lambda number: number not in there)
         left = iter(chunks)
         first = next(left, None)
+        if first is None and not chunks.count:
+            raise BadInput("there are no rows: give a table, shards or a folder with at least one pair")
         if first is None and self.job.manifest["rows"] is not None and not recomputed:
-            return  # nothing was lacking
+            list(self.explain(self.asked, self.source, iter(()), self._agree))  # only compares what was asked
+            return
         self._record()
         try:
             if first is not None:
@@ -80,10 +87,8 @@ class Run:
         if there is None:
             self.job.write({**manifest, "asked": told})
             return
-        for name in _TOLD:
-            if not _same(name, there[name], told[name]):
-                raise BadInput(f"{str(self.job.folder)!r} holds a job with another {name} ({_short(there[name])}; now "
-                               f"{_short(told[name])}): choose a new folder")  # fmt: skip
+        stored, request = ({name: one[name] for name in _TOLD} for one in (there, told))
+        provenance.require_same(self.job.folder, stored, request, _REMEDY)
 
     def _finish(self, rows: int) -> None:
         tally = self.job.tally()
@@ -142,7 +147,9 @@ def batch(
     cannot reach the files. The same bits come of it as long as hardware, threads and versions are the same.
 
     Raises:
-        BadInput: there are no such pairs, the folder holds another job, or another run is writing into it.
+        BadInput: there are no such pairs, or another run is writing into the folder.
+        OtherRequest: the folder holds a job of another request, or its pairs were changed since.
+        WouldOverwrite: the folder holds something else than a job.
         BadOption: an option cannot have that value.
         UnknownName: no method, target, variant or option has that name.
         CannotLoad: the model cannot be loaded.
@@ -167,10 +174,17 @@ def batch(
         cluster = Cluster(workers, float(cpus), float(gpus), address, carry)
         told_on, explain = {"on": on, **cluster.record()}, cluster.explain
     job = Job(Path(out))
+    check_run_folder(job.folder, MANIFEST)
+    missing = [path for path in (job.folder, *job.folder.parents) if not path.exists()]
     job.store.make()
     with held(job.folder):
-        _begin(job, source, pairs, Columns(image, caption, key), split, chunk_size)
-        Run(job, source, asked, told_on, explain, on_done).go()
+        try:
+            _begin(job, source, pairs, Columns(image, caption, key), split, chunk_size)
+            Run(job, source, asked, told_on, explain, on_done).go()
+        except BaseException:
+            if not job.is_begun:
+                clean_start(job.folder, missing)
+            raise
     return job
 
 
@@ -186,32 +200,14 @@ def _begin(job: Job, source: Source, pairs: Pairs, columns: Columns, split: str 
     names = None if isinstance(pairs, Dataset) else _absolute(pairs)
     told = {**source.facts(), "image": columns.image, "caption": columns.caption, "key": columns.key, "split": split}
     layout = {"chunk": chunk_size, "ids": "the numbers of rows, from 0", "files": "parts/CHUNK-HASH.parquet"}
-    if not (job.folder / MANIFEST).exists():
+    if not job.is_begun:
         job.write({"schema": SCHEMA, "pairs": {"names": names, **told}, "layout": layout, "asked": None, "rows": None,
                    "errors": None, "halved": None, "sessions": []})  # fmt: skip
         return
-    there = job.manifest
-    if {**there["pairs"], "names": None} != {"names": None, **told}:
-        raise BadInput(
-            f"{str(job.folder)!r} holds a job of other pairs, or they were changed since: choose a new folder"
-        )
-    if there["layout"] != layout:
-        raise BadInput(f"{str(job.folder)!r} holds a job in chunks of {there['layout']['chunk']} rows (got {chunk_size}"
-                       "): give that, or choose a new folder")  # fmt: skip
+    stored = {"pairs": {**job.manifest["pairs"], "names": None}, "layout": job.manifest["layout"]}
+    provenance.require_same(job.folder, stored, {"pairs": {"names": None, **told}, "layout": layout}, _REMEDY)
 
 
 def _absolute(pairs: Any) -> list[str]:
     given = [pairs] if isinstance(pairs, str | os.PathLike) else pairs
     return [os.path.abspath(os.path.expanduser(os.fspath(one))) for one in given]
-
-
-def _same(name: str, one: Any, other: Any) -> bool:
-    """Whether both are the same, by their JSON; a model may go by another name."""
-    if name == "model":
-        one, other = ({key: value for key, value in told.items() if key != "id"} for told in (one, other))
-    return one == provenance.plain(other)
-
-
-def _short(told: Any) -> str:
-    text = str(told)
-    return text if len(text) < 200 else text[:200] + " ..."

@@ -12,6 +12,8 @@ from nibt.batching.tables import Columns, files_hash
 from nibt.datasets.hugging_face import saved
 from nibt.errors import BadInput, NibtError
 
+_DESCRIPTIONS = ("dataset_dict.json", "dataset_info.json", "state.json")  # what the package writes into its folders
+
 
 @dataclass(frozen=True)
 class Saved(Source):
@@ -22,7 +24,7 @@ class Saved(Source):
     split: str | None = None
 
     def facts(self) -> dict[str, Any]:
-        described = sorted(self.folder.rglob("*.json"))
+        described = sorted(path for path in self.folder.rglob("*.json") if path.name in _DESCRIPTIONS)
         return {"kind": "hugging_face", "split": self.split, "fingerprint": files_hash(described)}
 
     def count(self) -> int:

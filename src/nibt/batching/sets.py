@@ -19,7 +19,8 @@ class Sets(Source):
 
     def facts(self) -> dict[str, Any]:
         told = json.dumps(self.data.record(), sort_keys=True, default=str)
-        return {"kind": "dataset", "fingerprint": sha256(told.encode()).hexdigest()[:16]}
+        contents = self.data.fingerprint()
+        return {"kind": "dataset", "fingerprint": sha256(told.encode()).hexdigest()[:16], "contents": contents}
 
     def count(self) -> int:
         return len(self.data)

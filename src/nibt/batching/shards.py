@@ -22,7 +22,8 @@ def row_of(raw: Raw, answer: Explanation) -> dict[str, Any]:
     told = answer.to_json()
     image, text, narrowing = told["image"], told["text"], told["narrowing"]
     return {
-        "row": raw.row, "key": written(raw.key), "picture": written(told["picture"]), "caption": told["caption"],
+        "row": raw.row, "key": written(raw.key), "picture": written(told["picture"]),
+        "picture_hash": told["picture_hash"], "caption": told["caption"],
         "size": told["size"], "similarity": told["similarity"], "image_score": told["score"]["image"]["value"],
         "text_score": told["score"]["text"]["value"], "grid": image["grid"],
         "image_scores": [score for line in image["scores"] for score in line], "region": image["region"],
@@ -54,7 +55,8 @@ def explanation_of(row: Mapping[str, Any], told: Mapping[str, Any]) -> Explanati
     values = {side: {"target": told["targets"][side], "value": row[f"{side}_score"]} for side in ("image", "text")}
     narrowing = {side: row[f"{side}_narrowing"] for side in values if row[f"{side}_narrowing"] is not None}
     return Explanation.from_json({
-        "schema": SCHEMA, "picture": row["picture"], "size": row["size"], "caption": row["caption"],
+        "schema": SCHEMA, "picture": row["picture"], "picture_hash": row["picture_hash"], "size": row["size"],
+        "caption": row["caption"],
         "similarity": row["similarity"], "score": {**told["target"], "value": row["image_score"], **values},
         "method": told["method"], "model": told["model"], "versions": told["versions"], "warnings": row["warnings"],
         "image": {"grid": [rows, columns], "scores": scores, "region": row["region"],
@@ -86,7 +88,8 @@ def schema(arrow: Any) -> Any:
     narrowing = arrow.struct([(name, kinds.get(name, real)) for name in _NARROWING])
     word = arrow.struct([("text", arrow.string()), ("score", real), ("tokens", arrow.list_(whole))])
     return arrow.schema([
-        ("row", arrow.int64()), ("key", arrow.string()), ("picture", arrow.string()), ("caption", arrow.string()),
+        ("row", arrow.int64()), ("key", arrow.string()), ("picture", arrow.string()),
+        ("picture_hash", arrow.string()), ("caption", arrow.string()),
         ("size", arrow.list_(whole)), ("similarity", real), ("image_score", real), ("text_score", real),
         ("grid", arrow.list_(whole)), ("image_scores", numbers), ("region", arrow.list_(real)),
         ("image_special_share", real), ("tokens", texts), ("text_scores", numbers),

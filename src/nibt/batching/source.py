@@ -7,11 +7,12 @@ explained, reads and decodes it. So a million rows are never in memory, and a wo
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from nibt.errors import BadInput
-from nibt.pair import SAMPLE, Pair, Picture, decode_picture, read_caption, read_picture
+from nibt.errors import BadInput, NibtError
+from nibt.pair import SAMPLE, Pair, Picture, decode_picture, read_caption, read_picture, sample_file
 
 Wanted: TypeAlias = Callable[[int], bool]
 
@@ -86,6 +87,18 @@ class Source(ABC):
     def count(self) -> int | None:
         """How many rows there are, where that is quickly told."""
         return None
+
+    def digest(self, raw: Raw) -> str:
+        """The digest of a row's picture, as ``Picture.digest`` has it; empty where its file cannot be read."""
+        try:
+            if isinstance(raw.picture, str):
+                path = sample_file(raw.picture.removeprefix(SAMPLE)) if raw.picture.startswith(SAMPLE) else raw.picture
+                with open(path, "rb") as stream:
+                    return file_digest(stream, "sha256").hexdigest()[:16]
+            data = raw.picture.read() if isinstance(raw.picture, Slice) else raw.picture
+            return sha256(data or b"").hexdigest()[:16]
+        except (OSError, NibtError):
+            return ""
 
     def read(self, raw: Raw, pictures: dict[Place, Picture]) -> Pair:
         """The pair of a row. Pictures with a path are put into ``pictures``, or taken from there.

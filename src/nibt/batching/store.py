@@ -99,3 +99,14 @@ def held(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def clean_start(folder: Path, missing: list[Path]) -> None:
+    """Remove what a start that failed left in a folder, and the folders that it made."""
+    for name in ("job.json", ".lock"):
+        (folder / name).unlink(missing_ok=True)
+    for path in (folder / "parts", *missing):
+        try:
+            path.rmdir()
+        except OSError:  # not empty, or not there: it is not ours to remove
+            return

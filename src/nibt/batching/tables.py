@@ -8,11 +8,12 @@ from typing import Any
 
 from nibt import parquet
 from nibt.batching.source import Raw, Source, Wanted, caption_of, place_of
-from nibt.datasets.base_files import laid_out, lines, parsed, table_rows
-from nibt.errors import BadInput, BadOption
+from nibt.datasets.base_files import laid_out, lines, missing_columns, parsed, table_rows
+from nibt.errors import BadInput
 
 _TAIL = 1 << 20
 _TOGETHER = 64
+CHOOSE = "choose by --image, --caption and --key (in Python image=, caption=, key=)"
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class TextTable(Source):
 
     def _told(self) -> Iterable[tuple[Any, str]]:
         if self.path.suffix.lower() in (".csv", ".tsv"):
-            return table_rows(self.path, self.columns.names)
+            return table_rows(self.path, self.columns.names, CHOOSE)
         return lines(self.path)
 
     def _parsed(self, told: Any, where: str) -> Any:
@@ -112,9 +113,9 @@ class Parquets(Source):
                 row += 1
 
     def _check(self, path: Path, there: Sequence[str]) -> None:
-        for name in self.columns.names:
-            if name not in there:
-                raise BadOption(f"{path} has no column {name!r}: it has {', '.join(there)}")
+        lacking = [name for name in self.columns.names if name not in there]
+        if lacking:
+            raise missing_columns(path, lacking, there, CHOOSE)
 
 
 def file_hash(path: Path, tail: int | None = None) -> str:

@@ -214,7 +214,9 @@ class Worker:
 
 def _let_go(pair: Pair) -> Pair:
     picture = pair.picture
-    return replace(pair, picture=Seen(Image.new("L", (1, 1)), picture.source, picture.notes, picture.size))
+    return replace(
+        pair, picture=Seen(Image.new("L", (1, 1)), picture.source, picture.notes, picture.digest, picture.size)
+    )
 
 
 def _told(error: Exception) -> str:

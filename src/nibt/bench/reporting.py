@@ -4,15 +4,14 @@ import math
 from base64 import b64encode
 from collections.abc import Iterator
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nibt import provenance
 from nibt.bench.figures import against_cost, curves, distributions
 from nibt.bench.headline import DROP, FPS, INCREASE, headlines, published, published_gains
 from nibt.bench.statistics import NOTHING, RESAMPLES, Interval, interval
 from nibt.bench.summary import Group, Line, Summary
 from nibt.bench.tables import Table, as_csv, number, with_interval
-from nibt.files import written_whole
 from nibt.report.document import document
 from nibt.report.tables import SCRIPT, STYLE
 
@@ -23,11 +22,12 @@ _ALPHA = 0.05
 _MOST_FAILURES = 20
 
 
-def report(run: "Run") -> str:
+def report(run: "Run", overwrite: bool = False) -> str:
     """Write report.md, report.csv, report.tex and report.html into the run's folder; the Markdown is given back, too.
 
     Raises:
         BadInput: the folder or a part cannot be read.
+        WouldOverwrite: a report was edited since nibt wrote it, and ``overwrite`` is not given.
         CannotWrite: a file cannot be written.
         Unsupported: pyarrow, scipy or matplotlib is not installed.
 
@@ -35,10 +35,14 @@ def report(run: "Run") -> str:
     summary = Summary.of(run.plan, run.table())
     about, tables = list(_about(run)), list(_tables(summary))
     markdown = "\n\n".join(["# " + _title(run), *about, *(table.markdown() for table in tables)]) + "\n"
-    _write(run.folder / "report.md", markdown)
-    _write(run.folder / "report.csv", as_csv(summary.lines))
-    _write(run.folder / "report.tex", "\n\n".join(table.latex() for table in tables) + "\n")
-    _write(run.folder / "report.html", _page(_title(run), about, tables, list(_plots(summary))))
+    reports = {
+        "report.md": markdown,
+        "report.csv": as_csv(summary.lines),
+        "report.tex": "\n\n".join(table.latex() for table in tables) + "\n",
+        "report.html": _page(_title(run), about, tables, list(_plots(summary))),
+    }
+    encoded = {name: text.encode() for name, text in reports.items()}
+    provenance.write_reports(run.manifest, encoded, overwrite)
     return markdown
 
 
@@ -214,8 +218,3 @@ def _page(title: str, about: list[str], tables: list[Table], plots: list[tuple[s
     told = "".join(f"<p>{escape(line)}</p>" for line in about)
     body = "\n".join(table.html() for table in tables)
     return document(title, f"<main><h1>{escape(title)}</h1>{told}\n{body}\n{pictures}</main>", STYLE, [SCRIPT])
-
-
-def _write(path: Path, text: str) -> None:
-    with written_whole(path) as draft:
-        draft.write_text(text, encoding="utf-8")

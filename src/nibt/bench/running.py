@@ -2,19 +2,24 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from nibt import provenance
 from nibt.bench.checks import at, checked, drawing, fitted
+from nibt.bench.choices import Choice
 from nibt.bench.plan import Cell, Plan
 from nibt.bench.store import Store, part_name
 from nibt.bench.work import Items, Work
 from nibt.datasets.base import Dataset
-from nibt.errors import BadInput, CannotWrite, NibtError, Unsupported
+from nibt.errors import CannotWrite, NibtError, Unsupported
 from nibt.loading import load_model
+from nibt.models.base import Model
+from nibt.outputs import check_run_folder
 
+_REMEDY = "Choose a new folder."
 _PLAN, _PROVENANCE, _PARTS = "plan.json", "provenance.json", "parts"
 
 
@@ -52,7 +57,9 @@ class Run:
         """A new run, or the one that is in the folder, and the data sets of the plan. All of it is checked.
 
         Raises:
-            BadInput: a data set is not there, or the folder holds a run of another plan.
+            BadInput: a data set is not there.
+            OtherRequest: the folder holds a run of another plan, or of data that were changed since.
+            WouldOverwrite: the folder holds something else than a run.
             BadOption: something in the plan cannot be.
             CannotWrite: the folder cannot be made.
             Unsupported: pyarrow is not installed.
@@ -63,12 +70,12 @@ class Run:
         folder = Path(out)
         run = cls(folder, plan, {label: len(one) for label, one in data.items()})
         run.store.check()
-        told = {"plan": plan.record(), "lengths": dict(run.lengths)}
+        check_run_folder(folder, _PLAN)
+        contents = {label: one.fingerprint(plan.first) for label, one in data.items()}
+        told = {"plan": plan.record(), "lengths": dict(run.lengths), "contents": contents, "files": _files(plan)}
         if (folder / _PLAN).exists():
-            there = cls.open(folder)
-            if (there.plan, there.lengths) != (plan, run.lengths):
-                raise BadInput(f"{str(folder)!r} holds a run of another plan{_difference(there.plan, plan)}: choose a "
-                               "new folder")  # fmt: skip
+            cls.open(folder)
+            provenance.require_same(folder, _asked(provenance.read(folder / _PLAN)), _asked(told), _REMEDY)
             return run, data
         try:
             (folder / _PARTS).mkdir(parents=True, exist_ok=True)
@@ -116,19 +123,21 @@ class Run:
         """Measure what is lacking. ``on_done`` is told the number of pairs of each chunk that is done.
 
         Raises:
-            BadInput: the run was begun with other weights.
+            OtherRequest: the run was begun with other weights.
             CannotLoad: a model cannot be loaded.
             BadOption: an option cannot have its value with a model.
 
         """
         left = self.left()
         if not left:
+            for model in self.plan.models:  # the numbers that are there must be of these weights, too
+                self._record(model.label, provenance.facts(self._loaded(model)))
             return
         self.store.sweep()
         told = self.provenance
         provenance.write(self.folder / _PROVENANCE, {**told, "sessions": [*told["sessions"], provenance.begun()]})
         for model, of_model in groupby(left, key=lambda chunk: chunk.cell.model):
-            loaded = at(model.key, lambda one=model: load_model(one.name, **one.options))
+            loaded = self._loaded(model)
             self._record(model.label, provenance.facts(loaded))
             chunks = list(of_model)
             works = {id(chunk): Work(self.plan, chunk.cell, loaded) for chunk in chunks}
@@ -142,11 +151,26 @@ class Run:
                     self.store.add(chunk.part, works[id(chunk)].rows(own))
                     on_done(len(own))
 
-    def report(self) -> str:
-        """Write report.md, .csv, .tex and .html into the folder; the Markdown is given back, too."""
+    def failures(self) -> tuple[int, int]:
+        """How many measurements have an error, and how many there are."""
+        errors = self.table()["error"].to_pylist()
+        return sum(map(bool, errors)), len(errors)
+
+    @property
+    def manifest(self) -> Path:
+        """The file with the weights, the sessions and the digests of the reports."""
+        return self.folder / _PROVENANCE
+
+    def report(self, overwrite: bool = False) -> str:
+        """Write report.md, .csv, .tex and .html into the folder, and return the Markdown.
+
+        Raises:
+            WouldOverwrite: a report was edited since nibt wrote it, and ``overwrite`` is not given.
+
+        """
         from nibt.bench.reporting import report
 
-        return report(self)
+        return report(self, overwrite)
 
     def _chunk(self, cell: Cell, start: int, stop: int) -> Chunk:
         metrics = [metric.record() for metric in self.plan.metrics]
@@ -154,12 +178,13 @@ class Run:
                   "batch_size": self.plan.batch_size}  # fmt: skip
         return Chunk(cell, start, stop, part_name({**cell.record(), **shared, "start": start, "stop": stop}))
 
+    def _loaded(self, model: Choice) -> Model:
+        return at(model.key, lambda: load_model(model.name, **model.options))
+
     def _record(self, label: str, facts: dict[str, Any]) -> None:
         told = self.provenance
         there = told["models"].get(label, facts)
-        if there["weights_hash"] != facts["weights_hash"]:
-            raise BadInput(f"the run was begun with other weights of {label} ({there['weights_hash']}, now "
-                           f"{facts['weights_hash']}): choose a new folder")  # fmt: skip
+        provenance.require_same(self.folder, {label: {"model": there}}, {label: {"model": facts}}, _REMEDY)
         provenance.write(self.folder / _PROVENANCE, {**told, "models": {**told["models"], label: facts}})
 
     def _check(self, works: Any) -> None:
@@ -185,7 +210,8 @@ def run(
 
     Raises:
         UnknownName: there is no such plan.
-        BadInput: a file or a data set cannot be read, or the folder holds a run of another plan.
+        BadInput: a file or a data set cannot be read.
+        OtherRequest: the folder holds a run of another plan, other weights or other data.
         BadOption: something in the plan cannot be; the message names its key.
         CannotLoad: a model cannot be loaded.
         CannotWrite: the folder cannot be written.
@@ -210,8 +236,13 @@ def _raise(error: NibtError) -> None:
     raise error
 
 
-def _difference(there: Plan, plan: Plan) -> str:
-    """Which keys differ, in brackets."""
-    one, other = there.record(), plan.record()
-    keys = [key for key in {**one, **other} if key != "about" and one.get(key) != other.get(key)]
-    return f" (other {', '.join(keys)})" if keys else ""
+def _files(plan: Plan) -> dict[str, str]:
+    """The digests of the files of mean states that options of methods name."""
+    values = [str(value) for method in plan.methods for value in method.options.values()]
+    paths = sorted({value.removeprefix("mean:") for value in values if value.startswith("mean:")})
+    return {path: sha256(Path(path).read_bytes()).hexdigest()[:16] for path in paths if Path(path).is_file()}
+
+
+def _asked(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run is asked; what its plan says about itself may change."""
+    return {**stored, "plan": {key: value for key, value in stored["plan"].items() if key != "about"}}

@@ -51,6 +51,12 @@ class Things:
         return self.places[0] == self.places[1]
 
     @property
+    def pictures(self) -> list[str]:
+        """The pictures, as they were typed."""
+        places = zip(self.places, (self.firsts, self.seconds), strict=True)
+        return [item for place, items in places if place == "image" for item in items]
+
+    @property
     def stems(self) -> tuple[list[str], list[str]]:
         """What the names of files are made of."""
         firsts, seconds = (
@@ -75,7 +81,7 @@ class Asked:
 
     def answers(self, model: Any, quiet: bool, options: dict[str, Any]) -> "list[Explanation] | list[Comparison]":
         """Each first with each second, or with the labels."""
-        from nibt.cli.terminal import progress
+        from nibt.cli.progress import progress
         from nibt.explaining import explain as run
         from nibt.explaining import explain_labels
 
@@ -123,6 +129,14 @@ def load(model: str | None, device: str, dtype: str, fit: str | None, image_size
     if model is None and not quiet:
         typer.echo(f"The model is lite, which ships with nibt and knows ImageNet's world. The paper's: -m {THE_PAPERS}",
                    err=True)  # fmt: skip
-    from nibt.loading import load_model
+    return loaded(model or "lite", quiet, device=device, dtype=dtype, fit=fit, image_size=image_size)
 
-    return load_model(model or "lite", device=device, dtype=dtype, fit=fit, image_size=image_size)
+
+def loaded(model: str, quiet: bool, **loading: Any) -> Any:
+    """The model, with the time that loading takes on standard error."""
+    from nibt.cli.progress import watched
+
+    with watched(f"loading {model}", None, quiet):
+        from nibt.loading import load_model
+
+        return load_model(model, **loading)

@@ -1,6 +1,7 @@
 """``nibt audit``: one page about a model that its owner can act on."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nibt.cli import option
-from nibt.cli.option import assignments
+from nibt.cli.option import assignments, given
+from nibt.cli.output import input_paths, model_name, plain, suffix
 from nibt.errors import BadOption, UnknownName
 
 if TYPE_CHECKING:
     from nibt.audit_result import Audit
     from nibt.datasets.base import Dataset
+    from nibt.models.base import Model
+    from nibt.pair import Pair
 
 COUNT, QUICK_COUNT = 24, 12
 
@@ -35,6 +39,7 @@ def audit(
         help="The page to write (HTML). The JSON file lies beside it.")] = None,
     json: option.Json = None,
     other: option.DataOption = None,
+    overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,
     device: option.Device = "cpu",
     dtype: option.Dtype = "float32",
@@ -47,28 +52,56 @@ def audit(
     Prints lines with a verdict each (pass, warn, fail), and writes a page and a JSON file. With the model scenes and 24
     pairs it takes about a minute on one core; otherwise some 25 explanations of each pair, and 200 forward passes.
     """
-    from nibt.files import check_writable
+    from nibt.audit_result import audit_request
+    from nibt.auditing import audit as run
+    from nibt.cli.progress import steps
+    from nibt.explanation import as_text
+    from nibt.outputs import check_targets, distinct
 
-    page = None if json == "-" and out is None else out or Path("audit.html")
+    names_of = suffix(*(method or []), **given(count=count, quick=quick or None, seed=seed or None))
+    default = Path(f"audit-{model_name(model) or model}-{plain(_short(data))}{names_of}.html")
+    page = None if json == "-" and out is None else out or default
     beside = None if json == "-" else Path(json) if json else page and page.with_suffix(".json")
-    for path in (page, beside):
-        if path is not None:
-            check_writable(path)
-    if page is not None and page == beside:
-        raise BadOption(f"the page and the JSON file cannot both be {page}: let --out end in .html")
+    targets = [path for path in (page, beside) if path is not None]
+    check_targets(targets, input_paths(model, data), overwrite)
     for name in method or []:
         check_method(name)
     silent, count = quiet or json == "-", count or (QUICK_COUNT if quick else COUNT)
+    options = assignments(other or [])
     loading = {"device": device, "dtype": dtype, "fit": fit, "image_size": image_size}
-    found = _run(model, opened(data, count, seed, assignments(other or [])), count, silent, loading,
-                 methods=method or "nib", seed=seed, quick=quick, batch_size=batch_size)  # fmt: skip
-    _write(found, page, beside, silent)
+    ready, pairs, record = prepared(model, opened(data, count, seed, options), count, silent, loading)
+    methods = list(dict.fromkeys(method or ["nib"]))
+    request = audit_request(ready.record(), record, methods, seed, quick)
+    if out is None and page is not None:
+        page = distinct(targets, request)[0]
+        beside = beside if json else page.with_suffix(".json")
+    elif not overwrite:
+        _check_same(targets, request)
+    with steps("auditing", silent) as on_step:
+        found = run(ready, pairs, data=record, methods=methods, seed=seed, quick=quick, batch_size=batch_size,
+                    on_step=on_step)  # fmt: skip
+    _write(found, page, beside, silent, overwrite)
     if json == "-":
-        from nibt.explanation import as_text
-
         sys.stdout.write(as_text(found.to_json()))
     if strict and found.verdict == "fail":
         raise typer.Exit(1)
+
+
+def _short(data: str) -> str:
+    """A data set's part of a file name: its name and that of its folder."""
+    name, _, folder = data.partition(":")
+    return f"{name}-{Path(folder).resolve().name}" if folder else name
+
+
+def _check_same(targets: list[Path], request: dict[str, Any]) -> None:
+    """Refuse to replace the audit of another request."""
+    from nibt.outputs import read_signature
+    from nibt.provenance import require_same
+
+    for path in targets:
+        there = read_signature(path)
+        if there is not None:
+            require_same(path, there.request, request, "Choose another name, or replace the file: --overwrite")
 
 
 def opened(data: str, count: int, seed: int, options: dict[str, str]) -> "Dataset":
@@ -84,13 +117,13 @@ def opened(data: str, count: int, seed: int, options: dict[str, str]) -> "Datase
     name, _, folder = data.partition(":")
     kind = find("datasets", name)
     types = {field.name: str(field.type) for field in fields(kind) if field.init}
-    for given in options:
-        if given not in types or given in ("folder", "count"):
-            raise UnknownName("options", given, set(types) - {"folder", "count"})
+    for option_name in options:
+        if option_name not in types or option_name in ("folder", "count"):
+            raise UnknownName("options", option_name, set(types) - {"folder", "count"})
     if ("folder" in types) != bool(folder):
         raise BadOption(f"the data set {name} is read from a folder: give {name}:FOLDER" if not folder else
                         f"the data set {name} takes no folder (got {folder!r})")  # fmt: skip
-    values: dict[str, Any] = {given: _value(given, value, types[given]) for given, value in options.items()}
+    values: dict[str, Any] = {key: _value(key, value, types[key]) for key, value in options.items()}
     return kind(folder, **{"seed": seed, **values}) if folder else kind(count=count, **values)
 
 
@@ -113,29 +146,35 @@ def check_method(name: str) -> None:
         raise UnknownName("methods", name.partition(":")[0], available("methods"))
 
 
-def _run(model: str, data: "Dataset", count: int, silent: bool, loading: dict[str, Any], **options: Any) -> "Audit":
-    """The audit, with a line that says what is being done."""
-    from nibt.auditing import audit as run
-    from nibt.cli.terminal import errors
-    from nibt.loading import load_model
+def prepared(
+    model: str, data: "Dataset", count: int, silent: bool, loading: dict[str, Any]
+) -> "tuple[Model, list[Pair], dict[str, Any]]":
+    """The model, the pairs, and the record of the pairs, which tells them from others."""
+    from nibt.cli.asking import loaded
+    from nibt.cli.progress import progress
+    from nibt.pair import pairs_hash
 
-    pairs = [data[item] for item in range(min(count, len(data)))]
-    ready = load_model(model, **loading)
-    told = {**data.record(), "pairs": len(pairs)}
-    if silent:
-        return run(ready, pairs, data=told, **options)
-    with errors.status("auditing") as status:
-        return run(ready, pairs, data=told, on_step=lambda step: status.update(f"auditing: {step}"), **options)
+    count = min(count, len(data))
+    with progress(count, "reading pairs", silent) as done:
+        pairs = [_read(data, item, done) for item in range(count)]
+    record = {**data.record(), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
+    return loaded(model, silent, **loading), pairs, record
 
 
-def _write(found: "Audit", page: Path | None, beside: Path | None, silent: bool) -> None:
+def _read(data: "Dataset", item: int, done: Callable[[], None]) -> "Pair":
+    pair = data[item]
+    done()
+    return pair
+
+
+def _write(found: "Audit", page: Path | None, beside: Path | None, silent: bool, overwrite: bool) -> None:
     from nibt.cli.audit_lines import show
     from nibt.report.audit import write_page
 
     if page is not None:
-        write_page(found, page)
+        write_page(found, page, overwrite)
     if beside is not None:
-        found.save(beside)
+        found.save(beside, overwrite)
     if not silent:
         show(found)
         typer.echo("wrote " + ", ".join(str(path) for path in (page, beside) if path))

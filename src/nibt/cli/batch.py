@@ -59,6 +59,7 @@ def batch(
         rich_help_panel=_WHERE, help="With ray: of a cluster that is there; without it one is started here.")] = None,
     carry: Annotated[bool, typer.Option(
         "--carry", rich_help_panel=_WHERE, help="With ray: send pictures to workers that cannot reach them.")] = False,
+    strict: option.Strict = False,
     quiet: option.Quiet = False,
 ) -> None:  # fmt: skip
     """Explain many pairs into a folder of Parquet files. Then: nibt show DIR ROW.
@@ -77,23 +78,40 @@ def batch(
             raise BadOption(f"{name} is for workers: give --on ray, too")
     if model is None and not quiet:
         typer.echo("The model is lite, which ships with nibt: another by -m", err=True)
+    from nibt.batching.opening import opened
     from nibt.batching.running import batch as run
-    from nibt.cli.terminal import counter
+    from nibt.batching.tables import Columns
+    from nibt.cli.progress import interruptible, watched
 
     loading = {"device": device, "dtype": dtype, "fit": fit, "image_size": image_size}
     options = given(layer=layer, image_layer=image_layer, text_layer=text_layer, steps=steps) | assignments(other or [])
-    with counter("explaining", quiet) as done:
+    named = pairs[0] if len(pairs) == 1 else pairs
+    count = None if quiet else opened(named, Columns(image, caption, key), split).count()
+    with interruptible(lambda: _kept(out)), watched("explaining", count, quiet) as status:
         job = run(
-            model or "lite", pairs[0] if len(pairs) == 1 else pairs, out, method, target, image=image, caption=caption,
-            key=key, split=split, chunk_size=chunk_size, variant=variant, against=tuple(against or ()),
+            model or "lite", named, out, method, target, image=image, caption=caption, key=key, split=split,
+            chunk_size=chunk_size, variant=variant, against=tuple(against or ()),
             against_images=tuple(against_image or ()), templates=tuple(template or ()), batch_size=batch_size,
             seed=seed, loading=loading, on=on, workers=workers, cpus=cpus, gpus=gpus, address=address, carry=carry,
-            on_done=done, **options,
+            on_done=status.advance, **options,
         )  # fmt: skip
-    told = job.manifest
+    rows, failed = job.manifest["rows"], job.manifest["errors"]
     if not quiet:
-        typer.echo(f"{told['rows']:,} rows are in {out}, {told['errors']:,} of them without an answer (column error); "
-                   f"now: nibt show {out} ROW")  # fmt: skip
+        typer.echo(f"{rows:,} rows written, {failed:,} failed; now: nibt show {out} ROW")
+    if failed:
+        typer.echo(f"nibt: {failed:,} of {rows:,} rows failed; the column error of {out} says why", err=True)
+    if failed == rows or (failed and strict):
+        raise typer.Exit(1)
+
+
+def _kept(out: Path) -> str:
+    """What is left of a job that was interrupted, and how to go on."""
+    from nibt.batching.job import Job
+
+    job = Job(out)
+    if not job.store.parts():
+        return "nothing was explained yet, and nothing is kept"
+    return f"{job.tally()['rows']:,} rows are kept in {out}; the same command goes on"
 
 
 def _check(folder: Path, quiet: bool) -> None:

@@ -23,6 +23,7 @@ def bench(
         "--model", "-m", help="A model instead of the plan's; repeatable.")] = None,
     device: Annotated[str | None, typer.Option(help="Where models run: cpu, cuda, cuda:1, mps.")] = None,
     count: Annotated[int | None, typer.Option(help="Only the first so many pairs of each data set.")] = None,
+    strict: option.Strict = False,
     quiet: option.Quiet = False,
 ) -> None:  # fmt: skip
     """Measure explanation methods: models x methods x data sets x metrics, as a plan says. Then: nibt report RUN.
@@ -34,7 +35,7 @@ def bench(
     from nibt.bench.checks import changed
     from nibt.bench.plan import Plan
     from nibt.bench.running import Run
-    from nibt.cli.terminal import progress
+    from nibt.cli.progress import interruptible, watched
 
     folders = assignments(data or [], option="--data", plain=True)
     chosen = changed(Plan.read(plan), folders, without or (), model or (), device, count)
@@ -42,12 +43,18 @@ def bench(
     left, chunks = run.left(), sum(1 for _ in run.chunks())
     if not quiet and 0 < len(left) < chunks:
         typer.echo(f"goes on: {chunks - len(left)} of {chunks} chunks are there", err=True)
-    with progress(sum(chunk.stop - chunk.start for chunk in left), "measuring", quiet, window=3600.0) as done:
-
-        def on_done(pairs: int) -> None:
-            for _ in range(pairs):
-                done()
-
-        run.go(sets, on_done)
+    pairs = sum(chunk.stop - chunk.start for chunk in left)
+    with (
+        interruptible(
+            lambda: f"{chunks - len(run.left())} of {chunks} chunks are kept in {out}; the same command goes on"
+        ),
+        watched("measuring", pairs, quiet, window=3600.0) as status,
+    ):
+        run.go(sets, status.advance)
+    failed, rows = run.failures()
     if not quiet:
         typer.echo(f"{chunks} chunks are in {out}; now: nibt report {out}")
+    if failed:
+        typer.echo(f"nibt: {failed:,} of {rows:,} measurements failed; the report lists why", err=True)
+    if failed == rows or (failed and strict):
+        raise typer.Exit(1)

@@ -7,6 +7,7 @@ import typer
 
 from nibt.cli import option
 from nibt.cli.option import lines
+from nibt.cli.output import input_paths
 from nibt.errors import BadOption
 
 
@@ -21,21 +22,22 @@ def calibrate(
     fit: option.Fit = None,
     image_size: option.ImageSize = None,
     batch_size: option.BatchSize = 8,
+    overwrite: option.Overwrite = False,
 ) -> None:
     """Make the mean states of a model, to narrow toward: nibt explain ... --reference mean:FILE."""
     if out is None:
         raise BadOption("say where the mean states go: --out FILE")
     from nibt.calibrating import calibrate as run
-    from nibt.cli.terminal import progress
-    from nibt.files import check_writable
+    from nibt.cli.progress import progress
     from nibt.loading import load_model
+    from nibt.outputs import check_targets
 
-    check_writable(out)
+    check_targets([out], input_paths(model, pictures, captions), overwrite)
     said = lines(captions) if captions else []
     chosen = None if layers is None else [_whole(part) for part in layers.split(",")]
     ready = load_model(model, device=device, dtype=dtype, fit=fit, image_size=image_size)
     with progress(len(pictures or []) + len(said), "calibrating", quiet=False) as done:
-        run(ready, pictures or [], said, out, layers=chosen, batch_size=batch_size, on_done=done)
+        run(ready, pictures or [], said, out, layers=chosen, batch_size=batch_size, overwrite=overwrite, on_done=done)
     typer.echo(f"wrote {out}: the mean over {len(pictures or [])} pictures and {len(said)} captions")
 
 

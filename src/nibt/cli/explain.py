@@ -10,7 +10,7 @@ import typer
 from nibt.cli import option
 from nibt.cli.asking import Asked, Things, load
 from nibt.cli.option import assignments, given, lines
-from nibt.cli.output import Output
+from nibt.cli.output import Output, input_paths, model_name, suffix
 from nibt.cli.pages import explained
 from nibt.errors import BadOption
 
@@ -44,6 +44,7 @@ def explain(
     threshold: Annotated[float, typer.Option(
         rich_help_panel=option.OUTPUT, help="The mask's threshold, as a share of the largest score.")] = 0.5,
     positive: option.Positive = False,
+    overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,
     model: option.Model = None,
     device: option.Device = "cpu",
@@ -89,7 +90,11 @@ def explain(
     if labels is not None and (target != "cosine" or against or against_image or template):
         raise BadOption("--labels explains the first label against the second: leave --target and --against out")
     extra = Extra(map, mask, threshold, positive)
-    output = Output(out, json, quiet)
+    names_of = suffix(method if method != "nib" else None, model_name(model), variant if variant != "default" else None,
+                      target if target != "cosine" else None, **given(against=against, against_image=against_image,
+                      template=template), **chosen)  # fmt: skip
+    inputs = input_paths(*typed.pictures, labels, model, against_image, chosen)
+    output = Output(out, json, quiet, overwrite, names_of, inputs)
     extra.check(typed)
     names = output.check(*typed.stems, extra.paths)
     asked = Asked(typed, lines(labels) if labels else [])
@@ -129,7 +134,6 @@ class Extra:
         pages: "Callable[[Sequence[Any]], Sequence[Shown]]",
     ) -> None:  # fmt: skip
         from nibt.cli.terminal import show
-        from nibt.explanation import save
         from nibt.report.heatmap import map_image, mask_image
         from nibt.report.picture import draw
 
@@ -137,7 +141,7 @@ class Extra:
         images = ((self.map, lambda: map_image(one, self.positive)),
                   (self.mask, lambda: mask_image(one, self.threshold)))  # fmt: skip
         output.write(
-            answers, names, lambda answer: draw(answer, self.positive), save,
+            answers, names, lambda answer: draw(answer, self.positive),
             lambda found: show(found, self.positive), [(path, image) for path, image in images if path], pages,
             self.positive,
         )  # fmt: skip

@@ -8,7 +8,7 @@ import typer
 from nibt.cli import option
 from nibt.cli.asking import load, split
 from nibt.cli.option import assignments, given
-from nibt.cli.output import Output, stem
+from nibt.cli.output import Output, input_paths, model_name, stem, suffix
 
 
 def interact(
@@ -23,6 +23,7 @@ def interact(
     word: Annotated[list[str] | None, typer.Option(
         metavar="WORDS", help="Words of the caption that get maps; repeatable. Without it: all.")] = None,
     positive: option.Positive = False,
+    overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,
     model: option.Model = None,
     device: option.Device = "cpu",
@@ -47,14 +48,16 @@ def interact(
     chosen = given(layer=layer, image_layer=image_layer, text_layer=text_layer, reference=reference, steps=steps,
                    tolerance=tolerance)  # fmt: skip
     chosen |= assignments(other or [])
-    output = Output(out, json, quiet)
+    names_of = suffix("interact", model_name(model), variant if variant != "default" else None,
+                      **given(word=word), **chosen)  # fmt: skip
+    output = Output(out, json, quiet, overwrite, names_of, input_paths(pictures, model, chosen))
     names = output.check([stem(picture) for picture in pictures], captions)
     from nibt.pair import read_caption, read_picture
 
     pairs = [(read_picture(picture), read_caption(caption)) for picture in pictures for caption in captions]
     ready = load(model, device, dtype, fit, image_size, output.silent)
-    from nibt.cli.terminal import progress, show_regions
-    from nibt.explanation import save
+    from nibt.cli.progress import progress
+    from nibt.cli.terminal import show_regions
     from nibt.interacting import explain_interactions
     from nibt.report.regions import draw_interactions
 
@@ -62,4 +65,4 @@ def interact(
         shown, said = [picture for picture, _ in pairs], [caption for _, caption in pairs]
         answers = explain_interactions(ready, shown, said, words=word or (), variant=variant, on_done=done, **chosen)
     output.write(answers if isinstance(answers, list) else [answers], names,
-                 lambda found: draw_interactions(found, positive), save, show_regions, positive=positive)  # fmt: skip
+                 lambda found: draw_interactions(found, positive), show_regions, positive=positive)  # fmt: skip

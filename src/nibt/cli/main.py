@@ -1,12 +1,16 @@
 """The command line as a whole: its commands, and what a failure looks like.
 
-Exit codes: 0 done, 1 could not do it (an unreadable picture, no such model, a full disk), 2 bad usage (an unknown
-name, an option out of range). Nobody sees a traceback for an error that is theirs to mend.
+Exit codes: 0 done, 1 could not do it (an unreadable picture, no such model, a full disk; no row of a job could be
+explained), 2 bad usage (an unknown name, an option out of range, an output that would replace a file of the user's, a
+folder with the results of another request), 130 interrupted by Ctrl-C, 143 by SIGTERM. Nobody sees a traceback for an
+error that is theirs to mend.
 """
 
 import os
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any
 
 import typer
 
@@ -18,11 +22,14 @@ from nibt.cli.calibrate import calibrate
 from nibt.cli.explain import explain
 from nibt.cli.interact import interact
 from nibt.cli.listing import list_parts
+from nibt.cli.progress import interruptible
 from nibt.cli.report import report
 from nibt.cli.roar import roar
 from nibt.cli.serve import serve
 from nibt.cli.show import show
-from nibt.errors import BadOption, NibtError, UnknownName
+from nibt.errors import BadOption, NibtError, OtherRequest, UnknownName, WouldOverwrite
+
+_USAGE = (UnknownName, BadOption, WouldOverwrite, OtherRequest)  # what another command line would mend
 
 app = typer.Typer(
     add_completion=False,
@@ -31,15 +38,21 @@ app = typer.Typer(
     help="Explain which parts of an image, and which words of a caption, make a CLIP-like model think that they "
     "belong together.",
 )
-app.command()(explain)
-app.command()(interact)
-app.command()(batch)
-app.command()(show)
-app.command()(calibrate)
-app.command()(audit)
-app.command()(bench)
-app.command()(report)
-app.command()(roar)
+
+
+def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, which says in one line that it was interrupted; those that keep results say more themselves."""
+
+    @wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        with interruptible("no file is left half-written"):
+            command(*arguments, **options)
+
+    return run
+
+
+for _command in (explain, interact, batch, show, calibrate, audit, bench, report, roar):
+    app.command()(_stoppable(_command))
 app.command()(serve)
 app.command("list")(list_parts)
 
@@ -63,11 +76,11 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str] | None) -> int | str | None:
     try:
         app(arguments, prog_name="nibt")
-    except SystemExit as done:  # usage errors, --help and Ctrl-C were told by typer itself
-        return 1 if done.code == 130 else done.code
+    except SystemExit as done:  # usage errors and --help were told by typer itself
+        return done.code
     except NibtError as error:
         _tell(str(error))
-        return 2 if isinstance(error, UnknownName | BadOption) else 1
+        return 2 if isinstance(error, _USAGE) else 1
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output is gone: nobody to tell
         return 1

@@ -54,6 +54,10 @@ Json = Annotated[str | None, typer.Option(
     rich_help_panel=OUTPUT, help="Where the JSON goes; - writes it alone to standard output.")]
 Positive = Annotated[bool, typer.Option(
     "--positive", rich_help_panel=OUTPUT, help="Show only what speaks for the pair.")]
+Strict = Annotated[bool, typer.Option(
+    "--strict", rich_help_panel=OUTPUT, help="Exit with 1 if anything failed, even if the rest was done.")]
+Overwrite = Annotated[bool, typer.Option(
+    "--overwrite", rich_help_panel=OUTPUT, help="Replace files that nibt did not write; never an input.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=OUTPUT, help="Print nothing.")]
 # fmt: on
 

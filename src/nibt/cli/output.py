@@ -1,29 +1,37 @@
-"""What a command writes and where: a picture a pair or one page, a JSON file, what a terminal shows."""
+"""What a command writes and where: an image per pair or one page, a JSON file, what a terminal shows."""
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nibt.errors import BadOption, CannotWrite
+from nibt.errors import CannotWrite
 
 if TYPE_CHECKING:
     from nibt.report.page import Shown
 
+_LONGEST = 60  # characters of a default name that say how the request differs from the default one
+
 
 @dataclass(frozen=True)
 class Output:
-    """A picture (or a folder for several), or a page for all, and a JSON file; all is checked before the model is
+    """An image (or a folder for several), or a page for all, and a JSON file; all is checked before the model is
     loaded.
+
+    ``suffix`` is what tells files that get a default name from those of other requests; ``inputs`` are the files and
+    folders that the command reads, and that no output may replace.
     """
 
     out: Path | None
     json: str | None
     quiet: bool
+    overwrite: bool = False
+    suffix: str = ""
+    inputs: tuple[Path, ...] = ()
 
     @property
     def silent(self) -> bool:
@@ -35,34 +43,30 @@ class Output:
         return self.out is not None and self.out.suffix.lower() == ".html" and not self.out.is_dir()
 
     def check(self, firsts: list[str], seconds: list[str], beside: Sequence[Path] = ()) -> list[Path]:
-        """The name of the picture of each pair; empty where JSON alone was asked for. Other pictures lie ``beside``.
+        """The name of the image of each pair; empty where JSON alone was asked for. Other images lie ``beside``.
         A pair is each of the firsts with each of the seconds: captions, or what ``stem`` makes of pictures.
 
         Raises:
+            WouldOverwrite: a file is an input, is not nibt's, or two outputs share it.
             CannotWrite: a folder is missing or closed.
-            BadOption: a name ends neither in .html nor in a picture format.
+            BadOption: a name ends neither in .html nor in an image format.
 
         """
-        from nibt.files import check_writable
+        from nibt.outputs import check_targets
         from nibt.report.picture import check_format
 
         names = self._names(firsts, seconds)
         for path in (*names, *beside):
             if path != self.out or not self.page:
                 check_format(path, or_page=path == self.out)
-            check_writable(path)
-        if self.json not in (None, "-"):
-            check_writable(Path(str(self.json)))
-            if Path(str(self.json)) in names:
-                raise BadOption(f"--out and --json cannot both be {self.json}: give each its own name")
+        json = [] if self.json == "-" else [self._json(names)]
+        check_targets([*names, *beside, *json], self.inputs, self.overwrite)
         return names
 
     def _names(self, firsts: list[str], seconds: list[str]) -> list[Path]:
         if self.json == "-" and self.out is None:
             return []
-        if self.out is not None and self.page:
-            return [self.out]
-        if self.out is not None and len(firsts) * len(seconds) == 1 and not self.out.is_dir():
+        if self.out is not None and (self.page or (len(firsts) * len(seconds) == 1 and not self._in_folder)):
             return [self.out]
         folder = self.out or Path()
         if not folder.is_dir():
@@ -70,36 +74,65 @@ class Output:
                 f"--out must be an existing folder for several pairs, or end in .html for one page of all (got "
                 f"{str(folder)!r}): create it first"
             )
-        stems = [f"{_plain(first)}-{_plain(second)}" for first in firsts for second in seconds]
-        return [folder / f"{stem}{f'-{stems[:n].count(stem) + 1}' if stem in stems[:n] else ''}.png"
+        stems = [f"{plain(first)}-{plain(second)}" for first in firsts for second in seconds]
+        return [folder / f"{stem}{f'-{stems[:n].count(stem) + 1}' if stem in stems[:n] else ''}{self.suffix}.png"
                 for n, stem in enumerate(stems)]  # fmt: skip
 
+    @property
+    def _in_folder(self) -> bool:
+        """Whether files get default names, in the current folder or in the one that was named."""
+        return self.out is None or self.out.is_dir()
+
+    def _json(self, names: list[Path]) -> Path:
+        if self.json:
+            return Path(self.json)
+        return names[0].with_suffix(".json") if len(names) == 1 else names[0].parent / f"explanations{self.suffix}.json"
+
+    def _distinct(self, answers: Sequence[Any], names: list[Path]) -> tuple[list[Path], Path | None]:
+        """The names of the images and of the JSON file; default ones with a number where that of the answer to
+        another request is there.
+        """
+        from nibt.explanation import request_of
+        from nibt.outputs import distinct
+
+        json = None if self.json == "-" else self._json(names)
+        if not (names and self._in_folder):
+            return names, json
+        if len(names) == 1:
+            own = names if self.json else [*names, names[0].with_suffix(".json")]
+            names = distinct(own, request_of(answers))[:1]
+            return names, json if self.json else names[0].with_suffix(".json")
+        images: list[Path] = []
+        for name, answer in zip(names, answers, strict=True):
+            images += distinct([name], answer.request(), images)
+        return images, json if self.json or json is None else distinct([json], request_of(answers))[0]
+
     def write(
-        self, answers: Sequence[Any], names: list[Path], draw: Callable[[Any], Any], save: Callable[[Any, Path], None],
-        show: Callable[[Any], None], beside: Sequence[tuple[Path, Callable[[], Any]]] = (),
+        self, answers: Sequence[Any], names: list[Path], draw: Callable[[Any], Any], show: Callable[[Any], None],
+        beside: Sequence[tuple[Path, Callable[[], Any]]] = (),
         pages: "Callable[[Sequence[Any]], Sequence[Shown]]" = tuple, positive: bool = False,
     ) -> None:  # fmt: skip
-        """Pictures or the page, JSON, and what a terminal shows."""
-        from nibt.explanation import as_text
+        """Images or the page, JSON, and what a terminal shows."""
+        from nibt.explanation import as_text, save
         from nibt.report.page import write_page
         from nibt.report.picture import write
 
+        names, json = self._distinct(answers, names)
         if self.page:
-            write_page(pages(answers), names[0], positive=positive)
+            write_page(pages(answers), names[0], positive=positive, overwrite=self.overwrite)
         else:
             for answer, name in zip(answers, names, strict=False):
-                write(draw(answer), name)
+                write(draw(answer), name, answer.request(), self.overwrite)
         for path, image in beside:
-            write(image(), path)
-        if self.json == "-":
+            write(image(), path, answers[0].request(), self.overwrite)
+        if json is None:
             data = [answer.to_json() for answer in answers]
             sys.stdout.write(as_text(data[0] if len(data) == 1 else data))
             return
-        target = Path(self.json) if self.json else _beside(names)
-        save(answers, target)
+        save(answers, json, self.overwrite)
         if not self.quiet:
             show(answers)
-            typer.echo("wrote " + ", ".join(str(path) for path in (*names, *(path for path, _ in beside), target)))
+            typer.echo("wrote " + ", ".join(str(path) for path in (*names, *(path for path, _ in beside), json)))
 
 
 def stem(picture: str) -> str:
@@ -112,15 +145,71 @@ def stem(picture: str) -> str:
     return Path(picture.removeprefix("sample:")).stem
 
 
-def _beside(names: list[Path]) -> Path:
-    return names[0].with_suffix(".json") if len(names) == 1 else names[0].parent / "explanations.json"
+def plain(text: str, longest: int = 40) -> str:
+    """A part of a file name: letters and digits of any script.
 
-
-def _plain(text: str) -> str:
-    """A part of a file name: letters and digits of any script, at most 40.
-
-    >>> _plain("A photo of a cat!")
+    >>> plain("A photo of a cat!")
     'a-photo-of-a-cat'
 
     """
-    return re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:40].rstrip("-") or "caption"
+    return re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:longest].rstrip("-") or "caption"
+
+
+def suffix(*parts: str | None, **options: Any) -> str:
+    """What default names get behind them: the parts and the options of a request that are not the default ones.
+
+    >>> suffix("grad_cam", None, steps=8, against=["a dog"])
+    '.grad_cam.steps-8.against-a-dog'
+
+    """
+    texts = [part for part in parts if part]
+    for name, value in options.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        texts.append("-".join([name.replace("_", "-"), *(plain(str(one), 20) for one in values if one is not True)]))
+    whole = "".join(f".{text}" for text in texts)
+    return whole if len(whole) <= _LONGEST else whole[:_LONGEST].rstrip(".-")
+
+
+def model_name(model: str | None) -> str | None:
+    """A model's part of a file name; None for the default model.
+
+    >>> model_name("openai/clip-vit-base-patch32"), model_name("lite")
+    ('clip-vit-base-patch32', None)
+
+    """
+    return None if model in (None, "lite") else plain(Path(model).name or model)
+
+
+def input_paths(*sources: str | Path | Iterable[str | Path] | Mapping[str, Any] | None) -> tuple[Path, ...]:
+    """The files and folders that arguments and options of a command name: a path, ``sample:NAME``, ``coco:FOLDER``,
+    ``mean:FILE``, an embedded model; or several of these.
+    """
+    paths: list[Path] = []
+    for source in sources:
+        if isinstance(source, Mapping):
+            paths += input_paths(*(value for value in source.values() if isinstance(value, str)))
+        elif isinstance(source, str | Path):
+            paths += _paths_of(str(source))
+        elif source is not None:
+            paths += input_paths(*source)
+    return tuple(paths)
+
+
+def _paths_of(text: str) -> list[Path]:
+    """The files and folders that a text may mean."""
+    from nibt.pair import SAMPLE, sample_file, samples
+
+    if not text.strip():
+        return []
+    embedded = Path(__file__).parents[1] / "models" / "embedded" / text
+    candidates = [Path(text), Path(text.partition(":")[2] or text), *([embedded] if text.isidentifier() else [])]
+    if text.startswith(SAMPLE) and text.removeprefix(SAMPLE) in samples():
+        candidates.append(sample_file(text.removeprefix(SAMPLE)))
+    found = []
+    for path in candidates:
+        try:
+            if path.expanduser().exists():
+                found.append(path.expanduser())
+        except (OSError, ValueError):  # too long for a name, or with a null character
+            continue
+    return found

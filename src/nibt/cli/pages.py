@@ -17,7 +17,7 @@ def explained(
     model: Any, answers: "Sequence[Explanation | Comparison]", options: dict[str, Any], quiet: bool
 ) -> "list[Panel]":
     """The answers; those of nib to the cosine with the table of the same settings, so that words can be chosen."""
-    from nibt.cli.terminal import progress
+    from nibt.cli.progress import progress
     from nibt.explanation import Explanation
     from nibt.report.view import Panel
 

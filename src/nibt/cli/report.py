@@ -5,15 +5,18 @@ from typing import Annotated
 
 import typer
 
+from nibt.cli import option
+
 
 def report(
     run: Annotated[Path, typer.Argument(help="The folder of a run, whole or not.")],
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
+    overwrite: option.Overwrite = False,
+    quiet: option.Quiet = False,
 ) -> None:
     """Print the tables of a run, and write them into its folder: report.md, .csv, .tex, and .html with plots."""
     from nibt.bench.running import Run
 
-    text = Run.open(run).report()
+    text = Run.open(run).report(overwrite)
     if not quiet:
         typer.echo(text)
         typer.echo("wrote " + ", ".join(str(run / f"report.{kind}") for kind in ("md", "csv", "tex", "html")), err=True)

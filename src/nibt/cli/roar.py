@@ -1,18 +1,14 @@
 """``nibt roar``: train again without what the maps point at; a run that was stopped goes on."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from nibt.cli import option
-from nibt.cli.audit import check_method, opened
+from nibt.cli.audit import check_method, opened, prepared
 from nibt.cli.option import assignments, given
 from nibt.errors import BadOption
-
-if TYPE_CHECKING:
-    from nibt.datasets.base import Dataset
-    from nibt.roar_result import Roar
 
 COUNT = 400
 
@@ -47,6 +43,7 @@ def roar(
     count: Annotated[int, typer.Option(rich_help_panel=option.DATA, help="How many pairs.")] = COUNT,
     seed: Annotated[int, typer.Option(help="For what is drawn: splits, orders, ties, the pairs of a folder.")] = 0,
     other: option.DataOption = None,
+    overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,
     device: option.Device = "cpu",
     fit: option.Fit = None,
@@ -76,11 +73,16 @@ def roar(
     )
     chosen = given(form=form, hidden=hide, methods=method)
     loading = {"device": device, "fit": fit, "image_size": image_size}
-    found = _run(model, opened(data, count, seed, assignments(other or [])), count, quiet, loading, out=out, rate=rates,
-                 repeats=repeats, **choices, **chosen)  # fmt: skip
+    from nibt.cli.progress import interruptible, steps
+    from nibt.retraining import roar as run
     from nibt.retraining.reporting import markdown, write
 
-    files = write(found, out)
+    data_set = opened(data, count, seed, assignments(other or []))
+    ready, pairs, record = prepared(model, data_set, count, quiet, loading)
+    with interruptible(f"finished trainings are kept in {out}"), steps("retraining", quiet) as on_step:
+        found = run(ready, pairs, data=record, out=out, rate=rates, repeats=repeats, on_step=on_step, **choices,
+                    **chosen)  # fmt: skip
+    files = write(found, out, overwrite)
     if not quiet:
         typer.echo(markdown(found))
         typer.echo("wrote " + ", ".join(map(str, files)), err=True)
@@ -100,19 +102,3 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError as error:
         raise BadOption(f"--rate must be a number, as 1e-5 (got {text!r})") from error
-
-
-def _run(model: str, data: "Dataset", count: int, quiet: bool, loading: dict[str, Any], **options: Any) -> "Roar":
-    """The run, with a line that says what is being done."""
-    from nibt.cli.terminal import errors
-    from nibt.loading import load_model
-    from nibt.retraining import roar as run
-
-    pairs = [data[item] for item in range(min(count, len(data)))]
-    ready = load_model(model, **loading)
-    told = {**data.record(), "pairs": len(pairs)}
-    if quiet:
-        return run(ready, pairs, data=told, **options)
-    with errors.status("retraining") as status:
-        return run(ready, pairs, data=told, **options,
-                   on_step=lambda step, done, all: status.update(f"{done} of {all} trainings; {step}"))  # fmt: skip

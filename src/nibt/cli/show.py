@@ -17,16 +17,16 @@ def show(
         help="The picture to write, or the page as x.html. The JSON file lies beside it.")] = None,
     json: option.Json = None,
     positive: option.Positive = False,
+    overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,
 ) -> None:  # fmt: skip
     """Draw one row of a job as nibt explain does: a picture or a page, and a JSON file. No model is loaded."""
     from nibt.batching.job import Job
     from nibt.cli.terminal import show as tell
-    from nibt.explanation import save
     from nibt.report.picture import draw
 
     answer = Job.open(folder).explanation(row)
-    output = Output(out, json, quiet)
+    output = Output(out, json, quiet, overwrite, inputs=(folder,))
     names = output.check([f"{row}-{stem(answer.source)}"], [answer.caption])
-    output.write([answer], names, lambda found: draw(found, positive), save, lambda found: tell(found, positive),
+    output.write([answer], names, lambda found: draw(found, positive), lambda found: tell(found, positive),
                  positive=positive)  # fmt: skip

@@ -1,19 +1,9 @@
-"""How answers look in a terminal (rich): coloured words, a summary, a bar while many pairs are explained."""
+"""How answers look in a terminal (rich): coloured words, and a summary."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
@@ -23,8 +13,6 @@ from nibt.part import CaptionPart
 from nibt.registry import available, find
 from nibt.report.colours import ink_on
 from nibt.report.words import Worded, runs
-
-errors = Console(stderr=True, highlight=False)
 
 
 def caption(worded: Worded, positive: bool = False) -> Text:
@@ -79,32 +67,6 @@ def methods() -> None:
         lists = (", ".join(part) or "-" for part in (kind.sides, kind.needs, kind.variants))
         table.add_row(name, *lists, kind.cost, kind.paper)
     Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
-
-
-@contextmanager
-def progress(count: int, what: str, quiet: bool, window: float = 30) -> Iterator[Callable[[], None]]:
-    """A bar on standard error, where there is more than one thing to wait for. The time left is told from the last
-    ``window`` seconds: a longer one where things differ much in what they take.
-    """
-    if quiet or count < 2:
-        yield lambda: None
-        return
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True, speed_estimate_period=window) as bar:
-        task = bar.add_task(what, total=count)
-        yield lambda: bar.advance(task)
-
-
-@contextmanager
-def counter(what: str, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A line on standard error that counts things whose number nobody knows yet."""
-    if quiet:
-        yield lambda count: None
-        return
-    columns = (SpinnerColumn(), TextColumn(what), TextColumn("{task.completed:,.0f}"), TimeElapsedColumn())
-    with Progress(*columns, console=errors, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda count: bar.advance(task, count)
 
 
 def title(answer: Answer) -> str:

@@ -3,10 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nibt.errors import BadInput, Unsupported
+from nibt.errors import BadInput, NibtError, Unsupported
 from nibt.pair import Pair
 
 
@@ -46,6 +47,21 @@ class Dataset(ABC):
     def missing(self) -> str:
         """Which of its pictures are not there, in plain words; empty where all are."""
         return ""
+
+    def fingerprint(self, count: int | None = None) -> str:
+        """16 hexadecimal digits of what its first ``count`` pairs are: their pictures, captions and annotations."""
+        digest = sha256()
+        for item in range(len(self) if count is None else min(count, len(self))):
+            digest.update(self.content(item).encode() + b"\n")
+        return digest.hexdigest()[:16]
+
+    def content(self, item: int) -> str:
+        """What tells a pair from any other that could stand in its place; of a pair that cannot be read, why."""
+        try:
+            pair = self[item]
+        except NibtError as error:
+            return str(error)
+        return repr((pair.picture.digest, pair.caption, [(one.name, one.box, one.spans) for one in pair.objects]))
 
     def record(self) -> dict[str, Any]:
         """What is to be written down beside results: its name, its options, and how many pairs it has."""

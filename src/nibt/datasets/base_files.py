@@ -3,12 +3,12 @@
 import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nibt.errors import BadInput, NibtError
+from nibt.errors import BadInput, BadOption, NibtError
 
 
 def table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[dict[str, str], str]]:
@@ -24,10 +24,14 @@ def table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[dict[str, str]
         yield row, where
 
 
-def table_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[dict[str, str] | BadInput, str]]:
-    """The same; a row with more or fewer fields than the heading is given as the error that it is.
+def table_rows(
+    path: Path, columns: tuple[str, ...], remedy: str = ""
+) -> Iterator[tuple[dict[str, str] | BadInput, str]]:
+    """The same; a row with more or fewer fields than the heading is given as the error that it is. ``remedy`` says
+    how other columns are chosen, where they can be.
 
     Raises:
+        BadOption: a column is lacking that can be chosen.
         BadInput: a column is lacking, or the file is broken.
 
     """
@@ -35,6 +39,8 @@ def table_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[dict[str,
         reader = csv.reader(stream, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
         heading = [name.strip() for name in next(reader, [])]
         lacking = [name for name in columns if name not in heading]
+        if lacking and remedy:
+            raise missing_columns(path, lacking, heading, remedy)
         if lacking:
             raise BadInput(f"{path} has no column {', '.join(lacking)}: its first line must name {', '.join(columns)} "
                            f"(got {', '.join(heading) or 'nothing'})")  # fmt: skip
@@ -45,6 +51,11 @@ def table_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[dict[str,
             else:
                 told = f"expected {len(heading)} fields (got {len(fields)}); put texts that hold the separator in "
                 yield BadInput(f"{where}: {told}double quotes"), where
+
+
+def missing_columns(path: Path, lacking: Sequence[str], names: Sequence[str], remedy: str) -> BadOption:
+    """The error that says which columns a table has instead, and how they are chosen."""
+    return BadOption(f"{path} has no column {', '.join(lacking)}: it has {', '.join(names) or 'none'}; {remedy}")
 
 
 def lines(path: Path) -> Iterator[tuple[str, str]]:

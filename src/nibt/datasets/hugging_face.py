@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from nibt.datasets.base import Dataset
 from nibt.datasets.base_captioned import Captioned
 from nibt.datasets.base_local import Entry
 from nibt.errors import BadInput, BadOption, NibtError, Unsupported
@@ -51,6 +52,9 @@ class HuggingFace(Captioned):
     def read(self) -> list[Entry]:
         captions = self.rows.select_columns([self.caption])[self.caption]
         return [Entry(Path(), _texts(told, f"row {row}"), f"row {row}") for row, told in enumerate(captions)]
+
+    def content(self, item: int) -> str:
+        return Dataset.content(self, item)  # pictures are in the table, not in files
 
     def picture(self, entry: Entry) -> Picture:
         where = f"{self.folder}, {entry.where}"

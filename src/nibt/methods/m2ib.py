@@ -25,6 +25,7 @@ from nibt.methods.base import After, Method
 from nibt.methods.base_checks import above_zero, at_least, generator
 from nibt.models.base_trace import Cut
 from nibt.paths import chunks
+from nibt.progress import tracked
 from nibt.side import Side
 from nibt.types import Hidden, PerToken, States
 from nibt.units import special_share
@@ -89,7 +90,7 @@ class M2IB(Method):
             return side.score(cut.rest((states * deviation + mean).to(cut.hidden.dtype)))
 
         bits = torch.zeros_like(hidden)
-        for _ in range(self.steps):
+        for _ in tracked(range(self.steps)):
             with torch.enable_grad():
                 bits = _information(a, hidden)
                 dearness = (self.beta * (bits * own).sum((1, 2)) / (own.sum((1, 2)) * hidden.shape[2])).sum()

@@ -364,6 +364,18 @@ class Model:
     def device(self) -> str:
         return str(self.image.example.device)
 
+    def record(self) -> dict[str, Any]:
+        """What tells this model from others, as plain data: its name, weights, and how it takes pictures."""
+        return {
+            "id": self.id,
+            "family": self.family,
+            "weights_hash": self.weights_hash,
+            "dtype": self.dtype,
+            "device": self.device,
+            "fit": self.request.fit or "model",
+            "image_size": self.request.image_size,
+        }
+
 
 def _stamp(module: nn.Module) -> str:
     """What is another once any weight was replaced or changed in place."""

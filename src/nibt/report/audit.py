@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nibt.audit_result import VERDICTS, Audit, Check, Curve, Score
-from nibt.files import written_whole
+from nibt.outputs import write_bytes
 from nibt.report.audit_examples import figure
 from nibt.report.audit_plots import curves, gauge
 from nibt.report.audit_style import STYLE
@@ -35,8 +35,8 @@ QUESTIONS = {
 }  # fmt: skip
 
 
-def page(audit: Audit) -> str:
-    """The whole page."""
+def page(audit: Audit, sign: bool = False) -> str:
+    """The whole page; with ``sign`` the signature of a file that is about to be written is in it."""
     name = escape(Path(audit.model["id"]).name)
     body = [f"<h1>Audit of {name}</h1>", f'<p class="faint">{escape(_data(audit))}</p>', _summary(audit)]
     for number, (question, about) in QUESTIONS.items():
@@ -54,18 +54,19 @@ def page(audit: Audit) -> str:
         shown = [example for example in audit.examples if example.method == method]
         body += [f"<h3>{escape(method)}</h3>", *map(figure, shown)]
     body.append(_footer(audit))
-    return document(f"Audit of {Path(audit.model['id']).name}", f"<main>{''.join(body)}</main>", STYLE)
+    title, request = f"Audit of {Path(audit.model['id']).name}", audit.request() if sign else None
+    return document(title, f"<main>{''.join(body)}</main>", STYLE, request=request)
 
 
-def write_page(audit: Audit, path: Path) -> None:
+def write_page(audit: Audit, path: Path, overwrite: bool = False) -> None:
     """Write the page, whole or not at all.
 
     Raises:
+        WouldOverwrite: a file is there that nibt did not write, and ``overwrite`` is not given.
         CannotWrite: the folder is missing or closed, or the disk is full.
 
     """
-    with written_whole(path) as draft:
-        draft.write_text(page(audit), encoding="utf-8")
+    write_bytes(path, page(audit, sign=True).encode(), overwrite)
 
 
 def span(check: Check | Score) -> str:

@@ -1,9 +1,12 @@
 """The shell of every page: one whole HTML document that fetches nothing, and that says so to the browser."""
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from html import escape
+from typing import Any
+
+from nibt.outputs import unsigned
 
 STYLE = """
 :root{color-scheme:light dark;--ink:light-dark(#1d1f23,#e9eaec);--faint:light-dark(#5d636d,#a4abb6);
@@ -19,8 +22,11 @@ footer{color:var(--faint);font-size:.85rem;margin-top:2rem}
 """
 
 
-def document(title: str, body: str, style: str = "", scripts: Sequence[str] = ()) -> str:
-    """A whole page. ``body`` is HTML, ``title`` text, ``style`` what is added to the style sheet of all pages.
+def document(
+    title: str, body: str, style: str = "", scripts: Sequence[str] = (), request: Mapping[str, Any] | None = None
+) -> str:
+    """A whole page. ``body`` is HTML, ``title`` text, ``style`` what is added to the style sheet of all pages;
+    ``request`` is what a page that becomes a file answers, for its signature.
 
     Its Content-Security-Policy (W3C, level 3) forbids everything but data URIs for pictures and the sheet and the
     scripts that stand here, which it knows by their hashes: attributes ``style`` and ``on...`` do nothing in a body.
@@ -30,7 +36,8 @@ def document(title: str, body: str, style: str = "", scripts: Sequence[str] = ()
     policy = (f"default-src 'none'; img-src data:; style-src {_hashed(sheet)}; script-src {running}; base-uri 'none'; "
               "form-action 'none'")  # fmt: skip
     ends = "".join(f"\n<script>{script}</script>" for script in scripts)
-    head = (f'<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+    signature = "" if request is None else f'<meta name="generator" content="{unsigned(request)}">\n'
+    head = (f'<meta charset="utf-8">\n{signature}<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             f"<title>{escape(title)}</title>\n<style>{sheet}</style>")  # fmt: skip
     return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}{ends}\n</body>\n</html>\n'

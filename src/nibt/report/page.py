@@ -1,13 +1,14 @@
 """One HTML file that shows answers: it opens anywhere, asks nothing of a network, and answers to hovers and clicks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from nibt.comparison import Comparison
-from nibt.explanation import Explanation
-from nibt.files import written_whole
+from nibt.explanation import Explanation, request_of
 from nibt.interaction import Interaction
+from nibt.outputs import write_bytes
 from nibt.report.document import document
 from nibt.report.view import SCRIPT, STYLE, fragment
 from nibt.report.view_data import Panel
@@ -17,7 +18,9 @@ Shown = Explanation | Comparison | Interaction | Panel
 _START = 'document.querySelectorAll(".nibt-view").forEach((view) => nibtView(view));'
 
 
-def page(answers: Shown | Sequence[Shown], title: str = "", positive: bool = False) -> str:
+def page(
+    answers: Shown | Sequence[Shown], title: str = "", positive: bool = False, request: Mapping[str, Any] | None = None
+) -> str:
     """The whole page: one answer, or several beside each other, with shared controls.
 
     A ``Panel`` is an answer with its word-region table, or with a title of its own. With ``positive`` only what speaks
@@ -32,20 +35,28 @@ def page(answers: Shown | Sequence[Shown], title: str = "", positive: bool = Fal
     named = title or " | ".join(dict.fromkeys(map(heading, panels)))
     above = f'<h1 dir="auto">{escape(title or _heading(panels))}</h1>'
     body = f"<main>\n{above}\n{view}\n</main>\n<footer>Made by nibt. Nothing on this page is fetched or sent.</footer>"
-    return document(named, body, STYLE, [SCRIPT, _START])
+    return document(named, body, STYLE, [SCRIPT, _START], request)
 
 
-def write_page(answers: Shown | Sequence[Shown], path: str | Path, title: str = "", positive: bool = False) -> None:
+def write_page(
+    answers: Shown | Sequence[Shown],
+    path: str | Path,
+    title: str = "",
+    positive: bool = False,
+    *,
+    overwrite: bool = False,
+) -> None:
     """Write the page, whole or not at all.
 
     Raises:
         BadInput: there is no answer, or one was loaded from a file and its picture is no longer there.
+        WouldOverwrite: a file is there that nibt did not write, and ``overwrite`` is not given.
         CannotWrite: the folder is missing or closed, or the disk is full.
 
     """
-    text = page(answers, title, positive)
-    with written_whole(Path(path)) as draft:
-        draft.write_text(text, encoding="utf-8")
+    results = [one.answer if isinstance(one, Panel) else one for one in _listed(answers)]
+    text = page(answers, title, positive, request_of(results))
+    write_bytes(Path(path), text.encode(), overwrite)
 
 
 def _listed(answers: Shown | Sequence[Shown]) -> list[Shown]:

@@ -1,15 +1,16 @@
 """The whole answer on one picture: the photograph, the map over it, the coloured caption and what was measured."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from nibt.comparison import Comparison
 from nibt.errors import BadOption
 from nibt.explanation import Explanation
-from nibt.files import written_whole
+from nibt.outputs import image_exif, replacing
 from nibt.report.comparison import draw_comparison
 from nibt.report.heatmap import overlay
 from nibt.report.layout import MARGIN, SIDE, centred, shown, stacked
@@ -41,18 +42,29 @@ def check_format(path: Path, or_page: bool = False) -> None:
                         f"{path.suffix!r})")  # fmt: skip
 
 
-def write(image: Image.Image, path: Path) -> None:
-    """Write a picture, whole or not at all.
+def write(image: Image.Image, path: Path, request: Mapping[str, Any] | None = None, overwrite: bool = False) -> None:
+    """Write an image, whole or not at all, signed with the request that it answers where its format holds EXIF data.
 
     Raises:
+        WouldOverwrite: a file is there that nibt did not write, and ``overwrite`` is not given.
         CannotWrite: the folder is missing or closed, or the disk is full.
 
     """
-    kind = Image.registered_extensions()[path.suffix.lower()]
-    buffer = BytesIO()
-    image.save(buffer, kind)
-    with written_whole(path) as draft:
-        draft.write_bytes(buffer.getvalue())
+    data = _encoded(image, Image.registered_extensions()[path.suffix.lower()], request or {})
+    with replacing(path, overwrite) as draft:
+        draft.write_bytes(data)
+
+
+def _encoded(image: Image.Image, kind: str, request: Mapping[str, Any]) -> bytes:
+    """The bytes of a file; encoded twice, since the signature has a digest of the pixels as they are decoded."""
+    plain, buffer = BytesIO(), BytesIO()
+    image.save(plain, kind)
+    if kind not in Image.OPEN:  # Pillow writes this format, and cannot read it
+        return plain.getvalue()
+    with Image.open(plain) as decoded:
+        exif = image_exif(decoded, request)
+    image.save(buffer, kind, exif=exif)
+    return buffer.getvalue()
 
 
 def _page(answer: Explanation, positive: bool) -> Image.Image:

@@ -21,11 +21,11 @@ from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.loading import load_model
 from nibt.methods.base import SIDES
 from nibt.models.base import Model
-from nibt.pair import Pair
+from nibt.pair import Pair, pairs_hash
 from nibt.pairing import mixed
 from nibt.registry import find
 from nibt.retraining.explained import explained
-from nibt.retraining.folder import ORIGINAL, Cell, Folder, told_of
+from nibt.retraining.folder import ORIGINAL, Cell, Folder
 from nibt.retraining.forms import KINDS, Form, trained_blocks
 from nibt.retraining.material import Material
 from nibt.retraining.ranking import Resampled, stats
@@ -64,7 +64,8 @@ def roar(
     forms and repeats. The model is not changed: copies are trained.
 
     Raises:
-        BadInput: there are fewer than 10 pairs, or the folder holds a run of other settings.
+        BadInput: there are fewer than 10 pairs.
+        OtherRequest: the folder holds a run of other settings, of another model or of other pairs.
         BadOption: an option cannot have that value, or training came apart.
         UnknownName: no method, variant or option has that name.
         Unsupported: scipy is not there, the model is not in float32, or it lacks what a method needs.
@@ -110,7 +111,7 @@ class Retraining:
             self.form(name)  # what the model does not allow is told before anything is written
         self.fits = fitting(pairs)
         facts = provenance.facts(model)
-        self.folder = Folder.begin(out, {"model": facts, "data": self.data, "pairs": told_of(pairs),
+        self.folder = Folder.begin(out, {"model": facts, "data": self.data, "pairs": pairs_hash(pairs),
                                          "choices": settings.record()})  # fmt: skip
         self.session = self.folder.session()
 

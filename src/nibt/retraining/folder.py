@@ -4,9 +4,8 @@ Each file is written whole or not at all, and depends on nothing but the setting
 killed goes on, and gives the same bits as one that was not.
 """
 
-import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,11 @@ import numpy as np
 from nibt import provenance
 from nibt.errors import BadInput, CannotWrite
 from nibt.files import written_whole
-from nibt.pair import Pair
+from nibt.outputs import check_run_folder
 from nibt.retraining.explained import Scores
 
-_SETTINGS, _PROVENANCE, _CELLS, _MAPS = "settings.json", "provenance.json", "cells", "maps"
+PROVENANCE = "provenance.json"
+_SETTINGS, _CELLS, _MAPS = "settings.json", "cells", "maps"
 ORIGINAL = "original"
 
 
@@ -50,22 +50,16 @@ class Folder:
         """A new run, or the one that is there, if it is of the same settings.
 
         Raises:
-            BadInput: the folder holds a run of other settings, or something else.
+            OtherRequest: the folder holds a run of other settings.
+        WouldOverwrite: it holds something else.
             CannotWrite: it cannot be made.
 
         """
+        check_run_folder(path, _SETTINGS)
         found = cls(path)
         settings = json.loads(json.dumps(settings, default=str))
         if (path / _SETTINGS).exists():
-            there = provenance.read(path / _SETTINGS)
-            other = [key for key in {**there, **settings} if there.get(key) != settings.get(key)]
-            if other:
-                told = ", ".join(f"{key}: {there.get(key)!r}, now {settings.get(key)!r}" for key in other)
-                raise BadInput(f"{str(path)!r} holds a run of other settings ({told}): choose a new folder")
-        elif path.exists() and not path.is_dir():
-            raise CannotWrite(f"{path} is a file: name a folder for the run")
-        elif path.is_dir() and any(path.iterdir()):
-            raise BadInput(f"{str(path)!r} is not empty and holds no run of nibt roar: choose a new folder")
+            provenance.require_same(path, provenance.read(path / _SETTINGS), settings, "Choose a new folder.")
         try:
             for name in (_CELLS, _MAPS):
                 (path / name).mkdir(parents=True, exist_ok=True)
@@ -77,9 +71,9 @@ class Folder:
 
     def session(self) -> dict[str, Any]:
         """Write down that, when and where the run is worked on; given back is the session."""
-        told = provenance.read(self.path / _PROVENANCE) if (self.path / _PROVENANCE).exists() else {"sessions": []}
+        told = provenance.read(self.path / PROVENANCE) if (self.path / PROVENANCE).exists() else {"sessions": []}
         now = provenance.begun()
-        provenance.write(self.path / _PROVENANCE, {"sessions": [*told["sessions"], now]})
+        provenance.write(self.path / PROVENANCE, {**told, "sessions": [*told["sessions"], now]})
         return now
 
     def has(self, cell: Cell) -> bool:
@@ -118,11 +112,3 @@ class Folder:
                 return {side: [kept[f"{side}.{item}"] for item in range(count)] for side in ("image", "text")}
         except (OSError, ValueError, KeyError) as error:
             raise BadInput(f"{str(file)!r} cannot be read ({error}): delete it, and the maps are made again") from error
-
-
-def told_of(pairs: Sequence[Pair]) -> str:
-    """16 hexadecimal digits that tell these pairs from any others."""
-    digest = hashlib.sha256()
-    for pair in pairs:
-        digest.update(repr(pair.picture.size).encode() + pair.picture.image.tobytes() + pair.caption.encode() + b"\0")
-    return digest.hexdigest()[:16]

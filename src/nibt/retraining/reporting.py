@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
+from nibt import provenance
 from nibt.bench.tables import Table
-from nibt.files import written_whole
+from nibt.explanation import as_text
 from nibt.report.document import document
 from nibt.report.tables import SCRIPT, STYLE
+from nibt.retraining.folder import PROVENANCE
 from nibt.retraining.ranking import RESAMPLES
 from nibt.retraining.settings import FORMS
 from nibt.roar_result import Agreement, Gain, Roar
@@ -26,21 +28,19 @@ def markdown(found: Roar) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def write(found: Roar, folder: Path) -> list[Path]:
+def write(found: Roar, folder: Path, overwrite: bool = False) -> list[Path]:
     """Write report.md, report.html and result.json into the folder of the run.
 
     Raises:
+        WouldOverwrite: a report was edited since nibt wrote it, and ``overwrite`` is not given.
         CannotWrite: a file cannot be written.
 
     """
     body = "\n".join([*(f"<p>{escape(line)}</p>" for line in about(found)), *(one.html() for one in tables(found))])
     page = document(TITLE, f"<main><h1>{escape(TITLE)}</h1>\n{body}</main>", STYLE, [SCRIPT])
-    files = [folder / name for name in ("report.md", "report.html", "result.json")]
-    for file, text in zip(files, (markdown(found), page), strict=False):
-        with written_whole(file) as draft:
-            draft.write_text(text, encoding="utf-8")
-    found.save(files[-1])
-    return files
+    reports = {"report.md": markdown(found), "report.html": page, "result.json": as_text(found.to_json())}
+    encoded = {name: text.encode() for name, text in reports.items()}
+    return provenance.write_reports(folder / PROVENANCE, encoded, overwrite)
 
 
 def about(found: Roar) -> Iterator[str]:

@@ -76,6 +76,10 @@ class Scenes(Dataset):
     def __len__(self) -> int:
         return self.count
 
+    def content(self, item: int) -> str:
+        """Its number: the options decide what is drawn."""
+        return str(item)
+
     def __getitem__(self, item: int) -> Pair:
         if not 0 <= item < self.count:
             raise IndexError(f"item must lie in 0..{self.count - 1} (got {item})")
