@@ -16,6 +16,7 @@ from nibt.pair import Pair, Picture, Twins
 from nibt.part import CaptionPart, Part, PicturePart
 from nibt.question import Question
 from nibt.sides import Ready, sides, together
+from nibt.units import Words
 
 
 def answers(
@@ -43,7 +44,8 @@ def answered(question: Question, ready: Ready) -> Iterator[Explanation | Compari
         yield _answer(
             parts[0], parts[1], similarity=cosines[index],
             score=_score_record(question, [value[index] for value in values]), method=question.record["method"],
-            **question.facts, warnings=(*question.warnings, *pair.notes, *notes, *_unmet(question, parts)),
+            **question.facts,
+            warnings=(*question.warnings, *pair.notes, *notes, *_unmet(question, parts), *_flat(question, parts)),
         )  # fmt: skip
 
 
@@ -73,6 +75,17 @@ def _unmet(question: Question, parts: Sequence[Part]) -> Iterator[str]:
         if told is not None and told.missed:
             yield (f"the gap of the {name} side, {float(told.gap):.2g}, is above the tolerance after "
                    f"{int(told.steps)} nodes: the sum of its scores is not complete")  # fmt: skip
+
+
+def _flat(question: Question, parts: Sequence[Part]) -> Iterator[str]:
+    """Warnings about maps that tell nothing apart."""
+    for name, part in zip(question.names, parts, strict=True):
+        side, units = part.attribution, part.attribution.units
+        scores = side.scores[units.explained] if isinstance(units, Words) else side.scores
+        if len(scores) > 1 and bool((scores == scores[0]).all()):
+            method = question.record["method"]["name"]
+            score = float(scores[0])
+            yield f"the map of the {name} side is flat: {method} gives every unit the score {score:.3g}"
 
 
 def _score_record(question: Question, values: Sequence[float]) -> dict[str, Any]:

@@ -118,18 +118,35 @@ def rank(model: _Model, image: PictureSource, labels: Sequence[_Text]) -> list[R
     """Labels from best to worst: zero-shot classification.
 
     Raises:
-        BadInput: there are fewer than two labels, or one is blank.
+        BadInput: there are fewer than two labels, one is blank, or one is given twice.
 
     """
-    if len(labels) < 2:
-        raise BadInput(f"give at least two labels to rank (got {len(labels)})")
-    model, read = load_model(model), [read_caption(label) for label in labels]
+    read = read_labels(labels)
+    model = load_model(model)
     texts = F.normalize(encode(model.text, read), dim=-1)
     picture = F.normalize(encode(model.image, [read_picture(image)]), dim=-1)
     cosines = (texts @ picture[0]).float()
     shares = (model.scale * cosines).softmax(0)
     order = cosines.argsort(descending=True, stable=True).tolist()
     return [Ranked(read[index], float(cosines[index]), float(shares[index])) for index in order]
+
+
+def read_labels(labels: Sequence[_Text]) -> list[str]:
+    """The labels as texts, checked before a model is loaded.
+
+    Raises:
+        BadInput: there are fewer than two labels, one is blank, or one is given twice.
+
+    """
+    if isinstance(labels, str | Caption):
+        raise BadInput("labels must be a list of texts (got one text)")
+    if len(labels) < 2:
+        raise BadInput(f"give at least two labels to rank (got {len(labels)})")
+    texts = [read_caption(label) for label in labels]
+    double = next((text for text in texts if texts.count(text) > 1), None)
+    if double is not None:
+        raise BadInput(f"the label {double!r} is given {texts.count(double)} times: give each label once")
+    return texts
 
 
 def explain_labels(
@@ -142,12 +159,11 @@ def explain_labels(
     """The zero-shot view: labels are ranked, and the first is explained against the second.
 
     Raises:
-        BadInput: there are fewer than two labels, or one is blank.
+        BadInput: there are fewer than two labels, one is blank, or one is given twice.
 
     """
-    if isinstance(labels, str):
-        raise BadInput("labels must be a list of texts (got one text)")
-    model, picture = load_model(model), read_picture(image)
+    labels, picture = read_labels(labels), read_picture(image)
+    model = load_model(model)
     ranking = rank(model, picture, labels)
     answer = explain(model, picture, ranking[0].label, method, "difference", against=ranking[1].label, **options)
     return replace(answer, ranking=tuple(ranking))

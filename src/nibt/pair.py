@@ -6,6 +6,7 @@ taken, transparency laid on white) is noted and ends in the result's warnings.
 
 import json
 import os
+import re
 import struct
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -153,6 +154,16 @@ def names_picture(text: str) -> bool:
     return Path(text).suffix.lower() in _SUFFIXES
 
 
+def is_url(text: str) -> bool:
+    """Whether a text is the address of a file elsewhere.
+
+    >>> is_url("https://example.org/cat.jpg"), is_url("photos/cat.jpg")
+    (True, False)
+
+    """
+    return bool(re.match(r"(?i)(https?|ftp|s3|gs|hf|data|file):/?/?\S", text)) and not os.path.exists(text)
+
+
 def read_caption(caption: str | Caption) -> str:
     """The caption as it is, if it says anything.
 
@@ -164,8 +175,18 @@ def read_caption(caption: str | Caption) -> str:
     if not isinstance(caption, str):
         raise BadInput(f"a caption must be a string (got {type(caption).__name__})")
     if not any(unicodedata.category(sign)[0] not in "CZ" for sign in caption):
-        raise BadInput(f"the caption is blank (got {caption!r}): give at least one word")
+        what = "is blank" if not caption.strip() else "has only control characters and blanks"
+        raise BadInput(f"the caption {what} (got {caption!r}): give at least one word")
     return caption
+
+
+def caption_notes(caption: str) -> tuple[str, ...]:
+    """What a reader should know of a caption: control characters in it are invisible, and the model may see them."""
+    controls = sorted({sign for sign in caption if unicodedata.category(sign) == "Cc" and not sign.isspace()})
+    if not controls:
+        return ()
+    return (f"the caption has control characters ({', '.join(f'U+{ord(sign):04X}' for sign in controls)}): the model "
+            "may see them",)  # fmt: skip
 
 
 def read_picture(source: PictureSource) -> Picture:
@@ -190,6 +211,10 @@ def read_picture(source: PictureSource) -> Picture:
         return _sample(source.removeprefix(SAMPLE))
     if not isinstance(source, str | os.PathLike):
         raise BadInput(f"a picture must be a path, an image, an array or a tensor (got {type(source).__name__})")
+    if is_url(os.fspath(source)):
+        raise BadInput(
+            f"{os.fspath(source)!r} is a URL, and URLs are not opened: download the picture, and give its path"
+        )
     return _open(Path(source))
 
 

@@ -37,6 +37,7 @@ def paired(first: Any, second: Any) -> tuple[list[Pair] | list[Twins], bool]:
     if len(firsts) != len(seconds) and 1 not in (len(firsts), len(seconds)):
         raise BadInput(f"{len(firsts)} {_NOUNS[kinds[0]]}s and {len(seconds)} {_NOUNS[kinds[1]]}s are no pairs: give "
                        "as many of both, or one")  # fmt: skip
+    _check_order(firsts[0], seconds[0])
     count = max(len(firsts), len(seconds))
     ones, others = _read(firsts, kinds[0], count), _read(seconds, kinds[1], count)
     if kinds[0] == kinds[1]:
@@ -58,6 +59,13 @@ def mixed(pair: Any, taker: str) -> Pair:
     got = " and ".join("a string" if isinstance(item, str) else f"a {type(item).__name__}" for item in items)
     raise BadInput(f"{taker} takes pairs of a picture and a caption (got {got}); explain compares two pictures, or two "
                    "captions, too")  # fmt: skip
+
+
+def _check_order(first: Any, second: Any) -> None:
+    """Tell somebody who gave the caption first, and the picture second, both as strings."""
+    both = isinstance(first, str) and isinstance(second, str)
+    if both and not os.path.exists(first) and names_picture(second) and os.path.isfile(second):
+        raise BadInput(f"the picture comes first: there is no picture {first!r}, and {second!r} is one; swap them")
 
 
 def _kind(items: list[Any], string: Modality) -> Modality:

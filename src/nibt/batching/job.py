@@ -131,7 +131,16 @@ class Job:
                 told = told_of(file)
                 if told["halved"] is not None:
                     halved.append({"chunk": number, "batch_size": told["halved"]})
-        return {"rows": rows, "errors": errors, "halved": halved}
+        return {"rows": rows, "errors": errors, "halved": halved, "warnings": list(self._double_keys())}
+
+    def _double_keys(self) -> Iterator[str]:
+        """A warning where several rows have the same key."""
+        counts = Counter(row["key"] for row in self.rows(["key"]) if row["key"])
+        double = [key for key, count in counts.items() if count > 1]
+        if double:
+            rows = [row["row"] for row in self.rows(["row", "key"]) if row["key"] == double[0]]
+            yield (f"{len(double):,} keys stand in more than one row, the first, {double[0]!r}, in rows "
+                   f"{', '.join(map(str, rows[:5]))}: they do not tell these rows apart")  # fmt: skip
 
     def source(self) -> Source:
         """Where the pairs came from, opened again.

@@ -202,7 +202,7 @@ def _begin(job: Job, source: Source, pairs: Pairs, columns: Columns, split: str 
     layout = {"chunk": chunk_size, "ids": "the numbers of rows, from 0", "files": "parts/CHUNK-HASH.parquet"}
     if not job.is_begun:
         job.write({"schema": SCHEMA, "pairs": {"names": names, **told}, "layout": layout, "asked": None, "rows": None,
-                   "errors": None, "halved": None, "sessions": []})  # fmt: skip
+                   "errors": None, "halved": None, "warnings": [], "sessions": []})  # fmt: skip
         return
     stored = {"pairs": {**job.manifest["pairs"], "names": None}, "layout": job.manifest["layout"]}
     provenance.require_same(job.folder, stored, {"pairs": {"names": None, **told}, "layout": layout}, _REMEDY)

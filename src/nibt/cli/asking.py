@@ -69,7 +69,8 @@ class Things:
 class Asked:
     """The things, or a picture and labels, all read before the model is loaded: a mistake is told at once."""
 
-    def __init__(self, things: Things, labels: list[str]) -> None:
+    def __init__(self, things: Things, labels: list[str], labelled: bool = False) -> None:
+        from nibt.explaining import read_labels
         from nibt.pair import Caption, read_caption, read_picture
 
         firsts, seconds = (read_picture if place == "image" else read_caption for place in things.places)
@@ -77,7 +78,7 @@ class Asked:
         self.seconds: list[Any] = [seconds(thing) for thing in things.seconds]
         if things.places[0] == "text":
             self.firsts = [Caption(caption) for caption in self.firsts]
-        self.labels = labels
+        self.labels = read_labels(labels) if labelled else []
 
     def answers(self, model: Any, quiet: bool, options: dict[str, Any]) -> "list[Explanation] | list[Comparison]":
         """Each first with each second, or with the labels."""
@@ -102,6 +103,8 @@ def split(things: list[str], labelled: bool = False, command: str = "explain") -
     """
     count = next((n for n, thing in enumerate(things) if n and not _is_picture(thing)), len(things))
     pictures, captions = things[:count], things[count:]
+    if not _is_picture(things[0]) and any(map(_is_picture, things[1:])):
+        raise BadOption(f"pictures come first, and there is no picture {things[0]!r}: nibt {command} IMAGE CAPTION")
     if labelled and captions:
         raise BadOption(f"with --labels there are no captions besides (got {captions[0]!r})")
     if not labelled and not captions:
@@ -111,9 +114,9 @@ def split(things: list[str], labelled: bool = False, command: str = "explain") -
 
 
 def _is_picture(thing: str) -> bool:
-    from nibt.pair import names_picture
+    from nibt.pair import is_url, names_picture
 
-    return thing.startswith("sample:") or names_picture(thing) or os.path.isfile(thing)
+    return thing.startswith("sample:") or is_url(thing) or names_picture(thing) or os.path.isfile(thing)
 
 
 def _check_captions(things: list[str]) -> None:

@@ -98,6 +98,8 @@ def batch(
     rows, failed = job.manifest["rows"], job.manifest["errors"]
     if not quiet:
         typer.echo(f"{rows:,} rows written, {failed:,} failed; now: nibt show {out} ROW")
+    for warning in job.manifest["warnings"]:
+        typer.echo(f"nibt: {warning}", err=True)
     if failed:
         typer.echo(f"nibt: {failed:,} of {rows:,} rows failed; the column error of {out} says why", err=True)
     if failed == rows or (failed and strict):

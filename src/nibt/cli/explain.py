@@ -97,7 +97,7 @@ def explain(
     output = Output(out, json, quiet, overwrite, names_of, inputs)
     extra.check(typed)
     names = output.check(*typed.stems, extra.paths)
-    asked = Asked(typed, lines(labels) if labels else [])
+    asked = Asked(typed, lines(labels) if labels else [], labels is not None)
     contrast = {"target": target, "against": against or (), "against_images": against_image or (),
                 "templates": template or ()} if labels is None else {}  # fmt: skip
     ready = load(model, device, dtype, fit, image_size, output.silent)

@@ -10,9 +10,11 @@ import os
 import sys
 from collections.abc import Callable
 from functools import wraps
+from itertools import takewhile
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from nibt import __version__
 from nibt.cli.audit import audit
@@ -51,10 +53,23 @@ def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+class _Once(TyperCommand):
+    """A command whose options may be given once, unless they are repeatable: the last one must not win silently."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse an option that stands twice before ``--``."""
+        typed = [word.partition("=")[0] if word.startswith("--") else word for word in takewhile("--".__ne__, args)]
+        for option in self.params:
+            if isinstance(option, TyperOption) and not option.multiple and not option.is_flag:
+                if sum(word in option.opts for word in typed) > 1:
+                    raise typer.BadParameter(f"{option.opts[0]} can be given once only", ctx)
+        return super().parse_args(ctx, args)
+
+
 for _command in (explain, interact, batch, show, calibrate, audit, bench, report, roar):
-    app.command()(_stoppable(_command))
-app.command()(serve)
-app.command("list")(list_parts)
+    app.command(cls=_Once)(_stoppable(_command))
+app.command(cls=_Once)(serve)
+app.command("list", cls=_Once)(list_parts)
 
 
 @app.callback(invoke_without_command=True)

@@ -25,7 +25,7 @@ from torch.utils.hooks import RemovableHandle
 from nibt.errors import BadOption
 from nibt.models.base_stem import See, cut_stem
 from nibt.models.base_trace import Cut, Inputs, Trace, first
-from nibt.pair import Picture
+from nibt.pair import Picture, caption_notes
 from nibt.preparation.captions import Tokens
 from nibt.preparation.captions import batch as batch_tokens
 from nibt.preparation.pictures import Preparation
@@ -265,7 +265,8 @@ class TextTower(Tower):
         ids, words = batch_tokens(items, tokens, self.pad)
         device = self.example.device
         extra = {key: value.to(device) for key, value in self.extra(tokens, ids).items()}
-        return Inputs(ids.to(device), extra, words=words, notes=tuple(row.notes for row in tokens))
+        notes = tuple((*caption_notes(item), *row.notes) for item, row in zip(items, tokens, strict=True))
+        return Inputs(ids.to(device), extra, words=words, notes=notes)
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         assert inputs.words is not None

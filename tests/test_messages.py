@@ -1,0 +1,167 @@
+"""What is wrong, late or silent elsewhere: each mistake gets a clear message before a model is loaded, or a warning."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import nibt
+import tiny
+from nibt.errors import BadInput
+from nibt.pair import caption_notes, is_url
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def photo(run: Run) -> str:
+    tiny.picture(48, 40).image.save("photo.png")
+    tiny.picture(40, 48, 1).image.save("other.png")
+    return "photo.png"
+
+
+MISTAKES: dict[str, tuple[list[str], int, str]] = {
+    "no label": (["photo.png", "--labels", "none.txt"], 1, "give at least two labels to rank (got 0)"),
+    "one label": (["photo.png", "--labels", "one.txt"], 1, "give at least two labels to rank (got 1)"),
+    "a label twice": (["photo.png", "--labels", "twice.txt"], 1, "the label 'a cat' is given 2 times"),
+    "a URL": (["https://example.org/cat.jpg", "a cat"], 1, "URLs are not opened: download the picture"),
+    "a URL second": (["photo.png", "https://example.org/cat.jpg"], 2, "give a caption, too"),
+    "the caption first": (["a cat", "photo.png"], 2, "pictures come first, and there is no picture 'a cat'"),
+    "two pictures to compare": (["photo.png", "--with-image", "photo.png", "--with-image", "other.png"], 2,
+                                "--with-image can be given once only"),
+    "two models": (["photo.png", "a cat", "-m", "lite", "--model=scenes"], 2, "--model can be given once only"),
+    "control characters alone": (["photo.png", "\x07\x1b"], 1, "has only control characters and blanks"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", sorted(MISTAKES))
+def test_mistake_is_told_before_a_model_is_loaded(
+    run: Run, photo: str, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("none.txt").write_text("\n")
+    Path("one.txt").write_text("a cat\n")
+    Path("twice.txt").write_text("a cat\na dog\na cat\n")
+    monkeypatch.setattr("nibt.cli.asking.loaded", lambda *_, **__: pytest.fail("a model was loaded"))
+    before = sorted(os.listdir())
+    arguments, expected, message = MISTAKES[case]
+    code, _, err = run("explain", *arguments)
+    assert code == expected, err
+    assert message in " ".join(err.replace("│", " ").split()), err
+    assert sorted(os.listdir()) == before
+
+
+def test_python_tells_labels_and_order_too(photo: str) -> None:
+    model = tiny.model("clip")
+    with pytest.raises(BadInput, match="given 2 times"):
+        nibt.rank(model, photo, ["a cat", "a cat"])
+    with pytest.raises(BadInput, match="at least two labels"):
+        nibt.explain_labels("no such model", photo, ["a cat"])
+    with pytest.raises(BadInput, match="swap them"):
+        nibt.explain(model, "a cat", photo)
+    with pytest.raises(BadInput, match="URLs are not opened"):
+        nibt.explain(model, "http://example.org/x.png", "a cat")
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("https://a.b/c.png", True), ("HTTP://a.b", True), ("s3://bucket/x.png", True), ("data:image/png;base64,xx", True),
+    ("photo.png", False), ("C:\\photo.png", False), ("a cat: sitting", False), ("sample:chelsea", False),
+])  # fmt: skip
+def test_urls_are_told_from_paths(text: str, expected: bool) -> None:
+    assert is_url(text) is expected
+
+
+def test_control_characters_in_a_caption_give_a_warning(photo: str) -> None:
+    assert caption_notes("a cat\n\ton a mat") == ()
+    answer = nibt.explain(tiny.model("clip"), photo, "a cat\x07", steps=1)
+    assert any("U+0007" in warning for warning in answer.warnings)
+
+
+def test_a_flat_map_gives_a_warning(photo: str) -> None:
+    model = tiny.model("clip")
+    flat = nibt.explain(model, photo, "a red cat", "ones").warnings
+    assert sum("side is flat" in warning for warning in flat) == 2
+    assert not any("is flat" in warning for warning in nibt.explain(model, photo, "a red cat").warnings)
+
+
+def test_grad_cam_on_words_of_lite_says_that_it_is_flat(photo: str) -> None:
+    answer = nibt.explain(nibt.load_model("lite", image_size=64), photo, "a red cat", "grad_cam")
+    scores = [score for _, score in answer.words]
+    told = [warning for warning in answer.warnings if "map of the text side is flat" in warning]
+    assert bool(told) == (len(set(scores)) == 1)
+
+
+def table(name: str, rows: list[str]) -> None:
+    Path(name).write_text("image,caption,key\n" + "".join(f"{row}\n" for row in rows))
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    (b"file,text\nphoto.png,a cat\n", "has no column image, caption: it has file, text; choose by --image"),
+    (b"", "has no column image, caption: it has none"),
+    ("image,caption\nphoto.png,caf\u00e9\n".encode("latin-1"), "is not text in UTF-8"),
+    (b"image,caption\n", "there are no rows"),
+])  # fmt: skip
+def test_a_start_that_fails_is_no_job(run: Run, photo: str, clip_folder: Path, text: bytes, message: str) -> None:
+    Path("pairs.csv").write_bytes(text)
+    command = ("batch", "pairs.csv", "--out", "deep/JOB", "-m", clip_folder, "--steps", 1)
+    code, _, err = run(*command)
+    assert code in (1, 2)
+    assert message in err
+    assert not Path("deep").exists()
+    table("pairs.csv", ["photo.png,a cat,x"])
+    assert run(*command)[0] == 0, "the corrected call works"
+
+
+def test_a_start_without_a_model_is_no_job(run: Run, photo: str, clip_folder: Path) -> None:
+    table("pairs.csv", ["photo.png,a cat,x"])
+    assert run("batch", "pairs.csv", "--out", "JOB", "-m", "./nosuch")[0] == 1
+    assert run("batch", "pairs.csv", "--out", "JOB", "-m", clip_folder, "--target", "softmax")[0] == 2
+    assert not Path("JOB").exists()
+
+
+def test_exit_codes_of_a_job(run: Run, photo: str, clip_folder: Path) -> None:
+    table("good.csv", ["photo.png,a cat,x", "other.png,a dog,x"])
+    table("some.csv", ["photo.png,a cat,x", "gone.png,a dog,y"])
+    table("none.csv", ["gone.png,a cat,x", "gone.png,a dog,y"])
+    options = ("-m", clip_folder, "--steps", 1)
+    for strict in ((), ("--strict",)):
+        code, out, err = run("batch", "good.csv", "--out", f"good{len(strict)}", *options, *strict)
+        assert (code, "2 rows written, 0 failed" in out, "failed" in err) == (0, True, False)
+        code, out, err = run("batch", "some.csv", "--out", f"some{len(strict)}", *options, *strict)
+        assert (code, "1 of 2 rows failed" in err) == (len(strict), True)
+        code, out, err = run("batch", "none.csv", "--out", f"none{len(strict)}", *options, *strict)
+        assert (code, "2 of 2 rows failed" in err) == (1, True)
+        assert run("batch", "none.csv", "--out", f"none{len(strict)}", *options, *strict)[0] == 1, "again"
+
+
+def test_keys_that_stand_twice_give_a_warning(run: Run, photo: str, clip_folder: Path) -> None:
+    table("pairs.csv", ["photo.png,a cat,x", "other.png,a dog,y", "other.png,two cars,x"])
+    code, _, err = run("batch", "pairs.csv", "--out", "JOB", "--key", "key", "-m", clip_folder, "--steps", 1)
+    assert code == 0
+    assert "1 keys stand in more than one row, the first, 'x', in rows 0, 2" in err
+    assert json.loads(Path("JOB/job.json").read_text())["warnings"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_job_says_what_is_kept(
+    run: Run, photo: str, clip_folder: Path, number: signal.Signals, code: int
+) -> None:
+    table("pairs.csv", [f"photo.png,a cat and {row} dogs,{row}" for row in range(400)])
+    command = ["batch", "pairs.csv", "--out", "JOB", "-m", str(clip_folder),
+               "--chunk-size", "4", "--batch-size", "4"]  # fmt: skip
+    script = "from nibt.cli import main; main()"
+    process = subprocess.Popen([sys.executable, "-c", script, *command], stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))  # fmt: skip
+    while process.poll() is None and len(list(Path("JOB/parts").glob("[0-9]*"))) < 3:
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    rows = nibt.Job.open("JOB").tally()["rows"]
+    assert f"interrupted; {rows} rows are kept in JOB; the same command goes on" in err
