@@ -151,7 +151,7 @@ def _gaps(panel: Panel) -> Iterator[str]:
         told = part.attribution.narrowing
         if told is not None:
             change = float(told.at_input - told.at_reference)
-            yield f"scores of the {_SIDES.get(name, name)} miss {_share(float(told.gap), change)} of the change"
+            yield f"scores of the {_SIDES.get(name, name)} miss {_share(abs(float(told.gap)), change)} of the change"
 
 
 def _share(gap: float, change: float) -> str:
