@@ -37,7 +37,8 @@ def test_one_pair_gives_a_picture_and_a_json_file(run: Run, photo: Path, clip_fo
     assert np.array(told["image"]["scores"]).shape == tuple(told["image"]["grid"]) == (4, 4)
     assert told["image"]["region"] == pytest.approx([15, 0, 60, 60])
     assert any("cropped" in warning for warning in told["warnings"])
-    assert told["narrowing"]["image"]["gap"] >= 0
+    path = told["narrowing"]["image"]
+    assert path["sum"] + path["at_reference"] + path["gap"] == pytest.approx(path["at_input"], abs=1e-6)
     assert out.splitlines()[-1] == "wrote photo-a-red-cat.clip.png, photo-a-red-cat.clip.json"
 
 
@@ -49,7 +50,7 @@ def test_interact_gives_a_small_multiple_a_word(run: Run, photo: Path, clip_fold
     told = json.loads(Path(f"{name}.json").read_text())
     assert told["kind"] == "interaction"
     assert np.array(told["table"]).shape == (3, 4, 4)
-    assert told["gap"] == pytest.approx(abs(told["sum"] - told["product"]), abs=1e-6)
+    assert told["gap"] == pytest.approx(told["product"] - told["sum"], abs=1e-6)
     assert [line.split()[0] for line in out.splitlines()[2:5]] == ["a", "red", "cat"]
     with Image.open(f"{name}.png") as page:
         assert page.width > 600

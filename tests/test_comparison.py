@@ -95,8 +95,10 @@ def test_the_scores_add_up_to_the_change(kind: str, items: list) -> None:
     answer = compared(kind, items[0], items[2], steps=64)
     for part in answer.parts.values():
         told = part.attribution.narrowing
-        assert float(told.sum) == pytest.approx(float(told.at_input - told.at_reference), abs=float(told.gap) + 1e-6)
-        assert float(told.gap) <= 0.02 * max(0.1, abs(float(told.at_input - told.at_reference)))
+        assert float(told.sum) == pytest.approx(
+            float(told.at_input - told.at_reference), abs=abs(float(told.gap)) + 1e-6
+        )
+        assert abs(float(told.gap)) <= 0.02 * max(0.1, abs(float(told.at_input - told.at_reference)))
         assert float(told.at_input) == pytest.approx(answer.similarity, abs=1e-5)
 
 

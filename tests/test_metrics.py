@@ -117,9 +117,9 @@ def test_corner_share() -> None:
 
 def test_completeness_gap_is_a_share_of_the_change() -> None:
     one = torch.ones(1)
-    told = Narrowing("zero", "riemann", (1,), one, 0.5 * one, 0.1 * one, 0.3 * one, 0.1 * one)
+    told = Narrowing("zero", "riemann", (1,), one, 0.5 * one, 0.1 * one, 0.3 * one)
     assert of("completeness_gap", on(FIRST, narrowing=told)) == pytest.approx(0.25)
-    still = replace(told, at_reference=0.499 * one)
+    still = replace(told, at_reference=0.499 * one, sum=0.101 * one)
     assert of("completeness_gap", on(FIRST, narrowing=still)) == pytest.approx(10)  # of 0.01, no smaller change
     assert np.isnan(of("completeness_gap", on(FIRST)))
 

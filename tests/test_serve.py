@@ -20,17 +20,21 @@ import torch
 from PIL import Image
 
 import nibt
+import tiny
 from conftest import Run
-from nibt.app.asked import Asked, Question, answered, costs, plainly
+from nibt.app.asked import Asked, Question, answered, costs, plainly, unsupported
 from nibt.app.guard import BODY, BUSY, Guard
 from nibt.app.limits import Deadline, Limits, TooLong
 from nibt.app.link import Link
 from nibt.app.recent import Recent
 from nibt.app.serving import check_host
 from nibt.app.shelf import Shelf, Turns
-from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.app.telling import told, unsupported_list
+from nibt.errors import BadInput, BadOption, UnknownName, Unsupported
 from nibt.models.base import Model
 from nibt.pair import sample_file
+from nibt.registry import available
+from nibt.report.view import Failure, Panel
 
 LIMITS = Limits()
 
@@ -132,9 +136,9 @@ def hooks(model: Model) -> int:
 def test_a_late_computation_ends_and_leaves_nothing(scenes: Model, after: int) -> None:
     before = nibt.explain(scenes, "sample:coffee", "a cat").grid
     ticks = itertools.count()
-    with pytest.raises(TooLong, match="takes longer"), Deadline(float(after), clock=lambda: float(next(ticks))):
-        for _ in answered(asked(), scenes):
-            pass
+    (outcome,) = list(answered(asked(), scenes, lambda step: Deadline(float(after), lambda: float(next(ticks)))))[-1]
+    told = outcome.message if isinstance(outcome, Failure) else outcome.problem
+    assert "takes longer" in told
     assert hooks(scenes) == 0
     assert torch.equal(nibt.explain(scenes, "sample:coffee", "a cat").grid, before)
 
@@ -145,6 +149,97 @@ def test_a_computation_in_time_has_the_same_bits(scenes: Model) -> None:
     *_, free = answered(asked(), scenes)
     assert torch.equal(watched[0].answer.grid, free[0].answer.grid)  # pyright: ignore
     assert torch.equal(watched[0].table.scores, free[0].table.scores)  # pyright: ignore
+
+
+def late(*steps: int) -> Any:
+    """A limit under which these steps are late from the start."""
+    return lambda step: Deadline(-1.0 if step in steps else float("inf"), clock=lambda: 0.0)
+
+
+def test_each_method_has_its_own_outcome_in_its_place(scenes: Model) -> None:
+    question = asked(methods=("nib", "occlusion", "grad_cam"))
+    stages = list(answered(question, scenes, late(1)))
+    assert [len(stage) for stage in stages] == [1, 2, 3, 3]
+    for earlier, later in itertools.pairwise(stages[:-1]):
+        assert later[: len(earlier)] == earlier, "what is finished stays as it is"
+    nib, occlusion, grad_cam = stages[-1]
+    assert isinstance(nib, Panel)
+    assert isinstance(grad_cam, Panel)
+    assert nib.table is not None
+    assert isinstance(occlusion, Failure)
+    assert occlusion.title == "occlusion"
+    assert "takes longer" in occlusion.message
+
+
+def test_an_answer_stays_when_its_table_fails(scenes: Model) -> None:
+    first, last = answered(asked(), scenes, late(1))
+    assert isinstance(last[0], Panel)
+    assert last[0].answer is first[0].answer  # pyright: ignore
+    assert last[0].table is None
+    assert "takes longer" in last[0].problem
+
+
+def test_the_page_keeps_what_is_finished(scenes: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the visitor sees after each step: nothing that was there is gone, whatever fails later, and why ever."""
+    own = nibt.app.asked._answers
+
+    def failing(question: Asked, model: Model, method: str) -> Any:
+        if method == "occlusion":
+            raise TooLong("this takes longer than it may")
+        if method == "rise":
+            raise RuntimeError("not enough memory: secret detail")
+        return own(question, model, method)
+
+    monkeypatch.setattr("nibt.app.asked._answers", failing)
+    shelf, recent = Shelf(["scenes"], load=lambda name: scenes), Recent(60.0)
+    fields = [sample_file("coffee"), "a cat", "each", ["nib", "occlusion", "rise", "grad_cam"], "scenes", "default"]
+    views = list(told(shelf, LIMITS, recent, fields, lambda done, of, what: None))
+    assert len(views) == 5
+    assert all("nib: a cat</h2>" in view for view in views)
+    headings = ["nib: a cat</h2>", "occlusion</h2>", "rise</h2>", "grad_cam: a cat</h2>"]
+    places = [views[-1].index(heading) for heading in headings]
+    assert places == sorted(places)
+    assert "This takes longer than it may." in views[-1]
+    assert "RuntimeError" in views[-1]
+    assert "secret detail" not in views[-1]
+    assert "Save as" in views[-1]
+    fields[3] = ["occlusion"]
+    (alone,) = told(shelf, LIMITS, recent, fields, lambda done, of, what: None)
+    assert 'role="alert"' in alone
+    assert "nibt-view" not in alone
+    assert "Save as" not in alone
+
+
+def test_a_slow_method_leaves_time_for_the_others() -> None:
+    ends = [replace(LIMITS, seconds=60.0).deadline(100.0, later) for later in (3, 2, 1, 0)]
+    assert ends == pytest.approx([142, 148, 154, 160])
+
+
+def test_methods_that_a_model_cannot_run_are_known_with_their_reasons(scenes: Model) -> None:
+    assert unsupported(scenes) == {}
+    model, picture = tiny.model("convnext"), tiny.picture()
+    reasons = unsupported(model)
+    for method in available("methods"):
+        if method in reasons:
+            with pytest.raises(Unsupported, match=reasons[method][:20]):
+                nibt.explain(model, picture, "a cat", method)
+        else:
+            assert "attention" not in nibt.registry.find("methods", method).needs
+    assert "needs attention" in reasons["gae"]
+    (first, second) = list(answered(asked(methods=("nib", "gae")), model))[-1]
+    assert isinstance(first, Panel)
+    assert isinstance(second, Failure)
+    assert "Needs attention" in second.message or "needs attention" in second.message
+
+
+def test_the_list_of_what_a_model_cannot_run_loads_nothing(scenes: Model) -> None:
+    loads: list[str] = []
+    models = {"a": scenes, "b": tiny.model("convnext")}
+    shelf = Shelf(["a"], ["b"], load=lambda name: loads.append(name) or models[name])  # pyright: ignore
+    assert [unsupported_list(shelf, name) for name in ("a", "b", "c", None, ["a"])] == [""] * 5
+    assert loads == ["a"]
+    shelf.model("b")
+    assert 'data-method="gae"' in unsupported_list(shelf, "b")
 
 
 def test_models_are_loaded_when_asked_for_and_the_last_stay(scenes: Model) -> None:

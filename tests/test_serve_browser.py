@@ -168,9 +168,7 @@ def test_a_word_shows_its_region_and_a_box_its_words_and_a_link_keeps_it(page: P
 def test_methods_stand_beside_each_other_and_answers_are_saved(page: Page, address: str) -> None:
     page.goto(address + SCENES)
     answered(page)
-    page.locator("#methods input").click()
-    page.get_by_role("option", name="grad_cam", exact=True).click()
-    page.keyboard.press("Escape")
+    page.get_by_role("checkbox", name="grad_cam", exact=True).check()
     page.click("#explain")
     expect(page.locator(".nibt-panel h2")).to_have_text(["nib: a cup", "grad_cam: a cup"])
     answered(page)
@@ -179,6 +177,23 @@ def test_methods_stand_beside_each_other_and_answers_are_saved(page: Page, addre
         saved = httpx.get(address + link)
         assert saved.content.startswith(start)
         assert f"nibt.{kind}" in saved.headers["content-disposition"]
+
+
+def test_methods_that_the_model_cannot_run_are_greyed_out(page: Page, address: str) -> None:
+    page.goto(address)
+    gae = page.get_by_role("checkbox", name="gae", exact=True)
+    expect(gae).to_be_disabled()  # lite, the first model, is a convolutional net
+    expect(page.locator("#methods label", has=gae)).to_have_attribute("title", re.compile("needs attention"))
+    expect(page.get_by_role("checkbox", name="nib", exact=True)).to_be_enabled()
+    page.get_by_text("Model and setting").click()
+    page.locator("#model input").click()
+    page.get_by_role("option", name="scenes", exact=True).click()
+    expect(gae).to_be_enabled()
+    gae.check()
+    page.locator("#model input").click()
+    page.get_by_role("option", name="lite", exact=True).click()
+    expect(gae).to_be_disabled()
+    expect(gae).not_to_be_checked()
 
 
 def test_the_page_is_used_by_keys_alone(page: Page, address: str) -> None:

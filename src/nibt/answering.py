@@ -73,7 +73,7 @@ def _unmet(question: Question, parts: Sequence[Part]) -> Iterator[str]:
     for name, part in zip(question.names, parts, strict=True):
         told = part.attribution.narrowing
         if told is not None and told.missed:
-            yield (f"the gap of the {name} side, {float(told.gap):.2g}, is above the tolerance after "
+            yield (f"the gap of the {name} side, {abs(float(told.gap)):.2g}, is above the tolerance after "
                    f"{int(told.steps)} nodes: the sum of its scores is not complete")  # fmt: skip
 
 

@@ -17,9 +17,9 @@ class Narrowing:
     """How a layer was narrowed, and whether the scores add up to what the narrowing took away.
 
     ``at_input`` and ``at_reference`` are the score at both ends of the path, ``sum`` that of all token scores,
-    special tokens included; ``gap`` is the absolute difference between the sum and what it ought to be. Where
+    special tokens included; ``gap`` is what is left, so that ``sum + at_reference + gap = at_input``. Where
     several layers were averaged, these are means over them. ``tolerance`` is the share of the change that the gap
-    was to stay below, where one was asked for.
+    was to stay below in size, where one was asked for.
     """
 
     reference: str
@@ -29,16 +29,20 @@ class Narrowing:
     at_input: PerExample
     at_reference: PerExample
     sum: PerExample
-    gap: PerExample
     tolerance: float | None = None
 
     def __getitem__(self, item: int) -> "Narrowing":
         return _indexed(self, item)
 
     @property
+    def gap(self) -> PerExample:
+        """The signed completeness gap: the part of the change of the score that the scores leave out."""
+        return self.at_input - self.at_reference - self.sum
+
+    @property
     def missed(self) -> Bool[Tensor, "*batch"]:
-        """Whether the gap is above what the tolerance allows."""
-        return self.gap > allowed(self.at_input - self.at_reference, self.tolerance)
+        """Whether the gap is larger than the tolerance allows."""
+        return self.gap.abs() > allowed(self.at_input - self.at_reference, self.tolerance)
 
     def as_json(self) -> dict[str, Any]:
         """Plain numbers of one example."""

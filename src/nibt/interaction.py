@@ -60,8 +60,8 @@ class Interaction(Saved):
 
     @property
     def gap(self) -> float:
-        """How far the sum of all scores is from what it ought to be (absolute)."""
-        return abs(float(self.scores.sum()) - self.product)
+        """The signed completeness gap: what the sum of all scores ought to be, minus the sum."""
+        return self.product - float(self.scores.sum())
 
     def for_words(self, *words: str | int) -> Map:
         """The region of some words: the sum of their maps, rows x columns.

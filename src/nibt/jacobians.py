@@ -201,5 +201,4 @@ def towards(
     the sum of the scores.
     """
     at_input, at_reference = aim @ after, aim @ before
-    gap = (total - (at_input - at_reference)).abs()
-    return Narrowing(reference, rule, layers, steps, at_input, at_reference, total, gap, tolerance)
+    return Narrowing(reference, rule, layers, steps, at_input, at_reference, total, tolerance)

@@ -135,6 +135,6 @@ def _narrowing(data: Plain | None) -> Narrowing | None:
     if data is None:
         return None
     numbers: dict[str, Any] = {
-        key: torch.tensor(float(data[key])) for key in ("steps", "at_input", "at_reference", "sum", "gap")
+        key: torch.tensor(float(data[key])) for key in ("steps", "at_input", "at_reference", "sum")
     }
     return Narrowing(data["reference"], data["rule"], tuple(data["layers"]), **numbers)

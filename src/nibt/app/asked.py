@@ -1,6 +1,8 @@
 """What a visitor asks, read and checked, and the answers to it. Nothing here knows how the page looks."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from io import BytesIO
@@ -10,16 +12,17 @@ from typing import Any
 from PIL import Image
 
 from nibt.app.limits import Limits
-from nibt.errors import BadInput, NibtError
+from nibt.errors import BadInput, NibtError, Unsupported
 from nibt.explaining import explain, explain_labels
 from nibt.explanation import Explanation
 from nibt.interacting import explain_interactions
 from nibt.interaction import Interaction
+from nibt.methods.base import SIDES
 from nibt.models.base import Model
 from nibt.pair import SAMPLE, Picture, decode_picture, read_picture, sample_file, samples
 from nibt.registry import available, find
 from nibt.report.layout import shown
-from nibt.report.view import Panel
+from nibt.report.view import Failure, Panel
 
 SETTINGS = ("default", "paper")
 SIDE = 640  # of the copy of a picture that stays with an answer
@@ -130,23 +133,30 @@ def check_pixels(data: bytes, most: int) -> None:
         raise BadInput(f"the picture has {width:,} x {height:,} pixels, and this page reads {most:,}: scale it down")
 
 
-def answered(asked: Asked, model: Model) -> Iterator[list[Panel]]:
-    """All panels so far, after each step: methods first, then the tables of words and regions of NIB.
+def answered(
+    asked: Asked, model: Model, limit: Callable[[int], AbstractContextManager[Any]] = lambda step: nullcontext()
+) -> Iterator[list[Panel | Failure]]:
+    """All outcomes so far, after each step: the methods first, then the tables of words and regions of NIB.
 
-    The pictures that the answers carry are small copies: what is shown needs no more.
-
-    Raises:
-        NibtError: a method cannot explain this model, or a caption cannot be read.
-
+    An outcome is final: a later step that fails takes no panel away. A method that fails has its message in its own
+    place; a table that fails leaves its reason in its panel. ``limit`` gives the context in which the step of that
+    number runs. The pictures that the answers carry are small copies: what is shown needs no more.
     """
     small = Picture(shown(asked.picture.image, SIDE), asked.picture.source, asked.picture.notes)
-    panels: list[Panel] = []
-    for method in asked.methods:
-        panels += [Panel(replace(answer, picture=small), None, _title(asked, method, answer))
-                   for answer in _answers(asked, model, method)]  # fmt: skip
-        yield list(panels)
+    outcomes: list[Panel | Failure] = []
+    for number, method in enumerate(asked.methods):
+        try:
+            with limit(number):
+                outcomes += [Panel(replace(answer, picture=small), None, _title(asked, method, answer))
+                             for answer in _answers(asked, model, method)]  # fmt: skip
+        except _FAILURES as error:
+            outcomes.append(Failure(method, plainly(error)))
+        yield list(outcomes)
     if asked.tabled:
-        yield [_with_table(panel, asked, model) for panel in panels]
+        yield [_with_table(outcome, asked, model, limit(len(asked.methods))) for outcome in outcomes]
+
+
+_FAILURES = (NibtError, RuntimeError, MemoryError)  # torch raises RuntimeError where memory runs out
 
 
 def _answers(asked: Asked, model: Model, method: str) -> list[Explanation]:
@@ -164,13 +174,21 @@ def _title(asked: Asked, method: str, answer: Explanation) -> str:
     return answer.caption if len(asked.methods) == 1 else f"{method}: {answer.caption}"
 
 
-def _with_table(panel: Panel, asked: Asked, model: Model) -> Panel:
-    answer = panel.answer
-    if answer.method["name"] != "nib" or not isinstance(answer, Explanation):
-        return panel
-    found = explain_interactions(model, asked.picture, answer.caption, variant=_variant("nib", asked.variant))
-    assert isinstance(found, Interaction)  # one pair, one table
-    return replace(panel, table=replace(found, picture=answer.picture))
+def _with_table(
+    outcome: Panel | Failure, asked: Asked, model: Model, limit: AbstractContextManager[Any]
+) -> Panel | Failure:
+    """The panel of nib with its word-region table, or with the reason why it has none; any other outcome as it is."""
+    if isinstance(outcome, Failure) or outcome.answer.method["name"] != "nib":
+        return outcome
+    answer = outcome.answer
+    assert isinstance(answer, Explanation)
+    try:
+        with limit:
+            table = explain_interactions(model, asked.picture, answer.caption, variant=_variant("nib", asked.variant))
+    except _FAILURES as error:
+        return replace(outcome, problem=f"the word-region table failed: {plainly(error)}")
+    assert isinstance(table, Interaction)  # one pair, one table
+    return replace(outcome, table=replace(table, picture=answer.picture))
 
 
 def _variant(method: str, variant: str) -> str:
@@ -184,7 +202,22 @@ def costs() -> list[tuple[str, str]]:
     return [(name, find("methods", name).cost) for name in names]
 
 
-def plainly(error: NibtError) -> str:
-    """An error's message as a sentence."""
+def unsupported(model: Model) -> dict[str, str]:
+    """The methods that cannot explain this model, each with the reason."""
+    reasons = {}
+    for name, _ in costs():
+        try:
+            for side in SIDES:
+                find("methods", name).configured(model.tower(side), "default", {}, model.defaults)
+        except Unsupported as error:
+            reasons[name] = str(error).partition(";")[0]
+    return reasons
+
+
+def plainly(error: Exception) -> str:
+    """An error's message as a sentence. What nibt did not raise on purpose goes to the log, and only its kind here."""
+    if not isinstance(error, NibtError):
+        logging.getLogger(__name__).error("a step of the page failed", exc_info=error)
+        return f"This failed on the machine that serves this page, with a {type(error).__name__}; its log says more."
     text = str(error)
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?", ")")) else ".")

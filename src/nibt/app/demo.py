@@ -14,7 +14,7 @@ from nibt.app.limits import Limits
 from nibt.app.link import Link
 from nibt.app.recent import FORMATS, Recent
 from nibt.app.shelf import Shelf, Turns
-from nibt.app.telling import INTRODUCTION, NOTHING, cost_table, said, sample_buttons, told
+from nibt.app.telling import INTRODUCTION, NOTHING, cost_table, said, sample_buttons, told, unsupported_list
 from nibt.pair import sample_file, samples
 from nibt.report import view
 
@@ -61,7 +61,8 @@ def _blocks(shelf: Shelf, limits: Limits, recent: Recent) -> gr.Blocks:
                 sample = gr.HTML(sample_buttons(), elem_id="samples", js_on_load=_own("samples.js"), padding=False)
                 captions = gr.Textbox(label="Captions, one a line", lines=2, max_lines=8, elem_id="captions",
                                       placeholder="a cat and a cup of coffee")  # fmt: skip
-                fields = [picture, captions, *_choices(shelf)]
+                question, methods, unable, model_name, variant = _choices(shelf)
+                fields = [picture, captions, question, methods, model_name, variant]
                 with gr.Row():
                     go = gr.Button("Explain", variant="primary", elem_id="explain")
                     stop = gr.Button("Stop", elem_id="stop")
@@ -88,27 +89,32 @@ def _blocks(shelf: Shelf, limits: Limits, recent: Recent) -> gr.Blocks:
         # Outside of the queue, whose answers share one stream: it may close on an explanation that is asked for at the
         # very moment when another event ends, and its answer would never arrive.
         plain: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
+        model_name.change(lambda name: unsupported_list(shelf, name), model_name, unable, **plain)
         sample.click(chosen, None, [picture, captions], **plain)
         blocks.load(opened, None, fields, **plain).then(None, captions, None, js=_EXPLAIN_LINKED)
         runs: list[Any] = [
             go.click(explain, fields, answer, **model), captions.submit(explain, fields, answer, **model),
         ]  # fmt: skip
+        for run in list(runs):  # a model that was loaded just now says what it cannot do
+            run.then(lambda name: unsupported_list(shelf, name), model_name, unable, **plain)
         stop.click(None, cancels=runs)
     return blocks
 
 
 def _choices(shelf: Shelf) -> list[Any]:
-    """What can be chosen, in the order in which ``told`` takes it."""
+    """What can be chosen, in the order in which ``told`` takes it; the third lists the methods that cannot be."""
     question = gr.Radio(QUESTIONS, value=Question.each.value, label="Question", elem_id="question")
-    methods = gr.Dropdown([name for name, _ in costs()], value=["nib"], multiselect=True, elem_id="methods",
-                          label="Methods; several stand beside each other")  # fmt: skip
+    methods = gr.CheckboxGroup([name for name, _ in costs()], value=["nib"], elem_id="methods",
+                               label="Methods (select several to compare)")  # fmt: skip
+    unable = gr.HTML(unsupported_list(shelf, shelf.names[0]), elem_id="unsupported", js_on_load=_own("methods.js"),
+                     padding=False)  # fmt: skip
     with gr.Accordion("What each method costs", open=False):
         gr.HTML(cost_table())
     with gr.Accordion("Model and setting", open=False):
         model = gr.Dropdown(shelf.names, value=shelf.names[0], label="Model", elem_id="model")
         variant = gr.Radio([("nibt's default", "default"), ("as published, where that differs", "paper")],
                            value="default", label="Setting", elem_id="variant")  # fmt: skip
-    return [question, methods, model, variant]
+    return [question, methods, unable, model, variant]
 
 
 def chosen(event: gr.EventData) -> tuple[Any, Any]:

@@ -43,6 +43,12 @@ class Limits:
             raise BadInput(f"there are {len(captions)} captions, and this page takes {self.captions} at once: "
                            "leave some out")  # fmt: skip
 
+    def deadline(self, began: float, later: int) -> float:
+        """When a step must end, of a computation that ``began`` then: a tenth of the time is kept for each ``later``
+        step, so that one slow method does not take the others' turn.
+        """
+        return began + self.seconds * (1 - min(later, 9) / 10)
+
 
 class TooLong(NibtError, TimeoutError):
     """A computation took longer than it may."""

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nibt.errors import UnknownName
 from nibt.loading import load_model
@@ -25,6 +25,10 @@ class Shelf:
         self._load, self._most, self._lock = load, most, threading.Lock()
         self._ready = {name: load(name) for name in dict.fromkeys(ready)}
         self._others: OrderedDict[str, Model] = OrderedDict()
+
+    def loaded(self, name: Any) -> Model | None:
+        """The model of that name, if it is here already. Nothing is loaded, and no load is waited for."""
+        return (self._ready.get(name) or self._others.get(name)) if isinstance(name, str) else None
 
     def model(self, name: str) -> Model:
         """The model of that name, loaded if it is not here yet.

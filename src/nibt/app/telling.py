@@ -7,7 +7,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from nibt.app.asked import Asked, answered, costs, plainly
+from nibt.app.asked import Asked, answered, costs, plainly, unsupported
 from nibt.app.limits import Deadline, Limits
 from nibt.app.link import Link
 from nibt.app.recent import FORMATS, Recent
@@ -15,7 +15,7 @@ from nibt.app.shelf import Shelf
 from nibt.errors import NibtError
 from nibt.pair import SAMPLE, read_picture, samples
 from nibt.report.layout import shown, uri
-from nibt.report.view import Panel, fragment
+from nibt.report.view import Failure, Panel, fragment
 
 Step = Callable[[int, int, str], Any]
 INTRODUCTION = (
@@ -41,15 +41,14 @@ def told(shelf: Shelf, limits: Limits, recent: Recent, values: Any, step: Step) 
         step(0, 1, "Reading the picture")
         asked = Asked.read(file, captions, question, model, methods, variant, limits)
         step(0, asked.steps, f"Loading {model}")
-        steps = answered(asked, shelf.model(model))
-        end = time.monotonic() + limits.seconds
+        loaded, began = shelf.model(model), time.monotonic()
+        # a deadline is entered within each step, and holds for its thread: the next step may run in another
+        steps = answered(asked, loaded, lambda number: Deadline(limits.deadline(began, asked.steps - 1 - number)))
         for done in range(asked.steps):
             step(done, asked.steps, f"Computing {[*asked.methods, 'which words go with which regions'][done]}")
-            with Deadline(end):  # of this thread: the next step may run in another
-                panels = next(steps)
-            yield _answer(asked, panels, recent if done + 1 == asked.steps else None)
+            yield _answer(asked, next(steps), recent if done + 1 == asked.steps else None)
     except NibtError as error:
-        yield f'<div class="nibt-message" role="alert">{escape(plainly(error))}</div>'
+        yield _message(plainly(error))
 
 
 def said(sample: str) -> str:
@@ -67,17 +66,41 @@ def sample_buttons() -> str:
     return f'<p class="nibt-label">Or a sample</p><div class="nibt-samples">{buttons}</div>'
 
 
+def unsupported_list(shelf: Shelf, name: Any) -> str:
+    """The methods that this model cannot be explained by, with the reasons; empty for a model that is not loaded."""
+    model = shelf.loaded(name)
+    reasons = {} if model is None else unsupported(model)
+    lines = "".join(f'<li data-method="{escape(method)}">{escape(reason)}</li>' for method, reason in reasons.items())
+    if not lines:
+        return ""
+    return (f'<details class="nibt-unsupported"><summary>{len(reasons)} methods cannot explain {escape(str(name))}'
+            f"</summary><ul>{lines}</ul></details>")  # fmt: skip
+
+
 def cost_table() -> str:
     """What each method says of its cost."""
     rows = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(cost)}</td></tr>' for name, cost in costs())
     return f'<table class="nibt-costs"><caption>In forward passes of one tower</caption>{rows}</table>'
 
 
-def _answer(asked: Asked, panels: list[Panel], recent: Recent | None) -> str:
+def _message(text: str, title: str = "") -> str:
+    """What is wrong, where there is no view; ``title`` names the method."""
+    named = f"<strong>{escape(title)}</strong>: " if title else ""
+    return f'<div class="nibt-message" role="alert">{named}{escape(text)}</div>'
+
+
+def _answer(asked: Asked, outcomes: list[Panel | Failure], recent: Recent | None) -> str:
     """The view; once it is whole, with its downloads, and its link if anybody else has the picture, too."""
+    panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
+    view = fragment(outcomes) if panels else "".join(
+        _message(outcome.message, outcome.title if len(outcomes) > 1 else "")
+        for outcome in outcomes if isinstance(outcome, Failure)
+    )  # fmt: skip
     if recent is None:
-        return f'{fragment(panels)}<p class="nibt-more" role="status">More is being computed…</p>'
+        return f'{view}<p class="nibt-more" role="status">More is being computed…</p>'
+    if not panels:
+        return view
     token, link = recent.keep(panels), Link.to(asked)
     saved = " ".join(f'<a href="answer/{token}.{kind}" download="nibt.{kind}">{kind.upper()}</a>' for kind in FORMATS)
     shared = "" if link is None else f'<a class="nibt-link" href="?{escape(link.query)}">Link to this view</a>'
-    return f'{fragment(panels)}<nav class="nibt-saved" aria-label="Save">Save as {saved} {shared}</nav>'
+    return f'{view}<nav class="nibt-saved" aria-label="Save">Save as {saved} {shared}</nav>'

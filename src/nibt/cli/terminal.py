@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Sequence
+from decimal import Decimal
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nibt.attribution import Attribution
 from nibt.explanation import Answer, Explanation
 from nibt.interaction import Interaction
 from nibt.part import CaptionPart
@@ -29,17 +31,49 @@ def _style(background: tuple[int, int, int]) -> str:
     return f"rgb({ink[0]},{ink[1]},{ink[2]}) on rgb({paper[0]},{paper[1]},{paper[2]})"
 
 
-def summary(answer: Answer) -> Table:
-    """What was measured, a row a side."""
+_LEFT = ("side", "target", "rule", "baseline state")  # columns of text
+_SUMMARY = ("side", "target", "score", "baseline", "attributed", "gap", "special tokens")
+_PATH = ("steps", "layers", "rule", "baseline state")
+
+
+def summary(answer: Answer, verbose: bool = False) -> Table:
+    """A row for each side: ``attributed + baseline + gap = score`` holds for the numbers as they are printed.
+
+    ``score`` is the target's value, ``baseline`` its value where the path begins, ``attributed`` the sum of the scores
+    of all tokens, and ``gap`` the rest; a method without a path has "-" there. With ``verbose`` the path (steps,
+    layers, quadrature rule, baseline state) and, below the table, the versions of the libraries.
+    """
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("side", "explained", "score", "of it found", "gap", "on special tokens"):
-        table.add_column(heading, justify="left" if heading in ("side", "explained") else "right")
+    for heading in (*_SUMMARY, *(_PATH if verbose else ())):
+        table.add_column(heading, justify="left" if heading in _LEFT else "right")
     for name, part in answer.parts.items():
-        told, side = answer.score[name], part.attribution
-        narrowing = side.narrowing
-        found, gap = ("", "") if narrowing is None else (f"{float(narrowing.sum):+.4f}", f"{float(narrowing.gap):.1g}")
-        table.add_row(name, told["target"], f"{told['value']:.4f}", found, gap, f"{float(side.special_share):.0%}")
+        score, side = answer.score[name], part.attribution
+        cells = [name, score["target"], *balance(score["value"], side), f"{float(side.special_share):.0%}"]
+        table.add_row(*cells, *(_path(side) if verbose else ()))
+    if verbose:
+        table.caption = ", ".join(f"{name} {version}" for name, version in answer.versions.items())
+        table.caption_justify = "left"
     return table
+
+
+def balance(score: float, side: Attribution) -> tuple[str, str, str, str]:
+    """The score of a side, and what it is made of: score, baseline, attributed and gap. The gap is taken from the
+    rounded numbers, so that they add up as they are printed.
+    """
+    value, path = Decimal(f"{score:.4f}"), side.narrowing
+    if path is None:
+        return f"{value:.4f}", "-", "-", "-"
+    baseline, attributed = (Decimal(f"{float(number):.4f}") for number in (path.at_reference, path.sum))
+    gap = value - baseline - attributed
+    return f"{value:.4f}", f"{baseline:.4f}", f"{attributed:+.4f}", f"{gap:+.4f}" if gap else "0.0000"
+
+
+def _path(side: Attribution) -> tuple[str, str, str, str]:
+    """Where and how the gradients were taken, for the columns ``_PATH``."""
+    path = side.narrowing
+    if path is None:
+        return "-", "-", "-", "-"
+    return str(int(path.steps)), ", ".join(map(str, path.layers)) or "first tokens", path.rule, path.reference
 
 
 def ranking(explanation: Explanation) -> Table:
@@ -76,8 +110,8 @@ def title(answer: Answer) -> str:
     return " with ".join(part.source for part in answer.parts.values())
 
 
-def show(answers: Sequence[Answer], positive: bool) -> None:
-    """Everything that a person wants to see at once."""
+def show(answers: Sequence[Answer], positive: bool, verbose: bool = False) -> None:
+    """Everything that a person wants to see at once; ``verbose`` as in ``summary``."""
     console = Console(highlight=False)
     for answer in answers:
         console.print(Text(title(answer), style="bold").append(f"  similarity {answer.similarity:.4f}", "not bold"))
@@ -86,7 +120,7 @@ def show(answers: Sequence[Answer], positive: bool) -> None:
         for part in answer.parts.values():
             if isinstance(part, CaptionPart):
                 console.print(caption(part, positive) if console.color_system else Text(words(part)))
-        console.print(summary(answer))
+        console.print(summary(answer, verbose))
         for warning in answer.warnings:
             console.print(f"note: {warning}", style="yellow", markup=False)
 
@@ -107,6 +141,6 @@ def show_regions(tables: Sequence[Interaction]) -> None:
                 word.text, f"{float(grid.sum()):+.4f}", f"{float(grid[row, column]):+.4f}", f"{across:.0f}, {down:.0f}"
             )
         console.print(table)
-        console.print(f"all of it {float(found.scores.sum()):+.4f}, gap {found.gap:.1g}", style="dim")
+        console.print(f"all of it {float(found.scores.sum()):+.4f}, gap {found.gap:+.1g}", style="dim")
         for warning in found.warnings:
             console.print(f"note: {warning}", style="yellow", markup=False)

@@ -54,9 +54,8 @@ class PathMethod(Method):
         at_input = side.value()
         at_reference = side.at_end(self.reference, layer, cut, reference + path.low * difference)
         total = found.sum(-1)
-        gap = (total - (at_input - at_reference)).abs()
         return found, Narrowing(self.reference, self.rule, () if layer is None else (layer,),
-                                torch.full_like(gap, self.steps), at_input, at_reference, total, gap)  # fmt: skip
+                                torch.full_like(total, self.steps), at_input, at_reference, total)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -122,9 +122,8 @@ def _moved(side: Side, lowest: int, down: int, across: int) -> Side:
 
 
 def _mean(told: Sequence[Narrowing]) -> Narrowing:
-    """What the shifts' paths add up to, and by how much that misses."""
+    """The means over the paths of all shifts."""
     mean = {name: torch.stack([getattr(one, name) for one in told]).mean(0)
             for name in ("at_input", "at_reference", "sum")}  # fmt: skip
     most = torch.stack([one.steps for one in told]).amax(0)
-    missed = torch.stack([one.sum - (one.at_input - one.at_reference) for one in told]).mean(0)
-    return replace(told[0], **mean, steps=most, gap=missed.abs())
+    return replace(told[0], **mean, steps=most)

@@ -75,7 +75,7 @@ class NIB(Method):
                 break
             found = found.where(missed, self._along(path, side, cut, reference, change, at_once))
         return found.scores, Narrowing(
-            self.reference, self.rule, (layer,), found.steps, at_input, at_reference, found.scores.sum(-1), found.gap,
+            self.reference, self.rule, (layer,), found.steps, at_input, at_reference, found.scores.sum(-1),
             self.tolerance,
         )  # fmt: skip
 

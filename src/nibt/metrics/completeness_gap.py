@@ -19,7 +19,7 @@ class CompletenessGap(Metric):
         told = trial.attribution.narrowing
         if told is None:
             return torch.full((len(trial.attribution.scores),), torch.nan)
-        return (told.gap / allowed(told.at_input - told.at_reference, 1.0)).float().cpu()
+        return (told.gap.abs() / allowed(told.at_input - told.at_reference, 1.0)).float().cpu()
 
 
 PART = CompletenessGap

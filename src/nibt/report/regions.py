@@ -52,7 +52,7 @@ def _tiles(found: Interaction, photograph: Image.Image, positive: bool) -> Itera
 def _notes(found: Interaction) -> list[str]:
     return [
         f"similarity (cosine) {found.similarity:.3f}    all of the table, special tokens included: "
-        f"{float(found.scores.sum()):+.3f}, gap {found.gap:.1g}",
+        f"{float(found.scores.sum()):+.3f}, gap {found.gap:+.1g}",
         f"word-region table of nib ({found.method['variant']}) on {Path(found.model['id']).name}    "
         "the number beside a word is the sum of its map",
         *(f"note: {warning}" for warning in found.warnings),

@@ -13,7 +13,7 @@ from nibt.errors import BadInput
 from nibt.part import CaptionPart, PicturePart
 from nibt.report.colours import AGAINST, COVER, FOR, PAPER
 from nibt.report.heatmap import GREYING, STRIPED, STRIPES
-from nibt.report.view_data import Panel, Pictures, panel_data
+from nibt.report.view_data import Failure, Panel, Pictures, panel_data
 from nibt.report.view_text import about, details, heading, ranking, warnings, why, words
 
 _HERE = files("nibt.report")
@@ -27,9 +27,9 @@ _COLOURS = {"for": FOR, "against": AGAINST, "paper": PAPER, "cover": COVER, "gre
 _STATIC = "The maps are drawn by a script, which does not run here. The numbers below are all there."
 
 
-def fragment(panels: Sequence[Panel], level: int = 2, positive: bool = False) -> str:
+def fragment(outcomes: Sequence[Panel | Failure], level: int = 2, positive: bool = False) -> str:
     """The panels beside each other, whose headings have that level, as one element ``<div class="nibt-view">``. With
-    ``positive`` only what speaks for the pair is shown at first.
+    ``positive`` only what speaks for the pair is shown at first. A ``Failure`` has its message in its own place.
 
     It needs ``STYLE``, and ``SCRIPT``, whose one function ``nibtView(element)`` is called once it stands in a page; it
     has no inline style, no handler and no address.
@@ -38,14 +38,16 @@ def fragment(panels: Sequence[Panel], level: int = 2, positive: bool = False) ->
         BadInput: there is no panel, or an answer was loaded from a file and its picture is no longer there.
 
     """
+    panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
     if not panels:
         raise BadInput("give at least one panel to show (got none)")
     pictures, drawn = Pictures(), set[int]()
     found = [panel_data(panel, pictures) for panel in panels]
+    numbered = iter(enumerate(found))
     sections = "\n".join(
-        _section(panel, data, number, level, pictures, drawn)
-        for number, (panel, data) in enumerate(zip(panels, found, strict=True))
-    )
+        _failed(outcome, level) if isinstance(outcome, Failure)
+        else _section(outcome, *next(numbered), level, pictures, drawn) for outcome in outcomes
+    )  # fmt: skip
     data = {"pictures": pictures.sizes, "colours": _COLOURS, "panels": found, "positive": positive}
     return (f'<div class="nibt-view">\n<p class="nibt-static">{_STATIC}</p>\n<div class="nibt-panels">\n{sections}\n'
             f'</div>\n<script type="application/json" class="nibt-data">{as_json(data)}</script>\n</div>')  # fmt: skip
@@ -61,8 +63,13 @@ def as_json(data: Any) -> str:
     return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).translate(_ESCAPED)
 
 
+def _failed(failure: Failure, level: int) -> str:
+    return (f'<section class="nibt-panel nibt-failed" role="alert"><h{level} dir="auto">{escape(failure.title)}'
+            f"</h{level}><p>{escape(failure.message)}</p></section>")  # fmt: skip
+
+
 def _section(
-    panel: Panel, data: dict[str, Any], number: int, level: int, pictures: Pictures, drawn: set[int]
+    panel: Panel, number: int, data: dict[str, Any], level: int, pictures: Pictures, drawn: set[int]
 ) -> str:  # fmt: skip
     title = heading(panel)
     places = [

@@ -26,6 +26,7 @@ MOST_CELLS = 64  # of a map along a side; a method that scores pixels has hundre
 @dataclass(frozen=True)
 class Panel:
     """One answer of a view, and the word-region table of the same pair where there is one; ``title`` heads it.
+    ``problem`` says why there is no table.
 
     Raises:
         BadInput: the table is of another pair, or stands beside an answer that has no caption and picture.
@@ -35,6 +36,7 @@ class Panel:
     answer: Explanation | Comparison | Interaction
     table: Interaction | None = None
     title: str = ""
+    problem: str = ""
 
     def __post_init__(self) -> None:
         if self.table is None:
@@ -54,6 +56,14 @@ class Panel:
     def parts(self) -> Mapping[str, Part]:
         """The pictures and captions of the panel, by name. Of a table alone: the sums over words and over patches."""
         return _sums(self.answer) if isinstance(self.answer, Interaction) else self.answer.parts
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What stands in the place of a panel that could not be computed: its title and the reason, as plain text."""
+
+    title: str
+    message: str
 
 
 @dataclass

@@ -64,6 +64,8 @@ def why(panel: Panel) -> str:
         if any(isinstance(part, PicturePart) for part in panel.parts.values()):
             return ""
         reason = "of two captions there is no picture whose regions a word could show"
+    elif panel.problem:
+        reason = panel.problem
     elif answer.method["name"] != "nib":
         reason = (f"{answer.method['name']} gives each word a score, and no map of its own; the method nib has a table "
                   "of both")  # fmt: skip
@@ -71,7 +73,7 @@ def why(panel: Panel) -> str:
         reason = f"the table of words and patches explains the cosine, not the target {answer.score['target']}"
     else:
         reason = "the table of words and patches was not computed for this answer"
-    return f'<p class="nibt-note">Words cannot be chosen here: {escape(reason)}.</p>'
+    return f'<p class="nibt-note">Words cannot be chosen here: {escape(_sentence(reason, False))}</p>'
 
 
 def warnings(panel: Panel) -> str:
@@ -151,7 +153,7 @@ def _gaps(panel: Panel) -> Iterator[str]:
         told = part.attribution.narrowing
         if told is not None:
             change = float(told.at_input - told.at_reference)
-            yield f"scores of the {_SIDES.get(name, name)} miss {_share(float(told.gap), change)} of the change"
+            yield f"scores of the {_SIDES.get(name, name)} miss {_share(abs(float(told.gap)), change)} of the change"
 
 
 def _share(gap: float, change: float) -> str:
@@ -164,11 +166,11 @@ def _share(gap: float, change: float) -> str:
     return f"{100 * gap / abs(change):.2g}\u00a0%" if change else f"{gap:.2g} (there is no change)"
 
 
-def _sentence(text: str) -> str:
-    """The first letter large, a full stop at the end.
+def _sentence(text: str, capital: bool = True) -> str:
+    """A full stop at the end and, with ``capital``, the first letter large.
 
     >>> _sentence("the caption was cut")
     'The caption was cut.'
 
     """
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+    return (text[:1].upper() if capital else text[:1]) + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")

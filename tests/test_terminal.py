@@ -1,0 +1,74 @@
+"""What a terminal shows of an answer: the table adds up, for every target."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from rich.table import Table
+
+import nibt
+import tiny
+from nibt.cli.terminal import show, summary
+from nibt.registry import available
+
+CONTRASTS: dict[str, dict[str, Any]] = {
+    "softmax": {"against": tiny.CAPTIONS[1:3], "against_images": [tiny.picture(seed=1)]},
+    "difference": {"against": tiny.CAPTIONS[1], "against_images": tiny.picture(seed=1)},
+    "centred": {"against": tiny.CAPTIONS[1:3], "against_images": [tiny.picture(seed=1)]},
+}
+
+
+def explained(target: str = "cosine", method: str = "nib", **options: Any) -> nibt.Explanation:
+    given = {**CONTRASTS.get(target, {}), **options}
+    return nibt.explain(tiny.model("clip"), tiny.picture(), tiny.CAPTIONS[0], method, target, **given)
+
+
+def cells(table: Table) -> list[dict[str, str]]:
+    """The rows of a table, each by its headings."""
+    columns = {str(column.header): [str(cell) for cell in column.cells] for column in table.columns}
+    return [{name: column[row] for name, column in columns.items()} for row in range(table.row_count)]
+
+
+@pytest.mark.parametrize("options", [{"steps": 1}, {"tolerance": 0.001}])
+@pytest.mark.parametrize("target", available("targets"))
+def test_printed_numbers_add_up(target: str, options: dict[str, Any]) -> None:
+    answer = explained(target, **options)
+    rows = cells(summary(answer))
+    assert [row["side"] for row in rows] == ["image", "text"]
+    for row in rows:
+        assert Decimal(row["attributed"]) + Decimal(row["baseline"]) + Decimal(row["gap"]) == Decimal(row["score"])
+        path, score = answer.parts[row["side"]].attribution.narrowing, answer.score[row["side"]]
+        assert row["target"] == score["target"]
+        assert float(row["score"]) == pytest.approx(score["value"], abs=5.1e-5)
+        assert float(row["baseline"]) == pytest.approx(float(path.at_reference), abs=5.1e-5)
+        assert float(row["attributed"]) == pytest.approx(float(path.sum), abs=5.1e-5)
+        assert float(row["gap"]) == pytest.approx(float(path.gap), abs=1.6e-4)
+
+
+def test_the_difference_has_a_baseline_that_is_not_zero() -> None:
+    """Without the baseline the numbers of a difference do not add up."""
+    for row in cells(summary(explained("difference", steps=16))):
+        assert Decimal(row["baseline"]) != 0
+        assert abs(Decimal(row["attributed"]) - Decimal(row["score"])) > abs(Decimal(row["gap"]))
+
+
+def test_a_method_without_a_path_has_no_baseline() -> None:
+    for row in cells(summary(explained(method="occlusion"), verbose=True)):
+        assert [row[name] for name in ("baseline", "attributed", "gap", "steps", "layers")] == ["-"] * 5
+
+
+def test_verbose_adds_the_path_and_the_versions() -> None:
+    answer = explained(image_layer="1,2", steps=3)
+    plain, verbose = summary(answer), summary(answer, verbose=True)
+    assert "steps" not in cells(plain)[0]
+    assert plain.caption is None
+    row = cells(verbose)[0]
+    assert [row[name] for name in ("steps", "layers", "rule", "baseline state")] == ["3", "1, 2", "gauss", "blank"]
+    assert all(f"{name} {version}" in str(verbose.caption) for name, version in answer.versions.items())
+
+
+def test_the_table_is_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    show([explained()], False, verbose=True)
+    told = capsys.readouterr().out
+    assert all(word in told for word in ("attributed", "baseline state", "gauss", "torch "))
