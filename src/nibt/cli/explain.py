@@ -45,6 +45,7 @@ def explain(
         rich_help_panel=option.OUTPUT, help="The mask's threshold, as a share of the largest score.")] = 0.5,
     positive: option.Positive = False,
     overwrite: option.Overwrite = False,
+    verbose: option.Verbose = False,
     quiet: option.Quiet = False,
     model: option.Model = None,
     device: option.Device = "cpu",
@@ -89,7 +90,7 @@ def explain(
     chosen |= assignments(other or [])
     if labels is not None and (target != "cosine" or against or against_image or template):
         raise BadOption("--labels explains the first label against the second: leave --target and --against out")
-    extra = Extra(map, mask, threshold, positive)
+    extra = Extra(map, mask, threshold, positive, verbose)
     names_of = suffix(method if method != "nib" else None, model_name(model), variant if variant != "default" else None,
                       target if target != "cosine" else None, **given(against=against, against_image=against_image,
                       template=template), **chosen)  # fmt: skip
@@ -115,6 +116,7 @@ class Extra:
     mask: Path | None
     threshold: float
     positive: bool
+    verbose: bool = False
 
     @property
     def paths(self) -> list[Path]:
@@ -142,6 +144,6 @@ class Extra:
                   (self.mask, lambda: mask_image(one, self.threshold)))  # fmt: skip
         output.write(
             answers, names, lambda answer: draw(answer, self.positive),
-            lambda found: show(found, self.positive), [(path, image) for path, image in images if path], pages,
-            self.positive,
+            lambda found: show(found, self.positive, self.verbose), [(path, image) for path, image in images if path],
+            pages, self.positive,
         )  # fmt: skip

@@ -111,6 +111,9 @@ def _quiet() -> None:
         os.environ.setdefault(name, "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    imported = sys.modules.get("transformers.utils.logging")  # it reads the environment only once
+    if imported is not None:
+        imported.disable_progress_bar()
 
 
 def _tell(message: str) -> None:

@@ -58,6 +58,8 @@ Strict = Annotated[bool, typer.Option(
     "--strict", rich_help_panel=OUTPUT, help="Exit with 1 if anything failed, even if the rest was done.")]
 Overwrite = Annotated[bool, typer.Option(
     "--overwrite", rich_help_panel=OUTPUT, help="Replace files that nibt did not write; never an input.")]
+Verbose = Annotated[bool, typer.Option(
+    "--verbose", "-v", rich_help_panel=OUTPUT, help="Also print the path (layers, steps, baseline) and the versions.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=OUTPUT, help="Print nothing.")]
 # fmt: on
 

@@ -37,6 +37,7 @@ class Status:
     total: int | None
     done: int = 0
     detail: str = ""
+    part: float = 0.0
     started: float = field(default_factory=time.monotonic)
     on_change: Callable[["Status"], None] = lambda status: None
 
@@ -46,12 +47,13 @@ class Status:
 
     def update(self, done: int, total: int | None = None, detail: str = "") -> None:
         """Say how far the work is."""
-        self.done, self.total, self.detail = done, self.total if total is None else total, detail
+        self.done, self.total, self.detail, self.part = done, self.total if total is None else total, detail, 0.0
         self.on_change(self)
 
     def inside(self, done: int, total: int) -> None:
         """Say how far a loop inside the current item is, in forward passes."""
         self.detail = f"{done:,} of {total:,} passes" if total >= _INNER and done < total else ""
+        self.part = max(self.part, min(done / total, 0.99))  # an item has several loops, the longest of them first
         self.on_change(self)
 
     def line(self) -> str:
@@ -65,8 +67,9 @@ class Status:
         parts = [f"{self.done:,}" if self.total is None else f"{self.done:,} of {self.total:,}"]
         parts += [self.detail] if self.detail else []
         parts.append(f"{_clock(elapsed)} elapsed")
-        if self.total and 0 < self.done < self.total:
-            parts.append(f"about {_clock(elapsed / self.done * (self.total - self.done))} left")
+        finished = self.done + self.part
+        if self.total and 0 < finished < self.total:
+            parts.append(f"about {_clock(elapsed / finished * (self.total - finished))} left")
         return f"{self.what}: {', '.join(parts)}"
 
 
@@ -138,7 +141,9 @@ def _bar(status: Status, window: float) -> Iterator[None]:
     shown = Progress(*columns, console=errors, transient=True, speed_estimate_period=window)
     with shown as bar:
         task = bar.add_task(status.what, total=status.total, detail="")
-        status.on_change = lambda now: bar.update(task, completed=now.done, total=now.total, detail=now.detail)
+        status.on_change = lambda now: bar.update(
+            task, completed=now.done + now.part, total=now.total, detail=now.detail
+        )
         yield
 
 

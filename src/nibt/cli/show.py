@@ -18,6 +18,7 @@ def show(
     json: option.Json = None,
     positive: option.Positive = False,
     overwrite: option.Overwrite = False,
+    verbose: option.Verbose = False,
     quiet: option.Quiet = False,
 ) -> None:  # fmt: skip
     """Draw one row of a job as nibt explain does: a picture or a page, and a JSON file. No model is loaded."""
@@ -28,5 +29,5 @@ def show(
     answer = Job.open(folder).explanation(row)
     output = Output(out, json, quiet, overwrite, inputs=(folder,))
     names = output.check([f"{row}-{stem(answer.source)}"], [answer.caption])
-    output.write([answer], names, lambda found: draw(found, positive), lambda found: tell(found, positive),
+    output.write([answer], names, lambda found: draw(found, positive), lambda found: tell(found, positive, verbose),
                  positive=positive)  # fmt: skip
