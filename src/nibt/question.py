@@ -72,7 +72,7 @@ class Question:
         """What is written down of the model and of the packages that it runs in."""
         model = self.model
         told = {"id": model.id, "family": model.family, "weights_hash": model.weights_hash, "dtype": model.dtype,
-                "device": model.device}  # fmt: skip
+                "device": model.device, **model.request.facts}  # fmt: skip
         return {"model": told, "versions": dict(_versions())}
 
 
@@ -135,7 +135,8 @@ def ask(
     resolved = {side: methods[side].options() for side in methods}
     record = {"name": method, "variant": variant, "seed": seed, **resolved, **chosen}
     told_of_target = {"target": target, "options": {**_plain(targets[places[0]]), **contrast.record()}}
-    return Question(model, methods, targets, settings, {"method": record, "target": told_of_target}, told, places)
+    warnings = (*model.request.notes, *told)
+    return Question(model, methods, targets, settings, {"method": record, "target": told_of_target}, warnings, places)
 
 
 def _one_kind(places: Places) -> bool:
