@@ -15,9 +15,11 @@ from nibt.models.base import Model, Tower
 from nibt.pair import PictureSource, read_caption, read_picture
 from nibt.question import batches
 from nibt.reference import MeanStates, caption_places, grid_fact
+from nibt.torch_modes import plain_torch
 from nibt.units import Words
 
 
+@plain_torch()
 def calibrate(
     model: Model | str | Path | nn.Module,
     images: Sequence[PictureSource],

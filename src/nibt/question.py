@@ -27,6 +27,7 @@ from nibt.reference import MeanStates
 from nibt.registry import find
 from nibt.side import mean_states
 from nibt.targets.base import Setting, Target
+from nibt.torch_modes import plain_torch
 from nibt.types import Embedding, Modality
 
 Places = tuple[Modality, Modality]
@@ -104,6 +105,7 @@ class Contrast:
         return {name: value for name, value in given.items() if value}
 
 
+@plain_torch()
 def ask(
     model: Model, method: str, target: str, variant: str, contrast: Contrast, sample: Sequence[Pair] | None,
     seed: int | None, options: dict[str, Any], places: Places = MIXED,
@@ -246,6 +248,7 @@ def shipped(model: Model) -> MeanStates:
     return mean_states(model) if there else MeanStates({})
 
 
+@plain_torch()
 def encode(tower: Tower, items: Sequence[Any], batch_size: int = 32) -> Embedding:
     """Embeddings of pictures or captions, in their order."""
     found: dict[int, torch.Tensor] = {}

@@ -22,12 +22,14 @@ from nibt.loading import load_model
 from nibt.models.base import Model
 from nibt.pair import Pair
 from nibt.pairing import mixed
+from nibt.torch_modes import plain_torch
 
 STAGES, QUICK_STAGES = 12, 3
 LEVELS, QUICK_LEVELS = 10, 5
 _TEMPLATES, _QUICK_TEMPLATES = 4, 2
 
 
+@plain_torch()
 def audit(
     model: Model | str | Path | nn.Module,
     pairs: Sequence[Pair],

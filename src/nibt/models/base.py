@@ -134,7 +134,12 @@ class Tower(ABC):
 
     @property
     def example(self) -> Tensor:
-        """A parameter, for the device and the dtype that the tower works in."""
+        """A weight, for the device and the dtype that the tower works in: the first of a convolution or a linear map of
+        its blocks, since norms, places and tables of embeddings stay in float32 in OpenCLIP's mixed precision.
+        """
+        for module in chain.from_iterable(block.modules() for block in self.blocks):
+            if isinstance(module, nn.Conv2d | nn.Linear) and module.weight.is_floating_point():
+                return module.weight
         return next(self.root.parameters())
 
     def encode(self, inputs: Inputs) -> Embedding:

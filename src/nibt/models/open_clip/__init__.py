@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from nibt.errors import CannotLoad
@@ -34,6 +35,7 @@ class OpenClip(Family):
         if ":" not in source:
             _check_names(name, tag)
             _check_reach(name, tag)
+        _check_default_dtype()
         activation: dict[str, Any] = {}
         if tag:
             quick, note = quick_gelu(name, tag)
@@ -69,6 +71,16 @@ def _own_tokenizer(module: Any) -> Any:
     if getattr(module, "text", module).vocab_size != tokenizer.vocab_size:
         raise CannotLoad("the model has a vocabulary of its own: give tokenizer=open_clip.get_tokenizer(...), too")
     return tokenizer
+
+
+def _check_default_dtype() -> None:
+    """OpenCLIP makes a model in torch's default dtype before it reads the weights, which would be rounded to it."""
+    default = torch.get_default_dtype()
+    if default not in (torch.float32, torch.float64):
+        raise CannotLoad(
+            f"torch's default dtype is {default}, and OpenCLIP would round the weights to it: call "
+            "torch.set_default_dtype(torch.float32) before the model is loaded, and choose its dtype by dtype=..."
+        )
 
 
 def _check_reach(name: str, tag: str) -> None:
