@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -24,8 +25,11 @@ from torch import nn
 
 import tiny
 from nibt.errors import BadOption, CannotLoad
+from nibt.explaining import explain
+from nibt.explanation import Explanation
 from nibt.loading import load_model
 from nibt.models.base import Model, Tower
+from nibt.models.open_clip import quick_gelu
 
 peft_warns = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
@@ -353,6 +357,88 @@ class TestOpenClip:
     def test_an_unknown_architecture(self) -> None:
         with pytest.raises(CannotLoad, match=r"no architecture 'ViT-B-33'.*ViT-B-32"):
             load_model("open_clip:ViT-B-33/openai")
+
+
+class TestActivationsOfOpenClip:
+    """OpenCLIP builds what an architecture's configuration says, and only warns where the weights want another."""
+
+    TAGS = open_clip.list_pretrained()
+
+    def test_every_tag_gets_the_activation_that_its_weights_were_trained_with(self) -> None:
+        differing = {}
+        for name, tag in self.TAGS:
+            configured = bool(open_clip.get_model_config(name).get("quick_gelu", False))
+            listed = open_clip.get_pretrained_cfg(name, tag).get("quick_gelu")
+            quick, notes = quick_gelu(name, tag)
+            assert quick == (configured if listed is None else listed), (name, tag)
+            assert bool(notes) == (bool(listed) != configured), (name, tag)
+            if quick != configured:
+                differing[name, tag] = notes
+        assert ("ViT-B-32", "openai") in differing
+        assert ("ViT-B-32-quickgelu", "openai") not in differing
+        assert ("ViT-B-32", "laion2b_s34b_b79k") not in differing
+        assert all("need QuickGELU" in notes[0] for notes in differing.values())
+
+    def test_a_tag_that_lists_nothing_leaves_the_architecture_as_it_is(self) -> None:
+        quick, notes = quick_gelu("roberta-ViT-B-32", "laion2b_s12b_b32k")
+        assert quick
+        assert "does not list" in notes[0]
+
+    def test_weights_from_a_file_leave_the_architecture_as_it_is(self, tmp_path: Path) -> None:
+        file = tmp_path / "weights.pt"
+        assert quick_gelu("ViT-B-32", str(file)) == (False, ())
+        assert quick_gelu("ViT-B-32-quickgelu", str(file)) == (True, ())
+
+    @pytest.fixture
+    def listed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., nn.Module]:
+        """A tiny architecture in OpenCLIP's lists with one tag, whose weights lie on disk instead of on a hub."""
+
+        def add(configured: bool, **tag: Any) -> nn.Module:
+            config = {**tiny.configuration(), **({"quick_gelu": True} if configured else {})}
+            wanted = tag.get("quick_gelu", configured)
+            module = tiny.randomised(lambda: open_clip.CLIP(**{**config, "quick_gelu": wanted}))
+            save_file(module.state_dict(), tmp_path / "weights.safetensors")
+            pretrained = {"url": "somewhere", "hf_hub": "", **tag}
+            monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", config)
+            monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny", {"trained": pretrained})
+            monkeypatch.setattr(
+                open_clip.factory, "download_pretrained", lambda *_, **__: str(tmp_path / "weights.safetensors")
+            )
+            return module
+
+        return add
+
+    @pytest.mark.parametrize("configured", [False, True])
+    @pytest.mark.parametrize("wanted", [False, True])
+    def test_the_model_that_is_loaded_has_it(self, configured: bool, wanted: bool, listed: Callable) -> None:
+        module = listed(configured, quick_gelu=wanted)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # OpenCLIP's own, where the tag says that it is GELU
+            model = load_model("open_clip:tiny/trained")
+        kinds = {type(part).__name__ for part in model.module.modules()}
+        assert ("QuickGELU" in kinds, "GELU" in kinds) == (wanted, not wanted)
+        agree(model, load_model(module))
+        result = explain(model, tiny.picture(), "a cat")
+        assert result.model["quick_gelu"] is wanted
+        noted = [text for text in result.warnings if "GELU" in text]
+        expected = "need QuickGELU" if wanted else "need GELU"
+        assert [expected in text for text in noted] == ([True] if configured != wanted else [])
+        assert Explanation.from_json(result.to_json()).model == result.model
+
+    def test_maps_differ_from_those_with_the_wrong_activation(self, listed: Callable) -> None:
+        module = listed(False, quick_gelu=True)
+        wrong = open_clip.CLIP(**tiny.configuration()).eval()
+        wrong.load_state_dict(module.state_dict())
+        right, other = (explain(one, tiny.picture(), "a cat") for one in ("open_clip:tiny/trained", wrong))
+        assert not torch.allclose(right.image.scores, other.image.scores, rtol=1e-3)
+        expected = explain(module, tiny.picture(), "a cat")
+        assert torch.equal(right.image.scores, expected.image.scores)
+
+    def test_a_tag_that_agrees_is_not_remarked_on(self, listed: Callable) -> None:
+        listed(False)
+        result = explain("open_clip:tiny/trained", tiny.picture(), "a cat")
+        assert result.model["quick_gelu"] is False
+        assert not [text for text in result.warnings if "GELU" in text]
 
 
 class TestInMemory:

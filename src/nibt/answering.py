@@ -16,9 +16,11 @@ from nibt.pair import Pair, Picture, Twins
 from nibt.part import CaptionPart, Part, PicturePart
 from nibt.question import Question
 from nibt.sides import Ready, sides, together
+from nibt.torch_modes import plain_torch
 from nibt.units import Words
 
 
+@plain_torch()
 def answers(
     question: Question, pairs: Sequence[Pair | Twins], size: int, on_done: Callable[[], None]
 ) -> list[Explanation | Comparison]:
@@ -32,8 +34,13 @@ def answers(
     return [found[index] for index in range(len(pairs))]
 
 
-def answered(question: Question, ready: Ready) -> Iterator[Explanation | Comparison]:
+@plain_torch()
+def answered(question: Question, ready: Ready) -> list[Explanation | Comparison]:
     """The answers of one batch: both places are traced once, and each is held against the other."""
+    return list(_answered(question, ready))
+
+
+def _answered(question: Question, ready: Ready) -> Iterator[Explanation | Comparison]:
     both = sides(question, ready)
     maps = [question.methods[modality](side) for modality, side in zip(question.places, both, strict=True)]
     values = [side.value().tolist() for side in both]

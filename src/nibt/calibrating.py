@@ -18,9 +18,11 @@ from nibt.pair import Picture, PictureSource, read_caption, read_picture
 from nibt.provenance import require_same
 from nibt.question import batches
 from nibt.reference import MeanStates, caption_places, grid_fact
+from nibt.torch_modes import plain_torch
 from nibt.units import Words
 
 
+@plain_torch()
 def calibrate(
     model: Model | str | Path | nn.Module,
     images: Sequence[PictureSource],

@@ -20,6 +20,7 @@ from nibt.outputs import unsigned, write_bytes
 from nibt.pair import PictureSource, listed, read_caption, read_picture
 from nibt.question import Contrast, ask, encode
 from nibt.side import Side
+from nibt.torch_modes import plain_torch
 from nibt.units import Grid
 
 _KIND = "nibt contributions"
@@ -40,6 +41,7 @@ class Contributions:
     facts: Mapping[str, str]
     model: Model | None = field(default=None, repr=False, compare=False)
 
+    @plain_torch()
     def explain(self, caption: str | Sequence[str] | Tensor, model: Model | None = None) -> Attribution:
         """NIB's map for a caption or an embedding, (dim), or a batch of maps for several, (batch, dim): one matrix
         product.
@@ -86,6 +88,7 @@ class Contributions:
         write_bytes(Path(path), serialized(whole, {"signature": unsigned(facts), **facts}), overwrite)
 
     @classmethod
+    @plain_torch()
     def load(cls, path: str | Path, model: Model | None = None) -> "Contributions":
         """Read a file that ``save`` wrote; with a model captions can be read, too.
 
@@ -106,6 +109,7 @@ class Contributions:
         return cls(tensors["vectors"], tensors["after"], tensors["before"], grid, facts, model)
 
 
+@plain_torch()
 def contributions(
     model: Model | str | Path | nn.Module, image: PictureSource, *, variant: str = "default", **options: Any
 ) -> Contributions:

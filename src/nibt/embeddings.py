@@ -15,9 +15,11 @@ from nibt.models.base import Model
 from nibt.pair import Caption, PictureSource, modality, read_caption, read_picture
 from nibt.question import Contrast, ask
 from nibt.side import Side
+from nibt.torch_modes import plain_torch
 from nibt.units import special_share
 
 
+@plain_torch()
 def explain_embeddings(
     model: Model | str | Path | nn.Module, thing: PictureSource | Caption, embeddings: Tensor, *,
     variant: str = "default", **options: Any,

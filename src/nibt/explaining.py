@@ -22,6 +22,7 @@ from nibt.pair import Caption, NamedPicture, Pair, PictureSource, modality, read
 from nibt.pairing import paired
 from nibt.question import Contrast, ask, encode
 from nibt.registry import find
+from nibt.torch_modes import plain_torch
 
 _Model: TypeAlias = Model | str | Path | nn.Module
 _Text: TypeAlias = str | Caption
@@ -47,6 +48,7 @@ def explain(
     model: _Model, first: PictureSource | Sequence[PictureSource], second: NamedPicture | Sequence[NamedPicture],
     *rest: Any, **options: Any,
 ) -> list[Comparison]: ...  # fmt: skip
+@plain_torch()
 def explain(
     model: _Model,
     first: PictureSource | Caption | Sequence[PictureSource | Caption],
@@ -114,6 +116,7 @@ def explain(
     return found if many else found[0]
 
 
+@plain_torch()
 def rank(model: _Model, image: PictureSource, labels: Sequence[_Text]) -> list[Ranked]:
     """Labels from best to worst: zero-shot classification.
 

@@ -17,12 +17,14 @@ from nibt.pairing import mixed, paired
 from nibt.question import Contrast, Question, ask
 from nibt.side import Side
 from nibt.sides import sides
+from nibt.torch_modes import plain_torch
 from nibt.units import Grid, Words
 
 TOLERANCE = 0.01
 """Two integrals are multiplied, and few nodes may leave a product that is wrong in its very sign."""
 
 
+@plain_torch()
 def explain_interactions(
     model: Model | str | Path | nn.Module,
     image: PictureSource | Sequence[PictureSource],

@@ -95,7 +95,7 @@ class Interaction(Saved):
         """The share of each patch that lies in a box."""
 
         def along(start: float, length: float, first: float, extent: float, cells: int) -> Tensor:
-            edges = first + extent * torch.arange(cells + 1) / cells
+            edges = first + extent * torch.arange(cells + 1, dtype=torch.float32, device="cpu") / cells
             inside = edges[1:].clamp(max=start + length) - edges[:-1].clamp(min=start)
             return inside.clamp_min(0) * cells / extent
 
@@ -167,11 +167,11 @@ def _from_json(data: dict[str, Any]) -> Interaction:
     grid = Grid(*data["image"]["grid"])
     words = tuple(Word(word["text"], tuple(word["tokens"])) for word in text["words"])
     picture = picture_at(data["picture"], data["picture_hash"])
-    inner = torch.tensor([*data["table"], beside["text"]]).flatten(1)
-    column = torch.tensor([*beside["image"], beside["both"]])[:, None]
+    inner = torch.tensor([*data["table"], beside["text"]], dtype=torch.float32, device="cpu").flatten(1)
+    column = torch.tensor([*beside["image"], beside["both"]], dtype=torch.float32, device="cpu")[:, None]
     return Interaction(
         data["caption"], torch.cat([inner, column], 1), grid,
-        Words((tuple(text["tokens"]),), (words,), ~torch.tensor(text["special"])),
+        Words((tuple(text["tokens"]),), (words,), ~torch.tensor(text["special"], device="cpu")),
         Region(*data["image"]["region"]), tuple(data["size"]), data["similarity"], data["product"], data["method"],
         data["model"], data["versions"], data["picture"], tuple(data["warnings"]), picture,
         data["picture_hash"],

@@ -94,7 +94,7 @@ def rows(cut: Cut, start: Hidden, path: Nodes, spelt: Float[Tensor, "part token"
 
 def parts(groups: Sequence[Sequence[int]], count: int) -> Float[Tensor, "part token"]:
     """A part for each group of the ``count`` rows, and a last one for all rows that are in none."""
-    found = torch.zeros(len(groups) + 1, count)
+    found = torch.zeros(len(groups) + 1, count, dtype=torch.float32, device="cpu")
     for place, group in enumerate(groups):
         found[place, list(group)] = 1
     found[-1] = 1 - found[:-1].sum(0)
@@ -183,7 +183,7 @@ def scores(of: Narrowed, aim: Float[Tensor, "vector dim"], most: Float[Tensor, "
         if int(missed.sum()) <= min(of.rows, aim.shape[1]):
             found[missed] = pulled(of.cut, of.start, path, aim[missed][:, None])[:, 0]
         else:
-            each = torch.eye(of.rows, device=aim.device)
+            each = torch.eye(of.rows, dtype=aim.dtype, device=aim.device)
             found[missed] = aim[missed] @ rows(of.cut, of.start, path, each, aim.shape[1])[:, 0].T
         steps[missed] = len(path.positions)
         missed = (found.sum(-1) - expected).abs() > bound

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,13 @@ from torch import nn
 
 from nibt.errors import BadOption, CannotLoad, NibtError
 from nibt.models.base import ImageTower, Model, Request, Tower
+from nibt.models.base_compiled import uncompiled
 from nibt.models.base_family import Family
 from nibt.models.base_hub import cached, has
+from nibt.models.base_trace import Inputs, Trace
 from nibt.pair import Picture
 from nibt.registry import available, find
+from nibt.torch_modes import plain_torch
 
 OPEN_CLIP = "open_clip:"
 DTYPES = ("float32", "float16", "bfloat16")
@@ -39,6 +43,7 @@ def embedded() -> list[str]:
     return sorted(path.parent.name for path in folder.glob("*/nibt.json"))
 
 
+@plain_torch()
 def load_model(
     id: str | Path | nn.Module | Model,
     *,
@@ -55,6 +60,7 @@ def load_model(
     local folder (a saved Hugging Face model, PEFT adapters on one, or an OpenCLIP folder), OpenCLIP weights
     (``"open_clip:ViT-B-32/laion2b_s34b_b79k"``), or a model in memory with its ``processor`` (Hugging Face) or
     ``processor`` and ``tokenizer`` (OpenCLIP). A model in memory is used as it is: not moved, not changed.
+    Where ``torch.compile`` was applied to it, it is explained without, by modules that share its weights.
 
     ``fit="whole"`` shows the model the whole picture with its aspect kept, about ``image_size`` squared in area,
     where the tower takes any size; without it pictures are resized and cropped by the model's own processor.
@@ -103,6 +109,7 @@ def _check_options(request: Request, device: str) -> None:
 
 
 def _from_memory(module: nn.Module, request: Request) -> Model:
+    module = uncompiled(module)
     if type(module).__name__.startswith("Peft"):
         module = module.get_base_model()  # pyright: ignore
     names = {kind.__name__ for kind in type(module).__mro__}
@@ -115,8 +122,24 @@ def _from_memory(module: nn.Module, request: Request) -> Model:
     if find("models", family).model_types:
         _check_processor(request)
     name = f"{type(module).__name__} in memory"
+    _check_tensors(name, module)
     with _loading(name):
         return _model(name, family, module, request)
+
+
+def _check_tensors(name: str, module: nn.Module) -> None:
+    """Whether gradients can pass by a model in memory, and whether it has numbers at all."""
+    for tensor in chain(module.parameters(), module.buffers()):
+        if tensor.is_inference():
+            raise CannotLoad(
+                f"the {name} was made inside torch.inference_mode(), so no gradient can pass by its weights: make it "
+                "outside, or give copy.deepcopy(model), called outside"
+            )
+        if tensor.is_meta:
+            raise CannotLoad(
+                f"the {name} has no weights: they are on the device 'meta'; make it inside torch.device('cpu') and "
+                "load its weights"
+            )
 
 
 def _check_processor(request: Request) -> None:
@@ -269,7 +292,9 @@ def _check_finite(name: str, module: nn.Module) -> None:
 
 def _checked(model: Model) -> Model:
     """Compare the cut model with the model itself, on a seeded picture and two captions, at three layers."""
-    noise = torch.randint(0, 256, (64, 96, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    noise = torch.randint(
+        0, 256, (64, 96, 3), generator=torch.Generator("cpu").manual_seed(0), dtype=torch.uint8, device="cpu"
+    )
     picture = Picture(Image.fromarray(noise.numpy()), "seeded noise")
     with _loading(model.id):
         image = _small(model.image)
@@ -289,8 +314,8 @@ def _small(tower: ImageTower) -> ImageTower:
     return small
 
 
-def _compare(name: str, tower: Tower, inputs: Any) -> None:
-    trace = tower.trace(inputs)
+def _compare(name: str, tower: Tower, inputs: Inputs) -> None:
+    trace = _own_pass(name, tower, inputs)
     least = 0.99999 if tower.example.dtype == torch.float32 else 0.999  # two rows and four are rounded otherwise
     for layer in sorted({0, tower.depth // 2, tower.depth}):
         cut = trace.cut(layer)
@@ -302,6 +327,21 @@ def _compare(name: str, tower: Tower, inputs: Any) -> None:
                 f"the model {name!r} cannot be cut: replayed from layer {layer} of {tower.depth}, its {tower.modality} "
                 f"tower gives another embedding than the model itself (cosine {cosine:.6f}, expected above {least})"
             )
+
+
+def _own_pass(name: str, tower: Tower, inputs: Inputs) -> Trace:
+    """The model's own forward pass, which some models of OpenCLIP do not come through in mixed precision."""
+    try:
+        return tower.trace(inputs)
+    except RuntimeError as error:
+        dtypes = sorted({str(weight.dtype) for weight in tower.root.parameters() if weight.is_floating_point()})
+        if len(dtypes) == 1:
+            raise
+        raise CannotLoad(
+            f"the model {name!r} has weights in {' and '.join(dtypes)}, and its own forward pass fails in the "
+            f"{tower.modality} tower ({_line(error)}): build it in one dtype (in OpenCLIP precision='fp32' or "
+            "'pure_bf16')"
+        ) from error
 
 
 def _line(error: BaseException) -> str:

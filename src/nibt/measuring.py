@@ -24,12 +24,14 @@ from nibt.row import Row
 from nibt.side import Side
 from nibt.sides import sides, together
 from nibt.targets.base import Setting, Target
+from nibt.torch_modes import plain_torch
 from nibt.truth import truth
 from nibt.types import Embedding, Modality, PerExample
 
 _Any = TypeVar("_Any")
 
 
+@plain_torch()
 def measure(
     model: Model | str | Path | nn.Module,
     pairs: Sequence[Pair],

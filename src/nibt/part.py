@@ -60,8 +60,8 @@ class PicturePart:
         """The part of a block. The picture comes along if it is still where it was, and still the same."""
         picture = picture_at(source, picture_hash)
         width, height = size
-        share, told = torch.tensor(block["special_share"]), _narrowing(narrowing)
-        attribution = Attribution(torch.tensor(block["scores"]).flatten(), Grid(*block["grid"]), share, told)
+        share, told = _tensor(block["special_share"]), _narrowing(narrowing)
+        attribution = Attribution(_tensor(block["scores"]).flatten(), Grid(*block["grid"]), share, told)
         return cls(source, attribution, Region(*block["region"]), (width, height), picture, picture_hash)
 
 
@@ -101,9 +101,9 @@ class CaptionPart:
     def read(cls, block: Plain, caption: str, narrowing: Plain | None) -> "CaptionPart":
         """The part of a block."""
         words = tuple(Word(word["text"], tuple(word["tokens"])) for word in block["words"])
-        units = Words((tuple(block["tokens"]),), (words,), ~torch.tensor(block["special"]))
-        share, told = torch.tensor(block["special_share"]), _narrowing(narrowing)
-        return cls(caption, Attribution(torch.tensor(block["scores"]), units, share, told))
+        units = Words((tuple(block["tokens"]),), (words,), ~torch.tensor(block["special"], device="cpu"))
+        share, told = _tensor(block["special_share"]), _narrowing(narrowing)
+        return cls(caption, Attribution(_tensor(block["scores"]), units, share, told))
 
 
 Part: TypeAlias = PicturePart | CaptionPart
@@ -131,10 +131,13 @@ def narrowings(parts: Mapping[str, Part]) -> dict[str, Any]:
     return {name: narrowing.as_json() for name, narrowing in told.items() if narrowing is not None}
 
 
+def _tensor(numbers: Any) -> Tensor:
+    """Numbers of a file as they were written, whatever torch's default dtype and device are."""
+    return torch.tensor(numbers, dtype=torch.float32, device="cpu")
+
+
 def _narrowing(data: Plain | None) -> Narrowing | None:
     if data is None:
         return None
-    numbers: dict[str, Any] = {
-        key: torch.tensor(float(data[key])) for key in ("steps", "at_input", "at_reference", "sum")
-    }
+    numbers: dict[str, Any] = {key: _tensor(float(data[key])) for key in ("steps", "at_input", "at_reference", "sum")}
     return Narrowing(data["reference"], data["rule"], tuple(data["layers"]), **numbers)

@@ -29,6 +29,7 @@ from nibt.reference import MeanStates
 from nibt.registry import find
 from nibt.side import mean_states
 from nibt.targets.base import Setting, Target
+from nibt.torch_modes import plain_torch
 from nibt.types import Embedding, Modality
 
 Places = tuple[Modality, Modality]
@@ -107,6 +108,7 @@ class Contrast:
         return {name: value for name, value in record.items() if value}
 
 
+@plain_torch()
 def ask(
     model: Model, method: str, target: str, variant: str, contrast: Contrast, sample: Sequence[Pair] | None,
     seed: int | None, options: dict[str, Any], places: Places = MIXED,
@@ -138,7 +140,8 @@ def ask(
     resolved = {side: methods[side].options() for side in methods}
     record = {"name": method, "variant": variant, "seed": seed, **resolved, **chosen, **_files(resolved)}
     told_of_target = {"target": target, "options": {**_plain(targets[places[0]]), **contrast.record()}}
-    return Question(model, methods, targets, settings, {"method": record, "target": told_of_target}, told, places)
+    warnings = (*model.request.notes, *told)
+    return Question(model, methods, targets, settings, {"method": record, "target": told_of_target}, warnings, places)
 
 
 def _files(options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -255,6 +258,7 @@ def shipped(model: Model) -> MeanStates:
     return mean_states(model) if there else MeanStates({})
 
 
+@plain_torch()
 def encode(tower: Tower, items: Sequence[Any], batch_size: int = 32) -> Embedding:
     """Embeddings of pictures or captions, in their order."""
     found: dict[int, torch.Tensor] = {}

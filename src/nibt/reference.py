@@ -18,6 +18,7 @@ from torch import Tensor
 from nibt.errors import WrongReference
 from nibt.models.base import Inputs, Model, Tower
 from nibt.outputs import unsigned, write_bytes
+from nibt.torch_modes import plain_torch
 from nibt.types import Hidden, Modality
 from nibt.units import Grid, Words
 
@@ -32,6 +33,7 @@ class MeanStates:
     facts: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
+    @plain_torch()
     def load(cls, path: str | Path, model: Model) -> "MeanStates":
         """Read a file and check that it belongs to the model.
 
@@ -130,4 +132,4 @@ def caption_places(words: Words, rows: int) -> tuple[list[Tensor], list[int]]:
     """For each caption: how many rows each row stands after the last word, and the row of the first word."""
     explained = words.explained
     lasts = [int(row.nonzero().max()) for row in explained]
-    return [torch.arange(rows) - last for last in lasts], [int(row.nonzero().min()) for row in explained]
+    return [torch.arange(rows, device="cpu") - last for last in lasts], [int(row.nonzero().min()) for row in explained]

@@ -11,6 +11,7 @@ from nibt.models.base_trace import Inputs, Trace
 from nibt.pair import Pair, Picture, Twins
 from nibt.question import Question, batches, encode
 from nibt.side import Side
+from nibt.torch_modes import plain_torch
 from nibt.types import Embedding
 
 
@@ -25,6 +26,7 @@ class Ready:
     rows: tuple[list[int], list[int]]
 
     @classmethod
+    @plain_torch()
     def of(cls, question: Question, pairs: Sequence[Pair | Twins]) -> "Ready":
         """The inputs of pairs that may share a batch: pictures are scaled, captions become tokens."""
         (first, ones), (second, others) = (_inputs(question, pairs, place) for place in (0, 1))
@@ -39,6 +41,7 @@ class Ready:
         return Ready([self.pairs[index] for index in indices], (first, second), (ones, others))
 
 
+@plain_torch()
 def sides(question: Question, pairs: Sequence[Pair | Twins] | Ready) -> tuple[Side, Side]:
     """The two sides of pairs that may share a batch, as a question sees them, in the order of its places."""
     ready = pairs if isinstance(pairs, Ready) else Ready.of(question, pairs)
@@ -50,6 +53,7 @@ def sides(question: Question, pairs: Sequence[Pair | Twins] | Ready) -> tuple[Si
     )
 
 
+@plain_torch()
 def group(question: Question, pair: Pair | Twins) -> Hashable:
     """Pairs of one group may share a batch."""
     towers = [question.model.tower(modality) for modality in question.places]

@@ -23,12 +23,14 @@ from nibt.methods.base import SIDES
 from nibt.models.base import Model, Tower
 from nibt.pair import Pair, pairs_hash
 from nibt.pairing import mixed
+from nibt.torch_modes import plain_torch
 
 STAGES, QUICK_STAGES = 12, 3
 LEVELS, QUICK_LEVELS = 10, 5
 _TEMPLATES, _QUICK_TEMPLATES = 4, 2
 
 
+@plain_torch()
 def audit(
     model: Model | str | Path | nn.Module,
     pairs: Sequence[Pair],

@@ -102,7 +102,7 @@ def woven(
 
 def triangle(size: int, reach: int) -> Float[Tensor, "{size} {size}"]:
     """Smoothing by a triangle that is 0 from ``reach`` cells on, mirrored at both ends: symmetric, rows sum to 1."""
-    matrix = torch.zeros(size, size, dtype=torch.float64)
+    matrix = torch.zeros(size, size, dtype=torch.float64, device="cpu")
     for row in range(size):
         for away in range(1 - reach, reach):
             place = (row + away) % (2 * size)

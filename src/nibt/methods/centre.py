@@ -35,7 +35,7 @@ class Centre(UnitMethod):
             rows, columns = _line(units.rows), _line(units.columns)
             distances = (rows[:, None] ** 2 + columns[None] ** 2).flatten().expand(len(side.inputs), -1)
         else:
-            distances = torch.zeros(units.explained.shape)
+            distances = torch.zeros(units.explained.shape, dtype=torch.float32, device="cpu")
             for row, explained in zip(distances, units.explained.cpu(), strict=True):
                 row[explained] = _line(int(explained.sum())) ** 2
         return torch.exp(-distances / (2 * self.spread**2)).to(side.tower.example.device)
@@ -43,7 +43,9 @@ class Centre(UnitMethod):
 
 def _line(count: int) -> Tensor:
     """Places from -1 to 1; a single one lies in the middle."""
-    return torch.linspace(-1, 1, count) if count > 1 else torch.zeros(1)
+    if count == 1:
+        return torch.zeros(1, dtype=torch.float32, device="cpu")
+    return torch.linspace(-1, 1, count, dtype=torch.float32, device="cpu")
 
 
 PART = Centre

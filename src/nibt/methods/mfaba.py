@@ -36,7 +36,8 @@ class MFABA(Method):
     def __call__(self, side: Side) -> Attribution:
         """Walk, and add up what each token's steps took."""
         stem = side.stem()
-        here, scores = stem.hidden[None], torch.zeros(stem.hidden.shape[:2], device=stem.hidden.device)
+        here = stem.hidden[None]
+        scores = torch.zeros(stem.hidden.shape[:2], dtype=torch.float32, device=stem.hidden.device)
         for _ in range(self.steps):
             here = here.detach().requires_grad_()
             with torch.enable_grad():

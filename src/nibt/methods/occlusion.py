@@ -24,10 +24,11 @@ class Occlusion(UnitMethod):
 
     def scores(self, side: Side, units: Units) -> PerUnit:
         if isinstance(units, Grid):
-            count, tried = units.count, torch.arange(units.count)
+            count, tried = units.count, torch.arange(units.count, device="cpu")
         else:  # only rows that are a word's in some caption of the batch
             count, tried = units.explained.shape[1], units.explained.cpu().any(0).nonzero()[:, 0]
-        keep = 1 - torch.eye(count, device=side.tower.example.device)[tried.to(side.tower.example.device)]
+        device = side.tower.example.device
+        keep = 1 - torch.eye(count, dtype=torch.float32, device=device)[tried.to(device)]
         hidden = masker(side, units)(keep[:, None].expand(-1, len(side.inputs), -1))
         scores = torch.zeros(len(side.inputs), count, device=hidden.device, dtype=hidden.dtype)
         scores[:, tried] = side.value()[:, None] - hidden.T

@@ -17,7 +17,7 @@ class Ones(UnitMethod):
 
     def scores(self, side: Side, units: Units) -> PerUnit:
         count = units.count if isinstance(units, Grid) else units.explained.shape[1]
-        return torch.ones(len(side.inputs), count, device=side.tower.example.device)
+        return torch.ones(len(side.inputs), count, dtype=torch.float32, device=side.tower.example.device)
 
 
 PART = Ones

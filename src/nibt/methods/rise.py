@@ -65,7 +65,7 @@ class RISE(Method):
         height, width = tower.extent(side.inputs)
         units = Grid(min(_PARTS * self.cells, height), min(_PARTS * self.cells, width))
         grids, shifts = self._grids(height, width)
-        total = torch.zeros(len(side.inputs), height, width, device=tower.example.device)
+        total = torch.zeros(len(side.inputs), height, width, dtype=torch.float32, device=tower.example.device)
         for part in together(side, self.masks):
             keep = _stretched(grids[part].to(total.device), shifts[part], height, width)
             scores = score_of_pixels(side, keep[:, None].expand(-1, len(side.inputs), -1, -1))
@@ -86,7 +86,7 @@ class RISE(Method):
         explained = stem.units.explained.to(stem.hidden.device)
         drawn = [generator(self.seed, row).random(self.masks) < self.share for row in range(explained.shape[1])]
         keep = torch.from_numpy(np.stack(drawn, 1)).to(stem.hidden.device)  # a row's draws, whatever the length
-        total = torch.zeros(explained.shape, device=stem.hidden.device)
+        total = torch.zeros(explained.shape, dtype=torch.float32, device=stem.hidden.device)
         for part in together(side, self.masks):
             whole = (keep[part, None] | ~explained)[..., None]
             scores = side.score(stem.rest(stem.hidden * whole))

@@ -45,13 +45,14 @@ class Shapley(UnitMethod):
         device, places = side.tower.example.device, _places(units, len(side.inputs))
         games = [_coalitions(len(players), self.budget, self.seed) for players in places]
         width = units.count if isinstance(units, Grid) else units.explained.shape[1]
-        keep = torch.ones(max(len(shown) for shown, _ in games) + 1, len(places), width)
+        most = max(len(shown) for shown, _ in games)
+        keep = torch.ones(most + 1, len(places), width, dtype=torch.float32, device="cpu")
         for item, (players, (shown, _)) in enumerate(zip(places, games, strict=True)):
             keep[-1, item, players] = 0.0  # hidden altogether
             keep[: len(shown), item, players] = torch.from_numpy(shown).float()
         values = masker(side, units)(keep.to(device)).double().cpu().numpy()
         whole = side.value().double().cpu().numpy()
-        scores = torch.zeros(len(places), width)
+        scores = torch.zeros(len(places), width, dtype=torch.float32, device="cpu")
         for item, (players, (shown, weights)) in enumerate(zip(places, games, strict=True)):
             gains = values[: len(shown), item] - values[-1, item]
             found = _regression(shown.astype(np.float64), weights, gains, whole[item] - values[-1, item])

@@ -20,7 +20,7 @@ class AbsentWords(Metric):
             torch.nan if truth.absent is None or not truth.absent.any()
             else float((word_table(trial, item)[truth.absent] < 0).float().mean())
             for item, truth in enumerate(trial.truths)
-        ])  # fmt: skip
+        ], dtype=torch.float32)  # fmt: skip
 
 
 PART = AbsentWords

@@ -65,7 +65,7 @@ def on_masks(trial: Trial, number: Callable[[PixelMap, PixelMask], float]) -> Pe
         torch.nan if truth.mask is None
         else number(to_pixels(trial.attribution[item].grid, *truth.mask.shape).cpu(), truth.mask)
         for item, truth in enumerate(trial.truths)
-    ])  # fmt: skip
+    ], dtype=torch.float32)  # fmt: skip
 
 
 def word_table(trial: Trial, item: int) -> Float[Tensor, " word"]:

@@ -36,7 +36,7 @@ class Curve(Hiding):
         """The areas, and the scores at each share of the units, from none to all."""
         score = masker(trial.side, trial.attribution.units, hide=self.hide, seed=self.seed)
         ranks, counts = _ranks(trial)
-        shares = torch.linspace(0, 1, self.levels + 1)
+        shares = torch.linspace(0, 1, self.levels + 1, dtype=torch.float32)
         kept = [(ranks < (share * counts).round()[:, None]) == self.inserted for share in shares]
         scores = torch.stack([score(keep.float()) for keep in kept]).float()
         return torch.trapezoid(scores, dim=0) / self.levels, scores.T
@@ -46,7 +46,7 @@ def _ranks(trial: Trial) -> tuple[PerUnit, PerExample]:
     """The place of each unit in the order of removal, and how many units each example has."""
     scores, units = trial.attribution.scores, trial.attribution.units
     if isinstance(units, Grid):
-        counts = torch.full((len(scores),), float(units.count))
+        counts = torch.full((len(scores),), float(units.count), dtype=torch.float32)
     else:
         explained = units.explained.to(scores.device)
         scores, counts = scores.masked_fill(~explained, -torch.inf), explained.sum(-1).float().cpu()

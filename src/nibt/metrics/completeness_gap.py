@@ -18,7 +18,7 @@ class CompletenessGap(Metric):
     def __call__(self, trial: Trial) -> PerExample:
         told = trial.attribution.narrowing
         if told is None:
-            return torch.full((len(trial.attribution.scores),), torch.nan)
+            return torch.full((len(trial.attribution.scores),), torch.nan, dtype=torch.float32)
         return (told.gap.abs() / allowed(told.at_input - told.at_reference, 1.0)).float().cpu()
 
 

@@ -22,9 +22,9 @@ class IntersectionOverUnion(Metric):
 def _best(scores: PixelMap, mask: PixelMask) -> float:
     values, order = scores.flatten().sort(descending=True, stable=True)
     hits = mask.flatten()[order].cumsum(0)
-    union = torch.arange(1, len(values) + 1) + mask.sum() - hits
-    last_of_ties = torch.cat([values[1:] != values[:-1], torch.tensor([True])])
-    return float((hits / union)[last_of_ties].max())
+    union = torch.arange(1, len(values) + 1, device="cpu") + mask.sum() - hits
+    last_of_ties = torch.cat([values[1:] != values[:-1], torch.tensor([True], device="cpu")])
+    return float((hits.float() / union)[last_of_ties].max())
 
 
 PART = IntersectionOverUnion

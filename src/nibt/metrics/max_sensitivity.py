@@ -38,8 +38,8 @@ class MaxSensitivity(Metric):
         """NaN where the trial cannot ask the method again."""
         scores = trial.attribution.scores.float()
         if trial.again is None:
-            return torch.full((len(scores),), torch.nan)
-        size, most = scores.norm(dim=-1), torch.zeros(len(scores), device=scores.device)
+            return torch.full((len(scores),), torch.nan, dtype=torch.float32)
+        size, most = scores.norm(dim=-1), scores.new_zeros(len(scores))
         for sample in range(self.samples):
             with shaken(trial.side, self.radius, self.seed, sample) as side:
                 most = torch.maximum(most, (trial.again(side).scores.float() - scores).norm(dim=-1))

@@ -18,7 +18,8 @@ class OwnObject(Metric):
     sides = ("image",)
 
     def __call__(self, trial: Trial) -> PerExample:
-        return torch.tensor([self._favours(trial, item, truth) for item, truth in enumerate(trial.truths)])
+        favours = [self._favours(trial, item, truth) for item, truth in enumerate(trial.truths)]
+        return torch.tensor(favours, dtype=torch.float32)
 
     def _favours(self, trial: Trial, item: int, truth: Truth) -> float:
         others = [mask for mask in truth.others if mask.any()]

@@ -21,7 +21,7 @@ class WordAUC(Metric):
             torch.nan if truth.named is None
             else ranking("roc_auc_score", truth.named.numpy(), word_table(trial, item).double().numpy())
             for item, truth in enumerate(trial.truths)
-        ])  # fmt: skip
+        ], dtype=torch.float32)  # fmt: skip
 
 
 PART = WordAUC

@@ -134,7 +134,12 @@ class Tower(ABC):
 
     @property
     def example(self) -> Tensor:
-        """A parameter, for the device and the dtype that the tower works in."""
+        """A weight, for the device and the dtype that the tower works in: the first of a convolution or a linear map of
+        its blocks, since norms, places and tables of embeddings stay in float32 in OpenCLIP's mixed precision.
+        """
+        for module in chain.from_iterable(block.modules() for block in self.blocks):
+            if isinstance(module, nn.Conv2d | nn.Linear) and module.weight.is_floating_point():
+                return module.weight
         return next(self.root.parameters())
 
     def encode(self, inputs: Inputs) -> Embedding:
@@ -313,13 +318,19 @@ class TextTower(Tower):
 
 @dataclass(frozen=True)
 class Request:
-    """How the caller wants a model: ``fit`` and ``image_size`` of pictures, and processors for one in memory."""
+    """How the caller wants a model: ``fit`` and ``image_size`` of pictures, and processors for one in memory.
+
+    ``notes`` and ``facts`` are added as a checkpoint is read: what the reader of every result should know of how that
+    was done, and what is recorded of it beside the name and the weights.
+    """
 
     dtype: torch.dtype = torch.float32
     fit: str | None = None
     image_size: int | None = None
     processor: Any = None
     tokenizer: Any = None
+    notes: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -375,6 +386,7 @@ class Model:
             "device": self.device,
             "fit": self.request.fit or "model",
             "image_size": self.request.image_size,
+            **self.request.facts,
         }
 
 

@@ -135,9 +135,14 @@ class Watching(TorchFunctionMode):
         return output
 
     def _multi_head(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """Torch's own function, with the fused kernel that it calls inside replaced for this one call."""
+        """Torch's own function, with the fused kernel that it calls inside replaced for this one call.
+
+        Where another mode of the caller's is on, the function hands itself to that mode, by its own name. So that name
+        is replaced, too: otherwise the mode would call the original, with the fused kernel.
+        """
         names = {**func.__globals__, "scaled_dot_product_attention": self._attend}
         own = FunctionType(func.__code__, names, func.__name__, func.__defaults__, func.__closure__)
+        names["multi_head_attention_forward"] = own
         return own(*args, **{**kwargs, "need_weights": False})
 
     def _multiplied(self, left: Tensor, right: Tensor, out: Tensor) -> None:
@@ -161,7 +166,7 @@ def gathered(
     if len(pooling) > 1:
         raise Unsupported(f"the head has {len(pooling)} attentions in a row; nibt reads heads with one at most")
     last = pooling[0] if pooling else blocks[-1]
-    direction = torch.linspace(1, 2, embedding.shape[-1], device=embedding.device)
+    direction = torch.linspace(1, 2, embedding.shape[-1], dtype=torch.float32, device=embedding.device)
     (gradient,) = torch.autograd.grad((embedding.float() @ direction).sum(), last.output, retain_graph=True)
     read = (gradient != 0).any(-1).any(1).to(embedding.dtype)  # no other row reaches the embedding: exactly zero
     rows = read / read.sum(-1, keepdim=True).clamp_min(1)

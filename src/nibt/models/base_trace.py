@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.errors import BadOption
+from nibt.errors import BadOption, Unsupported
 from nibt.models.base_attention import Attentions, Watching, gathered, only
+from nibt.models.base_compiled import is_compiled
 from nibt.preparation.geometry import Region
 from nibt.types import Embedding, Hidden, States
 from nibt.units import Units, Words
@@ -38,7 +39,7 @@ class Inputs:
         words = self.words and Words(
             tuple(self.words.tokens[row] for row in rows),
             tuple(self.words.words[row] for row in rows),
-            self.words.explained[torch.tensor(rows)],
+            self.words.explained[torch.tensor(rows, device=self.words.explained.device)],
         )
         return Inputs(
             self.values[index],
@@ -116,6 +117,11 @@ class Trace:
             raise BadOption(f"a block must follow the layer: it must lie in 0..{tower.depth - 1} (got {layer})")
         stream = self.streams[layer]
         assert stream is not None, f"traced above layer {layer}"
+        if is_compiled(tower.root):
+            raise Unsupported(
+                f"parts of this {tower.modality} tower were compiled by torch.compile after it was loaded, so its "
+                "attention cannot be seen: give the compiled model to load_model again, which explains it uncompiled"
+            )
         running, blocks, streams = stream.detach().requires_grad_(), [], []
         with tower.lock, torch.enable_grad(), Watching() as watch:
             for number, (args, kwargs) in enumerate(self.calls[layer:], layer):

@@ -25,6 +25,7 @@ from nibt.models.base_hugging_face import (
 from nibt.pair import Picture
 from nibt.preparation import hugging_face
 from nibt.preparation.geometry import Region
+from nibt.torch_modes import float32_numbers
 from nibt.types import Embedding, Hidden
 from nibt.units import Grid, Units
 
@@ -71,7 +72,8 @@ class NaflexImageTower(ImageTower):
 
     def _patches(self, picture: Picture) -> dict[str, Tensor]:
         options = {"max_num_patches": self.most} if self.most else {}
-        return dict(self.processor(images=picture.image, return_tensors="pt", **options))
+        with float32_numbers():
+            return dict(self.processor(images=picture.image, return_tensors="pt", **options))
 
     def group(self, item: Picture) -> Hashable:
         return tuple(self._patches(item)["spatial_shapes"][0].tolist())

@@ -112,4 +112,5 @@ def batch(captions: Sequence[str], tokens: Sequence[Tokens], pad: tuple[int, str
     ids = [[*row.ids, *[fill_id] * (longest - len(row.ids))] for row in tokens]
     texts = tuple((*row.texts, *(fill_text,) * (longest - len(row.ids))) for row in tokens)
     explained = [[*row.explained, *[False] * (longest - len(row.ids))] for row in tokens]
-    return torch.tensor(ids), Words(texts, tuple(row.words for row in tokens), torch.tensor(explained))
+    words = Words(texts, tuple(row.words for row in tokens), torch.tensor(explained, device="cpu"))
+    return torch.tensor(ids, device="cpu"), words

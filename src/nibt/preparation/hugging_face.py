@@ -86,5 +86,5 @@ def _explained(tokenizer: Any, ids: Sequence[int], mask: Sequence[int]) -> list[
 
 def attention_mask(ids: Tensor, tokens: Sequence[Tokens]) -> Tensor:
     """1 for the rows of each caption's own tokens, 0 for what it was padded with."""
-    lengths = torch.tensor([len(row.ids) for row in tokens])
-    return (torch.arange(ids.shape[1])[None] < lengths[:, None]).long()
+    lengths = torch.tensor([len(row.ids) for row in tokens], device=ids.device)
+    return (torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]).long()

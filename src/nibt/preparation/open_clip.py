@@ -3,8 +3,10 @@
 from itertools import accumulate
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms import Compose
 from torchvision.transforms.v2 import functional as transforms
 
 from nibt.errors import Unsupported
@@ -14,6 +16,7 @@ from nibt.preparation.geometry import Fit
 from nibt.preparation.pictures import Preparation
 
 _RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+_TO_TENSOR = ("ToTensor", "MaybeToTensor")  # torchvision's, and OpenCLIP's of it
 
 
 def picture_preparation(
@@ -30,8 +33,7 @@ def picture_preparation(
     resample = _RESAMPLE.get(config.interpolation, Image.Resampling.BICUBIC)
 
     def normalise(image: Image.Image) -> Tensor:
-        pixels = transforms.pil_to_tensor(image).float() / 255
-        return transforms.normalize(pixels, list(config.mean), list(config.std))
+        return transforms.normalize(_pixels(image), list(config.mean), list(config.std))
 
     if fit == "whole":
         if multiple is None:
@@ -43,7 +45,19 @@ def picture_preparation(
     if size and size != height:
         raise Unsupported(f"this image tower takes pictures of {height} x {width} pixels (asked for {size})")
     own = Fit(config.resize_mode, height, width)
-    return Preparation(own, transform, normalise, resample)
+    return Preparation(own, _in_float32(transform), normalise, resample)
+
+
+def _pixels(image: Image.Image) -> Tensor:
+    """The pixels from 0 to 1."""
+    return transforms.pil_to_tensor(image).to(torch.float32) / 255
+
+
+def _in_float32(transform: Any) -> Any:
+    """The same transform with pixels in float32, where ``ToTensor`` gives them torch's default dtype."""
+    if not isinstance(transform, Compose):
+        return transform
+    return Compose([_pixels if type(step).__name__ in _TO_TENSOR else step for step in transform.transforms])
 
 
 def _pair(size: Any) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nibt.pair import Picture
 from nibt.preparation.geometry import Fit, Region
+from nibt.torch_modes import float32_numbers
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Preparation:
     normalise: Callable[[Image.Image], Float[Tensor, "channel height width"]]
     resample: Image.Resampling = Image.Resampling.BICUBIC
 
+    @float32_numbers()
     def pixels(self, picture: Picture) -> Float[Tensor, "channel height width"]:
         """What the tower is given."""
         if self.fit.way == "whole":

@@ -32,11 +32,13 @@ from nibt.retraining.ranking import Resampled, stats
 from nibt.retraining.settings import CONTROLS, FORMS, HIDDEN, LEAST_PAIRS, Settings, chosen, rates
 from nibt.retraining.training import Sources, fitting, split, trained, untrained
 from nibt.roar_result import Roar, Training
+from nibt.torch_modes import plain_torch
 from nibt.types import Modality
 
 Tell = Callable[[str, int, int], None]
 
 
+@plain_torch()
 def roar(
     model: Model | str | Path | nn.Module,
     pairs: Sequence[Pair],

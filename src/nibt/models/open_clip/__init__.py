@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from nibt.errors import CannotLoad
@@ -34,9 +35,15 @@ class OpenClip(Family):
         if ":" not in source:
             _check_names(name, tag)
             _check_reach(name, tag)
+        _check_default_dtype()
+        activation: dict[str, Any] = {}
+        if tag:
+            quick, note = quick_gelu(name, tag)
+            activation = {"force_quick_gelu": quick, "quick_gelu": quick}  # the second holds where it is false, too
+            request = replace(request, notes=(*request.notes, *note), facts={**request.facts, "quick_gelu": quick})
         module = open_clip.create_model(
             name, pretrained=tag or None, force_image_size=None if request.fit == "whole" else request.image_size,
-            require_pretrained=True, weights_only=True,
+            require_pretrained=True, weights_only=True, **activation,
         )  # fmt: skip
         # a configuration may ask for its own code to be run as a tokeniser
         options: dict[str, Any] = {"trust_remote_code": False} if "hf_tokenizer_name" in _text_config(name) else {}
@@ -66,6 +73,16 @@ def _own_tokenizer(module: Any) -> Any:
     return tokenizer
 
 
+def _check_default_dtype() -> None:
+    """OpenCLIP makes a model in torch's default dtype before it reads the weights, which would be rounded to it."""
+    default = torch.get_default_dtype()
+    if default not in (torch.float32, torch.float64):
+        raise CannotLoad(
+            f"torch's default dtype is {default}, and OpenCLIP would round the weights to it: call "
+            "torch.set_default_dtype(torch.float32) before the model is loaded, and choose its dtype by dtype=..."
+        )
+
+
 def _check_reach(name: str, tag: str) -> None:
     """Ask the hub of these weights whether it is there, before OpenCLIP asks it a dozen times."""
     import open_clip
@@ -85,6 +102,33 @@ def _check_names(name: str, tag: str) -> None:
     if tag not in tags and not Path(tag).is_file():
         told = f"has no weights {tag!r}" if tag else "names no weights"
         raise CannotLoad(f"open_clip:{name} {told}: write open_clip:{name}/TAG (tags: {', '.join(tags) or 'none'})")
+
+
+def quick_gelu(name: str, tag: str) -> tuple[bool, tuple[str, ...]]:
+    """Whether an architecture must use QuickGELU for the weights of a tag, and a note if the two disagree.
+
+    OpenCLIP lists for each tag whether its weights were trained with QuickGELU, but builds what the architecture's
+    configuration says and only warns. The tag wins here; a tag that lists nothing leaves the architecture as it is.
+    """
+    import open_clip
+
+    configured = bool((open_clip.get_model_config(name) or {}).get("quick_gelu", False))
+    pretrained = open_clip.get_pretrained_cfg(name, tag)
+    listed = bool(pretrained.get("quick_gelu", configured))
+    activations = {True: "QuickGELU", False: "GELU"}
+    if listed != configured:
+        note = (
+            f"the weights {name}/{tag} need {activations[listed]}, and OpenCLIP's configuration of {name} has "
+            f"{activations[configured]}: {activations[listed]} is used"
+        )
+        return listed, (note,)
+    if configured and pretrained and "quick_gelu" not in pretrained:
+        note = (
+            f"OpenCLIP does not list whether the weights {name}/{tag} need QuickGELU: it is used, as the "
+            f"configuration of {name} says"
+        )
+        return configured, (note,)
+    return configured, ()
 
 
 def _text_config(name: str) -> dict[str, Any]:

@@ -1,0 +1,408 @@
+"""Torch's global modes change no result: each public function computes as if none were on, and leaves them as they are.
+
+Results are compared bit by bit: inside, the same calls run on the same dtypes and devices, so nothing may be rounded
+differently. The one exception is a mode of the caller's own, which nibt does not take off.
+"""
+
+import copy
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
+
+import nibt
+import tiny
+from nibt.datasets.scenes import Scenes
+from nibt.errors import CannotLoad, Unsupported
+from nibt.explaining import explain
+from nibt.explanation import Explanation
+from nibt.loading import load_model
+from nibt.models.base import Model
+from nibt.registry import available
+from nibt.torch_modes import float32_numbers, plain_torch
+from test_contract import METHODS, QUICK
+
+Mode = Callable[[], AbstractContextManager[Any]]
+CHEAP = {**QUICK, "integrated_gradients": {"steps": 2}, "rise": {"masks": 8}, "shapley": {"budget": 16}}
+
+
+@contextmanager
+def default_device(device: str) -> Iterator[None]:
+    torch.set_default_device(device)
+    try:
+        yield
+    finally:
+        torch.set_default_device(None)
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@contextmanager
+def deterministic_algorithms() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+MODES: dict[str, Mode] = {
+    "set_default_device cpu": lambda: default_device("cpu"),
+    "set_default_device meta": lambda: default_device("meta"),
+    "with torch.device cpu": lambda: torch.device("cpu"),
+    "set_default_dtype float64": lambda: default_dtype(torch.float64),
+    "set_default_dtype float16": lambda: default_dtype(torch.float16),
+    "set_default_dtype bfloat16": lambda: default_dtype(torch.bfloat16),
+    "inference_mode": torch.inference_mode,
+    "no_grad": torch.no_grad,
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "deterministic algorithms": deterministic_algorithms,
+}
+FEW = ("clip", "siglip naflex", "own vit", "convnext")
+"""Kinds that are tried under each mode by itself: both libraries, the fused kernel, torch's attention, convolutions."""
+
+
+@contextmanager
+def all_modes() -> Iterator[None]:
+    """Every mode at once, each in its most harmful form."""
+    harmful = (
+        "set_default_device meta",
+        "set_default_dtype float16",
+        "inference_mode",
+        "autocast",
+        "deterministic algorithms",
+    )
+    with ExitStack() as stack:
+        for name in harmful:
+            stack.enter_context(MODES[name]())
+        yield
+
+
+def global_state() -> dict[str, Any]:
+    """What torch and NumPy share between callers."""
+    return {
+        "modes": _get_current_function_mode_stack(),
+        "default device": torch.get_default_device(),
+        "default dtype": torch.get_default_dtype(),
+        "inference": torch.is_inference_mode_enabled(),
+        "gradients": torch.is_grad_enabled(),
+        "autocast": [(torch.is_autocast_enabled(name), torch.get_autocast_dtype(name)) for name in ("cpu", "cuda")],
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "threads": torch.get_num_threads(),
+        "generators": (torch.get_rng_state().numpy().tobytes(), str(np.random.get_state())),
+    }
+
+
+def explained(kind: str, method: str) -> Explanation:
+    return explain(tiny.model(kind), tiny.picture(), tiny.CAPTIONS[0], method, **CHEAP.get(method, {}))
+
+
+@cache
+def expected(kind: str, method: str) -> Explanation | None:
+    """The result without any mode; None where the model has no attention and the method needs it."""
+    try:
+        return explained(kind, method)
+    except Unsupported:
+        return None
+
+
+def same(found: Explanation, wanted: Explanation) -> None:
+    for side in ("image", "text"):
+        one, other = getattr(found, side).scores, getattr(wanted, side).scores
+        assert one.device.type == "cpu"
+        assert one.dtype == torch.float32
+        assert not one.is_inference(), "it could not be used with gradients afterwards"
+        assert not one.requires_grad
+        assert torch.equal(one, other), f"{side}: {float((one - other).abs().max() / other.abs().max()):.2g}"
+    assert found.to_json() == wanted.to_json()
+
+
+def check(kind: str, methods: list[str], mode: Mode) -> None:
+    tiny.model(kind)
+    wanted = {method: expected(kind, method) for method in methods}
+    with mode():
+        before = global_state()
+        found = {method: explained(kind, method) for method in methods if wanted[method] is not None}
+        assert global_state() == before
+    assert {method for method in methods if wanted[method] is None} <= set(METHODS) - {"nib", "rise", "grad_cam"}
+    for method, result in found.items():
+        same(result, wanted[method])
+
+
+@pytest.mark.parametrize("kind", tiny.KINDS)
+def test_maps_of_every_family_and_method_under_all_modes_at_once(kind: str) -> None:
+    check(kind, list(METHODS), all_modes)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", FEW)
+def test_maps_of_every_method_under_each_mode(kind: str, mode: str) -> None:
+    check(kind, list(METHODS), MODES[mode])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", [kind for kind in tiny.KINDS if kind not in FEW])
+def test_maps_of_every_family_and_method_under_each_mode(kind: str, mode: str) -> None:
+    check(kind, list(METHODS), MODES[mode])
+
+
+PAIRS = [(tiny.picture(seed=seed), caption) for seed, caption in enumerate(tiny.CAPTIONS)]
+QUERY = torch.linspace(-1, 1, 24, dtype=torch.float32).view(2, 12)
+
+
+def contributions(model: Model) -> list[Tensor]:
+    table = nibt.contributions(model, tiny.picture(), steps=2)
+    return [table.vectors, table.explain("a cat").scores, table.explain(QUERY[0]).scores]
+
+
+def interactions(model: Model) -> list[Tensor]:
+    table = nibt.explain_interactions(model, tiny.picture(), "two red cars", steps=2)
+    return [table.scores, table.for_words("red"), table.for_region((0, 0, 9, 9))]
+
+
+def measured(model: Model) -> list[Any]:
+    """Metrics against the model and against the truth."""
+    against_model = nibt.measure(
+        model, list(Scenes(count=2)), ["deletion", "infidelity", "max_sensitivity", "confidence_drop"], steps=2
+    )
+    truth = ["pointing_game", "energy", "intersection_over_union", "average_precision", "own_object", "word_auc"]
+    return [*against_model, *nibt.measure(model, list(Scenes(count=2)), truth, "centre")]
+
+
+VERBS: dict[str, Callable[[Model], Any]] = {
+    "explain pairs": lambda model: nibt.explain(
+        model, [one for one, _ in PAIRS], [other for _, other in PAIRS], steps=2
+    ),
+    "explain shifts": lambda model: nibt.explain(model, *PAIRS[0], steps=2, shifts=2),
+    "explain along the path": lambda model: nibt.explain(model, *PAIRS[0], "grad_cam", steps=2, along_path=True),
+    "explain with a layer that is chosen": lambda model: nibt.explain(model, *PAIRS[0], image_layer="auto", steps=1),
+    "explain two images": lambda model: nibt.explain(model, tiny.picture(), tiny.picture(seed=1), steps=2),
+    "explain softmax": lambda model: nibt.explain(model, *PAIRS[0], target="softmax", against=["a bird"], steps=2),
+    "explain_labels": lambda model: nibt.explain_labels(model, tiny.picture(), ["a cat", "a bird"], steps=2),
+    "rank": lambda model: nibt.rank(model, tiny.picture(), ["a cat", "a bird"]),
+    "explain_interactions": interactions,
+    "explain_embeddings": lambda model: [nibt.explain_embeddings(model, tiny.picture(), QUERY, steps=2).scores],
+    "contributions": contributions,
+    "measure": measured,
+    "calibrate": lambda model: dict(nibt.calibrate(model, [one for one, _ in PAIRS], tiny.CAPTIONS).tensors),
+}
+
+
+def plain(result: Any) -> Any:
+    """A result as what is equal only if every bit is."""
+    if isinstance(result, Tensor):
+        return result.dtype, result.device.type, tuple(result.shape), result.detach().numpy().tobytes()
+    if isinstance(result, dict):
+        return {name: plain(value) for name, value in result.items()}
+    if isinstance(result, list | tuple) and not hasattr(result, "_fields"):
+        return [plain(value) for value in result]
+    if hasattr(result, "to_json"):
+        return str(result.to_json())
+    return str(result)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_under_all_modes(verb: str) -> None:
+    model = tiny.model("clip")
+    wanted = plain(VERBS[verb](model))
+    with all_modes():
+        before = global_state()
+        found = VERBS[verb](model)
+        assert global_state() == before
+    assert plain(found) == wanted
+
+
+def test_a_job_under_all_modes(tmp_path: Path, clip_folder: Path) -> None:
+    pairs = tmp_path / "pairs.csv"
+    lines = []
+    for place, (picture, caption) in enumerate(PAIRS):
+        picture.image.save(tmp_path / f"{place}.png")
+        lines.append(f"{tmp_path / f'{place}.png'},{caption}")
+    pairs.write_text("\n".join(["image,caption", *lines, ""]))
+    nibt.batch(clip_folder, pairs, tmp_path / "wanted", steps=2)
+    with all_modes():
+        before = global_state()
+        nibt.batch(clip_folder, pairs, tmp_path / "found", steps=2)
+        assert global_state() == before
+    files = [sorted(path.name for path in (tmp_path / name / "parts").iterdir()) for name in ("wanted", "found")]
+    assert files[0] == files[1], "their names tell their bits"
+
+
+def test_results_are_read_back_as_they_were_written(tmp_path: Path) -> None:
+    wanted = explained("clip", "nib")
+    table = nibt.explain_interactions(tiny.model("clip"), tiny.picture(), "two red cars", steps=2)
+    wanted.save(tmp_path / "map.json")
+    table.save(tmp_path / "table.json")
+    with all_modes():
+        assert Explanation.load(tmp_path / "map.json").to_json() == wanted.to_json()
+        assert nibt.Interaction.load(tmp_path / "table.json").to_json() == table.to_json()
+
+
+def test_state_is_as_before_after_an_error_too() -> None:
+    with all_modes():
+        before = global_state()
+        with pytest.raises(nibt.NibtError):
+            explain(tiny.model("convnext"), tiny.picture(), "a cat", "gae")
+        assert global_state() == before
+
+
+class TestLoading:
+    @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "timm vit", "bert", "resnet"])
+    def test_a_model_in_memory(self, kind: str) -> None:
+        made = tiny.KINDS[kind]()
+        with all_modes():
+            before = global_state()
+            model = load_model(made.module, processor=made.processor, tokenizer=made.tokenizer)
+            assert global_state() == before
+        assert model.weights_hash == tiny.model(kind).weights_hash
+        same(explain(model, tiny.picture(), tiny.CAPTIONS[0], steps=2), expected(kind, "nib"))
+
+    def test_a_folder(self, clip_folder: Path) -> None:
+        with all_modes():
+            model = load_model(clip_folder)
+        assert {weight.device.type for weight in model.module.parameters()} == {"cpu"}
+        assert {weight.dtype for weight in model.module.parameters()} == {torch.float32}
+        assert model.weights_hash == tiny.model("clip").weights_hash
+        assert explain(model, tiny.picture(), "a cat", "gae").image.scores.isfinite().all()
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_open_clip_would_round_its_weights_to_the_default_dtype(self, dtype: torch.dtype) -> None:
+        with default_dtype(dtype), pytest.raises(CannotLoad, match=r"default dtype is .*set_default_dtype\(torch\.fl"):
+            load_model("lite")
+
+    @pytest.mark.parametrize("name", ["set_default_dtype float64", "set_default_device meta", "inference_mode"])
+    def test_open_clip(self, name: str) -> None:
+        with MODES[name]():
+            model = load_model("lite")
+        assert model.weights_hash == load_model("lite").weights_hash
+
+    @pytest.mark.parametrize("kind", ["clip", "own vit"])
+    def test_a_model_that_was_made_in_inference_mode(self, kind: str) -> None:
+        with torch.inference_mode():
+            made = tiny.KINDS[kind]()
+        with pytest.raises(CannotLoad, match=r"inside torch\.inference_mode\(\).*copy\.deepcopy\(model\)"):
+            load_model(made.module, processor=made.processor, tokenizer=made.tokenizer)
+        model = load_model(copy.deepcopy(made.module), processor=made.processor, tokenizer=made.tokenizer)
+        same(explain(model, tiny.picture(), tiny.CAPTIONS[0], steps=2), expected(kind, "nib"))
+
+    def test_a_model_without_weights(self) -> None:
+        made = tiny.KINDS["clip"]()
+        with pytest.raises(CannotLoad, match="has no weights: they are on the device 'meta'"):
+            load_model(made.module.to("meta"), processor=made.processor)
+
+
+class Passing(TorchFunctionMode):
+    """A mode of the caller's own, which changes nothing."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
+class TestFloat32Numbers:
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+    def test_it_gives_what_torch_gives_by_default(self, dtype: torch.dtype) -> None:
+        whole = torch.arange(256, dtype=torch.uint8)
+        calls: list[Callable[[], Tensor]] = [
+            lambda: torch.tensor([0.1, 0.2]) * (1 / 255),
+            lambda: torch.tensor(0.1),
+            lambda: torch.as_tensor([0.3]),
+            lambda: torch.full((2,), 0.1),
+            lambda: torch.linspace(0, 1, 7),
+            lambda: torch.zeros(2),
+            lambda: torch.tensor([1, 2]),
+            lambda: torch.tensor(np.array([0.1])),
+            lambda: torch.tensor([0.1], dtype=torch.float64),
+            lambda: torch.tensor([0.1], dtype=torch.float16) * whole[3],
+            lambda: whole * 0.1,
+            lambda: 0.1 * whole,
+            lambda: whole / 255,
+            lambda: whole.div(whole + 1),
+            lambda: 1 - whole,
+            lambda: whole.double() / 3,
+        ]
+        wanted = [call() for call in calls]
+        with default_dtype(dtype), float32_numbers():
+            found = [call() for call in calls]
+        for one, other in zip(found, wanted, strict=True):
+            assert one.dtype == other.dtype
+            assert torch.equal(one, other)
+
+    @pytest.mark.parametrize("kind", tiny.KINDS)
+    def test_pixels_are_those_of_a_processor_that_was_never_used_otherwise(self, kind: str) -> None:
+        """Processors of Transformers keep what they made of their numbers when they were first used."""
+        wanted = tiny.model(kind).image.prepare([tiny.picture()]).values
+        made = tiny.KINDS[kind]()
+        with default_dtype(torch.bfloat16):
+            model = load_model(made.module, processor=made.processor, tokenizer=made.tokenizer)
+            found = model.image.prepare([tiny.picture()]).values
+        assert torch.equal(found, wanted)
+
+
+class TestPlainTorch:
+    def test_it_takes_off_what_is_on_and_puts_it_back(self) -> None:
+        with Passing() as own, all_modes():
+            before = _get_current_function_mode_stack()
+            with plain_torch():
+                assert _get_current_function_mode_stack() == [own]
+                assert torch.empty(1).device.type == "cpu"
+                assert not torch.is_autocast_enabled("cpu")
+                assert not torch.is_inference_mode_enabled()
+                assert not torch.is_grad_enabled()
+                with plain_torch(), torch.device("meta"):
+                    assert torch.empty(1).device.type == "meta"
+                assert torch.empty(1).device.type == "cpu"
+            assert _get_current_function_mode_stack() == before
+        assert _get_current_function_mode_stack() == []
+
+    def test_without_any_mode_gradients_stay_as_they_are(self) -> None:
+        with plain_torch():
+            assert torch.is_grad_enabled()
+        with torch.no_grad(), plain_torch():
+            assert not torch.is_grad_enabled()
+
+    def test_another_thread_keeps_its_modes(self) -> None:
+        entered, left, devices = threading.Event(), threading.Event(), []
+
+        def other() -> None:
+            with torch.device("meta"):
+                assert entered.wait(10)
+                devices.append(torch.empty(1).device.type)
+            left.set()
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        with plain_torch():
+            entered.set()
+            assert left.wait(10)
+        thread.join()
+        assert devices == ["meta"]
+
+    @pytest.mark.parametrize("kind", ["siglip", "siglip naflex", "own vit", "coca", "bert"])
+    def test_attention_is_seen_under_a_mode_of_the_callers_own(self, kind: str) -> None:
+        """Torch's multi-head attention hands itself to that mode, which must not get past the recording of attention.
+
+        Under a mode torch takes another path through its transformer layers, which rounds differently: 1e-5.
+        """
+
+        for method in [name for name in available("methods") if "attention" in METHODS[name].needs]:
+            with Passing():
+                found = explained(kind, method)
+            for side in ("image", "text"):
+                one, other = getattr(found, side).scores, getattr(expected(kind, method), side).scores
+                torch.testing.assert_close(one, other, rtol=0, atol=1e-5 * float(other.abs().max()))
