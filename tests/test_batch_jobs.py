@@ -152,7 +152,7 @@ def as_saved(pictures: Path, out: Path) -> Path:
 
 FORMS = (as_tsv, as_jsonl, as_data_set, as_plain_folder, as_parquet, as_parquet_of_bytes, as_shards, as_packed_shards,
          as_pattern, as_saved)  # fmt: skip
-NAMES = ("key", "picture")  # what a form calls a row and its picture is its own
+NAMES = ("key", "source")  # what a form calls a row and its picture is its own
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -200,10 +200,10 @@ def test_answers_of_other_questions_come_back_whole(
 def test_shards_are_read_by_other_tools(whole: nibt.Job) -> None:
     from pyarrow import dataset
 
-    found = dataset.dataset(whole.folder / "parts").to_table(columns=["row", "image_scores", "grid", "words"])
+    found = dataset.dataset(whole.folder / "parts").to_table(columns=["row", "grid", "grid_shape", "words"])
     assert sorted(found["row"].to_pylist()) == list(range(COUNT))
     first = found.to_pylist()[0]
-    assert len(first["image_scores"]) == first["grid"][0] * first["grid"][1]
+    assert len(first["grid"]) == first["grid_shape"][0] * first["grid_shape"][1]
     assert {"text", "score", "tokens"} == set(first["words"][0])
     assert whole.manifest["asked"]["model"]["weights_hash"] == tiny.model("clip").weights_hash
     assert [row["row"] for row in whole.rows(["row"])] == list(range(COUNT))
@@ -281,7 +281,7 @@ def test_bad_rows_are_recorded_and_cost_no_other(model: Model, pictures: Path, t
             job.explanation(row["row"])
     for row in rows[::2]:
         assert row["error"] is None
-        assert row["image_scores"] == pytest.approx(rows[0]["image_scores"], abs=1e-5)
+        assert row["grid"] == pytest.approx(rows[0]["grid"], abs=1e-5)
 
 
 def test_one_in_ten_pictures_unreadable(model: Model, tmp_path: Path) -> None:
@@ -454,7 +454,7 @@ def test_too_little_memory_halves_the_batch(
     assert job.manifest["halved"] == [{"chunk": 0, "batch_size": 2}]
     assert not job.manifest["errors"]
     for found, row in zip(job.rows(), wanted.rows(), strict=True):
-        for name in ("image_scores", "text_scores"):
+        for name in ("grid", "text_scores"):
             length = min(len(found[name]), len(row[name]))  # captions are filled up to the longest of their batch
             assert found[name][:length] == pytest.approx(row[name][:length], abs=1e-5)
         assert found["similarity"] == pytest.approx(row["similarity"], abs=1e-5)
@@ -611,7 +611,7 @@ def test_the_command(run: Run, clip_folder: Path, table: Path, whole: nibt.Job) 
                          "--steps", 2)  # fmt: skip
     assert (code, err.replace("\x1b", "")) == (0, err)
     assert "10 rows written, 0 failed; now: nibt show job ROW" in out
-    assert [row["image_scores"] for row in nibt.Job.open("job").rows()] == [row["image_scores"] for row in whole.rows()]
+    assert [row["grid"] for row in nibt.Job.open("job").rows()] == [row["grid"] for row in whole.rows()]
     code, out, _ = run("show", "job", 7)
     assert code == 0
     assert json.loads(Path("7-7-cat.json").read_text())["caption"] == CAPTIONS[7]

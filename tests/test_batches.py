@@ -39,8 +39,8 @@ def agree(found: Explanation, wanted: Explanation, share: float = 1e-5) -> None:
     assert found.source == wanted.source
     assert found.similarity == pytest.approx(wanted.similarity, abs=1e-5)
     close(found.image.scores, wanted.image.scores, share)
-    scores = [torch.tensor([score for _, score in answer.words]) for answer in (found, wanted)]
-    assert [word.text for word, _ in found.words] == [word.text for word, _ in wanted.words]
+    scores = [torch.tensor([word.score for word in answer.words]) for answer in (found, wanted)]
+    assert [word.text for word in found.words] == [word.text for word in wanted.words]
     close(*scores, share)
 
 

@@ -32,12 +32,12 @@ def test_one_pair_gives_a_picture_and_a_json_file(run: Run, photo: Path, clip_fo
     assert code == 0
     assert here() == ["photo-a-red-cat.clip.json", "photo-a-red-cat.clip.png"]
     told = json.loads(Path("photo-a-red-cat.clip.json").read_text())
-    assert told["schema"] == 1
-    assert [word["text"] for word in told["text"]["words"]] == ["a", "red", "cat"]
-    assert np.array(told["image"]["scores"]).shape == tuple(told["image"]["grid"]) == (4, 4)
-    assert told["image"]["region"] == pytest.approx([15, 0, 60, 60])
+    assert told["schema"] == 2
+    assert [word["text"] for word in told["words"]] == ["a", "red", "cat"]
+    assert np.array(told["image"]["grid"]).shape == (4, 4)
+    assert told["region"] == pytest.approx([15, 0, 60, 60])
     assert any("cropped" in warning for warning in told["warnings"])
-    path = told["narrowing"]["image"]
+    path = told["image"]["narrowing"]
     assert path["sum"] + path["at_reference"] + path["gap"] == pytest.approx(path["at_input"], abs=1e-6)
     assert out.splitlines()[-1] == "wrote photo-a-red-cat.clip.png, photo-a-red-cat.clip.json"
 
@@ -128,7 +128,7 @@ def test_mean_states_are_made_and_used(run: Run, photo: Path, clip_folder: Path)
         "explain", photo, "a cat", "-m", clip_folder, "--reference", "mean:mean.safetensors", "--json", "-"
     )
     assert code == 0
-    told = json.loads(out)["narrowing"]
+    told = {side: json.loads(out)[side]["narrowing"] for side in ("image", "text")}
     # narrowed to the mean of itself, nothing is left to explain; the caption is not its own mean
     assert told["image"]["sum"] == pytest.approx(0, abs=1e-6)
     assert abs(told["text"]["sum"]) > 1e-6
@@ -170,7 +170,7 @@ def test_a_method_goes_along_the_path(run: Run, photo: Path, clip_folder: Path) 
     assert told["method"]["along_path"] is True
     assert told["method"]["text"] == {"layer": [1], "weights": "token", "reference": "zero", "rule": "riemann",
                                       "steps": 3, "floor": 0.1}  # fmt: skip
-    assert told["narrowing"]["image"]["steps"] == 3
+    assert told["image"]["narrowing"]["steps"] == 3
     assert json.loads(run(*asked, "-O", "along-path=true")[1])["method"]["along_path"] is True
     assert "along_path" not in json.loads(run(*asked)[1])["method"]
 

@@ -45,7 +45,7 @@ def scores(part: Part) -> torch.Tensor:
     """Without the padding that a caption gets from its batch mates."""
     if isinstance(part, PicturePart):
         return part.attribution.scores
-    return torch.tensor([score for _, score in part.words])
+    return torch.tensor([word.score for word in part.words])
 
 
 def agree(found: Part, wanted: Part) -> None:
@@ -206,7 +206,7 @@ def test_captions_with_one_noun_in_common_are_alike_there() -> None:
     seconds = [f"{with_article(shared)} and {with_article(other)}" for shared, _, other in pairs]
     for answer, (shared, *_) in zip(nibt.explain("scenes", firsts, seconds), pairs, strict=True):
         for part in answer.parts.values():
-            assert max(part.words, key=lambda found: found[1])[0].text == shared
+            assert max(part.words, key=lambda word: word.score).text == shared
 
 
 # ----------------------------------------------------------------------------------------- what is taken as what
@@ -299,7 +299,7 @@ def unchecked() -> Iterator[None]:
 
 @pytest.mark.usefixtures("unchecked")
 def test_what_is_neither_is_refused() -> None:
-    for pair, told in (((PICTURES[0], 5), "must be a string"), ((5, "a cat"), "must be a path, an image")):
+    for pair, told in (((PICTURES[0], 5), "must be a string"), ((5, "a cat"), "must be a path, the bytes of a file")):
         with pytest.raises(BadInput, match=rf"{told}.*\(got int\)"):
             nibt.explain(tiny.model("clip"), *pair)  # pyright: ignore
 
@@ -337,14 +337,14 @@ def test_a_comparison_survives_its_file(tmp_path: Path, items: list) -> None:
     told = answer.to_json()
     plain = nibt.explain(tiny.model("clip"), PICTURES[0], tiny.CAPTIONS[0]).to_json()
     kind, beside = (
-        ("image", {"modality", "picture", "picture_hash", "size"})
+        ("image", {"modality", "source", "picture_hash", "size", "region"})
         if items is PICTURES
-        else ("text", {"modality", "caption"})
+        else ("text", {"modality", "caption", "words"})
     )
     for place in ("first", "second"):
         assert set(told[place]) - beside == set(plain[kind])
         assert told[place]["modality"] == kind
-        assert set(told["narrowing"][place]) == set(plain["narrowing"][kind])
+        assert set(told[place]["narrowing"]) == set(plain[kind]["narrowing"])
     assert told["kind"] == "comparison"
     save([answer, answer], tmp_path / "two.json")
     for name in ("two", "none"):
@@ -418,8 +418,8 @@ def test_the_command_compares_two_pictures(run: Run) -> None:
     assert code == 0, err
     assert written() == ["one-two.clip.json", "one-two.clip.png"]
     told = json.loads(Path("one-two.clip.json").read_text())
-    assert told["first"]["picture"] == "one.png"
-    assert told["second"]["grid"] == [4, 4]
+    assert told["first"]["source"] == "one.png"
+    assert np.array(told["second"]["grid"]).shape == (4, 4)
     assert out.startswith("one.png with two.png  similarity")
     assert [line.split()[0] for line in out.splitlines()[2:4]] == ["first", "second"]
 
@@ -442,7 +442,7 @@ def test_a_long_caption_is_no_file(run: Run) -> None:
 def test_the_command_writes_where_it_is_told(run: Run) -> None:
     code, out, _ = run("one.png", "sample:chelsea", "--with-image", "two.png", "--json", "-")
     assert code == 0
-    assert [entry["first"]["picture"] for entry in json.loads(out)] == ["one.png", "sample:chelsea"]
+    assert [entry["first"]["source"] for entry in json.loads(out)] == ["one.png", "sample:chelsea"]
     assert written() == []
     code, out, _ = run("one.png", "--with-image", "two.png", "-o", "x.jpg", "--json", "y.json", "-q", "--positive",
                        "--target", "difference", "--against-image", "sample:coffee")  # fmt: skip

@@ -130,7 +130,7 @@ def test_what_the_score_does_not_see_gets_nothing() -> None:
 def test_the_default_variants_are_those_of_the_methods_text() -> None:
     answer = nibt.explain(tiny.model("clip"), tiny.picture(), "a cat", "integrated_gradients")
     assert answer.method["text"] == {"reference": "blank", "rule": "midpoint", "steps": 50, "floor": 0.1}
-    assert answer.to_json()["narrowing"]["image"]["layers"] == []
+    assert answer.to_json()["image"]["narrowing"]["layers"] == []
     paper = nibt.explain(tiny.model("clip"), tiny.picture(), "a cat", "integrated_gradients", variant="paper")
     assert paper.method["image"]["reference"] == "zero"
     mfaba = [nibt.explain(tiny.model("clip"), tiny.picture(), "a cat", "mfaba", variant=variant).image.scores

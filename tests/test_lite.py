@@ -81,7 +81,7 @@ def test_each_caption_points_at_its_half_of_the_collage(lite: nibt.Model) -> Non
 
 def test_words_that_name_something_stand_out(lite: nibt.Model) -> None:
     answer = nibt.explain(lite, "sample:chelsea", "This is a cat, seen from the side.")
-    scores = {word.text: score for word, score in answer.words}
+    scores = {word.text: word.score for word in answer.words}
     assert max(scores, key=lambda word: scores[word]) == "cat"
 
 

@@ -164,7 +164,7 @@ def test_the_padding_of_a_caption_does_not_show(kind: str, variant: str) -> None
     captions = ["two cars", "a small grey bird sleeping on the red mat"]
     together = nibt.explain(tiny.model(kind), tiny.picture(), captions, "m2ib", variant=variant, layer=1)
     alone = nibt.explain(tiny.model(kind), tiny.picture(), captions[0], "m2ib", variant=variant, layer=1)
-    found, wanted = (torch.tensor([score for _, score in answer.words]) for answer in (together[0], alone))
+    found, wanted = (torch.tensor([word.score for word in answer.words]) for answer in (together[0], alone))
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4 * float(wanted.max()))
     assert float(together[0].text.special_share) == pytest.approx(float(alone.text.special_share), abs=1e-4)
 

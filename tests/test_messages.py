@@ -91,7 +91,7 @@ def test_a_flat_map_gives_a_warning(photo: str) -> None:
 
 def test_grad_cam_on_words_of_lite_says_that_it_is_flat(photo: str) -> None:
     answer = nibt.explain(nibt.load_model("lite", image_size=64), photo, "a red cat", "grad_cam")
-    scores = [score for _, score in answer.words]
+    scores = [word.score for word in answer.words]
     told = [warning for warning in answer.warnings if "map of the text side is flat" in warning]
     assert bool(told) == (len(set(scores)) == 1)
 

@@ -171,7 +171,7 @@ def test_layers_are_averaged(deep: Model) -> None:
     single = [nibt.explain(deep, tiny.picture(), "a cat", layer=layer) for layer in (2, 5)]
     torch.testing.assert_close(several.image.scores, (single[0].image.scores + single[1].image.scores) / 2)
     assert several.method["image"]["layer"] == [2, 5]
-    assert several.to_json()["narrowing"]["text"]["layers"] == [2, 5]
+    assert several.to_json()["text"]["narrowing"]["layers"] == [2, 5]
 
 
 def test_layers_of_different_grids_cannot_be_averaged() -> None:

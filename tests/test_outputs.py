@@ -218,7 +218,7 @@ def test_default_names_tell_photographs_of_one_name_apart(run: Run, clip_folder:
         assert run("explain", f"{folder}/photo.png", "a cat", "-m", clip_folder)[0] == 0
     names = sorted(path.name for path in Path().glob("*.json"))
     assert names == ["photo-a-cat.clip-2.json", "photo-a-cat.clip.json"]
-    assert [json.loads(Path(name).read_text())["picture"] for name in names] == ["two/photo.png", "one/photo.png"]
+    assert [json.loads(Path(name).read_text())["source"] for name in names] == ["two/photo.png", "one/photo.png"]
 
 
 def test_a_foreign_file_with_a_default_name_is_refused(run: Run, here: Path, clip_folder: Path) -> None:

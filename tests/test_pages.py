@@ -85,8 +85,10 @@ def test_the_data_are_those_of_the_answer() -> None:
     image, text = found["places"]
     assert image["grid"] == [4, 4]
     np.testing.assert_allclose(image["scores"], told.image.scores, rtol=5e-4)
-    assert [word["text"] for word in text["words"]] == [word.text for word, _ in told.words]
-    np.testing.assert_allclose([word["score"] for word in text["words"]], [s for _, s in told.words], rtol=5e-4)
+    assert [word["text"] for word in text["words"]] == [word.text for word in told.words]
+    np.testing.assert_allclose(
+        [word["score"] for word in text["words"]], [word.score for word in told.words], rtol=5e-4
+    )
     rows = np.array(found["table"]["rows"]).reshape(table.table.shape)
     np.testing.assert_allclose(rows, table.table, rtol=5e-4)
     assert [word["row"] for word in text["words"]] == list(range(len(table.words)))

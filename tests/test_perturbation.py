@@ -325,7 +325,7 @@ def test_random_scores_are_an_items_own() -> None:
     other = nibt.explain(tiny.model("clip"), pictures[0], captions[0], "random", seed=1)
     for one, single in zip(together, alone, strict=True):
         assert torch.equal(one.image.scores, single.image.scores)
-        assert [score for _, score in one.words] == [score for _, score in single.words]
+        assert [word.score for word in one.words] == [word.score for word in single.words]
     assert not torch.equal(together[0].image.scores, together[1].image.scores)
     assert not torch.equal(together[0].image.scores, other.image.scores)
     assert other.method["image"] == {"seed": 1}

@@ -131,7 +131,7 @@ def test_a_patch_shows_its_words(opened: Opened, pair: tuple[Explanation, Intera
     stage.hover(position=at(opened.page, 20, 100))  # type: ignore[arg-type]
     assert "did not see" in opened.readout
     opened.page.hover(".nibt-details")
-    same(opened.state["panels"][0]["words"][0], [score for _, score in told.words])
+    same(opened.state["panels"][0]["words"][0], [word.score for word in told.words])
 
 
 @pytest.mark.parametrize("way", ["two clicks", "drag"])

@@ -75,10 +75,10 @@ def text_side(model, pictures, photos, known, options):
 def naming(answer, spans):
     """The AUC of one caption; its words stand in their order, so each is looked for behind the one before."""
     scores, truth, place = [], [], 0
-    for word, score in answer.words:
+    for word in answer.words:
         start = answer.caption.index(word.text, place)
         place = start + len(word.text)
-        scores.append(score)
+        scores.append(word.score)
         truth.append(any(first < place and start < last for first, last in spans))
     return ranking(scores, truth)
 

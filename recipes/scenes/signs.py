@@ -40,7 +40,7 @@ def scored(model, pairs, options):
     there, missing = [], []
     for pair, answer in zip(pairs, answers, strict=True):
         known = truth(pair, answer.region, answer.text.units)
-        scores = torch.tensor([score for _, score in answer.words])
+        scores = torch.tensor([word.score for word in answer.words])
         there += scores[known.named & ~known.absent].tolist()
         missing += scores[known.absent].tolist()
     return np.array(there), np.array(missing)

@@ -1,4 +1,29 @@
-"""Explains what in an image and in a caption makes a CLIP-like model think that they belong together."""
+"""Explains what in an image and in a caption makes a CLIP-like model think that they belong together.
+
+Explain pairs:
+    explain, explain_labels, rank      maps and word scores of pictures with captions; labels from best to worst
+    explain_interactions               which words go with which parts of a picture
+    contributions, explain_embeddings  one picture for many captions; embeddings in place of inputs
+    batch                              many pairs into a folder of Parquet files
+
+Models:
+    load_model, calibrate              a model by its name, folder or object; its mean states
+    Model, Tower                       what a model family supplies
+
+Inputs and results:
+    Caption, Pair, Dataset             what is explained
+    Explanation, Comparison, Interaction, Contributions, Attribution, Job
+    draw, write_page, show, Panel      an image, an HTML page, a notebook
+
+Measure and audit:
+    measure, run, roar, audit          metrics of maps, benchmarks, retraining, an audit of a model
+    Row, Plan, Roar, Audit             what they return
+
+Extend:
+    available, Method, Metric, Target  the parts that there are, and what each kind must be
+
+Every error that is raised on purpose is a NibtError. ``help(nibt.explain)`` describes a function.
+"""
 
 from importlib import import_module
 from importlib.metadata import version
@@ -91,6 +116,11 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(f"nibt.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names, for ``dir`` and tab completion."""
+    return sorted([*__all__, "__version__"])
 
 
 def load_ipython_extension(shell: Any) -> None:

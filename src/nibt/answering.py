@@ -4,6 +4,7 @@ Pairs that may share a batch do, and the method is asked for both sides of each.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from nibt.part import CaptionPart, Part, PicturePart
 from nibt.question import Question
 from nibt.sides import Ready, sides, together
 from nibt.torch_modes import plain_torch
-from nibt.units import Words
+from nibt.units import Grid, Words
 
 
 @plain_torch()
@@ -64,6 +65,8 @@ def _answer(first: Part, second: Part, **told: Any) -> Explanation | Comparison:
 
 def _part(item: Picture | str, inputs: Inputs, answer: Attribution, index: int) -> Part:
     if isinstance(item, Picture):
+        assert isinstance(answer.units, Grid)
+        answer = replace(answer, units=answer.units.bare())
         return PicturePart(item.source, answer.to("cpu"), inputs.regions[index], item.size, item, item.digest)
     return CaptionPart(item, answer.to("cpu"))
 

@@ -3,17 +3,20 @@
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from nibt.preparation.geometry import Region
 from nibt.types import PerExample, PerUnit
-from nibt.units import Grid, Units
+from nibt.units import Grid, Units, Words, WordScore, word_scores
+from nibt.values import ByValue
 
 
-@dataclass(frozen=True)
-class Narrowing:
+@dataclass(frozen=True, eq=False)
+class Narrowing(ByValue):
     """How a layer was narrowed, and whether the scores add up to what the narrowing took away.
 
     ``at_input`` and ``at_reference`` are the score at both ends of the path, ``sum`` that of all token scores,
@@ -47,7 +50,7 @@ class Narrowing:
     def as_json(self) -> dict[str, Any]:
         """Plain numbers of one example."""
         data: dict[str, Any] = {"reference": self.reference, "rule": self.rule, "steps": int(self.steps)}
-        data["layers"] = list(self.layers)
+        data |= {"layers": list(self.layers), "tolerance": self.tolerance}
         return data | {key: float(getattr(self, key)) for key in ("at_input", "at_reference", "sum", "gap")}
 
 
@@ -56,8 +59,8 @@ def allowed(change: PerExample, tolerance: float | None) -> PerExample:
     return (torch.inf if tolerance is None else tolerance) * change.abs().clamp_min(0.01)
 
 
-@dataclass(frozen=True)
-class Attribution:
+@dataclass(frozen=True, eq=False)
+class Attribution(ByValue):
     """Raw scores of one side, for a batch or (indexed) for one example. Nothing is clipped or rescaled until a
     reader asks for it. ``special_share`` is the share of the absolute score that lies on rows without a unit.
     """
@@ -73,6 +76,24 @@ class Attribution:
     def to(self, device: str) -> "Attribution":
         """The same on another device, as float32."""
         return replace(self, scores=self.scores.to(device, torch.float32))
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The tokens of one caption, padding included."""
+        assert isinstance(self.units, Words), "only a caption has tokens"
+        return self.units.tokens[0]
+
+    @property
+    def special(self) -> Bool[Tensor, "*batch token"]:
+        """Which tokens of a caption are no part of a word: start, end and padding."""
+        assert isinstance(self.units, Words), "only a caption has tokens"
+        return ~self.units.explained
+
+    @property
+    def words(self) -> tuple[WordScore, ...]:
+        """The words of one caption with their scores."""
+        assert isinstance(self.units, Words), "only a caption has words"
+        return word_scores(self.scores, self.units)
 
     @property
     def grid(self) -> Float[Tensor, "*batch rows columns"]:
@@ -101,6 +122,28 @@ def to_pixels(
     """A grid, stretched bilinearly over the pixels of the seen region."""
     flat = grid.reshape(-1, 1, *grid.shape[-2:])
     return F.interpolate(flat, (height, width), mode="bilinear").reshape(*grid.shape[:-2], height, width)
+
+
+def placed(region: Region, full: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """A region of an image of the ``full`` (width, height), as (left, top, right, bottom) in a copy of another size."""
+    across, down = size[0] / full[0], size[1] / full[1]
+    left, top = round(region.left * across), round(region.top * down)
+    return left, top, left + max(1, round(region.width * across)), top + max(1, round(region.height * down))
+
+
+def over_image(
+    grid: Float[Tensor, "row column"], region: Region, full: tuple[int, int], size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """The signed scores of a grid over a copy of the image of that (width, height), by default the image itself:
+    float32, (height, width), 0 where the model did not see.
+    """
+    width, height = size or full
+    left, top, right, bottom = placed(region, full, (width, height))
+    scores = to_pixels(grid.float(), bottom - top, right - left).numpy()
+    whole = np.zeros((height, width), np.float32)
+    inside = scores[max(0, -top) : height - top, max(0, -left) : width - left]
+    whole[max(0, top) : max(0, top) + inside.shape[0], max(0, left) : max(0, left) + inside.shape[1]] = inside
+    return whole
 
 
 def _indexed(data: Any, item: int) -> Any:

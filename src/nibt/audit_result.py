@@ -94,7 +94,7 @@ class Example:
     words: Mapping[str, list[tuple[str, float]]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Audit(Saved):
     """All that an audit found. ``checks`` are in the order of the page."""
 
@@ -110,6 +110,16 @@ class Audit(Saved):
     examples: tuple[Example, ...] = ()
     notes: tuple[str, ...] = ()
     quick: bool = False
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{self.count(verdict)} {verdict}" for verdict in VERDICTS)
+        return "\n".join([
+            f"Audit of {self.model.get('id')}: {self.verdict}",
+            f"  {', '.join(self.methods)} on {self.data.get('pairs')} pairs, data set {self.data.get('dataset')}",
+            f"  {counts}",
+            *(f"  {check.verdict}: {check.about} ({check.method} {check.side})".rstrip()
+              for check in self.checks if check.verdict == "fail"),
+        ])  # fmt: skip
 
     def request(self) -> dict[str, Any]:
         """What was asked, as plain data."""

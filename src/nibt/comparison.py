@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nibt.explanation import Saved, load, record, recorded
-from nibt.part import Part, narrowings, read_part
+from nibt.explanation import Saved, load, question_line, record, recorded, shortened
+from nibt.part import CaptionPart, Part, read_part
 
-SCHEMA = 1
+SCHEMA = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison(Saved):
     """Both parts of one answer, and the question that they answer.
 
@@ -38,8 +38,16 @@ class Comparison(Saved):
         """Plain data, the form of the JSON files."""
         return {
             "schema": SCHEMA, "kind": "comparison", **record(self), "first": self.first.to_json(),
-            "second": self.second.to_json(), "narrowing": narrowings(self.parts),
+            "second": self.second.to_json(),
         }  # fmt: skip
+
+    def __repr__(self) -> str:
+        return "\n".join([
+            f"Comparison of {self.first.source} with {self.second.source}",
+            f"  {question_line(self)}",
+            *(f"  {name:6} {_short(part)}" for name, part in self.parts.items()),
+            *(f"  warning: {warning}" for warning in self.warnings),
+        ])  # fmt: skip
 
     @classmethod
     def load(cls, path: str | Path) -> "Comparison":
@@ -52,8 +60,15 @@ class Comparison(Saved):
         return load(path, _from_json, "comparison")
 
 
+def _short(part: Part) -> str:
+    if isinstance(part, CaptionPart):
+        return shortened([f"{word.text} {word.score:+.4f}" for word in part.words])
+    rows, columns = part.grid.shape
+    return f"{rows} x {columns}, from {float(part.grid.min()):+.4f} to {float(part.grid.max()):+.4f}"
+
+
 def _from_json(data: dict[str, Any]) -> Comparison:
     if (data["schema"], data["kind"]) != (SCHEMA, "comparison"):
         raise ValueError(f"schema {data['schema']} of {data['kind']}, expected {SCHEMA} of comparison")
-    parts = {name: read_part(data[name], data["narrowing"].get(name)) for name in ("first", "second")}
+    parts = {name: read_part(data[name]) for name in ("first", "second")}
     return Comparison(**parts, **recorded(data))

@@ -22,12 +22,13 @@ from nibt.question import Contrast, ask, encode
 from nibt.side import Side
 from nibt.torch_modes import plain_torch
 from nibt.units import Grid
+from nibt.values import ByValue
 
 _KIND = "nibt contributions"
 
 
-@dataclass(frozen=True)
-class Contributions:
+@dataclass(frozen=True, eq=False, repr=False)
+class Contributions(ByValue):
     """What each patch of a picture, and last all rows that are none, contributes to its unit embedding.
 
     ``vectors @ v`` are NIB's scores for anything with the unit embedding v; ``after`` and ``before`` are the unit
@@ -40,6 +41,11 @@ class Contributions:
     grid: Grid
     facts: Mapping[str, str]
     model: Model | None = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        rows, columns, dim = self.grid.rows, self.grid.columns, self.vectors.shape[-1]
+        return (f"Contributions of {self.facts.get('picture')}, {rows} x {columns} patches to {dim} numbers; model "
+                f"{self.facts.get('model')}")  # fmt: skip
 
     @plain_torch()
     def explain(self, caption: str | Sequence[str] | Tensor, model: Model | None = None) -> Attribution:

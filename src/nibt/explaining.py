@@ -95,10 +95,10 @@ def explain(
 
     Examples:
         >>> answer = explain("lite", "sample:chelsea", "a cat")
-        >>> round(answer.similarity, 1) > 0.1, answer.image.grid.shape == tuple(answer.to_json()["image"]["grid"])
+        >>> round(answer.similarity, 1) > 0.1, answer.image.grid.tolist() == answer.to_json()["image"]["grid"]
         (True, True)
         >>> answer = explain("lite", Caption("a cat"), "a red car")
-        >>> [word.text for word, _ in answer.second.words]
+        >>> [word.text for word in answer.second.words]
         ['a', 'red', 'car']
     """
     if batch_size < 1:

@@ -5,12 +5,13 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,12 +19,13 @@ from nibt.attribution import Attribution
 from nibt.errors import BadInput
 from nibt.outputs import unsigned, write_bytes
 from nibt.pair import Picture
-from nibt.part import CaptionPart, Part, PicturePart, narrowings
+from nibt.part import CaptionPart, Part, PicturePart
 from nibt.preparation.geometry import Region
-from nibt.units import Word
+from nibt.units import WordScore
+from nibt.values import ByValue
 
-SCHEMA = 1
-_REQUEST = ("kind", "picture", "picture_hash", "caption", "method", "model")  # the keys that say what was asked
+SCHEMA = 2
+_REQUEST = ("kind", "source", "picture_hash", "caption", "method", "model")  # the keys that say what was asked
 _Read = TypeVar("_Read")
 
 
@@ -36,7 +38,7 @@ class Ranked:
     probability: float
 
 
-class Saved(ABC):
+class Saved(ByValue, ABC):
     """What has a JSON form: an explanation, a comparison, a word-region table, or an audit."""
 
     @abstractmethod
@@ -65,12 +67,13 @@ class Saved(ABC):
         save([self], path, overwrite)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanation(Saved):
     """Both sides of one answer, and the question that they answer.
 
-    ``image.grid`` has the signed scores of the patches (rows x columns), ``words`` those of the words;
-    ``similarity`` is the cosine of the pair, ``score`` what was explained on each side.
+    ``image.grid`` has the signed scores of the patches (rows x columns), ``words`` those of the words; ``region`` is
+    the part of the picture that the grid covers. ``similarity`` is the cosine of the pair, ``score`` what was
+    explained on each side. Attributes have the names and places of the JSON form.
     """
 
     caption: str
@@ -114,18 +117,39 @@ class Explanation(Saved):
         return self.image.grid
 
     @property
-    def words(self) -> Iterator[tuple[Word, float]]:
-        """Each word with the sum of its tokens' scores."""
+    def words(self) -> tuple[WordScore, ...]:
+        """The words with their scores."""
         return self._text.words
+
+    def heatmap(self) -> np.ndarray:
+        """The signed scores in the pixels of the picture: float32, (height, width), 0 where the model did not see."""
+        return self._image.heatmap()
+
+    def __repr__(self) -> str:
+        rows, columns = self.grid.shape
+        lines = [
+            f"Explanation of {self.source} with {self.caption!r}",
+            f"  {question_line(self)}",
+            f"  grid   {rows} x {columns}, from {float(self.grid.min()):+.4f} to {float(self.grid.max()):+.4f}",
+            f"  words  {shortened([f'{word.text} {word.score:+.4f}' for word in self.words])}",
+        ]
+        return "\n".join([*lines, *(f"  warning: {warning}" for warning in self.warnings)])
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, the form of the JSON files."""
         return {
-            "schema": SCHEMA, "picture": self.source, "picture_hash": self.picture_hash, "size": list(self.size),
-            "caption": self.caption, **record(self),
-            "image": self._image.block(), "text": self._text.block(), "narrowing": narrowings(self.parts),
+            "schema": SCHEMA,
+            "source": self.source,
+            "picture_hash": self.picture_hash,
+            "size": list(self.size),
+            "region": list(asdict(self.region).values()),
+            "caption": self.caption,
+            **record(self),
+            "words": self._text.plain_words(),
+            "image": self._image.block(),
+            "text": self._text.block(),
             "ranking": [asdict(label) for label in self.ranking],
-        }  # fmt: skip
+        }
 
     @classmethod
     def load(cls, path: str | Path) -> "Explanation":
@@ -147,9 +171,7 @@ class Explanation(Saved):
         """
         if data["schema"] != SCHEMA:
             raise ValueError(f"schema {data['schema']}, expected {SCHEMA}")
-        told = data["narrowing"]
-        image = PicturePart.read(data["image"], data["picture"], data["size"], told.get("image"), data["picture_hash"])
-        text = CaptionPart.read(data["text"], data["caption"], told.get("text"))
+        image, text = PicturePart.read(data["image"], data), CaptionPart.read(data["text"], data)
         ranking = tuple(Ranked(**label) for label in data["ranking"])
         return cls.of(image, text, **recorded(data), ranking=ranking)
 
@@ -172,6 +194,29 @@ class Answer(Protocol):
     def versions(self) -> Mapping[str, str]: ...
     @property
     def warnings(self) -> tuple[str, ...]: ...
+
+
+def question_line(answer: Answer) -> str:
+    """The similarity and what was asked, in one line."""
+    asked = f"{method_text(answer.method)} explains {answer.score.get('target')}"
+    return f"similarity {answer.similarity:.4f}; {asked}; model {answer.model.get('id')}"
+
+
+def method_text(method: Mapping[str, Any]) -> str:
+    """A method with its variant, in a few words."""
+    variant = method.get("variant", "default")
+    return str(method.get("name")) if variant == "default" else f"{method.get('name')} ({variant})"
+
+
+def shortened(texts: Sequence[str], most: int = 8) -> str:
+    """Texts in one line, the first of them where they are many.
+
+    >>> shortened(["a", "b", "c"], 2)
+    'a, b, and 1 more'
+
+    """
+    more = [f"and {len(texts) - most} more"] if len(texts) > most else []
+    return ", ".join([*texts[:most], *more])
 
 
 def record(answer: Answer) -> dict[str, Any]:

@@ -84,7 +84,8 @@ def _table(question: Question, pair: Pair, asked: Sequence[str | int]) -> Intera
     method = {**question.record["method"], "nodes": {"image": int(seen.steps.max()), "text": int(spoken.steps.max())}}
     told = _unmet({"image": seen, "text": spoken}, float(scores.sum()), product)
     return Interaction(
-        pair.caption, scores, grid, words, image.inputs.regions[0], pair.picture.size, similarity, product, method,
+        pair.caption, scores, grid.bare(), words, image.inputs.regions[0], pair.picture.size, similarity, product,
+        method,
         **question.facts, source=pair.picture.source,
         warnings=(*question.warnings, *pair.notes, *image.inputs.notes[0], *text.inputs.notes[0], *told),
         picture=pair.picture, picture_hash=pair.picture.digest,

@@ -10,22 +10,24 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from nibt.attribution import over_image
 from nibt.errors import BadInput
-from nibt.explanation import Saved, load
+from nibt.explanation import Saved, load, method_text, shortened
 from nibt.pair import Box, Picture
 from nibt.part import picture_at
 from nibt.preparation.geometry import Region
 from nibt.units import Grid, Word, Words
 
-SCHEMA = 1
+SCHEMA = 2
 Map: TypeAlias = Float[Tensor, "row column"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Interaction(Saved):
     """The words x patches table of one pair.
 
@@ -51,7 +53,18 @@ class Interaction(Saved):
 
     @property
     def words(self) -> tuple[Word, ...]:
+        """The words that have a map each."""
         return self.units.words[0]
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The tokens of the caption, padding included."""
+        return self.units.tokens[0]
+
+    @property
+    def special(self) -> Bool[Tensor, " token"]:
+        """Which tokens are no part of a word that has a map."""
+        return ~self.units.explained
 
     @property
     def table(self) -> Float[Tensor, "word row column"]:
@@ -59,9 +72,41 @@ class Interaction(Saved):
         return self.grid.unfold(self.scores[:-1, :-1])
 
     @property
+    def rest(self) -> Mapping[str, Any]:
+        """What stands for no word or no patch: ``image``, a number per word; ``text``, rows x columns; ``both``."""
+        text = self.grid.unfold(self.scores[-1, :-1])
+        return {"image": self.scores[:-1, -1], "text": text, "both": self.scores[-1, -1]}
+
+    @property
+    def sum(self) -> float:
+        """The sum of all scores."""
+        return float(self.scores.sum())
+
+    @property
     def gap(self) -> float:
         """The signed completeness gap: what the sum of all scores ought to be, minus the sum."""
-        return self.product - float(self.scores.sum())
+        return self.product - self.sum
+
+    def heatmap(self, *words: str | int) -> np.ndarray:
+        """The region of some words, of all without any, in the pixels of the picture: signed, float32, (height, width),
+        0 where the model did not see.
+
+        Raises:
+            BadInput: there is no such word.
+
+        """
+        return over_image(self.for_words(*(words or range(len(self.words)))), self.region, self.size)
+
+    def __repr__(self) -> str:
+        count, rows, columns = self.table.shape
+        sums = [f"{word.text} {float(one.sum()):+.4f}" for word, one in zip(self.words, self.table, strict=True)]
+        return "\n".join([
+            f"Interaction of {self.source} with {self.caption!r}",
+            f"  similarity {self.similarity:.4f}; {method_text(self.method)}; model {self.model.get('id')}",
+            f"  table  {count} words x {rows} x {columns}, sum {self.sum:+.4f}, gap {self.gap:+.1g}",
+            f"  words  {shortened(sums)}",
+            *(f"  warning: {warning}" for warning in self.warnings),
+        ])  # fmt: skip
 
     def for_words(self, *words: str | int) -> Map:
         """The region of some words: the sum of their maps, rows x columns.
@@ -107,22 +152,27 @@ class Interaction(Saved):
     def to_json(self) -> dict[str, Any]:
         """Plain data, the form of the JSON files."""
         return {
-            "schema": SCHEMA, "kind": "interaction", "picture": self.source,
-            "picture_hash": self.picture_hash, "size": list(self.size),
-            "caption": self.caption, "similarity": self.similarity, "method": dict(self.method),
-            "model": dict(self.model), "versions": dict(self.versions), "warnings": list(self.warnings),
-            "image": {"grid": [self.grid.rows, self.grid.columns], "region": list(asdict(self.region).values())},
-            "text": {
-                "tokens": list(self.units.tokens[0]), "special": (~self.units.explained).tolist(),
-                "words": [{"text": word.text, "tokens": list(word.tokens)} for word in self.words],
-            },
+            "schema": SCHEMA,
+            "kind": "interaction",
+            "source": self.source,
+            "picture_hash": self.picture_hash,
+            "size": list(self.size),
+            "region": list(asdict(self.region).values()),
+            "caption": self.caption,
+            "similarity": self.similarity,
+            "method": dict(self.method),
+            "model": dict(self.model),
+            "versions": dict(self.versions),
+            "warnings": list(self.warnings),
+            "words": [{"text": word.text, "tokens": list(word.tokens)} for word in self.words],
+            "tokens": list(self.tokens),
+            "special": self.special.tolist(),
             "table": self.table.tolist(),
-            "special": {
-                "image": self.scores[:-1, -1].tolist(), "text": self.grid.unfold(self.scores[-1, :-1]).tolist(),
-                "both": float(self.scores[-1, -1]),
-            },
-            "sum": float(self.scores.sum()), "product": self.product, "gap": self.gap,
-        }  # fmt: skip
+            "rest": {name: value.tolist() for name, value in self.rest.items()},
+            "sum": self.sum,
+            "product": self.product,
+            "gap": self.gap,
+        }
 
     @classmethod
     def load(cls, path: str | Path) -> "Interaction":
@@ -163,16 +213,15 @@ def _places(texts: list[str], asked: str | int) -> list[int]:
 def _from_json(data: dict[str, Any]) -> Interaction:
     if (data["schema"], data["kind"]) != (SCHEMA, "interaction"):
         raise ValueError(f"schema {data['schema']} of {data['kind']}, expected {SCHEMA} of interaction")
-    text, beside = data["text"], data["special"]
-    grid = Grid(*data["image"]["grid"])
-    words = tuple(Word(word["text"], tuple(word["tokens"])) for word in text["words"])
-    picture = picture_at(data["picture"], data["picture_hash"])
-    inner = torch.tensor([*data["table"], beside["text"]], dtype=torch.float32, device="cpu").flatten(1)
-    column = torch.tensor([*beside["image"], beside["both"]], dtype=torch.float32, device="cpu")[:, None]
+    rest = data["rest"]
+    grid = Grid(len(rest["text"]), len(rest["text"][0]))
+    words = tuple(Word(word["text"], tuple(word["tokens"])) for word in data["words"])
+    special = torch.tensor(data["special"], dtype=torch.bool, device="cpu")
+    picture = picture_at(data["source"], data["picture_hash"])
+    inner = torch.tensor([*data["table"], rest["text"]], dtype=torch.float32, device="cpu").flatten(1)
+    column = torch.tensor([*rest["image"], rest["both"]], dtype=torch.float32, device="cpu")[:, None]
     return Interaction(
-        data["caption"], torch.cat([inner, column], 1), grid,
-        Words((tuple(text["tokens"]),), (words,), ~torch.tensor(text["special"], device="cpu")),
-        Region(*data["image"]["region"]), tuple(data["size"]), data["similarity"], data["product"], data["method"],
-        data["model"], data["versions"], data["picture"], tuple(data["warnings"]), picture,
-        data["picture_hash"],
+        data["caption"], torch.cat([inner, column], 1), grid, Words((tuple(data["tokens"]),), (words,), ~special),
+        Region(*data["region"]), tuple(data["size"]), data["similarity"], data["product"], data["method"],
+        data["model"], data["versions"], data["source"], tuple(data["warnings"]), picture, data["picture_hash"],
     )  # fmt: skip

@@ -20,10 +20,11 @@ from PIL import Image
 from torch import nn
 
 from nibt.errors import BadOption, CannotLoad, NibtError
-from nibt.models.base import ImageTower, Model, Request, Tower
+from nibt.models.base import ImageTower, Model, Tower
 from nibt.models.base_compiled import uncompiled
 from nibt.models.base_family import Family
 from nibt.models.base_hub import cached, has
+from nibt.models.base_request import Request
 from nibt.models.base_trace import Inputs, Trace
 from nibt.pair import Picture
 from nibt.registry import available, find

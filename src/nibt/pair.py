@@ -17,7 +17,7 @@ from hashlib import file_digest, sha256
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -55,7 +55,16 @@ class Picture:
         return self.image.size
 
 
-NamedPicture: TypeAlias = Path | Image.Image | np.ndarray | Tensor | Picture  # no string: taken for nothing else
+@runtime_checkable
+class OpenFile(Protocol):
+    """A file that is open for reading, in binary mode."""
+
+    def read(self, size: int = -1, /) -> Any: ...
+
+
+NamedPicture: TypeAlias = (  # no string: taken for nothing else
+    Path | Image.Image | np.ndarray | Tensor | Picture | bytes | bytearray | memoryview | OpenFile
+)
 PictureSource: TypeAlias = str | NamedPicture
 
 
@@ -79,7 +88,7 @@ class Object:
 
     name: str
     box: Box
-    mask: np.ndarray | None = None
+    mask: np.ndarray | None = field(default=None, repr=False)
     spans: tuple[Span, ...] = ()
 
 
@@ -190,10 +199,13 @@ def caption_notes(caption: str) -> tuple[str, ...]:
 
 
 def read_picture(source: PictureSource) -> Picture:
-    """Read a picture from a path, ``sample:NAME``, a PIL image, an array or a tensor.
+    """Read a picture from a path, ``sample:NAME``, the bytes of a file, an open file, a PIL image, an array or a
+    tensor.
 
     Arrays are (height, width), (height, width, 1), (height, width, 3) or (height, width, 4); tensors have the
-    channel first. Integers run over their type's range, floats from 0 to 1.
+    channel first. Integers run over their type's range, floats from 0 to 1. A batch of one, (1, channel, height, width)
+    or (1, height, width, channel), is its only picture. An open file is read in binary mode from where it stands, and
+    stays open.
 
     Raises:
         BadInput: it is none of these, there is no such file, or it is no picture, is broken, too large, or holds NaN.
@@ -203,19 +215,44 @@ def read_picture(source: PictureSource) -> Picture:
         return source
     if isinstance(source, Image.Image):
         return _upright(source, "image in memory")
+    if isinstance(source, np.ndarray | Tensor) and is_batch(source) and len(source) == 1:
+        source = source[0]  # pyright: ignore[reportAssignmentType]
     if isinstance(source, Tensor):
         return _from_array(_channels_last(source), "tensor")
     if isinstance(source, np.ndarray):
         return _from_array(source, "array")
+    if isinstance(source, bytes | bytearray | memoryview):
+        return decode_picture(bytes(source), "bytes")
+    if isinstance(source, OpenFile):
+        return _from_file(source)
     if isinstance(source, str) and source.startswith(SAMPLE):
         return _sample(source.removeprefix(SAMPLE))
     if not isinstance(source, str | os.PathLike):
-        raise BadInput(f"a picture must be a path, an image, an array or a tensor (got {type(source).__name__})")
+        raise BadInput("a picture must be a path, the bytes of a file, an open file, an image, an array or a tensor "
+                       f"(got {type(source).__name__})")  # fmt: skip
     if is_url(os.fspath(source)):
         raise BadInput(
             f"{os.fspath(source)!r} is a URL, and URLs are not opened: download the picture, and give its path"
         )
     return _open(Path(source))
+
+
+def is_batch(source: Any) -> bool:
+    """Whether it is several pictures in one array: a tensor (batch, channel, height, width) or an array (batch, height,
+    width, channel).
+    """
+    return isinstance(source, np.ndarray | Tensor) and source.ndim == 4
+
+
+def _from_file(stream: Any) -> Picture:
+    name = str(getattr(stream, "name", "") or "open file")
+    try:
+        data = stream.read()
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{name!r} cannot be read ({error})") from error
+    if not isinstance(data, bytes):
+        raise BadInput(f"{name!r} is open as text: open it in binary mode, as open(path, 'rb')")
+    return decode_picture(data, name)
 
 
 def decode_picture(data: bytes, name: str) -> Picture:
@@ -232,8 +269,8 @@ def decode_picture(data: bytes, name: str) -> Picture:
 
 
 def listed(value: Any) -> list[Any]:
-    """A list as it is, anything else as a list of one."""
-    return list(value) if isinstance(value, list | tuple) else [value]
+    """The items of a list, a tuple or a batch of pictures; anything else as a list of one."""
+    return list(value) if isinstance(value, list | tuple) or is_batch(value) else [value]
 
 
 def _sample(name: str) -> Picture:

@@ -12,10 +12,21 @@ from PIL import Image
 from torch import Tensor
 
 from nibt.errors import BadInput
-from nibt.pair import Caption, Pair, Picture, Twins, listed, names_picture, read_caption, read_picture
+from nibt.pair import (
+    Caption,
+    OpenFile,
+    Pair,
+    Picture,
+    Twins,
+    is_batch,
+    listed,
+    names_picture,
+    read_caption,
+    read_picture,
+)
 from nibt.types import Modality
 
-_PICTURES = (os.PathLike, Image.Image, np.ndarray, Tensor, Picture)
+_PICTURES = (os.PathLike, Image.Image, np.ndarray, Tensor, Picture, bytes, bytearray, memoryview)
 _NOUNS: dict[Modality, str] = {"image": "picture", "text": "caption"}
 
 
@@ -28,7 +39,7 @@ def paired(first: Any, second: Any) -> tuple[list[Pair] | list[Twins], bool]:
 
     """
     firsts, seconds = listed(first), listed(second)
-    many = isinstance(first, list | tuple) or isinstance(second, list | tuple)
+    many = any(isinstance(one, list | tuple) or is_batch(one) for one in (first, second))
     if not firsts or not seconds:
         raise BadInput("there is nothing to explain: give at least one picture and one caption")
     kinds = _kind(firsts, "image"), _kind(seconds, "text")
@@ -71,13 +82,18 @@ def _check_order(first: Any, second: Any) -> None:
 def _kind(items: list[Any], string: Modality) -> Modality:
     """What all items of one place are; strings are of the place's own kind, and so is what its reader will refuse."""
     kinds: set[Modality] = {
-        "text" if isinstance(item, Caption) else "image" if isinstance(item, _PICTURES) else string for item in items
+        "text" if isinstance(item, Caption) else "image" if _is_picture(item) else string for item in items
     }
     if len(kinds) > 1:
         place = "first" if string == "image" else "second"
         raise BadInput(f"all that stands in {place} place must be of one kind, and this list holds pictures and "
                        f"captions (a string there is a {_NOUNS[string]})")  # fmt: skip
     return kinds.pop()
+
+
+def _is_picture(item: Any) -> bool:
+    """Whether it can be nothing but a picture."""
+    return isinstance(item, (*_PICTURES, OpenFile))
 
 
 def _read(items: list[Any], kind: Modality, count: int) -> list[Any]:

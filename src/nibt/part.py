@@ -1,25 +1,27 @@
 """One place of an explained pair: a picture with its map, or a caption with its words; and its block in a JSON file."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nibt.attribution import Attribution, Narrowing
+from nibt.attribution import Attribution, Narrowing, over_image
 from nibt.errors import NibtError
 from nibt.pair import Picture, read_picture
 from nibt.preparation.geometry import Region
 from nibt.types import Modality
-from nibt.units import Grid, Word, Words, word_scores
+from nibt.units import Grid, Word, Words, WordScore
+from nibt.values import ByValue
 
 Plain: TypeAlias = Mapping[str, Any]  # what json reads
 
 
-@dataclass(frozen=True)
-class PicturePart:
+@dataclass(frozen=True, eq=False)
+class PicturePart(ByValue):
     """A picture: where it came from, its map, and the part of the upright original that the map's grid covers.
 
     ``region`` is in the original's pixels, ``size`` the original's width and height.
@@ -38,35 +40,51 @@ class PicturePart:
         """The signed scores of the patches, rows x columns."""
         return self.attribution.grid
 
+    @property
+    def special_share(self) -> float:
+        """The share of the absolute score on rows that stand for no patch, in [0, 1]."""
+        return float(self.attribution.special_share)
+
+    @property
+    def narrowing(self) -> Narrowing | None:
+        """How the layer was narrowed, where the method does that."""
+        return self.attribution.narrowing
+
+    def heatmap(self) -> np.ndarray:
+        """The signed scores in the pixels of the original: float32, (height, width), 0 where the model did not see."""
+        return over_image(self.grid, self.region, self.size)
+
     def block(self) -> dict[str, Any]:
         """The map as plain data."""
-        assert isinstance(self.attribution.units, Grid)
-        return {
-            "grid": [self.attribution.units.rows, self.attribution.units.columns],
-            "scores": self.grid.tolist(),
-            "region": list(asdict(self.region).values()),
-            "special_share": float(self.attribution.special_share),
-        }
+        return {"grid": self.grid.tolist(), "special_share": self.special_share, "narrowing": plain(self.narrowing)}
 
     def to_json(self) -> dict[str, Any]:
         """The whole part as plain data."""
-        return {"modality": self.modality, "picture": self.source, "picture_hash": self.picture_hash,
-                "size": list(self.size), **self.block()}  # fmt: skip
+        return {
+            "modality": self.modality,
+            "source": self.source,
+            "picture_hash": self.picture_hash,
+            "size": list(self.size),
+            "region": list(asdict(self.region).values()),
+            **self.block(),
+        }
 
     @classmethod
-    def read(
-        cls, block: Plain, source: str, size: Sequence[int], narrowing: Plain | None, picture_hash: str = ""
-    ) -> "PicturePart":
-        """The part of a block. The picture comes along if it is still where it was, and still the same."""
-        picture = picture_at(source, picture_hash)
-        width, height = size
-        share, told = _tensor(block["special_share"]), _narrowing(narrowing)
-        attribution = Attribution(_tensor(block["scores"]).flatten(), Grid(*block["grid"]), share, told)
-        return cls(source, attribution, Region(*block["region"]), (width, height), picture, picture_hash)
+    def read(cls, block: Plain, data: Plain) -> "PicturePart":
+        """The part of a block; ``data`` has what else is known of the picture. The picture comes along if it is still
+        where it was, and still the same.
+        """
+        picture = picture_at(data["source"], data["picture_hash"])
+        width, height = data["size"]
+        grid = _tensor(block["grid"])
+        units, share = Grid(*grid.shape), _tensor(block["special_share"])
+        attribution = Attribution(grid.flatten(), units, share, _narrowing(block["narrowing"]))
+        region = Region(*data["region"])
+        return cls(data["source"], attribution, region, (width, height), picture, data["picture_hash"])
 
 
-@dataclass(frozen=True)
-class CaptionPart:
+@dataclass(frozen=True, eq=False)
+class CaptionPart(ByValue):
     """A caption, which is its own source, and the scores of its tokens."""
 
     source: str
@@ -74,36 +92,65 @@ class CaptionPart:
     modality: ClassVar[Modality] = "text"
 
     @property
-    def words(self) -> Iterator[tuple[Word, float]]:
-        """Each word with the sum of its tokens' scores."""
-        return word_scores(self.attribution.scores, self._units)
+    def caption(self) -> str:
+        """The caption as it was given."""
+        return self.source
 
     @property
-    def _units(self) -> Words:
-        assert isinstance(self.attribution.units, Words)
-        return self.attribution.units
+    def words(self) -> tuple[WordScore, ...]:
+        """The words with their scores."""
+        return self.attribution.words
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The tokens, padding included."""
+        return self.attribution.tokens
+
+    @property
+    def scores(self) -> Float[Tensor, " token"]:
+        """The signed scores of the tokens, 0 on special ones."""
+        return self.attribution.scores
+
+    @property
+    def special(self) -> Bool[Tensor, " token"]:
+        """Which tokens are no part of a word."""
+        return self.attribution.special
+
+    @property
+    def special_share(self) -> float:
+        """The share of the absolute score on special tokens, in [0, 1]."""
+        return float(self.attribution.special_share)
+
+    @property
+    def narrowing(self) -> Narrowing | None:
+        """How the layer was narrowed, where the method does that."""
+        return self.attribution.narrowing
 
     def block(self) -> dict[str, Any]:
-        """The words and tokens as plain data."""
+        """The tokens as plain data."""
         return {
-            "tokens": list(self._units.tokens[0]),
-            "scores": self.attribution.scores.tolist(),
-            "special": (~self._units.explained).tolist(),
-            "words": [{"text": word.text, "score": score, "tokens": list(word.tokens)} for word, score in self.words],
-            "special_share": float(self.attribution.special_share),
+            "tokens": list(self.tokens),
+            "scores": self.scores.tolist(),
+            "special": self.special.tolist(),
+            "special_share": self.special_share,
+            "narrowing": plain(self.narrowing),
         }
+
+    def plain_words(self) -> list[dict[str, Any]]:
+        """The words as plain data."""
+        return [{"text": word.text, "score": word.score, "tokens": list(word.tokens)} for word in self.words]
 
     def to_json(self) -> dict[str, Any]:
         """The whole part as plain data."""
-        return {"modality": self.modality, "caption": self.source, **self.block()}
+        return {"modality": self.modality, "caption": self.caption, "words": self.plain_words(), **self.block()}
 
     @classmethod
-    def read(cls, block: Plain, caption: str, narrowing: Plain | None) -> "CaptionPart":
-        """The part of a block."""
-        words = tuple(Word(word["text"], tuple(word["tokens"])) for word in block["words"])
+    def read(cls, block: Plain, data: Plain) -> "CaptionPart":
+        """The part of a block; ``data`` has the caption and its words."""
+        words = tuple(Word(word["text"], tuple(word["tokens"])) for word in data["words"])
         units = Words((tuple(block["tokens"]),), (words,), ~torch.tensor(block["special"], device="cpu"))
-        share, told = _tensor(block["special_share"]), _narrowing(narrowing)
-        return cls(caption, Attribution(_tensor(block["scores"]), units, share, told))
+        share, narrowing = _tensor(block["special_share"]), _narrowing(block["narrowing"])
+        return cls(data["caption"], Attribution(_tensor(block["scores"]), units, share, narrowing))
 
 
 Part: TypeAlias = PicturePart | CaptionPart
@@ -118,26 +165,23 @@ def picture_at(source: str, digest: str) -> Picture | None:
     return picture if picture.digest == digest else None
 
 
-def read_part(data: Plain, narrowing: Plain | None) -> Part:
+def read_part(data: Plain) -> Part:
     """What ``to_json`` of a part wrote."""
-    if data["modality"] == "image":
-        return PicturePart.read(data, data["picture"], data["size"], narrowing, data["picture_hash"])
-    return CaptionPart.read(data, data["caption"], narrowing)
+    return PicturePart.read(data, data) if data["modality"] == "image" else CaptionPart.read(data, data)
 
 
-def narrowings(parts: Mapping[str, Part]) -> dict[str, Any]:
-    """How each part was narrowed, where its method does that, as plain data."""
-    told = {name: part.attribution.narrowing for name, part in parts.items()}
-    return {name: narrowing.as_json() for name, narrowing in told.items() if narrowing is not None}
+def plain(narrowing: Narrowing | None) -> dict[str, Any] | None:
+    """How a layer was narrowed, as plain data."""
+    return None if narrowing is None else narrowing.as_json()
 
 
-def _tensor(numbers: Any) -> Tensor:
-    """Numbers of a file as they were written, whatever torch's default dtype and device are."""
-    return torch.tensor(numbers, dtype=torch.float32, device="cpu")
+def _tensor(data: Any) -> Tensor:
+    """Plain numbers as scores, whatever the default dtype and device are."""
+    return torch.tensor(data, dtype=torch.float32, device="cpu")
 
 
 def _narrowing(data: Plain | None) -> Narrowing | None:
     if data is None:
         return None
     numbers: dict[str, Any] = {key: _tensor(float(data[key])) for key in ("steps", "at_input", "at_reference", "sum")}
-    return Narrowing(data["reference"], data["rule"], tuple(data["layers"]), **numbers)
+    return Narrowing(data["reference"], data["rule"], tuple(data["layers"]), **numbers, tolerance=data["tolerance"])

@@ -69,7 +69,7 @@ class Training:
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Roar(Saved):
     """All that was found, and every choice that was made."""
 
@@ -84,6 +84,14 @@ class Roar(Saved):
     gains: tuple[Gain, ...]
     agreements: tuple[Agreement, ...]
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        best = sorted(self.gains, key=lambda gain: -gain.value)[:5]
+        return "\n".join([
+            f"ROAR+ of {self.model.get('id')}: {', '.join(self.methods)}",
+            *(f"  {gain.method}, {gain.form}, {gain.hidden}: {gain.value:+.1%} [{gain.low:+.1%}, {gain.high:+.1%}]"
+              for gain in best),
+        ])  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, the form of the JSON files."""

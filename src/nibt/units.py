@@ -1,12 +1,12 @@
 """What each token row of a tower stands for, and which rows are explained."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nibt.types import PerExample, PerToken, PerUnit
+from nibt.values import ByValue
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,10 @@ class Grid:
     @property
     def count(self) -> int:
         return self.rows * self.columns
+
+    def bare(self) -> "Grid":
+        """The grid of scores that have no other rows."""
+        return Grid(self.rows, self.columns)
 
     def keep(self, scores: PerToken) -> PerUnit:
         """Only the rows that stand for a cell of the grid."""
@@ -43,7 +47,16 @@ class Word:
 
 
 @dataclass(frozen=True)
-class Words:
+class WordScore:
+    """A word of a caption with its signed score, the sum of the scores of its tokens, and their rows."""
+
+    text: str
+    score: float
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Words(ByValue):
     """The tokens of a batch of captions; special tokens (start, end, padding) are not explained.
 
     ``tokens`` and ``words`` hold a tuple for each caption; ``explained`` is true for the rows of words.
@@ -72,7 +85,6 @@ def special_share(scores: PerToken, units: Units) -> PerExample:
     return ((total - explained) / total.clamp_min(1e-30)).clamp(0, 1)
 
 
-def word_scores(scores: Float[Tensor, " token"], units: Words) -> Iterator[tuple[Word, float]]:
-    """Each word of one caption with the sum of its tokens' scores."""
-    for word in units.words[0]:
-        yield word, float(scores[list(word.tokens)].sum())
+def word_scores(scores: Float[Tensor, " token"], units: Words) -> tuple[WordScore, ...]:
+    """The words of one caption, each with the sum of its tokens' scores."""
+    return tuple(WordScore(word.text, float(scores[list(word.tokens)].sum()), word.tokens) for word in units.words[0])

@@ -8,7 +8,7 @@ from nibt.batching.job import Job
 from nibt.batching.source import Raw, Source, written
 from nibt.errors import OtherRequest
 
-_COLUMNS = ("row", "key", "picture", "caption", "picture_hash", "error")
+_COLUMNS = ("row", "key", "source", "caption", "picture_hash", "error")
 _SHOWN = 3  # differences that a message shows
 
 
@@ -37,7 +37,7 @@ def _differences(job: Job, source: Source, on_done: Callable[[], None]) -> Itera
         while raw is not None and raw.row < row["row"]:
             raw = next(raws, None)
         if raw is None or raw.row != row["row"]:
-            yield f"row {row['row']}: {row['picture']!r} (now nothing)"
+            yield f"row {row['row']}: {row['source']!r} (now nothing)"
         elif row["error"] is None:
             yield from _difference(raw, row, source)
 
@@ -45,7 +45,7 @@ def _differences(job: Job, source: Source, on_done: Callable[[], None]) -> Itera
 def _difference(raw: Raw, row: dict[str, Any], source: Source) -> Iterator[str]:
     if not raw.name and raw.picture is None:
         return  # the pairs of a data set are told by its fingerprint
-    now = {"key": written(raw.key), "picture": written(raw.name), "caption": raw.caption}
+    now = {"key": written(raw.key), "source": written(raw.name), "caption": raw.caption}
     for name, value in now.items():
         if row[name] != value:
             yield f"row {row['row']}: {name} {row[name]!r} (now {value!r})"

@@ -13,18 +13,32 @@ from nibt.batching.source import Source
 from nibt.batching.store import Store, is_whole
 from nibt.batching.tables import Columns
 from nibt.errors import BadInput, BadOption
-from nibt.explanation import Explanation
+from nibt.explanation import Explanation, method_text
 
 MANIFEST = "job.json"
-SCHEMA = 1
+SCHEMA = 2
 _REMEDY = "run the job again, and it makes this file anew"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Job:
     """The folder of a job, whole or not."""
 
     folder: Path
+
+    def __repr__(self) -> str:
+        try:
+            manifest = self.manifest
+        except BadInput:
+            return f"Job in {self.folder}: nothing is there"
+        lines = [f"Job in {self.folder}"]
+        if manifest["asked"] is not None:
+            asked = manifest["asked"]
+            question = f"{method_text(asked['method'])} explains {asked['target']['target']}"
+            lines.append(f"  {question}; model {asked['model']['id']}")
+        finished = manifest["rows"] is not None
+        lines.append(f"  {manifest['rows']:,} rows, {manifest['errors']:,} failed" if finished else "  not finished")
+        return "\n".join([*lines, *(f"  warning: {warning}" for warning in manifest["warnings"])])
 
     @classmethod
     def open(cls, folder: str | Path) -> "Job":

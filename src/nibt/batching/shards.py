@@ -14,30 +14,30 @@ from nibt.errors import BadInput
 from nibt.explanation import SCHEMA, Explanation
 
 _KEY = b"nibt"
-_NARROWING = ("reference", "rule", "steps", "layers", "at_input", "at_reference", "sum", "gap")
+_NARROWING = ("reference", "rule", "steps", "layers", "tolerance", "at_input", "at_reference", "sum", "gap")
 
 
 def row_of(raw: Raw, answer: Explanation) -> dict[str, Any]:
     """The row of an answer."""
-    told = answer.to_json()
-    image, text, narrowing = told["image"], told["text"], told["narrowing"]
+    data = answer.to_json()
+    image, text = data["image"], data["text"]
     return {
-        "row": raw.row, "key": written(raw.key), "picture": written(told["picture"]),
-        "picture_hash": told["picture_hash"], "caption": told["caption"],
-        "size": told["size"], "similarity": told["similarity"], "image_score": told["score"]["image"]["value"],
-        "text_score": told["score"]["text"]["value"], "grid": image["grid"],
-        "image_scores": [score for line in image["scores"] for score in line], "region": image["region"],
+        "row": raw.row, "key": written(raw.key), "source": written(data["source"]),
+        "picture_hash": data["picture_hash"], "caption": data["caption"],
+        "size": data["size"], "similarity": data["similarity"], "image_score": data["score"]["image"]["value"],
+        "text_score": data["score"]["text"]["value"], "grid_shape": list(answer.grid.shape),
+        "grid": [score for line in image["grid"] for score in line], "region": data["region"],
         "image_special_share": image["special_share"], "tokens": text["tokens"], "text_scores": text["scores"],
-        "special": text["special"], "words": text["words"], "text_special_share": text["special_share"],
-        "image_narrowing": narrowing.get("image"), "text_narrowing": narrowing.get("text"),
-        "warnings": told["warnings"], "error": None,
+        "special": text["special"], "words": data["words"], "text_special_share": text["special_share"],
+        "image_narrowing": image["narrowing"], "text_narrowing": text["narrowing"],
+        "warnings": data["warnings"], "error": None,
     }  # fmt: skip
 
 
 def failed_row(raw: Raw, error: str) -> dict[str, Any]:
-    """The row of a pair without an answer."""
+    """The row of a pair that could not be explained."""
     caption = None if raw.caption is None else written(raw.caption)
-    return {"row": raw.row, "key": written(raw.key), "picture": written(raw.name), "caption": caption,
+    return {"row": raw.row, "key": written(raw.key), "source": written(raw.name), "caption": caption,
             "error": written(error)}  # fmt: skip
 
 
@@ -50,20 +50,18 @@ def explanation_of(row: Mapping[str, Any], told: Mapping[str, Any]) -> Explanati
     """
     if row["error"] is not None:
         raise BadInput(f"row {row['row']} has no answer: {row['error']}")
-    rows, columns = row["grid"]
-    scores = [list(row["image_scores"][line * columns : (line + 1) * columns]) for line in range(rows)]
+    rows, columns = row["grid_shape"]
+    grid = [list(row["grid"][line * columns : (line + 1) * columns]) for line in range(rows)]
     values = {side: {"target": told["targets"][side], "value": row[f"{side}_score"]} for side in ("image", "text")}
-    narrowing = {side: row[f"{side}_narrowing"] for side in values if row[f"{side}_narrowing"] is not None}
+    same = ("source", "picture_hash", "size", "region", "caption", "similarity", "words", "warnings")
     return Explanation.from_json({
-        "schema": SCHEMA, "picture": row["picture"], "picture_hash": row["picture_hash"], "size": row["size"],
-        "caption": row["caption"],
-        "similarity": row["similarity"], "score": {**told["target"], "value": row["image_score"], **values},
-        "method": told["method"], "model": told["model"], "versions": told["versions"], "warnings": row["warnings"],
-        "image": {"grid": [rows, columns], "scores": scores, "region": row["region"],
-                  "special_share": row["image_special_share"]},
+        "schema": SCHEMA, **{name: row[name] for name in same},
+        "score": {**told["target"], "value": row["image_score"], **values},
+        "method": told["method"], "model": told["model"], "versions": told["versions"],
+        "image": {"grid": grid, "special_share": row["image_special_share"], "narrowing": row["image_narrowing"]},
         "text": {"tokens": row["tokens"], "scores": row["text_scores"], "special": row["special"],
-                 "words": row["words"], "special_share": row["text_special_share"]},
-        "narrowing": narrowing, "ranking": [],
+                 "special_share": row["text_special_share"], "narrowing": row["text_narrowing"]},
+        "ranking": [],
     })  # fmt: skip
 
 
@@ -88,10 +86,10 @@ def schema(arrow: Any) -> Any:
     narrowing = arrow.struct([(name, kinds.get(name, real)) for name in _NARROWING])
     word = arrow.struct([("text", arrow.string()), ("score", real), ("tokens", arrow.list_(whole))])
     return arrow.schema([
-        ("row", arrow.int64()), ("key", arrow.string()), ("picture", arrow.string()),
+        ("row", arrow.int64()), ("key", arrow.string()), ("source", arrow.string()),
         ("picture_hash", arrow.string()), ("caption", arrow.string()),
         ("size", arrow.list_(whole)), ("similarity", real), ("image_score", real), ("text_score", real),
-        ("grid", arrow.list_(whole)), ("image_scores", numbers), ("region", arrow.list_(real)),
+        ("grid_shape", arrow.list_(whole)), ("grid", numbers), ("region", arrow.list_(real)),
         ("image_special_share", real), ("tokens", texts), ("text_scores", numbers),
         ("special", arrow.list_(arrow.bool_())), ("words", arrow.list_(word)), ("text_special_share", real),
         ("image_narrowing", narrowing), ("text_narrowing", narrowing), ("warnings", texts), ("error", arrow.string()),

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from nibt.errors import BadOption
+from nibt.models.base_request import Request
 from nibt.models.base_stem import See, cut_stem
 from nibt.models.base_trace import Cut, Inputs, Trace, first
 from nibt.pair import Picture, caption_notes
@@ -316,24 +317,7 @@ class TextTower(Tower):
         return torch.cat([states[key] for key in keys])
 
 
-@dataclass(frozen=True)
-class Request:
-    """How the caller wants a model: ``fit`` and ``image_size`` of pictures, and processors for one in memory.
-
-    ``notes`` and ``facts`` are added as a checkpoint is read: what the reader of every result should know of how that
-    was done, and what is recorded of it beside the name and the weights.
-    """
-
-    dtype: torch.dtype = torch.float32
-    fit: str | None = None
-    image_size: int | None = None
-    processor: Any = None
-    tokenizer: Any = None
-    notes: tuple[str, ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """Two towers that meet in one embedding space."""
 
@@ -375,6 +359,13 @@ class Model:
     @property
     def device(self) -> str:
         return str(self.image.example.device)
+
+    def __repr__(self) -> str:
+        return "\n".join([
+            f"Model {self.id} ({self.family}), {self.dtype} on {self.device}, weights {self.weights_hash}",
+            f"  image  {type(self.image).__name__} of {self.image.depth} blocks",
+            f"  text   {type(self.text).__name__} of {self.text.depth} blocks",
+        ])  # fmt: skip
 
     def record(self) -> dict[str, Any]:
         """What tells this model from others, as plain data: its name, weights, and how it takes pictures."""

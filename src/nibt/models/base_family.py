@@ -5,7 +5,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from nibt.models.base import ImageTower, Request, TextTower
+from nibt.models.base import ImageTower, TextTower
+from nibt.models.base_request import Request
 
 
 class Family(ABC):

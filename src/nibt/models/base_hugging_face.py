@@ -8,7 +8,8 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from nibt.errors import CannotLoad
-from nibt.models.base import Request, TextTower
+from nibt.models.base import TextTower
+from nibt.models.base_request import Request
 from nibt.models.base_row import hooked, picked, seen_from
 from nibt.preparation import hugging_face
 from nibt.preparation.captions import Tokens

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from nibt.models.base import ImageTower, Inputs, Request, TextTower
+from nibt.models.base import ImageTower, Inputs, TextTower
 from nibt.models.base_family import Family
 from nibt.models.base_hugging_face import (
     HuggingFaceTextTower,
@@ -16,6 +16,7 @@ from nibt.models.base_hugging_face import (
     load_pretrained,
     one_row,
 )
+from nibt.models.base_request import Request
 from nibt.preparation import hugging_face
 from nibt.preparation.captions import Tokens
 from nibt.types import Embedding, Hidden

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from nibt.models.base import ImageTower, Inputs, Request, TextTower
+from nibt.models.base import ImageTower, Inputs, TextTower
 from nibt.models.base_family import Family
 from nibt.models.base_hugging_face import (
     HuggingFaceTextTower,
@@ -22,6 +22,7 @@ from nibt.models.base_hugging_face import (
     load_pretrained,
     one_row,
 )
+from nibt.models.base_request import Request
 from nibt.pair import Picture
 from nibt.preparation import hugging_face
 from nibt.preparation.geometry import Region

@@ -59,4 +59,4 @@ def _most(part: Part) -> float:
     """The largest absolute score of the part's map, or of its words."""
     if isinstance(part, PicturePart):
         return float(part.attribution.scores.abs().max())
-    return max((abs(score) for _, score in part.words), default=0.0)
+    return max((abs(word.score) for word in part.words), default=0.0)

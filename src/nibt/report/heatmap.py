@@ -10,7 +10,7 @@ from jaxtyping import Float
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from nibt.attribution import to_pixels
+from nibt.attribution import over_image, placed
 from nibt.preparation.geometry import Region
 from nibt.report.colours import blend, strength
 
@@ -34,23 +34,14 @@ class Mapped(Protocol):
 
 def seen(mapped: Mapped, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """The region that the model saw, as (left, top, right, bottom) in a copy of the picture of that size."""
-    across, down = size[0] / mapped.size[0], size[1] / mapped.size[1]
-    region = mapped.region
-    left, top = round(region.left * across), round(region.top * down)
-    return left, top, left + max(1, round(region.width * across)), top + max(1, round(region.height * down))
+    return placed(mapped.region, mapped.size, size)
 
 
 def score_map(mapped: Mapped, size: tuple[int, int] | None = None) -> np.ndarray:
     """The signed scores over a copy of the picture of that (width, height), by default the original's: float32,
     (height, width), 0 where the model did not see.
     """
-    width, height = size or mapped.size
-    left, top, right, bottom = seen(mapped, (width, height))
-    scores = to_pixels(mapped.grid.float(), bottom - top, right - left).numpy()
-    full = np.zeros((height, width), np.float32)
-    inside = scores[max(0, -top) : height - top, max(0, -left) : width - left]
-    full[max(0, top) : max(0, top) + inside.shape[0], max(0, left) : max(0, left) + inside.shape[1]] = inside
-    return full
+    return over_image(mapped.grid, mapped.region, mapped.size, size)
 
 
 def overlay(mapped: Mapped, image: Image.Image, positive: bool = False, most: float | None = None) -> Image.Image:

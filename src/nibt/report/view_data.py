@@ -17,7 +17,7 @@ from nibt.part import CaptionPart, Part, PicturePart
 from nibt.preparation.geometry import Region
 from nibt.report.layout import shown, uri
 from nibt.report.rows import photograph
-from nibt.units import Word
+from nibt.units import WordScore
 
 SIDE, QUALITY, DIGITS = 640, 85, 4  # pixels, of JPEG, significant
 MOST_CELLS = 64  # of a map along a side; a method that scores pixels has hundreds of thousands in all
@@ -108,11 +108,10 @@ def _place(part: Part, name: str, table: Interaction | None, pictures: Pictures)
     if isinstance(part, PicturePart):
         return {"kind": "image", "name": name, "picture": pictures.number(part),
                 **_mapped(part.grid, part.region, part.size), "scores": rounded(coarse(part.grid))}  # fmt: skip
-    words = list(part.words)
-    scores = rounded(torch.tensor([score for _, score in words]))
+    scores = rounded(torch.tensor([word.score for word in part.words]))
     told = [
         {"text": word.text, "score": score, "row": _row(word, table)}
-        for (word, _), score in zip(words, scores, strict=True)
+        for word, score in zip(part.words, scores, strict=True)
     ]
     return {"kind": "text", "name": name, "caption": part.source, "words": told}
 
@@ -145,7 +144,7 @@ def _table(table: Interaction) -> dict[str, Any]:
     return {**_mapped(table.table, table.region, table.size), "rows": rows}
 
 
-def _row(word: Word, table: Interaction | None) -> int | None:
+def _row(word: WordScore, table: Interaction | None) -> int | None:
     """Which row of the table is the word's: the one of the same tokens."""
     spelt = [] if table is None else [one.tokens for one in table.words]
     return spelt.index(word.tokens) if word.tokens in spelt else None

@@ -1,13 +1,13 @@
 """A caption with its words coloured: as runs of text and background, for the terminal and for pictures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from nibt.report.colours import on_paper, strength
-from nibt.units import Word
+from nibt.units import WordScore
 
 
 @runtime_checkable
@@ -15,7 +15,7 @@ class Worded(Protocol):
     """What has words with scores: an explanation, or a caption of a comparison."""
 
     @property
-    def words(self) -> Iterator[tuple[Word, float]]: ...
+    def words(self) -> Sequence[WordScore]: ...
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,8 @@ class Run:
 
 def runs(worded: Worded, positive: bool = False) -> Iterator[Run]:
     """The words in their order; with ``positive`` those that speak against have no colour."""
-    words = list(worded.words)
-    scores = np.array([score for _, score in words], np.float32)
+    scores = np.array([word.score for word in worded.words], np.float32)
     most = float(np.abs(scores).max(initial=0))
     shares = strength(scores.clip(0) if positive else scores, most)
-    for (word, score), share in zip(words, shares.tolist(), strict=True):
-        yield Run("".join(sign for sign in word.text if sign.isprintable()) or "�", score, share)
+    for word, share in zip(worded.words, shares.tolist(), strict=True):
+        yield Run("".join(sign for sign in word.text if sign.isprintable()) or "�", word.score, share)

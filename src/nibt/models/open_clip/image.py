@@ -8,7 +8,8 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor, nn
 
 from nibt.errors import Unsupported
-from nibt.models.base import ImageTower, Inputs, Request
+from nibt.models.base import ImageTower, Inputs
+from nibt.models.base_request import Request
 from nibt.models.open_clip.row import one_row
 from nibt.preparation import open_clip as preparation
 from nibt.types import Embedding, Hidden

@@ -1,0 +1,42 @@
+"""Results that hold arrays are compared and hashed by value."""
+
+from collections.abc import Hashable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+
+class ByValue:
+    """A frozen dataclass, declared with ``eq=False``, whose fields may be arrays, tensors or mappings.
+
+    Two of one class are equal if all fields are that take part in comparisons; NaN equals NaN, and numbers of other
+    types differ.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and value_key(self) == value_key(other)
+
+    def __hash__(self) -> int:
+        return hash(value_key(self))
+
+
+def value_key(value: Any) -> Hashable:
+    """A hashable that is the same for equal values.
+
+    >>> value_key({"a": [1.0]}) == value_key({"a": [1.0]})
+    True
+
+    """
+    if isinstance(value, Tensor):
+        return value_key(value.detach().cpu().numpy())
+    if isinstance(value, np.ndarray):
+        return (str(value.dtype), value.shape, np.ascontiguousarray(value).tobytes())
+    if is_dataclass(value) and not isinstance(value, type):
+        return (type(value), *(value_key(getattr(value, one.name)) for one in fields(value) if one.compare))
+    if isinstance(value, Mapping):
+        return frozenset((key, value_key(one)) for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(map(value_key, value))
+    return value
