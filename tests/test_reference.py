@@ -11,10 +11,13 @@ from safetensors.torch import save_file
 
 import tiny
 from nibt.calibrating import calibrate
+from nibt.contributing import contributions
+from nibt.embeddings import explain_embeddings
 from nibt.errors import BadInput, BadOption, CannotWrite, WrongReference
 from nibt.explaining import explain
 from nibt.interacting import explain_interactions
-from nibt.pair import Caption
+from nibt.measuring import measure
+from nibt.pair import Caption, Pair
 from nibt.reference import MeanStates
 
 PICTURES = [tiny.picture(seed=seed) for seed in range(5)]
@@ -198,6 +201,25 @@ class TestOneSideOnly:
         alike = explain(model, PICTURES[0], PICTURES[1], reference=name)
         assert alike.method["image"]["reference"] == name
         assert not [text for text in alike.warnings if "mean" in text]
+
+    def test_results_that_carry_no_warning_refuse_the_side_that_is_lacking(self, tmp_path: Path) -> None:
+        model, name = tiny.model("clip"), f"mean:{tmp_path}/states.safetensors"
+        calibrate(model, PICTURES, out=tmp_path / "states.safetensors")
+        pairs, refusal = [Pair(PICTURES[0], "a cat")], r"no layer 0 of the text tower \(they have none\)"
+        with pytest.raises(WrongReference, match=refusal):
+            measure(model, pairs, ["special_share"], reference=name)
+        with pytest.raises(WrongReference, match=refusal):
+            explain_embeddings(model, Caption("a cat"), torch.ones(1, 12), reference=name)
+        plain = measure(model, pairs, ["special_share"], only="image", image_reference=name)
+        assert measure(model, pairs, ["special_share"], only="image", reference=name) == plain
+        maps = [
+            explain_embeddings(model, PICTURES[0], torch.ones(1, 12), **{key: name}).scores
+            for key in ("reference", "image_reference")
+        ]
+        assert torch.equal(*maps)
+        tables = [contributions(model, PICTURES[0], **{key: name}) for key in ("reference", "image_reference")]
+        assert torch.equal(tables[0].vectors, tables[1].vectors)
+        assert tables[0].facts["reference"] == name
 
 
 class TestCommands:

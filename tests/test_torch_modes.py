@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -224,6 +225,44 @@ def test_every_verb_under_all_modes(verb: str) -> None:
     with all_modes():
         before = global_state()
         actual = VERBS[verb](model)
+        assert global_state() == before
+    assert plain(actual) == wanted
+
+
+def audit(model: Model) -> list[Any]:
+    result = nibt.audit(model, list(Scenes(count=8)), "nib", quick=True)
+    return [result.checks, result.scores]
+
+
+def roar(model: Model) -> list[Any]:
+    with TemporaryDirectory() as folder:
+        result = nibt.roar(model, list(Scenes(count=12)), "nib", out=Path(folder) / "run", form=["features"], epochs=1)
+    return [result.gains]
+
+
+def bench(_: Model) -> list[Any]:
+    plan = {
+        "models": [{"name": "scenes"}],
+        "methods": ["nib", "gae", {"name": "rise", "options": {"masks": 8}}],
+        "data": [{"name": "scenes", "options": {"count": 2}}],
+        "metrics": ["pointing_game", "word_auc", "deletion", "infidelity"],
+    }
+    with TemporaryDirectory() as folder:
+        rows = nibt.run(plan, Path(folder) / "run").table().to_pylist()
+    return [{key: value for key, value in row.items() if "second" not in key} for row in rows]
+
+
+LONG = {"audit": audit, "roar": roar, "bench": bench}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", LONG)
+def test_every_long_verb_under_all_modes(verb: str) -> None:
+    model = tiny.model("clip")
+    wanted = plain(LONG[verb](model))
+    with all_modes():
+        before = global_state()
+        actual = LONG[verb](model)
         assert global_state() == before
     assert plain(actual) == wanted
 

@@ -7,7 +7,7 @@ Everything that a call leaves open (layers, variants, fallbacks of a target that
 here, once, before anything is explained.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, partial
 from importlib.metadata import version
@@ -173,18 +173,27 @@ def _kind(method: str, options: dict[str, Any]) -> tuple[type[Method], dict[str,
     return along_path(method), others, {"along_path": True}, int(shifts)
 
 
+def baseline_by_side(options: dict[str, Any], sides: Iterable[Modality]) -> dict[str, Any]:
+    """The options with a baseline for both sides named for each of these. A file of mean states that lacks one of them
+    is then refused: for results in which it could not be noted that a side keeps its default.
+    """
+    baseline = options.get("reference")
+    named = {f"{side}_reference": baseline for side in sides if options.get(f"{side}_reference") is None}
+    return options if baseline is None else {**options, **named}
+
+
 def _mean_states_by_side(
     model: Model, kind: type[Method], options: dict[str, Any], places: Places
 ) -> tuple[dict[str, Any], list[Modality]]:
     """The options with a file of mean states, named for both sides, named only for the sides that it holds; and the
     sides that it lacks. A file that holds neither is left, and refused where it is used; so is one named for a side.
     """
-    baseline = options.get("reference")
+    baseline: Any = options.get("reference")
     names = {field.name for field in fields(kind)}
     named = isinstance(baseline, str) and baseline.partition(":")[0] == "mean"
     if not named or _one_kind(places) or not {"layer", "reference"} <= names:
         return options, []
-    open_sides = [side for side in places if options.get(f"{side}_reference") is None]
+    open_sides: list[Modality] = [side for side in places if options.get(f"{side}_reference") is None]
     states = mean_states(model, baseline.partition(":")[2])
     unserved = [side for side in open_sides if not states.layers(side)]
     if len(unserved) in (0, len(open_sides)):
