@@ -5,6 +5,8 @@ small. A comment on the line before a block says what is special about it:
 
     <!-- not run: why -->   cannot run here: its Python must compile, its commands must be ones that nibt knows
     <!-- slow -->           runs with the slow tests only
+    <!-- small: OLD => NEW; OLD => NEW -->
+                            runs with the slow tests only, with these replacements: on less data, in less time
     <!-- file: NAME -->     is written into the folder under that name
 
 ``python tests/documents.py`` lists what is not run, and why.
@@ -18,7 +20,7 @@ import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +54,23 @@ class Block:
 
     @property
     def slow(self) -> bool:
-        return self.marker == "slow"
+        return self.marker == "slow" or bool(self.replacements)
+
+    @property
+    def replacements(self) -> list[tuple[str, str]]:
+        """What is replaced so that it runs in minutes, with what the tests have."""
+        if not self.marker.startswith("small:"):
+            return []
+        changes = [change.partition("=>") for change in self.marker.removeprefix("small:").split(";")]
+        return [(old.strip(), new.strip()) for old, _, new in changes]
+
+    def small(self) -> "Block":
+        """The block as it is run."""
+        text = self.text
+        for old, new in self.replacements:
+            assert old in text, f"{self}: {old!r} is not in the block"
+            text = text.replace(old, new)
+        return replace(self, text=text)
 
     @property
     def file(self) -> str:
@@ -142,6 +160,7 @@ def _parsed(block: Block, arguments: list[str]) -> None:
 
 def run(block: Block, folder: Path, names: dict[str, Any]) -> None:
     """A block does what it says: ``names`` are those that the Python blocks before it have made."""
+    block = block.small()
     if block.file:
         (folder / block.file).write_text(block.text)
     elif block.language == "python":

@@ -65,18 +65,18 @@ WAYS: dict[str, Callable[[nn.Module], Any]] = {
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_maps_are_those_of_the_model_before(kind: str, way: str) -> None:
-    made = tiny.KINDS[kind]()
-    compiled = WAYS[way](made.module)
-    model = load_model(compiled, processor=made.processor, tokenizer=made.tokenizer)
+    built = tiny.KINDS[kind]()
+    compiled = WAYS[way](built.module)
+    model = load_model(compiled, processor=built.processor, tokenizer=built.tokenizer)
     assert is_compiled(compiled)
     assert not is_compiled(model.module)
     assert model.weights_hash == tiny.model(kind).weights_hash
     for method in ("nib", "gae", "grad_eclip", "occlusion", "m2ib"):
         wanted = expected(kind, method)
         if wanted is not None:
-            found = explain(model, tiny.picture(), tiny.CAPTIONS[0], method, **CHEAP.get(method, {}))
+            actual = explain(model, tiny.picture(), tiny.CAPTIONS[0], method, **CHEAP.get(method, {}))
             for side in ("image", "text"):
-                assert torch.equal(getattr(found, side).scores, getattr(wanted, side).scores), (method, side)
+                assert torch.equal(getattr(actual, side).scores, getattr(wanted, side).scores), (method, side)
     tables = [explain_interactions(one, tiny.picture(), "two cats", steps=2) for one in (model, tiny.model(kind))]
     assert torch.equal(tables[0].scores, tables[1].scores)
     assert is_compiled(compiled), "the caller's model is left as it was"
@@ -84,22 +84,22 @@ def test_maps_are_those_of_the_model_before(kind: str, way: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method(method: str) -> None:
-    made = tiny.KINDS["own vit"]()
-    model = load_model(wrapped_blocks(made.module), tokenizer=made.tokenizer)
-    found = explain(model, tiny.picture(), tiny.CAPTIONS[0], method, **CHEAP.get(method, {}))
-    same(found, expected("own vit", method))
+    built = tiny.KINDS["own vit"]()
+    model = load_model(wrapped_blocks(built.module), tokenizer=built.tokenizer)
+    actual = explain(model, tiny.picture(), tiny.CAPTIONS[0], method, **CHEAP.get(method, {}))
+    same(actual, expected("own vit", method))
 
 
 def test_the_weights_are_shared_and_no_hook_reaches_the_compiled_model() -> None:
-    made = tiny.KINDS["clip"]()
-    model = load_model(marked_blocks(made.module), processor=made.processor)
-    assert [id(weight) for weight in model.module.parameters()] == [id(weight) for weight in made.module.parameters()]
-    assert model.image.blocks[0] is not made.module.vision_model.encoder.layers[0]
+    built = tiny.KINDS["clip"]()
+    model = load_model(marked_blocks(built.module), processor=built.processor)
+    assert [id(weight) for weight in model.module.parameters()] == [id(weight) for weight in built.module.parameters()]
+    assert model.image.blocks[0] is not built.module.vision_model.encoder.layers[0]
     model.image.blocks[0].register_forward_hook(lambda *_: None)
-    assert not made.module.vision_model.encoder.layers[0]._forward_hooks
+    assert not built.module.vision_model.encoder.layers[0]._forward_hooks
     first = explain(model, tiny.picture(), "a cat").image.scores
     with torch.no_grad():
-        next(made.module.vision_model.parameters()).mul_(2)
+        next(built.module.vision_model.parameters()).mul_(2)
     assert not torch.equal(explain(model, tiny.picture(), "a cat").image.scores, first)
 
 

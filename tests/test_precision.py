@@ -24,14 +24,14 @@ UNABLE = ("own vit attention", "coca", "bert", "mt5")
 
 def module(kind: str, precision: str) -> Any:
     """A model as ``open_clip.create_model(..., precision=...)`` makes it."""
-    found = tiny.KINDS[kind]().module
+    actual = tiny.KINDS[kind]().module
     if not precision.startswith("pure"):
-        for part in found.modules():
+        for part in actual.modules():
             if type(part) is LayerNorm:
                 part.__class__ = LayerNormFp32
-    trunk = hasattr(found.visual, "trunk")
-    _set_model_device_and_precision(found, torch.device("cpu"), precision, trunk)
-    return found
+    trunk = hasattr(actual.visual, "trunk")
+    _set_model_device_and_precision(actual, torch.device("cpu"), precision, trunk)
+    return actual
 
 
 def loaded(kind: str, precision: str) -> Model:
@@ -56,10 +56,10 @@ def test_it_is_read_and_says_its_dtype(kind: str, precision: str) -> None:
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in ("random", "centre", "ones")])
 def test_maps_are_those_of_float32_to_half_precision(kind: str, precision: str, method: str) -> None:
     """Up to rounding: float16 has 10 bits of a fraction, bfloat16 has 7, and each of many operations rounds."""
-    found = explain(loaded(kind, precision), tiny.picture(), tiny.CAPTIONS[0], method, **CHEAP.get(method, {}))
+    actual = explain(loaded(kind, precision), tiny.picture(), tiny.CAPTIONS[0], method, **CHEAP.get(method, {}))
     wanted = expected(kind, method)
     for side in ("image", "text"):
-        one, other = getattr(found, side).scores, getattr(wanted, side).scores
+        one, other = getattr(actual, side).scores, getattr(wanted, side).scores
         assert one.isfinite().all()
         assert one.dtype == torch.float32
         if other.any():
@@ -70,21 +70,21 @@ def test_maps_are_those_of_float32_to_half_precision(kind: str, precision: str, 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 @pytest.mark.parametrize("kind", UNABLE)
 def test_what_open_clip_itself_cannot_run_is_refused_in_words(kind: str, precision: str) -> None:
-    found = module(kind, precision)
+    actual = module(kind, precision)
     picture, ids = torch.zeros(1, 3, 32, 32, dtype=DTYPES[precision]), torch.ones(1, tiny.CONTEXT, dtype=torch.long)
     with pytest.raises(RuntimeError, match="dtype"):
-        found(picture, ids)
+        actual(picture, ids)
     message = r"weights in torch\.\w+ and torch\.float32, and its own forward pass fails in the (image|text) tower"
     with pytest.raises(CannotLoad, match=message + r".*precision='fp32' or 'pure_bf16'"):
-        load_model(found, tokenizer=tiny.KINDS[kind]().tokenizer)
+        load_model(actual, tokenizer=tiny.KINDS[kind]().tokenizer)
 
 
 def test_it_is_what_create_model_makes() -> None:
     """The tiny models are converted as OpenCLIP converts: the same parts of a small one of its own have each dtype."""
     config = tiny.configuration()
-    made = open_clip.CLIP(**config, cast_dtype=torch.bfloat16)
-    _set_model_device_and_precision(made, torch.device("cpu"), "bf16", False)
-    own = {name: weight.dtype for name, weight in made.named_parameters()}
+    built = open_clip.CLIP(**config, cast_dtype=torch.bfloat16)
+    _set_model_device_and_precision(built, torch.device("cpu"), "bf16", False)
+    own = {name: weight.dtype for name, weight in built.named_parameters()}
     assert own == {name: weight.dtype for name, weight in module("own vit", "bf16").named_parameters()}
     assert len(set(own.values())) == 2
-    assert {type(part) for part in made.modules()} == {type(part) for part in module("own vit", "bf16").modules()}
+    assert {type(part) for part in built.modules()} == {type(part) for part in module("own vit", "bf16").modules()}

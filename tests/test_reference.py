@@ -1,5 +1,7 @@
 """Mean states: they are the means, they lie where they belong, and they serve no other model."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,13 @@ from safetensors.torch import save_file
 
 import tiny
 from nibt.calibrating import calibrate
+from nibt.contributing import contributions
+from nibt.embeddings import explain_embeddings
 from nibt.errors import BadInput, BadOption, CannotWrite, WrongReference
 from nibt.explaining import explain
+from nibt.interacting import explain_interactions
+from nibt.measuring import measure
+from nibt.pair import Caption, Pair
 from nibt.reference import MeanStates
 
 PICTURES = [tiny.picture(seed=seed) for seed in range(5)]
@@ -142,6 +149,109 @@ def test_a_convolutional_trunk_takes_any_grid(tmp_path: Path) -> None:
         assert explain(model, picture, "cat", reference=f"mean:{file}").image.scores.isfinite().all()
 
 
+class TestOneSideOnly:
+    """A file serves the sides that it was made for; the other one keeps its baseline, and the result says so."""
+
+    @pytest.mark.parametrize("method", ["nib", "grad_cam"])
+    @pytest.mark.parametrize("variant", ["default", "paper"])
+    @pytest.mark.parametrize("side", ["image", "text"])
+    @every_kind
+    def test_the_other_side_keeps_its_baseline(
+        self, kind: str, side: str, variant: str, method: str, tmp_path: Path
+    ) -> None:
+        model, file = tiny.model(kind), tmp_path / "states.safetensors"
+        other = "text" if side == "image" else "image"
+        calibrate(model, *((PICTURES, ()) if side == "image" else ([], CAPTIONS)), file)
+        along = {"along_path": True} if method == "grad_cam" else {}
+        options = {"variant": variant, "steps": 2, "rule": "riemann", "image_layer": 1, "text_layer": 1, **along}
+        actual = explain(model, PICTURES[0], "a cat", method, reference=f"mean:{file}", **options)
+        plain = explain(model, PICTURES[0], "a cat", method, **options)
+        wanted = explain(model, PICTURES[0], "a cat", method, **options, **{f"{side}_reference": f"mean:{file}"})
+        assert torch.equal(actual.image.scores, wanted.image.scores)
+        assert torch.equal(actual.text.scores, wanted.text.scores)
+        assert torch.equal(getattr(actual, other).scores, getattr(plain, other).scores)
+        assert actual.method == wanted.method
+        kept = "zero" if variant == "paper" else "blank"
+        assert actual.method[side]["reference"] == f"mean:{file}"
+        assert actual.method[other]["reference"] == kept
+        lacking = "captions" if other == "text" else "images"
+        note = f"has mean states of the {side} side only, since it was made without {lacking}: the {other} side keeps"
+        assert [note in text and text.endswith(repr(kept)) for text in actual.warnings if "mean" in text] == [True]
+        assert not [text for text in wanted.warnings if "mean" in text], "that was asked for"
+
+    def test_with_images_and_captions_both_sides_are_served(self, tmp_path: Path) -> None:
+        model, name = tiny.model("clip"), f"mean:{tmp_path}/states.safetensors"
+        calibrate(model, PICTURES, CAPTIONS, tmp_path / "states.safetensors")
+        actual = explain(model, PICTURES[0], "a cat", reference=name)
+        assert (actual.method["image"]["reference"], actual.method["text"]["reference"]) == (name, name)
+        assert not [text for text in actual.warnings if "mean" in text]
+
+    def test_a_side_with_a_baseline_of_its_own_is_not_remarked_on(self, tmp_path: Path) -> None:
+        model, name = tiny.model("clip"), f"mean:{tmp_path}/states.safetensors"
+        calibrate(model, PICTURES, out=tmp_path / "states.safetensors")
+        actual = explain(model, PICTURES[0], "a cat", reference=name, text_reference="zero")
+        assert (actual.method["image"]["reference"], actual.method["text"]["reference"]) == (name, "zero")
+        assert not [text for text in actual.warnings if "mean" in text]
+
+    def test_a_table_and_two_images(self, tmp_path: Path) -> None:
+        model, name = tiny.model("clip"), f"mean:{tmp_path}/states.safetensors"
+        calibrate(model, PICTURES, out=tmp_path / "states.safetensors")
+        table = explain_interactions(model, PICTURES[0], "a cat", reference=name, steps=2)
+        assert any("the text side keeps its baseline 'blank'" in text for text in table.warnings)
+        alike = explain(model, PICTURES[0], PICTURES[1], reference=name)
+        assert alike.method["image"]["reference"] == name
+        assert not [text for text in alike.warnings if "mean" in text]
+
+    def test_results_that_carry_no_warning_refuse_the_side_that_is_lacking(self, tmp_path: Path) -> None:
+        model, name = tiny.model("clip"), f"mean:{tmp_path}/states.safetensors"
+        calibrate(model, PICTURES, out=tmp_path / "states.safetensors")
+        pairs, refusal = [Pair(PICTURES[0], "a cat")], r"no layer 0 of the text tower \(they have none\)"
+        with pytest.raises(WrongReference, match=refusal):
+            measure(model, pairs, ["special_share"], reference=name)
+        with pytest.raises(WrongReference, match=refusal):
+            explain_embeddings(model, Caption("a cat"), torch.ones(1, 12), reference=name)
+        plain = measure(model, pairs, ["special_share"], only="image", image_reference=name)
+        assert measure(model, pairs, ["special_share"], only="image", reference=name) == plain
+        maps = [
+            explain_embeddings(model, PICTURES[0], torch.ones(1, 12), **{key: name}).scores
+            for key in ("reference", "image_reference")
+        ]
+        assert torch.equal(*maps)
+        tables = [contributions(model, PICTURES[0], **{key: name}) for key in ("reference", "image_reference")]
+        assert torch.equal(tables[0].vectors, tables[1].vectors)
+        assert tables[0].facts["reference"] == name
+
+
+class TestCommands:
+    """The two commands of the README, as they stand there."""
+
+    @pytest.fixture
+    def model(self, request: pytest.FixtureRequest, clip_folder: Path) -> str:
+        return str(clip_folder) if request.param == "a folder" else request.param
+
+    @pytest.mark.parametrize("model", ["lite", "a folder"], indirect=True)
+    @pytest.mark.parametrize("captions", [False, True])
+    def test_calibrate_then_explain(self, model: str, captions: bool, run: Callable[..., Any], tmp_path: Path) -> None:
+        photos = []
+        for place, picture in enumerate(PICTURES[:2]):
+            photos.append(tmp_path / f"{place}.png")
+            picture.image.save(photos[-1])
+        (tmp_path / "captions.txt").write_text("\n".join(CAPTIONS))
+        more = ("--captions", tmp_path / "captions.txt") if captions else ()
+        code, out, _ = run("calibrate", model, *photos, *more, "--out", "mean.safetensors")
+        assert code == 0
+        assert ("the text side keeps its default baseline" in out) != captions
+        code, out, errors = run(
+            "explain", photos[0], "a cat", "-m", model, "--reference", "mean:mean.safetensors", "--json", "-"
+        )
+        assert code == 0, errors
+        actual = json.loads(out)
+        assert actual["method"]["image"]["reference"] == "mean:mean.safetensors"
+        assert actual["method"]["text"]["reference"] == ("mean:mean.safetensors" if captions else "blank")
+        kept = [text for text in actual["warnings"] if "the text side keeps its baseline 'blank'" in text]
+        assert len(kept) == (0 if captions else 1)
+
+
 class TestRefused:
     @pytest.fixture
     def file(self, tmp_path: Path) -> Path:
@@ -173,10 +283,17 @@ class TestRefused:
         with pytest.raises(WrongReference, match=r"no layer 3 of the image tower \(they have 1, 2\)"):
             explain(tiny.model("clip"), PICTURES[0], "cat", reference=f"mean:{file}", layer=3)
 
-    def test_a_side_that_was_not_calibrated(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(("side", "items"), [("text", (PICTURES, ())), ("image", ([], CAPTIONS))])
+    def test_a_side_that_was_not_calibrated_and_is_named(self, side: str, items: Any, tmp_path: Path) -> None:
+        calibrate(tiny.model("clip"), *items, out=tmp_path / "states.safetensors")
+        named = {f"{side}_reference": f"mean:{tmp_path}/states.safetensors", "layer": 1}
+        with pytest.raises(WrongReference, match=rf"no layer 1 of the {side} tower \(they have none\)"):
+            explain(tiny.model("clip"), PICTURES[0], "cat", **named)
+
+    def test_two_captions_with_a_file_of_images(self, tmp_path: Path) -> None:
         calibrate(tiny.model("clip"), PICTURES, out=tmp_path / "states.safetensors")
         with pytest.raises(WrongReference, match=r"no layer 1 of the text tower \(they have none\)"):
-            explain(tiny.model("clip"), PICTURES[0], "cat", reference=f"mean:{tmp_path}/states.safetensors", layer=1)
+            explain(tiny.model("clip"), Caption("cat"), "dog", reference=f"mean:{tmp_path}/states.safetensors", layer=1)
 
     def test_a_file_of_other_tensors(self, tmp_path: Path) -> None:
         save_file({"image.mean.1": torch.zeros(3)}, tmp_path / "other.safetensors")

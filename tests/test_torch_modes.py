@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -121,15 +122,15 @@ def expected(kind: str, method: str) -> Explanation | None:
         return None
 
 
-def same(found: Explanation, wanted: Explanation) -> None:
+def same(actual: Explanation, wanted: Explanation) -> None:
     for side in ("image", "text"):
-        one, other = getattr(found, side).scores, getattr(wanted, side).scores
+        one, other = getattr(actual, side).scores, getattr(wanted, side).scores
         assert one.device.type == "cpu"
         assert one.dtype == torch.float32
         assert not one.is_inference(), "it could not be used with gradients afterwards"
         assert not one.requires_grad
         assert torch.equal(one, other), f"{side}: {float((one - other).abs().max() / other.abs().max()):.2g}"
-    assert found.to_json() == wanted.to_json()
+    assert actual.to_json() == wanted.to_json()
 
 
 def check(kind: str, methods: list[str], mode: Mode) -> None:
@@ -137,10 +138,10 @@ def check(kind: str, methods: list[str], mode: Mode) -> None:
     wanted = {method: expected(kind, method) for method in methods}
     with mode():
         before = global_state()
-        found = {method: explained(kind, method) for method in methods if wanted[method] is not None}
+        actual = {method: explained(kind, method) for method in methods if wanted[method] is not None}
         assert global_state() == before
     assert {method for method in methods if wanted[method] is None} <= set(METHODS) - {"nib", "rise", "grad_cam"}
-    for method, result in found.items():
+    for method, result in actual.items():
         same(result, wanted[method])
 
 
@@ -223,9 +224,47 @@ def test_every_verb_under_all_modes(verb: str) -> None:
     wanted = plain(VERBS[verb](model))
     with all_modes():
         before = global_state()
-        found = VERBS[verb](model)
+        actual = VERBS[verb](model)
         assert global_state() == before
-    assert plain(found) == wanted
+    assert plain(actual) == wanted
+
+
+def audit(model: Model) -> list[Any]:
+    result = nibt.audit(model, list(Scenes(count=8)), "nib", quick=True)
+    return [result.checks, result.scores]
+
+
+def roar(model: Model) -> list[Any]:
+    with TemporaryDirectory() as folder:
+        result = nibt.roar(model, list(Scenes(count=12)), "nib", out=Path(folder) / "run", form=["features"], epochs=1)
+    return [result.gains]
+
+
+def bench(_: Model) -> list[Any]:
+    plan = {
+        "models": [{"name": "scenes"}],
+        "methods": ["nib", "gae", {"name": "rise", "options": {"masks": 8}}],
+        "data": [{"name": "scenes", "options": {"count": 2}}],
+        "metrics": ["pointing_game", "word_auc", "deletion", "infidelity"],
+    }
+    with TemporaryDirectory() as folder:
+        rows = nibt.run(plan, Path(folder) / "run").table().to_pylist()
+    return [{key: value for key, value in row.items() if "second" not in key} for row in rows]
+
+
+LONG = {"audit": audit, "roar": roar, "bench": bench}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", LONG)
+def test_every_long_verb_under_all_modes(verb: str) -> None:
+    model = tiny.model("clip")
+    wanted = plain(LONG[verb](model))
+    with all_modes():
+        before = global_state()
+        actual = LONG[verb](model)
+        assert global_state() == before
+    assert plain(actual) == wanted
 
 
 def test_a_job_under_all_modes(tmp_path: Path, clip_folder: Path) -> None:
@@ -238,9 +277,9 @@ def test_a_job_under_all_modes(tmp_path: Path, clip_folder: Path) -> None:
     nibt.batch(clip_folder, pairs, tmp_path / "wanted", steps=2)
     with all_modes():
         before = global_state()
-        nibt.batch(clip_folder, pairs, tmp_path / "found", steps=2)
+        nibt.batch(clip_folder, pairs, tmp_path / "actual", steps=2)
         assert global_state() == before
-    files = [sorted(path.name for path in (tmp_path / name / "parts").iterdir()) for name in ("wanted", "found")]
+    files = [sorted(path.name for path in (tmp_path / name / "parts").iterdir()) for name in ("wanted", "actual")]
     assert files[0] == files[1], "their names tell their bits"
 
 
@@ -265,10 +304,10 @@ def test_state_is_as_before_after_an_error_too() -> None:
 class TestLoading:
     @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "timm vit", "bert", "resnet"])
     def test_a_model_in_memory(self, kind: str) -> None:
-        made = tiny.KINDS[kind]()
+        built = tiny.KINDS[kind]()
         with all_modes():
             before = global_state()
-            model = load_model(made.module, processor=made.processor, tokenizer=made.tokenizer)
+            model = load_model(built.module, processor=built.processor, tokenizer=built.tokenizer)
             assert global_state() == before
         assert model.weights_hash == tiny.model(kind).weights_hash
         same(explain(model, tiny.picture(), tiny.CAPTIONS[0], steps=2), expected(kind, "nib"))
@@ -295,16 +334,16 @@ class TestLoading:
     @pytest.mark.parametrize("kind", ["clip", "own vit"])
     def test_a_model_that_was_made_in_inference_mode(self, kind: str) -> None:
         with torch.inference_mode():
-            made = tiny.KINDS[kind]()
+            built = tiny.KINDS[kind]()
         with pytest.raises(CannotLoad, match=r"inside torch\.inference_mode\(\).*copy\.deepcopy\(model\)"):
-            load_model(made.module, processor=made.processor, tokenizer=made.tokenizer)
-        model = load_model(copy.deepcopy(made.module), processor=made.processor, tokenizer=made.tokenizer)
+            load_model(built.module, processor=built.processor, tokenizer=built.tokenizer)
+        model = load_model(copy.deepcopy(built.module), processor=built.processor, tokenizer=built.tokenizer)
         same(explain(model, tiny.picture(), tiny.CAPTIONS[0], steps=2), expected(kind, "nib"))
 
     def test_a_model_without_weights(self) -> None:
-        made = tiny.KINDS["clip"]()
+        built = tiny.KINDS["clip"]()
         with pytest.raises(CannotLoad, match="has no weights: they are on the device 'meta'"):
-            load_model(made.module.to("meta"), processor=made.processor)
+            load_model(built.module.to("meta"), processor=built.processor)
 
 
 class Passing(TorchFunctionMode):
@@ -338,8 +377,8 @@ class TestFloat32Numbers:
         ]
         wanted = [call() for call in calls]
         with default_dtype(dtype), float32_numbers():
-            found = [call() for call in calls]
-        for one, other in zip(found, wanted, strict=True):
+            actual = [call() for call in calls]
+        for one, other in zip(actual, wanted, strict=True):
             assert one.dtype == other.dtype
             assert torch.equal(one, other)
 
@@ -347,11 +386,11 @@ class TestFloat32Numbers:
     def test_pixels_are_those_of_a_processor_that_was_never_used_otherwise(self, kind: str) -> None:
         """Processors of Transformers keep what they made of their numbers when they were first used."""
         wanted = tiny.model(kind).image.prepare([tiny.picture()]).values
-        made = tiny.KINDS[kind]()
+        built = tiny.KINDS[kind]()
         with default_dtype(torch.bfloat16):
-            model = load_model(made.module, processor=made.processor, tokenizer=made.tokenizer)
-            found = model.image.prepare([tiny.picture()]).values
-        assert torch.equal(found, wanted)
+            model = load_model(built.module, processor=built.processor, tokenizer=built.tokenizer)
+            actual = model.image.prepare([tiny.picture()]).values
+        assert torch.equal(actual, wanted)
 
 
 class TestPlainTorch:
@@ -402,7 +441,7 @@ class TestPlainTorch:
 
         for method in [name for name in available("methods") if "attention" in METHODS[name].needs]:
             with Passing():
-                found = explained(kind, method)
+                actual = explained(kind, method)
             for side in ("image", "text"):
-                one, other = getattr(found, side).scores, getattr(expected(kind, method), side).scores
+                one, other = getattr(actual, side).scores, getattr(expected(kind, method), side).scores
                 torch.testing.assert_close(one, other, rtol=0, atol=1e-5 * float(other.abs().max()))

@@ -18,7 +18,7 @@ from nibt.loading import load_model
 from nibt.models.base import Model
 from nibt.outputs import unsigned, write_bytes
 from nibt.pair import PictureSource, listed, read_caption, read_picture
-from nibt.question import Contrast, ask, encode
+from nibt.question import Contrast, ask, baseline_by_side, encode
 from nibt.side import Side
 from nibt.torch_modes import plain_torch
 from nibt.units import Grid
@@ -130,6 +130,7 @@ def contributions(
 
     """
     model, picture = load_model(model), read_picture(image)
+    options = baseline_by_side(options, ["image"])
     question = ask(model, "nib", "cosine", variant, Contrast(), None, None, options)
     method = question.narrowed("image")
     trace = model.image.trace(model.image.prepare([picture]), min(method.layer))

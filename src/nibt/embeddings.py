@@ -13,7 +13,7 @@ from nibt.jacobians import Found, change, narrowed, scores, towards
 from nibt.loading import load_model
 from nibt.models.base import Model
 from nibt.pair import Caption, PictureSource, modality, read_caption, read_picture
-from nibt.question import Contrast, ask
+from nibt.question import Contrast, ask, baseline_by_side
 from nibt.side import Side
 from nibt.torch_modes import plain_torch
 from nibt.units import special_share
@@ -40,7 +40,7 @@ def explain_embeddings(
     model = load_model(model)
     item = read_caption(thing) if isinstance(thing, Caption) else read_picture(thing)
     side = modality(item)
-    question = ask(model, "nib", "cosine", variant, Contrast(), None, None, options)
+    question = ask(model, "nib", "cosine", variant, Contrast(), None, None, baseline_by_side(options, [side]))
     method, tower = question.narrowed(side), model.tower(side)
     trace = tower.trace(tower.prepare([item]), min(method.layer))
     aim = _checked(embeddings, trace.embedding)

@@ -18,7 +18,7 @@ from nibt.metrics.base import Metric, Trial
 from nibt.models.base import Model
 from nibt.pair import Pair, Picture
 from nibt.pairing import mixed
-from nibt.question import Contrast, Question, ask, encode
+from nibt.question import Contrast, Question, ask, baseline_by_side, encode
 from nibt.registry import available, find
 from nibt.row import Row
 from nibt.side import Side
@@ -76,6 +76,7 @@ def measure(
              for metric in (available("metrics") if metrics is None else metrics)]  # fmt: skip
     other = None if measured == "explained" else _target(measured)
     own = () if other and other.others != "none" and find("targets", target).others == "none" else against
+    options = baseline_by_side(options, ("image", "text") if only is None else (only,))
     question = ask(model, method, target, variant, Contrast.read(own, (), templates), None, seed, options)
     scores = other and _Measured.of(model, measured, other, pairs, Contrast.read(against, (), ()).against, only)
     rows: list[Row] = []

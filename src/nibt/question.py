@@ -7,7 +7,7 @@ Everything that a call leaves open (layers, variants, fallbacks of a target that
 here, once, before anything is explained.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, partial
 from hashlib import sha256
@@ -128,6 +128,7 @@ def ask(
         _check_alike(places[0], options)
     if seed is not None and "seed" in {field.name for field in fields(kind)}:
         options = {**options, "seed": seed}
+    options, unserved = _mean_states_by_side(model, kind, options, places)
     if "auto" in [value for name, value in options.items() if name.endswith("layer")]:
         scores: dict[Modality, Score] = {side: partial(targets[side], setting=settings[side]) for side in targets}
         options, tried = resolve_auto(model, kind, variant, options, scores, sample)
@@ -140,7 +141,8 @@ def ask(
     resolved = {side: methods[side].options() for side in methods}
     record = {"name": method, "variant": variant, "seed": seed, **resolved, **chosen, **_files(resolved)}
     told_of_target = {"target": target, "options": {**_plain(targets[places[0]]), **contrast.record()}}
-    warnings = (*model.request.notes, *told)
+    notes = tuple(_keeps_baseline(side, options, methods[side]) for side in unserved)
+    warnings = (*model.request.notes, *told, *notes)
     return Question(model, methods, targets, settings, {"method": record, "target": told_of_target}, warnings, places)
 
 
@@ -179,6 +181,45 @@ def _kind(method: str, options: dict[str, Any]) -> tuple[type[Method], dict[str,
     if along == "false":
         return find("methods", method), others, {}, int(shifts)
     return along_path(method), others, {"along_path": True}, int(shifts)
+
+
+def baseline_by_side(options: dict[str, Any], sides: Iterable[Modality]) -> dict[str, Any]:
+    """The options with a baseline for both sides named for each of these. A file of mean states that lacks one of them
+    is then refused: for results in which it could not be noted that a side keeps its default.
+    """
+    baseline = options.get("reference")
+    named = {f"{side}_reference": baseline for side in sides if options.get(f"{side}_reference") is None}
+    return options if baseline is None else {**options, **named}
+
+
+def _mean_states_by_side(
+    model: Model, kind: type[Method], options: dict[str, Any], places: Places
+) -> tuple[dict[str, Any], list[Modality]]:
+    """The options with a file of mean states, named for both sides, named only for the sides that it holds; and the
+    sides that it lacks. A file that holds neither is left, and refused where it is used; so is one named for a side.
+    """
+    baseline: Any = options.get("reference")
+    names = {field.name for field in fields(kind)}
+    named = isinstance(baseline, str) and baseline.partition(":")[0] == "mean"
+    if not named or _one_kind(places) or not {"layer", "reference"} <= names:
+        return options, []
+    open_sides: list[Modality] = [side for side in places if options.get(f"{side}_reference") is None]
+    states = mean_states(model, baseline.partition(":")[2])
+    unserved = [side for side in open_sides if not states.layers(side)]
+    if len(unserved) in (0, len(open_sides)):
+        return options, []
+    others = {name: value for name, value in options.items() if name != "reference"}
+    return others | {f"{side}_reference": baseline for side in open_sides if side not in unserved}, unserved
+
+
+def _keeps_baseline(side: Modality, options: dict[str, Any], method: Method) -> str:
+    """What is noted of a side that a file of mean states lacks."""
+    other, lacking = ("text", "images") if side == "image" else ("image", "captions")
+    baseline, kept = options[f"{other}_reference"], method.options()["reference"]
+    return (
+        f"{baseline} has mean states of the {other} side only, since it was made without {lacking}: the {side} side "
+        f"keeps its baseline {kept!r}"
+    )
 
 
 def _shifted(methods: dict[Modality, Method], shifts: int) -> dict[Modality, Method]:

@@ -39,6 +39,9 @@ def calibrate(
     with progress(len(pictures or []) + len(said), "calibrating", quiet=False) as done:
         run(ready, pictures or [], said, out, layers=chosen, batch_size=batch_size, overwrite=overwrite, on_done=done)
     typer.echo(f"wrote {out}: the mean over {len(pictures or [])} pictures and {len(said)} captions")
+    if not (pictures and said):
+        side, give = ("text", "captions: --captions FILE") if pictures else ("image", "pictures")
+        typer.echo(f"the {side} side keeps its default baseline; to serve it, too, give {give}")
 
 
 def _whole(part: str) -> int:

@@ -79,8 +79,13 @@ class Features(Form):
     def begin(self, draws: torch.Generator | None = None) -> None:
         embedding = self.model.image.encode(self.whole["image"].groups[0].take([0]).inputs)
         width = embedding.shape[-1]
-        first = {side: torch.eye(width) if draws is None else torch.randn(width, width, generator=draws) / width**0.5
-                 for side in SIDES}  # fmt: skip
+        plain: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+        first = {
+            side: torch.eye(width, **plain)
+            if draws is None
+            else torch.randn(width, width, generator=draws, **plain) / width**0.5
+            for side in SIDES
+        }
         self.maps = {side: nn.Parameter(first[side].to(embedding.device)) for side in SIDES}
         self.parameters = list(self.maps.values())
 
