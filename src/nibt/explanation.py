@@ -22,6 +22,8 @@ from nibt.preparation.geometry import Region
 from nibt.units import Word
 
 SCHEMA = 1
+MISMATCH = "the model does not rate these as a match: the map explains a low score"
+"""How the warning begins that comes first, and that every report shows before the map."""
 _Read = TypeVar("_Read")
 
 
@@ -156,6 +158,16 @@ class Answer(Protocol):
     def versions(self) -> Mapping[str, str]: ...
     @property
     def warnings(self) -> tuple[str, ...]: ...
+
+
+def mismatch(warnings: Sequence[str]) -> str:
+    """The warning that the model rates the pair as no match; empty where nothing is claimed."""
+    return next((warning for warning in warnings if warning.startswith(MISMATCH)), "")
+
+
+def other_warnings(warnings: Sequence[str]) -> tuple[str, ...]:
+    """All warnings but that of ``mismatch``."""
+    return tuple(warning for warning in warnings if not warning.startswith(MISMATCH))
 
 
 def record(answer: Answer) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def ask(
     if shifts > 1:
         methods = _shifted(methods, shifts)
     resolved = {side: methods[side].options() for side in methods}
-    record = {"name": method, "variant": variant, "seed": seed, **resolved, **chosen}
+    record = {"name": method, "variant": variant, "seed": seed, "signed": kind.signed, **resolved, **chosen}
     told_of_target = {"target": target, "options": {**_plain(targets[places[0]]), **contrast.record()}}
     return Question(model, methods, targets, settings, {"method": record, "target": told_of_target}, told, places)
 

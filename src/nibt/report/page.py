@@ -9,6 +9,7 @@ from nibt.explanation import Explanation
 from nibt.files import written_whole
 from nibt.interaction import Interaction
 from nibt.report.document import document
+from nibt.report.request import question
 from nibt.report.view import SCRIPT, STYLE, fragment
 from nibt.report.view_data import Panel
 from nibt.report.view_text import heading
@@ -53,8 +54,9 @@ def _listed(answers: Shown | Sequence[Shown]) -> list[Shown]:
 
 
 def _heading(panels: Sequence[Panel]) -> str:
-    """What all panels have in common."""
+    """The question of all panels, or what their questions have in common."""
+    questions = {question(panel.answer) for panel in panels}
+    if len(questions) == 1:
+        return questions.pop()
     kinds = {type(panel.answer) for panel in panels}
-    if kinds == {Comparison}:
-        return "What makes them alike"
-    return "Which words go with which parts" if kinds == {Interaction} else "Why they belong together"
+    return "Which words go with which parts?" if kinds == {Interaction} else "Where do these scores come from?"
