@@ -10,6 +10,11 @@ from nibt.preparation.geometry import Region
 from nibt.units import Grid, Word, Words
 
 WHOLE = Region(0.0, 0.0, 90.0, 90.0)
+BETWEEN = {
+    "target": "cosine",
+    "value": 0.5,
+    **{name: {"target": "cosine", "value": 0.5} for name in ("first", "second")},
+}
 PEAK = [[0.0, 0.0, 0.0], [0.0, 0.0, -1.0], [2.0, 0.0, 0.0]]
 
 
@@ -24,7 +29,8 @@ def answer(scores: list[list[float]], size: tuple[int, int], region: Region, cap
     return Explanation(
         caption, Attribution(grid.flatten(), Grid(*grid.shape), torch.tensor(0.25)),
         Attribution(text, units, torch.tensor(0.5)), region, size, 0.3,
-        {"target": "cosine", "value": 0.3, "image": {}, "text": {}}, {"name": "nib", "variant": "default"},
+        {"target": "cosine", "value": 0.3, "image": {"target": "cosine", "value": 0.3},
+         "text": {"target": "cosine", "value": 0.3}}, {"name": "nib", "variant": "default"},
         {"id": "x"}, {},
         "grey", (), (), picture,
     )  # fmt: skip

@@ -220,3 +220,15 @@ def test_what_a_models_maker_recommends_is_not_for_the_papers_settings() -> None
         assert (made == plain) == (name != "nib"), name
     nib = METHODS["nib"].configured(tower, "default", {}, told).options()
     assert {"layer": [0], "steps": 32, "reference": "mean"}.items() <= nib.items()
+
+
+@asked
+def test_scores_without_a_sign_are_never_below_zero(name: str, kind: str, modality: Modality) -> None:
+    if not METHODS[name].signed and name != "rise":  # which multiplies by the score itself, be it below zero
+        assert (answer(name, kind, modality).scores >= 0).all()
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.signed])
+def test_scores_with_a_sign_have_both(name: str) -> None:
+    scores = [answer(name, "clip", side).scores for side in ("image", "text")]
+    assert all((score < 0).any() and (score > 0).any() for score in scores)

@@ -16,7 +16,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 import nibt
-from answers import PEAK, WHOLE, answer
+from answers import BETWEEN, PEAK, WHOLE, answer
 from nibt.comparison import Comparison
 from nibt.errors import Unsupported
 from nibt.part import CaptionPart
@@ -53,7 +53,7 @@ def framed(told: str) -> str:
 def test_answers_are_shown_on_demand_and_as_before_afterwards(shell: Shell) -> None:
     told, table = pair()
     two = Comparison(
-        CaptionPart("a", told.text), CaptionPart("b", told.text), 0.5, told.score, told.method, told.model, {}
+        CaptionPart("a", told.text), CaptionPart("b", told.text), 0.5, BETWEEN, told.method, told.model, {}
     )
     mine = shell.display_formatter.formatters["text/html"]
     mine.for_type(Row, lambda row: "mine")

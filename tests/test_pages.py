@@ -5,6 +5,7 @@ import re
 from base64 import b64encode
 from dataclasses import replace
 from hashlib import sha256
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ import torch
 
 import nibt
 import tiny
-from answers import PEAK, WHOLE, answer
+from answers import BETWEEN, PEAK, WHOLE, answer
 from nibt.attribution import Narrowing
 from nibt.comparison import Comparison
 from nibt.errors import BadInput, CannotWrite
-from nibt.explanation import Explanation, Ranked
+from nibt.explanation import MISMATCH, Explanation, Ranked
 from nibt.interaction import Interaction
 from nibt.part import CaptionPart
 from nibt.report.colours import ink_on, on_paper
@@ -179,13 +180,39 @@ def test_the_page_says_why_words_cannot_be_chosen() -> None:
     told = answer(PEAK, (90, 90), WHOLE)
     assert "was not computed" in page(told)
     assert "grad_cam gives each word a score" in page(replace(told, method={"name": "grad_cam", "variant": "default"}))
-    assert "not the target softmax" in page(replace(told, score={"target": "softmax", "value": 0.5}))
+    assert "not the target softmax" in page(replace(told, score={**told.score, "target": "softmax"}))
     assert "no picture whose regions" in page(
-        Comparison(
-            CaptionPart("a", told.text), CaptionPart("b", told.text), 0.5, told.score, told.method, told.model, {}
-        )
+        Comparison(CaptionPart("a", told.text), CaptionPart("b", told.text), 0.5, BETWEEN, told.method, told.model, {})
     )
     assert "cannot be chosen" not in page(Panel(*pair()))
+
+
+def test_no_match_stands_before_the_map_and_only_there() -> None:
+    told = answer(PEAK, (90, 90), WHOLE)
+    warned = replace(told, warnings=(f"{MISMATCH} (similarity <0.1>)", "another note"))
+    text = page(warned)
+    assert text.count("does not rate these as a match") == 1
+    assert text.index('<p class="nibt-mismatch"') < text.index('<div class="nibt-places">')
+    assert "similarity &lt;0.1&gt;" in text
+    assert "<li>Another note.</li>" in text
+    assert '<p class="nibt-mismatch"' not in page(told)
+
+
+def test_the_page_says_which_question_it_answers() -> None:
+    told = answer(PEAK, (90, 90), WHOLE)
+    assert embedded(page(told))["panels"][0]["signed"] is True
+    side = {"target": "difference", "value": 0.25}
+    score = {**side, "options": {"against": ["a <b>green</b> dog"]}, "image": side, "text": told.score["text"]}
+    text = page(replace(told, score=score, method={"name": "gae", "variant": "textbook", "signed": False}))
+    assert embedded(text)["panels"][0]["signed"] is False
+    asked = unescape(re.sub("<[^>]*>", "", text))
+    assert "Why \u201ca red cat\u201d rather than \u201ca <b>green</b> dog\u201d?" in asked
+    assert (
+        "image side: difference 0.250, against the caption \u201ca <b>green</b> dog\u201d; text side: cosine 0.300"
+        in asked
+    )
+    assert "method gae (textbook), model x" in asked
+    assert "does not say in which direction" in asked
 
 
 def test_the_gap_is_told_as_a_share_of_the_change() -> None:
@@ -193,7 +220,7 @@ def test_the_gap_is_told_as_a_share_of_the_change() -> None:
     numbers = [torch.tensor(number) for number in (4.0, 0.3, 0.1, 0.21)]
     narrowing = Narrowing("zero", "gauss", (1,), *numbers)
     text = page(replace(told, image=replace(told.image, narrowing=narrowing)))
-    assert "scores of the picture miss 5\xa0% of the change" in text
+    assert "image completeness gap 5\xa0%" in text
 
 
 def test_what_cannot_be_shown_is_refused(tmp_path: Path) -> None:

@@ -1,19 +1,28 @@
 """What people look at is where it ought to be: the map on the original, words on their colours, files whole."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
+import nibt
+import tiny
 from answers import PEAK, WHOLE, answer
 from nibt.errors import BadOption
-from nibt.explanation import Explanation
+from nibt.explanation import MISMATCH, Explanation, Ranked
 from nibt.preparation.geometry import Fit, Region
-from nibt.report.colours import AGAINST, FOR, blend, ink_on
+from nibt.report.beside import draw_beside
+from nibt.report.colours import AGAINST, ALERT_EDGE, FOR, blend, ink_on
 from nibt.report.fonts import font_for
 from nibt.report.heatmap import map_image, mask_image, overlay, score_map
 from nibt.report.picture import check_format, draw, write
+from nibt.report.regions import draw_interactions
+from nibt.report.request import question, target_line
+from nibt.report.rows import scale
 from nibt.report.words import runs
 
 
@@ -110,3 +119,123 @@ def test_an_explanation_survives_its_file(tmp_path: Path) -> None:
     (tmp_path / "y.json").write_text("[]")
     with pytest.raises(Exception, match="no explanation that nibt wrote"):
         Explanation.load(tmp_path / "y.json")
+
+
+UNSIGNED = {"name": "gae", "variant": "default", "signed": False}
+NO_MATCH = (f"{MISMATCH} (similarity 0.100; with the blank caption 0.200)", "another note")
+
+
+@pytest.fixture
+def texts(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Image.Image]], list[str]]:
+    """What is written on a picture, in the order in which it is drawn."""
+
+    def written(make: Callable[[], Image.Image]) -> list[str]:
+        found: list[str] = []
+        own = ImageDraw.ImageDraw.text
+        with monkeypatch.context() as patch:
+            patch.setattr(ImageDraw.ImageDraw, "text", lambda pen, at, text, *rest, **options: (
+                found.append(text), own(pen, at, text, *rest, **options)))  # fmt: skip
+            make()
+        return found
+
+    return written
+
+
+def colours(image: Image.Image) -> tuple[int, int]:
+    """How many pixels are red and how many are blue."""
+    red, _, blue = np.moveaxis(np.asarray(image.convert("RGB"), int), -1, 0)
+    return int((red > blue + 40).sum()), int((blue > red + 40).sum())
+
+
+def test_a_bar_has_two_sides_where_scores_have_a_sign(texts: Any) -> None:
+    red, blue = colours(scale(0.5, 600, False))
+    assert red == pytest.approx(blue, rel=0.3)
+    assert min(red, blue) > 500
+    for bar in (scale(0.5, 600, True), scale(0.5, 600, True, signed=False)):
+        assert colours(bar)[1] == 0
+        assert colours(bar)[0] > 1.5 * red
+    assert texts(lambda: scale(0.5, 600, False, name="words")) == ["words", "-0.5  against", "0", "for  0.5"]
+    assert texts(lambda: scale(0.5, 600, True)) == ["", "0", "for  0.5"]
+    assert texts(lambda: scale(0.5, 600, True, signed=False)) == ["", "0", "strength  0.5"]
+    assert texts(lambda: scale(0.5, 600, False, signed=False)) == ["", "-0.5", "0", "0.5"]
+    assert texts(lambda: scale(0.0, 600, False)) == ["", "all scores are 0"]
+
+
+def test_the_image_and_the_words_have_a_bar_each(texts: Any) -> None:
+    told = answer([[0.5, -0.25]], (90, 90), WHOLE)  # the words run from -1 to 2
+    found = texts(lambda: draw(told))
+    image, words = found.index("image"), found.index("words")
+    assert found[image + 1 : image + 4] == ["-0.5  against", "0", "for  0.5"]
+    assert found[words + 1 : words + 4] == ["-2  against", "0", "for  2"]
+    unsigned = texts(lambda: draw(replace(answer([[0.5, 0.25]], (90, 90), WHOLE), method=UNSIGNED)))
+    image, words = unsigned.index("image"), unsigned.index("words")
+    assert unsigned[image + 1 : image + 3] == ["0", "strength  0.5"]
+    assert unsigned[words + 1 : words + 4] == ["-2", "0", "2"], "some words are below zero, as in RISE"
+    assert not any("blue" in text for text in unsigned)
+
+
+def test_a_picture_says_which_question_it_answers(texts: Any) -> None:
+    side = {"target": "difference", "value": 0.25}
+    score = {**side, "options": {"against": ["a green dog"]}, "image": side, "text": {"target": "cosine", "value": 0.3}}
+    ranked = tuple(Ranked(f"label {rank}", 0.3 - rank / 100, 0.5 / (rank + 1)) for rank in range(14))
+    told = replace(answer(PEAK, (900, 900), WHOLE), score=score, ranking=ranked)
+    found = texts(lambda: draw(told))
+    every = " ".join(found)
+    assert found[0] == "Why \u201ca red cat\u201d rather than \u201ca green dog\u201d?"
+    assert "image side: difference 0.250, against the caption \u201ca green dog\u201d" in every
+    for part in ("method nib (default), model x", "text side: cosine 0.300", "similarity (cosine) 0.300"):
+        assert part in every
+    assert {"label 0", "label 9", "0.300", "50.0%", "and 4 more labels"} <= set(found)
+    assert "label 10" not in found
+
+
+@pytest.mark.parametrize("size", [(20, 20), (1200, 300), (300, 1200)])
+def test_no_match_is_said_before_the_map(texts: Any, size: tuple[int, int]) -> None:
+    told = replace(answer(PEAK, size, Region(0.0, 0.0, *map(float, size))), warnings=NO_MATCH)
+    pages = [draw(told), draw_beside({"nib": told, "gae": replace(told, method=UNSIGNED)})]
+    for page in pages:
+        pixels = np.asarray(page.convert("RGB"))
+        edge = (pixels == ALERT_EDGE).all(-1).any(1).nonzero()[0]
+        picture = (pixels == (128, 128, 128)).all(-1).sum(1)
+        assert len(edge)
+        assert edge.max() < (picture > 10).nonzero()[0].min()
+    found = " ".join(texts(lambda: draw(told)))
+    assert found.count("does not rate these as a match") == 1
+    assert "note: another note" in found
+    assert not (np.asarray(draw(replace(told, warnings=NO_MATCH[1:])).convert("RGB")) == ALERT_EDGE).all(-1).any()
+
+
+def test_methods_beside_each_other_have_a_bar_for_each_map(texts: Any) -> None:
+    told = answer(PEAK, (90, 90), WHOLE)
+    found = texts(lambda: draw_beside({"nib": told, "gae": replace(told, method=UNSIGNED)}))
+    assert found.count("-2") == found.count("2") == 4  # the map and the words of both
+    assert "nib: method nib (default), model x, target cosine" in found
+
+
+def test_a_table_has_a_bar_and_its_question(texts: Any) -> None:
+    table = nibt.explain_interactions(tiny.model("clip"), tiny.picture(), "two cars", steps=1)
+    found = texts(lambda: draw_interactions(table))
+    most = float(table.table.abs().max())
+    place = found.index("all words")
+    assert found[place + 1 : place + 4] == [f"{-most:.2g}  against", "0", f"for  {most:.2g}"]
+    assert "Which words of \u201ctwo cars\u201d go with which parts of the image?" in " ".join(found)
+    assert any("method word-region table of nib (default)" in text for text in found)
+
+
+CLIP_ASKED = {
+    "softmax": ({"against": list(tiny.CAPTIONS[:3])}, "Why \u201ctwo cars\u201d among 4 captions?",
+                "against the captions \u201ca photo of a cat and a dog\u201d, \u201ctwo cars\u201d, "),
+    "difference": ({"against_images": tiny.picture(seed=4)}, "Where does the similarity", "text side: difference"),
+    "centred": ({"against": ["cat", "a dog", "cars", "a mat"]}, "more than the average caption?", "and 1 more"),
+    "ensemble": ({}, "Where does the similarity", "the mean of 5 wordings; text side: cosine"),
+    "logit": ({}, "Where does the similarity", "image side: logit"),
+    "cosine": ({}, "Where does the similarity", "target cosine"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("target", CLIP_ASKED)
+def test_every_target_is_named_with_what_it_is_against(target: str) -> None:
+    options, asked, line = CLIP_ASKED[target]
+    answer = nibt.explain(tiny.model("clip"), tiny.picture(), "two cars", "centre", target, **options)
+    assert asked in question(answer)
+    assert line in target_line(answer)

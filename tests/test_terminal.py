@@ -1,5 +1,6 @@
 """What a terminal shows of an answer: the table adds up, for every target."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -9,6 +10,7 @@ from rich.table import Table
 import nibt
 import tiny
 from nibt.cli.terminal import show, summary
+from nibt.explanation import MISMATCH
 from nibt.registry import available
 
 CONTRASTS: dict[str, dict[str, Any]] = {
@@ -72,3 +74,14 @@ def test_the_table_is_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     show([explained()], False, verbose=True)
     told = capsys.readouterr().out
     assert all(word in told for word in ("attributed", "baseline state", "gauss", "torch "))
+
+
+def test_no_match_is_said_before_the_words(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = explained("difference")
+    told = replace(answer, warnings=(f"{MISMATCH} [bold]", "another note"))
+    show([told], False)
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.count("does not rate these as a match") == 1
+    assert out.index("does not rate these as a match") < out.index("photo ")
+    assert out.index("[bold].") < out.index("attributed") < out.index("note: another note")
+    assert f"against the caption \u201c{tiny.CAPTIONS[1]}\u201d" in out

@@ -220,6 +220,40 @@ def test_the_picture_has_the_colours_of_the_report(opened: Opened, pair: tuple[E
     assert np.ptp(pixels()[:, 60:300], axis=-1).mean() < 30
 
 
+def test_each_scale_has_its_bar(browser: Browser, pair: Any, tmp_path: Path) -> None:
+    """One for the map and one for the words, of one side for a method whose scores have no sign."""
+    told, table = pair
+    other = nibt.explain(tiny.model("clip"), told.picture, CAPTION, method="gae")
+    write_page([Panel(told, table, "nib"), Panel(other, title="gae"), Panel(table, title="table")], tmp_path / "x.html")
+    opened = Opened(browser.new_context(), tmp_path / "x.html")
+    opened.page.evaluate("nibtView(document.body).clear()")
+
+    def bars(panel: int) -> list[list[str]]:
+        found = opened.page.locator(f"[data-panel='{panel}'] .nibt-scale")
+        return [found.nth(bar).locator("span").all_text_contents() for bar in range(found.count())]
+
+    def paints(panel: int) -> list[str]:
+        bar = "one => one.style.getPropertyValue('--nibt-scale')"
+        found = opened.page.locator(f"[data-panel='{panel}'] .nibt-scale")
+        return [found.nth(number).evaluate(bar) for number in range(found.count())]
+
+    most = [float(told.grid.abs().max()), max(abs(score) for _, score in told.words)]
+    for (low, zero, high), value in zip(bars(0), most, strict=True):
+        assert (low.endswith(" against"), zero, high.split()[0]) == (True, "0", "for")
+        assert float(high.split()[1]) == pytest.approx(value, rel=0.01)
+        assert float(low.split()[0].replace("\u2212", "-")) == pytest.approx(-value, rel=0.01)
+    most = [float(other.grid.abs().max()), max(abs(score) for _, score in other.words)]
+    for (low, middle, high), value in zip(bars(1), most, strict=True):
+        assert (low, middle, high.split()[0]) == ("0", "", "strength")
+        assert float(high.split()[1]) == pytest.approx(value, rel=0.01)
+    assert len(bars(2)) == 2
+    assert all(paint.count("rgb") == 3 for paint in paints(0))
+    assert all(paint.count("rgb") == 2 for paint in paints(1))
+    opened.page.get_by_label("Only what speaks for the pair").check()
+    assert all(paint.count("rgb") == 2 for paint in paints(0))
+    opened.close()
+
+
 def test_methods_beside_each_other_share_what_is_chosen(browser: Browser, pair: Any, tmp_path: Path) -> None:
     told, table = pair
     other = nibt.explain(tiny.model("clip"), told.picture, CAPTION, method="grad_cam")

@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from nibt.attribution import Attribution
 from nibt.comparison import Comparison
 from nibt.explanation import Explanation
+from nibt.mismatch import mismatches
 from nibt.models.base import Inputs
 from nibt.pair import Pair, Picture, Twins
 from nibt.part import CaptionPart, Part, PicturePart
-from nibt.question import Question
+from nibt.question import MIXED, Question
 from nibt.sides import Ready, sides, together
 from nibt.torch_modes import plain_torch
 from nibt.units import Grid, Words
@@ -46,6 +47,7 @@ def _answered(question: Question, ready: Ready) -> Iterator[Explanation | Compar
     maps = [question.methods[modality](side) for modality, side in zip(question.places, both, strict=True)]
     values = [side.value().tolist() for side in both]
     cosines = F.cosine_similarity(both[0].trace.embedding, both[1].trace.embedding, dim=-1).tolist()
+    low = list(mismatches(*both)) if question.places == MIXED else [""] * len(cosines)  # for two of a kind: no claim
     for index, pair in enumerate(ready.pairs):
         parts = [_part(pair.items[place], side.inputs, maps[place][index], index) for place, side in enumerate(both)]
         notes = _notes(question, [side.inputs.notes[index] for side in both])
@@ -53,7 +55,10 @@ def _answered(question: Question, ready: Ready) -> Iterator[Explanation | Compar
             parts[0], parts[1], similarity=cosines[index],
             score=_score_record(question, [value[index] for value in values]), method=question.record["method"],
             **question.facts,
-            warnings=(*question.warnings, *pair.notes, *notes, *_unmet(question, parts), *_flat(question, parts)),
+            warnings=(
+                *filter(None, [low[index]]), *question.warnings, *pair.notes, *notes, *_unmet(question, parts),
+                *_flat(question, parts),
+            ),
         )  # fmt: skip
 
 

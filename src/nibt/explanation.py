@@ -25,6 +25,8 @@ from nibt.units import WordScore
 from nibt.values import ByValue
 
 SCHEMA = 2
+MISMATCH = "the model does not rate these as a match: the map explains a low score"
+"""How the warning begins that comes first, and that every report shows before the map."""
 _REQUEST = ("kind", "source", "picture_hash", "caption", "method", "model")  # the keys that say what was asked
 _Read = TypeVar("_Read")
 
@@ -217,6 +219,16 @@ def shortened(texts: Sequence[str], most: int = 8) -> str:
     """
     more = [f"and {len(texts) - most} more"] if len(texts) > most else []
     return ", ".join([*texts[:most], *more])
+
+
+def mismatch(warnings: Sequence[str]) -> str:
+    """The warning that the model rates the pair as no match; empty where nothing is claimed."""
+    return next((warning for warning in warnings if warning.startswith(MISMATCH)), "")
+
+
+def other_warnings(warnings: Sequence[str]) -> tuple[str, ...]:
+    """All warnings but that of ``mismatch``."""
+    return tuple(warning for warning in warnings if not warning.startswith(MISMATCH))
 
 
 def record(answer: Answer) -> dict[str, Any]:

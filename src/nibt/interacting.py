@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from nibt.interaction import Interaction, places
 from nibt.jacobians import Found, change, narrowed, parts, scores, vectors
 from nibt.loading import load_model
+from nibt.mismatch import mismatches
 from nibt.models.base import Model
 from nibt.pair import Caption, Pair, PictureSource, listed
 from nibt.pairing import mixed, paired
@@ -87,7 +88,8 @@ def _table(question: Question, pair: Pair, asked: Sequence[str | int]) -> Intera
         pair.caption, scores, grid.bare(), words, image.inputs.regions[0], pair.picture.size, similarity, product,
         method,
         **question.facts, source=pair.picture.source,
-        warnings=(*question.warnings, *pair.notes, *image.inputs.notes[0], *text.inputs.notes[0], *told),
+        warnings=(*filter(None, mismatches(image, text)), *question.warnings, *pair.notes, *image.inputs.notes[0],
+                  *text.inputs.notes[0], *told),
         picture=pair.picture, picture_hash=pair.picture.digest,
     )  # fmt: skip
 

@@ -139,7 +139,8 @@ def ask(
     if shifts > 1:
         methods = _shifted(methods, shifts)
     resolved = {side: methods[side].options() for side in methods}
-    record = {"name": method, "variant": variant, "seed": seed, **resolved, **chosen, **_files(resolved)}
+    record = {"name": method, "variant": variant, "seed": seed, "signed": kind.signed, **resolved, **chosen}
+    record |= _files(resolved)
     told_of_target = {"target": target, "options": {**_plain(targets[places[0]]), **contrast.record()}}
     notes = tuple(_keeps_baseline(side, options, methods[side]) for side in unserved)
     warnings = (*model.request.notes, *told, *notes)
@@ -205,7 +206,7 @@ def _mean_states_by_side(
         return options, []
     open_sides: list[Modality] = [side for side in places if options.get(f"{side}_reference") is None]
     states = mean_states(model, baseline.partition(":")[2])
-    unserved = [side for side in open_sides if not states.layers(side)]
+    unserved: list[Modality] = [side for side in open_sides if not states.layers(side)]
     if len(unserved) in (0, len(open_sides)):
         return options, []
     others = {name: value for name, value in options.items() if name != "reference"}

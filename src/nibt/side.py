@@ -79,10 +79,15 @@ class Side:
         What a blank input ends in is a constant of the tower, and remembered, so that no forward pass is due.
         """
         if name == "blank" and layer is not None:
-            last = self.tower.depth
-            cut, state = self.cut(last), self.tower.blank(self.inputs, last)
+            return self.blank()
         with torch.no_grad():
             return cut.rest(state[None])[0]
+
+    def blank(self) -> Embedding:
+        """The embeddings of inputs of the same shape that say nothing, from the states that the tower remembers."""
+        last = self.tower.depth
+        with torch.no_grad():
+            return self.cut(last).rest(self.tower.blank(self.inputs, last)[None])[0]
 
     def reference(self, name: str, layer: int | None, hidden: Hidden) -> Hidden:
         """The state to narrow to, at a layer (None: at the stem): ``zero``, ``blank``, ``mean`` (the model's own)

@@ -9,11 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from nibt.attribution import Attribution
-from nibt.explanation import Answer, Explanation
+from nibt.comparison import Comparison
+from nibt.explanation import Answer, Explanation, mismatch, other_warnings
 from nibt.interaction import Interaction
 from nibt.part import CaptionPart
 from nibt.registry import available, find
 from nibt.report.colours import ink_on
+from nibt.report.request import Shown, sentence, target_line
 from nibt.report.words import Worded, runs
 
 
@@ -110,19 +112,29 @@ def title(answer: Answer) -> str:
     return " with ".join(part.source for part in answer.parts.values())
 
 
-def show(answers: Sequence[Answer], positive: bool, verbose: bool = False) -> None:
+def show(answers: Sequence[Explanation | Comparison], positive: bool, verbose: bool = False) -> None:
     """Everything that a person wants to see at once; ``verbose`` as in ``summary``."""
     console = Console(highlight=False)
     for answer in answers:
         console.print(Text(title(answer), style="bold").append(f"  similarity {answer.similarity:.4f}", "not bold"))
+        _before(console, answer)
         if isinstance(answer, Explanation) and answer.ranking:
             console.print(ranking(answer))
         for part in answer.parts.values():
             if isinstance(part, CaptionPart):
                 console.print(caption(part, positive) if console.color_system else Text(words(part)))
         console.print(summary(answer, verbose))
-        for warning in answer.warnings:
+        for warning in other_warnings(answer.warnings):
             console.print(f"note: {warning}", style="yellow", markup=False)
+
+
+def _before(console: Console, answer: Shown) -> None:
+    """What must be read before a map: whether the pair is no match, and what a contrast is against."""
+    no_match = mismatch(answer.warnings)
+    if no_match:
+        console.print(sentence(no_match), style="bold yellow", markup=False)
+    if target_line(answer) != "target cosine":
+        console.print(target_line(answer), style="dim", markup=False)
 
 
 def show_regions(tables: Sequence[Interaction]) -> None:
@@ -130,6 +142,7 @@ def show_regions(tables: Sequence[Interaction]) -> None:
     console = Console(highlight=False)
     for found in tables:
         console.print(Text(found.source, style="bold").append(f"  similarity {found.similarity:.4f}", "not bold"))
+        _before(console, found)
         table = Table(box=None, pad_edge=False, header_style="dim")
         for heading in ("word", "sum", "strongest", "at (x, y)"):
             table.add_column(heading, justify="left" if heading == "word" else "right")
@@ -142,5 +155,5 @@ def show_regions(tables: Sequence[Interaction]) -> None:
             )
         console.print(table)
         console.print(f"all of it {float(found.scores.sum()):+.4f}, gap {found.gap:+.1g}", style="dim")
-        for warning in found.warnings:
+        for warning in other_warnings(found.warnings):
             console.print(f"note: {warning}", style="yellow", markup=False)

@@ -33,6 +33,8 @@ class Method(ABC):
     paper: ClassVar[str] = ""
     cost: ClassVar[str] = ""
     needs: ClassVar[tuple[Need, ...]] = ()
+    signed: ClassVar[bool] = True
+    """Whether the sign of a score says which way a unit moves the target; if not, a score says how much only."""
     sides: ClassVar[tuple[Modality, ...]] = ("image", "text")
     variants: ClassVar[Mapping[str, Mapping[Modality, Options]]] = {"default": {"image": {}, "text": {}}}
 

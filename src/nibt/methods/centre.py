@@ -24,6 +24,7 @@ class Centre(UnitMethod):
 
     paper = "none: a control"
     cost = "0"
+    signed = False
 
     spread: float = 0.5
 

@@ -16,6 +16,7 @@ from nibt.models.base_attention import Weights
 class Chefer(LastAttention):
     paper = "Chefer et al., ICCV 2021, arXiv 2103.15679"
     cost = "1 + about 3 / depth"
+    signed = False
     variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
 
     def weighed(self, weights: Weights, gradient: Weights) -> Weights:

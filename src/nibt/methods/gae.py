@@ -22,6 +22,7 @@ class GAE(AttentionMethod):
 
     paper = "Chefer et al., ICCV 2021, arXiv 2103.15679"
     cost = "1 + about 3"
+    signed = False
     variants: ClassVar = {
         "default": {"image": {}, "text": {}},
         "textbook": {side: {"rectified": "heads"} for side in ("image", "text")},

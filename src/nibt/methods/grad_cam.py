@@ -28,6 +28,7 @@ class GradCAM(OneGradient):
 
     paper = "Selvaraju et al., ICCV 2017, arXiv 1610.02391"
     cost = "1 + about 3 x (1 - layer / depth)"
+    signed = False
     variants: ClassVar = {
         **{name: {"image": _LAYER, "text": _LAYER} for name in ("default", "paper")},
         "textbook": {side: {**_LAYER, "weights": "pooled"} for side in ("image", "text")},

@@ -23,6 +23,7 @@ from nibt.types import PerToken
 class GradECLIP(AttentionMethod):
     paper = "Zhao et al., ICML 2024, arXiv 2502.18816"
     cost = "1 + about 3 / depth"
+    signed = False
 
     def scores(self, side: Side) -> PerToken:
         seen = side.attentions(side.tower.depth - 1)

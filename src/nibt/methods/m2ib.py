@@ -41,6 +41,7 @@ class M2IB(Method):
 
     paper = "Wang et al., NeurIPS 2023, arXiv 2312.17174"
     cost = "1 + about 3 x seeds x steps x samples x (1 - layer / depth)"
+    signed = False
     variants: ClassVar = {
         "default": {side: {"layer": After(0.75)} for side in ("image", "text")},
         "paper": {side: {"layer": After(0.75)} for side in ("image", "text")},

@@ -23,6 +23,7 @@ class MFABA(Method):
 
     paper = "Zhu et al., AAAI 2024, arXiv 2312.13630"
     cost = "1 + about 3 x steps"
+    signed = False
     needs = ("stem",)
     variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
 

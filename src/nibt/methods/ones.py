@@ -14,6 +14,7 @@ from nibt.units import Grid, Units
 class Ones(UnitMethod):
     paper = "none: a control"
     cost = "0"
+    signed = False
 
     def scores(self, side: Side, units: Units) -> PerUnit:
         count = units.count if isinstance(units, Grid) else units.explained.shape[1]

@@ -21,6 +21,7 @@ from nibt.units import Grid, Units
 class Random(UnitMethod):
     paper = "none: a control"
     cost = "0"
+    signed = False
 
     seed: int = 0
 

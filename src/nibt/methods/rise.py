@@ -38,6 +38,7 @@ class RISE(Method):
 
     paper = "Petsiuk et al., BMVC 2018, arXiv 1806.07421"
     cost = "1 + masks"
+    signed = False
     needs = ("stem",)
     variants: ClassVar = {name: {"image": {"masks": 6000}, "text": {"masks": 200}} for name in ("default", "paper")}
 

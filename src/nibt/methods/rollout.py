@@ -16,6 +16,7 @@ from nibt.types import PerToken
 class Rollout(AttentionMethod):
     paper = "Abnar and Zuidema, ACL 2020, arXiv 2005.00928"
     cost = "2"
+    signed = False
 
     def scores(self, side: Side) -> PerToken:
         seen = side.attentions()

@@ -18,6 +18,7 @@ from nibt.types import Hidden, PerToken
 class SaliencyMap(AttentionOrInput):
     paper = "Simonyan et al., ICLR 2014 workshop, arXiv 1312.6034"
     cost = "1 + about 3 / depth; at the input 2 + about 3"
+    signed = False
     variants: ClassVar = {
         **{name: {"image": {}, "text": {}} for name in ("default", "paper")},
         "textbook": {side: {"at": "input"} for side in ("image", "text")},

@@ -1,16 +1,17 @@
 """Several answers to one pair beside each other: what each method says of the same picture and the same caption."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from PIL import Image
 
 from nibt.errors import BadInput
-from nibt.explanation import Explanation
+from nibt.explanation import Explanation, other_warnings
 from nibt.part import CaptionPart
 from nibt.report.colours import PAPER
 from nibt.report.heatmap import overlay
 from nibt.report.layout import MARGIN, TILE, centred, shown, stacked, tile, told
-from nibt.report.rows import caption, photograph
+from nibt.report.request import is_signed, legend, method_line, target_line
+from nibt.report.rows import caption, header, part_scale, photograph
 
 _ACROSS = 5
 
@@ -34,14 +35,33 @@ def draw_beside(answers: Mapping[str, Explanation], positive: bool = False) -> I
     across = min(_ACROSS, len(tiles))
     width = across * (max(one.width for one in tiles) + MARGIN) + MARGIN
     rows = [centred(tiles[start : start + across], width) for start in range(0, len(tiles), across)]
-    note = f"{first.caption!r}, similarity {first.similarity:.3f}; each map and each caption has its own scale"
-    return stacked([*rows, told([note], width)], width)
+    lines = [f"similarity (cosine) {first.similarity:.3f}; each map and each caption has its own scale",
+             *(f"{name}: {method_line(answer)}, {target_line(answer)}" for name, answer in answers.items()),
+             *(f"note: {warning}" for warning in dict.fromkeys(_warnings(answers)))]  # fmt: skip
+    return stacked([*_header(answers, width, positive), *rows, told(lines, width)], width)
+
+
+def _header(answers: Mapping[str, Explanation], width: int, positive: bool) -> Iterator[Image.Image]:
+    """The question of the first answer, and how the colors of signed and of other methods are read."""
+    first, *others = answers.values()
+    question, *no_match = header(first, width, positive)
+    legends = dict.fromkeys(legend(other, positive) for other in others if is_signed(other) != is_signed(first))
+    yield from (question, *(told([f"Where a bar has another form: {text}"], width) for text in legends), *no_match)
+
+
+def _warnings(answers: Mapping[str, Explanation]) -> Iterator[str]:
+    for answer in answers.values():
+        yield from other_warnings(answer.warnings)
 
 
 def _tile(answer: Explanation, original: Image.Image, name: str, positive: bool) -> Image.Image:
     above = tile(overlay(answer, original, positive), name)
     words = caption(CaptionPart(answer.caption, answer.text), above.width + MARGIN // 2, positive, small=True)
-    framed = Image.new("RGB", (above.width, above.height + 6 + words.height), PAPER)
-    framed.paste(above, (0, 0))
-    framed.paste(words, ((above.width - words.width) // 2, above.height + 6))
+    bars = [part_scale(part, above.width + MARGIN, positive, is_signed(answer)) for part in answer.parts.values()]
+    parts = [above, bars[0], words, bars[1]]
+    framed = Image.new("RGB", (above.width, sum(part.height + 6 for part in parts)), PAPER)
+    top = 0
+    for part in parts:
+        framed.paste(part, ((above.width - part.width) // 2, top))
+        top += part.height + 6
     return framed

@@ -10,6 +10,7 @@ AGAINST = (33, 102, 172)
 PAPER = (255, 255, 255)
 INK = (34, 34, 34)
 FAINT = (108, 108, 108)  # small print keeps a contrast of 5 on paper
+ALERT, ALERT_EDGE = (255, 247, 232), (179, 107, 0)  # the ground and the edge of what must be read first
 COVER = 0.8  # how much of what is under it the strongest score hides
 
 

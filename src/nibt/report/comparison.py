@@ -5,11 +5,12 @@ own colour scale, since both maps explain one number, but of different pictures 
 from PIL import Image
 
 from nibt.comparison import Comparison
-from nibt.part import CaptionPart, Part, PicturePart
+from nibt.part import CaptionPart, PicturePart
 from nibt.report.colours import PAPER
 from nibt.report.heatmap import overlay
 from nibt.report.layout import MARGIN, SIDE, shown, stacked
-from nibt.report.rows import caption, notes, photograph, scale
+from nibt.report.request import is_signed
+from nibt.report.rows import caption, header, notes, part_scale, photograph
 
 _PANEL, _LINE, _NEAR = 460, 760, 14
 
@@ -28,8 +29,8 @@ def draw_comparison(answer: Comparison, positive: bool = False) -> Image.Image:
     rows = [_columns(pair, column, width) for pair in panels] or [
         caption(part, width, positive) for part in parts if isinstance(part, CaptionPart)
     ]
-    bars = [scale(_most(part), width, positive) for part in parts]
-    return stacked([*map(_grouped, rows, bars), notes(answer, width)], width)
+    bars = [part_scale(part, width, positive, is_signed(answer), name) for name, part in answer.parts.items()]
+    return stacked([*header(answer, width, positive), *map(_grouped, rows, bars), notes(answer, width)], width)
 
 
 def _panels(part: PicturePart, positive: bool) -> tuple[Image.Image, Image.Image]:
@@ -53,10 +54,3 @@ def _grouped(row: Image.Image, bar: Image.Image) -> Image.Image:
     group.paste(row, (0, 0))
     group.paste(bar, (0, row.height + _NEAR))
     return group
-
-
-def _most(part: Part) -> float:
-    """The largest absolute score of the part's map, or of its words."""
-    if isinstance(part, PicturePart):
-        return float(part.attribution.scores.abs().max())
-    return max((abs(word.score) for word in part.words), default=0.0)

@@ -3,14 +3,16 @@
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from io import BytesIO
+from typing import TypeAlias
 
 from PIL import Image, ImageDraw
 
-from nibt.report.colours import FAINT, INK, PAPER
+from nibt.report.colours import ALERT, ALERT_EDGE, FAINT, INK, PAPER
 from nibt.report.fonts import font_for
 
 SIDE, MARGIN, SMALL, TILE = 560, 24, 15, 190
 _LEAST, _LABEL, _LEAST_LABEL = 200, 20, 11
+Color: TypeAlias = tuple[int, int, int]
 
 
 def stacked(rows: Sequence[Image.Image], width: int) -> Image.Image:
@@ -61,23 +63,47 @@ def tile(image: Image.Image, name: str, number: str = "") -> Image.Image:
     return framed
 
 
-def told(lines: Sequence[str], width: int) -> Image.Image:
-    """Lines of small print in the middle, wrapped to the width."""
-    parts = [part for line in lines for part in _wrapped(line, width - 2 * MARGIN)]
-    row = Image.new("RGB", (width, 22 * len(parts)), PAPER)
+def told(lines: Sequence[str], width: int, size: int = SMALL, ink: Color = FAINT, paper: Color = PAPER) -> Image.Image:
+    """Lines of print in the middle, wrapped to the width."""
+    parts = [part for line in lines for part in _wrapped(line, width - 2 * MARGIN, size)]
+    height = 3 * size // 2
+    row = Image.new("RGB", (width, height * len(parts)), paper)
     pen = ImageDraw.Draw(row)
     for number, line in enumerate(parts):
-        pen.text((width // 2, 22 * number), line, FAINT, font_for(line, SMALL), anchor="mt")
+        pen.text((width // 2, height * number), line, ink, font_for(line, size), anchor="mt")
     return row
 
 
-def _wrapped(text: str, width: int) -> Iterator[str]:
+def banner(text: str, width: int) -> Image.Image:
+    """A line that must be read before what follows: on a colored ground, with a mark at its left edge."""
+    inner = told([text], width - 2 * MARGIN, ink=INK, paper=ALERT)
+    row = Image.new("RGB", (width, inner.height + MARGIN), PAPER)
+    pen = ImageDraw.Draw(row)
+    pen.rectangle((MARGIN, 0, width - MARGIN - 1, row.height - 1), fill=ALERT)
+    row.paste(inner, (MARGIN, MARGIN // 2))
+    pen.rectangle((MARGIN, 0, MARGIN + 5, row.height - 1), fill=ALERT_EDGE)
+    return row
+
+
+def _wrapped(text: str, width: int, size: int) -> Iterator[str]:
     line = ""
-    for word in text.split(" "):
+    for word in _broken(text, width, size):
         tried = f"{line} {word}" if line else word
-        if line and font_for(tried, SMALL).getlength(tried) > width:
+        if line and font_for(tried, size).getlength(tried) > width:
             yield line
             line = word
         else:
             line = tried
     yield line
+
+
+def _broken(text: str, width: int, size: int) -> Iterator[str]:
+    """The words, those in pieces that are wider than a line."""
+    for word in text.split(" "):
+        font, start = font_for(word, size), 0
+        while font.getlength(word[start:]) > width and start < len(word) - 1:
+            end = next(end for end in range(len(word), start, -1) if end == start + 1
+                       or font.getlength(word[start:end]) <= width)  # fmt: skip
+            yield word[start:end]
+            start = end
+        yield word[start:]

@@ -10,6 +10,7 @@ from nibt.explanation import Explanation, request_of
 from nibt.interaction import Interaction
 from nibt.outputs import write_bytes
 from nibt.report.document import document
+from nibt.report.request import question
 from nibt.report.view import SCRIPT, STYLE, fragment
 from nibt.report.view_data import Panel
 from nibt.report.view_text import heading
@@ -64,8 +65,9 @@ def _listed(answers: Shown | Sequence[Shown]) -> list[Shown]:
 
 
 def _heading(panels: Sequence[Panel]) -> str:
-    """What all panels have in common."""
+    """The question of all panels, or what their questions have in common."""
+    questions = {question(panel.answer) for panel in panels}
+    if len(questions) == 1:
+        return questions.pop()
     kinds = {type(panel.answer) for panel in panels}
-    if kinds == {Comparison}:
-        return "What makes them alike"
-    return "Which words go with which parts" if kinds == {Interaction} else "Why they belong together"
+    return "Which words go with which parts?" if kinds == {Interaction} else "Where do these scores come from?"

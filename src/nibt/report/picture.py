@@ -14,7 +14,8 @@ from nibt.outputs import image_exif, replacing
 from nibt.report.comparison import draw_comparison
 from nibt.report.heatmap import overlay
 from nibt.report.layout import MARGIN, SIDE, centred, shown, stacked
-from nibt.report.rows import caption, notes, photograph, scale
+from nibt.report.request import is_signed
+from nibt.report.rows import caption, header, notes, part_scale, photograph, ranking
 
 
 def draw(answer: Explanation | Comparison, positive: bool = False) -> Image.Image:
@@ -73,10 +74,14 @@ def _page(answer: Explanation, positive: bool) -> Image.Image:
     beside = original.width <= 1.6 * original.height
     panel_width = 2 * original.width + MARGIN if beside else original.width
     width = max(panel_width, SIDE) + 2 * MARGIN
-    most = float(answer.image.scores.abs().max())
-    rows = [*_panel_rows(panels, width, beside), caption(answer, width, positive), scale(most, width, positive),
-            notes(answer, width)]  # fmt: skip
-    return stacked(rows, width)
+    image, text = answer.parts["image"], answer.parts["text"]
+    signed = is_signed(answer)
+    rows = [*header(answer, width, positive), *_panel_rows(panels, width, beside),
+            part_scale(image, width, positive, signed, "image"), caption(answer, width, positive),
+            part_scale(text, width, positive, signed, "words")]  # fmt: skip
+    if answer.ranking:
+        rows.append(ranking(answer.ranking, width))
+    return stacked([*rows, notes(answer, width)], width)
 
 
 def _panel_rows(panels: list[Image.Image], width: int, beside: bool) -> Iterator[Image.Image]:

@@ -2,17 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
 from nibt.errors import BadInput
+from nibt.explanation import other_warnings
 from nibt.interaction import Interaction
 from nibt.preparation.geometry import Region
 from nibt.report.heatmap import overlay
 from nibt.report.layout import MARGIN, TILE, centred, shown, stacked, tile, told
+from nibt.report.request import method_line, target_line
+from nibt.report.rows import header, scale
 
 _ACROSS = 5
 
@@ -39,7 +41,8 @@ def draw_interactions(found: Interaction, positive: bool = False) -> Image.Image
     across = min(_ACROSS, len(tiles))
     width = max(across * (max(tile.width for tile in tiles) + MARGIN) + MARGIN, 640)
     rows = [centred(tiles[first : first + across], width) for first in range(0, len(tiles), across)]
-    return stacked([*rows, told(_notes(found), width)], width)
+    bar = scale(float(found.table.abs().max()), width, positive, name="all words")
+    return stacked([*header(found, width, positive), *rows, bar, told(_notes(found), width)], width)
 
 
 def _tiles(found: Interaction, photograph: Image.Image, positive: bool) -> Iterator[Image.Image]:
@@ -53,7 +56,6 @@ def _notes(found: Interaction) -> list[str]:
     return [
         f"similarity (cosine) {found.similarity:.3f}    all of the table, special tokens included: "
         f"{float(found.scores.sum()):+.3f}, gap {found.gap:+.1g}",
-        f"word-region table of nib ({found.method['variant']}) on {Path(found.model['id']).name}    "
-        "the number beside a word is the sum of its map",
-        *(f"note: {warning}" for warning in found.warnings),
+        f"{method_line(found)}    {target_line(found)}    the number beside a word is the sum of its map",
+        *(f"note: {warning}" for warning in other_warnings(found.warnings)),
     ]

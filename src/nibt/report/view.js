@@ -53,7 +53,9 @@ class View {
       button.addEventListener("blur", () => this.look(null));
       return button;
     });
-    return { ...place, chips };
+    const scale = made("div", "nibt-scale");
+    home.querySelector(".nibt-words").after(scale);
+    return { ...place, chips, scale, ends: ends(scale) };
   }
 
   stage(place, home, panel) {
@@ -62,7 +64,7 @@ class View {
     stage.rectangle = made("div", "nibt-box");
     stage.patch = made("div", "nibt-cursor");
     stage.scale = made("div", "nibt-scale");
-    stage.ends = ["", "", ""].map((text) => stage.scale.appendChild(made("span", "", text)));
+    stage.ends = ends(stage.scale);
     frame.tabIndex = 0;
     frame.setAttribute("role", "application");
     frame.setAttribute("aria-label", "Picture with its map. Arrow keys move over the patches, Enter marks a corner of " +
@@ -213,11 +215,7 @@ class View {
       stage.look = look;
       stage.shown = map;
       paint(stage.canvas, stage.photo, map, colours, this.controls);
-      const end = (share) => css(blended(colours.paper, share, colours, opacity));
-      const stops = positive ? [0, 1] : [-1, 0, 1];
-      stage.scale.style.setProperty("--nibt-scale", `linear-gradient(to right, ${stops.map(end).join(", ")})`);
-      const texts = [positive ? "0" : `${signed(-map.most)} against`, positive ? "" : "0", `for ${signed(map.most)}`];
-      stage.ends.forEach((text, place) => { text.textContent = texts[place]; });
+      drawScale(stage, map.scores, map.most, colours, opacity, positive, panel.signed);
     }
     const boxes = [[stage.rectangle, [this.draft, this.box].find((one) => one?.picture === stage.picture)?.at],
       [stage.patch, this.cursor?.stage === stage ? this.cursor.at : this.corner?.picture === stage.picture ? this.corner.at : null]];
@@ -230,6 +228,7 @@ class View {
   drawWords(panel, text) {
     const scores = this.scores(panel, text), most = largest(scores), { colours } = this.data;
     const pinned = this.pinned.get(text.caption);
+    drawScale(text, scores, most, colours, colours.cover, this.controls.positive, panel.signed);
     text.chips.forEach((chip, word) => {
       const background = blended(colours.paper, strength(scores[word], most, this.controls), colours, colours.cover);
       chip.style.backgroundColor = css(background);

@@ -14,7 +14,7 @@ from nibt.part import CaptionPart, PicturePart
 from nibt.report.colours import AGAINST, COVER, FOR, PAPER
 from nibt.report.heatmap import GREYING, STRIPED, STRIPES
 from nibt.report.view_data import Failure, Panel, Pictures, panel_data
-from nibt.report.view_text import about, details, heading, ranking, warnings, why, words
+from nibt.report.view_text import about, details, heading, no_match, ranking, warnings, why, words
 
 _HERE = files("nibt.report")
 _SCRIPTS = ("view_numbers.js", "view_paint.js", "view_hands.js", "view_said.js", "view.js")
@@ -83,7 +83,8 @@ def _section(
         places[-1], said = places[-1] + said, ""
     placed = "\n".join(f'<div class="nibt-place" data-place="{place}">{one}</div>' for place, one in enumerate(places))
     return (f'<section class="nibt-panel" data-panel="{number}">\n<h{level} dir="auto">{escape(title)}</h{level}>\n'
-            f'{about(panel)}\n<div class="nibt-places">{placed}</div>\n{said}{details(panel)}</section>')  # fmt: skip
+            f'{about(panel)}\n{no_match(panel)}<div class="nibt-places">{placed}</div>\n'
+            f"{said}{details(panel)}</section>")  # fmt: skip
 
 
 def _stage(pictures: Pictures, picture: int, part: PicturePart, drawn: set[int]) -> str:

@@ -16,6 +16,7 @@ from nibt.interaction import Interaction
 from nibt.part import CaptionPart, Part, PicturePart
 from nibt.preparation.geometry import Region
 from nibt.report.layout import shown, uri
+from nibt.report.request import is_signed
 from nibt.report.rows import photograph
 from nibt.units import WordScore
 
@@ -91,7 +92,7 @@ def panel_data(panel: Panel, pictures: Pictures) -> dict[str, Any]:
     """All that is drawn of a panel."""
     table = panel.words_have_maps
     places = [_place(part, name, table, pictures) for name, part in panel.parts.items()]
-    return {"places": places, "table": None if table is None else _table(table)}
+    return {"places": places, "table": None if table is None else _table(table), "signed": is_signed(panel.answer)}
 
 
 def rounded(scores: Tensor) -> list[float]:

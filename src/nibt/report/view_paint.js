@@ -19,6 +19,19 @@ function strength(score, most, controls) {
   return (controls.positive && share < 0) || Math.abs(share) < controls.threshold ? 0 : share;
 }
 
+/** The places of the numbers below a color bar: its left end, its zero, its right end. */
+const ends = (scale) => ["", "", ""].map((text) => scale.appendChild(made("span", "", text)));
+
+/** A color bar with its numbers: of one side where what lowers the score is hidden, or where scores without a sign have
+ * nothing below zero. */
+function drawScale({ scale, ends }, scores, most, colours, opacity, positive, isSigned) {
+  const oneSided = positive || (!isSigned && scores.every((score) => score >= 0)), end = (share) => css(blended(colours.paper, share, colours, opacity));
+  scale.style.setProperty("--nibt-scale", `linear-gradient(to right, ${(oneSided ? [0, 1] : [-1, 0, 1]).map(end).join(", ")})`);
+  const texts = most === 0 ? ["", "all scores are 0", ""] : oneSided ? ["0", "", isSigned ? `for ${signed(most)}` : `strength ${signed(most).slice(1)}`]
+    : [`${signed(-most)}${isSigned ? " against" : ""}`, "0", `${isSigned ? "for " : ""}${signed(most)}`];
+  ends.forEach((text, place) => { if (text.textContent !== texts[place]) text.textContent = texts[place]; });
+}
+
 /** The pixels of a photograph: its colours, its greys, and pale stripes for what the model did not see. */
 function photographed(image, colours) {
   const [width, height] = [image.naturalWidth, image.naturalHeight];

@@ -29,7 +29,7 @@ function saidOf(view, panel, stage, name) {
     said.push(patch ? `${name}Patch in row ${patch.row + 1}, column ${patch.column + 1}: ${signed(map.scores[patch.index])}.${given(view, panel, stage)}`
       : `${name}The model did not see this part of the picture.`);
   } else if (!words.length) {
-    said.push(`${name}The whole map: ${signed(sum(map.scores))} in sum, strongest at the ${whereabouts(map)}. Red speaks for the pair, blue against.`);
+    said.push(`${name}The whole map: ${signed(sum(map.scores))} in sum, strongest at the ${whereabouts(map)}. ${panel.signed ? "Red raises the score, blue lowers it." : "The stronger the color, the more it matters."}`);
     if (panel.table) said.push("Point at a word to see its region, click to keep it; point at the picture, or mark a box on it, to see its words.");
   }
   return said;

@@ -2,17 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from nibt.comparison import Comparison
-from nibt.explanation import Explanation
+from nibt.explanation import Explanation, mismatch, other_warnings
 from nibt.interaction import Interaction
 from nibt.part import CaptionPart, PicturePart
+from nibt.report.request import legend, method_line, question, sentence, target_line
 from nibt.report.view_data import MOST_CELLS, Panel
 from nibt.report.words import runs
-
-_SIDES = {"image": "picture", "text": "caption"}
 
 
 def heading(panel: Panel) -> str:
@@ -28,8 +26,15 @@ def about(panel: Panel) -> str:
     """How like they are, what was explained, and how nearly it adds up."""
     answer = panel.answer
     facts = [f"<strong>similarity {answer.similarity:.3f}</strong> (cosine)"]
-    facts += [escape(fact) for fact in (*_explained(answer), _made(answer), *_gaps(panel))]
-    return f'<p class="nibt-about">{"; ".join(facts)}</p>'
+    facts += [escape(fact) for fact in (target_line(answer), method_line(answer), *_gaps(panel))]
+    asked = f'<p class="nibt-question" dir="auto">{escape(question(answer))} {escape(legend(answer))}</p>'
+    return f'{asked}<p class="nibt-about">{"; ".join(facts)}</p>'
+
+
+def no_match(panel: Panel) -> str:
+    """That the model rates the pair as no match, which must be read before the map."""
+    warning = mismatch(panel.answer.warnings)
+    return f'<p class="nibt-mismatch" role="note">{escape(sentence(warning))}</p>' if warning else ""
 
 
 def words(part: CaptionPart, name: str) -> str:
@@ -73,13 +78,14 @@ def why(panel: Panel) -> str:
         reason = f"the table of words and patches explains the cosine, not the target {answer.score['target']}"
     else:
         reason = "the table of words and patches was not computed for this answer"
-    return f'<p class="nibt-note">Words cannot be chosen here: {escape(_sentence(reason, False))}</p>'
+    return f'<p class="nibt-note">Words cannot be chosen here: {escape(sentence(reason, capital=False))}</p>'
 
 
 def warnings(panel: Panel) -> str:
     """What its reader ought to know."""
-    told = dict.fromkeys((*panel.answer.warnings, *(panel.table.warnings if panel.table else ()), *_coarser(panel)))
-    lines = "".join(f"<li>{escape(_sentence(warning))}</li>" for warning in told)
+    answers = (panel.answer, panel.table) if panel.table else (panel.answer,)
+    told = dict.fromkeys((*(warning for one in answers for warning in other_warnings(one.warnings)), *_coarser(panel)))
+    lines = "".join(f"<li>{escape(sentence(warning))}</li>" for warning in told)
     return f'<ul class="nibt-warnings" aria-label="notes">{lines}</ul>' if told else ""
 
 
@@ -128,32 +134,19 @@ def _flat(name: str, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"{name}{key}", ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _explained(answer: Any) -> Iterator[str]:
-    if not isinstance(answer, Interaction) and answer.score["target"] != "cosine":
-        contrast = answer.score.get("options", {}).get("against")
-        beside = f" against {', '.join(map(repr, contrast))}" if contrast else ""
-        yield f"explained: {answer.score['target']} {answer.score['value']:.3f}{beside}"
-
-
-def _made(answer: Any) -> str:
-    what = "word-region table of " if isinstance(answer, Interaction) else ""
-    variant = "" if answer.method["variant"] == "default" else f" ({answer.method['variant']})"
-    return f"{what}{answer.method['name']}{variant} on {Path(answer.model['id']).name}"
-
-
 def _gaps(panel: Panel) -> Iterator[str]:
     """How much of the change the scores do not account for."""
     answer, table = panel.answer, panel.words_have_maps
     if table is not None:
         total = signed(float(table.scores.sum()))
-        yield f"the word-region table adds up to {total}, and would to {signed(table.product)} with endless nodes"
+        yield f"word-region table: total {total} (exact: {signed(table.product)})"
     if isinstance(answer, Interaction):
         return
     for name, part in answer.parts.items():
         told = part.attribution.narrowing
         if told is not None:
             change = float(told.at_input - told.at_reference)
-            yield f"scores of the {_SIDES.get(name, name)} miss {_share(abs(float(told.gap)), change)} of the change"
+            yield f"{name} completeness gap {_share(abs(float(told.gap)), change)}"
 
 
 def _share(gap: float, change: float) -> str:
@@ -164,13 +157,3 @@ def _share(gap: float, change: float) -> str:
 
     """
     return f"{100 * gap / abs(change):.2g}\u00a0%" if change else f"{gap:.2g} (there is no change)"
-
-
-def _sentence(text: str, capital: bool = True) -> str:
-    """A full stop at the end and, with ``capital``, the first letter large.
-
-    >>> _sentence("the caption was cut")
-    'The caption was cut.'
-
-    """
-    return (text[:1].upper() if capital else text[:1]) + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")

@@ -1,0 +1,109 @@
+"""How often nibt says wrongly, or fails to say, that the model rates a picture and a caption as no match.
+
+    python benchmarks/mismatch.py                  # drawn scenes, with the model scenes
+    python benchmarks/mismatch.py --photos FOLDER  # photographs, with the model lite; FOLDER holds annotations.json
+
+A false alarm is a pair that belongs together and is called a mismatch; a miss is a pair without a common object that is
+not. Beside the rule of ``nibt.mismatch`` stand its two halves, and the rank of the caption among a hundred everyday
+captions (``everyday.txt``), which nibt does not use.
+"""
+
+import argparse
+import json
+import random
+from pathlib import Path
+
+import torch
+from limit import machine
+
+import nibt
+from nibt.datasets.scenes import Scenes
+from nibt.mismatch import MARGIN, mismatches, similarities
+from nibt.pair import Pair, read_picture
+from nibt.question import Contrast, ask, encode
+from nibt.sides import sides, together
+from nibt.targets.base import cosine
+
+EVERYDAY = Path(__file__).with_name("everyday.txt").read_text(encoding="utf-8").splitlines()
+OTHERS = 25  # captions without a common object, for each picture
+
+
+def verdicts(model, pairs, batch=32):
+    """For each rule: whether it calls each pair a mismatch."""
+    question = ask(model, "centre", "cosine", "default", Contrast(), None, None, {})
+    everyday = encode(model.text, EVERYDAY)
+    found = {}
+    for indices in together(question, pairs, batch):
+        image, text = sides(question, [pairs[index] for index in indices])
+        values = similarities(image, text)
+        caption, picture = (model.scale * (blank - values.pair) for blank in values[1:])
+        warned = torch.tensor([bool(warning) for warning in mismatches(image, text)])
+        assert torch.equal(warned, (caption > MARGIN) | (picture > MARGIN))
+        better = (cosine(image.trace.embedding[:, None], everyday) > values.pair[:, None]).sum(1)
+        rules = {
+            f"the rule: {MARGIN} below the blank caption or the blank picture": warned,
+            f"{MARGIN} below the blank caption": caption > MARGIN,
+            f"{MARGIN} below the blank picture": picture > MARGIN,
+            **{f"the rule with a margin of {other}": (caption > other) | (picture > other) for other in (0, 1)},
+            **{f"at least {n} of {len(EVERYDAY)} everyday captions fit better": better >= n for n in (10, 25, 50)},
+        }
+        for rule, calls in rules.items():
+            found.setdefault(rule, torch.zeros(len(pairs), dtype=torch.bool))[indices] = calls
+    return found
+
+
+def report(title, model, matching, others):
+    calls = verdicts(model, matching + others)
+    print(f"\n{title}: {len(matching)} matching pairs, {len(others)} without a common object\n")
+    print("| rule | false alarms | misses |\n|---|---|---|")
+    for rule, called in calls.items():
+        alarms, hits = called[: len(matching)].float().mean(), called[len(matching) :].float().mean()
+        print(f"| {rule} | {100 * alarms:.1f} % | {100 * (1 - hits):.1f} % |")
+
+
+def of_scenes(named, count):
+    scenes = list(Scenes(count, seed=21, named=named))
+    names = [{one.name for one in pair.objects} for pair in scenes]
+    return scenes, crossed([pair.picture for pair in scenes], [[pair.caption] for pair in scenes], names, 3)
+
+
+def crossed(pictures, captions, names, count):
+    """Each picture with captions of pictures that have no object in common with it."""
+    draw, pairs = random.Random(0), []
+    for place, picture in enumerate(pictures):
+        apart = [text for other, texts in enumerate(captions) if not names[place] & names[other] for text in texts]
+        pairs += [Pair(picture, text) for text in draw.sample(apart, min(count, len(apart)))]
+    return pairs
+
+
+def of_photographs(folder):
+    """All captions, and only those that name an object whose kind is known."""
+    listed = json.loads((folder / "annotations.json").read_text(encoding="utf-8"))["images"]
+    pictures = [read_picture(folder / one["file"]) for one in listed]
+    names = [{one["category"] for one in each["objects"]} for each in listed]
+    naming = [[text for number, text in enumerate(one["captions"])
+               if any(word["caption"] == number and word["category"] != "person" for word in one["grounded_words"])]
+              for one in listed]  # fmt: skip
+    for title, captions in (("all captions", [one["captions"] for one in listed]), ("that name an object", naming)):
+        matching = [Pair(picture, text) for picture, texts in zip(pictures, captions, strict=True) for text in texts]
+        yield f"photographs, lite, {title}", matching, crossed(pictures, captions, names, OTHERS)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path)
+    parser.add_argument("--scenes", type=int, default=300)
+    options = parser.parse_args()
+    print(machine())
+    if options.photos is None:
+        model = nibt.load_model("scenes")
+        for named in ("all", "some", "one"):
+            report(f"scenes, captions that name {named} of the objects", model, *of_scenes(named, options.scenes))
+        return
+    model = nibt.load_model("lite")
+    for title, matching, others in of_photographs(options.photos):
+        report(title, model, matching, others)
+
+
+if __name__ == "__main__":
+    main()
