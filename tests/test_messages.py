@@ -96,6 +96,11 @@ def test_grad_cam_on_words_of_lite_says_that_it_is_flat(photo: str) -> None:
     assert bool(told) == (len(set(scores)) == 1)
 
 
+def test_a_model_in_capitals_is_suggested(run: Run, photo: str) -> None:
+    code, _, err = run("explain", photo, "a cat", "-m", "LITE")
+    assert (code, "Did you mean 'lite'?" in err) == (1, True)
+
+
 def table(name: str, rows: list[str]) -> None:
     Path(name).write_text("image,caption,key\n" + "".join(f"{row}\n" for row in rows))
 

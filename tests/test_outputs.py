@@ -277,7 +277,7 @@ def inputs(folder: Path, arguments: list[str]) -> list[str]:
     return [name for name in contents(folder) if any((folder / name).samefile(file) for file in files)]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_byte_of_an_input_changes(
     run: Run, clip_folder: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

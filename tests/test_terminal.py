@@ -9,7 +9,7 @@ from rich.table import Table
 
 import nibt
 import tiny
-from nibt.cli.terminal import show, summary
+from nibt.cli.terminal import paths, show, summary, versions
 from nibt.explanation import MISMATCH
 from nibt.registry import available
 
@@ -55,25 +55,33 @@ def test_the_difference_has_a_baseline_that_is_not_zero() -> None:
 
 
 def test_a_method_without_a_path_has_no_baseline() -> None:
-    for row in cells(summary(explained(method="occlusion"), verbose=True)):
-        assert [row[name] for name in ("baseline", "attributed", "gap", "steps", "layers")] == ["-"] * 5
+    answer = explained(method="occlusion")
+    for row in cells(summary(answer)):
+        assert [row[name] for name in ("baseline", "attributed", "gap")] == ["-"] * 3
+    for row in cells(paths(answer)):
+        assert [row[name] for name in ("layers", "steps")] == ["-"] * 2
 
 
 def test_verbose_adds_the_path_and_the_versions() -> None:
     answer = explained(image_layer="1,2", steps=3)
-    plain, verbose = summary(answer), summary(answer, verbose=True)
-    assert "steps" not in cells(plain)[0]
-    assert plain.caption is None
-    row = cells(verbose)[0]
-    assert [row[name] for name in ("steps", "layers", "rule", "baseline state")] == ["3", "1, 2", "gauss", "blank"]
-    assert all(f"{name} {version}" in str(verbose.caption) for name, version in answer.versions.items())
+    row = cells(paths(answer))[0]
+    assert [row[name] for name in ("steps", "layers", "quadrature", "baseline state")] == [
+        "3",
+        "1, 2",
+        "gauss",
+        "blank",
+    ]
+    assert all(f"{name} {version}" in versions(answer) for name, version in answer.versions.items())
 
 
 def test_the_table_is_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    show([explained()], False, verbose=True)
-    told = capsys.readouterr().out
-    assert all(word in told for word in ("attributed", "baseline state", "gauss", "torch "))
+    monkeypatch.setenv("COLUMNS", "80")
+    for verbose in (False, True):
+        show([explained()], False, verbose)
+        shown = capsys.readouterr().out
+        assert "attributed" in shown
+        assert all((word in shown) is verbose for word in ("baseline state", "gauss", "torch "))
+        assert "\u2026" not in shown, "nothing is cut in a window of 80 columns"
 
 
 def test_no_match_is_said_before_the_words(capsys: pytest.CaptureFixture[str]) -> None:

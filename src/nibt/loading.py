@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
+from difflib import get_close_matches
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
@@ -80,7 +81,7 @@ def load_model(
         return _checked(_from_memory(id, request))
     name = str(id)
     if not name.strip():
-        raise CannotLoad(f"there is no model {name!r}. {_advice()}")
+        raise CannotLoad(f"there is no model {name!r}.{_near(name)} {_advice()}")
     if name in embedded():
         folder = Path(str(files("nibt") / "models" / "embedded" / name))
         return _checked(_from_folder(name, folder, request, device))
@@ -197,11 +198,17 @@ def _from_hub(name: str, request: Request, device: Any) -> Model:
     if name.startswith(OPEN_CLIP):
         return _load(name, "open_clip", name.removeprefix(OPEN_CLIP), request, device)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise CannotLoad(f"there is no model {name!r}: no folder of that name. {_advice()}")
+        raise CannotLoad(f"there is no model {name!r}: no folder of that name.{_near(name)} {_advice()}")
     config = _hub_config(name)
     if "model_cfg" in config:
         return _load(name, "open_clip", f"hf-hub:{name}", request, device)
     return _load(name, _family(name, config), name, request, device)
+
+
+def _near(name: str) -> str:
+    """The embedded model that was probably meant, in a sentence."""
+    near = get_close_matches(name.lower(), embedded(), n=1, cutoff=0.75)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def _hub_config(name: str) -> dict[str, Any]:

@@ -33,28 +33,41 @@ def _style(background: tuple[int, int, int]) -> str:
     return f"rgb({ink[0]},{ink[1]},{ink[2]}) on rgb({paper[0]},{paper[1]},{paper[2]})"
 
 
-_LEFT = ("side", "target", "rule", "baseline state")  # columns of text
+_LEFT = ("side", "target", "quadrature", "baseline state")  # columns of text
 _SUMMARY = ("side", "target", "score", "baseline", "attributed", "gap", "special tokens")
-_PATH = ("steps", "layers", "rule", "baseline state")
+_PATH = ("side", "layers", "steps", "quadrature", "baseline state")
 
 
-def summary(answer: Answer, verbose: bool = False) -> Table:
+def summary(answer: Answer) -> Table:
     """A row for each side: ``attributed + baseline + gap = score`` holds for the numbers as they are printed.
 
     ``score`` is the target's value, ``baseline`` its value where the path begins, ``attributed`` the sum of the scores
-    of all tokens, and ``gap`` the rest; a method without a path has "-" there. With ``verbose`` the path (steps,
-    layers, quadrature rule, baseline state) and, below the table, the versions of the libraries.
+    of all tokens, and ``gap`` the rest; a method without a path has "-" there.
     """
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in (*_SUMMARY, *(_PATH if verbose else ())):
-        table.add_column(heading, justify="left" if heading in _LEFT else "right")
+    table = _table(_SUMMARY)
     for name, part in answer.parts.items():
         score, side = answer.score[name], part.attribution
-        cells = [name, score["target"], *balance(score["value"], side), f"{float(side.special_share):.0%}"]
-        table.add_row(*cells, *(_path(side) if verbose else ()))
-    if verbose:
-        table.caption = ", ".join(f"{name} {version}" for name, version in answer.versions.items())
-        table.caption_justify = "left"
+        table.add_row(name, score["target"], *balance(score["value"], side), f"{float(side.special_share):.0%}")
+    return table
+
+
+def paths(answer: Answer) -> Table:
+    """A row for each side: the layers, and where and how the gradients were taken."""
+    table = _table(_PATH)
+    for name, part in answer.parts.items():
+        table.add_row(name, *_path(part.attribution))
+    return table
+
+
+def versions(answer: Answer) -> str:
+    """The versions of the libraries, in one line."""
+    return ", ".join(f"{name} {version}" for name, version in answer.versions.items())
+
+
+def _table(headings: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in _LEFT else "right")
     return table
 
 
@@ -75,7 +88,7 @@ def _path(side: Attribution) -> tuple[str, str, str, str]:
     path = side.narrowing
     if path is None:
         return "-", "-", "-", "-"
-    return str(int(path.steps)), ", ".join(map(str, path.layers)) or "first tokens", path.rule, path.reference
+    return ", ".join(map(str, path.layers)) or "first tokens", str(int(path.steps)), path.rule, path.reference
 
 
 def ranking(explanation: Explanation) -> Table:
@@ -113,7 +126,7 @@ def title(answer: Answer) -> str:
 
 
 def show(answers: Sequence[Explanation | Comparison], positive: bool, verbose: bool = False) -> None:
-    """Everything that a person wants to see at once; ``verbose`` as in ``summary``."""
+    """Everything that a person wants to see at once; with ``verbose`` the paths and the versions, too."""
     console = Console(highlight=False)
     for answer in answers:
         console.print(Text(title(answer), style="bold").append(f"  similarity {answer.similarity:.4f}", "not bold"))
@@ -123,7 +136,10 @@ def show(answers: Sequence[Explanation | Comparison], positive: bool, verbose: b
         for part in answer.parts.values():
             if isinstance(part, CaptionPart):
                 console.print(caption(part, positive) if console.color_system else Text(words(part)))
-        console.print(summary(answer, verbose))
+        console.print(summary(answer))
+        if verbose:
+            console.print(paths(answer))
+            console.print(versions(answer), style="dim", soft_wrap=True)
         for warning in other_warnings(answer.warnings):
             console.print(f"note: {warning}", style="yellow", markup=False)
 
