@@ -195,7 +195,7 @@ def _mean_states_by_side(
         return options, []
     open_sides: list[Modality] = [side for side in places if options.get(f"{side}_reference") is None]
     states = mean_states(model, baseline.partition(":")[2])
-    unserved = [side for side in open_sides if not states.layers(side)]
+    unserved: list[Modality] = [side for side in open_sides if not states.layers(side)]
     if len(unserved) in (0, len(open_sides)):
         return options, []
     others = {name: value for name, value in options.items() if name != "reference"}
