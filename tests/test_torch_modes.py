@@ -28,6 +28,7 @@ from nibt.explanation import Explanation
 from nibt.loading import load_model
 from nibt.models.base import Model
 from nibt.registry import available
+from nibt.report.page import page
 from nibt.torch_modes import float32_numbers, plain_torch
 from test_contract import METHODS, QUICK
 
@@ -445,3 +446,21 @@ class TestPlainTorch:
             for side in ("image", "text"):
                 one, other = getattr(actual, side).scores, getattr(expected(kind, method), side).scores
                 torch.testing.assert_close(one, other, rtol=0, atol=1e-5 * float(other.abs().max()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_reports_do_not_depend_on_the_modes(dtype: torch.dtype, tmp_path: Path) -> None:
+    """Pages and pictures are the same under a default device without numbers, and under another default dtype."""
+    model = tiny.model("clip")
+    answer, table = (verb(model, tiny.picture(48, 40), "a red cat", steps=2)
+                     for verb in (nibt.explain, nibt.explain_interactions))  # fmt: skip
+    box = (0, 0, 30, 30)
+    expected = page([answer, table]), nibt.draw(answer).tobytes(), table.for_region(box), answer.heatmap().tobytes()
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device("meta"):
+            seen = page([answer, table]), nibt.draw(answer).tobytes(), table.for_region(box), answer.heatmap().tobytes()
+    finally:
+        torch.set_default_dtype(before)
+    assert seen == expected

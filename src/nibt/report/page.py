@@ -14,11 +14,13 @@ from nibt.report.request import question
 from nibt.report.view import SCRIPT, STYLE, fragment
 from nibt.report.view_data import Panel
 from nibt.report.view_text import heading
+from nibt.torch_modes import plain_torch
 
 Shown = Explanation | Comparison | Interaction | Panel
 _START = 'document.querySelectorAll(".nibt-view").forEach((view) => nibtView(view));'
 
 
+@plain_torch()
 def page(
     answers: Shown | Sequence[Shown], title: str = "", positive: bool = False, request: Mapping[str, Any] | None = None
 ) -> str:

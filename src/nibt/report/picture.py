@@ -16,8 +16,10 @@ from nibt.report.heatmap import overlay
 from nibt.report.layout import MARGIN, SIDE, centred, shown, stacked
 from nibt.report.request import is_signed
 from nibt.report.rows import caption, header, notes, part_scale, photograph, ranking
+from nibt.torch_modes import plain_torch
 
 
+@plain_torch()
 def draw(answer: Explanation | Comparison, positive: bool = False) -> Image.Image:
     """The photograph, the map over it, and the caption below; of a comparison both parts below each other.
 

@@ -15,6 +15,7 @@ from nibt.report.heatmap import overlay
 from nibt.report.layout import MARGIN, TILE, centred, shown, stacked, tile, told
 from nibt.report.request import method_line, target_line
 from nibt.report.rows import header, scale
+from nibt.torch_modes import plain_torch
 
 _ACROSS = 5
 
@@ -28,6 +29,7 @@ class WordMap:
     size: tuple[int, int]
 
 
+@plain_torch()
 def draw_interactions(found: Interaction, positive: bool = False) -> Image.Image:
     """The photograph once for each word, under that word's map. Red: together they speak for the pair; blue: against.
 

@@ -21,6 +21,7 @@ from nibt.report.rows import photograph
 from nibt.units import WordScore
 
 SIDE, QUALITY, DIGITS = 640, 85, 4  # pixels, of JPEG, significant
+_NOTHING = torch.tensor(0.0, dtype=torch.float32, device="cpu")
 MOST_CELLS = 64  # of a map along a side; a method that scores pixels has hundreds of thousands in all
 
 
@@ -109,7 +110,7 @@ def _place(part: Part, name: str, table: Interaction | None, pictures: Pictures)
     if isinstance(part, PicturePart):
         return {"kind": "image", "name": name, "picture": pictures.number(part),
                 **_mapped(part.grid, part.region, part.size), "scores": rounded(coarse(part.grid))}  # fmt: skip
-    scores = rounded(torch.tensor([word.score for word in part.words]))
+    scores = rounded(torch.tensor([word.score for word in part.words], dtype=torch.float32, device="cpu"))
     told = [
         {"text": word.text, "score": score, "row": _row(word, table)}
         for word, score in zip(part.words, scores, strict=True)
@@ -153,11 +154,11 @@ def _row(word: WordScore, table: Interaction | None) -> int | None:
 
 def _sums(table: Interaction) -> Mapping[str, Part]:
     """The map that all words have together, and the sum of each word's map."""
-    scores = torch.zeros(len(table.units.explained))
+    scores = torch.zeros(len(table.units.explained), dtype=torch.float32, device="cpu")
     for word, grid in zip(table.words, table.table, strict=True):
         scores[word.tokens[0]] = grid.sum()
-    image = Attribution(table.table.sum(0).flatten(), table.grid, torch.tensor(0.0))
-    text = Attribution(scores, table.units, torch.tensor(0.0))
+    image = Attribution(table.table.sum(0).flatten(), table.grid, _NOTHING)
+    text = Attribution(scores, table.units, _NOTHING)
     return {
         "image": PicturePart(table.source, image, table.region, table.size, table.picture),
         "text": CaptionPart(table.caption, text),
