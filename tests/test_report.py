@@ -209,7 +209,8 @@ def test_methods_beside_each_other_have_a_bar_for_each_map(texts: Any) -> None:
     told = answer(PEAK, (90, 90), WHOLE)
     found = texts(lambda: draw_beside({"nib": told, "gae": replace(told, method=UNSIGNED)}))
     assert found.count("-2") == found.count("2") == 4  # the map and the words of both
-    assert "nib: method nib (default), model x, target cosine" in found
+    assert "nib: nib (default); gae: gae (default); model x, target cosine" in " ".join(found)
+    assert any(text.startswith("gae: The stronger the color") for text in found)
 
 
 def test_a_table_has_a_bar_and_its_question(texts: Any) -> None:
