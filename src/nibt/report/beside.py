@@ -35,8 +35,11 @@ def draw_beside(answers: Mapping[str, Explanation], positive: bool = False) -> I
     across = min(_ACROSS, len(tiles))
     width = across * (max(one.width for one in tiles) + MARGIN) + MARGIN
     rows = [centred(tiles[start : start + across], width) for start in range(0, len(tiles), across)]
-    lines = [f"similarity (cosine) {first.similarity:.3f}; each map and each caption has its own scale",
-             *_requests(answers), *(f"note: {warning}" for warning in dict.fromkeys(_warnings(answers)))]  # fmt: skip
+    lines = [
+        f"similarity (cosine) {first.similarity:.3f}; each map and each caption has its own scale",
+        *_requests(answers),
+        *(f"note: {warning}" for warning in dict.fromkeys(_warnings(answers))),
+    ]
     return stacked([*_header(answers, width, positive), *rows, told(lines, width)], width)
 
 

@@ -105,8 +105,8 @@ def _side(answer: Explanation | Comparison, name: str) -> str:
 def _contrast(answer: Explanation | Comparison) -> Mapping[str, Sequence[str]]:
     """The captions and the images that the target compares with."""
     options: Mapping[str, Any] = answer.score.get("options", {})
-    given = {"captions": options.get("against", ()), "images": options.get("against_images", ())}
-    return {kind: listed for kind, listed in given.items() if listed}
+    others = {"captions": options.get("against", ()), "images": options.get("against_images", ())}
+    return {kind: listed for kind, listed in others.items() if listed}
 
 
 def _noun(kind: str, listed: Sequence[str]) -> str:
