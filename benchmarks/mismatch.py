@@ -32,7 +32,7 @@ def verdicts(model, pairs, batch=32):
     """For each rule: whether it calls each pair a mismatch."""
     question = ask(model, "centre", "cosine", "default", Contrast(), None, None, {})
     everyday = encode(model.text, EVERYDAY)
-    found = {}
+    verdict = {}
     for indices in together(question, pairs, batch):
         image, text = sides(question, [pairs[index] for index in indices])
         values = similarities(image, text)
@@ -48,8 +48,8 @@ def verdicts(model, pairs, batch=32):
             **{f"at least {n} of {len(EVERYDAY)} everyday captions fit better": better >= n for n in (10, 25, 50)},
         }
         for rule, calls in rules.items():
-            found.setdefault(rule, torch.zeros(len(pairs), dtype=torch.bool))[indices] = calls
-    return found
+            verdict.setdefault(rule, torch.zeros(len(pairs), dtype=torch.bool))[indices] = calls
+    return verdict
 
 
 def report(title, model, matching, others):
@@ -81,9 +81,14 @@ def of_photographs(folder):
     listed = json.loads((folder / "annotations.json").read_text(encoding="utf-8"))["images"]
     pictures = [read_picture(folder / one["file"]) for one in listed]
     names = [{one["category"] for one in each["objects"]} for each in listed]
-    naming = [[text for number, text in enumerate(one["captions"])
-               if any(word["caption"] == number and word["category"] != "person" for word in one["grounded_words"])]
-              for one in listed]  # fmt: skip
+    naming = [
+        [
+            text
+            for number, text in enumerate(one["captions"])
+            if any(word["caption"] == number and word["category"] != "person" for word in one["grounded_words"])
+        ]
+        for one in listed
+    ]
     for title, captions in (("all captions", [one["captions"] for one in listed]), ("that name an object", naming)):
         matching = [Pair(picture, text) for picture, texts in zip(pictures, captions, strict=True) for text in texts]
         yield f"photographs, lite, {title}", matching, crossed(pictures, captions, names, OTHERS)

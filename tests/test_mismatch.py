@@ -71,10 +71,16 @@ def test_it_says_both_of_some_pairs() -> None:
     assert other_warnings(no_match.warnings) == no_match.warnings[1:]
 
 
-@pytest.mark.parametrize(("target", "options"), [
-    ("cosine", {}), ("logit", {}), ("difference", {"against": "a cat"}), ("softmax", {"against": ["a cat", "a dog"]}),
-    ("ensemble", {}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("target", "options"),
+    [
+        ("cosine", {}),
+        ("logit", {}),
+        ("difference", {"against": "a cat"}),
+        ("softmax", {"against": ["a cat", "a dog"]}),
+        ("ensemble", {}),
+    ],
+)
 def test_it_is_about_the_pair_whatever_is_explained(target: str, options: dict[str, Any]) -> None:
     model = tiny.model("clip")
     wanted = expected(model, tiny.picture(seed=1), "two cars")
@@ -96,7 +102,8 @@ def test_a_blank_picture_is_computed_anew_for_other_weights() -> None:
     for _ in range(2):
         answers = [nibt.explain(model, tiny.picture(), caption, "centre") for caption in tiny.CAPTIONS]
         assert [named(one.warnings) for one in answers] == [
-            expected(model, tiny.picture(), caption) for caption in tiny.CAPTIONS]  # fmt: skip
+            expected(model, tiny.picture(), caption) for caption in tiny.CAPTIONS
+        ]
         with torch.no_grad():
             for parameter in model.image.root.parameters():
                 parameter.mul_(-1.3)

@@ -188,31 +188,31 @@ def test_the_page_says_why_words_cannot_be_chosen() -> None:
 
 
 def test_no_match_stands_before_the_map_and_only_there() -> None:
-    told = answer(PEAK, (90, 90), WHOLE)
-    warned = replace(told, warnings=(f"{MISMATCH} (similarity <0.1>)", "another note"))
+    explained = answer(PEAK, (90, 90), WHOLE)
+    warned = replace(explained, warnings=(f"{MISMATCH} (similarity <0.1>)", "another note"))
     text = page(warned)
     assert text.count("does not rate these as a match") == 1
     assert text.index('<p class="nibt-mismatch"') < text.index('<div class="nibt-places">')
     assert "similarity &lt;0.1&gt;" in text
     assert "<li>Another note.</li>" in text
-    assert '<p class="nibt-mismatch"' not in page(told)
+    assert '<p class="nibt-mismatch"' not in page(explained)
 
 
 def test_the_page_says_which_question_it_answers() -> None:
-    told = answer(PEAK, (90, 90), WHOLE)
-    assert embedded(page(told))["panels"][0]["signed"] is True
+    explained = answer(PEAK, (90, 90), WHOLE)
+    assert embedded(page(explained))["panels"][0]["signed"] is True
     side = {"target": "difference", "value": 0.25}
-    score = {**side, "options": {"against": ["a <b>green</b> dog"]}, "image": side, "text": told.score["text"]}
-    text = page(replace(told, score=score, method={"name": "gae", "variant": "textbook", "signed": False}))
+    score = {**side, "options": {"against": ["a <b>green</b> dog"]}, "image": side, "text": explained.score["text"]}
+    text = page(replace(explained, score=score, method={"name": "gae", "variant": "textbook", "signed": False}))
     assert embedded(text)["panels"][0]["signed"] is False
-    asked = unescape(re.sub("<[^>]*>", "", text))
-    assert "Why \u201ca red cat\u201d rather than \u201ca <b>green</b> dog\u201d?" in asked
+    visible = unescape(re.sub("<[^>]*>", "", text))
+    assert "Why \u201ca red cat\u201d rather than \u201ca <b>green</b> dog\u201d?" in visible
     assert (
         "image side: difference 0.250, against the caption \u201ca <b>green</b> dog\u201d; text side: cosine 0.300"
-        in asked
+        in visible
     )
-    assert "method gae (textbook), model x" in asked
-    assert "does not say in which direction" in asked
+    assert "method gae (textbook), model x" in visible
+    assert "does not say in which direction" in visible
 
 
 def test_the_gap_is_told_as_a_share_of_the_change() -> None:

@@ -130,13 +130,16 @@ def texts(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Image.Image
     """What is written on a picture, in the order in which it is drawn."""
 
     def written(make: Callable[[], Image.Image]) -> list[str]:
-        found: list[str] = []
+        lines: list[str] = []
         own = ImageDraw.ImageDraw.text
         with monkeypatch.context() as patch:
-            patch.setattr(ImageDraw.ImageDraw, "text", lambda pen, at, text, *rest, **options: (
-                found.append(text), own(pen, at, text, *rest, **options)))  # fmt: skip
+            patch.setattr(
+                ImageDraw.ImageDraw,
+                "text",
+                lambda pen, at, text, *rest, **options: (lines.append(text), own(pen, at, text, *rest, **options)),
+            )
             make()
-        return found
+        return lines
 
     return written
 
@@ -162,11 +165,11 @@ def test_a_bar_has_two_sides_where_scores_have_a_sign(texts: Any) -> None:
 
 
 def test_the_image_and_the_words_have_a_bar_each(texts: Any) -> None:
-    told = answer([[0.5, -0.25]], (90, 90), WHOLE)  # the words run from -1 to 2
-    found = texts(lambda: draw(told))
-    image, words = found.index("image"), found.index("words")
-    assert found[image + 1 : image + 4] == ["-0.5  against", "0", "for  0.5"]
-    assert found[words + 1 : words + 4] == ["-2  against", "0", "for  2"]
+    explained = answer([[0.5, -0.25]], (90, 90), WHOLE)  # the words run from -1 to 2
+    lines = texts(lambda: draw(explained))
+    image, words = lines.index("image"), lines.index("words")
+    assert lines[image + 1 : image + 4] == ["-0.5  against", "0", "for  0.5"]
+    assert lines[words + 1 : words + 4] == ["-2  against", "0", "for  2"]
     unsigned = texts(lambda: draw(replace(answer([[0.5, 0.25]], (90, 90), WHOLE), method=UNSIGNED)))
     image, words = unsigned.index("image"), unsigned.index("words")
     assert unsigned[image + 1 : image + 3] == ["0", "strength  0.5"]
@@ -178,64 +181,68 @@ def test_a_picture_says_which_question_it_answers(texts: Any) -> None:
     side = {"target": "difference", "value": 0.25}
     score = {**side, "options": {"against": ["a green dog"]}, "image": side, "text": {"target": "cosine", "value": 0.3}}
     ranked = tuple(Ranked(f"label {rank}", 0.3 - rank / 100, 0.5 / (rank + 1)) for rank in range(14))
-    told = replace(answer(PEAK, (900, 900), WHOLE), score=score, ranking=ranked)
-    found = texts(lambda: draw(told))
-    every = " ".join(found)
-    assert found[0] == "Why \u201ca red cat\u201d rather than \u201ca green dog\u201d?"
+    explained = replace(answer(PEAK, (900, 900), WHOLE), score=score, ranking=ranked)
+    lines = texts(lambda: draw(explained))
+    every = " ".join(lines)
+    assert lines[0] == "Why \u201ca red cat\u201d rather than \u201ca green dog\u201d?"
     assert "image side: difference 0.250, against the caption \u201ca green dog\u201d" in every
     for part in ("method nib (default), model x", "text side: cosine 0.300", "similarity (cosine) 0.300"):
         assert part in every
-    assert {"label 0", "label 9", "0.300", "50.0%", "and 4 more labels"} <= set(found)
-    assert "label 10" not in found
+    assert {"label 0", "label 9", "0.300", "50.0%", "and 4 more labels"} <= set(lines)
+    assert "label 10" not in lines
 
 
 @pytest.mark.parametrize("size", [(20, 20), (1200, 300), (300, 1200)])
 def test_no_match_is_said_before_the_map(texts: Any, size: tuple[int, int]) -> None:
-    told = replace(answer(PEAK, size, Region(0.0, 0.0, *map(float, size))), warnings=NO_MATCH)
-    pages = [draw(told), draw_beside({"nib": told, "gae": replace(told, method=UNSIGNED)})]
+    explained = replace(answer(PEAK, size, Region(0.0, 0.0, *map(float, size))), warnings=NO_MATCH)
+    pages = [draw(explained), draw_beside({"nib": explained, "gae": replace(explained, method=UNSIGNED)})]
     for page in pages:
         pixels = np.asarray(page.convert("RGB"))
         edge = (pixels == ALERT_EDGE).all(-1).any(1).nonzero()[0]
         picture = (pixels == (128, 128, 128)).all(-1).sum(1)
         assert len(edge)
         assert edge.max() < (picture > 10).nonzero()[0].min()
-    found = " ".join(texts(lambda: draw(told)))
-    assert found.count("does not rate these as a match") == 1
-    assert "note: another note" in found
-    assert not (np.asarray(draw(replace(told, warnings=NO_MATCH[1:])).convert("RGB")) == ALERT_EDGE).all(-1).any()
+    lines = " ".join(texts(lambda: draw(explained)))
+    assert lines.count("does not rate these as a match") == 1
+    assert "note: another note" in lines
+    assert not (np.asarray(draw(replace(explained, warnings=NO_MATCH[1:])).convert("RGB")) == ALERT_EDGE).all(-1).any()
 
 
 def test_methods_beside_each_other_have_a_bar_for_each_map(texts: Any) -> None:
-    told = answer(PEAK, (90, 90), WHOLE)
-    found = texts(lambda: draw_beside({"nib": told, "gae": replace(told, method=UNSIGNED)}))
-    assert found.count("-2") == found.count("2") == 4  # the map and the words of both
-    assert "nib: method nib (default), model x, target cosine" in found
+    explained = answer(PEAK, (90, 90), WHOLE)
+    lines = texts(lambda: draw_beside({"nib": explained, "gae": replace(explained, method=UNSIGNED)}))
+    assert lines.count("-2") == lines.count("2") == 4  # the map and the words of both
+    assert "nib: nib (default); gae: gae (default); model x, target cosine" in " ".join(lines)
+    assert any(text.startswith("gae: The stronger the color") for text in lines)
 
 
 def test_a_table_has_a_bar_and_its_question(texts: Any) -> None:
     table = nibt.explain_interactions(tiny.model("clip"), tiny.picture(), "two cars", steps=1)
-    found = texts(lambda: draw_interactions(table))
+    lines = texts(lambda: draw_interactions(table))
     most = float(table.table.abs().max())
-    place = found.index("all words")
-    assert found[place + 1 : place + 4] == [f"{-most:.2g}  against", "0", f"for  {most:.2g}"]
-    assert "Which words of \u201ctwo cars\u201d go with which parts of the image?" in " ".join(found)
-    assert any("method word-region table of nib (default)" in text for text in found)
+    place = lines.index("all words")
+    assert lines[place + 1 : place + 4] == [f"{-most:.2g}  against", "0", f"for  {most:.2g}"]
+    assert "Which words of \u201ctwo cars\u201d go with which parts of the image?" in " ".join(lines)
+    assert any("method word-region table of nib (default)" in text for text in lines)
 
 
-CLIP_ASKED = {
-    "softmax": ({"against": list(tiny.CAPTIONS[:3])}, "Why \u201ctwo cars\u201d among 4 captions?",
-                "against the captions \u201ca photo of a cat and a dog\u201d, \u201ctwo cars\u201d, "),
+CONTRASTS = {
+    "softmax": (
+        {"against": list(tiny.CAPTIONS[:3])},
+        "Why \u201ctwo cars\u201d among 4 captions?",
+        "against the captions \u201ca photo of a cat and a dog\u201d, \u201ctwo cars\u201d, ",
+    ),
     "difference": ({"against_images": tiny.picture(seed=4)}, "Where does the similarity", "text side: difference"),
     "centred": ({"against": ["cat", "a dog", "cars", "a mat"]}, "more than the average caption?", "and 1 more"),
     "ensemble": ({}, "Where does the similarity", "the mean of 5 wordings; text side: cosine"),
     "logit": ({}, "Where does the similarity", "image side: logit"),
     "cosine": ({}, "Where does the similarity", "target cosine"),
-}  # fmt: skip
+}
 
 
-@pytest.mark.parametrize("target", CLIP_ASKED)
+@pytest.mark.parametrize("target", CONTRASTS)
 def test_every_target_is_named_with_what_it_is_against(target: str) -> None:
-    options, asked, line = CLIP_ASKED[target]
+    options, sentence, line = CONTRASTS[target]
     answer = nibt.explain(tiny.model("clip"), tiny.picture(), "two cars", "centre", target, **options)
-    assert asked in question(answer)
+    assert sentence in question(answer)
     assert line in target_line(answer)

@@ -21,8 +21,8 @@ CONTRASTS: dict[str, dict[str, Any]] = {
 
 
 def explained(target: str = "cosine", method: str = "nib", **options: Any) -> nibt.Explanation:
-    given = {**CONTRASTS.get(target, {}), **options}
-    return nibt.explain(tiny.model("clip"), tiny.picture(), tiny.CAPTIONS[0], method, target, **given)
+    contrast = {**CONTRASTS.get(target, {}), **options}
+    return nibt.explain(tiny.model("clip"), tiny.picture(), tiny.CAPTIONS[0], method, target, **contrast)
 
 
 def cells(table: Table) -> list[dict[str, str]]:
@@ -86,8 +86,8 @@ def test_the_table_is_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
 
 def test_no_match_is_said_before_the_words(capsys: pytest.CaptureFixture[str]) -> None:
     answer = explained("difference")
-    told = replace(answer, warnings=(f"{MISMATCH} [bold]", "another note"))
-    show([told], False)
+    warned = replace(answer, warnings=(f"{MISMATCH} [bold]", "another note"))
+    show([warned], False)
     out = " ".join(capsys.readouterr().out.split())
     assert out.count("does not rate these as a match") == 1
     assert out.index("does not rate these as a match") < out.index("photo ")

@@ -222,22 +222,24 @@ def test_the_picture_has_the_colours_of_the_report(opened: Opened, pair: tuple[E
 
 def test_each_scale_has_its_bar(browser: Browser, pair: Any, tmp_path: Path) -> None:
     """One for the map and one for the words, of one side for a method whose scores have no sign."""
-    told, table = pair
-    other = nibt.explain(tiny.model("clip"), told.picture, CAPTION, method="gae")
-    write_page([Panel(told, table, "nib"), Panel(other, title="gae"), Panel(table, title="table")], tmp_path / "x.html")
+    explained, table = pair
+    other = nibt.explain(tiny.model("clip"), explained.picture, CAPTION, method="gae")
+    write_page(
+        [Panel(explained, table, "nib"), Panel(other, title="gae"), Panel(table, title="table")], tmp_path / "x.html"
+    )
     opened = Opened(browser.new_context(), tmp_path / "x.html")
     opened.page.evaluate("nibtView(document.body).clear()")
 
     def bars(panel: int) -> list[list[str]]:
-        found = opened.page.locator(f"[data-panel='{panel}'] .nibt-scale")
-        return [found.nth(bar).locator("span").all_text_contents() for bar in range(found.count())]
+        scales = opened.page.locator(f"[data-panel='{panel}'] .nibt-scale")
+        return [scales.nth(bar).locator("span").all_text_contents() for bar in range(scales.count())]
 
     def paints(panel: int) -> list[str]:
         bar = "one => one.style.getPropertyValue('--nibt-scale')"
-        found = opened.page.locator(f"[data-panel='{panel}'] .nibt-scale")
-        return [found.nth(number).evaluate(bar) for number in range(found.count())]
+        scales = opened.page.locator(f"[data-panel='{panel}'] .nibt-scale")
+        return [scales.nth(number).evaluate(bar) for number in range(scales.count())]
 
-    most = [float(told.grid.abs().max()), max(abs(score) for _, score in told.words)]
+    most = [float(explained.grid.abs().max()), max(abs(score) for _, score in explained.words)]
     for (low, zero, high), value in zip(bars(0), most, strict=True):
         assert (low.endswith(" against"), zero, high.split()[0]) == (True, "0", "for")
         assert float(high.split()[1]) == pytest.approx(value, rel=0.01)

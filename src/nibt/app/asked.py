@@ -147,8 +147,10 @@ def answered(
     for number, method in enumerate(asked.methods):
         try:
             with limit(number):
-                outcomes += [Panel(replace(answer, picture=small), None, _title(asked, method, answer))
-                             for answer in _answers(asked, model, method)]  # fmt: skip
+                outcomes += [
+                    Panel(replace(answer, picture=small), None, _title(asked, method, answer))
+                    for answer in _answers(asked, model, method)
+                ]
         except _FAILURES as error:
             outcomes.append(Failure(method, plainly(error)))
         yield list(outcomes)

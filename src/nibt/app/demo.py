@@ -104,10 +104,12 @@ def _blocks(shelf: Shelf, limits: Limits, recent: Recent) -> gr.Blocks:
 def _choices(shelf: Shelf) -> list[Any]:
     """What can be chosen, in the order in which ``told`` takes it; the third lists the methods that cannot be."""
     question = gr.Radio(QUESTIONS, value=Question.each.value, label="Question", elem_id="question")
-    methods = gr.CheckboxGroup([name for name, _ in costs()], value=["nib"], elem_id="methods",
-                               label="Methods (select several to compare)")  # fmt: skip
-    unable = gr.HTML(unsupported_list(shelf, shelf.names[0]), elem_id="unsupported", js_on_load=_own("methods.js"),
-                     padding=False)  # fmt: skip
+    methods = gr.CheckboxGroup(
+        [name for name, _ in costs()], value=["nib"], elem_id="methods", label="Methods (select several to compare)"
+    )
+    unable = gr.HTML(
+        unsupported_list(shelf, shelf.names[0]), elem_id="unsupported", js_on_load=_own("methods.js"), padding=False
+    )
     with gr.Accordion("What each method costs", open=False):
         gr.HTML(cost_table())
     with gr.Accordion("Model and setting", open=False):

@@ -73,8 +73,10 @@ def unsupported_list(shelf: Shelf, name: Any) -> str:
     lines = "".join(f'<li data-method="{escape(method)}">{escape(reason)}</li>' for method, reason in reasons.items())
     if not lines:
         return ""
-    return (f'<details class="nibt-unsupported"><summary>{len(reasons)} methods cannot explain {escape(str(name))}'
-            f"</summary><ul>{lines}</ul></details>")  # fmt: skip
+    return (
+        f'<details class="nibt-unsupported"><summary>{len(reasons)} methods cannot explain {escape(str(name))}'
+        f"</summary><ul>{lines}</ul></details>"
+    )
 
 
 def cost_table() -> str:
@@ -92,10 +94,15 @@ def _message(text: str, title: str = "") -> str:
 def _answer(asked: Asked, outcomes: list[Panel | Failure], recent: Recent | None) -> str:
     """The view; once it is whole, with its downloads, and its link if anybody else has the picture, too."""
     panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
-    view = fragment(outcomes) if panels else "".join(
-        _message(outcome.message, outcome.title if len(outcomes) > 1 else "")
-        for outcome in outcomes if isinstance(outcome, Failure)
-    )  # fmt: skip
+    view = (
+        fragment(outcomes)
+        if panels
+        else "".join(
+            _message(outcome.message, outcome.title if len(outcomes) > 1 else "")
+            for outcome in outcomes
+            if isinstance(outcome, Failure)
+        )
+    )
     if recent is None:
         return f'{view}<p class="nibt-more" role="status">More is being computed…</p>'
     if not panels:

@@ -10,7 +10,7 @@ from nibt.part import CaptionPart
 from nibt.report.colours import PAPER
 from nibt.report.heatmap import overlay
 from nibt.report.layout import MARGIN, TILE, centred, shown, stacked, tile, told
-from nibt.report.request import is_signed, legend, method_line, target_line
+from nibt.report.request import is_signed, legend, method_name, model_name, target_line
 from nibt.report.rows import caption, header, part_scale, photograph
 
 _ACROSS = 5
@@ -35,18 +35,30 @@ def draw_beside(answers: Mapping[str, Explanation], positive: bool = False) -> I
     across = min(_ACROSS, len(tiles))
     width = across * (max(one.width for one in tiles) + MARGIN) + MARGIN
     rows = [centred(tiles[start : start + across], width) for start in range(0, len(tiles), across)]
-    lines = [f"similarity (cosine) {first.similarity:.3f}; each map and each caption has its own scale",
-             *(f"{name}: {method_line(answer)}, {target_line(answer)}" for name, answer in answers.items()),
-             *(f"note: {warning}" for warning in dict.fromkeys(_warnings(answers)))]  # fmt: skip
+    lines = [
+        f"similarity (cosine) {first.similarity:.3f}; each map and each caption has its own scale",
+        *_requests(answers),
+        *(f"note: {warning}" for warning in dict.fromkeys(_warnings(answers))),
+    ]
     return stacked([*_header(answers, width, positive), *rows, told(lines, width)], width)
 
 
 def _header(answers: Mapping[str, Explanation], width: int, positive: bool) -> Iterator[Image.Image]:
     """The question of the first answer, and how the colors of signed and of other methods are read."""
-    first, *others = answers.values()
+    first = next(iter(answers.values()))
     question, *no_match = header(first, width, positive)
-    legends = dict.fromkeys(legend(other, positive) for other in others if is_signed(other) != is_signed(first))
-    yield from (question, *(told([f"Where a bar has another form: {text}"], width) for text in legends), *no_match)
+    others = [name for name, answer in answers.items() if is_signed(answer) != is_signed(first)]
+    readings = [f"{', '.join(others)}: {legend(answers[others[0]], positive)}"] if others else []
+    yield from (question, *(told([text], width) for text in readings), *no_match)
+
+
+def _requests(answers: Mapping[str, Explanation]) -> Iterator[str]:
+    """The methods of all answers, a line for each model and target."""
+    groups: dict[str, list[str]] = {}
+    for name, answer in answers.items():
+        shared = f"model {model_name(answer)}, {target_line(answer)}"
+        groups.setdefault(shared, []).append(f"{name}: {method_name(answer)}")
+    yield from (f"{'; '.join(methods)}; {shared}" for shared, methods in groups.items())
 
 
 def _warnings(answers: Mapping[str, Explanation]) -> Iterator[str]:

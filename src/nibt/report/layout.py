@@ -102,8 +102,11 @@ def _broken(text: str, width: int, size: int) -> Iterator[str]:
     for word in text.split(" "):
         font, start = font_for(word, size), 0
         while font.getlength(word[start:]) > width and start < len(word) - 1:
-            end = next(end for end in range(len(word), start, -1) if end == start + 1
-                       or font.getlength(word[start:end]) <= width)  # fmt: skip
+            end = next(
+                end
+                for end in range(len(word), start, -1)
+                if end == start + 1 or font.getlength(word[start:end]) <= width
+            )
             yield word[start:end]
             start = end
         yield word[start:]

@@ -78,9 +78,13 @@ def _page(answer: Explanation, positive: bool) -> Image.Image:
     width = max(panel_width, SIDE) + 2 * MARGIN
     image, text = answer.parts["image"], answer.parts["text"]
     signed = is_signed(answer)
-    rows = [*header(answer, width, positive), *_panel_rows(panels, width, beside),
-            part_scale(image, width, positive, signed, "image"), caption(answer, width, positive),
-            part_scale(text, width, positive, signed, "words")]  # fmt: skip
+    rows = [
+        *header(answer, width, positive),
+        *_panel_rows(panels, width, beside),
+        part_scale(image, width, positive, signed, "image"),
+        caption(answer, width, positive),
+        part_scale(text, width, positive, signed, "words"),
+    ]
     if answer.ranking:
         rows.append(ranking(answer.ranking, width))
     return stacked([*rows, notes(answer, width)], width)

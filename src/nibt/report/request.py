@@ -48,14 +48,20 @@ def is_signed(answer: Shown) -> bool:
 
 
 def method_line(answer: Shown) -> str:
-    """The method with its variant, and the model.
+    """The method with its variant, and the model: ``method nib (default), model lite``."""
+    return f"method {method_name(answer)}, model {model_name(answer)}"
 
-    Both are named as on the command line: ``nib (default) on lite``.
-    """
+
+def method_name(answer: Shown) -> str:
+    """The method with its variant, as on the command line: ``nib (default)``."""
     table = "word-region table of " if isinstance(answer, Interaction) else ""
     path = " along NIB's path" if answer.method.get("along_path") else ""
-    method = f"{answer.method['name']} ({answer.method['variant']})"
-    return f"method {table}{method}{path}, model {Path(answer.model['id']).name}"
+    return f"{table}{answer.method['name']} ({answer.method['variant']}){path}"
+
+
+def model_name(answer: Shown) -> str:
+    """The model without its folder."""
+    return Path(answer.model["id"]).name
 
 
 def target_line(answer: Shown) -> str:
@@ -99,8 +105,8 @@ def _side(answer: Explanation | Comparison, name: str) -> str:
 def _contrast(answer: Explanation | Comparison) -> Mapping[str, Sequence[str]]:
     """The captions and the images that the target compares with."""
     options: Mapping[str, Any] = answer.score.get("options", {})
-    given = {"captions": options.get("against", ()), "images": options.get("against_images", ())}
-    return {kind: listed for kind, listed in given.items() if listed}
+    others = {"captions": options.get("against", ()), "images": options.get("against_images", ())}
+    return {kind: listed for kind, listed in others.items() if listed}
 
 
 def _noun(kind: str, listed: Sequence[str]) -> str:

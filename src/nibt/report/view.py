@@ -45,9 +45,11 @@ def fragment(outcomes: Sequence[Panel | Failure], level: int = 2, positive: bool
     found = [panel_data(panel, pictures) for panel in panels]
     numbered = iter(enumerate(found))
     sections = "\n".join(
-        _failed(outcome, level) if isinstance(outcome, Failure)
-        else _section(outcome, *next(numbered), level, pictures, drawn) for outcome in outcomes
-    )  # fmt: skip
+        _failed(outcome, level)
+        if isinstance(outcome, Failure)
+        else _section(outcome, *next(numbered), level, pictures, drawn)
+        for outcome in outcomes
+    )
     data = {"pictures": pictures.sizes, "colours": _COLOURS, "panels": found, "positive": positive}
     return (f'<div class="nibt-view">\n<p class="nibt-static">{_STATIC}</p>\n<div class="nibt-panels">\n{sections}\n'
             f'</div>\n<script type="application/json" class="nibt-data">{as_json(data)}</script>\n</div>')  # fmt: skip
@@ -64,8 +66,10 @@ def as_json(data: Any) -> str:
 
 
 def _failed(failure: Failure, level: int) -> str:
-    return (f'<section class="nibt-panel nibt-failed" role="alert"><h{level} dir="auto">{escape(failure.title)}'
-            f"</h{level}><p>{escape(failure.message)}</p></section>")  # fmt: skip
+    return (
+        f'<section class="nibt-panel nibt-failed" role="alert"><h{level} dir="auto">{escape(failure.title)}'
+        f"</h{level}><p>{escape(failure.message)}</p></section>"
+    )
 
 
 def _section(
@@ -82,9 +86,11 @@ def _section(
     if isinstance(list(panel.parts.values())[-1], CaptionPart):  # beside the picture, where there is room
         places[-1], said = places[-1] + said, ""
     placed = "\n".join(f'<div class="nibt-place" data-place="{place}">{one}</div>' for place, one in enumerate(places))
-    return (f'<section class="nibt-panel" data-panel="{number}">\n<h{level} dir="auto">{escape(title)}</h{level}>\n'
-            f'{about(panel)}\n{no_match(panel)}<div class="nibt-places">{placed}</div>\n'
-            f"{said}{details(panel)}</section>")  # fmt: skip
+    return (
+        f'<section class="nibt-panel" data-panel="{number}">\n<h{level} dir="auto">{escape(title)}</h{level}>\n'
+        f'{about(panel)}\n{no_match(panel)}<div class="nibt-places">{placed}</div>\n'
+        f"{said}{details(panel)}</section>"
+    )
 
 
 def _stage(pictures: Pictures, picture: int, part: PicturePart, drawn: set[int]) -> str:

@@ -27,8 +27,8 @@ def about(panel: Panel) -> str:
     answer = panel.answer
     facts = [f"<strong>similarity {answer.similarity:.3f}</strong> (cosine)"]
     facts += [escape(fact) for fact in (target_line(answer), method_line(answer), *_gaps(panel))]
-    asked = f'<p class="nibt-question" dir="auto">{escape(question(answer))} {escape(legend(answer))}</p>'
-    return f'{asked}<p class="nibt-about">{"; ".join(facts)}</p>'
+    lead = f'<p class="nibt-question" dir="auto">{escape(question(answer))} {escape(legend(answer))}</p>'
+    return f'{lead}<p class="nibt-about">{"; ".join(facts)}</p>'
 
 
 def no_match(panel: Panel) -> str:
@@ -84,9 +84,9 @@ def why(panel: Panel) -> str:
 def warnings(panel: Panel) -> str:
     """What its reader ought to know."""
     answers = (panel.answer, panel.table) if panel.table else (panel.answer,)
-    told = dict.fromkeys((*(warning for one in answers for warning in other_warnings(one.warnings)), *_coarser(panel)))
-    lines = "".join(f"<li>{escape(sentence(warning))}</li>" for warning in told)
-    return f'<ul class="nibt-warnings" aria-label="notes">{lines}</ul>' if told else ""
+    texts = dict.fromkeys((*(warning for one in answers for warning in other_warnings(one.warnings)), *_coarser(panel)))
+    lines = "".join(f"<li>{escape(sentence(warning))}</li>" for warning in texts)
+    return f'<ul class="nibt-warnings" aria-label="notes">{lines}</ul>' if texts else ""
 
 
 def ranking(panel: Panel) -> str:
