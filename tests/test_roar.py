@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -466,7 +467,7 @@ def test_the_command(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -
         assert (Path("RUN") / name).is_file()
     assert "://" not in checked(Path("RUN/report.html").read_text())
     assert Roar.load("RUN/result.json").data["pairs"] == 12
-    code, _, told = run(*arguments, "--epochs", 2)
+    code, _, told = run(*[2 if before == "--epochs" else word for before, word in pairwise(("", *arguments))])
     assert (code, "choices.epochs: 1 (now 2)" in told) == (2, True)
     for wrong, message in ((("--rate", "x"), "must be a number"), (("--form", "all"), "features, last, whole")):
         code, _, told = run("roar", "scenes", "--out", "NEW", "--count", 12, *wrong)

@@ -239,12 +239,12 @@ def test_each_scale_has_its_bar(browser: Browser, pair: Any, tmp_path: Path) -> 
         scales = opened.page.locator(f"[data-panel='{panel}'] .nibt-scale")
         return [scales.nth(number).evaluate(bar) for number in range(scales.count())]
 
-    most = [float(explained.grid.abs().max()), max(abs(score) for _, score in explained.words)]
+    most = [float(explained.grid.abs().max()), max(abs(word.score) for word in explained.words)]
     for (low, zero, high), value in zip(bars(0), most, strict=True):
         assert (low.endswith(" against"), zero, high.split()[0]) == (True, "0", "for")
         assert float(high.split()[1]) == pytest.approx(value, rel=0.01)
         assert float(low.split()[0].replace("\u2212", "-")) == pytest.approx(-value, rel=0.01)
-    most = [float(other.grid.abs().max()), max(abs(score) for _, score in other.words)]
+    most = [float(other.grid.abs().max()), max(abs(word.score) for word in other.words)]
     for (low, middle, high), value in zip(bars(1), most, strict=True):
         assert (low, middle, high.split()[0]) == ("0", "", "strength")
         assert float(high.split()[1]) == pytest.approx(value, rel=0.01)
