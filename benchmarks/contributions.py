@@ -18,9 +18,10 @@ from interactions import least
 from interactions import model as large
 
 import nibt
-from nibt.pair import Pair, read_picture
-from nibt.question import Contrast, ask
-from nibt.sides import sides
+from nibt.data.images import read_picture
+from nibt.data.pair import Pair
+from nibt.engine.batches import sides
+from nibt.engine.spec import Contrast, ask
 
 MANY = 1000
 CAPTIONS = [f"a {noun} and a {other}" for noun in ("cat", "dog", "owl", "car") for other in ("key", "bed")]

@@ -24,8 +24,8 @@ from PIL import Image
 from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 import nibt
-from nibt.pair import read_picture
-from nibt.paths import nodes
+from nibt.core.quadrature import nodes
+from nibt.data.images import read_picture
 
 CAPTION = "a cat and a cup of coffee"
 NOUNS = ["cat", "cup", "coffee"]

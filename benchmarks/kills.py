@@ -14,8 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-from nibt.bench.running import Run
-from nibt.bench.store import fingerprint
+from nibt.evaluation.bench.run import Run
+from nibt.evaluation.bench.store import fingerprint
 
 PLAN = """
 about = "What is killed"

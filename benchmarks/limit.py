@@ -27,9 +27,9 @@ import torch.nn.functional as F
 from interactions import model as large
 from PIL import Image
 
-from nibt.pair import read_picture
-from nibt.question import Contrast, ask
-from nibt.side import Side
+from nibt.core.side import Side
+from nibt.data.images import read_picture
+from nibt.engine.spec import Contrast, ask
 
 CAPTION = "a cat and a dog and a car and {}"
 NOUNS = ("cat", "dog", "key", "car", "owl", "hat", "bus", "pig")

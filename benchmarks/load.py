@@ -26,10 +26,10 @@ from pathlib import Path
 import httpx
 
 import nibt
-from nibt.app.asked import Asked, answered
 from nibt.app.limits import Limits
-from nibt.pair import sample_file, samples
-from nibt.report import view
+from nibt.app.request import Asked, answered
+from nibt.data.images import sample_file, samples
+from nibt.report.html import view
 
 CAPTIONS = ("a cat", "a cup of coffee", "a cat and a cup", "a rocket\na dog")
 MODEL = "scenes"  # the faster of the embedded ones: more answers to hold against

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 
 import nibt
-from nibt.bench.figures import course
 from nibt.datasets.scenes import Scenes
+from nibt.evaluation.bench.figures import course
 
 FIRST, LIMIT = 2000, 1.0
 

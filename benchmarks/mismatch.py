@@ -4,8 +4,8 @@
     python benchmarks/mismatch.py --photos FOLDER  # photographs, with the model lite; FOLDER holds annotations.json
 
 A false alarm is a pair that belongs together and is called a mismatch; a miss is a pair without a common object that is
-not. Beside the rule of ``nibt.mismatch`` stand its two halves, and the rank of the caption among a hundred everyday
-captions (``everyday.txt``), which nibt does not use.
+not. Beside the rule of ``nibt.engine.mismatch`` stand its two halves, and the rank of the caption among a hundred
+everyday captions (``everyday.txt``), which nibt does not use.
 """
 
 import argparse
@@ -17,11 +17,12 @@ import torch
 from limit import machine
 
 import nibt
+from nibt.data.images import read_picture
+from nibt.data.pair import Pair
 from nibt.datasets.scenes import Scenes
-from nibt.mismatch import MARGIN, mismatches, similarities
-from nibt.pair import Pair, read_picture
-from nibt.question import Contrast, ask, encode
-from nibt.sides import sides, together
+from nibt.engine.batches import sides, together
+from nibt.engine.mismatch import MARGIN, mismatches, similarities
+from nibt.engine.spec import Contrast, ask, encode
 from nibt.targets.base import cosine
 
 EVERYDAY = Path(__file__).with_name("everyday.txt").read_text(encoding="utf-8").splitlines()

@@ -23,10 +23,10 @@ from pathlib import Path
 import torch
 
 import nibt
-from nibt.batching.chunks import Chunks
-from nibt.batching.opening import opened
-from nibt.batching.tables import Columns
 from nibt.datasets.scenes import Scenes
+from nibt.jobs.chunks import Chunks
+from nibt.jobs.sources.opening import opened
+from nibt.jobs.sources.tables import Columns
 
 CHUNK = 32
 

@@ -3,11 +3,10 @@
 import torch
 from PIL import Image
 
-from nibt.attribution import Attribution
-from nibt.explanation import Explanation
-from nibt.pair import Picture
-from nibt.preparation.geometry import Region
-from nibt.units import Grid, Word, Words
+from nibt.data.images import Picture, Region
+from nibt.data.units import Grid, Word, Words
+from nibt.results.attribution import Attribution
+from nibt.results.explanation import Explanation
 
 WHOLE = Region(0.0, 0.0, 90.0, 90.0)
 BETWEEN = {

@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nibt.core.side import Side
+from nibt.data.units import Grid, Units, Word, Words
 from nibt.models.base import ImageTower, Inputs, Model, TextTower, Tower
-from nibt.preparation.captions import Tokens
-from nibt.side import Side
+from nibt.preprocessing.captions import Tokens
 from nibt.targets.base import cosine
 from nibt.types import Embedding, Modality
-from nibt.units import Grid, Units, Word, Words
 
 WIDTH, HEADS, DEPTH, PATCH, ROWS, COLUMNS, BATCH = 12, 3, 6, 4, 2, 3, 4
 UNITS, HEAD = ROWS * COLUMNS, WIDTH // HEADS

@@ -15,11 +15,11 @@ from torch import Tensor
 
 import axiom_towers as towers
 from axiom_towers import ALIKE, BATCH, COLUMNS, IGNORED, ROWS, UNITS, Change, side
+from nibt.core.side import Side
+from nibt.methods._path import along_path
 from nibt.methods.base import SIDES, Method
-from nibt.methods.base_path import along_path
 from nibt.models.base import Tower
 from nibt.registry import available, find
-from nibt.side import Side
 from nibt.types import Embedding, Modality
 
 NODES = 32

@@ -12,7 +12,7 @@ import torch
 import nibt
 
 PROCESSES = get_context("forkserver")
-PROCESSES.set_forkserver_preload(["nibt.batching.running", "nibt.models.clip", "transformers.models.clip", "jobs"])
+PROCESSES.set_forkserver_preload(["nibt.jobs.run", "nibt.models.clip", "transformers.models.clip", "jobs"])
 CHUNK = 4
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nibt.core.side import Side
+from nibt.data.units import Grid, Units, Word, Words
 from nibt.models.base import ImageTower, Inputs, Model, TextTower
-from nibt.preparation.captions import Tokens
-from nibt.side import Side
+from nibt.preprocessing.captions import Tokens
 from nibt.types import Embedding
-from nibt.units import Grid, Units, Word, Words
 
 PATCH, ROWS, COLUMNS, LENGTH = 4, 2, 3, 7
 

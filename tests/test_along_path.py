@@ -8,14 +8,14 @@ import torch
 
 import nibt
 import tiny
+from nibt.core.quadrature import nodes
+from nibt.data.units import Units
 from nibt.errors import BadOption, UnknownName
-from nibt.methods.base_gradient import OneGradient
-from nibt.methods.base_path import along_path, walking
+from nibt.methods._gradient import OneGradient
+from nibt.methods._path import along_path, walking
 from nibt.methods.grad_cam import GradCAM
 from nibt.methods.nib import NIB
-from nibt.paths import nodes
 from nibt.types import Hidden, PerToken
-from nibt.units import Units
 from test_nib import side
 
 both_sides = pytest.mark.parametrize("modality", ["image", "text"])

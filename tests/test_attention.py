@@ -15,10 +15,10 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import tiny
 from nibt.errors import BadOption, Unsupported
-from nibt.loading import load_model
+from nibt.models._attention import Attended, Watching
+from nibt.models._loading import load_model
+from nibt.models._trace import Inputs
 from nibt.models.base import Tower
-from nibt.models.base_attention import Attended, Watching
-from nibt.models.base_trace import Inputs
 
 CONVOLUTIONAL = ("own resnet", "convnext", "fastvit", "efficientnet", "resnet")
 BOTH = [(kind, side) for kind in tiny.KINDS for side in ("image", "text")]

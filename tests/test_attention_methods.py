@@ -15,9 +15,9 @@ from transformers import CLIPConfig, CLIPModel
 
 import nibt
 import tiny
-from nibt.attribution import to_pixels
+from nibt.core.side import Side
 from nibt.errors import BadOption, Unsupported
-from nibt.methods.base_attention import gradients
+from nibt.methods._attention import gradients
 from nibt.methods.chefer import Chefer
 from nibt.methods.fast_ig import FastIG
 from nibt.methods.gae import GAE
@@ -28,7 +28,7 @@ from nibt.methods.rollout import Rollout
 from nibt.methods.saliency_map import SaliencyMap
 from nibt.models.base import Model
 from nibt.registry import find
-from nibt.side import Side
+from nibt.results.attribution import to_pixels
 from nibt.targets.base import cosine
 
 ATTENTION = ("chefer", "fast_ig", "saliency_map", "gae", "rollout", "legrad", "grad_eclip")

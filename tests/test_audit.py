@@ -14,20 +14,20 @@ from PIL import Image
 
 import nibt
 import tiny
-from nibt.audit_result import Audit, Check
-from nibt.auditing.disturbing import inner, nonsense, other_captions, other_pictures
-from nibt.auditing.intervals import interval
-from nibt.auditing.likeness import spearman, ssim
-from nibt.auditing.maps import Asked, Map, maps
-from nibt.auditing.randomising import cascade, copied, stages
-from nibt.auditing.thresholds import BOUNDS, LEAST_PAIRS
+from nibt.data.pair import Pair
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption, UnknownName
-from nibt.loading import load_model
+from nibt.evaluation.audit.counterfactuals import inner, nonsense, other_captions, other_pictures
+from nibt.evaluation.audit.intervals import interval
+from nibt.evaluation.audit.randomization import cascade, copied, stages
+from nibt.evaluation.audit.similarity import spearman, ssim
+from nibt.evaluation.audit.thresholds import BOUNDS, LEAST_PAIRS
+from nibt.evaluation.maps import Asked, Map, maps
+from nibt.models._loading import load_model
 from nibt.models.base import Model
-from nibt.pair import Pair
-from nibt.report.audit import page, threshold
-from nibt.report.audit_plots import gauge
+from nibt.report.html.audit import page, threshold
+from nibt.report.html.audit_plots import gauge
+from nibt.results.audit import Audit, Check
 from test_pages import checked
 
 pytest.importorskip("scipy", reason="an audit ranks with scipy")
@@ -322,7 +322,7 @@ def test_the_command_writes_a_page_and_a_json_file(
     assert found.data["pairs"] == len(SAID)
     assert found.verdict == "fail"
     assert Path("audit-clip-folder-data.ones.quick.html").read_text().startswith("<!doctype html>")
-    monkeypatch.setattr("nibt.auditing.audit", lambda *_, **__: found)  # once is enough
+    monkeypatch.setattr("nibt.evaluation.audit.audit", lambda *_, **__: found)  # once is enough
     code, out, _ = run(*arguments, "--json", "-", "--strict")
     assert code == 1, "a flat map fails, and --strict says so"
     assert json.loads(out)["kind"] == "audit"

@@ -14,10 +14,10 @@ import axiom_towers as towers
 import axioms
 import tiny
 from axiom_towers import ALIKE, BATCH, IGNORED, INSIDE, UNITS, Change, net, replaced, side, values
+from nibt.core.side import Side
 from nibt.methods.base import SIDES
 from nibt.methods.nib import NIB
 from nibt.models.base import Model
-from nibt.side import Side
 from nibt.targets.base import cosine
 from nibt.types import Modality
 

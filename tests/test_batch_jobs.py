@@ -23,16 +23,17 @@ from filelock import FileLock
 import nibt
 import tiny
 from jobs import CHUNK, PROCESSES, parts, told
-from nibt import batching, parquet
-from nibt.batching import work
-from nibt.batching.chunks import Chunks
-from nibt.batching.opening import opened
-from nibt.batching.shards import schema
-from nibt.batching.tables import Columns
+from nibt import jobs as batching
+from nibt import parquet
+from nibt.data.images import Picture
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption, CannotWrite, OtherRequest, Unsupported
+from nibt.jobs import worker as work
+from nibt.jobs.chunks import Chunks
+from nibt.jobs.rows import schema
+from nibt.jobs.sources.opening import opened
+from nibt.jobs.sources.tables import Columns
 from nibt.models.base import Model
-from nibt.pair import Picture
 
 Run = Callable[..., tuple[int, str, str]]
 COUNT = 10

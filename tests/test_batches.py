@@ -8,13 +8,13 @@ import pytest
 import torch
 
 import tiny
+from nibt.core.side import Side
+from nibt.data.pair import Pair
+from nibt.engine.batches import together
+from nibt.engine.explain import explain
+from nibt.engine.spec import Contrast, ask
 from nibt.errors import BadOption
-from nibt.explaining import explain
-from nibt.explanation import Explanation
-from nibt.pair import Pair
-from nibt.question import Contrast, ask
-from nibt.side import Side
-from nibt.sides import together
+from nibt.results.explanation import Explanation
 
 PICTURES = [tiny.picture(64, 48, 0), tiny.picture(90, 30, 1), tiny.picture(30, 90, 2), tiny.picture(64, 48, 3)]
 PAIRS = list(zip(PICTURES, tiny.CAPTIONS, strict=True))

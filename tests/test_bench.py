@@ -15,16 +15,17 @@ from scipy import stats
 
 import nibt
 import tiny
-from nibt.bench import reporting, work
-from nibt.bench.checks import changed, checked
-from nibt.bench.headline import headlines, published, published_gains
-from nibt.bench.plan import CONTROLS, Plan, plans
-from nibt.bench.running import Run
-from nibt.bench.statistics import holm, interval, paired
-from nibt.bench.store import COLUMNS, Store, fingerprint
-from nibt.bench.summary import Group, Series, Summary
 from nibt.cli import main
 from nibt.errors import BadInput, BadOption, OtherRequest, UnknownName
+from nibt.evaluation.bench import cell as work
+from nibt.evaluation.bench import report as reporting
+from nibt.evaluation.bench.headline import headlines, published, published_gains
+from nibt.evaluation.bench.plan import CONTROLS, Plan, plans
+from nibt.evaluation.bench.run import Run
+from nibt.evaluation.bench.store import COLUMNS, Store, fingerprint
+from nibt.evaluation.bench.summary import Group, Series, Summary
+from nibt.evaluation.bench.validation import changed, checked
+from nibt.evaluation.statistics import holm, interval, paired
 from test_pages import checked as valid
 
 SCENES = {"name": "scenes", "options": {"count": 6, "seed": 1}}
@@ -132,8 +133,8 @@ def test_a_command_line_changes_a_plan(tmp_path: Path) -> None:
 KILLED = """
 import os, random, signal, sys, time
 import nibt
-from nibt.bench.running import Run
-from nibt.bench.store import fingerprint
+from nibt.evaluation.bench.run import Run
+from nibt.evaluation.bench.store import fingerprint
 plan, out = sys.argv[1:]
 nibt.run(plan, out + "/whole")
 parts = out + "/killed/parts"

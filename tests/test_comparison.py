@@ -17,15 +17,16 @@ from PIL import Image
 import nibt
 import tiny
 from nibt.cli import main
+from nibt.core.quadrature import nodes
+from nibt.data.images import Picture
+from nibt.data.pair import Twins
 from nibt.datasets.scenes import Scenes
 from nibt.datasets.scenes.captions import with_article
+from nibt.engine.spec import encode, shipped
 from nibt.errors import BadInput, BadOption
-from nibt.explanation import save
-from nibt.pair import Picture, Twins
-from nibt.part import Part, PicturePart
-from nibt.paths import nodes
-from nibt.question import encode, shipped
-from nibt.report.heatmap import Mapped, score_map
+from nibt.report.image.heatmap import Mapped, score_map
+from nibt.results.explanation import save
+from nibt.results.part import Part, PicturePart
 
 PICTURES = [tiny.picture(64, 48, 0), tiny.picture(90, 30, 1), tiny.picture(30, 90, 2), tiny.picture(64, 48, 3)]
 SAID = [nibt.Caption(text) for text in tiny.CAPTIONS]
@@ -477,6 +478,6 @@ def test_input_is_read_before_the_model_is_loaded(run: Run, monkeypatch: pytest.
     def loaded(*_: object, **__: object) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("nibt.loading.load_model", loaded)
+    monkeypatch.setattr("nibt.models._loading.load_model", loaded)
     assert run("one.png", "--with-image", "none.png")[0] == 1
     assert run("a cat", "--with-caption", "")[0] == 1

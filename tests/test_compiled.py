@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 import tiny
+from nibt.engine.explain import explain
+from nibt.engine.interactions import explain_interactions
 from nibt.errors import Unsupported
-from nibt.explaining import explain
-from nibt.interacting import explain_interactions
-from nibt.loading import load_model
-from nibt.models.base_compiled import is_compiled, uncompiled
+from nibt.models._compiled import is_compiled, uncompiled
+from nibt.models._loading import load_model
 from test_contract import METHODS
 from test_torch_modes import CHEAP, expected, same
 

@@ -11,15 +11,15 @@ from torch import Tensor
 from torch.overrides import _get_current_function_mode_stack as modes
 
 import tiny
-from nibt.attribution import Attribution
+from nibt.core.side import Side
+from nibt.data.units import Grid
 from nibt.errors import Unsupported
 from nibt.methods.base import Method
 from nibt.models.base import Tower
 from nibt.registry import available, find
-from nibt.side import Side
+from nibt.results.attribution import Attribution
 from nibt.targets.base import cosine
 from nibt.types import Modality
-from nibt.units import Grid
 
 METHODS = {name: find("methods", name) for name in available("methods")}
 KINDS = ("clip", "siglip", "siglip naflex", "own vit average", "coca", "own text both ways", "mt5", "timm eva",

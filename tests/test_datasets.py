@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 import nibt
-from nibt.datasets import base_local
+from nibt.data.pair import Pair
+from nibt.datasets import _local as base_local
+from nibt.datasets._local import LocalDataset, shuffled, whole_box
+from nibt.datasets._names import named_spans
 from nibt.datasets.base import Dataset
-from nibt.datasets.base_local import LocalDataset, shuffled, whole_box
-from nibt.datasets.base_names import named_spans
 from nibt.datasets.coco import Coco
 from nibt.datasets.coco.masks import decoded, inside
 from nibt.datasets.conceptual_captions import ConceptualCaptions
@@ -30,7 +31,6 @@ from nibt.datasets.rsicd import Rsicd
 from nibt.datasets.scenes import Scenes
 from nibt.datasets.tiny_imagenet import TinyImagenet
 from nibt.errors import BadInput, BadOption, Unsupported
-from nibt.pair import Pair
 from nibt.registry import available, find
 
 SIDES = 8, 6  # width and height of the pictures made here
@@ -192,7 +192,7 @@ def test_pictures_are_read_when_their_item_is_asked_for(
 ) -> None:
     read: list[Path] = []
     monkeypatch.setattr(base_local, "read_picture", lambda path: read.append(path) or base_read(path))
-    base_read = nibt.pair.read_picture
+    base_read = nibt.data.images.read_picture
     data = kind(made)
     assert not read
     data[1]
@@ -469,7 +469,7 @@ def test_the_best_caption_is_that_of_its_own_picture(tmp_path: Path) -> None:
     picture(tmp_path / "Images/b.jpg", shade=250)
     asked: list[str] = []
 
-    def fit(image: nibt.pair.Picture, texts: Sequence[str]) -> list[float]:
+    def fit(image: nibt.data.images.Picture, texts: Sequence[str]) -> list[float]:
         """The longer the text the better, in a bright picture; the shorter, in a dark one."""
         asked.append(Path(image.source).name)
         bright = image.image.getpixel((0, 0))[0] > 100  # pyright: ignore
@@ -487,7 +487,7 @@ def test_the_best_caption_is_that_of_its_own_picture(tmp_path: Path) -> None:
 
 def test_the_best_caption_by_a_model(tmp_path: Path) -> None:
     """As docs/datasets.md has it."""
-    from nibt.question import encode
+    from nibt.engine.spec import encode
 
     model = nibt.load_model("scenes")
     scene = Scenes(count=1, seed=1, most=1, named="all")[0]

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 
 import nibt
 import tiny
+from nibt.engine.spec import encode
 from nibt.errors import BadInput
-from nibt.question import encode
 
 KINDS = ["clip", "siglip", "own vit", "coca", "bert", "convnext"]
 CAPTIONS = list(tiny.CAPTIONS)

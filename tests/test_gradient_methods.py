@@ -13,16 +13,16 @@ from captum.attr import IntegratedGradients as Captum
 import linear
 import nibt
 import tiny
-from nibt.attribution import to_pixels
+from nibt.core.side import Side
+from nibt.data.units import Words
 from nibt.errors import BadOption
 from nibt.methods.integrated_gradients import IntegratedGradients
 from nibt.methods.mfaba import MFABA
 from nibt.methods.nib import NIB
-from nibt.models.base_trace import Cut
-from nibt.side import Side
+from nibt.models._trace import Cut
+from nibt.results.attribution import to_pixels
 from nibt.targets.base import Setting
 from nibt.targets.cosine import Cosine
-from nibt.units import Words
 from test_nib import ORACLE, side
 
 both_sides = pytest.mark.parametrize("modality", ["image", "text"])
@@ -44,7 +44,7 @@ class EveryRow(Side):
 def test_mfaba_is_the_authors_output(shared: Path, case: int, modality: str) -> None:
     golden, cases = np.load(shared / "golden/reference.npz"), json.loads((shared / "golden/cases.json").read_text())
     model = nibt.load_model(shared / "golden/clip")
-    picture = nibt.pair.read_picture(shared / "golden" / cases["images"][case])
+    picture = nibt.data.images.read_picture(shared / "golden" / cases["images"][case])
     image = model.image.trace(model.image.prepare([picture]))
     text = model.text.trace(model.text.prepare([cases["captions"][case]]))
     here, there = (image, text) if modality == "image" else (text, image)

@@ -11,17 +11,17 @@ from torch import nn
 
 import nibt
 import tiny
-from nibt.contributing import Contributions
+from nibt.core.quadrature import nodes
+from nibt.core.side import Side
+from nibt.data.units import Grid
+from nibt.engine.contributing import Contributions
+from nibt.engine.jacobians import narrowed, pulled, pushed, rows, scores
 from nibt.errors import BadInput, BadOption, CannotWrite
-from nibt.explanation import save
-from nibt.interaction import Interaction
-from nibt.jacobians import narrowed, pulled, pushed, rows, scores
 from nibt.methods.nib import NIB
+from nibt.models._trace import Cut
 from nibt.models.base import Model
-from nibt.models.base_trace import Cut
-from nibt.paths import nodes
-from nibt.side import Side
-from nibt.units import Grid
+from nibt.results.explanation import save
+from nibt.results.interaction import Interaction
 
 CAPTION = tiny.CAPTIONS[0]
 KINDS = sorted(tiny.KINDS)

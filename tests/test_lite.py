@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 import nibt
-from nibt.layers import shipped_sample
-from nibt.loading import embedded
-from nibt.report.heatmap import score_map
+from nibt.engine.layers import shipped_sample
+from nibt.models._loading import embedded
+from nibt.report.image.heatmap import score_map
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "lite"
 

@@ -24,12 +24,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import tiny
+from nibt.engine.explain import explain
 from nibt.errors import BadOption, CannotLoad
-from nibt.explaining import explain
-from nibt.explanation import Explanation
-from nibt.loading import load_model
+from nibt.models._loading import load_model
 from nibt.models.base import Model, Tower
 from nibt.models.open_clip import quick_gelu
+from nibt.results.explanation import Explanation
 
 peft_warns = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
@@ -57,7 +57,7 @@ def save_open_clip(folder: Path, vision: dict | None = None, **text: Any) -> nn.
 
 ASK_HUB = """
 from nibt.errors import CannotLoad
-from nibt.loading import load_model
+from nibt.models._loading import load_model
 print(load_model("somebody/clip").family)
 print(load_model("somebody/open_clip").family)
 try:

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 import linear
 import nibt
 import tiny
-from nibt import paths
+from nibt.core import quadrature as paths
+from nibt.core.side import Side
 from nibt.errors import BadOption, Unsupported
-from nibt.methods.base_checks import generator
+from nibt.methods._checks import generator
 from nibt.methods.m2ib import M2IB
-from nibt.side import Side
 from test_nib import side
 
 both_sides = pytest.mark.parametrize("modality", ["image", "text"])

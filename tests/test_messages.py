@@ -13,8 +13,9 @@ import pytest
 
 import nibt
 import tiny
+from nibt.data.images import is_url
+from nibt.data.pair import caption_notes
 from nibt.errors import BadInput
-from nibt.pair import caption_notes, is_url
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -47,7 +48,7 @@ def test_mistake_is_told_before_a_model_is_loaded(
     Path("none.txt").write_text("\n")
     Path("one.txt").write_text("a cat\n")
     Path("twice.txt").write_text("a cat\na dog\na cat\n")
-    monkeypatch.setattr("nibt.cli.asking.loaded", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("nibt.cli.inputs.loaded", lambda *_, **__: pytest.fail("a model was loaded"))
     before = sorted(os.listdir())
     arguments, expected, message = MISTAKES[case]
     code, _, err = run("explain", *arguments)

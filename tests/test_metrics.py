@@ -9,18 +9,18 @@ from PIL import Image
 
 import nibt
 import tiny
-from nibt.attribution import Attribution, Narrowing
+from nibt.core.side import Side
+from nibt.data.ground_truth import Truth, truth
+from nibt.data.images import Picture, Region
+from nibt.data.pair import Object, Pair
+from nibt.data.units import Grid, Word, Words
 from nibt.errors import BadInput, UnknownName
 from nibt.metrics.base import Metric, Trial
 from nibt.models.base import Model
-from nibt.pair import Object, Pair, Picture
-from nibt.preparation.geometry import Region
 from nibt.registry import available, find
-from nibt.side import Side
+from nibt.results.attribution import Attribution, Narrowing
 from nibt.targets.base import Setting
 from nibt.targets.cosine import Cosine
-from nibt.truth import Truth, truth
-from nibt.units import Grid, Word, Words
 
 GRID = Grid(4, 4)
 QUARTER = torch.zeros(8, 8, dtype=torch.bool)

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 
 import nibt
 import tiny
+from nibt.data.images import Picture
 from nibt.datasets.scenes import Scenes
-from nibt.explanation import MISMATCH, mismatch, other_warnings
-from nibt.mismatch import MARGIN
+from nibt.engine.mismatch import MARGIN
 from nibt.models.base import Model, TextTower
-from nibt.pair import Picture
+from nibt.results.explanation import MISMATCH, mismatch, other_warnings
 
 KINDS = ("clip", "siglip", "siglip naflex", "convnext", "coca", "mt5")
 

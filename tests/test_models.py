@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import tiny
+from nibt.data.units import Grid, Words
 from nibt.errors import BadOption, CannotLoad, Unsupported
-from nibt.loading import load_model
+from nibt.models._loading import load_model
+from nibt.models._trace import first
 from nibt.models.base import Inputs, Tower
-from nibt.models.base_trace import first
-from nibt.units import Grid, Words
 
 SIDES = ("image", "text")
 

@@ -13,11 +13,11 @@ from transformers import CLIPConfig, CLIPModel
 
 import nibt
 import tiny
-from nibt.attribution import to_pixels
+from nibt.core.side import Side
 from nibt.errors import BadOption, UnknownName
 from nibt.methods.nib import NIB
 from nibt.models.base import Model
-from nibt.side import Side
+from nibt.results.attribution import to_pixels
 from nibt.targets.base import Setting
 from nibt.targets.cosine import Cosine
 

@@ -17,11 +17,11 @@ from PIL import Image
 
 import nibt
 from answers import BETWEEN, PEAK, WHOLE, answer
-from nibt.comparison import Comparison
 from nibt.errors import Unsupported
-from nibt.part import CaptionPart
-from nibt.report.view import Panel
-from nibt.row import Row
+from nibt.report.html.view import Panel
+from nibt.results.comparison import Comparison
+from nibt.results.measurement import Row
+from nibt.results.part import CaptionPart
 from test_pages import checked, pair
 
 TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial.ipynb"

@@ -17,7 +17,7 @@ import nibt
 import tiny
 from nibt.errors import WouldOverwrite
 from nibt.outputs import check_run_folder, check_targets, distinct, is_own, read_signature, write_bytes
-from nibt.report.picture import write
+from nibt.report.image.explanation import write
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -17,19 +17,19 @@ import torch
 import nibt
 import tiny
 from answers import BETWEEN, PEAK, WHOLE, answer
-from nibt.attribution import Narrowing
-from nibt.comparison import Comparison
+from nibt.data.units import Grid
 from nibt.errors import BadInput, CannotWrite
-from nibt.explanation import MISMATCH, Explanation, Ranked
-from nibt.interaction import Interaction
-from nibt.part import CaptionPart
 from nibt.report.colours import ink_on, on_paper
-from nibt.report.document import document
-from nibt.report.page import page, write_page
-from nibt.report.tables import SCRIPT, STYLE, data_table
-from nibt.report.view import Panel, fragment
-from nibt.report.view_data import coarse
-from nibt.units import Grid
+from nibt.report.html.document import document
+from nibt.report.html.page import page, write_page
+from nibt.report.html.tables import SCRIPT, STYLE, data_table
+from nibt.report.html.view import Panel, fragment
+from nibt.report.html.view_data import coarse
+from nibt.results.attribution import Narrowing
+from nibt.results.comparison import Comparison
+from nibt.results.explanation import MISMATCH, Explanation, Ranked
+from nibt.results.interaction import Interaction
+from nibt.results.part import CaptionPart
 
 HOSTILE = (
     "</script><script>alert(1)</script>", "\"' onmouseover=alert(1) x='", "<!-- <script>", "]]>", "قطة على أريكة",

@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from nibt.data.images import MOST_PIXELS, read_picture, samples
+from nibt.data.pair import read_caption
 from nibt.errors import BadInput, NibtError
-from nibt.pair import MOST_PIXELS, read_caption, read_picture, samples
 
 RAMP = np.linspace(0, 255, 64).astype(np.uint8)[None].repeat(16, 0)  # dark on the left, light on the right
 

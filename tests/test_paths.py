@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from nibt.core.quadrature import mean_gradient, nodes
 from nibt.errors import BadOption
-from nibt.paths import mean_gradient, nodes
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 7])

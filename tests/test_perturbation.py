@@ -13,18 +13,18 @@ from captum.attr import FeatureAblation
 import linear
 import nibt
 import tiny
-from nibt import paths
+from nibt.core import quadrature as paths
+from nibt.core.perturbation import masker
+from nibt.core.side import Side
+from nibt.data.units import Grid, Words
 from nibt.errors import BadOption
-from nibt.masking import masker
-from nibt.methods.base_checks import generator
+from nibt.methods._checks import generator
 from nibt.methods.centre import Centre
 from nibt.methods.occlusion import Occlusion
 from nibt.methods.ones import Ones
 from nibt.methods.random import Random
 from nibt.methods.rise import RISE, _stretched
 from nibt.methods.shapley import Shapley, _coalitions, _regression
-from nibt.side import Side
-from nibt.units import Grid, Words
 from test_nib import side
 
 KINDS = ("clip", "siglip", "siglip naflex", "own vit", "coca", "bert", "convnext")

@@ -9,9 +9,9 @@ from open_clip.factory import _set_model_device_and_precision
 from open_clip.transformer import LayerNorm, LayerNormFp32
 
 import tiny
+from nibt.engine.explain import explain
 from nibt.errors import CannotLoad
-from nibt.explaining import explain
-from nibt.loading import load_model
+from nibt.models._loading import load_model
 from nibt.models.base import Model
 from test_contract import METHODS
 from test_torch_modes import CHEAP, expected

@@ -12,13 +12,13 @@ from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPTokenizer, SiglipImageProcessor
 
 import tiny
+from nibt.data.images import Picture
 from nibt.errors import BadInput, Unsupported
-from nibt.pair import Picture
-from nibt.preparation import hugging_face
-from nibt.preparation import open_clip as own
-from nibt.preparation.captions import Tokens, words_by_offsets
-from nibt.preparation.geometry import Fit
-from nibt.preparation.pictures import Preparation
+from nibt.preprocessing import hugging_face
+from nibt.preprocessing import open_clip as own
+from nibt.preprocessing.captions import Tokens, words_by_offsets
+from nibt.preprocessing.fit import Fit
+from nibt.preprocessing.images import Preparation
 
 EDGE = 40
 SHAPES = [(400, 300), (300, 400), (401, 299), (320, 320), (800, 200), (200, 800), (30, 20), (20, 30)]

@@ -16,14 +16,17 @@ from scipy.ndimage import gaussian_filter
 import linear
 import nibt
 import tiny
-from nibt.attribution import Attribution
+from nibt.core.perturbation import backdrop, draws, masker, shaken
+from nibt.core.side import Side
+from nibt.data.images import Picture
+from nibt.data.pair import Pair
+from nibt.data.units import Words
 from nibt.errors import BadInput, BadOption, UnknownName, Unsupported
-from nibt.masking import backdrop, draws, masker, shaken
 from nibt.methods.nib import NIB
 from nibt.methods.occlusion import Occlusion
 from nibt.methods.ones import Ones
+from nibt.metrics._confidence import of_all_rows
 from nibt.metrics.base import Trial
-from nibt.metrics.base_confidence import of_all_rows
 from nibt.metrics.confidence_drop import ConfidenceDrop
 from nibt.metrics.confidence_increase import ConfidenceIncrease
 from nibt.metrics.deletion import Deletion
@@ -31,9 +34,7 @@ from nibt.metrics.infidelity import Infidelity
 from nibt.metrics.insertion import Insertion
 from nibt.metrics.max_sensitivity import MaxSensitivity
 from nibt.models.base import Model
-from nibt.pair import Pair, Picture
-from nibt.side import Side
-from nibt.units import Words
+from nibt.results.attribution import Attribution
 from test_nib import side
 
 both_sides = pytest.mark.parametrize("modality", ["image", "text"])
@@ -155,7 +156,7 @@ def test_the_paper_protocol_reads_the_authors_maps(shared: Path, case: int) -> N
     """The maps that the metric hides by are the golden ones, and the numbers those of an edited copy."""
     golden, cases = np.load(shared / "golden/reference.npz"), json.loads((shared / "golden/cases.json").read_text())
     model = nibt.load_model(shared / "golden/clip")
-    pair = Pair(nibt.pair.read_picture(shared / "golden" / cases["images"][case]), cases["captions"][case])
+    pair = Pair(nibt.data.images.read_picture(shared / "golden" / cases["images"][case]), cases["captions"][case])
     image, text = (
         tower.trace(tower.prepare([item])) for tower, item in ((model.image, pair.picture), (model.text, pair.caption))
     )
@@ -166,7 +167,7 @@ def test_the_paper_protocol_reads_the_authors_maps(shared: Path, case: int) -> N
     captions = torch.cat(metric.scores(of)).tolist()
     assert captions == pytest.approx(authors(model, pair.picture, pair.caption, rows), abs=1e-4)
     of = trial(Side(model, image, lambda here: torch.cosine_similarity(here, text.embedding, dim=-1)), method)
-    keep = torch.from_numpy(stretched(nibt.attribution.to_pixels(of.attribution.grid, 224, 224)[0]))
+    keep = torch.from_numpy(stretched(nibt.results.attribution.to_pixels(of.attribution.grid, 224, 224)[0]))
     np.testing.assert_allclose(keep[::8, ::8], golden[f"nib_s10_l9_v_{case}"], atol=1e-4)
     seen = of.side.score(model.image.encode(replace(image.inputs, values=image.inputs.values * keep)))
     pictures = torch.cat(metric.scores(of)).tolist()

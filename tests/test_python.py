@@ -17,11 +17,11 @@ from PIL import Image
 
 import nibt
 import tiny
+from nibt.data.images import read_picture
+from nibt.data.units import WordScore
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput
-from nibt.pair import read_picture
-from nibt.report.heatmap import score_map
-from nibt.units import WordScore
+from nibt.report.image.heatmap import score_map
 
 MODEL = tiny.model("clip")
 PICTURE = tiny.picture(64, 48)

@@ -23,7 +23,7 @@ from jobs import parts
 from nibt.errors import BadInput, BadOption, CannotLoad, Unsupported
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'nibt[ray]'")
-from nibt.batching import distributed  # noqa: E402
+from nibt.jobs import distributed  # noqa: E402
 
 COUNT = 24
 OPTIONS: dict[str, Any] = {"chunk_size": 4, "batch_size": 2, "steps": 2}

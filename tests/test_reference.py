@@ -10,15 +10,15 @@ import torch
 from safetensors.torch import save_file
 
 import tiny
-from nibt.calibrating import calibrate
-from nibt.contributing import contributions
-from nibt.embeddings import explain_embeddings
+from nibt.data.pair import Caption, Pair
+from nibt.engine.calibrate import calibrate
+from nibt.engine.contributing import contributions
+from nibt.engine.embeddings import explain_embeddings
+from nibt.engine.explain import explain
+from nibt.engine.interactions import explain_interactions
 from nibt.errors import BadInput, BadOption, CannotWrite, WrongReference
-from nibt.explaining import explain
-from nibt.interacting import explain_interactions
-from nibt.measuring import measure
-from nibt.pair import Caption, Pair
-from nibt.reference import MeanStates
+from nibt.evaluation.measure import measure
+from nibt.models._mean_states import MeanStates
 
 PICTURES = [tiny.picture(seed=seed) for seed in range(5)]
 OBLONG = [tiny.picture(90, 30, seed) for seed in range(3)]

@@ -12,18 +12,19 @@ from PIL import Image, ImageDraw
 import nibt
 import tiny
 from answers import PEAK, WHOLE, answer
+from nibt.data.images import Region
 from nibt.errors import BadOption
-from nibt.explanation import MISMATCH, Explanation, Ranked
-from nibt.preparation.geometry import Fit, Region
-from nibt.report.beside import draw_beside
+from nibt.preprocessing.fit import Fit
 from nibt.report.colours import AGAINST, ALERT_EDGE, FOR, blend, ink_on
-from nibt.report.fonts import font_for
-from nibt.report.heatmap import map_image, mask_image, overlay, score_map
-from nibt.report.picture import check_format, draw, write
-from nibt.report.regions import draw_interactions
+from nibt.report.image.explanation import check_format, draw, write
+from nibt.report.image.fonts import font_for
+from nibt.report.image.heatmap import map_image, mask_image, overlay, score_map
+from nibt.report.image.interactions import draw_interactions
+from nibt.report.image.methods import draw_beside
+from nibt.report.image.rows import scale
 from nibt.report.request import question, target_line
-from nibt.report.rows import scale
 from nibt.report.words import runs
+from nibt.results.explanation import MISMATCH, Explanation, Ranked
 
 
 def test_the_map_lies_where_the_model_looked() -> None:

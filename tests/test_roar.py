@@ -13,24 +13,24 @@ import torch.nn.functional as F
 
 import nibt
 import tiny
-from nibt.auditing.maps import Asked
-from nibt.auditing.randomising import copied
+from nibt.data.pair import Object, Pair
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption, OtherRequest, UnknownName, Unsupported, WouldOverwrite
-from nibt.loading import load_model
+from nibt.evaluation.audit.randomization import copied
+from nibt.evaluation.maps import Asked
+from nibt.evaluation.roar import Retraining
+from nibt.evaluation.roar.bootstrap import Resampled, stats, taus_of
+from nibt.evaluation.roar.inputs import Material
+from nibt.evaluation.roar.maps import explained
+from nibt.evaluation.roar.removal import above, filled, hidden, hidden_pixels, highest
+from nibt.evaluation.roar.report import markdown
+from nibt.evaluation.roar.settings import Settings
+from nibt.evaluation.roar.trainers import KINDS, Form, Last, Whole
+from nibt.evaluation.roar.training import fitting, losses, split, trained, untrained
 from nibt.methods.base import SIDES
+from nibt.models._loading import load_model
 from nibt.models.base import Model
-from nibt.pair import Object, Pair
-from nibt.retraining import Retraining
-from nibt.retraining.explained import explained
-from nibt.retraining.forms import KINDS, Form, Last, Whole
-from nibt.retraining.hiding import above, filled, hidden, hidden_pixels, highest
-from nibt.retraining.material import Material
-from nibt.retraining.ranking import Resampled, stats, taus_of
-from nibt.retraining.reporting import markdown
-from nibt.retraining.settings import Settings
-from nibt.retraining.training import fitting, losses, split, trained, untrained
-from nibt.roar_result import Roar
+from nibt.results.roar import Roar
 from nibt.types import Modality
 from test_pages import checked
 

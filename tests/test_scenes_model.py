@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from transformers import CLIPModel
 
 import nibt
+from nibt.data.pair import Object, Pair
 from nibt.datasets.scenes import NOUNS, Scenes
 from nibt.datasets.scenes.captions import WORDS, with_article
-from nibt.pair import Object, Pair
-from nibt.question import encode
+from nibt.engine.spec import encode
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "scenes"
 FRESH = 31  # a seed that neither the recipe nor the study uses

@@ -22,19 +22,19 @@ from PIL import Image
 import nibt
 import tiny
 from conftest import Run
-from nibt.app.asked import Asked, Question, answered, costs, plainly, unsupported
+from nibt.app.cache import Recent
 from nibt.app.guard import BODY, BUSY, Guard
 from nibt.app.limits import Deadline, Limits, TooLong
 from nibt.app.link import Link
-from nibt.app.recent import Recent
-from nibt.app.serving import check_host
-from nibt.app.shelf import Shelf, Turns
-from nibt.app.telling import told, unsupported_list
+from nibt.app.models import Shelf, Turns
+from nibt.app.render import told, unsupported_list
+from nibt.app.request import Asked, Question, answered, costs, plainly, unsupported
+from nibt.app.server import check_host
+from nibt.data.images import sample_file
 from nibt.errors import BadInput, BadOption, UnknownName, Unsupported
 from nibt.models.base import Model
-from nibt.pair import sample_file
 from nibt.registry import available
-from nibt.report.view import Failure, Panel
+from nibt.report.html.view import Failure, Panel
 
 LIMITS = Limits()
 
@@ -181,7 +181,7 @@ def test_an_answer_stays_when_its_table_fails(scenes: Model) -> None:
 
 def test_the_page_keeps_what_is_finished(scenes: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the visitor sees after each step: nothing that was there is gone, whatever fails later, and why ever."""
-    own = nibt.app.asked._answers
+    own = nibt.app.request._answers
 
     def failing(question: Asked, model: Model, method: str) -> Any:
         if method == "occlusion":
@@ -190,7 +190,7 @@ def test_the_page_keeps_what_is_finished(scenes: Model, monkeypatch: pytest.Monk
             raise RuntimeError("not enough memory: secret detail")
         return own(question, model, method)
 
-    monkeypatch.setattr("nibt.app.asked._answers", failing)
+    monkeypatch.setattr("nibt.app.request._answers", failing)
     shelf, recent = Shelf(["scenes"], load=lambda name: scenes), Recent(60.0)
     fields = [sample_file("coffee"), "a cat", "each", ["nib", "occlusion", "rise", "grad_cam"], "scenes", "default"]
     views = list(told(shelf, LIMITS, recent, fields, lambda done, of, what: None))

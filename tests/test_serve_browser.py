@@ -22,8 +22,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 import nibt
-from nibt.pair import sample_file
-from nibt.report.view import Panel, fragment
+from nibt.data.images import sample_file
+from nibt.report.html.view import Panel, fragment
 
 COLLAGE = "?picture=collage&captions=a+cat+and+a+cup+of+coffee&model=lite"
 SCENES = "?picture=coffee&captions=a+cup&model=scenes"  # the faster model

@@ -8,16 +8,16 @@ from typer.testing import CliRunner
 
 import nibt
 import tiny
-from nibt.attribution import Attribution
 from nibt.cli.main import app
+from nibt.core.side import Side
+from nibt.data.images import Picture
+from nibt.data.units import Grid
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadOption, Unsupported
+from nibt.methods._shifts import Shifted, triangle
 from nibt.methods.base import Method
-from nibt.methods.base_shifts import Shifted, triangle
 from nibt.methods.nib import NIB
-from nibt.pair import Picture
-from nibt.side import Side
-from nibt.units import Grid
+from nibt.results.attribution import Attribution
 from test_nib import side
 
 KINDS = ("clip", "siglip", "own vit", "convnext")

@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers.models.siglip2.image_processing_siglip2 import convert_image_to_patches
 
 import tiny
-from nibt.loading import load_model
+from nibt.data.units import Grid, Words
+from nibt.models._loading import load_model
 from nibt.models.base import Inputs, Tower
-from nibt.units import Grid, Words
 
 SIDES = ("image", "text")
 both_sides = pytest.mark.parametrize("side", SIDES)

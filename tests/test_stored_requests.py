@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 import nibt
 import tiny
-from nibt.audit_result import Audit, audit_request
-from nibt.bench.plan import Plan
-from nibt.bench.running import Run as BenchRun
 from nibt.errors import OtherRequest
+from nibt.evaluation.bench.plan import Plan
+from nibt.evaluation.bench.run import Run as BenchRun
+from nibt.evaluation.roar.settings import Settings
 from nibt.models.base import Model
-from nibt.retraining.settings import Settings
+from nibt.results.audit import Audit, audit_request
 from test_outputs import contents
 
 Run = Callable[..., tuple[int, str, str]]
@@ -323,7 +323,7 @@ def audit_by_hand(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def audit(model: Model, pairs: Any, methods: Any, *, seed: int, quick: bool, data: Any, **_: Any) -> Audit:
         return Audit(model.record(), data, tuple(methods), seed, 0.0, {}, (), (), (), quick=quick)
 
-    monkeypatch.setattr("nibt.auditing.audit", audit)
+    monkeypatch.setattr("nibt.evaluation.audit.audit", audit)
     return
 
 

@@ -9,9 +9,9 @@ from rich.table import Table
 
 import nibt
 import tiny
-from nibt.cli.terminal import paths, show, summary, versions
-from nibt.explanation import MISMATCH
+from nibt.cli.console import paths, show, summary, versions
 from nibt.registry import available
+from nibt.results.explanation import MISMATCH
 
 CONTRASTS: dict[str, dict[str, Any]] = {
     "softmax": {"against": tiny.CAPTIONS[1:3], "against_images": [tiny.picture(seed=1)]},

@@ -12,7 +12,7 @@ import torch
 
 import tiny
 from jobs import PROCESSES, scores, sent
-from nibt.pair import Picture
+from nibt.data.images import Picture
 
 METHODS = ("nib", "m2ib", "gae", "grad_cam", "legrad", "occlusion", "rise")  # hooks, graphs, masks, seeds
 KINDS = ("clip", "siglip", "own vit", "timm vit")

@@ -22,13 +22,13 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 import nibt
 import tiny
 from nibt.datasets.scenes import Scenes
+from nibt.engine.explain import explain
 from nibt.errors import CannotLoad, Unsupported
-from nibt.explaining import explain
-from nibt.explanation import Explanation
-from nibt.loading import load_model
+from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.registry import available
-from nibt.report.page import page
+from nibt.report.html.page import page
+from nibt.results.explanation import Explanation
 from nibt.torch_modes import float32_numbers, plain_torch
 from test_contract import METHODS, QUICK
 

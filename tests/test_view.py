@@ -16,16 +16,16 @@ from playwright.sync_api import Browser, BrowserContext, Page
 import nibt
 import tiny
 from answers import PEAK, WHOLE, answer
-from nibt.comparison import Comparison
-from nibt.explanation import Explanation, Ranked
-from nibt.interaction import Interaction
-from nibt.pair import Picture
-from nibt.report.document import document
-from nibt.report.heatmap import overlay
-from nibt.report.layout import shown
-from nibt.report.page import write_page
-from nibt.report.tables import SCRIPT, STYLE, data_table
-from nibt.report.view import Panel, fragment
+from nibt.data.images import Picture
+from nibt.report.html.document import document
+from nibt.report.html.page import write_page
+from nibt.report.html.tables import SCRIPT, STYLE, data_table
+from nibt.report.html.view import Panel, fragment
+from nibt.report.image.heatmap import overlay
+from nibt.report.image.layout import shown
+from nibt.results.comparison import Comparison
+from nibt.results.explanation import Explanation, Ranked
+from nibt.results.interaction import Interaction
 
 CAPTION, SIZE = "a photo of a cat and a dog", (360, 240)
 STATE = "nibtView(document.body).state()"

@@ -43,9 +43,9 @@ from transformers import (
     SiglipModel,
 )
 
-from nibt.loading import load_model
+from nibt.data.images import Picture
+from nibt.models._loading import load_model
 from nibt.models.base import Model
-from nibt.pair import Picture
 
 CONTEXT = 16
 WORDS = (

@@ -16,8 +16,8 @@ from skimage import data
 from torch.nn import functional
 
 import nibt
-from nibt.pair import read_picture
-from nibt.question import encode
+from nibt.data.images import read_picture
+from nibt.engine.spec import encode
 
 WORDY = ["a man in a room", "people standing in the snow", "xyzzy plugh 42", "she is very happy"]
 

@@ -25,7 +25,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch.nn import functional
 
 import nibt
-from nibt.reference import MeanStates
+from nibt.models._mean_states import MeanStates
 
 WIDTH = 320
 CAPTIONS = ("{}", "a photo of a {}", "there is a {} on the table in the room")  # of the mean states

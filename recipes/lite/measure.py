@@ -15,7 +15,7 @@ import numpy as np
 from scoring import energy, interval, points, ranking, union_mask, upsample
 
 import nibt
-from nibt.report.heatmap import score_map
+from nibt.report.image.heatmap import score_map
 
 HERE = Path(__file__).parent
 LEAST, MOST = 0.01, 0.35  # of the picture: the cases' share of the area

@@ -15,7 +15,7 @@ from pathlib import Path
 from runs import NAMES, scenes
 
 import nibt
-from nibt.bench.statistics import interval
+from nibt.evaluation.statistics import interval
 
 TABLE = Path(__file__).parents[2] / "docs" / "methods_table.md"
 METRICS = {"image": ["pointing_game", "energy", "average_precision", "own_object"], "text": ["word_auc"]}

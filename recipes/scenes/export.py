@@ -17,8 +17,8 @@ from network import network, processor
 
 import nibt
 from nibt.datasets.scenes import Scenes
-from nibt.question import encode
-from nibt.reference import MeanStates
+from nibt.engine.spec import encode
+from nibt.models._mean_states import MeanStates
 
 HERE = Path(__file__).parent
 MEANS = 5  # the seed of the scenes that are averaged

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from runs import FEW, asked, filled, gathered, kept, machine, on_mask, scenes, stored
 
 import nibt
-from nibt.bench.statistics import interval
-from nibt.methods.base_shifts import parts_of_patch, woven
+from nibt.evaluation.statistics import interval
+from nibt.methods._shifts import parts_of_patch, woven
 from nibt.metrics.average_precision import AveragePrecision
 from nibt.metrics.pointing_game import PointingGame
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from runs import NAMES, SEED, TRUTH, Setting, asked, gathered, machine, paired, run, scenes_of
 
 import nibt
-from nibt.bench.statistics import holm, interval
+from nibt.evaluation.statistics import holm, interval
 from nibt.registry import find
 
 PAGE = Path(__file__).parents[2] / "docs" / "methods_table.md"

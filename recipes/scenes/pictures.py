@@ -9,7 +9,7 @@ from pathlib import Path
 import nibt
 from nibt.datasets.scenes import Scenes
 from nibt.errors import Unsupported
-from nibt.report.beside import draw_beside
+from nibt.report.image.methods import draw_beside
 
 DOCS = Path(__file__).parents[2] / "docs"
 SCENE = Scenes(count=8, seed=4, fewest=3, most=3, named="one", smallest=30, backgrounds=("gradient", "texture"))[6]

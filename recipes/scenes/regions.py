@@ -16,12 +16,12 @@ import torch
 from runs import SEED, asked, gathered, kept, machine, on_mask, paired, stored
 
 import nibt
-from nibt.bench.statistics import interval
+from nibt.data.ground_truth import word_spans
 from nibt.datasets.scenes import Scenes
 from nibt.datasets.scenes.captions import with_article
+from nibt.evaluation.statistics import interval
 from nibt.metrics.average_precision import AveragePrecision
 from nibt.metrics.pointing_game import PointingGame
-from nibt.truth import word_spans
 
 METRICS = {"strict": PointingGame(0.0), "pointing": PointingGame(), "AP": AveragePrecision()}
 NAMES = {"strict": "pointing, on the mask", "pointing": "pointing, tolerance 15 / 640", "AP": "AP",

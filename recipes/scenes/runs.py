@@ -17,13 +17,13 @@ import numpy as np
 import torch
 
 import nibt
-from nibt.attribution import Attribution
-from nibt.bench import statistics
+from nibt.data.ground_truth import Truth
+from nibt.data.units import Grid
 from nibt.datasets.scenes import Scenes
+from nibt.evaluation import statistics
 from nibt.metrics.base import Trial
 from nibt.metrics.pointing_game import PointingGame
-from nibt.truth import Truth
-from nibt.units import Grid
+from nibt.results.attribution import Attribution
 
 SEED = 2026  # kept for the study alone
 FEW = 300

@@ -14,8 +14,8 @@ from runs import machine, scenes
 from sklearn.metrics import roc_auc_score
 
 import nibt
-from nibt.bench.statistics import interval
-from nibt.truth import truth
+from nibt.data.ground_truth import truth
+from nibt.evaluation.statistics import interval
 
 QUICK = {"image_layer": 11, "image_steps": 1}  # the image side is not looked at
 WAYS = {

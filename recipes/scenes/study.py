@@ -12,7 +12,7 @@ import numpy as np
 from runs import FEW, NAMES, SEED, Setting, asked, filled, gathered, machine, paired, run
 
 import nibt
-from nibt.bench.statistics import interval
+from nibt.evaluation.statistics import interval
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -30,82 +30,82 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nibt.attribution import Attribution as Attribution
-    from nibt.audit_result import Audit as Audit
-    from nibt.auditing import audit as audit
-    from nibt.batching.job import Job as Job
-    from nibt.batching.running import batch as batch
-    from nibt.bench.plan import Plan as Plan
-    from nibt.bench.running import run as run
-    from nibt.calibrating import calibrate as calibrate
-    from nibt.comparison import Comparison as Comparison
-    from nibt.contributing import Contributions as Contributions
-    from nibt.contributing import contributions as contributions
+    from nibt.data.pair import Caption as Caption
+    from nibt.data.pair import Pair as Pair
     from nibt.datasets.base import Dataset as Dataset
-    from nibt.embeddings import explain_embeddings as explain_embeddings
+    from nibt.engine.calibrate import calibrate as calibrate
+    from nibt.engine.contributing import Contributions as Contributions
+    from nibt.engine.contributing import contributions as contributions
+    from nibt.engine.embeddings import explain_embeddings as explain_embeddings
+    from nibt.engine.explain import explain as explain
+    from nibt.engine.explain import explain_labels as explain_labels
+    from nibt.engine.explain import rank as rank
+    from nibt.engine.interactions import explain_interactions as explain_interactions
     from nibt.errors import NibtError as NibtError
-    from nibt.explaining import explain as explain
-    from nibt.explaining import explain_labels as explain_labels
-    from nibt.explaining import rank as rank
-    from nibt.explanation import Explanation as Explanation
-    from nibt.interacting import explain_interactions as explain_interactions
-    from nibt.interaction import Interaction as Interaction
-    from nibt.loading import load_model as load_model
-    from nibt.measuring import measure as measure
+    from nibt.evaluation.audit import audit as audit
+    from nibt.evaluation.bench.plan import Plan as Plan
+    from nibt.evaluation.bench.run import run as run
+    from nibt.evaluation.measure import measure as measure
+    from nibt.evaluation.roar import roar as roar
+    from nibt.jobs.job import Job as Job
+    from nibt.jobs.run import batch as batch
     from nibt.methods.base import Method as Method
     from nibt.metrics.base import Metric as Metric
+    from nibt.models._loading import load_model as load_model
     from nibt.models.base import Model as Model
     from nibt.models.base import Tower as Tower
-    from nibt.pair import Caption as Caption
-    from nibt.pair import Pair as Pair
     from nibt.registry import available as available
+    from nibt.report.html.page import write_page as write_page
+    from nibt.report.html.view import Panel as Panel
+    from nibt.report.image.explanation import draw as draw
     from nibt.report.notebook import show as show
-    from nibt.report.page import write_page as write_page
-    from nibt.report.picture import draw as draw
-    from nibt.report.view import Panel as Panel
-    from nibt.retraining import roar as roar
-    from nibt.roar_result import Roar as Roar
-    from nibt.row import Row as Row
+    from nibt.results.attribution import Attribution as Attribution
+    from nibt.results.audit import Audit as Audit
+    from nibt.results.comparison import Comparison as Comparison
+    from nibt.results.explanation import Explanation as Explanation
+    from nibt.results.interaction import Interaction as Interaction
+    from nibt.results.measurement import Row as Row
+    from nibt.results.roar import Roar as Roar
     from nibt.targets.base import Target as Target
 
 _HOMES = {
-    "Attribution": "attribution",
-    "Audit": "audit_result",
-    "Caption": "pair",
-    "Comparison": "comparison",
-    "Contributions": "contributing",
+    "Attribution": "results.attribution",
+    "Audit": "results.audit",
+    "Caption": "data.pair",
+    "Comparison": "results.comparison",
+    "Contributions": "engine.contributing",
     "Dataset": "datasets.base",
-    "Explanation": "explanation",
-    "Interaction": "interaction",
-    "Job": "batching.job",
+    "Explanation": "results.explanation",
+    "Interaction": "results.interaction",
+    "Job": "jobs.job",
     "Method": "methods.base",
     "Metric": "metrics.base",
     "Model": "models.base",
     "NibtError": "errors",
-    "Pair": "pair",
-    "Panel": "report.view",
-    "Plan": "bench.plan",
-    "Roar": "roar_result",
-    "Row": "row",
+    "Pair": "data.pair",
+    "Panel": "report.html.view",
+    "Plan": "evaluation.bench.plan",
+    "Roar": "results.roar",
+    "Row": "results.measurement",
     "Target": "targets.base",
     "Tower": "models.base",
-    "audit": "auditing",
+    "audit": "evaluation.audit",
     "available": "registry",
-    "batch": "batching.running",
-    "calibrate": "calibrating",
-    "contributions": "contributing",
-    "draw": "report.picture",
-    "explain": "explaining",
-    "explain_embeddings": "embeddings",
-    "explain_interactions": "interacting",
-    "explain_labels": "explaining",
-    "load_model": "loading",
-    "measure": "measuring",
-    "rank": "explaining",
-    "roar": "retraining",
-    "run": "bench.running",
+    "batch": "jobs.run",
+    "calibrate": "engine.calibrate",
+    "contributions": "engine.contributing",
+    "draw": "report.image.explanation",
+    "explain": "engine.explain",
+    "explain_embeddings": "engine.embeddings",
+    "explain_interactions": "engine.interactions",
+    "explain_labels": "engine.explain",
+    "load_model": "models._loading",
+    "measure": "evaluation.measure",
+    "rank": "engine.explain",
+    "roar": "evaluation.roar",
+    "run": "evaluation.bench.run",
     "show": "report.notebook",
-    "write_page": "report.page",
+    "write_page": "report.html.page",
 }
 __all__ = sorted(_HOMES)
 __version__ = version("nibt")

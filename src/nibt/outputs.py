@@ -23,7 +23,7 @@ from typing import Any
 from PIL import Image
 
 from nibt.errors import WouldOverwrite
-from nibt.files import check_writable, written_whole
+from nibt.io import check_writable, written_whole
 
 _UNSIGNED = b"sha256:" + b"0" * 64
 _SIGNATURE = re.compile(rb"nibt (\S+) ([A-Za-z0-9_=-]*) (sha256:[0-9a-f]{64})")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nibt.errors import BadInput, Unsupported
-from nibt.files import written_whole
+from nibt.io import written_whole
 
 
 def pyarrow(needy: str = "Parquet files need", extra: str = "batch") -> tuple[Any, Any]:

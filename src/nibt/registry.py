@@ -14,7 +14,7 @@ from nibt.errors import UnknownName
 
 KINDS = ("methods", "models", "targets", "metrics", "datasets")
 _HERE = Path(__file__).parent
-_NOT_PARTS = ("__init__", "base")  # base*: what the parts of a kind share
+_CONTRACT = "base"  # what every part of a kind is; files that siblings share start with an underscore
 
 
 def available(kind: str) -> list[str]:
@@ -30,7 +30,9 @@ def available(kind: str) -> list[str]:
     """
     if kind not in KINDS:
         raise UnknownName("kinds", kind, KINDS)
-    files = {file.stem for file in (_HERE / kind).glob("*.py") if not file.stem.startswith(_NOT_PARTS)}
+    files = {
+        file.stem for file in (_HERE / kind).glob("*.py") if file.stem != _CONTRACT and not file.stem.startswith("_")
+    }
     folders = {file.parent.name for file in (_HERE / kind).glob("*/__init__.py")}
     return sorted(files | folders | set(_outside(kind).names))
 

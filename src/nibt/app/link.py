@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from nibt.app.asked import SETTINGS, Asked, Question
-from nibt.pair import SAMPLE, samples
+from nibt.app.request import SETTINGS, Asked, Question
+from nibt.data.images import SAMPLE, samples
 from nibt.registry import available
 
 

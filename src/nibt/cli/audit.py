@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nibt.cli import option
-from nibt.cli.option import assignments, given
+from nibt.cli import options as option
+from nibt.cli.options import assignments, given
 from nibt.cli.output import input_paths, model_name, plain, suffix
 from nibt.errors import BadOption, UnknownName
 
 if TYPE_CHECKING:
-    from nibt.audit_result import Audit
+    from nibt.data.pair import Pair
     from nibt.datasets.base import Dataset
     from nibt.models.base import Model
-    from nibt.pair import Pair
+    from nibt.results.audit import Audit
 
 COUNT, QUICK_COUNT = 24, 12
 
@@ -52,11 +52,11 @@ def audit(
     Prints lines with a verdict each (pass, warn, fail), and writes a page and a JSON file. With the model scenes and 24
     pairs it takes about a minute on one core; otherwise some 25 explanations of each pair, and 200 forward passes.
     """
-    from nibt.audit_result import audit_request
-    from nibt.auditing import audit as run
     from nibt.cli.progress import steps
-    from nibt.explanation import as_text
+    from nibt.evaluation.audit import audit as run
     from nibt.outputs import check_targets, distinct
+    from nibt.results.audit import audit_request
+    from nibt.results.explanation import as_text
 
     names_of = suffix(*(method or []), **given(count=count, quick=quick or None, seed=seed or None))
     default = Path(f"audit-{model_name(model) or model}-{plain(_short(data))}{names_of}.html")
@@ -96,7 +96,7 @@ def _short(data: str) -> str:
 def _check_same(targets: list[Path], request: dict[str, Any]) -> None:
     """Refuse to replace the audit of another request."""
     from nibt.outputs import read_signature
-    from nibt.provenance import require_same
+    from nibt.results.provenance import require_same
 
     for path in targets:
         there = read_signature(path)
@@ -150,9 +150,9 @@ def prepared(
     model: str, data: "Dataset", count: int, silent: bool, loading: dict[str, Any]
 ) -> "tuple[Model, list[Pair], dict[str, Any]]":
     """The model, the pairs, and the record of the pairs, which tells them from others."""
-    from nibt.cli.asking import loaded
+    from nibt.cli.inputs import loaded
     from nibt.cli.progress import progress
-    from nibt.pair import pairs_hash
+    from nibt.data.pair import pairs_hash
 
     count = min(count, len(data))
     with progress(count, "reading pairs", silent) as done:
@@ -169,7 +169,7 @@ def _read(data: "Dataset", item: int, done: Callable[[], None]) -> "Pair":
 
 def _write(found: "Audit", page: Path | None, beside: Path | None, silent: bool, overwrite: bool) -> None:
     from nibt.cli.audit_lines import show
-    from nibt.report.audit import write_page
+    from nibt.report.html.audit import write_page
 
     if page is not None:
         write_page(found, page, overwrite)

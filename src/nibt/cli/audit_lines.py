@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nibt.audit_result import VERDICTS, Audit
-from nibt.report.audit import QUESTIONS, span, threshold
+from nibt.report.html.audit import QUESTIONS, span, threshold
+from nibt.results.audit import VERDICTS, Audit
 
 _STYLES = {"pass": "bold blue", "warn": "bold yellow", "fail": "bold red"}
 

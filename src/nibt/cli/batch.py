@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from nibt.cli import option
-from nibt.cli.option import assignments, given
+from nibt.cli import options as option
+from nibt.cli.options import assignments, given
 from nibt.errors import BadOption
 
 _PAIRS, _WHERE = "The pairs", "Where it runs"
@@ -78,10 +78,10 @@ def batch(
             raise BadOption(f"{name} is for workers: give --on ray, too")
     if model is None and not quiet:
         typer.echo("The model is lite, which ships with nibt: another by -m", err=True)
-    from nibt.batching.opening import opened
-    from nibt.batching.running import batch as run
-    from nibt.batching.tables import Columns
     from nibt.cli.progress import interruptible, watched
+    from nibt.jobs.run import batch as run
+    from nibt.jobs.sources.opening import opened
+    from nibt.jobs.sources.tables import Columns
 
     loading = {"device": device, "dtype": dtype, "fit": fit, "image_size": image_size}
     options = given(layer=layer, image_layer=image_layer, text_layer=text_layer, steps=steps) | assignments(other or [])
@@ -108,7 +108,7 @@ def batch(
 
 def _kept(out: Path) -> str:
     """What is left of a job that was interrupted, and how to go on."""
-    from nibt.batching.job import Job
+    from nibt.jobs.job import Job
 
     job = Job(out)
     if not job.store.parts():
@@ -117,7 +117,7 @@ def _kept(out: Path) -> str:
 
 
 def _check(folder: Path, quiet: bool) -> None:
-    from nibt.batching.job import Job
+    from nibt.jobs.job import Job
 
     job = Job.open(folder)
     problems = job.check()

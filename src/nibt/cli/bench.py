@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from nibt.cli import option
-from nibt.cli.option import assignments
+from nibt.cli import options as option
+from nibt.cli.options import assignments
 from nibt.errors import BadOption
 
 
@@ -32,10 +32,10 @@ def bench(
     """
     if out is None:
         raise BadOption("say where the run goes: --out RUN")
-    from nibt.bench.checks import changed
-    from nibt.bench.plan import Plan
-    from nibt.bench.running import Run
     from nibt.cli.progress import interruptible, watched
+    from nibt.evaluation.bench.plan import Plan
+    from nibt.evaluation.bench.run import Run
+    from nibt.evaluation.bench.validation import changed
 
     folders = assignments(data or [], option="--data", plain=True)
     chosen = changed(Plan.read(plan), folders, without or (), model or (), device, count)

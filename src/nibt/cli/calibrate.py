@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from nibt.cli import option
-from nibt.cli.option import lines
+from nibt.cli import options as option
+from nibt.cli.options import lines
 from nibt.cli.output import input_paths
 from nibt.errors import BadOption
 
@@ -27,9 +27,9 @@ def calibrate(
     """Make the mean states of a model, to narrow toward: nibt explain ... --reference mean:FILE."""
     if out is None:
         raise BadOption("say where the mean states go: --out FILE")
-    from nibt.calibrating import calibrate as run
     from nibt.cli.progress import progress
-    from nibt.loading import load_model
+    from nibt.engine.calibrate import calibrate as run
+    from nibt.models._loading import load_model
     from nibt.outputs import check_targets
 
     check_targets([out], input_paths(model, pictures, captions), overwrite)

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nibt.cli import option
-from nibt.cli.asking import Asked, Things, load
-from nibt.cli.option import assignments, given, lines
+from nibt.cli import options as option
+from nibt.cli.inputs import Asked, Things, load
+from nibt.cli.options import assignments, given, lines
 from nibt.cli.output import Output, input_paths, model_name, suffix
 from nibt.cli.pages import explained
 from nibt.errors import BadOption
 
 if TYPE_CHECKING:
-    from nibt.comparison import Comparison
-    from nibt.explanation import Explanation
-    from nibt.report.page import Shown
+    from nibt.report.html.page import Shown
+    from nibt.results.comparison import Comparison
+    from nibt.results.explanation import Explanation
 
 
 def explain(
@@ -135,9 +135,9 @@ class Extra:
         self, answers: "list[Explanation] | list[Comparison]", names: list[Path], output: Output,
         pages: "Callable[[Sequence[Any]], Sequence[Shown]]",
     ) -> None:  # fmt: skip
-        from nibt.cli.terminal import show
-        from nibt.report.heatmap import map_image, mask_image
-        from nibt.report.picture import draw
+        from nibt.cli.console import show
+        from nibt.report.image.explanation import draw
+        from nibt.report.image.heatmap import map_image, mask_image
 
         one: Any = answers[0]  # a picture with a caption, where either file was asked for
         images = ((self.map, lambda: map_image(one, self.positive)),

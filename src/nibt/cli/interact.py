@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from nibt.cli import option
-from nibt.cli.asking import load, split
-from nibt.cli.option import assignments, given
+from nibt.cli import options as option
+from nibt.cli.inputs import load, split
+from nibt.cli.options import assignments, given
 from nibt.cli.output import Output, input_paths, model_name, stem, suffix
 
 
@@ -52,14 +52,15 @@ def interact(
                       **given(word=word), **chosen)  # fmt: skip
     output = Output(out, json, quiet, overwrite, names_of, input_paths(pictures, model, chosen))
     names = output.check([stem(picture) for picture in pictures], captions)
-    from nibt.pair import read_caption, read_picture
+    from nibt.data.images import read_picture
+    from nibt.data.pair import read_caption
 
     pairs = [(read_picture(picture), read_caption(caption)) for picture in pictures for caption in captions]
     ready = load(model, device, dtype, fit, image_size, output.silent)
+    from nibt.cli.console import show_regions
     from nibt.cli.progress import progress
-    from nibt.cli.terminal import show_regions
-    from nibt.interacting import explain_interactions
-    from nibt.report.regions import draw_interactions
+    from nibt.engine.interactions import explain_interactions
+    from nibt.report.image.interactions import draw_interactions
 
     with progress(len(pairs), "explaining", output.silent) as done:
         shown, said = [picture for picture, _ in pairs], [caption for _, caption in pairs]

@@ -23,7 +23,7 @@ from nibt.cli.bench import bench
 from nibt.cli.calibrate import calibrate
 from nibt.cli.explain import explain
 from nibt.cli.interact import interact
-from nibt.cli.listing import list_parts
+from nibt.cli.list import list_parts
 from nibt.cli.progress import interruptible
 from nibt.cli.report import report
 from nibt.cli.roar import roar

@@ -12,7 +12,7 @@ import typer
 from nibt.errors import CannotWrite
 
 if TYPE_CHECKING:
-    from nibt.report.page import Shown
+    from nibt.report.html.page import Shown
 
 _LONGEST = 60  # characters of a default name that say how the request differs from the default one
 
@@ -53,7 +53,7 @@ class Output:
 
         """
         from nibt.outputs import check_targets
-        from nibt.report.picture import check_format
+        from nibt.report.image.explanation import check_format
 
         names = self._names(firsts, seconds)
         for path in (*names, *beside):
@@ -92,8 +92,8 @@ class Output:
         """The names of the images and of the JSON file; default ones with a number where that of the answer to
         another request is there.
         """
-        from nibt.explanation import request_of
         from nibt.outputs import distinct
+        from nibt.results.explanation import request_of
 
         json = None if self.json == "-" else self._json(names)
         if not (names and self._in_folder):
@@ -113,9 +113,9 @@ class Output:
         pages: "Callable[[Sequence[Any]], Sequence[Shown]]" = tuple, positive: bool = False,
     ) -> None:  # fmt: skip
         """Images or the page, JSON, and what a terminal shows."""
-        from nibt.explanation import as_text, save
-        from nibt.report.page import write_page
-        from nibt.report.picture import write
+        from nibt.report.html.page import write_page
+        from nibt.report.image.explanation import write
+        from nibt.results.explanation import as_text, save
 
         names, json = self._distinct(answers, names)
         if self.page:
@@ -197,7 +197,7 @@ def input_paths(*sources: str | Path | Iterable[str | Path] | Mapping[str, Any] 
 
 def _paths_of(text: str) -> list[Path]:
     """The files and folders that a text may mean."""
-    from nibt.pair import SAMPLE, sample_file, samples
+    from nibt.data.images import SAMPLE, sample_file, samples
 
     if not text.strip():
         return []

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nibt.comparison import Comparison
-    from nibt.explanation import Explanation
-    from nibt.interaction import Interaction
-    from nibt.report.view import Panel
+    from nibt.report.html.view import Panel
+    from nibt.results.comparison import Comparison
+    from nibt.results.explanation import Explanation
+    from nibt.results.interaction import Interaction
 
 _NOT_NIBS = ("method", "variant", "batch_size", "seed", "memory", "target", "against", "against_images", "templates",
              "layer", "image_layer", "text_layer", "shifts")  # fmt: skip
@@ -18,8 +18,8 @@ def explained(
 ) -> "list[Panel]":
     """The answers; those of nib to the cosine with the table of the same settings, so that words can be chosen."""
     from nibt.cli.progress import progress
-    from nibt.explanation import Explanation
-    from nibt.report.view import Panel
+    from nibt.report.html.view import Panel
+    from nibt.results.explanation import Explanation
 
     tabled = [isinstance(one, Explanation) and one.method["name"] == "nib" and one.score["target"] == "cosine"
               and not one.method.get("along_path") for one in answers]  # fmt: skip
@@ -35,7 +35,7 @@ def explained(
 
 def _table(model: Any, answer: "Explanation", options: dict[str, Any], done: Callable[[], None]) -> "Interaction":
     """The table at the answer's own layers. It is of the picture as it stands, whatever shifts were asked for."""
-    from nibt.interacting import explain_interactions
+    from nibt.engine.interactions import explain_interactions
 
     layers = {f"{side}_layer": ",".join(map(str, answer.method[side]["layer"])) for side in ("image", "text")}
     others = {name: value for name, value in options.items() if name not in _NOT_NIBS}

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nibt.cli import option
+from nibt.cli import options as option
 
 
 def report(
@@ -14,7 +14,7 @@ def report(
     quiet: option.Quiet = False,
 ) -> None:
     """Print the tables of a run, and write them into its folder: report.md, .csv, .tex, and .html with plots."""
-    from nibt.bench.running import Run
+    from nibt.evaluation.bench.run import Run
 
     text = Run.open(run).report(overwrite)
     if not quiet:

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from nibt.cli import option
+from nibt.cli import options as option
 from nibt.cli.audit import check_method, opened, prepared
-from nibt.cli.option import assignments, given
+from nibt.cli.options import assignments, given
 from nibt.errors import BadOption
 
 COUNT = 400
@@ -74,8 +74,8 @@ def roar(
     chosen = given(form=form, hidden=hide, methods=method)
     loading = {"device": device, "fit": fit, "image_size": image_size}
     from nibt.cli.progress import interruptible, steps
-    from nibt.retraining import roar as run
-    from nibt.retraining.reporting import markdown, write
+    from nibt.evaluation.roar import roar as run
+    from nibt.evaluation.roar.report import markdown, write
 
     data_set = opened(data, count, seed, assignments(other or []))
     ready, pairs, record = prepared(model, data_set, count, quiet, loading)

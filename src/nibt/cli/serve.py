@@ -29,8 +29,8 @@ def serve(
     if not 1 <= port <= 65535:
         raise BadOption(f"port must lie in 1..65535 (got {port})")
     from nibt.app.limits import Limits
-    from nibt.app.serving import PUBLIC, check_host, is_loopback
-    from nibt.app.serving import serve as run
+    from nibt.app.server import PUBLIC, check_host, is_loopback
+    from nibt.app.server import serve as run
 
     check_host(host, public)
     if not is_loopback(host):

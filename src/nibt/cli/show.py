@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nibt.cli import option
+from nibt.cli import options as option
 from nibt.cli.output import Output, stem
 
 
@@ -22,9 +22,9 @@ def show(
     quiet: option.Quiet = False,
 ) -> None:  # fmt: skip
     """Draw one row of a job as nibt explain does: a picture or a page, and a JSON file. No model is loaded."""
-    from nibt.batching.job import Job
-    from nibt.cli.terminal import show as tell
-    from nibt.report.picture import draw
+    from nibt.cli.console import show as tell
+    from nibt.jobs.job import Job
+    from nibt.report.image.explanation import draw
 
     answer = Job.open(folder).explanation(row)
     output = Output(out, json, quiet, overwrite, inputs=(folder,))

@@ -7,8 +7,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
+from nibt.data.pair import Pair
 from nibt.errors import BadInput, NibtError, Unsupported
-from nibt.pair import Pair
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ Automatic Image Captioning, ACL 2018.
 from dataclasses import dataclass
 from pathlib import Path
 
-from nibt.datasets.base_files import lines, table
-from nibt.datasets.base_local import Entry, LocalDataset
+from nibt.datasets._files import lines, table
+from nibt.datasets._local import Entry, LocalDataset
 from nibt.errors import BadInput
 
 

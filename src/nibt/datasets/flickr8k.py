@@ -7,9 +7,9 @@ JAIR 47, 2013.
 from dataclasses import dataclass
 from pathlib import Path
 
-from nibt.datasets.base_captioned import Captioned
-from nibt.datasets.base_files import lines, natural, table
-from nibt.datasets.base_local import Entry
+from nibt.datasets._captioned import Captioned
+from nibt.datasets._files import lines, natural, table
+from nibt.datasets._local import Entry
 from nibt.errors import BadInput, BadOption
 
 _NO_PICTURE = "2258277193_586949ec62.jpg.1"  # the published list has captions for this, and the archive no such file

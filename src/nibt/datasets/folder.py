@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from nibt.datasets.base_files import laid_out, lines, parsed, table
-from nibt.datasets.base_local import Entry, LocalDataset, Mark
+from nibt.datasets._files import laid_out, lines, parsed, table
+from nibt.datasets._local import Entry, LocalDataset, Mark
 from nibt.errors import BadInput
 
 

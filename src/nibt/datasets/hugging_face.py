@@ -9,11 +9,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from nibt.data.images import Picture, read_picture
+from nibt.datasets._captioned import Captioned
+from nibt.datasets._local import Entry
 from nibt.datasets.base import Dataset
-from nibt.datasets.base_captioned import Captioned
-from nibt.datasets.base_local import Entry
 from nibt.errors import BadInput, BadOption, NibtError, Unsupported
-from nibt.pair import Picture, read_picture
 
 
 @dataclass(frozen=True, kw_only=True)

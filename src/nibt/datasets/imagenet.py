@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nibt.datasets.base_files import lines, table
-from nibt.datasets.base_local import Edges, Entry, in_order
-from nibt.datasets.base_synsets import Labelled, Synsets, from_corners, is_synset, synset_names
+from nibt.datasets._files import lines, table
+from nibt.datasets._local import Edges, Entry, in_order
+from nibt.datasets._synsets import Labelled, Synsets, from_corners, is_synset, synset_names
 from nibt.errors import BadInput
 
 _ORDERED = ("LOC_synset_mapping.txt", "synset_words.txt")  # of the 1,000 synsets alone, so that a place is a label

@@ -5,8 +5,8 @@ B. Boecking et al., Making the Most of Text Semantics to Improve Biomedical Visi
 
 from dataclasses import dataclass, replace
 
-from nibt.datasets.base_files import table
-from nibt.datasets.base_local import Entry, LocalDataset, Mark
+from nibt.datasets._files import table
+from nibt.datasets._local import Entry, LocalDataset, Mark
 from nibt.errors import BadInput, BadOption
 
 _OFFICIAL = {"image": "path", "phrase": "label_text"}  # MS-CXR's own names of the columns

@@ -7,9 +7,9 @@ Transactions on Geoscience and Remote Sensing 56(4), 2018.
 from dataclasses import dataclass
 from typing import Any
 
-from nibt.datasets.base_captioned import Captioned
-from nibt.datasets.base_files import laid_out, read_json
-from nibt.datasets.base_local import Entry
+from nibt.datasets._captioned import Captioned
+from nibt.datasets._files import laid_out, read_json
+from nibt.datasets._local import Entry
 from nibt.errors import BadOption
 
 

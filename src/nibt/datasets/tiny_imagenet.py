@@ -6,9 +6,9 @@ Y. Le, X. Yang, Tiny ImageNet Visual Recognition Challenge, Stanford CS 231N, 20
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nibt.datasets.base_files import lines
-from nibt.datasets.base_local import Entry
-from nibt.datasets.base_synsets import Labelled, Synsets, from_corners, synset_names
+from nibt.datasets._files import lines
+from nibt.datasets._local import Entry
+from nibt.datasets._synsets import Labelled, Synsets, from_corners, synset_names
 from nibt.errors import BadInput
 
 

@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from nibt.attribution import Attribution
+from nibt.core.side import Side
 from nibt.errors import BadOption, UnknownName, Unsupported
 from nibt.models.base import Tower
 from nibt.registry import available, find
-from nibt.side import Side
+from nibt.results.attribution import Attribution
 from nibt.types import Modality
 
 Options = Mapping[str, Any]

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nibt.methods.base_checks import above_zero
-from nibt.methods.base_units import UnitMethod
-from nibt.side import Side
+from nibt.core.side import Side
+from nibt.data.units import Grid, Units
+from nibt.methods._checks import above_zero
+from nibt.methods._units import UnitMethod
 from nibt.types import PerUnit
-from nibt.units import Grid, Units
 
 
 @dataclass(frozen=True)

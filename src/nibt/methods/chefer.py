@@ -8,8 +8,8 @@ The same through all blocks, as it was published, is ``gae``.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from nibt.methods.base_attention import LastAttention
-from nibt.models.base_attention import Weights
+from nibt.methods._attention import LastAttention
+from nibt.models._attention import Weights
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ The first is how Zhu et al. (ICLR 2025) compare it.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from nibt.methods.base_attention import AttentionOrInput
-from nibt.models.base_attention import Weights
+from nibt.methods._attention import AttentionOrInput
+from nibt.models._attention import Weights
 from nibt.types import Hidden, PerToken
 
 

@@ -9,10 +9,10 @@ A head that pools by attention reads R through its own map.
 from dataclasses import dataclass
 from typing import ClassVar
 
+from nibt.core.side import Side
 from nibt.errors import BadOption
-from nibt.methods.base_attention import AttentionMethod, gradients
-from nibt.models.base_attention import Map, Weights
-from nibt.side import Side
+from nibt.methods._attention import AttentionMethod, gradients
+from nibt.models._attention import Map, Weights
 from nibt.types import PerToken
 
 

@@ -13,11 +13,11 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
+from nibt.data.units import Grid, Units
 from nibt.errors import BadOption
+from nibt.methods._gradient import OneGradient
 from nibt.methods.base import After
-from nibt.methods.base_gradient import OneGradient
 from nibt.types import Hidden, PerToken
-from nibt.units import Grid, Units
 
 _LAYER = {"layer": After(0.75)}
 

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.attribution import min_max
-from nibt.methods.base_attention import AttentionMethod, gradients
-from nibt.models.base_attention import Attended, Map
-from nibt.side import Side
+from nibt.core.side import Side
+from nibt.methods._attention import AttentionMethod, gradients
+from nibt.models._attention import Attended, Map
+from nibt.results.attribution import min_max
 from nibt.types import PerToken
 
 

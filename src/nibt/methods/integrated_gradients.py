@@ -8,10 +8,10 @@ The same path as NIB's, but from where the tower begins, and by the midpoint rul
 from dataclasses import dataclass
 from typing import ClassVar
 
-from nibt.attribution import Attribution
-from nibt.methods.base_path import PathMethod
-from nibt.side import Side
-from nibt.units import special_share
+from nibt.core.side import Side
+from nibt.data.units import special_share
+from nibt.methods._path import PathMethod
+from nibt.results.attribution import Attribution
 
 
 @dataclass(frozen=True)

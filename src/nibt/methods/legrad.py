@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nibt.core.side import Side
 from nibt.errors import BadOption
-from nibt.methods.base_attention import AttentionMethod
-from nibt.side import Side
+from nibt.methods._attention import AttentionMethod
 from nibt.types import Hidden, PerExample, PerToken
 
 

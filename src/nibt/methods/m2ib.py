@@ -19,16 +19,16 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.attribution import Attribution
+from nibt.core.quadrature import chunks
+from nibt.core.side import Side
+from nibt.data.units import special_share
 from nibt.errors import BadOption, Unsupported
+from nibt.methods._checks import above_zero, at_least, generator
 from nibt.methods.base import After, Method
-from nibt.methods.base_checks import above_zero, at_least, generator
-from nibt.models.base_trace import Cut
-from nibt.paths import chunks
+from nibt.models._trace import Cut
 from nibt.progress import tracked
-from nibt.side import Side
+from nibt.results.attribution import Attribution
 from nibt.types import Hidden, PerToken, States
-from nibt.units import special_share
 
 _START = 5.0
 

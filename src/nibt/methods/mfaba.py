@@ -10,11 +10,11 @@ from typing import ClassVar
 
 import torch
 
-from nibt.attribution import Attribution
+from nibt.core.side import Side
+from nibt.data.units import special_share
+from nibt.methods._checks import above_zero, at_least
 from nibt.methods.base import Method
-from nibt.methods.base_checks import above_zero, at_least
-from nibt.side import Side
-from nibt.units import special_share
+from nibt.results.attribution import Attribution
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from nibt.attribution import Attribution, Narrowing, allowed
+from nibt.core.quadrature import Nodes, mean_gradient, refined
+from nibt.core.side import Side
 from nibt.errors import BadOption
+from nibt.methods._layers import averaged, check_path
 from nibt.methods.base import Method
-from nibt.methods.base_layers import averaged, check_path
-from nibt.models.base_trace import Cut
-from nibt.paths import Nodes, mean_gradient, refined
-from nibt.side import Side
+from nibt.models._trace import Cut
+from nibt.results.attribution import Attribution, Narrowing, allowed
 from nibt.types import Hidden, PerExample, PerToken
 
 

@@ -9,11 +9,11 @@ from typing import ClassVar
 
 import torch
 
-from nibt.masking import masker
-from nibt.methods.base_units import UnitMethod
-from nibt.side import Side
+from nibt.core.perturbation import masker
+from nibt.core.side import Side
+from nibt.data.units import Grid, Units
+from nibt.methods._units import UnitMethod
 from nibt.types import PerUnit
-from nibt.units import Grid, Units
 
 
 @dataclass(frozen=True)

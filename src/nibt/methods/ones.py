@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import torch
 
-from nibt.methods.base_units import UnitMethod
-from nibt.side import Side
+from nibt.core.side import Side
+from nibt.data.units import Grid, Units
+from nibt.methods._units import UnitMethod
 from nibt.types import PerUnit
-from nibt.units import Grid, Units
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from nibt.masking import draws
-from nibt.methods.base_checks import at_least
-from nibt.methods.base_units import UnitMethod
-from nibt.side import Side
+from nibt.core.perturbation import draws
+from nibt.core.side import Side
+from nibt.data.units import Grid, Units
+from nibt.methods._checks import at_least
+from nibt.methods._units import UnitMethod
 from nibt.types import PerUnit
-from nibt.units import Grid, Units
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.attribution import Attribution
+from nibt.core.perturbation import score_of_pixels, together
+from nibt.core.side import Side
+from nibt.data.units import Grid, Words
 from nibt.errors import BadOption
-from nibt.masking import score_of_pixels, together
+from nibt.methods._checks import at_least, generator
 from nibt.methods.base import Method
-from nibt.methods.base_checks import at_least, generator
 from nibt.models.base import ImageTower
-from nibt.side import Side
+from nibt.results.attribution import Attribution
 from nibt.types import PerUnit
-from nibt.units import Grid, Words
 
 _PARTS = 4  # of a cell's side: the squares that a map of pixels is averaged over
 

@@ -7,8 +7,8 @@ It knows nothing of the other side: a map of it is the same for every caption. O
 
 from dataclasses import dataclass
 
-from nibt.methods.base_attention import AttentionMethod
-from nibt.side import Side
+from nibt.core.side import Side
+from nibt.methods._attention import AttentionMethod
 from nibt.types import PerToken
 
 

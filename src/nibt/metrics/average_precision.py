@@ -4,8 +4,8 @@
 
 from dataclasses import dataclass
 
+from nibt.metrics._ranking import ranking
 from nibt.metrics.base import Metric, PixelMap, PixelMask, Trial, on_masks
-from nibt.metrics.base_ranking import ranking
 from nibt.types import PerExample
 
 

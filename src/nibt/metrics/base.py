@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nibt.attribution import Attribution, to_pixels
-from nibt.side import Side
-from nibt.truth import Truth
+from nibt.core.side import Side
+from nibt.data.ground_truth import Truth
+from nibt.results.attribution import Attribution, to_pixels
 from nibt.types import Modality, PerExample
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from nibt.attribution import allowed
 from nibt.metrics.base import Metric, Trial
+from nibt.results.attribution import allowed
 from nibt.types import PerExample
 
 

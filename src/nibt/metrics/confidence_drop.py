@@ -6,8 +6,8 @@ What is shown is said in ``base_confidence``, for the protocols ``correct`` and 
 
 from dataclasses import dataclass
 
+from nibt.metrics._confidence import Confidence
 from nibt.metrics.base import Trial
-from nibt.metrics.base_confidence import Confidence
 from nibt.types import PerExample
 
 

@@ -4,8 +4,8 @@ or 0 for each example, so that a mean is a percentage. What is shown: as in the 
 
 from dataclasses import dataclass
 
+from nibt.metrics._confidence import Confidence
 from nibt.metrics.base import Trial
-from nibt.metrics.base_confidence import Confidence
 from nibt.types import PerExample
 
 

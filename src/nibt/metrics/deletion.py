@@ -6,7 +6,7 @@ removed in the order of the units.
 
 from dataclasses import dataclass
 
-from nibt.metrics.base_curve import Curve
+from nibt.metrics._curve import Curve
 
 
 @dataclass(frozen=True)

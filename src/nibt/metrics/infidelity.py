@@ -15,12 +15,12 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from nibt.core.perturbation import draws, masker
+from nibt.data.units import Grid
 from nibt.errors import BadOption
-from nibt.masking import draws, masker
+from nibt.metrics._hiding import Hiding
 from nibt.metrics.base import Trial
-from nibt.metrics.base_hiding import Hiding
 from nibt.types import PerExample
-from nibt.units import Grid
 
 _MASKS = 3  # so that these draws are not those of the backdrops
 

@@ -5,7 +5,7 @@ The number is the area under the score against the share of units put in: a fait
 
 from dataclasses import dataclass
 
-from nibt.metrics.base_curve import Curve
+from nibt.metrics._curve import Curve
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
+from nibt.core.perturbation import shaken
 from nibt.errors import BadOption
-from nibt.masking import shaken
 from nibt.metrics.base import Metric, Trial
 from nibt.types import PerExample
 

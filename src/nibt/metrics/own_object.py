@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from nibt.attribution import to_pixels
+from nibt.data.ground_truth import Truth
 from nibt.metrics.base import Metric, Trial
-from nibt.truth import Truth
+from nibt.results.attribution import to_pixels
 from nibt.types import PerExample
 
 

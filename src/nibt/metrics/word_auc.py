@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from nibt.metrics._ranking import ranking
 from nibt.metrics.base import Metric, Trial, word_table
-from nibt.metrics.base_ranking import ranking
 from nibt.types import PerExample
 
 

@@ -22,16 +22,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from nibt.data.images import Picture
+from nibt.data.pair import caption_notes
+from nibt.data.units import Units
 from nibt.errors import BadOption
-from nibt.models.base_request import Request
-from nibt.models.base_stem import See, cut_stem
-from nibt.models.base_trace import Cut, Inputs, Trace, first
-from nibt.pair import Picture, caption_notes
-from nibt.preparation.captions import Tokens
-from nibt.preparation.captions import batch as batch_tokens
-from nibt.preparation.pictures import Preparation
+from nibt.models._request import Request
+from nibt.models._stem import See, cut_stem
+from nibt.models._trace import Cut, Inputs, Trace, first
+from nibt.preprocessing.captions import Tokens
+from nibt.preprocessing.captions import batch as batch_tokens
+from nibt.preprocessing.images import Preparation
 from nibt.types import Embedding, Hidden, Modality, PerToken
-from nibt.units import Units
 
 _LOCKS: "WeakKeyDictionary[nn.Module, threading.RLock]" = WeakKeyDictionary()
 _MOST_BLANKS = 64  # states of different sizes or caption lengths that a tower keeps
@@ -366,6 +367,10 @@ class Model:
             f"  image  {type(self.image).__name__} of {self.image.depth} blocks",
             f"  text   {type(self.text).__name__} of {self.text.depth} blocks",
         ])  # fmt: skip
+
+    def facts(self) -> dict[str, Any]:
+        """The record without the folder that a local model lies in, for files that others may read."""
+        return self.record() | {"id": Path(self.id).name if Path(self.id).is_dir() else self.id}
 
     def record(self) -> dict[str, Any]:
         """What tells this model from others, as plain data: its name, weights, and how it takes pictures."""

@@ -7,20 +7,20 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from nibt.models.base import ImageTower, Inputs, TextTower
-from nibt.models.base_family import Family
-from nibt.models.base_hugging_face import (
+from nibt.data.units import Grid, Units
+from nibt.models._family import Family
+from nibt.models._hugging_face import (
     HuggingFaceTextTower,
     embedding_of,
     image_processor_of,
     load_pretrained,
     one_row,
 )
-from nibt.models.base_request import Request
-from nibt.preparation import hugging_face
-from nibt.preparation.captions import Tokens
+from nibt.models._request import Request
+from nibt.models.base import ImageTower, Inputs, TextTower
+from nibt.preprocessing import hugging_face
+from nibt.preprocessing.captions import Tokens
 from nibt.types import Embedding, Hidden
-from nibt.units import Grid, Units
 
 
 class ClipImageTower(ImageTower):

@@ -1,7 +1,7 @@
 """Answers in a notebook: ``%load_ext nibt`` registers them with IPython, on demand, so that data know of no drawing.
 
-An answer is shown as its page (``nibt.report.page``) in a frame of its own, which is allowed scripts and nothing else;
-front ends without HTML get the picture. What was loaded from a file whose picture is gone is shown as text.
+An answer is shown as its page (``nibt.report.html.page``) in a frame of its own, which is allowed scripts and nothing
+else; front ends without HTML get the picture. What was loaded from a file whose picture is gone is shown as text.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,20 +10,20 @@ from io import BytesIO
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from nibt.audit_result import Audit
-from nibt.comparison import Comparison
 from nibt.errors import BadInput, Unsupported
-from nibt.explanation import Explanation
-from nibt.interaction import Interaction
-from nibt.part import PicturePart
-from nibt.report.audit import page as audit_page
-from nibt.report.document import document
-from nibt.report.page import Shown, page
-from nibt.report.picture import draw
-from nibt.report.regions import draw_interactions
-from nibt.report.tables import SCRIPT, STYLE, data_table
-from nibt.report.view import Panel
-from nibt.row import Row
+from nibt.report.html.audit import page as audit_page
+from nibt.report.html.document import document
+from nibt.report.html.page import Shown, page
+from nibt.report.html.tables import SCRIPT, STYLE, data_table
+from nibt.report.html.view import Panel
+from nibt.report.image.explanation import draw
+from nibt.report.image.interactions import draw_interactions
+from nibt.results.audit import Audit
+from nibt.results.comparison import Comparison
+from nibt.results.explanation import Explanation
+from nibt.results.interaction import Interaction
+from nibt.results.measurement import Row
+from nibt.results.part import PicturePart
 
 _WIDE = 420  # about how wide a picture is in a notebook, in pixels
 _Printer = Callable[[Any], Any]

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nibt.comparison import Comparison
-from nibt.explanation import Explanation
-from nibt.interaction import Interaction
+from nibt.results.comparison import Comparison
+from nibt.results.explanation import Explanation
+from nibt.results.interaction import Interaction
 
 _TITLE = 60  # characters of a caption in a title
 _LISTED = 3  # captions or pictures that a target line names before it counts the others

@@ -6,8 +6,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from nibt.data.units import WordScore
 from nibt.report.colours import on_paper, strength
-from nibt.units import WordScore
 
 
 @runtime_checkable

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from nibt.datasets.base_captioned import Captioned
-from nibt.datasets.base_files import laid_out, read_json
-from nibt.datasets.base_local import Entry, Mark
+from nibt.datasets._captioned import Captioned
+from nibt.datasets._files import laid_out, read_json
+from nibt.datasets._local import Entry, Mark
 from nibt.datasets.coco.masks import decoded
 
 

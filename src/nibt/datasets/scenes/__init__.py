@@ -10,13 +10,14 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
+from nibt.data.images import Picture
+from nibt.data.pair import Box, Object, Pair
 from nibt.datasets.base import Dataset
 from nibt.datasets.scenes.backgrounds import BACKGROUNDS
 from nibt.datasets.scenes.captions import Caption, bare, drawn
 from nibt.datasets.scenes.draws import Draws
 from nibt.datasets.scenes.sprites import ANGLES, CODES, NOUNS, STYLES, Sprite, sprite
 from nibt.errors import BadOption
-from nibt.pair import Box, Object, Pair, Picture
 
 SIDE = 128
 _SIZES = (26, 30, 35, 40, 46, 52, 58, 64)  # 20 to 50 % of the side

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from nibt.errors import CannotLoad
+from nibt.models._family import Family
+from nibt.models._hub import cached, has
+from nibt.models._request import Request
 from nibt.models.base import ImageTower, TextTower
-from nibt.models.base_family import Family
-from nibt.models.base_hub import cached, has
-from nibt.models.base_request import Request
 
 _WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 

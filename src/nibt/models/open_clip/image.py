@@ -7,13 +7,13 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor, nn
 
+from nibt.data.units import Grid, Units
 from nibt.errors import Unsupported
+from nibt.models._request import Request
 from nibt.models.base import ImageTower, Inputs
-from nibt.models.base_request import Request
 from nibt.models.open_clip.row import one_row
-from nibt.preparation import open_clip as preparation
+from nibt.preprocessing import open_clip as preparation
 from nibt.types import Embedding, Hidden
-from nibt.units import Grid, Units
 
 
 class _OpenClipImage(ImageTower):

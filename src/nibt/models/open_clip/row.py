@@ -6,7 +6,7 @@ from jaxtyping import Int
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor
 
-from nibt.models.base_row import hooked, picked, seen_from
+from nibt.models._last_row import hooked, picked, seen_from
 from nibt.types import Hidden, OneRow
 
 

@@ -9,13 +9,13 @@ from open_clip.transformer import text_global_pool
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from nibt.data.units import Units
 from nibt.errors import Unsupported
 from nibt.models.base import Inputs, TextTower
 from nibt.models.open_clip.row import one_row
-from nibt.preparation import open_clip as preparation
-from nibt.preparation.captions import Tokens
+from nibt.preprocessing import open_clip as preparation
+from nibt.preprocessing.captions import Tokens
 from nibt.types import Embedding
-from nibt.units import Units
 
 
 class _OpenClipText(TextTower):

@@ -1,0 +1,113 @@
+"""What the page says, as HTML: the answer to its fields, step by step, what it offers, and what is wrong."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+from nibt.app.cache import FORMATS, Recent
+from nibt.app.limits import Deadline, Limits
+from nibt.app.link import Link
+from nibt.app.models import Shelf
+from nibt.app.request import Asked, answered, costs, plainly, unsupported
+from nibt.data.images import SAMPLE, read_picture, samples
+from nibt.errors import NibtError
+from nibt.report.html.view import Failure, Panel, fragment
+from nibt.report.image.layout import shown, uri
+
+Step = Callable[[int, int, str], Any]
+INTRODUCTION = (
+    '<header class="nibt-head"><h1>nibt</h1><p>Which parts of this picture, and which words of this caption, make the '
+    "model think that they belong together? What you give is computed on the machine that serves this page, and "
+    "forgotten within minutes.</p></header>"
+)
+NOTHING = (
+    '<div class="nibt-message">Give a picture and a caption, then press Explain. Click a word to see its region; mark '
+    "a box on the picture to see its words.</div>"
+)
+_THUMBNAIL = 160
+
+
+def told(shelf: Shelf, limits: Limits, recent: Recent, values: Any, step: Step) -> Iterator[str]:
+    """What the page shows in answer to its fields: all that is known so far, or what is wrong, in plain words.
+
+    ``values`` are those of the fields: the path of a picture's file, captions, question, methods, model and setting.
+    ``step`` is told how many steps of how many are done, and what comes next.
+    """
+    try:
+        file, captions, question, methods, model, variant = values
+        step(0, 1, "Reading the picture")
+        asked = Asked.read(file, captions, question, model, methods, variant, limits)
+        step(0, asked.steps, f"Loading {model}")
+        loaded, began = shelf.model(model), time.monotonic()
+        # a deadline is entered within each step, and holds for its thread: the next step may run in another
+        steps = answered(asked, loaded, lambda number: Deadline(limits.deadline(began, asked.steps - 1 - number)))
+        for done in range(asked.steps):
+            step(done, asked.steps, f"Computing {[*asked.methods, 'which words go with which regions'][done]}")
+            yield _answer(asked, next(steps), recent if done + 1 == asked.steps else None)
+    except NibtError as error:
+        yield _message(plainly(error))
+
+
+def said(sample: str) -> str:
+    """The caption of a sample."""
+    return json.loads((files("nibt") / "samples" / "captions.json").read_text(encoding="utf-8"))[sample]
+
+
+def sample_buttons() -> str:
+    """The samples as buttons with small pictures."""
+    small = {name: uri(shown(read_picture(SAMPLE + name).image, _THUMBNAIL), "JPEG") for name in samples()}
+    buttons = "".join(
+        f'<button type="button" data-name="{name}" aria-label="sample: {escape(said(name))}">'
+        f'<img alt="" src="{data}"></button>' for name, data in small.items()
+    )  # fmt: skip
+    return f'<p class="nibt-label">Or a sample</p><div class="nibt-samples">{buttons}</div>'
+
+
+def unsupported_list(shelf: Shelf, name: Any) -> str:
+    """The methods that this model cannot be explained by, with the reasons; empty for a model that is not loaded."""
+    model = shelf.loaded(name)
+    reasons = {} if model is None else unsupported(model)
+    lines = "".join(f'<li data-method="{escape(method)}">{escape(reason)}</li>' for method, reason in reasons.items())
+    if not lines:
+        return ""
+    return (
+        f'<details class="nibt-unsupported"><summary>{len(reasons)} methods cannot explain {escape(str(name))}'
+        f"</summary><ul>{lines}</ul></details>"
+    )
+
+
+def cost_table() -> str:
+    """What each method says of its cost."""
+    rows = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(cost)}</td></tr>' for name, cost in costs())
+    return f'<table class="nibt-costs"><caption>In forward passes of one tower</caption>{rows}</table>'
+
+
+def _message(text: str, title: str = "") -> str:
+    """What is wrong, where there is no view; ``title`` names the method."""
+    named = f"<strong>{escape(title)}</strong>: " if title else ""
+    return f'<div class="nibt-message" role="alert">{named}{escape(text)}</div>'
+
+
+def _answer(asked: Asked, outcomes: list[Panel | Failure], recent: Recent | None) -> str:
+    """The view; once it is whole, with its downloads, and its link if anybody else has the picture, too."""
+    panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
+    view = (
+        fragment(outcomes)
+        if panels
+        else "".join(
+            _message(outcome.message, outcome.title if len(outcomes) > 1 else "")
+            for outcome in outcomes
+            if isinstance(outcome, Failure)
+        )
+    )
+    if recent is None:
+        return f'{view}<p class="nibt-more" role="status">More is being computed…</p>'
+    if not panels:
+        return view
+    token, link = recent.keep(panels), Link.to(asked)
+    saved = " ".join(f'<a href="answer/{token}.{kind}" download="nibt.{kind}">{kind.upper()}</a>' for kind in FORMATS)
+    shared = "" if link is None else f'<a class="nibt-link" href="?{escape(link.query)}">Link to this view</a>'
+    return f'{view}<nav class="nibt-saved" aria-label="Save">Save as {saved} {shared}</nav>'

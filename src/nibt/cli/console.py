@@ -1,0 +1,175 @@
+"""How answers look in a terminal (rich): coloured words, and a summary."""
+
+import sys
+from collections.abc import Sequence
+from decimal import Decimal
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nibt.registry import available, find
+from nibt.report.colours import ink_on
+from nibt.report.request import Shown, sentence, target_line
+from nibt.report.words import Worded, runs
+from nibt.results.attribution import Attribution
+from nibt.results.comparison import Comparison
+from nibt.results.explanation import Answer, Explanation, mismatch, other_warnings
+from nibt.results.interaction import Interaction
+from nibt.results.part import CaptionPart
+
+
+def caption(worded: Worded, positive: bool = False) -> Text:
+    """The words on their colours."""
+    line = Text()
+    for run in runs(worded, positive):
+        line.append(f" {run.text} ", style=_style(run.background))
+        line.append(" ")
+    return line
+
+
+def _style(background: tuple[int, int, int]) -> str:
+    ink, paper = ink_on(background), background
+    return f"rgb({ink[0]},{ink[1]},{ink[2]}) on rgb({paper[0]},{paper[1]},{paper[2]})"
+
+
+_LEFT = ("side", "target", "quadrature", "baseline state")  # columns of text
+_SUMMARY = ("side", "target", "score", "baseline", "attributed", "gap", "special tokens")
+_PATH = ("side", "layers", "steps", "quadrature", "baseline state")
+
+
+def summary(answer: Answer) -> Table:
+    """A row for each side: ``attributed + baseline + gap = score`` holds for the numbers as they are printed.
+
+    ``score`` is the target's value, ``baseline`` its value where the path begins, ``attributed`` the sum of the scores
+    of all tokens, and ``gap`` the rest; a method without a path has "-" there.
+    """
+    table = _table(_SUMMARY)
+    for name, part in answer.parts.items():
+        score, side = answer.score[name], part.attribution
+        table.add_row(name, score["target"], *balance(score["value"], side), f"{float(side.special_share):.0%}")
+    return table
+
+
+def paths(answer: Answer) -> Table:
+    """A row for each side: the layers, and where and how the gradients were taken."""
+    table = _table(_PATH)
+    for name, part in answer.parts.items():
+        table.add_row(name, *_path(part.attribution))
+    return table
+
+
+def versions(answer: Answer) -> str:
+    """The versions of the libraries, in one line."""
+    return ", ".join(f"{name} {version}" for name, version in answer.versions.items())
+
+
+def _table(headings: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in _LEFT else "right")
+    return table
+
+
+def balance(score: float, side: Attribution) -> tuple[str, str, str, str]:
+    """The score of a side, and what it is made of: score, baseline, attributed and gap. The gap is taken from the
+    rounded numbers, so that they add up as they are printed.
+    """
+    value, path = Decimal(f"{score:.4f}"), side.narrowing
+    if path is None:
+        return f"{value:.4f}", "-", "-", "-"
+    baseline, attributed = (Decimal(f"{float(number):.4f}") for number in (path.at_reference, path.sum))
+    gap = value - baseline - attributed
+    return f"{value:.4f}", f"{baseline:.4f}", f"{attributed:+.4f}", f"{gap:+.4f}" if gap else "0.0000"
+
+
+def _path(side: Attribution) -> tuple[str, str, str, str]:
+    """Where and how the gradients were taken, for the columns ``_PATH``."""
+    path = side.narrowing
+    if path is None:
+        return "-", "-", "-", "-"
+    return ", ".join(map(str, path.layers)) or "first tokens", str(int(path.steps)), path.rule, path.reference
+
+
+def ranking(explanation: Explanation) -> Table:
+    """Labels from best to worst."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("label", "cosine", "probability"):
+        table.add_column(heading, justify="left" if heading == "label" else "right")
+    for label in explanation.ranking:
+        table.add_row(label.label, f"{label.cosine:.4f}", f"{label.probability:.1%}")
+    return table
+
+
+def words(worded: Worded) -> str:
+    """The words with their scores, where there are no colours to see."""
+    return "  ".join(f"{run.text} {run.score:+.4f}" for run in runs(worded))
+
+
+def methods() -> None:
+    """What each method says of itself; a line each, where nobody's window is too narrow for it."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("method", "sides", "needs", "variants", "cost in forward passes", "paper"):
+        table.add_column(heading, no_wrap=heading == "method")
+    for name in available("methods"):
+        kind = find("methods", name)
+        lists = (", ".join(part) or "-" for part in (kind.sides, kind.needs, kind.variants))
+        table.add_row(name, *lists, kind.cost, kind.paper)
+    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def title(answer: Answer) -> str:
+    """The picture that is explained, or the two things that are compared."""
+    if isinstance(answer, Explanation):
+        return answer.source
+    return " with ".join(part.source for part in answer.parts.values())
+
+
+def show(answers: Sequence[Explanation | Comparison], positive: bool, verbose: bool = False) -> None:
+    """Everything that a person wants to see at once; with ``verbose`` the paths and the versions, too."""
+    console = Console(highlight=False)
+    for answer in answers:
+        console.print(Text(title(answer), style="bold").append(f"  similarity {answer.similarity:.4f}", "not bold"))
+        _before(console, answer)
+        if isinstance(answer, Explanation) and answer.ranking:
+            console.print(ranking(answer))
+        for part in answer.parts.values():
+            if isinstance(part, CaptionPart):
+                console.print(caption(part, positive) if console.color_system else Text(words(part)))
+        console.print(summary(answer))
+        if verbose:
+            console.print(paths(answer))
+            console.print(versions(answer), style="dim", soft_wrap=True)
+        for warning in other_warnings(answer.warnings):
+            console.print(f"note: {warning}", style="yellow", markup=False)
+
+
+def _before(console: Console, answer: Shown) -> None:
+    """What must be read before a map: whether the pair is no match, and what a contrast is against."""
+    no_match = mismatch(answer.warnings)
+    if no_match:
+        console.print(sentence(no_match), style="bold yellow", markup=False)
+    if target_line(answer) != "target cosine":
+        console.print(target_line(answer), style="dim", markup=False)
+
+
+def show_regions(tables: Sequence[Interaction]) -> None:
+    """For each word: the sum of its map, and where on the picture its strongest place is."""
+    console = Console(highlight=False)
+    for found in tables:
+        console.print(Text(found.source, style="bold").append(f"  similarity {found.similarity:.4f}", "not bold"))
+        _before(console, found)
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for heading in ("word", "sum", "strongest", "at (x, y)"):
+            table.add_column(heading, justify="left" if heading == "word" else "right")
+        for word, grid in zip(found.words, found.table, strict=True):
+            row, column = divmod(int(grid.abs().argmax()), found.grid.columns)
+            across = found.region.left + (column + 0.5) * found.region.width / found.grid.columns
+            down = found.region.top + (row + 0.5) * found.region.height / found.grid.rows
+            table.add_row(
+                word.text, f"{float(grid.sum()):+.4f}", f"{float(grid[row, column]):+.4f}", f"{across:.0f}, {down:.0f}"
+            )
+        console.print(table)
+        console.print(f"all of it {float(found.scores.sum()):+.4f}, gap {found.gap:+.1g}", style="dim")
+        for warning in other_warnings(found.warnings):
+            console.print(f"note: {warning}", style="yellow", markup=False)

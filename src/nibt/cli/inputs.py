@@ -1,0 +1,146 @@
+"""What is asked on a command line: which of the things are pictures and which captions, and of which model."""
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from nibt.cli.options import THE_PAPERS
+from nibt.cli.output import stem
+from nibt.errors import BadOption
+
+if TYPE_CHECKING:
+    from nibt.results.comparison import Comparison
+    from nibt.results.explanation import Explanation
+    from nibt.types import Modality
+
+
+@dataclass(frozen=True)
+class Things:
+    """What stands first and second in the pairs, as it was typed, and of which kind that is: each first goes with each
+    second. Labels take the place of seconds.
+    """
+
+    firsts: list[str]
+    seconds: list[str]
+    places: "tuple[Modality, Modality]" = ("image", "text")
+
+    @classmethod
+    def read(
+        cls, things: list[str], labelled: bool, with_image: str | None = None, with_caption: str | None = None
+    ) -> "Things":
+        """All that was typed beside the options.
+
+        Raises:
+            BadOption: what was typed does not go together.
+
+        """
+        if (with_image is not None) + (with_caption is not None) + labelled > 1:
+            raise BadOption("--with-image, --with-caption and --labels exclude each other: give one of them")
+        if with_image is not None:
+            return cls(things, [with_image], ("image", "image"))
+        if with_caption is not None:
+            _check_captions(things)
+            return cls(things, [with_caption], ("text", "text"))
+        return cls(*split(things, labelled))
+
+    @property
+    def one_kind(self) -> bool:
+        """Whether two pictures, or two captions, are compared."""
+        return self.places[0] == self.places[1]
+
+    @property
+    def pictures(self) -> list[str]:
+        """The pictures, as they were typed."""
+        places = zip(self.places, (self.firsts, self.seconds), strict=True)
+        return [item for place, items in places if place == "image" for item in items]
+
+    @property
+    def stems(self) -> tuple[list[str], list[str]]:
+        """What the names of files are made of."""
+        firsts, seconds = (
+            [stem(thing) for thing in things] if place == "image" else things
+            for place, things in zip(self.places, (self.firsts, self.seconds), strict=True)
+        )
+        return firsts, seconds or ["labels"]
+
+
+class Asked:
+    """The things, or a picture and labels, all read before the model is loaded: a mistake is told at once."""
+
+    def __init__(self, things: Things, labels: list[str], labelled: bool = False) -> None:
+        from nibt.data.images import read_picture
+        from nibt.data.pair import Caption, read_caption
+        from nibt.engine.explain import read_labels
+
+        firsts, seconds = (read_picture if place == "image" else read_caption for place in things.places)
+        self.firsts: list[Any] = [firsts(thing) for thing in things.firsts]
+        self.seconds: list[Any] = [seconds(thing) for thing in things.seconds]
+        if things.places[0] == "text":
+            self.firsts = [Caption(caption) for caption in self.firsts]
+        self.labels = read_labels(labels) if labelled else []
+
+    def answers(self, model: Any, quiet: bool, options: dict[str, Any]) -> "list[Explanation] | list[Comparison]":
+        """Each first with each second, or with the labels."""
+        from nibt.cli.progress import progress
+        from nibt.engine.explain import explain as run
+        from nibt.engine.explain import explain_labels
+
+        if not self.seconds:
+            with progress(len(self.firsts), "explaining", quiet) as done:
+                return [explain_labels(model, one, self.labels, on_done=done, **options) for one in self.firsts]
+        pairs = [(first, second) for first in self.firsts for second in self.seconds]
+        with progress(len(pairs), "explaining", quiet) as done:
+            return run(model, [first for first, _ in pairs], [second for _, second in pairs], on_done=done, **options)
+
+
+def split(things: list[str], labelled: bool = False, command: str = "explain") -> tuple[list[str], list[str]]:
+    """Pictures and captions: the first is a picture, and so is what follows and looks like one.
+
+    >>> split(["a.jpg", "b.png", "a cat", "c.png"])
+    (['a.jpg', 'b.png'], ['a cat', 'c.png'])
+
+    """
+    count = next((n for n, thing in enumerate(things) if n and not _is_picture(thing)), len(things))
+    pictures, captions = things[:count], things[count:]
+    if not _is_picture(things[0]) and any(map(_is_picture, things[1:])):
+        raise BadOption(f"pictures come first, and there is no picture {things[0]!r}: nibt {command} IMAGE CAPTION")
+    if labelled and captions:
+        raise BadOption(f"with --labels there are no captions besides (got {captions[0]!r})")
+    if not labelled and not captions:
+        beside = " (or --labels FILE)" if command == "explain" else ""
+        raise BadOption(f"give a caption, too: nibt {command} IMAGE CAPTION{beside}")
+    return pictures, captions
+
+
+def _is_picture(thing: str) -> bool:
+    from nibt.data.images import is_url, names_picture
+
+    return thing.startswith("sample:") or is_url(thing) or names_picture(thing) or os.path.isfile(thing)
+
+
+def _check_captions(things: list[str]) -> None:
+    """Refuse a picture where every thing is a caption: hardly anybody means the name of a file as one."""
+    for thing in things:
+        if _is_picture(thing):
+            raise BadOption(f"with --with-caption every thing is a caption, and {thing!r} is a picture: nibt explain "
+                            "IMAGE CAPTION explains one with the other")  # fmt: skip
+
+
+def load(model: str | None, device: str, dtype: str, fit: str | None, image_size: int | None, quiet: bool) -> Any:
+    """The model that was asked for, or lite, which is then named."""
+    if model is None and not quiet:
+        typer.echo(f"The model is lite, which ships with nibt and knows ImageNet's world. The paper's: -m {THE_PAPERS}",
+                   err=True)  # fmt: skip
+    return loaded(model or "lite", quiet, device=device, dtype=dtype, fit=fit, image_size=image_size)
+
+
+def loaded(model: str, quiet: bool, **loading: Any) -> Any:
+    """The model, with the time that loading takes on standard error."""
+    from nibt.cli.progress import watched
+
+    with watched(f"loading {model}", None, quiet):
+        from nibt.models._loading import load_model
+
+        return load_model(model, **loading)

@@ -1,0 +1,1 @@
+"""One side of a pair, the paths through its layers, and the perturbation of its inputs."""

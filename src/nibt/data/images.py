@@ -1,0 +1,283 @@
+"""Pictures: how they are read, and what is refused.
+
+Every picture becomes an upright RGB image with its tones kept; what had to be done on the way (a first frame
+taken, transparency laid on white) is noted and ends in the result's warnings.
+"""
+
+import os
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from hashlib import file_digest, sha256
+from importlib.resources import files
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from nibt.errors import BadInput, UnknownName
+
+MOST_PIXELS = 89_478_485  # Pillow's own limit, a quarter of a gigabyte as RGB; above it a file may be a bomb
+SAMPLE = "sample:"
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".avif", ".jp2", ".ico"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An upright RGB image, where it came from, and what was done to read it. ``file_hash``: the digest of its file."""
+
+    image: Image.Image
+    source: str
+    notes: tuple[str, ...] = ()
+    file_hash: str = field(default="", repr=False, compare=False)
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hexadecimal digits that tell this picture from others: of the bytes of its file, or, where it came
+        without a file, of its size and its pixels.
+        """
+        return self.file_hash or sha256(repr(self.image.size).encode() + self.image.tobytes()).hexdigest()[:16]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.image.size
+
+
+@runtime_checkable
+class OpenFile(Protocol):
+    """A file that is open for reading, in binary mode."""
+
+    def read(self, size: int = -1, /) -> Any: ...
+
+
+NamedPicture: TypeAlias = (  # no string: taken for nothing else
+    Path | Image.Image | np.ndarray | Tensor | Picture | bytes | bytearray | memoryview | OpenFile
+)
+PictureSource: TypeAlias = str | NamedPicture
+
+
+def samples() -> list[str]:
+    """The names of the pictures that ship with the package; read one with ``sample:NAME``."""
+    return sorted(file.stem for file in _sample_files())
+
+
+def sample_file(name: str) -> Path:
+    """The file of a picture that ships with the package.
+
+    Raises:
+        UnknownName: there is none of that name.
+
+    """
+    if name not in samples():
+        raise UnknownName("samples", name, samples())
+    return next(file for file in _sample_files() if file.stem == name)
+
+
+def _sample_files() -> list[Path]:
+    return [file for file in Path(str(files("nibt") / "samples")).iterdir() if file.suffix in (".png", ".jpg")]
+
+
+def names_picture(text: str) -> bool:
+    """Whether a text ends as the names of picture files do."""
+    return Path(text).suffix.lower() in _SUFFIXES
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is the address of a file elsewhere.
+
+    >>> is_url("https://example.org/cat.jpg"), is_url("photos/cat.jpg")
+    (True, False)
+
+    """
+    return bool(re.match(r"(?i)(https?|ftp|s3|gs|hf|data|file):/?/?\S", text)) and not os.path.exists(text)
+
+
+def read_picture(source: PictureSource) -> Picture:
+    """Read a picture from a path, ``sample:NAME``, the bytes of a file, an open file, a PIL image, an array or a
+    tensor.
+
+    Arrays are (height, width), (height, width, 1), (height, width, 3) or (height, width, 4); tensors have the
+    channel first. Integers run over their type's range, floats from 0 to 1. A batch of one, (1, channel, height, width)
+    or (1, height, width, channel), is its only picture. An open file is read in binary mode from where it stands, and
+    stays open.
+
+    Raises:
+        BadInput: it is none of these, there is no such file, or it is no picture, is broken, too large, or holds NaN.
+
+    """
+    if isinstance(source, Picture):
+        return source
+    if isinstance(source, Image.Image):
+        return _upright(source, "image in memory")
+    if isinstance(source, np.ndarray | Tensor) and is_batch(source) and len(source) == 1:
+        source = source[0]  # pyright: ignore[reportAssignmentType]
+    if isinstance(source, Tensor):
+        return _from_array(_channels_last(source), "tensor")
+    if isinstance(source, np.ndarray):
+        return _from_array(source, "array")
+    if isinstance(source, bytes | bytearray | memoryview):
+        return decode_picture(bytes(source), "bytes")
+    if isinstance(source, OpenFile):
+        return _from_file(source)
+    if isinstance(source, str) and source.startswith(SAMPLE):
+        return _sample(source.removeprefix(SAMPLE))
+    if not isinstance(source, str | os.PathLike):
+        raise BadInput("a picture must be a path, the bytes of a file, an open file, an image, an array or a tensor "
+                       f"(got {type(source).__name__})")  # fmt: skip
+    if is_url(os.fspath(source)):
+        raise BadInput(
+            f"{os.fspath(source)!r} is a URL, and URLs are not opened: download the picture, and give its path"
+        )
+    return _open(Path(source))
+
+
+def is_batch(source: Any) -> bool:
+    """Whether it is several pictures in one array: a tensor (batch, channel, height, width) or an array (batch, height,
+    width, channel).
+    """
+    return isinstance(source, np.ndarray | Tensor) and source.ndim == 4
+
+
+def _from_file(stream: Any) -> Picture:
+    name = str(getattr(stream, "name", "") or "open file")
+    try:
+        data = stream.read()
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{name!r} cannot be read ({error})") from error
+    if not isinstance(data, bytes):
+        raise BadInput(f"{name!r} is open as text: open it in binary mode, as open(path, 'rb')")
+    return decode_picture(data, name)
+
+
+def decode_picture(data: bytes, name: str) -> Picture:
+    """Read a picture from the bytes of its file; ``name`` is what messages call it.
+
+    Raises:
+        BadInput: they are no picture, or a broken or too large one.
+
+    """
+    if not data:
+        raise BadInput(f"{name!r} is an empty file (0 bytes)")
+    with _readable(name), Image.open(BytesIO(data)) as image:
+        return replace(_upright(image, name), file_hash=sha256(data).hexdigest()[:16])
+
+
+def _sample(name: str) -> Picture:
+    return _hashed(sample_file(name), SAMPLE + name)
+
+
+def _open(path: Path) -> Picture:
+    if not path.exists():
+        raise BadInput(f"there is no picture {str(path)!r}: no such file")
+    if path.is_dir():
+        raise BadInput(f"{str(path)!r} is a folder: give the path of one picture")
+    if path.stat().st_size == 0:
+        raise BadInput(f"{str(path)!r} is an empty file (0 bytes)")
+    with _readable(str(path)):
+        return _hashed(path, str(path))
+
+
+def _hashed(path: Path, source: str) -> Picture:
+    """The picture of a file, with the digest of the same bytes."""
+    with path.open("rb") as stream:
+        digest = file_digest(stream, "sha256").hexdigest()[:16]
+        stream.seek(0)
+        with Image.open(stream) as image:
+            return replace(_upright(image, source), file_hash=digest)
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Turn what Pillow raises on a bad file into one clear error."""
+    try:
+        yield
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadInput(_too_large(name, "")) from error
+    except Image.UnidentifiedImageError as error:
+        raise BadInput(f"{name!r} is not a picture in a format that Pillow reads") from error
+    except PermissionError as error:
+        raise BadInput(f"{name!r} cannot be read: permission denied") from error
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"{name!r} is a broken or truncated picture ({error})") from error
+
+
+def _too_large(name: str, size: str) -> str:
+    return f"{name!r} has more pixels{size} than the {MOST_PIXELS:,} that are read: scale it down first"
+
+
+def _upright(image: Image.Image, source: str) -> Picture:
+    if image.width * image.height > MOST_PIXELS:  # before anything is decoded
+        raise BadInput(_too_large(source, f" ({image.width:,} x {image.height:,})"))
+    notes = []
+    if getattr(image, "n_frames", 1) > 1:
+        notes.append(f"the picture has {image.n_frames} frames: the first was taken")  # pyright: ignore
+        image.seek(0)
+    image.load()
+    rgb, note = _rgb(ImageOps.exif_transpose(image))
+    return Picture(rgb, source, (*notes, *note))
+
+
+def _rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+    """The image as RGB with its tones kept: 16 bits are scaled to 8, not clipped."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return _from_wide(np.asarray(image)), ()
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        if layer.getchannel("A").getextrema() != (255, 255):
+            white = Image.new("RGBA", layer.size, "white")
+            return Image.alpha_composite(white, layer).convert("RGB"), ("transparent parts were laid on white",)
+        return layer.convert("RGB"), ()
+    return image.convert("RGB"), ()
+
+
+def _from_wide(values: np.ndarray) -> Image.Image:
+    """A grey picture of 16 bits, 32 bits or floats as RGB; floats up to 1 are shares, larger values 16-bit."""
+    if not np.isfinite(values).all():
+        raise BadInput("the picture holds NaN or infinite values")
+    top = float(values.max(initial=0))
+    white = 1.0 if values.dtype.kind == "f" and top <= 1 else 65535.0 if top <= 65535 else top
+    grey = np.clip(values.astype(np.float64) / white, 0, 1) * 255
+    return Image.fromarray(np.round(grey).astype(np.uint8)).convert("RGB")
+
+
+def _channels_last(tensor: Tensor) -> np.ndarray:
+    array = tensor.detach().cpu().float().numpy() if tensor.is_floating_point() else tensor.detach().cpu().numpy()
+    return np.moveaxis(array, 0, -1) if array.ndim == 3 else array
+
+
+def _from_array(array: np.ndarray, source: str) -> Picture:
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in array.shape:
+        first = "(3, height, width)" if source == "tensor" else "(height, width, 3)"
+        raise BadInput(f"a picture as {source} has the shape {first} or (height, width); got {array.shape}")
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise BadInput(f"the {source} holds NaN or infinite values")
+        if array.min() < 0 or array.max() > 1:
+            raise BadInput(f"a picture of floats runs from 0 to 1 (got {array.min():.3g} to {array.max():.3g})")
+        array = np.round(array * 255)
+    elif array.dtype == bool:
+        array = array * 255
+    elif array.dtype != np.uint8:
+        array = np.round(array / np.iinfo(array.dtype).max * 255)
+    shaped = array.astype(np.uint8)
+    return _upright(Image.fromarray(shaped[..., 0] if shaped.ndim == 3 and channels == 1 else shaped), source)
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle on the upright original, in its pixels. It reaches beyond the edge where a model pads."""
+
+    left: float
+    top: float
+    width: float
+    height: float

@@ -1,0 +1,56 @@
+"""Data sets with several captions for a picture: which of them make a pair."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+import torch
+
+from nibt.data.images import Picture
+from nibt.datasets._local import Entry, LocalDataset
+from nibt.errors import BadInput, BadOption
+
+Fit: TypeAlias = Callable[[Picture, Sequence[str]], Any]
+CHOICES = ("first", "best", "all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captioned(LocalDataset):
+    """``choice`` says which captions of a picture make a pair: the ``first``, the ``best`` or ``all``, a pair each.
+
+    The best is the one that fits its own picture best. That needs a model, and data sets stand below models, so
+    ``fit`` is to be given: a function of a picture and its captions that gives a number for each caption. The first of
+    equals is taken. (The paper chose in this way, but its code held the captions of a whole batch against the first
+    picture of the batch.) ``count`` counts pairs.
+    """
+
+    choice: str = "first"
+    fit: Fit | None = field(default=None, repr=False, compare=False)
+    _best: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.choice not in CHOICES:
+            raise BadOption(f"choice must be one of {', '.join(CHOICES)} (got {self.choice!r})")
+        if (self.choice == "best") != (self.fit is not None):
+            raise BadOption("choice='best' and fit go together: fit is a function of a picture and its captions that "
+                            "gives a number for each caption, such as their cosines by a model")  # fmt: skip
+        super().__post_init__()
+
+    def expanded(self, entries: list[Entry]) -> list[Entry]:
+        if self.choice != "all":
+            return entries
+        return [replace(entry, captions=(caption,)) for entry in entries for caption in entry.captions]
+
+    def chosen(self, entry: Entry, picture: Picture) -> str:
+        if self.fit is None:
+            return entry.captions[0]
+        if entry.where not in self._best:  # an item may be asked for several times, and a model is slow
+            self._best[entry.where] = self._fitting(entry, picture, self.fit)
+        return self._best[entry.where]
+
+    def _fitting(self, entry: Entry, picture: Picture, fit: Fit) -> str:
+        scores = torch.as_tensor(fit(picture, entry.captions)).flatten()
+        if len(scores) != len(entry.captions) or scores.isnan().any():
+            raise BadInput(f"{entry.where}: fit must give a number for each of {len(entry.captions)} captions "
+                           f"(got {scores.tolist()})")  # fmt: skip
+        return entry.captions[scores.tolist().index(scores.max().item())]

@@ -1,0 +1,1 @@
+"""From a request and pairs to results."""

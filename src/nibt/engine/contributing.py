@@ -1,0 +1,151 @@
+"""One table for each picture that serves every caption: the contributions of its patches to its unit embedding."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialized
+from torch import Tensor, nn
+
+from nibt.core.side import Side
+from nibt.data.images import PictureSource, read_picture
+from nibt.data.pair import listed, read_caption
+from nibt.data.units import Grid
+from nibt.engine.jacobians import Found, change, narrowed, parts, towards, vectors
+from nibt.engine.spec import Contrast, ask, baseline_by_side, encode
+from nibt.errors import BadInput
+from nibt.models._loading import load_model
+from nibt.models.base import Model
+from nibt.outputs import unsigned, write_bytes
+from nibt.results.attribution import Attribution
+from nibt.torch_modes import plain_torch
+from nibt.values import ByValue
+
+_KIND = "nibt contributions"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Contributions(ByValue):
+    """What each patch of a picture, and last all rows that are none, contributes to its unit embedding.
+
+    ``vectors @ v`` are NIB's scores for anything with the unit embedding v; ``after`` and ``before`` are the unit
+    embeddings at both ends of the path, between which they add up. ``facts`` say how they were made.
+    """
+
+    vectors: Float[Tensor, "patch dim"]
+    after: Float[Tensor, " dim"]
+    before: Float[Tensor, " dim"]
+    grid: Grid
+    facts: Mapping[str, str]
+    model: Model | None = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        rows, columns, dim = self.grid.rows, self.grid.columns, self.vectors.shape[-1]
+        return (f"Contributions of {self.facts.get('picture')}, {rows} x {columns} patches to {dim} numbers; model "
+                f"{self.facts.get('model')}")  # fmt: skip
+
+    @plain_torch()
+    def explain(self, caption: str | Sequence[str] | Tensor, model: Model | None = None) -> Attribution:
+        """NIB's map for a caption or an embedding, (dim), or a batch of maps for several, (batch, dim): one matrix
+        product.
+
+        Equal to the image side of ``explain`` with the same options and the target cosine, to 1e-5.
+
+        Raises:
+            BadInput: the caption is blank; or these contributions were loaded from a file, and no model is given to
+                read a caption with, or another one.
+
+        """
+        aim = F.normalize((caption if isinstance(caption, Tensor) else self._encoded(caption, model)).float(), dim=-1)
+        aim = aim.cpu()
+        if aim.ndim not in (1, 2) or aim.shape[-1] != len(self.after):
+            raise BadInput(f"an embedding must have {len(self.after)} numbers (got the shape {tuple(aim.shape)})")
+        scores = aim @ self.vectors.T
+        facts, layers = self.facts, tuple(map(int, self.facts["layers"].split(",")))
+        told = towards(aim, self.after, self.before, scores.sum(-1), facts["reference"], facts["rule"], layers,
+                       scores.new_full(scores.shape[:-1], int(facts["steps"])))  # fmt: skip
+        beside = scores[..., -1].abs() / scores.abs().sum(-1).clamp_min(1e-30)
+        return Attribution(scores[..., :-1], self.grid, beside, told)
+
+    def _encoded(self, caption: str | Sequence[str], model: Model | None) -> Tensor:
+        model = model or self.model
+        if model is None:
+            raise BadInput("contributions from a file know no model: explain(caption, model=...), or an embedding")
+        if model.weights_hash != self.facts["weights_hash"]:
+            raise BadInput(f"the contributions are of the weights {self.facts['weights_hash']}, the model {model.id} "
+                           f"has {model.weights_hash}")  # fmt: skip
+        found = encode(model.text, [read_caption(one) for one in listed(caption)])
+        return found[0] if isinstance(caption, str) else found
+
+    def save(self, path: str | Path, overwrite: bool = False) -> None:
+        """Write safetensors in half precision (scores then hold to about a thousandth), whole or not at all.
+
+        Raises:
+            WouldOverwrite: a file is there that nibt did not write, and ``overwrite`` is not given.
+            CannotWrite: the folder is missing or closed, or the disk is full.
+
+        """
+        tensors = {"vectors": self.vectors.half(), "after": self.after.half(), "before": self.before.half()}
+        facts = {"kind": _KIND, "grid": f"{self.grid.rows},{self.grid.columns}", **self.facts}
+        whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        write_bytes(Path(path), serialized(whole, {"signature": unsigned(facts), **facts}), overwrite)
+
+    @classmethod
+    @plain_torch()
+    def load(cls, path: str | Path, model: Model | None = None) -> "Contributions":
+        """Read a file that ``save`` wrote; with a model captions can be read, too.
+
+        Raises:
+            BadInput: the file is missing or holds something else.
+
+        """
+        try:
+            with safe_open(str(path), "pt") as opened:
+                facts = opened.metadata() or {}
+                tensors = {name: opened.get_tensor(name).float() for name in opened.keys()}
+        except (SafetensorError, OSError) as error:
+            raise BadInput(f"{str(path)!r} holds no contributions that nibt wrote ({error})") from error
+        facts.pop("signature", None)
+        if facts.pop("kind", None) != _KIND:
+            raise BadInput(f"{str(path)!r} holds no contributions that nibt wrote")
+        grid = Grid(*map(int, facts.pop("grid").split(",")))
+        return cls(tensors["vectors"], tensors["after"], tensors["before"], grid, facts, model)
+
+
+@plain_torch()
+def contributions(
+    model: Model | str | Path | nn.Module, image: PictureSource, *, variant: str = "default", **options: Any
+) -> Contributions:
+    """What each patch contributes to the picture's unit embedding, so that any caption costs one matrix product.
+
+    Options and variants are those of the method ``nib`` for the image side.
+
+    Raises:
+        BadInput: the picture cannot be read.
+        UnknownName: no variant or option has that name.
+        BadOption: an option has a value that it cannot have.
+
+    """
+    model, picture = load_model(model), read_picture(image)
+    options = baseline_by_side(options, ["image"])
+    question = ask(model, "nib", "cosine", variant, Contrast(), None, None, options)
+    method = question.narrowed("image")
+    trace = model.image.trace(model.image.prepare([picture]), min(method.layer))
+    side = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # no score is asked for: e(z) is a vector
+    grid = trace.cut(method.layer[0]).units
+    assert isinstance(grid, Grid)
+    patches = [[grid.prefix + patch] for patch in range(grid.count)]
+    layers = narrowed(side, method)
+    found = Found.mean([vectors(one, parts(patches, one.rows)) for one in layers])
+    after = F.normalize(trace.embedding, dim=-1)[0]
+    told = {
+        "picture": picture.source, "picture_hash": picture.digest, "model": model.id,
+        "weights_hash": model.weights_hash, "rule": method.rule,
+        "reference": method.reference, "steps": str(int(found.steps.max())), "layers": ",".join(map(str, method.layer)),
+    }  # fmt: skip
+    ends = after.float().cpu(), (after - change(layers)).float().cpu()
+    return Contributions(found.values.float().cpu(), *ends, Grid(grid.rows, grid.columns), told, model)

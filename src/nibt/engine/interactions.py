@@ -1,0 +1,140 @@
+"""From a pair to its word-region table."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nibt.core.side import Side
+from nibt.data.images import PictureSource
+from nibt.data.pair import Caption, Pair, listed, mixed, paired
+from nibt.data.units import Grid, Words
+from nibt.engine.batches import sides
+from nibt.engine.jacobians import Found, change, narrowed, parts, scores, vectors
+from nibt.engine.mismatch import mismatches
+from nibt.engine.spec import Contrast, Question, ask
+from nibt.models._loading import load_model
+from nibt.models.base import Model
+from nibt.results.interaction import Interaction, places
+from nibt.torch_modes import plain_torch
+
+TOLERANCE = 0.01
+"""Two integrals are multiplied, and few nodes may leave a product that is wrong in its very sign."""
+
+
+@plain_torch()
+def explain_interactions(
+    model: Model | str | Path | nn.Module,
+    image: PictureSource | Sequence[PictureSource],
+    caption: str | Caption | Sequence[str | Caption],
+    *,
+    words: str | int | Sequence[str | int] = (),
+    variant: str = "default",
+    on_done: Callable[[], None] = lambda: None,
+    **options: Any,
+) -> Interaction | list[Interaction]:
+    """Which words of a caption go with which parts of an image: a signed table, words x patches.
+
+    Both towers are narrowed as by the method ``nib``, whose options and variants these are; the score is the cosine.
+    The table's sum over all word rows is NIB's image map for the change of the caption's embedding, and with the rows
+    that are no words and no patches it is complete: ``Interaction.gap`` tells how nearly. Lists pair up as in
+    ``explain``.
+
+    Unless ``steps``, ``rule`` or a variant say how many nodes there are, they are doubled, to 64 at most, until the
+    sum of the words' vectors is within ``tolerance`` (0.01) of the change of the caption's embedding, by its length,
+    and the sum of each word's map within that share of the strongest word's; None leaves it at the method's nodes.
+
+    ``words``: texts of words of the caption, or their numbers from 0, which alone have rows of their own; without it,
+    all have. Each costs a forward pass of the upper part of the text tower, and a backward pass of the image tower's.
+
+    Raises:
+        BadInput: a picture or a caption cannot be read, lists differ in length, both are of one kind, or a word does
+            not stand in a caption.
+        UnknownName: no variant or option has that name.
+        BadOption: an option has a value that it cannot have.
+
+    """
+    read, many = paired(image, caption)
+    pairs = [mixed(pair, "explain_interactions") for pair in read]
+    model = load_model(model)
+    question = ask(model, "nib", "cosine", variant, Contrast(), None, None, _tolerant(variant, options))
+    answers = []
+    for pair in pairs:
+        answers.append(_table(question, pair, listed(words)))
+        on_done()
+    return answers if many else answers[0]
+
+
+def _tolerant(variant: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options, with a tolerance unless it, or how many nodes, were said."""
+    said = variant != "default" or any(name.endswith(("steps", "rule", "tolerance")) for name in options)
+    return options if said else {**options, "tolerance": TOLERANCE}
+
+
+def _table(question: Question, pair: Pair, asked: Sequence[str | int]) -> Interaction:
+    image, text = sides(question, [pair])
+    words, grid = _rows(text, asked), _grid(image, question)
+    spoken, said = _of_words(text, question, words)
+    seen, shown = _of_patches(image, question, spoken.values)
+    kept, product = grid.keep(seen.values), float(shown @ said)
+    scores = torch.cat([kept, (seen.values.sum(-1) - kept.sum(-1))[:, None]], 1).float().cpu()
+    similarity = float(F.cosine_similarity(image.trace.embedding, text.trace.embedding))
+    method = {**question.record["method"], "nodes": {"image": int(seen.steps.max()), "text": int(spoken.steps.max())}}
+    told = _unmet({"image": seen, "text": spoken}, float(scores.sum()), product)
+    return Interaction(
+        pair.caption, scores, grid.bare(), words, image.inputs.regions[0], pair.picture.size, similarity, product,
+        method,
+        **question.facts, source=pair.picture.source,
+        warnings=(*filter(None, mismatches(image, text)), *question.warnings, *pair.notes, *image.inputs.notes[0],
+                  *text.inputs.notes[0], *told),
+        picture=pair.picture, picture_hash=pair.picture.digest,
+    )  # fmt: skip
+
+
+def _rows(text: Side, asked: Sequence[str | int]) -> Words:
+    """The words of one caption that have rows of their own: those asked for, or all."""
+    assert text.inputs.words is not None
+    words = text.inputs.words[0]
+    if not asked:
+        return words
+    chosen = tuple(words.words[0][place] for place in places(words.words[0], asked))
+    explained = torch.zeros_like(words.explained)
+    explained[[token for word in chosen for token in word.tokens]] = True
+    return Words(words.tokens, (chosen,), explained)
+
+
+def _grid(image: Side, question: Question) -> Grid:
+    units = image.cut(question.narrowed("image").layer[0]).units
+    assert isinstance(units, Grid)
+    return units
+
+
+def _of_words(text: Side, question: Question, words: Words) -> tuple[Found, Tensor]:
+    """What each word, and last all that is no word, contributes to the unit embedding; and its whole change."""
+    spelt = [word.tokens for word in words.words[0]]
+    layers = narrowed(text, question.narrowed("text"))
+    found = Found.mean([vectors(one, parts(spelt, one.rows)) for one in layers])
+    return found, change(layers)
+
+
+def _of_patches(image: Side, question: Question, spoken: Tensor) -> tuple[Found, Tensor]:
+    """The score of each token row of the image for each word's vector; and the whole change of the unit embedding.
+
+    A word may miss its own sum by the share of what the strongest word's map adds up to: small words need no more.
+    """
+    layers, found = narrowed(image, question.narrowed("image")), []
+    for one in layers:
+        most = (spoken @ one.change).abs().max()
+        found.append(scores(one, spoken, most.expand(len(spoken))))
+    return Found.mean(found), change(layers)
+
+
+def _unmet(sides: dict[str, Found], total: float, product: float) -> Iterator[str]:
+    """What is to be said of sums that the tolerance asked for and that did not come to hold."""
+    for name, found in sides.items():
+        if found.missed.any():
+            yield (f"the {name} side of the table is above the tolerance after {int(found.steps.max())} nodes: its sum "
+                   f"is {total:.3g}, and would be {product:.3g}")  # fmt: skip

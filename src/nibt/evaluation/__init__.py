@@ -1,0 +1,1 @@
+"""How good maps are: metrics of many pairs, benchmarks, audits and retraining."""

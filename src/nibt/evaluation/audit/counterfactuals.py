@@ -1,0 +1,82 @@
+"""Other pairs to ask about: the wrong caption, a nonsense one, the wrong picture, other words around the caption."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from nibt.data.pair import Pair
+from nibt.errors import BadInput
+from nibt.evaluation.maps import Map
+from nibt.registry import find
+
+_ONSETS = "bl br cl dr fl gl gr kr pl sk sn sp st tr vl zw".split()
+_VOWELS = "a e i o u".split()
+_CODAS = "b ck ft lp mb nt rk rv sp x".split()
+
+
+def other_captions(pairs: Sequence[Pair]) -> list[Pair]:
+    """Each picture with the caption of a following pair: another text and, where objects are known, one that names
+    none of the picture's.
+    """
+    partners = _partners(pairs, lambda own, other: not _named(other) & _shown(own), "captions",
+                         lambda own, other: own.caption != other.caption)  # fmt: skip
+    return [Pair(pair.picture, pairs[partner].caption) for pair, partner in zip(pairs, partners, strict=True)]
+
+
+def other_pictures(pairs: Sequence[Pair]) -> list[Pair]:
+    """Each caption with the picture of a following pair: another one and, where objects are known, one that shows none
+    of those that the caption names.
+    """
+    partners = _partners(pairs, lambda own, other: not _named(own) & _shown(other), "pictures",
+                         lambda own, other: own.picture.image.tobytes() != other.picture.image.tobytes())  # fmt: skip
+    return [Pair(pairs[partner].picture, pair.caption) for pair, partner in zip(pairs, partners, strict=True)]
+
+
+def nonsense(pairs: Sequence[Pair], seed: int) -> list[Pair]:
+    """Each picture with as many made-up words as its caption has."""
+    draws = np.random.default_rng(seed)
+    return [Pair(pair.picture, " ".join(_word(draws) for _ in pair.caption.split())) for pair in pairs]
+
+
+def wordings(pairs: Sequence[Pair]) -> list[tuple[str, list[Pair]]]:
+    """The pairs in each template of the target ``ensemble``, apart from the plain one."""
+    templates = [template for template in find("targets", "ensemble")().templates if template != "{}"]
+    return [(template, [replace(pair, caption=template.format(pair.caption), objects=(), absent=()) for pair in pairs])
+            for template in templates]  # fmt: skip
+
+
+def inner(template: str, worded: Map, plain: Map) -> Map | None:
+    """Of a caption in a template only the words of the caption itself; None where it cannot be told which they are."""
+    skipped = len(template.split("{}")[0].split())
+    end = skipped + len(plain.words)
+    if worded.words[skipped:end] != plain.words:
+        return None
+    return Map(worded.scores[skipped:end], plain.words)
+
+
+def _partners(
+    pairs: Sequence[Pair], best: Callable[[Pair, Pair], bool], kind: str, differs: Callable[[Pair, Pair], bool]
+) -> list[int]:
+    """For each pair the first of those that follow it, around, which is another and is the best kind of other."""
+    found = []
+    for place, pair in enumerate(pairs):
+        order = [(place + step) % len(pairs) for step in range(1, len(pairs))]
+        others = [other for other in order if differs(pair, pairs[other])]
+        if not others:
+            raise BadInput(f"all {len(pairs)} {kind} are the same: an audit holds right ones against wrong ones")
+        found.append(next((other for other in others if best(pair, pairs[other])), others[0]))
+    return found
+
+
+def _shown(pair: Pair) -> set[str]:
+    return {thing.name for thing in pair.objects}
+
+
+def _named(pair: Pair) -> set[str]:
+    return {thing.name for thing in pair.objects if thing.spans}
+
+
+def _word(draws: np.random.Generator) -> str:
+    parts = [draws.choice(_ONSETS), draws.choice(_VOWELS), draws.choice(_CODAS)]
+    return "".join(map(str, parts + parts[1:] if draws.random() < 0.5 else parts))

@@ -1,0 +1,31 @@
+"""A pair as it is shown on the page: a small copy of the picture, and plain numbers."""
+
+from collections.abc import Mapping
+
+from PIL import Image
+
+from nibt.data.pair import Pair
+from nibt.evaluation.maps import Map
+from nibt.report.image.layout import uri
+from nibt.results.audit import Example
+
+_SIDE = 192
+
+
+def example(method: str, pair: Pair, images: Mapping[str, Map], texts: Mapping[str, Map]) -> Example:
+    """What a method says of a pair, by what was changed."""
+    first = next(iter(images.values())).region
+    assert first is not None
+    width, height = pair.picture.size
+    region = first.left / width, first.top / height, first.width / width, first.height / height
+    return Example(
+        method, pair.caption, _small(pair.picture.image), region,
+        {name: one.scores.tolist() for name, one in images.items()},
+        {name: list(zip(one.words, one.scores.tolist(), strict=True)) for name, one in texts.items()},
+    )  # fmt: skip
+
+
+def _small(image: Image.Image) -> str:
+    small = image.copy()
+    small.thumbnail((_SIDE, _SIDE))
+    return uri(small)

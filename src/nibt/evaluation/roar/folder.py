@@ -1,0 +1,114 @@
+"""The folder of a run: its settings, the maps of each method, and a file for each training that is finished.
+
+Each file is written whole or not at all, and depends on nothing but the settings and its own name: so a run that was
+killed goes on, and gives the same bits as one that was not.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nibt.errors import BadInput, CannotWrite
+from nibt.evaluation.roar.maps import Scores
+from nibt.io import written_whole
+from nibt.outputs import check_run_folder
+from nibt.results import provenance
+
+PROVENANCE = "provenance.json"
+_SETTINGS, _CELLS, _MAPS = "settings.json", "cells", "maps"
+ORIGINAL = "original"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training: on what a method's maps leave (``method`` is ``original`` for untouched data), in one form."""
+
+    form: str
+    method: str
+    hidden: str
+    repeat: int
+
+    @property
+    def name(self) -> str:
+        """Its file."""
+        parts = (self.form, self.method.replace(":", "@"), self.hidden, str(self.repeat))
+        return "--".join(part for part in parts if part) + ".json"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A run's folder."""
+
+    path: Path
+
+    @classmethod
+    def begin(cls, path: Path, settings: dict[str, Any]) -> "Folder":
+        """A new run, or the one that is there, if it is of the same settings.
+
+        Raises:
+            OtherRequest: the folder holds a run of other settings.
+        WouldOverwrite: it holds something else.
+            CannotWrite: it cannot be made.
+
+        """
+        check_run_folder(path, _SETTINGS)
+        found = cls(path)
+        settings = json.loads(json.dumps(settings, default=str))
+        if (path / _SETTINGS).exists():
+            provenance.require_same(path, provenance.read(path / _SETTINGS), settings, "Choose a new folder.")
+        try:
+            for name in (_CELLS, _MAPS):
+                (path / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CannotWrite(f"cannot make the folder {path}: {error.strerror or error}") from error
+        if not (path / _SETTINGS).exists():
+            provenance.write(path / _SETTINGS, settings)
+        return found
+
+    def session(self) -> dict[str, Any]:
+        """Write down that, when and where the run is worked on; given back is the session."""
+        told = provenance.read(self.path / PROVENANCE) if (self.path / PROVENANCE).exists() else {"sessions": []}
+        now = provenance.begun()
+        provenance.write(self.path / PROVENANCE, {**told, "sessions": [*told["sessions"], now]})
+        return now
+
+    def has(self, cell: Cell) -> bool:
+        return (self.path / _CELLS / cell.name).exists()
+
+    def read(self, cell: Cell) -> dict[str, Any]:
+        """What was kept of a training.
+
+        Raises:
+            BadInput: the file cannot be read.
+
+        """
+        return provenance.read(self.path / _CELLS / cell.name)
+
+    def keep(self, cell: Cell, told: dict[str, Any]) -> None:
+        """Keep what came of a training."""
+        provenance.write(self.path / _CELLS / cell.name, told)
+
+    def maps(self, method: str, make: Callable[[], Scores]) -> Scores:
+        """The maps of a method, from its file or made now and kept.
+
+        Raises:
+            BadInput: the file cannot be read.
+
+        """
+        file = self.path / _MAPS / f"{method.replace(':', '@')}.npz"
+        if not file.exists():
+            made = make()
+            with written_whole(file) as draft, draft.open("wb") as stream:
+                arrays = {f"{side}.{item}": one for side, of_side in made.items() for item, one in enumerate(of_side)}
+                np.savez_compressed(stream, **arrays)  # pyright: ignore[reportArgumentType]
+            return made
+        try:
+            with np.load(file) as kept:
+                count = len(kept.files) // 2
+                return {side: [kept[f"{side}.{item}"] for item in range(count)] for side in ("image", "text")}
+        except (OSError, ValueError, KeyError) as error:
+            raise BadInput(f"{str(file)!r} cannot be read ({error}): delete it, and the maps are made again") from error

@@ -1,0 +1,124 @@
+"""All pictures, or all captions, as a tower takes them, whole or with parts hidden, and any of them through a tower."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from nibt.evaluation.roar.removal import filled, hidden
+from nibt.models._trace import Inputs, Trace
+from nibt.models.base import ImageTower, TextTower, Tower
+from nibt.types import Embedding
+
+Rows = Int[Tensor, " row"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Items that may share a batch: their numbers, their inputs, and what of them is hidden (None: nothing)."""
+
+    items: tuple[int, ...]
+    inputs: Inputs
+    gone: Bool[Tensor, "item ..."] | None = None
+
+    def take(self, rows: Sequence[int]) -> "Group":
+        """Some of them, by their places in the group."""
+        gone = None if self.gone is None else self.gone[list(rows)]
+        return Group(tuple(self.items[row] for row in rows), self.inputs.take(rows), gone)
+
+    def parts(self, size: int) -> Iterator["Group"]:
+        """Batches of nearly the same size; none is of one item, unless the group is."""
+        count = max(1, -(-len(self.items) // max(2, size)))
+        for rows in np.array_split(np.arange(len(self.items)), count):
+            yield self.take(rows.tolist())
+
+    def through(self, tower: Tower, work: Callable[[Inputs], Any]) -> Any:
+        """What the work makes of the inputs, with what is hidden taken out of them."""
+        if self.gone is None:
+            return work(self.inputs)
+        gone = self.gone.to(self.inputs.values.device)
+        if isinstance(tower, ImageTower):
+            return work(filled(tower, self.inputs, gone))
+        assert isinstance(tower, TextTower)
+        with tower.fading((~gone).to(tower.example.dtype)):
+            return work(self.inputs)
+
+
+@dataclass(frozen=True)
+class Material:
+    """All items of one side, in groups."""
+
+    groups: tuple[Group, ...]
+
+    @classmethod
+    def of(cls, tower: Tower, items: Sequence[Any]) -> "Material":
+        """The items, whole. Captions are padded to the longest of all, so that any may share a batch."""
+        keys = [tower.group(item) for item in items]
+        members = [tuple(n for n, other in enumerate(keys) if other == key) for key in dict.fromkeys(keys)]
+        return cls(tuple(Group(some, tower.prepare([items[n] for n in some])) for some in members))
+
+    def without(self, tower: Tower, scores: Sequence[np.ndarray], percentile: int, seed: int) -> "Material":
+        """The same items without what the scores are highest for."""
+        return Material(tuple(
+            replace(group, gone=hidden(tower, group.inputs, [scores[n] for n in group.items], percentile, seed))
+            for group in self.groups
+        ))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Streams:
+    """All items of one side, as they enter a block: for each group its numbers and one trace, kept from there on."""
+
+    groups: tuple[tuple[tuple[int, ...], Trace], ...]
+    layer: int
+
+    @classmethod
+    def of(cls, tower: Tower, material: Material, layer: int, size: int) -> "Streams":
+        return cls(tuple((group.items, _trace(tower, group, layer, size)) for group in material.groups), layer)
+
+
+def gathered(
+    members: Sequence[tuple[int, ...]], items: Sequence[int], embed: Callable[[int, list[int]], Embedding]
+) -> Embedding:
+    """Embeddings of some items in their order; ``embed`` takes the number of a group and places in it."""
+    places = {item: (number, place) for number, some in enumerate(members) for place, item in enumerate(some)}
+    asked = [places[item] for item in items]
+    parts, order = [], []
+    for number in dict.fromkeys(number for number, _ in asked):
+        wanted = [row for row, (other, _) in enumerate(asked) if other == number]
+        parts.append(embed(number, [asked[row][1] for row in wanted]))
+        order += wanted
+    return torch.cat(parts)[torch.tensor(order).argsort().to(parts[0].device)]
+
+
+def _trace(tower: Tower, group: Group, layer: int, size: int) -> Trace:
+    """One trace of a whole group, made in parts: what it holds below the layer, or above, is left out."""
+    parts = [(len(part.items), part.through(tower, lambda inputs: tower.trace(inputs, layer)))
+             for part in group.parts(size)]  # fmt: skip
+    counts, traces = [count for count, _ in parts], [trace for _, trace in parts]
+    calls = [_joined([trace.calls[number] for trace in traces], counts, tower.shared) if number >= layer else ((), {})
+             for number in range(tower.depth)]  # fmt: skip
+    streams: list[Tensor | None] = [None] * (tower.depth + 1)
+    streams[layer] = torch.cat([trace.streams[layer] for trace in traces])
+    embedding = torch.cat([trace.embedding for trace in traces])
+    return Trace(tower, group.inputs, embedding, tuple(calls), tuple(streams))
+
+
+def _joined(values: Sequence[Any], counts: Sequence[int], shared: frozenset[str], name: str = "") -> Any:
+    """What a block was given in each part, for all of them: what follows the batch is joined (``Trace`` has the rule),
+    all else is the same in each.
+    """
+    one = values[0]
+    if isinstance(one, Tensor):
+        times = {len(value) / count for value, count in zip(values, counts, strict=True)} if one.ndim >= 3 else {0.5}
+        follows = name not in shared and len(times) == 1 and times.pop() % 1 == 0
+        return torch.cat(list(values)) if follows else one
+    if isinstance(one, dict):
+        return {key: _joined([value[key] for value in values], counts, shared, key) for key in one}
+    if isinstance(one, tuple | list) and name not in shared:
+        return type(one)(_joined(part, counts, shared) for part in zip(*values, strict=True))
+    return one

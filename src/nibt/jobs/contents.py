@@ -1,0 +1,65 @@
+"""Whether the rows of a job are still of what its source holds: another picture or caption is another question."""
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+from nibt.errors import OtherRequest
+from nibt.jobs.job import Job
+from nibt.jobs.sources.base import Raw, Source, written
+
+_COLUMNS = ("row", "key", "source", "caption", "picture_hash", "error")
+_SHOWN = 3  # differences that a message shows
+
+
+def check_contents(job: Job, source: Source, on_done: Callable[[], None] = lambda: None) -> None:
+    """Read the source along the rows that have answers, and compare keys, captions and the bytes of pictures.
+
+    Raises:
+        OtherRequest: a row was answered for another picture or caption.
+
+    """
+    differences = list(islice(_differences(job, source, on_done), _SHOWN + 1))
+    if differences:
+        more = "\n  ..." if len(differences) > _SHOWN else ""
+        lines = "".join(f"\n  {one}" for one in differences[:_SHOWN])
+        raise OtherRequest(f"{job.folder} holds answers for other pictures or captions:{lines}{more}\n"
+                           "Choose a new folder.")  # fmt: skip
+
+
+def _differences(job: Job, source: Source, on_done: Callable[[], None]) -> Iterator[str]:
+    stored = job.rows(_COLUMNS)
+    numbers = _Numbers(job)
+    raws = (raw for raw in source.rows(numbers.has) if raw is not None)
+    for row in stored:
+        on_done()
+        raw = next(raws, None)
+        while raw is not None and raw.row < row["row"]:
+            raw = next(raws, None)
+        if raw is None or raw.row != row["row"]:
+            yield f"row {row['row']}: {row['source']!r} (now nothing)"
+        elif row["error"] is None:
+            yield from _difference(raw, row, source)
+
+
+def _difference(raw: Raw, row: dict[str, Any], source: Source) -> Iterator[str]:
+    if not raw.name and raw.picture is None:
+        return  # the pairs of a data set are told by its fingerprint
+    now = {"key": written(raw.key), "source": written(raw.name), "caption": raw.caption}
+    for name, value in now.items():
+        if row[name] != value:
+            yield f"row {row['row']}: {name} {row[name]!r} (now {value!r})"
+            return
+    digest = source.digest(raw)
+    if digest != row["picture_hash"]:
+        yield f"row {row['row']}: {raw.name} with the digest {row['picture_hash']} (now {digest or 'unreadable'})"
+
+
+class _Numbers:
+    """Which rows are in the files of a job, by the chunks of the files."""
+
+    def __init__(self, job: Job) -> None:
+        self._chunks, self._size = set(job.store.parts()), job.chunk_size
+
+    def has(self, row: int) -> bool:
+        return row // self._size in self._chunks

@@ -1,0 +1,96 @@
+"""Answers as rows of a Parquet file, and back. ``docs/batch.md`` describes the columns.
+
+What all rows of a file share (the method, the model, the versions) is in its metadata, so that each file alone is
+enough to build its explanations again.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nibt import parquet
+from nibt.errors import BadInput
+from nibt.jobs.sources.base import Raw, written
+from nibt.results.explanation import SCHEMA, Explanation
+
+_KEY = b"nibt"
+_NARROWING = ("reference", "rule", "steps", "layers", "tolerance", "at_input", "at_reference", "sum", "gap")
+
+
+def row_of(raw: Raw, answer: Explanation) -> dict[str, Any]:
+    """The row of an answer."""
+    data = answer.to_json()
+    image, text = data["image"], data["text"]
+    return {
+        "row": raw.row, "key": written(raw.key), "source": written(data["source"]),
+        "picture_hash": data["picture_hash"], "caption": data["caption"],
+        "size": data["size"], "similarity": data["similarity"], "image_score": data["score"]["image"]["value"],
+        "text_score": data["score"]["text"]["value"], "grid_shape": list(answer.grid.shape),
+        "grid": [score for line in image["grid"] for score in line], "region": data["region"],
+        "image_special_share": image["special_share"], "tokens": text["tokens"], "text_scores": text["scores"],
+        "special": text["special"], "words": data["words"], "text_special_share": text["special_share"],
+        "image_narrowing": image["narrowing"], "text_narrowing": text["narrowing"],
+        "warnings": data["warnings"], "error": None,
+    }  # fmt: skip
+
+
+def failed_row(raw: Raw, error: str) -> dict[str, Any]:
+    """The row of a pair that could not be explained."""
+    caption = None if raw.caption is None else written(raw.caption)
+    return {"row": raw.row, "key": written(raw.key), "source": written(raw.name), "caption": caption,
+            "error": written(error)}  # fmt: skip
+
+
+def explanation_of(row: Mapping[str, Any], told: Mapping[str, Any]) -> Explanation:
+    """The answer of a row, by what its file tells of all rows.
+
+    Raises:
+        BadInput: the pair has no answer.
+
+    """
+    if row["error"] is not None:
+        raise BadInput(f"row {row['row']} has no answer: {row['error']}")
+    rows, columns = row["grid_shape"]
+    grid = [list(row["grid"][line * columns : (line + 1) * columns]) for line in range(rows)]
+    values = {side: {"target": told["targets"][side], "value": row[f"{side}_score"]} for side in ("image", "text")}
+    same = ("source", "picture_hash", "size", "region", "caption", "similarity", "words", "warnings")
+    return Explanation.from_json({
+        "schema": SCHEMA, **{name: row[name] for name in same},
+        "score": {**told["target"], "value": row["image_score"], **values},
+        "method": told["method"], "model": told["model"], "versions": told["versions"],
+        "image": {"grid": grid, "special_share": row["image_special_share"], "narrowing": row["image_narrowing"]},
+        "text": {"tokens": row["tokens"], "scores": row["text_scores"], "special": row["special"],
+                 "special_share": row["text_special_share"], "narrowing": row["text_narrowing"]},
+        "ranking": [],
+    })  # fmt: skip
+
+
+def encoded(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -> bytes:
+    """The file of rows, with what it tells of all of them."""
+    arrow = parquet.pyarrow("a job needs")[0]
+    metadata = {_KEY: json.dumps(told, sort_keys=True).encode()}
+    filled = [{name: row.get(name) for name in schema(arrow).names} for row in rows]
+    return parquet.encoded(arrow.Table.from_pylist(filled, schema=schema(arrow).with_metadata(metadata)))
+
+
+def told_of(file: Any) -> dict[str, Any]:
+    """What an open Parquet file tells of all its rows."""
+    return json.loads(file.schema_arrow.metadata[_KEY])
+
+
+def schema(arrow: Any) -> Any:
+    """The columns of a file."""
+    texts, numbers = arrow.list_(arrow.string()), arrow.list_(arrow.float32())
+    real, whole = arrow.float64(), arrow.int32()
+    kinds = {"reference": arrow.string(), "rule": arrow.string(), "steps": whole, "layers": arrow.list_(whole)}
+    narrowing = arrow.struct([(name, kinds.get(name, real)) for name in _NARROWING])
+    word = arrow.struct([("text", arrow.string()), ("score", real), ("tokens", arrow.list_(whole))])
+    return arrow.schema([
+        ("row", arrow.int64()), ("key", arrow.string()), ("source", arrow.string()),
+        ("picture_hash", arrow.string()), ("caption", arrow.string()),
+        ("size", arrow.list_(whole)), ("similarity", real), ("image_score", real), ("text_score", real),
+        ("grid_shape", arrow.list_(whole)), ("grid", numbers), ("region", arrow.list_(real)),
+        ("image_special_share", real), ("tokens", texts), ("text_scores", numbers),
+        ("special", arrow.list_(arrow.bool_())), ("words", arrow.list_(word)), ("text_special_share", real),
+        ("image_narrowing", narrowing), ("text_narrowing", narrowing), ("warnings", texts), ("error", arrow.string()),
+    ])  # fmt: skip

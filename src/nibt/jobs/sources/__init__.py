@@ -1,0 +1,1 @@
+"""Where the pairs of a job come from."""

@@ -1,0 +1,112 @@
+"""The folder of a job: a Parquet file for each chunk, and one writer at a time.
+
+A file is named by its chunk and by a hash of its own bytes: ``00000012-3f9a....parquet``. So it tells by itself whether
+it is what was written, and two jobs gave the same bits if their files have the same names.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from nibt import parquet
+from nibt.errors import BadInput, CannotWrite
+from nibt.jobs.sources.tables import file_bytes_hash
+
+_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Store:
+    """The files of chunks in a folder."""
+
+    folder: Path
+
+    def make(self) -> None:
+        """Make the folder.
+
+        Raises:
+            CannotWrite: it cannot be made.
+
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CannotWrite(f"cannot make the folder {self.folder}: {error.strerror or error}") from error
+
+    def parts(self) -> dict[int, list[Path]]:
+        """The files of each chunk, by its number; more than one is one too many."""
+        found: dict[int, list[Path]] = {}
+        for path in sorted(self.folder.glob("*.parquet")):
+            number, _, digest = path.stem.partition("-")
+            if number.isdecimal() and len(digest) == _DIGITS:
+                found.setdefault(int(number), []).append(path)
+        return dict(sorted(found.items()))
+
+    def add(self, number: int, data: bytes) -> None:
+        """Write the file of a chunk.
+
+        Raises:
+            CannotWrite: the disk is full, or the folder is closed.
+
+        """
+        parquet.write(self.folder / f"{number:08d}-{sha256(data).hexdigest()[:_DIGITS]}.parquet", data)
+
+    def swept(self) -> list[str]:
+        """Remove what is not as it was written, and drafts of runs that were killed; the names of the former.
+
+        Only who holds the folder may do this: another's draft looks like one that was left.
+        """
+        for draft in self.folder.glob(".*.parquet"):
+            with suppress(OSError):
+                draft.unlink()
+        removed = []
+        for paths in self.parts().values():
+            whole = [path for path in paths if is_whole(path)]
+            for path in set(paths) - set(whole[:1]):
+                path.unlink()
+                removed.append(path.name)
+        return sorted(removed)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the bytes of a chunk's file are those that its name was made from."""
+    return path.stem.partition("-")[2] == file_bytes_hash(path)[:_DIGITS]
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Inside, no other process writes into the folder. The system lets go of it when its holder dies, however it does.
+
+    Raises:
+        BadInput: another process holds it.
+        CannotWrite: the folder is closed.
+
+    """
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise BadInput(
+            f"another run is writing into {str(folder)!r}: wait until it ends, or choose a new folder"
+        ) from error
+    except OSError as error:
+        raise CannotWrite(f"cannot write into {folder}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def clean_start(folder: Path, missing: list[Path]) -> None:
+    """Remove what a start that failed left in a folder, and the folders that it made."""
+    for name in ("job.json", ".lock"):
+        (folder / name).unlink(missing_ok=True)
+    for path in (folder / "parts", *missing):
+        try:
+            path.rmdir()
+        except OSError:  # not empty, or not there: it is not ours to remove
+            return

@@ -1,0 +1,56 @@
+"""What methods share that narrow along a path, or average the maps of several layers."""
+
+from collections.abc import Sequence
+
+import torch
+
+from nibt.core.quadrature import nodes
+from nibt.core.side import Side
+from nibt.data.units import special_share
+from nibt.errors import BadOption, Unsupported
+from nibt.results.attribution import Attribution, Narrowing
+from nibt.types import PerExample, PerToken
+
+
+def check_path(reference: str, rule: str, steps: int, floor: float) -> None:
+    """Whether a path can be walked.
+
+    Raises:
+        BadOption: there is no such reference or rule, or one does not go with the other.
+
+    """
+    nodes(rule, steps, floor)
+    if reference.partition(":")[0] not in ("zero", "blank", "mean"):
+        raise BadOption(f"reference must be zero, blank, mean or mean:FILE (got {reference!r})")
+    if rule == "geometric" and reference != "zero":
+        raise BadOption(f"the rule geometric serves the reference zero only (got {reference!r}); use gauss")
+
+
+def averaged(
+    side: Side, layers: tuple[int, ...], maps: Sequence[PerToken], told: Sequence[Narrowing] = ()
+) -> Attribution:
+    """The mean of the maps of several layers.
+
+    Raises:
+        Unsupported: the layers have different grids.
+
+    """
+    units = side.cut(layers[0]).units
+    if any(scores.shape != maps[0].shape for scores in maps):
+        raise Unsupported(f"layers {layers} have different grids, so their maps cannot be averaged")
+    scores = torch.stack(list(maps)).mean(0)
+    return Attribution(units.keep(scores), units, special_share(scores, units), _mean(told) if told else None)
+
+
+def _mean(parts: Sequence[Narrowing]) -> Narrowing:
+    """One narrowing for several layers."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def mean(name: str) -> PerExample:
+        return torch.stack([getattr(part, name) for part in parts]).mean(0)
+
+    first, layers = parts[0], tuple(layer for part in parts for layer in part.layers)
+    most = torch.stack([part.steps for part in parts]).amax(0)
+    return Narrowing(first.reference, first.rule, layers, most, first.at_input, mean("at_reference"), mean("sum"),
+                     first.tolerance)  # fmt: skip

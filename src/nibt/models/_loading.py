@@ -1,0 +1,359 @@
+"""From an id to a model: embedded, in a local folder, on a hub, or already in memory.
+
+Whatever it is, it is checked before anybody explains with it: its weights are finite, and the model cut into
+towers gives the embeddings that the model itself gives.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import replace
+from difflib import get_close_matches
+from importlib.resources import files
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+
+from nibt.data.images import Picture
+from nibt.errors import BadOption, CannotLoad, NibtError
+from nibt.models._compiled import uncompiled
+from nibt.models._family import Family
+from nibt.models._hub import cached, has
+from nibt.models._request import Request
+from nibt.models._trace import Inputs, Trace
+from nibt.models.base import ImageTower, Model, Tower
+from nibt.registry import available, find
+from nibt.torch_modes import plain_torch
+
+OPEN_CLIP = "open_clip:"
+DTYPES = ("float32", "float16", "bfloat16")
+_ADVICE = (
+    "Without a hub: an embedded model ({embedded}), or the path of a local folder with a saved Hugging Face or "
+    "OpenCLIP model"
+)
+
+
+def embedded() -> list[str]:
+    """The names of the models that ship with the package."""
+    folder = Path(str(files("nibt") / "models" / "embedded"))
+    return sorted(path.parent.name for path in folder.glob("*/nibt.json"))
+
+
+@plain_torch()
+def load_model(
+    id: str | Path | nn.Module | Model,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype = "float32",
+    fit: str | None = None,
+    image_size: int | None = None,
+    processor: Any = None,
+    tokenizer: Any = None,
+) -> Model:
+    """Load a CLIP-like model.
+
+    ``id`` is an embedded model (``"lite"``), a Hugging Face repository (``"openai/clip-vit-base-patch32"``), a
+    local folder (a saved Hugging Face model, PEFT adapters on one, or an OpenCLIP folder), OpenCLIP weights
+    (``"open_clip:ViT-B-32/laion2b_s34b_b79k"``), or a model in memory with its ``processor`` (Hugging Face) or
+    ``processor`` and ``tokenizer`` (OpenCLIP). A model in memory is used as it is: not moved, not changed.
+    Where ``torch.compile`` was applied to it, it is explained without, by modules that share its weights.
+
+    ``fit="whole"`` shows the model the whole picture with its aspect kept, about ``image_size`` squared in area,
+    where the tower takes any size; without it pictures are resized and cropped by the model's own processor.
+
+    Raises:
+        CannotLoad: there is no such model, no hub in reach, or it is not what it should be (NaN weights, missing
+            weights, a cut that does not give the model's own embeddings).
+        BadOption: the device or the dtype is unknown, or ``fit`` is.
+
+    """
+    if isinstance(id, Model):
+        return id
+    request = Request(_dtype(dtype), fit, image_size, processor, tokenizer)
+    _check_options(request, str(device))
+    if isinstance(id, nn.Module):
+        return _checked(_from_memory(id, request))
+    name = str(id)
+    if not name.strip():
+        raise CannotLoad(f"there is no model {name!r}.{_near(name)} {_advice()}")
+    if name in embedded():
+        folder = Path(str(files("nibt") / "models" / "embedded" / name))
+        return _checked(_from_folder(name, folder, request, device))
+    if Path(name).is_dir():
+        return _checked(_from_folder(name, Path(name), request, device))
+    if Path(name).exists():
+        raise CannotLoad(f"{name!r} is a file: give the folder of a saved model")
+    return _checked(_from_hub(name, request, device))
+
+
+def _dtype(dtype: str | torch.dtype) -> torch.dtype:
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise BadOption(f"dtype must be one of {', '.join(DTYPES)} (got {name!r})")
+    return getattr(torch, name)
+
+
+def _check_options(request: Request, device: str) -> None:
+    if request.fit not in (None, "model", "whole"):
+        raise BadOption(f"fit must be 'model' or 'whole' (got {request.fit!r})")
+    if request.image_size is not None and not 16 <= request.image_size <= 4096:
+        raise BadOption(f"image_size must lie in 16..4096 pixels (got {request.image_size})")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise BadOption(f"device {device!r} cannot be used here ({_line(error)}); use 'cpu'") from error
+
+
+def _from_memory(module: nn.Module, request: Request) -> Model:
+    module = uncompiled(module)
+    if type(module).__name__.startswith("Peft"):
+        module = module.get_base_model()  # pyright: ignore
+    names = {kind.__name__ for kind in type(module).__mro__}
+    family = next((name for name, part in _families() if names & set(part.class_names)), None)
+    if family is None:
+        known = ", ".join(name for _, part in _families() for name in part.class_names)
+        raise CannotLoad(f"a model of class {type(module).__name__} is not known; known are {known}")
+    if any(part.training for part in module.modules()):
+        raise CannotLoad("the model is in training mode, where its answers are random: call model.eval() first")
+    if find("models", family).model_types:
+        _check_processor(request)
+    name = f"{type(module).__name__} in memory"
+    _check_tensors(name, module)
+    with _loading(name):
+        return _model(name, family, module, request)
+
+
+def _check_tensors(name: str, module: nn.Module) -> None:
+    """Whether gradients can pass by a model in memory, and whether it has numbers at all."""
+    for tensor in chain(module.parameters(), module.buffers()):
+        if tensor.is_inference():
+            raise CannotLoad(
+                f"the {name} was made inside torch.inference_mode(), so no gradient can pass by its weights: make it "
+                "outside, or give copy.deepcopy(model), called outside"
+            )
+        if tensor.is_meta:
+            raise CannotLoad(
+                f"the {name} has no weights: they are on the device 'meta'; make it inside torch.device('cpu') and "
+                "load its weights"
+            )
+
+
+def _check_processor(request: Request) -> None:
+    if request.processor is None:
+        raise CannotLoad(
+            "give the model's processor, too: load_model(model, processor=AutoProcessor.from_pretrained(...))"
+        )
+    if request.tokenizer is None and not hasattr(request.processor, "tokenizer"):
+        raise CannotLoad("the processor takes pictures only: give tokenizer=AutoTokenizer.from_pretrained(...), too")
+
+
+def _from_folder(name: str, folder: Path, request: Request, device: Any) -> Model:
+    own = _json(folder / "nibt.json")
+    request = replace(
+        request, fit=request.fit or own.get("fit"), image_size=request.image_size or own.get("image_size")
+    )
+    if (folder / "open_clip_config.json").exists():
+        return _load(name, "open_clip", f"local-dir:{folder}", request, device, own, folder)
+    if (folder / "adapter_config.json").exists():
+        return _with_adapters(name, folder, request, device)
+    config = _json(folder / "config.json")
+    if not config:
+        raise CannotLoad(f"{name!r} is no model: it has no config.json (Hugging Face), open_clip_config.json or "
+                         "adapter_config.json (PEFT)")  # fmt: skip
+    return _load(name, _family(name, config), str(folder), request, device, own, folder)
+
+
+def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Model:
+    """PEFT's adapters on a base model, which their config names."""
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise CannotLoad(f"{name!r} holds PEFT adapters: pip install 'nibt[peft]'") from error
+    base = _json(folder / "adapter_config.json").get("base_model_name_or_path")
+    if not base:
+        raise CannotLoad(f"the adapters in {name!r} name no base_model_name_or_path: write it into adapter_config.json")
+    if (folder / base).is_dir():  # a base that moves with its adapters
+        base = str(folder / base)
+    if (folder / "preprocessor_config.json").exists():
+        from nibt.models._hugging_face import with_processor
+
+        request = with_processor(str(folder), request)
+    plain = load_model(
+        base, dtype=request.dtype, fit=request.fit, image_size=request.image_size, processor=request.processor,
+        tokenizer=request.tokenizer,
+    )  # fmt: skip
+    with _loading(name):
+        adapted = PeftModel.from_pretrained(plain.module, str(folder)).get_base_model().eval()  # pyright: ignore
+    request = replace(request, processor=plain.request.processor, tokenizer=plain.request.tokenizer)
+    return _model(name, plain.family, adapted.to(device), request, folder=folder)
+
+
+def _from_hub(name: str, request: Request, device: Any) -> Model:
+    if name.startswith(OPEN_CLIP):
+        return _load(name, "open_clip", name.removeprefix(OPEN_CLIP), request, device)
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise CannotLoad(f"there is no model {name!r}: no folder of that name.{_near(name)} {_advice()}")
+    config = _hub_config(name)
+    if "model_cfg" in config:
+        return _load(name, "open_clip", f"hf-hub:{name}", request, device)
+    return _load(name, _family(name, config), name, request, device)
+
+
+def _near(name: str) -> str:
+    """The embedded model that was probably meant, in a sentence."""
+    near = get_close_matches(name.lower(), embedded(), n=1, cutoff=0.75)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _hub_config(name: str) -> dict[str, Any]:
+    """The configuration of a repository, from the cache or the hub."""
+    from huggingface_hub import hf_hub_download
+
+    configs = ("config.json", "open_clip_config.json")
+    with _loading(name):
+        kept = cached(name, configs)
+        if kept is not None:
+            return _json(kept)
+        for file in configs:
+            if has(name, file):
+                return _json(Path(hf_hub_download(name, file)))
+    raise CannotLoad(f"{name!r} on the hub is no model: it has neither {configs[0]} nor {configs[1]}")
+
+
+def _load(
+    name: str,
+    family: str,
+    source: str,
+    request: Request,
+    device: Any,
+    own: dict | None = None,
+    folder: Path | None = None,
+) -> Model:
+    with _loading(name):
+        module, request = find("models", family).load(source, request)
+        module = module.eval().requires_grad_(False).to(device)
+        return _model(name, family, module, request, own or {}, folder)
+
+
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    """Turn what the libraries raise on the way into one clear error."""
+    try:
+        yield
+    except NibtError:
+        raise
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except Exception as error:  # a dozen libraries raise as many kinds
+        raise CannotLoad(f"cannot load the model {name!r}: {_line(error)}. {_advice()}") from error
+
+
+def _advice() -> str:
+    return _ADVICE.format(embedded=", ".join(embedded()) or "none here")
+
+
+def _family(name: str, config: dict[str, Any]) -> str:
+    kind = config.get("model_type")
+    for family, part in _families():
+        if kind in part.model_types:
+            return family
+    known = ", ".join(kind for _, part in _families() for kind in part.model_types)
+    raise CannotLoad(f"{name!r} has the model_type {kind!r}; known are {known}, and OpenCLIP's models")
+
+
+def _families() -> Iterator[tuple[str, type[Family]]]:
+    for name in available("models"):
+        yield name, find("models", name)
+
+
+def _model(
+    name: str, family: str, module: nn.Module, request: Request, own: dict | None = None, folder: Path | None = None
+) -> Model:
+    part = find("models", family)
+    _check_finite(name, module)
+    image, text = part.towers(module, request)
+    scale, bias = part.scale_and_bias(module)
+    return Model(name, family, module, image, text, scale, bias, own or {}, folder, request)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CannotLoad(f"{path} is not valid JSON ({error})") from error
+
+
+def _check_finite(name: str, module: nn.Module) -> None:
+    for key, tensor in module.state_dict().items():
+        # causal masks are infinite by intent and are buffers that no checkpoint holds
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise CannotLoad(f"the model {name!r} has NaN or infinite weights in {key!r}: the checkpoint is broken")
+
+
+def _checked(model: Model) -> Model:
+    """Compare the cut model with the model itself, on a seeded picture and two captions, at three layers."""
+    noise = torch.randint(
+        0, 256, (64, 96, 3), generator=torch.Generator("cpu").manual_seed(0), dtype=torch.uint8, device="cpu"
+    )
+    picture = Picture(Image.fromarray(noise.numpy()), "seeded noise")
+    with _loading(model.id):
+        image = _small(model.image)
+        _compare(model.id, image, image.prepare([picture, picture]))
+        _compare(model.id, model.text, model.text.prepare(["a photo of a cat and a dog", "two red cars"]))
+    return model
+
+
+def _small(tower: ImageTower) -> ImageTower:
+    """The tower for small pictures, where it takes any size: a cut is as true there, and sooner checked."""
+    preparation = getattr(tower, "preparation", None)
+    if preparation is None or preparation.fit.way != "whole":
+        return tower
+    small = copy(tower)
+    side = 4 * preparation.fit.multiple
+    small.preparation = replace(preparation, fit=replace(preparation.fit, height=side, width=side))
+    return small
+
+
+def _compare(name: str, tower: Tower, inputs: Inputs) -> None:
+    trace = _own_pass(name, tower, inputs)
+    least = 0.99999 if tower.example.dtype == torch.float32 else 0.999  # two rows and four are rounded otherwise
+    for layer in sorted({0, tower.depth // 2, tower.depth}):
+        cut = trace.cut(layer)
+        with torch.no_grad():
+            replayed = cut.rest(torch.stack([cut.hidden, cut.hidden]))
+        cosine = F.cosine_similarity(replayed.float(), trace.embedding.float(), dim=-1).min().item()
+        if not cosine > least:  # NaN must fail, too
+            raise CannotLoad(
+                f"the model {name!r} cannot be cut: replayed from layer {layer} of {tower.depth}, its {tower.modality} "
+                f"tower gives another embedding than the model itself (cosine {cosine:.6f}, expected above {least})"
+            )
+
+
+def _own_pass(name: str, tower: Tower, inputs: Inputs) -> Trace:
+    """The model's own forward pass, which some models of OpenCLIP do not come through in mixed precision."""
+    try:
+        return tower.trace(inputs)
+    except RuntimeError as error:
+        dtypes = sorted({str(weight.dtype) for weight in tower.root.parameters() if weight.is_floating_point()})
+        if len(dtypes) == 1:
+            raise
+        raise CannotLoad(
+            f"the model {name!r} has weights in {' and '.join(dtypes)}, and its own forward pass fails in the "
+            f"{tower.modality} tower ({_line(error)}): build it in one dtype (in OpenCLIP precision='fp32' or "
+            "'pure_bf16')"
+        ) from error
+
+
+def _line(error: BaseException) -> str:
+    """The first line of a message, with the second where the first only announces it."""
+    lines = (str(error).strip() or type(error).__name__).split("\n")
+    count = 2 if lines[0].rstrip(". ").endswith(":") else 1
+    return " ".join(line.strip() for line in lines[:count]).rstrip(".")[:300]

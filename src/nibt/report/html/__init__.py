@@ -1,0 +1,1 @@
+"""Pages that open anywhere and ask nothing of a network."""

@@ -1,0 +1,61 @@
+"""Example maps of an audit: what changes over the picture and in the caption when something is taken away."""
+
+from base64 import b64decode
+from dataclasses import dataclass
+from html import escape
+from io import BytesIO
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nibt.data.images import Region
+from nibt.report.colours import strength
+from nibt.report.html.audit_style import shade
+from nibt.report.image.heatmap import overlay
+from nibt.report.image.layout import uri
+from nibt.results.audit import Example
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A map over the small picture."""
+
+    grid: Tensor
+    region: Region
+    size: tuple[int, int]
+
+
+def figure(example: Example) -> str:
+    """The picture, each of its maps, and the caption in the colours of each of its answers."""
+    picture = _image(example.picture)
+    tiles = [_tile(example.picture, "the picture")]
+    tiles += [_tile(_laid(example, picture, grid), name) for name, grid in example.maps.items()]
+    words = "".join(f"<tr><th>{escape(name)}</th><td>{_words(said)}</td></tr>" for name, said in example.words.items())
+    return (f'<section class="example"><div class="tiles">{"".join(tiles)}</div>'
+            f'<table class="words">{words}</table></section>')  # fmt: skip
+
+
+def _image(uri: str) -> Image.Image:
+    return Image.open(BytesIO(b64decode(uri.partition(",")[2]))).convert("RGB")
+
+
+def _laid(example: Example, picture: Image.Image, grid: list[list[float]]) -> str:
+    """The map over the picture, as a data URI."""
+    width, height = picture.size
+    left, top, across, down = example.region
+    region = Region(left * width, top * height, across * width, down * height)
+    return uri(overlay(_Shown(torch.tensor(grid), region, picture.size), picture))
+
+
+def _tile(uri: str, name: str) -> str:
+    return f'<figure><img src="{uri}" alt="{escape(name)}"><figcaption>{escape(name)}</figcaption></figure>'
+
+
+def _words(said: list[tuple[str, float]]) -> str:
+    scores = np.array([score for _, score in said], np.float32)
+    shares = strength(scores, float(np.abs(scores).max(initial=0))).tolist()
+    return " ".join(
+        f'<span class="{shade(share)}">{escape(text)}</span>' for (text, _), share in zip(said, shares, strict=True)
+    )

@@ -1,0 +1,165 @@
+"""What the interactive view is given: pictures, maps, words and tables as plain, rounded numbers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nibt.data.images import Region
+from nibt.data.units import WordScore
+from nibt.errors import BadInput
+from nibt.report.image.layout import shown, uri
+from nibt.report.image.rows import photograph
+from nibt.report.request import is_signed
+from nibt.results.attribution import Attribution
+from nibt.results.comparison import Comparison
+from nibt.results.explanation import Explanation
+from nibt.results.interaction import Interaction
+from nibt.results.part import CaptionPart, Part, PicturePart
+
+SIDE, QUALITY, DIGITS = 640, 85, 4  # pixels, of JPEG, significant
+_NOTHING = torch.tensor(0.0, dtype=torch.float32, device="cpu")
+MOST_CELLS = 64  # of a map along a side; a method that scores pixels has hundreds of thousands in all
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One answer of a view, and the word-region table of the same pair where there is one; ``title`` heads it.
+    ``problem`` says why there is no table.
+
+    Raises:
+        BadInput: the table is of another pair, or stands beside an answer that has no caption and picture.
+
+    """
+
+    answer: Explanation | Comparison | Interaction
+    table: Interaction | None = None
+    title: str = ""
+    problem: str = ""
+
+    def __post_init__(self) -> None:
+        if self.table is None:
+            return
+        if not isinstance(self.answer, Explanation):
+            raise BadInput(f"a table goes with an explanation (got {type(self.answer).__name__}): leave it out")
+        ours, theirs = ((one.caption, one.size) for one in (self.answer, self.table))
+        if ours != theirs:
+            raise BadInput(f"the table must be of the same pair as the answer, {ours} (got {theirs})")
+
+    @property
+    def words_have_maps(self) -> Interaction | None:
+        """The table that says which words go with which patches."""
+        return self.answer if isinstance(self.answer, Interaction) else self.table
+
+    @property
+    def parts(self) -> Mapping[str, Part]:
+        """The pictures and captions of the panel, by name. Of a table alone: the sums over words and over patches."""
+        return _sums(self.answer) if isinstance(self.answer, Interaction) else self.answer.parts
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What stands in the place of a panel that could not be computed: its title and the reason, as plain text."""
+
+    title: str
+    message: str
+
+
+@dataclass
+class Pictures:
+    """The pictures of a view, each once, whoever shows it."""
+
+    uris: list[str] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+
+    def number(self, part: PicturePart) -> int:
+        """The number of a part's picture, from 0.
+
+        Raises:
+            BadInput: the answer was loaded from a file, and its picture is no longer there.
+
+        """
+        data = uri(shown(photograph(part.picture, part.source), SIDE), "JPEG", quality=QUALITY)
+        if data not in self.uris:
+            self.uris.append(data)
+            self.sizes.append(part.size)
+        return self.uris.index(data)
+
+
+def panel_data(panel: Panel, pictures: Pictures) -> dict[str, Any]:
+    """All that is drawn of a panel."""
+    table = panel.words_have_maps
+    places = [_place(part, name, table, pictures) for name, part in panel.parts.items()]
+    return {"places": places, "table": None if table is None else _table(table), "signed": is_signed(panel.answer)}
+
+
+def rounded(scores: Tensor) -> list[float]:
+    """Numbers of a few significant digits, flat.
+
+    >>> rounded(torch.tensor([[0.123456, -2.0]]))
+    [0.1235, -2.0]
+
+    """
+    return [float(f"{score:.{DIGITS}g}") for score in scores.flatten().tolist()]
+
+
+def _place(part: Part, name: str, table: Interaction | None, pictures: Pictures) -> dict[str, Any]:
+    if isinstance(part, PicturePart):
+        return {"kind": "image", "name": name, "picture": pictures.number(part),
+                **_mapped(part.grid, part.region, part.size), "scores": rounded(coarse(part.grid))}  # fmt: skip
+    scores = rounded(torch.tensor([word.score for word in part.words], dtype=torch.float32, device="cpu"))
+    told = [
+        {"text": word.text, "score": score, "row": _row(word, table)}
+        for word, score in zip(part.words, scores, strict=True)
+    ]
+    return {"kind": "text", "name": name, "caption": part.source, "words": told}
+
+
+def coarse(grid: Float[Tensor, "*word row column"]) -> Float[Tensor, "*word coarse_row coarse_column"]:
+    """A map of at most ``MOST_CELLS`` cells a side: each has the sum of the scores that it covers, so that all of them,
+    and those of a box, add up as before.
+    """
+    down, across = (_covering(count).to(grid) for count in grid.shape[-2:])
+    return down @ grid @ across.T
+
+
+def _covering(count: int) -> Float[Tensor, "coarse fine"]:
+    """The share of each of ``count`` cells that lies in each coarser one; the identity where there are few."""
+    length = max(1.0, count / MOST_CELLS)
+    low = length * torch.arange(min(count, MOST_CELLS), dtype=torch.float64)[:, None]
+    cells = torch.arange(count, dtype=torch.float64)
+    inside = torch.minimum(low + length, cells + 1) - torch.maximum(low, cells)
+    return inside.clamp(0, 1)
+
+
+def _mapped(grid: Tensor, region: Region, size: tuple[int, int]) -> dict[str, Any]:
+    """The grid, and the part of the picture that it covers, in shares of the picture's width and height."""
+    across = [region.left / size[0], region.top / size[1], region.width / size[0], region.height / size[1]]
+    return {"grid": [min(count, MOST_CELLS) for count in grid.shape[-2:]], "region": across}
+
+
+def _table(table: Interaction) -> dict[str, Any]:
+    rows = [rounded(coarse(grid)) for grid in table.table]
+    return {**_mapped(table.table, table.region, table.size), "rows": rows}
+
+
+def _row(word: WordScore, table: Interaction | None) -> int | None:
+    """Which row of the table is the word's: the one of the same tokens."""
+    spelt = [] if table is None else [one.tokens for one in table.words]
+    return spelt.index(word.tokens) if word.tokens in spelt else None
+
+
+def _sums(table: Interaction) -> Mapping[str, Part]:
+    """The map that all words have together, and the sum of each word's map."""
+    scores = torch.zeros(len(table.units.explained), dtype=torch.float32, device="cpu")
+    for word, grid in zip(table.words, table.table, strict=True):
+        scores[word.tokens[0]] = grid.sum()
+    image = Attribution(table.table.sum(0).flatten(), table.grid, _NOTHING)
+    text = Attribution(scores, table.units, _NOTHING)
+    return {
+        "image": PicturePart(table.source, image, table.region, table.size, table.picture),
+        "text": CaptionPart(table.caption, text),
+    }

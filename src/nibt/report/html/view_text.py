@@ -1,0 +1,159 @@
+"""What the view says in words, without any script: what was asked, by what, and what its reader ought to know."""
+
+from collections.abc import Iterator, Mapping
+from html import escape
+from typing import Any
+
+from nibt.report.html.view_data import MOST_CELLS, Panel
+from nibt.report.request import legend, method_line, question, sentence, target_line
+from nibt.report.words import runs
+from nibt.results.comparison import Comparison
+from nibt.results.explanation import Explanation, mismatch, other_warnings
+from nibt.results.interaction import Interaction
+from nibt.results.part import CaptionPart, PicturePart
+
+
+def heading(panel: Panel) -> str:
+    """The panel's title, or what it is about."""
+    if panel.title:
+        return panel.title
+    if isinstance(panel.answer, Comparison):
+        return " with ".join(part.source for part in panel.answer.parts.values())
+    return panel.answer.caption
+
+
+def about(panel: Panel) -> str:
+    """How like they are, what was explained, and how nearly it adds up."""
+    answer = panel.answer
+    facts = [f"<strong>similarity {answer.similarity:.3f}</strong> (cosine)"]
+    facts += [escape(fact) for fact in (target_line(answer), method_line(answer), *_gaps(panel))]
+    lead = f'<p class="nibt-question" dir="auto">{escape(question(answer))} {escape(legend(answer))}</p>'
+    return f'{lead}<p class="nibt-about">{"; ".join(facts)}</p>'
+
+
+def no_match(panel: Panel) -> str:
+    """That the model rates the pair as no match, which must be read before the map."""
+    warning = mismatch(panel.answer.warnings)
+    return f'<p class="nibt-mismatch" role="note">{escape(sentence(warning))}</p>' if warning else ""
+
+
+def words(part: CaptionPart, name: str) -> str:
+    """The caption's words with their scores."""
+    told = "".join(
+        f'<span class="nibt-word"><span>{escape(run.text)}</span><small dir="ltr">{signed(run.score)}</small></span> '
+        for run in runs(part)
+    )
+    label = f' aria-label="{name} caption"' if name else ' aria-label="words of the caption"'
+    return f'<div class="nibt-words" role="group" dir="auto"{label}>{told}</div>'
+
+
+def signed(score: float) -> str:
+    r"""A score as people read it, with a true minus.
+
+    >>> signed(0.12345), signed(-2.0) == "\u22122"
+    ('+0.123', True)
+
+    """
+    if 0 < abs(score) < 0.001:
+        digits, power = f"{score:+.1e}".split("e")
+        return f"{digits}e{int(power)}".replace("-", "\u2212")
+    return f"{score:+.3g}".replace("-", "\u2212")
+
+
+def why(panel: Panel) -> str:
+    """Why no word can be chosen, where none can."""
+    answer = panel.answer
+    if panel.words_have_maps is not None or isinstance(answer, Interaction):
+        return ""
+    if isinstance(answer, Comparison):
+        if any(isinstance(part, PicturePart) for part in panel.parts.values()):
+            return ""
+        reason = "of two captions there is no picture whose regions a word could show"
+    elif panel.problem:
+        reason = panel.problem
+    elif answer.method["name"] != "nib":
+        reason = (f"{answer.method['name']} gives each word a score, and no map of its own; the method nib has a table "
+                  "of both")  # fmt: skip
+    elif answer.score["target"] != "cosine":
+        reason = f"the table of words and patches explains the cosine, not the target {answer.score['target']}"
+    else:
+        reason = "the table of words and patches was not computed for this answer"
+    return f'<p class="nibt-note">Words cannot be chosen here: {escape(sentence(reason, capital=False))}</p>'
+
+
+def warnings(panel: Panel) -> str:
+    """What its reader ought to know."""
+    answers = (panel.answer, panel.table) if panel.table else (panel.answer,)
+    texts = dict.fromkeys((*(warning for one in answers for warning in other_warnings(one.warnings)), *_coarser(panel)))
+    lines = "".join(f"<li>{escape(sentence(warning))}</li>" for warning in texts)
+    return f'<ul class="nibt-warnings" aria-label="notes">{lines}</ul>' if texts else ""
+
+
+def ranking(panel: Panel) -> str:
+    """Labels from best to worst, with bars."""
+    if not isinstance(panel.answer, Explanation) or not panel.answer.ranking:
+        return ""
+    rows = "".join(
+        f'<tr><th scope="row" dir="auto">{escape(one.label)}</th><td>{one.cosine:.3f}</td>'
+        f"<td>{one.probability:.1%}</td>"
+        f'<td><svg class="nibt-bar" viewBox="0 0 100 10" width="100" height="10" aria-hidden="true">'
+        f'<rect width="{100 * one.probability:.1f}" height="10" rx="2"></rect></svg></td></tr>'
+        for one in panel.answer.ranking
+    )
+    return ('<table class="nibt-ranking"><caption>Labels</caption><thead><tr><th scope="col">label</th><th scope="col">'
+            'cosine</th><th scope="col" colspan="2">probability</th></tr></thead>'
+            f"<tbody>{rows}</tbody></table>")  # fmt: skip
+
+
+def details(panel: Panel) -> str:
+    """All options as they were resolved, the model, and the versions."""
+    answer = panel.answer
+    told = {"method": answer.method, "model": answer.model, "versions": answer.versions}
+    if not isinstance(answer, Interaction):
+        told |= {"score": answer.score}
+    else:
+        told |= {"sum": f"{float(answer.scores.sum()):.6g}", "expected sum": f"{answer.product:.6g}"}
+    rows = [*((name, part.source) for name, part in panel.parts.items()), *_flat("", told)]
+    lines = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
+    return f'<details class="nibt-details"><summary>Method, model and versions</summary><dl>{lines}</dl></details>'
+
+
+def _coarser(panel: Panel) -> Iterator[str]:
+    for part in panel.parts.values():
+        if isinstance(part, PicturePart) and max(part.grid.shape) > MOST_CELLS:
+            rows, columns = part.grid.shape
+            yield (f"the map has {rows} x {columns} cells: this page shows sums over larger ones, at most {MOST_CELLS} "
+                   "a side; the JSON file has them all")  # fmt: skip
+
+
+def _flat(name: str, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _flat(f"{name}{key} ", value)
+        elif value is not None and value != []:
+            yield f"{name}{key}", ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _gaps(panel: Panel) -> Iterator[str]:
+    """How much of the change the scores do not account for."""
+    answer, table = panel.answer, panel.words_have_maps
+    if table is not None:
+        total = signed(float(table.scores.sum()))
+        yield f"word-region table: total {total} (exact: {signed(table.product)})"
+    if isinstance(answer, Interaction):
+        return
+    for name, part in answer.parts.items():
+        told = part.attribution.narrowing
+        if told is not None:
+            change = float(told.at_input - told.at_reference)
+            yield f"{name} completeness gap {_share(abs(float(told.gap)), change)}"
+
+
+def _share(gap: float, change: float) -> str:
+    r"""A gap as a share of what it is a gap of.
+
+    >>> _share(0.001, -0.1), _share(0.1, 0.0)
+    ('1\xa0%', '0.1 (there is no change)')
+
+    """
+    return f"{100 * gap / abs(change):.2g}\u00a0%" if change else f"{gap:.2g} (there is no change)"

@@ -1,0 +1,56 @@
+"""Two of a kind on one page, below each other: photographs with the maps over them, or coloured captions. Each has its
+own colour scale, since both maps explain one number, but of different pictures or words.
+"""
+
+from PIL import Image
+
+from nibt.report.colours import PAPER
+from nibt.report.image.heatmap import overlay
+from nibt.report.image.layout import MARGIN, SIDE, shown, stacked
+from nibt.report.image.rows import caption, header, notes, part_scale, photograph
+from nibt.report.request import is_signed
+from nibt.results.comparison import Comparison
+from nibt.results.part import CaptionPart, PicturePart
+
+_PANEL, _LINE, _NEAR = 460, 760, 14
+
+
+def draw_comparison(answer: Comparison, positive: bool = False) -> Image.Image:
+    """Both parts, each with its colour bar, and what was measured.
+
+    Raises:
+        BadInput: the comparison was loaded from a file, and a picture of it is no longer there.
+
+    """
+    parts = list(answer.parts.values())
+    panels = [_panels(part, positive) for part in parts if isinstance(part, PicturePart)]
+    column = max((original.width for original, _ in panels), default=0)
+    width = (max(2 * column + MARGIN, SIDE) if panels else _LINE) + 2 * MARGIN
+    rows = [_columns(pair, column, width) for pair in panels] or [
+        caption(part, width, positive) for part in parts if isinstance(part, CaptionPart)
+    ]
+    bars = [part_scale(part, width, positive, is_signed(answer), name) for name, part in answer.parts.items()]
+    return stacked([*header(answer, width, positive), *map(_grouped, rows, bars), notes(answer, width)], width)
+
+
+def _panels(part: PicturePart, positive: bool) -> tuple[Image.Image, Image.Image]:
+    """The photograph, and the map over it."""
+    original = shown(photograph(part.picture, part.source), _PANEL)
+    return original, overlay(part, original, positive)
+
+
+def _columns(panels: tuple[Image.Image, Image.Image], column: int, width: int) -> Image.Image:
+    """A photograph and its map, each in the middle of its column, so that those of another row stand below them."""
+    row = Image.new("RGB", (width, panels[0].height), PAPER)
+    left = (width - 2 * column - MARGIN) // 2
+    for place, panel in enumerate(panels):
+        row.paste(panel, (left + place * (column + MARGIN) + (column - panel.width) // 2, 0))
+    return row
+
+
+def _grouped(row: Image.Image, bar: Image.Image) -> Image.Image:
+    """A part with its bar close below it, so that it is seen which belongs to which."""
+    group = Image.new("RGB", (row.width, row.height + _NEAR + bar.height), PAPER)
+    group.paste(row, (0, 0))
+    group.paste(bar, (0, row.height + _NEAR))
+    return group

@@ -1,0 +1,112 @@
+"""How the parts of a page are laid out: rows below each other, pictures beside each other, lines of small print."""
+
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from typing import TypeAlias
+
+from PIL import Image, ImageDraw
+
+from nibt.report.colours import ALERT, ALERT_EDGE, FAINT, INK, PAPER
+from nibt.report.image.fonts import font_for
+
+SIDE, MARGIN, SMALL, TILE = 560, 24, 15, 190
+_LEAST, _LABEL, _LEAST_LABEL = 200, 20, 11
+Color: TypeAlias = tuple[int, int, int]
+
+
+def stacked(rows: Sequence[Image.Image], width: int) -> Image.Image:
+    """A page of rows, each as wide as the page."""
+    page = Image.new("RGB", (width, sum(row.height for row in rows) + MARGIN * (len(rows) + 1)), PAPER)
+    top = MARGIN
+    for row in rows:
+        page.paste(row, (0, top))
+        top += row.height + MARGIN
+    return page
+
+
+def shown(image: Image.Image, side: int = SIDE) -> Image.Image:
+    """A copy that fits a panel; a tiny picture is enlarged so that its pixels can be seen."""
+    scale = min(1.0, side / max(image.size))
+    if max(image.size) < _LEAST:
+        scale = min(_LEAST, side) / max(image.size)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
+
+
+def uri(image: Image.Image, kind: str = "PNG", **options: int) -> str:
+    """A picture as a data URI, for pages that fetch nothing."""
+    buffer = BytesIO()
+    image.save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64,{b64encode(buffer.getvalue()).decode()}"
+
+
+def centred(images: list[Image.Image], width: int) -> Image.Image:
+    """Pictures in the middle of a row, beside each other."""
+    row = Image.new("RGB", (width, max(image.height for image in images)), PAPER)
+    left = (width - sum(image.width for image in images) - MARGIN * (len(images) - 1)) // 2
+    for image in images:
+        row.paste(image, (left, 0))
+        left += image.width + MARGIN
+    return row
+
+
+def tile(image: Image.Image, name: str, number: str = "") -> Image.Image:
+    """A small picture with its name, and a number, above it."""
+    framed = Image.new("RGB", (max(image.width, 100), image.height + _LABEL + 12), PAPER)
+    framed.paste(image, ((framed.width - image.width) // 2, _LABEL + 12))
+    pen, room = ImageDraw.Draw(framed), framed.width - 6 - font_for(number, SMALL).getlength(number)
+    fonts = (font_for(name, size) for size in range(_LABEL, _LEAST_LABEL, -1))
+    pen.text((2, 4), name, INK, next((font for font in fonts if font.getlength(name) <= room),
+                                     font_for(name, _LEAST_LABEL)))  # fmt: skip
+    pen.text((framed.width - 2, 8), number, INK, font_for("0", SMALL), anchor="rt")
+    return framed
+
+
+def told(lines: Sequence[str], width: int, size: int = SMALL, ink: Color = FAINT, paper: Color = PAPER) -> Image.Image:
+    """Lines of print in the middle, wrapped to the width."""
+    parts = [part for line in lines for part in _wrapped(line, width - 2 * MARGIN, size)]
+    height = 3 * size // 2
+    row = Image.new("RGB", (width, height * len(parts)), paper)
+    pen = ImageDraw.Draw(row)
+    for number, line in enumerate(parts):
+        pen.text((width // 2, height * number), line, ink, font_for(line, size), anchor="mt")
+    return row
+
+
+def banner(text: str, width: int) -> Image.Image:
+    """A line that must be read before what follows: on a colored ground, with a mark at its left edge."""
+    inner = told([text], width - 2 * MARGIN, ink=INK, paper=ALERT)
+    row = Image.new("RGB", (width, inner.height + MARGIN), PAPER)
+    pen = ImageDraw.Draw(row)
+    pen.rectangle((MARGIN, 0, width - MARGIN - 1, row.height - 1), fill=ALERT)
+    row.paste(inner, (MARGIN, MARGIN // 2))
+    pen.rectangle((MARGIN, 0, MARGIN + 5, row.height - 1), fill=ALERT_EDGE)
+    return row
+
+
+def _wrapped(text: str, width: int, size: int) -> Iterator[str]:
+    line = ""
+    for word in _broken(text, width, size):
+        tried = f"{line} {word}" if line else word
+        if line and font_for(tried, size).getlength(tried) > width:
+            yield line
+            line = word
+        else:
+            line = tried
+    yield line
+
+
+def _broken(text: str, width: int, size: int) -> Iterator[str]:
+    """The words, those in pieces that are wider than a line."""
+    for word in text.split(" "):
+        font, start = font_for(word, size), 0
+        while font.getlength(word[start:]) > width and start < len(word) - 1:
+            end = next(
+                end
+                for end in range(len(word), start, -1)
+                if end == start + 1 or font.getlength(word[start:end]) <= width
+            )
+            yield word[start:end]
+            start = end
+        yield word[start:]

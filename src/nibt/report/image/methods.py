@@ -1,0 +1,79 @@
+"""Several answers to one pair beside each other: what each method says of the same picture and the same caption."""
+
+from collections.abc import Iterator, Mapping
+
+from PIL import Image
+
+from nibt.errors import BadInput
+from nibt.report.colours import PAPER
+from nibt.report.image.heatmap import overlay
+from nibt.report.image.layout import MARGIN, TILE, centred, shown, stacked, tile, told
+from nibt.report.image.rows import caption, header, part_scale, photograph
+from nibt.report.request import is_signed, legend, method_name, model_name, target_line
+from nibt.results.explanation import Explanation, other_warnings
+from nibt.results.part import CaptionPart
+
+_ACROSS = 5
+
+
+def draw_beside(answers: Mapping[str, Explanation], positive: bool = False) -> Image.Image:
+    """The photograph and, for each answer under its name, its map over it with its words below.
+
+    Each has its own colour scale, for the scores of different methods are in different units.
+
+    Raises:
+        BadInput: there are no answers, they are of different pairs, or the picture is no longer there.
+
+    """
+    pairs = {(answer.source, answer.caption, answer.size) for answer in answers.values()}
+    if len(pairs) != 1:
+        raise BadInput(f"give answers to one pair of picture and caption (got {len(pairs)} pairs)")
+    first = next(iter(answers.values()))
+    original = shown(photograph(first.picture, first.source), TILE)
+    tiles = [tile(original, "the picture")]
+    tiles += [_tile(answer, original, name, positive) for name, answer in answers.items()]
+    across = min(_ACROSS, len(tiles))
+    width = across * (max(one.width for one in tiles) + MARGIN) + MARGIN
+    rows = [centred(tiles[start : start + across], width) for start in range(0, len(tiles), across)]
+    lines = [
+        f"similarity (cosine) {first.similarity:.3f}; each map and each caption has its own scale",
+        *_requests(answers),
+        *(f"note: {warning}" for warning in dict.fromkeys(_warnings(answers))),
+    ]
+    return stacked([*_header(answers, width, positive), *rows, told(lines, width)], width)
+
+
+def _header(answers: Mapping[str, Explanation], width: int, positive: bool) -> Iterator[Image.Image]:
+    """The question of the first answer, and how the colors of signed and of other methods are read."""
+    first = next(iter(answers.values()))
+    question, *no_match = header(first, width, positive)
+    others = [name for name, answer in answers.items() if is_signed(answer) != is_signed(first)]
+    readings = [f"{', '.join(others)}: {legend(answers[others[0]], positive)}"] if others else []
+    yield from (question, *(told([text], width) for text in readings), *no_match)
+
+
+def _requests(answers: Mapping[str, Explanation]) -> Iterator[str]:
+    """The methods of all answers, a line for each model and target."""
+    groups: dict[str, list[str]] = {}
+    for name, answer in answers.items():
+        shared = f"model {model_name(answer)}, {target_line(answer)}"
+        groups.setdefault(shared, []).append(f"{name}: {method_name(answer)}")
+    yield from (f"{'; '.join(methods)}; {shared}" for shared, methods in groups.items())
+
+
+def _warnings(answers: Mapping[str, Explanation]) -> Iterator[str]:
+    for answer in answers.values():
+        yield from other_warnings(answer.warnings)
+
+
+def _tile(answer: Explanation, original: Image.Image, name: str, positive: bool) -> Image.Image:
+    above = tile(overlay(answer, original, positive), name)
+    words = caption(CaptionPart(answer.caption, answer.text), above.width + MARGIN // 2, positive, small=True)
+    bars = [part_scale(part, above.width + MARGIN, positive, is_signed(answer)) for part in answer.parts.values()]
+    parts = [above, bars[0], words, bars[1]]
+    framed = Image.new("RGB", (above.width, sum(part.height + 6 for part in parts)), PAPER)
+    top = 0
+    for part in parts:
+        framed.paste(part, ((above.width - part.width) // 2, top))
+        top += part.height + 6
+    return framed

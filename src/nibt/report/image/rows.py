@@ -1,0 +1,157 @@
+"""The rows that pages are made of: the question, a coloured caption, a color bar, a ranking, what was measured."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from nibt.data.images import Picture
+from nibt.errors import BadInput
+from nibt.report.colours import FAINT, INK, PAPER, blend, ink_on
+from nibt.report.image.fonts import font_for
+from nibt.report.image.layout import MARGIN, SMALL, banner, told
+from nibt.report.request import Shown, legend, method_line, question, sentence, target_line
+from nibt.report.words import Run, Worded, runs
+from nibt.results.comparison import Comparison
+from nibt.results.explanation import Answer, Explanation, Ranked, mismatch, other_warnings
+from nibt.results.part import Part, PicturePart
+
+_LARGE, _TITLE = 24, 20
+_NAME, _WORDED = 70, 240  # room for the name of a bar at each side; a bar that wide has words at its ends
+_MOST_LABELS = 10
+
+
+def photograph(picture: Picture | None, source: str) -> Image.Image:
+    """What is drawn on.
+
+    Raises:
+        BadInput: the answer was loaded from a file, and its picture is no longer there.
+
+    """
+    if picture is None:
+        raise BadInput(f"the picture {source!r} is no longer there: nothing can be laid over it")
+    return picture.image
+
+
+def caption(worded: Worded, width: int, positive: bool, small: bool = False) -> Image.Image:
+    """The words on their colours, wrapped to the width."""
+    size = SMALL if small else _LARGE
+    inner, gap = size // 3, size // 4
+    high, usable = 3 * size // 2, width - (0 if small else 2 * MARGIN)
+    lines: list[list[tuple[Run, int]]] = [[]]
+    used = 0
+    for run in runs(worded, positive):
+        across = int(font_for(run.text, size).getlength(run.text)) + 2 * inner
+        if used + across > usable and lines[-1]:
+            lines.append([])
+            used = 0
+        lines[-1].append((run, across))
+        used += across + gap
+    row = Image.new("RGB", (width, (high + gap) * len(lines) - gap), PAPER)
+    pen = ImageDraw.Draw(row)
+    for number, line in enumerate(lines):
+        left, top = (width - sum(across + gap for _, across in line)) // 2, (high + gap) * number
+        for run, across in line:
+            pen.rounded_rectangle((left, top, left + across, top + high), gap, fill=run.background)
+            middle = left + inner, top + high // 2
+            pen.text(middle, run.text, ink_on(run.background), font_for(run.text, size), anchor="lm")
+            left += across + gap
+    return row
+
+
+def scale(most: float, width: int, one_sided: bool, signed: bool = True, name: str = "") -> Image.Image:
+    """The color bar with the largest absolute score at its end, and with what it is the scale of at its left.
+
+    A bar of two sides has zero in its middle; ``one_sided`` leaves out what is below it. The color of scores that are
+    not ``signed`` is a strength.
+    """
+    bar = min(320, width - 2 * MARGIN - (2 * _NAME if name else 0))
+    row = Image.new("RGB", (width, 48), PAPER)
+    shares = np.linspace(0 if one_sided else -1, 1, bar, dtype=np.float32)
+    colours = blend(np.full((18, bar, 3), 255, np.float32), np.broadcast_to(shares, (18, bar)))
+    left = (width - bar) // 2
+    row.paste(Image.fromarray(colours), (left, 0))
+    pen = ImageDraw.Draw(row)
+    pen.rectangle((left, 0, left + bar - 1, 17), outline=FAINT)
+    pen.text((left - 10, 9), name, INK, font_for(name or "x", SMALL), anchor="rm")
+    for across, text, anchor in _ends(most, left, bar, one_sided, signed):
+        pen.text((across, 26), text, INK, font_for(text, SMALL), anchor=anchor)
+    return row
+
+
+def _ends(most: float, left: int, bar: int, one_sided: bool, signed: bool) -> Iterator[tuple[int, str, str]]:
+    """The numbers below a bar; words beside them where there is room."""
+    wide = bar >= _WORDED
+    if most == 0:
+        yield left + bar // 2, "all scores are 0", "mt"
+    elif one_sided:
+        yield left, "0", "lt"
+        yield left + bar, f"{'for' if signed else 'strength'}  {most:.2g}" if wide else f"{most:.2g}", "rt"
+    else:
+        worded = wide and signed
+        yield left, f"{-most:.2g}  against" if worded else f"{-most:.2g}", "lt"
+        yield left + bar // 2, "0", "mt"
+        yield left + bar, f"for  {most:.2g}" if worded else f"{most:.2g}", "rt"
+
+
+def part_scale(part: Part, width: int, positive: bool, signed: bool, name: str = "") -> Image.Image:
+    """The color bar of a map, or of the words of a caption: the two have scales of their own. It has one side where
+    nothing below zero is shown, of a method whose scores have no sign.
+    """
+    scores = part.grid.flatten().tolist() if isinstance(part, PicturePart) else [word.score for word in part.words]
+    one_sided = positive or (not signed and min(scores, default=0.0) >= 0)
+    return scale(max(map(abs, scores), default=0.0), width, one_sided, signed, name)
+
+
+def header(answer: Shown, width: int, positive: bool) -> Iterator[Image.Image]:
+    """What must be read before a map: the question, how to read the colors, and whether the pair is no match."""
+    title, reading = told([question(answer)], width, _TITLE, INK), told([legend(answer, positive)], width)
+    both = Image.new("RGB", (width, title.height + reading.height), PAPER)
+    both.paste(title, (0, 0))
+    both.paste(reading, (0, title.height))
+    yield both
+    no_match = mismatch(answer.warnings)
+    if no_match:
+        yield banner(sentence(no_match), width)
+
+
+def ranking(labels: Sequence[Ranked], width: int) -> Image.Image:
+    """Labels from best to worst with cosine, probability and a bar; the first ones, if there are many."""
+    shown, column = labels[:_MOST_LABELS], min(width - 2 * MARGIN, 560)
+    more = len(labels) - len(shown)
+    row = Image.new("RGB", (width, 26 * (len(shown) + 1 + bool(more))), PAPER)
+    pen, left = ImageDraw.Draw(row), (width - column) // 2
+    name_width = column - 270
+    for across, text in ((0, "label"), (name_width, "cosine"), (name_width + 70, "probability")):
+        pen.text((left + across, 4), text, FAINT, font_for(text, SMALL))
+    for number, one in enumerate(shown, 1):
+        top = 26 * number
+        text = _shortened(one.label, name_width - 10)
+        pen.text((left, top + 4), text, INK, font_for(text, SMALL))
+        pen.text((left + name_width, top + 4), f"{one.cosine:.3f}", INK, font_for("0", SMALL))
+        pen.text((left + name_width + 70, top + 4), f"{one.probability:.1%}", INK, font_for("0", SMALL))
+        start = left + name_width + 160
+        pen.rectangle((start, top + 6, start + 110, top + 19), outline=FAINT)
+        pen.rectangle((start, top + 6, start + round(110 * one.probability), top + 19), fill=FAINT)
+    if more:
+        text = f"and {more} more labels"
+        pen.text((left, 26 * (len(shown) + 1) + 4), text, FAINT, font_for(text, SMALL))
+    return row
+
+
+def _shortened(text: str, width: int) -> str:
+    font, end = font_for(text, SMALL), len(text)
+    while end and font.getlength(text[:end]) > width:
+        end -= 1
+    return text if end == len(text) else text[: max(1, end - 2)] + "\u2026"
+
+
+def notes(answer: Answer, width: int) -> Image.Image:
+    """The method, the target and the model, what was measured, and what the reader ought to know."""
+    shares = [f"{name} {float(part.attribution.special_share):.0%}" for name, part in answer.parts.items()]
+    assert isinstance(answer, Explanation | Comparison)
+    return told([
+        f"{method_line(answer)}    {target_line(answer)}",
+        f"similarity (cosine) {answer.similarity:.3f}    on special tokens: {', '.join(shares)}",
+        *(f"note: {warning}" for warning in other_warnings(answer.warnings)),
+    ], width)  # fmt: skip

@@ -1,0 +1,1 @@
+"""Plain frozen results, which know neither models nor drawing."""

@@ -1,0 +1,156 @@
+"""What a method answers: a signed score for each unit of one side, and the few ways in which it is read."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from nibt.data.images import Region
+from nibt.data.units import Grid, Units, Words, WordScore, word_scores
+from nibt.types import PerExample, PerUnit
+from nibt.values import ByValue
+
+
+@dataclass(frozen=True, eq=False)
+class Narrowing(ByValue):
+    """How a layer was narrowed, and whether the scores add up to what the narrowing took away.
+
+    ``at_input`` and ``at_reference`` are the score at both ends of the path, ``sum`` that of all token scores,
+    special tokens included; ``gap`` is what is left, so that ``sum + at_reference + gap = at_input``. Where
+    several layers were averaged, these are means over them. ``tolerance`` is the share of the change that the gap
+    was to stay below in size, where one was asked for.
+    """
+
+    reference: str
+    rule: str
+    layers: tuple[int, ...]
+    steps: PerExample
+    at_input: PerExample
+    at_reference: PerExample
+    sum: PerExample
+    tolerance: float | None = None
+
+    def __getitem__(self, item: int) -> "Narrowing":
+        return _indexed(self, item)
+
+    @property
+    def gap(self) -> PerExample:
+        """The signed completeness gap: the part of the change of the score that the scores leave out."""
+        return self.at_input - self.at_reference - self.sum
+
+    @property
+    def missed(self) -> Bool[Tensor, "*batch"]:
+        """Whether the gap is larger than the tolerance allows."""
+        return self.gap.abs() > allowed(self.at_input - self.at_reference, self.tolerance)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain numbers of one example."""
+        data: dict[str, Any] = {"reference": self.reference, "rule": self.rule, "steps": int(self.steps)}
+        data |= {"layers": list(self.layers), "tolerance": self.tolerance}
+        return data | {key: float(getattr(self, key)) for key in ("at_input", "at_reference", "sum", "gap")}
+
+
+def allowed(change: PerExample, tolerance: float | None) -> PerExample:
+    """The largest gap: that share of the change, or of 0.01 where there is hardly a change; any without a tolerance."""
+    return (torch.inf if tolerance is None else tolerance) * change.abs().clamp_min(0.01)
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution(ByValue):
+    """Raw scores of one side, for a batch or (indexed) for one example. Nothing is clipped or rescaled until a
+    reader asks for it. ``special_share`` is the share of the absolute score that lies on rows without a unit.
+    """
+
+    scores: PerUnit
+    units: Units
+    special_share: PerExample
+    narrowing: Narrowing | None = None
+
+    def __getitem__(self, item: int) -> "Attribution":
+        return _indexed(self, item)
+
+    def to(self, device: str) -> "Attribution":
+        """The same on another device, as float32."""
+        return replace(self, scores=self.scores.to(device, torch.float32))
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The tokens of one caption, padding included."""
+        assert isinstance(self.units, Words), "only a caption has tokens"
+        return self.units.tokens[0]
+
+    @property
+    def special(self) -> Bool[Tensor, "*batch token"]:
+        """Which tokens of a caption are no part of a word: start, end and padding."""
+        assert isinstance(self.units, Words), "only a caption has tokens"
+        return ~self.units.explained
+
+    @property
+    def words(self) -> tuple[WordScore, ...]:
+        """The words of one caption with their scores."""
+        assert isinstance(self.units, Words), "only a caption has words"
+        return word_scores(self.scores, self.units)
+
+    @property
+    def grid(self) -> Float[Tensor, "*batch rows columns"]:
+        """Scores of an image, unfolded to its grid."""
+        assert isinstance(self.units, Grid), "only the scores of an image lie on a grid"
+        return self.units.unfold(self.scores)
+
+    def normalised(self) -> PerUnit:
+        """Scores in [0, 1] for each example, over the explained units; a flat map becomes 0, never NaN."""
+        mask = torch.ones_like(self.scores, dtype=torch.bool) if isinstance(self.units, Grid) else self.units.explained
+        return min_max(self.scores, mask.to(self.scores.device))
+
+
+def min_max(scores: PerUnit, among: Bool[Tensor, "*batch unit"]) -> PerUnit:
+    """Scores stretched to [0, 1] over some of the units; the others are 0."""
+    low = scores.masked_fill(~among, torch.inf).amin(-1, keepdim=True)
+    high = scores.masked_fill(~among, -torch.inf).amax(-1, keepdim=True)
+    span = high - low
+    stretched = (scores - low) / torch.where(span > 0, span, torch.ones_like(span))
+    return stretched.masked_fill(~among, 0.0)
+
+
+def to_pixels(
+    grid: Float[Tensor, "*batch rows columns"], height: int, width: int
+) -> Float[Tensor, "*batch {height} {width}"]:
+    """A grid, stretched bilinearly over the pixels of the seen region."""
+    flat = grid.reshape(-1, 1, *grid.shape[-2:])
+    return F.interpolate(flat, (height, width), mode="bilinear").reshape(*grid.shape[:-2], height, width)
+
+
+def placed(region: Region, full: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """A region of an image of the ``full`` (width, height), as (left, top, right, bottom) in a copy of another size."""
+    across, down = size[0] / full[0], size[1] / full[1]
+    left, top = round(region.left * across), round(region.top * down)
+    return left, top, left + max(1, round(region.width * across)), top + max(1, round(region.height * down))
+
+
+def over_image(
+    grid: Float[Tensor, "row column"], region: Region, full: tuple[int, int], size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """The signed scores of a grid over a copy of the image of that (width, height), by default the image itself:
+    float32, (height, width), 0 where the model did not see.
+    """
+    width, height = size or full
+    left, top, right, bottom = placed(region, full, (width, height))
+    scores = to_pixels(grid.float(), bottom - top, right - left).numpy()
+    whole = np.zeros((height, width), np.float32)
+    inside = scores[max(0, -top) : height - top, max(0, -left) : width - left]
+    whole[max(0, top) : max(0, top) + inside.shape[0], max(0, left) : max(0, left) + inside.shape[1]] = inside
+    return whole
+
+
+def _indexed(data: Any, item: int) -> Any:
+    """One example of a batch: tensors, and what holds tensors, lose their first dimension."""
+    indexed = {
+        f.name: getattr(data, f.name)[item]
+        for f in fields(data)
+        if isinstance(getattr(data, f.name), Tensor | Narrowing) or f.name == "units"
+    }
+    return replace(data, **indexed)

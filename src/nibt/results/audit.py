@@ -1,0 +1,180 @@
+"""What an audit found: verdict lines with their numbers and thresholds, curves, tables, a few example maps.
+
+``SCHEMA`` is the version of the JSON form, which ``docs/audit.md`` describes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nibt.results.explanation import Saved, load
+
+SCHEMA = 1
+Verdict = Literal["pass", "warn", "fail"]
+VERDICTS: tuple[Verdict, ...] = ("pass", "warn", "fail")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One verdict line: a mean over ``count`` pairs with its bootstrap 95 % interval, and what it is held against.
+
+    ``question`` is the number of the question on the page, from 1; ``method`` is empty where the line is of the model
+    alone, and ``side`` where it is of both towers. ``passes`` and ``fails`` are the thresholds.
+    """
+
+    name: str
+    question: int
+    method: str
+    side: str
+    value: float
+    low: float
+    high: float
+    count: int
+    better: Literal["higher", "lower"]
+    passes: float
+    fails: float
+    about: str
+
+    @property
+    def verdict(self) -> Verdict:
+        """``fail`` at the failing threshold or beyond; ``pass`` at the passing one or better, with an interval that
+        does not reach the failing one; ``warn`` between.
+        """
+        sign = 1 if self.better == "higher" else -1
+        fails, nearest = sign * self.fails, sign * (self.low if self.better == "higher" else self.high)
+        if sign * self.value <= fails:
+            return "fail"
+        return "pass" if sign * self.value >= sign * self.passes and nearest > fails else "warn"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How like the original's the maps stay while a tower is made random from the top: means with their intervals.
+
+    ``stages`` say what has become random, first nothing; ``measure`` is ``spearman`` or ``ssim``.
+    """
+
+    method: str
+    side: str
+    measure: str
+    stages: tuple[str, ...]
+    values: tuple[float, ...]
+    lows: tuple[float, ...]
+    highs: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Score:
+    """The mean of a metric for a method, or a control, with its interval."""
+
+    method: str
+    side: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    count: int
+    better: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """One picture (a data URI) with a method's maps of it, rows x columns, and its caption's word scores, by name.
+
+    ``region`` is the part (left, top, width, height) of the shown picture, as shares of its width and height, that
+    the maps cover.
+    """
+
+    method: str
+    caption: str
+    picture: str
+    region: tuple[float, float, float, float]
+    maps: Mapping[str, list[list[float]]]
+    words: Mapping[str, list[tuple[str, float]]]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Audit(Saved):
+    """All that an audit found. ``checks`` are in the order of the page."""
+
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    methods: tuple[str, ...]
+    seed: int
+    seconds: float
+    versions: Mapping[str, str]
+    checks: tuple[Check, ...]
+    curves: tuple[Curve, ...]
+    scores: tuple[Score, ...]
+    examples: tuple[Example, ...] = ()
+    notes: tuple[str, ...] = ()
+    quick: bool = False
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{self.count(verdict)} {verdict}" for verdict in VERDICTS)
+        return "\n".join([
+            f"Audit of {self.model.get('id')}: {self.verdict}",
+            f"  {', '.join(self.methods)} on {self.data.get('pairs')} pairs, data set {self.data.get('dataset')}",
+            f"  {counts}",
+            *(f"  {check.verdict}: {check.about} ({check.method} {check.side})".rstrip()
+              for check in self.checks if check.verdict == "fail"),
+        ])  # fmt: skip
+
+    def request(self) -> dict[str, Any]:
+        """What was asked, as plain data."""
+        return audit_request(self.model, self.data, self.methods, self.seed, self.quick)
+
+    def count(self, verdict: Verdict) -> int:
+        """How many lines have that verdict."""
+        return sum(check.verdict == verdict for check in self.checks)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of all lines."""
+        return VERDICTS[max((VERDICTS.index(check.verdict) for check in self.checks), default=0)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, the form of the JSON files."""
+        told = {**asdict(self), "checks": [{**asdict(check), "verdict": check.verdict} for check in self.checks]}
+        return {"schema": SCHEMA, "kind": "audit", "verdict": self.verdict, **told}
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Audit":
+        """Read a JSON file that ``save`` wrote.
+
+        Raises:
+            BadInput: the file is missing, or is no audit of this schema.
+
+        """
+        return load(path, _from_json, "audit")
+
+
+def audit_request(
+    model: Mapping[str, Any], data: Mapping[str, Any], methods: Sequence[str], seed: int, quick: bool
+) -> dict[str, Any]:
+    """What an audit is asked, as plain data: two audits of the same request give the same numbers."""
+    return {"kind": "audit", "model": dict(model), "data": dict(data), "methods": list(methods), "seed": seed,
+            "quick": quick}  # fmt: skip
+
+
+def _from_json(data: dict[str, Any]) -> Audit:
+    if data["schema"] != SCHEMA or data["kind"] != "audit":
+        raise ValueError(f"schema {data['schema']} of a {data['kind']}, expected {SCHEMA} of an audit")
+    plain = {name: data[name] for name in ("model", "data", "seed", "seconds", "versions", "quick")}
+    return Audit(
+        **plain, methods=tuple(data["methods"]), notes=tuple(data["notes"]),
+        checks=tuple(Check(**{k: v for k, v in check.items() if k != "verdict"}) for check in data["checks"]),
+        curves=tuple(Curve(**{k: _tuple(v) for k, v in curve.items()}) for curve in data["curves"]),
+        scores=tuple(Score(**score) for score in data["scores"]),
+        examples=tuple(_example(example) for example in data["examples"]),
+    )  # fmt: skip
+
+
+def _example(data: dict[str, Any]) -> Example:
+    words = {name: [(text, score) for text, score in said] for name, said in data["words"].items()}
+    return Example(**{**data, "region": _tuple(data["region"]), "words": words})
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value

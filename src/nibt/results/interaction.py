@@ -1,0 +1,227 @@
+"""Which words go with which patches: the signed table of one pair, and how it is read.
+
+With P_image and P_text the contributions of patches and words to the two unit embeddings
+(``nibt.engine.jacobians``), the table is P_text P_image^T: what the word's and the patch's shares of the two states add to the cosine *together*. All of
+it, with the rows that stand for no word or patch, adds up to (u - u_reference) . (v - v_reference).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from nibt.data.images import Picture, Region
+from nibt.data.pair import Box
+from nibt.data.units import Grid, Word, Words
+from nibt.errors import BadInput
+from nibt.results.attribution import over_image
+from nibt.results.explanation import Saved, load, method_text, shortened
+from nibt.results.part import picture_at
+
+SCHEMA = 2
+Map: TypeAlias = Float[Tensor, "row column"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Interaction(Saved):
+    """The words x patches table of one pair.
+
+    ``scores`` has a row for each word (of those that were asked for) and a last one for all other tokens, a column for
+    each patch and a last one for the rows that are none. ``product`` is what all of it ought to add up to.
+    """
+
+    caption: str
+    scores: Float[Tensor, "word patch"]
+    grid: Grid
+    units: Words
+    region: Region
+    size: tuple[int, int]
+    similarity: float
+    product: float
+    method: Mapping[str, Any]
+    model: Mapping[str, Any]
+    versions: Mapping[str, str]
+    source: str = ""
+    warnings: tuple[str, ...] = ()
+    picture: Picture | None = field(default=None, repr=False, compare=False)
+    picture_hash: str = ""
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """The words that have a map each."""
+        return self.units.words[0]
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The tokens of the caption, padding included."""
+        return self.units.tokens[0]
+
+    @property
+    def special(self) -> Bool[Tensor, " token"]:
+        """Which tokens are no part of a word that has a map."""
+        return ~self.units.explained
+
+    @property
+    def table(self) -> Float[Tensor, "word row column"]:
+        """The signed table, words x rows x columns, without what stands for no word or patch."""
+        return self.grid.unfold(self.scores[:-1, :-1])
+
+    @property
+    def rest(self) -> Mapping[str, Any]:
+        """What stands for no word or no patch: ``image``, a number per word; ``text``, rows x columns; ``both``."""
+        text = self.grid.unfold(self.scores[-1, :-1])
+        return {"image": self.scores[:-1, -1], "text": text, "both": self.scores[-1, -1]}
+
+    @property
+    def sum(self) -> float:
+        """The sum of all scores."""
+        return float(self.scores.sum())
+
+    @property
+    def gap(self) -> float:
+        """The signed completeness gap: what the sum of all scores ought to be, minus the sum."""
+        return self.product - self.sum
+
+    def heatmap(self, *words: str | int) -> np.ndarray:
+        """The region of some words, of all without any, in the pixels of the picture: signed, float32, (height, width),
+        0 where the model did not see.
+
+        Raises:
+            BadInput: there is no such word.
+
+        """
+        return over_image(self.for_words(*(words or range(len(self.words)))), self.region, self.size)
+
+    def __repr__(self) -> str:
+        count, rows, columns = self.table.shape
+        sums = [f"{word.text} {float(one.sum()):+.4f}" for word, one in zip(self.words, self.table, strict=True)]
+        return "\n".join([
+            f"Interaction of {self.source} with {self.caption!r}",
+            f"  similarity {self.similarity:.4f}; {method_text(self.method)}; model {self.model.get('id')}",
+            f"  table  {count} words x {rows} x {columns}, sum {self.sum:+.4f}, gap {self.gap:+.1g}",
+            f"  words  {shortened(sums)}",
+            *(f"  warning: {warning}" for warning in self.warnings),
+        ])  # fmt: skip
+
+    def for_words(self, *words: str | int) -> Map:
+        """The region of some words: the sum of their maps, rows x columns.
+
+        ``words`` are numbers of words of the table, from 0, or texts of one or several words as they stand in the
+        caption; a text that stands there more than once means all of its places.
+
+        Raises:
+            BadInput: there is no such word.
+
+        """
+        return self.table[places(self.words, words)].sum(0)
+
+    def for_region(self, box: Box) -> list[tuple[Word, float]]:
+        """The words of a region: the sum of each word's scores over a box.
+
+        ``box`` is left, top, width and height in pixels of the upright picture; a patch counts by the share of it
+        that lies in the box.
+
+        Raises:
+            BadInput: the box lies outside of what the model saw.
+
+        """
+        share = self._covered(box)
+        if share.sum() == 0:
+            raise BadInput(f"the box {box} lies outside of what the model saw: {tuple(asdict(self.region).values())}")
+        sums = (self.table * share).sum((1, 2)).tolist()
+        return list(zip(self.words, sums, strict=True))
+
+    def _covered(self, box: Box) -> Map:
+        """The share of each patch that lies in a box."""
+
+        def along(start: float, length: float, first: float, extent: float, cells: int) -> Tensor:
+            edges = first + extent * torch.arange(cells + 1, dtype=torch.float32, device="cpu") / cells
+            inside = edges[1:].clamp(max=start + length) - edges[:-1].clamp(min=start)
+            return inside.clamp_min(0) * cells / extent
+
+        left, top, width, height = map(float, box)
+        across = along(left, width, self.region.left, self.region.width, self.grid.columns)
+        down = along(top, height, self.region.top, self.region.height, self.grid.rows)
+        return down[:, None] * across[None, :]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, the form of the JSON files."""
+        return {
+            "schema": SCHEMA,
+            "kind": "interaction",
+            "source": self.source,
+            "picture_hash": self.picture_hash,
+            "size": list(self.size),
+            "region": list(asdict(self.region).values()),
+            "caption": self.caption,
+            "similarity": self.similarity,
+            "method": dict(self.method),
+            "model": dict(self.model),
+            "versions": dict(self.versions),
+            "warnings": list(self.warnings),
+            "words": [{"text": word.text, "tokens": list(word.tokens)} for word in self.words],
+            "tokens": list(self.tokens),
+            "special": self.special.tolist(),
+            "table": self.table.tolist(),
+            "rest": {name: value.tolist() for name, value in self.rest.items()},
+            "sum": self.sum,
+            "product": self.product,
+            "gap": self.gap,
+        }
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Interaction":
+        """Read a JSON file of one pair. The picture comes along if it is still where it was.
+
+        Raises:
+            BadInput: the file is missing, or is no table of this schema.
+
+        """
+        return load(path, _from_json, "word-region table")
+
+
+def places(words: Sequence[Word], asked: Sequence[str | int]) -> list[int]:
+    """Which of some words are asked for, by their numbers or by texts, in their order.
+
+    Raises:
+        BadInput: nothing is asked for, or a word that is not there.
+
+    """
+    chosen = sorted({place for one in asked for place in _places([word.text.lower() for word in words], one)})
+    if not chosen:
+        raise BadInput(f"name at least one word of {', '.join(word.text for word in words)}")
+    return chosen
+
+
+def _places(texts: list[str], asked: str | int) -> list[int]:
+    if isinstance(asked, int):
+        if not 0 <= asked < len(texts):
+            raise BadInput(f"the words have the numbers 0..{len(texts) - 1} (got {asked})")
+        return [asked]
+    parts = asked.lower().split()
+    starts = [place for place in range(len(texts)) if parts and texts[place : place + len(parts)] == parts]
+    if not starts:
+        raise BadInput(f"{asked!r} does not stand in the caption; its words are {', '.join(texts)}")
+    return [start + step for start in starts for step in range(len(parts))]
+
+
+def _from_json(data: dict[str, Any]) -> Interaction:
+    if (data["schema"], data["kind"]) != (SCHEMA, "interaction"):
+        raise ValueError(f"schema {data['schema']} of {data['kind']}, expected {SCHEMA} of interaction")
+    rest = data["rest"]
+    grid = Grid(len(rest["text"]), len(rest["text"][0]))
+    words = tuple(Word(word["text"], tuple(word["tokens"])) for word in data["words"])
+    special = torch.tensor(data["special"], dtype=torch.bool, device="cpu")
+    picture = picture_at(data["source"], data["picture_hash"])
+    inner = torch.tensor([*data["table"], rest["text"]], dtype=torch.float32, device="cpu").flatten(1)
+    column = torch.tensor([*rest["image"], rest["both"]], dtype=torch.float32, device="cpu")[:, None]
+    return Interaction(
+        data["caption"], torch.cat([inner, column], 1), grid, Words((tuple(data["tokens"]),), (words,), ~special),
+        Region(*data["region"]), tuple(data["size"]), data["similarity"], data["product"], data["method"],
+        data["model"], data["versions"], data["source"], tuple(data["warnings"]), picture, data["picture_hash"],
+    )  # fmt: skip
