@@ -23,14 +23,14 @@ from filelock import FileLock
 import nibt
 import tiny
 from jobs import CHUNK, PROCESSES, parts, told
-from nibt import jobs as batching
-from nibt import parquet
+from nibt import jobs, parquet
 from nibt.data.images import Picture
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption, CannotWrite, OtherRequest, Unsupported
 from nibt.jobs import worker as work
 from nibt.jobs.chunks import Chunks
 from nibt.jobs.rows import schema
+from nibt.jobs.sources.base import Source
 from nibt.jobs.sources.opening import opened
 from nibt.jobs.sources.tables import Columns
 from nibt.models.base import Model
@@ -430,7 +430,7 @@ def test_the_next_rows_are_made_ready_meanwhile(
         assert later.wait(20), "nothing was read ahead"
         return own(question, ready)
 
-    monkeypatch.setattr(batching.source.Source, "picture", read)
+    monkeypatch.setattr(Source, "picture", read)
     monkeypatch.setattr(work, "answered", waiting)
     assert not nibt.batch(model, table, tmp_path, **OPTIONS).manifest["errors"]
     assert all(name.startswith("nibt-ahead") for name in names)
@@ -504,7 +504,7 @@ def test_no_clock_is_asked(
     model: Model, table: Path, whole: nibt.Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing depends on it: not in the code, not with files from the future, not after it was set back."""
-    for file in Path(batching.__path__[0]).glob("*.py"):
+    for file in Path(jobs.__path__[0]).rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
             assert not {"time", "datetime", "monotonic"} & {*names, getattr(node, "module", None)}, file.name

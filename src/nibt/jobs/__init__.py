@@ -1,5 +1,6 @@
 """A job: many pairs are explained, chunk by chunk, into a folder that any later run completes.
 
-``source`` <- ``tables``, ``tars``, ``folders``, ``saved``, ``sets`` <- ``opening``; ``chunks`` and ``shards`` <-
-``work``, ``store`` <- ``job`` <- ``distributed`` (the only file with ray) <- ``running``.
+``run`` reads a source (``sources``) in ``chunks``, and has each chunk explained by a ``worker``, here or on a cluster
+(``ray``); the worker gives the ``rows`` of a Parquet file, which the ``store`` keeps. ``job`` reads them back, and
+``contents`` compares them with the source.
 """

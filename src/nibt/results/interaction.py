@@ -1,8 +1,9 @@
 """Which words go with which patches: the signed table of one pair, and how it is read.
 
 With P_image and P_text the contributions of patches and words to the two unit embeddings
-(``nibt.engine.jacobians``), the table is P_text P_image^T: what the word's and the patch's shares of the two states add to the cosine *together*. All of
-it, with the rows that stand for no word or patch, adds up to (u - u_reference) . (v - v_reference).
+(``nibt.engine.jacobians``), the table is P_text P_image^T: what the word's and the patch's shares of the two states add
+to the cosine *together*. All of it, with the rows that stand for no word or patch, adds up to
+(u - u_reference) . (v - v_reference).
 """
 
 from collections.abc import Mapping, Sequence

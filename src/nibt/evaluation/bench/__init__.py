@@ -1,4 +1,5 @@
 """The benchmark: a plan is read and checked, measured chunk by chunk into a store, and reported.
 
-``plan`` <- ``choices``, ``checks``, ``store`` <- ``work``, ``running`` <- ``reporting`` and what it is made of.
+``plan`` and ``choices`` are checked by ``validation``; ``run`` measures one ``cell`` after the other into the ``store``;
+``report`` shows the ``summary`` with ``figures`` and the ``headline``.
 """
