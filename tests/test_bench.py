@@ -368,7 +368,7 @@ def test_curves_have_the_numbers_as_their_areas(tmp_path: Path, plan: dict[str, 
     assert {series.metric for series in summary.curves} == {"deletion", "insertion"}
     for series, curve in summary.curves.items():
         assert np.trapezoid(curve) / 10 == pytest.approx(np.mean(list(summary.values[series].values())), abs=1e-6)
-    run.report()
+    reporting.write_report(run)
     page = (tmp_path / "run" / "report.html").read_text()
     assert page.count("curves</h2>") == 2
     assert page.count("data:image/png;base64,") == 6

@@ -16,7 +16,8 @@ Inputs and results:
     draw, write_page, show, Panel      an image, an HTML page, a notebook
 
 Measure and audit:
-    measure, run, roar, audit          metrics of maps, benchmarks, retraining, an audit of a model
+    measure, roar, audit               metrics of maps, retraining, an audit of a model
+    run, write_report                  a benchmark by a plan, and its tables
     Row, Plan, Roar, Audit             what they return
 
 Extend:
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from nibt.errors import NibtError as NibtError
     from nibt.evaluation.audit import audit as audit
     from nibt.evaluation.bench.plan import Plan as Plan
+    from nibt.evaluation.bench.report import write_report as write_report
     from nibt.evaluation.bench.run import run as run
     from nibt.evaluation.measure import measure as measure
     from nibt.evaluation.roar import roar as roar
@@ -106,6 +108,7 @@ _HOMES = {
     "run": "evaluation.bench.run",
     "show": "report.notebook",
     "write_page": "report.html.page",
+    "write_report": "evaluation.bench.report",
 }
 __all__ = sorted(_HOMES)
 __version__ = version("nibt")

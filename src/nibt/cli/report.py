@@ -14,9 +14,10 @@ def report(
     quiet: option.Quiet = False,
 ) -> None:
     """Print the tables of a run, and write them into its folder: report.md, .csv, .tex, and .html with plots."""
+    from nibt.evaluation.bench.report import write_report
     from nibt.evaluation.bench.run import Run
 
-    text = Run.open(run).report(overwrite)
+    text = write_report(Run.open(run), overwrite)
     if not quiet:
         typer.echo(text)
         typer.echo("wrote " + ", ".join(str(run / f"report.{kind}") for kind in ("md", "csv", "tex", "html")), err=True)

@@ -4,10 +4,11 @@ import math
 from base64 import b64encode
 from collections.abc import Iterator
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nibt.evaluation.bench.figures import against_cost, curves, distributions
 from nibt.evaluation.bench.headline import DROP, FPS, INCREASE, headlines, published, published_gains
+from nibt.evaluation.bench.run import Run
 from nibt.evaluation.bench.summary import Group, Line, Summary
 from nibt.evaluation.statistics import NOTHING, RESAMPLES, Interval, interval
 from nibt.evaluation.tables import Table, as_csv, number, with_interval
@@ -15,14 +16,11 @@ from nibt.report.html.document import document
 from nibt.report.html.tables import SCRIPT, STYLE
 from nibt.results import provenance
 
-if TYPE_CHECKING:
-    from nibt.evaluation.bench.run import Run
-
 _ALPHA = 0.05
 _MOST_FAILURES = 20
 
 
-def report(run: "Run", overwrite: bool = False) -> str:
+def write_report(run: Run, overwrite: bool = False) -> str:
     """Write report.md, report.csv, report.tex and report.html into the run's folder; the Markdown is given back, too.
 
     Raises:
@@ -46,11 +44,11 @@ def report(run: "Run", overwrite: bool = False) -> str:
     return markdown
 
 
-def _title(run: "Run") -> str:
+def _title(run: Run) -> str:
     return run.plan.about or "A benchmark of explanations"
 
 
-def _about(run: "Run") -> Iterator[str]:
+def _about(run: Run) -> Iterator[str]:
     told, left = run.provenance, len(run.left())
     for label, facts in told["models"].items():
         yield f"Model {label}: {facts['id']}, weights {facts['weights_hash']}, {facts['dtype']} on {facts['device']}."

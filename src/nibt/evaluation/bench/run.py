@@ -161,17 +161,6 @@ class Run:
         """The file with the weights, the sessions and the digests of the reports."""
         return self.folder / _PROVENANCE
 
-    def report(self, overwrite: bool = False) -> str:
-        """Write report.md, .csv, .tex and .html into the folder, and return the Markdown.
-
-        Raises:
-            WouldOverwrite: a report was edited since nibt wrote it, and ``overwrite`` is not given.
-
-        """
-        from nibt.evaluation.bench.report import report
-
-        return report(self, overwrite)
-
     def _chunk(self, cell: Cell, start: int, stop: int) -> Chunk:
         metrics = [metric.record() for metric in self.plan.metrics]
         shared = {"metrics": metrics, "sides": self.plan.sides, "against": self.plan.against,
