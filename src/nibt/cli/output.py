@@ -162,7 +162,7 @@ def suffix(*parts: str | None, **options: Any) -> str:
     '.grad_cam.steps-8.against-a-dog'
 
     """
-    texts = [part for part in parts if part]
+    texts = [re.sub(r"[^\w-]+", "-", part) for part in parts if part]
     for name, value in options.items():
         values = value if isinstance(value, list | tuple) else [value]
         texts.append("-".join([name.replace("_", "-"), *(plain(str(one), 20) for one in values if one is not True)]))
