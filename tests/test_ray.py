@@ -23,7 +23,7 @@ from jobs import parts
 from nibt.errors import BadInput, BadOption, CannotLoad, Unsupported
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'nibt[ray]'")
-from nibt.jobs import distributed  # noqa: E402
+from nibt.jobs.ray import Cluster  # noqa: E402
 
 COUNT = 24
 OPTIONS: dict[str, Any] = {"chunk_size": 4, "batch_size": 2, "steps": 2}
@@ -140,7 +140,7 @@ def test_a_chunk_that_kills_its_workers(
     clip_folder: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever is sent for the third chunk ends the process that reads it."""
-    monkeypatch.setattr(distributed.Cluster, "explain", explaining_with(Deadly))
+    monkeypatch.setattr(Cluster, "explain", explaining_with(Deadly))
     with pytest.raises(Unsupported, match="workers die again and again, the last over rows 8 to 11"):
         nibt.batch(clip_folder, table, tmp_path, on="ray", workers=2, **OPTIONS)
     assert len(parts(tmp_path)) >= 2
@@ -155,7 +155,7 @@ class Deadly(str):
 
 
 def explaining_with(deadly: type[str]) -> Any:
-    own = distributed.Cluster.explain
+    own = Cluster.explain
 
     def explain(cluster: Any, asked: Any, source: Any, chunks: Any, on_told: Any) -> Any:
         sent = (replace(chunk, raws=[replace(raw, caption=deadly("x")) if raw.row == 9 else raw for raw in chunk.raws])
