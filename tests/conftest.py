@@ -1,4 +1,4 @@
-"""What the tests share: the photographs and golden numbers beside the repository, a saved model, the command."""
+"""What the tests share: the photographs beside the repository, golden numbers, a saved model, the command."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,8 +19,14 @@ _SHARED = Path(__file__).parents[2] / "shared"
 def shared() -> Path:
     """The folder beside the repository. Where CI runs it must be there (``skips.py``)."""
     if not _SHARED.is_dir():
-        pytest.skip("the folder with the photographs and the golden numbers is not beside the repository")
+        pytest.skip("the folder with the photographs is not beside the repository")
     return _SHARED
+
+
+@pytest.fixture(scope="session")
+def golden_folder() -> Path:
+    """A random model of ours, and what the authors' code gives on it."""
+    return Path(__file__).parent / "golden"
 
 
 @pytest.fixture(scope="session")

@@ -53,10 +53,10 @@ def close(found: Tensor, wanted: Tensor) -> None:
 @pytest.mark.parametrize("case", [0, 1])
 @pytest.mark.parametrize("variant", ["default", "paper"])
 @pytest.mark.parametrize("method", GOLDEN)
-def test_it_is_the_authors_output(shared: Path, method: str, variant: str, case: int) -> None:
-    golden, cases = np.load(shared / "golden/reference.npz"), json.loads((shared / "golden/cases.json").read_text())
-    model, caption = nibt.load_model(shared / "golden/clip"), cases["captions"][case]
-    answer = nibt.explain(model, shared / "golden" / cases["images"][case], caption, method, variant=variant)
+def test_it_is_the_authors_output(golden_folder: Path, method: str, variant: str, case: int) -> None:
+    golden, cases = np.load(golden_folder / "reference.npz"), json.loads((golden_folder / "cases.json").read_text())
+    model, caption = nibt.load_model(golden_folder / "clip"), cases["captions"][case]
+    answer = nibt.explain(model, golden_folder / cases["images"][case], caption, method, variant=variant)
     pixels = to_pixels(answer.image.grid, 224, 224)
     np.testing.assert_allclose(_stretched(pixels)[::8, ::8], golden[f"{method}_v_{case}"], atol=1e-4)
     wanted = golden[f"{method}_t_{case}"].ravel()

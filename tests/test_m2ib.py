@@ -169,8 +169,8 @@ def test_the_padding_of_a_caption_does_not_show(kind: str, variant: str) -> None
     assert float(together[0].text.special_share) == pytest.approx(float(alone.text.special_share), abs=1e-4)
 
 
-def test_the_default_is_the_papers(shared: Path) -> None:
-    model = nibt.load_model(shared / "golden/clip")
+def test_the_default_is_the_papers(golden_folder: Path) -> None:
+    model = nibt.load_model(golden_folder / "clip")
     for variant in ("default", "paper"):
         for tower in (model.image, model.text):
             found = M2IB.configured(tower, variant, {}, {})
@@ -178,10 +178,10 @@ def test_the_default_is_the_papers(shared: Path) -> None:
     assert M2IB.configured(model.image, "iba", {}, {}).noise == "features"
 
 
-def test_random_maps_of_the_authors_model_are_like_each_other(shared: Path) -> None:
+def test_random_maps_of_the_authors_model_are_like_each_other(golden_folder: Path) -> None:
     """Seeds change a map of the paper's setting less than pictures do."""
-    model = nibt.load_model(shared / "golden/clip")
-    maps = [nibt.explain(model, shared / "golden" / f"image_{number}.png", "w9 w8 w7", "m2ib", seed=seed).image.scores
+    model = nibt.load_model(golden_folder / "clip")
+    maps = [nibt.explain(model, golden_folder / f"image_{number}.png", "w9 w8 w7", "m2ib", seed=seed).image.scores
             for number in (0, 1) for seed in (0, 1)]  # fmt: skip
     same = float(torch.corrcoef(torch.stack(maps[:2]))[0, 1])
     other = float(torch.corrcoef(torch.stack([maps[0], maps[2]]))[0, 1])

@@ -66,32 +66,32 @@ def test_toward_a_reference_it_is_captums_gauss_legendre(kind: str, modality: st
 
 @pytest.mark.parametrize("case", [0, 1])
 @pytest.mark.parametrize(("steps", "layer"), [(10, 9), (5, 6), (20, 10)])
-def test_the_paper_variant_is_the_authors_output(shared: Path, case: int, steps: int, layer: int) -> None:
-    golden, cases = np.load(shared / "golden/reference.npz"), json.loads((shared / "golden/cases.json").read_text())
-    answer = nibt.explain(_golden(shared), shared / "golden" / cases["images"][case], cases["captions"][case],
+def test_the_paper_variant_is_the_authors_output(golden_folder: Path, case: int, steps: int, layer: int) -> None:
+    golden, cases = np.load(golden_folder / "reference.npz"), json.loads((golden_folder / "cases.json").read_text())
+    answer = nibt.explain(_golden(golden_folder), golden_folder / cases["images"][case], cases["captions"][case],
                           variant="paper", steps=steps, layer=layer)  # fmt: skip
     pixels = to_pixels(answer.image.grid, 224, 224)
     stretched = ((pixels - pixels.min()) / (pixels.max() - pixels.min()))[::8, ::8]
     np.testing.assert_allclose(stretched, golden[f"nib_s{steps}_l{layer}_v_{case}"], atol=1e-4)
-    np.testing.assert_allclose(_all_rows(shared, cases["captions"][case], answer, steps, layer),
+    np.testing.assert_allclose(_all_rows(golden_folder, cases["captions"][case], answer, steps, layer),
                                golden[f"nib_s{steps}_l{layer}_t_{case}"].ravel(), atol=1e-4)  # fmt: skip
     np.testing.assert_allclose(answer.similarity, golden[f"cos_{case}"].item(), atol=1e-6)
 
 
-def test_the_paper_variant_is_the_published_setting(shared: Path) -> None:
-    answer = nibt.explain(_golden(shared), shared / "golden/image_0.png", "w1 w2", variant="paper")
+def test_the_paper_variant_is_the_published_setting(golden_folder: Path) -> None:
+    answer = nibt.explain(_golden(golden_folder), golden_folder / "image_0.png", "w1 w2", variant="paper")
     told = {"reference": "zero", "rule": "riemann", "steps": 10, "layer": [9]}
     assert told.items() <= answer.method["image"].items()
     assert told.items() <= answer.method["text"].items()
 
 
-def _golden(shared: Path) -> Model:
-    return nibt.load_model(shared / "golden/clip")
+def _golden(golden_folder: Path) -> Model:
+    return nibt.load_model(golden_folder / "clip")
 
 
-def _all_rows(shared: Path, caption: str, answer: Any, steps: int, layer: int) -> np.ndarray:
+def _all_rows(golden_folder: Path, caption: str, answer: Any, steps: int, layer: int) -> np.ndarray:
     """The authors keep start and end tokens, and stretch over them, too."""
-    model = _golden(shared)
+    model = _golden(golden_folder)
     text = model.text.trace(model.text.prepare([caption]))
     there = model.image.encode(model.image.prepare([answer.picture]))
     of = Side(model, text, lambda embedding: Cosine()(embedding, there, Setting()))

@@ -152,11 +152,11 @@ def stretched(rows: torch.Tensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("case", [0, 1])
-def test_the_paper_protocol_reads_the_authors_maps(shared: Path, case: int) -> None:
+def test_the_paper_protocol_reads_the_authors_maps(golden_folder: Path, case: int) -> None:
     """The maps that the metric hides by are the golden ones, and the numbers those of an edited copy."""
-    golden, cases = np.load(shared / "golden/reference.npz"), json.loads((shared / "golden/cases.json").read_text())
-    model = nibt.load_model(shared / "golden/clip")
-    pair = Pair(nibt.data.images.read_picture(shared / "golden" / cases["images"][case]), cases["captions"][case])
+    golden, cases = np.load(golden_folder / "reference.npz"), json.loads((golden_folder / "cases.json").read_text())
+    model = nibt.load_model(golden_folder / "clip")
+    pair = Pair(nibt.data.images.read_picture(golden_folder / cases["images"][case]), cases["captions"][case])
     image, text = (
         tower.trace(tower.prepare([item])) for tower, item in ((model.image, pair.picture), (model.text, pair.caption))
     )
