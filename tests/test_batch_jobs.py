@@ -359,7 +359,7 @@ def test_a_job_goes_on_where_it_was(model: Model, table: Path, whole: nibt.Job, 
     broken[len(broken) // 2] ^= 1
     (folder / two).write_bytes(broken)
     shutil.copy(folder / three, folder / f"{three[:8]}-{'0' * 16}.parquet")
-    (folder / f".{one}").write_bytes(b"half of it")
+    (folder / f".{Path(one).stem}.12-345.parquet").write_bytes(b"half of it")
     job = nibt.Job.open(tmp_path / "out")
     assert {problem.split(" ")[-1] for problem in job.check()} >= {"lacking", "anew"}
     assert len(job.check()) == 4

@@ -171,3 +171,30 @@ def test_an_interrupted_job_says_what_is_kept(
     assert "Traceback" not in err
     rows = nibt.Job.open("JOB").tally()["rows"]
     assert f"interrupted; {rows} rows are kept in JOB; the same command goes on" in err
+
+
+def test_a_failed_row_is_tried_again_when_its_picture_is_there(run: Run, photo: str, clip_folder: Path) -> None:
+    table("pairs.csv", ["photo.png,a cat,x", "gone.png,a dog,y"])
+    command = ("batch", "pairs.csv", "--out", "JOB", "-m", clip_folder, "--steps", 1, "--chunk-size", 1)
+    assert "1 of 2 rows failed" in run(*command)[2]
+    first = sorted(path.name for path in Path("JOB/parts").iterdir())
+    assert "1 of 2 rows failed" in run(*command)[2]
+    assert sorted(path.name for path in Path("JOB/parts").iterdir()) == first
+    Path("gone.png").write_bytes(Path("other.png").read_bytes())
+    assert run(*command, "--method", "gae")[0] == 2
+    assert sorted(path.name for path in Path("JOB/parts").iterdir()) == first, "a refusal removes nothing"
+    code, out, err = run(*command)
+    assert (code, "2 rows written, 0 failed" in out, err) == (0, True, "")
+    assert [row["caption"] for row in nibt.Job.open("JOB").rows() if row["error"] is None] == ["a cat", "a dog"]
+    assert nibt.Job.open("JOB").check() == []
+
+
+@pytest.mark.parametrize("text", ['{"mine": true}', '{"schema": 2, "mine": true, "warnings": []}', "no JSON"])
+def test_a_manifest_of_somebody_else_is_kept(run: Run, photo: str, clip_folder: Path, text: str) -> None:
+    table("pairs.csv", ["photo.png,a cat,x"])
+    Path("MINE").mkdir()
+    Path("MINE/job.json").write_text(text)
+    for model in (clip_folder, "./nosuch"):
+        assert run("batch", "pairs.csv", "--out", "MINE", "-m", model, "--steps", 1)[0] == 1
+        assert Path("MINE/job.json").read_text() == text
+        assert sorted(os.listdir("MINE")) == ["job.json"]

@@ -12,22 +12,25 @@ _COLUMNS = ("row", "key", "source", "caption", "picture_hash", "error")
 _SHOWN = 3  # differences that a message shows
 
 
-def check_contents(job: Job, source: Source, on_done: Callable[[], None] = lambda: None) -> None:
-    """Read the source along the rows that have answers, and compare keys, captions and the bytes of pictures.
+def check_contents(job: Job, source: Source, on_done: Callable[[], None] = lambda: None) -> set[int]:
+    """Read the source along the rows that are there, and compare keys, captions and the bytes of pictures. Given back
+    are the chunks in which a row failed whose picture is another one now: they are worth another try.
 
     Raises:
         OtherRequest: a row was answered for another picture or caption.
 
     """
-    differences = list(islice(_differences(job, source, on_done), _SHOWN + 1))
+    again: set[int] = set()
+    differences = list(islice(_differences(job, source, on_done, again), _SHOWN + 1))
     if differences:
         more = "\n  ..." if len(differences) > _SHOWN else ""
         lines = "".join(f"\n  {one}" for one in differences[:_SHOWN])
         raise OtherRequest(f"{job.folder} holds answers for other pictures or captions:{lines}{more}\n"
                            "Choose a new folder.")  # fmt: skip
+    return again
 
 
-def _differences(job: Job, source: Source, on_done: Callable[[], None]) -> Iterator[str]:
+def _differences(job: Job, source: Source, on_done: Callable[[], None], again: set[int]) -> Iterator[str]:
     stored = job.rows(_COLUMNS)
     numbers = _Numbers(job)
     raws = (raw for raw in source.rows(numbers.has) if raw is not None)
@@ -40,6 +43,8 @@ def _differences(job: Job, source: Source, on_done: Callable[[], None]) -> Itera
             yield f"row {row['row']}: {row['source']!r} (now nothing)"
         elif row["error"] is None:
             yield from _difference(raw, row, source)
+        elif source.digest(raw) != row["picture_hash"]:
+            again.add(raw.row // job.chunk_size)
 
 
 def _difference(raw: Raw, row: dict[str, Any], source: Source) -> Iterator[str]:

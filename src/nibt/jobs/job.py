@@ -17,6 +17,7 @@ from nibt.results import provenance
 from nibt.results.explanation import Explanation, method_text
 
 MANIFEST = "job.json"
+KIND = "nibt job"
 SCHEMA = 2
 _REMEDY = "run the job again, and it makes this file anew"
 
@@ -78,6 +79,8 @@ class Job:
 
         """
         told = provenance.read(self.folder / MANIFEST)
+        if told.get("kind") != KIND:
+            raise BadInput(f"{self.folder / MANIFEST} is not the manifest of a job: choose another folder")
         if told.get("schema") != SCHEMA:
             raise BadInput(f"{self.folder / MANIFEST} has schema {told.get('schema')} (expected {SCHEMA}): read it "
                            "with the nibt that wrote it")  # fmt: skip

@@ -34,11 +34,11 @@ def row_of(raw: Raw, answer: Explanation) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def failed_row(raw: Raw, error: str) -> dict[str, Any]:
-    """The row of a pair that could not be explained."""
+def failed_row(raw: Raw, error: str, picture_hash: str) -> dict[str, Any]:
+    """The row of a pair that could not be explained; ``picture_hash`` is empty where its picture cannot be read."""
     caption = None if raw.caption is None else written(raw.caption)
-    return {"row": raw.row, "key": written(raw.key), "source": written(raw.name), "caption": caption,
-            "error": written(error)}  # fmt: skip
+    return {"row": raw.row, "key": written(raw.key), "source": written(raw.name),
+            "picture_hash": picture_hash, "caption": caption, "error": written(error)}  # fmt: skip
 
 
 def explanation_of(row: Mapping[str, Any], told: Mapping[str, Any]) -> Explanation:

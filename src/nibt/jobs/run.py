@@ -15,12 +15,12 @@ from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption
 from nibt.jobs.chunks import Chunk, Chunks
 from nibt.jobs.contents import check_contents
-from nibt.jobs.job import MANIFEST, SCHEMA, Job
+from nibt.jobs.job import KIND, MANIFEST, SCHEMA, Job
 from nibt.jobs.ray import Cluster
 from nibt.jobs.sources.base import Source
 from nibt.jobs.sources.opening import Pairs, opened
 from nibt.jobs.sources.tables import Columns
-from nibt.jobs.store import clean_start, held
+from nibt.jobs.store import clean_start, held, traces
 from nibt.jobs.worker import Asked, Shard, Worker
 from nibt.models.base import Model
 from nibt.outputs import check_run_folder
@@ -54,9 +54,9 @@ class Run:
 
         """
         recomputed = self.job.store.swept()
+        again = check_contents(self.job, self.source, lambda: self.on_done(1))
         self.session = {**provenance.begun(), **self.on, "recomputed": recomputed, "chunks": 0, "ended": None}
-        there = set(self.job.store.parts())
-        check_contents(self.job, self.source, lambda: self.on_done(1))
+        there = set(self.job.store.parts()) - again
         chunks = Chunks(self.source, self.job.chunk_size, lambda number: number not in there)
         left = iter(chunks)
         first = next(left, None)
@@ -176,15 +176,15 @@ def batch(
         told_on, explain = {"on": on, **cluster.record()}, cluster.explain
     job = Job(Path(out))
     check_run_folder(job.folder, MANIFEST)
-    missing = [path for path in (job.folder, *job.folder.parents) if not path.exists()]
+    before = job.is_begun, traces(job.folder)  # raises where the manifest is somebody else's
     job.store.make()
     with held(job.folder):
         try:
             _begin(job, source, pairs, Columns(image, caption, key), split, chunk_size)
             Run(job, source, asked, told_on, explain, on_done).go()
         except BaseException:
-            if not job.is_begun:
-                clean_start(job.folder, missing)
+            if not before[0] and not job.is_begun:
+                clean_start(job.folder, before[1])
             raise
     return job
 
@@ -202,8 +202,8 @@ def _begin(job: Job, source: Source, pairs: Pairs, columns: Columns, split: str 
     told = {**source.facts(), "image": columns.image, "caption": columns.caption, "key": columns.key, "split": split}
     layout = {"chunk": chunk_size, "ids": "the numbers of rows, from 0", "files": "parts/CHUNK-HASH.parquet"}
     if not job.is_begun:
-        job.write({"schema": SCHEMA, "pairs": {"names": names, **told}, "layout": layout, "asked": None, "rows": None,
-                   "errors": None, "halved": None, "warnings": [], "sessions": []})  # fmt: skip
+        job.write({"kind": KIND, "schema": SCHEMA, "pairs": {"names": names, **told}, "layout": layout,
+                   "asked": None, "rows": None, "errors": None, "halved": None, "warnings": [], "sessions": []})  # fmt: skip
         return
     stored = {"pairs": {**job.manifest["pairs"], "names": None}, "layout": job.manifest["layout"]}
     provenance.require_same(job.folder, stored, {"pairs": {"names": None, **told}, "layout": layout}, _REMEDY)

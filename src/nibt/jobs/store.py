@@ -4,6 +4,7 @@ A file is named by its chunk and by a hash of its own bytes: ``00000012-3f9a....
 it is what was written, and two jobs gave the same bits if their files have the same names.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from nibt.errors import BadInput, CannotWrite
 from nibt.jobs.sources.tables import file_bytes_hash
 
 _DIGITS = 16
+_DRAFT = re.compile(r"\.\d{8}-[0-9a-f]{16}\.\d+-\d+\.parquet")  # as files are called while they are written
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,17 @@ class Store:
         return dict(sorted(found.items()))
 
     def add(self, number: int, data: bytes) -> None:
-        """Write the file of a chunk.
+        """Write the file of a chunk, in place of those that it has.
 
         Raises:
             CannotWrite: the disk is full, or the folder is closed.
 
         """
-        parquet.write(self.folder / f"{number:08d}-{sha256(data).hexdigest()[:_DIGITS]}.parquet", data)
+        path = self.folder / f"{number:08d}-{sha256(data).hexdigest()[:_DIGITS]}.parquet"
+        parquet.write(path, data)
+        for other in self.folder.glob(f"{number:08d}-*.parquet"):
+            if other != path:
+                other.unlink()
 
     def swept(self) -> list[str]:
         """Remove what is not as it was written, and drafts of runs that were killed; the names of the former.
@@ -61,8 +67,9 @@ class Store:
         Only who holds the folder may do this: another's draft looks like one that was left.
         """
         for draft in self.folder.glob(".*.parquet"):
-            with suppress(OSError):
-                draft.unlink()
+            if _DRAFT.fullmatch(draft.name):
+                with suppress(OSError):
+                    draft.unlink()
         removed = []
         for paths in self.parts().values():
             whole = [path for path in paths if is_whole(path)]
@@ -101,11 +108,20 @@ def held(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def clean_start(folder: Path, missing: list[Path]) -> None:
-    """Remove what a start that failed left in a folder, and the folders that it made."""
-    for name in ("job.json", ".lock"):
-        (folder / name).unlink(missing_ok=True)
-    for path in (folder / "parts", *missing):
+def traces(folder: Path) -> set[Path]:
+    """What is there before a job starts, of the files and folders that a start makes."""
+    made = (folder / "job.json", folder / ".lock", folder / "parts", folder, *folder.parents)
+    return {path for path in made if path.exists()}
+
+
+def clean_start(folder: Path, before: set[Path]) -> None:
+    """Remove what a start that failed left in a folder, and the folders that it made; what was there stays."""
+    for path in (folder / "job.json", folder / ".lock"):
+        if path not in before:
+            path.unlink(missing_ok=True)
+    for path in (folder / "parts", folder, *folder.parents):
+        if path in before:
+            continue
         try:
             path.rmdir()
         except OSError:  # not empty, or not there: it is not ours to remove

@@ -115,10 +115,15 @@ class Worker:
                 yield self._shard(one, rows, limit)
                 rows, limit = [], self.size
             elif isinstance(one, Unread):
-                rows.append(failed_row(one.raw, one.error))
+                rows.append(failed_row(one.raw, one.error, self.source.digest(one.raw)))
             else:
                 found, limit = self._explained(one, limit)
-                rows += [failed_row(raw, told) if isinstance(told, str) else row_of(raw, told) for raw, told in found]
+                rows += [self._row(raw, told) for raw, told in found]
+
+    def _row(self, raw: Raw, outcome: Explanation | str) -> dict[str, Any]:
+        if isinstance(outcome, str):
+            return failed_row(raw, outcome, self.source.digest(raw))
+        return row_of(raw, outcome)
 
     def _shard(self, chunk: Chunk, rows: list[dict[str, Any]], limit: int) -> Shard:
         rows = sorted(rows, key=lambda row: row["row"])

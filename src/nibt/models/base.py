@@ -26,7 +26,9 @@ from nibt.data.images import Picture
 from nibt.data.pair import caption_notes
 from nibt.data.units import Units
 from nibt.errors import BadOption
+from nibt.models._configuration import configuration_hash
 from nibt.models._request import Request
+from nibt.models._stamp import weights_stamp
 from nibt.models._stem import See, cut_stem
 from nibt.models._trace import Cut, Inputs, Trace, first
 from nibt.preprocessing.captions import Tokens
@@ -180,7 +182,7 @@ class Tower(ABC):
         the last block comes with it, since what the path ends in is asked for, too.
         """
         made_by = torch.get_num_threads()  # by which sums are rounded: the same call gives the same bits
-        known = (key, _stamp(self.root), self.example.dtype, self.example.device, made_by)
+        known = (key, weights_stamp(self.root), self.example.dtype, self.example.device, made_by)
         with self.lock:
             states = self._blanks.setdefault(known, {})
             if layer not in states and layer is None:
@@ -341,10 +343,19 @@ class Model:
     @property
     def weights_hash(self) -> str:
         """16 hexadecimal digits that tell these weights, in this dtype, from any others."""
-        stamp = _stamp(self.module)
+        stamp = weights_stamp(self.module)
         if self._hashes.get("stamp") != stamp:
             self._hashes.update(stamp=stamp, hash=self._hash())
         return self._hashes["hash"]
+
+    @property
+    def configuration_hash(self) -> str:
+        """16 hexadecimal digits that tell the configuration of the network, its image processor and its tokenizer."""
+        if "configuration" not in self._hashes:
+            processor = getattr(self.request.processor, "image_processor", self.request.processor)
+            tokenizer = self.request.tokenizer or getattr(self.request.processor, "tokenizer", None)
+            self._hashes["configuration"] = configuration_hash(self.module, processor, tokenizer)
+        return self._hashes["configuration"]
 
     def _hash(self) -> str:
         digest = hashlib.sha256()
@@ -378,15 +389,10 @@ class Model:
             "id": self.id,
             "family": self.family,
             "weights_hash": self.weights_hash,
+            "configuration_hash": self.configuration_hash,
             "dtype": self.dtype,
             "device": self.device,
             "fit": self.request.fit or "model",
             "image_size": self.request.image_size,
             **self.request.facts,
         }
-
-
-def _stamp(module: nn.Module) -> str:
-    """What is another once any weight was replaced or changed in place."""
-    tensors = chain(module.parameters(), module.buffers())
-    return str(hash(tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)))

@@ -1,0 +1,55 @@
+"""What decides an answer beside the weights: how the network is configured, and how its inputs are prepared."""
+
+import json
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any
+
+from torch import nn
+
+_VOLATILE = ("_name_or_path", "_attn_implementation", "transformers_version", "torch_dtype", "dtype", "processor_class")
+_STATES = ("padding", "truncation")  # of a fast tokenizer, which sets them in each call
+
+
+def configuration_hash(module: nn.Module, processor: Any, tokenizer: Any) -> str:
+    """16 hexadecimal digits of the structure and configuration of a network, its image processor and its tokenizer."""
+    parts = [repr(module), *_heads(module)]
+    parts += [_plain(getattr(module, "config", None)), _plain(processor), _of_tokenizer(tokenizer)]
+    parts.append(_plain(getattr(getattr(module, "visual", None), "preprocess_cfg", None)))  # of OpenCLIP
+    return sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _heads(module: nn.Module) -> Iterator[str]:
+    """The numbers of attention heads, which the text of a module leaves out."""
+    for name, part in module.named_modules():
+        heads = getattr(part, "num_heads", None)
+        if isinstance(heads, int):
+            yield f"{name} {heads}"
+
+
+def _plain(part: Any) -> str:
+    """The configuration of a part as text, without what does not change an answer."""
+    if isinstance(part, nn.Module) or part is None:
+        return repr(part)
+    data = part.to_dict() if hasattr(part, "to_dict") else part if isinstance(part, dict) else None
+    if data is None:
+        text = repr(part)
+        return type(part).__name__ if " at 0x" in text else text
+    return json.dumps(_without(data), sort_keys=True, default=str)
+
+
+def _without(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {str(key): _without(value) for key, value in data.items() if key not in _VOLATILE}
+    return [_without(one) for one in data] if isinstance(data, list | tuple) else data
+
+
+def _of_tokenizer(tokenizer: Any) -> str:
+    inner = getattr(tokenizer, "tokenizer", tokenizer)  # OpenCLIP wraps those of Hugging Face
+    length = f"{type(inner).__name__} {getattr(tokenizer, 'context_length', '')}"
+    backend = getattr(inner, "backend_tokenizer", None)
+    if backend is not None:
+        data = json.loads(backend.to_str())
+        return length + json.dumps({key: value for key, value in data.items() if key not in _STATES}, sort_keys=True)
+    vocabulary = inner.get_vocab() if hasattr(inner, "get_vocab") else getattr(inner, "encoder", None)
+    return length + json.dumps(vocabulary, sort_keys=True, default=str)
