@@ -331,7 +331,7 @@ def test_the_command_writes_a_page_and_a_json_file(
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        (["scenes", "--count", "3"], 1, "at least 8 pairs"),
+        (["scenes", "--count", "3"], 2, "--count must be at least 8"),
         (["coco"], 2, "give coco:FOLDER"),
         (["scenes:here"], 2, "takes no folder"),
         (["scene"], 2, "Did you mean 'scenes'"),

@@ -1,5 +1,6 @@
 """What is wrong, late or silent elsewhere: each mistake gets a clear message before a model is loaded, or a warning."""
 
+import inspect
 import json
 import os
 import signal
@@ -13,9 +14,10 @@ import pytest
 
 import nibt
 import tiny
+from nibt.cli.options import NOT_OF_METHODS
 from nibt.data.images import is_url
 from nibt.data.pair import caption_notes
-from nibt.errors import BadInput
+from nibt.errors import BadInput, BadOption
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -32,11 +34,16 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "one label": (["photo.png", "--labels", "one.txt"], 1, "give at least two labels to rank (got 1)"),
     "a label twice": (["photo.png", "--labels", "twice.txt"], 1, "the label 'a cat' is given 2 times"),
     "a URL": (["https://example.org/cat.jpg", "a cat"], 1, "URLs are not opened: download the picture"),
-    "a URL second": (["photo.png", "https://example.org/cat.jpg"], 2, "give a caption, too"),
+    "a URL second": (["photo.png", "https://example.org/cat.jpg"], 2, "was taken for a picture)"),
     "the caption first": (["a cat", "photo.png"], 2, "pictures come first, and there is no picture 'a cat'"),
     "two pictures to compare": (["photo.png", "--with-image", "photo.png", "--with-image", "other.png"], 2,
                                 "--with-image can be given once only"),
     "two models": (["photo.png", "a cat", "-m", "lite", "--model=scenes"], 2, "--model can be given once only"),
+    "a model twice, short": (["photo.png", "a cat", "-mlite", "-m", "scenes"], 2, "--model can be given once only"),
+    "an option twice by -O": (["photo.png", "a cat", "-O", "steps=3", "-O", "steps=5"], 2, "-O gives steps twice"),
+    "a flag and -O": (["photo.png", "a cat", "--steps", "3", "-O", "steps=5"], 2, "as a flag and by -O"),
+    "no option of a method": (["photo.png", "a cat", "-O", "on_done=3"], 2, "on_done is none"),
+    "another method by -O": (["photo.png", "a cat", "-O", "method=gae"], 2, "method is none"),
     "control characters alone": (["photo.png", "\x07\x1b"], 1, "has only control characters and blanks"),
 }  # fmt: skip
 
@@ -67,6 +74,29 @@ def test_python_tells_labels_and_order_too(photo: str) -> None:
         nibt.explain(model, "a cat", photo)
     with pytest.raises(BadInput, match="URLs are not opened"):
         nibt.explain(model, "http://example.org/x.png", "a cat")
+
+
+def test_no_argument_of_python_is_an_option_of_a_method() -> None:
+    for function in (nibt.explain, nibt.explain_labels, nibt.explain_interactions, nibt.batch):
+        names = {
+            name for name, one in inspect.signature(function).parameters.items() if one.kind is not one.VAR_KEYWORD
+        }
+        assert names - NOT_OF_METHODS == set(), function
+
+
+def test_what_cannot_be_told_apart_is_said(photo: str) -> None:
+    model = tiny.model("clip")
+    with pytest.raises(BadOption, match="2 times"):
+        nibt.explain(model, photo, "a cat", target="softmax", against=["a dog", "a dog"])
+    same = nibt.explain(model, photo, "a cat", target="difference", against="a cat").warnings
+    assert any("image side is flat" in warning for warning in same)
+    with Path(photo).open("rb") as stream:
+        nibt.explain(model, stream, "a cat", steps=1)
+        with pytest.raises(BadInput, match="was read before"):
+            nibt.explain(model, stream, "a cat", steps=1)
+    Path("pairs.csv").write_text("image,caption,caption\nphoto.png,a cat,a dog\n")
+    with pytest.raises(BadInput, match="has 2 columns 'caption'"):
+        nibt.batch(model, "pairs.csv", "JOB")
 
 
 @pytest.mark.parametrize(("text", "expected"), [
@@ -149,7 +179,7 @@ def test_keys_that_stand_twice_give_a_warning(run: Run, photo: str, clip_folder:
     table("pairs.csv", ["photo.png,a cat,x", "other.png,a dog,y", "other.png,two cars,x"])
     code, _, err = run("batch", "pairs.csv", "--out", "JOB", "--key", "key", "-m", clip_folder, "--steps", 1)
     assert code == 0
-    assert "1 keys stand in more than one row, the first, 'x', in rows 0, 2" in err
+    assert "1 key stands in more than one row, the first, 'x', in rows 0, 2" in err
     assert json.loads(Path("JOB/job.json").read_text())["warnings"]
 
 

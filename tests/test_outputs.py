@@ -168,6 +168,69 @@ def test_images_are_signed(tmp_path: Path, ending: str) -> None:
     write(tiny.picture(40, 30).image, path, {"caption": "a dog"})
 
 
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tiff"])
+def test_what_a_user_adds_to_an_image_makes_it_the_users(tmp_path: Path, ending: str) -> None:
+    path, other = tmp_path / f"x.{ending}", tiny.picture(40, 30, 1).image
+    write(tiny.picture(40, 30).image, path, {})
+    with path.open("ab") as stream:
+        stream.write(b"a note of the user's")
+    assert not is_own(path)
+    if ending in ("png", "tiff", "webp"):
+        path.unlink()
+        write(tiny.picture(40, 30).image, path, {})
+        with Image.open(path) as image:
+            exif = image.getexif()
+            image.load()
+            image.save(path, save_all=True, append_images=[other], exif=exif)
+        assert not is_own(path)
+
+
+def test_show_keeps_the_photograph_and_the_pairs(run: Run, here: Path, clip_folder: Path) -> None:
+    assert run("batch", "pairs.csv", "-m", clip_folder, "--out", "JOB", "--steps", 1)[0] == 0
+    before = contents(here)
+    for option, target in (("--out", "photo.jpg"), ("--json", "pairs.csv"), ("--json", "JOB/job.json")):
+        assert run("show", "JOB", 0, option, target, "--overwrite")[0] == 2
+    assert contents(here) == before
+
+
+def test_calibrate_in_python_keeps_its_inputs(here: Path, clip_folder: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(clip_folder, tmp_path / "model")
+    for target in (Path("photo.jpg"), model / "model.safetensors"):
+        before = target.read_bytes()
+        with pytest.raises(WouldOverwrite):
+            nibt.calibrate(model, ["photo.jpg"], out=target, overwrite=True)
+        assert target.read_bytes() == before
+
+
+def test_numbered_names_avoid_other_outputs_of_the_call(run: Run, here: Path, clip_folder: Path) -> None:
+    assert run(*PHOTO, "-m", clip_folder)[0] == 0
+    shutil.copy("other.png", "data/photo.png")
+    code, out, _ = run("explain", "data/photo.png", "a cat", "-m", clip_folder, "--map", "photo-a-cat.clip-2.png")
+    assert code == 0
+    names = out.splitlines()[-1].removeprefix("wrote ").split(", ")
+    assert len(set(names)) == len(names)
+
+
+def test_captions_that_read_alike_get_names_of_their_own(run: Run, here: Path, clip_folder: Path) -> None:
+    Path("out").mkdir()
+    assert run("explain", "photo.jpg", "a cat", "a cat!", "a cat 2", "-m", clip_folder, "-o", "out")[0] == 0
+    assert len(list(Path("out").glob("*.png"))) == 3
+
+
+def test_edited_reports_are_kept(run: Run, here: Path, clip_folder: Path) -> None:
+    command = ("roar", clip_folder, "scenes", "--count", 10, "--method", "ones", "--repeats", 1, "--epochs", 1,
+               "--hide", "text", "--out", "RUN")  # fmt: skip
+    assert run(*command)[0] == 0
+    assert run(*command)[0] == 0
+    with Path("RUN/report.md").open("a") as stream:
+        stream.write("my conclusion\n")
+    before = contents(Path("RUN"))
+    code, _, err = run(*command, "--method", "gae")
+    assert (code, "changed since" in err) == (2, True)
+    assert contents(Path("RUN")) == before, "it is said before anything is trained"
+    assert run(*command, "--overwrite")[0] == 0
+
+
 def test_images_without_a_place_for_a_signature_are_taken_for_foreign(tmp_path: Path) -> None:
     write(tiny.picture(40, 30).image, tmp_path / "x.bmp", {})
     with pytest.raises(WouldOverwrite, match="nibt did not write it"):

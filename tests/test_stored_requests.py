@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import nibt
 import tiny
-from nibt.errors import OtherRequest
+from nibt.errors import BadInput, OtherRequest
 from nibt.evaluation.bench.plan import Plan
 from nibt.evaluation.bench.run import Run as BenchRun
 from nibt.evaluation.roar.settings import Settings
@@ -136,6 +136,48 @@ def test_batch_and_any_changes_never_meet(model: Model, finished: Path, names: s
 def test_batch_refuses_another_model(other_model: Model, finished: Path) -> None:
     with pytest.raises(OtherRequest, match=r"model\.weights_hash"):
         nibt.batch(other_model, finished / "pairs.csv", finished / "job", **JOB)
+
+
+CONFIGURATIONS: dict[str, tuple[str, str, str]] = {
+    "the activation": ("config.json", "quick_gelu", "gelu"),
+    "the mean colour": ("processor_config.json", "0.48145466", "0.5"),
+    "the vocabulary": ("tokenizer.json", '"cat":', '"cab":'),
+}
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGURATIONS))
+def test_batch_refuses_another_configuration(clip_folder: Path, data: Path, tmp_path: Path, name: str) -> None:
+    """Equal weights give other answers with another activation, other pixels or other tokens."""
+    folder = shutil.copytree(clip_folder, tmp_path / "model")
+    nibt.batch(folder, data / "pairs.csv", tmp_path / "job", **JOB)
+    nibt.batch(folder, data / "pairs.csv", tmp_path / "job", **JOB)
+    file, before, after = CONFIGURATIONS[name]
+    text = (folder / file).read_text()
+    if before not in text:
+        pytest.fail(f"{file} has no {before}")
+    (folder / file).write_text(text.replace(before, after))
+    with pytest.raises(OtherRequest, match=r"model\.configuration_hash"):
+        nibt.batch(folder, data / "pairs.csv", tmp_path / "job", **JOB)
+
+
+@pytest.mark.parametrize("way", ["data", "numpy"])
+def test_weights_that_are_changed_behind_torch_are_seen(data: Path, tmp_path: Path, way: str) -> None:
+    """Changes of ``.data`` and by numpy leave no version behind."""
+    model, pictures = tiny.fresh("clip"), [tiny.picture(48, 40)]
+    before = nibt.explain(model, pictures[0], "a red cat"), model.weights_hash
+    with torch.no_grad():
+        for weight in model.module.parameters():
+            if way == "data":
+                weight.data.mul_(1.25)
+            else:
+                weight.detach().numpy()[...] *= 1.25
+    after = nibt.explain(model, pictures[0], "a red cat")
+    assert model.weights_hash != before[1]
+    model.module.save_pretrained(tmp_path / "saved")
+    model.request.processor.save_pretrained(tmp_path / "saved")
+    anew = nibt.explain(tmp_path / "saved", pictures[0], "a red cat")
+    assert torch.equal(after.grid, anew.grid)
+    assert float(after.image.narrowing.at_reference) == float(anew.image.narrowing.at_reference)  # pyright: ignore
 
 
 @pytest.mark.parametrize("loading", [{"dtype": "bfloat16"}, {"image_size": 48}, {"fit": "whole"}])
@@ -279,6 +321,15 @@ def test_bench_refuses_other_weights_when_it_is_finished(
         nibt.run(plan({}, folder, data), tmp_path / "run")
 
 
+def test_bench_tells_a_plan_of_somebody_else(clip_folder: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for text in ('{"a": "mine"}', '{"plan": "mine"}', "[]"):
+        (tmp_path / "run" / "plan.json").write_text(text)
+        with pytest.raises(BadInput, match="is not the plan of a run|cannot be read"):
+            nibt.run(plan({}, clip_folder, data), tmp_path / "run")
+        assert (tmp_path / "run" / "plan.json").read_text() == text
+
+
 # nibt roar
 
 ROAR_CHANGES: dict[str, Any] = {
@@ -355,6 +406,13 @@ def test_audit_refuses_another_model(run: Run, clip_folder: Path) -> None:
 
 
 # nibt calibrate
+
+
+def test_calibrate_gives_the_same_bytes(model: Model, data: Path, tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.safetensors" for number in range(3)]
+    for file in files:
+        nibt.calibrate(model, [data / "0.png"], CAPTIONS, file)
+    assert len({file.read_bytes() for file in files}) == 1
 
 
 def test_calibrate_refuses_to_replace_other_mean_states(

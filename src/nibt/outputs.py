@@ -3,7 +3,7 @@
 A file that nibt writes carries a signature: the version of nibt, the request that the file answers, and a digest of the
 file itself. A file that was edited since no longer has that digest, so it counts as the user's. Text files (JSON, HTML)
 and safetensors hold the signature in their first bytes, with a digest of all bytes; images hold it in the EXIF field
-ImageDescription, with a digest of their pixels. Nothing is written beside a file.
+ImageDescription, with a digest of their pixels and the size of the file. Nothing is written beside a file.
 """
 
 import json
@@ -26,7 +26,7 @@ from nibt.errors import WouldOverwrite
 from nibt.io import check_writable, written_whole
 
 _UNSIGNED = b"sha256:" + b"0" * 64
-_SIGNATURE = re.compile(rb"nibt (\S+) ([A-Za-z0-9_=-]*) (sha256:[0-9a-f]{64})")
+_SIGNATURE = re.compile(rb"nibt (\S+) ([A-Za-z0-9_=-]*) (sha256:[0-9a-f]{64})(?: (\d{12}))?")
 _DESCRIPTION, _SOFTWARE = 0x010E, 0x0131  # EXIF fields
 _HEAD = 1 << 16  # bytes of a text file in which its signature begins
 
@@ -50,11 +50,25 @@ def signed(data: bytes) -> bytes:
     return data.replace(_UNSIGNED, _digest(data), 1)
 
 
-def image_exif(image: Image.Image, request: Mapping[str, Any]) -> Image.Exif:
-    """EXIF data that sign an image as its file will decode."""
+def sorted_header(data: bytes) -> bytes:
+    """The bytes of a safetensors file with the names in its header in order: the library writes metadata in any order,
+    and the same content must be the same bytes.
+    """
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    metadata = dict(sorted(header.pop("__metadata__", {}).items()))
+    text = json.dumps({"__metadata__": metadata, **dict(sorted(header.items()))}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at multiples of 8
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
+def image_exif(image: Image.Image, request: Mapping[str, Any], size: int = 0) -> Image.Exif:
+    """EXIF data that sign an image as its file will decode, and the ``size`` of the file in bytes: further frames,
+    comments or bytes of the user's show in it.
+    """
     exif = Image.Exif()
     exif[_SOFTWARE] = f"nibt {_version()}"
-    exif[_DESCRIPTION] = unsigned(request).replace(_UNSIGNED.decode(), _pixel_digest(image).decode())
+    exif[_DESCRIPTION] = unsigned(request).replace(_UNSIGNED.decode(), _pixel_digest(image).decode()) + f" {size:012d}"
     return exif
 
 
@@ -110,8 +124,9 @@ def check_replaceable(path: Path, overwrite: bool = False) -> None:
     if path.is_dir() or not (path.exists() or path.is_symlink()):
         return
     if not path.is_file():
-        kind = "a link to nothing" if path.is_symlink() else "no regular file"
-        raise WouldOverwrite(f"{path} is {kind}, and would be replaced by a file: choose another name")
+        kind = "a link to nothing" if path.is_symlink() and not path.exists() else "no regular file"
+        raise WouldOverwrite(f"{path} is {kind}, and would be replaced by a file: choose another name (--json - writes "
+                             "to standard output)")  # fmt: skip
     if not path.stat().st_mode & 0o222:
         raise WouldOverwrite(f"{path} is read-only: make it writable, or choose another name")
     if not overwrite and not is_own(path):
@@ -204,7 +219,8 @@ def _image_signature(path: Path) -> re.Match[bytes] | None:
     with Image.open(path) as image:
         text = str(image.getexif().get(_DESCRIPTION, "")).encode("ascii", "replace")
         match = _SIGNATURE.fullmatch(text)
-        return match if match and _pixel_digest(image) == match[3] else None
+        whole = match and match[4] is not None and int(match[4]) == path.stat().st_size
+        return match if match and whole and _pixel_digest(image) == match[3] else None
 
 
 def _pixel_digest(image: Image.Image) -> bytes:

@@ -54,6 +54,7 @@ def audit(
     """
     from nibt.cli.progress import steps
     from nibt.evaluation.audit import audit as run
+    from nibt.evaluation.audit.thresholds import LEAST_PAIRS
     from nibt.outputs import check_targets, distinct
     from nibt.results.audit import audit_request
     from nibt.results.explanation import as_text
@@ -67,9 +68,12 @@ def audit(
     for name in method or []:
         check_method(name)
     silent, count = quiet or json == "-", count or (QUICK_COUNT if quick else COUNT)
+    if count < LEAST_PAIRS:
+        raise BadOption(f"--count must be at least {LEAST_PAIRS}, for the intervals to mean anything (got {count})")
     options = assignments(other or [])
     loading = {"device": device, "dtype": dtype, "fit": fit, "image_size": image_size}
     ready, pairs, record = prepared(model, opened(data, count, seed, options), count, silent, loading)
+    check_targets(targets, input_paths([pair.picture.source for pair in pairs]), overwrite)
     methods = list(dict.fromkeys(method or ["nib"]))
     request = audit_request(ready.record(), record, methods, seed, quick)
     if out is None and page is not None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from nibt.cli import options as option
-from nibt.cli.options import assignments, given
+from nibt.cli.options import given, method_options
 from nibt.errors import BadOption
 
 _PAIRS, _WHERE = "The pairs", "Where it runs"
@@ -84,7 +84,7 @@ def batch(
     from nibt.jobs.sources.tables import Columns
 
     loading = {"device": device, "dtype": dtype, "fit": fit, "image_size": image_size}
-    options = given(layer=layer, image_layer=image_layer, text_layer=text_layer, steps=steps) | assignments(other or [])
+    options = method_options(other, given(layer=layer, image_layer=image_layer, text_layer=text_layer, steps=steps))
     named = pairs[0] if len(pairs) == 1 else pairs
     count = None if quiet else opened(named, Columns(image, caption, key), split).count()
     with interruptible(lambda: _kept(out)), watched("explaining", count, quiet) as status:

@@ -9,7 +9,7 @@ import typer
 
 from nibt.cli import options as option
 from nibt.cli.inputs import Asked, Things, load
-from nibt.cli.options import assignments, given, lines
+from nibt.cli.options import given, lines, method_options
 from nibt.cli.output import Output, input_paths, model_name, suffix
 from nibt.cli.pages import explained
 from nibt.errors import BadOption
@@ -87,13 +87,13 @@ def explain(
     typed = Things.read(things, labels is not None, with_image, with_caption)
     chosen = given(layer=layer, image_layer=image_layer, text_layer=text_layer, reference=reference, rule=rule,
                    steps=steps, tolerance=tolerance, along_path=along_path or None, shifts=shifts)  # fmt: skip
-    chosen |= assignments(other or [])
+    chosen = method_options(other, chosen)
     if labels is not None and (target != "cosine" or against or against_image or template):
         raise BadOption("--labels explains the first label against the second: leave --target and --against out")
     extra = Extra(map, mask, threshold, positive, verbose)
     names_of = suffix(method if method != "nib" else None, model_name(model), variant if variant != "default" else None,
                       target if target != "cosine" else None, **given(against=against, against_image=against_image,
-                      template=template), **chosen)  # fmt: skip
+                      template=template, positive=positive or None), **chosen)  # fmt: skip
     inputs = input_paths(*typed.pictures, labels, model, against_image, chosen)
     output = Output(out, json, quiet, overwrite, names_of, inputs)
     extra.check(typed)

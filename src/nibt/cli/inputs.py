@@ -110,7 +110,8 @@ def split(things: list[str], labelled: bool = False, command: str = "explain") -
         raise BadOption(f"with --labels there are no captions besides (got {captions[0]!r})")
     if not labelled and not captions:
         beside = " (or --labels FILE)" if command == "explain" else ""
-        raise BadOption(f"give a caption, too: nibt {command} IMAGE CAPTION{beside}")
+        last = f" ({pictures[-1]!r} was taken for a picture)" if len(pictures) > 1 else ""
+        raise BadOption(f"give a caption, too{last}: nibt {command} IMAGE CAPTION{beside}")
     return pictures, captions
 
 

@@ -7,7 +7,7 @@ import typer
 
 from nibt.cli import options as option
 from nibt.cli.inputs import load, split
-from nibt.cli.options import assignments, given
+from nibt.cli.options import given, method_options
 from nibt.cli.output import Output, input_paths, model_name, stem, suffix
 
 
@@ -47,9 +47,9 @@ def interact(
     pictures, captions = split(things, command="interact")
     chosen = given(layer=layer, image_layer=image_layer, text_layer=text_layer, reference=reference, steps=steps,
                    tolerance=tolerance)  # fmt: skip
-    chosen |= assignments(other or [])
+    chosen = method_options(other, chosen)
     names_of = suffix("interact", model_name(model), variant if variant != "default" else None,
-                      **given(word=word), **chosen)  # fmt: skip
+                      **given(word=word, positive=positive or None), **chosen)  # fmt: skip
     output = Output(out, json, quiet, overwrite, names_of, input_paths(pictures, model, chosen))
     names = output.check([stem(picture) for picture in pictures], captions)
     from nibt.data.images import read_picture

@@ -58,12 +58,17 @@ class _Once(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Refuse an option that stands twice before ``--``."""
-        typed = [word.partition("=")[0] if word.startswith("--") else word for word in takewhile("--".__ne__, args)]
+        typed = [_option_of(word) for word in takewhile("--".__ne__, args)]
         for option in self.params:
             if isinstance(option, TyperOption) and not option.multiple and not option.is_flag:
                 if sum(word in option.opts for word in typed) > 1:
                     raise typer.BadParameter(f"{option.opts[0]} can be given once only", ctx)
         return super().parse_args(ctx, args)
+
+
+def _option_of(word: str) -> str:
+    """The option that a word of a command line gives: ``--model`` of ``--model=lite``, ``-m`` of ``-mlite``."""
+    return word.partition("=")[0] if word.startswith("--") else word[:2] if word.startswith("-") else word
 
 
 for _command in (explain, interact, batch, show, calibrate, audit, bench, report, roar):

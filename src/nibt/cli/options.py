@@ -63,6 +63,12 @@ Verbose = Annotated[bool, typer.Option(
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=OUTPUT, help="Print nothing.")]
 # fmt: on
 
+NOT_OF_METHODS = frozenset({
+    "address", "against", "against_images", "batch_size", "caption", "captions", "carry", "chunk_size", "cpus", "first",
+    "gpus", "image", "images", "key", "labels", "loading", "memory", "method", "model", "on", "on_done", "out", "pairs",
+    "sample", "second", "seed", "split", "target", "templates", "variant", "words", "workers",
+})  # fmt: skip
+"""Arguments of the Python functions that are no options of a method."""
 THE_PAPERS = "openai/clip-vit-base-patch32"
 
 
@@ -76,8 +82,29 @@ def assignments(pairs: list[str], option: str = "-O", plain: bool = False) -> di
     for pair in pairs:
         if "=" not in pair:
             raise BadOption(f"{option} takes name=value (got {pair!r})")
-    parts = ((name.strip(), value) for name, _, value in (pair.partition("=") for pair in pairs))
-    return {name if plain else name.replace("-", "_"): value for name, value in parts}
+    values: dict[str, str] = {}
+    for name, _, value in (pair.partition("=") for pair in pairs):
+        key = name.strip() if plain else name.strip().replace("-", "_")
+        if key in values:
+            raise BadOption(f"{option} gives {key} twice ({values[key]!r} and {value!r}): give it once")
+        values[key] = value
+    return values
+
+
+def method_options(pairs: list[str] | None, chosen: dict[str, Any]) -> dict[str, Any]:
+    """The options of a method: those with a flag of their own that were ``chosen``, and those by ``-O name=value``.
+
+    Raises:
+        BadOption: a name is no method's, or is given in both ways.
+
+    """
+    others = assignments(pairs or [])
+    for name in others:
+        if name in NOT_OF_METHODS:
+            raise BadOption(f"-O is for options of the method, and {name} is none: look for a flag in --help")
+        if name in chosen:
+            raise BadOption(f"{name} is given twice, as a flag and by -O: give it once")
+    return chosen | others
 
 
 def given(**options: Any) -> dict[str, Any]:

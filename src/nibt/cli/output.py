@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,8 +76,7 @@ class Output:
                 f"{str(folder)!r}): create it first"
             )
         stems = [f"{plain(first)}-{plain(second)}" for first in firsts for second in seconds]
-        return [folder / f"{stem}{f'-{stems[:n].count(stem) + 1}' if stem in stems[:n] else ''}{self.suffix}.png"
-                for n, stem in enumerate(stems)]  # fmt: skip
+        return [folder / f"{stem}{self.suffix}.png" for stem in _apart(stems)]
 
     @property
     def _in_folder(self) -> bool:
@@ -88,9 +88,11 @@ class Output:
             return Path(self.json)
         return names[0].with_suffix(".json") if len(names) == 1 else names[0].parent / f"explanations{self.suffix}.json"
 
-    def _distinct(self, answers: Sequence[Any], names: list[Path]) -> tuple[list[Path], Path | None]:
+    def _distinct(
+        self, answers: Sequence[Any], names: list[Path], beside: Sequence[Path]
+    ) -> tuple[list[Path], Path | None]:
         """The names of the images and of the JSON file; default ones with a number where that of the answer to
-        another request is there.
+        another request is there, or where another output of the call has the name.
         """
         from nibt.outputs import distinct
         from nibt.results.explanation import request_of
@@ -100,11 +102,11 @@ class Output:
             return names, json
         if len(names) == 1:
             own = names if self.json else [*names, names[0].with_suffix(".json")]
-            names = distinct(own, request_of(answers))[:1]
+            names = distinct(own, request_of(answers), [*beside, *([json] if self.json and json else [])])[:1]
             return names, json if self.json else names[0].with_suffix(".json")
         images: list[Path] = []
         for name, answer in zip(names, answers, strict=True):
-            images += distinct([name], answer.request(), images)
+            images += distinct([name], answer.request(), [*images, *beside])
         return images, json if self.json or json is None else distinct([json], request_of(answers))[0]
 
     def write(
@@ -117,7 +119,7 @@ class Output:
         from nibt.report.image.explanation import write
         from nibt.results.explanation import as_text, save
 
-        names, json = self._distinct(answers, names)
+        names, json = self._distinct(answers, names, [path for path, _ in beside])
         if self.page:
             write_page(pages(answers), names[0], positive=positive, overwrite=self.overwrite)
         else:
@@ -133,6 +135,20 @@ class Output:
         if not self.quiet:
             show(answers)
             typer.echo("wrote " + ", ".join(str(path) for path in (*names, *(path for path, _ in beside), json)))
+
+
+def _apart(stems: Sequence[str]) -> list[str]:
+    """Stems of one call, with a number where one stands before.
+
+    >>> _apart(["cat", "cat", "cat-2"])
+    ['cat', 'cat-2', 'cat-2-2']
+
+    """
+    apart: list[str] = []
+    for name in stems:
+        numbered = (f"{name}-{number}" if number > 1 else name for number in count(1))
+        apart.append(next(one for one in numbered if one not in apart))
+    return apart
 
 
 def stem(picture: str) -> str:
@@ -195,6 +211,17 @@ def input_paths(*sources: str | Path | Iterable[str | Path] | Mapping[str, Any] 
     return tuple(paths)
 
 
+def _base_of_adapters(folder: Path) -> Path | None:
+    """The base model that the adapters in a folder name, where it is a folder."""
+    import json
+
+    try:
+        name = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return next((path for path in (folder / str(name), Path(str(name))) if path.is_dir()), None)
+
+
 def _paths_of(text: str) -> list[Path]:
     """The files and folders that a text may mean."""
     from nibt.data.images import SAMPLE, sample_file, samples
@@ -202,7 +229,13 @@ def _paths_of(text: str) -> list[Path]:
     if not text.strip():
         return []
     embedded = Path(__file__).parents[1] / "models" / "embedded" / text
-    candidates = [Path(text), Path(text.partition(":")[2] or text), *([embedded] if text.isidentifier() else [])]
+    base = _base_of_adapters(Path(text))
+    candidates = [
+        *([base] if base else []),
+        Path(text),
+        Path(text.partition(":")[2] or text),
+        *([embedded] if text.isidentifier() else []),
+    ]
     if text.startswith(SAMPLE) and text.removeprefix(SAMPLE) in samples():
         candidates.append(sample_file(text.removeprefix(SAMPLE)))
     found = []

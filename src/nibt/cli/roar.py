@@ -75,8 +75,11 @@ def roar(
     loading = {"device": device, "fit": fit, "image_size": image_size}
     from nibt.cli.progress import interruptible, steps
     from nibt.evaluation.roar import roar as run
-    from nibt.evaluation.roar.report import markdown, write
+    from nibt.evaluation.roar.folder import PROVENANCE
+    from nibt.evaluation.roar.report import REPORTS, markdown, write
+    from nibt.results.provenance import check_reports
 
+    check_reports(out / PROVENANCE, REPORTS, overwrite)
     data_set = opened(data, count, seed, assignments(other or []))
     ready, pairs, record = prepared(model, data_set, count, quiet, loading)
     with interruptible(f"finished trainings are kept in {out}"), steps("retraining", quiet) as on_step:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from nibt.cli import options as option
-from nibt.cli.output import Output, stem
+from nibt.cli.output import Output, input_paths, stem
 
 
 def show(
@@ -26,8 +26,10 @@ def show(
     from nibt.jobs.job import Job
     from nibt.report.image.explanation import draw
 
-    answer = Job.open(folder).explanation(row)
-    output = Output(out, json, quiet, overwrite, inputs=(folder,))
+    job = Job.open(folder)
+    answer = job.explanation(row)
+    inputs = input_paths(folder, answer.source, job.manifest["pairs"]["names"])
+    output = Output(out, json, quiet, overwrite, inputs=inputs)
     names = output.check([f"{row}-{stem(answer.source)}"], [answer.caption])
     output.write([answer], names, lambda found: draw(found, positive), lambda found: tell(found, positive, verbose),
                  positive=positive)  # fmt: skip

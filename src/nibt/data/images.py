@@ -153,6 +153,8 @@ def _from_file(stream: Any) -> Picture:
         raise BadInput(f"{name!r} cannot be read ({error})") from error
     if not isinstance(data, bytes):
         raise BadInput(f"{name!r} is open as text: open it in binary mode, as open(path, 'rb')")
+    if not data:
+        raise BadInput(f"{name!r} has nothing left to read: it is empty, or was read before (seek(0) starts anew)")
     return decode_picture(data, name)
 
 

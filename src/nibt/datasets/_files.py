@@ -38,6 +38,9 @@ def table_rows(
     with _readable(path), path.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.reader(stream, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
         heading = [name.strip() for name in next(reader, [])]
+        double = next((name for name in columns if heading.count(name) > 1), None)
+        if double is not None:
+            raise BadInput(f"{path} has {heading.count(double)} columns {double!r}: rename or remove all but one")
         lacking = [name for name in columns if name not in heading]
         if lacking and remedy:
             raise missing_columns(path, lacking, heading, remedy)

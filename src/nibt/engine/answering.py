@@ -22,6 +22,8 @@ from nibt.results.explanation import Explanation
 from nibt.results.part import CaptionPart, Part, PicturePart
 from nibt.torch_modes import plain_torch
 
+_FLAT = 1e-7  # a smaller range of scores is nothing but rounding
+
 
 @plain_torch()
 def answers(
@@ -98,7 +100,7 @@ def _flat(question: Question, parts: Sequence[Part]) -> Iterator[str]:
     for name, part in zip(question.names, parts, strict=True):
         side, units = part.attribution, part.attribution.units
         scores = side.scores[units.explained] if isinstance(units, Words) else side.scores
-        if len(scores) > 1 and bool((scores == scores[0]).all()):
+        if len(scores) > 1 and float(scores.max() - scores.min()) <= _FLAT:
             method = question.record["method"]["name"]
             score = float(scores[0])
             yield f"the map of the {name} side is flat: {method} gives every unit the score {score:.3g}"

@@ -52,7 +52,8 @@ def calibrate(
     if not images and not captions:
         raise BadInput("there is nothing to calibrate with: give pictures, captions or both")
     if out is not None:
-        check_targets([Path(out)], overwrite=overwrite)
+        sources = [Path(one) for one in (model, *images) if isinstance(one, str | Path)]
+        check_targets([Path(out)], [path for path in sources if path.exists()], overwrite)
     model, texts = load_model(model), [read_caption(text) for text in captions]
     pictures = [read_picture(image) for image in images]
     facts = _facts(model, pictures, texts, layers)

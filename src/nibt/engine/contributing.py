@@ -20,7 +20,7 @@ from nibt.engine.spec import Contrast, ask, baseline_by_side, encode
 from nibt.errors import BadInput
 from nibt.models._loading import load_model
 from nibt.models.base import Model
-from nibt.outputs import unsigned, write_bytes
+from nibt.outputs import sorted_header, unsigned, write_bytes
 from nibt.results.attribution import Attribution
 from nibt.torch_modes import plain_torch
 from nibt.values import ByValue
@@ -92,7 +92,7 @@ class Contributions(ByValue):
         tensors = {"vectors": self.vectors.half(), "after": self.after.half(), "before": self.before.half()}
         facts = {"kind": _KIND, "grid": f"{self.grid.rows},{self.grid.columns}", **self.facts}
         whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        write_bytes(Path(path), serialized(whole, {"signature": unsigned(facts), **facts}), overwrite)
+        write_bytes(Path(path), sorted_header(serialized(whole, {"signature": unsigned(facts), **facts})), overwrite)
 
     @classmethod
     @plain_torch()

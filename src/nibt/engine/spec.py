@@ -94,10 +94,11 @@ class Contrast:
     @classmethod
     def read(cls, against: Any, against_images: Any, templates: Any) -> "Contrast":
         """Single values or lists, as they come from a caller."""
-        return cls(
-            tuple(map(read_caption, listed(against))), tuple(map(read_picture, listed(against_images))),
-            tuple(listed(templates)),
-        )  # fmt: skip
+        captions = tuple(map(read_caption, listed(against)))
+        double = next((caption for caption in captions if captions.count(caption) > 1), None)
+        if double is not None:
+            raise BadOption(f"against has {double!r} {captions.count(double)} times: give each caption once")
+        return cls(captions, tuple(map(read_picture, listed(against_images))), tuple(listed(templates)))
 
     def record(self) -> dict[str, Any]:
         """As it is written down."""

@@ -157,7 +157,8 @@ class Job:
         double = [key for key, count in counts.items() if count > 1]
         if double:
             rows = [row["row"] for row in self.rows(["row", "key"]) if row["key"] == double[0]]
-            yield (f"{len(double):,} keys stand in more than one row, the first, {double[0]!r}, in rows "
+            keys = "key stands" if len(double) == 1 else "keys stand"
+            yield (f"{len(double):,} {keys} in more than one row, the first, {double[0]!r}, in rows "
                    f"{', '.join(map(str, rows[:5]))}: they do not tell these rows apart")  # fmt: skip
 
     def source(self) -> Source:

@@ -202,8 +202,9 @@ def _begin(job: Job, source: Source, pairs: Pairs, columns: Columns, split: str 
     told = {**source.facts(), "image": columns.image, "caption": columns.caption, "key": columns.key, "split": split}
     layout = {"chunk": chunk_size, "ids": "the numbers of rows, from 0", "files": "parts/CHUNK-HASH.parquet"}
     if not job.is_begun:
-        job.write({"kind": KIND, "schema": SCHEMA, "pairs": {"names": names, **told}, "layout": layout,
-                   "asked": None, "rows": None, "errors": None, "halved": None, "warnings": [], "sessions": []})  # fmt: skip
+        unknown = dict.fromkeys(("asked", "rows", "errors", "halved"))
+        job.write({"kind": KIND, "schema": SCHEMA, "pairs": {"names": names, **told}, "layout": layout, **unknown,
+                   "warnings": [], "sessions": []})  # fmt: skip
         return
     stored = {"pairs": {**job.manifest["pairs"], "names": None}, "layout": job.manifest["layout"]}
     provenance.require_same(job.folder, stored, {"pairs": {"names": None, **told}, "layout": layout}, _REMEDY)

@@ -18,7 +18,7 @@ from torch import Tensor
 from nibt.data.units import Grid, Words
 from nibt.errors import WrongReference
 from nibt.models.base import Inputs, Model, Tower
-from nibt.outputs import unsigned, write_bytes
+from nibt.outputs import sorted_header, unsigned, write_bytes
 from nibt.torch_modes import plain_torch
 from nibt.types import Hidden, Modality
 
@@ -62,7 +62,7 @@ class MeanStates:
 
         """
         facts = {"signature": unsigned(self.facts), "kind": _KIND, **self.facts}
-        write_bytes(Path(path), serialized(dict(self.tensors), facts), overwrite)
+        write_bytes(Path(path), sorted_header(serialized(dict(self.tensors), facts)), overwrite)
 
     def state(self, tower: Tower, inputs: Inputs, hidden: Hidden, layer: int) -> Hidden:
         """The mean state for each row of a batch at a layer, of the shape of ``hidden``.

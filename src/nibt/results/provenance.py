@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -74,7 +74,10 @@ def read(path: Path) -> dict[str, Any]:
 
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise ValueError(f"expected an object, got {type(data).__name__}")
+        return data
     except (OSError, ValueError) as error:
         raise BadInput(
             f"{str(path)!r} cannot be read: it should be there in the folder of a run or a job ({error})"
@@ -87,6 +90,20 @@ def write(path: Path, told: dict[str, Any]) -> None:
         draft.write_text(json.dumps(told, indent=1, default=str) + "\n", encoding="utf-8")
 
 
+def check_reports(manifest: Path, names: Sequence[str], overwrite: bool = False) -> None:
+    """Refuse reports of a run that were edited since, before any work is done; as ``write_reports`` would.
+
+    Raises:
+        WouldOverwrite: such a file is there, and ``overwrite`` is not given.
+
+    """
+    digests: dict[str, list[str]] = read(manifest).get("reports", {}) if manifest.exists() else {}
+    for path in (manifest.parent / name for name in names):
+        if path.exists() and not overwrite and sha256(path.read_bytes()).hexdigest() not in digests.get(path.name, []):
+            raise WouldOverwrite(f"{path} was changed since nibt wrote it, or nibt did not write it: move it, or "
+                                 "replace it by --overwrite (in Python overwrite=True)")  # fmt: skip
+
+
 def write_reports(manifest: Path, reports: Mapping[str, bytes], overwrite: bool = False) -> list[Path]:
     """Write the reports of a run beside its ``manifest``, which keeps their digests: reports that were edited since, or
     that something else wrote, are not replaced.
@@ -96,13 +113,10 @@ def write_reports(manifest: Path, reports: Mapping[str, bytes], overwrite: bool 
         CannotWrite: a file cannot be written.
 
     """
+    check_reports(manifest, list(reports), overwrite)
     stored = read(manifest)
     digests: dict[str, list[str]] = stored.get("reports", {})
     files = {manifest.parent / name: data for name, data in reports.items()}
-    for path in files:
-        if path.exists() and not overwrite and sha256(path.read_bytes()).hexdigest() not in digests.get(path.name, []):
-            raise WouldOverwrite(f"{path} was changed since nibt wrote it, or nibt did not write it: move it, or "
-                                 "replace it by --overwrite (in Python overwrite=True)")  # fmt: skip
     known = {path.name: [*digests.get(path.name, [])[-1:], sha256(data).hexdigest()] for path, data in files.items()}
     write(manifest, {**stored, "reports": {**digests, **known}})
     for path, data in files.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nibt.datasets.base import Dataset
-from nibt.errors import CannotWrite, NibtError, Unsupported
+from nibt.errors import BadInput, CannotWrite, NibtError, Unsupported
 from nibt.evaluation.bench.cell import Items, Work
 from nibt.evaluation.bench.choices import Choice
 from nibt.evaluation.bench.plan import Cell, Plan
@@ -50,6 +50,8 @@ class Run:
 
         """
         told = provenance.read(Path(folder) / _PLAN)
+        if not isinstance(told, dict) or not all(isinstance(told.get(key), dict) for key in ("plan", "lengths")):
+            raise BadInput(f"{Path(folder) / _PLAN} is not the plan of a run of nibt bench: choose another folder")
         return cls(Path(folder), Plan.of(told["plan"]), told["lengths"])
 
     @classmethod

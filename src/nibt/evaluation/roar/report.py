@@ -14,6 +14,7 @@ from nibt.results import provenance
 from nibt.results.explanation import as_text
 from nibt.results.roar import Agreement, Gain, Roar
 
+REPORTS = ("report.md", "report.html", "result.json")
 TITLE = "ROAR+: how much less is learned without what the maps point at"
 _STARTS = {
     "trained": "Training starts from the model as it is, in the form features from identities",
@@ -38,7 +39,7 @@ def write(found: Roar, folder: Path, overwrite: bool = False) -> list[Path]:
     """
     body = "\n".join([*(f"<p>{escape(line)}</p>" for line in about(found)), *(one.html() for one in tables(found))])
     page = document(TITLE, f"<main><h1>{escape(TITLE)}</h1>\n{body}</main>", STYLE, [SCRIPT])
-    reports = {"report.md": markdown(found), "report.html": page, "result.json": as_text(found.to_json())}
+    reports = dict(zip(REPORTS, (markdown(found), page, as_text(found.to_json())), strict=True))
     encoded = {name: text.encode() for name, text in reports.items()}
     return provenance.write_reports(folder / PROVENANCE, encoded, overwrite)
 

@@ -59,14 +59,16 @@ def write(image: Image.Image, path: Path, request: Mapping[str, Any] | None = No
 
 
 def _encoded(image: Image.Image, kind: str, request: Mapping[str, Any]) -> bytes:
-    """The bytes of a file; encoded twice, since the signature has a digest of the pixels as they are decoded."""
-    plain, buffer = BytesIO(), BytesIO()
+    """The bytes of a file; encoded three times, since the signature has a digest of the pixels as they are decoded, and
+    the number of all bytes, which does not depend on it.
+    """
+    plain, sized, buffer = BytesIO(), BytesIO(), BytesIO()
     image.save(plain, kind)
     if kind not in Image.OPEN:  # Pillow writes this format, and cannot read it
         return plain.getvalue()
     with Image.open(plain) as decoded:
-        exif = image_exif(decoded, request)
-    image.save(buffer, kind, exif=exif)
+        image.save(sized, kind, exif=image_exif(decoded, request))
+        image.save(buffer, kind, exif=image_exif(decoded, request, len(sized.getvalue())))
     return buffer.getvalue()
 
 
