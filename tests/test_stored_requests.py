@@ -325,7 +325,7 @@ def test_bench_tells_a_plan_of_somebody_else(clip_folder: Path, data: Path, tmp_
     (tmp_path / "run").mkdir()
     for text in ('{"a": "mine"}', '{"plan": "mine"}', "[]"):
         (tmp_path / "run" / "plan.json").write_text(text)
-        with pytest.raises(BadInput, match="is not the plan of a run|cannot be read"):
+        with pytest.raises(BadInput, match=r"is not the plan of a run|cannot be read"):
             nibt.run(plan({}, clip_folder, data), tmp_path / "run")
         assert (tmp_path / "run" / "plan.json").read_text() == text
 
