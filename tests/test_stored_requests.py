@@ -423,12 +423,14 @@ def test_calibrate_refuses_to_replace_other_mean_states(
     nibt.calibrate(model, images, CAPTIONS, file)
     before = file.read_bytes()
     larger = replace(model, request=replace(model.request, image_size=48))
+    configured = replace(model, _hashes={**model._hashes, "configuration": "another"})
     changes: list[tuple[str, Any]] = [
         ("pictures_hash", lambda: nibt.calibrate(model, images[::-1], CAPTIONS, file)),
         ("captions_hash", lambda: nibt.calibrate(model, images, CAPTIONS[:2], file)),
         ("layers", lambda: nibt.calibrate(model, images, CAPTIONS, file, layers=[1])),
         ("weights_hash", lambda: nibt.calibrate(other_model, images, CAPTIONS, file)),
         ("image_size", lambda: nibt.calibrate(larger, images, CAPTIONS, file)),
+        ("configuration_hash", lambda: nibt.calibrate(configured, images, CAPTIONS, file)),
     ]
     for name, change in changes:
         with pytest.raises(OtherRequest, match=name):

@@ -58,6 +58,7 @@ def audit(
     from nibt.outputs import check_targets, distinct
     from nibt.results.audit import audit_request
     from nibt.results.explanation import as_text
+    from nibt.results.provenance import require_same_file
 
     names_of = suffix(*(method or []), **given(count=count, quick=quick or None, seed=seed or None))
     default = Path(f"audit-{model_name(model) or model}-{plain(_short(data))}{names_of}.html")
@@ -80,7 +81,8 @@ def audit(
         page = distinct(targets, request)[0]
         beside = beside if json else page.with_suffix(".json")
     elif not overwrite:
-        _check_same(targets, request)
+        for path in targets:
+            require_same_file(path, request)
     with steps("auditing", silent) as on_step:
         found = run(ready, pairs, data=record, methods=methods, seed=seed, quick=quick, batch_size=batch_size,
                     on_step=on_step)  # fmt: skip
@@ -95,17 +97,6 @@ def _short(data: str) -> str:
     """A data set's part of a file name: its name and that of its folder."""
     name, _, folder = data.partition(":")
     return f"{name}-{Path(folder).resolve().name}" if folder else name
-
-
-def _check_same(targets: list[Path], request: dict[str, Any]) -> None:
-    """Refuse to replace the audit of another request."""
-    from nibt.outputs import read_signature
-    from nibt.results.provenance import require_same
-
-    for path in targets:
-        there = read_signature(path)
-        if there is not None:
-            require_same(path, there.request, request, "Choose another name, or replace the file: --overwrite")
 
 
 def opened(data: str, count: int, seed: int, options: dict[str, str]) -> "Dataset":

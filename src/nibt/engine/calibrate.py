@@ -18,8 +18,8 @@ from nibt.errors import BadInput, BadOption
 from nibt.models._loading import load_model
 from nibt.models._mean_states import MeanStates, caption_places, grid_fact
 from nibt.models.base import Model, Tower
-from nibt.outputs import check_targets, read_signature
-from nibt.results.provenance import require_same
+from nibt.outputs import check_targets
+from nibt.results.provenance import require_same_file
 from nibt.torch_modes import plain_torch
 
 
@@ -58,7 +58,7 @@ def calibrate(
     pictures = [read_picture(image) for image in images]
     facts = _facts(model, pictures, texts, layers)
     if out is not None and not overwrite:
-        _check_same(Path(out), facts)
+        require_same_file(Path(out), {name: value for name, value in facts.items() if name != "model"})
     tensors: dict[str, Tensor] = {}
     if images:
         tensors |= _of_pictures(model.image, pictures, layers, batch_size, on_done)
@@ -80,6 +80,7 @@ def _facts(
         "schema": "1",
         "model": model.id,
         "weights_hash": model.weights_hash,
+        "configuration_hash": model.configuration_hash,
         "fit": model.record()["fit"],
         "image_size": str(model.record()["image_size"]),
         "layers": "all" if layers is None else ",".join(map(str, layers)),
@@ -88,15 +89,6 @@ def _facts(
         "captions": str(len(captions)),
         "captions_hash": sha256(json.dumps(list(captions)).encode()).hexdigest()[:16],
     }
-
-
-def _check_same(out: Path, facts: dict[str, str]) -> None:
-    """Refuse to replace the mean states of another request."""
-    there = read_signature(out)
-    if there is not None:
-        known = {name: there.request.get(name) for name in facts if name != "model"}
-        require_same(out, known, {name: facts[name] for name in known},
-                     "Choose another name, or replace the file: --overwrite (in Python overwrite=True)")  # fmt: skip
 
 
 def _layers(tower: Tower, layers: Sequence[int] | None) -> Sequence[int]:

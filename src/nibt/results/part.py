@@ -19,8 +19,24 @@ from nibt.values import ByValue
 Plain: TypeAlias = Mapping[str, Any]  # what json reads
 
 
+class _Attributed(ByValue):
+    """What both kinds of parts read from their attribution."""
+
+    attribution: Attribution
+
+    @property
+    def special_share(self) -> float:
+        """The share of the absolute score on rows that stand for no patch or word, in [0, 1]."""
+        return float(self.attribution.special_share)
+
+    @property
+    def narrowing(self) -> Narrowing | None:
+        """How the layer was narrowed, where the method does that."""
+        return self.attribution.narrowing
+
+
 @dataclass(frozen=True, eq=False)
-class PicturePart(ByValue):
+class PicturePart(_Attributed):
     """A picture: where it came from, its map, and the part of the upright original that the map's grid covers.
 
     ``region`` is in the original's pixels, ``size`` the original's width and height.
@@ -38,16 +54,6 @@ class PicturePart(ByValue):
     def grid(self) -> Float[Tensor, "row column"]:
         """The signed scores of the patches, rows x columns."""
         return self.attribution.grid
-
-    @property
-    def special_share(self) -> float:
-        """The share of the absolute score on rows that stand for no patch, in [0, 1]."""
-        return float(self.attribution.special_share)
-
-    @property
-    def narrowing(self) -> Narrowing | None:
-        """How the layer was narrowed, where the method does that."""
-        return self.attribution.narrowing
 
     def heatmap(self) -> np.ndarray:
         """The signed scores in the pixels of the original: float32, (height, width), 0 where the model did not see."""
@@ -83,7 +89,7 @@ class PicturePart(ByValue):
 
 
 @dataclass(frozen=True, eq=False)
-class CaptionPart(ByValue):
+class CaptionPart(_Attributed):
     """A caption, which is its own source, and the scores of its tokens."""
 
     source: str
@@ -114,16 +120,6 @@ class CaptionPart(ByValue):
     def special(self) -> Bool[Tensor, " token"]:
         """Which tokens are no part of a word."""
         return self.attribution.special
-
-    @property
-    def special_share(self) -> float:
-        """The share of the absolute score on special tokens, in [0, 1]."""
-        return float(self.attribution.special_share)
-
-    @property
-    def narrowing(self) -> Narrowing | None:
-        """How the layer was narrowed, where the method does that."""
-        return self.attribution.narrowing
 
     def block(self) -> dict[str, Any]:
         """The tokens as plain data."""

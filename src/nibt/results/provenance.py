@@ -14,6 +14,7 @@ import torch
 
 from nibt.errors import BadInput, OtherRequest, WouldOverwrite
 from nibt.io import written_whole
+from nibt.outputs import read_signature
 
 _PACKAGES = ("nibt", "torch", "torchvision", "transformers", "open_clip_torch", "timm", "pillow", "numpy", "scipy",
              "scikit-learn", "pyarrow")  # fmt: skip
@@ -48,6 +49,20 @@ def require_same(where: Path, stored: Mapping[str, Any], request: Mapping[str, A
     if differing:
         lines = "".join(f"\n  {key}: {_short(old.get(key))} (now {_short(new.get(key))})" for key in differing)
         raise OtherRequest(f"{where} holds the results of another request:{lines}\n{remedy}")
+
+
+def require_same_file(path: Path, request: Mapping[str, Any]) -> None:
+    """Refuse to replace a file of nibt's that answers another request; other keys than those of ``request`` are left.
+
+    Raises:
+        OtherRequest: anything differs; the message has the old and the new value of each difference.
+
+    """
+    there = read_signature(path)
+    if there is not None:
+        stored = {name: there.request.get(name) for name in request}
+        require_same(path, stored, request, "Choose another name, or replace the file: --overwrite (in Python "
+                     "overwrite=True)")  # fmt: skip
 
 
 def _flat(data: Any, name: str = "") -> dict[str, Any]:
