@@ -57,7 +57,7 @@ def test_without_a_terminal_there_is_a_line_now_and_then(
         while not (err := capsys.readouterr().err):
             pass
     line = err.splitlines()[-1]
-    assert line.startswith("nibt: explaining: 1 of 4, 3 of 10 passes, 0:00 elapsed, about 0:0")
+    assert line.startswith("nibt: explaining: 1 of 4, step 3 of 10, 0:00 elapsed, about 0:0")
     with watched("explaining", 4, quiet=True) as status:
         status.advance()
     assert capsys.readouterr().err == ""
@@ -73,7 +73,7 @@ def test_the_time_left_counts_the_pair_at_work() -> None:
     status = Status("explaining", 1)
     status.started -= 10
     status.inside(1, 4)
-    assert status.line() == "explaining: 0 of 1, 1 of 4 passes, 0:10 elapsed, about 0:30 left"
+    assert status.line() == "explaining: 0 of 1, step 1 of 4, 0:10 elapsed, about 0:30 left"
     status.inside(1, 2)
     status.inside(1, 9)  # the next loop of the same pair
     assert status.part == 0.5

@@ -39,7 +39,8 @@ def bench(
 
     folders = assignments(data or [], option="--data", plain=True)
     chosen = changed(Plan.read(plan), folders, without or (), model or (), device, count)
-    run, sets = Run.begin(chosen, out)
+    with watched("reading the data", None, quiet):
+        run, sets = Run.begin(chosen, out)
     left, chunks = run.left(), sum(1 for _ in run.chunks())
     if not quiet and 0 < len(left) < chunks:
         typer.echo(f"goes on: {chunks - len(left)} of {chunks} chunks are there", err=True)

@@ -51,8 +51,8 @@ class Status:
         self.on_change(self)
 
     def inside(self, done: int, total: int) -> None:
-        """Say how far a loop inside the current item is, in forward passes."""
-        self.detail = f"{done:,} of {total:,} passes" if total >= _INNER and done < total else ""
+        """Say how far a loop inside the current item is: in forward passes of a pair, or in pairs that are read."""
+        self.detail = f"step {done:,} of {total:,}" if total >= _INNER and done < total else ""
         self.part = max(self.part, min(done / total, 0.99))  # an item has several loops, the longest of them first
         self.on_change(self)
 

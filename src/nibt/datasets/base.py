@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from nibt.data.pair import Pair
 from nibt.errors import BadInput, NibtError, Unsupported
+from nibt.progress import tracked
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Dataset(ABC):
     def fingerprint(self, count: int | None = None) -> str:
         """16 hexadecimal digits of what its first ``count`` pairs are: their pictures, captions and annotations."""
         digest = sha256()
-        for item in range(len(self) if count is None else min(count, len(self))):
+        for item in tracked(range(len(self) if count is None else min(count, len(self)))):
             digest.update(self.content(item).encode() + b"\n")
         return digest.hexdigest()[:16]
 
