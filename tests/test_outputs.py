@@ -15,6 +15,7 @@ from PIL import Image
 
 import nibt
 import tiny
+from nibt.cli.output import input_paths
 from nibt.errors import WouldOverwrite
 from nibt.outputs import check_run_folder, check_targets, distinct, is_own, read_signature, write_bytes
 from nibt.report.image.explanation import write
@@ -193,6 +194,25 @@ def test_show_keeps_the_photograph_and_the_pairs(run: Run, here: Path, clip_fold
     for option, target in (("--out", "photo.jpg"), ("--json", "pairs.csv"), ("--json", "JOB/job.json")):
         assert run("show", "JOB", 0, option, target, "--overwrite")[0] == 2
     assert contents(here) == before
+
+
+def test_audit_keeps_pictures_outside_of_its_data(run: Run, here: Path, clip_folder: Path) -> None:
+    rows = [f"../photo.jpg,a cat and {number} dogs" for number in range(8)]
+    Path("data/pairs.csv").write_text("image,caption\n" + "\n".join(rows) + "\n")
+    before = contents(here)
+    code, _, err = run("audit", clip_folder, "folder:data", "--count", 8, "--out", "a.html", "--json", "photo.jpg",
+                       "--overwrite")  # fmt: skip
+    assert (code, "is an input of this call" in err) == (2, True)
+    assert contents(here) == before
+
+
+def test_the_base_of_adapters_is_an_input(here: Path) -> None:
+    for name in ("adapters", "base"):
+        Path(name).mkdir()
+    Path("adapters/adapter_config.json").write_text('{"base_model_name_or_path": "base"}')
+    assert set(input_paths("adapters", "photo.jpg", None, "a caption")) == {
+        Path("adapters"), Path("base"), Path("photo.jpg")
+    }  # fmt: skip
 
 
 def test_calibrate_in_python_keeps_its_inputs(here: Path, clip_folder: Path, tmp_path: Path) -> None:
