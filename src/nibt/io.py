@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import file_digest
 from pathlib import Path
 
 from nibt.errors import CannotWrite
@@ -23,6 +24,17 @@ def check_writable(path: Path) -> None:
         raise CannotWrite(f"cannot write {path}: it is a folder; give the name of a file in it")
     if not os.access(folder, os.W_OK):
         raise CannotWrite(f"cannot write {path.name}: the folder {folder} cannot be written; choose another")
+
+
+def short_digest(path: str | Path) -> str:
+    """16 hexadecimal digits of the SHA-256 of a file's bytes.
+
+    Raises:
+        OSError: the file cannot be read.
+
+    """
+    with open(path, "rb") as stream:
+        return file_digest(stream, "sha256").hexdigest()[:16]
 
 
 @contextmanager

@@ -75,9 +75,10 @@ def image_exif(image: Image.Image, request: Mapping[str, Any], size: int = 0) ->
 def read_signature(path: Path) -> Signature | None:
     """The signature of a file as nibt wrote it; None where there is none, or the file was changed since."""
     try:
-        data = path.read_bytes()
-        match = _SIGNATURE.search(data[:_HEAD])
-        whole = match and _digest(data.replace(match[3], _UNSIGNED, 1)) == match[3]
+        with path.open("rb") as stream:
+            head = stream.read(_HEAD)
+            match = _SIGNATURE.search(head)  # the rest of a file that has none is not read: it may be of any size
+            whole = match and _digest((head + stream.read()).replace(match[3], _UNSIGNED, 1)) == match[3]
         if not whole:
             match = _image_signature(path)
         return match and Signature(match[1].decode(), json.loads(zlib.decompress(urlsafe_b64decode(match[2]))))

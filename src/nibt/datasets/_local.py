@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
@@ -20,6 +20,7 @@ from nibt.datasets._files import natural
 from nibt.datasets._names import named_spans
 from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption
+from nibt.io import short_digest
 
 _ORIENTATION = 0x0112  # the EXIF tag that says how a picture is turned
 Edges: TypeAlias = tuple[float, float, float, float]
@@ -109,8 +110,7 @@ class LocalDataset(Dataset):
         """By the bytes of the picture's file, which need not be decoded."""
         entry = self.entries[item]
         try:
-            with entry.picture.open("rb") as stream:
-                digest = file_digest(stream, "sha256").hexdigest()
+            digest = short_digest(entry.picture)
         except OSError as error:
             digest = str(error.strerror or error)
         return repr((digest, entry.captions, entry.marks, entry.names, entry.size))

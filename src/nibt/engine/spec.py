@@ -7,12 +7,10 @@ Everything that a call leaves open (layers, variants, fallbacks of a target that
 here, once, before anything is explained.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, partial
-from hashlib import sha256
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +24,7 @@ from nibt.methods._path import along_path
 from nibt.methods._shifts import MOST, Shifted
 from nibt.methods.base import Method
 from nibt.methods.nib import NIB
-from nibt.models._mean_states import MeanStates
+from nibt.models._mean_states import MeanStates, file_hashes
 from nibt.models.base import Model, Tower
 from nibt.registry import find
 from nibt.targets.base import Setting, Target
@@ -142,18 +140,12 @@ def ask(
         methods = _shifted(methods, shifts)
     resolved = {side: methods[side].options() for side in methods}
     record = {"name": method, "variant": variant, "seed": seed, "signed": kind.signed, **resolved, **chosen}
-    record |= _files(resolved)
+    hashes = file_hashes(one.get("reference") for one in resolved.values())
+    record |= {"reference_hash": hashes} if hashes else {}
     told_of_target = {"target": target, "options": {**_plain(targets[places[0]]), **contrast.record()}}
     notes = tuple(_keeps_baseline(side, options, methods[side]) for side in unserved)
     warnings = (*model.request.notes, *told, *notes)
     return Question(model, methods, targets, settings, {"method": record, "target": told_of_target}, warnings, places)
-
-
-def _files(options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The digests of files of mean states that a method narrows to: what stands in them is part of what is asked."""
-    paths = {str(one.get("reference", "")).partition(":")[2] for one in options.values()} - {""}
-    hashes = {path: sha256(Path(path).read_bytes()).hexdigest()[:16] for path in sorted(paths) if Path(path).is_file()}
-    return {"reference_hash": hashes} if hashes else {}
 
 
 def _one_kind(places: Places) -> bool:

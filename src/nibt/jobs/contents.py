@@ -31,10 +31,9 @@ def check_contents(job: Job, source: Source, on_done: Callable[[], None] = lambd
 
 
 def _differences(job: Job, source: Source, on_done: Callable[[], None], again: set[int]) -> Iterator[str]:
-    stored = job.rows(_COLUMNS)
-    numbers = _Numbers(job)
-    raws = (raw for raw in source.rows(numbers.has) if raw is not None)
-    for row in stored:
+    chunks, size = set(job.store.parts()), job.chunk_size
+    raws = (raw for raw in source.rows(lambda row: row // size in chunks) if raw is not None)
+    for row in job.rows(_COLUMNS):
         on_done()
         raw = next(raws, None)
         while raw is not None and raw.row < row["row"]:
@@ -44,7 +43,7 @@ def _differences(job: Job, source: Source, on_done: Callable[[], None], again: s
         elif row["error"] is None:
             yield from _difference(raw, row, source)
         elif source.digest(raw) != row["picture_hash"]:
-            again.add(raw.row // job.chunk_size)
+            again.add(raw.row // size)
 
 
 def _difference(raw: Raw, row: dict[str, Any], source: Source) -> Iterator[str]:
@@ -58,13 +57,3 @@ def _difference(raw: Raw, row: dict[str, Any], source: Source) -> Iterator[str]:
     digest = source.digest(raw)
     if digest != row["picture_hash"]:
         yield f"row {row['row']}: {raw.name} with the digest {row['picture_hash']} (now {digest or 'unreadable'})"
-
-
-class _Numbers:
-    """Which rows are in the files of a job, by the chunks of the files."""
-
-    def __init__(self, job: Job) -> None:
-        self._chunks, self._size = set(job.store.parts()), job.chunk_size
-
-    def has(self, row: int) -> bool:
-        return row // self._size in self._chunks

@@ -6,9 +6,10 @@ rows are aligned at the last word: row ``zero + d`` of ``text.mean.K`` is the me
 before the first word are those of ``text.first.K``. The file says which weights made it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from nibt.data.units import Grid, Words
 from nibt.errors import WrongReference
+from nibt.io import short_digest
 from nibt.models.base import Inputs, Model, Tower
 from nibt.outputs import sorted_header, unsigned, write_bytes
 from nibt.torch_modes import plain_torch
@@ -108,6 +110,14 @@ class MeanStates:
             count = min(start, len(first))
             rows.append(torch.cat([first[:count], row[count:]]))
         return torch.stack(rows)
+
+
+def file_hashes(baselines: Iterable[Any]) -> dict[str, str]:
+    """The digests of the files of mean states that baselines name (``mean:FILE``), by their paths: what stands in a
+    file is part of what is asked.
+    """
+    paths = {str(one).removeprefix("mean:") for one in baselines if str(one).startswith("mean:")}
+    return {path: short_digest(path) for path in sorted(paths) if Path(path).is_file()}
 
 
 def _check(path: str, facts: Mapping[str, str], model: Model) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from nibt.evaluation.bench.plan import Cell, Plan
 from nibt.evaluation.bench.store import Store, part_name
 from nibt.evaluation.bench.validation import at, checked, drawing, fitted
 from nibt.models._loading import load_model
+from nibt.models._mean_states import file_hashes
 from nibt.models.base import Model
 from nibt.outputs import check_run_folder
 from nibt.results import provenance
@@ -73,8 +73,9 @@ class Run:
         run = cls(folder, plan, {label: len(one) for label, one in data.items()})
         run.store.check()
         check_run_folder(folder, _PLAN)
+        files = file_hashes(value for method in plan.methods for value in method.options.values())
         contents = {label: one.fingerprint(plan.first) for label, one in data.items()}
-        told = {"plan": plan.record(), "lengths": dict(run.lengths), "contents": contents, "files": _files(plan)}
+        told = {"plan": plan.record(), "lengths": dict(run.lengths), "contents": contents, "files": files}
         if (folder / _PLAN).exists():
             cls.open(folder)
             provenance.require_same(folder, _asked(provenance.read(folder / _PLAN)), _asked(told), _REMEDY)
@@ -225,13 +226,6 @@ def _read(data: Dataset, start: int, stop: int) -> Items:
 
 def _raise(error: NibtError) -> None:
     raise error
-
-
-def _files(plan: Plan) -> dict[str, str]:
-    """The digests of the files of mean states that options of methods name."""
-    values = [str(value) for method in plan.methods for value in method.options.values()]
-    paths = sorted({value.removeprefix("mean:") for value in values if value.startswith("mean:")})
-    return {path: sha256(Path(path).read_bytes()).hexdigest()[:16] for path in paths if Path(path).is_file()}
 
 
 def _asked(stored: Mapping[str, Any]) -> dict[str, Any]:

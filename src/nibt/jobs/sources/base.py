@@ -7,13 +7,14 @@ explained, reads and decodes it. So a million rows are never in memory, and a wo
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from nibt.data.images import SAMPLE, Picture, decode_picture, read_picture, sample_file
 from nibt.data.pair import Pair, read_caption
 from nibt.errors import BadInput, NibtError
+from nibt.io import short_digest
 
 Wanted: TypeAlias = Callable[[int], bool]
 
@@ -94,8 +95,7 @@ class Source(ABC):
         try:
             if isinstance(raw.picture, str):
                 path = sample_file(raw.picture.removeprefix(SAMPLE)) if raw.picture.startswith(SAMPLE) else raw.picture
-                with open(path, "rb") as stream:
-                    return file_digest(stream, "sha256").hexdigest()[:16]
+                return short_digest(path)
             data = raw.picture.read() if isinstance(raw.picture, Slice) else raw.picture
             return sha256(data or b"").hexdigest()[:16]
         except (OSError, NibtError):
