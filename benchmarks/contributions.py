@@ -34,8 +34,9 @@ def compared(model, picture):
     wanted, alone = least(lambda: question.methods["image"](sides(question, pairs)[0]))
     table, once = least(lambda: nibt.contributions(model, picture))
     found, product = least(lambda: [table.explain(caption) for caption in CAPTIONS])
-    apart = max(float((one.scores - two).abs().max() / two.abs().max())
-                for one, two in zip(found, wanted.scores, strict=True))  # fmt: skip
+    apart = max(
+        float((one.scores - two).abs().max() / two.abs().max()) for one, two in zip(found, wanted.scores, strict=True)
+    )
     return once, product / len(CAPTIONS), alone / len(CAPTIONS), apart
 
 
@@ -51,12 +52,17 @@ def main():
     for name, model in (("scenes", nibt.load_model("scenes")), ("ViT-B/32 size", large())):
         once, product, alone, apart = compared(model, picture)
         pays = once / (alone - product)
-        print(f"{name}: table {once:.2f} s, then {product:.4f} s a caption; NIB's image side {alone:.3f} s a caption; "
-              f"the table pays from {int(pays) + 1} captions on; largest difference {apart:.1e} of the largest score",
-              flush=True)  # fmt: skip
+        print(
+            f"{name}: table {once:.2f} s, then {product:.4f} s a caption; NIB's image side {alone:.3f} s a caption; "
+            f"the table pays from {int(pays) + 1} captions on; largest difference {apart:.1e} of the largest score",
+            flush=True,
+        )
         one, many = (for_embeddings(model, picture, count) for count in (1, MANY))
-        print(f"{name}: the map for one embedding {one:.3f} s, the maps for {MANY} {many:.2f} s, {many / one:.1f} "
-              "times as long", flush=True)  # fmt: skip
+        print(
+            f"{name}: the map for one embedding {one:.3f} s, the maps for {MANY} {many:.2f} s, {many / one:.1f} "
+            "times as long",
+            flush=True,
+        )
     print(f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {version('torch')}")
 
 

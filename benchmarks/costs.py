@@ -40,8 +40,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=4)
     batch = Batch(large(), parser.parse_args().batch)
-    plain = {"image": least(lambda: batch.model.image.encode(batch.image)),
-             "text": least(lambda: batch.model.text.encode(batch.text))}  # fmt: skip
+    plain = {
+        "image": least(lambda: batch.model.image.encode(batch.image)),
+        "text": least(lambda: batch.model.text.encode(batch.text)),
+    }
     print(machine())
     print(
         f"Plain forward of {len(batch.image)}: image {1000 * plain['image']:.0f} ms, text {1000 * plain['text']:.0f} ms"

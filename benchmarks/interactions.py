@@ -35,8 +35,12 @@ def model():
     """The shape of openai/clip-vit-base-patch32, with the words of the embedded model `scenes`."""
     words = AutoTokenizer.from_pretrained(nibt.load_model("scenes").folder)
     torch.manual_seed(0)
-    text = {"vocab_size": 49408, "bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id,
-            "pad_token_id": words.pad_token_id}  # fmt: skip
+    text = {
+        "vocab_size": 49408,
+        "bos_token_id": words.bos_token_id,
+        "eos_token_id": words.eos_token_id,
+        "pad_token_id": words.pad_token_id,
+    }
     module = CLIPModel(CLIPConfig(text_config=text)).eval()
     return nibt.load_model(module, processor=CLIPProcessor(CLIPImageProcessor(), words))
 
@@ -47,9 +51,7 @@ def integrated_jacobian(cut, start, path):
     for position, weight in zip(path.positions, path.weights, strict=True):
         state = (start + position * (cut.hidden - start)).detach().requires_grad_()
         embedded = F.normalize(cut.rest(state[None]), dim=-1)[0, 0]
-        jacobian = torch.stack([
-            torch.autograd.grad(number, state, retain_graph=True)[0][0] for number in embedded
-        ])  # fmt: skip
+        jacobian = torch.stack([torch.autograd.grad(number, state, retain_graph=True)[0][0] for number in embedded])
         total = total + weight * jacobian
     return total
 
@@ -106,16 +108,20 @@ def main():
     full = exclip(ready, picture, layers, options.steps)
     theirs = time.process_time() - began
     difference = float((table.table.flatten(1) - full).abs().max() / full.abs().max())
-    print(f"{time.strftime('%-d %B %Y')}, {platform.machine()}, {torch.get_num_threads()} threads, Python "
-          f"{platform.python_version()}, torch {version('torch')}, transformers {version('transformers')}")  # fmt: skip
+    print(
+        f"{time.strftime('%-d %B %Y')}, {platform.machine()}, {torch.get_num_threads()} threads, Python "
+        f"{platform.python_version()}, torch {version('torch')}, transformers {version('transformers')}"
+    )
     print(f"layers {layers}, {options.steps} nodes, {len(table.words)} words; largest difference {difference:.1e}")
     print(f"plain forward of both towers {forward:.3f} s")
     print(f"nibt                         {ours:.3f} s = {ours / forward:.1f} forwards, peak {peak:.1f} GB")
     print(f"nibt, the table of {len(NOUNS)} nouns  {few:.3f} s = {few / forward:.1f} forwards")
     print(f"nibt, {len(NOUNS)} nouns alone         {alone:.3f} s = {alone / forward:.1f} forwards")
     print(f"nibt, all words alone        {each:.3f} s = {each / forward:.1f} forwards")
-    print(f"full Jacobians               {theirs:.1f} s = {theirs / forward:.0f} forwards, "
-          f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB")  # fmt: skip
+    print(
+        f"full Jacobians               {theirs:.1f} s = {theirs / forward:.0f} forwards, "
+        f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB"
+    )
     print(f"ratio                        {theirs / ours:.0f}")
 
 

@@ -61,8 +61,11 @@ class Batch:
             side: self.model.tower(side).trace(inputs, min(getattr(question.methods[side], "layer", (0,))))
             for side, inputs in (("image", self.image), ("text", self.text))
         }
-        return [self._of(question, traces, side, other) for side, other in (("image", "text"), ("text", "image"))
-                if side in only]  # fmt: skip
+        return [
+            self._of(question, traces, side, other)
+            for side, other in (("image", "text"), ("text", "image"))
+            if side in only
+        ]
 
     def _of(self, question, traces, side, other):
         score = partial(question.targets[side], there=traces[other].embedding, setting=question.settings[side])
@@ -72,11 +75,14 @@ class Batch:
         """The published setting, 10 steps at three quarters of the depth, with nothing saved."""
         module = self.model.module.requires_grad_(True)
         try:
-            images, texts = (tower.run(inputs) for tower, inputs in (
-                (self.model.image, self.image), (self.model.text, self.text)))  # fmt: skip
+            images, texts = (
+                tower.run(inputs) for tower, inputs in ((self.model.image, self.image), (self.model.text, self.text))
+            )
             image = self._narrowed(self.model.image, self.image, texts.detach())
-            text = [self._narrowed(self.model.text, self.text.item(place), images[place : place + 1].detach())
-                    for place in range(len(images))]  # fmt: skip
+            text = [
+                self._narrowed(self.model.text, self.text.item(place), images[place : place + 1].detach())
+                for place in range(len(images))
+            ]
             grid, words = self.model.image.units(self.image, image), self.text.words
             return [grid.keep(image), words.keep(torch.cat(text))]
         finally:
@@ -128,8 +134,9 @@ def most_memory():
 
 def peak(name, size):
     """Of a process that does one thing, in GB."""
-    told = subprocess.run([sys.executable, __file__, "--one", name, "--batches", str(size)], check=True,
-                          capture_output=True, text=True)  # fmt: skip
+    told = subprocess.run(
+        [sys.executable, __file__, "--one", name, "--batches", str(size)], check=True, capture_output=True, text=True
+    )
     return float(told.stdout.split()[-1])
 
 
@@ -148,8 +155,10 @@ def compared(size, rounds):
     for name in work:
         ratio = statistics.median(a / b for a, b in zip(times[name], times["plain"], strict=True))
         against = statistics.median(a / b for a, b in zip(times["naive, published"], times[name], strict=True))
-        yield (f"| {size} | {name} | {1000 * statistics.median(times[name]):.0f} | {ratio:.2f} | {against:.1f} | "
-               f"{peak(name, size):.2f} |")  # fmt: skip
+        yield (
+            f"| {size} | {name} | {1000 * statistics.median(times[name]):.0f} | {ratio:.2f} | {against:.1f} | "
+            f"{peak(name, size):.2f} |"
+        )
     yield f"| {size} | largest difference of `nib, published` from `naive, published` | | {apart:.1e} | | |"
 
 

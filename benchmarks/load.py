@@ -65,8 +65,13 @@ class Visitor:
         if upload.status_code != 200:
             return f"upload refused ({upload.status_code})", None, None
         picture = {"path": upload.json()[0], "meta": {"_type": "gradio.FileData"}, "orig_name": file.name}
-        body = {"data": [picture, captions, "each", ["nib"], MODEL, "default"], "fn_index": self.function,
-                "session_hash": session, "event_data": None, "trigger_id": None}  # fmt: skip
+        body = {
+            "data": [picture, captions, "each", ["nib"], MODEL, "default"],
+            "fn_index": self.function,
+            "session_hash": session,
+            "event_data": None,
+            "trigger_id": None,
+        }
         joined = await self.client.post("/gradio_api/queue/join", json=body)
         if joined.status_code == 503:
             await asyncio.sleep(1)  # as somebody would who is told to come again
@@ -174,11 +179,15 @@ def main():
     print(f"{options.users} visitors, {options.seconds} s: " + ", ".join(f"{n} {what}" for what, n in came.items()))
     print(f"seconds to an answer: median {statistics.median(took):.1f}, most {max(took):.1f}")
     print(f"answers that differ from those without a page: {wrong}; the page {'lives' if alive else 'is dead'}")
-    print(f"memory, MB: {used[0]:.0f} at first, {used[-1]:.0f} at last, {max(used):.0f} at most; in the first half "
-          f"{statistics.mean(used[:half]):.0f}, in the second {statistics.mean(used[half:]):.0f}")  # fmt: skip
+    print(
+        f"memory, MB: {used[0]:.0f} at first, {used[-1]:.0f} at last, {max(used):.0f} at most; in the first half "
+        f"{statistics.mean(used[:half]):.0f}, in the second {statistics.mean(used[half:]):.0f}"
+    )
     print("every 20 s: " + ", ".join(f"{one:.0f}" for one in used[::4]))
-    print(f"{time.strftime('%-d %B %Y')}, {platform.machine()}, Python {platform.python_version()}, "
-          f"torch {version('torch')}, gradio {version('gradio')}")  # fmt: skip
+    print(
+        f"{time.strftime('%-d %B %Y')}, {platform.machine()}, Python {platform.python_version()}, "
+        f"torch {version('torch')}, gradio {version('gradio')}"
+    )
     sys.exit(0 if alive and not wrong and took else 1)
 
 

@@ -75,13 +75,17 @@ def main():
     print(
         f"longest session: {rows[-1]:,.0f} rows in {seconds[-1]:,.0f} s ({1000 * seconds[-1] / rows[-1]:.1f} ms each)"
     )
-    print(f"resident memory after {FIRST:,} rows: {memory[late].min():.1f} to {memory[late].max():.1f} MB, "
-          f"at the end {memory[-1]:.1f} MB")  # fmt: skip
+    print(
+        f"resident memory after {FIRST:,} rows: {memory[late].min():.1f} to {memory[late].max():.1f} MB, "
+        f"at the end {memory[-1]:.1f} MB"
+    )
     half = rows > rows[-1] / 2
     settled = 1000 * np.polyfit(rows[half], memory[half], 1)[0]
     print(f"growth: {slope:+.3f} MB per 1,000 rows (limit {LIMIT}); in the second half of them {settled:+.3f}")
-    print(f"{date.today()}, {platform.machine()}, {torch.get_num_threads()} thread(s), Python "
-          f"{platform.python_version()}, torch {version('torch')}, pyarrow {version('pyarrow')}")  # fmt: skip
+    print(
+        f"{date.today()}, {platform.machine()}, {torch.get_num_threads()} thread(s), Python "
+        f"{platform.python_version()}, torch {version('torch')}, pyarrow {version('pyarrow')}"
+    )
     if options.plot:
         options.plot.write_bytes(course(rows, memory, "rows explained", "resident memory, MB"))
     sys.exit(int(slope >= LIMIT))

@@ -20,8 +20,16 @@ from load import served
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-         "--disable-background-networking", "--disable-component-update"]  # fmt: skip
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
 CAPTION = "a cat and a cup of coffee"
 COLLAGE = "?picture=collage&captions=a+cat+and+a+cup+of+coffee&model=lite"
 STATES = {

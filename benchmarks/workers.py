@@ -49,8 +49,15 @@ def timed(table, out, **where):
     """Seconds until the first chunk, seconds for the rows after it, how many these are, and the bits."""
     shutil.rmtree(out, ignore_errors=True)
     began, marks = time.perf_counter(), []
-    nibt.batch("scenes", table, out, steps=2, chunk_size=CHUNK,
-               on_done=lambda rows: marks.append((time.perf_counter() - began, rows)), **where)  # fmt: skip
+    nibt.batch(
+        "scenes",
+        table,
+        out,
+        steps=2,
+        chunk_size=CHUNK,
+        on_done=lambda rows: marks.append((time.perf_counter() - began, rows)),
+        **where,
+    )
     skipped = where.get("workers", 1)  # the first chunk of each worker holds its start
     start, end = marks[skipped - 1][0], marks[-1][0]
     return (
@@ -97,10 +104,12 @@ def computed(gpus, peak, share, words, limit):
     image, text = forward(12, 50, 768) + 2 * 49 * 3 * 32**2 * 768, forward(12, words, 512)
     each = explained(image, text)
     rate = gpus * peak * share / each
-    return (f"computed, not measured: {each / 1e9:.0f} GFLOP a pair ({image / 1e9:.1f} an image's forward pass, "
-            f"{text / 1e9:.1f} that of a caption of {words} tokens); {gpus} GPUs of {peak / 1e12:g} TFLOP/s (float32) "
-            f"at {share:.0%} of it: {rate:,.0f} pairs a second, a million in {1e6 / rate / 60:.0f} min; the driver "
-            f"alone could serve {limit:,.0f} a second")  # fmt: skip
+    return (
+        f"computed, not measured: {each / 1e9:.0f} GFLOP a pair ({image / 1e9:.1f} an image's forward pass, "
+        f"{text / 1e9:.1f} that of a caption of {words} tokens); {gpus} GPUs of {peak / 1e12:g} TFLOP/s (float32) "
+        f"at {share:.0%} of it: {rate:,.0f} pairs a second, a million in {1e6 / rate / 60:.0f} min; the driver "
+        f"alone could serve {limit:,.0f} a second"
+    )
 
 
 def main():
@@ -126,14 +135,18 @@ def main():
     print("| where | until the first chunks, s | rows a second | to this process |\n|---|---|---|---|")
     for way, (start, seconds, rows, _) in best.items():
         print(f"| {way} | {start:.1f} | {rows / seconds:.1f} | {rows / seconds / alone:.2f} |")
-    print(f"bits of all {len(options.workers) + 1} ways and {options.rounds} rounds: "
-          f"{'the same' if len(bits) == 1 else 'DIFFERENT'}")  # fmt: skip
+    print(
+        f"bits of all {len(options.workers) + 1} ways and {options.rounds} rounds: "
+        f"{'the same' if len(bits) == 1 else 'DIFFERENT'}"
+    )
     read, written, size = driver(table, options.out / "job")
     print(f"the driver: {read:.0f} us a row to read, {written:.0f} us to write and check; {size:,.0f} bytes a row")
     print(computed(options.gpus, options.peak, options.share, options.words, 1e6 / (read + written)))
-    print(f"{options.count} rows in chunks of {CHUNK}, {date.today()}, {platform.machine()}, Python "
-          f"{platform.python_version()}, torch {version('torch')}, ray {version('ray')}, {torch.get_num_threads()} "
-          "thread(s)")  # fmt: skip
+    print(
+        f"{options.count} rows in chunks of {CHUNK}, {date.today()}, {platform.machine()}, Python "
+        f"{platform.python_version()}, torch {version('torch')}, ray {version('ray')}, {torch.get_num_threads()} "
+        "thread(s)"
+    )
 
 
 if __name__ == "__main__":

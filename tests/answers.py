@@ -26,10 +26,23 @@ def answer(scores: list[list[float]], size: tuple[int, int], region: Region, cap
     units = Words((("<s>", *caption.split(), "</s>"),), (words,), explained)
     picture = Picture(Image.new("RGB", size, (128, 128, 128)), "grey")
     return Explanation(
-        caption, Attribution(grid.flatten(), Grid(*grid.shape), torch.tensor(0.25)),
-        Attribution(text, units, torch.tensor(0.5)), region, size, 0.3,
-        {"target": "cosine", "value": 0.3, "image": {"target": "cosine", "value": 0.3},
-         "text": {"target": "cosine", "value": 0.3}}, {"name": "nib", "variant": "default"},
-        {"id": "x"}, {},
-        "grey", (), (), picture,
-    )  # fmt: skip
+        caption,
+        Attribution(grid.flatten(), Grid(*grid.shape), torch.tensor(0.25)),
+        Attribution(text, units, torch.tensor(0.5)),
+        region,
+        size,
+        0.3,
+        {
+            "target": "cosine",
+            "value": 0.3,
+            "image": {"target": "cosine", "value": 0.3},
+            "text": {"target": "cosine", "value": 0.3},
+        },
+        {"name": "nib", "variant": "default"},
+        {"id": "x"},
+        {},
+        "grey",
+        (),
+        (),
+        picture,
+    )

@@ -194,9 +194,12 @@ def other_target(embedding: Embedding) -> Tensor:
 
 @cache
 def side(
-    modality: Modality, *changes: Change, norm: bool = True, make: Callable[[Modality], Tensor] = values,
+    modality: Modality,
+    *changes: Change,
+    norm: bool = True,
+    make: Callable[[Modality], Tensor] = values,
     score: Score = target,
-) -> Side:  # fmt: skip
+) -> Side:
     """One side of a few pairs."""
     image = SmallImage(net("image", norm, *(changes if modality == "image" else ())))
     text = SmallText(net("text", norm, *(changes if modality == "text" else ())))

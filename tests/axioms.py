@@ -53,8 +53,10 @@ class Asked:
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "nib": {"steps": NODES}, "integrated_gradients": {"steps": NODES}, "rise": {"masks": 64},
-}  # fmt: skip
+    "nib": {"steps": NODES},
+    "integrated_gradients": {"steps": NODES},
+    "rise": {"masks": 64},
+}
 """Nodes enough for completeness, and few masks: a method of samples breaks what it breaks with any number."""
 MORE = {
     "nib, layer 0": Asked("nib", options={"steps": NODES, "layer": 0}),

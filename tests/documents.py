@@ -85,8 +85,16 @@ def pages() -> list[str]:
 
 def blocks(page: str) -> list[Block]:
     text = (ROOT / page).read_text(encoding="utf-8")
-    found = [Block(page, text.count("\n", 0, match.start("language")) + 1, match["language"], match["text"],
-                   match["marker"] or "") for match in _BLOCK.finditer(text)]  # fmt: skip
+    found = [
+        Block(
+            page,
+            text.count("\n", 0, match.start("language")) + 1,
+            match["language"],
+            match["text"],
+            match["marker"] or "",
+        )
+        for match in _BLOCK.finditer(text)
+    ]
     assert 2 * len(found) == len(re.findall(r"^\s*```", text, re.M)), f"{page}: a block that is not at the margin"
     return found
 
@@ -108,8 +116,14 @@ def commands(block: Block, folder: Path) -> list[list[str]]:
         (shims / name).chmod(0o755)
     log.write_text("")
     path = os.pathsep.join([str(shims), "/usr/bin", "/bin"])
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", block.text], cwd=folder, env={"PATH": path},
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block.text],
+        cwd=folder,
+        env={"PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, f"{block}: {done.stderr}"
     return [[stood_in(part) for part in told.split(_NEXT)] for told in log.read_text().split(_END)[:-1]]
 
@@ -195,8 +209,10 @@ def _installed(folder: Path) -> None:
     made = folder / f"{name}-{project['version']}.dist-info"
     made.mkdir(exist_ok=True)
     (made / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {project['version']}\n")
-    lines = [f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in points.items())
-             for group, points in project["entry-points"].items()]  # fmt: skip
+    lines = [
+        f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in points.items())
+        for group, points in project["entry-points"].items()
+    ]
     (made / "entry_points.txt").write_text("\n".join(lines))
     from nibt import registry
 
@@ -228,14 +244,19 @@ def not_run() -> Iterator[Block]:
 def called(block: Block) -> set[str]:
     """The names of nibt that a Python block uses; so that a name that is gone is found in what is not run, too."""
     tree = ast.walk(ast.parse(block.text))
-    return {node.attr for node in tree if isinstance(node, ast.Attribute)
-            and isinstance(node.value, ast.Name) and node.value.id == "nibt"}  # fmt: skip
+    return {
+        node.attr
+        for node in tree
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "nibt"
+    }
 
 
 if __name__ == "__main__":
     found = [block for page in pages() for block in blocks(page) if block.language in ("python", "bash")]
     left = list(not_run())
-    print(f"{len(found)} blocks of Python and commands: {len(found) - len(left)} run "
-          f"({sum(block.slow for block in found)} of them with the slow tests), {len(left)} do not")  # fmt: skip
+    print(
+        f"{len(found)} blocks of Python and commands: {len(found) - len(left)} run "
+        f"({sum(block.slow for block in found)} of them with the slow tests), {len(left)} do not"
+    )
     for block in left:
         print(f"{block}: {block.not_run}")

@@ -32,11 +32,18 @@ class GradientTimesState(OneGradient):
 
 @both_sides
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("reference", "rule", "steps"), [
-    ("blank", "gauss", 4), ("zero", "riemann", 10), ("zero", "geometric", 5), ("blank", "midpoint", 3),
-])  # fmt: skip
-def test_gradient_times_state_along_the_path_is_nib(kind: str, modality: str, reference: str, rule: str,
-                                                    steps: int) -> None:  # fmt: skip
+@pytest.mark.parametrize(
+    ("reference", "rule", "steps"),
+    [
+        ("blank", "gauss", 4),
+        ("zero", "riemann", 10),
+        ("zero", "geometric", 5),
+        ("blank", "midpoint", 3),
+    ],
+)
+def test_gradient_times_state_along_the_path_is_nib(
+    kind: str, modality: str, reference: str, rule: str, steps: int
+) -> None:
     of = side(tiny.model(kind), modality)
     layer = 0 if modality == "text" else 1
     found = walking(GradientTimesState)((layer,), reference, rule, steps)(of)
@@ -110,11 +117,14 @@ def test_it_is_asked_for_in_python() -> None:
     assert not torch.allclose(plain.image.scores, answer.image.scores)
 
 
-@pytest.mark.parametrize(("variant", "told"), [
-    ("default", {"reference": "blank", "rule": "gauss", "steps": 8, "weights": "token"}),
-    ("textbook", {"reference": "blank", "rule": "gauss", "steps": 8, "weights": "pooled"}),
-    ("paper", {"reference": "zero", "rule": "riemann", "steps": 10, "weights": "token"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("variant", "told"),
+    [
+        ("default", {"reference": "blank", "rule": "gauss", "steps": 8, "weights": "token"}),
+        ("textbook", {"reference": "blank", "rule": "gauss", "steps": 8, "weights": "pooled"}),
+        ("paper", {"reference": "zero", "rule": "riemann", "steps": 10, "weights": "token"}),
+    ],
+)
 def test_variants_are_those_of_the_method(variant: str, told: dict[str, Any]) -> None:
     answer = nibt.explain(tiny.model("clip"), tiny.picture(), "a cat", "grad_cam", variant=variant, along_path=True)
     assert told.items() <= answer.method["text"].items()
@@ -124,8 +134,16 @@ def test_variants_are_those_of_the_method(variant: str, told: dict[str, Any]) ->
 
 def test_layers_are_chosen_for_it_too() -> None:
     sample = [nibt.Pair(tiny.picture(seed=3), "a red cat")]
-    answer = nibt.explain(tiny.model("clip"), tiny.picture(), "a cat", "grad_cam", along_path=True, steps=2,
-                          image_layer="auto", sample=sample)  # fmt: skip
+    answer = nibt.explain(
+        tiny.model("clip"),
+        tiny.picture(),
+        "a cat",
+        "grad_cam",
+        along_path=True,
+        steps=2,
+        image_layer="auto",
+        sample=sample,
+    )
     areas = answer.method["auto"]["areas"]["image"]
     assert answer.method["image"]["layer"] == [int(min(areas, key=areas.get))]
     assert answer.method["along_path"] is True
@@ -139,16 +157,19 @@ def test_a_class_is_made_once_and_reads_like_the_method() -> None:
     assert "steps" in kind.cost
 
 
-@pytest.mark.parametrize(("method", "options", "error", "told"), [
-    ("occlusion", {"along_path": True}, BadOption, r"occlusion cannot go along a path.*those that are: grad_cam"),
-    ("nib", {"along_path": True}, BadOption, "nib cannot go along a path"),
-    ("grad_cam", {"along_path": "perhaps"}, BadOption, r"along_path must be true or false \(got 'perhaps'\)"),
-    ("grad_cam", {"reference": "zero"}, UnknownName, "unknown option 'reference'"),
-    ("grad_cam", {"along_path": True, "beta": 1}, UnknownName, "unknown option 'beta'"),
-    ("grad_cam", {"along_path": True, "steps": 0}, BadOption, "steps must be at least 1"),
-    ("grad_cam", {"along_path": True, "weights": "none"}, BadOption, "weights must be token or pooled"),
-    ("grad_cam", {"along_path": True, "reference": "black"}, BadOption, "reference must be zero"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "options", "error", "told"),
+    [
+        ("occlusion", {"along_path": True}, BadOption, r"occlusion cannot go along a path.*those that are: grad_cam"),
+        ("nib", {"along_path": True}, BadOption, "nib cannot go along a path"),
+        ("grad_cam", {"along_path": "perhaps"}, BadOption, r"along_path must be true or false \(got 'perhaps'\)"),
+        ("grad_cam", {"reference": "zero"}, UnknownName, "unknown option 'reference'"),
+        ("grad_cam", {"along_path": True, "beta": 1}, UnknownName, "unknown option 'beta'"),
+        ("grad_cam", {"along_path": True, "steps": 0}, BadOption, "steps must be at least 1"),
+        ("grad_cam", {"along_path": True, "weights": "none"}, BadOption, "weights must be token or pooled"),
+        ("grad_cam", {"along_path": True, "reference": "black"}, BadOption, "reference must be zero"),
+    ],
+)
 def test_mistakes_are_told(method: str, options: dict[str, Any], error: type, told: str) -> None:
     with pytest.raises(error, match=told):
         nibt.explain(tiny.model("clip"), tiny.picture(), "a cat", method, **options)

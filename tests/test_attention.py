@@ -24,8 +24,12 @@ CONVOLUTIONAL = ("own resnet", "convnext", "fastvit", "efficientnet", "resnet")
 BOTH = [(kind, side) for kind in tiny.KINDS for side in ("image", "text")]
 SEEN = [(kind, side) for kind, side in BOTH if side == "text" or kind not in CONVOLUTIONAL]
 ENCODERS = ("bert", "roberta", "mt5", "m2m")
-HUGGING_FACE = [(kind, side) for kind in ("clip", "clip legacy end", "siglip", "siglip naflex", *ENCODERS)
-                for side in ("image", "text") if side == "text" or kind not in ENCODERS]  # fmt: skip
+HUGGING_FACE = [
+    (kind, side)
+    for kind in ("clip", "clip legacy end", "siglip", "siglip naflex", *ENCODERS)
+    for side in ("image", "text")
+    if side == "text" or kind not in ENCODERS
+]
 TIMM = ["timm vit", "timm vit average", "timm siglip", "timm relative places", "timm hybrid", "timm eva"]
 
 
@@ -215,14 +219,29 @@ def _own(inputs: Inputs, count: int) -> Tensor:
 
 
 ROWS = {
-    ("clip", "image"): _class, ("siglip", "image"): _class, ("siglip naflex", "image"): _class,
-    ("own vit", "image"): _class, ("own vit average", "image"): _cells, ("own vit average late norm", "image"): _cells,
-    ("own vit attention", "image"): _class, ("coca", "image"): _class, ("timm vit", "image"): _class,
-    ("timm vit average", "image"): _cells, ("timm siglip", "image"): _class, ("timm perception", "image"): _class,
-    ("clip legacy end", "text"): _end, ("siglip", "text"): _last, ("own vit", "text"): _end, ("coca", "text"): _last,
-    ("own text both ways", "text"): _class, ("bert", "text"): _class, ("bert with pooler", "text"): _class,
-    ("roberta", "text"): _own, ("mt5", "text"): _own, ("m2m", "text"): _class,
-}  # fmt: skip
+    ("clip", "image"): _class,
+    ("siglip", "image"): _class,
+    ("siglip naflex", "image"): _class,
+    ("own vit", "image"): _class,
+    ("own vit average", "image"): _cells,
+    ("own vit average late norm", "image"): _cells,
+    ("own vit attention", "image"): _class,
+    ("coca", "image"): _class,
+    ("timm vit", "image"): _class,
+    ("timm vit average", "image"): _cells,
+    ("timm siglip", "image"): _class,
+    ("timm perception", "image"): _class,
+    ("clip legacy end", "text"): _end,
+    ("siglip", "text"): _last,
+    ("own vit", "text"): _end,
+    ("coca", "text"): _last,
+    ("own text both ways", "text"): _class,
+    ("bert", "text"): _class,
+    ("bert with pooler", "text"): _class,
+    ("roberta", "text"): _own,
+    ("mt5", "text"): _own,
+    ("m2m", "text"): _class,
+}
 POOLED = ("siglip", "siglip naflex", "own vit attention", "coca", "timm siglip", "timm perception")
 
 
@@ -259,10 +278,18 @@ def test_masks_are_respected(kind: str) -> None:
     assert kind != "clip" or padding.any()
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"scale": 0.3}, {"is_causal": True}, {"attn_mask": "bool"}, {"attn_mask": "float"}, {"attn_mask": "per item"},
-    {"enable_gqa": True},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"scale": 0.3},
+        {"is_causal": True},
+        {"attn_mask": "bool"},
+        {"attn_mask": "float"},
+        {"attn_mask": "per item"},
+        {"enable_gqa": True},
+    ],
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_openly_computed_attention_is_the_kernels(options: dict[str, Any], dtype: torch.dtype) -> None:
     draw = torch.Generator().manual_seed(0)
@@ -270,8 +297,11 @@ def test_openly_computed_attention_is_the_kernels(options: dict[str, Any], dtype
     query, key, value = (torch.randn(2, heads, 5, 8, generator=draw).to(dtype) for heads in (4, few, few))
     keep = torch.rand(2, 1, 5, 5, generator=draw) < 0.7
     keep = keep | torch.eye(5, dtype=torch.bool)
-    masks = {"bool": keep, "float": torch.randn(5, 5, generator=draw).to(dtype),
-             "per item": torch.where(keep, 0.0, -torch.inf).to(dtype)}  # fmt: skip
+    masks = {
+        "bool": keep,
+        "float": torch.randn(5, 5, generator=draw).to(dtype),
+        "per item": torch.where(keep, 0.0, -torch.inf).to(dtype),
+    }
     if "attn_mask" in options:
         options = {"attn_mask": masks[options["attn_mask"]]}
     wanted = F.scaled_dot_product_attention(query, key, value, **options)
@@ -287,15 +317,31 @@ def test_openly_computed_attention_is_the_kernels(options: dict[str, Any], dtype
 def state_of(module: nn.Module) -> list[Any]:
     """All by which a trace on a model would show, weights apart."""
     return [
-        (name, part.training, list(part._forward_hooks), list(part._forward_pre_hooks), list(part._backward_hooks),
-         getattr(getattr(part, "config", None), "_attn_implementation", None), getattr(part, "fused_attn", None),
-         sorted(part.__dict__))
+        (
+            name,
+            part.training,
+            list(part._forward_hooks),
+            list(part._forward_pre_hooks),
+            list(part._backward_hooks),
+            getattr(getattr(part, "config", None), "_attn_implementation", None),
+            getattr(part, "fused_attn", None),
+            sorted(part.__dict__),
+        )
         for name, part in module.named_modules()
-    ]  # fmt: skip
+    ]
 
 
-@pytest.mark.parametrize(("kind", "side"), [("clip", "image"), ("siglip", "text"), ("own vit", "text"), ("mt5", "text"),
-                                            ("own vit attention", "image"), ("timm eva", "image")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "side"),
+    [
+        ("clip", "image"),
+        ("siglip", "text"),
+        ("own vit", "text"),
+        ("mt5", "text"),
+        ("own vit attention", "image"),
+        ("timm eva", "image"),
+    ],
+)
 def test_nothing_is_left_behind_even_after_an_error(kind: str, side: Any) -> None:
     model = tiny.fresh(kind)
     tower = model.tower(side)
@@ -327,9 +373,13 @@ def test_it_works_without_gradients_and_with_frozen_weights() -> None:
     model.module.requires_grad_(False)
     with torch.no_grad():
         seen = model.image.trace(inputs_of(model.image)).attentions()
-    close(gradients(seen.embedding, [seen.last.weights])[0], gradients(
-        (again := tiny.model("clip").image.trace(inputs_of(model.image)).attentions()).embedding, [again.last.weights]
-    )[0])  # fmt: skip
+    close(
+        gradients(seen.embedding, [seen.last.weights])[0],
+        gradients(
+            (again := tiny.model("clip").image.trace(inputs_of(model.image)).attentions()).embedding,
+            [again.last.weights],
+        )[0],
+    )
 
 
 @pytest.mark.parametrize("kind", ["clip", "own vit", "mt5"])
@@ -371,8 +421,15 @@ def test_half_precision(kind: str) -> None:
         (gradient,) = gradients(seen.embedding, [seen.last.weights])
         assert gradient.dtype == torch.bfloat16
         assert gradient.isfinite().all()
-        assert torch.equal(seen.rows > 0, tiny.model(kind).tower(tower.modality).trace(
-            inputs_of(tiny.model(kind).tower(tower.modality))).attentions(tower.depth - 1).rows > 0)  # fmt: skip
+        assert torch.equal(
+            seen.rows > 0,
+            tiny.model(kind)
+            .tower(tower.modality)
+            .trace(inputs_of(tiny.model(kind).tower(tower.modality)))
+            .attentions(tower.depth - 1)
+            .rows
+            > 0,
+        )
 
 
 def test_a_kernel_that_nobody_knows_is_refused() -> None:

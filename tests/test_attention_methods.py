@@ -119,8 +119,11 @@ class ByHand:
         self.module.set_attn_implementation("sdpa")
         end = self.of.inputs.values.eq(self.model.text.tokenizer.eos_token_id).int().argmax(1)
         self.row = torch.zeros(2, dtype=torch.long) if modality == "image" else end
-        self.own = torch.ones(self.seen["stream"][0].shape[:2]) if modality == "image" else (
-            torch.arange(self.of.inputs.values.shape[1]) <= end[:, None]).float()  # fmt: skip
+        self.own = (
+            torch.ones(self.seen["stream"][0].shape[:2])
+            if modality == "image"
+            else (torch.arange(self.of.inputs.values.shape[1]) <= end[:, None]).float()
+        )
 
     def read(self, last: Tensor) -> Tensor:
         return last[torch.arange(2), self.row]
@@ -137,8 +140,11 @@ def test_the_methods_of_the_last_attention_by_hand(modality: str) -> None:
     hand = ByHand(modality)
     weights = hand.seen["weights"][-1]
     (gradient,) = hand.gradients([weights])
-    for method, matrix in ((Chefer(), (gradient * weights).clamp_min(0)), (FastIG(), gradient * weights),
-                           (SaliencyMap(), gradient.abs())):  # fmt: skip
+    for method, matrix in (
+        (Chefer(), (gradient * weights).clamp_min(0)),
+        (FastIG(), gradient * weights),
+        (SaliencyMap(), gradient.abs()),
+    ):
         close(method(hand.of).scores, hand.kept(hand.read(matrix.mean(1))))
 
 
@@ -179,8 +185,11 @@ def test_rollout_by_hand(modality: str) -> None:
 def test_legrad_by_hand(modality: str, blocks: int | None) -> None:
     hand = ByHand(modality)
     clip, total = hand.module, torch.zeros_like(hand.own)
-    norm, project = ((clip.vision_model.post_layernorm, clip.visual_projection) if modality == "image"
-                     else (clip.text_model.final_layer_norm, clip.text_projection))  # fmt: skip
+    norm, project = (
+        (clip.vision_model.post_layernorm, clip.visual_projection)
+        if modality == "image"
+        else (clip.text_model.final_layer_norm, clip.text_projection)
+    )
     for stream, weights in list(zip(hand.seen["stream"], hand.seen["weights"], strict=True))[-(blocks or 3) :]:
         mean = torch.stack([one[own > 0].mean(0) for one, own in zip(stream, hand.own, strict=True)])
         value = hand.of.score(project(norm(mean)))
@@ -235,8 +244,12 @@ def test_fast_ig_adds_up_to_the_output_times_its_gradient(kind: str, modality: s
 @both_sides
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit attention", "bert"])
 def test_rollout_is_the_same_for_every_other_side(kind: str, modality: str) -> None:
-    model, other = tiny.model(kind), torch.linspace(-1, 1, tiny.model(kind).image.encode(
-        tiny.model(kind).image.prepare([tiny.picture()])).shape[-1])  # fmt: skip
+    model, other = (
+        tiny.model(kind),
+        torch.linspace(
+            -1, 1, tiny.model(kind).image.encode(tiny.model(kind).image.prepare([tiny.picture()])).shape[-1]
+        ),
+    )
     of = side(model, modality)
     elsewhere = Side(model, of.trace, lambda embedding: cosine(embedding, other))
     assert torch.equal(Rollout()(of).scores, Rollout()(elsewhere).scores)

@@ -34,8 +34,16 @@ pytest.importorskip("scipy", reason="an audit ranks with scipy")
 pytest.importorskip("skimage", reason="an audit compares maps with scikit-image")
 
 MANY = 8
-SAID = ("a photo of a cat", "two red cars on a mat", "the blue sky with a bird", "a small grey dog", "cats on a tree",
-        "a sleeping red bird", "the dog and the cars", "a photo of the two cats")  # fmt: skip
+SAID = (
+    "a photo of a cat",
+    "two red cars on a mat",
+    "the blue sky with a bird",
+    "a small grey dog",
+    "cats on a tree",
+    "a sleeping red bird",
+    "the dog and the cars",
+    "a photo of the two cats",
+)
 
 
 def noise() -> list[Pair]:
@@ -69,8 +77,16 @@ def test_nib_on_scenes_passes(scenes: Audit) -> None:
 
 def test_a_random_map_fails(random: Audit) -> None:
     found = verdicts(random, "random")
-    failing = [("weights", "image"), ("weights_ssim", "image"), ("weights", "text"), ("mismatch_image", "image"),
-               ("nonsense", "image"), ("mismatch_text", "text"), ("seed", "image"), ("seed", "text")]  # fmt: skip
+    failing = [
+        ("weights", "image"),
+        ("weights_ssim", "image"),
+        ("weights", "text"),
+        ("mismatch_image", "image"),
+        ("nonsense", "image"),
+        ("mismatch_text", "text"),
+        ("seed", "image"),
+        ("seed", "text"),
+    ]
     assert [found[key] for key in failing] == ["fail"] * len(failing)
     assert not all(found[metric, side] == "pass" for metric in ("deletion", "insertion") for side in ("image", "text"))
     assert random.verdict == "fail"
@@ -84,8 +100,13 @@ def test_a_model_whose_text_tower_is_constant_fails() -> None:
     found = nibt.audit(model, noise(), "nib", quick=True)
     assert verdicts(found) == {("auc", ""): "fail", ("recall", ""): "fail"}
     own = verdicts(found, "nib")
-    for key in (("weights", "text"), ("mismatch_image", "image"), ("nonsense", "image"), ("mismatch_text", "text"),
-                ("deletion", "text")):  # fmt: skip
+    for key in (
+        ("weights", "text"),
+        ("mismatch_image", "image"),
+        ("nonsense", "image"),
+        ("mismatch_text", "text"),
+        ("deletion", "text"),
+    ):
         assert own[key] == "fail", key
 
 
@@ -202,9 +223,15 @@ def test_an_interval_leaves_out_what_was_not_measured() -> None:
 
 @pytest.mark.parametrize(
     ("value", "low", "high", "better", "told"),
-    [(0.3, 0.1, 0.5, "lower", "pass"), (0.3, 0.1, 0.8, "lower", "warn"), (0.5, 0.4, 0.6, "lower", "warn"),
-     (0.7, 0.6, 0.8, "lower", "fail"), (0.8, 0.71, 0.9, "higher", "pass"), (0.3, 0.2, 0.5, "higher", "fail")],
-)  # fmt: skip
+    [
+        (0.3, 0.1, 0.5, "lower", "pass"),
+        (0.3, 0.1, 0.8, "lower", "warn"),
+        (0.5, 0.4, 0.6, "lower", "warn"),
+        (0.7, 0.6, 0.8, "lower", "fail"),
+        (0.8, 0.71, 0.9, "higher", "pass"),
+        (0.3, 0.2, 0.5, "higher", "fail"),
+    ],
+)
 def test_verdicts(value: float, low: float, high: float, better: str, told: str) -> None:
     passes, fails = (0.4, 0.7) if better == "lower" else (0.7, 0.4)
     check = Check("x", 1, "nib", "image", value, low, high, 8, better, passes, fails, "x")  # pyright: ignore

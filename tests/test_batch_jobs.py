@@ -85,8 +85,12 @@ def as_tsv(pictures: Path, out: Path) -> Path:
 
 def as_jsonl(pictures: Path, out: Path) -> Path:
     path = pictures / "lines.jsonl"
-    path.write_text("".join(json.dumps({"image": f"{item}.png", "caption": told, "more": 1}) + "\n"
-                            for item, told in enumerate(CAPTIONS)))  # fmt: skip
+    path.write_text(
+        "".join(
+            json.dumps({"image": f"{item}.png", "caption": told, "more": 1}) + "\n"
+            for item, told in enumerate(CAPTIONS)
+        )
+    )
     return path
 
 
@@ -112,8 +116,10 @@ def as_parquet(pictures: Path, out: Path) -> Path:
 
 def as_parquet_of_bytes(pictures: Path, out: Path) -> list[Path]:
     arrow, files = parquet.pyarrow()
-    rows = [{"image": {"bytes": (pictures / f"{item}.png").read_bytes(), "path": None}, "caption": [told, "other"]}
-            for item, told in enumerate(CAPTIONS)]  # fmt: skip
+    rows = [
+        {"image": {"bytes": (pictures / f"{item}.png").read_bytes(), "path": None}, "caption": [told, "other"]}
+        for item, told in enumerate(CAPTIONS)
+    ]
     for name, part in (("one", rows[:7]), ("two", rows[7:])):
         files.write_table(arrow.Table.from_pylist(part), out / f"{name}.parquet")
     return [out / "one.parquet", out / "two.parquet"]
@@ -151,8 +157,18 @@ def as_saved(pictures: Path, out: Path) -> Path:
     return out / "saved"
 
 
-FORMS = (as_tsv, as_jsonl, as_data_set, as_plain_folder, as_parquet, as_parquet_of_bytes, as_shards, as_packed_shards,
-         as_pattern, as_saved)  # fmt: skip
+FORMS = (
+    as_tsv,
+    as_jsonl,
+    as_data_set,
+    as_plain_folder,
+    as_parquet,
+    as_parquet_of_bytes,
+    as_shards,
+    as_packed_shards,
+    as_pattern,
+    as_saved,
+)
 NAMES = ("key", "source")  # what a form calls a row and its picture is its own
 
 
@@ -183,12 +199,15 @@ def test_a_job_says_what_explain_says(model: Model, pictures: Path, whole: nibt.
             assert whole.explanation(item).to_json() == answer.to_json()
 
 
-@pytest.mark.parametrize(("method", "options"), [
-    ("nib", {"target": "difference", "against": ("a red bird",), "layer": "1,2"}),
-    ("grad_cam", {"target": "softmax", "against": ("two cars", "a mat"), "templates": ()}),
-    ("rise", {"masks": 8, "seed": 3}),
-    ("nib", {"target": "ensemble", "templates": ["a photo of {}", "{}"], "tolerance": 1e-9}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("nib", {"target": "difference", "against": ("a red bird",), "layer": "1,2"}),
+        ("grad_cam", {"target": "softmax", "against": ("two cars", "a mat"), "templates": ()}),
+        ("rise", {"masks": 8, "seed": 3}),
+        ("nib", {"target": "ensemble", "templates": ["a photo of {}", "{}"], "tolerance": 1e-9}),
+    ],
+)
 def test_answers_of_other_questions_come_back_whole(
     method: str, options: dict[str, Any], model: Model, pictures: Path, table: Path, tmp_path: Path
 ) -> None:
@@ -218,18 +237,21 @@ def test_data_sets_are_pairs_too(tmp_path: Path) -> None:
         nibt.batch(tiny.model("clip"), Scenes(count=3, seed=5), tmp_path, steps=1)
 
 
-@pytest.mark.parametrize(("pairs", "options", "kind", "message"), [
-    ("nothing.csv", {}, BadInput, "no such file or folder"),
-    ("notes.docx", {}, BadInput, "is of no kind that is read"),
-    ("pairs.csv", {"image": "picture"}, BadOption, "has no column picture.*it has image, caption.*--image"),
-    ("pairs.parquet", {"caption": "text"}, BadOption, "has no column text.*it has image, caption.*--caption"),
-    ("pairs.csv", {"split": "train"}, BadOption, "leave it out"),
-    ("pairs.csv", {"chunk_size": 0}, BadOption, "chunk_size must be a whole number from 1"),
-    ("pairs.csv", {"on": "mars"}, BadOption, "on must be one of local, ray"),
-    ("empty", {}, BadInput, "holds no pairs"),
-    (["pairs.csv", "pairs.parquet"], {}, BadInput, "several files must be"),
-    ([], {}, BadInput, "pairs must be"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("pairs", "options", "kind", "message"),
+    [
+        ("nothing.csv", {}, BadInput, "no such file or folder"),
+        ("notes.docx", {}, BadInput, "is of no kind that is read"),
+        ("pairs.csv", {"image": "picture"}, BadOption, "has no column picture.*it has image, caption.*--image"),
+        ("pairs.parquet", {"caption": "text"}, BadOption, "has no column text.*it has image, caption.*--caption"),
+        ("pairs.csv", {"split": "train"}, BadOption, "leave it out"),
+        ("pairs.csv", {"chunk_size": 0}, BadOption, "chunk_size must be a whole number from 1"),
+        ("pairs.csv", {"on": "mars"}, BadOption, "on must be one of local, ray"),
+        ("empty", {}, BadInput, "holds no pairs"),
+        (["pairs.csv", "pairs.parquet"], {}, BadInput, "several files must be"),
+        ([], {}, BadInput, "pairs must be"),
+    ],
+)
 def test_what_is_no_job(
     pairs: Any,
     options: dict[str, Any],
@@ -310,8 +332,11 @@ def test_a_shard_that_is_cut_short(model: Model, pictures: Path, tmp_path: Path)
         os.truncate(tmp_path / "pairs-00.tar", tar.getmember("deep/4.png").offset_data + 10)
     job = nibt.batch(model, tmp_path, tmp_path / "out", **OPTIONS)
     rows = list(job.rows())
-    assert [row["key"] for row in rows] == [*(f"deep/{item}" for item in range(5)), "pairs-00.tar, the rest",
-                                            *(f"deep/{item}" for item in range(6, COUNT))]  # fmt: skip
+    assert [row["key"] for row in rows] == [
+        *(f"deep/{item}" for item in range(5)),
+        "pairs-00.tar, the rest",
+        *(f"deep/{item}" for item in range(6, COUNT)),
+    ]
     assert [bool(row["error"]) for row in rows] == [False] * 4 + [True] * 2 + [False] * 4
     assert "the sample has not a picture" in rows[4]["error"]
     assert "broken or cut short" in rows[5]["error"]
@@ -373,20 +398,24 @@ def test_a_job_goes_on_where_it_was(model: Model, table: Path, whole: nibt.Job, 
     assert job.manifest["sessions"][-1]["ended"] == "complete"
 
 
-def test_what_is_there_is_not_made_again(model: Model, table: Path, whole: nibt.Job, tmp_path: Path,
-                                         monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_what_is_there_is_not_made_again(
+    model: Model, table: Path, whole: nibt.Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(whole.folder, tmp_path / "out")
     monkeypatch.setattr(work, "answered", None)
     assert nibt.batch(model, table, tmp_path / "out", **OPTIONS).manifest == whole.manifest
 
 
-@pytest.mark.parametrize(("change", "told"), [
-    ({"steps": 3}, r"method\.image\.steps: 2 \(now 3\)"),
-    ({"target": "difference", "against": "a dog"}, r"target\.target: cosine \(now difference\)"),
-    ({"batch_size": 3}, r"batch_size: 2 \(now 3\)"),
-    ({"chunk_size": 5}, r"layout\.chunk: 4 \(now 5\)"),
-    ({"image": "caption", "caption": "image"}, r"pairs\.image: image \(now caption\)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"steps": 3}, r"method\.image\.steps: 2 \(now 3\)"),
+        ({"target": "difference", "against": "a dog"}, r"target\.target: cosine \(now difference\)"),
+        ({"batch_size": 3}, r"batch_size: 2 \(now 3\)"),
+        ({"chunk_size": 5}, r"layout\.chunk: 4 \(now 5\)"),
+        ({"image": "caption", "caption": "image"}, r"pairs\.image: image \(now caption\)"),
+    ],
+)
 def test_another_job_does_not_go_into_the_folder(
     change: dict[str, Any], told: str, model: Model, table: Path, whole: nibt.Job, tmp_path: Path
 ) -> None:
@@ -608,8 +637,9 @@ def test_files_that_may_not_grow_and_a_holder_that_is_killed(
 
 
 def test_the_command(run: Run, clip_folder: Path, table: Path, whole: nibt.Job) -> None:
-    code, out, err = run("batch", table, "-m", clip_folder, "--out", "job", "--chunk-size", CHUNK, "--batch-size", 2,
-                         "--steps", 2)  # fmt: skip
+    code, out, err = run(
+        "batch", table, "-m", clip_folder, "--out", "job", "--chunk-size", CHUNK, "--batch-size", 2, "--steps", 2
+    )
     assert (code, err.replace("\x1b", "")) == (0, err)
     assert "10 rows written, 0 failed; now: nibt show job ROW" in out
     assert [row["grid"] for row in nibt.Job.open("job").rows()] == [row["grid"] for row in whole.rows()]
@@ -623,11 +653,12 @@ def test_the_command(run: Run, clip_folder: Path, table: Path, whole: nibt.Job) 
     for arguments, exit_code, message in (
         (("show", "job", 5), 2, "there is no row 5 in 'job': rows run from 0 to 9"),
         (("show", "nowhere", 5), 1, "holds no job"),
-        (("batch", table), 2, "--out DIR"), (("batch", "--out", "x"), 2, "give the pairs"),
+        (("batch", table), 2, "--out DIR"),
+        (("batch", "--out", "x"), 2, "give the pairs"),
         (("batch", table, "--out", "x", "--carry"), 2, "give --on ray"),
         (("batch", table, "--out", "x", "--method", "nibb"), 2, "Did you mean 'nib'"),
         (("batch", "gone.csv", "--out", "x"), 1, "no such file or folder"),
-    ):  # fmt: skip
+    ):
         code, _, err = run(*arguments, *(["-q"] if arguments[0] == "batch" else []))
         assert (code, message in err) == (exit_code, True), err
 

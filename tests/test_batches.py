@@ -75,10 +75,15 @@ def test_pictures_of_several_shapes_seen_whole(kind: str) -> None:
         agree(answer, explain(model, picture, caption))
 
 
-@pytest.mark.parametrize("options", [
-    {"variant": "paper", "layer": 1}, {"reference": "zero", "rule": "geometric", "layer": 1}, {"tolerance": 1e-3},
-    {"text_layer": "0,1,2"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"variant": "paper", "layer": 1},
+        {"reference": "zero", "rule": "geometric", "layer": 1},
+        {"tolerance": 1e-3},
+        {"text_layer": "0,1,2"},
+    ],
+)
 @pytest.mark.parametrize("kind", ["clip", "siglip naflex", "own text both ways", "bert"])
 def test_other_options_of_nib(kind: str, options: dict[str, Any]) -> None:
     model = tiny.model(kind)

@@ -52,15 +52,19 @@ def plan(clip_folder: Path, pairs_folder: Path) -> dict[str, Any]:
         "about": "tiny",
         "batch_size": 4,
         "models": [{"name": str(clip_folder), "label": "tiny"}],
-        "methods": ["nib", {"name": "nib", "options": {"steps": 2}},
-                    {"name": "m2ib", "options": {"steps": 1}, "first": 5}],
+        "methods": [
+            "nib",
+            {"name": "nib", "options": {"steps": 2}},
+            {"name": "m2ib", "options": {"steps": 1}, "first": 5},
+        ],
         "data": [{"name": "folder", "label": "pairs", "options": {"folder": str(pairs_folder)}}],
         "metrics": [
-            "special_share", "corner_share",
+            "special_share",
+            "corner_share",
             {"name": "confidence_drop", "options": {"protocol": "paper"}},
             {"name": "confidence_increase", "options": {"protocol": "paper"}},
         ],
-    }  # fmt: skip
+    }
 
 
 # Plans
@@ -79,25 +83,31 @@ def test_plans_that_ship_hold(name: str) -> None:
     assert Plan.read(json.loads(json.dumps(plan.record()))) == plan
 
 
-@pytest.mark.parametrize(("change", "told"), [
-    ({"metods": []}, "unknown plan key 'metods'. Did you mean 'methods'"),
-    ({"methods": ["nibb"]}, r"methods\[0\]: unknown method 'nibb'. Did you mean 'nib'"),
-    ({"methods": ["nib", {"name": "nib", "options": {"stepz": 1}}]}, r"methods\[1\]: unknown option 'stepz'"),
-    ({"methods": [{"name": "nib", "variant": "papper"}]}, r"methods\[0\]: unknown variant 'papper'"),
-    ({"methods": ["nib", "nib"]}, r"methods\[1\] has the label 'nib'"),
-    ({"methods": [{"name": "nib", "options": {"layer": "auto"}}]}, r"methods\[0\]: a layer cannot be auto"),
-    ({"methods": [{"name": "nib", "grid": {"steps": 3}}]}, r"methods\[0\].grid must be a table of lists"),
-    ({"methods": [{"name": "nib", "steps": 3}]}, r"methods\[0\].steps is not known here"),
-    ({"metrics": [{"name": "confidence_drop", "options": {"protocol": "none"}}]}, r"metrics\[0\]: protocol must be"),
-    ({"metrics": [{"name": "deletion", "measured": "cosin"}]}, r"metrics\[0\]: unknown target 'cosin'"),
-    ({"data": [{"name": "scenes", "options": {"fewest": 9}}]}, r"data\[0\]: fewest and most"),
-    ({"data": [{"name": "coco"}]}, r"data\[0\]: coco needs its folder"),
-    ({"targets": ["cosine", "sine"]}, r"targets\[1\]: unknown target 'sine'. Did you mean 'cosine'"),
-    ({"sides": ["picture"]}, "sides must be among image, text"),
-    ({"batch_size": 0}, "batch_size must be a whole number from 1"),
-    ({"seeds": ["a"]}, "seeds must be a list of whole numbers"),
-    ({"models": [{"name": "scenes", "options": {"devise": "cpu"}}]}, r"models\[0\]: unknown option 'devise'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"metods": []}, "unknown plan key 'metods'. Did you mean 'methods'"),
+        ({"methods": ["nibb"]}, r"methods\[0\]: unknown method 'nibb'. Did you mean 'nib'"),
+        ({"methods": ["nib", {"name": "nib", "options": {"stepz": 1}}]}, r"methods\[1\]: unknown option 'stepz'"),
+        ({"methods": [{"name": "nib", "variant": "papper"}]}, r"methods\[0\]: unknown variant 'papper'"),
+        ({"methods": ["nib", "nib"]}, r"methods\[1\] has the label 'nib'"),
+        ({"methods": [{"name": "nib", "options": {"layer": "auto"}}]}, r"methods\[0\]: a layer cannot be auto"),
+        ({"methods": [{"name": "nib", "grid": {"steps": 3}}]}, r"methods\[0\].grid must be a table of lists"),
+        ({"methods": [{"name": "nib", "steps": 3}]}, r"methods\[0\].steps is not known here"),
+        (
+            {"metrics": [{"name": "confidence_drop", "options": {"protocol": "none"}}]},
+            r"metrics\[0\]: protocol must be",
+        ),
+        ({"metrics": [{"name": "deletion", "measured": "cosin"}]}, r"metrics\[0\]: unknown target 'cosin'"),
+        ({"data": [{"name": "scenes", "options": {"fewest": 9}}]}, r"data\[0\]: fewest and most"),
+        ({"data": [{"name": "coco"}]}, r"data\[0\]: coco needs its folder"),
+        ({"targets": ["cosine", "sine"]}, r"targets\[1\]: unknown target 'sine'. Did you mean 'cosine'"),
+        ({"sides": ["picture"]}, "sides must be among image, text"),
+        ({"batch_size": 0}, "batch_size must be a whole number from 1"),
+        ({"seeds": ["a"]}, "seeds must be a list of whole numbers"),
+        ({"models": [{"name": "scenes", "options": {"devise": "cpu"}}]}, r"models\[0\]: unknown option 'devise'"),
+    ],
+)
 def test_a_plan_is_refused_with_its_key(change: dict[str, Any], told: str) -> None:
     with pytest.raises((BadOption, BadInput), match=told):
         checked(Plan.read({**BASE, **change}))
@@ -122,7 +132,9 @@ def test_grids_and_every_other_part_are_written_out() -> None:
 def test_a_command_line_changes_a_plan(tmp_path: Path) -> None:
     told = changed(Plan.read("paper"), {"flickr8k": str(tmp_path)}, ["tiny_imagenet"], ["lite"], "cpu", 3)
     assert [(one.name, one.options.get("folder")) for one in told.data] == [
-        ("conceptual_captions", None), ("flickr8k", str(tmp_path))]  # fmt: skip
+        ("conceptual_captions", None),
+        ("flickr8k", str(tmp_path)),
+    ]
     assert (told.models[0].name, told.models[0].options, told.first) == ("lite", {"device": "cpu"}, 3)
     with pytest.raises(BadOption, match="Did you mean 'flickr8k'"):
         changed(Plan.read("paper"), {"flickr": "."})
@@ -166,17 +178,23 @@ print(*(fingerprint(run.table()) for run in runs), *(run.table().num_rows for ru
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the test forks, so that torch is loaded once")
 def test_a_killed_run_resumes_bit_by_bit(tmp_path: Path, plan: dict[str, Any]) -> None:
     del plan["data"]
-    text = "\n".join([
-        "batch_size = 2", f"models = [{{ name = {json.dumps(plan['models'][0]['name'])} }}]",
-        'methods = ["nib", { name = "m2ib", options = { steps = 2, samples = 2 } }, "grad_cam"]',
-        'data = [{ name = "scenes", options = { count = 8 } }]',
-        'metrics = ["pointing_game", "confidence_drop"]',
-    ])  # fmt: skip
+    text = "\n".join(
+        [
+            "batch_size = 2",
+            f"models = [{{ name = {json.dumps(plan['models'][0]['name'])} }}]",
+            'methods = ["nib", { name = "m2ib", options = { steps = 2, samples = 2 } }, "grad_cam"]',
+            'data = [{ name = "scenes", options = { count = 8 } }]',
+            'metrics = ["pointing_game", "confidence_drop"]',
+        ]
+    )
     (tmp_path / "plan.toml").write_text(text)
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path / "plan.toml"), str(tmp_path)], capture_output=True, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", KILLED, str(tmp_path / "plan.toml"), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()[-2:]
     whole, killed, rows, others = second.split()
@@ -242,18 +260,26 @@ def test_a_bug_stops_and_the_run_goes_on_when_it_is_mended(
 
 
 def test_the_rows_are_those_of_measure(tmp_path: Path, plan: dict[str, Any], clip_folder: Path) -> None:
-    plan |= {"data": [SCENES], "batch_size": 6, "methods": [{"name": "nib", "options": {"steps": 2}}],
-             "metrics": ["special_share", {"name": "deletion", "measured": "softmax"}]}  # fmt: skip
+    plan |= {
+        "data": [SCENES],
+        "batch_size": 6,
+        "methods": [{"name": "nib", "options": {"steps": 2}}],
+        "metrics": ["special_share", {"name": "deletion", "measured": "softmax"}],
+    }
     found = nibt.run(plan, tmp_path / "run").table().to_pylist()
     pairs = list(nibt.registry.find("datasets", "scenes")(**SCENES["options"]))
     model = nibt.load_model(clip_folder)
     for name, measured in (("special_share", "explained"), ("deletion", "softmax")):
         rows = nibt.measure(model, pairs, [name], "nib", measured=measured, steps=2, seed=0)
-        own = {(row["item"], row["side"]): row["value"] for row in found
-               if (row["metric"], row["method"]) == (name, "nib")}  # fmt: skip
+        own = {
+            (row["item"], row["side"]): row["value"] for row in found if (row["metric"], row["method"]) == (name, "nib")
+        }
         assert own == {(row.item, row.side): row.value for row in rows}
-        drawn = {(row["item"], row["side"]): tuple(row["curve"]) for row in found
-                 if (row["metric"], row["method"]) == (name, "nib")}  # fmt: skip
+        drawn = {
+            (row["item"], row["side"]): tuple(row["curve"])
+            for row in found
+            if (row["metric"], row["method"]) == (name, "nib")
+        }
         assert drawn == {(row.item, row.side): row.curve for row in rows}
     resolved = json.loads(next(row["resolved"] for row in found if row["method"] == "nib"))
     assert (resolved["steps"], resolved["reference"], resolved["target"]) == (2, "blank", "cosine")
@@ -268,10 +294,18 @@ def made(
     """A summary of rows written by hand: by side, metric and method the numbers of pairs."""
     blank = dict.fromkeys(COLUMNS, "") | {"curve": [], "model": "m", "data": "d", "target": "cosine", "seed": 0}
     rows = [
-        {**blank, "side": side, "metric_label": metric, "method_label": method, "item": item, "value": value,
-         "seconds": seconds[method]}
-        for (side, metric, method), values in numbers.items() for item, value in enumerate(values)
-    ]  # fmt: skip
+        {
+            **blank,
+            "side": side,
+            "metric_label": metric,
+            "method_label": method,
+            "item": item,
+            "value": value,
+            "seconds": seconds[method],
+        }
+        for (side, metric, method), values in numbers.items()
+        for item, value in enumerate(values)
+    ]
     store = Store(folder)
     store.add("part", rows)
     return Summary.of(plan, store.table(["part", "lacking"]))
@@ -279,9 +313,13 @@ def made(
 
 def test_numbers_of_a_report_by_hand(tmp_path: Path) -> None:
     plan = Plan.read(
-        {**BASE, "methods": ["nib", "m2ib", "rise"], "metrics": ["confidence_drop", "confidence_increase"],
-         "sides": ["image"]}
-    )  # fmt: skip
+        {
+            **BASE,
+            "methods": ["nib", "m2ib", "rise"],
+            "metrics": ["confidence_drop", "confidence_increase"],
+            "sides": ["image"],
+        }
+    )
     drops = {"nib": [1.0, 2.0, 3.0, 0.0], "m2ib": [2.0, 4.0, 3.0, 3.0], "rise": [1.0, 2.0, 3.0, np.nan]}
     increases = {"nib": [100.0, 100.0, 0.0, 0.0], "m2ib": [0.0, 100.0, 0.0, 0.0], "rise": [0.0, 0.0, 0.0, 0.0]}
     numbers = {("image", "confidence_drop", name): values for name, values in drops.items()}
@@ -309,8 +347,9 @@ def test_numbers_of_a_report_by_hand(tmp_path: Path) -> None:
 
 def test_intervals_and_tests_are_those_of_scipy() -> None:
     values, others = np.random.default_rng(3).normal(size=(2, 40))
-    theirs = stats.bootstrap((values,), np.mean, n_resamples=2000, method="percentile",
-                             rng=np.random.default_rng(0)).confidence_interval  # fmt: skip
+    theirs = stats.bootstrap(
+        (values,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
     assert interval([*values, np.nan]) == pytest.approx((values.mean(), theirs.low, theirs.high))
     assert paired(values, others) == pytest.approx(stats.wilcoxon(values, others, zero_method="zsplit").pvalue)
     few, others_few = np.round(values[:9], 1), np.round(others[:9], 1)
@@ -404,9 +443,13 @@ for line in sys.argv[1].splitlines():
         assert not left.code, line
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, commands], cwd=tmp_path, capture_output=True, text=True, check=False,
+        [sys.executable, "-c", code, commands],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     assert re.search(r"^distance .* none: an example", done.stdout, re.MULTILINE)
     told = json.loads((tmp_path / "cat.json").read_text())["method"]

@@ -90,8 +90,25 @@ def test_several_pairs_go_into_a_folder(run: Run, photo: Path, clip_folder: Path
 
 
 def test_files_are_where_they_were_asked_for(run: Run, photo: Path, clip_folder: Path) -> None:
-    code, out, _ = run("explain", photo, "a cat", "-m", clip_folder, "-o", "x.jpg", "--json", "y.json", "--map",
-                       "m.png", "--mask", "k.png", "--threshold", "0.3", "--positive", "-q")  # fmt: skip
+    code, out, _ = run(
+        "explain",
+        photo,
+        "a cat",
+        "-m",
+        clip_folder,
+        "-o",
+        "x.jpg",
+        "--json",
+        "y.json",
+        "--map",
+        "m.png",
+        "--mask",
+        "k.png",
+        "--threshold",
+        "0.3",
+        "--positive",
+        "-q",
+    )
     assert code == 0
     assert out == ""
     assert here() == ["k.png", "m.png", "x.jpg", "y.json"]
@@ -100,13 +117,43 @@ def test_files_are_where_they_were_asked_for(run: Run, photo: Path, clip_folder:
 
 
 def test_options_reach_the_method(run: Run, photo: Path, clip_folder: Path) -> None:
-    code, out, _ = run("explain", photo, "a cat", "-m", clip_folder, "--json", "-", "--image-layer", "1,2", "--steps",
-                       "3", "-O", "text_steps=5", "--reference", "zero", "--rule", "geometric", "-O", "floor=0.2",
-                       "--target", "softmax", "--against", "two cars", "--seed", "7")  # fmt: skip
+    code, out, _ = run(
+        "explain",
+        photo,
+        "a cat",
+        "-m",
+        clip_folder,
+        "--json",
+        "-",
+        "--image-layer",
+        "1,2",
+        "--steps",
+        "3",
+        "-O",
+        "text_steps=5",
+        "--reference",
+        "zero",
+        "--rule",
+        "geometric",
+        "-O",
+        "floor=0.2",
+        "--target",
+        "softmax",
+        "--against",
+        "two cars",
+        "--seed",
+        "7",
+    )
     assert code == 0
     told = json.loads(out)
-    assert told["method"]["image"] == {"layer": [1, 2], "reference": "zero", "rule": "geometric", "steps": 3,
-                                       "floor": 0.2, "tolerance": None}  # fmt: skip
+    assert told["method"]["image"] == {
+        "layer": [1, 2],
+        "reference": "zero",
+        "rule": "geometric",
+        "steps": 3,
+        "floor": 0.2,
+        "tolerance": None,
+    }
     assert told["method"]["text"]["steps"] == 5
     assert told["method"]["seed"] == 7
     assert told["score"]["options"]["against"] == ["two cars"]
@@ -140,8 +187,14 @@ def test_mean_states_are_made_and_used(run: Run, photo: Path, clip_folder: Path)
 def test_parts_are_listed(run: Run, kind: str) -> None:
     code, out, _ = run("list", kind)
     assert code == 0
-    expected = {"methods": "nib", "models": "openai/clip-vit-base-patch32", "targets": "cosine", "metrics": "deletion",
-                "datasets": "scenes", "samples": "sample:chelsea"}  # fmt: skip
+    expected = {
+        "methods": "nib",
+        "models": "openai/clip-vit-base-patch32",
+        "targets": "cosine",
+        "metrics": "deletion",
+        "datasets": "scenes",
+        "samples": "sample:chelsea",
+    }
     assert expected[kind] in out
 
 
@@ -170,8 +223,14 @@ def test_a_method_goes_along_the_path(run: Run, photo: Path, clip_folder: Path) 
     assert code == 0
     told = json.loads(out)
     assert told["method"]["along_path"] is True
-    assert told["method"]["text"] == {"layer": [1], "weights": "token", "reference": "zero", "rule": "riemann",
-                                      "steps": 3, "floor": 0.1}  # fmt: skip
+    assert told["method"]["text"] == {
+        "layer": [1],
+        "weights": "token",
+        "reference": "zero",
+        "rule": "riemann",
+        "steps": 3,
+        "floor": 0.1,
+    }
     assert told["image"]["narrowing"]["steps"] == 3
     assert json.loads(run(*asked, "-O", "along-path=true")[1])["method"]["along_path"] is True
     assert "along_path" not in json.loads(run(*asked)[1])["method"]
@@ -225,8 +284,9 @@ def test_mistakes_are_told_in_a_line(run: Run, photo: Path, clip_folder: Path, c
 
 
 @pytest.mark.parametrize("model", ["no-such-model", "./nowhere", "openai/no-such-clip"])
-def test_a_model_that_cannot_be_had_names_those_that_can(run: Run, photo: Path, model: str,
-                                                         monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_a_model_that_cannot_be_had_names_those_that_can(
+    run: Run, photo: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     code, _, err = run("explain", photo, "a cat", "-m", model)
     assert code == 1
@@ -256,8 +316,9 @@ def test_a_closed_folder_is_told(run: Run, photo: Path, clip_folder: Path) -> No
     assert "cannot be written" in err
 
 
-def test_a_folder_that_cannot_be_written_is_told(run: Run, photo: Path, clip_folder: Path,
-                                                 monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_a_folder_that_cannot_be_written_is_told(
+    run: Run, photo: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)
     code, _, err = run("explain", photo, "a cat", "-m", clip_folder, "-o", "x.png")
     assert code == 1

@@ -183,8 +183,10 @@ def test_the_centre_that_ships_is_that_of_the_kind(items: list) -> None:
 def test_scenes_with_one_object_in_common_are_alike_there() -> None:
     """Chance is the share of the area, 0.06. Measured on these: energy 0.5, above chance in all maps."""
     data = list(Scenes(count=60, seed=31, fewest=2, most=3))
-    shared = [(one, other, {thing.name for thing in one.objects} & {thing.name for thing in other.objects})
-              for one, other in combinations(data, 2)]  # fmt: skip
+    shared = [
+        (one, other, {thing.name for thing in one.objects} & {thing.name for thing in other.objects})
+        for one, other in combinations(data, 2)
+    ]
     chosen = [(one, other, nouns.pop()) for one, other, nouns in shared if len(nouns) == 1][:16]
     assert len(chosen) == 16
     answers = nibt.explain("scenes", [one.picture for one, _, _ in chosen], [other.picture for _, other, _ in chosen])
@@ -201,8 +203,10 @@ def test_scenes_with_one_object_in_common_are_alike_there() -> None:
 
 def test_captions_with_one_noun_in_common_are_alike_there() -> None:
     nouns = ["cat", "dog", "car", "tree", "ball", "bird"]
-    pairs = [(shared, one, other) for shared, one, other in zip(nouns, nouns[1:] + nouns[:1], nouns[2:] + nouns[:2],
-                                                               strict=True)]  # fmt: skip
+    pairs = [
+        (shared, one, other)
+        for shared, one, other in zip(nouns, nouns[1:] + nouns[:1], nouns[2:] + nouns[:2], strict=True)
+    ]
     firsts = [nibt.Caption(f"{with_article(one)} and {with_article(shared)}") for shared, one, _ in pairs]
     seconds = [f"{with_article(shared)} and {with_article(other)}" for shared, _, other in pairs]
     for answer, (shared, *_) in zip(nibt.explain("scenes", firsts, seconds), pairs, strict=True):
@@ -445,8 +449,21 @@ def test_the_command_writes_where_it_is_told(run: Run) -> None:
     assert code == 0
     assert [entry["first"]["source"] for entry in json.loads(out)] == ["one.png", "sample:chelsea"]
     assert written() == []
-    code, out, _ = run("one.png", "--with-image", "two.png", "-o", "x.jpg", "--json", "y.json", "-q", "--positive",
-                       "--target", "difference", "--against-image", "sample:coffee")  # fmt: skip
+    code, out, _ = run(
+        "one.png",
+        "--with-image",
+        "two.png",
+        "-o",
+        "x.jpg",
+        "--json",
+        "y.json",
+        "-q",
+        "--positive",
+        "--target",
+        "difference",
+        "--against-image",
+        "sample:coffee",
+    )
     assert (code, out, written()) == (0, "", ["x.jpg", "y.json"])
 
 

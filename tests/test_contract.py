@@ -22,13 +22,28 @@ from nibt.targets.base import cosine
 from nibt.types import Modality
 
 METHODS = {name: find("methods", name) for name in available("methods")}
-KINDS = ("clip", "siglip", "siglip naflex", "own vit average", "coca", "own text both ways", "mt5", "timm eva",
-         "own resnet", "convnext")  # fmt: skip
+KINDS = (
+    "clip",
+    "siglip",
+    "siglip naflex",
+    "own vit average",
+    "coca",
+    "own text both ways",
+    "mt5",
+    "timm eva",
+    "own resnet",
+    "convnext",
+)
 CONVOLUTIONAL = ("own resnet", "convnext")
 QUICK: dict[str, dict[str, Any]] = {
-    "grad_cam": {"layer": 1}, "integrated_gradients": {"steps": 4}, "m2ib": {"steps": 2, "samples": 2, "layer": 1},
-    "mfaba": {"steps": 2}, "nib": {"steps": 2}, "rise": {"masks": 32}, "shapley": {"budget": 64},
-}  # fmt: skip
+    "grad_cam": {"layer": 1},
+    "integrated_gradients": {"steps": 4},
+    "m2ib": {"steps": 2, "samples": 2, "layer": 1},
+    "mfaba": {"steps": 2},
+    "nib": {"steps": 2},
+    "rise": {"masks": 32},
+    "shapley": {"budget": 64},
+}
 """Options that make an expensive method quick, and layers that are none of the last two: these towers are shallow, and
 what leaves a last block reaches the score by one row only. What a method keeps, it keeps with any options.
 """
@@ -40,8 +55,9 @@ RECTIFIED = ("chefer", "gae", "grad_cam", "grad_eclip")
 """Methods that cut off at zero, which may leave nothing."""
 
 CASES = [(name, kind, side) for kind in KINDS for side in ("image", "text") for name in METHODS]
-REFUSED = [case for case in CASES if case[1] in CONVOLUTIONAL and case[2] == "image"
-           and "attention" in METHODS[case[0]].needs]  # fmt: skip
+REFUSED = [
+    case for case in CASES if case[1] in CONVOLUTIONAL and case[2] == "image" and "attention" in METHODS[case[0]].needs
+]
 ASKED = [case for case in CASES if case not in REFUSED]
 asked = pytest.mark.parametrize(("name", "kind", "modality"), ASKED)
 Score = Callable[[Tensor], Tensor]
@@ -126,9 +142,16 @@ def test_the_other_side_matters(name: str, kind: str, modality: Modality) -> Non
 def state_of(kind: str) -> list[Any]:
     """All by which a trace on a model would show, weights apart."""
     module = tiny.model(kind).module
-    parts = [(name, part.training, *map(len, (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks)),
-              getattr(getattr(part, "config", None), "_attn_implementation", None),
-              getattr(part, "fused_attn", None)) for name, part in module.named_modules()]  # fmt: skip
+    parts = [
+        (
+            name,
+            part.training,
+            *map(len, (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks)),
+            getattr(getattr(part, "config", None), "_attn_implementation", None),
+            getattr(part, "fused_attn", None),
+        )
+        for name, part in module.named_modules()
+    ]
     return [parts, [(p.requires_grad, p.grad is None, p.data_ptr(), p._version) for p in module.parameters()]]
 
 
@@ -139,8 +162,14 @@ def weights_of(kind: str) -> str:
 
 def world() -> list[Any]:
     """What all share. (Python's own generator is left out: beartype, which checks the shapes here, draws from it.)"""
-    return [torch.get_rng_state().tolist(), str(np.random.get_state()), torch.is_grad_enabled(),
-            torch.get_default_dtype(), torch.get_num_threads(), modes()]  # fmt: skip
+    return [
+        torch.get_rng_state().tolist(),
+        str(np.random.get_state()),
+        torch.is_grad_enabled(),
+        torch.get_default_dtype(),
+        torch.get_num_threads(),
+        modes(),
+    ]
 
 
 class Broken(Exception):

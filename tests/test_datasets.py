@@ -96,57 +96,85 @@ def flickr8k(folder: Path) -> None:
 
 
 def coco(folder: Path) -> None:
-    images = [{"id": 9, "file_name": "000000000009.jpg", "width": 8, "height": 6},
-              {"id": 2, "file_name": "000000000002.jpg", "width": 8, "height": 6},
-              {"id": 5, "file_name": "000000000005.jpg", "width": 8, "height": 6}]  # fmt: skip
-    write_json(folder / "annotations/captions_val2017.json", {"images": images, "annotations": [
-        {"image_id": 9, "id": 3, "caption": "Two people eat a hot dog."},
-        {"image_id": 2, "id": 2, "caption": "A dog runs.\n"},
-        {"image_id": 2, "id": 1, "caption": "A man and his dogs"}]})  # fmt: skip
+    images = [
+        {"id": 9, "file_name": "000000000009.jpg", "width": 8, "height": 6},
+        {"id": 2, "file_name": "000000000002.jpg", "width": 8, "height": 6},
+        {"id": 5, "file_name": "000000000005.jpg", "width": 8, "height": 6},
+    ]
+    write_json(
+        folder / "annotations/captions_val2017.json",
+        {
+            "images": images,
+            "annotations": [
+                {"image_id": 9, "id": 3, "caption": "Two people eat a hot dog."},
+                {"image_id": 2, "id": 2, "caption": "A dog runs.\n"},
+                {"image_id": 2, "id": 1, "caption": "A man and his dogs"},
+            ],
+        },
+    )
     runs = {"size": [6, 8], "counts": [6, 3, 39]}  # the second column's upper half
-    write_json(folder / "annotations/instances_val2017.json", {
-        "categories": [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}, {"id": 58, "name": "hot dog"}],
-        "annotations": [
-            {"id": 12, "image_id": 9, "category_id": 18, "bbox": [0, 0, 1, 1], "segmentation": []},
-            {"id": 11, "image_id": 9, "category_id": 1, "bbox": [0.6, 0, 1, 3], "segmentation": runs, "iscrowd": 1},
-            {"id": 10, "image_id": 2, "category_id": 18, "bbox": [2.2, 0.6, 3.9, 3], "segmentation": [CLIPPED]}],
-    })  # fmt: skip
+    write_json(
+        folder / "annotations/instances_val2017.json",
+        {
+            "categories": [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}, {"id": 58, "name": "hot dog"}],
+            "annotations": [
+                {"id": 12, "image_id": 9, "category_id": 18, "bbox": [0, 0, 1, 1], "segmentation": []},
+                {"id": 11, "image_id": 9, "category_id": 1, "bbox": [0.6, 0, 1, 3], "segmentation": runs, "iscrowd": 1},
+                {"id": 10, "image_id": 2, "category_id": 18, "bbox": [2.2, 0.6, 3.9, 3], "segmentation": [CLIPPED]},
+            ],
+        },
+    )
     for image in images:
         picture(folder / "val2017" / image["file_name"])
 
 
 def rsicd(folder: Path) -> None:
-    told = [{"filename": name, "split": split, "imgid": i, "sentences": [{"raw": f"{name} {word}"} for word in "xy"]}
-            for i, (name, split) in enumerate([("b.jpg", "train"), ("a.jpg", "test")])]  # fmt: skip
+    told = [
+        {"filename": name, "split": split, "imgid": i, "sentences": [{"raw": f"{name} {word}"} for word in "xy"]}
+        for i, (name, split) in enumerate([("b.jpg", "train"), ("a.jpg", "test")])
+    ]
     write_json(folder / "dataset_rsicd.json", {"images": told, "dataset": "rsicd"})
     for name in ("a.jpg", "b.jpg"):
         picture(folder / "RSICD_images" / name)
 
 
 def phrases(folder: Path) -> None:
-    write(folder / "MS_CXR_Local_Alignment_v1.1.0.csv",
-          "category_name,label_text,path,x,y,w,h,image_width,image_height,split\n"
-          "Edema,left edema,files/p1.jpg,1,2,3,4,8,6,train\n"
-          "Edema,cyst,files/p1.jpg,0,0,2,2,8,6,test\n"
-          "Edema,left edema,files/p1.jpg,5,0,3,1,8,6,train\n")  # fmt: skip
+    write(
+        folder / "MS_CXR_Local_Alignment_v1.1.0.csv",
+        "category_name,label_text,path,x,y,w,h,image_width,image_height,split\n"
+        "Edema,left edema,files/p1.jpg,1,2,3,4,8,6,train\n"
+        "Edema,cyst,files/p1.jpg,0,0,2,2,8,6,test\n"
+        "Edema,left edema,files/p1.jpg,5,0,3,1,8,6,train\n",
+    )
     picture(folder / "files/p1.jpg")
 
 
 def folder(folder: Path) -> None:
     whole = [0, 0, 8, 6]
-    told = [{"image": "b.png", "caption": "two cats", "boxes": [{"name": "cat", "box": [0, 1, 2, 3]},
-                                                              {"name": "cup", "box": [1, 1, 1, 1]}]},
-            {"image": "a.png", "caption": "a mug", "boxes": [{"name": "cup", "box": whole, "spans": [[2, 5]]}]},
-            {"image": "a.png", "caption": "a cat", "boxes": [{"name": "cat", "box": whole, "spans": []}]}]  # fmt: skip
+    told = [
+        {
+            "image": "b.png",
+            "caption": "two cats",
+            "boxes": [{"name": "cat", "box": [0, 1, 2, 3]}, {"name": "cup", "box": [1, 1, 1, 1]}],
+        },
+        {"image": "a.png", "caption": "a mug", "boxes": [{"name": "cup", "box": whole, "spans": [[2, 5]]}]},
+        {"image": "a.png", "caption": "a cat", "boxes": [{"name": "cat", "box": whole, "spans": []}]},
+    ]
     write(folder / "pairs.jsonl", "\n".join(map(json.dumps, told)) + "\n\n")
     for name in ("a.png", "b.png"):
         picture(folder / name)
 
 
 MADE: dict[type[LocalDataset], Callable[[Path], None]] = {
-    ConceptualCaptions: conceptual_captions, Imagenet: imagenet, TinyImagenet: tiny_imagenet, Flickr8k: flickr8k,
-    Coco: coco, Rsicd: rsicd, Phrases: phrases, Folder: folder,
-}  # fmt: skip
+    ConceptualCaptions: conceptual_captions,
+    Imagenet: imagenet,
+    TinyImagenet: tiny_imagenet,
+    Flickr8k: flickr8k,
+    Coco: coco,
+    Rsicd: rsicd,
+    Phrases: phrases,
+    Folder: folder,
+}
 EACH = pytest.mark.parametrize("kind", MADE, ids=lambda kind: kind.__name__)
 
 
@@ -353,7 +381,10 @@ def test_imagenet_in_one_folder_with_boxes(tmp_path: Path) -> None:
     assert names(data) == [f"ILSVRC2012_val_{number:08d}.JPEG" for number in (1, 10, 2)]
     assert captions(data) == ["a photo of a tench, Tinca tinca"] * 2 + ["a photo of a tabby, tabby cat"]
     assert [[thing.box for thing in pair.objects] for pair in data] == [
-        [(2, 1, 1, 1)], [(0, 0, 8, 6)], [(1, 2, 3, 3), (5, 5, 2, 1)]]  # fmt: skip
+        [(2, 1, 1, 1)],
+        [(0, 0, 8, 6)],
+        [(1, 2, 3, 3), (5, 5, 2, 1)],
+    ]
     (thing,) = data[0].objects
     assert data[0].caption[slice(*thing.spans[0])] == thing.name == "tench, Tinca tinca"
     assert names(Imagenet(tmp_path, each=1)) == [f"ILSVRC2012_val_{number:08d}.JPEG" for number in (1, 2)]
@@ -363,11 +394,14 @@ def test_imagenet_in_one_folder_with_boxes(tmp_path: Path) -> None:
         Imagenet(tmp_path, each=0)
 
 
-@pytest.mark.parametrize(("name", "text"), [
-    ("val.txt", "ILSVRC2012_val_00000002.JPEG 1\nILSVRC2012_val_00000001.JPEG 0\n"),
-    ("labels.txt", "val/ILSVRC2012_val_00000002.JPEG n02123045\nILSVRC2012_val_00000001.JPEG n01440764\n"),
-    ("imagenet_2012_validation_synset_labels.txt", "n01440764\nn02123045\n"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("val.txt", "ILSVRC2012_val_00000002.JPEG 1\nILSVRC2012_val_00000001.JPEG 0\n"),
+        ("labels.txt", "val/ILSVRC2012_val_00000002.JPEG n02123045\nILSVRC2012_val_00000001.JPEG n01440764\n"),
+        ("imagenet_2012_validation_synset_labels.txt", "n01440764\nn02123045\n"),
+    ],
+)
 def test_imagenets_other_labels(tmp_path: Path, name: str, text: str) -> None:
     imagenet(tmp_path)
     (tmp_path / "LOC_val_solution.csv").unlink()
@@ -377,15 +411,19 @@ def test_imagenets_other_labels(tmp_path: Path, name: str, text: str) -> None:
     data = Imagenet(tmp_path)
     assert list(zip(names(data), captions(data), strict=True)) == [
         ("ILSVRC2012_val_00000001.JPEG", "a photo of a tench, Tinca tinca"),
-        ("ILSVRC2012_val_00000002.JPEG", "a photo of a tabby, tabby cat")]  # fmt: skip
+        ("ILSVRC2012_val_00000002.JPEG", "a photo of a tabby, tabby cat"),
+    ]
     assert not data[0].objects
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("490\n361\n", "line 1: a line that is only a number is a label of the development kit"),
-    ("a.JPEG 2\n", r"its place in 0\.\.1 \(got '2'\)"),
-    ("a.JPEG n09999999\n", "line 1: the list of names does not know the synset 'n09999999'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("490\n361\n", "line 1: a line that is only a number is a label of the development kit"),
+        ("a.JPEG 2\n", r"its place in 0\.\.1 \(got '2'\)"),
+        ("a.JPEG n09999999\n", "line 1: the list of names does not know the synset 'n09999999'"),
+    ],
+)
 def test_imagenets_wrong_labels(tmp_path: Path, text: str, message: str) -> None:
     imagenet(tmp_path)
     (tmp_path / "LOC_val_solution.csv").unlink()
@@ -439,12 +477,15 @@ def test_the_papers_subset_of_tiny_imagenet(tmp_path: Path) -> None:
         TinyImagenet(tmp_path, split="test")
 
 
-@pytest.mark.parametrize(("row", "message"), [
-    ("val_0.JPEG\tn02124075\t0\t0\t7", "line 1: expected 6 fields"),
-    ("val_0.JPEG\tn02124075\t5\t0\t3\t4", "line 1: a box is its left, top, right and bottom"),
-    ("val_0.JPEG\tn02124075\t5\tx\t3\t4", "line 1: a box is its left"),
-    ("val_0.JPEG\tn00001740\t0\t0\t3\t4", "does not know the synset 'n00001740'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("val_0.JPEG\tn02124075\t0\t0\t7", "line 1: expected 6 fields"),
+        ("val_0.JPEG\tn02124075\t5\t0\t3\t4", "line 1: a box is its left, top, right and bottom"),
+        ("val_0.JPEG\tn02124075\t5\tx\t3\t4", "line 1: a box is its left"),
+        ("val_0.JPEG\tn00001740\t0\t0\t3\t4", "does not know the synset 'n00001740'"),
+    ],
+)
 def test_wrong_rows_of_tiny_imagenet(tmp_path: Path, row: str, message: str) -> None:
     tiny_imagenet(tmp_path)
     write(tmp_path / "val/val_annotations.txt", row)
@@ -518,8 +559,11 @@ def test_a_wrong_choice_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["", "Flickr8k_text/"])
 def test_flickr8ks_own_files(tmp_path: Path, place: str) -> None:
-    write(tmp_path / f"{place}Flickr8k.token.txt", "b.jpg#1\tsecond\nb.jpg#0\tfirst\n10_c.jpg#0\tthird\n"
-          "9_c.jpg#0\tfourth\n2258277193_586949ec62.jpg.1#0\tpeople\n")  # fmt: skip
+    write(
+        tmp_path / f"{place}Flickr8k.token.txt",
+        "b.jpg#1\tsecond\nb.jpg#0\tfirst\n10_c.jpg#0\tthird\n"
+        "9_c.jpg#0\tfourth\n2258277193_586949ec62.jpg.1#0\tpeople\n",
+    )
     write(tmp_path / f"{place}Flickr_8k.testImages.txt", "b.jpg\n9_c.jpg\n")
     for name in ("b.jpg", "10_c.jpg", "9_c.jpg"):
         picture(tmp_path / "Flicker8k_Dataset" / name)
@@ -567,9 +611,12 @@ def test_cocos_objects_and_the_words_that_name_them(tmp_path: Path) -> None:
 def test_wrong_files_of_coco(tmp_path: Path) -> None:
     coco(tmp_path)
     path = tmp_path / "annotations/captions_val2017.json"
-    for told, message in (("{", "this is not JSON"), ("{}", "not laid out as expected: 'annotations' is lacking"),
-                          ("[]", "not laid out as expected"),
-                          ('{"annotations": [], "images": []}', "there is none")):  # fmt: skip
+    for told, message in (
+        ("{", "this is not JSON"),
+        ("{}", "not laid out as expected: 'annotations' is lacking"),
+        ("[]", "not laid out as expected"),
+        ('{"annotations": [], "images": []}', "there is none"),
+    ):
         write(path, told)
         with pytest.raises(BadInput, match=message):
             Coco(tmp_path)
@@ -592,14 +639,17 @@ def test_a_polygon_holds_the_pixels_whose_centres_it_holds() -> None:
     assert two.sum() == 7, "polygons of one object are joined"
 
 
-@pytest.mark.parametrize(("outline", "message"), [
-    ([[0, 0, 1, 1]], "three points or more"),
-    ([[0, 0, 1, 1, 2, float("nan")]], "three points or more"),
-    ({"size": [3, 3], "counts": [9]}, r"the mask is of a picture of \[3, 3\]"),
-    ({"size": [6, 8], "counts": [9]}, r"must add up to its 48 pixels \(got 9\)"),
-    ({"size": [6, 8], "counts": [50, -2]}, "must add up"),
-    ({"size": [6, 8], "counts": []}, "must add up"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("outline", "message"),
+    [
+        ([[0, 0, 1, 1]], "three points or more"),
+        ([[0, 0, 1, 1, 2, float("nan")]], "three points or more"),
+        ({"size": [3, 3], "counts": [9]}, r"the mask is of a picture of \[3, 3\]"),
+        ({"size": [6, 8], "counts": [9]}, r"must add up to its 48 pixels \(got 9\)"),
+        ({"size": [6, 8], "counts": [50, -2]}, "must add up"),
+        ({"size": [6, 8], "counts": []}, "must add up"),
+    ],
+)
 def test_wrong_masks(outline: Any, message: str) -> None:
     with pytest.raises(BadInput, match=f"image 9: .*{message}"):
         decoded(outline, SIDES, "image 9")
@@ -627,15 +677,20 @@ def test_masks_are_those_of_pycocotools() -> None:
         assert (ours & theirs).sum() / (ours | theirs).sum() > 0.97
 
 
-@pytest.mark.parametrize(("caption", "found"), [
-    ("A PERSON, people; persons' and a personal man", {"person": ["PERSON", "people", "persons"]}),
-    ("hot dogs, a hot\ndog, dogs", {"hot dog": ["hot dogs", "hot\ndog"], "dog": ["dogs"]}),
-    ("knives on couches by buses with two teddy bears", {"knife": ["knives"], "couch": ["couches"], "bus": ["buses"],
-                                                         "teddy bear": ["teddy bears"]}),
-    ("a dog-walker underdog", {}),
-    ("cherries but no cherry-pie", {"cherry": ["cherries"]}),
-    ("", {}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("caption", "found"),
+    [
+        ("A PERSON, people; persons' and a personal man", {"person": ["PERSON", "people", "persons"]}),
+        ("hot dogs, a hot\ndog, dogs", {"hot dog": ["hot dogs", "hot\ndog"], "dog": ["dogs"]}),
+        (
+            "knives on couches by buses with two teddy bears",
+            {"knife": ["knives"], "couch": ["couches"], "bus": ["buses"], "teddy bear": ["teddy bears"]},
+        ),
+        ("a dog-walker underdog", {}),
+        ("cherries but no cherry-pie", {"cherry": ["cherries"]}),
+        ("", {}),
+    ],
+)
 def test_what_names_a_category(caption: str, found: dict[str, list[str]]) -> None:
     known = ["person", "dog", "hot dog", "knife", "couch", "bus", "bear", "teddy bear", "cherry"]
     spans = named_spans(caption, known)
@@ -652,8 +707,12 @@ def test_rsicds_splits_and_sentences(tmp_path: Path) -> None:
     assert captions(Rsicd(tmp_path, split="test", choice="all")) == ["a.jpg x", "a.jpg y"]
     with pytest.raises(BadOption, match="split must be one of test, train"):
         Rsicd(tmp_path, split="val")
-    for told in ({"images": [{"filename": "a.jpg", "split": "test", "sentences": []}]},
-                 {"images": [{"filename": "a.jpg", "split": "test"}]}, {"images": 3}, []):  # fmt: skip
+    for told in (
+        {"images": [{"filename": "a.jpg", "split": "test", "sentences": []}]},
+        {"images": [{"filename": "a.jpg", "split": "test"}]},
+        {"images": 3},
+        [],
+    ):
         write_json(tmp_path / "dataset_rsicd.json", told)
         with pytest.raises(BadInput, match=r"dataset_rsicd\.json is not laid out as expected"):
             Rsicd(tmp_path)
@@ -667,18 +726,26 @@ def test_a_phrase_names_all_its_boxes(tmp_path: Path) -> None:
     first, second = Phrases(tmp_path)
     assert (first.caption, second.caption) == ("left edema", "cyst")
     assert [(thing.name, thing.box, thing.spans) for thing in first.objects] == [
-        ("left edema", (1, 2, 3, 4), ((0, 10),)), ("left edema", (5, 0, 3, 1), ((0, 10),))]  # fmt: skip
+        ("left edema", (1, 2, 3, 4), ((0, 10),)),
+        ("left edema", (5, 0, 3, 1), ((0, 10),)),
+    ]
     assert captions(Phrases(tmp_path, split="test")) == ["cyst"]
     with pytest.raises(BadOption, match="split must be one of test, train"):
         Phrases(tmp_path, split="val")
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("image,phrase,x,y,w\n", "no column h"),
-    ("file,phrase,x,y,w,h\na.jpg,p,0,0,1,1\n", "no column image, or path as in MS-CXR"),
-    ("image,phrase,x,y,w,h\na.jpg,p,0,zero,1,1\n", "line 2: x, y, w and h must be numbers"),
-    ("image,phrase,x,y,w,h,image_width,image_height\na.jpg,p,0,0,1,1,x,2\n", "line 2: image_width and image_height"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,phrase,x,y,w\n", "no column h"),
+        ("file,phrase,x,y,w,h\na.jpg,p,0,0,1,1\n", "no column image, or path as in MS-CXR"),
+        ("image,phrase,x,y,w,h\na.jpg,p,0,zero,1,1\n", "line 2: x, y, w and h must be numbers"),
+        (
+            "image,phrase,x,y,w,h,image_width,image_height\na.jpg,p,0,0,1,1,x,2\n",
+            "line 2: image_width and image_height",
+        ),
+    ],
+)
 def test_wrong_tables_of_phrases(tmp_path: Path, text: str, message: str) -> None:
     write(tmp_path / "mine.csv", text)
     with pytest.raises(BadInput, match=message):
@@ -700,12 +767,15 @@ def test_boxes_must_lie_in_their_picture(tmp_path: Path) -> None:
             data[item]
 
 
-@pytest.mark.parametrize(("box", "whole"), [
-    ((0.4, 0.6, 3.0, 2.0), (0, 1, 3, 2)),
-    ((3.2, 3.2, 0.1, 0.0), (3, 3, 1, 1)),
-    ((8.0, 6.0, 0.0, 0.0), (7, 5, 1, 1)),
-    ((-1.0, -1.0, 10.0, 8.0), (0, 0, 8, 6)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("box", "whole"),
+    [
+        ((0.4, 0.6, 3.0, 2.0), (0, 1, 3, 2)),
+        ((3.2, 3.2, 0.1, 0.0), (3, 3, 1, 1)),
+        ((8.0, 6.0, 0.0, 0.0), (7, 5, 1, 1)),
+        ((-1.0, -1.0, 10.0, 8.0), (0, 0, 8, 6)),
+    ],
+)
 def test_boxes_go_to_the_nearest_pixels(box: tuple[float, ...], whole: tuple[int, ...]) -> None:
     assert whole_box(box, SIDES, "x") == whole  # pyright: ignore
 
@@ -720,7 +790,8 @@ def test_a_folders_boxes(tmp_path: Path) -> None:
     assert [[(thing.name, thing.box, thing.spans) for thing in pair.objects] for pair in data] == [
         [("cat", (0, 1, 2, 3), ((4, 8),)), ("cup", (1, 1, 1, 1), ())],
         [("cup", (0, 0, 8, 6), ((2, 5),))],
-        [("cat", (0, 0, 8, 6), ())]]  # fmt: skip
+        [("cat", (0, 0, 8, 6), ())],
+    ]
     write(tmp_path / "pairs.csv", "image,caption\n")
     with pytest.raises(BadInput, match=r"both pairs\.csv and pairs\.jsonl"):
         Folder(tmp_path)
@@ -729,18 +800,23 @@ def test_a_folders_boxes(tmp_path: Path) -> None:
     assert captions(Folder(tmp_path)) == ["a cat, a dog"]
 
 
-@pytest.mark.parametrize(("line", "message"), [
-    ("{'image'}", "this is not JSON"),
-    ('["a.png", "a cat"]', "not laid out as expected"),
-    ('{"image": "a.png"}', "'caption' is lacking"),
-    ('{"image": "a.png", "caption": 3}', "image and caption must be texts"),
-    ('{"image": "a.png", "caption": "a", "boxes": 3}', "boxes must be a list"),
-    ('{"image": "a.png", "caption": "a", "boxes": [{"name": "a"}]}', "'box' is lacking"),
-    ('{"image": "a.png", "caption": "a", "boxes": [{"name": "a", "box": [1, 2, 3]}]}', "not enough values"),
-    ('{"image": "a.png", "caption": "a", "boxes": [{"name": 1, "box": [1, 2, 3, 4]}]}', "must be a text"),
-    ('{"image": "a.png", "caption": "a", "boxes": [{"name": "a", "box": [0, 0, 1, 1], "spans": [[0, 2]]}]}',
-     r"a span is .* 1 characters \(got 0, 2\)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{'image'}", "this is not JSON"),
+        ('["a.png", "a cat"]', "not laid out as expected"),
+        ('{"image": "a.png"}', "'caption' is lacking"),
+        ('{"image": "a.png", "caption": 3}', "image and caption must be texts"),
+        ('{"image": "a.png", "caption": "a", "boxes": 3}', "boxes must be a list"),
+        ('{"image": "a.png", "caption": "a", "boxes": [{"name": "a"}]}', "'box' is lacking"),
+        ('{"image": "a.png", "caption": "a", "boxes": [{"name": "a", "box": [1, 2, 3]}]}', "not enough values"),
+        ('{"image": "a.png", "caption": "a", "boxes": [{"name": 1, "box": [1, 2, 3, 4]}]}', "must be a text"),
+        (
+            '{"image": "a.png", "caption": "a", "boxes": [{"name": "a", "box": [0, 0, 1, 1], "spans": [[0, 2]]}]}',
+            r"a span is .* 1 characters \(got 0, 2\)",
+        ),
+    ],
+)
 def test_wrong_lines_of_json(tmp_path: Path, line: str, message: str) -> None:
     picture(tmp_path / "a.png")
     write(tmp_path / "pairs.jsonl", '{"image": "a.png", "caption": "a cat"}\n' + line)
@@ -774,9 +850,14 @@ def test_a_saved_data_set_of_hugging_face(tmp_path: Path) -> None:
     pictures = [Image.new("RGB", SIDES, (shade, 0, 0)) for shade in (10, 200, 90)]
     made = package.Dataset.from_dict(
         {"picture": pictures, "text": ["a cat", "a dog", "a cup"], "several": [["a", "b"], ["c", "d"], ["e", "f"]]},
-        features=package.Features({"picture": package.Image(), "text": package.Value("string"),
-                                   "several": package.Sequence(package.Value("string"))}),
-    )  # fmt: skip
+        features=package.Features(
+            {
+                "picture": package.Image(),
+                "text": package.Value("string"),
+                "several": package.Sequence(package.Value("string")),
+            }
+        ),
+    )
     made.save_to_disk(tmp_path / "one")
     package.DatasetDict({"test": made}).save_to_disk(tmp_path / "two")
     data = HuggingFace(tmp_path / "one", image="picture", caption="text")

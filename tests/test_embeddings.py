@@ -64,8 +64,13 @@ def test_a_tolerance_gives_each_embedding_the_nodes_that_explain_gives_it(kind: 
 def test_embeddings_without_direction_are_refused() -> None:
     model = tiny.model("clip")
     good = encode(model.text, CAPTIONS)
-    for bad, message in ((good[0], "shape"), (good[:, :3], "shape"), (good[:0], "shape"), (0 * good, "direction"),
-                         (good / 0, "direction")):  # fmt: skip
+    for bad, message in (
+        (good[0], "shape"),
+        (good[:, :3], "shape"),
+        (good[:0], "shape"),
+        (0 * good, "direction"),
+        (good / 0, "direction"),
+    ):
         with pytest.raises(BadInput, match=message):
             nibt.explain_embeddings(model, tiny.picture(), bad)
 

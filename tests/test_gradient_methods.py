@@ -112,10 +112,16 @@ def test_integrated_gradients_are_complete(kind: str, modality: str) -> None:
 
 
 @linear_sides
-@pytest.mark.parametrize("method", [
-    IntegratedGradients(steps=1), IntegratedGradients(steps=3, reference="zero"), NIB((0,), "zero", "riemann", 1),
-    NIB((1,), "blank", "gauss", 2), NIB((2,), "blank", "midpoint", 3),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "method",
+    [
+        IntegratedGradients(steps=1),
+        IntegratedGradients(steps=3, reference="zero"),
+        NIB((0,), "zero", "riemann", 1),
+        NIB((1,), "blank", "gauss", 2),
+        NIB((2,), "blank", "midpoint", 3),
+    ],
+)
 def test_complete_methods_agree_on_a_linear_tower(method: Any, of: Side) -> None:
     torch.testing.assert_close(method(of).scores, linear.parts(of), atol=1e-5, rtol=1e-5)
 
@@ -133,20 +139,25 @@ def test_the_default_variants_are_those_of_the_methods_text() -> None:
     assert answer.to_json()["image"]["narrowing"]["layers"] == []
     paper = nibt.explain(tiny.model("clip"), tiny.picture(), "a cat", "integrated_gradients", variant="paper")
     assert paper.method["image"]["reference"] == "zero"
-    mfaba = [nibt.explain(tiny.model("clip"), tiny.picture(), "a cat", "mfaba", variant=variant).image.scores
-             for variant in ("default", "paper")]  # fmt: skip
+    mfaba = [
+        nibt.explain(tiny.model("clip"), tiny.picture(), "a cat", "mfaba", variant=variant).image.scores
+        for variant in ("default", "paper")
+    ]
     assert torch.equal(*mfaba)
 
 
-@pytest.mark.parametrize(("method", "options", "told"), [
-    ("mfaba", {"steps": 0}, r"steps must be at least 1 \(got 0\)"),
-    ("mfaba", {"stride": -1}, r"stride must be above 0 \(got -1.0\)"),
-    ("integrated_gradients", {"steps": 0}, "steps must be at least 1"),
-    ("integrated_gradients", {"rule": "simpson"}, "rule must be one of"),
-    ("integrated_gradients", {"reference": "black"}, "reference must be zero, blank"),
-    ("integrated_gradients", {"reference": "mean:x"}, "mean states are of layers, not of the first tokens"),
-    ("integrated_gradients", {"rule": "geometric"}, "serves the reference zero only"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "options", "told"),
+    [
+        ("mfaba", {"steps": 0}, r"steps must be at least 1 \(got 0\)"),
+        ("mfaba", {"stride": -1}, r"stride must be above 0 \(got -1.0\)"),
+        ("integrated_gradients", {"steps": 0}, "steps must be at least 1"),
+        ("integrated_gradients", {"rule": "simpson"}, "rule must be one of"),
+        ("integrated_gradients", {"reference": "black"}, "reference must be zero, blank"),
+        ("integrated_gradients", {"reference": "mean:x"}, "mean states are of layers, not of the first tokens"),
+        ("integrated_gradients", {"rule": "geometric"}, "serves the reference zero only"),
+    ],
+)
 def test_bad_options_are_refused(method: str, options: dict[str, Any], told: str) -> None:
     with pytest.raises(BadOption, match=told):
         nibt.explain(tiny.model("clip"), tiny.picture(), "a cat", method, **options)

@@ -80,8 +80,9 @@ def test_chunks_do_not_matter() -> None:
     path, ways = nodes("gauss", 3), shares(*cut_of(tiny.model("clip"), "image"))
     torch.testing.assert_close(pushed(cut, start, path, ways, 1), pushed(cut, start, path, ways, 64), atol=1e-6, rtol=0)
     vectors = pushed(cut, start, path, ways)[:3]
-    torch.testing.assert_close(pulled(cut, start, path, vectors, 1), pulled(cut, start, path, vectors, 64),
-                               atol=1e-6, rtol=0)  # fmt: skip
+    torch.testing.assert_close(
+        pulled(cut, start, path, vectors, 1), pulled(cut, start, path, vectors, 64), atol=1e-6, rtol=0
+    )
 
 
 def test_both_ways_to_the_rows_agree() -> None:
@@ -280,8 +281,9 @@ def test_a_map_from_the_contributions_is_the_explanation(kind: str) -> None:
         assert answer.narrowing is not None
         assert expected.image.narrowing is not None
         for name in ("at_input", "at_reference", "sum", "gap"):
-            torch.testing.assert_close(getattr(answer.narrowing, name), getattr(expected.image.narrowing, name),
-                                       atol=1e-5, rtol=0)  # fmt: skip
+            torch.testing.assert_close(
+                getattr(answer.narrowing, name), getattr(expected.image.narrowing, name), atol=1e-5, rtol=0
+            )
         assert answer.grid.shape == expected.image.grid.shape
 
 

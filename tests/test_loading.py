@@ -154,8 +154,13 @@ class TestHuggingFace:
         save(kind, tmp_path)
         mark = tmp_path / "it ran"
         (tmp_path / "evil.py").write_text(f"open({str(mark)!r}, 'w')\nclass Evil: pass\n")
-        remote = {"AutoConfig": "evil.Evil", "AutoModel": "evil.Evil", "AutoImageProcessor": "evil.Evil",
-                  "AutoProcessor": "evil.Evil", "AutoTokenizer": ["evil.Evil", "evil.Evil"]}  # fmt: skip
+        remote = {
+            "AutoConfig": "evil.Evil",
+            "AutoModel": "evil.Evil",
+            "AutoImageProcessor": "evil.Evil",
+            "AutoProcessor": "evil.Evil",
+            "AutoTokenizer": ["evil.Evil", "evil.Evil"],
+        }
         for file in tmp_path.glob("*config.json"):
             edit(file, auto_map=remote)
         with suppress(CannotLoad):  # to refuse it is as well
@@ -194,8 +199,9 @@ class TestHuggingFace:
         with pytest.raises(CannotLoad, match=r"NaN or infinite weights in 'visual_projection\.weight'"):
             load_model(tmp_path)
 
-    @pytest.mark.parametrize("gone", [("processor_config.json", "preprocessor_config.json"),
-                                      ("tokenizer.json", "tokenizer_config.json")])  # fmt: skip
+    @pytest.mark.parametrize(
+        "gone", [("processor_config.json", "preprocessor_config.json"), ("tokenizer.json", "tokenizer_config.json")]
+    )
     @pytest.mark.parametrize("kind", ["clip", "siglip"])
     def test_no_processor(self, kind: str, gone: tuple[str, ...], tmp_path: Path) -> None:
         save(kind, tmp_path)
@@ -288,8 +294,9 @@ class TestOpenClip:
     def test_a_folder_with_a_trunk_of_timm(self, name: str, tmp_path: Path) -> None:
         tmp_path /= "it"
         tmp_path.mkdir()
-        config = tiny.configuration({"timm_model_name": name, "timm_pool": "avg", "timm_proj": "linear",
-                                     "image_size": 160}, plain=True)  # fmt: skip
+        config = tiny.configuration(
+            {"timm_model_name": name, "timm_pool": "avg", "timm_proj": "linear", "image_size": 160}, plain=True
+        )
         module = tiny.randomised(lambda: open_clip.CustomTextCLIP(**config))
         save_file(module.state_dict(), tmp_path / "open_clip_model.safetensors")
         settings = {"model_cfg": {**config, "custom_text": True}, "preprocess_cfg": {}}
@@ -304,9 +311,17 @@ class TestOpenClip:
         tmp_path /= "it"
         tmp_path.mkdir()
         source = made.tokenizer.tokenizer.name_or_path
-        config = {"embed_dim": 16, "vision_cfg": tiny._OWN_VIT,
-                  "text_cfg": {"hf_model_name": source, "hf_tokenizer_name": source, "context_length": tiny.CONTEXT,
-                               "hf_pooler_type": "cls_last_hidden_state_pooler", "hf_proj_type": "mlp"}}  # fmt: skip
+        config = {
+            "embed_dim": 16,
+            "vision_cfg": tiny._OWN_VIT,
+            "text_cfg": {
+                "hf_model_name": source,
+                "hf_tokenizer_name": source,
+                "context_length": tiny.CONTEXT,
+                "hf_pooler_type": "cls_last_hidden_state_pooler",
+                "hf_proj_type": "mlp",
+            },
+        }
         save_file(made.module.state_dict(), tmp_path / "open_clip_model.safetensors")
         (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
         made.tokenizer.save_pretrained(tmp_path)
@@ -521,9 +536,13 @@ class TestIds:
             write(folder)
         with hub(tmp_path) as address:
             asked = subprocess.run(
-                [sys.executable, "-c", ASK_HUB], capture_output=True, text=True, check=False, timeout=100,
+                [sys.executable, "-c", ASK_HUB],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=100,
                 env={**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache")},
-            )  # fmt: skip
+            )
         assert asked.stdout.split("\n")[:3] == [
             "clip",
             "open_clip",
@@ -541,14 +560,17 @@ class TestIds:
 
 
 class TestOptions:
-    @pytest.mark.parametrize(("options", "message"), [
-        ({"dtype": "float64"}, "dtype must be one of float32, float16, bfloat16"),
-        ({"dtype": torch.int8}, "got 'int8'"),
-        ({"device": "toaster"}, "device 'toaster' cannot be used"),
-        ({"device": "cuda:99"}, "device 'cuda:99' cannot be used"),
-        ({"fit": "stretch"}, "fit must be 'model' or 'whole'"),
-        ({"image_size": 8}, r"image_size must lie in 16\.\.4096"),
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"dtype": "float64"}, "dtype must be one of float32, float16, bfloat16"),
+            ({"dtype": torch.int8}, "got 'int8'"),
+            ({"device": "toaster"}, "device 'toaster' cannot be used"),
+            ({"device": "cuda:99"}, "device 'cuda:99' cannot be used"),
+            ({"fit": "stretch"}, "fit must be 'model' or 'whole'"),
+            ({"image_size": 8}, r"image_size must lie in 16\.\.4096"),
+        ],
+    )
     def test_unknown_values_are_refused_before_anything_is_read(self, options: dict, message: str) -> None:
         with pytest.raises(BadOption, match=message):
             load_model("no-such-model", **options)

@@ -73,8 +73,10 @@ def test_it_is_its_loss_and_adam(modality: str, steps: int) -> None:
 def test_without_a_price_only_the_score_is_followed(of: Side) -> None:
     """Where S is linear, its gradient by a is l (1 - l) w (h - e), so each element goes where w (h - mean e) points."""
     cut = of.cut(1)
-    drawn = [generator(0, row).standard_normal((10, cut.hidden.shape[2]), dtype=np.float32)
-             for row in range(cut.hidden.shape[1])]  # fmt: skip
+    drawn = [
+        generator(0, row).standard_normal((10, cut.hidden.shape[2]), dtype=np.float32)
+        for row in range(cut.hidden.shape[1])
+    ]
     slope = 2 * of.tower.root.weights[: cut.hidden.shape[1]] * (cut.hidden - torch.tensor(np.stack(drawn)).mean(1))
     wanted = information(5 + slope.sign().detach(), cut.hidden).sum(-1)
     wanted = wanted * of.tower.own_rows(of.inputs, cut.hidden)
@@ -181,8 +183,11 @@ def test_the_default_is_the_papers(golden_folder: Path) -> None:
 def test_random_maps_of_the_authors_model_are_like_each_other(golden_folder: Path) -> None:
     """Seeds change a map of the paper's setting less than pictures do."""
     model = nibt.load_model(golden_folder / "clip")
-    maps = [nibt.explain(model, golden_folder / f"image_{number}.png", "w9 w8 w7", "m2ib", seed=seed).image.scores
-            for number in (0, 1) for seed in (0, 1)]  # fmt: skip
+    maps = [
+        nibt.explain(model, golden_folder / f"image_{number}.png", "w9 w8 w7", "m2ib", seed=seed).image.scores
+        for number in (0, 1)
+        for seed in (0, 1)
+    ]
     same = float(torch.corrcoef(torch.stack(maps[:2]))[0, 1])
     other = float(torch.corrcoef(torch.stack([maps[0], maps[2]]))[0, 1])
     assert same > max(0.5, other)
@@ -205,16 +210,19 @@ def test_half_precision_learns_in_single(dtype: str) -> None:
     assert F.cosine_similarity(found.image.scores, whole.image.scores, dim=0) > 0.9
 
 
-@pytest.mark.parametrize(("options", "told"), [
-    ({"steps": 0}, r"steps must be at least 1 \(got 0\)"),
-    ({"samples": 0}, "samples must be at least 1"),
-    ({"seeds": 0}, "seeds must be at least 1"),
-    ({"seed": -1}, "seed must be at least 0"),
-    ({"beta": -0.1}, "beta must be at least 0"),
-    ({"beta": math.nan}, "beta must be a finite number"),
-    ({"rate": 0}, "rate must be above 0"),
-    ({"noise": "pink"}, "noise must be unit or features"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"steps": 0}, r"steps must be at least 1 \(got 0\)"),
+        ({"samples": 0}, "samples must be at least 1"),
+        ({"seeds": 0}, "seeds must be at least 1"),
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"beta": -0.1}, "beta must be at least 0"),
+        ({"beta": math.nan}, "beta must be a finite number"),
+        ({"rate": 0}, "rate must be above 0"),
+        ({"noise": "pink"}, "noise must be unit or features"),
+    ],
+)
 def test_bad_options_are_refused(options: dict[str, Any], told: str) -> None:
     with pytest.raises(BadOption, match=told):
         nibt.explain(tiny.model("clip"), tiny.picture(), "a cat", "m2ib", **options)

@@ -36,8 +36,11 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "a URL": (["https://example.org/cat.jpg", "a cat"], 1, "URLs are not opened: download the picture"),
     "a URL second": (["photo.png", "https://example.org/cat.jpg"], 2, "was taken for a picture)"),
     "the caption first": (["a cat", "photo.png"], 2, "pictures come first, and there is no picture 'a cat'"),
-    "two pictures to compare": (["photo.png", "--with-image", "photo.png", "--with-image", "other.png"], 2,
-                                "--with-image can be given once only"),
+    "two pictures to compare": (
+        ["photo.png", "--with-image", "photo.png", "--with-image", "other.png"],
+        2,
+        "--with-image can be given once only",
+    ),
     "two models": (["photo.png", "a cat", "-m", "lite", "--model=scenes"], 2, "--model can be given once only"),
     "a model twice, short": (["photo.png", "a cat", "-mlite", "-m", "scenes"], 2, "--model can be given once only"),
     "an option twice by -O": (["photo.png", "a cat", "-O", "steps=3", "-O", "steps=5"], 2, "-O gives steps twice"),
@@ -45,7 +48,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "no option of a method": (["photo.png", "a cat", "-O", "on_done=3"], 2, "on_done is none"),
     "another method by -O": (["photo.png", "a cat", "-O", "method=gae"], 2, "method is none"),
     "control characters alone": (["photo.png", "\x07\x1b"], 1, "has only control characters and blanks"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", sorted(MISTAKES))
@@ -99,10 +102,19 @@ def test_what_cannot_be_told_apart_is_said(photo: str) -> None:
         nibt.batch(model, "pairs.csv", "JOB")
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    ("https://a.b/c.png", True), ("HTTP://a.b", True), ("s3://bucket/x.png", True), ("data:image/png;base64,xx", True),
-    ("photo.png", False), ("C:\\photo.png", False), ("a cat: sitting", False), ("sample:chelsea", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://a.b/c.png", True),
+        ("HTTP://a.b", True),
+        ("s3://bucket/x.png", True),
+        ("data:image/png;base64,xx", True),
+        ("photo.png", False),
+        ("C:\\photo.png", False),
+        ("a cat: sitting", False),
+        ("sample:chelsea", False),
+    ],
+)
 def test_urls_are_told_from_paths(text: str, expected: bool) -> None:
     assert is_url(text) is expected
 
@@ -136,12 +148,15 @@ def table(name: str, rows: list[str]) -> None:
     Path(name).write_text("image,caption,key\n" + "".join(f"{row}\n" for row in rows))
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    (b"file,text\nphoto.png,a cat\n", "has no column image, caption: it has file, text; choose by --image"),
-    (b"", "has no column image, caption: it has none"),
-    ("image,caption\nphoto.png,caf\u00e9\n".encode("latin-1"), "is not text in UTF-8"),
-    (b"image,caption\n", "there are no rows"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"file,text\nphoto.png,a cat\n", "has no column image, caption: it has file, text; choose by --image"),
+        (b"", "has no column image, caption: it has none"),
+        ("image,caption\nphoto.png,caf\u00e9\n".encode("latin-1"), "is not text in UTF-8"),
+        (b"image,caption\n", "there are no rows"),
+    ],
+)
 def test_a_start_that_fails_is_no_job(run: Run, photo: str, clip_folder: Path, text: bytes, message: str) -> None:
     Path("pairs.csv").write_bytes(text)
     command = ("batch", "pairs.csv", "--out", "deep/JOB", "-m", clip_folder, "--steps", 1)
@@ -188,11 +203,14 @@ def test_an_interrupted_job_says_what_is_kept(
     run: Run, photo: str, clip_folder: Path, number: signal.Signals, code: int
 ) -> None:
     table("pairs.csv", [f"photo.png,a cat and {row} dogs,{row}" for row in range(400)])
-    command = ["batch", "pairs.csv", "--out", "JOB", "-m", str(clip_folder),
-               "--chunk-size", "4", "--batch-size", "4"]  # fmt: skip
+    command = ["batch", "pairs.csv", "--out", "JOB", "-m", str(clip_folder), "--chunk-size", "4", "--batch-size", "4"]
     script = "from nibt.cli import main; main()"
-    process = subprocess.Popen([sys.executable, "-c", script, *command], stderr=subprocess.PIPE, text=True,
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     while process.poll() is None and len(list(Path("JOB/parts").glob("[0-9]*"))) < 3:
         time.sleep(0.02)
     process.send_signal(number)

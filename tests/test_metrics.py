@@ -209,8 +209,10 @@ def test_every_metric_says_its_sides_and_which_way_is_better(name: str) -> None:
 def test_measure_does_not_depend_on_the_batch() -> None:
     model = tiny.model("clip")
     thing = Object("cat", (2, 2, 9, 9), None, ((0, 3),))
-    pairs = [Pair(Picture(tiny.picture(seed=seed).image, "drawn"), text, (thing,))
-             for seed, text in enumerate(tiny.CAPTIONS[:3])]  # fmt: skip
+    pairs = [
+        Pair(Picture(tiny.picture(seed=seed).image, "drawn"), text, (thing,))
+        for seed, text in enumerate(tiny.CAPTIONS[:3])
+    ]
     together = nibt.measure(model, pairs, batch_size=3)
     alone = nibt.measure(model, pairs, batch_size=1)
     assert [(row.item, row.side, row.metric) for row in together] == [(r.item, r.side, r.metric) for r in alone]
@@ -231,8 +233,11 @@ def test_measure_takes_metrics_with_options_one_side_and_refuses_what_is_not_the
 
 def told(caption: str, words: list[str], spans: tuple, absent: tuple = ()) -> Truth:
     pair = Pair(Picture(Image.new("RGB", (10, 8)), "drawn"), caption, (Object("x", (2, 1, 4, 3), None, spans),), absent)
-    units = Words((("t",) * len(words),), (tuple(Word(word, (i,)) for i, word in enumerate(words)),),
-                  torch.ones(1, len(words), dtype=torch.bool))  # fmt: skip
+    units = Words(
+        (("t",) * len(words),),
+        (tuple(Word(word, (i,)) for i, word in enumerate(words)),),
+        torch.ones(1, len(words), dtype=torch.bool),
+    )
     return truth(pair, Region(0.0, 0.0, 10.0, 8.0), units)
 
 

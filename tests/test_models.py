@@ -49,9 +49,13 @@ def hooks(module: nn.Module) -> int:
 
 ONE_ROW = {
     *((kind, side) for kind in ("clip", "clip legacy end", "clip adapted", "own vit") for side in SIDES),
-    ("siglip", "text"), ("siglip naflex", "text"), ("own text apart", "text"), ("own text both ways", "text"),
-    ("coca", "text"), ("convnext", "text"),
-}  # fmt: skip
+    ("siglip", "text"),
+    ("siglip naflex", "text"),
+    ("own text apart", "text"),
+    ("own text both ways", "text"),
+    ("coca", "text"),
+    ("convnext", "text"),
+}
 """Where one row is read, of a block that is known. Heads that average, or pool by attention, read many."""
 
 both_sides = pytest.mark.parametrize("side", SIDES)
@@ -337,8 +341,10 @@ class TestWhole:
     @pytest.mark.parametrize("kind", tiny.ANY_SIZE)
     def test_image_size_sets_the_number_of_cells(self, kind: str) -> None:
         small, large = (tiny.fresh(kind, fit="whole", image_size=size) for size in (96, 192))
-        cells = [model.image.trace(model.image.prepare([tiny.picture(64, 64)])).cut(0).units.count
-                 for model in (small, large)]  # fmt: skip
+        cells = [
+            model.image.trace(model.image.prepare([tiny.picture(64, 64)])).cut(0).units.count
+            for model in (small, large)
+        ]
         assert cells[1] == 4 * cells[0]
 
     @pytest.mark.parametrize("kind", tiny.ONE_SIZE)

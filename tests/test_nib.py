@@ -68,13 +68,22 @@ def test_toward_a_reference_it_is_captums_gauss_legendre(kind: str, modality: st
 @pytest.mark.parametrize(("steps", "layer"), [(10, 9), (5, 6), (20, 10)])
 def test_the_paper_variant_is_the_authors_output(golden_folder: Path, case: int, steps: int, layer: int) -> None:
     golden, cases = np.load(golden_folder / "reference.npz"), json.loads((golden_folder / "cases.json").read_text())
-    answer = nibt.explain(_golden(golden_folder), golden_folder / cases["images"][case], cases["captions"][case],
-                          variant="paper", steps=steps, layer=layer)  # fmt: skip
+    answer = nibt.explain(
+        _golden(golden_folder),
+        golden_folder / cases["images"][case],
+        cases["captions"][case],
+        variant="paper",
+        steps=steps,
+        layer=layer,
+    )
     pixels = to_pixels(answer.image.grid, 224, 224)
     stretched = ((pixels - pixels.min()) / (pixels.max() - pixels.min()))[::8, ::8]
     np.testing.assert_allclose(stretched, golden[f"nib_s{steps}_l{layer}_v_{case}"], atol=1e-4)
-    np.testing.assert_allclose(_all_rows(golden_folder, cases["captions"][case], answer, steps, layer),
-                               golden[f"nib_s{steps}_l{layer}_t_{case}"].ravel(), atol=1e-4)  # fmt: skip
+    np.testing.assert_allclose(
+        _all_rows(golden_folder, cases["captions"][case], answer, steps, layer),
+        golden[f"nib_s{steps}_l{layer}_t_{case}"].ravel(),
+        atol=1e-4,
+    )
     np.testing.assert_allclose(answer.similarity, golden[f"cos_{case}"].item(), atol=1e-6)
 
 

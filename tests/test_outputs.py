@@ -65,14 +65,28 @@ REFUSED = {
     "the image and its JSON": (*PHOTO, "--out", "x.png", "--json", "x.png"),
     "the second of two photographs": ("explain", "photo.jpg", "other.png", "a cat", "--json", "other.png"),
     "the photograph that is compared": ("explain", "photo.jpg", "--with-image", "other.png", "--out", "other.png"),
-    "the photograph to contrast with": (*PHOTO, "--against-image", "other.png", "--target", "difference", "--map",
-                                        "other.png"),
+    "the photograph to contrast with": (
+        *PHOTO,
+        "--against-image",
+        "other.png",
+        "--target",
+        "difference",
+        "--map",
+        "other.png",
+    ),
     "a page onto a foreign page": (*PHOTO, "--out", "page.html"),
     "JSON onto foreign JSON": (*PHOTO, "--json", "notes.json"),
     "interact onto the photograph": ("interact", "photo.jpg", "a cat", "--out", "photo.jpg"),
     "calibrate onto a photograph": ("calibrate", "MODEL", "photo.jpg", "--out", "photo.jpg"),
-    "calibrate onto the captions": ("calibrate", "MODEL", "photo.jpg", "--captions", "labels.txt", "--out",
-                                    "labels.txt"),
+    "calibrate onto the captions": (
+        "calibrate",
+        "MODEL",
+        "photo.jpg",
+        "--captions",
+        "labels.txt",
+        "--out",
+        "labels.txt",
+    ),
     "calibrate onto the weights": ("calibrate", "MODEL", "photo.jpg", "--out", "MODEL/model.safetensors"),
     "calibrate onto another file": ("calibrate", "MODEL", "photo.jpg", "--out", "notes.json"),
     "audit onto a foreign page": ("audit", "MODEL", "scenes", "--out", "page.html"),
@@ -81,7 +95,7 @@ REFUSED = {
     "batch onto a file": ("batch", "pairs.csv", "--out", "notes.json"),
     "bench into a folder of pictures": ("bench", "quick", "--count", "1", "--out", "data"),
     "roar into a folder of pictures": ("roar", "MODEL", "scenes", "--count", "10", "--out", "data"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", sorted(REFUSED))
@@ -111,8 +125,14 @@ def test_overwrite_replaces_foreign_files(run: Run, here: Path, clip_folder: Pat
     assert is_own(Path(arguments[-1]))
 
 
-@pytest.mark.parametrize("case", [case for case in sorted(REFUSED) if "foreign" not in case and "another file" not in
-                                  case and not REFUSED[case][0].startswith(("b", "r", "a"))])  # fmt: skip
+@pytest.mark.parametrize(
+    "case",
+    [
+        case
+        for case in sorted(REFUSED)
+        if "foreign" not in case and "another file" not in case and not REFUSED[case][0].startswith(("b", "r", "a"))
+    ],
+)
 def test_overwrite_never_replaces_inputs(run: Run, here: Path, clip_folder: Path, case: str) -> None:
     before, weights = contents(here), contents(clip_folder)
     arguments = [word.replace("MODEL", str(clip_folder)) for word in REFUSED[case]]
@@ -200,8 +220,9 @@ def test_audit_keeps_pictures_outside_of_its_data(run: Run, here: Path, clip_fol
     rows = [f"../photo.jpg,a cat and {number} dogs" for number in range(8)]
     Path("data/pairs.csv").write_text("image,caption\n" + "\n".join(rows) + "\n")
     before = contents(here)
-    code, _, err = run("audit", clip_folder, "folder:data", "--count", 8, "--out", "a.html", "--json", "photo.jpg",
-                       "--overwrite")  # fmt: skip
+    code, _, err = run(
+        "audit", clip_folder, "folder:data", "--count", 8, "--out", "a.html", "--json", "photo.jpg", "--overwrite"
+    )
     assert (code, "is an input of this call" in err) == (2, True)
     assert contents(here) == before
 
@@ -211,8 +232,10 @@ def test_the_base_of_adapters_is_an_input(here: Path) -> None:
         Path(name).mkdir()
     Path("adapters/adapter_config.json").write_text('{"base_model_name_or_path": "base"}')
     assert set(input_paths("adapters", "photo.jpg", None, "a caption")) == {
-        Path("adapters"), Path("base"), Path("photo.jpg")
-    }  # fmt: skip
+        Path("adapters"),
+        Path("base"),
+        Path("photo.jpg"),
+    }
 
 
 def test_calibrate_in_python_keeps_its_inputs(here: Path, clip_folder: Path, tmp_path: Path) -> None:
@@ -240,8 +263,23 @@ def test_captions_that_read_alike_get_names_of_their_own(run: Run, here: Path, c
 
 
 def test_edited_reports_are_kept(run: Run, here: Path, clip_folder: Path) -> None:
-    command = ("roar", clip_folder, "scenes", "--count", 10, "--method", "ones", "--repeats", 1, "--epochs", 1,
-               "--hide", "text", "--out", "RUN")  # fmt: skip
+    command = (
+        "roar",
+        clip_folder,
+        "scenes",
+        "--count",
+        10,
+        "--method",
+        "ones",
+        "--repeats",
+        1,
+        "--epochs",
+        1,
+        "--hide",
+        "text",
+        "--out",
+        "RUN",
+    )
     assert run(*command)[0] == 0
     assert run(*command)[0] == 0
     with Path("RUN/report.md").open("a") as stream:
@@ -264,8 +302,11 @@ def test_python_keeps_foreign_files_too(tmp_path: Path) -> None:
     answer = nibt.explain(tiny.model("clip"), tiny.picture(40, 30), "a cat", steps=1)
     path = tmp_path / "x.json"
     path.write_text("mine")
-    for save in (answer.save, lambda path: nibt.write_page(answer, path),
-                 lambda path: nibt.calibrate(tiny.model("clip"), [tiny.picture(40, 30)], out=path)):  # fmt: skip
+    for save in (
+        answer.save,
+        lambda path: nibt.write_page(answer, path),
+        lambda path: nibt.calibrate(tiny.model("clip"), [tiny.picture(40, 30)], out=path),
+    ):
         with pytest.raises(WouldOverwrite):
             save(path)
     assert path.read_text() == "mine"
@@ -277,9 +318,15 @@ def test_python_keeps_foreign_files_too(tmp_path: Path) -> None:
 def test_default_names_tell_requests_apart(run: Run, here: Path, clip_folder: Path) -> None:
     before = contents(here)
     calls = [
-        (), ("--method", "gae"), ("--variant", "paper"), ("--target", "difference", "--against", "a dog"),
-        ("--steps", "2"), ("--image-layer", "1"), ("--seed", "3"), ("--image-size", "16", "--fit", "model"),
-    ]  # fmt: skip
+        (),
+        ("--method", "gae"),
+        ("--variant", "paper"),
+        ("--target", "difference", "--against", "a dog"),
+        ("--steps", "2"),
+        ("--image-layer", "1"),
+        ("--seed", "3"),
+        ("--image-size", "16", "--fit", "model"),
+    ]
     written: set[str] = set()
     for call in calls:
         code, out, err = run(*PHOTO, "-m", clip_folder, *call)
@@ -336,9 +383,27 @@ def test_run_folders_are_empty_or_hold_a_run(tmp_path: Path) -> None:
         check_run_folder(tmp_path, "job.json")
 
 
-NAMES = ["photo.jpg", "PHOTO.JPG", "hard.jpg", "soft.jpg", "data/../photo.jpg", "other.png", "labels.txt", "pairs.csv",
-         "notes.json", "page.html", "data/other.png", "data/pairs.csv", "data", "x.png", "X.PNG", "x.json", "x.html",
-         "x.safetensors", "new"]  # fmt: skip
+NAMES = [
+    "photo.jpg",
+    "PHOTO.JPG",
+    "hard.jpg",
+    "soft.jpg",
+    "data/../photo.jpg",
+    "other.png",
+    "labels.txt",
+    "pairs.csv",
+    "notes.json",
+    "page.html",
+    "data/other.png",
+    "data/pairs.csv",
+    "data",
+    "x.png",
+    "X.PNG",
+    "x.json",
+    "x.html",
+    "x.safetensors",
+    "new",
+]
 COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "explain": (["photo.jpg", "other.png", "a cat", "-m", "MODEL", "--steps", "1"], ["--out", "--json"]),
     "explain one": (["soft.jpg", "a cat", "-m", "MODEL", "--steps", "1"], ["--out", "--json", "--map", "--mask"]),

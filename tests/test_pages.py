@@ -32,9 +32,15 @@ from nibt.results.interaction import Interaction
 from nibt.results.part import CaptionPart
 
 HOSTILE = (
-    "</script><script>alert(1)</script>", "\"' onmouseover=alert(1) x='", "<!-- <script>", "]]>", "قطة على أريكة",
-    "🦄 e\u0301 \u202e reversed", "\u2028\u2029&amp;&lt;", "<img src=x onerror=alert(1)>",
-)  # fmt: skip
+    "</script><script>alert(1)</script>",
+    "\"' onmouseover=alert(1) x='",
+    "<!-- <script>",
+    "]]>",
+    "قطة على أريكة",
+    "🦄 e\u0301 \u202e reversed",
+    "\u2028\u2029&amp;&lt;",
+    "<img src=x onerror=alert(1)>",
+)
 
 
 def pair(caption: str = tiny.CAPTIONS[0], **options: Any) -> tuple[Explanation, Interaction]:
@@ -115,9 +121,13 @@ def test_a_table_alone_shows_the_sums_of_its_maps() -> None:
 def test_captions_labels_and_names_are_only_ever_text(hostile: str) -> None:
     told = answer(PEAK, (90, 90), WHOLE, f"a {hostile}")
     told = replace(
-        told, source=hostile, warnings=(hostile,), ranking=(Ranked(hostile, 0.3, 0.9), Ranked("b", 0.1, 0.1)),
-        method={**told.method, "image": {"option": hostile}}, model={"id": hostile},
-    )  # fmt: skip
+        told,
+        source=hostile,
+        warnings=(hostile,),
+        ranking=(Ranked(hostile, 0.3, 0.9), Ranked("b", 0.1, 0.1)),
+        method={**told.method, "image": {"option": hostile}},
+        model={"id": hostile},
+    )
     text = checked(page(told, title=hostile))
     tree = html5lib.parse(text, namespaceHTMLElements=False)
     assert len(list(tree.iter("script"))) == 3  # the data, the view, its start
@@ -134,8 +144,16 @@ def test_the_page_is_small_beside_its_picture() -> None:
     told = answer(scores.tolist(), (1000, 400), replace(WHOLE, width=1000.0, height=400.0), "a cat and a cup of coffee")
     numbers = torch.randn(8, 571, generator=torch.Generator().manual_seed(1)) / 1000
     _, table = pair()
-    table = replace(table, caption=told.caption, scores=numbers, grid=Grid(15, 38), units=told.text.units,
-                    region=told.region, size=told.size, picture=told.picture)  # fmt: skip
+    table = replace(
+        table,
+        caption=told.caption,
+        scores=numbers,
+        grid=Grid(15, 38),
+        units=told.text.units,
+        region=told.region,
+        size=told.size,
+        picture=told.picture,
+    )
     text = page(Panel(told, table))
     pictures = sum(map(len, re.findall(r"data:image/[^\"]*", text)))
     assert len(text.encode()) - pictures < 100_000

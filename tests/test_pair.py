@@ -40,9 +40,17 @@ def test_grey_pictures_of_8_and_16_bits_have_the_same_tones(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("mode", "name", "slack"),
-    [("1", "x.png", 0), ("L", "x.png", 1), ("P", "x.png", 60), ("CMYK", "x.jpg", 12), ("CMYK", "x.tif", 3),
-     ("YCbCr", "x.jpg", 8), ("LA", "x.png", 1), ("RGBA", "x.png", 1)],
-)  # fmt: skip
+    [
+        ("1", "x.png", 0),
+        ("L", "x.png", 1),
+        ("P", "x.png", 60),
+        ("CMYK", "x.jpg", 12),
+        ("CMYK", "x.tif", 3),
+        ("YCbCr", "x.jpg", 8),
+        ("LA", "x.png", 1),
+        ("RGBA", "x.png", 1),
+    ],
+)
 def test_modes_keep_left_dark_and_right_light(tmp_path: Path, mode: str, name: str, slack: int) -> None:
     image = Image.fromarray(RAMP).convert("RGB").convert(mode)
     found = pixels(saved(tmp_path, image, name))
@@ -71,9 +79,15 @@ def test_transparency_is_laid_on_white_and_told(tmp_path: Path, mode: str) -> No
 def test_pictures_are_turned_upright(tmp_path: Path, turned: int) -> None:
     upright = Image.new("RGB", (20, 10), "black")
     upright.paste((255, 0, 0), (0, 0, 5, 5))  # red in the upper left corner
-    undo = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-            5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
-            8: Image.Transpose.ROTATE_270}.get(turned)  # fmt: skip
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }.get(turned)
     stored = upright if undo is None else upright.transpose(undo)
     tags = Image.Exif()
     tags[0x0112] = turned
@@ -98,8 +112,14 @@ def test_odd_sizes_are_read(tmp_path: Path, size: tuple[int, int]) -> None:
 
 def test_arrays_and_tensors_are_pictures() -> None:
     colour = np.stack([RAMP, RAMP // 2, RAMP // 4], -1)
-    for source in (colour, colour / 255, colour.astype(np.uint16) * 257, torch.from_numpy(colour).permute(2, 0, 1),
-                   torch.from_numpy(colour).permute(2, 0, 1).float() / 255, Image.fromarray(colour)):  # fmt: skip
+    for source in (
+        colour,
+        colour / 255,
+        colour.astype(np.uint16) * 257,
+        torch.from_numpy(colour).permute(2, 0, 1),
+        torch.from_numpy(colour).permute(2, 0, 1).float() / 255,
+        Image.fromarray(colour),
+    ):
         assert np.abs(pixels(source) - colour).max() <= 1
     assert np.abs(pixels(RAMP) - RAMP[..., None]).max() == 0
     assert pixels(RAMP[..., None] > 100).max() == 255
@@ -133,10 +153,15 @@ def bad_files(folder: Path) -> dict[str, Path]:
     (folder / "folder.jpg").mkdir()
     # 30,000 x 30,000 pixels of one bit: a small file, and 2.7 GB as RGB
     saved(folder, Image.new("1", (30_000, 30_000)), "huge.png")
-    return {"truncated": folder / "truncated.jpg", "0 bytes": folder / "empty.jpg",
-            "not a picture": folder / "text.jpg", "broken": folder / "broken.png",
-            "is a folder": folder / "folder.jpg", "no such file": folder / "none.jpg",
-            f"{MOST_PIXELS:,}": folder / "huge.png"}  # fmt: skip
+    return {
+        "truncated": folder / "truncated.jpg",
+        "0 bytes": folder / "empty.jpg",
+        "not a picture": folder / "text.jpg",
+        "broken": folder / "broken.png",
+        "is a folder": folder / "folder.jpg",
+        "no such file": folder / "none.jpg",
+        f"{MOST_PIXELS:,}": folder / "huge.png",
+    }
 
 
 def test_bad_files_are_refused(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:

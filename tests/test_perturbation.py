@@ -104,8 +104,14 @@ def test_rise_is_its_formula_one_mask_at_a_time(kind: str, modality: str) -> Non
             large = F.interpolate(grid[None, None], (5 * height // 4, 5 * width // 4), mode="bilinear")[0, 0]
             mask = large[top : top + height, left : left + width]
             with torch.no_grad():
-                total += of.score(of.model.module.encode_image(pixels * mask) if kind != "clip" else
-                                  of.tower.run(type(of.inputs)(pixels * mask)))[:, None, None] * mask  # fmt: skip
+                total += (
+                    of.score(
+                        of.model.module.encode_image(pixels * mask)
+                        if kind != "clip"
+                        else of.tower.run(type(of.inputs)(pixels * mask))
+                    )[:, None, None]
+                    * mask
+                )
         assert (found.units.rows, found.units.columns) == (16, 16)
         wanted = F.adaptive_avg_pool2d(total / (6 * 0.3), (16, 16)).flatten(1)
     torch.testing.assert_close(found.scores, wanted, atol=1e-5, rtol=1e-4)
@@ -251,8 +257,9 @@ def _values(game: Any, players: int, budget: int, seed: int = 0) -> np.ndarray:
     return _regression(shown.astype(float), weights, game(shown), float(game(np.ones((1, players)))[0]))
 
 
-@pytest.mark.parametrize(("pairs_only", "budget", "within"), [(True, 256, 1e-9), (True, 60, 1e-9), (False, 256, 1e-9),
-                                                              (False, 200, 0.02)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("pairs_only", "budget", "within"), [(True, 256, 1e-9), (True, 60, 1e-9), (False, 256, 1e-9), (False, 200, 0.02)]
+)
 def test_shapley_axioms(pairs_only: bool, budget: int, within: float) -> None:
     """Players that are alike are worth the same, one that does nothing nothing. What pairs of players make together
     is shared by halves, which a coalition and its complement find exactly even where few are drawn.
@@ -268,8 +275,10 @@ def test_shapley_axioms(pairs_only: bool, budget: int, within: float) -> None:
 def test_the_estimate_gets_better_with_the_budget() -> None:
     game = _game(12, pairs_only=False)
     exact = _values(game, 12, 2**12)
-    errors = [np.mean([np.linalg.norm(_values(game, 12, budget, seed) - exact) for seed in range(8)])
-              for budget in (64, 256, 1024)]  # fmt: skip
+    errors = [
+        np.mean([np.linalg.norm(_values(game, 12, budget, seed) - exact) for seed in range(8)])
+        for budget in (64, 256, 1024)
+    ]
     assert errors[2] < 0.75 * errors[1] < 0.75 * 0.75 * errors[0]
     assert errors[2] < 0.05 * np.linalg.norm(exact)
 
@@ -341,8 +350,13 @@ def test_random_scores_are_uniform() -> None:
 # ------------------------------------------------------------------------------------------------------ all of them
 
 SMALL: dict[str, dict[str, Any]] = {
-    "rise": {"masks": 20}, "occlusion": {}, "shapley": {"budget": 30}, "random": {}, "centre": {}, "ones": {},
-}  # fmt: skip
+    "rise": {"masks": 20},
+    "occlusion": {},
+    "shapley": {"budget": 30},
+    "random": {},
+    "centre": {},
+    "ones": {},
+}
 
 
 @pytest.mark.parametrize("method", SMALL)
@@ -355,25 +369,30 @@ def test_nobodys_generator_is_touched(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["rise", "shapley"])
 def test_seeds_matter_and_are_recorded(method: str) -> None:
-    first, again, other = (nibt.explain(tiny.model("clip"), tiny.picture(), tiny.CAPTIONS[2], method, seed=seed,
-                                        **SMALL[method]) for seed in (4, 4, 5))  # fmt: skip
+    first, again, other = (
+        nibt.explain(tiny.model("clip"), tiny.picture(), tiny.CAPTIONS[2], method, seed=seed, **SMALL[method])
+        for seed in (4, 4, 5)
+    )
     assert first.method["image"]["seed"] == first.method["text"]["seed"] == 4
     for modality in ("image", "text"):
         assert torch.equal(getattr(first, modality).scores, getattr(again, modality).scores)
         assert not torch.equal(getattr(first, modality).scores, getattr(other, modality).scores)
 
 
-@pytest.mark.parametrize(("method", "options", "told"), [
-    ("rise", {"masks": 0}, r"masks must be at least 1 \(got 0\)"),
-    ("rise", {"share": 0}, "share must lie above 0"),
-    ("rise", {"share": 1.5}, "at most at 1"),
-    ("rise", {"cells": 0}, "cells must be at least 1"),
-    ("rise", {"seed": -1}, "seed must be at least 0"),
-    ("shapley", {"budget": 1}, "budget must be at least 2"),
-    ("shapley", {"seed": -1}, "seed must be at least 0"),
-    ("random", {"seed": -1}, "seed must be at least 0"),
-    ("centre", {"spread": 0}, "spread must be above 0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "options", "told"),
+    [
+        ("rise", {"masks": 0}, r"masks must be at least 1 \(got 0\)"),
+        ("rise", {"share": 0}, "share must lie above 0"),
+        ("rise", {"share": 1.5}, "at most at 1"),
+        ("rise", {"cells": 0}, "cells must be at least 1"),
+        ("rise", {"seed": -1}, "seed must be at least 0"),
+        ("shapley", {"budget": 1}, "budget must be at least 2"),
+        ("shapley", {"seed": -1}, "seed must be at least 0"),
+        ("random", {"seed": -1}, "seed must be at least 0"),
+        ("centre", {"spread": 0}, "spread must be above 0"),
+    ],
+)
 def test_bad_options_are_refused(method: str, options: dict[str, Any], told: str) -> None:
     with pytest.raises(BadOption, match=told):
         nibt.explain(tiny.model("clip"), tiny.picture(), "a cat", method, **options)
@@ -381,6 +400,8 @@ def test_bad_options_are_refused(method: str, options: dict[str, Any], told: str
 
 def test_rise_draws_as_many_masks_as_the_paper() -> None:
     for variant in ("default", "paper"):
-        masks = {tower.modality: RISE.configured(tower, variant, {}, {})
-                 for tower in (tiny.model("clip").image, tiny.model("clip").text)}  # fmt: skip
+        masks = {
+            tower.modality: RISE.configured(tower, variant, {}, {})
+            for tower in (tiny.model("clip").image, tiny.model("clip").text)
+        }
         assert masks == {"image": RISE(6000, 0.1, 8, 0), "text": RISE(200, 0.1, 8, 0)}

@@ -102,8 +102,9 @@ def test_the_region_is_what_was_seen(way: str, shape: tuple[int, int]) -> None:
     cell = max(region.width / pixels.shape[2], region.height / pixels.shape[1])
     near = pytest.approx
     assert (left, top) == near((region.left, region.top), abs=1.2 * cell + 0.01 * max(shape))
-    assert (right, bottom) == near((region.left + region.width, region.top + region.height),
-                                   abs=1.2 * cell + 0.01 * max(shape))  # fmt: skip
+    assert (right, bottom) == near(
+        (region.left + region.width, region.top + region.height), abs=1.2 * cell + 0.01 * max(shape)
+    )
 
 
 @every_way
@@ -205,8 +206,12 @@ def by_byte_pairs(caption: str) -> Tokens:
     return own.tokens(open_clip.SimpleTokenizer(), caption, 77)
 
 
-TOKENISERS = {"offsets": by_offsets, "sentence pieces": by_sentence_pieces, "word pieces": by_word_pieces,
-              "byte pairs": by_byte_pairs}  # fmt: skip
+TOKENISERS = {
+    "offsets": by_offsets,
+    "sentence pieces": by_sentence_pieces,
+    "word pieces": by_word_pieces,
+    "byte pairs": by_byte_pairs,
+}
 every_tokeniser = pytest.mark.parametrize("kind", TOKENISERS)
 
 
@@ -215,11 +220,33 @@ def words(tokens: Tokens) -> list[str]:
 
 
 @every_tokeniser
-@pytest.mark.parametrize("caption", [
-    "two cats", "a photo of a cat", "  two   cats ", "Two CATS", "two\tcats\n", "a cat!", "cat, dog.",
-    "日本の猫", "a 猫 cat", "a cat 🐱", "👩‍👩‍👧 cat", "cafe\u0301 cat", "naïve café", "a\x00cat", "a\u200bcat",
-    "it's a dog's mat", "state-of-the-art cat", "cat " * 40, "zzzzzz qqqq", "a<b>c</b>", "<|endoftext|> cat", "№ ½ ﬁ",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "two cats",
+        "a photo of a cat",
+        "  two   cats ",
+        "Two CATS",
+        "two\tcats\n",
+        "a cat!",
+        "cat, dog.",
+        "日本の猫",
+        "a 猫 cat",
+        "a cat 🐱",
+        "👩‍👩‍👧 cat",
+        "cafe\u0301 cat",
+        "naïve café",
+        "a\x00cat",
+        "a\u200bcat",
+        "it's a dog's mat",
+        "state-of-the-art cat",
+        "cat " * 40,
+        "zzzzzz qqqq",
+        "a<b>c</b>",
+        "<|endoftext|> cat",
+        "№ ½ ﬁ",
+    ],
+)
 def test_every_row_of_a_word_is_in_one_word(kind: str, caption: str) -> None:
     tokens = TOKENISERS[kind](caption)
     assert len(tokens.ids) == len(tokens.texts) == len(tokens.explained)
@@ -236,31 +263,37 @@ def test_words_are_those_of_the_caption(kind: str) -> None:
     assert words(TOKENISERS[kind]("two small birds")) == ["two", "small", "birds"]
 
 
-@pytest.mark.parametrize(("kind", "caption", "wanted"), [
-    ("offsets", "Two cats, it's", ["Two", "cats", ",", "it's"]),
-    ("sentence pieces", "zoo cat", ["zoo", "cat"]),
-    ("word pieces", "zebra cat!", ["zebra", "cat", "!"]),
-    ("byte pairs", "an axolotl's umbrella", ["an", "axolotl's", "umbrella"]),
-    ("byte pairs", "a cat 🐱!", ["a", "cat", "🐱", "!"]),
-    ("byte pairs", "日本の猫", ["日", "本", "の", "猫"]),
-    ("byte pairs", "Café", ["café"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "caption", "wanted"),
+    [
+        ("offsets", "Two cats, it's", ["Two", "cats", ",", "it's"]),
+        ("sentence pieces", "zoo cat", ["zoo", "cat"]),
+        ("word pieces", "zebra cat!", ["zebra", "cat", "!"]),
+        ("byte pairs", "an axolotl's umbrella", ["an", "axolotl's", "umbrella"]),
+        ("byte pairs", "a cat 🐱!", ["a", "cat", "🐱", "!"]),
+        ("byte pairs", "日本の猫", ["日", "本", "の", "猫"]),
+        ("byte pairs", "Café", ["café"]),
+    ],
+)
 def test_words_by_hand(kind: str, caption: str, wanted: list[str]) -> None:
     assert words(TOKENISERS[kind](caption)) == wanted
 
 
-@pytest.mark.parametrize(("caption", "wanted"), [
-    ("two cats!", ["two", "cats", "!"]),
-    ("日本の猫", ["日", "本", "の", "猫"]),
-    ("don't", ["don't"]),
-    ("x-ray", ["x-ray"]),
-    ("cafe\u0301", ["cafe\u0301"]),
-    ("हिन्दी", ["हिन्दी"]),
-    ("cat🐱dog", ["cat", "🐱", "dog"]),
-    ("👩‍👩‍👧👍🏽", ["👩‍👩‍👧", "👍🏽"]),
-    ("☺️🇫🇷🇮🇹", ["☺️", "🇫🇷", "🇮🇹"]),
-    ("1.5 m", ["1", ".", "5", "m"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("caption", "wanted"),
+    [
+        ("two cats!", ["two", "cats", "!"]),
+        ("日本の猫", ["日", "本", "の", "猫"]),
+        ("don't", ["don't"]),
+        ("x-ray", ["x-ray"]),
+        ("cafe\u0301", ["cafe\u0301"]),
+        ("हिन्दी", ["हिन्दी"]),
+        ("cat🐱dog", ["cat", "🐱", "dog"]),
+        ("👩‍👩‍👧👍🏽", ["👩‍👩‍👧", "👍🏽"]),
+        ("☺️🇫🇷🇮🇹", ["☺️", "🇫🇷", "🇮🇹"]),
+        ("1.5 m", ["1", ".", "5", "m"]),
+    ],
+)
 def test_words_of_single_signs(caption: str, wanted: list[str]) -> None:
     """A token for each sign: the words are the pattern's."""
     offsets = [(i, i + 1) for i, sign in enumerate(caption) if not sign.isspace()]
@@ -268,8 +301,18 @@ def test_words_of_single_signs(caption: str, wanted: list[str]) -> None:
     assert [word.text for word in found] == wanted
 
 
-CLIP_SAYS = ["a photo of a cat", "an axolotl's umbrella", "1.5 litres!", "日本の猫", "a cat 🐱!", "Naïve café", "x-ray",
-             "état 👩‍👩‍👧", "don't", "..."]  # fmt: skip
+CLIP_SAYS = [
+    "a photo of a cat",
+    "an axolotl's umbrella",
+    "1.5 litres!",
+    "日本の猫",
+    "a cat 🐱!",
+    "Naïve café",
+    "x-ray",
+    "état 👩‍👩‍👧",
+    "don't",
+    "...",
+]
 
 
 @pytest.mark.parametrize("caption", CLIP_SAYS)
@@ -313,8 +356,11 @@ def test_tokenising_is_what_the_model_would_do_itself(kind: str) -> None:
     if kind == "byte pairs":
         assert list(ids) == open_clip.SimpleTokenizer()([caption])[0].tolist()
         return
-    made = {"offsets": tiny.clip_tokenizer(False), "sentence pieces": tiny.sentence_tokenizer(),
-            "word pieces": tiny.wordpiece_tokenizer()}[kind]  # fmt: skip
+    made = {
+        "offsets": tiny.clip_tokenizer(False),
+        "sentence pieces": tiny.sentence_tokenizer(),
+        "word pieces": tiny.wordpiece_tokenizer(),
+    }[kind]
     padding = False if kind == "offsets" else "max_length"
     assert list(ids) == made(caption, truncation=True, max_length=tiny.CONTEXT, padding=padding)["input_ids"]
 

@@ -16,8 +16,14 @@ from nibt.cli.progress import Status, watched
 from nibt.progress import listening, report, tracked
 
 Run = Callable[..., tuple[int, str, str]]
-COSTLY = {"occlusion": {}, "rise": {"masks": 70}, "shapley": {"budget": 70}, "m2ib": {"steps": 4},
-          "integrated_gradients": {"steps": 40}, "nib": {"steps": 40}}  # fmt: skip
+COSTLY = {
+    "occlusion": {},
+    "rise": {"masks": 70},
+    "shapley": {"budget": 70},
+    "m2ib": {"steps": 4},
+    "integrated_gradients": {"steps": 40},
+    "nib": {"steps": 40},
+}
 
 
 @pytest.mark.parametrize("method", sorted(COSTLY))
@@ -86,8 +92,11 @@ def test_a_terminal_shows_our_bar_alone(tmp_path: Path, clip_folder: Path) -> No
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", script, "explain", "photo.png", "a cat", "-m", str(clip_folder)],
-        cwd=tmp_path, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "160"},
-    )  # fmt: skip
+        cwd=tmp_path,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "160"},
+    )
     os.close(theirs)
     shown = b""
     try:

@@ -186,8 +186,9 @@ def test_a_repeated_word_is_scaled_by_the_product_of_its_scores(kind: str) -> No
     captions = ["cat dog cat cat", "a red cat on the red mat", "dog"]
     before = model.weights_hash, hooks(model)
     metrics = [ConfidenceDrop(protocol="paper"), ConfidenceIncrease(protocol="paper")]
-    found = nibt.measure(model, [Pair(picture, caption) for caption in captions], metrics, variant="paper", only="text",
-                         layer=2)  # fmt: skip
+    found = nibt.measure(
+        model, [Pair(picture, caption) for caption in captions], metrics, variant="paper", only="text", layer=2
+    )
     for place, caption in enumerate(captions):
         text, image = model.text.prepare([caption]), model.image.encode(model.image.prepare([picture]))
         of = Side(model, model.text.trace(text), lambda here, image=image: torch.cosine_similarity(here, image, dim=-1))
@@ -308,8 +309,15 @@ def test_infidelity_is_captums(modality: str) -> None:
         return score(keep[:, None])[:, 0]
 
     for scaled in (False, True):
-        theirs = infidelity(forward, perturbed, torch.ones_like(answer.scores), answer.scores, n_perturb_samples=12,
-                            max_examples_per_batch=12, normalize=scaled)  # fmt: skip
+        theirs = infidelity(
+            forward,
+            perturbed,
+            torch.ones_like(answer.scores),
+            answer.scores,
+            n_perturb_samples=12,
+            max_examples_per_batch=12,
+            normalize=scaled,
+        )
         torch.testing.assert_close(replace(metric, scaled=scaled)(Trial(of, answer)), theirs, atol=1e-7, rtol=1e-4)
     turned = Trial(of, replace(answer, scores=-answer.scores))  # no factor below 0 may mend it
     taken = of.value() - score((1 - hidden)[:, None])
@@ -322,9 +330,17 @@ def test_infidelity_is_captums(modality: str) -> None:
 def test_max_sensitivity_is_captums() -> None:
     of, method = side(tiny.model("clip"), "image"), NIB((1,), "zero", "gauss", 2)
     metric = MaxSensitivity(samples=3, radius=0.1, seed=2)
-    noise = [torch.stack([
-        torch.from_numpy(draws(of.inputs, item, 2, 2, sample).uniform(-1, 1, of.inputs.values.shape[1:])).float()
-        for sample in range(3)]) for item in range(2)]  # fmt: skip
+    noise = [
+        torch.stack(
+            [
+                torch.from_numpy(
+                    draws(of.inputs, item, 2, 2, sample).uniform(-1, 1, of.inputs.values.shape[1:])
+                ).float()
+                for sample in range(3)
+            ]
+        )
+        for item in range(2)
+    ]
 
     def explain(pixels: Any) -> tuple[torch.Tensor]:
         pixels, found = pixels[0] if isinstance(pixels, tuple) else pixels, []  # item by item, as captum repeats them
@@ -336,8 +352,9 @@ def test_max_sensitivity_is_captums() -> None:
                 found.append(method(Side(of.model, of.tower.trace(inputs), score)).scores)
         return (torch.cat(found),)
 
-    theirs = sensitivity_max(explain, of.inputs.values, lambda x, _: x + 0.1 * torch.cat(noise), 0.1, 3,
-                             max_examples_per_batch=6)  # fmt: skip
+    theirs = sensitivity_max(
+        explain, of.inputs.values, lambda x, _: x + 0.1 * torch.cat(noise), 0.1, 3, max_examples_per_batch=6
+    )
     torch.testing.assert_close(metric(trial(of, method)), theirs, atol=1e-4, rtol=1e-3)
 
 
@@ -357,8 +374,9 @@ def test_captions_are_shaken_in_the_embeddings_of_their_words(kind: str) -> None
         assert not torch.allclose(other.value(), of.value(), atol=1e-6)
         put = other.score(other.stem().rest(other.stem().hidden[None]))[0]
         torch.testing.assert_close(put, other.value(), atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(masker(other, other.units)(torch.ones(explained.shape)), other.value(), atol=1e-4,
-                                   rtol=1e-4)  # fmt: skip
+        torch.testing.assert_close(
+            masker(other, other.units)(torch.ones(explained.shape)), other.value(), atol=1e-4, rtol=1e-4
+        )
     assert hooks(of.model) == before
     torch.testing.assert_close(of.tower.encode(of.inputs), of.trace.embedding)
     with pytest.raises(RuntimeError, match="stop"), shaken(of, 0.1, 0, 0):
@@ -369,8 +387,9 @@ def test_captions_are_shaken_in_the_embeddings_of_their_words(kind: str) -> None
 @both_sides
 def test_max_sensitivity_does_not_depend_on_the_batch_and_ones_have_none(modality: Any) -> None:
     model, metric = tiny.model("siglip naflex"), MaxSensitivity(samples=2)
-    together, alone = (values(model, pairs(2), metric, only=modality, method="occlusion", batch_size=size)
-                       for size in (2, 1))  # fmt: skip
+    together, alone = (
+        values(model, pairs(2), metric, only=modality, method="occlusion", batch_size=size) for size in (2, 1)
+    )
     np.testing.assert_allclose(together, alone, atol=1e-4, rtol=2e-3)
     assert min(together) > 0
     assert values(model, pairs(2), metric, only=modality, method="ones") == [0, 0]

@@ -104,17 +104,31 @@ def test_a_killed_worker_loses_nothing_and_the_bits_are_the_same(
 
 @slow
 def test_two_workers_killed_again_and_again(clip_folder: Path, table: Path, whole: Path, tmp_path: Path) -> None:
-    job = nibt.batch(
-        clip_folder, table, tmp_path, on="ray", workers=2, on_done=killing(1, 4), **OPTIONS
-    )  # fmt: skip
+    job = nibt.batch(clip_folder, table, tmp_path, on="ray", workers=2, on_done=killing(1, 4), **OPTIONS)
     assert parts(tmp_path) == parts(whole)
     assert not job.check()
 
 
 @slow
 def test_a_killed_driver_goes_on_by_ray_or_without(clip_folder: Path, table: Path, whole: Path, tmp_path: Path) -> None:
-    told = [sys.executable, "-c", "from nibt.cli import main; main()", "batch", str(table), "--out", str(tmp_path),
-            "-m", str(clip_folder), "--chunk-size", "4", "--batch-size", "2", "--steps", "2", "--quiet"]  # fmt: skip
+    told = [
+        sys.executable,
+        "-c",
+        "from nibt.cli import main; main()",
+        "batch",
+        str(table),
+        "--out",
+        str(tmp_path),
+        "-m",
+        str(clip_folder),
+        "--chunk-size",
+        "4",
+        "--batch-size",
+        "2",
+        "--steps",
+        "2",
+        "--quiet",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for wanted in (1, 3):
         driver = subprocess.Popen([*told, "--on", "ray", "--workers", "2"], env=environment)
@@ -158,8 +172,10 @@ def explaining_with(deadly: type[str]) -> Any:
     own = Cluster.explain
 
     def explain(cluster: Any, asked: Any, source: Any, chunks: Any, on_told: Any) -> Any:
-        sent = (replace(chunk, raws=[replace(raw, caption=deadly("x")) if raw.row == 9 else raw for raw in chunk.raws])
-                for chunk in chunks)  # fmt: skip
+        sent = (
+            replace(chunk, raws=[replace(raw, caption=deadly("x")) if raw.row == 9 else raw for raw in chunk.raws])
+            for chunk in chunks
+        )
         return own(cluster, asked, source, sent, on_told)
 
     return explain

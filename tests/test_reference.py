@@ -125,8 +125,9 @@ def test_maps_with_mean_states_from_a_file_are_complete(kind: str, method: str, 
     assert {key: value.tolist() for key, value in read.tensors.items()} == {
         key: value.tolist() for key, value in made.tensors.items()
     }
-    answers = explain(model, PICTURES[:3], CAPTIONS[:3], method, reference=f"mean:{file}", rule="gauss", steps=64,
-                      layer=1)  # fmt: skip
+    answers = explain(
+        model, PICTURES[:3], CAPTIONS[:3], method, reference=f"mean:{file}", rule="gauss", steps=64, layer=1
+    )
     for answer in answers:
         for side in (answer.image, answer.text):
             told = side.narrowing

@@ -36,9 +36,20 @@ from test_pages import checked
 
 pytest.importorskip("scipy", reason="rankings are compared with scipy")
 
-SAID = ("a photo of a cat", "two red cars on a mat", "the blue sky with a bird", "a small grey dog", "cats on a tree",
-        "a sleeping red bird", "the dog and the cars", "a photo of the two cats", "cat", "the small tree",
-        "a red mat", "two birds")  # fmt: skip
+SAID = (
+    "a photo of a cat",
+    "two red cars on a mat",
+    "the blue sky with a bird",
+    "a small grey dog",
+    "cats on a tree",
+    "a sleeping red bird",
+    "the dog and the cars",
+    "a photo of the two cats",
+    "cat",
+    "the small tree",
+    "a red mat",
+    "two birds",
+)
 QUICK = {"epochs": 1, "batch_size": 4, "explain_batch": 5}
 
 
@@ -47,8 +58,10 @@ def noise(count: int = 12) -> list[Pair]:
 
 
 def materials(model: Model, pairs: list[Pair]) -> dict[Modality, Material]:
-    return {"image": Material.of(model.image, [pair.picture for pair in pairs]),
-            "text": Material.of(model.text, [pair.caption for pair in pairs])}  # fmt: skip
+    return {
+        "image": Material.of(model.image, [pair.picture for pair in pairs]),
+        "text": Material.of(model.text, [pair.caption for pair in pairs]),
+    }
 
 
 def without(model: Model, pairs: list[Pair], whole: dict[Modality, Material]) -> dict[Modality, Material]:
@@ -130,9 +143,13 @@ def test_pixels_become_the_means_of_the_picture(kind: str) -> None:
 def test_captions_that_fit_are_no_negatives() -> None:
     one, two = tiny.picture(seed=1), tiny.picture(seed=2)
     cat, dog = Object("cat", (0, 0, 4, 4), spans=((2, 5),)), Object("dog", (0, 0, 4, 4))
-    pairs = [Pair(one, "a cat", (cat, dog)), Pair(two, "A  cat", (replace(cat),)), Pair(one, "a dog"),
-             Pair(tiny.picture(seed=3), "a dog", (replace(dog, spans=((2, 5),)),)),
-             Pair(tiny.picture(seed=4), "a cow", (dog,), absent=((2, 5),))]  # fmt: skip
+    pairs = [
+        Pair(one, "a cat", (cat, dog)),
+        Pair(two, "A  cat", (replace(cat),)),
+        Pair(one, "a dog"),
+        Pair(tiny.picture(seed=3), "a dog", (replace(dog, spans=((2, 5),)),)),
+        Pair(tiny.picture(seed=4), "a cow", (dog,), absent=((2, 5),)),
+    ]
     fits = fitting(pairs)
     assert fits.tolist() == [
         [False, True, True, True, False],  # the same words, the same picture, a dog that it shows
@@ -140,7 +157,7 @@ def test_captions_that_fit_are_no_negatives() -> None:
         [True, False, False, True, False],
         [False, False, True, False, False],
         [False, False, False, True, False],
-    ]  # fmt: skip
+    ]
 
 
 def test_the_loss_is_clips_without_what_fits() -> None:
@@ -172,8 +189,9 @@ def test_splits_share_nothing_and_differ_between_repeats() -> None:
 # --------------------------------------------------------------------------------------------------------- the forms
 
 
-@pytest.mark.parametrize("kind", ["clip", "siglip", "siglip naflex", "own vit", "own resnet", "coca", "bert", "m2m",
-                                  "timm vit", "convnext"])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind", ["clip", "siglip", "siglip naflex", "own vit", "own resnet", "coca", "bert", "m2m", "timm vit", "convnext"]
+)
 def test_every_form_begins_with_the_models_own_embeddings_and_can_be_trained(kind: str) -> None:
     model, pairs = tiny.model(kind), noise(5)
     told = replace(model, _hashes={}).weights_hash
@@ -225,8 +243,15 @@ def test_cached_streams_train_as_the_whole_forward_pass_does(kind: str, blocks: 
     assert one.count == other.count
     found = [trained_by(form, whole, gone, len(pairs)) for form in (one, other)]
     np.testing.assert_allclose(*found, atol=2e-3)
-    start = losses(*(model.tower(side).encode(whole[side].groups[0].inputs) for side in SIDES), model.scale,
-                   torch.zeros(len(pairs), len(pairs), dtype=torch.bool)) if kind == "clip" else None  # fmt: skip
+    start = (
+        losses(
+            *(model.tower(side).encode(whole[side].groups[0].inputs) for side in SIDES),
+            model.scale,
+            torch.zeros(len(pairs), len(pairs), dtype=torch.bool),
+        )
+        if kind == "clip"
+        else None
+    )
     if start is not None:
         check = split(len(pairs), Settings(), 0)[1]
         assert np.abs(np.array(found[0]) - start[check].numpy()).max() > 0.01, "training changed something"
@@ -238,8 +263,10 @@ def test_last_with_all_blocks_trains_all_but_the_stem() -> None:
     last, every = Last(model, whole, 3, 4), Whole(model, whole, None, 4)
     assert last.own is not None
     assert every.own is not None
-    names = [{name for name, one in form.own.module.named_parameters() if one.requires_grad}  # pyright: ignore
-             for form in (last, every)]  # fmt: skip
+    names = [
+        {name for name, one in form.own.module.named_parameters() if one.requires_grad}  # pyright: ignore
+        for form in (last, every)
+    ]
     known = ("embedding", "pre_layrnorm", "text_model.encoder.layers.0.")  # of four blocks of text three are trained
     assert names[1] - names[0] == {name for name in names[1] if any(part in name for part in known)}
     assert names[0] < names[1]
@@ -273,8 +300,17 @@ def test_a_map_that_knows_the_truth_beats_a_random_one(
 ) -> None:
     pairs, grids, tokens = scenes
     settings = Settings(rates={"features": 1e-3}, validation=30, epochs=8, start="fresh")
-    run = Retraining(load_model("scenes"), pairs, [Asked("nib"), Asked("random"), Asked("ones")], ["features"],
-                     ("image", "text"), 2, settings, tmp_path, {})  # fmt: skip
+    run = Retraining(
+        load_model("scenes"),
+        pairs,
+        [Asked("nib"), Asked("random"), Asked("ones")],
+        ["features"],
+        ("image", "text"),
+        2,
+        settings,
+        tmp_path,
+        {},
+    )
     run.folder.maps("nib", lambda: {"image": grids, "text": tokens})
     run.go(lambda *_: None)
     found = {(gain.method, gain.hidden): gain for gain in run.result().gains}
@@ -304,13 +340,21 @@ def test_a_run_that_was_killed_goes_on_with_the_same_bits(tmp_path: Path) -> Non
     again = nibt.roar(tiny.fresh("clip"), noise(), "grad_cam", out=tmp_path / "two", **options)
     assert again.gains == whole.gains
     assert again.agreements == whole.agreements
-    kept = [{file.name: json.loads(file.read_text())["losses"] for file in (tmp_path / name / "cells").glob("[a-z]*")}
-            for name in ("one", "two")]  # fmt: skip
+    kept = [
+        {file.name: json.loads(file.read_text())["losses"] for file in (tmp_path / name / "cells").glob("[a-z]*")}
+        for name in ("one", "two")
+    ]
     assert kept[0] == kept[1]
     assert len(kept[0]) == 2 * 2 * (1 + 4)
     seen: list[str] = []
-    nibt.roar(tiny.fresh("clip"), noise(), "grad_cam", out=tmp_path / "two", **options,
-              on_step=lambda step, done, all: seen.append(step))  # fmt: skip
+    nibt.roar(
+        tiny.fresh("clip"),
+        noise(),
+        "grad_cam",
+        out=tmp_path / "two",
+        **options,
+        on_step=lambda step, done, all: seen.append(step),
+    )
     assert seen == ["done"]
     more = nibt.roar(tiny.fresh("clip"), noise(), ["grad_cam", "nib:paper"], out=tmp_path / "two", **options)
     assert {gain.method for gain in more.gains} - {gain.method for gain in whole.gains} == {"nib:paper"}
@@ -323,8 +367,17 @@ def test_the_model_and_the_generators_are_left_as_they_were(tmp_path: Path) -> N
     flags = [one.requires_grad for one in model.module.parameters()]
     told, state = replace(model, _hashes={}).weights_hash, torch.get_rng_state()
     with torch.no_grad():
-        found = nibt.roar(model, noise(), "ones", out=tmp_path / "run", form=["features", "last", "whole"], repeats=1,
-                          rate=1e-3, hidden="both", **QUICK)  # fmt: skip
+        found = nibt.roar(
+            model,
+            noise(),
+            "ones",
+            out=tmp_path / "run",
+            form=["features", "last", "whole"],
+            repeats=1,
+            rate=1e-3,
+            hidden="both",
+            **QUICK,
+        )
         assert not torch.is_grad_enabled()
     assert replace(model, _hashes={}).weights_hash == told == found.model["weights_hash"]
     assert all(torch.equal(value, before[name]) for name, value in model.module.state_dict().items())
@@ -457,8 +510,25 @@ def test_many_taus_are_scipys() -> None:
 
 
 def test_the_command(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
-    arguments = ("roar", "scenes", "scenes", "--count", 12, "--method", "ones", "--repeats", 1, "--epochs", 1,
-                 "--hide", "both", "--rate", "features=1e-4", "--out", "RUN")  # fmt: skip
+    arguments = (
+        "roar",
+        "scenes",
+        "scenes",
+        "--count",
+        12,
+        "--method",
+        "ones",
+        "--repeats",
+        1,
+        "--epochs",
+        1,
+        "--hide",
+        "both",
+        "--rate",
+        "features=1e-4",
+        "--out",
+        "RUN",
+    )
     code, out, _ = run(*arguments)
     assert code == 0
     assert "Form features" in out

@@ -181,10 +181,18 @@ def test_captions_say_articles_and_commas() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"fewest": 0}, {"fewest": 3, "most": 2}, {"most": 5}, {"smallest": 60}, {"named": "none"}, {"mismatch": 101},
-        {"seed": -1}, {"styles": ()}, {"styles": ("crayon",)}, {"backgrounds": ("sky",)},
+        {"fewest": 0},
+        {"fewest": 3, "most": 2},
+        {"most": 5},
+        {"smallest": 60},
+        {"named": "none"},
+        {"mismatch": 101},
+        {"seed": -1},
+        {"styles": ()},
+        {"styles": ("crayon",)},
+        {"backgrounds": ("sky",)},
     ],
-)  # fmt: skip
+)
 def test_options_that_cannot_be_are_refused(options: dict) -> None:
     with pytest.raises(BadOption):
         Scenes(**options)

@@ -85,8 +85,10 @@ def test_one_wrong_noun_lowers_the_cosine(model: nibt.Model) -> None:
     for form in ("a {} and a {}", "a photo of a {} with a {} ."):
         for turned in (False, True):
             names = [[thing.name for thing in pair.objects][:: -1 if turned else 1] for pair in data]
-            wrong = [(first, next(n for n in NOUNS[i % 60 :] if n not in (first, last)))
-                     for i, (first, last) in enumerate(names)]  # fmt: skip
+            wrong = [
+                (first, next(n for n in NOUNS[i % 60 :] if n not in (first, last)))
+                for i, (first, last) in enumerate(names)
+            ]
             right = (pictures * embedded(model.text, [form.format(*pair) for pair in names])).sum(1)
             other = (pictures * embedded(model.text, [form.format(*pair) for pair in wrong])).sum(1)
             assert (right > other).float().mean() >= 0.9

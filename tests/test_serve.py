@@ -108,8 +108,9 @@ def test_the_page_says_what_nibt_explain_says(scenes: Model) -> None:
     first, second, last = answered(question, scenes)
     assert [len(panels) for panels in (first, second, last)] == [2, 4, 4]
     assert question.steps == 3
-    for panel, (method, caption) in zip(last, [(m, c) for m in ("nib", "grad_cam") for c in ("a cat", "a dog")],
-                                        strict=True):  # fmt: skip
+    for panel, (method, caption) in zip(
+        last, [(m, c) for m in ("nib", "grad_cam") for c in ("a cat", "a dog")], strict=True
+    ):
         alone = nibt.explain(scenes, "sample:coffee", caption, method)
         assert torch.allclose(panel.answer.grid, alone.grid, atol=1e-5)  # pyright: ignore
         assert (panel.table is not None) == (method == "nib")
@@ -312,8 +313,17 @@ def test_pictures_of_a_visitor_have_no_link(tmp_path: Path) -> None:
     assert Link.to(asked(file=tmp_path / "mine.png")) is None
 
 
-@pytest.mark.parametrize("change", [{"picture": "../x"}, {"model": "other"}, {"methods": "nib,x"}, {"variant": "y"},
-                                    {"question": "z"}, {"captions": " "}])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"picture": "../x"},
+        {"model": "other"},
+        {"methods": "nib,x"},
+        {"variant": "y"},
+        {"question": "z"},
+        {"captions": " "},
+    ],
+)
 def test_a_link_to_what_there_is_not_asks_for_nothing(change: dict[str, str]) -> None:
     good = {"picture": "coffee", "captions": "a cup"}
     assert Link.read(good, ["lite"], 100) is not None

@@ -298,14 +298,18 @@ def test_fifty_requests_at_once_are_answered_or_told_to_come_again(page: Page, a
     picture = {"path": path, "meta": {"_type": "gradio.FileData"}}
 
     def ask(session: int) -> str:
-        body = {"data": [picture, "a cup", "each", ["nib"], "scenes", "default"], "fn_index": number,
-                "session_hash": f"session{session}"}  # fmt: skip
+        body = {
+            "data": [picture, "a cup", "each", ["nib"], "scenes", "default"],
+            "fn_index": number,
+            "session_hash": f"session{session}",
+        }
         joined = httpx.post(address + "gradio_api/queue/join", json=body, timeout=60)
         if joined.status_code == 503:
             assert "try again" in joined.json()["detail"]
             return "told to come again"
-        with httpx.stream("GET", address + "gradio_api/queue/data", params={"session_hash": body["session_hash"]},
-                          timeout=120) as stream:  # fmt: skip
+        with httpx.stream(
+            "GET", address + "gradio_api/queue/data", params={"session_hash": body["session_hash"]}, timeout=120
+        ) as stream:
             for line in stream.iter_lines():
                 message = json.loads(line[5:]) if line.startswith("data:") else {}
                 if message.get("msg") == "process_completed":

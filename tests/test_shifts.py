@@ -101,8 +101,10 @@ def test_the_map_does_not_depend_on_batch_mates() -> None:
 def test_shifts_tell_more_of_the_truth() -> None:
     """Average precision on scenes: far more than chance, paired over the scenes."""
     pairs = list(Scenes(count=24, seed=31, fewest=2, most=3, named="one"))
-    plain, fine = ([row.value for row in nibt.measure("scenes", pairs, ["average_precision"], only="image", **options)]
-                   for options in ({"steps": 2}, {"steps": 2, "shifts": 2}))  # fmt: skip
+    plain, fine = (
+        [row.value for row in nibt.measure("scenes", pairs, ["average_precision"], only="image", **options)]
+        for options in ({"steps": 2}, {"steps": 2, "shifts": 2})
+    )
     better = torch.tensor(fine) - torch.tensor(plain)
     assert better.mean() > 0.05
     assert (better > 0).double().mean() > 0.75
@@ -146,7 +148,8 @@ def test_where_nothing_can_be_shifted() -> None:
 
 
 def test_the_command(clip_folder: object, tmp_path: object) -> None:
-    run = CliRunner().invoke(app, ["explain", "sample:chelsea", "a cat", "-m", str(clip_folder), "--shifts", "2",
-                                   "--json", "-"])  # fmt: skip
+    run = CliRunner().invoke(
+        app, ["explain", "sample:chelsea", "a cat", "-m", str(clip_folder), "--shifts", "2", "--json", "-"]
+    )
     assert run.exit_code == 0, run.output
     assert '"shifts": 2' in run.output

@@ -84,8 +84,15 @@ def test_a_browser_asks_for_nothing_elsewhere(served: str) -> None:
     browser = shutil.which("chromium")
     if browser is None:
         pytest.skip("chromium is not installed")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync"]  # fmt: skip
+    flags = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+    ]
     asked: list[str] = []
     with api.sync_playwright() as play:
         chromium = play.chromium.launch(executable_path=browser, args=flags)

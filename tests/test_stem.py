@@ -112,11 +112,14 @@ def test_words_have_no_places_yet(kind: str) -> None:
     assert torch.equal(stem.hidden[0, rows[0]], stem.hidden[0, rows[-1]]) or len(rows) > 2
 
 
-@pytest.mark.parametrize(("kind", "norm"), [
-    ("clip", lambda model: model.module.vision_model.pre_layrnorm),
-    ("own vit", lambda model: model.module.visual.ln_pre),
-    ("timm perception", lambda model: model.module.visual.trunk.norm_pre),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "norm"),
+    [
+        ("clip", lambda model: model.module.vision_model.pre_layrnorm),
+        ("own vit", lambda model: model.module.visual.ln_pre),
+        ("timm perception", lambda model: model.module.visual.trunk.norm_pre),
+    ],
+)
 def test_patches_come_before_the_first_norm(kind: str, norm: Any) -> None:
     model = tiny.model(kind)
     inputs = inputs_of(model.image)

@@ -184,8 +184,13 @@ def test_weights_that_are_changed_behind_torch_are_seen(data: Path, tmp_path: Pa
 def test_batch_refuses_a_model_that_is_loaded_otherwise(tmp_path: Path, data: Path, loading: dict[str, Any]) -> None:
     nibt.batch("lite", data / "pairs.csv", tmp_path / "job", "grad_cam", loading={"image_size": 64, "fit": "model"})
     with pytest.raises(OtherRequest, match=rf"model\.{next(iter(loading))}"):
-        nibt.batch("lite", data / "pairs.csv", tmp_path / "job", "grad_cam",
-                   loading={"image_size": 64, "fit": "model", **loading})  # fmt: skip
+        nibt.batch(
+            "lite",
+            data / "pairs.csv",
+            tmp_path / "job",
+            "grad_cam",
+            loading={"image_size": 64, "fit": "model", **loading},
+        )
 
 
 def test_batch_refuses_other_pairs(model: Model, finished: Path, tmp_path: Path) -> None:
@@ -333,9 +338,17 @@ def test_bench_tells_a_plan_of_somebody_else(clip_folder: Path, data: Path, tmp_
 # nibt roar
 
 ROAR_CHANGES: dict[str, Any] = {
-    "validation": 30, "image_percentile": 80, "text_percentile": 80, "rates": 1e-3, "epochs": 2, "batch_size": 4,
-    "blocks": 2, "start": "fresh", "seed": 1, "explain_batch": 4,
-}  # fmt: skip
+    "validation": 30,
+    "image_percentile": 80,
+    "text_percentile": 80,
+    "rates": 1e-3,
+    "epochs": 2,
+    "batch_size": 4,
+    "blocks": 2,
+    "start": "fresh",
+    "seed": 1,
+    "explain_batch": 4,
+}
 
 
 def test_every_setting_of_roar_is_changed_below() -> None:

@@ -65,8 +65,10 @@ def test_threads(kind: str) -> None:
     shared, own = tiny.model(kind), tiny.fresh(kind)
     wanted = [scores(shared, pairs, methods) for pairs in PARTS]
     for models in ((shared, shared), (shared, own)):
-        works = [lambda model=model, pairs=pairs: scores(model, pairs, methods)
-                 for model, pairs in zip(models, PARTS, strict=True)]  # fmt: skip
+        works = [
+            lambda model=model, pairs=pairs: scores(model, pairs, methods)
+            for model, pairs in zip(models, PARTS, strict=True)
+        ]
         for found, expected in zip(at_once(works), wanted, strict=True):
             assert same(found, expected)
 

@@ -452,8 +452,9 @@ class TestPlainTorch:
 def test_reports_do_not_depend_on_the_modes(dtype: torch.dtype, tmp_path: Path) -> None:
     """Pages and pictures are the same under a default device without numbers, and under another default dtype."""
     model = tiny.model("clip")
-    answer, table = (verb(model, tiny.picture(48, 40), "a red cat", steps=2)
-                     for verb in (nibt.explain, nibt.explain_interactions))  # fmt: skip
+    answer, table = (
+        verb(model, tiny.picture(48, 40), "a red cat", steps=2) for verb in (nibt.explain, nibt.explain_interactions)
+    )
     box = (0, 0, 30, 30)
     expected = page([answer, table]), nibt.draw(answer).tobytes(), table.for_region(box), answer.heatmap().tobytes()
     before = torch.get_default_dtype()

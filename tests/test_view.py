@@ -309,7 +309,10 @@ def test_it_can_be_used_by_everybody(browser: Browser, pair: Any, tmp_path: Path
         shown = nibt.explain(tiny.model("clip"), picture(), picture(1)) if kind == "comparison" else Panel(*pair)
         write_page(shown, file)  # type: ignore[arg-type]
     scheme, width = "dark" if kind == "dark" else "light", 360 if kind == "narrow" else 1100
-    opened = Opened(browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800}, reduced_motion="reduce"), file)  # fmt: skip # noqa: E501
+    opened = Opened(
+        browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800}, reduced_motion="reduce"),
+        file,
+    )
     page = opened.page
     page.evaluate("nibtView(document.body).select(['cat'])")
     page.focus(".nibt-stage")
@@ -330,8 +333,11 @@ def assert_accessible(page: Page) -> None:
     session = page.context.new_cdp_session(page)
     session.send("Page.setBypassCSP", {"enabled": True})
     found = Axe().run(page).response["violations"]
-    grave = [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found
-             if one["impact"] in ("serious", "critical")]  # fmt: skip
+    grave = [
+        (one["id"], [node["html"][:200] for node in one["nodes"]])
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
     assert grave == []
 
 
@@ -340,7 +346,9 @@ def test_tables_are_sorted_by_their_heads(browser: Browser, tmp_path: Path) -> N
         [f"m{row}", told]
         for row, told in enumerate(["0.5 [0.4, 0.6]", "-", "0.125 [0, 1]", "10.0", "-0.5", "1", "2", "3"])
     ]
-    (tmp_path / "x.html").write_text(document("t", f"<main><h1>t</h1>{data_table(['name', 'value'], rows)}</main>", STYLE, [SCRIPT]))  # fmt: skip # noqa: E501
+    (tmp_path / "x.html").write_text(
+        document("t", f"<main><h1>t</h1>{data_table(['name', 'value'], rows)}</main>", STYLE, [SCRIPT])
+    )
     page = browser.new_context().new_page()
     page.goto((tmp_path / "x.html").as_uri())
 

@@ -268,9 +268,14 @@ def conv_trunk(name: str, gain: float = 1.2, **options: Any) -> Made:
 
 _ENCODER = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
 _SEQUENCE = {
-    "d_model": 24, "encoder_layers": 3, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
-    "encoder_ffn_dim": 32, "decoder_ffn_dim": 32,
-}  # fmt: skip
+    "d_model": 24,
+    "encoder_layers": 3,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 32,
+    "decoder_ffn_dim": 32,
+}
 
 
 def encoder(kind: str, pooler: str, proj: str | None = "linear") -> Made:

@@ -29,9 +29,12 @@ def documented(side):
         [cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines() if line.startswith("| ")
     ]
     names = next(row for row in rows if row[0] == "method")
-    return {(row[0], name): tuple(map(float, found[1].split(",")))
-            for row in rows for name, cell in zip(names, row, strict=True)
-            if (found := re.search(r"\[(.*?)\]", cell))}  # fmt: skip
+    return {
+        (row[0], name): tuple(map(float, found[1].split(",")))
+        for row in rows
+        for name, cell in zip(names, row, strict=True)
+        if (found := re.search(r"\[(.*?)\]", cell))
+    }
 
 
 def main():
@@ -49,8 +52,10 @@ def main():
                 expected = told[label, NAMES[metric]]
                 meets = low <= expected[1] and high >= expected[0]
                 apart += not meets
-                print(f"{side}, {label}, {NAMES[metric]}: {mean:.3f} [{low:.3f}, {high:.3f}], documented "
-                      f"{list(expected)}{'' if meets else '  APART'}")  # fmt: skip
+                print(
+                    f"{side}, {label}, {NAMES[metric]}: {mean:.3f} [{low:.3f}, {high:.3f}], documented "
+                    f"{list(expected)}{'' if meets else '  APART'}"
+                )
     sys.exit(apart > 0)
 
 

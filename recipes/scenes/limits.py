@@ -40,10 +40,20 @@ ROWS = {
     "3 x 3 shifts, 2 nodes": {**NIB, "steps": 2, "shifts": 3},
     "layers 4, 6, 8, 2 nodes, 2 x 2 shifts": {**NIB, "layer": "4,6,8", "steps": 2, "shifts": 2},
 }
-METRICS = {"on the mask": (PointingGame(0.0), False), "within 15 / 640": (PointingGame(), False),
-           "in the box": (PointingGame(0.0), True), "AP": (AveragePrecision(), False)}  # fmt: skip
-FEWER = ("layers 4 to 9 averaged", "16 nodes", "pictures enlarged to 192 x 192", "2 x 2 shifts, 2 nodes",
-         "3 x 3 shifts, 2 nodes", "layers 4, 6, 8, 2 nodes, 2 x 2 shifts")  # fmt: skip
+METRICS = {
+    "on the mask": (PointingGame(0.0), False),
+    "within 15 / 640": (PointingGame(), False),
+    "in the box": (PointingGame(0.0), True),
+    "AP": (AveragePrecision(), False),
+}
+FEWER = (
+    "layers 4 to 9 averaged",
+    "16 nodes",
+    "pictures enlarged to 192 x 192",
+    "2 x 2 shifts, 2 nodes",
+    "3 x 3 shifts, 2 nodes",
+    "layers 4, 6, 8, 2 nodes, 2 x 2 shifts",
+)
 """What costs much is measured on the first scenes."""
 
 
@@ -73,8 +83,9 @@ def maps(model, pairs, asked_for):
     options = {key: value for key, value in asked_for.items() if key not in ("bicubic", "image_size")}
     if size := asked_for.get("image_size"):
         model = nibt.load_model(model.id, image_size=size)
-    answers = nibt.explain(model, [pair.picture for pair in pairs], [pair.caption for pair in pairs], batch_size=50,
-                           **options)  # fmt: skip
+    answers = nibt.explain(
+        model, [pair.picture for pair in pairs], [pair.caption for pair in pairs], batch_size=50, **options
+    )
     grids = [answer.grid for answer in answers]
     if not asked_for.get("bicubic"):
         return grids

@@ -34,15 +34,21 @@ def settings():
             ]
             quick = QUICK.get(method, {}) if side == "image" else {}
             found += [Setting(side, method, variant=variant, options=quick) for variant in variants]
-        found += [Setting(side, "nib", "centred"), Setting(side, "occlusion", "centred"),
-                  Setting(side, "grad_cam", options={"along_path": True})]  # fmt: skip
+        found += [
+            Setting(side, "nib", "centred"),
+            Setting(side, "occlusion", "centred"),
+            Setting(side, "grad_cam", options={"along_path": True}),
+        ]
     return sorted(found, key=lambda setting: (setting.method in HEAVY, setting.side))
 
 
 def name(setting):
-    parts = [setting.method, *([setting.variant] if setting.variant != "default" else []),
-             *([setting.target] if setting.target != "cosine" else []),
-             *(f"{key}={value}" for key, value in setting.options.items())]  # fmt: skip
+    parts = [
+        setting.method,
+        *([setting.variant] if setting.variant != "default" else []),
+        *([setting.target] if setting.target != "cosine" else []),
+        *(f"{key}={value}" for key, value in setting.options.items()),
+    ]
     return " ".join(parts)
 
 
@@ -58,8 +64,10 @@ def table(records, side):
             "{:.2f} [{:.2f}, {:.2f}]".format(*interval(values)) + ("" if p >= 0.05 else " *")
             for values, p in zip(found, tested, strict=True)
         ]
-    lines = ["| method | " + " | ".join(NAMES[metric] for metric in METRICS[side]) + " | scenes | ms each |",
-             "|---" * (len(METRICS[side]) + 3) + "|"]  # fmt: skip
+    lines = [
+        "| method | " + " | ".join(NAMES[metric] for metric in METRICS[side]) + " | scenes | ms each |",
+        "|---" * (len(METRICS[side]) + 3) + "|",
+    ]
     for row, setting in enumerate(shown):
         numbers = " | ".join(columns[metric][row] for metric in METRICS[side])
         count = scenes_of(records[setting.key])

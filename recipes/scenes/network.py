@@ -42,15 +42,24 @@ def network(words):
     shape = {"num_hidden_layers": 12, "num_attention_heads": 4, "hidden_act": "gelu"}
     config = CLIPConfig(
         vision_config={
-            **shape, "hidden_size": 128, "intermediate_size": 512, "image_size": SIDE, "patch_size": PATCH,
+            **shape,
+            "hidden_size": 128,
+            "intermediate_size": 512,
+            "image_size": SIDE,
+            "patch_size": PATCH,
         },
         text_config={
-            **shape, "hidden_size": 96, "intermediate_size": 384, "vocab_size": len(words),
-            "max_position_embeddings": CONTEXT, "bos_token_id": words.bos_token_id,
-            "eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id,
+            **shape,
+            "hidden_size": 96,
+            "intermediate_size": 384,
+            "vocab_size": len(words),
+            "max_position_embeddings": CONTEXT,
+            "bos_token_id": words.bos_token_id,
+            "eos_token_id": words.eos_token_id,
+            "pad_token_id": words.pad_token_id,
         },
         projection_dim=128,
-    )  # fmt: skip
+    )
     return CLIPModel(config)
 
 

@@ -24,11 +24,19 @@ from nibt.metrics.average_precision import AveragePrecision
 from nibt.metrics.pointing_game import PointingGame
 
 METRICS = {"strict": PointingGame(0.0), "pointing": PointingGame(), "AP": AveragePrecision()}
-NAMES = {"strict": "pointing, on the mask", "pointing": "pointing, tolerance 15 / 640", "AP": "AP",
-         "elsewhere": "peak in another object"}  # fmt: skip
+NAMES = {
+    "strict": "pointing, on the mask",
+    "pointing": "pointing, tolerance 15 / 640",
+    "AP": "AP",
+    "elsewhere": "peak in another object",
+}
 
-WAYS = {"table": "table of the nouns", "all": "table of all words", "tolerant": "table of all words, default tolerance",
-        "alone": "each noun alone"}  # fmt: skip
+WAYS = {
+    "table": "table of the nouns",
+    "all": "table of all words",
+    "tolerant": "table of all words, default tolerance",
+    "alone": "each noun alone",
+}
 
 
 def scenes(count):
@@ -60,10 +68,14 @@ def one(model, pair):
     rows = []
     for thing, explained in zip(pair.objects, alone, strict=True):
         others = [other for other in pair.objects if other is not thing]
-        words = [place for place, span in enumerate(spans) if span is not None and any(
-            first < span[1] and span[0] < last for first, last in thing.spans)]  # fmt: skip
-        rows.append({"table": held(table.for_words(*words), thing, others),
-                     "alone": held(explained.grid, thing, others)})  # fmt: skip
+        words = [
+            place
+            for place, span in enumerate(spans)
+            if span is not None and any(first < span[1] and span[0] < last for first, last in thing.spans)
+        ]
+        rows.append(
+            {"table": held(table.for_words(*words), thing, others), "alone": held(explained.grid, thing, others)}
+        )
     return {
         "objects": len(pair.objects),
         "rows": rows,

@@ -34,10 +34,18 @@ TRUTH = {
 }
 MODEL = ["confidence_drop", "confidence_increase", "completeness_gap", "special_share"]
 NAMES = {
-    "pointing_game": "pointing", "energy": "energy", "average_precision": "AP", "intersection_over_union": "IoU",
-    "own_object": "own object", "word_auc": "AUC of words", "absent_words": "absent negative",
-    "confidence_drop": "drop", "confidence_increase": "increase", "completeness_gap": "gap", "special_share": "special",
-}  # fmt: skip
+    "pointing_game": "pointing",
+    "energy": "energy",
+    "average_precision": "AP",
+    "intersection_over_union": "IoU",
+    "own_object": "own object",
+    "word_auc": "AUC of words",
+    "absent_words": "absent negative",
+    "confidence_drop": "drop",
+    "confidence_increase": "increase",
+    "completeness_gap": "gap",
+    "special_share": "special",
+}
 
 
 def scenes(kind, count):
@@ -103,8 +111,11 @@ def run(model, settings, path, count, part=(0, 1)):
         for first in range(scenes_of(record), len(pairs), STRETCH):
             record = gone_on(model, setting, record, pairs[first : first + STRETCH])
             kept(path, record)
-            print(f"{setting.side} {setting.method} {setting.target} {setting.options} {scenes_of(record)}",
-                  told(record), flush=True)  # fmt: skip
+            print(
+                f"{setting.side} {setting.method} {setting.target} {setting.options} {scenes_of(record)}",
+                told(record),
+                flush=True,
+            )
 
 
 def gone_on(model, setting, record, pairs):
@@ -112,11 +123,20 @@ def gone_on(model, setting, record, pairs):
     strict = {"pointing_game": PointingGame(tolerance=0.0)}
     began = time.process_time()
     rows = nibt.measure(
-        model, pairs, [strict.get(name, name) for name in setting.metrics], setting.method, setting.target,
-        only=setting.side, variant=setting.variant, batch_size=50, **setting.options,
-    )  # fmt: skip
-    values = {name: record["values"].get(name, []) + [round(row.value, 5) for row in rows if row.metric == name]
-              for name in setting.metrics}  # fmt: skip
+        model,
+        pairs,
+        [strict.get(name, name) for name in setting.metrics],
+        setting.method,
+        setting.target,
+        only=setting.side,
+        variant=setting.variant,
+        batch_size=50,
+        **setting.options,
+    )
+    values = {
+        name: record["values"].get(name, []) + [round(row.value, 5) for row in rows if row.metric == name]
+        for name in setting.metrics
+    }
     return {**record, "seconds": round(record["seconds"] + time.process_time() - began, 1), "values": values}
 
 
@@ -132,8 +152,11 @@ def kept(path, record):
 
 
 def told(record):
-    return {NAMES[name]: round(float(np.nanmean(values)), 3) for name, values in record["values"].items()
-            if not np.isnan(values).all()}  # fmt: skip
+    return {
+        NAMES[name]: round(float(np.nanmean(values)), 3)
+        for name, values in record["values"].items()
+        if not np.isnan(values).all()
+    }
 
 
 def paired(values, others):

@@ -70,8 +70,11 @@ AVERAGES = ("2,4,6", "4,6,8", "5,6,7", "3,6,9", "1,2,3,4,5,6", "4,5,6,7,8,9")
 
 def averages(side):
     """Several layers, with few nodes each: their errors average out, too."""
-    return [nib(side, layers, reference, "gauss", 2, target)
-            for layers in AVERAGES for reference, target in (("blank", "cosine"), ("mean", "centred"))]  # fmt: skip
+    return [
+        nib(side, layers, reference, "gauss", 2, target)
+        for layers in AVERAGES
+        for reference, target in (("blank", "cosine"), ("mean", "centred"))
+    ]
 
 
 PAPER = {side: nib(side, 9, "zero", "riemann", 10) for side in ("image", "text")}
@@ -85,10 +88,13 @@ def controls(side):
 
 def negative():
     """Captions that name what is not there: is that word's score negative?"""
-    chosen = [(layer, reference, target) for layer in (0, 9) for reference in ("zero", "blank", "mean")
-              for target in TARGETS]  # fmt: skip
-    return [nib("text", layer, reference, "geometric" if reference == "zero" else "gauss", 8, target, "absent")
-            for layer, reference, target in chosen] + [Setting("text", "occlusion", data="absent")]  # fmt: skip
+    chosen = [
+        (layer, reference, target) for layer in (0, 9) for reference in ("zero", "blank", "mean") for target in TARGETS
+    ]
+    return [
+        nib("text", layer, reference, "geometric" if reference == "zero" else "gauss", 8, target, "absent")
+        for layer, reference, target in chosen
+    ] + [Setting("text", "occlusion", data="absent")]
 
 
 def settings():
@@ -172,8 +178,7 @@ def short(setting):
     options = setting.options
     if not options:
         return f"{setting.method}, {setting.target}"
-    return (f"layer {options['layer']}, {options['reference']}, {options['rule']} {options['steps']}, "
-            f"{setting.target}")  # fmt: skip
+    return f"layer {options['layer']}, {options['reference']}, {options['rule']} {options['steps']}, {setting.target}"
 
 
 def report(records):
@@ -183,15 +188,27 @@ def report(records):
         ("image", ["pointing_game", "average_precision", "energy", "own_object"]),
         ("text", ["word_auc", "confidence_drop", "confidence_increase"]),
     ):
-        shown = [*metrics, *(m for m in ("confidence_drop", "confidence_increase", "completeness_gap", "special_share")
-                             if m not in metrics)]  # fmt: skip
+        shown = [
+            *metrics,
+            *(
+                m
+                for m in ("confidence_drop", "confidence_increase", "completeness_gap", "special_share")
+                if m not in metrics
+            ),
+        ]
         lines = by_layer(side)
         plot(records, named(lines), metrics, lambda s: int(s.options["layer"]), f"{side}-layers", "layer")
         rows = [(short(setting), setting) for line in lines.values() for setting in line]
         parts[f"{side} layers"] = table(records, rows, shown)
         nodes_ = by_nodes(side)
-        plot(records, named(nodes_), [*metrics[:2], "completeness_gap"], lambda s: s.options["steps"], f"{side}-nodes",
-             "nodes")  # fmt: skip
+        plot(
+            records,
+            named(nodes_),
+            [*metrics[:2], "completeness_gap"],
+            lambda s: s.options["steps"],
+            f"{side}-nodes",
+            "nodes",
+        )
         rows = [(short(setting), setting) for line in nodes_.values() for setting in line]
         parts[f"{side} nodes"] = table(records, rows, shown)
         rows = [(short(setting), setting) for setting in controls(side)]
@@ -204,8 +221,11 @@ def report(records):
             best, cheap = pick(records, among, metrics[1] if side == "image" else metrics[0], metrics[:1])
             found += [(f"best {name}: {short(best)}", best), (f"cheapest as good: {short(cheap)}", cheap)]
         parts[f"{side} choice"] = table(records, found, shown)
-    parts["averages"] = table(records, [(short(s), s) for s in averages("image")],
-                              ["pointing_game", "average_precision", "energy", "confidence_drop"])  # fmt: skip
+    parts["averages"] = table(
+        records,
+        [(short(s), s) for s in averages("image")],
+        ["pointing_game", "average_precision", "energy", "confidence_drop"],
+    )
     parts["absent"] = table(records, [(short(s), s) for s in negative()], ["absent_words"])
     return parts
 

@@ -105,14 +105,16 @@ def measured(model, words, count=400):
         scenes = [data.scene(item) for item in range(count)]
         seen = torch.cat([image_embeddings(model, pixels(scenes[at : at + 100])) for at in range(0, count, 100)])
         order = (seen @ prompts.T).argsort(1, descending=True)
-        places = [[order[row].tolist().index(NOUNS.index(name)) for name in scene.names]
-                  for row, scene in enumerate(scenes)]  # fmt: skip
+        places = [
+            [order[row].tolist().index(NOUNS.index(name)) for name in scene.names] for row, scene in enumerate(scenes)
+        ]
         return torch.tensor(places), scenes[:100], seen[:100]
 
     one, _, _ = ranks(1)
     two, scenes, seen = ranks(2)
-    said = text_embeddings(model, words, [drawn(scene.names, Draws(VALIDATION, i, 1)).text
-                                          for i, scene in enumerate(scenes)])  # fmt: skip
+    said = text_embeddings(
+        model, words, [drawn(scene.names, Draws(VALIDATION, i, 1)).text for i, scene in enumerate(scenes)]
+    )
     model.train()
     return {
         "top1": (one < 1).float().mean().item(),

@@ -29,8 +29,9 @@ def places(model, prompts, data):
     pairs = list(data)
     order = (unit(model.image, [pair.picture for pair in pairs]) @ prompts.T).argsort(1, descending=True)
     ranks = order.argsort(1)
-    return np.array([max(int(ranks[row, NOUNS.index(thing.name)]) for thing in pair.objects)
-                     for row, pair in enumerate(pairs)])  # fmt: skip
+    return np.array(
+        [max(int(ranks[row, NOUNS.index(thing.name)]) for thing in pair.objects) for row, pair in enumerate(pairs)]
+    )
 
 
 def told(name, values):

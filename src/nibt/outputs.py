@@ -106,8 +106,9 @@ def check_targets(targets: Sequence[Path], inputs: Iterable[Path] = (), overwrit
     for target in targets:
         other = names.setdefault(_folded(target), target)
         if other is not target:
-            raise WouldOverwrite(f"two outputs of this call go to the same file ({other} and {target}): give each its "
-                                 "own name")  # fmt: skip
+            raise WouldOverwrite(
+                f"two outputs of this call go to the same file ({other} and {target}): give each its own name"
+            )
     for target in targets:
         for source in inputs:
             _check_input(target, source)
@@ -126,13 +127,17 @@ def check_replaceable(path: Path, overwrite: bool = False) -> None:
         return
     if not path.is_file():
         kind = "a link to nothing" if path.is_symlink() and not path.exists() else "no regular file"
-        raise WouldOverwrite(f"{path} is {kind}, and would be replaced by a file: choose another name (--json - writes "
-                             "to standard output)")  # fmt: skip
+        raise WouldOverwrite(
+            f"{path} is {kind}, and would be replaced by a file: choose another name (--json - writes "
+            "to standard output)"
+        )
     if not path.stat().st_mode & 0o222:
         raise WouldOverwrite(f"{path} is read-only: make it writable, or choose another name")
     if not overwrite and not is_own(path):
-        raise WouldOverwrite(f"{path} exists, and nibt did not write it, or it was changed since: choose another name, "
-                             "or give --overwrite (in Python overwrite=True) to replace it")  # fmt: skip
+        raise WouldOverwrite(
+            f"{path} exists, and nibt did not write it, or it was changed since: choose another name, "
+            "or give --overwrite (in Python overwrite=True) to replace it"
+        )
 
 
 def check_run_folder(folder: Path, manifest: str) -> None:

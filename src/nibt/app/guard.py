@@ -23,15 +23,35 @@ POLICY = (
     "worker-src 'self' blob:; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
 )
 HEADERS = {
-    "content-security-policy": POLICY, "x-content-type-options": "nosniff", "referrer-policy": "no-referrer",
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
     "permissions-policy": "camera=(self), microphone=(), geolocation=()",
-    "cross-origin-opener-policy": "same-origin", "cross-origin-resource-policy": "same-origin",
-}  # fmt: skip
-GET = ("/assets/", "/static/", "/theme.css", "/config", "/favicon.ico", "/robots.txt", "/answer/", "/gradio_api/file=",
-       "/gradio_api/queue/data", "/gradio_api/heartbeat/", "/gradio_api/upload_progress", "/gradio_api/startup-events",
-       "/gradio_api/app_id")  # fmt: skip
-POST = ("/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/upload", "/gradio_api/cancel",
-        "/gradio_api/reset")  # fmt: skip
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+GET = (
+    "/assets/",
+    "/static/",
+    "/theme.css",
+    "/config",
+    "/favicon.ico",
+    "/robots.txt",
+    "/answer/",
+    "/gradio_api/file=",
+    "/gradio_api/queue/data",
+    "/gradio_api/heartbeat/",
+    "/gradio_api/upload_progress",
+    "/gradio_api/startup-events",
+    "/gradio_api/app_id",
+)
+POST = (
+    "/gradio_api/queue/join",
+    "/gradio_api/run/predict",
+    "/gradio_api/upload",
+    "/gradio_api/cancel",
+    "/gradio_api/reset",
+)
 """``run`` answers at once, and only what computes nothing: all else must join the queue."""
 BODY = 256_000
 """Bytes of a request that is no upload."""

@@ -37,11 +37,14 @@ class Limits:
 
         """
         if sum(map(len, captions)) > self.characters:
-            raise BadInput(f"the captions have {sum(map(len, captions)):,} characters, and this page takes "
-                           f"{self.characters:,}: shorten them")  # fmt: skip
+            raise BadInput(
+                f"the captions have {sum(map(len, captions)):,} characters, and this page takes "
+                f"{self.characters:,}: shorten them"
+            )
         if len(captions) > self.captions:
-            raise BadInput(f"there are {len(captions)} captions, and this page takes {self.captions} at once: "
-                           "leave some out")  # fmt: skip
+            raise BadInput(
+                f"there are {len(captions)} captions, and this page takes {self.captions} at once: leave some out"
+            )
 
     def deadline(self, began: float, later: int) -> float:
         """When a step must end, of a computation that ``began`` then: a tenth of the time is kept for each ``later``
@@ -72,6 +75,8 @@ class Deadline(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if self._clock() > self._end:
-            raise TooLong("this takes longer than this page gives to one visitor: choose a method that costs less, or "
-                          "fewer captions; nibt explain has no limit")  # fmt: skip
+            raise TooLong(
+                "this takes longer than this page gives to one visitor: choose a method that costs less, or "
+                "fewer captions; nibt explain has no limit"
+            )
         return func(*args, **(kwargs or {}))

@@ -25,8 +25,14 @@ class Link:
         """The link to what was asked; None if its picture is no sample, for nobody else has that."""
         if not asked.picture.source.startswith(SAMPLE):
             return None
-        return cls(asked.picture.source.removeprefix(SAMPLE), "\n".join(asked.captions), asked.question, asked.model,
-                   asked.methods, asked.variant)  # fmt: skip
+        return cls(
+            asked.picture.source.removeprefix(SAMPLE),
+            "\n".join(asked.captions),
+            asked.question,
+            asked.model,
+            asked.methods,
+            asked.variant,
+        )
 
     @property
     def query(self) -> str:
@@ -42,8 +48,19 @@ class Link:
     def read(cls, query: Mapping[str, str], models: list[str], most: int) -> "Link | None":
         """What a query asks for; None if it asks for nothing, or for what there is not."""
         methods = tuple(query.get("methods", "nib").split(","))
-        link = cls(query.get("picture", ""), query.get("captions", "")[:most], query.get("question", "each"),
-                   query.get("model", models[0]), methods, query.get("variant", "default"))  # fmt: skip
-        known = (link.picture in samples() and link.model in models and link.question in list(Question)
-                 and link.variant in SETTINGS and set(methods) <= set(available("methods")))  # fmt: skip
+        link = cls(
+            query.get("picture", ""),
+            query.get("captions", "")[:most],
+            query.get("question", "each"),
+            query.get("model", models[0]),
+            methods,
+            query.get("variant", "default"),
+        )
+        known = (
+            link.picture in samples()
+            and link.model in models
+            and link.question in list(Question)
+            and link.variant in SETTINGS
+            and set(methods) <= set(available("methods"))
+        )
         return link if known and link.captions.strip() else None

@@ -18,9 +18,12 @@ class Shelf:
     """Models by name. ``ready`` are loaded at once and stay; of the others ``most`` are kept, the last ones used."""
 
     def __init__(
-        self, ready: Sequence[str], others: Sequence[str] = (), most: int = 1,
+        self,
+        ready: Sequence[str],
+        others: Sequence[str] = (),
+        most: int = 1,
         load: Callable[[str], Model] = load_model,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.names = list(dict.fromkeys((*ready, *others)))
         self._load, self._most, self._lock = load, most, threading.Lock()
         self._ready = {name: load(name) for name in dict.fromkeys(ready)}

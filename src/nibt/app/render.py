@@ -61,8 +61,9 @@ def sample_buttons() -> str:
     small = {name: uri(shown(read_picture(SAMPLE + name).image, _THUMBNAIL), "JPEG") for name in samples()}
     buttons = "".join(
         f'<button type="button" data-name="{name}" aria-label="sample: {escape(said(name))}">'
-        f'<img alt="" src="{data}"></button>' for name, data in small.items()
-    )  # fmt: skip
+        f'<img alt="" src="{data}"></button>'
+        for name, data in small.items()
+    )
     return f'<p class="nibt-label">Or a sample</p><div class="nibt-samples">{buttons}</div>'
 
 

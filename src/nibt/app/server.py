@@ -23,9 +23,13 @@ PUBLIC = (
 
 
 def serve(
-    host: str = "127.0.0.1", port: int = 7860, models: Sequence[str] = (), limits: Limits | None = None,
-    public: bool = False, on_ready: Callable[[str], None] = lambda address: None,
-) -> None:  # fmt: skip
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    models: Sequence[str] = (),
+    limits: Limits | None = None,
+    public: bool = False,
+    on_ready: Callable[[str], None] = lambda address: None,
+) -> None:
     """Serve the page until it is stopped (Ctrl-C).
 
     ``models`` may be chosen beside the embedded ones, and are loaded when somebody does. Uploads lie in a folder of
@@ -54,8 +58,16 @@ def serve(
         warnings.filterwarnings("ignore", "A `<script>` tag was found")
         shelf = Shelf(READY, models)
         app = Guard(page(shelf, limits), Path(folder), limits.upload, hosts=() if public else LOOPBACK)
-        config = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False, ws="none",
-                                server_header=False, timeout_keep_alive=30)  # fmt: skip
+        config = uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            log_level="warning",
+            access_log=False,
+            ws="none",
+            server_header=False,
+            timeout_keep_alive=30,
+        )
         server = uvicorn.Server(config)
         on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
         with suppress(KeyboardInterrupt):  # the server sends on what stopped it; the folder must go first
@@ -89,8 +101,10 @@ def bound(host: str, port: int) -> socket.socket:
         listening.bind((host, port))
     except OSError as error:
         listening.close()
-        raise BadOption(f"cannot listen on port {port} of {host!r} ({error.strerror or error}): choose another with "
-                        "--port, or another --host") from error  # fmt: skip
+        raise BadOption(
+            f"cannot listen on port {port} of {host!r} ({error.strerror or error}): choose another with "
+            "--port, or another --host"
+        ) from error
     return listening
 
 

@@ -18,9 +18,11 @@ from nibt.app.request import Question, costs
 from nibt.data.images import sample_file, samples
 from nibt.report.html import view
 
-QUESTIONS = [("Each caption: what speaks for it", Question.each.value),
-             ("The first caption rather than the second: what decides", Question.rather.value),
-             ("Labels, one a line: which fits best, and why", Question.labels.value)]  # fmt: skip
+QUESTIONS = [
+    ("Each caption: what speaks for it", Question.each.value),
+    ("The first caption rather than the second: what decides", Question.rather.value),
+    ("Labels, one a line: which fits best, and why", Question.labels.value),
+]
 _EXPLAIN_LINKED = "(captions) => { if (captions) document.querySelector('#explain').click(); }"
 
 
@@ -35,18 +37,29 @@ def page(shelf: Shelf, limits: Limits) -> FastAPI:
         found = recent.file(token, kind)
         if found is None:
             return Response("This answer is no longer here: nothing is kept for long. Explain it again.", 404)
-        return Response(found, media_type=FORMATS[kind],
-                        headers={"content-disposition": f'attachment; filename="nibt.{kind}"'})  # fmt: skip
+        return Response(
+            found, media_type=FORMATS[kind], headers={"content-disposition": f'attachment; filename="nibt.{kind}"'}
+        )
 
     blocks = _blocks(shelf, limits, recent)
     blocks.state_session_capacity = max(64, 2 * limits.waiting)  # each holds its last answer, for an hour
     blocks.queue(max_size=limits.waiting, default_concurrency_limit=1, api_open=False)
     return gr.mount_gradio_app(
-        app, blocks, path="/", max_file_size=limits.upload, footer_links=[], run_history=False, ssr_mode=False,
-        enable_monitoring=False, pwa=False, mcp_server=False, show_error=True, css=view.STYLE + _own("page.css"),
+        app,
+        blocks,
+        path="/",
+        max_file_size=limits.upload,
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+        show_error=True,
+        css=view.STYLE + _own("page.css"),
         head=f"<script>{view.SCRIPT}</script><script>{_own('page.js')}</script>",
         theme=Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-    )  # fmt: skip
+    )
 
 
 def _blocks(shelf: Shelf, limits: Limits, recent: Recent) -> gr.Blocks:
@@ -56,19 +69,30 @@ def _blocks(shelf: Shelf, limits: Limits, recent: Recent) -> gr.Blocks:
         gr.HTML(INTRODUCTION)
         with gr.Row(elem_id="columns"):
             with gr.Column(scale=1, min_width=280, elem_id="fields"):
-                picture = gr.Image(label="Picture", type="filepath", sources=["upload", "clipboard", "webcam"],
-                                     buttons=[], elem_id="picture")  # fmt: skip
+                picture = gr.Image(
+                    label="Picture",
+                    type="filepath",
+                    sources=["upload", "clipboard", "webcam"],
+                    buttons=[],
+                    elem_id="picture",
+                )
                 sample = gr.HTML(sample_buttons(), elem_id="samples", js_on_load=_own("samples.js"), padding=False)
-                captions = gr.Textbox(label="Captions, one a line", lines=2, max_lines=8, elem_id="captions",
-                                      placeholder="a cat and a cup of coffee")  # fmt: skip
+                captions = gr.Textbox(
+                    label="Captions, one a line",
+                    lines=2,
+                    max_lines=8,
+                    elem_id="captions",
+                    placeholder="a cat and a cup of coffee",
+                )
                 question, methods, unable, model_name, variant = _choices(shelf)
                 fields = [picture, captions, question, methods, model_name, variant]
                 with gr.Row():
                     go = gr.Button("Explain", variant="primary", elem_id="explain")
                     stop = gr.Button("Stop", elem_id="stop")
             with gr.Column(scale=3, min_width=300):
-                answer = gr.HTML(NOTHING, elem_id="answer", js_on_load=_own("answer.js"), padding=False,
-                                 apply_default_css=False)  # fmt: skip
+                answer = gr.HTML(
+                    NOTHING, elem_id="answer", js_on_load=_own("answer.js"), padding=False, apply_default_css=False
+                )
 
         def explain(*values: Any, progress: gr.Progress = gr.Progress()) -> Iterator[str]:  # noqa: B008
             upload, *others = values
@@ -80,12 +104,22 @@ def _blocks(shelf: Shelf, limits: Limits, recent: Recent) -> gr.Blocks:
             link = Link.read(dict(request.query_params), shelf.names, limits.characters)
             if link is None:
                 return [gr.skip() for _ in fields]
-            return [str(sample_file(link.picture)), link.captions, link.question, list(link.methods), link.model,
-                    link.variant]  # fmt: skip
+            return [
+                str(sample_file(link.picture)),
+                link.captions,
+                link.question,
+                list(link.methods),
+                link.model,
+                link.variant,
+            ]
 
         # without preprocess the file arrives as it was uploaded, and nibt reads it, with nibt's limits and messages
-        model: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "preprocess": False,
-                                 "show_progress_on": answer}  # fmt: skip
+        model: dict[str, Any] = {
+            "concurrency_id": "model",
+            "concurrency_limit": 1,
+            "preprocess": False,
+            "show_progress_on": answer,
+        }
         # Outside of the queue, whose answers share one stream: it may close on an explanation that is asked for at the
         # very moment when another event ends, and its answer would never arrive.
         plain: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
@@ -93,8 +127,9 @@ def _blocks(shelf: Shelf, limits: Limits, recent: Recent) -> gr.Blocks:
         sample.click(chosen, None, [picture, captions], **plain)
         blocks.load(opened, None, fields, **plain).then(None, captions, None, js=_EXPLAIN_LINKED)
         runs: list[Any] = [
-            go.click(explain, fields, answer, **model), captions.submit(explain, fields, answer, **model),
-        ]  # fmt: skip
+            go.click(explain, fields, answer, **model),
+            captions.submit(explain, fields, answer, **model),
+        ]
         for run in list(runs):  # a model that was loaded just now says what it cannot do
             run.then(lambda name: unsupported_list(shelf, name), model_name, unable, **plain)
         stop.click(None, cancels=runs)
@@ -114,8 +149,12 @@ def _choices(shelf: Shelf) -> list[Any]:
         gr.HTML(cost_table())
     with gr.Accordion("Model and setting", open=False):
         model = gr.Dropdown(shelf.names, value=shelf.names[0], label="Model", elem_id="model")
-        variant = gr.Radio([("nibt's default", "default"), ("as published, where that differs", "paper")],
-                           value="default", label="Setting", elem_id="variant")  # fmt: skip
+        variant = gr.Radio(
+            [("nibt's default", "default"), ("as published, where that differs", "paper")],
+            value="default",
+            label="Setting",
+            elem_id="variant",
+        )
     return [question, methods, unable, model, variant]
 
 

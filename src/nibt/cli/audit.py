@@ -24,19 +24,30 @@ COUNT, QUICK_COUNT = 24, 12
 
 def audit(
     model: Annotated[str, typer.Argument(help="A model; see nibt list models.")],
-    data: Annotated[str, typer.Argument(
-        help="Pictures with their right captions: scenes, or a data set with its folder, as coco:FOLDER; see nibt list "
-        "datasets.")] = "scenes",
-    method: Annotated[list[str] | None, typer.Option(
-        "--method", help="A method to audit, or nib:paper for a variant; repeatable. Without it: nib.")] = None,
-    count: Annotated[int | None, typer.Option(
-        rich_help_panel=option.DATA, help="How many pairs: 24, or 12 with --quick.")] = None,
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="Pictures with their right captions: scenes, or a data set with its folder, as coco:FOLDER; "
+            "see nibt list "
+            "datasets."
+        ),
+    ] = "scenes",
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", help="A method to audit, or nib:paper for a variant; repeatable. Without it: nib."),
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(rich_help_panel=option.DATA, help="How many pairs: 24, or 12 with --quick.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="For what is drawn: shuffled weights, intervals, the pairs.")] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer pairs, stages and wordings.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Leave with 1 if a line fails.")] = False,
-    out: Annotated[Path | None, typer.Option(
-        "--out", "-o", rich_help_panel=option.OUTPUT,
-        help="The page to write (HTML). The JSON file lies beside it.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", rich_help_panel=option.OUTPUT, help="The page to write (HTML). The JSON file lies beside it."
+        ),
+    ] = None,
     json: option.Json = None,
     other: option.DataOption = None,
     overwrite: option.Overwrite = False,
@@ -46,7 +57,7 @@ def audit(
     fit: option.Fit = None,
     image_size: option.ImageSize = None,
     batch_size: option.BatchSize = 16,
-) -> None:  # fmt: skip
+) -> None:
     """Audit a model: do its maps depend on its weights, on the caption, on wording or luck; are they faithful?
 
     Prints lines with a verdict each (pass, warn, fail), and writes a page and a JSON file. With the model scenes and 24
@@ -84,8 +95,9 @@ def audit(
         for path in targets:
             require_same_file(path, request)
     with steps("auditing", silent) as on_step:
-        found = run(ready, pairs, data=record, methods=methods, seed=seed, quick=quick, batch_size=batch_size,
-                    on_step=on_step)  # fmt: skip
+        found = run(
+            ready, pairs, data=record, methods=methods, seed=seed, quick=quick, batch_size=batch_size, on_step=on_step
+        )
     _write(found, page, beside, silent, overwrite)
     if json == "-":
         sys.stdout.write(as_text(found.to_json()))
@@ -116,8 +128,11 @@ def opened(data: str, count: int, seed: int, options: dict[str, str]) -> "Datase
         if option_name not in types or option_name in ("folder", "count"):
             raise UnknownName("options", option_name, set(types) - {"folder", "count"})
     if ("folder" in types) != bool(folder):
-        raise BadOption(f"the data set {name} is read from a folder: give {name}:FOLDER" if not folder else
-                        f"the data set {name} takes no folder (got {folder!r})")  # fmt: skip
+        raise BadOption(
+            f"the data set {name} is read from a folder: give {name}:FOLDER"
+            if not folder
+            else f"the data set {name} takes no folder (got {folder!r})"
+        )
     values: dict[str, Any] = {key: _value(key, value, types[key]) for key, value in options.items()}
     return kind(folder, **{"seed": seed, **values}) if folder else kind(count=count, **values)
 

@@ -13,24 +13,47 @@ _PAIRS, _WHERE = "The pairs", "Where it runs"
 
 
 def batch(
-    pairs: Annotated[list[str] | None, typer.Argument(
-        help="A .csv, .tsv, .jsonl or .parquet file, .tar shards (also as shards/{000..099}.tar), a folder of these, "
-        "of pictures with a .txt beside each, or what the package datasets saved to disk.")] = None,
-    out: Annotated[Path | None, typer.Option(
-        "--out", "-o", metavar="DIR", rich_help_panel=option.OUTPUT,
-        help="The folder of the answers; a job that is there goes on.")] = None,
-    check: Annotated[Path | None, typer.Option(
-        metavar="DIR", help="Only look whether a job is whole: each row once, each file as it was written.")] = None,
-    image: Annotated[str, typer.Option(
-        rich_help_panel=_PAIRS, help="The column of pictures: paths from the file's folder, or bytes. Of shards: the "
-        "ending of the files.")] = "image",
+    pairs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="A .csv, .tsv, .jsonl or .parquet file, .tar shards (also as shards/{000..099}.tar), a "
+            "folder of these, "
+            "of pictures with a .txt beside each, or what the package datasets saved to disk."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            rich_help_panel=option.OUTPUT,
+            help="The folder of the answers; a job that is there goes on.",
+        ),
+    ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Only look whether a job is whole: each row once, each file as it was written."
+        ),
+    ] = None,
+    image: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_PAIRS,
+            help="The column of pictures: paths from the file's folder, or bytes. Of shards: the ending of the files.",
+        ),
+    ] = "image",
     caption: Annotated[str, typer.Option(rich_help_panel=_PAIRS, help="The column of captions.")] = "caption",
-    key: Annotated[str | None, typer.Option(
-        rich_help_panel=_PAIRS, help="A column that names the rows, to be kept with them.")] = None,
-    split: Annotated[str | None, typer.Option(
-        rich_help_panel=_PAIRS, help="Of a saved data set that has several.")] = None,
-    chunk_size: Annotated[int, typer.Option(
-        rich_help_panel=_PAIRS, help="Rows in a file: what is lost at most when a run is killed.")] = 256,
+    key: Annotated[
+        str | None, typer.Option(rich_help_panel=_PAIRS, help="A column that names the rows, to be kept with them.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(rich_help_panel=_PAIRS, help="Of a saved data set that has several.")
+    ] = None,
+    chunk_size: Annotated[
+        int, typer.Option(rich_help_panel=_PAIRS, help="Rows in a file: what is lost at most when a run is killed.")
+    ] = 256,
     model: option.Model = None,
     device: option.Device = "cpu",
     dtype: option.Dtype = "float32",
@@ -49,19 +72,29 @@ def batch(
     steps: option.Steps = None,
     seed: option.Seed = None,
     other: option.Other = None,
-    on: Annotated[str, typer.Option(
-        rich_help_panel=_WHERE, help="local: this process; ray: workers, here or on a cluster.")] = "local",
+    on: Annotated[
+        str, typer.Option(rich_help_panel=_WHERE, help="local: this process; ray: workers, here or on a cluster.")
+    ] = "local",
     workers: Annotated[int, typer.Option(rich_help_panel=_WHERE, help="With ray: how many.")] = 1,
     cpus: Annotated[float, typer.Option(rich_help_panel=_WHERE, help="With ray: of each worker, its threads.")] = 1,
-    gpus: Annotated[float, typer.Option(
-        rich_help_panel=_WHERE, help="With ray: of each worker; 0.5 puts two on one.")] = 0,
-    address: Annotated[str | None, typer.Option(
-        rich_help_panel=_WHERE, help="With ray: of a cluster that is there; without it one is started here.")] = None,
-    carry: Annotated[bool, typer.Option(
-        "--carry", rich_help_panel=_WHERE, help="With ray: send pictures to workers that cannot reach them.")] = False,
+    gpus: Annotated[
+        float, typer.Option(rich_help_panel=_WHERE, help="With ray: of each worker; 0.5 puts two on one.")
+    ] = 0,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_WHERE, help="With ray: of a cluster that is there; without it one is started here."
+        ),
+    ] = None,
+    carry: Annotated[
+        bool,
+        typer.Option(
+            "--carry", rich_help_panel=_WHERE, help="With ray: send pictures to workers that cannot reach them."
+        ),
+    ] = False,
     strict: option.Strict = False,
     quiet: option.Quiet = False,
-) -> None:  # fmt: skip
+) -> None:
     """Explain many pairs into a folder of Parquet files. Then: nibt show DIR ROW.
 
     Killed at any moment it goes on, by the same command, where it was. What cannot be read is recorded in its row.
@@ -89,12 +122,32 @@ def batch(
     count = None if quiet else opened(named, Columns(image, caption, key), split).count()
     with interruptible(lambda: _kept(out)), watched("explaining", count, quiet) as status:
         job = run(
-            model or "lite", named, out, method, target, image=image, caption=caption, key=key, split=split,
-            chunk_size=chunk_size, variant=variant, against=tuple(against or ()),
-            against_images=tuple(against_image or ()), templates=tuple(template or ()), batch_size=batch_size,
-            seed=seed, loading=loading, on=on, workers=workers, cpus=cpus, gpus=gpus, address=address, carry=carry,
-            on_done=status.advance, **options,
-        )  # fmt: skip
+            model or "lite",
+            named,
+            out,
+            method,
+            target,
+            image=image,
+            caption=caption,
+            key=key,
+            split=split,
+            chunk_size=chunk_size,
+            variant=variant,
+            against=tuple(against or ()),
+            against_images=tuple(against_image or ()),
+            templates=tuple(template or ()),
+            batch_size=batch_size,
+            seed=seed,
+            loading=loading,
+            on=on,
+            workers=workers,
+            cpus=cpus,
+            gpus=gpus,
+            address=address,
+            carry=carry,
+            on_done=status.advance,
+            **options,
+        )
     rows, failed = job.manifest["rows"], job.manifest["errors"]
     if not quiet:
         typer.echo(f"{rows:,} rows written, {failed:,} failed; now: nibt show {out} ROW")

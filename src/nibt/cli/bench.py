@@ -12,20 +12,30 @@ from nibt.errors import BadOption
 
 def bench(
     plan: Annotated[str, typer.Argument(help="A plan that ships with nibt (nibt list plans), or a TOML file.")],
-    out: Annotated[Path | None, typer.Option(
-        "--out", "-o", metavar="RUN", rich_help_panel=option.OUTPUT,
-        help="The folder of the run; a run that is there goes on.")] = None,
-    data: Annotated[list[str] | None, typer.Option(
-        metavar="NAME=FOLDER", help="Where a data set of the plan is; repeatable.")] = None,
-    without: Annotated[list[str] | None, typer.Option(
-        metavar="NAME", help="Leave a data set of the plan out; repeatable.")] = None,
-    model: Annotated[list[str] | None, typer.Option(
-        "--model", "-m", help="A model instead of the plan's; repeatable.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="RUN",
+            rich_help_panel=option.OUTPUT,
+            help="The folder of the run; a run that is there goes on.",
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=FOLDER", help="Where a data set of the plan is; repeatable.")
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Leave a data set of the plan out; repeatable.")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="A model instead of the plan's; repeatable.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Where models run: cpu, cuda, cuda:1, mps.")] = None,
     count: Annotated[int | None, typer.Option(help="Only the first so many pairs of each data set.")] = None,
     strict: option.Strict = False,
     quiet: option.Quiet = False,
-) -> None:  # fmt: skip
+) -> None:
     """Measure explanation methods: models x methods x data sets x metrics, as a plan says. Then: nibt report RUN.
 
     Killed at any moment it goes on, by the same command, where it was.

@@ -21,28 +21,55 @@ if TYPE_CHECKING:
 
 
 def explain(
-    things: Annotated[list[str], typer.Argument(
-        metavar="IMAGE... CAPTION...", show_default=False,
-        help="Pictures (files, or sample:NAME) and then captions. Several of either: each picture with each caption.")],
-    labels: Annotated[Path | None, typer.Option(
-        help="A file with a label a line: they are ranked, and the first is explained against the second.")] = None,
-    with_image: Annotated[str | None, typer.Option(
-        metavar="IMAGE", help="Compare pictures with this one: every thing is a picture.")] = None,
-    with_caption: Annotated[str | None, typer.Option(
-        metavar="CAPTION", help="Compare captions with this one: every thing is a caption.")] = None,
-    out: Annotated[Path | None, typer.Option(
-        "--out", "-o", rich_help_panel=option.OUTPUT,
-        help="The picture to write for one pair, the folder for several; or x.html: one interactive page for all. The "
-        "JSON file lies beside it.")] = None,
+    things: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE... CAPTION...",
+            show_default=False,
+            help="Pictures (files, or sample:NAME) and then captions. Several of either: each picture with "
+            "each caption.",
+        ),
+    ],
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file with a label a line: they are ranked, and the first is explained against the second."
+        ),
+    ] = None,
+    with_image: Annotated[
+        str | None, typer.Option(metavar="IMAGE", help="Compare pictures with this one: every thing is a picture.")
+    ] = None,
+    with_caption: Annotated[
+        str | None, typer.Option(metavar="CAPTION", help="Compare captions with this one: every thing is a caption.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            rich_help_panel=option.OUTPUT,
+            help="The picture to write for one pair, the folder for several; or x.html: one interactive page "
+            "for all. The "
+            "JSON file lies beside it.",
+        ),
+    ] = None,
     json: option.Json = None,
-    map: Annotated[Path | None, typer.Option(
-        rich_help_panel=option.OUTPUT,
-        help="Also write the map alone, grey, of the original's size (128 is zero).")] = None,
-    mask: Annotated[Path | None, typer.Option(
-        rich_help_panel=option.OUTPUT,
-        help="Also write a mask of the original's size: white from --threshold up.")] = None,
-    threshold: Annotated[float, typer.Option(
-        rich_help_panel=option.OUTPUT, help="The mask's threshold, as a share of the largest score.")] = 0.5,
+    map: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel=option.OUTPUT, help="Also write the map alone, grey, of the original's size (128 is zero)."
+        ),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel=option.OUTPUT, help="Also write a mask of the original's size: white from --threshold up."
+        ),
+    ] = None,
+    threshold: Annotated[
+        float,
+        typer.Option(rich_help_panel=option.OUTPUT, help="The mask's threshold, as a share of the largest score."),
+    ] = 0.5,
     positive: option.Positive = False,
     overwrite: option.Overwrite = False,
     verbose: option.Verbose = False,
@@ -53,8 +80,12 @@ def explain(
     fit: option.Fit = None,
     image_size: option.ImageSize = None,
     batch_size: option.BatchSize = 8,
-    memory: Annotated[float | None, typer.Option(
-        rich_help_panel=option.MODEL, help="About how many MB the states that go through together may take.")] = None,
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            rich_help_panel=option.MODEL, help="About how many MB the states that go through together may take."
+        ),
+    ] = None,
     method: option.Method = "nib",
     variant: option.Variant = "default",
     target: option.Target = "cosine",
@@ -65,19 +96,29 @@ def explain(
     image_layer: option.ImageLayer = None,
     text_layer: option.TextLayer = None,
     reference: option.Reference = None,
-    rule: Annotated[str | None, typer.Option(
-        rich_help_panel=option.METHOD, help="Nodes on the path: riemann, gauss, geometric.")] = None,
+    rule: Annotated[
+        str | None, typer.Option(rich_help_panel=option.METHOD, help="Nodes on the path: riemann, gauss, geometric.")
+    ] = None,
     steps: option.Steps = None,
     tolerance: option.Tolerance = None,
-    along_path: Annotated[bool, typer.Option(
-        "--along-path", rich_help_panel=option.METHOD,
-        help="Average a method of one gradient (grad_cam) along NIB's path: --reference, --rule, --steps.")] = False,
-    shifts: Annotated[int | None, typer.Option(
-        rich_help_panel=option.METHOD,
-        help="Explain N x N shifts of a picture: a map N times as fine, for N x N times the work.")] = None,
+    along_path: Annotated[
+        bool,
+        typer.Option(
+            "--along-path",
+            rich_help_panel=option.METHOD,
+            help="Average a method of one gradient (grad_cam) along NIB's path: --reference, --rule, --steps.",
+        ),
+    ] = False,
+    shifts: Annotated[
+        int | None,
+        typer.Option(
+            rich_help_panel=option.METHOD,
+            help="Explain N x N shifts of a picture: a map N times as fine, for N x N times the work.",
+        ),
+    ] = None,
     seed: option.Seed = None,
     other: option.Other = None,
-) -> None:  # fmt: skip
+) -> None:
     """Explain which parts of a picture, and which words of a caption, make the model think that they belong together.
 
     With --with-image or --with-caption: which parts of two pictures, or words of two captions, make them alike.
@@ -85,25 +126,49 @@ def explain(
     answers to clicks, where nib and the cosine also give each word its region.
     """
     typed = Things.read(things, labels is not None, with_image, with_caption)
-    chosen = given(layer=layer, image_layer=image_layer, text_layer=text_layer, reference=reference, rule=rule,
-                   steps=steps, tolerance=tolerance, along_path=along_path or None, shifts=shifts)  # fmt: skip
+    chosen = given(
+        layer=layer,
+        image_layer=image_layer,
+        text_layer=text_layer,
+        reference=reference,
+        rule=rule,
+        steps=steps,
+        tolerance=tolerance,
+        along_path=along_path or None,
+        shifts=shifts,
+    )
     chosen = method_options(other, chosen)
     if labels is not None and (target != "cosine" or against or against_image or template):
         raise BadOption("--labels explains the first label against the second: leave --target and --against out")
     extra = Extra(map, mask, threshold, positive, verbose)
-    names_of = suffix(method if method != "nib" else None, model_name(model), variant if variant != "default" else None,
-                      target if target != "cosine" else None, **given(against=against, against_image=against_image,
-                      template=template, positive=positive or None), **chosen)  # fmt: skip
+    names_of = suffix(
+        method if method != "nib" else None,
+        model_name(model),
+        variant if variant != "default" else None,
+        target if target != "cosine" else None,
+        **given(against=against, against_image=against_image, template=template, positive=positive or None),
+        **chosen,
+    )
     inputs = input_paths(*typed.pictures, labels, model, against_image, chosen)
     output = Output(out, json, quiet, overwrite, names_of, inputs)
     extra.check(typed)
     names = output.check(*typed.stems, extra.paths)
     asked = Asked(typed, lines(labels) if labels else [], labels is not None)
-    contrast = {"target": target, "against": against or (), "against_images": against_image or (),
-                "templates": template or ()} if labels is None else {}  # fmt: skip
+    contrast = (
+        {"target": target, "against": against or (), "against_images": against_image or (), "templates": template or ()}
+        if labels is None
+        else {}
+    )
     ready = load(model, device, dtype, fit, image_size, output.silent)
-    options = {"method": method, "variant": variant, "batch_size": batch_size, "seed": seed, "memory": memory,
-               **contrast, **chosen}  # fmt: skip
+    options = {
+        "method": method,
+        "variant": variant,
+        "batch_size": batch_size,
+        "seed": seed,
+        "memory": memory,
+        **contrast,
+        **chosen,
+    }
     answers = asked.answers(ready, output.silent, options)
     extra.write(answers, names, output, lambda found: explained(ready, found, options, output.silent))
 
@@ -132,18 +197,27 @@ class Extra:
             raise BadOption("--map and --mask are for one pair")
 
     def write(
-        self, answers: "list[Explanation] | list[Comparison]", names: list[Path], output: Output,
+        self,
+        answers: "list[Explanation] | list[Comparison]",
+        names: list[Path],
+        output: Output,
         pages: "Callable[[Sequence[Any]], Sequence[Shown]]",
-    ) -> None:  # fmt: skip
+    ) -> None:
         from nibt.cli.console import show
         from nibt.report.image.explanation import draw
         from nibt.report.image.heatmap import map_image, mask_image
 
         one: Any = answers[0]  # a picture with a caption, where either file was asked for
-        images = ((self.map, lambda: map_image(one, self.positive)),
-                  (self.mask, lambda: mask_image(one, self.threshold)))  # fmt: skip
+        images = (
+            (self.map, lambda: map_image(one, self.positive)),
+            (self.mask, lambda: mask_image(one, self.threshold)),
+        )
         output.write(
-            answers, names, lambda answer: draw(answer, self.positive),
-            lambda found: show(found, self.positive, self.verbose), [(path, image) for path, image in images if path],
-            pages, self.positive,
-        )  # fmt: skip
+            answers,
+            names,
+            lambda answer: draw(answer, self.positive),
+            lambda found: show(found, self.positive, self.verbose),
+            [(path, image) for path, image in images if path],
+            pages,
+            self.positive,
+        )

@@ -125,15 +125,19 @@ def _check_captions(things: list[str]) -> None:
     """Refuse a picture where every thing is a caption: hardly anybody means the name of a file as one."""
     for thing in things:
         if _is_picture(thing):
-            raise BadOption(f"with --with-caption every thing is a caption, and {thing!r} is a picture: nibt explain "
-                            "IMAGE CAPTION explains one with the other")  # fmt: skip
+            raise BadOption(
+                f"with --with-caption every thing is a caption, and {thing!r} is a picture: nibt explain "
+                "IMAGE CAPTION explains one with the other"
+            )
 
 
 def load(model: str | None, device: str, dtype: str, fit: str | None, image_size: int | None, quiet: bool) -> Any:
     """The model that was asked for, or lite, which is then named."""
     if model is None and not quiet:
-        typer.echo(f"The model is lite, which ships with nibt and knows ImageNet's world. The paper's: -m {THE_PAPERS}",
-                   err=True)  # fmt: skip
+        typer.echo(
+            f"The model is lite, which ships with nibt and knows ImageNet's world. The paper's: -m {THE_PAPERS}",
+            err=True,
+        )
     return loaded(model or "lite", quiet, device=device, dtype=dtype, fit=fit, image_size=image_size)
 
 

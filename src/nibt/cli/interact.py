@@ -12,16 +12,31 @@ from nibt.cli.output import Output, input_paths, model_name, stem, suffix
 
 
 def interact(
-    things: Annotated[list[str], typer.Argument(
-        metavar="IMAGE... CAPTION...", show_default=False,
-        help="Pictures (files, or sample:NAME) and then captions. Several of either: each picture with each caption.")],
-    out: Annotated[Path | None, typer.Option(
-        "--out", "-o", rich_help_panel=option.OUTPUT,
-        help="The picture to write for one pair, the folder for several; or x.html: one interactive page for all. The "
-        "JSON file lies beside it.")] = None,
+    things: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE... CAPTION...",
+            show_default=False,
+            help="Pictures (files, or sample:NAME) and then captions. Several of either: each picture with "
+            "each caption.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            rich_help_panel=option.OUTPUT,
+            help="The picture to write for one pair, the folder for several; or x.html: one interactive page "
+            "for all. The "
+            "JSON file lies beside it.",
+        ),
+    ] = None,
     json: option.Json = None,
-    word: Annotated[list[str] | None, typer.Option(
-        metavar="WORDS", help="Words of the caption that get maps; repeatable. Without it: all.")] = None,
+    word: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WORDS", help="Words of the caption that get maps; repeatable. Without it: all."),
+    ] = None,
     positive: option.Positive = False,
     overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,
@@ -38,18 +53,29 @@ def interact(
     steps: option.Steps = None,
     tolerance: option.Tolerance = None,
     other: option.Other = None,
-) -> None:  # fmt: skip
+) -> None:
     """Show which words of a caption go with which parts of a picture: a signed table, a map for each word.
 
     Writes a picture with a small map a word, or with --out x.html an interactive page, and a JSON file with the table.
     Without --steps there are as many nodes as a tolerance of 0.01 asks for.
     """
     pictures, captions = split(things, command="interact")
-    chosen = given(layer=layer, image_layer=image_layer, text_layer=text_layer, reference=reference, steps=steps,
-                   tolerance=tolerance)  # fmt: skip
+    chosen = given(
+        layer=layer,
+        image_layer=image_layer,
+        text_layer=text_layer,
+        reference=reference,
+        steps=steps,
+        tolerance=tolerance,
+    )
     chosen = method_options(other, chosen)
-    names_of = suffix("interact", model_name(model), variant if variant != "default" else None,
-                      **given(word=word, positive=positive or None), **chosen)  # fmt: skip
+    names_of = suffix(
+        "interact",
+        model_name(model),
+        variant if variant != "default" else None,
+        **given(word=word, positive=positive or None),
+        **chosen,
+    )
     output = Output(out, json, quiet, overwrite, names_of, input_paths(pictures, model, chosen))
     names = output.check([stem(picture) for picture in pictures], captions)
     from nibt.data.images import read_picture
@@ -65,5 +91,10 @@ def interact(
     with progress(len(pairs), "explaining", output.silent) as done:
         shown, said = [picture for picture, _ in pairs], [caption for _, caption in pairs]
         answers = explain_interactions(ready, shown, said, words=word or (), variant=variant, on_done=done, **chosen)
-    output.write(answers if isinstance(answers, list) else [answers], names,
-                 lambda found: draw_interactions(found, positive), show_regions, positive=positive)  # fmt: skip
+    output.write(
+        answers if isinstance(answers, list) else [answers],
+        names,
+        lambda found: draw_interactions(found, positive),
+        show_regions,
+        positive=positive,
+    )

@@ -10,64 +10,131 @@ from nibt.errors import BadInput, BadOption
 MODEL, METHOD, OUTPUT, DATA = "The model", "The method", "What is written", "The data"
 """The headings of ``--help`` under which the options of all commands stand."""
 
-# fmt: off
-Model = Annotated[str | None, typer.Option(
-    "--model", "-m", rich_help_panel=MODEL, help="A model; see nibt list models. Without it: lite.")]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", "-m", rich_help_panel=MODEL, help="A model; see nibt list models. Without it: lite."),
+]
 Device = Annotated[str, typer.Option(rich_help_panel=MODEL, help="Where the model runs: cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[str, typer.Option(rich_help_panel=MODEL, help="float32, float16 or bfloat16.")]
-Fit = Annotated[str | None, typer.Option(
-    rich_help_panel=MODEL,
-    help="'whole' shows the model the whole picture, where it takes any size; 'model' crops.")]
-ImageSize = Annotated[int | None, typer.Option(
-    rich_help_panel=MODEL, help="Side of the pictures that the model is given, in pixels.")]
-BatchSize = Annotated[int, typer.Option(
-    rich_help_panel=MODEL, help="How many pairs go through the model together.")]
+Fit = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=MODEL, help="'whole' shows the model the whole picture, where it takes any size; 'model' crops."
+    ),
+]
+ImageSize = Annotated[
+    int | None, typer.Option(rich_help_panel=MODEL, help="Side of the pictures that the model is given, in pixels.")
+]
+BatchSize = Annotated[int, typer.Option(rich_help_panel=MODEL, help="How many pairs go through the model together.")]
 
 Method = Annotated[str, typer.Option(rich_help_panel=METHOD, help="See nibt list methods.")]
-Variant = Annotated[str, typer.Option(
-    rich_help_panel=METHOD, help="'default', or 'paper' for the published setting.")]
-Target = Annotated[str, typer.Option(
-    rich_help_panel=METHOD, help="The number that is explained; see nibt list targets.")]
-Against = Annotated[list[str] | None, typer.Option(
-    rich_help_panel=METHOD, help="A caption to contrast with, on the image side or of two captions; repeatable.")]
-AgainstImage = Annotated[list[str] | None, typer.Option(
-    rich_help_panel=METHOD, help="A picture to contrast with, on the text side or of two pictures; repeatable.")]
-Template = Annotated[list[str] | None, typer.Option(
-    rich_help_panel=METHOD, help="A wording with {} for the caption, for ensemble; repeatable.")]
-Layer = Annotated[str | None, typer.Option(
-    rich_help_panel=METHOD, help="9, or 2,3,4 (averaged), or auto; for both sides.")]
+Variant = Annotated[str, typer.Option(rich_help_panel=METHOD, help="'default', or 'paper' for the published setting.")]
+Target = Annotated[
+    str, typer.Option(rich_help_panel=METHOD, help="The number that is explained; see nibt list targets.")
+]
+Against = Annotated[
+    list[str] | None,
+    typer.Option(
+        rich_help_panel=METHOD, help="A caption to contrast with, on the image side or of two captions; repeatable."
+    ),
+]
+AgainstImage = Annotated[
+    list[str] | None,
+    typer.Option(
+        rich_help_panel=METHOD, help="A picture to contrast with, on the text side or of two pictures; repeatable."
+    ),
+]
+Template = Annotated[
+    list[str] | None,
+    typer.Option(rich_help_panel=METHOD, help="A wording with {} for the caption, for ensemble; repeatable."),
+]
+Layer = Annotated[
+    str | None, typer.Option(rich_help_panel=METHOD, help="9, or 2,3,4 (averaged), or auto; for both sides.")
+]
 ImageLayer = Annotated[str | None, typer.Option(rich_help_panel=METHOD, help="For the image side.")]
 TextLayer = Annotated[str | None, typer.Option(rich_help_panel=METHOD, help="For the text side.")]
-Reference = Annotated[str | None, typer.Option(
-    rich_help_panel=METHOD, help="Where to narrow to: zero, blank, mean, mean:FILE.")]
+Reference = Annotated[
+    str | None, typer.Option(rich_help_panel=METHOD, help="Where to narrow to: zero, blank, mean, mean:FILE.")
+]
 Steps = Annotated[int | None, typer.Option(rich_help_panel=METHOD, help="How many nodes on the path.")]
-Tolerance = Annotated[float | None, typer.Option(
-    rich_help_panel=METHOD, help="Double the nodes until the gap is below this share of the change.")]
+Tolerance = Annotated[
+    float | None,
+    typer.Option(rich_help_panel=METHOD, help="Double the nodes until the gap is below this share of the change."),
+]
 Seed = Annotated[int | None, typer.Option(rich_help_panel=METHOD, help="For methods that draw at random.")]
-Other = Annotated[list[str] | None, typer.Option(
-    "-O", metavar="NAME=VALUE", rich_help_panel=METHOD, help="Another option of the method; repeatable.")]
+Other = Annotated[
+    list[str] | None,
+    typer.Option("-O", metavar="NAME=VALUE", rich_help_panel=METHOD, help="Another option of the method; repeatable."),
+]
 
-DataOption = Annotated[list[str] | None, typer.Option(
-    "-D", metavar="NAME=VALUE", rich_help_panel=DATA, help="An option of the data set, as split=val; repeatable.")]
+DataOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-D", metavar="NAME=VALUE", rich_help_panel=DATA, help="An option of the data set, as split=val; repeatable."
+    ),
+]
 
-Json = Annotated[str | None, typer.Option(
-    rich_help_panel=OUTPUT, help="Where the JSON goes; - writes it alone to standard output.")]
-Positive = Annotated[bool, typer.Option(
-    "--positive", rich_help_panel=OUTPUT, help="Show only what speaks for the pair.")]
-Strict = Annotated[bool, typer.Option(
-    "--strict", rich_help_panel=OUTPUT, help="Exit with 1 if anything failed, even if the rest was done.")]
-Overwrite = Annotated[bool, typer.Option(
-    "--overwrite", rich_help_panel=OUTPUT, help="Replace files that nibt did not write; never an input.")]
-Verbose = Annotated[bool, typer.Option(
-    "--verbose", "-v", rich_help_panel=OUTPUT, help="Also print the path (layers, steps, baseline) and the versions.")]
+Json = Annotated[
+    str | None, typer.Option(rich_help_panel=OUTPUT, help="Where the JSON goes; - writes it alone to standard output.")
+]
+Positive = Annotated[
+    bool, typer.Option("--positive", rich_help_panel=OUTPUT, help="Show only what speaks for the pair.")
+]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", rich_help_panel=OUTPUT, help="Exit with 1 if anything failed, even if the rest was done."),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", rich_help_panel=OUTPUT, help="Replace files that nibt did not write; never an input."),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        rich_help_panel=OUTPUT,
+        help="Also print the path (layers, steps, baseline) and the versions.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=OUTPUT, help="Print nothing.")]
-# fmt: on
 
-NOT_OF_METHODS = frozenset({
-    "address", "against", "against_images", "batch_size", "caption", "captions", "carry", "chunk_size", "cpus", "first",
-    "gpus", "image", "images", "key", "labels", "loading", "memory", "method", "model", "on", "on_done", "out", "pairs",
-    "sample", "second", "seed", "split", "target", "templates", "variant", "words", "workers",
-})  # fmt: skip
+NOT_OF_METHODS = frozenset(
+    {
+        "address",
+        "against",
+        "against_images",
+        "batch_size",
+        "caption",
+        "captions",
+        "carry",
+        "chunk_size",
+        "cpus",
+        "first",
+        "gpus",
+        "image",
+        "images",
+        "key",
+        "labels",
+        "loading",
+        "memory",
+        "method",
+        "model",
+        "on",
+        "on_done",
+        "out",
+        "pairs",
+        "sample",
+        "second",
+        "seed",
+        "split",
+        "target",
+        "templates",
+        "variant",
+        "words",
+        "workers",
+    }
+)
 """Arguments of the Python functions that are no options of a method."""
 THE_PAPERS = "openai/clip-vit-base-patch32"
 

@@ -110,10 +110,15 @@ class Output:
         return images, json if self.json or json is None else distinct([json], request_of(answers))[0]
 
     def write(
-        self, answers: Sequence[Any], names: list[Path], draw: Callable[[Any], Any], show: Callable[[Any], None],
+        self,
+        answers: Sequence[Any],
+        names: list[Path],
+        draw: Callable[[Any], Any],
+        show: Callable[[Any], None],
         beside: Sequence[tuple[Path, Callable[[], Any]]] = (),
-        pages: "Callable[[Sequence[Any]], Sequence[Shown]]" = tuple, positive: bool = False,
-    ) -> None:  # fmt: skip
+        pages: "Callable[[Sequence[Any]], Sequence[Shown]]" = tuple,
+        positive: bool = False,
+    ) -> None:
         """Images or the page, JSON, and what a terminal shows."""
         from nibt.report.html.page import write_page
         from nibt.report.image.explanation import write

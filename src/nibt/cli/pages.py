@@ -9,8 +9,21 @@ if TYPE_CHECKING:
     from nibt.results.explanation import Explanation
     from nibt.results.interaction import Interaction
 
-_NOT_NIBS = ("method", "variant", "batch_size", "seed", "memory", "target", "against", "against_images", "templates",
-             "layer", "image_layer", "text_layer", "shifts")  # fmt: skip
+_NOT_NIBS = (
+    "method",
+    "variant",
+    "batch_size",
+    "seed",
+    "memory",
+    "target",
+    "against",
+    "against_images",
+    "templates",
+    "layer",
+    "image_layer",
+    "text_layer",
+    "shifts",
+)
 
 
 def explained(
@@ -21,8 +34,13 @@ def explained(
     from nibt.report.html.view import Panel
     from nibt.results.explanation import Explanation
 
-    tabled = [isinstance(one, Explanation) and one.method["name"] == "nib" and one.score["target"] == "cosine"
-              and not one.method.get("along_path") for one in answers]  # fmt: skip
+    tabled = [
+        isinstance(one, Explanation)
+        and one.method["name"] == "nib"
+        and one.score["target"] == "cosine"
+        and not one.method.get("along_path")
+        for one in answers
+    ]
     several = len({getattr(answer, "source", "") for answer in answers}) > 1
     panels = []
     with progress(sum(tabled), "words and regions", quiet) as done:
@@ -40,7 +58,8 @@ def _table(model: Any, answer: "Explanation", options: dict[str, Any], done: Cal
     layers = {f"{side}_layer": ",".join(map(str, answer.method[side]["layer"])) for side in ("image", "text")}
     others = {name: value for name, value in options.items() if name not in _NOT_NIBS}
     assert answer.picture is not None, "it was explained just now"
-    found = explain_interactions(model, answer.picture, answer.caption, variant=options["variant"], on_done=done,
-                                 **layers, **others)  # fmt: skip
+    found = explain_interactions(
+        model, answer.picture, answer.caption, variant=options["variant"], on_done=done, **layers, **others
+    )
     assert not isinstance(found, list)
     return found

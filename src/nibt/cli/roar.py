@@ -15,28 +15,56 @@ COUNT = 400
 
 def roar(
     model: Annotated[str, typer.Argument(help="A model; see nibt list models.")],
-    data: Annotated[str, typer.Argument(
-        help="Pictures with their right captions: scenes, or a data set with its folder, as coco:FOLDER.")] = "scenes",
-    out: Annotated[Path | None, typer.Option(
-        "--out", "-o", metavar="RUN", rich_help_panel=option.OUTPUT,
-        help="The folder of the run; a run that is there goes on.")] = None,
-    method: Annotated[list[str] | None, typer.Option(
-        "--method", help="A method, or nib:paper for a variant; repeatable. Without it: nib. random, centre and ones "
-        "always come along.")] = None,
-    form: Annotated[list[str] | None, typer.Option(
-        "--form", help="What is trained: features (a linear map on each side), last (the last blocks) or whole; "
-        "repeatable. Without it: features.")] = None,
-    hide: Annotated[list[str] | None, typer.Option(
-        "--hide", help="What is hidden: image, text or both; repeatable. Without it: each of them.")] = None,
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="Pictures with their right captions: scenes, or a data set with its folder, as coco:FOLDER."
+        ),
+    ] = "scenes",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="RUN",
+            rich_help_panel=option.OUTPUT,
+            help="The folder of the run; a run that is there goes on.",
+        ),
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method",
+            help="A method, or nib:paper for a variant; repeatable. Without it: nib. random, centre and ones "
+            "always come along.",
+        ),
+    ] = None,
+    form: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--form",
+            help="What is trained: features (a linear map on each side), last (the last blocks) or whole; "
+            "repeatable. Without it: features.",
+        ),
+    ] = None,
+    hide: Annotated[
+        list[str] | None,
+        typer.Option("--hide", help="What is hidden: image, text or both; repeatable. Without it: each of them."),
+    ] = None,
     repeats: Annotated[int, typer.Option(help="How often, each with another split and order.")] = 3,
-    rate: Annotated[list[str] | None, typer.Option(
-        metavar="RATE", help="Adam's rate, of all forms, or of one as features=1e-3; repeatable.")] = None,
+    rate: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RATE", help="Adam's rate, of all forms, or of one as features=1e-3; repeatable."),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="How often each training pair is seen.")] = None,
     train_batch: Annotated[int | None, typer.Option(help="Pairs in a training batch.")] = None,
-    blocks: Annotated[int | None, typer.Option(
-        help="Blocks of each tower that the form last trains. Without it: a quarter of them.")] = None,
-    start: Annotated[str | None, typer.Option(
-        help="Where training starts: trained (the model as it is) or fresh (heads that know nothing).")] = None,
+    blocks: Annotated[
+        int | None, typer.Option(help="Blocks of each tower that the form last trains. Without it: a quarter of them.")
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help="Where training starts: trained (the model as it is) or fresh (heads that know nothing)."),
+    ] = None,
     validation: Annotated[int | None, typer.Option(help="Per cent of the pairs that validate.")] = None,
     image_percentile: Annotated[int | None, typer.Option(help="Pixels above it are hidden.")] = None,
     text_percentile: Annotated[int | None, typer.Option(help="Tokens above it are hidden.")] = None,
@@ -49,7 +77,7 @@ def roar(
     fit: option.Fit = None,
     image_size: option.ImageSize = None,
     batch_size: option.BatchSize = 16,
-) -> None:  # fmt: skip
+) -> None:
     """ROAR+: hide what each method's maps are highest for, fine-tune the model again, and see how much less it learns.
 
     Killed at any moment it goes on, by the same command, where it was. Prints the choices and the tables, and writes
@@ -83,8 +111,9 @@ def roar(
     data_set = opened(data, count, seed, assignments(other or []))
     ready, pairs, record = prepared(model, data_set, count, quiet, loading)
     with interruptible(f"finished trainings are kept in {out}"), steps("retraining", quiet) as on_step:
-        found = run(ready, pairs, data=record, out=out, rate=rates, repeats=repeats, on_step=on_step, **choices,
-                    **chosen)  # fmt: skip
+        found = run(
+            ready, pairs, data=record, out=out, rate=rates, repeats=repeats, on_step=on_step, **choices, **chosen
+        )
     files = write(found, out, overwrite)
     if not quiet:
         typer.echo(markdown(found))

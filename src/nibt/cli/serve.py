@@ -8,9 +8,15 @@ from nibt.errors import BadOption
 
 
 def serve(
-    model: Annotated[list[str] | None, typer.Option(
-        "--model", "-m", help="A model that may be chosen beside the embedded ones; repeatable. It is loaded when "
-        "somebody chooses it.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A model that may be chosen beside the embedded ones; repeatable. It is loaded when "
+            "somebody chooses it.",
+        ),
+    ] = None,
     port: Annotated[int, typer.Option(help="The port.")] = 7860,
     host: Annotated[str, typer.Option(help="The address; without --public one of this machine alone.")] = "127.0.0.1",
     public: Annotated[bool, typer.Option("--public", help="Let other machines ask, where --host lets them.")] = False,
@@ -18,7 +24,7 @@ def serve(
     waiting: Annotated[int, typer.Option(help="How many visitors may wait for their turn.")] = 20,
     upload: Annotated[int, typer.Option(help="The most megabytes of a picture's file.")] = 20,
     megapixels: Annotated[int, typer.Option(help="The most millions of pixels of a picture.")] = 50,
-) -> None:  # fmt: skip
+) -> None:
     """Serve a page on which to explain pictures: click a word, see its region. Stop it with Ctrl-C.
 
     It answers this machine alone unless --public is given, sends nothing anywhere, and keeps nothing.

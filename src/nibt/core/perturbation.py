@@ -101,12 +101,16 @@ def backdrop(side: Side, hide: str, seed: int = 0) -> Tensor | None:
     if hide == "mean":
         return None
     if hide == "noise":
-        drawn = [draws(side.inputs, item, seed, _BACKDROP).standard_normal(values.shape[1:], np.float32)
-                 for item in range(len(values))]  # fmt: skip
+        drawn = [
+            draws(side.inputs, item, seed, _BACKDROP).standard_normal(values.shape[1:], np.float32)
+            for item in range(len(values))
+        ]
         return torch.from_numpy(np.stack(drawn)).to(values)
     if values.ndim != 4:
-        raise Unsupported(f"a {type(side.tower).__name__} is given patches, not a picture that could be blurred: hide "
-                          "must be mean or noise here")  # fmt: skip
+        raise Unsupported(
+            f"a {type(side.tower).__name__} is given patches, not a picture that could be blurred: hide "
+            "must be mean or noise here"
+        )
     from torchvision.transforms.functional import gaussian_blur
 
     sigma = _SIGMA * min(values.shape[-2:])

@@ -96,9 +96,12 @@ def chunks(count: int, like: Tensor, times: int = 1, at_once: int | None = None)
 
 
 def gradients(
-    score: Callable[[States], Float[Tensor, "node batch"]], start: Hidden, end: Hidden, path: Nodes,
+    score: Callable[[States], Float[Tensor, "node batch"]],
+    start: Hidden,
+    end: Hidden,
+    path: Nodes,
     at_once: int | None = None,
-) -> Iterator[tuple[Float[Tensor, " node"], States]]:  # fmt: skip
+) -> Iterator[tuple[Float[Tensor, " node"], States]]:
     """The gradients of ``score`` at the nodes of a straight path between two states, with the nodes' weights; as
     many at a time as go through together.
     """
@@ -111,9 +114,12 @@ def gradients(
 
 
 def mean_gradient(
-    score: Callable[[States], Float[Tensor, "node batch"]], start: Hidden, end: Hidden, path: Nodes,
+    score: Callable[[States], Float[Tensor, "node batch"]],
+    start: Hidden,
+    end: Hidden,
+    path: Nodes,
     at_once: int | None = None,
-) -> Hidden:  # fmt: skip
+) -> Hidden:
     """The gradient of ``score`` averaged, with the weights of a rule, along the straight path between two states."""
     total = torch.zeros_like(end)
     for weights, found in gradients(score, start, end, path, at_once):

@@ -104,8 +104,10 @@ class Side:
         if kind == "blank":
             return self.tower.blank(self.inputs, layer)
         if kind == "mean" and layer is None:
-            raise BadOption(f"mean states are of layers, not of the first tokens: reference must be zero or blank here "
-                            f"(got {name!r})")  # fmt: skip
+            raise BadOption(
+                f"mean states are of layers, not of the first tokens: reference must be zero or blank here "
+                f"(got {name!r})"
+            )
         if kind == "mean":
             assert layer is not None
             return mean_states(self.model, path).state(self.tower, self.inputs, hidden, layer)
@@ -115,8 +117,9 @@ class Side:
 def mean_states(model: Model, path: str = "") -> MeanStates:
     """The mean states of a file, or those that ship with an embedded model."""
     if not path and model.folder is None:
-        raise WrongReference(f"the model {model.id} ships no mean states: make them with nibt calibrate, and give "
-                             "reference='mean:FILE'")  # fmt: skip
+        raise WrongReference(
+            f"the model {model.id} ships no mean states: make them with nibt calibrate, and give reference='mean:FILE'"
+        )
     file = path or str(model.folder and model.folder / "reference.safetensors")
     changed = os.path.getmtime(file) if os.path.exists(file) else 0.0
     return _loaded(file, changed, model.weights_hash, model)

@@ -75,6 +75,6 @@ def word_spans(caption: str, words: Words) -> Iterator[Span | None]:
 
 
 def _touched(words: list[Span | None], spans: tuple[Span, ...] | list[Span]) -> Bool[Tensor, " word"]:
-    return torch.tensor([
-        word is not None and any(first < word[1] and word[0] < last for first, last in spans) for word in words
-    ])  # fmt: skip
+    return torch.tensor(
+        [word is not None and any(first < word[1] and word[0] < last for first, last in spans) for word in words]
+    )

@@ -129,8 +129,10 @@ def read_picture(source: PictureSource) -> Picture:
     if isinstance(source, str) and source.startswith(SAMPLE):
         return _sample(source.removeprefix(SAMPLE))
     if not isinstance(source, str | os.PathLike):
-        raise BadInput("a picture must be a path, the bytes of a file, an open file, an image, an array or a tensor "
-                       f"(got {type(source).__name__})")  # fmt: skip
+        raise BadInput(
+            "a picture must be a path, the bytes of a file, an open file, an image, an array or a tensor "
+            f"(got {type(source).__name__})"
+        )
     if is_url(os.fspath(source)):
         raise BadInput(
             f"{os.fspath(source)!r} is a URL, and URLs are not opened: download the picture, and give its path"

@@ -114,8 +114,10 @@ def caption_notes(caption: str) -> tuple[str, ...]:
     controls = sorted({sign for sign in caption if unicodedata.category(sign) == "Cc" and not sign.isspace()})
     if not controls:
         return ()
-    return (f"the caption has control characters ({', '.join(f'U+{ord(sign):04X}' for sign in controls)}): the model "
-            "may see them",)  # fmt: skip
+    return (
+        f"the caption has control characters ({', '.join(f'U+{ord(sign):04X}' for sign in controls)}): the model "
+        "may see them",
+    )
 
 
 def listed(value: Any) -> list[Any]:
@@ -143,8 +145,10 @@ def paired(first: Any, second: Any) -> tuple[list[Pair] | list[Twins], bool]:
     if kinds == ("text", "image"):
         raise BadInput("a caption came first and a picture second: swap them")
     if len(firsts) != len(seconds) and 1 not in (len(firsts), len(seconds)):
-        raise BadInput(f"{len(firsts)} {_NOUNS[kinds[0]]}s and {len(seconds)} {_NOUNS[kinds[1]]}s are no pairs: give "
-                       "as many of both, or one")  # fmt: skip
+        raise BadInput(
+            f"{len(firsts)} {_NOUNS[kinds[0]]}s and {len(seconds)} {_NOUNS[kinds[1]]}s are no pairs: give "
+            "as many of both, or one"
+        )
     _check_order(firsts[0], seconds[0])
     count = max(len(firsts), len(seconds))
     ones, others = _read(firsts, kinds[0], count), _read(seconds, kinds[1], count)
@@ -165,8 +169,10 @@ def mixed(pair: Any, taker: str) -> Pair:
         return pair
     items = pair.items if isinstance(pair, Pair | Twins) else (pair,)
     got = " and ".join("a string" if isinstance(item, str) else f"a {type(item).__name__}" for item in items)
-    raise BadInput(f"{taker} takes pairs of a picture and a caption (got {got}); explain compares two pictures, or two "
-                   "captions, too")  # fmt: skip
+    raise BadInput(
+        f"{taker} takes pairs of a picture and a caption (got {got}); explain compares two pictures, or two "
+        "captions, too"
+    )
 
 
 def _check_order(first: Any, second: Any) -> None:
@@ -183,8 +189,10 @@ def _kind(items: list[Any], string: Modality) -> Modality:
     }
     if len(kinds) > 1:
         place = "first" if string == "image" else "second"
-        raise BadInput(f"all that stands in {place} place must be of one kind, and this list holds pictures and "
-                       f"captions (a string there is a {_NOUNS[string]})")  # fmt: skip
+        raise BadInput(
+            f"all that stands in {place} place must be of one kind, and this list holds pictures and "
+            f"captions (a string there is a {_NOUNS[string]})"
+        )
     return kinds.pop()
 
 
@@ -203,5 +211,7 @@ def _doubt(text: Any) -> tuple[str, ...]:
     """What is to be said of a caption that may have been meant as a picture."""
     if not (isinstance(text, str) and names_picture(text) and os.path.isfile(text)):
         return ()
-    return (f"{text!r} was taken as a caption, though a picture has that name: to compare two pictures give "
-            f"Path({text!r}), or --with-image",)  # fmt: skip
+    return (
+        f"{text!r} was taken as a caption, though a picture has that name: to compare two pictures give "
+        f"Path({text!r}), or --with-image",
+    )

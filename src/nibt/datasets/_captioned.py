@@ -32,8 +32,10 @@ class Captioned(LocalDataset):
         if self.choice not in CHOICES:
             raise BadOption(f"choice must be one of {', '.join(CHOICES)} (got {self.choice!r})")
         if (self.choice == "best") != (self.fit is not None):
-            raise BadOption("choice='best' and fit go together: fit is a function of a picture and its captions that "
-                            "gives a number for each caption, such as their cosines by a model")  # fmt: skip
+            raise BadOption(
+                "choice='best' and fit go together: fit is a function of a picture and its captions that "
+                "gives a number for each caption, such as their cosines by a model"
+            )
         super().__post_init__()
 
     def expanded(self, entries: list[Entry]) -> list[Entry]:
@@ -51,6 +53,8 @@ class Captioned(LocalDataset):
     def _fitting(self, entry: Entry, picture: Picture, fit: Fit) -> str:
         scores = torch.as_tensor(fit(picture, entry.captions)).flatten()
         if len(scores) != len(entry.captions) or scores.isnan().any():
-            raise BadInput(f"{entry.where}: fit must give a number for each of {len(entry.captions)} captions "
-                           f"(got {scores.tolist()})")  # fmt: skip
+            raise BadInput(
+                f"{entry.where}: fit must give a number for each of {len(entry.captions)} captions "
+                f"(got {scores.tolist()})"
+            )
         return entry.captions[scores.tolist().index(scores.max().item())]

@@ -45,8 +45,10 @@ def table_rows(
         if lacking and remedy:
             raise missing_columns(path, lacking, heading, remedy)
         if lacking:
-            raise BadInput(f"{path} has no column {', '.join(lacking)}: its first line must name {', '.join(columns)} "
-                           f"(got {', '.join(heading) or 'nothing'})")  # fmt: skip
+            raise BadInput(
+                f"{path} has no column {', '.join(lacking)}: its first line must name {', '.join(columns)} "
+                f"(got {', '.join(heading) or 'nothing'})"
+            )
         for fields in filter(None, reader):
             where = f"{path.name}, line {reader.line_num}"
             if len(fields) == len(heading):

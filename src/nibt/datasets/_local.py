@@ -121,8 +121,10 @@ class LocalDataset(Dataset):
 
     def lacking(self, what: str) -> BadInput:
         """The error that says what is not there, what is expected, and where it can be had."""
-        return BadInput(f"{self.title} cannot be read from {str(self.folder)!r}, which lacks {what}. Expected there: "
-                        f"{self.layout}. Where to get it: {self.home}")  # fmt: skip
+        return BadInput(
+            f"{self.title} cannot be read from {str(self.folder)!r}, which lacks {what}. Expected there: "
+            f"{self.layout}. Where to get it: {self.home}"
+        )
 
     def inside(self, *names: str, what: str = "") -> Path:
         """The first of these files or folders that is there.
@@ -207,21 +209,27 @@ class LocalDataset(Dataset):
         absent = [entry for entry in self.entries if not entry.picture.is_file()]
         if not absent:
             return ""
-        return str(self.lacking(f"{len(absent):,} of {len(self):,} pictures, first {absent[0].picture} "
-                                f"({absent[0].where})"))  # fmt: skip
+        return str(
+            self.lacking(f"{len(absent):,} of {len(self):,} pictures, first {absent[0].picture} ({absent[0].where})")
+        )
 
     def _objects(self, entry: Entry, caption: str, size: tuple[int, int]) -> tuple[Object, ...]:
         if entry.size is not None and entry.size != size:
             made, got = (" x ".join(map(str, sides)) for sides in (entry.size, size))
-            raise BadInput(f"{entry.where}: the boxes are of a picture of {made} pixels, and {entry.picture} has "
-                           f"{got}: take the pictures as they were published")  # fmt: skip
+            raise BadInput(
+                f"{entry.where}: the boxes are of a picture of {made} pixels, and {entry.picture} has "
+                f"{got}: take the pictures as they were published"
+            )
         found = named_spans(caption, entry.names or {mark.name for mark in entry.marks if mark.spans is None})
         return tuple(
-            Object(mark.name, whole_box(mark.box, size, f"{entry.where}, {entry.picture.name}"),
-                   self.mask(mark, size, entry.where),
-                   mark.spans if mark.spans is not None else found.get(mark.name, ()))
+            Object(
+                mark.name,
+                whole_box(mark.box, size, f"{entry.where}, {entry.picture.name}"),
+                self.mask(mark, size, entry.where),
+                mark.spans if mark.spans is not None else found.get(mark.name, ()),
+            )
             for mark in entry.marks
-        )  # fmt: skip
+        )
 
 
 def shuffled(entries: list[_Any], seed: int | None) -> list[_Any]:
@@ -248,11 +256,15 @@ def whole_box(box: Edges, size: tuple[int, int], where: str) -> Box:
     if not all(map(math.isfinite, (left, top, width, height))) or min(width, height) < 0:
         raise BadInput(f"{where}: a box is left, top, width and height in pixels (got {list(box)})")
     if min(left, top) < -1 or left + width > size[0] + 1 or top + height > size[1] + 1:
-        raise BadInput(f"{where}: the box {list(box)} (left, top, width, height) lies outside of the picture, which is "
-                       f"{size[0]} x {size[1]} pixels")  # fmt: skip
+        raise BadInput(
+            f"{where}: the box {list(box)} (left, top, width, height) lies outside of the picture, which is "
+            f"{size[0]} x {size[1]} pixels"
+        )
     first = [min(max(round(edge), 0), side - 1) for edge, side in zip((left, top), size, strict=True)]
-    last = [min(max(round(edge), low + 1), side)
-            for edge, low, side in zip((left + width, top + height), first, size, strict=True)]  # fmt: skip
+    last = [
+        min(max(round(edge), low + 1), side)
+        for edge, low, side in zip((left + width, top + height), first, size, strict=True)
+    ]
     return first[0], first[1], last[0] - first[0], last[1] - first[1]
 
 

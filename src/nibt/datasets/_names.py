@@ -12,10 +12,23 @@ from functools import lru_cache
 from nibt.data.pair import Span
 
 _IRREGULAR = {
-    "person": "people", "man": "men", "woman": "women", "child": "children", "foot": "feet", "tooth": "teeth",
-    "mouse": "mice", "goose": "geese", "sheep": "sheep", "fish": "fish", "knife": "knives", "leaf": "leaves",
-    "shelf": "shelves", "wolf": "wolves", "calf": "calves", "loaf": "loaves",
-}  # fmt: skip
+    "person": "people",
+    "man": "men",
+    "woman": "women",
+    "child": "children",
+    "foot": "feet",
+    "tooth": "teeth",
+    "mouse": "mice",
+    "goose": "geese",
+    "sheep": "sheep",
+    "fish": "fish",
+    "knife": "knives",
+    "leaf": "leaves",
+    "shelf": "shelves",
+    "wolf": "wolves",
+    "calf": "calves",
+    "loaf": "loaves",
+}
 
 
 def named_spans(caption: str, names: Iterable[str]) -> dict[str, tuple[Span, ...]]:
@@ -40,10 +53,12 @@ def plurals(name: str) -> set[str]:
     """
     rest, last = name[: name.rfind(" ") + 1], name[name.rfind(" ") + 1 :]
     regular = (
-        last + "es" if re.search("(s|x|z|ch|sh)$", last)
-        else last[:-1] + "ies" if re.search("[^aeiou]y$", last)
+        last + "es"
+        if re.search("(s|x|z|ch|sh)$", last)
+        else last[:-1] + "ies"
+        if re.search("[^aeiou]y$", last)
         else last + "s"
-    )  # fmt: skip
+    )
     return {rest + regular, rest + _IRREGULAR.get(last, regular)}
 
 

@@ -57,8 +57,9 @@ class Synsets(LocalDataset):
             if synset not in names:
                 raise BadInput(f"{found[0].where}: the list of names does not know the synset {synset!r}")
             if self.each is not None and len(found) < self.each:
-                raise BadInput(f"each must be at most {len(found)} (got {self.each}): the synset {synset} has no more "
-                               "pictures")  # fmt: skip
+                raise BadInput(
+                    f"each must be at most {len(found)} (got {self.each}): the synset {synset} has no more pictures"
+                )
             found.sort(key=lambda labelled: natural(labelled.picture.name))
             entries += [_entry(labelled, names[synset]) for labelled in found[: self.each]]
         return entries

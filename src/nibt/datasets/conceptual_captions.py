@@ -32,17 +32,20 @@ class ConceptualCaptions(LocalDataset):
     def read(self) -> list[Entry]:
         path = self.the_table(self.table, "*.csv", "*.tsv")
         self._refuse_addresses(path)
-        rows = [(row["file_path"], row["caption"].strip(), where)
-                for row, where in table(path, ("caption", "file_path"))]  # fmt: skip
+        rows = [
+            (row["file_path"], row["caption"].strip(), where) for row, where in table(path, ("caption", "file_path"))
+        ]
         folder = self.pictures_of(name for name, *_ in rows)
         return [Entry(folder / name, (caption,), where) for name, caption, where in rows]
 
     def _refuse_addresses(self, path: Path) -> None:
         first, _ = next(lines(path), ("", ""))
         if first.rpartition("\t")[2].strip().startswith(("http://", "https://")):
-            raise BadInput(f"{path} is the official list of captions and web addresses, which names no files: download "
-                           "the pictures (img2dataset does) and write a table with the columns caption and "
-                           "file_path")  # fmt: skip
+            raise BadInput(
+                f"{path} is the official list of captions and web addresses, which names no files: download "
+                "the pictures (img2dataset does) and write a table with the columns caption and "
+                "file_path"
+            )
 
 
 PART = ConceptualCaptions

@@ -44,8 +44,13 @@ class Flickr8k(Captioned):
         unknown = sorted(set(wanted) - set(found))
         if unknown:
             raise BadInput(f"{path} has no caption of {unknown[0]}, which the list of the split {self.split} names")
-        folder = self.inside("Images", "images", "Flicker8k_Dataset", "Flickr8k_Dataset",
-                             what="a folder of pictures (Images or Flicker8k_Dataset)")  # fmt: skip
+        folder = self.inside(
+            "Images",
+            "images",
+            "Flicker8k_Dataset",
+            "Flickr8k_Dataset",
+            what="a folder of pictures (Images or Flicker8k_Dataset)",
+        )
         return [
             Entry(folder / name, tuple(caption for _, caption in sorted(found[name][1])), found[name][0])
             for name in sorted(wanted, key=natural)

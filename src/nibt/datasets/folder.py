@@ -28,9 +28,10 @@ class Folder(LocalDataset):
             raise BadInput(f"{str(self.folder)!r} holds both pairs.csv and pairs.jsonl: leave one")
         path = self.inside("pairs.csv", "pairs.jsonl")
         rows: Iterable[tuple[Any, str]] = (
-            table(path, ("image", "caption")) if path.suffix == ".csv"
+            table(path, ("image", "caption"))
+            if path.suffix == ".csv"
             else [(parsed(line, where), where) for line, where in lines(path)]
-        )  # fmt: skip
+        )
         told = [_told(row, where) for row, where in rows]
         folder = self.pictures_of(name for name, *_ in told)
         return [Entry(folder / name, (caption,), where, marks) for name, caption, where, marks in told]
@@ -55,8 +56,9 @@ def _mark(told: dict[str, Any], length: int) -> Mark:
     pairs = tuple((int(first), int(last)) for first, last in spans)
     for first, last in pairs:
         if not 0 <= first < last <= length:
-            raise ValueError(f"a span is the first and the last-plus-one of the caption's {length} characters "
-                             f"(got {first}, {last})")  # fmt: skip
+            raise ValueError(
+                f"a span is the first and the last-plus-one of the caption's {length} characters (got {first}, {last})"
+            )
     return Mark(_text(told["name"]), (left, top, width, height), pairs)
 
 

@@ -63,9 +63,11 @@ def _of_labels(labels: Path, folder: Path, order: list[str]) -> Iterator[Labelle
     for number, (line, where) in enumerate(lines(labels), 1):
         *name, label = line.split()
         if not name and not is_synset(label):
-            raise BadInput(f"{where}: a line that is only a number is a label of the development kit, in an order "
-                           "of its own: take LOC_val_solution.csv, or a file with a synset (n01440764) a "
-                           "line")  # fmt: skip
+            raise BadInput(
+                f"{where}: a line that is only a number is a label of the development kit, in an order "
+                "of its own: take LOC_val_solution.csv, or a file with a synset (n01440764) a "
+                "line"
+            )
         picture = Path(name[0]).name if name else f"ILSVRC2012_val_{number:08d}.JPEG"
         yield Labelled(_label(label, order, where), folder / picture, where)
 

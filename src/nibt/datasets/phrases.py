@@ -35,13 +35,13 @@ class Phrases(LocalDataset):
         rows = [(_renamed(row), where) for row, where in table(path, ("x", "y", "w", "h"))]
         for name, official in _OFFICIAL.items():
             if rows and name not in rows[0][0]:
-                raise BadInput(f"{path} has no column {name}, or {official} as in MS-CXR "
-                               f"(got {', '.join(rows[0][0])})")  # fmt: skip
+                raise BadInput(f"{path} has no column {name}, or {official} as in MS-CXR (got {', '.join(rows[0][0])})")
         if self.split is not None:
             splits = sorted({row.get("split", "") for row, _ in rows})
             if self.split not in splits:
-                raise BadOption(f"split must be one of {', '.join(splits) or 'none'} in {path.name} "
-                                f"(got {self.split!r})")  # fmt: skip
+                raise BadOption(
+                    f"split must be one of {', '.join(splits) or 'none'} in {path.name} (got {self.split!r})"
+                )
             rows = [(row, where) for row, where in rows if row["split"] == self.split]
         folder = self.pictures_of(row["image"] for row, _ in rows)
         entries: dict[tuple[str, str], Entry] = {}

@@ -37,8 +37,9 @@ class Rsicd(Captioned):
             named = next((name for name in ("RSICD_images", "images", "imgs") if (self.root / name).is_dir()), ".")
             return [
                 Entry(self.root / named / told["filename"], tuple(_captions(told)), f"{path.name}, image {place}")
-                for place, told in listed if self.split in (None, told["split"])
-            ]  # fmt: skip
+                for place, told in listed
+                if self.split in (None, told["split"])
+            ]
 
 
 def _captions(told: dict[str, Any]) -> list[str]:

@@ -55,14 +55,21 @@ def _answered(question: Question, ready: Ready) -> Iterator[Explanation | Compar
         parts = [_part(pair.items[place], side.inputs, maps[place][index], index) for place, side in enumerate(both)]
         notes = _notes(question, [side.inputs.notes[index] for side in both])
         yield _answer(
-            parts[0], parts[1], similarity=cosines[index],
-            score=_score_record(question, [value[index] for value in values]), method=question.record["method"],
+            parts[0],
+            parts[1],
+            similarity=cosines[index],
+            score=_score_record(question, [value[index] for value in values]),
+            method=question.record["method"],
             **question.facts,
             warnings=(
-                *filter(None, [low[index]]), *question.warnings, *pair.notes, *notes, *_unmet(question, parts),
+                *filter(None, [low[index]]),
+                *question.warnings,
+                *pair.notes,
+                *notes,
+                *_unmet(question, parts),
                 *_flat(question, parts),
             ),
-        )  # fmt: skip
+        )
 
 
 def _answer(first: Part, second: Part, **told: Any) -> Explanation | Comparison:
@@ -91,8 +98,10 @@ def _unmet(question: Question, parts: Sequence[Part]) -> Iterator[str]:
     for name, part in zip(question.names, parts, strict=True):
         told = part.attribution.narrowing
         if told is not None and told.missed:
-            yield (f"the gap of the {name} side, {abs(float(told.gap)):.2g}, is above the tolerance after "
-                   f"{int(told.steps)} nodes: the sum of its scores is not complete")  # fmt: skip
+            yield (
+                f"the gap of the {name} side, {abs(float(told.gap)):.2g}, is above the tolerance after "
+                f"{int(told.steps)} nodes: the sum of its scores is not complete"
+            )
 
 
 def _flat(question: Question, parts: Sequence[Part]) -> Iterator[str]:
@@ -109,6 +118,8 @@ def _flat(question: Question, parts: Sequence[Part]) -> Iterator[str]:
 def _score_record(question: Question, values: Sequence[float]) -> dict[str, Any]:
     """What was explained, with its value in the first place, and in each, since a target may differ there in kind."""
     names = [type(question.targets[modality]).__name__.lower() for modality in question.places]
-    each = {place: {"target": name, "value": value}
-            for place, name, value in zip(question.names, names, values, strict=True)}  # fmt: skip
+    each = {
+        place: {"target": name, "value": value}
+        for place, name, value in zip(question.names, names, values, strict=True)
+    }
     return {**question.record["target"], "value": values[0], **each}

@@ -113,9 +113,9 @@ def _wordings(question: Question, pairs: Sequence[Pair | Twins], plain: Embeddin
     captions, wordings = [str(pair.items[1]) for pair in pairs], question.targets["image"].wordings
     if all(wordings(caption) == [caption] for caption in captions):
         return plain
-    return torch.stack([
-        F.normalize(encode(question.model.text, wordings(caption)), dim=-1).mean(0) for caption in captions
-    ])  # fmt: skip
+    return torch.stack(
+        [F.normalize(encode(question.model.text, wordings(caption)), dim=-1).mean(0) for caption in captions]
+    )
 
 
 def _score(question: Question, place: int, there: Embedding) -> Callable[[Embedding], torch.Tensor]:

@@ -45,8 +45,10 @@ class Contributions(ByValue):
 
     def __repr__(self) -> str:
         rows, columns, dim = self.grid.rows, self.grid.columns, self.vectors.shape[-1]
-        return (f"Contributions of {self.facts.get('picture')}, {rows} x {columns} patches to {dim} numbers; model "
-                f"{self.facts.get('model')}")  # fmt: skip
+        return (
+            f"Contributions of {self.facts.get('picture')}, {rows} x {columns} patches to {dim} numbers; model "
+            f"{self.facts.get('model')}"
+        )
 
     @plain_torch()
     def explain(self, caption: str | Sequence[str] | Tensor, model: Model | None = None) -> Attribution:
@@ -66,8 +68,16 @@ class Contributions(ByValue):
             raise BadInput(f"an embedding must have {len(self.after)} numbers (got the shape {tuple(aim.shape)})")
         scores = aim @ self.vectors.T
         facts, layers = self.facts, tuple(map(int, self.facts["layers"].split(",")))
-        told = towards(aim, self.after, self.before, scores.sum(-1), facts["reference"], facts["rule"], layers,
-                       scores.new_full(scores.shape[:-1], int(facts["steps"])))  # fmt: skip
+        told = towards(
+            aim,
+            self.after,
+            self.before,
+            scores.sum(-1),
+            facts["reference"],
+            facts["rule"],
+            layers,
+            scores.new_full(scores.shape[:-1], int(facts["steps"])),
+        )
         beside = scores[..., -1].abs() / scores.abs().sum(-1).clamp_min(1e-30)
         return Attribution(scores[..., :-1], self.grid, beside, told)
 
@@ -76,8 +86,10 @@ class Contributions(ByValue):
         if model is None:
             raise BadInput("contributions from a file know no model: explain(caption, model=...), or an embedding")
         if model.weights_hash != self.facts["weights_hash"]:
-            raise BadInput(f"the contributions are of the weights {self.facts['weights_hash']}, the model {model.id} "
-                           f"has {model.weights_hash}")  # fmt: skip
+            raise BadInput(
+                f"the contributions are of the weights {self.facts['weights_hash']}, the model {model.id} "
+                f"has {model.weights_hash}"
+            )
         found = encode(model.text, [read_caption(one) for one in listed(caption)])
         return found[0] if isinstance(caption, str) else found
 
@@ -143,9 +155,14 @@ def contributions(
     found = Found.mean([vectors(one, parts(patches, one.rows)) for one in layers])
     after = F.normalize(trace.embedding, dim=-1)[0]
     told = {
-        "picture": picture.source, "picture_hash": picture.digest, "model": model.id,
-        "weights_hash": model.weights_hash, "rule": method.rule,
-        "reference": method.reference, "steps": str(int(found.steps.max())), "layers": ",".join(map(str, method.layer)),
-    }  # fmt: skip
+        "picture": picture.source,
+        "picture_hash": picture.digest,
+        "model": model.id,
+        "weights_hash": model.weights_hash,
+        "rule": method.rule,
+        "reference": method.reference,
+        "steps": str(int(found.steps.max())),
+        "layers": ",".join(map(str, method.layer)),
+    }
     ends = after.float().cpu(), (after - change(layers)).float().cpu()
     return Contributions(found.values.float().cpu(), *ends, Grid(grid.rows, grid.columns), told, model)

@@ -22,9 +22,13 @@ from nibt.torch_modes import plain_torch
 
 @plain_torch()
 def explain_embeddings(
-    model: Model | str | Path | nn.Module, thing: PictureSource | Caption, embeddings: Tensor, *,
-    variant: str = "default", **options: Any,
-) -> Attribution:  # fmt: skip
+    model: Model | str | Path | nn.Module,
+    thing: PictureSource | Caption,
+    embeddings: Tensor,
+    *,
+    variant: str = "default",
+    **options: Any,
+) -> Attribution:
     """NIB's maps of one picture for many captions, or of one caption for many pictures: embeddings, (many, dim).
 
     Equal to the picture's (the caption's) side of ``explain``, with the target cosine, to 1e-5: a batch of maps, one
@@ -50,8 +54,17 @@ def explain_embeddings(
     found = Found.mean([scores(layer, aim, aim @ layer.change) for layer in layers])
     after = F.normalize(trace.embedding, dim=-1)[0]
     before = after - change(layers)
-    told = towards(aim, after, before, found.values.sum(-1), method.reference, method.rule, method.layer, found.steps,
-                   method.tolerance)  # fmt: skip
+    told = towards(
+        aim,
+        after,
+        before,
+        found.values.sum(-1),
+        method.reference,
+        method.rule,
+        method.layer,
+        found.steps,
+        method.tolerance,
+    )
     units = tower.units(trace.inputs.take([0] * len(aim)), trace.cut(method.layer[0]).hidden.expand(len(aim), -1, -1))
     return Attribution(units.keep(found.values), units, special_share(found.values, units), told)
 

@@ -45,9 +45,12 @@ def explain(
 ) -> list[Comparison]: ...
 @overload
 def explain(
-    model: _Model, first: PictureSource | Sequence[PictureSource], second: NamedPicture | Sequence[NamedPicture],
-    *rest: Any, **options: Any,
-) -> list[Comparison]: ...  # fmt: skip
+    model: _Model,
+    first: PictureSource | Sequence[PictureSource],
+    second: NamedPicture | Sequence[NamedPicture],
+    *rest: Any,
+    **options: Any,
+) -> list[Comparison]: ...
 @plain_torch()
 def explain(
     model: _Model,

@@ -85,13 +85,28 @@ def _table(question: Question, pair: Pair, asked: Sequence[str | int]) -> Intera
     method = {**question.record["method"], "nodes": {"image": int(seen.steps.max()), "text": int(spoken.steps.max())}}
     told = _unmet({"image": seen, "text": spoken}, float(scores.sum()), product)
     return Interaction(
-        pair.caption, scores, grid.bare(), words, image.inputs.regions[0], pair.picture.size, similarity, product,
+        pair.caption,
+        scores,
+        grid.bare(),
+        words,
+        image.inputs.regions[0],
+        pair.picture.size,
+        similarity,
+        product,
         method,
-        **question.facts, source=pair.picture.source,
-        warnings=(*filter(None, mismatches(image, text)), *question.warnings, *pair.notes, *image.inputs.notes[0],
-                  *text.inputs.notes[0], *told),
-        picture=pair.picture, picture_hash=pair.picture.digest,
-    )  # fmt: skip
+        **question.facts,
+        source=pair.picture.source,
+        warnings=(
+            *filter(None, mismatches(image, text)),
+            *question.warnings,
+            *pair.notes,
+            *image.inputs.notes[0],
+            *text.inputs.notes[0],
+            *told,
+        ),
+        picture=pair.picture,
+        picture_hash=pair.picture.digest,
+    )
 
 
 def _rows(text: Side, asked: Sequence[str | int]) -> Words:
@@ -136,5 +151,7 @@ def _unmet(sides: dict[str, Found], total: float, product: float) -> Iterator[st
     """What is to be said of sums that the tolerance asked for and that did not come to hold."""
     for name, found in sides.items():
         if found.missed.any():
-            yield (f"the {name} side of the table is above the tolerance after {int(found.steps.max())} nodes: its sum "
-                   f"is {total:.3g}, and would be {product:.3g}")  # fmt: skip
+            yield (
+                f"the {name} side of the table is above the tolerance after {int(found.steps.max())} nodes: its sum "
+                f"is {total:.3g}, and would be {product:.3g}"
+            )

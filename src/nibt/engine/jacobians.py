@@ -42,9 +42,10 @@ def pushed(cut: Cut, start: Hidden, path: Nodes, directions: Directions, at_once
         moved = partial(_moved, cut, states, start.new_tensor(path.weights[part])[:, None, None])
         with torch.no_grad(), Watching(keep=False):
             total = total + (
-                torch.func.vmap(moved, chunk_size=most)(directions) if cut.mapped
+                torch.func.vmap(moved, chunk_size=most)(directions)
+                if cut.mapped
                 else torch.stack([moved(direction) for direction in directions])
-            )  # fmt: skip
+            )
     return total
 
 
@@ -193,10 +194,16 @@ def scores(of: Narrowed, aim: Float[Tensor, "vector dim"], most: Float[Tensor, "
 
 
 def towards(
-    aim: Float[Tensor, "*aim dim"], after: Float[Tensor, " dim"], before: Float[Tensor, " dim"],
-    total: PerExample, reference: str, rule: str, layers: tuple[int, ...], steps: PerExample,
+    aim: Float[Tensor, "*aim dim"],
+    after: Float[Tensor, " dim"],
+    before: Float[Tensor, " dim"],
+    total: PerExample,
+    reference: str,
+    rule: str,
+    layers: tuple[int, ...],
+    steps: PerExample,
     tolerance: float | None = None,
-) -> Narrowing:  # fmt: skip
+) -> Narrowing:
     """What narrowing did to the cosine with each unit embedding, from the unit embeddings at both ends of the path and
     the sum of the scores.
     """

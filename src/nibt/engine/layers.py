@@ -27,9 +27,13 @@ def shipped_sample() -> list[Pair]:
 
 
 def resolve_auto(
-    model: Model, kind: type[Method], variant: str, options: Mapping[str, Any], scores: Mapping[Modality, Score],
+    model: Model,
+    kind: type[Method],
+    variant: str,
+    options: Mapping[str, Any],
+    scores: Mapping[Modality, Score],
     sample: Sequence[Pair] | None,
-) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The options with a plain layer for each side that said auto, and the record of how it was chosen."""
     pairs = shipped_sample() if sample is None else list(sample)
     resolved = {name: value for name, value in options.items() if name != "layer" or value != "auto"}
@@ -38,8 +42,10 @@ def resolve_auto(
         name = f"{tower.modality}_layer"
         if options.get(name, options.get("layer")) != "auto":
             continue
-        areas = {layer: _area(model, kind, variant, resolved | {name: layer}, scores, tower, pairs)
-                 for layer in _candidates(tower, pairs)}  # fmt: skip
+        areas = {
+            layer: _area(model, kind, variant, resolved | {name: layer}, scores, tower, pairs)
+            for layer in _candidates(tower, pairs)
+        }
         resolved[name] = min(areas, key=lambda layer: areas[layer])
         tried[tower.modality] = {str(layer): area for layer, area in areas.items()}
     named = "the pictures that ship with nibt" if sample is None else f"{len(pairs)} pairs of the caller's"
@@ -56,9 +62,14 @@ def _candidates(tower: Tower, pairs: Sequence[Pair]) -> list[int]:
 
 
 def _area(
-    model: Model, kind: type[Method], variant: str, options: dict[str, Any], scores: Mapping[Modality, Score],
-    tower: Tower, pairs: Sequence[Pair],
-) -> float:  # fmt: skip
+    model: Model,
+    kind: type[Method],
+    variant: str,
+    options: dict[str, Any],
+    scores: Mapping[Modality, Score],
+    tower: Tower,
+    pairs: Sequence[Pair],
+) -> float:
     """The mean area under the deletion curve, over the sample, of one layer."""
     method = kind.configured(tower, variant, options, model.defaults)
     deletion = find("metrics", "deletion")()

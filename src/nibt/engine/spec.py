@@ -65,8 +65,9 @@ class Question:
         """
         method = self.methods[side]
         if not isinstance(method, NIB):
-            raise BadOption("shifts are for explain and measure: what one patch contributes needs one grid; leave "
-                            "shifts out")  # fmt: skip
+            raise BadOption(
+                "shifts are for explain and measure: what one patch contributes needs one grid; leave shifts out"
+            )
         return method
 
     @property
@@ -110,9 +111,16 @@ class Contrast:
 
 @plain_torch()
 def ask(
-    model: Model, method: str, target: str, variant: str, contrast: Contrast, sample: Sequence[Pair] | None,
-    seed: int | None, options: dict[str, Any], places: Places = MIXED,
-) -> Question:  # fmt: skip
+    model: Model,
+    method: str,
+    target: str,
+    variant: str,
+    contrast: Contrast,
+    sample: Sequence[Pair] | None,
+    seed: int | None,
+    options: dict[str, Any],
+    places: Places = MIXED,
+) -> Question:
     """Resolve all that a question leaves open, so that every pair is asked the same.
 
     A seed is recorded in any case, and given to methods that draw at random.
@@ -159,8 +167,10 @@ def _check_alike(modality: Modality, options: dict[str, Any]) -> None:
         if name.startswith(other):
             raise BadOption(f"{name} is an option of a side that {two} do not have: leave it out")
         if name.endswith("layer") and value == "auto":
-            raise BadOption(f"{name} cannot be auto for {two}: it is chosen on pictures with their captions; give a "
-                            "layer, or leave it out")  # fmt: skip
+            raise BadOption(
+                f"{name} cannot be auto for {two}: it is chosen on pictures with their captions; give a "
+                "layer, or leave it out"
+            )
 
 
 def _kind(method: str, options: dict[str, Any]) -> tuple[type[Method], dict[str, Any], dict[str, Any], int]:
@@ -251,11 +261,15 @@ def _targets(
         return {"image": target, "text": cosine}, settings, (told,)
     lacking = [side for side in settings if target.others != "none" and settings[side].others is None]
     if len(lacking) == 2:
-        raise BadOption(f"the target {name} needs something to compare with: give captions in against (--against), or "
-                        "pictures in against_images (--against-image)")  # fmt: skip
+        raise BadOption(
+            f"the target {name} needs something to compare with: give captions in against (--against), or "
+            "pictures in against_images (--against-image)"
+        )
     need = {"image": "captions (--against)", "text": "pictures (--against-image)"}
-    told = tuple(f"the target {name} has no meaning on the {side} side without other {need[side]}: its cosine is "
-                 "explained" for side in lacking)  # fmt: skip
+    told = tuple(
+        f"the target {name} has no meaning on the {side} side without other {need[side]}: its cosine is explained"
+        for side in lacking
+    )
     return {side: cosine if side in lacking else target for side in settings}, settings, told
 
 
@@ -263,9 +277,10 @@ def _alike(model: Model, name: str, target: Target, contrast: Contrast, modality
     """The setting of both places of two pictures or two captions; nothing falls back, since both are alike."""
     pictures, captions = "pictures in against_images (--against-image)", "captions in against (--against)"
     two, own, items, others = (
-        ("two pictures", pictures, contrast.against_images, contrast.against) if modality == "image"
+        ("two pictures", pictures, contrast.against_images, contrast.against)
+        if modality == "image"
         else ("two captions", captions, contrast.against, contrast.against_images)
-    )  # fmt: skip
+    )
     if name == "ensemble":
         raise BadOption(f"the target ensemble is of a caption seen from a picture: {two} cannot have it; choose cosine")
     if others:
@@ -280,8 +295,10 @@ def _setting(model: Model, other: Tower, target: Target, items: Sequence[Any]) -
     """The others of a side: those given or, for centred, the mean embedding that ships with an embedded model."""
     others = encode(other, items) if items else None
     if target.others == "one" and len(items) > 1:
-        raise BadOption(f"the target compares with one other {'caption' if other is model.text else 'picture'} "
-                        f"(got {len(items)}); softmax takes several")  # fmt: skip
+        raise BadOption(
+            f"the target compares with one other {'caption' if other is model.text else 'picture'} "
+            f"(got {len(items)}); softmax takes several"
+        )
     if others is None and type(target).__name__ == "Centred" and model.folder is not None:
         centre = shipped(model).tensors.get(f"centre.{other.modality}")
         others = None if centre is None else centre[None].to(other.example)

@@ -72,8 +72,10 @@ def measure(
         raise BadInput("there is nothing to measure: give at least one pair")
     model = load_model(model)
     pairs = [mixed(pair, "measure") for pair in pairs]
-    named = [(_name(metric), find("metrics", metric)() if isinstance(metric, str) else metric)
-             for metric in (available("metrics") if metrics is None else metrics)]  # fmt: skip
+    named = [
+        (_name(metric), find("metrics", metric)() if isinstance(metric, str) else metric)
+        for metric in (available("metrics") if metrics is None else metrics)
+    ]
     other = None if measured == "explained" else _target(measured)
     own = () if other and other.others != "none" and find("targets", target).others == "none" else against
     options = baseline_by_side(options, ("image", "text") if only is None else (only,))
@@ -93,8 +95,10 @@ def _target(name: str) -> Target:
     """A target that may be measured: any whose captions stand for themselves."""
     target: Target = find("targets", name)()
     if type(target).wordings is not Target.wordings:
-        raise BadOption(f"the target {name} rewords captions, so it can be explained, not measured beside another: "
-                        "measured must be cosine, logit, softmax, difference or centred")  # fmt: skip
+        raise BadOption(
+            f"the target {name} rewords captions, so it can be explained, not measured beside another: "
+            "measured must be cosine, logit, softmax, difference or centred"
+        )
     return target
 
 
@@ -111,9 +115,14 @@ class _Measured:
 
     @classmethod
     def of(
-        cls, model: Model, name: str, target: Target, pairs: Sequence[Pair], against: tuple[str, ...],
+        cls,
+        model: Model,
+        name: str,
+        target: Target,
+        pairs: Sequence[Pair],
+        against: tuple[str, ...],
         only: Modality | None,
-    ) -> "_Measured":  # fmt: skip
+    ) -> "_Measured":
         """Everything to compare with is encoded here, once, so that it depends on the call alone."""
         if target.others == "none":
             return cls(model, target, {}, {})
@@ -132,11 +141,15 @@ class _Measured:
             most = max(len(keys) - (key in keys) for key in own[side])
             kind = "captions" if side == "image" else "pictures"
             if not fewest:
-                raise BadInput(f"{name} on the {side} side compares with other {kind}, and the call has none: give "
-                               "captions in against, more pairs, or only='image'")  # fmt: skip
+                raise BadInput(
+                    f"{name} on the {side} side compares with other {kind}, and the call has none: give "
+                    "captions in against, more pairs, or only='image'"
+                )
             if target.others == "one" and most > 1:
-                raise BadOption(f"{name} compares with one other, and the {side} side has {most} {kind}: give one in "
-                                "against with only='image', or measure softmax")  # fmt: skip
+                raise BadOption(
+                    f"{name} compares with one other, and the {side} side has {most} {kind}: give one in "
+                    "against with only='image', or measure softmax"
+                )
         return cls(model, target, others, own)
 
     def score(self, side: Modality, indices: Sequence[int], there: Embedding) -> Callable[[Embedding], PerExample]:
@@ -162,9 +175,14 @@ def _key(picture: Picture) -> tuple[Any, ...]:
 
 
 def _batch(
-    question: Question, metrics: Sequence[tuple[str, Metric]], measured: _Measured | None, indices: list[int],
-    pairs: list[Pair], only: Modality | None, on_explained: Callable[[Modality, Sequence[int], float], None],
-) -> Iterator[Row]:  # fmt: skip
+    question: Question,
+    metrics: Sequence[tuple[str, Metric]],
+    measured: _Measured | None,
+    indices: list[int],
+    pairs: list[Pair],
+    only: Modality | None,
+    on_explained: Callable[[Modality, Sequence[int], float], None],
+) -> Iterator[Row]:
     both, encoding = _timed(lambda: sides(question, pairs))
     regions, words = both[0].inputs.regions, both[1].inputs.words
     assert words is not None
@@ -174,9 +192,9 @@ def _batch(
         if not asked:
             continue
         method = question.methods[modality]
-        seen = side if measured is None else replace(
-            side, score=measured.score(modality, indices, there.trace.embedding)
-        )  # fmt: skip
+        seen = (
+            side if measured is None else replace(side, score=measured.score(modality, indices, there.trace.embedding))
+        )
         answer, seconds = _timed(partial(method, side))
         on_explained(modality, indices, seconds + encoding / (2 if only is None else 1))
         trial = Trial(seen, answer, truths, partial(_again, method, side))

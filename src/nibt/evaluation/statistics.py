@@ -37,10 +37,19 @@ def resampled(samples: Sequence[Any], statistic: Callable[..., Any]) -> Interval
     batch = max(1, 2_000_000 // max(map(len, samples)))
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         warnings.simplefilter("ignore")  # a share of what is 0 in some resamples is infinite there
-        found = _stats().bootstrap(
-            tuple(samples), statistic, n_resamples=RESAMPLES, method="percentile", batch=batch, vectorized=True,
-            rng=np.random.default_rng(0),
-        ).bootstrap_distribution  # fmt: skip
+        found = (
+            _stats()
+            .bootstrap(
+                tuple(samples),
+                statistic,
+                n_resamples=RESAMPLES,
+                method="percentile",
+                batch=batch,
+                vectorized=True,
+                rng=np.random.default_rng(0),
+            )
+            .bootstrap_distribution
+        )
     way = "linear" if np.isfinite(found).all() else "nearest"
     low, high = np.percentile(found, (2.5, 97.5), method=way)
     return float(statistic(*samples)), float(low), float(high)

@@ -11,8 +11,18 @@ from nibt.evaluation.bench.summary import Line
 from nibt.evaluation.statistics import Interval
 from nibt.report.html.tables import data_table
 
-_LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-          "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}  # fmt: skip
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
 
 
 @dataclass(frozen=True)
@@ -35,8 +45,13 @@ class Table:
         | 1 | x\\|y |
 
         """
-        lines = [f"## {self.title}", "", _piped(self.headings), "|---" * len(self.headings) + "|",
-                 *map(_piped, self.rows)]  # fmt: skip
+        lines = [
+            f"## {self.title}",
+            "",
+            _piped(self.headings),
+            "|---" * len(self.headings) + "|",
+            *map(_piped, self.rows),
+        ]
         return "\n".join([*lines, *(["", self.note] if self.note else [])])
 
     def latex(self) -> str:
@@ -47,9 +62,19 @@ class Table:
 
         """
         columns = "l" + "r" * (len(self.headings) - 1)
-        lines = [r"\begin{table}", rf"\caption{{{_latex(self.title)}}}", rf"\begin{{tabular}}{{{columns}}}",
-                 r"\toprule", _ampersands(self.headings), r"\midrule", *map(_ampersands, self.rows), r"\bottomrule",
-                 r"\end{tabular}", *([_latex(self.note)] if self.note else []), r"\end{table}"]  # fmt: skip
+        lines = [
+            r"\begin{table}",
+            rf"\caption{{{_latex(self.title)}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            _ampersands(self.headings),
+            r"\midrule",
+            *map(_ampersands, self.rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+            *([_latex(self.note)] if self.note else []),
+            r"\end{table}",
+        ]
         return "\n".join(lines)
 
     def html(self) -> str:
@@ -84,12 +109,42 @@ def as_csv(lines: Iterable[Line]) -> str:
     """One line for each line of a summary, with nothing rounded."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["model", "data", "target", "side", "metric", "better", "method", "mean", "low", "high", "pairs",
-                     "failed", "p_holm", "won", "seconds"])  # fmt: skip
+    writer.writerow(
+        [
+            "model",
+            "data",
+            "target",
+            "side",
+            "metric",
+            "better",
+            "method",
+            "mean",
+            "low",
+            "high",
+            "pairs",
+            "failed",
+            "p_holm",
+            "won",
+            "seconds",
+        ]
+    )
     for line in lines:
         group = line.of.group
-        writer.writerow([*group, line.of.side, line.of.metric, line.better, line.of.method, *line.mean, line.count,
-                         line.failed, line.p, line.won, line.seconds])  # fmt: skip
+        writer.writerow(
+            [
+                *group,
+                line.of.side,
+                line.of.metric,
+                line.better,
+                line.of.method,
+                *line.mean,
+                line.count,
+                line.failed,
+                line.p,
+                line.won,
+                line.seconds,
+            ]
+        )
     return file.getvalue()
 
 

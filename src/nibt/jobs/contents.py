@@ -25,8 +25,9 @@ def check_contents(job: Job, source: Source, on_done: Callable[[], None] = lambd
     if differences:
         more = "\n  ..." if len(differences) > _SHOWN else ""
         lines = "".join(f"\n  {one}" for one in differences[:_SHOWN])
-        raise OtherRequest(f"{job.folder} holds answers for other pictures or captions:{lines}{more}\n"
-                           "Choose a new folder.")  # fmt: skip
+        raise OtherRequest(
+            f"{job.folder} holds answers for other pictures or captions:{lines}{more}\nChoose a new folder."
+        )
     return again
 
 

@@ -82,8 +82,10 @@ class Job:
         if told.get("kind") != KIND:
             raise BadInput(f"{self.folder / MANIFEST} is not the manifest of a job: choose another folder")
         if told.get("schema") != SCHEMA:
-            raise BadInput(f"{self.folder / MANIFEST} has schema {told.get('schema')} (expected {SCHEMA}): read it "
-                           "with the nibt that wrote it")  # fmt: skip
+            raise BadInput(
+                f"{self.folder / MANIFEST} has schema {told.get('schema')} (expected {SCHEMA}): read it "
+                "with the nibt that wrote it"
+            )
         return told
 
     def write(self, told: dict[str, Any]) -> None:
@@ -158,8 +160,10 @@ class Job:
         if double:
             rows = [row["row"] for row in self.rows(["row", "key"]) if row["key"] == double[0]]
             keys = "key stands" if len(double) == 1 else "keys stand"
-            yield (f"{len(double):,} {keys} in more than one row, the first, {double[0]!r}, in rows "
-                   f"{', '.join(map(str, rows[:5]))}: they do not tell these rows apart")  # fmt: skip
+            yield (
+                f"{len(double):,} {keys} in more than one row, the first, {double[0]!r}, in rows "
+                f"{', '.join(map(str, rows[:5]))}: they do not tell these rows apart"
+            )
 
     def source(self) -> Source:
         """Where the pairs came from, opened again.

@@ -106,17 +106,24 @@ class Cluster:
         if ray.is_initialized():
             yield
             return
-        options: dict[str, Any] = {"address": self.address} if self.address else {
-            "address": "local", "num_cpus": max(os.cpu_count() or 1, -int(-self.workers * self.cpus // 1)),
-            "include_dashboard": False,
-        }  # fmt: skip
+        options: dict[str, Any] = (
+            {"address": self.address}
+            if self.address
+            else {
+                "address": "local",
+                "num_cpus": max(os.cpu_count() or 1, -int(-self.workers * self.cpus // 1)),
+                "include_dashboard": False,
+            }
+        )
         try:
             with _silent():
                 ray.init(**options, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, RuntimeError) as error:
             where = self.address or "this machine"
-            raise Unsupported(f"no Ray cluster can be reached at {where} ({_line(error)}): give the address that ray "
-                              "start --head told, and as RAY_AUTH_TOKEN its token, if any") from error  # fmt: skip
+            raise Unsupported(
+                f"no Ray cluster can be reached at {where} ({_line(error)}): give the address that ray "
+                "start --head told, and as RAY_AUTH_TOKEN its token, if any"
+            ) from error
         try:
             yield
         finally:
@@ -185,9 +192,11 @@ class _Pool:
         first = min(lost, key=lambda one: one.number)
         self.deaths[first.number] = self.deaths.get(first.number, 0) + 1
         if self.deaths[first.number] >= _DEATHS or self.failed >= _DEATHS * self.size:
-            raise Unsupported(f"workers die again and again, the last over rows {first.raws[0].row} to "
-                              f"{first.raws[-1].row} ({_line(error)}): look for too little memory, leave these rows "
-                              "out, or run without --on ray to see why") from error  # fmt: skip
+            raise Unsupported(
+                f"workers die again and again, the last over rows {first.raws[0].row} to "
+                f"{first.raws[-1].row} ({_line(error)}): look for too little memory, leave these rows "
+                "out, or run without --on ray to see why"
+            ) from error
         self.actors[self.actors.index(actor)] = self.make()
         return sorted(lost, key=lambda one: one.number)
 

@@ -22,23 +22,42 @@ def row_of(raw: Raw, answer: Explanation) -> dict[str, Any]:
     data = answer.to_json()
     image, text = data["image"], data["text"]
     return {
-        "row": raw.row, "key": written(raw.key), "source": written(data["source"]),
-        "picture_hash": data["picture_hash"], "caption": data["caption"],
-        "size": data["size"], "similarity": data["similarity"], "image_score": data["score"]["image"]["value"],
-        "text_score": data["score"]["text"]["value"], "grid_shape": list(answer.grid.shape),
-        "grid": [score for line in image["grid"] for score in line], "region": data["region"],
-        "image_special_share": image["special_share"], "tokens": text["tokens"], "text_scores": text["scores"],
-        "special": text["special"], "words": data["words"], "text_special_share": text["special_share"],
-        "image_narrowing": image["narrowing"], "text_narrowing": text["narrowing"],
-        "warnings": data["warnings"], "error": None,
-    }  # fmt: skip
+        "row": raw.row,
+        "key": written(raw.key),
+        "source": written(data["source"]),
+        "picture_hash": data["picture_hash"],
+        "caption": data["caption"],
+        "size": data["size"],
+        "similarity": data["similarity"],
+        "image_score": data["score"]["image"]["value"],
+        "text_score": data["score"]["text"]["value"],
+        "grid_shape": list(answer.grid.shape),
+        "grid": [score for line in image["grid"] for score in line],
+        "region": data["region"],
+        "image_special_share": image["special_share"],
+        "tokens": text["tokens"],
+        "text_scores": text["scores"],
+        "special": text["special"],
+        "words": data["words"],
+        "text_special_share": text["special_share"],
+        "image_narrowing": image["narrowing"],
+        "text_narrowing": text["narrowing"],
+        "warnings": data["warnings"],
+        "error": None,
+    }
 
 
 def failed_row(raw: Raw, error: str, picture_hash: str) -> dict[str, Any]:
     """The row of a pair that could not be explained; ``picture_hash`` is empty where its picture cannot be read."""
     caption = None if raw.caption is None else written(raw.caption)
-    return {"row": raw.row, "key": written(raw.key), "source": written(raw.name),
-            "picture_hash": picture_hash, "caption": caption, "error": written(error)}  # fmt: skip
+    return {
+        "row": raw.row,
+        "key": written(raw.key),
+        "source": written(raw.name),
+        "picture_hash": picture_hash,
+        "caption": caption,
+        "error": written(error),
+    }
 
 
 def explanation_of(row: Mapping[str, Any], told: Mapping[str, Any]) -> Explanation:
@@ -54,15 +73,25 @@ def explanation_of(row: Mapping[str, Any], told: Mapping[str, Any]) -> Explanati
     grid = [list(row["grid"][line * columns : (line + 1) * columns]) for line in range(rows)]
     values = {side: {"target": told["targets"][side], "value": row[f"{side}_score"]} for side in ("image", "text")}
     same = ("source", "picture_hash", "size", "region", "caption", "similarity", "words", "warnings")
-    return Explanation.from_json({
-        "schema": SCHEMA, **{name: row[name] for name in same},
-        "score": {**told["target"], "value": row["image_score"], **values},
-        "method": told["method"], "model": told["model"], "versions": told["versions"],
-        "image": {"grid": grid, "special_share": row["image_special_share"], "narrowing": row["image_narrowing"]},
-        "text": {"tokens": row["tokens"], "scores": row["text_scores"], "special": row["special"],
-                 "special_share": row["text_special_share"], "narrowing": row["text_narrowing"]},
-        "ranking": [],
-    })  # fmt: skip
+    return Explanation.from_json(
+        {
+            "schema": SCHEMA,
+            **{name: row[name] for name in same},
+            "score": {**told["target"], "value": row["image_score"], **values},
+            "method": told["method"],
+            "model": told["model"],
+            "versions": told["versions"],
+            "image": {"grid": grid, "special_share": row["image_special_share"], "narrowing": row["image_narrowing"]},
+            "text": {
+                "tokens": row["tokens"],
+                "scores": row["text_scores"],
+                "special": row["special"],
+                "special_share": row["text_special_share"],
+                "narrowing": row["text_narrowing"],
+            },
+            "ranking": [],
+        }
+    )
 
 
 def encoded(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -> bytes:
@@ -85,12 +114,29 @@ def schema(arrow: Any) -> Any:
     kinds = {"reference": arrow.string(), "rule": arrow.string(), "steps": whole, "layers": arrow.list_(whole)}
     narrowing = arrow.struct([(name, kinds.get(name, real)) for name in _NARROWING])
     word = arrow.struct([("text", arrow.string()), ("score", real), ("tokens", arrow.list_(whole))])
-    return arrow.schema([
-        ("row", arrow.int64()), ("key", arrow.string()), ("source", arrow.string()),
-        ("picture_hash", arrow.string()), ("caption", arrow.string()),
-        ("size", arrow.list_(whole)), ("similarity", real), ("image_score", real), ("text_score", real),
-        ("grid_shape", arrow.list_(whole)), ("grid", numbers), ("region", arrow.list_(real)),
-        ("image_special_share", real), ("tokens", texts), ("text_scores", numbers),
-        ("special", arrow.list_(arrow.bool_())), ("words", arrow.list_(word)), ("text_special_share", real),
-        ("image_narrowing", narrowing), ("text_narrowing", narrowing), ("warnings", texts), ("error", arrow.string()),
-    ])  # fmt: skip
+    return arrow.schema(
+        [
+            ("row", arrow.int64()),
+            ("key", arrow.string()),
+            ("source", arrow.string()),
+            ("picture_hash", arrow.string()),
+            ("caption", arrow.string()),
+            ("size", arrow.list_(whole)),
+            ("similarity", real),
+            ("image_score", real),
+            ("text_score", real),
+            ("grid_shape", arrow.list_(whole)),
+            ("grid", numbers),
+            ("region", arrow.list_(real)),
+            ("image_special_share", real),
+            ("tokens", texts),
+            ("text_scores", numbers),
+            ("special", arrow.list_(arrow.bool_())),
+            ("words", arrow.list_(word)),
+            ("text_special_share", real),
+            ("image_narrowing", narrowing),
+            ("text_narrowing", narrowing),
+            ("warnings", texts),
+            ("error", arrow.string()),
+        ]
+    )

@@ -166,8 +166,19 @@ def batch(
     for kind, name in (("methods", method), ("targets", target)):
         find(kind, name)
     parquet.pyarrow("a job needs")
-    asked = Asked(model, method, target, variant, against, against_images, templates, batch_size, seed,
-                  dict(loading or {}), options)  # fmt: skip
+    asked = Asked(
+        model,
+        method,
+        target,
+        variant,
+        against,
+        against_images,
+        templates,
+        batch_size,
+        seed,
+        dict(loading or {}),
+        options,
+    )
     source = opened(pairs, Columns(image, caption, key), split)
     told_on: dict[str, Any] = {"on": on}
     explain: Explain = _here
@@ -203,8 +214,17 @@ def _begin(job: Job, source: Source, pairs: Pairs, columns: Columns, split: str 
     layout = {"chunk": chunk_size, "ids": "the numbers of rows, from 0", "files": "parts/CHUNK-HASH.parquet"}
     if not job.is_begun:
         unknown = dict.fromkeys(("asked", "rows", "errors", "halved"))
-        job.write({"kind": KIND, "schema": SCHEMA, "pairs": {"names": names, **told}, "layout": layout, **unknown,
-                   "warnings": [], "sessions": []})  # fmt: skip
+        job.write(
+            {
+                "kind": KIND,
+                "schema": SCHEMA,
+                "pairs": {"names": names, **told},
+                "layout": layout,
+                **unknown,
+                "warnings": [],
+                "sessions": [],
+            }
+        )
         return
     stored = {"pairs": {**job.manifest["pairs"], "names": None}, "layout": job.manifest["layout"]}
     provenance.require_same(job.folder, stored, {"pairs": {"names": None, **told}, "layout": layout}, _REMEDY)

@@ -52,5 +52,6 @@ def _mean(parts: Sequence[Narrowing]) -> Narrowing:
 
     first, layers = parts[0], tuple(layer for part in parts for layer in part.layers)
     most = torch.stack([part.steps for part in parts]).amax(0)
-    return Narrowing(first.reference, first.rule, layers, most, first.at_input, mean("at_reference"), mean("sum"),
-                     first.tolerance)  # fmt: skip
+    return Narrowing(
+        first.reference, first.rule, layers, most, first.at_input, mean("at_reference"), mean("sum"), first.tolerance
+    )

@@ -54,8 +54,15 @@ class PathMethod(Method):
         at_input = side.value()
         at_reference = side.at_end(self.reference, layer, cut, reference + path.low * difference)
         total = found.sum(-1)
-        return found, Narrowing(self.reference, self.rule, () if layer is None else (layer,),
-                                torch.full_like(total, self.steps), at_input, at_reference, total)  # fmt: skip
+        return found, Narrowing(
+            self.reference,
+            self.rule,
+            () if layer is None else (layer,),
+            torch.full_like(total, self.steps),
+            at_input,
+            at_reference,
+            total,
+        )
 
 
 @dataclass(frozen=True)
@@ -93,8 +100,10 @@ def along_path(name: str) -> type[OneGradient]:
     kind = find("methods", name)
     if not issubclass(kind, OneGradient):
         able = [other for other in available("methods") if issubclass(find("methods", other), OneGradient)]
-        raise BadOption(f"{name} cannot go along a path: it is not made of one gradient of a layer; those that are: "
-                        f"{', '.join(able) or 'none'}")  # fmt: skip
+        raise BadOption(
+            f"{name} cannot go along a path: it is not made of one gradient of a layer; those that are: "
+            f"{', '.join(able) or 'none'}"
+        )
     return walking(kind)
 
 
@@ -105,6 +114,10 @@ def walking(kind: type[OneGradient]) -> type[OneGradient]:
         variant: {side: {**_PATHS.get(variant, _PATHS["default"])[side], **own} for side, own in sides.items()}
         for variant, sides in kind.variants.items()
     }
-    members = {"variants": variants, "cost": f"1 + steps x ({kind.cost})", "__doc__": kind.__doc__,
-               "__module__": kind.__module__}  # fmt: skip
+    members = {
+        "variants": variants,
+        "cost": f"1 + steps x ({kind.cost})",
+        "__doc__": kind.__doc__,
+        "__module__": kind.__module__,
+    }
     return dataclass(frozen=True)(type(f"{kind.__name__}AlongPath", (_AlongPath, kind), members))

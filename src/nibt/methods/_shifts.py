@@ -57,24 +57,30 @@ class Shifted(Method):
         answers = [self.inner(_moved(side, lowest, *step)) for step in self._steps(side, grid)]
         for answer in answers:
             if not isinstance(answer.units, Grid) or (answer.units.rows, answer.units.columns) != (
-                grid.rows, grid.columns,
-            ):  # fmt: skip
-                raise BadOption(f"shifts make the tower's own grid finer, and the map of {type(self.inner).__name__} "
-                                "lies on one of its own: leave shifts out")  # fmt: skip
+                grid.rows,
+                grid.columns,
+            ):
+                raise BadOption(
+                    f"shifts make the tower's own grid finer, and the map of {type(self.inner).__name__} "
+                    "lies on one of its own: leave shifts out"
+                )
         fine = woven([answer.grid for answer in answers], self.shifts)
         told = [answer.narrowing for answer in answers if answer.narrowing is not None]
         return Attribution(
-            fine.flatten(1), Grid(grid.rows * self.shifts, grid.columns * self.shifts),
-            torch.stack([answer.special_share for answer in answers]).mean(0), _mean(told) if told else None,
-        )  # fmt: skip
+            fine.flatten(1),
+            Grid(grid.rows * self.shifts, grid.columns * self.shifts),
+            torch.stack([answer.special_share for answer in answers]).mean(0),
+            _mean(told) if told else None,
+        )
 
     def _steps(self, side: Side, grid: Grid) -> Iterator[tuple[int, int]]:
         """How many pixels down and across each copy is moved, rows before columns."""
         tower = side.tower
         assert isinstance(tower, ImageTower)
         if side.inputs.values.ndim != 4:
-            raise Unsupported(f"a {type(tower).__name__} is given patches, not a picture that could be shifted: leave "
-                              "shifts out")  # fmt: skip
+            raise Unsupported(
+                f"a {type(tower).__name__} is given patches, not a picture that could be shifted: leave shifts out"
+            )
         height, width = tower.extent(side.inputs)
         parts = parts_of_patch(self.shifts)
         for down in parts:
@@ -123,7 +129,8 @@ def _moved(side: Side, lowest: int, down: int, across: int) -> Side:
 
 def _mean(told: Sequence[Narrowing]) -> Narrowing:
     """The means over the paths of all shifts."""
-    mean = {name: torch.stack([getattr(one, name) for one in told]).mean(0)
-            for name in ("at_input", "at_reference", "sum")}  # fmt: skip
+    mean = {
+        name: torch.stack([getattr(one, name) for one in told]).mean(0) for name in ("at_input", "at_reference", "sum")
+    }
     most = torch.stack([one.steps for one in told]).amax(0)
     return replace(told[0], **mean, steps=most)

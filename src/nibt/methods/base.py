@@ -65,10 +65,13 @@ class Method(ABC):
             values |= {name: value for name, value in told.items() if name in own}
         values |= _of_side(options, tower.modality)
         types = {field.name: field.type for field in dataclasses.fields(cls)}
-        method = cls(**{
-            name: _layers(value, tower) if name == "layer" else _parsed(name, value, types[name])
-            for name, value in values.items() if name in types
-        })  # fmt: skip
+        method = cls(
+            **{
+                name: _layers(value, tower) if name == "layer" else _parsed(name, value, types[name])
+                for name, value in values.items()
+                if name in types
+            }
+        )
         method.check(tower)
         return method
 

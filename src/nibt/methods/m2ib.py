@@ -71,10 +71,13 @@ class M2IB(Method):
         if any(cut.hidden.shape[:2] != cuts[0].hidden.shape[:2] for cut in cuts):
             raise Unsupported(f"layers {self.layer} have different grids, so their maps cannot be averaged")
         seeds = range(self.seed, self.seed + self.seeds)
-        scores = torch.stack([
-            self._learnt(side, cut, seed, side.at_once(layer, cut.hidden))
-            for layer, cut in zip(self.layer, cuts, strict=True) for seed in seeds
-        ]).mean(0)  # fmt: skip
+        scores = torch.stack(
+            [
+                self._learnt(side, cut, seed, side.at_once(layer, cut.hidden))
+                for layer, cut in zip(self.layer, cuts, strict=True)
+                for seed in seeds
+            ]
+        ).mean(0)
         return Attribution(units.keep(scores), units, special_share(scores, units))
 
     def _learnt(self, side: Side, cut: Cut, seed: int, at_once: int | None) -> PerToken:

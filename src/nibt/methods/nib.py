@@ -75,9 +75,15 @@ class NIB(Method):
                 break
             found = found.where(missed, self._along(path, side, cut, reference, change, at_once))
         return found.scores, Narrowing(
-            self.reference, self.rule, (layer,), found.steps, at_input, at_reference, found.scores.sum(-1),
+            self.reference,
+            self.rule,
+            (layer,),
+            found.steps,
+            at_input,
+            at_reference,
+            found.scores.sum(-1),
             self.tolerance,
-        )  # fmt: skip
+        )
 
     def _along(
         self, path: Nodes, side: Side, cut: Cut, reference: Hidden, change: PerExample, at_once: int | None
@@ -98,9 +104,11 @@ class _Found:
 
     def where(self, missed: Bool[Tensor, " batch"], better: "_Found") -> "_Found":
         """The better answer for the items that need it, and this one for the others."""
-        return _Found(torch.where(missed[:, None], better.scores, self.scores),
-                      torch.where(missed, better.gap, self.gap),
-                      torch.where(missed, better.steps, self.steps))  # fmt: skip
+        return _Found(
+            torch.where(missed[:, None], better.scores, self.scores),
+            torch.where(missed, better.gap, self.gap),
+            torch.where(missed, better.steps, self.steps),
+        )
 
 
 PART = NIB

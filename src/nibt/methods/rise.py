@@ -102,9 +102,9 @@ def _stretched(
     rows, columns = grids.shape[1:]
     size = (rows + 1) * -(-height // rows), (columns + 1) * -(-width // columns)
     wide = F.interpolate(grids[:, None], size, mode="bilinear")[:, 0]
-    return torch.stack([
-        mask[top : top + height, left : left + width] for mask, (top, left) in zip(wide, shifts, strict=True)
-    ])  # fmt: skip
+    return torch.stack(
+        [mask[top : top + height, left : left + width] for mask, (top, left) in zip(wide, shifts, strict=True)]
+    )
 
 
 PART = RISE

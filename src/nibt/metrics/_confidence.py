@@ -63,8 +63,10 @@ def _of_picture(trial: Trial) -> Scores:
 def _of_caption(trial: Trial) -> Scores:
     tower = trial.side.tower
     if not isinstance(tower, ClipTextTower):
-        raise Unsupported("the protocol paper is of the text tower of CLIP, as Transformers holds it, and this is a "
-                          f"{type(tower).__name__}: choose protocol='correct'")  # fmt: skip
+        raise Unsupported(
+            "the protocol paper is of the text tower of CLIP, as Transformers holds it, and this is a "
+            f"{type(tower).__name__}: choose protocol='correct'"
+        )
     scores = of_all_rows(trial)
     own = tower.own_rows(trial.side.inputs, scores[..., None])
     return without_ends(trial.side, min_max(scores, own), own)
@@ -87,8 +89,10 @@ def of_all_rows(trial: Trial) -> PerToken:
     """
     words, side = trial.side.inputs.words, trial.side
     if trial.again is None:
-        raise Unsupported("the protocol paper asks the method again, for the scores of start and end tokens, and this "
-                          "trial has no method: call nibt.measure, or choose protocol='correct'")  # fmt: skip
+        raise Unsupported(
+            "the protocol paper asks the method again, for the scores of start and end tokens, and this "
+            "trial has no method: call nibt.measure, or choose protocol='correct'"
+        )
     assert words is not None
     inputs = replace(side.inputs, words=_AllRows(words.tokens, words.words, words.explained))
     return trial.again(Side(side.model, replace(side.trace, inputs=inputs), side.score)).scores

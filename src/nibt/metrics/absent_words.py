@@ -16,11 +16,15 @@ class AbsentWords(Metric):
     sides = ("text",)
 
     def __call__(self, trial: Trial) -> PerExample:
-        return torch.tensor([
-            torch.nan if truth.absent is None or not truth.absent.any()
-            else float((word_table(trial, item)[truth.absent] < 0).float().mean())
-            for item, truth in enumerate(trial.truths)
-        ], dtype=torch.float32)  # fmt: skip
+        return torch.tensor(
+            [
+                torch.nan
+                if truth.absent is None or not truth.absent.any()
+                else float((word_table(trial, item)[truth.absent] < 0).float().mean())
+                for item, truth in enumerate(trial.truths)
+            ],
+            dtype=torch.float32,
+        )
 
 
 PART = AbsentWords

@@ -61,11 +61,15 @@ PixelMask = Bool[Tensor, "height width"]
 
 def on_masks(trial: Trial, number: Callable[[PixelMap, PixelMask], float]) -> PerExample:
     """A number of each map, stretched over the seen pixels, and the mask of what the caption names."""
-    return torch.tensor([
-        torch.nan if truth.mask is None
-        else number(to_pixels(trial.attribution[item].grid, *truth.mask.shape).cpu(), truth.mask)
-        for item, truth in enumerate(trial.truths)
-    ], dtype=torch.float32)  # fmt: skip
+    return torch.tensor(
+        [
+            torch.nan
+            if truth.mask is None
+            else number(to_pixels(trial.attribution[item].grid, *truth.mask.shape).cpu(), truth.mask)
+            for item, truth in enumerate(trial.truths)
+        ],
+        dtype=torch.float32,
+    )
 
 
 def word_table(trial: Trial, item: int) -> Float[Tensor, " word"]:

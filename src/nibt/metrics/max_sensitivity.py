@@ -31,8 +31,10 @@ class MaxSensitivity(Metric):
 
     def __post_init__(self) -> None:
         if self.samples < 1 or self.seed < 0 or not self.radius > 0:
-            raise BadOption(f"samples must be at least 1, seed at least 0 and radius above 0 (got {self.samples}, "
-                            f"{self.seed} and {self.radius})")  # fmt: skip
+            raise BadOption(
+                f"samples must be at least 1, seed at least 0 and radius above 0 (got {self.samples}, "
+                f"{self.seed} and {self.radius})"
+            )
 
     def __call__(self, trial: Trial) -> PerExample:
         """NaN where the trial cannot ask the method again."""

@@ -17,11 +17,15 @@ class WordAUC(Metric):
     sides = ("text",)
 
     def __call__(self, trial: Trial) -> PerExample:
-        return torch.tensor([
-            torch.nan if truth.named is None
-            else ranking("roc_auc_score", truth.named.numpy(), word_table(trial, item).double().numpy())
-            for item, truth in enumerate(trial.truths)
-        ], dtype=torch.float32)  # fmt: skip
+        return torch.tensor(
+            [
+                torch.nan
+                if truth.named is None
+                else ranking("roc_auc_score", truth.named.numpy(), word_table(trial, item).double().numpy())
+                for item, truth in enumerate(trial.truths)
+            ],
+            dtype=torch.float32,
+        )
 
 
 PART = WordAUC

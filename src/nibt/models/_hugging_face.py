@@ -71,9 +71,13 @@ _KNOWN = ("CLIPEncoderLayer", "SiglipEncoderLayer", "Siglip2EncoderLayer")
 
 
 def one_row(
-    block: Any, stream: Hidden, row: Int[Tensor, " batch"], attention_mask: Tensor | None = None,
-    is_causal: bool | None = None, **others: Any,
-) -> OneRow | None:  # fmt: skip
+    block: Any,
+    stream: Hidden,
+    row: Int[Tensor, " batch"],
+    attention_mask: Tensor | None = None,
+    is_causal: bool | None = None,
+    **others: Any,
+) -> OneRow | None:
     """What leaves a block of CLIP's or SigLIP's in one row of each item, (batch, 1, width); None for other blocks, and
     where the block is given what is not known here.
     """

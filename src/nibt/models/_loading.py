@@ -164,8 +164,10 @@ def _from_folder(name: str, folder: Path, request: Request, device: Any) -> Mode
         return _with_adapters(name, folder, request, device)
     config = _json(folder / "config.json")
     if not config:
-        raise CannotLoad(f"{name!r} is no model: it has no config.json (Hugging Face), open_clip_config.json or "
-                         "adapter_config.json (PEFT)")  # fmt: skip
+        raise CannotLoad(
+            f"{name!r} is no model: it has no config.json (Hugging Face), open_clip_config.json or "
+            "adapter_config.json (PEFT)"
+        )
     return _load(name, _family(name, config), str(folder), request, device, own, folder)
 
 
@@ -185,9 +187,13 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Mo
 
         request = with_processor(str(folder), request)
     plain = load_model(
-        base, dtype=request.dtype, fit=request.fit, image_size=request.image_size, processor=request.processor,
+        base,
+        dtype=request.dtype,
+        fit=request.fit,
+        image_size=request.image_size,
+        processor=request.processor,
         tokenizer=request.tokenizer,
-    )  # fmt: skip
+    )
     with _loading(name):
         adapted = PeftModel.from_pretrained(plain.module, str(folder)).get_base_model().eval()  # pyright: ignore
     request = replace(request, processor=plain.request.processor, tokenizer=plain.request.tokenizer)

@@ -373,11 +373,13 @@ class Model:
         return str(self.image.example.device)
 
     def __repr__(self) -> str:
-        return "\n".join([
-            f"Model {self.id} ({self.family}), {self.dtype} on {self.device}, weights {self.weights_hash}",
-            f"  image  {type(self.image).__name__} of {self.image.depth} blocks",
-            f"  text   {type(self.text).__name__} of {self.text.depth} blocks",
-        ])  # fmt: skip
+        return "\n".join(
+            [
+                f"Model {self.id} ({self.family}), {self.dtype} on {self.device}, weights {self.weights_hash}",
+                f"  image  {type(self.image).__name__} of {self.image.depth} blocks",
+                f"  text   {type(self.text).__name__} of {self.text.depth} blocks",
+            ]
+        )
 
     def facts(self) -> dict[str, Any]:
         """The record without the folder that a local model lies in, for files that others may read."""

@@ -81,8 +81,10 @@ class NaflexImageTower(ImageTower):
     def prepare(self, items: Sequence[Picture]) -> Inputs:
         made = [self._patches(item) for item in items]
         values = torch.cat([one["pixel_values"] for one in made]).to(self.example)
-        extra = {key: torch.cat([one[key] for one in made]).to(values.device)
-                 for key in ("pixel_attention_mask", "spatial_shapes")}  # fmt: skip
+        extra = {
+            key: torch.cat([one[key] for one in made]).to(values.device)
+            for key in ("pixel_attention_mask", "spatial_shapes")
+        }
         regions = tuple(Region(0.0, 0.0, *map(float, item.size)) for item in items)
         return Inputs(values, extra, regions=regions, notes=tuple(item.notes for item in items))
 

@@ -95,9 +95,9 @@ def _bare(piece: str) -> str:
     return piece.removesuffix("</w>").removeprefix("▁").removeprefix("##")
 
 
-def batch(captions: Sequence[str], tokens: Sequence[Tokens], pad: tuple[int, str] | None = None) -> tuple[
-    Int[Tensor, "batch token"], Words
-]:  # fmt: skip
+def batch(
+    captions: Sequence[str], tokens: Sequence[Tokens], pad: tuple[int, str] | None = None
+) -> tuple[Int[Tensor, "batch token"], Words]:
     """Ids and words of several captions, filled up to the longest with ``pad`` (its id and its text).
 
     Raises:

@@ -37,8 +37,9 @@ def picture_preparation(
 
     if fit == "whole":
         if multiple is None:
-            raise Unsupported("this image tower takes pictures of one size only, so it cannot see them whole; leave "
-                              "fit out")  # fmt: skip
+            raise Unsupported(
+                "this image tower takes pictures of one size only, so it cannot see them whole; leave fit out"
+            )
         return Preparation(
             Fit("whole", size or height, size or width, multiple=multiple), normalise, normalise, resample
         )

@@ -41,8 +41,10 @@ def show(answers: Shown | Sequence[Shown], title: str = "", positive: bool = Fal
     try:
         from IPython.display import HTML, display
     except ImportError as error:
-        raise Unsupported("answers are shown in a notebook, and IPython is not installed: pip install jupyterlab, or "
-                          "write a file with nibt.write_page") from error  # fmt: skip
+        raise Unsupported(
+            "answers are shown in a notebook, and IPython is not installed: pip install jupyterlab, or "
+            "write a file with nibt.write_page"
+        ) from error
     listed = list(answers) if isinstance(answers, Sequence) else [answers]
     text = framed(
         page(listed, title, positive), _height([one if isinstance(one, Panel) else Panel(one) for one in listed])
@@ -79,8 +81,10 @@ def framed(text: str, height: int) -> str:
     """A page in a frame: its styles do not leak, and it can reach nothing of the notebook. It is as high as is guessed,
     since it cannot tell its own height, and can be pulled higher.
     """
-    return (f'<iframe title="nibt" sandbox="allow-scripts" srcdoc="{escape(text)}" '
-            f'style="width:100%;height:{height}px;border:0;resize:vertical;overflow:auto"></iframe>')  # fmt: skip
+    return (
+        f'<iframe title="nibt" sandbox="allow-scripts" srcdoc="{escape(text)}" '
+        f'style="width:100%;height:{height}px;border:0;resize:vertical;overflow:auto"></iframe>'
+    )
 
 
 def _html(answer: Shown) -> str | None:
@@ -110,8 +114,10 @@ def _rows(listed: list[Any]) -> str | None:
         values = groups.setdefault((row.metric, row.side), [])
         if row.value == row.value:
             values.append(row.value)
-    lines = [[metric, side, f"{sum(values) / len(values):.4g}" if values else "-", str(len(values))]
-             for (metric, side), values in groups.items()]  # fmt: skip
+    lines = [
+        [metric, side, f"{sum(values) / len(values):.4g}" if values else "-", str(len(values))]
+        for (metric, side), values in groups.items()
+    ]
     table = data_table(["metric", "side", "mean", "pairs"], lines)
     return framed(document("Measured", f"<main>{table}</main>", STYLE, [SCRIPT]), 130 + 34 * len(lines))
 

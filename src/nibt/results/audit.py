@@ -113,13 +113,18 @@ class Audit(Saved):
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{self.count(verdict)} {verdict}" for verdict in VERDICTS)
-        return "\n".join([
-            f"Audit of {self.model.get('id')}: {self.verdict}",
-            f"  {', '.join(self.methods)} on {self.data.get('pairs')} pairs, data set {self.data.get('dataset')}",
-            f"  {counts}",
-            *(f"  {check.verdict}: {check.about} ({check.method} {check.side})".rstrip()
-              for check in self.checks if check.verdict == "fail"),
-        ])  # fmt: skip
+        return "\n".join(
+            [
+                f"Audit of {self.model.get('id')}: {self.verdict}",
+                f"  {', '.join(self.methods)} on {self.data.get('pairs')} pairs, data set {self.data.get('dataset')}",
+                f"  {counts}",
+                *(
+                    f"  {check.verdict}: {check.about} ({check.method} {check.side})".rstrip()
+                    for check in self.checks
+                    if check.verdict == "fail"
+                ),
+            ]
+        )
 
     def request(self) -> dict[str, Any]:
         """What was asked, as plain data."""
@@ -154,8 +159,14 @@ def audit_request(
     model: Mapping[str, Any], data: Mapping[str, Any], methods: Sequence[str], seed: int, quick: bool
 ) -> dict[str, Any]:
     """What an audit is asked, as plain data: two audits of the same request give the same numbers."""
-    return {"kind": "audit", "model": dict(model), "data": dict(data), "methods": list(methods), "seed": seed,
-            "quick": quick}  # fmt: skip
+    return {
+        "kind": "audit",
+        "model": dict(model),
+        "data": dict(data),
+        "methods": list(methods),
+        "seed": seed,
+        "quick": quick,
+    }
 
 
 def _from_json(data: dict[str, Any]) -> Audit:
@@ -163,12 +174,14 @@ def _from_json(data: dict[str, Any]) -> Audit:
         raise ValueError(f"schema {data['schema']} of a {data['kind']}, expected {SCHEMA} of an audit")
     plain = {name: data[name] for name in ("model", "data", "seed", "seconds", "versions", "quick")}
     return Audit(
-        **plain, methods=tuple(data["methods"]), notes=tuple(data["notes"]),
+        **plain,
+        methods=tuple(data["methods"]),
+        notes=tuple(data["notes"]),
         checks=tuple(Check(**{k: v for k, v in check.items() if k != "verdict"}) for check in data["checks"]),
         curves=tuple(Curve(**{k: _tuple(v) for k, v in curve.items()}) for curve in data["curves"]),
         scores=tuple(Score(**score) for score in data["scores"]),
         examples=tuple(_example(example) for example in data["examples"]),
-    )  # fmt: skip
+    )
 
 
 def _example(data: dict[str, Any]) -> Example:

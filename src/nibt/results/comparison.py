@@ -37,17 +37,22 @@ class Comparison(Saved):
     def to_json(self) -> dict[str, Any]:
         """Plain data, the form of the JSON files."""
         return {
-            "schema": SCHEMA, "kind": "comparison", **record(self), "first": self.first.to_json(),
+            "schema": SCHEMA,
+            "kind": "comparison",
+            **record(self),
+            "first": self.first.to_json(),
             "second": self.second.to_json(),
-        }  # fmt: skip
+        }
 
     def __repr__(self) -> str:
-        return "\n".join([
-            f"Comparison of {self.first.source} with {self.second.source}",
-            f"  {question_line(self)}",
-            *(f"  {name:6} {_short(part)}" for name, part in self.parts.items()),
-            *(f"  warning: {warning}" for warning in self.warnings),
-        ])  # fmt: skip
+        return "\n".join(
+            [
+                f"Comparison of {self.first.source} with {self.second.source}",
+                f"  {question_line(self)}",
+                *(f"  {name:6} {_short(part)}" for name, part in self.parts.items()),
+                *(f"  warning: {warning}" for warning in self.warnings),
+            ]
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> "Comparison":

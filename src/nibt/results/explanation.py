@@ -96,8 +96,17 @@ class Explanation(Saved):
     @classmethod
     def of(cls, image: PicturePart, text: CaptionPart, **told: Any) -> "Explanation":
         """The answer whose two parts these are; ``told`` is all the rest of it."""
-        return cls(text.source, image.attribution, text.attribution, image.region, image.size,
-                   source=image.source, picture=image.picture, picture_hash=image.picture_hash, **told)  # fmt: skip
+        return cls(
+            text.source,
+            image.attribution,
+            text.attribution,
+            image.region,
+            image.size,
+            source=image.source,
+            picture=image.picture,
+            picture_hash=image.picture_hash,
+            **told,
+        )
 
     @property
     def parts(self) -> Mapping[str, Part]:
@@ -233,9 +242,13 @@ def other_warnings(warnings: Sequence[str]) -> tuple[str, ...]:
 def record(answer: Answer) -> dict[str, Any]:
     """How it was asked, as plain data."""
     return {
-        "similarity": answer.similarity, "score": dict(answer.score), "method": dict(answer.method),
-        "model": dict(answer.model), "versions": dict(answer.versions), "warnings": list(answer.warnings),
-    }  # fmt: skip
+        "similarity": answer.similarity,
+        "score": dict(answer.score),
+        "method": dict(answer.method),
+        "model": dict(answer.model),
+        "versions": dict(answer.versions),
+        "warnings": list(answer.warnings),
+    }
 
 
 def recorded(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -101,13 +101,15 @@ class Interaction(Saved):
     def __repr__(self) -> str:
         count, rows, columns = self.table.shape
         sums = [f"{word.text} {float(one.sum()):+.4f}" for word, one in zip(self.words, self.table, strict=True)]
-        return "\n".join([
-            f"Interaction of {self.source} with {self.caption!r}",
-            f"  similarity {self.similarity:.4f}; {method_text(self.method)}; model {self.model.get('id')}",
-            f"  table  {count} words x {rows} x {columns}, sum {self.sum:+.4f}, gap {self.gap:+.1g}",
-            f"  words  {shortened(sums)}",
-            *(f"  warning: {warning}" for warning in self.warnings),
-        ])  # fmt: skip
+        return "\n".join(
+            [
+                f"Interaction of {self.source} with {self.caption!r}",
+                f"  similarity {self.similarity:.4f}; {method_text(self.method)}; model {self.model.get('id')}",
+                f"  table  {count} words x {rows} x {columns}, sum {self.sum:+.4f}, gap {self.gap:+.1g}",
+                f"  words  {shortened(sums)}",
+                *(f"  warning: {warning}" for warning in self.warnings),
+            ]
+        )
 
     def for_words(self, *words: str | int) -> Map:
         """The region of some words: the sum of their maps, rows x columns.
@@ -222,7 +224,19 @@ def _from_json(data: dict[str, Any]) -> Interaction:
     inner = torch.tensor([*data["table"], rest["text"]], dtype=torch.float32, device="cpu").flatten(1)
     column = torch.tensor([*rest["image"], rest["both"]], dtype=torch.float32, device="cpu")[:, None]
     return Interaction(
-        data["caption"], torch.cat([inner, column], 1), grid, Words((tuple(data["tokens"]),), (words,), ~special),
-        Region(*data["region"]), tuple(data["size"]), data["similarity"], data["product"], data["method"],
-        data["model"], data["versions"], data["source"], tuple(data["warnings"]), picture, data["picture_hash"],
-    )  # fmt: skip
+        data["caption"],
+        torch.cat([inner, column], 1),
+        grid,
+        Words((tuple(data["tokens"]),), (words,), ~special),
+        Region(*data["region"]),
+        tuple(data["size"]),
+        data["similarity"],
+        data["product"],
+        data["method"],
+        data["model"],
+        data["versions"],
+        data["source"],
+        tuple(data["warnings"]),
+        picture,
+        data["picture_hash"],
+    )

@@ -16,8 +16,19 @@ from nibt.errors import BadInput, OtherRequest, WouldOverwrite
 from nibt.io import written_whole
 from nibt.outputs import read_signature
 
-_PACKAGES = ("nibt", "torch", "torchvision", "transformers", "open_clip_torch", "timm", "pillow", "numpy", "scipy",
-             "scikit-learn", "pyarrow")  # fmt: skip
+_PACKAGES = (
+    "nibt",
+    "torch",
+    "torchvision",
+    "transformers",
+    "open_clip_torch",
+    "timm",
+    "pillow",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pyarrow",
+)
 
 
 def begun() -> dict[str, Any]:
@@ -26,11 +37,15 @@ def begun() -> dict[str, Any]:
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {name: _version(name) for name in _PACKAGES},
         "machine": {
-            "system": platform.system(), "architecture": platform.machine(), "processor": _processor(),
-            "processors": os.cpu_count(), "threads": torch.get_num_threads(), "python": platform.python_version(),
+            "system": platform.system(),
+            "architecture": platform.machine(),
+            "processor": _processor(),
+            "processors": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "python": platform.python_version(),
             "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
-    }  # fmt: skip
+    }
 
 
 def require_same(where: Path, stored: Mapping[str, Any], request: Mapping[str, Any], remedy: str) -> None:
@@ -61,8 +76,9 @@ def require_same_file(path: Path, request: Mapping[str, Any]) -> None:
     there = read_signature(path)
     if there is not None:
         stored = {name: there.request.get(name) for name in request}
-        require_same(path, stored, request, "Choose another name, or replace the file: --overwrite (in Python "
-                     "overwrite=True)")  # fmt: skip
+        require_same(
+            path, stored, request, "Choose another name, or replace the file: --overwrite (in Python overwrite=True)"
+        )
 
 
 def _flat(data: Any, name: str = "") -> dict[str, Any]:
@@ -115,8 +131,10 @@ def check_reports(manifest: Path, names: Sequence[str], overwrite: bool = False)
     digests: dict[str, list[str]] = read(manifest).get("reports", {}) if manifest.exists() else {}
     for path in (manifest.parent / name for name in names):
         if path.exists() and not overwrite and sha256(path.read_bytes()).hexdigest() not in digests.get(path.name, []):
-            raise WouldOverwrite(f"{path} was changed since nibt wrote it, or nibt did not write it: move it, or "
-                                 "replace it by --overwrite (in Python overwrite=True)")  # fmt: skip
+            raise WouldOverwrite(
+                f"{path} was changed since nibt wrote it, or nibt did not write it: move it, or "
+                "replace it by --overwrite (in Python overwrite=True)"
+            )
 
 
 def write_reports(manifest: Path, reports: Mapping[str, bytes], overwrite: bool = False) -> list[Path]:

@@ -87,11 +87,16 @@ class Roar(Saved):
 
     def __repr__(self) -> str:
         best = sorted(self.gains, key=lambda gain: -gain.value)[:5]
-        return "\n".join([
-            f"ROAR+ of {self.model.get('id')}: {', '.join(self.methods)}",
-            *(f"  {gain.method}, {gain.form}, {gain.hidden}: {gain.value:+.1%} [{gain.low:+.1%}, {gain.high:+.1%}]"
-              for gain in best),
-        ])  # fmt: skip
+        return "\n".join(
+            [
+                f"ROAR+ of {self.model.get('id')}: {', '.join(self.methods)}",
+                *(
+                    f"  {gain.method}, {gain.form}, {gain.hidden}: {gain.value:+.1%} [{gain.low:+.1%}, "
+                    f"{gain.high:+.1%}]"
+                    for gain in best
+                ),
+            ]
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, the form of the JSON files."""
@@ -113,8 +118,10 @@ def _from_json(data: dict[str, Any]) -> Roar:
         raise ValueError(f"schema {data['schema']} of a {data['kind']}, expected {SCHEMA} of a roar")
     plain = {name: data[name] for name in ("model", "data", "settings", "versions", "machine", "date")}
     return Roar(
-        **plain, methods=tuple(data["methods"]), notes=tuple(data["notes"]),
+        **plain,
+        methods=tuple(data["methods"]),
+        notes=tuple(data["notes"]),
         trainings=tuple(Training(**one) for one in data["trainings"]),
         gains=tuple(Gain(**one) for one in data["gains"]),
         agreements=tuple(Agreement(**one) for one in data["agreements"]),
-    )  # fmt: skip
+    )

@@ -45,10 +45,17 @@ class Coco(Captioned):
                 spoken.setdefault(one["image_id"], []).append(one["caption"].strip())
             folder = self.inside(self.split, f"images/{self.split}", "images", what=f"the folder {self.split}")
             return [
-                Entry(folder / image["file_name"], tuple(spoken[image["id"]]), f"{captions.name}, image {image['id']}",
-                      tuple(marks.get(image["id"], ())), names, (image["width"], image["height"]))
-                for image in sorted(told["images"], key=lambda image: image["id"]) if image["id"] in spoken
-            ]  # fmt: skip
+                Entry(
+                    folder / image["file_name"],
+                    tuple(spoken[image["id"]]),
+                    f"{captions.name}, image {image['id']}",
+                    tuple(marks.get(image["id"], ())),
+                    names,
+                    (image["width"], image["height"]),
+                )
+                for image in sorted(told["images"], key=lambda image: image["id"])
+                if image["id"] in spoken
+            ]
 
     def mask(self, mark: Mark, size: tuple[int, int], where: str) -> np.ndarray | None:
         with laid_out(where):

@@ -56,8 +56,9 @@ def _runs(told: dict[str, Any], shape: tuple[int, int], where: str) -> np.ndarra
         return _compressed(told, where)
     counts: Sequence[int] = told["counts"]
     if min(counts, default=-1) < 0 or sum(counts) != shape[0] * shape[1]:
-        raise BadInput(f"{where}: the runs of a mask must add up to its {shape[0] * shape[1]} pixels "
-                       f"(got {sum(counts)})")  # fmt: skip
+        raise BadInput(
+            f"{where}: the runs of a mask must add up to its {shape[0] * shape[1]} pixels (got {sum(counts)})"
+        )
     values = np.arange(len(counts)) % 2 == 1  # the first run is of what is outside
     return np.repeat(values, counts).reshape(shape, order="F")
 
@@ -66,8 +67,10 @@ def _compressed(told: dict[str, Any], where: str) -> np.ndarray:
     try:
         tool = import_module("pycocotools.mask")
     except ImportError as error:
-        raise Unsupported(f"{where}: the runs of this mask are compressed, which needs pycocotools: pip install "
-                          "'nibt[data]', or leave objects out (objects=False)") from error  # fmt: skip
+        raise Unsupported(
+            f"{where}: the runs of this mask are compressed, which needs pycocotools: pip install "
+            "'nibt[data]', or leave objects out (objects=False)"
+        ) from error
     counts = told["counts"]
     encoded = {**told, "counts": counts.encode() if isinstance(counts, str) else counts}
     return tool.decode(encoded).astype(bool)

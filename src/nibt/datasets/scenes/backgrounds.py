@@ -69,5 +69,8 @@ def texture(draws: Draws, side: int) -> np.ndarray:
 
 
 BACKGROUNDS: dict[str, Callable[[Draws, int], np.ndarray]] = {
-    "plain": plain, "gradient": gradient, "noise": noise, "texture": texture,
-}  # fmt: skip
+    "plain": plain,
+    "gradient": gradient,
+    "noise": noise,
+    "texture": texture,
+}

@@ -67,8 +67,9 @@ def audit(
     if seed < 0:
         raise BadOption(f"seed must not be negative (got {seed})")
     if len(pairs) < LEAST_PAIRS:
-        raise BadInput(f"an audit needs at least {LEAST_PAIRS} pairs, for its intervals to mean anything "
-                       f"(got {len(pairs)})")  # fmt: skip
+        raise BadInput(
+            f"an audit needs at least {LEAST_PAIRS} pairs, for its intervals to mean anything (got {len(pairs)})"
+        )
     started = time.perf_counter()
     pairs = [mixed(pair, "audit") for pair in pairs]
     model = load_model(model)
@@ -101,10 +102,19 @@ def audit(
         raise Unsupported(f"the weights of {model.id} changed while it was audited: audit a model that is at rest")
     facts = asking.facts
     return Audit(
-        facts["model"], data or {"pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}, tuple(map(str, named)), seed,
-        time.perf_counter() - started, facts["versions"], tuple(sorted(checks, key=_place)), tuple(curves),
-        tuple(measured.scores()), tuple(asking.examples()), tuple(asking.notes), quick,
-    )  # fmt: skip
+        facts["model"],
+        data or {"pairs": len(pairs), "pairs_hash": pairs_hash(pairs)},
+        tuple(map(str, named)),
+        seed,
+        time.perf_counter() - started,
+        facts["versions"],
+        tuple(sorted(checks, key=_place)),
+        tuple(curves),
+        tuple(measured.scores()),
+        tuple(asking.examples()),
+        tuple(asking.notes),
+        quick,
+    )
 
 
 @dataclass

@@ -19,8 +19,12 @@ def other_captions(pairs: Sequence[Pair]) -> list[Pair]:
     """Each picture with the caption of a following pair: another text and, where objects are known, one that names
     none of the picture's.
     """
-    partners = _partners(pairs, lambda own, other: not _named(other) & _shown(own), "captions",
-                         lambda own, other: own.caption != other.caption)  # fmt: skip
+    partners = _partners(
+        pairs,
+        lambda own, other: not _named(other) & _shown(own),
+        "captions",
+        lambda own, other: own.caption != other.caption,
+    )
     return [Pair(pair.picture, pairs[partner].caption) for pair, partner in zip(pairs, partners, strict=True)]
 
 
@@ -28,8 +32,12 @@ def other_pictures(pairs: Sequence[Pair]) -> list[Pair]:
     """Each caption with the picture of a following pair: another one and, where objects are known, one that shows none
     of those that the caption names.
     """
-    partners = _partners(pairs, lambda own, other: not _named(own) & _shown(other), "pictures",
-                         lambda own, other: own.picture.image.tobytes() != other.picture.image.tobytes())  # fmt: skip
+    partners = _partners(
+        pairs,
+        lambda own, other: not _named(own) & _shown(other),
+        "pictures",
+        lambda own, other: own.picture.image.tobytes() != other.picture.image.tobytes(),
+    )
     return [Pair(pairs[partner].picture, pair.caption) for pair, partner in zip(pairs, partners, strict=True)]
 
 
@@ -42,8 +50,10 @@ def nonsense(pairs: Sequence[Pair], seed: int) -> list[Pair]:
 def wordings(pairs: Sequence[Pair]) -> list[tuple[str, list[Pair]]]:
     """The pairs in each template of the target ``ensemble``, apart from the plain one."""
     templates = [template for template in find("targets", "ensemble")().templates if template != "{}"]
-    return [(template, [replace(pair, caption=template.format(pair.caption), objects=(), absent=()) for pair in pairs])
-            for template in templates]  # fmt: skip
+    return [
+        (template, [replace(pair, caption=template.format(pair.caption), objects=(), absent=()) for pair in pairs])
+        for template in templates
+    ]
 
 
 def inner(template: str, worded: Map, plain: Map) -> Map | None:

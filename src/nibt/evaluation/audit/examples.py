@@ -19,10 +19,13 @@ def example(method: str, pair: Pair, images: Mapping[str, Map], texts: Mapping[s
     width, height = pair.picture.size
     region = first.left / width, first.top / height, first.width / width, first.height / height
     return Example(
-        method, pair.caption, _small(pair.picture.image), region,
+        method,
+        pair.caption,
+        _small(pair.picture.image),
+        region,
         {name: one.scores.tolist() for name, one in images.items()},
         {name: list(zip(one.words, one.scores.tolist(), strict=True)) for name, one in texts.items()},
-    )  # fmt: skip
+    )
 
 
 def _small(image: Image.Image) -> str:

@@ -44,8 +44,9 @@ class Measured:
 
     def _values(self, asked: Asked, seed: int) -> Values:
         model, pairs = self._ask
-        rows = measure(model, pairs, self.metrics, asked.name, variant=asked.variant, seed=seed,
-                       batch_size=self._batch_size)  # fmt: skip
+        rows = measure(
+            model, pairs, self.metrics, asked.name, variant=asked.variant, seed=seed, batch_size=self._batch_size
+        )
         found: Values = {}
         for row in rows:
             found.setdefault((row.side, row.metric), np.full(len(pairs), np.nan))[row.item] = row.value

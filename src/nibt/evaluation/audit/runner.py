@@ -43,8 +43,9 @@ class Asking:
                 self._keep(str(asked), side, "the pair itself", self.plain[str(asked), side])
         short = sum(one.scores.size < 3 for one in self.plain[str(methods[0]), "text"])
         if short:
-            self.notes.append(f"{short} of {len(pairs)} captions have fewer than three words: ranks of words are not "
-                              "taken of them")  # fmt: skip
+            self.notes.append(
+                f"{short} of {len(pairs)} captions have fewer than three words: ranks of words are not taken of them"
+            )
 
     @property
     def facts(self) -> dict[str, Any]:

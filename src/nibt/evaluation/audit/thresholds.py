@@ -25,9 +25,19 @@ class Bound:
     ) -> Check:
         """The verdict line of a number."""
         return Check(
-            name, self.question, method, side, found.mean, found.low, found.high, found.count, self.better,
-            self.passes, self.fails if fails is None else fails, about or self.about,
-        )  # fmt: skip
+            name,
+            self.question,
+            method,
+            side,
+            found.mean,
+            found.low,
+            found.high,
+            found.count,
+            self.better,
+            self.passes,
+            self.fails if fails is None else fails,
+            about or self.about,
+        )
 
 
 BOUNDS = {

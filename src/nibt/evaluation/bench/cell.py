@@ -49,9 +49,15 @@ class Work:
         """The options of the method on each side, with all that was left open, and what it explains there."""
         method = self.cell.method
         question = ask(
-            self.model, method.name, self.cell.target, method.variant,
-            Contrast.read(self._against("explained"), (), ()), None, self.cell.seed, dict(method.options),
-        )  # fmt: skip
+            self.model,
+            method.name,
+            self.cell.target,
+            method.variant,
+            Contrast.read(self._against("explained"), (), ()),
+            None,
+            self.cell.seed,
+            dict(method.options),
+        )
         targets = {side: type(question.targets[side]).__module__.rsplit(".", 1)[-1] for side in self.sides}
         return {side: {**question.record["method"][side], "target": targets[side]} for side in self.sides}
 
@@ -93,11 +99,20 @@ class Work:
             asked = [(place, metric) for place, choice, metric in metrics if choice.measured == measured]
             own = {side: [place for place, metric in asked if side in metric.sides] for side in self.sides}
             rows = measure(
-                self.model, list(pairs.values()), [metric for _, metric in asked], self.cell.method.name,
-                self.cell.target, measured=measured, only=self.sides[0] if len(self.sides) == 1 else None,
-                variant=self.cell.method.variant, against=self._against(measured), batch_size=self.plan.batch_size,
-                seed=self.cell.seed, on_explained=on_explained, **self.cell.method.options,
-            )  # fmt: skip
+                self.model,
+                list(pairs.values()),
+                [metric for _, metric in asked],
+                self.cell.method.name,
+                self.cell.target,
+                measured=measured,
+                only=self.sides[0] if len(self.sides) == 1 else None,
+                variant=self.cell.method.variant,
+                against=self._against(measured),
+                batch_size=self.plan.batch_size,
+                seed=self.cell.seed,
+                on_explained=on_explained,
+                **self.cell.method.options,
+            )
             # the rows of a pair and a side come in the order of the metrics that have a meaning there
             left = {(item, side): iter(own[side]) for item in range(len(numbers)) for side in self.sides}
             for row in rows:
@@ -106,20 +121,30 @@ class Work:
 
     def _against(self, measured: str) -> tuple[str, ...]:
         """The plan's captions to compare with, where anything compares."""
-        compares = any(find("targets", name).others != "none" for name in (self.cell.target, measured)
-                       if name != "explained")  # fmt: skip
+        compares = any(
+            find("targets", name).others != "none" for name in (self.cell.target, measured) if name != "explained"
+        )
         return self.plan.against if compares else ()
 
     def _addressed(
-        self, items: Items, found: dict[int, tuple[_Values, dict[Modality, float]]], failed: dict[int, str],
+        self,
+        items: Items,
+        found: dict[int, tuple[_Values, dict[Modality, float]]],
+        failed: dict[int, str],
         resolved: dict[str, dict[str, Any]],
-    ) -> Iterator[dict[str, Any]]:  # fmt: skip
+    ) -> Iterator[dict[str, Any]]:
         cell = self.cell
         address = {
-            "model": cell.model.label, "weights_hash": self.model.weights_hash, "method": cell.method.name,
-            "variant": cell.method.variant, "options": as_text(cell.method.options), "method_label": cell.method.label,
-            "target": cell.target, "seed": cell.seed, "data": cell.data.label,
-        }  # fmt: skip
+            "model": cell.model.label,
+            "weights_hash": self.model.weights_hash,
+            "method": cell.method.name,
+            "variant": cell.method.variant,
+            "options": as_text(cell.method.options),
+            "method_label": cell.method.label,
+            "target": cell.target,
+            "seed": cell.seed,
+            "data": cell.data.label,
+        }
         for item in items:
             values, seconds = found.get(item, ({}, {}))
             for side in self.sides:
@@ -127,9 +152,16 @@ class Work:
                     if side in find("metrics", choice.name).sides:
                         row = values.get((side, place)) or Row(item, side, choice.name, math.nan)
                         yield {
-                            **address, "resolved": as_text(resolved.get(side, {})), "item": item, "side": side,
-                            "metric": choice.name, "metric_options": as_text(choice.options),
-                            "measured": choice.measured, "metric_label": choice.label,
-                            "value": row.value, "curve": list(row.curve), "seconds": seconds.get(side, math.nan),
+                            **address,
+                            "resolved": as_text(resolved.get(side, {})),
+                            "item": item,
+                            "side": side,
+                            "metric": choice.name,
+                            "metric_options": as_text(choice.options),
+                            "measured": choice.measured,
+                            "metric_label": choice.label,
+                            "value": row.value,
+                            "curve": list(row.curve),
+                            "seconds": seconds.get(side, math.nan),
                             "error": failed.get(item, ""),
-                        }  # fmt: skip
+                        }

@@ -23,8 +23,15 @@ def against_cost(lines: Sequence[Line]) -> bytes:
                 continue
             mean, low, high = line.mean
             cost = 1000 * line.seconds
-            axes.errorbar(cost, mean, yerr=[[max(0.0, mean - low)], [max(0.0, high - mean)]], fmt="o", markersize=4,
-                          capsize=2, linewidth=0.8)  # fmt: skip
+            axes.errorbar(
+                cost,
+                mean,
+                yerr=[[max(0.0, mean - low)], [max(0.0, high - mean)]],
+                fmt="o",
+                markersize=4,
+                capsize=2,
+                linewidth=0.8,
+            )
             axes.annotate(line.of.method, (cost, mean), textcoords="offset points", xytext=(4, 3), fontsize=6)
         axes.set_xscale("log")
         axes.set_xlabel("ms an explanation", fontsize=7)
@@ -38,8 +45,14 @@ def distributions(lines: Sequence[Line], summary: Summary) -> bytes:
     def panel(axes: Any, own: Sequence[Line]) -> None:
         found = [np.array(list(summary.values[line.of].values()), float) for line in own]
         found = [values[~np.isnan(values)] for values in found]
-        axes.boxplot(found[::-1], orientation="horizontal", showmeans=True, widths=0.6,
-                     flierprops={"markersize": 2}, meanprops={"markersize": 3})  # fmt: skip
+        axes.boxplot(
+            found[::-1],
+            orientation="horizontal",
+            showmeans=True,
+            widths=0.6,
+            flierprops={"markersize": 2},
+            meanprops={"markersize": 3},
+        )
         axes.set_yticks(range(1, len(own) + 1), [line.of.method for line in own[::-1]], fontsize=6)
 
     return _panels(lines, panel, tall=0.16 * len({line.of.method for line in lines}))
@@ -54,8 +67,14 @@ def curves(lines: Sequence[Line], summary: Summary) -> bytes:
         for place, line in enumerate(own):
             found = summary.curves[line.of]
             style = ":" if line.of.method in CONTROLS else ("-", "--", "-.")[place // 10 % 3]
-            axes.plot(np.linspace(0, 1, len(found)), found, style, color=f"C{place % 10}", label=line.of.method,
-                      linewidth=2.4 if line.of.method == summary.base else 0.9)  # fmt: skip
+            axes.plot(
+                np.linspace(0, 1, len(found)),
+                found,
+                style,
+                color=f"C{place % 10}",
+                label=line.of.method,
+                linewidth=2.4 if line.of.method == summary.base else 0.9,
+            )
         axes.set_xlabel("share of the units", fontsize=7)
         axes.legend(fontsize=5, loc="center left", bbox_to_anchor=(1, 0.5))
 

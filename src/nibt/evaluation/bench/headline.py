@@ -42,8 +42,10 @@ class Headline:
 def published() -> Figures:
     """The table of the paper: ViT-B/32, layer 9, 10 steps. Drops are lower where better, the others higher."""
     text = (files("nibt.evaluation.bench") / "published.csv").read_text(encoding="utf-8")
-    return {(row["data"], row["method"], row["side"], row["metric"]): float(row["value"])
-            for row in csv.DictReader(text.splitlines())}  # fmt: skip
+    return {
+        (row["data"], row["method"], row["side"], row["metric"]): float(row["value"])
+        for row in csv.DictReader(text.splitlines())
+    }
 
 
 def gain(metric: str, nib: Any, other: Any, of_other: bool = False) -> Any:
@@ -68,14 +70,23 @@ def published_gains(of_other: bool = False) -> dict[str, float]:
     """
     told = published()
     sets = dict.fromkeys(data for data, *_ in told)
-    what = {"image": [("image", DROP), ("image", INCREASE)], "text": [("text", DROP), ("text", INCREASE)],
-            "speed": [("both", FPS)]}  # fmt: skip
+    what = {
+        "image": [("image", DROP), ("image", INCREASE)],
+        "text": [("text", DROP), ("text", INCREASE)],
+        "speed": [("both", FPS)],
+    }
     return {
-        name: float(np.mean([
-            gain(metric, told[data, "nib", side, metric], told[data, OTHER, side, metric], of_other)
-            for data in sets for side, metric in asked
-        ])) for name, asked in what.items()
-    }  # fmt: skip
+        name: float(
+            np.mean(
+                [
+                    gain(metric, told[data, "nib", side, metric], told[data, OTHER, side, metric], of_other)
+                    for data in sets
+                    for side, metric in asked
+                ]
+            )
+        )
+        for name, asked in what.items()
+    }
 
 
 def headlines(summary: Summary) -> list[Headline]:
@@ -106,23 +117,43 @@ def _questions(
     for side in summary.plan.sides:
         for options, labels in by_options.items():
             if len(labels) == 2:
-                sets = [(group, _common({
-                    (name, method): summary.values.get(Series(group, side, label, method), {})
-                    for name, label in labels.items() for method in (nib, other)
-                }, nib, other)) for group in groups]  # fmt: skip
+                sets = [
+                    (
+                        group,
+                        _common(
+                            {
+                                (name, method): summary.values.get(Series(group, side, label, method), {})
+                                for name, label in labels.items()
+                                for method in (nib, other)
+                            },
+                            nib,
+                            other,
+                        ),
+                    )
+                    for group in groups
+                ]
                 if any(pairs for _, pairs in sets):
                     yield f"{side} {options}".strip(), [(group, pairs) for group, pairs in sets if pairs]
-    timed = [(group, _common({
-        (FPS, method): summary.spent(group, method, summary.plan.sides) for method in (nib, other)
-    }, nib, other)) for group in groups]  # fmt: skip
+    timed = [
+        (
+            group,
+            _common(
+                {(FPS, method): summary.spent(group, method, summary.plan.sides) for method in (nib, other)}, nib, other
+            ),
+        )
+        for group in groups
+    ]
     if any(pairs for _, pairs in timed):
         yield "speed", [(group, pairs) for group, pairs in timed if pairs]
 
 
 def _common(found: Mapping[tuple[str, str], Mapping[int, float]], nib: str, other: str) -> list[_Pairs]:
     """The numbers of the pairs that all of it was measured on; nothing where there is no such pair."""
-    items = [item for item in next(iter(found.values()))
-             if all(not math.isnan(one.get(item, math.nan)) for one in found.values())]  # fmt: skip
+    items = [
+        item
+        for item in next(iter(found.values()))
+        if all(not math.isnan(one.get(item, math.nan)) for one in found.values())
+    ]
     if not items:
         return []
     numbers = {key: np.array([one[item] for item in items], float) for key, one in found.items()}

@@ -29,8 +29,13 @@ class Cell:
 
     def record(self) -> dict[str, Any]:
         """Its whole address."""
-        return {"model": self.model.record(), "method": self.method.record(), "data": self.data.record(),
-                "target": self.target, "seed": self.seed}  # fmt: skip
+        return {
+            "model": self.model.record(),
+            "method": self.method.record(),
+            "data": self.data.record(),
+            "target": self.target,
+            "seed": self.seed,
+        }
 
 
 @dataclass(frozen=True)
@@ -99,9 +104,13 @@ class Plan:
         models = [Choice(**taken(table, key), key=key) for key, table in entries(told, "models")]
         data = [Choice(**taken(table, key), key=key) for key, table in entries(told, "data")]
         return cls(
-            _named(models, "models"), _named(_methods(told), "methods"), _named(data, "data"),
-            _named(_metrics(told), "metrics"), **{key: tuple(value) for key, value in lists.items()}, **plain,
-        )  # fmt: skip
+            _named(models, "models"),
+            _named(_methods(told), "methods"),
+            _named(data, "data"),
+            _named(_metrics(told), "metrics"),
+            **{key: tuple(value) for key, value in lists.items()},
+            **plain,
+        )
 
     def record(self) -> dict[str, Any]:
         """The plan as its file would have it, with all that was left open written out."""

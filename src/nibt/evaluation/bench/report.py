@@ -56,15 +56,19 @@ def _about(run: Run) -> Iterator[str]:
         last = told["sessions"][-1]
         versions = ", ".join(f"{name} {value}" for name, value in last["versions"].items() if value)
         machine = last["machine"]
-        yield (f"Measured from {told['sessions'][0]['began']} on, in {len(told['sessions'])} session(s), the last on "
-               f"{machine['processor'] or machine['architecture']} with {machine['threads']} thread(s)"
-               f"{', ' + machine['accelerator'] if machine['accelerator'] else ''}; Python {machine['python']}, "
-               f"{versions}.")  # fmt: skip
+        yield (
+            f"Measured from {told['sessions'][0]['began']} on, in {len(told['sessions'])} session(s), the last on "
+            f"{machine['processor'] or machine['architecture']} with {machine['threads']} thread(s)"
+            f"{', ' + machine['accelerator'] if machine['accelerator'] else ''}; Python {machine['python']}, "
+            f"{versions}."
+        )
     if left:
         yield f"The run is not whole: {left} of {len(list(run.chunks()))} chunks are still to be measured."
-    yield (f"Means over pairs with their percentile bootstrap 95 % intervals ({RESAMPLES} resamples). A star: differs "
-           f"from the base by a paired Wilcoxon test, Holm's correction over the methods of a column, {_ALPHA}. ones, "
-           "random and centre know nothing of the model; what is no better than they are shows nothing.")  # fmt: skip
+    yield (
+        f"Means over pairs with their percentile bootstrap 95 % intervals ({RESAMPLES} resamples). A star: differs "
+        f"from the base by a paired Wilcoxon test, Holm's correction over the methods of a column, {_ALPHA}. ones, "
+        "random and centre know nothing of the model; what is no better than they are shows nothing."
+    )
 
 
 def _tables(summary: Summary) -> Iterator[Table]:
@@ -105,8 +109,12 @@ def _means(group: Group, side: str, lines: list[Line], base: str | None) -> Tabl
 def _wins(group: Group, side: str, lines: list[Line], base: str) -> Table:
     kept = [line for line in lines if line.better != "neither" and line.of.method != base]
     headings, rows = _wide(kept, lambda line: "-" if math.isnan(line.won) else f"{line.won:.0%}")
-    return Table(_of(group, side, f"pairs on which a method is better than {base}"), ["method", *headings], rows,
-                 "Of the pairs that both were measured on; a tie is half.")  # fmt: skip
+    return Table(
+        _of(group, side, f"pairs on which a method is better than {base}"),
+        ["method", *headings],
+        rows,
+        "Of the pairs that both were measured on; a tie is half.",
+    )
 
 
 def _wide(lines: list[Line], cell: Any) -> tuple[list[str], list[list[str]]]:
@@ -123,8 +131,12 @@ def _speed(group: Group, summary: Summary) -> Table:
     for method in (one.label for one in summary.plan.methods):
         each = [number(1000 * interval(list(summary.spent(group, method, [side]).values()))[0], 1) for side in sides]
         rows.append([method, *each, with_interval(per_second(list(summary.spent(group, method, sides).values())))])
-    return Table(_of(group, "cost"), ["method", *(f"ms, {side}" for side in sides), "pairs a second (FPS)"], rows,
-                 "With the forward passes of both towers; a pair is explained on all its sides.")  # fmt: skip
+    return Table(
+        _of(group, "cost"),
+        ["method", *(f"ms, {side}" for side in sides), "pairs a second (FPS)"],
+        rows,
+        "With the forward passes of both towers; a pair is explained on all its sides.",
+    )
 
 
 def per_second(seconds: Any) -> Interval:
@@ -141,11 +153,20 @@ def _beside(group: Group, summary: Summary) -> Table:
     """The paper's figures and ours, for methods in the paper's variant where the plan has it."""
     told = published()
     columns = [(side, metric) for side in ("image", "text") for metric in (DROP, INCREASE)]
-    labels = {one.name: next(
-        (label.label for label in summary.plan.metrics if label.name == one.name and
-         label.options.get("protocol") == "paper"), one.label) for one in summary.plan.metrics}  # fmt: skip
-    lines = {(line.of.side, line.of.metric, line.of.method): line.mean
-             for line in summary.lines if line.of.group == group}  # fmt: skip
+    labels = {
+        one.name: next(
+            (
+                label.label
+                for label in summary.plan.metrics
+                if label.name == one.name and label.options.get("protocol") == "paper"
+            ),
+            one.label,
+        )
+        for one in summary.plan.metrics
+    }
+    lines = {
+        (line.of.side, line.of.metric, line.of.method): line.mean for line in summary.lines if line.of.group == group
+    }
     rows = []
     for choice in summary.plan.methods:
         if (group.data, choice.name, "both", FPS) not in told or not _as_published(choice, summary):
@@ -153,11 +174,15 @@ def _beside(group: Group, summary: Summary) -> Table:
         ours = [lines.get((side, labels.get(metric, ""), choice.label), NOTHING) for side, metric in columns]
         ours.append(per_second(list(summary.spent(group, choice.label, summary.plan.sides).values())))
         theirs = [told[group.data, choice.name, *column] for column in [*columns, ("both", FPS)]]
-        rows.append([choice.label, *(f"{number(one)} / {with_interval(own)}"
-                                     for one, own in zip(theirs, ours, strict=True))])  # fmt: skip
-    return Table(_of(group, "published / measured here"),
-                 ["method", *(f"{side} {metric.removeprefix('confidence_')}" for side, metric in columns), "FPS"], rows,
-                 "Published: Zhu et al., ICLR 2025. Increase in per cent. FPS is of the machine.")  # fmt: skip
+        rows.append(
+            [choice.label, *(f"{number(one)} / {with_interval(own)}" for one, own in zip(theirs, ours, strict=True))]
+        )
+    return Table(
+        _of(group, "published / measured here"),
+        ["method", *(f"{side} {metric.removeprefix('confidence_')}" for side, metric in columns), "FPS"],
+        rows,
+        "Published: Zhu et al., ICLR 2025. Increase in per cent. FPS is of the machine.",
+    )
 
 
 def _as_published(choice: Any, summary: Summary) -> bool:
@@ -172,17 +197,22 @@ def _headline(summary: Summary) -> Iterator[Table]:
         return
     theirs, theirs_of = published_gains(), published_gains(of_other=True)
     rows = [
-        [f"{one.nib}, {one.what}", _percent(one.gain), _percent(one.of_other),
-         *(f"{100 * told[one.what.split()[0]]:.2f} %" for told in (theirs, theirs_of)),
-         f"{one.model}, {one.target}: {', '.join(one.sets)}"]
+        [
+            f"{one.nib}, {one.what}",
+            _percent(one.gain),
+            _percent(one.of_other),
+            *(f"{100 * told[one.what.split()[0]]:.2f} %" for told in (theirs, theirs_of)),
+            f"{one.model}, {one.target}: {', '.join(one.sets)}",
+        ]
         for one in found
-    ]  # fmt: skip
+    ]
     yield Table(
         "What NIB gains over M2IB, by the paper's recipe",
-        ["gain", "recipe", "of M2IB throughout", "published", "published, of M2IB", "measured on"], rows,
+        ["gain", "recipe", "of M2IB throughout", "published", "published, of M2IB", "measured on"],
+        rows,
         "(M2IB - NIB) / M2IB for drops, (NIB - M2IB) / NIB for increases and FPS, the mean over drop and increase and "
         "over data sets; the interval resamples pairs within each data set.",
-    )  # fmt: skip
+    )
 
 
 def _percent(found: Interval) -> str:
@@ -193,8 +223,12 @@ def _percent(found: Interval) -> str:
 def _failures(summary: Summary) -> Table:
     told = dict.fromkeys((series.group.data, series.method, item, error) for series, item, error in summary.failures)
     rows = [[data, method, str(item), error] for data, method, item, error in list(told)[:_MOST_FAILURES]]
-    return Table("Pairs that could not be measured", ["data", "method", "item", "why"], rows,
-                 f"{len(told)} in all; the first {len(rows)} are shown.")  # fmt: skip
+    return Table(
+        "Pairs that could not be measured",
+        ["data", "method", "item", "why"],
+        rows,
+        f"{len(told)} in all; the first {len(rows)} are shown.",
+    )
 
 
 def _plots(summary: Summary) -> Iterator[tuple[str, bytes]]:

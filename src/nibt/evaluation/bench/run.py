@@ -166,8 +166,12 @@ class Run:
 
     def _chunk(self, cell: Cell, start: int, stop: int) -> Chunk:
         metrics = [metric.record() for metric in self.plan.metrics]
-        shared = {"metrics": metrics, "sides": self.plan.sides, "against": self.plan.against,
-                  "batch_size": self.plan.batch_size}  # fmt: skip
+        shared = {
+            "metrics": metrics,
+            "sides": self.plan.sides,
+            "against": self.plan.against,
+            "batch_size": self.plan.batch_size,
+        }
         return Chunk(cell, start, stop, part_name({**cell.record(), **shared, "start": start, "stop": stop}))
 
     def _loaded(self, model: Choice) -> Model:
@@ -193,9 +197,11 @@ class Run:
 
 
 def run(
-    plan: str | Path | Mapping[str, Any] | Plan, out: str | Path, *,
+    plan: str | Path | Mapping[str, Any] | Plan,
+    out: str | Path,
+    *,
     on_done: Callable[[int], None] = lambda pairs: None,
-) -> Run:  # fmt: skip
+) -> Run:
     """Measure a plan into a folder, or what of it is lacking there. ``docs/bench.md`` says what a plan is.
 
     ``plan`` is the name of one that ships with nibt, a TOML file, or what such a file holds.

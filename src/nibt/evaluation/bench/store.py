@@ -15,11 +15,45 @@ from typing import Any
 
 from nibt import parquet
 
-_TEXTS = ("model", "weights_hash", "method", "variant", "options", "resolved", "method_label", "target", "data", "side",
-          "metric", "metric_options", "measured", "metric_label", "error")  # fmt: skip
-COLUMNS = ("model", "weights_hash", "method", "variant", "options", "resolved", "method_label", "target", "seed",
-           "data", "item", "side", "metric", "metric_options", "measured", "metric_label", "value", "curve",
-           "seconds", "error")  # fmt: skip
+_TEXTS = (
+    "model",
+    "weights_hash",
+    "method",
+    "variant",
+    "options",
+    "resolved",
+    "method_label",
+    "target",
+    "data",
+    "side",
+    "metric",
+    "metric_options",
+    "measured",
+    "metric_label",
+    "error",
+)
+COLUMNS = (
+    "model",
+    "weights_hash",
+    "method",
+    "variant",
+    "options",
+    "resolved",
+    "method_label",
+    "target",
+    "seed",
+    "data",
+    "item",
+    "side",
+    "metric",
+    "metric_options",
+    "measured",
+    "metric_label",
+    "value",
+    "curve",
+    "seconds",
+    "error",
+)
 """A measured number with its whole address. ``options`` are those of the plan, ``resolved`` all that the method had."""
 TIMES = ("seconds",)
 """What differs between two runs of the same plan."""
@@ -102,8 +136,13 @@ def _bits(value: Any) -> Any:
 
 def _schema(arrow: Any) -> Any:
     number = arrow.float64()
-    kinds = {"seed": arrow.int64(), "item": arrow.int64(), "value": number, "curve": arrow.list_(number),
-             "seconds": number}  # fmt: skip
+    kinds = {
+        "seed": arrow.int64(),
+        "item": arrow.int64(),
+        "value": number,
+        "curve": arrow.list_(number),
+        "seconds": number,
+    }
     return arrow.schema([(name, arrow.string() if name in _TEXTS else kinds[name]) for name in COLUMNS])
 
 

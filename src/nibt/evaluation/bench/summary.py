@@ -65,9 +65,23 @@ class Summary:
     @classmethod
     def of(cls, plan: Plan, table: Any) -> "Summary":
         """Read a run's table once."""
-        columns = {name: table[name].to_pylist() for name in
-                   ("model", "data", "target", "side", "metric_label", "method_label", "item", "value", "seconds",
-                    "seed", "error", "curve")}  # fmt: skip
+        columns = {
+            name: table[name].to_pylist()
+            for name in (
+                "model",
+                "data",
+                "target",
+                "side",
+                "metric_label",
+                "method_label",
+                "item",
+                "value",
+                "seconds",
+                "seed",
+                "error",
+                "curve",
+            )
+        }
         values: dict[Series, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
         times: dict[tuple[Group, str, str], dict[int, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
         failures: list[tuple[Series, int, str]] = []
@@ -90,7 +104,7 @@ class Summary:
             {key: {item: _mean(found.values()) for item, found in items.items()} for key, items in times.items()},
             failures,
             {series: np.mean(found, axis=0) for series, found in curves.items()},
-        )  # fmt: skip
+        )
 
     @cached_property
     def base(self) -> str | None:
@@ -109,17 +123,19 @@ class Summary:
         metrics = {one.label: place for place, one in enumerate(self.plan.metrics)}
         groups = {group: place for place, group in enumerate(self.groups)}
         families: dict[tuple[Group, str, str], list[Series]] = defaultdict(list)
-        for series in sorted(self.values, key=lambda one: (
-            groups[one.group], one.side, metrics[one.metric], methods[one.method]
-        )):  # fmt: skip
+        for series in sorted(
+            self.values, key=lambda one: (groups[one.group], one.side, metrics[one.metric], methods[one.method])
+        ):
             families[series.group, series.side, series.metric].append(series)
         return [line for family in families.values() for line in self._compared(family)]
 
     def pairs(self, one: Series, other: Series) -> tuple[np.ndarray, np.ndarray]:
         """The numbers of two series on the pairs that both have."""
         common = [item for item in self.values[one] if item in self.values[other]]
-        return (np.array([self.values[one][item] for item in common], float),
-                np.array([self.values[other][item] for item in common], float))  # fmt: skip
+        return (
+            np.array([self.values[one][item] for item in common], float),
+            np.array([self.values[other][item] for item in common], float),
+        )
 
     def spent(self, group: Group, method: str, sides: Sequence[str]) -> dict[int, float]:
         """The seconds that each pair took on these sides together."""
@@ -141,8 +157,14 @@ class Summary:
     def _line(self, series: Series) -> Line:
         found = np.array(list(self.values[series].values()), float)
         times = list(self.times.get((series.group, series.side, series.method), {}).values())
-        return Line(series, self._better(series.metric), interval(found), int((~np.isnan(found)).sum()),
-                    self._failed.get(series, 0), _mean(times))  # fmt: skip
+        return Line(
+            series,
+            self._better(series.metric),
+            interval(found),
+            int((~np.isnan(found)).sum()),
+            self._failed.get(series, 0),
+            _mean(times),
+        )
 
     @cached_property
     def _failed(self) -> dict[Series, int]:

@@ -67,9 +67,13 @@ def made(choice: MetricChoice) -> Metric:
 
 
 def changed(
-    plan: Plan, folders: Mapping[str, str], without: Sequence[str] = (), models: Sequence[str] = (),
-    device: str | None = None, count: int | None = None,
-) -> Plan:  # fmt: skip
+    plan: Plan,
+    folders: Mapping[str, str],
+    without: Sequence[str] = (),
+    models: Sequence[str] = (),
+    device: str | None = None,
+    count: int | None = None,
+) -> Plan:
     """The plan with what a command line says otherwise: the folders of its data sets, by their names or labels; without
     some of them; other models; another device; only the first pairs.
 
@@ -88,8 +92,10 @@ def changed(
         raise BadOption("no data set of the plan is left")
     data = tuple(
         replace(one, options={**one.options, "folder": folders.get(one.label) or folders[one.name]})
-        if one.label in folders or one.name in folders else one for one in kept
-    )  # fmt: skip
+        if one.label in folders or one.name in folders
+        else one
+        for one in kept
+    )
     others = tuple(Choice(name, {}, Path(name).name if Path(name).is_dir() else name, "--model") for name in models)
     if len({one.label for one in others}) < len(others):
         raise BadOption("two of the models have the same name: measure them in two runs")
@@ -144,8 +150,11 @@ def _data(choice: Choice) -> Dataset:
         raise BadInput(f"{choice.name} needs its folder: --data {choice.label}=FOLDER, or options.folder in the plan")
     if "fit" in choice.options:
         raise BadOption("fit is no option of a plan: with choice = 'best' captions are chosen by the plan's model")
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in choice.options.items()
-              if not _by_model(choice)(name)}  # fmt: skip
+    values = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in choice.options.items()
+        if not _by_model(choice)(name)
+    }
     try:
         data: Dataset = kind(**values)
     except TypeError as error:

@@ -79,8 +79,9 @@ def roar(
     _check_sides(named)
     stats()
     if len(pairs) < LEAST_PAIRS:
-        raise BadInput(f"at least {LEAST_PAIRS} pairs are needed, to train with some and validate with others "
-                       f"(got {len(pairs)})")  # fmt: skip
+        raise BadInput(
+            f"at least {LEAST_PAIRS} pairs are needed, to train with some and validate with others (got {len(pairs)})"
+        )
     pairs = [mixed(pair, "roar") for pair in pairs]
     model = load_model(model)
     if model.dtype != "float32":
@@ -97,9 +98,17 @@ class Retraining:
     """A run: what is asked of it, and its folder."""
 
     def __init__(
-        self, model: Model, pairs: Sequence[Pair], asked: Sequence[Asked], forms: Sequence[str], kinds: Sequence[str],
-        repeats: int, settings: Settings, out: Path, data: Mapping[str, Any],
-    ) -> None:  # fmt: skip
+        self,
+        model: Model,
+        pairs: Sequence[Pair],
+        asked: Sequence[Asked],
+        forms: Sequence[str],
+        kinds: Sequence[str],
+        repeats: int,
+        settings: Settings,
+        out: Path,
+        data: Mapping[str, Any],
+    ) -> None:
         self.model, self.pairs, self.asked, self.data = model, pairs, asked, dict(data)
         self.forms, self.kinds, self.repeats, self.settings = forms, kinds, repeats, settings
         self.whole: dict[Modality, Material] = {
@@ -111,8 +120,9 @@ class Retraining:
             self.form(name)  # what the model does not allow is told before anything is written
         self.fits = fitting(pairs)
         facts = model.facts()
-        self.folder = Folder.begin(out, {"model": facts, "data": self.data, "pairs": pairs_hash(pairs),
-                                         "choices": settings.record()})  # fmt: skip
+        self.folder = Folder.begin(
+            out, {"model": facts, "data": self.data, "pairs": pairs_hash(pairs), "choices": settings.record()}
+        )
         self.session = self.folder.session()
 
     def form(self, name: str) -> Form:
@@ -169,16 +179,21 @@ class Retraining:
         )
         percentiles: dict[Modality, int] = {"image": own.image_percentile, "text": own.text_percentile}
         return {
-            side: form.source(side, self.whole[side].without(
-                self.model.tower(side), scores[side], percentiles[side], own.seed))
-            for side in SIDES if any(kind in (side, "both") for kind in self.kinds)
-        }  # fmt: skip
+            side: form.source(
+                side, self.whole[side].without(self.model.tower(side), scores[side], percentiles[side], own.seed)
+            )
+            for side in SIDES
+            if any(kind in (side, "both") for kind in self.kinds)
+        }
 
     def _trained(self, form: Form, cell: Cell, fed: Sources, untouched: Sources) -> dict[str, Any]:
         started = time.perf_counter()
         chosen: Sources = {side: fed[side] if cell.hidden in (side, "both") else untouched[side] for side in SIDES}
-        told = {"losses": trained(form, chosen, untouched, self.fits, self.settings, cell.repeat),
-                "parameters": form.count, "seconds": time.perf_counter() - started}  # fmt: skip
+        told = {
+            "losses": trained(form, chosen, untouched, self.fits, self.settings, cell.repeat),
+            "parameters": form.count,
+            "seconds": time.perf_counter() - started,
+        }
         if cell.method == ORIGINAL:
             told["before"] = untrained(form, untouched, self.fits, self.settings, cell.repeat)
         return told
@@ -188,21 +203,36 @@ class Retraining:
         losses: dict[tuple[str, str, str], np.ndarray] = {}
         trainings = []
         for form in self.forms:
-            kept = {cell: self.folder.read(cell) for method in (ORIGINAL, *map(str, self.asked))
-                    for cell in self.cells(form, method)}  # fmt: skip
+            kept = {
+                cell: self.folder.read(cell)
+                for method in (ORIGINAL, *map(str, self.asked))
+                for cell in self.cells(form, method)
+            }
             for cell, told in kept.items():
                 key = (form, "" if cell.method == ORIGINAL else cell.method, cell.hidden)
                 losses[key] = np.array([*losses.get(key, []), told["losses"]])
             trainings.append(self._training(form, kept))
         resampled = Resampled(losses, self.settings.seed)
         return Roar(
-            self.model.facts(), self.data, self.settings.record() | {
+            self.model.facts(),
+            self.data,
+            self.settings.record()
+            | {
                 "blocks": {side: trained_blocks(self.model, side, self.settings.blocks) for side in SIDES},
-                "repeats": self.repeats, "hidden": list(self.kinds), "training": self._sizes()[0],
+                "repeats": self.repeats,
+                "hidden": list(self.kinds),
+                "training": self._sizes()[0],
                 "validating": self._sizes()[1],
-            }, tuple(map(str, self.asked)), self.session["versions"], self.session["machine"], self.session["began"],
-            tuple(trainings), tuple(resampled.gains()), tuple(resampled.agreements()), tuple(self._notes()),
-        )  # fmt: skip
+            },
+            tuple(map(str, self.asked)),
+            self.session["versions"],
+            self.session["machine"],
+            self.session["began"],
+            tuple(trainings),
+            tuple(resampled.gains()),
+            tuple(resampled.agreements()),
+            tuple(self._notes()),
+        )
 
     def _training(self, form: str, kept: Mapping[Cell, dict[str, Any]]) -> Training:
         originals = [told for cell, told in kept.items() if cell.method == ORIGINAL]
@@ -217,10 +247,13 @@ class Retraining:
 
     def _notes(self) -> Iterator[str]:
         count = len(self.pairs)
-        yield (f"{self.fits.sum() / (count * (count - 1)):.1%} of the negatives are none (the caption fits that "
-               "picture, too) and are left out of every loss")  # fmt: skip
-        short = sum(int(words.sum()) == 1 for group in self.whole["text"].groups
-                    for words in group.inputs.words.explained)  # pyright: ignore[reportOptionalMemberAccess] # fmt: skip
+        yield (
+            f"{self.fits.sum() / (count * (count - 1)):.1%} of the negatives are none (the caption fits that "
+            "picture, too) and are left out of every loss"
+        )
+        short = sum(
+            int(words.sum()) == 1 for group in self.whole["text"].groups for words in group.inputs.words.explained
+        )  # pyright: ignore[reportOptionalMemberAccess]
         if short:
             yield f"{short} of {count} captions have a single token, which is hidden whatever the map"
         if self.repeats == 1:
@@ -245,8 +278,7 @@ def _check_sides(asked: Sequence[Asked]) -> None:
         sides = find("methods", one.name).sides
         for side in SIDES:
             if side not in sides:
-                raise BadOption(f"{one} has no map of the {side} side, and both sides are explained here: leave it "
-                                "out")  # fmt: skip
+                raise BadOption(f"{one} has no map of the {side} side, and both sides are explained here: leave it out")
 
 
 def _item(pair: Pair, side: Modality) -> Any:

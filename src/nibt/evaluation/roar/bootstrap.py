@@ -46,10 +46,18 @@ class Resampled:
         untouched, corrupted = self.losses[form, "", ""], self.losses[key]
         lead = float(self.each[key].mean() - self.each[random].mean())
         return Gain(
-            method, form, hidden, float(self.each[key].mean()), *_ends(self.drawn[key]),
-            lead, *_ends(self.drawn[key] - self.drawn[random]), float(untouched.mean()), float(corrupted.mean()),
-            len(corrupted), method in CONTROLS,
-        )  # fmt: skip
+            method,
+            form,
+            hidden,
+            float(self.each[key].mean()),
+            *_ends(self.drawn[key]),
+            lead,
+            *_ends(self.drawn[key] - self.drawn[random]),
+            float(untouched.mean()),
+            float(corrupted.mean()),
+            len(corrupted),
+            method in CONTROLS,
+        )
 
     def agreements(self) -> list[Agreement]:
         """Kendall's tau of each two forms, and of each form with itself in other repeats; with the controls among the

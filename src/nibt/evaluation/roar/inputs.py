@@ -63,10 +63,12 @@ class Material:
 
     def without(self, tower: Tower, scores: Sequence[np.ndarray], percentile: int, seed: int) -> "Material":
         """The same items without what the scores are highest for."""
-        return Material(tuple(
-            replace(group, gone=hidden(tower, group.inputs, [scores[n] for n in group.items], percentile, seed))
-            for group in self.groups
-        ))  # fmt: skip
+        return Material(
+            tuple(
+                replace(group, gone=hidden(tower, group.inputs, [scores[n] for n in group.items], percentile, seed))
+                for group in self.groups
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,14 @@ def gathered(
 
 def _trace(tower: Tower, group: Group, layer: int, size: int) -> Trace:
     """One trace of a whole group, made in parts: what it holds below the layer, or above, is left out."""
-    parts = [(len(part.items), part.through(tower, lambda inputs: tower.trace(inputs, layer)))
-             for part in group.parts(size)]  # fmt: skip
+    parts = [
+        (len(part.items), part.through(tower, lambda inputs: tower.trace(inputs, layer))) for part in group.parts(size)
+    ]
     counts, traces = [count for count, _ in parts], [trace for _, trace in parts]
-    calls = [_joined([trace.calls[number] for trace in traces], counts, tower.shared) if number >= layer else ((), {})
-             for number in range(tower.depth)]  # fmt: skip
+    calls = [
+        _joined([trace.calls[number] for trace in traces], counts, tower.shared) if number >= layer else ((), {})
+        for number in range(tower.depth)
+    ]
     streams: list[Tensor | None] = [None] * (tower.depth + 1)
     streams[layer] = torch.cat([trace.streams[layer] for trace in traces])
     embedding = torch.cat([trace.embedding for trace in traces])

@@ -48,8 +48,9 @@ def hidden_pixels(
     grid: np.ndarray, ties: np.ndarray, extent: tuple[int, int], percentile: int
 ) -> Bool[np.ndarray, "height width"]:
     """The pixels that go: those of the highest scores, once the map is stretched bilinearly over the seen picture."""
-    stretched, of_ties = (to_pixels(torch.from_numpy(np.asarray(one, np.float64)), *extent).numpy()
-                          for one in (grid, ties))  # fmt: skip
+    stretched, of_ties = (
+        to_pixels(torch.from_numpy(np.asarray(one, np.float64)), *extent).numpy() for one in (grid, ties)
+    )
     return highest(stretched, of_ties, above(stretched.size, percentile))
 
 

@@ -78,8 +78,10 @@ def trained(
             optimiser.step()
     found = _validated(form, untouched, check, fits, settings)
     if not np.isfinite(found).all():
-        raise BadOption(f"training in the form {form.name} came apart (its loss is no number): choose a smaller rate "
-                        f"than {settings.rates[form.name]:g}")  # fmt: skip
+        raise BadOption(
+            f"training in the form {form.name} came apart (its loss is no number): choose a smaller rate "
+            f"than {settings.rates[form.name]:g}"
+        )
     return found
 
 
@@ -105,7 +107,6 @@ def _validated(form: Form, sources: Sources, rows: np.ndarray, fits: np.ndarray,
     """The validating pairs, all against all."""
     parts = np.array_split(rows, -(-len(rows) // max(settings.batch_size, 2)))
     with torch.no_grad():
-        image, text = (torch.cat([form.embed(side, sources[side], part.tolist()) for part in parts])
-                       for side in SIDES)  # fmt: skip
+        image, text = (torch.cat([form.embed(side, sources[side], part.tolist()) for part in parts]) for side in SIDES)
         found = losses(image, text, form.model.scale, torch.from_numpy(fits[np.ix_(rows, rows)]).to(image.device))
     return found.double().tolist()

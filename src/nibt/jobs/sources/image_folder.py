@@ -50,6 +50,8 @@ class Captioned(Source):
         with os.scandir(self.folder) as entries:
             found = sorted((entry.name for entry in entries if names_picture(entry.name)), key=natural)
         if not found:
-            raise BadInput(f"{str(self.folder)!r} holds no pairs: expected pairs.csv, pairs.jsonl, .tar or .parquet "
-                           "files, a saved data set, or pictures with a .txt beside each")  # fmt: skip
+            raise BadInput(
+                f"{str(self.folder)!r} holds no pairs: expected pairs.csv, pairs.jsonl, .tar or .parquet "
+                "files, a saved data set, or pictures with a .txt beside each"
+            )
         return found

@@ -43,9 +43,13 @@ class OpenClip(Family):
             activation = {"force_quick_gelu": quick, "quick_gelu": quick}  # the second holds where it is false, too
             request = replace(request, notes=(*request.notes, *note), facts={**request.facts, "quick_gelu": quick})
         module = open_clip.create_model(
-            name, pretrained=tag or None, force_image_size=None if request.fit == "whole" else request.image_size,
-            require_pretrained=True, weights_only=True, **activation,
-        )  # fmt: skip
+            name,
+            pretrained=tag or None,
+            force_image_size=None if request.fit == "whole" else request.image_size,
+            require_pretrained=True,
+            weights_only=True,
+            **activation,
+        )
         # a configuration may ask for its own code to be run as a tokeniser
         options: dict[str, Any] = {"trust_remote_code": False} if "hf_tokenizer_name" in _text_config(name) else {}
         tokenizer = request.tokenizer or open_clip.get_tokenizer(name, **options)

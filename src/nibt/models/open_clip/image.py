@@ -141,8 +141,10 @@ def _stages(trunk: nn.Module) -> list[nn.Module]:
         found = [getattr(trunk, name.format(i), None) for i in range(1, 5)]
         if all(found):
             return found  # pyright: ignore
-    raise Unsupported(f"the stages of {type(trunk).__name__} are not known to nibt; known are timm's trunks with "
-                      "stages or blocks, ResNets and RegNets")  # fmt: skip
+    raise Unsupported(
+        f"the stages of {type(trunk).__name__} are not known to nibt; known are timm's trunks with "
+        "stages or blocks, ResNets and RegNets"
+    )
 
 
 def _watch(trunk: nn.Module, stages: list[nn.Module], visual: Any) -> tuple[list[nn.Module], int]:

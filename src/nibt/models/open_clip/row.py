@@ -11,9 +11,13 @@ from nibt.types import Hidden, OneRow
 
 
 def one_row(
-    block: Any, stream: Hidden, row: Int[Tensor, " batch"], k_x: Tensor | None = None, v_x: Tensor | None = None,
+    block: Any,
+    stream: Hidden,
+    row: Int[Tensor, " batch"],
+    k_x: Tensor | None = None,
+    v_x: Tensor | None = None,
     attn_mask: Tensor | None = None,
-) -> OneRow | None:  # fmt: skip
+) -> OneRow | None:
     """What leaves a ``ResidualAttentionBlock`` in one row of each item, (batch, 1, width); None for other blocks, and
     where keys come from elsewhere.
     """

@@ -13,26 +13,40 @@ from nibt.report.html.document import document
 from nibt.results.audit import VERDICTS, Audit, Check, Curve, Score
 
 QUESTIONS = {
-    1: ("Does the map depend on the weights?",
+    1: (
+        "Does the map depend on the weights?",
         "A copy of the model forgets what it has learned, from the head down to the stem, by shuffling the weights. "
         "A map that stays as it was does not show what the model knows (Adebayo et al., 2018). Likeness, here and "
-        "below, is the rank correlation of two maps (Spearman): 1 is the same order, 0 none in common."),
-    2: ("Does it depend on the other side of the pair?",
-        "The picture's map with another pair's caption and with made-up words; the caption's with another picture."),
-    3: ("Does it hold when the wording changes?",
-        "The same caption in other words around it, as “a photo of …”. Of captions only their own words are compared."),
-    4: ("Does it hold when the seed changes?",
+        "below, is the rank correlation of two maps (Spearman): 1 is the same order, 0 none in common.",
+    ),
+    2: (
+        "Does it depend on the other side of the pair?",
+        "The picture's map with another pair's caption and with made-up words; the caption's with another picture.",
+    ),
+    3: (
+        "Does it hold when the wording changes?",
+        "The same caption in other words around it, as “a photo of …”. Of captions only their own words are compared.",
+    ),
+    4: (
+        "Does it hold when the seed changes?",
         "1 less the likeness of the maps of two seeds. A method that does not draw at random is asked twice, and must "
-        "give the same."),
-    5: ("Is it faithful to what the model does?",
+        "give the same.",
+    ),
+    5: (
+        "Is it faithful to what the model does?",
         "Against a random map, pair by pair: what is found must be what the score falls or rises with and, where "
-        "objects are known, where they are. The table has all numbers, with the controls."),
-    6: ("Do special tokens or corners take it?",
+        "objects are known, where they are. The table has all numbers, with the controls.",
+    ),
+    6: (
+        "Do special tokens or corners take it?",
         "Score on class, start, end and padding tokens is lost to the map; much score in the corners, where "
-        "little is to be seen, may be a model's scratch space (Darcet et al., 2024)."),
-    7: ("Does the model tell right captions from wrong ones?",
-        "Of a model that does not, no map can be trusted, whatever made it."),
-}  # fmt: skip
+        "little is to be seen, may be a model's scratch space (Darcet et al., 2024).",
+    ),
+    7: (
+        "Does the model tell right captions from wrong ones?",
+        "Of a model that does not, no map can be trusted, whatever made it.",
+    ),
+}
 
 
 def page(audit: Audit, sign: bool = False) -> str:
@@ -48,8 +62,10 @@ def page(audit: Audit, sign: bool = False) -> str:
         if number == 5:
             body.append(_scores(audit.scores))
     if audit.examples:
-        body.append("<h2>Examples</h2><p>Red speaks for the pair, blue against; each map and each caption has its own "
-                    "scale.</p>")  # fmt: skip
+        body.append(
+            "<h2>Examples</h2><p>Red speaks for the pair, blue against; each map and each caption has its own "
+            "scale.</p>"
+        )
     for method in audit.methods if audit.examples else ():
         shown = [example for example in audit.examples if example.method == method]
         body += [f"<h3>{escape(method)}</h3>", *map(figure, shown)]
@@ -94,8 +110,9 @@ def _summary(audit: Audit) -> str:
     parts = []
     for method in (*audit.methods, ""):
         own = [check.verdict for check in audit.checks if check.method == method]
-        chips = " ".join(f'<span class="chip {name}">{own.count(name)} {name}</span>'
-                         for name in VERDICTS if name in own)  # fmt: skip
+        chips = " ".join(
+            f'<span class="chip {name}">{own.count(name)} {name}</span>' for name in VERDICTS if name in own
+        )
         if own:
             parts.append(f"<div><strong>{escape(method) or 'the model itself'}</strong> {chips}</div>")
     return f'<div class="summary">{"".join(parts)}</div>'
@@ -120,10 +137,13 @@ def _plots(found: Sequence[Curve], checks: Sequence[Check]) -> str:
         groups.setdefault((curve.method, curve.side), []).append(curve)
     plots = "".join(
         f"<figure>{curves(group, checks[0].passes, checks[0].fails)}<figcaption>{escape(method)}, {side} side: "
-        f"likeness to the map of the learned weights</figcaption></figure>" for (method, side), group in groups.items()
-    )  # fmt: skip
-    return (f'<div class="plots">{plots}</div><p class="faint">Red: rank correlation; black, dashed: SSIM; bands: '
-            "95 % intervals. To the right more and more of the tower is random.</p>")  # fmt: skip
+        f"likeness to the map of the learned weights</figcaption></figure>"
+        for (method, side), group in groups.items()
+    )
+    return (
+        f'<div class="plots">{plots}</div><p class="faint">Red: rank correlation; black, dashed: SSIM; bands: '
+        "95 % intervals. To the right more and more of the tower is random.</p>"
+    )
 
 
 def _scores(scores: Sequence[Score]) -> str:
@@ -139,8 +159,10 @@ def _scores(scores: Sequence[Score]) -> str:
             f"<tr><td>{escape(method)}</td>{''.join(_cells(found, method, side, metrics))}</tr>"
             for method in dict.fromkeys(score.method for score in scores)
         )
-        tables.append(f'<p class="side"><strong>{side} side</strong></p><div class="scroll"><table class="scores">'
-                      f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>")  # fmt: skip
+        tables.append(
+            f'<p class="side"><strong>{side} side</strong></p><div class="scroll"><table class="scores">'
+            f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        )
     return "".join(tables)
 
 
@@ -163,8 +185,10 @@ def _footer(audit: Audit) -> str:
     model: Any = audit.model
     told = "".join(f"<li>{escape(note)}</li>" for note in audit.notes)
     versions = ", ".join(f"{name} {version}" for name, version in audit.versions.items())
-    return (f'<h2>Notes</h2><ul>{told}<li>Every number is a mean over pairs with its bootstrap 95 % interval. A line '
-            "fails at its failing threshold or beyond, and passes at its passing one with an interval that stays clear "
-            "of failing; the reasons for each threshold are in nibt's docs/audit.md.</li>"
-            f'</ul><p class="faint">{escape(str(model["id"]))}, {model["family"]}, weights {model["weights_hash"]}, '
-            f'{model["dtype"]} on {model["device"]}; {escape(versions)}</p>')  # fmt: skip
+    return (
+        f"<h2>Notes</h2><ul>{told}<li>Every number is a mean over pairs with its bootstrap 95 % interval. A line "
+        "fails at its failing threshold or beyond, and passes at its passing one with an interval that stays clear "
+        "of failing; the reasons for each threshold are in nibt's docs/audit.md.</li>"
+        f'</ul><p class="faint">{escape(str(model["id"]))}, {model["family"]}, weights {model["weights_hash"]}, '
+        f"{model['dtype']} on {model['device']}; {escape(versions)}</p>"
+    )

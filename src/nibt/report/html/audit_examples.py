@@ -33,8 +33,10 @@ def figure(example: Example) -> str:
     tiles = [_tile(example.picture, "the picture")]
     tiles += [_tile(_laid(example, picture, grid), name) for name, grid in example.maps.items()]
     words = "".join(f"<tr><th>{escape(name)}</th><td>{_words(said)}</td></tr>" for name, said in example.words.items())
-    return (f'<section class="example"><div class="tiles">{"".join(tiles)}</div>'
-            f'<table class="words">{words}</table></section>')  # fmt: skip
+    return (
+        f'<section class="example"><div class="tiles">{"".join(tiles)}</div>'
+        f'<table class="words">{words}</table></section>'
+    )
 
 
 def _image(uri: str) -> Image.Image:

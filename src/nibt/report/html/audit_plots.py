@@ -33,8 +33,9 @@ def gauge(check: Check) -> str:
     middle = _HIGH / 2
     bands = "".join(
         f'<rect x="{at(first):.1f}" y="8" width="{at(last) - at(first):.1f}" height="{_HIGH - 16}" '
-        f'fill="{css(VERDICT_COLOURS[zone], 0.16)}"/>' for first, last, zone in zones
-    )  # fmt: skip
+        f'fill="{css(VERDICT_COLOURS[zone], 0.16)}"/>'
+        for first, last, zone in zones
+    )
     colour = css(VERDICT_COLOURS[check.verdict])
     return (
         f'<svg class="gauge" viewBox="0 0 {_WIDE} {_HIGH}" width="{_WIDE}" height="{_HIGH}" role="img" '
@@ -59,23 +60,31 @@ def curves(found: Sequence[Curve], passes: float, fails: float) -> str:
         return _TOP + (_TALL - _TOP - _BELOW) * (high - min(value, high)) / (high - low)
 
     parts = [_rule(y(value), css(INK, 0.15), f"{value:g}") for value in (0.0, 0.5, 1.0)]
-    parts += [_rule(y(value), css(VERDICT_COLOURS[name], 0.7), "", "2 4")
-              for value, name in ((passes, "pass"), (fails, "fail"))]  # fmt: skip
+    parts += [
+        _rule(y(value), css(VERDICT_COLOURS[name], 0.7), "", "2 4")
+        for value, name in ((passes, "pass"), (fails, "fail"))
+    ]
     for place, stage in enumerate(stages):
         here = x(place), _TALL - _BELOW + 14
-        parts.append(f'<text transform="translate({here[0]:.1f} {here[1]}) rotate(-45)" text-anchor="end" '
-                     f'class="tick">{escape(stage)}</text>')  # fmt: skip
+        parts.append(
+            f'<text transform="translate({here[0]:.1f} {here[1]}) rotate(-45)" text-anchor="end" '
+            f'class="tick">{escape(stage)}</text>'
+        )
     for curve in found:
         colour, dash = (FOR, "") if curve.measure == "spearman" else (INK, "5 4")
         places = range(len(stages))
         band = [(x(p), y(curve.highs[p])) for p in places] + [(x(p), y(curve.lows[p])) for p in reversed(places)]
         line = [(x(p), y(curve.values[p])) for p in places]
         parts.append(f'<polygon points="{_points(band)}" fill="{css(colour, 0.12)}"/>')
-        parts.append(f'<polyline points="{_points(line)}" fill="none" stroke="{css(colour)}" stroke-width="2" '
-                     f'stroke-dasharray="{dash}" stroke-linejoin="round"/>')  # fmt: skip
+        parts.append(
+            f'<polyline points="{_points(line)}" fill="none" stroke="{css(colour)}" stroke-width="2" '
+            f'stroke-dasharray="{dash}" stroke-linejoin="round"/>'
+        )
         parts += [f'<circle cx="{across:.1f}" cy="{down:.1f}" r="2.6" fill="{css(colour)}"/>' for across, down in line]
-    return (f'<svg viewBox="0 0 {_PLOT} {_TALL}" width="{_PLOT}" height="{_TALL}" role="img" '
-            f'aria-label="likeness to the original map">{"".join(parts)}</svg>')  # fmt: skip
+    return (
+        f'<svg viewBox="0 0 {_PLOT} {_TALL}" width="{_PLOT}" height="{_TALL}" role="img" '
+        f'aria-label="likeness to the original map">{"".join(parts)}</svg>'
+    )
 
 
 def _points(points: Sequence[tuple[float, float]]) -> str:
@@ -84,5 +93,7 @@ def _points(points: Sequence[tuple[float, float]]) -> str:
 
 def _rule(down: float, colour: str, text: str, dash: str = "") -> str:
     label = f'<text x="{_LEFT - 7}" y="{down + 4:.1f}" text-anchor="end" class="tick">{text}</text>' if text else ""
-    return (f'<line x1="{_LEFT}" x2="{_PLOT - 6}" y1="{down:.1f}" y2="{down:.1f}" stroke="{colour}" '
-            f'stroke-dasharray="{dash}"/>{label}')  # fmt: skip
+    return (
+        f'<line x1="{_LEFT}" x2="{_PLOT - 6}" y1="{down:.1f}" y2="{down:.1f}" stroke="{colour}" '
+        f'stroke-dasharray="{dash}"/>{label}'
+    )

@@ -33,13 +33,17 @@ def document(
     """
     sheet = STYLE + style
     running = " ".join(_hashed(script) for script in scripts) or "'none'"
-    policy = (f"default-src 'none'; img-src data:; style-src {_hashed(sheet)}; script-src {running}; base-uri 'none'; "
-              "form-action 'none'")  # fmt: skip
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {_hashed(sheet)}; script-src {running}; base-uri 'none'; "
+        "form-action 'none'"
+    )
     ends = "".join(f"\n<script>{script}</script>" for script in scripts)
     signature = "" if request is None else f'<meta name="generator" content="{unsigned(request)}">\n'
-    head = (f'<meta charset="utf-8">\n{signature}<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f"<title>{escape(title)}</title>\n<style>{sheet}</style>")  # fmt: skip
+    head = (
+        f'<meta charset="utf-8">\n{signature}<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{sheet}</style>"
+    )
     return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}{ends}\n</body>\n</html>\n'
 
 

@@ -22,8 +22,15 @@ _JOINED = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRI
 SCRIPT = f'(() => {{\n"use strict";\n{_JOINED}}})();'  # one scope: a page that has it sees nibtView alone
 STYLE = (_HERE / "view.css").read_text(encoding="utf-8")
 _ESCAPED = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
-_COLOURS = {"for": FOR, "against": AGAINST, "paper": PAPER, "cover": COVER, "greying": GREYING, "stripes": STRIPES,
-            "striped": STRIPED}  # fmt: skip
+_COLOURS = {
+    "for": FOR,
+    "against": AGAINST,
+    "paper": PAPER,
+    "cover": COVER,
+    "greying": GREYING,
+    "stripes": STRIPES,
+    "striped": STRIPED,
+}
 _STATIC = "The maps are drawn by a script, which does not run here. The numbers below are all there."
 
 
@@ -51,8 +58,10 @@ def fragment(outcomes: Sequence[Panel | Failure], level: int = 2, positive: bool
         for outcome in outcomes
     )
     data = {"pictures": pictures.sizes, "colours": _COLOURS, "panels": found, "positive": positive}
-    return (f'<div class="nibt-view">\n<p class="nibt-static">{_STATIC}</p>\n<div class="nibt-panels">\n{sections}\n'
-            f'</div>\n<script type="application/json" class="nibt-data">{as_json(data)}</script>\n</div>')  # fmt: skip
+    return (
+        f'<div class="nibt-view">\n<p class="nibt-static">{_STATIC}</p>\n<div class="nibt-panels">\n{sections}\n'
+        f'</div>\n<script type="application/json" class="nibt-data">{as_json(data)}</script>\n</div>'
+    )
 
 
 def as_json(data: Any) -> str:
@@ -72,9 +81,7 @@ def _failed(failure: Failure, level: int) -> str:
     )
 
 
-def _section(
-    panel: Panel, number: int, data: dict[str, Any], level: int, pictures: Pictures, drawn: set[int]
-) -> str:  # fmt: skip
+def _section(panel: Panel, number: int, data: dict[str, Any], level: int, pictures: Pictures, drawn: set[int]) -> str:
     title = heading(panel)
     places = [
         _stage(pictures, place["picture"], part, drawn)

@@ -108,8 +108,13 @@ def rounded(scores: Tensor) -> list[float]:
 
 def _place(part: Part, name: str, table: Interaction | None, pictures: Pictures) -> dict[str, Any]:
     if isinstance(part, PicturePart):
-        return {"kind": "image", "name": name, "picture": pictures.number(part),
-                **_mapped(part.grid, part.region, part.size), "scores": rounded(coarse(part.grid))}  # fmt: skip
+        return {
+            "kind": "image",
+            "name": name,
+            "picture": pictures.number(part),
+            **_mapped(part.grid, part.region, part.size),
+            "scores": rounded(coarse(part.grid)),
+        }
     scores = rounded(torch.tensor([word.score for word in part.words], dtype=torch.float32, device="cpu"))
     told = [
         {"text": word.text, "score": score, "row": _row(word, table)}

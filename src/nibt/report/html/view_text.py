@@ -72,8 +72,10 @@ def why(panel: Panel) -> str:
     elif panel.problem:
         reason = panel.problem
     elif answer.method["name"] != "nib":
-        reason = (f"{answer.method['name']} gives each word a score, and no map of its own; the method nib has a table "
-                  "of both")  # fmt: skip
+        reason = (
+            f"{answer.method['name']} gives each word a score, and no map of its own; the method nib has a table "
+            "of both"
+        )
     elif answer.score["target"] != "cosine":
         reason = f"the table of words and patches explains the cosine, not the target {answer.score['target']}"
     else:
@@ -100,9 +102,11 @@ def ranking(panel: Panel) -> str:
         f'<rect width="{100 * one.probability:.1f}" height="10" rx="2"></rect></svg></td></tr>'
         for one in panel.answer.ranking
     )
-    return ('<table class="nibt-ranking"><caption>Labels</caption><thead><tr><th scope="col">label</th><th scope="col">'
-            'cosine</th><th scope="col" colspan="2">probability</th></tr></thead>'
-            f"<tbody>{rows}</tbody></table>")  # fmt: skip
+    return (
+        '<table class="nibt-ranking"><caption>Labels</caption><thead><tr><th scope="col">label</th><th scope="col">'
+        'cosine</th><th scope="col" colspan="2">probability</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table>"
+    )
 
 
 def details(panel: Panel) -> str:
@@ -122,8 +126,10 @@ def _coarser(panel: Panel) -> Iterator[str]:
     for part in panel.parts.values():
         if isinstance(part, PicturePart) and max(part.grid.shape) > MOST_CELLS:
             rows, columns = part.grid.shape
-            yield (f"the map has {rows} x {columns} cells: this page shows sums over larger ones, at most {MOST_CELLS} "
-                   "a side; the JSON file has them all")  # fmt: skip
+            yield (
+                f"the map has {rows} x {columns} cells: this page shows sums over larger ones, at most {MOST_CELLS} "
+                "a side; the JSON file has them all"
+            )
 
 
 def _flat(name: str, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -41,8 +41,9 @@ def check_format(path: Path, or_page: bool = False) -> None:
     formats = {end for end, name in Image.registered_extensions().items() if name in Image.SAVE}
     if path.suffix.lower() not in formats:
         page = ", or in .html for a page" if or_page else ""
-        raise BadOption(f"{path.name!r} must end in the name of a picture format, such as .png{page} (got "
-                        f"{path.suffix!r})")  # fmt: skip
+        raise BadOption(
+            f"{path.name!r} must end in the name of a picture format, such as .png{page} (got {path.suffix!r})"
+        )
 
 
 def write(image: Image.Image, path: Path, request: Mapping[str, Any] | None = None, overwrite: bool = False) -> None:

@@ -6,9 +6,16 @@ from PIL import Image, ImageDraw, ImageFont
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 _NAMES = (
-    "DejaVuSans.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc", "wqy-zenhei.ttc", "PingFang.ttc",
-    "msyh.ttc", "Arial Unicode.ttf", "NotoEmoji-Regular.ttf", "Symbola.ttf",
-)  # fmt: skip
+    "DejaVuSans.ttf",
+    "NotoSans-Regular.ttf",
+    "NotoSansCJK-Regular.ttc",
+    "wqy-zenhei.ttc",
+    "PingFang.ttc",
+    "msyh.ttc",
+    "Arial Unicode.ttf",
+    "NotoEmoji-Regular.ttf",
+    "Symbola.ttf",
+)
 
 
 def font_for(text: str, size: int) -> Font:

@@ -57,8 +57,9 @@ def tile(image: Image.Image, name: str, number: str = "") -> Image.Image:
     framed.paste(image, ((framed.width - image.width) // 2, _LABEL + 12))
     pen, room = ImageDraw.Draw(framed), framed.width - 6 - font_for(number, SMALL).getlength(number)
     fonts = (font_for(name, size) for size in range(_LABEL, _LEAST_LABEL, -1))
-    pen.text((2, 4), name, INK, next((font for font in fonts if font.getlength(name) <= room),
-                                     font_for(name, _LEAST_LABEL)))  # fmt: skip
+    pen.text(
+        (2, 4), name, INK, next((font for font in fonts if font.getlength(name) <= room), font_for(name, _LEAST_LABEL))
+    )
     pen.text((framed.width - 2, 8), number, INK, font_for("0", SMALL), anchor="rt")
     return framed
 

@@ -150,8 +150,11 @@ def notes(answer: Answer, width: int) -> Image.Image:
     """The method, the target and the model, what was measured, and what the reader ought to know."""
     shares = [f"{name} {float(part.attribution.special_share):.0%}" for name, part in answer.parts.items()]
     assert isinstance(answer, Explanation | Comparison)
-    return told([
-        f"{method_line(answer)}    {target_line(answer)}",
-        f"similarity (cosine) {answer.similarity:.3f}    on special tokens: {', '.join(shares)}",
-        *(f"note: {warning}" for warning in other_warnings(answer.warnings)),
-    ], width)  # fmt: skip
+    return told(
+        [
+            f"{method_line(answer)}    {target_line(answer)}",
+            f"similarity (cosine) {answer.similarity:.3f}    on special tokens: {', '.join(shares)}",
+            *(f"note: {warning}" for warning in other_warnings(answer.warnings)),
+        ],
+        width,
+    )
