@@ -32,7 +32,7 @@ NEARLY, FAR = 1e-2, 5e-2
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class MethodCase:
     """A method with its options: a line of the table."""
 
     name: str
@@ -59,10 +59,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 """Nodes enough for completeness, and few masks: a method of samples breaks what it breaks with any number."""
 MORE = {
-    "nib, layer 0": Asked("nib", options={"steps": NODES, "layer": 0}),
-    "nib, zero, geometric": Asked("nib", options={"steps": NODES, "reference": "zero", "rule": "geometric"}),
-    "grad_cam, along path": Asked("grad_cam", options={"steps": NODES}, along=True),
-    "shapley, sampled": Asked("shapley", options={"budget": 24}),
+    "nib, layer 0": MethodCase("nib", options={"steps": NODES, "layer": 0}),
+    "nib, zero, geometric": MethodCase("nib", options={"steps": NODES, "reference": "zero", "rule": "geometric"}),
+    "grad_cam, along path": MethodCase("grad_cam", options={"steps": NODES}, along=True),
+    "shapley, sampled": MethodCase("shapley", options={"budget": 24}),
 }
 BLIND = ("centre", "ones", "random", "rollout")
 """Methods that do not look at the score."""
@@ -71,14 +71,14 @@ NO_MEANING = {("completeness", name) for name in (*BLIND, "m2ib")}
 
 
 @cache
-def lines() -> dict[str, Asked]:
+def lines() -> dict[str, MethodCase]:
     """Every method, and every variant that differs from its default."""
     found = {}
     for name in available("methods"):
         variants = find("methods", name).variants
-        found[name] = Asked(name, options=OPTIONS.get(name, {}))
+        found[name] = MethodCase(name, options=OPTIONS.get(name, {}))
         others = [variant for variant in variants if variants[variant] != variants["default"]]
-        found |= {f"{name}, {variant}": Asked(name, variant) for variant in others}
+        found |= {f"{name}, {variant}": MethodCase(name, variant) for variant in others}
     return dict(sorted((found | MORE).items()))
 
 
@@ -86,7 +86,7 @@ def lines() -> dict[str, Asked]:
 
 
 @cache
-def _map(asked: Asked, modality: Modality, *changes: Change, **how: Any) -> Tensor:
+def _map(asked: MethodCase, modality: Modality, *changes: Change, **how: Any) -> Tensor:
     """The scores on one of the towers: several axioms start from the same."""
     return asked.scores(side(modality, *changes, **how))
 
@@ -100,7 +100,7 @@ def _apart(first: Tensor, second: Tensor) -> float:
     return float(((first - second).abs().amax(-1) / largest.clamp_min(1e-30)).max())
 
 
-def completeness(asked: Asked, modality: Modality) -> float:
+def completeness(asked: MethodCase, modality: Modality) -> float:
     """Do all scores add up to S minus S of the method's own reference, or else of the input that says nothing?"""
     of = side(modality)
     options = asked.method(of.tower).options()
@@ -112,7 +112,7 @@ def completeness(asked: Asked, modality: Modality) -> float:
     return float(((_map(asked, modality).sum(-1) - change) / change).abs().max())
 
 
-def _of_ignored(change: Change, asked: Asked, modality: Modality) -> float:
+def _of_ignored(change: Change, asked: MethodCase, modality: Modality) -> float:
     """Has a unit a score, on which S does not depend?"""
     scores = _map(asked, modality, change)
     without = scores.clone()
@@ -120,7 +120,7 @@ def _of_ignored(change: Change, asked: Asked, modality: Modality) -> float:
     return _apart(scores, without)
 
 
-def between(first: tuple[Change, ...], second: Change, asked: Asked, modality: Modality, **how: Any) -> float:
+def between(first: tuple[Change, ...], second: Change, asked: MethodCase, modality: Modality, **how: Any) -> float:
     """Have two towers that are the same function the same map?"""
     return _apart(_map(asked, modality, *first, **how), _map(asked, modality, second, **how))
 
@@ -132,13 +132,13 @@ def _mixed(embedding: Embedding) -> Tensor:
     return ONE * towers.target(embedding) + TWO * towers.other_target(embedding)
 
 
-def linearity(asked: Asked, modality: Modality) -> float:
+def linearity(asked: MethodCase, modality: Modality) -> float:
     """Is the map of a sum of targets the sum of their maps?"""
     first, second = _map(asked, modality), _map(asked, modality, score=towers.other_target)
     return _apart(ONE * first + TWO * second, _map(asked, modality, score=_mixed))
 
 
-def symmetry(asked: Asked, modality: Modality) -> float:
+def symmetry(asked: MethodCase, modality: Modality) -> float:
     """Have two units the same score, that have the same content and enter S in the same way?"""
     scores = _map(asked, modality, towers.places_alike, make=towers.alike)
     swapped = scores.clone()
@@ -150,12 +150,12 @@ def _shifted(embedding: Embedding) -> Tensor:
     return towers.target(embedding) + 0.5
 
 
-def constant(asked: Asked, modality: Modality) -> float:
+def constant(asked: MethodCase, modality: Modality) -> float:
     """Is the map the same, where a constant is added to S?"""
     return _apart(_map(asked, modality), _map(asked, modality, score=_shifted))
 
 
-AXIOMS: dict[str, Callable[[Asked, Modality], float]] = {
+AXIOMS: dict[str, Callable[[MethodCase, Modality], float]] = {
     "completeness": completeness,
     "sensitivity, row": partial(_of_ignored, towers.row_ignored),
     "sensitivity, content": partial(_of_ignored, towers.content_ignored),

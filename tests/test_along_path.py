@@ -11,7 +11,7 @@ import tiny
 from nibt.core.quadrature import nodes
 from nibt.data.units import Units
 from nibt.errors import BadOption, UnknownName
-from nibt.methods._gradient import OneGradient
+from nibt.methods._gradient import GradientMethod
 from nibt.methods._path import along_path, walking
 from nibt.methods.grad_cam import GradCAM
 from nibt.methods.nib import NIB
@@ -23,7 +23,7 @@ KINDS = ("clip", "siglip naflex", "own vit", "bert", "convnext")
 
 
 @dataclass(frozen=True)
-class GradientTimesState(OneGradient):
+class GradientTimesState(GradientMethod):
     """What NIB averages, without a rectifier."""
 
     def scores(self, difference: Hidden, gradient: Hidden, units: Units) -> PerToken:

@@ -15,7 +15,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import tiny
 from nibt.errors import BadOption, Unsupported
-from nibt.models._attention import Attended, Watching
+from nibt.models._attention import AttentionRecord, AttentionRecorder
 from nibt.models._loading import load_model
 from nibt.models._trace import Inputs
 from nibt.models.base import Tower
@@ -305,7 +305,7 @@ def test_openly_computed_attention_is_the_kernels(options: dict[str, Any], dtype
     if "attn_mask" in options:
         options = {"attn_mask": masks[options["attn_mask"]]}
     wanted = F.scaled_dot_product_attention(query, key, value, **options)
-    with Watching() as watch:
+    with AttentionRecorder() as watch:
         found = F.scaled_dot_product_attention(query, key, value, **options)
     rounding = {"atol": 2e-2, "rtol": 2e-2} if dtype == torch.bfloat16 else {}
     torch.testing.assert_close(found, wanted, **rounding)
@@ -390,7 +390,7 @@ def test_threads_do_not_meet(kind: str) -> None:
     alone = [trace.attentions() for trace in traces]
     barrier, done = threading.Barrier(5), threading.Event()
 
-    def look(turn: int) -> list[Attended]:
+    def look(turn: int) -> list[AttentionRecord]:
         barrier.wait()
         found = [traces[turn].attentions() for _ in range(5)]
         assert all(len(seen.blocks) == tower.depth for seen in found)

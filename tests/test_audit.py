@@ -22,7 +22,7 @@ from nibt.evaluation.audit.intervals import interval
 from nibt.evaluation.audit.randomization import cascade, copied, stages
 from nibt.evaluation.audit.similarity import spearman, ssim
 from nibt.evaluation.audit.thresholds import BOUNDS, LEAST_PAIRS
-from nibt.evaluation.maps import Asked, Map, maps
+from nibt.evaluation.maps import MethodSpec, Map, maps
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.report.html.audit import page, threshold
@@ -120,7 +120,7 @@ def test_the_model_is_left_as_it_was() -> None:
     flags = [one.requires_grad for one in module.parameters()]
     told = replace(model, _hashes={}).weights_hash
     for side in ("image", "text"):
-        assert len(list(cascade(model, noise()[:2], [Asked("nib")], side, 0, 2, 8))) == 5
+        assert len(list(cascade(model, noise()[:2], [MethodSpec("nib")], side, 0, 2, 8))) == 5
     assert replace(model, _hashes={}).weights_hash == told
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert [one.requires_grad for one in module.parameters()] == flags
@@ -145,9 +145,9 @@ def test_the_stages_of_a_copy_hold_every_parameter_of_a_tower_once(kind: str) ->
 
 def test_from_the_top_down_more_and_more_is_random() -> None:
     model = tiny.model("clip")
-    found = list(cascade(model, noise(), [Asked("nib")], "image", 0, 12, 8))
+    found = list(cascade(model, noise(), [MethodSpec("nib")], "image", 0, 12, 8))
     assert [name for name, _ in found] == ["nothing", "head", "block 2", "block 1", "block 0", "stem"]
-    plain = maps(model, noise(), Asked("nib"), "image", 0)
+    plain = maps(model, noise(), MethodSpec("nib"), "image", 0)
     for one, other in zip(plain, found[0][1]["nib"], strict=True):
         assert np.array_equal(one.scores, other.scores), "of nothing is the model itself"
     assert not np.array_equal(plain[0].scores, found[1][1]["nib"][0].scores)
@@ -155,8 +155,8 @@ def test_from_the_top_down_more_and_more_is_random() -> None:
 
 def test_mean_states_of_the_learned_weights_are_not_asked_of_a_random_tower() -> None:
     lite = load_model("lite")
-    assert Asked("nib").without_means(lite, "image") == {"image_reference": "blank"}
-    assert Asked("nib").without_means(tiny.model("clip"), "image") == {}
+    assert MethodSpec("nib").without_means(lite, "image") == {"image_reference": "blank"}
+    assert MethodSpec("nib").without_means(tiny.model("clip"), "image") == {}
 
 
 # -------------------------------------------------------------------------------------------------------- same seed
@@ -168,7 +168,7 @@ def test_the_same_seed_gives_the_same_audit(random: Audit) -> None:
 
 
 def test_another_seed_makes_another_random_tower() -> None:
-    runs = [list(cascade(tiny.model("clip"), noise()[:2], [Asked("nib")], "image", seed, 2, 8)) for seed in (1, 1, 2)]
+    runs = [list(cascade(tiny.model("clip"), noise()[:2], [MethodSpec("nib")], "image", seed, 2, 8)) for seed in (1, 1, 2)]
     scores = [[found["nib"][0].scores for _, found in run] for run in runs]
     assert all(np.array_equal(one, same) for one, same in zip(scores[0], scores[1], strict=True))
     assert np.array_equal(scores[0][0], scores[2][0])

@@ -19,14 +19,14 @@ import tiny
 from nibt.cli import main
 from nibt.core.quadrature import nodes
 from nibt.data.images import Picture
-from nibt.data.pair import Twins
+from nibt.data.pair import SameModalityPair
 from nibt.datasets.scenes import Scenes
 from nibt.datasets.scenes.captions import with_article
 from nibt.engine.spec import encode, shipped
 from nibt.errors import BadInput, BadOption
 from nibt.report.image.heatmap import Mapped, score_map
 from nibt.results.explanation import save
-from nibt.results.part import Part, PicturePart
+from nibt.results.part import Part, ImageAttribution
 
 PICTURES = [tiny.picture(64, 48, 0), tiny.picture(90, 30, 1), tiny.picture(30, 90, 2), tiny.picture(64, 48, 3)]
 SAID = [nibt.Caption(text) for text in tiny.CAPTIONS]
@@ -44,7 +44,7 @@ def compared(kind: str, first: Any, second: Any, **options: Any) -> Any:
 
 def scores(part: Part) -> torch.Tensor:
     """Without the padding that a caption gets from its batch mates."""
-    if isinstance(part, PicturePart):
+    if isinstance(part, ImageAttribution):
         return part.attribution.scores
     return torch.tensor([word.score for word in part.words])
 
@@ -316,7 +316,7 @@ def test_others_than_explain_keep_to_pictures_with_captions() -> None:
         nibt.explain_interactions(model, *PICTURES[:2])  # pyright: ignore
     with pytest.raises(BadInput, match=r"explain_interactions takes pairs of .* \(got a string and a string\)"):
         nibt.explain_interactions(model, SAID[0], "a cat")  # pyright: ignore
-    wrong: list[Any] = [Twins(*PICTURES[:2]), Twins("a cat", "a dog"), nibt.Pair(*PICTURES[:2]), "a cat"]  # pyright: ignore
+    wrong: list[Any] = [SameModalityPair(*PICTURES[:2]), SameModalityPair("a cat", "a dog"), nibt.Pair(*PICTURES[:2]), "a cat"]  # pyright: ignore
     for pair in wrong:
         with pytest.raises(BadInput, match="measure takes pairs of a picture and a caption"):
             nibt.measure(model, [pair], ["special_share"], "ones")

@@ -19,17 +19,17 @@ from nibt.datasets import _local as base_local
 from nibt.datasets._local import LocalDataset, shuffled, whole_box
 from nibt.datasets._names import named_spans
 from nibt.datasets.base import Dataset
-from nibt.datasets.coco import Coco
+from nibt.datasets.coco import COCO
 from nibt.datasets.coco.masks import decoded, inside
 from nibt.datasets.conceptual_captions import ConceptualCaptions
 from nibt.datasets.flickr8k import Flickr8k
 from nibt.datasets.folder import Folder
 from nibt.datasets.hugging_face import HuggingFace
-from nibt.datasets.imagenet import Imagenet
+from nibt.datasets.imagenet import ImageNet
 from nibt.datasets.phrases import Phrases
-from nibt.datasets.rsicd import Rsicd
+from nibt.datasets.rsicd import RSICD
 from nibt.datasets.scenes import Scenes
-from nibt.datasets.tiny_imagenet import TinyImagenet
+from nibt.datasets.tiny_imagenet import TinyImageNet
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.registry import available, find
 
@@ -167,11 +167,11 @@ def folder(folder: Path) -> None:
 
 MADE: dict[type[LocalDataset], Callable[[Path], None]] = {
     ConceptualCaptions: conceptual_captions,
-    Imagenet: imagenet,
-    TinyImagenet: tiny_imagenet,
+    ImageNet: imagenet,
+    TinyImageNet: tiny_imagenet,
     Flickr8k: flickr8k,
-    Coco: coco,
-    Rsicd: rsicd,
+    COCO: coco,
+    RSICD: rsicd,
     Phrases: phrases,
     Folder: folder,
 }
@@ -377,7 +377,7 @@ def test_the_official_list_of_addresses_is_refused(tmp_path: Path) -> None:
 
 def test_imagenet_in_one_folder_with_boxes(tmp_path: Path) -> None:
     imagenet(tmp_path)
-    data = Imagenet(tmp_path)
+    data = ImageNet(tmp_path)
     assert names(data) == [f"ILSVRC2012_val_{number:08d}.JPEG" for number in (1, 10, 2)]
     assert captions(data) == ["a photo of a tench, Tinca tinca"] * 2 + ["a photo of a tabby, tabby cat"]
     assert [[thing.box for thing in pair.objects] for pair in data] == [
@@ -387,11 +387,11 @@ def test_imagenet_in_one_folder_with_boxes(tmp_path: Path) -> None:
     ]
     (thing,) = data[0].objects
     assert data[0].caption[slice(*thing.spans[0])] == thing.name == "tench, Tinca tinca"
-    assert names(Imagenet(tmp_path, each=1)) == [f"ILSVRC2012_val_{number:08d}.JPEG" for number in (1, 2)]
+    assert names(ImageNet(tmp_path, each=1)) == [f"ILSVRC2012_val_{number:08d}.JPEG" for number in (1, 2)]
     with pytest.raises(BadInput, match="each must be at most 1"):
-        Imagenet(tmp_path, each=2)
+        ImageNet(tmp_path, each=2)
     with pytest.raises(BadOption, match="each must be at least 1"):
-        Imagenet(tmp_path, each=0)
+        ImageNet(tmp_path, each=0)
 
 
 @pytest.mark.parametrize(
@@ -406,9 +406,9 @@ def test_imagenets_other_labels(tmp_path: Path, name: str, text: str) -> None:
     imagenet(tmp_path)
     (tmp_path / "LOC_val_solution.csv").unlink()
     with pytest.raises(BadInput, match="lacks the labels of its pictures"):
-        Imagenet(tmp_path)
+        ImageNet(tmp_path)
     write(tmp_path / name, text)
-    data = Imagenet(tmp_path)
+    data = ImageNet(tmp_path)
     assert list(zip(names(data), captions(data), strict=True)) == [
         ("ILSVRC2012_val_00000001.JPEG", "a photo of a tench, Tinca tinca"),
         ("ILSVRC2012_val_00000002.JPEG", "a photo of a tabby, tabby cat"),
@@ -429,7 +429,7 @@ def test_imagenets_wrong_labels(tmp_path: Path, text: str, message: str) -> None
     (tmp_path / "LOC_val_solution.csv").unlink()
     write(tmp_path / "val.txt", text)
     with pytest.raises(BadInput, match=message):
-        Imagenet(tmp_path)
+        ImageNet(tmp_path)
 
 
 def test_places_need_a_list_of_the_synsets_alone(tmp_path: Path) -> None:
@@ -437,12 +437,12 @@ def test_places_need_a_list_of_the_synsets_alone(tmp_path: Path) -> None:
     write(tmp_path / "words.txt", "n01440764\ttench, Tinca tinca\n")
     write(tmp_path / "val.txt", "ILSVRC2012_val_00000001.JPEG 0\n")
     with pytest.raises(BadInput, match=r"need LOC_synset_mapping\.txt or synset_words\.txt"):
-        Imagenet(tmp_path)
+        ImageNet(tmp_path)
     write(tmp_path / "synset_words.txt", "n01440764 tench, Tinca tinca\n")
-    assert captions(Imagenet(tmp_path)) == ["a photo of a tench, Tinca tinca"]
+    assert captions(ImageNet(tmp_path)) == ["a photo of a tench, Tinca tinca"]
     write(tmp_path / "LOC_synset_mapping.txt", "tench\n")
     with pytest.raises(BadInput, match="line 1: expected the number of a synset and its names"):
-        Imagenet(tmp_path)
+        ImageNet(tmp_path)
 
 
 @pytest.mark.parametrize("place", ["val", "ILSVRC/Data/CLS-LOC/val", "."])
@@ -450,13 +450,13 @@ def test_imagenet_in_a_folder_for_each_synset(tmp_path: Path, place: str) -> Non
     write(tmp_path / "words.txt", "n01440764\ttench, Tinca tinca\nn02123045\ttabby, tabby cat\n")
     for synset, number in (("n02123045", 3), ("n01440764", 20), ("n01440764", 4)):
         picture(tmp_path / place / synset / f"x_{number}.JPEG")
-    data = Imagenet(tmp_path)
+    data = ImageNet(tmp_path)
     assert names(data) == ["x_4.JPEG", "x_20.JPEG", "x_3.JPEG"]
     assert captions(data)[2] == "a photo of a tabby, tabby cat"
     if place != ".":
-        assert "lacks pictures of the split train" in Imagenet.check(tmp_path, split="train")
+        assert "lacks pictures of the split train" in ImageNet.check(tmp_path, split="train")
     with pytest.raises(BadOption, match="split must be val or train"):
-        Imagenet(tmp_path, split="test")
+        ImageNet(tmp_path, split="test")
 
 
 # Tiny ImageNet
@@ -464,17 +464,17 @@ def test_imagenet_in_a_folder_for_each_synset(tmp_path: Path, place: str) -> Non
 
 def test_the_papers_subset_of_tiny_imagenet(tmp_path: Path) -> None:
     tiny_imagenet(tmp_path)
-    data = TinyImagenet(tmp_path)
+    data = TinyImageNet(tmp_path)
     assert names(data) == [f"val_{i}.JPEG" for i in (1, 3, 5, 7, 9, 0, 2, 4, 6, 8)]
     assert captions(data) == ["a photo of a goldfish, Carassius auratus"] * 5 + ["a photo of a Egyptian cat"] * 5
     assert [pair.objects[0].box for pair in data][:3] == [(1, 1, 6, 5), (0, 1, 7, 5), (2, 1, 5, 5)]
     assert data[9].caption[slice(*data[9].objects[0].spans[0])] == data[9].objects[0].name == "Egyptian cat"
-    assert len(TinyImagenet(tmp_path, each=None)) == 12
-    train = TinyImagenet(tmp_path, split="train", each=1)
+    assert len(TinyImageNet(tmp_path, each=None)) == 12
+    train = TinyImageNet(tmp_path, split="train", each=1)
     assert names(train) == ["n01443537_0.JPEG", "n02124075_0.JPEG"]
     assert train[0].objects[0].box == (0, 0, 8, 6)
     with pytest.raises(BadOption, match="test has no labels"):
-        TinyImagenet(tmp_path, split="test")
+        TinyImageNet(tmp_path, split="test")
 
 
 @pytest.mark.parametrize(
@@ -490,7 +490,7 @@ def test_wrong_rows_of_tiny_imagenet(tmp_path: Path, row: str, message: str) -> 
     tiny_imagenet(tmp_path)
     write(tmp_path / "val/val_annotations.txt", row)
     with pytest.raises(BadInput, match=message):
-        TinyImagenet(tmp_path)
+        TinyImageNet(tmp_path)
 
 
 # Flickr8k
@@ -586,7 +586,7 @@ def test_flickr8ks_own_files(tmp_path: Path, place: str) -> None:
 
 def test_cocos_objects_and_the_words_that_name_them(tmp_path: Path) -> None:
     coco(tmp_path)
-    first, second = Coco(tmp_path)
+    first, second = COCO(tmp_path)
     assert (first.caption, second.caption) == ("A man and his dogs", "Two people eat a hot dog.")
     (dog,) = first.objects
     assert (dog.name, dog.box, dog.spans) == ("dog", (2, 1, 4, 3), ((14, 18),))
@@ -599,13 +599,13 @@ def test_cocos_objects_and_the_words_that_name_them(tmp_path: Path) -> None:
     expected[:3, 1] = True
     np.testing.assert_array_equal(person.mask, expected)  # pyright: ignore
     assert (other.name, other.mask, other.spans) == ("dog", None, ()), "a hot dog is no dog"
-    assert captions(Coco(tmp_path, choice="all"))[:2] == ["A man and his dogs", "A dog runs."]
-    assert Coco(tmp_path, choice="all")[1].objects[0].spans == ((2, 5),)
-    assert not Coco(tmp_path, objects=False)[0].objects
-    assert "lacks annotations/captions_train2017.json" in Coco.check(tmp_path, split="train2017")
+    assert captions(COCO(tmp_path, choice="all"))[:2] == ["A man and his dogs", "A dog runs."]
+    assert COCO(tmp_path, choice="all")[1].objects[0].spans == ((2, 5),)
+    assert not COCO(tmp_path, objects=False)[0].objects
+    assert "lacks annotations/captions_train2017.json" in COCO.check(tmp_path, split="train2017")
     (tmp_path / "annotations/instances_val2017.json").unlink()
-    assert "lacks annotations/instances_val2017.json" in Coco.check(tmp_path)
-    assert Coco.check(tmp_path, objects=False) == ""
+    assert "lacks annotations/instances_val2017.json" in COCO.check(tmp_path)
+    assert COCO.check(tmp_path, objects=False) == ""
 
 
 def test_wrong_files_of_coco(tmp_path: Path) -> None:
@@ -619,11 +619,11 @@ def test_wrong_files_of_coco(tmp_path: Path) -> None:
     ):
         write(path, told)
         with pytest.raises(BadInput, match=message):
-            Coco(tmp_path)
+            COCO(tmp_path)
     coco(tmp_path)
     picture(tmp_path / "val2017/000000000002.jpg", sides=(4, 3))
     with pytest.raises(BadInput, match=r"the boxes are of a picture of 8 x 6 pixels, and .*0002\.jpg has 4 x 3"):
-        Coco(tmp_path)[0]
+        COCO(tmp_path)[0]
 
 
 def test_a_polygon_holds_the_pixels_whose_centres_it_holds() -> None:
@@ -703,10 +703,10 @@ def test_what_names_a_category(caption: str, found: dict[str, list[str]]) -> Non
 
 def test_rsicds_splits_and_sentences(tmp_path: Path) -> None:
     rsicd(tmp_path)
-    assert captions(Rsicd(tmp_path)) == ["b.jpg x", "a.jpg x"]
-    assert captions(Rsicd(tmp_path, split="test", choice="all")) == ["a.jpg x", "a.jpg y"]
+    assert captions(RSICD(tmp_path)) == ["b.jpg x", "a.jpg x"]
+    assert captions(RSICD(tmp_path, split="test", choice="all")) == ["a.jpg x", "a.jpg y"]
     with pytest.raises(BadOption, match="split must be one of test, train"):
-        Rsicd(tmp_path, split="val")
+        RSICD(tmp_path, split="val")
     for told in (
         {"images": [{"filename": "a.jpg", "split": "test", "sentences": []}]},
         {"images": [{"filename": "a.jpg", "split": "test"}]},
@@ -715,7 +715,7 @@ def test_rsicds_splits_and_sentences(tmp_path: Path) -> None:
     ):
         write_json(tmp_path / "dataset_rsicd.json", told)
         with pytest.raises(BadInput, match=r"dataset_rsicd\.json is not laid out as expected"):
-            Rsicd(tmp_path)
+            RSICD(tmp_path)
 
 
 # Phrases

@@ -21,7 +21,7 @@ from nibt.methods.mfaba import MFABA
 from nibt.methods.nib import NIB
 from nibt.models._trace import Cut
 from nibt.results.attribution import to_pixels
-from nibt.targets.base import Setting
+from nibt.targets.base import TargetContext
 from nibt.targets.cosine import Cosine
 from test_nib import ORACLE, side
 
@@ -48,7 +48,7 @@ def test_mfaba_is_the_authors_output(golden_folder: Path, case: int, modality: s
     image = model.image.trace(model.image.prepare([picture]))
     text = model.text.trace(model.text.prepare([cases["captions"][case]]))
     here, there = (image, text) if modality == "image" else (text, image)
-    of = EveryRow(model, here, lambda embedding: Cosine()(embedding, there.embedding, Setting()))
+    of = EveryRow(model, here, lambda embedding: Cosine()(embedding, there.embedding, TargetContext()))
     scores = MFABA.configured(here.tower, "paper", {}, {})(of).scores[0]
     if modality == "image":
         scores = to_pixels(scores.unflatten(0, (7, 7)), 224, 224)

@@ -10,16 +10,16 @@ from PIL import Image
 import nibt
 import tiny
 from nibt.core.side import Side
-from nibt.data.ground_truth import Truth, truth
+from nibt.data.ground_truth import GroundTruth, truth
 from nibt.data.images import Picture, Region
 from nibt.data.pair import Object, Pair
 from nibt.data.units import Grid, Word, Words
 from nibt.errors import BadInput, UnknownName
-from nibt.metrics.base import Metric, Trial
+from nibt.metrics.base import Metric, MetricInput
 from nibt.models.base import Model
 from nibt.registry import available, find
-from nibt.results.attribution import Attribution, Narrowing
-from nibt.targets.base import Setting
+from nibt.results.attribution import Attribution, PathSummary
+from nibt.targets.base import TargetContext
 from nibt.targets.cosine import Cosine
 
 GRID = Grid(4, 4)
@@ -31,16 +31,16 @@ def side(model: Model, modality: str) -> Side:
     image = model.image.trace(model.image.prepare([tiny.picture(seed=seed) for seed in (1, 2)]))
     text = model.text.trace(model.text.prepare(tiny.CAPTIONS[:2]))
     here, there = (image, text) if modality == "image" else (text, image)
-    return Side(model, here, lambda embedding: Cosine()(embedding, there.embedding, Setting()))
+    return Side(model, here, lambda embedding: Cosine()(embedding, there.embedding, TargetContext()))
 
 
-def on(scores: torch.Tensor, mask: torch.Tensor | None = QUARTER, **given: object) -> Trial:
+def on(scores: torch.Tensor, mask: torch.Tensor | None = QUARTER, **given: object) -> MetricInput:
     """A trial of one map of 4 x 4 cells on 8 x 8 pixels; the side is any, where only the map is looked at."""
     answer = Attribution(scores.reshape(1, 16), GRID, torch.zeros(1), **given)  # pyright: ignore
-    return Trial(side(tiny.model("clip"), "image"), answer, (Truth(mask),))
+    return MetricInput(side(tiny.model("clip"), "image"), answer, (GroundTruth(mask),))
 
 
-def of(name: str, trial: Trial, **options: object) -> float:
+def of(name: str, trial: MetricInput, **options: object) -> float:
     (value,) = find("metrics", name)(**options)(trial).tolist()
     return value
 
@@ -86,7 +86,7 @@ def test_intersection_over_union_is_the_best_of_all_thresholds() -> None:
 def test_own_object() -> None:
     def against(scores: torch.Tensor, *others: torch.Tensor) -> float:
         trial = on(scores)
-        return of("own_object", replace(trial, truths=(Truth(QUARTER, others),)))
+        return of("own_object", replace(trial, truths=(GroundTruth(QUARTER, others),)))
 
     other, third = QUARTER.flip(0), QUARTER.flip(1)
     assert against(FIRST, other, third) == 1
@@ -117,14 +117,14 @@ def test_corner_share() -> None:
 
 def test_completeness_gap_is_a_share_of_the_change() -> None:
     one = torch.ones(1)
-    told = Narrowing("zero", "riemann", (1,), one, 0.5 * one, 0.1 * one, 0.3 * one)
+    told = PathSummary("zero", "riemann", (1,), one, 0.5 * one, 0.1 * one, 0.3 * one)
     assert of("completeness_gap", on(FIRST, narrowing=told)) == pytest.approx(0.25)
     still = replace(told, at_reference=0.499 * one, sum=0.101 * one)
     assert of("completeness_gap", on(FIRST, narrowing=still)) == pytest.approx(10)  # of 0.01, no smaller change
     assert np.isnan(of("completeness_gap", on(FIRST)))
 
 
-def said(scores: list[float], named: list[bool], absent: list[bool] | None = None) -> Trial:
+def said(scores: list[float], named: list[bool], absent: list[bool] | None = None) -> MetricInput:
     """A caption of words, the first of which has two tokens, between a start and an end."""
     count = len(named)
     words = Words(
@@ -133,8 +133,8 @@ def said(scores: list[float], named: list[bool], absent: list[bool] | None = Non
         torch.tensor([[False, *[True] * (count + 1), False]]),
     )
     rows = torch.tensor([[9.0, scores[0] - 1, 1, *scores[1:], 9]])
-    known = Truth(None, (), torch.tensor(named), None if absent is None else torch.tensor(absent))
-    return Trial(side(tiny.model("clip"), "text"), Attribution(rows, words, torch.zeros(1)), (known,))
+    known = GroundTruth(None, (), torch.tensor(named), None if absent is None else torch.tensor(absent))
+    return MetricInput(side(tiny.model("clip"), "text"), Attribution(rows, words, torch.zeros(1)), (known,))
 
 
 def test_word_auc() -> None:
@@ -161,8 +161,8 @@ def test_a_flat_map_keeps_nothing(modality: str) -> None:
     """A flat map reads as 0, so what is kept is the picture, or the caption, that says nothing."""
     here = side(tiny.model("clip"), modality)
     nothing = here.at_end("zero", None, here.cut(0), here.tower.blank(here.inputs, 0))
-    drop = find("metrics", "confidence_drop")()(Trial(here, flat(here, 1.0)))
-    rise = find("metrics", "confidence_increase")()(Trial(here, flat(here, 1.0)))
+    drop = find("metrics", "confidence_drop")()(MetricInput(here, flat(here, 1.0)))
+    rise = find("metrics", "confidence_increase")()(MetricInput(here, flat(here, 1.0)))
     torch.testing.assert_close(drop, 100 * (here.value() - nothing).clamp_min(0), atol=1e-4, rtol=1e-4)
     assert rise.tolist() == (100 * (nothing > here.value()).float()).tolist()
 
@@ -176,7 +176,7 @@ def test_a_map_that_keeps_the_words_it_likes_drops_nothing_where_it_likes_all_bu
     kept[:, 1] = 0
     with here.tower.fading(kept):  # pyright: ignore
         expected = here.score(here.tower.encode(here.inputs))
-    drop = find("metrics", "confidence_drop")()(Trial(here, replace(answer, scores=scores)))
+    drop = find("metrics", "confidence_drop")()(MetricInput(here, replace(answer, scores=scores)))
     torch.testing.assert_close(drop, 100 * (here.value() - expected).clamp_min(0), atol=1e-4, rtol=1e-4)
 
 
@@ -189,8 +189,8 @@ def test_deletion_and_insertion_mirror_each_other(modality: str) -> None:
     up = Attribution(cut.units.keep(rows), cut.units, torch.zeros(2))
     down = replace(up, scores=cut.units.keep(1 - rows))
     count = 16 if modality == "image" else 2 * 3 * 5
-    removed = find("metrics", "deletion")(levels=count)(Trial(here, up))
-    put_in = find("metrics", "insertion")(levels=count)(Trial(here, down))
+    removed = find("metrics", "deletion")(levels=count)(MetricInput(here, up))
+    put_in = find("metrics", "insertion")(levels=count)(MetricInput(here, down))
     torch.testing.assert_close(removed, put_in, atol=1e-5, rtol=1e-4)
 
 
@@ -231,7 +231,7 @@ def test_measure_takes_metrics_with_options_one_side_and_refuses_what_is_not_the
         nibt.measure(model, [pair], ["beauty"])
 
 
-def told(caption: str, words: list[str], spans: tuple, absent: tuple = ()) -> Truth:
+def told(caption: str, words: list[str], spans: tuple, absent: tuple = ()) -> GroundTruth:
     pair = Pair(Picture(Image.new("RGB", (10, 8)), "drawn"), caption, (Object("x", (2, 1, 4, 3), None, spans),), absent)
     units = Words(
         (("t",) * len(words),),
@@ -250,7 +250,7 @@ def test_words_are_found_in_the_caption_one_behind_the_other() -> None:
     assert lost.named.tolist() == [False, False, True]
     assert lost.absent is not None
     assert lost.absent.tolist() == [True, False, False]
-    assert told("a cat", ["a", "cat"], ()) == Truth()
+    assert told("a cat", ["a", "cat"], ()) == GroundTruth()
 
 
 @pytest.mark.parametrize(

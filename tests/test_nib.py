@@ -18,7 +18,7 @@ from nibt.errors import BadOption, UnknownName
 from nibt.methods.nib import NIB
 from nibt.models.base import Model
 from nibt.results.attribution import to_pixels
-from nibt.targets.base import Setting
+from nibt.targets.base import TargetContext
 from nibt.targets.cosine import Cosine
 
 ORACLE = ("clip", "siglip", "own vit", "own vit attention", "own resnet", "bert", "coca", "timm eva", "convnext")
@@ -28,7 +28,7 @@ def side(model: Model, modality: str) -> Side:
     image = model.image.trace(model.image.prepare([tiny.picture(seed=seed) for seed in (1, 2)]))
     text = model.text.trace(model.text.prepare(tiny.CAPTIONS[:2]))
     here, there = (image, text) if modality == "image" else (text, image)
-    return Side(model, here, lambda embedding: Cosine()(embedding, there.embedding, Setting()))
+    return Side(model, here, lambda embedding: Cosine()(embedding, there.embedding, TargetContext()))
 
 
 def captum(of: Side, layer: int, baseline: torch.Tensor, rule: str, steps: int) -> torch.Tensor:
@@ -103,7 +103,7 @@ def _all_rows(golden_folder: Path, caption: str, answer: Any, steps: int, layer:
     model = _golden(golden_folder)
     text = model.text.trace(model.text.prepare([caption]))
     there = model.image.encode(model.image.prepare([answer.picture]))
-    of = Side(model, text, lambda embedding: Cosine()(embedding, there, Setting()))
+    of = Side(model, text, lambda embedding: Cosine()(embedding, there, TargetContext()))
     rows = captum(of, layer, torch.zeros_like(of.cut(layer).hidden), "riemann_right", steps)[0]
     words = of.cut(layer).units.keep(rows[None])[0]
     torch.testing.assert_close(words, answer.text.scores, atol=1e-6, rtol=1e-5)

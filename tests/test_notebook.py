@@ -20,12 +20,12 @@ from answers import BETWEEN, PEAK, WHOLE, answer
 from nibt.errors import Unsupported
 from nibt.report.html.view import Panel
 from nibt.results.comparison import Comparison
-from nibt.results.measurement import Row
-from nibt.results.part import CaptionPart
+from nibt.results.measurement import Measurement
+from nibt.results.part import TextAttribution
 from test_pages import checked, pair
 
 TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial.ipynb"
-ROWS = [Row(0, "image", "deletion", 0.25), Row(1, "image", "deletion", 0.75), Row(0, "text", "<energy>", float("nan"))]
+ROWS = [Measurement(0, "image", "deletion", 0.25), Measurement(1, "image", "deletion", 0.75), Measurement(0, "text", "<energy>", float("nan"))]
 
 
 class Shell(SimpleNamespace):
@@ -53,10 +53,10 @@ def framed(told: str) -> str:
 def test_answers_are_shown_on_demand_and_as_before_afterwards(shell: Shell) -> None:
     told, table = pair()
     two = Comparison(
-        CaptionPart("a", told.text), CaptionPart("b", told.text), 0.5, BETWEEN, told.method, told.model, {}
+        TextAttribution("a", told.text), TextAttribution("b", told.text), 0.5, BETWEEN, told.method, told.model, {}
     )
     mine = shell.display_formatter.formatters["text/html"]
-    mine.for_type(Row, lambda row: "mine")
+    mine.for_type(Measurement, lambda row: "mine")
     before = {mime: dict(one.type_printers) for mime, one in shell.display_formatter.formatters.items()}
     assert set(shell.shown(told)) == {"text/plain"}
     nibt.load_ipython_extension(shell)

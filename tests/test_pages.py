@@ -25,11 +25,11 @@ from nibt.report.html.page import page, write_page
 from nibt.report.html.tables import SCRIPT, STYLE, data_table
 from nibt.report.html.view import Panel, fragment
 from nibt.report.html.view_data import coarse
-from nibt.results.attribution import Narrowing
+from nibt.results.attribution import PathSummary
 from nibt.results.comparison import Comparison
 from nibt.results.explanation import MISMATCH, Explanation, Ranked
 from nibt.results.interaction import Interaction
-from nibt.results.part import CaptionPart
+from nibt.results.part import TextAttribution
 
 HOSTILE = (
     "</script><script>alert(1)</script>",
@@ -200,7 +200,7 @@ def test_the_page_says_why_words_cannot_be_chosen() -> None:
     assert "grad_cam gives each word a score" in page(replace(told, method={"name": "grad_cam", "variant": "default"}))
     assert "not the target softmax" in page(replace(told, score={**told.score, "target": "softmax"}))
     assert "no picture whose regions" in page(
-        Comparison(CaptionPart("a", told.text), CaptionPart("b", told.text), 0.5, BETWEEN, told.method, told.model, {})
+        Comparison(TextAttribution("a", told.text), TextAttribution("b", told.text), 0.5, BETWEEN, told.method, told.model, {})
     )
     assert "cannot be chosen" not in page(Panel(*pair()))
 
@@ -236,7 +236,7 @@ def test_the_page_says_which_question_it_answers() -> None:
 def test_the_gap_is_told_as_a_share_of_the_change() -> None:
     told = answer(PEAK, (90, 90), WHOLE)
     numbers = [torch.tensor(number) for number in (4.0, 0.3, 0.1, 0.21)]
-    narrowing = Narrowing("zero", "gauss", (1,), *numbers)
+    narrowing = PathSummary("zero", "gauss", (1,), *numbers)
     text = page(replace(told, image=replace(told.image, narrowing=narrowing)))
     assert "image completeness gap 5\xa0%" in text
 

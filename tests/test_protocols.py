@@ -26,7 +26,7 @@ from nibt.methods.nib import NIB
 from nibt.methods.occlusion import Occlusion
 from nibt.methods.ones import Ones
 from nibt.metrics._confidence import of_all_rows
-from nibt.metrics.base import Trial
+from nibt.metrics.base import MetricInput
 from nibt.metrics.confidence_drop import ConfidenceDrop
 from nibt.metrics.confidence_increase import ConfidenceIncrease
 from nibt.metrics.deletion import Deletion
@@ -50,8 +50,8 @@ def values(model: Model, given: list[Pair], metric: Any, **options: Any) -> list
     return [row.value for row in nibt.measure(model, given, [metric], **options)]
 
 
-def trial(of: Side, method: Any) -> Trial:
-    return Trial(of, method(of), again=method)
+def trial(of: Side, method: Any) -> MetricInput:
+    return MetricInput(of, method(of), again=method)
 
 
 def hooks(model: Model) -> int:
@@ -207,7 +207,7 @@ def test_the_paper_protocol_of_pictures_stretches_the_pixels() -> None:
     of = side(tiny.model("clip"), "image")
     scores = torch.randn(2, 16, generator=torch.Generator().manual_seed(4))
     scores[1] = 3.0  # a flat map keeps nothing
-    found = ConfidenceDrop(protocol="paper")(Trial(of, Attribution(scores, of.units, torch.zeros(2))))
+    found = ConfidenceDrop(protocol="paper")(MetricInput(of, Attribution(scores, of.units, torch.zeros(2))))
     pixels = torch.nn.functional.interpolate(scores.reshape(2, 1, 4, 4), (32, 32), mode="bilinear")
     keep = torch.stack([torch.from_numpy(stretched(pixels[0])), torch.zeros(1, 32, 32)])
     seen = of.score(of.tower.encode(replace(of.inputs, values=of.inputs.values * keep)))
@@ -221,7 +221,7 @@ def test_the_paper_protocol_is_refused_where_it_has_no_meaning() -> None:
         assert np.isfinite(values(tiny.model(kind), pairs(1), ConfidenceDrop(protocol="paper"), only="image"))
     of = side(tiny.model("clip"), "text")
     with pytest.raises(Unsupported, match=r"nibt\.measure"):
-        ConfidenceDrop(protocol="paper")(Trial(of, Ones()(of)))
+        ConfidenceDrop(protocol="paper")(MetricInput(of, Ones()(of)))
     with pytest.raises(BadOption, match="leave hide out"):
         ConfidenceDrop(protocol="paper", hide="blur")
     with pytest.raises(BadOption, match="correct or paper"):
@@ -238,15 +238,15 @@ def exact(of: Side) -> Attribution:
 @linear_sides
 def test_infidelity_of_the_exact_parts_of_a_linear_score_is_zero(of: Side) -> None:
     scores = exact(of)
-    assert Infidelity()(Trial(of, scores)).tolist() == pytest.approx([0, 0], abs=1e-6)
-    assert Infidelity(scaled=True)(Trial(of, replace(scores, scores=7 * scores.scores))).tolist() == pytest.approx(
+    assert Infidelity()(MetricInput(of, scores)).tolist() == pytest.approx([0, 0], abs=1e-6)
+    assert Infidelity(scaled=True)(MetricInput(of, replace(scores, scores=7 * scores.scores))).tolist() == pytest.approx(
         [0, 0], abs=1e-6
     )
     metric = Infidelity(masks=20, seed=3)
     wrong = replace(scores, scores=of.units.keep(scores.scores + 0.5))
-    hidden = metric.hidden(Trial(of, wrong))
+    hidden = metric.hidden(MetricInput(of, wrong))
     by_hand = (0.5 * hidden.sum(-1)).square().mean(0)  # each hidden unit tells half too much
-    torch.testing.assert_close(metric(Trial(of, wrong)), by_hand, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(metric(MetricInput(of, wrong)), by_hand, atol=1e-4, rtol=1e-4)
 
 
 def ordered(of: Side, metric: Any) -> tuple[torch.Tensor, ...]:
@@ -259,7 +259,7 @@ def ordered(of: Side, metric: Any) -> tuple[torch.Tensor, ...]:
     explained = of.units.explained if isinstance(of.units, Words) else torch.ones_like(best.scores, dtype=torch.bool)
     mean = best.scores.sum(-1, keepdim=True) / explained.sum(-1, keepdim=True)
     maps = best.scores, mean * explained, (2 * mean - best.scores) * explained
-    return tuple(metric(Trial(up, replace(best, scores=scores))) for scores in maps)
+    return tuple(metric(MetricInput(up, replace(best, scores=scores))) for scores in maps)
 
 
 long_sides = pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_infidelity_is_captums(modality: str) -> None:
     answer, metric = Occlusion()(of), Infidelity(masks=12, seed=5)
     if modality == "text":  # what words take away together is against what they take away one by one in this net
         answer = replace(answer, scores=-answer.scores)
-    hidden, score = metric.hidden(Trial(of, answer))[:, 0].float(), masker(of, of.units)
+    hidden, score = metric.hidden(MetricInput(of, answer))[:, 0].float(), masker(of, of.units)
 
     def perturbed(keep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return hidden, keep - hidden
@@ -318,8 +318,8 @@ def test_infidelity_is_captums(modality: str) -> None:
             max_examples_per_batch=12,
             normalize=scaled,
         )
-        torch.testing.assert_close(replace(metric, scaled=scaled)(Trial(of, answer)), theirs, atol=1e-7, rtol=1e-4)
-    turned = Trial(of, replace(answer, scores=-answer.scores))  # no factor below 0 may mend it
+        torch.testing.assert_close(replace(metric, scaled=scaled)(MetricInput(of, answer)), theirs, atol=1e-7, rtol=1e-4)
+    turned = MetricInput(of, replace(answer, scores=-answer.scores))  # no factor below 0 may mend it
     taken = of.value() - score((1 - hidden)[:, None])
     torch.testing.assert_close(Infidelity(masks=12, seed=5, scaled=True)(turned), taken.square().mean(0))
 
@@ -399,7 +399,7 @@ def test_max_sensitivity_does_not_depend_on_the_batch_and_ones_have_none(modalit
 
 def test_max_sensitivity_needs_a_method_to_ask() -> None:
     of = side(tiny.model("clip"), "image")
-    assert MaxSensitivity()(Trial(of, Ones()(of))).isnan().all()
+    assert MaxSensitivity()(MetricInput(of, Ones()(of))).isnan().all()
     with pytest.raises(BadOption, match="samples must be at least 1"):
         MaxSensitivity(samples=0)
     with pytest.raises(BadOption, match="masks must be at least 1"):

@@ -17,15 +17,15 @@ from nibt.data.pair import Object, Pair
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption, OtherRequest, UnknownName, Unsupported, WouldOverwrite
 from nibt.evaluation.audit.randomization import copied
-from nibt.evaluation.maps import Asked
-from nibt.evaluation.roar import Retraining
-from nibt.evaluation.roar.bootstrap import Resampled, stats, taus_of
-from nibt.evaluation.roar.inputs import Material
+from nibt.evaluation.maps import MethodSpec
+from nibt.evaluation.roar import RoarRunner
+from nibt.evaluation.roar.bootstrap import Bootstrap, stats, taus_of
+from nibt.evaluation.roar.inputs import TowerInputs
 from nibt.evaluation.roar.maps import explained
 from nibt.evaluation.roar.removal import above, filled, hidden, hidden_pixels, highest
 from nibt.evaluation.roar.report import markdown
 from nibt.evaluation.roar.settings import Settings
-from nibt.evaluation.roar.trainers import KINDS, Form, Last, Whole
+from nibt.evaluation.roar.trainers import KINDS, Trainer, Last, Whole
 from nibt.evaluation.roar.training import fitting, losses, split, trained, untrained
 from nibt.methods.base import SIDES
 from nibt.models._loading import load_model
@@ -57,15 +57,15 @@ def noise(count: int = 12) -> list[Pair]:
     return [Pair(tiny.picture(seed=place), SAID[place % len(SAID)]) for place in range(count)]
 
 
-def materials(model: Model, pairs: list[Pair]) -> dict[Modality, Material]:
+def materials(model: Model, pairs: list[Pair]) -> dict[Modality, TowerInputs]:
     return {
-        "image": Material.of(model.image, [pair.picture for pair in pairs]),
-        "text": Material.of(model.text, [pair.caption for pair in pairs]),
+        "image": TowerInputs.of(model.image, [pair.picture for pair in pairs]),
+        "text": TowerInputs.of(model.text, [pair.caption for pair in pairs]),
     }
 
 
-def without(model: Model, pairs: list[Pair], whole: dict[Modality, Material]) -> dict[Modality, Material]:
-    scores = explained(model, pairs, Asked("random"), 0, 5, lambda _: None)
+def without(model: Model, pairs: list[Pair], whole: dict[Modality, TowerInputs]) -> dict[Modality, TowerInputs]:
+    scores = explained(model, pairs, MethodSpec("random"), 0, 5, lambda _: None)
     return {side: whole[side].without(model.tower(side), scores[side], 75, 0) for side in SIDES}
 
 
@@ -116,7 +116,7 @@ def test_of_words_the_highest_go_and_special_tokens_stay(kind: str) -> None:
     for row, count in zip(gone, counts, strict=True):
         assert int(row.sum()) == above(count, 90)
     assert gone[1].nonzero().max() == inputs.words.explained[1].nonzero().max()
-    part = Material.of(tower, ["a photo of a cat and a dog", "cat"]).without(tower, scores, 90, 0).groups[0]
+    part = TowerInputs.of(tower, ["a photo of a cat and a dog", "cat"]).without(tower, scores, 90, 0).groups[0]
     told = part.through(tower, tower.encode)
     with tower.fading((~gone).float()):
         assert torch.equal(told, tower.encode(inputs))
@@ -221,7 +221,7 @@ def test_every_form_begins_with_the_models_own_embeddings_and_can_be_trained(kin
     assert all(one.grad is None for one in model.module.parameters())
 
 
-def trained_by(form: Form, whole: dict[Modality, Material], gone: dict[Modality, Material], count: int) -> list[float]:
+def trained_by(form: Trainer, whole: dict[Modality, TowerInputs], gone: dict[Modality, TowerInputs], count: int) -> list[float]:
     settings = Settings(rates={"last": 1e-3, "whole": 1e-3}, epochs=2, batch_size=4)
     fed = {side: form.source(side, gone[side]) for side in SIDES}
     untouched = {side: form.source(side, whole[side]) for side in SIDES}
@@ -300,10 +300,10 @@ def test_a_map_that_knows_the_truth_beats_a_random_one(
 ) -> None:
     pairs, grids, tokens = scenes
     settings = Settings(rates={"features": 1e-3}, validation=30, epochs=8, start="fresh")
-    run = Retraining(
+    run = RoarRunner(
         load_model("scenes"),
         pairs,
-        [Asked("nib"), Asked("random"), Asked("ones")],
+        [MethodSpec("nib"), MethodSpec("random"), MethodSpec("ones")],
         ["features"],
         ("image", "text"),
         2,
@@ -490,7 +490,7 @@ def test_numbers_and_rankings_by_hand() -> None:
     for name, factor in factors.items():
         losses_of["features", name, "both"] = factor * base
         losses_of["whole", name, "both"] = 2 * (2.5 - factor) * base  # the other way round
-    resampled = Resampled(losses_of, 0)
+    resampled = Bootstrap(losses_of, 0)
     for gain in resampled.gains():
         factor = factors[gain.method] if gain.form == "features" else 2.5 - factors[gain.method]
         np.testing.assert_allclose([gain.value, gain.low, gain.high], factor - 1, atol=1e-12)

@@ -22,13 +22,13 @@ from PIL import Image
 import nibt
 import tiny
 from conftest import Run
-from nibt.app.cache import Recent
+from nibt.app.cache import ResultCache
 from nibt.app.guard import BODY, BUSY, Guard
-from nibt.app.limits import Deadline, Limits, TooLong
+from nibt.app.limits import Deadline, Limits, TimeLimitExceeded
 from nibt.app.link import Link
-from nibt.app.models import Shelf, Turns
+from nibt.app.models import ModelCache, SerialExecutor
 from nibt.app.render import told, unsupported_list
-from nibt.app.request import Asked, Question, answered, costs, plainly, unsupported
+from nibt.app.request import ExplainRequest, Mode, answered, costs, plainly, unsupported
 from nibt.app.server import check_host
 from nibt.data.images import sample_file
 from nibt.errors import BadInput, BadOption, UnknownName, Unsupported
@@ -44,9 +44,9 @@ def scenes() -> Model:
     return nibt.load_model("scenes")
 
 
-def asked(captions: Any = "a cat", question: Any = "each", methods: Any = ("nib",), **others: Any) -> Asked:
+def asked(captions: Any = "a cat", question: Any = "each", methods: Any = ("nib",), **others: Any) -> ExplainRequest:
     told = {"file": sample_file("coffee"), "model": "scenes", "variant": "default", "limits": LIMITS, **others}
-    return Asked.read(captions=captions, question=question, methods=methods, **told)
+    return ExplainRequest.read(captions=captions, question=question, methods=methods, **told)
 
 
 def test_a_sample_is_known_by_its_bytes() -> None:
@@ -184,15 +184,15 @@ def test_the_page_keeps_what_is_finished(scenes: Model, monkeypatch: pytest.Monk
     """What the visitor sees after each step: nothing that was there is gone, whatever fails later, and why ever."""
     own = nibt.app.request._answers
 
-    def failing(question: Asked, model: Model, method: str) -> Any:
+    def failing(question: ExplainRequest, model: Model, method: str) -> Any:
         if method == "occlusion":
-            raise TooLong("this takes longer than it may")
+            raise TimeLimitExceeded("this takes longer than it may")
         if method == "rise":
             raise RuntimeError("not enough memory: secret detail")
         return own(question, model, method)
 
     monkeypatch.setattr("nibt.app.request._answers", failing)
-    shelf, recent = Shelf(["scenes"], load=lambda name: scenes), Recent(60.0)
+    shelf, recent = ModelCache(["scenes"], load=lambda name: scenes), ResultCache(60.0)
     fields = [sample_file("coffee"), "a cat", "each", ["nib", "occlusion", "rise", "grad_cam"], "scenes", "default"]
     views = list(told(shelf, LIMITS, recent, fields, lambda done, of, what: None))
     assert len(views) == 5
@@ -236,7 +236,7 @@ def test_methods_that_a_model_cannot_run_are_known_with_their_reasons(scenes: Mo
 def test_the_list_of_what_a_model_cannot_run_loads_nothing(scenes: Model) -> None:
     loads: list[str] = []
     models = {"a": scenes, "b": tiny.model("convnext")}
-    shelf = Shelf(["a"], ["b"], load=lambda name: loads.append(name) or models[name])  # pyright: ignore
+    shelf = ModelCache(["a"], ["b"], load=lambda name: loads.append(name) or models[name])  # pyright: ignore
     assert [unsupported_list(shelf, name) for name in ("a", "b", "c", None, ["a"])] == [""] * 5
     assert loads == ["a"]
     shelf.model("b")
@@ -245,7 +245,7 @@ def test_the_list_of_what_a_model_cannot_run_loads_nothing(scenes: Model) -> Non
 
 def test_models_are_loaded_when_asked_for_and_the_last_stay(scenes: Model) -> None:
     loaded: list[str] = []
-    shelf = Shelf(["a"], ["b", "c"], most=1, load=lambda name: loaded.append(name) or replace(scenes, id=name))  # pyright: ignore
+    shelf = ModelCache(["a"], ["b", "c"], most=1, load=lambda name: loaded.append(name) or replace(scenes, id=name))  # pyright: ignore
     assert loaded == ["a"]
     assert [shelf.model(name).id for name in "abbacab"] == list("abbacab")
     assert loaded == ["a", "b", "c", "b"]
@@ -254,7 +254,7 @@ def test_models_are_loaded_when_asked_for_and_the_last_stay(scenes: Model) -> No
 
 
 def test_all_turns_are_taken_in_one_thread_one_after_the_other() -> None:
-    turns, running, most, threads = Turns(), 0, 0, set[int]()
+    turns, running, most, threads = SerialExecutor(), 0, 0, set[int]()
 
     def parts() -> Iterator[int]:
         nonlocal running, most
@@ -277,7 +277,7 @@ def test_what_goes_wrong_in_a_turn_is_told_to_who_asked() -> None:
         yield 1
         raise BadInput("no")
 
-    found = Turns().each(parts())
+    found = SerialExecutor().each(parts())
     assert next(found) == 1
     with pytest.raises(BadInput, match="no"):
         next(found)
@@ -285,7 +285,7 @@ def test_what_goes_wrong_in_a_turn_is_told_to_who_asked() -> None:
 
 def test_answers_are_files_for_a_while(scenes: Model) -> None:
     now = [0.0]
-    recent = Recent(kept=10.0, most=2, clock=lambda: now[0])
+    recent = ResultCache(kept=10.0, most=2, clock=lambda: now[0])
     *_, panels = answered(asked(), scenes)
     token = recent.keep(panels)
     explanation, table = json.loads(recent.file(token, "json") or b"")
@@ -464,4 +464,4 @@ def test_limits_out_of_range_are_told(run: Run, option: str) -> None:
 
 
 def test_questions_are_those_of_the_page() -> None:
-    assert [question.value for question in Question] == ["each", "rather", "labels"]
+    assert [question.value for question in Mode] == ["each", "rather", "labels"]

@@ -8,7 +8,7 @@ import nibt
 import tiny
 from nibt.errors import BadOption, UnknownName
 from nibt.registry import available, find
-from nibt.targets.base import Setting
+from nibt.targets.base import TargetContext
 
 HERE, THERE, OTHERS = (
     torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
@@ -38,7 +38,7 @@ def test_every_target_is_tested_here() -> None:
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_closed_forms(name: str) -> None:
-    found = find("targets", name)()(HERE, THERE, Setting(20.0, -3.0, OTHERS))
+    found = find("targets", name)()(HERE, THERE, TargetContext(20.0, -3.0, OTHERS))
     torch.testing.assert_close(found, EXPECTED[name]())
 
 

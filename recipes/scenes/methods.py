@@ -6,7 +6,7 @@ python recipes/scenes/methods.py report --out RUN
 
 from pathlib import Path
 
-from runs import NAMES, SEED, TRUTH, Setting, asked, gathered, machine, paired, run, scenes_of
+from runs import NAMES, SEED, TRUTH, TargetContext, asked, gathered, machine, paired, run, scenes_of
 
 import nibt
 from nibt.evaluation.statistics import holm, interval
@@ -33,11 +33,11 @@ def settings():
                 name for name in kind.variants if name == "default" or kind.variants[name] != kind.variants["default"]
             ]
             quick = QUICK.get(method, {}) if side == "image" else {}
-            found += [Setting(side, method, variant=variant, options=quick) for variant in variants]
+            found += [TargetContext(side, method, variant=variant, options=quick) for variant in variants]
         found += [
-            Setting(side, "nib", "centred"),
-            Setting(side, "occlusion", "centred"),
-            Setting(side, "grad_cam", options={"along_path": True}),
+            TargetContext(side, "nib", "centred"),
+            TargetContext(side, "occlusion", "centred"),
+            TargetContext(side, "grad_cam", options={"along_path": True}),
         ]
     return sorted(found, key=lambda setting: (setting.method in HEAVY, setting.side))
 
@@ -55,7 +55,7 @@ def name(setting):
 def table(records, side):
     """Means and intervals; a star where NIB's default differs at 0.05 after Holm's correction."""
     shown = sorted((setting for setting in settings() if setting.side == side and setting.key in records), key=name)
-    base = records[Setting(side, "nib").key]["values"]
+    base = records[TargetContext(side, "nib").key]["values"]
     columns = {}
     for metric in METRICS[side]:
         found = [records[setting.key]["values"][metric] for setting in shown]

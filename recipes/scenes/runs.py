@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 import nibt
-from nibt.data.ground_truth import Truth
+from nibt.data.ground_truth import GroundTruth
 from nibt.data.units import Grid
 from nibt.datasets.scenes import Scenes
 from nibt.evaluation import statistics
-from nibt.metrics.base import Trial
+from nibt.metrics.base import MetricInput
 from nibt.metrics.pointing_game import PointingGame
 from nibt.results.attribution import Attribution
 
@@ -60,7 +60,7 @@ def scenes(kind, count):
 
 
 @dataclass(frozen=True)
-class Setting:
+class TargetContext:
     side: str
     method: str = "nib"
     target: str = "cosine"
@@ -168,7 +168,7 @@ def paired(values, others):
 def on_mask(metric, grid, mask):
     """What a truth metric says of one map and one mask."""
     attribution = Attribution(grid.flatten()[None], Grid(*grid.shape), torch.zeros(1))
-    return float(metric(Trial(None, attribution, (Truth(mask),)))[0])
+    return float(metric(MetricInput(None, attribution, (GroundTruth(mask),)))[0])
 
 
 def filled(page, parts):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from runs import FEW, NAMES, SEED, Setting, asked, filled, gathered, machine, paired, run
+from runs import FEW, NAMES, SEED, TargetContext, asked, filled, gathered, machine, paired, run
 
 import nibt
 from nibt.evaluation.statistics import interval
@@ -27,7 +27,7 @@ CONTRASTED = {"image": (0, 2, 4, 6, 8, 10), "text": (0, 3, 6, 9)}
 
 def nib(side, layer, reference, rule, steps, target="cosine", data="one"):
     options = {"layer": str(layer), "reference": reference, "rule": rule, "steps": steps}
-    return Setting(side, target=target, options=options, data=data)
+    return TargetContext(side, target=target, options=options, data=data)
 
 
 def by_layer(side):
@@ -82,8 +82,8 @@ PAPER = {side: nib(side, 9, "zero", "riemann", 10) for side in ("image", "text")
 
 def controls(side):
     """What the published setting and what any map are held against."""
-    plain = [Setting(side, method) for method in ("random", "centre", "occlusion")]
-    return [PAPER[side], *plain, Setting(side, "occlusion", target="centred")]
+    plain = [TargetContext(side, method) for method in ("random", "centre", "occlusion")]
+    return [PAPER[side], *plain, TargetContext(side, "occlusion", target="centred")]
 
 
 def negative():
@@ -94,7 +94,7 @@ def negative():
     return [
         nib("text", layer, reference, "geometric" if reference == "zero" else "gauss", 8, target, "absent")
         for layer, reference, target in chosen
-    ] + [Setting("text", "occlusion", data="absent")]
+    ] + [TargetContext("text", "occlusion", data="absent")]
 
 
 def settings():

@@ -18,7 +18,7 @@ Inputs and results:
 Measure and audit:
     measure, roar, audit               metrics of maps, retraining, an audit of a model
     run, write_report                  a benchmark by a plan, and its tables
-    Row, Plan, Roar, Audit             what they return
+    Measurement, Plan, Roar, Audit             what they return
 
 Extend:
     available, Method, Metric, Target  the parts that there are, and what each kind must be
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from nibt.results.comparison import Comparison as Comparison
     from nibt.results.explanation import Explanation as Explanation
     from nibt.results.interaction import Interaction as Interaction
-    from nibt.results.measurement import Row as Row
+    from nibt.results.measurement import Measurement as Measurement
     from nibt.results.roar import Roar as Roar
     from nibt.targets.base import Target as Target
 
@@ -88,7 +88,7 @@ _HOMES = {
     "Panel": "report.html.view",
     "Plan": "evaluation.bench.plan",
     "Roar": "results.roar",
-    "Row": "results.measurement",
+    "Measurement": "results.measurement",
     "Target": "targets.base",
     "Tower": "models.base",
     "audit": "evaluation.audit",

@@ -38,7 +38,7 @@ def available(kind: str) -> list[str]:
 
 
 def find(kind: str, name: str) -> Any:
-    """What the file of that name calls its ``PART``.
+    """What the file of that name calls its ``PLUGIN``.
 
     Raises:
         UnknownName: no part of that kind goes by that name.
@@ -48,7 +48,7 @@ def find(kind: str, name: str) -> Any:
         return point.load()
     if name not in available(kind):
         raise UnknownName(kind, name, available(kind))
-    return import_module(f"nibt.{kind}.{name}").PART
+    return import_module(f"nibt.{kind}.{name}").PLUGIN
 
 
 @lru_cache

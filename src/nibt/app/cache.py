@@ -17,7 +17,7 @@ from nibt.results.explanation import Explanation, as_text
 FORMATS = {"png": "image/png", "json": "application/json", "html": "text/html; charset=utf-8"}
 
 
-class Recent:
+class ResultCache:
     """Answers under tokens that nobody can guess; the oldest make room, and none stays longer than ``kept`` seconds."""
 
     def __init__(self, kept: float, most: int = 32, clock: Callable[[], float] = time.monotonic) -> None:

@@ -53,7 +53,7 @@ class Limits:
         return began + self.seconds * (1 - min(later, 9) / 10)
 
 
-class TooLong(NibtError, TimeoutError):
+class TimeLimitExceeded(NibtError, TimeoutError):
     """A computation took longer than it may."""
 
 
@@ -65,7 +65,7 @@ class Deadline(TorchDispatchMode):
     enters it, and changes no number.
 
     Raises:
-        TooLong: from within the block, once the time is up.
+        TimeLimitExceeded: from within the block, once the time is up.
 
     """
 
@@ -75,7 +75,7 @@ class Deadline(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if self._clock() > self._end:
-            raise TooLong(
+            raise TimeLimitExceeded(
                 "this takes longer than this page gives to one visitor: choose a method that costs less, or "
                 "fewer captions; nibt explain has no limit"
             )

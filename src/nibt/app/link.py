@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from nibt.app.request import SETTINGS, Asked, Question
+from nibt.app.request import SETTINGS, ExplainRequest, Mode
 from nibt.data.images import SAMPLE, samples
 from nibt.registry import available
 
@@ -21,7 +21,7 @@ class Link:
     variant: str
 
     @classmethod
-    def to(cls, asked: Asked) -> "Link | None":
+    def to(cls, asked: ExplainRequest) -> "Link | None":
         """The link to what was asked; None if its picture is no sample, for nobody else has that."""
         if not asked.picture.source.startswith(SAMPLE):
             return None
@@ -59,7 +59,7 @@ class Link:
         known = (
             link.picture in samples()
             and link.model in models
-            and link.question in list(Question)
+            and link.question in list(Mode)
             and link.variant in SETTINGS
             and set(methods) <= set(available("methods"))
         )

@@ -14,7 +14,7 @@ from nibt.models.base import Model
 _Part = TypeVar("_Part")
 
 
-class Shelf:
+class ModelCache:
     """Models by name. ``ready`` are loaded at once and stay; of the others ``most`` are kept, the last ones used."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Shelf:
             return found
 
 
-class Turns:
+class SerialExecutor:
     """One thread for all computations: whoever asks, one at a time, and its memory is used again by the next."""
 
     def __init__(self) -> None:

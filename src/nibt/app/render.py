@@ -7,11 +7,11 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from nibt.app.cache import FORMATS, Recent
+from nibt.app.cache import FORMATS, ResultCache
 from nibt.app.limits import Deadline, Limits
 from nibt.app.link import Link
-from nibt.app.models import Shelf
-from nibt.app.request import Asked, answered, costs, plainly, unsupported
+from nibt.app.models import ModelCache
+from nibt.app.request import ExplainRequest, answered, costs, plainly, unsupported
 from nibt.data.images import SAMPLE, read_picture, samples
 from nibt.errors import NibtError
 from nibt.report.html.view import Failure, Panel, fragment
@@ -30,7 +30,7 @@ NOTHING = (
 _THUMBNAIL = 160
 
 
-def told(shelf: Shelf, limits: Limits, recent: Recent, values: Any, step: Step) -> Iterator[str]:
+def told(shelf: ModelCache, limits: Limits, recent: ResultCache, values: Any, step: Step) -> Iterator[str]:
     """What the page shows in answer to its fields: all that is known so far, or what is wrong, in plain words.
 
     ``values`` are those of the fields: the path of a picture's file, captions, question, methods, model and setting.
@@ -39,7 +39,7 @@ def told(shelf: Shelf, limits: Limits, recent: Recent, values: Any, step: Step) 
     try:
         file, captions, question, methods, model, variant = values
         step(0, 1, "Reading the picture")
-        asked = Asked.read(file, captions, question, model, methods, variant, limits)
+        asked = ExplainRequest.read(file, captions, question, model, methods, variant, limits)
         step(0, asked.steps, f"Loading {model}")
         loaded, began = shelf.model(model), time.monotonic()
         # a deadline is entered within each step, and holds for its thread: the next step may run in another
@@ -67,7 +67,7 @@ def sample_buttons() -> str:
     return f'<p class="nibt-label">Or a sample</p><div class="nibt-samples">{buttons}</div>'
 
 
-def unsupported_list(shelf: Shelf, name: Any) -> str:
+def unsupported_list(shelf: ModelCache, name: Any) -> str:
     """The methods that this model cannot be explained by, with the reasons; empty for a model that is not loaded."""
     model = shelf.loaded(name)
     reasons = {} if model is None else unsupported(model)
@@ -92,7 +92,7 @@ def _message(text: str, title: str = "") -> str:
     return f'<div class="nibt-message" role="alert">{named}{escape(text)}</div>'
 
 
-def _answer(asked: Asked, outcomes: list[Panel | Failure], recent: Recent | None) -> str:
+def _answer(asked: ExplainRequest, outcomes: list[Panel | Failure], recent: ResultCache | None) -> str:
     """The view; once it is whole, with its downloads, and its link if anybody else has the picture, too."""
     panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
     view = (

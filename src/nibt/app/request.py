@@ -28,7 +28,7 @@ SETTINGS = ("default", "paper")
 SIDE = 640  # of the copy of a picture that stays with an answer
 
 
-class Question(StrEnum):
+class Mode(StrEnum):
     """What is asked of the captions, which stand one a line."""
 
     each = "each"
@@ -37,12 +37,12 @@ class Question(StrEnum):
 
 
 @dataclass(frozen=True)
-class Asked:
+class ExplainRequest:
     """A picture, captions, and how they are explained."""
 
     picture: Picture
     captions: tuple[str, ...]
-    question: Question = Question.each
+    question: Mode = Mode.each
     model: str = "lite"
     methods: tuple[str, ...] = ("nib",)
     variant: str = "default"
@@ -50,7 +50,7 @@ class Asked:
     @classmethod
     def read(
         cls, file: Path | None, captions: Any, question: Any, model: Any, methods: Any, variant: Any, limits: Limits
-    ) -> "Asked":
+    ) -> "ExplainRequest":
         """What the fields of the page hold, or what somebody sent in their place.
 
         Raises:
@@ -63,7 +63,7 @@ class Asked:
         limits.check_captions(lines)
         if not lines:
             raise BadInput("write a caption first: what the picture shows, or might show")
-        if question != Question.each and len(lines) < 2:
+        if question != Mode.each and len(lines) < 2:
             raise BadInput("this question needs at least two lines: one caption, or label, a line")
         if not methods:
             raise BadInput("choose at least one method")
@@ -71,7 +71,7 @@ class Asked:
             raise BadInput(f"there are {len(methods)} methods, and this page takes {limits.methods} at once")
         for method in methods:
             find("methods", method)
-        return cls(read_upload(file, limits), tuple(lines), Question(question), model, tuple(methods), variant)
+        return cls(read_upload(file, limits), tuple(lines), Mode(question), model, tuple(methods), variant)
 
     @property
     def steps(self) -> int:
@@ -81,7 +81,7 @@ class Asked:
     @property
     def tabled(self) -> bool:
         """Whether there are tables of words and regions: they are NIB's, of the cosine."""
-        return "nib" in self.methods and self.question == Question.each
+        return "nib" in self.methods and self.question == Mode.each
 
 
 def _check_kinds(captions: Any, question: Any, model: Any, methods: Any, variant: Any) -> None:
@@ -89,8 +89,8 @@ def _check_kinds(captions: Any, question: Any, model: Any, methods: Any, variant
     texts = all(isinstance(one, str) for one in (captions, question, model, variant))
     if not texts or not isinstance(methods, list | tuple) or not all(isinstance(name, str) for name in methods):
         raise BadInput("captions, question, model and setting are texts, and methods a list of names")
-    if question not in list(Question) or variant not in SETTINGS:
-        raise BadInput(f"the question is one of {', '.join(Question)}, the setting one of {', '.join(SETTINGS)}")
+    if question not in list(Mode) or variant not in SETTINGS:
+        raise BadInput(f"the question is one of {', '.join(Mode)}, the setting one of {', '.join(SETTINGS)}")
 
 
 def read_upload(file: Path | None, limits: Limits) -> Picture:
@@ -134,7 +134,7 @@ def check_pixels(data: bytes, most: int) -> None:
 
 
 def answered(
-    asked: Asked, model: Model, limit: Callable[[int], AbstractContextManager[Any]] = lambda step: nullcontext()
+    asked: ExplainRequest, model: Model, limit: Callable[[int], AbstractContextManager[Any]] = lambda step: nullcontext()
 ) -> Iterator[list[Panel | Failure]]:
     """All outcomes so far, after each step: the methods first, then the tables of words and regions of NIB.
 
@@ -161,23 +161,23 @@ def answered(
 _FAILURES = (NibtError, RuntimeError, MemoryError)  # torch raises RuntimeError where memory runs out
 
 
-def _answers(asked: Asked, model: Model, method: str) -> list[Explanation]:
+def _answers(asked: ExplainRequest, model: Model, method: str) -> list[Explanation]:
     options: dict[str, Any] = {"method": method, "variant": _variant(method, asked.variant), "seed": 0}
     first, *rest = asked.captions
-    if asked.question == Question.labels:
+    if asked.question == Mode.labels:
         return [explain_labels(model, asked.picture, asked.captions, **options)]
-    if asked.question == Question.rather:
+    if asked.question == Mode.rather:
         return [explain(model, asked.picture, first, target="difference", against=rest[:1], **options)]
     return explain(model, [asked.picture] * len(asked.captions), list(asked.captions), **options)
 
 
-def _title(asked: Asked, method: str, answer: Explanation) -> str:
+def _title(asked: ExplainRequest, method: str, answer: Explanation) -> str:
     """What tells a panel from those beside it."""
     return answer.caption if len(asked.methods) == 1 else f"{method}: {answer.caption}"
 
 
 def _with_table(
-    outcome: Panel | Failure, asked: Asked, model: Model, limit: AbstractContextManager[Any]
+    outcome: Panel | Failure, asked: ExplainRequest, model: Model, limit: AbstractContextManager[Any]
 ) -> Panel | Failure:
     """The panel of nib with its word-region table, or with the reason why it has none; any other outcome as it is."""
     if isinstance(outcome, Failure) or outcome.answer.method["name"] != "nib":

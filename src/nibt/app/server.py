@@ -52,11 +52,11 @@ def serve(
             from nibt.app.ui import page
         except ImportError as error:
             raise Unsupported("the page needs gradio: pip install 'nibt[app]'") from error
-        from nibt.app.models import Shelf
+        from nibt.app.models import ModelCache
 
         # what it warns of is the view's data, which is no script and is not meant to run
         warnings.filterwarnings("ignore", "A `<script>` tag was found")
-        shelf = Shelf(READY, models)
+        shelf = ModelCache(READY, models)
         app = Guard(page(shelf, limits), Path(folder), limits.upload, hosts=() if public else LOOPBACK)
         config = uvicorn.Config(
             app,

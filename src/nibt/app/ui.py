@@ -9,26 +9,26 @@ import gradio as gr
 from fastapi import FastAPI, Response
 from gradio.themes import Base
 
-from nibt.app.cache import FORMATS, Recent
+from nibt.app.cache import FORMATS, ResultCache
 from nibt.app.limits import Limits
 from nibt.app.link import Link
-from nibt.app.models import Shelf, Turns
+from nibt.app.models import ModelCache, SerialExecutor
 from nibt.app.render import INTRODUCTION, NOTHING, cost_table, said, sample_buttons, told, unsupported_list
-from nibt.app.request import Question, costs
+from nibt.app.request import Mode, costs
 from nibt.data.images import sample_file, samples
 from nibt.report.html import view
 
 QUESTIONS = [
-    ("Each caption: what speaks for it", Question.each.value),
-    ("The first caption rather than the second: what decides", Question.rather.value),
-    ("Labels, one a line: which fits best, and why", Question.labels.value),
+    ("Each caption: what speaks for it", Mode.each.value),
+    ("The first caption rather than the second: what decides", Mode.rather.value),
+    ("Labels, one a line: which fits best, and why", Mode.labels.value),
 ]
 _EXPLAIN_LINKED = "(captions) => { if (captions) document.querySelector('#explain').click(); }"
 
 
-def page(shelf: Shelf, limits: Limits) -> FastAPI:
+def page(shelf: ModelCache, limits: Limits) -> FastAPI:
     """The whole page, unguarded."""
-    recent = Recent(limits.kept)
+    recent = ResultCache(limits.kept)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/answer/{name}")
@@ -62,9 +62,9 @@ def page(shelf: Shelf, limits: Limits) -> FastAPI:
     )
 
 
-def _blocks(shelf: Shelf, limits: Limits, recent: Recent) -> gr.Blocks:
+def _blocks(shelf: ModelCache, limits: Limits, recent: ResultCache) -> gr.Blocks:
     """The fields, and what happens when they are used."""
-    turns = Turns()
+    turns = SerialExecutor()
     with gr.Blocks(title="nibt", analytics_enabled=False, delete_cache=(60, int(limits.kept))) as blocks:
         gr.HTML(INTRODUCTION)
         with gr.Row(elem_id="columns"):
@@ -136,9 +136,9 @@ def _blocks(shelf: Shelf, limits: Limits, recent: Recent) -> gr.Blocks:
     return blocks
 
 
-def _choices(shelf: Shelf) -> list[Any]:
+def _choices(shelf: ModelCache) -> list[Any]:
     """What can be chosen, in the order in which ``told`` takes it; the third lists the methods that cannot be."""
-    question = gr.Radio(QUESTIONS, value=Question.each.value, label="Question", elem_id="question")
+    question = gr.Radio(QUESTIONS, value=Mode.each.value, label="Mode", elem_id="question")
     methods = gr.CheckboxGroup(
         [name for name, _ in costs()], value=["nib"], elem_id="methods", label="Methods (select several to compare)"
     )
@@ -152,7 +152,7 @@ def _choices(shelf: Shelf) -> list[Any]:
         variant = gr.Radio(
             [("nibt's default", "default"), ("as published, where that differs", "paper")],
             value="default",
-            label="Setting",
+            label="TargetContext",
             elem_id="variant",
         )
     return [question, methods, unable, model, variant]

@@ -16,7 +16,7 @@ from nibt.results.attribution import Attribution
 from nibt.results.comparison import Comparison
 from nibt.results.explanation import Answer, Explanation, mismatch, other_warnings
 from nibt.results.interaction import Interaction
-from nibt.results.part import CaptionPart
+from nibt.results.part import TextAttribution
 
 
 def caption(worded: Worded, positive: bool = False) -> Text:
@@ -134,7 +134,7 @@ def show(answers: Sequence[Explanation | Comparison], positive: bool, verbose: b
         if isinstance(answer, Explanation) and answer.ranking:
             console.print(ranking(answer))
         for part in answer.parts.values():
-            if isinstance(part, CaptionPart):
+            if isinstance(part, TextAttribution):
                 console.print(caption(part, positive) if console.color_system else Text(words(part)))
         console.print(summary(answer))
         if verbose:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nibt.cli import options as option
-from nibt.cli.inputs import Asked, Things, load
+from nibt.cli.inputs import CliInputs, CliItems, load
 from nibt.cli.options import given, lines, method_options
 from nibt.cli.output import Output, input_paths, model_name, suffix
 from nibt.cli.pages import explained
@@ -125,7 +125,7 @@ def explain(
     Writes a picture and a JSON file, into the current folder unless --out says otherwise; with --out x.html a page that
     answers to clicks, where nib and the cosine also give each word its region.
     """
-    typed = Things.read(things, labels is not None, with_image, with_caption)
+    typed = CliItems.read(things, labels is not None, with_image, with_caption)
     chosen = given(
         layer=layer,
         image_layer=image_layer,
@@ -140,7 +140,7 @@ def explain(
     chosen = method_options(other, chosen)
     if labels is not None and (target != "cosine" or against or against_image or template):
         raise BadOption("--labels explains the first label against the second: leave --target and --against out")
-    extra = Extra(map, mask, threshold, positive, verbose)
+    extra = ImageOutputs(map, mask, threshold, positive, verbose)
     names_of = suffix(
         method if method != "nib" else None,
         model_name(model),
@@ -153,7 +153,7 @@ def explain(
     output = Output(out, json, quiet, overwrite, names_of, inputs)
     extra.check(typed)
     names = output.check(*typed.stems, extra.paths)
-    asked = Asked(typed, lines(labels) if labels else [], labels is not None)
+    asked = CliInputs(typed, lines(labels) if labels else [], labels is not None)
     contrast = (
         {"target": target, "against": against or (), "against_images": against_image or (), "templates": template or ()}
         if labels is None
@@ -174,7 +174,7 @@ def explain(
 
 
 @dataclass(frozen=True)
-class Extra:
+class ImageOutputs:
     """The map and the mask alone, and whether only what speaks for the pair is shown."""
 
     map: Path | None
@@ -187,7 +187,7 @@ class Extra:
     def paths(self) -> list[Path]:
         return [path for path in (self.map, self.mask) if path]
 
-    def check(self, things: Things) -> None:
+    def check(self, things: CliItems) -> None:
         """Refuse what has no meaning for these things."""
         if not 0 < self.threshold <= 1:
             raise BadOption(f"threshold must be a share above 0, at most 1 (got {self.threshold})")

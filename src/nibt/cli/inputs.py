@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Things:
+class CliItems:
     """What stands first and second in the pairs, as it was typed, and of which kind that is: each first goes with each
     second. Labels take the place of seconds.
     """
@@ -29,7 +29,7 @@ class Things:
     @classmethod
     def read(
         cls, things: list[str], labelled: bool, with_image: str | None = None, with_caption: str | None = None
-    ) -> "Things":
+    ) -> "CliItems":
         """All that was typed beside the options.
 
         Raises:
@@ -66,10 +66,10 @@ class Things:
         return firsts, seconds or ["labels"]
 
 
-class Asked:
+class CliInputs:
     """The things, or a picture and labels, all read before the model is loaded: a mistake is told at once."""
 
-    def __init__(self, things: Things, labels: list[str], labelled: bool = False) -> None:
+    def __init__(self, things: CliItems, labels: list[str], labelled: bool = False) -> None:
         from nibt.data.images import read_picture
         from nibt.data.pair import Caption, read_caption
         from nibt.engine.explain import read_labels

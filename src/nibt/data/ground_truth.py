@@ -14,7 +14,7 @@ from nibt.data.units import Words
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """The truth of one pair. ``mask`` is true on the seen pixels of the objects that the caption names, ``others``
     are the masks of the objects that it does not name; ``named`` and ``absent`` tell for each word of the caption
     whether it names an object of the picture, or one that is not there. Each is None, or empty, where nothing is
@@ -27,13 +27,13 @@ class Truth:
     absent: Bool[Tensor, " word"] | None = None
 
 
-def truth(pair: Pair, region: Region, words: Words) -> Truth:
+def truth(pair: Pair, region: Region, words: Words) -> GroundTruth:
     """What is known of a pair, for a model that sees that region of the picture, and those words of one caption."""
     named = [thing for thing in pair.objects if thing.spans]
     spans = list(word_spans(pair.caption, words))
     places = [span for thing in named for span in thing.spans]
     others = [thing for thing in pair.objects if not thing.spans]
-    return Truth(
+    return GroundTruth(
         seen_mask(pair, named, region) if named else None,
         tuple(seen_mask(pair, [thing], region) for thing in others) if named else (),
         _touched(spans, places) if places else None,

@@ -69,7 +69,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Twins:
+class SameModalityPair:
     """What is compared: two pictures, or two captions."""
 
     first: Picture | str
@@ -129,7 +129,7 @@ _PICTURES = (os.PathLike, Image.Image, np.ndarray, Tensor, Picture, bytes, bytea
 _NOUNS: dict[Modality, str] = {"image": "picture", "text": "caption"}
 
 
-def paired(first: Any, second: Any) -> tuple[list[Pair] | list[Twins], bool]:
+def paired(first: Any, second: Any) -> tuple[list[Pair] | list[SameModalityPair], bool]:
     """Pairs of what was given, each a single one or a list; and whether any was a list.
 
     Raises:
@@ -153,7 +153,7 @@ def paired(first: Any, second: Any) -> tuple[list[Pair] | list[Twins], bool]:
     count = max(len(firsts), len(seconds))
     ones, others = _read(firsts, kinds[0], count), _read(seconds, kinds[1], count)
     if kinds[0] == kinds[1]:
-        return [Twins(one, other) for one, other in zip(ones, others, strict=True)], many
+        return [SameModalityPair(one, other) for one, other in zip(ones, others, strict=True)], many
     given = seconds * (count if len(seconds) == 1 else 1)
     return [Pair(*both, notes=_doubt(text)) for *both, text in zip(ones, others, given, strict=True)], many
 
@@ -167,7 +167,7 @@ def mixed(pair: Any, taker: str) -> Pair:
     """
     if isinstance(pair, Pair) and isinstance(pair.picture, Picture) and isinstance(pair.caption, str):
         return pair
-    items = pair.items if isinstance(pair, Pair | Twins) else (pair,)
+    items = pair.items if isinstance(pair, Pair | SameModalityPair) else (pair,)
     got = " and ".join("a string" if isinstance(item, str) else f"a {type(item).__name__}" for item in items)
     raise BadInput(
         f"{taker} takes pairs of a picture and a caption (got {got}); explain compares two pictures, or two "

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import torch
 
 from nibt.data.images import Picture
-from nibt.datasets._local import Entry, LocalDataset
+from nibt.datasets._local import Record, LocalDataset
 from nibt.errors import BadInput, BadOption
 
 Fit: TypeAlias = Callable[[Picture, Sequence[str]], Any]
@@ -15,7 +15,7 @@ CHOICES = ("first", "best", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Captioned(LocalDataset):
+class CaptionedDataset(LocalDataset):
     """``choice`` says which captions of a picture make a pair: the ``first``, the ``best`` or ``all``, a pair each.
 
     The best is the one that fits its own picture best. That needs a model, and data sets stand below models, so
@@ -38,19 +38,19 @@ class Captioned(LocalDataset):
             )
         super().__post_init__()
 
-    def expanded(self, entries: list[Entry]) -> list[Entry]:
+    def expanded(self, entries: list[Record]) -> list[Record]:
         if self.choice != "all":
             return entries
         return [replace(entry, captions=(caption,)) for entry in entries for caption in entry.captions]
 
-    def chosen(self, entry: Entry, picture: Picture) -> str:
+    def chosen(self, entry: Record, picture: Picture) -> str:
         if self.fit is None:
             return entry.captions[0]
         if entry.where not in self._best:  # an item may be asked for several times, and a model is slow
             self._best[entry.where] = self._fitting(entry, picture, self.fit)
         return self._best[entry.where]
 
-    def _fitting(self, entry: Entry, picture: Picture, fit: Fit) -> str:
+    def _fitting(self, entry: Record, picture: Picture, fit: Fit) -> str:
         scores = torch.as_tensor(fit(picture, entry.captions)).flatten()
         if len(scores) != len(entry.captions) or scores.isnan().any():
             raise BadInput(

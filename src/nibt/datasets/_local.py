@@ -28,7 +28,7 @@ _Any = TypeVar("_Any")
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class ObjectAnnotation:
     """An object as its file has it. ``box`` is left, top, width and height in pixels, whole or not; without ``spans``
     its name is looked for in the caption; ``outline`` is its mask as the file has it.
     """
@@ -40,7 +40,7 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Record:
     """A pair, or one picture with several captions, before the picture is read.
 
     ``where`` is its place in a file, unlike that of any other; ``names`` are all that a caption is searched for;
@@ -50,7 +50,7 @@ class Entry:
     picture: Path
     captions: tuple[str, ...]
     where: str
-    marks: tuple[Mark, ...] = ()
+    marks: tuple[ObjectAnnotation, ...] = ()
     names: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
 
@@ -79,7 +79,7 @@ class LocalDataset(Dataset):
         len(self.entries)  # what is lacking is to be known at once
 
     @abstractmethod
-    def read(self) -> list[Entry]:
+    def read(self) -> list[Record]:
         """All entries in their order, without count and seed.
 
         Raises:
@@ -93,7 +93,7 @@ class LocalDataset(Dataset):
         return Path(self.folder).expanduser()
 
     @cached_property
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[Record]:
         """The entries of its pairs."""
         if not self.root.is_dir():
             raise self.lacking("it" if not self.root.exists() else "a folder of that name")
@@ -115,7 +115,7 @@ class LocalDataset(Dataset):
             digest = str(error.strerror or error)
         return repr((digest, entry.captions, entry.marks, entry.names, entry.size))
 
-    def expanded(self, entries: list[Entry]) -> list[Entry]:
+    def expanded(self, entries: list[Record]) -> list[Record]:
         """An entry for each pair."""
         return entries
 
@@ -185,7 +185,7 @@ class LocalDataset(Dataset):
             return Pair(picture, caption, notes=(told,))
         return Pair(picture, caption, self._objects(entry, caption, picture.size))
 
-    def picture(self, entry: Entry) -> Picture:
+    def picture(self, entry: Record) -> Picture:
         """The picture of an entry.
 
         Raises:
@@ -197,11 +197,11 @@ class LocalDataset(Dataset):
         except BadInput as error:
             raise BadInput(f"{entry.where}: {error}") from error
 
-    def chosen(self, entry: Entry, picture: Picture) -> str:
+    def chosen(self, entry: Record, picture: Picture) -> str:
         """The caption of an entry."""
         return entry.captions[0]
 
-    def mask(self, mark: Mark, size: tuple[int, int], where: str) -> np.ndarray | None:
+    def mask(self, mark: ObjectAnnotation, size: tuple[int, int], where: str) -> np.ndarray | None:
         """The mask of an object, (height, width) and true on it, or None."""
         return None
 
@@ -213,7 +213,7 @@ class LocalDataset(Dataset):
             self.lacking(f"{len(absent):,} of {len(self):,} pictures, first {absent[0].picture} ({absent[0].where})")
         )
 
-    def _objects(self, entry: Entry, caption: str, size: tuple[int, int]) -> tuple[Object, ...]:
+    def _objects(self, entry: Record, caption: str, size: tuple[int, int]) -> tuple[Object, ...]:
         if entry.size is not None and entry.size != size:
             made, got = (" x ".join(map(str, sides)) for sides in (entry.size, size))
             raise BadInput(
@@ -273,7 +273,7 @@ def in_order(files: Iterable[Path]) -> list[Path]:
     return sorted(files, key=lambda file: natural(file.name))
 
 
-def _check_captions(entry: Entry) -> None:
+def _check_captions(entry: Record) -> None:
     for caption in entry.captions:
         try:
             read_caption(caption)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nibt.datasets._files import lines, natural
-from nibt.datasets._local import Edges, Entry, LocalDataset, Mark
+from nibt.datasets._local import Edges, Record, LocalDataset, ObjectAnnotation
 from nibt.errors import BadInput, BadOption
 
 PREFIX = "a photo of a "
@@ -24,7 +24,7 @@ class Labelled(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Synsets(LocalDataset):
+class SynsetDataset(LocalDataset):
     """The first ``each`` pictures of every synset, or all of them, synsets and pictures by their numbers. ``split`` is
     val or train.
 
@@ -42,7 +42,7 @@ class Synsets(LocalDataset):
             raise BadOption(f"each must be at least 1 (got {self.each})")
         super().__post_init__()
 
-    def captioned(self, pictures: Iterable[Labelled], names: dict[str, str]) -> list[Entry]:
+    def captioned(self, pictures: Iterable[Labelled], names: dict[str, str]) -> list[Record]:
         """Entries of the first pictures of each synset.
 
         Raises:
@@ -52,7 +52,7 @@ class Synsets(LocalDataset):
         of_synset: dict[str, list[Labelled]] = {}
         for labelled in pictures:
             of_synset.setdefault(labelled.synset, []).append(labelled)
-        entries: list[Entry] = []
+        entries: list[Record] = []
         for synset, found in sorted(of_synset.items()):
             if synset not in names:
                 raise BadInput(f"{found[0].where}: the list of names does not know the synset {synset!r}")
@@ -105,8 +105,8 @@ def from_corners(corners: list[str], where: str) -> Edges:
     return left, top, right - left + 1, bottom - top + 1
 
 
-def _entry(labelled: Labelled, name: str) -> Entry:
+def _entry(labelled: Labelled, name: str) -> Record:
     caption = PREFIX + name
     span = len(PREFIX), len(caption)
-    marks = tuple(Mark(name, box, (span,)) for box in labelled.boxes)
-    return Entry(labelled.picture, (caption,), labelled.where, marks)
+    marks = tuple(ObjectAnnotation(name, box, (span,)) for box in labelled.boxes)
+    return Record(labelled.picture, (caption,), labelled.where, marks)

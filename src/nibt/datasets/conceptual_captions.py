@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nibt.datasets._files import lines, table
-from nibt.datasets._local import Entry, LocalDataset
+from nibt.datasets._local import Record, LocalDataset
 from nibt.errors import BadInput
 
 
@@ -29,14 +29,14 @@ class ConceptualCaptions(LocalDataset):
     )
     table: str | None = None
 
-    def read(self) -> list[Entry]:
+    def read(self) -> list[Record]:
         path = self.the_table(self.table, "*.csv", "*.tsv")
         self._refuse_addresses(path)
         rows = [
             (row["file_path"], row["caption"].strip(), where) for row, where in table(path, ("caption", "file_path"))
         ]
         folder = self.pictures_of(name for name, *_ in rows)
-        return [Entry(folder / name, (caption,), where) for name, caption, where in rows]
+        return [Record(folder / name, (caption,), where) for name, caption, where in rows]
 
     def _refuse_addresses(self, path: Path) -> None:
         first, _ = next(lines(path), ("", ""))
@@ -48,4 +48,4 @@ class ConceptualCaptions(LocalDataset):
             )
 
 
-PART = ConceptualCaptions
+PLUGIN = ConceptualCaptions

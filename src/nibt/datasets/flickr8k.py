@@ -7,9 +7,9 @@ JAIR 47, 2013.
 from dataclasses import dataclass
 from pathlib import Path
 
-from nibt.datasets._captioned import Captioned
+from nibt.datasets._captioned import CaptionedDataset
 from nibt.datasets._files import lines, natural, table
-from nibt.datasets._local import Entry
+from nibt.datasets._local import Record
 from nibt.errors import BadInput, BadOption
 
 _NO_PICTURE = "2258277193_586949ec62.jpg.1"  # the published list has captions for this, and the archive no such file
@@ -17,7 +17,7 @@ _SPLITS = {"train": "trainImages", "dev": "devImages", "test": "testImages"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flickr8k(Captioned):
+class Flickr8k(CaptionedDataset):
     """Pairs by the names of the pictures; captions by their numbers.
 
     ``split`` is train, dev or test, and needs the published list of it (``Flickr_8k.testImages.txt``).
@@ -37,7 +37,7 @@ class Flickr8k(Captioned):
             raise BadOption(f"split must be one of {', '.join(_SPLITS)} (got {self.split!r})")
         super().__post_init__()
 
-    def read(self) -> list[Entry]:
+    def read(self) -> list[Record]:
         path = self._text("captions.txt", "Flickr8k.token.txt")
         found = _from_token(path) if path.name == "Flickr8k.token.txt" else _from_table(path)
         wanted = found.keys() if self.split is None else self._wanted(self.split)
@@ -52,7 +52,7 @@ class Flickr8k(Captioned):
             what="a folder of pictures (Images or Flicker8k_Dataset)",
         )
         return [
-            Entry(folder / name, tuple(caption for _, caption in sorted(found[name][1])), found[name][0])
+            Record(folder / name, tuple(caption for _, caption in sorted(found[name][1])), found[name][0])
             for name in sorted(wanted, key=natural)
         ]
 
@@ -86,4 +86,4 @@ def _from_token(path: Path) -> _Found:
     return found
 
 
-PART = Flickr8k
+PLUGIN = Flickr8k

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nibt.datasets._files import laid_out, lines, parsed, table
-from nibt.datasets._local import Entry, LocalDataset, Mark
+from nibt.datasets._local import Record, LocalDataset, ObjectAnnotation
 from nibt.errors import BadInput
 
 
@@ -23,7 +23,7 @@ class Folder(LocalDataset):
     layout = "pairs.csv (columns image and caption) or pairs.jsonl (an object with image and caption a line), and the pictures that it names, in images/ or beside it"  # noqa: E501
     home = "you write it yourself; docs/datasets.md shows both"
 
-    def read(self) -> list[Entry]:
+    def read(self) -> list[Record]:
         if (self.root / "pairs.csv").exists() and (self.root / "pairs.jsonl").exists():
             raise BadInput(f"{str(self.folder)!r} holds both pairs.csv and pairs.jsonl: leave one")
         path = self.inside("pairs.csv", "pairs.jsonl")
@@ -34,10 +34,10 @@ class Folder(LocalDataset):
         )
         told = [_told(row, where) for row, where in rows]
         folder = self.pictures_of(name for name, *_ in told)
-        return [Entry(folder / name, (caption,), where, marks) for name, caption, where, marks in told]
+        return [Record(folder / name, (caption,), where, marks) for name, caption, where, marks in told]
 
 
-def _told(row: Any, where: str) -> tuple[str, str, str, tuple[Mark, ...]]:
+def _told(row: Any, where: str) -> tuple[str, str, str, tuple[ObjectAnnotation, ...]]:
     with laid_out(where):
         image, caption = row["image"], row["caption"]
         if not isinstance(image, str) or not image or not isinstance(caption, str):
@@ -48,18 +48,18 @@ def _told(row: Any, where: str) -> tuple[str, str, str, tuple[Mark, ...]]:
         return image, caption, where, tuple(_mark(box, len(caption)) for box in boxes)
 
 
-def _mark(told: dict[str, Any], length: int) -> Mark:
+def _mark(told: dict[str, Any], length: int) -> ObjectAnnotation:
     left, top, width, height = map(float, told["box"])
     spans = told.get("spans")
     if spans is None:
-        return Mark(_text(told["name"]), (left, top, width, height))
+        return ObjectAnnotation(_text(told["name"]), (left, top, width, height))
     pairs = tuple((int(first), int(last)) for first, last in spans)
     for first, last in pairs:
         if not 0 <= first < last <= length:
             raise ValueError(
                 f"a span is the first and the last-plus-one of the caption's {length} characters (got {first}, {last})"
             )
-    return Mark(_text(told["name"]), (left, top, width, height), pairs)
+    return ObjectAnnotation(_text(told["name"]), (left, top, width, height), pairs)
 
 
 def _text(name: Any) -> str:
@@ -68,4 +68,4 @@ def _text(name: Any) -> str:
     return name
 
 
-PART = Folder
+PLUGIN = Folder

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from nibt.data.images import Picture, read_picture
-from nibt.datasets._captioned import Captioned
-from nibt.datasets._local import Entry
+from nibt.datasets._captioned import CaptionedDataset
+from nibt.datasets._local import Record
 from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption, NibtError, Unsupported
 
 
 @dataclass(frozen=True, kw_only=True)
-class HuggingFace(Captioned):
+class HuggingFace(CaptionedDataset):
     """Pairs in the order of the rows.
 
     ``image`` and ``caption`` are the columns of pictures and of captions, each of these a text or a list of texts;
@@ -49,14 +49,14 @@ class HuggingFace(Captioned):
                 raise
             raise self.lacking("a saved data set") from error
 
-    def read(self) -> list[Entry]:
+    def read(self) -> list[Record]:
         captions = self.rows.select_columns([self.caption])[self.caption]
-        return [Entry(Path(), _texts(told, f"row {row}"), f"row {row}") for row, told in enumerate(captions)]
+        return [Record(Path(), _texts(told, f"row {row}"), f"row {row}") for row, told in enumerate(captions)]
 
     def content(self, item: int) -> str:
         return Dataset.content(self, item)  # pictures are in the table, not in files
 
-    def picture(self, entry: Entry) -> Picture:
+    def picture(self, entry: Record) -> Picture:
         where = f"{self.folder}, {entry.where}"
         try:
             value = self.rows[int(entry.where.removeprefix("row "))][self.image]
@@ -109,4 +109,4 @@ def _texts(told: Any, where: str) -> tuple[str, ...]:
     return captions
 
 
-PART = HuggingFace
+PLUGIN = HuggingFace

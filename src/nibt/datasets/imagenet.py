@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nibt.datasets._files import lines, table
-from nibt.datasets._local import Edges, Entry, in_order
-from nibt.datasets._synsets import Labelled, Synsets, from_corners, is_synset, synset_names
+from nibt.datasets._local import Edges, Record, in_order
+from nibt.datasets._synsets import Labelled, SynsetDataset, from_corners, is_synset, synset_names
 from nibt.errors import BadInput
 
 _ORDERED = ("LOC_synset_mapping.txt", "synset_words.txt")  # of the 1,000 synsets alone, so that a place is a label
@@ -17,7 +17,7 @@ _LABELS = ("LOC_val_solution.csv", "val.txt", "labels.txt", "imagenet_2012_valid
 
 
 @dataclass(frozen=True, kw_only=True)
-class Imagenet(Synsets):
+class ImageNet(SynsetDataset):
     """Pictures of every synset, or the first ``each`` of them; ``split`` is val, or train in sub-folders.
 
     Labels are the names of sub-folders (``n01440764``), or stand in a file: ``LOC_val_solution.csv``, which brings
@@ -34,7 +34,7 @@ class Imagenet(Synsets):
     )
     home = "image-net.org, after registration"
 
-    def read(self) -> list[Entry]:
+    def read(self) -> list[Record]:
         words = self.inside(*_ORDERED, "words.txt")
         names = synset_names(words)
         for folder in (self.root / self.split, self.root / "ILSVRC/Data/CLS-LOC" / self.split, self.root):
@@ -91,4 +91,4 @@ def _solution(fields: list[str], where: str) -> tuple[str, tuple[Edges, ...]]:
     return fields[0], tuple(boxes)
 
 
-PART = Imagenet
+PLUGIN = ImageNet

@@ -6,7 +6,7 @@ B. Boecking et al., Making the Most of Text Semantics to Improve Biomedical Visi
 from dataclasses import dataclass, replace
 
 from nibt.datasets._files import table
-from nibt.datasets._local import Entry, LocalDataset, Mark
+from nibt.datasets._local import Record, LocalDataset, ObjectAnnotation
 from nibt.errors import BadInput, BadOption
 
 _OFFICIAL = {"image": "path", "phrase": "label_text"}  # MS-CXR's own names of the columns
@@ -30,7 +30,7 @@ class Phrases(LocalDataset):
     table: str | None = None
     split: str | None = None
 
-    def read(self) -> list[Entry]:
+    def read(self) -> list[Record]:
         path = self.the_table(self.table, "MS_CXR_Local_Alignment*.csv", "*.csv")
         rows = [(_renamed(row), where) for row, where in table(path, ("x", "y", "w", "h"))]
         for name, official in _OFFICIAL.items():
@@ -44,12 +44,12 @@ class Phrases(LocalDataset):
                 )
             rows = [(row, where) for row, where in rows if row["split"] == self.split]
         folder = self.pictures_of(row["image"] for row, _ in rows)
-        entries: dict[tuple[str, str], Entry] = {}
+        entries: dict[tuple[str, str], Record] = {}
         for row, where in rows:
             phrase = row["phrase"].strip()
-            mark = Mark(phrase, _box(row, where), ((0, len(phrase)),))
+            mark = ObjectAnnotation(phrase, _box(row, where), ((0, len(phrase)),))
             key = row["image"], phrase
-            first = entries.get(key) or Entry(folder / row["image"], (phrase,), where, size=_size(row, where))
+            first = entries.get(key) or Record(folder / row["image"], (phrase,), where, size=_size(row, where))
             entries[key] = replace(first, marks=(*first.marks, mark))
         return list(entries.values())
 
@@ -74,4 +74,4 @@ def _size(row: dict[str, str], where: str) -> tuple[int, int] | None:
         raise BadInput(f"{where}: image_width and image_height must be whole numbers ({error})") from error
 
 
-PART = Phrases
+PLUGIN = Phrases

@@ -7,14 +7,14 @@ Transactions on Geoscience and Remote Sensing 56(4), 2018.
 from dataclasses import dataclass
 from typing import Any
 
-from nibt.datasets._captioned import Captioned
+from nibt.datasets._captioned import CaptionedDataset
 from nibt.datasets._files import laid_out, read_json
-from nibt.datasets._local import Entry
+from nibt.datasets._local import Record
 from nibt.errors import BadOption
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rsicd(Captioned):
+class RSICD(CaptionedDataset):
     """Pairs in the order of the JSON file, of one ``split`` (train, val, test) or of all.
 
     UCM-Captions and Sydney-Captions have the same layout: name their file by ``table``.
@@ -27,7 +27,7 @@ class Rsicd(Captioned):
     table: str = "dataset_rsicd.json"
     split: str | None = None
 
-    def read(self) -> list[Entry]:
+    def read(self) -> list[Record]:
         path = self.inside(self.table)
         with laid_out(str(path)):
             listed: list[tuple[int, dict[str, Any]]] = list(enumerate(read_json(path)["images"]))
@@ -36,7 +36,7 @@ class Rsicd(Captioned):
                 raise BadOption(f"split must be one of {', '.join(splits)} (got {self.split!r})")
             named = next((name for name in ("RSICD_images", "images", "imgs") if (self.root / name).is_dir()), ".")
             return [
-                Entry(self.root / named / told["filename"], tuple(_captions(told)), f"{path.name}, image {place}")
+                Record(self.root / named / told["filename"], tuple(_captions(told)), f"{path.name}, image {place}")
                 for place, told in listed
                 if self.split in (None, told["split"])
             ]
@@ -49,4 +49,4 @@ def _captions(told: dict[str, Any]) -> list[str]:
     return captions
 
 
-PART = Rsicd
+PLUGIN = RSICD

@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nibt.datasets._files import lines
-from nibt.datasets._local import Entry
-from nibt.datasets._synsets import Labelled, Synsets, from_corners, synset_names
+from nibt.datasets._local import Record
+from nibt.datasets._synsets import Labelled, SynsetDataset, from_corners, synset_names
 from nibt.errors import BadInput
 
 
 @dataclass(frozen=True, kw_only=True)
-class TinyImagenet(Synsets):
+class TinyImageNet(SynsetDataset):
     """The first ``each`` pictures of the 200 synsets: the paper's subset as it is, 1,000 pairs.
 
-    Synsets come by their numbers, and pictures by the numbers in their names (val_2 before val_10). ``split`` is val or
+    SynsetDataset come by their numbers, and pictures by the numbers in their names (val_2 before val_10). ``split`` is val or
     train; the test pictures have no labels.
     """
 
@@ -29,7 +29,7 @@ class TinyImagenet(Synsets):
     home = "cs231n.stanford.edu, the file tiny-imagenet-200.zip"
     each: int | None = 5
 
-    def read(self) -> list[Entry]:
+    def read(self) -> list[Record]:
         known = {line.strip() for line, _ in lines(self.inside("wnids.txt"))}
         names = {synset: name for synset, name in synset_names(self.inside("words.txt")).items() if synset in known}
         return self.captioned(self._val() if self.split == "val" else self._train(known), names)
@@ -55,4 +55,4 @@ def _fields(line: str, where: str, count: int) -> list[str]:
     return fields
 
 
-PART = TinyImagenet
+PLUGIN = TinyImageNet

@@ -10,16 +10,16 @@ from typing import Any
 import torch.nn.functional as F
 
 from nibt.data.images import Picture
-from nibt.data.pair import Pair, Twins
+from nibt.data.pair import Pair, SameModalityPair
 from nibt.data.units import Grid, Words
-from nibt.engine.batches import Ready, sides, together
+from nibt.engine.batches import PreparedBatch, sides, together
 from nibt.engine.mismatch import mismatches
-from nibt.engine.spec import MIXED, Question
+from nibt.engine.spec import MIXED, ExplanationSpec
 from nibt.models.base import Inputs
 from nibt.results.attribution import Attribution
 from nibt.results.comparison import Comparison
 from nibt.results.explanation import Explanation
-from nibt.results.part import CaptionPart, Part, PicturePart
+from nibt.results.part import TextAttribution, Part, ImageAttribution
 from nibt.torch_modes import plain_torch
 
 _FLAT = 1e-7  # a smaller range of scores is nothing but rounding
@@ -27,12 +27,12 @@ _FLAT = 1e-7  # a smaller range of scores is nothing but rounding
 
 @plain_torch()
 def answers(
-    question: Question, pairs: Sequence[Pair | Twins], size: int, on_done: Callable[[], None]
+    question: ExplanationSpec, pairs: Sequence[Pair | SameModalityPair], size: int, on_done: Callable[[], None]
 ) -> list[Explanation | Comparison]:
     """An answer for each pair, in their order; ``size`` pairs at most go through the towers together."""
     found: dict[int, Explanation | Comparison] = {}
     for indices in together(question, pairs, size):
-        ready = Ready.of(question, [pairs[index] for index in indices])
+        ready = PreparedBatch.of(question, [pairs[index] for index in indices])
         found |= dict(zip(indices, answered(question, ready), strict=True))
         for _ in indices:
             on_done()
@@ -40,12 +40,12 @@ def answers(
 
 
 @plain_torch()
-def answered(question: Question, ready: Ready) -> list[Explanation | Comparison]:
+def answered(question: ExplanationSpec, ready: PreparedBatch) -> list[Explanation | Comparison]:
     """The answers of one batch: both places are traced once, and each is held against the other."""
     return list(_answered(question, ready))
 
 
-def _answered(question: Question, ready: Ready) -> Iterator[Explanation | Comparison]:
+def _answered(question: ExplanationSpec, ready: PreparedBatch) -> Iterator[Explanation | Comparison]:
     both = sides(question, ready)
     maps = [question.methods[modality](side) for modality, side in zip(question.places, both, strict=True)]
     values = [side.value().tolist() for side in both]
@@ -73,7 +73,7 @@ def _answered(question: Question, ready: Ready) -> Iterator[Explanation | Compar
 
 
 def _answer(first: Part, second: Part, **told: Any) -> Explanation | Comparison:
-    if isinstance(first, PicturePart) and isinstance(second, CaptionPart):
+    if isinstance(first, ImageAttribution) and isinstance(second, TextAttribution):
         return Explanation.of(first, second, **told)
     return Comparison(first, second, **told)
 
@@ -82,18 +82,18 @@ def _part(item: Picture | str, inputs: Inputs, answer: Attribution, index: int) 
     if isinstance(item, Picture):
         assert isinstance(answer.units, Grid)
         answer = replace(answer, units=answer.units.bare())
-        return PicturePart(item.source, answer.to("cpu"), inputs.regions[index], item.size, item, item.digest)
-    return CaptionPart(item, answer.to("cpu"))
+        return ImageAttribution(item.source, answer.to("cpu"), inputs.regions[index], item.size, item, item.digest)
+    return TextAttribution(item, answer.to("cpu"))
 
 
-def _notes(question: Question, notes: Sequence[tuple[str, ...]]) -> Iterator[str]:
+def _notes(question: ExplanationSpec, notes: Sequence[tuple[str, ...]]) -> Iterator[str]:
     """What is to be said of the inputs; of two of a kind it needs saying of which."""
     same = question.places[0] == question.places[1]
     for name, told in zip(question.names, notes, strict=True):
         yield from (f"{name}: {note}" if same else note for note in told)
 
 
-def _unmet(question: Question, parts: Sequence[Part]) -> Iterator[str]:
+def _unmet(question: ExplanationSpec, parts: Sequence[Part]) -> Iterator[str]:
     """What is to be said of sums that a tolerance asked for and that did not come to hold."""
     for name, part in zip(question.names, parts, strict=True):
         told = part.attribution.narrowing
@@ -104,7 +104,7 @@ def _unmet(question: Question, parts: Sequence[Part]) -> Iterator[str]:
             )
 
 
-def _flat(question: Question, parts: Sequence[Part]) -> Iterator[str]:
+def _flat(question: ExplanationSpec, parts: Sequence[Part]) -> Iterator[str]:
     """Warnings about maps that tell nothing apart."""
     for name, part in zip(question.names, parts, strict=True):
         side, units = part.attribution, part.attribution.units
@@ -115,7 +115,7 @@ def _flat(question: Question, parts: Sequence[Part]) -> Iterator[str]:
             yield f"the map of the {name} side is flat: {method} gives every unit the score {score:.3g}"
 
 
-def _score_record(question: Question, values: Sequence[float]) -> dict[str, Any]:
+def _score_record(question: ExplanationSpec, values: Sequence[float]) -> dict[str, Any]:
     """What was explained, with its value in the first place, and in each, since a target may differ there in kind."""
     names = [type(question.targets[modality]).__name__.lower() for modality in question.places]
     each = {

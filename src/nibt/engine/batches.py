@@ -9,43 +9,43 @@ import torch.nn.functional as F
 
 from nibt.core.side import Side
 from nibt.data.images import Picture
-from nibt.data.pair import Pair, Twins
-from nibt.engine.spec import Question, batches, encode
+from nibt.data.pair import Pair, SameModalityPair
+from nibt.engine.spec import ExplanationSpec, batches, encode
 from nibt.models._trace import Inputs, Trace
 from nibt.torch_modes import plain_torch
 from nibt.types import Embedding
 
 
 @dataclass(frozen=True)
-class Ready:
+class PreparedBatch:
     """Pairs that go through the towers together, and what each tower is given of them: a picture or a caption that
     comes again once. ``rows`` says of each place which row of its inputs a pair has.
     """
 
-    pairs: Sequence[Pair | Twins]
+    pairs: Sequence[Pair | SameModalityPair]
     inputs: tuple[Inputs, Inputs]
     rows: tuple[list[int], list[int]]
 
     @classmethod
     @plain_torch()
-    def of(cls, question: Question, pairs: Sequence[Pair | Twins]) -> "Ready":
+    def of(cls, question: ExplanationSpec, pairs: Sequence[Pair | SameModalityPair]) -> "PreparedBatch":
         """The inputs of pairs that may share a batch: pictures are scaled, captions become tokens."""
         (first, ones), (second, others) = (_inputs(question, pairs, place) for place in (0, 1))
         return cls(pairs, (first, second), (ones, others))
 
-    def take(self, indices: Sequence[int]) -> "Ready":
+    def take(self, indices: Sequence[int]) -> "PreparedBatch":
         """Only these pairs."""
         chosen = [[rows[index] for index in indices] for rows in self.rows]
         once = [list(dict.fromkeys(rows)) for rows in chosen]
         first, second = (inputs.take(rows) for inputs, rows in zip(self.inputs, once, strict=True))
         ones, others = ([own.index(row) for row in rows] for own, rows in zip(once, chosen, strict=True))
-        return Ready([self.pairs[index] for index in indices], (first, second), (ones, others))
+        return PreparedBatch([self.pairs[index] for index in indices], (first, second), (ones, others))
 
 
 @plain_torch()
-def sides(question: Question, pairs: Sequence[Pair | Twins] | Ready) -> tuple[Side, Side]:
+def sides(question: ExplanationSpec, pairs: Sequence[Pair | SameModalityPair] | PreparedBatch) -> tuple[Side, Side]:
     """The two sides of pairs that may share a batch, as a question sees them, in the order of its places."""
-    ready = pairs if isinstance(pairs, Ready) else Ready.of(question, pairs)
+    ready = pairs if isinstance(pairs, PreparedBatch) else PreparedBatch.of(question, pairs)
     first, second = (_traced(question, ready, place) for place in (0, 1))
     theres = _wordings(question, ready.pairs, second.embedding), first.embedding
     return (
@@ -55,13 +55,13 @@ def sides(question: Question, pairs: Sequence[Pair | Twins] | Ready) -> tuple[Si
 
 
 @plain_torch()
-def group(question: Question, pair: Pair | Twins) -> Hashable:
+def group(question: ExplanationSpec, pair: Pair | SameModalityPair) -> Hashable:
     """Pairs of one group may share a batch."""
     towers = [question.model.tower(modality) for modality in question.places]
     return tuple(tower.group(item) for tower, item in zip(towers, pair.items, strict=True))
 
 
-def together(question: Question, pairs: Sequence[Pair | Twins], size: int) -> Iterator[list[int]]:
+def together(question: ExplanationSpec, pairs: Sequence[Pair | SameModalityPair], size: int) -> Iterator[list[int]]:
     """Indices of pairs that may share a batch: those of one group in both places.
 
     Where there are several batches, pairs of one first thing stay together, since it goes through once for all of them,
@@ -82,12 +82,12 @@ def _key(item: Picture | str) -> Hashable:
     return item if isinstance(item, str) else id(item)
 
 
-def _lengths(question: Question, pair: Pair | Twins) -> Iterator[int]:
+def _lengths(question: ExplanationSpec, pair: Pair | SameModalityPair) -> Iterator[int]:
     for modality, item in zip(question.places, pair.items, strict=True):
         yield question.model.tower(modality).length(item)
 
 
-def _inputs(question: Question, pairs: Sequence[Pair | Twins], place: int) -> tuple[Inputs, list[int]]:
+def _inputs(question: ExplanationSpec, pairs: Sequence[Pair | SameModalityPair], place: int) -> tuple[Inputs, list[int]]:
     """The inputs of one place, and the row of each pair in them."""
     items = [pair.items[place] for pair in pairs]
     keys = list(map(_key, items))
@@ -96,7 +96,7 @@ def _inputs(question: Question, pairs: Sequence[Pair | Twins], place: int) -> tu
     return question.model.tower(question.places[place]).prepare(once), [places[key] for key in keys]
 
 
-def _traced(question: Question, ready: Ready, place: int) -> Trace:
+def _traced(question: ExplanationSpec, ready: PreparedBatch, place: int) -> Trace:
     """One forward pass for a batch in which a picture or a caption may come again: each goes through once."""
     modality, rows = question.places[place], ready.rows[place]
     lowest = min(getattr(question.methods[modality], "layer", (0,)))
@@ -104,7 +104,7 @@ def _traced(question: Question, ready: Ready, place: int) -> Trace:
     return trace if len(ready.inputs[place]) == len(rows) else trace.take(rows)
 
 
-def _wordings(question: Question, pairs: Sequence[Pair | Twins], plain: Embedding) -> Embedding:
+def _wordings(question: ExplanationSpec, pairs: Sequence[Pair | SameModalityPair], plain: Embedding) -> Embedding:
     """What stands for the seconds, seen from the firsts: their embeddings or, of captions seen from images, the means
     of several wordings.
     """
@@ -118,6 +118,6 @@ def _wordings(question: Question, pairs: Sequence[Pair | Twins], plain: Embeddin
     )
 
 
-def _score(question: Question, place: int, there: Embedding) -> Callable[[Embedding], torch.Tensor]:
+def _score(question: ExplanationSpec, place: int, there: Embedding) -> Callable[[Embedding], torch.Tensor]:
     modality = question.places[place]
     return partial(question.targets[modality], there=there.detach(), setting=question.settings[modality])

@@ -15,7 +15,7 @@ from nibt.core.side import Side
 from nibt.data.images import PictureSource, read_picture
 from nibt.data.pair import listed, read_caption
 from nibt.data.units import Grid
-from nibt.engine.jacobians import Found, change, narrowed, parts, towards, vectors
+from nibt.engine.jacobians import PathIntegral, change, narrowed, parts, towards, vectors
 from nibt.engine.spec import Contrast, ask, baseline_by_side, encode
 from nibt.errors import BadInput
 from nibt.models._loading import load_model
@@ -152,7 +152,7 @@ def contributions(
     assert isinstance(grid, Grid)
     patches = [[grid.prefix + patch] for patch in range(grid.count)]
     layers = narrowed(side, method)
-    found = Found.mean([vectors(one, parts(patches, one.rows)) for one in layers])
+    found = PathIntegral.mean([vectors(one, parts(patches, one.rows)) for one in layers])
     after = F.normalize(trace.embedding, dim=-1)[0]
     told = {
         "picture": picture.source,

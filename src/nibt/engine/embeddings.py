@@ -11,7 +11,7 @@ from nibt.core.side import Side
 from nibt.data.images import PictureSource, read_picture
 from nibt.data.pair import Caption, modality, read_caption
 from nibt.data.units import special_share
-from nibt.engine.jacobians import Found, change, narrowed, scores, towards
+from nibt.engine.jacobians import PathIntegral, change, narrowed, scores, towards
 from nibt.engine.spec import Contrast, ask, baseline_by_side
 from nibt.errors import BadInput
 from nibt.models._loading import load_model
@@ -51,7 +51,7 @@ def explain_embeddings(
     aim = _checked(embeddings, trace.embedding)
     one = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # no score is asked for
     layers = narrowed(one, method)
-    found = Found.mean([scores(layer, aim, aim @ layer.change) for layer in layers])
+    found = PathIntegral.mean([scores(layer, aim, aim @ layer.change) for layer in layers])
     after = F.normalize(trace.embedding, dim=-1)[0]
     before = after - change(layers)
     told = towards(

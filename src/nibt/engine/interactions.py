@@ -13,9 +13,9 @@ from nibt.data.images import PictureSource
 from nibt.data.pair import Caption, Pair, listed, mixed, paired
 from nibt.data.units import Grid, Words
 from nibt.engine.batches import sides
-from nibt.engine.jacobians import Found, change, narrowed, parts, scores, vectors
+from nibt.engine.jacobians import PathIntegral, change, narrowed, parts, scores, vectors
 from nibt.engine.mismatch import mismatches
-from nibt.engine.spec import Contrast, Question, ask
+from nibt.engine.spec import Contrast, ExplanationSpec, ask
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.results.interaction import Interaction, places
@@ -74,7 +74,7 @@ def _tolerant(variant: str, options: dict[str, Any]) -> dict[str, Any]:
     return options if said else {**options, "tolerance": TOLERANCE}
 
 
-def _table(question: Question, pair: Pair, asked: Sequence[str | int]) -> Interaction:
+def _table(question: ExplanationSpec, pair: Pair, asked: Sequence[str | int]) -> Interaction:
     image, text = sides(question, [pair])
     words, grid = _rows(text, asked), _grid(image, question)
     spoken, said = _of_words(text, question, words)
@@ -121,21 +121,21 @@ def _rows(text: Side, asked: Sequence[str | int]) -> Words:
     return Words(words.tokens, (chosen,), explained)
 
 
-def _grid(image: Side, question: Question) -> Grid:
+def _grid(image: Side, question: ExplanationSpec) -> Grid:
     units = image.cut(question.narrowed("image").layer[0]).units
     assert isinstance(units, Grid)
     return units
 
 
-def _of_words(text: Side, question: Question, words: Words) -> tuple[Found, Tensor]:
+def _of_words(text: Side, question: ExplanationSpec, words: Words) -> tuple[PathIntegral, Tensor]:
     """What each word, and last all that is no word, contributes to the unit embedding; and its whole change."""
     spelt = [word.tokens for word in words.words[0]]
     layers = narrowed(text, question.narrowed("text"))
-    found = Found.mean([vectors(one, parts(spelt, one.rows)) for one in layers])
+    found = PathIntegral.mean([vectors(one, parts(spelt, one.rows)) for one in layers])
     return found, change(layers)
 
 
-def _of_patches(image: Side, question: Question, spoken: Tensor) -> tuple[Found, Tensor]:
+def _of_patches(image: Side, question: ExplanationSpec, spoken: Tensor) -> tuple[PathIntegral, Tensor]:
     """The score of each token row of the image for each word's vector; and the whole change of the unit embedding.
 
     A word may miss its own sum by the share of what the strongest word's map adds up to: small words need no more.
@@ -144,10 +144,10 @@ def _of_patches(image: Side, question: Question, spoken: Tensor) -> tuple[Found,
     for one in layers:
         most = (spoken @ one.change).abs().max()
         found.append(scores(one, spoken, most.expand(len(spoken))))
-    return Found.mean(found), change(layers)
+    return PathIntegral.mean(found), change(layers)
 
 
-def _unmet(sides: dict[str, Found], total: float, product: float) -> Iterator[str]:
+def _unmet(sides: dict[str, PathIntegral], total: float, product: float) -> Iterator[str]:
     """What is to be said of sums that the tolerance asked for and that did not come to hold."""
     for name, found in sides.items():
         if found.missed.any():

@@ -19,9 +19,9 @@ from torch import Tensor
 from nibt.core.quadrature import BUDGET, Nodes, chunks, nodes, refined
 from nibt.core.side import Side
 from nibt.methods.nib import NIB
-from nibt.models._attention import Watching
+from nibt.models._attention import AttentionRecorder
 from nibt.models._trace import Cut
-from nibt.results.attribution import Narrowing, allowed
+from nibt.results.attribution import PathSummary, allowed
 from nibt.types import Hidden, PerExample, States
 
 Directions = Float[Tensor, "direction batch token width"]
@@ -40,7 +40,7 @@ def pushed(cut: Cut, start: Hidden, path: Nodes, directions: Directions, at_once
     for part in (slice(first, min(first + step, count)) for first in range(0, count, step)):
         states = _on_path(cut, start, path, part)
         moved = partial(_moved, cut, states, start.new_tensor(path.weights[part])[:, None, None])
-        with torch.no_grad(), Watching(keep=False):
+        with torch.no_grad(), AttentionRecorder(keep=False):
             total = total + (
                 torch.func.vmap(moved, chunk_size=most)(directions)
                 if cut.mapped
@@ -103,7 +103,7 @@ def parts(groups: Sequence[Sequence[int]], count: int) -> Float[Tensor, "part to
 
 
 @dataclass(frozen=True)
-class Narrowed:
+class LayerPath:
     """A tower cut at a layer, the state that it is narrowed to, and how far its unit embedding moves on the way: what
     the P[t] of all rows add up to.
     """
@@ -127,7 +127,7 @@ class Narrowed:
 
 
 @dataclass(frozen=True)
-class Found:
+class PathIntegral:
     """Vectors or scores, one a row, with how many nodes, and whether their sums still miss what is allowed."""
 
     values: Tensor
@@ -135,18 +135,18 @@ class Found:
     missed: Bool[Tensor, " row"]
 
     @classmethod
-    def mean(cls, each: "Sequence[Found]") -> "Found":
+    def mean(cls, each: "Sequence[PathIntegral]") -> "PathIntegral":
         """Over the layers of a method."""
         steps, missed = torch.stack([one.steps for one in each]), torch.stack([one.missed for one in each])
         return cls(torch.stack([one.values for one in each]).mean(0), steps.mean(0), missed.any(0))
 
 
-def change(layers: Sequence[Narrowed]) -> Float[Tensor, " dim"]:
+def change(layers: Sequence[LayerPath]) -> Float[Tensor, " dim"]:
     """The mean change over the layers of a method."""
     return torch.stack([one.change for one in layers]).mean(0)
 
 
-def narrowed(side: Side, method: NIB) -> list[Narrowed]:
+def narrowed(side: Side, method: NIB) -> list[LayerPath]:
     """The layers of a method for one example."""
     low = nodes(method.rule, method.steps, method.floor).low
     after, layers = F.normalize(side.trace.embedding, dim=-1)[0], []
@@ -154,11 +154,11 @@ def narrowed(side: Side, method: NIB) -> list[Narrowed]:
         cut = side.cut(layer)
         start = side.reference(method.reference, layer, cut.hidden)
         before = side.end(method.reference, layer, cut, start + low * (cut.hidden - start))
-        layers.append(Narrowed(cut, start, after - F.normalize(before, dim=-1)[0], method))
+        layers.append(LayerPath(cut, start, after - F.normalize(before, dim=-1)[0], method))
     return layers
 
 
-def vectors(of: Narrowed, spelt: Float[Tensor, "part token"]) -> Found:
+def vectors(of: LayerPath, spelt: Float[Tensor, "part token"]) -> PathIntegral:
     """The sum of P[t] over the rows of each part, part x dim. The parts have each row once: with a tolerance there are
     as many nodes as bring their sum as near to the change of the unit embedding, by its length.
     """
@@ -168,10 +168,10 @@ def vectors(of: Narrowed, spelt: Float[Tensor, "part token"]) -> Found:
         missed = (found.sum(0) - of.change).norm() > of.allowed(size)
         if not missed:
             break
-    return Found(found, found.new_full((len(spelt),), len(path.positions)), missed.expand(len(spelt)))
+    return PathIntegral(found, found.new_full((len(spelt),), len(path.positions)), missed.expand(len(spelt)))
 
 
-def scores(of: Narrowed, aim: Float[Tensor, "vector dim"], most: Float[Tensor, " vector"]) -> Found:
+def scores(of: LayerPath, aim: Float[Tensor, "vector dim"], most: Float[Tensor, " vector"]) -> PathIntegral:
     """P[t] . v for each vector v, vector x token; with a tolerance, each with as many nodes as bring its sum as near to
     ``v . change`` as is allowed for changes of the size ``most``.
 
@@ -190,7 +190,7 @@ def scores(of: Narrowed, aim: Float[Tensor, "vector dim"], most: Float[Tensor, "
         missed = (found.sum(-1) - expected).abs() > bound
         if not missed.any():
             break
-    return Found(found, steps, missed)
+    return PathIntegral(found, steps, missed)
 
 
 def towards(
@@ -203,9 +203,9 @@ def towards(
     layers: tuple[int, ...],
     steps: PerExample,
     tolerance: float | None = None,
-) -> Narrowing:
+) -> PathSummary:
     """What narrowing did to the cosine with each unit embedding, from the unit embeddings at both ends of the path and
     the sum of the scores.
     """
     at_input, at_reference = aim @ after, aim @ before
-    return Narrowing(reference, rule, layers, steps, at_input, at_reference, total, tolerance)
+    return PathSummary(reference, rule, layers, steps, at_input, at_reference, total, tolerance)

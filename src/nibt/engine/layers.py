@@ -11,7 +11,7 @@ from nibt.data.images import read_picture
 from nibt.data.pair import Pair
 from nibt.data.units import Grid
 from nibt.methods.base import Method
-from nibt.metrics.base import Trial
+from nibt.metrics.base import MetricInput
 from nibt.models.base import Model, Tower, Trace
 from nibt.registry import find
 from nibt.types import Modality
@@ -79,7 +79,7 @@ def _area(
         text = model.text.trace(model.text.prepare([pair.caption]))
         here, there = (image, text) if tower.modality == "image" else (text, image)
         side = Side(model, here, _against(scores[tower.modality], there))
-        areas.append(float(deletion(Trial(side, method(side)))))
+        areas.append(float(deletion(MetricInput(side, method(side)))))
     return sum(areas) / len(areas)
 
 

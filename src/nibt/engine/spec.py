@@ -27,7 +27,7 @@ from nibt.methods.nib import NIB
 from nibt.models._mean_states import MeanStates, file_hashes
 from nibt.models.base import Model, Tower
 from nibt.registry import find
-from nibt.targets.base import Setting, Target
+from nibt.targets.base import TargetContext, Target
 from nibt.torch_modes import plain_torch
 from nibt.types import Embedding, Modality
 
@@ -37,7 +37,7 @@ _PACKAGES = ("nibt", "torch", "transformers", "open_clip_torch", "timm", "pillow
 
 
 @dataclass(frozen=True)
-class Question:
+class ExplanationSpec:
     """What is asked of every pair: a method for each tower that its places need, and what number it explains there.
     ``memory`` is the room for states that go through together, in MB.
     """
@@ -45,7 +45,7 @@ class Question:
     model: Model
     methods: dict[Modality, Method]
     targets: dict[Modality, Target]
-    settings: dict[Modality, Setting]
+    settings: dict[Modality, TargetContext]
     record: dict[str, Any]
     warnings: tuple[str, ...] = ()
     places: Places = MIXED
@@ -120,7 +120,7 @@ def ask(
     seed: int | None,
     options: dict[str, Any],
     places: Places = MIXED,
-) -> Question:
+) -> ExplanationSpec:
     """Resolve all that a question leaves open, so that every pair is asked the same.
 
     A seed is recorded in any case, and given to methods that draw at random.
@@ -153,7 +153,7 @@ def ask(
     told_of_target = {"target": target, "options": {**_plain(targets[places[0]]), **contrast.record()}}
     notes = tuple(_keeps_baseline(side, options, methods[side]) for side in unserved)
     warnings = (*model.request.notes, *told, *notes)
-    return Question(model, methods, targets, settings, {"method": record, "target": told_of_target}, warnings, places)
+    return ExplanationSpec(model, methods, targets, settings, {"method": record, "target": told_of_target}, warnings, places)
 
 
 def _one_kind(places: Places) -> bool:
@@ -240,7 +240,7 @@ def _plain(target: Target) -> dict[str, Any]:
 
 def _targets(
     model: Model, name: str, contrast: Contrast, places: Places
-) -> tuple[dict[Modality, Target], dict[Modality, Setting], tuple[str, ...]]:
+) -> tuple[dict[Modality, Target], dict[Modality, TargetContext], tuple[str, ...]]:
     """The target and the setting of each side. Of a picture with a caption, a side on which the target has no meaning
     falls back to cosine, and says so.
     """
@@ -252,7 +252,7 @@ def _targets(
         raise BadOption(f"the target {name} compares with nothing: leave against out, or choose softmax or difference")
     if _one_kind(places):
         return {places[0]: target}, {places[0]: _alike(model, name, target, contrast, places[0])}, ()
-    settings: dict[Modality, Setting] = {
+    settings: dict[Modality, TargetContext] = {
         "image": _setting(model, model.text, target, contrast.against),
         "text": _setting(model, model.image, target, contrast.against_images),
     }
@@ -273,7 +273,7 @@ def _targets(
     return {side: cosine if side in lacking else target for side in settings}, settings, told
 
 
-def _alike(model: Model, name: str, target: Target, contrast: Contrast, modality: Modality) -> Setting:
+def _alike(model: Model, name: str, target: Target, contrast: Contrast, modality: Modality) -> TargetContext:
     """The setting of both places of two pictures or two captions; nothing falls back, since both are alike."""
     pictures, captions = "pictures in against_images (--against-image)", "captions in against (--against)"
     two, own, items, others = (
@@ -291,7 +291,7 @@ def _alike(model: Model, name: str, target: Target, contrast: Contrast, modality
     return setting
 
 
-def _setting(model: Model, other: Tower, target: Target, items: Sequence[Any]) -> Setting:
+def _setting(model: Model, other: Tower, target: Target, items: Sequence[Any]) -> TargetContext:
     """The others of a side: those given or, for centred, the mean embedding that ships with an embedded model."""
     others = encode(other, items) if items else None
     if target.others == "one" and len(items) > 1:
@@ -302,7 +302,7 @@ def _setting(model: Model, other: Tower, target: Target, items: Sequence[Any]) -
     if others is None and type(target).__name__ == "Centred" and model.folder is not None:
         centre = shipped(model).tensors.get(f"centre.{other.modality}")
         others = None if centre is None else centre[None].to(other.example)
-    return Setting(model.scale, model.bias, others)
+    return TargetContext(model.scale, model.bias, others)
 
 
 def shipped(model: Model) -> MeanStates:

@@ -9,7 +9,7 @@ import numpy as np
 from nibt.data.images import Region
 from nibt.data.pair import Pair
 from nibt.engine.batches import sides, together
-from nibt.engine.spec import Contrast, Question, ask
+from nibt.engine.spec import Contrast, ExplanationSpec, ask
 from nibt.models.base import Inputs, Model
 from nibt.registry import find
 from nibt.results.attribution import Attribution
@@ -26,14 +26,14 @@ class Map:
 
 
 @dataclass(frozen=True)
-class Asked:
+class MethodSpec:
     """A method that is audited: its name and variant, written ``nib`` or ``nib:paper``."""
 
     name: str
     variant: str = "default"
 
     @classmethod
-    def read(cls, text: str) -> "Asked":
+    def read(cls, text: str) -> "MethodSpec":
         """From ``nib`` or ``nib:paper``.
 
         Raises:
@@ -52,7 +52,7 @@ class Asked:
         """Whether the method draws at random."""
         return "seed" in {field.name for field in fields(find("methods", self.name))}
 
-    def question(self, model: Model, seed: int, **options: Any) -> Question:
+    def question(self, model: Model, seed: int, **options: Any) -> ExplanationSpec:
         """What is asked of each pair: the cosine, explained by the method."""
         return ask(model, self.name, "cosine", self.variant, Contrast(), None, seed, options)
 
@@ -63,7 +63,7 @@ class Asked:
 
 
 def maps(
-    model: Model, pairs: Sequence[Pair], asked: Asked, side: Modality, seed: int, batch_size: int = 16, **options: Any
+    model: Model, pairs: Sequence[Pair], asked: MethodSpec, side: Modality, seed: int, batch_size: int = 16, **options: Any
 ) -> list[Map]:
     """A map for each pair, in their order."""
     question = asked.question(model, seed, **options)

@@ -15,16 +15,16 @@ from nibt.data.ground_truth import truth
 from nibt.data.images import Picture
 from nibt.data.pair import Pair, mixed
 from nibt.engine.batches import sides, together
-from nibt.engine.spec import Contrast, Question, ask, baseline_by_side, encode
+from nibt.engine.spec import Contrast, ExplanationSpec, ask, baseline_by_side, encode
 from nibt.errors import BadInput, BadOption
 from nibt.methods.base import Method
-from nibt.metrics.base import Metric, Trial
+from nibt.metrics.base import Metric, MetricInput
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.registry import available, find
 from nibt.results.attribution import Attribution
-from nibt.results.measurement import Row
-from nibt.targets.base import Setting, Target
+from nibt.results.measurement import Measurement
+from nibt.targets.base import TargetContext, Target
 from nibt.torch_modes import plain_torch
 from nibt.types import Embedding, Modality, PerExample
 
@@ -48,7 +48,7 @@ def measure(
     seed: int | None = None,
     on_explained: Callable[[Modality, Sequence[int], float], None] = lambda side, items, seconds: None,
     **options: Any,
-) -> list[Row]:
+) -> list[Measurement]:
     """Explain pairs with a method and measure the answers: one row for each pair, side and metric.
 
     ``metrics`` are names or metrics with their options, all of them without it; each is taken on the sides on which
@@ -81,7 +81,7 @@ def measure(
     options = baseline_by_side(options, ("image", "text") if only is None else (only,))
     question = ask(model, method, target, variant, Contrast.read(own, (), templates), None, seed, options)
     scores = other and _Measured.of(model, measured, other, pairs, Contrast.read(against, (), ()).against, only)
-    rows: list[Row] = []
+    rows: list[Measurement] = []
     for indices in together(question, pairs, batch_size):
         rows += _batch(question, named, scores, indices, [pairs[index] for index in indices], only, on_explained)
     return sorted(rows, key=lambda row: row.item)
@@ -154,7 +154,7 @@ class _Measured:
 
     def score(self, side: Modality, indices: Sequence[int], there: Embedding) -> Callable[[Embedding], PerExample]:
         """The score of a batch, of these pairs: each is compared with others of its own."""
-        settings = [Setting(self.model.scale, self.model.bias, self._others(side, index)) for index in indices]
+        settings = [TargetContext(self.model.scale, self.model.bias, self._others(side, index)) for index in indices]
 
         def score(here: Embedding) -> PerExample:
             found = [self.target(here[..., place, :], there[place], one) for place, one in enumerate(settings)]
@@ -175,14 +175,14 @@ def _key(picture: Picture) -> tuple[Any, ...]:
 
 
 def _batch(
-    question: Question,
+    question: ExplanationSpec,
     metrics: Sequence[tuple[str, Metric]],
     measured: _Measured | None,
     indices: list[int],
     pairs: list[Pair],
     only: Modality | None,
     on_explained: Callable[[Modality, Sequence[int], float], None],
-) -> Iterator[Row]:
+) -> Iterator[Measurement]:
     both, encoding = _timed(lambda: sides(question, pairs))
     regions, words = both[0].inputs.regions, both[1].inputs.words
     assert words is not None
@@ -197,12 +197,12 @@ def _batch(
         )
         answer, seconds = _timed(partial(method, side))
         on_explained(modality, indices, seconds + encoding / (2 if only is None else 1))
-        trial = Trial(seen, answer, truths, partial(_again, method, side))
+        trial = MetricInput(seen, answer, truths, partial(_again, method, side))
         for name, metric in asked:
             values, curves = metric.measured(trial)
             drawn = [()] * len(indices) if curves is None else map(tuple, curves.tolist())
             for index, value, curve in zip(indices, values.tolist(), drawn, strict=True):
-                yield Row(index, modality, name, value, curve)
+                yield Measurement(index, modality, name, value, curve)
 
 
 def _timed(work: Callable[[], _Any]) -> tuple[_Any, float]:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from nibt.jobs.sources.base import Raw, Source, Wanted
+from nibt.jobs.sources.base import RawRow, Source, Wanted
 
 _Thing = TypeVar("_Thing")
 _END = object()
@@ -17,7 +17,7 @@ class Chunk:
     """The rows ``number * size`` to that plus ``size``, or what is left of them at the end."""
 
     number: int
-    raws: list[Raw]
+    raws: list[RawRow]
 
 
 @dataclass

@@ -6,7 +6,7 @@ from typing import Any
 
 from nibt.errors import OtherRequest
 from nibt.jobs.job import Job
-from nibt.jobs.sources.base import Raw, Source, written
+from nibt.jobs.sources.base import RawRow, Source, written
 
 _COLUMNS = ("row", "key", "source", "caption", "picture_hash", "error")
 _SHOWN = 3  # differences that a message shows
@@ -47,7 +47,7 @@ def _differences(job: Job, source: Source, on_done: Callable[[], None], again: s
             again.add(raw.row // size)
 
 
-def _difference(raw: Raw, row: dict[str, Any], source: Source) -> Iterator[str]:
+def _difference(raw: RawRow, row: dict[str, Any], source: Source) -> Iterator[str]:
     if not raw.name and raw.picture is None:
         return  # the pairs of a data set are told by its fingerprint
     now = {"key": written(raw.key), "source": written(raw.name), "caption": raw.caption}

@@ -19,7 +19,7 @@ import torch
 from nibt.errors import BadOption, NibtError, Unsupported
 from nibt.jobs.chunks import Chunk
 from nibt.jobs.sources.base import Source
-from nibt.jobs.worker import Asked, Shard, Worker
+from nibt.jobs.worker import JobSpec, Shard, Worker
 from nibt.models.base import Model
 
 _EACH = 2  # chunks that a worker is given: one it works on, one that waits for it
@@ -29,7 +29,7 @@ _DEATHS = 5  # of workers over one chunk, until it is the chunk's fault
 class Actor:
     """What lives in a worker's process."""
 
-    def __init__(self, asked: Asked, source: Source, threads: int) -> None:
+    def __init__(self, asked: JobSpec, source: Source, threads: int) -> None:
         torch.set_num_threads(threads)  # the process is ours; sums over threads are rounded by their number
         self._worker: Worker | NibtError
         try:
@@ -73,7 +73,7 @@ class Cluster:
         return {"workers": self.workers, "cpus": self.cpus, "gpus": self.gpus, "threads_of_a_worker": self.threads}
 
     def explain(
-        self, asked: Asked, source: Source, chunks: Iterator[Chunk], on_told: Callable[[dict[str, Any]], None]
+        self, asked: JobSpec, source: Source, chunks: Iterator[Chunk], on_told: Callable[[dict[str, Any]], None]
     ) -> Iterator[Shard]:
         """The shards of chunks, in the order in which they are done.
 
@@ -96,7 +96,7 @@ class Cluster:
             finally:
                 pool.close()
 
-    def _actor(self, ray: Any, asked: Asked, source: Source) -> Any:
+    def _actor(self, ray: Any, asked: JobSpec, source: Source) -> Any:
         kind = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0)(Actor)
         return kind.remote(asked, source, self.threads)
 

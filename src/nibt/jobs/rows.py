@@ -10,14 +10,14 @@ from typing import Any
 
 from nibt import parquet
 from nibt.errors import BadInput
-from nibt.jobs.sources.base import Raw, written
+from nibt.jobs.sources.base import RawRow, written
 from nibt.results.explanation import SCHEMA, Explanation
 
 _KEY = b"nibt"
 _NARROWING = ("reference", "rule", "steps", "layers", "tolerance", "at_input", "at_reference", "sum", "gap")
 
 
-def row_of(raw: Raw, answer: Explanation) -> dict[str, Any]:
+def row_of(raw: RawRow, answer: Explanation) -> dict[str, Any]:
     """The row of an answer."""
     data = answer.to_json()
     image, text = data["image"], data["text"]
@@ -47,7 +47,7 @@ def row_of(raw: Raw, answer: Explanation) -> dict[str, Any]:
     }
 
 
-def failed_row(raw: Raw, error: str, picture_hash: str) -> dict[str, Any]:
+def failed_row(raw: RawRow, error: str, picture_hash: str) -> dict[str, Any]:
     """The row of a pair that could not be explained; ``picture_hash`` is empty where its picture cannot be read."""
     caption = None if raw.caption is None else written(raw.caption)
     return {

@@ -21,14 +21,14 @@ from nibt.jobs.sources.base import Source
 from nibt.jobs.sources.opening import Pairs, opened
 from nibt.jobs.sources.tables import Columns
 from nibt.jobs.store import clean_start, held, traces
-from nibt.jobs.worker import Asked, Shard, Worker
+from nibt.jobs.worker import JobSpec, Shard, Worker
 from nibt.models.base import Model
 from nibt.outputs import check_run_folder
 from nibt.registry import find
 from nibt.results import provenance
 
 Told: TypeAlias = Callable[[dict[str, Any]], None]
-Explain: TypeAlias = Callable[[Asked, Source, Iterator[Chunk], Told], Iterator[Shard]]
+Explain: TypeAlias = Callable[[JobSpec, Source, Iterator[Chunk], Told], Iterator[Shard]]
 ON = ("local", "ray")
 _TOLD = ("method", "target", "targets", "model", "batch_size")
 _REMEDY = "Choose a new folder."
@@ -40,7 +40,7 @@ class Run:
 
     job: Job
     source: Source
-    asked: Asked
+    asked: JobSpec
     on: Mapping[str, Any]
     explain: Explain
     on_done: Callable[[int], None]
@@ -166,7 +166,7 @@ def batch(
     for kind, name in (("methods", method), ("targets", target)):
         find(kind, name)
     parquet.pyarrow("a job needs")
-    asked = Asked(
+    asked = JobSpec(
         model,
         method,
         target,
@@ -200,7 +200,7 @@ def batch(
     return job
 
 
-def _here(asked: Asked, source: Source, chunks: Iterator[Chunk], on_told: Told) -> Iterator[Shard]:
+def _here(asked: JobSpec, source: Source, chunks: Iterator[Chunk], on_told: Told) -> Iterator[Shard]:
     """The shards of chunks, by a worker in this process."""
     worker = Worker(asked, source)
     on_told(worker.told())

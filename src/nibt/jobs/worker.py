@@ -14,23 +14,23 @@ from PIL import Image
 from nibt.data.images import Picture
 from nibt.data.pair import Pair
 from nibt.engine.answering import answered
-from nibt.engine.batches import Ready, group
-from nibt.engine.spec import Contrast, Question, ask
+from nibt.engine.batches import PreparedBatch, group
+from nibt.engine.spec import Contrast, ExplanationSpec, ask
 from nibt.errors import NibtError, Unsupported
 from nibt.jobs.chunks import Chunk, ahead
 from nibt.jobs.rows import encoded, failed_row, row_of
-from nibt.jobs.sources.base import Place, Raw, Source
+from nibt.jobs.sources.base import Place, RawRow, Source
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.results.explanation import Explanation
 
 _HOPELESS = 8
 _AHEAD = 2  # batches that are decoded and tokenised while one is explained
-Answered: TypeAlias = tuple[Raw, Explanation | str]
+Answered: TypeAlias = tuple[RawRow, Explanation | str]
 
 
 @dataclass(frozen=True)
-class Asked:
+class JobSpec:
     """What is asked of every pair, as plain data that can be sent to another process."""
 
     model: Any
@@ -45,7 +45,7 @@ class Asked:
     loading: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def question(self) -> Question:
+    def question(self) -> ExplanationSpec:
         """The same of a loaded model, with all that was left open."""
         model = self.model if isinstance(self.model, Model) else load_model(self.model, **self.loading)
         contrast = Contrast.read(self.against, self.against_images, self.templates)
@@ -66,23 +66,23 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Unread:
+class FailedRow:
     """A row that cannot be explained."""
 
-    raw: Raw
+    raw: RawRow
     error: str
 
 
 @dataclass(frozen=True)
-class Readied:
+class PreparedRows:
     """Rows that go together, their inputs made."""
 
-    raws: list[Raw]
-    ready: Ready
+    raws: list[RawRow]
+    ready: PreparedBatch
 
 
 @dataclass(frozen=True)
-class Seen(Picture):
+class PlaceholderImage(Picture):
     """A picture whose pixels have been let go, since its inputs are made."""
 
     shape: tuple[int, int] = (0, 0)
@@ -95,7 +95,7 @@ class Seen(Picture):
 class Worker:
     """Holds a model, and explains chunk after chunk."""
 
-    def __init__(self, asked: Asked, source: Source) -> None:
+    def __init__(self, asked: JobSpec, source: Source) -> None:
         self.source, self.size, self.question = source, asked.batch_size, asked.question()
         self._failed: int | None = 0  # how many pairs failed to be explained before the first that did not
 
@@ -114,13 +114,13 @@ class Worker:
             if isinstance(one, Chunk):
                 yield self._shard(one, rows, limit)
                 rows, limit = [], self.size
-            elif isinstance(one, Unread):
+            elif isinstance(one, FailedRow):
                 rows.append(failed_row(one.raw, one.error, self.source.digest(one.raw)))
             else:
                 found, limit = self._explained(one, limit)
                 rows += [self._row(raw, told) for raw, told in found]
 
-    def _row(self, raw: Raw, outcome: Explanation | str) -> dict[str, Any]:
+    def _row(self, raw: RawRow, outcome: Explanation | str) -> dict[str, Any]:
         if isinstance(outcome, str):
             return failed_row(raw, outcome, self.source.digest(raw))
         return row_of(raw, outcome)
@@ -133,17 +133,17 @@ class Worker:
 
     # What is done ahead, in a thread
 
-    def _readied(self, chunks: Iterable[Chunk]) -> "Iterator[Readied | Unread | Chunk]":
+    def _readied(self, chunks: Iterable[Chunk]) -> "Iterator[PreparedRows | FailedRow | Chunk]":
         """Batches as they fill, by group; a chunk follows all of its own."""
         for chunk in chunks:
-            waiting: dict[Hashable, list[tuple[Raw, Pair]]] = {}
+            waiting: dict[Hashable, list[tuple[RawRow, Pair]]] = {}
             pictures: dict[Place, Picture] = {}  # one that comes again, in this chunk, is read and traced once
             for raw in chunk.raws:
                 try:
                     pair = self.source.read(raw, pictures)
                     key = group(self.question, pair)
                 except Exception as error:  # a row costs no other, whatever is wrong with it
-                    yield Unread(raw, _told(error))
+                    yield FailedRow(raw, _told(error))
                     continue
                 waiting.setdefault(key, []).append((raw, pair))
                 if len(waiting[key]) == self.size:
@@ -153,26 +153,26 @@ class Worker:
                 yield from self._batch(pairs)
             yield Chunk(chunk.number, [])
 
-    def _batch(self, pairs: list[tuple[Raw, Pair]]) -> "Iterator[Readied | Unread]":
+    def _batch(self, pairs: list[tuple[RawRow, Pair]]) -> "Iterator[PreparedRows | FailedRow]":
         """The batch of these; those whose inputs cannot be made are left out of it."""
         good, ready = pairs, None
         try:
-            ready = Ready.of(self.question, [pair for _, pair in pairs])
+            ready = PreparedBatch.of(self.question, [pair for _, pair in pairs])
         except Exception:
             good = []
             for raw, pair in pairs:
                 try:
-                    Ready.of(self.question, [pair])
+                    PreparedBatch.of(self.question, [pair])
                     good.append((raw, pair))
                 except Exception as error:
-                    yield Unread(raw, _told(error))
+                    yield FailedRow(raw, _told(error))
         if good:
-            ready = ready or Ready.of(self.question, [pair for _, pair in good])
-            yield Readied([raw for raw, _ in good], replace(ready, pairs=[_let_go(pair) for _, pair in good]))
+            ready = ready or PreparedBatch.of(self.question, [pair for _, pair in good])
+            yield PreparedRows([raw for raw, _ in good], replace(ready, pairs=[_let_go(pair) for _, pair in good]))
 
     # What takes the time
 
-    def _explained(self, batch: Readied, limit: int) -> tuple[list[Answered], int]:
+    def _explained(self, batch: PreparedRows, limit: int) -> tuple[list[Answered], int]:
         """The answer of each row, or why there is none; and how many rows go together from now on in this chunk."""
         found: list[Answered] = []
         left = deque([list(range(len(batch.raws)))])
@@ -194,7 +194,7 @@ class Worker:
                 found.append((batch.raws[part[0]], self._failure(error)))
         return found, limit
 
-    def _tried(self, batch: Readied, part: list[int], found: list[Answered]) -> Exception | None:
+    def _tried(self, batch: PreparedRows, part: list[int], found: list[Answered]) -> Exception | None:
         """Explain a part of a batch; the error is given without its traceback, which would hold the memory."""
         ready = batch.ready if len(part) == len(batch.raws) else batch.ready.take(part)
         try:
@@ -221,7 +221,7 @@ class Worker:
 def _let_go(pair: Pair) -> Pair:
     picture = pair.picture
     return replace(
-        pair, picture=Seen(Image.new("L", (1, 1)), picture.source, picture.notes, picture.digest, picture.size)
+        pair, picture=PlaceholderImage(Image.new("L", (1, 1)), picture.source, picture.notes, picture.digest, picture.size)
     )
 
 

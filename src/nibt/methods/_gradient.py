@@ -18,7 +18,7 @@ from nibt.types import Hidden, PerToken
 
 
 @dataclass(frozen=True)
-class OneGradient(Method):
+class GradientMethod(Method):
     """``layer``: one or several, whose maps are averaged."""
 
     layer: tuple[int, ...]

@@ -8,7 +8,7 @@ from nibt.core.quadrature import nodes
 from nibt.core.side import Side
 from nibt.data.units import special_share
 from nibt.errors import BadOption, Unsupported
-from nibt.results.attribution import Attribution, Narrowing
+from nibt.results.attribution import Attribution, PathSummary
 from nibt.types import PerExample, PerToken
 
 
@@ -27,7 +27,7 @@ def check_path(reference: str, rule: str, steps: int, floor: float) -> None:
 
 
 def averaged(
-    side: Side, layers: tuple[int, ...], maps: Sequence[PerToken], told: Sequence[Narrowing] = ()
+    side: Side, layers: tuple[int, ...], maps: Sequence[PerToken], told: Sequence[PathSummary] = ()
 ) -> Attribution:
     """The mean of the maps of several layers.
 
@@ -42,7 +42,7 @@ def averaged(
     return Attribution(units.keep(scores), units, special_share(scores, units), _mean(told) if told else None)
 
 
-def _mean(parts: Sequence[Narrowing]) -> Narrowing:
+def _mean(parts: Sequence[PathSummary]) -> PathSummary:
     """One narrowing for several layers."""
     if len(parts) == 1:
         return parts[0]
@@ -52,6 +52,6 @@ def _mean(parts: Sequence[Narrowing]) -> Narrowing:
 
     first, layers = parts[0], tuple(layer for part in parts for layer in part.layers)
     most = torch.stack([part.steps for part in parts]).amax(0)
-    return Narrowing(
+    return PathSummary(
         first.reference, first.rule, layers, most, first.at_input, mean("at_reference"), mean("sum"), first.tolerance
     )

@@ -12,12 +12,12 @@ import torch
 from nibt.core.quadrature import gradients, nodes
 from nibt.core.side import Side
 from nibt.errors import BadOption
-from nibt.methods._gradient import OneGradient
+from nibt.methods._gradient import GradientMethod
 from nibt.methods._layers import averaged, check_path
 from nibt.methods.base import Method
 from nibt.models._trace import Cut
 from nibt.registry import available, find
-from nibt.results.attribution import Attribution, Narrowing
+from nibt.results.attribution import Attribution, PathSummary
 from nibt.types import Hidden, PerToken
 
 Scores = Callable[[Hidden, Hidden], PerToken]
@@ -39,7 +39,7 @@ class PathMethod(Method):
         check_path(self.reference, self.rule, self.steps, self.floor)
         getattr(super(), "__post_init__", lambda: None)()  # the checks of the method that goes along the path
 
-    def narrowed(self, side: Side, cut: Cut, layer: int | None, scores: Scores) -> tuple[PerToken, Narrowing]:
+    def narrowed(self, side: Side, cut: Cut, layer: int | None, scores: Scores) -> tuple[PerToken, PathSummary]:
         """The rows' scores, averaged along the path of a layer (None: of the first tokens), and what became of S."""
         reference, path = side.reference(self.reference, layer, cut.hidden), nodes(self.rule, self.steps, self.floor)
         difference = cut.hidden - reference
@@ -54,7 +54,7 @@ class PathMethod(Method):
         at_input = side.value()
         at_reference = side.at_end(self.reference, layer, cut, reference + path.low * difference)
         total = found.sum(-1)
-        return found, Narrowing(
+        return found, PathSummary(
             self.reference,
             self.rule,
             () if layer is None else (layer,),
@@ -66,7 +66,7 @@ class PathMethod(Method):
 
 
 @dataclass(frozen=True)
-class _AlongPath(PathMethod, OneGradient):
+class _AlongPath(PathMethod, GradientMethod):
     """What a method of one gradient becomes along the path; ``along_path`` puts the method itself behind it."""
 
     def __call__(self, side: Side) -> Attribution:
@@ -87,7 +87,7 @@ _PATHS: dict[str, dict[str, Any]] = {
 }
 
 
-def along_path(name: str) -> type[OneGradient]:
+def along_path(name: str) -> type[GradientMethod]:
     """The method of that name along NIB's path, "NIB with X"; it takes the options of the path, too.
 
     Its layers are the method's own. The variant ``paper`` walks as the paper does, the others as NIB does by default.
@@ -98,8 +98,8 @@ def along_path(name: str) -> type[OneGradient]:
 
     """
     kind = find("methods", name)
-    if not issubclass(kind, OneGradient):
-        able = [other for other in available("methods") if issubclass(find("methods", other), OneGradient)]
+    if not issubclass(kind, GradientMethod):
+        able = [other for other in available("methods") if issubclass(find("methods", other), GradientMethod)]
         raise BadOption(
             f"{name} cannot go along a path: it is not made of one gradient of a layer; those that are: "
             f"{', '.join(able) or 'none'}"
@@ -108,7 +108,7 @@ def along_path(name: str) -> type[OneGradient]:
 
 
 @cache
-def walking(kind: type[OneGradient]) -> type[OneGradient]:
+def walking(kind: type[GradientMethod]) -> type[GradientMethod]:
     """A method of one gradient as one that is averaged along the path."""
     variants = {
         variant: {side: {**_PATHS.get(variant, _PATHS["default"])[side], **own} for side, own in sides.items()}

@@ -18,7 +18,7 @@ from nibt.data.units import Grid
 from nibt.errors import BadOption, Unsupported
 from nibt.methods.base import Method
 from nibt.models.base import ImageTower
-from nibt.results.attribution import Attribution, Narrowing
+from nibt.results.attribution import Attribution, PathSummary
 
 MOST = 8
 
@@ -127,7 +127,7 @@ def _moved(side: Side, lowest: int, down: int, across: int) -> Side:
     return replace(side, trace=side.tower.trace(inputs, lowest))
 
 
-def _mean(told: Sequence[Narrowing]) -> Narrowing:
+def _mean(told: Sequence[PathSummary]) -> PathSummary:
     """The means over the paths of all shifts."""
     mean = {
         name: torch.stack([getattr(one, name) for one in told]).mean(0) for name in ("at_input", "at_reference", "sum")

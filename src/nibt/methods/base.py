@@ -18,7 +18,7 @@ Need = Literal["attention", "stem"]
 SIDES: tuple[Modality, Modality] = ("image", "text")
 
 
-class After(float):
+class LayerAfter(float):
     """In a variant, the layer that *leaves* the block at that share of the depth."""
 
 
@@ -116,7 +116,7 @@ def _of_side(options: Options, modality: Modality, prefixed_only: bool = False) 
 
 def _layers(value: Any, tower: Tower) -> tuple[int, ...]:
     if isinstance(value, float) and 0 < value < 1:
-        return (min(tower.relative(value) + isinstance(value, After), tower.depth),)
+        return (min(tower.relative(value) + isinstance(value, LayerAfter), tower.depth),)
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
     layers = tuple(_parsed("layer", part, int) for part in parts)
     if not layers:

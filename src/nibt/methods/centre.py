@@ -49,4 +49,4 @@ def _line(count: int) -> Tensor:
     return torch.linspace(-1, 1, count, dtype=torch.float32, device="cpu")
 
 
-PART = Centre
+PLUGIN = Centre

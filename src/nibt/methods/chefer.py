@@ -23,4 +23,4 @@ class Chefer(LastAttention):
         return (gradient * weights).relu()
 
 
-PART = Chefer
+PLUGIN = Chefer

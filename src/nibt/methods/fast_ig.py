@@ -30,4 +30,4 @@ class FastIG(AttentionOrInput):
         return (state * gradient).sum(-1)
 
 
-PART = FastIG
+PLUGIN = FastIG

@@ -43,4 +43,4 @@ class GAE(AttentionMethod):
         return product.mean(1).relu() if self.rectified == "mean" else product.relu().mean(1)
 
 
-PART = GAE
+PLUGIN = GAE

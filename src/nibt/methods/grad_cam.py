@@ -15,15 +15,15 @@ from torch import Tensor
 
 from nibt.data.units import Grid, Units
 from nibt.errors import BadOption
-from nibt.methods._gradient import OneGradient
-from nibt.methods.base import After
+from nibt.methods._gradient import GradientMethod
+from nibt.methods.base import LayerAfter
 from nibt.types import Hidden, PerToken
 
-_LAYER = {"layer": After(0.75)}
+_LAYER = {"layer": LayerAfter(0.75)}
 
 
 @dataclass(frozen=True)
-class GradCAM(OneGradient):
+class GradCAM(GradientMethod):
     """``layer``: one or several, averaged. ``weights``: ``token`` (each its own gradient) or ``pooled``."""
 
     paper = "Selvaraju et al., ICCV 2017, arXiv 1610.02391"
@@ -53,4 +53,4 @@ def _pooled(gradient: Hidden, units: Units) -> Float[Tensor, "batch 1 width"]:
     return ((gradient * explained).sum(1) / explained.sum(1))[:, None]
 
 
-PART = GradCAM
+PLUGIN = GradCAM

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nibt.core.side import Side
 from nibt.methods._attention import AttentionMethod, gradients
-from nibt.models._attention import Attended, Map
+from nibt.models._attention import AttentionRecord, Map
 from nibt.results.attribution import min_max
 from nibt.types import PerToken
 
@@ -32,7 +32,7 @@ class GradECLIP(AttentionMethod):
         return seen.as_read((channel * _looseness(seen.last)).relu())
 
 
-def _looseness(last: Attended) -> Map:
+def _looseness(last: AttentionRecord) -> Map:
     """How near each key is to each query, in [0, 1], whatever the softmax made of it."""
     near = F.normalize(_joined(last.query), dim=-1) @ F.normalize(_joined(last.key), dim=-1).mT
     return min_max(near, (last.weights > 0).any(1))
@@ -42,4 +42,4 @@ def _joined(heads: Float[Tensor, "batch head row channel"]) -> Float[Tensor, "ba
     return heads.transpose(1, 2).flatten(2)
 
 
-PART = GradECLIP
+PLUGIN = GradECLIP

@@ -35,4 +35,4 @@ class IntegratedGradients(PathMethod):
         return Attribution(stem.units.keep(scores), stem.units, special_share(scores, stem.units), told)
 
 
-PART = IntegratedGradients
+PLUGIN = IntegratedGradients

@@ -51,4 +51,4 @@ def _of_mean(side: Side, stream: Hidden, tokens: Tensor) -> PerExample:
     return side.score(side.cut(side.tower.depth).rest(mean.expand_as(stream)[None]))[0]
 
 
-PART = LeGrad
+PLUGIN = LeGrad

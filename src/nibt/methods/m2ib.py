@@ -24,7 +24,7 @@ from nibt.core.side import Side
 from nibt.data.units import special_share
 from nibt.errors import BadOption, Unsupported
 from nibt.methods._checks import above_zero, at_least, generator
-from nibt.methods.base import After, Method
+from nibt.methods.base import LayerAfter, Method
 from nibt.models._trace import Cut
 from nibt.progress import tracked
 from nibt.results.attribution import Attribution
@@ -43,9 +43,9 @@ class M2IB(Method):
     cost = "1 + about 3 x seeds x steps x samples x (1 - layer / depth)"
     signed = False
     variants: ClassVar = {
-        "default": {side: {"layer": After(0.75)} for side in ("image", "text")},
-        "paper": {side: {"layer": After(0.75)} for side in ("image", "text")},
-        "iba": {side: {"layer": After(0.75), "noise": "features"} for side in ("image", "text")},
+        "default": {side: {"layer": LayerAfter(0.75)} for side in ("image", "text")},
+        "paper": {side: {"layer": LayerAfter(0.75)} for side in ("image", "text")},
+        "iba": {side: {"layer": LayerAfter(0.75), "noise": "features"} for side in ("image", "text")},
     }
 
     layer: tuple[int, ...]
@@ -143,4 +143,4 @@ def _gradient(
     return total
 
 
-PART = M2IB
+PLUGIN = M2IB

@@ -49,4 +49,4 @@ class MFABA(Method):
         return Attribution(stem.units.keep(scores), stem.units, special_share(scores, stem.units))
 
 
-PART = MFABA
+PLUGIN = MFABA

@@ -18,7 +18,7 @@ from nibt.errors import BadOption
 from nibt.methods._layers import averaged, check_path
 from nibt.methods.base import Method
 from nibt.models._trace import Cut
-from nibt.results.attribution import Attribution, Narrowing, allowed
+from nibt.results.attribution import Attribution, PathSummary, allowed
 from nibt.types import Hidden, PerExample, PerToken
 
 
@@ -58,7 +58,7 @@ class NIB(Method):
         runs = [self._narrowed(side, layer) for layer in self.layer]
         return averaged(side, self.layer, [scores for scores, _ in runs], [told for _, told in runs])
 
-    def _narrowed(self, side: Side, layer: int) -> tuple[PerToken, Narrowing]:
+    def _narrowed(self, side: Side, layer: int) -> tuple[PerToken, PathSummary]:
         """One layer; with a tolerance, as many nodes as each item needs, whatever its batch mates need."""
         cut = side.cut(layer)
         reference = side.reference(self.reference, layer, cut.hidden)
@@ -74,7 +74,7 @@ class NIB(Method):
             if not missed.any():
                 break
             found = found.where(missed, self._along(path, side, cut, reference, change, at_once))
-        return found.scores, Narrowing(
+        return found.scores, PathSummary(
             self.reference,
             self.rule,
             (layer,),
@@ -111,4 +111,4 @@ class _Found:
         )
 
 
-PART = NIB
+PLUGIN = NIB

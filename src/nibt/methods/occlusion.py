@@ -35,4 +35,4 @@ class Occlusion(UnitMethod):
         return scores
 
 
-PART = Occlusion
+PLUGIN = Occlusion

@@ -21,4 +21,4 @@ class Ones(UnitMethod):
         return torch.ones(len(side.inputs), count, dtype=torch.float32, device=side.tower.example.device)
 
 
-PART = Ones
+PLUGIN = Ones

@@ -34,4 +34,4 @@ class Random(UnitMethod):
         return torch.from_numpy(np.stack(drawn)).to(side.tower.example.device, torch.float32)
 
 
-PART = Random
+PLUGIN = Random

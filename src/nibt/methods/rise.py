@@ -107,4 +107,4 @@ def _stretched(
     )
 
 
-PART = RISE
+PLUGIN = RISE

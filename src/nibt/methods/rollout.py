@@ -23,4 +23,4 @@ class Rollout(AttentionMethod):
         return seen.relayed([one.weights.mean(1) for one in seen.all]) / 2 ** len(seen.blocks)
 
 
-PART = Rollout
+PLUGIN = Rollout

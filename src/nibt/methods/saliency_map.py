@@ -31,4 +31,4 @@ class SaliencyMap(AttentionOrInput):
         return gradient.abs().amax(-1)
 
 
-PART = SaliencyMap
+PLUGIN = SaliencyMap

@@ -90,4 +90,4 @@ def _regression(shown: np.ndarray, weights: np.ndarray, gains: np.ndarray, whole
     return free - ones * (free.sum() - whole) / ones.sum()
 
 
-PART = Shapley
+PLUGIN = Shapley

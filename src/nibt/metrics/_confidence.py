@@ -18,10 +18,10 @@ from nibt.core.perturbation import masker, score_of_pixels, without_ends
 from nibt.core.side import Side
 from nibt.data.units import Words
 from nibt.errors import BadOption, Unsupported
-from nibt.metrics._hiding import Hiding
-from nibt.metrics.base import Trial
+from nibt.metrics._hiding import PerturbationMetric
+from nibt.metrics.base import MetricInput
 from nibt.models.base import ImageTower
-from nibt.models.clip import ClipTextTower
+from nibt.models.clip import CLIPTextTower
 from nibt.results.attribution import min_max, to_pixels
 from nibt.types import PerExample, PerToken
 
@@ -29,7 +29,7 @@ Scores = tuple[PerExample, PerExample]
 
 
 @dataclass(frozen=True)
-class Confidence(Hiding):
+class Confidence(PerturbationMetric):
     """``protocol``: ``correct``, or ``paper``, which hides by the mean colour only."""
 
     protocol: str = field(default="correct", kw_only=True)
@@ -41,18 +41,18 @@ class Confidence(Hiding):
         if self.protocol == "paper" and self.hide != "mean":
             raise BadOption(f"the protocol paper hides by the mean colour: leave hide out (got {self.hide!r})")
 
-    def scores(self, trial: Trial) -> Scores:
+    def scores(self, trial: MetricInput) -> Scores:
         """The score, and the score of what is kept; measured once for all metrics of a trial that ask the same."""
         return trial.once(("confidence", self.protocol, self.hide, self.seed), lambda: self._scores(trial))
 
-    def _scores(self, trial: Trial) -> Scores:
+    def _scores(self, trial: MetricInput) -> Scores:
         if self.protocol == "paper":
             return _of_picture(trial) if isinstance(trial.side.tower, ImageTower) else _of_caption(trial)
         kept = masker(trial.side, trial.attribution.units, smooth=True, hide=self.hide, seed=self.seed)
         return trial.side.value(), kept(trial.attribution.normalised())
 
 
-def _of_picture(trial: Trial) -> Scores:
+def _of_picture(trial: MetricInput) -> Scores:
     assert isinstance(trial.side.tower, ImageTower)
     extent = trial.side.tower.extent(trial.side.inputs)
     pixels = to_pixels(trial.attribution.grid, *extent).flatten(1)
@@ -60,9 +60,9 @@ def _of_picture(trial: Trial) -> Scores:
     return trial.side.value(), score_of_pixels(trial.side, keep.unflatten(1, extent)[None])[0]
 
 
-def _of_caption(trial: Trial) -> Scores:
+def _of_caption(trial: MetricInput) -> Scores:
     tower = trial.side.tower
-    if not isinstance(tower, ClipTextTower):
+    if not isinstance(tower, CLIPTextTower):
         raise Unsupported(
             "the protocol paper is of the text tower of CLIP, as Transformers holds it, and this is a "
             f"{type(tower).__name__}: choose protocol='correct'"
@@ -79,7 +79,7 @@ class _AllRows(Words):
         return scores
 
 
-def of_all_rows(trial: Trial) -> PerToken:
+def of_all_rows(trial: MetricInput) -> PerToken:
     """The scores of all rows of captions, start and end tokens too, for which the method is asked again: an answer
     holds those of words only.
 

@@ -10,13 +10,13 @@ from torch import Tensor
 from nibt.core.perturbation import masker
 from nibt.data.units import Grid
 from nibt.errors import BadOption
-from nibt.metrics._hiding import Hiding
-from nibt.metrics.base import Trial
+from nibt.metrics._hiding import PerturbationMetric
+from nibt.metrics.base import MetricInput
 from nibt.types import PerExample, PerUnit
 
 
 @dataclass(frozen=True)
-class Curve(Hiding):
+class Curve(PerturbationMetric):
     """``levels`` shares of the units, evenly from none to all, are removed, or put in, in turn."""
 
     inserted: ClassVar[bool]
@@ -28,11 +28,11 @@ class Curve(Hiding):
         if self.levels < 1:
             raise BadOption(f"levels must be at least 1 (got {self.levels})")
 
-    def __call__(self, trial: Trial) -> PerExample:
+    def __call__(self, trial: MetricInput) -> PerExample:
         """The area under the score against the share of units that were removed, or put in."""
         return self.measured(trial)[0]
 
-    def measured(self, trial: Trial) -> tuple[PerExample, Float[Tensor, "batch level"]]:
+    def measured(self, trial: MetricInput) -> tuple[PerExample, Float[Tensor, "batch level"]]:
         """The areas, and the scores at each share of the units, from none to all."""
         score = masker(trial.side, trial.attribution.units, hide=self.hide, seed=self.seed)
         ranks, counts = _ranks(trial)
@@ -42,7 +42,7 @@ class Curve(Hiding):
         return torch.trapezoid(scores, dim=0) / self.levels, scores.T
 
 
-def _ranks(trial: Trial) -> tuple[PerUnit, PerExample]:
+def _ranks(trial: MetricInput) -> tuple[PerUnit, PerExample]:
     """The place of each unit in the order of removal, and how many units each example has."""
     scores, units = trial.attribution.scores, trial.attribution.units
     if isinstance(units, Grid):

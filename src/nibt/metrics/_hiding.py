@@ -8,7 +8,7 @@ from nibt.metrics.base import Metric
 
 
 @dataclass(frozen=True)
-class Hiding(Metric):
+class PerturbationMetric(Metric):
     """``hide``: what a picture's parts are hidden by, ``mean`` (the mean colour), ``blur`` or ``noise``; words fade
     toward the padding token's embedding whatever it says. ``seed``: of what is drawn at random, for each item.
     """

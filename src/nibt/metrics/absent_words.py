@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from nibt.metrics.base import Metric, Trial, word_table
+from nibt.metrics.base import Metric, MetricInput, word_table
 from nibt.types import PerExample
 
 
@@ -15,7 +15,7 @@ class AbsentWords(Metric):
     better = "higher"
     sides = ("text",)
 
-    def __call__(self, trial: Trial) -> PerExample:
+    def __call__(self, trial: MetricInput) -> PerExample:
         return torch.tensor(
             [
                 torch.nan
@@ -27,4 +27,4 @@ class AbsentWords(Metric):
         )
 
 
-PART = AbsentWords
+PLUGIN = AbsentWords

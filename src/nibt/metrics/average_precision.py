@@ -5,7 +5,7 @@
 from dataclasses import dataclass
 
 from nibt.metrics._ranking import ranking
-from nibt.metrics.base import Metric, PixelMap, PixelMask, Trial, on_masks
+from nibt.metrics.base import Metric, PixelMap, PixelMask, MetricInput, on_masks
 from nibt.types import PerExample
 
 
@@ -14,7 +14,7 @@ class AveragePrecision(Metric):
     better = "higher"
     sides = ("image",)
 
-    def __call__(self, trial: Trial) -> PerExample:
+    def __call__(self, trial: MetricInput) -> PerExample:
         return on_masks(trial, _precision)
 
 
@@ -22,4 +22,4 @@ def _precision(scores: PixelMap, mask: PixelMask) -> float:
     return ranking("average_precision_score", mask.flatten().numpy(), scores.flatten().numpy())
 
 
-PART = AveragePrecision
+PLUGIN = AveragePrecision

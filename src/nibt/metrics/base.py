@@ -10,13 +10,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nibt.core.side import Side
-from nibt.data.ground_truth import Truth
+from nibt.data.ground_truth import GroundTruth
 from nibt.results.attribution import Attribution, to_pixels
 from nibt.types import Modality, PerExample
 
 
 @dataclass(frozen=True)
-class Trial:
+class MetricInput:
     """All that a metric sees: the side, its attribution and, where it is known, the truth of each example.
 
     The side's score is the one that is measured, which need not be the one that the attribution explains. ``again``
@@ -25,7 +25,7 @@ class Trial:
 
     side: Side
     attribution: Attribution
-    truths: tuple[Truth, ...] = ()
+    truths: tuple[GroundTruth, ...] = ()
     again: Callable[[Side], Attribution] | None = None
     _found: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -47,10 +47,10 @@ class Metric(ABC):
     sides: ClassVar[tuple[Modality, ...]] = ("image", "text")
 
     @abstractmethod
-    def __call__(self, trial: Trial) -> PerExample:
+    def __call__(self, trial: MetricInput) -> PerExample:
         """The numbers of a batch."""
 
-    def measured(self, trial: Trial) -> tuple[PerExample, Float[Tensor, "batch level"] | None]:
+    def measured(self, trial: MetricInput) -> tuple[PerExample, Float[Tensor, "batch level"] | None]:
         """The numbers of a batch, and the curves that they are the areas under, where there are any."""
         return self(trial), None
 
@@ -59,7 +59,7 @@ PixelMap = Float[Tensor, "height width"]
 PixelMask = Bool[Tensor, "height width"]
 
 
-def on_masks(trial: Trial, number: Callable[[PixelMap, PixelMask], float]) -> PerExample:
+def on_masks(trial: MetricInput, number: Callable[[PixelMap, PixelMask], float]) -> PerExample:
     """A number of each map, stretched over the seen pixels, and the mask of what the caption names."""
     return torch.tensor(
         [
@@ -72,7 +72,7 @@ def on_masks(trial: Trial, number: Callable[[PixelMap, PixelMask], float]) -> Pe
     )
 
 
-def word_table(trial: Trial, item: int) -> Float[Tensor, " word"]:
+def word_table(trial: MetricInput, item: int) -> Float[Tensor, " word"]:
     """The score of each word of one caption: the sum over its tokens."""
     answer = trial.attribution[item]
     scores = [answer.scores[list(word.tokens)].sum() for word in answer.units.words[0]]  # pyright: ignore

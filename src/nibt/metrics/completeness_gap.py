@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from nibt.metrics.base import Metric, Trial
+from nibt.metrics.base import Metric, MetricInput
 from nibt.results.attribution import allowed
 from nibt.types import PerExample
 
@@ -15,11 +15,11 @@ from nibt.types import PerExample
 class CompletenessGap(Metric):
     better = "lower"
 
-    def __call__(self, trial: Trial) -> PerExample:
+    def __call__(self, trial: MetricInput) -> PerExample:
         told = trial.attribution.narrowing
         if told is None:
             return torch.full((len(trial.attribution.scores),), torch.nan, dtype=torch.float32)
         return (told.gap.abs() / allowed(told.at_input - told.at_reference, 1.0)).float().cpu()
 
 
-PART = CompletenessGap
+PLUGIN = CompletenessGap

@@ -7,7 +7,7 @@ What is shown is said in ``base_confidence``, for the protocols ``correct`` and 
 from dataclasses import dataclass
 
 from nibt.metrics._confidence import Confidence
-from nibt.metrics.base import Trial
+from nibt.metrics.base import MetricInput
 from nibt.types import PerExample
 
 
@@ -15,9 +15,9 @@ from nibt.types import PerExample
 class ConfidenceDrop(Confidence):
     better = "lower"
 
-    def __call__(self, trial: Trial) -> PerExample:
+    def __call__(self, trial: MetricInput) -> PerExample:
         score, kept = self.scores(trial)
         return 100 * (score - kept).clamp_min(0).float().cpu()
 
 
-PART = ConfidenceDrop
+PLUGIN = ConfidenceDrop

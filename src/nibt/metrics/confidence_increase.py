@@ -5,7 +5,7 @@ or 0 for each example, so that a mean is a percentage. What is shown: as in the 
 from dataclasses import dataclass
 
 from nibt.metrics._confidence import Confidence
-from nibt.metrics.base import Trial
+from nibt.metrics.base import MetricInput
 from nibt.types import PerExample
 
 
@@ -13,9 +13,9 @@ from nibt.types import PerExample
 class ConfidenceIncrease(Confidence):
     better = "higher"
 
-    def __call__(self, trial: Trial) -> PerExample:
+    def __call__(self, trial: MetricInput) -> PerExample:
         score, kept = self.scores(trial)
         return 100 * (kept > score).float().cpu()
 
 
-PART = ConfidenceIncrease
+PLUGIN = ConfidenceIncrease

@@ -4,7 +4,7 @@ even map has four times one over the number of patches.
 
 from dataclasses import dataclass
 
-from nibt.metrics.base import Metric, Trial
+from nibt.metrics.base import Metric, MetricInput
 from nibt.types import PerExample
 
 
@@ -13,10 +13,10 @@ class CornerShare(Metric):
     better = "neither"
     sides = ("image",)
 
-    def __call__(self, trial: Trial) -> PerExample:
+    def __call__(self, trial: MetricInput) -> PerExample:
         size = trial.attribution.grid.abs()
         corners = size[:, [0, 0, -1, -1], [0, -1, 0, -1]].sum(-1)
         return (corners / size.sum((-2, -1)).clamp_min(1e-30)).float().cpu()
 
 
-PART = CornerShare
+PLUGIN = CornerShare

@@ -15,4 +15,4 @@ class Deletion(Curve):
     inserted = False
 
 
-PART = Deletion
+PLUGIN = Deletion

@@ -4,7 +4,7 @@ the caption names, from 0 to 1. A map without positive mass has 0.
 
 from dataclasses import dataclass
 
-from nibt.metrics.base import Metric, PixelMap, PixelMask, Trial, on_masks
+from nibt.metrics.base import Metric, PixelMap, PixelMask, MetricInput, on_masks
 from nibt.types import PerExample
 
 
@@ -13,7 +13,7 @@ class Energy(Metric):
     better = "higher"
     sides = ("image",)
 
-    def __call__(self, trial: Trial) -> PerExample:
+    def __call__(self, trial: MetricInput) -> PerExample:
         return on_masks(trial, _share)
 
 
@@ -22,4 +22,4 @@ def _share(scores: PixelMap, mask: PixelMask) -> float:
     return float(mass[mask].sum() / mass.sum()) if mass.sum() > 0 else 0.0
 
 
-PART = Energy
+PLUGIN = Energy

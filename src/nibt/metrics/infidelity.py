@@ -18,15 +18,15 @@ from torch import Tensor
 from nibt.core.perturbation import draws, masker
 from nibt.data.units import Grid
 from nibt.errors import BadOption
-from nibt.metrics._hiding import Hiding
-from nibt.metrics.base import Trial
+from nibt.metrics._hiding import PerturbationMetric
+from nibt.metrics.base import MetricInput
 from nibt.types import PerExample
 
 _MASKS = 3  # so that these draws are not those of the backdrops
 
 
 @dataclass(frozen=True)
-class Infidelity(Hiding):
+class Infidelity(PerturbationMetric):
     """``masks``: how many are drawn. ``scaled``: each map is first multiplied by the factor, not below 0, that makes
     its infidelity least, so that only its shape counts.
     """
@@ -40,7 +40,7 @@ class Infidelity(Hiding):
         if self.masks < 1:
             raise BadOption(f"masks must be at least 1 (got {self.masks})")
 
-    def __call__(self, trial: Trial) -> PerExample:
+    def __call__(self, trial: MetricInput) -> PerExample:
         scores, hidden = trial.attribution.scores.float(), self.hidden(trial).to(trial.attribution.scores.device)
         score = masker(trial.side, trial.attribution.units, hide=self.hide, seed=self.seed)
         taken = (trial.side.value() - score(1 - hidden.float())).float()
@@ -49,7 +49,7 @@ class Infidelity(Hiding):
             told = told * ((told * taken).sum(0) / told.square().sum(0).clamp_min(1e-30)).clamp_min(0)
         return (told - taken).square().mean(0).cpu()
 
-    def hidden(self, trial: Trial) -> Bool[Tensor, "mask batch unit"]:
+    def hidden(self, trial: MetricInput) -> Bool[Tensor, "mask batch unit"]:
         """The units that each mask hides."""
         units, (count, width) = trial.attribution.units, trial.attribution.scores.shape
         explained = torch.ones(count, width, dtype=torch.bool) if isinstance(units, Grid) else units.explained.cpu()
@@ -62,4 +62,4 @@ class Infidelity(Hiding):
         return hidden
 
 
-PART = Infidelity
+PLUGIN = Infidelity

@@ -14,4 +14,4 @@ class Insertion(Curve):
     inserted = True
 
 
-PART = Insertion
+PLUGIN = Insertion

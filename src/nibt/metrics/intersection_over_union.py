@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from nibt.metrics.base import Metric, PixelMap, PixelMask, Trial, on_masks
+from nibt.metrics.base import Metric, PixelMap, PixelMask, MetricInput, on_masks
 from nibt.types import PerExample
 
 
@@ -15,7 +15,7 @@ class IntersectionOverUnion(Metric):
     better = "higher"
     sides = ("image",)
 
-    def __call__(self, trial: Trial) -> PerExample:
+    def __call__(self, trial: MetricInput) -> PerExample:
         return on_masks(trial, _best)
 
 
@@ -27,4 +27,4 @@ def _best(scores: PixelMap, mask: PixelMask) -> float:
     return float((hits.float() / union)[last_of_ties].max())
 
 
-PART = IntersectionOverUnion
+PLUGIN = IntersectionOverUnion

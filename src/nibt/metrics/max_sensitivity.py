@@ -14,7 +14,7 @@ import torch
 
 from nibt.core.perturbation import shaken
 from nibt.errors import BadOption
-from nibt.metrics.base import Metric, Trial
+from nibt.metrics.base import Metric, MetricInput
 from nibt.types import PerExample
 
 
@@ -36,7 +36,7 @@ class MaxSensitivity(Metric):
                 f"{self.seed} and {self.radius})"
             )
 
-    def __call__(self, trial: Trial) -> PerExample:
+    def __call__(self, trial: MetricInput) -> PerExample:
         """NaN where the trial cannot ask the method again."""
         scores = trial.attribution.scores.float()
         if trial.again is None:
@@ -48,4 +48,4 @@ class MaxSensitivity(Metric):
         return (most / torch.where(size > 0, size, torch.ones_like(size))).cpu()
 
 
-PART = MaxSensitivity
+PLUGIN = MaxSensitivity

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from nibt.data.ground_truth import Truth
-from nibt.metrics.base import Metric, Trial
+from nibt.data.ground_truth import GroundTruth
+from nibt.metrics.base import Metric, MetricInput
 from nibt.results.attribution import to_pixels
 from nibt.types import PerExample
 
@@ -17,11 +17,11 @@ class OwnObject(Metric):
     better = "higher"
     sides = ("image",)
 
-    def __call__(self, trial: Trial) -> PerExample:
+    def __call__(self, trial: MetricInput) -> PerExample:
         favours = [self._favours(trial, item, truth) for item, truth in enumerate(trial.truths)]
         return torch.tensor(favours, dtype=torch.float32)
 
-    def _favours(self, trial: Trial, item: int, truth: Truth) -> float:
+    def _favours(self, trial: MetricInput, item: int, truth: GroundTruth) -> float:
         others = [mask for mask in truth.others if mask.any()]
         if truth.mask is None or not truth.mask.any() or not others:
             return torch.nan
@@ -30,4 +30,4 @@ class OwnObject(Metric):
         return float(all(own > pixels[mask].mean() for mask in others))
 
 
-PART = OwnObject
+PLUGIN = OwnObject

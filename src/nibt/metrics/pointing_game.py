@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from nibt.metrics.base import Metric, PixelMap, PixelMask, Trial, on_masks
+from nibt.metrics.base import Metric, PixelMap, PixelMask, MetricInput, on_masks
 from nibt.types import PerExample
 
 
@@ -20,7 +20,7 @@ class PointingGame(Metric):
     sides = ("image",)
     tolerance: float = 15 / 640
 
-    def __call__(self, trial: Trial) -> PerExample:
+    def __call__(self, trial: MetricInput) -> PerExample:
         return on_masks(trial, self._hit)
 
     def _hit(self, scores: PixelMap, mask: PixelMask) -> float:
@@ -35,4 +35,4 @@ class PointingGame(Metric):
         return float(away.square().sum(1).min().sqrt() <= reach)
 
 
-PART = PointingGame
+PLUGIN = PointingGame

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from nibt.metrics.base import Metric, Trial
+from nibt.metrics.base import Metric, MetricInput
 from nibt.types import PerExample
 
 
@@ -10,8 +10,8 @@ from nibt.types import PerExample
 class SpecialShare(Metric):
     better = "neither"
 
-    def __call__(self, trial: Trial) -> PerExample:
+    def __call__(self, trial: MetricInput) -> PerExample:
         return trial.attribution.special_share.float().cpu()
 
 
-PART = SpecialShare
+PLUGIN = SpecialShare

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from nibt.metrics._ranking import ranking
-from nibt.metrics.base import Metric, Trial, word_table
+from nibt.metrics.base import Metric, MetricInput, word_table
 from nibt.types import PerExample
 
 
@@ -16,7 +16,7 @@ class WordAUC(Metric):
     better = "higher"
     sides = ("text",)
 
-    def __call__(self, trial: Trial) -> PerExample:
+    def __call__(self, trial: MetricInput) -> PerExample:
         return torch.tensor(
             [
                 torch.nan
@@ -28,4 +28,4 @@ class WordAUC(Metric):
         )
 
 
-PART = WordAUC
+PLUGIN = WordAUC

@@ -1,6 +1,6 @@
 """Attention of an unmodified model: seen where it is computed, whatever kernel computes it.
 
-Inside ``Watching`` every attention of this thread is computed openly, softmax(q k^T) v, and what it took and gave is
+Inside ``AttentionRecorder`` every attention of this thread is computed openly, softmax(q k^T) v, and what it took and gave is
 noted, on one autograd graph with all that follows. The model is not touched: no hook, no other implementation, so
 there is nothing to restore, and threads cannot meet. Families state nothing; they all end in one of three calls:
 the fused kernel (Transformers, timm, OpenCLIP), torch's multi-head attention (which hides that kernel from an
@@ -29,7 +29,7 @@ _PRODUCT = {torch.matmul, Tensor.matmul, Tensor.__matmul__}
 
 
 @dataclass(frozen=True)
-class Attended:
+class AttentionRecord:
     """One attention: its weights, whose rows add up to 1, what they were made of, and its output before the
     projection that mixes the heads.
     """
@@ -51,19 +51,19 @@ class Attentions:
     pools by attention it is the pooling query, so that there the pooling is the last attention, not the last block's.
     """
 
-    blocks: tuple[Attended, ...]
+    blocks: tuple[AttentionRecord, ...]
     streams: tuple[Hidden, ...]
-    pooling: Attended | None
+    pooling: AttentionRecord | None
     embedding: Embedding
     rows: Float[Tensor, "batch query"]
 
     @property
-    def last(self) -> Attended:
+    def last(self) -> AttentionRecord:
         """The attention of which the head reads ``rows``."""
         return self.pooling or self.blocks[-1]
 
     @property
-    def all(self) -> tuple[Attended, ...]:
+    def all(self) -> tuple[AttentionRecord, ...]:
         """The attentions of the blocks and, last, the pooling."""
         return self.blocks if self.pooling is None else (*self.blocks, self.pooling)
 
@@ -82,13 +82,13 @@ class Attentions:
         return row
 
 
-class Watching(TorchFunctionMode):
+class AttentionRecorder(TorchFunctionMode):
     """Inside ``with``, attention is computed openly in this thread, and each is noted, in order, or none (``keep``)."""
 
     def __init__(self, keep: bool = True) -> None:
         super().__init__()
         self._keep = keep
-        self._seen: list[Attended] = []
+        self._seen: list[AttentionRecord] = []
         self._factors: tuple[Tensor, Tensor] | None = None
         self._softmax: torch.Size | None = None
 
@@ -108,7 +108,7 @@ class Watching(TorchFunctionMode):
             self._multiplied(args[0], args[1], out)
         return out
 
-    def taken(self) -> list[Attended]:
+    def taken(self) -> list[AttentionRecord]:
         """What was seen since the last time."""
         seen, self._seen = self._seen, []
         return seen
@@ -138,7 +138,7 @@ class Watching(TorchFunctionMode):
         weights = logits.softmax(-1, dtype=precise).to(value.dtype)
         output = weights @ value
         if self._keep:
-            self._seen.append(Attended(weights, query, key, value, output))
+            self._seen.append(AttentionRecord(weights, query, key, value, output))
         return output
 
     def _multi_head(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -155,14 +155,14 @@ class Watching(TorchFunctionMode):
     def _multiplied(self, left: Tensor, right: Tensor, out: Tensor) -> None:
         """The product after a softmax of the same shape is an attention; the one before it was of query and key."""
         if left.shape == self._softmax and self._factors is not None:
-            self._seen.append(Attended(left, *self._factors, right, out))
+            self._seen.append(AttentionRecord(left, *self._factors, right, out))
             self._softmax = self._factors = None
         else:
             self._factors = left, right.mT
 
 
 def gathered(
-    blocks: Sequence[Attended], streams: Sequence[Hidden], pooling: Sequence[Attended], embedding: Embedding
+    blocks: Sequence[AttentionRecord], streams: Sequence[Hidden], pooling: Sequence[AttentionRecord], embedding: Embedding
 ) -> Attentions:
     """What was seen of blocks and head; ``rows`` are found by what of the last attention the embedding depends on.
 
@@ -180,7 +180,7 @@ def gathered(
     return Attentions(tuple(blocks), tuple(streams), pooling[0] if pooling else None, embedding, rows)
 
 
-def only(seen: Sequence[Attended], block: int) -> Attended:
+def only(seen: Sequence[AttentionRecord], block: int) -> AttentionRecord:
     """The attention of a block.
 
     Raises:

@@ -11,7 +11,7 @@ from torch import Tensor
 from nibt.data.images import Region
 from nibt.data.units import Units, Words
 from nibt.errors import BadOption, Unsupported
-from nibt.models._attention import Attentions, Watching, gathered, only
+from nibt.models._attention import Attentions, AttentionRecorder, gathered, only
 from nibt.models._compiled import is_compiled
 from nibt.types import Embedding, Hidden, States
 
@@ -123,7 +123,7 @@ class Trace:
                 "attention cannot be seen: give the compiled model to load_model again, which explains it uncompiled"
             )
         running, blocks, streams = stream.detach().requires_grad_(), [], []
-        with tower.lock, torch.enable_grad(), Watching() as watch:
+        with tower.lock, torch.enable_grad(), AttentionRecorder() as watch:
             for number, (args, kwargs) in enumerate(self.calls[layer:], layer):
                 running = first(tower.blocks[number](running, *args, **kwargs))
                 blocks.append(only(watch.taken(), number))

@@ -23,7 +23,7 @@ from nibt.preprocessing.captions import Tokens
 from nibt.types import Embedding, Hidden
 
 
-class ClipImageTower(ImageTower):
+class CLIPImageTower(ImageTower):
     def __init__(self, clip: Any, request: Request) -> None:
         super().__init__()
         self.root = self.clip = clip
@@ -57,7 +57,7 @@ class ClipImageTower(ImageTower):
         return Grid(height // self.patch, width // self.patch, prefix=1)
 
 
-class ClipTextTower(HuggingFaceTextTower):
+class CLIPTextTower(HuggingFaceTextTower):
     def extra(self, tokens: Sequence[Tokens], ids: Tensor) -> dict[str, Tensor]:
         return {"attention_mask": hugging_face.attention_mask(ids, tokens)}
 
@@ -82,7 +82,7 @@ class ClipTextTower(HuggingFaceTextTower):
         return None if row is None else self.head(row, {"row": torch.zeros_like(read["row"])})
 
 
-class Clip(Family):
+class CLIP(Family):
     """Every checkpoint of ``CLIPModel``."""
 
     model_types = ("clip",)
@@ -96,7 +96,7 @@ class Clip(Family):
 
     @staticmethod
     def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
-        return ClipImageTower(module, request), ClipTextTower(module, request)
+        return CLIPImageTower(module, request), CLIPTextTower(module, request)
 
 
-PART = Clip
+PLUGIN = CLIP

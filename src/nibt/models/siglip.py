@@ -30,7 +30,7 @@ from nibt.torch_modes import float32_numbers
 from nibt.types import Embedding, Hidden
 
 
-class SiglipImageTower(ImageTower):
+class SigLIPImageTower(ImageTower):
     def __init__(self, siglip: Any, request: Request) -> None:
         super().__init__()
         self.root = self.siglip = siglip
@@ -56,7 +56,7 @@ class SiglipImageTower(ImageTower):
         return Grid(height // self.patch, width // self.patch)
 
 
-class NaflexImageTower(ImageTower):
+class NaFlexImageTower(ImageTower):
     """SigLIP 2 with patches of any grid: the aspect is kept, the rows after the grid are padding."""
 
     def __init__(self, siglip: Any, request: Request) -> None:
@@ -120,7 +120,7 @@ class NaflexImageTower(ImageTower):
         return replace(inputs, values=inputs.values * weights.to(inputs.values))
 
 
-class SiglipTextTower(HuggingFaceTextTower):
+class SigLIPTextTower(HuggingFaceTextTower):
     full = True
 
     def run(self, inputs: Inputs) -> Embedding:
@@ -135,7 +135,7 @@ class SiglipTextTower(HuggingFaceTextTower):
         return None if row is None else self.head(row, read)
 
 
-class Siglip(Family):
+class SigLIP(Family):
     """Every checkpoint of ``SiglipModel`` and ``Siglip2Model``."""
 
     model_types = ("siglip", "siglip2")
@@ -150,8 +150,8 @@ class Siglip(Family):
     @staticmethod
     def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
         naflex = "Siglip2Model" in (kind.__name__ for kind in type(module).__mro__)
-        image = NaflexImageTower if naflex else SiglipImageTower
-        return image(module, request), SiglipTextTower(module, request)
+        image = NaFlexImageTower if naflex else SigLIPImageTower
+        return image(module, request), SigLIPTextTower(module, request)
 
 
-PART = Siglip
+PLUGIN = SigLIP

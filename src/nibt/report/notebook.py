@@ -22,8 +22,8 @@ from nibt.results.audit import Audit
 from nibt.results.comparison import Comparison
 from nibt.results.explanation import Explanation
 from nibt.results.interaction import Interaction
-from nibt.results.measurement import Row
-from nibt.results.part import PicturePart
+from nibt.results.measurement import Measurement
+from nibt.results.part import ImageAttribution
 
 _WIDE = 420  # about how wide a picture is in a notebook, in pixels
 _Printer = Callable[[Any], Any]
@@ -107,7 +107,7 @@ def _png(answer: Explanation | Comparison | Interaction) -> bytes | None:
 
 def _rows(listed: list[Any]) -> str | None:
     """Rows as a table: a line for each metric and side with its mean; another list is none of ours."""
-    if not listed or not all(isinstance(one, Row) for one in listed):
+    if not listed or not all(isinstance(one, Measurement) for one in listed):
         return None
     groups: dict[tuple[str, str], list[float]] = {}
     for row in listed:
@@ -132,7 +132,7 @@ def _height(panels: Sequence[Panel]) -> int:
 
 def _panel_height(panel: Panel, alone: bool) -> int:
     pictures = [
-        _WIDE * part.size[1] // part.size[0] + 60 for part in panel.parts.values() if isinstance(part, PicturePart)
+        _WIDE * part.size[1] // part.size[0] + 60 for part in panel.parts.values() if isinstance(part, ImageAttribution)
     ]
     ranked = len(panel.answer.ranking) if isinstance(panel.answer, Explanation) else 0
     said = (

@@ -16,7 +16,7 @@ from nibt.values import ByValue
 
 
 @dataclass(frozen=True, eq=False)
-class Narrowing(ByValue):
+class PathSummary(ByValue):
     """How a layer was narrowed, and whether the scores add up to what the narrowing took away.
 
     ``at_input`` and ``at_reference`` are the score at both ends of the path, ``sum`` that of all token scores,
@@ -34,7 +34,7 @@ class Narrowing(ByValue):
     sum: PerExample
     tolerance: float | None = None
 
-    def __getitem__(self, item: int) -> "Narrowing":
+    def __getitem__(self, item: int) -> "PathSummary":
         return _indexed(self, item)
 
     @property
@@ -68,7 +68,7 @@ class Attribution(ByValue):
     scores: PerUnit
     units: Units
     special_share: PerExample
-    narrowing: Narrowing | None = None
+    narrowing: PathSummary | None = None
 
     def __getitem__(self, item: int) -> "Attribution":
         return _indexed(self, item)
@@ -151,6 +151,6 @@ def _indexed(data: Any, item: int) -> Any:
     indexed = {
         f.name: getattr(data, f.name)[item]
         for f in fields(data)
-        if isinstance(getattr(data, f.name), Tensor | Narrowing) or f.name == "units"
+        if isinstance(getattr(data, f.name), Tensor | PathSummary) or f.name == "units"
     }
     return replace(data, **indexed)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nibt.results.explanation import Saved, load
+from nibt.results.explanation import JsonSerializable, load
 
 SCHEMA = 1
 Verdict = Literal["pass", "warn", "fail"]
@@ -95,7 +95,7 @@ class Example:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Audit(Saved):
+class Audit(JsonSerializable):
     """All that an audit found. ``checks`` are in the order of the page."""
 
     model: Mapping[str, Any]

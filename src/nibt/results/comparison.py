@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nibt.results.explanation import Saved, load, question_line, record, recorded, shortened
-from nibt.results.part import CaptionPart, Part, read_part
+from nibt.results.explanation import JsonSerializable, load, question_line, record, recorded, shortened
+from nibt.results.part import TextAttribution, Part, read_part
 
 SCHEMA = 2
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Comparison(Saved):
+class Comparison(JsonSerializable):
     """Both parts of one answer, and the question that they answer.
 
     ``first`` and ``second`` are two pictures (``grid``: signed scores of the patches, rows x columns) or two captions
@@ -66,7 +66,7 @@ class Comparison(Saved):
 
 
 def _short(part: Part) -> str:
-    if isinstance(part, CaptionPart):
+    if isinstance(part, TextAttribution):
         return shortened([f"{word.text} {word.score:+.4f}" for word in part.words])
     rows, columns = part.grid.shape
     return f"{rows} x {columns}, from {float(part.grid.min()):+.4f} to {float(part.grid.max()):+.4f}"

@@ -20,7 +20,7 @@ from nibt.data.units import WordScore
 from nibt.errors import BadInput
 from nibt.outputs import unsigned, write_bytes
 from nibt.results.attribution import Attribution
-from nibt.results.part import CaptionPart, Part, PicturePart
+from nibt.results.part import TextAttribution, Part, ImageAttribution
 from nibt.values import ByValue
 
 SCHEMA = 2
@@ -39,7 +39,7 @@ class Ranked:
     probability: float
 
 
-class Saved(ByValue, ABC):
+class JsonSerializable(ByValue, ABC):
     """What has a JSON form: an explanation, a comparison, a word-region table, or an audit."""
 
     @abstractmethod
@@ -69,7 +69,7 @@ class Saved(ByValue, ABC):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Explanation(Saved):
+class Explanation(JsonSerializable):
     """Both sides of one answer, and the question that they answer.
 
     ``image.grid`` has the signed scores of the patches (rows x columns), ``words`` those of the words; ``region`` is
@@ -94,7 +94,7 @@ class Explanation(Saved):
     picture_hash: str = ""
 
     @classmethod
-    def of(cls, image: PicturePart, text: CaptionPart, **told: Any) -> "Explanation":
+    def of(cls, image: ImageAttribution, text: TextAttribution, **told: Any) -> "Explanation":
         """The answer whose two parts these are; ``told`` is all the rest of it."""
         return cls(
             text.source,
@@ -114,12 +114,12 @@ class Explanation(Saved):
         return {"image": self._image, "text": self._text}
 
     @property
-    def _image(self) -> PicturePart:
-        return PicturePart(self.source, self.image, self.region, self.size, self.picture, self.picture_hash)
+    def _image(self) -> ImageAttribution:
+        return ImageAttribution(self.source, self.image, self.region, self.size, self.picture, self.picture_hash)
 
     @property
-    def _text(self) -> CaptionPart:
-        return CaptionPart(self.caption, self.text)
+    def _text(self) -> TextAttribution:
+        return TextAttribution(self.caption, self.text)
 
     @property
     def grid(self) -> Float[Tensor, "row column"]:
@@ -181,7 +181,7 @@ class Explanation(Saved):
         """
         if data["schema"] != SCHEMA:
             raise ValueError(f"schema {data['schema']}, expected {SCHEMA}")
-        image, text = PicturePart.read(data["image"], data), CaptionPart.read(data["text"], data)
+        image, text = ImageAttribution.read(data["image"], data), TextAttribution.read(data["text"], data)
         ranking = tuple(Ranked(**label) for label in data["ranking"])
         return cls.of(image, text, **recorded(data), ranking=ranking)
 
@@ -257,7 +257,7 @@ def recorded(data: Mapping[str, Any]) -> dict[str, Any]:
     return {**told, "warnings": tuple(data["warnings"])}
 
 
-def save(answers: Sequence[Saved], path: str | Path, overwrite: bool = False) -> None:
+def save(answers: Sequence[JsonSerializable], path: str | Path, overwrite: bool = False) -> None:
     """Write one JSON object for one pair, a list for several.
 
     Raises:
@@ -270,7 +270,7 @@ def save(answers: Sequence[Saved], path: str | Path, overwrite: bool = False) ->
     write_bytes(Path(path), as_text(data[0] if len(data) == 1 else data).encode(), overwrite)
 
 
-def request_of(answers: Sequence[Saved]) -> dict[str, Any]:
+def request_of(answers: Sequence[JsonSerializable]) -> dict[str, Any]:
     """What was asked for a file of these results: that of the only one, or the digests of all."""
     requests = [answer.request() for answer in answers]
     if len(requests) == 1:

@@ -21,7 +21,7 @@ from nibt.data.pair import Box
 from nibt.data.units import Grid, Word, Words
 from nibt.errors import BadInput
 from nibt.results.attribution import over_image
-from nibt.results.explanation import Saved, load, method_text, shortened
+from nibt.results.explanation import JsonSerializable, load, method_text, shortened
 from nibt.results.part import picture_at
 
 SCHEMA = 2
@@ -29,7 +29,7 @@ Map: TypeAlias = Float[Tensor, "row column"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Interaction(Saved):
+class Interaction(JsonSerializable):
     """The words x patches table of one pair.
 
     ``scores`` has a row for each word (of those that were asked for) and a last one for all other tokens, a column for

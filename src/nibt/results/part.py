@@ -12,7 +12,7 @@ from torch import Tensor
 from nibt.data.images import Picture, Region, read_picture
 from nibt.data.units import Grid, Word, Words, WordScore
 from nibt.errors import NibtError
-from nibt.results.attribution import Attribution, Narrowing, over_image
+from nibt.results.attribution import Attribution, PathSummary, over_image
 from nibt.types import Modality
 from nibt.values import ByValue
 
@@ -30,13 +30,13 @@ class _Attributed(ByValue):
         return float(self.attribution.special_share)
 
     @property
-    def narrowing(self) -> Narrowing | None:
+    def narrowing(self) -> PathSummary | None:
         """How the layer was narrowed, where the method does that."""
         return self.attribution.narrowing
 
 
 @dataclass(frozen=True, eq=False)
-class PicturePart(_Attributed):
+class ImageAttribution(_Attributed):
     """A picture: where it came from, its map, and the part of the upright original that the map's grid covers.
 
     ``region`` is in the original's pixels, ``size`` the original's width and height.
@@ -75,7 +75,7 @@ class PicturePart(_Attributed):
         }
 
     @classmethod
-    def read(cls, block: Plain, data: Plain) -> "PicturePart":
+    def read(cls, block: Plain, data: Plain) -> "ImageAttribution":
         """The part of a block; ``data`` has what else is known of the picture. The picture comes along if it is still
         where it was, and still the same.
         """
@@ -89,7 +89,7 @@ class PicturePart(_Attributed):
 
 
 @dataclass(frozen=True, eq=False)
-class CaptionPart(_Attributed):
+class TextAttribution(_Attributed):
     """A caption, which is its own source, and the scores of its tokens."""
 
     source: str
@@ -140,7 +140,7 @@ class CaptionPart(_Attributed):
         return {"modality": self.modality, "caption": self.caption, "words": self.plain_words(), **self.block()}
 
     @classmethod
-    def read(cls, block: Plain, data: Plain) -> "CaptionPart":
+    def read(cls, block: Plain, data: Plain) -> "TextAttribution":
         """The part of a block; ``data`` has the caption and its words."""
         words = tuple(Word(word["text"], tuple(word["tokens"])) for word in data["words"])
         units = Words((tuple(block["tokens"]),), (words,), ~torch.tensor(block["special"], device="cpu"))
@@ -148,7 +148,7 @@ class CaptionPart(_Attributed):
         return cls(data["caption"], Attribution(_tensor(block["scores"]), units, share, narrowing))
 
 
-Part: TypeAlias = PicturePart | CaptionPart
+Part: TypeAlias = ImageAttribution | TextAttribution
 
 
 def picture_at(source: str, digest: str) -> Picture | None:
@@ -162,10 +162,10 @@ def picture_at(source: str, digest: str) -> Picture | None:
 
 def read_part(data: Plain) -> Part:
     """What ``to_json`` of a part wrote."""
-    return PicturePart.read(data, data) if data["modality"] == "image" else CaptionPart.read(data, data)
+    return ImageAttribution.read(data, data) if data["modality"] == "image" else TextAttribution.read(data, data)
 
 
-def plain(narrowing: Narrowing | None) -> dict[str, Any] | None:
+def plain(narrowing: PathSummary | None) -> dict[str, Any] | None:
     """How a layer was narrowed, as plain data."""
     return None if narrowing is None else narrowing.as_json()
 
@@ -175,8 +175,8 @@ def _tensor(data: Any) -> Tensor:
     return torch.tensor(data, dtype=torch.float32, device="cpu")
 
 
-def _narrowing(data: Plain | None) -> Narrowing | None:
+def _narrowing(data: Plain | None) -> PathSummary | None:
     if data is None:
         return None
     numbers: dict[str, Any] = {key: _tensor(float(data[key])) for key in ("steps", "at_input", "at_reference", "sum")}
-    return Narrowing(data["reference"], data["rule"], tuple(data["layers"]), **numbers, tolerance=data["tolerance"])
+    return PathSummary(data["reference"], data["rule"], tuple(data["layers"]), **numbers, tolerance=data["tolerance"])

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nibt.results.explanation import Saved, load
+from nibt.results.explanation import JsonSerializable, load
 
 SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class Gain:
+class LossIncrease:
     """How much the loss on untouched pairs is higher after training without what a method points at, as a share of the
     loss after training on untouched data: the mean over ``repeats`` with its interval. Higher is better.
 
@@ -70,7 +70,7 @@ class Training:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Roar(Saved):
+class Roar(JsonSerializable):
     """All that was found, and every choice that was made."""
 
     model: Mapping[str, Any]
@@ -81,7 +81,7 @@ class Roar(Saved):
     machine: Mapping[str, Any]
     date: str
     trainings: tuple[Training, ...]
-    gains: tuple[Gain, ...]
+    gains: tuple[LossIncrease, ...]
     agreements: tuple[Agreement, ...]
     notes: tuple[str, ...] = ()
 
@@ -122,6 +122,6 @@ def _from_json(data: dict[str, Any]) -> Roar:
         methods=tuple(data["methods"]),
         notes=tuple(data["notes"]),
         trainings=tuple(Training(**one) for one in data["trainings"]),
-        gains=tuple(Gain(**one) for one in data["gains"]),
+        gains=tuple(LossIncrease(**one) for one in data["gains"]),
         agreements=tuple(Agreement(**one) for one in data["agreements"]),
     )

@@ -16,7 +16,7 @@ from nibt.types import Embedding, PerExample, There
 
 
 @dataclass(frozen=True)
-class Setting:
+class TargetContext:
     """What a target may look at beside the two embeddings: the model's logit scale and bias, and others."""
 
     scale: float = 1.0
@@ -31,7 +31,7 @@ class Target(ABC):
     """How many others the target needs; a side that is given none is explained by cosine, and says so."""
 
     @abstractmethod
-    def __call__(self, here: Embedding, there: There, setting: Setting) -> PerExample:
+    def __call__(self, here: Embedding, there: There, setting: TargetContext) -> PerExample:
         """Embeddings of any length, (..., batch, dim), to numbers, (..., batch)."""
 
     def wordings(self, caption: str) -> list[str]:
@@ -44,7 +44,7 @@ def cosine(here: Embedding, there: There) -> PerExample:
     return (F.normalize(here, dim=-1) * F.normalize(there, dim=-1)).sum(-1)
 
 
-def to_others(here: Embedding, setting: Setting) -> Float[Tensor, "*batch other"]:
+def to_others(here: Embedding, setting: TargetContext) -> Float[Tensor, "*batch other"]:
     """The cosine with each of the others."""
     assert setting.others is not None
     return F.normalize(here, dim=-1) @ F.normalize(setting.others, dim=-1).T

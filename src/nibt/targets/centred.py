@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch.nn.functional as F
 
-from nibt.targets.base import Setting, Target, cosine
+from nibt.targets.base import TargetContext, Target, cosine
 from nibt.types import Embedding, PerExample, There
 
 
@@ -16,10 +16,10 @@ from nibt.types import Embedding, PerExample, There
 class Centred(Target):
     others = "some"
 
-    def __call__(self, here: Embedding, there: There, setting: Setting) -> PerExample:
+    def __call__(self, here: Embedding, there: There, setting: TargetContext) -> PerExample:
         assert setting.others is not None
         mean = setting.others.mean(0) if len(setting.others) == 1 else F.normalize(setting.others, dim=-1).mean(0)
         return cosine(here, F.normalize(there, dim=-1) - mean)
 
 
-PART = Centred
+PLUGIN = Centred

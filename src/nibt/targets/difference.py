@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from nibt.targets.base import Setting, Target, cosine, to_others
+from nibt.targets.base import TargetContext, Target, cosine, to_others
 from nibt.types import Embedding, PerExample, There
 
 
@@ -10,8 +10,8 @@ from nibt.types import Embedding, PerExample, There
 class Difference(Target):
     others = "one"
 
-    def __call__(self, here: Embedding, there: There, setting: Setting) -> PerExample:
+    def __call__(self, here: Embedding, there: There, setting: TargetContext) -> PerExample:
         return cosine(here, there) - to_others(here, setting)[..., 0]
 
 
-PART = Difference
+PLUGIN = Difference

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from nibt.errors import BadOption
-from nibt.targets.base import Setting, Target, cosine
+from nibt.targets.base import TargetContext, Target, cosine
 from nibt.types import Embedding, PerExample, There
 
 
@@ -18,7 +18,7 @@ class Ensemble(Target):
             if template.count("{}") != 1:
                 raise BadOption(f"a template must hold {{}} once, where the caption stands (got {template!r})")
 
-    def __call__(self, here: Embedding, there: There, setting: Setting) -> PerExample:
+    def __call__(self, here: Embedding, there: There, setting: TargetContext) -> PerExample:
         return cosine(here, there)
 
     def wordings(self, caption: str) -> list[str]:
@@ -26,4 +26,4 @@ class Ensemble(Target):
         return [template.format(caption) for template in self.templates]
 
 
-PART = Ensemble
+PLUGIN = Ensemble

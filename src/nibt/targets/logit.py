@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from nibt.targets.base import Setting, Target, cosine
+from nibt.targets.base import TargetContext, Target, cosine
 from nibt.types import Embedding, PerExample, There
 
 
 @dataclass(frozen=True)
 class Logit(Target):
-    def __call__(self, here: Embedding, there: There, setting: Setting) -> PerExample:
+    def __call__(self, here: Embedding, there: There, setting: TargetContext) -> PerExample:
         return setting.scale * cosine(here, there) + setting.bias
 
 
-PART = Logit
+PLUGIN = Logit

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from nibt.targets.base import Setting, Target, cosine, to_others
+from nibt.targets.base import TargetContext, Target, cosine, to_others
 from nibt.types import Embedding, PerExample, There
 
 
@@ -12,9 +12,9 @@ from nibt.types import Embedding, PerExample, There
 class Softmax(Target):
     others = "some"
 
-    def __call__(self, here: Embedding, there: There, setting: Setting) -> PerExample:
+    def __call__(self, here: Embedding, there: There, setting: TargetContext) -> PerExample:
         cosines = torch.cat([cosine(here, there)[..., None], to_others(here, setting)], -1)
         return (setting.scale * cosines).softmax(-1)[..., 0]
 
 
-PART = Softmax
+PLUGIN = Softmax

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from nibt.datasets._captioned import Captioned
+from nibt.datasets._captioned import CaptionedDataset
 from nibt.datasets._files import laid_out, read_json
-from nibt.datasets._local import Entry, Mark
+from nibt.datasets._local import Record, ObjectAnnotation
 from nibt.datasets.coco.masks import decoded
 
 
 @dataclass(frozen=True, kw_only=True)
-class Coco(Captioned):
+class COCO(CaptionedDataset):
     """Pairs by the numbers of the pictures; captions, and objects, by theirs.
 
     A caption names a category by its exact name or its plural, whole words, capitals or not: person, persons and people
@@ -35,7 +35,7 @@ class Coco(Captioned):
     split: str = "val2017"
     objects: bool = True
 
-    def read(self) -> list[Entry]:
+    def read(self) -> list[Record]:
         captions = self._file("captions")
         marks, names = self._marks(self._file("instances")) if self.objects else ({}, ())
         with laid_out(str(captions)):
@@ -45,7 +45,7 @@ class Coco(Captioned):
                 spoken.setdefault(one["image_id"], []).append(one["caption"].strip())
             folder = self.inside(self.split, f"images/{self.split}", "images", what=f"the folder {self.split}")
             return [
-                Entry(
+                Record(
                     folder / image["file_name"],
                     tuple(spoken[image["id"]]),
                     f"{captions.name}, image {image['id']}",
@@ -57,7 +57,7 @@ class Coco(Captioned):
                 if image["id"] in spoken
             ]
 
-    def mask(self, mark: Mark, size: tuple[int, int], where: str) -> np.ndarray | None:
+    def mask(self, mark: ObjectAnnotation, size: tuple[int, int], where: str) -> np.ndarray | None:
         with laid_out(where):
             return decoded(mark.outline, size, where) if mark.outline else None
 
@@ -65,17 +65,17 @@ class Coco(Captioned):
         name = f"{kind}_{self.split}.json"
         return self.inside(f"annotations/{name}", name, what=f"annotations/{name}")
 
-    def _marks(self, path: Path) -> tuple[dict[int, list[Mark]], tuple[str, ...]]:
+    def _marks(self, path: Path) -> tuple[dict[int, list[ObjectAnnotation]], tuple[str, ...]]:
         """The objects of each picture, and the names of all categories."""
         with laid_out(str(path)):
             told: dict[str, Any] = read_json(path)
             names = {category["id"]: category["name"] for category in told["categories"]}
-            marks: dict[int, list[Mark]] = {}
+            marks: dict[int, list[ObjectAnnotation]] = {}
             for one in sorted(told["annotations"], key=lambda one: one["id"]):
                 left, top, width, height = map(float, one["bbox"])
-                mark = Mark(names[one["category_id"]], (left, top, width, height), outline=one.get("segmentation"))
+                mark = ObjectAnnotation(names[one["category_id"]], (left, top, width, height), outline=one.get("segmentation"))
                 marks.setdefault(one["image_id"], []).append(mark)
             return marks, tuple(names.values())
 
 
-PART = Coco
+PLUGIN = COCO

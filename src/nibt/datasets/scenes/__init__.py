@@ -163,4 +163,4 @@ def _painted(pixels: np.ndarray, drawing: Sprite, left: int, top: int) -> np.nda
     return mask
 
 
-PART = Scenes
+PLUGIN = Scenes

@@ -15,9 +15,9 @@ from nibt.data.pair import Pair, mixed, pairs_hash
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.evaluation.audit.discrimination import telling
 from nibt.evaluation.audit.faithfulness import CONTROLS, Measured
-from nibt.evaluation.audit.runner import Asking
+from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.audit.thresholds import LEAST_PAIRS
-from nibt.evaluation.maps import Asked
+from nibt.evaluation.maps import MethodSpec
 from nibt.methods.base import SIDES
 from nibt.models._loading import load_model
 from nibt.models.base import Model, Tower
@@ -61,7 +61,7 @@ def audit(
         nibt.errors.BadInput: an audit needs at least 8 pairs, for its intervals to mean anything (got 3)
 
     """
-    named = [Asked.read(name) for name in dict.fromkeys([methods] if isinstance(methods, str) else methods)]
+    named = [MethodSpec.read(name) for name in dict.fromkeys([methods] if isinstance(methods, str) else methods)]
     if not named:
         raise BadOption("name at least one method to audit")
     if seed < 0:
@@ -74,7 +74,7 @@ def audit(
     pairs = [mixed(pair, "audit") for pair in pairs]
     model = load_model(model)
     before = _fresh_hash(model)
-    asking = Asking(model, pairs, named, seed, batch_size)
+    asking = AuditRunner(model, pairs, named, seed, batch_size)
     controls = CONTROLS[: 1 if quick else None]
     stages = QUICK_STAGES if quick else STAGES
     steps = _Steps(on_step, 4 + len(controls) + len(named) + sum(_stages(model.tower(side), stages) for side in SIDES))

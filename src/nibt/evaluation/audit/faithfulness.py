@@ -8,7 +8,7 @@ import numpy as np
 from nibt.data.pair import Pair
 from nibt.evaluation.audit.intervals import interval
 from nibt.evaluation.audit.thresholds import BOUNDS
-from nibt.evaluation.maps import Asked
+from nibt.evaluation.maps import MethodSpec
 from nibt.evaluation.measure import measure
 from nibt.methods.base import SIDES
 from nibt.models.base import Model
@@ -16,7 +16,7 @@ from nibt.registry import find
 from nibt.results.audit import Check, Score
 from nibt.types import Modality
 
-CONTROLS = (Asked("random"), Asked("centre"), Asked("ones"))
+CONTROLS = (MethodSpec("random"), MethodSpec("centre"), MethodSpec("ones"))
 _FAITHFUL = ("deletion", "insertion", "confidence_drop", "confidence_increase")
 _TRUTH = ("pointing_game", "average_precision", "word_auc")
 _CURVES = ("deletion", "insertion")
@@ -37,12 +37,12 @@ class Measured:
         self.metrics = [find("metrics", name)(**{"levels": levels} if name in _CURVES else {}) for name in names]
         self.found: dict[str, Values] = {}
 
-    def add(self, asked: Asked, control: bool = False) -> None:
+    def add(self, asked: MethodSpec, control: bool = False) -> None:
         """Measure a method, or a control, which draws by another seed than an audited method does."""
         name = f"{asked} (control)" if control else str(asked)
         self.found[name] = self._values(asked, self.seed + _APART if control else self.seed)
 
-    def _values(self, asked: Asked, seed: int) -> Values:
+    def _values(self, asked: MethodSpec, seed: int) -> Values:
         model, pairs = self._ask
         rows = measure(
             model, pairs, self.metrics, asked.name, variant=asked.variant, seed=seed, batch_size=self._batch_size
@@ -61,7 +61,7 @@ class Measured:
                     better = find("metrics", metric).better
                     yield Score(method, side, metric, mean.mean, mean.low, mean.high, mean.count, better)
 
-    def faithful(self, asked: Asked) -> Iterator[Check]:
+    def faithful(self, asked: MethodSpec) -> Iterator[Check]:
         """Whether the method beats a random map, pair by pair."""
         own, random = self.found[str(asked)], self.found["random (control)"]
         for side in SIDES:
@@ -74,7 +74,7 @@ class Measured:
                     about = f"{metric.replace('_', ' ')}, {BOUNDS['faithful'].about}"
                     yield BOUNDS["faithful"].check(metric, str(asked), side, mean, about=about)
 
-    def artefacts(self, asked: Asked, units: Sequence[int]) -> Iterator[Check]:
+    def artefacts(self, asked: MethodSpec, units: Sequence[int]) -> Iterator[Check]:
         """What special tokens and corners take; ``units`` are how many patches each map has."""
         own = self.found[str(asked)]
         named: list[tuple[str, Modality, Any]] = [("special", side, own[side, "special_share"]) for side in SIDES]

@@ -15,7 +15,7 @@ from nibt.evaluation.audit.intervals import interval
 from nibt.evaluation.audit.randomization import cascade
 from nibt.evaluation.audit.similarity import spearman, ssim
 from nibt.evaluation.audit.thresholds import BOUNDS
-from nibt.evaluation.maps import Asked, Map, maps
+from nibt.evaluation.maps import MethodSpec, Map, maps
 from nibt.methods.base import SIDES
 from nibt.models.base import Model
 from nibt.results.audit import Check, Curve, Example
@@ -26,12 +26,12 @@ _EXAMPLES = 3
 Kept = dict[tuple[str, Modality], dict[str, list[Map]]]
 
 
-class Asking:
+class AuditRunner:
     """The plain maps of each method and side, and what is asked beside them. The first few of each are kept to be
     shown.
     """
 
-    def __init__(self, model: Model, pairs: Sequence[Pair], methods: Sequence[Asked], seed: int, size: int) -> None:
+    def __init__(self, model: Model, pairs: Sequence[Pair], methods: Sequence[MethodSpec], seed: int, size: int) -> None:
         self.model, self.pairs, self.methods, self.seed, self.size = model, pairs, methods, seed, size
         self.notes: list[str] = []
         self.kept: Kept = {}
@@ -129,14 +129,14 @@ class Asking:
                 kept = [{name: found[place] for name, found in self.kept[str(asked), side].items()} for side in SIDES]
                 yield example(str(asked), self.pairs[place], kept[0], kept[1])
 
-    def _maps(self, pairs: Sequence[Pair], asked: Asked, side: Modality, seed: int | None = None) -> list[Map]:
+    def _maps(self, pairs: Sequence[Pair], asked: MethodSpec, side: Modality, seed: int | None = None) -> list[Map]:
         return maps(self.model, pairs, asked, side, self.seed if seed is None else seed, self.size)
 
-    def _alike(self, asked: Asked, side: Modality, found: Sequence[Map | None]) -> list[float]:
+    def _alike(self, asked: MethodSpec, side: Modality, found: Sequence[Map | None]) -> list[float]:
         plain = self.plain[str(asked), side]
         return [float("nan") if other is None else _rank(one, other) for one, other in zip(plain, found, strict=True)]
 
-    def _check(self, name: str, asked: Asked, side: Modality, values: Sequence[float] | np.ndarray) -> Iterator[Check]:
+    def _check(self, name: str, asked: MethodSpec, side: Modality, values: Sequence[float] | np.ndarray) -> Iterator[Check]:
         mean = interval(values, self.seed)
         if mean:
             yield BOUNDS[name].check(name, str(asked), side, mean)

@@ -16,12 +16,12 @@ from nibt.evaluation.bench.validation import made
 from nibt.evaluation.measure import measure
 from nibt.models.base import Model
 from nibt.registry import find
-from nibt.results.measurement import Row
+from nibt.results.measurement import Measurement
 from nibt.types import Modality
 
 Items = Mapping[int, Pair | NibtError]
 """Pairs by their numbers, or why one cannot be read."""
-_Values = dict[tuple[Modality, int], Row]
+_Values = dict[tuple[Modality, int], Measurement]
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class Work:
             for side in self.sides:
                 for place, choice in enumerate(self.plan.metrics):
                     if side in find("metrics", choice.name).sides:
-                        row = values.get((side, place)) or Row(item, side, choice.name, math.nan)
+                        row = values.get((side, place)) or Measurement(item, side, choice.name, math.nan)
                         yield {
                             **address,
                             "resolved": as_text(resolved.get(side, {})),

@@ -17,13 +17,13 @@ from torch import nn
 
 from nibt.data.pair import Pair, mixed, pairs_hash
 from nibt.errors import BadInput, BadOption, Unsupported
-from nibt.evaluation.maps import Asked
-from nibt.evaluation.roar.bootstrap import Resampled, stats
+from nibt.evaluation.maps import MethodSpec
+from nibt.evaluation.roar.bootstrap import Bootstrap, stats
 from nibt.evaluation.roar.folder import ORIGINAL, Cell, Folder
-from nibt.evaluation.roar.inputs import Material
+from nibt.evaluation.roar.inputs import TowerInputs
 from nibt.evaluation.roar.maps import explained
 from nibt.evaluation.roar.settings import CONTROLS, FORMS, HIDDEN, LEAST_PAIRS, Settings, chosen, rates
-from nibt.evaluation.roar.trainers import KINDS, Form, trained_blocks
+from nibt.evaluation.roar.trainers import KINDS, Trainer, trained_blocks
 from nibt.evaluation.roar.training import Sources, fitting, split, trained, untrained
 from nibt.methods.base import SIDES
 from nibt.models._loading import load_model
@@ -71,7 +71,7 @@ def roar(
         Unsupported: scipy is not there, the model is not in float32, or it lacks what a method needs.
 
     """
-    named = [Asked.read(name) for name in dict.fromkeys([methods] if isinstance(methods, str) else methods)]
+    named = [MethodSpec.read(name) for name in dict.fromkeys([methods] if isinstance(methods, str) else methods)]
     forms, kinds = chosen("form", form, FORMS), chosen("hidden", hidden, HIDDEN)
     settings = _settings(rate, choices)
     if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
@@ -86,22 +86,22 @@ def roar(
     model = load_model(model)
     if model.dtype != "float32":
         raise Unsupported(f"models are trained in float32 (got {model.dtype}): load it with dtype='float32'")
-    asked = [*named, *(Asked(name) for name in CONTROLS if Asked(name) not in named)]
+    asked = [*named, *(MethodSpec(name) for name in CONTROLS if MethodSpec(name) not in named)]
     for one in asked:
         one.question(model, settings.seed)  # names and what the model lacks are told before any work
-    run = Retraining(model, pairs, asked, forms, kinds, repeats, settings, Path(out), data or {"pairs": len(pairs)})
+    run = RoarRunner(model, pairs, asked, forms, kinds, repeats, settings, Path(out), data or {"pairs": len(pairs)})
     run.go(on_step)
     return run.result()
 
 
-class Retraining:
+class RoarRunner:
     """A run: what is asked of it, and its folder."""
 
     def __init__(
         self,
         model: Model,
         pairs: Sequence[Pair],
-        asked: Sequence[Asked],
+        asked: Sequence[MethodSpec],
         forms: Sequence[str],
         kinds: Sequence[str],
         repeats: int,
@@ -111,10 +111,10 @@ class Retraining:
     ) -> None:
         self.model, self.pairs, self.asked, self.data = model, pairs, asked, dict(data)
         self.forms, self.kinds, self.repeats, self.settings = forms, kinds, repeats, settings
-        self.whole: dict[Modality, Material] = {
-            side: Material.of(model.tower(side), [_item(pair, side) for pair in pairs]) for side in SIDES
+        self.whole: dict[Modality, TowerInputs] = {
+            side: TowerInputs.of(model.tower(side), [_item(pair, side) for pair in pairs]) for side in SIDES
         }
-        self.made: dict[str, Form] = {}
+        self.made: dict[str, Trainer] = {}
         self.kept: dict[tuple[str, Modality], Any] = {}
         for name in forms:
             self.form(name)  # what the model does not allow is told before anything is written
@@ -125,7 +125,7 @@ class Retraining:
         )
         self.session = self.folder.session()
 
-    def form(self, name: str) -> Form:
+    def form(self, name: str) -> Trainer:
         """A form, made once."""
         if name not in self.made:
             blocks, size = self.settings.blocks, self.settings.explain_batch
@@ -160,13 +160,13 @@ class Retraining:
         if _fresh_hash(self.model) != before:
             raise Unsupported(f"the weights of {self.model.id} changed meanwhile: measure a model that is at rest")
 
-    def _source(self, form: Form, side: Modality) -> Any:
+    def _source(self, form: Trainer, side: Modality) -> Any:
         """The untouched material of a side, made once for each form."""
         if (form.name, side) not in self.kept:
             self.kept[form.name, side] = form.source(side, self.whole[side])
         return self.kept[form.name, side]
 
-    def _fed(self, form: Form, method: str, on_step: Callable[[str], None]) -> Sources:
+    def _fed(self, form: Trainer, method: str, on_step: Callable[[str], None]) -> Sources:
         """Both sides without what the method's maps are highest for."""
         asked = next(one for one in self.asked if str(one) == method)
         own, pairs = self.settings, self.pairs
@@ -186,7 +186,7 @@ class Retraining:
             if any(kind in (side, "both") for kind in self.kinds)
         }
 
-    def _trained(self, form: Form, cell: Cell, fed: Sources, untouched: Sources) -> dict[str, Any]:
+    def _trained(self, form: Trainer, cell: Cell, fed: Sources, untouched: Sources) -> dict[str, Any]:
         started = time.perf_counter()
         chosen: Sources = {side: fed[side] if cell.hidden in (side, "both") else untouched[side] for side in SIDES}
         told = {
@@ -212,7 +212,7 @@ class Retraining:
                 key = (form, "" if cell.method == ORIGINAL else cell.method, cell.hidden)
                 losses[key] = np.array([*losses.get(key, []), told["losses"]])
             trainings.append(self._training(form, kept))
-        resampled = Resampled(losses, self.settings.seed)
+        resampled = Bootstrap(losses, self.settings.seed)
         return Roar(
             self.model.facts(),
             self.data,
@@ -272,7 +272,7 @@ def _settings(rate: float | Mapping[str, float] | None, choices: Mapping[str, An
     return replace(Settings(rates=rates(rate)), **choices)
 
 
-def _check_sides(asked: Sequence[Asked]) -> None:
+def _check_sides(asked: Sequence[MethodSpec]) -> None:
     """Refuse a method that has no map of what is to be hidden."""
     for one in asked:
         sides = find("methods", one.name).sides

@@ -13,14 +13,14 @@ import numpy as np
 
 from nibt.errors import Unsupported
 from nibt.evaluation.roar.settings import CONTROLS, FORMS
-from nibt.results.roar import Agreement, Gain
+from nibt.results.roar import Agreement, LossIncrease
 
 RESAMPLES = 2000
 Losses = Mapping[tuple[str, str, str], np.ndarray]
 """By form, method and what is hidden: the losses of repeats x validating pairs. The untouched have the method ""."""
 
 
-class Resampled:
+class Bootstrap:
     """Each relative change of the loss, and the same of every resample."""
 
     def __init__(self, losses: Losses, seed: int) -> None:
@@ -37,15 +37,15 @@ class Resampled:
     def _drawn(self, values: np.ndarray) -> np.ndarray:
         return values[self.of_repeats[..., None], self.of_pairs].mean(-1)
 
-    def gains(self) -> list[Gain]:
+    def gains(self) -> list[LossIncrease]:
         """A number for each method, form and what is hidden, and its lead over a random map."""
         return [self._gain(*key) for key in self.keys]
 
-    def _gain(self, form: str, method: str, hidden: str) -> Gain:
+    def _gain(self, form: str, method: str, hidden: str) -> LossIncrease:
         key, random = (form, method, hidden), (form, "random", hidden)
         untouched, corrupted = self.losses[form, "", ""], self.losses[key]
         lead = float(self.each[key].mean() - self.each[random].mean())
-        return Gain(
+        return LossIncrease(
             method,
             form,
             hidden,

@@ -49,21 +49,21 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Material:
+class TowerInputs:
     """All items of one side, in groups."""
 
     groups: tuple[Group, ...]
 
     @classmethod
-    def of(cls, tower: Tower, items: Sequence[Any]) -> "Material":
+    def of(cls, tower: Tower, items: Sequence[Any]) -> "TowerInputs":
         """The items, whole. Captions are padded to the longest of all, so that any may share a batch."""
         keys = [tower.group(item) for item in items]
         members = [tuple(n for n, other in enumerate(keys) if other == key) for key in dict.fromkeys(keys)]
         return cls(tuple(Group(some, tower.prepare([items[n] for n in some])) for some in members))
 
-    def without(self, tower: Tower, scores: Sequence[np.ndarray], percentile: int, seed: int) -> "Material":
+    def without(self, tower: Tower, scores: Sequence[np.ndarray], percentile: int, seed: int) -> "TowerInputs":
         """The same items without what the scores are highest for."""
-        return Material(
+        return TowerInputs(
             tuple(
                 replace(group, gone=hidden(tower, group.inputs, [scores[n] for n in group.items], percentile, seed))
                 for group in self.groups
@@ -79,7 +79,7 @@ class Streams:
     layer: int
 
     @classmethod
-    def of(cls, tower: Tower, material: Material, layer: int, size: int) -> "Streams":
+    def of(cls, tower: Tower, material: TowerInputs, layer: int, size: int) -> "Streams":
         return cls(tuple((group.items, _trace(tower, group, layer, size)) for group in material.groups), layer)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from nibt.data.pair import Pair
 from nibt.engine.batches import sides, together
 from nibt.errors import Unsupported
-from nibt.evaluation.maps import Asked
+from nibt.evaluation.maps import MethodSpec
 from nibt.methods.base import SIDES
 from nibt.models.base import Model
 from nibt.types import Modality
@@ -16,7 +16,7 @@ Scores = dict[Modality, list[np.ndarray]]
 
 
 def explained(
-    model: Model, pairs: Sequence[Pair], asked: Asked, seed: int, batch_size: int, on_done: Callable[[int], None]
+    model: Model, pairs: Sequence[Pair], asked: MethodSpec, seed: int, batch_size: int, on_done: Callable[[int], None]
 ) -> Scores:
     """For each pair the scores of the grid (rows x columns), and of the tokens of words in their order, as float32.
 

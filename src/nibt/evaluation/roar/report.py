@@ -12,7 +12,7 @@ from nibt.report.html.document import document
 from nibt.report.html.tables import SCRIPT, STYLE
 from nibt.results import provenance
 from nibt.results.explanation import as_text
-from nibt.results.roar import Agreement, Gain, Roar
+from nibt.results.roar import Agreement, LossIncrease, Roar
 
 REPORTS = ("report.md", "report.html", "result.json")
 TITLE = "ROAR+: how much less is learned without what the maps point at"
@@ -145,13 +145,13 @@ def _ranked(found: Roar, form: str) -> list[str]:
     return sorted(own, key=lambda method: -sum(own[method]))
 
 
-def told(gain: Gain) -> str:
+def told(gain: LossIncrease) -> str:
     """A number in per cent with its interval, and a star where it leads."""
     star = " *" if gain.beats_random else ""
     return f"{100 * gain.value:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]{star}"
 
 
-def lead(gain: Gain) -> str:
+def lead(gain: LossIncrease) -> str:
     """The lead over random, in per cent."""
     return (
         ""

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from nibt.errors import BadOption
 from nibt.evaluation.audit.randomization import copied, stages
-from nibt.evaluation.roar.inputs import Material, Streams, gathered
+from nibt.evaluation.roar.inputs import TowerInputs, Streams, gathered
 from nibt.methods.base import SIDES
 from nibt.models.base import Model
 from nibt.types import Embedding, Modality
 
-Materials = Mapping[Modality, Material]
+Materials = Mapping[Modality, TowerInputs]
 
 
-class Form(ABC):
+class Trainer(ABC):
     """What is trained, and from what. ``begin`` puts it back to where training starts, which without draws is the model
     as it is, and with them a model whose heads know nothing.
     """
@@ -37,7 +37,7 @@ class Form(ABC):
         self.begin()
 
     @abstractmethod
-    def source(self, side: Modality, material: Material) -> Any:
+    def source(self, side: Modality, material: TowerInputs) -> Any:
         """What training is fed with of one side, from the untouched model, without a graph."""
 
     @abstractmethod
@@ -59,14 +59,14 @@ class Form(ABC):
         return sum(one.numel() for one in self.parameters)
 
 
-class Features(Form):
+class Features(Trainer):
     """Both towers stand still: their embeddings are cached, and a square linear map on each side, at first the
     identity, is trained. Where a tower ends in a linear projection, that is to train the projection.
     """
 
     name = "features"
 
-    def source(self, side: Modality, material: Material) -> Tensor:
+    def source(self, side: Modality, material: TowerInputs) -> Tensor:
         tower = self.model.tower(side)
 
         def embed(number: int, places: list[int]) -> Embedding:
@@ -93,7 +93,7 @@ class Features(Form):
         return source[torch.tensor(items, device=source.device)] @ self.maps[side].T
 
 
-class _Towers(Form):
+class _Towers(Trainer):
     """What trains parts of the towers themselves, in a copy that is made once."""
 
     own: Model | None = None
@@ -133,7 +133,7 @@ class Last(_Towers):
 
     name = "last"
 
-    def source(self, side: Modality, material: Material) -> Streams:
+    def source(self, side: Modality, material: TowerInputs) -> Streams:
         tower = self.model.tower(side)
         return Streams.of(tower, material, tower.depth - self.blocks[side], self.size)
 
@@ -153,10 +153,10 @@ class Whole(_Towers):
 
     name = "whole"
 
-    def source(self, side: Modality, material: Material) -> Material:
+    def source(self, side: Modality, material: TowerInputs) -> TowerInputs:
         return material
 
-    def embed(self, side: Modality, source: Material, items: Sequence[int]) -> Embedding:
+    def embed(self, side: Modality, source: TowerInputs, items: Sequence[int]) -> Embedding:
         assert self.own is not None
         tower = self.own.tower(side)
 
@@ -166,7 +166,7 @@ class Whole(_Towers):
         return gathered([group.items for group in source.groups], items, embed)
 
 
-KINDS: dict[str, type[Form]] = {kind.name: kind for kind in (Features, Last, Whole)}
+KINDS: dict[str, type[Trainer]] = {kind.name: kind for kind in (Features, Last, Whole)}
 
 
 def trained_blocks(model: Model, side: Modality, blocks: int | None) -> int:

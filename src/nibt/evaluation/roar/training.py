@@ -12,7 +12,7 @@ from torch import Tensor
 from nibt.data.pair import Pair
 from nibt.errors import BadOption
 from nibt.evaluation.roar.settings import Settings
-from nibt.evaluation.roar.trainers import Form
+from nibt.evaluation.roar.trainers import Trainer
 from nibt.methods.base import SIDES
 from nibt.types import Modality
 
@@ -53,14 +53,14 @@ def losses(
     return (F.cross_entropy(logits, own, reduction="none") + F.cross_entropy(logits.T, own, reduction="none")) / 2
 
 
-def untrained(form: Form, untouched: Sources, fits: np.ndarray, settings: Settings, repeat: int) -> list[float]:
+def untrained(form: Trainer, untouched: Sources, fits: np.ndarray, settings: Settings, repeat: int) -> list[float]:
     """The losses of the validating pairs, untouched, where training starts."""
     form.begin(_fresh(settings, repeat) if settings.start == "fresh" else None)
     return _validated(form, untouched, split(len(fits), settings, repeat)[1], fits, settings)
 
 
 def trained(
-    form: Form, fed: Sources, untouched: Sources, fits: np.ndarray, settings: Settings, repeat: int
+    form: Trainer, fed: Sources, untouched: Sources, fits: np.ndarray, settings: Settings, repeat: int
 ) -> list[float]:
     """The losses of the validating pairs, untouched, after training on the others as they are ``fed``.
 
@@ -98,12 +98,12 @@ def _batches(train: np.ndarray, settings: Settings, repeat: int) -> Iterator[np.
         yield from np.array_split(draws.permutation(train), -(-len(train) // settings.batch_size))
 
 
-def _loss(form: Form, sources: Sources, rows: np.ndarray, fits: np.ndarray) -> Float[Tensor, " pair"]:
+def _loss(form: Trainer, sources: Sources, rows: np.ndarray, fits: np.ndarray) -> Float[Tensor, " pair"]:
     image, text = (form.embed(side, sources[side], rows.tolist()) for side in SIDES)
     return losses(image, text, form.model.scale, torch.from_numpy(fits[np.ix_(rows, rows)]).to(image.device))
 
 
-def _validated(form: Form, sources: Sources, rows: np.ndarray, fits: np.ndarray, settings: Settings) -> list[float]:
+def _validated(form: Trainer, sources: Sources, rows: np.ndarray, fits: np.ndarray, settings: Settings) -> list[float]:
     """The validating pairs, all against all."""
     parts = np.array_split(rows, -(-len(rows) // max(settings.batch_size, 2)))
     with torch.no_grad():

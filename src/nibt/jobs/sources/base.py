@@ -20,7 +20,7 @@ Wanted: TypeAlias = Callable[[int], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class ByteRange:
     """Some bytes of a file."""
 
     path: Path
@@ -46,7 +46,7 @@ Place: TypeAlias = "str | Slice | bytes | None"
 
 
 @dataclass(frozen=True, slots=True)
-class Raw:
+class RawRow:
     """A row that is not read yet: its number from 0, the name that its source gives it, what its picture is called and
     where it is (a path, a part of a file, or the file's bytes), its caption; or the error that it is.
     """
@@ -58,9 +58,9 @@ class Raw:
     caption: str | None = None
     error: str = ""
 
-    def carried(self) -> "Raw":
+    def carried(self) -> "RawRow":
         """The same with the bytes of its picture, for a worker that cannot reach the file."""
-        if isinstance(self.picture, Slice):
+        if isinstance(self.picture, ByteRange):
             return replace(self, picture=self.picture.read())
         if not isinstance(self.picture, str) or self.picture.startswith(SAMPLE):
             return self
@@ -78,7 +78,7 @@ class Source(ABC):
         """What it is and a fingerprint, as plain data: another one is another job."""
 
     @abstractmethod
-    def rows(self, wanted: Wanted) -> Iterator[Raw | None]:
+    def rows(self, wanted: Wanted) -> Iterator[RawRow | None]:
         """Each row, from the first; None in the place of one that is not wanted.
 
         Raises:
@@ -90,18 +90,18 @@ class Source(ABC):
         """How many rows there are, where that is quickly told."""
         return None
 
-    def digest(self, raw: Raw) -> str:
+    def digest(self, raw: RawRow) -> str:
         """The digest of a row's picture, as ``Picture.digest`` has it; empty where its file cannot be read."""
         try:
             if isinstance(raw.picture, str):
                 path = sample_file(raw.picture.removeprefix(SAMPLE)) if raw.picture.startswith(SAMPLE) else raw.picture
                 return short_digest(path)
-            data = raw.picture.read() if isinstance(raw.picture, Slice) else raw.picture
+            data = raw.picture.read() if isinstance(raw.picture, ByteRange) else raw.picture
             return sha256(data or b"").hexdigest()[:16]
         except (OSError, NibtError):
             return ""
 
-    def read(self, raw: Raw, pictures: dict[Place, Picture]) -> Pair:
+    def read(self, raw: RawRow, pictures: dict[Place, Picture]) -> Pair:
         """The pair of a row. Pictures with a path are put into ``pictures``, or taken from there.
 
         Raises:
@@ -117,13 +117,13 @@ class Source(ABC):
             pictures[raw.picture] = self.picture(raw)
         return Pair(pictures[raw.picture], caption)
 
-    def picture(self, raw: Raw) -> Picture:
+    def picture(self, raw: RawRow) -> Picture:
         """The picture of a row, under the name that its source gives it."""
         if raw.picture is None:
             raise BadInput("there is no picture in this row")
         if isinstance(raw.picture, str):
             return replace(self._opened(raw.picture, raw.name), source=raw.name)
-        data = raw.picture.read() if isinstance(raw.picture, Slice) else raw.picture
+        data = raw.picture.read() if isinstance(raw.picture, ByteRange) else raw.picture
         return decode_picture(data, raw.name)
 
     def _opened(self, path: str, name: str) -> Picture:

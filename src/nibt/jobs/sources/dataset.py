@@ -9,11 +9,11 @@ from typing import Any
 from nibt.data.images import Picture
 from nibt.data.pair import Pair
 from nibt.datasets.base import Dataset
-from nibt.jobs.sources.base import Place, Raw, Source, Wanted
+from nibt.jobs.sources.base import Place, RawRow, Source, Wanted
 
 
 @dataclass(frozen=True)
-class Sets(Source):
+class DatasetSource(Source):
     """The pairs by their numbers."""
 
     data: Dataset
@@ -26,9 +26,9 @@ class Sets(Source):
     def count(self) -> int:
         return len(self.data)
 
-    def rows(self, wanted: Wanted) -> Iterator[Raw | None]:
+    def rows(self, wanted: Wanted) -> Iterator[RawRow | None]:
         for row in range(len(self.data)):
-            yield Raw(row) if wanted(row) else None
+            yield RawRow(row) if wanted(row) else None
 
-    def read(self, raw: Raw, pictures: dict[Place, Picture]) -> Pair:
+    def read(self, raw: RawRow, pictures: dict[Place, Picture]) -> Pair:
         return self.data[raw.row]

@@ -9,14 +9,14 @@ from typing import Any
 
 from nibt.datasets.hugging_face import saved
 from nibt.errors import BadInput, NibtError
-from nibt.jobs.sources.base import Raw, Source, Wanted
+from nibt.jobs.sources.base import RawRow, Source, Wanted
 from nibt.jobs.sources.tables import Columns, files_hash
 
 _DESCRIPTIONS = ("dataset_dict.json", "dataset_info.json", "state.json")  # what the package writes into its folders
 
 
 @dataclass(frozen=True)
-class Saved(Source):
+class HuggingFaceSource(Source):
     """The rows in their order; ``split`` is needed where several were saved together."""
 
     folder: Path
@@ -30,7 +30,7 @@ class Saved(Source):
     def count(self) -> int:
         return len(self._table)
 
-    def rows(self, wanted: Wanted) -> Iterator[Raw | None]:
+    def rows(self, wanted: Wanted) -> Iterator[RawRow | None]:
         for row in range(len(self._table)):
             if not wanted(row):
                 yield None

@@ -11,11 +11,11 @@ from typing import Any
 from nibt.data.images import names_picture
 from nibt.datasets._files import natural
 from nibt.errors import BadInput
-from nibt.jobs.sources.base import Raw, Source, Wanted
+from nibt.jobs.sources.base import RawRow, Source, Wanted
 
 
 @dataclass(frozen=True)
-class Captioned(Source):
+class ImageFolderSource(Source):
     """``a.jpg`` with ``a.txt``, by their names, numbers in order. The names, alone, are kept in memory."""
 
     folder: Path
@@ -30,17 +30,17 @@ class Captioned(Source):
     def count(self) -> int:
         return len(self._pictures)
 
-    def rows(self, wanted: Wanted) -> Iterator[Raw | None]:
+    def rows(self, wanted: Wanted) -> Iterator[RawRow | None]:
         for row, name in enumerate(self._pictures):
             yield self._raw(row, name) if wanted(row) else None
 
-    def _raw(self, row: int, name: str) -> Raw:
+    def _raw(self, row: int, name: str) -> RawRow:
         text = self._text(name)
         try:
             caption = text.read_text(encoding="utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
-            return Raw(row, Path(name).stem, name, error=f"{name}: its caption, {text.name}, cannot be read ({error})")
-        return Raw(row, Path(name).stem, name, str(self.folder / name), caption)
+            return RawRow(row, Path(name).stem, name, error=f"{name}: its caption, {text.name}, cannot be read ({error})")
+        return RawRow(row, Path(name).stem, name, str(self.folder / name), caption)
 
     def _text(self, name: str) -> Path:
         return (self.folder / name).with_suffix(".txt")

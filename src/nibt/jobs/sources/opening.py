@@ -11,11 +11,11 @@ from nibt.datasets._files import natural
 from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption
 from nibt.jobs.sources.base import Source
-from nibt.jobs.sources.dataset import Sets
-from nibt.jobs.sources.hugging_face import Saved
-from nibt.jobs.sources.image_folder import Captioned
-from nibt.jobs.sources.tables import Columns, Parquets, TextTable
-from nibt.jobs.sources.webdataset import ENDINGS, Tars
+from nibt.jobs.sources.dataset import DatasetSource
+from nibt.jobs.sources.hugging_face import HuggingFaceSource
+from nibt.jobs.sources.image_folder import ImageFolderSource
+from nibt.jobs.sources.tables import Columns, ParquetSource, TextTableSource
+from nibt.jobs.sources.webdataset import ENDINGS, WebDatasetSource
 
 Pairs: TypeAlias = str | os.PathLike | Dataset | Sequence[str | os.PathLike]
 _TEXTS = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -34,13 +34,13 @@ def opened(pairs: Pairs, columns: Columns, split: str | None = None) -> Source:
 
     """
     if isinstance(pairs, Dataset):
-        source: Source = Sets(pairs)
+        source: Source = DatasetSource(pairs)
     else:
         given = [pairs] if isinstance(pairs, str | os.PathLike) else list(pairs)
         if not given or not all(isinstance(one, str | os.PathLike) for one in given):
             raise BadInput(f"pairs must be {_EXPECTED} (got {type(pairs).__name__})")
         source = _of(list(chain.from_iterable(expanded(os.fspath(one)) for one in given)), columns, split)
-    if split is not None and not isinstance(source, Saved):
+    if split is not None and not isinstance(source, HuggingFaceSource):
         raise BadOption(f"split is of a data set that the package datasets saved: leave it out (got {split!r})")
     return source
 
@@ -73,40 +73,40 @@ def _of(names: Sequence[str], columns: Columns, split: str | None) -> Source:
         if not path.exists():
             raise BadInput(f"there are no pairs in {str(path)!r}: no such file or folder")
     if all(path.name.lower().endswith(ENDINGS) for path in paths):
-        return Tars(paths, columns)
+        return WebDatasetSource(paths, columns)
     if all(path.suffix.lower() == ".parquet" for path in paths):
-        return Parquets(paths, columns)
+        return ParquetSource(paths, columns)
     if len(paths) > 1:
         raise BadInput(f"several files must be .tar shards, or .parquet files, all of them (got {names[0]}, ...)")
     (path,) = paths
     if path.is_dir():
         return _of_folder(path, columns, split)
     if path.suffix.lower() in _TEXTS:
-        return TextTable(path, path.parent, columns)
+        return TextTableSource(path, path.parent, columns)
     raise BadInput(f"{str(path)!r} is of no kind that is read: give {_EXPECTED}")
 
 
 def _of_folder(folder: Path, columns: Columns, split: str | None) -> Source:
     if any((folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
-        return Saved(folder, columns, split)
+        return HuggingFaceSource(folder, columns, split)
     tables = [folder / name for name in ("pairs.csv", "pairs.jsonl") if (folder / name).is_file()]
     if len(tables) > 1:
         raise BadInput(f"{str(folder)!r} holds both pairs.csv and pairs.jsonl: leave one")
     if tables:
         return _of_data_set(tables[0], columns)
-    for endings, kind in ((ENDINGS, Tars), ((".parquet",), Parquets)):
+    for endings, kind in ((ENDINGS, WebDatasetSource), ((".parquet",), ParquetSource)):
         found = _named(folder, endings)
         if found:
             return kind(found, columns)
-    return Captioned(folder)
+    return ImageFolderSource(folder)
 
 
 def _of_data_set(path: Path, columns: Columns) -> Source:
     """As the data set ``folder`` has it: the pictures are in ``images`` or beside the table, where the first one is."""
-    plain, images = TextTable(path, path.parent, columns), path.parent / "images"
+    plain, images = TextTableSource(path, path.parent, columns), path.parent / "images"
     first: Any = next(plain.rows(lambda row: row == 0), None)
     inside = images.is_dir() and not (first and first.name and (path.parent / first.name).is_file())
-    return TextTable(path, images, columns) if inside else plain
+    return TextTableSource(path, images, columns) if inside else plain
 
 
 def _named(folder: Path, endings: tuple[str, ...]) -> list[Path]:

@@ -9,7 +9,7 @@ from typing import Any
 from nibt import parquet
 from nibt.datasets._files import laid_out, lines, missing_columns, parsed, table_rows
 from nibt.errors import BadInput
-from nibt.jobs.sources.base import Raw, Source, Wanted, caption_of, place_of
+from nibt.jobs.sources.base import RawRow, Source, Wanted, caption_of, place_of
 
 _TAIL = 1 << 20
 _TOGETHER = 64
@@ -28,23 +28,23 @@ class Columns:
     def names(self) -> tuple[str, ...]:
         return (self.image, self.caption, *([self.key] if self.key else []))
 
-    def raw(self, row: int, told: Any, folder: Path, where: str) -> Raw:
+    def raw(self, row: int, told: Any, folder: Path, where: str) -> RawRow:
         """The row that a table holds, or the error that it is."""
         if isinstance(told, BadInput):
-            return Raw(row, error=str(told))
+            return RawRow(row, error=str(told))
         key = ""
         try:
             with laid_out(where):
                 key = str(told[self.key]) if self.key else ""
                 name, place = place_of(told[self.image], folder, row)
-                return Raw(row, key, name, place, caption_of(told[self.caption]))
+                return RawRow(row, key, name, place, caption_of(told[self.caption]))
         except BadInput as error:
             text = str(error)
-            return Raw(row, key, error=text if text.startswith(where) else f"{where}: {text}")
+            return RawRow(row, key, error=text if text.startswith(where) else f"{where}: {text}")
 
 
 @dataclass(frozen=True)
-class TextTable(Source):
+class TextTableSource(Source):
     """A CSV or TSV file, or a file with a JSON object a line; ``folder`` is where its paths begin."""
 
     path: Path
@@ -54,7 +54,7 @@ class TextTable(Source):
     def facts(self) -> dict[str, Any]:
         return {"kind": "table", "fingerprint": file_hash(self.path)}
 
-    def rows(self, wanted: Wanted) -> Iterator[Raw | None]:
+    def rows(self, wanted: Wanted) -> Iterator[RawRow | None]:
         for row, (told, where) in enumerate(self._told()):
             yield self.columns.raw(row, self._parsed(told, where), self.folder, where) if wanted(row) else None
 
@@ -74,7 +74,7 @@ class TextTable(Source):
 
 
 @dataclass(frozen=True)
-class Parquets(Source):
+class ParquetSource(Source):
     """Parquet files, one after the other. A picture is a path, or the bytes of its file."""
 
     paths: Sequence[Path]
@@ -91,7 +91,7 @@ class Parquets(Source):
                 total += file.metadata.num_rows
         return total
 
-    def rows(self, wanted: Wanted) -> Iterator[Raw | None]:
+    def rows(self, wanted: Wanted) -> Iterator[RawRow | None]:
         row = 0
         for path in self.paths:
             with parquet.readable(path, "give a whole file") as file:
@@ -104,7 +104,7 @@ class Parquets(Source):
                         yield from (None for _ in range(count))
                     row += count
 
-    def _group(self, path: Path, file: Any, group: int, row: int, wanted: Wanted) -> Iterator[Raw | None]:
+    def _group(self, path: Path, file: Any, group: int, row: int, wanted: Wanted) -> Iterator[RawRow | None]:
         columns = list(dict.fromkeys(self.columns.names))
         for batch in file.iter_batches(_TOGETHER, row_groups=[group], columns=columns):
             for told in batch.to_pylist():

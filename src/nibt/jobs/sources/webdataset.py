@@ -13,7 +13,7 @@ from typing import Any
 from nibt.data.images import names_picture
 from nibt.datasets._files import laid_out, parsed
 from nibt.errors import BadInput
-from nibt.jobs.sources.base import Place, Raw, Slice, Source, Wanted, caption_of
+from nibt.jobs.sources.base import Place, RawRow, ByteRange, Source, Wanted, caption_of
 from nibt.jobs.sources.tables import Columns, files_hash
 
 _CAPTIONS = ("txt", "caption", "text", "json")
@@ -22,7 +22,7 @@ ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
 @dataclass(frozen=True)
-class Tars(Source):
+class WebDatasetSource(Source):
     """Shards, one after the other. ``columns.image`` and ``columns.caption`` are the endings of the files; by default
     any picture's, and ``txt``, ``caption``, ``text``, or ``json`` with a ``caption`` in it.
     """
@@ -33,25 +33,25 @@ class Tars(Source):
     def facts(self) -> dict[str, Any]:
         return {"kind": "webdataset", "fingerprint": files_hash(self.paths, _TAIL)}
 
-    def rows(self, wanted: Wanted) -> Iterator[Raw | None]:
+    def rows(self, wanted: Wanted) -> Iterator[RawRow | None]:
         row = 0
         for path in self.paths:
             for key, files in _samples(path):
                 yield self._raw(row, path, key, files) if wanted(row) else None
                 row += 1
 
-    def _raw(self, row: int, path: Path, key: str, files: "dict[str, Place]") -> Raw:
+    def _raw(self, row: int, path: Path, key: str, files: "dict[str, Place]") -> RawRow:
         where = f"{path.name}, {key}"
         if isinstance(files.get(""), str):
-            return Raw(row, key, error=str(files[""]))
+            return RawRow(row, key, error=str(files[""]))
         try:
             ending = self._picture(files)
             with laid_out(where):
                 caption = caption_of(self._caption(files, where))
-            return Raw(row, key, f"{path.name}/{key}.{ending}", files[ending], caption)
+            return RawRow(row, key, f"{path.name}/{key}.{ending}", files[ending], caption)
         except BadInput as error:
             text = str(error)
-            return Raw(row, key, error=text if text.startswith(where) else f"{where}: {text}")
+            return RawRow(row, key, error=text if text.startswith(where) else f"{where}: {text}")
 
     def _picture(self, files: "dict[str, Place]") -> str:
         default = self.columns.image == "image"
@@ -104,11 +104,11 @@ def _members(path: Path) -> "Iterator[tuple[str, Place]]":
             if plain and member.offset_data + member.size > size:
                 raise tarfile.ReadError("unexpected end of data")
             if plain:
-                yield member.name, Slice(path, member.offset_data, member.size)
+                yield member.name, ByteRange(path, member.offset_data, member.size)
             else:
                 stream = tar.extractfile(member)
                 yield member.name, stream.read() if stream else b""
 
 
 def _bytes(place: Place) -> bytes:
-    return place.read() if isinstance(place, Slice) else place if isinstance(place, bytes) else b""
+    return place.read() if isinstance(place, ByteRange) else place if isinstance(place, bytes) else b""

@@ -22,7 +22,7 @@ from nibt.models.base import ImageTower, TextTower
 _WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 
 
-class OpenClip(Family):
+class OpenCLIP(Family):
     """Every model that ``open_clip.create_model`` makes, from a hub, a folder or memory."""
 
     class_names = ("CLIP", "CustomTextCLIP", "CoCa")
@@ -160,4 +160,4 @@ def _image_tower(module: Any, request: Request) -> ImageTower:
     return ConvolutionalTower(module, request)
 
 
-PART = OpenClip
+PLUGIN = OpenCLIP

@@ -14,7 +14,7 @@ from nibt.report.colours import AGAINST, COVER, FOR, PAPER
 from nibt.report.html.view_data import Failure, Panel, Pictures, panel_data
 from nibt.report.html.view_text import about, details, heading, no_match, ranking, warnings, why, words
 from nibt.report.image.heatmap import GREYING, STRIPED, STRIPES
-from nibt.results.part import CaptionPart, PicturePart
+from nibt.results.part import TextAttribution, ImageAttribution
 
 _HERE = files("nibt.report.html")
 _SCRIPTS = ("view_geometry.js", "view_heatmap.js", "view_input.js", "view_readout.js", "view.js")
@@ -85,12 +85,12 @@ def _section(panel: Panel, number: int, data: dict[str, Any], level: int, pictur
     title = heading(panel)
     places = [
         _stage(pictures, place["picture"], part, drawn)
-        if isinstance(part, PicturePart)
+        if isinstance(part, ImageAttribution)
         else words(part, place["name"] if place["name"] in ("first", "second") else "")
         for part, place in zip(panel.parts.values(), data["places"], strict=True)
     ]
     said = f'<p class="nibt-readout" aria-live="off"></p>{why(panel)}{warnings(panel)}{ranking(panel)}'
-    if isinstance(list(panel.parts.values())[-1], CaptionPart):  # beside the picture, where there is room
+    if isinstance(list(panel.parts.values())[-1], TextAttribution):  # beside the picture, where there is room
         places[-1], said = places[-1] + said, ""
     placed = "\n".join(f'<div class="nibt-place" data-place="{place}">{one}</div>' for place, one in enumerate(places))
     return (
@@ -100,7 +100,7 @@ def _section(panel: Panel, number: int, data: dict[str, Any], level: int, pictur
     )
 
 
-def _stage(pictures: Pictures, picture: int, part: PicturePart, drawn: set[int]) -> str:
+def _stage(pictures: Pictures, picture: int, part: ImageAttribution, drawn: set[int]) -> str:
     """The picture where it stands first; the script takes it from there for other panels."""
     image = ""
     if picture not in drawn:

@@ -18,7 +18,7 @@ from nibt.results.attribution import Attribution
 from nibt.results.comparison import Comparison
 from nibt.results.explanation import Explanation
 from nibt.results.interaction import Interaction
-from nibt.results.part import CaptionPart, Part, PicturePart
+from nibt.results.part import TextAttribution, Part, ImageAttribution
 
 SIDE, QUALITY, DIGITS = 640, 85, 4  # pixels, of JPEG, significant
 _NOTHING = torch.tensor(0.0, dtype=torch.float32, device="cpu")
@@ -75,7 +75,7 @@ class Pictures:
     uris: list[str] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
 
-    def number(self, part: PicturePart) -> int:
+    def number(self, part: ImageAttribution) -> int:
         """The number of a part's picture, from 0.
 
         Raises:
@@ -107,7 +107,7 @@ def rounded(scores: Tensor) -> list[float]:
 
 
 def _place(part: Part, name: str, table: Interaction | None, pictures: Pictures) -> dict[str, Any]:
-    if isinstance(part, PicturePart):
+    if isinstance(part, ImageAttribution):
         return {
             "kind": "image",
             "name": name,
@@ -165,6 +165,6 @@ def _sums(table: Interaction) -> Mapping[str, Part]:
     image = Attribution(table.table.sum(0).flatten(), table.grid, _NOTHING)
     text = Attribution(scores, table.units, _NOTHING)
     return {
-        "image": PicturePart(table.source, image, table.region, table.size, table.picture),
-        "text": CaptionPart(table.caption, text),
+        "image": ImageAttribution(table.source, image, table.region, table.size, table.picture),
+        "text": TextAttribution(table.caption, text),
     }

@@ -10,7 +10,7 @@ from nibt.report.words import runs
 from nibt.results.comparison import Comparison
 from nibt.results.explanation import Explanation, mismatch, other_warnings
 from nibt.results.interaction import Interaction
-from nibt.results.part import CaptionPart, PicturePart
+from nibt.results.part import TextAttribution, ImageAttribution
 
 
 def heading(panel: Panel) -> str:
@@ -37,7 +37,7 @@ def no_match(panel: Panel) -> str:
     return f'<p class="nibt-mismatch" role="note">{escape(sentence(warning))}</p>' if warning else ""
 
 
-def words(part: CaptionPart, name: str) -> str:
+def words(part: TextAttribution, name: str) -> str:
     """The caption's words with their scores."""
     told = "".join(
         f'<span class="nibt-word"><span>{escape(run.text)}</span><small dir="ltr">{signed(run.score)}</small></span> '
@@ -66,7 +66,7 @@ def why(panel: Panel) -> str:
     if panel.words_have_maps is not None or isinstance(answer, Interaction):
         return ""
     if isinstance(answer, Comparison):
-        if any(isinstance(part, PicturePart) for part in panel.parts.values()):
+        if any(isinstance(part, ImageAttribution) for part in panel.parts.values()):
             return ""
         reason = "of two captions there is no picture whose regions a word could show"
     elif panel.problem:
@@ -124,7 +124,7 @@ def details(panel: Panel) -> str:
 
 def _coarser(panel: Panel) -> Iterator[str]:
     for part in panel.parts.values():
-        if isinstance(part, PicturePart) and max(part.grid.shape) > MOST_CELLS:
+        if isinstance(part, ImageAttribution) and max(part.grid.shape) > MOST_CELLS:
             rows, columns = part.grid.shape
             yield (
                 f"the map has {rows} x {columns} cells: this page shows sums over larger ones, at most {MOST_CELLS} "

@@ -10,7 +10,7 @@ from nibt.report.image.layout import MARGIN, SIDE, shown, stacked
 from nibt.report.image.rows import caption, header, notes, part_scale, photograph
 from nibt.report.request import is_signed
 from nibt.results.comparison import Comparison
-from nibt.results.part import CaptionPart, PicturePart
+from nibt.results.part import TextAttribution, ImageAttribution
 
 _PANEL, _LINE, _NEAR = 460, 760, 14
 
@@ -23,17 +23,17 @@ def draw_comparison(answer: Comparison, positive: bool = False) -> Image.Image:
 
     """
     parts = list(answer.parts.values())
-    panels = [_panels(part, positive) for part in parts if isinstance(part, PicturePart)]
+    panels = [_panels(part, positive) for part in parts if isinstance(part, ImageAttribution)]
     column = max((original.width for original, _ in panels), default=0)
     width = (max(2 * column + MARGIN, SIDE) if panels else _LINE) + 2 * MARGIN
     rows = [_columns(pair, column, width) for pair in panels] or [
-        caption(part, width, positive) for part in parts if isinstance(part, CaptionPart)
+        caption(part, width, positive) for part in parts if isinstance(part, TextAttribution)
     ]
     bars = [part_scale(part, width, positive, is_signed(answer), name) for name, part in answer.parts.items()]
     return stacked([*header(answer, width, positive), *map(_grouped, rows, bars), notes(answer, width)], width)
 
 
-def _panels(part: PicturePart, positive: bool) -> tuple[Image.Image, Image.Image]:
+def _panels(part: ImageAttribution, positive: bool) -> tuple[Image.Image, Image.Image]:
     """The photograph, and the map over it."""
     original = shown(photograph(part.picture, part.source), _PANEL)
     return original, overlay(part, original, positive)

@@ -11,7 +11,7 @@ from nibt.report.image.layout import MARGIN, TILE, centred, shown, stacked, tile
 from nibt.report.image.rows import caption, header, part_scale, photograph
 from nibt.report.request import is_signed, legend, method_name, model_name, target_line
 from nibt.results.explanation import Explanation, other_warnings
-from nibt.results.part import CaptionPart
+from nibt.results.part import TextAttribution
 
 _ACROSS = 5
 
@@ -68,7 +68,7 @@ def _warnings(answers: Mapping[str, Explanation]) -> Iterator[str]:
 
 def _tile(answer: Explanation, original: Image.Image, name: str, positive: bool) -> Image.Image:
     above = tile(overlay(answer, original, positive), name)
-    words = caption(CaptionPart(answer.caption, answer.text), above.width + MARGIN // 2, positive, small=True)
+    words = caption(TextAttribution(answer.caption, answer.text), above.width + MARGIN // 2, positive, small=True)
     bars = [part_scale(part, above.width + MARGIN, positive, is_signed(answer)) for part in answer.parts.values()]
     parts = [above, bars[0], words, bars[1]]
     framed = Image.new("RGB", (above.width, sum(part.height + 6 for part in parts)), PAPER)

@@ -14,7 +14,7 @@ from nibt.report.request import Shown, legend, method_line, question, sentence, 
 from nibt.report.words import Run, Worded, runs
 from nibt.results.comparison import Comparison
 from nibt.results.explanation import Answer, Explanation, Ranked, mismatch, other_warnings
-from nibt.results.part import Part, PicturePart
+from nibt.results.part import Part, ImageAttribution
 
 _LARGE, _TITLE = 24, 20
 _NAME, _WORDED = 70, 240  # room for the name of a bar at each side; a bar that wide has words at its ends
@@ -98,7 +98,7 @@ def part_scale(part: Part, width: int, positive: bool, signed: bool, name: str =
     """The color bar of a map, or of the words of a caption: the two have scales of their own. It has one side where
     nothing below zero is shown, of a method whose scores have no sign.
     """
-    scores = part.grid.flatten().tolist() if isinstance(part, PicturePart) else [word.score for word in part.words]
+    scores = part.grid.flatten().tolist() if isinstance(part, ImageAttribution) else [word.score for word in part.words]
     one_sided = positive or (not signed and min(scores, default=0.0) >= 0)
     return scale(max(map(abs, scores), default=0.0), width, one_sided, signed, name)
 
