@@ -18,10 +18,10 @@ from interactions import least
 from interactions import model as large
 
 import nibt
-from nibt.data.images import read_picture
+from nibt.data.images import read_image
 from nibt.data.pair import Pair
 from nibt.engine.batches import sides
-from nibt.engine.spec import Contrast, ask
+from nibt.engine.spec import Contrast, resolve
 
 MANY = 1000
 CAPTIONS = [f"a {noun} and a {other}" for noun in ("cat", "dog", "owl", "car") for other in ("key", "bed")]
@@ -29,7 +29,7 @@ CAPTIONS = [f"a {noun} and a {other}" for noun in ("cat", "dog", "owl", "car") f
 
 def compared(model, picture):
     """Seconds for the table, for a caption with it, and for a caption without; and how far both are apart."""
-    question = ask(model, "nib", "cosine", "default", Contrast(), None, None, {})
+    question = resolve(model, "nib", "cosine", "default", Contrast(), None, None, {})
     pairs = [Pair(picture, caption) for caption in CAPTIONS]
     wanted, alone = least(lambda: question.methods["image"](sides(question, pairs)[0]))
     table, once = least(lambda: nibt.contributions(model, picture))
@@ -48,7 +48,7 @@ def for_embeddings(model, picture, count):
 
 def main():
     torch.manual_seed(0)
-    picture = read_picture("sample:chelsea")
+    picture = read_image("sample:chelsea")
     for name, model in (("scenes", nibt.load_model("scenes")), ("ViT-B/32 size", large())):
         once, product, alone, apart = compared(model, picture)
         pays = once / (alone - product)

@@ -25,7 +25,7 @@ from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessor, CLIPMode
 
 import nibt
 from nibt.core.quadrature import nodes
-from nibt.data.images import read_picture
+from nibt.data.images import read_image
 
 CAPTION = "a cat and a cup of coffee"
 NOUNS = ["cat", "cup", "coffee"]
@@ -94,7 +94,7 @@ def main():
     options = parser.parse_args()
     ready = model()
     noise = np.random.default_rng(0).integers(0, 255, (224, 224, 3), np.uint8)
-    picture = read_picture(Image.fromarray(noise))
+    picture = read_image(Image.fromarray(noise))
     layers = options.image_layer, options.text_layer
     chosen = {"image_layer": layers[0], "text_layer": layers[1], "steps": options.steps, "reference": "blank"}
     nibt.explain_interactions(ready, picture, CAPTION, **chosen)  # warm-up; the blank states are constants

@@ -27,7 +27,7 @@ metrics = ["pointing_game", "word_auc", "confidence_drop", "confidence_increase"
 """
 
 
-def begun(plan: Path, out: Path) -> subprocess.Popen[bytes]:
+def session_info(plan: Path, out: Path) -> subprocess.Popen[bytes]:
     """The command, in a process of its own."""
     code = f"from nibt.cli import main; main(['bench', {str(plan)!r}, '--out', {str(out)!r}, '--quiet'])"
     return subprocess.Popen([sys.executable, "-c", code])
@@ -48,10 +48,10 @@ def main() -> None:
     plan, whole, killed = options.out / "plan.toml", options.out / "whole", options.out / "killed"
     plan.write_text(PLAN)
     draws, there = random.Random(options.seed), []
-    if begun(plan, whole).wait():
+    if session_info(plan, whole).wait():
         sys.exit("the undisturbed run failed")
     for _ in range(options.kills):
-        child = begun(plan, killed)
+        child = session_info(plan, killed)
         enough = parts(killed) + draws.randrange(5)
         while parts(killed) < enough and child.poll() is None:
             time.sleep(0.002)
@@ -59,7 +59,7 @@ def main() -> None:
         child.send_signal(signal.SIGKILL)
         child.wait()
         there.append(parts(killed))
-    if begun(plan, killed).wait():
+    if session_info(plan, killed).wait():
         sys.exit("the resumed run failed")
     tables = [Run.open(out).table() for out in (whole, killed)]
     same = fingerprint(tables[0]) == fingerprint(tables[1])

@@ -28,8 +28,8 @@ from interactions import model as large
 from PIL import Image
 
 from nibt.core.side import Side
-from nibt.data.images import read_picture
-from nibt.engine.spec import Contrast, ask
+from nibt.data.images import read_image
+from nibt.engine.spec import Contrast, resolve
 
 CAPTION = "a cat and a dog and a car and {}"
 NOUNS = ("cat", "dog", "key", "car", "owl", "hat", "bus", "pig")
@@ -47,7 +47,7 @@ class Batch:
     def __init__(self, model, size):
         draws = np.random.default_rng(0).integers(0, 255, (size, 224, 224, 3), np.uint8)
         self.model = model
-        self.image = model.image.prepare([read_picture(Image.fromarray(pixels)) for pixels in draws])
+        self.image = model.image.prepare([read_image(Image.fromarray(pixels)) for pixels in draws])
         self.text = model.text.prepare([CAPTION.format(NOUNS[place % len(NOUNS)]) for place in range(size)])
         assert self.text.values.shape[1] == 12, self.text.values.shape
 
@@ -56,7 +56,7 @@ class Batch:
 
     def maps(self, variant, options, method="nib", only=("image", "text")):
         """The maps of both sides, or of one."""
-        question = ask(self.model, method, "cosine", variant, Contrast(), None, None, dict(options))
+        question = resolve(self.model, method, "cosine", variant, Contrast(), None, None, dict(options))
         traces = {
             side: self.model.tower(side).trace(inputs, min(getattr(question.methods[side], "layer", (0,))))
             for side, inputs in (("image", self.image), ("text", self.text))

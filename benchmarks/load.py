@@ -57,7 +57,7 @@ class Visitor:
     def __init__(self, client, function, seed):
         self.client, self.function, self.draw = client, function, random.Random(seed)
 
-    async def ask(self):
+    async def resolve(self):
         """One question: what came of it, and the pair it was about."""
         name, captions = self.draw.choice(samples()), self.draw.choice(CAPTIONS)
         session, file = secrets.token_hex(8), sample_file(name)
@@ -100,7 +100,7 @@ async def visits(address, users, seconds, right):
             nonlocal wrong
             while time.monotonic() < end:
                 began = time.monotonic()
-                what, html, pair = await visitor.ask()
+                what, html, pair = await visitor.resolve()
                 came[what] += 1
                 if what == "answered":
                     took.append(time.monotonic() - began)

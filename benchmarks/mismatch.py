@@ -17,12 +17,12 @@ import torch
 from limit import machine
 
 import nibt
-from nibt.data.images import read_picture
+from nibt.data.images import read_image
 from nibt.data.pair import Pair
 from nibt.datasets.scenes import Scenes
-from nibt.engine.batches import sides, together
+from nibt.engine.batches import batch_indices, sides
 from nibt.engine.mismatch import MARGIN, mismatches, similarities
-from nibt.engine.spec import Contrast, ask, encode
+from nibt.engine.spec import Contrast, encode, resolve
 from nibt.targets.base import cosine
 
 EVERYDAY = Path(__file__).with_name("everyday.txt").read_text(encoding="utf-8").splitlines()
@@ -31,10 +31,10 @@ OTHERS = 25  # captions without a common object, for each picture
 
 def verdicts(model, pairs, batch=32):
     """For each rule: whether it calls each pair a mismatch."""
-    question = ask(model, "centre", "cosine", "default", Contrast(), None, None, {})
+    question = resolve(model, "centre", "cosine", "default", Contrast(), None, None, {})
     everyday = encode(model.text, EVERYDAY)
     verdict = {}
-    for indices in together(question, pairs, batch):
+    for indices in batch_indices(question, pairs, batch):
         image, text = sides(question, [pairs[index] for index in indices])
         values = similarities(image, text)
         caption, picture = (model.scale * (blank - values.pair) for blank in values[1:])
@@ -80,7 +80,7 @@ def crossed(pictures, captions, names, count):
 def of_photographs(folder):
     """All captions, and only those that name an object whose kind is known."""
     listed = json.loads((folder / "annotations.json").read_text(encoding="utf-8"))["images"]
-    pictures = [read_picture(folder / one["file"]) for one in listed]
+    pictures = [read_image(folder / one["file"]) for one in listed]
     names = [{one["category"] for one in each["objects"]} for each in listed]
     naming = [
         [

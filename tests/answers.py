@@ -3,7 +3,7 @@
 import torch
 from PIL import Image
 
-from nibt.data.images import Picture, Region
+from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid, Word, Words
 from nibt.results.attribution import Attribution
 from nibt.results.explanation import Explanation
@@ -24,7 +24,7 @@ def answer(scores: list[list[float]], size: tuple[int, int], region: Region, cap
     text = torch.zeros(len(words) + 2)
     text[1 : len(words) + 1] = torch.linspace(-1, 2, len(words))
     units = Words((("<s>", *caption.split(), "</s>"),), (words,), explained)
-    picture = Picture(Image.new("RGB", size, (128, 128, 128)), "grey")
+    picture = ImageInput(Image.new("RGB", size, (128, 128, 128)), "grey")
     return Explanation(
         caption,
         Attribution(grid.flatten(), Grid(*grid.shape), torch.tensor(0.25)),

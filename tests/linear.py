@@ -93,7 +93,7 @@ class LinearText(TextTower):
     def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
         return self.root.end(stream)
 
-    def own_rows(self, inputs: Inputs, hidden: Tensor) -> Tensor:
+    def valid_tokens(self, inputs: Inputs, hidden: Tensor) -> Tensor:
         return inputs.values != 0
 
     def group(self, item: Any) -> Hashable:

@@ -136,12 +136,12 @@ def test_torchs_own_weights(kind: str, side: Any) -> None:
     fresh, weights = tiny.fresh(kind), []
     tower = fresh.tower(side)
 
-    def ask(module: nn.Module, args: tuple, kwargs: dict, out: Any) -> None:
+    def resolve(module: nn.Module, args: tuple, kwargs: dict, out: Any) -> None:
         told = {**kwargs, "need_weights": True, "average_attn_weights": False}
         weights.append(module.forward(*args, **told)[1])
 
     for block in tower.blocks:
-        block.attn.register_forward_hook(ask, with_kwargs=True)
+        block.attn.register_forward_hook(resolve, with_kwargs=True)
     tower.run(inputs_of(tower))
     seen = tiny.model(kind).tower(side)
     for found, wanted in zip(seen.trace(inputs_of(seen)).attentions().blocks, weights, strict=True):
@@ -156,10 +156,10 @@ def test_the_pooling_of_siglip(kind: str) -> None:
     assert pooling is not None
     weights = []
 
-    def ask(part: nn.Module, args: tuple, kwargs: dict, out: Any) -> None:
+    def resolve(part: nn.Module, args: tuple, kwargs: dict, out: Any) -> None:
         weights.append(part.forward(*args, **{**kwargs, "average_attn_weights": False})[1])
 
-    handle = module.register_forward_hook(ask, with_kwargs=True)
+    handle = module.register_forward_hook(resolve, with_kwargs=True)
     try:
         tower.run(trace.inputs)
     finally:

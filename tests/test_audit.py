@@ -22,7 +22,7 @@ from nibt.evaluation.audit.intervals import interval
 from nibt.evaluation.audit.randomization import cascade, copied, stages
 from nibt.evaluation.audit.similarity import spearman, ssim
 from nibt.evaluation.audit.thresholds import BOUNDS, LEAST_PAIRS
-from nibt.evaluation.maps import MethodSpec, Map, maps
+from nibt.evaluation.maps import Map, MethodSpec, maps
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.report.html.audit import page, threshold
@@ -168,7 +168,9 @@ def test_the_same_seed_gives_the_same_audit(random: Audit) -> None:
 
 
 def test_another_seed_makes_another_random_tower() -> None:
-    runs = [list(cascade(tiny.model("clip"), noise()[:2], [MethodSpec("nib")], "image", seed, 2, 8)) for seed in (1, 1, 2)]
+    runs = [
+        list(cascade(tiny.model("clip"), noise()[:2], [MethodSpec("nib")], "image", seed, 2, 8)) for seed in (1, 1, 2)
+    ]
     scores = [[found["nib"][0].scores for _, found in run] for run in runs]
     assert all(np.array_equal(one, same) for one, same in zip(scores[0], scores[1], strict=True))
     assert np.array_equal(scores[0][0], scores[2][0])

@@ -24,7 +24,7 @@ import nibt
 import tiny
 from jobs import CHUNK, PROCESSES, parts, told
 from nibt import jobs, parquet
-from nibt.data.images import Picture
+from nibt.data.images import ImageInput
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption, CannotWrite, OtherRequest, Unsupported
 from nibt.jobs import worker as work
@@ -449,7 +449,7 @@ def test_the_next_rows_are_made_ready_meanwhile(
     """While the first batch waits to be explained, a later one is read, in another thread."""
     later, own, names = threading.Event(), work.answered, set()
 
-    def read(source: Any, raw: Any) -> Picture:
+    def read(source: Any, raw: Any) -> ImageInput:
         names.add(threading.current_thread().name)
         if raw.row == 3:
             later.set()

@@ -10,9 +10,9 @@ import torch
 import tiny
 from nibt.core.side import Side
 from nibt.data.pair import Pair
-from nibt.engine.batches import together
+from nibt.engine.batches import batch_indices
 from nibt.engine.explain import explain
-from nibt.engine.spec import Contrast, ask
+from nibt.engine.spec import Contrast, resolve
 from nibt.errors import BadOption
 from nibt.results.explanation import Explanation
 
@@ -121,6 +121,6 @@ def test_captions_of_like_length_share_a_batch() -> None:
     model = tiny.model("clip")
     captions = ["cat", "a photo of a cat and a dog", "dog", "a small grey bird on the red mat"]
     pairs = [Pair(PICTURES[0], caption) for caption in captions]
-    question = ask(model, "nib", "cosine", "default", Contrast(), None, None, {})
-    assert list(together(question, pairs, 2)) == [[0, 2], [1, 3]]
-    assert list(together(question, pairs, 4)) == [[0, 1, 2, 3]]
+    question = resolve(model, "nib", "cosine", "default", Contrast(), None, None, {})
+    assert list(batch_indices(question, pairs, 2)) == [[0, 2], [1, 3]]
+    assert list(batch_indices(question, pairs, 4)) == [[0, 1, 2, 3]]

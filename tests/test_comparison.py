@@ -18,7 +18,7 @@ import nibt
 import tiny
 from nibt.cli import main
 from nibt.core.quadrature import nodes
-from nibt.data.images import Picture
+from nibt.data.images import ImageInput
 from nibt.data.pair import SameModalityPair
 from nibt.datasets.scenes import Scenes
 from nibt.datasets.scenes.captions import with_article
@@ -26,7 +26,7 @@ from nibt.engine.spec import encode, shipped
 from nibt.errors import BadInput, BadOption
 from nibt.report.image.heatmap import Mapped, score_map
 from nibt.results.explanation import save
-from nibt.results.part import Part, ImageAttribution
+from nibt.results.part import ImageAttribution, Part
 
 PICTURES = [tiny.picture(64, 48, 0), tiny.picture(90, 30, 1), tiny.picture(30, 90, 2), tiny.picture(64, 48, 3)]
 SAID = [nibt.Caption(text) for text in tiny.CAPTIONS]
@@ -316,7 +316,12 @@ def test_others_than_explain_keep_to_pictures_with_captions() -> None:
         nibt.explain_interactions(model, *PICTURES[:2])  # pyright: ignore
     with pytest.raises(BadInput, match=r"explain_interactions takes pairs of .* \(got a string and a string\)"):
         nibt.explain_interactions(model, SAID[0], "a cat")  # pyright: ignore
-    wrong: list[Any] = [SameModalityPair(*PICTURES[:2]), SameModalityPair("a cat", "a dog"), nibt.Pair(*PICTURES[:2]), "a cat"]  # pyright: ignore
+    wrong: list[Any] = [
+        SameModalityPair(*PICTURES[:2]),
+        SameModalityPair("a cat", "a dog"),
+        nibt.Pair(*PICTURES[:2]),
+        "a cat",
+    ]  # pyright: ignore
     for pair in wrong:
         with pytest.raises(BadInput, match="measure takes pairs of a picture and a caption"):
             nibt.measure(model, [pair], ["special_share"], "ones")
@@ -371,7 +376,7 @@ def colourful(page: Image.Image) -> bool:
 
 @pytest.mark.parametrize("positive", [False, True])
 def test_two_pictures_are_drawn_below_each_other(positive: bool, tmp_path: Path) -> None:
-    grey = [Picture(Image.new("RGB", size, (128,) * 3), "grey") for size in ((640, 480), (300, 3), (20, 700))]
+    grey = [ImageInput(Image.new("RGB", size, (128,) * 3), "grey") for size in ((640, 480), (300, 3), (20, 700))]
     for first, second in combinations(grey, 2):
         answer = compared("clip", first, second)
         page = nibt.draw(answer, positive)

@@ -220,7 +220,7 @@ def test_pictures_are_read_when_their_item_is_asked_for(
 ) -> None:
     read: list[Path] = []
     monkeypatch.setattr(base_local, "read_picture", lambda path: read.append(path) or base_read(path))
-    base_read = nibt.data.images.read_picture
+    base_read = nibt.data.images.read_image
     data = kind(made)
     assert not read
     data[1]
@@ -510,7 +510,7 @@ def test_the_best_caption_is_that_of_its_own_picture(tmp_path: Path) -> None:
     picture(tmp_path / "Images/b.jpg", shade=250)
     asked: list[str] = []
 
-    def fit(image: nibt.data.images.Picture, texts: Sequence[str]) -> list[float]:
+    def fit(image: nibt.data.images.ImageInput, texts: Sequence[str]) -> list[float]:
         """The longer the text the better, in a bright picture; the shorter, in a dark one."""
         asked.append(Path(image.source).name)
         bright = image.image.getpixel((0, 0))[0] > 100  # pyright: ignore

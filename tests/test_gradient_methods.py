@@ -44,7 +44,7 @@ class EveryRow(Side):
 def test_mfaba_is_the_authors_output(golden_folder: Path, case: int, modality: str) -> None:
     golden, cases = np.load(golden_folder / "reference.npz"), json.loads((golden_folder / "cases.json").read_text())
     model = nibt.load_model(golden_folder / "clip")
-    picture = nibt.data.images.read_picture(golden_folder / cases["images"][case])
+    picture = nibt.data.images.read_image(golden_folder / cases["images"][case])
     image = model.image.trace(model.image.prepare([picture]))
     text = model.text.trace(model.text.prepare([cases["captions"][case]]))
     here, there = (image, text) if modality == "image" else (text, image)

@@ -15,7 +15,7 @@ from nibt.core.quadrature import nodes
 from nibt.core.side import Side
 from nibt.data.units import Grid
 from nibt.engine.contributing import Contributions
-from nibt.engine.jacobians import narrowed, pulled, pushed, rows, scores
+from nibt.engine.jacobians import jvp_integral, narrowed, rows, scores, vjp_integral
 from nibt.errors import BadInput, BadOption, CannotWrite
 from nibt.methods.nib import NIB
 from nibt.models._trace import Cut
@@ -58,9 +58,9 @@ def test_forward_and_backward_mode_agree_on_every_family(kind: str, modality: st
     cut, start = cut_of(tiny.model(kind), modality)
     path = nodes("gauss", 2)
     chosen = slice(0, None, max(1, cut.hidden.shape[1] // 8))  # the rows of a large feature map would take long
-    forward = pushed(cut, start, path, shares(cut, start)[chosen])
+    forward = jvp_integral(cut, start, path, shares(cut, start)[chosen])
     vectors = F.normalize(torch.randn(2, 1, forward.shape[-1], generator=torch.Generator().manual_seed(0)), dim=-1)
-    backward = pulled(cut, start, path, vectors)[..., chosen]
+    backward = vjp_integral(cut, start, path, vectors)[..., chosen]
     expected = torch.einsum("tbd,vbd->vbt", forward, vectors)
     torch.testing.assert_close(backward, expected, atol=5e-5 * float(expected.abs().max()), rtol=0)
 
@@ -78,10 +78,12 @@ def test_the_contributions_add_up_to_the_change_of_the_embedding(kind: str, moda
 def test_chunks_do_not_matter() -> None:
     cut, start = cut_of(tiny.model("clip"), "image")
     path, ways = nodes("gauss", 3), shares(*cut_of(tiny.model("clip"), "image"))
-    torch.testing.assert_close(pushed(cut, start, path, ways, 1), pushed(cut, start, path, ways, 64), atol=1e-6, rtol=0)
-    vectors = pushed(cut, start, path, ways)[:3]
     torch.testing.assert_close(
-        pulled(cut, start, path, vectors, 1), pulled(cut, start, path, vectors, 64), atol=1e-6, rtol=0
+        jvp_integral(cut, start, path, ways, 1), jvp_integral(cut, start, path, ways, 64), atol=1e-6, rtol=0
+    )
+    vectors = jvp_integral(cut, start, path, ways)[:3]
+    torch.testing.assert_close(
+        vjp_integral(cut, start, path, vectors, 1), vjp_integral(cut, start, path, vectors, 64), atol=1e-6, rtol=0
     )
 
 
@@ -129,8 +131,8 @@ def test_the_table_is_the_full_product(kind: str) -> None:
     path = nodes("gauss", 3)
     image, image_start = cut_of(model, "image", layer)
     text, text_start = cut_of(model, "text", 1)
-    patches = image.units.keep(pushed(image, image_start, path, shares(image, image_start))[:, 0].T).T
-    tokens = pushed(text, text_start, path, shares(text, text_start))[:, 0]
+    patches = image.units.keep(jvp_integral(image, image_start, path, shares(image, image_start))[:, 0].T).T
+    tokens = jvp_integral(text, text_start, path, shares(text, text_start))[:, 0]
     expected = torch.stack([tokens[list(word.tokens)].sum(0) @ patches.T for word in found.words])
     torch.testing.assert_close(found.table.flatten(1), expected, atol=1e-5 * float(expected.abs().max()), rtol=1e-3)
 

@@ -36,7 +36,7 @@ def test_one_step_is_the_information_at_the_start(kind: str, modality: str) -> N
     of = side(tiny.model(kind), modality)
     layer = of.tower.depth - 1
     cut = of.cut(layer)
-    own = of.tower.own_rows(of.inputs, cut.hidden)[..., None]
+    own = of.tower.valid_tokens(of.inputs, cut.hidden)[..., None]
     wanted = (information(torch.full_like(cut.hidden, 5.0).double(), cut.hidden.double()) * own).sum(-1).float()
     for beta, seed in ((0.1, 0), (3.0, 5)):
         found = M2IB((layer,), beta=beta, steps=1, seed=seed)(of)
@@ -49,7 +49,7 @@ def test_it_is_its_loss_and_adam(modality: str, steps: int) -> None:
     """The same by plain means: one item, one noisy state at a time, and Adam as it is written in its paper."""
     of = side(tiny.model("clip"), modality)
     cut, samples, beta = of.cut(1), 4, 0.1
-    own = of.tower.own_rows(of.inputs, cut.hidden)[..., None].float()
+    own = of.tower.valid_tokens(of.inputs, cut.hidden)[..., None].float()
     noise = [generator(2, row) for row in range(cut.hidden.shape[1])]
     a = torch.full_like(cut.hidden, 5.0)
     first, second = torch.zeros_like(a), torch.zeros_like(a)
@@ -79,7 +79,7 @@ def test_without_a_price_only_the_score_is_followed(of: Side) -> None:
     ]
     slope = 2 * of.tower.root.weights[: cut.hidden.shape[1]] * (cut.hidden - torch.tensor(np.stack(drawn)).mean(1))
     wanted = information(5 + slope.sign().detach(), cut.hidden).sum(-1)
-    wanted = wanted * of.tower.own_rows(of.inputs, cut.hidden)
+    wanted = wanted * of.tower.valid_tokens(of.inputs, cut.hidden)
     found = M2IB((1,), beta=0.0, steps=2)(of)
     torch.testing.assert_close(found.scores, found.units.keep(wanted), rtol=1e-3, atol=1e-3)
 
@@ -90,7 +90,7 @@ def test_where_the_price_is_all_everything_is_given_up_alike(modality: str) -> N
     found = M2IB((1,), beta=1e6, steps=2)(of)
     cut = of.cut(1)
     bits = information(torch.full_like(cut.hidden, 4.0), cut.hidden)
-    wanted = (bits * of.tower.own_rows(of.inputs, cut.hidden)[..., None]).sum(-1)
+    wanted = (bits * of.tower.valid_tokens(of.inputs, cut.hidden)[..., None]).sum(-1)
     torch.testing.assert_close(found.scores, found.units.keep(wanted), rtol=1e-3, atol=1e-3)
 
 
@@ -153,7 +153,7 @@ def test_noise_of_the_features_has_their_mean_and_deviation() -> None:
     text = tiny.model("clip").text
     trace = text.trace(text.prepare(["cat", "a small grey bird sleeping on the red mat"]))
     hidden = trace.cut(1).hidden
-    own = text.own_rows(trace.inputs, hidden)[..., None]
+    own = text.valid_tokens(trace.inputs, hidden)[..., None]
     mean, deviation = M2IB((1,), noise="features")._noise(hidden, own)
     alone = text.trace(text.prepare(["cat"])).cut(1).hidden
     torch.testing.assert_close(mean[0], alone[0].mean(0, keepdim=True), rtol=1e-4, atol=1e-5)

@@ -10,8 +10,8 @@ from PIL import Image
 import nibt
 import tiny
 from nibt.core.side import Side
-from nibt.data.ground_truth import GroundTruth, truth
-from nibt.data.images import Picture, Region
+from nibt.data.ground_truth import GroundTruth, ground_truth
+from nibt.data.images import ImageInput, Region
 from nibt.data.pair import Object, Pair
 from nibt.data.units import Grid, Word, Words
 from nibt.errors import BadInput, UnknownName
@@ -174,7 +174,7 @@ def test_a_map_that_keeps_the_words_it_likes_drops_nothing_where_it_likes_all_bu
     scores[:, 1] = 0  # the first word goes, all others stay whole
     kept = torch.ones_like(scores)
     kept[:, 1] = 0
-    with here.tower.fading(kept):  # pyright: ignore
+    with here.tower.blend_to_padding(kept):  # pyright: ignore
         expected = here.score(here.tower.encode(here.inputs))
     drop = find("metrics", "confidence_drop")()(MetricInput(here, replace(answer, scores=scores)))
     torch.testing.assert_close(drop, 100 * (here.value() - expected).clamp_min(0), atol=1e-4, rtol=1e-4)
@@ -200,7 +200,7 @@ def test_every_metric_says_its_sides_and_which_way_is_better(name: str) -> None:
     assert kind.better in ("higher", "lower", "neither")
     assert set(kind.sides) <= {"image", "text"}
     model = tiny.model("clip")
-    pair = Pair(Picture(tiny.picture().image, "drawn"), "a cat", (Object("cat", (2, 2, 9, 9), None, ((2, 5),)),))
+    pair = Pair(ImageInput(tiny.picture().image, "drawn"), "a cat", (Object("cat", (2, 2, 9, 9), None, ((2, 5),)),))
     rows = nibt.measure(model, [pair, pair], [name], batch_size=2)
     assert [(row.item, row.side) for row in rows] == [(item, side) for item in (0, 1) for side in kind.sides]
     assert rows[0].value == pytest.approx(rows[len(kind.sides)].value, abs=1e-3, nan_ok=True)  # rows of one batch
@@ -210,7 +210,7 @@ def test_measure_does_not_depend_on_the_batch() -> None:
     model = tiny.model("clip")
     thing = Object("cat", (2, 2, 9, 9), None, ((0, 3),))
     pairs = [
-        Pair(Picture(tiny.picture(seed=seed).image, "drawn"), text, (thing,))
+        Pair(ImageInput(tiny.picture(seed=seed).image, "drawn"), text, (thing,))
         for seed, text in enumerate(tiny.CAPTIONS[:3])
     ]
     together = nibt.measure(model, pairs, batch_size=3)
@@ -221,7 +221,7 @@ def test_measure_does_not_depend_on_the_batch() -> None:
 
 def test_measure_takes_metrics_with_options_one_side_and_refuses_what_is_not_there() -> None:
     model = tiny.model("clip")
-    pair = Pair(Picture(tiny.picture().image, "drawn"), "a cat")
+    pair = Pair(ImageInput(tiny.picture().image, "drawn"), "a cat")
     strict = find("metrics", "deletion")(levels=2)
     rows = nibt.measure(model, [pair], [strict, "special_share"], only="text")
     assert {(row.side, row.metric) for row in rows} == {("text", "deletion"), ("text", "special_share")}
@@ -232,13 +232,15 @@ def test_measure_takes_metrics_with_options_one_side_and_refuses_what_is_not_the
 
 
 def told(caption: str, words: list[str], spans: tuple, absent: tuple = ()) -> GroundTruth:
-    pair = Pair(Picture(Image.new("RGB", (10, 8)), "drawn"), caption, (Object("x", (2, 1, 4, 3), None, spans),), absent)
+    pair = Pair(
+        ImageInput(Image.new("RGB", (10, 8)), "drawn"), caption, (Object("x", (2, 1, 4, 3), None, spans),), absent
+    )
     units = Words(
         (("t",) * len(words),),
         (tuple(Word(word, (i,)) for i, word in enumerate(words)),),
         torch.ones(1, len(words), dtype=torch.bool),
     )
-    return truth(pair, Region(0.0, 0.0, 10.0, 8.0), units)
+    return ground_truth(pair, Region(0.0, 0.0, 10.0, 8.0), units)
 
 
 def test_words_are_found_in_the_caption_one_behind_the_other() -> None:
@@ -263,9 +265,9 @@ def test_words_are_found_in_the_caption_one_behind_the_other() -> None:
 )
 def test_the_mask_is_cut_to_what_the_model_sees(region: Region, expected: list[slice]) -> None:
     thing = Object("x", (2, 1, 4, 3), None, ((0, 1),))
-    pair = Pair(Picture(Image.new("RGB", (10, 8)), "drawn"), "x", (thing,))
+    pair = Pair(ImageInput(Image.new("RGB", (10, 8)), "drawn"), "x", (thing,))
     units = Words((("x",),), ((Word("x", (0,)),),), torch.ones(1, 1, dtype=torch.bool))
-    mask = truth(pair, region, units).mask
+    mask = ground_truth(pair, region, units).mask
     assert mask is not None
     whole = torch.zeros(round(region.height), round(region.width), dtype=torch.bool)
     whole[expected[0], expected[1]] = True

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 import nibt
 import tiny
-from nibt.data.images import Picture
+from nibt.data.images import ImageInput
 from nibt.datasets.scenes import Scenes
 from nibt.engine.mismatch import MARGIN
 from nibt.models.base import Model, TextTower
@@ -29,11 +29,11 @@ def blank_caption(model: Model, caption: str) -> torch.Tensor:
     tower, inputs = model.text, model.text.prepare([caption])
     assert isinstance(tower, TextTower)
     assert inputs.words is not None
-    with tower.fading((~inputs.words.explained).float()):
+    with tower.blend_to_padding((~inputs.words.explained).float()):
         return tower.encode(inputs)
 
 
-def expected(model: Model, picture: Picture, caption: str) -> list[str]:
+def expected(model: Model, picture: ImageInput, caption: str) -> list[str]:
     """Which blanks the rule names."""
     image, text = model.image.encode(model.image.prepare([picture])), model.text.encode(model.text.prepare([caption]))
     pairs = ((image, text), (image, blank_caption(model, caption)), (blank_picture(model), text))

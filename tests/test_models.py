@@ -294,7 +294,7 @@ def test_threads_that_share_a_model_get_its_answer(kind: str) -> None:
     model = tiny.model(kind)
     batches = {side: [inputs_of(model.tower(side), count) for count in (1, 2, 3)] for side in SIDES}
 
-    def ask(turn: int) -> list[Tensor]:
+    def resolve(turn: int) -> list[Tensor]:
         answers = []
         for side in SIDES:
             tower, inputs = model.tower(side), batches[side][turn % 3]
@@ -302,16 +302,16 @@ def test_threads_that_share_a_model_get_its_answer(kind: str) -> None:
             states = torch.stack([cut.hidden, tower.blank(inputs, 1)]).requires_grad_()
             answers += torch.autograd.grad(cut.rest(states).square().sum(), states)
             if side == "text":
-                with tower.fading(torch.full(inputs.values.shape, 0.5)):
+                with tower.blend_to_padding(torch.full(inputs.values.shape, 0.5)):
                     answers.append(tower.encode(inputs))
         return answers
 
-    alone = [ask(turn) for turn in range(3)]
+    alone = [resolve(turn) for turn in range(3)]
     barrier = threading.Barrier(4)
 
     def race(turn: int) -> list[Tensor]:
         barrier.wait()
-        return ask(turn)
+        return resolve(turn)
 
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(race, range(12)))

@@ -25,7 +25,11 @@ from nibt.results.part import TextAttribution
 from test_pages import checked, pair
 
 TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial.ipynb"
-ROWS = [Measurement(0, "image", "deletion", 0.25), Measurement(1, "image", "deletion", 0.75), Measurement(0, "text", "<energy>", float("nan"))]
+ROWS = [
+    Measurement(0, "image", "deletion", 0.25),
+    Measurement(1, "image", "deletion", 0.75),
+    Measurement(0, "text", "<energy>", float("nan")),
+]
 
 
 class Shell(SimpleNamespace):

@@ -200,7 +200,9 @@ def test_the_page_says_why_words_cannot_be_chosen() -> None:
     assert "grad_cam gives each word a score" in page(replace(told, method={"name": "grad_cam", "variant": "default"}))
     assert "not the target softmax" in page(replace(told, score={**told.score, "target": "softmax"}))
     assert "no picture whose regions" in page(
-        Comparison(TextAttribution("a", told.text), TextAttribution("b", told.text), 0.5, BETWEEN, told.method, told.model, {})
+        Comparison(
+            TextAttribution("a", told.text), TextAttribution("b", told.text), 0.5, BETWEEN, told.method, told.model, {}
+        )
     )
     assert "cannot be chosen" not in page(Panel(*pair()))
 

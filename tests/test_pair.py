@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nibt.data.images import MOST_PIXELS, read_picture, samples
+from nibt.data.images import MOST_PIXELS, read_image, samples
 from nibt.data.pair import read_caption
 from nibt.errors import BadInput, NibtError
 
@@ -21,7 +21,7 @@ def saved(folder: Path, image: Image.Image, name: str, **options: object) -> Pat
 
 
 def pixels(source: object) -> np.ndarray:
-    picture = read_picture(source)  # pyright: ignore
+    picture = read_image(source)  # pyright: ignore
     assert picture.image.mode == "RGB"
     return np.asarray(picture.image).astype(int)
 
@@ -69,7 +69,7 @@ def test_transparency_is_laid_on_white_and_told(tmp_path: Path, mode: str) -> No
         path = saved(tmp_path, image, "x.png", transparency=1)
     else:
         path = saved(tmp_path, layer.convert(mode), "x.png")
-    picture = read_picture(path)
+    picture = read_image(path)
     assert picture.image.getpixel((0, 0)) == (200, 200, 200)
     assert picture.image.getpixel((7, 0)) == (255, 255, 255)
     assert picture.notes == ("transparent parts were laid on white",)
@@ -92,7 +92,7 @@ def test_pictures_are_turned_upright(tmp_path: Path, turned: int) -> None:
     tags = Image.Exif()
     tags[0x0112] = turned
     path = saved(tmp_path, stored, "x.png", exif=tags)
-    picture = read_picture(path)
+    picture = read_image(path)
     assert picture.size == (20, 10)
     assert picture.image.getpixel((1, 1)) == (255, 0, 0)
 
@@ -100,14 +100,14 @@ def test_pictures_are_turned_upright(tmp_path: Path, turned: int) -> None:
 def test_an_animation_gives_its_first_frame_and_says_so(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "green")]
     path = saved(tmp_path, frames[0], "x.gif", save_all=True, append_images=frames[1:])
-    picture = read_picture(path)
+    picture = read_image(path)
     assert picture.image.getpixel((4, 4)) == (255, 0, 0)
     assert picture.notes == ("the picture has 3 frames: the first was taken",)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4000, 3), (3, 4000)])
 def test_odd_sizes_are_read(tmp_path: Path, size: tuple[int, int]) -> None:
-    assert read_picture(saved(tmp_path, Image.new("RGB", size, "red"), "x.png")).size == size
+    assert read_image(saved(tmp_path, Image.new("RGB", size, "red"), "x.png")).size == size
 
 
 def test_arrays_and_tensors_are_pictures() -> None:
@@ -138,7 +138,7 @@ def test_arrays_and_tensors_are_pictures() -> None:
 )
 def test_bad_arrays_are_refused(source: object, told: str) -> None:
     with pytest.raises(BadInput, match=told):
-        read_picture(source)  # pyright: ignore
+        read_image(source)  # pyright: ignore
 
 
 def bad_files(folder: Path) -> dict[str, Path]:
@@ -167,16 +167,16 @@ def bad_files(folder: Path) -> dict[str, Path]:
 def test_bad_files_are_refused(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     for told, path in bad_files(tmp_path).items():
         with pytest.raises(BadInput) as caught:
-            read_picture(path)
+            read_image(path)
         assert told in str(caught.value), str(caught.value)
 
 
 def test_samples_are_read_and_others_are_named() -> None:
     assert "chelsea" in samples()
     for name in samples():
-        assert min(read_picture(f"sample:{name}").size) >= 300
+        assert min(read_image(f"sample:{name}").size) >= 300
     with pytest.raises(NibtError, match="Did you mean 'chelsea'"):
-        read_picture("sample:chelsee")
+        read_image("sample:chelsee")
 
 
 @pytest.mark.parametrize("caption", ["", " ", "\n\t", "\u200b", "\x00\x01"])

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPTokenizer, SiglipImageProcessor
 
 import tiny
-from nibt.data.images import Picture
+from nibt.data.images import ImageInput
 from nibt.errors import BadInput, Unsupported
 from nibt.preprocessing import hugging_face
 from nibt.preprocessing import open_clip as own
@@ -25,13 +25,13 @@ SHAPES = [(400, 300), (300, 400), (401, 299), (320, 320), (800, 200), (200, 800)
 RIBBONS = [(2000, 10), (10, 2000), (1, 1), (1, 500), (20000, 3), (3, 20000)]
 
 
-def ramps(width: int, height: int) -> Picture:
+def ramps(width: int, height: int) -> ImageInput:
     """Red grows from left to right, green from top to bottom: a pixel's colour says where it was."""
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[..., 0] = np.linspace(0, 255, width)[None]
     pixels[..., 1] = np.linspace(0, 255, height)[:, None]
     pixels[..., 2] = 255
-    return Picture(Image.fromarray(pixels), "ramps")
+    return ImageInput(Image.fromarray(pixels), "ramps")
 
 
 def crop_of_hugging_face(fit: str | None = None) -> Preparation:

@@ -16,9 +16,9 @@ from scipy.ndimage import gaussian_filter
 import linear
 import nibt
 import tiny
-from nibt.core.perturbation import backdrop, draws, masker, shaken
+from nibt.core.perturbation import backdrop, draws, masker, perturbed
 from nibt.core.side import Side
-from nibt.data.images import Picture
+from nibt.data.images import ImageInput
 from nibt.data.pair import Pair
 from nibt.data.units import Words
 from nibt.errors import BadInput, BadOption, UnknownName, Unsupported
@@ -129,7 +129,7 @@ def test_hiding_is_an_option_and_does_not_depend_on_the_batch(metric: Any) -> No
 # ------------------------------------------------------------------------------------------- the published protocol
 
 
-def authors(model: Model, picture: Picture, caption: str, rows: np.ndarray) -> tuple[float, float]:
+def authors(model: Model, picture: ImageInput, caption: str, rows: np.ndarray) -> tuple[float, float]:
     """The score of a caption and of what is kept of it, as the authors' code takes them: in a copy of the model whose
     table is edited, for ``rows``, the token scores in [0, 1] with start and end.
     """
@@ -156,7 +156,7 @@ def test_the_paper_protocol_reads_the_authors_maps(golden_folder: Path, case: in
     """The maps that the metric hides by are the golden ones, and the numbers those of an edited copy."""
     golden, cases = np.load(golden_folder / "reference.npz"), json.loads((golden_folder / "cases.json").read_text())
     model = nibt.load_model(golden_folder / "clip")
-    pair = Pair(nibt.data.images.read_picture(golden_folder / cases["images"][case]), cases["captions"][case])
+    pair = Pair(nibt.data.images.read_image(golden_folder / cases["images"][case]), cases["captions"][case])
     image, text = (
         tower.trace(tower.prepare([item])) for tower, item in ((model.image, pair.picture), (model.text, pair.caption))
     )
@@ -239,9 +239,9 @@ def exact(of: Side) -> Attribution:
 def test_infidelity_of_the_exact_parts_of_a_linear_score_is_zero(of: Side) -> None:
     scores = exact(of)
     assert Infidelity()(MetricInput(of, scores)).tolist() == pytest.approx([0, 0], abs=1e-6)
-    assert Infidelity(scaled=True)(MetricInput(of, replace(scores, scores=7 * scores.scores))).tolist() == pytest.approx(
-        [0, 0], abs=1e-6
-    )
+    assert Infidelity(scaled=True)(
+        MetricInput(of, replace(scores, scores=7 * scores.scores))
+    ).tolist() == pytest.approx([0, 0], abs=1e-6)
     metric = Infidelity(masks=20, seed=3)
     wrong = replace(scores, scores=of.units.keep(scores.scores + 0.5))
     hidden = metric.hidden(MetricInput(of, wrong))
@@ -318,7 +318,9 @@ def test_infidelity_is_captums(modality: str) -> None:
             max_examples_per_batch=12,
             normalize=scaled,
         )
-        torch.testing.assert_close(replace(metric, scaled=scaled)(MetricInput(of, answer)), theirs, atol=1e-7, rtol=1e-4)
+        torch.testing.assert_close(
+            replace(metric, scaled=scaled)(MetricInput(of, answer)), theirs, atol=1e-7, rtol=1e-4
+        )
     turned = MetricInput(of, replace(answer, scores=-answer.scores))  # no factor below 0 may mend it
     taken = of.value() - score((1 - hidden)[:, None])
     torch.testing.assert_close(Infidelity(masks=12, seed=5, scaled=True)(turned), taken.square().mean(0))
@@ -364,7 +366,7 @@ def test_captions_are_shaken_in_the_embeddings_of_their_words(kind: str) -> None
     words, plain, blank = of.inputs.words, of.stem().hidden, of.tower.blank(of.inputs, None)
     assert words is not None
     before = hooks(of.model)
-    with shaken(of, 0.1, 0, 0) as other:
+    with perturbed(of, 0.1, 0, 0) as other:
         moved, explained = other.stem().hidden - plain, words.explained[:, : plain.shape[1]]
         assert (moved[~explained] == 0).all()
         assert (moved[explained] != 0).any(-1).all()
@@ -379,7 +381,7 @@ def test_captions_are_shaken_in_the_embeddings_of_their_words(kind: str) -> None
         )
     assert hooks(of.model) == before
     torch.testing.assert_close(of.tower.encode(of.inputs), of.trace.embedding)
-    with pytest.raises(RuntimeError, match="stop"), shaken(of, 0.1, 0, 0):
+    with pytest.raises(RuntimeError, match="stop"), perturbed(of, 0.1, 0, 0):
         raise RuntimeError("stop")
     assert hooks(of.model) == before
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 import nibt
 import tiny
-from nibt.data.images import read_picture
+from nibt.data.images import read_image
 from nibt.data.units import WordScore
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput
@@ -166,17 +166,17 @@ def test_bytes_and_open_files_are_pictures(tmp_path: Path) -> None:
         for source in (data, bytearray(data), memoryview(data), BytesIO(data), stream):
             assert torch.equal(nibt.explain(MODEL, source, "a red cat", steps=2).grid, expected)
         assert not stream.closed
-    assert read_picture(data).digest == read_picture(path).digest
+    assert read_image(data).digest == read_image(path).digest
     for source, message in (
         (b"", "empty"),
         (b"no picture", "not a picture"),
         (BytesIO(b"no picture"), "not a picture"),
     ):
         with pytest.raises(BadInput, match=message):
-            read_picture(source)
+            read_image(source)
     path.write_text("text")
     with path.open() as text, pytest.raises(BadInput, match="binary mode"):
-        read_picture(text)  # pyright: ignore[reportArgumentType]
+        read_image(text)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("kind", ["tensor", "array"])
@@ -191,7 +191,7 @@ def test_batches_are_several_pictures(kind: str) -> None:
     assert len(nibt.explain(MODEL, batch[:1], ["a cat", "a dog"], steps=2)) == 2
     assert len(nibt.explain(MODEL, batch, batch[:1], steps=2)) == 3
     with pytest.raises(BadInput, match="shape"):
-        read_picture(batch)
+        read_image(batch)
 
 
 # Pixels

@@ -25,7 +25,7 @@ from nibt.evaluation.roar.maps import explained
 from nibt.evaluation.roar.removal import above, filled, hidden, hidden_pixels, highest
 from nibt.evaluation.roar.report import markdown
 from nibt.evaluation.roar.settings import Settings
-from nibt.evaluation.roar.trainers import KINDS, Trainer, Last, Whole
+from nibt.evaluation.roar.trainers import KINDS, Last, Trainer, Whole
 from nibt.evaluation.roar.training import fitting, losses, split, trained, untrained
 from nibt.methods.base import SIDES
 from nibt.models._loading import load_model
@@ -118,7 +118,7 @@ def test_of_words_the_highest_go_and_special_tokens_stay(kind: str) -> None:
     assert gone[1].nonzero().max() == inputs.words.explained[1].nonzero().max()
     part = TowerInputs.of(tower, ["a photo of a cat and a dog", "cat"]).without(tower, scores, 90, 0).groups[0]
     told = part.through(tower, tower.encode)
-    with tower.fading((~gone).float()):
+    with tower.blend_to_padding((~gone).float()):
         assert torch.equal(told, tower.encode(inputs))
 
 
@@ -221,7 +221,9 @@ def test_every_form_begins_with_the_models_own_embeddings_and_can_be_trained(kin
     assert all(one.grad is None for one in model.module.parameters())
 
 
-def trained_by(form: Trainer, whole: dict[Modality, TowerInputs], gone: dict[Modality, TowerInputs], count: int) -> list[float]:
+def trained_by(
+    form: Trainer, whole: dict[Modality, TowerInputs], gone: dict[Modality, TowerInputs], count: int
+) -> list[float]:
     settings = Settings(rates={"last": 1e-3, "whole": 1e-3}, epochs=2, batch_size=4)
     fed = {side: form.source(side, gone[side]) for side in SIDES}
     untouched = {side: form.source(side, whole[side]) for side in SIDES}

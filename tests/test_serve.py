@@ -28,7 +28,7 @@ from nibt.app.limits import Deadline, Limits, TimeLimitExceeded
 from nibt.app.link import Link
 from nibt.app.models import ModelCache, SerialExecutor
 from nibt.app.render import told, unsupported_list
-from nibt.app.request import ExplainRequest, Mode, answered, costs, plainly, unsupported
+from nibt.app.request import ExplainRequest, Mode, answered, as_sentence, costs, unsupported
 from nibt.app.server import check_host
 from nibt.data.images import sample_file
 from nibt.errors import BadInput, BadOption, UnknownName, Unsupported
@@ -333,8 +333,8 @@ def test_a_link_to_what_there_is_not_asks_for_nothing(change: dict[str, str]) ->
 def test_every_method_tells_its_cost_and_every_message_is_a_sentence() -> None:
     assert costs()[0][0] == "nib"
     assert all(cost for _, cost in costs())
-    assert plainly(BadInput("give it (really)")) == "Give it (really)"
-    assert plainly(BadInput("give it")) == "Give it."
+    assert as_sentence(BadInput("give it (really)")) == "Give it (really)"
+    assert as_sentence(BadInput("give it")) == "Give it."
 
 
 @pytest.fixture
@@ -354,14 +354,14 @@ def guarded(tmp_path: Path) -> SimpleNamespace:
     guard = Guard(page, tmp_path, upload=1000, stored=5000, hosts=("localhost",))
     transport = httpx.ASGITransport(guard)
 
-    def ask(method: str, path: str, **options: Any) -> httpx.Response:
+    def resolve(method: str, path: str, **options: Any) -> httpx.Response:
         async def once() -> httpx.Response:
             async with httpx.AsyncClient(transport=transport, base_url="http://localhost:7860") as client:
                 return await client.request(method, path, **options)
 
         return asyncio.run(once())
 
-    return SimpleNamespace(ask=ask, seen=seen, folder=tmp_path)
+    return SimpleNamespace(resolve=resolve, seen=seen, folder=tmp_path)
 
 
 JOIN = "/gradio_api/queue/join"
@@ -399,7 +399,7 @@ def test_the_guard_refuses(
     folder = str(guarded.folder)
     if "json" in options:
         options = {**options, "json": json.loads(json.dumps(options["json"]).replace("FOLDER", folder))}
-    answer = guarded.ask(method, path.replace("FOLDER", folder), **options)
+    answer = guarded.resolve(method, path.replace("FOLDER", folder), **options)
     assert answer.status_code == status
     assert guarded.seen == []
     assert "default-src 'self'" in answer.headers["content-security-policy"]
@@ -409,17 +409,17 @@ def test_the_guard_lets_the_page_s_own_requests_through(guarded: SimpleNamespace
     upload = str(guarded.folder / "a" / "x.png")
     body = {"data": [{"path": upload, "url": f"http://localhost:7860/gradio_api/file={upload}"}, "a caption"]}
     own = {"origin": "http://localhost:7860"}
-    assert guarded.ask("POST", JOIN, json=body, headers=own).status_code == 200
+    assert guarded.resolve("POST", JOIN, json=body, headers=own).status_code == 200
     assert json.loads(guarded.seen[-1][1]) == body, "the body arrives whole"
     for path in ("/", "/config", "/assets/x.js", f"/gradio_api/file={upload}", "/answer/token.png"):
-        answer = guarded.ask("GET", path)
+        answer = guarded.resolve("GET", path)
         assert answer.status_code == 200
         assert answer.headers["x-content-type-options"] == "nosniff"
-    assert guarded.ask("POST", "/gradio_api/upload", content=b"x" * 500).status_code == 200
+    assert guarded.resolve("POST", "/gradio_api/upload", content=b"x" * 500).status_code == 200
 
 
 def test_a_full_queue_is_told_in_plain_words(guarded: SimpleNamespace) -> None:
-    answer = guarded.ask("POST", JOIN, json={"data": ["full"]})
+    answer = guarded.resolve("POST", JOIN, json={"data": ["full"]})
     assert (answer.status_code, answer.json()["detail"]) == (503, BUSY)
 
 
@@ -430,12 +430,12 @@ def test_a_request_that_never_ends_is_ended(guarded: SimpleNamespace, monkeypatc
         yield b"{"
         await asyncio.sleep(5)
 
-    assert guarded.ask("POST", JOIN, content=slow()).status_code == 408
+    assert guarded.resolve("POST", JOIN, content=slow()).status_code == 408
 
 
 def test_a_full_disk_is_not_filled_further(guarded: SimpleNamespace) -> None:
     (guarded.folder / "much").write_bytes(b"0" * 6000)
-    assert guarded.ask("POST", "/gradio_api/upload", content=b"x").status_code == 503
+    assert guarded.resolve("POST", "/gradio_api/upload", content=b"x").status_code == 503
 
 
 def test_only_this_machine_may_ask_unless_that_is_meant(run: Run) -> None:

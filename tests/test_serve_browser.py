@@ -297,7 +297,7 @@ def test_fifty_requests_at_once_are_answered_or_told_to_come_again(page: Page, a
     path = httpx.post(address + "gradio_api/upload", files={"files": (file.name, file.read_bytes())}).json()[0]
     picture = {"path": path, "meta": {"_type": "gradio.FileData"}}
 
-    def ask(session: int) -> str:
+    def resolve(session: int) -> str:
         body = {
             "data": [picture, "a cup", "each", ["nib"], "scenes", "default"],
             "fn_index": number,
@@ -317,7 +317,7 @@ def test_fifty_requests_at_once_are_answered_or_told_to_come_again(page: Page, a
         return "broke off"
 
     with ThreadPoolExecutor(50) as pool:
-        came = Counter(pool.map(ask, range(50)))
+        came = Counter(pool.map(resolve, range(50)))
     assert set(came) == {"answered", "told to come again"}
     assert came["answered"] >= 10
     page.goto(address + SCENES)

@@ -150,7 +150,7 @@ def test_padding_changes_no_row_of_a_caption(kind: str) -> None:
     together, alone = tower.prepare(captions), tower.prepare(captions[:1])
     rows = alone.values.shape[1]
     assert torch.equal(tower.stem(together).hidden[0, :rows], tower.stem(alone).hidden[0])
-    own = tower.own_rows(together, tower.stem(together).hidden)
+    own = tower.valid_tokens(together, tower.stem(together).hidden)
     assert own.sum(1).tolist() == [rows, together.values.shape[1]]
 
 
@@ -159,7 +159,7 @@ def test_rows_of_naflex_that_are_no_patches_are_not_its_own() -> None:
     inputs = tower.prepare([tiny.picture(90, 20)])
     stem = tower.stem(inputs)
     assert isinstance(stem.units, Grid)
-    assert int(tower.own_rows(inputs, stem.hidden).sum()) == stem.units.count < stem.hidden.shape[1]
+    assert int(tower.valid_tokens(inputs, stem.hidden).sum()) == stem.units.count < stem.hidden.shape[1]
 
 
 @pytest.mark.parametrize("size", [(90, 30), (30, 90), (60, 60)])
@@ -170,7 +170,7 @@ def test_pixels_of_naflex_are_dimmed_where_they_are(size: tuple[int, int]) -> No
     keep = torch.rand(1, height, width, generator=torch.Generator().manual_seed(0))
     patches = convert_image_to_patches(keep.expand(3, -1, -1), tower.processor.patch_size)
     by_hand = inputs.values[0, : len(patches)] * patches
-    found = tower.dimmed(inputs, keep).values[0]
+    found = tower.mask_pixels(inputs, keep).values[0]
     torch.testing.assert_close(found[: len(patches)], by_hand)
     assert not found[len(patches) :].any()
 
@@ -192,18 +192,18 @@ def test_half_precision(kind: str, dtype: str) -> None:
 def test_threads_that_share_a_model_get_its_answer(kind: str) -> None:
     model = tiny.model(kind)
 
-    def ask(turn: int) -> list[Tensor]:
+    def resolve(turn: int) -> list[Tensor]:
         answers = []
         for side in SIDES:
             stem = model.tower(side).stem(inputs_of(model.tower(side), turn % 3 + 1))
             answers.append(stem.rest(torch.stack([stem.hidden, 0.5 * stem.hidden])).detach())
         return answers
 
-    alone, barrier = [ask(turn) for turn in range(3)], threading.Barrier(4)
+    alone, barrier = [resolve(turn) for turn in range(3)], threading.Barrier(4)
 
     def race(turn: int) -> list[Tensor]:
         barrier.wait()
-        return ask(turn)
+        return resolve(turn)
 
     with ThreadPoolExecutor(4) as pool:
         for turn, answers in enumerate(pool.map(race, range(8))):

@@ -12,11 +12,11 @@ import torch
 
 import tiny
 from jobs import PROCESSES, scores, sent
-from nibt.data.images import Picture
+from nibt.data.images import ImageInput
 
 METHODS = ("nib", "m2ib", "gae", "grad_cam", "legrad", "occlusion", "rise")  # hooks, graphs, masks, seeds
 KINDS = ("clip", "siglip", "own vit", "timm vit")
-Pairs = list[tuple[Picture, str]]
+Pairs = list[tuple[ImageInput, str]]
 PARTS: tuple[Pairs, Pairs] = (
     [(tiny.picture(64, 48, 0), tiny.CAPTIONS[0]), (tiny.picture(30, 90, 2), tiny.CAPTIONS[3])],
     [(tiny.picture(90, 30, 1), tiny.CAPTIONS[1]), (tiny.picture(64, 48, 3), tiny.CAPTIONS[2])],

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Page
 import nibt
 import tiny
 from answers import PEAK, WHOLE, answer
-from nibt.data.images import Picture
+from nibt.data.images import ImageInput
 from nibt.report.html.document import document
 from nibt.report.html.page import write_page
 from nibt.report.html.tables import SCRIPT, STYLE, data_table
@@ -65,8 +65,8 @@ class Opened:
         assert [one for one in self.asked if not one.startswith("data:")] == [self.file.as_uri()]
 
 
-def picture(seed: int = 0) -> Picture:
-    return Picture(tiny.picture(seed=seed).image.resize(SIZE), "noise")
+def picture(seed: int = 0) -> ImageInput:
+    return ImageInput(tiny.picture(seed=seed).image.resize(SIZE), "noise")
 
 
 @pytest.fixture(scope="module")

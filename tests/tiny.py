@@ -43,7 +43,7 @@ from transformers import (
     SiglipModel,
 )
 
-from nibt.data.images import Picture
+from nibt.data.images import ImageInput
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 
@@ -63,10 +63,10 @@ class Made:
     tokenizer: Any = None
 
 
-def picture(width: int = 64, height: int = 48, seed: int = 0) -> Picture:
+def picture(width: int = 64, height: int = 48, seed: int = 0) -> ImageInput:
     """Coarse coloured noise: resizing leaves something of it."""
     noise = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    return Picture(Image.fromarray(noise).resize((width, height), Image.Resampling.NEAREST), f"noise {seed}")
+    return ImageInput(Image.fromarray(noise).resize((width, height), Image.Resampling.NEAREST), f"noise {seed}")
 
 
 def _spread(part: nn.Module, gain: float) -> None:

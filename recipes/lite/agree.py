@@ -16,7 +16,7 @@ from skimage import data
 from torch.nn import functional
 
 import nibt
-from nibt.data.images import read_picture
+from nibt.data.images import read_image
 from nibt.engine.spec import encode
 
 WORDY = ["a man in a room", "people standing in the snow", "xyzzy plugh 42", "she is very happy"]
@@ -26,7 +26,7 @@ def agreement(lite, parts, pictures):
     """Shares of pictures whose zero-shot class is the classifier's first, and among its first five."""
     prompts, first, five = make.class_texts(lite.module, parts), [], []
     for picture in pictures:
-        pixels = lite.image.prepare([read_picture(picture)])
+        pixels = lite.image.prepare([read_image(picture)])
         guess = int((lite.image.encode(pixels) @ prompts.T).argmax())
         best = parts.trunk(pixels.values)[0].topk(5).indices.tolist()
         first.append(guess == best[0])

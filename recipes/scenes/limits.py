@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from runs import FEW, asked, filled, gathered, kept, machine, on_mask, scenes, stored
+from runs import FEW, asked, collect, filled, kept, machine, on_mask, scenes, stored
 
 import nibt
 from nibt.evaluation.statistics import interval
-from nibt.methods._shifts import parts_of_patch, woven
+from nibt.methods._shifts import interleave, parts_of_patch
 from nibt.metrics.average_precision import AveragePrecision
 from nibt.metrics.pointing_game import PointingGame
 
@@ -73,7 +73,7 @@ def perfect(pair, shifts):
     wide = F.pad(mask[None, None], (edge,) * 4, mode="replicate")[0]
     moves = [edge + round(part * side) for part in parts_of_patch(n)]
     seen = [wide[:, down : down + len(mask), across : across + len(mask)] for down in moves for across in moves]
-    return woven([F.avg_pool2d(one, side) for one in seen], n)[0]
+    return interleave([F.avg_pool2d(one, side) for one in seen], n)[0]
 
 
 def maps(model, pairs, asked_for):
@@ -126,7 +126,7 @@ def main():
     if options.what == "measure":
         measure(options)
     else:
-        filled(DOCS / "study.md", {"limits": f"\n\n{table(gathered(options.out, 'limits'))}\n\n{machine()}.\n\n"})
+        filled(DOCS / "study.md", {"limits": f"\n\n{table(collect(options.out, 'limits'))}\n\n{machine()}.\n\n"})
 
 
 if __name__ == "__main__":

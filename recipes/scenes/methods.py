@@ -6,7 +6,7 @@ python recipes/scenes/methods.py report --out RUN
 
 from pathlib import Path
 
-from runs import NAMES, SEED, TRUTH, TargetContext, asked, gathered, machine, paired, run, scenes_of
+from runs import NAMES, SEED, TRUTH, TargetContext, asked, collect, machine, paired_test, run, scenes_of
 
 import nibt
 from nibt.evaluation.statistics import holm, interval
@@ -59,7 +59,7 @@ def table(records, side):
     columns = {}
     for metric in METRICS[side]:
         found = [records[setting.key]["values"][metric] for setting in shown]
-        tested = holm([paired(values, base[metric]) for values in found])
+        tested = holm([paired_test(values, base[metric]) for values in found])
         columns[metric] = [
             "{:.2f} [{:.2f}, {:.2f}]".format(*interval(values)) + ("" if p >= 0.05 else " *")
             for values, p in zip(found, tested, strict=True)
@@ -82,7 +82,7 @@ def main():
         path = options.out / f"methods-{options.part}.jsonl"
         run(nibt.load_model(options.model), settings(), path, options.count, (options.part, options.parts))
         return
-    records = gathered(options.out, "methods")
+    records = collect(options.out, "methods")
     sides = "\n\n".join(f"## {side.capitalize()} side\n\n{table(records, side)}" for side in ("image", "text"))
     about = (
         f"{machine()}; {options.count} scenes of seed {SEED} with two or three objects, one of them named; mean and "

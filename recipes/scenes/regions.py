@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 import torch
-from runs import SEED, asked, gathered, kept, machine, on_mask, paired, stored
+from runs import SEED, asked, collect, kept, machine, on_mask, paired_test, stored
 
 import nibt
 from nibt.data.ground_truth import word_spans
@@ -102,7 +102,9 @@ def report(records):
             print(f"  {name:<44} {np.median([record[way] for record in chosen]):.3f}")
         for metric in NAMES:
             table, alone = ([row[way][metric] for row in rows] for way in ("table", "alone"))
-            print(f"  {NAMES[metric]:<30} table {told(table)}   alone {told(alone)}   p {paired(table, alone):.3g}")
+            print(
+                f"  {NAMES[metric]:<30} table {told(table)}   alone {told(alone)}   p {paired_test(table, alone):.3g}"
+            )
 
 
 def told(values):
@@ -114,7 +116,7 @@ def main():
     if options.what == "measure":
         measure(nibt.load_model(options.model), options.count, options.out / "regions-0.jsonl")
         return
-    report(gathered(options.out, "regions"))
+    report(collect(options.out, "regions"))
     print(machine())
 
 

@@ -159,10 +159,10 @@ def told(record):
     }
 
 
-def paired(values, others):
+def paired_test(values, others):
     """The p of the difference, over the scenes that both have: the slow settings have the first of them."""
     count = min(len(values), len(others))
-    return statistics.paired(values[:count], others[:count])
+    return statistics.paired_test(values[:count], others[:count])
 
 
 def on_mask(metric, grid, mask):
@@ -199,7 +199,7 @@ def asked(about):
     return options
 
 
-def gathered(folder, name):
+def collect(folder, name):
     """The records of all parts."""
     found = {}
     for path in sorted(folder.glob(f"{name}-*.jsonl")):

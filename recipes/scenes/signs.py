@@ -14,7 +14,7 @@ from runs import machine, scenes
 from sklearn.metrics import roc_auc_score
 
 import nibt
-from nibt.data.ground_truth import truth
+from nibt.data.ground_truth import ground_truth
 from nibt.evaluation.statistics import interval
 
 QUICK = {"image_layer": 11, "image_steps": 1}  # the image side is not looked at
@@ -39,7 +39,7 @@ def scored(model, pairs, options):
     answers = nibt.explain(model, pictures, captions, batch_size=50, **options)
     there, missing = [], []
     for pair, answer in zip(pairs, answers, strict=True):
-        known = truth(pair, answer.region, answer.text.units)
+        known = ground_truth(pair, answer.region, answer.text.units)
         scores = torch.tensor([word.score for word in answer.words])
         there += scores[known.named & ~known.absent].tolist()
         missing += scores[known.absent].tolist()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from runs import FEW, NAMES, SEED, TargetContext, asked, filled, gathered, machine, paired, run
+from runs import FEW, NAMES, SEED, TargetContext, asked, collect, filled, machine, paired_test, run
 
 import nibt
 from nibt.evaluation.statistics import interval
@@ -161,7 +161,7 @@ def pick(records, candidates, metric, others):
 
     def worse(setting):
         for name in (metric, *others):
-            p = paired(*(records[one.key]["values"][name] for one in (setting, best)))
+            p = paired_test(*(records[one.key]["values"][name] for one in (setting, best)))
             if first(records, setting, name) < first(records, best, name) and p < 0.01:
                 return True
         return False
@@ -236,7 +236,7 @@ def main():
         path = options.out / f"study-{options.part}.jsonl"
         run(nibt.load_model(options.model), settings(), path, options.count, (options.part, options.parts))
         return
-    records = gathered(options.out, "study")
+    records = collect(options.out, "study")
     tables = {name: f"\n\n{made}\n\n" for name, made in report(records).items()}
     filled(DOCS / "study.md", {"machine": f"{machine()}; scenes of seed {SEED}", **tables})
     print(f"study.md: {sum(setting.key in records for setting in settings())} of {len(settings())} settings")

@@ -23,7 +23,7 @@ from typing import Any
 from PIL import Image
 
 from nibt.errors import WouldOverwrite
-from nibt.io import check_writable, written_whole
+from nibt.io import atomic_write, check_writable
 
 _UNSIGNED = b"sha256:" + b"0" * 64
 _SIGNATURE = re.compile(rb"nibt (\S+) ([A-Za-z0-9_=-]*) (sha256:[0-9a-f]{64})(?: (\d{12}))?")
@@ -163,7 +163,7 @@ def replacing(path: Path, overwrite: bool = False) -> Iterator[Path]:
 
     """
     check_replaceable(path, overwrite)
-    with written_whole(path.resolve() if path.is_symlink() else path) as draft:
+    with atomic_write(path.resolve() if path.is_symlink() else path) as draft:
         yield draft
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nibt.errors import BadInput, Unsupported
-from nibt.io import written_whole
+from nibt.io import atomic_write
 
 
 def pyarrow(needy: str = "Parquet files need", extra: str = "batch") -> tuple[Any, Any]:
@@ -39,7 +39,7 @@ def write(path: Path, data: bytes) -> None:
         CannotWrite: the disk is full, or the folder is closed.
 
     """
-    with written_whole(path) as draft:
+    with atomic_write(path) as draft:
         draft.write_bytes(data)
 
 

@@ -11,8 +11,8 @@ from nibt.app.cache import FORMATS, ResultCache
 from nibt.app.limits import Deadline, Limits
 from nibt.app.link import Link
 from nibt.app.models import ModelCache
-from nibt.app.request import ExplainRequest, answered, costs, plainly, unsupported
-from nibt.data.images import SAMPLE, read_picture, samples
+from nibt.app.request import ExplainRequest, answered, as_sentence, costs, unsupported
+from nibt.data.images import SAMPLE, read_image, samples
 from nibt.errors import NibtError
 from nibt.report.html.view import Failure, Panel, fragment
 from nibt.report.image.layout import shown, uri
@@ -48,19 +48,19 @@ def told(shelf: ModelCache, limits: Limits, recent: ResultCache, values: Any, st
             step(done, asked.steps, f"Computing {[*asked.methods, 'which words go with which regions'][done]}")
             yield _answer(asked, next(steps), recent if done + 1 == asked.steps else None)
     except NibtError as error:
-        yield _message(plainly(error))
+        yield _message(as_sentence(error))
 
 
-def said(sample: str) -> str:
+def sample_caption(sample: str) -> str:
     """The caption of a sample."""
     return json.loads((files("nibt") / "samples" / "captions.json").read_text(encoding="utf-8"))[sample]
 
 
 def sample_buttons() -> str:
     """The samples as buttons with small pictures."""
-    small = {name: uri(shown(read_picture(SAMPLE + name).image, _THUMBNAIL), "JPEG") for name in samples()}
+    small = {name: uri(shown(read_image(SAMPLE + name).image, _THUMBNAIL), "JPEG") for name in samples()}
     buttons = "".join(
-        f'<button type="button" data-name="{name}" aria-label="sample: {escape(said(name))}">'
+        f'<button type="button" data-name="{name}" aria-label="sample: {escape(sample_caption(name))}">'
         f'<img alt="" src="{data}"></button>'
         for name, data in small.items()
     )

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from nibt.app.limits import Limits
-from nibt.data.images import SAMPLE, Picture, decode_picture, read_picture, sample_file, samples
+from nibt.data.images import SAMPLE, ImageInput, decode_picture, read_image, sample_file, samples
 from nibt.engine.explain import explain, explain_labels
 from nibt.engine.interactions import explain_interactions
 from nibt.errors import BadInput, NibtError, Unsupported
@@ -40,7 +40,7 @@ class Mode(StrEnum):
 class ExplainRequest:
     """A picture, captions, and how they are explained."""
 
-    picture: Picture
+    picture: ImageInput
     captions: tuple[str, ...]
     question: Mode = Mode.each
     model: str = "lite"
@@ -93,7 +93,7 @@ def _check_kinds(captions: Any, question: Any, model: Any, methods: Any, variant
         raise BadInput(f"the question is one of {', '.join(Mode)}, the setting one of {', '.join(SETTINGS)}")
 
 
-def read_upload(file: Path | None, limits: Limits) -> Picture:
+def read_upload(file: Path | None, limits: Limits) -> ImageInput:
     """The picture of an uploaded file, its size looked at before it is decoded.
 
     A file with the bytes of a sample is that sample, by its name.
@@ -111,7 +111,7 @@ def read_upload(file: Path | None, limits: Limits) -> Picture:
     check_pixels(data, limits.pixels)
     for name in samples():
         if data == sample_file(name).read_bytes():
-            return read_picture(SAMPLE + name)
+            return read_image(SAMPLE + name)
     return decode_picture(data, file.name[:80])
 
 
@@ -134,7 +134,9 @@ def check_pixels(data: bytes, most: int) -> None:
 
 
 def answered(
-    asked: ExplainRequest, model: Model, limit: Callable[[int], AbstractContextManager[Any]] = lambda step: nullcontext()
+    asked: ExplainRequest,
+    model: Model,
+    limit: Callable[[int], AbstractContextManager[Any]] = lambda step: nullcontext(),
 ) -> Iterator[list[Panel | Failure]]:
     """All outcomes so far, after each step: the methods first, then the tables of words and regions of NIB.
 
@@ -142,7 +144,7 @@ def answered(
     place; a table that fails leaves its reason in its panel. ``limit`` gives the context in which the step of that
     number runs. The pictures that the answers carry are small copies: what is shown needs no more.
     """
-    small = Picture(shown(asked.picture.image, SIDE), asked.picture.source, asked.picture.notes)
+    small = ImageInput(shown(asked.picture.image, SIDE), asked.picture.source, asked.picture.notes)
     outcomes: list[Panel | Failure] = []
     for number, method in enumerate(asked.methods):
         try:
@@ -152,7 +154,7 @@ def answered(
                     for answer in _answers(asked, model, method)
                 ]
         except _FAILURES as error:
-            outcomes.append(Failure(method, plainly(error)))
+            outcomes.append(Failure(method, as_sentence(error)))
         yield list(outcomes)
     if asked.tabled:
         yield [_with_table(outcome, asked, model, limit(len(asked.methods))) for outcome in outcomes]
@@ -188,7 +190,7 @@ def _with_table(
         with limit:
             table = explain_interactions(model, asked.picture, answer.caption, variant=_variant("nib", asked.variant))
     except _FAILURES as error:
-        return replace(outcome, problem=f"the word-region table failed: {plainly(error)}")
+        return replace(outcome, problem=f"the word-region table failed: {as_sentence(error)}")
     assert isinstance(table, Interaction)  # one pair, one table
     return replace(outcome, table=replace(table, picture=answer.picture))
 
@@ -216,7 +218,7 @@ def unsupported(model: Model) -> dict[str, str]:
     return reasons
 
 
-def plainly(error: Exception) -> str:
+def as_sentence(error: Exception) -> str:
     """An error's message as a sentence. What nibt did not raise on purpose goes to the log, and only its kind here."""
     if not isinstance(error, NibtError):
         logging.getLogger(__name__).error("a step of the page failed", exc_info=error)

@@ -70,11 +70,11 @@ class CliInputs:
     """The things, or a picture and labels, all read before the model is loaded: a mistake is told at once."""
 
     def __init__(self, things: CliItems, labels: list[str], labelled: bool = False) -> None:
-        from nibt.data.images import read_picture
+        from nibt.data.images import read_image
         from nibt.data.pair import Caption, read_caption
         from nibt.engine.explain import read_labels
 
-        firsts, seconds = (read_picture if place == "image" else read_caption for place in things.places)
+        firsts, seconds = (read_image if place == "image" else read_caption for place in things.places)
         self.firsts: list[Any] = [firsts(thing) for thing in things.firsts]
         self.seconds: list[Any] = [seconds(thing) for thing in things.seconds]
         if things.places[0] == "text":

@@ -78,10 +78,10 @@ def interact(
     )
     output = Output(out, json, quiet, overwrite, names_of, input_paths(pictures, model, chosen))
     names = output.check([stem(picture) for picture in pictures], captions)
-    from nibt.data.images import read_picture
+    from nibt.data.images import read_image
     from nibt.data.pair import read_caption
 
-    pairs = [(read_picture(picture), read_caption(caption)) for picture in pictures for caption in captions]
+    pairs = [(read_image(picture), read_caption(caption)) for picture in pictures for caption in captions]
     ready = load(model, device, dtype, fit, image_size, output.silent)
     from nibt.cli.console import show_regions
     from nibt.cli.progress import progress

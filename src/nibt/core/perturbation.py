@@ -51,20 +51,20 @@ def masker(
         assert side.inputs.words is not None
         explained = side.inputs.words.explained.to(keep.device)
         whole = torch.where(explained, keep[..., : explained.shape[1]], 1.0)
-        with tower.fading(whole.flatten(0, 1)):
+        with tower.blend_to_padding(whole.flatten(0, 1)):
             return side.score(tower.encode(_tiled(side, len(keep))).unflatten(0, keep.shape[:2]))
 
     part = of_image if isinstance(units, Grid) else of_text
 
     def score(keep: PerUnit) -> PerExample:
         stack = keep if keep.ndim == 3 else keep[None]
-        found = torch.cat([part(stack[some]) for some in together(side, len(stack))])
+        found = torch.cat([part(stack[some]) for some in mask_chunks(side, len(stack))])
         return found if keep.ndim == 3 else found[0]
 
     return score
 
 
-def together(side: Side, count: int) -> Iterator[slice]:
+def mask_chunks(side: Side, count: int) -> Iterator[slice]:
     """Which of ``count`` masks go through the tower together, without a graph."""
     largest = max((stream for stream in side.trace.streams if stream is not None), key=Tensor.numel)
     return chunks(count, largest, _WITHOUT_GRAPH)
@@ -78,10 +78,10 @@ def score_of_pixels(
     """
     assert isinstance(side.tower, ImageTower)
     tiled, kept = _tiled(side, len(keep)), keep.flatten(0, 1)
-    seen = side.tower.dimmed(tiled, kept)
+    seen = side.tower.mask_pixels(tiled, kept)
     if behind is not None:
         ground = replace(tiled, values=behind.repeat(len(keep), *(1,) * (behind.ndim - 1)))
-        seen = replace(seen, values=seen.values + side.tower.dimmed(ground, 1 - kept).values)
+        seen = replace(seen, values=seen.values + side.tower.mask_pixels(ground, 1 - kept).values)
     return side.score(side.tower.encode(seen).unflatten(0, keep.shape[:2]))
 
 
@@ -102,7 +102,7 @@ def backdrop(side: Side, hide: str, seed: int = 0) -> Tensor | None:
         return None
     if hide == "noise":
         drawn = [
-            draws(side.inputs, item, seed, _BACKDROP).standard_normal(values.shape[1:], np.float32)
+            item_rng(side.inputs, item, seed, _BACKDROP).standard_normal(values.shape[1:], np.float32)
             for item in range(len(values))
         ]
         return torch.from_numpy(np.stack(drawn)).to(values)
@@ -128,7 +128,7 @@ def check_hide(hide: str) -> None:
         raise BadOption(f"hide must be one of {', '.join(HIDES)} (got {hide!r})")
 
 
-def draws(inputs: Inputs, item: int, seed: int, *place: int) -> np.random.Generator:
+def item_rng(inputs: Inputs, item: int, seed: int, *place: int) -> np.random.Generator:
     """A generator of an item's own: by the seed and a checksum of its pixels, or of the ids of its words, so that it
     depends neither on batch mates nor on what the caption is padded with.
     """
@@ -139,7 +139,7 @@ def draws(inputs: Inputs, item: int, seed: int, *place: int) -> np.random.Genera
 
 
 @contextmanager
-def shaken(side: Side, radius: float, seed: int, sample: int) -> Iterator[Side]:
+def perturbed(side: Side, radius: float, seed: int, sample: int) -> Iterator[Side]:
     """Inside, the same side of inputs that are disturbed a little: by uniform noise in [-radius, radius] on each
     normalised pixel, or on each number of a word's embedding before it gets its place, there times the root mean
     square of the caption's own. Each ``sample`` is another draw, of each item's own.
@@ -150,7 +150,7 @@ def shaken(side: Side, radius: float, seed: int, sample: int) -> Iterator[Side]:
     if isinstance(side.tower, ImageTower):
         noise = radius * _uniform(side, seed, sample, side.inputs.values.shape[1:])
         everywhere = noise.new_ones(len(noise), *side.tower.extent(side.inputs))
-        added = side.tower.dimmed(replace(side.inputs, values=noise), everywhere).values  # none on padding
+        added = side.tower.mask_pixels(replace(side.inputs, values=noise), everywhere).values  # none on padding
         yield replace(side, trace=side.tower.trace(replace(side.inputs, values=side.inputs.values + added), lowest))
         return
     with _embedded(side, _word_noise(side, radius, seed, sample)):
@@ -159,7 +159,9 @@ def shaken(side: Side, radius: float, seed: int, sample: int) -> Iterator[Side]:
 
 def _uniform(side: Side, seed: int, sample: int, shape: torch.Size) -> Tensor:
     """Draws in [-1, 1) for each item."""
-    drawn = [draws(side.inputs, item, seed, _SHAKEN, sample).uniform(-1, 1, shape) for item in range(len(side.inputs))]
+    drawn = [
+        item_rng(side.inputs, item, seed, _SHAKEN, sample).uniform(-1, 1, shape) for item in range(len(side.inputs))
+    ]
     return torch.from_numpy(np.stack(drawn)).to(side.inputs.values)
 
 
@@ -169,7 +171,7 @@ def _word_noise(side: Side, radius: float, seed: int, sample: int) -> Float[Tens
     noise = torch.zeros_like(hidden)
     for item, explained in enumerate(words.explained[:, : hidden.shape[1]].to(hidden.device)):
         own = hidden[item, explained]
-        drawn = draws(side.inputs, item, seed, _SHAKEN, sample).uniform(-1, 1, own.shape)
+        drawn = item_rng(side.inputs, item, seed, _SHAKEN, sample).uniform(-1, 1, own.shape)
         noise[item, explained] = radius * own.square().mean().sqrt() * torch.from_numpy(drawn).to(own)
     return noise
 

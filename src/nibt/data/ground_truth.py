@@ -27,7 +27,7 @@ class GroundTruth:
     absent: Bool[Tensor, " word"] | None = None
 
 
-def truth(pair: Pair, region: Region, words: Words) -> GroundTruth:
+def ground_truth(pair: Pair, region: Region, words: Words) -> GroundTruth:
     """What is known of a pair, for a model that sees that region of the picture, and those words of one caption."""
     named = [thing for thing in pair.objects if thing.spans]
     spans = list(word_spans(pair.caption, words))

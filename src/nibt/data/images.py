@@ -29,7 +29,7 @@ _SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", 
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageInput:
     """An upright RGB image, where it came from, and what was done to read it. ``file_hash``: the digest of its file."""
 
     image: Image.Image
@@ -57,10 +57,10 @@ class OpenFile(Protocol):
     def read(self, size: int = -1, /) -> Any: ...
 
 
-NamedPicture: TypeAlias = (  # no string: taken for nothing else
-    Path | Image.Image | np.ndarray | Tensor | Picture | bytes | bytearray | memoryview | OpenFile
+NamedImage: TypeAlias = (  # no string: taken for nothing else
+    Path | Image.Image | np.ndarray | Tensor | ImageInput | bytes | bytearray | memoryview | OpenFile
 )
-PictureSource: TypeAlias = str | NamedPicture
+ImageSource: TypeAlias = str | NamedImage
 
 
 def samples() -> list[str]:
@@ -99,7 +99,7 @@ def is_url(text: str) -> bool:
     return bool(re.match(r"(?i)(https?|ftp|s3|gs|hf|data|file):/?/?\S", text)) and not os.path.exists(text)
 
 
-def read_picture(source: PictureSource) -> Picture:
+def read_image(source: ImageSource) -> ImageInput:
     """Read a picture from a path, ``sample:NAME``, the bytes of a file, an open file, a PIL image, an array or a
     tensor.
 
@@ -112,7 +112,7 @@ def read_picture(source: PictureSource) -> Picture:
         BadInput: it is none of these, there is no such file, or it is no picture, is broken, too large, or holds NaN.
 
     """
-    if isinstance(source, Picture):
+    if isinstance(source, ImageInput):
         return source
     if isinstance(source, Image.Image):
         return _upright(source, "image in memory")
@@ -147,7 +147,7 @@ def is_batch(source: Any) -> bool:
     return isinstance(source, np.ndarray | Tensor) and source.ndim == 4
 
 
-def _from_file(stream: Any) -> Picture:
+def _from_file(stream: Any) -> ImageInput:
     name = str(getattr(stream, "name", "") or "open file")
     try:
         data = stream.read()
@@ -160,7 +160,7 @@ def _from_file(stream: Any) -> Picture:
     return decode_picture(data, name)
 
 
-def decode_picture(data: bytes, name: str) -> Picture:
+def decode_picture(data: bytes, name: str) -> ImageInput:
     """Read a picture from the bytes of its file; ``name`` is what messages call it.
 
     Raises:
@@ -173,11 +173,11 @@ def decode_picture(data: bytes, name: str) -> Picture:
         return replace(_upright(image, name), file_hash=sha256(data).hexdigest()[:16])
 
 
-def _sample(name: str) -> Picture:
+def _sample(name: str) -> ImageInput:
     return _hashed(sample_file(name), SAMPLE + name)
 
 
-def _open(path: Path) -> Picture:
+def _open(path: Path) -> ImageInput:
     if not path.exists():
         raise BadInput(f"there is no picture {str(path)!r}: no such file")
     if path.is_dir():
@@ -188,7 +188,7 @@ def _open(path: Path) -> Picture:
         return _hashed(path, str(path))
 
 
-def _hashed(path: Path, source: str) -> Picture:
+def _hashed(path: Path, source: str) -> ImageInput:
     """The picture of a file, with the digest of the same bytes."""
     with path.open("rb") as stream:
         digest = file_digest(stream, "sha256").hexdigest()[:16]
@@ -218,7 +218,7 @@ def _too_large(name: str, size: str) -> str:
     return f"{name!r} has more pixels{size} than the {MOST_PIXELS:,} that are read: scale it down first"
 
 
-def _upright(image: Image.Image, source: str) -> Picture:
+def _upright(image: Image.Image, source: str) -> ImageInput:
     if image.width * image.height > MOST_PIXELS:  # before anything is decoded
         raise BadInput(_too_large(source, f" ({image.width:,} x {image.height:,})"))
     notes = []
@@ -227,7 +227,7 @@ def _upright(image: Image.Image, source: str) -> Picture:
         image.seek(0)
     image.load()
     rgb, note = _rgb(ImageOps.exif_transpose(image))
-    return Picture(rgb, source, (*notes, *note))
+    return ImageInput(rgb, source, (*notes, *note))
 
 
 def _rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
@@ -258,7 +258,7 @@ def _channels_last(tensor: Tensor) -> np.ndarray:
     return np.moveaxis(array, 0, -1) if array.ndim == 3 else array
 
 
-def _from_array(array: np.ndarray, source: str) -> Picture:
+def _from_array(array: np.ndarray, source: str) -> ImageInput:
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in array.shape:
         first = "(3, height, width)" if source == "tensor" else "(height, width, 3)"

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from nibt.data.images import OpenFile, Picture, is_batch, names_picture, read_picture
+from nibt.data.images import ImageInput, OpenFile, is_batch, names_picture, read_image
 from nibt.errors import BadInput
 from nibt.types import Modality
 
@@ -56,14 +56,14 @@ class Pair:
     that name what is not there. ``notes`` say what its reader ought to know of how it was read.
     """
 
-    picture: Picture
+    picture: ImageInput
     caption: str
     objects: tuple[Object, ...] = ()
     absent: tuple[Span, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
-    def items(self) -> tuple[Picture, str]:
+    def items(self) -> tuple[ImageInput, str]:
         """What stands in its two places."""
         return self.picture, self.caption
 
@@ -72,17 +72,17 @@ class Pair:
 class SameModalityPair:
     """What is compared: two pictures, or two captions."""
 
-    first: Picture | str
-    second: Picture | str
+    first: ImageInput | str
+    second: ImageInput | str
     notes: tuple[str, ...] = ()
 
     @property
-    def items(self) -> tuple[Picture | str, Picture | str]:
+    def items(self) -> tuple[ImageInput | str, ImageInput | str]:
         """What stands in its two places."""
         return self.first, self.second
 
 
-def modality(item: Picture | str) -> Modality:
+def modality(item: ImageInput | str) -> Modality:
     """What one of a pair is."""
     return "text" if isinstance(item, str) else "image"
 
@@ -120,16 +120,16 @@ def caption_notes(caption: str) -> tuple[str, ...]:
     )
 
 
-def listed(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
     """The items of a list, a tuple or a batch of pictures; anything else as a list of one."""
     return list(value) if isinstance(value, list | tuple) or is_batch(value) else [value]
 
 
-_PICTURES = (os.PathLike, Image.Image, np.ndarray, Tensor, Picture, bytes, bytearray, memoryview)
+_PICTURES = (os.PathLike, Image.Image, np.ndarray, Tensor, ImageInput, bytes, bytearray, memoryview)
 _NOUNS: dict[Modality, str] = {"image": "picture", "text": "caption"}
 
 
-def paired(first: Any, second: Any) -> tuple[list[Pair] | list[SameModalityPair], bool]:
+def make_pairs(first: Any, second: Any) -> tuple[list[Pair] | list[SameModalityPair], bool]:
     """Pairs of what was given, each a single one or a list; and whether any was a list.
 
     Raises:
@@ -137,7 +137,7 @@ def paired(first: Any, second: Any) -> tuple[list[Pair] | list[SameModalityPair]
             comes first and a picture second.
 
     """
-    firsts, seconds = listed(first), listed(second)
+    firsts, seconds = as_list(first), as_list(second)
     many = any(isinstance(one, list | tuple) or is_batch(one) for one in (first, second))
     if not firsts or not seconds:
         raise BadInput("there is nothing to explain: give at least one picture and one caption")
@@ -155,17 +155,17 @@ def paired(first: Any, second: Any) -> tuple[list[Pair] | list[SameModalityPair]
     if kinds[0] == kinds[1]:
         return [SameModalityPair(one, other) for one, other in zip(ones, others, strict=True)], many
     given = seconds * (count if len(seconds) == 1 else 1)
-    return [Pair(*both, notes=_doubt(text)) for *both, text in zip(ones, others, given, strict=True)], many
+    return [Pair(*both, notes=_ambiguity_warning(text)) for *both, text in zip(ones, others, given, strict=True)], many
 
 
-def mixed(pair: Any, taker: str) -> Pair:
+def require_image_text(pair: Any, taker: str) -> Pair:
     """The pair, if it is of a picture and a caption.
 
     Raises:
         BadInput: it is not; the message names who takes no others.
 
     """
-    if isinstance(pair, Pair) and isinstance(pair.picture, Picture) and isinstance(pair.caption, str):
+    if isinstance(pair, Pair) and isinstance(pair.picture, ImageInput) and isinstance(pair.caption, str):
         return pair
     items = pair.items if isinstance(pair, Pair | SameModalityPair) else (pair,)
     got = " and ".join("a string" if isinstance(item, str) else f"a {type(item).__name__}" for item in items)
@@ -203,11 +203,11 @@ def _is_picture(item: Any) -> bool:
 
 def _read(items: list[Any], kind: Modality, count: int) -> list[Any]:
     """All items read; a single one is read once, and serves every pair."""
-    read = [read_picture(item) if kind == "image" else read_caption(item) for item in items]
+    read = [read_image(item) if kind == "image" else read_caption(item) for item in items]
     return read * (count if len(read) == 1 else 1)
 
 
-def _doubt(text: Any) -> tuple[str, ...]:
+def _ambiguity_warning(text: Any) -> tuple[str, ...]:
     """What is to be said of a caption that may have been meant as a picture."""
     if not (isinstance(text, str) and names_picture(text) and os.path.isfile(text)):
         return ()

@@ -6,11 +6,11 @@ from typing import Any, TypeAlias
 
 import torch
 
-from nibt.data.images import Picture
-from nibt.datasets._local import Record, LocalDataset
+from nibt.data.images import ImageInput
+from nibt.datasets._local import LocalDataset, Record
 from nibt.errors import BadInput, BadOption
 
-Fit: TypeAlias = Callable[[Picture, Sequence[str]], Any]
+Fit: TypeAlias = Callable[[ImageInput, Sequence[str]], Any]
 CHOICES = ("first", "best", "all")
 
 
@@ -43,14 +43,14 @@ class CaptionedDataset(LocalDataset):
             return entries
         return [replace(entry, captions=(caption,)) for entry in entries for caption in entry.captions]
 
-    def chosen(self, entry: Record, picture: Picture) -> str:
+    def chosen(self, entry: Record, picture: ImageInput) -> str:
         if self.fit is None:
             return entry.captions[0]
         if entry.where not in self._best:  # an item may be asked for several times, and a model is slow
             self._best[entry.where] = self._fitting(entry, picture, self.fit)
         return self._best[entry.where]
 
-    def _fitting(self, entry: Record, picture: Picture, fit: Fit) -> str:
+    def _fitting(self, entry: Record, picture: ImageInput, fit: Fit) -> str:
         scores = torch.as_tensor(fit(picture, entry.captions)).flatten()
         if len(scores) != len(entry.captions) or scores.isnan().any():
             raise BadInput(

@@ -101,7 +101,7 @@ def read_json(path: Path) -> Any:
 
 
 @contextmanager
-def laid_out(where: str) -> Iterator[None]:
+def format_errors(where: str) -> Iterator[None]:
     """Turn what Python raises on a file that is laid out in another way into one clear error."""
     try:
         yield

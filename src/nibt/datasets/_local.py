@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 import numpy as np
 from PIL import Image
 
-from nibt.data.images import Picture, read_picture
+from nibt.data.images import ImageInput, read_image
 from nibt.data.pair import Box, Object, Pair, Span, read_caption
 from nibt.datasets._files import natural
 from nibt.datasets._names import named_spans
@@ -185,7 +185,7 @@ class LocalDataset(Dataset):
             return Pair(picture, caption, notes=(told,))
         return Pair(picture, caption, self._objects(entry, caption, picture.size))
 
-    def picture(self, entry: Record) -> Picture:
+    def picture(self, entry: Record) -> ImageInput:
         """The picture of an entry.
 
         Raises:
@@ -193,11 +193,11 @@ class LocalDataset(Dataset):
 
         """
         try:
-            return read_picture(entry.picture)
+            return read_image(entry.picture)
         except BadInput as error:
             raise BadInput(f"{entry.where}: {error}") from error
 
-    def chosen(self, entry: Record, picture: Picture) -> str:
+    def chosen(self, entry: Record, picture: ImageInput) -> str:
         """The caption of an entry."""
         return entry.captions[0]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nibt.datasets._files import lines, natural
-from nibt.datasets._local import Edges, Record, LocalDataset, ObjectAnnotation
+from nibt.datasets._local import Edges, LocalDataset, ObjectAnnotation, Record
 from nibt.errors import BadInput, BadOption
 
 PREFIX = "a photo of a "

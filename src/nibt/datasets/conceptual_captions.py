@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nibt.datasets._files import lines, table
-from nibt.datasets._local import Record, LocalDataset
+from nibt.datasets._local import LocalDataset, Record
 from nibt.errors import BadInput
 
 

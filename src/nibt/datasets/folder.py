@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from nibt.datasets._files import laid_out, lines, parsed, table
-from nibt.datasets._local import Record, LocalDataset, ObjectAnnotation
+from nibt.datasets._files import format_errors, lines, parsed, table
+from nibt.datasets._local import LocalDataset, ObjectAnnotation, Record
 from nibt.errors import BadInput
 
 
@@ -38,7 +38,7 @@ class Folder(LocalDataset):
 
 
 def _told(row: Any, where: str) -> tuple[str, str, str, tuple[ObjectAnnotation, ...]]:
-    with laid_out(where):
+    with format_errors(where):
         image, caption = row["image"], row["caption"]
         if not isinstance(image, str) or not image or not isinstance(caption, str):
             raise ValueError("image and caption must be texts")

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from nibt.data.images import Picture, read_picture
+from nibt.data.images import ImageInput, read_image
 from nibt.datasets._captioned import CaptionedDataset
 from nibt.datasets._local import Record
 from nibt.datasets.base import Dataset
@@ -56,7 +56,7 @@ class HuggingFace(CaptionedDataset):
     def content(self, item: int) -> str:
         return Dataset.content(self, item)  # pictures are in the table, not in files
 
-    def picture(self, entry: Record) -> Picture:
+    def picture(self, entry: Record) -> ImageInput:
         where = f"{self.folder}, {entry.where}"
         try:
             value = self.rows[int(entry.where.removeprefix("row "))][self.image]
@@ -65,7 +65,7 @@ class HuggingFace(CaptionedDataset):
         if value is None:
             raise BadInput(f"{where}: there is no picture")
         try:
-            return replace(read_picture(value), source=where)
+            return replace(read_image(value), source=where)
         except BadInput as error:
             raise BadInput(f"{where}: {error}") from error
 

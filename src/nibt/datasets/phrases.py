@@ -6,7 +6,7 @@ B. Boecking et al., Making the Most of Text Semantics to Improve Biomedical Visi
 from dataclasses import dataclass, replace
 
 from nibt.datasets._files import table
-from nibt.datasets._local import Record, LocalDataset, ObjectAnnotation
+from nibt.datasets._local import LocalDataset, ObjectAnnotation, Record
 from nibt.errors import BadInput, BadOption
 
 _OFFICIAL = {"image": "path", "phrase": "label_text"}  # MS-CXR's own names of the columns

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nibt.datasets._captioned import CaptionedDataset
-from nibt.datasets._files import laid_out, read_json
+from nibt.datasets._files import format_errors, read_json
 from nibt.datasets._local import Record
 from nibt.errors import BadOption
 
@@ -29,7 +29,7 @@ class RSICD(CaptionedDataset):
 
     def read(self) -> list[Record]:
         path = self.inside(self.table)
-        with laid_out(str(path)):
+        with format_errors(str(path)):
             listed: list[tuple[int, dict[str, Any]]] = list(enumerate(read_json(path)["images"]))
             splits = sorted({str(told.get("split")) for _, told in listed})
             if self.split is not None and self.split not in splits:

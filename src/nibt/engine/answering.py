@@ -9,17 +9,17 @@ from typing import Any
 
 import torch.nn.functional as F
 
-from nibt.data.images import Picture
+from nibt.data.images import ImageInput
 from nibt.data.pair import Pair, SameModalityPair
 from nibt.data.units import Grid, Words
-from nibt.engine.batches import PreparedBatch, sides, together
+from nibt.engine.batches import PreparedBatch, batch_indices, sides
 from nibt.engine.mismatch import mismatches
 from nibt.engine.spec import MIXED, ExplanationSpec
 from nibt.models.base import Inputs
 from nibt.results.attribution import Attribution
 from nibt.results.comparison import Comparison
 from nibt.results.explanation import Explanation
-from nibt.results.part import TextAttribution, Part, ImageAttribution
+from nibt.results.part import ImageAttribution, Part, TextAttribution
 from nibt.torch_modes import plain_torch
 
 _FLAT = 1e-7  # a smaller range of scores is nothing but rounding
@@ -31,7 +31,7 @@ def answers(
 ) -> list[Explanation | Comparison]:
     """An answer for each pair, in their order; ``size`` pairs at most go through the towers together."""
     found: dict[int, Explanation | Comparison] = {}
-    for indices in together(question, pairs, size):
+    for indices in batch_indices(question, pairs, size):
         ready = PreparedBatch.of(question, [pairs[index] for index in indices])
         found |= dict(zip(indices, answered(question, ready), strict=True))
         for _ in indices:
@@ -78,8 +78,8 @@ def _answer(first: Part, second: Part, **told: Any) -> Explanation | Comparison:
     return Comparison(first, second, **told)
 
 
-def _part(item: Picture | str, inputs: Inputs, answer: Attribution, index: int) -> Part:
-    if isinstance(item, Picture):
+def _part(item: ImageInput | str, inputs: Inputs, answer: Attribution, index: int) -> Part:
+    if isinstance(item, ImageInput):
         assert isinstance(answer.units, Grid)
         answer = replace(answer, units=answer.units.bare())
         return ImageAttribution(item.source, answer.to("cpu"), inputs.regions[index], item.size, item, item.digest)

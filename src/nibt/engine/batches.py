@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from nibt.core.side import Side
-from nibt.data.images import Picture
+from nibt.data.images import ImageInput
 from nibt.data.pair import Pair, SameModalityPair
 from nibt.engine.spec import ExplanationSpec, batches, encode
 from nibt.models._trace import Inputs, Trace
@@ -61,7 +61,9 @@ def group(question: ExplanationSpec, pair: Pair | SameModalityPair) -> Hashable:
     return tuple(tower.group(item) for tower, item in zip(towers, pair.items, strict=True))
 
 
-def together(question: ExplanationSpec, pairs: Sequence[Pair | SameModalityPair], size: int) -> Iterator[list[int]]:
+def batch_indices(
+    question: ExplanationSpec, pairs: Sequence[Pair | SameModalityPair], size: int
+) -> Iterator[list[int]]:
     """Indices of pairs that may share a batch: those of one group in both places.
 
     Where there are several batches, pairs of one first thing stay together, since it goes through once for all of them,
@@ -77,7 +79,7 @@ def together(question: ExplanationSpec, pairs: Sequence[Pair | SameModalityPair]
     return ([order[place] for place in some] for some in found)
 
 
-def _key(item: Picture | str) -> Hashable:
+def _key(item: ImageInput | str) -> Hashable:
     """The same for what comes again."""
     return item if isinstance(item, str) else id(item)
 
@@ -87,7 +89,9 @@ def _lengths(question: ExplanationSpec, pair: Pair | SameModalityPair) -> Iterat
         yield question.model.tower(modality).length(item)
 
 
-def _inputs(question: ExplanationSpec, pairs: Sequence[Pair | SameModalityPair], place: int) -> tuple[Inputs, list[int]]:
+def _inputs(
+    question: ExplanationSpec, pairs: Sequence[Pair | SameModalityPair], place: int
+) -> tuple[Inputs, list[int]]:
     """The inputs of one place, and the row of each pair in them."""
     items = [pair.items[place] for pair in pairs]
     keys = list(map(_key, items))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nibt.data.images import Picture, PictureSource, read_picture
+from nibt.data.images import ImageInput, ImageSource, read_image
 from nibt.data.pair import read_caption
 from nibt.data.units import Words
 from nibt.engine.spec import batches
@@ -26,7 +26,7 @@ from nibt.torch_modes import plain_torch
 @plain_torch()
 def calibrate(
     model: Model | str | Path | nn.Module,
-    images: Sequence[PictureSource],
+    images: Sequence[ImageSource],
     captions: Sequence[str] = (),
     out: str | Path | None = None,
     *,
@@ -55,7 +55,7 @@ def calibrate(
         sources = [Path(one) for one in (model, *images) if isinstance(one, str | Path)]
         check_targets([Path(out)], [path for path in sources if path.exists()], overwrite)
     model, texts = load_model(model), [read_caption(text) for text in captions]
-    pictures = [read_picture(image) for image in images]
+    pictures = [read_image(image) for image in images]
     facts = _facts(model, pictures, texts, layers)
     if out is not None and not overwrite:
         require_same_file(Path(out), {name: value for name, value in facts.items() if name != "model"})
@@ -73,7 +73,7 @@ def calibrate(
 
 
 def _facts(
-    model: Model, pictures: Sequence[Picture], captions: Sequence[str], layers: Sequence[int] | None
+    model: Model, pictures: Sequence[ImageInput], captions: Sequence[str], layers: Sequence[int] | None
 ) -> dict[str, str]:
     """What the file says of how it was made: the model, how it takes pictures, and digests of what was averaged."""
     return {

@@ -12,11 +12,11 @@ from safetensors.torch import save as serialized
 from torch import Tensor, nn
 
 from nibt.core.side import Side
-from nibt.data.images import PictureSource, read_picture
-from nibt.data.pair import listed, read_caption
+from nibt.data.images import ImageSource, read_image
+from nibt.data.pair import as_list, read_caption
 from nibt.data.units import Grid
-from nibt.engine.jacobians import PathIntegral, change, narrowed, parts, towards, vectors
-from nibt.engine.spec import Contrast, ask, baseline_by_side, encode
+from nibt.engine.jacobians import PathIntegral, change, narrowed, parts, path_summary, vectors
+from nibt.engine.spec import Contrast, baseline_by_side, encode, resolve
 from nibt.errors import BadInput
 from nibt.models._loading import load_model
 from nibt.models.base import Model
@@ -68,7 +68,7 @@ class Contributions(ByValue):
             raise BadInput(f"an embedding must have {len(self.after)} numbers (got the shape {tuple(aim.shape)})")
         scores = aim @ self.vectors.T
         facts, layers = self.facts, tuple(map(int, self.facts["layers"].split(",")))
-        told = towards(
+        told = path_summary(
             aim,
             self.after,
             self.before,
@@ -90,7 +90,7 @@ class Contributions(ByValue):
                 f"the contributions are of the weights {self.facts['weights_hash']}, the model {model.id} "
                 f"has {model.weights_hash}"
             )
-        found = encode(model.text, [read_caption(one) for one in listed(caption)])
+        found = encode(model.text, [read_caption(one) for one in as_list(caption)])
         return found[0] if isinstance(caption, str) else found
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
@@ -130,7 +130,7 @@ class Contributions(ByValue):
 
 @plain_torch()
 def contributions(
-    model: Model | str | Path | nn.Module, image: PictureSource, *, variant: str = "default", **options: Any
+    model: Model | str | Path | nn.Module, image: ImageSource, *, variant: str = "default", **options: Any
 ) -> Contributions:
     """What each patch contributes to the picture's unit embedding, so that any caption costs one matrix product.
 
@@ -142,9 +142,9 @@ def contributions(
         BadOption: an option has a value that it cannot have.
 
     """
-    model, picture = load_model(model), read_picture(image)
+    model, picture = load_model(model), read_image(image)
     options = baseline_by_side(options, ["image"])
-    question = ask(model, "nib", "cosine", variant, Contrast(), None, None, options)
+    question = resolve(model, "nib", "cosine", variant, Contrast(), None, None, options)
     method = question.narrowed("image")
     trace = model.image.trace(model.image.prepare([picture]), min(method.layer))
     side = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # no score is asked for: e(z) is a vector

@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nibt.core.side import Side
-from nibt.data.images import PictureSource, read_picture
+from nibt.data.images import ImageSource, read_image
 from nibt.data.pair import Caption, modality, read_caption
 from nibt.data.units import special_share
-from nibt.engine.jacobians import PathIntegral, change, narrowed, scores, towards
-from nibt.engine.spec import Contrast, ask, baseline_by_side
+from nibt.engine.jacobians import PathIntegral, change, narrowed, path_summary, scores
+from nibt.engine.spec import Contrast, baseline_by_side, resolve
 from nibt.errors import BadInput
 from nibt.models._loading import load_model
 from nibt.models.base import Model
@@ -23,7 +23,7 @@ from nibt.torch_modes import plain_torch
 @plain_torch()
 def explain_embeddings(
     model: Model | str | Path | nn.Module,
-    thing: PictureSource | Caption,
+    thing: ImageSource | Caption,
     embeddings: Tensor,
     *,
     variant: str = "default",
@@ -43,9 +43,9 @@ def explain_embeddings(
 
     """
     model = load_model(model)
-    item = read_caption(thing) if isinstance(thing, Caption) else read_picture(thing)
+    item = read_caption(thing) if isinstance(thing, Caption) else read_image(thing)
     side = modality(item)
-    question = ask(model, "nib", "cosine", variant, Contrast(), None, None, baseline_by_side(options, [side]))
+    question = resolve(model, "nib", "cosine", variant, Contrast(), None, None, baseline_by_side(options, [side]))
     method, tower = question.narrowed(side), model.tower(side)
     trace = tower.trace(tower.prepare([item]), min(method.layer))
     aim = _checked(embeddings, trace.embedding)
@@ -54,7 +54,7 @@ def explain_embeddings(
     found = PathIntegral.mean([scores(layer, aim, aim @ layer.change) for layer in layers])
     after = F.normalize(trace.embedding, dim=-1)[0]
     before = after - change(layers)
-    told = towards(
+    told = path_summary(
         aim,
         after,
         before,

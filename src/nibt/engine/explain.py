@@ -12,10 +12,10 @@ from typing import Any, TypeAlias, overload
 import torch.nn.functional as F
 from torch import nn
 
-from nibt.data.images import NamedPicture, PictureSource, read_picture
-from nibt.data.pair import Caption, Pair, modality, paired, read_caption
+from nibt.data.images import ImageSource, NamedImage, read_image
+from nibt.data.pair import Caption, Pair, make_pairs, modality, read_caption
 from nibt.engine.answering import answers
-from nibt.engine.spec import Contrast, ask, encode
+from nibt.engine.spec import Contrast, encode, resolve
 from nibt.errors import BadInput, BadOption
 from nibt.models._loading import load_model
 from nibt.models.base import Model
@@ -30,14 +30,14 @@ _Texts: TypeAlias = _Text | Sequence[_Text]
 
 
 @overload
-def explain(model: _Model, first: PictureSource, second: _Text, *rest: Any, **options: Any) -> Explanation: ...
+def explain(model: _Model, first: ImageSource, second: _Text, *rest: Any, **options: Any) -> Explanation: ...
 @overload
 def explain(model: _Model, first: Caption, second: _Text, *rest: Any, **options: Any) -> Comparison: ...
 @overload
-def explain(model: _Model, first: PictureSource, second: NamedPicture, *rest: Any, **options: Any) -> Comparison: ...
+def explain(model: _Model, first: ImageSource, second: NamedImage, *rest: Any, **options: Any) -> Comparison: ...
 @overload
 def explain(
-    model: _Model, first: PictureSource | Sequence[PictureSource], second: _Texts, *rest: Any, **options: Any
+    model: _Model, first: ImageSource | Sequence[ImageSource], second: _Texts, *rest: Any, **options: Any
 ) -> list[Explanation]: ...
 @overload
 def explain(
@@ -46,22 +46,22 @@ def explain(
 @overload
 def explain(
     model: _Model,
-    first: PictureSource | Sequence[PictureSource],
-    second: NamedPicture | Sequence[NamedPicture],
+    first: ImageSource | Sequence[ImageSource],
+    second: NamedImage | Sequence[NamedImage],
     *rest: Any,
     **options: Any,
 ) -> list[Comparison]: ...
 @plain_torch()
 def explain(
     model: _Model,
-    first: PictureSource | Caption | Sequence[PictureSource | Caption],
-    second: _Text | NamedPicture | Sequence[_Text | NamedPicture],
+    first: ImageSource | Caption | Sequence[ImageSource | Caption],
+    second: _Text | NamedImage | Sequence[_Text | NamedImage],
     method: str = "nib",
     target: str = "cosine",
     *,
     variant: str = "default",
     against: _Texts = (),
-    against_images: PictureSource | Sequence[PictureSource] = (),
+    against_images: ImageSource | Sequence[ImageSource] = (),
     templates: Sequence[str] = (),
     batch_size: int = 8,
     seed: int | None = None,
@@ -111,16 +111,16 @@ def explain(
     for kind, name in (("methods", method), ("targets", target)):
         find(kind, name)  # names are checked before a model is loaded
     model = load_model(model)
-    pairs, many = paired(first, second)
+    pairs, many = make_pairs(first, second)
     places = modality(pairs[0].items[0]), modality(pairs[0].items[1])
     contrast = Contrast.read(against, against_images, templates)
-    question = replace(ask(model, method, target, variant, contrast, sample, seed, options, places), memory=memory)
+    question = replace(resolve(model, method, target, variant, contrast, sample, seed, options, places), memory=memory)
     found: Any = answers(question, pairs, batch_size, on_done)
     return found if many else found[0]
 
 
 @plain_torch()
-def rank(model: _Model, image: PictureSource, labels: Sequence[_Text]) -> list[Ranked]:
+def rank(model: _Model, image: ImageSource, labels: Sequence[_Text]) -> list[Ranked]:
     """Labels from best to worst: zero-shot classification.
 
     Raises:
@@ -130,7 +130,7 @@ def rank(model: _Model, image: PictureSource, labels: Sequence[_Text]) -> list[R
     read = read_labels(labels)
     model = load_model(model)
     texts = F.normalize(encode(model.text, read), dim=-1)
-    picture = F.normalize(encode(model.image, [read_picture(image)]), dim=-1)
+    picture = F.normalize(encode(model.image, [read_image(image)]), dim=-1)
     cosines = (texts @ picture[0]).float()
     shares = (model.scale * cosines).softmax(0)
     order = cosines.argsort(descending=True, stable=True).tolist()
@@ -157,7 +157,7 @@ def read_labels(labels: Sequence[_Text]) -> list[str]:
 
 def explain_labels(
     model: _Model,
-    image: PictureSource,
+    image: ImageSource,
     labels: Sequence[_Text],
     method: str = "nib",
     **options: Any,
@@ -168,7 +168,7 @@ def explain_labels(
         BadInput: there are fewer than two labels, one is blank, or one is given twice.
 
     """
-    labels, picture = read_labels(labels), read_picture(image)
+    labels, picture = read_labels(labels), read_image(image)
     model = load_model(model)
     ranking = rank(model, picture, labels)
     answer = explain(model, picture, ranking[0].label, method, "difference", against=ranking[1].label, **options)

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nibt.core.side import Side
-from nibt.data.images import PictureSource
-from nibt.data.pair import Caption, Pair, listed, mixed, paired
+from nibt.data.images import ImageSource
+from nibt.data.pair import Caption, Pair, as_list, make_pairs, require_image_text
 from nibt.data.units import Grid, Words
 from nibt.engine.batches import sides
 from nibt.engine.jacobians import PathIntegral, change, narrowed, parts, scores, vectors
 from nibt.engine.mismatch import mismatches
-from nibt.engine.spec import Contrast, ExplanationSpec, ask
+from nibt.engine.spec import Contrast, ExplanationSpec, resolve
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.results.interaction import Interaction, places
@@ -28,7 +28,7 @@ TOLERANCE = 0.01
 @plain_torch()
 def explain_interactions(
     model: Model | str | Path | nn.Module,
-    image: PictureSource | Sequence[PictureSource],
+    image: ImageSource | Sequence[ImageSource],
     caption: str | Caption | Sequence[str | Caption],
     *,
     words: str | int | Sequence[str | int] = (),
@@ -57,13 +57,13 @@ def explain_interactions(
         BadOption: an option has a value that it cannot have.
 
     """
-    read, many = paired(image, caption)
-    pairs = [mixed(pair, "explain_interactions") for pair in read]
+    read, many = make_pairs(image, caption)
+    pairs = [require_image_text(pair, "explain_interactions") for pair in read]
     model = load_model(model)
-    question = ask(model, "nib", "cosine", variant, Contrast(), None, None, _tolerant(variant, options))
+    question = resolve(model, "nib", "cosine", variant, Contrast(), None, None, _tolerant(variant, options))
     answers = []
     for pair in pairs:
-        answers.append(_table(question, pair, listed(words)))
+        answers.append(_table(question, pair, as_list(words)))
         on_done()
     return answers if many else answers[0]
 

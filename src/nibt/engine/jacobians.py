@@ -3,8 +3,8 @@
 With z(l) = r + l (h - r), e(z) the unit embedding and J(z) its derivative, the contribution of a token row t is the
 vector P[t] = integral of J(z(l)) (h - r)_t over l. The P[t] of all rows add up to e(h) - e(r), and P[t] . v is the
 score that NIB gives the row for a caption (or a picture) with the unit embedding v. Two ways lead there: forward, all
-directions at once (``pushed``: a forward pass for each node, and about one more for each direction and node), and
-backward, a vector v at a time (``pulled``: a forward pass for each node, and a backward pass for each vector and node).
+directions at once (``jvp_integral``: a forward pass for each node, and about one more for each direction and node), and
+backward, a vector v at a time (``vjp_integral``: a forward pass for each node, and a backward pass for each vector and node).
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ Directions = Float[Tensor, "direction batch token width"]
 Vectors = Float[Tensor, "direction batch dim"]
 
 
-def pushed(cut: Cut, start: Hidden, path: Nodes, directions: Directions, at_once: int | None = None) -> Vectors:
+def jvp_integral(cut: Cut, start: Hidden, path: Nodes, directions: Directions, at_once: int | None = None) -> Vectors:
     """The integral of J(z) d along the path from ``start`` to the cut's state, for each direction d: forward mode.
 
     The states themselves go through once for all directions, where torch can do that. The fused attention kernels have
@@ -58,7 +58,7 @@ def _moved(
     return (weights * pushed_forward[1]).sum(0)
 
 
-def pulled(
+def vjp_integral(
     cut: Cut, start: Hidden, path: Nodes, vectors: Vectors, at_once: int | None = None
 ) -> Float[Tensor, "direction batch token"]:
     """P[t] . v for each token row and each vector v: a forward pass for each node, a backward pass for each vector."""
@@ -88,9 +88,9 @@ def rows(cut: Cut, start: Hidden, path: Nodes, spelt: Float[Tensor, "part token"
     """
     difference = cut.hidden - start
     if len(spelt) <= dim:  # a forward pass for each part, or a backward pass for each number
-        return pushed(cut, start, path, spelt.to(difference)[:, None, :, None] * difference)
+        return jvp_integral(cut, start, path, spelt.to(difference)[:, None, :, None] * difference)
     basis = torch.eye(dim, device=start.device, dtype=start.dtype)[:, None].expand(-1, len(difference), -1)
-    return torch.einsum("dbt,pt->pbd", pulled(cut, start, path, basis), spelt.to(difference))
+    return torch.einsum("dbt,pt->pbd", vjp_integral(cut, start, path, basis), spelt.to(difference))
 
 
 def parts(groups: Sequence[Sequence[int]], count: int) -> Float[Tensor, "part token"]:
@@ -182,7 +182,7 @@ def scores(of: LayerPath, aim: Float[Tensor, "vector dim"], most: Float[Tensor, 
     missed = torch.ones_like(expected, dtype=torch.bool)
     for path in of.paths():
         if int(missed.sum()) <= min(of.rows, aim.shape[1]):
-            found[missed] = pulled(of.cut, of.start, path, aim[missed][:, None])[:, 0]
+            found[missed] = vjp_integral(of.cut, of.start, path, aim[missed][:, None])[:, 0]
         else:
             each = torch.eye(of.rows, dtype=aim.dtype, device=aim.device)
             found[missed] = aim[missed] @ rows(of.cut, of.start, path, each, aim.shape[1])[:, 0].T
@@ -193,7 +193,7 @@ def scores(of: LayerPath, aim: Float[Tensor, "vector dim"], most: Float[Tensor, 
     return PathIntegral(found, steps, missed)
 
 
-def towards(
+def path_summary(
     aim: Float[Tensor, "*aim dim"],
     after: Float[Tensor, " dim"],
     before: Float[Tensor, " dim"],

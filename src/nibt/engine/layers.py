@@ -7,7 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 from nibt.core.side import Side
-from nibt.data.images import read_picture
+from nibt.data.images import read_image
 from nibt.data.pair import Pair
 from nibt.data.units import Grid
 from nibt.methods.base import Method
@@ -23,7 +23,7 @@ Score = Callable[..., Any]
 def shipped_sample() -> list[Pair]:
     """The pictures that ship with the package, with their captions."""
     captions = json.loads((files("nibt") / "samples" / "captions.json").read_text(encoding="utf-8"))
-    return [Pair(read_picture(f"sample:{name}"), caption) for name, caption in captions.items()]
+    return [Pair(read_image(f"sample:{name}"), caption) for name, caption in captions.items()]
 
 
 def resolve_auto(

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from nibt.core.side import Side
-from nibt.data.images import Picture
+from nibt.data.images import ImageInput
 from nibt.models.base import Model
 from nibt.results.explanation import MISMATCH
 from nibt.targets.base import cosine
@@ -24,7 +24,7 @@ MARGIN = 0.5
 """Of two logits, the model's scale times the cosine: a softmax over both prefers the blank one by 1.65 to 1. Chosen by
 ``benchmarks/mismatch.py``.
 """
-_BLANK = Picture(Image.new("RGB", (64, 64)), "blank")  # its colour does not matter: what the tower gets is zero
+_BLANK = ImageInput(Image.new("RGB", (64, 64)), "blank")  # its colour does not matter: what the tower gets is zero
 _BLANKS: "WeakKeyDictionary[Model, dict[tuple, Embedding]]" = WeakKeyDictionary()
 
 

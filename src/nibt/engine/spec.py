@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from nibt.core.side import mean_states
-from nibt.data.images import Picture, read_picture
-from nibt.data.pair import Pair, listed, read_caption
+from nibt.data.images import ImageInput, read_image
+from nibt.data.pair import Pair, as_list, read_caption
 from nibt.engine.layers import Score, resolve_auto
 from nibt.errors import BadOption
 from nibt.methods._path import along_path
@@ -27,7 +27,7 @@ from nibt.methods.nib import NIB
 from nibt.models._mean_states import MeanStates, file_hashes
 from nibt.models.base import Model, Tower
 from nibt.registry import find
-from nibt.targets.base import TargetContext, Target
+from nibt.targets.base import Target, TargetContext
 from nibt.torch_modes import plain_torch
 from nibt.types import Embedding, Modality
 
@@ -87,17 +87,17 @@ class Contrast:
     """What a target is given beside the pair: captions, pictures, and wordings with ``{}``."""
 
     against: tuple[str, ...] = ()
-    against_images: tuple[Picture, ...] = ()
+    against_images: tuple[ImageInput, ...] = ()
     templates: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, against: Any, against_images: Any, templates: Any) -> "Contrast":
         """Single values or lists, as they come from a caller."""
-        captions = tuple(map(read_caption, listed(against)))
+        captions = tuple(map(read_caption, as_list(against)))
         double = next((caption for caption in captions if captions.count(caption) > 1), None)
         if double is not None:
             raise BadOption(f"against has {double!r} {captions.count(double)} times: give each caption once")
-        return cls(captions, tuple(map(read_picture, listed(against_images))), tuple(listed(templates)))
+        return cls(captions, tuple(map(read_image, as_list(against_images))), tuple(as_list(templates)))
 
     def record(self) -> dict[str, Any]:
         """As it is written down."""
@@ -110,7 +110,7 @@ class Contrast:
 
 
 @plain_torch()
-def ask(
+def resolve(
     model: Model,
     method: str,
     target: str,
@@ -153,7 +153,9 @@ def ask(
     told_of_target = {"target": target, "options": {**_plain(targets[places[0]]), **contrast.record()}}
     notes = tuple(_keeps_baseline(side, options, methods[side]) for side in unserved)
     warnings = (*model.request.notes, *told, *notes)
-    return ExplanationSpec(model, methods, targets, settings, {"method": record, "target": told_of_target}, warnings, places)
+    return ExplanationSpec(
+        model, methods, targets, settings, {"method": record, "target": told_of_target}, warnings, places
+    )
 
 
 def _one_kind(places: Places) -> bool:

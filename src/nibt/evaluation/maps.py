@@ -8,8 +8,8 @@ import numpy as np
 
 from nibt.data.images import Region
 from nibt.data.pair import Pair
-from nibt.engine.batches import sides, together
-from nibt.engine.spec import Contrast, ExplanationSpec, ask
+from nibt.engine.batches import batch_indices, sides
+from nibt.engine.spec import Contrast, ExplanationSpec, resolve
 from nibt.models.base import Inputs, Model
 from nibt.registry import find
 from nibt.results.attribution import Attribution
@@ -54,7 +54,7 @@ class MethodSpec:
 
     def question(self, model: Model, seed: int, **options: Any) -> ExplanationSpec:
         """What is asked of each pair: the cosine, explained by the method."""
-        return ask(model, self.name, "cosine", self.variant, Contrast(), None, seed, options)
+        return resolve(model, self.name, "cosine", self.variant, Contrast(), None, seed, options)
 
     def without_means(self, model: Model, side: Modality) -> dict[str, Any]:
         """Options with which it needs no mean states, which belong to the weights that made them."""
@@ -63,13 +63,19 @@ class MethodSpec:
 
 
 def maps(
-    model: Model, pairs: Sequence[Pair], asked: MethodSpec, side: Modality, seed: int, batch_size: int = 16, **options: Any
+    model: Model,
+    pairs: Sequence[Pair],
+    asked: MethodSpec,
+    side: Modality,
+    seed: int,
+    batch_size: int = 16,
+    **options: Any,
 ) -> list[Map]:
     """A map for each pair, in their order."""
     question = asked.question(model, seed, **options)
     place = question.places.index(side)
     found: dict[int, Map] = {}
-    for indices in together(question, pairs, batch_size):
+    for indices in batch_indices(question, pairs, batch_size):
         seen = sides(question, [pairs[index] for index in indices])[place]
         answer = question.methods[side](seen).to("cpu")
         found |= {index: _map(answer[row], seen.inputs, row) for row, index in enumerate(indices)}

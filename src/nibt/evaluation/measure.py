@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from nibt.core.side import Side
-from nibt.data.ground_truth import truth
-from nibt.data.images import Picture
-from nibt.data.pair import Pair, mixed
-from nibt.engine.batches import sides, together
-from nibt.engine.spec import Contrast, ExplanationSpec, ask, baseline_by_side, encode
+from nibt.data.ground_truth import ground_truth
+from nibt.data.images import ImageInput
+from nibt.data.pair import Pair, require_image_text
+from nibt.engine.batches import batch_indices, sides
+from nibt.engine.spec import Contrast, ExplanationSpec, baseline_by_side, encode, resolve
 from nibt.errors import BadInput, BadOption
 from nibt.methods.base import Method
 from nibt.metrics.base import Metric, MetricInput
@@ -24,7 +24,7 @@ from nibt.models.base import Model
 from nibt.registry import available, find
 from nibt.results.attribution import Attribution
 from nibt.results.measurement import Measurement
-from nibt.targets.base import TargetContext, Target
+from nibt.targets.base import Target, TargetContext
 from nibt.torch_modes import plain_torch
 from nibt.types import Embedding, Modality, PerExample
 
@@ -71,7 +71,7 @@ def measure(
     if not pairs:
         raise BadInput("there is nothing to measure: give at least one pair")
     model = load_model(model)
-    pairs = [mixed(pair, "measure") for pair in pairs]
+    pairs = [require_image_text(pair, "measure") for pair in pairs]
     named = [
         (_name(metric), find("metrics", metric)() if isinstance(metric, str) else metric)
         for metric in (available("metrics") if metrics is None else metrics)
@@ -79,10 +79,10 @@ def measure(
     other = None if measured == "explained" else _target(measured)
     own = () if other and other.others != "none" and find("targets", target).others == "none" else against
     options = baseline_by_side(options, ("image", "text") if only is None else (only,))
-    question = ask(model, method, target, variant, Contrast.read(own, (), templates), None, seed, options)
+    question = resolve(model, method, target, variant, Contrast.read(own, (), templates), None, seed, options)
     scores = other and _Measured.of(model, measured, other, pairs, Contrast.read(against, (), ()).against, only)
     rows: list[Measurement] = []
-    for indices in together(question, pairs, batch_size):
+    for indices in batch_indices(question, pairs, batch_size):
         rows += _batch(question, named, scores, indices, [pairs[index] for index in indices], only, on_explained)
     return sorted(rows, key=lambda row: row.item)
 
@@ -169,7 +169,7 @@ class _Measured:
         return embeddings[[place for place, key in enumerate(keys) if key != self.own[side][index]]]
 
 
-def _key(picture: Picture) -> tuple[Any, ...]:
+def _key(picture: ImageInput) -> tuple[Any, ...]:
     """The same for pictures of the same pixels."""
     return picture.image.size, picture.image.mode, hash(picture.image.tobytes())
 
@@ -186,7 +186,7 @@ def _batch(
     both, encoding = _timed(lambda: sides(question, pairs))
     regions, words = both[0].inputs.regions, both[1].inputs.words
     assert words is not None
-    truths = tuple(truth(pair, regions[place], words[place]) for place, pair in enumerate(pairs))
+    truths = tuple(ground_truth(pair, regions[place], words[place]) for place, pair in enumerate(pairs))
     for modality, side, there in zip(question.places, both, reversed(both), strict=True):
         asked = [(name, one) for name, one in metrics if modality in one.sides and only in (None, modality)]
         if not asked:

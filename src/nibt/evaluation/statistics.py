@@ -55,7 +55,7 @@ def resampled(samples: Sequence[Any], statistic: Callable[..., Any]) -> Interval
     return float(statistic(*samples)), float(low), float(high)
 
 
-def paired(values: Any, others: Any) -> float:
+def paired_test(values: Any, others: Any) -> float:
     """The two-sided p of Wilcoxon's signed-rank test of paired numbers; 1 where they are all equal, NaN where no pair
     has both. Zeros are split between the ranks; with zeros or ties p is the normal approximation, since scipy's way to
     the exact one takes seconds.

@@ -163,7 +163,7 @@ class _Pool:
             try:
                 shard = self._got(done)
             except self.ray.exceptions.RayError as error:
-                again.extend(self._buried(actor, chunk, error))
+                again.extend(self._requeue(actor, chunk, error))
                 continue
             self.failed = 0
             yield shard
@@ -181,7 +181,7 @@ class _Pool:
         actor = min(self.actors, key=lambda one: busy[one])
         return actor if busy[actor] < _EACH else None
 
-    def _buried(self, actor: Any, chunk: Chunk, error: Exception) -> list[Chunk]:
+    def _requeue(self, actor: Any, chunk: Chunk, error: Exception) -> list[Chunk]:
         """The chunks of a worker that died, the one that it worked on last, and another worker in its place."""
         self.failed += 1
         lost = [chunk]

@@ -20,7 +20,7 @@ from nibt.jobs.ray import Cluster
 from nibt.jobs.sources.base import Source
 from nibt.jobs.sources.opening import Pairs, opened
 from nibt.jobs.sources.tables import Columns
-from nibt.jobs.store import clean_start, held, traces
+from nibt.jobs.store import clean_start, folder_lock, traces
 from nibt.jobs.worker import JobSpec, Shard, Worker
 from nibt.models.base import Model
 from nibt.outputs import check_run_folder
@@ -53,9 +53,9 @@ class Run:
             NibtError: what was begun is another job, or nothing can be explained or written.
 
         """
-        recomputed = self.job.store.swept()
+        recomputed = self.job.store.remove_incomplete()
         again = check_contents(self.job, self.source, lambda: self.on_done(1))
-        self.session = {**provenance.begun(), **self.on, "recomputed": recomputed, "chunks": 0, "ended": None}
+        self.session = {**provenance.session_info(), **self.on, "recomputed": recomputed, "chunks": 0, "ended": None}
         there = set(self.job.store.parts()) - again
         chunks = Chunks(self.source, self.job.chunk_size, lambda number: number not in there)
         left = iter(chunks)
@@ -181,7 +181,7 @@ def batch(
     )
     source = opened(pairs, Columns(image, caption, key), split)
     told_on: dict[str, Any] = {"on": on}
-    explain: Explain = _here
+    explain: Explain = _run_locally
     if on == "ray":
         cluster = Cluster(workers, float(cpus), float(gpus), address, carry)
         told_on, explain = {"on": on, **cluster.record()}, cluster.explain
@@ -189,7 +189,7 @@ def batch(
     check_run_folder(job.folder, MANIFEST)
     before = job.is_begun, traces(job.folder)  # raises where the manifest is somebody else's
     job.store.make()
-    with held(job.folder):
+    with folder_lock(job.folder):
         try:
             _begin(job, source, pairs, Columns(image, caption, key), split, chunk_size)
             Run(job, source, asked, told_on, explain, on_done).go()
@@ -200,7 +200,7 @@ def batch(
     return job
 
 
-def _here(asked: JobSpec, source: Source, chunks: Iterator[Chunk], on_told: Told) -> Iterator[Shard]:
+def _run_locally(asked: JobSpec, source: Source, chunks: Iterator[Chunk], on_told: Told) -> Iterator[Shard]:
     """The shards of chunks, by a worker in this process."""
     worker = Worker(asked, source)
     on_told(worker.told())

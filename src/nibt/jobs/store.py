@@ -61,7 +61,7 @@ class Store:
             if other != path:
                 other.unlink()
 
-    def swept(self) -> list[str]:
+    def remove_incomplete(self) -> list[str]:
         """Remove what is not as it was written, and drafts of runs that were killed; the names of the former.
 
         Only who holds the folder may do this: another's draft looks like one that was left.
@@ -85,7 +85,7 @@ def is_whole(path: Path) -> bool:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path) -> Iterator[None]:
     """Inside, no other process writes into the folder. The system lets go of it when its holder dies, however it does.
 
     Raises:

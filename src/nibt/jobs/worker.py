@@ -11,11 +11,11 @@ from typing import Any, TypeAlias
 import torch
 from PIL import Image
 
-from nibt.data.images import Picture
+from nibt.data.images import ImageInput
 from nibt.data.pair import Pair
 from nibt.engine.answering import answered
 from nibt.engine.batches import PreparedBatch, group
-from nibt.engine.spec import Contrast, ExplanationSpec, ask
+from nibt.engine.spec import Contrast, ExplanationSpec, resolve
 from nibt.errors import NibtError, Unsupported
 from nibt.jobs.chunks import Chunk, ahead
 from nibt.jobs.rows import encoded, failed_row, row_of
@@ -49,7 +49,7 @@ class JobSpec:
         """The same of a loaded model, with all that was left open."""
         model = self.model if isinstance(self.model, Model) else load_model(self.model, **self.loading)
         contrast = Contrast.read(self.against, self.against_images, self.templates)
-        return ask(model, self.method, self.target, self.variant, contrast, None, self.seed, dict(self.options))
+        return resolve(model, self.method, self.target, self.variant, contrast, None, self.seed, dict(self.options))
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class PreparedRows:
 
 
 @dataclass(frozen=True)
-class PlaceholderImage(Picture):
+class PlaceholderImage(ImageInput):
     """A picture whose pixels have been let go, since its inputs are made."""
 
     shape: tuple[int, int] = (0, 0)
@@ -137,7 +137,7 @@ class Worker:
         """Batches as they fill, by group; a chunk follows all of its own."""
         for chunk in chunks:
             waiting: dict[Hashable, list[tuple[RawRow, Pair]]] = {}
-            pictures: dict[Place, Picture] = {}  # one that comes again, in this chunk, is read and traced once
+            pictures: dict[Place, ImageInput] = {}  # one that comes again, in this chunk, is read and traced once
             for raw in chunk.raws:
                 try:
                     pair = self.source.read(raw, pictures)
@@ -168,7 +168,7 @@ class Worker:
                     yield FailedRow(raw, _told(error))
         if good:
             ready = ready or PreparedBatch.of(self.question, [pair for _, pair in good])
-            yield PreparedRows([raw for raw, _ in good], replace(ready, pairs=[_let_go(pair) for _, pair in good]))
+            yield PreparedRows([raw for raw, _ in good], replace(ready, pairs=[drop_pixels(pair) for _, pair in good]))
 
     # What takes the time
 
@@ -218,10 +218,11 @@ class Worker:
         return _told(error)
 
 
-def _let_go(pair: Pair) -> Pair:
+def drop_pixels(pair: Pair) -> Pair:
     picture = pair.picture
     return replace(
-        pair, picture=PlaceholderImage(Image.new("L", (1, 1)), picture.source, picture.notes, picture.digest, picture.size)
+        pair,
+        picture=PlaceholderImage(Image.new("L", (1, 1)), picture.source, picture.notes, picture.digest, picture.size),
     )
 
 

@@ -64,7 +64,7 @@ class Shifted(Method):
                     f"shifts make the tower's own grid finer, and the map of {type(self.inner).__name__} "
                     "lies on one of its own: leave shifts out"
                 )
-        fine = woven([answer.grid for answer in answers], self.shifts)
+        fine = interleave([answer.grid for answer in answers], self.shifts)
         told = [answer.narrowing for answer in answers if answer.narrowing is not None]
         return Attribution(
             fine.flatten(1),
@@ -93,7 +93,7 @@ def parts_of_patch(shifts: int) -> list[float]:
     return [(2 * part + 1) / (2 * shifts) - 0.5 for part in range(shifts)]
 
 
-def woven(
+def interleave(
     maps: Sequence[Float[Tensor, "batch row column"]], shifts: int
 ) -> Float[Tensor, "batch fine_row fine_column"]:
     """The maps of all shifts, rows before columns, interleaved and smoothed, so that all cells add up to the mean of

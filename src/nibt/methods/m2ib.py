@@ -82,7 +82,7 @@ class M2IB(Method):
 
     def _learnt(self, side: Side, cut: Cut, seed: int, at_once: int | None) -> PerToken:
         """The information that each token keeps, in nats."""
-        own = side.tower.own_rows(side.inputs, cut.hidden)[..., None]
+        own = side.tower.valid_tokens(side.inputs, cut.hidden)[..., None]
         exact = cut.hidden.to(torch.promote_types(cut.hidden.dtype, torch.float32))  # Adam lives on small differences
         mean, deviation = self._noise(exact, own)
         hidden = (exact - mean) / deviation

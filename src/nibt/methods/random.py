@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from nibt.core.perturbation import draws
+from nibt.core.perturbation import item_rng
 from nibt.core.side import Side
 from nibt.data.units import Grid, Units
 from nibt.methods._checks import at_least
@@ -30,7 +30,7 @@ class Random(UnitMethod):
 
     def scores(self, side: Side, units: Units) -> PerUnit:
         count = units.count if isinstance(units, Grid) else units.explained.shape[1]
-        drawn = [draws(side.inputs, item, self.seed).random(count) for item in range(len(side.inputs))]
+        drawn = [item_rng(side.inputs, item, self.seed).random(count) for item in range(len(side.inputs))]
         return torch.from_numpy(np.stack(drawn)).to(side.tower.example.device, torch.float32)
 
 

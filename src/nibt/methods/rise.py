@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.core.perturbation import score_of_pixels, together
+from nibt.core.perturbation import mask_chunks, score_of_pixels
 from nibt.core.side import Side
 from nibt.data.units import Grid, Words
 from nibt.errors import BadOption
@@ -67,7 +67,7 @@ class RISE(Method):
         units = Grid(min(_PARTS * self.cells, height), min(_PARTS * self.cells, width))
         grids, shifts = self._grids(height, width)
         total = torch.zeros(len(side.inputs), height, width, dtype=torch.float32, device=tower.example.device)
-        for part in together(side, self.masks):
+        for part in mask_chunks(side, self.masks):
             keep = _stretched(grids[part].to(total.device), shifts[part], height, width)
             scores = score_of_pixels(side, keep[:, None].expand(-1, len(side.inputs), -1, -1))
             total += torch.einsum("mb,mhw->bhw", scores.to(total), keep)
@@ -88,7 +88,7 @@ class RISE(Method):
         drawn = [generator(self.seed, row).random(self.masks) < self.share for row in range(explained.shape[1])]
         keep = torch.from_numpy(np.stack(drawn, 1)).to(stem.hidden.device)  # a row's draws, whatever the length
         total = torch.zeros(explained.shape, dtype=torch.float32, device=stem.hidden.device)
-        for part in together(side, self.masks):
+        for part in mask_chunks(side, self.masks):
             whole = (keep[part, None] | ~explained)[..., None]
             scores = side.score(stem.rest(stem.hidden * whole))
             total += torch.einsum("mb,mt->bt", scores.to(total), keep[part].to(total))

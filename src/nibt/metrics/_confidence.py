@@ -68,7 +68,7 @@ def _of_caption(trial: MetricInput) -> Scores:
             f"{type(tower).__name__}: choose protocol='correct'"
         )
     scores = of_all_rows(trial)
-    own = tower.own_rows(trial.side.inputs, scores[..., None])
+    own = tower.valid_tokens(trial.side.inputs, scores[..., None])
     return without_ends(trial.side, min_max(scores, own), own)
 
 

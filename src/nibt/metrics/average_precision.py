@@ -5,7 +5,7 @@
 from dataclasses import dataclass
 
 from nibt.metrics._ranking import ranking
-from nibt.metrics.base import Metric, PixelMap, PixelMask, MetricInput, on_masks
+from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks
 from nibt.types import PerExample
 
 

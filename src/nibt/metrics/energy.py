@@ -4,7 +4,7 @@ the caption names, from 0 to 1. A map without positive mass has 0.
 
 from dataclasses import dataclass
 
-from nibt.metrics.base import Metric, PixelMap, PixelMask, MetricInput, on_masks
+from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks
 from nibt.types import PerExample
 
 

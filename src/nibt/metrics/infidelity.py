@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from nibt.core.perturbation import draws, masker
+from nibt.core.perturbation import item_rng, masker
 from nibt.data.units import Grid
 from nibt.errors import BadOption
 from nibt.metrics._hiding import PerturbationMetric
@@ -55,7 +55,7 @@ class Infidelity(PerturbationMetric):
         explained = torch.ones(count, width, dtype=torch.bool) if isinstance(units, Grid) else units.explained.cpu()
         hidden = torch.zeros(self.masks, count, width, dtype=torch.bool)
         for item, players in enumerate(explained):
-            drawn = draws(trial.side.inputs, item, self.seed, _MASKS)
+            drawn = item_rng(trial.side.inputs, item, self.seed, _MASKS)
             shares = drawn.random((self.masks, 1))
             chosen = drawn.random((self.masks, int(players.sum()))) < shares
             hidden[:, item, players] = torch.from_numpy(np.ascontiguousarray(chosen))

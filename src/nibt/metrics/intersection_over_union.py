@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from nibt.metrics.base import Metric, PixelMap, PixelMask, MetricInput, on_masks
+from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks
 from nibt.types import PerExample
 
 

@@ -4,7 +4,7 @@ input hardly does, as a share of the map,
     max over disturbed inputs of |map there - map| / |map|
 
 in the Euclidean norm; the change itself where the map is zero. Pictures are disturbed on their normalised pixels,
-captions in the embeddings of their words, as ``masking.shaken`` says; the maximum is over random draws, so it is a
+captions in the embeddings of their words, as ``masking.perturbed`` says; the maximum is over random draws, so it is a
 lower bound. The method is asked once more for each draw. Ones never change: a low number is not enough.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from nibt.core.perturbation import shaken
+from nibt.core.perturbation import perturbed
 from nibt.errors import BadOption
 from nibt.metrics.base import Metric, MetricInput
 from nibt.types import PerExample
@@ -43,7 +43,7 @@ class MaxSensitivity(Metric):
             return torch.full((len(scores),), torch.nan, dtype=torch.float32)
         size, most = scores.norm(dim=-1), scores.new_zeros(len(scores))
         for sample in range(self.samples):
-            with shaken(trial.side, self.radius, self.seed, sample) as side:
+            with perturbed(trial.side, self.radius, self.seed, sample) as side:
                 most = torch.maximum(most, (trial.again(side).scores.float() - scores).norm(dim=-1))
         return (most / torch.where(size > 0, size, torch.ones_like(size))).cpu()
 

@@ -161,8 +161,11 @@ class AttentionRecorder(TorchFunctionMode):
             self._factors = left, right.mT
 
 
-def gathered(
-    blocks: Sequence[AttentionRecord], streams: Sequence[Hidden], pooling: Sequence[AttentionRecord], embedding: Embedding
+def collect(
+    blocks: Sequence[AttentionRecord],
+    streams: Sequence[Hidden],
+    pooling: Sequence[AttentionRecord],
+    embedding: Embedding,
 ) -> Attentions:
     """What was seen of blocks and head; ``rows`` are found by what of the last attention the embedding depends on.
 

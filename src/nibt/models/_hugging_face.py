@@ -8,7 +8,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from nibt.errors import CannotLoad
-from nibt.models._last_row import hooked, picked, seen_from
+from nibt.models._last_row import picked, replace_forward, seen_from
 from nibt.models._request import Request
 from nibt.models.base import TextTower
 from nibt.preprocessing import hugging_face
@@ -81,7 +81,11 @@ def one_row(
     """What leaves a block of CLIP's or SigLIP's in one row of each item, (batch, 1, width); None for other blocks, and
     where the block is given what is not known here.
     """
-    if type(block).__name__ not in _KNOWN or hooked(block) or any(value is not None for value in others.values()):
+    if (
+        type(block).__name__ not in _KNOWN
+        or replace_forward(block)
+        or any(value is not None for value in others.values())
+    ):
         return None
     attention = block.self_attn
     if attention.config._attn_implementation not in ("sdpa", "eager"):

@@ -29,7 +29,7 @@ def seen_from(row: Int[Tensor, " batch"], mask: Tensor | None, is_causal: bool, 
     return (torch.arange(stream.shape[1], device=stream.device) <= row[:, None])[:, None, None]
 
 
-def hooked(block: nn.Module) -> bool:
+def replace_forward(block: nn.Module) -> bool:
     """Whether somebody watches or changes what the block is given or gives, or the attention in it."""
     return any(
         part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from nibt.data.images import Picture
+from nibt.data.images import ImageInput
 from nibt.errors import BadOption, CannotLoad, NibtError
 from nibt.models._compiled import uncompiled
 from nibt.models._family import Family
@@ -309,7 +309,7 @@ def _checked(model: Model) -> Model:
     noise = torch.randint(
         0, 256, (64, 96, 3), generator=torch.Generator("cpu").manual_seed(0), dtype=torch.uint8, device="cpu"
     )
-    picture = Picture(Image.fromarray(noise.numpy()), "seeded noise")
+    picture = ImageInput(Image.fromarray(noise.numpy()), "seeded noise")
     with _loading(model.id):
         image = _small(model.image)
         _compare(model.id, image, image.prepare([picture, picture]))

@@ -11,7 +11,7 @@ from torch import Tensor
 from nibt.data.images import Region
 from nibt.data.units import Units, Words
 from nibt.errors import BadOption, Unsupported
-from nibt.models._attention import Attentions, AttentionRecorder, gathered, only
+from nibt.models._attention import AttentionRecorder, Attentions, collect, only
 from nibt.models._compiled import is_compiled
 from nibt.types import Embedding, Hidden, States
 
@@ -129,7 +129,7 @@ class Trace:
                 blocks.append(only(watch.taken(), number))
                 streams.append(tower.to_tokens(running))
             embedding = tower.head(running, tower.read(self.inputs))
-            return gathered(blocks, streams, watch.taken(), embedding)
+            return collect(blocks, streams, watch.taken(), embedding)
 
     def take(self, rows: Sequence[int]) -> "Trace":
         """The trace of these items, each as often as it is named: one forward pass serves many captions."""

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from nibt.data.images import Picture
+from nibt.data.images import ImageInput
 from nibt.data.pair import caption_notes
 from nibt.data.units import Units
 from nibt.errors import BadOption
@@ -108,7 +108,7 @@ class Tower(ABC):
     def on_first_tokens(self, see: See) -> RemovableHandle:
         """A hook that shows ``see`` the tower's first tokens, and puts its answer, if it has one, in their place."""
 
-    def own_rows(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
+    def valid_tokens(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
         """The rows of each item itself; false for those that fill it up to its batch mates."""
         return torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
 
@@ -201,10 +201,10 @@ class ImageTower(Tower):
     modality = "image"
     preparation: Preparation
 
-    def group(self, item: Picture) -> Hashable:
+    def group(self, item: ImageInput) -> Hashable:
         return self.preparation.fit.size(item.size)
 
-    def prepare(self, items: Sequence[Picture]) -> Inputs:
+    def prepare(self, items: Sequence[ImageInput]) -> Inputs:
         pixels = torch.stack([self.preparation.pixels(item) for item in items])
         return Inputs(
             pixels.to(self.example.device, self.example.dtype),
@@ -229,7 +229,7 @@ class ImageTower(Tower):
         height, width = inputs.values.shape[-2:]
         return height, width
 
-    def dimmed(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Inputs:
+    def mask_pixels(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Inputs:
         """Each pixel scaled after normalising: 1 keeps it, 0 makes it the mean colour."""
         return replace(inputs, values=inputs.values * keep[:, None].to(inputs.values))
 
@@ -288,7 +288,7 @@ class TextTower(Tower):
         return self.embedder.register_forward_hook(after)
 
     @contextmanager
-    def fading(self, keep: PerToken) -> Iterator[None]:
+    def blend_to_padding(self, keep: PerToken) -> Iterator[None]:
         """Inside, each row's word embedding is moved toward the padding token's: 1 keeps all of it, 0 nothing."""
 
         def fade(module: nn.Module, args: tuple, out: Tensor) -> Tensor:
@@ -315,7 +315,7 @@ class TextTower(Tower):
         states = {}
         for index, key in enumerate(keys):
             if key not in states:
-                with self.fading((~word[index : index + 1]).float()):
+                with self.blend_to_padding((~word[index : index + 1]).float()):
                     states[key] = self._blank_state(key, inputs.item(index), layer)
         return torch.cat([states[key] for key in keys])
 

@@ -61,7 +61,7 @@ class CLIPTextTower(HuggingFaceTextTower):
     def extra(self, tokens: Sequence[Tokens], ids: Tensor) -> dict[str, Tensor]:
         return {"attention_mask": hugging_face.attention_mask(ids, tokens)}
 
-    def own_rows(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
+    def valid_tokens(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
         return inputs.extra["attention_mask"].bool()
 
     def run(self, inputs: Inputs) -> Embedding:

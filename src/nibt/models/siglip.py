@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from nibt.data.images import Picture, Region
+from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid, Units
 from nibt.models._family import Family
 from nibt.models._hugging_face import (
@@ -70,15 +70,15 @@ class NaFlexImageTower(ImageTower):
     def blocks(self) -> list[nn.Module]:
         return list(self.vision.encoder.layers)
 
-    def _patches(self, picture: Picture) -> dict[str, Tensor]:
+    def _patches(self, picture: ImageInput) -> dict[str, Tensor]:
         options = {"max_num_patches": self.most} if self.most else {}
         with float32_numbers():
             return dict(self.processor(images=picture.image, return_tensors="pt", **options))
 
-    def group(self, item: Picture) -> Hashable:
+    def group(self, item: ImageInput) -> Hashable:
         return tuple(self._patches(item)["spatial_shapes"][0].tolist())
 
-    def prepare(self, items: Sequence[Picture]) -> Inputs:
+    def prepare(self, items: Sequence[ImageInput]) -> Inputs:
         made = [self._patches(item) for item in items]
         values = torch.cat([one["pixel_values"] for one in made]).to(self.example)
         extra = {
@@ -94,7 +94,7 @@ class NaFlexImageTower(ImageTower):
     def read(self, inputs: Inputs) -> dict[str, Tensor]:
         return {"mask": inputs.extra["pixel_attention_mask"]}
 
-    def own_rows(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
+    def valid_tokens(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
         return inputs.extra["pixel_attention_mask"].bool()
 
     def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
@@ -111,7 +111,7 @@ class NaFlexImageTower(ImageTower):
         rows, columns = self._grid(inputs)
         return rows * self.processor.patch_size, columns * self.processor.patch_size
 
-    def dimmed(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Inputs:
+    def mask_pixels(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Inputs:
         """Pixels lie in rows of patches here, (patch, pixel x channel), and padding follows them."""
         size, (rows, columns) = self.processor.patch_size, self._grid(inputs)
         patches = keep.unflatten(2, (columns, size)).unflatten(1, (rows, size)).transpose(2, 3).flatten(3).flatten(1, 2)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from nibt.data.images import Picture, Region
+from nibt.data.images import ImageInput, Region
 from nibt.preprocessing.fit import Fit
 from nibt.torch_modes import float32_numbers
 
@@ -26,7 +26,7 @@ class Preparation:
     resample: Image.Resampling = Image.Resampling.BICUBIC
 
     @float32_numbers()
-    def pixels(self, picture: Picture) -> Float[Tensor, "channel height width"]:
+    def pixels(self, picture: ImageInput) -> Float[Tensor, "channel height width"]:
         """What the tower is given."""
         if self.fit.way == "whole":
             return self.normalise(picture.image.resize(self.fit.size(picture.size), self.resample))
@@ -35,10 +35,10 @@ class Preparation:
             return self.own(picture.image.resize(shrunk, self.resample))
         return self.own(picture.image.crop(middle) if middle else picture.image)
 
-    def region(self, picture: Picture) -> Region:
+    def region(self, picture: ImageInput) -> Region:
         return self.fit.region(picture.size)
 
-    def notes(self, picture: Picture) -> tuple[str, ...]:
+    def notes(self, picture: ImageInput) -> tuple[str, ...]:
         """What the reader of a map ought to know of how the picture was fitted."""
         if not self.fit.cropped(picture.size):
             return picture.notes

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nibt.results.explanation import JsonSerializable, load, question_line, record, recorded, shortened
-from nibt.results.part import TextAttribution, Part, read_part
+from nibt.results.part import Part, TextAttribution, read_part
 
 SCHEMA = 2
 

@@ -15,12 +15,12 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.data.images import Picture, Region
+from nibt.data.images import ImageInput, Region
 from nibt.data.units import WordScore
 from nibt.errors import BadInput
 from nibt.outputs import unsigned, write_bytes
 from nibt.results.attribution import Attribution
-from nibt.results.part import TextAttribution, Part, ImageAttribution
+from nibt.results.part import ImageAttribution, Part, TextAttribution
 from nibt.values import ByValue
 
 SCHEMA = 2
@@ -90,7 +90,7 @@ class Explanation(JsonSerializable):
     source: str = ""
     warnings: tuple[str, ...] = ()
     ranking: tuple[Ranked, ...] = ()
-    picture: Picture | None = field(default=None, repr=False, compare=False)
+    picture: ImageInput | None = field(default=None, repr=False, compare=False)
     picture_hash: str = ""
 
     @classmethod

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nibt.data.images import Picture, Region
+from nibt.data.images import ImageInput, Region
 from nibt.data.pair import Box
 from nibt.data.units import Grid, Word, Words
 from nibt.errors import BadInput
@@ -49,7 +49,7 @@ class Interaction(JsonSerializable):
     versions: Mapping[str, str]
     source: str = ""
     warnings: tuple[str, ...] = ()
-    picture: Picture | None = field(default=None, repr=False, compare=False)
+    picture: ImageInput | None = field(default=None, repr=False, compare=False)
     picture_hash: str = ""
 
     @property

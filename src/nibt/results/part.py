@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nibt.data.images import Picture, Region, read_picture
+from nibt.data.images import ImageInput, Region, read_image
 from nibt.data.units import Grid, Word, Words, WordScore
 from nibt.errors import NibtError
 from nibt.results.attribution import Attribution, PathSummary, over_image
@@ -46,7 +46,7 @@ class ImageAttribution(_Attributed):
     attribution: Attribution
     region: Region
     size: tuple[int, int]
-    picture: Picture | None = field(default=None, repr=False, compare=False)
+    picture: ImageInput | None = field(default=None, repr=False, compare=False)
     picture_hash: str = ""
     modality: ClassVar[Modality] = "image"
 
@@ -151,10 +151,10 @@ class TextAttribution(_Attributed):
 Part: TypeAlias = ImageAttribution | TextAttribution
 
 
-def picture_at(source: str, digest: str) -> Picture | None:
+def picture_at(source: str, digest: str) -> ImageInput | None:
     """The picture that was explained, if it is still there; None where it is gone, or another picture now."""
     try:
-        picture = read_picture(source)
+        picture = read_image(source)
     except NibtError:
         return None
     return picture if picture.digest == digest else None

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from nibt.errors import BadInput, OtherRequest, WouldOverwrite
-from nibt.io import written_whole
+from nibt.io import atomic_write
 from nibt.outputs import read_signature
 
 _PACKAGES = (
@@ -31,7 +31,7 @@ _PACKAGES = (
 )
 
 
-def begun() -> dict[str, Any]:
+def session_info() -> dict[str, Any]:
     """A session: when, with what, on what. No name of a person, a machine or a folder is in it."""
     return {
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -117,7 +117,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def write(path: Path, told: dict[str, Any]) -> None:
     """Write such a file, whole."""
-    with written_whole(path) as draft:
+    with atomic_write(path) as draft:
         draft.write_text(json.dumps(told, indent=1, default=str) + "\n", encoding="utf-8")
 
 
@@ -153,7 +153,7 @@ def write_reports(manifest: Path, reports: Mapping[str, bytes], overwrite: bool 
     known = {path.name: [*digests.get(path.name, [])[-1:], sha256(data).hexdigest()] for path, data in files.items()}
     write(manifest, {**stored, "reports": {**digests, **known}})
     for path, data in files.items():
-        with written_whole(path) as draft:
+        with atomic_write(path) as draft:
             draft.write_bytes(data)
     return list(files)
 

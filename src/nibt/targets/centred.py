@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch.nn.functional as F
 
-from nibt.targets.base import TargetContext, Target, cosine
+from nibt.targets.base import Target, TargetContext, cosine
 from nibt.types import Embedding, PerExample, There
 
 

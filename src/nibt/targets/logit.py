@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from nibt.targets.base import TargetContext, Target, cosine
+from nibt.targets.base import Target, TargetContext, cosine
 from nibt.types import Embedding, PerExample, There
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from nibt.targets.base import TargetContext, Target, cosine, to_others
+from nibt.targets.base import Target, TargetContext, cosine, to_others
 from nibt.types import Embedding, PerExample, There
 
 

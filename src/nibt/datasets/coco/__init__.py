@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from nibt.datasets._captioned import CaptionedDataset
-from nibt.datasets._files import laid_out, read_json
-from nibt.datasets._local import Record, ObjectAnnotation
+from nibt.datasets._files import format_errors, read_json
+from nibt.datasets._local import ObjectAnnotation, Record
 from nibt.datasets.coco.masks import decoded
 
 
@@ -38,7 +38,7 @@ class COCO(CaptionedDataset):
     def read(self) -> list[Record]:
         captions = self._file("captions")
         marks, names = self._marks(self._file("instances")) if self.objects else ({}, ())
-        with laid_out(str(captions)):
+        with format_errors(str(captions)):
             told = read_json(captions)
             spoken: dict[int, list[str]] = {}
             for one in sorted(told["annotations"], key=lambda one: one["id"]):
@@ -58,7 +58,7 @@ class COCO(CaptionedDataset):
             ]
 
     def mask(self, mark: ObjectAnnotation, size: tuple[int, int], where: str) -> np.ndarray | None:
-        with laid_out(where):
+        with format_errors(where):
             return decoded(mark.outline, size, where) if mark.outline else None
 
     def _file(self, kind: str) -> Path:
@@ -67,13 +67,15 @@ class COCO(CaptionedDataset):
 
     def _marks(self, path: Path) -> tuple[dict[int, list[ObjectAnnotation]], tuple[str, ...]]:
         """The objects of each picture, and the names of all categories."""
-        with laid_out(str(path)):
+        with format_errors(str(path)):
             told: dict[str, Any] = read_json(path)
             names = {category["id"]: category["name"] for category in told["categories"]}
             marks: dict[int, list[ObjectAnnotation]] = {}
             for one in sorted(told["annotations"], key=lambda one: one["id"]):
                 left, top, width, height = map(float, one["bbox"])
-                mark = ObjectAnnotation(names[one["category_id"]], (left, top, width, height), outline=one.get("segmentation"))
+                mark = ObjectAnnotation(
+                    names[one["category_id"]], (left, top, width, height), outline=one.get("segmentation")
+                )
                 marks.setdefault(one["image_id"], []).append(mark)
             return marks, tuple(names.values())
 

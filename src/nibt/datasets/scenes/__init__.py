@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
-from nibt.data.images import Picture
+from nibt.data.images import ImageInput
 from nibt.data.pair import Box, Object, Pair
 from nibt.datasets.base import Dataset
 from nibt.datasets.scenes.backgrounds import BACKGROUNDS
@@ -93,7 +93,7 @@ class Scenes(Dataset):
         )
         absent = tuple(span for noun, span in zip(named, caption.spans, strict=True) if noun not in scene.names)
         source = f"scenes:{self.seed}:{item}"
-        return Pair(Picture(Image.fromarray(scene.pixels), source), caption.text, objects, absent)
+        return Pair(ImageInput(Image.fromarray(scene.pixels), source), caption.text, objects, absent)
 
     def scene(self, item: int) -> Scene:
         """The picture of an item; any number from 0, whatever ``count`` is."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from nibt.data.pair import Pair, mixed, pairs_hash
+from nibt.data.pair import Pair, pairs_hash, require_image_text
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.evaluation.audit.discrimination import telling
 from nibt.evaluation.audit.faithfulness import CONTROLS, Measured
@@ -71,7 +71,7 @@ def audit(
             f"an audit needs at least {LEAST_PAIRS} pairs, for its intervals to mean anything (got {len(pairs)})"
         )
     started = time.perf_counter()
-    pairs = [mixed(pair, "audit") for pair in pairs]
+    pairs = [require_image_text(pair, "audit") for pair in pairs]
     model = load_model(model)
     before = _fresh_hash(model)
     asking = AuditRunner(model, pairs, named, seed, batch_size)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nibt.data.pair import Pair
-from nibt.evaluation.maps import MethodSpec, Map, maps
+from nibt.evaluation.maps import Map, MethodSpec, maps
 from nibt.models.base import Inputs, Model, Tower
 from nibt.types import Modality
 
@@ -53,7 +53,13 @@ def stages(tower: Tower, inputs: Inputs, most: int) -> list[Stage]:
 
 
 def cascade(
-    model: Model, pairs: Sequence[Pair], methods: Sequence[MethodSpec], side: Modality, seed: int, most: int, batch_size: int
+    model: Model,
+    pairs: Sequence[Pair],
+    methods: Sequence[MethodSpec],
+    side: Modality,
+    seed: int,
+    most: int,
+    batch_size: int,
 ) -> Iterator[tuple[str, dict[str, list[Map]]]]:
     """The name of what has become random, in addition to all before it, and the maps of each method; first of nothing.
 

@@ -15,7 +15,7 @@ from nibt.evaluation.audit.intervals import interval
 from nibt.evaluation.audit.randomization import cascade
 from nibt.evaluation.audit.similarity import spearman, ssim
 from nibt.evaluation.audit.thresholds import BOUNDS
-from nibt.evaluation.maps import MethodSpec, Map, maps
+from nibt.evaluation.maps import Map, MethodSpec, maps
 from nibt.methods.base import SIDES
 from nibt.models.base import Model
 from nibt.results.audit import Check, Curve, Example
@@ -31,7 +31,9 @@ class AuditRunner:
     shown.
     """
 
-    def __init__(self, model: Model, pairs: Sequence[Pair], methods: Sequence[MethodSpec], seed: int, size: int) -> None:
+    def __init__(
+        self, model: Model, pairs: Sequence[Pair], methods: Sequence[MethodSpec], seed: int, size: int
+    ) -> None:
         self.model, self.pairs, self.methods, self.seed, self.size = model, pairs, methods, seed, size
         self.notes: list[str] = []
         self.kept: Kept = {}
@@ -136,7 +138,9 @@ class AuditRunner:
         plain = self.plain[str(asked), side]
         return [float("nan") if other is None else _rank(one, other) for one, other in zip(plain, found, strict=True)]
 
-    def _check(self, name: str, asked: MethodSpec, side: Modality, values: Sequence[float] | np.ndarray) -> Iterator[Check]:
+    def _check(
+        self, name: str, asked: MethodSpec, side: Modality, values: Sequence[float] | np.ndarray
+    ) -> Iterator[Check]:
         mean = interval(values, self.seed)
         if mean:
             yield BOUNDS[name].check(name, str(asked), side, mean)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from nibt.data.pair import Pair
-from nibt.engine.spec import Contrast, ask
+from nibt.engine.spec import Contrast, resolve
 from nibt.errors import NibtError
 from nibt.evaluation.bench.choices import as_text
 from nibt.evaluation.bench.plan import Cell, Plan
-from nibt.evaluation.bench.validation import made
+from nibt.evaluation.bench.validation import build_metric
 from nibt.evaluation.measure import measure
 from nibt.models.base import Model
 from nibt.registry import find
@@ -48,7 +48,7 @@ class Work:
     def resolved(self) -> dict[str, dict[str, Any]]:
         """The options of the method on each side, with all that was left open, and what it explains there."""
         method = self.cell.method
-        question = ask(
+        question = resolve(
             self.model,
             method.name,
             self.cell.target,
@@ -94,7 +94,7 @@ class Work:
             for index in indices:
                 found[numbers[index]][1].setdefault(side, seconds / len(indices))
 
-        metrics = [(place, choice, made(choice)) for place, choice in enumerate(self.plan.metrics)]
+        metrics = [(place, choice, build_metric(choice)) for place, choice in enumerate(self.plan.metrics)]
         for measured in dict.fromkeys(choice.measured for choice in self.plan.metrics):
             asked = [(place, metric) for place, choice, metric in metrics if choice.measured == measured]
             own = {side: [place for place, metric in asked if side in metric.sides] for side in self.sides}

@@ -12,7 +12,7 @@ from nibt.evaluation.bench.cell import Items, Work
 from nibt.evaluation.bench.choices import Choice
 from nibt.evaluation.bench.plan import Cell, Plan
 from nibt.evaluation.bench.store import Store, part_name
-from nibt.evaluation.bench.validation import at, checked, drawing, fitted
+from nibt.evaluation.bench.validation import checked, drawing, with_best_caption, with_key
 from nibt.models._loading import load_model
 from nibt.models._mean_states import file_hashes
 from nibt.models.base import Model
@@ -138,14 +138,16 @@ class Run:
             return
         self.store.sweep()
         told = self.provenance
-        provenance.write(self.folder / _PROVENANCE, {**told, "sessions": [*told["sessions"], provenance.begun()]})
+        provenance.write(
+            self.folder / _PROVENANCE, {**told, "sessions": [*told["sessions"], provenance.session_info()]}
+        )
         for model, of_model in groupby(left, key=lambda chunk: chunk.cell.model):
             loaded = self._loaded(model)
             self._record(model.label, loaded.facts())
             chunks = list(of_model)
             works = {id(chunk): Work(self.plan, chunk.cell, loaded) for chunk in chunks}
             self._check(works.values())
-            seen = {one.label: fitted(data[one.label], one, loaded) for one in self.plan.data}
+            seen = {one.label: with_best_caption(data[one.label], one, loaded) for one in self.plan.data}
             for (label, start), same in groupby(chunks, key=lambda chunk: (chunk.cell.data.label, chunk.start)):
                 together = list(same)
                 items = _read(seen[label], start, max(chunk.stop for chunk in together))
@@ -175,7 +177,7 @@ class Run:
         return Chunk(cell, start, stop, part_name({**cell.record(), **shared, "start": start, "stop": stop}))
 
     def _loaded(self, model: Choice) -> Model:
-        return at(model.key, lambda: load_model(model.name, **model.options))
+        return with_key(model.key, lambda: load_model(model.name, **model.options))
 
     def _record(self, label: str, facts: dict[str, Any]) -> None:
         told = self.provenance
@@ -193,7 +195,7 @@ class Run:
             seen.add(key)
             error = work.check()
             if error is not None and not isinstance(error, Unsupported):
-                at(work.cell.method.key, lambda error=error: _raise(error))
+                with_key(work.cell.method.key, lambda error=error: _raise(error))
 
 
 def run(

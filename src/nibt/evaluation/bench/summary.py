@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nibt.evaluation.bench.plan import Plan
-from nibt.evaluation.statistics import Better, Interval, holm, interval, paired, wins
+from nibt.evaluation.statistics import Better, Interval, holm, interval, paired_test, wins
 from nibt.registry import find
 
 BASE = "nib"
@@ -150,7 +150,7 @@ class Summary:
             return lines
         others = [place for place, line in enumerate(lines) if line.of != base]
         compared = {place: self.pairs(family[place], base) for place in others}
-        for place, p in zip(others, holm([paired(*compared[place]) for place in others]), strict=True):
+        for place, p in zip(others, holm([paired_test(*compared[place]) for place in others]), strict=True):
             lines[place] = replace(lines[place], p=p, won=wins(*compared[place], lines[place].better))
         return lines
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch.nn.functional as F
 
-from nibt.data.images import Picture
+from nibt.data.images import ImageInput
 from nibt.datasets.base import Dataset
 from nibt.engine.spec import encode
 from nibt.errors import BadInput, BadOption, CannotLoad, NibtError, UnknownName
@@ -36,14 +36,14 @@ def checked(plan: Plan) -> dict[str, Dataset]:
         if seed < 0:
             raise BadOption(f"seeds must not be negative (got {seed})")
     for place, target in enumerate(plan.targets):
-        at(f"targets[{place}]", lambda name=target: find("targets", name))
+        with_key(f"targets[{place}]", lambda name=target: find("targets", name))
     for model in plan.models:
         _check_model(model)
     for method in plan.methods:
-        at(method.key, lambda one=method: _check_method(one))
+        with_key(method.key, lambda one=method: _check_method(one))
     for metric in plan.metrics:
-        at(metric.key, lambda one=metric: made(one))
-    return {choice.label: at(choice.key, lambda one=choice: _data(one)) for choice in plan.data}
+        with_key(metric.key, lambda one=metric: build_metric(one))
+    return {choice.label: with_key(choice.key, lambda one=choice: _data(one)) for choice in plan.data}
 
 
 def drawing(methods: Iterable[MethodChoice]) -> list[str]:
@@ -51,7 +51,7 @@ def drawing(methods: Iterable[MethodChoice]) -> list[str]:
     return [one.name for one in methods if "seed" in _names(find("methods", one.name))]
 
 
-def made(choice: MetricChoice) -> Metric:
+def build_metric(choice: MetricChoice) -> Metric:
     """The metric that was chosen.
 
     Raises:
@@ -105,7 +105,7 @@ def changed(
     return replace(plan, data=data, models=told, first=count or plan.first)
 
 
-def at(key: str, work: Callable[[], _Any]) -> _Any:
+def with_key(key: str, work: Callable[[], _Any]) -> _Any:
     """What the work gives; what it refuses is told with its place in the plan.
 
     Raises:
@@ -123,7 +123,7 @@ def at(key: str, work: Callable[[], _Any]) -> _Any:
 
 
 def _check_model(choice: Choice) -> None:
-    at(choice.key, lambda: _check_names(choice.options, _MODEL_OPTIONS))
+    with_key(choice.key, lambda: _check_names(choice.options, _MODEL_OPTIONS))
     if choice.options.get("dtype", "float32") not in DTYPES:
         raise BadOption(f"{choice.key}.options.dtype must be one of {', '.join(DTYPES)}")
 
@@ -164,12 +164,12 @@ def _data(choice: Choice) -> Dataset:
     return data
 
 
-def fitted(data: Dataset, choice: Choice, model: Model) -> Dataset:
+def with_best_caption(data: Dataset, choice: Choice, model: Model) -> Dataset:
     """The data set as a model sees it: where the best caption of a picture is wanted, the one of the highest cosine."""
     if not any(map(_by_model(choice), choice.options)):
         return data
 
-    def cosines(picture: Picture, captions: Sequence[str]) -> list[float]:
+    def cosines(picture: ImageInput, captions: Sequence[str]) -> list[float]:
         texts = F.normalize(encode(model.text, captions), dim=-1)
         return (texts @ F.normalize(encode(model.image, [picture]), dim=-1)[0]).tolist()
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from nibt.data.pair import Pair, mixed, pairs_hash
+from nibt.data.pair import Pair, pairs_hash, require_image_text
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.evaluation.maps import MethodSpec
 from nibt.evaluation.roar.bootstrap import Bootstrap, stats
@@ -82,7 +82,7 @@ def roar(
         raise BadInput(
             f"at least {LEAST_PAIRS} pairs are needed, to train with some and validate with others (got {len(pairs)})"
         )
-    pairs = [mixed(pair, "roar") for pair in pairs]
+    pairs = [require_image_text(pair, "roar") for pair in pairs]
     model = load_model(model)
     if model.dtype != "float32":
         raise Unsupported(f"models are trained in float32 (got {model.dtype}): load it with dtype='float32'")
@@ -251,9 +251,8 @@ class RoarRunner:
             f"{self.fits.sum() / (count * (count - 1)):.1%} of the negatives are none (the caption fits that "
             "picture, too) and are left out of every loss"
         )
-        short = sum(
-            int(words.sum()) == 1 for group in self.whole["text"].groups for words in group.inputs.words.explained
-        )  # pyright: ignore[reportOptionalMemberAccess]
+        explained = [group.inputs.words.explained for group in self.whole["text"].groups if group.inputs.words]
+        short = sum(int(words.sum()) == 1 for group in explained for words in group)
         if short:
             yield f"{short} of {count} captions have a single token, which is hidden whatever the map"
         if self.repeats == 1:

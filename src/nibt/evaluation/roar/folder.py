@@ -14,7 +14,7 @@ import numpy as np
 
 from nibt.errors import BadInput, CannotWrite
 from nibt.evaluation.roar.maps import Scores
-from nibt.io import written_whole
+from nibt.io import atomic_write
 from nibt.outputs import check_run_folder
 from nibt.results import provenance
 
@@ -72,7 +72,7 @@ class Folder:
     def session(self) -> dict[str, Any]:
         """Write down that, when and where the run is worked on; given back is the session."""
         told = provenance.read(self.path / PROVENANCE) if (self.path / PROVENANCE).exists() else {"sessions": []}
-        now = provenance.begun()
+        now = provenance.session_info()
         provenance.write(self.path / PROVENANCE, {**told, "sessions": [*told["sessions"], now]})
         return now
 
@@ -102,7 +102,7 @@ class Folder:
         file = self.path / _MAPS / f"{method.replace(':', '@')}.npz"
         if not file.exists():
             made = make()
-            with written_whole(file) as draft, draft.open("wb") as stream:
+            with atomic_write(file) as draft, draft.open("wb") as stream:
                 arrays = {f"{side}.{item}": one for side, of_side in made.items() for item, one in enumerate(of_side)}
                 np.savez_compressed(stream, **arrays)  # pyright: ignore[reportArgumentType]
             return made

@@ -44,7 +44,7 @@ class Group:
         if isinstance(tower, ImageTower):
             return work(filled(tower, self.inputs, gone))
         assert isinstance(tower, TextTower)
-        with tower.fading((~gone).to(tower.example.dtype)):
+        with tower.blend_to_padding((~gone).to(tower.example.dtype)):
             return work(self.inputs)
 
 
@@ -83,7 +83,7 @@ class Streams:
         return cls(tuple((group.items, _trace(tower, group, layer, size)) for group in material.groups), layer)
 
 
-def gathered(
+def collect(
     members: Sequence[tuple[int, ...]], items: Sequence[int], embed: Callable[[int, list[int]], Embedding]
 ) -> Embedding:
     """Embeddings of some items in their order; ``embed`` takes the number of a group and places in it."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from nibt.data.pair import Pair
-from nibt.engine.batches import sides, together
+from nibt.engine.batches import batch_indices, sides
 from nibt.errors import Unsupported
 from nibt.evaluation.maps import MethodSpec
 from nibt.methods.base import SIDES
@@ -27,7 +27,7 @@ def explained(
     question = asked.question(model, seed)
     found: dict[Modality, dict[int, np.ndarray]] = {side: {} for side in SIDES}
     done = 0
-    for indices in together(question, pairs, batch_size):
+    for indices in batch_indices(question, pairs, batch_size):
         both = sides(question, [pairs[index] for index in indices])
         for side, seen in zip(question.places, both, strict=True):
             answer = question.methods[side](seen).to("cpu")

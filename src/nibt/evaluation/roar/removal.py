@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nibt.core.perturbation import draws
+from nibt.core.perturbation import item_rng
 from nibt.models._trace import Inputs
 from nibt.models.base import ImageTower, Tower
 from nibt.results.attribution import to_pixels
@@ -61,7 +61,7 @@ def hidden(
 
     ``scores`` are of the grid (rows x columns), or of the tokens of words in their order.
     """
-    ties = [draws(inputs, item, seed, _TIES).random(one.shape) for item, one in enumerate(scores)]
+    ties = [item_rng(inputs, item, seed, _TIES).random(one.shape) for item, one in enumerate(scores)]
     if isinstance(tower, ImageTower):
         extent = tower.extent(inputs)
         found = [hidden_pixels(one, tied, extent, percentile) for one, tied in zip(scores, ties, strict=True)]
@@ -76,15 +76,17 @@ def hidden(
 def filled(tower: ImageTower, inputs: Inputs, gone: Bool[Tensor, "batch height width"]) -> Inputs:
     """Pictures whose hidden pixels are the picture's own channel means, over all of it as the tower sees it."""
     keep = (~gone).to(inputs.values)
-    ground = tower.dimmed(replace(inputs, values=_means(tower, inputs)), 1 - keep)
-    return replace(inputs, values=tower.dimmed(inputs, keep).values + ground.values)
+    ground = tower.mask_pixels(replace(inputs, values=_means(tower, inputs)), 1 - keep)
+    return replace(inputs, values=tower.mask_pixels(inputs, keep).values + ground.values)
 
 
 def _means(tower: ImageTower, inputs: Inputs) -> Float[Tensor, "batch ..."]:
     values = inputs.values
     if values.ndim == 4:
         return values.mean((2, 3), keepdim=True).expand_as(values)
-    own = tower.own_rows(inputs, values).to(values)[..., None, None]  # rows of patches: (pixel x channel), then padding
+    own = tower.valid_tokens(inputs, values).to(values)[
+        ..., None, None
+    ]  # rows of patches: (pixel x channel), then padding
     height, width = tower.extent(inputs)
     pixels = values.unflatten(-1, (height * width // int(own[0].sum()), -1))
     means = (pixels * own).sum((1, 2), keepdim=True) / (own.sum((1, 2), keepdim=True) * pixels.shape[2])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nibt.errors import BadOption
 from nibt.evaluation.audit.randomization import copied, stages
-from nibt.evaluation.roar.inputs import TowerInputs, Streams, gathered
+from nibt.evaluation.roar.inputs import Streams, TowerInputs, collect
 from nibt.methods.base import SIDES
 from nibt.models.base import Model
 from nibt.types import Embedding, Modality
@@ -74,7 +74,7 @@ class Features(Trainer):
             return torch.cat([part.through(tower, tower.encode) for part in parts])
 
         members = [group.items for group in material.groups]
-        return gathered(members, range(sum(map(len, members))), embed)
+        return collect(members, range(sum(map(len, members))), embed)
 
     def begin(self, draws: torch.Generator | None = None) -> None:
         embedding = self.model.image.encode(self.whole["image"].groups[0].take([0]).inputs)
@@ -145,7 +145,7 @@ class Last(_Towers):
             cut = replace(source.groups[number][1].take(places), tower=tower).cut(source.layer)
             return cut.rest(cut.hidden[None])[0]
 
-        return gathered([some for some, _ in source.groups], items, embed)
+        return collect([some for some, _ in source.groups], items, embed)
 
 
 class Whole(_Towers):
@@ -163,7 +163,7 @@ class Whole(_Towers):
         def embed(number: int, places: list[int]) -> Embedding:
             return source.groups[number].take(places).through(tower, tower.run)
 
-        return gathered([group.items for group in source.groups], items, embed)
+        return collect([group.items for group in source.groups], items, embed)
 
 
 KINDS: dict[str, type[Trainer]] = {kind.name: kind for kind in (Features, Last, Whole)}

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from nibt.data.images import SAMPLE, Picture, decode_picture, read_picture, sample_file
+from nibt.data.images import SAMPLE, ImageInput, decode_picture, read_image, sample_file
 from nibt.data.pair import Pair, read_caption
 from nibt.errors import BadInput, NibtError
 from nibt.io import short_digest
@@ -91,7 +91,7 @@ class Source(ABC):
         return None
 
     def digest(self, raw: RawRow) -> str:
-        """The digest of a row's picture, as ``Picture.digest`` has it; empty where its file cannot be read."""
+        """The digest of a row's picture, as ``ImageInput.digest`` has it; empty where its file cannot be read."""
         try:
             if isinstance(raw.picture, str):
                 path = sample_file(raw.picture.removeprefix(SAMPLE)) if raw.picture.startswith(SAMPLE) else raw.picture
@@ -101,7 +101,7 @@ class Source(ABC):
         except (OSError, NibtError):
             return ""
 
-    def read(self, raw: RawRow, pictures: dict[Place, Picture]) -> Pair:
+    def read(self, raw: RawRow, pictures: dict[Place, ImageInput]) -> Pair:
         """The pair of a row. Pictures with a path are put into ``pictures``, or taken from there.
 
         Raises:
@@ -117,7 +117,7 @@ class Source(ABC):
             pictures[raw.picture] = self.picture(raw)
         return Pair(pictures[raw.picture], caption)
 
-    def picture(self, raw: RawRow) -> Picture:
+    def picture(self, raw: RawRow) -> ImageInput:
         """The picture of a row, under the name that its source gives it."""
         if raw.picture is None:
             raise BadInput("there is no picture in this row")
@@ -126,10 +126,10 @@ class Source(ABC):
         data = raw.picture.read() if isinstance(raw.picture, ByteRange) else raw.picture
         return decode_picture(data, raw.name)
 
-    def _opened(self, path: str, name: str) -> Picture:
+    def _opened(self, path: str, name: str) -> ImageInput:
         """The picture of a path; messages give its name, which is the same wherever the folder lies."""
         try:
-            return read_picture(path)
+            return read_image(path)
         except BadInput as error:
             raise BadInput(str(error).replace(path, name)) from error
 

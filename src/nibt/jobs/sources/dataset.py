@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from nibt.data.images import Picture
+from nibt.data.images import ImageInput
 from nibt.data.pair import Pair
 from nibt.datasets.base import Dataset
 from nibt.jobs.sources.base import Place, RawRow, Source, Wanted
@@ -30,5 +30,5 @@ class DatasetSource(Source):
         for row in range(len(self.data)):
             yield RawRow(row) if wanted(row) else None
 
-    def read(self, raw: RawRow, pictures: dict[Place, Picture]) -> Pair:
+    def read(self, raw: RawRow, pictures: dict[Place, ImageInput]) -> Pair:
         return self.data[raw.row]

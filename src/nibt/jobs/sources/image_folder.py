@@ -39,7 +39,9 @@ class ImageFolderSource(Source):
         try:
             caption = text.read_text(encoding="utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
-            return RawRow(row, Path(name).stem, name, error=f"{name}: its caption, {text.name}, cannot be read ({error})")
+            return RawRow(
+                row, Path(name).stem, name, error=f"{name}: its caption, {text.name}, cannot be read ({error})"
+            )
         return RawRow(row, Path(name).stem, name, str(self.folder / name), caption)
 
     def _text(self, name: str) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nibt import parquet
-from nibt.datasets._files import laid_out, lines, missing_columns, parsed, table_rows
+from nibt.datasets._files import format_errors, lines, missing_columns, parsed, table_rows
 from nibt.errors import BadInput
 from nibt.jobs.sources.base import RawRow, Source, Wanted, caption_of, place_of
 
@@ -34,7 +34,7 @@ class Columns:
             return RawRow(row, error=str(told))
         key = ""
         try:
-            with laid_out(where):
+            with format_errors(where):
                 key = str(told[self.key]) if self.key else ""
                 name, place = place_of(told[self.image], folder, row)
                 return RawRow(row, key, name, place, caption_of(told[self.caption]))

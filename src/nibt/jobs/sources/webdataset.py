@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from nibt.data.images import names_picture
-from nibt.datasets._files import laid_out, parsed
+from nibt.datasets._files import format_errors, parsed
 from nibt.errors import BadInput
-from nibt.jobs.sources.base import Place, RawRow, ByteRange, Source, Wanted, caption_of
+from nibt.jobs.sources.base import ByteRange, Place, RawRow, Source, Wanted, caption_of
 from nibt.jobs.sources.tables import Columns, files_hash
 
 _CAPTIONS = ("txt", "caption", "text", "json")
@@ -46,7 +46,7 @@ class WebDatasetSource(Source):
             return RawRow(row, key, error=str(files[""]))
         try:
             ending = self._picture(files)
-            with laid_out(where):
+            with format_errors(where):
                 caption = caption_of(self._caption(files, where))
             return RawRow(row, key, f"{path.name}/{key}.{ending}", files[ending], caption)
         except BadInput as error:

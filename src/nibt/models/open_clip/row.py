@@ -6,7 +6,7 @@ from jaxtyping import Int
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor
 
-from nibt.models._last_row import hooked, picked, seen_from
+from nibt.models._last_row import picked, replace_forward, seen_from
 from nibt.types import Hidden, OneRow
 
 
@@ -21,7 +21,7 @@ def one_row(
     """What leaves a ``ResidualAttentionBlock`` in one row of each item, (batch, 1, width); None for other blocks, and
     where keys come from elsewhere.
     """
-    if type(block) is not ResidualAttentionBlock or hooked(block) or k_x is not None or v_x is not None:
+    if type(block) is not ResidualAttentionBlock or replace_forward(block) or k_x is not None or v_x is not None:
         return None
     own, normed = picked(stream, row), block.ln_1(stream)
     seen = None if attn_mask is None else _seen(row, attn_mask, stream, block.attn.num_heads)

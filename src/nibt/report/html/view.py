@@ -14,7 +14,7 @@ from nibt.report.colours import AGAINST, COVER, FOR, PAPER
 from nibt.report.html.view_data import Failure, Panel, Pictures, panel_data
 from nibt.report.html.view_text import about, details, heading, no_match, ranking, warnings, why, words
 from nibt.report.image.heatmap import GREYING, STRIPED, STRIPES
-from nibt.results.part import TextAttribution, ImageAttribution
+from nibt.results.part import ImageAttribution, TextAttribution
 
 _HERE = files("nibt.report.html")
 _SCRIPTS = ("view_geometry.js", "view_heatmap.js", "view_input.js", "view_readout.js", "view.js")

@@ -18,7 +18,7 @@ from nibt.results.attribution import Attribution
 from nibt.results.comparison import Comparison
 from nibt.results.explanation import Explanation
 from nibt.results.interaction import Interaction
-from nibt.results.part import TextAttribution, Part, ImageAttribution
+from nibt.results.part import ImageAttribution, Part, TextAttribution
 
 SIDE, QUALITY, DIGITS = 640, 85, 4  # pixels, of JPEG, significant
 _NOTHING = torch.tensor(0.0, dtype=torch.float32, device="cpu")

@@ -10,7 +10,7 @@ from nibt.report.words import runs
 from nibt.results.comparison import Comparison
 from nibt.results.explanation import Explanation, mismatch, other_warnings
 from nibt.results.interaction import Interaction
-from nibt.results.part import TextAttribution, ImageAttribution
+from nibt.results.part import ImageAttribution, TextAttribution
 
 
 def heading(panel: Panel) -> str:

@@ -10,7 +10,7 @@ from nibt.report.image.layout import MARGIN, SIDE, shown, stacked
 from nibt.report.image.rows import caption, header, notes, part_scale, photograph
 from nibt.report.request import is_signed
 from nibt.results.comparison import Comparison
-from nibt.results.part import TextAttribution, ImageAttribution
+from nibt.results.part import ImageAttribution, TextAttribution
 
 _PANEL, _LINE, _NEAR = 460, 760, 14
 

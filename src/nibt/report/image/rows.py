@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from nibt.data.images import Picture
+from nibt.data.images import ImageInput
 from nibt.errors import BadInput
 from nibt.report.colours import FAINT, INK, PAPER, blend, ink_on
 from nibt.report.image.fonts import font_for
@@ -14,14 +14,14 @@ from nibt.report.request import Shown, legend, method_line, question, sentence, 
 from nibt.report.words import Run, Worded, runs
 from nibt.results.comparison import Comparison
 from nibt.results.explanation import Answer, Explanation, Ranked, mismatch, other_warnings
-from nibt.results.part import Part, ImageAttribution
+from nibt.results.part import ImageAttribution, Part
 
 _LARGE, _TITLE = 24, 20
 _NAME, _WORDED = 70, 240  # room for the name of a bar at each side; a bar that wide has words at its ends
 _MOST_LABELS = 10
 
 
-def photograph(picture: Picture | None, source: str) -> Image.Image:
+def photograph(picture: ImageInput | None, source: str) -> Image.Image:
     """What is drawn on.
 
     Raises:
