@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 EXTRAS = ("metrics", "bench", "peft", "sentencepiece")
 """What the tests of the core need beside nibt's own requirements; their lower bounds are held, too."""
 TOOLS = ("pytest", "beartype", "captum")
-CORE = ("models", "loading", "preparation", "contract", "attention", "nib", "interactions", "reference", "command")
+CORE = ("models", "loading", "preparation", "contract", "attention", "nib", "interactions", "baseline", "command")
 """Tests that load, cut and replay every family, run every method on every family, and go through the command."""
 
 

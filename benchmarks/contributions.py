@@ -1,13 +1,13 @@
-"""From how many captions on one table for a picture pays: nibt.contributions against NIB, caption by caption.
+"""From how many captions on one table for an image pays: nibt.contributions against NIB, caption by caption.
 
     OMP_NUM_THREADS=1 python benchmarks/contributions.py
 
 On the embedded model `scenes`, and on a Hugging Face CLIP of ViT-B/32 size with random weights (speed does not depend
-on them). NIB explains the image side only, eight captions in a batch, the picture traced once; the captions of the
+on them). NIB explains the image side only, eight captions in a batch, the image traced once; the captions of the
 table are encoded, too. Both must agree.
 
-Beside it the maps of one picture for a thousand embeddings against the map for one (`nibt.explain_embeddings`, from the
-picture on).
+Beside it the maps of one image for a thousand embeddings against the map for one (`nibt.explain_embeddings`, from the
+image on).
 """
 
 import platform
@@ -27,12 +27,12 @@ MANY = 1000
 CAPTIONS = [f"a {noun} and a {other}" for noun in ("cat", "dog", "owl", "car") for other in ("key", "bed")]
 
 
-def compared(model, picture):
+def compared(model, image):
     """Seconds for the table, for a caption with it, and for a caption without; and how far both are apart."""
     question = resolve(model, "nib", "cosine", "default", Contrast(), None, None, {})
-    pairs = [Pair(picture, caption) for caption in CAPTIONS]
+    pairs = [Pair(image, caption) for caption in CAPTIONS]
     wanted, alone = least(lambda: question.methods["image"](sides(question, pairs)[0]))
-    table, once = least(lambda: nibt.contributions(model, picture))
+    table, once = least(lambda: nibt.contributions(model, image))
     found, product = least(lambda: [table.explain(caption) for caption in CAPTIONS])
     apart = max(
         float((one.scores - two).abs().max() / two.abs().max()) for one, two in zip(found, wanted.scores, strict=True)
@@ -40,24 +40,24 @@ def compared(model, picture):
     return once, product / len(CAPTIONS), alone / len(CAPTIONS), apart
 
 
-def for_embeddings(model, picture, count):
-    """Seconds for the maps of one picture for as many embeddings."""
+def for_embeddings(model, image, count):
+    """Seconds for the maps of one image for as many embeddings."""
     aims = torch.randn(count, model.text.encode(model.text.prepare(CAPTIONS[:1])).shape[1])
-    return least(lambda: nibt.explain_embeddings(model, picture, aims))[1]
+    return least(lambda: nibt.explain_embeddings(model, image, aims))[1]
 
 
 def main():
     torch.manual_seed(0)
-    picture = read_image("sample:chelsea")
+    image = read_image("sample:chelsea")
     for name, model in (("scenes", nibt.load_model("scenes")), ("ViT-B/32 size", large())):
-        once, product, alone, apart = compared(model, picture)
+        once, product, alone, apart = compared(model, image)
         pays = once / (alone - product)
         print(
             f"{name}: table {once:.2f} s, then {product:.4f} s a caption; NIB's image side {alone:.3f} s a caption; "
             f"the table pays from {int(pays) + 1} captions on; largest difference {apart:.1e} of the largest score",
             flush=True,
         )
-        one, many = (for_embeddings(model, picture, count) for count in (1, MANY))
+        one, many = (for_embeddings(model, image, count) for count in (1, MANY))
         print(
             f"{name}: the map for one embedding {one:.3f} s, the maps for {MANY} {many:.2f} s, {many / one:.1f} "
             "times as long",

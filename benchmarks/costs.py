@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/costs.py [--batch 4]
 
-The model, the pictures and the captions of `limit.py`. Processor time, the least of two runs after one to warm up; the
+The model, the images and the captions of `limit.py`. Processor time, the least of two runs after one to warm up; the
 forward pass of the explained side is in it, that of the other side is not. Methods whose cost is a number that the user
 chooses have a small one here, which is told.
 """

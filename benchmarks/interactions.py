@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=2 python benchmarks/interactions.py
 
-A Hugging Face CLIP of ViT-B/32 size with random weights (speed does not depend on them), one picture, a caption of
-seven words, the same layers, nodes and references for both. exCLIP (Möller et al., 2024) integrates the full Jacobians
+A Hugging Face CLIP of ViT-B/32 size with random weights (speed does not depend on them), one image, a caption of
+seven words, the same layers, nodes and baselines for both. exCLIP (Möller et al., 2024) integrates the full Jacobians
 of both embeddings: one backward pass for each node and each of the 512 numbers of an embedding. Both tables must agree.
 
 Beside it the table of the nouns alone, and each noun and each word explained as a caption of its own, with the same
@@ -56,10 +56,10 @@ def integrated_jacobian(cut, start, path):
     return total
 
 
-def exclip(ready, picture, layers, steps):
+def exclip(ready, image, layers, steps):
     """The table from the full Jacobians: tokens x patches."""
     path, sides = nodes("gauss", steps), []
-    for tower, item, layer in ((ready.text, CAPTION, layers[1]), (ready.image, picture, layers[0])):
+    for tower, item, layer in ((ready.text, CAPTION, layers[1]), (ready.image, image, layers[0])):
         trace = tower.trace(tower.prepare([item]))
         cut, start = trace.cut(layer), tower.blank(trace.inputs, layer)
         contributed = torch.einsum("dtw,tw->td", integrated_jacobian(cut, start, path), (cut.hidden - start)[0])
@@ -69,9 +69,9 @@ def exclip(ready, picture, layers, steps):
     return words @ grid.keep(patches.T).T.T
 
 
-def plain(ready, picture):
+def plain(ready, image):
     began = time.process_time()
-    ready.image.encode(ready.image.prepare([picture]))
+    ready.image.encode(ready.image.prepare([image]))
     ready.text.encode(ready.text.prepare([CAPTION]))
     return time.process_time() - began
 
@@ -94,18 +94,18 @@ def main():
     options = parser.parse_args()
     ready = model()
     noise = np.random.default_rng(0).integers(0, 255, (224, 224, 3), np.uint8)
-    picture = read_image(Image.fromarray(noise))
+    image = read_image(Image.fromarray(noise))
     layers = options.image_layer, options.text_layer
-    chosen = {"image_layer": layers[0], "text_layer": layers[1], "steps": options.steps, "reference": "blank"}
-    nibt.explain_interactions(ready, picture, CAPTION, **chosen)  # warm-up; the blank states are constants
-    forward = min(plain(ready, picture) for _ in range(5))
-    table, ours = least(lambda: nibt.explain_interactions(ready, picture, CAPTION, **chosen))
-    _, few = least(lambda: nibt.explain_interactions(ready, picture, CAPTION, words=NOUNS, **chosen))
-    _, each = least(lambda: nibt.explain(ready, picture, CAPTION.split(), **chosen))
-    _, alone = least(lambda: nibt.explain(ready, picture, [f"a {noun}" for noun in NOUNS], **chosen))
+    chosen = {"image_layer": layers[0], "text_layer": layers[1], "steps": options.steps, "baseline": "blank"}
+    nibt.explain_interactions(ready, image, CAPTION, **chosen)  # warm-up; the blank states are constants
+    forward = min(plain(ready, image) for _ in range(5))
+    table, ours = least(lambda: nibt.explain_interactions(ready, image, CAPTION, **chosen))
+    _, few = least(lambda: nibt.explain_interactions(ready, image, CAPTION, words=NOUNS, **chosen))
+    _, each = least(lambda: nibt.explain(ready, image, CAPTION.split(), **chosen))
+    _, alone = least(lambda: nibt.explain(ready, image, [f"a {noun}" for noun in NOUNS], **chosen))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     began = time.process_time()
-    full = exclip(ready, picture, layers, options.steps)
+    full = exclip(ready, image, layers, options.steps)
     theirs = time.process_time() - began
     difference = float((table.table.flatten(1) - full).abs().max() / full.abs().max())
     print(

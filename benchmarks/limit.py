@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=2 python benchmarks/limit.py [--rounds 5] [--batches 1 8 32]
 
-A Hugging Face CLIP of ViT-B/32 size with random weights (speed does not depend on them); pictures of 224 x 224;
+A Hugging Face CLIP of ViT-B/32 size with random weights (speed does not depend on them); images of 224 x 224;
 captions of 12 tokens, start and end included, so that nothing is padded on any side. Both sides are explained, from
 prepared inputs to maps. `plain` is the model's own forward pass of both towers, without a graph. `naive` is the
 published setting as it is written in papers' code: the graph reaches the parameters, whose gradients are computed, too;

@@ -1,6 +1,6 @@
 """Many visitors at once on the page of nibt serve: how many answers came, whether each is right, what memory did.
 
-OMP_NUM_THREADS=1 python benchmarks/load.py [--users 50] [--seconds 120]
+OMP_NUM_THREADS=1 python benchmarks/load.py [--users 50] [--timeout 120]
 
 A page is started on this machine. Each visitor uploads a sample, asks, waits for the answer and asks again, by the
 requests that the browser makes. Every answer is held against the one that the same data give without a page.
@@ -64,9 +64,9 @@ class Visitor:
         upload = await self.client.post("/gradio_api/upload", files={"files": (file.name, file.read_bytes())})
         if upload.status_code != 200:
             return f"upload refused ({upload.status_code})", None, None
-        picture = {"path": upload.json()[0], "meta": {"_type": "gradio.FileData"}, "orig_name": file.name}
+        image = {"path": upload.json()[0], "meta": {"_type": "gradio.FileData"}, "orig_name": file.name}
         body = {
-            "data": [picture, captions, "each", ["nib"], MODEL, "default"],
+            "data": [image, captions, "each", ["nib"], MODEL, "default"],
             "fn_index": self.function,
             "session_hash": session,
             "event_data": None,
@@ -133,7 +133,16 @@ def served(waiting=20):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-c", "from nibt.cli import main; main()", "serve", "--port", port, "--waiting", waiting]
+    command = [
+        sys.executable,
+        "-c",
+        "from nibt.cli import main; main()",
+        "serve",
+        "--port",
+        port,
+        "--max-queue",
+        waiting,
+    ]
     process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
     try:
         address = f"http://127.0.0.1:{port}"
@@ -168,7 +177,7 @@ async def measured(address, process, options, right):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=50)
-    parser.add_argument("--seconds", type=int, default=120)
+    parser.add_argument("--timeout", type=int, default=120)
     options = parser.parse_args()
     right = expected()
     with served() as (address, process):

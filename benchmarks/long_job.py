@@ -40,13 +40,13 @@ def explained(out, count):
     with log.open("a", newline="") as stream:
         writer = csv.writer(stream)
 
-        def on_done(done):
+        def on_progress(progress):
             nonlocal rows
-            rows += done
+            rows = progress.done
             writer.writerow([os.getpid(), rows, f"{resident():.3f}", f"{time.perf_counter() - began:.1f}"])
             stream.flush()
 
-        job = nibt.batch("scenes", Scenes(count=count, seed=2026), out, steps=2, on_done=on_done)
+        job = nibt.batch("scenes", Scenes(count=count, seed=2026), out, steps=2, on_progress=on_progress)
     return job, log
 
 

@@ -1,4 +1,4 @@
-"""How often nibt says wrongly, or fails to say, that the model rates a picture and a caption as no match.
+"""How often nibt says wrongly, or fails to say, that the model rates an image and a caption as no match.
 
     python benchmarks/mismatch.py                  # drawn scenes, with the model scenes
     python benchmarks/mismatch.py --photos FOLDER  # photographs, with the model lite; FOLDER holds annotations.json
@@ -26,7 +26,7 @@ from nibt.engine.spec import Contrast, encode, resolve
 from nibt.targets.base import cosine
 
 EVERYDAY = Path(__file__).with_name("everyday.txt").read_text(encoding="utf-8").splitlines()
-OTHERS = 25  # captions without a common object, for each picture
+OTHERS = 25  # captions without a common object, for each image
 
 
 def verdicts(model, pairs, batch=32):
@@ -37,19 +37,19 @@ def verdicts(model, pairs, batch=32):
     for indices in batch_indices(question, pairs, batch):
         image, text = sides(question, [pairs[index] for index in indices])
         values = similarities(image, text)
-        caption, picture = (model.scale * (blank - values.pair) for blank in values[1:])
+        caption, image = (model.scale * (blank - values.pair) for blank in values[1:])
         warned = torch.tensor([bool(warning) for warning in mismatches(image, text)])
-        assert torch.equal(warned, (caption > MARGIN) | (picture > MARGIN))
+        assert torch.equal(warned, (caption > MARGIN) | (image > MARGIN))
         better = (cosine(image.trace.embedding[:, None], everyday) > values.pair[:, None]).sum(1)
         rules = {
-            f"the rule: {MARGIN} below the blank caption or the blank picture": warned,
+            f"the rule: {MARGIN} below the blank caption or the blank image": warned,
             f"{MARGIN} below the blank caption": caption > MARGIN,
-            f"{MARGIN} below the blank picture": picture > MARGIN,
-            **{f"the rule with a margin of {other}": (caption > other) | (picture > other) for other in (0, 1)},
+            f"{MARGIN} below the blank image": image > MARGIN,
+            **{f"the rule with a margin of {other}": (caption > other) | (image > other) for other in (0, 1)},
             **{f"at least {n} of {len(EVERYDAY)} everyday captions fit better": better >= n for n in (10, 25, 50)},
         }
-        for rule, calls in rules.items():
-            verdict.setdefault(rule, torch.zeros(len(pairs), dtype=torch.bool))[indices] = calls
+        for quadrature, calls in rules.items():
+            verdict.setdefault(quadrature, torch.zeros(len(pairs), dtype=torch.bool))[indices] = calls
     return verdict
 
 
@@ -57,30 +57,30 @@ def report(title, model, matching, others):
     calls = verdicts(model, matching + others)
     print(f"\n{title}: {len(matching)} matching pairs, {len(others)} without a common object\n")
     print("| rule | false alarms | misses |\n|---|---|---|")
-    for rule, called in calls.items():
+    for quadrature, called in calls.items():
         alarms, hits = called[: len(matching)].float().mean(), called[len(matching) :].float().mean()
-        print(f"| {rule} | {100 * alarms:.1f} % | {100 * (1 - hits):.1f} % |")
+        print(f"| {quadrature} | {100 * alarms:.1f} % | {100 * (1 - hits):.1f} % |")
 
 
 def of_scenes(named, count):
     scenes = list(Scenes(count, seed=21, named=named))
     names = [{one.name for one in pair.objects} for pair in scenes]
-    return scenes, crossed([pair.picture for pair in scenes], [[pair.caption] for pair in scenes], names, 3)
+    return scenes, crossed([pair.image for pair in scenes], [[pair.caption] for pair in scenes], names, 3)
 
 
-def crossed(pictures, captions, names, count):
-    """Each picture with captions of pictures that have no object in common with it."""
+def crossed(images, captions, names, count):
+    """Each image with captions of images that have no object in common with it."""
     draw, pairs = random.Random(0), []
-    for place, picture in enumerate(pictures):
+    for place, image in enumerate(images):
         apart = [text for other, texts in enumerate(captions) if not names[place] & names[other] for text in texts]
-        pairs += [Pair(picture, text) for text in draw.sample(apart, min(count, len(apart)))]
+        pairs += [Pair(image, text) for text in draw.sample(apart, min(count, len(apart)))]
     return pairs
 
 
 def of_photographs(folder):
     """All captions, and only those that name an object whose kind is known."""
     listed = json.loads((folder / "annotations.json").read_text(encoding="utf-8"))["images"]
-    pictures = [read_image(folder / one["file"]) for one in listed]
+    images = [read_image(folder / one["file"]) for one in listed]
     names = [{one["category"] for one in each["objects"]} for each in listed]
     naming = [
         [
@@ -91,8 +91,8 @@ def of_photographs(folder):
         for one in listed
     ]
     for title, captions in (("all captions", [one["captions"] for one in listed]), ("that name an object", naming)):
-        matching = [Pair(picture, text) for picture, texts in zip(pictures, captions, strict=True) for text in texts]
-        yield f"photographs, lite, {title}", matching, crossed(pictures, captions, names, OTHERS)
+        matching = [Pair(image, text) for image, texts in zip(images, captions, strict=True) for text in texts]
+        yield f"photographs, lite, {title}", matching, crossed(images, captions, names, OTHERS)
 
 
 def main():

@@ -2,7 +2,7 @@
 
 python benchmarks/page.py [--out FOLDER]
 
-Needs Debian's chromium. The pictures in docs/page come from here.
+Needs Debian's chromium. The images in docs/page come from here.
 """
 
 import argparse
@@ -31,12 +31,12 @@ FLAGS = [
     "--disable-component-update",
 ]
 CAPTION = "a cat and a cup of coffee"
-COLLAGE = "?picture=collage&captions=a+cat+and+a+cup+of+coffee&model=lite"
+COLLAGE = "?image=collage&captions=a+cat+and+a+cup+of+coffee&model=lite"
 STATES = {
     "word": COLLAGE + "&words=0.4,0.6",
     "methods": COLLAGE + "&methods=nib,grad_cam",
-    "rather": "?picture=coffee&captions=a+cup+of+coffee%0Aa+bowl+of+soup&question=rather",
-    "labels": "?picture=rocket&captions=a+missile%0Aa+lighthouse%0Aa+castle&question=labels",
+    "rather": "?image=coffee&captions=a+cup+of+coffee%0Aa+bowl+of+soup&question=rather",
+    "labels": "?image=rocket&captions=a+missile%0Aa+lighthouse%0Aa+castle&question=labels",
 }
 
 
@@ -80,7 +80,7 @@ def first(page, address):
 
 
 def states(browser, address, folder):
-    """A picture of each state."""
+    """An image of each state."""
     views = {"": {}, "-dark": {"color_scheme": "dark"}, "-narrow": {"viewport": {"width": 380, "height": 760}}}
     for ending, options in views.items():
         page = browser.new_context(**{"viewport": {"width": 1280, "height": 760}, **options}).new_page()
@@ -99,7 +99,7 @@ def states(browser, address, folder):
 
 
 def box(page, address, folder):
-    """A box on the picture and its words."""
+    """A box on the image and its words."""
     page.goto(address + COLLAGE)
     whole(page)
     place = page.locator(".nibt-stage").bounding_box()

@@ -15,11 +15,11 @@ from nibt.datasets.scenes import Scenes
 
 def main():
     pairs = list(Scenes(count=16, seed=5, fewest=2, most=3, named="one"))
-    pictures, captions = [pair.picture for pair in pairs], [pair.caption for pair in pairs]
-    whole = nibt.explain(nibt.load_model("scenes"), pictures, captions)
+    images, captions = [pair.image for pair in pairs], [pair.caption for pair in pairs]
+    whole = nibt.explain(nibt.load_model("scenes"), images, captions)
     print(machine())
     for dtype in ("float16", "bfloat16"):
-        half = nibt.explain(nibt.load_model("scenes", dtype=dtype), pictures, captions)
+        half = nibt.explain(nibt.load_model("scenes", dtype=dtype), images, captions)
         for side in ("image", "text"):
             apart = []
             for one, other in zip(half, whole, strict=True):

@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/workers.py --out FOLDER [--count 640] [--workers 1 2] [--rounds 2]
 
-The pairs are drawn scenes, saved as pictures with a table; the model is the embedded `scenes`, the method NIB with two
+The pairs are drawn scenes, saved as images with a table; the model is the embedded `scenes`, the method NIB with two
 nodes a side. Each worker has one thread. The time to start (processes, imports, models) is told apart: a job of a
 million rows does not feel it. Rounds alternate between the ways, and the quickest of each counts, since machines are
 shared. All ways must give the same bits. Then what the driver does for a row, which no number of workers makes
@@ -31,14 +31,14 @@ from nibt.jobs.sources.tables import Columns
 CHUNK = 32
 
 
-def pictures(folder, count):
-    """The pairs as pictures with a table."""
+def images(folder, count):
+    """The pairs as images with a table."""
     table = folder / "pairs.csv"
     if not table.exists():
         folder.mkdir(parents=True, exist_ok=True)
         rows = []
         for item, pair in enumerate(Scenes(count=count, seed=2026)):
-            pair.picture.image.save(folder / f"{item}.png")
+            pair.image.pil_image.save(folder / f"{item}.png")
             rows.append((f"{item}.png", pair.caption))
         with table.open("w", newline="") as stream:
             csv.writer(stream).writerows([("image", "caption"), *rows])
@@ -55,7 +55,7 @@ def timed(table, out, **where):
         out,
         steps=2,
         chunk_size=CHUNK,
-        on_done=lambda rows: marks.append((time.perf_counter() - began, rows)),
+        on_progress=lambda progress: marks.append((time.perf_counter() - began, progress.done)),
         **where,
     )
     skipped = where.get("workers", 1)  # the first chunk of each worker holds its start
@@ -123,7 +123,7 @@ def main():
     parser.add_argument("--share", type=float, default=0.25, help="of the peak that is reached")
     parser.add_argument("--words", type=int, default=12, help="tokens of a caption")
     options = parser.parse_args()
-    table = pictures(options.out / f"pairs-{options.count}", options.count)
+    table = images(options.out / f"pairs-{options.count}", options.count)
     ways = {"this process": {}, **{f"Ray, {n} worker(s)": {"on": "ray", "workers": n} for n in options.workers}}
     found = {way: [] for way in ways}
     for _ in range(options.rounds):

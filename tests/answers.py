@@ -24,7 +24,7 @@ def answer(scores: list[list[float]], size: tuple[int, int], region: Region, cap
     text = torch.zeros(len(words) + 2)
     text[1 : len(words) + 1] = torch.linspace(-1, 2, len(words))
     units = Words((("<s>", *caption.split(), "</s>"),), (words,), explained)
-    picture = ImageInput(Image.new("RGB", size, (128, 128, 128)), "grey")
+    image = ImageInput(Image.new("RGB", size, (128, 128, 128)), "grey")
     return Explanation(
         caption,
         Attribution(grid.flatten(), Grid(*grid.shape), torch.tensor(0.25)),
@@ -44,5 +44,5 @@ def answer(scores: list[list[float]], size: tuple[int, int], region: Region, cap
         "grey",
         (),
         (),
-        picture,
+        image,
     )

@@ -149,7 +149,7 @@ def net(modality: Modality, norm: bool, *changes: Change) -> Net:
 
 
 def values(modality: Modality, seed: int = 2) -> Tensor:
-    """Two pictures or captions, each twice: what speaks for the one target speaks against the other."""
+    """Two images or captions, each twice: what speaks for the one target speaks against the other."""
     draws = np.random.default_rng(seed)
     if modality == "image":
         drawn = torch.from_numpy(draws.normal(0, 1, (BATCH // 2, 3, ROWS * PATCH, COLUMNS * PATCH)))

@@ -60,7 +60,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 """Nodes enough for completeness, and few masks: a method of samples breaks what it breaks with any number."""
 MORE = {
     "nib, layer 0": MethodCase("nib", options={"steps": NODES, "layer": 0}),
-    "nib, zero, geometric": MethodCase("nib", options={"steps": NODES, "reference": "zero", "rule": "geometric"}),
+    "nib, zero, geometric": MethodCase("nib", options={"steps": NODES, "baseline": "zero", "quadrature": "geometric"}),
     "grad_cam, along path": MethodCase("grad_cam", options={"steps": NODES}, along=True),
     "shapley, sampled": MethodCase("shapley", options={"budget": 24}),
 }
@@ -101,14 +101,14 @@ def _apart(first: Tensor, second: Tensor) -> float:
 
 
 def completeness(asked: MethodCase, modality: Modality) -> float:
-    """Do all scores add up to S minus S of the method's own reference, or else of the input that says nothing?"""
+    """Do all scores add up to S minus S of the method's own baseline, or else of the input that says nothing?"""
     of = side(modality)
     options = asked.method(of.tower).options()
-    layer = options["layer"][0] if "reference" in options and "layer" in options else None
+    layer = options["layer"][0] if "baseline" in options and "layer" in options else None
     cut = of.stem() if layer is None else of.cut(layer)
-    reference = of.reference(options.get("reference", "blank"), layer, cut.hidden)
-    low = options["floor"] if options.get("rule") == "geometric" else 0.0
-    change = of.value() - of.at_end("zero", layer, cut, reference + low * (cut.hidden - reference))
+    baseline = of.baseline(options.get("baseline", "blank"), layer, cut.hidden)
+    low = options["floor"] if options.get("quadrature") == "geometric" else 0.0
+    change = of.value() - of.at_end("zero", layer, cut, baseline + low * (cut.hidden - baseline))
     return float(((_map(asked, modality).sum(-1) - change) / change).abs().max())
 
 

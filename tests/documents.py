@@ -220,7 +220,7 @@ def _installed(folder: Path) -> None:
 
 
 def furnish(folder: Path, clip: Path) -> None:
-    """What a reader has: photographs, a model, labels, a table of pairs, a folder of pictures."""
+    """What a reader has: photographs, a model, labels, a table of pairs, a folder of images."""
     samples = ROOT / "src" / "nibt" / "samples"
     names = ("chelsea", "coffee", "collage", "rocket")
     (folder / "photos").mkdir()

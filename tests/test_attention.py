@@ -35,7 +35,7 @@ TIMM = ["timm vit", "timm vit average", "timm siglip", "timm relative places", "
 
 def inputs_of(tower: Tower) -> Inputs:
     if tower.modality == "image":
-        return tower.prepare([tiny.picture(seed=seed) for seed in (1, 2)])
+        return tower.prepare([tiny.image(seed=seed) for seed in (1, 2)])
     return tower.prepare(list(tiny.CAPTIONS[:2]))
 
 

@@ -37,7 +37,7 @@ both_sides = pytest.mark.parametrize("modality", ["image", "text"])
 
 
 def side(model: Model, modality: str, captions: tuple[str, ...] = tiny.CAPTIONS[:2]) -> Side:
-    image = model.image.trace(model.image.prepare([tiny.picture(seed=seed) for seed in (1, 2)]))
+    image = model.image.trace(model.image.prepare([tiny.image(seed=seed) for seed in (1, 2)]))
     text = model.text.trace(model.text.prepare(captions))
     here, there = (image, text) if modality == "image" else (text, image)
     return Side(model, here, lambda embedding: cosine(embedding, there.embedding.detach()))
@@ -70,7 +70,7 @@ def _stretched(scores: Tensor) -> np.ndarray:
 def _all_rows(model: Model, method: str, answer: Any) -> Tensor:
     """The authors keep start and end tokens, and stretch over them, too."""
     text = model.text.trace(model.text.prepare([answer.caption]))
-    there = model.image.encode(model.image.prepare([answer.picture]))
+    there = model.image.encode(model.image.prepare([answer.image]))
     of = Side(model, text, lambda embedding: cosine(embedding, there))
     asked = find("methods", method).configured(model.text, "paper", {}, {})
     rows = asked.at(of, 10) if method == "grad_cam" else asked.scores(of)
@@ -246,9 +246,7 @@ def test_fast_ig_adds_up_to_the_output_times_its_gradient(kind: str, modality: s
 def test_rollout_is_the_same_for_every_other_side(kind: str, modality: str) -> None:
     model, other = (
         tiny.model(kind),
-        torch.linspace(
-            -1, 1, tiny.model(kind).image.encode(tiny.model(kind).image.prepare([tiny.picture()])).shape[-1]
-        ),
+        torch.linspace(-1, 1, tiny.model(kind).image.encode(tiny.model(kind).image.prepare([tiny.image()])).shape[-1]),
     )
     of = side(model, modality)
     elsewhere = Side(model, of.trace, lambda embedding: cosine(embedding, other))
@@ -361,7 +359,7 @@ def test_convolutional_trunks_are_refused_with_what_needs_less(kind: str, method
     model = tiny.model(kind)
     told = r"needs attention, and this image tower, a ConvolutionalTower, has none; methods that need less: (.*)"
     with pytest.raises(Unsupported, match=told) as refused:
-        nibt.explain(model, tiny.picture(), "two cats", method)
+        nibt.explain(model, tiny.image(), "two cats", method)
     offered = str(refused.value).partition("less: ")[2].split(", ")
     assert {"nib", "grad_cam"} <= set(offered)
     assert not set(offered) & set(ATTENTION)
@@ -383,4 +381,4 @@ def test_convolutional_trunks_are_refused_with_what_needs_less(kind: str, method
 )
 def test_bad_options_are_refused(method: str, options: dict[str, Any], told: str) -> None:
     with pytest.raises(BadOption, match=told):
-        nibt.explain(tiny.model("clip"), tiny.picture(), "two cats", method, **options)
+        nibt.explain(tiny.model("clip"), tiny.image(), "two cats", method, **options)

@@ -17,7 +17,7 @@ import tiny
 from nibt.data.pair import Pair
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption, UnknownName
-from nibt.evaluation.audit.counterfactuals import inner, nonsense, other_captions, other_pictures
+from nibt.evaluation.audit.counterfactuals import inner, nonsense, other_captions, other_images
 from nibt.evaluation.audit.intervals import interval
 from nibt.evaluation.audit.randomization import cascade, copied, stages
 from nibt.evaluation.audit.similarity import spearman, ssim
@@ -25,6 +25,7 @@ from nibt.evaluation.audit.thresholds import BOUNDS, LEAST_PAIRS
 from nibt.evaluation.maps import Map, MethodSpec, maps
 from nibt.models._loading import load_model
 from nibt.models.base import Model
+from nibt.progress import Progress
 from nibt.report.html.audit import page, threshold
 from nibt.report.html.audit_plots import gauge
 from nibt.results.audit import Audit, Check
@@ -47,8 +48,8 @@ SAID = (
 
 
 def noise() -> list[Pair]:
-    """Pictures that a tiny model can tell apart, with captions of at least three words."""
-    return [Pair(tiny.picture(seed=place), said) for place, said in enumerate(SAID)]
+    """Images that a tiny model can tell apart, with captions of at least three words."""
+    return [Pair(tiny.image(seed=place), said) for place, said in enumerate(SAID)]
 
 
 def verdicts(audit: Audit, method: str = "") -> dict[tuple[str, str], str]:
@@ -132,7 +133,7 @@ def test_the_model_is_left_as_it_was() -> None:
 def test_the_stages_of_a_copy_hold_every_parameter_of_a_tower_once(kind: str) -> None:
     model = copied(tiny.model(kind))
     assert model.module is not tiny.model(kind).module
-    for side, item in (("image", tiny.picture()), ("text", "a red cat")):
+    for side, item in (("image", tiny.image()), ("text", "a red cat")):
         tower = model.tower(side)
         found = stages(tower, tower.prepare([item]), 2)
         assert (found[0].name, found[-1].name, len(found)) == ("head", "stem", 4)
@@ -155,7 +156,7 @@ def test_from_the_top_down_more_and_more_is_random() -> None:
 
 def test_mean_states_of_the_learned_weights_are_not_asked_of_a_random_tower() -> None:
     lite = load_model("lite")
-    assert MethodSpec("nib").without_means(lite, "image") == {"image_reference": "blank"}
+    assert MethodSpec("nib").without_means(lite, "image") == {"image_baseline": "blank"}
     assert MethodSpec("nib").without_means(tiny.model("clip"), "image") == {}
 
 
@@ -253,11 +254,11 @@ def test_thresholds_are_in_order() -> None:
 def test_other_captions_and_pictures_are_others() -> None:
     pairs = list(Scenes(count=MANY, seed=5))
     for own, other in zip(pairs, other_captions(pairs), strict=True):
-        assert own.picture is other.picture
+        assert own.image is other.image
         assert not [thing for thing in own.objects if thing.name in other.caption.split()]
-    for own, other in zip(pairs, other_pictures(pairs), strict=True):
+    for own, other in zip(pairs, other_images(pairs), strict=True):
         assert own.caption == other.caption
-        assert own.picture is not other.picture
+        assert own.image is not other.image
     for own, other in zip(pairs, nonsense(pairs, 0), strict=True):
         assert len(own.caption.split()) == len(other.caption.split())
         assert not set(own.caption.split()) & set(other.caption.split())
@@ -311,12 +312,12 @@ def test_too_few_pairs_or_all_the_same() -> None:
 def test_weights_that_change_meanwhile_are_told() -> None:
     model: Model = deepcopy(tiny.fresh("clip"))
 
-    def train(step: str, done: int, total: int) -> None:
+    def train(progress: Progress) -> None:
         with torch.no_grad():
             next(model.module.parameters()).add_(1e-3)
 
     with pytest.raises(nibt.NibtError, match="changed while it was audited"):
-        nibt.audit(model, noise(), "ones", quick=True, on_step=train)
+        nibt.audit(model, noise(), "ones", quick=True, on_progress=train)
 
 
 # -------------------------------------------------------------------------------------------------------- the command
@@ -332,7 +333,7 @@ def folder(tmp_path: Path) -> Path:
     made.mkdir()
     lines = ["image,caption"]
     for place, said in enumerate(SAID):
-        tiny.picture(seed=place).image.save(made / f"{place}.png")
+        tiny.image(seed=place).image.save(made / f"{place}.png")
         lines.append(f"{place}.png,{said}")
     (made / "pairs.csv").write_text("\n".join(lines) + "\n")
     return made
@@ -382,5 +383,5 @@ def test_a_page_is_of_pictures_that_pillow_reads(scenes: Audit) -> None:
     from base64 import b64decode
     from io import BytesIO
 
-    with Image.open(BytesIO(b64decode(scenes.examples[0].picture.partition(",")[2]))) as shown:
+    with Image.open(BytesIO(b64decode(scenes.examples[0].image.partition(",")[2]))) as shown:
         assert shown.size == (128, 128)

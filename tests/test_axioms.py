@@ -103,7 +103,7 @@ SAME = {
 def test_they_are_the_same_function_of_other_parameters(name: str, modality: Modality) -> None:
     changes, other, norm = SAME[name]
     first, second = net(modality, norm, *changes), net(modality, norm, other)
-    nothing = torch.zeros_like(values(modality))  # the blank picture, or padding only
+    nothing = torch.zeros_like(values(modality))  # the blank image, or padding only
     for given in (values(modality), values(modality, seed=8), nothing):
         torch.testing.assert_close(first(given), second(given), atol=1e-10, rtol=1e-10)
     pairs = zip(first.parameters(), second.parameters(), strict=True)
@@ -167,7 +167,7 @@ def clip(change: Callable[[nn.Module], None]) -> Model:
 
 
 def clip_side(model: Model, modality: Modality) -> Side:
-    image = model.image.trace(model.image.prepare([tiny.picture(seed=seed) for seed in (1, 2)]))
+    image = model.image.trace(model.image.prepare([tiny.image(seed=seed) for seed in (1, 2)]))
     text = model.text.trace(model.text.prepare(tiny.CAPTIONS[:2]))
     here, there = (image, text) if modality == "image" else (text, image)
     return Side(model, here, lambda embedding: cosine(embedding, there.embedding))
@@ -214,10 +214,10 @@ def test_a_clip_can_be_changed_so_and_is_the_same_model(change: Callable[[nn.Mod
 
 
 def missed(of: Side, layer: int, method: NIB) -> Tensor:
-    """By what the scores of all rows miss S minus S of the whole reference, relative to that."""
-    cut, told = of.cut(layer), method(of).narrowing
+    """By what the scores of all rows miss S minus S of the whole baseline, relative to that."""
+    cut, told = of.cut(layer), method(of).path
     assert told is not None
-    change = of.value() - of.at_end("zero", None, cut, of.reference(method.reference, layer, cut.hidden))
+    change = of.value() - of.at_end("zero", None, cut, of.baseline(method.baseline, layer, cut.hidden))
     return ((told.sum - change) / change).abs()
 
 

@@ -34,6 +34,7 @@ from nibt.jobs.sources.base import Source
 from nibt.jobs.sources.opening import opened
 from nibt.jobs.sources.tables import Columns
 from nibt.models.base import Model
+from nibt.progress import Progress
 
 Run = Callable[..., tuple[int, str, str]]
 COUNT = 10
@@ -48,18 +49,18 @@ def model() -> Model:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten pictures, 0.png to 9.png."""
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten images, 0.png to 9.png."""
+    folder = tmp_path_factory.mktemp("images")
     for item in range(COUNT):
-        tiny.picture(64 + item, 48, item).image.save(folder / f"{item}.png")
+        tiny.image(64 + item, 48, item).image.save(folder / f"{item}.png")
     return folder
 
 
 @pytest.fixture(scope="module")
-def table(pictures: Path) -> Path:
+def table(images: Path) -> Path:
     """The ten pairs."""
-    return as_csv(pictures, pictures)
+    return as_csv(images, images)
 
 
 @pytest.fixture(scope="module")
@@ -71,20 +72,20 @@ def whole(model: Model, table: Path, tmp_path_factory: pytest.TempPathFactory) -
 # Forms of pairs
 
 
-def as_csv(pictures: Path, out: Path) -> Path:
+def as_csv(images: Path, out: Path) -> Path:
     with (out / "pairs.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows([["image", "caption"], *zip(NAMED, CAPTIONS, strict=True)])
     return out / "pairs.csv"
 
 
-def as_tsv(pictures: Path, out: Path) -> Path:
-    path = pictures / "pairs.tsv"
+def as_tsv(images: Path, out: Path) -> Path:
+    path = images / "pairs.tsv"
     path.write_text("caption\timage\n" + "".join(f"{told}\t{item}.png\n" for item, told in enumerate(CAPTIONS)))
     return path
 
 
-def as_jsonl(pictures: Path, out: Path) -> Path:
-    path = pictures / "lines.jsonl"
+def as_jsonl(images: Path, out: Path) -> Path:
+    path = images / "lines.jsonl"
     path.write_text(
         "".join(
             json.dumps({"image": f"{item}.png", "caption": told, "more": 1}) + "\n"
@@ -94,30 +95,30 @@ def as_jsonl(pictures: Path, out: Path) -> Path:
     return path
 
 
-def as_data_set(pictures: Path, out: Path) -> Path:
-    shutil.copytree(pictures, out / "images")
-    as_csv(pictures, out)
+def as_data_set(images: Path, out: Path) -> Path:
+    shutil.copytree(images, out / "images")
+    as_csv(images, out)
     return out
 
 
-def as_plain_folder(pictures: Path, out: Path) -> Path:
+def as_plain_folder(images: Path, out: Path) -> Path:
     for item, caption in enumerate(CAPTIONS):
-        shutil.copy(pictures / f"{item}.png", out)
+        shutil.copy(images / f"{item}.png", out)
         (out / f"{item}.txt").write_text(caption + "\n")
     return out
 
 
-def as_parquet(pictures: Path, out: Path) -> Path:
+def as_parquet(images: Path, out: Path) -> Path:
     arrow, files = parquet.pyarrow()
     rows = [{"image": f"{item}.png", "caption": told} for item, told in enumerate(CAPTIONS)]
-    files.write_table(arrow.Table.from_pylist(rows), pictures / "pairs.parquet", row_group_size=3)
-    return pictures / "pairs.parquet"
+    files.write_table(arrow.Table.from_pylist(rows), images / "pairs.parquet", row_group_size=3)
+    return images / "pairs.parquet"
 
 
-def as_parquet_of_bytes(pictures: Path, out: Path) -> list[Path]:
+def as_parquet_of_bytes(images: Path, out: Path) -> list[Path]:
     arrow, files = parquet.pyarrow()
     rows = [
-        {"image": {"bytes": (pictures / f"{item}.png").read_bytes(), "path": None}, "caption": [told, "other"]}
+        {"image": {"bytes": (images / f"{item}.png").read_bytes(), "path": None}, "caption": [told, "other"]}
         for item, told in enumerate(CAPTIONS)
     ]
     for name, part in (("one", rows[:7]), ("two", rows[7:])):
@@ -131,28 +132,28 @@ def put(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     tar.addfile(member, BytesIO(data))
 
 
-def as_shards(pictures: Path, out: Path, ending: str = ".tar", caption: str = "txt") -> Path:
+def as_shards(images: Path, out: Path, ending: str = ".tar", caption: str = "txt") -> Path:
     for shard, items in enumerate((range(6), range(6, COUNT))):
         with tarfile.open(out / f"pairs-{shard:02d}{ending}", "w:gz" if ending.endswith("gz") else "w") as tar:
             for item in items:
                 told = CAPTIONS[item] if caption == "txt" else json.dumps({"caption": CAPTIONS[item]})
                 put(tar, f"deep/{item}.{caption}", told.encode())
-                put(tar, f"deep/{item}.png", (pictures / f"{item}.png").read_bytes())
+                put(tar, f"deep/{item}.png", (images / f"{item}.png").read_bytes())
     return out
 
 
-def as_packed_shards(pictures: Path, out: Path) -> list[Path]:
-    as_shards(pictures, out, ".tar.gz", "json")
+def as_packed_shards(images: Path, out: Path) -> list[Path]:
+    as_shards(images, out, ".tar.gz", "json")
     return sorted(out.glob("*.tar.gz"))
 
 
-def as_pattern(pictures: Path, out: Path) -> str:
-    return str(as_shards(pictures, out) / "pairs-{00..01}.tar")
+def as_pattern(images: Path, out: Path) -> str:
+    return str(as_shards(images, out) / "pairs-{00..01}.tar")
 
 
-def as_saved(pictures: Path, out: Path) -> Path:
+def as_saved(images: Path, out: Path) -> Path:
     package = pytest.importorskip("datasets", reason="needs the package datasets: pip install 'nibt[data]'")
-    told = {"image": [str(pictures / f"{item}.png") for item in range(COUNT)], "caption": CAPTIONS}
+    told = {"image": [str(images / f"{item}.png") for item in range(COUNT)], "caption": CAPTIONS}
     package.Dataset.from_dict(told).cast_column("image", package.Image()).save_to_disk(out / "saved")
     return out / "saved"
 
@@ -169,31 +170,31 @@ FORMS = (
     as_pattern,
     as_saved,
 )
-NAMES = ("key", "source")  # what a form calls a row and its picture is its own
+NAMES = ("key", "source")  # what a form calls a row and its image is its own
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_gives_the_same_answers(
-    form: Callable[[Path, Path], Any], model: Model, pictures: Path, whole: nibt.Job, tmp_path: Path
+    form: Callable[[Path, Path], Any], model: Model, images: Path, whole: nibt.Job, tmp_path: Path
 ) -> None:
     (tmp_path / "pairs").mkdir()
-    job = nibt.batch(model, form(pictures, tmp_path / "pairs"), tmp_path / "out", **OPTIONS)
+    job = nibt.batch(model, form(images, tmp_path / "pairs"), tmp_path / "out", **OPTIONS)
     assert job.manifest["rows"] == COUNT
     assert not job.check()
     for row, wanted in zip(job.rows(), whole.rows(), strict=True):
         assert {**row, **dict.fromkeys(NAMES)} == {**wanted, **dict.fromkeys(NAMES)}
     answer = job.explanation(7)
-    assert answer.picture is not None, "it is found again, wherever it lies"
+    assert answer.image is not None, "it is found again, wherever it lies"
     assert nibt.draw(answer).width > 100
 
 
-def test_a_job_says_what_explain_says(model: Model, pictures: Path, whole: nibt.Job) -> None:
+def test_a_job_says_what_explain_says(model: Model, images: Path, whole: nibt.Job) -> None:
     """The same batches are the same bits. Those of a job come in the order of its rows; a call for all would put
     captions of like length together.
     """
     for first in range(0, COUNT, 2):
         items = range(first, min(first + 2, COUNT))
-        shown, said = [pictures / f"{item}.png" for item in items], [CAPTIONS[item] for item in items]
+        shown, said = [images / f"{item}.png" for item in items], [CAPTIONS[item] for item in items]
         wanted = nibt.explain(model, [str(path) for path in shown], said, batch_size=2, steps=2)
         for item, answer in zip(items, wanted, strict=True):
             assert whole.explanation(item).to_json() == answer.to_json()
@@ -209,11 +210,11 @@ def test_a_job_says_what_explain_says(model: Model, pictures: Path, whole: nibt.
     ],
 )
 def test_answers_of_other_questions_come_back_whole(
-    method: str, options: dict[str, Any], model: Model, pictures: Path, table: Path, tmp_path: Path
+    method: str, options: dict[str, Any], model: Model, images: Path, table: Path, tmp_path: Path
 ) -> None:
     job = nibt.batch(model, table, tmp_path, method, chunk_size=1, batch_size=1, **options)
     for item in (0, 7):
-        wanted = nibt.explain(model, str(pictures / f"{item}.png"), CAPTIONS[item], method, batch_size=1, **options)
+        wanted = nibt.explain(model, str(images / f"{item}.png"), CAPTIONS[item], method, batch_size=1, **options)
         assert job.explanation(item).to_json() == wanted.to_json()
 
 
@@ -242,7 +243,7 @@ def test_data_sets_are_pairs_too(tmp_path: Path) -> None:
     [
         ("nothing.csv", {}, BadInput, "no such file or folder"),
         ("notes.docx", {}, BadInput, "is of no kind that is read"),
-        ("pairs.csv", {"image": "picture"}, BadOption, "has no column picture.*it has image, caption.*--image"),
+        ("pairs.csv", {"image": "image"}, BadOption, "has no column image.*it has image, caption.*--image"),
         ("pairs.parquet", {"caption": "text"}, BadOption, "has no column text.*it has image, caption.*--caption"),
         ("pairs.csv", {"split": "train"}, BadOption, "leave it out"),
         ("pairs.csv", {"chunk_size": 0}, BadOption, "chunk_size must be a whole number from 1"),
@@ -258,11 +259,11 @@ def test_what_is_no_job(
     kind: type[Exception],
     message: str,
     model: Model,
-    pictures: Path,
+    images: Path,
     tmp_path: Path,
 ) -> None:
-    as_csv(pictures, tmp_path)
-    shutil.copy(as_parquet(pictures, tmp_path), tmp_path)
+    as_csv(images, tmp_path)
+    shutil.copy(as_parquet(images, tmp_path), tmp_path)
     (tmp_path / "notes.docx").touch()
     (tmp_path / "empty").mkdir()
     given = [tmp_path / one for one in pairs] if isinstance(pairs, list) else tmp_path / pairs
@@ -274,16 +275,16 @@ def test_what_is_no_job(
 # Bad rows
 
 
-def test_bad_rows_are_recorded_and_cost_no_other(model: Model, pictures: Path, tmp_path: Path) -> None:
-    """Pictures cut short, of no format, not there; captions blank, of no word, of no text; lines of no JSON."""
-    (tmp_path / "short.png").write_bytes((pictures / "0.png").read_bytes()[:300])
-    (tmp_path / "text.png").write_text("no picture")
-    shutil.copy(pictures / "0.png", tmp_path)
+def test_bad_rows_are_recorded_and_cost_no_other(model: Model, images: Path, tmp_path: Path) -> None:
+    """Images cut short, of no format, not there; captions blank, of no word, of no text; lines of no JSON."""
+    (tmp_path / "short.png").write_bytes((images / "0.png").read_bytes()[:300])
+    (tmp_path / "text.png").write_text("no image")
+    shutil.copy(images / "0.png", tmp_path)
     good = {"image": "0.png", "caption": CAPTIONS[0]}
     bad: dict[str, tuple[Any, str]] = {
-        "short": ({**good, "image": "short.png"}, "'short.png' is a broken or truncated picture"),
-        "text": ({**good, "image": "text.png"}, "'text.png' is not a picture"),
-        "gone": ({**good, "image": "gone.png"}, "no picture 'gone.png': no such file"),
+        "short": ({**good, "image": "short.png"}, "'short.png' is a broken or truncated image"),
+        "text": ({**good, "image": "text.png"}, "'text.png' is not an image"),
+        "gone": ({**good, "image": "gone.png"}, "no image 'gone.png': no such file"),
         "blank": ({**good, "caption": "  "}, "the caption is blank"),
         "number": ({**good, "caption": 3}, "the caption must be a text"),
         "lacking": ({"image": "0.png"}, "'caption' is lacking"),
@@ -311,7 +312,7 @@ def test_one_in_ten_pictures_unreadable(model: Model, tmp_path: Path) -> None:
     with (tmp_path / "pairs.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows([["image", "caption"], *([f"{item}.png", "a cat"] for item in range(40))])
     for item in range(40):
-        tiny.picture(seed=item).image.save(tmp_path / f"{item}.png")
+        tiny.image(seed=item).image.save(tmp_path / f"{item}.png")
         if item % 10 == 7:
             os.truncate(tmp_path / f"{item}.png", 100 * (item // 10))
     job = nibt.batch(model, tmp_path / "pairs.csv", tmp_path / "out", steps=1, chunk_size=16)
@@ -319,15 +320,15 @@ def test_one_in_ten_pictures_unreadable(model: Model, tmp_path: Path) -> None:
     assert not job.check()
 
 
-def test_rows_of_a_table_with_other_fields_than_its_heading(model: Model, pictures: Path, tmp_path: Path) -> None:
-    (tmp_path / "pairs.csv").write_text(f"image,caption\n{pictures}/0.png,a cat, a dog\n{pictures}/1.png,cat\n")
+def test_rows_of_a_table_with_other_fields_than_its_heading(model: Model, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text(f"image,caption\n{images}/0.png,a cat, a dog\n{images}/1.png,cat\n")
     first, second = nibt.batch(model, tmp_path / "pairs.csv", tmp_path / "out", steps=1).rows()
     assert "pairs.csv, line 2: expected 2 fields (got 3); put texts" in first["error"]
     assert second["error"] is None
 
 
-def test_a_shard_that_is_cut_short(model: Model, pictures: Path, tmp_path: Path) -> None:
-    as_shards(pictures, tmp_path)
+def test_a_shard_that_is_cut_short(model: Model, images: Path, tmp_path: Path) -> None:
+    as_shards(images, tmp_path)
     with tarfile.open(tmp_path / "pairs-00.tar") as tar:
         os.truncate(tmp_path / "pairs-00.tar", tar.getmember("deep/4.png").offset_data + 10)
     job = nibt.batch(model, tmp_path, tmp_path / "out", **OPTIONS)
@@ -338,7 +339,7 @@ def test_a_shard_that_is_cut_short(model: Model, pictures: Path, tmp_path: Path)
         *(f"deep/{item}" for item in range(6, COUNT)),
     ]
     assert [bool(row["error"]) for row in rows] == [False] * 4 + [True] * 2 + [False] * 4
-    assert "the sample has not a picture" in rows[4]["error"]
+    assert "the sample has not an image" in rows[4]["error"]
     assert "broken or cut short" in rows[5]["error"]
 
 
@@ -388,10 +389,15 @@ def test_a_job_goes_on_where_it_was(model: Model, table: Path, whole: nibt.Job, 
     job = nibt.Job.open(tmp_path / "out")
     assert {problem.split(" ")[-1] for problem in job.check()} >= {"lacking", "anew"}
     assert len(job.check()) == 4
-    done: list[int] = []
-    nibt.batch(model, table, tmp_path / "out", **OPTIONS, on_done=done.append)
+    done: list[Progress] = []
+    nibt.batch(model, table, tmp_path / "out", **OPTIONS, on_progress=done.append)
     assert parts(tmp_path / "out") == parts(whole.folder)
-    assert done == [1, 1, CHUNK, CHUNK]  # the rows that are there, and the chunks that are made
+    assert [one.done for one in done] == [
+        1,
+        2,
+        2 + CHUNK,
+        2 + 2 * CHUNK,
+    ]  # the rows that are there, and the chunks that are made
     assert not list(folder.glob(".*"))
     assert not job.check()
     assert job.manifest["sessions"][-1]["recomputed"] == sorted([two, f"{three[:8]}-{'0' * 16}.parquet"])
@@ -453,13 +459,13 @@ def test_the_next_rows_are_made_ready_meanwhile(
         names.add(threading.current_thread().name)
         if raw.row == 3:
             later.set()
-        return tiny.picture(seed=raw.row)
+        return tiny.image(seed=raw.row)
 
     def waiting(question: Any, ready: Any) -> Any:
         assert later.wait(20), "nothing was read ahead"
         return own(question, ready)
 
-    monkeypatch.setattr(Source, "picture", read)
+    monkeypatch.setattr(Source, "image", read)
     monkeypatch.setattr(work, "answered", waiting)
     assert not nibt.batch(model, table, tmp_path, **OPTIONS).manifest["errors"]
     assert all(name.startswith("nibt-ahead") for name in names)
@@ -544,9 +550,12 @@ def test_no_clock_is_asked(
         os.utime(tmp_path / "out" / "parts" / name, (9e9, 9e9))
     os.utime(table, (9e9, 9e9))
     monkeypatch.setattr(time, "time", lambda: 1e6)
-    done: list[int] = []
-    nibt.batch(model, table, tmp_path / "out", **OPTIONS, on_done=done.append)
-    assert done == [*[1] * 2 * CHUNK, 2]  # the rows that are there, and those that are made
+    done: list[Progress] = []
+    nibt.batch(model, table, tmp_path / "out", **OPTIONS, on_progress=done.append)
+    assert [one.done for one in done] == [
+        *range(1, 2 * CHUNK + 1),
+        2 * CHUNK + 2,
+    ]  # the rows that are there, and those that are made
     assert parts(tmp_path / "out") == parts(whole.folder)
 
 
@@ -655,7 +664,7 @@ def test_the_command(run: Run, clip_folder: Path, table: Path, whole: nibt.Job) 
         (("show", "nowhere", 5), 1, "holds no job"),
         (("batch", table), 2, "--out DIR"),
         (("batch", "--out", "x"), 2, "give the pairs"),
-        (("batch", table, "--out", "x", "--carry"), 2, "give --on ray"),
+        (("batch", table, "--out", "x", "--send-images"), 2, "give --on ray"),
         (("batch", table, "--out", "x", "--method", "nibb"), 2, "Did you mean 'nib'"),
         (("batch", "gone.csv", "--out", "x"), 1, "no such file or folder"),
     ):

@@ -16,8 +16,8 @@ from nibt.engine.spec import Contrast, resolve
 from nibt.errors import BadOption
 from nibt.results.explanation import Explanation
 
-PICTURES = [tiny.picture(64, 48, 0), tiny.picture(90, 30, 1), tiny.picture(30, 90, 2), tiny.picture(64, 48, 3)]
-PAIRS = list(zip(PICTURES, tiny.CAPTIONS, strict=True))
+IMAGES = [tiny.image(64, 48, 0), tiny.image(90, 30, 1), tiny.image(30, 90, 2), tiny.image(64, 48, 3)]
+PAIRS = list(zip(IMAGES, tiny.CAPTIONS, strict=True))
 METHODS = ("nib",)  # the others: test_contract.py
 
 every_kind = pytest.mark.parametrize("kind", tiny.KINDS)
@@ -25,8 +25,8 @@ every_method = pytest.mark.parametrize("method", METHODS)
 
 
 def asked(kind: str, method: str, pairs: Sequence[Any], batch_size: int) -> list[Explanation]:
-    pictures, captions = zip(*pairs, strict=True)
-    return explain(tiny.model(kind), list(pictures), list(captions), method, batch_size=batch_size)
+    images, captions = zip(*pairs, strict=True)
+    return explain(tiny.model(kind), list(images), list(captions), method, batch_size=batch_size)
 
 
 def close(found: torch.Tensor, wanted: torch.Tensor, share: float = 1e-5) -> None:
@@ -68,18 +68,18 @@ def test_the_same_batch_gives_the_same_bits(kind: str, method: str) -> None:
 
 @pytest.mark.parametrize("kind", tiny.ANY_SIZE)
 def test_pictures_of_several_shapes_seen_whole(kind: str) -> None:
-    model = tiny.fresh(kind, fit="whole")
-    answers = explain(model, PICTURES, list(tiny.CAPTIONS), batch_size=8)
+    model = tiny.fresh(kind, resize="whole")
+    answers = explain(model, IMAGES, list(tiny.CAPTIONS), batch_size=8)
     assert len({answer.image.grid.shape for answer in answers}) == 3
-    for answer, (picture, caption) in zip(answers, PAIRS, strict=True):
-        agree(answer, explain(model, picture, caption))
+    for answer, (image, caption) in zip(answers, PAIRS, strict=True):
+        agree(answer, explain(model, image, caption))
 
 
 @pytest.mark.parametrize(
     "options",
     [
         {"variant": "paper", "layer": 1},
-        {"reference": "zero", "rule": "geometric", "layer": 1},
+        {"baseline": "zero", "quadrature": "geometric", "layer": 1},
         {"tolerance": 1e-3},
         {"text_layer": "0,1,2"},
     ],
@@ -87,16 +87,16 @@ def test_pictures_of_several_shapes_seen_whole(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["clip", "siglip naflex", "own text both ways", "bert"])
 def test_other_options_of_nib(kind: str, options: dict[str, Any]) -> None:
     model = tiny.model(kind)
-    together = explain(model, PICTURES, list(tiny.CAPTIONS), batch_size=8, **options)
-    for answer, (picture, caption) in zip(together, PAIRS, strict=True):
-        agree(answer, explain(model, picture, caption, **options))
+    together = explain(model, IMAGES, list(tiny.CAPTIONS), batch_size=8, **options)
+    for answer, (image, caption) in zip(together, PAIRS, strict=True):
+        agree(answer, explain(model, image, caption, **options))
 
 
 @pytest.mark.parametrize("memory", [0.001, 1.0, 10_000.0])
 def test_the_room_for_states_changes_nothing(memory: float) -> None:
     for method in ("nib", "integrated_gradients", "m2ib"):
-        pictures, captions = zip(*PAIRS, strict=True)
-        found = explain(tiny.model("clip"), list(pictures), list(captions), method, memory=memory)
+        images, captions = zip(*PAIRS, strict=True)
+        found = explain(tiny.model("clip"), list(images), list(captions), method, memory=memory)
         for one, other in zip(found, asked("clip", method, PAIRS, 8), strict=True):
             agree(one, other)
 
@@ -114,13 +114,13 @@ def test_room_is_counted_in_states() -> None:
 
 def test_memory_must_be_some() -> None:
     with pytest.raises(BadOption, match="above 0 MB"):
-        explain(tiny.model("clip"), PICTURES[0], "cat", memory=0.0)
+        explain(tiny.model("clip"), IMAGES[0], "cat", memory=0.0)
 
 
 def test_captions_of_like_length_share_a_batch() -> None:
     model = tiny.model("clip")
     captions = ["cat", "a photo of a cat and a dog", "dog", "a small grey bird on the red mat"]
-    pairs = [Pair(PICTURES[0], caption) for caption in captions]
+    pairs = [Pair(IMAGES[0], caption) for caption in captions]
     question = resolve(model, "nib", "cosine", "default", Contrast(), None, None, {})
     assert list(batch_indices(question, pairs, 2)) == [[0, 2], [1, 3]]
     assert list(batch_indices(question, pairs, 4)) == [[0, 1, 2, 3]]

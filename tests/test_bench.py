@@ -26,6 +26,7 @@ from nibt.evaluation.bench.store import COLUMNS, Store, fingerprint
 from nibt.evaluation.bench.summary import Group, Series, Summary
 from nibt.evaluation.bench.validation import changed, checked
 from nibt.evaluation.statistics import holm, interval, make_pairs
+from nibt.progress import Progress
 from test_pages import checked as valid
 
 SCENES = {"name": "scenes", "options": {"count": 6, "seed": 1}}
@@ -34,12 +35,12 @@ BASE: dict[str, Any] = {"models": ["scenes"], "methods": ["nib"], "data": [SCENE
 
 @pytest.fixture
 def pairs_folder(tmp_path: Path) -> Path:
-    """Six pairs in a folder; the picture of the third is broken."""
+    """Six pairs in a folder; the image of the third is broken."""
     folder = tmp_path / "pairs"
     folder.mkdir()
     for item in range(6):
-        tiny.picture(seed=item).image.save(folder / f"{item}.png")
-    (folder / "2.png").write_bytes(b"no picture")
+        tiny.image(seed=item).image.save(folder / f"{item}.png")
+    (folder / "2.png").write_bytes(b"no image")
     lines = [json.dumps({"image": f"{item}.png", "caption": tiny.CAPTIONS[item % 4]}) for item in range(6)]
     (folder / "pairs.jsonl").write_text("\n".join(lines))
     return folder
@@ -102,7 +103,7 @@ def test_plans_that_ship_hold(name: str) -> None:
         ({"data": [{"name": "scenes", "options": {"fewest": 9}}]}, r"data\[0\]: fewest and most"),
         ({"data": [{"name": "coco"}]}, r"data\[0\]: coco needs its folder"),
         ({"targets": ["cosine", "sine"]}, r"targets\[1\]: unknown target 'sine'. Did you mean 'cosine'"),
-        ({"sides": ["picture"]}, "sides must be among image, text"),
+        ({"sides": ["image"]}, "sides must be among image, text"),
         ({"batch_size": 0}, "batch_size must be a whole number from 1"),
         ({"seeds": ["a"]}, "seeds must be a list of whole numbers"),
         ({"models": [{"name": "scenes", "options": {"devise": "cpu"}}]}, r"models\[0\]: unknown option 'devise'"),
@@ -116,7 +117,7 @@ def test_a_plan_is_refused_with_its_key(change: dict[str, Any], told: str) -> No
 def test_what_only_a_model_refuses_is_told_before_anything_is_measured(tmp_path: Path, plan: dict[str, Any]) -> None:
     plan["methods"] = ["nib", {"name": "nib", "options": {"layer": 99}}]
     with pytest.raises(BadOption, match=r"methods\[1\]: layer must lie in 0..\d"):
-        nibt.run(plan, tmp_path / "run")
+        nibt.benchmark(plan, tmp_path / "run")
     assert not list((tmp_path / "run" / "parts").iterdir())
 
 
@@ -148,7 +149,7 @@ import nibt
 from nibt.evaluation.bench.run import Run
 from nibt.evaluation.bench.store import fingerprint
 plan, out = sys.argv[1:]
-nibt.run(plan, out + "/whole")
+nibt.benchmark(plan, out + "/whole")
 parts = out + "/killed/parts"
 
 def done():
@@ -159,7 +160,7 @@ there = []
 for _ in range(3):
     child = os.fork()
     if not child:
-        nibt.run(plan, out + "/killed")
+        nibt.benchmark(plan, out + "/killed")
         os._exit(0)
     enough = done() + draws.randrange(1, 5)
     while done() < enough and not os.waitpid(child, os.WNOHANG)[0]:
@@ -168,7 +169,7 @@ for _ in range(3):
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     there.append(done())
-nibt.run(plan, out + "/killed")
+nibt.benchmark(plan, out + "/killed")
 runs = [Run.open(out + name) for name in ("/whole", "/killed")]
 print(there, len(list(runs[0].chunks())))
 print(*(fingerprint(run.table()) for run in runs), *(run.table().num_rows for run in runs))
@@ -211,10 +212,10 @@ def test_a_bad_pair_is_recorded_and_costs_no_other(tmp_path: Path, plan: dict[st
         return measure(model, pairs, *rest, **options)
 
     monkeypatch.setattr(work, "measure", choosy)
-    run = nibt.run(plan, tmp_path / "run")
+    run = nibt.benchmark(plan, tmp_path / "run")
     rows = run.table().to_pylist()
     own = [row for row in rows if row["method_label"] == "nib"]
-    assert len(own) == 6 * (4 + 3)  # corner_share is of pictures only
+    assert len(own) == 6 * (4 + 3)  # corner_share is of images only
     errors = {row["item"]: row["error"] for row in own}
     assert "2.png" in errors[2]
     assert errors[1] == errors[5] == "this caption cannot be"
@@ -242,21 +243,21 @@ def test_a_bug_stops_and_the_run_goes_on_when_it_is_mended(
     with monkeypatch.context() as patch:
         patch.setattr(work, "measure", broken)
         with pytest.raises(RuntimeError, match="a bug"):
-            nibt.run(plan, tmp_path / "run")
+            nibt.benchmark(plan, tmp_path / "run")
     begun = Run.open(tmp_path / "run")
     assert len(begun.left()) == len(list(begun.chunks())) - 2
     assert "The run is not whole: 6 of 8 chunks" in " ".join(reporting._about(begun))
-    told: list[int] = []
-    nibt.run(plan, tmp_path / "run", on_done=told.append)
+    told: list[Progress] = []
+    nibt.benchmark(plan, tmp_path / "run", on_progress=told.append)
     assert len(told) == len(list(begun.chunks())) - 2
     assert not begun.left()
-    assert fingerprint(begun.table()) == fingerprint(nibt.run(plan, tmp_path / "again").table())
+    assert fingerprint(begun.table()) == fingerprint(nibt.benchmark(plan, tmp_path / "again").table())
     sessions = begun.provenance["sessions"]
     assert len(sessions) == 2
     assert sessions[0]["versions"]["torch"]
     assert re.fullmatch("[0-9a-f]{16}", begun.provenance["models"]["tiny"]["weights_hash"])
     with pytest.raises(OtherRequest, match=r"plan\.batch_size: 4 \(now 3\)"):
-        nibt.run({**plan, "batch_size": 3}, tmp_path / "run")
+        nibt.benchmark({**plan, "batch_size": 3}, tmp_path / "run")
 
 
 def test_the_rows_are_those_of_measure(tmp_path: Path, plan: dict[str, Any], clip_folder: Path) -> None:
@@ -266,7 +267,7 @@ def test_the_rows_are_those_of_measure(tmp_path: Path, plan: dict[str, Any], cli
         "methods": [{"name": "nib", "options": {"steps": 2}}],
         "metrics": ["special_share", {"name": "deletion", "measured": "softmax"}],
     }
-    found = nibt.run(plan, tmp_path / "run").table().to_pylist()
+    found = nibt.benchmark(plan, tmp_path / "run").table().to_pylist()
     pairs = list(nibt.registry.find("datasets", "scenes")(**SCENES["options"]))
     model = nibt.load_model(clip_folder)
     for name, measured in (("special_share", "explained"), ("deletion", "softmax")):
@@ -282,7 +283,7 @@ def test_the_rows_are_those_of_measure(tmp_path: Path, plan: dict[str, Any], cli
         }
         assert drawn == {(row.item, row.side): row.curve for row in rows}
     resolved = json.loads(next(row["resolved"] for row in found if row["method"] == "nib"))
-    assert (resolved["steps"], resolved["reference"], resolved["target"]) == (2, "blank", "cosine")
+    assert (resolved["steps"], resolved["baseline"], resolved["target"]) == (2, "blank", "cosine")
 
 
 # Reports
@@ -369,7 +370,7 @@ def test_the_published_headline_is_rederived() -> None:
 
 def test_every_form_of_a_report(tmp_path: Path, plan: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     plan |= {"published": True, "data": [{**plan["data"][0], "label": "flickr8k"}]}
-    nibt.run(plan, tmp_path / "run")
+    nibt.benchmark(plan, tmp_path / "run")
     with pytest.raises(SystemExit) as left:
         main(["report", str(tmp_path / "run")])
     assert not left.value.code
@@ -390,7 +391,7 @@ def test_every_form_of_a_report(tmp_path: Path, plan: dict[str, Any], capsys: py
 def test_curves_have_the_numbers_as_their_areas(tmp_path: Path, plan: dict[str, Any]) -> None:
     """Of each pair in the store, and of the mean curve, which is drawn."""
     plan |= {"data": [SCENES], "methods": ["nib"], "metrics": ["deletion", "insertion", "special_share"]}
-    run = nibt.run(plan, tmp_path / "run")
+    run = nibt.benchmark(plan, tmp_path / "run")
     rows = run.table().to_pylist()
     for row in rows:
         if row["metric"] == "special_share":

@@ -19,7 +19,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
-    tiny.picture(90, 60).image.save(tmp_path / "photo.png")
+    tiny.image(90, 60).image.save(tmp_path / "photo.png")
     return tmp_path / "photo.png"
 
 
@@ -37,8 +37,8 @@ def test_one_pair_gives_a_picture_and_a_json_file(run: Run, photo: Path, clip_fo
     assert np.array(told["image"]["grid"]).shape == (4, 4)
     assert told["region"] == pytest.approx([15, 0, 60, 60])
     assert any("cropped" in warning for warning in told["warnings"])
-    path = told["image"]["narrowing"]
-    assert path["sum"] + path["at_reference"] + path["gap"] == pytest.approx(path["at_input"], abs=1e-6)
+    path = told["image"]["path"]
+    assert path["sum"] + path["at_baseline"] + path["gap"] == pytest.approx(path["at_input"], abs=1e-6)
     assert out.splitlines()[-1] == "wrote photo-a-red-cat.clip.png, photo-a-red-cat.clip.json"
 
 
@@ -106,7 +106,7 @@ def test_files_are_where_they_were_asked_for(run: Run, photo: Path, clip_folder:
         "k.png",
         "--threshold",
         "0.3",
-        "--positive",
+        "--positive-only",
         "-q",
     )
     assert code == 0
@@ -129,13 +129,13 @@ def test_options_reach_the_method(run: Run, photo: Path, clip_folder: Path) -> N
         "1,2",
         "--steps",
         "3",
-        "-O",
+        "--set",
         "text_steps=5",
-        "--reference",
+        "--baseline",
         "zero",
-        "--rule",
+        "--quadrature",
         "geometric",
-        "-O",
+        "--set",
         "floor=0.2",
         "--target",
         "softmax",
@@ -148,8 +148,8 @@ def test_options_reach_the_method(run: Run, photo: Path, clip_folder: Path) -> N
     told = json.loads(out)
     assert told["method"]["image"] == {
         "layer": [1, 2],
-        "reference": "zero",
-        "rule": "geometric",
+        "baseline": "zero",
+        "quadrature": "geometric",
         "steps": 3,
         "floor": 0.2,
         "tolerance": None,
@@ -172,12 +172,12 @@ def test_mean_states_are_made_and_used(run: Run, photo: Path, clip_folder: Path)
     Path("captions.txt").write_text("a cat\ntwo red cars on the mat\n")
     code, out, _ = run("calibrate", clip_folder, photo, "--captions", "captions.txt", "--out", "mean.safetensors")
     assert code == 0
-    assert "1 pictures and 2 captions" in out
+    assert "1 images and 2 captions" in out
     code, out, _ = run(
-        "explain", photo, "a cat", "-m", clip_folder, "--reference", "mean:mean.safetensors", "--json", "-"
+        "explain", photo, "a cat", "-m", clip_folder, "--baseline", "mean:mean.safetensors", "--json", "-"
     )
     assert code == 0
-    told = {side: json.loads(out)[side]["narrowing"] for side in ("image", "text")}
+    told = {side: json.loads(out)[side]["path"] for side in ("image", "text")}
     # narrowed to the mean of itself, nothing is left to explain; the caption is not its own mean
     assert told["image"]["sum"] == pytest.approx(0, abs=1e-6)
     assert abs(told["text"]["sum"]) > 1e-6
@@ -219,20 +219,20 @@ def test_names_alone_are_listed(run: Run, kind: str) -> None:
 
 def test_a_method_goes_along_the_path(run: Run, photo: Path, clip_folder: Path) -> None:
     asked = ["explain", photo, "a cat", "-m", clip_folder, "--json", "-", "--layer", "1", "--method", "grad_cam"]
-    code, out, _ = run(*asked, "--along-path", "--reference", "zero", "--rule", "riemann", "--steps", "3")
+    code, out, _ = run(*asked, "--along-path", "--baseline", "zero", "--quadrature", "riemann", "--steps", "3")
     assert code == 0
     told = json.loads(out)
     assert told["method"]["along_path"] is True
     assert told["method"]["text"] == {
         "layer": [1],
         "weights": "token",
-        "reference": "zero",
-        "rule": "riemann",
+        "baseline": "zero",
+        "quadrature": "riemann",
         "steps": 3,
         "floor": 0.1,
     }
-    assert told["image"]["narrowing"]["steps"] == 3
-    assert json.loads(run(*asked, "-O", "along-path=true")[1])["method"]["along_path"] is True
+    assert told["image"]["path"]["steps"] == 3
+    assert json.loads(run(*asked, "--set", "along-path=true")[1])["method"]["along_path"] is True
     assert "along_path" not in json.loads(run(*asked)[1])["method"]
 
 
@@ -243,13 +243,13 @@ def test_the_version_is_told(run: Run) -> None:
 BAD = {
     "no caption": (["PHOTO"], 2, "give a caption, too"),
     "blank caption": (["PHOTO", "  "], 1, "blank"),
-    "missing picture": (["none.png", "a cat"], 1, "no such file"),
-    "folder for a picture": ([".", "a cat"], 1, "is a folder"),
+    "missing image": (["none.png", "a cat"], 1, "no such file"),
+    "folder for an image": ([".", "a cat"], 1, "is a folder"),
     "unknown method": (["PHOTO", "a cat", "--method", "nip"], 2, "Did you mean 'nib'"),
     "unknown target": (["PHOTO", "a cat", "--target", "cosin"], 2, "Did you mean 'cosine'"),
     "unknown variant": (["PHOTO", "a cat", "--variant", "papers"], 2, "Did you mean 'paper'"),
-    "unknown option": (["PHOTO", "a cat", "-O", "beta=1"], 2, "unknown option 'beta'"),
-    "option without a value": (["PHOTO", "a cat", "-O", "beta"], 2, "-O takes name=value"),
+    "unknown option": (["PHOTO", "a cat", "--set", "beta=1"], 2, "unknown option 'beta'"),
+    "option without a value": (["PHOTO", "a cat", "--set", "beta"], 2, "--set takes name=value"),
     "layer out of range": (["PHOTO", "a cat", "--layer", "9"], 2, "layer must lie in 0..3"),
     "no steps": (["PHOTO", "a cat", "--steps", "0"], 2, "steps must be at least 1"),
     "negative steps": (["PHOTO", "a cat", "--steps", "-1"], 2, "steps must be at least 1"),
@@ -258,17 +258,21 @@ BAD = {
     "unknown device": (["PHOTO", "a cat", "--device", "gpu"], 2, "device 'gpu' cannot be used"),
     "unknown dtype": (["PHOTO", "a cat", "--dtype", "int8"], 2, "dtype must be one of"),
     "no such folder": (["PHOTO", "a cat", "-o", "none/x.png"], 1, "does not exist"),
-    "no picture format": (["PHOTO", "a cat", "-o", "x.txt"], 2, "must end in the name of a picture format"),
+    "no image format": (["PHOTO", "a cat", "-o", "x.txt"], 2, "must end in the name of an image format"),
     "folder for several": (["PHOTO", "a cat", "a dog", "-o", "x.png"], 1, "existing folder for several pairs"),
     "no such JSON folder": (["PHOTO", "a cat", "--json", "none/x.json"], 1, "does not exist"),
     "threshold": (["PHOTO", "a cat", "--mask", "m.png", "--threshold", "2"], 2, "threshold must be a share"),
     "along no path": (["PHOTO", "a cat", "--method", "rise", "--along-path"], 2, "rise cannot go along a path"),
-    "path without along": (["PHOTO", "a cat", "--method", "grad_cam", "--rule", "gauss"], 2, "unknown option 'rule'"),
-    "no masks": (["PHOTO", "a cat", "--method", "rise", "-O", "masks=0"], 2, "masks must be at least 1"),
+    "path without along": (
+        ["PHOTO", "a cat", "--method", "grad_cam", "--quadrature", "gauss"],
+        2,
+        "unknown option 'rule'",
+    ),
+    "no masks": (["PHOTO", "a cat", "--method", "rise", "--set", "masks=0"], 2, "masks must be at least 1"),
     "labels and a caption": (["PHOTO", "a cat", "--labels", "l.txt"], 2, "there are no captions besides"),
     "missing labels": (["PHOTO", "--labels", "none.txt"], 1, "cannot be read as lines"),
     "softmax alone": (["PHOTO", "a cat", "--target", "softmax"], 2, "needs something to compare with"),
-    "no such mean": (["PHOTO", "a cat", "--reference", "mean:none"], 1, "no file 'none' of mean states"),
+    "no such mean": (["PHOTO", "a cat", "--baseline", "mean:none"], 1, "no file 'none' of mean states"),
     "unknown flag": (["PHOTO", "a cat", "--colour"], 2, "No such option"),
 }
 

@@ -1,4 +1,4 @@
-"""Two pictures, or two captions: what makes them alike, against what the picture-caption machinery finds."""
+"""Two images, or two captions: what makes them alike, against what the image-caption machinery finds."""
 
 import json
 import os
@@ -25,15 +25,15 @@ from nibt.datasets.scenes.captions import with_article
 from nibt.engine.spec import encode, shipped
 from nibt.errors import BadInput, BadOption
 from nibt.report.image.heatmap import Mapped, score_map
-from nibt.results.explanation import save
-from nibt.results.part import ImageAttribution, Part
+from nibt.results.attribution import ImageAttribution, SideAttribution
+from nibt.results.saving import save
 
-PICTURES = [tiny.picture(64, 48, 0), tiny.picture(90, 30, 1), tiny.picture(30, 90, 2), tiny.picture(64, 48, 3)]
+IMAGES = [tiny.image(64, 48, 0), tiny.image(90, 30, 1), tiny.image(30, 90, 2), tiny.image(64, 48, 3)]
 SAID = [nibt.Caption(text) for text in tiny.CAPTIONS]
 FAMILIES = ("clip", "siglip naflex", "bert", "efficientnet")
 
 every_family = pytest.mark.parametrize("kind", FAMILIES)
-both_kinds = pytest.mark.parametrize("items", [PICTURES, SAID], ids=["pictures", "captions"])
+both_kinds = pytest.mark.parametrize("items", [IMAGES, SAID], ids=["images", "captions"])
 
 
 def compared(kind: str, first: Any, second: Any, **options: Any) -> Any:
@@ -42,14 +42,14 @@ def compared(kind: str, first: Any, second: Any, **options: Any) -> Any:
     return answer
 
 
-def scores(part: Part) -> torch.Tensor:
+def scores(part: SideAttribution) -> torch.Tensor:
     """Without the padding that a caption gets from its batch mates."""
     if isinstance(part, ImageAttribution):
         return part.attribution.scores
     return torch.tensor([word.score for word in part.words])
 
 
-def agree(found: Part, wanted: Part) -> None:
+def agree(found: SideAttribution, wanted: SideAttribution) -> None:
     assert found.source == wanted.source
     wish = scores(wanted)
     assert (scores(found) - wish).abs().max() <= max(1e-5 * float(wish.abs().max()), 5e-7)
@@ -60,14 +60,14 @@ def agree(found: Part, wanted: Part) -> None:
 
 @every_family
 def test_two_pictures_are_explained_as_each_by_the_others_embedding(kind: str) -> None:
-    """The image side of NIB is linear in the other side's unit embedding: a picture's serves as well as a caption's."""
+    """The image side of NIB is linear in the other side's unit embedding: an image's serves as well as a caption's."""
     model = tiny.model(kind)
-    answer = compared(kind, PICTURES[0], PICTURES[1])
-    for part, here, there in ((answer.first, *PICTURES[:2]), (answer.second, *PICTURES[1::-1])):
+    answer = compared(kind, IMAGES[0], IMAGES[1])
+    for part, here, there in ((answer.first, *IMAGES[:2]), (answer.second, *IMAGES[1::-1])):
         expected = nibt.contributions(model, here).explain(encode(model.image, [there])[0])
         torch.testing.assert_close(part.attribution.scores, expected.scores, atol=1e-5, rtol=1e-4)
-        assert part.attribution.narrowing is not None
-        assert float(part.attribution.narrowing.gap) == pytest.approx(float(expected.narrowing.gap), abs=1e-5)
+        assert part.attribution.path is not None
+        assert float(part.attribution.path.gap) == pytest.approx(float(expected.path.gap), abs=1e-5)
 
 
 @every_family
@@ -84,7 +84,7 @@ def test_two_captions_are_explained_as_each_by_the_others_embedding(kind: str) -
         (gradient,) = torch.autograd.grad(F.normalize(cut.rest(state[None])[0, 0], dim=-1) @ there, state)
         expected += weight * ((cut.hidden - blank) * gradient).sum(-1)
     torch.testing.assert_close(answer.first.attribution.scores, cut.units.keep(expected)[0], atol=1e-5, rtol=1e-4)
-    assert answer.first.attribution.narrowing.steps == 2
+    assert answer.first.attribution.path.steps == 2
     assert answer.similarity == pytest.approx(
         float(F.normalize(cut.rest(cut.hidden[None])[0, 0], dim=-1).detach() @ there), abs=1e-5
     )
@@ -95,11 +95,11 @@ def test_two_captions_are_explained_as_each_by_the_others_embedding(kind: str) -
 def test_the_scores_add_up_to_the_change(kind: str, items: list) -> None:
     answer = compared(kind, items[0], items[2], steps=64)
     for part in answer.parts.values():
-        told = part.attribution.narrowing
+        told = part.attribution.path
         assert float(told.sum) == pytest.approx(
-            float(told.at_input - told.at_reference), abs=abs(float(told.gap)) + 1e-6
+            float(told.at_input - told.at_baseline), abs=abs(float(told.gap)) + 1e-6
         )
-        assert abs(float(told.gap)) <= 0.02 * max(0.1, abs(float(told.at_input - told.at_reference)))
+        assert abs(float(told.gap)) <= 0.02 * max(0.1, abs(float(told.at_input - told.at_baseline)))
         assert float(told.at_input) == pytest.approx(answer.similarity, abs=1e-5)
 
 
@@ -132,12 +132,12 @@ def test_alone_or_together(kind: str, items: list) -> None:
 
 
 def test_pictures_of_several_shapes_seen_whole() -> None:
-    model = tiny.fresh("clip", fit="whole")
-    answers = nibt.explain(model, PICTURES, PICTURES[0], batch_size=8)
+    model = tiny.fresh("clip", resize="whole")
+    answers = nibt.explain(model, IMAGES, IMAGES[0], batch_size=8)
     assert len({answer.first.grid.shape for answer in answers}) == 3
-    for answer, picture in zip(answers, PICTURES, strict=True):
-        assert answer.first.source == picture.source
-        agree(answer.second, nibt.explain(model, picture, PICTURES[0]).second)
+    for answer, image in zip(answers, IMAGES, strict=True):
+        assert answer.first.source == image.source
+        agree(answer.second, nibt.explain(model, image, IMAGES[0]).second)
 
 
 # ------------------------------------------------------------------------------------------------------- targets
@@ -145,7 +145,7 @@ def test_pictures_of_several_shapes_seen_whole() -> None:
 
 @both_kinds
 def test_a_difference_is_explained_by_the_difference_of_maps(items: list) -> None:
-    against = {"against_images" if items is PICTURES else "against": items[2]}
+    against = {"against_images" if items is IMAGES else "against": items[2]}
     answer = compared("siglip", items[0], items[1], target="difference", **against)
     this, that = (compared("siglip", items[0], other) for other in items[1:3])
     torch.testing.assert_close(scores(answer.first), scores(this.first) - scores(that.first), atol=1e-6, rtol=1e-4)
@@ -157,19 +157,19 @@ def test_a_difference_is_explained_by_the_difference_of_maps(items: list) -> Non
 
 def test_logit_and_softmax_are_the_models_own() -> None:
     model = tiny.model("siglip")
-    plain = compared("siglip", *PICTURES[:2])
-    logit = compared("siglip", *PICTURES[:2], target="logit")
+    plain = compared("siglip", *IMAGES[:2])
+    logit = compared("siglip", *IMAGES[:2], target="logit")
     assert logit.score["value"] == pytest.approx(model.scale * plain.similarity + model.bias, rel=1e-4)
-    softmax = compared("siglip", *PICTURES[:2], target="softmax", against_images=PICTURES[2:])
-    cosines = torch.tensor([compared("siglip", PICTURES[0], other).similarity for other in PICTURES[1:]])
+    softmax = compared("siglip", *IMAGES[:2], target="softmax", against_images=IMAGES[2:])
+    cosines = torch.tensor([compared("siglip", IMAGES[0], other).similarity for other in IMAGES[1:]])
     assert softmax.score["value"] == pytest.approx(float((model.scale * cosines).softmax(0)[0]), abs=1e-5)
-    assert softmax.score["options"]["against_images"] == [picture.source for picture in PICTURES[2:]]
+    assert softmax.score["options"]["against_images"] == [image.source for image in IMAGES[2:]]
 
 
 @both_kinds
 def test_the_centre_that_ships_is_that_of_the_kind(items: list) -> None:
     model = nibt.load_model("scenes")
-    kind = "image" if items is PICTURES else "text"
+    kind = "image" if items is IMAGES else "text"
     answer = nibt.explain(model, items[0], items[1], target="centred")
     embedded = F.normalize(encode(model.tower(kind), [getattr(item, "text", item) for item in items[:2]]), dim=-1)
     centre = shipped(model).tensors[f"centre.{kind}"]
@@ -189,13 +189,13 @@ def test_scenes_with_one_object_in_common_are_alike_there() -> None:
     ]
     chosen = [(one, other, nouns.pop()) for one, other, nouns in shared if len(nouns) == 1][:16]
     assert len(chosen) == 16
-    answers = nibt.explain("scenes", [one.picture for one, _, _ in chosen], [other.picture for _, other, _ in chosen])
+    answers = nibt.explain("scenes", [one.image for one, _, _ in chosen], [other.image for _, other, _ in chosen])
     energies, areas = [], []
     for answer, (one, other, noun) in zip(answers, chosen, strict=True):
         for part, scene in zip(answer.parts.values(), (one, other), strict=True):
             mask = np.any([thing.mask for thing in scene.objects if thing.name == noun], axis=0)
-            positive = score_map(part).clip(0)
-            energies.append(positive[mask].sum() / positive.sum())
+            positive_only = score_map(part).clip(0)
+            energies.append(positive_only[mask].sum() / positive_only.sum())
             areas.append(mask.mean())
     assert np.mean(energies) > 4 * np.mean(areas)
     assert np.mean(np.array(energies) > np.array(areas)) > 0.8
@@ -219,12 +219,12 @@ def test_captions_with_one_noun_in_common_are_alike_there() -> None:
 
 def test_what_is_no_string_is_a_picture_in_either_place(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
-    PICTURES[0].image.save(path)
-    array = np.asarray(PICTURES[0].image)
-    ways = [path, PICTURES[0].image, array, torch.from_numpy(array.copy()).permute(2, 0, 1), PICTURES[0]]
-    wanted = compared("clip", PICTURES[1], PICTURES[0])
+    IMAGES[0].image.save(path)
+    array = np.asarray(IMAGES[0].image)
+    ways = [path, IMAGES[0].image, array, torch.from_numpy(array.copy()).permute(2, 0, 1), IMAGES[0]]
+    wanted = compared("clip", IMAGES[1], IMAGES[0])
     for way in ways:
-        found = compared("clip", PICTURES[1], way)
+        found = compared("clip", IMAGES[1], way)
         assert torch.equal(found.second.grid, wanted.second.grid)
     assert len(compared("clip", str(path), ways)) == len(ways)
 
@@ -234,58 +234,58 @@ def test_lists_pair_up_as_elsewhere() -> None:
     assert len(compared("clip", SAID[0], ["a cat", nibt.Caption("two cars")])) == 2
     assert isinstance(compared("clip", [SAID[0]], "a cat"), list)
     done: list[int] = []
-    nibt.explain(tiny.model("clip"), PICTURES, PICTURES[::-1], batch_size=3, on_done=lambda: done.append(1))
+    nibt.explain(tiny.model("clip"), IMAGES, IMAGES[::-1], batch_size=3, on_progress=done.append)
     assert len(done) == 4
 
 
 def test_a_caption_in_second_place_is_that_caption() -> None:
-    answer = nibt.explain(tiny.model("clip"), PICTURES[0], SAID[0])
+    answer = nibt.explain(tiny.model("clip"), IMAGES[0], SAID[0])
     assert isinstance(answer, nibt.Explanation)
     assert answer.caption == tiny.CAPTIONS[0]
 
 
 def test_a_caption_that_names_a_picture_gets_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    PICTURES[0].image.save("cat.png")
+    IMAGES[0].image.save("cat.png")
     model = tiny.model("clip")
-    (note,) = [told for told in nibt.explain(model, PICTURES[3], "cat.png").warnings if "taken as a caption" in told]
+    (note,) = [told for told in nibt.explain(model, IMAGES[3], "cat.png").warnings if "taken as a caption" in told]
     assert "Path('cat.png')" in note
     for second in ("dog.png", nibt.Caption("cat.png"), "cat"):
-        assert not any("taken as a caption" in told for told in nibt.explain(model, PICTURES[3], second).warnings)
+        assert not any("taken as a caption" in told for told in nibt.explain(model, IMAGES[3], second).warnings)
 
 
 def test_notes_say_of_which_they_are() -> None:
-    warnings = compared("clip", PICTURES[0], PICTURES[1]).warnings
+    warnings = compared("clip", IMAGES[0], IMAGES[1]).warnings
     assert [told.split(":")[0] for told in warnings] == ["first", "second"]
     assert all("cropped" in told for told in warnings)
-    missed = compared("clip", PICTURES[0], PICTURES[1], tolerance=1e-9).warnings
+    missed = compared("clip", IMAGES[0], IMAGES[1], tolerance=1e-9).warnings
     assert any("the gap of the second side" in told for told in missed)
 
 
 @pytest.mark.parametrize(
     ("first", "second", "options", "kind", "told"),
     [
-        (SAID[0], PICTURES[0], {}, BadInput, "swap them"),
-        (SAID[0], [PICTURES[0]], {}, BadInput, "swap them"),
-        (PICTURES[0], ["a cat", PICTURES[1]], {}, BadInput, "second place must be of one kind"),
-        ([SAID[0], "a cat"], "a cat", {}, BadInput, "a string there is a picture"),
-        ([SAID[0], PICTURES[0]], "a cat", {}, BadInput, "first place must be of one kind"),
-        (PICTURES[:2], PICTURES[:3], {}, BadInput, "2 pictures and 3 pictures are no pairs"),
+        (SAID[0], IMAGES[0], {}, BadInput, "swap them"),
+        (SAID[0], [IMAGES[0]], {}, BadInput, "swap them"),
+        (IMAGES[0], ["a cat", IMAGES[1]], {}, BadInput, "second place must be of one kind"),
+        ([SAID[0], "a cat"], "a cat", {}, BadInput, "a string there is an image"),
+        ([SAID[0], IMAGES[0]], "a cat", {}, BadInput, "first place must be of one kind"),
+        (IMAGES[:2], IMAGES[:3], {}, BadInput, "2 images and 3 images are no pairs"),
         (SAID[:2], SAID[:3], {}, BadInput, "2 captions and 3 captions are no pairs"),
-        (PICTURES[0], [], {}, BadInput, "nothing to explain"),
+        (IMAGES[0], [], {}, BadInput, "nothing to explain"),
         (nibt.Caption(" "), "a cat", {}, BadInput, "blank"),
-        (PICTURES[0], Path("none.png"), {}, BadInput, "no such file"),
-        (PICTURES[0], PICTURES[1], {"target": "softmax"}, BadOption, "give pictures in against_images"),
+        (IMAGES[0], Path("none.png"), {}, BadInput, "no such file"),
+        (IMAGES[0], IMAGES[1], {"target": "softmax"}, BadOption, "give images in against_images"),
         (SAID[0], "a cat", {"target": "difference"}, BadOption, "give captions in against"),
-        (PICTURES[0], PICTURES[1], {"target": "softmax", "against": "a dog"}, BadOption, "their own kind"),
-        (SAID[0], "a cat", {"target": "softmax", "against_images": PICTURES[2]}, BadOption, "their own kind"),
+        (IMAGES[0], IMAGES[1], {"target": "softmax", "against": "a dog"}, BadOption, "their own kind"),
+        (SAID[0], "a cat", {"target": "softmax", "against_images": IMAGES[2]}, BadOption, "their own kind"),
         (SAID[0], "a cat", {"target": "cosine", "against": "a dog"}, BadOption, "compares with nothing"),
         (SAID[0], "a cat", {"target": "difference", "against": ["a", "b"]}, BadOption, "one other caption"),
         (SAID[0], "a cat", {"target": "ensemble"}, BadOption, "two captions cannot have it"),
-        (PICTURES[0], PICTURES[1], {"target": "ensemble"}, BadOption, "two pictures cannot have it"),
-        (PICTURES[0], PICTURES[1], {"target": "centred"}, BadOption, "needs something to compare with"),
-        (PICTURES[0], PICTURES[1], {"layer": "auto"}, BadOption, "cannot be auto for two pictures"),
-        (PICTURES[0], PICTURES[1], {"text_layer": 1}, BadOption, "text_layer is an option of a side"),
+        (IMAGES[0], IMAGES[1], {"target": "ensemble"}, BadOption, "two images cannot have it"),
+        (IMAGES[0], IMAGES[1], {"target": "centred"}, BadOption, "needs something to compare with"),
+        (IMAGES[0], IMAGES[1], {"layer": "auto"}, BadOption, "cannot be auto for two images"),
+        (IMAGES[0], IMAGES[1], {"text_layer": 1}, BadOption, "text_layer is an option of a side"),
         (SAID[0], "a cat", {"image_layer": 1}, BadOption, "two captions do not have"),
     ],
 )
@@ -304,7 +304,7 @@ def unchecked() -> Iterator[None]:
 
 @pytest.mark.usefixtures("unchecked")
 def test_what_is_neither_is_refused() -> None:
-    for pair, told in (((PICTURES[0], 5), "must be a string"), ((5, "a cat"), "must be a path, the bytes of a file")):
+    for pair, told in (((IMAGES[0], 5), "must be a string"), ((5, "a cat"), "must be a path, the bytes of a file")):
         with pytest.raises(BadInput, match=rf"{told}.*\(got int\)"):
             nibt.explain(tiny.model("clip"), *pair)  # pyright: ignore
 
@@ -312,27 +312,27 @@ def test_what_is_neither_is_refused() -> None:
 @pytest.mark.usefixtures("unchecked")
 def test_others_than_explain_keep_to_pictures_with_captions() -> None:
     model: Any = tiny.model("clip")
-    with pytest.raises(BadInput, match=r"explain_interactions takes pairs of .* \(got a Picture and a Picture\)"):
-        nibt.explain_interactions(model, *PICTURES[:2])  # pyright: ignore
+    with pytest.raises(BadInput, match=r"explain_interactions takes pairs of .* \(got a Image and a Image\)"):
+        nibt.explain_interactions(model, *IMAGES[:2])  # pyright: ignore
     with pytest.raises(BadInput, match=r"explain_interactions takes pairs of .* \(got a string and a string\)"):
         nibt.explain_interactions(model, SAID[0], "a cat")  # pyright: ignore
     wrong: list[Any] = [
-        SameModalityPair(*PICTURES[:2]),
+        SameModalityPair(*IMAGES[:2]),
         SameModalityPair("a cat", "a dog"),
-        nibt.Pair(*PICTURES[:2]),
+        nibt.Pair(*IMAGES[:2]),
         "a cat",
     ]  # pyright: ignore
     for pair in wrong:
-        with pytest.raises(BadInput, match="measure takes pairs of a picture and a caption"):
+        with pytest.raises(BadInput, match="measure takes pairs of an image and a caption"):
             nibt.measure(model, [pair], ["special_share"], "ones")
-    assert nibt.rank(model, PICTURES[0], [SAID[0], "two cars"])[0].label in (tiny.CAPTIONS[0], "two cars")
+    assert nibt.rank(model, IMAGES[0], [SAID[0], "two cars"])[0].label in (tiny.CAPTIONS[0], "two cars")
 
 
 def test_a_side_needs_only_what_its_own_tower_offers() -> None:
     """A convolutional trunk has no attention; its captions can still be compared by methods that need some."""
     assert compared("efficientnet", SAID[0], SAID[1], method="rollout").similarity
     with pytest.raises(nibt.NibtError, match="needs attention"):
-        compared("efficientnet", PICTURES[0], PICTURES[1], method="rollout")
+        compared("efficientnet", IMAGES[0], IMAGES[1], method="rollout")
 
 
 # --------------------------------------------------------------------------------------------- files and drawings
@@ -345,16 +345,16 @@ def test_a_comparison_survives_its_file(tmp_path: Path, items: list) -> None:
     again = nibt.Comparison.load(tmp_path / "x.json")
     assert again.to_json() == answer.to_json()
     told = answer.to_json()
-    plain = nibt.explain(tiny.model("clip"), PICTURES[0], tiny.CAPTIONS[0]).to_json()
+    plain = nibt.explain(tiny.model("clip"), IMAGES[0], tiny.CAPTIONS[0]).to_json()
     kind, beside = (
-        ("image", {"modality", "source", "picture_hash", "size", "region"})
-        if items is PICTURES
+        ("image", {"modality", "source", "image_hash", "size", "region"})
+        if items is IMAGES
         else ("text", {"modality", "caption", "words"})
     )
     for place in ("first", "second"):
         assert set(told[place]) - beside == set(plain[kind])
         assert told[place]["modality"] == kind
-        assert set(told[place]["narrowing"]) == set(plain[kind]["narrowing"])
+        assert set(told[place]["path"]) == set(plain[kind]["path"])
     assert told["kind"] == "comparison"
     save([answer, answer], tmp_path / "two.json")
     for name in ("two", "none"):
@@ -365,7 +365,7 @@ def test_a_comparison_survives_its_file(tmp_path: Path, items: list) -> None:
 
 
 def test_a_part_is_what_the_heatmap_draws() -> None:
-    answer = compared("clip", PICTURES[0], PICTURES[1])
+    answer = compared("clip", IMAGES[0], IMAGES[1])
     assert isinstance(answer.first, Mapped)
     assert score_map(answer.second).shape == (30, 90)
 
@@ -374,12 +374,12 @@ def colourful(page: Image.Image) -> bool:
     return bool((np.ptp(np.asarray(page.convert("RGB")).astype(int), axis=-1) > 60).any())
 
 
-@pytest.mark.parametrize("positive", [False, True])
-def test_two_pictures_are_drawn_below_each_other(positive: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("positive_only", [False, True])
+def test_two_pictures_are_drawn_below_each_other(positive_only: bool, tmp_path: Path) -> None:
     grey = [ImageInput(Image.new("RGB", size, (128,) * 3), "grey") for size in ((640, 480), (300, 3), (20, 700))]
     for first, second in combinations(grey, 2):
         answer = compared("clip", first, second)
-        page = nibt.draw(answer, positive)
+        page = nibt.draw(answer, positive_only)
         column = max(min(460, first.size[0]), min(460, second.size[0]) if second.size[1] < 700 else 13)
         assert page.width == max(2 * column + 24, 560) + 48
         assert page.height < 1400
@@ -404,11 +404,11 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clip_folder: Path) -> Run:
-    """``nibt explain`` with a tiny model, in a folder with two pictures: its exit code, output and errors."""
+    """``nibt explain`` with a tiny model, in a folder with two images: its exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    for name, picture in zip(("one.png", "two.png"), PICTURES, strict=False):
-        picture.image.save(name)
+    for name, image in zip(("one.png", "two.png"), IMAGES, strict=False):
+        image.pil_image.save(name)
 
     def command(*arguments: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as left:
@@ -424,7 +424,7 @@ def written() -> list[str]:
 
 
 def test_the_command_compares_two_pictures(run: Run) -> None:
-    code, out, err = run("one.png", "--with-image", "two.png")
+    code, out, err = run("one.png", "--compare-image", "two.png")
     assert code == 0, err
     assert written() == ["one-two.clip.json", "one-two.clip.png"]
     told = json.loads(Path("one-two.clip.json").read_text())
@@ -435,7 +435,7 @@ def test_the_command_compares_two_pictures(run: Run) -> None:
 
 
 def test_the_command_compares_captions(run: Run) -> None:
-    code, out, err = run("a red cat", "two cars", "--with-caption", "a cat")
+    code, out, err = run("a red cat", "two cars", "--compare-caption", "a cat")
     assert code == 0, err
     assert written() == ["a-red-cat-a-cat.clip.png", "explanations.clip.json", "two-cars-a-cat.clip.png"]
     told = json.loads(Path("explanations.clip.json").read_text())
@@ -445,25 +445,25 @@ def test_the_command_compares_captions(run: Run) -> None:
 
 
 def test_a_long_caption_is_no_file(run: Run) -> None:
-    code, _, err = run("cat " * 90, "--with-caption", "a cat", "--json", "-")
+    code, _, err = run("cat " * 90, "--compare-caption", "a cat", "--json", "-")
     assert code == 0, err
 
 
 def test_the_command_writes_where_it_is_told(run: Run) -> None:
-    code, out, _ = run("one.png", "sample:chelsea", "--with-image", "two.png", "--json", "-")
+    code, out, _ = run("one.png", "sample:chelsea", "--compare-image", "two.png", "--json", "-")
     assert code == 0
     assert [entry["first"]["source"] for entry in json.loads(out)] == ["one.png", "sample:chelsea"]
     assert written() == []
     code, out, _ = run(
         "one.png",
-        "--with-image",
+        "--compare-image",
         "two.png",
         "-o",
         "x.jpg",
         "--json",
         "y.json",
         "-q",
-        "--positive",
+        "--positive-only",
         "--target",
         "difference",
         "--against-image",
@@ -473,16 +473,16 @@ def test_the_command_writes_where_it_is_told(run: Run) -> None:
 
 
 BAD = {
-    "both": (["one.png", "--with-image", "two.png", "--with-caption", "a cat"], 2, "exclude each other"),
-    "labels": (["one.png", "--with-image", "two.png", "--labels", "l.txt"], 2, "exclude each other"),
-    "map": (["one.png", "--with-image", "two.png", "--map", "m.png"], 2, "--map and --mask are for a picture with a"),
-    "mask": (["a cat", "--with-caption", "a dog", "--mask", "m.png"], 2, "--map and --mask are for a picture with a"),
-    "caption": (["one.png", "a cat", "--with-image", "two.png"], 1, "no picture 'a cat'"),
-    "picture": (["one.png", "--with-caption", "a cat"], 2, "every thing is a caption, and 'one.png' is a picture"),
-    "no file": (["one.png", "--with-image", "none.png"], 1, "no such file"),
-    "blank": (["a cat", "--with-caption", " "], 1, "blank"),
-    "contrast": (["a cat", "--with-caption", "a dog", "--target", "softmax"], 2, "give captions in against"),
-    "auto": (["a cat", "--with-caption", "a dog", "--layer", "auto"], 2, "cannot be auto"),
+    "both": (["one.png", "--compare-image", "two.png", "--compare-caption", "a cat"], 2, "exclude each other"),
+    "labels": (["one.png", "--compare-image", "two.png", "--labels", "l.txt"], 2, "exclude each other"),
+    "map": (["one.png", "--compare-image", "two.png", "--map", "m.png"], 2, "--map and --mask are for an image with a"),
+    "mask": (["a cat", "--compare-caption", "a dog", "--mask", "m.png"], 2, "--map and --mask are for an image with a"),
+    "caption": (["one.png", "a cat", "--compare-image", "two.png"], 1, "no image 'a cat'"),
+    "image": (["one.png", "--compare-caption", "a cat"], 2, "every thing is a caption, and 'one.png' is an image"),
+    "no file": (["one.png", "--compare-image", "none.png"], 1, "no such file"),
+    "blank": (["a cat", "--compare-caption", " "], 1, "blank"),
+    "contrast": (["a cat", "--compare-caption", "a dog", "--target", "softmax"], 2, "give captions in against"),
+    "auto": (["a cat", "--compare-caption", "a dog", "--layer", "auto"], 2, "cannot be auto"),
 }
 
 
@@ -501,5 +501,5 @@ def test_input_is_read_before_the_model_is_loaded(run: Run, monkeypatch: pytest.
         raise AssertionError("the model was loaded")
 
     monkeypatch.setattr("nibt.models._loading.load_model", loaded)
-    assert run("one.png", "--with-image", "none.png")[0] == 1
-    assert run("a cat", "--with-caption", "")[0] == 1
+    assert run("one.png", "--compare-image", "none.png")[0] == 1
+    assert run("a cat", "--compare-caption", "")[0] == 1

@@ -74,10 +74,10 @@ def test_maps_are_those_of_the_model_before(kind: str, way: str) -> None:
     for method in ("nib", "gae", "grad_eclip", "occlusion", "m2ib"):
         wanted = expected(kind, method)
         if wanted is not None:
-            actual = explain(model, tiny.picture(), tiny.CAPTIONS[0], method, **CHEAP.get(method, {}))
+            actual = explain(model, tiny.image(), tiny.CAPTIONS[0], method, **CHEAP.get(method, {}))
             for side in ("image", "text"):
                 assert torch.equal(getattr(actual, side).scores, getattr(wanted, side).scores), (method, side)
-    tables = [explain_interactions(one, tiny.picture(), "two cats", steps=2) for one in (model, tiny.model(kind))]
+    tables = [explain_interactions(one, tiny.image(), "two cats", steps=2) for one in (model, tiny.model(kind))]
     assert torch.equal(tables[0].scores, tables[1].scores)
     assert is_compiled(compiled), "the caller's model is left as it was"
 
@@ -86,7 +86,7 @@ def test_maps_are_those_of_the_model_before(kind: str, way: str) -> None:
 def test_every_method(method: str) -> None:
     built = tiny.KINDS["own vit"]()
     model = load_model(wrapped_blocks(built.module), tokenizer=built.tokenizer)
-    actual = explain(model, tiny.picture(), tiny.CAPTIONS[0], method, **CHEAP.get(method, {}))
+    actual = explain(model, tiny.image(), tiny.CAPTIONS[0], method, **CHEAP.get(method, {}))
     same(actual, expected("own vit", method))
 
 
@@ -97,10 +97,10 @@ def test_the_weights_are_shared_and_no_hook_reaches_the_compiled_model() -> None
     assert model.image.blocks[0] is not built.module.vision_model.encoder.layers[0]
     model.image.blocks[0].register_forward_hook(lambda *_: None)
     assert not built.module.vision_model.encoder.layers[0]._forward_hooks
-    first = explain(model, tiny.picture(), "a cat").image.scores
+    first = explain(model, tiny.image(), "a cat").image.scores
     with torch.no_grad():
         next(built.module.vision_model.parameters()).mul_(2)
-    assert not torch.equal(explain(model, tiny.picture(), "a cat").image.scores, first)
+    assert not torch.equal(explain(model, tiny.image(), "a cat").image.scores, first)
 
 
 def test_a_model_that_is_not_compiled_is_used_itself() -> None:
@@ -123,6 +123,6 @@ def test_compiled_after_it_was_loaded() -> None:
     model = tiny.fresh("clip")
     marked_blocks(model.module)
     with pytest.raises(Unsupported, match=r"compiled by torch\.compile after it was loaded.*load_model again"):
-        explain(model, tiny.picture(), "a cat", "gae")
+        explain(model, tiny.image(), "a cat", "gae")
     again = load_model(model.module, processor=model.request.processor)
-    assert explain(again, tiny.picture(), "a cat", "gae").image.scores.isfinite().all()
+    assert explain(again, tiny.image(), "a cat", "gae").image.scores.isfinite().all()

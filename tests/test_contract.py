@@ -67,7 +67,7 @@ Score = Callable[[Tensor], Tensor]
 def traces(kind: str, modality: Modality, which: tuple[int, ...]) -> tuple[Any, Tensor]:
     """One side of some of the pairs, whose captions differ in length, and the other side's embeddings."""
     model = tiny.model(kind)
-    image = model.image.trace(model.image.prepare([tiny.picture(seed=index) for index in which]))
+    image = model.image.trace(model.image.prepare([tiny.image(seed=index) for index in which]))
     text = model.text.trace(model.text.prepare([tiny.CAPTIONS[index] for index in which]))
     return (image, text.embedding) if modality == "image" else (text, image.embedding)
 
@@ -243,12 +243,12 @@ def test_what_a_method_says_of_itself(name: str) -> None:
 
 def test_what_a_models_maker_recommends_is_not_for_the_papers_settings() -> None:
     """It is said of NIB: another method's default that is the paper's stays so, steps and all."""
-    tower, told = tiny.model("clip").image, {"image_layer": 0, "image_steps": 32, "image_reference": "mean"}
+    tower, told = tiny.model("clip").image, {"image_layer": 0, "image_steps": 32, "image_baseline": "mean"}
     for name, kind in METHODS.items():
         made, plain = (kind.configured(tower, "default", {}, said).options() for said in (told, {}))
         assert (made == plain) == (name != "nib"), name
     nib = METHODS["nib"].configured(tower, "default", {}, told).options()
-    assert {"layer": [0], "steps": 32, "reference": "mean"}.items() <= nib.items()
+    assert {"layer": [0], "steps": 32, "baseline": "mean"}.items() <= nib.items()
 
 
 @asked

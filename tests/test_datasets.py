@@ -1,4 +1,4 @@
-"""Data sets in local folders: each is made here in its published layout, with pictures of a few pixels."""
+"""Data sets in local folders: each is made here in its published layout, with images of a few pixels."""
 
 import csv
 import json
@@ -33,11 +33,11 @@ from nibt.datasets.tiny_imagenet import TinyImageNet
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.registry import available, find
 
-SIDES = 8, 6  # width and height of the pictures made here
+SIDES = 8, 6  # width and height of the images made here
 CLIPPED = [2, 1, 6, 1, 6, 4, 2, 4]  # a polygon: columns 2 to 5, rows 1 to 3
 
 
-def picture(path: Path, shade: int = 0, sides: tuple[int, int] = SIDES, **options: Any) -> None:
+def image(path: Path, shade: int = 0, sides: tuple[int, int] = SIDES, **options: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", sides, (shade, 10, 20)).save(path, "JPEG" if path.suffix.lower() != ".png" else "PNG", **options)
 
@@ -52,7 +52,7 @@ def write_json(path: Path, told: Any) -> None:
 
 
 def names(data: Sequence[Pair] | Dataset) -> list[str]:
-    return [Path(pair.picture.source).name for pair in data]
+    return [Path(pair.image.source).name for pair in data]
 
 
 def captions(data: Sequence[Pair] | Dataset) -> list[str]:
@@ -62,7 +62,7 @@ def captions(data: Sequence[Pair] | Dataset) -> list[str]:
 def conceptual_captions(folder: Path) -> None:
     write(folder / "val.csv", 'caption,file_path\n"a dog, running",b.jpg\na cat,a.jpg\n')
     for name in ("a.jpg", "b.jpg"):
-        picture(folder / "images" / name)
+        image(folder / "images" / name)
 
 
 def imagenet(folder: Path) -> None:
@@ -70,20 +70,20 @@ def imagenet(folder: Path) -> None:
     rows = ["10,n01440764 0 0 7 5 ", "02,n02123045 1 2 3 4 n02123045 5 5 6 5", "01,n01440764 2 1 2 1"]
     write(folder / "LOC_val_solution.csv", "\nILSVRC2012_val_000000".join(["ImageId,PredictionString", *rows]))
     for number in (10, 2, 1):
-        picture(folder / f"ILSVRC2012_val_{number:08d}.JPEG")
+        image(folder / f"ILSVRC2012_val_{number:08d}.JPEG")
 
 
 def tiny_imagenet(folder: Path) -> None:
-    """Two synsets with six pictures each, named as they are there: val_0 to val_11."""
+    """Two synsets with six images each, named as they are there: val_0 to val_11."""
     write(folder / "wnids.txt", "n02124075\nn01443537\n")
     write(folder / "words.txt", "n00001740\tentity\nn01443537\tgoldfish, Carassius auratus\nn02124075\tEgyptian cat\n")
     rows = [f"val_{i}.JPEG\t{('n02124075', 'n01443537')[i % 2]}\t{i % 3}\t1\t6\t5\n" for i in range(12)]
     write(folder / "val/val_annotations.txt", "".join(rows))
     for i in range(12):
-        picture(folder / f"val/images/val_{i}.JPEG")
+        image(folder / f"val/images/val_{i}.JPEG")
     for synset in ("n02124075", "n01443537"):
         write(folder / f"train/{synset}/{synset}_boxes.txt", f"{synset}_0.JPEG\t0\t0\t7\t5\n")
-        picture(folder / f"train/{synset}/images/{synset}_0.JPEG")
+        image(folder / f"train/{synset}/images/{synset}_0.JPEG")
 
 
 def flickr8k(folder: Path) -> None:
@@ -92,7 +92,7 @@ def flickr8k(folder: Path) -> None:
         'image,caption\nb.jpg,A dog .\nb.jpg,"A dog , on grass ."\na.jpg,A cat .\na.jpg,Cats .\n',
     )
     for name in ("a.jpg", "b.jpg"):
-        picture(folder / "Images" / name)
+        image(folder / "Images" / name)
 
 
 def coco(folder: Path) -> None:
@@ -125,7 +125,7 @@ def coco(folder: Path) -> None:
         },
     )
     for image in images:
-        picture(folder / "val2017" / image["file_name"])
+        image(folder / "val2017" / image["file_name"])
 
 
 def rsicd(folder: Path) -> None:
@@ -135,7 +135,7 @@ def rsicd(folder: Path) -> None:
     ]
     write_json(folder / "dataset_rsicd.json", {"images": told, "dataset": "rsicd"})
     for name in ("a.jpg", "b.jpg"):
-        picture(folder / "RSICD_images" / name)
+        image(folder / "RSICD_images" / name)
 
 
 def phrases(folder: Path) -> None:
@@ -146,7 +146,7 @@ def phrases(folder: Path) -> None:
         "Edema,cyst,files/p1.jpg,0,0,2,2,8,6,test\n"
         "Edema,left edema,files/p1.jpg,5,0,3,1,8,6,train\n",
     )
-    picture(folder / "files/p1.jpg")
+    image(folder / "files/p1.jpg")
 
 
 def folder(folder: Path) -> None:
@@ -162,7 +162,7 @@ def folder(folder: Path) -> None:
     ]
     write(folder / "pairs.jsonl", "\n".join(map(json.dumps, told)) + "\n\n")
     for name in ("a.png", "b.png"):
-        picture(folder / name)
+        image(folder / name)
 
 
 MADE: dict[type[LocalDataset], Callable[[Path], None]] = {
@@ -204,7 +204,7 @@ def test_a_data_set_reads_and_is_itself_again(kind: type[LocalDataset], made: Pa
     pairs = list(data)
     assert len(pairs) == len(data) > 1
     for pair in pairs:
-        assert Path(pair.picture.source).is_file()
+        assert Path(pair.image.source).is_file()
         assert pair.caption
     assert data == kind(made)
     assert captions(pickle.loads(pickle.dumps(data))) == captions(data)
@@ -231,11 +231,11 @@ def test_pictures_are_read_when_their_item_is_asked_for(
 def test_the_order_does_not_depend_on_the_file_system(
     kind: type[LocalDataset], made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = [(pair.picture.source, pair.caption) for pair in kind(made)]
+    before = [(pair.image.source, pair.caption) for pair in kind(made)]
     glob, iterdir = Path.glob, Path.iterdir
     monkeypatch.setattr(Path, "glob", lambda path, pattern: iter(sorted(glob(path, pattern), reverse=True)))
     monkeypatch.setattr(Path, "iterdir", lambda path: iter(sorted(iterdir(path), reverse=True)))
-    assert [(pair.picture.source, pair.caption) for pair in kind(made)] == before
+    assert [(pair.image.source, pair.caption) for pair in kind(made)] == before
 
 
 @EACH
@@ -282,7 +282,7 @@ def test_what_is_lacking_is_said_and_where_it_is(kind: type[LocalDataset], tmp_p
 @EACH
 def test_missing_and_broken_pictures_are_named_with_their_row(kind: type[LocalDataset], made: Path) -> None:
     data = kind(made)
-    path = Path(data[0].picture.source)
+    path = Path(data[0].image.source)
     path.write_bytes(path.read_bytes()[:30])
     with pytest.raises(BadInput, match=path.name) as error:
         data[0]
@@ -291,7 +291,7 @@ def test_missing_and_broken_pictures_are_named_with_their_row(kind: type[LocalDa
     with pytest.raises(BadInput, match="no such file"):
         kind(made)[0]
     told = kind.check(made)
-    assert " pictures, first " in told
+    assert " images, first " in told
     assert path.name in told
     assert kind.home in told
 
@@ -313,7 +313,7 @@ def test_pairs_are_measured(tmp_path: Path) -> None:
     folder(tmp_path)
     rows = nibt.measure("scenes", Folder(tmp_path), ["energy"], "random")  # pyright: ignore[reportArgumentType]
     assert [row.item for row in rows] == [0, 1, 2]
-    assert [0 < row.value < 1 for row in rows] == [True, False, False], "a box, the whole picture, nothing named"
+    assert [0 < row.value < 1 for row in rows] == [True, False, False], "a box, the whole image, nothing named"
     assert rows[1].value == pytest.approx(1)
     assert np.isnan(rows[2].value)
 
@@ -322,7 +322,7 @@ def test_pairs_are_measured(tmp_path: Path) -> None:
 
 
 def test_a_table_says_what_is_wrong_with_it(tmp_path: Path) -> None:
-    picture(tmp_path / "a.jpg")
+    image(tmp_path / "a.jpg")
     wrong = {
         "caption,path\na,a.jpg\n": r"no column file_path: its first line must name caption, file_path \(got c",
         "caption,file_path\na cat, grey,a.jpg\n": r"t\.csv, line 2: expected 2 fields \(got 3\)",
@@ -405,7 +405,7 @@ def test_imagenet_in_one_folder_with_boxes(tmp_path: Path) -> None:
 def test_imagenets_other_labels(tmp_path: Path, name: str, text: str) -> None:
     imagenet(tmp_path)
     (tmp_path / "LOC_val_solution.csv").unlink()
-    with pytest.raises(BadInput, match="lacks the labels of its pictures"):
+    with pytest.raises(BadInput, match="lacks the labels of its images"):
         ImageNet(tmp_path)
     write(tmp_path / name, text)
     data = ImageNet(tmp_path)
@@ -433,7 +433,7 @@ def test_imagenets_wrong_labels(tmp_path: Path, text: str, message: str) -> None
 
 
 def test_places_need_a_list_of_the_synsets_alone(tmp_path: Path) -> None:
-    picture(tmp_path / "val/ILSVRC2012_val_00000001.JPEG")
+    image(tmp_path / "val/ILSVRC2012_val_00000001.JPEG")
     write(tmp_path / "words.txt", "n01440764\ttench, Tinca tinca\n")
     write(tmp_path / "val.txt", "ILSVRC2012_val_00000001.JPEG 0\n")
     with pytest.raises(BadInput, match=r"need LOC_synset_mapping\.txt or synset_words\.txt"):
@@ -449,12 +449,12 @@ def test_places_need_a_list_of_the_synsets_alone(tmp_path: Path) -> None:
 def test_imagenet_in_a_folder_for_each_synset(tmp_path: Path, place: str) -> None:
     write(tmp_path / "words.txt", "n01440764\ttench, Tinca tinca\nn02123045\ttabby, tabby cat\n")
     for synset, number in (("n02123045", 3), ("n01440764", 20), ("n01440764", 4)):
-        picture(tmp_path / place / synset / f"x_{number}.JPEG")
+        image(tmp_path / place / synset / f"x_{number}.JPEG")
     data = ImageNet(tmp_path)
     assert names(data) == ["x_4.JPEG", "x_20.JPEG", "x_3.JPEG"]
     assert captions(data)[2] == "a photo of a tabby, tabby cat"
     if place != ".":
-        assert "lacks pictures of the split train" in ImageNet.check(tmp_path, split="train")
+        assert "lacks images of the split train" in ImageNet.check(tmp_path, split="train")
     with pytest.raises(BadOption, match="split must be val or train"):
         ImageNet(tmp_path, split="test")
 
@@ -507,20 +507,20 @@ def test_flickr8ks_choices(tmp_path: Path) -> None:
 
 def test_the_best_caption_is_that_of_its_own_picture(tmp_path: Path) -> None:
     flickr8k(tmp_path)
-    picture(tmp_path / "Images/b.jpg", shade=250)
+    image(tmp_path / "Images/b.jpg", shade=250)
     asked: list[str] = []
 
-    def fit(image: nibt.data.images.ImageInput, texts: Sequence[str]) -> list[float]:
-        """The longer the text the better, in a bright picture; the shorter, in a dark one."""
+    def scorer(image: nibt.data.images.ImageInput, texts: Sequence[str]) -> list[float]:
+        """The longer the text the better, in a bright image; the shorter, in a dark one."""
         asked.append(Path(image.source).name)
         bright = image.image.getpixel((0, 0))[0] > 100  # pyright: ignore
         return [len(text) * (1 if bright else -1) for text in texts]
 
-    data = Flickr8k(tmp_path, choice="best", fit=fit)
+    data = Flickr8k(tmp_path, choice="best", scorer=scorer)
     assert not asked
     assert captions(data) == captions(data) == ["Cats .", "A dog , on grass ."]
     assert asked == ["a.jpg", "b.jpg"]
-    assert captions(Flickr8k(tmp_path, choice="best", fit=lambda _, texts: [0.0] * len(texts))) == [
+    assert captions(Flickr8k(tmp_path, choice="best", scorer=lambda _, texts: [0.0] * len(texts))) == [
         "A cat .",
         "A dog .",
     ]
@@ -533,28 +533,28 @@ def test_the_best_caption_by_a_model(tmp_path: Path) -> None:
     model = nibt.load_model("scenes")
     scene = Scenes(count=1, seed=1, most=1, named="all")[0]
     (tmp_path / "Images").mkdir()
-    scene.picture.image.save(tmp_path / "Images/a.png")
+    scene.image.pil_image.save(tmp_path / "Images/a.png")
     others = [noun for noun in ("rocket", "hammer", "banana") if noun != scene.objects[0].name]
     with (tmp_path / "captions.txt").open("w", newline="") as stream:
         csv.writer(stream).writerows([("image", "caption"), *(("a.png", noun) for noun in (*others, scene.caption))])
 
-    def fit(image: Any, texts: Any) -> Any:
+    def scorer(image: Any, texts: Any) -> Any:
         return encode(model.image, [image]) @ encode(model.text, texts).T
 
-    assert captions(Flickr8k(tmp_path, choice="best", fit=fit)) == [scene.caption]
+    assert captions(Flickr8k(tmp_path, choice="best", scorer=scorer)) == [scene.caption]
 
 
 def test_a_wrong_choice_is_refused(tmp_path: Path) -> None:
     flickr8k(tmp_path)
     with pytest.raises(BadOption, match="choice must be one of first, best, all"):
         Flickr8k(tmp_path, choice="worst")
-    with pytest.raises(BadOption, match="fit is a function"):
+    with pytest.raises(BadOption, match="scorer is a function"):
         Flickr8k(tmp_path, choice="best")
-    with pytest.raises(BadOption, match="fit is a function"):
-        Flickr8k(tmp_path, fit=lambda *_: [1])
+    with pytest.raises(BadOption, match="scorer is a function"):
+        Flickr8k(tmp_path, scorer=lambda *_: [1])
     for scores in ([1.0], [1.0, float("nan")]):
-        with pytest.raises(BadInput, match="line 4: fit must give a number for each of 2 captions"):
-            Flickr8k(tmp_path, choice="best", fit=lambda *_, scores=scores: scores)[0]
+        with pytest.raises(BadInput, match="line 4: scorer must give a number for each of 2 captions"):
+            Flickr8k(tmp_path, choice="best", scorer=lambda *_, scores=scores: scores)[0]
 
 
 @pytest.mark.parametrize("place", ["", "Flickr8k_text/"])
@@ -566,7 +566,7 @@ def test_flickr8ks_own_files(tmp_path: Path, place: str) -> None:
     )
     write(tmp_path / f"{place}Flickr_8k.testImages.txt", "b.jpg\n9_c.jpg\n")
     for name in ("b.jpg", "10_c.jpg", "9_c.jpg"):
-        picture(tmp_path / "Flicker8k_Dataset" / name)
+        image(tmp_path / "Flicker8k_Dataset" / name)
     assert captions(Flickr8k(tmp_path, choice="all")) == ["fourth", "third", "first", "second"]
     assert captions(Flickr8k(tmp_path, split="test")) == ["fourth", "first"]
     assert Flickr8k.check(tmp_path) == ""
@@ -621,8 +621,8 @@ def test_wrong_files_of_coco(tmp_path: Path) -> None:
         with pytest.raises(BadInput, match=message):
             COCO(tmp_path)
     coco(tmp_path)
-    picture(tmp_path / "val2017/000000000002.jpg", sides=(4, 3))
-    with pytest.raises(BadInput, match=r"the boxes are of a picture of 8 x 6 pixels, and .*0002\.jpg has 4 x 3"):
+    image(tmp_path / "val2017/000000000002.jpg", sides=(4, 3))
+    with pytest.raises(BadInput, match=r"the boxes are of an image of 8 x 6 pixels, and .*0002\.jpg has 4 x 3"):
         COCO(tmp_path)[0]
 
 
@@ -644,7 +644,7 @@ def test_a_polygon_holds_the_pixels_whose_centres_it_holds() -> None:
     [
         ([[0, 0, 1, 1]], "three points or more"),
         ([[0, 0, 1, 1, 2, float("nan")]], "three points or more"),
-        ({"size": [3, 3], "counts": [9]}, r"the mask is of a picture of \[3, 3\]"),
+        ({"size": [3, 3], "counts": [9]}, r"the mask is of an image of \[3, 3\]"),
         ({"size": [6, 8], "counts": [9]}, r"must add up to its 48 pixels \(got 9\)"),
         ({"size": [6, 8], "counts": [50, -2]}, "must add up"),
         ({"size": [6, 8], "counts": []}, "must add up"),
@@ -753,7 +753,7 @@ def test_wrong_tables_of_phrases(tmp_path: Path, text: str, message: str) -> Non
 
 
 def test_boxes_must_lie_in_their_picture(tmp_path: Path) -> None:
-    picture(tmp_path / "a.jpg")
+    image(tmp_path / "a.jpg")
     write(
         tmp_path / "mine.csv",
         "image,phrase,x,y,w,h\na.jpg,p,0,0,8.9,6\na.jpg,q,4,0,6,1\na.jpg,r,0,0,-1,1\na.jpg,s,0,0,nan,1\n",
@@ -818,7 +818,7 @@ def test_a_folders_boxes(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_lines_of_json(tmp_path: Path, line: str, message: str) -> None:
-    picture(tmp_path / "a.png")
+    image(tmp_path / "a.png")
     write(tmp_path / "pairs.jsonl", '{"image": "a.png", "caption": "a cat"}\n' + line)
     with pytest.raises(BadInput, match=rf"pairs\.jsonl, line 2.*{message}"):
         Folder(tmp_path)
@@ -828,9 +828,9 @@ def test_boxes_of_a_picture_that_is_to_be_turned_are_left_out(tmp_path: Path) ->
     folder(tmp_path)
     turned = Image.Exif()
     turned[0x0112] = 6
-    picture(tmp_path / "b.png", exif=turned)
+    image(tmp_path / "b.png", exif=turned)
     pair = Folder(tmp_path)[0]
-    assert pair.picture.size == (6, 8)
+    assert pair.image.size == (6, 8)
     assert pair.objects == ()
     assert "boxes were left out" in pair.notes[0]
 
@@ -847,12 +847,12 @@ def test_hugging_face_needs_its_package(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_saved_data_set_of_hugging_face(tmp_path: Path) -> None:
     package = pytest.importorskip("datasets", reason="needs the package datasets: pip install 'nibt[data]'")
-    pictures = [Image.new("RGB", SIDES, (shade, 0, 0)) for shade in (10, 200, 90)]
+    images = [Image.new("RGB", SIDES, (shade, 0, 0)) for shade in (10, 200, 90)]
     made = package.Dataset.from_dict(
-        {"picture": pictures, "text": ["a cat", "a dog", "a cup"], "several": [["a", "b"], ["c", "d"], ["e", "f"]]},
+        {"image": images, "text": ["a cat", "a dog", "a cup"], "several": [["a", "b"], ["c", "d"], ["e", "f"]]},
         features=package.Features(
             {
-                "picture": package.Image(),
+                "image": package.Image(),
                 "text": package.Value("string"),
                 "several": package.Sequence(package.Value("string")),
             }
@@ -860,20 +860,18 @@ def test_a_saved_data_set_of_hugging_face(tmp_path: Path) -> None:
     )
     made.save_to_disk(tmp_path / "one")
     package.DatasetDict({"test": made}).save_to_disk(tmp_path / "two")
-    data = HuggingFace(tmp_path / "one", image="picture", caption="text")
+    data = HuggingFace(tmp_path / "one", image="image", caption="text")
     assert captions(data) == ["a cat", "a dog", "a cup"]
-    assert [pair.picture.image.getpixel((0, 0))[0] for pair in data] == [10, 200, 90]  # pyright: ignore
-    assert data[1].picture.source.endswith("one, row 1")
-    assert HuggingFace.check(tmp_path / "one", image="picture", caption="text") == ""
-    every = HuggingFace(
-        tmp_path / "two", image="picture", caption="several", choice="all", split="test", seed=1, count=4
-    )
+    assert [pair.image.pil_image.getpixel((0, 0))[0] for pair in data] == [10, 200, 90]  # pyright: ignore
+    assert data[1].image.source.endswith("one, row 1")
+    assert HuggingFace.check(tmp_path / "one", image="image", caption="text") == ""
+    every = HuggingFace(tmp_path / "two", image="image", caption="several", choice="all", split="test", seed=1, count=4)
     assert len(every) == 4
     with pytest.raises(BadOption, match=r"split must be one of test \(got None\)"):
         HuggingFace(tmp_path / "two")
     with pytest.raises(BadOption, match="saved without splits"):
         HuggingFace(tmp_path / "one", split="test")
-    with pytest.raises(BadOption, match=r"image must be one of picture, text, several \(got 'image'\)"):
+    with pytest.raises(BadOption, match=r"image must be one of image, text, several \(got 'image'\)"):
         HuggingFace(tmp_path / "one")
     with pytest.raises(BadInput, match="lacks a saved data set"):
         HuggingFace(tmp_path)
@@ -882,7 +880,7 @@ def test_a_saved_data_set_of_hugging_face(tmp_path: Path) -> None:
 def test_broken_rows_of_hugging_face(tmp_path: Path) -> None:
     package = pytest.importorskip("datasets", reason="needs the package datasets: pip install 'nibt[data]'")
     made = package.Dataset.from_dict(
-        {"image": [{"path": None, "bytes": b"no picture"}, None], "caption": ["a cat", "a dog"]},
+        {"image": [{"path": None, "bytes": b"no image"}, None], "caption": ["a cat", "a dog"]},
         features=package.Features({"image": package.Image(), "caption": package.Value("string")}),
     )
     made.save_to_disk(tmp_path / "broken")

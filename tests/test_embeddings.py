@@ -1,4 +1,4 @@
-"""One picture, or one caption, for many embeddings: equal to explaining each pair, by either way."""
+"""One image, or one caption, for many embeddings: equal to explaining each pair, by either way."""
 
 import pytest
 import torch
@@ -20,20 +20,20 @@ def close(found: torch.Tensor, wanted: torch.Tensor) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_maps_of_a_picture_are_those_of_explain(kind: str) -> None:
     model = tiny.model(kind)
-    found = nibt.explain_embeddings(model, tiny.picture(), encode(model.text, CAPTIONS), image_layer=1)
-    for place, answer in enumerate(nibt.explain(model, tiny.picture(), CAPTIONS, image_layer=1)):
+    found = nibt.explain_embeddings(model, tiny.image(), encode(model.text, CAPTIONS), image_layer=1)
+    for place, answer in enumerate(nibt.explain(model, tiny.image(), CAPTIONS, image_layer=1)):
         close(found[place].scores, answer.image.scores)
-        told, wanted = found[place].narrowing, answer.image.narrowing
-        for name in ("at_input", "at_reference", "sum", "gap"):
+        told, wanted = found[place].path, answer.image.path
+        for name in ("at_input", "at_baseline", "sum", "gap"):
             torch.testing.assert_close(getattr(told, name), getattr(wanted, name), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(found[place].special_share, answer.image.special_share, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_maps_of_a_caption_are_those_of_explain(kind: str) -> None:
-    model, pictures = tiny.model(kind), [tiny.picture(seed=seed) for seed in range(3)]
-    found = nibt.explain_embeddings(model, nibt.Caption(CAPTIONS[0]), 7 * encode(model.image, pictures), text_layer=1)
-    for place, answer in enumerate(nibt.explain(model, pictures, CAPTIONS[0], text_layer=1)):
+    model, images = tiny.model(kind), [tiny.image(seed=seed) for seed in range(3)]
+    found = nibt.explain_embeddings(model, nibt.Caption(CAPTIONS[0]), 7 * encode(model.image, images), text_layer=1)
+    for place, answer in enumerate(nibt.explain(model, images, CAPTIONS[0], text_layer=1)):
         close(found[place].scores, answer.text.scores)
         assert found[place].units.tokens == answer.text.units.tokens
 
@@ -46,19 +46,19 @@ def test_few_and_many_embeddings_agree(kind: str) -> None:
     dim = encode(model.text, CAPTIONS).shape[1]
     many = F.normalize(torch.randn(200, dim, generator=draws), dim=-1)
     layer = "1,2" if kind == "clip" else 3
-    found = nibt.explain_embeddings(model, tiny.picture(), many, layer=layer, steps=2)
-    few = nibt.explain_embeddings(model, tiny.picture(), many[:3], layer=layer, steps=2)
+    found = nibt.explain_embeddings(model, tiny.image(), many, layer=layer, steps=2)
+    few = nibt.explain_embeddings(model, tiny.image(), many[:3], layer=layer, steps=2)
     close(found.scores[:3], few.scores)
 
 
 @pytest.mark.parametrize("kind", ["clip", "convnext"])
 def test_a_tolerance_gives_each_embedding_the_nodes_that_explain_gives_it(kind: str) -> None:
     model, options = tiny.model(kind), {"tolerance": 0.02, "steps": 1, "image_layer": 1}
-    found = nibt.explain_embeddings(model, tiny.picture(), encode(model.text, CAPTIONS), **options)
-    for place, answer in enumerate(nibt.explain(model, tiny.picture(), CAPTIONS, **options)):
+    found = nibt.explain_embeddings(model, tiny.image(), encode(model.text, CAPTIONS), **options)
+    for place, answer in enumerate(nibt.explain(model, tiny.image(), CAPTIONS, **options)):
         close(found[place].scores, answer.image.scores)
-        assert int(found[place].narrowing.steps) == int(answer.image.narrowing.steps)
-    assert len(set(found.narrowing.steps.tolist())) > 1, "all alike"
+        assert int(found[place].path.steps) == int(answer.image.path.steps)
+    assert len(set(found.path.steps.tolist())) > 1, "all alike"
 
 
 def test_embeddings_without_direction_are_refused() -> None:
@@ -72,15 +72,15 @@ def test_embeddings_without_direction_are_refused() -> None:
         (good / 0, "direction"),
     ):
         with pytest.raises(BadInput, match=message):
-            nibt.explain_embeddings(model, tiny.picture(), bad)
+            nibt.explain_embeddings(model, tiny.image(), bad)
 
 
 def test_contributions_serve_many_captions_at_once() -> None:
     model = tiny.model("clip")
-    table = nibt.contributions(model, tiny.picture(), layer=1)
+    table = nibt.contributions(model, tiny.image(), layer=1)
     together = table.explain(CAPTIONS)
     for place, caption in enumerate(CAPTIONS):
         alone = table.explain(caption)
         close(together[place].scores, alone.scores)
-        torch.testing.assert_close(together[place].narrowing.gap, alone.narrowing.gap, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(together[place].path.gap, alone.path.gap, rtol=1e-3, atol=1e-6)
     close(table.explain(encode(model.text, CAPTIONS)).scores, together.scores)

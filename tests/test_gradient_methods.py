@@ -44,8 +44,8 @@ class EveryRow(Side):
 def test_mfaba_is_the_authors_output(golden_folder: Path, case: int, modality: str) -> None:
     golden, cases = np.load(golden_folder / "reference.npz"), json.loads((golden_folder / "cases.json").read_text())
     model = nibt.load_model(golden_folder / "clip")
-    picture = nibt.data.images.read_image(golden_folder / cases["images"][case])
-    image = model.image.trace(model.image.prepare([picture]))
+    image = nibt.data.images.read_image(golden_folder / cases["images"][case])
+    image = model.image.trace(model.image.prepare([image]))
     text = model.text.trace(model.text.prepare([cases["captions"][case]]))
     here, there = (image, text) if modality == "image" else (text, image)
     of = EveryRow(model, here, lambda embedding: Cosine()(embedding, there.embedding, TargetContext()))
@@ -89,22 +89,22 @@ def captum(of: Side, baseline: torch.Tensor, steps: int) -> torch.Tensor:
 
 
 @both_sides
-@pytest.mark.parametrize("reference", ["blank", "zero"])
+@pytest.mark.parametrize("baseline", ["blank", "zero"])
 @pytest.mark.parametrize("kind", ORACLE)
-def test_integrated_gradients_are_captums(kind: str, reference: str, modality: str) -> None:
+def test_integrated_gradients_are_captums(kind: str, baseline: str, modality: str) -> None:
     of = side(tiny.model(kind), modality)
-    answer = IntegratedGradients(reference=reference, steps=12)(of)
-    expected = captum(of, of.reference(reference, None, of.stem().hidden), 12)
+    answer = IntegratedGradients(baseline=baseline, steps=12)(of)
+    expected = captum(of, of.baseline(baseline, None, of.stem().hidden), 12)
     torch.testing.assert_close(answer.scores, answer.units.keep(expected), atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(answer.narrowing.sum, expected.sum(-1), atol=2e-6, rtol=1e-5)
+    torch.testing.assert_close(answer.path.sum, expected.sum(-1), atol=2e-6, rtol=1e-5)
 
 
 @both_sides
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "convnext", "bert"])
 def test_integrated_gradients_are_complete(kind: str, modality: str) -> None:
     of = side(tiny.model(kind), modality)
-    few, many = (IntegratedGradients(steps=steps)(of).narrowing for steps in (4, 128))
-    change = many.at_input - many.at_reference
+    few, many = (IntegratedGradients(steps=steps)(of).path for steps in (4, 128))
+    change = many.at_input - many.at_baseline
     assert torch.equal(many.at_input, of.value())
     torch.testing.assert_close(many.sum, change, atol=1e-4, rtol=1e-3)
     assert (few.gap.abs() > many.gap.abs()).all()
@@ -116,7 +116,7 @@ def test_integrated_gradients_are_complete(kind: str, modality: str) -> None:
     "method",
     [
         IntegratedGradients(steps=1),
-        IntegratedGradients(steps=3, reference="zero"),
+        IntegratedGradients(steps=3, baseline="zero"),
         NIB((0,), "zero", "riemann", 1),
         NIB((1,), "blank", "gauss", 2),
         NIB((2,), "blank", "midpoint", 3),
@@ -134,13 +134,13 @@ def test_what_the_score_does_not_see_gets_nothing() -> None:
 
 
 def test_the_default_variants_are_those_of_the_methods_text() -> None:
-    answer = nibt.explain(tiny.model("clip"), tiny.picture(), "a cat", "integrated_gradients")
-    assert answer.method["text"] == {"reference": "blank", "rule": "midpoint", "steps": 50, "floor": 0.1}
-    assert answer.to_json()["image"]["narrowing"]["layers"] == []
-    paper = nibt.explain(tiny.model("clip"), tiny.picture(), "a cat", "integrated_gradients", variant="paper")
-    assert paper.method["image"]["reference"] == "zero"
+    answer = nibt.explain(tiny.model("clip"), tiny.image(), "a cat", "integrated_gradients")
+    assert answer.method["text"] == {"baseline": "blank", "quadrature": "midpoint", "steps": 50, "floor": 0.1}
+    assert answer.to_json()["image"]["path"]["layers"] == []
+    paper = nibt.explain(tiny.model("clip"), tiny.image(), "a cat", "integrated_gradients", variant="paper")
+    assert paper.method["image"]["baseline"] == "zero"
     mfaba = [
-        nibt.explain(tiny.model("clip"), tiny.picture(), "a cat", "mfaba", variant=variant).image.scores
+        nibt.explain(tiny.model("clip"), tiny.image(), "a cat", "mfaba", variant=variant).image.scores
         for variant in ("default", "paper")
     ]
     assert torch.equal(*mfaba)
@@ -152,12 +152,12 @@ def test_the_default_variants_are_those_of_the_methods_text() -> None:
         ("mfaba", {"steps": 0}, r"steps must be at least 1 \(got 0\)"),
         ("mfaba", {"stride": -1}, r"stride must be above 0 \(got -1.0\)"),
         ("integrated_gradients", {"steps": 0}, "steps must be at least 1"),
-        ("integrated_gradients", {"rule": "simpson"}, "rule must be one of"),
-        ("integrated_gradients", {"reference": "black"}, "reference must be zero, blank"),
-        ("integrated_gradients", {"reference": "mean:x"}, "mean states are of layers, not of the first tokens"),
-        ("integrated_gradients", {"rule": "geometric"}, "serves the reference zero only"),
+        ("integrated_gradients", {"quadrature": "simpson"}, "rule must be one of"),
+        ("integrated_gradients", {"baseline": "black"}, "baseline must be zero, blank"),
+        ("integrated_gradients", {"baseline": "mean:x"}, "mean states are of layers, not of the first tokens"),
+        ("integrated_gradients", {"quadrature": "geometric"}, "serves the baseline zero only"),
     ],
 )
 def test_bad_options_are_refused(method: str, options: dict[str, Any], told: str) -> None:
     with pytest.raises(BadOption, match=told):
-        nibt.explain(tiny.model("clip"), tiny.picture(), "a cat", method, **options)
+        nibt.explain(tiny.model("clip"), tiny.image(), "a cat", method, **options)

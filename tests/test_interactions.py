@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from nibt.engine.contributing import Contributions
 from torch import nn
 
 import nibt
@@ -14,33 +15,32 @@ import tiny
 from nibt.core.quadrature import nodes
 from nibt.core.side import Side
 from nibt.data.units import Grid
-from nibt.engine.contributing import Contributions
 from nibt.engine.jacobians import jvp_integral, narrowed, rows, scores, vjp_integral
 from nibt.errors import BadInput, BadOption, CannotWrite
 from nibt.methods.nib import NIB
 from nibt.models._trace import Cut
 from nibt.models.base import Model
-from nibt.results.explanation import save
 from nibt.results.interaction import Interaction
+from nibt.results.saving import save
 
 CAPTION = tiny.CAPTIONS[0]
 KINDS = sorted(tiny.KINDS)
 
 
 def table(kind: str = "clip", **options: object) -> Interaction:
-    answer = nibt.explain_interactions(tiny.model(kind), tiny.picture(), CAPTION, **options)
+    answer = nibt.explain_interactions(tiny.model(kind), tiny.image(), CAPTION, **options)
     assert isinstance(answer, Interaction)
     return answer
 
 
 def cut_of(model: Model, modality: str, layer: int = 1) -> tuple[Cut, torch.Tensor]:
     tower = model.tower(modality)  # pyright: ignore
-    trace = tower.trace(tower.prepare([tiny.picture()] if modality == "image" else [CAPTION]))
+    trace = tower.trace(tower.prepare([tiny.image()] if modality == "image" else [CAPTION]))
     return trace.cut(layer), tower.blank(trace.inputs, layer)
 
 
 def change(cut: Cut, start: torch.Tensor) -> torch.Tensor:
-    """How far the unit embedding moves from a reference to the state itself."""
+    """How far the unit embedding moves from a baseline to the state itself."""
     with torch.no_grad():
         after, before = F.normalize(cut.rest(torch.stack([cut.hidden, start])), dim=-1)
     return after - before
@@ -127,7 +127,7 @@ def test_on_a_net_known_by_hand_it_is_finite_differences() -> None:
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit attention", "coca", "bert", "convnext"])
 def test_the_table_is_the_full_product(kind: str) -> None:
     model, layer = tiny.model(kind), 3 if kind == "convnext" else 1  # its first maps have many cells
-    found = table(kind, image_layer=layer, text_layer=1, steps=3, reference="blank")
+    found = table(kind, image_layer=layer, text_layer=1, steps=3, baseline="blank")
     path = nodes("gauss", 3)
     image, image_start = cut_of(model, "image", layer)
     text, text_start = cut_of(model, "text", 1)
@@ -144,7 +144,7 @@ def test_rows_and_columns_add_up(kind: str) -> None:
     found = table(kind, image_layer=1, text_layer=1, steps=24)
     text, start = cut_of(model, "text")
     moved = change(text, start)[0]
-    contributed = nibt.contributions(model, tiny.picture(), layer=1, steps=24)
+    contributed = nibt.contributions(model, tiny.image(), layer=1, steps=24)
     expected = contributed.vectors[:-1] @ moved
     torch.testing.assert_close(found.scores.sum(0)[:-1], expected, atol=2e-3 * float(expected.abs().max()), rtol=0)
     assert found.gap == pytest.approx(found.product - float(found.scores.sum()))
@@ -170,9 +170,7 @@ def test_the_table_holds_without_a_word_about_nodes(sample: str, caption: str) -
 def test_each_word_has_its_own_nodes() -> None:
     """A word's map depends on what the strongest word's adds up to, and on no other word."""
     model = tiny.model("clip")
-    side = Side(
-        model, model.image.trace(model.image.prepare([tiny.picture()])), lambda embedding: embedding.norm(dim=-1)
-    )
+    side = Side(model, model.image.trace(model.image.prepare([tiny.image()])), lambda embedding: embedding.norm(dim=-1))
     (of,) = narrowed(side, NIB((1,), steps=1, tolerance=0.003))
     aim = F.normalize(torch.randn(6, len(of.change), generator=torch.Generator().manual_seed(0)), dim=-1)
     aim = aim * torch.logspace(0, -4, 6)[:, None]
@@ -194,7 +192,7 @@ def test_a_tolerance_that_is_not_reached_is_told() -> None:
 
 def test_contributions_keep_a_tolerance() -> None:
     model = tiny.model("clip")
-    found = nibt.contributions(model, tiny.picture(), layer=1, steps=1, tolerance=0.01)
+    found = nibt.contributions(model, tiny.image(), layer=1, steps=1, tolerance=0.01)
     assert int(found.facts["steps"]) > 1
     moved = found.after - found.before
     assert (found.vectors.sum(0) - moved).norm() <= 0.01 * moved.norm()
@@ -215,10 +213,10 @@ def test_several_layers_are_averaged() -> None:
 
 def test_lists_pair_up_and_the_same_call_gives_the_same_bits() -> None:
     model = tiny.model("clip")
-    several = nibt.explain_interactions(model, tiny.picture(), tiny.CAPTIONS[:2], steps=2)
+    several = nibt.explain_interactions(model, tiny.image(), tiny.CAPTIONS[:2], steps=2)
     assert isinstance(several, list)
     assert [one.caption for one in several] == list(tiny.CAPTIONS[:2])
-    again = nibt.explain_interactions(model, tiny.picture(), tiny.CAPTIONS[0], steps=2)
+    again = nibt.explain_interactions(model, tiny.image(), tiny.CAPTIONS[0], steps=2)
     assert isinstance(again, Interaction)
     assert torch.equal(several[0].scores, again.scores)
 
@@ -274,24 +272,24 @@ def test_it_is_written_and_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "efficientnet"])
 def test_a_map_from_the_contributions_is_the_explanation(kind: str) -> None:
     model = tiny.model(kind)
-    contributed = nibt.contributions(model, tiny.picture(), steps=3)
+    contributed = nibt.contributions(model, tiny.image(), steps=3)
     for caption in tiny.CAPTIONS[:3]:
-        expected = nibt.explain(model, tiny.picture(), caption, image_steps=3)
+        expected = nibt.explain(model, tiny.image(), caption, image_steps=3)
         assert isinstance(expected, nibt.Explanation)
         answer = contributed.explain(caption)
         torch.testing.assert_close(answer.scores, expected.image.scores, atol=1e-5, rtol=0)
-        assert answer.narrowing is not None
-        assert expected.image.narrowing is not None
-        for name in ("at_input", "at_reference", "sum", "gap"):
+        assert answer.path is not None
+        assert expected.image.path is not None
+        for name in ("at_input", "at_baseline", "sum", "gap"):
             torch.testing.assert_close(
-                getattr(answer.narrowing, name), getattr(expected.image.narrowing, name), atol=1e-5, rtol=0
+                getattr(answer.path, name), getattr(expected.image.path, name), atol=1e-5, rtol=0
             )
         assert answer.grid.shape == expected.image.grid.shape
 
 
 def test_contributions_are_saved_compactly(tmp_path: Path) -> None:
     model = tiny.model("clip")
-    made = nibt.contributions(model, tiny.picture(), steps=3)
+    made = nibt.contributions(model, tiny.image(), steps=3)
     made.save(tmp_path / "x.safetensors")
     assert (tmp_path / "x.safetensors").stat().st_size < 2 * made.vectors.numel() + 4 * made.after.numel() + 1500
     read = Contributions.load(tmp_path / "x.safetensors", model)
@@ -312,4 +310,4 @@ def test_bad_options_are_told() -> None:
     with pytest.raises(BadOption):
         table(layer=99)
     with pytest.raises(BadInput):
-        nibt.explain_interactions(tiny.model("clip"), tiny.picture(), " ")
+        nibt.explain_interactions(tiny.model("clip"), tiny.image(), " ")

@@ -45,15 +45,15 @@ def test_it_needs_no_network() -> None:
     assert float(done.stdout.split()[-1]) > 0.2
 
 
-@pytest.mark.parametrize("reference", [{}, {"reference": "blank"}, {"reference": "mean"}])
-def test_its_sums_hold_with_a_tolerance(lite: nibt.Model, reference: dict) -> None:
+@pytest.mark.parametrize("baseline", [{}, {"baseline": "blank"}, {"baseline": "mean"}])
+def test_its_sums_hold_with_a_tolerance(lite: nibt.Model, baseline: dict) -> None:
     pairs = shipped_sample()
     for pair in pairs:
-        answer = nibt.explain(lite, pair.picture, pair.caption, tolerance=0.01, **reference)
+        answer = nibt.explain(lite, pair.image, pair.caption, tolerance=0.01, **baseline)
         for side in (answer.image, answer.text):
-            told = side.narrowing
+            told = side.path
             assert told is not None
-            change = float(told.at_input - told.at_reference)
+            change = float(told.at_input - told.at_baseline)
             assert abs(float(told.gap)) <= 0.01 * max(abs(change), 0.01)
             assert float(told.sum) == pytest.approx(change, abs=0.011 * max(abs(change), 0.01))
 
@@ -63,9 +63,9 @@ def test_its_gap_falls_with_the_nodes(lite: nibt.Model, modality: str) -> None:
     shares = []
     for steps in (4, 16, 64):
         told = getattr(
-            nibt.explain(lite, "sample:chelsea", "a tabby cat", steps=steps, reference="blank"), modality
-        ).narrowing
-        shares.append(float(told.gap.abs() / (told.at_input - told.at_reference).abs()))
+            nibt.explain(lite, "sample:chelsea", "a tabby cat", steps=steps, baseline="blank"), modality
+        ).path
+        shares.append(float(told.gap.abs() / (told.at_input - told.at_baseline).abs()))
     assert shares[2] < 0.01
     assert shares[2] < 0.5 * shares[0], shares
 
@@ -109,13 +109,13 @@ def test_it_points_on_photographs(lite: nibt.Model, shared: Path, monkeypatch: p
     monkeypatch.syspath_prepend(str(RECIPE))
     import measure
 
-    pictures = json.loads((shared / "photos/annotations.json").read_text())["images"][::3]
+    images = json.loads((shared / "photos/annotations.json").read_text())["images"][::3]
     known = json.loads((RECIPE / "categories.json").read_text())
-    rows, _ = measure.image_side(lite, pictures, shared / "photos", known, {})
+    rows, _ = measure.image_side(lite, images, shared / "photos", known, {})
     pointing, energy = (torch.tensor([row[place] for row in rows["nib"]]).mean() for place in (0, 1))
     prior, chance = (torch.tensor([row[0] for row in rows[kind]]).mean() for kind in ("centre prior", "random map"))
     assert len(rows["nib"]) > 15
     assert pointing > max(0.4, float(prior) + 0.1, float(chance) + 0.2)
     assert energy > 0.17
-    words = measure.text_side(lite, pictures, shared / "photos", known, {"image_steps": 1})
+    words = measure.text_side(lite, images, shared / "photos", known, {"image_steps": 1})
     assert sum(words) / len(words) > 0.85

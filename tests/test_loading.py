@@ -101,7 +101,7 @@ def edit(file: Path, **values: Any) -> None:
 
 
 def answers(model: Model) -> list[torch.Tensor]:
-    return [answer(model.image, tiny.picture()), answer(model.text, tiny.CAPTIONS[0])]
+    return [answer(model.image, tiny.image()), answer(model.text, tiny.CAPTIONS[0])]
 
 
 def answer(tower: Tower, item: Any) -> torch.Tensor:
@@ -286,7 +286,7 @@ class TestOpenClip:
         with torch.no_grad():
             wanted = module.encode_text(tokenizer([tiny.CAPTIONS[0]]))
         torch.testing.assert_close(answer(model.text, tiny.CAPTIONS[0]), wanted, rtol=1e-5, atol=1e-5)
-        assert model.image.preparation.fit.way == "squash"
+        assert model.image.preparation.resize.way == "squash"
         assert model.image.preparation.resample.name == "BILINEAR"
         assert model.family == "open_clip"
 
@@ -302,7 +302,7 @@ class TestOpenClip:
         settings = {"model_cfg": {**config, "custom_text": True}, "preprocess_cfg": {}}
         (tmp_path / "open_clip_config.json").write_text(json.dumps(settings))
         model = load_model(tmp_path)
-        inputs = model.image.prepare([tiny.picture()])
+        inputs = model.image.prepare([tiny.image()])
         with torch.no_grad():
             torch.testing.assert_close(model.image.encode(inputs), module.encode_image(inputs.values))
 
@@ -433,7 +433,7 @@ class TestActivationsOfOpenClip:
         kinds = {type(part).__name__ for part in model.module.modules()}
         assert ("QuickGELU" in kinds, "GELU" in kinds) == (wanted, not wanted)
         agree(model, load_model(module))
-        result = explain(model, tiny.picture(), "a cat")
+        result = explain(model, tiny.image(), "a cat")
         assert result.model["quick_gelu"] is wanted
         noted = [text for text in result.warnings if "GELU" in text]
         expected = "need QuickGELU" if wanted else "need GELU"
@@ -444,14 +444,14 @@ class TestActivationsOfOpenClip:
         module = listed(False, quick_gelu=True)
         wrong = open_clip.CLIP(**tiny.configuration()).eval()
         wrong.load_state_dict(module.state_dict())
-        right, other = (explain(one, tiny.picture(), "a cat") for one in ("open_clip:tiny/trained", wrong))
+        right, other = (explain(one, tiny.image(), "a cat") for one in ("open_clip:tiny/trained", wrong))
         assert not torch.allclose(right.image.scores, other.image.scores, rtol=1e-3)
-        expected = explain(module, tiny.picture(), "a cat")
+        expected = explain(module, tiny.image(), "a cat")
         assert torch.equal(right.image.scores, expected.image.scores)
 
     def test_a_tag_that_agrees_is_not_remarked_on(self, listed: Callable) -> None:
         listed(False)
-        result = explain("open_clip:tiny/trained", tiny.picture(), "a cat")
+        result = explain("open_clip:tiny/trained", tiny.image(), "a cat")
         assert result.model["quick_gelu"] is False
         assert not [text for text in result.warnings if "GELU" in text]
 
@@ -567,7 +567,7 @@ class TestOptions:
             ({"dtype": torch.int8}, "got 'int8'"),
             ({"device": "toaster"}, "device 'toaster' cannot be used"),
             ({"device": "cuda:99"}, "device 'cuda:99' cannot be used"),
-            ({"fit": "stretch"}, "fit must be 'model' or 'whole'"),
+            ({"resize": "stretch"}, "resize must be 'model' or 'whole'"),
             ({"image_size": 8}, r"image_size must lie in 16\.\.4096"),
         ],
     )
@@ -576,4 +576,4 @@ class TestOptions:
             load_model("no-such-model", **options)
 
     def test_fit_model_is_the_default(self) -> None:
-        agree(tiny.fresh("own vit", fit="model"), tiny.model("own vit"))
+        agree(tiny.fresh("own vit", resize="model"), tiny.model("own vit"))

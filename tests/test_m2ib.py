@@ -164,8 +164,8 @@ def test_noise_of_the_features_has_their_mean_and_deviation() -> None:
 @pytest.mark.parametrize("kind", ["clip", "siglip", "bert"])
 def test_the_padding_of_a_caption_does_not_show(kind: str, variant: str) -> None:
     captions = ["two cars", "a small grey bird sleeping on the red mat"]
-    together = nibt.explain(tiny.model(kind), tiny.picture(), captions, "m2ib", variant=variant, layer=1)
-    alone = nibt.explain(tiny.model(kind), tiny.picture(), captions[0], "m2ib", variant=variant, layer=1)
+    together = nibt.explain(tiny.model(kind), tiny.image(), captions, "m2ib", variant=variant, layer=1)
+    alone = nibt.explain(tiny.model(kind), tiny.image(), captions[0], "m2ib", variant=variant, layer=1)
     found, wanted = (torch.tensor([word.score for word in answer.words]) for answer in (together[0], alone))
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4 * float(wanted.max()))
     assert float(together[0].text.special_share) == pytest.approx(float(alone.text.special_share), abs=1e-4)
@@ -181,7 +181,7 @@ def test_the_default_is_the_papers(golden_folder: Path) -> None:
 
 
 def test_random_maps_of_the_authors_model_are_like_each_other(golden_folder: Path) -> None:
-    """Seeds change a map of the paper's setting less than pictures do."""
+    """Seeds change a map of the paper's setting less than images do."""
     model = nibt.load_model(golden_folder / "clip")
     maps = [
         nibt.explain(model, golden_folder / f"image_{number}.png", "w9 w8 w7", "m2ib", seed=seed).image.scores
@@ -195,7 +195,7 @@ def test_random_maps_of_the_authors_model_are_like_each_other(golden_folder: Pat
 
 def test_nobodys_generator_is_touched() -> None:
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    nibt.explain(tiny.model("clip"), tiny.picture(), "two cars", "m2ib")
+    nibt.explain(tiny.model("clip"), tiny.image(), "two cars", "m2ib")
     assert torch.equal(before[0], torch.get_rng_state())
     assert np.array_equal(before[1], np.random.get_state()[1])
 
@@ -204,8 +204,8 @@ def test_nobodys_generator_is_touched() -> None:
 def test_half_precision_learns_in_single(dtype: str) -> None:
     made = tiny.clip()
     half = nibt.load_model(made.module.to(getattr(torch, dtype)), processor=made.processor)
-    found = nibt.explain(half, tiny.picture(), "two cars", "m2ib")
-    whole = nibt.explain(tiny.model("clip"), tiny.picture(), "two cars", "m2ib")
+    found = nibt.explain(half, tiny.image(), "two cars", "m2ib")
+    whole = nibt.explain(tiny.model("clip"), tiny.image(), "two cars", "m2ib")
     assert found.image.scores.isfinite().all()
     assert F.cosine_similarity(found.image.scores, whole.image.scores, dim=0) > 0.9
 
@@ -225,4 +225,4 @@ def test_half_precision_learns_in_single(dtype: str) -> None:
 )
 def test_bad_options_are_refused(options: dict[str, Any], told: str) -> None:
     with pytest.raises(BadOption, match=told):
-        nibt.explain(tiny.model("clip"), tiny.picture(), "a cat", "m2ib", **options)
+        nibt.explain(tiny.model("clip"), tiny.image(), "a cat", "m2ib", **options)

@@ -24,8 +24,8 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def photo(run: Run) -> str:
-    tiny.picture(48, 40).image.save("photo.png")
-    tiny.picture(40, 48, 1).image.save("other.png")
+    tiny.image(48, 40).image.save("photo.png")
+    tiny.image(40, 48, 1).image.save("other.png")
     return "photo.png"
 
 
@@ -33,20 +33,24 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "no label": (["photo.png", "--labels", "none.txt"], 1, "give at least two labels to rank (got 0)"),
     "one label": (["photo.png", "--labels", "one.txt"], 1, "give at least two labels to rank (got 1)"),
     "a label twice": (["photo.png", "--labels", "twice.txt"], 1, "the label 'a cat' is given 2 times"),
-    "a URL": (["https://example.org/cat.jpg", "a cat"], 1, "URLs are not opened: download the picture"),
-    "a URL second": (["photo.png", "https://example.org/cat.jpg"], 2, "was taken for a picture)"),
-    "the caption first": (["a cat", "photo.png"], 2, "pictures come first, and there is no picture 'a cat'"),
-    "two pictures to compare": (
-        ["photo.png", "--with-image", "photo.png", "--with-image", "other.png"],
+    "a URL": (["https://example.org/cat.jpg", "a cat"], 1, "URLs are not opened: download the image"),
+    "a URL second": (["photo.png", "https://example.org/cat.jpg"], 2, "was taken for an image)"),
+    "the caption first": (["a cat", "photo.png"], 2, "images come first, and there is no image 'a cat'"),
+    "two images to compare": (
+        ["photo.png", "--compare-image", "photo.png", "--compare-image", "other.png"],
         2,
-        "--with-image can be given once only",
+        "--compare-image can be given once only",
     ),
     "two models": (["photo.png", "a cat", "-m", "lite", "--model=scenes"], 2, "--model can be given once only"),
     "a model twice, short": (["photo.png", "a cat", "-mlite", "-m", "scenes"], 2, "--model can be given once only"),
-    "an option twice by -O": (["photo.png", "a cat", "-O", "steps=3", "-O", "steps=5"], 2, "-O gives steps twice"),
-    "a flag and -O": (["photo.png", "a cat", "--steps", "3", "-O", "steps=5"], 2, "as a flag and by -O"),
-    "no option of a method": (["photo.png", "a cat", "-O", "on_done=3"], 2, "on_done is none"),
-    "another method by -O": (["photo.png", "a cat", "-O", "method=gae"], 2, "method is none"),
+    "an option twice by --set": (
+        ["photo.png", "a cat", "--set", "steps=3", "--set", "steps=5"],
+        2,
+        "--set gives steps twice",
+    ),
+    "a flag and --set": (["photo.png", "a cat", "--steps", "3", "--set", "steps=5"], 2, "as a flag and by --set"),
+    "no option of a method": (["photo.png", "a cat", "--set", "on_progress=3"], 2, "on_progress is none"),
+    "another method by --set": (["photo.png", "a cat", "--set", "method=gae"], 2, "method is none"),
     "control characters alone": (["photo.png", "\x07\x1b"], 1, "has only control characters and blanks"),
 }
 

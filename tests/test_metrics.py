@@ -28,7 +28,7 @@ QUARTER[:4, :4] = True
 
 
 def side(model: Model, modality: str) -> Side:
-    image = model.image.trace(model.image.prepare([tiny.picture(seed=seed) for seed in (1, 2)]))
+    image = model.image.trace(model.image.prepare([tiny.image(seed=seed) for seed in (1, 2)]))
     text = model.text.trace(model.text.prepare(tiny.CAPTIONS[:2]))
     here, there = (image, text) if modality == "image" else (text, image)
     return Side(model, here, lambda embedding: Cosine()(embedding, there.embedding, TargetContext()))
@@ -118,9 +118,9 @@ def test_corner_share() -> None:
 def test_completeness_gap_is_a_share_of_the_change() -> None:
     one = torch.ones(1)
     told = PathSummary("zero", "riemann", (1,), one, 0.5 * one, 0.1 * one, 0.3 * one)
-    assert of("completeness_gap", on(FIRST, narrowing=told)) == pytest.approx(0.25)
-    still = replace(told, at_reference=0.499 * one, sum=0.101 * one)
-    assert of("completeness_gap", on(FIRST, narrowing=still)) == pytest.approx(10)  # of 0.01, no smaller change
+    assert of("completeness_gap", on(FIRST, path=told)) == pytest.approx(0.25)
+    still = replace(told, at_baseline=0.499 * one, sum=0.101 * one)
+    assert of("completeness_gap", on(FIRST, path=still)) == pytest.approx(10)  # of 0.01, no smaller change
     assert np.isnan(of("completeness_gap", on(FIRST)))
 
 
@@ -158,7 +158,7 @@ def flat(of_side: Side, value: float) -> Attribution:
 
 @pytest.mark.parametrize("modality", ["image", "text"])
 def test_a_flat_map_keeps_nothing(modality: str) -> None:
-    """A flat map reads as 0, so what is kept is the picture, or the caption, that says nothing."""
+    """A flat map reads as 0, so what is kept is the image, or the caption, that says nothing."""
     here = side(tiny.model("clip"), modality)
     nothing = here.at_end("zero", None, here.cut(0), here.tower.blank(here.inputs, 0))
     drop = find("metrics", "confidence_drop")()(MetricInput(here, flat(here, 1.0)))
@@ -200,7 +200,7 @@ def test_every_metric_says_its_sides_and_which_way_is_better(name: str) -> None:
     assert kind.better in ("higher", "lower", "neither")
     assert set(kind.sides) <= {"image", "text"}
     model = tiny.model("clip")
-    pair = Pair(ImageInput(tiny.picture().image, "drawn"), "a cat", (Object("cat", (2, 2, 9, 9), None, ((2, 5),)),))
+    pair = Pair(ImageInput(tiny.image().image, "drawn"), "a cat", (Object("cat", (2, 2, 9, 9), None, ((2, 5),)),))
     rows = nibt.measure(model, [pair, pair], [name], batch_size=2)
     assert [(row.item, row.side) for row in rows] == [(item, side) for item in (0, 1) for side in kind.sides]
     assert rows[0].value == pytest.approx(rows[len(kind.sides)].value, abs=1e-3, nan_ok=True)  # rows of one batch
@@ -210,7 +210,7 @@ def test_measure_does_not_depend_on_the_batch() -> None:
     model = tiny.model("clip")
     thing = Object("cat", (2, 2, 9, 9), None, ((0, 3),))
     pairs = [
-        Pair(ImageInput(tiny.picture(seed=seed).image, "drawn"), text, (thing,))
+        Pair(ImageInput(tiny.image(seed=seed).image, "drawn"), text, (thing,))
         for seed, text in enumerate(tiny.CAPTIONS[:3])
     ]
     together = nibt.measure(model, pairs, batch_size=3)
@@ -221,7 +221,7 @@ def test_measure_does_not_depend_on_the_batch() -> None:
 
 def test_measure_takes_metrics_with_options_one_side_and_refuses_what_is_not_there() -> None:
     model = tiny.model("clip")
-    pair = Pair(ImageInput(tiny.picture().image, "drawn"), "a cat")
+    pair = Pair(ImageInput(tiny.image().image, "drawn"), "a cat")
     strict = find("metrics", "deletion")(levels=2)
     rows = nibt.measure(model, [pair], [strict, "special_share"], only="text")
     assert {(row.side, row.metric) for row in rows} == {("text", "deletion"), ("text", "special_share")}

@@ -22,7 +22,7 @@ SIDES = ("image", "text")
 
 def inputs_of(tower: Tower, count: int = 2) -> Inputs:
     if tower.modality == "image":
-        return tower.prepare([tiny.picture(seed=seed) for seed in range(count)])
+        return tower.prepare([tiny.image(seed=seed) for seed in range(count)])
     return tower.prepare(list(tiny.CAPTIONS[:count]))
 
 
@@ -172,7 +172,7 @@ class TestContract:
                 tower.trace(inputs_of(tower)).cut(layer)
 
     def test_blank_at_every_layer_is_the_blank_input(self, kind: str, side: Any) -> None:
-        """By hand: the mean colour in place of the picture, the padding's embedding in place of every word's."""
+        """By hand: the mean colour in place of the image, the padding's embedding in place of every word's."""
         tower = tiny.model(kind).tower(side)
         inputs = inputs_of(tower, 3)
         if tower.modality == "image":
@@ -196,7 +196,7 @@ class TestContract:
     def test_blank_does_not_depend_on_what_is_said(self, kind: str, side: Any) -> None:
         tower = tiny.model(kind).tower(side)
         if tower.modality == "image":
-            one, other = (tower.prepare([tiny.picture(seed=seed)]) for seed in (1, 2))
+            one, other = (tower.prepare([tiny.image(seed=seed)]) for seed in (1, 2))
         else:
             one, other = (tower.prepare([caption]) for caption in ("two cats", "red dog"))
         if one.values.shape == other.values.shape:
@@ -324,8 +324,8 @@ class TestWhole:
     @pytest.mark.parametrize("kind", tiny.ANY_SIZE)
     @pytest.mark.parametrize("size", [(90, 30), (30, 90), (50, 50)])
     def test_towers_of_any_size_see_the_whole_picture(self, kind: str, size: tuple[int, int]) -> None:
-        model = tiny.fresh(kind, fit="whole")
-        inputs = model.image.prepare([tiny.picture(*size)])
+        model = tiny.fresh(kind, resize="whole")
+        inputs = model.image.prepare([tiny.image(*size)])
         trace = model.image.trace(inputs)
         wanted = model.image.encode(inputs)
         for layer in range(model.image.depth + 1):
@@ -340,31 +340,30 @@ class TestWhole:
 
     @pytest.mark.parametrize("kind", tiny.ANY_SIZE)
     def test_image_size_sets_the_number_of_cells(self, kind: str) -> None:
-        small, large = (tiny.fresh(kind, fit="whole", image_size=size) for size in (96, 192))
+        small, large = (tiny.fresh(kind, resize="whole", image_size=size) for size in (96, 192))
         cells = [
-            model.image.trace(model.image.prepare([tiny.picture(64, 64)])).cut(0).units.count
-            for model in (small, large)
+            model.image.trace(model.image.prepare([tiny.image(64, 64)])).cut(0).units.count for model in (small, large)
         ]
         assert cells[1] == 4 * cells[0]
 
     @pytest.mark.parametrize("kind", tiny.ONE_SIZE)
     def test_towers_of_one_size_refuse(self, kind: str) -> None:
         with pytest.raises(Unsupported, match="one size only"):
-            tiny.fresh(kind, fit="whole")
+            tiny.fresh(kind, resize="whole")
 
     @pytest.mark.parametrize("kind", ["clip", "siglip"])
     def test_another_size_without_whole(self, kind: str) -> None:
         model = tiny.fresh(kind, image_size=48)
-        inputs = model.image.prepare([tiny.picture(90, 30)])
+        inputs = model.image.prepare([tiny.image(90, 30)])
         assert inputs.values.shape[-2:] == (48, 48)
         assert model.image.trace(inputs).cut(0).units.count == (48 // model.image.patch) ** 2
 
 
 def test_naflex_keeps_the_aspect_of_each_picture() -> None:
     tower = tiny.model("siglip naflex").image
-    pictures = [tiny.picture(90, 30), tiny.picture(30, 90), tiny.picture(60, 60)]
-    assert len({tower.group(picture) for picture in pictures}) == 3
-    grids = [tower.trace(tower.prepare([picture])).cut(1).units for picture in pictures]
+    images = [tiny.image(90, 30), tiny.image(30, 90), tiny.image(60, 60)]
+    assert len({tower.group(image) for image in images}) == 3
+    grids = [tower.trace(tower.prepare([image])).cut(1).units for image in images]
     assert grids[0].columns > grids[0].rows
     assert grids[1].rows > grids[1].columns
     assert grids[2].rows == grids[2].columns

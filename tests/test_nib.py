@@ -25,20 +25,20 @@ ORACLE = ("clip", "siglip", "own vit", "own vit attention", "own resnet", "bert"
 
 
 def side(model: Model, modality: str) -> Side:
-    image = model.image.trace(model.image.prepare([tiny.picture(seed=seed) for seed in (1, 2)]))
+    image = model.image.trace(model.image.prepare([tiny.image(seed=seed) for seed in (1, 2)]))
     text = model.text.trace(model.text.prepare(tiny.CAPTIONS[:2]))
     here, there = (image, text) if modality == "image" else (text, image)
     return Side(model, here, lambda embedding: Cosine()(embedding, there.embedding, TargetContext()))
 
 
-def captum(of: Side, layer: int, baseline: torch.Tensor, rule: str, steps: int) -> torch.Tensor:
+def captum(of: Side, layer: int, baseline: torch.Tensor, quadrature: str, steps: int) -> torch.Tensor:
     """Captum's integrated gradients on the tail, summed over the channels."""
     cut = of.cut(layer)
 
     def tail(states: torch.Tensor) -> torch.Tensor:  # captum repeats the batch, step after step
         return of.score(cut.rest(states.unflatten(0, (-1, len(cut.hidden))))).flatten()
 
-    return IntegratedGradients(tail).attribute(cut.hidden, baseline, n_steps=steps, method=rule).sum(-1).float()
+    return IntegratedGradients(tail).attribute(cut.hidden, baseline, n_steps=steps, method=quadrature).sum(-1).float()
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
@@ -58,10 +58,10 @@ def test_toward_a_reference_it_is_captums_gauss_legendre(kind: str, modality: st
     layer = 1
     hidden = of.cut(layer).hidden
     answer = NIB((layer,), "blank", "gauss", 8)(of)
-    expected = captum(of, layer, of.reference("blank", layer, hidden), "gausslegendre", 8)
+    expected = captum(of, layer, of.baseline("blank", layer, hidden), "gausslegendre", 8)
     torch.testing.assert_close(answer.scores, answer.units.keep(expected), atol=1e-6, rtol=1e-5)
-    assert answer.narrowing is not None
-    torch.testing.assert_close(answer.narrowing.sum, expected.sum(-1), atol=2e-6, rtol=1e-5)
+    assert answer.path is not None
+    torch.testing.assert_close(answer.path.sum, expected.sum(-1), atol=2e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("case", [0, 1])
@@ -89,7 +89,7 @@ def test_the_paper_variant_is_the_authors_output(golden_folder: Path, case: int,
 
 def test_the_paper_variant_is_the_published_setting(golden_folder: Path) -> None:
     answer = nibt.explain(_golden(golden_folder), golden_folder / "image_0.png", "w1 w2", variant="paper")
-    told = {"reference": "zero", "rule": "riemann", "steps": 10, "layer": [9]}
+    told = {"baseline": "zero", "quadrature": "riemann", "steps": 10, "layer": [9]}
     assert told.items() <= answer.method["image"].items()
     assert told.items() <= answer.method["text"].items()
 
@@ -102,7 +102,7 @@ def _all_rows(golden_folder: Path, caption: str, answer: Any, steps: int, layer:
     """The authors keep start and end tokens, and stretch over them, too."""
     model = _golden(golden_folder)
     text = model.text.trace(model.text.prepare([caption]))
-    there = model.image.encode(model.image.prepare([answer.picture]))
+    there = model.image.encode(model.image.prepare([answer.image]))
     of = Side(model, text, lambda embedding: Cosine()(embedding, there, TargetContext()))
     rows = captum(of, layer, torch.zeros_like(of.cut(layer).hidden), "riemann_right", steps)[0]
     words = of.cut(layer).units.keep(rows[None])[0]
@@ -132,9 +132,9 @@ def test_the_gap_falls_geometrically_with_the_nodes(deep: Model, modality: str) 
     layer = 9 if modality == "image" else 0
     gaps = []
     for steps in (2, 4, 8, 16):
-        narrowing = NIB((layer,), "blank", "gauss", steps)(of).narrowing
+        narrowing = NIB((layer,), "blank", "gauss", steps)(of).path
         assert narrowing is not None
-        gaps.append(float((narrowing.gap.abs() / (narrowing.at_input - narrowing.at_reference).abs()).max()))
+        gaps.append(float((narrowing.gap.abs() / (narrowing.at_input - narrowing.at_baseline).abs()).max()))
     for fewer, more in itertools.pairwise(gaps):
         assert more < 0.5 * fewer or more < 1e-4, gaps
 
@@ -143,9 +143,9 @@ def test_the_gap_falls_geometrically_with_the_nodes(deep: Model, modality: str) 
 def test_a_tolerance_is_kept(deep: Model, modality: str) -> None:
     of = side(deep, modality)
     layer = 9 if modality == "image" else 0
-    narrowing = NIB((layer,), "blank", "gauss", 1, tolerance=0.01)(of).narrowing
+    narrowing = NIB((layer,), "blank", "gauss", 1, tolerance=0.01)(of).path
     assert narrowing is not None
-    change = narrowing.at_input - narrowing.at_reference
+    change = narrowing.at_input - narrowing.at_baseline
     assert (narrowing.gap.abs() <= 0.01 * change.abs().clamp_min(0.01)).all()
     torch.testing.assert_close(narrowing.sum, change, atol=0.01 * float(change.abs().max()), rtol=0)
     assert (narrowing.steps > 1).any()
@@ -153,13 +153,13 @@ def test_a_tolerance_is_kept(deep: Model, modality: str) -> None:
 
 def test_a_tolerance_gives_each_item_its_own_nodes() -> None:
     deep, options = tiny.model("clip"), {"tolerance": 0.03, "steps": 1}
-    pictures, captions = [tiny.picture(seed=seed) for seed in range(4)], list(tiny.CAPTIONS)
-    together = nibt.explain(deep, pictures, captions, **options)
-    for one, picture, caption in zip(together, pictures, captions, strict=True):
-        alone = nibt.explain(deep, picture, caption, **options)
-        assert int(alone.image.narrowing.steps) == int(one.image.narrowing.steps)
+    images, captions = [tiny.image(seed=seed) for seed in range(4)], list(tiny.CAPTIONS)
+    together = nibt.explain(deep, images, captions, **options)
+    for one, image, caption in zip(together, images, captions, strict=True):
+        alone = nibt.explain(deep, image, caption, **options)
+        assert int(alone.image.path.steps) == int(one.image.path.steps)
         torch.testing.assert_close(one.image.scores, alone.image.scores, atol=1e-5 * _largest(alone), rtol=0)
-    assert len({(int(one.image.narrowing.steps), int(one.text.narrowing.steps)) for one in together}) > 1, "all alike"
+    assert len({(int(one.image.path.steps), int(one.text.path.steps)) for one in together}) > 1, "all alike"
 
 
 def _largest(answer: Any) -> float:
@@ -167,30 +167,30 @@ def _largest(answer: Any) -> float:
 
 
 def test_a_tolerance_that_is_not_reached_is_told(deep: Model) -> None:
-    stiff = {"reference": "zero", "rule": "riemann", "steps": 2, "image_layer": 2}
-    told = nibt.explain(deep, tiny.picture(), "a cat", tolerance=1e-6, **stiff)
-    assert int(told.image.narrowing.steps) == 64
+    stiff = {"baseline": "zero", "quadrature": "riemann", "steps": 2, "image_layer": 2}
+    told = nibt.explain(deep, tiny.image(), "a cat", tolerance=1e-6, **stiff)
+    assert int(told.image.path.steps) == 64
     assert any("image side" in warning and "after 64 nodes" in warning for warning in told.warnings)
-    kept = nibt.explain(deep, tiny.picture(), "a cat", tolerance=0.5)
+    kept = nibt.explain(deep, tiny.image(), "a cat", tolerance=0.5)
     assert not any("tolerance" in warning for warning in kept.warnings)
 
 
 def test_layers_are_averaged(deep: Model) -> None:
-    several = nibt.explain(deep, tiny.picture(), "a cat", layer=[2, 5])
-    single = [nibt.explain(deep, tiny.picture(), "a cat", layer=layer) for layer in (2, 5)]
+    several = nibt.explain(deep, tiny.image(), "a cat", layer=[2, 5])
+    single = [nibt.explain(deep, tiny.image(), "a cat", layer=layer) for layer in (2, 5)]
     torch.testing.assert_close(several.image.scores, (single[0].image.scores + single[1].image.scores) / 2)
     assert several.method["image"]["layer"] == [2, 5]
-    assert several.to_json()["text"]["narrowing"]["layers"] == [2, 5]
+    assert several.to_json()["text"]["path"]["layers"] == [2, 5]
 
 
 def test_layers_of_different_grids_cannot_be_averaged() -> None:
     with pytest.raises(nibt.NibtError, match="different grids"):
-        nibt.explain(tiny.model("convnext"), tiny.picture(), "a cat", image_layer=[0, 3])
+        nibt.explain(tiny.model("convnext"), tiny.image(), "a cat", image_layer=[0, 3])
 
 
 def test_auto_takes_the_layer_with_the_smallest_deletion_area(deep: Model) -> None:
-    sample = [nibt.Pair(tiny.picture(seed=3), "a red cat")]
-    answer = nibt.explain(deep, tiny.picture(), "a cat", image_layer="auto", sample=sample)
+    sample = [nibt.Pair(tiny.image(seed=3), "a red cat")]
+    answer = nibt.explain(deep, tiny.image(), "a cat", image_layer="auto", sample=sample)
     areas = answer.method["auto"]["areas"]["image"]
     assert answer.method["image"]["layer"] == [int(min(areas, key=areas.get))]
     assert len(areas) == 12
@@ -211,11 +211,11 @@ def test_auto_takes_the_layer_with_the_smallest_deletion_area(deep: Model) -> No
         ({"steps": float("nan")}, BadOption, "steps must be a whole number"),
         ({"tolerance": float("nan")}, BadOption, "tolerance must be a finite number"),
         ({"tolerance": 0}, BadOption, "tolerance must be above 0"),
-        ({"floor": 2, "rule": "geometric", "reference": "zero"}, BadOption, "floor must lie between 0 and 1"),
-        ({"rule": "geometric"}, BadOption, "serves the reference zero only"),
-        ({"reference": "black"}, BadOption, "reference must be zero, blank, mean or mean:FILE"),
-        ({"reference": "mean"}, nibt.NibtError, "ships no mean states"),
-        ({"reference": "mean:nowhere.safetensors"}, nibt.NibtError, "no file 'nowhere.safetensors'"),
+        ({"floor": 2, "quadrature": "geometric", "baseline": "zero"}, BadOption, "floor must lie between 0 and 1"),
+        ({"quadrature": "geometric"}, BadOption, "serves the baseline zero only"),
+        ({"baseline": "black"}, BadOption, "baseline must be zero, blank, mean or mean:FILE"),
+        ({"baseline": "mean"}, nibt.NibtError, "ships no mean states"),
+        ({"baseline": "mean:nowhere.safetensors"}, nibt.NibtError, "no file 'nowhere.safetensors'"),
         ({"depth": 3}, UnknownName, "unknown option 'depth'"),
         ({"variant": "papers"}, UnknownName, "Did you mean 'paper'"),
         ({"method": "nip"}, UnknownName, "Did you mean 'nib'"),
@@ -224,9 +224,9 @@ def test_auto_takes_the_layer_with_the_smallest_deletion_area(deep: Model) -> No
 )
 def test_bad_options_are_refused(deep: Model, options: dict, kind: type, told: str) -> None:
     with pytest.raises(kind, match=told):
-        nibt.explain(deep, tiny.picture(), "a cat", **options)
+        nibt.explain(deep, tiny.image(), "a cat", **options)
 
 
 def test_it_repeats_itself_to_the_bit(deep: Model) -> None:
-    answers = [nibt.explain(deep, tiny.picture(), "a cat and a dog") for _ in range(2)]
+    answers = [nibt.explain(deep, tiny.image(), "a cat and a dog") for _ in range(2)]
     assert answers[0].to_json() == answers[1].to_json()

@@ -19,9 +19,9 @@ import nibt
 from answers import BETWEEN, PEAK, WHOLE, answer
 from nibt.errors import Unsupported
 from nibt.report.html.view import Panel
-from nibt.results.comparison import Comparison
+from nibt.results.attribution import TextAttribution
+from nibt.results.explanation import Comparison
 from nibt.results.measurement import Measurement
-from nibt.results.part import TextAttribution
 from test_pages import checked, pair
 
 TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial.ipynb"
@@ -81,7 +81,7 @@ def test_answers_are_shown_on_demand_and_as_before_afterwards(shell: Shell) -> N
 
 def test_what_cannot_be_drawn_is_text(shell: Shell) -> None:
     nibt.load_ipython_extension(shell)
-    assert set(shell.shown(replace(answer(PEAK, (90, 90), WHOLE), picture=None))) == {"text/plain"}
+    assert set(shell.shown(replace(answer(PEAK, (90, 90), WHOLE), image=None))) == {"text/plain"}
 
 
 def test_without_ipython_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

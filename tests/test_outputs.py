@@ -37,8 +37,8 @@ def here(run: Run) -> Path:
 
 
 def fill(folder: Path) -> None:
-    tiny.picture(40, 30).image.save(folder / "photo.jpg", quality=95)
-    tiny.picture(30, 40, 1).image.save(folder / "other.png")
+    tiny.image(40, 30).image.save(folder / "photo.jpg", quality=95)
+    tiny.image(30, 40, 1).image.save(folder / "other.png")
     (folder / "labels.txt").write_text("a cat\na dog\n")
     (folder / "notes.json").write_text('{"mine": true}\n')
     (folder / "page.html").write_text("<p>mine</p>\n")
@@ -64,7 +64,7 @@ REFUSED = {
     "two names that differ by case": (*PHOTO, "--map", "m.png", "--mask", "M.PNG"),
     "the image and its JSON": (*PHOTO, "--out", "x.png", "--json", "x.png"),
     "the second of two photographs": ("explain", "photo.jpg", "other.png", "a cat", "--json", "other.png"),
-    "the photograph that is compared": ("explain", "photo.jpg", "--with-image", "other.png", "--out", "other.png"),
+    "the photograph that is compared": ("explain", "photo.jpg", "--compare-image", "other.png", "--out", "other.png"),
     "the photograph to contrast with": (
         *PHOTO,
         "--against-image",
@@ -91,10 +91,10 @@ REFUSED = {
     "calibrate onto another file": ("calibrate", "MODEL", "photo.jpg", "--out", "notes.json"),
     "audit onto a foreign page": ("audit", "MODEL", "scenes", "--out", "page.html"),
     "audit onto the data": ("audit", "MODEL", "folder:data", "--out", "a.html", "--json", "data/pairs.csv"),
-    "batch into a folder of pictures": ("batch", "pairs.csv", "--out", "data"),
+    "batch into a folder of images": ("batch", "pairs.csv", "--out", "data"),
     "batch onto a file": ("batch", "pairs.csv", "--out", "notes.json"),
-    "bench into a folder of pictures": ("bench", "quick", "--count", "1", "--out", "data"),
-    "roar into a folder of pictures": ("roar", "MODEL", "scenes", "--count", "10", "--out", "data"),
+    "bench into a folder of images": ("bench", "quick", "--count", "1", "--out", "data"),
+    "roar into a folder of images": ("roar", "MODEL", "scenes", "--count", "10", "--out", "data"),
 }
 
 
@@ -186,21 +186,21 @@ def test_own_files_are_written_again_until_they_are_edited(run: Run, here: Path,
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tiff"])
 def test_images_are_signed(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"x.{ending}"
-    write(tiny.picture(40, 30).image, path, {"caption": "a cat, 猫"})
+    write(tiny.image(40, 30).image, path, {"caption": "a cat, 猫"})
     assert read_signature(path).request == {"caption": "a cat, 猫"}  # pyright: ignore
-    write(tiny.picture(40, 30).image, path, {"caption": "a dog"})
+    write(tiny.image(40, 30).image, path, {"caption": "a dog"})
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tiff"])
 def test_what_a_user_adds_to_an_image_makes_it_the_users(tmp_path: Path, ending: str) -> None:
-    path, other = tmp_path / f"x.{ending}", tiny.picture(40, 30, 1).image
-    write(tiny.picture(40, 30).image, path, {})
+    path, other = tmp_path / f"x.{ending}", tiny.image(40, 30, 1).image
+    write(tiny.image(40, 30).image, path, {})
     with path.open("ab") as stream:
         stream.write(b"a note of the user's")
     assert not is_own(path)
     if ending in ("png", "tiff", "webp"):
         path.unlink()
-        write(tiny.picture(40, 30).image, path, {})
+        write(tiny.image(40, 30).image, path, {})
         with Image.open(path) as image:
             exif = image.getexif()
             image.load()
@@ -292,20 +292,20 @@ def test_edited_reports_are_kept(run: Run, here: Path, clip_folder: Path) -> Non
 
 
 def test_images_without_a_place_for_a_signature_are_taken_for_foreign(tmp_path: Path) -> None:
-    write(tiny.picture(40, 30).image, tmp_path / "x.bmp", {})
+    write(tiny.image(40, 30).image, tmp_path / "x.bmp", {})
     with pytest.raises(WouldOverwrite, match="nibt did not write it"):
-        write(tiny.picture(40, 30).image, tmp_path / "x.bmp", {})
-    write(tiny.picture(40, 30).image, tmp_path / "x.bmp", {}, overwrite=True)
+        write(tiny.image(40, 30).image, tmp_path / "x.bmp", {})
+    write(tiny.image(40, 30).image, tmp_path / "x.bmp", {}, overwrite=True)
 
 
 def test_python_keeps_foreign_files_too(tmp_path: Path) -> None:
-    answer = nibt.explain(tiny.model("clip"), tiny.picture(40, 30), "a cat", steps=1)
+    answer = nibt.explain(tiny.model("clip"), tiny.image(40, 30), "a cat", steps=1)
     path = tmp_path / "x.json"
     path.write_text("mine")
     for save in (
         answer.save,
         lambda path: nibt.write_page(answer, path),
-        lambda path: nibt.calibrate(tiny.model("clip"), [tiny.picture(40, 30)], out=path),
+        lambda path: nibt.calibrate(tiny.model("clip"), [tiny.image(40, 30)], out=path),
     ):
         with pytest.raises(WouldOverwrite):
             save(path)
@@ -325,7 +325,7 @@ def test_default_names_tell_requests_apart(run: Run, here: Path, clip_folder: Pa
         ("--steps", "2"),
         ("--image-layer", "1"),
         ("--seed", "3"),
-        ("--image-size", "16", "--fit", "model"),
+        ("--image-size", "16", "--resize", "model"),
     ]
     written: set[str] = set()
     for call in calls:
@@ -346,7 +346,7 @@ def test_default_names_tell_requests_apart(run: Run, here: Path, clip_folder: Pa
 def test_default_names_tell_photographs_of_one_name_apart(run: Run, clip_folder: Path) -> None:
     for folder, seed in (("one", 0), ("two", 1)):
         Path(folder).mkdir()
-        tiny.picture(40, 30, seed).image.save(f"{folder}/photo.png")
+        tiny.image(40, 30, seed).image.save(f"{folder}/photo.png")
         assert run("explain", f"{folder}/photo.png", "a cat", "-m", clip_folder)[0] == 0
     names = sorted(path.name for path in Path().glob("*.json"))
     assert names == ["photo-a-cat.clip-2.json", "photo-a-cat.clip.json"]
@@ -408,11 +408,11 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "explain": (["photo.jpg", "other.png", "a cat", "-m", "MODEL", "--steps", "1"], ["--out", "--json"]),
     "explain one": (["soft.jpg", "a cat", "-m", "MODEL", "--steps", "1"], ["--out", "--json", "--map", "--mask"]),
     "explain labels": (["photo.jpg", "--labels", "labels.txt", "-m", "MODEL", "--steps", "1"], ["--out", "--json"]),
-    "explain two": (["photo.jpg", "--with-image", "other.png", "-m", "MODEL", "--steps", "1"], ["--out", "--json"]),
+    "explain two": (["photo.jpg", "--compare-image", "other.png", "-m", "MODEL", "--steps", "1"], ["--out", "--json"]),
     "interact": (["photo.jpg", "a cat", "-m", "MODEL", "--steps", "1"], ["--out", "--json"]),
     "calibrate": (["MODEL", "photo.jpg", "--captions", "labels.txt"], ["--out"]),
     "audit": (["NOSUCH", "folder:data"], ["--out", "--json"]),
-    "batch": (["pairs.csv", "-m", "MODEL", "-O", "steps=1"], ["--out"]),
+    "batch": (["pairs.csv", "-m", "MODEL", "--set", "steps=1"], ["--out"]),
     "bench": (["quick", "-m", "NOSUCH", "--count", "1"], ["--out"]),
     "roar": (["NOSUCH", "folder:data"], ["--out"]),
 }

@@ -25,11 +25,9 @@ from nibt.report.html.page import page, write_page
 from nibt.report.html.tables import SCRIPT, STYLE, data_table
 from nibt.report.html.view import Panel, fragment
 from nibt.report.html.view_data import coarse
-from nibt.results.attribution import PathSummary
-from nibt.results.comparison import Comparison
-from nibt.results.explanation import MISMATCH, Explanation, Ranked
+from nibt.results.attribution import PathSummary, TextAttribution
+from nibt.results.explanation import MISMATCH, Comparison, Explanation, Ranked
 from nibt.results.interaction import Interaction
-from nibt.results.part import TextAttribution
 
 HOSTILE = (
     "</script><script>alert(1)</script>",
@@ -44,8 +42,8 @@ HOSTILE = (
 
 
 def pair(caption: str = tiny.CAPTIONS[0], **options: Any) -> tuple[Explanation, Interaction]:
-    model, picture = tiny.model("clip"), tiny.picture()
-    told, table = nibt.explain(model, picture, caption), nibt.explain_interactions(model, picture, caption, **options)
+    model, image = tiny.model("clip"), tiny.image()
+    told, table = nibt.explain(model, image, caption), nibt.explain_interactions(model, image, caption, **options)
     assert isinstance(told, Explanation)
     assert isinstance(table, Interaction)
     return told, table
@@ -139,7 +137,7 @@ def test_captions_labels_and_names_are_only_ever_text(hostile: str) -> None:
 
 
 def test_the_page_is_small_beside_its_picture() -> None:
-    """A caption of seven words over the 15 x 38 patches that lite has for the sample picture."""
+    """A caption of seven words over the 15 x 38 patches that lite has for the sample image."""
     scores = torch.randn(15, 38, generator=torch.Generator().manual_seed(0)) / 1000
     told = answer(scores.tolist(), (1000, 400), replace(WHOLE, width=1000.0, height=400.0), "a cat and a cup of coffee")
     numbers = torch.randn(8, 571, generator=torch.Generator().manual_seed(1)) / 1000
@@ -152,19 +150,19 @@ def test_the_page_is_small_beside_its_picture() -> None:
         units=told.text.units,
         region=told.region,
         size=told.size,
-        picture=told.picture,
+        image=told.image,
     )
     text = page(Panel(told, table))
-    pictures = sum(map(len, re.findall(r"data:image/[^\"]*", text)))
-    assert len(text.encode()) - pictures < 100_000
+    images = sum(map(len, re.findall(r"data:image/[^\"]*", text)))
+    assert len(text.encode()) - images < 100_000
 
 
 def test_a_picture_stands_on_a_page_once_and_is_made_small() -> None:
     told = answer(PEAK, (3000, 1000), replace(WHOLE, width=3000.0, height=1000.0))
     text = checked(page([Panel(told, title="one"), Panel(told, title="two")]))
     assert text.count("data:image/jpeg;base64,") == 1
-    assert embedded(text)["pictures"] == [[3000, 1000]]
-    assert [place["picture"] for panel in embedded(text)["panels"] for place in panel["places"][:1]] == [0, 0]
+    assert embedded(text)["images"] == [[3000, 1000]]
+    assert [place["image"] for panel in embedded(text)["panels"] for place in panel["places"][:1]] == [0, 0]
 
 
 def test_a_map_of_pixels_is_made_coarse_and_adds_up_as_before() -> None:
@@ -183,15 +181,15 @@ def test_a_map_of_pixels_is_made_coarse_and_adds_up_as_before() -> None:
 
 def test_comparisons_have_both_their_parts() -> None:
     model = tiny.model("clip")
-    two = nibt.explain(model, tiny.picture(), tiny.picture(seed=1))
+    two = nibt.explain(model, tiny.image(), tiny.image(seed=1))
     said = nibt.explain(model, nibt.Caption("a cat"), "two cars")
     assert isinstance(two, Comparison)
     assert isinstance(said, Comparison)
-    pictures, captions = embedded(checked(page([two, said])))["panels"]
-    assert [place["kind"] for place in pictures["places"]] == ["image", "image"]
+    images, captions = embedded(checked(page([two, said])))["panels"]
+    assert [place["kind"] for place in images["places"]] == ["image", "image"]
     assert [place["caption"] for place in captions["places"]] == ["a cat", "two cars"]
-    assert pictures["table"] is captions["table"] is None
-    np.testing.assert_allclose(pictures["places"][1]["scores"], two.second.attribution.scores, rtol=5e-4)
+    assert images["table"] is captions["table"] is None
+    np.testing.assert_allclose(images["places"][1]["scores"], two.second.attribution.scores, rtol=5e-4)
 
 
 def test_the_page_says_why_words_cannot_be_chosen() -> None:
@@ -199,7 +197,7 @@ def test_the_page_says_why_words_cannot_be_chosen() -> None:
     assert "was not computed" in page(told)
     assert "grad_cam gives each word a score" in page(replace(told, method={"name": "grad_cam", "variant": "default"}))
     assert "not the target softmax" in page(replace(told, score={**told.score, "target": "softmax"}))
-    assert "no picture whose regions" in page(
+    assert "no image whose regions" in page(
         Comparison(
             TextAttribution("a", told.text), TextAttribution("b", told.text), 0.5, BETWEEN, told.method, told.model, {}
         )
@@ -239,7 +237,7 @@ def test_the_gap_is_told_as_a_share_of_the_change() -> None:
     told = answer(PEAK, (90, 90), WHOLE)
     numbers = [torch.tensor(number) for number in (4.0, 0.3, 0.1, 0.21)]
     narrowing = PathSummary("zero", "gauss", (1,), *numbers)
-    text = page(replace(told, image=replace(told.image, narrowing=narrowing)))
+    text = page(replace(told, image=replace(told.image, path=narrowing)))
     assert "image completeness gap 5\xa0%" in text
 
 
@@ -248,7 +246,7 @@ def test_what_cannot_be_shown_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="at least one panel"):
         fragment([])
     with pytest.raises(BadInput, match="no longer there"):
-        write_page(replace(told, picture=None), tmp_path / "x.html")
+        write_page(replace(told, image=None), tmp_path / "x.html")
     assert not list(tmp_path.iterdir())
     with pytest.raises(CannotWrite, match="does not exist"):
         write_page(told, tmp_path / "nowhere" / "x.html")
@@ -283,7 +281,7 @@ def test_tables_are_pages_too() -> None:
 
 def test_the_command_writes_one_page_for_all_pairs(run: Any, clip_folder: Path, tmp_path: Path) -> None:
     photo = tmp_path / "<img src=x onerror=alert(1)>.png"
-    tiny.picture(90, 60).image.save(photo)
+    tiny.image(90, 60).image.save(photo)
     code, out, _ = run("explain", photo, "a red cat", "two cars", "-m", clip_folder, "--out", "x.html", "--steps", 2)
     assert code == 0
     assert "wrote x.html, x.json" in out
@@ -304,7 +302,7 @@ def test_the_command_writes_one_page_for_all_pairs(run: Any, clip_folder: Path, 
 def test_there_is_a_table_where_there_can_be_one(
     run: Any, clip_folder: Path, tmp_path: Path, options: list[str]
 ) -> None:
-    tiny.picture(90, 60).image.save(tmp_path / "photo.png")
+    tiny.image(90, 60).image.save(tmp_path / "photo.png")
     code, _, err = run("explain", tmp_path / "photo.png", "a red cat", "-m", clip_folder, "-o", "x.html", *options)
     assert code == 0, err
     (panel,) = embedded(checked(Path("x.html").read_text(encoding="utf-8")))["panels"]
@@ -313,11 +311,15 @@ def test_there_is_a_table_where_there_can_be_one(
 
 def test_other_commands_write_pages_too(run: Any, clip_folder: Path, tmp_path: Path) -> None:
     photo = tmp_path / "photo.png"
-    tiny.picture(90, 60).image.save(photo)
-    assert run("interact", photo, "a red cat", "-m", clip_folder, "-o", "i.html", "--steps", 1, "--positive")[0] == 0
+    tiny.image(90, 60).image.save(photo)
+    assert (
+        run("interact", photo, "a red cat", "-m", clip_folder, "-o", "i.html", "--steps", 1, "--positive-only")[0] == 0
+    )
     data = embedded(checked(Path("i.html").read_text(encoding="utf-8")))
-    assert data["positive"] is True
-    assert run("explain", photo, "--with-image", photo, "-m", clip_folder, "-o", "c.html", "-q", "--steps", 1)[0] == 0
+    assert data["positive_only"] is True
+    assert (
+        run("explain", photo, "--compare-image", photo, "-m", clip_folder, "-o", "c.html", "-q", "--steps", 1)[0] == 0
+    )
     checked(Path("c.html").read_text(encoding="utf-8"))
     code, _, err = run("explain", photo, "a cat", "-m", clip_folder, "-o", "x.htm")
     assert code == 2

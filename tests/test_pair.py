@@ -1,4 +1,4 @@
-"""Pictures of every kind come out upright with their tones; what is no picture is refused with a clear word."""
+"""Images of every kind come out upright with their tones; what is no image is refused with a clear word."""
 
 from pathlib import Path
 
@@ -21,9 +21,9 @@ def saved(folder: Path, image: Image.Image, name: str, **options: object) -> Pat
 
 
 def pixels(source: object) -> np.ndarray:
-    picture = read_image(source)  # pyright: ignore
-    assert picture.image.mode == "RGB"
-    return np.asarray(picture.image).astype(int)
+    image = read_image(source)  # pyright: ignore
+    assert image.pil_image.mode == "RGB"
+    return np.asarray(image.pil_image).astype(int)
 
 
 def test_grey_pictures_of_8_and_16_bits_have_the_same_tones(tmp_path: Path) -> None:
@@ -69,10 +69,10 @@ def test_transparency_is_laid_on_white_and_told(tmp_path: Path, mode: str) -> No
         path = saved(tmp_path, image, "x.png", transparency=1)
     else:
         path = saved(tmp_path, layer.convert(mode), "x.png")
-    picture = read_image(path)
-    assert picture.image.getpixel((0, 0)) == (200, 200, 200)
-    assert picture.image.getpixel((7, 0)) == (255, 255, 255)
-    assert picture.notes == ("transparent parts were laid on white",)
+    image = read_image(path)
+    assert image.pil_image.getpixel((0, 0)) == (200, 200, 200)
+    assert image.pil_image.getpixel((7, 0)) == (255, 255, 255)
+    assert image.notes == ("transparent parts were laid on white",)
 
 
 @pytest.mark.parametrize("turned", range(1, 9))
@@ -92,17 +92,17 @@ def test_pictures_are_turned_upright(tmp_path: Path, turned: int) -> None:
     tags = Image.Exif()
     tags[0x0112] = turned
     path = saved(tmp_path, stored, "x.png", exif=tags)
-    picture = read_image(path)
-    assert picture.size == (20, 10)
-    assert picture.image.getpixel((1, 1)) == (255, 0, 0)
+    image = read_image(path)
+    assert image.size == (20, 10)
+    assert image.pil_image.getpixel((1, 1)) == (255, 0, 0)
 
 
 def test_an_animation_gives_its_first_frame_and_says_so(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "green")]
     path = saved(tmp_path, frames[0], "x.gif", save_all=True, append_images=frames[1:])
-    picture = read_image(path)
-    assert picture.image.getpixel((4, 4)) == (255, 0, 0)
-    assert picture.notes == ("the picture has 3 frames: the first was taken",)
+    image = read_image(path)
+    assert image.pil_image.getpixel((4, 4)) == (255, 0, 0)
+    assert image.notes == ("the image has 3 frames: the first was taken",)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4000, 3), (3, 4000)])
@@ -147,7 +147,7 @@ def bad_files(folder: Path) -> dict[str, Path]:
     )
     (folder / "truncated.jpg").write_bytes(whole.read_bytes()[:1500])
     (folder / "empty.jpg").write_bytes(b"")
-    (folder / "text.jpg").write_text("this is no picture")
+    (folder / "text.jpg").write_text("this is no image")
     png = saved(folder, Image.new("RGB", (64, 64)), "whole.png").read_bytes()
     (folder / "broken.png").write_bytes(png[:40] + bytes(20) + png[60:])
     (folder / "folder.jpg").mkdir()
@@ -156,7 +156,7 @@ def bad_files(folder: Path) -> dict[str, Path]:
     return {
         "truncated": folder / "truncated.jpg",
         "0 bytes": folder / "empty.jpg",
-        "not a picture": folder / "text.jpg",
+        "not an image": folder / "text.jpg",
         "broken": folder / "broken.png",
         "is a folder": folder / "folder.jpg",
         "no such file": folder / "none.jpg",

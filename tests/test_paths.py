@@ -34,7 +34,7 @@ def test_geometric_is_gauss_in_the_logarithm() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "steps", "floor", "told"),
+    ("quadrature", "steps", "floor", "told"),
     [
         ("simpson", 4, 0.1, "riemann, gauss, geometric"),
         ("gauss", 0, 0.1, r"at least 1 \(got 0\)"),
@@ -42,9 +42,9 @@ def test_geometric_is_gauss_in_the_logarithm() -> None:
         ("geometric", 4, 1.5, r"between 0 and 1 \(got 1.5\)"),
     ],
 )
-def test_bad_rules_are_refused(rule: str, steps: int, floor: float, told: str) -> None:
+def test_bad_rules_are_refused(quadrature: str, steps: int, floor: float, told: str) -> None:
     with pytest.raises(BadOption, match=told):
-        nodes(rule, steps, floor)
+        nodes(quadrature, steps, floor)
 
 
 @pytest.mark.parametrize("at_once", [1, 4, 100])

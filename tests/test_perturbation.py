@@ -222,7 +222,7 @@ def _exact(of: Side) -> torch.Tensor:
 @pytest.mark.parametrize("kind", ["clip", "siglip", "bert"])
 def test_shapley_values_of_few_words_are_exact(kind: str) -> None:
     model = tiny.model(kind)
-    there = model.image.encode(model.image.prepare([tiny.picture()]))
+    there = model.image.encode(model.image.prepare([tiny.image()]))
     text = model.text.trace(model.text.prepare(["red cat on small mat"]))
     of = Side(model, text, lambda embedding: F.cosine_similarity(embedding, there, dim=-1))
     torch.testing.assert_close(Shapley()(of).scores[0], _exact(of), atol=2e-6, rtol=1e-3)
@@ -328,10 +328,10 @@ def test_the_centre_of_a_caption_is_that_of_its_own_words() -> None:
 
 
 def test_random_scores_are_an_items_own() -> None:
-    pictures, captions = [tiny.picture(seed=seed) for seed in (1, 2)], list(tiny.CAPTIONS[:2])
-    together = nibt.explain(tiny.model("clip"), pictures, captions, "random")
-    alone = [nibt.explain(tiny.model("clip"), *pair, "random") for pair in zip(pictures, captions, strict=True)]
-    other = nibt.explain(tiny.model("clip"), pictures[0], captions[0], "random", seed=1)
+    images, captions = [tiny.image(seed=seed) for seed in (1, 2)], list(tiny.CAPTIONS[:2])
+    together = nibt.explain(tiny.model("clip"), images, captions, "random")
+    alone = [nibt.explain(tiny.model("clip"), *pair, "random") for pair in zip(images, captions, strict=True)]
+    other = nibt.explain(tiny.model("clip"), images[0], captions[0], "random", seed=1)
     for one, single in zip(together, alone, strict=True):
         assert torch.equal(one.image.scores, single.image.scores)
         assert [word.score for word in one.words] == [word.score for word in single.words]
@@ -362,7 +362,7 @@ SMALL: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("method", SMALL)
 def test_nobodys_generator_is_touched(method: str) -> None:
     before = torch.get_rng_state(), np.random.get_state()[1].copy()  # beartype itself draws from Python's own
-    nibt.explain(tiny.model("clip"), tiny.picture(), "two cars", method, **SMALL[method])
+    nibt.explain(tiny.model("clip"), tiny.image(), "two cars", method, **SMALL[method])
     assert torch.equal(before[0], torch.get_rng_state())
     assert np.array_equal(before[1], np.random.get_state()[1])
 
@@ -370,7 +370,7 @@ def test_nobodys_generator_is_touched(method: str) -> None:
 @pytest.mark.parametrize("method", ["rise", "shapley"])
 def test_seeds_matter_and_are_recorded(method: str) -> None:
     first, again, other = (
-        nibt.explain(tiny.model("clip"), tiny.picture(), tiny.CAPTIONS[2], method, seed=seed, **SMALL[method])
+        nibt.explain(tiny.model("clip"), tiny.image(), tiny.CAPTIONS[2], method, seed=seed, **SMALL[method])
         for seed in (4, 4, 5)
     )
     assert first.method["image"]["seed"] == first.method["text"]["seed"] == 4
@@ -395,7 +395,7 @@ def test_seeds_matter_and_are_recorded(method: str) -> None:
 )
 def test_bad_options_are_refused(method: str, options: dict[str, Any], told: str) -> None:
     with pytest.raises(BadOption, match=told):
-        nibt.explain(tiny.model("clip"), tiny.picture(), "a cat", method, **options)
+        nibt.explain(tiny.model("clip"), tiny.image(), "a cat", method, **options)
 
 
 def test_rise_draws_as_many_masks_as_the_paper() -> None:

@@ -44,7 +44,7 @@ def test_it_is_read_and_says_its_dtype(kind: str, precision: str) -> None:
     model = loaded(kind, precision)
     assert model.image.example.dtype == model.text.example.dtype == DTYPES[precision]
     assert model.dtype == str(DTYPES[precision]).removeprefix("torch.")
-    inputs = model.image.prepare([tiny.picture()])
+    inputs = model.image.prepare([tiny.image()])
     assert inputs.values.dtype == DTYPES[precision]
     with torch.no_grad():
         own = model.module.encode_image(inputs.values, normalize=False)
@@ -56,7 +56,7 @@ def test_it_is_read_and_says_its_dtype(kind: str, precision: str) -> None:
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in ("random", "centre", "ones")])
 def test_maps_are_those_of_float32_to_half_precision(kind: str, precision: str, method: str) -> None:
     """Up to rounding: float16 has 10 bits of a fraction, bfloat16 has 7, and each of many operations rounds."""
-    actual = explain(loaded(kind, precision), tiny.picture(), tiny.CAPTIONS[0], method, **CHEAP.get(method, {}))
+    actual = explain(loaded(kind, precision), tiny.image(), tiny.CAPTIONS[0], method, **CHEAP.get(method, {}))
     wanted = expected(kind, method)
     for side in ("image", "text"):
         one, other = getattr(actual, side).scores, getattr(wanted, side).scores
@@ -71,9 +71,9 @@ def test_maps_are_those_of_float32_to_half_precision(kind: str, precision: str, 
 @pytest.mark.parametrize("kind", UNABLE)
 def test_what_open_clip_itself_cannot_run_is_refused_in_words(kind: str, precision: str) -> None:
     actual = module(kind, precision)
-    picture, ids = torch.zeros(1, 3, 32, 32, dtype=DTYPES[precision]), torch.ones(1, tiny.CONTEXT, dtype=torch.long)
+    image, ids = torch.zeros(1, 3, 32, 32, dtype=DTYPES[precision]), torch.ones(1, tiny.CONTEXT, dtype=torch.long)
     with pytest.raises(RuntimeError, match="dtype"):
-        actual(picture, ids)
+        actual(image, ids)
     message = r"weights in torch\.\w+ and torch\.float32, and its own forward pass fails in the (image|text) tower"
     with pytest.raises(CannotLoad, match=message + r".*precision='fp32' or 'pure_bf16'"):
         load_model(actual, tokenizer=tiny.KINDS[kind]().tokenizer)

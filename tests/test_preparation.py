@@ -17,8 +17,8 @@ from nibt.errors import BadInput, Unsupported
 from nibt.preprocessing import hugging_face
 from nibt.preprocessing import open_clip as own
 from nibt.preprocessing.captions import Tokens, words_by_offsets
-from nibt.preprocessing.fit import Fit
 from nibt.preprocessing.images import Preparation
+from nibt.preprocessing.resize import Resize
 
 EDGE = 40
 SHAPES = [(400, 300), (300, 400), (401, 299), (320, 320), (800, 200), (200, 800), (30, 20), (20, 30)]
@@ -34,21 +34,21 @@ def ramps(width: int, height: int) -> ImageInput:
     return ImageInput(Image.fromarray(pixels), "ramps")
 
 
-def crop_of_hugging_face(fit: str | None = None) -> Preparation:
+def crop_of_hugging_face(resize: str | None = None) -> Preparation:
     processor = CLIPImageProcessor(
         size={"shortest_edge": EDGE}, crop_size={"height": EDGE, "width": EDGE}, do_normalize=False
     )
-    return hugging_face.picture_preparation(processor, fit, None, EDGE, 8)
+    return hugging_face.image_preparation(processor, resize, None, EDGE, 8)
 
 
 def squash_of_hugging_face() -> Preparation:
     processor = SiglipImageProcessor(size={"height": EDGE, "width": EDGE}, do_normalize=False)
-    return hugging_face.picture_preparation(processor, None, None, EDGE, 8)
+    return hugging_face.image_preparation(processor, None, None, EDGE, 8)
 
 
-def of_open_clip(way: str, size: Any = EDGE, fit: str | None = None) -> Preparation:
+def of_open_clip(way: str, size: Any = EDGE, resize: str | None = None) -> Preparation:
     config = PreprocessCfg(size=size, mean=(0.0,) * 3, std=(1.0,) * 3, resize_mode=way)
-    return own.picture_preparation(config, image_transform_v2(config, is_train=False), fit, None, 8)
+    return own.image_preparation(config, image_transform_v2(config, is_train=False), resize, None, 8)
 
 
 WAYS = {
@@ -59,7 +59,7 @@ WAYS = {
     "oblong crop of OpenCLIP": lambda: of_open_clip("shortest", (32, 56)),
     "squash of OpenCLIP": lambda: of_open_clip("squash"),
     "padded of OpenCLIP": lambda: of_open_clip("longest"),
-    "whole of OpenCLIP": lambda: of_open_clip("shortest", fit="whole"),
+    "whole of OpenCLIP": lambda: of_open_clip("shortest", resize="whole"),
 }
 every_way = pytest.mark.parametrize("way", WAYS)
 
@@ -94,10 +94,10 @@ def _column(pixels: Tensor) -> Tensor:
 @every_way
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_region_is_what_was_seen(way: str, shape: tuple[int, int]) -> None:
-    preparation, picture = WAYS[way](), ramps(*shape)
-    pixels = preparation.pixels(picture)
-    assert pixels.shape[1:] == preparation.fit.size(shape)[::-1]
-    region = preparation.region(picture)
+    preparation, image = WAYS[way](), ramps(*shape)
+    pixels = preparation.pixels(image)
+    assert pixels.shape[1:] == preparation.resize.size(shape)[::-1]
+    region = preparation.region(image)
     left, top, right, bottom = seen(pixels, *shape)
     cell = max(region.width / pixels.shape[2], region.height / pixels.shape[1])
     near = pytest.approx
@@ -110,10 +110,10 @@ def test_the_region_is_what_was_seen(way: str, shape: tuple[int, int]) -> None:
 @every_way
 @pytest.mark.parametrize("shape", [(400, 300), (300, 400), (800, 200)])
 def test_a_note_tells_of_what_is_cut_off(way: str, shape: tuple[int, int]) -> None:
-    preparation, picture = WAYS[way](), ramps(*shape)
-    region = preparation.region(picture)
+    preparation, image = WAYS[way](), ramps(*shape)
+    region = preparation.region(image)
     cut = region.width < 0.99 * shape[0] or region.height < 0.99 * shape[1]
-    assert any("cropped" in note for note in preparation.notes(picture)) == cut
+    assert any("cropped" in note for note in preparation.notes(image)) == cut
     assert cut == ("crop" in way)
 
 
@@ -123,11 +123,11 @@ def test_a_ribbon_is_read_without_a_giant_between(
     way: str, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     largest = watched_resize(monkeypatch)
-    preparation, picture = WAYS[way](), ramps(*shape)
-    pixels = preparation.pixels(picture)
-    assert pixels.shape[1:] == preparation.fit.size(shape)[::-1]
+    preparation, image = WAYS[way](), ramps(*shape)
+    pixels = preparation.pixels(image)
+    assert pixels.shape[1:] == preparation.resize.size(shape)[::-1]
     assert pixels.isfinite().all()
-    region = preparation.region(picture)
+    region = preparation.region(image)
     assert region.width > 0
     assert region.height > 0
     assert max(largest, default=0) <= 100 * 56 * 56
@@ -156,17 +156,17 @@ def watched_resize(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.parametrize("shape", [(410, 40), (40, 410), (999, 100), (411, 41)])
 def test_the_middle_of_a_ribbon_is_the_middle_of_the_whole(way: str, shape: tuple[int, int]) -> None:
     """Trimming before the resize must change nothing that is seen."""
-    preparation, picture = WAYS[way](), tiny.picture(*shape)
-    assert preparation.fit.trimmed(shape) is not None
-    difference = (preparation.pixels(picture) - preparation.own(picture.image)).abs()
+    preparation, image = WAYS[way](), tiny.image(*shape)
+    assert preparation.resize.trimmed(shape) is not None
+    difference = (preparation.pixels(image) - preparation.own(image.pil_image)).abs()
     assert difference.mean() < 0.02
     assert difference[:, 4:-4, 4:-4].median() < 0.01
 
 
 def test_whole_keeps_the_aspect_and_the_area() -> None:
-    fit = Fit("whole", 224, 224, multiple=16)
+    resize = Resize("whole", 224, 224, multiple=16)
     for shape in [(400, 300), (300, 400), (1000, 250), (50, 50)]:
-        width, height = fit.size(shape)
+        width, height = resize.size(shape)
         assert width % 16 == height % 16 == 0
         assert width * height == pytest.approx(224 * 224, rel=0.15)
         assert width / height == pytest.approx(shape[0] / shape[1], rel=0.15)
@@ -174,17 +174,17 @@ def test_whole_keeps_the_aspect_and_the_area() -> None:
 
 def test_another_size_by_the_processor_itself() -> None:
     processor = CLIPImageProcessor(do_normalize=False)
-    preparation = hugging_face.picture_preparation(processor, None, 48, 224, 16)
-    picture = ramps(400, 300)
-    assert preparation.pixels(picture).shape == (3, 48, 48)
-    region = preparation.region(picture)
+    preparation = hugging_face.image_preparation(processor, None, 48, 224, 16)
+    image = ramps(400, 300)
+    assert preparation.pixels(image).shape == (3, 48, 48)
+    region = preparation.region(image)
     assert (region.left, region.top, region.width, region.height) == (50, 0, 300, 300)
 
 
 def test_a_processor_that_does_neither_is_refused() -> None:
     processor = CLIPImageProcessor(size={"shortest_edge": 40}, do_center_crop=False)
     with pytest.raises(Unsupported, match="neither a crop nor a fixed size"):
-        hugging_face.picture_preparation(processor, None, None, 40, 8)
+        hugging_face.image_preparation(processor, None, None, 40, 8)
 
 
 # ---------------------------------------------------------------------------------------------------------- words

@@ -30,7 +30,7 @@ COSTLY = {
 def test_methods_report_their_passes(method: str) -> None:
     seen: list[tuple[int, int]] = []
     with listening(lambda done, total: seen.append((done, total))):
-        nibt.explain(tiny.model("clip"), tiny.picture(40, 40), "a red cat", method, **COSTLY[method])
+        nibt.explain(tiny.model("clip"), tiny.image(40, 40), "a red cat", method, **COSTLY[method])
     assert seen
     assert all(0 < done <= total for done, total in seen)
     longest = max(total for _, total in seen)
@@ -49,7 +49,7 @@ def test_listeners_are_of_one_context() -> None:
 def test_interactions_report_too() -> None:
     seen: list[tuple[int, int]] = []
     with listening(lambda *at: seen.append(at)):
-        nibt.explain_interactions(tiny.model("clip"), tiny.picture(40, 40), "a red cat", steps=2)
+        nibt.explain_interactions(tiny.model("clip"), tiny.image(40, 40), "a red cat", steps=2)
     assert seen
 
 
@@ -70,7 +70,7 @@ def test_without_a_terminal_there_is_a_line_now_and_then(
 
 
 def test_short_work_says_nothing_without_a_terminal(run: Run, clip_folder: Path) -> None:
-    tiny.picture(40, 40).image.save("photo.png")
+    tiny.image(40, 40).image.save("photo.png")
     code, _, err = run("explain", "photo.png", "a cat", "-m", clip_folder)
     assert (code, err) == (0, "")
 
@@ -87,7 +87,7 @@ def test_the_time_left_counts_the_pair_at_work() -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
 def test_a_terminal_shows_our_bar_alone(tmp_path: Path, clip_folder: Path) -> None:
-    tiny.picture(40, 40).image.save(tmp_path / "photo.png")
+    tiny.image(40, 40).image.save(tmp_path / "photo.png")
     script = "from nibt.cli import main; main()"
     ours, theirs = pty.openpty()
     process = subprocess.Popen(

@@ -43,7 +43,7 @@ TEXTS = ("clip", "siglip", "own vit", "own text both ways", "coca", "bert", "rob
 
 
 def pairs(count: int = 3) -> list[Pair]:
-    return [Pair(tiny.picture(seed=seed), caption) for seed, caption in enumerate(tiny.CAPTIONS[:count])]
+    return [Pair(tiny.image(seed=seed), caption) for seed, caption in enumerate(tiny.CAPTIONS[:count])]
 
 
 def values(model: Model, given: list[Pair], metric: Any, **options: Any) -> list[float]:
@@ -129,7 +129,7 @@ def test_hiding_is_an_option_and_does_not_depend_on_the_batch(metric: Any) -> No
 # ------------------------------------------------------------------------------------------- the published protocol
 
 
-def authors(model: Model, picture: ImageInput, caption: str, rows: np.ndarray) -> tuple[float, float]:
+def authors(model: Model, image: ImageInput, caption: str, rows: np.ndarray) -> tuple[float, float]:
     """The score of a caption and of what is kept of it, as the authors' code takes them: in a copy of the model whose
     table is edited, for ``rows``, the token scores in [0, 1] with start and end.
     """
@@ -139,7 +139,7 @@ def authors(model: Model, picture: ImageInput, caption: str, rows: np.ndarray) -
         weight = edited.text_model.embeddings.token_embedding.weight
         for token, keep in zip(ids[0].tolist(), rows[1:-1].tolist(), strict=True):
             weight[token] = weight[token] * keep
-        image = model.image.encode(model.image.prepare([picture]))
+        image = model.image.encode(model.image.prepare([image]))
         before, after = (
             torch.cosine_similarity(image, one.get_text_features(ids).pooler_output).item()
             for one in (model.module, edited)
@@ -158,44 +158,44 @@ def test_the_paper_protocol_reads_the_authors_maps(golden_folder: Path, case: in
     model = nibt.load_model(golden_folder / "clip")
     pair = Pair(nibt.data.images.read_image(golden_folder / cases["images"][case]), cases["captions"][case])
     image, text = (
-        tower.trace(tower.prepare([item])) for tower, item in ((model.image, pair.picture), (model.text, pair.caption))
+        tower.trace(tower.prepare([item])) for tower, item in ((model.image, pair.image), (model.text, pair.caption))
     )
     method, metric = NIB((9,), "zero", "riemann", 10), ConfidenceDrop(protocol="paper")
     of = trial(Side(model, text, lambda here: torch.cosine_similarity(here, image.embedding, dim=-1)), method)
     rows = golden[f"nib_s10_l9_t_{case}"].ravel()
     np.testing.assert_allclose(stretched(of_all_rows(of)[0]), rows, atol=1e-4)
     captions = torch.cat(metric.scores(of)).tolist()
-    assert captions == pytest.approx(authors(model, pair.picture, pair.caption, rows), abs=1e-4)
+    assert captions == pytest.approx(authors(model, pair.image, pair.caption, rows), abs=1e-4)
     of = trial(Side(model, image, lambda here: torch.cosine_similarity(here, text.embedding, dim=-1)), method)
     keep = torch.from_numpy(stretched(nibt.results.attribution.to_pixels(of.attribution.grid, 224, 224)[0]))
     np.testing.assert_allclose(keep[::8, ::8], golden[f"nib_s10_l9_v_{case}"], atol=1e-4)
     seen = of.side.score(model.image.encode(replace(image.inputs, values=image.inputs.values * keep)))
-    pictures = torch.cat(metric.scores(of)).tolist()
-    assert pictures == pytest.approx([of.side.value().item(), seen.item()], abs=1e-6)
+    images = torch.cat(metric.scores(of)).tolist()
+    assert images == pytest.approx([of.side.value().item(), seen.item()], abs=1e-6)
     for kind, number in (
         (ConfidenceDrop, lambda whole, kept: 100 * max(0.0, whole - kept)),
         (ConfidenceIncrease, lambda whole, kept: 100.0 * (kept > whole)),
     ):
         found = values(model, [pair], kind(protocol="paper"), variant="paper", layer=9)
-        assert found == pytest.approx([number(*pictures), number(*captions)], abs=1e-3)
+        assert found == pytest.approx([number(*images), number(*captions)], abs=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["clip", "clip legacy end"])
 def test_a_repeated_word_is_scaled_by_the_product_of_its_scores(kind: str) -> None:
-    model, picture = tiny.model(kind), tiny.picture()
+    model, image = tiny.model(kind), tiny.image()
     captions = ["cat dog cat cat", "a red cat on the red mat", "dog"]
     before = model.weights_hash, hooks(model)
     metrics = [ConfidenceDrop(protocol="paper"), ConfidenceIncrease(protocol="paper")]
     found = nibt.measure(
-        model, [Pair(picture, caption) for caption in captions], metrics, variant="paper", only="text", layer=2
+        model, [Pair(image, caption) for caption in captions], metrics, variant="paper", only="text", layer=2
     )
     for place, caption in enumerate(captions):
-        text, image = model.text.prepare([caption]), model.image.encode(model.image.prepare([picture]))
+        text, image = model.text.prepare([caption]), model.image.encode(model.image.prepare([image]))
         of = Side(model, model.text.trace(text), lambda here, image=image: torch.cosine_similarity(here, image, dim=-1))
         asked = trial(of, NIB((2,), "zero", "riemann", 10))
         rows = of_all_rows(asked)[0]
         assert rows[0] != 0, "the start token has its score"
-        whole, kept = authors(model, picture, caption, stretched(rows))
+        whole, kept = authors(model, image, caption, stretched(rows))
         assert torch.cat(metrics[0].scores(asked)).tolist() == pytest.approx([whole, kept], abs=1e-5)
         drop, rise = (row.value for row in found if row.item == place)
         assert drop == pytest.approx(100 * max(0.0, whole - kept), abs=1e-3)
@@ -412,10 +412,10 @@ def test_max_sensitivity_needs_a_method_to_ask() -> None:
 
 
 def by_hand(model: Model, given: list[Pair], number: Callable[[torch.Tensor, int], float]) -> list[float]:
-    """100 max(0, S - S of the blank picture), since the map of ones keeps nothing."""
+    """100 max(0, S - S of the blank image), since the map of ones keeps nothing."""
     found = []
     for place, pair in enumerate(given):
-        inputs = model.image.prepare([pair.picture])
+        inputs = model.image.prepare([pair.image])
         seen, nothing = (model.image.encode(replace(inputs, values=inputs.values * keep))[0] for keep in (1, 0))
         found.append(100 * max(0.0, number(seen, place) - number(nothing, place)))
     return found
@@ -423,7 +423,7 @@ def by_hand(model: Model, given: list[Pair], number: Callable[[torch.Tensor, int
 
 def test_a_measured_softmax_is_over_the_other_captions_of_the_call() -> None:
     model = tiny.model("clip")
-    given = [*pairs(3), Pair(tiny.picture(seed=9), tiny.CAPTIONS[0])]  # one caption comes again
+    given = [*pairs(3), Pair(tiny.image(seed=9), tiny.CAPTIONS[0])]  # one caption comes again
     texts = torch.nn.functional.normalize(model.text.encode(model.text.prepare(tiny.CAPTIONS[:3])), dim=-1)
 
     def number(image: torch.Tensor, place: int) -> float:

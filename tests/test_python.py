@@ -24,21 +24,21 @@ from nibt.errors import BadInput
 from nibt.report.image.heatmap import score_map
 
 MODEL = tiny.model("clip")
-PICTURE = tiny.picture(64, 48)
+IMAGE = tiny.image(64, 48)
 
 
 def explained(**options: Any) -> nibt.Explanation:
-    return nibt.explain(MODEL, PICTURE, "a red cat", steps=2, **options)
+    return nibt.explain(MODEL, IMAGE, "a red cat", steps=2, **options)
 
 
 RESULTS: dict[str, Callable[[], Any]] = {
     "explanation": explained,
-    "labels": lambda: nibt.explain_labels(MODEL, PICTURE, ["a cat", "two cars"], steps=2),
-    "pictures": lambda: nibt.explain(MODEL, PICTURE, tiny.picture(40, 40, 1), steps=2),
+    "labels": lambda: nibt.explain_labels(MODEL, IMAGE, ["a cat", "two cars"], steps=2),
+    "images": lambda: nibt.explain(MODEL, IMAGE, tiny.image(40, 40, 1), steps=2),
     "captions": lambda: nibt.explain(MODEL, nibt.Caption("a cat"), "a red cat", steps=2),
-    "interaction": lambda: nibt.explain_interactions(MODEL, PICTURE, "a red cat", steps=2),
-    "contributions": lambda: nibt.contributions(MODEL, PICTURE, steps=2),
-    "no path": lambda: nibt.explain(MODEL, PICTURE, "a red cat", "gae"),
+    "interaction": lambda: nibt.explain_interactions(MODEL, IMAGE, "a red cat", steps=2),
+    "contributions": lambda: nibt.contributions(MODEL, IMAGE, steps=2),
+    "no path": lambda: nibt.explain(MODEL, IMAGE, "a red cat", "gae"),
 }
 
 
@@ -154,7 +154,7 @@ def test_repr_of_a_model_and_a_job(tmp_path: Path) -> None:
 
 def as_bytes() -> bytes:
     buffer = BytesIO()
-    PICTURE.image.save(buffer, "PNG")
+    IMAGE.image.save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -169,8 +169,8 @@ def test_bytes_and_open_files_are_pictures(tmp_path: Path) -> None:
     assert read_image(data).digest == read_image(path).digest
     for source, message in (
         (b"", "empty"),
-        (b"no picture", "not a picture"),
-        (BytesIO(b"no picture"), "not a picture"),
+        (b"no image", "not an image"),
+        (BytesIO(b"no image"), "not an image"),
     ):
         with pytest.raises(BadInput, match=message):
             read_image(source)
@@ -181,7 +181,7 @@ def test_bytes_and_open_files_are_pictures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["tensor", "array"])
 def test_batches_are_several_pictures(kind: str) -> None:
-    arrays = np.stack([np.asarray(tiny.picture(40, 40, seed).image) for seed in range(3)])
+    arrays = np.stack([np.asarray(tiny.image(40, 40, seed).image) for seed in range(3)])
     batch: Any = torch.from_numpy(arrays).permute(0, 3, 1, 2) if kind == "tensor" else arrays
     answers = nibt.explain(MODEL, batch, "a cat", steps=2)
     assert len(answers) == 3
@@ -209,14 +209,14 @@ def test_heatmap_has_the_pixels_of_the_picture() -> None:
     table = RESULTS["interaction"]()
     total = sum(table.heatmap(word) for word in range(len(table.words)))
     np.testing.assert_allclose(table.heatmap(), total, atol=1e-6)
-    assert RESULTS["pictures"]().second.heatmap().shape == (40, 40)
+    assert RESULTS["images"]().second.heatmap().shape == (40, 40)
 
 
 def test_a_picture_that_was_replaced_does_not_come_back(tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
-    PICTURE.image.save(path)
+    IMAGE.image.save(path)
     nibt.explain(MODEL, path, "a red cat", steps=1).save(tmp_path / "x.json")
-    assert nibt.Explanation.load(tmp_path / "x.json").picture is not None
-    tiny.picture(64, 48, 5).image.save(path)
-    assert nibt.Explanation.load(tmp_path / "x.json").picture is None
-    assert json.loads((tmp_path / "x.json").read_text())["picture_hash"]
+    assert nibt.Explanation.load(tmp_path / "x.json").image is not None
+    tiny.image(64, 48, 5).image.save(path)
+    assert nibt.Explanation.load(tmp_path / "x.json").image is None
+    assert json.loads((tmp_path / "x.json").read_text())["image_hash"]

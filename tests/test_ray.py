@@ -21,6 +21,7 @@ import nibt
 import tiny
 from jobs import parts
 from nibt.errors import BadInput, BadOption, CannotLoad, Unsupported
+from nibt.progress import Progress
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'nibt[ray]'")
 from nibt.jobs.ray import Cluster  # noqa: E402
@@ -35,11 +36,11 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 pairs; one picture is broken."""
+    """24 pairs; one image is broken."""
     folder = tmp_path_factory.mktemp("pairs")
     for item in range(COUNT):
-        tiny.picture(seed=item).image.save(folder / f"{item}.png")
-    (folder / "5.png").write_bytes(b"no picture")
+        tiny.image(seed=item).image.save(folder / f"{item}.png")
+    (folder / "5.png").write_bytes(b"no image")
     lines = ["image,caption", *(f"{item}.png,{tiny.CAPTIONS[item % 4]}" for item in range(COUNT))]
     (folder / "pairs.csv").write_text("\n".join(lines))
     return folder / "pairs.csv"
@@ -80,22 +81,22 @@ def killing(seed: int, most: int) -> Any:
     """Kills a worker a random while after some of the chunks, with others on their way."""
     draws, left = random.Random(seed), [most]
 
-    def on_done(rows: int) -> None:
+    def on_progress(progress: Progress) -> None:
         time.sleep(draws.uniform(0, 0.1))
         alive = workers()  # none while a new one comes up
         if left[0] and alive:
             left[0] -= 1
             os.kill(draws.choice(alive), signal.SIGKILL)
 
-    return on_done
+    return on_progress
 
 
 def test_a_killed_worker_loses_nothing_and_the_bits_are_the_same(
     clip_folder: Path, table: Path, whole: Path, tmp_path: Path
 ) -> None:
-    """The pictures are carried, so the workers need no file of the driver's either."""
+    """The images are carried, so the workers need no file of the driver's either."""
     killed = killing(0, 1)
-    job = nibt.batch(clip_folder, table, tmp_path, on="ray", workers=1, carry=True, on_done=killed, **OPTIONS)
+    job = nibt.batch(clip_folder, table, tmp_path, on="ray", workers=1, send_images=True, on_progress=killed, **OPTIONS)
     assert parts(tmp_path) == parts(whole)
     assert not job.check()
     assert job.manifest["errors"] == 1
@@ -104,7 +105,7 @@ def test_a_killed_worker_loses_nothing_and_the_bits_are_the_same(
 
 @slow
 def test_two_workers_killed_again_and_again(clip_folder: Path, table: Path, whole: Path, tmp_path: Path) -> None:
-    job = nibt.batch(clip_folder, table, tmp_path, on="ray", workers=2, on_done=killing(1, 4), **OPTIONS)
+    job = nibt.batch(clip_folder, table, tmp_path, on="ray", workers=2, on_progress=killing(1, 4), **OPTIONS)
     assert parts(tmp_path) == parts(whole)
     assert not job.check()
 

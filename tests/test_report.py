@@ -14,7 +14,7 @@ import tiny
 from answers import PEAK, WHOLE, answer
 from nibt.data.images import Region
 from nibt.errors import BadOption
-from nibt.preprocessing.fit import Fit
+from nibt.preprocessing.resize import Fit
 from nibt.report.colours import AGAINST, ALERT_EDGE, FOR, blend, ink_on
 from nibt.report.image.explanation import check_format, draw, write
 from nibt.report.image.fonts import font_for
@@ -28,7 +28,7 @@ from nibt.results.explanation import MISMATCH, Explanation, Ranked
 
 
 def test_the_map_lies_where_the_model_looked() -> None:
-    size = (300, 100)  # a wide picture, of which the middle square was seen
+    size = (300, 100)  # a wide image, of which the middle square was seen
     scores = score_map(answer(PEAK, size, Fit("shortest", 24, 24, edge=24).region(size)))
     assert scores.shape == (100, 300)
     row, column = np.unravel_index(scores.argmax(), scores.shape)
@@ -53,8 +53,8 @@ def test_colours_go_with_the_sign_and_zero_has_none() -> None:
     assert shown[75, 15, 0] > shown[75, 15, 2] + 40  # for: red
     assert shown[45, 75, 2] > shown[45, 75, 0] + 20  # against: blue
     assert shown[15, 45].tolist() == [128, 128, 128]
-    positive = np.asarray(overlay(answer(PEAK, (90, 90), WHOLE), Image.new("RGB", (90, 90), (128,) * 3), True))
-    assert positive[45, 75].tolist() == [128, 128, 128]
+    positive_only = np.asarray(overlay(answer(PEAK, (90, 90), WHOLE), Image.new("RGB", (90, 90), (128,) * 3), True))
+    assert positive_only[45, 75].tolist() == [128, 128, 128]
 
 
 def test_the_scale_is_symmetric() -> None:
@@ -82,7 +82,7 @@ def test_words_carry_their_scores() -> None:
     found = list(runs(answer(PEAK, (90, 90), WHOLE)))
     assert [run.text for run in found] == ["a", "red", "cat"]
     assert [run.share for run in found] == pytest.approx([-0.5, 0.25, 1])
-    assert next(runs(answer(PEAK, (90, 90), WHOLE), positive=True)).share == 0
+    assert next(runs(answer(PEAK, (90, 90), WHOLE), positive_only=True)).share == 0
 
 
 @pytest.mark.parametrize("size", [(1, 1), (300, 3), (3, 300), (640, 480)])
@@ -100,7 +100,7 @@ def test_a_font_is_found_for_every_text() -> None:
 
 
 def test_formats_are_known_by_their_names(tmp_path: Path) -> None:
-    with pytest.raises(BadOption, match=r"must end in the name of a picture format.*got '.txt'"):
+    with pytest.raises(BadOption, match=r"must end in the name of an image format.*got '.txt'"):
         check_format(tmp_path / "x.txt")
     for name in ("x.png", "x.jpg", "x.webp", "x.PNG"):
         check_format(tmp_path / name)
@@ -114,7 +114,7 @@ def test_an_explanation_survives_its_file(tmp_path: Path) -> None:
     told.save(tmp_path / "x.json")
     again = Explanation.load(tmp_path / "x.json")
     assert again.to_json() == told.to_json()
-    assert again.picture is None  # it was never a file
+    assert again.image is None  # it was never a file
     with pytest.raises(Exception, match="no longer there"):
         draw(again)
     (tmp_path / "y.json").write_text("[]")
@@ -128,7 +128,7 @@ NO_MATCH = (f"{MISMATCH} (similarity 0.100; with the blank caption 0.200)", "ano
 
 @pytest.fixture
 def texts(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Image.Image]], list[str]]:
-    """What is written on a picture, in the order in which it is drawn."""
+    """What is written on an image, in the order in which it is drawn."""
 
     def written(make: Callable[[], Image.Image]) -> list[str]:
         lines: list[str] = []
@@ -200,9 +200,9 @@ def test_no_match_is_said_before_the_map(texts: Any, size: tuple[int, int]) -> N
     for page in pages:
         pixels = np.asarray(page.convert("RGB"))
         edge = (pixels == ALERT_EDGE).all(-1).any(1).nonzero()[0]
-        picture = (pixels == (128, 128, 128)).all(-1).sum(1)
+        image = (pixels == (128, 128, 128)).all(-1).sum(1)
         assert len(edge)
-        assert edge.max() < (picture > 10).nonzero()[0].min()
+        assert edge.max() < (image > 10).nonzero()[0].min()
     lines = " ".join(texts(lambda: draw(explained)))
     assert lines.count("does not rate these as a match") == 1
     assert "note: another note" in lines
@@ -218,7 +218,7 @@ def test_methods_beside_each_other_have_a_bar_for_each_map(texts: Any) -> None:
 
 
 def test_a_table_has_a_bar_and_its_question(texts: Any) -> None:
-    table = nibt.explain_interactions(tiny.model("clip"), tiny.picture(), "two cars", steps=1)
+    table = nibt.explain_interactions(tiny.model("clip"), tiny.image(), "two cars", steps=1)
     lines = texts(lambda: draw_interactions(table))
     most = float(table.table.abs().max())
     place = lines.index("all words")
@@ -233,7 +233,7 @@ CONTRASTS = {
         "Why \u201ctwo cars\u201d among 4 captions?",
         "against the captions \u201ca photo of a cat and a dog\u201d, \u201ctwo cars\u201d, ",
     ),
-    "difference": ({"against_images": tiny.picture(seed=4)}, "Where does the similarity", "text side: difference"),
+    "difference": ({"against_images": tiny.image(seed=4)}, "Where does the similarity", "text side: difference"),
     "centred": ({"against": ["cat", "a dog", "cars", "a mat"]}, "more than the average caption?", "and 1 more"),
     "ensemble": ({}, "Where does the similarity", "the mean of 5 wordings; text side: cosine"),
     "logit": ({}, "Where does the similarity", "image side: logit"),
@@ -244,6 +244,6 @@ CONTRASTS = {
 @pytest.mark.parametrize("target", CONTRASTS)
 def test_every_target_is_named_with_what_it_is_against(target: str) -> None:
     options, sentence, line = CONTRASTS[target]
-    answer = nibt.explain(tiny.model("clip"), tiny.picture(), "two cars", "centre", target, **options)
+    answer = nibt.explain(tiny.model("clip"), tiny.image(), "two cars", "centre", target, **options)
     assert sentence in question(answer)
     assert line in target_line(answer)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from nibt.evaluation.roar.maps import explained
 
 import nibt
 import tiny
@@ -21,7 +22,6 @@ from nibt.evaluation.maps import MethodSpec
 from nibt.evaluation.roar import RoarRunner
 from nibt.evaluation.roar.bootstrap import Bootstrap, stats, taus_of
 from nibt.evaluation.roar.inputs import TowerInputs
-from nibt.evaluation.roar.maps import explained
 from nibt.evaluation.roar.removal import above, filled, hidden, hidden_pixels, highest
 from nibt.evaluation.roar.report import markdown
 from nibt.evaluation.roar.settings import Settings
@@ -30,6 +30,7 @@ from nibt.evaluation.roar.training import fitting, losses, split, trained, untra
 from nibt.methods.base import SIDES
 from nibt.models._loading import load_model
 from nibt.models.base import Model
+from nibt.progress import OnProgress, Progress
 from nibt.results.roar import Roar
 from nibt.types import Modality
 from test_pages import checked
@@ -54,12 +55,12 @@ QUICK = {"epochs": 1, "batch_size": 4, "explain_batch": 5}
 
 
 def noise(count: int = 12) -> list[Pair]:
-    return [Pair(tiny.picture(seed=place), SAID[place % len(SAID)]) for place in range(count)]
+    return [Pair(tiny.image(seed=place), SAID[place % len(SAID)]) for place in range(count)]
 
 
 def materials(model: Model, pairs: list[Pair]) -> dict[Modality, TowerInputs]:
     return {
-        "image": TowerInputs.of(model.image, [pair.picture for pair in pairs]),
+        "image": TowerInputs.of(model.image, [pair.image for pair in pairs]),
         "text": TowerInputs.of(model.text, [pair.caption for pair in pairs]),
     }
 
@@ -125,7 +126,7 @@ def test_of_words_the_highest_go_and_special_tokens_stay(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["clip", "siglip naflex", "own vit oblong", "resnet"])
 def test_pixels_become_the_means_of_the_picture(kind: str) -> None:
     tower = tiny.model(kind).image
-    inputs = tower.prepare([tiny.picture(seed=1), tiny.picture(seed=2)])
+    inputs = tower.prepare([tiny.image(seed=1), tiny.image(seed=2)])
     gone = torch.zeros(2, *tower.extent(inputs), dtype=torch.bool)
     assert torch.equal(filled(tower, inputs, gone).values, inputs.values)
     all_gone = filled(tower, inputs, ~gone)
@@ -141,18 +142,18 @@ def test_pixels_become_the_means_of_the_picture(kind: str) -> None:
 
 
 def test_captions_that_fit_are_no_negatives() -> None:
-    one, two = tiny.picture(seed=1), tiny.picture(seed=2)
+    one, two = tiny.image(seed=1), tiny.image(seed=2)
     cat, dog = Object("cat", (0, 0, 4, 4), spans=((2, 5),)), Object("dog", (0, 0, 4, 4))
     pairs = [
         Pair(one, "a cat", (cat, dog)),
         Pair(two, "A  cat", (replace(cat),)),
         Pair(one, "a dog"),
-        Pair(tiny.picture(seed=3), "a dog", (replace(dog, spans=((2, 5),)),)),
-        Pair(tiny.picture(seed=4), "a cow", (dog,), absent=((2, 5),)),
+        Pair(tiny.image(seed=3), "a dog", (replace(dog, spans=((2, 5),)),)),
+        Pair(tiny.image(seed=4), "a cow", (dog,), absent=((2, 5),)),
     ]
     fits = fitting(pairs)
     assert fits.tolist() == [
-        [False, True, True, True, False],  # the same words, the same picture, a dog that it shows
+        [False, True, True, True, False],  # the same words, the same image, a dog that it shows
         [True, False, False, False, False],
         [True, False, False, True, False],
         [False, False, True, False, False],
@@ -210,7 +211,7 @@ def test_every_form_begins_with_the_models_own_embeddings_and_can_be_trained(kin
     for where, by_form in found.items():
         side, state = where.split()
         tower = model.tower(side)  # pyright: ignore
-        items = [(pairs[n].picture if side == "image" else pairs[n].caption) for n in order]
+        items = [(pairs[n].image if side == "image" else pairs[n].caption) for n in order]
         if state == "whole":
             own = torch.cat([tower.encode(tower.prepare([item])) for item in items])
             torch.testing.assert_close(by_form["features"].detach(), own, atol=2e-4, rtol=2e-4)  # pyright: ignore
@@ -326,9 +327,9 @@ def test_a_map_that_knows_the_truth_beats_a_random_one(
 
 
 def test_a_run_that_was_killed_goes_on_with_the_same_bits(tmp_path: Path) -> None:
-    def killed(limit: int) -> Callable[[str, int, int], None]:
-        def tell(step: str, done: int, all: int) -> None:
-            if done >= limit:
+    def killed(limit: int) -> OnProgress:
+        def tell(progress: Progress) -> None:
+            if progress.done >= limit:
                 raise KeyboardInterrupt
 
         return tell
@@ -337,7 +338,9 @@ def test_a_run_that_was_killed_goes_on_with_the_same_bits(tmp_path: Path) -> Non
     whole = nibt.roar(tiny.fresh("clip"), noise(), "grad_cam", out=tmp_path / "one", **options)
     for limit in (1, 6, 13):
         with pytest.raises(KeyboardInterrupt):
-            nibt.roar(tiny.fresh("clip"), noise(), "grad_cam", out=tmp_path / "two", on_step=killed(limit), **options)
+            nibt.roar(
+                tiny.fresh("clip"), noise(), "grad_cam", out=tmp_path / "two", on_progress=killed(limit), **options
+            )
     (tmp_path / "two" / "cells" / ".draft.json").write_text("half")  # what a kill in the midst leaves
     again = nibt.roar(tiny.fresh("clip"), noise(), "grad_cam", out=tmp_path / "two", **options)
     assert again.gains == whole.gains
@@ -355,7 +358,7 @@ def test_a_run_that_was_killed_goes_on_with_the_same_bits(tmp_path: Path) -> Non
         "grad_cam",
         out=tmp_path / "two",
         **options,
-        on_step=lambda step, done, all: seen.append(step),
+        on_progress=lambda progress: seen.append(progress.stage),
     )
     assert seen == ["done"]
     more = nibt.roar(tiny.fresh("clip"), noise(), ["grad_cam", "nib:paper"], out=tmp_path / "two", **options)

@@ -23,7 +23,7 @@ def test_an_item_is_the_same_bits_everywhere() -> None:
     digest = hashlib.sha256()
     for item in range(40):
         pair = MIXED[item]
-        digest.update(pair.picture.image.tobytes() + pair.caption.encode())
+        digest.update(pair.image.pil_image.tobytes() + pair.caption.encode())
         for thing in pair.objects:
             assert thing.mask is not None
             digest.update(thing.mask.tobytes() + repr((thing.name, thing.box, thing.spans)).encode())
@@ -32,18 +32,18 @@ def test_an_item_is_the_same_bits_everywhere() -> None:
 
 def test_an_item_depends_on_nothing_but_its_number_and_the_seed() -> None:
     alone = Scenes(count=60, seed=3, named="some", mismatch=30)[17]
-    assert alone.picture.image.tobytes() == list(MIXED)[17].picture.image.tobytes()
+    assert alone.image.pil_image.tobytes() == list(MIXED)[17].image.pil_image.tobytes()
     assert alone.caption == MIXED[17].caption
     other = Scenes(count=60, seed=4)[17]
-    assert other.picture.image.tobytes() != alone.picture.image.tobytes()
+    assert other.image.pil_image.tobytes() != alone.image.pil_image.tobytes()
 
 
 def test_the_picture_does_not_depend_on_the_caption() -> None:
-    pictures = {
-        Scenes(seed=1, named=named, mismatch=mismatch, template=template)[5].picture.image.tobytes()
+    images = {
+        Scenes(seed=1, named=named, mismatch=mismatch, template=template)[5].image.pil_image.tobytes()
         for named, mismatch, template in (("all", 0, True), ("one", 100, True), ("some", 50, False))
     }
-    assert len(pictures) == 1
+    assert len(images) == 1
 
 
 def test_boxes_hold_the_masks_and_masks_are_apart() -> None:
@@ -113,7 +113,7 @@ def test_everything_comes_up() -> None:
     for pair in Scenes(count=600, seed=9, named="all"):
         names |= {thing.name for thing in pair.objects}
         captions += f"\n{pair.caption}"
-        corners.add(pair.picture.image.getpixel((0, 0)))
+        corners.add(pair.image.pil_image.getpixel((0, 0)))
     assert names == set(NOUNS)
     for template in TEMPLATES:
         assert template.replace("{}", "").strip() in captions
@@ -154,10 +154,10 @@ def test_a_turned_sprite_is_the_sprite_turned(angle: int) -> None:
 @pytest.mark.parametrize("name", BACKGROUNDS)
 def test_backgrounds_differ(name: str) -> None:
     made = [BACKGROUNDS[name](Draws(0, item, 0), SIDE) for item in range(10)]
-    assert {picture.shape for picture in made} == {(SIDE, SIDE, 3)}
-    assert {picture.dtype for picture in made} == {np.dtype(np.uint8)}
-    assert len({picture.tobytes() for picture in made}) == 10
-    spread = [picture.reshape(-1, 3).std(0).max() for picture in made]
+    assert {image.shape for image in made} == {(SIDE, SIDE, 3)}
+    assert {image.dtype for image in made} == {np.dtype(np.uint8)}
+    assert len({image.tobytes() for image in made}) == 10
+    spread = [image.reshape(-1, 3).std(0).max() for image in made]
     assert (max(spread) == 0) == (name == "plain")
 
 

@@ -64,7 +64,7 @@ def test_zero_shot_on_new_scenes(model: nibt.Model) -> None:
     prompts = embedded(model.text, [with_article(noun) for noun in NOUNS])
     for objects, within, least in ((1, 1, 0.92), (2, 3, 0.80)):
         data = Scenes(count=200, seed=FRESH, fewest=objects, most=objects)
-        order = (embedded(model.image, [pair.picture for pair in data]) @ prompts.T).argsort(1, descending=True)
+        order = (embedded(model.image, [pair.image for pair in data]) @ prompts.T).argsort(1, descending=True)
         found = [
             all(order[row].tolist().index(NOUNS.index(thing.name)) < within for thing in pair.objects)
             for row, pair in enumerate(data)
@@ -74,14 +74,14 @@ def test_zero_shot_on_new_scenes(model: nibt.Model) -> None:
 
 def test_it_finds_the_caption_of_a_picture(model: nibt.Model) -> None:
     pairs = list(Scenes(count=100, seed=FRESH, fewest=2, most=2, named="all"))
-    seen, said = embedded(model.image, [p.picture for p in pairs]), embedded(model.text, [p.caption for p in pairs])
+    seen, said = embedded(model.image, [p.image for p in pairs]), embedded(model.text, [p.caption for p in pairs])
     assert ((seen @ said.T).argmax(1) == torch.arange(100)).float().mean() >= 0.85
 
 
 def test_one_wrong_noun_lowers_the_cosine(model: nibt.Model) -> None:
     """Captions that differ in one noun, in either order, with and without a template."""
     data = Scenes(count=100, seed=FRESH + 1, fewest=2, most=2, named="all")
-    pictures = embedded(model.image, [pair.picture for pair in data])
+    images = embedded(model.image, [pair.image for pair in data])
     for form in ("a {} and a {}", "a photo of a {} with a {} ."):
         for turned in (False, True):
             names = [[thing.name for thing in pair.objects][:: -1 if turned else 1] for pair in data]
@@ -89,15 +89,15 @@ def test_one_wrong_noun_lowers_the_cosine(model: nibt.Model) -> None:
                 (first, next(n for n in NOUNS[i % 60 :] if n not in (first, last)))
                 for i, (first, last) in enumerate(names)
             ]
-            right = (pictures * embedded(model.text, [form.format(*pair) for pair in names])).sum(1)
-            other = (pictures * embedded(model.text, [form.format(*pair) for pair in wrong])).sum(1)
+            right = (images * embedded(model.text, [form.format(*pair) for pair in names])).sum(1)
+            other = (images * embedded(model.text, [form.format(*pair) for pair in wrong])).sum(1)
             assert (right > other).float().mean() >= 0.9
 
 
 def test_it_ships_mean_states_and_what_centred_needs(model: nibt.Model) -> None:
     pair = Scenes(count=1, seed=FRESH, fewest=2)[0]
     for layer in (0, 6, 12):
-        answer = nibt.explain(model, pair.picture, pair.caption, target="centred", layer=layer, reference="mean")
+        answer = nibt.explain(model, pair.image, pair.caption, target="centred", layer=layer, baseline="mean")
         assert isinstance(answer, nibt.Explanation)
         flat = ["is flat" in warning for warning in answer.warnings]
         assert flat == ([True, True] if layer == 12 else []), "behind the last block only the row that is read counts"
@@ -113,7 +113,7 @@ def test_the_map_is_on_the_object_and_moves_with_the_caption(model: nibt.Model) 
             caption = with_article(thing.name)
             span = (len(caption) - len(thing.name), len(caption))
             objects = tuple(Object(o.name, o.box, o.mask, (span,) if o is thing else ()) for o in pair.objects)
-            pairs.append(Pair(pair.picture, caption, objects))
+            pairs.append(Pair(pair.image, caption, objects))
     rows = nibt.measure(model, pairs, ["pointing_game", "own_object"], only="image", batch_size=60)
     mean = {
         name: np.mean([row.value for row in rows if row.metric == name]) for name in ("pointing_game", "own_object")
@@ -125,7 +125,7 @@ def test_the_map_is_on_the_object_and_moves_with_the_caption(model: nibt.Model) 
 def test_the_table_tells_two_objects_apart(model: nibt.Model) -> None:
     right, count = 0, 0
     for pair in Scenes(count=25, seed=FRESH + 3, fewest=2, most=2, named="all"):
-        found = nibt.explain_interactions(model, pair.picture, pair.caption)
+        found = nibt.explain_interactions(model, pair.image, pair.caption)
         assert isinstance(found, nibt.Interaction)
         for thing in pair.objects:
             row, column = divmod(int(found.for_words(thing.name).argmax()), 8)

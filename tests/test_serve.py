@@ -50,7 +50,7 @@ def asked(captions: Any = "a cat", question: Any = "each", methods: Any = ("nib"
 
 
 def test_a_sample_is_known_by_its_bytes() -> None:
-    assert asked().picture.source == "sample:coffee"
+    assert asked().image.source == "sample:coffee"
 
 
 def test_captions_stand_one_a_line() -> None:
@@ -72,7 +72,7 @@ def test_captions_stand_one_a_line() -> None:
         ({"methods": (["nib"],)}, "a list of names"),
         ({"question": "why"}, "one of each, rather, labels"),
         ({"variant": "../x"}, "one of default, paper"),
-        ({"file": None}, "give a picture first"),
+        ({"file": None}, "give an image first"),
         ({"file": Path("gone.png")}, "no longer here"),
     ],
 )
@@ -218,12 +218,12 @@ def test_a_slow_method_leaves_time_for_the_others() -> None:
 
 def test_methods_that_a_model_cannot_run_are_known_with_their_reasons(scenes: Model) -> None:
     assert unsupported(scenes) == {}
-    model, picture = tiny.model("convnext"), tiny.picture()
+    model, image = tiny.model("convnext"), tiny.image()
     reasons = unsupported(model)
     for method in available("methods"):
         if method in reasons:
             with pytest.raises(Unsupported, match=reasons[method][:20]):
-                nibt.explain(model, picture, "a cat", method)
+                nibt.explain(model, image, "a cat", method)
         else:
             assert "attention" not in nibt.registry.find("methods", method).needs
     assert "needs attention" in reasons["gae"]
@@ -316,7 +316,7 @@ def test_pictures_of_a_visitor_have_no_link(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"picture": "../x"},
+        {"image": "../x"},
         {"model": "other"},
         {"methods": "nib,x"},
         {"variant": "y"},
@@ -325,7 +325,7 @@ def test_pictures_of_a_visitor_have_no_link(tmp_path: Path) -> None:
     ],
 )
 def test_a_link_to_what_there_is_not_asks_for_nothing(change: dict[str, str]) -> None:
-    good = {"picture": "coffee", "captions": "a cup"}
+    good = {"image": "coffee", "captions": "a cup"}
     assert Link.read(good, ["lite"], 100) is not None
     assert Link.read({**good, **change}, ["lite"], 100) is None
 
@@ -457,7 +457,9 @@ def test_a_port_that_is_taken_is_told(run: Run) -> None:
     assert (code, "choose another with --port" in told, "Traceback" in told) == (2, True, False)
 
 
-@pytest.mark.parametrize("option", ["--seconds=0", "--waiting=-1", "--upload=0", "--megapixels=0", "--port=99999"])
+@pytest.mark.parametrize(
+    "option", ["--timeout=0", "--max-queue=-1", "--max-upload-mb=0", "--megapixels=0", "--port=99999"]
+)
 def test_limits_out_of_range_are_told(run: Run, option: str) -> None:
     code, _, told = run("serve", option)
     assert (code, "must" in told) == (2, True)

@@ -25,8 +25,8 @@ import nibt
 from nibt.data.images import sample_file
 from nibt.report.html.view import Panel, fragment
 
-COLLAGE = "?picture=collage&captions=a+cat+and+a+cup+of+coffee&model=lite"
-SCENES = "?picture=coffee&captions=a+cup&model=scenes"  # the faster model
+COLLAGE = "?image=collage&captions=a+cat+and+a+cup+of+coffee&model=lite"
+SCENES = "?image=coffee&captions=a+cup&model=scenes"  # the faster model
 HOSTILE = "<script>window.hit=1</script> <img src=x onerror=window.hit=1> {{7*7}} ${7*7} </script>"
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # websockets, below the server
 PATIENCE = 30_000  # milliseconds: a busy machine may need more than the 5 s that Playwright gives a first click
@@ -39,7 +39,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = "from nibt.cli import main; main()"
-    told = ["serve", "--port", str(port), "--waiting", "10", "--seconds", "60"]
+    told = ["serve", "--port", str(port), "--max-queue", "10", "--timeout", "60"]
     environment = {**os.environ, "TMPDIR": str(tmp_path_factory.getbasetemp())}
     process = subprocess.Popen([sys.executable, "-c", command, *told], stdout=subprocess.DEVNULL, env=environment)
     try:
@@ -263,7 +263,7 @@ def test_too_much_text_is_told(page: Page, address: str) -> None:
     ("name", "message"),
     [
         ("bomb.png", "pixels"),
-        ("text.png", "not a picture"),
+        ("text.png", "not an image"),
         ("half.png", "broken"),
         ("<img src=x onerror=hit>.png", ""),
     ],
@@ -272,7 +272,7 @@ def test_a_bad_picture_is_told(page: Page, address: str, tmp_path: Path, name: s
     file = tmp_path / name
     if name == "bomb.png":
         Image.new("1", (20_000, 10_000)).save(file)  # 200 megapixels in 25 kB
-    elif message == "not a picture":
+    elif message == "not an image":
         file.write_text("<script>alert(1)</script>")
     else:
         buffer = BytesIO()
@@ -280,8 +280,8 @@ def test_a_bad_picture_is_told(page: Page, address: str, tmp_path: Path, name: s
         file.write_bytes(buffer.getvalue()[: 2000 if message else None])
     page.goto(address)
     page.wait_for_selector("#explain")
-    page.set_input_files("#picture input[type=file]", file)
-    page.wait_for_selector("#picture img")
+    page.set_input_files("#image input[type=file]", file)
+    page.wait_for_selector("#image img")
     explain(page, "a cat")
     if message:
         expect(page.get_by_role("alert")).to_contain_text(message)
@@ -295,11 +295,11 @@ def test_fifty_requests_at_once_are_answered_or_told_to_come_again(page: Page, a
     number = next(one["id"] for one in functions if one["api_name"] == "explain")
     file = sample_file("coffee")
     path = httpx.post(address + "gradio_api/upload", files={"files": (file.name, file.read_bytes())}).json()[0]
-    picture = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    image = {"path": path, "meta": {"_type": "gradio.FileData"}}
 
     def resolve(session: int) -> str:
         body = {
-            "data": [picture, "a cup", "each", ["nib"], "scenes", "default"],
+            "data": [image, "a cup", "each", ["nib"], "scenes", "default"],
             "fn_index": number,
             "session_hash": f"session{session}",
         }

@@ -1,4 +1,4 @@
-"""Finer maps by shifted pictures: where the cells lie, what they add up to, and that they tell more of the truth."""
+"""Finer maps by shifted images: where the cells lie, what they add up to, and that they tell more of the truth."""
 
 from dataclasses import dataclass, replace
 
@@ -81,19 +81,19 @@ def test_all_cells_add_up_to_the_mean_of_the_shifts(kind: str) -> None:
             values = of.inputs.values[..., rows.clamp(0, height - 1), :][..., columns.clamp(0, width - 1)]
             moved = method(replace(of, trace=of.tower.trace(replace(of.inputs, values=values))))
             sums.append(moved.scores.sum(-1))
-            changes.append(moved.narrowing.at_input - moved.narrowing.at_reference)
+            changes.append(moved.path.at_input - moved.path.at_baseline)
     torch.testing.assert_close(found.scores.sum(-1), torch.stack(sums).mean(0), rtol=1e-5, atol=1e-7)
-    told = found.narrowing
+    told = found.path
     torch.testing.assert_close(told.gap, torch.stack(changes).mean(0) - told.sum, rtol=1e-4, atol=1e-7)
     assert (found.units.rows, found.units.columns) == (2 * grid.rows, 2 * grid.columns)
 
 
 def test_the_map_does_not_depend_on_batch_mates() -> None:
     model = tiny.model("clip")
-    pictures = [tiny.picture(seed=seed) for seed in range(3)]
-    together = nibt.explain(model, pictures, "a cat", shifts=2)
-    for picture, answer in zip(pictures, together, strict=True):
-        alone = nibt.explain(model, picture, "a cat", shifts=2)
+    images = [tiny.image(seed=seed) for seed in range(3)]
+    together = nibt.explain(model, images, "a cat", shifts=2)
+    for image, answer in zip(images, together, strict=True):
+        alone = nibt.explain(model, image, "a cat", shifts=2)
         scale = float(alone.grid.abs().max())
         torch.testing.assert_close(alone.grid, answer.grid, rtol=0, atol=1e-5 * scale)
 
@@ -111,19 +111,19 @@ def test_shifts_tell_more_of_the_truth() -> None:
 
 
 def test_the_record_and_the_json_tell_of_them() -> None:
-    answer = nibt.explain(tiny.model("clip"), tiny.picture(), "a cat", shifts=3)
+    answer = nibt.explain(tiny.model("clip"), tiny.image(), "a cat", shifts=3)
     assert answer.method["image"]["shifts"] == 3
     assert "shifts" not in answer.method["text"]
     assert answer.grid.shape == (12, 12)
     assert nibt.draw(answer).width > 0
-    plain = nibt.explain(tiny.model("clip"), tiny.picture(), "a cat")
+    plain = nibt.explain(tiny.model("clip"), tiny.image(), "a cat")
     assert "shifts" not in plain.method["image"]
-    assert torch.equal(plain.grid, nibt.explain(tiny.model("clip"), tiny.picture(), "a cat", shifts=1).grid)
+    assert torch.equal(plain.grid, nibt.explain(tiny.model("clip"), tiny.image(), "a cat", shifts=1).grid)
 
 
 def test_two_pictures_are_shifted_both() -> None:
     model = tiny.model("clip")
-    first, second = (ImageInput(tiny.picture(seed=seed).image, f"{seed}") for seed in range(2))
+    first, second = (ImageInput(tiny.image(seed=seed).image, f"{seed}") for seed in range(2))
     answer = nibt.explain(model, first, second, shifts=2)
     assert answer.first.grid.shape == answer.second.grid.shape == (8, 8)
 
@@ -131,20 +131,20 @@ def test_two_pictures_are_shifted_both() -> None:
 @pytest.mark.parametrize("shifts", [0, 9, -1, 1.5, "two"])
 def test_a_number_that_cannot_be(shifts: object) -> None:
     with pytest.raises(BadOption, match="shifts must be a whole number from 1"):
-        nibt.explain(tiny.model("clip"), tiny.picture(), "a cat", shifts=shifts)
+        nibt.explain(tiny.model("clip"), tiny.image(), "a cat", shifts=shifts)
 
 
 def test_where_nothing_can_be_shifted() -> None:
     model = tiny.model("clip")
-    with pytest.raises(BadOption, match="shifts are of pictures"):
+    with pytest.raises(BadOption, match="shifts are of images"):
         nibt.explain(model, nibt.Caption("a cat"), "a dog", shifts=2)
     with pytest.raises(BadOption, match="lies on one of its own"):
-        nibt.explain(model, tiny.picture(), "a cat", "rise", shifts=2, image_masks=8, text_masks=8)
-    with pytest.raises(Unsupported, match="patches, not a picture"):
-        nibt.explain(tiny.model("siglip naflex"), tiny.picture(), "a cat", shifts=2)
+        nibt.explain(model, tiny.image(), "a cat", "rise", shifts=2, image_masks=8, text_masks=8)
+    with pytest.raises(Unsupported, match="patches, not an image"):
+        nibt.explain(tiny.model("siglip naflex"), tiny.image(), "a cat", shifts=2)
     for verb in (nibt.explain_interactions, lambda *given, **more: nibt.contributions(*given[:2], **more)):
         with pytest.raises(BadOption, match="leave shifts out"):
-            verb(model, tiny.picture(), "a cat", shifts=2)
+            verb(model, tiny.image(), "a cat", shifts=2)
 
 
 def test_the_command(clip_folder: object, tmp_path: object) -> None:

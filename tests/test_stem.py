@@ -22,7 +22,7 @@ every_kind = pytest.mark.parametrize("kind", tiny.KINDS)
 
 def inputs_of(tower: Tower, count: int = 2) -> Inputs:
     if tower.modality == "image":
-        return tower.prepare([tiny.picture(seed=seed) for seed in range(count)])
+        return tower.prepare([tiny.image(seed=seed) for seed in range(count)])
     return tower.prepare(list(tiny.CAPTIONS[:count]))
 
 
@@ -156,7 +156,7 @@ def test_padding_changes_no_row_of_a_caption(kind: str) -> None:
 
 def test_rows_of_naflex_that_are_no_patches_are_not_its_own() -> None:
     tower = tiny.model("siglip naflex").image
-    inputs = tower.prepare([tiny.picture(90, 20)])
+    inputs = tower.prepare([tiny.image(90, 20)])
     stem = tower.stem(inputs)
     assert isinstance(stem.units, Grid)
     assert int(tower.valid_tokens(inputs, stem.hidden).sum()) == stem.units.count < stem.hidden.shape[1]
@@ -165,7 +165,7 @@ def test_rows_of_naflex_that_are_no_patches_are_not_its_own() -> None:
 @pytest.mark.parametrize("size", [(90, 30), (30, 90), (60, 60)])
 def test_pixels_of_naflex_are_dimmed_where_they_are(size: tuple[int, int]) -> None:
     tower = tiny.model("siglip naflex").image
-    inputs = tower.prepare([tiny.picture(*size)])
+    inputs = tower.prepare([tiny.image(*size)])
     height, width = tower.extent(inputs)
     keep = torch.rand(1, height, width, generator=torch.Generator().manual_seed(0))
     patches = convert_image_to_patches(keep.expand(3, -1, -1), tower.processor.patch_size)

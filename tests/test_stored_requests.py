@@ -31,7 +31,7 @@ def fill(folder: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> Path:
     """A data set of three pairs, which is a source of jobs, too."""
     folder.mkdir(exist_ok=True)
     for seed in seeds:
-        tiny.picture(48, 40, seed).image.save(folder / f"{seed}.png")
+        tiny.image(48, 40, seed).image.save(folder / f"{seed}.png")
     rows = [f"{seed}.png,{caption},k{seed}" for seed, caption in zip(seeds, CAPTIONS, strict=True)]
     (folder / "pairs.csv").write_text("image,caption,key\n" + "\n".join(rows) + "\n")
     return folder
@@ -62,7 +62,7 @@ JOB: dict[str, Any] = {"batch_size": 2, "chunk_size": 2, "steps": 2}
 JOB_CHANGES: dict[str, dict[str, Any]] = {
     "method": {"method": "occlusion"},
     "target": {"target": "logit"},
-    "image": {"image": "picture"},
+    "image": {"image": "image"},
     "caption": {"caption": "text"},
     "key": {"key": "key"},
     "chunk_size": {"chunk_size": 3},
@@ -75,7 +75,15 @@ JOB_CHANGES: dict[str, dict[str, Any]] = {
     "options": {"image_layer": 1},
 }
 UNASKED = {"model", "pairs", "out", "split", "loading"}  # changed below, one by one
-EXECUTION = {"on", "workers", "cpus", "gpus", "address", "carry", "on_done"}  # what does not change a bit of a result
+EXECUTION = {
+    "on",
+    "workers",
+    "cpus",
+    "gpus",
+    "address",
+    "send_images",
+    "on_progress",
+}  # what does not change a bit of a result
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +92,7 @@ def finished(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = fill(tmp_path_factory.mktemp("finished") / "data")
     rows = (folder / "pairs.csv").read_text().splitlines()
     rows = [f"{row},{','.join(row.split(',')[:2])}" for row in rows]  # the same columns again, by other names
-    (folder / "pairs.csv").write_text("\n".join(rows).replace("key,image,caption", "key,picture,text") + "\n")
+    (folder / "pairs.csv").write_text("\n".join(rows).replace("key,image,caption", "key,image,text") + "\n")
     nibt.batch(model, folder / "pairs.csv", folder / "job", **job_options({}, folder))
     return folder
 
@@ -163,33 +171,33 @@ def test_batch_refuses_another_configuration(clip_folder: Path, data: Path, tmp_
 @pytest.mark.parametrize("way", ["data", "numpy"])
 def test_weights_that_are_changed_behind_torch_are_seen(data: Path, tmp_path: Path, way: str) -> None:
     """Changes of ``.data`` and by numpy leave no version behind."""
-    model, pictures = tiny.fresh("clip"), [tiny.picture(48, 40)]
-    before = nibt.explain(model, pictures[0], "a red cat"), model.weights_hash
+    model, images = tiny.fresh("clip"), [tiny.image(48, 40)]
+    before = nibt.explain(model, images[0], "a red cat"), model.weights_hash
     with torch.no_grad():
         for weight in model.module.parameters():
             if way == "data":
                 weight.data.mul_(1.25)
             else:
                 weight.detach().numpy()[...] *= 1.25
-    after = nibt.explain(model, pictures[0], "a red cat")
+    after = nibt.explain(model, images[0], "a red cat")
     assert model.weights_hash != before[1]
     model.module.save_pretrained(tmp_path / "saved")
     model.request.processor.save_pretrained(tmp_path / "saved")
-    anew = nibt.explain(tmp_path / "saved", pictures[0], "a red cat")
+    anew = nibt.explain(tmp_path / "saved", images[0], "a red cat")
     assert torch.equal(after.grid, anew.grid)
-    assert float(after.image.narrowing.at_reference) == float(anew.image.narrowing.at_reference)  # pyright: ignore
+    assert float(after.image.path.at_baseline) == float(anew.image.path.at_baseline)  # pyright: ignore
 
 
-@pytest.mark.parametrize("loading", [{"dtype": "bfloat16"}, {"image_size": 48}, {"fit": "whole"}])
+@pytest.mark.parametrize("loading", [{"dtype": "bfloat16"}, {"image_size": 48}, {"resize": "whole"}])
 def test_batch_refuses_a_model_that_is_loaded_otherwise(tmp_path: Path, data: Path, loading: dict[str, Any]) -> None:
-    nibt.batch("lite", data / "pairs.csv", tmp_path / "job", "grad_cam", loading={"image_size": 64, "fit": "model"})
+    nibt.batch("lite", data / "pairs.csv", tmp_path / "job", "grad_cam", loading={"image_size": 64, "resize": "model"})
     with pytest.raises(OtherRequest, match=rf"model\.{next(iter(loading))}"):
         nibt.batch(
             "lite",
             data / "pairs.csv",
             tmp_path / "job",
             "grad_cam",
-            loading={"image_size": 64, "fit": "model", **loading},
+            loading={"image_size": 64, "resize": "model", **loading},
         )
 
 
@@ -209,7 +217,7 @@ def test_batch_refuses_other_pairs(model: Model, finished: Path, tmp_path: Path)
 
 def test_batch_refuses_a_picture_that_was_replaced(model: Model, finished: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(finished, tmp_path / "data")
-    tiny.picture(48, 40, 9).image.save(folder / "1.png")
+    tiny.image(48, 40, 9).image.save(folder / "1.png")
     with pytest.raises(OtherRequest, match=r"row 1: 1\.png with the digest [0-9a-f]{16} \(now [0-9a-f]{16}\)"):
         nibt.batch(model, folder / "pairs.csv", folder / "job", **JOB)
     (folder / "1.png").unlink()
@@ -220,7 +228,7 @@ def test_batch_refuses_a_picture_that_was_replaced(model: Model, finished: Path,
 def test_batch_refuses_another_picture_to_contrast_with(model: Model, data: Path, tmp_path: Path) -> None:
     options = {**JOB, "target": "difference", "against_images": str(data / "2.png")}
     nibt.batch(model, data / "pairs.csv", tmp_path / "job", **options)
-    tiny.picture(48, 40, 9).image.save(tmp_path / "2.png")
+    tiny.image(48, 40, 9).image.save(tmp_path / "2.png")
     with pytest.raises(OtherRequest, match="against_images_hash"):
         nibt.batch(model, data / "pairs.csv", tmp_path / "job", **options | {"against_images": str(tmp_path / "2.png")})
 
@@ -228,10 +236,10 @@ def test_batch_refuses_another_picture_to_contrast_with(model: Model, data: Path
 def test_batch_refuses_other_mean_states(model: Model, data: Path, tmp_path: Path) -> None:
     file = tmp_path / "mean.safetensors"
     nibt.calibrate(model, [data / "0.png"], CAPTIONS, file)
-    options = {**JOB, "reference": f"mean:{file}"}
+    options = {**JOB, "baseline": f"mean:{file}"}
     nibt.batch(model, data / "pairs.csv", tmp_path / "job", **options)
     nibt.calibrate(model, [data / "1.png"], CAPTIONS, file, overwrite=True)
-    with pytest.raises(OtherRequest, match="reference_hash"):
+    with pytest.raises(OtherRequest, match="baseline_hash"):
         nibt.batch(model, data / "pairs.csv", tmp_path / "job", **options)
 
 
@@ -249,7 +257,7 @@ def test_the_same_job_goes_on_under_other_names(model: Model, finished: Path, tm
     """Where it runs, and what its folder and its model are called, is no part of the request."""
     folder = shutil.copytree(finished, tmp_path / "moved")
     renamed = replace(model, id="another name")
-    job = nibt.batch(renamed, folder / "pairs.csv", folder / "job", on_done=lambda rows: None, **JOB)
+    job = nibt.batch(renamed, folder / "pairs.csv", folder / "job", on_progress=lambda progress: None, **JOB)
     assert job.manifest["errors"] == 0
 
 
@@ -299,31 +307,31 @@ def test_every_field_of_a_plan_is_changed_below() -> None:
 
 @pytest.mark.parametrize("name", sorted(PLAN_CHANGES))
 def test_bench_refuses_another_plan(clip_folder: Path, data: Path, tmp_path: Path, name: str) -> None:
-    nibt.run(plan({}, clip_folder, data), tmp_path / "run")
-    nibt.run(plan({"about": "other words"}, clip_folder, data), tmp_path / "run")
+    nibt.benchmark(plan({}, clip_folder, data), tmp_path / "run")
+    nibt.benchmark(plan({"about": "other words"}, clip_folder, data), tmp_path / "run")
     before = contents(tmp_path / "run" / "parts")
     with pytest.raises(OtherRequest, match=rf"plan\.{name}|lengths"):
-        nibt.run(plan({name: PLAN_CHANGES[name]}, clip_folder, data), tmp_path / "run")
+        nibt.benchmark(plan({name: PLAN_CHANGES[name]}, clip_folder, data), tmp_path / "run")
     assert contents(tmp_path / "run" / "parts") == before
 
 
 def test_bench_refuses_other_contents(clip_folder: Path, data: Path, tmp_path: Path) -> None:
     asked = plan({}, clip_folder, data)
-    nibt.run(asked, tmp_path / "run")
-    tiny.picture(48, 40, 9).image.save(data / "1.png")
+    nibt.benchmark(asked, tmp_path / "run")
+    tiny.image(48, 40, 9).image.save(data / "1.png")
     with pytest.raises(OtherRequest, match=r"contents\.folder"):
-        nibt.run(asked, tmp_path / "run")
+        nibt.benchmark(asked, tmp_path / "run")
 
 
 def test_bench_refuses_other_weights_when_it_is_finished(
     clip_folder: Path, other_model: Model, data: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(clip_folder, tmp_path / "model")
-    nibt.run(plan({}, folder, data), tmp_path / "run")
+    nibt.benchmark(plan({}, folder, data), tmp_path / "run")
     assert not BenchRun.open(tmp_path / "run").left()
     other_model.module.save_pretrained(folder)
     with pytest.raises(OtherRequest, match="weights_hash"):
-        nibt.run(plan({}, folder, data), tmp_path / "run")
+        nibt.benchmark(plan({}, folder, data), tmp_path / "run")
 
 
 def test_bench_tells_a_plan_of_somebody_else(clip_folder: Path, data: Path, tmp_path: Path) -> None:
@@ -331,7 +339,7 @@ def test_bench_tells_a_plan_of_somebody_else(clip_folder: Path, data: Path, tmp_
     for text in ('{"a": "mine"}', '{"plan": "mine"}', "[]"):
         (tmp_path / "run" / "plan.json").write_text(text)
         with pytest.raises(BadInput, match=r"is not the plan of a run|cannot be read"):
-            nibt.run(plan({}, clip_folder, data), tmp_path / "run")
+            nibt.benchmark(plan({}, clip_folder, data), tmp_path / "run")
         assert (tmp_path / "run" / "plan.json").read_text() == text
 
 
@@ -356,7 +364,7 @@ def test_every_setting_of_roar_is_changed_below() -> None:
 
 
 def test_roar_refuses_other_settings(model: Model, other_model: Model, tmp_path: Path) -> None:
-    pairs = [nibt.Pair(tiny.picture(40, 40, seed), f"{CAPTIONS[seed % 3]} {seed}") for seed in range(10)]
+    pairs = [nibt.Pair(tiny.image(40, 40, seed), f"{CAPTIONS[seed % 3]} {seed}") for seed in range(10)]
     base: dict[str, Any] = {"out": tmp_path / "run", "repeats": 1, "hidden": "text", "epochs": 1}
     nibt.roar(model, pairs, "ones", **base)
     before = contents(tmp_path / "run" / "cells")

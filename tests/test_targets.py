@@ -48,14 +48,14 @@ def model() -> nibt.Model:
 
 
 def resolve(model: nibt.Model, caption: str = "a cat", **options: object) -> nibt.Explanation:
-    answer = nibt.explain(model, tiny.picture(), caption, **options)
+    answer = nibt.explain(model, tiny.image(), caption, **options)
     assert isinstance(answer, nibt.Explanation)
     return answer
 
 
 def test_the_logit_is_the_models_own(model: nibt.Model) -> None:
     answer = resolve(model, target="logit")
-    inputs = model.image.prepare([tiny.picture()]), model.text.prepare(["a cat"])
+    inputs = model.image.prepare([tiny.image()]), model.text.prepare(["a cat"])
     with torch.no_grad():
         own = model.module(pixel_values=inputs[0].values, input_ids=inputs[1].values).logits_per_image
     assert answer.score["value"] == pytest.approx(float(own), abs=1e-5)
@@ -70,11 +70,11 @@ def test_a_difference_is_explained_by_the_difference_of_maps(model: nibt.Model) 
 
 
 def test_softmax_among_captions_and_pictures(model: nibt.Model) -> None:
-    others = [tiny.picture(seed=7), tiny.picture(seed=8)]
+    others = [tiny.image(seed=7), tiny.image(seed=8)]
     answer = resolve(model, target="softmax", against=["two cars", "blue sky"], against_images=others)
     assert answer.score["image"]["target"] == answer.score["text"]["target"] == "softmax"
     ranking = {
-        label.label: label.probability for label in nibt.rank(model, tiny.picture(), ["a cat", "two cars", "blue sky"])
+        label.label: label.probability for label in nibt.rank(model, tiny.image(), ["a cat", "two cars", "blue sky"])
     }
     assert answer.score["image"]["value"] == pytest.approx(ranking["a cat"], abs=1e-5)
     assert sum(ranking.values()) == pytest.approx(1, abs=1e-5)
@@ -83,7 +83,7 @@ def test_softmax_among_captions_and_pictures(model: nibt.Model) -> None:
 
 @pytest.mark.parametrize(
     ("options", "side"),
-    [({"against": "two cars"}, "text"), ({"against_images": [tiny.picture(seed=4)]}, "image")],
+    [({"against": "two cars"}, "text"), ({"against_images": [tiny.image(seed=4)]}, "image")],
 )
 def test_a_side_without_others_says_that_its_cosine_is_explained(model: nibt.Model, options: dict, side: str) -> None:
     answer = resolve(model, target="difference", **options)
@@ -99,13 +99,13 @@ def test_an_ensemble_of_one_is_the_wording_itself(model: nibt.Model) -> None:
     )
     several = resolve(model, "cat", target="ensemble", templates=["a photo of a {}", "two {}"])
     inputs = model.text.encode(model.text.prepare(["a photo of a cat", "two cat"]))
-    picture = model.image.encode(model.image.prepare([tiny.picture()]))
-    expected = F.cosine_similarity(unit(inputs).mean(0), picture[0], dim=0)
+    image = model.image.encode(model.image.prepare([tiny.image()]))
+    expected = F.cosine_similarity(unit(inputs).mean(0), image[0], dim=0)
     assert several.score["value"] == pytest.approx(float(expected), abs=1e-5)
 
 
 def test_labels_are_ranked_and_the_first_is_explained_against_the_second(model: nibt.Model) -> None:
-    answer = nibt.explain_labels(model, tiny.picture(), ["a cat", "two cars", "blue sky"])
+    answer = nibt.explain_labels(model, tiny.image(), ["a cat", "two cars", "blue sky"])
     cosines = [label.cosine for label in answer.ranking]
     assert cosines == sorted(cosines, reverse=True)
     assert answer.caption == answer.ranking[0].label
@@ -133,4 +133,4 @@ def test_bad_targets_are_refused(model: nibt.Model, options: dict, kind: type, t
 
 def test_one_label_is_no_ranking(model: nibt.Model) -> None:
     with pytest.raises(nibt.NibtError, match="at least two labels"):
-        nibt.explain_labels(model, tiny.picture(), ["a cat"])
+        nibt.explain_labels(model, tiny.image(), ["a cat"])

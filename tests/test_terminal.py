@@ -14,15 +14,15 @@ from nibt.registry import available
 from nibt.results.explanation import MISMATCH
 
 CONTRASTS: dict[str, dict[str, Any]] = {
-    "softmax": {"against": tiny.CAPTIONS[1:3], "against_images": [tiny.picture(seed=1)]},
-    "difference": {"against": tiny.CAPTIONS[1], "against_images": tiny.picture(seed=1)},
-    "centred": {"against": tiny.CAPTIONS[1:3], "against_images": [tiny.picture(seed=1)]},
+    "softmax": {"against": tiny.CAPTIONS[1:3], "against_images": [tiny.image(seed=1)]},
+    "difference": {"against": tiny.CAPTIONS[1], "against_images": tiny.image(seed=1)},
+    "centred": {"against": tiny.CAPTIONS[1:3], "against_images": [tiny.image(seed=1)]},
 }
 
 
 def explained(target: str = "cosine", method: str = "nib", **options: Any) -> nibt.Explanation:
     contrast = {**CONTRASTS.get(target, {}), **options}
-    return nibt.explain(tiny.model("clip"), tiny.picture(), tiny.CAPTIONS[0], method, target, **contrast)
+    return nibt.explain(tiny.model("clip"), tiny.image(), tiny.CAPTIONS[0], method, target, **contrast)
 
 
 def cells(table: Table) -> list[dict[str, str]]:
@@ -39,10 +39,10 @@ def test_printed_numbers_add_up(target: str, options: dict[str, Any]) -> None:
     assert [row["side"] for row in rows] == ["image", "text"]
     for row in rows:
         assert Decimal(row["attributed"]) + Decimal(row["baseline"]) + Decimal(row["gap"]) == Decimal(row["score"])
-        path, score = answer.parts[row["side"]].attribution.narrowing, answer.score[row["side"]]
+        path, score = answer.parts[row["side"]].attribution.path, answer.score[row["side"]]
         assert row["target"] == score["target"]
         assert float(row["score"]) == pytest.approx(score["value"], abs=5.1e-5)
-        assert float(row["baseline"]) == pytest.approx(float(path.at_reference), abs=5.1e-5)
+        assert float(row["baseline"]) == pytest.approx(float(path.at_baseline), abs=5.1e-5)
         assert float(row["attributed"]) == pytest.approx(float(path.sum), abs=5.1e-5)
         assert float(row["gap"]) == pytest.approx(float(path.gap), abs=1.6e-4)
 

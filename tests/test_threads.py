@@ -18,8 +18,8 @@ METHODS = ("nib", "m2ib", "gae", "grad_cam", "legrad", "occlusion", "rise")  # h
 KINDS = ("clip", "siglip", "own vit", "timm vit")
 Pairs = list[tuple[ImageInput, str]]
 PARTS: tuple[Pairs, Pairs] = (
-    [(tiny.picture(64, 48, 0), tiny.CAPTIONS[0]), (tiny.picture(30, 90, 2), tiny.CAPTIONS[3])],
-    [(tiny.picture(90, 30, 1), tiny.CAPTIONS[1]), (tiny.picture(64, 48, 3), tiny.CAPTIONS[2])],
+    [(tiny.image(64, 48, 0), tiny.CAPTIONS[0]), (tiny.image(30, 90, 2), tiny.CAPTIONS[3])],
+    [(tiny.image(90, 30, 1), tiny.CAPTIONS[1]), (tiny.image(64, 48, 3), tiny.CAPTIONS[2])],
 )
 
 

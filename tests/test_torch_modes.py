@@ -111,7 +111,7 @@ def global_state() -> dict[str, Any]:
 
 
 def explained(kind: str, method: str) -> Explanation:
-    return explain(tiny.model(kind), tiny.picture(), tiny.CAPTIONS[0], method, **CHEAP.get(method, {}))
+    return explain(tiny.model(kind), tiny.image(), tiny.CAPTIONS[0], method, **CHEAP.get(method, {}))
 
 
 @cache
@@ -164,17 +164,17 @@ def test_maps_of_every_family_and_method_under_each_mode(kind: str, mode: str) -
     check(kind, list(METHODS), MODES[mode])
 
 
-PAIRS = [(tiny.picture(seed=seed), caption) for seed, caption in enumerate(tiny.CAPTIONS)]
+PAIRS = [(tiny.image(seed=seed), caption) for seed, caption in enumerate(tiny.CAPTIONS)]
 QUERY = torch.linspace(-1, 1, 24, dtype=torch.float32).view(2, 12)
 
 
 def contributions(model: Model) -> list[Tensor]:
-    table = nibt.contributions(model, tiny.picture(), steps=2)
+    table = nibt.contributions(model, tiny.image(), steps=2)
     return [table.vectors, table.explain("a cat").scores, table.explain(QUERY[0]).scores]
 
 
 def interactions(model: Model) -> list[Tensor]:
-    table = nibt.explain_interactions(model, tiny.picture(), "two red cars", steps=2)
+    table = nibt.explain_interactions(model, tiny.image(), "two red cars", steps=2)
     return [table.scores, table.for_words("red"), table.for_region((0, 0, 9, 9))]
 
 
@@ -194,12 +194,12 @@ VERBS: dict[str, Callable[[Model], Any]] = {
     "explain shifts": lambda model: nibt.explain(model, *PAIRS[0], steps=2, shifts=2),
     "explain along the path": lambda model: nibt.explain(model, *PAIRS[0], "grad_cam", steps=2, along_path=True),
     "explain with a layer that is chosen": lambda model: nibt.explain(model, *PAIRS[0], image_layer="auto", steps=1),
-    "explain two images": lambda model: nibt.explain(model, tiny.picture(), tiny.picture(seed=1), steps=2),
+    "explain two images": lambda model: nibt.explain(model, tiny.image(), tiny.image(seed=1), steps=2),
     "explain softmax": lambda model: nibt.explain(model, *PAIRS[0], target="softmax", against=["a bird"], steps=2),
-    "explain_labels": lambda model: nibt.explain_labels(model, tiny.picture(), ["a cat", "a bird"], steps=2),
-    "rank": lambda model: nibt.rank(model, tiny.picture(), ["a cat", "a bird"]),
+    "explain_labels": lambda model: nibt.explain_labels(model, tiny.image(), ["a cat", "a bird"], steps=2),
+    "rank": lambda model: nibt.rank(model, tiny.image(), ["a cat", "a bird"]),
     "explain_interactions": interactions,
-    "explain_embeddings": lambda model: [nibt.explain_embeddings(model, tiny.picture(), QUERY, steps=2).scores],
+    "explain_embeddings": lambda model: [nibt.explain_embeddings(model, tiny.image(), QUERY, steps=2).scores],
     "contributions": contributions,
     "measure": measured,
     "calibrate": lambda model: dict(nibt.calibrate(model, [one for one, _ in PAIRS], tiny.CAPTIONS).tensors),
@@ -249,7 +249,7 @@ def bench(_: Model) -> list[Any]:
         "metrics": ["pointing_game", "word_auc", "deletion", "infidelity"],
     }
     with TemporaryDirectory() as folder:
-        rows = nibt.run(plan, Path(folder) / "run").table().to_pylist()
+        rows = nibt.benchmark(plan, Path(folder) / "run").table().to_pylist()
     return [{key: value for key, value in row.items() if "second" not in key} for row in rows]
 
 
@@ -271,8 +271,8 @@ def test_every_long_verb_under_all_modes(verb: str) -> None:
 def test_a_job_under_all_modes(tmp_path: Path, clip_folder: Path) -> None:
     pairs = tmp_path / "pairs.csv"
     lines = []
-    for place, (picture, caption) in enumerate(PAIRS):
-        picture.image.save(tmp_path / f"{place}.png")
+    for place, (image, caption) in enumerate(PAIRS):
+        image.pil_image.save(tmp_path / f"{place}.png")
         lines.append(f"{tmp_path / f'{place}.png'},{caption}")
     pairs.write_text("\n".join(["image,caption", *lines, ""]))
     nibt.batch(clip_folder, pairs, tmp_path / "wanted", steps=2)
@@ -286,7 +286,7 @@ def test_a_job_under_all_modes(tmp_path: Path, clip_folder: Path) -> None:
 
 def test_results_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     wanted = explained("clip", "nib")
-    table = nibt.explain_interactions(tiny.model("clip"), tiny.picture(), "two red cars", steps=2)
+    table = nibt.explain_interactions(tiny.model("clip"), tiny.image(), "two red cars", steps=2)
     wanted.save(tmp_path / "map.json")
     table.save(tmp_path / "table.json")
     with all_modes():
@@ -298,7 +298,7 @@ def test_state_is_as_before_after_an_error_too() -> None:
     with all_modes():
         before = global_state()
         with pytest.raises(nibt.NibtError):
-            explain(tiny.model("convnext"), tiny.picture(), "a cat", "gae")
+            explain(tiny.model("convnext"), tiny.image(), "a cat", "gae")
         assert global_state() == before
 
 
@@ -311,7 +311,7 @@ class TestLoading:
             model = load_model(built.module, processor=built.processor, tokenizer=built.tokenizer)
             assert global_state() == before
         assert model.weights_hash == tiny.model(kind).weights_hash
-        same(explain(model, tiny.picture(), tiny.CAPTIONS[0], steps=2), expected(kind, "nib"))
+        same(explain(model, tiny.image(), tiny.CAPTIONS[0], steps=2), expected(kind, "nib"))
 
     def test_a_folder(self, clip_folder: Path) -> None:
         with all_modes():
@@ -319,7 +319,7 @@ class TestLoading:
         assert {weight.device.type for weight in model.module.parameters()} == {"cpu"}
         assert {weight.dtype for weight in model.module.parameters()} == {torch.float32}
         assert model.weights_hash == tiny.model("clip").weights_hash
-        assert explain(model, tiny.picture(), "a cat", "gae").image.scores.isfinite().all()
+        assert explain(model, tiny.image(), "a cat", "gae").image.scores.isfinite().all()
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
     def test_open_clip_would_round_its_weights_to_the_default_dtype(self, dtype: torch.dtype) -> None:
@@ -339,7 +339,7 @@ class TestLoading:
         with pytest.raises(CannotLoad, match=r"inside torch\.inference_mode\(\).*copy\.deepcopy\(model\)"):
             load_model(built.module, processor=built.processor, tokenizer=built.tokenizer)
         model = load_model(copy.deepcopy(built.module), processor=built.processor, tokenizer=built.tokenizer)
-        same(explain(model, tiny.picture(), tiny.CAPTIONS[0], steps=2), expected(kind, "nib"))
+        same(explain(model, tiny.image(), tiny.CAPTIONS[0], steps=2), expected(kind, "nib"))
 
     def test_a_model_without_weights(self) -> None:
         built = tiny.KINDS["clip"]()
@@ -386,11 +386,11 @@ class TestFloat32Numbers:
     @pytest.mark.parametrize("kind", tiny.KINDS)
     def test_pixels_are_those_of_a_processor_that_was_never_used_otherwise(self, kind: str) -> None:
         """Processors of Transformers keep what they made of their numbers when they were first used."""
-        wanted = tiny.model(kind).image.prepare([tiny.picture()]).values
+        wanted = tiny.model(kind).image.prepare([tiny.image()]).values
         built = tiny.KINDS[kind]()
         with default_dtype(torch.bfloat16):
             model = load_model(built.module, processor=built.processor, tokenizer=built.tokenizer)
-            actual = model.image.prepare([tiny.picture()]).values
+            actual = model.image.prepare([tiny.image()]).values
         assert torch.equal(actual, wanted)
 
 
@@ -450,10 +450,10 @@ class TestPlainTorch:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
 def test_reports_do_not_depend_on_the_modes(dtype: torch.dtype, tmp_path: Path) -> None:
-    """Pages and pictures are the same under a default device without numbers, and under another default dtype."""
+    """Pages and images are the same under a default device without numbers, and under another default dtype."""
     model = tiny.model("clip")
     answer, table = (
-        verb(model, tiny.picture(48, 40), "a red cat", steps=2) for verb in (nibt.explain, nibt.explain_interactions)
+        verb(model, tiny.image(48, 40), "a red cat", steps=2) for verb in (nibt.explain, nibt.explain_interactions)
     )
     box = (0, 0, 30, 30)
     expected = page([answer, table]), nibt.draw(answer).tobytes(), table.for_region(box), answer.heatmap().tobytes()

@@ -23,8 +23,7 @@ from nibt.report.html.tables import SCRIPT, STYLE, data_table
 from nibt.report.html.view import Panel, fragment
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import shown
-from nibt.results.comparison import Comparison
-from nibt.results.explanation import Explanation, Ranked
+from nibt.results.explanation import Comparison, Explanation, Ranked
 from nibt.results.interaction import Interaction
 
 CAPTION, SIZE = "a photo of a cat and a dog", (360, 240)
@@ -65,16 +64,16 @@ class Opened:
         assert [one for one in self.asked if not one.startswith("data:")] == [self.file.as_uri()]
 
 
-def picture(seed: int = 0) -> ImageInput:
-    return ImageInput(tiny.picture(seed=seed).image.resize(SIZE), "noise")
+def image(seed: int = 0) -> ImageInput:
+    return ImageInput(tiny.image(seed=seed).image.resize(SIZE), "noise")
 
 
 @pytest.fixture(scope="module")
 def pair() -> tuple[Explanation, Interaction]:
-    """A picture whose sides a CLIP does not see, with its table."""
+    """An image whose sides a CLIP does not see, with its table."""
     model = tiny.model("clip")
-    told = nibt.explain(model, picture(), CAPTION)
-    table = nibt.explain_interactions(model, picture(), CAPTION)
+    told = nibt.explain(model, image(), CAPTION)
+    table = nibt.explain_interactions(model, image(), CAPTION)
     assert isinstance(told, Explanation)
     assert isinstance(table, Interaction)
     return told, table
@@ -93,7 +92,7 @@ def word(page: Page, number: int) -> Any:
 
 
 def at(page: Page, x: float, y: float) -> dict[str, float]:
-    """A place on the picture, of its own pixels, as one on the screen."""
+    """A place on the image, of its own pixels, as one on the screen."""
     edge = page.locator(".nibt-stage").first.bounding_box()
     assert edge is not None
     return {"x": x * edge["width"] / SIZE[0], "y": y * edge["height"] / SIZE[1]}
@@ -197,15 +196,15 @@ def test_a_program_reads_and_sets_what_is_chosen(opened: Opened, pair: tuple[Exp
 def test_the_picture_has_the_colours_of_the_report(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
     """At the centres of cells, where interpolation plays no part, and in the stripes; but for what JPEG changed."""
     page, told = opened.page, pair[0]
-    assert told.picture is not None
+    assert told.image is not None
     page.evaluate("nibtView(document.body).clear()")
 
     def pixels() -> np.ndarray:
         uri = page.evaluate("document.querySelector('canvas').toDataURL('image/png')")
         return np.asarray(Image.open(BytesIO(b64decode(uri.partition(",")[2]))).convert("RGB"), int)
 
-    def near(positive: bool) -> None:
-        expected = np.asarray(overlay(told, shown(told.picture.image, 640), positive), int)  # pyright: ignore
+    def near(positive_only: bool) -> None:
+        expected = np.asarray(overlay(told, shown(told.image.pil_image, 640), positive_only), int)  # pyright: ignore
         centres = np.ix_(np.arange(30, 240, 60), np.arange(90, 300, 60))
         difference = np.abs(pixels() - expected)
         assert difference[centres].mean() < 4
@@ -213,9 +212,9 @@ def test_the_picture_has_the_colours_of_the_report(opened: Opened, pair: tuple[E
         assert difference[:, :55].mean() < 4  # not seen
         assert np.ptp(expected[centres], axis=-1).max() > 60
 
-    near(positive=False)
+    near(positive_only=False)
     page.get_by_label("Only what speaks for the pair").check()
-    near(positive=True)
+    near(positive_only=True)
     page.get_by_label("Hide below").fill("0.95")
     assert np.ptp(pixels()[:, 60:300], axis=-1).mean() < 30
 
@@ -223,7 +222,7 @@ def test_the_picture_has_the_colours_of_the_report(opened: Opened, pair: tuple[E
 def test_each_scale_has_its_bar(browser: Browser, pair: Any, tmp_path: Path) -> None:
     """One for the map and one for the words, of one side for a method whose scores have no sign."""
     explained, table = pair
-    other = nibt.explain(tiny.model("clip"), explained.picture, CAPTION, method="gae")
+    other = nibt.explain(tiny.model("clip"), explained.image, CAPTION, method="gae")
     write_page(
         [Panel(explained, table, "nib"), Panel(other, title="gae"), Panel(table, title="table")], tmp_path / "x.html"
     )
@@ -258,7 +257,7 @@ def test_each_scale_has_its_bar(browser: Browser, pair: Any, tmp_path: Path) -> 
 
 def test_methods_beside_each_other_share_what_is_chosen(browser: Browser, pair: Any, tmp_path: Path) -> None:
     told, table = pair
-    other = nibt.explain(tiny.model("clip"), told.picture, CAPTION, method="grad_cam")
+    other = nibt.explain(tiny.model("clip"), told.image, CAPTION, method="grad_cam")
     write_page([Panel(told, table, "nib"), Panel(other, title="grad_cam")], tmp_path / "x.html")
     opened = Opened(browser.new_context(), tmp_path / "x.html")
     assert opened.page.locator("canvas").count() == 2
@@ -275,7 +274,7 @@ def test_methods_beside_each_other_share_what_is_chosen(browser: Browser, pair: 
 
 def test_two_pictures_and_two_captions(browser: Browser, tmp_path: Path) -> None:
     model = tiny.model("clip")
-    two = nibt.explain(model, picture(), picture(1))
+    two = nibt.explain(model, image(), image(1))
     said = nibt.explain(model, nibt.Caption("a cat"), "two cars")
     assert isinstance(two, Comparison)
     write_page([two, said], tmp_path / "x.html")  # type: ignore[list-item]
@@ -306,7 +305,7 @@ def test_it_can_be_used_by_everybody(browser: Browser, pair: Any, tmp_path: Path
         file = hostile(tmp_path)
     else:
         file = tmp_path / "x.html"
-        shown = nibt.explain(tiny.model("clip"), picture(), picture(1)) if kind == "comparison" else Panel(*pair)
+        shown = nibt.explain(tiny.model("clip"), image(), image(1)) if kind == "comparison" else Panel(*pair)
         write_page(shown, file)  # type: ignore[arg-type]
     scheme, width = "dark" if kind == "dark" else "light", 360 if kind == "narrow" else 1100
     opened = Opened(

@@ -63,7 +63,7 @@ class Made:
     tokenizer: Any = None
 
 
-def picture(width: int = 64, height: int = 48, seed: int = 0) -> ImageInput:
+def image(width: int = 64, height: int = 48, seed: int = 0) -> ImageInput:
     """Coarse coloured noise: resizing leaves something of it."""
     noise = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return ImageInput(Image.fromarray(noise).resize((width, height), Image.Resampling.NEAREST), f"noise {seed}")

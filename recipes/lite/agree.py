@@ -22,11 +22,11 @@ from nibt.engine.spec import encode
 WORDY = ["a man in a room", "people standing in the snow", "xyzzy plugh 42", "she is very happy"]
 
 
-def agreement(lite, parts, pictures):
-    """Shares of pictures whose zero-shot class is the classifier's first, and among its first five."""
+def agreement(lite, parts, images):
+    """Shares of images whose zero-shot class is the classifier's first, and among its first five."""
     prompts, first, five = make.class_texts(lite.module, parts), [], []
-    for picture in pictures:
-        pixels = lite.image.prepare([read_image(picture)])
+    for image in images:
+        pixels = lite.image.prepare([read_image(image)])
         guess = int((lite.image.encode(pixels) @ prompts.T).argmax())
         best = parts.trunk(pixels.values)[0].topk(5).indices.tolist()
         first.append(guess == best[0])
@@ -46,9 +46,9 @@ def main():
     listed = json.loads((options.photos / "annotations.json").read_text())["images"]
     photographs = [Image.open(options.photos / item["file"]) for item in listed]
     samples = [Image.fromarray(getattr(data, name)()) for name in ("astronaut", "chelsea", "coffee", "rocket")]
-    for name, pictures in (("photographs", photographs), ("scikit-image samples", samples)):
+    for name, images in (("photographs", photographs), ("scikit-image samples", samples)):
         for size in (224, make.SIZE):
-            first, five = agreement(nibt.load_model(options.model, image_size=size), parts, pictures)
+            first, five = agreement(nibt.load_model(options.model, image_size=size), parts, images)
             print(f"{name} at {size}: classifier's first {first:.3f}, among its first five {five:.3f}")
     lite = nibt.load_model(options.model, image_size=224)
     texts = make.class_texts(lite.module, parts)

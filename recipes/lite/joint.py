@@ -1,11 +1,11 @@
-"""The joint space of pictures and concepts, and what is known of ImageNet's mean from batch-norm statistics.
+"""The joint space of images and concepts, and what is known of ImageNet's mean from batch-norm statistics.
 
 A class is known by its row of the classifier; centred, these rows have the directions V and the sizes S (W = U S V').
 An image embedding is V'(features - mean features): a rotation, nothing stretched. A concept is the unit vector of
 U S^(1/2): directions that all classes share (animal against thing) count less than in the rows themselves, which
 frees a concept of its relatives; the power was chosen on the photographs (README.md).
-The last dimension is where a caption goes that names nothing known. No picture is such a caption, so every picture's
-embedding has the same negative number there: whatever a caption names, it is nearer to pictures than saying nothing.
+The last dimension is where a caption goes that names nothing known. No image is such a caption, so every image's
+embedding has the same negative number there: whatever a caption names, it is nearer to images than saying nothing.
 """
 
 import torch

@@ -54,13 +54,13 @@ def configuration(vocabulary_size):
         "pool_type": "argmax",
     }
     model = {"embed_dim": WIDTH, "vision_cfg": vision, "text_cfg": text, "custom_text": True}
-    picture = {
+    image = {
         "mean": list(IMAGENET_DEFAULT_MEAN),
         "std": list(IMAGENET_DEFAULT_STD),
         "interpolation": "bicubic",
         "resize_mode": "squash",
     }
-    return {"model_cfg": model, "preprocess_cfg": picture}
+    return {"model_cfg": model, "preprocess_cfg": image}
 
 
 class Ingredients:
@@ -104,7 +104,7 @@ class Ingredients:
 
 
 def fresh_model(parts, seed):
-    """The untrained dual encoder: the picture side complete, word embeddings begun at what the words name."""
+    """The untrained dual encoder: the image side complete, word embeddings begun at what the words name."""
     torch.manual_seed(seed)
     config = configuration(len(parts.numbers))["model_cfg"]
     model = open_clip.CustomTextCLIP(**{key: value for key, value in config.items() if key != "custom_text"})
@@ -175,13 +175,13 @@ def class_texts(model, parts):
 def samples():
     """scikit-image's four colour photographs of things, as pixels at the classifier's size and at the shipped size."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
-    pictures = [Image.fromarray(getattr(data, name)()) for name in ("astronaut", "chelsea", "coffee", "rocket")]
+    images = [Image.fromarray(getattr(data, name)()) for name in ("astronaut", "chelsea", "coffee", "rocket")]
 
-    def pixels(picture, side):
-        values = torch.from_numpy(np.array(picture.resize((side, side), Image.Resampling.BICUBIC)))
+    def pixels(image, side):
+        values = torch.from_numpy(np.array(image.resize((side, side), Image.Resampling.BICUBIC)))
         return (values.permute(2, 0, 1) / 255 - mean) / std
 
-    return [torch.stack([pixels(picture, side) for picture in pictures]) for side in (224, SIZE)]
+    return [torch.stack([pixels(image, side) for image in images]) for side in (224, SIZE)]
 
 
 @torch.no_grad()
@@ -197,9 +197,9 @@ def calibrate(model, parts):
 
 @torch.no_grad()
 def image_centre(model):
-    """The mean of unit image embeddings, as far as it is known without pictures.
+    """The mean of unit image embeddings, as far as it is known without images.
 
-    Around ImageNet's mean features pictures lie in all directions, which about cancel; the constant remains. How
+    Around ImageNet's mean features images lie in all directions, which about cancel; the constant remains. How
     large it is beside the rest is taken from the samples at the shipped size.
     """
     _, large = samples()
@@ -223,10 +223,10 @@ def write(model, parts, folder):
         shutil.copyfile(notice, folder / notice.name)
     (folder / "nibt.json").write_text(json.dumps(SETTINGS, indent=2) + "\n")
     depth = len(parts.trunk.blocks)
-    reference = {f"image.mean.{k}": joint.mean_state(parts.trunk, k) for k in range(depth + 1)}
-    reference["centre.image"] = image_centre(model)
-    reference["centre.text"] = class_texts(model, parts).mean(0)
-    MeanStates(reference).save(folder / "reference.safetensors")
+    baseline = {f"image.mean.{k}": joint.mean_state(parts.trunk, k) for k in range(depth + 1)}
+    baseline["centre.image"] = image_centre(model)
+    baseline["centre.text"] = class_texts(model, parts).mean(0)
+    MeanStates(baseline).save(folder / "mean_states.safetensors")
     add_text_means(folder, parts)
     for file in folder.glob("*.safetensors"):
         file.chmod(0o644)
@@ -238,9 +238,9 @@ def add_text_means(folder, parts):
     captions = [template.format(name) for name in names for template in CAPTIONS]
     model = nibt.load_model(folder)
     text = nibt.calibrate(model, [], captions, batch_size=100)
-    image = MeanStates.load(folder / "reference.safetensors", model)
-    facts = {**text.facts, "model": "lite", "pictures": "ImageNet, from the batch norms"}
-    MeanStates({**image.tensors, **text.tensors}, facts).save(folder / "reference.safetensors")
+    image = MeanStates.load(folder / "mean_states.safetensors", model)
+    facts = {**text.facts, "model": "lite", "images": "ImageNet, from the batch norms"}
+    MeanStates({**image.tensors, **text.tensors}, facts).save(folder / "mean_states.safetensors")
 
 
 def main():

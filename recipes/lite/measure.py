@@ -18,18 +18,18 @@ import nibt
 from nibt.report.image.heatmap import score_map
 
 HERE = Path(__file__).parent
-LEAST, MOST = 0.01, 0.35  # of the picture: the cases' share of the area
+LEAST, MOST = 0.01, 0.35  # of the image: the cases' share of the area
 
 
 def caption_of(category):
     return f"a photo of {'an' if category[0] in 'aeiou' else 'a'} {category}"
 
 
-def cases(picture, known):
-    """(category, mask) of the categories in a picture that ImageNet knows and that cover 1 to 35 % of it."""
-    size = picture["width"], picture["height"]
-    for category in sorted({item["category"] for item in picture["objects"]} & set(known)):
-        boxes = [item["box_xywh"] for item in picture["objects"] if item["category"] == category]
+def cases(image, known):
+    """(category, mask) of the categories in an image that ImageNet knows and that cover 1 to 35 % of it."""
+    size = image["width"], image["height"]
+    for category in sorted({item["category"] for item in image["objects"]} & set(known)):
+        boxes = [item["box_xywh"] for item in image["objects"] if item["category"] == category]
         mask = union_mask(boxes, size)
         if LEAST <= mask.mean() <= MOST:
             yield category, mask
@@ -41,32 +41,32 @@ def centre(shape):
     return np.exp(-2 * (down[:, None] ** 2 + across[None, :] ** 2))
 
 
-def image_side(model, pictures, photos, known, options):
+def image_side(model, images, photos, known, options):
     """Rows of (pointing, energy) by map, and the cases' share of the area."""
     rows, chance, shares = {"nib": [], "centre prior": [], "random map": []}, np.random.default_rng(0), []
-    for picture in pictures:
-        found = list(cases(picture, known))
+    for image in images:
+        found = list(cases(image, known))
         captions = [caption_of(category) for category, _ in found]
-        answers = nibt.explain(model, photos / picture["file"], captions, **options) if found else []
+        answers = nibt.explain(model, photos / image["file"], captions, **options) if found else []
         for (_, mask), answer in zip(found, answers, strict=True):
             shares.append(mask.mean())
-            noise = upsample(chance.standard_normal((14, 14)), (picture["width"], picture["height"]))
+            noise = upsample(chance.standard_normal((14, 14)), (image["width"], image["height"]))
             maps = {"nib": score_map(answer), "centre prior": centre(mask.shape), "random map": noise}
             for kind, scores in maps.items():
                 rows[kind].append((points(scores, mask), energy(scores, mask)))
     return rows, shares
 
 
-def text_side(model, pictures, photos, known, options):
+def text_side(model, images, photos, known, options):
     """AUC of the naming words over the other words of a caption."""
     found = []
-    for picture in pictures:
+    for image in images:
         named = {}
-        for word in picture["grounded_words"]:
+        for word in image["grounded_words"]:
             if word["category"] in known:
                 named.setdefault(word["caption"], []).append((word["start"], word["end"]))
-        captions = [picture["captions"][number] for number in named]
-        answers = nibt.explain(model, photos / picture["file"], captions, **options) if captions else []
+        captions = [image["captions"][number] for number in named]
+        answers = nibt.explain(model, photos / image["file"], captions, **options) if captions else []
         for answer, spans in zip(answers, named.values(), strict=True):
             found.append(naming(answer, spans))
     return [value for value in found if value is not None]
@@ -90,25 +90,25 @@ def report(name, values):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="lite")
-    parser.add_argument("--photos", type=Path, required=True, help="a folder with annotations.json and the pictures")
+    parser.add_argument("--photos", type=Path, required=True, help="a folder with annotations.json and the images")
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--side", choices=["image", "text", "both"], default="both")
-    parser.add_argument("-O", dest="options", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--set", dest="options", action="append", default=[], metavar="NAME=VALUE")
     asked = parser.parse_args()
     options = dict(option.split("=", 1) for option in asked.options)
     model = nibt.load_model(asked.model, image_size=asked.image_size)
-    pictures = json.loads((asked.photos / "annotations.json").read_text())["images"]
+    images = json.loads((asked.photos / "annotations.json").read_text())["images"]
     known = json.loads((HERE / "categories.json").read_text())
     packages = ", ".join(f"{name} {version(name)}" for name in ("nibt", "torch", "timm", "open_clip_torch"))
     print(f"{time.strftime('%Y-%m-%d')}; Python {platform.python_version()}, {packages}; weights {model.weights_hash}")
     if asked.side != "text":
-        rows, shares = image_side(model, pictures, asked.photos, known, options)
+        rows, shares = image_side(model, images, asked.photos, known, options)
         print(f"{len(shares)} cases, box share of the area {np.mean(shares):.3f}")
         for kind, values in rows.items():
             report(f"{kind}: pointing", [value[0] for value in values])
             report(f"{kind}: energy", [value[1] for value in values])
     if asked.side != "image":
-        report("naming words: AUC", text_side(model, pictures, asked.photos, known, options))
+        report("naming words: AUC", text_side(model, images, asked.photos, known, options))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """How a map is judged against boxes: the pointing game, the energy within the boxes, and the AUC of words.
 
 Nothing here knows how a map was made: a map is a grid of signed scores (or one score a word), and the truth is a
-mask on pixels (or the words that name something in the picture).
+mask on pixels (or the words that name something in the image).
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ TOLERANCE = 15 / 640  # of the long side, as in the pointing game of Zhang et al
 
 
 def union_mask(boxes, size):
-    """The pixels that lie in any of the boxes [left, top, width, height] of a picture of (width, height)."""
+    """The pixels that lie in any of the boxes [left, top, width, height] of an image of (width, height)."""
     mask = np.zeros((size[1], size[0]), dtype=bool)
     for left, top, width, height in boxes:
         rows = slice(max(round(top), 0), max(round(top + height), round(top) + 1))
@@ -20,7 +20,7 @@ def union_mask(boxes, size):
 
 
 def upsample(scores, size):
-    """The grid of scores, bilinearly, on the pixels of a picture of (width, height)."""
+    """The grid of scores, bilinearly, on the pixels of an image of (width, height)."""
     grid = torch.as_tensor(scores, dtype=torch.float32)[None, None]
     return torch.nn.functional.interpolate(grid, size=(size[1], size[0]), mode="bilinear")[0, 0].numpy()
 

@@ -2,7 +2,7 @@
 
     python recipes/scenes/export.py --run RUN --out FOLDER
 
-Weights as fp16 safetensors, the processor, the mean states at every layer (for `reference="mean"`) and the mean
+Weights as fp16 safetensors, the processor, the mean states at every layer (for `baseline="mean"`) and the mean
 embeddings (for the target `centred`), over scenes of a seed that is used for nothing else, and `nibt.json`.
 """
 
@@ -39,12 +39,12 @@ def means(out):
     model = nibt.load_model(out)
     data = Scenes(count=COUNT, seed=MEANS)
     pairs = list(data)
-    states = nibt.calibrate(model, [pair.picture for pair in pairs], [pair.caption for pair in pairs], batch_size=100)
-    images = F.normalize(encode(model.image, [pair.picture for pair in pairs], 100), dim=-1)
+    states = nibt.calibrate(model, [pair.image for pair in pairs], [pair.caption for pair in pairs], batch_size=100)
+    images = F.normalize(encode(model.image, [pair.image for pair in pairs], 100), dim=-1)
     captions = F.normalize(encode(model.text, [pair.caption for pair in pairs], 100), dim=-1)
     centres = {"centre.image": images.mean(0), "centre.text": captions.mean(0)}
     halves = {name: tensor.half() for name, tensor in (states.tensors | centres).items()}
-    MeanStates(halves, states.facts).save(out / "reference.safetensors")
+    MeanStates(halves, states.facts).save(out / "mean_states.safetensors")
 
 
 def main():

@@ -23,7 +23,7 @@ from nibt.metrics.average_precision import AveragePrecision
 from nibt.metrics.pointing_game import PointingGame
 
 DOCS = Path(__file__).parents[2] / "docs"
-NIB = {"layer": "7", "reference": "blank", "rule": "gauss", "steps": 4}
+NIB = {"layer": "7", "baseline": "blank", "quadrature": "gauss", "steps": 4}
 ROWS = {
     "perfect": None,
     "perfect, 2 x 2 shifts": 2,
@@ -31,10 +31,10 @@ ROWS = {
     "as published": {"variant": "paper"},
     "NIB's default": NIB,
     "its map stretched bicubically": {**NIB, "bicubic": True},
-    "toward mean, centred": {**NIB, "reference": "mean", "target": "centred"},
+    "toward mean, centred": {**NIB, "baseline": "mean", "target": "centred"},
     "layers 4 to 9 averaged": {**NIB, "layer": "4,5,6,7,8,9", "steps": 2},
     "16 nodes": {**NIB, "steps": 16},
-    "pictures enlarged to 192 x 192": {**NIB, "image_size": 192},
+    "images enlarged to 192 x 192": {**NIB, "image_size": 192},
     "2 x 2 shifts, 2 nodes": {**NIB, "steps": 2, "shifts": 2},
     "2 x 2 shifts": {**NIB, "shifts": 2},
     "3 x 3 shifts, 2 nodes": {**NIB, "steps": 2, "shifts": 3},
@@ -49,7 +49,7 @@ METRICS = {
 FEWER = (
     "layers 4 to 9 averaged",
     "16 nodes",
-    "pictures enlarged to 192 x 192",
+    "images enlarged to 192 x 192",
     "2 x 2 shifts, 2 nodes",
     "3 x 3 shifts, 2 nodes",
     "layers 4, 6, 8, 2 nodes, 2 x 2 shifts",
@@ -58,7 +58,7 @@ FEWER = (
 
 
 def masks(pair):
-    """The named object's mask and box, as masks of the picture."""
+    """The named object's mask and box, as masks of the image."""
     (thing,) = [thing for thing in pair.objects if thing.spans]
     box = np.zeros_like(thing.mask)
     left, top, width, height = thing.box
@@ -84,7 +84,7 @@ def maps(model, pairs, asked_for):
     if size := asked_for.get("image_size"):
         model = nibt.load_model(model.id, image_size=size)
     answers = nibt.explain(
-        model, [pair.picture for pair in pairs], [pair.caption for pair in pairs], batch_size=50, **options
+        model, [pair.image for pair in pairs], [pair.caption for pair in pairs], batch_size=50, **options
     )
     grids = [answer.grid for answer in answers]
     if not asked_for.get("bicubic"):
@@ -101,7 +101,7 @@ def held(grid, pair):
 def measure(options):
     model, path = nibt.load_model(options.model), options.out / f"limits-{options.part}.jsonl"
     pairs, done = scenes("one", options.count), stored(path)
-    pairs = [replace(pair, picture=replace(pair.picture, source=str(place))) for place, pair in enumerate(pairs)]
+    pairs = [replace(pair, image=replace(pair.image, source=str(place))) for place, pair in enumerate(pairs)]
     for number, (name, asked_for) in enumerate(ROWS.items()):
         if name not in done and number % options.parts == options.part:
             some = pairs[:FEW] if name in FEWER else pairs

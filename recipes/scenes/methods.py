@@ -14,7 +14,7 @@ from nibt.registry import find
 
 PAGE = Path(__file__).parents[2] / "docs" / "methods_table.md"
 QUICK = {"rise": {"masks": 500}}
-"""Where the default would take days on a processor: 6,000 masks a picture. What was used is said in the table."""
+"""Where the default would take days on a processor: 6,000 masks an image. What was used is said in the table."""
 HEAVY = ("integrated_gradients", "m2ib", "rise", "shapley")
 """These come last."""
 METRICS = {

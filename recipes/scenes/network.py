@@ -64,7 +64,7 @@ def network(words):
 
 
 def image_embeddings(model, pixels, kept=None):
-    """Unit embeddings of pictures; ``kept`` (batch x count) are the patches that are looked at, all without it."""
+    """Unit embeddings of images; ``kept`` (batch x count) are the patches that are looked at, all without it."""
     tower = model.vision_model
     tokens = tower.embeddings(pixels)
     if kept is not None:

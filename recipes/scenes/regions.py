@@ -3,7 +3,7 @@
 OMP_NUM_THREADS=1 python recipes/scenes/regions.py measure --out RUN    # resumes
 python recipes/scenes/regions.py report --out RUN
 
-Beside it each noun is explained as a caption of its own ("a cat"), with the same layers, nodes and references (so the
+Beside it each noun is explained as a caption of its own ("a cat"), with the same layers, nodes and baselines (so the
 table has no tolerance). Both
 maps are held against the mask of the noun's object: the pointing game on the mask itself, with the published tolerance
 (15 pixels at 640), average precision; and whether the map peaks in another object of the caption.
@@ -55,14 +55,14 @@ def one(model, pair):
     table with rows for all words, too, with the same nodes and with the default tolerance.
     """
     tolerant = time.process_time()
-    nibt.explain_interactions(model, pair.picture, pair.caption)
+    nibt.explain_interactions(model, pair.image, pair.caption)
     started = time.process_time()
-    nibt.explain_interactions(model, pair.picture, pair.caption, tolerance=None)
+    nibt.explain_interactions(model, pair.image, pair.caption, tolerance=None)
     began = time.process_time()
     nouns = [thing.name for thing in pair.objects]
-    table = nibt.explain_interactions(model, pair.picture, pair.caption, words=nouns, tolerance=None)
+    table = nibt.explain_interactions(model, pair.image, pair.caption, words=nouns, tolerance=None)
     between = time.process_time()
-    alone = nibt.explain(model, pair.picture, [with_article(thing.name) for thing in pair.objects])
+    alone = nibt.explain(model, pair.image, [with_article(thing.name) for thing in pair.objects])
     ended = time.process_time()
     spans = list(word_spans(pair.caption, table.units))
     rows = []

@@ -1,8 +1,8 @@
-"""Does a negative word speak against the picture? Nouns that are there beside nouns that are not, in the same caption.
+"""Does a negative word speak against the image? Nouns that are there beside nouns that are not, in the same caption.
 
 OMP_NUM_THREADS=1 python recipes/scenes/signs.py
 
-Captions name two or three things, of which one is not in the picture. A method that made every word negative would find
+Captions name two or three things, of which one is not in the image. A method that made every word negative would find
 all absent ones, so both signs are told, and how well the score tells both kinds apart (AUC over all nouns).
 """
 
@@ -20,12 +20,12 @@ from nibt.evaluation.statistics import interval
 QUICK = {"image_layer": 11, "image_steps": 1}  # the image side is not looked at
 WAYS = {
     "layer 0, blank, gauss 8": {**QUICK},
-    "layer 0, mean, gauss 8": {**QUICK, "text_reference": "mean"},
-    "layer 0, zero, geometric 8": {**QUICK, "text_reference": "zero", "text_rule": "geometric"},
+    "layer 0, mean, gauss 8": {**QUICK, "text_baseline": "mean"},
+    "layer 0, zero, geometric 8": {**QUICK, "text_baseline": "zero", "text_quadrature": "geometric"},
     "layer 9, zero, riemann 10 (as published)": {
         "text_layer": 9,
-        "text_reference": "zero",
-        "text_rule": "riemann",
+        "text_baseline": "zero",
+        "text_quadrature": "riemann",
         "text_steps": 10,
         **QUICK,
     },
@@ -35,8 +35,8 @@ WAYS = {
 
 def scored(model, pairs, options):
     """The scores of the nouns that are there, and of those that are not."""
-    pictures, captions = [pair.picture for pair in pairs], [pair.caption for pair in pairs]
-    answers = nibt.explain(model, pictures, captions, batch_size=50, **options)
+    images, captions = [pair.image for pair in pairs], [pair.caption for pair in pairs]
+    answers = nibt.explain(model, images, captions, batch_size=50, **options)
     there, missing = [], []
     for pair, answer in zip(pairs, answers, strict=True):
         known = ground_truth(pair, answer.region, answer.text.units)

@@ -1,4 +1,4 @@
-"""The study of layers, references, rules, nodes and targets: NIB on 1,000 scenes whose truth is known.
+"""The study of layers, baselines, rules, nodes and targets: NIB on 1,000 scenes whose truth is known.
 
 OMP_NUM_THREADS=1 python recipes/scenes/study.py measure --out RUN [--part 0/2]   # resumes; several parts side by side
 python recipes/scenes/study.py report --out RUN                                   # docs/study.md and its plots
@@ -20,26 +20,26 @@ from matplotlib import pyplot as plt
 DOCS = Path(__file__).parents[2] / "docs"
 DEPTH = 12
 TARGETS = ("cosine", "centred")
-REFERENCES = {"zero": ("geometric", 4), "blank": ("gauss", 4), "mean": ("gauss", 4)}
+BASELINES = {"zero": ("geometric", 4), "blank": ("gauss", 4), "mean": ("gauss", 4)}
 CONTRASTED = {"image": (0, 2, 4, 6, 8, 10), "text": (0, 3, 6, 9)}
 """The layers at which the target ``centred`` stands beside the cosine."""
 
 
-def nib(side, layer, reference, rule, steps, target="cosine", data="one"):
-    options = {"layer": str(layer), "reference": reference, "rule": rule, "steps": steps}
+def nib(side, layer, baseline, quadrature, steps, target="cosine", data="one"):
+    options = {"layer": str(layer), "baseline": baseline, "quadrature": quadrature, "steps": steps}
     return TargetContext(side, target=target, options=options, data=data)
 
 
 def by_layer(side):
-    """Every layer toward every reference, and some with a contrast; images, which cost more, on the first scenes."""
+    """Every layer toward every baseline, and some with a contrast; images, which cost more, on the first scenes."""
     found, data = {}, "few" if side == "image" else "one"
-    for reference, (rule, steps) in REFERENCES.items():
+    for baseline, (quadrature, steps) in BASELINES.items():
         steps = steps if side == "image" else 2 * steps
-        layers = range(DEPTH + (reference != "zero"))
-        found[reference, "cosine"] = [nib(side, layer, reference, rule, steps, data=data) for layer in layers]
-        if reference != "zero":
-            found[reference, "centred"] = [
-                nib(side, layer, reference, rule, steps, "centred", data) for layer in CONTRASTED[side]
+        layers = range(DEPTH + (baseline != "zero"))
+        found[baseline, "cosine"] = [nib(side, layer, baseline, quadrature, steps, data=data) for layer in layers]
+        if baseline != "zero":
+            found[baseline, "centred"] = [
+                nib(side, layer, baseline, quadrature, steps, "centred", data) for layer in CONTRASTED[side]
             ]
     return found
 
@@ -48,17 +48,17 @@ def finalists():
     """Single layers of the image side that the first scenes do not tell apart: on all scenes."""
     chosen = [(layer, "blank", "cosine") for layer in (4, 5, 6, 7, 8)]
     chosen += [(layer, "mean", "centred") for layer in (4, 6, 8)]
-    return [nib("image", layer, reference, "gauss", 4, target) for layer, reference, target in chosen]
+    return [nib("image", layer, baseline, "gauss", 4, target) for layer, baseline, target in chosen]
 
 
 def by_nodes(side):
     """More and fewer nodes: where nibt narrows, and where the paper does; on the first scenes."""
     own, few = {"image": 7, "text": 0}[side], "few"
     found = {
-        (f"layer {own}, {reference}, gauss",): [
-            nib(side, own, reference, "gauss", steps, data=few) for steps in (1, 2, 4, 8, 16)
+        (f"layer {own}, {baseline}, gauss",): [
+            nib(side, own, baseline, "gauss", steps, data=few) for steps in (1, 2, 4, 8, 16)
         ]
-        for reference in ("blank", "mean")
+        for baseline in ("blank", "mean")
     }
     found["layer 9, zero, geometric",] = [nib(side, 9, "zero", "geometric", n, data=few) for n in (1, 2, 4, 8, 16)]
     found["layer 9, zero, riemann",] = [nib(side, 9, "zero", "riemann", n, data=few) for n in (5, 10, 20, 40)]
@@ -71,9 +71,9 @@ AVERAGES = ("2,4,6", "4,6,8", "5,6,7", "3,6,9", "1,2,3,4,5,6", "4,5,6,7,8,9")
 def averages(side):
     """Several layers, with few nodes each: their errors average out, too."""
     return [
-        nib(side, layers, reference, "gauss", 2, target)
+        nib(side, layers, baseline, "gauss", 2, target)
         for layers in AVERAGES
-        for reference, target in (("blank", "cosine"), ("mean", "centred"))
+        for baseline, target in (("blank", "cosine"), ("mean", "centred"))
     ]
 
 
@@ -89,11 +89,11 @@ def controls(side):
 def negative():
     """Captions that name what is not there: is that word's score negative?"""
     chosen = [
-        (layer, reference, target) for layer in (0, 9) for reference in ("zero", "blank", "mean") for target in TARGETS
+        (layer, baseline, target) for layer in (0, 9) for baseline in ("zero", "blank", "mean") for target in TARGETS
     ]
     return [
-        nib("text", layer, reference, "geometric" if reference == "zero" else "gauss", 8, target, "absent")
-        for layer, reference, target in chosen
+        nib("text", layer, baseline, "geometric" if baseline == "zero" else "gauss", 8, target, "absent")
+        for layer, baseline, target in chosen
     ] + [TargetContext("text", "occlusion", data="absent")]
 
 
@@ -178,7 +178,9 @@ def short(setting):
     options = setting.options
     if not options:
         return f"{setting.method}, {setting.target}"
-    return f"layer {options['layer']}, {options['reference']}, {options['rule']} {options['steps']}, {setting.target}"
+    return (
+        f"layer {options['layer']}, {options['baseline']}, {options['quadrature']} {options['steps']}, {setting.target}"
+    )
 
 
 def report(records):
@@ -215,7 +217,7 @@ def report(records):
         parts[f"{side} controls"] = table(records, rows, shown)
         candidates = [s for group in (*lines.values(), *nodes_.values()) for s in group]
         candidates += averages("image") if side == "image" else []
-        free = [s for s in candidates if s.options["reference"] != "mean" and s.target == "cosine"]
+        free = [s for s in candidates if s.options["baseline"] != "mean" and s.target == "cosine"]
         found = []
         for name, among in (("with what the embedded model ships", candidates), ("with nothing given", free)):
             best, cheap = pick(records, among, metrics[1] if side == "image" else metrics[0], metrics[:1])

@@ -6,8 +6,8 @@ Resumes from RUN/checkpoint.pt. RUN/log.jsonl has the loss of every step and wha
 thread makes the same losses again (`--stop 200` ends early). `export.py` makes the model's folder of it.
 
 What learns (contrast within a batch alone stays at chance for long): single large objects first, then up to four
-small ones; cross-entropy of the picture against the prompts of all nouns, from the start; and, from step 650
-on, the contrast between pictures and captions, each with a caption beside it in which one noun is wrong.
+small ones; cross-entropy of the image against the prompts of all nouns, from the start; and, from step 650
+on, the contrast between images and captions, each with a caption beside it in which one noun is wrong.
 In the first part only some of the patches are looked at, those of the objects among them, which is faster.
 """
 
@@ -81,7 +81,7 @@ def noun_loss(model, words, seen, scenes, step):
 
 
 def contrast_loss(model, words, seen, scenes, first):
-    """Contrast within the batch; a caption that is true of another picture, too, is no negative there."""
+    """Contrast within the batch; a caption that is true of another image, too, is no negative there."""
     pairs = [captions(scene, first + row) for row, scene in enumerate(scenes)]
     texts = [pair[0] for pair in pairs] + [pair[1] for pair in pairs]
     said = text_embeddings(model, words, [text for text, _ in texts])

@@ -27,7 +27,7 @@ def unit(tower, items):
 def places(model, prompts, data):
     """The places of a scene's objects among all nouns, the last of them for each scene."""
     pairs = list(data)
-    order = (unit(model.image, [pair.picture for pair in pairs]) @ prompts.T).argsort(1, descending=True)
+    order = (unit(model.image, [pair.image for pair in pairs]) @ prompts.T).argsort(1, descending=True)
     ranks = order.argsort(1)
     return np.array(
         [max(int(ranks[row, NOUNS.index(thing.name)]) for thing in pair.objects) for row, pair in enumerate(pairs)]
@@ -40,11 +40,11 @@ def told(name, values):
 
 
 def retrieval(model, groups=20, size=100):
-    """The share of pictures whose caption comes first among those of their group, all of two objects."""
+    """The share of images whose caption comes first among those of their group, all of two objects."""
     hits = []
     for group in range(groups):
         pairs = list(Scenes(count=size, seed=SEED + 1 + group, fewest=2, most=2, named="all"))
-        seen = unit(model.image, [pair.picture for pair in pairs])
+        seen = unit(model.image, [pair.image for pair in pairs])
         said = unit(model.text, [pair.caption for pair in pairs])
         hits += ((seen @ said.T).argmax(1) == torch.arange(size)).float().tolist()
     return hits

@@ -1,9 +1,9 @@
 """Explains what in an image and in a caption makes a CLIP-like model think that they belong together.
 
 Explain pairs:
-    explain, explain_labels, rank      maps and word scores of pictures with captions; labels from best to worst
-    explain_interactions               which words go with which parts of a picture
-    contributions, explain_embeddings  one picture for many captions; embeddings in place of inputs
+    explain, explain_labels, rank      maps and word scores of images with captions; labels from best to worst
+    explain_interactions               which words go with which parts of an image
+    contributions, explain_embeddings  one image for many captions; embeddings in place of inputs
     batch                              many pairs into a folder of Parquet files
 
 Models:
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from nibt.data.pair import Pair as Pair
     from nibt.datasets.base import Dataset as Dataset
     from nibt.engine.calibrate import calibrate as calibrate
-    from nibt.engine.contributing import Contributions as Contributions
-    from nibt.engine.contributing import contributions as contributions
+    from nibt.engine.embeddings import Contributions as Contributions
+    from nibt.engine.embeddings import contributions as contributions
     from nibt.engine.embeddings import explain_embeddings as explain_embeddings
     from nibt.engine.explain import explain as explain
     from nibt.engine.explain import explain_labels as explain_labels
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from nibt.evaluation.audit import audit as audit
     from nibt.evaluation.bench.plan import Plan as Plan
     from nibt.evaluation.bench.report import write_report as write_report
-    from nibt.evaluation.bench.run import run as run
+    from nibt.evaluation.bench.run import benchmark as benchmark
     from nibt.evaluation.measure import measure as measure
     from nibt.evaluation.roar import roar as roar
     from nibt.jobs.job import Job as Job
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from nibt.report.notebook import show as show
     from nibt.results.attribution import Attribution as Attribution
     from nibt.results.audit import Audit as Audit
-    from nibt.results.comparison import Comparison as Comparison
+    from nibt.results.explanation import Comparison as Comparison
     from nibt.results.explanation import Explanation as Explanation
     from nibt.results.interaction import Interaction as Interaction
     from nibt.results.measurement import Measurement as Measurement
@@ -74,8 +74,8 @@ _HOMES = {
     "Attribution": "results.attribution",
     "Audit": "results.audit",
     "Caption": "data.pair",
-    "Comparison": "results.comparison",
-    "Contributions": "engine.contributing",
+    "Comparison": "results.explanation",
+    "Contributions": "engine.embeddings",
     "Dataset": "datasets.base",
     "Explanation": "results.explanation",
     "Interaction": "results.interaction",
@@ -95,7 +95,7 @@ _HOMES = {
     "available": "registry",
     "batch": "jobs.run",
     "calibrate": "engine.calibrate",
-    "contributions": "engine.contributing",
+    "contributions": "engine.embeddings",
     "draw": "report.image.explanation",
     "explain": "engine.explain",
     "explain_embeddings": "engine.embeddings",
@@ -105,7 +105,7 @@ _HOMES = {
     "measure": "evaluation.measure",
     "rank": "engine.explain",
     "roar": "evaluation.roar",
-    "run": "evaluation.bench.run",
+    "benchmark": "evaluation.bench.run",
     "show": "report.notebook",
     "write_page": "report.html.page",
     "write_report": "evaluation.bench.report",

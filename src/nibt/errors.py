@@ -3,10 +3,10 @@
 * NibtError
   - UnknownName     no method, metric, target, model family or data set of that name
   - BadOption       an option has a value that it cannot take
-  - BadInput        a picture or a caption cannot be read
+  - BadInput        an image or a caption cannot be read
   - CannotLoad      a model cannot be had, or is not what it should be
   - Unsupported     the model cannot give what was asked of it
-  - WrongReference  a file of mean states belongs to another model or another grid
+  - WrongBaseline  a file of mean states belongs to another model or another grid
   - CannotWrite     an output cannot be written; nothing half-written is left
     - WouldOverwrite  an output would replace an input, or a file that nibt did not write
   - OtherRequest    a folder or a file holds the results of another request
@@ -41,7 +41,7 @@ class BadOption(NibtError, ValueError):
 
 
 class BadInput(NibtError, ValueError):
-    """A picture or a caption cannot be read."""
+    """An image or a caption cannot be read."""
 
 
 class CannotLoad(NibtError, OSError):
@@ -52,7 +52,7 @@ class Unsupported(NibtError, NotImplementedError):
     """The model cannot give what was asked of it."""
 
 
-class WrongReference(NibtError, ValueError):
+class WrongBaseline(NibtError, ValueError):
     """A file of mean states belongs to another model or another grid."""
 
 

@@ -1,22 +1,41 @@
-"""Progress inside long computations, reported to whoever listens in the same context; without a listener it costs
-nothing.
+"""Progress of long work: one protocol for every function that reports it.
 
-A method that takes thousands of forward passes for one pair is asked only once, so its caller cannot count them.
+Functions that take several items accept ``on_progress`` and call it with a ``Progress`` after each of them. Loops
+inside one item, such as the masks of a perturbation method, report to the listener of their context instead, since the
+function that asks for the item cannot pass a callback through to them. Without a listener that costs nothing.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
-Listener: TypeAlias = Callable[[int, int], None]
 _Item = TypeVar("_Item")
-_LISTENER: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far some work is: ``done`` of ``total`` items (None if the total is unknown), and what is worked on now."""
+
+    done: int
+    total: int | None = None
+    stage: str = ""
+
+
+OnProgress: TypeAlias = Callable[[Progress], None]
+
+
+def no_progress(progress: Progress) -> None:
+    """Ignore the progress: the default of functions that report it."""
+
+
+_LISTENER: ContextVar[OnProgress] = ContextVar("listener", default=no_progress)
 
 
 @contextmanager
-def listening(listener: Listener | None) -> Iterator[None]:
-    """Inside, ``listener`` is called with the number of steps done and their total; None silences those inside."""
+def listening(listener: OnProgress) -> Iterator[None]:
+    """Call ``listener`` with the progress of the loops inside; ``no_progress`` silences them."""
     token = _LISTENER.set(listener)
     try:
         yield
@@ -25,24 +44,21 @@ def listening(listener: Listener | None) -> Iterator[None]:
 
 
 def report(done: int, total: int) -> None:
-    """Report that so many steps of a loop are done."""
-    listener = _LISTENER.get()
-    if listener is not None:
-        listener(done, total)
+    """Report that ``done`` of ``total`` steps of a loop are done."""
+    _LISTENER.get()(Progress(done, total))
 
 
 def tracked(items: Sequence[_Item]) -> Iterator[_Item]:
-    """The items, each reported as it is done; loops inside are not reported.
+    """Yield the items, and report each when it is done; loops inside are not reported.
 
-    >>> with listening(lambda done, total: print(done, "of", total)):
+    >>> with listening(lambda progress: print(progress.done, "of", progress.total)):
     ...     total = sum(tracked([3, 4]))
     1 of 2
     2 of 2
 
     """
-    outer = _LISTENER.get()
-    with listening(None):
+    listener = _LISTENER.get()
+    with listening(no_progress):
         for done, item in enumerate(items, 1):
             yield item
-            if outer is not None:
-                outer(done, len(items))
+            listener(Progress(done, len(items)))

@@ -8,13 +8,23 @@ from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from nibt.errors import UnknownName
 
 KINDS = ("methods", "models", "targets", "metrics", "datasets")
 _HERE = Path(__file__).parent
 _CONTRACT = "base"  # what every part of a kind is; files that siblings share start with an underscore
+
+
+class Plugin:
+    """What the registry finds by a name. ``name`` is that name: the file's, or the entry point's."""
+
+    name: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.name = cls.__module__.rpartition(".")[2]
 
 
 def available(kind: str) -> list[str]:
@@ -45,7 +55,9 @@ def find(kind: str, name: str) -> Any:
 
     """
     for point in _outside(kind).select(name=name):
-        return point.load()
+        plugin = point.load()
+        plugin.name = name
+        return plugin
     if name not in available(kind):
         raise UnknownName(kind, name, available(kind))
     return import_module(f"nibt.{kind}.{name}").PLUGIN

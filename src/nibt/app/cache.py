@@ -1,4 +1,4 @@
-"""The last answers of the page, in memory alone, so that a link can give them as a picture, JSON or a page."""
+"""The last answers of the page, in memory alone, so that a link can give them as an image, JSON or a page."""
 
 import secrets
 import threading
@@ -11,8 +11,8 @@ from nibt.report.html.page import page
 from nibt.report.html.view import Panel
 from nibt.report.image.explanation import draw
 from nibt.report.image.layout import MARGIN, stacked
-from nibt.results.comparison import Comparison
-from nibt.results.explanation import Explanation, as_text
+from nibt.results.explanation import Comparison, Explanation
+from nibt.results.saving import as_text
 
 FORMATS = {"png": "image/png", "json": "application/json", "html": "text/html; charset=utf-8"}
 

@@ -112,7 +112,7 @@ class Guard:
         upload = path == "/gradio_api/upload"
         most = self._upload if upload else BODY
         if upload and self._full():
-            return (503, "too many pictures lie here already: please try again in some minutes"), receive
+            return (503, "too many images lie here already: please try again in some minutes"), receive
         if int(headers.get("content-length", "0") or 0) > most:
             return (413, f"a request may have {most:,} bytes"), receive
         body = bytearray()
@@ -129,7 +129,7 @@ class Guard:
             if not message.get("more_body"):
                 break
         if not upload and not self._harmless(bytes(body)):
-            return (403, "only pictures that were uploaded to this page are opened"), receive
+            return (403, "only images that were uploaded to this page are opened"), receive
         return None, _again(bytes(body), receive)
 
     def _harmless(self, body: bytes) -> bool:

@@ -15,9 +15,9 @@ class Limits:
     """The limits of a page; all of them are options of ``nibt serve`` that its owner may move."""
 
     upload: int = 20_000_000
-    """Bytes of a picture's file."""
+    """Bytes of an image's file."""
     pixels: int = 50_000_000
-    """Pixels of a picture; more are refused before anything is decoded."""
+    """Pixels of an image; more are refused before anything is decoded."""
     characters: int = 2_000
     """Characters of all captions together."""
     captions: int = 12
@@ -27,7 +27,7 @@ class Limits:
     waiting: int = 20
     """Visitors who wait for their turn; further ones are told to come again."""
     kept: float = 600.0
-    """Seconds after which an uploaded picture and an answer are forgotten."""
+    """Seconds after which an uploaded image and an answer are forgotten."""
 
     def check_captions(self, captions: list[str]) -> None:
         """Refuse more text than is computed at once.

@@ -1,4 +1,4 @@
-"""A view of a sample picture as the query of a link, and back."""
+"""A view of a sample image as the query of a link, and back."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from nibt.registry import available
 class Link:
     """What a link to a view says. Which words and which box are chosen, the browser adds and reads itself."""
 
-    picture: str
+    image: str
     captions: str
     question: str
     model: str
@@ -22,11 +22,11 @@ class Link:
 
     @classmethod
     def to(cls, asked: ExplainRequest) -> "Link | None":
-        """The link to what was asked; None if its picture is no sample, for nobody else has that."""
-        if not asked.picture.source.startswith(SAMPLE):
+        """The link to what was asked; None if its image is no sample, for nobody else has that."""
+        if not asked.image.source.startswith(SAMPLE):
             return None
         return cls(
-            asked.picture.source.removeprefix(SAMPLE),
+            asked.image.source.removeprefix(SAMPLE),
             "\n".join(asked.captions),
             asked.question,
             asked.model,
@@ -39,7 +39,7 @@ class Link:
         """The link's query.
 
         >>> Link("coffee", "a cup", "each", "lite", ("nib", "grad_cam"), "default").query
-        'picture=coffee&captions=a+cup&question=each&model=lite&methods=nib%2Cgrad_cam&variant=default'
+        'image=coffee&captions=a+cup&question=each&model=lite&methods=nib%2Cgrad_cam&variant=default'
 
         """
         return urlencode({**vars(self), "methods": ",".join(self.methods)})
@@ -49,7 +49,7 @@ class Link:
         """What a query asks for; None if it asks for nothing, or for what there is not."""
         methods = tuple(query.get("methods", "nib").split(","))
         link = cls(
-            query.get("picture", ""),
+            query.get("image", ""),
             query.get("captions", "")[:most],
             query.get("question", "each"),
             query.get("model", models[0]),
@@ -57,7 +57,7 @@ class Link:
             query.get("variant", "default"),
         )
         known = (
-            link.picture in samples()
+            link.image in samples()
             and link.model in models
             and link.question in list(Mode)
             and link.variant in SETTINGS

@@ -19,13 +19,13 @@ from nibt.report.image.layout import shown, uri
 
 Step = Callable[[int, int, str], Any]
 INTRODUCTION = (
-    '<header class="nibt-head"><h1>nibt</h1><p>Which parts of this picture, and which words of this caption, make the '
+    '<header class="nibt-head"><h1>nibt</h1><p>Which parts of this image, and which words of this caption, make the '
     "model think that they belong together? What you give is computed on the machine that serves this page, and "
     "forgotten within minutes.</p></header>"
 )
 NOTHING = (
-    '<div class="nibt-message">Give a picture and a caption, then press Explain. Click a word to see its region; mark '
-    "a box on the picture to see its words.</div>"
+    '<div class="nibt-message">Give an image and a caption, then press Explain. Click a word to see its region; mark '
+    "a box on the image to see its words.</div>"
 )
 _THUMBNAIL = 160
 
@@ -33,12 +33,12 @@ _THUMBNAIL = 160
 def told(shelf: ModelCache, limits: Limits, recent: ResultCache, values: Any, step: Step) -> Iterator[str]:
     """What the page shows in answer to its fields: all that is known so far, or what is wrong, in plain words.
 
-    ``values`` are those of the fields: the path of a picture's file, captions, question, methods, model and setting.
+    ``values`` are those of the fields: the path of an image's file, captions, question, methods, model and setting.
     ``step`` is told how many steps of how many are done, and what comes next.
     """
     try:
         file, captions, question, methods, model, variant = values
-        step(0, 1, "Reading the picture")
+        step(0, 1, "Reading the image")
         asked = ExplainRequest.read(file, captions, question, model, methods, variant, limits)
         step(0, asked.steps, f"Loading {model}")
         loaded, began = shelf.model(model), time.monotonic()
@@ -57,8 +57,8 @@ def sample_caption(sample: str) -> str:
 
 
 def sample_buttons() -> str:
-    """The samples as buttons with small pictures."""
-    small = {name: uri(shown(read_image(SAMPLE + name).image, _THUMBNAIL), "JPEG") for name in samples()}
+    """The samples as buttons with small images."""
+    small = {name: uri(shown(read_image(SAMPLE + name).pil_image, _THUMBNAIL), "JPEG") for name in samples()}
     buttons = "".join(
         f'<button type="button" data-name="{name}" aria-label="sample: {escape(sample_caption(name))}">'
         f'<img alt="" src="{data}"></button>'
@@ -93,7 +93,7 @@ def _message(text: str, title: str = "") -> str:
 
 
 def _answer(asked: ExplainRequest, outcomes: list[Panel | Failure], recent: ResultCache | None) -> str:
-    """The view; once it is whole, with its downloads, and its link if anybody else has the picture, too."""
+    """The view; once it is whole, with its downloads, and its link if anybody else has the image, too."""
     panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
     view = (
         fragment(outcomes)

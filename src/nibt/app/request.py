@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from nibt.app.limits import Limits
-from nibt.data.images import SAMPLE, ImageInput, decode_picture, read_image, sample_file, samples
+from nibt.data.images import SAMPLE, ImageInput, decode_image, read_image, sample_file, samples
 from nibt.engine.explain import explain, explain_labels
 from nibt.engine.interactions import explain_interactions
 from nibt.errors import BadInput, NibtError, Unsupported
@@ -25,7 +25,7 @@ from nibt.results.explanation import Explanation
 from nibt.results.interaction import Interaction
 
 SETTINGS = ("default", "paper")
-SIDE = 640  # of the copy of a picture that stays with an answer
+SIDE = 640  # of the copy of an image that stays with an answer
 
 
 class Mode(StrEnum):
@@ -38,9 +38,9 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True)
 class ExplainRequest:
-    """A picture, captions, and how they are explained."""
+    """An image, captions, and how they are explained."""
 
-    picture: ImageInput
+    image: ImageInput
     captions: tuple[str, ...]
     question: Mode = Mode.each
     model: str = "lite"
@@ -54,7 +54,7 @@ class ExplainRequest:
         """What the fields of the page hold, or what somebody sent in their place.
 
         Raises:
-            BadInput: a field is empty, or holds more than the limits allow, or the picture cannot be read.
+            BadInput: a field is empty, or holds more than the limits allow, or the image cannot be read.
             UnknownName: there is no such method.
 
         """
@@ -62,7 +62,7 @@ class ExplainRequest:
         lines = [line.strip() for line in captions.splitlines() if line.strip()]
         limits.check_captions(lines)
         if not lines:
-            raise BadInput("write a caption first: what the picture shows, or might show")
+            raise BadInput("write a caption first: what the image shows, or might show")
         if question != Mode.each and len(lines) < 2:
             raise BadInput("this question needs at least two lines: one caption, or label, a line")
         if not methods:
@@ -94,43 +94,43 @@ def _check_kinds(captions: Any, question: Any, model: Any, methods: Any, variant
 
 
 def read_upload(file: Path | None, limits: Limits) -> ImageInput:
-    """The picture of an uploaded file, its size looked at before it is decoded.
+    """The image of an uploaded file, its size looked at before it is decoded.
 
     A file with the bytes of a sample is that sample, by its name.
 
     Raises:
-        BadInput: there is no file, or it is no picture, or has too many pixels.
+        BadInput: there is no file, or it is no image, or has too many pixels.
 
     """
     if file is None:
-        raise BadInput("give a picture first: upload one, paste one, or choose a sample")
+        raise BadInput("give an image first: upload one, paste one, or choose a sample")
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise BadInput("the picture is no longer here, since nothing is kept for long: give it again") from error
+        raise BadInput("the image is no longer here, since nothing is kept for long: give it again") from error
     check_pixels(data, limits.pixels)
     for name in samples():
         if data == sample_file(name).read_bytes():
             return read_image(SAMPLE + name)
-    return decode_picture(data, file.name[:80])
+    return decode_image(data, file.name[:80])
 
 
 def check_pixels(data: bytes, most: int) -> None:
-    """Refuse a picture of more pixels than that, from its head alone.
+    """Refuse an image of more pixels than that, from its head alone.
 
     Raises:
-        BadInput: it has more. What is no picture at all is left to its reader.
+        BadInput: it has more. What is no image at all is left to its reader.
 
     """
     try:
         with Image.open(BytesIO(data)) as image:
             width, height = image.size
     except Image.DecompressionBombError as error:
-        raise BadInput(f"the picture has more pixels than the {most:,} that this page reads: scale it down") from error
+        raise BadInput(f"the image has more pixels than the {most:,} that this page reads: scale it down") from error
     except (OSError, SyntaxError, ValueError):
         return
     if width * height > most:
-        raise BadInput(f"the picture has {width:,} x {height:,} pixels, and this page reads {most:,}: scale it down")
+        raise BadInput(f"the image has {width:,} x {height:,} pixels, and this page reads {most:,}: scale it down")
 
 
 def answered(
@@ -142,15 +142,15 @@ def answered(
 
     An outcome is final: a later step that fails takes no panel away. A method that fails has its message in its own
     place; a table that fails leaves its reason in its panel. ``limit`` gives the context in which the step of that
-    number runs. The pictures that the answers carry are small copies: what is shown needs no more.
+    number runs. The images that the answers carry are small copies: what is shown needs no more.
     """
-    small = ImageInput(shown(asked.picture.image, SIDE), asked.picture.source, asked.picture.notes)
+    small = ImageInput(shown(asked.image.pil_image, SIDE), asked.image.source, asked.image.notes)
     outcomes: list[Panel | Failure] = []
     for number, method in enumerate(asked.methods):
         try:
             with limit(number):
                 outcomes += [
-                    Panel(replace(answer, picture=small), None, _title(asked, method, answer))
+                    Panel(replace(answer, image=small), None, _title(asked, method, answer))
                     for answer in _answers(asked, model, method)
                 ]
         except _FAILURES as error:
@@ -167,10 +167,10 @@ def _answers(asked: ExplainRequest, model: Model, method: str) -> list[Explanati
     options: dict[str, Any] = {"method": method, "variant": _variant(method, asked.variant), "seed": 0}
     first, *rest = asked.captions
     if asked.question == Mode.labels:
-        return [explain_labels(model, asked.picture, asked.captions, **options)]
+        return [explain_labels(model, asked.image, asked.captions, **options)]
     if asked.question == Mode.rather:
-        return [explain(model, asked.picture, first, target="difference", against=rest[:1], **options)]
-    return explain(model, [asked.picture] * len(asked.captions), list(asked.captions), **options)
+        return [explain(model, asked.image, first, target="difference", against=rest[:1], **options)]
+    return explain(model, [asked.image] * len(asked.captions), list(asked.captions), **options)
 
 
 def _title(asked: ExplainRequest, method: str, answer: Explanation) -> str:
@@ -188,11 +188,11 @@ def _with_table(
     assert isinstance(answer, Explanation)
     try:
         with limit:
-            table = explain_interactions(model, asked.picture, answer.caption, variant=_variant("nib", asked.variant))
+            table = explain_interactions(model, asked.image, answer.caption, variant=_variant("nib", asked.variant))
     except _FAILURES as error:
         return replace(outcome, problem=f"the word-region table failed: {as_sentence(error)}")
     assert isinstance(table, Interaction)  # one pair, one table
-    return replace(outcome, table=replace(table, picture=answer.picture))
+    return replace(outcome, table=replace(table, image=answer.image))
 
 
 def _variant(method: str, variant: str) -> str:

@@ -69,12 +69,12 @@ def _blocks(shelf: ModelCache, limits: Limits, recent: ResultCache) -> gr.Blocks
         gr.HTML(INTRODUCTION)
         with gr.Row(elem_id="columns"):
             with gr.Column(scale=1, min_width=280, elem_id="fields"):
-                picture = gr.Image(
+                image = gr.Image(
                     label="ImageInput",
                     type="filepath",
                     sources=["upload", "clipboard", "webcam"],
                     buttons=[],
-                    elem_id="picture",
+                    elem_id="image",
                 )
                 sample = gr.HTML(sample_buttons(), elem_id="samples", js_on_load=_own("samples.js"), padding=False)
                 captions = gr.Textbox(
@@ -85,7 +85,7 @@ def _blocks(shelf: ModelCache, limits: Limits, recent: ResultCache) -> gr.Blocks
                     placeholder="a cat and a cup of coffee",
                 )
                 question, methods, unable, model_name, variant = _choices(shelf)
-                fields = [picture, captions, question, methods, model_name, variant]
+                fields = [image, captions, question, methods, model_name, variant]
                 with gr.Row():
                     go = gr.Button("Explain", variant="primary", elem_id="explain")
                     stop = gr.Button("Stop", elem_id="stop")
@@ -105,7 +105,7 @@ def _blocks(shelf: ModelCache, limits: Limits, recent: ResultCache) -> gr.Blocks
             if link is None:
                 return [gr.skip() for _ in fields]
             return [
-                str(sample_file(link.picture)),
+                str(sample_file(link.image)),
                 link.captions,
                 link.question,
                 list(link.methods),
@@ -124,7 +124,7 @@ def _blocks(shelf: ModelCache, limits: Limits, recent: ResultCache) -> gr.Blocks
         # very moment when another event ends, and its answer would never arrive.
         plain: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
         model_name.change(lambda name: unsupported_list(shelf, name), model_name, unable, **plain)
-        sample.click(chosen, None, [picture, captions], **plain)
+        sample.click(chosen, None, [image, captions], **plain)
         blocks.load(opened, None, fields, **plain).then(None, captions, None, js=_EXPLAIN_LINKED)
         runs: list[Any] = [
             go.click(explain, fields, answer, **model),
@@ -159,7 +159,7 @@ def _choices(shelf: ModelCache) -> list[Any]:
 
 
 def chosen(event: gr.EventData) -> tuple[Any, Any]:
-    """The picture and the caption of the sample that was clicked; nothing new if there is no such sample."""
+    """The image and the caption of the sample that was clicked; nothing new if there is no such sample."""
     name = event._data.get("name") if isinstance(event._data, dict) else None
     return (str(sample_file(name)), sample_caption(name)) if name in samples() else (gr.skip(), gr.skip())
 

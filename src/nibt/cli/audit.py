@@ -1,7 +1,6 @@
 """``nibt audit``: one page about a model that its owner can act on."""
 
 import sys
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ from nibt.cli import options as option
 from nibt.cli.options import assignments, given
 from nibt.cli.output import input_paths, model_name, plain, suffix
 from nibt.errors import BadOption, UnknownName
+from nibt.progress import Progress
 
 if TYPE_CHECKING:
     from nibt.data.pair import Pair
@@ -27,7 +27,7 @@ def audit(
     data: Annotated[
         str,
         typer.Argument(
-            help="Pictures with their right captions: scenes, or a data set with its folder, as coco:FOLDER; "
+            help="EncodedImages with their right captions: scenes, or a data set with its folder, as coco:FOLDER; "
             "see nibt list "
             "datasets."
         ),
@@ -54,7 +54,7 @@ def audit(
     quiet: option.Quiet = False,
     device: option.Device = "cpu",
     dtype: option.Dtype = "float32",
-    fit: option.Fit = None,
+    resize: option.Resize = None,
     image_size: option.ImageSize = None,
     batch_size: option.BatchSize = 16,
 ) -> None:
@@ -63,13 +63,13 @@ def audit(
     Prints lines with a verdict each (pass, warn, fail), and writes a page and a JSON file. With the model scenes and 24
     pairs it takes about a minute on one core; otherwise some 25 explanations of each pair, and 200 forward passes.
     """
-    from nibt.cli.progress import steps
+    from nibt.cli.progress import shown
     from nibt.evaluation.audit import audit as run
     from nibt.evaluation.audit.thresholds import LEAST_PAIRS
     from nibt.outputs import check_targets, distinct
     from nibt.results.audit import audit_request
-    from nibt.results.explanation import as_text
     from nibt.results.provenance import require_same_file
+    from nibt.results.saving import as_text
 
     names_of = suffix(*(method or []), **given(count=count, quick=quick or None, seed=seed or None))
     default = Path(f"audit-{model_name(model) or model}-{plain(_short(data))}{names_of}.html")
@@ -83,9 +83,9 @@ def audit(
     if count < LEAST_PAIRS:
         raise BadOption(f"--count must be at least {LEAST_PAIRS}, for the intervals to mean anything (got {count})")
     options = assignments(other or [])
-    loading = {"device": device, "dtype": dtype, "fit": fit, "image_size": image_size}
+    loading = {"device": device, "dtype": dtype, "resize": resize, "image_size": image_size}
     ready, pairs, record = prepared(model, opened(data, count, seed, options), count, silent, loading)
-    check_targets(targets, input_paths([pair.picture.source for pair in pairs]), overwrite)
+    check_targets(targets, input_paths([pair.image.source for pair in pairs]), overwrite)
     methods = list(dict.fromkeys(method or ["nib"]))
     request = audit_request(ready.record(), record, methods, seed, quick)
     if out is None and page is not None:
@@ -94,9 +94,16 @@ def audit(
     elif not overwrite:
         for path in targets:
             require_same_file(path, request)
-    with steps("auditing", silent) as on_step:
+    with shown("auditing", silent, window=3600.0) as on_progress:
         found = run(
-            ready, pairs, data=record, methods=methods, seed=seed, quick=quick, batch_size=batch_size, on_step=on_step
+            ready,
+            pairs,
+            data=record,
+            methods=methods,
+            seed=seed,
+            quick=quick,
+            batch_size=batch_size,
+            on_progress=on_progress,
         )
     _write(found, page, beside, silent, overwrite)
     if json == "-":
@@ -161,20 +168,17 @@ def prepared(
 ) -> "tuple[Model, list[Pair], dict[str, Any]]":
     """The model, the pairs, and the record of the pairs, which tells them from others."""
     from nibt.cli.inputs import loaded
-    from nibt.cli.progress import progress
+    from nibt.cli.progress import shown
     from nibt.data.pair import pairs_hash
 
     count = min(count, len(data))
-    with progress(count, "reading pairs", silent) as done:
-        pairs = [_read(data, item, done) for item in range(count)]
+    with shown("reading pairs", silent, count) as on_progress:
+        pairs = []
+        for item in range(count):
+            pairs.append(data[item])
+            on_progress(Progress(len(pairs)))
     record = {**data.record(), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
     return loaded(model, silent, **loading), pairs, record
-
-
-def _read(data: "Dataset", item: int, done: Callable[[], None]) -> "Pair":
-    pair = data[item]
-    done()
-    return pair
 
 
 def _write(found: "Audit", page: Path | None, beside: Path | None, silent: bool, overwrite: bool) -> None:

@@ -18,7 +18,7 @@ def batch(
         typer.Argument(
             help="A .csv, .tsv, .jsonl or .parquet file, .tar shards (also as shards/{000..099}.tar), a "
             "folder of these, "
-            "of pictures with a .txt beside each, or what the package datasets saved to disk."
+            "of images with a .txt beside each, or what the package datasets saved to disk."
         ),
     ] = None,
     out: Annotated[
@@ -41,7 +41,7 @@ def batch(
         str,
         typer.Option(
             rich_help_panel=_PAIRS,
-            help="The column of pictures: paths from the file's folder, or bytes. Of shards: the ending of the files.",
+            help="The column of images: paths from the file's folder, or bytes. Of shards: the ending of the files.",
         ),
     ] = "image",
     caption: Annotated[str, typer.Option(rich_help_panel=_PAIRS, help="The column of captions.")] = "caption",
@@ -57,7 +57,7 @@ def batch(
     model: option.Model = None,
     device: option.Device = "cpu",
     dtype: option.Dtype = "float32",
-    fit: option.Fit = None,
+    resize: option.Resize = None,
     image_size: option.ImageSize = None,
     batch_size: option.BatchSize = 8,
     method: option.Method = "nib",
@@ -86,10 +86,10 @@ def batch(
             rich_help_panel=_WHERE, help="With ray: of a cluster that is there; without it one is started here."
         ),
     ] = None,
-    carry: Annotated[
+    send_images: Annotated[
         bool,
         typer.Option(
-            "--carry", rich_help_panel=_WHERE, help="With ray: send pictures to workers that cannot reach them."
+            "--send-images", rich_help_panel=_WHERE, help="With ray: send images to workers that cannot reach them."
         ),
     ] = False,
     strict: option.Strict = False,
@@ -106,21 +106,18 @@ def batch(
         raise BadOption("give the pairs: nibt batch PAIRS --out DIR (or --check DIR)")
     if out is None:
         raise BadOption("say where the answers go: --out DIR")
-    for name, value in (("--address", address), ("--carry", carry), ("--gpus", gpus)):
+    for name, value in (("--address", address), ("--send-images", send_images), ("--gpus", gpus)):
         if value and on != "ray":
             raise BadOption(f"{name} is for workers: give --on ray, too")
     if model is None and not quiet:
         typer.echo("The model is lite, which ships with nibt: another by -m", err=True)
-    from nibt.cli.progress import interruptible, watched
+    from nibt.cli.progress import interruptible, shown
     from nibt.jobs.run import batch as run
-    from nibt.jobs.sources.opening import opened
-    from nibt.jobs.sources.tables import Columns
 
-    loading = {"device": device, "dtype": dtype, "fit": fit, "image_size": image_size}
+    loading = {"device": device, "dtype": dtype, "resize": resize, "image_size": image_size}
     options = method_options(other, given(layer=layer, image_layer=image_layer, text_layer=text_layer, steps=steps))
     named = pairs[0] if len(pairs) == 1 else pairs
-    count = None if quiet else opened(named, Columns(image, caption, key), split).count()
-    with interruptible(lambda: _kept(out)), watched("explaining", count, quiet) as status:
+    with interruptible(lambda: _kept(out)), shown("explaining", quiet) as on_progress:
         job = run(
             model or "lite",
             named,
@@ -144,8 +141,8 @@ def batch(
             cpus=cpus,
             gpus=gpus,
             address=address,
-            carry=carry,
-            on_done=status.advance,
+            send_images=send_images,
+            on_progress=on_progress,
             **options,
         )
     rows, failed = job.manifest["rows"], job.manifest["errors"]

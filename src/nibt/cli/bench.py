@@ -42,14 +42,14 @@ def bench(
     """
     if out is None:
         raise BadOption("say where the run goes: --out RUN")
-    from nibt.cli.progress import interruptible, watched
+    from nibt.cli.progress import interruptible, shown
     from nibt.evaluation.bench.plan import Plan
     from nibt.evaluation.bench.run import Run
     from nibt.evaluation.bench.validation import changed
 
     folders = assignments(data or [], option="--data", plain=True)
     chosen = changed(Plan.read(plan), folders, without or (), model or (), device, count)
-    with watched("reading the data", None, quiet):
+    with shown("reading the data", quiet):
         run, sets = Run.begin(chosen, out)
     left, chunks = run.left(), sum(1 for _ in run.chunks())
     if not quiet and 0 < len(left) < chunks:
@@ -59,9 +59,9 @@ def bench(
         interruptible(
             lambda: f"{chunks - len(run.left())} of {chunks} chunks are kept in {out}; the same command goes on"
         ),
-        watched("measuring", pairs, quiet, window=3600.0) as status,
+        shown("measuring", quiet, pairs, window=3600.0) as on_progress,
     ):
-        run.go(sets, status.advance)
+        run.go(sets, on_progress)
     failed, rows = run.failures()
     if not quiet:
         typer.echo(f"{chunks} chunks are in {out}; now: nibt report {out}")

@@ -12,17 +12,15 @@ from nibt.registry import available, find
 from nibt.report.colours import ink_on
 from nibt.report.request import Shown, sentence, target_line
 from nibt.report.words import Worded, runs
-from nibt.results.attribution import Attribution
-from nibt.results.comparison import Comparison
-from nibt.results.explanation import Answer, Explanation, mismatch, other_warnings
+from nibt.results.attribution import Attribution, TextAttribution
+from nibt.results.explanation import Answer, Comparison, Explanation, mismatch, other_warnings
 from nibt.results.interaction import Interaction
-from nibt.results.part import TextAttribution
 
 
-def caption(worded: Worded, positive: bool = False) -> Text:
+def caption(worded: Worded, positive_only: bool = False) -> Text:
     """The words on their colours."""
     line = Text()
-    for run in runs(worded, positive):
+    for run in runs(worded, positive_only):
         line.append(f" {run.text} ", style=_style(run.background))
         line.append(" ")
     return line
@@ -45,8 +43,8 @@ def summary(answer: Answer) -> Table:
     of all tokens, and ``gap`` the rest; a method without a path has "-" there.
     """
     table = _table(_SUMMARY)
-    for name, part in answer.parts.items():
-        score, side = answer.score[name], part.attribution
+    for name, part in answer.sides.items():
+        score, side = answer.score[name], part
         table.add_row(name, score["target"], *balance(score["value"], side), f"{float(side.special_share):.0%}")
     return table
 
@@ -54,8 +52,8 @@ def summary(answer: Answer) -> Table:
 def paths(answer: Answer) -> Table:
     """A row for each side: the layers, and where and how the gradients were taken."""
     table = _table(_PATH)
-    for name, part in answer.parts.items():
-        table.add_row(name, *_path(part.attribution))
+    for name, part in answer.sides.items():
+        table.add_row(name, *_path(part))
     return table
 
 
@@ -75,20 +73,20 @@ def balance(score: float, side: Attribution) -> tuple[str, str, str, str]:
     """The score of a side, and what it is made of: score, baseline, attributed and gap. The gap is taken from the
     rounded numbers, so that they add up as they are printed.
     """
-    value, path = Decimal(f"{score:.4f}"), side.narrowing
+    value, path = Decimal(f"{score:.4f}"), side.path
     if path is None:
         return f"{value:.4f}", "-", "-", "-"
-    baseline, attributed = (Decimal(f"{float(number):.4f}") for number in (path.at_reference, path.sum))
+    baseline, attributed = (Decimal(f"{float(number):.4f}") for number in (path.at_baseline, path.sum))
     gap = value - baseline - attributed
     return f"{value:.4f}", f"{baseline:.4f}", f"{attributed:+.4f}", f"{gap:+.4f}" if gap else "0.0000"
 
 
 def _path(side: Attribution) -> tuple[str, str, str, str]:
     """Where and how the gradients were taken, for the columns ``_PATH``."""
-    path = side.narrowing
+    path = side.path
     if path is None:
         return "-", "-", "-", "-"
-    return ", ".join(map(str, path.layers)) or "first tokens", str(int(path.steps)), path.rule, path.reference
+    return ", ".join(map(str, path.layers)) or "first tokens", str(int(path.steps)), path.quadrature, path.baseline
 
 
 def ranking(explanation: Explanation) -> Table:
@@ -119,13 +117,13 @@ def methods() -> None:
 
 
 def title(answer: Answer) -> str:
-    """The picture that is explained, or the two things that are compared."""
+    """The image that is explained, or the two things that are compared."""
     if isinstance(answer, Explanation):
         return answer.source
-    return " with ".join(part.source for part in answer.parts.values())
+    return " with ".join(part.source for part in answer.sides.values())
 
 
-def show(answers: Sequence[Explanation | Comparison], positive: bool, verbose: bool = False) -> None:
+def show(answers: Sequence[Explanation | Comparison], positive_only: bool, verbose: bool = False) -> None:
     """Everything that a person wants to see at once; with ``verbose`` the paths and the versions, too."""
     console = Console(highlight=False)
     for answer in answers:
@@ -133,9 +131,9 @@ def show(answers: Sequence[Explanation | Comparison], positive: bool, verbose: b
         _before(console, answer)
         if isinstance(answer, Explanation) and answer.ranking:
             console.print(ranking(answer))
-        for part in answer.parts.values():
+        for part in answer.sides.values():
             if isinstance(part, TextAttribution):
-                console.print(caption(part, positive) if console.color_system else Text(words(part)))
+                console.print(caption(part, positive_only) if console.color_system else Text(words(part)))
         console.print(summary(answer))
         if verbose:
             console.print(paths(answer))
@@ -154,7 +152,7 @@ def _before(console: Console, answer: Shown) -> None:
 
 
 def show_regions(tables: Sequence[Interaction]) -> None:
-    """For each word: the sum of its map, and where on the picture its strongest place is."""
+    """For each word: the sum of its map, and where on the image its strongest place is."""
     console = Console(highlight=False)
     for found in tables:
         console.print(Text(found.source, style="bold").append(f"  similarity {found.similarity:.4f}", "not bold"))

@@ -1,4 +1,4 @@
-"""``nibt explain``: pictures with captions, or with their own kind, in; a picture and a JSON file out."""
+"""``nibt explain``: images with captions, or with their own kind, in; an image and a JSON file out."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,8 +16,7 @@ from nibt.errors import BadOption
 
 if TYPE_CHECKING:
     from nibt.report.html.page import Shown
-    from nibt.results.comparison import Comparison
-    from nibt.results.explanation import Explanation
+    from nibt.results.explanation import Comparison, Explanation
 
 
 def explain(
@@ -26,7 +25,7 @@ def explain(
         typer.Argument(
             metavar="IMAGE... CAPTION...",
             show_default=False,
-            help="Pictures (files, or sample:NAME) and then captions. Several of either: each picture with "
+            help="EncodedImages (files, or sample:NAME) and then captions. Several of either: each image with "
             "each caption.",
         ),
     ],
@@ -36,10 +35,10 @@ def explain(
             help="A file with a label a line: they are ranked, and the first is explained against the second."
         ),
     ] = None,
-    with_image: Annotated[
-        str | None, typer.Option(metavar="IMAGE", help="Compare pictures with this one: every thing is a picture.")
+    compare_image: Annotated[
+        str | None, typer.Option(metavar="IMAGE", help="Compare images with this one: every thing is an image.")
     ] = None,
-    with_caption: Annotated[
+    compare_caption: Annotated[
         str | None, typer.Option(metavar="CAPTION", help="Compare captions with this one: every thing is a caption.")
     ] = None,
     out: Annotated[
@@ -48,7 +47,7 @@ def explain(
             "--out",
             "-o",
             rich_help_panel=option.OUTPUT,
-            help="The picture to write for one pair, the folder for several; or x.html: one interactive page "
+            help="The image to write for one pair, the folder for several; or x.html: one interactive page "
             "for all. The "
             "JSON file lies beside it.",
         ),
@@ -70,14 +69,14 @@ def explain(
         float,
         typer.Option(rich_help_panel=option.OUTPUT, help="The mask's threshold, as a share of the largest score."),
     ] = 0.5,
-    positive: option.Positive = False,
+    positive_only: option.Positive = False,
     overwrite: option.Overwrite = False,
     verbose: option.Verbose = False,
     quiet: option.Quiet = False,
     model: option.Model = None,
     device: option.Device = "cpu",
     dtype: option.Dtype = "float32",
-    fit: option.Fit = None,
+    resize: option.Resize = None,
     image_size: option.ImageSize = None,
     batch_size: option.BatchSize = 8,
     memory: Annotated[
@@ -95,8 +94,8 @@ def explain(
     layer: option.Layer = None,
     image_layer: option.ImageLayer = None,
     text_layer: option.TextLayer = None,
-    reference: option.Reference = None,
-    rule: Annotated[
+    baseline: option.Baseline = None,
+    quadrature: Annotated[
         str | None, typer.Option(rich_help_panel=option.METHOD, help="Nodes on the path: riemann, gauss, geometric.")
     ] = None,
     steps: option.Steps = None,
@@ -106,32 +105,32 @@ def explain(
         typer.Option(
             "--along-path",
             rich_help_panel=option.METHOD,
-            help="Average a method of one gradient (grad_cam) along NIB's path: --reference, --rule, --steps.",
+            help="Average a method of one gradient (grad_cam) along NIB's path: --baseline, --quadrature, --steps.",
         ),
     ] = False,
     shifts: Annotated[
         int | None,
         typer.Option(
             rich_help_panel=option.METHOD,
-            help="Explain N x N shifts of a picture: a map N times as fine, for N x N times the work.",
+            help="Explain N x N shifts of an image: a map N times as fine, for N x N times the work.",
         ),
     ] = None,
     seed: option.Seed = None,
     other: option.Other = None,
 ) -> None:
-    """Explain which parts of a picture, and which words of a caption, make the model think that they belong together.
+    """Explain which parts of an image, and which words of a caption, make the model think that they belong together.
 
-    With --with-image or --with-caption: which parts of two pictures, or words of two captions, make them alike.
-    Writes a picture and a JSON file, into the current folder unless --out says otherwise; with --out x.html a page that
+    With --compare-image or --compare-caption: which parts of two images, or words of two captions, make them alike.
+    Writes an image and a JSON file, into the current folder unless --out says otherwise; with --out x.html a page that
     answers to clicks, where nib and the cosine also give each word its region.
     """
-    typed = CliItems.read(things, labels is not None, with_image, with_caption)
+    typed = CliItems.read(things, labels is not None, compare_image, compare_caption)
     chosen = given(
         layer=layer,
         image_layer=image_layer,
         text_layer=text_layer,
-        reference=reference,
-        rule=rule,
+        baseline=baseline,
+        quadrature=quadrature,
         steps=steps,
         tolerance=tolerance,
         along_path=along_path or None,
@@ -140,16 +139,16 @@ def explain(
     chosen = method_options(other, chosen)
     if labels is not None and (target != "cosine" or against or against_image or template):
         raise BadOption("--labels explains the first label against the second: leave --target and --against out")
-    extra = ImageOutputs(map, mask, threshold, positive, verbose)
+    extra = ImageOutputs(map, mask, threshold, positive_only, verbose)
     names_of = suffix(
         method if method != "nib" else None,
         model_name(model),
         variant if variant != "default" else None,
         target if target != "cosine" else None,
-        **given(against=against, against_image=against_image, template=template, positive=positive or None),
+        **given(against=against, against_image=against_image, template=template, positive_only=positive_only or None),
         **chosen,
     )
-    inputs = input_paths(*typed.pictures, labels, model, against_image, chosen)
+    inputs = input_paths(*typed.images, labels, model, against_image, chosen)
     output = Output(out, json, quiet, overwrite, names_of, inputs)
     extra.check(typed)
     names = output.check(*typed.stems, extra.paths)
@@ -159,7 +158,7 @@ def explain(
         if labels is None
         else {}
     )
-    ready = load(model, device, dtype, fit, image_size, output.silent)
+    ready = load(model, device, dtype, resize, image_size, output.silent)
     options = {
         "method": method,
         "variant": variant,
@@ -180,7 +179,7 @@ class ImageOutputs:
     map: Path | None
     mask: Path | None
     threshold: float
-    positive: bool
+    positive_only: bool
     verbose: bool = False
 
     @property
@@ -192,7 +191,7 @@ class ImageOutputs:
         if not 0 < self.threshold <= 1:
             raise BadOption(f"threshold must be a share above 0, at most 1 (got {self.threshold})")
         if self.paths and things.one_kind:
-            raise BadOption("--map and --mask are for a picture with a caption: leave them out; the JSON has both maps")
+            raise BadOption("--map and --mask are for an image with a caption: leave them out; the JSON has both maps")
         if self.paths and len(things.firsts) * max(1, len(things.seconds)) > 1:
             raise BadOption("--map and --mask are for one pair")
 
@@ -207,17 +206,17 @@ class ImageOutputs:
         from nibt.report.image.explanation import draw
         from nibt.report.image.heatmap import map_image, mask_image
 
-        one: Any = answers[0]  # a picture with a caption, where either file was asked for
+        one: Any = answers[0]  # an image with a caption, where either file was asked for
         images = (
-            (self.map, lambda: map_image(one, self.positive)),
+            (self.map, lambda: map_image(one, self.positive_only)),
             (self.mask, lambda: mask_image(one, self.threshold)),
         )
         output.write(
             answers,
             names,
-            lambda answer: draw(answer, self.positive),
-            lambda found: show(found, self.positive, self.verbose),
+            lambda answer: draw(answer, self.positive_only),
+            lambda found: show(found, self.positive_only, self.verbose),
             [(path, image) for path, image in images if path],
             pages,
-            self.positive,
+            self.positive_only,
         )

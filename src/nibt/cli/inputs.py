@@ -1,4 +1,4 @@
-"""What is asked on a command line: which of the things are pictures and which captions, and of which model."""
+"""What is asked on a command line: which of the things are images and which captions, and of which model."""
 
 import os
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ import typer
 from nibt.cli.options import THE_PAPERS
 from nibt.cli.output import stem
 from nibt.errors import BadOption
+from nibt.progress import Progress
 
 if TYPE_CHECKING:
-    from nibt.results.comparison import Comparison
-    from nibt.results.explanation import Explanation
+    from nibt.results.explanation import Comparison, Explanation
     from nibt.types import Modality
 
 
@@ -28,7 +28,7 @@ class CliItems:
 
     @classmethod
     def read(
-        cls, things: list[str], labelled: bool, with_image: str | None = None, with_caption: str | None = None
+        cls, things: list[str], labelled: bool, compare_image: str | None = None, compare_caption: str | None = None
     ) -> "CliItems":
         """All that was typed beside the options.
 
@@ -36,23 +36,23 @@ class CliItems:
             BadOption: what was typed does not go together.
 
         """
-        if (with_image is not None) + (with_caption is not None) + labelled > 1:
-            raise BadOption("--with-image, --with-caption and --labels exclude each other: give one of them")
-        if with_image is not None:
-            return cls(things, [with_image], ("image", "image"))
-        if with_caption is not None:
+        if (compare_image is not None) + (compare_caption is not None) + labelled > 1:
+            raise BadOption("--compare-image, --compare-caption and --labels exclude each other: give one of them")
+        if compare_image is not None:
+            return cls(things, [compare_image], ("image", "image"))
+        if compare_caption is not None:
             _check_captions(things)
-            return cls(things, [with_caption], ("text", "text"))
+            return cls(things, [compare_caption], ("text", "text"))
         return cls(*split(things, labelled))
 
     @property
     def one_kind(self) -> bool:
-        """Whether two pictures, or two captions, are compared."""
+        """Whether two images, or two captions, are compared."""
         return self.places[0] == self.places[1]
 
     @property
-    def pictures(self) -> list[str]:
-        """The pictures, as they were typed."""
+    def images(self) -> list[str]:
+        """The images, as they were typed."""
         places = zip(self.places, (self.firsts, self.seconds), strict=True)
         return [item for place, items in places if place == "image" for item in items]
 
@@ -67,7 +67,7 @@ class CliItems:
 
 
 class CliInputs:
-    """The things, or a picture and labels, all read before the model is loaded: a mistake is told at once."""
+    """The things, or an image and labels, all read before the model is loaded: a mistake is told at once."""
 
     def __init__(self, things: CliItems, labels: list[str], labelled: bool = False) -> None:
         from nibt.data.images import read_image
@@ -83,69 +83,74 @@ class CliInputs:
 
     def answers(self, model: Any, quiet: bool, options: dict[str, Any]) -> "list[Explanation] | list[Comparison]":
         """Each first with each second, or with the labels."""
-        from nibt.cli.progress import progress
+        from nibt.cli.progress import shown
         from nibt.engine.explain import explain as run
         from nibt.engine.explain import explain_labels
 
         if not self.seconds:
-            with progress(len(self.firsts), "explaining", quiet) as done:
-                return [explain_labels(model, one, self.labels, on_done=done, **options) for one in self.firsts]
+            answers = []
+            with shown("explaining", quiet, len(self.firsts)) as on_progress:
+                for image in self.firsts:
+                    answers.append(explain_labels(model, image, self.labels, **options))
+                    on_progress(Progress(len(answers)))
+            return answers
         pairs = [(first, second) for first in self.firsts for second in self.seconds]
-        with progress(len(pairs), "explaining", quiet) as done:
-            return run(model, [first for first, _ in pairs], [second for _, second in pairs], on_done=done, **options)
+        with shown("explaining", quiet, len(pairs)) as on_progress:
+            firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
+            return run(model, firsts, seconds, on_progress=on_progress, **options)
 
 
 def split(things: list[str], labelled: bool = False, command: str = "explain") -> tuple[list[str], list[str]]:
-    """Pictures and captions: the first is a picture, and so is what follows and looks like one.
+    """Images and captions: the first is an image, and so is what follows and looks like one.
 
     >>> split(["a.jpg", "b.png", "a cat", "c.png"])
     (['a.jpg', 'b.png'], ['a cat', 'c.png'])
 
     """
-    count = next((n for n, thing in enumerate(things) if n and not _is_picture(thing)), len(things))
-    pictures, captions = things[:count], things[count:]
-    if not _is_picture(things[0]) and any(map(_is_picture, things[1:])):
-        raise BadOption(f"pictures come first, and there is no picture {things[0]!r}: nibt {command} IMAGE CAPTION")
+    count = next((n for n, thing in enumerate(things) if n and not _is_image(thing)), len(things))
+    images, captions = things[:count], things[count:]
+    if not _is_image(things[0]) and any(map(_is_image, things[1:])):
+        raise BadOption(f"images come first, and there is no image {things[0]!r}: nibt {command} IMAGE CAPTION")
     if labelled and captions:
         raise BadOption(f"with --labels there are no captions besides (got {captions[0]!r})")
     if not labelled and not captions:
         beside = " (or --labels FILE)" if command == "explain" else ""
-        last = f" ({pictures[-1]!r} was taken for a picture)" if len(pictures) > 1 else ""
+        last = f" ({images[-1]!r} was taken for an image)" if len(images) > 1 else ""
         raise BadOption(f"give a caption, too{last}: nibt {command} IMAGE CAPTION{beside}")
-    return pictures, captions
+    return images, captions
 
 
-def _is_picture(thing: str) -> bool:
-    from nibt.data.images import is_url, names_picture
+def _is_image(thing: str) -> bool:
+    from nibt.data.images import is_url, names_image
 
-    return thing.startswith("sample:") or is_url(thing) or names_picture(thing) or os.path.isfile(thing)
+    return thing.startswith("sample:") or is_url(thing) or names_image(thing) or os.path.isfile(thing)
 
 
 def _check_captions(things: list[str]) -> None:
-    """Refuse a picture where every thing is a caption: hardly anybody means the name of a file as one."""
+    """Refuse an image where every thing is a caption: hardly anybody means the name of a file as one."""
     for thing in things:
-        if _is_picture(thing):
+        if _is_image(thing):
             raise BadOption(
-                f"with --with-caption every thing is a caption, and {thing!r} is a picture: nibt explain "
+                f"with --compare-caption every thing is a caption, and {thing!r} is an image: nibt explain "
                 "IMAGE CAPTION explains one with the other"
             )
 
 
-def load(model: str | None, device: str, dtype: str, fit: str | None, image_size: int | None, quiet: bool) -> Any:
+def load(model: str | None, device: str, dtype: str, resize: str | None, image_size: int | None, quiet: bool) -> Any:
     """The model that was asked for, or lite, which is then named."""
     if model is None and not quiet:
         typer.echo(
             f"The model is lite, which ships with nibt and knows ImageNet's world. The paper's: -m {THE_PAPERS}",
             err=True,
         )
-    return loaded(model or "lite", quiet, device=device, dtype=dtype, fit=fit, image_size=image_size)
+    return loaded(model or "lite", quiet, device=device, dtype=dtype, resize=resize, image_size=image_size)
 
 
 def loaded(model: str, quiet: bool, **loading: Any) -> Any:
     """The model, with the time that loading takes on standard error."""
-    from nibt.cli.progress import watched
+    from nibt.cli.progress import shown
 
-    with watched(f"loading {model}", None, quiet):
+    with shown(f"loading {model}", quiet):
         from nibt.models._loading import load_model
 
         return load_model(model, **loading)

@@ -1,4 +1,4 @@
-"""``nibt interact``: which words of a caption go with which parts of a picture."""
+"""``nibt interact``: which words of a caption go with which parts of an image."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +17,7 @@ def interact(
         typer.Argument(
             metavar="IMAGE... CAPTION...",
             show_default=False,
-            help="Pictures (files, or sample:NAME) and then captions. Several of either: each picture with "
+            help="EncodedImages (files, or sample:NAME) and then captions. Several of either: each image with "
             "each caption.",
         ),
     ],
@@ -27,7 +27,7 @@ def interact(
             "--out",
             "-o",
             rich_help_panel=option.OUTPUT,
-            help="The picture to write for one pair, the folder for several; or x.html: one interactive page "
+            help="The image to write for one pair, the folder for several; or x.html: one interactive page "
             "for all. The "
             "JSON file lies beside it.",
         ),
@@ -37,34 +37,34 @@ def interact(
         list[str] | None,
         typer.Option(metavar="WORDS", help="Words of the caption that get maps; repeatable. Without it: all."),
     ] = None,
-    positive: option.Positive = False,
+    positive_only: option.Positive = False,
     overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,
     model: option.Model = None,
     device: option.Device = "cpu",
     dtype: option.Dtype = "float32",
-    fit: option.Fit = None,
+    resize: option.Resize = None,
     image_size: option.ImageSize = None,
     variant: option.Variant = "default",
     layer: option.Layer = None,
     image_layer: option.ImageLayer = None,
     text_layer: option.TextLayer = None,
-    reference: option.Reference = None,
+    baseline: option.Baseline = None,
     steps: option.Steps = None,
     tolerance: option.Tolerance = None,
     other: option.Other = None,
 ) -> None:
-    """Show which words of a caption go with which parts of a picture: a signed table, a map for each word.
+    """Show which words of a caption go with which parts of an image: a signed table, a map for each word.
 
-    Writes a picture with a small map a word, or with --out x.html an interactive page, and a JSON file with the table.
+    Writes an image with a small map a word, or with --out x.html an interactive page, and a JSON file with the table.
     Without --steps there are as many nodes as a tolerance of 0.01 asks for.
     """
-    pictures, captions = split(things, command="interact")
+    images, captions = split(things, command="interact")
     chosen = given(
         layer=layer,
         image_layer=image_layer,
         text_layer=text_layer,
-        reference=reference,
+        baseline=baseline,
         steps=steps,
         tolerance=tolerance,
     )
@@ -73,28 +73,30 @@ def interact(
         "interact",
         model_name(model),
         variant if variant != "default" else None,
-        **given(word=word, positive=positive or None),
+        **given(word=word, positive_only=positive_only or None),
         **chosen,
     )
-    output = Output(out, json, quiet, overwrite, names_of, input_paths(pictures, model, chosen))
-    names = output.check([stem(picture) for picture in pictures], captions)
+    output = Output(out, json, quiet, overwrite, names_of, input_paths(images, model, chosen))
+    names = output.check([stem(image) for image in images], captions)
     from nibt.data.images import read_image
     from nibt.data.pair import read_caption
 
-    pairs = [(read_image(picture), read_caption(caption)) for picture in pictures for caption in captions]
-    ready = load(model, device, dtype, fit, image_size, output.silent)
+    pairs = [(read_image(image), read_caption(caption)) for image in images for caption in captions]
+    ready = load(model, device, dtype, resize, image_size, output.silent)
     from nibt.cli.console import show_regions
-    from nibt.cli.progress import progress
+    from nibt.cli.progress import shown
     from nibt.engine.interactions import explain_interactions
     from nibt.report.image.interactions import draw_interactions
 
-    with progress(len(pairs), "explaining", output.silent) as done:
-        shown, said = [picture for picture, _ in pairs], [caption for _, caption in pairs]
-        answers = explain_interactions(ready, shown, said, words=word or (), variant=variant, on_done=done, **chosen)
+    with shown("explaining", output.silent) as on_progress:
+        shown, said = [image for image, _ in pairs], [caption for _, caption in pairs]
+        answers = explain_interactions(
+            ready, shown, said, words=word or (), variant=variant, on_progress=on_progress, **chosen
+        )
     output.write(
         answers if isinstance(answers, list) else [answers],
         names,
-        lambda found: draw_interactions(found, positive),
+        lambda found: draw_interactions(found, positive_only),
         show_regions,
-        positive=positive,
+        positive_only=positive_only,
     )

@@ -16,7 +16,7 @@ def list_parts(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     names: Annotated[bool, typer.Option("--names", help="Only the names, one a line.")] = False,
 ) -> None:
-    """List the methods, models, targets, metrics, data sets, sample pictures or plans of benchmarks."""
+    """List the methods, models, targets, metrics, data sets, sample images or plans of benchmarks."""
     if kind == Kind.methods and not names:
         from nibt.cli.console import methods
 

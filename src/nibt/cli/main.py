@@ -1,6 +1,6 @@
 """The command line as a whole: its commands, and what a failure looks like.
 
-Exit codes: 0 done, 1 could not do it (an unreadable picture, no such model, a full disk; no row of a job could be
+Exit codes: 0 done, 1 could not do it (an unreadable image, no such model, a full disk; no row of a job could be
 explained), 2 bad usage (an unknown name, an option out of range, an output that would replace a file of the user's, a
 folder with the results of another request), 130 interrupted by Ctrl-C, 143 by SIGTERM. Nobody sees a traceback for an
 error that is theirs to mend.

@@ -16,14 +16,14 @@ Model = Annotated[
 ]
 Device = Annotated[str, typer.Option(rich_help_panel=MODEL, help="Where the model runs: cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[str, typer.Option(rich_help_panel=MODEL, help="float32, float16 or bfloat16.")]
-Fit = Annotated[
+Resize = Annotated[
     str | None,
     typer.Option(
-        rich_help_panel=MODEL, help="'whole' shows the model the whole picture, where it takes any size; 'model' crops."
+        rich_help_panel=MODEL, help="'whole' shows the model the whole image, where it takes any size; 'model' crops."
     ),
 ]
 ImageSize = Annotated[
-    int | None, typer.Option(rich_help_panel=MODEL, help="Side of the pictures that the model is given, in pixels.")
+    int | None, typer.Option(rich_help_panel=MODEL, help="Side of the images that the model is given, in pixels.")
 ]
 BatchSize = Annotated[int, typer.Option(rich_help_panel=MODEL, help="How many pairs go through the model together.")]
 
@@ -41,7 +41,7 @@ Against = Annotated[
 AgainstImage = Annotated[
     list[str] | None,
     typer.Option(
-        rich_help_panel=METHOD, help="A picture to contrast with, on the text side or of two pictures; repeatable."
+        rich_help_panel=METHOD, help="An image to contrast with, on the text side or of two images; repeatable."
     ),
 ]
 Template = Annotated[
@@ -53,7 +53,7 @@ Layer = Annotated[
 ]
 ImageLayer = Annotated[str | None, typer.Option(rich_help_panel=METHOD, help="For the image side.")]
 TextLayer = Annotated[str | None, typer.Option(rich_help_panel=METHOD, help="For the text side.")]
-Reference = Annotated[
+Baseline = Annotated[
     str | None, typer.Option(rich_help_panel=METHOD, help="Where to narrow to: zero, blank, mean, mean:FILE.")
 ]
 Steps = Annotated[int | None, typer.Option(rich_help_panel=METHOD, help="How many nodes on the path.")]
@@ -64,7 +64,9 @@ Tolerance = Annotated[
 Seed = Annotated[int | None, typer.Option(rich_help_panel=METHOD, help="For methods that draw at random.")]
 Other = Annotated[
     list[str] | None,
-    typer.Option("-O", metavar="NAME=VALUE", rich_help_panel=METHOD, help="Another option of the method; repeatable."),
+    typer.Option(
+        "--set", metavar="NAME=VALUE", rich_help_panel=METHOD, help="Another option of the method; repeatable."
+    ),
 ]
 
 DataOption = Annotated[
@@ -78,7 +80,7 @@ Json = Annotated[
     str | None, typer.Option(rich_help_panel=OUTPUT, help="Where the JSON goes; - writes it alone to standard output.")
 ]
 Positive = Annotated[
-    bool, typer.Option("--positive", rich_help_panel=OUTPUT, help="Show only what speaks for the pair.")
+    bool, typer.Option("--positive-only", rich_help_panel=OUTPUT, help="Show only what speaks for the pair.")
 ]
 Strict = Annotated[
     bool,
@@ -107,7 +109,7 @@ NOT_OF_METHODS = frozenset(
         "batch_size",
         "caption",
         "captions",
-        "carry",
+        "send_images",
         "chunk_size",
         "cpus",
         "first",
@@ -121,7 +123,7 @@ NOT_OF_METHODS = frozenset(
         "method",
         "model",
         "on",
-        "on_done",
+        "on_progress",
         "out",
         "pairs",
         "sample",
@@ -139,8 +141,8 @@ NOT_OF_METHODS = frozenset(
 THE_PAPERS = "openai/clip-vit-base-patch32"
 
 
-def assignments(pairs: list[str], option: str = "-O", plain: bool = False) -> dict[str, str]:
-    """``-O name=value`` options as a mapping; a name is one of Python's unless it is ``plain``.
+def assignments(pairs: list[str], option: str = "--set", plain: bool = False) -> dict[str, str]:
+    """``--set name=value`` options as a mapping; a name is one of Python's unless it is ``plain``.
 
     >>> assignments(["beta=0.1"])
     {'beta': '0.1'}
@@ -159,7 +161,7 @@ def assignments(pairs: list[str], option: str = "-O", plain: bool = False) -> di
 
 
 def method_options(pairs: list[str] | None, chosen: dict[str, Any]) -> dict[str, Any]:
-    """The options of a method: those with a flag of their own that were ``chosen``, and those by ``-O name=value``.
+    """The options of a method: those with a flag of their own that were ``chosen``, and those by ``--set name=value``.
 
     Raises:
         BadOption: a name is no method's, or is given in both ways.
@@ -168,9 +170,9 @@ def method_options(pairs: list[str] | None, chosen: dict[str, Any]) -> dict[str,
     others = assignments(pairs or [])
     for name in others:
         if name in NOT_OF_METHODS:
-            raise BadOption(f"-O is for options of the method, and {name} is none: look for a flag in --help")
+            raise BadOption(f"--set is for options of the method, and {name} is none: look for a flag in --help")
         if name in chosen:
-            raise BadOption(f"{name} is given twice, as a flag and by -O: give it once")
+            raise BadOption(f"{name} is given twice, as a flag and by --set: give it once")
     return chosen | others
 
 

@@ -45,7 +45,7 @@ class Output:
 
     def check(self, firsts: list[str], seconds: list[str], beside: Sequence[Path] = ()) -> list[Path]:
         """The name of the image of each pair; empty where JSON alone was asked for. Other images lie ``beside``.
-        A pair is each of the firsts with each of the seconds: captions, or what ``stem`` makes of pictures.
+        A pair is each of the firsts with each of the seconds: captions, or what ``stem`` makes of images.
 
         Raises:
             WouldOverwrite: a file is an input, is not nibt's, or two outputs share it.
@@ -95,7 +95,7 @@ class Output:
         another request is there, or where another output of the call has the name.
         """
         from nibt.outputs import distinct
-        from nibt.results.explanation import request_of
+        from nibt.results.saving import request_of
 
         json = None if self.json == "-" else self._json(names)
         if not (names and self._in_folder):
@@ -117,16 +117,16 @@ class Output:
         show: Callable[[Any], None],
         beside: Sequence[tuple[Path, Callable[[], Any]]] = (),
         pages: "Callable[[Sequence[Any]], Sequence[Shown]]" = tuple,
-        positive: bool = False,
+        positive_only: bool = False,
     ) -> None:
         """Images or the page, JSON, and what a terminal shows."""
         from nibt.report.html.page import write_page
         from nibt.report.image.explanation import write
-        from nibt.results.explanation import as_text, save
+        from nibt.results.saving import as_text, save
 
         names, json = self._distinct(answers, names, [path for path, _ in beside])
         if self.page:
-            write_page(pages(answers), names[0], positive=positive, overwrite=self.overwrite)
+            write_page(pages(answers), names[0], positive_only=positive_only, overwrite=self.overwrite)
         else:
             for answer, name in zip(answers, names, strict=False):
                 write(draw(answer), name, answer.request(), self.overwrite)
@@ -156,14 +156,14 @@ def _apart(stems: Sequence[str]) -> list[str]:
     return apart
 
 
-def stem(picture: str) -> str:
-    """What a picture's part of a file name is made of.
+def stem(image: str) -> str:
+    """What an image's part of a file name is made of.
 
     >>> stem("photos/cat.jpg"), stem("sample:chelsea")
     ('cat', 'chelsea')
 
     """
-    return Path(picture.removeprefix("sample:")).stem
+    return Path(image.removeprefix("sample:")).stem
 
 
 def plain(text: str, longest: int = 40) -> str:

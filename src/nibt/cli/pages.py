@@ -1,12 +1,11 @@
 """What a page shows of the answers of a command: each with its word-region table, where there is one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nibt.report.html.view import Panel
-    from nibt.results.comparison import Comparison
-    from nibt.results.explanation import Explanation
+    from nibt.results.explanation import Comparison, Explanation
     from nibt.results.interaction import Interaction
 
 _NOT_NIBS = (
@@ -30,7 +29,7 @@ def explained(
     model: Any, answers: "Sequence[Explanation | Comparison]", options: dict[str, Any], quiet: bool
 ) -> "list[Panel]":
     """The answers; those of nib to the cosine with the table of the same settings, so that words can be chosen."""
-    from nibt.cli.progress import progress
+    from nibt.cli.progress import shown
     from nibt.report.html.view import Panel
     from nibt.results.explanation import Explanation
 
@@ -43,23 +42,27 @@ def explained(
     ]
     several = len({getattr(answer, "source", "") for answer in answers}) > 1
     panels = []
-    with progress(sum(tabled), "words and regions", quiet) as done:
+    with shown("words and regions", quiet, sum(tabled)) as on_progress:
+        done = 0
         for answer, wanted in zip(answers, tabled, strict=True):
-            table = _table(model, answer, options, done) if wanted and isinstance(answer, Explanation) else None
+            table = None
+            if wanted and isinstance(answer, Explanation):
+                table, done = _table(model, answer, options), done + 1
+                on_progress(Progress(done))
             named = f"{answer.caption} ({answer.source})" if several and isinstance(answer, Explanation) else ""
             panels.append(Panel(answer, table, named))
     return panels
 
 
-def _table(model: Any, answer: "Explanation", options: dict[str, Any], done: Callable[[], None]) -> "Interaction":
-    """The table at the answer's own layers. It is of the picture as it stands, whatever shifts were asked for."""
+def _table(model: Any, answer: "Explanation", options: dict[str, Any]) -> "Interaction":
+    """The table at the answer's own layers. It is of the image as it stands, whatever shifts were asked for."""
     from nibt.engine.interactions import explain_interactions
 
     layers = {f"{side}_layer": ",".join(map(str, answer.method[side]["layer"])) for side in ("image", "text")}
     others = {name: value for name, value in options.items() if name not in _NOT_NIBS}
-    assert answer.picture is not None, "it was explained just now"
+    assert answer.image.input is not None, "it was explained just now"
     found = explain_interactions(
-        model, answer.picture, answer.caption, variant=options["variant"], on_done=done, **layers, **others
+        model, answer.image.input, answer.caption, variant=options["variant"], **layers, **others
     )
     assert not isinstance(found, list)
     return found

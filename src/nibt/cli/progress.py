@@ -10,19 +10,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import rich.progress
 import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
-from nibt.progress import listening
+from nibt.progress import OnProgress, Progress, listening, no_progress
 
 errors = Console(stderr=True, highlight=False)
 _EVERY = 10.0  # seconds between lines where there is no terminal
@@ -31,9 +31,9 @@ _INNER = 2  # steps from which a loop inside is worth a bar
 
 @dataclass
 class Status:
-    """How far the work is; what is done is a number of items, of ``total`` where that is known."""
+    """What is shown of some work: finished items, of ``total`` if that is known, and the loop inside the current one."""
 
-    what: str
+    name: str
     total: int | None
     done: int = 0
     detail: str = ""
@@ -41,23 +41,21 @@ class Status:
     started: float = field(default_factory=time.monotonic)
     on_change: Callable[["Status"], None] = lambda status: None
 
-    def advance(self, count: int = 1) -> None:
-        """Count finished items."""
-        self.update(self.done + count)
-
-    def update(self, done: int, total: int | None = None, detail: str = "") -> None:
-        """Say how far the work is."""
-        self.done, self.total, self.detail, self.part = done, self.total if total is None else total, detail, 0.0
+    def update(self, progress: Progress) -> None:
+        """Show the progress of the work."""
+        self.done, self.detail, self.part = progress.done, progress.stage, 0.0
+        self.total = self.total if progress.total is None else progress.total
         self.on_change(self)
 
-    def inside(self, done: int, total: int) -> None:
-        """Say how far a loop inside the current item is: in forward passes of a pair, or in pairs that are read."""
+    def update_inside(self, progress: Progress) -> None:
+        """Show the progress of a loop inside the current item: forward passes of a pair, or pairs that are read."""
+        done, total = progress.done, progress.total or 0
         self.detail = f"step {done:,} of {total:,}" if total >= _INNER and done < total else ""
-        self.part = max(self.part, min(done / total, 0.99))  # an item has several loops, the longest of them first
+        self.part = max(self.part, min(done / max(total, 1), 0.99))  # the longest loop of an item comes first
         self.on_change(self)
 
     def line(self) -> str:
-        """What is said where there is no terminal.
+        """The line that is printed if standard error is no terminal.
 
         >>> Status("explaining", 8, 2, started=time.monotonic() - 30).line()
         'explaining: 2 of 8, 0:30 elapsed, about 1:30 left'
@@ -70,36 +68,29 @@ class Status:
         finished = self.done + self.part
         if self.total and 0 < finished < self.total:
             parts.append(f"about {_clock(elapsed / finished * (self.total - finished))} left")
-        return f"{self.what}: {', '.join(parts)}"
+        return f"{self.name}: {', '.join(parts)}"
 
 
 @contextmanager
-def watched(what: str, total: int | None, quiet: bool, window: float = 30.0) -> Iterator[Status]:
-    """The status of some work, shown on standard error; loops inside are shown, too.
+def shown(name: str, quiet: bool, total: int | None = None, window: float = 30.0) -> Iterator[OnProgress]:
+    """Show the progress of some work on standard error, and of loops inside it.
 
-    ``total`` is None where nobody knows it. The time left follows from the last ``window`` seconds: a longer one where
-    items differ much in what they take.
+    Args:
+        name: What is done, in the -ing form.
+        quiet: Show nothing.
+        total: The number of items, if it is known beforehand.
+        window: The seconds from which the time left is estimated; longer if items differ much in what they take.
+
+    Yields:
+        The function to call with each progress.
+
     """
-    status = Status(what, total)
     if quiet:
-        yield status
+        yield no_progress
         return
-    with _bar(status, window) if errors.is_terminal else _lines(status), listening(status.inside):
-        yield status
-
-
-@contextmanager
-def progress(count: int, what: str, quiet: bool, window: float = 30.0) -> Iterator[Callable[[], None]]:
-    """The same, for a caller that reports each item as it is done."""
-    with watched(what, count, quiet, window) as status:
-        yield status.advance
-
-
-@contextmanager
-def steps(what: str, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """The same, for work that reports the name of its next step, how many are done, and their total."""
-    with watched(what, None, quiet, 3600.0) as status:
-        yield lambda step, done, total: status.update(done, total, step)
+    status = Status(name, total)
+    with _bar(status, window) if errors.is_terminal else _lines(status), listening(status.update_inside):
+        yield status.update
 
 
 @contextmanager
@@ -138,9 +129,9 @@ def _bar(status: Status, window: float) -> Iterator[None]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[detail]}"),
     )
-    shown = Progress(*columns, console=errors, transient=True, speed_estimate_period=window)
-    with shown as bar:
-        task = bar.add_task(status.what, total=status.total, detail="")
+    display = rich.progress.Progress(*columns, console=errors, transient=True, speed_estimate_period=window)
+    with display as bar:
+        task = bar.add_task(status.name, total=status.total, detail="")
         status.on_change = lambda now: bar.update(
             task, completed=now.done + now.part, total=now.total, detail=now.detail
         )

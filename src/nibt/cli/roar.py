@@ -18,7 +18,7 @@ def roar(
     data: Annotated[
         str,
         typer.Argument(
-            help="Pictures with their right captions: scenes, or a data set with its folder, as coco:FOLDER."
+            help="EncodedImages with their right captions: scenes, or a data set with its folder, as coco:FOLDER."
         ),
     ] = "scenes",
     out: Annotated[
@@ -74,7 +74,7 @@ def roar(
     overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,
     device: option.Device = "cpu",
-    fit: option.Fit = None,
+    resize: option.Resize = None,
     image_size: option.ImageSize = None,
     batch_size: option.BatchSize = 16,
 ) -> None:
@@ -100,8 +100,8 @@ def roar(
         explain_batch=batch_size,
     )
     chosen = given(form=form, hidden=hide, methods=method)
-    loading = {"device": device, "fit": fit, "image_size": image_size}
-    from nibt.cli.progress import interruptible, steps
+    loading = {"device": device, "resize": resize, "image_size": image_size}
+    from nibt.cli.progress import interruptible, shown
     from nibt.evaluation.roar import roar as run
     from nibt.evaluation.roar.folder import PROVENANCE
     from nibt.evaluation.roar.report import REPORTS, markdown, write
@@ -110,9 +110,20 @@ def roar(
     check_reports(out / PROVENANCE, REPORTS, overwrite)
     data_set = opened(data, count, seed, assignments(other or []))
     ready, pairs, record = prepared(model, data_set, count, quiet, loading)
-    with interruptible(f"finished trainings are kept in {out}"), steps("retraining", quiet) as on_step:
+    with (
+        interruptible(f"finished trainings are kept in {out}"),
+        shown("retraining", quiet, window=3600.0) as on_progress,
+    ):
         found = run(
-            ready, pairs, data=record, out=out, rate=rates, repeats=repeats, on_step=on_step, **choices, **chosen
+            ready,
+            pairs,
+            data=record,
+            out=out,
+            rate=rates,
+            repeats=repeats,
+            on_progress=on_progress,
+            **choices,
+            **chosen,
         )
     files = write(found, out, overwrite)
     if not quiet:

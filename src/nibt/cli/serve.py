@@ -22,10 +22,10 @@ def serve(
     public: Annotated[bool, typer.Option("--public", help="Let other machines ask, where --host lets them.")] = False,
     seconds: Annotated[float, typer.Option(help="The most seconds of one computation.")] = 60.0,
     waiting: Annotated[int, typer.Option(help="How many visitors may wait for their turn.")] = 20,
-    upload: Annotated[int, typer.Option(help="The most megabytes of a picture's file.")] = 20,
-    megapixels: Annotated[int, typer.Option(help="The most millions of pixels of a picture.")] = 50,
+    upload: Annotated[int, typer.Option(help="The most megabytes of an image's file.")] = 20,
+    megapixels: Annotated[int, typer.Option(help="The most millions of pixels of an image.")] = 50,
 ) -> None:
-    """Serve a page on which to explain pictures: click a word, see its region. Stop it with Ctrl-C.
+    """Serve a page on which to explain images: click a word, see its region. Stop it with Ctrl-C.
 
     It answers this machine alone unless --public is given, sends nothing anywhere, and keeps nothing.
     """

@@ -18,16 +18,16 @@ def show(
             "--out",
             "-o",
             rich_help_panel=option.OUTPUT,
-            help="The picture to write, or the page as x.html. The JSON file lies beside it.",
+            help="The image to write, or the page as x.html. The JSON file lies beside it.",
         ),
     ] = None,
     json: option.Json = None,
-    positive: option.Positive = False,
+    positive_only: option.Positive = False,
     overwrite: option.Overwrite = False,
     verbose: option.Verbose = False,
     quiet: option.Quiet = False,
 ) -> None:
-    """Draw one row of a job as nibt explain does: a picture or a page, and a JSON file. No model is loaded."""
+    """Draw one row of a job as nibt explain does: an image or a page, and a JSON file. No model is loaded."""
     from nibt.cli.console import show as tell
     from nibt.jobs.job import Job
     from nibt.report.image.explanation import draw
@@ -40,7 +40,7 @@ def show(
     output.write(
         [answer],
         names,
-        lambda found: draw(found, positive),
-        lambda found: tell(found, positive, verbose),
-        positive=positive,
+        lambda found: draw(found, positive_only),
+        lambda found: tell(found, positive_only, verbose),
+        positive_only=positive_only,
     )

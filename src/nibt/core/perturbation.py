@@ -86,14 +86,14 @@ def score_of_pixels(
 
 
 def backdrop(side: Side, hide: str, seed: int = 0) -> Tensor | None:
-    """What shows where a picture is hidden, laid out as the tower's inputs are; None is the mean colour.
+    """What shows where an image is hidden, laid out as the tower's inputs are; None is the mean colour.
 
-    ``mean``: the mean colour, zero after normalising. ``blur``: the picture itself, blurred by a Gaussian whose sigma
-    is 10/224 of its shorter side. ``noise``: standard normal noise, after normalising, of each picture's own.
+    ``mean``: the mean colour, zero after normalising. ``blur``: the image itself, blurred by a Gaussian whose sigma
+    is 10/224 of its shorter side. ``noise``: standard normal noise, after normalising, of each image's own.
 
     Raises:
         BadOption: there is no such way to hide.
-        Unsupported: the tower is given patches, not a picture that could be blurred.
+        Unsupported: the tower is given patches, not an image that could be blurred.
 
     """
     check_hide(hide)
@@ -108,7 +108,7 @@ def backdrop(side: Side, hide: str, seed: int = 0) -> Tensor | None:
         return torch.from_numpy(np.stack(drawn)).to(values)
     if values.ndim != 4:
         raise Unsupported(
-            f"a {type(side.tower).__name__} is given patches, not a picture that could be blurred: hide "
+            f"a {type(side.tower).__name__} is given patches, not an image that could be blurred: hide "
             "must be mean or noise here"
         )
     from torchvision.transforms.functional import gaussian_blur

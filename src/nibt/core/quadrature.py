@@ -1,6 +1,6 @@
 """Straight paths through a hidden layer, and the gradient averaged along them.
 
-A path runs from a reference state r (position 0) to the hidden state h (position 1). Rules and formulas:
+A path runs from a baseline state r (position 0) to the hidden state h (position 1). Rules and formulas:
 narrowing toward zero in n equal steps is the published rule (Zhu et al., ICLR 2025, eq. 12); Gauss-Legendre
 converges geometrically where the path is smooth; toward zero it is smooth in the logarithm only. ``midpoint`` is what
 integrated gradients usually take (Sundararajan et al., 2017).
@@ -38,7 +38,7 @@ class Nodes:
     low: float = 0.0
 
 
-def nodes(rule: str, steps: int, floor: float = 0.1) -> Nodes:
+def nodes(quadrature: str, steps: int, floor: float = 0.1) -> Nodes:
     """The positions and weights of a rule on [0, 1].
 
     >>> nodes("riemann", 2)
@@ -50,15 +50,15 @@ def nodes(rule: str, steps: int, floor: float = 0.1) -> Nodes:
         BadOption: the rule is unknown, there is no step, or the floor is not inside (0, 1).
 
     """
-    if rule not in RULES:
-        raise BadOption(f"rule must be one of {', '.join(RULES)} (got {rule!r})")
+    if quadrature not in RULES:
+        raise BadOption(f"rule must be one of {', '.join(RULES)} (got {quadrature!r})")
     if steps < 1:
         raise BadOption(f"steps must be at least 1 (got {steps})")
-    if rule in ("riemann", "midpoint"):
-        shift = 0.5 if rule == "midpoint" else 0.0
+    if quadrature in ("riemann", "midpoint"):
+        shift = 0.5 if quadrature == "midpoint" else 0.0
         return Nodes(tuple((i - shift) / steps for i in range(1, steps + 1)), (1 / steps,) * steps)
     places, weights = np.polynomial.legendre.leggauss(steps)
-    if rule == "gauss":
+    if quadrature == "gauss":
         return Nodes(tuple(map(float, (places + 1) / 2)), tuple(map(float, weights / 2)))
     if not 0 < floor < 1:
         raise BadOption(f"floor must lie between 0 and 1 (got {floor})")
@@ -66,17 +66,17 @@ def nodes(rule: str, steps: int, floor: float = 0.1) -> Nodes:
     return Nodes(tuple(map(float, positions)), tuple(map(float, weights / 2 * -math.log(floor) * positions)), floor)
 
 
-def refined(rule: str, steps: int, floor: float, more: bool) -> Iterator[Nodes]:
+def refined(quadrature: str, steps: int, floor: float, more: bool) -> Iterator[Nodes]:
     """The nodes of a rule; then, where ``more`` may be asked for, twice as many each time, up to ``MOST_STEPS``.
 
     >>> [len(path.positions) for path in refined("gauss", 12, 0.1, True)]
     [12, 24, 48, 64]
 
     """
-    yield nodes(rule, steps, floor)
+    yield nodes(quadrature, steps, floor)
     while more and steps < MOST_STEPS:
         steps = min(2 * steps, MOST_STEPS)
-        yield nodes(rule, steps, floor)
+        yield nodes(quadrature, steps, floor)
 
 
 def chunks(count: int, like: Tensor, times: int = 1, at_once: int | None = None) -> Iterator[slice]:

@@ -10,9 +10,9 @@ from functools import lru_cache
 import torch
 
 from nibt.data.units import Units
-from nibt.errors import BadOption, WrongReference
+from nibt.errors import BadOption, WrongBaseline
 from nibt.models._attention import Attentions
-from nibt.models._mean_states import MeanStates
+from nibt.models._mean_states import FILE_NAME, MeanStates
 from nibt.models._trace import Cut, Inputs, Trace
 from nibt.models.base import Model, Tower
 from nibt.types import Embedding, Hidden, PerExample
@@ -69,7 +69,7 @@ class Side:
         return max(1, int(self.memory * 2**20 / kept))
 
     def at_end(self, name: str, layer: int | None, cut: Cut, state: Hidden) -> PerExample:
-        """The score where a path ends: of the reference itself, or of a ``state`` on the way to it."""
+        """The score where a path ends: of the baseline itself, or of a ``state`` on the way to it."""
         with torch.no_grad():
             return self.score(self.end(name, layer, cut, state))
 
@@ -89,13 +89,13 @@ class Side:
         with torch.no_grad():
             return self.cut(last).rest(self.tower.blank(self.inputs, last)[None])[0]
 
-    def reference(self, name: str, layer: int | None, hidden: Hidden) -> Hidden:
+    def baseline(self, name: str, layer: int | None, hidden: Hidden) -> Hidden:
         """The state to narrow to, at a layer (None: at the stem): ``zero``, ``blank``, ``mean`` (the model's own)
         or ``mean:FILE``.
 
         Raises:
-            BadOption: there is no such reference.
-            WrongReference: the mean states are of another model, or do not fit the layer.
+            BadOption: there is no such baseline.
+            WrongBaseline: the mean states are of another model, or do not fit the layer.
 
         """
         kind, _, path = name.partition(":")
@@ -105,22 +105,22 @@ class Side:
             return self.tower.blank(self.inputs, layer)
         if kind == "mean" and layer is None:
             raise BadOption(
-                f"mean states are of layers, not of the first tokens: reference must be zero or blank here "
+                f"mean states are of layers, not of the first tokens: baseline must be zero or blank here "
                 f"(got {name!r})"
             )
         if kind == "mean":
             assert layer is not None
             return mean_states(self.model, path).state(self.tower, self.inputs, hidden, layer)
-        raise BadOption(f"reference must be zero, blank, mean or mean:FILE (got {name!r})")
+        raise BadOption(f"baseline must be zero, blank, mean or mean:FILE (got {name!r})")
 
 
 def mean_states(model: Model, path: str = "") -> MeanStates:
     """The mean states of a file, or those that ship with an embedded model."""
     if not path and model.folder is None:
-        raise WrongReference(
-            f"the model {model.id} ships no mean states: make them with nibt calibrate, and give reference='mean:FILE'"
+        raise WrongBaseline(
+            f"the model {model.id} ships no mean states: make them with nibt calibrate, and give baseline='mean:FILE'"
         )
-    file = path or str(model.folder and model.folder / "reference.safetensors")
+    file = path or str(model.folder and model.folder / FILE_NAME)
     changed = os.path.getmtime(file) if os.path.exists(file) else 0.0
     return _loaded(file, changed, model.weights_hash, model)
 

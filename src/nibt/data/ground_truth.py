@@ -17,7 +17,7 @@ from nibt.data.units import Words
 class GroundTruth:
     """The truth of one pair. ``mask`` is true on the seen pixels of the objects that the caption names, ``others``
     are the masks of the objects that it does not name; ``named`` and ``absent`` tell for each word of the caption
-    whether it names an object of the picture, or one that is not there. Each is None, or empty, where nothing is
+    whether it names an object of the image, or one that is not there. Each is None, or empty, where nothing is
     known, or nothing is named.
     """
 
@@ -28,7 +28,7 @@ class GroundTruth:
 
 
 def ground_truth(pair: Pair, region: Region, words: Words) -> GroundTruth:
-    """What is known of a pair, for a model that sees that region of the picture, and those words of one caption."""
+    """What is known of a pair, for a model that sees that region of the image, and those words of one caption."""
     named = [thing for thing in pair.objects if thing.spans]
     spans = list(word_spans(pair.caption, words))
     places = [span for thing in named for span in thing.spans]
@@ -43,7 +43,7 @@ def ground_truth(pair: Pair, region: Region, words: Words) -> GroundTruth:
 
 def seen_mask(pair: Pair, things: list[Object], region: Region) -> Bool[Tensor, "height width"]:
     """Where in the seen region the objects are: their masks, or their boxes where they have none."""
-    width, height = pair.picture.size
+    width, height = pair.image.size
     whole = np.zeros((height, width), bool)
     for thing in things:
         if thing.mask is not None:

@@ -1,6 +1,6 @@
-"""Pictures: how they are read, and what is refused.
+"""Images: how they are read, and what is refused.
 
-Every picture becomes an upright RGB image with its tones kept; what had to be done on the way (a first frame
+Every image becomes an upright RGB image with its tones kept; what had to be done on the way (a first frame
 taken, transparency laid on white) is noted and ends in the result's warnings.
 """
 
@@ -32,22 +32,22 @@ _SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", 
 class ImageInput:
     """An upright RGB image, where it came from, and what was done to read it. ``file_hash``: the digest of its file."""
 
-    image: Image.Image
+    pil_image: Image.Image
     source: str
     notes: tuple[str, ...] = ()
     file_hash: str = field(default="", repr=False, compare=False)
 
     @cached_property
     def digest(self) -> str:
-        """16 hexadecimal digits that tell this picture from others: of the bytes of its file, or, where it came
+        """16 hexadecimal digits that tell this image from others: of the bytes of its file, or, where it came
         without a file, of its size and its pixels.
         """
-        return self.file_hash or sha256(repr(self.image.size).encode() + self.image.tobytes()).hexdigest()[:16]
+        return self.file_hash or sha256(repr(self.pil_image.size).encode() + self.pil_image.tobytes()).hexdigest()[:16]
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
-        return self.image.size
+        return self.pil_image.size
 
 
 @runtime_checkable
@@ -64,12 +64,12 @@ ImageSource: TypeAlias = str | NamedImage
 
 
 def samples() -> list[str]:
-    """The names of the pictures that ship with the package; read one with ``sample:NAME``."""
+    """The names of the images that ship with the package; read one with ``sample:NAME``."""
     return sorted(file.stem for file in _sample_files())
 
 
 def sample_file(name: str) -> Path:
-    """The file of a picture that ships with the package.
+    """The file of an image that ships with the package.
 
     Raises:
         UnknownName: there is none of that name.
@@ -84,8 +84,8 @@ def _sample_files() -> list[Path]:
     return [file for file in Path(str(files("nibt") / "samples")).iterdir() if file.suffix in (".png", ".jpg")]
 
 
-def names_picture(text: str) -> bool:
-    """Whether a text ends as the names of picture files do."""
+def names_image(text: str) -> bool:
+    """Whether a text ends as the names of image files do."""
     return Path(text).suffix.lower() in _SUFFIXES
 
 
@@ -100,16 +100,16 @@ def is_url(text: str) -> bool:
 
 
 def read_image(source: ImageSource) -> ImageInput:
-    """Read a picture from a path, ``sample:NAME``, the bytes of a file, an open file, a PIL image, an array or a
+    """Read an image from a path, ``sample:NAME``, the bytes of a file, an open file, a PIL image, an array or a
     tensor.
 
     Arrays are (height, width), (height, width, 1), (height, width, 3) or (height, width, 4); tensors have the
     channel first. Integers run over their type's range, floats from 0 to 1. A batch of one, (1, channel, height, width)
-    or (1, height, width, channel), is its only picture. An open file is read in binary mode from where it stands, and
+    or (1, height, width, channel), is its only image. An open file is read in binary mode from where it stands, and
     stays open.
 
     Raises:
-        BadInput: it is none of these, there is no such file, or it is no picture, is broken, too large, or holds NaN.
+        BadInput: it is none of these, there is no such file, or it is no image, is broken, too large, or holds NaN.
 
     """
     if isinstance(source, ImageInput):
@@ -123,25 +123,25 @@ def read_image(source: ImageSource) -> ImageInput:
     if isinstance(source, np.ndarray):
         return _from_array(source, "array")
     if isinstance(source, bytes | bytearray | memoryview):
-        return decode_picture(bytes(source), "bytes")
+        return decode_image(bytes(source), "bytes")
     if isinstance(source, OpenFile):
         return _from_file(source)
     if isinstance(source, str) and source.startswith(SAMPLE):
         return _sample(source.removeprefix(SAMPLE))
     if not isinstance(source, str | os.PathLike):
         raise BadInput(
-            "a picture must be a path, the bytes of a file, an open file, an image, an array or a tensor "
+            "an image must be a path, the bytes of a file, an open file, an image, an array or a tensor "
             f"(got {type(source).__name__})"
         )
     if is_url(os.fspath(source)):
         raise BadInput(
-            f"{os.fspath(source)!r} is a URL, and URLs are not opened: download the picture, and give its path"
+            f"{os.fspath(source)!r} is a URL, and URLs are not opened: download the image, and give its path"
         )
     return _open(Path(source))
 
 
 def is_batch(source: Any) -> bool:
-    """Whether it is several pictures in one array: a tensor (batch, channel, height, width) or an array (batch, height,
+    """Whether it is several images in one array: a tensor (batch, channel, height, width) or an array (batch, height,
     width, channel).
     """
     return isinstance(source, np.ndarray | Tensor) and source.ndim == 4
@@ -157,14 +157,14 @@ def _from_file(stream: Any) -> ImageInput:
         raise BadInput(f"{name!r} is open as text: open it in binary mode, as open(path, 'rb')")
     if not data:
         raise BadInput(f"{name!r} has nothing left to read: it is empty, or was read before (seek(0) starts anew)")
-    return decode_picture(data, name)
+    return decode_image(data, name)
 
 
-def decode_picture(data: bytes, name: str) -> ImageInput:
-    """Read a picture from the bytes of its file; ``name`` is what messages call it.
+def decode_image(data: bytes, name: str) -> ImageInput:
+    """Read an image from the bytes of its file; ``name`` is what messages call it.
 
     Raises:
-        BadInput: they are no picture, or a broken or too large one.
+        BadInput: they are no image, or a broken or too large one.
 
     """
     if not data:
@@ -179,9 +179,9 @@ def _sample(name: str) -> ImageInput:
 
 def _open(path: Path) -> ImageInput:
     if not path.exists():
-        raise BadInput(f"there is no picture {str(path)!r}: no such file")
+        raise BadInput(f"there is no image {str(path)!r}: no such file")
     if path.is_dir():
-        raise BadInput(f"{str(path)!r} is a folder: give the path of one picture")
+        raise BadInput(f"{str(path)!r} is a folder: give the path of one image")
     if path.stat().st_size == 0:
         raise BadInput(f"{str(path)!r} is an empty file (0 bytes)")
     with _readable(str(path)):
@@ -189,7 +189,7 @@ def _open(path: Path) -> ImageInput:
 
 
 def _hashed(path: Path, source: str) -> ImageInput:
-    """The picture of a file, with the digest of the same bytes."""
+    """The image of a file, with the digest of the same bytes."""
     with path.open("rb") as stream:
         digest = file_digest(stream, "sha256").hexdigest()[:16]
         stream.seek(0)
@@ -205,13 +205,13 @@ def _readable(name: str) -> Iterator[None]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadInput(_too_large(name, "")) from error
     except Image.UnidentifiedImageError as error:
-        raise BadInput(f"{name!r} is not a picture in a format that Pillow reads") from error
+        raise BadInput(f"{name!r} is not an image in a format that Pillow reads") from error
     except PermissionError as error:
         raise BadInput(f"{name!r} cannot be read: permission denied") from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:
         if isinstance(error, BadInput):
             raise
-        raise BadInput(f"{name!r} is a broken or truncated picture ({error})") from error
+        raise BadInput(f"{name!r} is a broken or truncated image ({error})") from error
 
 
 def _too_large(name: str, size: str) -> str:
@@ -223,7 +223,7 @@ def _upright(image: Image.Image, source: str) -> ImageInput:
         raise BadInput(_too_large(source, f" ({image.width:,} x {image.height:,})"))
     notes = []
     if getattr(image, "n_frames", 1) > 1:
-        notes.append(f"the picture has {image.n_frames} frames: the first was taken")  # pyright: ignore
+        notes.append(f"the image has {image.n_frames} frames: the first was taken")  # pyright: ignore
         image.seek(0)
     image.load()
     rgb, note = _rgb(ImageOps.exif_transpose(image))
@@ -244,9 +244,9 @@ def _rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
 
 
 def _from_wide(values: np.ndarray) -> Image.Image:
-    """A grey picture of 16 bits, 32 bits or floats as RGB; floats up to 1 are shares, larger values 16-bit."""
+    """A grey image of 16 bits, 32 bits or floats as RGB; floats up to 1 are shares, larger values 16-bit."""
     if not np.isfinite(values).all():
-        raise BadInput("the picture holds NaN or infinite values")
+        raise BadInput("the image holds NaN or infinite values")
     top = float(values.max(initial=0))
     white = 1.0 if values.dtype.kind == "f" and top <= 1 else 65535.0 if top <= 65535 else top
     grey = np.clip(values.astype(np.float64) / white, 0, 1) * 255
@@ -262,12 +262,12 @@ def _from_array(array: np.ndarray, source: str) -> ImageInput:
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in array.shape:
         first = "(3, height, width)" if source == "tensor" else "(height, width, 3)"
-        raise BadInput(f"a picture as {source} has the shape {first} or (height, width); got {array.shape}")
+        raise BadInput(f"an image as {source} has the shape {first} or (height, width); got {array.shape}")
     if array.dtype.kind == "f":
         if not np.isfinite(array).all():
             raise BadInput(f"the {source} holds NaN or infinite values")
         if array.min() < 0 or array.max() > 1:
-            raise BadInput(f"a picture of floats runs from 0 to 1 (got {array.min():.3g} to {array.max():.3g})")
+            raise BadInput(f"an image of floats runs from 0 to 1 (got {array.min():.3g} to {array.max():.3g})")
         array = np.round(array * 255)
     elif array.dtype == bool:
         array = array * 255

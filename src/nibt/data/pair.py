@@ -1,6 +1,6 @@
 """Captions, and what goes with what: single inputs and lists as pairs, which are of one kind.
 
-A pair is a picture and a caption, two pictures or two captions. A string is a picture's path in first place and a
+A pair is an image and a caption, two images or two captions. A string is an image's path in first place and a
 caption in second; whatever is no string says itself what it is.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from nibt.data.images import ImageInput, OpenFile, is_batch, names_picture, read_image
+from nibt.data.images import ImageInput, OpenFile, is_batch, names_image, read_image
 from nibt.errors import BadInput
 from nibt.types import Modality
 
@@ -26,7 +26,7 @@ Span: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True)
 class Caption:
-    """A text that is said to be a caption: in first place, where a string is a picture's path, two captions are
+    """A text that is said to be a caption: in first place, where a string is an image's path, two captions are
     compared.
     """
 
@@ -35,10 +35,10 @@ class Caption:
 
 @dataclass(frozen=True)
 class Object:
-    """One object of a picture whose place is known, and where the caption names it.
+    """One object of an image whose place is known, and where the caption names it.
 
-    ``box`` is left, top, width and height in pixels of the upright picture; ``mask`` is true on its pixels, of
-    the picture's height and width, where one is known; ``spans`` are the first and the last-plus-one character of
+    ``box`` is left, top, width and height in pixels of the upright image; ``mask`` is true on its pixels, of
+    the image's height and width, where one is known; ``spans`` are the first and the last-plus-one character of
     each place in the caption that names it.
     """
 
@@ -50,13 +50,13 @@ class Object:
 
 @dataclass(frozen=True)
 class Pair:
-    """What is explained: a picture and a caption.
+    """What is explained: an image and a caption.
 
-    Where the truth is known, ``objects`` are those of the picture, and ``absent`` are the places in the caption
+    Where the truth is known, ``objects`` are those of the image, and ``absent`` are the places in the caption
     that name what is not there. ``notes`` say what its reader ought to know of how it was read.
     """
 
-    picture: ImageInput
+    image: ImageInput
     caption: str
     objects: tuple[Object, ...] = ()
     absent: tuple[Span, ...] = ()
@@ -65,12 +65,12 @@ class Pair:
     @property
     def items(self) -> tuple[ImageInput, str]:
         """What stands in its two places."""
-        return self.picture, self.caption
+        return self.image, self.caption
 
 
 @dataclass(frozen=True)
 class SameModalityPair:
-    """What is compared: two pictures, or two captions."""
+    """What is compared: two images, or two captions."""
 
     first: ImageInput | str
     second: ImageInput | str
@@ -88,8 +88,8 @@ def modality(item: ImageInput | str) -> Modality:
 
 
 def pairs_hash(pairs: Sequence[Pair]) -> str:
-    """16 hexadecimal digits that tell these pairs from others: by their pictures and their captions."""
-    plain = [(pair.picture.digest, pair.caption) for pair in pairs]
+    """16 hexadecimal digits that tell these pairs from others: by their images and their captions."""
+    plain = [(pair.image.digest, pair.caption) for pair in pairs]
     return sha256(json.dumps(plain).encode()).hexdigest()[:16]
 
 
@@ -121,29 +121,29 @@ def caption_notes(caption: str) -> tuple[str, ...]:
 
 
 def as_list(value: Any) -> list[Any]:
-    """The items of a list, a tuple or a batch of pictures; anything else as a list of one."""
+    """The items of a list, a tuple or a batch of images; anything else as a list of one."""
     return list(value) if isinstance(value, list | tuple) or is_batch(value) else [value]
 
 
-_PICTURES = (os.PathLike, Image.Image, np.ndarray, Tensor, ImageInput, bytes, bytearray, memoryview)
-_NOUNS: dict[Modality, str] = {"image": "picture", "text": "caption"}
+_IMAGES = (os.PathLike, Image.Image, np.ndarray, Tensor, ImageInput, bytes, bytearray, memoryview)
+_NOUNS: dict[Modality, str] = {"image": "image", "text": "caption"}
 
 
 def make_pairs(first: Any, second: Any) -> tuple[list[Pair] | list[SameModalityPair], bool]:
     """Pairs of what was given, each a single one or a list; and whether any was a list.
 
     Raises:
-        BadInput: a picture or a caption cannot be read, lists differ in length or hold both kinds, or a caption
-            comes first and a picture second.
+        BadInput: an image or a caption cannot be read, lists differ in length or hold both kinds, or a caption
+            comes first and an image second.
 
     """
     firsts, seconds = as_list(first), as_list(second)
     many = any(isinstance(one, list | tuple) or is_batch(one) for one in (first, second))
     if not firsts or not seconds:
-        raise BadInput("there is nothing to explain: give at least one picture and one caption")
+        raise BadInput("there is nothing to explain: give at least one image and one caption")
     kinds = _kind(firsts, "image"), _kind(seconds, "text")
     if kinds == ("text", "image"):
-        raise BadInput("a caption came first and a picture second: swap them")
+        raise BadInput("a caption came first and an image second: swap them")
     if len(firsts) != len(seconds) and 1 not in (len(firsts), len(seconds)):
         raise BadInput(
             f"{len(firsts)} {_NOUNS[kinds[0]]}s and {len(seconds)} {_NOUNS[kinds[1]]}s are no pairs: give "
@@ -159,46 +159,45 @@ def make_pairs(first: Any, second: Any) -> tuple[list[Pair] | list[SameModalityP
 
 
 def require_image_text(pair: Any, taker: str) -> Pair:
-    """The pair, if it is of a picture and a caption.
+    """The pair, if it is of an image and a caption.
 
     Raises:
         BadInput: it is not; the message names who takes no others.
 
     """
-    if isinstance(pair, Pair) and isinstance(pair.picture, ImageInput) and isinstance(pair.caption, str):
+    if isinstance(pair, Pair) and isinstance(pair.image, ImageInput) and isinstance(pair.caption, str):
         return pair
     items = pair.items if isinstance(pair, Pair | SameModalityPair) else (pair,)
     got = " and ".join("a string" if isinstance(item, str) else f"a {type(item).__name__}" for item in items)
     raise BadInput(
-        f"{taker} takes pairs of a picture and a caption (got {got}); explain compares two pictures, or two "
-        "captions, too"
+        f"{taker} takes pairs of an image and a caption (got {got}); explain compares two images, or two captions, too"
     )
 
 
 def _check_order(first: Any, second: Any) -> None:
-    """Tell somebody who gave the caption first, and the picture second, both as strings."""
+    """Tell somebody who gave the caption first, and the image second, both as strings."""
     both = isinstance(first, str) and isinstance(second, str)
-    if both and not os.path.exists(first) and names_picture(second) and os.path.isfile(second):
-        raise BadInput(f"the picture comes first: there is no picture {first!r}, and {second!r} is one; swap them")
+    if both and not os.path.exists(first) and names_image(second) and os.path.isfile(second):
+        raise BadInput(f"the image comes first: there is no image {first!r}, and {second!r} is one; swap them")
 
 
 def _kind(items: list[Any], string: Modality) -> Modality:
     """What all items of one place are; strings are of the place's own kind, and so is what its reader will refuse."""
     kinds: set[Modality] = {
-        "text" if isinstance(item, Caption) else "image" if _is_picture(item) else string for item in items
+        "text" if isinstance(item, Caption) else "image" if _is_image(item) else string for item in items
     }
     if len(kinds) > 1:
         place = "first" if string == "image" else "second"
         raise BadInput(
-            f"all that stands in {place} place must be of one kind, and this list holds pictures and "
+            f"all that stands in {place} place must be of one kind, and this list holds images and "
             f"captions (a string there is a {_NOUNS[string]})"
         )
     return kinds.pop()
 
 
-def _is_picture(item: Any) -> bool:
-    """Whether it can be nothing but a picture."""
-    return isinstance(item, (*_PICTURES, OpenFile))
+def _is_image(item: Any) -> bool:
+    """Whether it can be nothing but an image."""
+    return isinstance(item, (*_IMAGES, OpenFile))
 
 
 def _read(items: list[Any], kind: Modality, count: int) -> list[Any]:
@@ -208,10 +207,10 @@ def _read(items: list[Any], kind: Modality, count: int) -> list[Any]:
 
 
 def _ambiguity_warning(text: Any) -> tuple[str, ...]:
-    """What is to be said of a caption that may have been meant as a picture."""
-    if not (isinstance(text, str) and names_picture(text) and os.path.isfile(text)):
+    """What is to be said of a caption that may have been meant as an image."""
+    if not (isinstance(text, str) and names_image(text) and os.path.isfile(text)):
         return ()
     return (
-        f"{text!r} was taken as a caption, though a picture has that name: to compare two pictures give "
-        f"Path({text!r}), or --with-image",
+        f"{text!r} was taken as a caption, though an image has that name: to compare two images give "
+        f"Path({text!r}), or --compare-image",
     )

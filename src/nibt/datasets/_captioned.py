@@ -1,4 +1,4 @@
-"""Data sets with several captions for a picture: which of them make a pair."""
+"""Data sets with several captions for an image: which of them make a pair."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,30 +10,30 @@ from nibt.data.images import ImageInput
 from nibt.datasets._local import LocalDataset, Record
 from nibt.errors import BadInput, BadOption
 
-Fit: TypeAlias = Callable[[ImageInput, Sequence[str]], Any]
+CaptionScorer: TypeAlias = Callable[[ImageInput, Sequence[str]], Any]
 CHOICES = ("first", "best", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionedDataset(LocalDataset):
-    """``choice`` says which captions of a picture make a pair: the ``first``, the ``best`` or ``all``, a pair each.
+    """``choice`` says which captions of an image make a pair: the ``first``, the ``best`` or ``all``, a pair each.
 
-    The best is the one that fits its own picture best. That needs a model, and data sets stand below models, so
-    ``fit`` is to be given: a function of a picture and its captions that gives a number for each caption. The first of
+    The best is the one that fits its own image best. That needs a model, and data sets stand below models, so
+    ``scorer`` is to be given: a function of an image and its captions that gives a number for each caption. The first of
     equals is taken. (The paper chose in this way, but its code held the captions of a whole batch against the first
-    picture of the batch.) ``count`` counts pairs.
+    image of the batch.) ``count`` counts pairs.
     """
 
     choice: str = "first"
-    fit: Fit | None = field(default=None, repr=False, compare=False)
+    scorer: CaptionScorer | None = field(default=None, repr=False, compare=False)
     _best: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.choice not in CHOICES:
             raise BadOption(f"choice must be one of {', '.join(CHOICES)} (got {self.choice!r})")
-        if (self.choice == "best") != (self.fit is not None):
+        if (self.choice == "best") != (self.scorer is not None):
             raise BadOption(
-                "choice='best' and fit go together: fit is a function of a picture and its captions that "
+                "choice='best' and scorer go together: scorer is a function of an image and its captions that "
                 "gives a number for each caption, such as their cosines by a model"
             )
         super().__post_init__()
@@ -43,18 +43,18 @@ class CaptionedDataset(LocalDataset):
             return entries
         return [replace(entry, captions=(caption,)) for entry in entries for caption in entry.captions]
 
-    def chosen(self, entry: Record, picture: ImageInput) -> str:
-        if self.fit is None:
+    def chosen(self, entry: Record, image: ImageInput) -> str:
+        if self.scorer is None:
             return entry.captions[0]
         if entry.where not in self._best:  # an item may be asked for several times, and a model is slow
-            self._best[entry.where] = self._fitting(entry, picture, self.fit)
+            self._best[entry.where] = self._fitting(entry, image, self.scorer)
         return self._best[entry.where]
 
-    def _fitting(self, entry: Record, picture: ImageInput, fit: Fit) -> str:
-        scores = torch.as_tensor(fit(picture, entry.captions)).flatten()
+    def _fitting(self, entry: Record, image: ImageInput, scorer: CaptionScorer) -> str:
+        scores = torch.as_tensor(scorer(image, entry.captions)).flatten()
         if len(scores) != len(entry.captions) or scores.isnan().any():
             raise BadInput(
-                f"{entry.where}: fit must give a number for each of {len(entry.captions)} captions "
+                f"{entry.where}: scorer must give a number for each of {len(entry.captions)} captions "
                 f"(got {scores.tolist()})"
             )
         return entry.captions[scores.tolist().index(scores.max().item())]

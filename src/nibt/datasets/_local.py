@@ -1,4 +1,4 @@
-"""Data sets in a local folder: what they share. A subclass reads its tables into entries; pictures stay on the disk
+"""Data sets in a local folder: what they share. A subclass reads its tables into entries; images stay on the disk
 until their item is asked for.
 """
 
@@ -22,7 +22,7 @@ from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption
 from nibt.io import short_digest
 
-_ORIENTATION = 0x0112  # the EXIF tag that says how a picture is turned
+_ORIENTATION = 0x0112  # the EXIF tag that says how an image is turned
 Edges: TypeAlias = tuple[float, float, float, float]
 _Any = TypeVar("_Any")
 
@@ -41,13 +41,13 @@ class ObjectAnnotation:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A pair, or one picture with several captions, before the picture is read.
+    """A pair, or one image with several captions, before the image is read.
 
     ``where`` is its place in a file, unlike that of any other; ``names`` are all that a caption is searched for;
     ``size`` is the width and height that the boxes were made for, where the file says so.
     """
 
-    picture: Path
+    image: Path
     captions: tuple[str, ...]
     where: str
     marks: tuple[ObjectAnnotation, ...] = ()
@@ -107,10 +107,10 @@ class LocalDataset(Dataset):
         return shuffled(entries, self.seed)[: self.count]
 
     def content(self, item: int) -> str:
-        """By the bytes of the picture's file, which need not be decoded."""
+        """By the bytes of the image's file, which need not be decoded."""
         entry = self.entries[item]
         try:
-            digest = short_digest(entry.picture)
+            digest = short_digest(entry.image)
         except OSError as error:
             digest = str(error.strerror or error)
         return repr((digest, entry.captions, entry.marks, entry.names, entry.size))
@@ -156,7 +156,7 @@ class LocalDataset(Dataset):
                 return self.root / found[0]
         raise self.lacking(f"a table ({' or '.join(patterns)})")
 
-    def pictures_of(self, names: Iterable[str]) -> Path:
+    def images_of(self, names: Iterable[str]) -> Path:
         """Where the files of a table are: in the folder, or in its ``images``, whichever has the first of them."""
         first = next(iter(names), "")
         images = self.root / "images"
@@ -166,38 +166,38 @@ class LocalDataset(Dataset):
         return len(self.entries)
 
     def __getitem__(self, item: int) -> Pair:
-        """One pair; its picture is read now.
+        """One pair; its image is read now.
 
         Raises:
             IndexError: there is no such pair.
-            BadInput: its picture is missing or broken, or its boxes do not fit it.
+            BadInput: its image is missing or broken, or its boxes do not fit it.
 
         """
         if not 0 <= item < len(self):
             raise IndexError(f"item must lie in 0..{len(self) - 1} (got {item})")
         entry = self.entries[item]
-        picture = self.picture(entry)
-        caption = self.chosen(entry, picture)
+        image = self.load_image(entry)
+        caption = self.chosen(entry, image)
         if not entry.marks:
-            return Pair(picture, caption)
-        if _turned(entry.picture):
-            told = "boxes were left out: the file says that its picture is to be turned, and they were made before"
-            return Pair(picture, caption, notes=(told,))
-        return Pair(picture, caption, self._objects(entry, caption, picture.size))
+            return Pair(image, caption)
+        if _turned(entry.image):
+            told = "boxes were left out: the file says that its image is to be turned, and they were made before"
+            return Pair(image, caption, notes=(told,))
+        return Pair(image, caption, self._objects(entry, caption, image.size))
 
-    def picture(self, entry: Record) -> ImageInput:
-        """The picture of an entry.
+    def load_image(self, entry: Record) -> ImageInput:
+        """The image of an entry.
 
         Raises:
             BadInput: it is missing or broken.
 
         """
         try:
-            return read_image(entry.picture)
+            return read_image(entry.image)
         except BadInput as error:
             raise BadInput(f"{entry.where}: {error}") from error
 
-    def chosen(self, entry: Record, picture: ImageInput) -> str:
+    def chosen(self, entry: Record, image: ImageInput) -> str:
         """The caption of an entry."""
         return entry.captions[0]
 
@@ -206,25 +206,25 @@ class LocalDataset(Dataset):
         return None
 
     def missing(self) -> str:
-        absent = [entry for entry in self.entries if not entry.picture.is_file()]
+        absent = [entry for entry in self.entries if not entry.image.is_file()]
         if not absent:
             return ""
         return str(
-            self.lacking(f"{len(absent):,} of {len(self):,} pictures, first {absent[0].picture} ({absent[0].where})")
+            self.lacking(f"{len(absent):,} of {len(self):,} images, first {absent[0].image} ({absent[0].where})")
         )
 
     def _objects(self, entry: Record, caption: str, size: tuple[int, int]) -> tuple[Object, ...]:
         if entry.size is not None and entry.size != size:
             made, got = (" x ".join(map(str, sides)) for sides in (entry.size, size))
             raise BadInput(
-                f"{entry.where}: the boxes are of a picture of {made} pixels, and {entry.picture} has "
-                f"{got}: take the pictures as they were published"
+                f"{entry.where}: the boxes are of an image of {made} pixels, and {entry.image} has "
+                f"{got}: take the images as they were published"
             )
         found = named_spans(caption, entry.names or {mark.name for mark in entry.marks if mark.spans is None})
         return tuple(
             Object(
                 mark.name,
-                whole_box(mark.box, size, f"{entry.where}, {entry.picture.name}"),
+                whole_box(mark.box, size, f"{entry.where}, {entry.image.name}"),
                 self.mask(mark, size, entry.where),
                 mark.spans if mark.spans is not None else found.get(mark.name, ()),
             )
@@ -246,7 +246,7 @@ def shuffled(entries: list[_Any], seed: int | None) -> list[_Any]:
 def whole_box(box: Edges, size: tuple[int, int], where: str) -> Box:
     """A box in whole pixels: each edge goes to the nearest, and at least one pixel is left.
 
-    An edge may lie up to one pixel outside of the picture, as in published files, and is drawn in.
+    An edge may lie up to one pixel outside of the image, as in published files, and is drawn in.
 
     Raises:
         BadInput: the box is further outside, has a negative side, or holds what is no finite number.
@@ -257,7 +257,7 @@ def whole_box(box: Edges, size: tuple[int, int], where: str) -> Box:
         raise BadInput(f"{where}: a box is left, top, width and height in pixels (got {list(box)})")
     if min(left, top) < -1 or left + width > size[0] + 1 or top + height > size[1] + 1:
         raise BadInput(
-            f"{where}: the box {list(box)} (left, top, width, height) lies outside of the picture, which is "
+            f"{where}: the box {list(box)} (left, top, width, height) lies outside of the image, which is "
             f"{size[0]} x {size[1]} pixels"
         )
     first = [min(max(round(edge), 0), side - 1) for edge, side in zip((left, top), size, strict=True)]

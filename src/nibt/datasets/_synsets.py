@@ -1,4 +1,4 @@
-"""Pictures of WordNet's synsets: a caption for each from the names of its synset."""
+"""Images of WordNet's synsets: a caption for each from the names of its synset."""
 
 import re
 from collections.abc import Iterable
@@ -15,17 +15,17 @@ _SYNSET = re.compile("n[0-9]{8}")
 
 
 class Labelled(NamedTuple):
-    """A picture of a synset. Boxes are left, top, width and height in pixels."""
+    """An image of a synset. Boxes are left, top, width and height in pixels."""
 
     synset: str
-    picture: Path
+    image: Path
     where: str
     boxes: tuple[Edges, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class SynsetDataset(LocalDataset):
-    """The first ``each`` pictures of every synset, or all of them, synsets and pictures by their numbers. ``split`` is
+    """The first ``each`` images of every synset, or all of them, synsets and images by their numbers. ``split`` is
     val or train.
 
     The caption is ``a photo of a `` and the whole string of the synset, as in the paper: "a photo of a tench, Tinca
@@ -42,15 +42,15 @@ class SynsetDataset(LocalDataset):
             raise BadOption(f"each must be at least 1 (got {self.each})")
         super().__post_init__()
 
-    def captioned(self, pictures: Iterable[Labelled], names: dict[str, str]) -> list[Record]:
-        """Entries of the first pictures of each synset.
+    def captioned(self, images: Iterable[Labelled], names: dict[str, str]) -> list[Record]:
+        """Entries of the first images of each synset.
 
         Raises:
-            BadInput: a synset has no name, or fewer pictures than ``each``.
+            BadInput: a synset has no name, or fewer images than ``each``.
 
         """
         of_synset: dict[str, list[Labelled]] = {}
-        for labelled in pictures:
+        for labelled in images:
             of_synset.setdefault(labelled.synset, []).append(labelled)
         entries: list[Record] = []
         for synset, found in sorted(of_synset.items()):
@@ -58,9 +58,9 @@ class SynsetDataset(LocalDataset):
                 raise BadInput(f"{found[0].where}: the list of names does not know the synset {synset!r}")
             if self.each is not None and len(found) < self.each:
                 raise BadInput(
-                    f"each must be at most {len(found)} (got {self.each}): the synset {synset} has no more pictures"
+                    f"each must be at most {len(found)} (got {self.each}): the synset {synset} has no more images"
                 )
-            found.sort(key=lambda labelled: natural(labelled.picture.name))
+            found.sort(key=lambda labelled: natural(labelled.image.name))
             entries += [_entry(labelled, names[synset]) for labelled in found[: self.each]]
         return entries
 
@@ -88,7 +88,7 @@ def synset_names(path: Path) -> dict[str, str]:
 
 def from_corners(corners: list[str], where: str) -> Edges:
     """A box of its first and last column and row: the last ones belong to it, as in ImageNet's files, where those of
-    a whole picture of 64 pixels are 0 0 63 63.
+    a whole image of 64 pixels are 0 0 63 63.
 
     Raises:
         BadInput: these are not four numbers, or the last comes before the first.
@@ -109,4 +109,4 @@ def _entry(labelled: Labelled, name: str) -> Record:
     caption = PREFIX + name
     span = len(PREFIX), len(caption)
     marks = tuple(ObjectAnnotation(name, box, (span,)) for box in labelled.boxes)
-    return Record(labelled.picture, (caption,), labelled.where, marks)
+    return Record(labelled.image, (caption,), labelled.where, marks)

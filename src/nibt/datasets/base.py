@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 from nibt.data.pair import Pair
 from nibt.errors import BadInput, NibtError, Unsupported
 from nibt.progress import tracked
+from nibt.registry import Plugin
 
 
 @dataclass(frozen=True)
-class Dataset(ABC):
+class Dataset(Plugin, ABC):
     """Pairs by their number, from 0; the same number always gives the same pair. ``about`` is its line in a list."""
 
     about: ClassVar[str] = ""
@@ -37,7 +38,7 @@ class Dataset(ABC):
     def check(cls, *arguments: Any, **options: Any) -> str:
         """What keeps a data set from being read, in plain words; empty where nothing does.
 
-        It takes what the class takes, and says what the class would raise; then it looks for every picture, which
+        It takes what the class takes, and says what the class would raise; then it looks for every image, which
         the class does not.
         """
         try:
@@ -46,11 +47,11 @@ class Dataset(ABC):
             return str(error)
 
     def missing(self) -> str:
-        """Which of its pictures are not there, in plain words; empty where all are."""
+        """Which of its images are not there, in plain words; empty where all are."""
         return ""
 
     def fingerprint(self, count: int | None = None) -> str:
-        """16 hexadecimal digits of what its first ``count`` pairs are: their pictures, captions and annotations."""
+        """16 hexadecimal digits of what its first ``count`` pairs are: their images, captions and annotations."""
         digest = sha256()
         for item in tracked(range(len(self) if count is None else min(count, len(self)))):
             digest.update(self.content(item).encode() + b"\n")
@@ -62,7 +63,7 @@ class Dataset(ABC):
             pair = self[item]
         except NibtError as error:
             return str(error)
-        return repr((pair.picture.digest, pair.caption, [(one.name, one.box, one.spans) for one in pair.objects]))
+        return repr((pair.image.digest, pair.caption, [(one.name, one.box, one.spans) for one in pair.objects]))
 
     def record(self) -> dict[str, Any]:
         """What is to be written down beside results: its name, its options, and how many pairs it has."""

@@ -17,14 +17,14 @@ class ConceptualCaptions(LocalDataset):
     """Pairs in the order of the table. ``table`` is its name, where the folder holds several.
 
     Paths are relative to the folder or to its ``images``, or absolute. The official lists of captions and web addresses
-    are refused: they hold no pictures.
+    are refused: they hold no images.
     """
 
-    about = "captions of pictures of the web, from a table with the columns caption and file_path"
+    about = "captions of images of the web, from a table with the columns caption and file_path"
     title = "Conceptual Captions"
-    layout = "a .csv or .tsv table with the columns caption and file_path, and the pictures that it names, in images/ or beside it"  # noqa: E501
+    layout = "a .csv or .tsv table with the columns caption and file_path, and the images that it names, in images/ or beside it"  # noqa: E501
     home = (
-        "ai.google.com/research/ConceptualCaptions has captions with the addresses of the pictures; download these "
+        "ai.google.com/research/ConceptualCaptions has captions with the addresses of the images; download these "
         "(img2dataset does) and write the table"
     )
     table: str | None = None
@@ -35,7 +35,7 @@ class ConceptualCaptions(LocalDataset):
         rows = [
             (row["file_path"], row["caption"].strip(), where) for row, where in table(path, ("caption", "file_path"))
         ]
-        folder = self.pictures_of(name for name, *_ in rows)
+        folder = self.images_of(name for name, *_ in rows)
         return [Record(folder / name, (caption,), where) for name, caption, where in rows]
 
     def _refuse_addresses(self, path: Path) -> None:
@@ -43,7 +43,7 @@ class ConceptualCaptions(LocalDataset):
         if first.rpartition("\t")[2].strip().startswith(("http://", "https://")):
             raise BadInput(
                 f"{path} is the official list of captions and web addresses, which names no files: download "
-                "the pictures (img2dataset does) and write a table with the columns caption and "
+                "the images (img2dataset does) and write a table with the columns caption and "
                 "file_path"
             )
 

@@ -12,13 +12,13 @@ from nibt.datasets._files import lines, natural, table
 from nibt.datasets._local import Record
 from nibt.errors import BadInput, BadOption
 
-_NO_PICTURE = "2258277193_586949ec62.jpg.1"  # the published list has captions for this, and the archive no such file
+_NO_IMAGE = "2258277193_586949ec62.jpg.1"  # the published list has captions for this, and the archive no such file
 _SPLITS = {"train": "trainImages", "dev": "devImages", "test": "testImages"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flickr8k(CaptionedDataset):
-    """Pairs by the names of the pictures; captions by their numbers.
+    """Pairs by the names of the images; captions by their numbers.
 
     ``split`` is train, dev or test, and needs the published list of it (``Flickr_8k.testImages.txt``).
     """
@@ -27,7 +27,7 @@ class Flickr8k(CaptionedDataset):
     title = "Flickr8k"
     layout = (
         "captions.txt (image,caption) or Flickr8k.token.txt (image.jpg#0, tab, caption), in the folder or in "
-        "Flickr8k_text/, and the pictures in Images/, images/ or Flicker8k_Dataset/"
+        "Flickr8k_text/, and the images in Images/, images/ or Flicker8k_Dataset/"
     )
     home = "the authors' request form at hockenmaier.cs.illinois.edu (Framing Image Description, JAIR 2013)"
     split: str | None = None
@@ -49,7 +49,7 @@ class Flickr8k(CaptionedDataset):
             "images",
             "Flicker8k_Dataset",
             "Flickr8k_Dataset",
-            what="a folder of pictures (Images or Flicker8k_Dataset)",
+            what="a folder of images (Images or Flicker8k_Dataset)",
         )
         return [
             Record(folder / name, tuple(caption for _, caption in sorted(found[name][1])), found[name][0])
@@ -63,7 +63,7 @@ class Flickr8k(CaptionedDataset):
         return {line.strip() for line, _ in lines(self._text(f"Flickr_8k.{_SPLITS[split]}.txt"))}
 
 
-_Found = dict[str, tuple[str, list[tuple[int, str]]]]  # by picture: its first place in the file, its numbered captions
+_Found = dict[str, tuple[str, list[tuple[int, str]]]]  # by image: its first place in the file, its numbered captions
 
 
 def _from_table(path: Path) -> _Found:
@@ -81,7 +81,7 @@ def _from_token(path: Path) -> _Found:
         name, _, number = place.rpartition("#")
         if not name or not number.isdecimal():
             raise BadInput(f"{where}: expected image.jpg#0, a tab and a caption (got {line!r})")
-        if name != _NO_PICTURE:
+        if name != _NO_IMAGE:
             found.setdefault(name, (where, []))[1].append((int(number), caption.strip()))
     return found
 

@@ -1,4 +1,4 @@
-"""Your own pairs: a folder with ``pairs.csv`` or ``pairs.jsonl``, and the pictures that it names."""
+"""Your own pairs: a folder with ``pairs.csv`` or ``pairs.jsonl``, and the images that it names."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Folder(LocalDataset):
 
     about = "your own pairs: pairs.csv or pairs.jsonl with image and caption, with or without boxes"
     title = "A folder of pairs"
-    layout = "pairs.csv (columns image and caption) or pairs.jsonl (an object with image and caption a line), and the pictures that it names, in images/ or beside it"  # noqa: E501
+    layout = "pairs.csv (columns image and caption) or pairs.jsonl (an object with image and caption a line), and the images that it names, in images/ or beside it"  # noqa: E501
     home = "you write it yourself; docs/datasets.md shows both"
 
     def read(self) -> list[Record]:
@@ -33,7 +33,7 @@ class Folder(LocalDataset):
             else [(parsed(line, where), where) for line, where in lines(path)]
         )
         told = [_told(row, where) for row, where in rows]
-        folder = self.pictures_of(name for name, *_ in told)
+        folder = self.images_of(name for name, *_ in told)
         return [Record(folder / name, (caption,), where, marks) for name, caption, where, marks in told]
 
 

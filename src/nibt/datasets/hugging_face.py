@@ -1,4 +1,4 @@
-"""Any data set of pictures and captions that the package ``datasets`` saved to a folder (``save_to_disk``).
+"""Any data set of images and captions that the package ``datasets`` saved to a folder (``save_to_disk``).
 
 Q. Lhoest et al., Datasets: A Community Library for Natural Language Processing, EMNLP 2021.
 """
@@ -20,11 +20,11 @@ from nibt.errors import BadInput, BadOption, NibtError, Unsupported
 class HuggingFace(CaptionedDataset):
     """Pairs in the order of the rows.
 
-    ``image`` and ``caption`` are the columns of pictures and of captions, each of these a text or a list of texts;
+    ``image`` and ``caption`` are the columns of images and of captions, each of these a text or a list of texts;
     ``split`` is needed where several were saved together. Needs the package ``datasets``: ``pip install 'nibt[data]'``.
     """
 
-    about = "a data set that the package datasets saved to disk, with a column of pictures and one of captions"
+    about = "a data set that the package datasets saved to disk, with a column of images and one of captions"
     title = "A data set saved by the package datasets"
     layout = "what save_to_disk of the package datasets writes (dataset_info.json, state.json and Arrow files)"
     home = "load it once with the package datasets, and call its save_to_disk"
@@ -54,16 +54,16 @@ class HuggingFace(CaptionedDataset):
         return [Record(Path(), _texts(told, f"row {row}"), f"row {row}") for row, told in enumerate(captions)]
 
     def content(self, item: int) -> str:
-        return Dataset.content(self, item)  # pictures are in the table, not in files
+        return Dataset.content(self, item)  # images are in the table, not in files
 
-    def picture(self, entry: Record) -> ImageInput:
+    def load_image(self, entry: Record) -> ImageInput:
         where = f"{self.folder}, {entry.where}"
         try:
             value = self.rows[int(entry.where.removeprefix("row "))][self.image]
         except (OSError, SyntaxError, ValueError) as error:
-            raise BadInput(f"{where}: the picture is missing or broken ({error})") from error
+            raise BadInput(f"{where}: the image is missing or broken ({error})") from error
         if value is None:
-            raise BadInput(f"{where}: there is no picture")
+            raise BadInput(f"{where}: there is no image")
         try:
             return replace(read_image(value), source=where)
         except BadInput as error:

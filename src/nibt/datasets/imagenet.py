@@ -1,4 +1,4 @@
-"""ImageNet's validation pictures (ILSVRC 2012): 50,000 photographs of 1,000 synsets.
+"""ImageNet's validation images (ILSVRC 2012): 50,000 photographs of 1,000 synsets.
 
 O. Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, IJCV 115(3), 2015.
 """
@@ -18,11 +18,11 @@ _LABELS = ("LOC_val_solution.csv", "val.txt", "labels.txt", "imagenet_2012_valid
 
 @dataclass(frozen=True, kw_only=True)
 class ImageNet(SynsetDataset):
-    """Pictures of every synset, or the first ``each`` of them; ``split`` is val, or train in sub-folders.
+    """Images of every synset, or the first ``each`` of them; ``split`` is val, or train in sub-folders.
 
     Labels are the names of sub-folders (``n01440764``), or stand in a file: ``LOC_val_solution.csv``, which brings
-    boxes; ``val.txt`` or ``labels.txt`` with a picture and its synset, or the synset's place from 0, a line; or a
-    synset a line in the order of the pictures.
+    boxes; ``val.txt`` or ``labels.txt`` with an image and its synset, or the synset's place from 0, a line; or a
+    synset a line in the order of the images.
     """
 
     about = "photographs of 1,000 synsets; 'a photo of a ' and the synset; boxes where LOC_val_solution.csv is there"
@@ -42,10 +42,10 @@ class ImageNet(SynsetDataset):
             if synsets:
                 return self.captioned(_of_folders(synsets), names)
             if self.split == "val" and next(folder.glob("ILSVRC2012_val_*.JPEG"), None):
-                labels = self.inside(*_LABELS, what="the labels of its pictures")
+                labels = self.inside(*_LABELS, what="the labels of its images")
                 order = sorted(names) if words.name in _ORDERED else []
                 return self.captioned(_of_labels(labels, folder, order), names)
-        raise self.lacking(f"pictures of the split {self.split}")
+        raise self.lacking(f"images of the split {self.split}")
 
 
 def _of_folders(synsets: list[Path]) -> Iterator[Labelled]:
@@ -68,8 +68,8 @@ def _of_labels(labels: Path, folder: Path, order: list[str]) -> Iterator[Labelle
                 "of its own: take LOC_val_solution.csv, or a file with a synset (n01440764) a "
                 "line"
             )
-        picture = Path(name[0]).name if name else f"ILSVRC2012_val_{number:08d}.JPEG"
-        yield Labelled(_label(label, order, where), folder / picture, where)
+        image = Path(name[0]).name if name else f"ILSVRC2012_val_{number:08d}.JPEG"
+        yield Labelled(_label(label, order, where), folder / image, where)
 
 
 def _label(label: str, order: list[str], where: str) -> str:
@@ -84,7 +84,7 @@ def _label(label: str, order: list[str], where: str) -> str:
 
 
 def _solution(fields: list[str], where: str) -> tuple[str, tuple[Edges, ...]]:
-    """The synset and the boxes of a picture: a synset and four corners for each box, all of one synset."""
+    """The synset and the boxes of an image: a synset and four corners for each box, all of one synset."""
     if not fields or len(fields) % 5 or len(set(fields[::5])) > 1:
         raise BadInput(f"{where}: expected a synset and four corners for each box (got {' '.join(fields)!r})")
     boxes = [from_corners(fields[first + 1 : first + 5], where) for first in range(0, len(fields), 5)]

@@ -14,19 +14,19 @@ _OFFICIAL = {"image": "path", "phrase": "label_text"}  # MS-CXR's own names of t
 
 @dataclass(frozen=True, kw_only=True)
 class Phrases(LocalDataset):
-    """A pair for each picture and phrase; several rows of both are several boxes of one pair.
+    """A pair for each image and phrase; several rows of both are several boxes of one pair.
 
     The whole phrase names each of its boxes. Pairs come in the order of their first rows. ``table`` is the table's
     name, where the folder holds several; ``split`` needs a column of that name.
     """
 
-    about = "phrases that each name boxes of a picture, such as the findings of MS-CXR"
+    about = "phrases that each name boxes of an image, such as the findings of MS-CXR"
     title = "the data set of phrases (MS-CXR)"
     layout = (
         "a .csv table with the columns image, phrase, x, y, w, h (in MS-CXR: path, label_text), with or without "
-        "image_width, image_height and split, and the pictures that it names, in images/ or beside it"
+        "image_width, image_height and split, and the images that it names, in images/ or beside it"
     )
-    home = "physionet.org, 'MS-CXR: Making the Most of Text Semantics'; its pictures are of MIMIC-CXR-JPG"
+    home = "physionet.org, 'MS-CXR: Making the Most of Text Semantics'; its images are of MIMIC-CXR-JPG"
     table: str | None = None
     split: str | None = None
 
@@ -43,7 +43,7 @@ class Phrases(LocalDataset):
                     f"split must be one of {', '.join(splits) or 'none'} in {path.name} (got {self.split!r})"
                 )
             rows = [(row, where) for row, where in rows if row["split"] == self.split]
-        folder = self.pictures_of(row["image"] for row, _ in rows)
+        folder = self.images_of(row["image"] for row, _ in rows)
         entries: dict[tuple[str, str], Record] = {}
         for row, where in rows:
             phrase = row["phrase"].strip()

@@ -1,4 +1,4 @@
-"""RSICD: 10,921 pictures of the earth from above, with five captions each.
+"""RSICD: 10,921 images of the earth from above, with five captions each.
 
 X. Lu, B. Wang, X. Zheng, X. Li, Exploring Models and Data for Remote Sensing Image Caption Generation, IEEE
 Transactions on Geoscience and Remote Sensing 56(4), 2018.
@@ -20,9 +20,9 @@ class RSICD(CaptionedDataset):
     UCM-Captions and Sydney-Captions have the same layout: name their file by ``table``.
     """
 
-    about = "pictures of the earth from above with five captions each; the first, the best or all of them"
+    about = "images of the earth from above with five captions each; the first, the best or all of them"
     title = "RSICD"
-    layout = "dataset_rsicd.json, and the pictures in RSICD_images/, images/ or beside it"
+    layout = "dataset_rsicd.json, and the images in RSICD_images/, images/ or beside it"
     home = "github.com/201528014227051/RSICD_optimal, the authors' repository"
     table: str = "dataset_rsicd.json"
     split: str | None = None

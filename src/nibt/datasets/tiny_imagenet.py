@@ -1,4 +1,4 @@
-"""Tiny ImageNet: 200 of ImageNet's synsets in pictures of 64 x 64 pixels, with a box each.
+"""Tiny ImageNet: 200 of ImageNet's synsets in images of 64 x 64 pixels, with a box each.
 
 Y. Le, X. Yang, Tiny ImageNet Visual Recognition Challenge, Stanford CS 231N, 2015.
 """
@@ -14,13 +14,13 @@ from nibt.errors import BadInput
 
 @dataclass(frozen=True, kw_only=True)
 class TinyImageNet(SynsetDataset):
-    """The first ``each`` pictures of the 200 synsets: the paper's subset as it is, 1,000 pairs.
+    """The first ``each`` images of the 200 synsets: the paper's subset as it is, 1,000 pairs.
 
-    SynsetDataset come by their numbers, and pictures by the numbers in their names (val_2 before val_10). ``split`` is val or
-    train; the test pictures have no labels.
+    SynsetDataset come by their numbers, and images by the numbers in their names (val_2 before val_10). ``split`` is val or
+    train; the test images have no labels.
     """
 
-    about = "200 synsets in pictures of 64 x 64 pixels with boxes; 'a photo of a ' and the synset (the paper's subset)"
+    about = "200 synsets in images of 64 x 64 pixels with boxes; 'a photo of a ' and the synset (the paper's subset)"
     title = "Tiny ImageNet"
     layout = (
         "wnids.txt, words.txt, val/val_annotations.txt and val/images/, or train/SYNSET/SYNSET_boxes.txt and "

@@ -1,8 +1,14 @@
-"""Both sides of a batch of pairs: each tower runs once, and each side is held against the other."""
+"""The one loop of the library: pairs that may share a batch are traced together, and a method explains each side.
 
+``explain_batches`` serves every caller: explanations, metrics, audits, ROAR and jobs. A job prepares its batches ahead
+in a thread and calls ``explain_batch`` for each.
+"""
+
+import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -10,118 +16,196 @@ import torch.nn.functional as F
 from nibt.core.side import Side
 from nibt.data.images import ImageInput
 from nibt.data.pair import Pair, SameModalityPair
-from nibt.engine.spec import ExplanationSpec, batches, encode
+from nibt.engine.encode import encode, groups_of
+from nibt.engine.spec import ExplanationSpec
 from nibt.models._trace import Inputs, Trace
+from nibt.results.attribution import Attribution
 from nibt.torch_modes import plain_torch
-from nibt.types import Embedding
+from nibt.types import Embedding, Modality
+
+AnyPair = Pair | SameModalityPair
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
 class PreparedBatch:
-    """Pairs that go through the towers together, and what each tower is given of them: a picture or a caption that
-    comes again once. ``rows`` says of each place which row of its inputs a pair has.
+    """Pairs that go through the towers together, and the inputs of both towers.
+
+    An image or a caption that occurs in several pairs is prepared once: ``rows`` has, for each side, the row of its
+    inputs that belongs to each pair.
     """
 
-    pairs: Sequence[Pair | SameModalityPair]
+    pairs: Sequence[AnyPair]
     inputs: tuple[Inputs, Inputs]
     rows: tuple[list[int], list[int]]
 
     @classmethod
     @plain_torch()
-    def of(cls, question: ExplanationSpec, pairs: Sequence[Pair | SameModalityPair]) -> "PreparedBatch":
-        """The inputs of pairs that may share a batch: pictures are scaled, captions become tokens."""
-        (first, ones), (second, others) = (_inputs(question, pairs, place) for place in (0, 1))
-        return cls(pairs, (first, second), (ones, others))
+    def of(cls, spec: ExplanationSpec, pairs: Sequence[AnyPair]) -> "PreparedBatch":
+        """Resize the images and tokenize the captions of pairs that may share a batch."""
+        (first, first_rows), (second, second_rows) = (_inputs(spec, pairs, position) for position in (0, 1))
+        return cls(pairs, (first, second), (first_rows, second_rows))
 
     def take(self, indices: Sequence[int]) -> "PreparedBatch":
-        """Only these pairs."""
+        """Return the batch of some of the pairs."""
         chosen = [[rows[index] for index in indices] for rows in self.rows]
-        once = [list(dict.fromkeys(rows)) for rows in chosen]
-        first, second = (inputs.take(rows) for inputs, rows in zip(self.inputs, once, strict=True))
-        ones, others = ([own.index(row) for row in rows] for own, rows in zip(once, chosen, strict=True))
-        return PreparedBatch([self.pairs[index] for index in indices], (first, second), (ones, others))
+        unique = [list(dict.fromkeys(rows)) for rows in chosen]
+        first, second = (inputs.take(rows) for inputs, rows in zip(self.inputs, unique, strict=True))
+        first_rows, second_rows = ([own.index(row) for row in rows] for own, rows in zip(unique, chosen, strict=True))
+        return PreparedBatch([self.pairs[index] for index in indices], (first, second), (first_rows, second_rows))
+
+
+@dataclass(frozen=True)
+class ExplainedBatch:
+    """The two sides of a batch and the attributions of the modalities that were explained.
+
+    Attributes:
+        indices: The positions of the pairs among those of the call.
+        pairs: The pairs of the batch.
+        sides: Both sides, in the order of the pair.
+        attributions: One attribution per side; None for a modality that was not explained.
+        seconds: What the method took, per side; 0 for a modality that was not explained.
+        encoding_seconds: What the forward passes through both towers took.
+
+    """
+
+    indices: Sequence[int]
+    pairs: Sequence[AnyPair]
+    sides: tuple[Side, Side]
+    attributions: tuple[Attribution | None, Attribution | None]
+    seconds: tuple[float, float]
+    encoding_seconds: float
+
+
+def explain_batches(
+    spec: ExplanationSpec, pairs: Sequence[AnyPair], size: int, modalities: Sequence[Modality] = ("image", "text")
+) -> Iterator[ExplainedBatch]:
+    """Explain pairs batch by batch.
+
+    Args:
+        spec: The resolved request.
+        pairs: The pairs of the call.
+        size: The largest number of pairs in a batch.
+        modalities: The modalities to explain.
+
+    Yields:
+        The batches, not in the order of the pairs: each says by ``indices`` which pairs it has.
+
+    """
+    for indices in batch_indices(spec, pairs, size):
+        prepared = PreparedBatch.of(spec, [pairs[index] for index in indices])
+        yield replace(explain_batch(spec, prepared, modalities), indices=indices)
 
 
 @plain_torch()
-def sides(question: ExplanationSpec, pairs: Sequence[Pair | SameModalityPair] | PreparedBatch) -> tuple[Side, Side]:
-    """The two sides of pairs that may share a batch, as a question sees them, in the order of its places."""
-    ready = pairs if isinstance(pairs, PreparedBatch) else PreparedBatch.of(question, pairs)
-    first, second = (_traced(question, ready, place) for place in (0, 1))
-    theres = _wordings(question, ready.pairs, second.embedding), first.embedding
-    return (
-        Side(question.model, first, _score(question, 0, theres[0]), question.memory),
-        Side(question.model, second, _score(question, 1, theres[1]), question.memory),
+def explain_batch(
+    spec: ExplanationSpec, prepared: PreparedBatch, modalities: Sequence[Modality] = ("image", "text")
+) -> ExplainedBatch:
+    """Trace both towers once, and explain each side as the other one sees it."""
+    sides, encoding_seconds = _timed(lambda: trace_sides(spec, prepared))
+    attributions: list[Attribution | None] = []
+    seconds = []
+    for modality, side in zip(spec.modalities, sides, strict=True):
+        if modality in modalities:
+            attribution, taken = _timed(partial(spec.methods[modality], side))
+        else:
+            attribution, taken = None, 0.0
+        attributions.append(attribution)
+        seconds.append(taken)
+    return ExplainedBatch(
+        range(len(prepared.pairs)),
+        prepared.pairs,
+        sides,
+        (attributions[0], attributions[1]),
+        (seconds[0], seconds[1]),
+        encoding_seconds,
     )
 
 
 @plain_torch()
-def group(question: ExplanationSpec, pair: Pair | SameModalityPair) -> Hashable:
-    """Pairs of one group may share a batch."""
-    towers = [question.model.tower(modality) for modality in question.places]
+def trace_sides(spec: ExplanationSpec, pairs: Sequence[AnyPair] | PreparedBatch) -> tuple[Side, Side]:
+    """Return the two sides of pairs that may share a batch, in the order of the pair."""
+    prepared = pairs if isinstance(pairs, PreparedBatch) else PreparedBatch.of(spec, pairs)
+    first, second = (_trace(spec, prepared, position) for position in (0, 1))
+    seen_by_first = _wordings(spec, prepared.pairs, second.embedding)
+    return (
+        Side(spec.model, first, _score(spec, 0, seen_by_first), spec.memory),
+        Side(spec.model, second, _score(spec, 1, first.embedding), spec.memory),
+    )
+
+
+@plain_torch()
+def batch_group(spec: ExplanationSpec, pair: AnyPair) -> Hashable:
+    """Return a key that is equal for pairs that may share a batch."""
+    towers = [spec.model.tower(modality) for modality in spec.modalities]
     return tuple(tower.group(item) for tower, item in zip(towers, pair.items, strict=True))
 
 
-def batch_indices(
-    question: ExplanationSpec, pairs: Sequence[Pair | SameModalityPair], size: int
-) -> Iterator[list[int]]:
-    """Indices of pairs that may share a batch: those of one group in both places.
+def batch_indices(spec: ExplanationSpec, pairs: Sequence[AnyPair], size: int) -> Iterator[list[int]]:
+    """Yield the indices of pairs that may share a batch, ``size`` at most.
 
-    Where there are several batches, pairs of one first thing stay together, since it goes through once for all of them,
-    and of the others those of like length, so that little is padded.
+    If there are several batches, the pairs of one image stay together, since it is traced once for all of them; the
+    others are sorted by length, so that little is padded.
     """
     order = range(len(pairs))
     if len(pairs) > size:
-        firsts = {key: place for place, key in enumerate(dict.fromkeys(_key(pair.items[0]) for pair in pairs))}
-        alone = len(firsts) == len(pairs)
-        lengths = [(0 if alone else firsts[_key(pair.items[0])], *_lengths(question, pair)) for pair in pairs]
+        firsts = {key: number for number, key in enumerate(dict.fromkeys(_key(pair.items[0]) for pair in pairs))}
+        all_differ = len(firsts) == len(pairs)
+        lengths = [(0 if all_differ else firsts[_key(pair.items[0])], *_lengths(spec, pair)) for pair in pairs]
         order = sorted(order, key=lambda index: lengths[index])
-    found = batches([group(question, pairs[index]) for index in order], size)
-    return ([order[place] for place in some] for some in found)
+    batches = groups_of([batch_group(spec, pairs[index]) for index in order], size)
+    return ([order[number] for number in batch] for batch in batches)
 
 
 def _key(item: ImageInput | str) -> Hashable:
-    """The same for what comes again."""
+    """A key that is equal for an image or a caption that occurs again."""
     return item if isinstance(item, str) else id(item)
 
 
-def _lengths(question: ExplanationSpec, pair: Pair | SameModalityPair) -> Iterator[int]:
-    for modality, item in zip(question.places, pair.items, strict=True):
-        yield question.model.tower(modality).length(item)
+def _lengths(spec: ExplanationSpec, pair: AnyPair) -> Iterator[int]:
+    for modality, item in zip(spec.modalities, pair.items, strict=True):
+        yield spec.model.tower(modality).length(item)
 
 
-def _inputs(
-    question: ExplanationSpec, pairs: Sequence[Pair | SameModalityPair], place: int
-) -> tuple[Inputs, list[int]]:
-    """The inputs of one place, and the row of each pair in them."""
-    items = [pair.items[place] for pair in pairs]
+def _inputs(spec: ExplanationSpec, pairs: Sequence[AnyPair], position: int) -> tuple[Inputs, list[int]]:
+    """The inputs of one side, each image or caption once, and the row of each pair in them."""
+    items = [pair.items[position] for pair in pairs]
     keys = list(map(_key, items))
-    places = {key: row for row, key in enumerate(dict.fromkeys(keys))}
-    once = list(dict(zip(keys, items, strict=True)).values())
-    return question.model.tower(question.places[place]).prepare(once), [places[key] for key in keys]
+    rows = {key: row for row, key in enumerate(dict.fromkeys(keys))}
+    unique = list(dict(zip(keys, items, strict=True)).values())
+    return spec.model.tower(spec.modalities[position]).prepare(unique), [rows[key] for key in keys]
 
 
-def _traced(question: ExplanationSpec, ready: PreparedBatch, place: int) -> Trace:
-    """One forward pass for a batch in which a picture or a caption may come again: each goes through once."""
-    modality, rows = question.places[place], ready.rows[place]
-    lowest = min(getattr(question.methods[modality], "layer", (0,)))
-    trace = question.model.tower(modality).trace(ready.inputs[place], lowest)
-    return trace if len(ready.inputs[place]) == len(rows) else trace.take(rows)
+def _trace(spec: ExplanationSpec, prepared: PreparedBatch, position: int) -> Trace:
+    """One forward pass, in which an image or a caption that occurs again is computed once."""
+    modality, rows = spec.modalities[position], prepared.rows[position]
+    lowest = min(getattr(spec.methods[modality], "layer", (0,)))
+    trace = spec.model.tower(modality).trace(prepared.inputs[position], lowest)
+    return trace if len(prepared.inputs[position]) == len(rows) else trace.take(rows)
 
 
-def _wordings(question: ExplanationSpec, pairs: Sequence[Pair | SameModalityPair], plain: Embedding) -> Embedding:
-    """What stands for the seconds, seen from the firsts: their embeddings or, of captions seen from images, the means
-    of several wordings.
+def _wordings(spec: ExplanationSpec, pairs: Sequence[AnyPair], embeddings: Embedding) -> Embedding:
+    """The embeddings that the first side is compared with: the second side's own or, if the target rewords captions,
+    the mean over the wordings of each caption.
     """
-    if question.places != ("image", "text"):
-        return plain
-    captions, wordings = [str(pair.items[1]) for pair in pairs], question.targets["image"].wordings
+    if spec.modalities != ("image", "text") or not spec.targets["image"].rewords:
+        return embeddings
+    captions, wordings = [str(pair.items[1]) for pair in pairs], spec.targets["image"].wordings
     if all(wordings(caption) == [caption] for caption in captions):
-        return plain
-    return torch.stack(
-        [F.normalize(encode(question.model.text, wordings(caption)), dim=-1).mean(0) for caption in captions]
-    )
+        return embeddings
+    means = [F.normalize(encode(spec.model.text, wordings(caption)), dim=-1).mean(0) for caption in captions]
+    return torch.stack(means)
 
 
-def _score(question: ExplanationSpec, place: int, there: Embedding) -> Callable[[Embedding], torch.Tensor]:
-    modality = question.places[place]
-    return partial(question.targets[modality], there=there.detach(), setting=question.settings[modality])
+def _score(spec: ExplanationSpec, position: int, other: Embedding) -> Callable[[Embedding], torch.Tensor]:
+    modality = spec.modalities[position]
+    return partial(spec.targets[modality], there=other.detach(), context=spec.contexts[modality])
+
+
+def _timed(work: Callable[[], _Result]) -> tuple[_Result, float]:
+    """Return the result and the seconds it took; an accelerator is waited for, since it works asynchronously."""
+    started = time.perf_counter()
+    result: Any = work()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return result, time.perf_counter() - started

@@ -1,8 +1,9 @@
-"""The mean states of a model over pictures and captions of the user's own, for narrowing toward ``mean:FILE``."""
+"""The mean states of a model over images and captions of the user's own, for narrowing toward ``mean:FILE``."""
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from torch import Tensor, nn
 from nibt.data.images import ImageInput, ImageSource, read_image
 from nibt.data.pair import read_caption
 from nibt.data.units import Words
-from nibt.engine.spec import batches
+from nibt.engine.encode import groups_of
 from nibt.errors import BadInput, BadOption
 from nibt.models._loading import load_model
 from nibt.models._mean_states import MeanStates, caption_places, grid_fact
 from nibt.models.base import Model, Tower
 from nibt.outputs import check_targets
+from nibt.progress import OnProgress, Progress, no_progress
 from nibt.results.provenance import require_same_file
 from nibt.torch_modes import plain_torch
 
@@ -33,38 +35,39 @@ def calibrate(
     layers: Sequence[int] | None = None,
     batch_size: int = 8,
     overwrite: bool = False,
-    on_done: Callable[[], None] = lambda: None,
+    on_progress: OnProgress = no_progress,
 ) -> MeanStates:
     """The mean state at every layer (or some), per position; captions are aligned at their last word.
 
     Written to ``out`` as safetensors where that is given; a file there that is not nibt's, or that has the mean states
     of another request, is replaced with ``overwrite`` only. The file is bound to the model's weights and to the grid
-    of the pictures; for a convolutional trunk, whose states do not mean their place, it serves any grid.
+    of the images; for a convolutional trunk, whose states do not mean their place, it serves any grid.
 
     Raises:
-        BadInput: there is nothing to average, or pictures have different grids.
+        BadInput: there is nothing to average, or images have different grids.
         BadOption: there is no such layer.
         WouldOverwrite: a file is there that nibt did not write.
-        OtherRequest: the file there has the mean states of another model, or of other pictures, captions or layers.
+        OtherRequest: the file there has the mean states of another model, or of other images, captions or layers.
         CannotWrite: the file cannot be written.
 
     """
     if not images and not captions:
-        raise BadInput("there is nothing to calibrate with: give pictures, captions or both")
+        raise BadInput("there is nothing to calibrate with: give images, captions or both")
     if out is not None:
         sources = [Path(one) for one in (model, *images) if isinstance(one, str | Path)]
         check_targets([Path(out)], [path for path in sources if path.exists()], overwrite)
     model, texts = load_model(model), [read_caption(text) for text in captions]
-    pictures = [read_image(image) for image in images]
-    facts = _facts(model, pictures, texts, layers)
+    images = [read_image(image) for image in images]
+    facts = _facts(model, images, texts, layers)
     if out is not None and not overwrite:
         require_same_file(Path(out), {name: value for name, value in facts.items() if name != "model"})
+    count = _Count(len(images) + len(texts), on_progress)
     tensors: dict[str, Tensor] = {}
     if images:
-        tensors |= _of_pictures(model.image, pictures, layers, batch_size, on_done)
-        facts |= grid_fact(model.image, model.image.prepare(pictures[:1]))
+        tensors |= _of_images(model.image, images, layers, batch_size, count)
+        facts |= grid_fact(model.image, model.image.prepare(images[:1]))
     if captions:
-        found, zero = _of_captions(model.text, texts, layers, batch_size, on_done)
+        found, zero = _of_captions(model.text, texts, layers, batch_size, count)
         tensors, facts = tensors | found, facts | {"zero": str(zero)}
     states = MeanStates(tensors, facts)
     if out is not None:
@@ -72,20 +75,33 @@ def calibrate(
     return states
 
 
+@dataclass
+class _Count:
+    """Counts finished items, and reports them."""
+
+    total: int
+    on_progress: OnProgress
+    done: int = 0
+
+    def add(self, items: int) -> None:
+        self.done += items
+        self.on_progress(Progress(self.done, self.total))
+
+
 def _facts(
-    model: Model, pictures: Sequence[ImageInput], captions: Sequence[str], layers: Sequence[int] | None
+    model: Model, images: Sequence[ImageInput], captions: Sequence[str], layers: Sequence[int] | None
 ) -> dict[str, str]:
-    """What the file says of how it was made: the model, how it takes pictures, and digests of what was averaged."""
+    """What the file says of how it was made: the model, how it takes images, and digests of what was averaged."""
     return {
         "schema": "1",
         "model": model.id,
         "weights_hash": model.weights_hash,
         "configuration_hash": model.configuration_hash,
-        "fit": model.record()["fit"],
+        "resize": model.record()["resize"],
         "image_size": str(model.record()["image_size"]),
         "layers": "all" if layers is None else ",".join(map(str, layers)),
-        "pictures": str(len(pictures)),
-        "pictures_hash": sha256("".join(picture.digest for picture in pictures).encode()).hexdigest()[:16],
+        "images": str(len(images)),
+        "pictures_hash": sha256("".join(image.digest for image in images).encode()).hexdigest()[:16],
         "captions": str(len(captions)),
         "captions_hash": sha256(json.dumps(list(captions)).encode()).hexdigest()[:16],
     }
@@ -101,34 +117,33 @@ def _layers(tower: Tower, layers: Sequence[int] | None) -> Sequence[int]:
     return layers
 
 
-def _of_pictures(
-    tower: Tower, pictures: Sequence[Any], layers: Sequence[int] | None, size: int, on_done: Callable[[], None]
+def _of_images(
+    tower: Tower, images: Sequence[Any], layers: Sequence[int] | None, size: int, count: "_Count"
 ) -> dict[str, Tensor]:
-    groups = [tower.group(picture) for picture in pictures]
+    groups = [tower.group(image) for image in images]
     if tower.positional and len(set(groups)) > 1:
         raise BadInput(
-            f"the pictures have {len(set(groups))} different grids, and this tower's states mean their place: "
-            "calibrate with pictures of one shape"
+            f"the images have {len(set(groups))} different grids, and this tower's states mean their place: "
+            "calibrate with images of one shape"
         )
     sums: dict[int, Tensor] = {}
-    for indices in batches(groups, size):
-        trace = tower.trace(tower.prepare([pictures[index] for index in indices]))
+    for indices in groups_of(groups, size):
+        trace = tower.trace(tower.prepare([images[index] for index in indices]))
         for layer in _layers(tower, layers):
             hidden = trace.cut(layer).hidden.double()
             state = hidden.sum(0) if tower.positional else hidden.mean(1).sum(0)
             sums[layer] = sums.get(layer, torch.zeros_like(state)) + state
-        for _ in indices:
-            on_done()
-    return {f"image.mean.{layer}": (total / len(pictures)).float().cpu() for layer, total in sums.items()}
+        count.add(len(indices))
+    return {f"image.mean.{layer}": (total / len(images)).float().cpu() for layer, total in sums.items()}
 
 
 def _of_captions(
-    tower: Tower, captions: Sequence[str], layers: Sequence[int] | None, size: int, on_done: Callable[[], None]
+    tower: Tower, captions: Sequence[str], layers: Sequence[int] | None, size: int, count: "_Count"
 ) -> tuple[dict[str, Tensor], int]:
     """Means by distance from the last word, and by place for the rows before the first word."""
     after: dict[tuple[int, int], list[Any]] = defaultdict(lambda: [0, 0.0])
     before: dict[tuple[int, int], list[Any]] = defaultdict(lambda: [0, 0.0])
-    for indices in batches([None] * len(captions), size):
+    for indices in groups_of([None] * len(captions), size):
         trace = tower.trace(tower.prepare([captions[index] for index in indices]))
         for layer in _layers(tower, layers):
             cut = trace.cut(layer)
@@ -138,8 +153,7 @@ def _of_captions(
                 for row, (state, place) in enumerate(zip(hidden, places.tolist(), strict=True)):
                     entry = before[layer, row] if row < first else after[layer, place]
                     entry[0], entry[1] = entry[0] + 1, entry[1] + state
-        for _ in indices:
-            on_done()
+        count.add(len(indices))
     low = min(place for _, place in after)
     tables = {}
     for layer in _layers(tower, layers):

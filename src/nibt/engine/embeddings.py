@@ -1,53 +1,63 @@
-"""One picture, or one caption, held against many embeddings of the other side: its path is walked once."""
+"""NIB for many captions of one image: maps for a batch of embeddings, and contributions that serve any caption."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F
 from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialized
 from torch import Tensor, nn
 
 from nibt.core.side import Side
 from nibt.data.images import ImageSource, read_image
-from nibt.data.pair import Caption, modality, read_caption
-from nibt.data.units import special_share
-from nibt.engine.jacobians import PathIntegral, change, narrowed, path_summary, scores
-from nibt.engine.spec import Contrast, baseline_by_side, resolve
+from nibt.data.pair import Caption, as_list, modality, read_caption
+from nibt.data.units import Grid, special_share
+from nibt.engine.encode import encode
+from nibt.engine.jacobians import PathIntegral, change, narrowed, parts, path_summary, scores, vectors
+from nibt.engine.spec import baseline_by_side, resolve
 from nibt.errors import BadInput
+from nibt.methods.base import MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model
+from nibt.outputs import sorted_header, unsigned, write_bytes
 from nibt.results.attribution import Attribution
 from nibt.torch_modes import plain_torch
+from nibt.values import ByValue
+
+_KIND = "nibt contributions"
 
 
 @plain_torch()
 def explain_embeddings(
     model: Model | str | Path | nn.Module,
-    thing: ImageSource | Caption,
+    item: ImageSource | Caption,
     embeddings: Tensor,
     *,
     variant: str = "default",
     **options: Any,
 ) -> Attribution:
-    """NIB's maps of one picture for many captions, or of one caption for many pictures: embeddings, (many, dim).
+    """NIB's maps of one image for many captions, or of one caption for many images: embeddings, (many, dim).
 
-    Equal to the picture's (the caption's) side of ``explain``, with the target cosine, to 1e-5: a batch of maps, one
+    Equal to the image's (the caption's) side of ``explain``, with the target cosine, to 1e-5: a batch of maps, one
     for each embedding, of which only the direction counts. The states on the path go through once; then comes a
     backward pass for each embedding, or a forward pass for each token, whichever are fewer. Options and variants are
     those of the method ``nib``.
 
     Raises:
-        BadInput: the picture or the caption cannot be read, or the embeddings have another shape, NaN, or no length.
+        BadInput: the image or the caption cannot be read, or the embeddings have another shape, NaN, or no length.
         UnknownName: no variant or option has that name.
         BadOption: an option has a value that it cannot have.
 
     """
     model = load_model(model)
-    item = read_caption(thing) if isinstance(thing, Caption) else read_image(thing)
-    side = modality(item)
-    question = resolve(model, "nib", "cosine", variant, Contrast(), None, None, baseline_by_side(options, [side]))
-    method, tower = question.narrowed(side), model.tower(side)
-    trace = tower.trace(tower.prepare([item]), min(method.layer))
+    own = read_caption(item) if isinstance(item, Caption) else read_image(item)
+    side = modality(own)
+    spec = resolve(model, MethodSpec("nib", variant, baseline_by_side(options, [side])))
+    method, tower = spec.nib(side), model.tower(side)
+    trace = tower.trace(tower.prepare([own]), min(method.layer))
     aim = _checked(embeddings, trace.embedding)
     one = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # no score is asked for
     layers = narrowed(one, method)
@@ -59,8 +69,8 @@ def explain_embeddings(
         after,
         before,
         found.values.sum(-1),
-        method.reference,
-        method.rule,
+        method.baseline,
+        method.quadrature,
         method.layer,
         found.steps,
         method.tolerance,
@@ -76,3 +86,142 @@ def _checked(embeddings: Tensor, like: Tensor) -> Float[Tensor, "many dim"]:
     if not (lengths.isfinite() & (lengths > 0)).all():
         raise BadInput("an embedding must have a direction: one of these is zero, infinite or NaN")
     return F.normalize(embeddings.to(like), dim=-1)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Contributions(ByValue):
+    """What each patch of an image, and last all rows that are none, contributes to its unit embedding.
+
+    ``vectors @ v`` are NIB's scores for anything with the unit embedding v; ``after`` and ``before`` are the unit
+    embeddings at both ends of the path, between which they add up. ``facts`` say how they were made.
+    """
+
+    vectors: Float[Tensor, "patch dim"]
+    after: Float[Tensor, " dim"]
+    before: Float[Tensor, " dim"]
+    grid: Grid
+    facts: Mapping[str, str]
+    model: Model | None = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        rows, columns, dim = self.grid.rows, self.grid.columns, self.vectors.shape[-1]
+        return (
+            f"Contributions of {self.facts.get('image')}, {rows} x {columns} patches to {dim} numbers; model "
+            f"{self.facts.get('model')}"
+        )
+
+    @plain_torch()
+    def explain(self, caption: str | Sequence[str] | Tensor, model: Model | None = None) -> Attribution:
+        """NIB's map for a caption or an embedding, (dim), or a batch of maps for several, (batch, dim): one matrix
+        product.
+
+        Equal to the image side of ``explain`` with the same options and the target cosine, to 1e-5.
+
+        Raises:
+            BadInput: the caption is blank; or these contributions were loaded from a file, and no model is given to
+                read a caption with, or another one.
+
+        """
+        aim = F.normalize((caption if isinstance(caption, Tensor) else self._encoded(caption, model)).float(), dim=-1)
+        aim = aim.cpu()
+        if aim.ndim not in (1, 2) or aim.shape[-1] != len(self.after):
+            raise BadInput(f"an embedding must have {len(self.after)} numbers (got the shape {tuple(aim.shape)})")
+        scores = aim @ self.vectors.T
+        facts, layers = self.facts, tuple(map(int, self.facts["layers"].split(",")))
+        told = path_summary(
+            aim,
+            self.after,
+            self.before,
+            scores.sum(-1),
+            facts["baseline"],
+            facts["quadrature"],
+            layers,
+            scores.new_full(scores.shape[:-1], int(facts["steps"])),
+        )
+        beside = scores[..., -1].abs() / scores.abs().sum(-1).clamp_min(1e-30)
+        return Attribution(scores[..., :-1], self.grid, beside, told)
+
+    def _encoded(self, caption: str | Sequence[str], model: Model | None) -> Tensor:
+        model = model or self.model
+        if model is None:
+            raise BadInput("contributions from a file know no model: explain(caption, model=...), or an embedding")
+        if model.weights_hash != self.facts["weights_hash"]:
+            raise BadInput(
+                f"the contributions are of the weights {self.facts['weights_hash']}, the model {model.id} "
+                f"has {model.weights_hash}"
+            )
+        found = encode(model.text, [read_caption(one) for one in as_list(caption)])
+        return found[0] if isinstance(caption, str) else found
+
+    def save(self, path: str | Path, overwrite: bool = False) -> None:
+        """Write safetensors in half precision (scores then hold to about a thousandth), whole or not at all.
+
+        Raises:
+            WouldOverwrite: a file is there that nibt did not write, and ``overwrite`` is not given.
+            CannotWrite: the folder is missing or closed, or the disk is full.
+
+        """
+        tensors = {"vectors": self.vectors.half(), "after": self.after.half(), "before": self.before.half()}
+        facts = {"kind": _KIND, "grid": f"{self.grid.rows},{self.grid.columns}", **self.facts}
+        whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        write_bytes(Path(path), sorted_header(serialized(whole, {"signature": unsigned(facts), **facts})), overwrite)
+
+    @classmethod
+    @plain_torch()
+    def load(cls, path: str | Path, model: Model | None = None) -> "Contributions":
+        """Read a file that ``save`` wrote; with a model captions can be read, too.
+
+        Raises:
+            BadInput: the file is missing or holds something else.
+
+        """
+        try:
+            with safe_open(str(path), "pt") as opened:
+                facts = opened.metadata() or {}
+                tensors = {name: opened.get_tensor(name).float() for name in opened.keys()}
+        except (SafetensorError, OSError) as error:
+            raise BadInput(f"{str(path)!r} holds no contributions that nibt wrote ({error})") from error
+        facts.pop("signature", None)
+        if facts.pop("kind", None) != _KIND:
+            raise BadInput(f"{str(path)!r} holds no contributions that nibt wrote")
+        grid = Grid(*map(int, facts.pop("grid").split(",")))
+        return cls(tensors["vectors"], tensors["after"], tensors["before"], grid, facts, model)
+
+
+@plain_torch()
+def contributions(
+    model: Model | str | Path | nn.Module, image: ImageSource, *, variant: str = "default", **options: Any
+) -> Contributions:
+    """What each patch contributes to the image's unit embedding, so that any caption costs one matrix product.
+
+    Options and variants are those of the method ``nib`` for the image side.
+
+    Raises:
+        BadInput: the image cannot be read.
+        UnknownName: no variant or option has that name.
+        BadOption: an option has a value that it cannot have.
+
+    """
+    model, image = load_model(model), read_image(image)
+    spec = resolve(model, MethodSpec("nib", variant, baseline_by_side(options, ["image"])))
+    method = spec.nib("image")
+    trace = model.image.trace(model.image.prepare([image]), min(method.layer))
+    side = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # no score is asked for: e(z) is a vector
+    grid = trace.cut(method.layer[0]).units
+    assert isinstance(grid, Grid)
+    patches = [[grid.prefix + patch] for patch in range(grid.count)]
+    layers = narrowed(side, method)
+    found = PathIntegral.mean([vectors(one, parts(patches, one.rows)) for one in layers])
+    after = F.normalize(trace.embedding, dim=-1)[0]
+    told = {
+        "image": image.source,
+        "image_hash": image.digest,
+        "model": model.id,
+        "weights_hash": model.weights_hash,
+        "quadrature": method.quadrature,
+        "baseline": method.baseline,
+        "steps": str(int(found.steps.max())),
+        "layers": ",".join(map(str, method.layer)),
+    }
+    ends = after.float().cpu(), (after - change(layers)).float().cpu()
+    return Contributions(found.values.float().cpu(), *ends, Grid(grid.rows, grid.columns), told, model)

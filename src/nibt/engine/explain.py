@@ -4,7 +4,7 @@
 from here and knows nothing of it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias, overload
@@ -14,14 +14,17 @@ from torch import nn
 
 from nibt.data.images import ImageSource, NamedImage, read_image
 from nibt.data.pair import Caption, Pair, make_pairs, modality, read_caption
-from nibt.engine.answering import answers
-from nibt.engine.spec import Contrast, encode, resolve
+from nibt.engine.answers import explain_pairs
+from nibt.engine.encode import encode
+from nibt.engine.spec import resolve
+from nibt.engine.targets import Contrast
 from nibt.errors import BadInput, BadOption
+from nibt.methods.base import MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model
+from nibt.progress import OnProgress, no_progress
 from nibt.registry import find
-from nibt.results.comparison import Comparison
-from nibt.results.explanation import Explanation, Ranked
+from nibt.results.explanation import Comparison, Explanation, Ranked
 from nibt.torch_modes import plain_torch
 
 _Model: TypeAlias = Model | str | Path | nn.Module
@@ -67,31 +70,31 @@ def explain(
     seed: int | None = None,
     sample: Sequence[Pair] | None = None,
     memory: float | None = None,
-    on_done: Callable[[], None] = lambda: None,
+    on_progress: OnProgress = no_progress,
     **options: Any,
 ) -> Explanation | Comparison | list[Explanation] | list[Comparison]:
     """Explain which parts of an image, and which words of a caption, make the model think that they belong together;
     or which parts of two images, or which words of two captions.
 
-    A string is a picture's path in first place, and a caption in second. A picture in second place that is no string
+    A string is an image's path in first place, and a caption in second. An image in second place that is no string
     (``Path``, PIL image, array, tensor) is compared with the first, and so are two captions of which the first is a
     ``Caption``: that gives a ``Comparison``, whose maps tell why both are alike. Two lists of the same length are
     pairs; a list in one place goes with the single thing in the other. A list gives a list. All pairs of one call are
     of one kind.
 
     Options of the method hold for both sides (``steps=8``) or one (``image_layer=6``, ``text_layer=0``);
-    ``layer="auto"`` chooses by deletion on ``sample``, or on the pictures that ship with the package, for pictures
+    ``layer="auto"`` chooses by deletion on ``sample``, or on the images that ship with the package, for images
     with captions only. ``along_path=True`` averages a method of one gradient (``grad_cam``) along NIB's path, and
-    gives it the path's options; ``shifts=2`` explains 2 x 2 shifts of each picture by parts of a patch, which makes a
+    gives it the path's options; ``shifts=2`` explains 2 x 2 shifts of each image by parts of a patch, which makes a
     map of any method twice as fine in both directions. Captions in ``against`` serve the image side of a target that
-    contrasts, pictures in ``against_images`` the text side; two pictures are contrasted with pictures, two captions
+    contrasts, images in ``against_images`` the text side; two images are contrasted with images, two captions
     with captions.
 
     ``memory``: about how many MB the states that go through a tower together may take, with what is kept of them for a
     gradient; one state of a batch goes through in any case. Without it, that is little beside the model itself.
 
     Raises:
-        BadInput: a picture or a caption cannot be read, or lists differ in length or hold both kinds.
+        BadInput: an image or a caption cannot be read, or lists differ in length or hold both kinds.
         UnknownName: no method, target, variant or option has that name.
         BadOption: an option cannot have that value.
         CannotLoad: the model cannot be loaded.
@@ -112,11 +115,12 @@ def explain(
         find(kind, name)  # names are checked before a model is loaded
     model = load_model(model)
     pairs, many = make_pairs(first, second)
-    places = modality(pairs[0].items[0]), modality(pairs[0].items[1])
-    contrast = Contrast.read(against, against_images, templates)
-    question = replace(resolve(model, method, target, variant, contrast, sample, seed, options, places), memory=memory)
-    found: Any = answers(question, pairs, batch_size, on_done)
-    return found if many else found[0]
+    contrast = Contrast.of(against, against_images, templates)
+    modalities = modality(pairs[0].items[0]), modality(pairs[0].items[1])
+    method_spec = MethodSpec(method, variant, options)
+    spec = resolve(model, method_spec, target, contrast, modalities=modalities, sample=sample, seed=seed)
+    answers: Any = explain_pairs(replace(spec, memory=memory), pairs, batch_size, on_progress)
+    return answers if many else answers[0]
 
 
 @plain_torch()
@@ -130,8 +134,8 @@ def rank(model: _Model, image: ImageSource, labels: Sequence[_Text]) -> list[Ran
     read = read_labels(labels)
     model = load_model(model)
     texts = F.normalize(encode(model.text, read), dim=-1)
-    picture = F.normalize(encode(model.image, [read_image(image)]), dim=-1)
-    cosines = (texts @ picture[0]).float()
+    image = F.normalize(encode(model.image, [read_image(image)]), dim=-1)
+    cosines = (texts @ image[0]).float()
     shares = (model.scale * cosines).softmax(0)
     order = cosines.argsort(descending=True, stable=True).tolist()
     return [Ranked(read[index], float(cosines[index]), float(shares[index])) for index in order]
@@ -168,8 +172,8 @@ def explain_labels(
         BadInput: there are fewer than two labels, one is blank, or one is given twice.
 
     """
-    labels, picture = read_labels(labels), read_image(image)
+    labels, image = read_labels(labels), read_image(image)
     model = load_model(model)
-    ranking = rank(model, picture, labels)
-    answer = explain(model, picture, ranking[0].label, method, "difference", against=ranking[1].label, **options)
+    ranking = rank(model, image, labels)
+    answer = explain(model, image, ranking[0].label, method, "difference", against=ranking[1].label, **options)
     return replace(answer, ranking=tuple(ranking))

@@ -1,6 +1,6 @@
 """From a pair to its word-region table."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,14 @@ from nibt.core.side import Side
 from nibt.data.images import ImageSource
 from nibt.data.pair import Caption, Pair, as_list, make_pairs, require_image_text
 from nibt.data.units import Grid, Words
-from nibt.engine.batches import sides
+from nibt.engine.batches import trace_sides
 from nibt.engine.jacobians import PathIntegral, change, narrowed, parts, scores, vectors
 from nibt.engine.mismatch import mismatches
-from nibt.engine.spec import Contrast, ExplanationSpec, resolve
+from nibt.engine.spec import ExplanationSpec, resolve
+from nibt.methods.base import MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model
+from nibt.progress import OnProgress, Progress, no_progress
 from nibt.results.interaction import Interaction, places
 from nibt.torch_modes import plain_torch
 
@@ -33,7 +35,7 @@ def explain_interactions(
     *,
     words: str | int | Sequence[str | int] = (),
     variant: str = "default",
-    on_done: Callable[[], None] = lambda: None,
+    on_progress: OnProgress = no_progress,
     **options: Any,
 ) -> Interaction | list[Interaction]:
     """Which words of a caption go with which parts of an image: a signed table, words x patches.
@@ -43,7 +45,7 @@ def explain_interactions(
     that are no words and no patches it is complete: ``Interaction.gap`` tells how nearly. Lists pair up as in
     ``explain``.
 
-    Unless ``steps``, ``rule`` or a variant say how many nodes there are, they are doubled, to 64 at most, until the
+    Unless ``steps``, ``quadrature`` or a variant say how many nodes there are, they are doubled, to 64 at most, until the
     sum of the words' vectors is within ``tolerance`` (0.01) of the change of the caption's embedding, by its length,
     and the sum of each word's map within that share of the strongest word's; None leaves it at the method's nodes.
 
@@ -51,7 +53,7 @@ def explain_interactions(
     all have. Each costs a forward pass of the upper part of the text tower, and a backward pass of the image tower's.
 
     Raises:
-        BadInput: a picture or a caption cannot be read, lists differ in length, both are of one kind, or a word does
+        BadInput: an image or a caption cannot be read, lists differ in length, both are of one kind, or a word does
             not stand in a caption.
         UnknownName: no variant or option has that name.
         BadOption: an option has a value that it cannot have.
@@ -60,29 +62,29 @@ def explain_interactions(
     read, many = make_pairs(image, caption)
     pairs = [require_image_text(pair, "explain_interactions") for pair in read]
     model = load_model(model)
-    question = resolve(model, "nib", "cosine", variant, Contrast(), None, None, _tolerant(variant, options))
+    spec = resolve(model, MethodSpec("nib", variant, _with_tolerance(variant, options)))
     answers = []
     for pair in pairs:
-        answers.append(_table(question, pair, as_list(words)))
-        on_done()
+        answers.append(_table(spec, pair, as_list(words)))
+        on_progress(Progress(len(answers), len(pairs)))
     return answers if many else answers[0]
 
 
-def _tolerant(variant: str, options: dict[str, Any]) -> dict[str, Any]:
+def _with_tolerance(variant: str, options: dict[str, Any]) -> dict[str, Any]:
     """The options, with a tolerance unless it, or how many nodes, were said."""
-    said = variant != "default" or any(name.endswith(("steps", "rule", "tolerance")) for name in options)
+    said = variant != "default" or any(name.endswith(("steps", "quadrature", "tolerance")) for name in options)
     return options if said else {**options, "tolerance": TOLERANCE}
 
 
-def _table(question: ExplanationSpec, pair: Pair, asked: Sequence[str | int]) -> Interaction:
-    image, text = sides(question, [pair])
-    words, grid = _rows(text, asked), _grid(image, question)
-    spoken, said = _of_words(text, question, words)
-    seen, shown = _of_patches(image, question, spoken.values)
+def _table(spec: ExplanationSpec, pair: Pair, asked: Sequence[str | int]) -> Interaction:
+    image, text = trace_sides(spec, [pair])
+    words, grid = _rows(text, asked), _grid(image, spec)
+    spoken, said = _of_words(text, spec, words)
+    seen, shown = _of_patches(image, spec, spoken.values)
     kept, product = grid.keep(seen.values), float(shown @ said)
     scores = torch.cat([kept, (seen.values.sum(-1) - kept.sum(-1))[:, None]], 1).float().cpu()
     similarity = float(F.cosine_similarity(image.trace.embedding, text.trace.embedding))
-    method = {**question.record["method"], "nodes": {"image": int(seen.steps.max()), "text": int(spoken.steps.max())}}
+    method = {**spec.record["method"], "nodes": {"image": int(seen.steps.max()), "text": int(spoken.steps.max())}}
     told = _unmet({"image": seen, "text": spoken}, float(scores.sum()), product)
     return Interaction(
         pair.caption,
@@ -90,22 +92,22 @@ def _table(question: ExplanationSpec, pair: Pair, asked: Sequence[str | int]) ->
         grid.bare(),
         words,
         image.inputs.regions[0],
-        pair.picture.size,
+        pair.image.size,
         similarity,
         product,
         method,
-        **question.facts,
-        source=pair.picture.source,
+        **spec.provenance,
+        source=pair.image.source,
         warnings=(
             *filter(None, mismatches(image, text)),
-            *question.warnings,
+            *spec.warnings,
             *pair.notes,
             *image.inputs.notes[0],
             *text.inputs.notes[0],
             *told,
         ),
-        picture=pair.picture,
-        picture_hash=pair.picture.digest,
+        input=pair.image,
+        image_hash=pair.image.digest,
     )
 
 
@@ -121,26 +123,26 @@ def _rows(text: Side, asked: Sequence[str | int]) -> Words:
     return Words(words.tokens, (chosen,), explained)
 
 
-def _grid(image: Side, question: ExplanationSpec) -> Grid:
-    units = image.cut(question.narrowed("image").layer[0]).units
+def _grid(image: Side, spec: ExplanationSpec) -> Grid:
+    units = image.cut(spec.nib("image").layer[0]).units
     assert isinstance(units, Grid)
     return units
 
 
-def _of_words(text: Side, question: ExplanationSpec, words: Words) -> tuple[PathIntegral, Tensor]:
+def _of_words(text: Side, spec: ExplanationSpec, words: Words) -> tuple[PathIntegral, Tensor]:
     """What each word, and last all that is no word, contributes to the unit embedding; and its whole change."""
     spelt = [word.tokens for word in words.words[0]]
-    layers = narrowed(text, question.narrowed("text"))
+    layers = narrowed(text, spec.nib("text"))
     found = PathIntegral.mean([vectors(one, parts(spelt, one.rows)) for one in layers])
     return found, change(layers)
 
 
-def _of_patches(image: Side, question: ExplanationSpec, spoken: Tensor) -> tuple[PathIntegral, Tensor]:
+def _of_patches(image: Side, spec: ExplanationSpec, spoken: Tensor) -> tuple[PathIntegral, Tensor]:
     """The score of each token row of the image for each word's vector; and the whole change of the unit embedding.
 
     A word may miss its own sum by the share of what the strongest word's map adds up to: small words need no more.
     """
-    layers, found = narrowed(image, question.narrowed("image")), []
+    layers, found = narrowed(image, spec.nib("image")), []
     for one in layers:
         most = (spoken @ one.change).abs().max()
         found.append(scores(one, spoken, most.expand(len(spoken))))

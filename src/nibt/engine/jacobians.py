@@ -2,7 +2,7 @@
 
 With z(l) = r + l (h - r), e(z) the unit embedding and J(z) its derivative, the contribution of a token row t is the
 vector P[t] = integral of J(z(l)) (h - r)_t over l. The P[t] of all rows add up to e(h) - e(r), and P[t] . v is the
-score that NIB gives the row for a caption (or a picture) with the unit embedding v. Two ways lead there: forward, all
+score that NIB gives the row for a caption (or an image) with the unit embedding v. Two ways lead there: forward, all
 directions at once (``jvp_integral``: a forward pass for each node, and about one more for each direction and node), and
 backward, a vector v at a time (``vjp_integral``: a forward pass for each node, and a backward pass for each vector and node).
 """
@@ -119,7 +119,7 @@ class LayerPath:
 
     def paths(self) -> Iterator[Nodes]:
         """The nodes; with a tolerance, more and more of them."""
-        return refined(self.method.rule, self.method.steps, self.method.floor, self.method.tolerance is not None)
+        return refined(self.method.quadrature, self.method.steps, self.method.floor, self.method.tolerance is not None)
 
     def allowed(self, change: Tensor) -> Tensor:
         """By how much a sum may miss a change."""
@@ -148,12 +148,12 @@ def change(layers: Sequence[LayerPath]) -> Float[Tensor, " dim"]:
 
 def narrowed(side: Side, method: NIB) -> list[LayerPath]:
     """The layers of a method for one example."""
-    low = nodes(method.rule, method.steps, method.floor).low
+    low = nodes(method.quadrature, method.steps, method.floor).low
     after, layers = F.normalize(side.trace.embedding, dim=-1)[0], []
     for layer in method.layer:
         cut = side.cut(layer)
-        start = side.reference(method.reference, layer, cut.hidden)
-        before = side.end(method.reference, layer, cut, start + low * (cut.hidden - start))
+        start = side.baseline(method.baseline, layer, cut.hidden)
+        before = side.end(method.baseline, layer, cut, start + low * (cut.hidden - start))
         layers.append(LayerPath(cut, start, after - F.normalize(before, dim=-1)[0], method))
     return layers
 
@@ -198,8 +198,8 @@ def path_summary(
     after: Float[Tensor, " dim"],
     before: Float[Tensor, " dim"],
     total: PerExample,
-    reference: str,
-    rule: str,
+    baseline: str,
+    quadrature: str,
     layers: tuple[int, ...],
     steps: PerExample,
     tolerance: float | None = None,
@@ -207,5 +207,5 @@ def path_summary(
     """What narrowing did to the cosine with each unit embedding, from the unit embeddings at both ends of the path and
     the sum of the scores.
     """
-    at_input, at_reference = aim @ after, aim @ before
-    return PathSummary(reference, rule, layers, steps, at_input, at_reference, total, tolerance)
+    at_input, at_baseline = aim @ after, aim @ before
+    return PathSummary(baseline, quadrature, layers, steps, at_input, at_baseline, total, tolerance)

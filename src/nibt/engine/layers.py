@@ -1,4 +1,4 @@
-"""``layer="auto"``: one layer for each side, chosen before anything is explained, by deletion on a named sample."""
+"""``layer="auto"``: one layer for each side, chosen by deletion on a sample before anything is explained."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -10,18 +10,18 @@ from nibt.core.side import Side
 from nibt.data.images import read_image
 from nibt.data.pair import Pair
 from nibt.data.units import Grid
-from nibt.methods.base import Method
+from nibt.methods.base import Method, MethodSpec
 from nibt.metrics.base import MetricInput
 from nibt.models.base import Model, Tower, Trace
 from nibt.registry import find
 from nibt.types import Modality
 
-_FEWEST_CELLS = 9
+_FEWEST_CELLS, _MOST_CELLS = 9, 4096  # of a feature map that is worth explaining
 Score = Callable[..., Any]
 
 
 def shipped_sample() -> list[Pair]:
-    """The pictures that ship with the package, with their captions."""
+    """The images that ship with the package, with their captions."""
     captions = json.loads((files("nibt") / "samples" / "captions.json").read_text(encoding="utf-8"))
     return [Pair(read_image(f"sample:{name}"), caption) for name, caption in captions.items()]
 
@@ -29,59 +29,58 @@ def shipped_sample() -> list[Pair]:
 def resolve_auto(
     model: Model,
     kind: type[Method],
-    variant: str,
-    options: Mapping[str, Any],
+    spec: MethodSpec,
     scores: Mapping[Modality, Score],
     sample: Sequence[Pair] | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The options with a plain layer for each side that said auto, and the record of how it was chosen."""
+    """Return the options with a number in place of each "auto", and the record of how it was chosen."""
     pairs = shipped_sample() if sample is None else list(sample)
-    resolved = {name: value for name, value in options.items() if name != "layer" or value != "auto"}
-    tried: dict[str, Any] = {}
+    given = spec.options
+    resolved = {name: value for name, value in given.items() if name != "layer" or value != "auto"}
+    areas_by_side: dict[str, Any] = {}
     for tower in (model.image, model.text):
         name = f"{tower.modality}_layer"
-        if options.get(name, options.get("layer")) != "auto":
+        if given.get(name, given.get("layer")) != "auto":
             continue
         areas = {
-            layer: _area(model, kind, variant, resolved | {name: layer}, scores, tower, pairs)
+            layer: _deletion_area(
+                model,
+                kind.configured(tower, spec.variant, {**resolved, name: layer}, model.defaults),
+                tower,
+                scores[tower.modality],
+                pairs,
+            )
             for layer in _candidates(tower, pairs)
         }
         resolved[name] = min(areas, key=lambda layer: areas[layer])
-        tried[tower.modality] = {str(layer): area for layer, area in areas.items()}
-    named = "the pictures that ship with nibt" if sample is None else f"{len(pairs)} pairs of the caller's"
-    return resolved, {"auto": {"sample": named, "metric": "deletion", "areas": tried}}
+        areas_by_side[tower.modality] = {str(layer): area for layer, area in areas.items()}
+    source = "the images that ship with nibt" if sample is None else f"{len(pairs)} pairs of the caller's"
+    return resolved, {"auto": {"sample": source, "metric": "deletion", "areas": areas_by_side}}
 
 
 def _candidates(tower: Tower, pairs: Sequence[Pair]) -> list[int]:
-    """Every layer that is left to replay; of feature maps, those neither huge nor next to nothing."""
+    """Every layer that can be replayed; of feature maps, only those with a sensible number of cells."""
     if tower.positional:
         return list(range(tower.depth))
-    trace = tower.trace(tower.prepare([pairs[0].picture]))
-    counts = {layer: trace.cut(layer).units for layer in range(tower.depth + 1)}
-    return [layer for layer, grid in counts.items() if isinstance(grid, Grid) and _FEWEST_CELLS <= grid.count <= 4096]
+    trace = tower.trace(tower.prepare([pairs[0].image]))
+    units = {layer: trace.cut(layer).units for layer in range(tower.depth + 1)}
+    return [
+        layer for layer, grid in units.items() if isinstance(grid, Grid) and _FEWEST_CELLS <= grid.count <= _MOST_CELLS
+    ]
 
 
-def _area(
-    model: Model,
-    kind: type[Method],
-    variant: str,
-    options: dict[str, Any],
-    scores: Mapping[Modality, Score],
-    tower: Tower,
-    pairs: Sequence[Pair],
-) -> float:
-    """The mean area under the deletion curve, over the sample, of one layer."""
-    method = kind.configured(tower, variant, options, model.defaults)
+def _deletion_area(model: Model, method: Method, tower: Tower, score: Score, pairs: Sequence[Pair]) -> float:
+    """The area under the deletion curve, averaged over the sample."""
     deletion = find("metrics", "deletion")()
     areas = []
     for pair in pairs:
-        image = model.image.trace(model.image.prepare([pair.picture]))
+        image = model.image.trace(model.image.prepare([pair.image]))
         text = model.text.trace(model.text.prepare([pair.caption]))
         here, there = (image, text) if tower.modality == "image" else (text, image)
-        side = Side(model, here, _against(scores[tower.modality], there))
+        side = Side(model, here, _seen_by(score, there))
         areas.append(float(deletion(MetricInput(side, method(side)))))
     return sum(areas) / len(areas)
 
 
-def _against(score: Score, there: Trace) -> Score:
+def _seen_by(score: Score, there: Trace) -> Score:
     return partial(score, there=there.embedding)

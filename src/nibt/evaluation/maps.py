@@ -1,90 +1,96 @@
-"""The maps of a method for one side of pairs, as plain arrays."""
+"""The maps of a method for many pairs, as plain arrays."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from nibt.data.images import Region
 from nibt.data.pair import Pair
-from nibt.engine.batches import batch_indices, sides
-from nibt.engine.spec import Contrast, ExplanationSpec, resolve
+from nibt.engine.batches import explain_batches
+from nibt.engine.spec import resolve
+from nibt.errors import Unsupported
+from nibt.evaluation import CONTROLS
+from nibt.methods.base import SIDES, MethodSpec
 from nibt.models.base import Inputs, Model
-from nibt.registry import find
+from nibt.progress import OnProgress, Progress, no_progress
 from nibt.results.attribution import Attribution
 from nibt.types import Modality
 
 
 @dataclass(frozen=True)
 class Map:
-    """The signed scores of one pair's side: of patches (rows x columns), with the region they cover, or of words."""
+    """The signed scores of one side: of patches (rows x columns), with the region that they cover, or of words."""
 
     scores: np.ndarray
     words: tuple[str, ...] = ()
     region: Region | None = None
 
 
-@dataclass(frozen=True)
-class MethodSpec:
-    """A method that is audited: its name and variant, written ``nib`` or ``nib:paper``."""
-
-    name: str
-    variant: str = "default"
-
-    @classmethod
-    def read(cls, text: str) -> "MethodSpec":
-        """From ``nib`` or ``nib:paper``.
-
-        Raises:
-            UnknownName: there is no such method.
-
-        """
-        name, _, variant = text.partition(":")
-        find("methods", name)
-        return cls(name, variant or "default")
-
-    def __str__(self) -> str:
-        return self.name if self.variant == "default" else f"{self.name}:{self.variant}"
-
-    @property
-    def draws(self) -> bool:
-        """Whether the method draws at random."""
-        return "seed" in {field.name for field in fields(find("methods", self.name))}
-
-    def question(self, model: Model, seed: int, **options: Any) -> ExplanationSpec:
-        """What is asked of each pair: the cosine, explained by the method."""
-        return resolve(model, self.name, "cosine", self.variant, Contrast(), None, seed, options)
-
-    def without_means(self, model: Model, side: Modality) -> dict[str, Any]:
-        """Options with which it needs no mean states, which belong to the weights that made them."""
-        reference = getattr(self.question(model, 0).methods[side], "reference", "")
-        return {f"{side}_reference": "blank"} if str(reference).startswith("mean") else {}
+def with_controls(methods: Sequence[MethodSpec]) -> list[MethodSpec]:
+    """Add the controls that are not among the methods."""
+    return [*methods, *(MethodSpec(name) for name in CONTROLS if MethodSpec(name) not in methods)]
 
 
 def maps(
-    model: Model,
-    pairs: Sequence[Pair],
-    asked: MethodSpec,
-    side: Modality,
-    seed: int,
-    batch_size: int = 16,
-    **options: Any,
+    model: Model, pairs: Sequence[Pair], method: MethodSpec, side: Modality, seed: int, batch_size: int = 16
 ) -> list[Map]:
-    """A map for each pair, in their order."""
-    question = asked.question(model, seed, **options)
-    place = question.places.index(side)
+    """Return the map of each pair, for the cosine."""
+    spec = resolve(model, method, seed=seed)
+    position = spec.modalities.index(side)
     found: dict[int, Map] = {}
-    for indices in batch_indices(question, pairs, batch_size):
-        seen = sides(question, [pairs[index] for index in indices])[place]
-        answer = question.methods[side](seen).to("cpu")
-        found |= {index: _map(answer[row], seen.inputs, row) for row, index in enumerate(indices)}
+    for batch in explain_batches(spec, pairs, batch_size, [side]):
+        attribution, inputs = batch.attributions[position], batch.sides[position].inputs
+        assert attribution is not None
+        attribution = attribution.to("cpu")
+        found |= {index: _map(attribution[row], inputs, row) for row, index in enumerate(batch.indices)}
     return [found[index] for index in range(len(pairs))]
 
 
-def _map(answer: Attribution, inputs: Inputs, row: int) -> Map:
+def raw_scores(
+    model: Model,
+    pairs: Sequence[Pair],
+    method: MethodSpec,
+    seed: int,
+    batch_size: int,
+    on_progress: OnProgress = no_progress,
+) -> dict[Modality, list[np.ndarray]]:
+    """Return the signed scores of both sides of each pair as float32: of the grid (rows x columns), and of the tokens
+    that belong to words.
+
+    Raises:
+        Unsupported: A map is not finite, or the model lacks what the method needs.
+
+    """
+    spec = resolve(model, method, seed=seed)
+    found: dict[Modality, dict[int, np.ndarray]] = {side: {} for side in SIDES}
+    for batch in explain_batches(spec, pairs, batch_size):
+        for side, attributions in zip(spec.modalities, batch.attributions, strict=True):
+            assert attributions is not None
+            attributions = attributions.to("cpu")
+            found[side] |= {index: _scores(attributions[row], side) for row, index in enumerate(batch.indices)}
+        on_progress(Progress(len(found["image"]), len(pairs)))
+    if not all(np.isfinite(scores).all() for by_index in found.values() for scores in by_index.values()):
+        raise Unsupported(f"{method} gives maps that are not finite here: leave it out, or use another variant of it")
+    return {side: [by_index[index] for index in range(len(pairs))] for side, by_index in found.items()}
+
+
+def _scores(attribution: Attribution, side: Modality) -> np.ndarray:
+    scores = attribution.grid if side == "image" else attribution.scores[~attribution.special.cpu()]
+    return scores.detach().numpy()
+
+
+def without_mean_states(model: Model, method: MethodSpec, side: Modality) -> MethodSpec:
+    """Return the method with the baseline ``blank`` if its baseline is a mean state, which belongs to the weights."""
+    baseline = getattr(resolve(model, method, seed=0).methods[side], "baseline", "")
+    options: dict[str, Any] = {f"{side}_baseline": "blank"} if str(baseline).startswith("mean") else {}
+    return MethodSpec(method.name, method.variant, {**method.options, **options})
+
+
+def _map(attribution: Attribution, inputs: Inputs, row: int) -> Map:
     if inputs.words is None:
-        return Map(answer.grid.double().numpy(), region=inputs.regions[row])
+        return Map(attribution.grid.double().numpy(), region=inputs.regions[row])
     words = inputs.words.words[row]
-    scores = answer.scores.double().numpy()
+    scores = attribution.scores.double().numpy()
     return Map(np.array([scores[list(word.tokens)].sum() for word in words]), tuple(word.text for word in words))

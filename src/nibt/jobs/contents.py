@@ -1,4 +1,4 @@
-"""Whether the rows of a job are still of what its source holds: another picture or caption is another question."""
+"""Whether the rows of a job are still of what its source holds: another image or caption is another question."""
 
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -8,34 +8,34 @@ from nibt.errors import OtherRequest
 from nibt.jobs.job import Job
 from nibt.jobs.sources.base import RawRow, Source, written
 
-_COLUMNS = ("row", "key", "source", "caption", "picture_hash", "error")
+_COLUMNS = ("row", "key", "source", "caption", "image_hash", "error")
 _SHOWN = 3  # differences that a message shows
 
 
-def check_contents(job: Job, source: Source, on_done: Callable[[], None] = lambda: None) -> set[int]:
-    """Read the source along the rows that are there, and compare keys, captions and the bytes of pictures. Given back
-    are the chunks in which a row failed whose picture is another one now: they are worth another try.
+def check_contents(job: Job, source: Source, on_row: Callable[[], None] = lambda: None) -> set[int]:
+    """Read the source along the rows that are there, and compare keys, captions and the bytes of images. Given back
+    are the chunks in which a row failed whose image is another one now: they are worth another try.
 
     Raises:
-        OtherRequest: a row was answered for another picture or caption.
+        OtherRequest: a row was answered for another image or caption.
 
     """
     again: set[int] = set()
-    differences = list(islice(_differences(job, source, on_done, again), _SHOWN + 1))
+    differences = list(islice(_differences(job, source, on_row, again), _SHOWN + 1))
     if differences:
         more = "\n  ..." if len(differences) > _SHOWN else ""
         lines = "".join(f"\n  {one}" for one in differences[:_SHOWN])
         raise OtherRequest(
-            f"{job.folder} holds answers for other pictures or captions:{lines}{more}\nChoose a new folder."
+            f"{job.folder} holds answers for other images or captions:{lines}{more}\nChoose a new folder."
         )
     return again
 
 
-def _differences(job: Job, source: Source, on_done: Callable[[], None], again: set[int]) -> Iterator[str]:
+def _differences(job: Job, source: Source, on_row: Callable[[], None], again: set[int]) -> Iterator[str]:
     chunks, size = set(job.store.parts()), job.chunk_size
     raws = (raw for raw in source.rows(lambda row: row // size in chunks) if raw is not None)
     for row in job.rows(_COLUMNS):
-        on_done()
+        on_row()
         raw = next(raws, None)
         while raw is not None and raw.row < row["row"]:
             raw = next(raws, None)
@@ -43,12 +43,12 @@ def _differences(job: Job, source: Source, on_done: Callable[[], None], again: s
             yield f"row {row['row']}: {row['source']!r} (now nothing)"
         elif row["error"] is None:
             yield from _difference(raw, row, source)
-        elif source.digest(raw) != row["picture_hash"]:
+        elif source.digest(raw) != row["image_hash"]:
             again.add(raw.row // size)
 
 
 def _difference(raw: RawRow, row: dict[str, Any], source: Source) -> Iterator[str]:
-    if not raw.name and raw.picture is None:
+    if not raw.name and raw.image is None:
         return  # the pairs of a data set are told by its fingerprint
     now = {"key": written(raw.key), "source": written(raw.name), "caption": raw.caption}
     for name, value in now.items():
@@ -56,5 +56,5 @@ def _difference(raw: RawRow, row: dict[str, Any], source: Source) -> Iterator[st
             yield f"row {row['row']}: {name} {row[name]!r} (now {value!r})"
             return
     digest = source.digest(raw)
-    if digest != row["picture_hash"]:
-        yield f"row {row['row']}: {raw.name} with the digest {row['picture_hash']} (now {digest or 'unreadable'})"
+    if digest != row["image_hash"]:
+        yield f"row {row['row']}: {raw.name} with the digest {row['image_hash']} (now {digest or 'unreadable'})"

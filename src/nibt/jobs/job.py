@@ -113,7 +113,7 @@ class Job:
                 yield from file.read(columns=columns).to_pylist()
 
     def explanation(self, row: int) -> Explanation:
-        """The answer of a row, with its picture if that is still where it was.
+        """The answer of a row, with its image if that is still where it was.
 
         Raises:
             BadOption: there is no such row, or it is not explained yet.
@@ -122,7 +122,7 @@ class Job:
         """
         told, shared = self._row(row)
         answer = explanation_of(told, shared)
-        return self._with_picture(answer, row)
+        return self._with_image(answer, row)
 
     def check(self) -> list[str]:
         """What is wrong with the files, in plain words; nothing where each row is there once, as it was written."""
@@ -199,17 +199,17 @@ class Job:
         known = f"so far it has {len(rows)} rows, from {rows[0]} to {rows[-1]}" if rows else "it has no row yet"
         return f"{known}; the job is not finished"
 
-    def _with_picture(self, answer: Explanation, row: int) -> Explanation:
+    def _with_image(self, answer: Explanation, row: int) -> Explanation:
         try:
             source = self.source()
             raw = next(raw for raw in source.rows(lambda one: one == row) if raw is not None)
-            picture = source.picture(raw)
+            image = source.image(raw)
         except (BadInput, StopIteration):
             return answer
-        if picture.digest != answer.picture_hash:
-            return answer  # another picture is there now
-        known = raw.picture if isinstance(raw.picture, str) else answer.source
-        return replace(answer, picture=picture, source=known)
+        if image.digest != answer.image.image_hash:
+            return answer  # another image is there now
+        known = raw.image if isinstance(raw.image, str) else answer.source
+        return replace(answer, image=replace(answer.image, input=image, source=known))
 
 
 def _problems(path: Path, rows: range) -> Iterator[str]:

@@ -57,7 +57,7 @@ class Cluster:
     cpus: float = 1.0
     gpus: float = 0.0
     address: str | None = None
-    carry: bool = False
+    send_images: bool = False
 
     def __post_init__(self) -> None:
         if self.cpus <= 0 or self.gpus < 0:
@@ -90,7 +90,7 @@ class Cluster:
             pool = _Pool(ray, lambda: self._actor(ray, asked, source), self.workers)
             try:
                 on_told(pool.told())
-                if self.carry:
+                if self.send_images:
                     chunks = (replace(chunk, raws=[raw.carried() for raw in chunk.raws]) for chunk in chunks)
                 yield from pool.shards(chunks)
             finally:

@@ -14,7 +14,7 @@ from nibt.jobs.sources.base import RawRow, written
 from nibt.results.explanation import SCHEMA, Explanation
 
 _KEY = b"nibt"
-_NARROWING = ("reference", "rule", "steps", "layers", "tolerance", "at_input", "at_reference", "sum", "gap")
+_NARROWING = ("baseline", "quadrature", "steps", "layers", "tolerance", "at_input", "at_baseline", "sum", "gap")
 
 
 def row_of(raw: RawRow, answer: Explanation) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def row_of(raw: RawRow, answer: Explanation) -> dict[str, Any]:
         "row": raw.row,
         "key": written(raw.key),
         "source": written(data["source"]),
-        "picture_hash": data["picture_hash"],
+        "image_hash": data["image_hash"],
         "caption": data["caption"],
         "size": data["size"],
         "similarity": data["similarity"],
@@ -40,21 +40,21 @@ def row_of(raw: RawRow, answer: Explanation) -> dict[str, Any]:
         "special": text["special"],
         "words": data["words"],
         "text_special_share": text["special_share"],
-        "image_narrowing": image["narrowing"],
-        "text_narrowing": text["narrowing"],
+        "image_narrowing": image["path"],
+        "text_narrowing": text["path"],
         "warnings": data["warnings"],
         "error": None,
     }
 
 
-def failed_row(raw: RawRow, error: str, picture_hash: str) -> dict[str, Any]:
-    """The row of a pair that could not be explained; ``picture_hash`` is empty where its picture cannot be read."""
+def failed_row(raw: RawRow, error: str, image_hash: str) -> dict[str, Any]:
+    """The row of a pair that could not be explained; ``image_hash`` is empty where its image cannot be read."""
     caption = None if raw.caption is None else written(raw.caption)
     return {
         "row": raw.row,
         "key": written(raw.key),
         "source": written(raw.name),
-        "picture_hash": picture_hash,
+        "image_hash": image_hash,
         "caption": caption,
         "error": written(error),
     }
@@ -72,7 +72,7 @@ def explanation_of(row: Mapping[str, Any], told: Mapping[str, Any]) -> Explanati
     rows, columns = row["grid_shape"]
     grid = [list(row["grid"][line * columns : (line + 1) * columns]) for line in range(rows)]
     values = {side: {"target": told["targets"][side], "value": row[f"{side}_score"]} for side in ("image", "text")}
-    same = ("source", "picture_hash", "size", "region", "caption", "similarity", "words", "warnings")
+    same = ("source", "image_hash", "size", "region", "caption", "similarity", "words", "warnings")
     return Explanation.from_json(
         {
             "schema": SCHEMA,
@@ -81,13 +81,13 @@ def explanation_of(row: Mapping[str, Any], told: Mapping[str, Any]) -> Explanati
             "method": told["method"],
             "model": told["model"],
             "versions": told["versions"],
-            "image": {"grid": grid, "special_share": row["image_special_share"], "narrowing": row["image_narrowing"]},
+            "image": {"grid": grid, "special_share": row["image_special_share"], "path": row["image_narrowing"]},
             "text": {
                 "tokens": row["tokens"],
                 "scores": row["text_scores"],
                 "special": row["special"],
                 "special_share": row["text_special_share"],
-                "narrowing": row["text_narrowing"],
+                "path": row["text_narrowing"],
             },
             "ranking": [],
         }
@@ -111,7 +111,7 @@ def schema(arrow: Any) -> Any:
     """The columns of a file."""
     texts, numbers = arrow.list_(arrow.string()), arrow.list_(arrow.float32())
     real, whole = arrow.float64(), arrow.int32()
-    kinds = {"reference": arrow.string(), "rule": arrow.string(), "steps": whole, "layers": arrow.list_(whole)}
+    kinds = {"baseline": arrow.string(), "quadrature": arrow.string(), "steps": whole, "layers": arrow.list_(whole)}
     narrowing = arrow.struct([(name, kinds.get(name, real)) for name in _NARROWING])
     word = arrow.struct([("text", arrow.string()), ("score", real), ("tokens", arrow.list_(whole))])
     return arrow.schema(
@@ -119,7 +119,7 @@ def schema(arrow: Any) -> Any:
             ("row", arrow.int64()),
             ("key", arrow.string()),
             ("source", arrow.string()),
-            ("picture_hash", arrow.string()),
+            ("image_hash", arrow.string()),
             ("caption", arrow.string()),
             ("size", arrow.list_(whole)),
             ("similarity", real),

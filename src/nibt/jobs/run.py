@@ -24,6 +24,7 @@ from nibt.jobs.store import clean_start, folder_lock, traces
 from nibt.jobs.worker import JobSpec, Shard, Worker
 from nibt.models.base import Model
 from nibt.outputs import check_run_folder
+from nibt.progress import OnProgress, Progress, no_progress
 from nibt.registry import find
 from nibt.results import provenance
 
@@ -43,7 +44,9 @@ class Run:
     asked: JobSpec
     on: Mapping[str, Any]
     explain: Explain
-    on_done: Callable[[int], None]
+    on_progress: OnProgress
+    total: int | None = None
+    done: int = 0
     session: dict[str, Any] = field(default_factory=dict)
 
     def go(self) -> None:
@@ -54,7 +57,7 @@ class Run:
 
         """
         recomputed = self.job.store.remove_incomplete()
-        again = check_contents(self.job, self.source, lambda: self.on_done(1))
+        again = check_contents(self.job, self.source, self._advance)
         self.session = {**provenance.session_info(), **self.on, "recomputed": recomputed, "chunks": 0, "ended": None}
         there = set(self.job.store.parts()) - again
         chunks = Chunks(self.source, self.job.chunk_size, lambda number: number not in there)
@@ -79,7 +82,11 @@ class Run:
         for shard in self.explain(self.asked, self.source, chunks, self._agree):
             self.job.store.add(shard.number, shard.data)
             self.session["chunks"] += 1
-            self.on_done(shard.rows)
+            self._advance(shard.rows)
+
+    def _advance(self, rows: int = 1) -> None:
+        self.done += rows
+        self.on_progress(Progress(self.done, self.total))
 
     def _agree(self, told: dict[str, Any]) -> None:
         """Refuse to put other answers beside those that are there."""
@@ -131,20 +138,20 @@ def batch(
     cpus: int | float = 1,
     gpus: int | float = 0,
     address: str | None = None,
-    carry: bool = False,
-    on_done: Callable[[int], None] = lambda rows: None,
+    send_images: bool = False,
+    on_progress: OnProgress = no_progress,
     **options: Any,
 ) -> Job:
     """Explain the pairs of a table, of shards or of a folder, and keep the answers in the folder ``out``.
 
     ``pairs`` is a CSV, TSV, JSON Lines or Parquet file, WebDataset shards (a tar, a list, ``shards/{000..099}.tar``), a
-    folder of these, of pictures with captions in text files or as the data set ``folder``, what the package
+    folder of these, of images with captions in text files or as the data set ``folder``, what the package
     ``datasets`` saved to disk, or a ``Dataset``; ``image``, ``caption`` and ``key`` name its columns. What cannot be
     read is recorded in its row. A folder that holds the same job already is completed; killed at any moment, a job goes
     on by the same call. ``loading`` are options of ``load_model``; all others are those of ``explain``.
 
     With ``on="ray"`` so many ``workers``, each with its ``cpus`` (its threads) and ``gpus`` (a share of one, too),
-    explain on this machine, or on the cluster with that ``address``; ``carry`` sends them the pictures, where they
+    explain on this machine, or on the cluster with that ``address``; ``send_images`` sends them the images, where they
     cannot reach the files. The same bits come of it as long as hardware, threads and versions are the same.
 
     Raises:
@@ -183,7 +190,7 @@ def batch(
     told_on: dict[str, Any] = {"on": on}
     explain: Explain = _run_locally
     if on == "ray":
-        cluster = Cluster(workers, float(cpus), float(gpus), address, carry)
+        cluster = Cluster(workers, float(cpus), float(gpus), address, send_images)
         told_on, explain = {"on": on, **cluster.record()}, cluster.explain
     job = Job(Path(out))
     check_run_folder(job.folder, MANIFEST)
@@ -192,7 +199,8 @@ def batch(
     with folder_lock(job.folder):
         try:
             _begin(job, source, pairs, Columns(image, caption, key), split, chunk_size)
-            Run(job, source, asked, told_on, explain, on_done).go()
+            total = None if on_progress is no_progress else source.count()
+            Run(job, source, asked, told_on, explain, on_progress, total).go()
         except BaseException:
             if not before[0] and not job.is_begun:
                 clean_start(job.folder, before[1])

@@ -13,13 +13,15 @@ from PIL import Image
 
 from nibt.data.images import ImageInput
 from nibt.data.pair import Pair
-from nibt.engine.answering import answered
-from nibt.engine.batches import PreparedBatch, group
-from nibt.engine.spec import Contrast, ExplanationSpec, resolve
+from nibt.engine.answers import to_answers
+from nibt.engine.batches import PreparedBatch, batch_group, explain_batch
+from nibt.engine.spec import ExplanationSpec, resolve
+from nibt.engine.targets import Contrast
 from nibt.errors import NibtError, Unsupported
 from nibt.jobs.chunks import Chunk, ahead
 from nibt.jobs.rows import encoded, failed_row, row_of
 from nibt.jobs.sources.base import Place, RawRow, Source
+from nibt.methods.base import MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.results.explanation import Explanation
@@ -45,11 +47,13 @@ class JobSpec:
     loading: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def question(self) -> ExplanationSpec:
-        """The same of a loaded model, with all that was left open."""
+    def resolve(self) -> ExplanationSpec:
+        """Load the model, and resolve all that is left open."""
         model = self.model if isinstance(self.model, Model) else load_model(self.model, **self.loading)
-        contrast = Contrast.read(self.against, self.against_images, self.templates)
-        return resolve(model, self.method, self.target, self.variant, contrast, None, self.seed, dict(self.options))
+        contrast = Contrast.of(self.against, self.against_images, self.templates)
+        return resolve(
+            model, MethodSpec(self.method, self.variant, self.options), self.target, contrast, seed=self.seed
+        )
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class PreparedRows:
 
 @dataclass(frozen=True)
 class PlaceholderImage(ImageInput):
-    """A picture whose pixels have been let go, since its inputs are made."""
+    """An image whose pixels have been let go, since its inputs are made."""
 
     shape: tuple[int, int] = (0, 0)
 
@@ -96,15 +100,15 @@ class Worker:
     """Holds a model, and explains chunk after chunk."""
 
     def __init__(self, asked: JobSpec, source: Source) -> None:
-        self.source, self.size, self.question = source, asked.batch_size, asked.question()
+        self.source, self.size, self.spec = source, asked.batch_size, asked.resolve()
         self._failed: int | None = 0  # how many pairs failed to be explained before the first that did not
 
     def told(self) -> dict[str, Any]:
         """What holds for all rows: the question with all that was left open, the model, the versions."""
-        question = self.question
-        targets = {side: type(question.targets[side]).__name__.lower() for side in question.targets}
-        told = {**question.record, "targets": targets, **question.facts, "batch_size": self.size}
-        return {**told, "warnings": list(question.warnings)}
+        spec = self.spec
+        targets = {side: target.name for side, target in spec.targets.items()}
+        record = {**spec.record, "targets": targets, **spec.provenance, "batch_size": self.size}
+        return {**record, "warnings": list(spec.warnings)}
 
     def shards(self, chunks: Iterable[Chunk]) -> Iterator[Shard]:
         """The file of each chunk; while one batch is explained, the next ones are made ready."""
@@ -137,17 +141,17 @@ class Worker:
         """Batches as they fill, by group; a chunk follows all of its own."""
         for chunk in chunks:
             waiting: dict[Hashable, list[tuple[RawRow, Pair]]] = {}
-            pictures: dict[Place, ImageInput] = {}  # one that comes again, in this chunk, is read and traced once
+            images: dict[Place, ImageInput] = {}  # one that comes again, in this chunk, is read and traced once
             for raw in chunk.raws:
                 try:
-                    pair = self.source.read(raw, pictures)
-                    key = group(self.question, pair)
+                    pair = self.source.read(raw, images)
+                    key = batch_group(self.spec, pair)
                 except Exception as error:  # a row costs no other, whatever is wrong with it
                     yield FailedRow(raw, _told(error))
                     continue
                 waiting.setdefault(key, []).append((raw, pair))
                 if len(waiting[key]) == self.size:
-                    pictures.clear()
+                    images.clear()
                     yield from self._batch(waiting.pop(key))
             for pairs in waiting.values():
                 yield from self._batch(pairs)
@@ -157,17 +161,17 @@ class Worker:
         """The batch of these; those whose inputs cannot be made are left out of it."""
         good, ready = pairs, None
         try:
-            ready = PreparedBatch.of(self.question, [pair for _, pair in pairs])
+            ready = PreparedBatch.of(self.spec, [pair for _, pair in pairs])
         except Exception:
             good = []
             for raw, pair in pairs:
                 try:
-                    PreparedBatch.of(self.question, [pair])
+                    PreparedBatch.of(self.spec, [pair])
                     good.append((raw, pair))
                 except Exception as error:
                     yield FailedRow(raw, _told(error))
         if good:
-            ready = ready or PreparedBatch.of(self.question, [pair for _, pair in good])
+            ready = ready or PreparedBatch.of(self.spec, [pair for _, pair in good])
             yield PreparedRows([raw for raw, _ in good], replace(ready, pairs=[drop_pixels(pair) for _, pair in good]))
 
     # What takes the time
@@ -198,11 +202,12 @@ class Worker:
         """Explain a part of a batch; the error is given without its traceback, which would hold the memory."""
         ready = batch.ready if len(part) == len(batch.raws) else batch.ready.take(part)
         try:
-            answers = [answer for answer in answered(self.question, ready) if isinstance(answer, Explanation)]
+            answers = to_answers(self.spec, explain_batch(self.spec, ready))
         except Exception as error:  # whatever a pair brings about is its own failure, not the job's
             return error.with_traceback(None)
         self._failed = None
-        found.extend(zip((batch.raws[index] for index in part), answers, strict=True))
+        explanations = [answer for answer in answers if isinstance(answer, Explanation)]
+        found.extend(zip((batch.raws[index] for index in part), explanations, strict=True))
         return None
 
     def _failure(self, error: Exception) -> str:
@@ -219,10 +224,10 @@ class Worker:
 
 
 def drop_pixels(pair: Pair) -> Pair:
-    picture = pair.picture
+    image = pair.image
     return replace(
         pair,
-        picture=PlaceholderImage(Image.new("L", (1, 1)), picture.source, picture.notes, picture.digest, picture.size),
+        image=PlaceholderImage(Image.new("L", (1, 1)), image.source, image.notes, image.digest, image.size),
     )
 
 

@@ -1,6 +1,6 @@
 """Methods that score one state of one layer from the gradient there: what Grad-CAM is an example of.
 
-Such a method is a function of two tensors, the state (or, on a path, what the state adds to a reference) and the
+Such a method is a function of two tensors, the state (or, on a path, what the state adds to a baseline) and the
 gradient of the score. Said that way, it is also had along NIB's path: ``base_path.py``.
 """
 
@@ -25,7 +25,7 @@ class GradientMethod(Method):
 
     @abstractmethod
     def scores(self, difference: Hidden, gradient: Hidden, units: Units) -> PerToken:
-        """The score of each row, from what the state adds to the reference (the state itself, where nothing is
+        """The score of each row, from what the state adds to the baseline (the state itself, where nothing is
         narrowed) and the gradient at one state. Pure; a rectifier belongs in here.
         """
 

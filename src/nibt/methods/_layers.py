@@ -12,18 +12,18 @@ from nibt.results.attribution import Attribution, PathSummary
 from nibt.types import PerExample, PerToken
 
 
-def check_path(reference: str, rule: str, steps: int, floor: float) -> None:
+def check_path(baseline: str, quadrature: str, steps: int, floor: float) -> None:
     """Whether a path can be walked.
 
     Raises:
-        BadOption: there is no such reference or rule, or one does not go with the other.
+        BadOption: there is no such baseline or rule, or one does not go with the other.
 
     """
-    nodes(rule, steps, floor)
-    if reference.partition(":")[0] not in ("zero", "blank", "mean"):
-        raise BadOption(f"reference must be zero, blank, mean or mean:FILE (got {reference!r})")
-    if rule == "geometric" and reference != "zero":
-        raise BadOption(f"the rule geometric serves the reference zero only (got {reference!r}); use gauss")
+    nodes(quadrature, steps, floor)
+    if baseline.partition(":")[0] not in ("zero", "blank", "mean"):
+        raise BadOption(f"baseline must be zero, blank, mean or mean:FILE (got {baseline!r})")
+    if quadrature == "geometric" and baseline != "zero":
+        raise BadOption(f"the rule geometric serves the baseline zero only (got {baseline!r}); use gauss")
 
 
 def averaged(
@@ -53,5 +53,12 @@ def _mean(parts: Sequence[PathSummary]) -> PathSummary:
     first, layers = parts[0], tuple(layer for part in parts for layer in part.layers)
     most = torch.stack([part.steps for part in parts]).amax(0)
     return PathSummary(
-        first.reference, first.rule, layers, most, first.at_input, mean("at_reference"), mean("sum"), first.tolerance
+        first.baseline,
+        first.quadrature,
+        layers,
+        most,
+        first.at_input,
+        mean("at_baseline"),
+        mean("sum"),
+        first.tolerance,
     )

@@ -1,5 +1,5 @@
 """Along NIB's path: what is computed from the gradient at one state, averaged with the weights of a rule over the
-states z(l) = r + l (h - r) between a reference and the state itself; h - r stands where the state would.
+states z(l) = r + l (h - r) between a baseline and the state itself; h - r stands where the state would.
 """
 
 from collections.abc import Callable
@@ -26,41 +26,41 @@ Scores = Callable[[Hidden, Hidden], PerToken]
 
 @dataclass(frozen=True)
 class PathMethod(Method):
-    """``reference``: zero, blank, mean or mean:FILE. ``rule`` and ``steps``: where on the path gradients are taken;
+    """``baseline``: zero, blank, mean or mean:FILE. ``quadrature`` and ``steps``: where on the path gradients are taken;
     ``floor`` is the lower end of the rule ``geometric``.
     """
 
-    reference: str = "blank"
-    rule: str = "gauss"
+    baseline: str = "blank"
+    quadrature: str = "gauss"
     steps: int = 4
     floor: float = 0.1
 
     def __post_init__(self) -> None:
-        check_path(self.reference, self.rule, self.steps, self.floor)
+        check_path(self.baseline, self.quadrature, self.steps, self.floor)
         getattr(super(), "__post_init__", lambda: None)()  # the checks of the method that goes along the path
 
     def narrowed(self, side: Side, cut: Cut, layer: int | None, scores: Scores) -> tuple[PerToken, PathSummary]:
         """The rows' scores, averaged along the path of a layer (None: of the first tokens), and what became of S."""
-        reference, path = side.reference(self.reference, layer, cut.hidden), nodes(self.rule, self.steps, self.floor)
-        difference = cut.hidden - reference
+        baseline, path = side.baseline(self.baseline, layer, cut.hidden), nodes(self.quadrature, self.steps, self.floor)
+        difference = cut.hidden - baseline
         exact = torch.promote_types(cut.hidden.dtype, torch.float32)  # many nodes are added up
         found = torch.zeros(cut.hidden.shape[:2], device=cut.hidden.device, dtype=exact)
         at_once = side.at_once(layer, cut.hidden)
         for weights, there in gradients(
-            lambda states: side.score(cut.rest(states)), reference, cut.hidden, path, at_once
+            lambda states: side.score(cut.rest(states)), baseline, cut.hidden, path, at_once
         ):
             for weight, gradient in zip(weights, there, strict=True):
                 found += weight * scores(difference, gradient)
         at_input = side.value()
-        at_reference = side.at_end(self.reference, layer, cut, reference + path.low * difference)
+        at_baseline = side.at_end(self.baseline, layer, cut, baseline + path.low * difference)
         total = found.sum(-1)
         return found, PathSummary(
-            self.reference,
-            self.rule,
+            self.baseline,
+            self.quadrature,
             () if layer is None else (layer,),
             torch.full_like(total, self.steps),
             at_input,
-            at_reference,
+            at_baseline,
             total,
         )
 
@@ -80,10 +80,10 @@ class _AlongPath(PathMethod, GradientMethod):
 
 _PATHS: dict[str, dict[str, Any]] = {
     "default": {
-        "image": {"reference": "blank", "rule": "gauss", "steps": 4},
-        "text": {"reference": "blank", "rule": "gauss", "steps": 8},
+        "image": {"baseline": "blank", "quadrature": "gauss", "steps": 4},
+        "text": {"baseline": "blank", "quadrature": "gauss", "steps": 8},
     },
-    "paper": {side: {"reference": "zero", "rule": "riemann", "steps": 10} for side in ("image", "text")},
+    "paper": {side: {"baseline": "zero", "quadrature": "riemann", "steps": 10} for side in ("image", "text")},
 }
 
 

@@ -1,4 +1,4 @@
-"""Any method's map, finer than the grid of the tower: the picture is shifted by parts of a patch, and each shift
+"""Any method's map, finer than the grid of the tower: the image is shifted by parts of a patch, and each shift
 explained.
 
 Where the n x n shifts put the middles of the patches, they are the cells of a grid n times as fine. Each shift tells of
@@ -25,7 +25,7 @@ MOST = 8
 
 @dataclass(frozen=True)
 class Shifted(Method):
-    """``inner``, asked of ``shifts`` x ``shifts`` shifted copies of each picture."""
+    """``inner``, asked of ``shifts`` x ``shifts`` shifted copies of each image."""
 
     inner: Method
     shifts: int
@@ -36,7 +36,7 @@ class Shifted(Method):
 
     @property
     def layer(self) -> tuple[int, ...]:
-        """The layers of the method itself, so that a picture is traced from the lowest."""
+        """The layers of the method itself, so that an image is traced from the lowest."""
         return getattr(self.inner, "layer", (0,))
 
     def options(self) -> dict[str, object]:
@@ -47,7 +47,7 @@ class Shifted(Method):
         """The fine map of a batch.
 
         Raises:
-            Unsupported: the tower takes patches, not a picture that could be shifted.
+            Unsupported: the tower takes patches, not an image that could be shifted.
             BadOption: the method's map lies on a grid of its own.
 
         """
@@ -65,7 +65,7 @@ class Shifted(Method):
                     "lies on one of its own: leave shifts out"
                 )
         fine = interleave([answer.grid for answer in answers], self.shifts)
-        told = [answer.narrowing for answer in answers if answer.narrowing is not None]
+        told = [answer.path for answer in answers if answer.path is not None]
         return Attribution(
             fine.flatten(1),
             Grid(grid.rows * self.shifts, grid.columns * self.shifts),
@@ -79,7 +79,7 @@ class Shifted(Method):
         assert isinstance(tower, ImageTower)
         if side.inputs.values.ndim != 4:
             raise Unsupported(
-                f"a {type(tower).__name__} is given patches, not a picture that could be shifted: leave shifts out"
+                f"a {type(tower).__name__} is given patches, not an image that could be shifted: leave shifts out"
             )
         height, width = tower.extent(side.inputs)
         parts = parts_of_patch(self.shifts)
@@ -89,7 +89,7 @@ class Shifted(Method):
 
 
 def parts_of_patch(shifts: int) -> list[float]:
-    """By how much of a patch pictures are shifted, each way: where the middles of the finer cells lie."""
+    """By how much of a patch images are shifted, each way: where the middles of the finer cells lie."""
     return [(2 * part + 1) / (2 * shifts) - 0.5 for part in range(shifts)]
 
 
@@ -117,7 +117,7 @@ def triangle(size: int, reach: int) -> Float[Tensor, "{size} {size}"]:
 
 
 def _moved(side: Side, lowest: int, down: int, across: int) -> Side:
-    """The side as if each picture began that many pixels further down and to the right; its edge goes on where it
+    """The side as if each image began that many pixels further down and to the right; its edge goes on where it
     ends.
     """
     values = side.inputs.values
@@ -130,7 +130,7 @@ def _moved(side: Side, lowest: int, down: int, across: int) -> Side:
 def _mean(told: Sequence[PathSummary]) -> PathSummary:
     """The means over the paths of all shifts."""
     mean = {
-        name: torch.stack([getattr(one, name) for one in told]).mean(0) for name in ("at_input", "at_reference", "sum")
+        name: torch.stack([getattr(one, name) for one in told]).mean(0) for name in ("at_input", "at_baseline", "sum")
     }
     most = torch.stack([one.steps for one in told]).amax(0)
     return replace(told[0], **mean, steps=most)

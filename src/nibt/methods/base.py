@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from nibt.core.side import Side
 from nibt.errors import BadOption, UnknownName, Unsupported
 from nibt.models.base import Tower
-from nibt.registry import available, find
+from nibt.registry import Plugin, available, find
 from nibt.results.attribution import Attribution
 from nibt.types import Modality
 
@@ -23,7 +23,36 @@ class LayerAfter(float):
 
 
 @dataclasses.dataclass(frozen=True)
-class Method(ABC):
+class MethodSpec:
+    """A method by its name, with a variant and options that are not resolved yet."""
+
+    name: str = "nib"
+    variant: str = "default"
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> "MethodSpec":
+        """Read ``nib`` or ``nib:paper``.
+
+        Raises:
+            UnknownName: There is no such method.
+
+        """
+        name, _, variant = text.partition(":")
+        find("methods", name)
+        return cls(name, variant or "default")
+
+    def __str__(self) -> str:
+        return self.name if self.variant == "default" else f"{self.name}:{self.variant}"
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the method draws at random, and so takes a seed."""
+        return "seed" in {field.name for field in dataclasses.fields(find("methods", self.name))}
+
+
+@dataclasses.dataclass(frozen=True)
+class Method(Plugin, ABC):
     """A subclass is a frozen dataclass; ``variants`` gives named sets of values for its options, by side.
 
     In a variant, a ``layer`` that is a fraction means that share of the depth. ``cost`` says how many plain forward

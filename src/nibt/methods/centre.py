@@ -1,4 +1,4 @@
-"""A fixed guess that looks at nothing: what a picture or a caption is about is near its middle.
+"""A fixed guess that looks at nothing: what an image or a caption is about is near its middle.
 
     score = exp(-d^2 / (2 spread^2))
 
@@ -20,7 +20,7 @@ from nibt.types import PerUnit
 
 @dataclass(frozen=True)
 class Centre(UnitMethod):
-    """``spread``: the standard deviation of the bell, as a share of half the picture or caption."""
+    """``spread``: the standard deviation of the bell, as a share of half the image or caption."""
 
     paper = "none: a control"
     cost = "0"

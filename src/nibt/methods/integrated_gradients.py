@@ -16,17 +16,17 @@ from nibt.results.attribution import Attribution
 
 @dataclass(frozen=True)
 class IntegratedGradients(PathMethod):
-    """``reference``: blank or zero. The variant ``paper`` has the zero embedding as its baseline."""
+    """``baseline``: blank or zero. The variant ``paper`` has the zero embedding as its baseline."""
 
     paper = "Sundararajan et al., ICML 2017, arXiv 1703.01365"
     cost = "2 + about 3 x steps"
     needs = ("stem",)
     variants: ClassVar = {
         "default": {"image": {}, "text": {}},
-        "paper": {side: {"reference": "zero"} for side in ("image", "text")},
+        "paper": {side: {"baseline": "zero"} for side in ("image", "text")},
     }
 
-    rule: str = "midpoint"
+    quadrature: str = "midpoint"
     steps: int = 50
 
     def __call__(self, side: Side) -> Attribution:

@@ -1,8 +1,8 @@
 """The Narrowing Information Bottleneck (Zhu et al., ICLR 2025, arXiv 2502.14889).
 
-A hidden layer is narrowed along a straight path, z(l) = r + l (h - r), from the state itself to a reference that
+A hidden layer is narrowed along a straight path, z(l) = r + l (h - r), from the state itself to a baseline that
 says nothing. What a token's share of the state adds to the score on the way is its score. Deterministic: no
-noise, no training. With r = 0 this is the published method; why a reference is better: ``docs/methods.md``.
+noise, no training. With r = 0 this is the published method; why a baseline is better: ``docs/methods.md``.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from nibt.types import Hidden, PerExample, PerToken
 
 @dataclass(frozen=True)
 class NIB(Method):
-    """``layer``: one or several, averaged. ``reference``: zero, blank, mean or mean:FILE. ``rule`` and ``steps``:
+    """``layer``: one or several, averaged. ``baseline``: zero, blank, mean or mean:FILE. ``quadrature`` and ``steps``:
     where on the path gradients are taken; ``floor`` is the lower end of the rule ``geometric``. With a
     ``tolerance`` the steps are doubled, to 64 at most, until the gap is below that share of the change.
     """
@@ -33,23 +33,24 @@ class NIB(Method):
     cost = "1 + 2 x steps x (1 - layer / depth)"
     variants: ClassVar = {
         "default": {
-            "image": {"layer": 0.6, "reference": "blank", "rule": "gauss", "steps": 4},
-            "text": {"layer": 0, "reference": "blank", "rule": "gauss", "steps": 8},
+            "image": {"layer": 0.6, "baseline": "blank", "quadrature": "gauss", "steps": 4},
+            "text": {"layer": 0, "baseline": "blank", "quadrature": "gauss", "steps": 8},
         },
         "paper": {
-            side: {"layer": 0.75, "reference": "zero", "rule": "riemann", "steps": 10} for side in ("image", "text")
+            side: {"layer": 0.75, "baseline": "zero", "quadrature": "riemann", "steps": 10}
+            for side in ("image", "text")
         },
     }
 
     layer: tuple[int, ...]
-    reference: str = "blank"
-    rule: str = "gauss"
+    baseline: str = "blank"
+    quadrature: str = "gauss"
     steps: int = 4
     floor: float = 0.1
     tolerance: float | None = None
 
     def __post_init__(self) -> None:
-        check_path(self.reference, self.rule, self.steps, self.floor)
+        check_path(self.baseline, self.quadrature, self.steps, self.floor)
         if self.tolerance is not None and not self.tolerance > 0:
             raise BadOption(f"tolerance must be above 0 (got {self.tolerance})")
 
@@ -61,35 +62,35 @@ class NIB(Method):
     def _narrowed(self, side: Side, layer: int) -> tuple[PerToken, PathSummary]:
         """One layer; with a tolerance, as many nodes as each item needs, whatever its batch mates need."""
         cut = side.cut(layer)
-        reference = side.reference(self.reference, layer, cut.hidden)
-        paths = refined(self.rule, self.steps, self.floor, self.tolerance is not None)
+        baseline = side.baseline(self.baseline, layer, cut.hidden)
+        paths = refined(self.quadrature, self.steps, self.floor, self.tolerance is not None)
         first = next(paths)
         at_input = side.value()
-        at_reference = side.at_end(self.reference, layer, cut, reference + first.low * (cut.hidden - reference))
-        change = at_input - at_reference
+        at_baseline = side.at_end(self.baseline, layer, cut, baseline + first.low * (cut.hidden - baseline))
+        change = at_input - at_baseline
         at_once = side.at_once(layer, cut.hidden)
-        found = self._along(first, side, cut, reference, change, at_once)
+        found = self._along(first, side, cut, baseline, change, at_once)
         for path in paths:
             missed = found.gap > allowed(change, self.tolerance)
             if not missed.any():
                 break
-            found = found.where(missed, self._along(path, side, cut, reference, change, at_once))
+            found = found.where(missed, self._along(path, side, cut, baseline, change, at_once))
         return found.scores, PathSummary(
-            self.reference,
-            self.rule,
+            self.baseline,
+            self.quadrature,
             (layer,),
             found.steps,
             at_input,
-            at_reference,
+            at_baseline,
             found.scores.sum(-1),
             self.tolerance,
         )
 
     def _along(
-        self, path: Nodes, side: Side, cut: Cut, reference: Hidden, change: PerExample, at_once: int | None
+        self, path: Nodes, side: Side, cut: Cut, baseline: Hidden, change: PerExample, at_once: int | None
     ) -> "_Found":
-        gradient = mean_gradient(lambda states: side.score(cut.rest(states)), reference, cut.hidden, path, at_once)
-        scores = ((cut.hidden - reference) * gradient).sum(-1)
+        gradient = mean_gradient(lambda states: side.score(cut.rest(states)), baseline, cut.hidden, path, at_once)
+        scores = ((cut.hidden - baseline) * gradient).sum(-1)
         gap = (scores.sum(-1) - change).abs()
         return _Found(scores, gap, torch.full_like(gap, len(path.positions)))
 

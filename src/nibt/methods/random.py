@@ -1,6 +1,6 @@
 """Uniform scores in [0, 1): what any method must beat.
 
-Each item has its own draw, by the seed and a checksum of the item itself: so a set of pictures is not measured with
+Each item has its own draw, by the seed and a checksum of the item itself: so a set of images is not measured with
 one map over and over, and yet an item's map depends neither on the batch nor on the order.
 """
 

@@ -2,7 +2,7 @@
 
     score = sum_n S(mask_n) mask_n / (N p)
 
-A picture's masks are grids of 8 x 8 cells, each kept with the probability p, stretched bilinearly over the pixels with
+An image's masks are grids of 8 x 8 cells, each kept with the probability p, stretched bilinearly over the pixels with
 a random shift, and multiplied into the normalised pixels. That makes a map of pixels; it is averaged over squares of a
 quarter of a cell, which is finer than the masks can tell apart, so the units are a grid of at most 32 x 32. A
 caption's masks keep or drop each token: its word embedding is multiplied by 1 or 0; special tokens stay whole.
@@ -33,7 +33,7 @@ _PARTS = 4  # of a cell's side: the squares that a map of pixels is averaged ove
 @dataclass(frozen=True)
 class RISE(Method):
     """``masks``: how many, for each side of its own by default. ``share``: the probability to keep a cell, or a
-    token. ``cells``: of a picture's mask, in each direction.
+    token. ``cells``: of an image's mask, in each direction.
     """
 
     paper = "Petsiuk et al., BMVC 2018, arXiv 1806.07421"
@@ -57,12 +57,12 @@ class RISE(Method):
         """Every mask is tried on every item of the batch."""
         with torch.no_grad():
             if isinstance(side.tower, ImageTower):
-                scores, units = self._of_pictures(side, side.tower)
+                scores, units = self._of_images(side, side.tower)
             else:
                 scores, units = self._of_captions(side)
         return Attribution(scores, units, scores.new_zeros(len(scores)))
 
-    def _of_pictures(self, side: Side, tower: ImageTower) -> tuple[PerUnit, Grid]:
+    def _of_images(self, side: Side, tower: ImageTower) -> tuple[PerUnit, Grid]:
         height, width = tower.extent(side.inputs)
         units = Grid(min(_PARTS * self.cells, height), min(_PARTS * self.cells, width))
         grids, shifts = self._grids(height, width)
@@ -98,7 +98,7 @@ class RISE(Method):
 def _stretched(
     grids: Float[Tensor, "mask row column"], shifts: list[list[int]], height: int, width: int
 ) -> Float[Tensor, "mask {height} {width}"]:
-    """Grids over one cell more than the picture is long in each direction, so that there is room to shift."""
+    """Grids over one cell more than the image is long in each direction, so that there is room to shift."""
     rows, columns = grids.shape[1:]
     size = (rows + 1) * -(-height // rows), (columns + 1) * -(-width // columns)
     wide = F.interpolate(grids[:, None], size, mode="bilinear")[:, 0]

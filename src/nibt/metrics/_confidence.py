@@ -47,12 +47,12 @@ class Confidence(PerturbationMetric):
 
     def _scores(self, trial: MetricInput) -> Scores:
         if self.protocol == "paper":
-            return _of_picture(trial) if isinstance(trial.side.tower, ImageTower) else _of_caption(trial)
+            return _of_image(trial) if isinstance(trial.side.tower, ImageTower) else _of_caption(trial)
         kept = masker(trial.side, trial.attribution.units, smooth=True, hide=self.hide, seed=self.seed)
         return trial.side.value(), kept(trial.attribution.normalised())
 
 
-def _of_picture(trial: MetricInput) -> Scores:
+def _of_image(trial: MetricInput) -> Scores:
     assert isinstance(trial.side.tower, ImageTower)
     extent = trial.side.tower.extent(trial.side.inputs)
     pixels = to_pixels(trial.attribution.grid, *extent).flatten(1)

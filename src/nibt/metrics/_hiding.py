@@ -9,7 +9,7 @@ from nibt.metrics.base import Metric
 
 @dataclass(frozen=True)
 class PerturbationMetric(Metric):
-    """``hide``: what a picture's parts are hidden by, ``mean`` (the mean colour), ``blur`` or ``noise``; words fade
+    """``hide``: what an image's parts are hidden by, ``mean`` (the mean colour), ``blur`` or ``noise``; words fade
     toward the padding token's embedding whatever it says. ``seed``: of what is drawn at random, for each item.
     """
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nibt.core.side import Side
 from nibt.data.ground_truth import GroundTruth
+from nibt.registry import Plugin
 from nibt.results.attribution import Attribution, to_pixels
 from nibt.types import Modality, PerExample
 
@@ -37,7 +38,7 @@ class MetricInput:
 
 
 @dataclass(frozen=True)
-class Metric(ABC):
+class Metric(Plugin, ABC):
     """A number for each example; the class says on which sides it has a meaning, and which way is better.
 
     An example that lacks what the metric needs (a mask, a naming word) gets NaN, which means: not measured.

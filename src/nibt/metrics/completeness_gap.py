@@ -16,10 +16,10 @@ class CompletenessGap(Metric):
     better = "lower"
 
     def __call__(self, trial: MetricInput) -> PerExample:
-        told = trial.attribution.narrowing
+        told = trial.attribution.path
         if told is None:
             return torch.full((len(trial.attribution.scores),), torch.nan, dtype=torch.float32)
-        return (told.gap.abs() / allowed(told.at_input - told.at_reference, 1.0)).float().cpu()
+        return (told.gap.abs() / allowed(told.at_input - told.at_baseline, 1.0)).float().cpu()
 
 
 PLUGIN = CompletenessGap

@@ -3,7 +3,7 @@ input hardly does, as a share of the map,
 
     max over disturbed inputs of |map there - map| / |map|
 
-in the Euclidean norm; the change itself where the map is zero. Pictures are disturbed on their normalised pixels,
+in the Euclidean norm; the change itself where the map is zero. Images are disturbed on their normalised pixels,
 captions in the embeddings of their words, as ``masking.perturbed`` says; the maximum is over random draws, so it is a
 lower bound. The method is asked once more for each draw. Ones never change: a low number is not enough.
 """
@@ -21,7 +21,7 @@ from nibt.types import PerExample
 @dataclass(frozen=True)
 class MaxSensitivity(Metric):
     """``samples``: how many disturbed inputs are tried. ``radius``: how large the noise is on each number, of a
-    normalised picture or, times the root mean square of a caption's, of a word embedding; both as in captum.
+    normalised image or, times the root mean square of a caption's, of a word embedding; both as in captum.
     """
 
     better = "lower"

@@ -1,5 +1,5 @@
 """The area under the ROC curve of the naming words over the other words of a caption (scikit-learn's): the chance that
-a word which names an object of the picture has a higher score than one which does not; ties count half.
+a word which names an object of the image has a higher score than one which does not; ties count half.
 """
 
 from dataclasses import dataclass

@@ -7,9 +7,10 @@ from torch import nn
 
 from nibt.models._request import Request
 from nibt.models.base import ImageTower, TextTower
+from nibt.registry import Plugin
 
 
-class Family(ABC):
+class Family(Plugin, ABC):
     """One kind of checkpoint: which it knows, how it is read, and the two towers made of it."""
 
     model_types: ClassVar[tuple[str, ...]] = ()

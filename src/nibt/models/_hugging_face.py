@@ -54,7 +54,7 @@ def with_processor(source: str, request: Request) -> Request:
 
 
 def image_processor_of(request: Request) -> Any:
-    """The part of a processor that takes pictures."""
+    """The part of a processor that takes images."""
     return getattr(request.processor, "image_processor", request.processor)
 
 

@@ -51,7 +51,7 @@ def load_model(
     *,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype = "float32",
-    fit: str | None = None,
+    resize: str | None = None,
     image_size: int | None = None,
     processor: Any = None,
     tokenizer: Any = None,
@@ -64,18 +64,18 @@ def load_model(
     ``processor`` and ``tokenizer`` (OpenCLIP). A model in memory is used as it is: not moved, not changed.
     Where ``torch.compile`` was applied to it, it is explained without, by modules that share its weights.
 
-    ``fit="whole"`` shows the model the whole picture with its aspect kept, about ``image_size`` squared in area,
-    where the tower takes any size; without it pictures are resized and cropped by the model's own processor.
+    ``resize="whole"`` shows the model the whole image with its aspect kept, about ``image_size`` squared in area,
+    where the tower takes any size; without it images are resized and cropped by the model's own processor.
 
     Raises:
         CannotLoad: there is no such model, no hub in reach, or it is not what it should be (NaN weights, missing
             weights, a cut that does not give the model's own embeddings).
-        BadOption: the device or the dtype is unknown, or ``fit`` is.
+        BadOption: the device or the dtype is unknown, or ``resize`` is.
 
     """
     if isinstance(id, Model):
         return id
-    request = Request(_dtype(dtype), fit, image_size, processor, tokenizer)
+    request = Request(_dtype(dtype), resize, image_size, processor, tokenizer)
     _check_options(request, str(device))
     if isinstance(id, nn.Module):
         return _checked(_from_memory(id, request))
@@ -100,8 +100,8 @@ def _dtype(dtype: str | torch.dtype) -> torch.dtype:
 
 
 def _check_options(request: Request, device: str) -> None:
-    if request.fit not in (None, "model", "whole"):
-        raise BadOption(f"fit must be 'model' or 'whole' (got {request.fit!r})")
+    if request.resize not in (None, "model", "whole"):
+        raise BadOption(f"resize must be 'model' or 'whole' (got {request.resize!r})")
     if request.image_size is not None and not 16 <= request.image_size <= 4096:
         raise BadOption(f"image_size must lie in 16..4096 pixels (got {request.image_size})")
     try:
@@ -150,13 +150,13 @@ def _check_processor(request: Request) -> None:
             "give the model's processor, too: load_model(model, processor=AutoProcessor.from_pretrained(...))"
         )
     if request.tokenizer is None and not hasattr(request.processor, "tokenizer"):
-        raise CannotLoad("the processor takes pictures only: give tokenizer=AutoTokenizer.from_pretrained(...), too")
+        raise CannotLoad("the processor takes images only: give tokenizer=AutoTokenizer.from_pretrained(...), too")
 
 
 def _from_folder(name: str, folder: Path, request: Request, device: Any) -> Model:
     own = _json(folder / "nibt.json")
     request = replace(
-        request, fit=request.fit or own.get("fit"), image_size=request.image_size or own.get("image_size")
+        request, resize=request.resize or own.get("resize"), image_size=request.image_size or own.get("image_size")
     )
     if (folder / "open_clip_config.json").exists():
         return _load(name, "open_clip", f"local-dir:{folder}", request, device, own, folder)
@@ -189,7 +189,7 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Mo
     plain = load_model(
         base,
         dtype=request.dtype,
-        fit=request.fit,
+        resize=request.resize,
         image_size=request.image_size,
         processor=request.processor,
         tokenizer=request.tokenizer,
@@ -305,26 +305,26 @@ def _check_finite(name: str, module: nn.Module) -> None:
 
 
 def _checked(model: Model) -> Model:
-    """Compare the cut model with the model itself, on a seeded picture and two captions, at three layers."""
+    """Compare the cut model with the model itself, on a seeded image and two captions, at three layers."""
     noise = torch.randint(
         0, 256, (64, 96, 3), generator=torch.Generator("cpu").manual_seed(0), dtype=torch.uint8, device="cpu"
     )
-    picture = ImageInput(Image.fromarray(noise.numpy()), "seeded noise")
+    image = ImageInput(Image.fromarray(noise.numpy()), "seeded noise")
     with _loading(model.id):
-        image = _small(model.image)
-        _compare(model.id, image, image.prepare([picture, picture]))
+        tower = _small(model.image)
+        _compare(model.id, tower, tower.prepare([image, image]))
         _compare(model.id, model.text, model.text.prepare(["a photo of a cat and a dog", "two red cars"]))
     return model
 
 
 def _small(tower: ImageTower) -> ImageTower:
-    """The tower for small pictures, where it takes any size: a cut is as true there, and sooner checked."""
+    """The tower for small images, where it takes any size: a cut is as true there, and sooner checked."""
     preparation = getattr(tower, "preparation", None)
-    if preparation is None or preparation.fit.way != "whole":
+    if preparation is None or preparation.resize.way != "whole":
         return tower
     small = copy(tower)
-    side = 4 * preparation.fit.multiple
-    small.preparation = replace(preparation, fit=replace(preparation.fit, height=side, width=side))
+    side = 4 * preparation.resize.multiple
+    small.preparation = replace(preparation, resize=replace(preparation.resize, height=side, width=side))
     return small
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import save as serialized
 from torch import Tensor
 
 from nibt.data.units import Grid, Words
-from nibt.errors import WrongReference
+from nibt.errors import WrongBaseline
 from nibt.io import short_digest
 from nibt.models.base import Inputs, Model, Tower
 from nibt.outputs import sorted_header, unsigned, write_bytes
@@ -25,6 +25,8 @@ from nibt.torch_modes import plain_torch
 from nibt.types import Hidden, Modality
 
 _KIND = "nibt mean states"
+FILE_NAME = "mean_states.safetensors"
+"""The file of an embedded model's own mean states, in its folder."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +42,17 @@ class MeanStates:
         """Read a file and check that it belongs to the model.
 
         Raises:
-            WrongReference: there is no such file, it holds no mean states, or those of other weights.
+            WrongBaseline: there is no such file, it holds no mean states, or those of other weights.
 
         """
         if not Path(path).is_file():
-            raise WrongReference(f"there is no file {str(path)!r} of mean states; make one with nibt calibrate")
+            raise WrongBaseline(f"there is no file {str(path)!r} of mean states; make one with nibt calibrate")
         try:
             with safe_open(str(path), "pt") as opened:
                 facts = opened.metadata() or {}
                 tensors = {key: opened.get_tensor(key) for key in opened.keys()}
         except SafetensorError as error:
-            raise WrongReference(f"{str(path)!r} is no file of mean states ({error})") from error
+            raise WrongBaseline(f"{str(path)!r} is no file of mean states ({error})") from error
         if Path(path).parent != model.folder:  # what ships with a model is its own
             _check(str(path), facts, model)
         return cls(tensors, facts)
@@ -70,12 +72,12 @@ class MeanStates:
         """The mean state for each row of a batch at a layer, of the shape of ``hidden``.
 
         Raises:
-            WrongReference: that side or layer was not calibrated, or with another grid.
+            WrongBaseline: that side or layer was not calibrated, or with another grid.
 
         """
         key = f"{tower.modality}.mean.{layer}"
         if key not in self.tensors:
-            raise WrongReference(
+            raise WrongBaseline(
                 f"the mean states have no layer {layer} of the {tower.modality} tower "
                 f"(they have {', '.join(self.layers(tower.modality)) or 'none'}); calibrate it, or choose another layer"
             )
@@ -93,8 +95,8 @@ class MeanStates:
             made, here = f"of {self.facts['grid']}", grid["grid"]
         else:
             return
-        raise WrongReference(
-            f"the mean states are for a grid {made}, this picture has {here}; calibrate with pictures of this size"
+        raise WrongBaseline(
+            f"the mean states are for a grid {made}, this image has {here}; calibrate with images of this size"
         )
 
     def layers(self, modality: Modality) -> list[str]:
@@ -122,16 +124,16 @@ def file_hashes(baselines: Iterable[Any]) -> dict[str, str]:
 
 def _check(path: str, facts: Mapping[str, str], model: Model) -> None:
     if facts.get("kind") != _KIND:
-        raise WrongReference(f"{path!r} holds other tensors than mean states; make them with nibt calibrate")
+        raise WrongBaseline(f"{path!r} holds other tensors than mean states; make them with nibt calibrate")
     if facts.get("weights_hash") != model.weights_hash:
-        raise WrongReference(
+        raise WrongBaseline(
             f"{path!r} was made with the model {facts.get('model')} (weights {facts.get('weights_hash')}), this is "
             f"{model.id} in {model.dtype} (weights {model.weights_hash}); calibrate it anew"
         )
 
 
 def grid_fact(tower: Tower, inputs: Inputs) -> dict[str, str]:
-    """The grid of a batch of pictures in words, where a state means its place on it."""
+    """The grid of a batch of images in words, where a state means its place on it."""
     if not tower.positional:
         return {}
     grid = tower.units(inputs, inputs.values)  # one for all layers, whatever the stream

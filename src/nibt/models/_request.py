@@ -9,14 +9,14 @@ import torch
 
 @dataclass(frozen=True)
 class Request:
-    """How the caller wants a model: ``fit`` and ``image_size`` of pictures, and processors for one in memory.
+    """How the caller wants a model: ``resize`` and ``image_size`` of images, and processors for one in memory.
 
     ``notes`` and ``facts`` are added as a checkpoint is read: what the reader of every result should know of how that
     was done, and what is recorded of it beside the name and the weights.
     """
 
     dtype: torch.dtype = torch.float32
-    fit: str | None = None
+    resize: str | None = None
     image_size: int | None = None
     processor: Any = None
     tokenizer: Any = None

@@ -1,6 +1,6 @@
 """A tower cut at its first tokens, before anything is done to them.
 
-Of a picture these are the patches with their places, before the first norm (of a convolutional trunk, which gives no
+Of an image these are the patches with their places, before the first norm (of a convolutional trunk, which gives no
 places, the first feature map: its layer 0); of a caption the word embeddings, before they get their places.
 """
 

@@ -20,7 +20,7 @@ from nibt.types import Embedding, Hidden, States
 class Inputs:
     """One batch, ready for a tower: its pixels or token ids, and whatever else its forward pass takes.
 
-    ``regions`` (pictures) are the parts of the originals that the tower sees, ``words`` (captions) what the
+    ``regions`` (images) are the parts of the originals that the tower sees, ``words`` (captions) what the
     rows stand for, ``notes`` what the reader of each item's map ought to know.
     """
 

@@ -98,7 +98,7 @@ class Tower(ABC):
 
     @abstractmethod
     def prepare(self, items: Sequence[Any]) -> Inputs:
-        """One batch of pictures, or of captions, of one group."""
+        """One batch of images, or of captions, of one group."""
 
     @abstractmethod
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
@@ -196,13 +196,13 @@ class Tower(ABC):
 
 
 class ImageTower(Tower):
-    """A tower for pictures; the blank picture is one of the mean colour, zero after normalising."""
+    """A tower for images; the blank image is one of the mean colour, zero after normalising."""
 
     modality = "image"
     preparation: Preparation
 
     def group(self, item: ImageInput) -> Hashable:
-        return self.preparation.fit.size(item.size)
+        return self.preparation.resize.size(item.size)
 
     def prepare(self, items: Sequence[ImageInput]) -> Inputs:
         pixels = torch.stack([self.preparation.pixels(item) for item in items])
@@ -386,7 +386,7 @@ class Model:
         return self.record() | {"id": Path(self.id).name if Path(self.id).is_dir() else self.id}
 
     def record(self) -> dict[str, Any]:
-        """What tells this model from others, as plain data: its name, weights, and how it takes pictures."""
+        """What tells this model from others, as plain data: its name, weights, and how it takes images."""
         return {
             "id": self.id,
             "family": self.family,
@@ -394,7 +394,7 @@ class Model:
             "configuration_hash": self.configuration_hash,
             "dtype": self.dtype,
             "device": self.device,
-            "fit": self.request.fit or "model",
+            "resize": self.request.resize or "model",
             "image_size": self.request.image_size,
             **self.request.facts,
         }

@@ -29,8 +29,8 @@ class CLIPImageTower(ImageTower):
         self.root = self.clip = clip
         self.vision, config = clip.vision_model, clip.config.vision_config
         self.patch, self.size = config.patch_size, config.image_size
-        self.preparation = hugging_face.picture_preparation(
-            image_processor_of(request), request.fit, request.image_size, self.size, self.patch
+        self.preparation = hugging_face.image_preparation(
+            image_processor_of(request), request.resize, request.image_size, self.size, self.patch
         )
 
     @property

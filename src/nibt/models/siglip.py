@@ -36,8 +36,8 @@ class SigLIPImageTower(ImageTower):
         self.root = self.siglip = siglip
         self.vision, config = siglip.vision_model, siglip.config.vision_config
         self.patch, self.size = config.patch_size, config.image_size
-        self.preparation = hugging_face.picture_preparation(
-            image_processor_of(request), request.fit, request.image_size, self.size, self.patch
+        self.preparation = hugging_face.image_preparation(
+            image_processor_of(request), request.resize, request.image_size, self.size, self.patch
         )
 
     @property
@@ -70,10 +70,10 @@ class NaFlexImageTower(ImageTower):
     def blocks(self) -> list[nn.Module]:
         return list(self.vision.encoder.layers)
 
-    def _patches(self, picture: ImageInput) -> dict[str, Tensor]:
+    def _patches(self, image: ImageInput) -> dict[str, Tensor]:
         options = {"max_num_patches": self.most} if self.most else {}
         with float32_numbers():
-            return dict(self.processor(images=picture.image, return_tensors="pt", **options))
+            return dict(self.processor(images=image.pil_image, return_tensors="pt", **options))
 
     def group(self, item: ImageInput) -> Hashable:
         return tuple(self._patches(item)["spatial_shapes"][0].tolist())

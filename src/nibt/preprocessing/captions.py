@@ -21,8 +21,8 @@ _SIGN = r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
 _MARKS = "".join(sign for sign in map(chr, range(0x300, 0x10000)) if unicodedata.category(sign)[0] == "M")
 _LETTERS = rf"(?:(?!{_SIGN})[\w{_MARKS}])+"  # Python's \w has no vowel signs of Indian scripts, no accents apart
 _FLAG = r"[\U0001f1e6-\U0001f1ff]{2}"
-_PICTURE = rf"[^\w\s](?:[{_MARKS}\U0001f3fb-\U0001f3ff]|\u200d[^\w\s])*"  # emoji are joined, coloured and varied
-_WORD = re.compile(rf"{_SIGN}|{_LETTERS}(?:['\u2019\-]{_LETTERS})*|{_FLAG}|{_PICTURE}")
+_IMAGE = rf"[^\w\s](?:[{_MARKS}\U0001f3fb-\U0001f3ff]|\u200d[^\w\s])*"  # emoji are joined, coloured and varied
+_WORD = re.compile(rf"{_SIGN}|{_LETTERS}(?:['\u2019\-]{_LETTERS})*|{_FLAG}|{_IMAGE}")
 
 TOKENISING = threading.RLock()
 """Tokenisers keep how to pad and where to cut as a state that each call sets: one call at a time, or threads would get

@@ -11,16 +11,16 @@ from torch import Tensor
 
 from nibt.errors import Unsupported
 from nibt.preprocessing.captions import TOKENISING, Tokens, truncation_note, words_by_marks, words_by_offsets
-from nibt.preprocessing.fit import Fit
 from nibt.preprocessing.images import Preparation
+from nibt.preprocessing.resize import Resize
 
 
-def picture_preparation(processor: Any, fit: str | None, size: int | None, native: int, multiple: int) -> Preparation:
-    """The processor's own way, or ``whole`` pictures of about ``size`` x ``size`` pixels."""
+def image_preparation(processor: Any, resize: str | None, size: int | None, native: int, multiple: int) -> Preparation:
+    """The processor's own way, or ``whole`` images of about ``size`` x ``size`` pixels."""
     run = partial(_pixels, processor)
-    if fit == "whole":
+    if resize == "whole":
         area = size or native
-        fitted = Fit("whole", area, area, multiple=multiple)
+        fitted = Resize("whole", area, area, multiple=multiple)
     else:
         fitted = _own_fit(processor, size)
         if size:
@@ -36,16 +36,16 @@ def _side(box: Any, name: str) -> int | None:
     return box.get(name) if isinstance(box, dict) else getattr(box, name, None)
 
 
-def _own_fit(processor: Any, size: int | None) -> Fit:
+def _own_fit(processor: Any, size: int | None) -> Resize:
     box, crop = processor.size, getattr(processor, "crop_size", None)
     edge = _side(box, "shortest_edge")
     if getattr(processor, "do_center_crop", False) and edge and crop:
         height, width = size or _side(crop, "height"), size or _side(crop, "width")
-        return Fit("shortest", int(height or edge), int(width or edge), edge=size or edge)
+        return Resize("shortest", int(height or edge), int(width or edge), edge=size or edge)
     height, width = _side(box, "height"), _side(box, "width")
     if not (height and width):
         raise Unsupported(f"the image processor resizes to {box}, which is neither a crop nor a fixed size")
-    return Fit("squash", size or height, size or width)
+    return Resize("squash", size or height, size or width)
 
 
 def _resized(processor: Any, size: int) -> dict[str, Any]:

@@ -12,21 +12,21 @@ from torchvision.transforms.v2 import functional as transforms
 from nibt.errors import Unsupported
 from nibt.preprocessing import hugging_face
 from nibt.preprocessing.captions import TOKENISING, Tokens, truncation_note, words_by_marks, words_by_offsets
-from nibt.preprocessing.fit import Fit
 from nibt.preprocessing.images import Preparation
+from nibt.preprocessing.resize import Resize
 
 _RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _TO_TENSOR = ("ToTensor", "MaybeToTensor")  # torchvision's, and OpenCLIP's of it
 
 
-def picture_preparation(
-    config: Any, transform: Any, fit: str | None, size: int | None, multiple: int | None
+def image_preparation(
+    config: Any, transform: Any, resize: str | None, size: int | None, multiple: int | None
 ) -> Preparation:
-    """The model's own ``transform``, which ``config`` (a ``PreprocessCfg``) describes, or ``whole`` pictures
+    """The model's own ``transform``, which ``config`` (a ``PreprocessCfg``) describes, or ``whole`` images
     where the tower takes any size (a ``multiple`` is given).
 
     Raises:
-        Unsupported: the tower takes pictures of one size only.
+        Unsupported: the tower takes images of one size only.
 
     """
     height, width = _pair(config.size)
@@ -35,17 +35,17 @@ def picture_preparation(
     def normalise(image: Image.Image) -> Tensor:
         return transforms.normalize(_pixels(image), list(config.mean), list(config.std))
 
-    if fit == "whole":
+    if resize == "whole":
         if multiple is None:
             raise Unsupported(
-                "this image tower takes pictures of one size only, so it cannot see them whole; leave fit out"
+                "this image tower takes images of one size only, so it cannot see them whole; leave resize out"
             )
         return Preparation(
-            Fit("whole", size or height, size or width, multiple=multiple), normalise, normalise, resample
+            Resize("whole", size or height, size or width, multiple=multiple), normalise, normalise, resample
         )
     if size and size != height:
-        raise Unsupported(f"this image tower takes pictures of {height} x {width} pixels (asked for {size})")
-    own = Fit(config.resize_mode, height, width)
+        raise Unsupported(f"this image tower takes images of {height} x {width} pixels (asked for {size})")
+    own = Resize(config.resize_mode, height, width)
     return Preparation(own, _in_float32(transform), normalise, resample)
 
 

@@ -1,7 +1,7 @@
 """Answers in a notebook: ``%load_ext nibt`` registers them with IPython, on demand, so that data know of no drawing.
 
 An answer is shown as its page (``nibt.report.html.page``) in a frame of its own, which is allowed scripts and nothing
-else; front ends without HTML get the picture. What was loaded from a file whose picture is gone is shown as text.
+else; front ends without HTML get the image. What was loaded from a file whose image is gone is shown as text.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,23 +18,22 @@ from nibt.report.html.tables import SCRIPT, STYLE, data_table
 from nibt.report.html.view import Panel
 from nibt.report.image.explanation import draw
 from nibt.report.image.interactions import draw_interactions
+from nibt.results.attribution import ImageAttribution
 from nibt.results.audit import Audit
-from nibt.results.comparison import Comparison
-from nibt.results.explanation import Explanation
+from nibt.results.explanation import Comparison, Explanation
 from nibt.results.interaction import Interaction
 from nibt.results.measurement import Measurement
-from nibt.results.part import ImageAttribution
 
-_WIDE = 420  # about how wide a picture is in a notebook, in pixels
+_WIDE = 420  # about how wide an image is in a notebook, in pixels
 _Printer = Callable[[Any], Any]
 _before: WeakKeyDictionary[Any, list[tuple[Any, type, _Printer | None]]] = WeakKeyDictionary()
 
 
-def show(answers: Shown | Sequence[Shown], title: str = "", positive: bool = False) -> None:
+def show(answers: Shown | Sequence[Shown], title: str = "", positive_only: bool = False) -> None:
     """Show one answer, or several beside each other, in the notebook; a ``Panel`` is one with its word-region table.
 
     Raises:
-        BadInput: there is no answer, or one was loaded from a file and its picture is no longer there.
+        BadInput: there is no answer, or one was loaded from a file and its image is no longer there.
         Unsupported: this is no notebook, for IPython is not installed.
 
     """
@@ -47,7 +46,7 @@ def show(answers: Shown | Sequence[Shown], title: str = "", positive: bool = Fal
         ) from error
     listed = list(answers) if isinstance(answers, Sequence) else [answers]
     text = framed(
-        page(listed, title, positive), _height([one if isinstance(one, Panel) else Panel(one) for one in listed])
+        page(listed, title, positive_only), _height([one if isinstance(one, Panel) else Panel(one) for one in listed])
     )
     display(HTML(text))
 
@@ -91,7 +90,7 @@ def _html(answer: Shown) -> str | None:
     panel = answer if isinstance(answer, Panel) else Panel(answer)
     try:
         return framed(page(panel), _height([panel]))
-    except BadInput:  # the picture is gone: the text of its repr is what there is
+    except BadInput:  # the image is gone: the text of its repr is what there is
         return None
 
 
@@ -131,15 +130,15 @@ def _height(panels: Sequence[Panel]) -> int:
 
 
 def _panel_height(panel: Panel, alone: bool) -> int:
-    pictures = [
-        _WIDE * part.size[1] // part.size[0] + 60 for part in panel.parts.values() if isinstance(part, ImageAttribution)
+    images = [
+        _WIDE * part.size[1] // part.size[0] + 60 for part in panel.sides.values() if isinstance(part, ImageAttribution)
     ]
     ranked = len(panel.answer.ranking) if isinstance(panel.answer, Explanation) else 0
     said = (
         260
         + 70 * len(panel.answer.warnings)
         + 36 * ranked
-        + 8 * sum(len(part.source) for part in panel.parts.values()) // 5
+        + 8 * sum(len(part.source) for part in panel.sides.values()) // 5
     )
-    pictured = min(max(pictures, default=0), 700)
+    pictured = min(max(images, default=0), 700)
     return 150 + (max(pictured, said) if alone else pictured + said)

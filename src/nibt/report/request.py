@@ -1,18 +1,17 @@
 """What an answer is an answer to, in words: the question, how its colors are read, the method, the target, the model.
 
-Pictures, pages and the terminal share these, so that each says the same.
+Images, pages and the terminal share these, so that each says the same.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nibt.results.comparison import Comparison
-from nibt.results.explanation import Explanation
+from nibt.results.explanation import Comparison, Explanation
 from nibt.results.interaction import Interaction
 
 _TITLE = 60  # characters of a caption in a title
-_LISTED = 3  # captions or pictures that a target line names before it counts the others
+_LISTED = 3  # captions or images that a target line names before it counts the others
 Shown = Explanation | Comparison | Interaction
 
 
@@ -33,12 +32,12 @@ def question(answer: Shown) -> str:
     return f"Where does the similarity of this image and {_title(answer.caption)} come from?"
 
 
-def legend(answer: Shown, positive: bool = False) -> str:
-    """How the colors are read; ``positive`` leaves out what lowers the score."""
+def legend(answer: Shown, positive_only: bool = False) -> str:
+    """How the colors are read; ``positive_only`` leaves out what lowers the score."""
     if not is_signed(answer):
         return "The stronger the color, the more it matters; this method does not say in which direction."
     name = "similarity" if isinstance(answer, Interaction) else "score"
-    hidden = "what lowers it is not shown" if positive else "blue lowers it"
+    hidden = "what lowers it is not shown" if positive_only else "blue lowers it"
     return f"Red raises the {name}, {hidden}."
 
 
@@ -68,7 +67,7 @@ def target_line(answer: Shown) -> str:
     """The target of each side, with its value, and against what; one entry where both sides are alike."""
     if isinstance(answer, Interaction):
         return "target cosine"
-    sides = {name: _side(answer, name) for name in answer.parts}
+    sides = {name: _side(answer, name) for name in answer.sides}
     targets = {answer.score[name]["target"] for name in sides}
     if targets == {"cosine"}:
         return "target cosine"

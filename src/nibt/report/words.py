@@ -1,4 +1,4 @@
-"""A caption with its words coloured: as runs of text and background, for the terminal and for pictures."""
+"""A caption with its words coloured: as runs of text and background, for the terminal and for images."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,10 +31,10 @@ class Run:
         return on_paper(self.share)
 
 
-def runs(worded: Worded, positive: bool = False) -> Iterator[Run]:
-    """The words in their order; with ``positive`` those that speak against have no colour."""
+def runs(worded: Worded, positive_only: bool = False) -> Iterator[Run]:
+    """The words in their order; with ``positive_only`` those that speak against have no colour."""
     scores = np.array([word.score for word in worded.words], np.float32)
     most = float(np.abs(scores).max(initial=0))
-    shares = strength(scores.clip(0) if positive else scores, most)
+    shares = strength(scores.clip(0) if positive_only else scores, most)
     for word, share in zip(worded.words, shares.tolist(), strict=True):
         yield Run("".join(sign for sign in word.text if sign.isprintable()) or "�", word.score, share)

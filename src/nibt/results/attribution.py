@@ -1,7 +1,8 @@
-"""What a method answers: a signed score for each unit of one side, and the few ways in which it is read."""
+"""The result of a method: a signed score for each unit of one side, and how these scores are read."""
 
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -9,9 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nibt.data.images import Region
-from nibt.data.units import Grid, Units, Words, WordScore, word_scores
-from nibt.types import PerExample, PerUnit
+from nibt.data.images import ImageInput, Region, read_image
+from nibt.data.units import Grid, Units, Word, Words, WordScore, word_scores
+from nibt.errors import NibtError
+from nibt.types import Modality, PerExample, PerUnit
 from nibt.values import ByValue
 
 
@@ -19,39 +21,48 @@ from nibt.values import ByValue
 class PathSummary(ByValue):
     """How a layer was narrowed, and whether the scores add up to what the narrowing took away.
 
-    ``at_input`` and ``at_reference`` are the score at both ends of the path, ``sum`` that of all token scores,
-    special tokens included; ``gap`` is what is left, so that ``sum + at_reference + gap = at_input``. Where
+    ``at_input`` and ``at_baseline`` are the score at both ends of the path, ``sum`` that of all token scores,
+    special tokens included; ``gap`` is what is left, so that ``sum + at_baseline + gap = at_input``. Where
     several layers were averaged, these are means over them. ``tolerance`` is the share of the change that the gap
     was to stay below in size, where one was asked for.
     """
 
-    reference: str
-    rule: str
+    baseline: str
+    quadrature: str
     layers: tuple[int, ...]
     steps: PerExample
     at_input: PerExample
-    at_reference: PerExample
+    at_baseline: PerExample
     sum: PerExample
     tolerance: float | None = None
 
     def __getitem__(self, item: int) -> "PathSummary":
         return _indexed(self, item)
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "PathSummary":
+        """Read what ``to_json`` returned."""
+        numbers: dict[str, Any] = {
+            key: _tensor(float(data[key])) for key in ("steps", "at_input", "at_baseline", "sum")
+        }
+        layers = tuple(data["layers"])
+        return cls(data["baseline"], data["quadrature"], layers, **numbers, tolerance=data["tolerance"])
+
     @property
     def gap(self) -> PerExample:
         """The signed completeness gap: the part of the change of the score that the scores leave out."""
-        return self.at_input - self.at_reference - self.sum
+        return self.at_input - self.at_baseline - self.sum
 
     @property
     def missed(self) -> Bool[Tensor, "*batch"]:
         """Whether the gap is larger than the tolerance allows."""
-        return self.gap.abs() > allowed(self.at_input - self.at_reference, self.tolerance)
+        return self.gap.abs() > allowed(self.at_input - self.at_baseline, self.tolerance)
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain numbers of one example."""
-        data: dict[str, Any] = {"reference": self.reference, "rule": self.rule, "steps": int(self.steps)}
+    def to_json(self) -> dict[str, Any]:
+        """The summary of one example as plain data."""
+        data: dict[str, Any] = {"baseline": self.baseline, "quadrature": self.quadrature, "steps": int(self.steps)}
         data |= {"layers": list(self.layers), "tolerance": self.tolerance}
-        return data | {key: float(getattr(self, key)) for key in ("at_input", "at_reference", "sum", "gap")}
+        return data | {key: float(getattr(self, key)) for key in ("at_input", "at_baseline", "sum", "gap")}
 
 
 def allowed(change: PerExample, tolerance: float | None) -> PerExample:
@@ -68,7 +79,7 @@ class Attribution(ByValue):
     scores: PerUnit
     units: Units
     special_share: PerExample
-    narrowing: PathSummary | None = None
+    path: PathSummary | None = None
 
     def __getitem__(self, item: int) -> "Attribution":
         return _indexed(self, item)
@@ -105,6 +116,126 @@ class Attribution(ByValue):
         """Scores in [0, 1] for each example, over the explained units; a flat map becomes 0, never NaN."""
         mask = torch.ones_like(self.scores, dtype=torch.bool) if isinstance(self.units, Grid) else self.units.explained
         return min_max(self.scores, mask.to(self.scores.device))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ImageAttribution(Attribution):
+    """The attribution of one image, and where the image came from.
+
+    Attributes:
+        source: The file, the address or a description of the image.
+        region: The part of the upright image that the grid covers, in pixels of the image.
+        size: Width and height of the upright image, in pixels.
+        input: The image itself; None if the attribution was loaded and the image is no longer at ``source``.
+        image_hash: A digest of the image's bytes.
+
+    """
+
+    source: str
+    region: Region
+    size: tuple[int, int]
+    input: ImageInput | None = field(default=None, repr=False, compare=False)
+    image_hash: str = ""
+    modality: ClassVar[Modality] = "image"
+
+    @classmethod
+    def of(cls, attribution: Attribution, **image: Any) -> "ImageAttribution":
+        """Add what is known of the image to the scores of a method."""
+        return cls(**vars(attribution), **image)
+
+    def heatmap(self) -> np.ndarray:
+        """Return the signed scores in the pixels of the image: float32, (height, width), 0 outside ``region``."""
+        return over_image(self.grid, self.region, self.size)
+
+    def to_json(self) -> dict[str, Any]:
+        """The attribution as plain data."""
+        return {
+            "modality": self.modality,
+            "source": self.source,
+            "image_hash": self.image_hash,
+            "size": list(self.size),
+            "region": list(asdict(self.region).values()),
+            "grid": self.grid.tolist(),
+            "special_share": float(self.special_share),
+            "path": self.path and self.path.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "ImageAttribution":
+        """Read what ``to_json`` returned. The image is read as well if it is still at its source, unchanged."""
+        grid = _tensor(data["grid"])
+        width, height = data["size"]
+        return cls(
+            grid.flatten(),
+            Grid(*grid.shape),
+            _tensor(data["special_share"]),
+            data["path"] and PathSummary.from_json(data["path"]),
+            source=data["source"],
+            region=Region(*data["region"]),
+            size=(width, height),
+            input=image_at(data["source"], data["image_hash"]),
+            image_hash=data["image_hash"],
+        )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TextAttribution(Attribution):
+    """The attribution of one caption. ``scores`` has one number per token, 0 for special tokens."""
+
+    caption: str
+    modality: ClassVar[Modality] = "text"
+
+    @classmethod
+    def of(cls, attribution: Attribution, caption: str) -> "TextAttribution":
+        """Add the caption to the scores of a method."""
+        return cls(**vars(attribution), caption=caption)
+
+    @property
+    def source(self) -> str:
+        """The caption: as an image is named by its file, a caption is named by its text."""
+        return self.caption
+
+    def to_json(self) -> dict[str, Any]:
+        """The attribution as plain data."""
+        return {
+            "modality": self.modality,
+            "caption": self.caption,
+            "words": [{"text": word.text, "score": word.score, "tokens": list(word.tokens)} for word in self.words],
+            "tokens": list(self.tokens),
+            "scores": self.scores.tolist(),
+            "special": self.special.tolist(),
+            "special_share": float(self.special_share),
+            "path": self.path and self.path.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "TextAttribution":
+        """Read what ``to_json`` returned."""
+        words = tuple(Word(word["text"], tuple(word["tokens"])) for word in data["words"])
+        return cls(
+            _tensor(data["scores"]),
+            Words((tuple(data["tokens"]),), (words,), ~torch.tensor(data["special"], device="cpu")),
+            _tensor(data["special_share"]),
+            data["path"] and PathSummary.from_json(data["path"]),
+            caption=data["caption"],
+        )
+
+
+SideAttribution: TypeAlias = ImageAttribution | TextAttribution
+
+
+def side_from_json(data: Mapping[str, Any]) -> SideAttribution:
+    """Read an attribution of either modality."""
+    return (ImageAttribution if data["modality"] == "image" else TextAttribution).from_json(data)
+
+
+def image_at(source: str, image_hash: str) -> ImageInput | None:
+    """Read the image at a source; None if it is gone, or if another image is there now."""
+    try:
+        image = read_image(source)
+    except NibtError:
+        return None
+    return image if image.digest == image_hash else None
 
 
 def min_max(scores: PerUnit, among: Bool[Tensor, "*batch unit"]) -> PerUnit:
@@ -154,3 +285,8 @@ def _indexed(data: Any, item: int) -> Any:
         if isinstance(getattr(data, f.name), Tensor | PathSummary) or f.name == "units"
     }
     return replace(data, **indexed)
+
+
+def _tensor(data: Any) -> Tensor:
+    """Plain numbers as float32 on the processor, whatever the default dtype and device are."""
+    return torch.tensor(data, dtype=torch.float32, device="cpu")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nibt.results.explanation import JsonSerializable, load
+from nibt.results.saving import JsonSerializable, load
 
 SCHEMA = 1
 Verdict = Literal["pass", "warn", "fail"]
@@ -80,15 +80,15 @@ class Score:
 
 @dataclass(frozen=True)
 class Example:
-    """One picture (a data URI) with a method's maps of it, rows x columns, and its caption's word scores, by name.
+    """One image (a data URI) with a method's maps of it, rows x columns, and its caption's word scores, by name.
 
-    ``region`` is the part (left, top, width, height) of the shown picture, as shares of its width and height, that
+    ``region`` is the part (left, top, width, height) of the shown image, as shares of its width and height, that
     the maps cover.
     """
 
     method: str
     caption: str
-    picture: str
+    image: str
     region: tuple[float, float, float, float]
     maps: Mapping[str, list[list[float]]]
     words: Mapping[str, list[tuple[str, float]]]

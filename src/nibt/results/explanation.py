@@ -1,33 +1,25 @@
-"""The answer to one question: both sides, the score that was explained, and all that is needed to ask it again.
+"""The results of explaining: of an image with a caption, and of two images or two captions.
 
 ``SCHEMA`` is the version of the JSON form, which ``docs/json.md`` describes.
 """
 
-import json
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from hashlib import sha256
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.data.images import ImageInput, Region
+from nibt.data.images import Region
 from nibt.data.units import WordScore
-from nibt.errors import BadInput
-from nibt.outputs import unsigned, write_bytes
-from nibt.results.attribution import Attribution
-from nibt.results.part import ImageAttribution, Part, TextAttribution
-from nibt.values import ByValue
+from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution, side_from_json
+from nibt.results.saving import JsonSerializable, load
 
-SCHEMA = 2
+SCHEMA = 3
 MISMATCH = "the model does not rate these as a match: the map explains a low score"
-"""How the warning begins that comes first, and that every report shows before the map."""
-_REQUEST = ("kind", "source", "picture_hash", "caption", "method", "model")  # the keys that say what was asked
-_Read = TypeVar("_Read")
+"""The beginning of the mismatch warning, which comes first and which every report shows before the map."""
 
 
 @dataclass(frozen=True)
@@ -39,159 +31,12 @@ class Ranked:
     probability: float
 
 
-class JsonSerializable(ByValue, ABC):
-    """What has a JSON form: an explanation, a comparison, a word-region table, or an audit."""
-
-    @abstractmethod
-    def to_json(self) -> dict[str, Any]:
-        """Plain data, the form of the JSON files."""
-
-    def request(self) -> dict[str, Any]:
-        """What was asked, as plain data: the inputs, the method, the model and the target, without what came of it."""
-        data = self.to_json()
-        request = {name: data[name] for name in _REQUEST if name in data}
-        for place in ("first", "second"):
-            if place in data:
-                request[place] = {name: data[place][name] for name in _REQUEST if name in data[place]}
-        score = data.get("score", {})
-        labels = sorted(label["label"] for label in data.get("ranking", ()))
-        return request | {"target": score.get("target"), "options": score.get("options"), "labels": labels}
-
-    def save(self, path: str | Path, overwrite: bool = False) -> None:
-        """Write the JSON file, whole or not at all.
-
-        Raises:
-            WouldOverwrite: a file is there that nibt did not write, and ``overwrite`` is not given.
-            CannotWrite: the folder is missing or closed, or the disk is full.
-
-        """
-        save([self], path, overwrite)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Explanation(JsonSerializable):
-    """Both sides of one answer, and the question that they answer.
-
-    ``image.grid`` has the signed scores of the patches (rows x columns), ``words`` those of the words; ``region`` is
-    the part of the picture that the grid covers. ``similarity`` is the cosine of the pair, ``score`` what was
-    explained on each side. Attributes have the names and places of the JSON form.
-    """
-
-    caption: str
-    image: Attribution
-    text: Attribution
-    region: Region
-    size: tuple[int, int]
-    similarity: float
-    score: Mapping[str, Any]
-    method: Mapping[str, Any]
-    model: Mapping[str, Any]
-    versions: Mapping[str, str]
-    source: str = ""
-    warnings: tuple[str, ...] = ()
-    ranking: tuple[Ranked, ...] = ()
-    picture: ImageInput | None = field(default=None, repr=False, compare=False)
-    picture_hash: str = ""
-
-    @classmethod
-    def of(cls, image: ImageAttribution, text: TextAttribution, **told: Any) -> "Explanation":
-        """The answer whose two parts these are; ``told`` is all the rest of it."""
-        return cls(
-            text.source,
-            image.attribution,
-            text.attribution,
-            image.region,
-            image.size,
-            source=image.source,
-            picture=image.picture,
-            picture_hash=image.picture_hash,
-            **told,
-        )
-
-    @property
-    def parts(self) -> Mapping[str, Part]:
-        """The picture with its map, the caption with its words."""
-        return {"image": self._image, "text": self._text}
-
-    @property
-    def _image(self) -> ImageAttribution:
-        return ImageAttribution(self.source, self.image, self.region, self.size, self.picture, self.picture_hash)
-
-    @property
-    def _text(self) -> TextAttribution:
-        return TextAttribution(self.caption, self.text)
-
-    @property
-    def grid(self) -> Float[Tensor, "row column"]:
-        """The signed scores of the patches, rows x columns."""
-        return self.image.grid
-
-    @property
-    def words(self) -> tuple[WordScore, ...]:
-        """The words with their scores."""
-        return self._text.words
-
-    def heatmap(self) -> np.ndarray:
-        """The signed scores in the pixels of the picture: float32, (height, width), 0 where the model did not see."""
-        return self._image.heatmap()
-
-    def __repr__(self) -> str:
-        rows, columns = self.grid.shape
-        lines = [
-            f"Explanation of {self.source} with {self.caption!r}",
-            f"  {question_line(self)}",
-            f"  grid   {rows} x {columns}, from {float(self.grid.min()):+.4f} to {float(self.grid.max()):+.4f}",
-            f"  words  {shortened([f'{word.text} {word.score:+.4f}' for word in self.words])}",
-        ]
-        return "\n".join([*lines, *(f"  warning: {warning}" for warning in self.warnings)])
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data, the form of the JSON files."""
-        return {
-            "schema": SCHEMA,
-            "source": self.source,
-            "picture_hash": self.picture_hash,
-            "size": list(self.size),
-            "region": list(asdict(self.region).values()),
-            "caption": self.caption,
-            **record(self),
-            "words": self._text.plain_words(),
-            "image": self._image.block(),
-            "text": self._text.block(),
-            "ranking": [asdict(label) for label in self.ranking],
-        }
-
-    @classmethod
-    def load(cls, path: str | Path) -> "Explanation":
-        """Read a JSON file of one pair. The picture comes along if it is still where it was.
-
-        Raises:
-            BadInput: the file is missing, or is no explanation of this schema.
-
-        """
-        return load(path, cls.from_json, "explanation")
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Explanation":
-        """What ``to_json`` gave. The picture comes along if it is still where it was.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is no such data.
-
-        """
-        if data["schema"] != SCHEMA:
-            raise ValueError(f"schema {data['schema']}, expected {SCHEMA}")
-        image, text = ImageAttribution.read(data["image"], data), TextAttribution.read(data["text"], data)
-        ranking = tuple(Ranked(**label) for label in data["ranking"])
-        return cls.of(image, text, **recorded(data), ranking=ranking)
-
-
 @runtime_checkable
 class Answer(Protocol):
-    """What explanations and comparisons have in common: how it was asked, and what came of it in each place."""
+    """What explanations and comparisons share: the request, and the attribution of each side."""
 
     @property
-    def parts(self) -> Mapping[str, Part]: ...
+    def sides(self) -> Mapping[str, SideAttribution]: ...
     @property
     def similarity(self) -> float: ...
     @property
@@ -204,6 +49,202 @@ class Answer(Protocol):
     def versions(self) -> Mapping[str, str]: ...
     @property
     def warnings(self) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Explanation(JsonSerializable):
+    """Which parts of an image and which words of a caption the score comes from.
+
+    Attributes:
+        image: The attribution of the image; ``image.grid`` has the signed scores of its patches.
+        text: The attribution of the caption; ``text.words`` has the signed scores of its words.
+        similarity: The cosine of the pair, in [-1, 1].
+        score: The target that was explained, with its value on each side.
+        method: The method with its resolved options.
+        model: The model: id, hash of the weights, device, dtype.
+        versions: The versions of the packages that computed it.
+        warnings: Warnings in plain words; a mismatch of the pair comes first.
+        ranking: The ranked labels, for an explanation of labels.
+
+    """
+
+    image: ImageAttribution
+    text: TextAttribution
+    similarity: float
+    score: Mapping[str, Any]
+    method: Mapping[str, Any]
+    model: Mapping[str, Any]
+    versions: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+    ranking: tuple[Ranked, ...] = ()
+
+    @property
+    def sides(self) -> Mapping[str, SideAttribution]:
+        """Both attributions by the names of their sides."""
+        return {"image": self.image, "text": self.text}
+
+    @property
+    def caption(self) -> str:
+        """The caption as it was given."""
+        return self.text.caption
+
+    @property
+    def source(self) -> str:
+        """Where the image came from."""
+        return self.image.source
+
+    @property
+    def region(self) -> Region:
+        """The part of the image that the grid covers."""
+        return self.image.region
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the image, in pixels."""
+        return self.image.size
+
+    @property
+    def grid(self) -> Float[Tensor, "row column"]:
+        """The signed scores of the patches, rows x columns."""
+        return self.image.grid
+
+    @property
+    def words(self) -> tuple[WordScore, ...]:
+        """The words with their signed scores."""
+        return self.text.words
+
+    def heatmap(self) -> np.ndarray:
+        """Return the signed scores in the pixels of the image: float32, (height, width), 0 outside ``region``."""
+        return self.image.heatmap()
+
+    def __repr__(self) -> str:
+        return "\n".join(
+            [
+                f"Explanation of {self.source} with {self.caption!r}",
+                f"  {question_line(self)}",
+                f"  grid   {_short(self.image)}",
+                f"  words  {_short(self.text)}",
+                *(f"  warning: {warning}" for warning in self.warnings),
+            ]
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data, the form of the JSON files."""
+        return {
+            "schema": SCHEMA,
+            "kind": "explanation",
+            **record(self),
+            **{name: side.to_json() for name, side in self.sides.items()},
+            "ranking": [asdict(label) for label in self.ranking],
+        }
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Explanation":
+        """Read the JSON file of one pair. The image is read as well if it is still at its source, unchanged.
+
+        Raises:
+            BadInput: The file is missing, or is no explanation of this schema.
+
+        """
+        return load(path, cls.from_json, "explanation")
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Explanation":
+        """Read what ``to_json`` returned.
+
+        Raises:
+            KeyError, TypeError, ValueError: The data is no explanation of this schema.
+
+        """
+        check_schema(data, "explanation", SCHEMA)
+        return cls(
+            ImageAttribution.from_json(data["image"]),
+            TextAttribution.from_json(data["text"]),
+            **recorded(data),
+            ranking=tuple(Ranked(**label) for label in data["ranking"]),
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(JsonSerializable):
+    """Which parts of two images, or which words of two captions, make them alike.
+
+    Attributes:
+        first: The attribution of the first image or caption, as the second one sees it.
+        second: The attribution of the second one, as the first sees it.
+        similarity: The cosine of the two, in [-1, 1].
+        score: The target that was explained, with its value on each side.
+        method: The method with its resolved options.
+        model: The model: id, hash of the weights, device, dtype.
+        versions: The versions of the packages that computed it.
+        warnings: Warnings in plain words.
+
+    """
+
+    first: SideAttribution
+    second: SideAttribution
+    similarity: float
+    score: Mapping[str, Any]
+    method: Mapping[str, Any]
+    model: Mapping[str, Any]
+    versions: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def sides(self) -> Mapping[str, SideAttribution]:
+        """Both attributions by their names."""
+        return {"first": self.first, "second": self.second}
+
+    def __repr__(self) -> str:
+        return "\n".join(
+            [
+                f"Comparison of {self.first.source} with {self.second.source}",
+                f"  {question_line(self)}",
+                *(f"  {name:6} {_short(side)}" for name, side in self.sides.items()),
+                *(f"  warning: {warning}" for warning in self.warnings),
+            ]
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data, the form of the JSON files."""
+        return {
+            "schema": SCHEMA,
+            "kind": "comparison",
+            **record(self),
+            **{name: side.to_json() for name, side in self.sides.items()},
+        }
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Comparison":
+        """Read the JSON file of one pair. Images are read as well if they are still at their sources, unchanged.
+
+        Raises:
+            BadInput: The file is missing, or is no comparison of this schema.
+
+        """
+        return load(path, cls.from_json, "comparison")
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Comparison":
+        """Read what ``to_json`` returned.
+
+        Raises:
+            KeyError, TypeError, ValueError: The data is no comparison of this schema.
+
+        """
+        check_schema(data, "comparison", SCHEMA)
+        return cls(side_from_json(data["first"]), side_from_json(data["second"]), **recorded(data))
+
+
+def check_schema(data: Mapping[str, Any], kind: str, schema: int) -> None:
+    """Check what a JSON file says of itself.
+
+    Raises:
+        ValueError: The data is of another kind or another version.
+
+    """
+    if (data.get("kind"), data.get("schema")) != (kind, schema):
+        raise ValueError(f"expected schema {schema} of {kind}, got schema {data.get('schema')} of {data.get('kind')}")
 
 
 def question_line(answer: Answer) -> str:
@@ -257,40 +298,9 @@ def recorded(data: Mapping[str, Any]) -> dict[str, Any]:
     return {**told, "warnings": tuple(data["warnings"])}
 
 
-def save(answers: Sequence[JsonSerializable], path: str | Path, overwrite: bool = False) -> None:
-    """Write one JSON object for one pair, a list for several.
-
-    Raises:
-        WouldOverwrite: a file is there that nibt did not write, and ``overwrite`` is not given.
-        CannotWrite: the folder is missing or closed, or the disk is full.
-
-    """
-    data = [answer.to_json() for answer in answers]
-    data[0] = {"signature": unsigned(request_of(answers)), **data[0]}
-    write_bytes(Path(path), as_text(data[0] if len(data) == 1 else data).encode(), overwrite)
-
-
-def request_of(answers: Sequence[JsonSerializable]) -> dict[str, Any]:
-    """What was asked for a file of these results: that of the only one, or the digests of all."""
-    requests = [answer.request() for answer in answers]
-    if len(requests) == 1:
-        return requests[0]
-    return {"pairs": [sha256(json.dumps(one, sort_keys=True).encode()).hexdigest()[:16] for one in requests]}
-
-
-def as_text(data: Any) -> str:
-    """JSON that a person can read, without NaN."""
-    return json.dumps(data, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
-
-
-def load(path: str | Path, read: Callable[[Any], _Read], what: str) -> _Read:
-    """Read the JSON object of one pair.
-
-    Raises:
-        BadInput: the file is missing, or ``read`` does not find in it ``what`` it ought to be.
-
-    """
-    try:
-        return read(json.loads(Path(path).read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{str(path)!r} is no {what} that nibt wrote ({error})") from error
+def _short(side: SideAttribution) -> str:
+    """The scores of a side in one line."""
+    if isinstance(side, TextAttribution):
+        return shortened([f"{word.text} {word.score:+.4f}" for word in side.words])
+    rows, columns = side.grid.shape
+    return f"{rows} x {columns}, from {float(side.grid.min()):+.4f} to {float(side.grid.max()):+.4f}"

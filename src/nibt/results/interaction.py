@@ -3,7 +3,7 @@
 With P_image and P_text the contributions of patches and words to the two unit embeddings
 (``nibt.engine.jacobians``), the table is P_text P_image^T: what the word's and the patch's shares of the two states add
 to the cosine *together*. All of it, with the rows that stand for no word or patch, adds up to
-(u - u_reference) . (v - v_reference).
+(u - u_baseline) . (v - v_baseline).
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,9 +20,9 @@ from nibt.data.images import ImageInput, Region
 from nibt.data.pair import Box
 from nibt.data.units import Grid, Word, Words
 from nibt.errors import BadInput
-from nibt.results.attribution import over_image
-from nibt.results.explanation import JsonSerializable, load, method_text, shortened
-from nibt.results.part import picture_at
+from nibt.results.attribution import image_at, over_image
+from nibt.results.explanation import method_text, shortened
+from nibt.results.saving import JsonSerializable, load
 
 SCHEMA = 2
 Map: TypeAlias = Float[Tensor, "row column"]
@@ -49,8 +49,8 @@ class Interaction(JsonSerializable):
     versions: Mapping[str, str]
     source: str = ""
     warnings: tuple[str, ...] = ()
-    picture: ImageInput | None = field(default=None, repr=False, compare=False)
-    picture_hash: str = ""
+    input: ImageInput | None = field(default=None, repr=False, compare=False)
+    image_hash: str = ""
 
     @property
     def words(self) -> tuple[Word, ...]:
@@ -89,7 +89,7 @@ class Interaction(JsonSerializable):
         return self.product - self.sum
 
     def heatmap(self, *words: str | int) -> np.ndarray:
-        """The region of some words, of all without any, in the pixels of the picture: signed, float32, (height, width),
+        """The region of some words, of all without any, in the pixels of the image: signed, float32, (height, width),
         0 where the model did not see.
 
         Raises:
@@ -126,7 +126,7 @@ class Interaction(JsonSerializable):
     def for_region(self, box: Box) -> list[tuple[Word, float]]:
         """The words of a region: the sum of each word's scores over a box.
 
-        ``box`` is left, top, width and height in pixels of the upright picture; a patch counts by the share of it
+        ``box`` is left, top, width and height in pixels of the upright image; a patch counts by the share of it
         that lies in the box.
 
         Raises:
@@ -158,7 +158,7 @@ class Interaction(JsonSerializable):
             "schema": SCHEMA,
             "kind": "interaction",
             "source": self.source,
-            "picture_hash": self.picture_hash,
+            "image_hash": self.image_hash,
             "size": list(self.size),
             "region": list(asdict(self.region).values()),
             "caption": self.caption,
@@ -179,7 +179,7 @@ class Interaction(JsonSerializable):
 
     @classmethod
     def load(cls, path: str | Path) -> "Interaction":
-        """Read a JSON file of one pair. The picture comes along if it is still where it was.
+        """Read a JSON file of one pair. The image comes along if it is still where it was.
 
         Raises:
             BadInput: the file is missing, or is no table of this schema.
@@ -220,7 +220,7 @@ def _from_json(data: dict[str, Any]) -> Interaction:
     grid = Grid(len(rest["text"]), len(rest["text"][0]))
     words = tuple(Word(word["text"], tuple(word["tokens"])) for word in data["words"])
     special = torch.tensor(data["special"], dtype=torch.bool, device="cpu")
-    picture = picture_at(data["source"], data["picture_hash"])
+    image = image_at(data["source"], data["image_hash"])
     inner = torch.tensor([*data["table"], rest["text"]], dtype=torch.float32, device="cpu").flatten(1)
     column = torch.tensor([*rest["image"], rest["both"]], dtype=torch.float32, device="cpu")[:, None]
     return Interaction(
@@ -237,6 +237,6 @@ def _from_json(data: dict[str, Any]) -> Interaction:
         data["versions"],
         data["source"],
         tuple(data["warnings"]),
-        picture,
-        data["picture_hash"],
+        image,
+        data["image_hash"],
     )

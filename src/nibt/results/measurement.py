@@ -1,15 +1,23 @@
 """One measured number."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nibt.types import Modality
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """The value of a metric on one side of a pair; ``item`` is the pair's number. NaN: it has no meaning there.
+    """The value of a metric for one pair and one side.
 
-    ``curve`` is what the value is the area under, where there is such a thing.
+    Attributes:
+        item: The position of the pair among those of the call, from 0.
+        side: The side whose map was measured.
+        metric: The name of the metric.
+        value: The value; NaN if the metric is not defined for this pair.
+        curve: The curve whose area the value is, for metrics that have one.
+        label: What tells the metric from others of the same name, such as its options; else its name.
+        seconds: What the explanation of this side took, without the metric.
+
     """
 
     item: int
@@ -17,3 +25,5 @@ class Measurement:
     metric: str
     value: float
     curve: tuple[float, ...] = ()
+    label: str = ""
+    seconds: float = field(default=float("nan"), compare=False)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nibt.results.explanation import JsonSerializable, load
+from nibt.results.saving import JsonSerializable, load
 
 SCHEMA = 1
 

@@ -15,10 +15,11 @@ from nibt.types import Embedding, PerExample, There
 @dataclass(frozen=True)
 class Centred(Target):
     others = "some"
+    shipped_default = "centre"
 
-    def __call__(self, here: Embedding, there: There, setting: TargetContext) -> PerExample:
-        assert setting.others is not None
-        mean = setting.others.mean(0) if len(setting.others) == 1 else F.normalize(setting.others, dim=-1).mean(0)
+    def __call__(self, here: Embedding, there: There, context: TargetContext) -> PerExample:
+        assert context.others is not None
+        mean = context.others.mean(0) if len(context.others) == 1 else F.normalize(context.others, dim=-1).mean(0)
         return cosine(here, F.normalize(there, dim=-1) - mean)
 
 

@@ -8,7 +8,7 @@ from nibt.types import Embedding, PerExample, There
 
 @dataclass(frozen=True)
 class Cosine(Target):
-    def __call__(self, here: Embedding, there: There, setting: TargetContext) -> PerExample:
+    def __call__(self, here: Embedding, there: There, context: TargetContext) -> PerExample:
         return cosine(here, there)
 
 

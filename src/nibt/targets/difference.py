@@ -10,8 +10,8 @@ from nibt.types import Embedding, PerExample, There
 class Difference(Target):
     others = "one"
 
-    def __call__(self, here: Embedding, there: There, setting: TargetContext) -> PerExample:
-        return cosine(here, there) - to_others(here, setting)[..., 0]
+    def __call__(self, here: Embedding, there: There, context: TargetContext) -> PerExample:
+        return cosine(here, there) - to_others(here, context)[..., 0]
 
 
 PLUGIN = Difference

@@ -11,14 +11,14 @@ from nibt.types import Embedding, PerExample, There
 class Ensemble(Target):
     """``templates`` hold ``{}`` where the caption stands. A caption itself is explained by its own cosine."""
 
-    templates: tuple[str, ...] = ("{}", "a photo of {}", "a picture of {}", "a close-up photo of {}", "{} in a scene")
+    templates: tuple[str, ...] = ("{}", "a photo of {}", "an image of {}", "a close-up photo of {}", "{} in a scene")
 
     def __post_init__(self) -> None:
         for template in self.templates:
             if template.count("{}") != 1:
                 raise BadOption(f"a template must hold {{}} once, where the caption stands (got {template!r})")
 
-    def __call__(self, here: Embedding, there: There, setting: TargetContext) -> PerExample:
+    def __call__(self, here: Embedding, there: There, context: TargetContext) -> PerExample:
         return cosine(here, there)
 
     def wordings(self, caption: str) -> list[str]:

@@ -8,8 +8,8 @@ from nibt.types import Embedding, PerExample, There
 
 @dataclass(frozen=True)
 class Logit(Target):
-    def __call__(self, here: Embedding, there: There, setting: TargetContext) -> PerExample:
-        return setting.scale * cosine(here, there) + setting.bias
+    def __call__(self, here: Embedding, there: There, context: TargetContext) -> PerExample:
+        return context.scale * cosine(here, there) + context.bias
 
 
 PLUGIN = Logit

@@ -12,9 +12,9 @@ from nibt.types import Embedding, PerExample, There
 class Softmax(Target):
     others = "some"
 
-    def __call__(self, here: Embedding, there: There, setting: TargetContext) -> PerExample:
-        cosines = torch.cat([cosine(here, there)[..., None], to_others(here, setting)], -1)
-        return (setting.scale * cosines).softmax(-1)[..., 0]
+    def __call__(self, here: Embedding, there: There, context: TargetContext) -> PerExample:
+        cosines = torch.cat([cosine(here, there)[..., None], to_others(here, context)], -1)
+        return (context.scale * cosines).softmax(-1)[..., 0]
 
 
 PLUGIN = Softmax

@@ -18,7 +18,7 @@ from nibt.datasets.coco.masks import decoded
 
 @dataclass(frozen=True, kw_only=True)
 class COCO(CaptionedDataset):
-    """Pairs by the numbers of the pictures; captions, and objects, by theirs.
+    """Pairs by the numbers of the images; captions, and objects, by theirs.
 
     A caption names a category by its exact name or its plural, whole words, capitals or not: person, persons and people
     but not man; a longer name goes first, so that a hot dog is no dog. All objects of the category are then named by
@@ -28,7 +28,7 @@ class COCO(CaptionedDataset):
     about = "photographs with five captions each, and the boxes and masks of objects of 80 kinds"
     title = "COCO"
     layout = (
-        "annotations/captions_SPLIT.json, annotations/instances_SPLIT.json, and the pictures in SPLIT/, "
+        "annotations/captions_SPLIT.json, annotations/instances_SPLIT.json, and the images in SPLIT/, "
         "images/SPLIT/ or images/, where SPLIT is val2017 or another"
     )
     home = "cocodataset.org"
@@ -66,7 +66,7 @@ class COCO(CaptionedDataset):
         return self.inside(f"annotations/{name}", name, what=f"annotations/{name}")
 
     def _marks(self, path: Path) -> tuple[dict[int, list[ObjectAnnotation]], tuple[str, ...]]:
-        """The objects of each picture, and the names of all categories."""
+        """The objects of each image, and the names of all categories."""
         with format_errors(str(path)):
             told: dict[str, Any] = read_json(path)
             names = {category["id"]: category["name"] for category in told["categories"]}

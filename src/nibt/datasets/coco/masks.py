@@ -10,7 +10,7 @@ from nibt.errors import BadInput, Unsupported
 
 
 def decoded(outline: Any, size: tuple[int, int], where: str) -> np.ndarray:
-    """The mask of an annotation on a picture of that width and height.
+    """The mask of an annotation on an image of that width and height.
 
     Raises:
         BadInput: it is no list of polygons and no RLE, or of another size.
@@ -51,7 +51,7 @@ def inside(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 def _runs(told: dict[str, Any], shape: tuple[int, int], where: str) -> np.ndarray:
     if list(told["size"]) != list(shape):
-        raise BadInput(f"{where}: the mask is of a picture of {told['size']} (height, width), and it has {list(shape)}")
+        raise BadInput(f"{where}: the mask is of an image of {told['size']} (height, width), and it has {list(shape)}")
     if isinstance(told["counts"], str | bytes):
         return _compressed(told, where)
     counts: Sequence[int] = told["counts"]

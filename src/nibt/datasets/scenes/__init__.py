@@ -22,13 +22,13 @@ from nibt.errors import BadOption
 SIDE = 128
 _SIZES = (26, 30, 35, 40, 46, 52, 58, 64)  # 20 to 50 % of the side
 _TRIES = 24
-_PICTURE, _CAPTION = range(2)
+_IMAGE, _CAPTION = range(2)
 NAMED = ("all", "one", "some")
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture before it has a caption: its pixels, and for each object its name, box and mask."""
+    """An image before it has a caption: its pixels, and for each object its name, box and mask."""
 
     pixels: np.ndarray
     names: tuple[str, ...]
@@ -42,8 +42,8 @@ class Scenes(Dataset):
     per cent of the side.
 
     ``named`` says which objects a caption names: ``all``, ``one``, or ``some`` (at least one). In ``mismatch`` per
-    cent of the captions one of the nouns is replaced by one that is not in the picture. ``template=False`` gives
-    the nouns alone. The picture does not depend on the options of the caption.
+    cent of the captions one of the nouns is replaced by one that is not in the image. ``template=False`` gives
+    the nouns alone. The image does not depend on the options of the caption.
     """
 
     about: ClassVar[str] = "drawn scenes of emoji with the boxes, masks and words of all objects; they ship with nibt"
@@ -96,8 +96,8 @@ class Scenes(Dataset):
         return Pair(ImageInput(Image.fromarray(scene.pixels), source), caption.text, objects, absent)
 
     def scene(self, item: int) -> Scene:
-        """The picture of an item; any number from 0, whatever ``count`` is."""
-        draws = Draws(self.seed, item, _PICTURE)
+        """The image of an item; any number from 0, whatever ``count`` is."""
+        draws = Draws(self.seed, item, _IMAGE)
         pixels = BACKGROUNDS[draws.one_of(self.backgrounds)](draws, SIDE)
         names = draws.several_of(NOUNS, draws.between(self.fewest, self.most))
         boxes: list[Box] = []
@@ -153,7 +153,7 @@ def _overlap(one: Box, other: Box) -> int:
 
 
 def _painted(pixels: np.ndarray, drawing: Sprite, left: int, top: int) -> np.ndarray:
-    """Lay a drawing on the picture, in place; where it hides what was there."""
+    """Lay a drawing on the image, in place; where it hides what was there."""
     height, width = drawing.opacity.shape
     part = np.s_[top : top + height, left : left + width]
     behind = 255 - drawing.opacity[..., None].astype(np.uint16)

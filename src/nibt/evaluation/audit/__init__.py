@@ -4,7 +4,7 @@ Each question has a file here. The model is used as it is; what has to become ra
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,15 @@ from torch import nn
 
 from nibt.data.pair import Pair, pairs_hash, require_image_text
 from nibt.errors import BadInput, BadOption, Unsupported
+from nibt.evaluation import CONTROLS
 from nibt.evaluation.audit.discrimination import telling
-from nibt.evaluation.audit.faithfulness import CONTROLS, Measured
+from nibt.evaluation.audit.faithfulness import Measured
 from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.audit.thresholds import LEAST_PAIRS
-from nibt.evaluation.maps import MethodSpec
-from nibt.methods.base import SIDES
+from nibt.methods.base import SIDES, MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model, Tower
+from nibt.progress import OnProgress, Progress, no_progress
 from nibt.results.audit import Audit, Check
 from nibt.torch_modes import plain_torch
 
@@ -39,18 +40,18 @@ def audit(
     quick: bool = False,
     batch_size: int = 16,
     data: Mapping[str, Any] | None = None,
-    on_step: Callable[[str, int, int], None] = lambda step, done, total: None,
+    on_progress: OnProgress = no_progress,
 ) -> Audit:
-    """Audit a model with pairs of pictures and their right captions: seven questions, a verdict for each line.
+    """Audit a model with pairs of images and their right captions: seven questions, a verdict for each line.
 
     ``methods`` are names, or names with a variant (``nib:paper``). ``quick`` asks of fewer stages of randomisation
     and fewer wordings, draws coarser curves of deletion and insertion, and has the control ``random`` alone. ``data``
     is written down as where the pairs are from. A method costs some 47 explanations of one side of each pair, and each
-    method and each of the three controls some 50 forward passes; a copy of the weights is held meanwhile. ``on_step``
-    is called with the name of each step, the number of steps before it, and their total.
+    method and each of the three controls some 50 forward passes; a copy of the weights is held meanwhile. ``on_progress``
+    is called when a step begins.
 
     Raises:
-        BadInput: there are fewer than 8 pairs, or all have the same caption, or the same picture.
+        BadInput: there are fewer than 8 pairs, or all have the same caption, or the same image.
         UnknownName: no method or variant has that name.
         Unsupported: a package or something in the model is lacking; or its weights changed meanwhile.
 
@@ -61,7 +62,7 @@ def audit(
         nibt.errors.BadInput: an audit needs at least 8 pairs, for its intervals to mean anything (got 3)
 
     """
-    named = [MethodSpec.read(name) for name in dict.fromkeys([methods] if isinstance(methods, str) else methods)]
+    named = [MethodSpec.parse(name) for name in dict.fromkeys([methods] if isinstance(methods, str) else methods)]
     if not named:
         raise BadOption("name at least one method to audit")
     if seed < 0:
@@ -75,11 +76,13 @@ def audit(
     model = load_model(model)
     before = _fresh_hash(model)
     asking = AuditRunner(model, pairs, named, seed, batch_size)
-    controls = CONTROLS[: 1 if quick else None]
+    controls = [MethodSpec(name) for name in CONTROLS[: 1 if quick else None]]
     stages = QUICK_STAGES if quick else STAGES
-    steps = _Steps(on_step, 4 + len(controls) + len(named) + sum(_stages(model.tower(side), stages) for side in SIDES))
+    steps = _Steps(
+        on_progress, 4 + len(controls) + len(named) + sum(_stages(model.tower(side), stages) for side in SIDES)
+    )
     checks: list[Check] = []
-    steps("the caption, the picture")
+    steps("the caption, the image")
     checks += asking.other_side()
     steps("the wording")
     checks += asking.wording(_QUICK_TEMPLATES if quick else _TEMPLATES)
@@ -121,13 +124,13 @@ def audit(
 class _Steps:
     """Counts steps as they begin."""
 
-    on_step: Callable[[str, int, int], None]
+    on_progress: OnProgress
     total: int
     done: int = -1
 
     def __call__(self, step: str) -> None:
         self.done += 1
-        self.on_step(step, self.done, self.total)
+        self.on_progress(Progress(self.done, self.total, step))
 
 
 def _stages(tower: Tower, most: int) -> int:

@@ -1,4 +1,4 @@
-"""Other pairs to ask about: the wrong caption, a nonsense one, the wrong picture, other words around the caption."""
+"""Other pairs to ask about: the wrong caption, a nonsense one, the wrong image, other words around the caption."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,8 +16,8 @@ _CODAS = "b ck ft lp mb nt rk rv sp x".split()
 
 
 def other_captions(pairs: Sequence[Pair]) -> list[Pair]:
-    """Each picture with the caption of a following pair: another text and, where objects are known, one that names
-    none of the picture's.
+    """Each image with the caption of a following pair: another text and, where objects are known, one that names
+    none of the image's.
     """
     partners = _partners(
         pairs,
@@ -25,26 +25,26 @@ def other_captions(pairs: Sequence[Pair]) -> list[Pair]:
         "captions",
         lambda own, other: own.caption != other.caption,
     )
-    return [Pair(pair.picture, pairs[partner].caption) for pair, partner in zip(pairs, partners, strict=True)]
+    return [Pair(pair.image, pairs[partner].caption) for pair, partner in zip(pairs, partners, strict=True)]
 
 
-def other_pictures(pairs: Sequence[Pair]) -> list[Pair]:
-    """Each caption with the picture of a following pair: another one and, where objects are known, one that shows none
+def other_images(pairs: Sequence[Pair]) -> list[Pair]:
+    """Each caption with the image of a following pair: another one and, where objects are known, one that shows none
     of those that the caption names.
     """
     partners = _partners(
         pairs,
         lambda own, other: not _named(own) & _shown(other),
-        "pictures",
-        lambda own, other: own.picture.image.tobytes() != other.picture.image.tobytes(),
+        "images",
+        lambda own, other: own.image.pil_image.tobytes() != other.image.pil_image.tobytes(),
     )
-    return [Pair(pairs[partner].picture, pair.caption) for pair, partner in zip(pairs, partners, strict=True)]
+    return [Pair(pairs[partner].image, pair.caption) for pair, partner in zip(pairs, partners, strict=True)]
 
 
 def nonsense(pairs: Sequence[Pair], seed: int) -> list[Pair]:
-    """Each picture with as many made-up words as its caption has."""
+    """Each image with as many made-up words as its caption has."""
     draws = np.random.default_rng(seed)
-    return [Pair(pair.picture, " ".join(_word(draws) for _ in pair.caption.split())) for pair in pairs]
+    return [Pair(pair.image, " ".join(_word(draws) for _ in pair.caption.split())) for pair in pairs]
 
 
 def wordings(pairs: Sequence[Pair]) -> list[tuple[str, list[Pair]]]:

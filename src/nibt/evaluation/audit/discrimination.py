@@ -6,7 +6,7 @@ import numpy as np
 import torch.nn.functional as F
 
 from nibt.data.pair import Pair
-from nibt.engine.spec import encode
+from nibt.engine.encode import encode
 from nibt.evaluation.audit.intervals import interval
 from nibt.evaluation.audit.thresholds import BOUNDS
 from nibt.models.base import Model
@@ -16,11 +16,11 @@ _DIGITS = 5  # cosines that differ by less are the same but for rounding
 
 
 def telling(model: Model, pairs: Sequence[Pair], seed: int) -> list[Check]:
-    """For each picture, among all different captions of the data: the share of wrong ones that are less near than the
+    """For each image, among all different captions of the data: the share of wrong ones that are less near than the
     right one (ties count half), and whether the right one comes first (a tie of n counts 1/n).
     """
     captions = list(dict.fromkeys(pair.caption for pair in pairs))
-    seen = F.normalize(encode(model.image, [pair.picture for pair in pairs]).float(), dim=-1)
+    seen = F.normalize(encode(model.image, [pair.image for pair in pairs]).float(), dim=-1)
     said = F.normalize(encode(model.text, captions).float(), dim=-1)
     cosines = np.round((seen @ said.T).cpu().numpy(), _DIGITS)
     areas, first = [], []

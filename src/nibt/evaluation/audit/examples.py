@@ -1,4 +1,4 @@
-"""A pair as it is shown on the page: a small copy of the picture, and plain numbers."""
+"""A pair as it is shown on the page: a small copy of the image, and plain numbers."""
 
 from collections.abc import Mapping
 
@@ -16,12 +16,12 @@ def example(method: str, pair: Pair, images: Mapping[str, Map], texts: Mapping[s
     """What a method says of a pair, by what was changed."""
     first = next(iter(images.values())).region
     assert first is not None
-    width, height = pair.picture.size
+    width, height = pair.image.size
     region = first.left / width, first.top / height, first.width / width, first.height / height
     return Example(
         method,
         pair.caption,
-        _small(pair.picture.image),
+        _small(pair.image.pil_image),
         region,
         {name: one.scores.tolist() for name, one in images.items()},
         {name: list(zip(one.words, one.scores.tolist(), strict=True)) for name, one in texts.items()},

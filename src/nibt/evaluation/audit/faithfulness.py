@@ -8,15 +8,13 @@ import numpy as np
 from nibt.data.pair import Pair
 from nibt.evaluation.audit.intervals import interval
 from nibt.evaluation.audit.thresholds import BOUNDS
-from nibt.evaluation.maps import MethodSpec
 from nibt.evaluation.measure import measure
-from nibt.methods.base import SIDES
+from nibt.methods.base import SIDES, MethodSpec
 from nibt.models.base import Model
 from nibt.registry import find
 from nibt.results.audit import Check, Score
 from nibt.types import Modality
 
-CONTROLS = (MethodSpec("random"), MethodSpec("centre"), MethodSpec("ones"))
 _FAITHFUL = ("deletion", "insertion", "confidence_drop", "confidence_increase")
 _TRUTH = ("pointing_game", "average_precision", "word_auc")
 _CURVES = ("deletion", "insertion")

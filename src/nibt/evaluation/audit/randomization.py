@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from nibt.data.pair import Pair
-from nibt.evaluation.maps import Map, MethodSpec, maps
+from nibt.evaluation.maps import Map, maps, without_mean_states
+from nibt.methods.base import MethodSpec
 from nibt.models.base import Inputs, Model, Tower
 from nibt.types import Modality
 
@@ -67,9 +68,9 @@ def cascade(
     """
     model = copied(model)
     tower, generator = model.tower(side), torch.Generator().manual_seed(seed)
-    item = pairs[0].picture if side == "image" else pairs[0].caption
+    item = pairs[0].image if side == "image" else pairs[0].caption
     done: set[int] = set()
-    options = {str(asked): asked.without_means(model, side) for asked in methods}
+    adapted = {str(asked): without_mean_states(model, asked, side) for asked in methods}
     for stage in [Stage("nothing", ()), *stages(tower, tower.prepare([item]), most)]:
         for parameter in stage.parameters:
             if id(parameter) not in done:  # blocks may share weights
@@ -77,7 +78,7 @@ def cascade(
                 done.add(id(parameter))
         yield (
             stage.name,
-            {str(asked): maps(model, pairs, asked, side, seed, batch_size, **options[str(asked)]) for asked in methods},
+            {name: maps(model, pairs, asked, side, seed, batch_size) for name, asked in adapted.items()},
         )
 
 

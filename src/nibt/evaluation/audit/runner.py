@@ -1,4 +1,4 @@
-"""What is asked of the methods over and over, with something changed: the weights, the caption, the picture, the
+"""What is asked of the methods over and over, with something changed: the weights, the caption, the image, the
 wording, the seed. Each answer is held against the one to the plain pair.
 """
 
@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from nibt.data.pair import Pair
-from nibt.evaluation.audit.counterfactuals import inner, nonsense, other_captions, other_pictures, wordings
+from nibt.engine.spec import resolve
+from nibt.evaluation.audit.counterfactuals import inner, nonsense, other_captions, other_images, wordings
 from nibt.evaluation.audit.examples import example
 from nibt.evaluation.audit.intervals import interval
 from nibt.evaluation.audit.randomization import cascade
 from nibt.evaluation.audit.similarity import spearman, ssim
 from nibt.evaluation.audit.thresholds import BOUNDS
-from nibt.evaluation.maps import Map, MethodSpec, maps
-from nibt.methods.base import SIDES
+from nibt.evaluation.maps import Map, maps
+from nibt.methods.base import SIDES, MethodSpec
 from nibt.models.base import Model
 from nibt.results.audit import Check, Curve, Example
 from nibt.types import Modality
@@ -52,19 +53,19 @@ class AuditRunner:
     @property
     def facts(self) -> dict[str, Any]:
         """What is written down of the model and the packages."""
-        return self.methods[0].question(self.model, self.seed).facts
+        return resolve(self.model, self.methods[0], seed=self.seed).provenance
 
     @property
     def units(self) -> list[int]:
-        """How many patches each picture has."""
+        """How many patches each image has."""
         return [one.scores.size for one in self.plain[str(self.methods[0]), "image"]]
 
     def other_side(self) -> Iterator[Check]:
-        """Another caption and made-up words for the picture; another picture for the caption."""
+        """Another caption and made-up words for the image; another image for the caption."""
         asked_of: list[tuple[str, Modality, str, list[Pair]]] = [
             ("mismatch_image", "image", "another caption", other_captions(self.pairs)),
             ("nonsense", "image", "made-up words", nonsense(self.pairs, self.seed)),
-            ("mismatch_text", "text", "another picture", other_pictures(self.pairs)),
+            ("mismatch_text", "text", "another image", other_images(self.pairs)),
         ]
         for asked in self.methods:
             for name, side, shown, pairs in asked_of:
@@ -91,15 +92,15 @@ class AuditRunner:
         """
         for asked in self.methods:
             for side in SIDES:
-                seeds = range(1, SEEDS if asked.draws else 2)
-                others = [self._maps(self.pairs, asked, side, self.seed + step * asked.draws) for step in seeds]
+                seeds = range(1, SEEDS if asked.is_random else 2)
+                others = [self._maps(self.pairs, asked, side, self.seed + step * asked.is_random) for step in seeds]
                 runs = [self.plain[str(asked), side], *others]
                 spread = [
                     [1 - _rank(one, other) for one, other in zip(*two, strict=True)] for two in combinations(runs, 2)
                 ]
                 yield from self._check("seed", asked, side, np.mean(spread, axis=0))
 
-    def weights(self, most: int, on_step: Callable[[str], None]) -> tuple[list[Check], list[Curve]]:
+    def weights(self, most: int, on_stage: Callable[[str], None]) -> tuple[list[Check], list[Curve]]:
         """The curves of randomisation from the head down, and what is left at their ends."""
         checks, curves = [], []
         for side in SIDES:
@@ -108,7 +109,7 @@ class AuditRunner:
             points: dict[tuple[str, str], list[list[float]]] = {}
             stages = []
             for stage, found in cascade(self.model, self.pairs, self.methods, side, self.seed, most, self.size):
-                on_step(f"the weights of the {side} tower: random down to {stage}")
+                on_stage(f"the weights of the {side} tower: random down to {stage}")
                 first = first or found
                 stages.append(stage)
                 for method, own in found.items():

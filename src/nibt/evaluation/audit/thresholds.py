@@ -45,7 +45,7 @@ BOUNDS = {
     "weights_ssim": Bound(1, "lower", 0.4, 0.7, "the same by SSIM"),
     "mismatch_image": Bound(2, "lower", 0.6, 0.9, "likeness to the map of another caption"),
     "nonsense": Bound(2, "lower", 0.6, 0.9, "likeness to the map of made-up words"),
-    "mismatch_text": Bound(2, "lower", 0.6, 0.9, "likeness to the map of another picture"),
+    "mismatch_text": Bound(2, "lower", 0.6, 0.9, "likeness to the map of another image"),
     "wording": Bound(3, "higher", 0.7, 0.4, "likeness to the maps of other wordings"),
     "seed": Bound(4, "lower", 0.05, 0.5, "spread over seeds"),
     "faithful": Bound(5, "higher", 0.05, 0.0, "better than a random map by"),

@@ -3,12 +3,13 @@ the same numbers whenever it is measured.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nibt.data.pair import Pair
-from nibt.engine.spec import Contrast, resolve
+from nibt.engine.spec import resolve
+from nibt.engine.targets import Contrast
 from nibt.errors import NibtError
 from nibt.evaluation.bench.choices import as_text
 from nibt.evaluation.bench.plan import Cell, Plan
@@ -21,7 +22,8 @@ from nibt.types import Modality
 
 Items = Mapping[int, Pair | NibtError]
 """Pairs by their numbers, or why one cannot be read."""
-_Values = dict[tuple[Modality, int], Measurement]
+_Values = dict[tuple[Modality, str], Measurement]
+"""By side and label of the metric."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +49,9 @@ class Work:
 
     def resolved(self) -> dict[str, dict[str, Any]]:
         """The options of the method on each side, with all that was left open, and what it explains there."""
-        method = self.cell.method
-        question = resolve(
-            self.model,
-            method.name,
-            self.cell.target,
-            method.variant,
-            Contrast.read(self._against("explained"), (), ()),
-            None,
-            self.cell.seed,
-            dict(method.options),
-        )
-        targets = {side: type(question.targets[side]).__module__.rsplit(".", 1)[-1] for side in self.sides}
-        return {side: {**question.record["method"][side], "target": targets[side]} for side in self.sides}
+        contrast = Contrast.of(self._against("explained"), (), ())
+        spec = resolve(self.model, self.cell.method.spec, self.cell.target, contrast, seed=self.cell.seed)
+        return {side: {**spec.record["method"][side], "target": spec.targets[side].name} for side in self.sides}
 
     def rows(self, items: Items) -> list[dict[str, Any]]:
         """A row for each pair, side and metric; what was raised on purpose stands in its error.
@@ -72,7 +64,7 @@ class Work:
             resolved: dict[str, dict[str, Any]] = self.resolved()
         except NibtError as error:
             resolved, good, failed = {}, {}, {item: failed.get(item, str(error)) for item in items}
-        found: dict[int, tuple[_Values, dict[Modality, float]]] = {}
+        found: dict[int, _Values] = {}
         try:
             found |= self._measured(good)
         except NibtError:
@@ -83,25 +75,20 @@ class Work:
                     failed[item] = str(error)
         return list(self._addressed(items, found, failed, resolved))
 
-    def _measured(self, pairs: Mapping[int, Pair]) -> dict[int, tuple[_Values, dict[Modality, float]]]:
-        """By item: the rows by side and the metric's place in the plan, and the seconds by side."""
+    def _measured(self, pairs: Mapping[int, Pair]) -> dict[int, _Values]:
+        """The measurements of each pair, by side and label of the metric."""
         numbers = list(pairs)
-        found: dict[int, tuple[_Values, dict[Modality, float]]] = {item: ({}, {}) for item in numbers}
+        found: dict[int, _Values] = {item: {} for item in numbers}
         if not numbers or not self.sides:
             return found
-
-        def on_explained(side: Modality, indices: Sequence[int], seconds: float) -> None:
-            for index in indices:
-                found[numbers[index]][1].setdefault(side, seconds / len(indices))
-
-        metrics = [(place, choice, build_metric(choice)) for place, choice in enumerate(self.plan.metrics)]
         for measured in dict.fromkeys(choice.measured for choice in self.plan.metrics):
-            asked = [(place, metric) for place, choice, metric in metrics if choice.measured == measured]
-            own = {side: [place for place, metric in asked if side in metric.sides] for side in self.sides}
-            rows = measure(
+            metrics = {
+                choice.label: build_metric(choice) for choice in self.plan.metrics if choice.measured == measured
+            }
+            measurements = measure(
                 self.model,
                 list(pairs.values()),
-                [metric for _, metric in asked],
+                metrics,
                 self.cell.method.name,
                 self.cell.target,
                 measured=measured,
@@ -110,13 +97,10 @@ class Work:
                 against=self._against(measured),
                 batch_size=self.plan.batch_size,
                 seed=self.cell.seed,
-                on_explained=on_explained,
                 **self.cell.method.options,
             )
-            # the rows of a pair and a side come in the order of the metrics that have a meaning there
-            left = {(item, side): iter(own[side]) for item in range(len(numbers)) for side in self.sides}
-            for row in rows:
-                found[numbers[row.item]][0][row.side, next(left[row.item, row.side])] = row
+            for measurement in measurements:
+                found[numbers[measurement.item]][measurement.side, measurement.label] = measurement
         return found
 
     def _against(self, measured: str) -> tuple[str, ...]:
@@ -129,7 +113,7 @@ class Work:
     def _addressed(
         self,
         items: Items,
-        found: dict[int, tuple[_Values, dict[Modality, float]]],
+        found: dict[int, _Values],
         failed: dict[int, str],
         resolved: dict[str, dict[str, Any]],
     ) -> Iterator[dict[str, Any]]:
@@ -146,11 +130,12 @@ class Work:
             "data": cell.data.label,
         }
         for item in items:
-            values, seconds = found.get(item, ({}, {}))
+            values = found.get(item, {})
             for side in self.sides:
-                for place, choice in enumerate(self.plan.metrics):
+                seconds = next((one.seconds for (of, _), one in values.items() if of == side), math.nan)
+                for choice in self.plan.metrics:
                     if side in find("metrics", choice.name).sides:
-                        row = values.get((side, place)) or Measurement(item, side, choice.name, math.nan)
+                        row = values.get((side, choice.label)) or Measurement(item, side, choice.name, math.nan)
                         yield {
                             **address,
                             "resolved": as_text(resolved.get(side, {})),
@@ -162,6 +147,6 @@ class Work:
                             "metric_label": choice.label,
                             "value": row.value,
                             "curve": list(row.curve),
-                            "seconds": seconds.get(side, math.nan),
+                            "seconds": seconds,
                             "error": failed.get(item, ""),
                         }

@@ -4,9 +4,12 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nibt.errors import BadOption
+
+if TYPE_CHECKING:
+    from nibt.methods.base import MethodSpec
 
 Options = Mapping[str, Any]
 EVERY = "*"
@@ -33,6 +36,13 @@ class MethodChoice(Choice):
 
     variant: str = "default"
     first: int | None = None
+
+    @property
+    def spec(self) -> "MethodSpec":
+        """The method with its variant and options."""
+        from nibt.methods.base import MethodSpec  # imports torch, which reading a plan does not need
+
+        return MethodSpec(self.name, self.variant, self.options)
 
     def record(self) -> dict[str, Any]:
         limit = {} if self.first is None else {"first": self.first}

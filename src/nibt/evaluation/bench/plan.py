@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.evaluation import CONTROLS
 from nibt.evaluation.bench.choices import EVERY, Choice, MethodChoice, MetricChoice, entries, labelled, spread, taken
 from nibt.registry import available
 from nibt.types import Modality
 
-CONTROLS = ("ones", "random", "centre")
-"""Maps that know nothing: they are in every plan, since a figure means little without them beside it."""
 _HERE = Path(str(files("nibt"))) / "plans"
 
 

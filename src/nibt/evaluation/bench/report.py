@@ -243,10 +243,10 @@ def _plots(summary: Summary) -> Iterator[tuple[str, bytes]]:
 
 
 def _page(title: str, about: list[str], tables: list[Table], plots: list[tuple[str, bytes]]) -> str:
-    pictures = "\n".join(
+    images = "\n".join(
         f'<h2>{escape(name)}</h2><img alt="{escape(name)}" src="data:image/png;base64,{b64encode(png).decode()}">'
         for name, png in plots
     )
     told = "".join(f"<p>{escape(line)}</p>" for line in about)
     body = "\n".join(table.html() for table in tables)
-    return document(title, f"<main><h1>{escape(title)}</h1>{told}\n{body}\n{pictures}</main>", STYLE, [SCRIPT])
+    return document(title, f"<main><h1>{escape(title)}</h1>{told}\n{body}\n{images}</main>", STYLE, [SCRIPT])

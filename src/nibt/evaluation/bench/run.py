@@ -1,6 +1,6 @@
 """A run: a plan and the folder in which its numbers are kept. It goes on where it was stopped, however it was."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -17,6 +17,7 @@ from nibt.models._loading import load_model
 from nibt.models._mean_states import file_hashes
 from nibt.models.base import Model
 from nibt.outputs import check_run_folder
+from nibt.progress import OnProgress, Progress, no_progress
 from nibt.results import provenance
 
 _REMEDY = "Choose a new folder."
@@ -122,8 +123,8 @@ class Run:
             cells.setdefault(repr(chunk.cell.record()), []).append(chunk)
         return self.store.table(chunk.part for chunks in cells.values() for chunk in chunks)
 
-    def go(self, data: Mapping[str, Dataset], on_done: Callable[[int], None] = lambda pairs: None) -> None:
-        """Measure what is lacking. ``on_done`` is told the number of pairs of each chunk that is done.
+    def go(self, data: Mapping[str, Dataset], on_progress: OnProgress = no_progress) -> None:
+        """Measure what is lacking. ``on_progress`` is called with the number of pairs that are done after each chunk.
 
         Raises:
             OtherRequest: the run was begun with other weights.
@@ -136,6 +137,7 @@ class Run:
             for model in self.plan.models:  # the numbers that are there must be of these weights, too
                 self._record(model.label, self._loaded(model).facts())
             return
+        done, total = 0, sum(chunk.stop - chunk.start for chunk in left)
         self.store.sweep()
         told = self.provenance
         provenance.write(
@@ -154,7 +156,8 @@ class Run:
                 for chunk in together:
                     own = {item: pair for item, pair in items.items() if item < chunk.stop}
                     self.store.add(chunk.part, works[id(chunk)].rows(own))
-                    on_done(len(own))
+                    done += len(own)
+                    on_progress(Progress(done, total))
 
     def failures(self) -> tuple[int, int]:
         """How many measurements have an error, and how many there are."""
@@ -198,11 +201,11 @@ class Run:
                 with_key(work.cell.method.key, lambda error=error: _raise(error))
 
 
-def run(
+def benchmark(
     plan: str | Path | Mapping[str, Any] | Plan,
     out: str | Path,
     *,
-    on_done: Callable[[int], None] = lambda pairs: None,
+    on_progress: OnProgress = no_progress,
 ) -> Run:
     """Measure a plan into a folder, or what of it is lacking there. ``docs/bench.md`` says what a plan is.
 
@@ -218,7 +221,7 @@ def run(
 
     """
     begun, data = Run.begin(plan, out)
-    begun.go(data, on_done)
+    begun.go(data, on_progress)
     return begun
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from nibt.data.images import ImageInput
 from nibt.datasets.base import Dataset
-from nibt.engine.spec import encode
+from nibt.engine.encode import encode
 from nibt.errors import BadInput, BadOption, CannotLoad, NibtError, UnknownName
 from nibt.evaluation.bench.choices import Choice, MethodChoice, MetricChoice
 from nibt.evaluation.bench.plan import Plan
@@ -21,7 +21,7 @@ from nibt.models.base import Model
 from nibt.registry import find
 
 _Any = TypeVar("_Any")
-_MODEL_OPTIONS = ("device", "dtype", "fit", "image_size")
+_MODEL_OPTIONS = ("device", "dtype", "resize", "image_size")
 
 
 def checked(plan: Plan) -> dict[str, Dataset]:
@@ -148,8 +148,8 @@ def _data(choice: Choice) -> Dataset:
     _check_names(choice.options, own)
     if "folder" in own and "folder" not in choice.options:
         raise BadInput(f"{choice.name} needs its folder: --data {choice.label}=FOLDER, or options.folder in the plan")
-    if "fit" in choice.options:
-        raise BadOption("fit is no option of a plan: with choice = 'best' captions are chosen by the plan's model")
+    if "resize" in choice.options:
+        raise BadOption("scorer is no option of a plan: with choice = 'best' captions are chosen by the plan's model")
     values = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in choice.options.items()
@@ -165,15 +165,15 @@ def _data(choice: Choice) -> Dataset:
 
 
 def with_best_caption(data: Dataset, choice: Choice, model: Model) -> Dataset:
-    """The data set as a model sees it: where the best caption of a picture is wanted, the one of the highest cosine."""
+    """The data set as a model sees it: where the best caption of an image is wanted, the one of the highest cosine."""
     if not any(map(_by_model(choice), choice.options)):
         return data
 
-    def cosines(picture: ImageInput, captions: Sequence[str]) -> list[float]:
+    def cosines(image: ImageInput, captions: Sequence[str]) -> list[float]:
         texts = F.normalize(encode(model.text, captions), dim=-1)
-        return (texts @ F.normalize(encode(model.image, [picture]), dim=-1)[0]).tolist()
+        return (texts @ F.normalize(encode(model.image, [image]), dim=-1)[0]).tolist()
 
-    return replace(data, choice="best", fit=cosines)  # pyright: ignore[reportCallIssue]
+    return replace(data, choice="best", scorer=cosines)  # pyright: ignore[reportCallIssue]
 
 
 def _by_model(choice: Choice) -> Callable[[str], bool]:

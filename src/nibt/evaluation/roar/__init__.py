@@ -6,9 +6,8 @@ chosen.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +15,23 @@ import numpy as np
 from torch import nn
 
 from nibt.data.pair import Pair, pairs_hash, require_image_text
+from nibt.engine.spec import resolve
 from nibt.errors import BadInput, BadOption, Unsupported
-from nibt.evaluation.maps import MethodSpec
+from nibt.evaluation.maps import raw_scores, with_controls
 from nibt.evaluation.roar.bootstrap import Bootstrap, stats
 from nibt.evaluation.roar.folder import ORIGINAL, Cell, Folder
 from nibt.evaluation.roar.inputs import TowerInputs
-from nibt.evaluation.roar.maps import explained
-from nibt.evaluation.roar.settings import CONTROLS, FORMS, HIDDEN, LEAST_PAIRS, Settings, chosen, rates
+from nibt.evaluation.roar.settings import FORMS, HIDDEN, LEAST_PAIRS, Settings, chosen, rates
 from nibt.evaluation.roar.trainers import KINDS, Trainer, trained_blocks
 from nibt.evaluation.roar.training import Sources, fitting, split, trained, untrained
-from nibt.methods.base import SIDES
+from nibt.methods.base import SIDES, MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model
+from nibt.progress import OnProgress, Progress, no_progress
 from nibt.registry import find
 from nibt.results.roar import Roar, Training
 from nibt.torch_modes import plain_torch
 from nibt.types import Modality
-
-Tell = Callable[[str, int, int], None]
 
 
 @plain_torch()
@@ -48,7 +46,7 @@ def roar(
     repeats: int = 3,
     rate: float | Mapping[str, float] | None = None,
     data: Mapping[str, Any] | None = None,
-    on_step: Tell = lambda step, done, all: None,
+    on_progress: OnProgress = no_progress,
     **choices: Any,
 ) -> Roar:
     """Measure how much less a model learns from pairs without what each method's maps are highest for.
@@ -71,7 +69,7 @@ def roar(
         Unsupported: scipy is not there, the model is not in float32, or it lacks what a method needs.
 
     """
-    named = [MethodSpec.read(name) for name in dict.fromkeys([methods] if isinstance(methods, str) else methods)]
+    named = [MethodSpec.parse(name) for name in dict.fromkeys([methods] if isinstance(methods, str) else methods)]
     forms, kinds = chosen("form", form, FORMS), chosen("hidden", hidden, HIDDEN)
     settings = _settings(rate, choices)
     if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
@@ -86,11 +84,11 @@ def roar(
     model = load_model(model)
     if model.dtype != "float32":
         raise Unsupported(f"models are trained in float32 (got {model.dtype}): load it with dtype='float32'")
-    asked = [*named, *(MethodSpec(name) for name in CONTROLS if MethodSpec(name) not in named)]
+    asked = with_controls(named)
     for one in asked:
-        one.question(model, settings.seed)  # names and what the model lacks are told before any work
+        resolve(model, one, seed=settings.seed)  # names and what the model lacks are told before any work
     run = RoarRunner(model, pairs, asked, forms, kinds, repeats, settings, Path(out), data or {"pairs": len(pairs)})
-    run.go(on_step)
+    run.go(on_progress)
     return run.result()
 
 
@@ -137,7 +135,7 @@ class RoarRunner:
         kinds = ("",) if method == ORIGINAL else self.kinds
         return [Cell(form, method, kind, repeat) for kind in kinds for repeat in range(self.repeats)]
 
-    def go(self, on_step: Tell) -> None:
+    def go(self, on_progress: OnProgress) -> None:
         """Train what is lacking."""
         work = [(form, method) for form in self.forms for method in (ORIGINAL, *map(str, self.asked))]
         count, done = sum(len(self.cells(*one)) for one in work), 0
@@ -148,15 +146,15 @@ class RoarRunner:
             done += len(cells) - len(left)
             if not left:
                 continue
-            on_step(f"{name}: {method}", done, count)
+            on_progress(Progress(done, count, f"{name}: {method}"))
             form = self.form(name)
             untouched: Sources = {side: self._source(form, side) for side in SIDES}
-            fed = untouched if method == ORIGINAL else self._fed(form, method, partial(_at, on_step, done, count))
+            fed = untouched if method == ORIGINAL else self._fed(form, method, _Reporter(on_progress, done, count))
             for cell in left:
-                on_step(f"{name}: {method} {cell.hidden}".rstrip(), done, count)
+                on_progress(Progress(done, count, f"{name}: {method} {cell.hidden}".rstrip()))
                 self.folder.keep(cell, self._trained(form, cell, fed, untouched))
                 done += 1
-        on_step("done", done, count)
+        on_progress(Progress(done, count, "done"))
         if _fresh_hash(self.model) != before:
             raise Unsupported(f"the weights of {self.model.id} changed meanwhile: measure a model that is at rest")
 
@@ -166,16 +164,16 @@ class RoarRunner:
             self.kept[form.name, side] = form.source(side, self.whole[side])
         return self.kept[form.name, side]
 
-    def _fed(self, form: Trainer, method: str, on_step: Callable[[str], None]) -> Sources:
+    def _fed(self, form: Trainer, method: str, report: "_Reporter") -> Sources:
         """Both sides without what the method's maps are highest for."""
         asked = next(one for one in self.asked if str(one) == method)
         own, pairs = self.settings, self.pairs
 
-        def told(number: int) -> None:
-            on_step(f"maps of {method}: {number} of {len(pairs)}")
+        def on_progress(progress: Progress) -> None:
+            report(f"maps of {method}: {progress.done} of {progress.total}")
 
         scores = self.folder.maps(
-            method, lambda: explained(self.model, pairs, asked, own.seed, own.explain_batch, told)
+            method, lambda: raw_scores(self.model, pairs, asked, own.seed, own.explain_batch, on_progress)
         )
         percentiles: dict[Modality, int] = {"image": own.image_percentile, "text": own.text_percentile}
         return {
@@ -249,7 +247,7 @@ class RoarRunner:
         count = len(self.pairs)
         yield (
             f"{self.fits.sum() / (count * (count - 1)):.1%} of the negatives are none (the caption fits that "
-            "picture, too) and are left out of every loss"
+            "image, too) and are left out of every loss"
         )
         explained = [group.inputs.words.explained for group in self.whole["text"].groups if group.inputs.words]
         short = sum(int(words.sum()) == 1 for group in explained for words in group)
@@ -281,11 +279,19 @@ def _check_sides(asked: Sequence[MethodSpec]) -> None:
 
 
 def _item(pair: Pair, side: Modality) -> Any:
-    return pair.picture if side == "image" else pair.caption
+    return pair.image if side == "image" else pair.caption
 
 
-def _at(on_step: Tell, done: int, count: int, step: str) -> None:
-    on_step(step, done, count)
+@dataclass(frozen=True)
+class _Reporter:
+    """Reports what happens within one step."""
+
+    on_progress: OnProgress
+    done: int
+    total: int
+
+    def __call__(self, stage: str) -> None:
+        self.on_progress(Progress(self.done, self.total, stage))
 
 
 def _fresh_hash(model: Model) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from nibt.errors import Unsupported
-from nibt.evaluation.roar.settings import CONTROLS, FORMS
+from nibt.evaluation import CONTROLS
+from nibt.evaluation.roar.settings import FORMS
 from nibt.results.roar import Agreement, LossIncrease
 
 RESAMPLES = 2000

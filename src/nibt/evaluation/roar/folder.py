@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from nibt.errors import BadInput, CannotWrite
-from nibt.evaluation.roar.maps import Scores
 from nibt.io import atomic_write
 from nibt.outputs import check_run_folder
 from nibt.results import provenance
+from nibt.types import Modality
 
+Scores = dict[Modality, list[np.ndarray]]
+"""The raw scores of both sides of each pair."""
 PROVENANCE = "provenance.json"
 _SETTINGS, _CELLS, _MAPS = "settings.json", "cells", "maps"
 ORIGINAL = "original"

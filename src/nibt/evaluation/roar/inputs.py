@@ -1,4 +1,4 @@
-"""All pictures, or all captions, as a tower takes them, whole or with parts hidden, and any of them through a tower."""
+"""All images, or all captions, as a tower takes them, whole or with parts hidden, and any of them through a tower."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace

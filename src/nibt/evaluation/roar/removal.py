@@ -1,4 +1,4 @@
-"""What a map says is most important is taken out of the input: pixels become the picture's own channel means, tokens
+"""What a map says is most important is taken out of the input: pixels become the image's own channel means, tokens
 the padding token's embedding.
 
 As many units go as lie above the percentile of scores that are all different, whatever the map, so that no map hides
@@ -47,7 +47,7 @@ def highest(scores: np.ndarray, ties: np.ndarray, count: int) -> np.ndarray:
 def hidden_pixels(
     grid: np.ndarray, ties: np.ndarray, extent: tuple[int, int], percentile: int
 ) -> Bool[np.ndarray, "height width"]:
-    """The pixels that go: those of the highest scores, once the map is stretched bilinearly over the seen picture."""
+    """The pixels that go: those of the highest scores, once the map is stretched bilinearly over the seen image."""
     stretched, of_ties = (
         to_pixels(torch.from_numpy(np.asarray(one, np.float64)), *extent).numpy() for one in (grid, ties)
     )
@@ -74,7 +74,7 @@ def hidden(
 
 
 def filled(tower: ImageTower, inputs: Inputs, gone: Bool[Tensor, "batch height width"]) -> Inputs:
-    """Pictures whose hidden pixels are the picture's own channel means, over all of it as the tower sees it."""
+    """Images whose hidden pixels are the image's own channel means, over all of it as the tower sees it."""
     keep = (~gone).to(inputs.values)
     ground = tower.mask_pixels(replace(inputs, values=_means(tower, inputs)), 1 - keep)
     return replace(inputs, values=tower.mask_pixels(inputs, keep).values + ground.values)

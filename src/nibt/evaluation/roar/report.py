@@ -11,8 +11,8 @@ from nibt.evaluation.tables import Table
 from nibt.report.html.document import document
 from nibt.report.html.tables import SCRIPT, STYLE
 from nibt.results import provenance
-from nibt.results.explanation import as_text
 from nibt.results.roar import Agreement, LossIncrease, Roar
+from nibt.results.saving import as_text
 
 REPORTS = ("report.md", "report.html", "result.json")
 TITLE = "ROAR+: how much less is learned without what the maps point at"
@@ -57,7 +57,7 @@ def about(found: Roar) -> Iterator[str]:
     yield (
         f"In each of {told['repeats']} repeats {told['training']} pairs train and {told['validating']} validate, "
         f"drawn anew (seed {told['seed']}). In the training pairs the pixels above the {told['image_percentile']}th "
-        "percentile of the map, stretched bilinearly, become the picture's channel means, and the word tokens above "
+        "percentile of the map, stretched bilinearly, become the image's channel means, and the word tokens above "
         f"the {told['text_percentile']}th the padding token's embedding: as many as lie above it where no two "
         "scores are equal, at least one token, no special token; equal scores go by a random map."
     )

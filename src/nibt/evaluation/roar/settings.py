@@ -13,7 +13,6 @@ from nibt.errors import BadOption
 FORMS = ("features", "last", "whole")
 HIDDEN = ("image", "text", "both")
 STARTS = ("trained", "fresh")
-CONTROLS = ("random", "centre", "ones")
 RATES = {"features": 1e-4, "last": 1e-5, "whole": 1e-5}
 LEAST_PAIRS = 10
 

@@ -20,13 +20,13 @@ Sources = dict[Modality, Any]
 _SPLIT, _ORDER, _START = 0, 1, 2
 
 
-def fitting(pairs: Sequence[Pair]) -> Bool[np.ndarray, "picture caption"]:
-    """Which captions of other pairs fit a picture, too, so that they are no negatives of it: those that are the same as
-    its own but for case and spaces; those of the same picture; and, where objects are known, those that name nothing
-    but what the picture shows.
+def fitting(pairs: Sequence[Pair]) -> Bool[np.ndarray, "image caption"]:
+    """Which captions of other pairs fit an image, too, so that they are no negatives of it: those that are the same as
+    its own but for case and spaces; those of the same image; and, where objects are known, those that name nothing
+    but what the image shows.
     """
     said = np.array([" ".join(pair.caption.split()).casefold() for pair in pairs])
-    shown = np.array([hash((pair.picture.size, pair.picture.image.tobytes())) for pair in pairs])
+    shown = np.array([hash((pair.image.size, pair.image.pil_image.tobytes())) for pair in pairs])
     same = (said[:, None] == said) | (shown[:, None] == shown)
     there = [{thing.name for thing in pair.objects} for pair in pairs]
     named = [{thing.name for thing in pair.objects if thing.spans} if not pair.absent else set() for pair in pairs]
@@ -44,7 +44,7 @@ def split(count: int, settings: Settings, repeat: int) -> tuple[np.ndarray, np.n
 def losses(
     image: Float[Tensor, "pair dim"], text: Float[Tensor, "pair dim"], scale: float, fits: Bool[Tensor, "pair pair"]
 ) -> Float[Tensor, " pair"]:
-    """For each pair the mean of two cross-entropies: its caption among the captions, its picture among the pictures;
+    """For each pair the mean of two cross-entropies: its caption among the captions, its image among the images;
     what fits, too, is left out of both.
     """
     cosines = F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T

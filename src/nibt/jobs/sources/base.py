@@ -1,6 +1,6 @@
 """Where the pairs of a job come from: rows in an order that never changes, read one after the other.
 
-A row is read in two steps. The first, quick and in order, finds where its picture is; the second, wherever the row is
+A row is read in two steps. The first, quick and in order, finds where its image is; the second, wherever the row is
 explained, reads and decodes it. So a million rows are never in memory, and a worker gets only what it needs.
 """
 
@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from nibt.data.images import SAMPLE, ImageInput, decode_picture, read_image, sample_file
+from nibt.data.images import SAMPLE, ImageInput, decode_image, read_image, sample_file
 from nibt.data.pair import Pair, read_caption
 from nibt.errors import BadInput, NibtError
 from nibt.io import short_digest
@@ -42,30 +42,30 @@ class ByteRange:
             raise BadInput(f"{self.path} cannot be read: {error.strerror or error}") from error
 
 
-Place: TypeAlias = "str | Slice | bytes | None"
+Place: TypeAlias = "str | ByteRange | bytes | None"
 
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """A row that is not read yet: its number from 0, the name that its source gives it, what its picture is called and
+    """A row that is not read yet: its number from 0, the name that its source gives it, what its image is called and
     where it is (a path, a part of a file, or the file's bytes), its caption; or the error that it is.
     """
 
     row: int
     key: str = ""
     name: str = ""
-    picture: Place = None
+    image: Place = None
     caption: str | None = None
     error: str = ""
 
     def carried(self) -> "RawRow":
-        """The same with the bytes of its picture, for a worker that cannot reach the file."""
-        if isinstance(self.picture, ByteRange):
-            return replace(self, picture=self.picture.read())
-        if not isinstance(self.picture, str) or self.picture.startswith(SAMPLE):
+        """The same with the bytes of its image, for a worker that cannot reach the file."""
+        if isinstance(self.image, ByteRange):
+            return replace(self, image=self.image.read())
+        if not isinstance(self.image, str) or self.image.startswith(SAMPLE):
             return self
         try:
-            return replace(self, picture=Path(self.picture).read_bytes())
+            return replace(self, image=Path(self.image).read_bytes())
         except OSError:
             return self  # the worker says what is wrong with it
 
@@ -91,43 +91,43 @@ class Source(ABC):
         return None
 
     def digest(self, raw: RawRow) -> str:
-        """The digest of a row's picture, as ``ImageInput.digest`` has it; empty where its file cannot be read."""
+        """The digest of a row's image, as ``ImageInput.digest`` has it; empty where its file cannot be read."""
         try:
-            if isinstance(raw.picture, str):
-                path = sample_file(raw.picture.removeprefix(SAMPLE)) if raw.picture.startswith(SAMPLE) else raw.picture
+            if isinstance(raw.image, str):
+                path = sample_file(raw.image.removeprefix(SAMPLE)) if raw.image.startswith(SAMPLE) else raw.image
                 return short_digest(path)
-            data = raw.picture.read() if isinstance(raw.picture, ByteRange) else raw.picture
+            data = raw.image.read() if isinstance(raw.image, ByteRange) else raw.image
             return sha256(data or b"").hexdigest()[:16]
         except (OSError, NibtError):
             return ""
 
-    def read(self, raw: RawRow, pictures: dict[Place, ImageInput]) -> Pair:
-        """The pair of a row. Pictures with a path are put into ``pictures``, or taken from there.
+    def read(self, raw: RawRow, images: dict[Place, ImageInput]) -> Pair:
+        """The pair of a row. Images with a path are put into ``images``, or taken from there.
 
         Raises:
-            BadInput: its picture or its caption cannot be read.
+            BadInput: its image or its caption cannot be read.
 
         """
         if raw.error:
             raise BadInput(raw.error)
         caption = read_caption("" if raw.caption is None else raw.caption)
-        if not isinstance(raw.picture, str):
-            return Pair(self.picture(raw), caption)
-        if raw.picture not in pictures:
-            pictures[raw.picture] = self.picture(raw)
-        return Pair(pictures[raw.picture], caption)
+        if not isinstance(raw.image, str):
+            return Pair(self.image(raw), caption)
+        if raw.image not in images:
+            images[raw.image] = self.image(raw)
+        return Pair(images[raw.image], caption)
 
-    def picture(self, raw: RawRow) -> ImageInput:
-        """The picture of a row, under the name that its source gives it."""
-        if raw.picture is None:
-            raise BadInput("there is no picture in this row")
-        if isinstance(raw.picture, str):
-            return replace(self._opened(raw.picture, raw.name), source=raw.name)
-        data = raw.picture.read() if isinstance(raw.picture, ByteRange) else raw.picture
-        return decode_picture(data, raw.name)
+    def image(self, raw: RawRow) -> ImageInput:
+        """The image of a row, under the name that its source gives it."""
+        if raw.image is None:
+            raise BadInput("there is no image in this row")
+        if isinstance(raw.image, str):
+            return replace(self._opened(raw.image, raw.name), source=raw.name)
+        data = raw.image.read() if isinstance(raw.image, ByteRange) else raw.image
+        return decode_image(data, raw.name)
 
     def _opened(self, path: str, name: str) -> ImageInput:
-        """The picture of a path; messages give its name, which is the same wherever the folder lies."""
+        """The image of a path; messages give its name, which is the same wherever the folder lies."""
         try:
             return read_image(path)
         except BadInput as error:
@@ -135,7 +135,7 @@ class Source(ABC):
 
 
 def place_of(value: Any, folder: Path, row: int) -> tuple[str, Place]:
-    """What a picture is called, and where it is, by what a column holds: a path from the ``folder``, the bytes of a
+    """What an image is called, and where it is, by what a column holds: a path from the ``folder``, the bytes of a
     file, or both in a table (``path``, ``bytes``), as the package ``datasets`` has it.
 
     Raises:
@@ -149,7 +149,7 @@ def place_of(value: Any, folder: Path, row: int) -> tuple[str, Place]:
     if isinstance(value, bytes):
         return f"row {row}", value
     if not isinstance(value, str) or not value:
-        raise BadInput(f"the picture must be a path or the bytes of a file (got {_told(value)})")
+        raise BadInput(f"the image must be a path or the bytes of a file (got {_told(value)})")
     return value, value if value.startswith(SAMPLE) else str(folder / value)
 
 

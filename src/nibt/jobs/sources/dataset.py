@@ -30,5 +30,5 @@ class DatasetSource(Source):
         for row in range(len(self.data)):
             yield RawRow(row) if wanted(row) else None
 
-    def read(self, raw: RawRow, pictures: dict[Place, ImageInput]) -> Pair:
+    def read(self, raw: RawRow, images: dict[Place, ImageInput]) -> Pair:
         return self.data[raw.row]

@@ -1,4 +1,4 @@
-"""Rows of a folder of pictures that have their captions in text files of the same name beside them."""
+"""Rows of a folder of images that have their captions in text files of the same name beside them."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from nibt.data.images import names_picture
+from nibt.data.images import names_image
 from nibt.datasets._files import natural
 from nibt.errors import BadInput
 from nibt.jobs.sources.base import RawRow, Source, Wanted
@@ -22,16 +22,16 @@ class ImageFolderSource(Source):
 
     def facts(self) -> dict[str, Any]:
         digest = sha256()
-        for name in self._pictures:
+        for name in self._images:
             digest.update(f"{name}\n".encode())
             digest.update(self._text(name).read_bytes() if self._text(name).is_file() else b"")
-        return {"kind": "pictures", "fingerprint": digest.hexdigest()[:16]}
+        return {"kind": "images", "fingerprint": digest.hexdigest()[:16]}
 
     def count(self) -> int:
-        return len(self._pictures)
+        return len(self._images)
 
     def rows(self, wanted: Wanted) -> Iterator[RawRow | None]:
-        for row, name in enumerate(self._pictures):
+        for row, name in enumerate(self._images):
             yield self._raw(row, name) if wanted(row) else None
 
     def _raw(self, row: int, name: str) -> RawRow:
@@ -48,12 +48,12 @@ class ImageFolderSource(Source):
         return (self.folder / name).with_suffix(".txt")
 
     @cached_property
-    def _pictures(self) -> list[str]:
+    def _images(self) -> list[str]:
         with os.scandir(self.folder) as entries:
-            found = sorted((entry.name for entry in entries if names_picture(entry.name)), key=natural)
+            found = sorted((entry.name for entry in entries if names_image(entry.name)), key=natural)
         if not found:
             raise BadInput(
                 f"{str(self.folder)!r} holds no pairs: expected pairs.csv, pairs.jsonl, .tar or .parquet "
-                "files, a saved data set, or pictures with a .txt beside each"
+                "files, a saved data set, or images with a .txt beside each"
             )
         return found

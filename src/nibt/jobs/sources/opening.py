@@ -25,7 +25,7 @@ _BRACE = re.compile(r"\{([^{}]*)\}")
 
 def opened(pairs: Pairs, columns: Columns, split: str | None = None) -> Source:
     """The source of pairs: a table (CSV, TSV, JSON Lines, Parquet), WebDataset shards (a tar, a list of them, or a
-    pattern such as ``shards/{000..099}.tar``), a folder of any of these, a folder of pictures with captions in text
+    pattern such as ``shards/{000..099}.tar``), a folder of any of these, a folder of images with captions in text
     files, what the package ``datasets`` saved to disk, or a ``Dataset`` of nibt's.
 
     Raises:
@@ -102,7 +102,7 @@ def _of_folder(folder: Path, columns: Columns, split: str | None) -> Source:
 
 
 def _of_data_set(path: Path, columns: Columns) -> Source:
-    """As the data set ``folder`` has it: the pictures are in ``images`` or beside the table, where the first one is."""
+    """As the data set ``folder`` has it: the images are in ``images`` or beside the table, where the first one is."""
     plain, images = TextTableSource(path, path.parent, columns), path.parent / "images"
     first: Any = next(plain.rows(lambda row: row == 0), None)
     inside = images.is_dir() and not (first and first.name and (path.parent / first.name).is_file())

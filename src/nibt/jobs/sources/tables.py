@@ -1,4 +1,4 @@
-"""Rows of a table: CSV, TSV, JSON Lines, Parquet. Paths of pictures are from the folder of the table."""
+"""Rows of a table: CSV, TSV, JSON Lines, Parquet. Paths of images are from the folder of the table."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ CHOOSE = "choose by --image, --caption and --key (in Python image=, caption=, ke
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns hold the picture, the caption and, where there is one, the name of a row."""
+    """Which columns hold the image, the caption and, where there is one, the name of a row."""
 
     image: str = "image"
     caption: str = "caption"
@@ -75,7 +75,7 @@ class TextTableSource(Source):
 
 @dataclass(frozen=True)
 class ParquetSource(Source):
-    """Parquet files, one after the other. A picture is a path, or the bytes of its file."""
+    """Parquet files, one after the other. An image is a path, or the bytes of its file."""
 
     paths: Sequence[Path]
     columns: Columns

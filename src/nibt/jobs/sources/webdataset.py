@@ -1,5 +1,5 @@
 """Rows of WebDataset shards: tar files in which the files of one sample follow each other and share a name up to its
-first dot. Of a plain tar only the headers are read here, and a picture where it is explained.
+first dot. Of a plain tar only the headers are read here, and an image where it is explained.
 
 A. Aizman, G. Maltby, T. Breuel, High Performance I/O For Large Scale Deep Learning, IEEE Big Data 2019.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nibt.data.images import names_picture
+from nibt.data.images import names_image
 from nibt.datasets._files import format_errors, parsed
 from nibt.errors import BadInput
 from nibt.jobs.sources.base import ByteRange, Place, RawRow, Source, Wanted, caption_of
@@ -24,7 +24,7 @@ ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 @dataclass(frozen=True)
 class WebDatasetSource(Source):
     """Shards, one after the other. ``columns.image`` and ``columns.caption`` are the endings of the files; by default
-    any picture's, and ``txt``, ``caption``, ``text``, or ``json`` with a ``caption`` in it.
+    any image's, and ``txt``, ``caption``, ``text``, or ``json`` with a ``caption`` in it.
     """
 
     paths: Sequence[Path]
@@ -45,7 +45,7 @@ class WebDatasetSource(Source):
         if isinstance(files.get(""), str):
             return RawRow(row, key, error=str(files[""]))
         try:
-            ending = self._picture(files)
+            ending = self._image(files)
             with format_errors(where):
                 caption = caption_of(self._caption(files, where))
             return RawRow(row, key, f"{path.name}/{key}.{ending}", files[ending], caption)
@@ -53,12 +53,12 @@ class WebDatasetSource(Source):
             text = str(error)
             return RawRow(row, key, error=text if text.startswith(where) else f"{where}: {text}")
 
-    def _picture(self, files: "dict[str, Place]") -> str:
+    def _image(self, files: "dict[str, Place]") -> str:
         default = self.columns.image == "image"
         for ending in files:
-            if names_picture(f"a.{ending}") if default else ending == self.columns.image:
+            if names_image(f"a.{ending}") if default else ending == self.columns.image:
                 return ending
-        wanted = "a picture" if default else f"a file that ends in .{self.columns.image}"
+        wanted = "an image" if default else f"a file that ends in .{self.columns.image}"
         raise BadInput(f"the sample has not {wanted} (it has {', '.join(files)})")
 
     def _caption(self, files: "dict[str, Place]", where: str) -> Any:

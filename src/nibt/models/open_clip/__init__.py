@@ -45,7 +45,7 @@ class OpenCLIP(Family):
         module = open_clip.create_model(
             name,
             pretrained=tag or None,
-            force_image_size=None if request.fit == "whole" else request.image_size,
+            force_image_size=None if request.resize == "whole" else request.image_size,
             require_pretrained=True,
             weights_only=True,
             **activation,

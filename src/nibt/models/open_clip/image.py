@@ -23,12 +23,12 @@ class _OpenClipImage(ImageTower):
         self.visual = module.visual
         config = _preprocessing(self.visual)
         transform = request.processor or image_transform_v2(config, is_train=False)
-        self.preparation = preparation.picture_preparation(
-            config, transform, request.fit, request.image_size, self.multiple()
+        self.preparation = preparation.image_preparation(
+            config, transform, request.resize, request.image_size, self.multiple()
         )
 
     def multiple(self) -> int | None:
-        """What the sides of a picture are multiples of, or None where the tower takes one size only."""
+        """What the sides of an image are multiples of, or None where the tower takes one size only."""
         return None
 
     def run(self, inputs: Inputs) -> Embedding:
@@ -36,7 +36,7 @@ class _OpenClipImage(ImageTower):
 
 
 def _preprocessing(visual: Any) -> PreprocessCfg:
-    """How the model wants its pictures; one made in memory only knows its size."""
+    """How the model wants its images; one made in memory only knows its size."""
     own = getattr(visual, "preprocess_cfg", None) or {"size": visual.image_size}
     return PreprocessCfg(**own)
 

@@ -21,7 +21,7 @@ QUESTIONS = {
     ),
     2: (
         "Does it depend on the other side of the pair?",
-        "The picture's map with another pair's caption and with made-up words; the caption's with another picture.",
+        "The image's map with another pair's caption and with made-up words; the caption's with another image.",
     ),
     3: (
         "Does it hold when the wording changes?",

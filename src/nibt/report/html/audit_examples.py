@@ -1,4 +1,4 @@
-"""Example maps of an audit: what changes over the picture and in the caption when something is taken away."""
+"""Example maps of an audit: what changes over the image and in the caption when something is taken away."""
 
 from base64 import b64decode
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from nibt.results.audit import Example
 
 @dataclass(frozen=True)
 class _Shown:
-    """A map over the small picture."""
+    """A map over the small image."""
 
     grid: Tensor
     region: Region
@@ -28,10 +28,10 @@ class _Shown:
 
 
 def figure(example: Example) -> str:
-    """The picture, each of its maps, and the caption in the colours of each of its answers."""
-    picture = _image(example.picture)
-    tiles = [_tile(example.picture, "the picture")]
-    tiles += [_tile(_laid(example, picture, grid), name) for name, grid in example.maps.items()]
+    """The image, each of its maps, and the caption in the colours of each of its answers."""
+    image = _image(example.image)
+    tiles = [_tile(example.image, "the image")]
+    tiles += [_tile(_laid(example, image, grid), name) for name, grid in example.maps.items()]
     words = "".join(f"<tr><th>{escape(name)}</th><td>{_words(said)}</td></tr>" for name, said in example.words.items())
     return (
         f'<section class="example"><div class="tiles">{"".join(tiles)}</div>'
@@ -43,12 +43,12 @@ def _image(uri: str) -> Image.Image:
     return Image.open(BytesIO(b64decode(uri.partition(",")[2]))).convert("RGB")
 
 
-def _laid(example: Example, picture: Image.Image, grid: list[list[float]]) -> str:
-    """The map over the picture, as a data URI."""
-    width, height = picture.size
+def _laid(example: Example, image: Image.Image, grid: list[list[float]]) -> str:
+    """The map over the image, as a data URI."""
+    width, height = image.size
     left, top, across, down = example.region
     region = Region(left * width, top * height, across * width, down * height)
-    return uri(overlay(_Shown(torch.tensor(grid), region, picture.size), picture))
+    return uri(overlay(_Shown(torch.tensor(grid), region, image.size), image))
 
 
 def _tile(uri: str, name: str) -> str:

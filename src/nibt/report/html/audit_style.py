@@ -1,4 +1,4 @@
-"""How the page of an audit looks: its part of the style sheet; no script, no font or picture from elsewhere."""
+"""How the page of an audit looks: its part of the style sheet; no script, no font or image from elsewhere."""
 
 from nibt.report.colours import FAINT, INK, ink_on, on_paper
 from nibt.report.html.audit_plots import VERDICT_COLOURS, css

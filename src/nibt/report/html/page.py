@@ -11,9 +11,9 @@ from nibt.report.html.view import SCRIPT, STYLE, fragment
 from nibt.report.html.view_data import Panel
 from nibt.report.html.view_text import heading
 from nibt.report.request import question
-from nibt.results.comparison import Comparison
-from nibt.results.explanation import Explanation, request_of
+from nibt.results.explanation import Comparison, Explanation
 from nibt.results.interaction import Interaction
+from nibt.results.saving import request_of
 from nibt.torch_modes import plain_torch
 
 Shown = Explanation | Comparison | Interaction | Panel
@@ -22,19 +22,22 @@ _START = 'document.querySelectorAll(".nibt-view").forEach((view) => nibtView(vie
 
 @plain_torch()
 def page(
-    answers: Shown | Sequence[Shown], title: str = "", positive: bool = False, request: Mapping[str, Any] | None = None
+    answers: Shown | Sequence[Shown],
+    title: str = "",
+    positive_only: bool = False,
+    request: Mapping[str, Any] | None = None,
 ) -> str:
     """The whole page: one answer, or several beside each other, with shared controls.
 
-    A ``Panel`` is an answer with its word-region table, or with a title of its own. With ``positive`` only what speaks
+    A ``Panel`` is an answer with its word-region table, or with a title of its own. With ``positive_only`` only what speaks
     for the pair is shown at first.
 
     Raises:
-        BadInput: there is no answer, or one was loaded from a file and its picture is no longer there.
+        BadInput: there is no answer, or one was loaded from a file and its image is no longer there.
 
     """
     panels = [one if isinstance(one, Panel) else Panel(one) for one in _listed(answers)]
-    view = fragment(panels, positive=positive)
+    view = fragment(panels, positive_only=positive_only)
     named = title or " | ".join(dict.fromkeys(map(heading, panels)))
     above = f'<h1 dir="auto">{escape(title or _heading(panels))}</h1>'
     body = f"<main>\n{above}\n{view}\n</main>\n<footer>Made by nibt. Nothing on this page is fetched or sent.</footer>"
@@ -45,20 +48,20 @@ def write_page(
     answers: Shown | Sequence[Shown],
     path: str | Path,
     title: str = "",
-    positive: bool = False,
+    positive_only: bool = False,
     *,
     overwrite: bool = False,
 ) -> None:
     """Write the page, whole or not at all.
 
     Raises:
-        BadInput: there is no answer, or one was loaded from a file and its picture is no longer there.
+        BadInput: there is no answer, or one was loaded from a file and its image is no longer there.
         WouldOverwrite: a file is there that nibt did not write, and ``overwrite`` is not given.
         CannotWrite: the folder is missing or closed, or the disk is full.
 
     """
     results = [one.answer if isinstance(one, Panel) else one for one in _listed(answers)]
-    text = page(answers, title, positive, request_of(results))
+    text = page(answers, title, positive_only, request_of(results))
     write_bytes(Path(path), text.encode(), overwrite)
 
 

@@ -14,14 +14,14 @@ class View {
     this.data = JSON.parse(root.querySelector(".nibt-data").textContent);
     this.controls = { opacity: this.data.colours.cover, positive: this.data.positive, threshold: 0 };
     this.pinned = new Map(); // the numbers of words, by caption
-    this.hover = null; // { caption, word } or { picture, point }
-    this.box = this.corner = this.draft = null; // { picture, at }: the box, its first corner, the box that is being drawn
+    this.hover = null; // { caption, word } or { image, point }
+    this.box = this.corner = this.draft = null; // { image, at }: the box, its first corner, the box that is being drawn
     this.cursor = null; // { stage, row, column, at }
     root.querySelector(".nibt-static")?.remove();
     this.panels = this.data.panels.map((panel, number) => this.panel(panel, root.querySelector(`[data-panel="${number}"]`)));
     this.readouts = this.panels.map((panel) => panel.element.querySelector(".nibt-readout"));
     root.prepend(this.bar());
-    this.ready = this.pictures().then(() => { this.draw(); root.dataset.ready = "true"; });
+    this.ready = this.images().then(() => { this.draw(); root.dataset.ready = "true"; });
   }
 
   /* -- made once -- */
@@ -67,7 +67,7 @@ class View {
     stage.ends = ends(stage.scale);
     frame.tabIndex = 0;
     frame.setAttribute("role", "application");
-    frame.setAttribute("aria-label", "Picture with its map. Arrow keys move over the patches, Enter marks a corner of " +
+    frame.setAttribute("aria-label", "Image with its map. Arrow keys move over the patches, Enter marks a corner of " +
       "a box and then the other, Escape clears.");
     home.append(stage.scale);
     pointing(this, stage);
@@ -76,15 +76,15 @@ class View {
     return stage;
   }
 
-  async pictures() {
-    const images = await Promise.all(this.data.pictures.map(async (_, number) => {
-      const image = this.root.querySelector(`img[data-picture="${number}"]`);
+  async images() {
+    const images = await Promise.all(this.data.images.map(async (_, number) => {
+      const image = this.root.querySelector(`img[data-image="${number}"]`);
       await image.decode();
       return image;
     }));
     const photos = images.map((image) => photographed(image, this.data.colours));
     for (const stage of this.stages()) {
-      stage.photo = photos[stage.picture];
+      stage.photo = photos[stage.image];
       Object.assign(stage.canvas, { width: stage.photo.width, height: stage.photo.height });
       stage.frame.replaceChildren(stage.canvas, stage.rectangle, stage.patch);
     }
@@ -110,7 +110,7 @@ class View {
     if (stages) slider("Opacity", "opacity", 1);
     slider("Hide below", "threshold", 0.95);
     const label = made("label"), input = made("input");
-    Object.assign(input, { type: "checkbox", name: "positive", checked: this.data.positive });
+    Object.assign(input, { type: "checkbox", name: "positive_only", checked: this.data.positive });
     input.addEventListener("change", () => { this.controls.positive = input.checked; this.draw(); });
     label.append(input, "Only what speaks for the pair");
     this.clearing = made("button", "nibt-clear", "Clear selection");
@@ -140,9 +140,9 @@ class View {
     this.tell();
   }
 
-  mark(picture, at) {
+  mark(image, at) {
     this.corner = null;
-    this.box = at && at[2] > 0 && at[3] > 0 ? { picture, at } : null;
+    this.box = at && at[2] > 0 && at[3] > 0 ? { image, at } : null;
     this.tell();
   }
 
@@ -168,7 +168,7 @@ class View {
     return among.filter((number) => panel.text.words[number]?.row !== null && panel.text.words[number] !== undefined);
   }
 
-  /** The map over a picture: that of the answer, or the region of the chosen words. */
+  /** The map over an image: that of the answer, or the region of the chosen words. */
   map(panel, stage) {
     const words = stage === panel.image ? this.chosen(panel) : [];
     if (!words.length) return stage;
@@ -179,10 +179,10 @@ class View {
 
   /** Where people look in a panel: one patch, a box, or nowhere in particular. */
   place(panel, stage) {
-    const cursor = this.cursor?.stage.picture === stage.picture ? this.cursor.at : null;
-    const point = this.hover?.picture === stage.picture && !this.draft ? this.hover.point
+    const cursor = this.cursor?.stage.image === stage.image ? this.cursor.at : null;
+    const point = this.hover?.image === stage.image && !this.draft ? this.hover.point
       : cursor && !this.draft && !this.box ? [cursor[0] + cursor[2] / 2, cursor[1] + cursor[3] / 2] : null;
-    const box = [this.draft, this.box].find((one) => one?.picture === stage.picture);
+    const box = [this.draft, this.box].find((one) => one?.image === stage.image);
     return { point, box: point && !this.corner ? null : box?.at };
   }
 
@@ -217,8 +217,8 @@ class View {
       paint(stage.canvas, stage.photo, map, colours, this.controls);
       drawScale(stage, map.scores, map.most, colours, opacity, positive, panel.signed);
     }
-    const boxes = [[stage.rectangle, [this.draft, this.box].find((one) => one?.picture === stage.picture)?.at],
-      [stage.patch, this.cursor?.stage === stage ? this.cursor.at : this.corner?.picture === stage.picture ? this.corner.at : null]];
+    const boxes = [[stage.rectangle, [this.draft, this.box].find((one) => one?.image === stage.image)?.at],
+      [stage.patch, this.cursor?.stage === stage ? this.cursor.at : this.corner?.image === stage.image ? this.corner.at : null]];
     for (const [element, at] of boxes) {
       element.hidden = !at;
       if (at) ["left", "top", "width", "height"].forEach((side, place) => { element.style[side] = `${100 * (at[place] ?? 0)}%`; });
@@ -241,8 +241,8 @@ class View {
 
   /* -- for programs -- */
 
-  pixels({ picture, at }) {
-    const [width, height] = this.data.pictures[picture];
+  pixels({ image, at }) {
+    const [width, height] = this.data.images[image];
     return [at[0] * width, at[1] * height, at[2] * width, at[3] * height];
   }
 
@@ -251,7 +251,7 @@ class View {
     const words = [...captions].flatMap(([caption, text]) => [...(this.pinned.get(caption) || [])].sort((one, other) => one - other)
       .map((index) => ({ caption, index, text: text.words[index].text })));
     return {
-      words, box: this.box && this.pixels(this.box), picture: this.box ? this.box.picture : null, controls: { ...this.controls },
+      words, box: this.box && this.pixels(this.box), image: this.box ? this.box.image : null, controls: { ...this.controls },
       panels: this.panels.map((panel) => ({
         maps: panel.places.filter((place) => place.kind === "image").map((stage) => [...this.map(panel, stage).scores]),
         words: panel.places.filter((place) => place.kind === "text").map((text) => this.scores(panel, text)),

@@ -11,10 +11,10 @@ from typing import Any
 
 from nibt.errors import BadInput
 from nibt.report.colours import AGAINST, COVER, FOR, PAPER
-from nibt.report.html.view_data import Failure, Panel, Pictures, panel_data
+from nibt.report.html.view_data import EncodedImages, Failure, Panel, panel_data
 from nibt.report.html.view_text import about, details, heading, no_match, ranking, warnings, why, words
 from nibt.report.image.heatmap import GREYING, STRIPED, STRIPES
-from nibt.results.part import ImageAttribution, TextAttribution
+from nibt.results.attribution import ImageAttribution, TextAttribution
 
 _HERE = files("nibt.report.html")
 _SCRIPTS = ("view_geometry.js", "view_heatmap.js", "view_input.js", "view_readout.js", "view.js")
@@ -34,30 +34,30 @@ _COLOURS = {
 _STATIC = "The maps are drawn by a script, which does not run here. The numbers below are all there."
 
 
-def fragment(outcomes: Sequence[Panel | Failure], level: int = 2, positive: bool = False) -> str:
+def fragment(outcomes: Sequence[Panel | Failure], level: int = 2, positive_only: bool = False) -> str:
     """The panels beside each other, whose headings have that level, as one element ``<div class="nibt-view">``. With
-    ``positive`` only what speaks for the pair is shown at first. A ``Failure`` has its message in its own place.
+    ``positive_only`` only what speaks for the pair is shown at first. A ``Failure`` has its message in its own place.
 
     It needs ``STYLE``, and ``SCRIPT``, whose one function ``nibtView(element)`` is called once it stands in a page; it
     has no inline style, no handler and no address.
 
     Raises:
-        BadInput: there is no panel, or an answer was loaded from a file and its picture is no longer there.
+        BadInput: there is no panel, or an answer was loaded from a file and its image is no longer there.
 
     """
     panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
     if not panels:
         raise BadInput("give at least one panel to show (got none)")
-    pictures, drawn = Pictures(), set[int]()
-    found = [panel_data(panel, pictures) for panel in panels]
+    images, drawn = EncodedImages(), set[int]()
+    found = [panel_data(panel, images) for panel in panels]
     numbered = iter(enumerate(found))
     sections = "\n".join(
         _failed(outcome, level)
         if isinstance(outcome, Failure)
-        else _section(outcome, *next(numbered), level, pictures, drawn)
+        else _section(outcome, *next(numbered), level, images, drawn)
         for outcome in outcomes
     )
-    data = {"pictures": pictures.sizes, "colours": _COLOURS, "panels": found, "positive": positive}
+    data = {"images": images.sizes, "colours": _COLOURS, "panels": found, "positive_only": positive_only}
     return (
         f'<div class="nibt-view">\n<p class="nibt-static">{_STATIC}</p>\n<div class="nibt-panels">\n{sections}\n'
         f'</div>\n<script type="application/json" class="nibt-data">{as_json(data)}</script>\n</div>'
@@ -67,7 +67,7 @@ def fragment(outcomes: Sequence[Panel | Failure], level: int = 2, positive: bool
 def as_json(data: Any) -> str:
     r"""JSON that cannot end the script element it stands in.
 
-    >>> as_json(["</script>"])
+    >>> to_json(["</script>"])
     '["\\u003c/script\\u003e"]'
 
     """
@@ -81,16 +81,18 @@ def _failed(failure: Failure, level: int) -> str:
     )
 
 
-def _section(panel: Panel, number: int, data: dict[str, Any], level: int, pictures: Pictures, drawn: set[int]) -> str:
+def _section(
+    panel: Panel, number: int, data: dict[str, Any], level: int, images: EncodedImages, drawn: set[int]
+) -> str:
     title = heading(panel)
     places = [
-        _stage(pictures, place["picture"], part, drawn)
+        _stage(images, place["image"], part, drawn)
         if isinstance(part, ImageAttribution)
         else words(part, place["name"] if place["name"] in ("first", "second") else "")
-        for part, place in zip(panel.parts.values(), data["places"], strict=True)
+        for part, place in zip(panel.sides.values(), data["places"], strict=True)
     ]
     said = f'<p class="nibt-readout" aria-live="off"></p>{why(panel)}{warnings(panel)}{ranking(panel)}'
-    if isinstance(list(panel.parts.values())[-1], TextAttribution):  # beside the picture, where there is room
+    if isinstance(list(panel.sides.values())[-1], TextAttribution):  # beside the image, where there is room
         places[-1], said = places[-1] + said, ""
     placed = "\n".join(f'<div class="nibt-place" data-place="{place}">{one}</div>' for place, one in enumerate(places))
     return (
@@ -100,10 +102,10 @@ def _section(panel: Panel, number: int, data: dict[str, Any], level: int, pictur
     )
 
 
-def _stage(pictures: Pictures, picture: int, part: ImageAttribution, drawn: set[int]) -> str:
-    """The picture where it stands first; the script takes it from there for other panels."""
+def _stage(images: EncodedImages, number: int, part: ImageAttribution, drawn: set[int]) -> str:
+    """The image where it stands first; the script takes it from there for other panels."""
     image = ""
-    if picture not in drawn:
-        drawn.add(picture)
-        image = f'<img data-picture="{picture}" alt="{escape(part.source)}" src="{pictures.uris[picture]}">'
+    if number not in drawn:
+        drawn.add(number)
+        image = f'<img data-image="{number}" alt="{escape(part.source)}" src="{images.uris[number]}">'
     return f'<div class="nibt-stage">{image}</div>'

@@ -1,4 +1,4 @@
-"""What the interactive view is given: pictures, maps, words and tables as plain, rounded numbers."""
+"""What the interactive view is given: images, maps, words and tables as plain, rounded numbers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,11 +14,9 @@ from nibt.errors import BadInput
 from nibt.report.image.layout import shown, uri
 from nibt.report.image.rows import photograph
 from nibt.report.request import is_signed
-from nibt.results.attribution import Attribution
-from nibt.results.comparison import Comparison
-from nibt.results.explanation import Explanation
+from nibt.results.attribution import Attribution, ImageAttribution, SideAttribution, TextAttribution
+from nibt.results.explanation import Comparison, Explanation
 from nibt.results.interaction import Interaction
-from nibt.results.part import ImageAttribution, Part, TextAttribution
 
 SIDE, QUALITY, DIGITS = 640, 85, 4  # pixels, of JPEG, significant
 _NOTHING = torch.tensor(0.0, dtype=torch.float32, device="cpu")
@@ -31,7 +29,7 @@ class Panel:
     ``problem`` says why there is no table.
 
     Raises:
-        BadInput: the table is of another pair, or stands beside an answer that has no caption and picture.
+        BadInput: the table is of another pair, or stands beside an answer that has no caption and image.
 
     """
 
@@ -55,9 +53,9 @@ class Panel:
         return self.answer if isinstance(self.answer, Interaction) else self.table
 
     @property
-    def parts(self) -> Mapping[str, Part]:
-        """The pictures and captions of the panel, by name. Of a table alone: the sums over words and over patches."""
-        return _sums(self.answer) if isinstance(self.answer, Interaction) else self.answer.parts
+    def sides(self) -> Mapping[str, SideAttribution]:
+        """The images and captions of the panel, by name. Of a table alone: the sums over words and over patches."""
+        return _sums(self.answer) if isinstance(self.answer, Interaction) else self.answer.sides
 
 
 @dataclass(frozen=True)
@@ -69,30 +67,30 @@ class Failure:
 
 
 @dataclass
-class Pictures:
-    """The pictures of a view, each once, whoever shows it."""
+class EncodedImages:
+    """The images of a view, each once, whoever shows it."""
 
     uris: list[str] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
 
     def number(self, part: ImageAttribution) -> int:
-        """The number of a part's picture, from 0.
+        """The number of a part's image, from 0.
 
         Raises:
-            BadInput: the answer was loaded from a file, and its picture is no longer there.
+            BadInput: the answer was loaded from a file, and its image is no longer there.
 
         """
-        data = uri(shown(photograph(part.picture, part.source), SIDE), "JPEG", quality=QUALITY)
+        data = uri(shown(photograph(part.input, part.source), SIDE), "JPEG", quality=QUALITY)
         if data not in self.uris:
             self.uris.append(data)
             self.sizes.append(part.size)
         return self.uris.index(data)
 
 
-def panel_data(panel: Panel, pictures: Pictures) -> dict[str, Any]:
+def panel_data(panel: Panel, images: EncodedImages) -> dict[str, Any]:
     """All that is drawn of a panel."""
     table = panel.words_have_maps
-    places = [_place(part, name, table, pictures) for name, part in panel.parts.items()]
+    places = [_place(part, name, table, images) for name, part in panel.sides.items()]
     return {"places": places, "table": None if table is None else _table(table), "signed": is_signed(panel.answer)}
 
 
@@ -106,12 +104,12 @@ def rounded(scores: Tensor) -> list[float]:
     return [float(f"{score:.{DIGITS}g}") for score in scores.flatten().tolist()]
 
 
-def _place(part: Part, name: str, table: Interaction | None, pictures: Pictures) -> dict[str, Any]:
+def _place(part: SideAttribution, name: str, table: Interaction | None, images: EncodedImages) -> dict[str, Any]:
     if isinstance(part, ImageAttribution):
         return {
             "kind": "image",
             "name": name,
-            "picture": pictures.number(part),
+            "image": images.number(part),
             **_mapped(part.grid, part.region, part.size),
             "scores": rounded(coarse(part.grid)),
         }
@@ -141,7 +139,7 @@ def _covering(count: int) -> Float[Tensor, "coarse fine"]:
 
 
 def _mapped(grid: Tensor, region: Region, size: tuple[int, int]) -> dict[str, Any]:
-    """The grid, and the part of the picture that it covers, in shares of the picture's width and height."""
+    """The grid, and the part of the image that it covers, in shares of the image's width and height."""
     across = [region.left / size[0], region.top / size[1], region.width / size[0], region.height / size[1]]
     return {"grid": [min(count, MOST_CELLS) for count in grid.shape[-2:]], "region": across}
 
@@ -157,7 +155,7 @@ def _row(word: WordScore, table: Interaction | None) -> int | None:
     return spelt.index(word.tokens) if word.tokens in spelt else None
 
 
-def _sums(table: Interaction) -> Mapping[str, Part]:
+def _sums(table: Interaction) -> Mapping[str, SideAttribution]:
     """The map that all words have together, and the sum of each word's map."""
     scores = torch.zeros(len(table.units.explained), dtype=torch.float32, device="cpu")
     for word, grid in zip(table.words, table.table, strict=True):
@@ -165,6 +163,8 @@ def _sums(table: Interaction) -> Mapping[str, Part]:
     image = Attribution(table.table.sum(0).flatten(), table.grid, _NOTHING)
     text = Attribution(scores, table.units, _NOTHING)
     return {
-        "image": ImageAttribution(table.source, image, table.region, table.size, table.picture),
-        "text": TextAttribution(table.caption, text),
+        "image": ImageAttribution.of(
+            image, source=table.source, region=table.region, size=table.size, input=table.input
+        ),
+        "text": TextAttribution.of(text, table.caption),
     }

@@ -1,4 +1,4 @@
-/* Numbers, places on the picture, and how they are written. */
+/* Numbers, places on the image, and how they are written. */
 
 const sum = (numbers) => numbers.reduce((all, one) => all + one, 0);
 const largest = (numbers) => numbers.reduce((most, one) => Math.max(most, Math.abs(one)), 0);
@@ -11,7 +11,7 @@ const signed = (x) => {
 };
 const quoted = (words) => words.map((word) => `\u201c${word}\u201d`).join(" + ");
 
-/** The share of each patch that lies in a box (all in shares of the picture), as Interaction.for_region counts. */
+/** The share of each patch that lies in a box (all in shares of the image), as Interaction.for_region counts. */
 function covered({ grid: [rows, columns], region }, box) {
   const along = (start, length, first, extent, cells) =>
     Array.from({ length: cells }, (_, cell) => {

@@ -1,9 +1,9 @@
-/* What people do on a picture, by pointer and by keys. */
+/* What people do on an image, by pointer and by keys. */
 
 /** A click sets a corner of a box, a second click the other; dragging does both. */
 function pointing(view, stage) {
   let down = null;
-  const { frame, picture } = stage;
+  const { frame, image } = stage;
   const at = (event) => {
     const edge = frame.getBoundingClientRect();
     return [limited((event.clientX - edge.left) / edge.width, 0, 1), limited((event.clientY - edge.top) / edge.height, 0, 1)];
@@ -16,20 +16,20 @@ function pointing(view, stage) {
     if (event.pointerType !== "touch") frame.setPointerCapture(event.pointerId);
   });
   frame.addEventListener("pointermove", (event) => {
-    const here = at(event), start = view.corner?.picture === picture ? view.corner.at : null;
-    view.hover = { picture, point: here };
-    if (down && event.pointerType !== "touch" && far(here)) view.draft = { picture, at: boxed(down, here) };
-    else if (start && start.length === 2) view.draft = { picture, at: boxed(start, here) };
+    const here = at(event), start = view.corner?.image === image ? view.corner.at : null;
+    view.hover = { image, point: here };
+    if (down && event.pointerType !== "touch" && far(here)) view.draft = { image, at: boxed(down, here) };
+    else if (start && start.length === 2) view.draft = { image, at: boxed(start, here) };
     view.draw();
   });
   frame.addEventListener("pointerup", (event) => {
     if (!down) return;
-    const here = at(event), start = view.corner?.picture === picture ? view.corner.at : null, dragged = far(here);
+    const here = at(event), start = view.corner?.image === image ? view.corner.at : null, dragged = far(here);
     view.draft = null;
     view.speak(view.panels.findIndex((panel) => panel.places.includes(stage)));
-    if (dragged && event.pointerType !== "touch") view.mark(picture, boxed(down, here));
-    else if (start && start.length === 2) view.mark(picture, boxed(start, here));
-    else if (!dragged) { view.corner = { picture, at: here }; view.draw(); }
+    if (dragged && event.pointerType !== "touch") view.mark(image, boxed(down, here));
+    else if (start && start.length === 2) view.mark(image, boxed(start, here));
+    else if (!dragged) { view.corner = { image, at: here }; view.draw(); }
     down = null;
   });
   frame.addEventListener("pointercancel", () => { down = view.draft = null; view.look(null); });
@@ -46,16 +46,16 @@ function pressed(view, event, stage, panel) {
     const [down, across] = view.cursor?.stage === stage ? steps[event.key] : [0, 0];
     const row = limited(from.row + down, 0, rows - 1), column = limited(from.column + across, 0, columns - 1);
     view.cursor = { stage, row, column, at: patchBox(cells, row, column) };
-    if (view.corner?.at.length === 4) view.draft = { picture: stage.picture, at: spanned(view.corner.at, view.cursor.at) };
+    if (view.corner?.at.length === 4) view.draft = { image: stage.image, at: spanned(view.corner.at, view.cursor.at) };
     view.draw();
   } else if ((event.key === "Enter" || event.key === " ") && view.cursor?.stage === stage) {
     const here = view.cursor.at;
     view.draft = null;
-    if (view.corner?.at.length === 4 && view.corner.picture === stage.picture) view.mark(stage.picture, spanned(view.corner.at, here));
-    else { view.corner = { picture: stage.picture, at: here }; view.draw(); }
+    if (view.corner?.at.length === 4 && view.corner.image === stage.image) view.mark(stage.image, spanned(view.corner.at, here));
+    else { view.corner = { image: stage.image, at: here }; view.draw(); }
   } else if (event.key === "Escape") {
     view.cursor = view.draft = null;
-    view.mark(stage.picture, null);
+    view.mark(stage.image, null);
   } else return;
   event.preventDefault();
 }

@@ -21,16 +21,16 @@ function saidOf(view, panel, stage, name) {
   const { point, box } = view.place(panel, stage);
   if (box) {
     const weights = covered(map, box), whole = sum(map.scores.map(Math.abs));
-    const [left, top, width, height] = view.pixels({ picture: stage.picture, at: box }).map(Math.round);
+    const [left, top, width, height] = view.pixels({ image: stage.image, at: box }).map(Math.round);
     said.push(`${name}Box of ${width} \u00d7 ${height} pixels at (${left}, ${top}): ${signed(weighed(map.scores, weights))}, ` +
       `${percent(weighed(map.scores.map(Math.abs), weights), whole)} of the map's score (signs left out).${given(view, panel, stage)}`);
   } else if (point) {
     const patch = patchAt(map, point);
     said.push(patch ? `${name}Patch in row ${patch.row + 1}, column ${patch.column + 1}: ${signed(map.scores[patch.index])}.${given(view, panel, stage)}`
-      : `${name}The model did not see this part of the picture.`);
+      : `${name}The model did not see this part of the image.`);
   } else if (!words.length) {
     said.push(`${name}The whole map: ${signed(sum(map.scores))} in sum, strongest at the ${whereabouts(map)}. ${panel.signed ? "Red raises the score, blue lowers it." : "The stronger the color, the more it matters."}`);
-    if (panel.table) said.push("Point at a word to see its region, click to keep it; point at the picture, or mark a box on it, to see its words.");
+    if (panel.table) said.push("Point at a word to see its region, click to keep it; point at the image, or mark a box on it, to see its words.");
   }
   return said;
 }

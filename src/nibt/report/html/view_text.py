@@ -7,10 +7,9 @@ from typing import Any
 from nibt.report.html.view_data import MOST_CELLS, Panel
 from nibt.report.request import legend, method_line, question, sentence, target_line
 from nibt.report.words import runs
-from nibt.results.comparison import Comparison
-from nibt.results.explanation import Explanation, mismatch, other_warnings
+from nibt.results.attribution import ImageAttribution, TextAttribution
+from nibt.results.explanation import Comparison, Explanation, mismatch, other_warnings
 from nibt.results.interaction import Interaction
-from nibt.results.part import ImageAttribution, TextAttribution
 
 
 def heading(panel: Panel) -> str:
@@ -18,7 +17,7 @@ def heading(panel: Panel) -> str:
     if panel.title:
         return panel.title
     if isinstance(panel.answer, Comparison):
-        return " with ".join(part.source for part in panel.answer.parts.values())
+        return " with ".join(part.source for part in panel.answer.sides.values())
     return panel.answer.caption
 
 
@@ -66,9 +65,9 @@ def why(panel: Panel) -> str:
     if panel.words_have_maps is not None or isinstance(answer, Interaction):
         return ""
     if isinstance(answer, Comparison):
-        if any(isinstance(part, ImageAttribution) for part in panel.parts.values()):
+        if any(isinstance(part, ImageAttribution) for part in panel.sides.values()):
             return ""
-        reason = "of two captions there is no picture whose regions a word could show"
+        reason = "of two captions there is no image whose regions a word could show"
     elif panel.problem:
         reason = panel.problem
     elif answer.method["name"] != "nib":
@@ -117,13 +116,13 @@ def details(panel: Panel) -> str:
         told |= {"score": answer.score}
     else:
         told |= {"sum": f"{float(answer.scores.sum()):.6g}", "expected sum": f"{answer.product:.6g}"}
-    rows = [*((name, part.source) for name, part in panel.parts.items()), *_flat("", told)]
+    rows = [*((name, part.source) for name, part in panel.sides.items()), *_flat("", told)]
     lines = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
     return f'<details class="nibt-details"><summary>Method, model and versions</summary><dl>{lines}</dl></details>'
 
 
 def _coarser(panel: Panel) -> Iterator[str]:
-    for part in panel.parts.values():
+    for part in panel.sides.values():
         if isinstance(part, ImageAttribution) and max(part.grid.shape) > MOST_CELLS:
             rows, columns = part.grid.shape
             yield (
@@ -148,10 +147,10 @@ def _gaps(panel: Panel) -> Iterator[str]:
         yield f"word-region table: total {total} (exact: {signed(table.product)})"
     if isinstance(answer, Interaction):
         return
-    for name, part in answer.parts.items():
-        told = part.attribution.narrowing
+    for name, part in answer.sides.items():
+        told = part.path
         if told is not None:
-            change = float(told.at_input - told.at_reference)
+            change = float(told.at_input - told.at_baseline)
             yield f"{name} completeness gap {_share(abs(float(told.gap)), change)}"
 
 

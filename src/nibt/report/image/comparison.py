@@ -1,5 +1,5 @@
 """Two of a kind on one page, below each other: photographs with the maps over them, or coloured captions. Each has its
-own colour scale, since both maps explain one number, but of different pictures or words.
+own colour scale, since both maps explain one number, but of different images or words.
 """
 
 from PIL import Image
@@ -9,34 +9,34 @@ from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, SIDE, shown, stacked
 from nibt.report.image.rows import caption, header, notes, part_scale, photograph
 from nibt.report.request import is_signed
-from nibt.results.comparison import Comparison
-from nibt.results.part import ImageAttribution, TextAttribution
+from nibt.results.attribution import ImageAttribution, TextAttribution
+from nibt.results.explanation import Comparison
 
 _PANEL, _LINE, _NEAR = 460, 760, 14
 
 
-def draw_comparison(answer: Comparison, positive: bool = False) -> Image.Image:
+def draw_comparison(answer: Comparison, positive_only: bool = False) -> Image.Image:
     """Both parts, each with its colour bar, and what was measured.
 
     Raises:
-        BadInput: the comparison was loaded from a file, and a picture of it is no longer there.
+        BadInput: the comparison was loaded from a file, and an image of it is no longer there.
 
     """
-    parts = list(answer.parts.values())
-    panels = [_panels(part, positive) for part in parts if isinstance(part, ImageAttribution)]
+    parts = list(answer.sides.values())
+    panels = [_panels(part, positive_only) for part in parts if isinstance(part, ImageAttribution)]
     column = max((original.width for original, _ in panels), default=0)
     width = (max(2 * column + MARGIN, SIDE) if panels else _LINE) + 2 * MARGIN
     rows = [_columns(pair, column, width) for pair in panels] or [
-        caption(part, width, positive) for part in parts if isinstance(part, TextAttribution)
+        caption(part, width, positive_only) for part in parts if isinstance(part, TextAttribution)
     ]
-    bars = [part_scale(part, width, positive, is_signed(answer), name) for name, part in answer.parts.items()]
-    return stacked([*header(answer, width, positive), *map(_grouped, rows, bars), notes(answer, width)], width)
+    bars = [part_scale(part, width, positive_only, is_signed(answer), name) for name, part in answer.sides.items()]
+    return stacked([*header(answer, width, positive_only), *map(_grouped, rows, bars), notes(answer, width)], width)
 
 
-def _panels(part: ImageAttribution, positive: bool) -> tuple[Image.Image, Image.Image]:
+def _panels(part: ImageAttribution, positive_only: bool) -> tuple[Image.Image, Image.Image]:
     """The photograph, and the map over it."""
-    original = shown(photograph(part.picture, part.source), _PANEL)
-    return original, overlay(part, original, positive)
+    original = shown(photograph(part.input, part.source), _PANEL)
+    return original, overlay(part, original, positive_only)
 
 
 def _columns(panels: tuple[Image.Image, Image.Image], column: int, width: int) -> Image.Image:

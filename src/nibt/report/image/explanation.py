@@ -1,4 +1,4 @@
-"""The whole answer on one picture: the photograph, the map over it, the coloured caption and what was measured."""
+"""The whole answer on one image: the photograph, the map over it, the coloured caption and what was measured."""
 
 from collections.abc import Iterator, Mapping
 from io import BytesIO
@@ -14,24 +14,23 @@ from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, SIDE, centred, shown, stacked
 from nibt.report.image.rows import caption, header, notes, part_scale, photograph, ranking
 from nibt.report.request import is_signed
-from nibt.results.comparison import Comparison
-from nibt.results.explanation import Explanation
+from nibt.results.explanation import Comparison, Explanation
 from nibt.torch_modes import plain_torch
 
 
 @plain_torch()
-def draw(answer: Explanation | Comparison, positive: bool = False) -> Image.Image:
+def draw(answer: Explanation | Comparison, positive_only: bool = False) -> Image.Image:
     """The photograph, the map over it, and the caption below; of a comparison both parts below each other.
 
     Raises:
-        BadInput: the answer was loaded from a file, and a picture of it is no longer there.
+        BadInput: the answer was loaded from a file, and an image of it is no longer there.
 
     """
-    return draw_comparison(answer, positive) if isinstance(answer, Comparison) else _page(answer, positive)
+    return draw_comparison(answer, positive_only) if isinstance(answer, Comparison) else _page(answer, positive_only)
 
 
 def check_format(path: Path, or_page: bool = False) -> None:
-    """Refuse a name whose ending is that of no picture format; ``or_page`` says that a page would do, too.
+    """Refuse a name whose ending is that of no image format; ``or_page`` says that a page would do, too.
 
     Raises:
         BadOption: Pillow cannot write that format.
@@ -42,7 +41,7 @@ def check_format(path: Path, or_page: bool = False) -> None:
     if path.suffix.lower() not in formats:
         page = ", or in .html for a page" if or_page else ""
         raise BadOption(
-            f"{path.name!r} must end in the name of a picture format, such as .png{page} (got {path.suffix!r})"
+            f"{path.name!r} must end in the name of an image format, such as .png{page} (got {path.suffix!r})"
         )
 
 
@@ -73,20 +72,20 @@ def _encoded(image: Image.Image, kind: str, request: Mapping[str, Any]) -> bytes
     return buffer.getvalue()
 
 
-def _page(answer: Explanation, positive: bool) -> Image.Image:
-    original = shown(photograph(answer.picture, answer.source))
-    panels = [original, overlay(answer, original, positive)]
+def _page(answer: Explanation, positive_only: bool) -> Image.Image:
+    original = shown(photograph(answer.image.input, answer.source))
+    panels = [original, overlay(answer, original, positive_only)]
     beside = original.width <= 1.6 * original.height
     panel_width = 2 * original.width + MARGIN if beside else original.width
     width = max(panel_width, SIDE) + 2 * MARGIN
-    image, text = answer.parts["image"], answer.parts["text"]
+    image, text = answer.sides["image"], answer.sides["text"]
     signed = is_signed(answer)
     rows = [
-        *header(answer, width, positive),
+        *header(answer, width, positive_only),
         *_panel_rows(panels, width, beside),
-        part_scale(image, width, positive, signed, "image"),
-        caption(answer, width, positive),
-        part_scale(text, width, positive, signed, "words"),
+        part_scale(image, width, positive_only, signed, "image"),
+        caption(answer, width, positive_only),
+        part_scale(text, width, positive_only, signed, "words"),
     ]
     if answer.ranking:
         rows.append(ranking(answer.ranking, width))

@@ -37,7 +37,7 @@ def _fonts(size: int) -> tuple[Font, ...]:
 
 @lru_cache(maxsize=4096)
 def _has(font: Font, sign: str) -> bool:
-    """Whether a sign has a picture of its own, other than the box for a missing one."""
+    """Whether a sign has an image of its own, other than the box for a missing one."""
     return _drawn(font, sign) != _drawn(font, "\uffff")
 
 

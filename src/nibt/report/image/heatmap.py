@@ -20,7 +20,7 @@ GREYING = 0.85  # how much of the photograph's own colour gives way, so that the
 
 @runtime_checkable
 class Mapped(Protocol):
-    """What has a map on a picture: an explanation, or one word's part of a word-region table."""
+    """What has a map on an image: an explanation, or one word's part of a word-region table."""
 
     @property
     def grid(self) -> Float[Tensor, "row column"]: ...
@@ -33,24 +33,24 @@ class Mapped(Protocol):
 
 
 def seen(mapped: Mapped, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The region that the model saw, as (left, top, right, bottom) in a copy of the picture of that size."""
+    """The region that the model saw, as (left, top, right, bottom) in a copy of the image of that size."""
     return placed(mapped.region, mapped.size, size)
 
 
 def score_map(mapped: Mapped, size: tuple[int, int] | None = None) -> np.ndarray:
-    """The signed scores over a copy of the picture of that (width, height), by default the original's: float32,
+    """The signed scores over a copy of the image of that (width, height), by default the original's: float32,
     (height, width), 0 where the model did not see.
     """
     return over_image(mapped.grid, mapped.region, mapped.size, size)
 
 
-def overlay(mapped: Mapped, image: Image.Image, positive: bool = False, most: float | None = None) -> Image.Image:
-    """The map over a copy of the picture (of any size); with ``positive`` only what speaks for the caption. The score
+def overlay(mapped: Mapped, image: Image.Image, positive_only: bool = False, most: float | None = None) -> Image.Image:
+    """The map over a copy of the image (of any size); with ``positive_only`` only what speaks for the caption. The score
     ``most`` has the full colour, without it the map's largest.
     """
     scores = score_map(mapped, image.size)
     most = float(mapped.grid.abs().max()) if most is None else most
-    share = strength(scores.clip(0) if positive else scores, most)
+    share = strength(scores.clip(0) if positive_only else scores, most)
     grey = Image.blend(image, image.convert("L").convert("RGB"), GREYING)
     return _unseen(mapped, Image.fromarray(blend(np.asarray(grey, np.float32), share)))
 
@@ -69,12 +69,12 @@ def _unseen(mapped: Mapped, image: Image.Image) -> Image.Image:
     return hidden
 
 
-def map_image(mapped: Mapped, positive: bool = False) -> Image.Image:
+def map_image(mapped: Mapped, positive_only: bool = False) -> Image.Image:
     """The map alone, grey, of the original's size: 128 is zero, 255 the largest absolute score for the caption;
-    with ``positive`` 0 is zero or less.
+    with ``positive_only`` 0 is zero or less.
     """
     share = strength(score_map(mapped), float(mapped.grid.abs().max()))
-    grey = share.clip(0) * 255 if positive else 128 + share * 127
+    grey = share.clip(0) * 255 if positive_only else 128 + share * 127
     return Image.fromarray(np.round(grey).astype(np.uint8))
 
 

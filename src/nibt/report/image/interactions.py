@@ -1,4 +1,4 @@
-"""A word-region table as one picture: a small multiple of the photograph for each word, all on one scale."""
+"""A word-region table as one image: a small multiple of the photograph for each word, all on one scale."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,27 +30,27 @@ class WordMap:
 
 
 @plain_torch()
-def draw_interactions(found: Interaction, positive: bool = False) -> Image.Image:
+def draw_interactions(found: Interaction, positive_only: bool = False) -> Image.Image:
     """The photograph once for each word, under that word's map. Red: together they speak for the pair; blue: against.
 
     Raises:
-        BadInput: the table was loaded from a file, and its picture is no longer there.
+        BadInput: the table was loaded from a file, and its image is no longer there.
 
     """
-    if found.picture is None:
-        raise BadInput(f"the picture {found.source!r} is no longer there: nothing can be laid over it")
-    tiles = list(_tiles(found, shown(found.picture.image, TILE), positive))
+    if found.input is None:
+        raise BadInput(f"the image {found.source!r} is no longer there: nothing can be laid over it")
+    tiles = list(_tiles(found, shown(found.input.pil_image, TILE), positive_only))
     across = min(_ACROSS, len(tiles))
     width = max(across * (max(tile.width for tile in tiles) + MARGIN) + MARGIN, 640)
     rows = [centred(tiles[first : first + across], width) for first in range(0, len(tiles), across)]
-    bar = scale(float(found.table.abs().max()), width, positive, name="all words")
-    return stacked([*header(found, width, positive), *rows, bar, told(_notes(found), width)], width)
+    bar = scale(float(found.table.abs().max()), width, positive_only, name="all words")
+    return stacked([*header(found, width, positive_only), *rows, bar, told(_notes(found), width)], width)
 
 
-def _tiles(found: Interaction, photograph: Image.Image, positive: bool) -> Iterator[Image.Image]:
+def _tiles(found: Interaction, photograph: Image.Image, positive_only: bool) -> Iterator[Image.Image]:
     most = float(found.table.abs().max())
     for word, grid in zip(found.words, found.table, strict=True):
-        laid = overlay(WordMap(grid, found.region, found.size), photograph, positive, most)
+        laid = overlay(WordMap(grid, found.region, found.size), photograph, positive_only, most)
         yield tile(laid, word.text, f"{float(grid.sum()):+.3f}")
 
 

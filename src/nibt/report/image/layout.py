@@ -1,4 +1,4 @@
-"""How the parts of a page are laid out: rows below each other, pictures beside each other, lines of small print."""
+"""How the parts of a page are laid out: rows below each other, images beside each other, lines of small print."""
 
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ def stacked(rows: Sequence[Image.Image], width: int) -> Image.Image:
 
 
 def shown(image: Image.Image, side: int = SIDE) -> Image.Image:
-    """A copy that fits a panel; a tiny picture is enlarged so that its pixels can be seen."""
+    """A copy that fits a panel; a tiny image is enlarged so that its pixels can be seen."""
     scale = min(1.0, side / max(image.size))
     if max(image.size) < _LEAST:
         scale = min(_LEAST, side) / max(image.size)
@@ -35,14 +35,14 @@ def shown(image: Image.Image, side: int = SIDE) -> Image.Image:
 
 
 def uri(image: Image.Image, kind: str = "PNG", **options: int) -> str:
-    """A picture as a data URI, for pages that fetch nothing."""
+    """An image as a data URI, for pages that fetch nothing."""
     buffer = BytesIO()
     image.save(buffer, kind, **options)
     return f"data:image/{kind.lower()};base64,{b64encode(buffer.getvalue()).decode()}"
 
 
 def centred(images: list[Image.Image], width: int) -> Image.Image:
-    """Pictures in the middle of a row, beside each other."""
+    """Images in the middle of a row, beside each other."""
     row = Image.new("RGB", (width, max(image.height for image in images)), PAPER)
     left = (width - sum(image.width for image in images) - MARGIN * (len(images) - 1)) // 2
     for image in images:
@@ -52,7 +52,7 @@ def centred(images: list[Image.Image], width: int) -> Image.Image:
 
 
 def tile(image: Image.Image, name: str, number: str = "") -> Image.Image:
-    """A small picture with its name, and a number, above it."""
+    """A small image with its name, and a number, above it."""
     framed = Image.new("RGB", (max(image.width, 100), image.height + _LABEL + 12), PAPER)
     framed.paste(image, ((framed.width - image.width) // 2, _LABEL + 12))
     pen, room = ImageDraw.Draw(framed), framed.width - 6 - font_for(number, SMALL).getlength(number)

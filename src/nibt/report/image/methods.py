@@ -1,4 +1,4 @@
-"""Several answers to one pair beside each other: what each method says of the same picture and the same caption."""
+"""Several answers to one pair beside each other: what each method says of the same image and the same caption."""
 
 from collections.abc import Iterator, Mapping
 
@@ -11,27 +11,26 @@ from nibt.report.image.layout import MARGIN, TILE, centred, shown, stacked, tile
 from nibt.report.image.rows import caption, header, part_scale, photograph
 from nibt.report.request import is_signed, legend, method_name, model_name, target_line
 from nibt.results.explanation import Explanation, other_warnings
-from nibt.results.part import TextAttribution
 
 _ACROSS = 5
 
 
-def draw_beside(answers: Mapping[str, Explanation], positive: bool = False) -> Image.Image:
+def draw_beside(answers: Mapping[str, Explanation], positive_only: bool = False) -> Image.Image:
     """The photograph and, for each answer under its name, its map over it with its words below.
 
     Each has its own colour scale, for the scores of different methods are in different units.
 
     Raises:
-        BadInput: there are no answers, they are of different pairs, or the picture is no longer there.
+        BadInput: there are no answers, they are of different pairs, or the image is no longer there.
 
     """
     pairs = {(answer.source, answer.caption, answer.size) for answer in answers.values()}
     if len(pairs) != 1:
-        raise BadInput(f"give answers to one pair of picture and caption (got {len(pairs)} pairs)")
+        raise BadInput(f"give answers to one pair of image and caption (got {len(pairs)} pairs)")
     first = next(iter(answers.values()))
-    original = shown(photograph(first.picture, first.source), TILE)
-    tiles = [tile(original, "the picture")]
-    tiles += [_tile(answer, original, name, positive) for name, answer in answers.items()]
+    original = shown(photograph(first.image.input, first.source), TILE)
+    tiles = [tile(original, "the image")]
+    tiles += [_tile(answer, original, name, positive_only) for name, answer in answers.items()]
     across = min(_ACROSS, len(tiles))
     width = across * (max(one.width for one in tiles) + MARGIN) + MARGIN
     rows = [centred(tiles[start : start + across], width) for start in range(0, len(tiles), across)]
@@ -40,15 +39,15 @@ def draw_beside(answers: Mapping[str, Explanation], positive: bool = False) -> I
         *_requests(answers),
         *(f"note: {warning}" for warning in dict.fromkeys(_warnings(answers))),
     ]
-    return stacked([*_header(answers, width, positive), *rows, told(lines, width)], width)
+    return stacked([*_header(answers, width, positive_only), *rows, told(lines, width)], width)
 
 
-def _header(answers: Mapping[str, Explanation], width: int, positive: bool) -> Iterator[Image.Image]:
+def _header(answers: Mapping[str, Explanation], width: int, positive_only: bool) -> Iterator[Image.Image]:
     """The question of the first answer, and how the colors of signed and of other methods are read."""
     first = next(iter(answers.values()))
-    question, *no_match = header(first, width, positive)
+    question, *no_match = header(first, width, positive_only)
     others = [name for name, answer in answers.items() if is_signed(answer) != is_signed(first)]
-    readings = [f"{', '.join(others)}: {legend(answers[others[0]], positive)}"] if others else []
+    readings = [f"{', '.join(others)}: {legend(answers[others[0]], positive_only)}"] if others else []
     yield from (question, *(told([text], width) for text in readings), *no_match)
 
 
@@ -66,10 +65,10 @@ def _warnings(answers: Mapping[str, Explanation]) -> Iterator[str]:
         yield from other_warnings(answer.warnings)
 
 
-def _tile(answer: Explanation, original: Image.Image, name: str, positive: bool) -> Image.Image:
-    above = tile(overlay(answer, original, positive), name)
-    words = caption(TextAttribution(answer.caption, answer.text), above.width + MARGIN // 2, positive, small=True)
-    bars = [part_scale(part, above.width + MARGIN, positive, is_signed(answer)) for part in answer.parts.values()]
+def _tile(answer: Explanation, original: Image.Image, name: str, positive_only: bool) -> Image.Image:
+    above = tile(overlay(answer, original, positive_only), name)
+    words = caption(answer.text, above.width + MARGIN // 2, positive_only, small=True)
+    bars = [part_scale(part, above.width + MARGIN, positive_only, is_signed(answer)) for part in answer.sides.values()]
     parts = [above, bars[0], words, bars[1]]
     framed = Image.new("RGB", (above.width, sum(part.height + 6 for part in parts)), PAPER)
     top = 0

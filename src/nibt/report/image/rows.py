@@ -12,35 +12,34 @@ from nibt.report.image.fonts import font_for
 from nibt.report.image.layout import MARGIN, SMALL, banner, told
 from nibt.report.request import Shown, legend, method_line, question, sentence, target_line
 from nibt.report.words import Run, Worded, runs
-from nibt.results.comparison import Comparison
-from nibt.results.explanation import Answer, Explanation, Ranked, mismatch, other_warnings
-from nibt.results.part import ImageAttribution, Part
+from nibt.results.attribution import ImageAttribution, SideAttribution
+from nibt.results.explanation import Answer, Comparison, Explanation, Ranked, mismatch, other_warnings
 
 _LARGE, _TITLE = 24, 20
 _NAME, _WORDED = 70, 240  # room for the name of a bar at each side; a bar that wide has words at its ends
 _MOST_LABELS = 10
 
 
-def photograph(picture: ImageInput | None, source: str) -> Image.Image:
+def photograph(image: ImageInput | None, source: str) -> Image.Image:
     """What is drawn on.
 
     Raises:
-        BadInput: the answer was loaded from a file, and its picture is no longer there.
+        BadInput: the answer was loaded from a file, and its image is no longer there.
 
     """
-    if picture is None:
-        raise BadInput(f"the picture {source!r} is no longer there: nothing can be laid over it")
-    return picture.image
+    if image is None:
+        raise BadInput(f"the image {source!r} is no longer there: nothing can be laid over it")
+    return image.pil_image
 
 
-def caption(worded: Worded, width: int, positive: bool, small: bool = False) -> Image.Image:
+def caption(worded: Worded, width: int, positive_only: bool, small: bool = False) -> Image.Image:
     """The words on their colours, wrapped to the width."""
     size = SMALL if small else _LARGE
     inner, gap = size // 3, size // 4
     high, usable = 3 * size // 2, width - (0 if small else 2 * MARGIN)
     lines: list[list[tuple[Run, int]]] = [[]]
     used = 0
-    for run in runs(worded, positive):
+    for run in runs(worded, positive_only):
         across = int(font_for(run.text, size).getlength(run.text)) + 2 * inner
         if used + across > usable and lines[-1]:
             lines.append([])
@@ -94,18 +93,18 @@ def _ends(most: float, left: int, bar: int, one_sided: bool, signed: bool) -> It
         yield left + bar, f"for  {most:.2g}" if worded else f"{most:.2g}", "rt"
 
 
-def part_scale(part: Part, width: int, positive: bool, signed: bool, name: str = "") -> Image.Image:
+def part_scale(part: SideAttribution, width: int, positive_only: bool, signed: bool, name: str = "") -> Image.Image:
     """The color bar of a map, or of the words of a caption: the two have scales of their own. It has one side where
     nothing below zero is shown, of a method whose scores have no sign.
     """
     scores = part.grid.flatten().tolist() if isinstance(part, ImageAttribution) else [word.score for word in part.words]
-    one_sided = positive or (not signed and min(scores, default=0.0) >= 0)
+    one_sided = positive_only or (not signed and min(scores, default=0.0) >= 0)
     return scale(max(map(abs, scores), default=0.0), width, one_sided, signed, name)
 
 
-def header(answer: Shown, width: int, positive: bool) -> Iterator[Image.Image]:
+def header(answer: Shown, width: int, positive_only: bool) -> Iterator[Image.Image]:
     """What must be read before a map: the question, how to read the colors, and whether the pair is no match."""
-    title, reading = told([question(answer)], width, _TITLE, INK), told([legend(answer, positive)], width)
+    title, reading = told([question(answer)], width, _TITLE, INK), told([legend(answer, positive_only)], width)
     both = Image.new("RGB", (width, title.height + reading.height), PAPER)
     both.paste(title, (0, 0))
     both.paste(reading, (0, title.height))
@@ -148,7 +147,7 @@ def _shortened(text: str, width: int) -> str:
 
 def notes(answer: Answer, width: int) -> Image.Image:
     """The method, the target and the model, what was measured, and what the reader ought to know."""
-    shares = [f"{name} {float(part.attribution.special_share):.0%}" for name, part in answer.parts.items()]
+    shares = [f"{name} {float(part.special_share):.0%}" for name, part in answer.sides.items()]
     assert isinstance(answer, Explanation | Comparison)
     return told(
         [

@@ -1,7 +1,7 @@
-"""All methods side by side on one scene, and those that apply on a photograph with `lite`: the pictures of
+"""All methods side by side on one scene, and those that apply on a photograph with `lite`: the images of
 docs/methods.md.
 
-python recipes/scenes/pictures.py
+python recipes/scenes/images.py
 """
 
 from pathlib import Path
@@ -15,17 +15,17 @@ DOCS = Path(__file__).parents[2] / "docs"
 SCENE = Scenes(count=8, seed=4, fewest=3, most=3, named="one", smallest=30, backgrounds=("gradient", "texture"))[6]
 LAST = ("random", "centre", "ones")
 QUICK = {"rise": {"masks": 400}, "shapley": {"budget": 256}}
-"""Fewer passes than by default, so that both pictures take minutes."""
+"""Fewer passes than by default, so that both images take minutes."""
 
 
-def answers(model, picture, caption):
+def answers(model, image, caption):
     """What each method says by default, NIB first and beside it the published setting; the controls last."""
     names = [name for name in nibt.available("methods") if name not in ("nib", *LAST)]
     asked = [("nib", "default"), ("nib", "paper"), *((name, "default") for name in (*names, *LAST))]
     found = {}
     for name, variant in asked:
         try:
-            told = nibt.explain(model, picture, caption, name, variant=variant, seed=0, **QUICK.get(name, {}))
+            told = nibt.explain(model, image, caption, name, variant=variant, seed=0, **QUICK.get(name, {}))
         except Unsupported:  # it needs attention, and this model has none
             continue
         found[name if variant == "default" else f"{name}, {variant}"] = told
@@ -33,12 +33,12 @@ def answers(model, picture, caption):
 
 
 def main():
-    pictures = {
-        "methods-scene": (nibt.load_model("scenes"), SCENE.picture, SCENE.caption),
+    images = {
+        "methods-scene": (nibt.load_model("scenes"), SCENE.image, SCENE.caption),
         "methods-photograph": (nibt.load_model("lite", image_size=384), "sample:chelsea", "a cat with green eyes"),
     }
-    for name, (model, picture, caption) in pictures.items():
-        draw_beside(answers(model, picture, caption)).save(DOCS / f"{name}.png", optimize=True)
+    for name, (model, image, caption) in images.items():
+        draw_beside(answers(model, image, caption)).save(DOCS / f"{name}.png", optimize=True)
         print(name)
 
 

@@ -1,0 +1,130 @@
+"""From explained batches to answers: explanations and comparisons, with their warnings."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch.nn.functional as F
+
+from nibt.data.images import ImageInput
+from nibt.data.units import Grid, Words
+from nibt.engine.batches import AnyPair, ExplainedBatch, explain_batches
+from nibt.engine.mismatch import mismatches
+from nibt.engine.spec import IMAGE_AND_TEXT, ExplanationSpec
+from nibt.models.base import Inputs
+from nibt.progress import OnProgress, Progress
+from nibt.results.attribution import Attribution, ImageAttribution, SideAttribution, TextAttribution
+from nibt.results.explanation import Comparison, Explanation
+from nibt.torch_modes import plain_torch
+
+_FLAT = 1e-7  # scores in a smaller range differ by rounding only
+
+
+def explain_pairs(
+    spec: ExplanationSpec, pairs: Sequence[AnyPair], size: int, on_progress: OnProgress
+) -> list[Explanation | Comparison]:
+    """Return the answer of each pair, in their order; at most ``size`` pairs go through the model together."""
+    answers: dict[int, Explanation | Comparison] = {}
+    for batch in explain_batches(spec, pairs, size):
+        answers |= dict(zip(batch.indices, to_answers(spec, batch), strict=True))
+        on_progress(Progress(len(answers), len(pairs)))
+    return [answers[index] for index in range(len(pairs))]
+
+
+@plain_torch()
+def to_answers(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explanation | Comparison]:
+    """Return the answers of a batch of which both sides were explained."""
+    values = [side.value().tolist() for side in batch.sides]
+    embeddings = [side.trace.embedding for side in batch.sides]
+    cosines = F.cosine_similarity(*embeddings, dim=-1).tolist()
+    mixed = spec.modalities == IMAGE_AND_TEXT
+    mismatch = list(mismatches(*batch.sides)) if mixed else [""] * len(cosines)
+    answers = []
+    for index, pair in enumerate(batch.pairs):
+        sides = [_side(pair.items[position], batch, position, index) for position in (0, 1)]
+        warnings = (
+            *filter(None, [mismatch[index]]),
+            *spec.warnings,
+            *pair.notes,
+            *_input_notes(spec, [side.inputs.notes[index] for side in batch.sides]),
+            *_unmet_tolerances(spec, sides),
+            *_flat_maps(spec, sides),
+        )
+        answers.append(
+            _answer(
+                sides[0],
+                sides[1],
+                similarity=cosines[index],
+                score=_score_record(spec, [value[index] for value in values]),
+                method=spec.record["method"],
+                **spec.provenance,
+                warnings=warnings,
+            )
+        )
+    return answers
+
+
+def _answer(first: SideAttribution, second: SideAttribution, **record: Any) -> Explanation | Comparison:
+    if isinstance(first, ImageAttribution) and isinstance(second, TextAttribution):
+        return Explanation(first, second, **record)
+    return Comparison(first, second, **record)
+
+
+def _side(item: ImageInput | str, batch: ExplainedBatch, position: int, index: int) -> SideAttribution:
+    attributions = batch.attributions[position]
+    assert attributions is not None
+    attribution, inputs = attributions[index].to("cpu"), batch.sides[position].inputs
+    if isinstance(item, str):
+        return TextAttribution.of(attribution, item)
+    return image_attribution(item, attribution, inputs, index)
+
+
+def image_attribution(image: ImageInput, attribution: Attribution, inputs: Inputs, index: int) -> ImageAttribution:
+    """Add the image and the region that the model saw to the scores of a method."""
+    assert isinstance(attribution.units, Grid)
+    return ImageAttribution(
+        attribution.scores,
+        attribution.units.bare(),
+        attribution.special_share,
+        attribution.path,
+        source=image.source,
+        region=inputs.regions[index],
+        size=image.size,
+        input=image,
+        image_hash=image.digest,
+    )
+
+
+def _input_notes(spec: ExplanationSpec, notes: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """Notes on the inputs; of two images or two captions each note names its side."""
+    same = spec.modalities[0] == spec.modalities[1]
+    for name, side_notes in zip(spec.side_names, notes, strict=True):
+        yield from (f"{name}: {note}" if same else note for note in side_notes)
+
+
+def _unmet_tolerances(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[str]:
+    """Warnings about completeness gaps that stayed above the tolerance."""
+    for name, side in zip(spec.side_names, sides, strict=True):
+        path = side.path
+        if path is not None and path.missed:
+            yield (
+                f"the gap of the {name} side, {abs(float(path.gap)):.2g}, is above the tolerance after "
+                f"{int(path.steps)} steps: the sum of its scores is not complete"
+            )
+
+
+def _flat_maps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[str]:
+    """Warnings about maps that give every unit the same score."""
+    for name, side in zip(spec.side_names, sides, strict=True):
+        scores = side.scores[side.units.explained] if isinstance(side.units, Words) else side.scores
+        if len(scores) > 1 and float(scores.max() - scores.min()) <= _FLAT:
+            method, score = spec.record["method"]["name"], float(scores[0])
+            yield f"the map of the {name} side is flat: {method} gives every unit the score {score:.3g}"
+
+
+def _score_record(spec: ExplanationSpec, values: Sequence[float]) -> dict[str, Any]:
+    """The target, its value on the first side, and the target and the value of each side, which may differ."""
+    each = {
+        name: {"target": spec.targets[modality].name, "value": value}
+        for name, modality, value in zip(spec.side_names, spec.modalities, values, strict=True)
+    }
+    return {**spec.record["target"], "value": values[0], **each}

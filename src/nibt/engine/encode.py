@@ -1,0 +1,27 @@
+"""Embeddings of many images or captions."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from nibt.models.base import Tower
+from nibt.torch_modes import plain_torch
+from nibt.types import Embedding
+
+
+@plain_torch()
+def encode(tower: Tower, items: Sequence[Any], batch_size: int = 32) -> Embedding:
+    """Return the embeddings of images or captions, in their order: (item, dim)."""
+    embeddings: dict[int, torch.Tensor] = {}
+    for indices in groups_of([tower.group(item) for item in items], batch_size):
+        batch = tower.encode(tower.prepare([items[index] for index in indices]))
+        embeddings |= dict(zip(indices, batch, strict=True))
+    return torch.stack([embeddings[index] for index in range(len(items))])
+
+
+def groups_of(groups: Sequence[Any], size: int) -> Iterator[list[int]]:
+    """Yield the indices of items of one group, ``size`` at most, in their order."""
+    for group in dict.fromkeys(groups):
+        members = [index for index, other in enumerate(groups) if other == group]
+        yield from (members[first : first + size] for first in range(0, len(members), size))

@@ -1,0 +1,136 @@
+"""The target of each side, and what it compares with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from nibt.core.side import mean_states
+from nibt.data.images import ImageInput, read_image
+from nibt.data.pair import as_list, read_caption
+from nibt.engine.encode import encode
+from nibt.errors import BadOption
+from nibt.models._mean_states import FILE_NAME, MeanStates
+from nibt.models.base import Model, Tower
+from nibt.registry import find
+from nibt.targets.base import Target, TargetContext
+from nibt.types import Modality
+
+Modalities: TypeAlias = tuple[Modality, Modality]
+IMAGE_AND_TEXT: Modalities = ("image", "text")
+_BY_MODALITY = {"image": "images in against_images (--against-image)", "text": "captions in against (--against)"}
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """What a target compares with: captions, images, and templates of captions with ``{}``."""
+
+    against: tuple[str, ...] = ()
+    against_images: tuple[ImageInput, ...] = ()
+    templates: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, against: Any, against_images: Any, templates: Any) -> "Contrast":
+        """Read single values or lists, as a caller gives them.
+
+        Raises:
+            BadInput: An image or a caption cannot be read.
+            BadOption: A caption occurs twice.
+
+        """
+        captions = tuple(map(read_caption, as_list(against)))
+        double = next((caption for caption in captions if captions.count(caption) > 1), None)
+        if double is not None:
+            raise BadOption(f"against has {double!r} {captions.count(double)} times: give each caption once")
+        return cls(captions, tuple(map(read_image, as_list(against_images))), tuple(as_list(templates)))
+
+    def record(self) -> dict[str, Any]:
+        """The contrast as plain data, without what is empty."""
+        record = {
+            "against": list(self.against),
+            "against_images": [image.source for image in self.against_images],
+            "against_images_hash": [image.digest for image in self.against_images],
+        }
+        return {name: value for name, value in record.items() if value}
+
+
+def resolve_targets(
+    model: Model, name: str, contrast: Contrast, modalities: Modalities
+) -> tuple[dict[Modality, Target], dict[Modality, TargetContext], tuple[str, ...]]:
+    """Return the target and the context of each modality, and warnings.
+
+    For an image with a caption, a side on which the target is not defined falls back to cosine, with a warning.
+
+    Raises:
+        UnknownName: There is no such target.
+        BadOption: The target lacks what it compares with, or cannot take what is given.
+
+    """
+    kind, cosine = find("targets", name), find("targets", "cosine")()
+    target: Target = kind()
+    if contrast.templates and not target.rewords:
+        raise BadOption(f"the target {name} takes no templates; ensemble does")
+    if contrast.templates:
+        target = kind(contrast.templates)
+    if target.others == "none" and (contrast.against or contrast.against_images):
+        raise BadOption(f"the target {name} compares with nothing: leave against out, or choose softmax or difference")
+    if modalities[0] == modalities[1]:
+        return {modalities[0]: target}, {modalities[0]: _same_modality(model, target, contrast, modalities[0])}, ()
+    contexts: dict[Modality, TargetContext] = {
+        "image": _context(model, model.text, target, contrast.against),
+        "text": _context(model, model.image, target, contrast.against_images),
+    }
+    if target.rewords:
+        warning = f"the target {name} rewords captions, which only the image side sees: words are explained with cosine"
+        return {"image": target, "text": cosine}, contexts, (warning,)
+    lacking = [side for side in contexts if target.others != "none" and contexts[side].others is None]
+    if len(lacking) == 2:
+        raise BadOption(
+            f"the target {name} needs something to compare with: give {_BY_MODALITY['text']}, or "
+            f"{_BY_MODALITY['image']}"
+        )
+    units, others = {"image": "patches", "text": "words"}, {"image": "caption", "text": "image"}
+    warnings = tuple(
+        f"{units[side]} are explained with cosine: {name} needs a second {others[side]} there "
+        f"({_BY_MODALITY['text' if side == 'image' else 'image']})"
+        for side in lacking
+    )
+    return {side: cosine if side in lacking else target for side in contexts}, contexts, warnings
+
+
+def _same_modality(model: Model, target: Target, contrast: Contrast, modality: Modality) -> TargetContext:
+    """The context of two images or two captions; there is no fallback, since both sides are alike."""
+    two, items, others = (
+        ("two images", contrast.against_images, contrast.against)
+        if modality == "image"
+        else ("two captions", contrast.against, contrast.against_images)
+    )
+    if target.rewords:
+        raise BadOption(f"the target {target.name} needs an image and a caption (got {two}): choose cosine")
+    if others:
+        raise BadOption(f"{two} are contrasted with their own kind: give {_BY_MODALITY[modality]} only")
+    context = _context(model, model.tower(modality), target, items)
+    if target.others != "none" and context.others is None:
+        raise BadOption(f"the target {target.name} needs something to compare with: give {_BY_MODALITY[modality]}")
+    return context
+
+
+def _context(model: Model, other: Tower, target: Target, items: Sequence[Any]) -> TargetContext:
+    """The embeddings that a side is compared with: those of the items or, if the target knows a default, the one that
+    ships with an embedded model.
+    """
+    others = encode(other, items) if items else None
+    if target.others == "one" and len(items) > 1:
+        raise BadOption(
+            f"the target compares with one other {'caption' if other is model.text else 'image'} "
+            f"(got {len(items)}); softmax takes several"
+        )
+    if others is None and target.shipped_default:
+        default = shipped_mean_states(model).tensors.get(f"{target.shipped_default}.{other.modality}")
+        others = None if default is None else default[None].to(other.example)
+    return TargetContext(model.scale, model.bias, others)
+
+
+def shipped_mean_states(model: Model) -> MeanStates:
+    """The mean states that ship with an embedded model; empty for other models."""
+    ships = model.folder is not None and (model.folder / FILE_NAME).exists()
+    return mean_states(model) if ships else MeanStates({})
