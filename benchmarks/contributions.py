@@ -20,8 +20,9 @@ from interactions import model as large
 import nibt
 from nibt.data.images import read_image
 from nibt.data.pair import Pair
-from nibt.engine.batches import sides
-from nibt.engine.spec import Contrast, resolve
+from nibt.engine.batches import trace_sides
+from nibt.engine.spec import resolve
+from nibt.methods.base import MethodSpec
 
 MANY = 1000
 CAPTIONS = [f"a {noun} and a {other}" for noun in ("cat", "dog", "owl", "car") for other in ("key", "bed")]
@@ -29,9 +30,9 @@ CAPTIONS = [f"a {noun} and a {other}" for noun in ("cat", "dog", "owl", "car") f
 
 def compared(model, image):
     """Seconds for the table, for a caption with it, and for a caption without; and how far both are apart."""
-    question = resolve(model, "nib", "cosine", "default", Contrast(), None, None, {})
+    question = resolve(model, MethodSpec("nib"))
     pairs = [Pair(image, caption) for caption in CAPTIONS]
-    wanted, alone = least(lambda: question.methods["image"](sides(question, pairs)[0]))
+    wanted, alone = least(lambda: question.methods["image"](trace_sides(question, pairs)[0]))
     table, once = least(lambda: nibt.contributions(model, image))
     found, product = least(lambda: [table.explain(caption) for caption in CAPTIONS])
     apart = max(

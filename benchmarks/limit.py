@@ -29,7 +29,8 @@ from PIL import Image
 
 from nibt.core.side import Side
 from nibt.data.images import read_image
-from nibt.engine.spec import Contrast, resolve
+from nibt.engine.spec import resolve
+from nibt.methods.base import MethodSpec
 
 CAPTION = "a cat and a dog and a car and {}"
 NOUNS = ("cat", "dog", "key", "car", "owl", "hat", "bus", "pig")
@@ -56,7 +57,7 @@ class Batch:
 
     def maps(self, variant, options, method="nib", only=("image", "text")):
         """The maps of both sides, or of one."""
-        question = resolve(self.model, method, "cosine", variant, Contrast(), None, None, dict(options))
+        question = resolve(self.model, MethodSpec(method, variant, options))
         traces = {
             side: self.model.tower(side).trace(inputs, min(getattr(question.methods[side], "layer", (0,))))
             for side, inputs in (("image", self.image), ("text", self.text))

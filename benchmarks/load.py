@@ -27,7 +27,7 @@ import httpx
 
 import nibt
 from nibt.app.limits import Limits
-from nibt.app.request import MethodSpec, answered
+from nibt.app.request import ExplainRequest, answered
 from nibt.data.images import sample_file, samples
 from nibt.report.html import view
 
@@ -45,7 +45,7 @@ def expected():
     model, found = nibt.load_model(MODEL), {}
     for name in samples():
         for captions in CAPTIONS:
-            asked = MethodSpec.read(sample_file(name), captions, "each", MODEL, ["nib"], "default", Limits())
+            asked = ExplainRequest.read(sample_file(name), captions, "each", MODEL, ["nib"], "default", Limits())
             *_, panels = answered(asked, model)
             found[name, captions] = data_of(view.fragment(panels))["panels"]
     return found

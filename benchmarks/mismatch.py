@@ -20,9 +20,11 @@ import nibt
 from nibt.data.images import read_image
 from nibt.data.pair import Pair
 from nibt.datasets.scenes import Scenes
-from nibt.engine.batches import batch_indices, sides
+from nibt.engine.batches import batch_indices, trace_sides
+from nibt.engine.encode import encode
 from nibt.engine.mismatch import MARGIN, mismatches, similarities
-from nibt.engine.spec import Contrast, encode, resolve
+from nibt.engine.spec import resolve
+from nibt.methods.base import MethodSpec
 from nibt.targets.base import cosine
 
 EVERYDAY = Path(__file__).with_name("everyday.txt").read_text(encoding="utf-8").splitlines()
@@ -31,11 +33,11 @@ OTHERS = 25  # captions without a common object, for each image
 
 def verdicts(model, pairs, batch=32):
     """For each rule: whether it calls each pair a mismatch."""
-    question = resolve(model, "centre", "cosine", "default", Contrast(), None, None, {})
+    question = resolve(model, MethodSpec("centre"))
     everyday = encode(model.text, EVERYDAY)
     verdict = {}
     for indices in batch_indices(question, pairs, batch):
-        image, text = sides(question, [pairs[index] for index in indices])
+        image, text = trace_sides(question, [pairs[index] for index in indices])
         values = similarities(image, text)
         caption, image = (model.scale * (blank - values.pair) for blank in values[1:])
         warned = torch.tensor([bool(warning) for warning in mismatches(image, text)])

@@ -12,8 +12,9 @@ from nibt.core.side import Side
 from nibt.data.pair import Pair
 from nibt.engine.batches import batch_indices
 from nibt.engine.explain import explain
-from nibt.engine.spec import Contrast, resolve
+from nibt.engine.spec import resolve
 from nibt.errors import BadOption
+from nibt.methods.base import MethodSpec
 from nibt.results.explanation import Explanation
 
 IMAGES = [tiny.image(64, 48, 0), tiny.image(90, 30, 1), tiny.image(30, 90, 2), tiny.image(64, 48, 3)]
@@ -121,6 +122,6 @@ def test_captions_of_like_length_share_a_batch() -> None:
     model = tiny.model("clip")
     captions = ["cat", "a photo of a cat and a dog", "dog", "a small grey bird on the red mat"]
     pairs = [Pair(IMAGES[0], caption) for caption in captions]
-    question = resolve(model, "nib", "cosine", "default", Contrast(), None, None, {})
+    question = resolve(model, MethodSpec("nib"))
     assert list(batch_indices(question, pairs, 2)) == [[0, 2], [1, 3]]
     assert list(batch_indices(question, pairs, 4)) == [[0, 1, 2, 3]]

@@ -25,7 +25,7 @@ from nibt.evaluation.bench.run import Run
 from nibt.evaluation.bench.store import COLUMNS, Store, fingerprint
 from nibt.evaluation.bench.summary import Group, Series, Summary
 from nibt.evaluation.bench.validation import changed, checked
-from nibt.evaluation.statistics import holm, interval, make_pairs
+from nibt.evaluation.statistics import holm, interval, paired_test
 from nibt.progress import Progress
 from test_pages import checked as valid
 
@@ -352,12 +352,12 @@ def test_intervals_and_tests_are_those_of_scipy() -> None:
         (values,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)
     ).confidence_interval
     assert interval([*values, np.nan]) == pytest.approx((values.mean(), theirs.low, theirs.high))
-    assert make_pairs(values, others) == pytest.approx(stats.wilcoxon(values, others, zero_method="zsplit").pvalue)
+    assert paired_test(values, others) == pytest.approx(stats.wilcoxon(values, others, zero_method="zsplit").pvalue)
     few, others_few = np.round(values[:9], 1), np.round(others[:9], 1)
     few[3] = others_few[3]
     exact = stats.wilcoxon(few, others_few, zero_method="zsplit").pvalue  # all ways to choose signs
-    assert make_pairs(few, others_few) == pytest.approx(exact, abs=0.05)
-    assert make_pairs(values, values) == 1
+    assert paired_test(few, others_few) == pytest.approx(exact, abs=0.05)
+    assert paired_test(values, values) == 1
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.2, float("nan"), 0.03])[::2] == pytest.approx([0.2, 0.06])
 

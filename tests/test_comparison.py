@@ -22,7 +22,8 @@ from nibt.data.images import ImageInput
 from nibt.data.pair import SameModalityPair
 from nibt.datasets.scenes import Scenes
 from nibt.datasets.scenes.captions import with_article
-from nibt.engine.spec import encode, shipped
+from nibt.engine.encode import encode
+from nibt.engine.targets import shipped_mean_states
 from nibt.errors import BadInput, BadOption
 from nibt.report.image.heatmap import Mapped, score_map
 from nibt.results.attribution import ImageAttribution, SideAttribution
@@ -172,7 +173,7 @@ def test_the_centre_that_ships_is_that_of_the_kind(items: list) -> None:
     kind = "image" if items is IMAGES else "text"
     answer = nibt.explain(model, items[0], items[1], target="centred")
     embedded = F.normalize(encode(model.tower(kind), [getattr(item, "text", item) for item in items[:2]]), dim=-1)
-    centre = shipped(model).tensors[f"centre.{kind}"]
+    centre = shipped_mean_states(model).tensors[f"centre.{kind}"]
     expected = F.cosine_similarity(embedded[0], embedded[1] - centre, dim=0)
     assert answer.score["value"] == pytest.approx(float(expected), abs=1e-5)
 

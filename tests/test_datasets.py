@@ -528,7 +528,7 @@ def test_the_best_caption_is_that_of_its_own_picture(tmp_path: Path) -> None:
 
 def test_the_best_caption_by_a_model(tmp_path: Path) -> None:
     """As docs/datasets.md has it."""
-    from nibt.engine.spec import encode
+    from nibt.engine.encode import encode
 
     model = nibt.load_model("scenes")
     scene = Scenes(count=1, seed=1, most=1, named="all")[0]

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 import nibt
 import tiny
-from nibt.engine.spec import encode
+from nibt.engine.encode import encode
 from nibt.errors import BadInput
 
 KINDS = ["clip", "siglip", "own vit", "coca", "bert", "convnext"]

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from nibt.engine.contributing import Contributions
 from torch import nn
 
 import nibt
@@ -15,6 +14,7 @@ import tiny
 from nibt.core.quadrature import nodes
 from nibt.core.side import Side
 from nibt.data.units import Grid
+from nibt.engine.embeddings import Contributions
 from nibt.engine.jacobians import jvp_integral, narrowed, rows, scores, vjp_integral
 from nibt.errors import BadInput, BadOption, CannotWrite
 from nibt.methods.nib import NIB

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from nibt.engine.contributing import contributions
 from safetensors.torch import save_file
 
 import tiny
 from nibt.data.pair import Caption, Pair
 from nibt.engine.calibrate import calibrate
-from nibt.engine.embeddings import explain_embeddings
+from nibt.engine.embeddings import contributions, explain_embeddings
 from nibt.engine.explain import explain
 from nibt.engine.interactions import explain_interactions
 from nibt.errors import BadInput, BadOption, CannotWrite, WrongBaseline

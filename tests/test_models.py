@@ -294,7 +294,7 @@ def test_threads_that_share_a_model_get_its_answer(kind: str) -> None:
     model = tiny.model(kind)
     batches = {side: [inputs_of(model.tower(side), count) for count in (1, 2, 3)] for side in SIDES}
 
-    def resolve(turn: int) -> list[Tensor]:
+    def work(turn: int) -> list[Tensor]:
         answers = []
         for side in SIDES:
             tower, inputs = model.tower(side), batches[side][turn % 3]
@@ -306,12 +306,12 @@ def test_threads_that_share_a_model_get_its_answer(kind: str) -> None:
                     answers.append(tower.encode(inputs))
         return answers
 
-    alone = [resolve(turn) for turn in range(3)]
+    alone = [work(turn) for turn in range(3)]
     barrier = threading.Barrier(4)
 
     def race(turn: int) -> list[Tensor]:
         barrier.wait()
-        return resolve(turn)
+        return work(turn)
 
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(race, range(12)))

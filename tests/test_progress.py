@@ -12,8 +12,8 @@ import pytest
 import nibt
 import tiny
 from nibt.cli import progress
-from nibt.cli.progress import Status, watched
-from nibt.progress import listening, report, tracked
+from nibt.cli.progress import Status, shown
+from nibt.progress import Progress, listening, report, tracked
 
 Run = Callable[..., tuple[int, str, str]]
 COSTLY = {
@@ -28,7 +28,7 @@ COSTLY = {
 
 @pytest.mark.parametrize("method", sorted(COSTLY))
 def test_methods_report_their_passes(method: str) -> None:
-    seen: list[tuple[int, int]] = []
+    seen: list[Progress] = []
     with listening(lambda done, total: seen.append((done, total))):
         nibt.explain(tiny.model("clip"), tiny.image(40, 40), "a red cat", method, **COSTLY[method])
     assert seen
@@ -38,17 +38,17 @@ def test_methods_report_their_passes(method: str) -> None:
 
 
 def test_listeners_are_of_one_context() -> None:
-    seen: list[tuple[int, int]] = []
-    with listening(lambda *at: seen.append(at)):
+    seen: list[Progress] = []
+    with listening(seen.append):
         for _ in tracked([1, 2]):
             report(5, 9)  # of a loop inside
     report(1, 1)
-    assert seen == [(1, 2), (2, 2)]
+    assert seen == [Progress(1, 2), Progress(2, 2)]
 
 
 def test_interactions_report_too() -> None:
-    seen: list[tuple[int, int]] = []
-    with listening(lambda *at: seen.append(at)):
+    seen: list[Progress] = []
+    with listening(seen.append):
         nibt.explain_interactions(tiny.model("clip"), tiny.image(40, 40), "a red cat", steps=2)
     assert seen
 
@@ -57,15 +57,15 @@ def test_without_a_terminal_there_is_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "_EVERY", 0.01)
-    with watched("explaining", 4, quiet=False) as status:
-        status.advance()
-        status.inside(3, 10)
+    with shown("explaining", quiet=False, total=4) as on_progress:
+        on_progress(Progress(1))
+        report(3, 10)
         while not (err := capsys.readouterr().err):
             pass
     line = err.splitlines()[-1]
     assert line.startswith("nibt: explaining: 1 of 4, step 3 of 10, 0:00 elapsed, about 0:0")
-    with watched("explaining", 4, quiet=True) as status:
-        status.advance()
+    with shown("explaining", quiet=True, total=4) as on_progress:
+        on_progress(Progress(1))
     assert capsys.readouterr().err == ""
 
 

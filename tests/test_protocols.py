@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 import linear
 import nibt
 import tiny
-from nibt.core.perturbation import backdrop, draws, masker, perturbed
+from nibt.core.perturbation import backdrop, item_rng, masker, perturbed
 from nibt.core.side import Side
 from nibt.data.images import ImageInput
 from nibt.data.pair import Pair
@@ -336,7 +336,7 @@ def test_max_sensitivity_is_captums() -> None:
         torch.stack(
             [
                 torch.from_numpy(
-                    draws(of.inputs, item, 2, 2, sample).uniform(-1, 1, of.inputs.values.shape[1:])
+                    item_rng(of.inputs, item, 2, 2, sample).uniform(-1, 1, of.inputs.values.shape[1:])
                 ).float()
                 for sample in range(3)
             ]

@@ -14,7 +14,7 @@ import tiny
 from answers import PEAK, WHOLE, answer
 from nibt.data.images import Region
 from nibt.errors import BadOption
-from nibt.preprocessing.resize import Fit
+from nibt.preprocessing.resize import Resize
 from nibt.report.colours import AGAINST, ALERT_EDGE, FOR, blend, ink_on
 from nibt.report.image.explanation import check_format, draw, write
 from nibt.report.image.fonts import font_for
@@ -29,7 +29,7 @@ from nibt.results.explanation import MISMATCH, Explanation, Ranked
 
 def test_the_map_lies_where_the_model_looked() -> None:
     size = (300, 100)  # a wide image, of which the middle square was seen
-    scores = score_map(answer(PEAK, size, Fit("shortest", 24, 24, edge=24).region(size)))
+    scores = score_map(answer(PEAK, size, Resize("shortest", 24, 24, edge=24).region(size)))
     assert scores.shape == (100, 300)
     row, column = np.unravel_index(scores.argmax(), scores.shape)
     assert 66 <= row < 100
@@ -43,7 +43,7 @@ def test_the_map_lies_where_the_model_looked() -> None:
 
 def test_a_padded_picture_loses_what_lies_beside_it() -> None:
     size = (100, 50)
-    scores = score_map(answer([[5.0], [1.0], [1.0], [5.0]], size, Fit("longest", 24, 24).region(size)))
+    scores = score_map(answer([[5.0], [1.0], [1.0], [5.0]], size, Resize("longest", 24, 24).region(size)))
     assert scores.shape == (50, 100)
     assert scores[25].max() < 1.5  # the outer rows of the grid are padding, above and below
 

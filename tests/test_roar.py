@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from nibt.evaluation.roar.maps import explained
 
 import nibt
 import tiny
@@ -18,7 +17,7 @@ from nibt.data.pair import Object, Pair
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption, OtherRequest, UnknownName, Unsupported, WouldOverwrite
 from nibt.evaluation.audit.randomization import copied
-from nibt.evaluation.maps import MethodSpec
+from nibt.evaluation.maps import MethodSpec, raw_scores
 from nibt.evaluation.roar import RoarRunner
 from nibt.evaluation.roar.bootstrap import Bootstrap, stats, taus_of
 from nibt.evaluation.roar.inputs import TowerInputs
@@ -66,7 +65,7 @@ def materials(model: Model, pairs: list[Pair]) -> dict[Modality, TowerInputs]:
 
 
 def without(model: Model, pairs: list[Pair], whole: dict[Modality, TowerInputs]) -> dict[Modality, TowerInputs]:
-    scores = explained(model, pairs, MethodSpec("random"), 0, 5, lambda _: None)
+    scores = raw_scores(model, pairs, MethodSpec("random"), 0, 5)
     return {side: whole[side].without(model.tower(side), scores[side], 75, 0) for side in SIDES}
 
 

@@ -15,7 +15,7 @@ import nibt
 from nibt.data.pair import Object, Pair
 from nibt.datasets.scenes import NOUNS, Scenes
 from nibt.datasets.scenes.captions import WORDS, with_article
-from nibt.engine.spec import encode
+from nibt.engine.encode import encode
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "scenes"
 FRESH = 31  # a seed that neither the recipe nor the study uses

@@ -354,14 +354,14 @@ def guarded(tmp_path: Path) -> SimpleNamespace:
     guard = Guard(page, tmp_path, upload=1000, stored=5000, hosts=("localhost",))
     transport = httpx.ASGITransport(guard)
 
-    def resolve(method: str, path: str, **options: Any) -> httpx.Response:
+    def request(method: str, path: str, **options: Any) -> httpx.Response:
         async def once() -> httpx.Response:
             async with httpx.AsyncClient(transport=transport, base_url="http://localhost:7860") as client:
                 return await client.request(method, path, **options)
 
         return asyncio.run(once())
 
-    return SimpleNamespace(resolve=resolve, seen=seen, folder=tmp_path)
+    return SimpleNamespace(request=request, seen=seen, folder=tmp_path)
 
 
 JOIN = "/gradio_api/queue/join"
@@ -399,7 +399,7 @@ def test_the_guard_refuses(
     folder = str(guarded.folder)
     if "json" in options:
         options = {**options, "json": json.loads(json.dumps(options["json"]).replace("FOLDER", folder))}
-    answer = guarded.resolve(method, path.replace("FOLDER", folder), **options)
+    answer = guarded.request(method, path.replace("FOLDER", folder), **options)
     assert answer.status_code == status
     assert guarded.seen == []
     assert "default-src 'self'" in answer.headers["content-security-policy"]
@@ -409,17 +409,17 @@ def test_the_guard_lets_the_page_s_own_requests_through(guarded: SimpleNamespace
     upload = str(guarded.folder / "a" / "x.png")
     body = {"data": [{"path": upload, "url": f"http://localhost:7860/gradio_api/file={upload}"}, "a caption"]}
     own = {"origin": "http://localhost:7860"}
-    assert guarded.resolve("POST", JOIN, json=body, headers=own).status_code == 200
+    assert guarded.request("POST", JOIN, json=body, headers=own).status_code == 200
     assert json.loads(guarded.seen[-1][1]) == body, "the body arrives whole"
     for path in ("/", "/config", "/assets/x.js", f"/gradio_api/file={upload}", "/answer/token.png"):
-        answer = guarded.resolve("GET", path)
+        answer = guarded.request("GET", path)
         assert answer.status_code == 200
         assert answer.headers["x-content-type-options"] == "nosniff"
-    assert guarded.resolve("POST", "/gradio_api/upload", content=b"x" * 500).status_code == 200
+    assert guarded.request("POST", "/gradio_api/upload", content=b"x" * 500).status_code == 200
 
 
 def test_a_full_queue_is_told_in_plain_words(guarded: SimpleNamespace) -> None:
-    answer = guarded.resolve("POST", JOIN, json={"data": ["full"]})
+    answer = guarded.request("POST", JOIN, json={"data": ["full"]})
     assert (answer.status_code, answer.json()["detail"]) == (503, BUSY)
 
 
@@ -430,12 +430,12 @@ def test_a_request_that_never_ends_is_ended(guarded: SimpleNamespace, monkeypatc
         yield b"{"
         await asyncio.sleep(5)
 
-    assert guarded.resolve("POST", JOIN, content=slow()).status_code == 408
+    assert guarded.request("POST", JOIN, content=slow()).status_code == 408
 
 
 def test_a_full_disk_is_not_filled_further(guarded: SimpleNamespace) -> None:
     (guarded.folder / "much").write_bytes(b"0" * 6000)
-    assert guarded.resolve("POST", "/gradio_api/upload", content=b"x").status_code == 503
+    assert guarded.request("POST", "/gradio_api/upload", content=b"x").status_code == 503
 
 
 def test_only_this_machine_may_ask_unless_that_is_meant(run: Run) -> None:

@@ -192,18 +192,18 @@ def test_half_precision(kind: str, dtype: str) -> None:
 def test_threads_that_share_a_model_get_its_answer(kind: str) -> None:
     model = tiny.model(kind)
 
-    def resolve(turn: int) -> list[Tensor]:
+    def work(turn: int) -> list[Tensor]:
         answers = []
         for side in SIDES:
             stem = model.tower(side).stem(inputs_of(model.tower(side), turn % 3 + 1))
             answers.append(stem.rest(torch.stack([stem.hidden, 0.5 * stem.hidden])).detach())
         return answers
 
-    alone, barrier = [resolve(turn) for turn in range(3)], threading.Barrier(4)
+    alone, barrier = [work(turn) for turn in range(3)], threading.Barrier(4)
 
     def race(turn: int) -> list[Tensor]:
         barrier.wait()
-        return resolve(turn)
+        return work(turn)
 
     with ThreadPoolExecutor(4) as pool:
         for turn, answers in enumerate(pool.map(race, range(8))):

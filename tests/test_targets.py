@@ -47,31 +47,31 @@ def model() -> nibt.Model:
     return tiny.model("siglip")
 
 
-def resolve(model: nibt.Model, caption: str = "a cat", **options: object) -> nibt.Explanation:
+def explained_by(model: nibt.Model, caption: str = "a cat", **options: object) -> nibt.Explanation:
     answer = nibt.explain(model, tiny.image(), caption, **options)
     assert isinstance(answer, nibt.Explanation)
     return answer
 
 
 def test_the_logit_is_the_models_own(model: nibt.Model) -> None:
-    answer = resolve(model, target="logit")
+    answer = explained_by(model, target="logit")
     inputs = model.image.prepare([tiny.image()]), model.text.prepare(["a cat"])
     with torch.no_grad():
         own = model.module(pixel_values=inputs[0].values, input_ids=inputs[1].values).logits_per_image
     assert answer.score["value"] == pytest.approx(float(own), abs=1e-5)
-    plain = resolve(model)
+    plain = explained_by(model)
     torch.testing.assert_close(answer.image.scores, model.scale * plain.image.scores, atol=1e-5, rtol=1e-4)
 
 
 def test_a_difference_is_explained_by_the_difference_of_maps(model: nibt.Model) -> None:
-    answer = resolve(model, "a cat", target="difference", against="two cars")
-    this, that = resolve(model, "a cat"), resolve(model, "two cars")
+    answer = explained_by(model, "a cat", target="difference", against="two cars")
+    this, that = explained_by(model, "a cat"), explained_by(model, "two cars")
     torch.testing.assert_close(answer.image.scores, this.image.scores - that.image.scores, atol=1e-6, rtol=1e-4)
 
 
 def test_softmax_among_captions_and_pictures(model: nibt.Model) -> None:
     others = [tiny.image(seed=7), tiny.image(seed=8)]
-    answer = resolve(model, target="softmax", against=["two cars", "blue sky"], against_images=others)
+    answer = explained_by(model, target="softmax", against=["two cars", "blue sky"], against_images=others)
     assert answer.score["image"]["target"] == answer.score["text"]["target"] == "softmax"
     ranking = {
         label.label: label.probability for label in nibt.rank(model, tiny.image(), ["a cat", "two cars", "blue sky"])
@@ -86,18 +86,18 @@ def test_softmax_among_captions_and_pictures(model: nibt.Model) -> None:
     [({"against": "two cars"}, "text"), ({"against_images": [tiny.image(seed=4)]}, "image")],
 )
 def test_a_side_without_others_says_that_its_cosine_is_explained(model: nibt.Model, options: dict, side: str) -> None:
-    answer = resolve(model, target="difference", **options)
+    answer = explained_by(model, target="difference", **options)
     assert answer.score[side]["target"] == "cosine"
     assert any(f"no meaning on the {side} side" in warning for warning in answer.warnings)
-    torch.testing.assert_close(getattr(answer, side).scores, getattr(resolve(model), side).scores)
+    torch.testing.assert_close(getattr(answer, side).scores, getattr(explained_by(model), side).scores)
 
 
 def test_an_ensemble_of_one_is_the_wording_itself(model: nibt.Model) -> None:
-    answer = resolve(model, "cat", target="ensemble", templates=["a photo of a {}"])
+    answer = explained_by(model, "cat", target="ensemble", templates=["a photo of a {}"])
     torch.testing.assert_close(
-        answer.image.scores, resolve(model, "a photo of a cat").image.scores, atol=1e-6, rtol=1e-4
+        answer.image.scores, explained_by(model, "a photo of a cat").image.scores, atol=1e-6, rtol=1e-4
     )
-    several = resolve(model, "cat", target="ensemble", templates=["a photo of a {}", "two {}"])
+    several = explained_by(model, "cat", target="ensemble", templates=["a photo of a {}", "two {}"])
     inputs = model.text.encode(model.text.prepare(["a photo of a cat", "two cat"]))
     image = model.image.encode(model.image.prepare([tiny.image()]))
     expected = F.cosine_similarity(unit(inputs).mean(0), image[0], dim=0)
@@ -128,7 +128,7 @@ def test_labels_are_ranked_and_the_first_is_explained_against_the_second(model: 
 )
 def test_bad_targets_are_refused(model: nibt.Model, options: dict, kind: type, told: str) -> None:
     with pytest.raises(kind, match=told):
-        resolve(model, **options)
+        explained_by(model, **options)
 
 
 def test_one_label_is_no_ranking(model: nibt.Model) -> None:

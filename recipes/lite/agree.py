@@ -17,7 +17,7 @@ from torch.nn import functional
 
 import nibt
 from nibt.data.images import read_image
-from nibt.engine.spec import encode
+from nibt.engine.encode import encode
 
 WORDY = ["a man in a room", "people standing in the snow", "xyzzy plugh 42", "she is very happy"]
 

@@ -17,7 +17,7 @@ from network import network, processor
 
 import nibt
 from nibt.datasets.scenes import Scenes
-from nibt.engine.spec import encode
+from nibt.engine.encode import encode
 from nibt.models._mean_states import MeanStates
 
 HERE = Path(__file__).parent

@@ -14,7 +14,7 @@ import nibt
 from nibt.datasets.scenes import NOUNS, STYLES, Scenes
 from nibt.datasets.scenes.backgrounds import BACKGROUNDS
 from nibt.datasets.scenes.captions import with_article
-from nibt.engine.spec import encode
+from nibt.engine.encode import encode
 
 SEED = 77  # neither of the training, nor of the study
 COUNT = 2000

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from nibt.progress import Progress
+
 if TYPE_CHECKING:
     from nibt.report.html.view import Panel
     from nibt.results.explanation import Comparison, Explanation
