@@ -333,7 +333,7 @@ def folder(tmp_path: Path) -> Path:
     made.mkdir()
     lines = ["image,caption"]
     for place, said in enumerate(SAID):
-        tiny.image(seed=place).image.save(made / f"{place}.png")
+        tiny.image(seed=place).pil_image.save(made / f"{place}.png")
         lines.append(f"{place}.png,{said}")
     (made / "pairs.csv").write_text("\n".join(lines) + "\n")
     return made

@@ -53,7 +53,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten images, 0.png to 9.png."""
     folder = tmp_path_factory.mktemp("images")
     for item in range(COUNT):
-        tiny.image(64 + item, 48, item).image.save(folder / f"{item}.png")
+        tiny.image(64 + item, 48, item).pil_image.save(folder / f"{item}.png")
     return folder
 
 
@@ -312,7 +312,7 @@ def test_one_in_ten_pictures_unreadable(model: Model, tmp_path: Path) -> None:
     with (tmp_path / "pairs.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows([["image", "caption"], *([f"{item}.png", "a cat"] for item in range(40))])
     for item in range(40):
-        tiny.image(seed=item).image.save(tmp_path / f"{item}.png")
+        tiny.image(seed=item).pil_image.save(tmp_path / f"{item}.png")
         if item % 10 == 7:
             os.truncate(tmp_path / f"{item}.png", 100 * (item // 10))
     job = nibt.batch(model, tmp_path / "pairs.csv", tmp_path / "out", steps=1, chunk_size=16)
@@ -654,7 +654,7 @@ def test_the_command(run: Run, clip_folder: Path, table: Path, whole: nibt.Job) 
     assert [row["grid"] for row in nibt.Job.open("job").rows()] == [row["grid"] for row in whole.rows()]
     code, out, _ = run("show", "job", 7)
     assert code == 0
-    assert json.loads(Path("7-7-cat.json").read_text())["caption"] == CAPTIONS[7]
+    assert json.loads(Path("7-7-cat.json").read_text())["text"]["caption"] == CAPTIONS[7]
     assert Path("7-7-cat.png").stat().st_size > 1000
     assert run("batch", "--check", "job")[:2] == (0, "job is whole: 10 rows, each once\n")
     (next(Path("job/parts").glob("00000001-*"))).unlink()

@@ -39,7 +39,7 @@ def pairs_folder(tmp_path: Path) -> Path:
     folder = tmp_path / "pairs"
     folder.mkdir()
     for item in range(6):
-        tiny.image(seed=item).image.save(folder / f"{item}.png")
+        tiny.image(seed=item).pil_image.save(folder / f"{item}.png")
     (folder / "2.png").write_bytes(b"no image")
     lines = [json.dumps({"image": f"{item}.png", "caption": tiny.CAPTIONS[item % 4]}) for item in range(6)]
     (folder / "pairs.jsonl").write_text("\n".join(lines))

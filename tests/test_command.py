@@ -19,7 +19,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
-    tiny.image(90, 60).image.save(tmp_path / "photo.png")
+    tiny.image(90, 60).pil_image.save(tmp_path / "photo.png")
     return tmp_path / "photo.png"
 
 
@@ -33,9 +33,9 @@ def test_one_pair_gives_a_picture_and_a_json_file(run: Run, photo: Path, clip_fo
     assert here() == ["photo-a-red-cat.clip.json", "photo-a-red-cat.clip.png"]
     told = json.loads(Path("photo-a-red-cat.clip.json").read_text())
     assert told["schema"] == 2
-    assert [word["text"] for word in told["words"]] == ["a", "red", "cat"]
+    assert [word["text"] for word in told["text"]["words"]] == ["a", "red", "cat"]
     assert np.array(told["image"]["grid"]).shape == (4, 4)
-    assert told["region"] == pytest.approx([15, 0, 60, 60])
+    assert told["image"]["region"] == pytest.approx([15, 0, 60, 60])
     assert any("cropped" in warning for warning in told["warnings"])
     path = told["image"]["path"]
     assert path["sum"] + path["at_baseline"] + path["gap"] == pytest.approx(path["at_input"], abs=1e-6)
@@ -66,7 +66,7 @@ def test_interact_gives_a_small_multiple_a_word(run: Run, photo: Path, clip_fold
 def test_interact_with_several_pairs_and_json_alone(run: Run, photo: Path, clip_folder: Path) -> None:
     code, out, err = run("interact", photo, "a cat", "two cars", "-m", clip_folder, "--steps", 1, "--json", "-")
     assert code == 0
-    assert [entry["caption"] for entry in json.loads(out)] == ["a cat", "two cars"]
+    assert [entry["text"]["caption"] for entry in json.loads(out)] == ["a cat", "two cars"]
     assert "wrote" not in err
     assert here() == []
 
@@ -74,7 +74,7 @@ def test_interact_with_several_pairs_and_json_alone(run: Run, photo: Path, clip_
 def test_json_alone_goes_to_standard_output(run: Run, photo: Path, clip_folder: Path) -> None:
     code, out, err = run("explain", photo, "a cat", "two cars", "-m", clip_folder, "--json", "-")
     assert code == 0
-    assert [entry["caption"] for entry in json.loads(out)] == ["a cat", "two cars"]
+    assert [entry["text"]["caption"] for entry in json.loads(out)] == ["a cat", "two cars"]
     assert "wrote" not in err
     assert "The model is" not in err
     assert here() == []

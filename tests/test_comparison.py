@@ -46,7 +46,7 @@ def compared(kind: str, first: Any, second: Any, **options: Any) -> Any:
 def scores(part: SideAttribution) -> torch.Tensor:
     """Without the padding that a caption gets from its batch mates."""
     if isinstance(part, ImageAttribution):
-        return part.attribution.scores
+        return part.scores
     return torch.tensor([word.score for word in part.words])
 
 
@@ -66,9 +66,9 @@ def test_two_pictures_are_explained_as_each_by_the_others_embedding(kind: str) -
     answer = compared(kind, IMAGES[0], IMAGES[1])
     for part, here, there in ((answer.first, *IMAGES[:2]), (answer.second, *IMAGES[1::-1])):
         expected = nibt.contributions(model, here).explain(encode(model.image, [there])[0])
-        torch.testing.assert_close(part.attribution.scores, expected.scores, atol=1e-5, rtol=1e-4)
-        assert part.attribution.path is not None
-        assert float(part.attribution.path.gap) == pytest.approx(float(expected.path.gap), abs=1e-5)
+        torch.testing.assert_close(part.scores, expected.scores, atol=1e-5, rtol=1e-4)
+        assert part.path is not None
+        assert float(part.path.gap) == pytest.approx(float(expected.path.gap), abs=1e-5)
 
 
 @every_family
@@ -84,8 +84,8 @@ def test_two_captions_are_explained_as_each_by_the_others_embedding(kind: str) -
         state = (blank + position * (cut.hidden - blank)).detach().requires_grad_()
         (gradient,) = torch.autograd.grad(F.normalize(cut.rest(state[None])[0, 0], dim=-1) @ there, state)
         expected += weight * ((cut.hidden - blank) * gradient).sum(-1)
-    torch.testing.assert_close(answer.first.attribution.scores, cut.units.keep(expected)[0], atol=1e-5, rtol=1e-4)
-    assert answer.first.attribution.path.steps == 2
+    torch.testing.assert_close(answer.first.scores, cut.units.keep(expected)[0], atol=1e-5, rtol=1e-4)
+    assert answer.first.path.steps == 2
     assert answer.similarity == pytest.approx(
         float(F.normalize(cut.rest(cut.hidden[None])[0, 0], dim=-1).detach() @ there), abs=1e-5
     )
@@ -95,8 +95,8 @@ def test_two_captions_are_explained_as_each_by_the_others_embedding(kind: str) -
 @both_kinds
 def test_the_scores_add_up_to_the_change(kind: str, items: list) -> None:
     answer = compared(kind, items[0], items[2], steps=64)
-    for part in answer.parts.values():
-        told = part.attribution.path
+    for part in answer.sides.values():
+        told = part.path
         assert float(told.sum) == pytest.approx(
             float(told.at_input - told.at_baseline), abs=abs(float(told.gap)) + 1e-6
         )
@@ -193,7 +193,7 @@ def test_scenes_with_one_object_in_common_are_alike_there() -> None:
     answers = nibt.explain("scenes", [one.image for one, _, _ in chosen], [other.image for _, other, _ in chosen])
     energies, areas = [], []
     for answer, (one, other, noun) in zip(answers, chosen, strict=True):
-        for part, scene in zip(answer.parts.values(), (one, other), strict=True):
+        for part, scene in zip(answer.sides.values(), (one, other), strict=True):
             mask = np.any([thing.mask for thing in scene.objects if thing.name == noun], axis=0)
             positive_only = score_map(part).clip(0)
             energies.append(positive_only[mask].sum() / positive_only.sum())
@@ -211,7 +211,7 @@ def test_captions_with_one_noun_in_common_are_alike_there() -> None:
     firsts = [nibt.Caption(f"{with_article(one)} and {with_article(shared)}") for shared, one, _ in pairs]
     seconds = [f"{with_article(shared)} and {with_article(other)}" for shared, _, other in pairs]
     for answer, (shared, *_) in zip(nibt.explain("scenes", firsts, seconds), pairs, strict=True):
-        for part in answer.parts.values():
+        for part in answer.sides.values():
             assert max(part.words, key=lambda word: word.score).text == shared
 
 
@@ -220,7 +220,7 @@ def test_captions_with_one_noun_in_common_are_alike_there() -> None:
 
 def test_what_is_no_string_is_a_picture_in_either_place(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
-    IMAGES[0].image.save(path)
+    IMAGES[0].pil_image.save(path)
     array = np.asarray(IMAGES[0].image)
     ways = [path, IMAGES[0].image, array, torch.from_numpy(array.copy()).permute(2, 0, 1), IMAGES[0]]
     wanted = compared("clip", IMAGES[1], IMAGES[0])
@@ -247,7 +247,7 @@ def test_a_caption_in_second_place_is_that_caption() -> None:
 
 def test_a_caption_that_names_a_picture_gets_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    IMAGES[0].image.save("cat.png")
+    IMAGES[0].pil_image.save("cat.png")
     model = tiny.model("clip")
     (note,) = [told for told in nibt.explain(model, IMAGES[3], "cat.png").warnings if "taken as a caption" in told]
     assert "Path('cat.png')" in note

@@ -513,7 +513,7 @@ def test_the_best_caption_is_that_of_its_own_picture(tmp_path: Path) -> None:
     def scorer(image: nibt.data.images.ImageInput, texts: Sequence[str]) -> list[float]:
         """The longer the text the better, in a bright image; the shorter, in a dark one."""
         asked.append(Path(image.source).name)
-        bright = image.image.getpixel((0, 0))[0] > 100  # pyright: ignore
+        bright = image.pil_image.getpixel((0, 0))[0] > 100  # pyright: ignore
         return [len(text) * (1 if bright else -1) for text in texts]
 
     data = Flickr8k(tmp_path, choice="best", scorer=scorer)

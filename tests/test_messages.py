@@ -24,8 +24,8 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def photo(run: Run) -> str:
-    tiny.image(48, 40).image.save("photo.png")
-    tiny.image(40, 48, 1).image.save("other.png")
+    tiny.image(48, 40).pil_image.save("photo.png")
+    tiny.image(40, 48, 1).pil_image.save("other.png")
     return "photo.png"
 
 

@@ -200,7 +200,7 @@ def test_every_metric_says_its_sides_and_which_way_is_better(name: str) -> None:
     assert kind.better in ("higher", "lower", "neither")
     assert set(kind.sides) <= {"image", "text"}
     model = tiny.model("clip")
-    pair = Pair(ImageInput(tiny.image().image, "drawn"), "a cat", (Object("cat", (2, 2, 9, 9), None, ((2, 5),)),))
+    pair = Pair(ImageInput(tiny.image().pil_image, "drawn"), "a cat", (Object("cat", (2, 2, 9, 9), None, ((2, 5),)),))
     rows = nibt.measure(model, [pair, pair], [name], batch_size=2)
     assert [(row.item, row.side) for row in rows] == [(item, side) for item in (0, 1) for side in kind.sides]
     assert rows[0].value == pytest.approx(rows[len(kind.sides)].value, abs=1e-3, nan_ok=True)  # rows of one batch
@@ -221,7 +221,7 @@ def test_measure_does_not_depend_on_the_batch() -> None:
 
 def test_measure_takes_metrics_with_options_one_side_and_refuses_what_is_not_there() -> None:
     model = tiny.model("clip")
-    pair = Pair(ImageInput(tiny.image().image, "drawn"), "a cat")
+    pair = Pair(ImageInput(tiny.image().pil_image, "drawn"), "a cat")
     strict = find("metrics", "deletion")(levels=2)
     rows = nibt.measure(model, [pair], [strict, "special_share"], only="text")
     assert {(row.side, row.metric) for row in rows} == {("text", "deletion"), ("text", "special_share")}

@@ -37,8 +37,8 @@ def here(run: Run) -> Path:
 
 
 def fill(folder: Path) -> None:
-    tiny.image(40, 30).image.save(folder / "photo.jpg", quality=95)
-    tiny.image(30, 40, 1).image.save(folder / "other.png")
+    tiny.image(40, 30).pil_image.save(folder / "photo.jpg", quality=95)
+    tiny.image(30, 40, 1).pil_image.save(folder / "other.png")
     (folder / "labels.txt").write_text("a cat\na dog\n")
     (folder / "notes.json").write_text('{"mine": true}\n')
     (folder / "page.html").write_text("<p>mine</p>\n")
@@ -166,13 +166,13 @@ def test_a_link_to_an_own_file_stays_a_link(run: Run, here: Path, clip_folder: P
     os.symlink("x.png", "y.png")
     assert run("explain", "photo.jpg", "a dog", "-m", clip_folder, "-o", "y.png")[0] == 0
     assert Path("y.png").is_symlink()
-    assert read_signature(Path("x.png")).request["caption"] == "a dog"  # pyright: ignore
+    assert read_signature(Path("x.png")).request["text"]["caption"] == "a dog"  # pyright: ignore
 
 
 def test_own_files_are_written_again_until_they_are_edited(run: Run, here: Path, clip_folder: Path) -> None:
     for caption in ("a cat", "a dog"):
         assert run("explain", "photo.jpg", caption, "-m", clip_folder, "-o", "x.png")[0] == 0
-    assert json.loads(Path("x.json").read_text())["caption"] == "a dog"
+    assert json.loads(Path("x.json").read_text())["text"]["caption"] == "a dog"
     data = json.loads(Path("x.json").read_text())
     Path("x.json").write_text(json.dumps({**data, "note": "mine"}))
     code, _, err = run(*PHOTO, "-m", clip_folder, "-o", "x.png")
@@ -346,11 +346,14 @@ def test_default_names_tell_requests_apart(run: Run, here: Path, clip_folder: Pa
 def test_default_names_tell_photographs_of_one_name_apart(run: Run, clip_folder: Path) -> None:
     for folder, seed in (("one", 0), ("two", 1)):
         Path(folder).mkdir()
-        tiny.image(40, 30, seed).image.save(f"{folder}/photo.png")
+        tiny.image(40, 30, seed).pil_image.save(f"{folder}/photo.png")
         assert run("explain", f"{folder}/photo.png", "a cat", "-m", clip_folder)[0] == 0
     names = sorted(path.name for path in Path().glob("*.json"))
     assert names == ["photo-a-cat.clip-2.json", "photo-a-cat.clip.json"]
-    assert [json.loads(Path(name).read_text())["source"] for name in names] == ["two/photo.png", "one/photo.png"]
+    assert [json.loads(Path(name).read_text())["image"]["source"] for name in names] == [
+        "two/photo.png",
+        "one/photo.png",
+    ]
 
 
 def test_a_foreign_file_with_a_default_name_is_refused(run: Run, here: Path, clip_folder: Path) -> None:

@@ -189,7 +189,7 @@ def test_comparisons_have_both_their_parts() -> None:
     assert [place["kind"] for place in images["places"]] == ["image", "image"]
     assert [place["caption"] for place in captions["places"]] == ["a cat", "two cars"]
     assert images["table"] is captions["table"] is None
-    np.testing.assert_allclose(images["places"][1]["scores"], two.second.attribution.scores, rtol=5e-4)
+    np.testing.assert_allclose(images["places"][1]["scores"], two.second.scores, rtol=5e-4)
 
 
 def test_the_page_says_why_words_cannot_be_chosen() -> None:
@@ -281,7 +281,7 @@ def test_tables_are_pages_too() -> None:
 
 def test_the_command_writes_one_page_for_all_pairs(run: Any, clip_folder: Path, tmp_path: Path) -> None:
     photo = tmp_path / "<img src=x onerror=alert(1)>.png"
-    tiny.image(90, 60).image.save(photo)
+    tiny.image(90, 60).pil_image.save(photo)
     code, out, _ = run("explain", photo, "a red cat", "two cars", "-m", clip_folder, "--out", "x.html", "--steps", 2)
     assert code == 0
     assert "wrote x.html, x.json" in out
@@ -302,7 +302,7 @@ def test_the_command_writes_one_page_for_all_pairs(run: Any, clip_folder: Path, 
 def test_there_is_a_table_where_there_can_be_one(
     run: Any, clip_folder: Path, tmp_path: Path, options: list[str]
 ) -> None:
-    tiny.image(90, 60).image.save(tmp_path / "photo.png")
+    tiny.image(90, 60).pil_image.save(tmp_path / "photo.png")
     code, _, err = run("explain", tmp_path / "photo.png", "a red cat", "-m", clip_folder, "-o", "x.html", *options)
     assert code == 0, err
     (panel,) = embedded(checked(Path("x.html").read_text(encoding="utf-8")))["panels"]
@@ -311,7 +311,7 @@ def test_there_is_a_table_where_there_can_be_one(
 
 def test_other_commands_write_pages_too(run: Any, clip_folder: Path, tmp_path: Path) -> None:
     photo = tmp_path / "photo.png"
-    tiny.image(90, 60).image.save(photo)
+    tiny.image(90, 60).pil_image.save(photo)
     assert (
         run("interact", photo, "a red cat", "-m", clip_folder, "-o", "i.html", "--steps", 1, "--positive-only")[0] == 0
     )

@@ -29,12 +29,12 @@ COSTLY = {
 @pytest.mark.parametrize("method", sorted(COSTLY))
 def test_methods_report_their_passes(method: str) -> None:
     seen: list[Progress] = []
-    with listening(lambda done, total: seen.append((done, total))):
+    with listening(seen.append):
         nibt.explain(tiny.model("clip"), tiny.image(40, 40), "a red cat", method, **COSTLY[method])
     assert seen
-    assert all(0 < done <= total for done, total in seen)
-    longest = max(total for _, total in seen)
-    assert (longest, longest) in seen, "the longest loop is reported to its end"
+    assert all(0 < one.done <= one.total for one in seen)
+    longest = max(one.total for one in seen)
+    assert Progress(longest, longest) in seen, "the longest loop is reported to its end"
 
 
 def test_listeners_are_of_one_context() -> None:
@@ -70,7 +70,7 @@ def test_without_a_terminal_there_is_a_line_now_and_then(
 
 
 def test_short_work_says_nothing_without_a_terminal(run: Run, clip_folder: Path) -> None:
-    tiny.image(40, 40).image.save("photo.png")
+    tiny.image(40, 40).pil_image.save("photo.png")
     code, _, err = run("explain", "photo.png", "a cat", "-m", clip_folder)
     assert (code, err) == (0, "")
 
@@ -87,7 +87,7 @@ def test_the_time_left_counts_the_pair_at_work() -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
 def test_a_terminal_shows_our_bar_alone(tmp_path: Path, clip_folder: Path) -> None:
-    tiny.image(40, 40).image.save(tmp_path / "photo.png")
+    tiny.image(40, 40).pil_image.save(tmp_path / "photo.png")
     script = "from nibt.cli import main; main()"
     ours, theirs = pty.openpty()
     process = subprocess.Popen(

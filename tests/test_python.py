@@ -154,7 +154,7 @@ def test_repr_of_a_model_and_a_job(tmp_path: Path) -> None:
 
 def as_bytes() -> bytes:
     buffer = BytesIO()
-    IMAGE.image.save(buffer, "PNG")
+    IMAGE.pil_image.save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -214,9 +214,9 @@ def test_heatmap_has_the_pixels_of_the_picture() -> None:
 
 def test_a_picture_that_was_replaced_does_not_come_back(tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
-    IMAGE.image.save(path)
+    IMAGE.pil_image.save(path)
     nibt.explain(MODEL, path, "a red cat", steps=1).save(tmp_path / "x.json")
     assert nibt.Explanation.load(tmp_path / "x.json").image is not None
-    tiny.image(64, 48, 5).image.save(path)
+    tiny.image(64, 48, 5).pil_image.save(path)
     assert nibt.Explanation.load(tmp_path / "x.json").image is None
-    assert json.loads((tmp_path / "x.json").read_text())["image_hash"]
+    assert json.loads((tmp_path / "x.json").read_text())["image"]["image_hash"]

@@ -39,7 +39,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 pairs; one image is broken."""
     folder = tmp_path_factory.mktemp("pairs")
     for item in range(COUNT):
-        tiny.image(seed=item).image.save(folder / f"{item}.png")
+        tiny.image(seed=item).pil_image.save(folder / f"{item}.png")
     (folder / "5.png").write_bytes(b"no image")
     lines = ["image,caption", *(f"{item}.png,{tiny.CAPTIONS[item % 4]}" for item in range(COUNT))]
     (folder / "pairs.csv").write_text("\n".join(lines))

@@ -289,7 +289,7 @@ def test_answers_are_files_for_a_while(scenes: Model) -> None:
     *_, panels = answered(asked(), scenes)
     token = recent.keep(panels)
     explanation, table = json.loads(recent.file(token, "json") or b"")
-    assert explanation["caption"] == table["caption"] == "a cat"
+    assert explanation["text"]["caption"] == table["caption"] == "a cat"
     assert Image.open(BytesIO(recent.file(token, "png") or b"")).width > 200
     assert b"Content-Security-Policy" in (recent.file(token, "html") or b"")
     assert recent.file(token, "exe") is None

@@ -31,7 +31,7 @@ def fill(folder: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> Path:
     """A data set of three pairs, which is a source of jobs, too."""
     folder.mkdir(exist_ok=True)
     for seed in seeds:
-        tiny.image(48, 40, seed).image.save(folder / f"{seed}.png")
+        tiny.image(48, 40, seed).pil_image.save(folder / f"{seed}.png")
     rows = [f"{seed}.png,{caption},k{seed}" for seed, caption in zip(seeds, CAPTIONS, strict=True)]
     (folder / "pairs.csv").write_text("image,caption,key\n" + "\n".join(rows) + "\n")
     return folder
@@ -217,7 +217,7 @@ def test_batch_refuses_other_pairs(model: Model, finished: Path, tmp_path: Path)
 
 def test_batch_refuses_a_picture_that_was_replaced(model: Model, finished: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(finished, tmp_path / "data")
-    tiny.image(48, 40, 9).image.save(folder / "1.png")
+    tiny.image(48, 40, 9).pil_image.save(folder / "1.png")
     with pytest.raises(OtherRequest, match=r"row 1: 1\.png with the digest [0-9a-f]{16} \(now [0-9a-f]{16}\)"):
         nibt.batch(model, folder / "pairs.csv", folder / "job", **JOB)
     (folder / "1.png").unlink()
@@ -228,7 +228,7 @@ def test_batch_refuses_a_picture_that_was_replaced(model: Model, finished: Path,
 def test_batch_refuses_another_picture_to_contrast_with(model: Model, data: Path, tmp_path: Path) -> None:
     options = {**JOB, "target": "difference", "against_images": str(data / "2.png")}
     nibt.batch(model, data / "pairs.csv", tmp_path / "job", **options)
-    tiny.image(48, 40, 9).image.save(tmp_path / "2.png")
+    tiny.image(48, 40, 9).pil_image.save(tmp_path / "2.png")
     with pytest.raises(OtherRequest, match="against_images_hash"):
         nibt.batch(model, data / "pairs.csv", tmp_path / "job", **options | {"against_images": str(tmp_path / "2.png")})
 
@@ -318,7 +318,7 @@ def test_bench_refuses_another_plan(clip_folder: Path, data: Path, tmp_path: Pat
 def test_bench_refuses_other_contents(clip_folder: Path, data: Path, tmp_path: Path) -> None:
     asked = plan({}, clip_folder, data)
     nibt.benchmark(asked, tmp_path / "run")
-    tiny.image(48, 40, 9).image.save(data / "1.png")
+    tiny.image(48, 40, 9).pil_image.save(data / "1.png")
     with pytest.raises(OtherRequest, match=r"contents\.folder"):
         nibt.benchmark(asked, tmp_path / "run")
 

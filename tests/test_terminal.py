@@ -39,7 +39,7 @@ def test_printed_numbers_add_up(target: str, options: dict[str, Any]) -> None:
     assert [row["side"] for row in rows] == ["image", "text"]
     for row in rows:
         assert Decimal(row["attributed"]) + Decimal(row["baseline"]) + Decimal(row["gap"]) == Decimal(row["score"])
-        path, score = answer.parts[row["side"]].attribution.path, answer.score[row["side"]]
+        path, score = answer.sides[row["side"]].path, answer.score[row["side"]]
         assert row["target"] == score["target"]
         assert float(row["score"]) == pytest.approx(score["value"], abs=5.1e-5)
         assert float(row["baseline"]) == pytest.approx(float(path.at_baseline), abs=5.1e-5)

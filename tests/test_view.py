@@ -65,7 +65,7 @@ class Opened:
 
 
 def image(seed: int = 0) -> ImageInput:
-    return ImageInput(tiny.image(seed=seed).image.resize(SIZE), "noise")
+    return ImageInput(tiny.image(seed=seed).pil_image.resize(SIZE), "noise")
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +204,7 @@ def test_the_picture_has_the_colours_of_the_report(opened: Opened, pair: tuple[E
         return np.asarray(Image.open(BytesIO(b64decode(uri.partition(",")[2]))).convert("RGB"), int)
 
     def near(positive_only: bool) -> None:
-        expected = np.asarray(overlay(told, shown(told.image.pil_image, 640), positive_only), int)  # pyright: ignore
+        expected = np.asarray(overlay(told, shown(told.image.input.pil_image, 640), positive_only), int)  # pyright: ignore
         centres = np.ix_(np.arange(30, 240, 60), np.arange(90, 300, 60))
         difference = np.abs(pixels() - expected)
         assert difference[centres].mean() < 4

@@ -31,7 +31,9 @@ _INNER = 2  # steps from which a loop inside is worth a bar
 
 @dataclass
 class Status:
-    """What is shown of some work: finished items, of ``total`` if that is known, and the loop inside the current one."""
+    """What is shown of some work: finished items, of ``total`` if that is known, and the loop inside the current
+    one.
+    """
 
     name: str
     total: int | None

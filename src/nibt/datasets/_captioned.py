@@ -19,8 +19,8 @@ class CaptionedDataset(LocalDataset):
     """``choice`` says which captions of an image make a pair: the ``first``, the ``best`` or ``all``, a pair each.
 
     The best is the one that fits its own image best. That needs a model, and data sets stand below models, so
-    ``scorer`` is to be given: a function of an image and its captions that gives a number for each caption. The first of
-    equals is taken. (The paper chose in this way, but its code held the captions of a whole batch against the first
+    ``scorer`` is to be given: a function of an image and its captions that gives a number for each caption. The first
+    of equals is taken. (The paper chose in this way, but its code held the captions of a whole batch against the first
     image of the batch.) ``count`` counts pairs.
     """
 

@@ -16,8 +16,8 @@ from nibt.errors import BadInput
 class TinyImageNet(SynsetDataset):
     """The first ``each`` images of the 200 synsets: the paper's subset as it is, 1,000 pairs.
 
-    SynsetDataset come by their numbers, and images by the numbers in their names (val_2 before val_10). ``split`` is val or
-    train; the test images have no labels.
+    SynsetDataset come by their numbers, and images by the numbers in their names (val_2 before val_10). ``split`` is
+    val or train; the test images have no labels.
     """
 
     about = "200 synsets in images of 64 x 64 pixels with boxes; 'a photo of a ' and the synset (the paper's subset)"

@@ -45,9 +45,10 @@ def explain_interactions(
     that are no words and no patches it is complete: ``Interaction.gap`` tells how nearly. Lists pair up as in
     ``explain``.
 
-    Unless ``steps``, ``quadrature`` or a variant say how many nodes there are, they are doubled, to 64 at most, until the
-    sum of the words' vectors is within ``tolerance`` (0.01) of the change of the caption's embedding, by its length,
-    and the sum of each word's map within that share of the strongest word's; None leaves it at the method's nodes.
+    Unless ``steps``, ``quadrature`` or a variant say how many nodes there are, they are doubled, to 64 at most, until
+    the sum of the words' vectors is within ``tolerance`` (0.01) of the change of the caption's embedding, by its
+    length, and the sum of each word's map within that share of the strongest word's; None leaves it at the method's
+    nodes.
 
     ``words``: texts of words of the caption, or their numbers from 0, which alone have rows of their own; without it,
     all have. Each costs a forward pass of the upper part of the text tower, and a backward pass of the image tower's.

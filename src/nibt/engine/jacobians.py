@@ -4,7 +4,8 @@ With z(l) = r + l (h - r), e(z) the unit embedding and J(z) its derivative, the 
 vector P[t] = integral of J(z(l)) (h - r)_t over l. The P[t] of all rows add up to e(h) - e(r), and P[t] . v is the
 score that NIB gives the row for a caption (or an image) with the unit embedding v. Two ways lead there: forward, all
 directions at once (``jvp_integral``: a forward pass for each node, and about one more for each direction and node), and
-backward, a vector v at a time (``vjp_integral``: a forward pass for each node, and a backward pass for each vector and node).
+backward, a vector v at a time (``vjp_integral``: a forward pass for each node, and a backward pass for each vector and
+node).
 """
 
 from collections.abc import Iterator, Sequence

@@ -18,7 +18,7 @@ from nibt.results.explanation import Explanation, method_text
 
 MANIFEST = "job.json"
 KIND = "nibt job"
-SCHEMA = 2
+SCHEMA = 3
 _REMEDY = "run the job again, and it makes this file anew"
 
 

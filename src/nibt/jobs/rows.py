@@ -14,7 +14,7 @@ from nibt.jobs.sources.base import RawRow, written
 from nibt.results.explanation import SCHEMA, Explanation
 
 _KEY = b"nibt"
-_NARROWING = ("baseline", "quadrature", "steps", "layers", "tolerance", "at_input", "at_baseline", "sum", "gap")
+_PATH = ("baseline", "quadrature", "steps", "layers", "tolerance", "at_input", "at_baseline", "sum", "gap")
 
 
 def row_of(raw: RawRow, answer: Explanation) -> dict[str, Any]:
@@ -24,24 +24,24 @@ def row_of(raw: RawRow, answer: Explanation) -> dict[str, Any]:
     return {
         "row": raw.row,
         "key": written(raw.key),
-        "source": written(data["source"]),
-        "image_hash": data["image_hash"],
-        "caption": data["caption"],
-        "size": data["size"],
+        "source": written(image["source"]),
+        "image_hash": image["image_hash"],
+        "caption": text["caption"],
+        "size": image["size"],
         "similarity": data["similarity"],
         "image_score": data["score"]["image"]["value"],
         "text_score": data["score"]["text"]["value"],
         "grid_shape": list(answer.grid.shape),
         "grid": [score for line in image["grid"] for score in line],
-        "region": data["region"],
+        "region": image["region"],
         "image_special_share": image["special_share"],
         "tokens": text["tokens"],
         "text_scores": text["scores"],
         "special": text["special"],
-        "words": data["words"],
+        "words": text["words"],
         "text_special_share": text["special_share"],
-        "image_narrowing": image["path"],
-        "text_narrowing": text["path"],
+        "image_path": image["path"],
+        "text_path": text["path"],
         "warnings": data["warnings"],
         "error": None,
     }
@@ -72,22 +72,27 @@ def explanation_of(row: Mapping[str, Any], told: Mapping[str, Any]) -> Explanati
     rows, columns = row["grid_shape"]
     grid = [list(row["grid"][line * columns : (line + 1) * columns]) for line in range(rows)]
     values = {side: {"target": told["targets"][side], "value": row[f"{side}_score"]} for side in ("image", "text")}
-    same = ("source", "image_hash", "size", "region", "caption", "similarity", "words", "warnings")
     return Explanation.from_json(
         {
             "schema": SCHEMA,
-            **{name: row[name] for name in same},
+            "kind": "explanation",
+            "similarity": row["similarity"],
             "score": {**told["target"], "value": row["image_score"], **values},
             "method": told["method"],
             "model": told["model"],
             "versions": told["versions"],
-            "image": {"grid": grid, "special_share": row["image_special_share"], "path": row["image_narrowing"]},
+            "warnings": row["warnings"],
+            "image": {
+                **{name: row[name] for name in ("source", "image_hash", "size", "region")},
+                "grid": grid,
+                "special_share": row["image_special_share"],
+                "path": row["image_path"],
+            },
             "text": {
-                "tokens": row["tokens"],
+                **{name: row[name] for name in ("caption", "words", "tokens", "special")},
                 "scores": row["text_scores"],
-                "special": row["special"],
                 "special_share": row["text_special_share"],
-                "path": row["text_narrowing"],
+                "path": row["text_path"],
             },
             "ranking": [],
         }
@@ -112,7 +117,7 @@ def schema(arrow: Any) -> Any:
     texts, numbers = arrow.list_(arrow.string()), arrow.list_(arrow.float32())
     real, whole = arrow.float64(), arrow.int32()
     kinds = {"baseline": arrow.string(), "quadrature": arrow.string(), "steps": whole, "layers": arrow.list_(whole)}
-    narrowing = arrow.struct([(name, kinds.get(name, real)) for name in _NARROWING])
+    path = arrow.struct([(name, kinds.get(name, real)) for name in _PATH])
     word = arrow.struct([("text", arrow.string()), ("score", real), ("tokens", arrow.list_(whole))])
     return arrow.schema(
         [
@@ -134,8 +139,8 @@ def schema(arrow: Any) -> Any:
             ("special", arrow.list_(arrow.bool_())),
             ("words", arrow.list_(word)),
             ("text_special_share", real),
-            ("image_narrowing", narrowing),
-            ("text_narrowing", narrowing),
+            ("image_path", path),
+            ("text_path", path),
             ("warnings", texts),
             ("error", arrow.string()),
         ]

@@ -24,7 +24,7 @@ from nibt.results.attribution import image_at, over_image
 from nibt.results.explanation import method_text, shortened
 from nibt.results.saving import JsonSerializable, load
 
-SCHEMA = 2
+SCHEMA = 3
 Map: TypeAlias = Float[Tensor, "row column"]
 
 

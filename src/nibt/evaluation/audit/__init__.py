@@ -47,8 +47,8 @@ def audit(
     ``methods`` are names, or names with a variant (``nib:paper``). ``quick`` asks of fewer stages of randomisation
     and fewer wordings, draws coarser curves of deletion and insertion, and has the control ``random`` alone. ``data``
     is written down as where the pairs are from. A method costs some 47 explanations of one side of each pair, and each
-    method and each of the three controls some 50 forward passes; a copy of the weights is held meanwhile. ``on_progress``
-    is called when a step begins.
+    method and each of the three controls some 50 forward passes; a copy of the weights is held meanwhile.
+    ``on_progress`` is called when a step begins.
 
     Raises:
         BadInput: there are fewer than 8 pairs, or all have the same caption, or the same image.

@@ -29,8 +29,8 @@ def page(
 ) -> str:
     """The whole page: one answer, or several beside each other, with shared controls.
 
-    A ``Panel`` is an answer with its word-region table, or with a title of its own. With ``positive_only`` only what speaks
-    for the pair is shown at first.
+    A ``Panel`` is an answer with its word-region table, or with a title of its own. With ``positive_only`` only what
+    speaks for the pair is shown at first.
 
     Raises:
         BadInput: there is no answer, or one was loaded from a file and its image is no longer there.

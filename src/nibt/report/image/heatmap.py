@@ -45,8 +45,9 @@ def score_map(mapped: Mapped, size: tuple[int, int] | None = None) -> np.ndarray
 
 
 def overlay(mapped: Mapped, image: Image.Image, positive_only: bool = False, most: float | None = None) -> Image.Image:
-    """The map over a copy of the image (of any size); with ``positive_only`` only what speaks for the caption. The score
-    ``most`` has the full colour, without it the map's largest.
+    ""
+    """The map over a copy of the image (of any size); with ``positive_only`` only what speaks for the caption. The
+    score ``most`` has the full colour, without it the map's largest.
     """
     scores = score_map(mapped, image.size)
     most = float(mapped.grid.abs().max()) if most is None else most
