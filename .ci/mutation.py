@@ -220,11 +220,11 @@ class CoverageMap:
         return digest.hexdigest()
 
     def tests(self, mutant: Mutant) -> list[str]:
-        """The tests that run the statement; for what runs on import, all tests that run a line of the file."""
+        """The tests that run the statement; if it runs on import, all tests that run a line of the file."""
         contexts = self._data.contexts_by_lineno(str(self._tree / PACKAGE / mutant.file))
         first, last = mutant.span
         lines = [contexts.get(line, []) for line in range(first, last + 1)]
-        return self._names(lines) or self._names(contexts.values())
+        return self._names(lines) or (self._names(contexts.values()) if any(lines) else [])
 
     def _names(self, lines: object) -> list[str]:
         names = {name.rpartition("|")[0] for line in lines for name in line}  # type: ignore

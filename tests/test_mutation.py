@@ -128,7 +128,7 @@ def test_run_kills_what_is_tested_and_names_what_is_not(mutation: ModuleType, pr
                               ("return (first or 0) + second", "return value > 10", "return value * 3"))  # fmt: skip
     assert (tested["status"], tested["by"]) == ("killed", "tests/test_arithmetic.py::test_add")
     assert (unread["status"], unread["tests"]) == ("survived", 1)
-    assert unused["status"] == "survived"
+    assert (unused["status"], unused["tests"], unused["by"]) == ("survived", 0, "no test runs it")
     assert (project / "src/nibt/core/arithmetic.py").read_text() == CODE
     before, after = mutation.changed_lines(unread["diff"])
     known = f'[[equivalent]]\nfile = "core/arithmetic.py"\nbefore = {before!r}\nafter = {after!r}\nreason = "a test"\n'
