@@ -22,8 +22,8 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[1]
 EXTRAS = ("metrics", "bench", "peft", "sentencepiece")
 """What the tests of the core need beside nibt's own requirements; their lower bounds are held, too."""
-TOOLS = ("pytest", "beartype", "captum")
-CORE = ("models", "loading", "preparation", "contract", "attention", "nib", "interactions", "baseline", "command")
+TOOLS = ("pytest", "beartype", "captum", "playwright")
+CORE = ("models", "loading", "preparation", "contract", "attention", "nib", "interactions", "mean_states", "command")
 """Tests that load, cut and replay every family, run every method on every family, and go through the command."""
 
 

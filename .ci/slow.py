@@ -26,6 +26,8 @@ PARTS = {
     "tests": "the tests marked slow: load, jobs killed, documents, notebooks",
     "kills": "a benchmark killed twenty times has the table of an undisturbed one",
     "study": "the study behind the defaults, measured again on its first scenes, says what docs/study.md says",
+    "release": "sdist and wheel are built, checked, and each runs in an empty environment",
+    "mutation": "of a sample of mutants, the tests kill at least 85 %",
     "oldest": "the core with the oldest supported versions",
     "newest": "the core with the newest versions",
 }
@@ -50,11 +52,20 @@ def command(part: str, options: argparse.Namespace) -> list[str]:
             return [python, "benchmarks/kills.py", "--out", tempfile.mkdtemp(dir=into)]
         case "study":
             return [python, "recipes/scenes/check_study.py"]
+        case "release":
+            return [python, ".ci/release.py", "--dist", tempfile.mkdtemp(dir=into)]
+        case "mutation":
+            limits = ["--workers", "2", "--at-least", "0.85"]
+            return [python, ".ci/mutation.py", *limits, "--into", str(into / "mutation")]
     return [python, ".ci/matrix.py", part, "--into", str(into), "--python", options.python]
 
 
 def outcome(part: str, into: Path, code: int) -> str:
-    """How many tests passed and failed, where it was tests; else whether it was well."""
+    """The number of tests that passed and failed, the fate of the mutants, or whether the part passed."""
+    if part == "mutation" and (into / "mutation" / "mutation.json").exists():
+        statuses = [row["status"] for row in json.loads((into / "mutation" / "mutation.json").read_text())]
+        count = ", ".join(f"{statuses.count(name)} {name}" for name in sorted(set(statuses)))
+        return count if code == 0 else f"**{count}**"
     found = {"tests": into / "tests.xml", "oldest": into / "oldest/tests.xml", "newest": into / "newest/tests.xml"}
     if part not in found or not found[part].exists():
         return "passed" if code == 0 else f"**failed** (exit code {code})"

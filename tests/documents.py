@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 STAND_INS = {"/data/": "data/", "openai/clip-vit-base-patch32": "my-clip"}
 """What a reader has and the tests lack, and what stands in for it."""
 _BLOCK = re.compile(r"(?:^<!-- (?P<marker>[^\n]+?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
-_TOLD = ("nibt", "pip", "python", "python3", "git", "mkdocs", "ray")
+_TOLD = ("nibt", "pip", "pre-commit", "python", "python3", "git", "mkdocs", "ray")
 _END, _NEXT = "\x1e", "\x1f"
 
 

@@ -3,8 +3,8 @@
 Inside ``AttentionRecorder`` every attention of this thread is computed openly, softmax(q k^T) v, and what it took and
 gave is noted, on one autograd graph with all that follows. The model is not touched: no hook, no other
 implementation, so there is nothing to restore, and threads cannot meet. Families state nothing; they all end in one
-of three calls: the fused kernel (Transformers, timm, OpenCLIP), torch's multi-head attention (which hides that kernel from an
-override of its own), or two products with a softmax between them (Transformers' eager way, timm's).
+of three calls: the fused kernel (Transformers, timm, OpenCLIP), torch's multi-head attention (which hides that kernel
+from an override of its own), or two products with a softmax between them (Transformers' eager way, timm's).
 """
 
 from collections.abc import Sequence
