@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from nibt.jobs.sources.base import RawRow, Source, Wanted
+from nibt.datasets.base import Dataset, Record, Wanted
 
 _Thing = TypeVar("_Thing")
 _END = object()
@@ -17,30 +17,30 @@ class Chunk:
     """The rows ``number * size`` to that plus ``size``, or what is left of them at the end."""
 
     number: int
-    raws: list[RawRow]
+    records: list[Record]
 
 
 @dataclass
 class Chunks:
     """The chunks that are ``wanted``; once they are through, ``count`` is how many rows the source has."""
 
-    source: Source
+    source: Dataset
     size: int
     wanted: Wanted
     count: int | None = field(default=None, init=False)
 
     def __iter__(self) -> Iterator[Chunk]:
-        row, raws = 0, []
-        for raw in self.source.rows(lambda row: self.wanted(row // self.size)):
-            if raw is not None:
-                raws.append(raw)
+        row, records = 0, []
+        for record in self.source.records(lambda row: self.wanted(row // self.size)):
+            if record is not None:
+                records.append(record)
             row += 1
-            if row % self.size == 0 and raws:
-                yield Chunk(raws[0].row // self.size, raws)
-                raws = []
+            if row % self.size == 0 and records:
+                yield Chunk(records[0].row // self.size, records)
+                records = []
         self.count = row
-        if raws:
-            yield Chunk(raws[0].row // self.size, raws)
+        if records:
+            yield Chunk(records[0].row // self.size, records)
 
 
 def ahead(things: Iterator[_Thing], count: int) -> Iterator[_Thing]:

@@ -4,15 +4,16 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
+from nibt.datasets._table import as_utf8
+from nibt.datasets.base import Dataset, Record
 from nibt.errors import OtherRequest
 from nibt.jobs.job import Job
-from nibt.jobs.sources.base import RawRow, Source, written
 
 _COLUMNS = ("row", "key", "source", "caption", "image_hash", "error")
 _SHOWN = 3  # differences that a message shows
 
 
-def check_contents(job: Job, source: Source, on_row: Callable[[], None] = lambda: None) -> set[int]:
+def check_contents(job: Job, source: Dataset, on_row: Callable[[], None] = lambda: None) -> set[int]:
     """Read the source along the rows that are there, and compare keys, captions and the bytes of images. Given back
     are the chunks in which a row failed whose image is another one now: they are worth another try.
 
@@ -31,30 +32,30 @@ def check_contents(job: Job, source: Source, on_row: Callable[[], None] = lambda
     return again
 
 
-def _differences(job: Job, source: Source, on_row: Callable[[], None], again: set[int]) -> Iterator[str]:
+def _differences(job: Job, source: Dataset, on_row: Callable[[], None], again: set[int]) -> Iterator[str]:
     chunks, size = set(job.store.parts()), job.chunk_size
-    raws = (raw for raw in source.rows(lambda row: row // size in chunks) if raw is not None)
+    records = (record for record in source.records(lambda row: row // size in chunks) if record is not None)
     for row in job.rows(_COLUMNS):
         on_row()
-        raw = next(raws, None)
-        while raw is not None and raw.row < row["row"]:
-            raw = next(raws, None)
-        if raw is None or raw.row != row["row"]:
+        record = next(records, None)
+        while record is not None and record.row < row["row"]:
+            record = next(records, None)
+        if record is None or record.row != row["row"]:
             yield f"row {row['row']}: {row['source']!r} (now nothing)"
         elif row["error"] is None:
-            yield from _difference(raw, row, source)
-        elif source.digest(raw) != row["image_hash"]:
-            again.add(raw.row // size)
+            yield from _difference(record, row, source)
+        elif record.digest() != row["image_hash"]:
+            again.add(record.row // size)
 
 
-def _difference(raw: RawRow, row: dict[str, Any], source: Source) -> Iterator[str]:
-    if not raw.name and raw.image is None:
+def _difference(record: Record, row: dict[str, Any], source: Dataset) -> Iterator[str]:
+    if not record.source and record.image is None:
         return  # the pairs of a data set are told by its fingerprint
-    now = {"key": written(raw.key), "source": written(raw.name), "caption": raw.caption}
+    now = {"key": as_utf8(record.key), "source": as_utf8(record.source), "caption": record.caption}
     for name, value in now.items():
         if row[name] != value:
             yield f"row {row['row']}: {name} {row[name]!r} (now {value!r})"
             return
-    digest = source.digest(raw)
+    digest = record.digest()
     if digest != row["image_hash"]:
-        yield f"row {row['row']}: {raw.name} with the digest {row['image_hash']} (now {digest or 'unreadable'})"
+        yield f"row {row['row']}: {record.source} with the digest {row['image_hash']} (now {digest or 'unreadable'})"

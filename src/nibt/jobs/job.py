@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from nibt import parquet
+from nibt.datasets._opening import open_pairs
+from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption
 from nibt.jobs.rows import explanation_of, told_of
-from nibt.jobs.sources.base import Source
-from nibt.jobs.sources.opening import opened
-from nibt.jobs.sources.tables import Columns
 from nibt.jobs.store import Store, is_whole
 from nibt.results import provenance
 from nibt.results.explanation import Explanation, method_text
@@ -165,7 +164,7 @@ class Job:
                 f"{', '.join(map(str, rows[:5]))}: they do not tell these rows apart"
             )
 
-    def source(self) -> Source:
+    def source(self) -> Dataset:
         """Where the pairs came from, opened again.
 
         Raises:
@@ -175,7 +174,7 @@ class Job:
         told = self.manifest["pairs"]
         if told["names"] is None:
             raise BadInput("the pairs came from a data set in memory, which cannot be opened again by its name")
-        return opened(told["names"], Columns(told["image"], told["caption"], told["key"]), told["split"])
+        return open_pairs(told["names"], told["image"], told["caption"], told["key"], told["split"])
 
     def _paths(self) -> Iterator[Path]:
         return (path for path, *_ in self.store.parts().values())
@@ -202,13 +201,13 @@ class Job:
     def _with_image(self, answer: Explanation, row: int) -> Explanation:
         try:
             source = self.source()
-            raw = next(raw for raw in source.rows(lambda one: one == row) if raw is not None)
-            image = source.image(raw)
+            record = next(record for record in source.records(lambda one: one == row) if record is not None)
+            image = source.load_image(record)
         except (BadInput, StopIteration):
             return answer
         if image.digest != answer.image.image_hash:
             return answer  # another image is there now
-        known = raw.image if isinstance(raw.image, str) else answer.source
+        known = record.image if isinstance(record.image, str) else answer.source
         return replace(answer, image=replace(answer.image, input=image, source=known))
 
 

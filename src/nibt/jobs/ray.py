@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
+from nibt.datasets.base import Dataset
 from nibt.errors import BadOption, NibtError, Unsupported
 from nibt.jobs.chunks import Chunk
-from nibt.jobs.sources.base import Source
 from nibt.jobs.worker import JobSpec, Shard, Worker
 from nibt.models.base import Model
 
@@ -29,7 +29,7 @@ _DEATHS = 5  # of workers over one chunk, until it is the chunk's fault
 class Actor:
     """What lives in a worker's process."""
 
-    def __init__(self, asked: JobSpec, source: Source, threads: int) -> None:
+    def __init__(self, asked: JobSpec, source: Dataset, threads: int) -> None:
         torch.set_num_threads(threads)  # the process is ours; sums over threads are rounded by their number
         self._worker: Worker | NibtError
         try:
@@ -73,7 +73,7 @@ class Cluster:
         return {"workers": self.workers, "cpus": self.cpus, "gpus": self.gpus, "threads_of_a_worker": self.threads}
 
     def explain(
-        self, asked: JobSpec, source: Source, chunks: Iterator[Chunk], on_told: Callable[[dict[str, Any]], None]
+        self, asked: JobSpec, source: Dataset, chunks: Iterator[Chunk], on_told: Callable[[dict[str, Any]], None]
     ) -> Iterator[Shard]:
         """The shards of chunks, in the order in which they are done.
 
@@ -91,12 +91,14 @@ class Cluster:
             try:
                 on_told(pool.told())
                 if self.send_images:
-                    chunks = (replace(chunk, raws=[raw.carried() for raw in chunk.raws]) for chunk in chunks)
+                    chunks = (
+                        replace(chunk, records=[record.with_bytes() for record in chunk.records]) for chunk in chunks
+                    )
                 yield from pool.shards(chunks)
             finally:
                 pool.close()
 
-    def _actor(self, ray: Any, asked: JobSpec, source: Source) -> Any:
+    def _actor(self, ray: Any, asked: JobSpec, source: Dataset) -> Any:
         kind = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0)(Actor)
         return kind.remote(asked, source, self.threads)
 
@@ -193,8 +195,8 @@ class _Pool:
         self.deaths[first.number] = self.deaths.get(first.number, 0) + 1
         if self.deaths[first.number] >= _DEATHS or self.failed >= _DEATHS * self.size:
             raise Unsupported(
-                f"workers die again and again, the last over rows {first.raws[0].row} to "
-                f"{first.raws[-1].row} ({_line(error)}): look for too little memory, leave these rows "
+                f"workers die again and again, the last over rows {first.records[0].row} to "
+                f"{first.records[-1].row} ({_line(error)}): look for too little memory, leave these rows "
                 "out, or run without --on ray to see why"
             ) from error
         self.actors[self.actors.index(actor)] = self.make()

@@ -9,22 +9,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nibt import parquet
+from nibt.datasets._table import as_utf8
+from nibt.datasets.base import Record
 from nibt.errors import BadInput
-from nibt.jobs.sources.base import RawRow, written
 from nibt.results.explanation import SCHEMA, Explanation
 
 _KEY = b"nibt"
 _PATH = ("baseline", "quadrature", "steps", "layers", "tolerance", "at_input", "at_baseline", "sum", "gap")
 
 
-def row_of(raw: RawRow, answer: Explanation) -> dict[str, Any]:
+def row_of(record: Record, answer: Explanation) -> dict[str, Any]:
     """The row of an answer."""
     data = answer.to_json()
     image, text = data["image"], data["text"]
     return {
-        "row": raw.row,
-        "key": written(raw.key),
-        "source": written(image["source"]),
+        "row": record.row,
+        "key": as_utf8(record.key),
+        "source": as_utf8(image["source"]),
         "image_hash": image["image_hash"],
         "caption": text["caption"],
         "size": image["size"],
@@ -47,16 +48,16 @@ def row_of(raw: RawRow, answer: Explanation) -> dict[str, Any]:
     }
 
 
-def failed_row(raw: RawRow, error: str, image_hash: str) -> dict[str, Any]:
+def failed_row(record: Record, error: str, image_hash: str) -> dict[str, Any]:
     """The row of a pair that could not be explained; ``image_hash`` is empty where its image cannot be read."""
-    caption = None if raw.caption is None else written(raw.caption)
+    caption = None if record.caption is None else as_utf8(record.caption)
     return {
-        "row": raw.row,
-        "key": written(raw.key),
-        "source": written(raw.name),
+        "row": record.row,
+        "key": as_utf8(record.key),
+        "source": as_utf8(record.source),
         "image_hash": image_hash,
         "caption": caption,
-        "error": written(error),
+        "error": as_utf8(error),
     }
 
 

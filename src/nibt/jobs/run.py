@@ -11,25 +11,23 @@ from typing import Any, TypeAlias
 from torch import nn
 
 from nibt import parquet
+from nibt.datasets._opening import Pairs, open_pairs
 from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption
 from nibt.jobs.chunks import Chunk, Chunks
 from nibt.jobs.contents import check_contents
 from nibt.jobs.job import KIND, MANIFEST, SCHEMA, Job
 from nibt.jobs.ray import Cluster
-from nibt.jobs.sources.base import Source
-from nibt.jobs.sources.opening import Pairs, opened
-from nibt.jobs.sources.tables import Columns
 from nibt.jobs.store import clean_start, folder_lock, traces
 from nibt.jobs.worker import JobSpec, Shard, Worker
 from nibt.models.base import Model
 from nibt.outputs import check_run_folder
 from nibt.progress import OnProgress, Progress, no_progress
-from nibt.registry import find
+from nibt.registry import available, find
 from nibt.results import provenance
 
 Told: TypeAlias = Callable[[dict[str, Any]], None]
-Explain: TypeAlias = Callable[[JobSpec, Source, Iterator[Chunk], Told], Iterator[Shard]]
+Explain: TypeAlias = Callable[[JobSpec, Dataset, Iterator[Chunk], Told], Iterator[Shard]]
 ON = ("local", "ray")
 _TOLD = ("method", "target", "targets", "model", "batch_size")
 _REMEDY = "Choose a new folder."
@@ -40,7 +38,7 @@ class Run:
     """One run of a job: from what is there to all of it."""
 
     job: Job
-    source: Source
+    source: Dataset
     asked: JobSpec
     on: Mapping[str, Any]
     explain: Explain
@@ -186,7 +184,8 @@ def batch(
         dict(loading or {}),
         options,
     )
-    source = opened(pairs, Columns(image, caption, key), split)
+    columns = {"image": image, "caption": caption, "key": key, "split": split}
+    source = open_pairs(pairs, **columns)
     told_on: dict[str, Any] = {"on": on}
     explain: Explain = _run_locally
     if on == "ray":
@@ -198,8 +197,8 @@ def batch(
     job.store.make()
     with folder_lock(job.folder):
         try:
-            _begin(job, source, pairs, Columns(image, caption, key), split, chunk_size)
-            total = None if on_progress is no_progress else source.count()
+            _begin(job, source, pairs, columns, chunk_size)
+            total = None if on_progress is no_progress else source.known_length()
             Run(job, source, asked, told_on, explain, on_progress, total).go()
         except BaseException:
             if not before[0] and not job.is_begun:
@@ -208,17 +207,17 @@ def batch(
     return job
 
 
-def _run_locally(asked: JobSpec, source: Source, chunks: Iterator[Chunk], on_told: Told) -> Iterator[Shard]:
+def _run_locally(asked: JobSpec, source: Dataset, chunks: Iterator[Chunk], on_told: Told) -> Iterator[Shard]:
     """The shards of chunks, by a worker in this process."""
     worker = Worker(asked, source)
     on_told(worker.told())
     return worker.shards(chunks)
 
 
-def _begin(job: Job, source: Source, pairs: Pairs, columns: Columns, split: str | None, chunk_size: int) -> None:
+def _begin(job: Job, source: Dataset, pairs: Pairs, columns: Mapping[str, Any], chunk_size: int) -> None:
     """The manifest of a new job, or the one that is there, if it is of the same pairs in the same chunks."""
     names = None if isinstance(pairs, Dataset) else _absolute(pairs)
-    told = {**source.facts(), "image": columns.image, "caption": columns.caption, "key": columns.key, "split": split}
+    told = {**source.identity(), **columns}
     layout = {"chunk": chunk_size, "ids": "the numbers of rows, from 0", "files": "parts/CHUNK-HASH.parquet"}
     if not job.is_begun:
         unknown = dict.fromkeys(("asked", "rows", "errors", "halved"))
@@ -240,4 +239,11 @@ def _begin(job: Job, source: Source, pairs: Pairs, columns: Columns, split: str 
 
 def _absolute(pairs: Any) -> list[str]:
     given = [pairs] if isinstance(pairs, str | os.PathLike) else pairs
-    return [os.path.abspath(os.path.expanduser(os.fspath(one))) for one in given]
+    return [_absolute_name(os.fspath(one)) for one in given]
+
+
+def _absolute_name(name: str) -> str:
+    data_set, colon, folder = name.partition(":")
+    if colon and data_set in available("datasets") and not os.path.exists(name):
+        return f"{data_set}:{os.path.abspath(os.path.expanduser(folder))}"
+    return os.path.abspath(os.path.expanduser(name))

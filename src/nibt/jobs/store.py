@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from nibt import parquet
 from nibt.errors import BadInput, CannotWrite
-from nibt.jobs.sources.tables import file_bytes_hash
+from nibt.io import short_digest
 
 _DIGITS = 16
 _DRAFT = re.compile(r"\.\d{8}-[0-9a-f]{16}\.\d+-\d+\.parquet")  # as files are called while they are written
@@ -81,7 +81,10 @@ class Store:
 
 def is_whole(path: Path) -> bool:
     """Whether the bytes of a chunk's file are those that its name was made from."""
-    return path.stem.partition("-")[2] == file_bytes_hash(path)[:_DIGITS]
+    try:
+        return path.stem.partition("-")[2] == short_digest(path)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from PIL import Image
 
 from nibt.data.images import ImageInput
 from nibt.data.pair import Pair
+from nibt.datasets.base import Dataset, ImageLocation, Record
 from nibt.engine.answers import to_answers
 from nibt.engine.batches import PreparedBatch, batch_group, explain_batch
 from nibt.engine.spec import ExplanationSpec, resolve
@@ -20,7 +21,6 @@ from nibt.engine.targets import Contrast
 from nibt.errors import NibtError, Unsupported
 from nibt.jobs.chunks import Chunk, ahead
 from nibt.jobs.rows import encoded, failed_row, row_of
-from nibt.jobs.sources.base import Place, RawRow, Source
 from nibt.methods.base import MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model
@@ -28,7 +28,7 @@ from nibt.results.explanation import Explanation
 
 _HOPELESS = 8
 _AHEAD = 2  # batches that are decoded and tokenised while one is explained
-Answered: TypeAlias = tuple[RawRow, Explanation | str]
+Answered: TypeAlias = tuple[Record, Explanation | str]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Shard:
 class FailedRow:
     """A row that cannot be explained."""
 
-    raw: RawRow
+    record: Record
     error: str
 
 
@@ -81,7 +81,7 @@ class FailedRow:
 class PreparedRows:
     """Rows that go together, their inputs made."""
 
-    raws: list[RawRow]
+    records: list[Record]
     ready: PreparedBatch
 
 
@@ -99,7 +99,7 @@ class PlaceholderImage(ImageInput):
 class Worker:
     """Holds a model, and explains chunk after chunk."""
 
-    def __init__(self, asked: JobSpec, source: Source) -> None:
+    def __init__(self, asked: JobSpec, source: Dataset) -> None:
         self.source, self.size, self.spec = source, asked.batch_size, asked.resolve()
         self._failed: int | None = 0  # how many pairs failed to be explained before the first that did not
 
@@ -119,15 +119,15 @@ class Worker:
                 yield self._shard(one, rows, limit)
                 rows, limit = [], self.size
             elif isinstance(one, FailedRow):
-                rows.append(failed_row(one.raw, one.error, self.source.digest(one.raw)))
+                rows.append(failed_row(one.record, one.error, one.record.digest()))
             else:
                 found, limit = self._explained(one, limit)
-                rows += [self._row(raw, told) for raw, told in found]
+                rows += [self._row(record, told) for record, told in found]
 
-    def _row(self, raw: RawRow, outcome: Explanation | str) -> dict[str, Any]:
+    def _row(self, record: Record, outcome: Explanation | str) -> dict[str, Any]:
         if isinstance(outcome, str):
-            return failed_row(raw, outcome, self.source.digest(raw))
-        return row_of(raw, outcome)
+            return failed_row(record, outcome, record.digest())
+        return row_of(record, outcome)
 
     def _shard(self, chunk: Chunk, rows: list[dict[str, Any]], limit: int) -> Shard:
         rows = sorted(rows, key=lambda row: row["row"])
@@ -140,16 +140,16 @@ class Worker:
     def _readied(self, chunks: Iterable[Chunk]) -> "Iterator[PreparedRows | FailedRow | Chunk]":
         """Batches as they fill, by group; a chunk follows all of its own."""
         for chunk in chunks:
-            waiting: dict[Hashable, list[tuple[RawRow, Pair]]] = {}
-            images: dict[Place, ImageInput] = {}  # one that comes again, in this chunk, is read and traced once
-            for raw in chunk.raws:
+            waiting: dict[Hashable, list[tuple[Record, Pair]]] = {}
+            images: dict[ImageLocation, ImageInput] = {}  # one that comes again, in this chunk, is read and traced once
+            for record in chunk.records:
                 try:
-                    pair = self.source.read(raw, images)
+                    pair = self.source.read(record, images)
                     key = batch_group(self.spec, pair)
                 except Exception as error:  # a row costs no other, whatever is wrong with it
-                    yield FailedRow(raw, _told(error))
+                    yield FailedRow(record, _told(error))
                     continue
-                waiting.setdefault(key, []).append((raw, pair))
+                waiting.setdefault(key, []).append((record, pair))
                 if len(waiting[key]) == self.size:
                     images.clear()
                     yield from self._batch(waiting.pop(key))
@@ -157,29 +157,31 @@ class Worker:
                 yield from self._batch(pairs)
             yield Chunk(chunk.number, [])
 
-    def _batch(self, pairs: list[tuple[RawRow, Pair]]) -> "Iterator[PreparedRows | FailedRow]":
+    def _batch(self, pairs: list[tuple[Record, Pair]]) -> "Iterator[PreparedRows | FailedRow]":
         """The batch of these; those whose inputs cannot be made are left out of it."""
         good, ready = pairs, None
         try:
             ready = PreparedBatch.of(self.spec, [pair for _, pair in pairs])
         except Exception:
             good = []
-            for raw, pair in pairs:
+            for record, pair in pairs:
                 try:
                     PreparedBatch.of(self.spec, [pair])
-                    good.append((raw, pair))
+                    good.append((record, pair))
                 except Exception as error:
-                    yield FailedRow(raw, _told(error))
+                    yield FailedRow(record, _told(error))
         if good:
             ready = ready or PreparedBatch.of(self.spec, [pair for _, pair in good])
-            yield PreparedRows([raw for raw, _ in good], replace(ready, pairs=[drop_pixels(pair) for _, pair in good]))
+            yield PreparedRows(
+                [record for record, _ in good], replace(ready, pairs=[drop_pixels(pair) for _, pair in good])
+            )
 
     # What takes the time
 
     def _explained(self, batch: PreparedRows, limit: int) -> tuple[list[Answered], int]:
         """The answer of each row, or why there is none; and how many rows go together from now on in this chunk."""
         found: list[Answered] = []
-        left = deque([list(range(len(batch.raws)))])
+        left = deque([list(range(len(batch.records)))])
         while left:
             part = left.popleft()
             if len(part) > limit:
@@ -195,19 +197,19 @@ class Worker:
             elif len(part) > 1:
                 left.extendleft([index] for index in reversed(part))
             else:
-                found.append((batch.raws[part[0]], self._failure(error)))
+                found.append((batch.records[part[0]], self._failure(error)))
         return found, limit
 
     def _tried(self, batch: PreparedRows, part: list[int], found: list[Answered]) -> Exception | None:
         """Explain a part of a batch; the error is given without its traceback, which would hold the memory."""
-        ready = batch.ready if len(part) == len(batch.raws) else batch.ready.take(part)
+        ready = batch.ready if len(part) == len(batch.records) else batch.ready.take(part)
         try:
             answers = to_answers(self.spec, explain_batch(self.spec, ready))
         except Exception as error:  # whatever a pair brings about is its own failure, not the job's
             return error.with_traceback(None)
         self._failed = None
         explanations = [answer for answer in answers if isinstance(answer, Explanation)]
-        found.extend(zip((batch.raws[index] for index in part), explanations, strict=True))
+        found.extend(zip((batch.records[index] for index in part), explanations, strict=True))
         return None
 
     def _failure(self, error: Exception) -> str:
