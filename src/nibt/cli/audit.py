@@ -120,7 +120,7 @@ def _short(data: str) -> str:
 
 
 def opened(data: str, count: int, seed: int, options: dict[str, str]) -> "Dataset":
-    """Open a data set by its name and folder, ``coco:FOLDER``, or by its files. Those of files are shuffled by the seed.
+    """Open a data set by its name and folder, ``coco:FOLDER``, or by its files, shuffled by the seed.
 
     Raises:
         UnknownName: there is no such data set, or it has no such option.

@@ -12,7 +12,8 @@ from nibt import parquet
 from nibt.datasets._table import as_utf8
 from nibt.datasets.base import Record
 from nibt.errors import BadInput
-from nibt.results.explanation import SCHEMA, Explanation
+from nibt.results.explanation import Explanation
+from nibt.results.records import SCHEMA
 
 _KEY = b"nibt"
 _PATH = ("baseline", "quadrature", "steps", "layers", "tolerance", "at_input", "at_baseline", "sum", "gap")
