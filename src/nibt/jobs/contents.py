@@ -1,4 +1,4 @@
-"""Whether the rows of a job are still of what its source holds: another image or caption is another question."""
+"""Whether the rows of a job still belong to its pairs: another image or caption is another request."""
 
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -13,28 +13,30 @@ _COLUMNS = ("row", "key", "source", "caption", "image_hash", "error")
 _SHOWN = 3  # differences that a message shows
 
 
-def check_contents(job: Job, source: Dataset, on_row: Callable[[], None] = lambda: None) -> set[int]:
-    """Read the source along the rows that are there, and compare keys, captions and the bytes of images. Given back
-    are the chunks in which a row failed whose image is another one now: they are worth another try.
+def check_contents(job: Job, data: Dataset, on_row: Callable[[], None] = lambda: None) -> set[int]:
+    """Compare the keys, the captions and the bytes of the images of a data set with the rows of a job.
+
+    Returns:
+        The chunks in which a row failed whose image is another one now: they are worth another try.
 
     Raises:
-        OtherRequest: a row was answered for another image or caption.
+        OtherRequest: A row was explained for another image or caption.
 
     """
-    again: set[int] = set()
-    differences = list(islice(_differences(job, source, on_row, again), _SHOWN + 1))
+    retry: set[int] = set()
+    differences = list(islice(_differences(job, data, on_row, retry), _SHOWN + 1))
     if differences:
         more = "\n  ..." if len(differences) > _SHOWN else ""
-        lines = "".join(f"\n  {one}" for one in differences[:_SHOWN])
+        lines = "".join(f"\n  {difference}" for difference in differences[:_SHOWN])
         raise OtherRequest(
             f"{job.folder} holds answers for other images or captions:{lines}{more}\nChoose a new folder."
         )
-    return again
+    return retry
 
 
-def _differences(job: Job, source: Dataset, on_row: Callable[[], None], again: set[int]) -> Iterator[str]:
+def _differences(job: Job, data: Dataset, on_row: Callable[[], None], retry: set[int]) -> Iterator[str]:
     chunks, size = set(job.store.parts()), job.chunk_size
-    records = (record for record in source.records(lambda row: row // size in chunks) if record is not None)
+    records = (record for record in data.records(lambda row: row // size in chunks) if record is not None)
     for row in job.rows(_COLUMNS):
         on_row()
         record = next(records, None)
@@ -43,14 +45,14 @@ def _differences(job: Job, source: Dataset, on_row: Callable[[], None], again: s
         if record is None or record.row != row["row"]:
             yield f"row {row['row']}: {row['source']!r} (now nothing)"
         elif row["error"] is None:
-            yield from _difference(record, row, source)
+            yield from _difference(record, row)
         elif record.digest() != row["image_hash"]:
-            again.add(record.row // size)
+            retry.add(record.row // size)
 
 
-def _difference(record: Record, row: dict[str, Any], source: Dataset) -> Iterator[str]:
+def _difference(record: Record, row: dict[str, Any]) -> Iterator[str]:
     if not record.source and record.image is None:
-        return  # the pairs of a data set are told by its fingerprint
+        return  # a data set that draws its pairs is identified as a whole
     now = {"key": as_utf8(record.key), "source": as_utf8(record.source), "caption": record.caption}
     for name, value in now.items():
         if row[name] != value:
@@ -58,4 +60,4 @@ def _difference(record: Record, row: dict[str, Any], source: Dataset) -> Iterato
             return
     digest = record.digest()
     if digest != row["image_hash"]:
-        yield f"row {row['row']}: {record.source} with the digest {row['image_hash']} (now {digest or 'unreadable'})"
+        yield (f"row {row['row']}: {record.source} with the digest {row['image_hash']} (now {digest or 'unreadable'})")
