@@ -4,7 +4,7 @@ import os
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from nibt.cli.options import DataOptions, assignments
+from nibt.cli.options import DataOptions, assignments, check_name
 from nibt.errors import BadOption, UnknownName
 from nibt.progress import Progress
 
@@ -73,8 +73,5 @@ def check_methods(names: list[str]) -> None:
         UnknownName: There is no such method.
 
     """
-    from nibt.registry import available
-
     for name in names:
-        if name.partition(":")[0] not in available("methods"):
-            raise UnknownName("methods", name.partition(":")[0], available("methods"))
+        check_name("methods", name.partition(":")[0])

@@ -9,7 +9,7 @@ import typer
 from typer import Argument, Option
 
 from nibt.cli.groups import OptionGroup
-from nibt.errors import BadInput, BadOption
+from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.registry import available
 
 if TYPE_CHECKING:
@@ -21,6 +21,17 @@ THE_PAPERS = "openai/clip-vit-base-patch32"
 def names_of(kind: str, incomplete: str) -> list[str]:
     """The names of parts that complete a word of the command line."""
     return [name for name in available(kind) if name.startswith(incomplete)]
+
+
+def check_name(kind: str, name: str) -> None:
+    """Refuse a mistyped name before a model is loaded.
+
+    Raises:
+        UnknownName: There is no such part.
+
+    """
+    if name not in available(kind):
+        raise UnknownName(kind, name, available(kind))
 
 
 def completing(kind: str) -> Callable[[str], list[str]]:
@@ -125,6 +136,9 @@ class MethodOptions(LayerOptions):
     method: Annotated[str, Option(help="See nibt list methods.", autocompletion=completing("methods"))] = "nib"
     seed: Annotated[int | None, Option(help="For methods that draw at random.")] = None
 
+    def __post_init__(self) -> None:
+        check_name("methods", self.method)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PathOptions(LayerOptions):
@@ -154,6 +168,9 @@ class TargetOptions(OptionGroup, panel="Target"):
     template: Annotated[
         list[str] | None, Option(help="A wording with {} for the caption, for ensemble; repeatable.")
     ] = None
+
+    def __post_init__(self) -> None:
+        check_name("targets", self.target)
 
     @property
     def contrast(self) -> dict[str, Any]:
