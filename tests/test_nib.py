@@ -102,7 +102,7 @@ def _all_rows(golden_folder: Path, caption: str, answer: Any, steps: int, layer:
     """The authors keep start and end tokens, and stretch over them, too."""
     model = _golden(golden_folder)
     text = model.text.trace(model.text.prepare([caption]))
-    there = model.image.encode(model.image.prepare([answer.image]))
+    there = model.image.encode(model.image.prepare([answer.image.input]))
     of = Side(model, text, lambda embedding: Cosine()(embedding, there, TargetContext()))
     rows = captum(of, layer, torch.zeros_like(of.cut(layer).hidden), "riemann_right", steps)[0]
     words = of.cut(layer).units.keep(rows[None])[0]
