@@ -243,7 +243,7 @@ def test_data_sets_are_pairs_too(tmp_path: Path) -> None:
     [
         ("nothing.csv", {}, BadInput, "no such file or folder"),
         ("notes.docx", {}, BadInput, "is of no kind that is read"),
-        ("pairs.csv", {"image": "image"}, BadOption, "has no column image.*it has image, caption.*--image"),
+        ("pairs.csv", {"image": "photo"}, BadOption, "has no column photo.*it has image, caption.*--image"),
         ("pairs.parquet", {"caption": "text"}, BadOption, "has no column text.*it has image, caption.*--caption"),
         ("pairs.csv", {"split": "train"}, BadOption, "leave it out"),
         ("pairs.csv", {"chunk_size": 0}, BadOption, "chunk_size must be a whole number from 1"),

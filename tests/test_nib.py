@@ -170,7 +170,7 @@ def test_a_tolerance_that_is_not_reached_is_told(deep: Model) -> None:
     stiff = {"baseline": "zero", "quadrature": "riemann", "steps": 2, "image_layer": 2}
     told = nibt.explain(deep, tiny.image(), "a cat", tolerance=1e-6, **stiff)
     assert int(told.image.path.steps) == 64
-    assert any("image side" in warning and "after 64 nodes" in warning for warning in told.warnings)
+    assert any("image side" in warning and "after 64 steps" in warning for warning in told.warnings)
     kept = nibt.explain(deep, tiny.image(), "a cat", tolerance=0.5)
     assert not any("tolerance" in warning for warning in kept.warnings)
 

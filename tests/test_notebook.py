@@ -19,7 +19,6 @@ import nibt
 from answers import BETWEEN, PEAK, WHOLE, answer
 from nibt.errors import Unsupported
 from nibt.report.html.view import Panel
-
 from nibt.results.explanation import Comparison
 from nibt.results.measurement import Measurement
 from test_pages import checked, pair
