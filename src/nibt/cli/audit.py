@@ -1,5 +1,6 @@
 """``nibt audit``: one page about a model that its owner can act on."""
 
+import os
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -119,16 +120,19 @@ def _short(data: str) -> str:
 
 
 def opened(data: str, count: int, seed: int, options: dict[str, str]) -> "Dataset":
-    """A data set by its name and folder, ``coco:FOLDER``. Those of a folder are shuffled by the seed.
+    """Open a data set by its name and folder, ``coco:FOLDER``, or by its files, shuffled by the seed.
 
     Raises:
         UnknownName: there is no such data set, or it has no such option.
         BadOption: it needs a folder, or takes none; or an option cannot have that value.
 
     """
-    from nibt.registry import find
+    from nibt.datasets._opening import open_files
+    from nibt.registry import available, find
 
     name, _, folder = data.partition(":")
+    if name not in available("datasets") and os.path.exists(data):
+        return open_files(data, seed, options)
     kind = find("datasets", name)
     types = {field.name: str(field.type) for field in fields(kind) if field.init}
     for option_name in options:

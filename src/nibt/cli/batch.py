@@ -145,10 +145,10 @@ def batch(
             on_progress=on_progress,
             **options,
         )
-    rows, failed = job.manifest["rows"], job.manifest["errors"]
+    rows, failed = job.manifest.rows, job.manifest.errors
     if not quiet:
         typer.echo(f"{rows:,} rows written, {failed:,} failed; now: nibt show {out} ROW")
-    for warning in job.manifest["warnings"]:
+    for warning in job.manifest.warnings:
         typer.echo(f"nibt: {warning}", err=True)
     if failed:
         typer.echo(f"nibt: {failed:,} of {rows:,} rows failed; the column error of {out} says why", err=True)
@@ -175,6 +175,6 @@ def _check(folder: Path, quiet: bool) -> None:
         for problem in problems:
             typer.echo(problem)
         if not problems:
-            typer.echo(f"{folder} is whole: {job.manifest['rows']:,} rows, each once")
+            typer.echo(f"{folder} is whole: {job.manifest.rows:,} rows, each once")
     if problems:
         raise typer.Exit(1)

@@ -34,7 +34,7 @@ def show(
 
     job = Job.open(folder)
     answer = job.explanation(row)
-    inputs = input_paths(folder, answer.source, job.manifest["pairs"]["names"])
+    inputs = input_paths(folder, answer.source, job.manifest.pairs.names)
     output = Output(out, json, quiet, overwrite, inputs=inputs)
     names = output.check([f"{row}-{stem(answer.source)}"], [answer.caption])
     output.write(

@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 import torch
 
 from nibt.data.images import ImageInput
-from nibt.datasets._local import LocalDataset, Record
+from nibt.datasets._local import LocalDataset
+from nibt.datasets.base import Record
 from nibt.errors import BadInput, BadOption
 
 CaptionScorer: TypeAlias = Callable[[ImageInput, Sequence[str]], Any]
@@ -38,17 +39,17 @@ class CaptionedDataset(LocalDataset):
             )
         super().__post_init__()
 
-    def expanded(self, entries: list[Record]) -> list[Record]:
+    def expanded(self, records: list[Record]) -> list[Record]:
         if self.choice != "all":
-            return entries
-        return [replace(entry, captions=(caption,)) for entry in entries for caption in entry.captions]
+            return records
+        return [replace(record, captions=(caption,)) for record in records for caption in record.captions]
 
-    def chosen(self, entry: Record, image: ImageInput) -> str:
+    def chosen(self, record: Record, image: ImageInput) -> str:
         if self.scorer is None:
-            return entry.captions[0]
-        if entry.where not in self._best:  # an item may be asked for several times, and a model is slow
-            self._best[entry.where] = self._fitting(entry, image, self.scorer)
-        return self._best[entry.where]
+            return record.captions[0]
+        if record.where not in self._best:  # an item may be asked for several times, and a model is slow
+            self._best[record.where] = self._fitting(record, image, self.scorer)
+        return self._best[record.where]
 
     def _fitting(self, entry: Record, image: ImageInput, scorer: CaptionScorer) -> str:
         scores = torch.as_tensor(scorer(image, entry.captions)).flatten()

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nibt.datasets._files import lines, natural
-from nibt.datasets._local import Edges, LocalDataset, ObjectAnnotation, Record
+from nibt.datasets._local import LocalDataset
+from nibt.datasets.base import Edges, ObjectAnnotation, Record
 from nibt.errors import BadInput, BadOption
 
 PREFIX = "a photo of a "
@@ -109,4 +110,4 @@ def _entry(labelled: Labelled, name: str) -> Record:
     caption = PREFIX + name
     span = len(PREFIX), len(caption)
     marks = tuple(ObjectAnnotation(name, box, (span,)) for box in labelled.boxes)
-    return Record(labelled.image, (caption,), labelled.where, marks)
+    return Record((caption,), str(labelled.image), labelled.where, annotations=marks)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nibt.datasets._files import lines, table
-from nibt.datasets._local import LocalDataset, Record
+from nibt.datasets._local import LocalDataset
+from nibt.datasets.base import Record
 from nibt.errors import BadInput
 
 
@@ -29,14 +30,14 @@ class ConceptualCaptions(LocalDataset):
     )
     table: str | None = None
 
-    def read(self) -> list[Record]:
+    def read_records(self) -> list[Record]:
         path = self.the_table(self.table, "*.csv", "*.tsv")
         self._refuse_addresses(path)
         rows = [
             (row["file_path"], row["caption"].strip(), where) for row, where in table(path, ("caption", "file_path"))
         ]
         folder = self.images_of(name for name, *_ in rows)
-        return [Record(folder / name, (caption,), where) for name, caption, where in rows]
+        return [Record((caption,), str(folder / name), where) for name, caption, where in rows]
 
     def _refuse_addresses(self, path: Path) -> None:
         first, _ = next(lines(path), ("", ""))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nibt.datasets._captioned import CaptionedDataset
 from nibt.datasets._files import lines, natural, table
-from nibt.datasets._local import Record
+from nibt.datasets.base import Record
 from nibt.errors import BadInput, BadOption
 
 _NO_IMAGE = "2258277193_586949ec62.jpg.1"  # the published list has captions for this, and the archive no such file
@@ -37,7 +37,7 @@ class Flickr8k(CaptionedDataset):
             raise BadOption(f"split must be one of {', '.join(_SPLITS)} (got {self.split!r})")
         super().__post_init__()
 
-    def read(self) -> list[Record]:
+    def read_records(self) -> list[Record]:
         path = self._text("captions.txt", "Flickr8k.token.txt")
         found = _from_token(path) if path.name == "Flickr8k.token.txt" else _from_table(path)
         wanted = found.keys() if self.split is None else self._wanted(self.split)
@@ -52,7 +52,7 @@ class Flickr8k(CaptionedDataset):
             what="a folder of images (Images or Flicker8k_Dataset)",
         )
         return [
-            Record(folder / name, tuple(caption for _, caption in sorted(found[name][1])), found[name][0])
+            Record(tuple(caption for _, caption in sorted(found[name][1])), str(folder / name), found[name][0])
             for name in sorted(wanted, key=natural)
         ]
 

@@ -1,16 +1,20 @@
 """Your own pairs: a folder with ``pairs.csv`` or ``pairs.jsonl``, and the images that it names."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from nibt.datasets._files import format_errors, lines, parsed, table
-from nibt.datasets._local import LocalDataset, ObjectAnnotation, Record
+from nibt.datasets._files import format_errors
+from nibt.datasets._local import LocalDataset, images_folder
+from nibt.datasets._table import TextTable, row_values
+from nibt.datasets.base import ObjectAnnotation, Record, Wanted
 from nibt.errors import BadInput
 
 
 @dataclass(frozen=True, kw_only=True)
-class Folder(LocalDataset):
+class Folder(LocalDataset, TextTable):
     """Pairs in the order of the file.
 
     Each line of JSON may bring boxes: ``{"image": "a.jpg", "caption": "a cat", "boxes": [{"name": "cat", "box": [left,
@@ -20,46 +24,64 @@ class Folder(LocalDataset):
 
     about = "your own pairs: pairs.csv or pairs.jsonl with image and caption, with or without boxes"
     title = "A folder of pairs"
-    layout = "pairs.csv (columns image and caption) or pairs.jsonl (an object with image and caption a line), and the images that it names, in images/ or beside it"  # noqa: E501
+    layout = (
+        "pairs.csv (columns image and caption) or pairs.jsonl (an object with image and caption a line), and the "
+        "images that it names, in images/ or beside it"
+    )
     home = "you write it yourself; docs/datasets.md shows both"
 
-    def read(self) -> list[Record]:
+    def read_records(self) -> list[Record]:
+        return [record for record in TextTable.stream(self, lambda row: True) if record is not None]
+
+    def stream(self, wanted: Wanted) -> Iterator[Record | None]:
+        return TextTable.stream(self, wanted)
+
+    @cached_property
+    def table(self) -> Path:
+        """The file with the pairs.
+
+        Raises:
+            BadInput: There is none, or there are two.
+
+        """
         if (self.root / "pairs.csv").exists() and (self.root / "pairs.jsonl").exists():
             raise BadInput(f"{str(self.folder)!r} holds both pairs.csv and pairs.jsonl: leave one")
-        path = self.inside("pairs.csv", "pairs.jsonl")
-        rows: Iterable[tuple[Any, str]] = (
-            table(path, ("image", "caption"))
-            if path.suffix == ".csv"
-            else [(parsed(line, where), where) for line, where in lines(path)]
-        )
-        told = [_told(row, where) for row, where in rows]
-        folder = self.images_of(name for name, *_ in told)
-        return [Record(folder / name, (caption,), where, marks) for name, caption, where, marks in told]
+        return self.inside("pairs.csv", "pairs.jsonl")
+
+    @cached_property
+    def images(self) -> Path:
+        """The folder to which paths are relative, by where the first image is."""
+        row, where = next(iter(self.rows()), (BadInput(""), ""))
+        first = self.row_record(0, row_values(row, where), self.root, where)
+        return images_folder(self.root, first.name)
+
+    def row_record(self, row: int, values: Any, folder: Path, where: str) -> Record:
+        record = super().row_record(row, values, folder, where)
+        if record.error:
+            return record
+        try:
+            with format_errors(where):
+                boxes = values.get("boxes") or []
+                if not isinstance(boxes, list):
+                    raise ValueError("boxes must be a list")
+                annotations = tuple(_annotation(box, len(record.captions[0])) for box in boxes)
+        except BadInput as error:
+            return Record(row=row, where=where, key=record.key, error=str(error))
+        return replace(record, annotations=annotations)
 
 
-def _told(row: Any, where: str) -> tuple[str, str, str, tuple[ObjectAnnotation, ...]]:
-    with format_errors(where):
-        image, caption = row["image"], row["caption"]
-        if not isinstance(image, str) or not image or not isinstance(caption, str):
-            raise ValueError("image and caption must be texts")
-        boxes = row.get("boxes") or []
-        if not isinstance(boxes, list):
-            raise ValueError("boxes must be a list")
-        return image, caption, where, tuple(_mark(box, len(caption)) for box in boxes)
-
-
-def _mark(told: dict[str, Any], length: int) -> ObjectAnnotation:
-    left, top, width, height = map(float, told["box"])
-    spans = told.get("spans")
+def _annotation(values: dict[str, Any], length: int) -> ObjectAnnotation:
+    left, top, width, height = map(float, values["box"])
+    spans = values.get("spans")
     if spans is None:
-        return ObjectAnnotation(_text(told["name"]), (left, top, width, height))
+        return ObjectAnnotation(_text(values["name"]), (left, top, width, height))
     pairs = tuple((int(first), int(last)) for first, last in spans)
     for first, last in pairs:
         if not 0 <= first < last <= length:
             raise ValueError(
                 f"a span is the first and the last-plus-one of the caption's {length} characters (got {first}, {last})"
             )
-    return ObjectAnnotation(_text(told["name"]), (left, top, width, height), pairs)
+    return ObjectAnnotation(_text(values["name"]), (left, top, width, height), pairs)
 
 
 def _text(name: Any) -> str:

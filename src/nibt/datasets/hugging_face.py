@@ -3,6 +3,7 @@
 Q. Lhoest et al., Datasets: A Community Library for Natural Language Processing, EMNLP 2021.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
@@ -11,13 +12,16 @@ from typing import Any
 
 from nibt.data.images import ImageInput, read_image
 from nibt.datasets._captioned import CaptionedDataset
-from nibt.datasets._local import Record
-from nibt.datasets.base import Dataset
+from nibt.datasets._records import RecordDataset
+from nibt.datasets._table import TableDataset, files_hash
+from nibt.datasets.base import Dataset, Record, Wanted
 from nibt.errors import BadInput, BadOption, NibtError, Unsupported
+
+_DESCRIPTIONS = ("dataset_dict.json", "dataset_info.json", "state.json")  # what the package writes into its folders
 
 
 @dataclass(frozen=True, kw_only=True)
-class HuggingFace(CaptionedDataset):
+class HuggingFace(CaptionedDataset, TableDataset):
     """Pairs in the order of the rows.
 
     ``image`` and ``caption`` are the columns of images and of captions, each of these a text or a list of texts;
@@ -28,38 +32,68 @@ class HuggingFace(CaptionedDataset):
     title = "A data set saved by the package datasets"
     layout = "what save_to_disk of the package datasets writes (dataset_info.json, state.json and Arrow files)"
     home = "load it once with the package datasets, and call its save_to_disk"
-    image: str = "image"
-    caption: str = "caption"
     split: str | None = None
 
     @cached_property
     def rows(self) -> Any:
-        """The table of the package ``datasets``.
+        """The table of the package ``datasets``, whose images are decoded when a row is read.
 
         Raises:
-            Unsupported: that package is not installed.
-            BadInput: the folder was not saved by it.
-            BadOption: there is no such split or column.
+            Unsupported: The package is not installed.
+            BadInput: The folder was not saved by it.
+            BadOption: There is no such split or column.
 
         """
+        columns = [(self.image, "image"), (self.caption, "caption")] + ([(self.key, "key")] if self.key else [])
         try:
-            return saved(self.root, self.split, (self.image, "image"), (self.caption, "caption"))
+            return saved(self.root, self.split, *columns)
         except (OSError, ValueError, KeyError) as error:
             if isinstance(error, NibtError):
                 raise
             raise self.lacking("a saved data set") from error
 
-    def read(self) -> list[Record]:
+    def identity(self) -> dict[str, Any]:
+        described = sorted(path for path in self.root.rglob("*.json") if path.name in _DESCRIPTIONS)
+        return {"kind": "hugging_face", "split": self.split, "fingerprint": files_hash(described)}
+
+    def quick_length(self) -> int:
+        return len(self.rows)
+
+    def read_records(self) -> list[Record]:
         captions = self.rows.select_columns([self.caption])[self.caption]
-        return [Record(Path(), _texts(told, f"row {row}"), f"row {row}") for row, told in enumerate(captions)]
+        return [Record(_texts(value, f"row {row}"), where=f"row {row}") for row, value in enumerate(captions)]
+
+    def stream(self, wanted: Wanted) -> Iterator[Record | None]:
+        """Read rows one by one, with the bytes of their images; all records at once for another choice of captions."""
+        if self.choice != "first":
+            yield from super().stream(wanted)
+            return
+        rows = _undecoded(self.rows, self.image).select_columns(list(dict.fromkeys(self.columns)))
+        for row in range(len(rows)):
+            if not wanted(row):
+                yield None
+                continue
+            where = f"row {row}"
+            try:
+                values: Any = rows[row]
+            except (OSError, SyntaxError, ValueError) as error:
+                values = BadInput(f"{where}: it cannot be read ({error})")
+            yield self.row_record(row, values, self.root, where)
+
+    @cached_property
+    def entries(self) -> list[Record]:
+        """All records, with ``count`` and ``seed`` applied; without images, which stay in the table."""
+        return self.chosen_records(self.expanded(self.read_records()))
 
     def content(self, item: int) -> str:
         return Dataset.content(self, item)  # images are in the table, not in files
 
-    def load_image(self, entry: Record) -> ImageInput:
-        where = f"{self.folder}, {entry.where}"
+    def load_image(self, record: Record) -> ImageInput:
+        if record.image is not None:
+            return RecordDataset.load_image(self, record)
+        where = f"{self.folder}, {record.where}"
         try:
-            value = self.rows[int(entry.where.removeprefix("row "))][self.image]
+            value = self.rows[int(record.where.removeprefix("row "))][self.image]
         except (OSError, SyntaxError, ValueError) as error:
             raise BadInput(f"{where}: the image is missing or broken ({error})") from error
         if value is None:
@@ -68,6 +102,10 @@ class HuggingFace(CaptionedDataset):
             return replace(read_image(value), source=where)
         except BadInput as error:
             raise BadInput(f"{where}: {error}") from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the open table behind as well."""
+        return {name: value for name, value in super().__getstate__().items() if name != "rows"}
 
     def missing(self) -> str:
         return ""  # they are in the file itself, or are known to the package alone
@@ -94,6 +132,14 @@ def saved(folder: Path, split: str | None, *columns: tuple[str, str]) -> Any:
     for value, option in columns:
         _known(option, value, found.column_names)
     return found
+
+
+def _undecoded(rows: Any, column: str) -> Any:
+    """The table with the bytes of its images."""
+    package = import_module("datasets")
+    if isinstance(rows.features[column], package.Image):
+        return rows.cast_column(column, package.Image(decode=False))
+    return rows
 
 
 def _known(option: str, value: str | None, names: list[str]) -> str:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nibt.datasets._files import lines, table
-from nibt.datasets._local import Edges, Record, in_order
+from nibt.datasets._local import in_order
 from nibt.datasets._synsets import Labelled, SynsetDataset, from_corners, is_synset, synset_names
+from nibt.datasets.base import Edges, Record
 from nibt.errors import BadInput
 
 _ORDERED = ("LOC_synset_mapping.txt", "synset_words.txt")  # of the 1,000 synsets alone, so that a place is a label
@@ -34,7 +35,7 @@ class ImageNet(SynsetDataset):
     )
     home = "image-net.org, after registration"
 
-    def read(self) -> list[Record]:
+    def read_records(self) -> list[Record]:
         words = self.inside(*_ORDERED, "words.txt")
         names = synset_names(words)
         for folder in (self.root / self.split, self.root / "ILSVRC/Data/CLS-LOC" / self.split, self.root):

@@ -6,7 +6,8 @@ B. Boecking et al., Making the Most of Text Semantics to Improve Biomedical Visi
 from dataclasses import dataclass, replace
 
 from nibt.datasets._files import table
-from nibt.datasets._local import LocalDataset, ObjectAnnotation, Record
+from nibt.datasets._local import LocalDataset
+from nibt.datasets.base import ObjectAnnotation, Record
 from nibt.errors import BadInput, BadOption
 
 _OFFICIAL = {"image": "path", "phrase": "label_text"}  # MS-CXR's own names of the columns
@@ -30,7 +31,7 @@ class Phrases(LocalDataset):
     table: str | None = None
     split: str | None = None
 
-    def read(self) -> list[Record]:
+    def read_records(self) -> list[Record]:
         path = self.the_table(self.table, "MS_CXR_Local_Alignment*.csv", "*.csv")
         rows = [(_renamed(row), where) for row, where in table(path, ("x", "y", "w", "h"))]
         for name, official in _OFFICIAL.items():
@@ -49,8 +50,8 @@ class Phrases(LocalDataset):
             phrase = row["phrase"].strip()
             mark = ObjectAnnotation(phrase, _box(row, where), ((0, len(phrase)),))
             key = row["image"], phrase
-            first = entries.get(key) or Record(folder / row["image"], (phrase,), where, size=_size(row, where))
-            entries[key] = replace(first, marks=(*first.marks, mark))
+            first = entries.get(key) or Record((phrase,), str(folder / row["image"]), where, size=_size(row, where))
+            entries[key] = replace(first, annotations=(*first.annotations, mark))
         return list(entries.values())
 
 

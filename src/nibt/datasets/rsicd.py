@@ -9,7 +9,7 @@ from typing import Any
 
 from nibt.datasets._captioned import CaptionedDataset
 from nibt.datasets._files import format_errors, read_json
-from nibt.datasets._local import Record
+from nibt.datasets.base import Record
 from nibt.errors import BadOption
 
 
@@ -27,7 +27,7 @@ class RSICD(CaptionedDataset):
     table: str = "dataset_rsicd.json"
     split: str | None = None
 
-    def read(self) -> list[Record]:
+    def read_records(self) -> list[Record]:
         path = self.inside(self.table)
         with format_errors(str(path)):
             listed: list[tuple[int, dict[str, Any]]] = list(enumerate(read_json(path)["images"]))
@@ -36,7 +36,7 @@ class RSICD(CaptionedDataset):
                 raise BadOption(f"split must be one of {', '.join(splits)} (got {self.split!r})")
             named = next((name for name in ("RSICD_images", "images", "imgs") if (self.root / name).is_dir()), ".")
             return [
-                Record(self.root / named / told["filename"], tuple(_captions(told)), f"{path.name}, image {place}")
+                Record(tuple(_captions(told)), str(self.root / named / told["filename"]), f"{path.name}, image {place}")
                 for place, told in listed
                 if self.split in (None, told["split"])
             ]

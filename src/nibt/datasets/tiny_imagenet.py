@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nibt.datasets._files import lines
-from nibt.datasets._local import Record
 from nibt.datasets._synsets import Labelled, SynsetDataset, from_corners, synset_names
+from nibt.datasets.base import Record
 from nibt.errors import BadInput
 
 
@@ -29,7 +29,7 @@ class TinyImageNet(SynsetDataset):
     home = "cs231n.stanford.edu, the file tiny-imagenet-200.zip"
     each: int | None = 5
 
-    def read(self) -> list[Record]:
+    def read_records(self) -> list[Record]:
         known = {line.strip() for line, _ in lines(self.inside("wnids.txt"))}
         names = {synset: name for synset, name in synset_names(self.inside("words.txt")).items() if synset in known}
         return self.captioned(self._val() if self.split == "val" else self._train(known), names)

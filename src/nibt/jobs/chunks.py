@@ -1,4 +1,4 @@
-"""The rows of a source in chunks, which are cut by row number alone; and the next things made in a thread."""
+"""The records of a data set in chunks, which are cut by position alone."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -6,50 +6,50 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from nibt.jobs.sources.base import RawRow, Source, Wanted
+from nibt.datasets.base import Dataset, Record, Wanted
 
-_Thing = TypeVar("_Thing")
+_Item = TypeVar("_Item")
 _END = object()
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """The rows ``number * size`` to that plus ``size``, or what is left of them at the end."""
+    """The records ``number * size`` to that plus ``size``, or those that are left at the end."""
 
     number: int
-    raws: list[RawRow]
+    records: list[Record]
 
 
 @dataclass
 class Chunks:
-    """The chunks that are ``wanted``; once they are through, ``count`` is how many rows the source has."""
+    """The chunks that are ``wanted``; ``count`` is the number of all records, once they have been read."""
 
-    source: Source
+    data: Dataset
     size: int
     wanted: Wanted
     count: int | None = field(default=None, init=False)
 
     def __iter__(self) -> Iterator[Chunk]:
-        row, raws = 0, []
-        for raw in self.source.rows(lambda row: self.wanted(row // self.size)):
-            if raw is not None:
-                raws.append(raw)
+        row, records = 0, []
+        for record in self.data.records(lambda row: self.wanted(row // self.size)):
+            if record is not None:
+                records.append(record)
             row += 1
-            if row % self.size == 0 and raws:
-                yield Chunk(raws[0].row // self.size, raws)
-                raws = []
+            if row % self.size == 0 and records:
+                yield Chunk(records[0].row // self.size, records)
+                records = []
         self.count = row
-        if raws:
-            yield Chunk(raws[0].row // self.size, raws)
+        if records:
+            yield Chunk(records[0].row // self.size, records)
 
 
-def ahead(things: Iterator[_Thing], count: int) -> Iterator[_Thing]:
-    """The same things in the same order; so many of the next ones are made meanwhile, in one thread."""
+def read_ahead(items: Iterator[_Item], count: int) -> Iterator[_Item]:
+    """Yield the same items in the same order, while a thread produces the next ``count`` of them."""
     with ThreadPoolExecutor(1, "nibt-ahead") as thread:
         try:
-            waiting = deque(thread.submit(next, things, _END) for _ in range(count))
-            while (thing := waiting.popleft().result()) is not _END:
-                waiting.append(thread.submit(next, things, _END))
-                yield thing  # pyright: ignore[reportReturnType]
+            waiting = deque(thread.submit(next, items, _END) for _ in range(count))
+            while (item := waiting.popleft().result()) is not _END:
+                waiting.append(thread.submit(next, items, _END))
+                yield item  # pyright: ignore[reportReturnType]
         finally:
             thread.shutdown(wait=True, cancel_futures=True)

@@ -1,60 +1,63 @@
-"""Whether the rows of a job are still of what its source holds: another image or caption is another question."""
+"""Whether the rows of a job still belong to its pairs: another image or caption is another request."""
 
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
+from nibt.datasets._table import as_utf8
+from nibt.datasets.base import Dataset, Record
 from nibt.errors import OtherRequest
 from nibt.jobs.job import Job
-from nibt.jobs.sources.base import RawRow, Source, written
 
 _COLUMNS = ("row", "key", "source", "caption", "image_hash", "error")
 _SHOWN = 3  # differences that a message shows
 
 
-def check_contents(job: Job, source: Source, on_row: Callable[[], None] = lambda: None) -> set[int]:
-    """Read the source along the rows that are there, and compare keys, captions and the bytes of images. Given back
-    are the chunks in which a row failed whose image is another one now: they are worth another try.
+def check_contents(job: Job, data: Dataset, on_row: Callable[[], None] = lambda: None) -> set[int]:
+    """Compare the keys, the captions and the bytes of the images of a data set with the rows of a job.
+
+    Returns:
+        The chunks in which a row failed whose image is another one now: they are worth another try.
 
     Raises:
-        OtherRequest: a row was answered for another image or caption.
+        OtherRequest: A row was explained for another image or caption.
 
     """
-    again: set[int] = set()
-    differences = list(islice(_differences(job, source, on_row, again), _SHOWN + 1))
+    retry: set[int] = set()
+    differences = list(islice(_differences(job, data, on_row, retry), _SHOWN + 1))
     if differences:
         more = "\n  ..." if len(differences) > _SHOWN else ""
-        lines = "".join(f"\n  {one}" for one in differences[:_SHOWN])
+        lines = "".join(f"\n  {difference}" for difference in differences[:_SHOWN])
         raise OtherRequest(
             f"{job.folder} holds answers for other images or captions:{lines}{more}\nChoose a new folder."
         )
-    return again
+    return retry
 
 
-def _differences(job: Job, source: Source, on_row: Callable[[], None], again: set[int]) -> Iterator[str]:
+def _differences(job: Job, data: Dataset, on_row: Callable[[], None], retry: set[int]) -> Iterator[str]:
     chunks, size = set(job.store.parts()), job.chunk_size
-    raws = (raw for raw in source.rows(lambda row: row // size in chunks) if raw is not None)
+    records = (record for record in data.records(lambda row: row // size in chunks) if record is not None)
     for row in job.rows(_COLUMNS):
         on_row()
-        raw = next(raws, None)
-        while raw is not None and raw.row < row["row"]:
-            raw = next(raws, None)
-        if raw is None or raw.row != row["row"]:
+        record = next(records, None)
+        while record is not None and record.row < row["row"]:
+            record = next(records, None)
+        if record is None or record.row != row["row"]:
             yield f"row {row['row']}: {row['source']!r} (now nothing)"
         elif row["error"] is None:
-            yield from _difference(raw, row, source)
-        elif source.digest(raw) != row["image_hash"]:
-            again.add(raw.row // size)
+            yield from _difference(record, row)
+        elif record.digest() != row["image_hash"]:
+            retry.add(record.row // size)
 
 
-def _difference(raw: RawRow, row: dict[str, Any], source: Source) -> Iterator[str]:
-    if not raw.name and raw.image is None:
-        return  # the pairs of a data set are told by its fingerprint
-    now = {"key": written(raw.key), "source": written(raw.name), "caption": raw.caption}
+def _difference(record: Record, row: dict[str, Any]) -> Iterator[str]:
+    if not record.source and record.image is None:
+        return  # a data set that draws its pairs is identified as a whole
+    now = {"key": as_utf8(record.key), "source": as_utf8(record.source), "caption": record.caption}
     for name, value in now.items():
         if row[name] != value:
             yield f"row {row['row']}: {name} {row[name]!r} (now {value!r})"
             return
-    digest = source.digest(raw)
+    digest = record.digest()
     if digest != row["image_hash"]:
-        yield f"row {row['row']}: {raw.name} with the digest {row['image_hash']} (now {digest or 'unreadable'})"
+        yield (f"row {row['row']}: {record.source} with the digest {row['image_hash']} (now {digest or 'unreadable'})")

@@ -1,8 +1,9 @@
-"""The same job by many workers of a Ray cluster, each holding the model: the only file with ray.
+"""A job on a Ray cluster, whose workers each hold the model.
 
-Plain actors, and not Ray Data: a job's unit is the chunk, whose bytes must not depend on who made it or when, and Ray
-Data cuts, merges and spills blocks as it sees fit. The driver reads rows and writes files, so the folder has one writer
-and needs not be reached by the workers; a chunk goes to another worker when its own dies.
+This file is the only one that imports ray. It uses plain actors instead of Ray Data: the bytes of a chunk must not
+depend on when and by whom it was computed, and Ray Data cuts and merges blocks itself. The driver reads records and
+writes files, so that the folder has one writer and workers need not reach it. If a worker dies, its chunks go to
+another one.
 
 P. Moritz et al., Ray: A Distributed Framework for Emerging AI Applications, OSDI 2018.
 """
@@ -16,32 +17,32 @@ from typing import Any
 
 import torch
 
+from nibt.datasets.base import Dataset
 from nibt.errors import BadOption, NibtError, Unsupported
 from nibt.jobs.chunks import Chunk
-from nibt.jobs.sources.base import Source
-from nibt.jobs.worker import JobSpec, Shard, Worker
+from nibt.jobs.worker import ChunkFile, JobSpec, Worker
 from nibt.models.base import Model
 
-_EACH = 2  # chunks that a worker is given: one it works on, one that waits for it
-_DEATHS = 5  # of workers over one chunk, until it is the chunk's fault
+_CHUNKS_PER_WORKER = 2  # one in progress, and one that waits
+_MAX_DEATHS = 5  # of workers over one chunk, before the chunk is blamed
 
 
 class Actor:
-    """What lives in a worker's process."""
+    """The worker as an actor, in a process of its own."""
 
-    def __init__(self, asked: JobSpec, source: Source, threads: int) -> None:
-        torch.set_num_threads(threads)  # the process is ours; sums over threads are rounded by their number
+    def __init__(self, spec: JobSpec, data: Dataset, threads: int) -> None:
+        torch.set_num_threads(threads)  # this process is nibt's; rounding depends on the number of threads
         self._worker: Worker | NibtError
         try:
-            self._worker = Worker(asked, source)
-        except NibtError as error:  # raised here it would be one of Ray's
+            self._worker = Worker(spec, data)
+        except NibtError as error:  # raised here, Ray would wrap it
             self._worker = error
 
-    def told(self) -> dict[str, Any]:
-        return self._ready().told()
+    def describe(self) -> dict[str, Any]:
+        return self._ready().describe()
 
-    def shard(self, chunk: Chunk) -> Shard:
-        return next(self._ready().shards([chunk]))
+    def explain(self, chunk: Chunk) -> ChunkFile:
+        return next(self._ready().explain_chunks([chunk]))
 
     def _ready(self) -> Worker:
         if isinstance(self._worker, NibtError):
@@ -51,7 +52,7 @@ class Actor:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where a job runs: so many workers, and what each of them takes."""
+    """The workers of a job: how many, with which resources each, and on which cluster."""
 
     workers: int = 1
     cpus: float = 1.0
@@ -66,43 +67,45 @@ class Cluster:
 
     @property
     def threads(self) -> int:
-        """Of each worker."""
+        """Threads per worker."""
         return max(1, int(self.cpus))
 
     def record(self) -> dict[str, Any]:
-        return {"workers": self.workers, "cpus": self.cpus, "gpus": self.gpus, "threads_of_a_worker": self.threads}
+        return {"workers": self.workers, "cpus": self.cpus, "gpus": self.gpus, "threads_per_worker": self.threads}
 
     def explain(
-        self, asked: JobSpec, source: Source, chunks: Iterator[Chunk], on_told: Callable[[dict[str, Any]], None]
-    ) -> Iterator[Shard]:
-        """The shards of chunks, in the order in which they are done.
+        self, spec: JobSpec, data: Dataset, chunks: Iterator[Chunk], on_description: Callable[[dict[str, Any]], None]
+    ) -> Iterator[ChunkFile]:
+        """Yield the file of each chunk, in the order in which they are finished.
 
         Raises:
-            BadOption: the model is an object in memory.
-            Unsupported: workers die again and again.
-            NibtError: what a worker raised.
+            BadOption: The model is an object in memory.
+            Unsupported: Workers die again and again.
+            NibtError: A worker raised it.
 
         """
-        if isinstance(asked.model, Model | torch.nn.Module):
+        if isinstance(spec.model, Model | torch.nn.Module):
             raise BadOption("workers load the model themselves: give its name or its folder, not an object in memory")
         ray = _ray()
         with self._connected(ray):
-            pool = _Pool(ray, lambda: self._actor(ray, asked, source), self.workers)
+            pool = _Pool(ray, lambda: self._actor(ray, spec, data), self.workers)
             try:
-                on_told(pool.told())
+                on_description(pool.describe())
                 if self.send_images:
-                    chunks = (replace(chunk, raws=[raw.carried() for raw in chunk.raws]) for chunk in chunks)
-                yield from pool.shards(chunks)
+                    chunks = (
+                        replace(chunk, records=[record.with_bytes() for record in chunk.records]) for chunk in chunks
+                    )
+                yield from pool.explain_chunks(chunks)
             finally:
                 pool.close()
 
-    def _actor(self, ray: Any, asked: JobSpec, source: Source) -> Any:
+    def _actor(self, ray: Any, spec: JobSpec, data: Dataset) -> Any:
         kind = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0)(Actor)
-        return kind.remote(asked, source, self.threads)
+        return kind.remote(spec, data, self.threads)
 
     @contextmanager
     def _connected(self, ray: Any) -> Iterator[None]:
-        """A cluster: the caller's, the one with the address, or one on this machine for as long as it takes."""
+        """Connect to a cluster: the caller's own, the one at the address, or a temporary one on this machine."""
         if ray.is_initialized():
             yield
             return
@@ -122,7 +125,7 @@ class Cluster:
             where = self.address or "this machine"
             raise Unsupported(
                 f"no Ray cluster can be reached at {where} ({_line(error)}): give the address that ray "
-                "start --head told, and as RAY_AUTH_TOKEN its token, if any"
+                "start --head printed, and as RAY_AUTH_TOKEN its token, if any"
             ) from error
         try:
             yield
@@ -132,92 +135,92 @@ class Cluster:
 
 @dataclass
 class _Pool:
-    """Actors, and which chunk each of them was given."""
+    """Actors, and the chunks that are assigned to each of them."""
 
     ray: Any
     make: Callable[[], Any]
     size: int
     actors: list[Any] = field(default_factory=list)
-    given: dict[Any, tuple[Any, Chunk]] = field(default_factory=dict)  # by the promise of a shard
+    assigned: dict[Any, tuple[Any, Chunk]] = field(default_factory=dict)  # by Ray's reference to the result
     deaths: dict[int, int] = field(default_factory=dict)
     failed: int = 0
 
-    def told(self) -> dict[str, Any]:
-        """What a worker says of the question."""
+    def describe(self) -> dict[str, Any]:
+        """Start the actors, and return the description of the job by the first one."""
         self.actors = [self.make() for _ in range(self.size)]
-        return self._got(self.actors[0].told.remote())
+        return self._result(self.actors[0].describe.remote())
 
-    def shards(self, chunks: Iterator[Chunk]) -> Iterator[Shard]:
-        """All shards; chunks are read as workers become free."""
-        again: deque[Chunk] = deque()
+    def explain_chunks(self, chunks: Iterator[Chunk]) -> Iterator[ChunkFile]:
+        """Yield the file of each chunk; chunks are read as workers become free."""
+        requeued: deque[Chunk] = deque()
         while True:
             while (actor := self._free()) is not None:
-                chunk = again.popleft() if again else next(chunks, None)
+                chunk = requeued.popleft() if requeued else next(chunks, None)
                 if chunk is None:
                     break
-                self.given[actor.shard.remote(chunk)] = actor, chunk
-            if not self.given:
+                self.assigned[actor.explain.remote(chunk)] = actor, chunk
+            if not self.assigned:
                 return
-            (done, *_), _ = self.ray.wait(list(self.given), num_returns=1)
-            actor, chunk = self.given.pop(done)
+            (done, *_), _ = self.ray.wait(list(self.assigned), num_returns=1)
+            actor, chunk = self.assigned.pop(done)
             try:
-                shard = self._got(done)
+                file = self._result(done)
             except self.ray.exceptions.RayError as error:
-                again.extend(self._requeue(actor, chunk, error))
+                requeued.extend(self._requeue(actor, chunk, error))
                 continue
             self.failed = 0
-            yield shard
+            yield file
 
     def close(self) -> None:
-        """End the workers."""
+        """Stop the workers."""
         for actor in self.actors:
             self.ray.kill(actor)
 
     def _free(self) -> Any:
-        """The actor with the least to do, if it may have more."""
+        """Return the actor with the fewest chunks, if it may have another."""
         busy = dict.fromkeys(self.actors, 0)
-        for actor, _ in self.given.values():
+        for actor, _ in self.assigned.values():
             busy[actor] += 1
         actor = min(self.actors, key=lambda one: busy[one])
-        return actor if busy[actor] < _EACH else None
+        return actor if busy[actor] < _CHUNKS_PER_WORKER else None
 
     def _requeue(self, actor: Any, chunk: Chunk, error: Exception) -> list[Chunk]:
-        """The chunks of a worker that died, the one that it worked on last, and another worker in its place."""
+        """Replace a worker that died, and return its chunks in order."""
         self.failed += 1
         lost = [chunk]
-        for promise, (other, waiting) in list(self.given.items()):
+        for reference, (other, waiting) in list(self.assigned.items()):
             if other == actor:
-                del self.given[promise]
+                del self.assigned[reference]
                 lost.append(waiting)
         first = min(lost, key=lambda one: one.number)
         self.deaths[first.number] = self.deaths.get(first.number, 0) + 1
-        if self.deaths[first.number] >= _DEATHS or self.failed >= _DEATHS * self.size:
+        if self.deaths[first.number] >= _MAX_DEATHS or self.failed >= _MAX_DEATHS * self.size:
             raise Unsupported(
-                f"workers die again and again, the last over rows {first.raws[0].row} to "
-                f"{first.raws[-1].row} ({_line(error)}): look for too little memory, leave these rows "
+                f"workers die again and again, the last over rows {first.records[0].row} to "
+                f"{first.records[-1].row} ({_line(error)}): look for too little memory, leave these rows "
                 "out, or run without --on ray to see why"
             ) from error
         self.actors[self.actors.index(actor)] = self.make()
         return sorted(lost, key=lambda one: one.number)
 
-    def _got(self, promise: Any) -> Any:
-        """What was promised; an error of ours is raised as it was there."""
+    def _result(self, reference: Any) -> Any:
+        """Return a result; an error of nibt is raised as it was raised in the worker."""
         try:
-            return self.ray.get(promise)
+            return self.ray.get(reference)
         except self.ray.exceptions.RayTaskError as error:
             raise error.cause from error
 
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """No telling home about the use of Ray, unless the environment asks for it."""
+    """Keep Ray from reporting usage statistics, unless the environment asks for it."""
     name = "RAY_USAGE_STATS_ENABLED"
-    there = os.environ.get(name)
+    before = os.environ.get(name)
     os.environ.setdefault(name, "0")
     try:
         yield
     finally:
-        if there is None:
+        if before is None:
             del os.environ[name]
 
 

@@ -1,7 +1,7 @@
-"""Answers as rows of a Parquet file, and back. ``docs/batch.md`` describes the columns.
+"""Explanations as rows of a Parquet file, and back. ``docs/batch.md`` describes the columns.
 
-What all rows of a file share (the method, the model, the versions) is in its metadata, so that each file alone is
-enough to build its explanations again.
+What all rows of a file share (the method, the model, the versions) is in the metadata of the file, so that each file
+alone is enough to build its explanations again.
 """
 
 import json
@@ -9,29 +9,31 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nibt import parquet
+from nibt.datasets._table import as_utf8
+from nibt.datasets.base import Record
 from nibt.errors import BadInput
-from nibt.jobs.sources.base import RawRow, written
-from nibt.results.explanation import SCHEMA, Explanation
+from nibt.results.explanation import Explanation
+from nibt.results.records import SCHEMA
 
 _KEY = b"nibt"
 _PATH = ("baseline", "quadrature", "steps", "layers", "tolerance", "at_input", "at_baseline", "sum", "gap")
 
 
-def row_of(raw: RawRow, answer: Explanation) -> dict[str, Any]:
-    """The row of an answer."""
-    data = answer.to_json()
+def explained_row(record: Record, explanation: Explanation) -> dict[str, Any]:
+    """Return the row of an explanation."""
+    data = explanation.to_json()
     image, text = data["image"], data["text"]
     return {
-        "row": raw.row,
-        "key": written(raw.key),
-        "source": written(image["source"]),
+        "row": record.row,
+        "key": as_utf8(record.key),
+        "source": as_utf8(image["source"]),
         "image_hash": image["image_hash"],
         "caption": text["caption"],
         "size": image["size"],
         "similarity": data["similarity"],
         "image_score": data["score"]["image"]["value"],
         "text_score": data["score"]["text"]["value"],
-        "grid_shape": list(answer.grid.shape),
+        "grid_shape": list(explanation.grid.shape),
         "grid": [score for line in image["grid"] for score in line],
         "region": image["region"],
         "image_special_share": image["special_share"],
@@ -47,40 +49,40 @@ def row_of(raw: RawRow, answer: Explanation) -> dict[str, Any]:
     }
 
 
-def failed_row(raw: RawRow, error: str, image_hash: str) -> dict[str, Any]:
-    """The row of a pair that could not be explained; ``image_hash`` is empty where its image cannot be read."""
-    caption = None if raw.caption is None else written(raw.caption)
+def failed_row(record: Record, error: str, image_hash: str) -> dict[str, Any]:
+    """Return the row of a pair that failed; ``image_hash`` is empty if the image cannot be read."""
+    caption = None if record.caption is None else as_utf8(record.caption)
     return {
-        "row": raw.row,
-        "key": written(raw.key),
-        "source": written(raw.name),
+        "row": record.row,
+        "key": as_utf8(record.key),
+        "source": as_utf8(record.source),
         "image_hash": image_hash,
         "caption": caption,
-        "error": written(error),
+        "error": as_utf8(error),
     }
 
 
-def explanation_of(row: Mapping[str, Any], told: Mapping[str, Any]) -> Explanation:
-    """The answer of a row, by what its file tells of all rows.
+def explanation_of(row: Mapping[str, Any], shared: Mapping[str, Any]) -> Explanation:
+    """Return the explanation of a row; ``shared`` is the metadata of its file.
 
     Raises:
-        BadInput: the pair has no answer.
+        BadInput: The pair failed.
 
     """
     if row["error"] is not None:
-        raise BadInput(f"row {row['row']} has no answer: {row['error']}")
+        raise BadInput(f"row {row['row']} failed: {row['error']}")
     rows, columns = row["grid_shape"]
     grid = [list(row["grid"][line * columns : (line + 1) * columns]) for line in range(rows)]
-    values = {side: {"target": told["targets"][side], "value": row[f"{side}_score"]} for side in ("image", "text")}
+    values = {side: {"target": shared["targets"][side], "value": row[f"{side}_score"]} for side in ("image", "text")}
     return Explanation.from_json(
         {
             "schema": SCHEMA,
             "kind": "explanation",
             "similarity": row["similarity"],
-            "score": {**told["target"], "value": row["image_score"], **values},
-            "method": told["method"],
-            "model": told["model"],
-            "versions": told["versions"],
+            "score": {**shared["target"], "value": row["image_score"], **values},
+            "method": shared["method"],
+            "model": shared["model"],
+            "versions": shared["versions"],
             "warnings": row["warnings"],
             "image": {
                 **{name: row[name] for name in ("source", "image_hash", "size", "region")},
@@ -99,21 +101,21 @@ def explanation_of(row: Mapping[str, Any], told: Mapping[str, Any]) -> Explanati
     )
 
 
-def encoded(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -> bytes:
-    """The file of rows, with what it tells of all of them."""
+def encode_rows(rows: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a file of rows, with the metadata that they share."""
     arrow = parquet.pyarrow("a job needs")[0]
-    metadata = {_KEY: json.dumps(told, sort_keys=True).encode()}
+    metadata = {_KEY: json.dumps(shared, sort_keys=True).encode()}
     filled = [{name: row.get(name) for name in schema(arrow).names} for row in rows]
     return parquet.encoded(arrow.Table.from_pylist(filled, schema=schema(arrow).with_metadata(metadata)))
 
 
-def told_of(file: Any) -> dict[str, Any]:
-    """What an open Parquet file tells of all its rows."""
+def shared_metadata(file: Any) -> dict[str, Any]:
+    """Return what all rows of an open Parquet file share."""
     return json.loads(file.schema_arrow.metadata[_KEY])
 
 
 def schema(arrow: Any) -> Any:
-    """The columns of a file."""
+    """Return the columns of a file."""
     texts, numbers = arrow.list_(arrow.string()), arrow.list_(arrow.float32())
     real, whole = arrow.float64(), arrow.int32()
     kinds = {"baseline": arrow.string(), "quadrature": arrow.string(), "steps": whole, "layers": arrow.list_(whole)}

@@ -1,4 +1,4 @@
-"""A run of a job: what is lacking in its folder is explained, here or by many workers, until all of it is there."""
+"""A run of a job: what its folder lacks is explained, in this process or by several workers."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,107 +11,121 @@ from typing import Any, TypeAlias
 from torch import nn
 
 from nibt import parquet
+from nibt.datasets._opening import Pairs, open_pairs
 from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption
 from nibt.jobs.chunks import Chunk, Chunks
 from nibt.jobs.contents import check_contents
-from nibt.jobs.job import KIND, MANIFEST, SCHEMA, Job
+from nibt.jobs.job import MANIFEST, Job
+from nibt.jobs.manifest import Layout, Manifest, PairsRecord
 from nibt.jobs.ray import Cluster
-from nibt.jobs.sources.base import Source
-from nibt.jobs.sources.opening import Pairs, opened
-from nibt.jobs.sources.tables import Columns
-from nibt.jobs.store import clean_start, folder_lock, traces
-from nibt.jobs.worker import JobSpec, Shard, Worker
+from nibt.jobs.store import existing_paths, folder_lock, undo_start
+from nibt.jobs.worker import ChunkFile, JobSpec, Worker
 from nibt.models.base import Model
 from nibt.outputs import check_run_folder
 from nibt.progress import OnProgress, Progress, no_progress
-from nibt.registry import find
+from nibt.registry import available, find
 from nibt.results import provenance
 
-Told: TypeAlias = Callable[[dict[str, Any]], None]
-Explain: TypeAlias = Callable[[JobSpec, Source, Iterator[Chunk], Told], Iterator[Shard]]
-ON = ("local", "ray")
-_TOLD = ("method", "target", "targets", "model", "batch_size")
+OnDescription: TypeAlias = Callable[[dict[str, Any]], None]
+Explain: TypeAlias = Callable[[JobSpec, Dataset, Iterator[Chunk], OnDescription], Iterator[ChunkFile]]
+EXECUTIONS = ("local", "ray")
+_REQUEST = ("method", "target", "targets", "model", "batch_size")
 _REMEDY = "Choose a new folder."
 
 
 @dataclass
 class Run:
-    """One run of a job: from what is there to all of it."""
+    """One run of a job, which completes its folder.
+
+    Attributes:
+        job: The folder.
+        data: The pairs.
+        spec: The request.
+        execution: Where the job runs, as plain data for the manifest.
+        explain: Explains chunks, in this process or on a cluster.
+        on_progress: Called with the number of rows that are done.
+        total: The number of rows, if it is known.
+
+    """
 
     job: Job
-    source: Source
-    asked: JobSpec
-    on: Mapping[str, Any]
+    data: Dataset
+    spec: JobSpec
+    execution: Mapping[str, Any]
     explain: Explain
     on_progress: OnProgress
     total: int | None = None
     done: int = 0
     session: dict[str, Any] = field(default_factory=dict)
 
-    def go(self) -> None:
-        """Explain what is lacking.
+    def run(self) -> None:
+        """Explain the rows that the folder lacks.
 
         Raises:
-            NibtError: what was begun is another job, or nothing can be explained or written.
+            NibtError: The folder holds another job, or nothing can be explained or written.
 
         """
         recomputed = self.job.store.remove_incomplete()
-        again = check_contents(self.job, self.source, self._advance)
-        self.session = {**provenance.session_info(), **self.on, "recomputed": recomputed, "chunks": 0, "ended": None}
-        there = set(self.job.store.parts()) - again
-        chunks = Chunks(self.source, self.job.chunk_size, lambda number: number not in there)
-        left = iter(chunks)
-        first = next(left, None)
+        retry = check_contents(self.job, self.data, self._advance)
+        self.session = {
+            **provenance.session_info(),
+            **self.execution,
+            "recomputed": recomputed,
+            "chunks": 0,
+            "ended": None,
+        }
+        complete = set(self.job.store.parts()) - retry
+        chunks = Chunks(self.data, self.job.chunk_size, lambda number: number not in complete)
+        missing = iter(chunks)
+        first = next(missing, None)
         if first is None and not chunks.count:
             raise BadInput("there are no rows: give a table, shards or a folder with at least one pair")
-        if first is None and self.job.manifest["rows"] is not None and not recomputed:
-            list(self.explain(self.asked, self.source, iter(()), self._agree))  # only compares what was asked
+        if first is None and self.job.manifest.rows is not None and not recomputed:
+            list(self.explain(self.spec, self.data, iter(()), self._check_request))  # only compares the request
             return
-        self._record()
+        self._record_session()
         try:
             if first is not None:
-                self._explained(chain([first], left))
+                self._explain(chain([first], missing))
             self._finish(chunks.count or 0)
         except BaseException as error:
             with suppress(OSError):  # a full disk must not hide what went wrong
-                self._record(ended=f"{type(error).__name__}: {error}")
+                self._record_session(ended=f"{type(error).__name__}: {error}")
             raise
 
-    def _explained(self, chunks: Iterator[Chunk]) -> None:
-        for shard in self.explain(self.asked, self.source, chunks, self._agree):
-            self.job.store.add(shard.number, shard.data)
+    def _explain(self, chunks: Iterator[Chunk]) -> None:
+        for file in self.explain(self.spec, self.data, chunks, self._check_request):
+            self.job.store.add(file.number, file.data)
             self.session["chunks"] += 1
-            self._advance(shard.rows)
+            self._advance(file.rows)
 
     def _advance(self, rows: int = 1) -> None:
         self.done += rows
         self.on_progress(Progress(self.done, self.total))
 
-    def _agree(self, told: dict[str, Any]) -> None:
-        """Refuse to put other answers beside those that are there."""
+    def _check_request(self, description: dict[str, Any]) -> None:
+        """Record the request, or refuse to put answers of another request beside those in the folder."""
         manifest = self.job.manifest
-        there = manifest["asked"]
-        if there is None:
-            self.job.write({**manifest, "asked": told})
+        if manifest.request is None:
+            self.job.write(manifest.updated(request=description))
             return
-        stored, request = ({name: one[name] for name in _TOLD} for one in (there, told))
-        provenance.require_same(self.job.folder, stored, request, _REMEDY)
+        stored, now = ({name: one[name] for name in _REQUEST} for one in (manifest.request, description))
+        provenance.require_same(self.job.folder, stored, now, _REMEDY)
 
     def _finish(self, rows: int) -> None:
-        tally = self.job.tally()
-        self.job.write({**self.job.manifest, **tally, "rows": rows})
-        self._record(ended="complete")
+        self.job.write(self.job.manifest.updated(**self.job.tally(), rows=rows))
+        self._record_session(ended="complete")
         problems = self.job.check()
         if problems:
             raise BadInput("the job is not whole: " + "; ".join(problems[:3]))
 
-    def _record(self, ended: str | None = None) -> None:
-        """This session in the manifest: as its last, where it is there already."""
+    def _record_session(self, ended: str | None = None) -> None:
+        """Write this session into the manifest, as its last one."""
         manifest = self.job.manifest
-        others = [one for one in manifest["sessions"] if one["number"] != self.session.get("number")]
+        others = [session for session in manifest.sessions if session["number"] != self.session.get("number")]
         self.session = {"number": len(others), **self.session, "ended": ended}
-        self.job.write({**manifest, "sessions": [*others, self.session]})
+        self.job.write(manifest.updated(sessions=[*others, self.session]))
 
 
 def batch(
@@ -142,38 +156,62 @@ def batch(
     on_progress: OnProgress = no_progress,
     **options: Any,
 ) -> Job:
-    """Explain the pairs of a table, of shards or of a folder, and keep the answers in the folder ``out``.
+    """Explain many pairs into a folder of Parquet files.
 
-    ``pairs`` is a CSV, TSV, JSON Lines or Parquet file, WebDataset shards (a tar, a list, ``shards/{000..099}.tar``), a
-    folder of these, of images with captions in text files or as the data set ``folder``, what the package
-    ``datasets`` saved to disk, or a ``Dataset``; ``image``, ``caption`` and ``key`` name its columns. What cannot be
-    read is recorded in its row. A folder that holds the same job already is completed; killed at any moment, a job goes
-    on by the same call. ``loading`` are options of ``load_model``; all others are those of ``explain``.
+    A folder that holds the same job already is completed: a job that was killed at any moment is resumed by the same
+    call. A pair that cannot be read is recorded in its row. All parameters that are not listed are those of
+    ``explain``.
 
-    With ``on="ray"`` so many ``workers``, each with its ``cpus`` (its threads) and ``gpus`` (a share of one, too),
-    explain on this machine, or on the cluster with that ``address``; ``send_images`` sends them the images, where they
-    cannot reach the files. The same bits come of it as long as hardware, threads and versions are the same.
+    Args:
+        model: A loaded model, or what ``load_model`` takes.
+        pairs: A CSV, TSV, JSON Lines or Parquet file, WebDataset shards (a tar, a list, ``shards/{000..099}.tar``), a
+            folder of these, a folder of images with captions in text files, what the package ``datasets`` saved to
+            disk, ``NAME:FOLDER`` for a data set, or a ``Dataset``.
+        out: The folder of the job.
+        method: The name of the method.
+        target: The target that is explained.
+        image: The column of images.
+        caption: The column of captions.
+        key: The column with your own names of the rows.
+        split: The split of what the package ``datasets`` saved.
+        chunk_size: Rows per file.
+        variant: A variant of the method.
+        against: Captions to compare with.
+        against_images: Images to compare with.
+        templates: Templates of the target ``ensemble``.
+        batch_size: The largest number of pairs that go through the model together.
+        seed: A seed for methods that draw at random.
+        loading: Options of ``load_model``.
+        on: Where the job runs: "local", or "ray" for workers on a cluster. The bits are the same as long as hardware,
+            threads and versions are.
+        workers: The number of workers.
+        cpus: Processors per worker, which are its threads.
+        gpus: Accelerators per worker; may be a fraction.
+        address: The address of a cluster; without it, workers run on this machine.
+        send_images: Send the images to workers that cannot reach the files.
+        on_progress: Called after each file with the number of rows that are done.
+        **options: Options of the method.
 
     Raises:
-        BadInput: there are no such pairs, or another run is writing into the folder.
-        OtherRequest: the folder holds a job of another request, or its pairs were changed since.
-        WouldOverwrite: the folder holds something else than a job.
-        BadOption: an option cannot have that value.
-        UnknownName: no method, target, variant or option has that name.
-        CannotLoad: the model cannot be loaded.
-        CannotWrite: the folder cannot be written, or the disk is full; what was done before is kept.
+        BadInput: There are no such pairs, or another run is writing into the folder.
+        OtherRequest: The folder holds a job of another request, or its pairs were changed since.
+        WouldOverwrite: The folder holds something other than a job.
+        BadOption: An option cannot have that value.
+        UnknownName: No method, target, variant or option has that name.
+        CannotLoad: The model cannot be loaded.
+        CannotWrite: The folder cannot be written, or the disk is full; finished files are kept.
         Unsupported: pyarrow or ray is not installed.
 
     """
     for name, value in (("batch_size", batch_size), ("chunk_size", chunk_size), ("workers", workers)):
         if not isinstance(value, int) or value < 1:
             raise BadOption(f"{name} must be a whole number from 1 (got {value!r})")
-    if on not in ON:
-        raise BadOption(f"on must be one of {', '.join(ON)} (got {on!r})")
+    if on not in EXECUTIONS:
+        raise BadOption(f"on must be one of {', '.join(EXECUTIONS)} (got {on!r})")
     for kind, name in (("methods", method), ("targets", target)):
         find(kind, name)
     parquet.pyarrow("a job needs")
-    asked = JobSpec(
+    spec = JobSpec(
         model,
         method,
         target,
@@ -186,58 +224,59 @@ def batch(
         dict(loading or {}),
         options,
     )
-    source = opened(pairs, Columns(image, caption, key), split)
-    told_on: dict[str, Any] = {"on": on}
+    columns = {"image": image, "caption": caption, "key": key, "split": split}
+    data = open_pairs(pairs, **columns)
+    execution: dict[str, Any] = {"on": on}
     explain: Explain = _run_locally
     if on == "ray":
         cluster = Cluster(workers, float(cpus), float(gpus), address, send_images)
-        told_on, explain = {"on": on, **cluster.record()}, cluster.explain
+        execution, explain = {"on": on, **cluster.record()}, cluster.explain
     job = Job(Path(out))
     check_run_folder(job.folder, MANIFEST)
-    before = job.is_begun, traces(job.folder)  # raises where the manifest is somebody else's
+    was_begun, before = job.is_begun, existing_paths(job.folder)  # raises for the manifest of something else
     job.store.make()
     with folder_lock(job.folder):
         try:
-            _begin(job, source, pairs, Columns(image, caption, key), split, chunk_size)
-            total = None if on_progress is no_progress else source.count()
-            Run(job, source, asked, told_on, explain, on_progress, total).go()
+            _begin(job, data, pairs, columns, chunk_size)
+            total = None if on_progress is no_progress else data.known_length()
+            Run(job, data, spec, execution, explain, on_progress, total).run()
         except BaseException:
-            if not before[0] and not job.is_begun:
-                clean_start(job.folder, before[1])
+            if not was_begun and not job.is_begun:
+                undo_start(job.folder, before)
             raise
     return job
 
 
-def _run_locally(asked: JobSpec, source: Source, chunks: Iterator[Chunk], on_told: Told) -> Iterator[Shard]:
-    """The shards of chunks, by a worker in this process."""
-    worker = Worker(asked, source)
-    on_told(worker.told())
-    return worker.shards(chunks)
+def _run_locally(
+    spec: JobSpec, data: Dataset, chunks: Iterator[Chunk], on_description: OnDescription
+) -> Iterator[ChunkFile]:
+    """Explain chunks by a worker in this process."""
+    worker = Worker(spec, data)
+    on_description(worker.describe())
+    return worker.explain_chunks(chunks)
 
 
-def _begin(job: Job, source: Source, pairs: Pairs, columns: Columns, split: str | None, chunk_size: int) -> None:
-    """The manifest of a new job, or the one that is there, if it is of the same pairs in the same chunks."""
-    names = None if isinstance(pairs, Dataset) else _absolute(pairs)
-    told = {**source.facts(), "image": columns.image, "caption": columns.caption, "key": columns.key, "split": split}
-    layout = {"chunk": chunk_size, "ids": "the numbers of rows, from 0", "files": "parts/CHUNK-HASH.parquet"}
+def _begin(job: Job, data: Dataset, pairs: Pairs, columns: Mapping[str, Any], chunk_size: int) -> None:
+    """Write the manifest of a new job, or check that the one in the folder is of the same pairs and chunks."""
+    identity = {**data.identity(), **columns}
+    layout = Layout(chunk=chunk_size)
     if not job.is_begun:
-        unknown = dict.fromkeys(("asked", "rows", "errors", "halved"))
-        job.write(
-            {
-                "kind": KIND,
-                "schema": SCHEMA,
-                "pairs": {"names": names, **told},
-                "layout": layout,
-                **unknown,
-                "warnings": [],
-                "sessions": [],
-            }
-        )
+        names = None if isinstance(pairs, Dataset) else _absolute_names(pairs)
+        job.write(Manifest(schema=3, pairs=PairsRecord.model_validate({"names": names, **identity}), layout=layout))
         return
-    stored = {"pairs": {**job.manifest["pairs"], "names": None}, "layout": job.manifest["layout"]}
-    provenance.require_same(job.folder, stored, {"pairs": {"names": None, **told}, "layout": layout}, _REMEDY)
+    manifest = job.manifest
+    stored = {"pairs": {**manifest.pairs.model_dump(), "names": None}, "layout": manifest.layout.model_dump()}
+    now = {"pairs": {"names": None, **identity}, "layout": layout.model_dump()}
+    provenance.require_same(job.folder, stored, now, _REMEDY)
 
 
-def _absolute(pairs: Any) -> list[str]:
-    given = [pairs] if isinstance(pairs, str | os.PathLike) else pairs
-    return [os.path.abspath(os.path.expanduser(os.fspath(one))) for one in given]
+def _absolute_names(pairs: Any) -> list[str]:
+    names = [pairs] if isinstance(pairs, str | os.PathLike) else pairs
+    return [_absolute_name(os.fspath(name)) for name in names]
+
+
+def _absolute_name(name: str) -> str:
+    data_set, colon, folder = name.partition(":")
+    if colon and data_set in available("datasets") and not os.path.exists(name):
+        return f"{data_set}:{os.path.abspath(os.path.expanduser(folder))}"
+    return os.path.abspath(os.path.expanduser(name))

@@ -1,7 +1,7 @@
-"""The folder of a job: a Parquet file for each chunk, and one writer at a time.
+"""The folder of a job: one Parquet file per chunk, and one writer at a time.
 
-A file is named by its chunk and by a hash of its own bytes: ``00000012-3f9a....parquet``. So it tells by itself whether
-it is what was written, and two jobs gave the same bits if their files have the same names.
+A file is named by its chunk and by a hash of its own bytes: ``00000012-3f9a....parquet``. Its name says whether it is
+what was written, and two jobs gave the same bits if their files have the same names.
 """
 
 import re
@@ -15,10 +15,10 @@ from filelock import FileLock, Timeout
 
 from nibt import parquet
 from nibt.errors import BadInput, CannotWrite
-from nibt.jobs.sources.tables import file_bytes_hash
+from nibt.io import short_digest
 
 _DIGITS = 16
-_DRAFT = re.compile(r"\.\d{8}-[0-9a-f]{16}\.\d+-\d+\.parquet")  # as files are called while they are written
+_DRAFT = re.compile(r"\.\d{8}-[0-9a-f]{16}\.\d+-\d+\.parquet")  # the names of files while they are written
 
 
 @dataclass(frozen=True)
@@ -28,31 +28,31 @@ class Store:
     folder: Path
 
     def make(self) -> None:
-        """Make the folder.
+        """Create the folder.
 
         Raises:
-            CannotWrite: it cannot be made.
+            CannotWrite: It cannot be created.
 
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CannotWrite(f"cannot make the folder {self.folder}: {error.strerror or error}") from error
+            raise CannotWrite(f"cannot create the folder {self.folder}: {error.strerror or error}") from error
 
     def parts(self) -> dict[int, list[Path]]:
-        """The files of each chunk, by its number; more than one is one too many."""
-        found: dict[int, list[Path]] = {}
+        """Return the files of each chunk by its number; a chunk should have one."""
+        files: dict[int, list[Path]] = {}
         for path in sorted(self.folder.glob("*.parquet")):
             number, _, digest = path.stem.partition("-")
             if number.isdecimal() and len(digest) == _DIGITS:
-                found.setdefault(int(number), []).append(path)
-        return dict(sorted(found.items()))
+                files.setdefault(int(number), []).append(path)
+        return dict(sorted(files.items()))
 
     def add(self, number: int, data: bytes) -> None:
         """Write the file of a chunk, in place of those that it has.
 
         Raises:
-            CannotWrite: the disk is full, or the folder is closed.
+            CannotWrite: The disk is full, or the folder is closed.
 
         """
         path = self.folder / f"{number:08d}-{sha256(data).hexdigest()[:_DIGITS]}.parquet"
@@ -62,9 +62,13 @@ class Store:
                 other.unlink()
 
     def remove_incomplete(self) -> list[str]:
-        """Remove what is not as it was written, and drafts of runs that were killed; the names of the former.
+        """Remove files that changed since they were written, and drafts of runs that were killed.
 
-        Only who holds the folder may do this: another's draft looks like one that was left.
+        The caller must hold the lock of the folder: the draft of a running job looks like one that was left behind.
+
+        Returns:
+            The names of the changed files.
+
         """
         for draft in self.folder.glob(".*.parquet"):
             if _DRAFT.fullmatch(draft.name):
@@ -80,17 +84,25 @@ class Store:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether the bytes of a chunk's file are those that its name was made from."""
-    return path.stem.partition("-")[2] == file_bytes_hash(path)[:_DIGITS]
+    """Return whether a file has the bytes that its name was made from.
+
+    Raises:
+        BadInput: It cannot be read.
+
+    """
+    try:
+        return path.stem.partition("-")[2] == short_digest(path)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Inside, no other process writes into the folder. The system lets go of it when its holder dies, however it does.
+    """Keep other processes from writing into the folder. The system releases the lock if the process dies.
 
     Raises:
-        BadInput: another process holds it.
-        CannotWrite: the folder is closed.
+        BadInput: Another process holds the lock.
+        CannotWrite: The folder is closed.
 
     """
     lock = FileLock(folder / ".lock", timeout=0)
@@ -108,14 +120,14 @@ def folder_lock(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def traces(folder: Path) -> set[Path]:
-    """What is there before a job starts, of the files and folders that a start makes."""
-    made = (folder / "job.json", folder / ".lock", folder / "parts", folder, *folder.parents)
-    return {path for path in made if path.exists()}
+def existing_paths(folder: Path) -> set[Path]:
+    """Return which of the files and folders that the start of a job creates exist already."""
+    created = (folder / "job.json", folder / ".lock", folder / "parts", folder, *folder.parents)
+    return {path for path in created if path.exists()}
 
 
-def clean_start(folder: Path, before: set[Path]) -> None:
-    """Remove what a start that failed left in a folder, and the folders that it made; what was there stays."""
+def undo_start(folder: Path, before: set[Path]) -> None:
+    """Remove what a failed start created; what existed ``before`` stays."""
     for path in (folder / "job.json", folder / ".lock"):
         if path not in before:
             path.unlink(missing_ok=True)
@@ -124,5 +136,5 @@ def clean_start(folder: Path, before: set[Path]) -> None:
             continue
         try:
             path.rmdir()
-        except OSError:  # not empty, or not there: it is not ours to remove
+        except OSError:  # not empty, or gone
             return

@@ -1,5 +1,7 @@
-"""One worker: from chunks of rows to the bytes of their files. A chunk's bytes depend on the chunk and on what is
-asked alone, never on what came before it, so that any worker at any time gives the same.
+"""A worker: from chunks of records to the bytes of their files.
+
+The bytes depend only on the chunk and the request, never on the chunks before it, so that any worker at any time gives
+the same.
 """
 
 import gc
@@ -13,27 +15,28 @@ from PIL import Image
 
 from nibt.data.images import ImageInput
 from nibt.data.pair import Pair
+from nibt.datasets.base import Dataset, ImageLocation, Record
 from nibt.engine.answers import to_answers
 from nibt.engine.batches import PreparedBatch, batch_group, explain_batch
 from nibt.engine.spec import ExplanationSpec, resolve
 from nibt.engine.targets import Contrast
 from nibt.errors import NibtError, Unsupported
-from nibt.jobs.chunks import Chunk, ahead
-from nibt.jobs.rows import encoded, failed_row, row_of
-from nibt.jobs.sources.base import Place, RawRow, Source
+from nibt.jobs.chunks import Chunk, read_ahead
+from nibt.jobs.rows import encode_rows, explained_row, failed_row
 from nibt.methods.base import MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.results.explanation import Explanation
 
-_HOPELESS = 8
-_AHEAD = 2  # batches that are decoded and tokenised while one is explained
-Answered: TypeAlias = tuple[RawRow, Explanation | str]
+_MAX_FAILURES = 8  # in a row from the start, before the job itself is blamed
+_AHEAD = 2  # batches that are decoded and tokenized while one is explained
+Outcome: TypeAlias = tuple[Record, Explanation | str]
+"""A record with its explanation, or with the reason why it failed."""
 
 
 @dataclass(frozen=True)
 class JobSpec:
-    """What is asked of every pair, as plain data that can be sent to another process."""
+    """The request of a job, as plain data that can be sent to another process."""
 
     model: Any
     method: str = "nib"
@@ -57,9 +60,16 @@ class JobSpec:
 
 
 @dataclass(frozen=True)
-class Shard:
-    """The file of a chunk: its bytes, how many rows it has, how many of them have no answer, and the smallest compute
-    batch that memory made necessary (None: the one that was asked for).
+class ChunkFile:
+    """The file of a chunk.
+
+    Attributes:
+        number: The number of the chunk.
+        data: The bytes of the file.
+        rows: The number of rows.
+        errors: The number of rows that failed.
+        halved: The batch size to which a lack of memory led; None if there was none.
+
     """
 
     number: int
@@ -71,85 +81,86 @@ class Shard:
 
 @dataclass(frozen=True)
 class FailedRow:
-    """A row that cannot be explained."""
+    """A record that cannot be explained, and why."""
 
-    raw: RawRow
+    record: Record
     error: str
 
 
 @dataclass(frozen=True)
 class PreparedRows:
-    """Rows that go together, their inputs made."""
+    """Records that are explained together, with their inputs."""
 
-    raws: list[RawRow]
-    ready: PreparedBatch
+    records: list[Record]
+    batch: PreparedBatch
 
 
 @dataclass(frozen=True)
 class PlaceholderImage(ImageInput):
-    """An image whose pixels have been let go, since its inputs are made."""
+    """An image whose pixels were dropped, since its inputs are prepared."""
 
     shape: tuple[int, int] = (0, 0)
 
     @property
     def size(self) -> tuple[int, int]:
+        """Width and height of the image, in pixels."""
         return self.shape
 
 
 class Worker:
     """Holds a model, and explains chunk after chunk."""
 
-    def __init__(self, asked: JobSpec, source: Source) -> None:
-        self.source, self.size, self.spec = source, asked.batch_size, asked.resolve()
-        self._failed: int | None = 0  # how many pairs failed to be explained before the first that did not
+    def __init__(self, request: JobSpec, data: Dataset) -> None:
+        self.data, self.size, self.spec = data, request.batch_size, request.resolve()
+        self._failures: int | None = 0  # before the first success; None after it
 
-    def told(self) -> dict[str, Any]:
-        """What holds for all rows: the question with all that was left open, the model, the versions."""
+    def describe(self) -> dict[str, Any]:
+        """Return what all rows share: the resolved request, the model, the versions."""
         spec = self.spec
         targets = {side: target.name for side, target in spec.targets.items()}
         record = {**spec.record, "targets": targets, **spec.provenance, "batch_size": self.size}
         return {**record, "warnings": list(spec.warnings)}
 
-    def shards(self, chunks: Iterable[Chunk]) -> Iterator[Shard]:
-        """The file of each chunk; while one batch is explained, the next ones are made ready."""
+    def explain_chunks(self, chunks: Iterable[Chunk]) -> Iterator[ChunkFile]:
+        """Yield the file of each chunk; while one batch is explained, the next ones are prepared."""
         rows: list[dict[str, Any]] = []
         limit = self.size
-        for one in ahead(self._readied(chunks), _AHEAD):
-            if isinstance(one, Chunk):
-                yield self._shard(one, rows, limit)
+        for item in read_ahead(self._prepare(chunks), _AHEAD):
+            if isinstance(item, Chunk):
+                yield self._file(item, rows, limit)
                 rows, limit = [], self.size
-            elif isinstance(one, FailedRow):
-                rows.append(failed_row(one.raw, one.error, self.source.digest(one.raw)))
+            elif isinstance(item, FailedRow):
+                rows.append(failed_row(item.record, item.error, item.record.digest()))
             else:
-                found, limit = self._explained(one, limit)
-                rows += [self._row(raw, told) for raw, told in found]
+                outcomes, limit = self._explain(item, limit)
+                rows += [self._row(record, outcome) for record, outcome in outcomes]
 
-    def _row(self, raw: RawRow, outcome: Explanation | str) -> dict[str, Any]:
+    def _row(self, record: Record, outcome: Explanation | str) -> dict[str, Any]:
         if isinstance(outcome, str):
-            return failed_row(raw, outcome, self.source.digest(raw))
-        return row_of(raw, outcome)
+            return failed_row(record, outcome, record.digest())
+        return explained_row(record, outcome)
 
-    def _shard(self, chunk: Chunk, rows: list[dict[str, Any]], limit: int) -> Shard:
+    def _file(self, chunk: Chunk, rows: list[dict[str, Any]], limit: int) -> ChunkFile:
         rows = sorted(rows, key=lambda row: row["row"])
         halved = None if limit == self.size else limit
-        data = encoded(rows, {**self.told(), "chunk": chunk.number, "halved": halved})
-        return Shard(chunk.number, data, len(rows), sum(row["error"] is not None for row in rows), halved)
+        data = encode_rows(rows, {**self.describe(), "chunk": chunk.number, "halved": halved})
+        return ChunkFile(chunk.number, data, len(rows), sum(row["error"] is not None for row in rows), halved)
 
-    # What is done ahead, in a thread
+    # Preparation, in a thread
 
-    def _readied(self, chunks: Iterable[Chunk]) -> "Iterator[PreparedRows | FailedRow | Chunk]":
-        """Batches as they fill, by group; a chunk follows all of its own."""
+    def _prepare(self, chunks: Iterable[Chunk]) -> "Iterator[PreparedRows | FailedRow | Chunk]":
+        """Yield batches as they fill, by group; a chunk without records follows the batches of each chunk."""
         for chunk in chunks:
-            waiting: dict[Hashable, list[tuple[RawRow, Pair]]] = {}
-            images: dict[Place, ImageInput] = {}  # one that comes again, in this chunk, is read and traced once
-            for raw in chunk.raws:
+            waiting: dict[Hashable, list[tuple[Record, Pair]]] = {}
+            images: dict[ImageLocation, ImageInput] = {}  # an image of several rows is read once
+            for record in chunk.records:
                 try:
-                    pair = self.source.read(raw, images)
+                    pair = self.data.read(record, images)
                     key = batch_group(self.spec, pair)
-                except Exception as error:  # a row costs no other, whatever is wrong with it
-                    yield FailedRow(raw, _told(error))
+                except Exception as error:  # whatever is wrong with a row is recorded in it
+                    yield FailedRow(record, _message(error))
                     continue
-                waiting.setdefault(key, []).append((raw, pair))
+                waiting.setdefault(key, []).append((record, pair))
                 if len(waiting[key]) == self.size:
                     images.clear()
                     yield from self._batch(waiting.pop(key))
@@ -157,35 +168,36 @@ class Worker:
                 yield from self._batch(pairs)
             yield Chunk(chunk.number, [])
 
-    def _batch(self, pairs: list[tuple[RawRow, Pair]]) -> "Iterator[PreparedRows | FailedRow]":
-        """The batch of these; those whose inputs cannot be made are left out of it."""
-        good, ready = pairs, None
+    def _batch(self, pairs: list[tuple[Record, Pair]]) -> "Iterator[PreparedRows | FailedRow]":
+        """Yield the batch of these pairs; those whose inputs cannot be prepared are left out of it."""
+        good, batch = pairs, None
         try:
-            ready = PreparedBatch.of(self.spec, [pair for _, pair in pairs])
+            batch = PreparedBatch.of(self.spec, [pair for _, pair in pairs])
         except Exception:
             good = []
-            for raw, pair in pairs:
+            for record, pair in pairs:
                 try:
                     PreparedBatch.of(self.spec, [pair])
-                    good.append((raw, pair))
+                    good.append((record, pair))
                 except Exception as error:
-                    yield FailedRow(raw, _told(error))
+                    yield FailedRow(record, _message(error))
         if good:
-            ready = ready or PreparedBatch.of(self.spec, [pair for _, pair in good])
-            yield PreparedRows([raw for raw, _ in good], replace(ready, pairs=[drop_pixels(pair) for _, pair in good]))
+            batch = batch or PreparedBatch.of(self.spec, [pair for _, pair in good])
+            small = replace(batch, pairs=[drop_pixels(pair) for _, pair in good])
+            yield PreparedRows([record for record, _ in good], small)
 
-    # What takes the time
+    # Explanation
 
-    def _explained(self, batch: PreparedRows, limit: int) -> tuple[list[Answered], int]:
-        """The answer of each row, or why there is none; and how many rows go together from now on in this chunk."""
-        found: list[Answered] = []
-        left = deque([list(range(len(batch.raws)))])
+    def _explain(self, rows: PreparedRows, limit: int) -> tuple[list[Outcome], int]:
+        """Return the outcome of each record, and the batch size that memory allows from now on in this chunk."""
+        outcomes: list[Outcome] = []
+        left = deque([list(range(len(rows.records)))])
         while left:
             part = left.popleft()
             if len(part) > limit:
                 left.extendleft(reversed([part[first : first + limit] for first in range(0, len(part), limit)]))
                 continue
-            error = self._tried(batch, part, found)
+            error = self._try(rows, part, outcomes)
             if error is None:
                 continue
             if len(part) > 1 and _out_of_memory(error):
@@ -195,35 +207,36 @@ class Worker:
             elif len(part) > 1:
                 left.extendleft([index] for index in reversed(part))
             else:
-                found.append((batch.raws[part[0]], self._failure(error)))
-        return found, limit
+                outcomes.append((rows.records[part[0]], self._failure(error)))
+        return outcomes, limit
 
-    def _tried(self, batch: PreparedRows, part: list[int], found: list[Answered]) -> Exception | None:
-        """Explain a part of a batch; the error is given without its traceback, which would hold the memory."""
-        ready = batch.ready if len(part) == len(batch.raws) else batch.ready.take(part)
+    def _try(self, rows: PreparedRows, part: list[int], outcomes: list[Outcome]) -> Exception | None:
+        """Explain a part of a batch; an error is returned without its traceback, which would hold the memory."""
+        batch = rows.batch if len(part) == len(rows.records) else rows.batch.take(part)
         try:
-            answers = to_answers(self.spec, explain_batch(self.spec, ready))
-        except Exception as error:  # whatever a pair brings about is its own failure, not the job's
+            answers = to_answers(self.spec, explain_batch(self.spec, batch))
+        except Exception as error:  # whatever a pair causes is its own failure, not that of the job
             return error.with_traceback(None)
-        self._failed = None
+        self._failures = None
         explanations = [answer for answer in answers if isinstance(answer, Explanation)]
-        found.extend(zip((batch.raws[index] for index in part), explanations, strict=True))
+        outcomes.extend(zip((rows.records[index] for index in part), explanations, strict=True))
         return None
 
     def _failure(self, error: Exception) -> str:
-        """What is written down of a row; raised where nothing but failures came, since then it is not the row's."""
+        """Return the message of a failed row; raise the error if every row so far failed: then the job is to blame."""
         if isinstance(error, NibtError) and not isinstance(error, Unsupported):
             return str(error)
-        if self._failed is not None:
-            self._failed += 1
-            if self._failed == _HOPELESS:
+        if self._failures is not None:
+            self._failures += 1
+            if self._failures == _MAX_FAILURES:
                 raise error
         if _out_of_memory(error):
             return "even alone it does not fit into memory: take fewer steps, or a smaller image_size or dtype"
-        return _told(error)
+        return _message(error)
 
 
 def drop_pixels(pair: Pair) -> Pair:
+    """Return a pair without the pixels of its image, which its inputs have."""
     image = pair.image
     return replace(
         pair,
@@ -231,7 +244,7 @@ def drop_pixels(pair: Pair) -> Pair:
     )
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return str(error) if isinstance(error, NibtError) else f"unexpected {type(error).__name__}: {error}"
 
 

@@ -1,6 +1,5 @@
 """The result of a method: a signed score for each unit of one side, and how these scores are read."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, TypeAlias
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from nibt.data.images import ImageInput, Region, read_image
 from nibt.data.units import Grid, Units, Word, Words, WordScore, word_scores
 from nibt.errors import NibtError
+from nibt.results.records import ImageRecord, PathRecord, TextRecord
 from nibt.types import Modality, PerExample, PerUnit
 from nibt.values import ByValue
 
@@ -40,13 +40,18 @@ class PathSummary(ByValue):
         return _indexed(self, item)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "PathSummary":
-        """Read what ``to_json`` returned."""
-        numbers: dict[str, Any] = {
-            key: _tensor(float(data[key])) for key in ("steps", "at_input", "at_baseline", "sum")
-        }
-        layers = tuple(data["layers"])
-        return cls(data["baseline"], data["quadrature"], layers, **numbers, tolerance=data["tolerance"])
+    def from_record(cls, record: PathRecord) -> "PathSummary":
+        """Build a summary from its record."""
+        return cls(
+            record.baseline,
+            record.quadrature,
+            tuple(record.layers),
+            _tensor(record.steps),
+            _tensor(record.at_input),
+            _tensor(record.at_baseline),
+            _tensor(record.sum),
+            record.tolerance,
+        )
 
     @property
     def gap(self) -> PerExample:
@@ -161,20 +166,19 @@ class ImageAttribution(Attribution):
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "ImageAttribution":
-        """Read what ``to_json`` returned. The image is read as well if it is still at its source, unchanged."""
-        grid = _tensor(data["grid"])
-        width, height = data["size"]
+    def from_record(cls, record: ImageRecord) -> "ImageAttribution":
+        """Build an attribution from its record. The image is read as well if it is still at its source, unchanged."""
+        grid = _tensor(record.grid)
         return cls(
             grid.flatten(),
             Grid(*grid.shape),
-            _tensor(data["special_share"]),
-            data["path"] and PathSummary.from_json(data["path"]),
-            source=data["source"],
-            region=Region(*data["region"]),
-            size=(width, height),
-            input=image_at(data["source"], data["image_hash"]),
-            image_hash=data["image_hash"],
+            _tensor(record.special_share),
+            record.path and PathSummary.from_record(record.path),
+            source=record.source,
+            region=Region(*record.region),
+            size=record.size,
+            input=image_at(record.source, record.image_hash),
+            image_hash=record.image_hash,
         )
 
 
@@ -209,24 +213,26 @@ class TextAttribution(Attribution):
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "TextAttribution":
-        """Read what ``to_json`` returned."""
-        words = tuple(Word(word["text"], tuple(word["tokens"])) for word in data["words"])
+    def from_record(cls, record: TextRecord) -> "TextAttribution":
+        """Build an attribution from its record."""
+        words = tuple(Word(word.text, tuple(word.tokens)) for word in record.words)
         return cls(
-            _tensor(data["scores"]),
-            Words((tuple(data["tokens"]),), (words,), ~torch.tensor(data["special"], device="cpu")),
-            _tensor(data["special_share"]),
-            data["path"] and PathSummary.from_json(data["path"]),
-            caption=data["caption"],
+            _tensor(record.scores),
+            Words((tuple(record.tokens),), (words,), ~torch.tensor(record.special, device="cpu")),
+            _tensor(record.special_share),
+            record.path and PathSummary.from_record(record.path),
+            caption=record.caption,
         )
 
 
 SideAttribution: TypeAlias = ImageAttribution | TextAttribution
 
 
-def side_from_json(data: Mapping[str, Any]) -> SideAttribution:
-    """Read an attribution of either modality."""
-    return (ImageAttribution if data["modality"] == "image" else TextAttribution).from_json(data)
+def side_from_record(record: ImageRecord | TextRecord) -> SideAttribution:
+    """Build the attribution of either modality."""
+    if isinstance(record, ImageRecord):
+        return ImageAttribution.from_record(record)
+    return TextAttribution.from_record(record)
 
 
 def image_at(source: str, image_hash: str) -> ImageInput | None:

@@ -6,7 +6,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -14,10 +14,13 @@ from torch import Tensor
 
 from nibt.data.images import Region
 from nibt.data.units import WordScore
-from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution, side_from_json
+from nibt.errors import BadInput
+from nibt.records import read_record
+from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution, side_from_record
+from nibt.results.records import SCHEMA, ComparisonRecord, ExplanationRecord
 from nibt.results.saving import JsonSerializable, load
 
-SCHEMA = 3
+_Record = TypeVar("_Record")
 MISMATCH = "the model does not rate these as a match: the map explains a low score"
 """The beginning of the mismatch warning, which comes first and which every report shows before the map."""
 
@@ -153,15 +156,15 @@ class Explanation(JsonSerializable):
         """Read what ``to_json`` returned.
 
         Raises:
-            KeyError, TypeError, ValueError: The data is no explanation of this schema.
+            BadInput: The data is no explanation of this schema.
 
         """
-        check_schema(data, "explanation", SCHEMA)
+        record = read_answer(ExplanationRecord, data, "explanation")
         return cls(
-            ImageAttribution.from_json(data["image"]),
-            TextAttribution.from_json(data["text"]),
-            **recorded(data),
-            ranking=tuple(Ranked(**label) for label in data["ranking"]),
+            ImageAttribution.from_record(record.image),
+            TextAttribution.from_record(record.text),
+            **_shared(record),
+            ranking=tuple(Ranked(label.label, label.cosine, label.probability) for label in record.ranking),
         )
 
 
@@ -229,22 +232,24 @@ class Comparison(JsonSerializable):
         """Read what ``to_json`` returned.
 
         Raises:
-            KeyError, TypeError, ValueError: The data is no comparison of this schema.
+            BadInput: The data is no comparison of this schema.
 
         """
-        check_schema(data, "comparison", SCHEMA)
-        return cls(side_from_json(data["first"]), side_from_json(data["second"]), **recorded(data))
+        record = read_answer(ComparisonRecord, data, "comparison")
+        return cls(side_from_record(record.first), side_from_record(record.second), **_shared(record))
 
 
-def check_schema(data: Mapping[str, Any], kind: str, schema: int) -> None:
-    """Check what a JSON file says of itself.
+def read_answer(kind: type[_Record], data: Mapping[str, Any], name: str) -> _Record:
+    """Read the JSON form of an answer.
 
     Raises:
-        ValueError: The data is of another kind or another version.
+        BadInput: It is of another kind, another version of nibt wrote it, or a value is wrong.
 
     """
-    if (data.get("kind"), data.get("schema")) != (kind, schema):
-        raise ValueError(f"expected schema {schema} of {kind}, got schema {data.get('schema')} of {data.get('kind')}")
+    found = data.get("kind"), data.get("schema")
+    if found != (name, SCHEMA):
+        raise BadInput(f"expected schema {SCHEMA} of {name}, got schema {found[1]} of {found[0]}")
+    return read_record(kind, data, name)
 
 
 def question_line(answer: Answer) -> str:
@@ -292,10 +297,16 @@ def record(answer: Answer) -> dict[str, Any]:
     }
 
 
-def recorded(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``record`` wrote."""
-    told = {key: data[key] for key in ("similarity", "score", "method", "model", "versions")}
-    return {**told, "warnings": tuple(data["warnings"])}
+def _shared(record: ExplanationRecord | ComparisonRecord) -> dict[str, Any]:
+    """The fields that explanations and comparisons share."""
+    return {
+        "similarity": record.similarity,
+        "score": record.score,
+        "method": record.method,
+        "model": record.model,
+        "versions": record.versions,
+        "warnings": tuple(record.warnings),
+    }
 
 
 def _short(side: SideAttribution) -> str:

@@ -21,10 +21,10 @@ from nibt.data.pair import Box
 from nibt.data.units import Grid, Word, Words
 from nibt.errors import BadInput
 from nibt.results.attribution import image_at, over_image
-from nibt.results.explanation import method_text, shortened
+from nibt.results.explanation import method_text, read_answer, shortened
+from nibt.results.records import SCHEMA, InteractionRecord
 from nibt.results.saving import JsonSerializable, load
 
-SCHEMA = 3
 Map: TypeAlias = Float[Tensor, "row column"]
 
 
@@ -185,7 +185,38 @@ class Interaction(JsonSerializable):
             BadInput: the file is missing, or is no table of this schema.
 
         """
-        return load(path, _from_json, "word-region table")
+        return load(path, cls.from_json, "word-region table")
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Interaction":
+        """Read what ``to_json`` returned.
+
+        Raises:
+            BadInput: The data is no table of this schema.
+
+        """
+        record = read_answer(InteractionRecord, data, "interaction")
+        rest, special = record.rest, torch.tensor(record.special, dtype=torch.bool, device="cpu")
+        words = tuple(Word(word.text, tuple(word.tokens)) for word in record.words)
+        inner = torch.tensor([*record.table, rest.text], dtype=torch.float32, device="cpu").flatten(1)
+        column = torch.tensor([*rest.image, rest.both], dtype=torch.float32, device="cpu")[:, None]
+        return cls(
+            record.caption,
+            torch.cat([inner, column], 1),
+            Grid(len(rest.text), len(rest.text[0])),
+            Words((tuple(record.tokens),), (words,), ~special),
+            Region(*record.region),
+            record.size,
+            record.similarity,
+            record.product,
+            record.method,
+            record.model,
+            record.versions,
+            record.source,
+            tuple(record.warnings),
+            image_at(record.source, record.image_hash),
+            record.image_hash,
+        )
 
 
 def places(words: Sequence[Word], asked: Sequence[str | int]) -> list[int]:
@@ -211,32 +242,3 @@ def _places(texts: list[str], asked: str | int) -> list[int]:
     if not starts:
         raise BadInput(f"{asked!r} does not stand in the caption; its words are {', '.join(texts)}")
     return [start + step for start in starts for step in range(len(parts))]
-
-
-def _from_json(data: dict[str, Any]) -> Interaction:
-    if (data["schema"], data["kind"]) != (SCHEMA, "interaction"):
-        raise ValueError(f"schema {data['schema']} of {data['kind']}, expected {SCHEMA} of interaction")
-    rest = data["rest"]
-    grid = Grid(len(rest["text"]), len(rest["text"][0]))
-    words = tuple(Word(word["text"], tuple(word["tokens"])) for word in data["words"])
-    special = torch.tensor(data["special"], dtype=torch.bool, device="cpu")
-    image = image_at(data["source"], data["image_hash"])
-    inner = torch.tensor([*data["table"], rest["text"]], dtype=torch.float32, device="cpu").flatten(1)
-    column = torch.tensor([*rest["image"], rest["both"]], dtype=torch.float32, device="cpu")[:, None]
-    return Interaction(
-        data["caption"],
-        torch.cat([inner, column], 1),
-        grid,
-        Words((tuple(data["tokens"]),), (words,), ~special),
-        Region(*data["region"]),
-        tuple(data["size"]),
-        data["similarity"],
-        data["product"],
-        data["method"],
-        data["model"],
-        data["versions"],
-        data["source"],
-        tuple(data["warnings"]),
-        image,
-        data["image_hash"],
-    )

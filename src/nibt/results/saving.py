@@ -79,6 +79,9 @@ def load(path: str | Path, read: Callable[[Any], _Read], what: str) -> _Read:
 
     """
     try:
-        return read(json.loads(Path(path).read_text(encoding="utf-8")))
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise ValueError(f"expected an object, got {type(data).__name__}")
+        return read(data)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{str(path)!r} is no {what} that nibt wrote ({error})") from error

@@ -12,7 +12,7 @@ import numpy as np
 
 from nibt.datasets._captioned import CaptionedDataset
 from nibt.datasets._files import format_errors, read_json
-from nibt.datasets._local import ObjectAnnotation, Record
+from nibt.datasets.base import ObjectAnnotation, Record
 from nibt.datasets.coco.masks import decoded
 
 
@@ -35,7 +35,7 @@ class COCO(CaptionedDataset):
     split: str = "val2017"
     objects: bool = True
 
-    def read(self) -> list[Record]:
+    def read_records(self) -> list[Record]:
         captions = self._file("captions")
         marks, names = self._marks(self._file("instances")) if self.objects else ({}, ())
         with format_errors(str(captions)):
@@ -46,12 +46,12 @@ class COCO(CaptionedDataset):
             folder = self.inside(self.split, f"images/{self.split}", "images", what=f"the folder {self.split}")
             return [
                 Record(
-                    folder / image["file_name"],
                     tuple(spoken[image["id"]]),
+                    str(folder / image["file_name"]),
                     f"{captions.name}, image {image['id']}",
-                    tuple(marks.get(image["id"], ())),
-                    names,
-                    (image["width"], image["height"]),
+                    annotations=tuple(marks.get(image["id"], ())),
+                    names=names,
+                    size=(image["width"], image["height"]),
                 )
                 for image in sorted(told["images"], key=lambda image: image["id"])
                 if image["id"] in spoken

@@ -148,7 +148,7 @@ def _data(choice: Choice) -> Dataset:
     _check_names(choice.options, own)
     if "folder" in own and "folder" not in choice.options:
         raise BadInput(f"{choice.name} needs its folder: --data {choice.label}=FOLDER, or options.folder in the plan")
-    if "resize" in choice.options:
+    if "scorer" in choice.options:
         raise BadOption("scorer is no option of a plan: with choice = 'best' captions are chosen by the plan's model")
     values = {
         name: tuple(value) if isinstance(value, list) else value

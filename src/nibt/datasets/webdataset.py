@@ -1,68 +1,78 @@
-"""Rows of WebDataset shards: tar files in which the files of one sample follow each other and share a name up to its
+"""Pairs in WebDataset shards: tar files in which the files of one sample follow each other and share a name up to its
 first dot. Of a plain tar only the headers are read here, and an image where it is explained.
 
 A. Aizman, G. Maltby, T. Breuel, High Performance I/O For Large Scale Deep Learning, IEEE Big Data 2019.
 """
 
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nibt.data.images import names_image
 from nibt.datasets._files import format_errors, parsed
+from nibt.datasets._paths import named_paths
+from nibt.datasets._records import RecordDataset
+from nibt.datasets._table import caption_text, files_hash
+from nibt.datasets.base import ByteRange, ImageLocation, Record, Wanted
 from nibt.errors import BadInput
-from nibt.jobs.sources.base import ByteRange, Place, RawRow, Source, Wanted, caption_of
-from nibt.jobs.sources.tables import Columns, files_hash
 
 _CAPTIONS = ("txt", "caption", "text", "json")
 _TAIL = 1 << 16
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
-@dataclass(frozen=True)
-class WebDatasetSource(Source):
-    """Shards, one after the other. ``columns.image`` and ``columns.caption`` are the endings of the files; by default
-    any image's, and ``txt``, ``caption``, ``text``, or ``json`` with a ``caption`` in it.
+@dataclass(frozen=True, kw_only=True)
+class WebDataset(RecordDataset):
+    """The samples of shards, one after the other. ``folder`` is a shard, a folder of shards, or a pattern.
+
+    ``image`` and ``caption`` are the endings of the files; by default those of any image, and ``txt``, ``caption``,
+    ``text``, or ``json`` with a ``caption`` in it.
     """
 
-    paths: Sequence[Path]
-    columns: Columns
+    about = "WebDataset shards: tar files with an image and a caption per sample"
+    image: str = "image"
+    caption: str = "caption"
 
-    def facts(self) -> dict[str, Any]:
+    @property
+    def paths(self) -> list[Path]:
+        """The shards in their order."""
+        return named_paths(self.folder, ENDINGS)
+
+    def identity(self) -> dict[str, Any]:
         return {"kind": "webdataset", "fingerprint": files_hash(self.paths, _TAIL)}
 
-    def rows(self, wanted: Wanted) -> Iterator[RawRow | None]:
+    def stream(self, wanted: Wanted) -> Iterator[Record | None]:
         row = 0
         for path in self.paths:
             for key, files in _samples(path):
-                yield self._raw(row, path, key, files) if wanted(row) else None
+                yield self._record(row, path, key, files) if wanted(row) else None
                 row += 1
 
-    def _raw(self, row: int, path: Path, key: str, files: "dict[str, Place]") -> RawRow:
+    def _record(self, row: int, path: Path, key: str, files: "dict[str, ImageLocation]") -> Record:
         where = f"{path.name}, {key}"
         if isinstance(files.get(""), str):
-            return RawRow(row, key, error=str(files[""]))
+            return Record(row=row, where=where, key=key, error=str(files[""]))
         try:
             ending = self._image(files)
             with format_errors(where):
-                caption = caption_of(self._caption(files, where))
-            return RawRow(row, key, f"{path.name}/{key}.{ending}", files[ending], caption)
+                caption = caption_text(self._caption(files, where))
+            return Record((caption,), files[ending], where, row, f"{path.name}/{key}.{ending}", key)
         except BadInput as error:
             text = str(error)
-            return RawRow(row, key, error=text if text.startswith(where) else f"{where}: {text}")
+            return Record(row=row, where=where, key=key, error=text if text.startswith(where) else f"{where}: {text}")
 
-    def _image(self, files: "dict[str, Place]") -> str:
-        default = self.columns.image == "image"
+    def _image(self, files: "dict[str, ImageLocation]") -> str:
+        default = self.image == "image"
         for ending in files:
-            if names_image(f"a.{ending}") if default else ending == self.columns.image:
+            if names_image(f"a.{ending}") if default else ending == self.image:
                 return ending
-        wanted = "an image" if default else f"a file that ends in .{self.columns.image}"
+        wanted = "an image" if default else f"a file that ends in .{self.image}"
         raise BadInput(f"the sample has not {wanted} (it has {', '.join(files)})")
 
-    def _caption(self, files: "dict[str, Place]", where: str) -> Any:
-        name = self.columns.caption
+    def _caption(self, files: "dict[str, ImageLocation]", where: str) -> Any:
+        name = self.caption
         for ending in _CAPTIONS if name == "caption" else (name, "json"):
             if ending in files:
                 text = _bytes(files[ending]).decode("utf-8")
@@ -70,7 +80,7 @@ class WebDatasetSource(Source):
         raise BadInput(f"the sample has no caption (it has {', '.join(files)})")
 
 
-def _samples(path: Path) -> "Iterator[tuple[str, dict[str, Place]]]":
+def _samples(path: Path) -> "Iterator[tuple[str, dict[str, ImageLocation]]]":
     """The samples of a shard, each with its files by their endings. What follows a break is one sample, an error."""
     key, files = "", {}
     try:
@@ -93,7 +103,7 @@ def _samples(path: Path) -> "Iterator[tuple[str, dict[str, Place]]]":
         yield key, files
 
 
-def _members(path: Path) -> "Iterator[tuple[str, Place]]":
+def _members(path: Path) -> "Iterator[tuple[str, ImageLocation]]":
     plain = path.suffix == ".tar"
     size = path.stat().st_size
     with tarfile.open(path, "r:" if plain else "r|*") as tar:
@@ -110,5 +120,8 @@ def _members(path: Path) -> "Iterator[tuple[str, Place]]":
                 yield member.name, stream.read() if stream else b""
 
 
-def _bytes(place: Place) -> bytes:
+def _bytes(place: ImageLocation) -> bytes:
     return place.read() if isinstance(place, ByteRange) else place if isinstance(place, bytes) else b""
+
+
+PLUGIN = WebDataset

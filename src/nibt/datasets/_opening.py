@@ -1,0 +1,112 @@
+"""From what a caller names to a data set: a registered name with a folder, or the files themselves."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from nibt.datasets._paths import expanded, files_in, joined
+from nibt.datasets._table import SUFFIXES
+from nibt.datasets.base import Dataset
+from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.registry import available, find
+
+Pairs: TypeAlias = str | os.PathLike | Dataset | Sequence[str | os.PathLike]
+_SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+_EXPECTED = "a .csv, .tsv, .jsonl or .parquet file, .tar shards, a folder or a data set (NAME:FOLDER)"
+
+
+def open_pairs(
+    pairs: Pairs, image: str = "image", caption: str = "caption", key: str | None = None, split: str | None = None
+) -> Dataset:
+    """Open pairs by what holds them.
+
+    Args:
+        pairs: A table (CSV, TSV, JSON Lines, Parquet), WebDataset shards (a tar, a list of them, or a pattern such as
+            ``shards/{000..099}.tar``), a folder of any of these, a folder of images with captions in text files, what
+            the package ``datasets`` saved to disk, ``NAME:FOLDER`` for a registered data set, or a ``Dataset``.
+        image: The column, or the ending of the files, of images.
+        caption: The column, or the ending of the files, of captions.
+        key: The column of the user's own names of rows.
+        split: The split of what the package ``datasets`` saved.
+
+    Raises:
+        BadInput: Nothing of that kind is there.
+        BadOption: Only what the package ``datasets`` saved has a split.
+
+    """
+    if isinstance(pairs, Dataset):
+        data: Dataset = pairs
+    else:
+        names = [pairs] if isinstance(pairs, str | os.PathLike) else list(pairs)
+        if not names or not all(isinstance(name, str | os.PathLike) for name in names):
+            raise BadInput(f"pairs must be {_EXPECTED} (got {type(pairs).__name__})")
+        columns = {"image": image, "caption": caption, "key": key}
+        data = _registered(names) or _open(names, columns, split)
+    if split is not None and data.name != "hugging_face":
+        raise BadOption(f"split is of a data set that the package datasets saved: leave it out (got {split!r})")
+    return data
+
+
+def open_files(path: str, seed: int | None, options: Mapping[str, str]) -> Dataset:
+    """Open the pairs of a file or a folder, shuffled by a seed; ``options`` are those of ``open_pairs``.
+
+    Raises:
+        UnknownName: There is no such option.
+        BadInput: Nothing of a known kind is there.
+
+    """
+    known = ("image", "caption", "key", "split")
+    for name in options:
+        if name not in known:
+            raise UnknownName("options", name, known)
+    data = open_pairs(path, **options)  # pyright: ignore[reportArgumentType]
+    return replace(data, seed=seed)  # pyright: ignore[reportCallIssue]
+
+
+def _registered(names: Sequence[Any]) -> Dataset | None:
+    """The data set of ``NAME:FOLDER``, or of a name alone for one that draws its pairs."""
+    name, colon, folder = os.fspath(names[0]).partition(":")
+    if len(names) > 1 or name not in available("datasets") or os.path.exists(names[0]):
+        return None
+    if not colon:
+        return find("datasets", name)()
+    kind = find("datasets", name)
+    lenient = {"strict": False} if "strict" in {field.name for field in fields(kind)} else {}
+    return kind(folder, **lenient)
+
+
+def _open(names: Sequence[Any], columns: Mapping[str, str | None], split: str | None) -> Dataset:
+    paths = [Path(path).expanduser() for name in names for path in expanded(os.fspath(name))]
+    for path in paths:
+        if not path.exists():
+            raise BadInput(f"there are no pairs in {str(path)!r}: no such file or folder")
+    if all(path.name.lower().endswith(_SHARDS) for path in paths):
+        return _webdataset(joined(paths), columns)
+    if all(path.suffix.lower() == ".parquet" for path in paths):
+        return find("datasets", "parquet")(joined(paths), **columns)
+    if len(paths) > 1:
+        raise BadInput(f"several files must be .tar shards, or .parquet files, all of them (got {paths[0]}, ...)")
+    (path,) = paths
+    if path.is_dir():
+        return _open_folder(path, columns, split)
+    if path.suffix.lower() in SUFFIXES:
+        return find("datasets", "table")(path, **columns)
+    raise BadInput(f"{str(path)!r} is of no kind that is read: give {_EXPECTED}")
+
+
+def _open_folder(folder: Path, columns: Mapping[str, str | None], split: str | None) -> Dataset:
+    if any((folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
+        return find("datasets", "hugging_face")(folder, split=split, strict=False, **columns)
+    if any((folder / name).is_file() for name in ("pairs.csv", "pairs.jsonl")):
+        return find("datasets", "folder")(folder, strict=False, **columns)
+    if files_in(folder, _SHARDS):
+        return _webdataset(str(folder), columns)
+    if files_in(folder, (".parquet",)):
+        return find("datasets", "parquet")(folder, **columns)
+    return find("datasets", "image_folder")(folder)
+
+
+def _webdataset(names: str, columns: Mapping[str, str | None]) -> Dataset:
+    return find("datasets", "webdataset")(names, image=columns["image"], caption=columns["caption"])

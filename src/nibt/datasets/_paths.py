@@ -1,0 +1,66 @@
+"""The files that a pattern, a folder or a list of names stands for."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nibt.datasets._files import natural
+from nibt.errors import BadInput
+
+_BRACE = re.compile(r"\{([^{}]*)\}")
+_SEPARATOR = "::"
+"""Between the names of several files in one option, as in WebDataset."""
+
+
+def named_paths(names: str | Path, endings: tuple[str, ...]) -> list[Path]:
+    """Return the files that a name stands for: itself, a pattern such as ``shards/{000..099}.tar``, several names
+    joined by ``::``, or the files of a folder that have one of the endings.
+
+    Raises:
+        BadInput: There is no such file.
+
+    """
+    paths = [Path(name).expanduser() for one in str(names).split(_SEPARATOR) for name in expanded(one)]
+    for path in paths:
+        if not path.exists():
+            raise BadInput(f"there are no pairs in {str(path)!r}: no such file or folder")
+    if len(paths) == 1 and paths[0].is_dir():
+        paths = files_in(paths[0], endings)
+        if not paths:
+            raise BadInput(f"{str(names)!r} holds no {' or '.join(endings)} files")
+    return paths
+
+
+def joined(paths: list[Any]) -> str:
+    """Return several names as one option."""
+    return _SEPARATOR.join(os.fspath(path) for path in paths)
+
+
+def files_in(folder: Path, endings: tuple[str, ...]) -> list[Path]:
+    """Return the files of a folder with one of the endings, numbers in order."""
+    names = [entry.name for entry in os.scandir(folder) if entry.name.lower().endswith(endings)]
+    return [folder / name for name in sorted(names, key=natural) if not name.startswith(".")]
+
+
+def expanded(pattern: str) -> Iterator[str]:
+    """Yield the names that a pattern with braces stands for, unless a file has that name itself.
+
+    >>> list(expanded("a-{08..11}.tar")), list(expanded("{a,b}.tar"))
+    (['a-08.tar', 'a-09.tar', 'a-10.tar', 'a-11.tar'], ['a.tar', 'b.tar'])
+
+    """
+    brace = _BRACE.search(pattern)
+    if brace is None or os.path.exists(pattern):
+        yield pattern
+        return
+    for choice in _choices(brace[1]):
+        yield from expanded(pattern[: brace.start()] + choice + pattern[brace.end() :])
+
+
+def _choices(text: str) -> list[str]:
+    first, dots, last = text.partition("..")
+    if not (dots and first.isdecimal() and last.isdecimal()):
+        return text.split(",")
+    return [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]

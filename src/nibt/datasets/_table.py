@@ -1,0 +1,152 @@
+"""Data sets in tables whose columns the caller names, read row by row: a row that cannot be read costs no other."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import Any
+
+from nibt.data.images import SAMPLE
+from nibt.datasets._files import format_errors, lines, parsed, table_rows
+from nibt.datasets._records import RecordDataset
+from nibt.datasets.base import ImageLocation, Record, Wanted
+from nibt.errors import BadInput
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
+CHOOSE = "choose by --image, --caption and --key (in Python image=, caption=, key=)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableDataset(RecordDataset):
+    """``image``, ``caption`` and ``key`` are the columns of the image, the caption and the user's own name of a row."""
+
+    image: str = "image"
+    caption: str = "caption"
+    key: str | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are read."""
+        return (self.image, self.caption, *([self.key] if self.key else []))
+
+    def row_record(self, row: int, values: Any, folder: Path, where: str) -> Record:
+        """Return the record of a row, or the error that takes its place."""
+        if isinstance(values, BadInput):
+            return Record(row=row, where=where, error=str(values))
+        key = ""
+        try:
+            with format_errors(where):
+                key = str(values[self.key]) if self.key else ""
+                name, location = image_location(values[self.image], folder, row)
+                return Record((caption_text(values[self.caption]),), location, where, row, name, key)
+        except BadInput as error:
+            text = str(error)
+            return Record(row=row, where=where, key=key, error=text if text.startswith(where) else f"{where}: {text}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTable(TableDataset):
+    """The rows of a CSV or TSV file, or of a file with a JSON object per line."""
+
+    @property
+    @abstractmethod
+    def table(self) -> Path:
+        """The file."""
+
+    @property
+    @abstractmethod
+    def images(self) -> Path:
+        """The folder to which paths of images are relative."""
+
+    def identity(self) -> dict[str, Any]:
+        return {"kind": "table", "fingerprint": file_hash(self.table)}
+
+    def quick_length(self) -> int:
+        return sum(1 for _ in self.rows())
+
+    def stream(self, wanted: Wanted) -> Iterator[Record | None]:
+        for row, (values, where) in enumerate(self.rows()):
+            yield self.row_record(row, row_values(values, where), self.images, where) if wanted(row) else None
+
+    def rows(self) -> Iterable[tuple[Any, str]]:
+        """Yield the rows, each with its place; a line of JSON as its text."""
+        if self.table.suffix.lower() in (".csv", ".tsv"):
+            return table_rows(self.table, self.columns, CHOOSE)
+        return lines(self.table)
+
+
+def row_values(row: Any, where: str) -> Any:
+    """Return the values of a row by column, or the error that takes their place."""
+    try:
+        return parsed(row, where) if isinstance(row, str) else row
+    except BadInput as error:
+        return error
+
+
+def image_location(value: Any, folder: Path, row: int) -> tuple[str, ImageLocation]:
+    """Return the name and the location of an image, by the value of a column.
+
+    A value is a path relative to ``folder``, the bytes of a file, or both in a table (``path``, ``bytes``), as the
+    package ``datasets`` has it.
+
+    Raises:
+        BadInput: It is none of these.
+
+    """
+    if isinstance(value, dict) and {"bytes", "path"} & set(value):
+        if value.get("bytes") is not None:
+            return value.get("path") or f"row {row}", value["bytes"]
+        value = value.get("path")
+    if isinstance(value, bytes):
+        return f"row {row}", value
+    if not isinstance(value, str) or not value:
+        raise BadInput(f"the image must be a path or the bytes of a file (got {_kind(value)})")
+    return value, value if value.startswith(SAMPLE) else str(folder / value)
+
+
+def caption_text(value: Any) -> str:
+    """Return the caption, by the value of a column: a string, or a list of strings, of which the first is taken.
+
+    Raises:
+        BadInput: It is neither.
+
+    """
+    value = value[0] if isinstance(value, list | tuple) and value else value
+    if not isinstance(value, str):
+        raise BadInput(f"the caption must be a text (got {_kind(value)})")
+    if value != as_utf8(value):
+        raise BadInput("the caption holds an unpaired surrogate: write it again in UTF-8")
+    return value
+
+
+def as_utf8(text: str) -> str:
+    """Return the text as UTF-8 can hold it: names of files may hold what it cannot."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _kind(value: Any) -> str:
+    return "nothing" if value in (None, "") else type(value).__name__
+
+
+def file_hash(path: Path, tail: int | None = None) -> str:
+    """Return 16 hexadecimal digits of a file's size and bytes, or of its size and its last bytes only.
+
+    Raises:
+        BadInput: The file cannot be read.
+
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            stream.seek(0 if tail is None else max(0, size - tail))
+            digest = file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
+    return sha256(f"{size} {digest}".encode()).hexdigest()[:16]
+
+
+def files_hash(paths: Iterable[Path], tail: int | None = None) -> str:
+    """Return 16 hexadecimal digits of the names and the bytes of several files."""
+    lines = "".join(f"{path.name} {file_hash(path, tail)}\n" for path in paths)
+    return sha256(lines.encode()).hexdigest()[:16]

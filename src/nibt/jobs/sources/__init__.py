@@ -1,1 +1,0 @@
-"""Where the pairs of a job come from."""

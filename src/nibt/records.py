@@ -1,0 +1,98 @@
+"""Typed records: what JSON, TOML and manifest files hold, checked when it is read.
+
+A record is a frozen dataclass, a ``TypedDict`` or a pydantic model. pydantic is imported when the first record is
+read, since ``import nibt`` and ``nibt --help`` need none.
+"""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from nibt.errors import BadInput, NibtError
+
+_Record = TypeVar("_Record")
+_MOST = 3  # mistakes that one message names
+
+
+def read_record(kind: type[_Record], data: Any, where: str, error: type[NibtError] = BadInput) -> _Record:
+    """Return plain data as a record.
+
+    Args:
+        kind: The type of the record.
+        data: What the file holds.
+        where: What messages begin with: the name of the file, or of a key.
+        error: The error to raise.
+
+    Raises:
+        NibtError: A key is missing or unknown, or a value is of the wrong type; the message names its place.
+
+    """
+    from pydantic import ValidationError
+
+    try:
+        return _adapter(kind).validate_python(data)
+    except ValidationError as mistakes:
+        raise error(f"{where}: {describe(mistakes.errors(include_url=False))}") from mistakes
+
+
+def json_schema(kind: type) -> dict[str, Any]:
+    """Return the JSON Schema of a record."""
+    return _adapter(kind).json_schema(by_alias=True, mode="validation")
+
+
+def describe(mistakes: Sequence[Mapping[str, Any]]) -> str:
+    """Return the first mistakes of a validation in plain words, each with its place.
+
+    >>> describe([{"type": "missing", "loc": ("image", "grid", 0), "msg": "Field required", "input": {}}])
+    'image.grid[0] is missing'
+
+    """
+    more = [f"and {len(mistakes) - _MOST} more"] if len(mistakes) > _MOST else []
+    return "; ".join([*map(_describe, mistakes[:_MOST]), *more])
+
+
+def _describe(mistake: Mapping[str, Any]) -> str:
+    location, value = mistake["loc"], mistake["input"]
+    place = place_of(location)
+    match mistake["type"]:
+        case "missing":
+            return f"{place} is missing"
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            return f"{place} is unknown{_suggestion(location[-1] if location else '', mistake)}"
+        case "value_error":
+            text = str(mistake["msg"]).removeprefix("Value error, ")
+            return f"{place}: {text}" if place else text
+        case _:
+            got = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}..."
+            return f"{place}: {_lower(str(mistake['msg']))} (got {got})".removeprefix(": ")
+
+
+def place_of(location: Sequence[str | int]) -> str:
+    """Return the place of a value in plain data.
+
+    >>> place_of(("methods", 0, "options"))
+    'methods[0].options'
+
+    """
+    place = ""
+    for part in location:
+        place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
+    return place
+
+
+def _suggestion(name: Any, mistake: Mapping[str, Any]) -> str:
+    known = mistake.get("ctx", {}).get("known", ())
+    near = get_close_matches(str(name), known, n=1)
+    return f": did you mean {near[0]!r}?" if near else ""
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+@lru_cache
+def _adapter(kind: type) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
