@@ -70,7 +70,7 @@ def _stretched(scores: Tensor) -> np.ndarray:
 def _all_rows(model: Model, method: str, answer: Any) -> Tensor:
     """The authors keep start and end tokens, and stretch over them, too."""
     text = model.text.trace(model.text.prepare([answer.caption]))
-    there = model.image.encode(model.image.prepare([answer.image]))
+    there = model.image.encode(model.image.prepare([answer.image.input]))
     of = Side(model, text, lambda embedding: cosine(embedding, there))
     asked = find("methods", method).configured(model.text, "paper", {}, {})
     rows = asked.at(of, 10) if method == "grad_cam" else asked.scores(of)

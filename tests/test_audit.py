@@ -22,7 +22,7 @@ from nibt.evaluation.audit.intervals import interval
 from nibt.evaluation.audit.randomization import cascade, copied, stages
 from nibt.evaluation.audit.similarity import spearman, ssim
 from nibt.evaluation.audit.thresholds import BOUNDS, LEAST_PAIRS
-from nibt.evaluation.maps import Map, MethodSpec, maps
+from nibt.evaluation.maps import Map, MethodSpec, maps, without_mean_states
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.progress import Progress
@@ -156,8 +156,9 @@ def test_from_the_top_down_more_and_more_is_random() -> None:
 
 def test_mean_states_of_the_learned_weights_are_not_asked_of_a_random_tower() -> None:
     lite = load_model("lite")
-    assert MethodSpec("nib").without_means(lite, "image") == {"image_baseline": "blank"}
-    assert MethodSpec("nib").without_means(tiny.model("clip"), "image") == {}
+    own = MethodSpec("nib")
+    assert without_mean_states(lite, own, "image") == MethodSpec("nib", options={"image_baseline": "blank"})
+    assert without_mean_states(tiny.model("clip"), own, "image") == own
 
 
 # -------------------------------------------------------------------------------------------------------- same seed

@@ -184,7 +184,7 @@ def test_every_form_gives_the_same_answers(
     for row, wanted in zip(job.rows(), whole.rows(), strict=True):
         assert {**row, **dict.fromkeys(NAMES)} == {**wanted, **dict.fromkeys(NAMES)}
     answer = job.explanation(7)
-    assert answer.image is not None, "it is found again, wherever it lies"
+    assert answer.image.input is not None, "it is found again, wherever it lies"
     assert nibt.draw(answer).width > 100
 
 
@@ -243,7 +243,7 @@ def test_data_sets_are_pairs_too(tmp_path: Path) -> None:
     [
         ("nothing.csv", {}, BadInput, "no such file or folder"),
         ("notes.docx", {}, BadInput, "is of no kind that is read"),
-        ("pairs.csv", {"image": "image"}, BadOption, "has no column image.*it has image, caption.*--image"),
+        ("pairs.csv", {"image": "photo"}, BadOption, "has no column photo.*it has image, caption.*--image"),
         ("pairs.parquet", {"caption": "text"}, BadOption, "has no column text.*it has image, caption.*--caption"),
         ("pairs.csv", {"split": "train"}, BadOption, "leave it out"),
         ("pairs.csv", {"chunk_size": 0}, BadOption, "chunk_size must be a whole number from 1"),
@@ -346,14 +346,14 @@ def test_a_shard_that_is_cut_short(model: Model, images: Path, tmp_path: Path) -
 def test_what_nobody_foresaw_stays_in_its_row(
     model: Model, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = work.answered
+    own = work.explain_batch
 
     def failing(question: Any, ready: Any) -> Any:
         if any(pair.caption == CAPTIONS[1] for pair in ready.pairs):
             raise RuntimeError("no such kernel")
         return own(question, ready)
 
-    monkeypatch.setattr(work, "answered", failing)
+    monkeypatch.setattr(work, "explain_batch", failing)
     rows = list(nibt.batch(model, table, tmp_path, **OPTIONS).rows())
     failed = [row["row"] for row in rows if row["error"] == "unexpected RuntimeError: no such kernel"]
     assert failed == [item for item, told in enumerate(CAPTIONS) if told == CAPTIONS[1]]
@@ -366,7 +366,7 @@ def test_where_nothing_at_all_can_be_explained_the_job_stops(
     def failing(question: Any, ready: Any) -> Any:
         raise RuntimeError("no such kernel")
 
-    monkeypatch.setattr(work, "answered", failing)
+    monkeypatch.setattr(work, "explain_batch", failing)
     with pytest.raises(RuntimeError, match="no such kernel"):
         nibt.batch(model, table, tmp_path, **OPTIONS | {"chunk_size": 16})
     assert list(tmp_path.iterdir()) == []  # so that the corrected call may go there
@@ -408,7 +408,7 @@ def test_what_is_there_is_not_made_again(
     model: Model, table: Path, whole: nibt.Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(whole.folder, tmp_path / "out")
-    monkeypatch.setattr(work, "answered", None)
+    monkeypatch.setattr(work, "explain_batch", None)
     assert nibt.batch(model, table, tmp_path / "out", **OPTIONS).manifest == whole.manifest
 
 
@@ -453,7 +453,7 @@ def test_the_next_rows_are_made_ready_meanwhile(
     model: Model, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the first batch waits to be explained, a later one is read, in another thread."""
-    later, own, names = threading.Event(), work.answered, set()
+    later, own, names = threading.Event(), work.explain_batch, set()
 
     def read(source: Any, raw: Any) -> ImageInput:
         names.add(threading.current_thread().name)
@@ -466,7 +466,7 @@ def test_the_next_rows_are_made_ready_meanwhile(
         return own(question, ready)
 
     monkeypatch.setattr(Source, "image", read)
-    monkeypatch.setattr(work, "answered", waiting)
+    monkeypatch.setattr(work, "explain_batch", waiting)
     assert not nibt.batch(model, table, tmp_path, **OPTIONS).manifest["errors"]
     assert all(name.startswith("nibt-ahead") for name in names)
 
@@ -476,7 +476,7 @@ def test_too_little_memory_halves_the_batch(
 ) -> None:
     """Of eight rows three go at once; the numbers are the same to 1e-5, and the manifest tells."""
     asked = {**OPTIONS, "batch_size": 8, "chunk_size": 8}
-    wanted, own, sizes = nibt.batch(model, table, tmp_path / "wanted", **asked), work.answered, []
+    wanted, own, sizes = nibt.batch(model, table, tmp_path / "wanted", **asked), work.explain_batch, []
 
     def small(question: Any, ready: Any) -> Any:
         sizes.append(len(ready.pairs))
@@ -484,7 +484,7 @@ def test_too_little_memory_halves_the_batch(
             raise torch.OutOfMemoryError("out of memory")
         return own(question, ready)
 
-    monkeypatch.setattr(work, "answered", small)
+    monkeypatch.setattr(work, "explain_batch", small)
     job = nibt.batch(model, table, tmp_path / "found", **asked)
     assert sizes == [8, 4, 2, 2, 2, 2, 2]
     assert job.manifest["halved"] == [{"chunk": 0, "batch_size": 2}]
@@ -500,14 +500,14 @@ def test_too_little_memory_halves_the_batch(
 def test_a_picture_that_does_not_fit_alone_is_its_own_failure(
     model: Model, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = work.answered
+    own = work.explain_batch
 
     def small(question: Any, ready: Any) -> Any:
         if any(pair.caption == CAPTIONS[2] for pair in ready.pairs):
             raise MemoryError
         return own(question, ready)
 
-    monkeypatch.setattr(work, "answered", small)
+    monkeypatch.setattr(work, "explain_batch", small)
     rows = list(nibt.batch(model, table, tmp_path, **OPTIONS).rows())
     assert [row["row"] for row in rows if row["error"]] == [2, 6]
     assert "does not fit into memory" in rows[2]["error"]

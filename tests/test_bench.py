@@ -103,7 +103,7 @@ def test_plans_that_ship_hold(name: str) -> None:
         ({"data": [{"name": "scenes", "options": {"fewest": 9}}]}, r"data\[0\]: fewest and most"),
         ({"data": [{"name": "coco"}]}, r"data\[0\]: coco needs its folder"),
         ({"targets": ["cosine", "sine"]}, r"targets\[1\]: unknown target 'sine'. Did you mean 'cosine'"),
-        ({"sides": ["image"]}, "sides must be among image, text"),
+        ({"sides": ["picture"]}, "sides must be among image, text"),
         ({"batch_size": 0}, "batch_size must be a whole number from 1"),
         ({"seeds": ["a"]}, "seeds must be a list of whole numbers"),
         ({"models": [{"name": "scenes", "options": {"devise": "cpu"}}]}, r"models\[0\]: unknown option 'devise'"),

@@ -32,7 +32,7 @@ def test_one_pair_gives_a_picture_and_a_json_file(run: Run, photo: Path, clip_fo
     assert code == 0
     assert here() == ["photo-a-red-cat.clip.json", "photo-a-red-cat.clip.png"]
     told = json.loads(Path("photo-a-red-cat.clip.json").read_text())
-    assert told["schema"] == 2
+    assert told["schema"] == 3
     assert [word["text"] for word in told["text"]["words"]] == ["a", "red", "cat"]
     assert np.array(told["image"]["grid"]).shape == (4, 4)
     assert told["image"]["region"] == pytest.approx([15, 0, 60, 60])
@@ -66,7 +66,7 @@ def test_interact_gives_a_small_multiple_a_word(run: Run, photo: Path, clip_fold
 def test_interact_with_several_pairs_and_json_alone(run: Run, photo: Path, clip_folder: Path) -> None:
     code, out, err = run("interact", photo, "a cat", "two cars", "-m", clip_folder, "--steps", 1, "--json", "-")
     assert code == 0
-    assert [entry["text"]["caption"] for entry in json.loads(out)] == ["a cat", "two cars"]
+    assert [entry["caption"] for entry in json.loads(out)] == ["a cat", "two cars"]
     assert "wrote" not in err
     assert here() == []
 
@@ -266,7 +266,7 @@ BAD = {
     "path without along": (
         ["PHOTO", "a cat", "--method", "grad_cam", "--quadrature", "gauss"],
         2,
-        "unknown option 'rule'",
+        "unknown option 'quadrature'",
     ),
     "no masks": (["PHOTO", "a cat", "--method", "rise", "--set", "masks=0"], 2, "masks must be at least 1"),
     "labels and a caption": (["PHOTO", "a cat", "--labels", "l.txt"], 2, "there are no captions besides"),

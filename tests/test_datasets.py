@@ -124,8 +124,8 @@ def coco(folder: Path) -> None:
             ],
         },
     )
-    for image in images:
-        image(folder / "val2017" / image["file_name"])
+    for entry in images:
+        image(folder / "val2017" / entry["file_name"])
 
 
 def rsicd(folder: Path) -> None:
@@ -219,7 +219,7 @@ def test_pictures_are_read_when_their_item_is_asked_for(
     kind: type[LocalDataset], made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[Path] = []
-    monkeypatch.setattr(base_local, "read_picture", lambda path: read.append(path) or base_read(path))
+    monkeypatch.setattr(base_local, "read_image", lambda path: read.append(path) or base_read(path))
     base_read = nibt.data.images.read_image
     data = kind(made)
     assert not read
@@ -849,10 +849,10 @@ def test_a_saved_data_set_of_hugging_face(tmp_path: Path) -> None:
     package = pytest.importorskip("datasets", reason="needs the package datasets: pip install 'nibt[data]'")
     images = [Image.new("RGB", SIDES, (shade, 0, 0)) for shade in (10, 200, 90)]
     made = package.Dataset.from_dict(
-        {"image": images, "text": ["a cat", "a dog", "a cup"], "several": [["a", "b"], ["c", "d"], ["e", "f"]]},
+        {"photo": images, "text": ["a cat", "a dog", "a cup"], "several": [["a", "b"], ["c", "d"], ["e", "f"]]},
         features=package.Features(
             {
-                "image": package.Image(),
+                "photo": package.Image(),
                 "text": package.Value("string"),
                 "several": package.Sequence(package.Value("string")),
             }
@@ -860,18 +860,18 @@ def test_a_saved_data_set_of_hugging_face(tmp_path: Path) -> None:
     )
     made.save_to_disk(tmp_path / "one")
     package.DatasetDict({"test": made}).save_to_disk(tmp_path / "two")
-    data = HuggingFace(tmp_path / "one", image="image", caption="text")
+    data = HuggingFace(tmp_path / "one", image="photo", caption="text")
     assert captions(data) == ["a cat", "a dog", "a cup"]
     assert [pair.image.pil_image.getpixel((0, 0))[0] for pair in data] == [10, 200, 90]  # pyright: ignore
     assert data[1].image.source.endswith("one, row 1")
-    assert HuggingFace.check(tmp_path / "one", image="image", caption="text") == ""
-    every = HuggingFace(tmp_path / "two", image="image", caption="several", choice="all", split="test", seed=1, count=4)
+    assert HuggingFace.check(tmp_path / "one", image="photo", caption="text") == ""
+    every = HuggingFace(tmp_path / "two", image="photo", caption="several", choice="all", split="test", seed=1, count=4)
     assert len(every) == 4
     with pytest.raises(BadOption, match=r"split must be one of test \(got None\)"):
         HuggingFace(tmp_path / "two")
     with pytest.raises(BadOption, match="saved without splits"):
         HuggingFace(tmp_path / "one", split="test")
-    with pytest.raises(BadOption, match=r"image must be one of image, text, several \(got 'image'\)"):
+    with pytest.raises(BadOption, match=r"image must be one of photo, text, several \(got 'image'\)"):
         HuggingFace(tmp_path / "one")
     with pytest.raises(BadInput, match="lacks a saved data set"):
         HuggingFace(tmp_path)

@@ -18,6 +18,7 @@ from nibt.engine.interactions import explain_interactions
 from nibt.errors import BadInput, BadOption, CannotWrite, WrongBaseline
 from nibt.evaluation.measure import measure
 from nibt.models._mean_states import MeanStates
+from nibt.progress import Progress
 
 IMAGES = [tiny.image(seed=seed) for seed in range(5)]
 OBLONG = [tiny.image(90, 30, seed) for seed in range(3)]
@@ -110,9 +111,10 @@ def test_some_layers_only() -> None:
 
 
 def test_every_item_is_counted() -> None:
-    done: list[None] = []
+    done: list[Progress] = []
     calibrate(tiny.model("clip"), IMAGES, CAPTIONS, batch_size=2, on_progress=done.append)
-    assert len(done) == len(IMAGES) + len(CAPTIONS)
+    total = len(IMAGES) + len(CAPTIONS)
+    assert done == [Progress(count, total) for count in (2, 4, 5, 7, total)]
 
 
 @every_kind
@@ -133,7 +135,7 @@ def test_maps_with_mean_states_from_a_file_are_complete(kind: str, method: str, 
             assert told is not None
             assert float(told.sum) == pytest.approx(float(told.at_input - told.at_baseline), abs=2e-3)
             assert abs(float(told.gap)) < 2e-3
-        inputs = model.image.prepare([answer.image])
+        inputs = model.image.prepare([answer.image.input])
         cut = model.image.trace(inputs).cut(1)
         with torch.no_grad():
             end = cut.rest(made.state(model.image, inputs, cut.hidden, 1)[None])[0]

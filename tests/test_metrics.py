@@ -210,7 +210,7 @@ def test_measure_does_not_depend_on_the_batch() -> None:
     model = tiny.model("clip")
     thing = Object("cat", (2, 2, 9, 9), None, ((0, 3),))
     pairs = [
-        Pair(ImageInput(tiny.image(seed=seed).image, "drawn"), text, (thing,))
+        Pair(ImageInput(tiny.image(seed=seed).pil_image, "drawn"), text, (thing,))
         for seed, text in enumerate(tiny.CAPTIONS[:3])
     ]
     together = nibt.measure(model, pairs, batch_size=3)

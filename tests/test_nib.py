@@ -102,7 +102,7 @@ def _all_rows(golden_folder: Path, caption: str, answer: Any, steps: int, layer:
     """The authors keep start and end tokens, and stretch over them, too."""
     model = _golden(golden_folder)
     text = model.text.trace(model.text.prepare([caption]))
-    there = model.image.encode(model.image.prepare([answer.image]))
+    there = model.image.encode(model.image.prepare([answer.image.input]))
     of = Side(model, text, lambda embedding: Cosine()(embedding, there, TargetContext()))
     rows = captum(of, layer, torch.zeros_like(of.cut(layer).hidden), "riemann_right", steps)[0]
     words = of.cut(layer).units.keep(rows[None])[0]
@@ -170,7 +170,7 @@ def test_a_tolerance_that_is_not_reached_is_told(deep: Model) -> None:
     stiff = {"baseline": "zero", "quadrature": "riemann", "steps": 2, "image_layer": 2}
     told = nibt.explain(deep, tiny.image(), "a cat", tolerance=1e-6, **stiff)
     assert int(told.image.path.steps) == 64
-    assert any("image side" in warning and "after 64 nodes" in warning for warning in told.warnings)
+    assert any("image side" in warning and "after 64 steps" in warning for warning in told.warnings)
     kept = nibt.explain(deep, tiny.image(), "a cat", tolerance=0.5)
     assert not any("tolerance" in warning for warning in kept.warnings)
 

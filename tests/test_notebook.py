@@ -19,7 +19,6 @@ import nibt
 from answers import BETWEEN, PEAK, WHOLE, answer
 from nibt.errors import Unsupported
 from nibt.report.html.view import Panel
-from nibt.results.attribution import TextAttribution
 from nibt.results.explanation import Comparison
 from nibt.results.measurement import Measurement
 from test_pages import checked, pair
@@ -57,7 +56,7 @@ def framed(told: str) -> str:
 def test_answers_are_shown_on_demand_and_as_before_afterwards(shell: Shell) -> None:
     told, table = pair()
     two = Comparison(
-        TextAttribution("a", told.text), TextAttribution("b", told.text), 0.5, BETWEEN, told.method, told.model, {}
+        replace(told.text, caption="a"), replace(told.text, caption="b"), 0.5, BETWEEN, told.method, told.model, {}
     )
     mine = shell.display_formatter.formatters["text/html"]
     mine.for_type(Measurement, lambda row: "mine")
@@ -81,7 +80,8 @@ def test_answers_are_shown_on_demand_and_as_before_afterwards(shell: Shell) -> N
 
 def test_what_cannot_be_drawn_is_text(shell: Shell) -> None:
     nibt.load_ipython_extension(shell)
-    assert set(shell.shown(replace(answer(PEAK, (90, 90), WHOLE), image=None))) == {"text/plain"}
+    told = answer(PEAK, (90, 90), WHOLE)
+    assert set(shell.shown(replace(told, image=replace(told.image, input=None)))) == {"text/plain"}
 
 
 def test_without_ipython_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

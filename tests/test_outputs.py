@@ -186,21 +186,21 @@ def test_own_files_are_written_again_until_they_are_edited(run: Run, here: Path,
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tiff"])
 def test_images_are_signed(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"x.{ending}"
-    write(tiny.image(40, 30).image, path, {"caption": "a cat, 猫"})
+    write(tiny.image(40, 30).pil_image, path, {"caption": "a cat, 猫"})
     assert read_signature(path).request == {"caption": "a cat, 猫"}  # pyright: ignore
-    write(tiny.image(40, 30).image, path, {"caption": "a dog"})
+    write(tiny.image(40, 30).pil_image, path, {"caption": "a dog"})
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tiff"])
 def test_what_a_user_adds_to_an_image_makes_it_the_users(tmp_path: Path, ending: str) -> None:
-    path, other = tmp_path / f"x.{ending}", tiny.image(40, 30, 1).image
-    write(tiny.image(40, 30).image, path, {})
+    path, other = tmp_path / f"x.{ending}", tiny.image(40, 30, 1).pil_image
+    write(tiny.image(40, 30).pil_image, path, {})
     with path.open("ab") as stream:
         stream.write(b"a note of the user's")
     assert not is_own(path)
     if ending in ("png", "tiff", "webp"):
         path.unlink()
-        write(tiny.image(40, 30).image, path, {})
+        write(tiny.image(40, 30).pil_image, path, {})
         with Image.open(path) as image:
             exif = image.getexif()
             image.load()
@@ -292,10 +292,10 @@ def test_edited_reports_are_kept(run: Run, here: Path, clip_folder: Path) -> Non
 
 
 def test_images_without_a_place_for_a_signature_are_taken_for_foreign(tmp_path: Path) -> None:
-    write(tiny.image(40, 30).image, tmp_path / "x.bmp", {})
+    write(tiny.image(40, 30).pil_image, tmp_path / "x.bmp", {})
     with pytest.raises(WouldOverwrite, match="nibt did not write it"):
-        write(tiny.image(40, 30).image, tmp_path / "x.bmp", {})
-    write(tiny.image(40, 30).image, tmp_path / "x.bmp", {}, overwrite=True)
+        write(tiny.image(40, 30).pil_image, tmp_path / "x.bmp", {})
+    write(tiny.image(40, 30).pil_image, tmp_path / "x.bmp", {}, overwrite=True)
 
 
 def test_python_keeps_foreign_files_too(tmp_path: Path) -> None:

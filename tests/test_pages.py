@@ -25,7 +25,7 @@ from nibt.report.html.page import page, write_page
 from nibt.report.html.tables import SCRIPT, STYLE, data_table
 from nibt.report.html.view import Panel, fragment
 from nibt.report.html.view_data import coarse
-from nibt.results.attribution import PathSummary, TextAttribution
+from nibt.results.attribution import PathSummary
 from nibt.results.explanation import MISMATCH, Comparison, Explanation, Ranked
 from nibt.results.interaction import Interaction
 
@@ -120,7 +120,7 @@ def test_captions_labels_and_names_are_only_ever_text(hostile: str) -> None:
     told = answer(PEAK, (90, 90), WHOLE, f"a {hostile}")
     told = replace(
         told,
-        source=hostile,
+        image=replace(told.image, source=hostile),
         warnings=(hostile,),
         ranking=(Ranked(hostile, 0.3, 0.9), Ranked("b", 0.1, 0.1)),
         method={**told.method, "image": {"option": hostile}},
@@ -150,7 +150,7 @@ def test_the_page_is_small_beside_its_picture() -> None:
         units=told.text.units,
         region=told.region,
         size=told.size,
-        image=told.image,
+        input=told.image.input,
     )
     text = page(Panel(told, table))
     images = sum(map(len, re.findall(r"data:image/[^\"]*", text)))
@@ -199,7 +199,7 @@ def test_the_page_says_why_words_cannot_be_chosen() -> None:
     assert "not the target softmax" in page(replace(told, score={**told.score, "target": "softmax"}))
     assert "no image whose regions" in page(
         Comparison(
-            TextAttribution("a", told.text), TextAttribution("b", told.text), 0.5, BETWEEN, told.method, told.model, {}
+            replace(told.text, caption="a"), replace(told.text, caption="b"), 0.5, BETWEEN, told.method, told.model, {}
         )
     )
     assert "cannot be chosen" not in page(Panel(*pair()))
@@ -246,7 +246,7 @@ def test_what_cannot_be_shown_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="at least one panel"):
         fragment([])
     with pytest.raises(BadInput, match="no longer there"):
-        write_page(replace(told, image=None), tmp_path / "x.html")
+        write_page(replace(told, image=replace(told.image, input=None)), tmp_path / "x.html")
     assert not list(tmp_path.iterdir())
     with pytest.raises(CannotWrite, match="does not exist"):
         write_page(told, tmp_path / "nowhere" / "x.html")

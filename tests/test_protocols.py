@@ -190,8 +190,8 @@ def test_a_repeated_word_is_scaled_by_the_product_of_its_scores(kind: str) -> No
         model, [Pair(image, caption) for caption in captions], metrics, variant="paper", only="text", layer=2
     )
     for place, caption in enumerate(captions):
-        text, image = model.text.prepare([caption]), model.image.encode(model.image.prepare([image]))
-        of = Side(model, model.text.trace(text), lambda here, image=image: torch.cosine_similarity(here, image, dim=-1))
+        text, there = model.text.prepare([caption]), model.image.encode(model.image.prepare([image]))
+        of = Side(model, model.text.trace(text), lambda here, there=there: torch.cosine_similarity(here, there, dim=-1))
         asked = trial(of, NIB((2,), "zero", "riemann", 10))
         rows = of_all_rows(asked)[0]
         assert rows[0] != 0, "the start token has its score"

@@ -181,7 +181,7 @@ def test_bytes_and_open_files_are_pictures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["tensor", "array"])
 def test_batches_are_several_pictures(kind: str) -> None:
-    arrays = np.stack([np.asarray(tiny.image(40, 40, seed).image) for seed in range(3)])
+    arrays = np.stack([np.asarray(tiny.image(40, 40, seed).pil_image) for seed in range(3)])
     batch: Any = torch.from_numpy(arrays).permute(0, 3, 1, 2) if kind == "tensor" else arrays
     answers = nibt.explain(MODEL, batch, "a cat", steps=2)
     assert len(answers) == 3
@@ -216,7 +216,7 @@ def test_a_picture_that_was_replaced_does_not_come_back(tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
     IMAGE.pil_image.save(path)
     nibt.explain(MODEL, path, "a red cat", steps=1).save(tmp_path / "x.json")
-    assert nibt.Explanation.load(tmp_path / "x.json").image is not None
+    assert nibt.Explanation.load(tmp_path / "x.json").image.input is not None
     tiny.image(64, 48, 5).pil_image.save(path)
-    assert nibt.Explanation.load(tmp_path / "x.json").image is None
+    assert nibt.Explanation.load(tmp_path / "x.json").image.input is None
     assert json.loads((tmp_path / "x.json").read_text())["image"]["image_hash"]

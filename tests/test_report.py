@@ -114,7 +114,7 @@ def test_an_explanation_survives_its_file(tmp_path: Path) -> None:
     told.save(tmp_path / "x.json")
     again = Explanation.load(tmp_path / "x.json")
     assert again.to_json() == told.to_json()
-    assert again.image is None  # it was never a file
+    assert again.image.input is None  # it was never a file
     with pytest.raises(Exception, match="no longer there"):
         draw(again)
     (tmp_path / "y.json").write_text("[]")

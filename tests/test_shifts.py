@@ -123,7 +123,7 @@ def test_the_record_and_the_json_tell_of_them() -> None:
 
 def test_two_pictures_are_shifted_both() -> None:
     model = tiny.model("clip")
-    first, second = (ImageInput(tiny.image(seed=seed).image, f"{seed}") for seed in range(2))
+    first, second = (ImageInput(tiny.image(seed=seed).pil_image, f"{seed}") for seed in range(2))
     answer = nibt.explain(model, first, second, shifts=2)
     assert answer.first.grid.shape == answer.second.grid.shape == (8, 8)
 

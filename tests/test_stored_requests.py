@@ -62,7 +62,7 @@ JOB: dict[str, Any] = {"batch_size": 2, "chunk_size": 2, "steps": 2}
 JOB_CHANGES: dict[str, dict[str, Any]] = {
     "method": {"method": "occlusion"},
     "target": {"target": "logit"},
-    "image": {"image": "image"},
+    "image": {"image": "photo"},
     "caption": {"caption": "text"},
     "key": {"key": "key"},
     "chunk_size": {"chunk_size": 3},
@@ -92,7 +92,7 @@ def finished(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = fill(tmp_path_factory.mktemp("finished") / "data")
     rows = (folder / "pairs.csv").read_text().splitlines()
     rows = [f"{row},{','.join(row.split(',')[:2])}" for row in rows]  # the same columns again, by other names
-    (folder / "pairs.csv").write_text("\n".join(rows).replace("key,image,caption", "key,image,text") + "\n")
+    (folder / "pairs.csv").write_text("\n".join(rows).replace("key,image,caption", "key,photo,text") + "\n")
     nibt.batch(model, folder / "pairs.csv", folder / "job", **job_options({}, folder))
     return folder
 

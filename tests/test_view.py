@@ -2,6 +2,7 @@
 
 from base64 import b64decode
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -196,7 +197,7 @@ def test_a_program_reads_and_sets_what_is_chosen(opened: Opened, pair: tuple[Exp
 def test_the_picture_has_the_colours_of_the_report(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
     """At the centres of cells, where interpolation plays no part, and in the stripes; but for what JPEG changed."""
     page, told = opened.page, pair[0]
-    assert told.image is not None
+    assert told.image.input is not None
     page.evaluate("nibtView(document.body).clear()")
 
     def pixels() -> np.ndarray:
@@ -222,7 +223,7 @@ def test_the_picture_has_the_colours_of_the_report(opened: Opened, pair: tuple[E
 def test_each_scale_has_its_bar(browser: Browser, pair: Any, tmp_path: Path) -> None:
     """One for the map and one for the words, of one side for a method whose scores have no sign."""
     explained, table = pair
-    other = nibt.explain(tiny.model("clip"), explained.image, CAPTION, method="gae")
+    other = nibt.explain(tiny.model("clip"), explained.image.input, CAPTION, method="gae")
     write_page(
         [Panel(explained, table, "nib"), Panel(other, title="gae"), Panel(table, title="table")], tmp_path / "x.html"
     )
@@ -257,7 +258,7 @@ def test_each_scale_has_its_bar(browser: Browser, pair: Any, tmp_path: Path) -> 
 
 def test_methods_beside_each_other_share_what_is_chosen(browser: Browser, pair: Any, tmp_path: Path) -> None:
     told, table = pair
-    other = nibt.explain(tiny.model("clip"), told.image, CAPTION, method="grad_cam")
+    other = nibt.explain(tiny.model("clip"), told.image.input, CAPTION, method="grad_cam")
     write_page([Panel(told, table, "nib"), Panel(other, title="grad_cam")], tmp_path / "x.html")
     opened = Opened(browser.new_context(), tmp_path / "x.html")
     assert opened.page.locator("canvas").count() == 2
@@ -288,13 +289,13 @@ def test_two_pictures_and_two_captions(browser: Browser, tmp_path: Path) -> None
 def hostile(folder: Path) -> Path:
     told = answer(PEAK, (90, 90), WHOLE, "<img src=x onerror=alert(1)> </script><script>alert(2)</script> قطة 🦄")
     ranking = (Ranked("<b>cat</b>", 0.3, 0.9), Ranked("dog", 0.1, 0.1))
-    said = {
-        **vars(told),
-        "ranking": ranking,
-        "warnings": ("the caption was cut",),
-        "source": "<svg onload=alert(3)>.png",
-    }
-    write_page([Explanation(**said)], folder / "hostile.html", title="</title><script>alert(4)</script>")
+    said = replace(
+        told,
+        ranking=ranking,
+        warnings=("the caption was cut",),
+        image=replace(told.image, source="<svg onload=alert(3)>.png"),
+    )
+    write_page([said], folder / "hostile.html", title="</title><script>alert(4)</script>")
     return folder / "hostile.html"
 
 

@@ -17,7 +17,7 @@ Inputs and results:
 
 Measure and audit:
     measure, roar, audit               metrics of maps, retraining, an audit of a model
-    run, write_report                  a benchmark by a plan, and its tables
+    benchmark, write_report            a benchmark by a plan, and its tables
     Measurement, Plan, Roar, Audit             what they return
 
 Extend:

@@ -150,7 +150,9 @@ def answered(
         try:
             with limit(number):
                 outcomes += [
-                    Panel(replace(answer, image=small), None, _title(asked, method, answer))
+                    Panel(
+                        replace(answer, image=replace(answer.image, input=small)), None, _title(asked, method, answer)
+                    )
                     for answer in _answers(asked, model, method)
                 ]
         except _FAILURES as error:
@@ -192,7 +194,7 @@ def _with_table(
     except _FAILURES as error:
         return replace(outcome, problem=f"the word-region table failed: {as_sentence(error)}")
     assert isinstance(table, Interaction)  # one pair, one table
-    return replace(outcome, table=replace(table, image=answer.image))
+    return replace(outcome, table=replace(table, input=answer.image.input))
 
 
 def _variant(method: str, variant: str) -> str:

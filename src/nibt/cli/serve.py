@@ -30,7 +30,7 @@ class LimitOptions(OptionGroup, panel="Limits"):
     timeout: Annotated[float, Option(help="The longest time of one computation, in seconds.")] = 60.0
     max_queue: Annotated[int, Option(help="The number of visitors who may wait for their turn.")] = 20
     max_upload_mb: Annotated[int, Option(help="The largest image file, in megabytes.")] = 20
-    max_megapixels: Annotated[int, Option(help="The largest image, in millions of pixels.")] = 50
+    megapixels: Annotated[int, Option(help="The largest image, in millions of pixels.")] = 50
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -68,7 +68,7 @@ def serve(
         model or (),
         Limits(
             upload=limits.max_upload_mb * 1_000_000,
-            pixels=limits.max_megapixels * 1_000_000,
+            pixels=limits.megapixels * 1_000_000,
             seconds=limits.timeout,
             waiting=limits.max_queue,
         ),

@@ -127,6 +127,7 @@ def as_list(value: Any) -> list[Any]:
 
 _IMAGES = (os.PathLike, Image.Image, np.ndarray, Tensor, ImageInput, bytes, bytearray, memoryview)
 _NOUNS: dict[Modality, str] = {"image": "image", "text": "caption"}
+_ARTICLES: dict[Modality, str] = {"image": "an", "text": "a"}
 
 
 def make_pairs(first: Any, second: Any) -> tuple[list[Pair] | list[SameModalityPair], bool]:
@@ -168,7 +169,8 @@ def require_image_text(pair: Any, taker: str) -> Pair:
     if isinstance(pair, Pair) and isinstance(pair.image, ImageInput) and isinstance(pair.caption, str):
         return pair
     items = pair.items if isinstance(pair, Pair | SameModalityPair) else (pair,)
-    got = " and ".join("a string" if isinstance(item, str) else f"a {type(item).__name__}" for item in items)
+    names = {str: "a string", ImageInput: "an image"}
+    got = " and ".join(names.get(type(item), f"a {type(item).__name__}") for item in items)
     raise BadInput(
         f"{taker} takes pairs of an image and a caption (got {got}); explain compares two images, or two captions, too"
     )
@@ -190,7 +192,7 @@ def _kind(items: list[Any], string: Modality) -> Modality:
         place = "first" if string == "image" else "second"
         raise BadInput(
             f"all that stands in {place} place must be of one kind, and this list holds images and "
-            f"captions (a string there is a {_NOUNS[string]})"
+            f"captions (a string there is {_ARTICLES[string]} {_NOUNS[string]})"
         )
     return kinds.pop()
 

@@ -114,7 +114,7 @@ class Run:
         provenance.require_same(self.job.folder, stored, now, _REMEDY)
 
     def _finish(self, rows: int) -> None:
-        self.job.write(self.job.manifest.updated(**self.job.tally(), rows=rows))
+        self.job.write(self.job.manifest.updated(**{**self.job.tally(), "rows": rows}))
         self._record_session(ended="complete")
         problems = self.job.check()
         if problems:

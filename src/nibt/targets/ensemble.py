@@ -11,7 +11,7 @@ from nibt.types import Embedding, PerExample, There
 class Ensemble(Target):
     """``templates`` hold ``{}`` where the caption stands. A caption itself is explained by its own cosine."""
 
-    templates: tuple[str, ...] = ("{}", "a photo of {}", "an image of {}", "a close-up photo of {}", "{} in a scene")
+    templates: tuple[str, ...] = ("{}", "a photo of {}", "a picture of {}", "a close-up photo of {}", "{} in a scene")
 
     def __post_init__(self) -> None:
         for template in self.templates:

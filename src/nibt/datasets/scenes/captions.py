@@ -8,17 +8,17 @@ from nibt.datasets.scenes.draws import Draws
 TEMPLATES = (
     "{}",
     "a photo of {}",
-    "an image of {}",
+    "a picture of {}",
     "an image of {}",
     "a drawing of {}",
     "there is {}",
     "this is {}",
     "here we see {}",
-    "{} in the image",
+    "{} in the picture",
     "a scene with {}",
 )
 JOINTS = ("and", "and", "and", "with", "next to")
-WORDS = "a an the and with next to photo of image image drawing there is this here we see in scene , .".split()
+WORDS = "a an the and with next to photo of picture image drawing there is this here we see in scene , .".split()
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def fragment(outcomes: Sequence[Panel | Failure], level: int = 2, positive_only:
 def as_json(data: Any) -> str:
     r"""JSON that cannot end the script element it stands in.
 
-    >>> to_json(["</script>"])
+    >>> as_json(["</script>"])
     '["\\u003c/script\\u003e"]'
 
     """
