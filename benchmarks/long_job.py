@@ -71,7 +71,7 @@ def main():
     late = rows > FIRST
     slope = 1000 * np.polyfit(rows[late], memory[late], 1)[0]
     problems = job.check() or "none"
-    print(f"rows: {job.manifest['rows']:,}, without an answer: {job.manifest['errors']}, problems: {problems}")
+    print(f"rows: {job.manifest.rows:,}, without an answer: {job.manifest.errors}, problems: {problems}")
     print(
         f"longest session: {rows[-1]:,.0f} rows in {seconds[-1]:,.0f} s ({1000 * seconds[-1] / rows[-1]:.1f} ms each)"
     )

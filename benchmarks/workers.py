@@ -23,10 +23,9 @@ from pathlib import Path
 import torch
 
 import nibt
+from nibt.datasets._opening import open_pairs
 from nibt.datasets.scenes import Scenes
 from nibt.jobs.chunks import Chunks
-from nibt.jobs.sources.opening import opened
-from nibt.jobs.sources.tables import Columns
 
 CHUNK = 32
 
@@ -70,7 +69,7 @@ def timed(table, out, **where):
 
 def driver(table, out):
     """Microseconds a row to read rows from the table and to write and check their files; bytes a row on the disk."""
-    source, job = opened(table, Columns()), nibt.Job.open(out)
+    source, job = open_pairs(table), nibt.Job.open(out)
     began = time.perf_counter()
     chunks = Chunks(source, CHUNK, lambda number: True)
     for _ in chunks:

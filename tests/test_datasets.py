@@ -15,9 +15,10 @@ from PIL import Image
 
 import nibt
 from nibt.data.pair import Pair
-from nibt.datasets import _local as base_local
-from nibt.datasets._local import LocalDataset, shuffled, whole_box
+from nibt.datasets import _records as base_local
+from nibt.datasets._local import LocalDataset
 from nibt.datasets._names import named_spans
+from nibt.datasets._records import shuffled, whole_box
 from nibt.datasets.base import Dataset
 from nibt.datasets.coco import COCO
 from nibt.datasets.coco.masks import decoded, inside
@@ -31,7 +32,7 @@ from nibt.datasets.rsicd import RSICD
 from nibt.datasets.scenes import Scenes
 from nibt.datasets.tiny_imagenet import TinyImageNet
 from nibt.errors import BadInput, BadOption, Unsupported
-from nibt.registry import available, find
+from nibt.registry import available, find, summary
 
 SIDES = 8, 6  # width and height of the images made here
 CLIPPED = [2, 1, 6, 1, 6, 4, 2, 4]  # a polygon: columns 2 to 5, rows 1 to 3
@@ -192,8 +193,8 @@ def test_all_are_found_and_say_what_they_are() -> None:
     assert kinds >= {*MADE, HuggingFace, Scenes}
     for kind in kinds:
         assert issubclass(kind, Dataset)
-        assert len(kind.about) > 20
-        assert kind.about.isascii()
+        assert 20 < len(summary("datasets", kind.name)) <= 100
+        assert summary("datasets", kind.name).isascii()
 
 
 @EACH
@@ -806,7 +807,7 @@ def test_a_folders_boxes(tmp_path: Path) -> None:
         ("{'image'}", "this is not JSON"),
         ('["a.png", "a cat"]', "not laid out as expected"),
         ('{"image": "a.png"}', "'caption' is lacking"),
-        ('{"image": "a.png", "caption": 3}', "image and caption must be texts"),
+        ('{"image": "a.png", "caption": 3}', "the caption must be a text"),
         ('{"image": "a.png", "caption": "a", "boxes": 3}', "boxes must be a list"),
         ('{"image": "a.png", "caption": "a", "boxes": [{"name": "a"}]}', "'box' is lacking"),
         ('{"image": "a.png", "caption": "a", "boxes": [{"name": "a", "box": [1, 2, 3]}]}', "not enough values"),
@@ -900,7 +901,7 @@ def test_data_sets_are_listed_with_a_line_each(capsys: pytest.CaptureFixture[str
         main(["list", "datasets"])
     told = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in told] == available("datasets")
-    assert all(find("datasets", line.split()[0]).about in line for line in told)
+    assert all(summary("datasets", line.split()[0]) in line for line in told)
 
 
 def test_every_data_set_is_documented() -> None:

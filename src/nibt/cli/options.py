@@ -126,7 +126,7 @@ class LayerOptions(OptionGroup, panel="Method"):
         """
         shared = {"method", "variant", "seed", "set"}
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in shared}
-        return with_set_options({name: value for name, value in values.items() if value not in (None, False)}, self.set)
+        return with_set_options(given(**values), self.set)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,9 +296,14 @@ def with_set_options(chosen: dict[str, Any], pairs: list[str] | None) -> dict[st
     return chosen | others
 
 
+def is_given(value: Any) -> bool:
+    """Return whether an option was given: it is neither None, nor a flag that is off, nor an empty list."""
+    return not (value is None or value is False or (isinstance(value, list | tuple) and not value))
+
+
 def given(**options: Any) -> dict[str, Any]:
-    """Return the options that were given: those that are neither None nor False nor empty."""
-    return {name: value for name, value in options.items() if value not in (None, False, [], ())}
+    """Return the options that were given."""
+    return {name: value for name, value in options.items() if is_given(value)}
 
 
 def read_lines(path: Path) -> list[str]:

@@ -113,7 +113,8 @@ class LocalDataset(RecordDataset):
 
     def load_image(self, record: Record) -> ImageInput:
         try:
-            return super().load_image(record)
+            image = super().load_image(record)
+            return replace(image, source=record.image) if isinstance(record.image, str) else image
         except BadInput as error:
             raise BadInput(f"{record.where}: {error}") from error
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 from nibt.data.images import SAMPLE, ImageInput, sample_file
 from nibt.data.pair import Pair, Span
@@ -135,12 +135,10 @@ class Record:
 class Dataset(Plugin, ABC):
     """Pairs by their position, from 0; the same position always gives the same pair.
 
-    A subclass is a frozen dataclass whose fields are its options, and whose ``about`` is its line in a list. A data set
+    A subclass is a frozen dataclass whose fields are its options. A data set
     that draws its pairs overrides ``__len__`` and ``__getitem__``; one that reads them from files is a
     ``RecordDataset`` (``datasets/_records.py``).
     """
-
-    about: ClassVar[str] = ""
 
     @abstractmethod
     def __len__(self) -> int: ...

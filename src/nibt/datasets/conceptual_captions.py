@@ -21,7 +21,6 @@ class ConceptualCaptions(LocalDataset):
     are refused: they hold no images.
     """
 
-    about = "captions of images of the web, from a table with the columns caption and file_path"
     title = "Conceptual Captions"
     layout = "a .csv or .tsv table with the columns caption and file_path, and the images that it names, in images/ or beside it"  # noqa: E501
     home = (

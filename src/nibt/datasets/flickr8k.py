@@ -23,7 +23,6 @@ class Flickr8k(CaptionedDataset):
     ``split`` is train, dev or test, and needs the published list of it (``Flickr_8k.testImages.txt``).
     """
 
-    about = "photographs with five captions each; the first, the best or all of them"
     title = "Flickr8k"
     layout = (
         "captions.txt (image,caption) or Flickr8k.token.txt (image.jpg#0, tab, caption), in the folder or in "

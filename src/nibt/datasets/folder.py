@@ -1,4 +1,4 @@
-"""Your own pairs: a folder with ``pairs.csv`` or ``pairs.jsonl``, and the images that it names."""
+"""Your own pairs: pairs.csv or pairs.jsonl with image and caption, with or without boxes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,7 +22,6 @@ class Folder(LocalDataset, TextTable):
     plural; with an empty list the caption does not name it.
     """
 
-    about = "your own pairs: pairs.csv or pairs.jsonl with image and caption, with or without boxes"
     title = "A folder of pairs"
     layout = (
         "pairs.csv (columns image and caption) or pairs.jsonl (an object with image and caption a line), and the "

@@ -1,4 +1,4 @@
-"""Any data set of images and captions that the package ``datasets`` saved to a folder (``save_to_disk``).
+"""A data set that the package datasets saved to disk, with a column of images and one of captions.
 
 Q. Lhoest et al., Datasets: A Community Library for Natural Language Processing, EMNLP 2021.
 """
@@ -28,7 +28,6 @@ class HuggingFace(CaptionedDataset, TableDataset):
     ``split`` is needed where several were saved together. Needs the package ``datasets``: ``pip install 'nibt[data]'``.
     """
 
-    about = "a data set that the package datasets saved to disk, with a column of images and one of captions"
     title = "A data set saved by the package datasets"
     layout = "what save_to_disk of the package datasets writes (dataset_info.json, state.json and Arrow files)"
     home = "load it once with the package datasets, and call its save_to_disk"

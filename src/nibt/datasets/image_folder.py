@@ -1,4 +1,4 @@
-"""A folder of images with their captions in text files of the same name beside them."""
+"""A folder of images, each with its caption in a text file of the same name."""
 
 import os
 from collections.abc import Iterator
@@ -18,8 +18,6 @@ from nibt.errors import BadInput
 @dataclass(frozen=True, kw_only=True)
 class ImageFolder(RecordDataset):
     """``a.jpg`` with ``a.txt``, by their names, numbers in order. Only the names are kept in memory."""
-
-    about = "a folder of images, each with its caption in a text file of the same name"
 
     def identity(self) -> dict[str, Any]:
         digest = sha256()

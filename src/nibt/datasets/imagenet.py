@@ -26,7 +26,6 @@ class ImageNet(SynsetDataset):
     synset a line in the order of the images.
     """
 
-    about = "photographs of 1,000 synsets; 'a photo of a ' and the synset; boxes where LOC_val_solution.csv is there"
     title = "ImageNet (ILSVRC 2012)"
     layout = (
         "LOC_synset_mapping.txt, synset_words.txt or words.txt; and in the folder, in val/ or in "

@@ -1,4 +1,7 @@
-"""Pairs in Parquet files. An image is a path relative to the folder of its file, or the bytes of an image file."""
+"""Parquet files, whose columns of images and captions you name.
+
+Pairs in Parquet files. An image is a path relative to the folder of its file, or the bytes of an image file.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,8 +21,6 @@ _ROWS_AT_ONCE = 64
 @dataclass(frozen=True, kw_only=True)
 class Parquet(TableDataset):
     """The rows of Parquet files, one after the other. ``folder`` is a file, a folder of files, or a pattern."""
-
-    about = "Parquet files, whose columns of images and captions you name"
 
     @property
     def paths(self) -> list[Path]:

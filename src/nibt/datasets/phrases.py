@@ -21,7 +21,6 @@ class Phrases(LocalDataset):
     name, where the folder holds several; ``split`` needs a column of that name.
     """
 
-    about = "phrases that each name boxes of an image, such as the findings of MS-CXR"
     title = "the data set of phrases (MS-CXR)"
     layout = (
         "a .csv table with the columns image, phrase, x, y, w, h (in MS-CXR: path, label_text), with or without "

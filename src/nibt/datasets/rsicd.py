@@ -20,7 +20,6 @@ class RSICD(CaptionedDataset):
     UCM-Captions and Sydney-Captions have the same layout: name their file by ``table``.
     """
 
-    about = "images of the earth from above with five captions each; the first, the best or all of them"
     title = "RSICD"
     layout = "dataset_rsicd.json, and the images in RSICD_images/, images/ or beside it"
     home = "github.com/201528014227051/RSICD_optimal, the authors' repository"

@@ -1,4 +1,4 @@
-"""A table of pairs: CSV, TSV, or JSON Lines. Paths of images are relative to the folder of the table."""
+"""A table: .csv, .tsv or .jsonl, whose columns of images and captions you name."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +9,6 @@ from nibt.datasets._table import TextTable
 @dataclass(frozen=True, kw_only=True)
 class Table(TextTable):
     """The rows of a CSV or TSV file, or of a file with a JSON object per line. ``folder`` is the path of the table."""
-
-    about = "a table: .csv, .tsv or .jsonl, whose columns of images and captions you name"
 
     @property
     def table(self) -> Path:

@@ -20,7 +20,6 @@ class TinyImageNet(SynsetDataset):
     val or train; the test images have no labels.
     """
 
-    about = "200 synsets in images of 64 x 64 pixels with boxes; 'a photo of a ' and the synset (the paper's subset)"
     title = "Tiny ImageNet"
     layout = (
         "wnids.txt, words.txt, val/val_annotations.txt and val/images/, or train/SYNSET/SYNSET_boxes.txt and "

@@ -1,5 +1,4 @@
-"""Pairs in WebDataset shards: tar files in which the files of one sample follow each other and share a name up to its
-first dot. Of a plain tar only the headers are read here, and an image where it is explained.
+"""WebDataset shards: tar files with an image and a caption per sample.
 
 A. Aizman, G. Maltby, T. Breuel, High Performance I/O For Large Scale Deep Learning, IEEE Big Data 2019.
 """
@@ -31,7 +30,6 @@ class WebDataset(RecordDataset):
     ``text``, or ``json`` with a ``caption`` in it.
     """
 
-    about = "WebDataset shards: tar files with an image and a caption per sample"
     image: str = "image"
     caption: str = "caption"
 

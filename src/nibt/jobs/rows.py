@@ -26,7 +26,7 @@ def explained_row(record: Record, explanation: Explanation) -> dict[str, Any]:
     return {
         "row": record.row,
         "key": as_utf8(record.key),
-        "source": as_utf8(image["source"]),
+        "source": as_utf8(record.source or image["source"]),
         "image_hash": image["image_hash"],
         "caption": text["caption"],
         "size": image["size"],

@@ -25,7 +25,6 @@ class COCO(CaptionedDataset):
     it. ``split`` is what the files are called by (captions_val2017.json). ``objects=False`` reads captions alone.
     """
 
-    about = "photographs with five captions each, and the boxes and masks of objects of 80 kinds"
     title = "COCO"
     layout = (
         "annotations/captions_SPLIT.json, annotations/instances_SPLIT.json, and the images in SPLIT/, "

@@ -46,7 +46,6 @@ class Scenes(Dataset):
     the nouns alone. The image does not depend on the options of the caption.
     """
 
-    about: ClassVar[str] = "drawn scenes of emoji with the boxes, masks and words of all objects; they ship with nibt"
     count: int = 1000
     seed: int = 0
     fewest: int = 1
