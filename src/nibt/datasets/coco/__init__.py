@@ -1,4 +1,4 @@
-"""COCO: photographs of everyday scenes with five captions each, and a box and a mask for every object of 80 kinds.
+"""COCO: photographs of everyday scenes with five captions each, and a box and a mask per object.
 
 T.-Y. Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014; X. Chen et al., Microsoft COCO Captions: Data
 Collection and Evaluation Server, arXiv 1504.00325.

@@ -5,7 +5,7 @@ against the truth on both sides. Item i of a seed is the same bits on every mach
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+
 
 import numpy as np
 from PIL import Image
