@@ -25,14 +25,14 @@ import tiny
 from jobs import CHUNK, PROCESSES, parts, told
 from nibt import jobs, parquet
 from nibt.data.images import ImageInput
+from nibt.datasets._opening import open_pairs
+from nibt.datasets._records import RecordDataset
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption, CannotWrite, OtherRequest, Unsupported
 from nibt.jobs import worker as work
 from nibt.jobs.chunks import Chunks
 from nibt.jobs.rows import schema
-from nibt.jobs.sources.base import Source
-from nibt.jobs.sources.opening import opened
-from nibt.jobs.sources.tables import Columns
+
 from nibt.models.base import Model
 from nibt.progress import Progress
 
@@ -179,7 +179,7 @@ def test_every_form_gives_the_same_answers(
 ) -> None:
     (tmp_path / "pairs").mkdir()
     job = nibt.batch(model, form(images, tmp_path / "pairs"), tmp_path / "out", **OPTIONS)
-    assert job.manifest["rows"] == COUNT
+    assert job.manifest.rows == COUNT
     assert not job.check()
     for row, wanted in zip(job.rows(), whole.rows(), strict=True):
         assert {**row, **dict.fromkeys(NAMES)} == {**wanted, **dict.fromkeys(NAMES)}
@@ -226,7 +226,7 @@ def test_shards_are_read_by_other_tools(whole: nibt.Job) -> None:
     first = found.to_pylist()[0]
     assert len(first["grid"]) == first["grid_shape"][0] * first["grid_shape"][1]
     assert {"text", "score", "tokens"} == set(first["words"][0])
-    assert whole.manifest["asked"]["model"]["weights_hash"] == tiny.model("clip").weights_hash
+    assert whole.manifest.request["model"]["weights_hash"] == tiny.model("clip").weights_hash
     assert [row["row"] for row in whole.rows(["row"])] == list(range(COUNT))
 
 
@@ -296,7 +296,7 @@ def test_bad_rows_are_recorded_and_cost_no_other(model: Model, images: Path, tmp
     path = tmp_path / "pairs.jsonl"
     path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
     job = nibt.batch(model, path, tmp_path / "out", **OPTIONS)
-    assert (job.manifest["rows"], job.manifest["errors"]) == (2 * len(bad), len(bad))
+    assert (job.manifest.rows, job.manifest.errors) == (2 * len(bad), len(bad))
     assert not job.check()
     rows = list(job.rows())
     for row, (_, message) in zip(rows[1::2], bad.values(), strict=True):
@@ -400,8 +400,8 @@ def test_a_job_goes_on_where_it_was(model: Model, table: Path, whole: nibt.Job, 
     ]  # the rows that are there, and the chunks that are made
     assert not list(folder.glob(".*"))
     assert not job.check()
-    assert job.manifest["sessions"][-1]["recomputed"] == sorted([two, f"{three[:8]}-{'0' * 16}.parquet"])
-    assert job.manifest["sessions"][-1]["ended"] == "complete"
+    assert job.manifest.sessions[-1]["recomputed"] == sorted([two, f"{three[:8]}-{'0' * 16}.parquet"])
+    assert job.manifest.sessions[-1]["ended"] == "complete"
 
 
 def test_what_is_there_is_not_made_again(
@@ -444,7 +444,7 @@ def test_other_weights_do_not_go_into_the_folder(table: Path, whole: nibt.Job, t
 def test_reading_ahead_changes_nothing(
     model: Model, table: Path, whole: nibt.Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(work, "ahead", lambda things, count: iter(things))
+    monkeypatch.setattr(work, "read_ahead", lambda items, count: iter(items))
     nibt.batch(model, table, tmp_path, **OPTIONS)
     assert parts(tmp_path) == parts(whole.folder)
 
@@ -455,19 +455,19 @@ def test_the_next_rows_are_made_ready_meanwhile(
     """While the first batch waits to be explained, a later one is read, in another thread."""
     later, own, names = threading.Event(), work.explain_batch, set()
 
-    def read(source: Any, raw: Any) -> ImageInput:
+    def read(data: Any, record: Any) -> ImageInput:
         names.add(threading.current_thread().name)
-        if raw.row == 3:
+        if record.row == 3:
             later.set()
-        return tiny.image(seed=raw.row)
+        return tiny.image(seed=record.row)
 
     def waiting(question: Any, ready: Any) -> Any:
         assert later.wait(20), "nothing was read ahead"
         return own(question, ready)
 
-    monkeypatch.setattr(Source, "image", read)
+    monkeypatch.setattr(RecordDataset, "load_image", read)
     monkeypatch.setattr(work, "explain_batch", waiting)
-    assert not nibt.batch(model, table, tmp_path, **OPTIONS).manifest["errors"]
+    assert not nibt.batch(model, table, tmp_path, **OPTIONS).manifest.errors
     assert all(name.startswith("nibt-ahead") for name in names)
 
 
@@ -487,8 +487,8 @@ def test_too_little_memory_halves_the_batch(
     monkeypatch.setattr(work, "explain_batch", small)
     job = nibt.batch(model, table, tmp_path / "found", **asked)
     assert sizes == [8, 4, 2, 2, 2, 2, 2]
-    assert job.manifest["halved"] == [{"chunk": 0, "batch_size": 2}]
-    assert not job.manifest["errors"]
+    assert job.manifest.halved == [{"chunk": 0, "batch_size": 2}]
+    assert not job.manifest.errors
     for found, row in zip(job.rows(), wanted.rows(), strict=True):
         for name in ("grid", "text_scores"):
             length = min(len(found[name]), len(row[name]))  # captions are filled up to the longest of their batch
@@ -570,10 +570,9 @@ def test_a_million_rows_are_not_held(tmp_path: Path) -> None:
     """One pass, whatever is there already; memory for a chunk."""
     path = tmp_path / "pairs.csv"
     path.write_text("image,caption\n" + "".join(f"{item}.png,a cat number {item}\n" for item in range(12_000)))
-    source = opened(path, Columns())
-    chunks = Chunks(source, 100, lambda number: number % 3 == 2)
+    chunks = Chunks(open_pairs(path), 100, lambda number: number % 3 == 2)
     tracemalloc.start()
-    numbers = [(chunk.number, len(chunk.raws), chunk.raws[0].row) for chunk in chunks]
+    numbers = [(chunk.number, len(chunk.records), chunk.records[0].row) for chunk in chunks]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert numbers == [(number, 100, 100 * number) for number in range(2, 120, 3)]

@@ -15,9 +15,10 @@ from PIL import Image
 
 import nibt
 from nibt.data.pair import Pair
-from nibt.datasets import _local as base_local
-from nibt.datasets._local import LocalDataset, shuffled, whole_box
+from nibt.datasets import _records
+from nibt.datasets._local import LocalDataset
 from nibt.datasets._names import named_spans
+from nibt.datasets._records import shuffled, whole_box
 from nibt.datasets.base import Dataset
 from nibt.datasets.coco import COCO
 from nibt.datasets.coco.masks import decoded, inside
@@ -203,8 +204,9 @@ def test_a_data_set_reads_and_is_itself_again(kind: type[LocalDataset], made: Pa
     assert isinstance(data, Sequence)
     pairs = list(data)
     assert len(pairs) == len(data) > 1
-    for pair in pairs:
-        assert Path(pair.image.source).is_file()
+    for pair, entry in zip(pairs, data.entries, strict=True):
+        assert Path(entry.image).is_file()
+        assert pair.image.digest == entry.digest()
         assert pair.caption
     assert data == kind(made)
     assert captions(pickle.loads(pickle.dumps(data))) == captions(data)
@@ -219,7 +221,7 @@ def test_pictures_are_read_when_their_item_is_asked_for(
     kind: type[LocalDataset], made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[Path] = []
-    monkeypatch.setattr(base_local, "read_image", lambda path: read.append(path) or base_read(path))
+    monkeypatch.setattr(_records, "read_image", lambda path: read.append(path) or base_read(path))
     base_read = nibt.data.images.read_image
     data = kind(made)
     assert not read
@@ -282,7 +284,7 @@ def test_what_is_lacking_is_said_and_where_it_is(kind: type[LocalDataset], tmp_p
 @EACH
 def test_missing_and_broken_pictures_are_named_with_their_row(kind: type[LocalDataset], made: Path) -> None:
     data = kind(made)
-    path = Path(data[0].image.source)
+    path = Path(data.entries[0].image)
     path.write_bytes(path.read_bytes()[:30])
     with pytest.raises(BadInput, match=path.name) as error:
         data[0]
@@ -806,7 +808,7 @@ def test_a_folders_boxes(tmp_path: Path) -> None:
         ("{'image'}", "this is not JSON"),
         ('["a.png", "a cat"]', "not laid out as expected"),
         ('{"image": "a.png"}', "'caption' is lacking"),
-        ('{"image": "a.png", "caption": 3}', "image and caption must be texts"),
+        ('{"image": "a.png", "caption": 3}', r"the caption must be a text \(got int\)"),
         ('{"image": "a.png", "caption": "a", "boxes": 3}', "boxes must be a list"),
         ('{"image": "a.png", "caption": "a", "boxes": [{"name": "a"}]}', "'box' is lacking"),
         ('{"image": "a.png", "caption": "a", "boxes": [{"name": "a", "box": [1, 2, 3]}]}', "not enough values"),

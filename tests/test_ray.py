@@ -99,8 +99,8 @@ def test_a_killed_worker_loses_nothing_and_the_bits_are_the_same(
     job = nibt.batch(clip_folder, table, tmp_path, on="ray", workers=1, send_images=True, on_progress=killed, **OPTIONS)
     assert parts(tmp_path) == parts(whole)
     assert not job.check()
-    assert job.manifest["errors"] == 1
-    assert job.manifest["sessions"][0]["threads_of_a_worker"] == 1
+    assert job.manifest.errors == 1
+    assert job.manifest.sessions[0]["threads_of_a_worker"] == 1
 
 
 @slow

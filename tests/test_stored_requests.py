@@ -137,7 +137,7 @@ def test_batch_and_any_changes_never_meet(model: Model, finished: Path, names: s
         with pytest.raises(OtherRequest):
             run()
     else:
-        assert run().manifest["errors"] == 0
+        assert run().manifest.errors == 0
     assert contents(finished / "job" / "parts") == before
 
 
@@ -258,7 +258,7 @@ def test_the_same_job_goes_on_under_other_names(model: Model, finished: Path, tm
     folder = shutil.copytree(finished, tmp_path / "moved")
     renamed = replace(model, id="another name")
     job = nibt.batch(renamed, folder / "pairs.csv", folder / "job", on_progress=lambda progress: None, **JOB)
-    assert job.manifest["errors"] == 0
+    assert job.manifest.errors == 0
 
 
 def test_the_command_refuses_with_old_and_new(run: Run, clip_folder: Path, data: Path) -> None:
