@@ -4,6 +4,7 @@ A part is added by adding its one file. Listing names opens no file, so it costs
 add parts by entry points of the group ``nibt.methods``, ``nibt.models`` and so on.
 """
 
+import ast
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoints, entry_points
@@ -61,6 +62,26 @@ def find(kind: str, name: str) -> Any:
     if name not in available(kind):
         raise UnknownName(kind, name, available(kind))
     return import_module(f"nibt.{kind}.{name}").PLUGIN
+
+
+def summary(kind: str, name: str) -> str:
+    """Return the first line of the docstring of a part's file, without importing it.
+
+    Examples:
+        >>> summary("targets", "cosine").startswith("The cosine")
+        True
+
+    Raises:
+        UnknownName: No part of that kind goes by that name.
+
+    """
+    if name in _outside(kind).names:
+        return (find(kind, name).__doc__ or "").strip().split("\n")[0]
+    if name not in available(kind):
+        raise UnknownName(kind, name, available(kind))
+    file = _HERE / kind / f"{name}.py"
+    source = (file if file.exists() else _HERE / kind / name / "__init__.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").split("\n")[0]
 
 
 @lru_cache

@@ -1,10 +1,8 @@
 """What the page says, as HTML: the answer to its fields, step by step, what it offers, and what is wrong."""
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from html import escape
-from importlib.resources import files
 from typing import Any
 
 from nibt.app.cache import FORMATS, ResultCache
@@ -12,7 +10,7 @@ from nibt.app.limits import Deadline, Limits
 from nibt.app.link import Link
 from nibt.app.models import ModelCache
 from nibt.app.request import ExplainRequest, answered, as_sentence, costs, unsupported
-from nibt.data.images import SAMPLE, read_image, samples
+from nibt.data.images import SAMPLE, read_image, sample_captions, samples
 from nibt.errors import NibtError
 from nibt.report.html.view import Failure, Panel, fragment
 from nibt.report.image.layout import shown, uri
@@ -51,16 +49,11 @@ def told(shelf: ModelCache, limits: Limits, recent: ResultCache, values: Any, st
         yield _message(as_sentence(error))
 
 
-def sample_caption(sample: str) -> str:
-    """The caption of a sample."""
-    return json.loads((files("nibt") / "samples" / "captions.json").read_text(encoding="utf-8"))[sample]
-
-
 def sample_buttons() -> str:
     """The samples as buttons with small images."""
     small = {name: uri(shown(read_image(SAMPLE + name).pil_image, _THUMBNAIL), "JPEG") for name in samples()}
     buttons = "".join(
-        f'<button type="button" data-name="{name}" aria-label="sample: {escape(sample_caption(name))}">'
+        f'<button type="button" data-name="{name}" aria-label="sample: {escape(sample_captions()[name])}">'
         f'<img alt="" src="{data}"></button>'
         for name, data in small.items()
     )

@@ -13,7 +13,7 @@ from nibt.app.cache import FORMATS, ResultCache
 from nibt.app.limits import Limits
 from nibt.app.link import Link
 from nibt.app.models import ModelCache, SerialExecutor
-from nibt.app.render import INTRODUCTION, NOTHING, cost_table, sample_buttons, sample_caption, told, unsupported_list
+from nibt.app.render import INTRODUCTION, NOTHING, cost_table, sample_buttons, sample_captions, told, unsupported_list
 from nibt.app.request import Mode, costs
 from nibt.data.images import sample_file, samples
 from nibt.report.html import view
@@ -161,7 +161,7 @@ def _choices(shelf: ModelCache) -> list[Any]:
 def chosen(event: gr.EventData) -> tuple[Any, Any]:
     """The image and the caption of the sample that was clicked; nothing new if there is no such sample."""
     name = event._data.get("name") if isinstance(event._data, dict) else None
-    return (str(sample_file(name)), sample_caption(name)) if name in samples() else (gr.skip(), gr.skip())
+    return (str(sample_file(name)), sample_captions()[name]) if name in samples() else (gr.skip(), gr.skip())
 
 
 def _own(name: str) -> str:

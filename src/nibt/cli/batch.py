@@ -1,180 +1,148 @@
-"""``nibt batch``: many pairs are explained into a folder; a job that was stopped goes on."""
+"""``nibt batch`` and ``nibt verify``: many pairs into a folder; a job that was stopped is resumed."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
-from nibt.cli import options as option
-from nibt.cli.options import given, method_options
+from nibt.cli.groups import OptionGroup, expand_groups
+from nibt.cli.options import MethodOptions, ModelOptions, QuietOptions, RunOptions, TargetOptions
 from nibt.errors import BadOption
 
-_PAIRS, _WHERE = "The pairs", "Where it runs"
 
+@dataclass(frozen=True, kw_only=True)
+class PairsOptions(OptionGroup, panel="Data"):
+    """Where the pairs are."""
 
-def batch(
     pairs: Annotated[
         list[str] | None,
-        typer.Argument(
-            help="A .csv, .tsv, .jsonl or .parquet file, .tar shards (also as shards/{000..099}.tar), a "
-            "folder of these, "
-            "of images with a .txt beside each, or what the package datasets saved to disk."
+        Argument(
+            help="A .csv, .tsv, .jsonl or .parquet file, .tar shards (also as shards/{000..099}.tar), a folder of "
+            "these, of images with a .txt beside each, what the package datasets saved to disk, or NAME:FOLDER.",
         ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="DIR",
-            rich_help_panel=option.OUTPUT,
-            help="The folder of the answers; a job that is there goes on.",
-        ),
-    ] = None,
-    check: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Only look whether a job is whole: each row once, each file as it was written."
-        ),
-    ] = None,
+    ] = None
     image: Annotated[
-        str,
-        typer.Option(
-            rich_help_panel=_PAIRS,
-            help="The column of images: paths from the file's folder, or bytes. Of shards: the ending of the files.",
-        ),
-    ] = "image",
-    caption: Annotated[str, typer.Option(rich_help_panel=_PAIRS, help="The column of captions.")] = "caption",
-    key: Annotated[
-        str | None, typer.Option(rich_help_panel=_PAIRS, help="A column that names the rows, to be kept with them.")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(rich_help_panel=_PAIRS, help="Of a saved data set that has several.")
-    ] = None,
-    chunk_size: Annotated[
-        int, typer.Option(rich_help_panel=_PAIRS, help="Rows in a file: what is lost at most when a run is killed.")
-    ] = 256,
-    model: option.Model = None,
-    device: option.Device = "cpu",
-    dtype: option.Dtype = "float32",
-    resize: option.Resize = None,
-    image_size: option.ImageSize = None,
-    batch_size: option.BatchSize = 8,
-    method: option.Method = "nib",
-    variant: option.Variant = "default",
-    target: option.Target = "cosine",
-    against: option.Against = None,
-    against_image: option.AgainstImage = None,
-    template: option.Template = None,
-    layer: option.Layer = None,
-    image_layer: option.ImageLayer = None,
-    text_layer: option.TextLayer = None,
-    steps: option.Steps = None,
-    seed: option.Seed = None,
-    other: option.Other = None,
-    on: Annotated[
-        str, typer.Option(rich_help_panel=_WHERE, help="local: this process; ray: workers, here or on a cluster.")
-    ] = "local",
-    workers: Annotated[int, typer.Option(rich_help_panel=_WHERE, help="With ray: how many.")] = 1,
-    cpus: Annotated[float, typer.Option(rich_help_panel=_WHERE, help="With ray: of each worker, its threads.")] = 1,
-    gpus: Annotated[
-        float, typer.Option(rich_help_panel=_WHERE, help="With ray: of each worker; 0.5 puts two on one.")
-    ] = 0,
+        str, Option(help="The column of images: paths from the folder of the file, or bytes. Of shards: the ending.")
+    ] = "image"
+    caption: Annotated[str, Option(help="The column of captions.")] = "caption"
+    key: Annotated[str | None, Option(help="A column with your own names of the rows.")] = None
+    split: Annotated[str | None, Option(help="Of a saved data set that has several.")] = None
+    chunk_size: Annotated[int, Option(help="Rows per file: what is lost at most if a run is killed.")] = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutionOptions(OptionGroup, panel="Execution"):
+    """Where a job runs."""
+
+    on: Annotated[str, Option(help="local: this process; ray: workers, here or on a cluster.")] = "local"
+    workers: Annotated[int, Option(help="With ray: how many.")] = 1
+    cpus: Annotated[float, Option(help="With ray: processors per worker, which are its threads.")] = 1
+    gpus: Annotated[float, Option(help="With ray: accelerators per worker; 0.5 puts two workers on one.")] = 0
     address: Annotated[
-        str | None,
-        typer.Option(
-            rich_help_panel=_WHERE, help="With ray: of a cluster that is there; without it one is started here."
-        ),
-    ] = None,
+        str | None, Option(help="With ray: the address of a cluster; without it, one is started here.")
+    ] = None
     send_images: Annotated[
-        bool,
-        typer.Option(
-            "--send-images", rich_help_panel=_WHERE, help="With ray: send images to workers that cannot reach them."
-        ),
-    ] = False,
-    strict: option.Strict = False,
-    quiet: option.Quiet = False,
+        bool, Option("--send-images", help="With ray: send images to workers that cannot reach them.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        for name, value in (("--address", self.address), ("--send-images", self.send_images), ("--gpus", self.gpus)):
+            if value and self.on != "ray":
+                raise BadOption(f"{name} is for workers: give --on ray, too")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOptions(RunOptions):
+    """The folder of a job."""
+
+    out: Annotated[
+        Path | None, Option("--out", "-o", metavar="DIR", help="The folder of the job; one that exists is resumed.")
+    ] = None
+
+
+@expand_groups
+def batch(
+    pairs: PairsOptions,
+    model: ModelOptions,
+    method: MethodOptions,
+    target: TargetOptions,
+    execution: ExecutionOptions,
+    job: JobOptions,
 ) -> None:
     """Explain many pairs into a folder of Parquet files. Then: nibt show DIR ROW.
 
-    Killed at any moment it goes on, by the same command, where it was. What cannot be read is recorded in its row.
+    A job that was killed at any moment is resumed by the same command. A pair that cannot be read is recorded in its
+    row.
     """
-    if check is not None:
-        _check(check, quiet)
-        return
-    if not pairs:
-        raise BadOption("give the pairs: nibt batch PAIRS --out DIR (or --check DIR)")
-    if out is None:
+    if not pairs.pairs:
+        raise BadOption("give the pairs: nibt batch PAIRS --out DIR")
+    if job.out is None:
         raise BadOption("say where the answers go: --out DIR")
-    for name, value in (("--address", address), ("--send-images", send_images), ("--gpus", gpus)):
-        if value and on != "ray":
-            raise BadOption(f"{name} is for workers: give --on ray, too")
-    if model is None and not quiet:
+    if model.model is None and not job.quiet:
         typer.echo("The model is lite, which ships with nibt: another by -m", err=True)
     from nibt.cli.progress import interruptible, shown
     from nibt.jobs.run import batch as run
 
-    loading = {"device": device, "dtype": dtype, "resize": resize, "image_size": image_size}
-    options = method_options(other, given(layer=layer, image_layer=image_layer, text_layer=text_layer, steps=steps))
-    named = pairs[0] if len(pairs) == 1 else pairs
-    with interruptible(lambda: _kept(out)), shown("explaining", quiet) as on_progress:
-        job = run(
-            model or "lite",
-            named,
+    out = job.out
+    with interruptible(lambda: _kept(out)), shown("explaining", job.quiet) as on_progress:
+        result = run(
+            model.model or "lite",
+            pairs.pairs[0] if len(pairs.pairs) == 1 else pairs.pairs,
             out,
-            method,
-            target,
-            image=image,
-            caption=caption,
-            key=key,
-            split=split,
-            chunk_size=chunk_size,
-            variant=variant,
-            against=tuple(against or ()),
-            against_images=tuple(against_image or ()),
-            templates=tuple(template or ()),
-            batch_size=batch_size,
-            seed=seed,
-            loading=loading,
-            on=on,
-            workers=workers,
-            cpus=cpus,
-            gpus=gpus,
-            address=address,
-            send_images=send_images,
+            method.method,
+            image=pairs.image,
+            caption=pairs.caption,
+            key=pairs.key,
+            split=pairs.split,
+            chunk_size=pairs.chunk_size,
+            variant=method.variant,
+            batch_size=model.batch_size,
+            seed=method.seed,
+            loading=model.loading,
+            on=execution.on,
+            workers=execution.workers,
+            cpus=execution.cpus,
+            gpus=execution.gpus,
+            address=execution.address,
+            send_images=execution.send_images,
             on_progress=on_progress,
-            **options,
+            **target.contrast,
+            **method.chosen,
         )
-    rows, failed = job.manifest.rows, job.manifest.errors
-    if not quiet:
+    rows, failed = result.manifest.rows, result.manifest.errors or 0
+    if not job.quiet:
         typer.echo(f"{rows:,} rows written, {failed:,} failed; now: nibt show {out} ROW")
-    for warning in job.manifest.warnings:
+    for warning in result.manifest.warnings:
         typer.echo(f"nibt: {warning}", err=True)
     if failed:
         typer.echo(f"nibt: {failed:,} of {rows:,} rows failed; the column error of {out} says why", err=True)
-    if failed == rows or (failed and strict):
+    if failed == rows or (failed and job.strict):
         raise typer.Exit(1)
 
 
 def _kept(out: Path) -> str:
-    """What is left of a job that was interrupted, and how to go on."""
+    """What is left of a job that was interrupted, and how to resume it."""
     from nibt.jobs.job import Job
 
     job = Job(out)
     if not job.store.parts():
         return "nothing was explained yet, and nothing is kept"
-    return f"{job.tally()['rows']:,} rows are kept in {out}; the same command goes on"
+    return f"{job.tally()['rows']:,} rows are kept in {out}; the same command resumes the job"
 
 
-def _check(folder: Path, quiet: bool) -> None:
+@expand_groups
+def verify(folder: Annotated[Path, Argument(metavar="DIR", help="The folder of a job.")], output: QuietOptions) -> None:
+    """Check that a job is complete: each row once, each file as it was written."""
     from nibt.jobs.job import Job
 
     job = Job.open(folder)
     problems = job.check()
-    if not quiet:
+    if not output.quiet:
         for problem in problems:
             typer.echo(problem)
         if not problems:
-            typer.echo(f"{folder} is whole: {job.manifest.rows:,} rows, each once")
+            typer.echo(f"{folder} is complete: {job.manifest.rows:,} rows, each once")
     if problems:
         raise typer.Exit(1)

@@ -1,71 +1,76 @@
-"""``nibt bench``: a plan is measured into a folder; a run that was stopped goes on."""
+"""``nibt bench``: a plan is measured into a folder; a run that was stopped is resumed."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
-from nibt.cli import options as option
-from nibt.cli.options import assignments
+from nibt.cli.groups import OptionGroup, expand_groups
+from nibt.cli.options import RunOptions, assignments
 from nibt.errors import BadOption
 
 
-def bench(
-    plan: Annotated[str, typer.Argument(help="A plan that ships with nibt (nibt list plans), or a TOML file.")],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="RUN",
-            rich_help_panel=option.OUTPUT,
-            help="The folder of the run; a run that is there goes on.",
-        ),
-    ] = None,
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions(OptionGroup, panel="Plan"):
+    """The plan, and what is measured in place of its own models and data sets."""
+
+    plan: Annotated[str, Argument(help="A plan that ships with nibt (nibt list plans), or a TOML file.")]
     data: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=FOLDER", help="Where a data set of the plan is; repeatable.")
-    ] = None,
+        list[str] | None, Option(metavar="NAME=FOLDER", help="Where a data set of the plan is; repeatable.")
+    ] = None
     without: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Leave a data set of the plan out; repeatable.")
-    ] = None,
-    model: Annotated[
-        list[str] | None, typer.Option("--model", "-m", help="A model instead of the plan's; repeatable.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="Where models run: cpu, cuda, cuda:1, mps.")] = None,
-    count: Annotated[int | None, typer.Option(help="Only the first so many pairs of each data set.")] = None,
-    strict: option.Strict = False,
-    quiet: option.Quiet = False,
-) -> None:
+        list[str] | None, Option(metavar="NAME", help="Leave a data set of the plan out; repeatable.")
+    ] = None
+    model: Annotated[list[str] | None, Option("--model", "-m", help="A model in place of the plan's; repeatable.")] = (
+        None
+    )
+    device: Annotated[str | None, Option(help="Where models run: cpu, cuda, cuda:1, mps.")] = None
+    count: Annotated[int | None, Option(help="Only the first pairs of each data set.")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOutput(RunOptions):
+    """The folder of the run."""
+
+    out: Annotated[
+        Path | None, Option("--out", "-o", metavar="RUN", help="The folder of the run; one that exists is resumed.")
+    ] = None
+
+
+@expand_groups
+def bench(plan: PlanOptions, output: BenchOutput) -> None:
     """Measure explanation methods: models x methods x data sets x metrics, as a plan says. Then: nibt report RUN.
 
-    Killed at any moment it goes on, by the same command, where it was.
+    A run that was killed at any moment is resumed by the same command.
     """
-    if out is None:
+    if output.out is None:
         raise BadOption("say where the run goes: --out RUN")
     from nibt.cli.progress import interruptible, shown
     from nibt.evaluation.bench.plan import Plan
     from nibt.evaluation.bench.run import Run
     from nibt.evaluation.bench.validation import changed
 
-    folders = assignments(data or [], option="--data", plain=True)
-    chosen = changed(Plan.read(plan), folders, without or (), model or (), device, count)
-    with shown("reading the data", quiet):
-        run, sets = Run.begin(chosen, out)
+    out = output.out
+    folders = assignments(plan.data or [], option="--data", keep_names=True)
+    chosen = changed(Plan.read(plan.plan), folders, plan.without or (), plan.model or (), plan.device, plan.count)
+    with shown("reading the data", output.quiet):
+        run, data = Run.begin(chosen, out)
     left, chunks = run.left(), sum(1 for _ in run.chunks())
-    if not quiet and 0 < len(left) < chunks:
-        typer.echo(f"goes on: {chunks - len(left)} of {chunks} chunks are there", err=True)
+    if not output.quiet and 0 < len(left) < chunks:
+        typer.echo(f"resumed: {chunks - len(left)} of {chunks} chunks are complete", err=True)
     pairs = sum(chunk.stop - chunk.start for chunk in left)
-    with (
-        interruptible(
-            lambda: f"{chunks - len(run.left())} of {chunks} chunks are kept in {out}; the same command goes on"
-        ),
-        shown("measuring", quiet, pairs, window=3600.0) as on_progress,
-    ):
-        run.go(sets, on_progress)
+
+    def kept() -> str:
+        return f"{chunks - len(run.left())} of {chunks} chunks are kept in {out}; the same command resumes the run"
+
+    with interruptible(kept), shown("measuring", output.quiet, pairs, window=3600.0) as on_progress:
+        run.go(data, on_progress)
     failed, rows = run.failures()
-    if not quiet:
+    if not output.quiet:
         typer.echo(f"{chunks} chunks are in {out}; now: nibt report {out}")
     if failed:
         typer.echo(f"nibt: {failed:,} of {rows:,} measurements failed; the report lists why", err=True)
-    if failed == rows or (failed and strict):
+    if failed == rows or (failed and output.strict):
         raise typer.Exit(1)

@@ -1,60 +1,76 @@
-"""``nibt calibrate``: the mean states of a model over the user's own images and captions."""
+"""``nibt calibrate``: the mean states of a model over your own images and captions."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
-from nibt.cli import options as option
-from nibt.cli.options import lines
+from nibt.cli.groups import OptionGroup, expand_groups
+from nibt.cli.options import ModelArgument, OverwriteOptions, read_lines
 from nibt.cli.output import input_paths
 from nibt.errors import BadOption
 
 
-def calibrate(
-    model: Annotated[str, typer.Argument(help="A model; see nibt list models.")],
-    images: Annotated[list[str] | None, typer.Argument(help="Images, the more the better.")] = None,
-    captions: Annotated[Path | None, typer.Option(help="A file with a caption a line.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The file to write (safetensors).")] = None,
-    layers: Annotated[str | None, typer.Option(help="Only these layers, as 2,3,4; all of them otherwise.")] = None,
-    device: option.Device = "cpu",
-    dtype: option.Dtype = "float32",
-    resize: option.Resize = None,
-    image_size: option.ImageSize = None,
-    batch_size: option.BatchSize = 8,
-    overwrite: option.Overwrite = False,
-) -> None:
-    """Make the mean states of a model, to narrow toward: nibt explain ... --baseline mean:FILE."""
-    if out is None:
+@dataclass(frozen=True, kw_only=True)
+class CalibrationOptions(OptionGroup, panel="Data"):
+    """What the mean is taken over."""
+
+    images: Annotated[list[str] | None, Argument(help="Images, the more the better.")] = None
+    captions: Annotated[Path | None, Option(help="A file with a caption per line.")] = None
+    layers: Annotated[str | None, Option(help="Only these layers, such as 2,3,4. Default: all.")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationModel(ModelArgument):
+    """The model, eight pairs at a time."""
+
+    batch_size: Annotated[int, Option(help="Inputs that go through the model together.")] = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationOutput(OverwriteOptions):
+    """The file of mean states."""
+
+    out: Annotated[Path | None, Option("--out", "-o", help="The file to write (safetensors).")] = None
+
+
+@expand_groups
+def calibrate(model: CalibrationModel, data: CalibrationOptions, output: CalibrationOutput) -> None:
+    """Compute the mean states of a model, as a baseline: nibt explain ... --baseline mean:FILE."""
+    if output.out is None:
         raise BadOption("say where the mean states go: --out FILE")
     from nibt.cli.progress import shown
     from nibt.engine.calibrate import calibrate as run
     from nibt.models._loading import load_model
     from nibt.outputs import check_targets
 
-    check_targets([out], input_paths(model, images, captions), overwrite)
-    said = lines(captions) if captions else []
-    chosen = None if layers is None else [_whole(part) for part in layers.split(",")]
-    ready = load_model(model, device=device, dtype=dtype, resize=resize, image_size=image_size)
-    with shown("calibrating", quiet=False) as on_progress:
+    check_targets([output.out], input_paths(model.model, data.images, data.captions), output.overwrite)
+    images, captions = data.images or [], read_lines(data.captions) if data.captions else []
+    layers = None if data.layers is None else [_whole(part) for part in data.layers.split(",")]
+    loaded = load_model(model.model, **model.loading)
+    with shown("calibrating", output.quiet) as on_progress:
         run(
-            ready,
-            images or [],
-            said,
-            out,
-            layers=chosen,
-            batch_size=batch_size,
-            overwrite=overwrite,
+            loaded,
+            images,
+            captions,
+            output.out,
+            layers=layers,
+            batch_size=model.batch_size,
+            overwrite=output.overwrite,
             on_progress=on_progress,
         )
-    typer.echo(f"wrote {out}: the mean over {len(images or [])} images and {len(said)} captions")
-    if not (images and said):
-        side, give = ("text", "captions: --captions FILE") if images else ("image", "images")
-        typer.echo(f"the {side} side keeps its default baseline; to serve it, too, give {give}")
+    if output.quiet:
+        return
+    typer.echo(f"wrote {output.out}: the mean over {len(images)} images and {len(captions)} captions")
+    if not (images and captions):
+        side, remedy = ("text", "captions: --captions FILE") if images else ("image", "images")
+        typer.echo(f"the {side} side keeps its default baseline; to serve it as well, give {remedy}")
 
 
 def _whole(part: str) -> int:
     try:
         return int(part)
     except ValueError as error:
-        raise BadOption(f"layers must be whole numbers, as 2,3,4 (got {part!r})") from error
+        raise BadOption(f"layers must be whole numbers, such as 2,3,4 (got {part!r})") from error

@@ -10,9 +10,11 @@ from rich.text import Text
 
 from nibt.registry import available, find
 from nibt.report.colours import ink_on
+from nibt.report.html.audit import QUESTIONS, span, threshold
 from nibt.report.request import Shown, sentence, target_line
 from nibt.report.words import Worded, runs
 from nibt.results.attribution import Attribution, TextAttribution
+from nibt.results.audit import VERDICTS, Audit
 from nibt.results.explanation import Answer, Comparison, Explanation, mismatch, other_warnings
 from nibt.results.interaction import Interaction
 
@@ -171,3 +173,26 @@ def show_regions(tables: Sequence[Interaction]) -> None:
         console.print(f"all of it {float(found.scores.sum()):+.4f}, gap {found.gap:+.1g}", style="dim")
         for warning in other_warnings(found.warnings):
             console.print(f"note: {warning}", style="yellow", markup=False)
+
+
+_VERDICT_STYLES = {"pass": "bold blue", "warn": "bold yellow", "fail": "bold red"}
+
+
+def show_audit(audit: Audit) -> None:
+    """Print the checks of an audit by question, and how many passed."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console.print(Text(f"{audit.model['id']}, {audit.data.get('pairs')} pairs", style="bold"))
+    for number, (question, _) in QUESTIONS.items():
+        checks = [check for check in audit.checks if check.question == number]
+        if not checks:
+            continue
+        console.print(Text(f"\n{number}. {question}", style="bold"))
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for check in checks:
+            verdict = Text(check.verdict, style=_VERDICT_STYLES[check.verdict])
+            table.add_row(verdict, check.method, check.side, check.about, span(check), Text(threshold(check), "dim"))
+        console.print(table)
+    for note in audit.notes:
+        console.print(f"note: {note}", style="yellow", markup=False)
+    total = ", ".join(f"{audit.count(name)} {name}" for name in VERDICTS)
+    console.print(Text(f"\n{total}, in {audit.seconds:.0f} s", style=_VERDICT_STYLES[audit.verdict]))

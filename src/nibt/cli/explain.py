@@ -1,222 +1,213 @@
-"""``nibt explain``: images with captions, or with their own kind, in; an image and a JSON file out."""
+"""``nibt explain``: images with captions, or two images or captions; writes an image and a JSON file."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Option
 
-from nibt.cli import options as option
-from nibt.cli.inputs import CliInputs, CliItems, load
-from nibt.cli.options import given, lines, method_options
+from nibt.cli.groups import expand_groups
+from nibt.cli.inputs import CliInputs, ExplainInputOptions
+from nibt.cli.options import MethodOptions, ModelOptions, OutputOptions, PathOptions, TargetOptions, given, read_lines
 from nibt.cli.output import Output, input_paths, model_name, suffix
-from nibt.cli.pages import explained
 from nibt.errors import BadOption
+from nibt.progress import Progress
 
 if TYPE_CHECKING:
-    from nibt.report.html.page import Shown
+    from nibt.models.base import Model
+    from nibt.report.html.view import Panel
     from nibt.results.explanation import Comparison, Explanation
+    from nibt.results.interaction import Interaction
+
+_NOT_OF_TABLES = {
+    "method",
+    "variant",
+    "batch_size",
+    "seed",
+    "memory",
+    "target",
+    "against",
+    "against_images",
+    "templates",
+    "layer",
+    "image_layer",
+    "text_layer",
+    "shifts",
+}
+"""Options of ``explain`` that a word-region table does not take, or takes from the explanation."""
 
 
-def explain(
-    things: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="IMAGE... CAPTION...",
-            show_default=False,
-            help="EncodedImages (files, or sample:NAME) and then captions. Several of either: each image with "
-            "each caption.",
-        ),
-    ],
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            help="A file with a label a line: they are ranked, and the first is explained against the second."
-        ),
-    ] = None,
-    compare_image: Annotated[
-        str | None, typer.Option(metavar="IMAGE", help="Compare images with this one: every thing is an image.")
-    ] = None,
-    compare_caption: Annotated[
-        str | None, typer.Option(metavar="CAPTION", help="Compare captions with this one: every thing is a caption.")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            rich_help_panel=option.OUTPUT,
-            help="The image to write for one pair, the folder for several; or x.html: one interactive page "
-            "for all. The "
-            "JSON file lies beside it.",
-        ),
-    ] = None,
-    json: option.Json = None,
-    map: Annotated[
-        Path | None,
-        typer.Option(
-            rich_help_panel=option.OUTPUT, help="Also write the map alone, grey, of the original's size (128 is zero)."
-        ),
-    ] = None,
-    mask: Annotated[
-        Path | None,
-        typer.Option(
-            rich_help_panel=option.OUTPUT, help="Also write a mask of the original's size: white from --threshold up."
-        ),
-    ] = None,
-    threshold: Annotated[
-        float,
-        typer.Option(rich_help_panel=option.OUTPUT, help="The mask's threshold, as a share of the largest score."),
-    ] = 0.5,
-    positive_only: option.Positive = False,
-    overwrite: option.Overwrite = False,
-    verbose: option.Verbose = False,
-    quiet: option.Quiet = False,
-    model: option.Model = None,
-    device: option.Device = "cpu",
-    dtype: option.Dtype = "float32",
-    resize: option.Resize = None,
-    image_size: option.ImageSize = None,
-    batch_size: option.BatchSize = 8,
+@dataclass(frozen=True, kw_only=True)
+class ExplainModelOptions(ModelOptions):
+    """The model, and how much memory its states may take."""
+
     memory: Annotated[
-        float | None,
-        typer.Option(
-            rich_help_panel=option.MODEL, help="About how many MB the states that go through together may take."
-        ),
-    ] = None,
-    method: option.Method = "nib",
-    variant: option.Variant = "default",
-    target: option.Target = "cosine",
-    against: option.Against = None,
-    against_image: option.AgainstImage = None,
-    template: option.Template = None,
-    layer: option.Layer = None,
-    image_layer: option.ImageLayer = None,
-    text_layer: option.TextLayer = None,
-    baseline: option.Baseline = None,
-    quadrature: Annotated[
-        str | None, typer.Option(rich_help_panel=option.METHOD, help="Nodes on the path: riemann, gauss, geometric.")
-    ] = None,
-    steps: option.Steps = None,
-    tolerance: option.Tolerance = None,
+        float | None, Option(help="About how many MB the states that go through the model together may take.")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainMethodOptions(MethodOptions, PathOptions):
+    """The method, with the options of NIB's path and of shifts."""
+
+    quadrature: Annotated[str | None, Option(help="Quadrature rule on the path: riemann, gauss, geometric.")] = None
     along_path: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--along-path",
-            rich_help_panel=option.METHOD,
             help="Average a method of one gradient (grad_cam) along NIB's path: --baseline, --quadrature, --steps.",
         ),
-    ] = False,
+    ] = False
     shifts: Annotated[
         int | None,
-        typer.Option(
-            rich_help_panel=option.METHOD,
-            help="Explain N x N shifts of an image: a map N times as fine, for N x N times the work.",
-        ),
-    ] = None,
-    seed: option.Seed = None,
-    other: option.Other = None,
-) -> None:
-    """Explain which parts of an image, and which words of a caption, make the model think that they belong together.
-
-    With --compare-image or --compare-caption: which parts of two images, or words of two captions, make them alike.
-    Writes an image and a JSON file, into the current folder unless --out says otherwise; with --out x.html a page that
-    answers to clicks, where nib and the cosine also give each word its region.
-    """
-    typed = CliItems.read(things, labels is not None, compare_image, compare_caption)
-    chosen = given(
-        layer=layer,
-        image_layer=image_layer,
-        text_layer=text_layer,
-        baseline=baseline,
-        quadrature=quadrature,
-        steps=steps,
-        tolerance=tolerance,
-        along_path=along_path or None,
-        shifts=shifts,
-    )
-    chosen = method_options(other, chosen)
-    if labels is not None and (target != "cosine" or against or against_image or template):
-        raise BadOption("--labels explains the first label against the second: leave --target and --against out")
-    extra = ImageOutputs(map, mask, threshold, positive_only, verbose)
-    names_of = suffix(
-        method if method != "nib" else None,
-        model_name(model),
-        variant if variant != "default" else None,
-        target if target != "cosine" else None,
-        **given(against=against, against_image=against_image, template=template, positive_only=positive_only or None),
-        **chosen,
-    )
-    inputs = input_paths(*typed.images, labels, model, against_image, chosen)
-    output = Output(out, json, quiet, overwrite, names_of, inputs)
-    extra.check(typed)
-    names = output.check(*typed.stems, extra.paths)
-    asked = CliInputs(typed, lines(labels) if labels else [], labels is not None)
-    contrast = (
-        {"target": target, "against": against or (), "against_images": against_image or (), "templates": template or ()}
-        if labels is None
-        else {}
-    )
-    ready = load(model, device, dtype, resize, image_size, output.silent)
-    options = {
-        "method": method,
-        "variant": variant,
-        "batch_size": batch_size,
-        "seed": seed,
-        "memory": memory,
-        **contrast,
-        **chosen,
-    }
-    answers = asked.answers(ready, output.silent, options)
-    extra.write(answers, names, output, lambda found: explained(ready, found, options, output.silent))
+        Option(help="Explain N x N shifts of an image: a map N times as fine, for N x N times the work."),
+    ] = None
 
 
-@dataclass(frozen=True)
-class ImageOutputs:
-    """The map and the mask alone, and whether only what speaks for the pair is shown."""
+@dataclass(frozen=True, kw_only=True)
+class ImageOutputs(OutputOptions):
+    """The map and the mask as files of their own."""
 
-    map: Path | None
-    mask: Path | None
-    threshold: float
-    positive_only: bool
-    verbose: bool = False
+    map: Annotated[
+        Path | None, Option(help="Also write the map alone, gray, of the size of the image (128 is zero).")
+    ] = None
+    mask: Annotated[
+        Path | None, Option(help="Also write a mask of the size of the image: white from --threshold up.")
+    ] = None
+    threshold: Annotated[float, Option(help="The threshold of the mask, as a share of the largest score.")] = 0.5
 
     @property
-    def paths(self) -> list[Path]:
+    def extra_paths(self) -> list[Path]:
+        """The files of the map and the mask."""
         return [path for path in (self.map, self.mask) if path]
 
-    def check(self, things: CliItems) -> None:
-        """Refuse what has no meaning for these things."""
+    def check(self, inputs: CliInputs) -> None:
+        """Refuse a map or a mask of several pairs, or of two images or captions.
+
+        Raises:
+            BadOption: They are not of one image with one caption, or the threshold is not a share.
+
+        """
         if not 0 < self.threshold <= 1:
             raise BadOption(f"threshold must be a share above 0, at most 1 (got {self.threshold})")
-        if self.paths and things.one_kind:
+        if self.extra_paths and inputs.same_modality:
             raise BadOption("--map and --mask are for an image with a caption: leave them out; the JSON has both maps")
-        if self.paths and len(things.firsts) * max(1, len(things.seconds)) > 1:
+        if self.extra_paths and len(inputs.firsts) * max(1, len(inputs.seconds)) > 1:
             raise BadOption("--map and --mask are for one pair")
 
-    def write(
-        self,
-        answers: "list[Explanation] | list[Comparison]",
-        names: list[Path],
-        output: Output,
-        pages: "Callable[[Sequence[Any]], Sequence[Shown]]",
-    ) -> None:
-        from nibt.cli.console import show
-        from nibt.report.image.explanation import draw
-        from nibt.report.image.heatmap import map_image, mask_image
 
-        one: Any = answers[0]  # an image with a caption, where either file was asked for
-        images = (
-            (self.map, lambda: map_image(one, self.positive_only)),
-            (self.mask, lambda: mask_image(one, self.threshold)),
-        )
-        output.write(
-            answers,
-            names,
-            lambda answer: draw(answer, self.positive_only),
-            lambda found: show(found, self.positive_only, self.verbose),
-            [(path, image) for path, image in images if path],
-            pages,
-            self.positive_only,
-        )
+@expand_groups
+def explain(
+    inputs: ExplainInputOptions,
+    output: ImageOutputs,
+    model: ExplainModelOptions,
+    method: ExplainMethodOptions,
+    target: TargetOptions,
+) -> None:
+    """Explain which parts of an image, and which words of a caption, make the model match them.
+
+    With --compare-image or --compare-caption: which parts of two images, or words of two captions, make them alike.
+    Writes an image and a JSON file, into the current folder unless --out says otherwise; with --out x.html an
+    interactive page, on which nib with the cosine also gives each word its region.
+    """
+    typed, chosen = CliInputs.of(inputs), method.chosen
+    if inputs.labels is not None and (target.target != "cosine" or target.against or target.against_image):
+        raise BadOption("--labels explains the first label against the second: leave --target and --against out")
+    if inputs.labels is not None and target.template:
+        raise BadOption("--labels explains the first label against the second: leave --template out")
+    name_suffix = suffix(
+        method.method if method.method != "nib" else None,
+        model_name(model.model),
+        method.variant if method.variant != "default" else None,
+        target.target if target.target != "cosine" else None,
+        **given(
+            against=target.against,
+            against_image=target.against_image,
+            template=target.template,
+            positive_only=output.positive_only,
+        ),
+        **chosen,
+    )
+    read_paths = input_paths(*typed.images, inputs.labels, model.model, target.against_image, chosen)
+    files = Output(output.out, output.json, output.quiet, output.overwrite, name_suffix, read_paths)
+    output.check(typed)
+    names = files.check(*typed.stems, output.extra_paths)
+    items = typed.read(read_lines(inputs.labels) if inputs.labels else None)
+    loaded = model.load(files.silent)
+    options = {
+        "method": method.method,
+        "variant": method.variant,
+        "batch_size": model.batch_size,
+        "seed": method.seed,
+        "memory": model.memory,
+        **({} if inputs.labels else target.contrast),
+        **chosen,
+    }
+    answers = items.explain(loaded, files.silent, options)
+    _write(answers, names, files, output, lambda shown: panels(loaded, shown, options, files.silent))
+
+
+def _write(
+    answers: "list[Explanation] | list[Comparison]", names: list[Path], files: Output, output: ImageOutputs, pages: Any
+) -> None:
+    from nibt.cli.console import show
+    from nibt.report.image.explanation import draw
+    from nibt.report.image.heatmap import map_image, mask_image
+
+    first: Any = answers[0]  # an image with a caption, if either file is written
+    images = (
+        (output.map, lambda: map_image(first, output.positive_only)),
+        (output.mask, lambda: mask_image(first, output.threshold)),
+    )
+    files.write(
+        answers,
+        names,
+        lambda answer: draw(answer, output.positive_only),
+        lambda all_answers: show(all_answers, output.positive_only, output.verbose),
+        [(path, image) for path, image in images if path],
+        pages,
+        output.positive_only,
+    )
+
+
+def panels(
+    model: "Model", answers: "Sequence[Explanation | Comparison]", options: dict[str, Any], quiet: bool
+) -> "list[Panel]":
+    """Return the panels of a page: each answer, and for nib with the cosine the word-region table beside it."""
+    from nibt.cli.progress import shown
+    from nibt.report.html.view import Panel
+    from nibt.results.explanation import Explanation
+
+    has_table = [
+        isinstance(answer, Explanation)
+        and answer.method["name"] == "nib"
+        and answer.score["target"] == "cosine"
+        and not answer.method.get("along_path")
+        for answer in answers
+    ]
+    several = len({getattr(answer, "source", "") for answer in answers}) > 1
+    result, done = [], 0
+    with shown("words and regions", quiet, sum(has_table)) as on_progress:
+        for answer, tabled in zip(answers, has_table, strict=True):
+            table = None
+            if tabled and isinstance(answer, Explanation):
+                table, done = _table(model, answer, options), done + 1
+                on_progress(Progress(done))
+            title = f"{answer.caption} ({answer.source})" if several and isinstance(answer, Explanation) else ""
+            result.append(Panel(answer, table, title))
+    return result
+
+
+def _table(model: "Model", answer: "Explanation", options: dict[str, Any]) -> "Interaction":
+    """The word-region table at the layers of the explanation, without shifts."""
+    from nibt.engine.interactions import explain_interactions
+
+    layers = {f"{side}_layer": ",".join(map(str, answer.method[side]["layer"])) for side in ("image", "text")}
+    others = {name: value for name, value in options.items() if name not in _NOT_OF_TABLES}
+    assert answer.image.input is not None, "it was explained just now"
+    table = explain_interactions(
+        model, answer.image.input, answer.caption, variant=options["variant"], **layers, **others
+    )
+    assert not isinstance(table, list)
+    return table

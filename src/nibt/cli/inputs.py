@@ -1,156 +1,185 @@
-"""What is asked on a command line: which of the things are images and which captions, and of which model."""
+"""The images and captions of a command line: which of the words are which, and what they hold."""
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
-from nibt.cli.options import THE_PAPERS
+from nibt.cli.groups import OptionGroup
 from nibt.cli.output import stem
 from nibt.errors import BadOption
 from nibt.progress import Progress
 
 if TYPE_CHECKING:
+    from nibt.models.base import Model
     from nibt.results.explanation import Comparison, Explanation
     from nibt.types import Modality
 
 
+@dataclass(frozen=True, kw_only=True)
+class InputOptions(OptionGroup, panel="Input"):
+    """The words of the command line that name images and captions."""
+
+    inputs: Annotated[
+        list[str],
+        Argument(
+            metavar="IMAGE... CAPTION...",
+            show_default=False,
+            help="Images (files, or sample:NAME), then captions. Several of either: each image with each caption.",
+        ),
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainInputOptions(InputOptions):
+    """The same, with what takes the place of captions."""
+
+    labels: Annotated[
+        Path | None,
+        Option(help="A file with a label per line: they are ranked, and the first is explained against the second."),
+    ] = None
+    compare_image: Annotated[
+        str | None, Option(metavar="IMAGE", help="Compare images with this one; there are no captions then.")
+    ] = None
+    compare_caption: Annotated[
+        str | None, Option(metavar="CAPTION", help="Compare captions with this one; there are no images then.")
+    ] = None
+
+
 @dataclass(frozen=True)
-class CliItems:
-    """What stands first and second in the pairs, as it was typed, and of which kind that is: each first goes with each
-    second. Labels take the place of seconds.
+class CliInputs:
+    """What stands first and second in the pairs, as it was typed: each first goes with each second.
+
+    Attributes:
+        firsts: The first of each pair.
+        seconds: The second of each pair; empty if labels take their place.
+        modalities: What the firsts and the seconds are.
+
     """
 
     firsts: list[str]
     seconds: list[str]
-    places: "tuple[Modality, Modality]" = ("image", "text")
+    modalities: "tuple[Modality, Modality]" = ("image", "text")
 
     @classmethod
-    def read(
-        cls, things: list[str], labelled: bool, compare_image: str | None = None, compare_caption: str | None = None
-    ) -> "CliItems":
-        """All that was typed beside the options.
+    def of(cls, options: ExplainInputOptions) -> "CliInputs":
+        """Sort the words of a command line.
 
         Raises:
-            BadOption: what was typed does not go together.
+            BadOption: They do not go together.
 
         """
-        if (compare_image is not None) + (compare_caption is not None) + labelled > 1:
+        labeled, image, caption = options.labels is not None, options.compare_image, options.compare_caption
+        if (image is not None) + (caption is not None) + labeled > 1:
             raise BadOption("--compare-image, --compare-caption and --labels exclude each other: give one of them")
-        if compare_image is not None:
-            return cls(things, [compare_image], ("image", "image"))
-        if compare_caption is not None:
-            _check_captions(things)
-            return cls(things, [compare_caption], ("text", "text"))
-        return cls(*split(things, labelled))
+        if image is not None:
+            return cls(options.inputs, [image], ("image", "image"))
+        if caption is not None:
+            _check_captions(options.inputs)
+            return cls(options.inputs, [caption], ("text", "text"))
+        return cls(*split_inputs(options.inputs, labeled))
 
     @property
-    def one_kind(self) -> bool:
+    def same_modality(self) -> bool:
         """Whether two images, or two captions, are compared."""
-        return self.places[0] == self.places[1]
+        return self.modalities[0] == self.modalities[1]
 
     @property
     def images(self) -> list[str]:
         """The images, as they were typed."""
-        places = zip(self.places, (self.firsts, self.seconds), strict=True)
-        return [item for place, items in places if place == "image" for item in items]
+        sides = zip(self.modalities, (self.firsts, self.seconds), strict=True)
+        return [item for modality, items in sides if modality == "image" for item in items]
 
     @property
     def stems(self) -> tuple[list[str], list[str]]:
-        """What the names of files are made of."""
+        """What the names of output files are made of."""
         firsts, seconds = (
-            [stem(thing) for thing in things] if place == "image" else things
-            for place, things in zip(self.places, (self.firsts, self.seconds), strict=True)
+            [stem(item) for item in items] if modality == "image" else items
+            for modality, items in zip(self.modalities, (self.firsts, self.seconds), strict=True)
         )
         return firsts, seconds or ["labels"]
 
+    def read(self, labels: list[str] | None = None) -> "ReadInputs":
+        """Read images and captions, before a model is loaded.
 
-class CliInputs:
-    """The things, or an image and labels, all read before the model is loaded: a mistake is told at once."""
+        Raises:
+            BadInput: One cannot be read, or there are fewer than two labels.
 
-    def __init__(self, things: CliItems, labels: list[str], labelled: bool = False) -> None:
+        """
         from nibt.data.images import read_image
         from nibt.data.pair import Caption, read_caption
         from nibt.engine.explain import read_labels
 
-        firsts, seconds = (read_image if place == "image" else read_caption for place in things.places)
-        self.firsts: list[Any] = [firsts(thing) for thing in things.firsts]
-        self.seconds: list[Any] = [seconds(thing) for thing in things.seconds]
-        if things.places[0] == "text":
-            self.firsts = [Caption(caption) for caption in self.firsts]
-        self.labels = read_labels(labels) if labelled else []
+        read_first, read_second = (read_image if side == "image" else read_caption for side in self.modalities)
+        firsts: list[Any] = [read_first(item) for item in self.firsts]
+        if self.modalities[0] == "text":
+            firsts = [Caption(caption) for caption in firsts]
+        seconds = [read_second(item) for item in self.seconds]
+        return ReadInputs(firsts, seconds, None if labels is None else read_labels(labels))
 
-    def answers(self, model: Any, quiet: bool, options: dict[str, Any]) -> "list[Explanation] | list[Comparison]":
-        """Each first with each second, or with the labels."""
+
+@dataclass(frozen=True)
+class ReadInputs:
+    """Images and captions that were read."""
+
+    firsts: list[Any]
+    seconds: list[Any]
+    labels: list[str] | None
+
+    def explain(self, model: "Model", quiet: bool, options: dict[str, Any]) -> "list[Explanation] | list[Comparison]":
+        """Explain each first with each second, or with the labels."""
         from nibt.cli.progress import shown
-        from nibt.engine.explain import explain as run
-        from nibt.engine.explain import explain_labels
+        from nibt.engine.explain import explain, explain_labels
 
-        if not self.seconds:
-            answers = []
-            with shown("explaining", quiet, len(self.firsts)) as on_progress:
-                for image in self.firsts:
-                    answers.append(explain_labels(model, image, self.labels, **options))
-                    on_progress(Progress(len(answers)))
-            return answers
-        pairs = [(first, second) for first in self.firsts for second in self.seconds]
-        with shown("explaining", quiet, len(pairs)) as on_progress:
-            firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
-            return run(model, firsts, seconds, on_progress=on_progress, **options)
+        if self.labels is None:
+            pairs = [(first, second) for first in self.firsts for second in self.seconds]
+            with shown("explaining", quiet, len(pairs)) as on_progress:
+                firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
+                return explain(model, firsts, seconds, on_progress=on_progress, **options)
+        explanations = []
+        with shown("explaining", quiet, len(self.firsts)) as on_progress:
+            for image in self.firsts:
+                explanations.append(explain_labels(model, image, self.labels, **options))
+                on_progress(Progress(len(explanations)))
+        return explanations
 
 
-def split(things: list[str], labelled: bool = False, command: str = "explain") -> tuple[list[str], list[str]]:
-    """Images and captions: the first is an image, and so is what follows and looks like one.
+def split_inputs(items: list[str], labeled: bool = False, command: str = "explain") -> tuple[list[str], list[str]]:
+    """Split words into images and captions: the first is an image, and so is what follows and looks like one.
 
-    >>> split(["a.jpg", "b.png", "a cat", "c.png"])
+    Raises:
+        BadOption: A caption is missing, or comes before an image.
+
+    >>> split_inputs(["a.jpg", "b.png", "a cat", "c.png"])
     (['a.jpg', 'b.png'], ['a cat', 'c.png'])
 
     """
-    count = next((n for n, thing in enumerate(things) if n and not _is_image(thing)), len(things))
-    images, captions = things[:count], things[count:]
-    if not _is_image(things[0]) and any(map(_is_image, things[1:])):
-        raise BadOption(f"images come first, and there is no image {things[0]!r}: nibt {command} IMAGE CAPTION")
-    if labelled and captions:
-        raise BadOption(f"with --labels there are no captions besides (got {captions[0]!r})")
-    if not labelled and not captions:
-        beside = " (or --labels FILE)" if command == "explain" else ""
+    count = next((number for number, item in enumerate(items) if number and not _is_image(item)), len(items))
+    images, captions = items[:count], items[count:]
+    if not _is_image(items[0]) and any(map(_is_image, items[1:])):
+        raise BadOption(f"images come first, and there is no image {items[0]!r}: nibt {command} IMAGE CAPTION")
+    if labeled and captions:
+        raise BadOption(f"--labels takes the place of captions (got the caption {captions[0]!r} as well): give one")
+    if not labeled and not captions:
+        alternative = " (or --labels FILE)" if command == "explain" else ""
         last = f" ({images[-1]!r} was taken for an image)" if len(images) > 1 else ""
-        raise BadOption(f"give a caption, too{last}: nibt {command} IMAGE CAPTION{beside}")
+        raise BadOption(f"give a caption, too{last}: nibt {command} IMAGE CAPTION{alternative}")
     return images, captions
 
 
-def _is_image(thing: str) -> bool:
+def _is_image(item: str) -> bool:
     from nibt.data.images import is_url, names_image
 
-    return thing.startswith("sample:") or is_url(thing) or names_image(thing) or os.path.isfile(thing)
+    return item.startswith("sample:") or is_url(item) or names_image(item) or os.path.isfile(item)
 
 
-def _check_captions(things: list[str]) -> None:
-    """Refuse an image where every thing is a caption: hardly anybody means the name of a file as one."""
-    for thing in things:
-        if _is_image(thing):
+def _check_captions(items: list[str]) -> None:
+    """Refuse an image among captions: hardly anybody means the name of a file as a caption."""
+    for item in items:
+        if _is_image(item):
             raise BadOption(
-                f"with --compare-caption every thing is a caption, and {thing!r} is an image: nibt explain "
-                "IMAGE CAPTION explains one with the other"
+                f"--compare-caption compares captions, and {item!r} is an image: nibt explain IMAGE CAPTION explains "
+                "one with the other"
             )
-
-
-def load(model: str | None, device: str, dtype: str, resize: str | None, image_size: int | None, quiet: bool) -> Any:
-    """The model that was asked for, or lite, which is then named."""
-    if model is None and not quiet:
-        typer.echo(
-            f"The model is lite, which ships with nibt and knows ImageNet's world. The paper's: -m {THE_PAPERS}",
-            err=True,
-        )
-    return loaded(model or "lite", quiet, device=device, dtype=dtype, resize=resize, image_size=image_size)
-
-
-def loaded(model: str, quiet: bool, **loading: Any) -> Any:
-    """The model, with the time that loading takes on standard error."""
-    from nibt.cli.progress import shown
-
-    with shown(f"loading {model}", quiet):
-        from nibt.models._loading import load_model
-
-        return load_model(model, **loading)

@@ -1,6 +1,4 @@
-"""``nibt list``: the names of the parts, from the registry; no model library is opened for it. For what methods
-and data sets say of themselves their files are opened, and torch with them.
-"""
+"""``nibt list``: the parts that there are, with a line about each. No model library is imported for it."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -14,7 +12,7 @@ Kind = StrEnum("Kind", ["methods", "models", "targets", "metrics", "datasets", "
 
 def list_parts(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
-    names: Annotated[bool, typer.Option("--names", help="Only the names, one a line.")] = False,
+    names: Annotated[bool, typer.Option("--names", help="Only the names, one per line.")] = False,
 ) -> None:
     """List the methods, models, targets, metrics, data sets, sample images or plans of benchmarks."""
     if kind == Kind.methods and not names:
@@ -23,29 +21,26 @@ def list_parts(
         methods()
     elif kind == Kind.models and not names:
         typer.echo(_models())
-    elif kind == Kind.datasets and not names:
-        typer.echo(_datasets())
-    elif kind == Kind.plans:
+    else:
+        lines = _lines(kind)
+        width = max(map(len, lines), default=0)
+        typer.echo("\n".join(name if names else f"{name:{width}}   {about}".rstrip() for name, about in lines.items()))
+
+
+def _lines(kind: Kind) -> dict[str, str]:
+    """The names with a line about each."""
+    if kind == Kind.plans:
         from nibt.evaluation.bench.plan import plans
 
-        wide = max(map(len, plans()))
-        typer.echo("\n".join(name if names else f"{name:{wide}}   {about}" for name, about in plans().items()))
-    elif kind == Kind.samples:
-        from nibt.data.images import SAMPLE, samples
+        return plans()
+    if kind == Kind.samples:
+        from nibt.data.images import SAMPLE, sample_captions, samples
 
-        typer.echo("\n".join(SAMPLE + name for name in samples()))
-    else:
-        from nibt.registry import available
+        captions = sample_captions()
+        return {SAMPLE + name: captions.get(name, "") for name in samples()}
+    from nibt.registry import available, summary
 
-        typer.echo("\n".join(available(str(kind))) or f"this version has no {kind}")
-
-
-def _datasets() -> str:
-    from nibt.registry import available, find
-
-    names = available("datasets")
-    wide = max(map(len, names))
-    return "\n".join(f"{name:{wide}}   {getattr(find('datasets', name), 'about', '')}".rstrip() for name in names)
+    return {name: summary(str(kind), name) for name in available(str(kind))}
 
 
 def _models() -> str:

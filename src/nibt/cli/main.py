@@ -1,9 +1,9 @@
-"""The command line as a whole: its commands, and what a failure looks like.
+"""The command line as a whole: its commands, and how they fail.
 
-Exit codes: 0 done, 1 could not do it (an unreadable image, no such model, a full disk; no row of a job could be
-explained), 2 bad usage (an unknown name, an option out of range, an output that would replace a file of the user's, a
-folder with the results of another request), 130 interrupted by Ctrl-C, 143 by SIGTERM. Nobody sees a traceback for an
-error that is theirs to mend.
+Exit codes: 0 done; 1 not possible (an unreadable image, no such model, a full disk; no row of a job could be
+explained); 2 bad usage (an unknown name, an option out of range, an output that would replace a file of the user, a
+folder with the results of another request); 130 interrupted by Ctrl-C, 143 by SIGTERM. Errors that a user can fix are
+printed in one line, without a traceback.
 """
 
 import os
@@ -18,7 +18,7 @@ from typer.core import TyperCommand, TyperOption
 
 from nibt import __version__
 from nibt.cli.audit import audit
-from nibt.cli.batch import batch
+from nibt.cli.batch import batch, verify
 from nibt.cli.bench import bench
 from nibt.cli.calibrate import calibrate
 from nibt.cli.explain import explain
@@ -31,19 +31,18 @@ from nibt.cli.serve import serve
 from nibt.cli.show import show
 from nibt.errors import BadOption, NibtError, OtherRequest, UnknownName, WouldOverwrite
 
-_USAGE = (UnknownName, BadOption, WouldOverwrite, OtherRequest)  # what another command line would mend
+_USAGE = (UnknownName, BadOption, WouldOverwrite, OtherRequest)  # errors that another command line would avoid
 
 app = typer.Typer(
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Explain which parts of an image, and which words of a caption, make a CLIP-like model think that they "
-    "belong together.",
+    help="Explain which parts of an image, and which words of a caption, make an image-text model match them.",
 )
 
 
-def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, which says in one line that it was interrupted; those that keep results say more themselves."""
+def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
+    """Say in one line that a command was interrupted; commands that keep results say more themselves."""
 
     @wraps(command)
     def run(*arguments: Any, **options: Any) -> None:
@@ -53,11 +52,11 @@ def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-class _Once(TyperCommand):
-    """A command whose options may be given once, unless they are repeatable: the last one must not win silently."""
+class _StrictCommand(TyperCommand):
+    """A command that refuses an option that is given twice, unless it is repeatable: no value is lost silently."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Refuse an option that stands twice before ``--``."""
+        """Refuse an option that occurs twice before ``--``."""
         typed = [_option_of(word) for word in takewhile("--".__ne__, args)]
         for option in self.params:
             if isinstance(option, TyperOption) and not option.multiple and not option.is_flag:
@@ -67,14 +66,14 @@ class _Once(TyperCommand):
 
 
 def _option_of(word: str) -> str:
-    """The option that a word of a command line gives: ``--model`` of ``--model=lite``, ``-m`` of ``-mlite``."""
+    """Return the option of a word of a command line: ``--model`` of ``--model=lite``, ``-m`` of ``-mlite``."""
     return word.partition("=")[0] if word.startswith("--") else word[:2] if word.startswith("-") else word
 
 
-for _command in (explain, interact, batch, show, calibrate, audit, bench, report, roar):
-    app.command(cls=_Once)(_stoppable(_command))
-app.command(cls=_Once)(serve)
-app.command("list", cls=_Once)(list_parts)
+for _command in (explain, interact, batch, show, verify, calibrate, audit, bench, report, roar):
+    app.command(cls=_StrictCommand)(_interruptible(_command))
+app.command(cls=_StrictCommand)(serve)
+app.command("list", cls=_StrictCommand)(list_parts)
 
 
 @app.callback(invoke_without_command=True)
@@ -89,29 +88,29 @@ def version(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command and leave with its exit code."""
-    _quiet()
+    _quiet_libraries()
     sys.exit(_run(arguments))
 
 
 def _run(arguments: list[str] | None) -> int | str | None:
     try:
         app(arguments, prog_name="nibt")
-    except SystemExit as done:  # usage errors and --help were told by typer itself
+    except SystemExit as done:  # typer has printed usage errors and --help
         return done.code
     except NibtError as error:
-        _tell(str(error))
+        _print_error(str(error))
         return 2 if isinstance(error, _USAGE) else 1
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output is gone: nobody to tell
+        sys.stderr.close()  # the reader of the output is gone
         return 1
     except OSError as error:
-        _tell(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+        _print_error(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
         return 1
     return 0
 
 
-def _quiet() -> None:
-    """Progress bars and advice of the libraries below would drown ours; the environment may ask for them."""
+def _quiet_libraries() -> None:
+    """Turn off progress bars and advice of other libraries, unless the environment asks for them."""
     for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "TRANSFORMERS_NO_ADVISORY_WARNINGS"):
         os.environ.setdefault(name, "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -121,5 +120,5 @@ def _quiet() -> None:
         imported.disable_progress_bar()
 
 
-def _tell(message: str) -> None:
+def _print_error(message: str) -> None:
     print(f"nibt: {message}", file=sys.stderr)

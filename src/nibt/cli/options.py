@@ -1,148 +1,268 @@
-"""Options that several commands share, and how the text of one becomes a value."""
+"""Options that several commands share: groups, each declared once, and how texts become values."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
-from nibt.errors import BadInput, BadOption
+from nibt.cli.groups import OptionGroup
+from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.registry import available
 
-MODEL, METHOD, OUTPUT, DATA = "The model", "The method", "What is written", "The data"
-"""The headings of ``--help`` under which the options of all commands stand."""
+if TYPE_CHECKING:
+    from nibt.models.base import Model
 
-Model = Annotated[
-    str | None,
-    typer.Option("--model", "-m", rich_help_panel=MODEL, help="A model; see nibt list models. Without it: lite."),
-]
-Device = Annotated[str, typer.Option(rich_help_panel=MODEL, help="Where the model runs: cpu, cuda, cuda:1, mps.")]
-Dtype = Annotated[str, typer.Option(rich_help_panel=MODEL, help="float32, float16 or bfloat16.")]
-Resize = Annotated[
-    str | None,
-    typer.Option(
-        rich_help_panel=MODEL, help="'whole' shows the model the whole image, where it takes any size; 'model' crops."
-    ),
-]
-ImageSize = Annotated[
-    int | None, typer.Option(rich_help_panel=MODEL, help="Side of the images that the model is given, in pixels.")
-]
-BatchSize = Annotated[int, typer.Option(rich_help_panel=MODEL, help="How many pairs go through the model together.")]
-
-Method = Annotated[str, typer.Option(rich_help_panel=METHOD, help="See nibt list methods.")]
-Variant = Annotated[str, typer.Option(rich_help_panel=METHOD, help="'default', or 'paper' for the published setting.")]
-Target = Annotated[
-    str, typer.Option(rich_help_panel=METHOD, help="The number that is explained; see nibt list targets.")
-]
-Against = Annotated[
-    list[str] | None,
-    typer.Option(
-        rich_help_panel=METHOD, help="A caption to contrast with, on the image side or of two captions; repeatable."
-    ),
-]
-AgainstImage = Annotated[
-    list[str] | None,
-    typer.Option(
-        rich_help_panel=METHOD, help="An image to contrast with, on the text side or of two images; repeatable."
-    ),
-]
-Template = Annotated[
-    list[str] | None,
-    typer.Option(rich_help_panel=METHOD, help="A wording with {} for the caption, for ensemble; repeatable."),
-]
-Layer = Annotated[
-    str | None, typer.Option(rich_help_panel=METHOD, help="9, or 2,3,4 (averaged), or auto; for both sides.")
-]
-ImageLayer = Annotated[str | None, typer.Option(rich_help_panel=METHOD, help="For the image side.")]
-TextLayer = Annotated[str | None, typer.Option(rich_help_panel=METHOD, help="For the text side.")]
-Baseline = Annotated[
-    str | None, typer.Option(rich_help_panel=METHOD, help="Where to narrow to: zero, blank, mean, mean:FILE.")
-]
-Steps = Annotated[int | None, typer.Option(rich_help_panel=METHOD, help="How many nodes on the path.")]
-Tolerance = Annotated[
-    float | None,
-    typer.Option(rich_help_panel=METHOD, help="Double the nodes until the gap is below this share of the change."),
-]
-Seed = Annotated[int | None, typer.Option(rich_help_panel=METHOD, help="For methods that draw at random.")]
-Other = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="NAME=VALUE", rich_help_panel=METHOD, help="Another option of the method; repeatable."
-    ),
-]
-
-DataOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "-D", metavar="NAME=VALUE", rich_help_panel=DATA, help="An option of the data set, as split=val; repeatable."
-    ),
-]
-
-Json = Annotated[
-    str | None, typer.Option(rich_help_panel=OUTPUT, help="Where the JSON goes; - writes it alone to standard output.")
-]
-Positive = Annotated[
-    bool, typer.Option("--positive-only", rich_help_panel=OUTPUT, help="Show only what speaks for the pair.")
-]
-Strict = Annotated[
-    bool,
-    typer.Option("--strict", rich_help_panel=OUTPUT, help="Exit with 1 if anything failed, even if the rest was done."),
-]
-Overwrite = Annotated[
-    bool,
-    typer.Option("--overwrite", rich_help_panel=OUTPUT, help="Replace files that nibt did not write; never an input."),
-]
-Verbose = Annotated[
-    bool,
-    typer.Option(
-        "--verbose",
-        "-v",
-        rich_help_panel=OUTPUT,
-        help="Also print the path (layers, steps, baseline) and the versions.",
-    ),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=OUTPUT, help="Print nothing.")]
-
-NOT_OF_METHODS = frozenset(
-    {
-        "address",
-        "against",
-        "against_images",
-        "batch_size",
-        "caption",
-        "captions",
-        "send_images",
-        "chunk_size",
-        "cpus",
-        "first",
-        "gpus",
-        "image",
-        "images",
-        "key",
-        "labels",
-        "loading",
-        "memory",
-        "method",
-        "model",
-        "on",
-        "on_progress",
-        "out",
-        "pairs",
-        "sample",
-        "second",
-        "seed",
-        "split",
-        "target",
-        "templates",
-        "variant",
-        "words",
-        "workers",
-    }
-)
-"""Arguments of the Python functions that are no options of a method."""
 THE_PAPERS = "openai/clip-vit-base-patch32"
 
 
-def assignments(pairs: list[str], option: str = "--set", plain: bool = False) -> dict[str, str]:
-    """``--set name=value`` options as a mapping; a name is one of Python's unless it is ``plain``.
+def names_of(kind: str, incomplete: str) -> list[str]:
+    """The names of parts that complete a word of the command line."""
+    return [name for name in available(kind) if name.startswith(incomplete)]
+
+
+def check_name(kind: str, name: str) -> None:
+    """Refuse a mistyped name before a model is loaded.
+
+    Raises:
+        UnknownName: There is no such part.
+
+    """
+    if name not in available(kind):
+        raise UnknownName(kind, name, available(kind))
+
+
+def completing(kind: str) -> Callable[[str], list[str]]:
+    """Complete the names of one kind of parts in a shell."""
+
+    def complete(incomplete: str) -> list[str]:
+        return names_of(kind, incomplete)
+
+    return complete
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions(OptionGroup, panel="Model"):
+    """Where a model runs and how it takes images."""
+
+    device: Annotated[str, Option(help="Where the model runs: cpu, cuda, cuda:1, mps.")] = "cpu"
+    resize: Annotated[
+        str | None,
+        Option(help="'whole' shows the model the whole image, if it takes images of any size; 'model' crops."),
+    ] = None
+    image_size: Annotated[int | None, Option(help="Side of the images that the model is given, in pixels.")] = None
+    batch_size: Annotated[int, Option(help="Pairs that go through the model together.")] = 8
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """The options of ``load_model``."""
+        own = {"device", "dtype", "resize", "image_size"}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name in own}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecisionOptions(DeviceOptions):
+    """The same, with the number format of the weights."""
+
+    dtype: Annotated[str, Option(help="float32, float16 or bfloat16.")] = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(PrecisionOptions):
+    """The model of a command whose arguments are images and captions."""
+
+    model: Annotated[str | None, Option("--model", "-m", help="A model; see nibt list models. Default: lite.")] = None
+
+    def load(self, quiet: bool) -> "Model":
+        """Load the model, or lite, which is then named."""
+        if self.model is None and not quiet:
+            typer.echo(
+                f"The model is lite, which ships with nibt and knows ImageNet's world. The paper's: -m {THE_PAPERS}",
+                err=True,
+            )
+        return load(self.model or "lite", quiet, self.loading)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelArgument(PrecisionOptions):
+    """The model of a command that is about the model itself."""
+
+    model: Annotated[str, Argument(help="A model; see nibt list models.")]
+    batch_size: Annotated[int, Option(help="Pairs that go through the model together.")] = 16
+
+
+def load(model: str, quiet: bool, loading: Mapping[str, Any]) -> "Model":
+    """Load a model, with the time that it takes on standard error."""
+    from nibt.cli.progress import shown
+
+    with shown(f"loading {model}", quiet):
+        from nibt.models._loading import load_model
+
+        return load_model(model, **loading)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerOptions(OptionGroup, panel="Method"):
+    """The options of methods that explain a layer."""
+
+    variant: Annotated[str, Option(help="'default', or 'paper' for the published setting.")] = "default"
+    layer: Annotated[str | None, Option(help="9, or 2,3,4 (averaged), or auto; for both sides.")] = None
+    image_layer: Annotated[str | None, Option(help="For the image side.")] = None
+    text_layer: Annotated[str | None, Option(help="For the text side.")] = None
+    steps: Annotated[int | None, Option(help="Steps on the path.")] = None
+    set: Annotated[
+        list[str] | None, Option("--set", metavar="NAME=VALUE", help="Another option of the method; repeatable.")
+    ] = None
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The options of the method that were given.
+
+        Raises:
+            BadOption: A name is not an option of a method, or is given twice.
+
+        """
+        shared = {"method", "variant", "seed", "set"}
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in shared}
+        return with_set_options({name: value for name, value in values.items() if value not in (None, False)}, self.set)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodOptions(LayerOptions):
+    """A method by its name."""
+
+    method: Annotated[str, Option(help="See nibt list methods.", autocompletion=completing("methods"))] = "nib"
+    seed: Annotated[int | None, Option(help="For methods that draw at random.")] = None
+
+    def __post_init__(self) -> None:
+        check_name("methods", self.method)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathOptions(LayerOptions):
+    """The options of NIB's path as well."""
+
+    baseline: Annotated[str | None, Option(help="Baseline state: zero, blank, mean, mean:FILE.")] = None
+    tolerance: Annotated[
+        float | None, Option(help="Double the steps until the completeness gap is below this share of the change.")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetOptions(OptionGroup, panel="Target"):
+    """The number that is explained."""
+
+    target: Annotated[
+        str,
+        Option(help="The number that is explained; see nibt list targets.", autocompletion=completing("targets")),
+    ] = "cosine"
+    against: Annotated[
+        list[str] | None,
+        Option(help="A caption to contrast with, for the image side or two captions; repeatable."),
+    ] = None
+    against_image: Annotated[
+        list[str] | None, Option(help="An image to contrast with, for the text side or two images; repeatable.")
+    ] = None
+    template: Annotated[
+        list[str] | None, Option(help="A wording with {} for the caption, for ensemble; repeatable.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        check_name("targets", self.target)
+
+    @property
+    def contrast(self) -> dict[str, Any]:
+        """The target and what it compares with, as ``explain`` takes them."""
+        return {
+            "target": self.target,
+            "against": tuple(self.against or ()),
+            "against_images": tuple(self.against_image or ()),
+            "templates": tuple(self.template or ()),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuietOptions(OptionGroup, panel="Output"):
+    """What a command prints."""
+
+    quiet: Annotated[bool, Option("--quiet", "-q", help="Print nothing.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverwriteOptions(QuietOptions):
+    """Which files may be replaced, and what a command prints."""
+
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace files that nibt did not write; never an input.")] = (
+        False
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions(OverwriteOptions):
+    """Where images, pages and JSON go."""
+
+    out: Annotated[
+        Path | None,
+        Option(
+            "--out",
+            "-o",
+            help="The image to write for one pair, the folder for several; or x.html: one interactive page for all. "
+            "The JSON file lies beside it.",
+        ),
+    ] = None
+    json: Annotated[
+        str | None, Option(help="Where the JSON goes; - writes it to standard output, and nothing else.")
+    ] = None
+    positive_only: Annotated[bool, Option("--positive-only", help="Show positive scores only.")] = False
+    verbose: Annotated[
+        bool, Option("--verbose", "-v", help="Also print the path (layers, steps, baseline) and the versions.")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(QuietOptions):
+    """How a long run ends and what it prints."""
+
+    strict: Annotated[bool, Option("--strict", help="Exit with 1 if anything failed, even if the rest was done.")] = (
+        False
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(OptionGroup, panel="Data"):
+    """The pairs of an evaluation."""
+
+    data: Annotated[
+        str,
+        Argument(
+            help="Images with their right captions: scenes, a data set with its folder (coco:FOLDER), or a table, "
+            "shards or a folder; see nibt list datasets.",
+            autocompletion=completing("datasets"),
+        ),
+    ] = "scenes"
+    count: Annotated[int | None, Option(help="The number of pairs.")] = None
+    seed: Annotated[int, Option(help="For everything that is drawn at random, and for which pairs are taken.")] = 0
+    data_option: Annotated[
+        list[str] | None,
+        Option("-D", metavar="NAME=VALUE", help="An option of the data set, such as split=val; repeatable."),
+    ] = None
+
+
+RESERVED = frozenset(
+    """address against against_images batch_size caption captions chunk_size cpus first gpus image images key labels
+    loading memory method model on on_progress out pairs sample second seed send_images split target templates variant
+    words workers""".split()
+)
+"""Parameters of the Python functions that are not options of a method."""
+
+
+def assignments(pairs: list[str], option: str = "--set", keep_names: bool = False) -> dict[str, str]:
+    """Return ``name=value`` texts as a mapping; hyphens in names become underscores unless ``keep_names``.
+
+    Raises:
+        BadOption: A text has no "=", or a name occurs twice.
 
     >>> assignments(["beta=0.1"])
     {'beta': '0.1'}
@@ -153,23 +273,23 @@ def assignments(pairs: list[str], option: str = "--set", plain: bool = False) ->
             raise BadOption(f"{option} takes name=value (got {pair!r})")
     values: dict[str, str] = {}
     for name, _, value in (pair.partition("=") for pair in pairs):
-        key = name.strip() if plain else name.strip().replace("-", "_")
+        key = name.strip() if keep_names else name.strip().replace("-", "_")
         if key in values:
             raise BadOption(f"{option} gives {key} twice ({values[key]!r} and {value!r}): give it once")
         values[key] = value
     return values
 
 
-def method_options(pairs: list[str] | None, chosen: dict[str, Any]) -> dict[str, Any]:
-    """The options of a method: those with a flag of their own that were ``chosen``, and those by ``--set name=value``.
+def with_set_options(chosen: dict[str, Any], pairs: list[str] | None) -> dict[str, Any]:
+    """Add the options that were given by ``--set name=value`` to those with a flag of their own.
 
     Raises:
-        BadOption: a name is no method's, or is given in both ways.
+        BadOption: A name is not an option of a method, or is given in both ways.
 
     """
     others = assignments(pairs or [])
     for name in others:
-        if name in NOT_OF_METHODS:
+        if name in RESERVED:
             raise BadOption(f"--set is for options of the method, and {name} is none: look for a flag in --help")
         if name in chosen:
             raise BadOption(f"{name} is given twice, as a flag and by --set: give it once")
@@ -177,12 +297,17 @@ def method_options(pairs: list[str] | None, chosen: dict[str, Any]) -> dict[str,
 
 
 def given(**options: Any) -> dict[str, Any]:
-    """The options that were given on the command line."""
-    return {name: value for name, value in options.items() if value is not None}
+    """Return the options that were given: those that are neither None nor False nor empty."""
+    return {name: value for name, value in options.items() if value not in (None, False, [], ())}
 
 
-def lines(path: Path) -> list[str]:
-    """The lines of a text file that are not blank."""
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file that are not blank.
+
+    Raises:
+        BadInput: The file cannot be read.
+
+    """
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:

@@ -1,133 +1,137 @@
-"""``nibt roar``: train again without what the maps point at; a run that was stopped goes on."""
+"""``nibt roar``: train again without what the maps point at; a run that was stopped is resumed."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Option
 
-from nibt.cli import options as option
-from nibt.cli.audit import check_method, opened, prepared
-from nibt.cli.options import assignments, given
+from nibt.cli.data import check_methods, open_data, read_pairs
+from nibt.cli.groups import OptionGroup, expand_groups
+from nibt.cli.options import DataOptions, DeviceOptions, OverwriteOptions, assignments, given, load
 from nibt.errors import BadOption
 
 COUNT = 400
 
 
-def roar(
-    model: Annotated[str, typer.Argument(help="A model; see nibt list models.")],
-    data: Annotated[
-        str,
-        typer.Argument(
-            help="EncodedImages with their right captions: scenes, or a data set with its folder, as coco:FOLDER."
-        ),
-    ] = "scenes",
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="RUN",
-            rich_help_panel=option.OUTPUT,
-            help="The folder of the run; a run that is there goes on.",
-        ),
-    ] = None,
+@dataclass(frozen=True, kw_only=True)
+class RoarModel(DeviceOptions):
+    """The model, which is trained in float32."""
+
+    model: Annotated[str, typer.Argument(help="A model; see nibt list models.")]
+    batch_size: Annotated[int, Option(help="Pairs that are explained together.")] = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoarMethods(OptionGroup, panel="Method"):
+    """What is put to the test."""
+
     method: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             "--method",
-            help="A method, or nib:paper for a variant; repeatable. Without it: nib. random, centre and ones "
-            "always come along.",
+            help="A method, or nib:paper for a variant; repeatable. Default: nib. random, centre and ones are always "
+            "included as negative controls.",
         ),
-    ] = None,
+    ] = None
+    hide: Annotated[
+        list[str] | None, Option("--hide", help="What is hidden: image, text or both; repeatable. Default: each.")
+    ] = None
+    image_percentile: Annotated[int | None, Option(help="Pixels above it are hidden.")] = None
+    text_percentile: Annotated[int | None, Option(help="Tokens above it are hidden.")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(OptionGroup, panel="Training"):
+    """How the model is trained."""
+
     form: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             "--form",
             help="What is trained: features (a linear map on each side), last (the last blocks) or whole; "
-            "repeatable. Without it: features.",
+            "repeatable. Default: features.",
         ),
-    ] = None,
-    hide: Annotated[
-        list[str] | None,
-        typer.Option("--hide", help="What is hidden: image, text or both; repeatable. Without it: each of them."),
-    ] = None,
-    repeats: Annotated[int, typer.Option(help="How often, each with another split and order.")] = 3,
+    ] = None
+    repeats: Annotated[int, Option(help="How often, each with another split and order.")] = 3
     rate: Annotated[
         list[str] | None,
-        typer.Option(metavar="RATE", help="Adam's rate, of all forms, or of one as features=1e-3; repeatable."),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="How often each training pair is seen.")] = None,
-    train_batch: Annotated[int | None, typer.Option(help="Pairs in a training batch.")] = None,
+        Option(metavar="RATE", help="Adam's rate, of all forms, or of one as features=1e-3; repeatable."),
+    ] = None
+    epochs: Annotated[int | None, Option(help="How often each training pair is seen.")] = None
+    train_batch: Annotated[int | None, Option(help="Pairs in a training batch.")] = None
     blocks: Annotated[
-        int | None, typer.Option(help="Blocks of each tower that the form last trains. Without it: a quarter of them.")
-    ] = None,
+        int | None, Option(help="Blocks of each tower that the form last trains. Default: a quarter of them.")
+    ] = None
     start: Annotated[
         str | None,
-        typer.Option(help="Where training starts: trained (the model as it is) or fresh (heads that know nothing)."),
-    ] = None,
-    validation: Annotated[int | None, typer.Option(help="Per cent of the pairs that validate.")] = None,
-    image_percentile: Annotated[int | None, typer.Option(help="Pixels above it are hidden.")] = None,
-    text_percentile: Annotated[int | None, typer.Option(help="Tokens above it are hidden.")] = None,
-    count: Annotated[int, typer.Option(rich_help_panel=option.DATA, help="How many pairs.")] = COUNT,
-    seed: Annotated[int, typer.Option(help="For what is drawn: splits, orders, ties, the pairs of a folder.")] = 0,
-    other: option.DataOption = None,
-    overwrite: option.Overwrite = False,
-    quiet: option.Quiet = False,
-    device: option.Device = "cpu",
-    resize: option.Resize = None,
-    image_size: option.ImageSize = None,
-    batch_size: option.BatchSize = 16,
+        Option(help="Where training starts: trained (the model as it is) or fresh (heads that know nothing)."),
+    ] = None
+    validation: Annotated[int | None, Option(help="Per cent of the pairs that validate.")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoarOutput(OverwriteOptions):
+    """The folder of the run."""
+
+    out: Annotated[
+        Path | None, Option("--out", "-o", metavar="RUN", help="The folder of the run; one that exists is resumed.")
+    ] = None
+
+
+@expand_groups
+def roar(
+    model: RoarModel, data: DataOptions, methods: RoarMethods, training: TrainingOptions, output: RoarOutput
 ) -> None:
     """ROAR+: hide what each method's maps are highest for, fine-tune the model again, and see how much less it learns.
 
-    Killed at any moment it goes on, by the same command, where it was. Prints the choices and the tables, and writes
-    report.md, report.html and result.json into the run's folder.
+    A run that was killed at any moment is resumed by the same command. Prints the choices and the tables, and writes
+    report.md, report.html and result.json into the folder of the run.
     """
-    if out is None:
+    if output.out is None:
         raise BadOption("say where the run goes: --out RUN")
-    for name in method or []:
-        check_method(name)
-    rates = _rates(rate or [])
+    check_methods(methods.method or [])
+    rates = _rates(training.rate or [])
     choices = given(
-        epochs=epochs,
-        batch_size=train_batch,
-        blocks=blocks,
-        start=start,
-        validation=validation,
-        seed=seed,
-        image_percentile=image_percentile,
-        text_percentile=text_percentile,
-        explain_batch=batch_size,
+        epochs=training.epochs,
+        batch_size=training.train_batch,
+        blocks=training.blocks,
+        start=training.start,
+        validation=training.validation,
+        image_percentile=methods.image_percentile,
+        text_percentile=methods.text_percentile,
+        form=training.form,
+        hidden=methods.hide,
+        methods=methods.method,
     )
-    chosen = given(form=form, hidden=hide, methods=method)
-    loading = {"device": device, "resize": resize, "image_size": image_size}
     from nibt.cli.progress import interruptible, shown
     from nibt.evaluation.roar import roar as run
     from nibt.evaluation.roar.folder import PROVENANCE
     from nibt.evaluation.roar.report import REPORTS, markdown, write
     from nibt.results.provenance import check_reports
 
-    check_reports(out / PROVENANCE, REPORTS, overwrite)
-    data_set = opened(data, count, seed, assignments(other or []))
-    ready, pairs, record = prepared(model, data_set, count, quiet, loading)
-    with (
-        interruptible(f"finished trainings are kept in {out}"),
-        shown("retraining", quiet, window=3600.0) as on_progress,
-    ):
-        found = run(
-            ready,
+    check_reports(output.out / PROVENANCE, REPORTS, output.overwrite)
+    count = data.count or COUNT
+    pairs, record = read_pairs(open_data(data, count), count, output.quiet)
+    loaded = load(model.model, output.quiet, model.loading)
+    kept = f"finished trainings are kept in {output.out}; the same command resumes the run"
+    with interruptible(kept), shown("retraining", output.quiet, window=3600.0) as on_progress:
+        result = run(
+            loaded,
             pairs,
             data=record,
-            out=out,
+            out=output.out,
             rate=rates,
-            repeats=repeats,
+            repeats=training.repeats,
+            seed=data.seed,
+            explain_batch=model.batch_size,
             on_progress=on_progress,
             **choices,
-            **chosen,
         )
-    files = write(found, out, overwrite)
-    if not quiet:
-        typer.echo(markdown(found))
+    files = write(result, output.out, output.overwrite)
+    if not output.quiet:
+        typer.echo(markdown(result))
         typer.echo("wrote " + ", ".join(map(str, files)), err=True)
 
 

@@ -1,46 +1,35 @@
-"""``nibt show``: one row of a job is drawn again."""
+"""``nibt show``: one row of a job, drawn as nibt explain draws it."""
 
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument
 
-from nibt.cli import options as option
+from nibt.cli.groups import expand_groups
+from nibt.cli.options import OutputOptions
 from nibt.cli.output import Output, input_paths, stem
 
 
+@expand_groups
 def show(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a job.")],
-    row: Annotated[int, typer.Argument(help="The number of the row, from 0.")],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            rich_help_panel=option.OUTPUT,
-            help="The image to write, or the page as x.html. The JSON file lies beside it.",
-        ),
-    ] = None,
-    json: option.Json = None,
-    positive_only: option.Positive = False,
-    overwrite: option.Overwrite = False,
-    verbose: option.Verbose = False,
-    quiet: option.Quiet = False,
+    folder: Annotated[Path, Argument(metavar="DIR", help="The folder of a job.")],
+    row: Annotated[int, Argument(help="The position of the row, from 0.")],
+    output: OutputOptions,
 ) -> None:
     """Draw one row of a job as nibt explain does: an image or a page, and a JSON file. No model is loaded."""
-    from nibt.cli.console import show as tell
+    from nibt.cli.console import show as print_answers
     from nibt.jobs.job import Job
     from nibt.report.image.explanation import draw
 
     job = Job.open(folder)
-    answer = job.explanation(row)
-    inputs = input_paths(folder, answer.source, job.manifest.pairs.names)
-    output = Output(out, json, quiet, overwrite, inputs=inputs)
-    names = output.check([f"{row}-{stem(answer.source)}"], [answer.caption])
-    output.write(
-        [answer],
+    explanation = job.explanation(row)
+    read_paths = input_paths(folder, explanation.source, job.manifest.pairs.names)
+    files = Output(output.out, output.json, output.quiet, output.overwrite, inputs=read_paths)
+    names = files.check([f"{row}-{stem(explanation.source)}"], [explanation.caption])
+    files.write(
+        [explanation],
         names,
-        lambda found: draw(found, positive_only),
-        lambda found: tell(found, positive_only, verbose),
-        positive_only=positive_only,
+        lambda answer: draw(answer, output.positive_only),
+        lambda answers: print_answers(answers, output.positive_only, output.verbose),
+        positive_only=output.positive_only,
     )

@@ -4,6 +4,7 @@ Every image becomes an upright RGB image with its tones kept; what had to be don
 taken, transparency laid on white) is noted and ends in the result's warnings.
 """
 
+import json
 import os
 import re
 import struct
@@ -66,6 +67,11 @@ ImageSource: TypeAlias = str | NamedImage
 def samples() -> list[str]:
     """The names of the images that ship with the package; read one with ``sample:NAME``."""
     return sorted(file.stem for file in _sample_files())
+
+
+def sample_captions() -> dict[str, str]:
+    """Return the captions of the images that ship with the package, by name."""
+    return json.loads((files("nibt") / "samples" / "captions.json").read_text(encoding="utf-8"))
 
 
 def sample_file(name: str) -> Path:

@@ -1,13 +1,11 @@
 """``layer="auto"``: one layer for each side, chosen by deletion on a sample before anything is explained."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib.resources import files
 from typing import Any
 
 from nibt.core.side import Side
-from nibt.data.images import read_image
+from nibt.data.images import read_image, sample_captions
 from nibt.data.pair import Pair
 from nibt.data.units import Grid
 from nibt.methods.base import Method, MethodSpec
@@ -22,8 +20,7 @@ Score = Callable[..., Any]
 
 def shipped_sample() -> list[Pair]:
     """The images that ship with the package, with their captions."""
-    captions = json.loads((files("nibt") / "samples" / "captions.json").read_text(encoding="utf-8"))
-    return [Pair(read_image(f"sample:{name}"), caption) for name, caption in captions.items()]
+    return [Pair(read_image(f"sample:{name}"), caption) for name, caption in sample_captions().items()]
 
 
 def resolve_auto(

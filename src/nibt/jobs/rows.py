@@ -85,12 +85,14 @@ def explanation_of(row: Mapping[str, Any], shared: Mapping[str, Any]) -> Explana
             "versions": shared["versions"],
             "warnings": row["warnings"],
             "image": {
+                "modality": "image",
                 **{name: row[name] for name in ("source", "image_hash", "size", "region")},
                 "grid": grid,
                 "special_share": row["image_special_share"],
                 "path": row["image_path"],
             },
             "text": {
+                "modality": "text",
                 **{name: row[name] for name in ("caption", "words", "tokens", "special")},
                 "scores": row["text_scores"],
                 "special_share": row["text_special_share"],

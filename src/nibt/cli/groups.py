@@ -1,0 +1,124 @@
+"""Option groups: dataclasses whose fields become the options of a command.
+
+A group is declared once and used by every command that has its options. A command takes groups, not options::
+
+    @dataclass(frozen=True, kw_only=True)
+    class ModelOptions(OptionGroup, panel="Model"):
+        model: Annotated[str, typer.Option("--model", "-m", help="A model.")] = "lite"
+
+    @app.command()
+    @expand_groups
+    def explain(inputs: Inputs, model: ModelOptions) -> None: ...
+
+``nibt explain a.jpg -m scenes`` then calls ``explain(inputs, ModelOptions(model="scenes"))``.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from copy import copy
+from dataclasses import MISSING, Field, dataclass, fields
+from functools import wraps
+from inspect import Parameter, Signature
+from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
+
+from typer.models import ArgumentInfo, OptionInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptionGroup:
+    """The options of one help panel.
+
+    A subclass is a dataclass whose fields are annotated with ``Annotated[type, typer.Option(...)]`` or
+    ``typer.Argument(...)``. Its ``__post_init__`` checks what one field alone does not show, and raises ``BadOption``.
+    A subclass of a group may add options, or give one another default.
+    """
+
+    panel: ClassVar[str | None] = None
+
+    def __init_subclass__(cls, panel: str | None = None, **options: Any) -> None:
+        """Set the heading of the options in ``--help``; without it, that of the parent class."""
+        super().__init_subclass__(**options)
+        if panel is not None:
+            cls.panel = panel
+
+
+def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Replace each group among the parameters of a command by its fields, as typer reads them.
+
+    Positional arguments come first, in the order of their groups; all else keeps its order.
+
+    Raises:
+        TypeError: A field has no ``typer.Option`` or ``typer.Argument``, or two groups share a field name or an
+            option name.
+
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, type[OptionGroup]] = {}
+    parameters: list[Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        kind = hints.get(name)
+        if isinstance(kind, type) and issubclass(kind, OptionGroup):
+            groups[name] = kind
+            parameters += _expanded(kind)
+        else:
+            parameters.append(parameter.replace(annotation=kind, kind=Parameter.KEYWORD_ONLY))
+    _check_unique(command, parameters)
+    parameters.sort(key=lambda one: not isinstance(_typer_info(one.annotation), ArgumentInfo))
+
+    @wraps(command)
+    def run(**values: Any) -> Any:
+        built = {
+            name: kind(**{field.name: values.pop(field.name) for field in fields(kind)})
+            for name, kind in groups.items()
+        }
+        return command(**built, **values)
+
+    run.__signature__ = Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
+
+
+def _expanded(group: type[OptionGroup]) -> Iterator[Parameter]:
+    """A parameter for each field of a group."""
+    hints = get_type_hints(group, include_extras=True)
+    for field in fields(group):
+        info = _typer_info(hints[field.name])
+        if info is None:
+            raise TypeError(
+                f"{group.__name__}.{field.name} is no option: annotate it with Annotated[type, typer.Option(...)] or "
+                "typer.Argument(...)"
+            )
+        info = copy(info)
+        info.rich_help_panel = info.rich_help_panel or group.panel
+        annotation = Annotated[get_args(hints[field.name])[0], info]
+        yield Parameter(field.name, Parameter.KEYWORD_ONLY, default=_default(field), annotation=annotation)
+
+
+def _default(field: Field[Any]) -> Any:
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return Parameter.empty if field.default is MISSING else field.default
+
+
+def _typer_info(annotation: Any) -> OptionInfo | ArgumentInfo | None:
+    """What ``Annotated`` says to typer, or None."""
+    if get_origin(annotation) is not Annotated:
+        return None
+    return next((one for one in get_args(annotation)[1:] if isinstance(one, OptionInfo | ArgumentInfo)), None)
+
+
+def _check_unique(command: Callable[..., Any], parameters: list[Parameter]) -> None:
+    """Refuse a name that two groups of one command share: typer would let the last one win."""
+    taken: set[str] = set()
+    for parameter in parameters:
+        info = _typer_info(parameter.annotation)
+        names = {parameter.name, *_flags(info)} if info else {parameter.name}
+        if shared := sorted(taken & names):
+            raise TypeError(f"{command.__name__} has {', '.join(shared)} twice: give each option to one group")
+        taken |= names
+
+
+def _flags(info: OptionInfo | ArgumentInfo) -> set[str]:
+    """The names that an option declares; typer keeps the first one of an ``Annotated`` option as its default."""
+    declared = (info.default, *(info.param_decls or ()))
+    return {one for flags in declared if isinstance(flags, str) for one in flags.split("/")}
