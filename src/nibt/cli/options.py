@@ -126,7 +126,7 @@ class LayerOptions(OptionGroup, panel="Method"):
         """
         shared = {"method", "variant", "seed", "set"}
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in shared}
-        return with_set_options({name: value for name, value in values.items() if value not in (None, False)}, self.set)
+        return with_set_options(given(**values), self.set)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,7 +298,12 @@ def with_set_options(chosen: dict[str, Any], pairs: list[str] | None) -> dict[st
 
 def given(**options: Any) -> dict[str, Any]:
     """Return the options that were given: those that are neither None nor False nor empty."""
-    return {name: value for name, value in options.items() if value not in (None, False, [], ())}
+    absent = (None, False)
+    return {
+        name: value
+        for name, value in options.items()
+        if not any(value is one for one in absent) and value not in ([], ())
+    }
 
 
 def read_lines(path: Path) -> list[str]:
