@@ -31,8 +31,8 @@ from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption, CannotWrite, OtherRequest, Unsupported
 from nibt.jobs import worker as work
 from nibt.jobs.chunks import Chunks
+from nibt.jobs.manifest import SmallerBatch
 from nibt.jobs.rows import schema
-
 from nibt.models.base import Model
 from nibt.progress import Progress
 
@@ -289,7 +289,7 @@ def test_bad_rows_are_recorded_and_cost_no_other(model: Model, images: Path, tmp
         "number": ({**good, "caption": 3}, "the caption must be a text"),
         "lacking": ({"image": "0.png"}, "'caption' is lacking"),
         "broken": ("{", "this is not JSON"),
-        "half": ('{"image": "0.png", "caption": "\\ud83d"}', "half of a surrogate pair"),
+        "half": ('{"image": "0.png", "caption": "\\ud83d"}', "holds an unpaired surrogate"),
         "nothing": ({**good, "image": None}, r"must be a path or the bytes of a file \(got nothing"),
     }
     lines = [line for told, _ in bad.values() for line in (good, told)]
@@ -387,7 +387,7 @@ def test_a_job_goes_on_where_it_was(model: Model, table: Path, whole: nibt.Job, 
     shutil.copy(folder / three, folder / f"{three[:8]}-{'0' * 16}.parquet")
     (folder / f".{Path(one).stem}.12-345.parquet").write_bytes(b"half of it")
     job = nibt.Job.open(tmp_path / "out")
-    assert {problem.split(" ")[-1] for problem in job.check()} >= {"lacking", "anew"}
+    assert {problem.split(" ")[-1] for problem in job.check()} >= {"missing", "anew"}
     assert len(job.check()) == 4
     done: list[Progress] = []
     nibt.batch(model, table, tmp_path / "out", **OPTIONS, on_progress=done.append)
@@ -487,7 +487,7 @@ def test_too_little_memory_halves_the_batch(
     monkeypatch.setattr(work, "explain_batch", small)
     job = nibt.batch(model, table, tmp_path / "found", **asked)
     assert sizes == [8, 4, 2, 2, 2, 2, 2]
-    assert job.manifest.halved == [{"chunk": 0, "batch_size": 2}]
+    assert job.manifest.halved == [SmallerBatch(chunk=0, batch_size=2)]
     assert not job.manifest.errors
     for found, row in zip(job.rows(), wanted.rows(), strict=True):
         for name in ("grid", "text_scores"):
@@ -655,9 +655,9 @@ def test_the_command(run: Run, clip_folder: Path, table: Path, whole: nibt.Job) 
     assert code == 0
     assert json.loads(Path("7-7-cat.json").read_text())["text"]["caption"] == CAPTIONS[7]
     assert Path("7-7-cat.png").stat().st_size > 1000
-    assert run("batch", "--check", "job")[:2] == (0, "job is whole: 10 rows, each once\n")
+    assert run("verify", "job")[:2] == (0, "job is complete: 10 rows, each once\n")
     (next(Path("job/parts").glob("00000001-*"))).unlink()
-    assert run("batch", "--check", "job")[:2] == (1, "the file of chunk 1 is lacking\n")
+    assert run("verify", "job")[:2] == (1, "the file of chunk 1 is missing\n")
     for arguments, exit_code, message in (
         (("show", "job", 5), 2, "there is no row 5 in 'job': rows run from 0 to 9"),
         (("show", "nowhere", 5), 1, "holds no job"),

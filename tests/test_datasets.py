@@ -32,7 +32,7 @@ from nibt.datasets.rsicd import RSICD
 from nibt.datasets.scenes import Scenes
 from nibt.datasets.tiny_imagenet import TinyImageNet
 from nibt.errors import BadInput, BadOption, Unsupported
-from nibt.registry import available, find
+from nibt.registry import available, find, summary
 
 SIDES = 8, 6  # width and height of the images made here
 CLIPPED = [2, 1, 6, 1, 6, 4, 2, 4]  # a polygon: columns 2 to 5, rows 1 to 3
@@ -902,7 +902,7 @@ def test_data_sets_are_listed_with_a_line_each(capsys: pytest.CaptureFixture[str
         main(["list", "datasets"])
     told = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in told] == available("datasets")
-    assert all(find("datasets", line.split()[0]).about in line for line in told)
+    assert all(line.endswith(f"   {summary('datasets', line.split()[0])}") for line in told)
 
 
 def test_every_data_set_is_documented() -> None:

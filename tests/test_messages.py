@@ -14,7 +14,7 @@ import pytest
 
 import nibt
 import tiny
-from nibt.cli.options import NOT_OF_METHODS
+from nibt.cli.options import RESERVED
 from nibt.data.images import is_url
 from nibt.data.pair import caption_notes
 from nibt.errors import BadInput, BadOption
@@ -62,7 +62,7 @@ def test_mistake_is_told_before_a_model_is_loaded(
     Path("none.txt").write_text("\n")
     Path("one.txt").write_text("a cat\n")
     Path("twice.txt").write_text("a cat\na dog\na cat\n")
-    monkeypatch.setattr("nibt.cli.inputs.loaded", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("nibt.cli.options.load", lambda *_, **__: pytest.fail("a model was loaded"))
     before = sorted(os.listdir())
     arguments, expected, message = MISTAKES[case]
     code, _, err = run("explain", *arguments)
@@ -88,7 +88,7 @@ def test_no_argument_of_python_is_an_option_of_a_method() -> None:
         names = {
             name for name, one in inspect.signature(function).parameters.items() if one.kind is not one.VAR_KEYWORD
         }
-        assert names - NOT_OF_METHODS == set(), function
+        assert names - RESERVED == set(), function
 
 
 def test_what_cannot_be_told_apart_is_said(photo: str) -> None:
@@ -198,7 +198,7 @@ def test_keys_that_stand_twice_give_a_warning(run: Run, photo: str, clip_folder:
     table("pairs.csv", ["photo.png,a cat,x", "other.png,a dog,y", "other.png,two cars,x"])
     code, _, err = run("batch", "pairs.csv", "--out", "JOB", "--key", "key", "-m", clip_folder, "--steps", 1)
     assert code == 0
-    assert "1 key stands in more than one row, the first, 'x', in rows 0, 2" in err
+    assert "1 key occurs in more than one row, the first, 'x', in rows 0, 2" in err
     assert json.loads(Path("JOB/job.json").read_text())["warnings"]
 
 
@@ -222,7 +222,7 @@ def test_an_interrupted_job_says_what_is_kept(
     assert process.returncode == code, err
     assert "Traceback" not in err
     rows = nibt.Job.open("JOB").tally()["rows"]
-    assert f"interrupted; {rows} rows are kept in JOB; the same command goes on" in err
+    assert f"interrupted; {rows} rows are kept in JOB; the same command resumes the job" in err
 
 
 def test_a_failed_row_is_tried_again_when_its_picture_is_there(run: Run, photo: str, clip_folder: Path) -> None:
