@@ -289,7 +289,7 @@ def test_bad_rows_are_recorded_and_cost_no_other(model: Model, images: Path, tmp
         "number": ({**good, "caption": 3}, "the caption must be a text"),
         "lacking": ({"image": "0.png"}, "'caption' is lacking"),
         "broken": ("{", "this is not JSON"),
-        "half": ('{"image": "0.png", "caption": "\\ud83d"}', "unpaired surrogate"),
+        "half": ('{"image": "0.png", "caption": "\\ud83d"}', "holds an unpaired surrogate"),
         "nothing": ({**good, "image": None}, r"must be a path or the bytes of a file \(got nothing"),
     }
     lines = [line for told, _ in bad.values() for line in (good, told)]
@@ -444,7 +444,7 @@ def test_other_weights_do_not_go_into_the_folder(table: Path, whole: nibt.Job, t
 def test_reading_ahead_changes_nothing(
     model: Model, table: Path, whole: nibt.Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(work, "read_ahead", lambda things, count: iter(things))
+    monkeypatch.setattr(work, "read_ahead", lambda items, count: iter(items))
     nibt.batch(model, table, tmp_path, **OPTIONS)
     assert parts(tmp_path) == parts(whole.folder)
 
@@ -455,11 +455,11 @@ def test_the_next_rows_are_made_ready_meanwhile(
     """While the first batch waits to be explained, a later one is read, in another thread."""
     later, own, names = threading.Event(), work.explain_batch, set()
 
-    def read(source: Any, raw: Any) -> ImageInput:
+    def read(data: Any, record: Any) -> ImageInput:
         names.add(threading.current_thread().name)
-        if raw.row == 3:
+        if record.row == 3:
             later.set()
-        return tiny.image(seed=raw.row)
+        return tiny.image(seed=record.row)
 
     def waiting(question: Any, ready: Any) -> Any:
         assert later.wait(20), "nothing was read ahead"
@@ -570,8 +570,7 @@ def test_a_million_rows_are_not_held(tmp_path: Path) -> None:
     """One pass, whatever is there already; memory for a chunk."""
     path = tmp_path / "pairs.csv"
     path.write_text("image,caption\n" + "".join(f"{item}.png,a cat number {item}\n" for item in range(12_000)))
-    source = open_pairs(path)
-    chunks = Chunks(source, 100, lambda number: number % 3 == 2)
+    chunks = Chunks(open_pairs(path), 100, lambda number: number % 3 == 2)
     tracemalloc.start()
     numbers = [(chunk.number, len(chunk.records), chunk.records[0].row) for chunk in chunks]
     peak = tracemalloc.get_traced_memory()[1]

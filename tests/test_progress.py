@@ -78,10 +78,10 @@ def test_short_work_says_nothing_without_a_terminal(run: Run, clip_folder: Path)
 def test_the_time_left_counts_the_pair_at_work() -> None:
     status = Status("explaining", 1)
     status.started -= 10
-    status.update_inside(1, 4)
+    status.update_inside(Progress(1, 4))
     assert status.line() == "explaining: 0 of 1, step 1 of 4, 0:10 elapsed, about 0:30 left"
-    status.update_inside(1, 2)
-    status.update_inside(1, 9)  # the next loop of the same pair
+    status.update_inside(Progress(1, 2))
+    status.update_inside(Progress(1, 9))  # the next loop of the same pair
     assert status.part == 0.5
 
 

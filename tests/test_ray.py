@@ -172,12 +172,17 @@ class Deadly(str):
 def explaining_with(deadly: type[str]) -> Any:
     own = Cluster.explain
 
-    def explain(cluster: Any, asked: Any, source: Any, chunks: Any, on_told: Any) -> Any:
+    def explain(cluster: Any, spec: Any, data: Any, chunks: Any, on_description: Any) -> Any:
         sent = (
-            replace(chunk, raws=[replace(raw, caption=deadly("x")) if raw.row == 9 else raw for raw in chunk.records])
+            replace(
+                chunk,
+                records=[
+                    replace(record, captions=(deadly("x"),)) if record.row == 9 else record for record in chunk.records
+                ],
+            )
             for chunk in chunks
         )
-        return own(cluster, asked, source, sent, on_told)
+        return own(cluster, spec, data, sent, on_description)
 
     return explain
 

@@ -72,9 +72,11 @@ def audit(model: ModelArgument, data: DataOptions, methods: AuditMethods, output
     quiet, count = output.quiet or output.json == "-", data.count or (QUICK_COUNT if methods.quick else COUNT)
     if count < LEAST_PAIRS:
         raise BadOption(f"--count must be at least {LEAST_PAIRS}, for the intervals to mean anything (got {count})")
-    pairs, record = read_pairs(open_data(data, count), count, quiet)
+    opened = open_data(data, count)
+    pairs, record = read_pairs(opened, count, quiet)
     loaded = load(model.model, quiet, model.loading)
-    check_targets(targets, input_paths([pair.image.source for pair in pairs]), output.overwrite)
+    images = [one.image for one in opened.records(lambda row: row < count) if one is not None]
+    check_targets(targets, input_paths([image for image in images if isinstance(image, str)]), output.overwrite)
     request = audit_request(loaded.record(), record, names, data.seed, methods.quick)
     if output.out is None and page is not None:
         page = distinct(targets, request)[0]
