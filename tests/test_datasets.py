@@ -193,8 +193,8 @@ def test_all_are_found_and_say_what_they_are() -> None:
     assert kinds >= {*MADE, HuggingFace, Scenes}
     for kind in kinds:
         assert issubclass(kind, Dataset)
-        assert len(kind.about) > 20
-        assert kind.about.isascii()
+        assert 20 < len(summary("datasets", kind.name)) <= 100
+        assert summary("datasets", kind.name).isascii()
 
 
 @EACH

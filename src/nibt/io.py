@@ -14,7 +14,7 @@ def check_writable(path: Path) -> None:
     """Refuse an output whose folder is missing or closed, before any work is done.
 
     Raises:
-        CannotWrite: the folder does not exist or cannot be written, or the path is a folder.
+        CannotWrite: The folder does not exist or cannot be written, or the path is a folder.
 
     """
     folder = path.parent
@@ -30,7 +30,7 @@ def short_digest(path: str | Path) -> str:
     """16 hexadecimal digits of the SHA-256 of a file's bytes.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: The file cannot be read.
 
     """
     with open(path, "rb") as stream:
@@ -42,7 +42,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends well, and vanishes otherwise.
 
     Raises:
-        CannotWrite: the folder is missing or closed, or the disk is full.
+        CannotWrite: The folder is missing or closed, or the disk is full.
 
     """
     check_writable(path)

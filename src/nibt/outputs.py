@@ -98,8 +98,8 @@ def check_targets(targets: Sequence[Path], inputs: Iterable[Path] = (), overwrit
     neither an input nor read-only.
 
     Raises:
-        WouldOverwrite: a target is such a file.
-        CannotWrite: a folder is missing or closed.
+        WouldOverwrite: A target is such a file.
+        CannotWrite: A folder is missing or closed.
 
     """
     inputs, names = list(inputs), {}
@@ -120,7 +120,7 @@ def check_replaceable(path: Path, overwrite: bool = False) -> None:
     """Refuse to replace a file that nibt did not write, unless ``overwrite``; read-only files in any case.
 
     Raises:
-        WouldOverwrite: there is such a file.
+        WouldOverwrite: There is such a file.
 
     """
     if path.is_dir() or not (path.exists() or path.is_symlink()):
@@ -144,7 +144,7 @@ def check_run_folder(folder: Path, manifest: str) -> None:
     """Refuse a folder for a run that holds something else; one that holds a run has its ``manifest``.
 
     Raises:
-        WouldOverwrite: it is a file, or a folder with other files.
+        WouldOverwrite: It is a file, or a folder with other files.
 
     """
     if folder.exists() and not folder.is_dir():
@@ -158,8 +158,8 @@ def replacing(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """A temporary path that takes the place of ``path`` when the block ends well; a link is followed, and stays.
 
     Raises:
-        WouldOverwrite: a file is there that nibt did not write, and ``overwrite`` is not given.
-        CannotWrite: the folder is missing or closed, or the disk is full.
+        WouldOverwrite: A file is there that nibt did not write, and ``overwrite`` is not given.
+        CannotWrite: The folder is missing or closed, or the disk is full.
 
     """
     check_replaceable(path, overwrite)
@@ -171,8 +171,8 @@ def write_bytes(path: Path, data: bytes, overwrite: bool = False) -> None:
     """Write a file, whole or not at all; an ``unsigned`` signature in it is signed.
 
     Raises:
-        WouldOverwrite: a file is there that nibt did not write, and ``overwrite`` is not given.
-        CannotWrite: the folder is missing or closed, or the disk is full.
+        WouldOverwrite: A file is there that nibt did not write, and ``overwrite`` is not given.
+        CannotWrite: The folder is missing or closed, or the disk is full.
 
     """
     with replacing(path, overwrite) as draft:

@@ -36,7 +36,7 @@ def write(path: Path, data: bytes) -> None:
     """Write the bytes of a file, whole or not at all.
 
     Raises:
-        CannotWrite: the disk is full, or the folder is closed.
+        CannotWrite: The disk is full, or the folder is closed.
 
     """
     with atomic_write(path) as draft:
@@ -48,7 +48,7 @@ def readable(path: Path, remedy: str) -> Iterator[Any]:
     """A ``pyarrow.parquet.ParquetFile``, while it is read.
 
     Raises:
-        BadInput: the file is missing or broken; the message ends in the ``remedy``.
+        BadInput: The file is missing or broken; the message ends in the ``remedy``.
 
     """
     arrow, parquet = pyarrow()

@@ -36,7 +36,7 @@ def available(kind: str) -> list[str]:
         True
 
     Raises:
-        UnknownName: there is no such kind of part.
+        UnknownName: There is no such kind of part.
 
     """
     if kind not in KINDS:
@@ -52,7 +52,7 @@ def find(kind: str, name: str) -> Any:
     """What the file of that name calls its ``PLUGIN``.
 
     Raises:
-        UnknownName: no part of that kind goes by that name.
+        UnknownName: No part of that kind goes by that name.
 
     """
     for point in _outside(kind).select(name=name):

@@ -33,7 +33,7 @@ class Limits:
         """Refuse more text than is computed at once.
 
         Raises:
-            BadInput: too many captions, or too many characters.
+            BadInput: Too many captions, or too many characters.
 
         """
         if sum(map(len, captions)) > self.characters:
@@ -65,7 +65,7 @@ class Deadline(TorchDispatchMode):
     enters it, and changes no number.
 
     Raises:
-        TimeLimitExceeded: from within the block, once the time is up.
+        TimeLimitExceeded: From within the block, once the time is up.
 
     """
 

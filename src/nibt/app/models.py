@@ -37,8 +37,8 @@ class ModelCache:
         """The model of that name, loaded if it is not here yet.
 
         Raises:
-            UnknownName: the page's owner did not allow it.
-            CannotLoad: it cannot be loaded.
+            UnknownName: The page's owner did not allow it.
+            CannotLoad: It cannot be loaded.
 
         """
         if name not in self.names:

@@ -54,8 +54,8 @@ class ExplainRequest:
         """What the fields of the page hold, or what somebody sent in their place.
 
         Raises:
-            BadInput: a field is empty, or holds more than the limits allow, or the image cannot be read.
-            UnknownName: there is no such method.
+            BadInput: A field is empty, or holds more than the limits allow, or the image cannot be read.
+            UnknownName: There is no such method.
 
         """
         _check_kinds(captions, question, model, methods, variant)
@@ -99,7 +99,7 @@ def read_upload(file: Path | None, limits: Limits) -> ImageInput:
     A file with the bytes of a sample is that sample, by its name.
 
     Raises:
-        BadInput: there is no file, or it is no image, or has too many pixels.
+        BadInput: There is no file, or it is no image, or has too many pixels.
 
     """
     if file is None:
@@ -119,7 +119,7 @@ def check_pixels(data: bytes, most: int) -> None:
     """Refuse an image of more pixels than that, from its head alone.
 
     Raises:
-        BadInput: it has more. What is no image at all is left to its reader.
+        BadInput: It has more. What is no image at all is left to its reader.
 
     """
     try:

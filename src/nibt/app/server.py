@@ -36,9 +36,9 @@ def serve(
     their own, which is gone when the page is. Without ``public`` only this machine can ask.
 
     Raises:
-        BadOption: the host is not this machine alone, and ``public`` is not asked for; or the port is taken.
-        Unsupported: gradio is not installed.
-        CannotLoad: an embedded model cannot be loaded.
+        BadOption: The host is not this machine alone, and ``public`` is not asked for; or the port is taken.
+        Unsupported: Gradio is not installed.
+        CannotLoad: An embedded model cannot be loaded.
 
     """
     check_host(host, public)
@@ -79,7 +79,7 @@ def check_host(host: str, public: bool) -> None:
     """Refuse to be reached from elsewhere by mistake.
 
     Raises:
-        BadOption: the host is not this machine alone, and ``public`` is not asked for.
+        BadOption: The host is not this machine alone, and ``public`` is not asked for.
 
     """
     if not public and not is_loopback(host):
@@ -92,7 +92,7 @@ def bound(host: str, port: int) -> socket.socket:
     """A socket on that port, before anything is loaded.
 
     Raises:
-        BadOption: the port is taken, or this machine has no such address.
+        BadOption: The port is taken, or this machine has no such address.
 
     """
     listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)

@@ -48,9 +48,9 @@ class Output:
         A pair is each of the firsts with each of the seconds: captions, or what ``stem`` makes of images.
 
         Raises:
-            WouldOverwrite: a file is an input, is not nibt's, or two outputs share it.
-            CannotWrite: a folder is missing or closed.
-            BadOption: a name ends neither in .html nor in an image format.
+            WouldOverwrite: A file is an input, is not nibt's, or two outputs share it.
+            CannotWrite: A folder is missing or closed.
+            BadOption: A name ends neither in .html nor in an image format.
 
         """
         from nibt.outputs import check_targets

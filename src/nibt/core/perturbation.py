@@ -92,8 +92,8 @@ def backdrop(side: Side, hide: str, seed: int = 0) -> Tensor | None:
     is 10/224 of its shorter side. ``noise``: standard normal noise, after normalising, of each image's own.
 
     Raises:
-        BadOption: there is no such way to hide.
-        Unsupported: the tower is given patches, not an image that could be blurred.
+        BadOption: There is no such way to hide.
+        Unsupported: The tower is given patches, not an image that could be blurred.
 
     """
     check_hide(hide)
@@ -121,7 +121,7 @@ def check_hide(hide: str) -> None:
     """Whether there is such a way to hide.
 
     Raises:
-        BadOption: there is not.
+        BadOption: There is not.
 
     """
     if hide not in HIDES:

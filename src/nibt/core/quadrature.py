@@ -47,7 +47,7 @@ def nodes(quadrature: str, steps: int, floor: float = 0.1) -> Nodes:
     ``geometric`` integrates over the logarithm of the position, from ``floor`` to 1.
 
     Raises:
-        BadOption: the rule is unknown, there is no step, or the floor is not inside (0, 1).
+        BadOption: The rule is unknown, there is no step, or the floor is not inside (0, 1).
 
     """
     if quadrature not in RULES:

@@ -94,8 +94,8 @@ class Side:
         or ``mean:FILE``.
 
         Raises:
-            BadOption: there is no such baseline.
-            WrongBaseline: the mean states are of another model, or do not fit the layer.
+            BadOption: There is no such baseline.
+            WrongBaseline: The mean states are of another model, or do not fit the layer.
 
         """
         kind, _, path = name.partition(":")

@@ -78,7 +78,7 @@ def sample_file(name: str) -> Path:
     """The file of an image that ships with the package.
 
     Raises:
-        UnknownName: there is none of that name.
+        UnknownName: There is none of that name.
 
     """
     if name not in samples():
@@ -115,7 +115,7 @@ def read_image(source: ImageSource) -> ImageInput:
     stays open.
 
     Raises:
-        BadInput: it is none of these, there is no such file, or it is no image, is broken, too large, or holds NaN.
+        BadInput: It is none of these, there is no such file, or it is no image, is broken, too large, or holds NaN.
 
     """
     if isinstance(source, ImageInput):
@@ -170,7 +170,7 @@ def decode_image(data: bytes, name: str) -> ImageInput:
     """Read an image from the bytes of its file; ``name`` is what messages call it.
 
     Raises:
-        BadInput: they are no image, or a broken or too large one.
+        BadInput: They are no image, or a broken or too large one.
 
     """
     if not data:

@@ -97,7 +97,7 @@ def read_caption(caption: str | Caption) -> str:
     """The caption as it is, if it says anything.
 
     Raises:
-        BadInput: it is no string, or has no visible character.
+        BadInput: It is no string, or has no visible character.
 
     """
     caption = caption.text if isinstance(caption, Caption) else caption
@@ -134,7 +134,7 @@ def make_pairs(first: Any, second: Any) -> tuple[list[Pair] | list[SameModalityP
     """Pairs of what was given, each a single one or a list; and whether any was a list.
 
     Raises:
-        BadInput: an image or a caption cannot be read, lists differ in length or hold both kinds, or a caption
+        BadInput: An image or a caption cannot be read, lists differ in length or hold both kinds, or a caption
             comes first and an image second.
 
     """
@@ -163,7 +163,7 @@ def require_image_text(pair: Any, taker: str) -> Pair:
     """The pair, if it is of an image and a caption.
 
     Raises:
-        BadInput: it is not; the message names who takes no others.
+        BadInput: It is not; the message names who takes no others.
 
     """
     if isinstance(pair, Pair) and isinstance(pair.image, ImageInput) and isinstance(pair.caption, str):

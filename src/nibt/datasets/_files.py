@@ -15,7 +15,7 @@ def table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[dict[str, str]
     """The rows of a CSV file, or of a TSV file where its name says so, each with its place (``captions.txt, line 2``).
 
     Raises:
-        BadInput: a column is lacking, a row has more or fewer fields than the heading, or the file is broken.
+        BadInput: A column is lacking, a row has more or fewer fields than the heading, or the file is broken.
 
     """
     for row, where in table_rows(path, columns):
@@ -31,8 +31,8 @@ def table_rows(
     how other columns are chosen, where they can be.
 
     Raises:
-        BadOption: a column is lacking that can be chosen.
-        BadInput: a column is lacking, or the file is broken.
+        BadOption: A column is lacking that can be chosen.
+        BadInput: A column is lacking, or the file is broken.
 
     """
     with _readable(path), path.open(encoding="utf-8-sig", newline="") as stream:
@@ -67,7 +67,7 @@ def lines(path: Path) -> Iterator[tuple[str, str]]:
     """The lines of a text file that are not blank, each with its place.
 
     Raises:
-        BadInput: the file cannot be read.
+        BadInput: The file cannot be read.
 
     """
     with _readable(path), path.open(encoding="utf-8-sig") as stream:
@@ -80,7 +80,7 @@ def parsed(text: str, where: str) -> Any:
     """What a JSON text holds.
 
     Raises:
-        BadInput: it is no JSON.
+        BadInput: It is no JSON.
 
     """
     try:
@@ -93,7 +93,7 @@ def read_json(path: Path) -> Any:
     """What a JSON file holds.
 
     Raises:
-        BadInput: it cannot be read, or is no JSON.
+        BadInput: It cannot be read, or is no JSON.
 
     """
     with _readable(path):

@@ -47,7 +47,7 @@ class SynsetDataset(LocalDataset):
         """Entries of the first images of each synset.
 
         Raises:
-            BadInput: a synset has no name, or fewer images than ``each``.
+            BadInput: A synset has no name, or fewer images than ``each``.
 
         """
         of_synset: dict[str, list[Labelled]] = {}
@@ -75,7 +75,7 @@ def synset_names(path: Path) -> dict[str, str]:
     """The names of synsets: a line each, number, space or tab, and all its names.
 
     Raises:
-        BadInput: a line is no such line.
+        BadInput: A line is no such line.
 
     """
     names: dict[str, str] = {}
@@ -92,7 +92,7 @@ def from_corners(corners: list[str], where: str) -> Edges:
     a whole image of 64 pixels are 0 0 63 63.
 
     Raises:
-        BadInput: these are not four numbers, or the last comes before the first.
+        BadInput: These are not four numbers, or the last comes before the first.
 
     """
     try:

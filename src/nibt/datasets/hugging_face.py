@@ -115,8 +115,8 @@ def saved(folder: Path, split: str | None, *columns: tuple[str, str]) -> Any:
     the option that chose it.
 
     Raises:
-        Unsupported: that package is not installed.
-        BadOption: there is no such split or column.
+        Unsupported: That package is not installed.
+        BadOption: There is no such split or column.
 
     """
     try:

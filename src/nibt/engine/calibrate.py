@@ -44,11 +44,11 @@ def calibrate(
     of the images; for a convolutional trunk, whose states do not mean their place, it serves any grid.
 
     Raises:
-        BadInput: there is nothing to average, or images have different grids.
-        BadOption: there is no such layer.
-        WouldOverwrite: a file is there that nibt did not write.
-        OtherRequest: the file there has the mean states of another model, or of other images, captions or layers.
-        CannotWrite: the file cannot be written.
+        BadInput: There is nothing to average, or images have different grids.
+        BadOption: There is no such layer.
+        WouldOverwrite: A file is there that nibt did not write.
+        OtherRequest: The file there has the mean states of another model, or of other images, captions or layers.
+        CannotWrite: The file cannot be written.
 
     """
     if not images and not captions:

@@ -47,9 +47,9 @@ def explain_embeddings(
     those of the method ``nib``.
 
     Raises:
-        BadInput: the image or the caption cannot be read, or the embeddings have another shape, NaN, or no length.
-        UnknownName: no variant or option has that name.
-        BadOption: an option has a value that it cannot have.
+        BadInput: The image or the caption cannot be read, or the embeddings have another shape, NaN, or no length.
+        UnknownName: No variant or option has that name.
+        BadOption: An option has a value that it cannot have.
 
     """
     model = load_model(model)
@@ -118,7 +118,7 @@ class Contributions(ByValue):
         Equal to the image side of ``explain`` with the same options and the target cosine, to 1e-5.
 
         Raises:
-            BadInput: the caption is blank; or these contributions were loaded from a file, and no model is given to
+            BadInput: The caption is blank; or these contributions were loaded from a file, and no model is given to
                 read a caption with, or another one.
 
         """
@@ -157,8 +157,8 @@ class Contributions(ByValue):
         """Write safetensors in half precision (scores then hold to about a thousandth), whole or not at all.
 
         Raises:
-            WouldOverwrite: a file is there that nibt did not write, and ``overwrite`` is not given.
-            CannotWrite: the folder is missing or closed, or the disk is full.
+            WouldOverwrite: A file is there that nibt did not write, and ``overwrite`` is not given.
+            CannotWrite: The folder is missing or closed, or the disk is full.
 
         """
         tensors = {"vectors": self.vectors.half(), "after": self.after.half(), "before": self.before.half()}
@@ -172,7 +172,7 @@ class Contributions(ByValue):
         """Read a file that ``save`` wrote; with a model captions can be read, too.
 
         Raises:
-            BadInput: the file is missing or holds something else.
+            BadInput: The file is missing or holds something else.
 
         """
         try:
@@ -197,9 +197,9 @@ def contributions(
     Options and variants are those of the method ``nib`` for the image side.
 
     Raises:
-        BadInput: the image cannot be read.
-        UnknownName: no variant or option has that name.
-        BadOption: an option has a value that it cannot have.
+        BadInput: The image cannot be read.
+        UnknownName: No variant or option has that name.
+        BadOption: An option has a value that it cannot have.
 
     """
     model, image = load_model(model), read_image(image)

@@ -94,10 +94,10 @@ def explain(
     gradient; one state of a batch goes through in any case. Without it, that is little beside the model itself.
 
     Raises:
-        BadInput: an image or a caption cannot be read, or lists differ in length or hold both kinds.
-        UnknownName: no method, target, variant or option has that name.
-        BadOption: an option cannot have that value.
-        CannotLoad: the model cannot be loaded.
+        BadInput: An image or a caption cannot be read, or lists differ in length or hold both kinds.
+        UnknownName: No method, target, variant or option has that name.
+        BadOption: An option cannot have that value.
+        CannotLoad: The model cannot be loaded.
 
     Examples:
         >>> answer = explain("lite", "sample:chelsea", "a cat")
@@ -128,7 +128,7 @@ def rank(model: _Model, image: ImageSource, labels: Sequence[_Text]) -> list[Ran
     """Labels from best to worst: zero-shot classification.
 
     Raises:
-        BadInput: there are fewer than two labels, one is blank, or one is given twice.
+        BadInput: There are fewer than two labels, one is blank, or one is given twice.
 
     """
     read = read_labels(labels)
@@ -145,7 +145,7 @@ def read_labels(labels: Sequence[_Text]) -> list[str]:
     """The labels as texts, checked before a model is loaded.
 
     Raises:
-        BadInput: there are fewer than two labels, one is blank, or one is given twice.
+        BadInput: There are fewer than two labels, one is blank, or one is given twice.
 
     """
     if isinstance(labels, str | Caption):
@@ -169,7 +169,7 @@ def explain_labels(
     """The zero-shot view: labels are ranked, and the first is explained against the second.
 
     Raises:
-        BadInput: there are fewer than two labels, one is blank, or one is given twice.
+        BadInput: There are fewer than two labels, one is blank, or one is given twice.
 
     """
     labels, image = read_labels(labels), read_image(image)

@@ -54,10 +54,10 @@ def explain_interactions(
     all have. Each costs a forward pass of the upper part of the text tower, and a backward pass of the image tower's.
 
     Raises:
-        BadInput: an image or a caption cannot be read, lists differ in length, both are of one kind, or a word does
+        BadInput: An image or a caption cannot be read, lists differ in length, both are of one kind, or a word does
             not stand in a caption.
-        UnknownName: no variant or option has that name.
-        BadOption: an option has a value that it cannot have.
+        UnknownName: No variant or option has that name.
+        BadOption: An option has a value that it cannot have.
 
     """
     read, many = make_pairs(image, caption)

@@ -9,7 +9,7 @@ def at_least(low: int, **options: int | float) -> None:
     """Whether numbers are large enough.
 
     Raises:
-        BadOption: one is not.
+        BadOption: One is not.
 
     """
     for name, value in options.items():
@@ -21,7 +21,7 @@ def above_zero(**options: int | float) -> None:
     """Whether numbers are positive.
 
     Raises:
-        BadOption: one is not.
+        BadOption: One is not.
 
     """
     for name, value in options.items():

@@ -16,7 +16,7 @@ def check_path(baseline: str, quadrature: str, steps: int, floor: float) -> None
     """Whether a path can be walked.
 
     Raises:
-        BadOption: there is no such baseline or rule, or one does not go with the other.
+        BadOption: There is no such baseline or rule, or one does not go with the other.
 
     """
     nodes(quadrature, steps, floor)
@@ -32,7 +32,7 @@ def averaged(
     """The mean of the maps of several layers.
 
     Raises:
-        Unsupported: the layers have different grids.
+        Unsupported: The layers have different grids.
 
     """
     units = side.cut(layers[0]).units

@@ -93,8 +93,8 @@ def along_path(name: str) -> type[GradientMethod]:
     Its layers are the method's own. The variant ``paper`` walks as the paper does, the others as NIB does by default.
 
     Raises:
-        UnknownName: no method goes by that name.
-        BadOption: the method is no function of one gradient of a layer.
+        UnknownName: No method goes by that name.
+        BadOption: The method is no function of one gradient of a layer.
 
     """
     kind = find("methods", name)

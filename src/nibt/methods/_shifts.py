@@ -47,8 +47,8 @@ class Shifted(Method):
         """The fine map of a batch.
 
         Raises:
-            Unsupported: the tower takes patches, not an image that could be shifted.
-            BadOption: the method's map lies on a grid of its own.
+            Unsupported: The tower takes patches, not an image that could be shifted.
+            BadOption: The method's map lies on a grid of its own.
 
         """
         lowest = min(self.layer)

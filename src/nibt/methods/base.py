@@ -79,9 +79,9 @@ class Method(Plugin, ABC):
         and not the paper's, and only the options that the variant sets.
 
         Raises:
-            UnknownName: there is no such variant.
-            BadOption: there is no such option, or it cannot have that value.
-            Unsupported: the tower lacks what the method needs.
+            UnknownName: There is no such variant.
+            BadOption: There is no such option, or it cannot have that value.
+            Unsupported: The tower lacks what the method needs.
 
         """
         if variant not in cls.variants:
@@ -112,7 +112,7 @@ class Method(Plugin, ABC):
         """Whether the tower offers what these options need.
 
         Raises:
-            Unsupported: it does not; the message names methods that can do with what it offers.
+            Unsupported: It does not; the message names methods that can do with what it offers.
 
         """
         lacking = [need for need in self.required() if need not in tower.offers]

@@ -84,7 +84,7 @@ def of_all_rows(trial: MetricInput) -> PerToken:
     holds those of words only.
 
     Raises:
-        Unsupported: the trial cannot ask again.
+        Unsupported: The trial cannot ask again.
 
     """
     words, side = trial.side.inputs.words, trial.side

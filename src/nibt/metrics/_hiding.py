@@ -20,7 +20,7 @@ class PerturbationMetric(Metric):
         """Refuse what cannot be.
 
         Raises:
-            BadOption: there is no such way to hide, or the seed is negative.
+            BadOption: There is no such way to hide, or the seed is negative.
 
         """
         check_hide(self.hide)

@@ -11,7 +11,7 @@ def ranking(name: Literal["average_precision_score", "roc_auc_score"], truth: np
     """scikit-learn's number, or NaN where all is true, or nothing.
 
     Raises:
-        Unsupported: scikit-learn is not installed.
+        Unsupported: Scikit-learn is not installed.
 
     """
     try:

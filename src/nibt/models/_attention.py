@@ -170,7 +170,7 @@ def collect(
     """What was seen of blocks and head; ``rows`` are found by what of the last attention the embedding depends on.
 
     Raises:
-        Unsupported: the head has several attentions.
+        Unsupported: The head has several attentions.
 
     """
     if len(pooling) > 1:
@@ -187,7 +187,7 @@ def only(seen: Sequence[AttentionRecord], block: int) -> AttentionRecord:
     """The attention of a block.
 
     Raises:
-        Unsupported: it has none that could be seen, or several.
+        Unsupported: It has none that could be seen, or several.
 
     """
     if len(seen) == 1:

@@ -21,7 +21,7 @@ def load_pretrained(kind: Any, source: str, request: Request) -> tuple[nn.Module
     code that a checkpoint brings along is never run.
 
     Raises:
-        CannotLoad: weights are missing in the file (they would be random), or there is no processor.
+        CannotLoad: Weights are missing in the file (they would be random), or there is no processor.
 
     """
     module, info = kind.from_pretrained(

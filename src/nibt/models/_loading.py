@@ -68,9 +68,9 @@ def load_model(
     where the tower takes any size; without it images are resized and cropped by the model's own processor.
 
     Raises:
-        CannotLoad: there is no such model, no hub in reach, or it is not what it should be (NaN weights, missing
+        CannotLoad: There is no such model, no hub in reach, or it is not what it should be (NaN weights, missing
             weights, a cut that does not give the model's own embeddings).
-        BadOption: the device or the dtype is unknown, or ``resize`` is.
+        BadOption: The device or the dtype is unknown, or ``resize`` is.
 
     """
     if isinstance(id, Model):

@@ -42,7 +42,7 @@ class MeanStates:
         """Read a file and check that it belongs to the model.
 
         Raises:
-            WrongBaseline: there is no such file, it holds no mean states, or those of other weights.
+            WrongBaseline: There is no such file, it holds no mean states, or those of other weights.
 
         """
         if not Path(path).is_file():
@@ -61,8 +61,8 @@ class MeanStates:
         """Write the file, whole or not at all.
 
         Raises:
-            WouldOverwrite: a file is there that nibt did not write, and ``overwrite`` is not given.
-            CannotWrite: the folder is missing or closed, or the disk is full.
+            WouldOverwrite: A file is there that nibt did not write, and ``overwrite`` is not given.
+            CannotWrite: The folder is missing or closed, or the disk is full.
 
         """
         facts = {"signature": unsigned(self.facts), "kind": _KIND, **self.facts}
@@ -72,7 +72,7 @@ class MeanStates:
         """The mean state for each row of a batch at a layer, of the shape of ``hidden``.
 
         Raises:
-            WrongBaseline: that side or layer was not calibrated, or with another grid.
+            WrongBaseline: That side or layer was not calibrated, or with another grid.
 
         """
         key = f"{tower.modality}.mean.{layer}"

@@ -80,7 +80,7 @@ class Trace:
         """Cut the tower where the stream enters block ``layer``; ``depth`` is what leaves the last block.
 
         Raises:
-            BadOption: there is no such layer.
+            BadOption: There is no such layer.
 
         """
         tower = self.tower
@@ -108,8 +108,8 @@ class Trace:
         """Replay the blocks from a layer on, and the head, with a graph, and see each attention on the way.
 
         Raises:
-            BadOption: no block follows the layer.
-            Unsupported: a block has no attention that can be seen, or the head has several.
+            BadOption: No block follows the layer.
+            Unsupported: A block has no attention that can be seen, or the head has several.
 
         """
         tower = self.tower

@@ -101,7 +101,7 @@ def batch(
     """Ids and words of several captions, filled up to the longest with ``pad`` (its id and its text).
 
     Raises:
-        BadInput: a caption has no token that stands for a word.
+        BadInput: A caption has no token that stands for a word.
 
     """
     for caption, row in zip(captions, tokens, strict=True):

@@ -26,7 +26,7 @@ def image_preparation(
     where the tower takes any size (a ``multiple`` is given).
 
     Raises:
-        Unsupported: the tower takes images of one size only.
+        Unsupported: The tower takes images of one size only.
 
     """
     height, width = _pair(config.size)

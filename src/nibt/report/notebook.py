@@ -33,8 +33,8 @@ def show(answers: Shown | Sequence[Shown], title: str = "", positive_only: bool 
     """Show one answer, or several beside each other, in the notebook; a ``Panel`` is one with its word-region table.
 
     Raises:
-        BadInput: there is no answer, or one was loaded from a file and its image is no longer there.
-        Unsupported: this is no notebook, for IPython is not installed.
+        BadInput: There is no answer, or one was loaded from a file and its image is no longer there.
+        Unsupported: This is no notebook, for IPython is not installed.
 
     """
     try:

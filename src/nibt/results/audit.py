@@ -149,7 +149,7 @@ class Audit(JsonSerializable):
         """Read a JSON file that ``save`` wrote.
 
         Raises:
-            BadInput: the file is missing, or is no audit of this schema.
+            BadInput: The file is missing, or is no audit of this schema.
 
         """
         return load(path, _from_json, "audit")

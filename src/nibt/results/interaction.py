@@ -93,7 +93,7 @@ class Interaction(JsonSerializable):
         0 where the model did not see.
 
         Raises:
-            BadInput: there is no such word.
+            BadInput: There is no such word.
 
         """
         return over_image(self.for_words(*(words or range(len(self.words)))), self.region, self.size)
@@ -118,7 +118,7 @@ class Interaction(JsonSerializable):
         caption; a text that stands there more than once means all of its places.
 
         Raises:
-            BadInput: there is no such word.
+            BadInput: There is no such word.
 
         """
         return self.table[places(self.words, words)].sum(0)
@@ -130,7 +130,7 @@ class Interaction(JsonSerializable):
         that lies in the box.
 
         Raises:
-            BadInput: the box lies outside of what the model saw.
+            BadInput: The box lies outside of what the model saw.
 
         """
         share = self._covered(box)
@@ -182,7 +182,7 @@ class Interaction(JsonSerializable):
         """Read a JSON file of one pair. The image comes along if it is still where it was.
 
         Raises:
-            BadInput: the file is missing, or is no table of this schema.
+            BadInput: The file is missing, or is no table of this schema.
 
         """
         return load(path, cls.from_json, "word-region table")
@@ -223,7 +223,7 @@ def places(words: Sequence[Word], asked: Sequence[str | int]) -> list[int]:
     """Which of some words are asked for, by their numbers or by texts, in their order.
 
     Raises:
-        BadInput: nothing is asked for, or a word that is not there.
+        BadInput: Nothing is asked for, or a word that is not there.
 
     """
     chosen = sorted({place for one in asked for place in _places([word.text.lower() for word in words], one)})

@@ -54,7 +54,7 @@ def require_same(where: Path, stored: Mapping[str, Any], request: Mapping[str, A
     Models are the same if their weights and the way in which inputs are prepared are, whatever they are called.
 
     Raises:
-        OtherRequest: anything differs; the message has the old and the new value of each difference.
+        OtherRequest: Anything differs; the message has the old and the new value of each difference.
 
     """
     old, new = _flat(stored), _flat(plain(request))
@@ -70,7 +70,7 @@ def require_same_file(path: Path, request: Mapping[str, Any]) -> None:
     """Refuse to replace a file of nibt's that answers another request; other keys than those of ``request`` are left.
 
     Raises:
-        OtherRequest: anything differs; the message has the old and the new value of each difference.
+        OtherRequest: Anything differs; the message has the old and the new value of each difference.
 
     """
     there = read_signature(path)
@@ -101,7 +101,7 @@ def read(path: Path) -> dict[str, Any]:
     """What such a file holds.
 
     Raises:
-        BadInput: it cannot be read.
+        BadInput: It cannot be read.
 
     """
     try:
@@ -125,7 +125,7 @@ def check_reports(manifest: Path, names: Sequence[str], overwrite: bool = False)
     """Refuse reports of a run that were edited since, before any work is done; as ``write_reports`` would.
 
     Raises:
-        WouldOverwrite: such a file is there, and ``overwrite`` is not given.
+        WouldOverwrite: Such a file is there, and ``overwrite`` is not given.
 
     """
     digests: dict[str, list[str]] = read(manifest).get("reports", {}) if manifest.exists() else {}
@@ -142,8 +142,8 @@ def write_reports(manifest: Path, reports: Mapping[str, bytes], overwrite: bool 
     that something else wrote, are not replaced.
 
     Raises:
-        WouldOverwrite: such a file is there, and ``overwrite`` is not given.
-        CannotWrite: a file cannot be written.
+        WouldOverwrite: Such a file is there, and ``overwrite`` is not given.
+        CannotWrite: A file cannot be written.
 
     """
     check_reports(manifest, list(reports), overwrite)

@@ -107,7 +107,7 @@ class Roar(JsonSerializable):
         """Read a JSON file that ``save`` wrote.
 
         Raises:
-            BadInput: the file is missing, or is no result of this schema.
+            BadInput: The file is missing, or is no result of this schema.
 
         """
         return load(path, _from_json, "result of nibt roar")

@@ -38,8 +38,8 @@ class JsonSerializable(ByValue, ABC):
         """Write the JSON file, whole or not at all.
 
         Raises:
-            WouldOverwrite: a file is there that nibt did not write, and ``overwrite`` is not given.
-            CannotWrite: the folder is missing or closed, or the disk is full.
+            WouldOverwrite: A file is there that nibt did not write, and ``overwrite`` is not given.
+            CannotWrite: The folder is missing or closed, or the disk is full.
 
         """
         save([self], path, overwrite)
@@ -49,8 +49,8 @@ def save(answers: Sequence[JsonSerializable], path: str | Path, overwrite: bool 
     """Write one JSON object for one pair, a list for several.
 
     Raises:
-        WouldOverwrite: a file is there that nibt did not write, and ``overwrite`` is not given.
-        CannotWrite: the folder is missing or closed, or the disk is full.
+        WouldOverwrite: A file is there that nibt did not write, and ``overwrite`` is not given.
+        CannotWrite: The folder is missing or closed, or the disk is full.
 
     """
     data = [answer.to_json() for answer in answers]
@@ -75,7 +75,7 @@ def load(path: str | Path, read: Callable[[Any], _Read], what: str) -> _Read:
     """Read the JSON object of one pair.
 
     Raises:
-        BadInput: the file is missing, or ``read`` does not find in it ``what`` it ought to be.
+        BadInput: The file is missing, or ``read`` does not find in it ``what`` it ought to be.
 
     """
     try:

@@ -13,8 +13,8 @@ def decoded(outline: Any, size: tuple[int, int], where: str) -> np.ndarray:
     """The mask of an annotation on an image of that width and height.
 
     Raises:
-        BadInput: it is no list of polygons and no RLE, or of another size.
-        Unsupported: its runs are compressed, and pycocotools is not installed.
+        BadInput: It is no list of polygons and no RLE, or of another size.
+        Unsupported: Its runs are compressed, and pycocotools is not installed.
 
     """
     width, height = size

@@ -6,7 +6,6 @@ against the truth on both sides. Item i of a seed is the same bits on every mach
 
 from dataclasses import dataclass
 
-
 import numpy as np
 from PIL import Image
 

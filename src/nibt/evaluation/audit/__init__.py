@@ -51,9 +51,9 @@ def audit(
     ``on_progress`` is called when a step begins.
 
     Raises:
-        BadInput: there are fewer than 8 pairs, or all have the same caption, or the same image.
-        UnknownName: no method or variant has that name.
-        Unsupported: a package or something in the model is lacking; or its weights changed meanwhile.
+        BadInput: There are fewer than 8 pairs, or all have the same caption, or the same image.
+        UnknownName: No method or variant has that name.
+        Unsupported: A package or something in the model is lacking; or its weights changed meanwhile.
 
     Examples:
         >>> from nibt.datasets.scenes import Scenes

@@ -63,7 +63,7 @@ def entries(told: Mapping[str, Any], kind: str, required: bool = True) -> Iterat
     """The entries of a list of a plan, each with its place; a text stands for a name alone.
 
     Raises:
-        BadOption: it is no list of texts and tables, it is empty, or an entry has no name.
+        BadOption: It is no list of texts and tables, it is empty, or an entry has no name.
 
     """
     given = told.get(kind, [])
@@ -81,7 +81,7 @@ def taken(table: dict[str, Any], key: str, *known: str) -> dict[str, Any]:
     """The entry with its options as a plain mapping.
 
     Raises:
-        BadOption: the entry has a key that is not known, or its options are no table.
+        BadOption: The entry has a key that is not known, or its options are no table.
 
     """
     for name in table:
@@ -102,7 +102,7 @@ def spread(table: dict[str, Any], key: str) -> Iterator[dict[str, Any]]:
     [{'steps': 2}, {'steps': 4}]
 
     Raises:
-        BadOption: the grid is no table of lists.
+        BadOption: The grid is no table of lists.
 
     """
     grid = table.pop("grid", {})

@@ -62,9 +62,9 @@ class Plan:
         """A plan from a file, from what such a file holds, or one that ships with nibt, by its name.
 
         Raises:
-            UnknownName: it is neither a file nor the name of a plan.
-            BadInput: the file cannot be read as TOML.
-            BadOption: a key of it is unknown, or has a value that it cannot have.
+            UnknownName: It is neither a file nor the name of a plan.
+            BadInput: The file cannot be read as TOML.
+            BadOption: A key of it is unknown, or has a value that it cannot have.
 
         """
         if isinstance(source, Plan):
@@ -76,7 +76,7 @@ class Plan:
         """A plan from the keys of its file.
 
         Raises:
-            BadOption: a key of it is unknown, or has a value that it cannot have.
+            BadOption: A key of it is unknown, or has a value that it cannot have.
 
         """
         known = [one.name for one in fields(cls)]
@@ -195,7 +195,7 @@ def _named(found: Sequence[Any], kind: str) -> tuple[Any, ...]:
     """The choices with their labels, which must differ.
 
     Raises:
-        BadOption: two have the same.
+        BadOption: Two have the same.
 
     """
     named = tuple(one if one.label else replace(one, label=one.name) for one in found)

@@ -24,9 +24,9 @@ def write_report(run: Run, overwrite: bool = False) -> str:
     """Write report.md, report.csv, report.tex and report.html into the run's folder; the Markdown is given back, too.
 
     Raises:
-        BadInput: the folder or a part cannot be read.
-        WouldOverwrite: a report was edited since nibt wrote it, and ``overwrite`` is not given.
-        CannotWrite: a file cannot be written.
+        BadInput: The folder or a part cannot be read.
+        WouldOverwrite: A report was edited since nibt wrote it, and ``overwrite`` is not given.
+        CannotWrite: A file cannot be written.
         Unsupported: pyarrow, scipy or matplotlib is not installed.
 
     """

@@ -47,7 +47,7 @@ class Run:
         """The run in a folder; neither its models nor its data sets need be there.
 
         Raises:
-            BadInput: the folder holds no run.
+            BadInput: The folder holds no run.
 
         """
         told = provenance.read(Path(folder) / _PLAN)
@@ -60,11 +60,11 @@ class Run:
         """A new run, or the one that is in the folder, and the data sets of the plan. All of it is checked.
 
         Raises:
-            BadInput: a data set is not there.
-            OtherRequest: the folder holds a run of another plan, or of data that were changed since.
-            WouldOverwrite: the folder holds something else than a run.
-            BadOption: something in the plan cannot be.
-            CannotWrite: the folder cannot be made.
+            BadInput: A data set is not there.
+            OtherRequest: The folder holds a run of another plan, or of data that were changed since.
+            WouldOverwrite: The folder holds something else than a run.
+            BadOption: Something in the plan cannot be.
+            CannotWrite: The folder cannot be made.
             Unsupported: pyarrow is not installed.
 
         """
@@ -127,9 +127,9 @@ class Run:
         """Measure what is lacking. ``on_progress`` is called with the number of pairs that are done after each chunk.
 
         Raises:
-            OtherRequest: the run was begun with other weights.
-            CannotLoad: a model cannot be loaded.
-            BadOption: an option cannot have its value with a model.
+            OtherRequest: The run was begun with other weights.
+            CannotLoad: A model cannot be loaded.
+            BadOption: An option cannot have its value with a model.
 
         """
         left = self.left()
@@ -212,12 +212,12 @@ def benchmark(
     ``plan`` is the name of one that ships with nibt, a TOML file, or what such a file holds.
 
     Raises:
-        UnknownName: there is no such plan.
-        BadInput: a file or a data set cannot be read.
-        OtherRequest: the folder holds a run of another plan, other weights or other data.
-        BadOption: something in the plan cannot be; the message names its key.
-        CannotLoad: a model cannot be loaded.
-        CannotWrite: the folder cannot be written.
+        UnknownName: There is no such plan.
+        BadInput: A file or a data set cannot be read.
+        OtherRequest: The folder holds a run of another plan, other weights or other data.
+        BadOption: Something in the plan cannot be; the message names its key.
+        CannotLoad: A model cannot be loaded.
+        CannotWrite: The folder cannot be written.
 
     """
     begun, data = Run.begin(plan, out)

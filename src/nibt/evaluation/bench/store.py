@@ -74,7 +74,7 @@ class Store:
         """Write the part of a chunk.
 
         Raises:
-            CannotWrite: the disk is full, or the folder is closed.
+            CannotWrite: The disk is full, or the folder is closed.
 
         """
         arrow = _pyarrow()
@@ -84,7 +84,7 @@ class Store:
         """The rows of these parts, in their order, as a ``pyarrow.Table``; those that are lacking are left out.
 
         Raises:
-            BadInput: a part cannot be read.
+            BadInput: A part cannot be read.
 
         """
         arrow, found = _pyarrow(), []

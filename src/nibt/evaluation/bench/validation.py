@@ -28,8 +28,8 @@ def checked(plan: Plan) -> dict[str, Dataset]:
     """The data sets of a plan, by their labels, once all of it holds.
 
     Raises:
-        BadOption: a name, a variant or an option is unknown or cannot be; the message begins with its key.
-        BadInput: a data set is not there or not whole.
+        BadOption: A name, a variant or an option is unknown or cannot be; the message begins with its key.
+        BadInput: A data set is not there or not whole.
 
     """
     for seed in plan.seeds:
@@ -55,8 +55,8 @@ def build_metric(choice: MetricChoice) -> Metric:
     """The metric that was chosen.
 
     Raises:
-        UnknownName: there is no such metric, option or target.
-        BadOption: an option cannot have that value.
+        UnknownName: There is no such metric, option or target.
+        BadOption: An option cannot have that value.
 
     """
     kind = find("metrics", choice.name)
@@ -78,7 +78,7 @@ def changed(
     some of them; other models; another device; only the first pairs.
 
     Raises:
-        BadOption: no data set of the plan goes by such a name, none is left, or the count is below 1.
+        BadOption: No data set of the plan goes by such a name, none is left, or the count is below 1.
 
     """
     known = {name for one in plan.data for name in (one.name, one.label)}
@@ -109,9 +109,9 @@ def with_key(key: str, work: Callable[[], _Any]) -> _Any:
     """What the work gives; what it refuses is told with its place in the plan.
 
     Raises:
-        BadInput: the work raised it.
-        CannotLoad: the work raised it.
-        BadOption: the work raised another error of this library.
+        BadInput: The work raised it.
+        CannotLoad: The work raised it.
+        BadOption: The work raised another error of this library.
 
     """
     try:

@@ -62,10 +62,10 @@ def roar(
     forms and repeats. The model is not changed: copies are trained.
 
     Raises:
-        BadInput: there are fewer than 10 pairs.
-        OtherRequest: the folder holds a run of other settings, of another model or of other pairs.
-        BadOption: an option cannot have that value, or training came apart.
-        UnknownName: no method, variant or option has that name.
+        BadInput: There are fewer than 10 pairs.
+        OtherRequest: The folder holds a run of other settings, of another model or of other pairs.
+        BadOption: An option cannot have that value, or training came apart.
+        UnknownName: No method, variant or option has that name.
         Unsupported: scipy is not there, the model is not in float32, or it lacks what a method needs.
 
     """

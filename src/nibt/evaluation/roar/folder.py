@@ -52,9 +52,9 @@ class Folder:
         """A new run, or the one that is there, if it is of the same settings.
 
         Raises:
-            OtherRequest: the folder holds a run of other settings.
-        WouldOverwrite: it holds something else.
-            CannotWrite: it cannot be made.
+            OtherRequest: The folder holds a run of other settings.
+        WouldOverwrite: It holds something else.
+            CannotWrite: It cannot be made.
 
         """
         check_run_folder(path, _SETTINGS)
@@ -85,7 +85,7 @@ class Folder:
         """What was kept of a training.
 
         Raises:
-            BadInput: the file cannot be read.
+            BadInput: The file cannot be read.
 
         """
         return provenance.read(self.path / _CELLS / cell.name)
@@ -98,7 +98,7 @@ class Folder:
         """The maps of a method, from its file or made now and kept.
 
         Raises:
-            BadInput: the file cannot be read.
+            BadInput: The file cannot be read.
 
         """
         file = self.path / _MAPS / f"{method.replace(':', '@')}.npz"

@@ -33,8 +33,8 @@ def write(found: Roar, folder: Path, overwrite: bool = False) -> list[Path]:
     """Write report.md, report.html and result.json into the folder of the run.
 
     Raises:
-        WouldOverwrite: a report was edited since nibt wrote it, and ``overwrite`` is not given.
-        CannotWrite: a file cannot be written.
+        WouldOverwrite: A report was edited since nibt wrote it, and ``overwrite`` is not given.
+        CannotWrite: A file cannot be written.
 
     """
     body = "\n".join([*(f"<p>{escape(line)}</p>" for line in about(found)), *(one.html() for one in tables(found))])

@@ -70,7 +70,7 @@ def chosen(name: str, given: str | Iterable[str], known: tuple[str, ...]) -> tup
     """Some of the known names, once each, in their own order.
 
     Raises:
-        BadOption: one is not known, or none is given.
+        BadOption: One is not known, or none is given.
 
     """
     names = [given] if isinstance(given, str) else list(given)

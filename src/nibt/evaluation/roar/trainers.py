@@ -45,7 +45,7 @@ class Trainer(ABC):
         """Put the parameters to what they are before training.
 
         Raises:
-            BadOption: a head is to know nothing, and has no parameters.
+            BadOption: A head is to know nothing, and has no parameters.
 
         """
 

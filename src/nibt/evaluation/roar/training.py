@@ -65,7 +65,7 @@ def trained(
     """The losses of the validating pairs, untouched, after training on the others as they are ``fed``.
 
     Raises:
-        BadOption: the loss is no longer a number.
+        BadOption: The loss is no longer a number.
 
     """
     train, check = split(len(fits), settings, repeat)

@@ -78,8 +78,8 @@ def write_page(audit: Audit, path: Path, overwrite: bool = False) -> None:
     """Write the page, whole or not at all.
 
     Raises:
-        WouldOverwrite: a file is there that nibt did not write, and ``overwrite`` is not given.
-        CannotWrite: the folder is missing or closed, or the disk is full.
+        WouldOverwrite: A file is there that nibt did not write, and ``overwrite`` is not given.
+        CannotWrite: The folder is missing or closed, or the disk is full.
 
     """
     write_bytes(path, page(audit, sign=True).encode(), overwrite)

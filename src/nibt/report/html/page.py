@@ -33,7 +33,7 @@ def page(
     speaks for the pair is shown at first.
 
     Raises:
-        BadInput: there is no answer, or one was loaded from a file and its image is no longer there.
+        BadInput: There is no answer, or one was loaded from a file and its image is no longer there.
 
     """
     panels = [one if isinstance(one, Panel) else Panel(one) for one in _listed(answers)]
@@ -55,9 +55,9 @@ def write_page(
     """Write the page, whole or not at all.
 
     Raises:
-        BadInput: there is no answer, or one was loaded from a file and its image is no longer there.
-        WouldOverwrite: a file is there that nibt did not write, and ``overwrite`` is not given.
-        CannotWrite: the folder is missing or closed, or the disk is full.
+        BadInput: There is no answer, or one was loaded from a file and its image is no longer there.
+        WouldOverwrite: A file is there that nibt did not write, and ``overwrite`` is not given.
+        CannotWrite: The folder is missing or closed, or the disk is full.
 
     """
     results = [one.answer if isinstance(one, Panel) else one for one in _listed(answers)]

@@ -42,7 +42,7 @@ def fragment(outcomes: Sequence[Panel | Failure], level: int = 2, positive_only:
     has no inline style, no handler and no address.
 
     Raises:
-        BadInput: there is no panel, or an answer was loaded from a file and its image is no longer there.
+        BadInput: There is no panel, or an answer was loaded from a file and its image is no longer there.
 
     """
     panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]

@@ -29,7 +29,7 @@ class Panel:
     ``problem`` says why there is no table.
 
     Raises:
-        BadInput: the table is of another pair, or stands beside an answer that has no caption and image.
+        BadInput: The table is of another pair, or stands beside an answer that has no caption and image.
 
     """
 
@@ -77,7 +77,7 @@ class EncodedImages:
         """The number of a part's image, from 0.
 
         Raises:
-            BadInput: the answer was loaded from a file, and its image is no longer there.
+            BadInput: The answer was loaded from a file, and its image is no longer there.
 
         """
         data = uri(shown(photograph(part.input, part.source), SIDE), "JPEG", quality=QUALITY)

@@ -19,7 +19,7 @@ def draw_comparison(answer: Comparison, positive_only: bool = False) -> Image.Im
     """Both parts, each with its colour bar, and what was measured.
 
     Raises:
-        BadInput: the comparison was loaded from a file, and an image of it is no longer there.
+        BadInput: The comparison was loaded from a file, and an image of it is no longer there.
 
     """
     parts = list(answer.sides.values())

@@ -23,7 +23,7 @@ def draw(answer: Explanation | Comparison, positive_only: bool = False) -> Image
     """The photograph, the map over it, and the caption below; of a comparison both parts below each other.
 
     Raises:
-        BadInput: the answer was loaded from a file, and an image of it is no longer there.
+        BadInput: The answer was loaded from a file, and an image of it is no longer there.
 
     """
     return draw_comparison(answer, positive_only) if isinstance(answer, Comparison) else _page(answer, positive_only)
@@ -49,8 +49,8 @@ def write(image: Image.Image, path: Path, request: Mapping[str, Any] | None = No
     """Write an image, whole or not at all, signed with the request that it answers where its format holds EXIF data.
 
     Raises:
-        WouldOverwrite: a file is there that nibt did not write, and ``overwrite`` is not given.
-        CannotWrite: the folder is missing or closed, or the disk is full.
+        WouldOverwrite: A file is there that nibt did not write, and ``overwrite`` is not given.
+        CannotWrite: The folder is missing or closed, or the disk is full.
 
     """
     data = _encoded(image, Image.registered_extensions()[path.suffix.lower()], request or {})

@@ -34,7 +34,7 @@ def draw_interactions(found: Interaction, positive_only: bool = False) -> Image.
     """The photograph once for each word, under that word's map. Red: together they speak for the pair; blue: against.
 
     Raises:
-        BadInput: the table was loaded from a file, and its image is no longer there.
+        BadInput: The table was loaded from a file, and its image is no longer there.
 
     """
     if found.input is None:

@@ -21,7 +21,7 @@ def draw_beside(answers: Mapping[str, Explanation], positive_only: bool = False)
     Each has its own colour scale, for the scores of different methods are in different units.
 
     Raises:
-        BadInput: there are no answers, they are of different pairs, or the image is no longer there.
+        BadInput: There are no answers, they are of different pairs, or the image is no longer there.
 
     """
     pairs = {(answer.source, answer.caption, answer.size) for answer in answers.values()}

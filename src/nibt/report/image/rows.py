@@ -24,7 +24,7 @@ def photograph(image: ImageInput | None, source: str) -> Image.Image:
     """What is drawn on.
 
     Raises:
-        BadInput: the answer was loaded from a file, and its image is no longer there.
+        BadInput: The answer was loaded from a file, and its image is no longer there.
 
     """
     if image is None:
