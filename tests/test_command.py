@@ -269,7 +269,11 @@ BAD = {
         "unknown option 'quadrature'",
     ),
     "no masks": (["PHOTO", "a cat", "--method", "rise", "--set", "masks=0"], 2, "masks must be at least 1"),
-    "labels and a caption": (["PHOTO", "a cat", "--labels", "l.txt"], 2, "--labels takes the place of captions (got the caption 'a cat' as well)"),
+    "labels and a caption": (
+        ["PHOTO", "a cat", "--labels", "l.txt"],
+        2,
+        "--labels takes the place of captions (got the caption 'a cat' as well)",
+    ),
     "missing labels": (["PHOTO", "--labels", "none.txt"], 1, "cannot be read as lines"),
     "softmax alone": (["PHOTO", "a cat", "--target", "softmax"], 2, "needs something to compare with"),
     "no such mean": (["PHOTO", "a cat", "--baseline", "mean:none"], 1, "no file 'none' of mean states"),

@@ -7,6 +7,8 @@ Automatic Image Captioning, ACL 2018.
 from dataclasses import dataclass
 from pathlib import Path
 
+from typing_extensions import override
+
 from nibt.datasets._files import lines, table
 from nibt.datasets._local import LocalDataset
 from nibt.datasets.base import Record
@@ -29,6 +31,7 @@ class ConceptualCaptions(LocalDataset):
     )
     table: str | None = None
 
+    @override
     def read_records(self) -> list[Record]:
         path = self.the_table(self.table, "*.csv", "*.tsv")
         self._refuse_addresses(path)

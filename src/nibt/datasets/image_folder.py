@@ -8,6 +8,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from nibt.data.images import names_image
 from nibt.datasets._files import natural
 from nibt.datasets._records import RecordDataset
@@ -19,6 +21,7 @@ from nibt.errors import BadInput
 class ImageFolder(RecordDataset):
     """``a.jpg`` with ``a.txt``, by their names, numbers in order. Only the names are kept in memory."""
 
+    @override
     def identity(self) -> dict[str, Any]:
         digest = sha256()
         for name in self._names:
@@ -27,9 +30,11 @@ class ImageFolder(RecordDataset):
             digest.update(text.read_bytes() if text.is_file() else b"")
         return {"kind": "images", "fingerprint": digest.hexdigest()[:16]}
 
+    @override
     def quick_length(self) -> int:
         return len(self._names)
 
+    @override
     def stream(self, wanted: Wanted) -> Iterator[Record | None]:
         for row, name in enumerate(self._names):
             yield self._record(row, name) if wanted(row) else None

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from nibt import parquet
 from nibt.datasets._files import missing_columns
 from nibt.datasets._paths import named_paths
@@ -27,9 +29,11 @@ class Parquet(TableDataset):
         """The files in their order."""
         return named_paths(self.folder, (".parquet",))
 
+    @override
     def identity(self) -> dict[str, Any]:
         return {"kind": "parquet", "fingerprint": files_hash(self.paths, _TAIL)}
 
+    @override
     def quick_length(self) -> int:
         total = 0
         for path in self.paths:
@@ -38,6 +42,7 @@ class Parquet(TableDataset):
                 total += file.metadata.num_rows
         return total
 
+    @override
     def stream(self, wanted: Wanted) -> Iterator[Record | None]:
         row = 0
         for path in self.paths:

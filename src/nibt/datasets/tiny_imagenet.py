@@ -6,6 +6,8 @@ Y. Le, X. Yang, Tiny ImageNet Visual Recognition Challenge, Stanford CS 231N, 20
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from nibt.datasets._files import lines
 from nibt.datasets._synsets import Labelled, SynsetDataset, from_corners, synset_names
 from nibt.datasets.base import Record
@@ -28,6 +30,7 @@ class TinyImageNet(SynsetDataset):
     home = "cs231n.stanford.edu, the file tiny-imagenet-200.zip"
     each: int | None = 5
 
+    @override
     def read_records(self) -> list[Record]:
         known = {line.strip() for line, _ in lines(self.inside("wnids.txt"))}
         names = {synset: name for synset, name in synset_names(self.inside("words.txt")).items() if synset in known}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from nibt.core.side import Side
 from nibt.data.units import Grid, Units
@@ -31,6 +32,7 @@ class Centre(UnitMethod):
     def __post_init__(self) -> None:
         above_zero(spread=self.spread)
 
+    @override
     def scores(self, side: Side, units: Units) -> PerUnit:
         if isinstance(units, Grid):
             rows, columns = _line(units.rows), _line(units.columns)

@@ -8,6 +8,8 @@ The same through all blocks, as it was published, is ``gae``.
 from dataclasses import dataclass
 from typing import ClassVar
 
+from typing_extensions import override
+
 from nibt.methods._attention import LastAttention
 from nibt.models._attention import Weights
 
@@ -19,6 +21,7 @@ class Chefer(LastAttention):
     signed = False
     variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
 
+    @override
     def weighed(self, weights: Weights, gradient: Weights) -> Weights:
         return (gradient * weights).relu()
 

@@ -9,6 +9,8 @@ The first is how Zhu et al. (ICLR 2025) compare it.
 from dataclasses import dataclass
 from typing import ClassVar
 
+from typing_extensions import override
+
 from nibt.methods._attention import AttentionOrInput
 from nibt.models._attention import Weights
 from nibt.types import Hidden, PerToken
@@ -23,9 +25,11 @@ class FastIG(AttentionOrInput):
         "textbook": {side: {"at": "input"} for side in ("image", "text")},
     }
 
+    @override
     def weighed(self, weights: Weights, gradient: Weights) -> Weights:
         return gradient * weights
 
+    @override
     def of_input(self, state: Hidden, gradient: Hidden) -> PerToken:
         return (state * gradient).sum(-1)
 

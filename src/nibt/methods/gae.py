@@ -9,6 +9,8 @@ A head that pools by attention reads R through its own map.
 from dataclasses import dataclass
 from typing import ClassVar
 
+from typing_extensions import override
+
 from nibt.core.side import Side
 from nibt.errors import BadOption
 from nibt.methods._attention import AttentionMethod, gradients
@@ -34,6 +36,7 @@ class GAE(AttentionMethod):
         if self.rectified not in ("mean", "heads"):
             raise BadOption(f"rectified must be mean or heads (got {self.rectified!r})")
 
+    @override
     def scores(self, side: Side) -> PerToken:
         seen = side.attentions()
         found = gradients(side, seen, [one.weights for one in seen.all])

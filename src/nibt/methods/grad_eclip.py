@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import override
 
 from nibt.core.side import Side
 from nibt.methods._attention import AttentionMethod, gradients
@@ -25,6 +26,7 @@ class GradECLIP(AttentionMethod):
     cost = "1 + about 3 / depth"
     signed = False
 
+    @override
     def scores(self, side: Side) -> PerToken:
         seen = side.attentions(side.tower.depth - 1)
         (gradient,) = gradients(side, seen, [seen.last.output])

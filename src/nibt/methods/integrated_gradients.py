@@ -8,6 +8,8 @@ The same path as NIB's, but from where the tower begins, and by the midpoint rul
 from dataclasses import dataclass
 from typing import ClassVar
 
+from typing_extensions import override
+
 from nibt.core.side import Side
 from nibt.data.units import special_share
 from nibt.methods._path import PathMethod
@@ -29,6 +31,7 @@ class IntegratedGradients(PathMethod):
     quadrature: str = "midpoint"
     steps: int = 50
 
+    @override
     def __call__(self, side: Side) -> Attribution:
         stem = side.stem()
         scores, told = self.narrowed(side, stem, None, lambda difference, gradient: (difference * gradient).sum(-1))

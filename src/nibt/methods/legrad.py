@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from nibt.core.side import Side
 from nibt.errors import BadOption
@@ -31,6 +32,7 @@ class LeGrad(AttentionMethod):
         if self.blocks is not None and self.blocks < 1:
             raise BadOption(f"blocks must be at least 1 (got {self.blocks})")
 
+    @override
     def scores(self, side: Side) -> PerToken:
         depth = side.tower.depth
         seen = side.attentions(depth - min(self.blocks or depth, depth))

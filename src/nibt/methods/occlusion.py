@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from typing_extensions import override
 
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
@@ -22,6 +23,7 @@ class Occlusion(UnitMethod):
     cost = "1 + units"
     variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
 
+    @override
     def scores(self, side: Side, units: Units) -> PerUnit:
         if isinstance(units, Grid):
             count, tried = units.count, torch.arange(units.count, device="cpu")

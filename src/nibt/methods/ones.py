@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from typing_extensions import override
 
 from nibt.core.side import Side
 from nibt.data.units import Grid, Units
@@ -16,6 +17,7 @@ class Ones(UnitMethod):
     cost = "0"
     signed = False
 
+    @override
     def scores(self, side: Side, units: Units) -> PerUnit:
         count = units.count if isinstance(units, Grid) else units.explained.shape[1]
         return torch.ones(len(side.inputs), count, dtype=torch.float32, device=side.tower.example.device)

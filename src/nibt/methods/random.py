@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from typing_extensions import override
 
 from nibt.core.perturbation import item_rng
 from nibt.core.side import Side
@@ -28,6 +29,7 @@ class Random(UnitMethod):
     def __post_init__(self) -> None:
         at_least(0, seed=self.seed)
 
+    @override
     def scores(self, side: Side, units: Units) -> PerUnit:
         count = units.count if isinstance(units, Grid) else units.explained.shape[1]
         drawn = [item_rng(side.inputs, item, self.seed).random(count) for item in range(len(side.inputs))]

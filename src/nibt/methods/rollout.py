@@ -7,6 +7,8 @@ It knows nothing of the other side: a map of it is the same for every caption. O
 
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from nibt.core.side import Side
 from nibt.methods._attention import AttentionMethod
 from nibt.types import PerToken
@@ -18,6 +20,7 @@ class Rollout(AttentionMethod):
     cost = "2"
     signed = False
 
+    @override
     def scores(self, side: Side) -> PerToken:
         seen = side.attentions()
         return seen.relayed([one.weights.mean(1) for one in seen.all]) / 2 ** len(seen.blocks)

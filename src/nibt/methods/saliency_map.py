@@ -9,6 +9,8 @@ The first is how Zhu et al. (ICLR 2025) compare it. A weight that a mask holds a
 from dataclasses import dataclass
 from typing import ClassVar
 
+from typing_extensions import override
+
 from nibt.methods._attention import AttentionOrInput
 from nibt.models._attention import Weights
 from nibt.types import Hidden, PerToken
@@ -24,9 +26,11 @@ class SaliencyMap(AttentionOrInput):
         "textbook": {side: {"at": "input"} for side in ("image", "text")},
     }
 
+    @override
     def weighed(self, weights: Weights, gradient: Weights) -> Weights:
         return gradient.abs() * (weights > 0)
 
+    @override
     def of_input(self, state: Hidden, gradient: Hidden) -> PerToken:
         return gradient.abs().amax(-1)
 

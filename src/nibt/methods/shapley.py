@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from typing_extensions import override
 
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
@@ -41,6 +42,7 @@ class Shapley(UnitMethod):
         at_least(2, budget=self.budget)
         at_least(0, seed=self.seed)
 
+    @override
     def scores(self, side: Side, units: Units) -> PerUnit:
         device, places = side.tower.example.device, _places(units, len(side.inputs))
         games = [_coalitions(len(players), self.budget, self.seed) for players in places]

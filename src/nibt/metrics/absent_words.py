@@ -5,6 +5,7 @@ Evidence against ought to be negative; a method without a sign has 0.
 from dataclasses import dataclass
 
 import torch
+from typing_extensions import override
 
 from nibt.metrics.base import Metric, MetricInput, word_table
 from nibt.types import PerExample
@@ -15,6 +16,7 @@ class AbsentWords(Metric):
     better = "higher"
     sides = ("text",)
 
+    @override
     def __call__(self, trial: MetricInput) -> PerExample:
         return torch.tensor(
             [

@@ -4,6 +4,8 @@
 
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from nibt.metrics._ranking import ranking
 from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks
 from nibt.types import PerExample
@@ -14,6 +16,7 @@ class AveragePrecision(Metric):
     better = "higher"
     sides = ("image",)
 
+    @override
     def __call__(self, trial: MetricInput) -> PerExample:
         return on_masks(trial, _precision)
 

@@ -5,6 +5,7 @@
 from dataclasses import dataclass
 
 import torch
+from typing_extensions import override
 
 from nibt.metrics.base import Metric, MetricInput
 from nibt.results.attribution import allowed
@@ -15,6 +16,7 @@ from nibt.types import PerExample
 class CompletenessGap(Metric):
     better = "lower"
 
+    @override
     def __call__(self, trial: MetricInput) -> PerExample:
         told = trial.attribution.path
         if told is None:

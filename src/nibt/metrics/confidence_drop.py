@@ -6,6 +6,8 @@ What is shown is said in ``base_confidence``, for the protocols ``correct`` and 
 
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from nibt.metrics._confidence import Confidence
 from nibt.metrics.base import MetricInput
 from nibt.types import PerExample
@@ -15,6 +17,7 @@ from nibt.types import PerExample
 class ConfidenceDrop(Confidence):
     better = "lower"
 
+    @override
     def __call__(self, trial: MetricInput) -> PerExample:
         score, kept = self.scores(trial)
         return 100 * (score - kept).clamp_min(0).float().cpu()

@@ -4,6 +4,8 @@ or 0 for each example, so that a mean is a percentage. What is shown: as in the 
 
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from nibt.metrics._confidence import Confidence
 from nibt.metrics.base import MetricInput
 from nibt.types import PerExample
@@ -13,6 +15,7 @@ from nibt.types import PerExample
 class ConfidenceIncrease(Confidence):
     better = "higher"
 
+    @override
     def __call__(self, trial: MetricInput) -> PerExample:
         score, kept = self.scores(trial)
         return 100 * (kept > score).float().cpu()

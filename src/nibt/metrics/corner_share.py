@@ -4,6 +4,8 @@ even map has four times one over the number of patches.
 
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from nibt.metrics.base import Metric, MetricInput
 from nibt.types import PerExample
 
@@ -13,6 +15,7 @@ class CornerShare(Metric):
     better = "neither"
     sides = ("image",)
 
+    @override
     def __call__(self, trial: MetricInput) -> PerExample:
         size = trial.attribution.grid.abs()
         corners = size[:, [0, 0, -1, -1], [0, -1, 0, -1]].sum(-1)

@@ -4,6 +4,8 @@ the caption names, from 0 to 1. A map without positive mass has 0.
 
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks
 from nibt.types import PerExample
 
@@ -13,6 +15,7 @@ class Energy(Metric):
     better = "higher"
     sides = ("image",)
 
+    @override
     def __call__(self, trial: MetricInput) -> PerExample:
         return on_masks(trial, _share)
 

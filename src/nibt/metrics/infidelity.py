@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 from torch import Tensor
+from typing_extensions import override
 
 from nibt.core.perturbation import item_rng, masker
 from nibt.data.units import Grid
@@ -40,6 +41,7 @@ class Infidelity(PerturbationMetric):
         if self.masks < 1:
             raise BadOption(f"masks must be at least 1 (got {self.masks})")
 
+    @override
     def __call__(self, trial: MetricInput) -> PerExample:
         scores, hidden = trial.attribution.scores.float(), self.hidden(trial).to(trial.attribution.scores.device)
         score = masker(trial.side, trial.attribution.units, hide=self.hide, seed=self.seed)

@@ -5,6 +5,7 @@ names, from 0 to 1. The threshold is chosen for each example, so the number is a
 from dataclasses import dataclass
 
 import torch
+from typing_extensions import override
 
 from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks
 from nibt.types import PerExample
@@ -15,6 +16,7 @@ class IntersectionOverUnion(Metric):
     better = "higher"
     sides = ("image",)
 
+    @override
     def __call__(self, trial: MetricInput) -> PerExample:
         return on_masks(trial, _best)
 

@@ -5,6 +5,7 @@ name, 1 or 0. A map that passes for every caption of a scene moves when the capt
 from dataclasses import dataclass
 
 import torch
+from typing_extensions import override
 
 from nibt.data.ground_truth import GroundTruth
 from nibt.metrics.base import Metric, MetricInput
@@ -17,6 +18,7 @@ class OwnObject(Metric):
     better = "higher"
     sides = ("image",)
 
+    @override
     def __call__(self, trial: MetricInput) -> PerExample:
         favours = [self._favours(trial, item, truth) for item, truth in enumerate(trial.truths)]
         return torch.tensor(favours, dtype=torch.float32)

@@ -7,6 +7,7 @@ side: 15 pixels of 640 as published.
 from dataclasses import dataclass
 
 import torch
+from typing_extensions import override
 
 from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks
 from nibt.types import PerExample
@@ -20,6 +21,7 @@ class PointingGame(Metric):
     sides = ("image",)
     tolerance: float = 15 / 640
 
+    @override
     def __call__(self, trial: MetricInput) -> PerExample:
         return on_masks(trial, self._hit)
 

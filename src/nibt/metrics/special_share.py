@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from nibt.metrics.base import Metric, MetricInput
 from nibt.types import PerExample
 
@@ -10,6 +12,7 @@ from nibt.types import PerExample
 class SpecialShare(Metric):
     better = "neither"
 
+    @override
     def __call__(self, trial: MetricInput) -> PerExample:
         return trial.attribution.special_share.float().cpu()
 

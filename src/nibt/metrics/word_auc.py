@@ -5,6 +5,7 @@ a word which names an object of the image has a higher score than one which does
 from dataclasses import dataclass
 
 import torch
+from typing_extensions import override
 
 from nibt.metrics._ranking import ranking
 from nibt.metrics.base import Metric, MetricInput, word_table
@@ -16,6 +17,7 @@ class WordAUC(Metric):
     better = "higher"
     sides = ("text",)
 
+    @override
     def __call__(self, trial: MetricInput) -> PerExample:
         return torch.tensor(
             [

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+from typing_extensions import override
 
 from nibt.data.images import ImageInput
 from nibt.data.pair import caption_notes
@@ -201,9 +202,11 @@ class ImageTower(Tower):
     modality = "image"
     preparation: Preparation
 
+    @override
     def group(self, item: ImageInput) -> Hashable:
         return self.preparation.resize.size(item.size)
 
+    @override
     def prepare(self, items: Sequence[ImageInput]) -> Inputs:
         pixels = torch.stack([self.preparation.pixels(item) for item in items])
         return Inputs(
@@ -217,6 +220,7 @@ class ImageTower(Tower):
         """The module that takes the first tokens: the norm before the blocks, where there is one."""
         return self.blocks[0]
 
+    @override
     def on_first_tokens(self, see: See) -> RemovableHandle:
         def before(_: nn.Module, args: tuple) -> tuple | None:
             put = see(args[0])
@@ -233,6 +237,7 @@ class ImageTower(Tower):
         """Each pixel scaled after normalising: 1 keeps it, 0 makes it the mean colour."""
         return replace(inputs, values=inputs.values * keep[:, None].to(inputs.values))
 
+    @override
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
         first = inputs.item(0)
         key = (first.values.shape, *((k, *v.flatten().tolist()) for k, v in first.extra.items()))
@@ -263,12 +268,15 @@ class TextTower(Tower):
         """What the forward pass takes beside the ids."""
         return {}
 
+    @override
     def group(self, item: str) -> Hashable:
         return None
 
+    @override
     def length(self, item: str) -> int:
         return len(self.tokens(item).ids)
 
+    @override
     def prepare(self, items: Sequence[str]) -> Inputs:
         tokens = [self.tokens(item) for item in items]
         ids, words = batch_tokens(items, tokens, self.pad)
@@ -277,10 +285,12 @@ class TextTower(Tower):
         notes = tuple((*caption_notes(item), *row.notes) for item, row in zip(items, tokens, strict=True))
         return Inputs(ids.to(device), extra, words=words, notes=notes)
 
+    @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         assert inputs.words is not None
         return inputs.words
 
+    @override
     def on_first_tokens(self, see: See) -> RemovableHandle:
         def after(_: nn.Module, args: tuple, out: Tensor) -> Tensor | None:
             return see(out)
@@ -308,6 +318,7 @@ class TextTower(Tower):
             finally:
                 handle.remove()
 
+    @override
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
         assert inputs.words is not None
         word = inputs.words.explained.to(inputs.values.device)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
+from typing_extensions import override
 
 from nibt.data.units import Grid, Units
 from nibt.models._family import Family
@@ -34,49 +35,61 @@ class CLIPImageTower(ImageTower):
         )
 
     @property
+    @override
     def blocks(self) -> list[nn.Module]:
         return list(self.vision.encoder.layers)
 
     @property
+    @override
     def entry(self) -> nn.Module:
         return self.vision.pre_layrnorm
 
+    @override
     def run(self, inputs: Inputs) -> Embedding:
         other_size = inputs.values.shape[-2:] != (self.size, self.size)
         return embedding_of(self.clip.get_image_features(inputs.values, interpolate_pos_encoding=other_size))
 
+    @override
     def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
         return self.clip.visual_projection(self.vision.post_layernorm(stream[:, 0]))
 
+    @override
     def last(self, stream: Tensor, read: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
         row = one_row(self.blocks[-1], stream, stream.new_zeros(len(stream), dtype=torch.long), *args, **kwargs)
         return None if row is None else self.head(row, read)
 
+    @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         height, width = inputs.values.shape[-2:]
         return Grid(height // self.patch, width // self.patch, prefix=1)
 
 
 class CLIPTextTower(HuggingFaceTextTower):
+    @override
     def extra(self, tokens: Sequence[Tokens], ids: Tensor) -> dict[str, Tensor]:
         return {"attention_mask": hugging_face.attention_mask(ids, tokens)}
 
+    @override
     def valid_tokens(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
         return inputs.extra["attention_mask"].bool()
 
+    @override
     def run(self, inputs: Inputs) -> Embedding:
         return embedding_of(self.root.get_text_features(inputs.values, **inputs.extra))
 
+    @override
     def read(self, inputs: Inputs) -> dict[str, Tensor]:
         end, ids = self.model.eos_token_id, inputs.values
         # configs older than transformers PR 24773 say 2, and mean "the highest id of the caption"
         is_end = ids == (ids.amax(1, keepdim=True) if end == 2 else end)
         return {"row": is_end.int().argmax(1)}
 
+    @override
     def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
         rows = stream[torch.arange(len(stream), device=stream.device), read["row"]]
         return self.root.text_projection(self.model.final_layer_norm(rows))
 
+    @override
     def last(self, stream: Tensor, read: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
         row = one_row(self.blocks[-1], stream, read["row"], *args, **kwargs)
         return None if row is None else self.head(row, {"row": torch.zeros_like(read["row"])})
@@ -89,12 +102,14 @@ class CLIP(Family):
     class_names = ("CLIPModel",)
 
     @staticmethod
+    @override
     def load(source: str, request: Request) -> tuple[nn.Module, Request]:
         from transformers import CLIPModel
 
         return load_pretrained(CLIPModel, source, request)
 
     @staticmethod
+    @override
     def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
         return CLIPImageTower(module, request), CLIPTextTower(module, request)
 

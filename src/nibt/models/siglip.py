@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from typing_extensions import override
 
 from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid, Units
@@ -41,16 +42,20 @@ class SigLIPImageTower(ImageTower):
         )
 
     @property
+    @override
     def blocks(self) -> list[nn.Module]:
         return list(self.vision.encoder.layers)
 
+    @override
     def run(self, inputs: Inputs) -> Embedding:
         other_size = inputs.values.shape[-2:] != (self.size, self.size)
         return embedding_of(self.siglip.get_image_features(inputs.values, interpolate_pos_encoding=other_size))
 
+    @override
     def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
         return self.vision.head(self.vision.post_layernorm(stream))
 
+    @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         height, width = inputs.values.shape[-2:]
         return Grid(height // self.patch, width // self.patch)
@@ -67,6 +72,7 @@ class NaFlexImageTower(ImageTower):
         self.most = (request.image_size // self.processor.patch_size) ** 2 if request.image_size else None
 
     @property
+    @override
     def blocks(self) -> list[nn.Module]:
         return list(self.vision.encoder.layers)
 
@@ -75,9 +81,11 @@ class NaFlexImageTower(ImageTower):
         with float32_numbers():
             return dict(self.processor(images=image.pil_image, return_tensors="pt", **options))
 
+    @override
     def group(self, item: ImageInput) -> Hashable:
         return tuple(self._patches(item)["spatial_shapes"][0].tolist())
 
+    @override
     def prepare(self, items: Sequence[ImageInput]) -> Inputs:
         made = [self._patches(item) for item in items]
         values = torch.cat([one["pixel_values"] for one in made]).to(self.example)
@@ -88,18 +96,23 @@ class NaFlexImageTower(ImageTower):
         regions = tuple(Region(0.0, 0.0, *map(float, item.size)) for item in items)
         return Inputs(values, extra, regions=regions, notes=tuple(item.notes for item in items))
 
+    @override
     def run(self, inputs: Inputs) -> Embedding:
         return embedding_of(self.siglip.get_image_features(inputs.values, **inputs.extra))
 
+    @override
     def read(self, inputs: Inputs) -> dict[str, Tensor]:
         return {"mask": inputs.extra["pixel_attention_mask"]}
 
+    @override
     def valid_tokens(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
         return inputs.extra["pixel_attention_mask"].bool()
 
+    @override
     def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
         return self.vision.head(self.vision.post_layernorm(stream), read["mask"])
 
+    @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         return Grid(*self._grid(inputs))
 
@@ -107,6 +120,7 @@ class NaFlexImageTower(ImageTower):
         rows, columns = inputs.extra["spatial_shapes"][0].tolist()
         return rows, columns
 
+    @override
     def extent(self, inputs: Inputs) -> tuple[int, int]:
         rows, columns = self._grid(inputs)
         return rows * self.processor.patch_size, columns * self.processor.patch_size
@@ -123,12 +137,15 @@ class NaFlexImageTower(ImageTower):
 class SigLIPTextTower(HuggingFaceTextTower):
     full = True
 
+    @override
     def run(self, inputs: Inputs) -> Embedding:
         return embedding_of(self.root.get_text_features(inputs.values))
 
+    @override
     def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
         return self.model.head(self.model.final_layer_norm(stream[:, -1]))
 
+    @override
     def last(self, stream: Tensor, read: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
         end = torch.full((len(stream),), stream.shape[1] - 1, device=stream.device)
         row = one_row(self.blocks[-1], stream, end, *args, **kwargs)
@@ -142,12 +159,14 @@ class SigLIP(Family):
     class_names = ("SiglipModel", "Siglip2Model")
 
     @staticmethod
+    @override
     def load(source: str, request: Request) -> tuple[nn.Module, Request]:
         from transformers import AutoModel
 
         return load_pretrained(AutoModel, source, request)
 
     @staticmethod
+    @override
     def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
         naflex = "Siglip2Model" in (kind.__name__ for kind in type(module).__mro__)
         image = NaFlexImageTower if naflex else SigLIPImageTower

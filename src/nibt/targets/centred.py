@@ -7,6 +7,7 @@ is left is what this caption says and others do not.
 from dataclasses import dataclass
 
 import torch.nn.functional as F
+from typing_extensions import override
 
 from nibt.targets.base import Target, TargetContext, cosine
 from nibt.types import Embedding, PerExample, There
@@ -17,6 +18,7 @@ class Centred(Target):
     others = "some"
     shipped_default = "centre"
 
+    @override
     def __call__(self, here: Embedding, there: There, context: TargetContext) -> PerExample:
         assert context.others is not None
         mean = context.others.mean(0) if len(context.others) == 1 else F.normalize(context.others, dim=-1).mean(0)

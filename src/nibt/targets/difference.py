@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from nibt.targets.base import Target, TargetContext, cosine, to_others
 from nibt.types import Embedding, PerExample, There
 
@@ -10,6 +12,7 @@ from nibt.types import Embedding, PerExample, There
 class Difference(Target):
     others = "one"
 
+    @override
     def __call__(self, here: Embedding, there: There, context: TargetContext) -> PerExample:
         return cosine(here, there) - to_others(here, context)[..., 0]
 

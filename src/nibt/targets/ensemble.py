@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from nibt.errors import BadOption
 from nibt.targets.base import Target, TargetContext, cosine
 from nibt.types import Embedding, PerExample, There
@@ -18,6 +20,7 @@ class Ensemble(Target):
             if template.count("{}") != 1:
                 raise BadOption(f"a template must hold {{}} once, where the caption stands (got {template!r})")
 
+    @override
     def __call__(self, here: Embedding, there: There, context: TargetContext) -> PerExample:
         return cosine(here, there)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
 from nibt.datasets._captioned import CaptionedDataset
 from nibt.datasets._files import format_errors, read_json
@@ -34,6 +35,7 @@ class COCO(CaptionedDataset):
     split: str = "val2017"
     objects: bool = True
 
+    @override
     def read_records(self) -> list[Record]:
         captions = self._file("captions")
         marks, names = self._marks(self._file("instances")) if self.objects else ({}, ())
@@ -56,6 +58,7 @@ class COCO(CaptionedDataset):
                 if image["id"] in spoken
             ]
 
+    @override
     def mask(self, mark: ObjectAnnotation, size: tuple[int, int], where: str) -> np.ndarray | None:
         with format_errors(where):
             return decoded(mark.outline, size, where) if mark.outline else None

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from nibt.errors import BadOption
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class MethodChoice(Choice):
 
         return MethodSpec(self.name, self.variant, self.options)
 
+    @override
     def record(self) -> dict[str, Any]:
         limit = {} if self.first is None else {"first": self.first}
         return {**super().record(), "variant": self.variant, **limit}
@@ -55,6 +58,7 @@ class MetricChoice(Choice):
 
     measured: str = "explained"
 
+    @override
     def record(self) -> dict[str, Any]:
         return {**super().record(), "measured": self.measured}
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from nibt.errors import BadOption
 from nibt.evaluation.audit.randomization import copied, stages
@@ -66,6 +67,7 @@ class Features(Trainer):
 
     name = "features"
 
+    @override
     def source(self, side: Modality, material: TowerInputs) -> Tensor:
         tower = self.model.tower(side)
 
@@ -76,6 +78,7 @@ class Features(Trainer):
         members = [group.items for group in material.groups]
         return collect(members, range(sum(map(len, members))), embed)
 
+    @override
     def begin(self, draws: torch.Generator | None = None) -> None:
         embedding = self.model.image.encode(self.whole["image"].groups[0].take([0]).inputs)
         width = embedding.shape[-1]
@@ -89,6 +92,7 @@ class Features(Trainer):
         self.maps = {side: nn.Parameter(first[side].to(embedding.device)) for side in SIDES}
         self.parameters = list(self.maps.values())
 
+    @override
     def embed(self, side: Modality, source: Tensor, items: Sequence[int]) -> Embedding:
         return source[torch.tensor(items, device=source.device)] @ self.maps[side].T
 
@@ -133,10 +137,12 @@ class Last(_Towers):
 
     name = "last"
 
+    @override
     def source(self, side: Modality, material: TowerInputs) -> Streams:
         tower = self.model.tower(side)
         return Streams.of(tower, material, tower.depth - self.blocks[side], self.size)
 
+    @override
     def embed(self, side: Modality, source: Streams, items: Sequence[int]) -> Embedding:
         assert self.own is not None
         tower = self.own.tower(side)
@@ -153,9 +159,11 @@ class Whole(_Towers):
 
     name = "whole"
 
+    @override
     def source(self, side: Modality, material: TowerInputs) -> TowerInputs:
         return material
 
+    @override
     def embed(self, side: Modality, source: TowerInputs, items: Sequence[int]) -> Embedding:
         assert self.own is not None
         tower = self.own.tower(side)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from typing_extensions import override
 
 from nibt.errors import CannotLoad
 from nibt.models._family import Family
@@ -56,6 +57,7 @@ class OpenCLIP(Family):
         return module.to(request.dtype), replace(request, tokenizer=tokenizer)
 
     @staticmethod
+    @override
     def towers(module: Any, request: Request) -> tuple[ImageTower, TextTower]:
         from nibt.models.open_clip.text import HuggingFaceText, OwnText
 

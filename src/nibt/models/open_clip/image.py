@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor, nn
+from typing_extensions import override
 
 from nibt.data.units import Grid, Units
 from nibt.errors import Unsupported
@@ -45,23 +46,28 @@ class OwnViT(_OpenClipImage):
     """OpenCLIP's ``VisionTransformer``: class token, average or attention pooling."""
 
     @property
+    @override
     def blocks(self) -> list[nn.Module]:
         return list(self.visual.transformer.resblocks)
 
     @property
+    @override
     def entry(self) -> nn.Module:
         return self.visual.ln_pre
 
+    @override
     def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
         pooled, _ = self.visual._pool(stream)
         return pooled if self.visual.proj is None else pooled @ self.visual.proj
 
+    @override
     def last(self, stream: Tensor, read: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
         if self.visual.attn_pool is not None or self.visual.pool_type != "tok":
             return None
         row = one_row(self.blocks[-1], stream, stream.new_zeros(len(stream), dtype=torch.long), *args, **kwargs)
         return None if row is None else self.head(row, read)
 
+    @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         return Grid(*self.visual.grid_size, prefix=1)
 
@@ -69,22 +75,27 @@ class OwnViT(_OpenClipImage):
 class TimmViT(_OpenClipImage):
     """timm's transformers with a plain row of blocks: ViT, EVA."""
 
+    @override
     def multiple(self) -> int | None:
         dynamic = getattr(self.visual.trunk, "dynamic_img_size", False)
         return self.visual.trunk.patch_embed.feat_ratio() if dynamic else None
 
     @property
+    @override
     def blocks(self) -> list[nn.Module]:
         return list(self.visual.trunk.blocks)
 
     @property
+    @override
     def entry(self) -> nn.Module:
         return getattr(self.visual.trunk, "norm_pre", self.blocks[0])  # relative places: no norm before the blocks
 
+    @override
     def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
         trunk = self.visual.trunk
         return self.visual.head(trunk.forward_head(trunk.norm(stream)))
 
+    @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         trunk = self.visual.trunk
         return Grid(*trunk.patch_embed.dynamic_feat_size(inputs.values.shape[-2:]), prefix=trunk.num_prefix_tokens)
@@ -107,28 +118,35 @@ class ConvolutionalTower(_OpenClipImage):
         self.tail, self.stride = _watch(self.trunk, self.stages, module.visual)
         super().__init__(module, request)
 
+    @override
     def multiple(self) -> int | None:
         pooled_anywhere = self.trunk is not self.visual and "pool" not in dict(self.visual.head.named_children())
         return self.stride if pooled_anywhere else None
 
+    @override
     def relative(self, share: float) -> int:
         return self.depth
 
     @property
+    @override
     def blocks(self) -> list[nn.Module]:
         return self.stages
 
+    @override
     def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
         for module in self.tail:
             stream = module(stream)
         return self.visual.head(stream) if self.trunk is not self.visual else stream
 
+    @override
     def to_tokens(self, stream: Tensor) -> Hidden:
         return stream.flatten(2).transpose(1, 2)
 
+    @override
     def to_stream(self, tokens: Hidden, like: Tensor) -> Tensor:
         return tokens.transpose(1, 2).unflatten(2, like.shape[-2:])
 
+    @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         return Grid(*stream.shape[-2:])
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from open_clip.transformer import text_global_pool
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+from typing_extensions import override
 
 from nibt.data.units import Units
 from nibt.errors import Unsupported
@@ -36,17 +37,21 @@ class OwnText(_OpenClipText):
     """OpenCLIP's ``TextTransformer``, whose parts ``CLIP`` keeps as its own."""
 
     @property
+    @override
     def blocks(self) -> list[nn.Module]:
         return list(self.text.transformer.resblocks)
 
     @property
+    @override
     def embedder(self) -> nn.Module:
         return self.text.token_embedding
 
     @property
+    @override
     def pad(self) -> tuple[int, str]:
         return preparation.pad(self.tokenizer)
 
+    @override
     def read(self, inputs: Inputs) -> dict[str, Tensor]:
         return {"ids": inputs.values}
 
@@ -62,12 +67,14 @@ class OwnText(_OpenClipText):
         end = getattr(text, "eos_id", None) or getattr(text, "text_eos_id", None)
         return text_global_pool(stream, ids, kind, eos_token_id=end)
 
+    @override
     def last(self, stream: Tensor, read: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
         places = torch.arange(stream.shape[1], device=stream.device).expand(len(stream), -1)
         row = places[:, -1] if self._class_token else self._pooled(places[..., None], read["ids"]).squeeze(-1)
         one = one_row(self.blocks[-1], stream, row, *args, **kwargs) if row.ndim == 1 else None
         return None if one is None else self.head(one, {"ids": read["ids"][:, :1]})
 
+    @override
     def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
         text = self.text
         pooled = text.ln_final(stream[:, -1]) if self._class_token else self._pooled(text.ln_final(stream), read["ids"])
@@ -76,6 +83,7 @@ class OwnText(_OpenClipText):
             return pooled
         return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
 
+    @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         words = inputs.words
         assert words is not None
@@ -94,23 +102,29 @@ class HuggingFaceText(_OpenClipText):
         self._blocks = _rows(self.encoder)
 
     @property
+    @override
     def blocks(self) -> list[nn.Module]:
         return self._blocks
 
     @property
+    @override
     def embedder(self) -> nn.Module:
         return self.encoder.get_input_embeddings()
 
     @property
+    @override
     def pad(self) -> tuple[int, str]:
         return self.text.config.pad_token_id, self.tokenizer.tokenizer.pad_token
 
+    @override
     def tokens(self, caption: str) -> Tokens:
         return preparation.tokens(self.tokenizer, caption, self.tokenizer.context_length)
 
+    @override
     def read(self, inputs: Inputs) -> dict[str, Tensor]:
         return {"mask": (inputs.values != self.text.config.pad_token_id).long()}
 
+    @override
     def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
         for name in ("final_layer_norm", "layer_norm", "final_norm"):
             stream = getattr(self.encoder, name, nn.Identity())(stream)
