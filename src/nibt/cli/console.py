@@ -72,8 +72,9 @@ def _table(headings: Sequence[str]) -> Table:
 
 
 def balance(score: float, side: Attribution) -> tuple[str, str, str, str]:
-    """The score of a side, and what it is made of: score, baseline, attributed and gap. The gap is taken from the
-    rounded numbers, so that they add up as they are printed.
+    """The score of a side, and what it is made of: score, baseline, attributed and gap.
+
+    The gap is taken from the rounded numbers, so that they add up as they are printed.
     """
     value, path = Decimal(f"{score:.4f}"), side.path
     if path is None:

@@ -44,14 +44,15 @@ class Output:
         return self.out is not None and self.out.suffix.lower() == ".html" and not self.out.is_dir()
 
     def check(self, firsts: list[str], seconds: list[str], beside: Sequence[Path] = ()) -> list[Path]:
-        """The name of the image of each pair; empty where JSON alone was asked for. Other images lie ``beside``.
-        A pair is each of the firsts with each of the seconds: captions, or what ``stem`` makes of images.
+        """The name of the image of each pair; empty where JSON alone was asked for.
+
+        Other images lie ``beside``. A pair is each of the firsts with each of the seconds: captions, or what ``stem``
+        makes of images.
 
         Raises:
             WouldOverwrite: A file is an input, is not nibt's, or two outputs share it.
             CannotWrite: A folder is missing or closed.
             BadOption: A name ends neither in .html nor in an image format.
-
         """
         from nibt.outputs import check_targets
         from nibt.report.image.explanation import check_format

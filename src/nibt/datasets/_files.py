@@ -27,13 +27,13 @@ def table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[dict[str, str]
 def table_rows(
     path: Path, columns: tuple[str, ...], remedy: str = ""
 ) -> Iterator[tuple[dict[str, str] | BadInput, str]]:
-    """The same; a row with more or fewer fields than the heading is given as the error that it is. ``remedy`` says
-    how other columns are chosen, where they can be.
+    """The same; a row with more or fewer fields than the heading is given as the error that it is.
+
+    ``remedy`` says how other columns are chosen, where they can be.
 
     Raises:
         BadOption: A column is lacking that can be chosen.
         BadInput: A column is lacking, or the file is broken.
-
     """
     with _readable(path), path.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.reader(stream, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)

@@ -26,8 +26,9 @@ class Labelled(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class SynsetDataset(LocalDataset):
-    """The first ``each`` images of every synset, or all of them, synsets and images by their numbers. ``split`` is
-    val or train.
+    """The first ``each`` images of every synset, or all of them, synsets and images by their numbers.
+
+    ``split`` is val or train.
 
     The caption is ``a photo of a `` and the whole string of the synset, as in the paper: "a photo of a tench, Tinca
     tinca". All of that string names the objects.

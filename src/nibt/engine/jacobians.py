@@ -84,8 +84,9 @@ def _on_path(cut: Cut, start: Hidden, path: Nodes, part: slice) -> States:
 
 
 def rows(cut: Cut, start: Hidden, path: Nodes, spelt: Float[Tensor, "part token"], dim: int) -> Vectors:
-    """The sum of P[t] over the rows of each part; ``spelt`` is 1 on the rows of a part. An embedding has ``dim``
-    numbers. By the cheaper of both ways.
+    """The sum of P[t] over the rows of each part; ``spelt`` is 1 on the rows of a part.
+
+    An embedding has ``dim`` numbers. By the cheaper of both ways.
     """
     difference = cut.hidden - start
     if len(spelt) <= dim:  # a forward pass for each part, or a backward pass for each number
@@ -160,8 +161,10 @@ def narrowed(side: Side, method: NIB) -> list[LayerPath]:
 
 
 def vectors(of: LayerPath, spelt: Float[Tensor, "part token"]) -> PathIntegral:
-    """The sum of P[t] over the rows of each part, part x dim. The parts have each row once: with a tolerance there are
-    as many nodes as bring their sum as near to the change of the unit embedding, by its length.
+    """The sum of P[t] over the rows of each part, part x dim.
+
+    The parts have each row once: with a tolerance there are as many nodes as bring their sum as near to the change of
+    the unit embedding, by its length.
     """
     size = of.change.norm()
     for path in of.paths():

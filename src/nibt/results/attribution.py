@@ -77,8 +77,10 @@ def allowed(change: PerExample, tolerance: float | None) -> PerExample:
 
 @dataclass(frozen=True, eq=False)
 class Attribution(ByValue):
-    """Raw scores of one side, for a batch or (indexed) for one example. Nothing is clipped or rescaled until a
-    reader asks for it. ``special_share`` is the share of the absolute score that lies on rows without a unit.
+    """Raw scores of one side, for a batch or (indexed) for one example.
+
+    Nothing is clipped or rescaled until a reader asks for it. ``special_share`` is the share of the absolute score that
+    lies on rows without a unit.
     """
 
     scores: PerUnit
