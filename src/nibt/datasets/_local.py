@@ -90,8 +90,9 @@ class LocalDataset(RecordDataset):
         raise self.lacking(what or " or ".join(names))
 
     def the_table(self, given: str | None, *patterns: str) -> Path:
-        """Return the table of that name in the folder or, without a name, the only file of the first pattern that any
-        file has.
+        """Return the table of the folder: the one of that name or, without a name, the only file of a pattern.
+
+        The patterns are tried in order; the first one that any file has counts.
 
         Raises:
             BadInput: There is none, or there are several.

@@ -89,8 +89,9 @@ def synset_names(path: Path) -> dict[str, str]:
 
 
 def from_corners(corners: list[str], where: str) -> Edges:
-    """A box of its first and last column and row: the last ones belong to it, as in ImageNet's files, where those of
-    a whole image of 64 pixels are 0 0 63 63.
+    """Return the box of its first and last column and row.
+
+    The last ones belong to the box, as in ImageNet's files: those of a whole image of 64 pixels are 0 0 63 63.
 
     Raises:
         BadInput: These are not four numbers, or the last comes before the first.

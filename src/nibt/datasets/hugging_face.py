@@ -119,8 +119,9 @@ class HuggingFace(CaptionedDataset, TableDataset):
 
 
 def saved(folder: Path, split: str | None, *columns: tuple[str, str]) -> Any:
-    """The table of the package ``datasets`` in a folder, mapped, not read; it has the columns, each with the name of
-    the option that chose it.
+    """Open the table that the package ``datasets`` saved, without reading it.
+
+    ``columns`` are the columns that it must have, each with the name of the option that chose it.
 
     Raises:
         Unsupported: That package is not installed.

@@ -112,14 +112,17 @@ class Contributions(ByValue):
 
     @plain_torch()
     def explain(self, caption: str | Sequence[str] | Tensor, model: Model | None = None) -> Attribution:
-        """NIB's map for a caption or an embedding, (dim), or a batch of maps for several, (batch, dim): one matrix
-        product.
+        """Return NIB's map for a caption or an embedding, by one matrix product.
 
         Equal to the image side of ``explain`` with the same options and the target cosine, to 1e-5.
 
+        Args:
+            caption: A caption or an embedding, (dim), for one map; several, (batch, dim), for a batch of maps.
+            model: The model that reads captions, for contributions from a file.
+
         Raises:
-            BadInput: The caption is blank; or these contributions were loaded from a file, and no model is given to
-                read a caption with, or another one.
+            BadInput: The caption is blank; or these contributions were loaded from a file, and the model is missing or
+                another one.
 
         """
         aim = F.normalize((caption if isinstance(caption, Tensor) else self._encoded(caption, model)).float(), dim=-1)
@@ -150,8 +153,8 @@ class Contributions(ByValue):
                 f"the contributions are of the weights {self.facts['weights_hash']}, the model {model.id} "
                 f"has {model.weights_hash}"
             )
-        found = encode(model.text, [read_caption(one) for one in as_list(caption)])
-        return found[0] if isinstance(caption, str) else found
+        embeddings = encode(model.text, [read_caption(text) for text in as_list(caption)])
+        return embeddings[0] if isinstance(caption, str) else embeddings
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write safetensors in half precision (scores then hold to about a thousandth), whole or not at all.

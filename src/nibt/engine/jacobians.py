@@ -106,8 +106,14 @@ def parts(groups: Sequence[Sequence[int]], count: int) -> Float[Tensor, "part to
 
 @dataclass(frozen=True)
 class LayerPath:
-    """A tower cut at a layer, the state that it is narrowed to, and how far its unit embedding moves on the way: what
-    the P[t] of all rows add up to.
+    """The path of a tower from a baseline to the state at a layer.
+
+    Attributes:
+        cut: The tower, cut at the layer.
+        start: The baseline state.
+        change: How far the unit embedding moves on the path, which is what the P[t] of all rows add up to.
+        method: The options of NIB.
+
     """
 
     cut: Cut
@@ -176,10 +182,11 @@ def vectors(of: LayerPath, spelt: Float[Tensor, "part token"]) -> PathIntegral:
 
 
 def scores(of: LayerPath, aim: Float[Tensor, "vector dim"], most: Float[Tensor, " vector"]) -> PathIntegral:
-    """P[t] . v for each vector v, vector x token; with a tolerance, each with as many nodes as bring its sum as near to
-    ``v . change`` as is allowed for changes of the size ``most``.
+    """Compute P[t] . v for each vector v: (vector, token).
 
-    By the cheaper way: a backward pass for each vector, or the P[t] of all rows, and a product.
+    With a tolerance, the steps of each vector are doubled until its sum is close enough to ``v . change``, as the
+    tolerance allows for changes of the size ``most``. It takes the cheaper way: a backward pass per vector, or the P[t]
+    of all rows and a matrix product.
     """
     expected, bound = aim @ of.change, of.allowed(most)
     found, steps = aim.new_zeros(len(aim), of.rows), aim.new_zeros(len(aim))
@@ -208,8 +215,9 @@ def path_summary(
     steps: PerExample,
     tolerance: float | None = None,
 ) -> PathSummary:
-    """What narrowing did to the cosine with each unit embedding, from the unit embeddings at both ends of the path and
-    the sum of the scores.
+    """Summarize the path for the cosine with each unit embedding of ``aim``.
+
+    ``after`` and ``before`` are the unit embeddings at both ends of the path, ``total`` the sums of the scores.
     """
     at_input, at_baseline = aim @ after, aim @ before
     return PathSummary(baseline, quadrature, layers, steps, at_input, at_baseline, total, tolerance)

@@ -89,8 +89,9 @@ class Interaction(JsonSerializable):
         return self.product - self.sum
 
     def heatmap(self, *words: str | int) -> np.ndarray:
-        """The region of some words, of all without any, in the pixels of the image: signed, float32, (height, width),
-        0 where the model did not see.
+        """Return the region of some words, or of all, in the pixels of the image.
+
+        Signed, float32, (height, width); 0 where the model did not see.
 
         Raises:
             BadInput: There is no such word.

@@ -138,8 +138,9 @@ def check_reports(manifest: Path, names: Sequence[str], overwrite: bool = False)
 
 
 def write_reports(manifest: Path, reports: Mapping[str, bytes], overwrite: bool = False) -> list[Path]:
-    """Write the reports of a run beside its ``manifest``, which keeps their digests: reports that were edited since, or
-    that something else wrote, are not replaced.
+    """Write the reports of a run beside its ``manifest``, which keeps their digests.
+
+    Reports that were edited since, or that something else wrote, are not replaced.
 
     Raises:
         WouldOverwrite: Such a file is there, and ``overwrite`` is not given.
