@@ -54,8 +54,8 @@ def table_rows(
             if len(fields) == len(heading):
                 yield dict(zip(heading, fields, strict=True)), where
             else:
-                told = f"expected {len(heading)} fields (got {len(fields)}); put texts that hold the separator in "
-                yield BadInput(f"{where}: {told}double quotes"), where
+                message = f"expected {len(heading)} fields (got {len(fields)}); put texts that hold the separator in "
+                yield BadInput(f"{where}: {message}double quotes"), where
 
 
 def missing_columns(path: Path, lacking: Sequence[str], names: Sequence[str], remedy: str) -> BadOption:

@@ -55,15 +55,15 @@ class SynsetDataset(LocalDataset):
         for labelled in images:
             of_synset.setdefault(labelled.synset, []).append(labelled)
         entries: list[Record] = []
-        for synset, found in sorted(of_synset.items()):
+        for synset, members in sorted(of_synset.items()):
             if synset not in names:
-                raise BadInput(f"{found[0].where}: the list of names does not know the synset {synset!r}")
-            if self.each is not None and len(found) < self.each:
+                raise BadInput(f"{members[0].where}: the list of names does not know the synset {synset!r}")
+            if self.each is not None and len(members) < self.each:
                 raise BadInput(
-                    f"each must be at most {len(found)} (got {self.each}): the synset {synset} has no more images"
+                    f"each must be at most {len(members)} (got {self.each}): the synset {synset} has no more images"
                 )
-            found.sort(key=lambda labelled: natural(labelled.image.name))
-            entries += [_entry(labelled, names[synset]) for labelled in found[: self.each]]
+            members.sort(key=lambda labelled: natural(labelled.image.name))
+            entries += [_entry(labelled, names[synset]) for labelled in members[: self.each]]
         return entries
 
 

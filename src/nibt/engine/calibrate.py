@@ -67,8 +67,8 @@ def calibrate(
         tensors |= _of_images(model.image, images, layers, batch_size, count)
         facts |= grid_fact(model.image, model.image.prepare(images[:1]))
     if captions:
-        found, zero = _of_captions(model.text, texts, layers, batch_size, count)
-        tensors, facts = tensors | found, facts | {"zero": str(zero)}
+        means, zero = _of_captions(model.text, texts, layers, batch_size, count)
+        tensors, facts = tensors | means, facts | {"zero": str(zero)}
     states = MeanStates(tensors, facts)
     if out is not None:
         states.save(out, overwrite)

@@ -61,22 +61,22 @@ def explain_embeddings(
     aim = _checked(embeddings, trace.embedding)
     one = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # no score is asked for
     layers = narrowed(one, method)
-    found = PathIntegral.mean([scores(layer, aim, aim @ layer.change) for layer in layers])
+    integral = PathIntegral.mean([scores(layer, aim, aim @ layer.change) for layer in layers])
     after = F.normalize(trace.embedding, dim=-1)[0]
     before = after - change(layers)
-    told = path_summary(
+    summary = path_summary(
         aim,
         after,
         before,
-        found.values.sum(-1),
+        integral.values.sum(-1),
         method.baseline,
         method.quadrature,
         method.layer,
-        found.steps,
+        integral.steps,
         method.tolerance,
     )
     units = tower.units(trace.inputs.take([0] * len(aim)), trace.cut(method.layer[0]).hidden.expand(len(aim), -1, -1))
-    return Attribution(units.keep(found.values), units, special_share(found.values, units), told)
+    return Attribution(units.keep(integral.values), units, special_share(integral.values, units), summary)
 
 
 def _checked(embeddings: Tensor, like: Tensor) -> Float[Tensor, "many dim"]:
@@ -131,7 +131,7 @@ class Contributions(ByValue):
             raise BadInput(f"an embedding must have {len(self.after)} numbers (got the shape {tuple(aim.shape)})")
         scores = aim @ self.vectors.T
         facts, layers = self.facts, tuple(map(int, self.facts["layers"].split(",")))
-        told = path_summary(
+        summary = path_summary(
             aim,
             self.after,
             self.before,
@@ -142,7 +142,7 @@ class Contributions(ByValue):
             scores.new_full(scores.shape[:-1], int(facts["steps"])),
         )
         beside = scores[..., -1].abs() / scores.abs().sum(-1).clamp_min(1e-30)
-        return Attribution(scores[..., :-1], self.grid, beside, told)
+        return Attribution(scores[..., :-1], self.grid, beside, summary)
 
     def _encoded(self, caption: str | Sequence[str], model: Model | None) -> Tensor:
         model = model or self.model
@@ -214,17 +214,17 @@ def contributions(
     assert isinstance(grid, Grid)
     patches = [[grid.prefix + patch] for patch in range(grid.count)]
     layers = narrowed(side, method)
-    found = PathIntegral.mean([vectors(one, parts(patches, one.rows)) for one in layers])
+    integral = PathIntegral.mean([vectors(one, parts(patches, one.rows)) for one in layers])
     after = F.normalize(trace.embedding, dim=-1)[0]
-    told = {
+    summary = {
         "image": image.source,
         "image_hash": image.digest,
         "model": model.id,
         "weights_hash": model.weights_hash,
         "quadrature": method.quadrature,
         "baseline": method.baseline,
-        "steps": str(int(found.steps.max())),
+        "steps": str(int(integral.steps.max())),
         "layers": ",".join(map(str, method.layer)),
     }
     ends = after.float().cpu(), (after - change(layers)).float().cpu()
-    return Contributions(found.values.float().cpu(), *ends, Grid(grid.rows, grid.columns), told, model)
+    return Contributions(integral.values.float().cpu(), *ends, Grid(grid.rows, grid.columns), summary, model)

@@ -73,20 +73,20 @@ def explain_interactions(
 
 def _with_tolerance(variant: str, options: dict[str, Any]) -> dict[str, Any]:
     """The options, with a tolerance unless it, or how many nodes, were said."""
-    said = variant != "default" or any(name.endswith(("steps", "quadrature", "tolerance")) for name in options)
-    return options if said else {**options, "tolerance": TOLERANCE}
+    has_steps = variant != "default" or any(name.endswith(("steps", "quadrature", "tolerance")) for name in options)
+    return options if has_steps else {**options, "tolerance": TOLERANCE}
 
 
-def _table(spec: ExplanationSpec, pair: Pair, asked: Sequence[str | int]) -> Interaction:
+def _table(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int]) -> Interaction:
     image, text = trace_sides(spec, [pair])
-    words, grid = _rows(text, asked), _grid(image, spec)
-    spoken, said = _of_words(text, spec, words)
+    words, grid = _rows(text, wanted), _grid(image, spec)
+    spoken, text_change = _of_words(text, spec, words)
     seen, shown = _of_patches(image, spec, spoken.values)
-    kept, product = grid.keep(seen.values), float(shown @ said)
+    kept, product = grid.keep(seen.values), float(shown @ text_change)
     scores = torch.cat([kept, (seen.values.sum(-1) - kept.sum(-1))[:, None]], 1).float().cpu()
     similarity = float(F.cosine_similarity(image.trace.embedding, text.trace.embedding))
     method = {**spec.record["method"], "nodes": {"image": int(seen.steps.max()), "text": int(spoken.steps.max())}}
-    told = _unmet({"image": seen, "text": spoken}, float(scores.sum()), product)
+    notes = _unmet({"image": seen, "text": spoken}, float(scores.sum()), product)
     return Interaction(
         pair.caption,
         scores,
@@ -105,20 +105,20 @@ def _table(spec: ExplanationSpec, pair: Pair, asked: Sequence[str | int]) -> Int
             *pair.notes,
             *image.inputs.notes[0],
             *text.inputs.notes[0],
-            *told,
+            *notes,
         ),
         input=pair.image,
         image_hash=pair.image.digest,
     )
 
 
-def _rows(text: Side, asked: Sequence[str | int]) -> Words:
+def _rows(text: Side, wanted: Sequence[str | int]) -> Words:
     """The words of one caption that have rows of their own: those asked for, or all."""
     assert text.inputs.words is not None
     words = text.inputs.words[0]
-    if not asked:
+    if not wanted:
         return words
-    chosen = tuple(words.words[0][place] for place in places(words.words[0], asked))
+    chosen = tuple(words.words[0][place] for place in places(words.words[0], wanted))
     explained = torch.zeros_like(words.explained)
     explained[[token for word in chosen for token in word.tokens]] = True
     return Words(words.tokens, (chosen,), explained)
@@ -134,8 +134,8 @@ def _of_words(text: Side, spec: ExplanationSpec, words: Words) -> tuple[PathInte
     """What each word, and last all that is no word, contributes to the unit embedding; and its whole change."""
     spelt = [word.tokens for word in words.words[0]]
     layers = narrowed(text, spec.nib("text"))
-    found = PathIntegral.mean([vectors(one, parts(spelt, one.rows)) for one in layers])
-    return found, change(layers)
+    integrals = PathIntegral.mean([vectors(one, parts(spelt, one.rows)) for one in layers])
+    return integrals, change(layers)
 
 
 def _of_patches(image: Side, spec: ExplanationSpec, spoken: Tensor) -> tuple[PathIntegral, Tensor]:
@@ -143,18 +143,18 @@ def _of_patches(image: Side, spec: ExplanationSpec, spoken: Tensor) -> tuple[Pat
 
     A word may miss its own sum by the share of what the strongest word's map adds up to: small words need no more.
     """
-    layers, found = narrowed(image, spec.nib("image")), []
+    layers, integrals = narrowed(image, spec.nib("image")), []
     for one in layers:
         most = (spoken @ one.change).abs().max()
-        found.append(scores(one, spoken, most.expand(len(spoken))))
-    return PathIntegral.mean(found), change(layers)
+        integrals.append(scores(one, spoken, most.expand(len(spoken))))
+    return PathIntegral.mean(integrals), change(layers)
 
 
 def _unmet(sides: dict[str, PathIntegral], total: float, product: float) -> Iterator[str]:
     """What is to be said of sums that the tolerance asked for and that did not come to hold."""
-    for name, found in sides.items():
-        if found.missed.any():
+    for name, integrals in sides.items():
+        if integrals.missed.any():
             yield (
-                f"the {name} side of the table is above the tolerance after {int(found.steps.max())} nodes: its sum "
-                f"is {total:.3g}, and would be {product:.3g}"
+                f"the {name} side of the table is above the tolerance after {int(integrals.steps.max())} steps: its "
+                f"sum is {total:.3g} (exact: {product:.3g})"
             )

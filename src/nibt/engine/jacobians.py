@@ -54,8 +54,8 @@ def _moved(
     cut: Cut, states: States, weights: Float[Tensor, "node 1 1"], direction: Hidden
 ) -> Float[Tensor, "batch dim"]:
     """How the unit embeddings of some states move in one direction, added up with their weights."""
-    there = (direction.expand_as(states),)
-    pushed_forward = torch.func.jvp(lambda moving: F.normalize(cut.rest(moving), dim=-1), (states,), there)
+    tangent = (direction.expand_as(states),)
+    pushed_forward = torch.func.jvp(lambda moving: F.normalize(cut.rest(moving), dim=-1), (states,), tangent)
     return (weights * pushed_forward[1]).sum(0)
 
 
@@ -97,11 +97,11 @@ def rows(cut: Cut, start: Hidden, path: Nodes, spelt: Float[Tensor, "part token"
 
 def parts(groups: Sequence[Sequence[int]], count: int) -> Float[Tensor, "part token"]:
     """A part for each group of the ``count`` rows, and a last one for all rows that are in none."""
-    found = torch.zeros(len(groups) + 1, count, dtype=torch.float32, device="cpu")
+    result = torch.zeros(len(groups) + 1, count, dtype=torch.float32, device="cpu")
     for place, group in enumerate(groups):
-        found[place, list(group)] = 1
-    found[-1] = 1 - found[:-1].sum(0)
-    return found
+        result[place, list(group)] = 1
+    result[-1] = 1 - result[:-1].sum(0)
+    return result
 
 
 @dataclass(frozen=True)
@@ -174,11 +174,11 @@ def vectors(of: LayerPath, spelt: Float[Tensor, "part token"]) -> PathIntegral:
     """
     size = of.change.norm()
     for path in of.paths():
-        found = rows(of.cut, of.start, path, spelt, len(of.change))[:, 0]
-        missed = (found.sum(0) - of.change).norm() > of.allowed(size)
+        result = rows(of.cut, of.start, path, spelt, len(of.change))[:, 0]
+        missed = (result.sum(0) - of.change).norm() > of.allowed(size)
         if not missed:
             break
-    return PathIntegral(found, found.new_full((len(spelt),), len(path.positions)), missed.expand(len(spelt)))
+    return PathIntegral(result, result.new_full((len(spelt),), len(path.positions)), missed.expand(len(spelt)))
 
 
 def scores(of: LayerPath, aim: Float[Tensor, "vector dim"], most: Float[Tensor, " vector"]) -> PathIntegral:
@@ -189,19 +189,19 @@ def scores(of: LayerPath, aim: Float[Tensor, "vector dim"], most: Float[Tensor, 
     of all rows and a matrix product.
     """
     expected, bound = aim @ of.change, of.allowed(most)
-    found, steps = aim.new_zeros(len(aim), of.rows), aim.new_zeros(len(aim))
+    result, steps = aim.new_zeros(len(aim), of.rows), aim.new_zeros(len(aim))
     missed = torch.ones_like(expected, dtype=torch.bool)
     for path in of.paths():
         if int(missed.sum()) <= min(of.rows, aim.shape[1]):
-            found[missed] = vjp_integral(of.cut, of.start, path, aim[missed][:, None])[:, 0]
+            result[missed] = vjp_integral(of.cut, of.start, path, aim[missed][:, None])[:, 0]
         else:
             each = torch.eye(of.rows, dtype=aim.dtype, device=aim.device)
-            found[missed] = aim[missed] @ rows(of.cut, of.start, path, each, aim.shape[1])[:, 0].T
+            result[missed] = aim[missed] @ rows(of.cut, of.start, path, each, aim.shape[1])[:, 0].T
         steps[missed] = len(path.positions)
-        missed = (found.sum(-1) - expected).abs() > bound
+        missed = (result.sum(-1) - expected).abs() > bound
         if not missed.any():
             break
-    return PathIntegral(found, steps, missed)
+    return PathIntegral(result, steps, missed)
 
 
 def path_summary(
