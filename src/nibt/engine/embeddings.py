@@ -39,12 +39,20 @@ def explain_embeddings(
     variant: str = "default",
     **options: Any,
 ) -> Attribution:
-    """NIB's maps of one image for many captions, or of one caption for many images: embeddings, (many, dim).
+    """Compute NIB's maps of one image for many captions, or of one caption for many images, given as embeddings.
 
-    Equal to the image's (the caption's) side of ``explain``, with the target cosine, to 1e-5: a batch of maps, one
-    for each embedding, of which only the direction counts. The states on the path go through once; then comes a
-    backward pass for each embedding, or a forward pass for each token, whichever are fewer. Options and variants are
-    those of the method ``nib``.
+    Equal to that side of ``explain`` with the target cosine, to 1e-5. The states on the path are computed once; then
+    comes a backward pass per embedding, or a forward pass per token, whichever are fewer.
+
+    Args:
+        model: A loaded model, or what ``load_model`` takes.
+        item: An image or a ``Caption``.
+        embeddings: Embeddings of the other side, (many, dim); only their direction counts.
+        variant: A variant of the method ``nib``.
+        **options: Options of the method ``nib``.
+
+    Returns:
+        A batch of maps, one per embedding.
 
     Raises:
         BadInput: The image or the caption cannot be read, or the embeddings have another shape, NaN, or no length.
@@ -59,7 +67,7 @@ def explain_embeddings(
     method, tower = spec.nib(side), model.tower(side)
     trace = tower.trace(tower.prepare([own]), min(method.layer))
     aim = _checked(embeddings, trace.embedding)
-    one = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # no score is asked for
+    one = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # no score is used
     layers = narrowed(one, method)
     integral = PathIntegral.mean([scores(layer, aim, aim @ layer.change) for layer in layers])
     after = F.normalize(trace.embedding, dim=-1)[0]
@@ -90,10 +98,17 @@ def _checked(embeddings: Tensor, like: Tensor) -> Float[Tensor, "many dim"]:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Contributions(ByValue):
-    """What each patch of an image, and last all rows that are none, contributes to its unit embedding.
+    """What each patch of an image contributes to its unit embedding: NIB's map for any caption is a matrix product.
 
-    ``vectors @ v`` are NIB's scores for anything with the unit embedding v; ``after`` and ``before`` are the unit
-    embeddings at both ends of the path, between which they add up. ``facts`` say how they were made.
+    Attributes:
+        vectors: The contribution of each patch, and last that of all other rows: ``vectors @ v`` are NIB's scores for
+            the unit embedding v.
+        after: The unit embedding of the image.
+        before: The unit embedding at the baseline; the vectors add up to ``after - before``.
+        grid: The grid of the patches.
+        facts: How the contributions were computed.
+        model: The model, which reads captions; None for contributions from a file.
+
     """
 
     vectors: Float[Tensor, "patch dim"]
@@ -195,9 +210,10 @@ class Contributions(ByValue):
 def contributions(
     model: Model | str | Path | nn.Module, image: ImageSource, *, variant: str = "default", **options: Any
 ) -> Contributions:
-    """What each patch contributes to the image's unit embedding, so that any caption costs one matrix product.
+    """Compute what each patch contributes to the unit embedding of an image.
 
-    Options and variants are those of the method ``nib`` for the image side.
+    The map of any caption is then one matrix product. Options and variants are those of the method ``nib`` for the
+    image side.
 
     Raises:
         BadInput: The image cannot be read.
@@ -209,7 +225,7 @@ def contributions(
     spec = resolve(model, MethodSpec("nib", variant, baseline_by_side(options, ["image"])))
     method = spec.nib("image")
     trace = model.image.trace(model.image.prepare([image]), min(method.layer))
-    side = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # no score is asked for: e(z) is a vector
+    side = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # no score is used: e(z) is a vector
     grid = trace.cut(method.layer[0]).units
     assert isinstance(grid, Grid)
     patches = [[grid.prefix + patch] for patch in range(grid.count)]

@@ -1,4 +1,4 @@
-"""From a pair to its word-region table."""
+"""Word-region interactions: which words of a caption go with which parts of an image."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ from nibt.results.interaction import Interaction, places
 from nibt.torch_modes import plain_torch
 
 TOLERANCE = 0.01
-"""Two integrals are multiplied, and few nodes may leave a product that is wrong in its very sign."""
+"""Two integrals are multiplied: with few steps, the product may have the wrong sign."""
 
 
 @plain_torch()
@@ -38,24 +38,29 @@ def explain_interactions(
     on_progress: OnProgress = no_progress,
     **options: Any,
 ) -> Interaction | list[Interaction]:
-    """Which words of a caption go with which parts of an image: a signed table, words x patches.
+    """Compute which words of a caption go with which parts of an image: a signed table, words x patches.
 
     Both towers are narrowed as by the method ``nib``, whose options and variants these are; the score is the cosine.
-    The table's sum over all word rows is NIB's image map for the change of the caption's embedding, and with the rows
-    that are no words and no patches it is complete: ``Interaction.gap`` tells how nearly. Lists pair up as in
-    ``explain``.
+    The sum of the table over all rows is NIB's image map for the change of the caption's embedding. With the rows that
+    are no words and no patches it is complete, up to ``Interaction.gap``.
 
-    Unless ``steps``, ``quadrature`` or a variant say how many nodes there are, they are doubled, to 64 at most, until
-    the sum of the words' vectors is within ``tolerance`` (0.01) of the change of the caption's embedding, by its
-    length, and the sum of each word's map within that share of the strongest word's; None leaves it at the method's
-    nodes.
+    Unless ``steps``, ``quadrature`` or a variant fix the steps, they are doubled, to 64 at most, until the sum of the
+    words' vectors is within ``tolerance`` (0.01) of the change of the caption's embedding, by its length, and the sum
+    of each word's map within that share of the strongest word's; None turns this off. Each word costs a forward pass of
+    the upper part of the text tower, and a backward pass of that of the image tower.
 
-    ``words``: texts of words of the caption, or their numbers from 0, which alone have rows of their own; without it,
-    all have. Each costs a forward pass of the upper part of the text tower, and a backward pass of the image tower's.
+    Args:
+        model: A loaded model, or what ``load_model`` takes.
+        image: An image, or a list; lists pair up as in ``explain``.
+        caption: A caption, or a list.
+        words: Words of the caption that get rows of their own, by their texts or positions from 0. Empty means all.
+        variant: A variant of the method ``nib``.
+        on_progress: Called after each pair.
+        **options: Options of the method ``nib``.
 
     Raises:
         BadInput: An image or a caption cannot be read, lists differ in length, both are of one kind, or a word does
-            not stand in a caption.
+            not occur in a caption.
         UnknownName: No variant or option has that name.
         BadOption: An option has a value that it cannot have.
 
@@ -72,7 +77,7 @@ def explain_interactions(
 
 
 def _with_tolerance(variant: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The options, with a tolerance unless it, or how many nodes, were said."""
+    """Add the tolerance, unless the options fix it or the steps."""
     has_steps = variant != "default" or any(name.endswith(("steps", "quadrature", "tolerance")) for name in options)
     return options if has_steps else {**options, "tolerance": TOLERANCE}
 
@@ -113,7 +118,7 @@ def _table(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int]) -> In
 
 
 def _rows(text: Side, wanted: Sequence[str | int]) -> Words:
-    """The words of one caption that have rows of their own: those asked for, or all."""
+    """Return the words that get rows of their own: the wanted ones, or all."""
     assert text.inputs.words is not None
     words = text.inputs.words[0]
     if not wanted:
@@ -131,7 +136,7 @@ def _grid(image: Side, spec: ExplanationSpec) -> Grid:
 
 
 def _of_words(text: Side, spec: ExplanationSpec, words: Words) -> tuple[PathIntegral, Tensor]:
-    """What each word, and last all that is no word, contributes to the unit embedding; and its whole change."""
+    """Return the contribution of each word, and last of all other tokens, to the unit embedding, and its change."""
     spelt = [word.tokens for word in words.words[0]]
     layers = narrowed(text, spec.nib("text"))
     integrals = PathIntegral.mean([vectors(one, parts(spelt, one.rows)) for one in layers])
@@ -139,9 +144,9 @@ def _of_words(text: Side, spec: ExplanationSpec, words: Words) -> tuple[PathInte
 
 
 def _of_patches(image: Side, spec: ExplanationSpec, spoken: Tensor) -> tuple[PathIntegral, Tensor]:
-    """The score of each token row of the image for each word's vector; and the whole change of the unit embedding.
+    """Return the score of each image token for each word's vector, and the change of the unit embedding.
 
-    A word may miss its own sum by the share of what the strongest word's map adds up to: small words need no more.
+    The tolerance of each word is relative to the sum of the strongest word's map.
     """
     layers, integrals = narrowed(image, spec.nib("image")), []
     for one in layers:
@@ -151,7 +156,7 @@ def _of_patches(image: Side, spec: ExplanationSpec, spoken: Tensor) -> tuple[Pat
 
 
 def _unmet(sides: dict[str, PathIntegral], total: float, product: float) -> Iterator[str]:
-    """What is to be said of sums that the tolerance asked for and that did not come to hold."""
+    """Yield warnings about sums that stayed above the tolerance."""
     for name, integrals in sides.items():
         if integrals.missed.any():
             yield (

@@ -1,4 +1,4 @@
-"""What a tower's unit embedding does as a hidden layer is narrowed, as vectors and not only as one score.
+"""Contributions of tokens to the unit embedding of a tower, as vectors, by narrowing a hidden layer.
 
 With z(l) = r + l (h - r), e(z) the unit embedding and J(z) its derivative, the contribution of a token row t is the
 vector P[t] = integral of J(z(l)) (h - r)_t over l. The P[t] of all rows add up to e(h) - e(r), and P[t] . v is the
