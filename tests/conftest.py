@@ -1,17 +1,17 @@
 """What the tests share: the photographs beside the repository, golden numbers, a saved model, the command."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 import tiny
+from helpers import Golden, Run
 from nibt.cli import main
 
 pytest_plugins = ["pytester", "skips"]
-Run = Callable[..., tuple[int, str, str]]
 _SHARED = Path(__file__).parents[2] / "shared"
 
 
@@ -24,9 +24,9 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def golden_folder() -> Path:
-    """A random model of ours, and what the authors' code gives on it."""
-    return Path(__file__).parent / "golden"
+def golden() -> Golden:
+    """A random model, and what the code of the authors returns for it."""
+    return Golden.read(Path(__file__).parent / "golden")
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import torch
 
 import nibt
 import tiny
+from helpers import both_sides, make_side
 from nibt.core.quadrature import nodes
 from nibt.data.units import Units
 from nibt.errors import BadOption, UnknownName
@@ -16,9 +17,7 @@ from nibt.methods._path import along_path, walking
 from nibt.methods.grad_cam import GradCAM
 from nibt.methods.nib import NIB
 from nibt.types import Hidden, PerToken
-from test_nib import side
 
-both_sides = pytest.mark.parametrize("modality", ["image", "text"])
 KINDS = ("clip", "siglip naflex", "own vit", "bert", "convnext")
 
 
@@ -44,7 +43,7 @@ class GradientTimesState(GradientMethod):
 def test_gradient_times_state_along_the_path_is_nib(
     kind: str, modality: str, baseline: str, quadrature: str, steps: int
 ) -> None:
-    of = side(tiny.model(kind), modality)
+    of = make_side(tiny.model(kind), modality)
     layer = 0 if modality == "text" else 1
     found = walking(GradientTimesState)((layer,), baseline, quadrature, steps)(of)
     wanted = NIB((layer,), baseline, quadrature, steps)(of)
@@ -65,7 +64,7 @@ def test_gradient_times_state_along_the_path_is_nib(
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_rectifier_stays_inside(kind: str, modality: str) -> None:
     """The mean of what is rectified at each node, found node by node; not the rectified mean."""
-    of = side(tiny.model(kind), modality)
+    of = make_side(tiny.model(kind), modality)
     layer = 1
     cut, path = of.cut(layer), nodes("gauss", 5)
     baseline = of.baseline("blank", layer, cut.hidden)
@@ -85,7 +84,7 @@ def test_the_rectifier_stays_inside(kind: str, modality: str) -> None:
 @pytest.mark.parametrize("weights", ["token", "pooled"])
 @pytest.mark.parametrize("kind", ["clip", "bert", "convnext"])
 def test_a_path_of_one_node_at_the_state_is_the_method(kind: str, weights: str, modality: str) -> None:
-    of = side(tiny.model(kind), modality)
+    of = make_side(tiny.model(kind), modality)
     wanted = GradCAM((1,), weights=weights)(of)
     found = walking(GradCAM)(layer=(1,), weights=weights, baseline="zero", quadrature="riemann", steps=1)(of)
     torch.testing.assert_close(found.scores, wanted.scores, rtol=1e-5, atol=1e-7)
@@ -93,13 +92,13 @@ def test_a_path_of_one_node_at_the_state_is_the_method(kind: str, weights: str, 
 
 
 def test_layers_are_averaged() -> None:
-    of, kind = side(tiny.model("clip"), "image"), walking(GradCAM)
+    of, kind = make_side(tiny.model("clip"), "image"), walking(GradCAM)
     both, single = kind((0, 2))(of), [kind((layer,))(of) for layer in (0, 2)]
     torch.testing.assert_close(both.scores, torch.stack([one.scores for one in single]).mean(0))
     assert both.path.layers == (0, 2)
     torch.testing.assert_close(both.path.gap, torch.stack([one.path.gap for one in single]).mean(0))
     with pytest.raises(nibt.NibtError, match="different grids"):
-        kind((0, 3))(side(tiny.model("convnext"), "image"))
+        kind((0, 3))(make_side(tiny.model("convnext"), "image"))
 
 
 def test_it_is_asked_for_in_python() -> None:

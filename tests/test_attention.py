@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,11 +15,11 @@ from torch.overrides import _get_current_function_mode_stack as modes
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import tiny
+from helpers import assert_close, make_inputs, module_state
 from nibt.errors import BadOption, Unsupported
 from nibt.models._attention import AttentionRecord, AttentionRecorder
 from nibt.models._loading import load_model
 from nibt.models._trace import Inputs
-from nibt.models.base import Tower
 
 CONVOLUTIONAL = ("own resnet", "convnext", "fastvit", "efficientnet", "resnet")
 BOTH = [(kind, side) for kind in tiny.KINDS for side in ("image", "text")]
@@ -31,12 +32,7 @@ HUGGING_FACE = [
     if side == "text" or kind not in ENCODERS
 ]
 TIMM = ["timm vit", "timm vit average", "timm siglip", "timm relative places", "timm hybrid", "timm eva"]
-
-
-def inputs_of(tower: Tower) -> Inputs:
-    if tower.modality == "image":
-        return tower.prepare([tiny.image(seed=seed) for seed in (1, 2)])
-    return tower.prepare(list(tiny.CAPTIONS[:2]))
+close = partial(assert_close, share=1e-6, least=1e-6, rtol=1e-5)
 
 
 def score(embedding: Tensor) -> Tensor:
@@ -46,11 +42,6 @@ def score(embedding: Tensor) -> Tensor:
 
 def gradients(embedding: Tensor, at: list[Tensor]) -> tuple[Tensor, ...]:
     return torch.autograd.grad(score(embedding).sum(), at, retain_graph=True)
-
-
-def close(found: Tensor, wanted: Tensor) -> None:
-    """To a millionth, of the largest where that is above 1."""
-    torch.testing.assert_close(found, wanted, atol=1e-6 * max(1.0, float(wanted.detach().abs().max())), rtol=1e-5)
 
 
 @contextmanager
@@ -80,12 +71,12 @@ def implementation(module: nn.Module, name: str) -> None:
 
 @pytest.mark.parametrize(("kind", "side"), HUGGING_FACE)
 def test_the_fused_kernel_is_seen_as_eager_attention(kind: str, side: Any) -> None:
-    seen = (tower := tiny.model(kind).tower(side)).trace(inputs_of(tower)).attentions()
+    seen = (tower := tiny.model(kind).tower(side)).trace(make_inputs(tower)).attentions()
     fresh = tiny.fresh(kind)
     implementation(fresh.module, "eager")
     other = fresh.tower(side)
     with watched(nn.ModuleList(other.blocks)) as eager:
-        embedding = other.run(inputs_of(other))
+        embedding = other.run(make_inputs(other))
     assert len(eager) == tower.depth == len(seen.blocks)
     for found, wanted in zip(seen.blocks, eager, strict=True):
         close(found.weights, wanted)
@@ -102,7 +93,7 @@ def test_a_model_that_is_eager_is_seen_alike(kind: str, side: Any) -> None:
         if hasattr(part, "fused_attn"):
             part.fused_attn = False
     tower = fresh.tower(side)
-    found, wanted = (one.trace(inputs_of(one)).attentions() for one in (tower, tiny.model(kind).tower(side)))
+    found, wanted = (one.trace(make_inputs(one)).attentions() for one in (tower, tiny.model(kind).tower(side)))
     assert len(found.all) == len(wanted.all)
     for one, other in zip(found.all, wanted.all, strict=True):
         for name in ("weights", "value", "output"):
@@ -123,9 +114,9 @@ def test_timms_own_weights(kind: str) -> None:
     for block in tower.blocks:
         block.attn.fused_attn = False
         block.attn.attn_drop.register_forward_hook(lambda module, args, out: weights.append(out))
-    tower.run(inputs_of(tower))
+    tower.run(make_inputs(tower))
     seen = tiny.model(kind).image
-    for found, wanted in zip(seen.trace(inputs_of(seen)).attentions().blocks, weights, strict=True):
+    for found, wanted in zip(seen.trace(make_inputs(seen)).attentions().blocks, weights, strict=True):
         close(found.weights, wanted)
 
 
@@ -142,16 +133,16 @@ def test_torchs_own_weights(kind: str, side: Any) -> None:
 
     for block in tower.blocks:
         block.attn.register_forward_hook(resolve, with_kwargs=True)
-    tower.run(inputs_of(tower))
+    tower.run(make_inputs(tower))
     seen = tiny.model(kind).tower(side)
-    for found, wanted in zip(seen.trace(inputs_of(seen)).attentions().blocks, weights, strict=True):
+    for found, wanted in zip(seen.trace(make_inputs(seen)).attentions().blocks, weights, strict=True):
         close(found.weights, wanted)
 
 
 @pytest.mark.parametrize("kind", ["siglip", "siglip naflex"])
 def test_the_pooling_of_siglip(kind: str) -> None:
     tower = tiny.model(kind).image
-    trace = tower.trace(inputs_of(tower))
+    trace = tower.trace(make_inputs(tower))
     pooling, module = trace.attentions(tower.depth - 1).pooling, tower.vision.head.attention
     assert pooling is not None
     weights = []
@@ -170,7 +161,7 @@ def test_the_pooling_of_siglip(kind: str) -> None:
 @pytest.mark.parametrize(("kind", "side"), SEEN)
 def test_what_is_seen_fits_together(kind: str, side: Any) -> None:
     tower = tiny.model(kind).tower(side)
-    trace = tower.trace(inputs_of(tower))
+    trace = tower.trace(make_inputs(tower))
     seen = trace.attentions()
     close(seen.embedding, trace.embedding)
     assert len(seen.blocks) == len(seen.streams) == tower.depth
@@ -186,7 +177,7 @@ def test_what_is_seen_fits_together(kind: str, side: Any) -> None:
 @pytest.mark.parametrize(("kind", "side"), SEEN)
 def test_from_any_layer_it_is_the_same(kind: str, side: Any) -> None:
     tower = tiny.model(kind).tower(side)
-    trace = tower.trace(inputs_of(tower))
+    trace = tower.trace(make_inputs(tower))
     whole, part = trace.attentions(), trace.attentions(tower.depth - 1)
     assert len(part.blocks) == 1
     assert torch.equal(whole.rows, part.rows)
@@ -248,7 +239,7 @@ POOLED = ("siglip", "siglip naflex", "own vit attention", "coca", "timm siglip",
 @pytest.mark.parametrize(("kind", "side"), ROWS)
 def test_the_rows_that_the_head_reads(kind: str, side: Any) -> None:
     tower = tiny.model(kind).tower(side)
-    inputs = inputs_of(tower)
+    inputs = make_inputs(tower)
     seen = tower.trace(inputs).attentions(tower.depth - 1)
     assert (seen.pooling is not None) == (side == "image" and kind in POOLED)
     close(seen.rows, ROWS[kind, side](inputs, seen.last.weights.shape[2]))
@@ -258,7 +249,7 @@ def test_a_head_that_leaves_the_first_rows_out() -> None:
     """timm pools by attention without the class token; maps keep a row for it, of zeros."""
     made = tiny.vit_trunk("vit_base_patch16_siglip_224", "map", proj=False, class_token=True)
     tower = load_model(made.module, tokenizer=made.tokenizer).image
-    seen = tower.trace(inputs_of(tower)).attentions()
+    seen = tower.trace(make_inputs(tower)).attentions()
     assert seen.last.weights.shape[-1] == 16
     read = seen.as_read(seen.last.weights.mean(1))
     assert read.shape == (2, 17)
@@ -269,7 +260,7 @@ def test_a_head_that_leaves_the_first_rows_out() -> None:
 @pytest.mark.parametrize("kind", ["clip", "own vit", "siglip"])
 def test_masks_are_respected(kind: str) -> None:
     tower = tiny.model(kind).text
-    inputs = inputs_of(tower)
+    inputs = make_inputs(tower)
     for one in tower.trace(inputs).attentions().blocks:
         later = torch.ones(one.weights.shape[-2:], dtype=torch.bool).triu(1)
         assert kind == "siglip" or not one.weights[..., later].any(), "causal"
@@ -314,23 +305,6 @@ def test_openly_computed_attention_is_the_kernels(options: dict[str, Any], dtype
     assert not watch.taken()
 
 
-def state_of(module: nn.Module) -> list[Any]:
-    """All by which a trace on a model would show, weights apart."""
-    return [
-        (
-            name,
-            part.training,
-            list(part._forward_hooks),
-            list(part._forward_pre_hooks),
-            list(part._backward_hooks),
-            getattr(getattr(part, "config", None), "_attn_implementation", None),
-            getattr(part, "fused_attn", None),
-            sorted(part.__dict__),
-        )
-        for name, part in module.named_modules()
-    ]
-
-
 @pytest.mark.parametrize(
     ("kind", "side"),
     [
@@ -346,10 +320,10 @@ def test_nothing_is_left_behind_even_after_an_error(kind: str, side: Any) -> Non
     model = tiny.fresh(kind)
     tower = model.tower(side)
     before = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
-    trace, state = tower.trace(inputs_of(tower)), state_of(model.module)
+    trace, state = tower.trace(make_inputs(tower)), module_state(model.module)
     kernel, attention = F.scaled_dot_product_attention, F.multi_head_attention_forward
     trace.attentions()
-    assert state_of(model.module) == state
+    assert module_state(model.module) == state
 
     def explode(*_: Any) -> None:
         raise RuntimeError("broken on purpose")
@@ -358,7 +332,7 @@ def test_nothing_is_left_behind_even_after_an_error(kind: str, side: Any) -> Non
     with pytest.raises(RuntimeError, match="on purpose"):
         trace.attentions()
     bomb.remove()
-    assert state_of(model.module) == state
+    assert module_state(model.module) == state
     assert not modes()
     assert torch.is_grad_enabled()
     assert (kernel, attention) == (F.scaled_dot_product_attention, F.multi_head_attention_forward)
@@ -372,11 +346,11 @@ def test_it_works_without_gradients_and_with_frozen_weights() -> None:
     model = tiny.fresh("clip")
     model.module.requires_grad_(False)
     with torch.no_grad():
-        seen = model.image.trace(inputs_of(model.image)).attentions()
+        seen = model.image.trace(make_inputs(model.image)).attentions()
     close(
         gradients(seen.embedding, [seen.last.weights])[0],
         gradients(
-            (again := tiny.model("clip").image.trace(inputs_of(model.image)).attentions()).embedding,
+            (again := tiny.model("clip").image.trace(make_inputs(model.image)).attentions()).embedding,
             [again.last.weights],
         )[0],
     )
@@ -417,7 +391,7 @@ def test_half_precision(kind: str) -> None:
     made = tiny.KINDS[kind]()
     model = load_model(made.module.to(torch.bfloat16), processor=made.processor, tokenizer=made.tokenizer)
     for tower in (model.image, model.text):
-        seen = tower.trace(inputs_of(tower)).attentions()
+        seen = tower.trace(make_inputs(tower)).attentions()
         (gradient,) = gradients(seen.embedding, [seen.last.weights])
         assert gradient.dtype == torch.bfloat16
         assert gradient.isfinite().all()
@@ -425,7 +399,7 @@ def test_half_precision(kind: str) -> None:
             seen.rows > 0,
             tiny.model(kind)
             .tower(tower.modality)
-            .trace(inputs_of(tiny.model(kind).tower(tower.modality)))
+            .trace(make_inputs(tiny.model(kind).tower(tower.modality)))
             .attentions(tower.depth - 1)
             .rows
             > 0,
@@ -443,7 +417,7 @@ def test_a_kernel_that_nobody_knows_is_refused() -> None:
     try:
         model = tiny.fresh("clip")
         implementation(model.module, "odd")
-        trace = model.image.trace(inputs_of(model.image))
+        trace = model.image.trace(make_inputs(model.image))
         with pytest.raises(Unsupported, match=r"block 0 of this tower has no attention that can be seen.*'sdpa'"):
             trace.attentions()
     finally:
@@ -452,7 +426,7 @@ def test_a_kernel_that_nobody_knows_is_refused() -> None:
 
 def test_a_head_of_several_attentions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     tower = tiny.model("siglip").image
-    trace, head = tower.trace(inputs_of(tower)), tower.head
+    trace, head = tower.trace(make_inputs(tower)), tower.head
     monkeypatch.setattr(tower, "head", lambda *args: head(*args) + head(*args))
     with pytest.raises(Unsupported, match="the head has 2 attentions"):
         trace.attentions()
@@ -462,4 +436,4 @@ def test_a_head_of_several_attentions_is_refused(monkeypatch: pytest.MonkeyPatch
 def test_layers_that_no_block_follows_are_refused(layer: int) -> None:
     tower = tiny.model("clip").image
     with pytest.raises(BadOption, match=rf"a block must follow the layer: it must lie in 0\.\.2 \(got {layer}\)"):
-        tower.trace(inputs_of(tower)).attentions(layer)
+        tower.trace(make_inputs(tower)).attentions(layer)

@@ -1,8 +1,7 @@
 """The methods of attention and of one gradient: against the authors' outputs, captum, and their formulas by hand."""
 
-import json
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from transformers import CLIPConfig, CLIPModel
 
 import nibt
 import tiny
+from helpers import Golden, assert_close, both_sides, make_side, stretch
 from nibt.core.side import Side
 from nibt.errors import BadOption, Unsupported
 from nibt.methods._attention import gradients
@@ -33,18 +33,7 @@ from nibt.targets.base import cosine
 
 ATTENTION = ("chefer", "fast_ig", "saliency_map", "gae", "rollout", "legrad", "grad_eclip")
 GOLDEN = ("chefer", "fast_ig", "saliency_map", "grad_cam")
-both_sides = pytest.mark.parametrize("modality", ["image", "text"])
-
-
-def side(model: Model, modality: str, captions: tuple[str, ...] = tiny.CAPTIONS[:2]) -> Side:
-    image = model.image.trace(model.image.prepare([tiny.image(seed=seed) for seed in (1, 2)]))
-    text = model.text.trace(model.text.prepare(captions))
-    here, there = (image, text) if modality == "image" else (text, image)
-    return Side(model, here, lambda embedding: cosine(embedding, there.embedding.detach()))
-
-
-def close(found: Tensor, wanted: Tensor) -> None:
-    torch.testing.assert_close(found, wanted, atol=1e-6 * max(1e-2, float(wanted.abs().max())), rtol=1e-4)
+close = partial(assert_close, share=1e-6, least=1e-8, rtol=1e-4)
 
 
 # ------------------------------------------------------------------------------------------- the authors' outputs
@@ -53,27 +42,22 @@ def close(found: Tensor, wanted: Tensor) -> None:
 @pytest.mark.parametrize("case", [0, 1])
 @pytest.mark.parametrize("variant", ["default", "paper"])
 @pytest.mark.parametrize("method", GOLDEN)
-def test_it_is_the_authors_output(golden_folder: Path, method: str, variant: str, case: int) -> None:
-    golden, cases = np.load(golden_folder / "reference.npz"), json.loads((golden_folder / "cases.json").read_text())
-    model, caption = nibt.load_model(golden_folder / "clip"), cases["captions"][case]
-    answer = nibt.explain(model, golden_folder / cases["images"][case], caption, method, variant=variant)
+def test_it_is_the_authors_output(golden: Golden, method: str, variant: str, case: int) -> None:
+    model, caption = golden.model, golden.captions[case]
+    answer = nibt.explain(model, golden.images[case], caption, method, variant=variant)
     pixels = to_pixels(answer.image.grid, 224, 224)
-    np.testing.assert_allclose(_stretched(pixels)[::8, ::8], golden[f"{method}_v_{case}"], atol=1e-4)
-    wanted = golden[f"{method}_t_{case}"].ravel()
-    np.testing.assert_allclose(_stretched(_all_rows(model, method, answer)), wanted, atol=1e-4)
-
-
-def _stretched(scores: Tensor) -> np.ndarray:
-    return ((scores - scores.min()) / (scores.max() - scores.min()).clamp_min(1e-12)).numpy()  # a flat map is 0
+    np.testing.assert_allclose(stretch(pixels)[::8, ::8], golden.outputs[f"{method}_v_{case}"], atol=1e-4)
+    expected = golden.outputs[f"{method}_t_{case}"].ravel()
+    np.testing.assert_allclose(stretch(_all_rows(model, method, answer)), expected, atol=1e-4)
 
 
 def _all_rows(model: Model, method: str, answer: Any) -> Tensor:
-    """The authors keep start and end tokens, and stretch over them, too."""
+    """The scores with start and end tokens, which the authors keep."""
     text = model.text.trace(model.text.prepare([answer.caption]))
-    there = model.image.encode(model.image.prepare([answer.image.input]))
-    of = Side(model, text, lambda embedding: cosine(embedding, there))
-    asked = find("methods", method).configured(model.text, "paper", {}, {})
-    rows = asked.at(of, 10) if method == "grad_cam" else asked.scores(of)
+    other = model.image.encode(model.image.prepare([answer.image.input]))
+    of = Side(model, text, lambda embedding: cosine(embedding, other))
+    configured = find("methods", method).configured(model.text, "paper", {}, {})
+    rows = configured.at(of, 10) if method == "grad_cam" else configured.scores(of)
     words = of.units.keep(rows.detach())[0]
     torch.testing.assert_close(words, answer.text.scores)
     return rows[0].detach()
@@ -92,7 +76,7 @@ class ByHand:
             config[part]["num_hidden_layers"] = blocks
         self.module = tiny.randomised(lambda: CLIPModel(CLIPConfig(**config)))
         self.model = nibt.load_model(self.module, processor=made.processor)
-        self.of = side(self.model, modality)
+        self.of = make_side(self.model, modality)
         self.seen: dict[str, list[Tensor]] = {name: [] for name in ("weights", "stream", "query", "key", "value", "o")}
         self.module.set_attn_implementation("eager")
         self._run(modality)
@@ -220,7 +204,7 @@ def test_grad_eclip_by_hand(modality: str) -> None:
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit average", "coca", "mt5"])
 def test_grad_eclip_is_the_attentions_gradient_loosened(kind: str, modality: str) -> None:
     """Summed over the heads, (dS/do) v is dS/dA: with nothing loosened the two are one (Cui and Fan, 2026)."""
-    of = side(tiny.model(kind), modality)
+    of = make_side(tiny.model(kind), modality)
     seen = of.attentions(of.tower.depth - 1)
     on_output, on_weights = gradients(of, seen, [seen.last.output, seen.last.weights])
     joined = [part.transpose(1, 2).flatten(2) for part in (on_output, seen.last.value)]
@@ -231,7 +215,7 @@ def test_grad_eclip_is_the_attentions_gradient_loosened(kind: str, modality: str
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit average", "coca", "mt5"])
 def test_fast_ig_adds_up_to_the_output_times_its_gradient(kind: str, modality: str) -> None:
     """Sum over keys of dS/dA A = (dS/do) . o, for each head and query."""
-    of = side(tiny.model(kind), modality)
+    of = make_side(tiny.model(kind), modality)
     seen = of.attentions(of.tower.depth - 1)
     (gradient,) = gradients(of, seen, [seen.last.output])
     wanted = ((gradient * seen.last.output).sum(-1).mean(1) * seen.rows).sum(-1)
@@ -248,7 +232,7 @@ def test_rollout_is_the_same_for_every_other_side(kind: str, modality: str) -> N
         tiny.model(kind),
         torch.linspace(-1, 1, tiny.model(kind).image.encode(tiny.model(kind).image.prepare([tiny.image()])).shape[-1]),
     )
-    of = side(model, modality)
+    of = make_side(model, modality)
     elsewhere = Side(model, of.trace, lambda embedding: cosine(embedding, other))
     assert torch.equal(Rollout()(of).scores, Rollout()(elsewhere).scores)
     assert not torch.allclose(FastIG()(of).scores, FastIG()(elsewhere).scores)
@@ -257,7 +241,7 @@ def test_rollout_is_the_same_for_every_other_side(kind: str, modality: str) -> N
 @pytest.mark.parametrize("method", ["chefer", "fast_ig", "saliency_map"])
 def test_where_the_head_averages_the_rows_are_averaged(method: str) -> None:
     """Chefer, FastIG and SaliencyMap, row by row: of each of the 16 patches, not of the class token."""
-    of = side(tiny.model("own vit average"), "image")
+    of = make_side(tiny.model("own vit average"), "image")
     asked = find("methods", method)()
     seen = of.attentions(of.tower.depth - 1)
     (gradient,) = gradients(of, seen, [seen.last.weights])
@@ -266,7 +250,7 @@ def test_where_the_head_averages_the_rows_are_averaged(method: str) -> None:
 
 
 def test_where_the_head_pools_by_attention_the_pooling_is_explained() -> None:
-    of = side(tiny.model("siglip"), "image")
+    of = make_side(tiny.model("siglip"), "image")
     cut = of.cut(of.tower.depth)
     head = of.tower.vision.head
     stream = of.tower.vision.post_layernorm(cut.hidden)
@@ -286,7 +270,7 @@ def test_where_the_head_pools_by_attention_the_pooling_is_explained() -> None:
 @pytest.mark.parametrize("kind", ["convnext", "resnet", "efficientnet", "own resnet"])
 def test_the_textbooks_grad_cam_is_captums(kind: str) -> None:
     model = tiny.model(kind)
-    of = side(model, "image")
+    of = make_side(model, "image")
     tower = model.image
     wanted = LayerGradCam(lambda pixels: of.score(model.module.encode_image(pixels)), tower.blocks[-1]).attribute(
         of.inputs.values, relu_attributions=True
@@ -299,7 +283,7 @@ def test_the_textbooks_grad_cam_is_captums(kind: str) -> None:
 @both_sides
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own resnet", "mt5"])
 def test_grad_cam_is_captums_input_times_gradient_on_the_tail(kind: str, modality: str) -> None:
-    of = side(tiny.model(kind), modality)
+    of = make_side(tiny.model(kind), modality)
     layer = of.tower.depth - 2
     cut = of.cut(layer)
     product = InputXGradient(lambda hidden: of.score(cut.rest(hidden[None]))[0]).attribute(cut.hidden.requires_grad_())
@@ -313,7 +297,7 @@ def test_grad_cam_is_captums_input_times_gradient_on_the_tail(kind: str, modalit
 
 def test_pooled_weights_are_means_over_the_words_alone() -> None:
     """By hand, for a caption that is padded: neither its start and end nor its padding count."""
-    of = side(tiny.model("clip"), "text", ("two cats", "a small grey bird sleeping on the red mat"))
+    of = make_side(tiny.model("clip"), "text", ("two cats", "a small grey bird sleeping on the red mat"))
     cut = of.cut(1)
     states = cut.hidden[None].clone().requires_grad_()
     (gradient,) = torch.autograd.grad(of.score(cut.rest(states)).sum(), states)
@@ -328,7 +312,7 @@ def test_pooled_weights_are_means_over_the_words_alone() -> None:
 @both_sides
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "mt5", "convnext"])
 def test_the_textbooks_gradients_of_the_input_are_captums(kind: str, modality: str) -> None:
-    of = side(tiny.model(kind), modality)
+    of = make_side(tiny.model(kind), modality)
     stem = of.stem()
 
     def tail(states: Tensor) -> Tensor:
@@ -364,8 +348,8 @@ def test_convolutional_trunks_are_refused_with_what_needs_less(kind: str, method
     assert {"nib", "grad_cam"} <= set(offered)
     assert not set(offered) & set(ATTENTION)
     with pytest.raises(Unsupported, match=told):
-        find("methods", method)()(side(model, "image"))
-    assert find("methods", method)()(side(model, "text")).scores.isfinite().all(), "its text tower has attention"
+        find("methods", method)()(make_side(model, "image"))
+    assert find("methods", method)()(make_side(model, "text")).scores.isfinite().all(), "its text tower has attention"
 
 
 @pytest.mark.parametrize(

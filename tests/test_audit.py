@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from PIL import Image
 
 import nibt
 import tiny
-from nibt.data.pair import Pair
+from helpers import Run, check_page, noise_pairs
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.evaluation.audit.counterfactuals import inner, nonsense, other_captions, other_images
@@ -29,27 +28,11 @@ from nibt.progress import Progress
 from nibt.report.html.audit import page, threshold
 from nibt.report.html.audit_plots import gauge
 from nibt.results.audit import Audit, Check
-from test_pages import checked
 
 pytest.importorskip("scipy", reason="an audit ranks with scipy")
 pytest.importorskip("skimage", reason="an audit compares maps with scikit-image")
 
 MANY = 8
-SAID = (
-    "a photo of a cat",
-    "two red cars on a mat",
-    "the blue sky with a bird",
-    "a small grey dog",
-    "cats on a tree",
-    "a sleeping red bird",
-    "the dog and the cars",
-    "a photo of the two cats",
-)
-
-
-def noise() -> list[Pair]:
-    """Images that a tiny model can tell apart, with captions of at least three words."""
-    return [Pair(tiny.image(seed=place), said) for place, said in enumerate(SAID)]
 
 
 def verdicts(audit: Audit, method: str = "") -> dict[tuple[str, str], str]:
@@ -64,7 +47,7 @@ def scenes() -> Audit:
 
 @pytest.fixture(scope="module")
 def random() -> Audit:
-    return nibt.audit(tiny.model("clip"), noise(), "random", quick=True)
+    return nibt.audit(tiny.model("clip"), noise_pairs(MANY), "random", quick=True)
 
 
 # -------------------------------------------------------------------------------------------- what must pass and fail
@@ -98,7 +81,7 @@ def test_a_model_whose_text_tower_is_constant_fails() -> None:
     model = tiny.fresh("clip")
     with torch.no_grad():
         model.module.text_model.final_layer_norm.weight.zero_()  # pyright: ignore
-    found = nibt.audit(model, noise(), "nib", quick=True)
+    found = nibt.audit(model, noise_pairs(MANY), "nib", quick=True)
     assert verdicts(found) == {("auc", ""): "fail", ("recall", ""): "fail"}
     own = verdicts(found, "nib")
     for key in (
@@ -121,7 +104,7 @@ def test_the_model_is_left_as_it_was() -> None:
     flags = [one.requires_grad for one in module.parameters()]
     told = replace(model, _hashes={}).weights_hash
     for side in ("image", "text"):
-        assert len(list(cascade(model, noise()[:2], [MethodSpec("nib")], side, 0, 2, 8))) == 5
+        assert len(list(cascade(model, noise_pairs(MANY)[:2], [MethodSpec("nib")], side, 0, 2, 8))) == 5
     assert replace(model, _hashes={}).weights_hash == told
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert [one.requires_grad for one in module.parameters()] == flags
@@ -146,9 +129,9 @@ def test_the_stages_of_a_copy_hold_every_parameter_of_a_tower_once(kind: str) ->
 
 def test_from_the_top_down_more_and_more_is_random() -> None:
     model = tiny.model("clip")
-    found = list(cascade(model, noise(), [MethodSpec("nib")], "image", 0, 12, 8))
+    found = list(cascade(model, noise_pairs(MANY), [MethodSpec("nib")], "image", 0, 12, 8))
     assert [name for name, _ in found] == ["nothing", "head", "block 2", "block 1", "block 0", "stem"]
-    plain = maps(model, noise(), MethodSpec("nib"), "image", 0)
+    plain = maps(model, noise_pairs(MANY), MethodSpec("nib"), "image", 0)
     for one, other in zip(plain, found[0][1]["nib"], strict=True):
         assert np.array_equal(one.scores, other.scores), "of nothing is the model itself"
     assert not np.array_equal(plain[0].scores, found[1][1]["nib"][0].scores)
@@ -165,13 +148,14 @@ def test_mean_states_of_the_learned_weights_are_not_asked_of_a_random_tower() ->
 
 
 def test_the_same_seed_gives_the_same_audit(random: Audit) -> None:
-    again = nibt.audit(tiny.model("clip"), noise(), "random", quick=True)
+    again = nibt.audit(tiny.model("clip"), noise_pairs(MANY), "random", quick=True)
     assert replace(again, seconds=0.0) == replace(random, seconds=0.0)
 
 
 def test_another_seed_makes_another_random_tower() -> None:
     runs = [
-        list(cascade(tiny.model("clip"), noise()[:2], [MethodSpec("nib")], "image", seed, 2, 8)) for seed in (1, 1, 2)
+        list(cascade(tiny.model("clip"), noise_pairs(MANY)[:2], [MethodSpec("nib")], "image", seed, 2, 8))
+        for seed in (1, 1, 2)
     ]
     scores = [[found["nib"][0].scores for _, found in run] for run in runs]
     assert all(np.array_equal(one, same) for one, same in zip(scores[0], scores[1], strict=True))
@@ -288,7 +272,7 @@ def test_json_and_back(scenes: Audit, tmp_path: Path) -> None:
 
 
 def test_the_page_stands_alone(scenes: Audit) -> None:
-    found = checked(page(scenes))
+    found = check_page(page(scenes))
     assert not re.search(r"https?://|<script|<link|@import", found)
     assert found.count("data:image/png;base64,") == 3 * 6, "examples and their tiles"
     assert all(check.about.split(" ")[0] in found for check in scenes.checks)
@@ -301,13 +285,13 @@ def test_the_page_stands_alone(scenes: Audit) -> None:
 def test_too_few_pairs_or_all_the_same() -> None:
     model = tiny.model("clip")
     with pytest.raises(BadInput, match=rf"at least {LEAST_PAIRS} pairs.*\(got 3\)"):
-        nibt.audit(model, noise()[:3])
+        nibt.audit(model, noise_pairs(MANY)[:3])
     with pytest.raises(BadInput, match="all 8 captions are the same"):
-        nibt.audit(model, [replace(pair, caption="a red cat") for pair in noise()])
+        nibt.audit(model, [replace(pair, caption="a red cat") for pair in noise_pairs(MANY)])
     with pytest.raises(UnknownName, match="Did you mean 'nib'"):
-        nibt.audit(model, noise(), "nibb")
+        nibt.audit(model, noise_pairs(MANY), "nibb")
     with pytest.raises(BadOption, match="seed"):
-        nibt.audit(model, noise(), seed=-1)
+        nibt.audit(model, noise_pairs(MANY), seed=-1)
 
 
 def test_weights_that_change_meanwhile_are_told() -> None:
@@ -318,13 +302,10 @@ def test_weights_that_change_meanwhile_are_told() -> None:
             next(model.module.parameters()).add_(1e-3)
 
     with pytest.raises(nibt.NibtError, match="changed while it was audited"):
-        nibt.audit(model, noise(), "ones", quick=True, on_progress=train)
+        nibt.audit(model, noise_pairs(MANY), "ones", quick=True, on_progress=train)
 
 
 # -------------------------------------------------------------------------------------------------------- the command
-
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -333,9 +314,9 @@ def folder(tmp_path: Path) -> Path:
     made = tmp_path / "data"
     made.mkdir()
     lines = ["image,caption"]
-    for place, said in enumerate(SAID):
-        tiny.image(seed=place).pil_image.save(made / f"{place}.png")
-        lines.append(f"{place}.png,{said}")
+    for place, pair in enumerate(noise_pairs(MANY)):
+        pair.image.pil_image.save(made / f"{place}.png")
+        lines.append(f"{place}.png,{pair.caption}")
     (made / "pairs.csv").write_text("\n".join(lines) + "\n")
     return made
 
@@ -350,7 +331,7 @@ def test_the_command_writes_a_page_and_a_json_file(
     assert "wrote audit-clip-folder-data.ones.quick.html, audit-clip-folder-data.ones.quick.json" in out
     found = Audit.load("audit-clip-folder-data.ones.quick.json")
     assert found.data["dataset"] == "folder"
-    assert found.data["pairs"] == len(SAID)
+    assert found.data["pairs"] == MANY
     assert found.verdict == "fail"
     assert Path("audit-clip-folder-data.ones.quick.html").read_text().startswith("<!doctype html>")
     monkeypatch.setattr("nibt.evaluation.audit.audit", lambda *_, **__: found)  # once is enough

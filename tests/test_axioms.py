@@ -4,7 +4,6 @@ The towers of axiom_towers.py are held to what they claim, too, and what was fou
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,11 +13,11 @@ import axiom_towers as towers
 import axioms
 import tiny
 from axiom_towers import ALIKE, BATCH, IGNORED, INSIDE, UNITS, Change, net, replaced, side, values
+from helpers import ROOT, make_side
 from nibt.core.side import Side
 from nibt.methods.base import SIDES
 from nibt.methods.nib import NIB
 from nibt.models.base import Model
-from nibt.targets.base import cosine
 from nibt.types import Modality
 
 both_sides = pytest.mark.parametrize("modality", SIDES)
@@ -83,7 +82,7 @@ def test_it_keeps_what_is_claimed_and_breaks_the_rest(line: str, axiom: str) -> 
 
 
 def test_the_table_of_the_documentation_is_what_was_found() -> None:
-    told = (Path(__file__).parents[1] / "docs/methods.md").read_text(encoding="utf-8")
+    told = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
     assert told.partition("<!-- axioms -->\n")[2].partition("\n<!-- /axioms -->")[0] == axioms.table()
 
 
@@ -166,13 +165,6 @@ def clip(change: Callable[[nn.Module], None]) -> Model:
     return model
 
 
-def clip_side(model: Model, modality: Modality) -> Side:
-    image = model.image.trace(model.image.prepare([tiny.image(seed=seed) for seed in (1, 2)]))
-    text = model.text.trace(model.text.prepare(tiny.CAPTIONS[:2]))
-    here, there = (image, text) if modality == "image" else (text, image)
-    return Side(model, here, lambda embedding: cosine(embedding, there.embedding))
-
-
 def values_shifted(module: nn.Module) -> None:
     for part in (module.vision_model, module.text_model):
         for block in part.encoder.layers:
@@ -201,7 +193,7 @@ def test_a_clip_can_be_changed_so_and_is_the_same_model(change: Callable[[nn.Mod
     modalities, breaking = FELT[change]
     plain, changed = clip(lambda module: None), clip(change)
     for modality in modalities:
-        first, second = clip_side(plain, modality), clip_side(changed, modality)
+        first, second = make_side(plain, modality), make_side(changed, modality)
         torch.testing.assert_close(first.trace.embedding, second.trace.embedding)
         for line in (*UNTOUCHED, *breaking):
             asked = axioms.lines()[line]
@@ -227,7 +219,7 @@ def test_as_published_it_is_not_complete_though_its_integral_is(model: str, moda
     """The paper's axioms are those of an integral. Toward zero, norms hide the way until close to its end, and equal
     steps miss that, however many; steps in the logarithm, down to next to nothing, do not.
     """
-    of = side(modality) if model == "axioms" else clip_side(clip(lambda module: None), modality)
+    of = side(modality) if model == "axioms" else make_side(clip(lambda module: None), modality)
     layer = of.tower.relative(0.75)
     for steps in (10, 64):
         assert missed(of, layer, NIB((layer,), "zero", "riemann", steps)).max() > 0.5

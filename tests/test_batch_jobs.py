@@ -22,6 +22,7 @@ from filelock import FileLock
 
 import nibt
 import tiny
+from helpers import ROOT, Run
 from jobs import CHUNK, PROCESSES, parts, told
 from nibt import jobs, parquet
 from nibt.data.images import ImageInput
@@ -36,7 +37,6 @@ from nibt.jobs.rows import schema
 from nibt.models.base import Model
 from nibt.progress import Progress
 
-Run = Callable[..., tuple[int, str, str]]
 COUNT = 10
 NAMED = [f"{item}.png" for item in range(COUNT)]
 CAPTIONS = [tiny.CAPTIONS[item % 4] for item in range(COUNT)]
@@ -678,6 +678,6 @@ def test_without_pyarrow(model: Model, table: Path, tmp_path: Path, monkeypatch:
 
 
 def test_the_columns_are_those_of_the_document() -> None:
-    text = (Path(__file__).parents[1] / "docs" / "batch.md").read_text()
+    text = (ROOT / "docs" / "batch.md").read_text()
     for name in schema(parquet.pyarrow()[0]).names:
         assert f"`{name}`" in text, name

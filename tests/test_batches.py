@@ -2,12 +2,14 @@
 
 import random
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
 import tiny
+from helpers import assert_close
 from nibt.core.side import Side
 from nibt.data.pair import Pair
 from nibt.engine.batches import batch_indices
@@ -21,6 +23,7 @@ IMAGES = [tiny.image(64, 48, 0), tiny.image(90, 30, 1), tiny.image(30, 90, 2), t
 PAIRS = list(zip(IMAGES, tiny.CAPTIONS, strict=True))
 METHODS = ("nib",)  # the others: test_contract.py
 
+close = partial(assert_close, least=5e-7)  # to what a cosine is rounded to
 every_kind = pytest.mark.parametrize("kind", tiny.KINDS)
 every_method = pytest.mark.parametrize("method", METHODS)
 
@@ -28,11 +31,6 @@ every_method = pytest.mark.parametrize("method", METHODS)
 def asked(kind: str, method: str, pairs: Sequence[Any], batch_size: int) -> list[Explanation]:
     images, captions = zip(*pairs, strict=True)
     return explain(tiny.model(kind), list(images), list(captions), method, batch_size=batch_size)
-
-
-def close(found: torch.Tensor, wanted: torch.Tensor, share: float = 1e-5) -> None:
-    """Equal to a hundred-thousandth of the largest score, or to what a cosine is rounded to."""
-    assert (found - wanted).abs().max() <= max(share * wanted.abs().max(), 5e-7)
 
 
 def agree(found: Explanation, wanted: Explanation, share: float = 1e-5) -> None:

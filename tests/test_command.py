@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,9 @@ import pytest
 from PIL import Image
 
 import tiny
+from helpers import Run
 from nibt import __version__
 from nibt.registry import available, find
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture

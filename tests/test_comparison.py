@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from PIL import Image
 
 import nibt
 import tiny
+from helpers import Run
 from nibt.cli import main
 from nibt.core.quadrature import nodes
 from nibt.data.images import ImageInput
@@ -396,8 +397,6 @@ def test_two_captions_are_drawn_below_each_other() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ the command
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture

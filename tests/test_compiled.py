@@ -8,13 +8,12 @@ import torch
 from torch import nn
 
 import tiny
+from helpers import CHEAP, METHODS, assert_same_bits, cheap_explanation
 from nibt.engine.explain import explain
 from nibt.engine.interactions import explain_interactions
 from nibt.errors import Unsupported
 from nibt.models._compiled import is_compiled, uncompiled
 from nibt.models._loading import load_model
-from test_contract import METHODS
-from test_torch_modes import CHEAP, expected, same
 
 KINDS = ("clip", "siglip", "own vit", "timm vit", "bert", "convnext")
 
@@ -72,7 +71,7 @@ def test_maps_are_those_of_the_model_before(kind: str, way: str) -> None:
     assert not is_compiled(model.module)
     assert model.weights_hash == tiny.model(kind).weights_hash
     for method in ("nib", "gae", "grad_eclip", "occlusion", "m2ib"):
-        wanted = expected(kind, method)
+        wanted = cheap_explanation(kind, method)
         if wanted is not None:
             actual = explain(model, tiny.image(), tiny.CAPTIONS[0], method, **CHEAP.get(method, {}))
             for side in ("image", "text"):
@@ -87,7 +86,7 @@ def test_every_method(method: str) -> None:
     built = tiny.KINDS["own vit"]()
     model = load_model(wrapped_blocks(built.module), tokenizer=built.tokenizer)
     actual = explain(model, tiny.image(), tiny.CAPTIONS[0], method, **CHEAP.get(method, {}))
-    same(actual, expected("own vit", method))
+    assert_same_bits(actual, cheap_explanation("own vit", method))
 
 
 def test_the_weights_are_shared_and_no_hook_reaches_the_compiled_model() -> None:

@@ -11,17 +11,16 @@ from torch import Tensor
 from torch.overrides import _get_current_function_mode_stack as modes
 
 import tiny
+from helpers import METHODS, QUICK, module_state
 from nibt.core.side import Side
 from nibt.data.units import Grid
 from nibt.errors import Unsupported
 from nibt.methods.base import Method
 from nibt.models.base import Tower
-from nibt.registry import available, find
 from nibt.results.attribution import Attribution
 from nibt.targets.base import cosine
 from nibt.types import Modality
 
-METHODS = {name: find("methods", name) for name in available("methods")}
 KINDS = (
     "clip",
     "siglip",
@@ -35,18 +34,6 @@ KINDS = (
     "convnext",
 )
 CONVOLUTIONAL = ("own resnet", "convnext")
-QUICK: dict[str, dict[str, Any]] = {
-    "grad_cam": {"layer": 1},
-    "integrated_gradients": {"steps": 4},
-    "m2ib": {"steps": 2, "samples": 2, "layer": 1},
-    "mfaba": {"steps": 2},
-    "nib": {"steps": 2},
-    "rise": {"masks": 32},
-    "shapley": {"budget": 64},
-}
-"""Options that make an expensive method quick, and layers that are none of the last two: these towers are shallow, and
-what leaves a last block reaches the score by one row only. What a method keeps, it keeps with any options.
-"""
 FELT = {"rise": "it multiplies the masks by the score itself, as published, so a constant adds what the masks add"}
 """Methods that feel a constant added to the score, and why they may."""
 BLIND = ("centre", "ones", "random", "rollout")
@@ -139,22 +126,6 @@ def test_the_other_side_matters(name: str, kind: str, modality: Modality) -> Non
         assert name in RECTIFIED
 
 
-def state_of(kind: str) -> list[Any]:
-    """All by which a trace on a model would show, weights apart."""
-    module = tiny.model(kind).module
-    parts = [
-        (
-            name,
-            part.training,
-            *map(len, (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks)),
-            getattr(getattr(part, "config", None), "_attn_implementation", None),
-            getattr(part, "fused_attn", None),
-        )
-        for name, part in module.named_modules()
-    ]
-    return [parts, [(p.requires_grad, p.grad is None, p.data_ptr(), p._version) for p in module.parameters()]]
-
-
 @cache
 def weights_of(kind: str) -> str:
     return tiny.model(kind)._hash()
@@ -180,11 +151,11 @@ class Broken(Exception):
 def test_it_repeats_itself_and_leaves_no_trace_even_after_an_error(name: str, kind: str, modality: Modality) -> None:
     side, first = of(kind, modality), answer(name, kind, modality)
     weights_of(kind)
-    before, around = state_of(kind), world()
+    before, around = module_state(tiny.model(kind).module), world()
     again = method(name, side.tower)(side)
     assert torch.equal(first.scores, again.scores)
     assert torch.equal(first.special_share, again.special_share)
-    assert state_of(kind) == before
+    assert module_state(tiny.model(kind).module) == before
     assert world() == around
 
     def broken(score: Tensor) -> Tensor:
@@ -195,7 +166,7 @@ def test_it_repeats_itself_and_leaves_no_trace_even_after_an_error(name: str, ki
         assert name in BLIND, "it does not look at the score"
     except Broken:
         assert name not in BLIND
-    assert state_of(kind) == before
+    assert module_state(tiny.model(kind).module) == before
     assert world() == around
     assert side.tower.lock.acquire(blocking=False)
     side.tower.lock.release()

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import nibt
+from helpers import ROOT
 from nibt.data.pair import Pair
 from nibt.datasets import _records
 from nibt.datasets._local import LocalDataset
@@ -906,7 +907,7 @@ def test_data_sets_are_listed_with_a_line_each(capsys: pytest.CaptureFixture[str
 
 
 def test_every_data_set_is_documented() -> None:
-    told = (Path(__file__).parents[1] / "docs/datasets.md").read_text(encoding="utf-8")
+    told = (ROOT / "docs/datasets.md").read_text(encoding="utf-8")
     for name in available("datasets"):
         assert f"`{name}`" in told
         for field in fields(find("datasets", name)):

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 import nibt
 import tiny
+from helpers import assert_close
 from nibt.engine.encode import encode
 from nibt.errors import BadInput
 
@@ -13,16 +14,12 @@ KINDS = ["clip", "siglip", "own vit", "coca", "bert", "convnext"]
 CAPTIONS = list(tiny.CAPTIONS)
 
 
-def close(found: torch.Tensor, wanted: torch.Tensor) -> None:
-    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()))
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_maps_of_a_picture_are_those_of_explain(kind: str) -> None:
     model = tiny.model(kind)
     found = nibt.explain_embeddings(model, tiny.image(), encode(model.text, CAPTIONS), image_layer=1)
     for place, answer in enumerate(nibt.explain(model, tiny.image(), CAPTIONS, image_layer=1)):
-        close(found[place].scores, answer.image.scores)
+        assert_close(found[place].scores, answer.image.scores)
         told, wanted = found[place].path, answer.image.path
         for name in ("at_input", "at_baseline", "sum", "gap"):
             torch.testing.assert_close(getattr(told, name), getattr(wanted, name), rtol=1e-4, atol=1e-5)
@@ -34,7 +31,7 @@ def test_maps_of_a_caption_are_those_of_explain(kind: str) -> None:
     model, images = tiny.model(kind), [tiny.image(seed=seed) for seed in range(3)]
     found = nibt.explain_embeddings(model, nibt.Caption(CAPTIONS[0]), 7 * encode(model.image, images), text_layer=1)
     for place, answer in enumerate(nibt.explain(model, images, CAPTIONS[0], text_layer=1)):
-        close(found[place].scores, answer.text.scores)
+        assert_close(found[place].scores, answer.text.scores)
         assert found[place].units.tokens == answer.text.units.tokens
 
 
@@ -48,7 +45,7 @@ def test_few_and_many_embeddings_agree(kind: str) -> None:
     layer = "1,2" if kind == "clip" else 3
     found = nibt.explain_embeddings(model, tiny.image(), many, layer=layer, steps=2)
     few = nibt.explain_embeddings(model, tiny.image(), many[:3], layer=layer, steps=2)
-    close(found.scores[:3], few.scores)
+    assert_close(found.scores[:3], few.scores)
 
 
 @pytest.mark.parametrize("kind", ["clip", "convnext"])
@@ -56,7 +53,7 @@ def test_a_tolerance_gives_each_embedding_the_nodes_that_explain_gives_it(kind: 
     model, options = tiny.model(kind), {"tolerance": 0.02, "steps": 1, "image_layer": 1}
     found = nibt.explain_embeddings(model, tiny.image(), encode(model.text, CAPTIONS), **options)
     for place, answer in enumerate(nibt.explain(model, tiny.image(), CAPTIONS, **options)):
-        close(found[place].scores, answer.image.scores)
+        assert_close(found[place].scores, answer.image.scores)
         assert int(found[place].path.steps) == int(answer.image.path.steps)
     assert len(set(found.path.steps.tolist())) > 1, "all alike"
 
@@ -81,6 +78,6 @@ def test_contributions_serve_many_captions_at_once() -> None:
     together = table.explain(CAPTIONS)
     for place, caption in enumerate(CAPTIONS):
         alone = table.explain(caption)
-        close(together[place].scores, alone.scores)
+        assert_close(together[place].scores, alone.scores)
         torch.testing.assert_close(together[place].path.gap, alone.path.gap, rtol=1e-3, atol=1e-6)
-    close(table.explain(encode(model.text, CAPTIONS)).scores, together.scores)
+    assert_close(table.explain(encode(model.text, CAPTIONS)).scores, together.scores)

@@ -1,8 +1,6 @@
 """MFABA and integrated gradients: against the authors' outputs, captum, and towers that are known by hand."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +11,7 @@ from captum.attr import IntegratedGradients as Captum
 import linear
 import nibt
 import tiny
+from helpers import Golden, both_sides, make_side, stretch
 from nibt.core.side import Side
 from nibt.data.units import Words
 from nibt.errors import BadOption
@@ -23,9 +22,8 @@ from nibt.models._trace import Cut
 from nibt.results.attribution import to_pixels
 from nibt.targets.base import TargetContext
 from nibt.targets.cosine import Cosine
-from test_nib import ORACLE, side
 
-both_sides = pytest.mark.parametrize("modality", ["image", "text"])
+ORACLE = ("clip", "siglip", "own vit", "own vit attention", "own resnet", "bert", "coca", "timm eva", "convnext")
 linear_sides = pytest.mark.parametrize("of", [linear.image_side(), linear.text_side()], ids=["image", "text"])
 
 
@@ -41,20 +39,18 @@ class EveryRow(Side):
 
 @both_sides
 @pytest.mark.parametrize("case", [0, 1])
-def test_mfaba_is_the_authors_output(golden_folder: Path, case: int, modality: str) -> None:
-    golden, cases = np.load(golden_folder / "reference.npz"), json.loads((golden_folder / "cases.json").read_text())
-    model = nibt.load_model(golden_folder / "clip")
-    image = nibt.data.images.read_image(golden_folder / cases["images"][case])
-    image = model.image.trace(model.image.prepare([image]))
-    text = model.text.trace(model.text.prepare([cases["captions"][case]]))
+def test_mfaba_is_the_authors_output(golden: Golden, case: int, modality: str) -> None:
+    model = golden.model
+    image = model.image.trace(model.image.prepare([nibt.data.images.read_image(golden.images[case])]))
+    text = model.text.trace(model.text.prepare([golden.captions[case]]))
     here, there = (image, text) if modality == "image" else (text, image)
     of = EveryRow(model, here, lambda embedding: Cosine()(embedding, there.embedding, TargetContext()))
     scores = MFABA.configured(here.tower, "paper", {}, {})(of).scores[0]
     if modality == "image":
         scores = to_pixels(scores.unflatten(0, (7, 7)), 224, 224)
-    stretched = (scores - scores.min()) / (scores.max() - scores.min())
+    stretched = stretch(scores.squeeze())
     found = stretched[::8, ::8] if modality == "image" else stretched
-    wanted = golden[f"mfaba_{'v' if modality == 'image' else 't'}_{case}"]
+    wanted = golden.outputs[f"mfaba_{'v' if modality == 'image' else 't'}_{case}"]
     np.testing.assert_allclose(found.squeeze(), wanted.squeeze(), atol=1e-4)
 
 
@@ -68,7 +64,7 @@ def test_mfaba_on_a_linear_tower(of: Side) -> None:
 
 @both_sides
 def test_mfaba_walks_against_the_score(modality: str) -> None:
-    of = side(tiny.model("clip"), modality)
+    of = make_side(tiny.model("clip"), modality)
     scores = MFABA(steps=1)(of)
     stem = of.stem()
     states = stem.hidden[None].clone().requires_grad_()
@@ -92,7 +88,7 @@ def captum(of: Side, baseline: torch.Tensor, steps: int) -> torch.Tensor:
 @pytest.mark.parametrize("baseline", ["blank", "zero"])
 @pytest.mark.parametrize("kind", ORACLE)
 def test_integrated_gradients_are_captums(kind: str, baseline: str, modality: str) -> None:
-    of = side(tiny.model(kind), modality)
+    of = make_side(tiny.model(kind), modality)
     answer = IntegratedGradients(baseline=baseline, steps=12)(of)
     expected = captum(of, of.baseline(baseline, None, of.stem().hidden), 12)
     torch.testing.assert_close(answer.scores, answer.units.keep(expected), atol=1e-6, rtol=1e-5)
@@ -102,7 +98,7 @@ def test_integrated_gradients_are_captums(kind: str, baseline: str, modality: st
 @both_sides
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "convnext", "bert"])
 def test_integrated_gradients_are_complete(kind: str, modality: str) -> None:
-    of = side(tiny.model(kind), modality)
+    of = make_side(tiny.model(kind), modality)
     few, many = (IntegratedGradients(steps=steps)(of).path for steps in (4, 128))
     change = many.at_input - many.at_baseline
     assert torch.equal(many.at_input, of.value())

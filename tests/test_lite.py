@@ -11,11 +11,12 @@ import torch
 from PIL import Image
 
 import nibt
+from helpers import ROOT
 from nibt.engine.layers import shipped_sample
 from nibt.models._loading import embedded
 from nibt.report.image.heatmap import score_map
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "lite"
+RECIPE = ROOT / "recipes" / "lite"
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """M2IB: its arithmetic step by step, its limits, and that neither batches nor budgets show in its maps."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,12 @@ import torch.nn.functional as F
 import linear
 import nibt
 import tiny
+from helpers import Golden, both_sides, make_side
 from nibt.core import quadrature as paths
 from nibt.core.side import Side
 from nibt.errors import BadOption, Unsupported
 from nibt.methods._checks import generator
 from nibt.methods.m2ib import M2IB
-from test_nib import side
-
-both_sides = pytest.mark.parametrize("modality", ["image", "text"])
 
 
 def information(a: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
@@ -33,7 +30,7 @@ def information(a: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "convnext", "bert"])
 def test_one_step_is_the_information_at_the_start(kind: str, modality: str) -> None:
     """What is scored is the last forward pass, and the first one comes before anything is learnt."""
-    of = side(tiny.model(kind), modality)
+    of = make_side(tiny.model(kind), modality)
     layer = of.tower.depth - 1
     cut = of.cut(layer)
     own = of.tower.valid_tokens(of.inputs, cut.hidden)[..., None]
@@ -47,7 +44,7 @@ def test_one_step_is_the_information_at_the_start(kind: str, modality: str) -> N
 @pytest.mark.parametrize("steps", [2, 3])
 def test_it_is_its_loss_and_adam(modality: str, steps: int) -> None:
     """The same by plain means: one item, one noisy state at a time, and Adam as it is written in its paper."""
-    of = side(tiny.model("clip"), modality)
+    of = make_side(tiny.model("clip"), modality)
     cut, samples, beta = of.cut(1), 4, 0.1
     own = of.tower.valid_tokens(of.inputs, cut.hidden)[..., None].float()
     noise = [generator(2, row) for row in range(cut.hidden.shape[1])]
@@ -86,7 +83,7 @@ def test_without_a_price_only_the_score_is_followed(of: Side) -> None:
 
 @both_sides
 def test_where_the_price_is_all_everything_is_given_up_alike(modality: str) -> None:
-    of = side(tiny.model("clip"), modality)
+    of = make_side(tiny.model("clip"), modality)
     found = M2IB((1,), beta=1e6, steps=2)(of)
     cut = of.cut(1)
     bits = information(torch.full_like(cut.hidden, 4.0), cut.hidden)
@@ -96,14 +93,14 @@ def test_where_the_price_is_all_everything_is_given_up_alike(modality: str) -> N
 
 @both_sides
 def test_the_dearer_information_is_the_less_is_kept(modality: str) -> None:
-    of = side(tiny.model("clip"), modality)
+    of = make_side(tiny.model("clip"), modality)
     kept = [M2IB((1,), beta=beta)(of).scores.sum() for beta in (0.01, 1.0, 100.0)]
     assert kept[0] > kept[1] > kept[2] > 0
 
 
 @both_sides
 def test_scores_stay_finite_however_long_it_learns(modality: str) -> None:
-    scores = M2IB((1,), steps=60)(side(tiny.model("clip"), modality)).scores
+    scores = M2IB((1,), steps=60)(make_side(tiny.model("clip"), modality)).scores
     assert scores.isfinite().all()
     assert (scores >= 0).all()
 
@@ -114,7 +111,7 @@ def test_the_budget_changes_nothing(kind: str, modality: str, monkeypatch: pytes
     """A step of Adam does not see how large a gradient is, only how it compares with those before; so what rounding
     does to a small one shows, and the tolerance is that of batches.
     """
-    of = side(tiny.model(kind), modality)
+    of = make_side(tiny.model(kind), modality)
     large = M2IB((1,), samples=7)(of).scores
     for name, value in (("AT_ONCE", 6), ("BUDGET", 1)):
         monkeypatch.setattr(paths, name, value)
@@ -123,23 +120,23 @@ def test_the_budget_changes_nothing(kind: str, modality: str, monkeypatch: pytes
 
 
 def test_seeds_are_averaged() -> None:
-    of = side(tiny.model("clip"), "image")
+    of = make_side(tiny.model("clip"), "image")
     single = [M2IB((1,), seed=seed)(of).scores for seed in (3, 4, 5)]
     torch.testing.assert_close(M2IB((1,), seed=3, seeds=3)(of).scores, torch.stack(single).mean(0))
     assert not torch.allclose(single[0], single[1], rtol=1e-3)
 
 
 def test_layers_are_averaged() -> None:
-    of = side(tiny.model("clip"), "image")
+    of = make_side(tiny.model("clip"), "image")
     single = [M2IB((layer,))(of).scores for layer in (0, 2)]
     torch.testing.assert_close(M2IB((0, 2))(of).scores, torch.stack(single).mean(0))
     with pytest.raises(Unsupported, match="different grids"):
-        M2IB((0, 3))(side(tiny.model("convnext"), "image"))
+        M2IB((0, 3))(make_side(tiny.model("convnext"), "image"))
 
 
 def test_with_the_features_noise_the_scale_of_a_channel_does_not_count() -> None:
     """The information is that of standardised states: as in the bottleneck of Schulz et al."""
-    of = side(tiny.model("clip"), "image")
+    of = make_side(tiny.model("clip"), "image")
     cut = of.cut(1)
     h = (cut.hidden - cut.hidden.mean(1, keepdim=True)) / cut.hidden.std(1, keepdim=True, correction=0)
     found = M2IB((1,), steps=1, noise="features")(of)
@@ -171,8 +168,8 @@ def test_the_padding_of_a_caption_does_not_show(kind: str, variant: str) -> None
     assert float(together[0].text.special_share) == pytest.approx(float(alone.text.special_share), abs=1e-4)
 
 
-def test_the_default_is_the_papers(golden_folder: Path) -> None:
-    model = nibt.load_model(golden_folder / "clip")
+def test_the_default_is_the_papers(golden: Golden) -> None:
+    model = golden.model
     for variant in ("default", "paper"):
         for tower in (model.image, model.text):
             found = M2IB.configured(tower, variant, {}, {})
@@ -180,11 +177,11 @@ def test_the_default_is_the_papers(golden_folder: Path) -> None:
     assert M2IB.configured(model.image, "iba", {}, {}).noise == "features"
 
 
-def test_random_maps_of_the_authors_model_are_like_each_other(golden_folder: Path) -> None:
+def test_random_maps_of_the_authors_model_are_like_each_other(golden: Golden) -> None:
     """Seeds change a map of the paper's setting less than images do."""
-    model = nibt.load_model(golden_folder / "clip")
+    model = golden.model
     maps = [
-        nibt.explain(model, golden_folder / f"image_{number}.png", "w9 w8 w7", "m2ib", seed=seed).image.scores
+        nibt.explain(model, golden.folder / f"image_{number}.png", "w9 w8 w7", "m2ib", seed=seed).image.scores
         for number in (0, 1)
         for seed in (0, 1)
     ]

@@ -7,19 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import nibt
 import tiny
+from helpers import Run
 from nibt.cli.options import RESERVED
 from nibt.data.images import is_url
 from nibt.data.pair import caption_notes
 from nibt.errors import BadInput, BadOption
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture

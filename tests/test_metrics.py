@@ -9,6 +9,7 @@ from PIL import Image
 
 import nibt
 import tiny
+from helpers import make_side
 from nibt.core.side import Side
 from nibt.data.ground_truth import GroundTruth, ground_truth
 from nibt.data.images import ImageInput, Region
@@ -16,28 +17,18 @@ from nibt.data.pair import Object, Pair
 from nibt.data.units import Grid, Word, Words
 from nibt.errors import BadInput, UnknownName
 from nibt.metrics.base import Metric, MetricInput
-from nibt.models.base import Model
 from nibt.registry import available, find
 from nibt.results.attribution import Attribution, PathSummary
-from nibt.targets.base import TargetContext
-from nibt.targets.cosine import Cosine
 
 GRID = Grid(4, 4)
 QUARTER = torch.zeros(8, 8, dtype=torch.bool)
 QUARTER[:4, :4] = True
 
 
-def side(model: Model, modality: str) -> Side:
-    image = model.image.trace(model.image.prepare([tiny.image(seed=seed) for seed in (1, 2)]))
-    text = model.text.trace(model.text.prepare(tiny.CAPTIONS[:2]))
-    here, there = (image, text) if modality == "image" else (text, image)
-    return Side(model, here, lambda embedding: Cosine()(embedding, there.embedding, TargetContext()))
-
-
 def on(scores: torch.Tensor, mask: torch.Tensor | None = QUARTER, **given: object) -> MetricInput:
     """A trial of one map of 4 x 4 cells on 8 x 8 pixels; the side is any, where only the map is looked at."""
     answer = Attribution(scores.reshape(1, 16), GRID, torch.zeros(1), **given)  # pyright: ignore
-    return MetricInput(side(tiny.model("clip"), "image"), answer, (GroundTruth(mask),))
+    return MetricInput(make_side(tiny.model("clip"), "image"), answer, (GroundTruth(mask),))
 
 
 def of(name: str, trial: MetricInput, **options: object) -> float:
@@ -134,7 +125,7 @@ def said(scores: list[float], named: list[bool], absent: list[bool] | None = Non
     )
     rows = torch.tensor([[9.0, scores[0] - 1, 1, *scores[1:], 9]])
     known = GroundTruth(None, (), torch.tensor(named), None if absent is None else torch.tensor(absent))
-    return MetricInput(side(tiny.model("clip"), "text"), Attribution(rows, words, torch.zeros(1)), (known,))
+    return MetricInput(make_side(tiny.model("clip"), "text"), Attribution(rows, words, torch.zeros(1)), (known,))
 
 
 def test_word_auc() -> None:
@@ -159,7 +150,7 @@ def flat(of_side: Side, value: float) -> Attribution:
 @pytest.mark.parametrize("modality", ["image", "text"])
 def test_a_flat_map_keeps_nothing(modality: str) -> None:
     """A flat map reads as 0, so what is kept is the image, or the caption, that says nothing."""
-    here = side(tiny.model("clip"), modality)
+    here = make_side(tiny.model("clip"), modality)
     nothing = here.at_end("zero", None, here.cut(0), here.tower.blank(here.inputs, 0))
     drop = find("metrics", "confidence_drop")()(MetricInput(here, flat(here, 1.0)))
     rise = find("metrics", "confidence_increase")()(MetricInput(here, flat(here, 1.0)))
@@ -168,7 +159,7 @@ def test_a_flat_map_keeps_nothing(modality: str) -> None:
 
 
 def test_a_map_that_keeps_the_words_it_likes_drops_nothing_where_it_likes_all_but_one() -> None:
-    here = side(tiny.model("clip"), "text")
+    here = make_side(tiny.model("clip"), "text")
     answer = flat(here, 1.0)
     scores = answer.scores.clone()
     scores[:, 1] = 0  # the first word goes, all others stay whole
@@ -183,7 +174,7 @@ def test_a_map_that_keeps_the_words_it_likes_drops_nothing_where_it_likes_all_bu
 @pytest.mark.parametrize("modality", ["image", "text"])
 def test_deletion_and_insertion_mirror_each_other(modality: str) -> None:
     """Removing the best first is putting in the worst first, backwards."""
-    here = side(tiny.model("clip"), modality)
+    here = make_side(tiny.model("clip"), modality)
     cut = here.cut(0)
     rows = torch.rand(cut.hidden.shape[:2], generator=torch.Generator().manual_seed(1))
     up = Attribution(cut.units.keep(rows), cut.units, torch.zeros(2))

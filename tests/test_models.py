@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import tiny
+from helpers import assert_embeddings_close, count_hooks, make_inputs
 from nibt.data.units import Grid, Words
 from nibt.errors import BadOption, CannotLoad, Unsupported
 from nibt.models._loading import load_model
@@ -18,12 +19,6 @@ from nibt.models._trace import first
 from nibt.models.base import Inputs, Tower
 
 SIDES = ("image", "text")
-
-
-def inputs_of(tower: Tower, count: int = 2) -> Inputs:
-    if tower.modality == "image":
-        return tower.prepare([tiny.image(seed=seed) for seed in range(count)])
-    return tower.prepare(list(tiny.CAPTIONS[:count]))
 
 
 def public(module: nn.Module, tower: Tower, inputs: Inputs) -> Tensor:
@@ -35,16 +30,6 @@ def public(module: nn.Module, tower: Tower, inputs: Inputs) -> Tensor:
         if tower.modality == "text":
             return module.get_text_features(input_ids=inputs.values, **inputs.extra).pooler_output
         return module.get_image_features(pixel_values=inputs.values, **inputs.extra).pooler_output
-
-
-def same(found: Tensor, wanted: Tensor, tolerance: float = 1e-5) -> None:
-    assert F.cosine_similarity(found, wanted, dim=-1).min() > 0.99999
-    most = max(1.0, float(wanted.detach().abs().max()))
-    torch.testing.assert_close(found, wanted, rtol=tolerance, atol=tolerance * most)
-
-
-def hooks(module: nn.Module) -> int:
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in module.modules())
 
 
 ONE_ROW = {
@@ -68,34 +53,34 @@ class TestContract:
     def test_replay_from_every_layer_is_the_model(self, kind: str, side: Any) -> None:
         model = tiny.model(kind)
         tower = model.tower(side)
-        inputs = inputs_of(tower)
+        inputs = make_inputs(tower)
         wanted = public(model.module, tower, inputs)
         trace = tower.trace(inputs)
-        same(trace.embedding, wanted)
+        assert_embeddings_close(trace.embedding, wanted)
         for layer in range(tower.depth + 1):
             cut = trace.cut(layer)
-            same(cut.rest(cut.hidden[None])[0], wanted)
+            assert_embeddings_close(cut.rest(cut.hidden[None])[0], wanted)
 
     def test_the_inputs_matter(self, kind: str, side: Any) -> None:
         """Else every other test of a tower would pass with one that answers the same to everything."""
         tower = tiny.model(kind).tower(side)
-        first, second = tower.encode(inputs_of(tower))
+        first, second = tower.encode(make_inputs(tower))
         assert F.cosine_similarity(first, second, dim=0) < 0.9999
 
     def test_several_states_at_once_equal_each_alone(self, kind: str, side: Any) -> None:
         tower = tiny.model(kind).tower(side)
-        trace = tower.trace(inputs_of(tower, 3))
+        trace = tower.trace(make_inputs(tower, 3))
         for layer in {0, tower.depth // 2, tower.depth - 1, tower.depth}:
             cut = trace.cut(layer)
             states = torch.stack([cut.hidden, 0.5 * cut.hidden, cut.hidden.flip(0), cut.hidden + 0.1])
             together = cut.rest(states)
             for state, found in zip(states, together, strict=True):
-                same(found, cut.rest(state[None])[0])
+                assert_embeddings_close(found, cut.rest(state[None])[0])
 
     def test_the_row_that_is_read_is_the_whole_block(self, kind: str, side: Any) -> None:
         """Its embedding, and the gradient at what enters the block; at the states themselves and at others."""
         tower = tiny.model(kind).tower(side)
-        trace = tower.trace(inputs_of(tower, 3))
+        trace = tower.trace(make_inputs(tower, 3))
         cut, read = trace.cut(tower.depth - 1), tower.read(trace.inputs)
         args, kwargs = trace.calls[-1]
         found = tower.last(trace.streams[-2], read, args, kwargs)
@@ -107,14 +92,14 @@ class TestContract:
             state = states.clone().requires_grad_()
             whole = tower.head(first(tower.blocks[-1](state, *args, **kwargs)), read)
             row = tower.last(state, read, args, kwargs)
-            same(row, whole)
+            assert_embeddings_close(row, whole)
             pull = torch.randn(whole.shape, generator=torch.Generator().manual_seed(0))
             wanted, got = (torch.autograd.grad(embedding, state, pull)[0] for embedding in (whole, row))
             torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
 
     def test_rows_and_units_agree(self, kind: str, side: Any) -> None:
         tower = tiny.model(kind).tower(side)
-        inputs = inputs_of(tower)
+        inputs = make_inputs(tower)
         for layer in range(tower.depth + 1):
             cut = tower.trace(inputs).cut(layer)
             rows = cut.hidden.shape[1]
@@ -136,11 +121,11 @@ class TestContract:
         before = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
         flags = [parameter.requires_grad for parameter in model.module.parameters()]
         world = torch.get_rng_state(), torch.get_num_threads(), torch.get_default_dtype()
-        cut = tower.trace(inputs_of(tower)).cut(tower.depth // 2)
+        cut = tower.trace(make_inputs(tower)).cut(tower.depth // 2)
         states = cut.hidden[None].clone().requires_grad_()
         torch.autograd.grad(cut.rest(states).sum(), states)
-        tower.blank(inputs_of(tower), 0)
-        assert not hooks(model.module)
+        tower.blank(make_inputs(tower), 0)
+        assert not count_hooks(model.module)
         assert not any(part.training for part in model.module.modules())
         assert flags == [parameter.requires_grad for parameter in model.module.parameters()]
         assert all(parameter.grad is None for parameter in model.module.parameters())
@@ -151,7 +136,7 @@ class TestContract:
     def test_no_hook_after_an_error(self, kind: str, side: Any) -> None:
         model = tiny.fresh(kind)
         tower = model.tower(side)
-        inputs = inputs_of(tower)
+        inputs = make_inputs(tower)
 
         def explode(*_: Any) -> None:
             raise RuntimeError("broken on purpose")
@@ -162,19 +147,19 @@ class TestContract:
         with pytest.raises(RuntimeError, match="on purpose"):
             tower.blank(inputs, 0)
         bomb.remove()
-        assert not hooks(model.module)
-        same(tower.trace(inputs).embedding, public(model.module, tower, inputs))
+        assert not count_hooks(model.module)
+        assert_embeddings_close(tower.trace(inputs).embedding, public(model.module, tower, inputs))
 
     def test_layers_out_of_range_are_refused(self, kind: str, side: Any) -> None:
         tower = tiny.model(kind).tower(side)
         for layer in (-1, tower.depth + 1):
             with pytest.raises(BadOption, match=rf"0\.\.{tower.depth} for this {side} tower \(got {layer}\)"):
-                tower.trace(inputs_of(tower)).cut(layer)
+                tower.trace(make_inputs(tower)).cut(layer)
 
     def test_blank_at_every_layer_is_the_blank_input(self, kind: str, side: Any) -> None:
         """By hand: the mean colour in place of the image, the padding's embedding in place of every word's."""
         tower = tiny.model(kind).tower(side)
-        inputs = inputs_of(tower, 3)
+        inputs = make_inputs(tower, 3)
         if tower.modality == "image":
             trace = tower.trace(replace(inputs, values=torch.zeros_like(inputs.values)))
         else:
@@ -209,11 +194,11 @@ class TestContract:
 def test_a_watched_last_block_runs_whole(kind: str, side: Any) -> None:
     """Somebody's hook on it must see it, and may change what it gives."""
     tower = tiny.fresh(kind).tower(side)
-    plain = tower.trace(inputs_of(tower))
+    plain = tower.trace(make_inputs(tower))
     handle = tower.blocks[-1].register_forward_hook(lambda module, args, out: first(out).flip(-1))
-    trace = tower.trace(inputs_of(tower))
+    trace = tower.trace(make_inputs(tower))
     cut = trace.cut(tower.depth - 1)
-    same(cut.rest(cut.hidden[None])[0], trace.embedding)
+    assert_embeddings_close(cut.rest(cut.hidden[None])[0], trace.embedding)
     assert not torch.allclose(trace.embedding, plain.embedding)
     handle.remove()
 
@@ -221,7 +206,7 @@ def test_a_watched_last_block_runs_whole(kind: str, side: Any) -> None:
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
 def test_an_unknown_argument_runs_the_block_whole(kind: str) -> None:
     tower = tiny.model(kind).text
-    trace = tower.trace(inputs_of(tower))
+    trace = tower.trace(make_inputs(tower))
     args, kwargs = trace.calls[-1]
     assert tower.last(trace.streams[-2], tower.read(trace.inputs), args, {**kwargs, "something": 1}) is None
 
@@ -230,7 +215,7 @@ def test_blank_is_remembered_until_the_weights_change() -> None:
     for kind, side in (("clip", "image"), ("clip", "text"), ("resnet", "image")):
         model = tiny.fresh(kind)
         tower, calls = model.tower(side), []
-        inputs = inputs_of(tower)
+        inputs = make_inputs(tower)
         tower.blocks[0].register_forward_hook(lambda *_, calls=calls: calls.append(1))
         first, count = tower.blank(inputs, 1), len(calls)
         assert torch.equal(first, tower.blank(inputs, 1))
@@ -246,7 +231,7 @@ def test_blank_is_remembered_until_the_weights_change() -> None:
 
 def test_blank_sees_a_change_of_running_statistics() -> None:
     model = tiny.fresh("resnet")
-    inputs = inputs_of(model.image)
+    inputs = make_inputs(model.image)
     first = model.image.blank(inputs, 4)
     for name, buffer in model.module.named_buffers():
         if "running_mean" in name:
@@ -292,7 +277,7 @@ def test_a_head_that_gives_nan_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("kind", ["clip", "own vit", "convnext", "mt5", "siglip naflex"])
 def test_threads_that_share_a_model_get_its_answer(kind: str) -> None:
     model = tiny.model(kind)
-    batches = {side: [inputs_of(model.tower(side), count) for count in (1, 2, 3)] for side in SIDES}
+    batches = {side: [make_inputs(model.tower(side), count) for count in (1, 2, 3)] for side in SIDES}
 
     def work(turn: int) -> list[Tensor]:
         answers = []
@@ -334,7 +319,9 @@ class TestWhole:
             assert cut.units.count + cut.units.prefix == cut.hidden.shape[1]
             assert (cut.units.columns > cut.units.rows) == (size[0] > size[1])
             two = cut.rest(torch.stack([cut.hidden, cut.hidden]))
-            same(two[1], wanted, 5e-5)  # two at once are rounded otherwise, which a deep convolutional trunk enlarges
+            assert_embeddings_close(
+                two[1], wanted, 5e-5
+            )  # two at once are rounded otherwise, which a deep convolutional trunk enlarges
         region = inputs.regions[0]
         assert (region.left, region.top, region.width, region.height) == (0, 0, *size)
 
@@ -377,8 +364,8 @@ def test_half_precision(kind: str, dtype: str) -> None:
     model = load_model(module, processor=made.processor, tokenizer=made.tokenizer)
     assert model.dtype == dtype
     for tower in (model.image, model.text):
-        cut = tower.trace(inputs_of(tower)).cut(1)
-        assert cut.hidden.dtype == getattr(torch, dtype) == tower.blank(inputs_of(tower), 1).dtype
+        cut = tower.trace(make_inputs(tower)).cut(1)
+        assert cut.hidden.dtype == getattr(torch, dtype) == tower.blank(make_inputs(tower), 1).dtype
         states = cut.hidden[None].clone().requires_grad_()
         (gradient,) = torch.autograd.grad(cut.rest(states).sum(), states)
         assert gradient.isfinite().all()

@@ -11,7 +11,8 @@ from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from helpers import ROOT
+
 CODE = """\
 def add(first: int | None, second: int = 2) -> int:
     return (first or 0) + second

@@ -1,8 +1,6 @@
 """NIB against captum on the same tail, against the authors' outputs, and against what it promises."""
 
 import itertools
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,22 +11,15 @@ from transformers import CLIPConfig, CLIPModel
 
 import nibt
 import tiny
+from helpers import Golden, make_side, stretch
 from nibt.core.side import Side
 from nibt.errors import BadOption, UnknownName
 from nibt.methods.nib import NIB
 from nibt.models.base import Model
 from nibt.results.attribution import to_pixels
-from nibt.targets.base import TargetContext
-from nibt.targets.cosine import Cosine
+from nibt.targets.base import cosine
 
 ORACLE = ("clip", "siglip", "own vit", "own vit attention", "own resnet", "bert", "coca", "timm eva", "convnext")
-
-
-def side(model: Model, modality: str) -> Side:
-    image = model.image.trace(model.image.prepare([tiny.image(seed=seed) for seed in (1, 2)]))
-    text = model.text.trace(model.text.prepare(tiny.CAPTIONS[:2]))
-    here, there = (image, text) if modality == "image" else (text, image)
-    return Side(model, here, lambda embedding: Cosine()(embedding, there.embedding, TargetContext()))
 
 
 def captum(of: Side, layer: int, baseline: torch.Tensor, quadrature: str, steps: int) -> torch.Tensor:
@@ -44,7 +35,7 @@ def captum(of: Side, layer: int, baseline: torch.Tensor, quadrature: str, steps:
 @pytest.mark.parametrize("modality", ["image", "text"])
 @pytest.mark.parametrize("kind", ORACLE)
 def test_toward_zero_it_is_captums_right_riemann_sum(kind: str, modality: str) -> None:
-    of = side(tiny.model(kind), modality)
+    of = make_side(tiny.model(kind), modality)
     layer = of.tower.depth - 1
     answer = NIB((layer,), "zero", "riemann", 10)(of)
     expected = captum(of, layer, torch.zeros_like(of.cut(layer).hidden), "riemann_right", 10)
@@ -54,7 +45,7 @@ def test_toward_zero_it_is_captums_right_riemann_sum(kind: str, modality: str) -
 @pytest.mark.parametrize("modality", ["image", "text"])
 @pytest.mark.parametrize("kind", ORACLE)
 def test_toward_a_reference_it_is_captums_gauss_legendre(kind: str, modality: str) -> None:
-    of = side(tiny.model(kind), modality)
+    of = make_side(tiny.model(kind), modality)
     layer = 1
     hidden = of.cut(layer).hidden
     answer = NIB((layer,), "blank", "gauss", 8)(of)
@@ -66,48 +57,32 @@ def test_toward_a_reference_it_is_captums_gauss_legendre(kind: str, modality: st
 
 @pytest.mark.parametrize("case", [0, 1])
 @pytest.mark.parametrize(("steps", "layer"), [(10, 9), (5, 6), (20, 10)])
-def test_the_paper_variant_is_the_authors_output(golden_folder: Path, case: int, steps: int, layer: int) -> None:
-    golden, cases = np.load(golden_folder / "reference.npz"), json.loads((golden_folder / "cases.json").read_text())
-    answer = nibt.explain(
-        _golden(golden_folder),
-        golden_folder / cases["images"][case],
-        cases["captions"][case],
-        variant="paper",
-        steps=steps,
-        layer=layer,
-    )
-    pixels = to_pixels(answer.image.grid, 224, 224)
-    stretched = ((pixels - pixels.min()) / (pixels.max() - pixels.min()))[::8, ::8]
-    np.testing.assert_allclose(stretched, golden[f"nib_s{steps}_l{layer}_v_{case}"], atol=1e-4)
-    np.testing.assert_allclose(
-        _all_rows(golden_folder, cases["captions"][case], answer, steps, layer),
-        golden[f"nib_s{steps}_l{layer}_t_{case}"].ravel(),
-        atol=1e-4,
-    )
-    np.testing.assert_allclose(answer.similarity, golden[f"cos_{case}"].item(), atol=1e-6)
+def test_the_paper_variant_is_the_authors_output(golden: Golden, case: int, steps: int, layer: int) -> None:
+    options = {"variant": "paper", "steps": steps, "layer": layer}
+    answer = nibt.explain(golden.model, golden.images[case], golden.captions[case], **options)
+    pixels = stretch(to_pixels(answer.image.grid, 224, 224))[::8, ::8]
+    np.testing.assert_allclose(pixels, golden.outputs[f"nib_s{steps}_l{layer}_v_{case}"], atol=1e-4)
+    rows = _all_rows(golden.model, golden.captions[case], answer, steps, layer)
+    np.testing.assert_allclose(rows, golden.outputs[f"nib_s{steps}_l{layer}_t_{case}"].ravel(), atol=1e-4)
+    np.testing.assert_allclose(answer.similarity, golden.outputs[f"cos_{case}"].item(), atol=1e-6)
 
 
-def test_the_paper_variant_is_the_published_setting(golden_folder: Path) -> None:
-    answer = nibt.explain(_golden(golden_folder), golden_folder / "image_0.png", "w1 w2", variant="paper")
-    told = {"baseline": "zero", "quadrature": "riemann", "steps": 10, "layer": [9]}
-    assert told.items() <= answer.method["image"].items()
-    assert told.items() <= answer.method["text"].items()
+def test_the_paper_variant_is_the_published_setting(golden: Golden) -> None:
+    answer = nibt.explain(golden.model, golden.folder / "image_0.png", "w1 w2", variant="paper")
+    setting = {"baseline": "zero", "quadrature": "riemann", "steps": 10, "layer": [9]}
+    assert setting.items() <= answer.method["image"].items()
+    assert setting.items() <= answer.method["text"].items()
 
 
-def _golden(golden_folder: Path) -> Model:
-    return nibt.load_model(golden_folder / "clip")
-
-
-def _all_rows(golden_folder: Path, caption: str, answer: Any, steps: int, layer: int) -> np.ndarray:
-    """The authors keep start and end tokens, and stretch over them, too."""
-    model = _golden(golden_folder)
+def _all_rows(model: Model, caption: str, answer: Any, steps: int, layer: int) -> np.ndarray:
+    """The stretched scores with start and end tokens, which the authors keep."""
     text = model.text.trace(model.text.prepare([caption]))
-    there = model.image.encode(model.image.prepare([answer.image.input]))
-    of = Side(model, text, lambda embedding: Cosine()(embedding, there, TargetContext()))
+    other = model.image.encode(model.image.prepare([answer.image.input]))
+    of = Side(model, text, lambda embedding: cosine(embedding, other))
     rows = captum(of, layer, torch.zeros_like(of.cut(layer).hidden), "riemann_right", steps)[0]
     words = of.cut(layer).units.keep(rows[None])[0]
     torch.testing.assert_close(words, answer.text.scores, atol=1e-6, rtol=1e-5)
-    return ((rows - rows.min()) / (rows.max() - rows.min())).detach().numpy()
+    return stretch(rows)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +103,7 @@ def deep() -> Model:
 
 @pytest.mark.parametrize("modality", ["image", "text"])
 def test_the_gap_falls_geometrically_with_the_nodes(deep: Model, modality: str) -> None:
-    of = side(deep, modality)
+    of = make_side(deep, modality)
     layer = 9 if modality == "image" else 0
     gaps = []
     for steps in (2, 4, 8, 16):
@@ -141,7 +116,7 @@ def test_the_gap_falls_geometrically_with_the_nodes(deep: Model, modality: str) 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
 def test_a_tolerance_is_kept(deep: Model, modality: str) -> None:
-    of = side(deep, modality)
+    of = make_side(deep, modality)
     layer = 9 if modality == "image" else 0
     narrowing = NIB((layer,), "blank", "gauss", 1, tolerance=0.01)(of).path
     assert narrowing is not None

@@ -5,7 +5,6 @@ import sys
 from dataclasses import replace
 from html import unescape
 from io import BytesIO
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,13 +16,13 @@ from PIL import Image
 
 import nibt
 from answers import BETWEEN, PEAK, WHOLE, answer
+from helpers import ROOT, check_page, explain_with_table
 from nibt.errors import Unsupported
 from nibt.report.html.view import Panel
 from nibt.results.explanation import Comparison
 from nibt.results.measurement import Measurement
-from test_pages import checked, pair
 
-TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial.ipynb"
+TUTORIAL = ROOT / "docs" / "tutorial.ipynb"
 ROWS = [
     Measurement(0, "image", "deletion", 0.25),
     Measurement(1, "image", "deletion", 0.75),
@@ -50,11 +49,11 @@ def framed(told: str) -> str:
     (sandbox,) = re.findall(r'sandbox="([^"]*)"', told)
     assert sandbox == "allow-scripts"
     (inside,) = re.findall(r'srcdoc="([^"]*)"', told)
-    return checked(unescape(inside))
+    return check_page(unescape(inside))
 
 
 def test_answers_are_shown_on_demand_and_as_before_afterwards(shell: Shell) -> None:
-    told, table = pair()
+    told, table = explain_with_table()
     two = Comparison(
         replace(told.text, caption="a"), replace(told.text, caption="b"), 0.5, BETWEEN, told.method, told.model, {}
     )

@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +13,11 @@ from PIL import Image
 
 import nibt
 import tiny
+from helpers import Run, file_digests
 from nibt.cli.output import input_paths
 from nibt.errors import WouldOverwrite
 from nibt.outputs import check_run_folder, check_targets, distinct, is_own, read_signature, write_bytes
 from nibt.report.image.explanation import write
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-def contents(folder: Path) -> dict[str, str]:
-    """The digest of every file below a folder, by its name; a link is what it points to."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.fixture
@@ -100,7 +91,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", sorted(REFUSED))
 def test_command_refuses_what_is_not_its_own(run: Run, here: Path, clip_folder: Path, case: str) -> None:
-    before = contents(here)
+    before = file_digests(here)
     model = Path("model")
     shutil.copytree(clip_folder, model)
     arguments = [word.replace("MODEL", str(model)) for word in REFUSED[case]]
@@ -109,7 +100,7 @@ def test_command_refuses_what_is_not_its_own(run: Run, here: Path, clip_folder: 
     assert code == 2, err
     assert "Traceback" not in err
     shutil.rmtree(model)
-    assert contents(here) == before
+    assert file_digests(here) == before
 
 
 # audits take minutes, and their pages are written by the same function
@@ -134,22 +125,22 @@ def test_overwrite_replaces_foreign_files(run: Run, here: Path, clip_folder: Pat
     ],
 )
 def test_overwrite_never_replaces_inputs(run: Run, here: Path, clip_folder: Path, case: str) -> None:
-    before, weights = contents(here), contents(clip_folder)
+    before, weights = file_digests(here), file_digests(clip_folder)
     arguments = [word.replace("MODEL", str(clip_folder)) for word in REFUSED[case]]
     named = () if arguments[0] == "calibrate" else ("-m", clip_folder)
     assert run(*arguments, *named, "--overwrite")[0] == 2
-    assert contents(here) == before
-    assert contents(clip_folder) == weights
+    assert file_digests(here) == before
+    assert file_digests(clip_folder) == weights
 
 
 def test_read_only_files_are_kept(run: Run, here: Path, clip_folder: Path) -> None:
     assert run(*PHOTO, "-m", clip_folder, "-o", "x.png")[0] == 0
     Path("x.png").chmod(0o444)
-    before = contents(here)
+    before = file_digests(here)
     for more in ((), ("--overwrite",)):
         code, _, err = run("explain", "photo.jpg", "a dog", "-m", clip_folder, "-o", "x.png", *more)
         assert (code, "read-only" in err) == (2, True)
-    assert contents(here) == before
+    assert file_digests(here) == before
 
 
 def test_links_and_pipes_are_no_files(run: Run, here: Path, clip_folder: Path) -> None:
@@ -210,21 +201,21 @@ def test_what_a_user_adds_to_an_image_makes_it_the_users(tmp_path: Path, ending:
 
 def test_show_keeps_the_photograph_and_the_pairs(run: Run, here: Path, clip_folder: Path) -> None:
     assert run("batch", "pairs.csv", "-m", clip_folder, "--out", "JOB", "--steps", 1)[0] == 0
-    before = contents(here)
+    before = file_digests(here)
     for option, target in (("--out", "photo.jpg"), ("--json", "pairs.csv"), ("--json", "JOB/job.json")):
         assert run("show", "JOB", 0, option, target, "--overwrite")[0] == 2
-    assert contents(here) == before
+    assert file_digests(here) == before
 
 
 def test_audit_keeps_pictures_outside_of_its_data(run: Run, here: Path, clip_folder: Path) -> None:
     rows = [f"../photo.jpg,a cat and {number} dogs" for number in range(8)]
     Path("data/pairs.csv").write_text("image,caption\n" + "\n".join(rows) + "\n")
-    before = contents(here)
+    before = file_digests(here)
     code, _, err = run(
         "audit", clip_folder, "folder:data", "--count", 8, "--out", "a.html", "--json", "photo.jpg", "--overwrite"
     )
     assert (code, "is an input of this call" in err) == (2, True)
-    assert contents(here) == before
+    assert file_digests(here) == before
 
 
 def test_the_base_of_adapters_is_an_input(here: Path) -> None:
@@ -284,10 +275,10 @@ def test_edited_reports_are_kept(run: Run, here: Path, clip_folder: Path) -> Non
     assert run(*command)[0] == 0
     with Path("RUN/report.md").open("a") as stream:
         stream.write("my conclusion\n")
-    before = contents(Path("RUN"))
+    before = file_digests(Path("RUN"))
     code, _, err = run(*command, "--method", "gae")
     assert (code, "changed since" in err) == (2, True)
-    assert contents(Path("RUN")) == before, "it is said before anything is trained"
+    assert file_digests(Path("RUN")) == before, "it is said before anything is trained"
     assert run(*command, "--overwrite")[0] == 0
 
 
@@ -316,7 +307,7 @@ def test_python_keeps_foreign_files_too(tmp_path: Path) -> None:
 
 
 def test_default_names_tell_requests_apart(run: Run, here: Path, clip_folder: Path) -> None:
-    before = contents(here)
+    before = file_digests(here)
     calls = [
         (),
         ("--method", "gae"),
@@ -337,7 +328,7 @@ def test_default_names_tell_requests_apart(run: Run, here: Path, clip_folder: Pa
     for name in written:
         assert Path(name).is_file()
         assert len(name) <= 120
-    assert {name: digest for name, digest in contents(here).items() if name in before} == before
+    assert {name: digest for name, digest in file_digests(here).items() if name in before} == before
     count = len(list(here.iterdir()))
     assert run(*PHOTO, "-m", clip_folder)[0] == 0, "the same request goes to the same files"
     assert len(list(here.iterdir())) == count
@@ -427,7 +418,7 @@ def inputs(folder: Path, arguments: list[str]) -> list[str]:
         folder / word.removeprefix("folder:") for word in arguments if (folder / word.removeprefix("folder:")).exists()
     ]
     files = [file for path in named for file in (path.iterdir() if path.is_dir() else [path])]
-    return [name for name in contents(folder) if any((folder / name).samefile(file) for file in files)]
+    return [name for name in file_digests(folder) if any((folder / name).samefile(file) for file in files)]
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -445,7 +436,7 @@ def test_no_byte_of_an_input_changes(
     overwrite = ["--overwrite"] if data.draw(st.booleans(), label="overwrite") else []
     folder = tmp_path_factory.mktemp("drawn")
     fill(folder)
-    before = contents(folder)
+    before = file_digests(folder)
     home = Path.cwd()
     os.chdir(folder)
     try:
@@ -456,7 +447,7 @@ def test_no_byte_of_an_input_changes(
     finally:
         os.chdir(home)
     assert "Traceback" not in err
-    after = contents(folder)
+    after = file_digests(folder)
     kept = before if not more else {name: before[name] for name in inputs(folder, given_arguments)}
     assert {name: after.get(name) for name in kept} == kept, (code, err)
     if code == 2:

@@ -2,9 +2,7 @@
 
 import json
 import re
-from base64 import b64encode
 from dataclasses import replace
-from hashlib import sha256
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import torch
 import nibt
 import tiny
 from answers import BETWEEN, PEAK, WHOLE, answer
+from helpers import check_page, explain_with_table
 from nibt.data.units import Grid
 from nibt.errors import BadInput, CannotWrite
 from nibt.report.colours import ink_on, on_paper
@@ -26,7 +25,7 @@ from nibt.report.html.tables import SCRIPT, STYLE, data_table
 from nibt.report.html.view import Panel, fragment
 from nibt.report.html.view_data import coarse
 from nibt.results.attribution import PathSummary
-from nibt.results.explanation import MISMATCH, Comparison, Explanation, Ranked
+from nibt.results.explanation import MISMATCH, Comparison, Ranked
 from nibt.results.interaction import Interaction
 
 HOSTILE = (
@@ -41,41 +40,6 @@ HOSTILE = (
 )
 
 
-def pair(caption: str = tiny.CAPTIONS[0], **options: Any) -> tuple[Explanation, Interaction]:
-    model, image = tiny.model("clip"), tiny.image()
-    told, table = nibt.explain(model, image, caption), nibt.explain_interactions(model, image, caption, **options)
-    assert isinstance(told, Explanation)
-    assert isinstance(table, Interaction)
-    return told, table
-
-
-def checked(text: str) -> str:
-    """The page itself: valid HTML by html5lib, whose policy allows what is in it and nothing else."""
-    html5lib.HTMLParser(strict=True).parse(text)
-    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
-    assert policy.startswith("default-src 'none'; img-src data:; ")
-    assert policy.endswith("; base-uri 'none'; form-action 'none'")
-    assert text.index("Content-Security-Policy") < min(text.index("<style>"), text.index("<title>"))
-    for kind, name in (("style", "style-src"), ("script", "script-src")):
-        told = re.search(rf"{name} ([^;]*)", policy)
-        assert told is not None
-        inside = re.findall(rf"<{kind}>(.*?)</{kind}>", text, re.DOTALL)
-        hashes = [f"'sha256-{b64encode(sha256(one.encode()).digest()).decode()}'" for one in inside]
-        assert told[1].split() == (hashes or ["'none'"])
-    tree = html5lib.parse(text, namespaceHTMLElements=False)
-    for element in tree.iter():
-        names = {str(name).lower() for name in element.attrib}
-        assert "style" not in names
-        assert not any(name.startswith("on") for name in names)
-        for name in ("src", "href", "action", "srcset", "data", "poster"):
-            assert element.attrib.get(name, "data:").startswith(("data:", "#")), (element.tag, name)
-        assert element.tag not in ("link", "iframe", "object", "embed", "base")
-        assert element.tag != "script" or set(element.attrib) <= {"type", "class"}
-    assert "@import" not in text
-    assert "url(" not in text
-    return text
-
-
 def embedded(text: str) -> dict[str, Any]:
     """The data of a page, as a browser reads it."""
     tree = html5lib.parse(text, namespaceHTMLElements=False)
@@ -84,8 +48,8 @@ def embedded(text: str) -> dict[str, Any]:
 
 
 def test_the_data_are_those_of_the_answer() -> None:
-    told, table = pair()
-    data = embedded(checked(page(Panel(told, table))))
+    told, table = explain_with_table()
+    data = embedded(check_page(page(Panel(told, table))))
     (found,) = data["panels"]
     image, text = found["places"]
     assert image["grid"] == [4, 4]
@@ -102,15 +66,15 @@ def test_the_data_are_those_of_the_answer() -> None:
 
 
 def test_a_table_of_some_words_leaves_the_others_out() -> None:
-    told, table = pair(words=["cat", "dog"])
-    found = embedded(checked(page(Panel(told, table))))["panels"][0]
+    told, table = explain_with_table(words=["cat", "dog"])
+    found = embedded(check_page(page(Panel(told, table))))["panels"][0]
     texts = {word["text"]: word["row"] for word in found["places"][1]["words"]}
     assert (texts["cat"], texts["dog"], texts["photo"]) == (0, 1, None)
 
 
 def test_a_table_alone_shows_the_sums_of_its_maps() -> None:
-    _, table = pair()
-    image, text = embedded(checked(page(table)))["panels"][0]["places"]
+    _, table = explain_with_table()
+    image, text = embedded(check_page(page(table)))["panels"][0]["places"]
     np.testing.assert_allclose(image["scores"], table.table.sum(0).flatten(), rtol=5e-4, atol=1e-9)
     np.testing.assert_allclose([w["score"] for w in text["words"]], table.table.sum((1, 2)), rtol=5e-4, atol=1e-9)
 
@@ -126,7 +90,7 @@ def test_captions_labels_and_names_are_only_ever_text(hostile: str) -> None:
         method={**told.method, "image": {"option": hostile}},
         model={"id": hostile},
     )
-    text = checked(page(told, title=hostile))
+    text = check_page(page(told, title=hostile))
     tree = html5lib.parse(text, namespaceHTMLElements=False)
     assert len(list(tree.iter("script"))) == 3  # the data, the view, its start
     assert len(list(tree.iter("img"))) == 1
@@ -141,7 +105,7 @@ def test_the_page_is_small_beside_its_picture() -> None:
     scores = torch.randn(15, 38, generator=torch.Generator().manual_seed(0)) / 1000
     told = answer(scores.tolist(), (1000, 400), replace(WHOLE, width=1000.0, height=400.0), "a cat and a cup of coffee")
     numbers = torch.randn(8, 571, generator=torch.Generator().manual_seed(1)) / 1000
-    _, table = pair()
+    _, table = explain_with_table()
     table = replace(
         table,
         caption=told.caption,
@@ -159,7 +123,7 @@ def test_the_page_is_small_beside_its_picture() -> None:
 
 def test_a_picture_stands_on_a_page_once_and_is_made_small() -> None:
     told = answer(PEAK, (3000, 1000), replace(WHOLE, width=3000.0, height=1000.0))
-    text = checked(page([Panel(told, title="one"), Panel(told, title="two")]))
+    text = check_page(page([Panel(told, title="one"), Panel(told, title="two")]))
     assert text.count("data:image/jpeg;base64,") == 1
     assert embedded(text)["images"] == [[3000, 1000]]
     assert [place["image"] for panel in embedded(text)["panels"] for place in panel["places"][:1]] == [0, 0]
@@ -167,7 +131,7 @@ def test_a_picture_stands_on_a_page_once_and_is_made_small() -> None:
 
 def test_a_map_of_pixels_is_made_coarse_and_adds_up_as_before() -> None:
     scores = torch.randn(100, 300, generator=torch.Generator().manual_seed(0))
-    text = checked(page(answer(scores.tolist(), (300, 100), replace(WHOLE, width=300.0, height=100.0))))
+    text = check_page(page(answer(scores.tolist(), (300, 100), replace(WHOLE, width=300.0, height=100.0))))
     place = embedded(text)["panels"][0]["places"][0]
     assert place["grid"] == [64, 64]
     shown = np.array(place["scores"]).reshape(64, 64)
@@ -185,7 +149,7 @@ def test_comparisons_have_both_their_parts() -> None:
     said = nibt.explain(model, nibt.Caption("a cat"), "two cars")
     assert isinstance(two, Comparison)
     assert isinstance(said, Comparison)
-    images, captions = embedded(checked(page([two, said])))["panels"]
+    images, captions = embedded(check_page(page([two, said])))["panels"]
     assert [place["kind"] for place in images["places"]] == ["image", "image"]
     assert [place["caption"] for place in captions["places"]] == ["a cat", "two cars"]
     assert images["table"] is captions["table"] is None
@@ -202,7 +166,7 @@ def test_the_page_says_why_words_cannot_be_chosen() -> None:
             replace(told.text, caption="a"), replace(told.text, caption="b"), 0.5, BETWEEN, told.method, told.model, {}
         )
     )
-    assert "cannot be chosen" not in page(Panel(*pair()))
+    assert "cannot be chosen" not in page(Panel(*explain_with_table()))
 
 
 def test_no_match_stands_before_the_map_and_only_there() -> None:
@@ -251,14 +215,14 @@ def test_what_cannot_be_shown_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CannotWrite, match="does not exist"):
         write_page(told, tmp_path / "nowhere" / "x.html")
     with pytest.raises(BadInput, match="same pair"):
-        Panel(told, pair()[1])
+        Panel(told, explain_with_table()[1])
     with pytest.raises(BadInput, match="goes with an explanation"):
-        Panel(pair()[1], pair()[1])
+        Panel(explain_with_table()[1], explain_with_table()[1])
 
 
 @pytest.mark.parametrize("size", [(1, 1), (300, 3), (3, 300), (640, 480)])
 def test_every_picture_can_be_paged(size: tuple[int, int]) -> None:
-    checked(page(answer(PEAK, size, replace(WHOLE, width=float(size[0]), height=float(size[1])))))
+    check_page(page(answer(PEAK, size, replace(WHOLE, width=float(size[0]), height=float(size[1])))))
 
 
 def test_ink_reads_well_on_every_colour_of_the_scale() -> None:
@@ -273,7 +237,7 @@ def test_ink_reads_well_on_every_colour_of_the_scale() -> None:
 
 def test_tables_are_pages_too() -> None:
     table = data_table(["method", "a<b"], [["nib", HOSTILE[0]], ["ones", "0.5 [0.4, 0.6]"]])
-    checked(document("x" + HOSTILE[0], f"<h1>t</h1>{table}", STYLE, [SCRIPT]))
+    check_page(document("x" + HOSTILE[0], f"<h1>t</h1>{table}", STYLE, [SCRIPT]))
 
 
 # ------------------------------------------------------------------------------------------------------- the command
@@ -285,7 +249,7 @@ def test_the_command_writes_one_page_for_all_pairs(run: Any, clip_folder: Path, 
     code, out, _ = run("explain", photo, "a red cat", "two cars", "-m", clip_folder, "--out", "x.html", "--steps", 2)
     assert code == 0
     assert "wrote x.html, x.json" in out
-    panels = embedded(checked(Path("x.html").read_text(encoding="utf-8")))["panels"]
+    panels = embedded(check_page(Path("x.html").read_text(encoding="utf-8")))["panels"]
     assert [panel["places"][1]["caption"] for panel in panels] == ["a red cat", "two cars"]
     assert [len(panel["table"]["rows"]) for panel in panels] == [3, 2]
     assert len(json.loads(Path("x.json").read_text())) == 2
@@ -305,7 +269,7 @@ def test_there_is_a_table_where_there_can_be_one(
     tiny.image(90, 60).pil_image.save(tmp_path / "photo.png")
     code, _, err = run("explain", tmp_path / "photo.png", "a red cat", "-m", clip_folder, "-o", "x.html", *options)
     assert code == 0, err
-    (panel,) = embedded(checked(Path("x.html").read_text(encoding="utf-8")))["panels"]
+    (panel,) = embedded(check_page(Path("x.html").read_text(encoding="utf-8")))["panels"]
     assert (panel["table"] is None) == (options[0] != "--shifts")
 
 
@@ -315,12 +279,12 @@ def test_other_commands_write_pages_too(run: Any, clip_folder: Path, tmp_path: P
     assert (
         run("interact", photo, "a red cat", "-m", clip_folder, "-o", "i.html", "--steps", 1, "--positive-only")[0] == 0
     )
-    data = embedded(checked(Path("i.html").read_text(encoding="utf-8")))
+    data = embedded(check_page(Path("i.html").read_text(encoding="utf-8")))
     assert data["positive_only"] is True
     assert (
         run("explain", photo, "--compare-image", photo, "-m", clip_folder, "-o", "c.html", "-q", "--steps", 1)[0] == 0
     )
-    checked(Path("c.html").read_text(encoding="utf-8"))
+    check_page(Path("c.html").read_text(encoding="utf-8"))
     code, _, err = run("explain", photo, "a cat", "-m", clip_folder, "-o", "x.htm")
     assert code == 2
     assert ".png, or in .html for a page (got '.htm')" in err

@@ -13,6 +13,7 @@ from captum.attr import FeatureAblation
 import linear
 import nibt
 import tiny
+from helpers import both_sides, make_side
 from nibt.core import quadrature as paths
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
@@ -25,10 +26,8 @@ from nibt.methods.ones import Ones
 from nibt.methods.random import Random
 from nibt.methods.rise import RISE, _stretched
 from nibt.methods.shapley import Shapley, _coalitions, _regression
-from test_nib import side
 
 KINDS = ("clip", "siglip", "siglip naflex", "own vit", "coca", "bert", "convnext")
-both_sides = pytest.mark.parametrize("modality", ["image", "text"])
 some_kinds = pytest.mark.parametrize("kind", KINDS)
 linear_sides = pytest.mark.parametrize("of", [linear.image_side(), linear.text_side()], ids=["image", "text"])
 
@@ -44,7 +43,7 @@ def explained(of: Side, scores: torch.Tensor) -> torch.Tensor:
 @both_sides
 @some_kinds
 def test_a_stack_of_masks_gives_what_each_gives(kind: str, modality: str) -> None:
-    of = side(tiny.model(kind), modality)
+    of = make_side(tiny.model(kind), modality)
     width = of.units.count if isinstance(of.units, Grid) else of.units.explained.shape[1]
     keep = torch.rand(5, 2, width, generator=torch.Generator().manual_seed(0))
     score = masker(of, of.units)
@@ -62,7 +61,7 @@ METHODS = [RISE(37), Occlusion(), Shapley(60)]
 @pytest.mark.parametrize("kind", ["clip", "siglip naflex", "convnext", "coca"])
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
 def test_the_budget_changes_nothing(kind: str, modality: str, method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    of = side(tiny.model(kind), modality)
+    of = make_side(tiny.model(kind), modality)
     large = method(of).scores
     calls = []
     hook = of.tower.blocks[0].register_forward_hook(lambda *_: calls.append(1))
@@ -82,7 +81,7 @@ def test_the_budget_changes_nothing(kind: str, modality: str, method: Any, monke
 @both_sides
 @pytest.mark.parametrize("kind", ["clip", "own vit oblong", "bert"])
 def test_rise_is_its_formula_one_mask_at_a_time(kind: str, modality: str) -> None:
-    of = side(tiny.model(kind), modality)
+    of = make_side(tiny.model(kind), modality)
     found = RISE(6, share=0.3, cells=4, seed=3)(of)
     if modality == "text":
         stem, explained = of.stem(), of.units.explained
@@ -120,7 +119,7 @@ def test_rise_is_its_formula_one_mask_at_a_time(kind: str, modality: str) -> Non
 @both_sides
 @some_kinds
 def test_rise_that_keeps_everything_finds_the_score_everywhere(kind: str, modality: str) -> None:
-    of = side(tiny.model(kind), modality)
+    of = make_side(tiny.model(kind), modality)
     found = RISE(3, share=1.0)(of)
     everywhere = of.value()[:, None].expand_as(found.scores)
     wanted = found.units.keep(everywhere) if isinstance(found.units, Words) else everywhere
@@ -165,7 +164,7 @@ def test_rise_keeps_a_tenth_of_the_cells_and_shifts_by_less_than_a_cell() -> Non
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "own vit oblong"])
 def test_occlusion_of_patches_is_captums_ablation(kind: str) -> None:
-    of = side(tiny.model(kind), "image")
+    of = make_side(tiny.model(kind), "image")
     pixels, units = of.inputs.values, of.units
     patches = torch.arange(units.count).reshape(1, 1, units.rows, units.columns)
     features = F.interpolate(patches.float(), pixels.shape[-2:]).long().expand(1, 3, -1, -1)
@@ -180,7 +179,7 @@ def test_occlusion_of_patches_is_captums_ablation(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own text both ways", "bert"])
 def test_occlusion_of_words_is_captums_ablation(kind: str) -> None:
-    of = side(tiny.model(kind), "text")
+    of = make_side(tiny.model(kind), "text")
     stem = of.stem()
     features = torch.arange(stem.hidden.shape[1])[None, :, None].expand(1, -1, stem.hidden.shape[2])
     padding = of.tower.embedder(torch.tensor(of.tower.pad[0])).detach().expand_as(stem.hidden)
@@ -191,7 +190,7 @@ def test_occlusion_of_words_is_captums_ablation(kind: str) -> None:
 
 
 def test_a_trunk_without_patches_is_occluded_by_the_cells_of_its_last_map() -> None:
-    of = side(tiny.model("convnext"), "image")
+    of = make_side(tiny.model("convnext"), "image")
     found = Occlusion()(of)
     assert found.units == of.cut(of.tower.depth).units
     keep = torch.ones(2, found.units.count)
@@ -232,7 +231,7 @@ def test_shapley_values_of_few_words_are_exact(kind: str) -> None:
 @some_kinds
 @pytest.mark.parametrize("budget", [4, 40, 512])
 def test_shapley_values_add_up_whatever_the_budget(kind: str, modality: str, budget: int) -> None:
-    of = side(tiny.model(kind), modality)
+    of = make_side(tiny.model(kind), modality)
     scores = Shapley(budget)(of).scores
     width = scores.shape[1]
     nothing = masker(of, of.units)(torch.zeros(2, width))
@@ -295,7 +294,7 @@ def test_complete_methods_agree_on_a_linear_tower(method: Any, of: Side) -> None
 @both_sides
 @some_kinds
 def test_controls_look_at_nothing(kind: str, modality: str) -> None:
-    of = side(tiny.model(kind), modality)
+    of = make_side(tiny.model(kind), modality)
     passes = []
     hook = of.tower.blocks[0].register_forward_hook(lambda *_: passes.append(1))
     try:

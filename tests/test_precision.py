@@ -9,12 +9,11 @@ from open_clip.factory import _set_model_device_and_precision
 from open_clip.transformer import LayerNorm, LayerNormFp32
 
 import tiny
+from helpers import CHEAP, METHODS, cheap_explanation
 from nibt.engine.explain import explain
 from nibt.errors import CannotLoad
 from nibt.models._loading import load_model
 from nibt.models.base import Model
-from test_contract import METHODS
-from test_torch_modes import CHEAP, expected
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "pure_fp16": torch.float16, "pure_bf16": torch.bfloat16}
 KINDS = ("own vit", "own vit average", "own resnet", "own text apart", "timm vit", "convnext")
@@ -57,7 +56,7 @@ def test_it_is_read_and_says_its_dtype(kind: str, precision: str) -> None:
 def test_maps_are_those_of_float32_to_half_precision(kind: str, precision: str, method: str) -> None:
     """Up to rounding: float16 has 10 bits of a fraction, bfloat16 has 7, and each of many operations rounds."""
     actual = explain(loaded(kind, precision), tiny.image(), tiny.CAPTIONS[0], method, **CHEAP.get(method, {}))
-    wanted = expected(kind, method)
+    wanted = cheap_explanation(kind, method)
     for side in ("image", "text"):
         one, other = getattr(actual, side).scores, getattr(wanted, side).scores
         assert one.isfinite().all()

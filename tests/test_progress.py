@@ -4,18 +4,17 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import nibt
 import tiny
+from helpers import Run
 from nibt.cli import progress
 from nibt.cli.progress import Status, shown
 from nibt.progress import Progress, listening, report, tracked
 
-Run = Callable[..., tuple[int, str, str]]
 COSTLY = {
     "occlusion": {},
     "rise": {"masks": 70},

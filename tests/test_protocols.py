@@ -1,10 +1,8 @@
 """How metrics hide, the published protocol, infidelity and sensitivity, and scores beside the explained one."""
 
 import copy
-import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 import linear
 import nibt
 import tiny
+from helpers import Golden, both_sides, count_hooks, make_side, stretch
 from nibt.core.perturbation import backdrop, item_rng, masker, perturbed
 from nibt.core.side import Side
 from nibt.data.images import ImageInput
@@ -35,9 +34,7 @@ from nibt.metrics.insertion import Insertion
 from nibt.metrics.max_sensitivity import MaxSensitivity
 from nibt.models.base import Model
 from nibt.results.attribution import Attribution
-from test_nib import side
 
-both_sides = pytest.mark.parametrize("modality", ["image", "text"])
 linear_sides = pytest.mark.parametrize("of", [linear.image_side(), linear.text_side()], ids=["image", "text"])
 TEXTS = ("clip", "siglip", "own vit", "own text both ways", "coca", "bert", "roberta", "mt5", "m2m", "clip adapted")
 
@@ -54,17 +51,13 @@ def trial(of: Side, method: Any) -> MetricInput:
     return MetricInput(of, method(of), again=method)
 
 
-def hooks(model: Model) -> int:
-    return sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in model.module.modules())
-
-
 # -------------------------------------------------------------------------------------------------- ways to hide
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip naflex", "convnext"])
 @pytest.mark.parametrize("hide", ["mean", "blur", "noise"])
 def test_what_is_kept_is_the_picture_and_what_is_not_is_the_backdrop(kind: str, hide: str) -> None:
-    of = side(tiny.model(kind), "image")
+    of = make_side(tiny.model(kind), "image")
     if (kind, hide) == ("siglip naflex", "blur"):
         with pytest.raises(Unsupported, match=r"given patches.*mean or noise"):
             backdrop(of, hide)
@@ -85,21 +78,21 @@ def test_what_is_kept_is_the_picture_and_what_is_not_is_the_backdrop(kind: str, 
 
 def test_the_mean_colour_is_what_it_was() -> None:
     """To the bit: pixels are scaled, nothing is added."""
-    of, keep = side(tiny.model("clip"), "image"), torch.rand(2, 16, generator=torch.Generator().manual_seed(0))
+    of, keep = make_side(tiny.model("clip"), "image"), torch.rand(2, 16, generator=torch.Generator().manual_seed(0))
     pixels = torch.nn.functional.interpolate(keep.reshape(1, 2, 4, 4), (32, 32), mode="bilinear")[0]
     by_hand = of.score(of.tower.encode(replace(of.inputs, values=of.inputs.values * pixels[:, None])))
     assert torch.equal(masker(of, of.units, smooth=True)(keep), by_hand)
 
 
 def test_blur_is_scipys() -> None:
-    of = side(tiny.model("clip"), "image")
+    of = make_side(tiny.model("clip"), "image")
     sigma = 32 * 10 / 224
     expected = gaussian_filter(of.inputs.values, sigma, mode="mirror", axes=(2, 3), radius=int(np.ceil(3 * sigma)))
     np.testing.assert_allclose(backdrop(of, "blur"), expected, atol=1e-5)
 
 
 def test_noise_is_an_items_own() -> None:
-    of = side(tiny.model("clip"), "image")
+    of = make_side(tiny.model("clip"), "image")
     noise = backdrop(of, "noise", 1)
     assert noise is not None
     alone = replace(of, trace=of.tower.trace(of.inputs.item(1)))
@@ -147,28 +140,23 @@ def authors(model: Model, image: ImageInput, caption: str, rows: np.ndarray) -> 
     return before, after
 
 
-def stretched(rows: torch.Tensor) -> np.ndarray:
-    return ((rows - rows.min()) / (rows.max() - rows.min())).detach().numpy()
-
-
 @pytest.mark.parametrize("case", [0, 1])
-def test_the_paper_protocol_reads_the_authors_maps(golden_folder: Path, case: int) -> None:
+def test_the_paper_protocol_reads_the_authors_maps(golden: Golden, case: int) -> None:
     """The maps that the metric hides by are the golden ones, and the numbers those of an edited copy."""
-    golden, cases = np.load(golden_folder / "reference.npz"), json.loads((golden_folder / "cases.json").read_text())
-    model = nibt.load_model(golden_folder / "clip")
-    pair = Pair(nibt.data.images.read_image(golden_folder / cases["images"][case]), cases["captions"][case])
+    model = golden.model
+    pair = Pair(nibt.data.images.read_image(golden.images[case]), golden.captions[case])
     image, text = (
         tower.trace(tower.prepare([item])) for tower, item in ((model.image, pair.image), (model.text, pair.caption))
     )
     method, metric = NIB((9,), "zero", "riemann", 10), ConfidenceDrop(protocol="paper")
     of = trial(Side(model, text, lambda here: torch.cosine_similarity(here, image.embedding, dim=-1)), method)
-    rows = golden[f"nib_s10_l9_t_{case}"].ravel()
-    np.testing.assert_allclose(stretched(of_all_rows(of)[0]), rows, atol=1e-4)
+    rows = golden.outputs[f"nib_s10_l9_t_{case}"].ravel()
+    np.testing.assert_allclose(stretch(of_all_rows(of)[0]), rows, atol=1e-4)
     captions = torch.cat(metric.scores(of)).tolist()
     assert captions == pytest.approx(authors(model, pair.image, pair.caption, rows), abs=1e-4)
     of = trial(Side(model, image, lambda here: torch.cosine_similarity(here, text.embedding, dim=-1)), method)
-    keep = torch.from_numpy(stretched(nibt.results.attribution.to_pixels(of.attribution.grid, 224, 224)[0]))
-    np.testing.assert_allclose(keep[::8, ::8], golden[f"nib_s10_l9_v_{case}"], atol=1e-4)
+    keep = torch.from_numpy(stretch(nibt.results.attribution.to_pixels(of.attribution.grid, 224, 224)[0]))
+    np.testing.assert_allclose(keep[::8, ::8], golden.outputs[f"nib_s10_l9_v_{case}"], atol=1e-4)
     seen = of.side.score(model.image.encode(replace(image.inputs, values=image.inputs.values * keep)))
     images = torch.cat(metric.scores(of)).tolist()
     assert images == pytest.approx([of.side.value().item(), seen.item()], abs=1e-6)
@@ -184,7 +172,7 @@ def test_the_paper_protocol_reads_the_authors_maps(golden_folder: Path, case: in
 def test_a_repeated_word_is_scaled_by_the_product_of_its_scores(kind: str) -> None:
     model, image = tiny.model(kind), tiny.image()
     captions = ["cat dog cat cat", "a red cat on the red mat", "dog"]
-    before = model.weights_hash, hooks(model)
+    before = model.weights_hash, count_hooks(model.module)
     metrics = [ConfidenceDrop(protocol="paper"), ConfidenceIncrease(protocol="paper")]
     found = nibt.measure(
         model, [Pair(image, caption) for caption in captions], metrics, variant="paper", only="text", layer=2
@@ -195,21 +183,21 @@ def test_a_repeated_word_is_scaled_by_the_product_of_its_scores(kind: str) -> No
         asked = trial(of, NIB((2,), "zero", "riemann", 10))
         rows = of_all_rows(asked)[0]
         assert rows[0] != 0, "the start token has its score"
-        whole, kept = authors(model, image, caption, stretched(rows))
+        whole, kept = authors(model, image, caption, stretch(rows))
         assert torch.cat(metrics[0].scores(asked)).tolist() == pytest.approx([whole, kept], abs=1e-5)
         drop, rise = (row.value for row in found if row.item == place)
         assert drop == pytest.approx(100 * max(0.0, whole - kept), abs=1e-3)
         assert rise == 100 * (kept > whole)
-    assert (model.weights_hash, hooks(model)) == before
+    assert (model.weights_hash, count_hooks(model.module)) == before
 
 
 def test_the_paper_protocol_of_pictures_stretches_the_pixels() -> None:
-    of = side(tiny.model("clip"), "image")
+    of = make_side(tiny.model("clip"), "image")
     scores = torch.randn(2, 16, generator=torch.Generator().manual_seed(4))
     scores[1] = 3.0  # a flat map keeps nothing
     found = ConfidenceDrop(protocol="paper")(MetricInput(of, Attribution(scores, of.units, torch.zeros(2))))
     pixels = torch.nn.functional.interpolate(scores.reshape(2, 1, 4, 4), (32, 32), mode="bilinear")
-    keep = torch.stack([torch.from_numpy(stretched(pixels[0])), torch.zeros(1, 32, 32)])
+    keep = torch.stack([torch.from_numpy(stretch(pixels[0])), torch.zeros(1, 32, 32)])
     seen = of.score(of.tower.encode(replace(of.inputs, values=of.inputs.values * keep)))
     torch.testing.assert_close(found, 100 * (of.value() - seen).clamp_min(0), atol=1e-3, rtol=1e-4)
 
@@ -219,7 +207,7 @@ def test_the_paper_protocol_is_refused_where_it_has_no_meaning() -> None:
         with pytest.raises(Unsupported, match="protocol='correct'"):
             values(tiny.model(kind), pairs(1), ConfidenceDrop(protocol="paper"), only="text")
         assert np.isfinite(values(tiny.model(kind), pairs(1), ConfidenceDrop(protocol="paper"), only="image"))
-    of = side(tiny.model("clip"), "text")
+    of = make_side(tiny.model("clip"), "text")
     with pytest.raises(Unsupported, match=r"nibt\.measure"):
         ConfidenceDrop(protocol="paper")(MetricInput(of, Ones()(of)))
     with pytest.raises(BadOption, match="leave hide out"):
@@ -291,7 +279,7 @@ def nothing(of: Side) -> torch.Tensor:
 
 @both_sides
 def test_infidelity_is_captums(modality: str) -> None:
-    whole = side(tiny.model("clip"), modality)
+    whole = make_side(tiny.model("clip"), modality)
     of = replace(
         whole,
         trace=whole.trace.take([0]),
@@ -330,7 +318,7 @@ def test_infidelity_is_captums(modality: str) -> None:
 
 
 def test_max_sensitivity_is_captums() -> None:
-    of, method = side(tiny.model("clip"), "image"), NIB((1,), "zero", "gauss", 2)
+    of, method = make_side(tiny.model("clip"), "image"), NIB((1,), "zero", "gauss", 2)
     metric = MaxSensitivity(samples=3, radius=0.1, seed=2)
     noise = [
         torch.stack(
@@ -362,10 +350,10 @@ def test_max_sensitivity_is_captums() -> None:
 
 @pytest.mark.parametrize("kind", TEXTS)
 def test_captions_are_shaken_in_the_embeddings_of_their_words(kind: str) -> None:
-    of = side(tiny.model(kind), "text")
+    of = make_side(tiny.model(kind), "text")
     words, plain, blank = of.inputs.words, of.stem().hidden, of.tower.blank(of.inputs, None)
     assert words is not None
-    before = hooks(of.model)
+    before = count_hooks(of.model.module)
     with perturbed(of, 0.1, 0, 0) as other:
         moved, explained = other.stem().hidden - plain, words.explained[:, : plain.shape[1]]
         assert (moved[~explained] == 0).all()
@@ -379,11 +367,11 @@ def test_captions_are_shaken_in_the_embeddings_of_their_words(kind: str) -> None
         torch.testing.assert_close(
             masker(other, other.units)(torch.ones(explained.shape)), other.value(), atol=1e-4, rtol=1e-4
         )
-    assert hooks(of.model) == before
+    assert count_hooks(of.model.module) == before
     torch.testing.assert_close(of.tower.encode(of.inputs), of.trace.embedding)
     with pytest.raises(RuntimeError, match="stop"), perturbed(of, 0.1, 0, 0):
         raise RuntimeError("stop")
-    assert hooks(of.model) == before
+    assert count_hooks(of.model.module) == before
 
 
 @both_sides
@@ -400,7 +388,7 @@ def test_max_sensitivity_does_not_depend_on_the_batch_and_ones_have_none(modalit
 
 
 def test_max_sensitivity_needs_a_method_to_ask() -> None:
-    of = side(tiny.model("clip"), "image")
+    of = make_side(tiny.model("clip"), "image")
     assert MaxSensitivity()(MetricInput(of, Ones()(of))).isnan().all()
     with pytest.raises(BadOption, match="samples must be at least 1"):
         MaxSensitivity(samples=0)

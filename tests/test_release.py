@@ -12,7 +12,8 @@ from types import ModuleType
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[1]
+from helpers import ROOT
+
 FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
 TRACKED = ["README.md", "LICENSE", "src/nibt/__init__.py", "src/nibt/samples/LICENSES.md", "tests/test_a.py"]
 

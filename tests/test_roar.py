@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 import nibt
 import tiny
+from helpers import check_page, noise_pairs
 from nibt.data.pair import Object, Pair
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption, OtherRequest, UnknownName, Unsupported, WouldOverwrite
@@ -32,29 +33,10 @@ from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress
 from nibt.results.roar import Roar
 from nibt.types import Modality
-from test_pages import checked
 
 pytest.importorskip("scipy", reason="rankings are compared with scipy")
 
-SAID = (
-    "a photo of a cat",
-    "two red cars on a mat",
-    "the blue sky with a bird",
-    "a small grey dog",
-    "cats on a tree",
-    "a sleeping red bird",
-    "the dog and the cars",
-    "a photo of the two cats",
-    "cat",
-    "the small tree",
-    "a red mat",
-    "two birds",
-)
 QUICK = {"epochs": 1, "batch_size": 4, "explain_batch": 5}
-
-
-def noise(count: int = 12) -> list[Pair]:
-    return [Pair(tiny.image(seed=place), SAID[place % len(SAID)]) for place in range(count)]
 
 
 def materials(model: Model, pairs: list[Pair]) -> dict[Modality, TowerInputs]:
@@ -193,7 +175,7 @@ def test_splits_share_nothing_and_differ_between_repeats() -> None:
     "kind", ["clip", "siglip", "siglip naflex", "own vit", "own resnet", "coca", "bert", "m2m", "timm vit", "convnext"]
 )
 def test_every_form_begins_with_the_models_own_embeddings_and_can_be_trained(kind: str) -> None:
-    model, pairs = tiny.model(kind), noise(5)
+    model, pairs = tiny.model(kind), noise_pairs(5)
     told = replace(model, _hashes={}).weights_hash
     whole = materials(model, pairs)
     gone = without(model, pairs, whole)
@@ -238,7 +220,7 @@ class Through(Whole):
 
 @pytest.mark.parametrize(("kind", "blocks"), [("clip", 1), ("clip", 3), ("siglip naflex", 2), ("own resnet", 1)])
 def test_cached_streams_train_as_the_whole_forward_pass_does(kind: str, blocks: int) -> None:
-    model, pairs = tiny.model(kind), noise()
+    model, pairs = tiny.model(kind), noise_pairs(12)
     whole = materials(model, pairs)
     gone = without(model, pairs, whole)
     one, other = Last(model, whole, blocks, 5), Through(model, whole, blocks, 5)
@@ -261,7 +243,7 @@ def test_cached_streams_train_as_the_whole_forward_pass_does(kind: str, blocks: 
 
 def test_last_with_all_blocks_trains_all_but_the_stem() -> None:
     model = tiny.model("clip")
-    whole = materials(model, noise(4))
+    whole = materials(model, noise_pairs(4))
     last, every = Last(model, whole, 3, 4), Whole(model, whole, None, 4)
     assert last.own is not None
     assert every.own is not None
@@ -334,14 +316,19 @@ def test_a_run_that_was_killed_goes_on_with_the_same_bits(tmp_path: Path) -> Non
         return tell
 
     options = {"form": ("features", "last"), "hidden": ("text",), "repeats": 2, **QUICK}
-    whole = nibt.roar(tiny.fresh("clip"), noise(), "grad_cam", out=tmp_path / "one", **options)
+    whole = nibt.roar(tiny.fresh("clip"), noise_pairs(12), "grad_cam", out=tmp_path / "one", **options)
     for limit in (1, 6, 13):
         with pytest.raises(KeyboardInterrupt):
             nibt.roar(
-                tiny.fresh("clip"), noise(), "grad_cam", out=tmp_path / "two", on_progress=killed(limit), **options
+                tiny.fresh("clip"),
+                noise_pairs(12),
+                "grad_cam",
+                out=tmp_path / "two",
+                on_progress=killed(limit),
+                **options,
             )
     (tmp_path / "two" / "cells" / ".draft.json").write_text("half")  # what a kill in the midst leaves
-    again = nibt.roar(tiny.fresh("clip"), noise(), "grad_cam", out=tmp_path / "two", **options)
+    again = nibt.roar(tiny.fresh("clip"), noise_pairs(12), "grad_cam", out=tmp_path / "two", **options)
     assert again.gains == whole.gains
     assert again.agreements == whole.agreements
     kept = [
@@ -353,14 +340,14 @@ def test_a_run_that_was_killed_goes_on_with_the_same_bits(tmp_path: Path) -> Non
     seen: list[str] = []
     nibt.roar(
         tiny.fresh("clip"),
-        noise(),
+        noise_pairs(12),
         "grad_cam",
         out=tmp_path / "two",
         **options,
         on_progress=lambda progress: seen.append(progress.stage),
     )
     assert seen == ["done"]
-    more = nibt.roar(tiny.fresh("clip"), noise(), ["grad_cam", "nib:paper"], out=tmp_path / "two", **options)
+    more = nibt.roar(tiny.fresh("clip"), noise_pairs(12), ["grad_cam", "nib:paper"], out=tmp_path / "two", **options)
     assert {gain.method for gain in more.gains} - {gain.method for gain in whole.gains} == {"nib:paper"}
     assert [gain for gain in more.gains if gain.method != "nib:paper"] == list(whole.gains)
 
@@ -373,7 +360,7 @@ def test_the_model_and_the_generators_are_left_as_they_were(tmp_path: Path) -> N
     with torch.no_grad():
         found = nibt.roar(
             model,
-            noise(),
+            noise_pairs(12),
             "ones",
             out=tmp_path / "run",
             form=["features", "last", "whole"],
@@ -394,7 +381,7 @@ def test_the_model_and_the_generators_are_left_as_they_were(tmp_path: Path) -> N
 
 def test_what_was_found_can_be_kept_and_read(tmp_path: Path) -> None:
     found = nibt.roar(
-        tiny.model("clip"), noise(), out=tmp_path / "run", form=["features", "last"], hidden="both", **QUICK
+        tiny.model("clip"), noise_pairs(12), out=tmp_path / "run", form=["features", "last"], hidden="both", **QUICK
     )
     found.save(tmp_path / "x.json")
     back = Roar.load(tmp_path / "x.json")
@@ -411,7 +398,7 @@ def test_what_was_found_can_be_kept_and_read(tmp_path: Path) -> None:
 
 
 def test_refusals(tmp_path: Path) -> None:
-    model, pairs = tiny.model("clip"), noise()
+    model, pairs = tiny.model("clip"), noise_pairs(12)
     run = tmp_path / "run"
     with pytest.raises(BadInput, match="at least 10 pairs"):
         nibt.roar(model, pairs[:9], out=run)
@@ -447,18 +434,18 @@ def test_refusals(tmp_path: Path) -> None:
 
 def test_a_folder_of_other_settings_is_refused(tmp_path: Path) -> None:
     run, model = tmp_path / "run", tiny.model("clip")
-    nibt.roar(model, noise(), "ones", out=run, repeats=1, hidden="text", **QUICK)
+    nibt.roar(model, noise_pairs(12), "ones", out=run, repeats=1, hidden="text", **QUICK)
     for other in ({"epochs": 2}, {"rate": 1e-2}, {"seed": 1}, {"text_percentile": 80}):
         with pytest.raises(OtherRequest, match=r"(?s)choices.*now.*Choose a new folder"):
-            nibt.roar(model, noise(), "ones", out=run, repeats=1, hidden="text", **{**QUICK, **other})
+            nibt.roar(model, noise_pairs(12), "ones", out=run, repeats=1, hidden="text", **{**QUICK, **other})
     with pytest.raises(OtherRequest, match="pairs: "):
-        nibt.roar(model, noise(11), "ones", out=run, repeats=1, hidden="text", **QUICK)
+        nibt.roar(model, noise_pairs(11), "ones", out=run, repeats=1, hidden="text", **QUICK)
     with pytest.raises(OtherRequest, match="weights_hash"):
-        nibt.roar(tiny.model("siglip"), noise(), "ones", out=run, repeats=1, hidden="text", **QUICK)
+        nibt.roar(tiny.model("siglip"), noise_pairs(12), "ones", out=run, repeats=1, hidden="text", **QUICK)
 
 
 def test_training_that_comes_apart_is_told() -> None:
-    model, pairs = tiny.model("clip"), noise()
+    model, pairs = tiny.model("clip"), noise_pairs(12)
     form = KINDS["features"](model, materials(model, pairs), None, 5)
     untouched = {side: form.source(side, materials(model, pairs)[side]) for side in SIDES}
     fed = {side: source * torch.nan for side, source in untouched.items()}
@@ -467,7 +454,7 @@ def test_training_that_comes_apart_is_told() -> None:
 
 
 def test_a_fresh_start_knows_nothing_and_is_the_same_again() -> None:
-    model, pairs = tiny.model("clip"), noise()
+    model, pairs = tiny.model("clip"), noise_pairs(12)
     whole = materials(model, pairs)
     for form_of in KINDS.values():
         form = form_of(model, whole, None, 5)
@@ -539,7 +526,7 @@ def test_the_command(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -
     assert "0.0001" in out
     for name in ("report.md", "report.html", "result.json", "settings.json", "provenance.json"):
         assert (Path("RUN") / name).is_file()
-    assert "://" not in checked(Path("RUN/report.html").read_text())
+    assert "://" not in check_page(Path("RUN/report.html").read_text())
     assert Roar.load("RUN/result.json").data["pairs"] == 12
     code, _, told = run(*[2 if before == "--epochs" else word for before, word in pairwise(("", *arguments))])
     assert (code, "choices.epochs: 1 (now 2)" in told) == (2, True)

@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +11,13 @@ import torch.nn.functional as F
 from transformers import CLIPModel
 
 import nibt
+from helpers import ROOT
 from nibt.data.pair import Object, Pair
 from nibt.datasets.scenes import NOUNS, Scenes
 from nibt.datasets.scenes.captions import WORDS, with_article
 from nibt.engine.encode import encode
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "scenes"
+RECIPE = ROOT / "recipes" / "scenes"
 FRESH = 31  # a seed that neither the recipe nor the study uses
 
 

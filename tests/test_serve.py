@@ -21,7 +21,7 @@ from PIL import Image
 
 import nibt
 import tiny
-from conftest import Run
+from helpers import Run, count_hooks
 from nibt.app.cache import ResultCache
 from nibt.app.guard import BODY, BUSY, Guard
 from nibt.app.limits import Deadline, Limits, TimeLimitExceeded
@@ -129,10 +129,6 @@ def test_one_caption_rather_than_another_and_labels(scenes: Model) -> None:
     assert [label.label for label in ranking] == [label.label for label in best]
 
 
-def hooks(model: Model) -> int:
-    return sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in model.module.modules())
-
-
 @pytest.mark.parametrize("after", [3, 60, 300])
 def test_a_late_computation_ends_and_leaves_nothing(scenes: Model, after: int) -> None:
     before = nibt.explain(scenes, "sample:coffee", "a cat").grid
@@ -140,7 +136,7 @@ def test_a_late_computation_ends_and_leaves_nothing(scenes: Model, after: int) -
     (outcome,) = list(answered(asked(), scenes, lambda step: Deadline(float(after), lambda: float(next(ticks)))))[-1]
     told = outcome.message if isinstance(outcome, Failure) else outcome.problem
     assert "takes longer" in told
-    assert hooks(scenes) == 0
+    assert count_hooks(scenes.module) == 0
     assert torch.equal(nibt.explain(scenes, "sample:coffee", "a cat").grid, before)
 
 

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 import nibt
 import tiny
+from helpers import make_side
 from nibt.cli.main import app
 from nibt.core.side import Side
 from nibt.data.images import ImageInput
@@ -18,7 +19,6 @@ from nibt.methods._shifts import Shifted, triangle
 from nibt.methods.base import Method
 from nibt.methods.nib import NIB
 from nibt.results.attribution import Attribution
-from test_nib import side
 
 KINDS = ("clip", "siglip", "own vit", "convnext")
 
@@ -45,7 +45,7 @@ def _lit(of: Side, row: int, column: int) -> Side:
 @pytest.mark.parametrize(("row", "column"), [(13, 9), (18, 22), (16, 16)])
 def test_a_cell_tells_of_its_own_place(shifts: int, row: int, column: int) -> None:
     """The middle of the map lies where the light is, to a part of a patch; for a plain map it need not."""
-    of = _lit(side(tiny.model("clip"), "image"), row, column)
+    of = _lit(make_side(tiny.model("clip"), "image"), row, column)
     found = Shifted(Brightness(), shifts)(of).grid[0]
     assert found.shape == (4 * shifts, 4 * shifts)
     share = found / found.sum()
@@ -68,7 +68,7 @@ def test_the_triangle_keeps_every_sum(reach: int) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_cells_add_up_to_the_mean_of_the_shifts(kind: str) -> None:
     """Held against each shift, made by hand of the pixels."""
-    of = side(tiny.model(kind), "image")
+    of = make_side(tiny.model(kind), "image")
     method = NIB((1,), "blank", "gauss", 4)
     found = Shifted(method, 2)(of)
     grid = of.cut(1).units

@@ -11,27 +11,13 @@ from torch import Tensor
 from transformers.models.siglip2.image_processing_siglip2 import convert_image_to_patches
 
 import tiny
+from helpers import assert_embeddings_close, count_hooks, make_inputs
 from nibt.data.units import Grid, Words
 from nibt.models._loading import load_model
-from nibt.models.base import Inputs, Tower
 
 SIDES = ("image", "text")
 both_sides = pytest.mark.parametrize("side", SIDES)
 every_kind = pytest.mark.parametrize("kind", tiny.KINDS)
-
-
-def inputs_of(tower: Tower, count: int = 2) -> Inputs:
-    if tower.modality == "image":
-        return tower.prepare([tiny.image(seed=seed) for seed in range(count)])
-    return tower.prepare(list(tiny.CAPTIONS[:count]))
-
-
-def same(found: Tensor, wanted: Tensor) -> None:
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5 * max(1.0, float(wanted.detach().abs().max())))
-
-
-def hooks(model: Any) -> int:
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.module.modules())
 
 
 @every_kind
@@ -39,16 +25,16 @@ def hooks(model: Any) -> int:
 class TestContract:
     def test_replay_is_the_model(self, kind: str, side: Any) -> None:
         tower = tiny.model(kind).tower(side)
-        inputs = inputs_of(tower, 3)
+        inputs = make_inputs(tower, 3)
         stem = tower.stem(inputs)
-        same(stem.rest(stem.hidden[None])[0], tower.encode(inputs))
+        assert_embeddings_close(stem.rest(stem.hidden[None])[0], tower.encode(inputs))
 
     def test_several_states_at_once_equal_each_alone(self, kind: str, side: Any) -> None:
-        stem = tiny.model(kind).tower(side).stem(inputs_of(tiny.model(kind).tower(side), 3))
+        stem = tiny.model(kind).tower(side).stem(make_inputs(tiny.model(kind).tower(side), 3))
         states = torch.stack([stem.hidden, 0.5 * stem.hidden, stem.hidden.flip(0)]).requires_grad_()
         together = stem.rest(states)
         for state, found in zip(states, together, strict=True):
-            same(found, stem.rest(state[None])[0])
+            assert_embeddings_close(found, stem.rest(state[None])[0])
         assert not torch.allclose(together[0], together[2], rtol=1e-2, atol=1e-2), (
             "the state is put in place of the tower's own"
         )
@@ -57,7 +43,7 @@ class TestContract:
         assert (gradient.abs().amax((1, 2, 3)) > 0).all()
 
     def test_rows_and_units_agree(self, kind: str, side: Any) -> None:
-        stem = tiny.model(kind).tower(side).stem(inputs_of(tiny.model(kind).tower(side)))
+        stem = tiny.model(kind).tower(side).stem(make_inputs(tiny.model(kind).tower(side)))
         if isinstance(stem.units, Words):
             assert stem.units.explained.shape == stem.hidden.shape[:2]
         else:
@@ -65,29 +51,29 @@ class TestContract:
 
     def test_blank_is_the_blank_input(self, kind: str, side: Any) -> None:
         tower = tiny.model(kind).tower(side)
-        inputs = inputs_of(tower, 3)
+        inputs = make_inputs(tower, 3)
         if tower.modality == "image":
             by_hand = tower.stem(replace(inputs, values=torch.zeros_like(inputs.values))).hidden
         else:
             padding = tower.embedder(torch.tensor(tower.pad[0])).detach()
             by_hand = torch.where(inputs.words.explained[..., None], padding, tower.stem(inputs).hidden)
-        same(tower.blank(inputs, None), by_hand)
+        assert_embeddings_close(tower.blank(inputs, None), by_hand)
 
     def test_nothing_is_left_behind(self, kind: str, side: Any) -> None:
         model = tiny.model(kind)
         tower = model.tower(side)
-        inputs, before = inputs_of(tower), hooks(model)
+        inputs, before = make_inputs(tower), count_hooks(model.module)
         weights = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
         stem = tower.stem(inputs)
         stem.rest(stem.hidden[None] * 2)
         tower.blank(inputs, None)
-        assert hooks(model) == before == 0
+        assert count_hooks(model.module) == before == 0
         assert all(torch.equal(weights[name], tensor) for name, tensor in model.module.state_dict().items())
 
     def test_no_hook_after_an_error(self, kind: str, side: Any) -> None:
         model = tiny.fresh(kind)
         tower = model.tower(side)
-        inputs = inputs_of(tower)
+        inputs = make_inputs(tower)
         stem = tower.stem(inputs)
 
         def explode(*_: Any) -> None:
@@ -98,8 +84,8 @@ class TestContract:
             with pytest.raises(RuntimeError, match="on purpose"):
                 broken()
         bomb.remove()
-        assert not hooks(model)
-        same(stem.rest(stem.hidden[None])[0], tower.encode(inputs))
+        assert not count_hooks(model.module)
+        assert_embeddings_close(stem.rest(stem.hidden[None])[0], tower.encode(inputs))
 
 
 @every_kind
@@ -107,7 +93,7 @@ def test_words_have_no_places_yet(kind: str) -> None:
     tower = tiny.model(kind).text
     inputs = tower.prepare(["cat cat"])
     stem = tower.stem(inputs)
-    same(stem.hidden, tower.embedder(inputs.values).detach())
+    assert_embeddings_close(stem.hidden, tower.embedder(inputs.values).detach())
     rows = inputs.words.explained[0].nonzero()[:, 0]
     assert torch.equal(stem.hidden[0, rows[0]], stem.hidden[0, rows[-1]]) or len(rows) > 2
 
@@ -122,7 +108,7 @@ def test_words_have_no_places_yet(kind: str) -> None:
 )
 def test_patches_come_before_the_first_norm(kind: str, norm: Any) -> None:
     model = tiny.model(kind)
-    inputs = inputs_of(model.image)
+    inputs = make_inputs(model.image)
     first, layer = model.image.stem(inputs).hidden, model.image.trace(inputs).cut(0).hidden
     assert not torch.allclose(first, layer, atol=1e-2)
     torch.testing.assert_close(norm(model)(first).detach(), layer)
@@ -130,7 +116,7 @@ def test_patches_come_before_the_first_norm(kind: str, norm: Any) -> None:
 
 def test_patches_have_their_places() -> None:
     vision = tiny.model("clip").module.vision_model.embeddings
-    inputs = inputs_of(tiny.model("clip").image, 1)
+    inputs = make_inputs(tiny.model("clip").image, 1)
     patches = vision.patch_embedding(inputs.values).flatten(2).transpose(1, 2)
     by_hand = torch.cat([vision.class_embedding.expand(1, 1, -1), patches], 1) + vision.position_embedding.weight
     torch.testing.assert_close(tiny.model("clip").image.stem(inputs).hidden, by_hand.detach())
@@ -139,7 +125,7 @@ def test_patches_have_their_places() -> None:
 @pytest.mark.parametrize("kind", ["convnext", "resnet", "own resnet", "fastvit", "efficientnet"])
 def test_a_convolutional_trunk_begins_with_its_first_map(kind: str) -> None:
     tower = tiny.model(kind).image
-    inputs = inputs_of(tower)
+    inputs = make_inputs(tower)
     assert torch.equal(tower.stem(inputs).hidden, tower.trace(inputs).cut(0).hidden)
 
 
@@ -181,7 +167,7 @@ def test_half_precision(kind: str, dtype: str) -> None:
     made = tiny.KINDS[kind]()
     model = load_model(made.module.to(getattr(torch, dtype)), processor=made.processor, tokenizer=made.tokenizer)
     for tower in (model.image, model.text):
-        stem = tower.stem(inputs_of(tower))
+        stem = tower.stem(make_inputs(tower))
         states = stem.hidden[None].clone().requires_grad_()
         (gradient,) = torch.autograd.grad(stem.rest(states).sum(), states)
         assert gradient.dtype == stem.hidden.dtype == getattr(torch, dtype)
@@ -195,7 +181,7 @@ def test_threads_that_share_a_model_get_its_answer(kind: str) -> None:
     def work(turn: int) -> list[Tensor]:
         answers = []
         for side in SIDES:
-            stem = model.tower(side).stem(inputs_of(model.tower(side), turn % 3 + 1))
+            stem = model.tower(side).stem(make_inputs(model.tower(side), turn % 3 + 1))
             answers.append(stem.rest(torch.stack([stem.hidden, 0.5 * stem.hidden])).detach())
         return answers
 

@@ -3,7 +3,7 @@
 import inspect
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,14 @@ from hypothesis import strategies as st
 
 import nibt
 import tiny
+from helpers import Run, file_digests
 from nibt.errors import BadInput, OtherRequest
 from nibt.evaluation.bench.plan import Plan
 from nibt.evaluation.bench.run import Run as BenchRun
 from nibt.evaluation.roar.settings import Settings
 from nibt.models.base import Model
 from nibt.results.audit import Audit, audit_request
-from test_outputs import contents
 
-Run = Callable[..., tuple[int, str, str]]
 CAPTIONS = ["a cat", "two red cars", "a dog on a mat"]
 
 
@@ -119,17 +118,17 @@ def test_batch_refuses_another_request(model: Model, finished: Path, tmp_path: P
     folder = shutil.copytree(finished, tmp_path / "data")
     if state == "unfinished":
         sorted((folder / "job" / "parts").iterdir())[0].unlink()
-    before = contents(folder / "job" / "parts")
+    before = file_digests(folder / "job" / "parts")
     with pytest.raises(OtherRequest, match=r"(?s)holds the results of another request:\n.*\(now .*Choose a new folder"):
         nibt.batch(model, folder / "pairs.csv", folder / "job", **job_options(JOB_CHANGES[name], folder))
-    assert contents(folder / "job" / "parts") == before
+    assert file_digests(folder / "job" / "parts") == before
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(names=st.sets(st.sampled_from(sorted(set(JOB_CHANGES) - {"against", "against_images", "templates", "target"}))))
 def test_batch_and_any_changes_never_meet(model: Model, finished: Path, names: set[str]) -> None:
     changes = {key: value for name in sorted(names) for key, value in JOB_CHANGES[name].items()}
-    before = contents(finished / "job" / "parts")
+    before = file_digests(finished / "job" / "parts")
     run = lambda: nibt.batch(  # noqa: E731
         model, finished / "pairs.csv", finished / "job", **job_options(changes, finished)
     )
@@ -138,7 +137,7 @@ def test_batch_and_any_changes_never_meet(model: Model, finished: Path, names: s
             run()
     else:
         assert run().manifest.errors == 0
-    assert contents(finished / "job" / "parts") == before
+    assert file_digests(finished / "job" / "parts") == before
 
 
 def test_batch_refuses_another_model(other_model: Model, finished: Path) -> None:
@@ -309,10 +308,10 @@ def test_every_field_of_a_plan_is_changed_below() -> None:
 def test_bench_refuses_another_plan(clip_folder: Path, data: Path, tmp_path: Path, name: str) -> None:
     nibt.benchmark(plan({}, clip_folder, data), tmp_path / "run")
     nibt.benchmark(plan({"about": "other words"}, clip_folder, data), tmp_path / "run")
-    before = contents(tmp_path / "run" / "parts")
+    before = file_digests(tmp_path / "run" / "parts")
     with pytest.raises(OtherRequest, match=rf"plan\.{name}|lengths"):
         nibt.benchmark(plan({name: PLAN_CHANGES[name]}, clip_folder, data), tmp_path / "run")
-    assert contents(tmp_path / "run" / "parts") == before
+    assert file_digests(tmp_path / "run" / "parts") == before
 
 
 def test_bench_refuses_other_contents(clip_folder: Path, data: Path, tmp_path: Path) -> None:
@@ -367,7 +366,7 @@ def test_roar_refuses_other_settings(model: Model, other_model: Model, tmp_path:
     pairs = [nibt.Pair(tiny.image(40, 40, seed), f"{CAPTIONS[seed % 3]} {seed}") for seed in range(10)]
     base: dict[str, Any] = {"out": tmp_path / "run", "repeats": 1, "hidden": "text", "epochs": 1}
     nibt.roar(model, pairs, "ones", **base)
-    before = contents(tmp_path / "run" / "cells")
+    before = file_digests(tmp_path / "run" / "cells")
     for name, value in ROAR_CHANGES.items():
         with pytest.raises(OtherRequest, match=rf"choices\.{name}"):
             nibt.roar(model, pairs, "ones", **base | {"rate" if name == "rates" else name: value})
@@ -375,7 +374,7 @@ def test_roar_refuses_other_settings(model: Model, other_model: Model, tmp_path:
         nibt.roar(other_model, pairs, "ones", **base)
     with pytest.raises(OtherRequest, match="pairs"):
         nibt.roar(model, [*pairs[1:], pairs[0]], "ones", **base)
-    assert contents(tmp_path / "run" / "cells") == before
+    assert file_digests(tmp_path / "run" / "cells") == before
 
 
 # nibt audit
@@ -409,12 +408,12 @@ def test_audit_refuses_to_replace_another(run: Run, clip_folder: Path, name: str
     arguments = ("audit", clip_folder, "scenes", "--out", "a.html")
     assert run(*arguments)[0] == 0
     assert run(*arguments)[0] == 0, "the same request again"
-    before = contents(Path())
+    before = file_digests(Path())
     code, _, err = run(*arguments, *AUDIT_CHANGES[name])
     assert code == 2
     assert name in err
     assert "(now " in err
-    assert contents(Path()) == before
+    assert file_digests(Path()) == before
     assert run(*arguments, *AUDIT_CHANGES[name], "--overwrite")[0] == 0
 
 

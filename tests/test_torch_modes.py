@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,19 +21,18 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 import nibt
 import tiny
+from helpers import METHODS, assert_same_bits, cheap_explanation, explain_cheaply
 from nibt.datasets.scenes import Scenes
 from nibt.engine.explain import explain
-from nibt.errors import CannotLoad, Unsupported
+from nibt.errors import CannotLoad
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.registry import available
 from nibt.report.html.page import page
 from nibt.results.explanation import Explanation
 from nibt.torch_modes import float32_numbers, plain_torch
-from test_contract import METHODS, QUICK
 
 Mode = Callable[[], AbstractContextManager[Any]]
-CHEAP = {**QUICK, "integrated_gradients": {"steps": 2}, "rise": {"masks": 8}, "shapley": {"budget": 16}}
 
 
 @contextmanager
@@ -111,40 +109,16 @@ def global_state() -> dict[str, Any]:
     }
 
 
-def explained(kind: str, method: str) -> Explanation:
-    return explain(tiny.model(kind), tiny.image(), tiny.CAPTIONS[0], method, **CHEAP.get(method, {}))
-
-
-@cache
-def expected(kind: str, method: str) -> Explanation | None:
-    """The result without any mode; None where the model has no attention and the method needs it."""
-    try:
-        return explained(kind, method)
-    except Unsupported:
-        return None
-
-
-def same(actual: Explanation, wanted: Explanation) -> None:
-    for side in ("image", "text"):
-        one, other = getattr(actual, side).scores, getattr(wanted, side).scores
-        assert one.device.type == "cpu"
-        assert one.dtype == torch.float32
-        assert not one.is_inference(), "it could not be used with gradients afterwards"
-        assert not one.requires_grad
-        assert torch.equal(one, other), f"{side}: {float((one - other).abs().max() / other.abs().max()):.2g}"
-    assert actual.to_json() == wanted.to_json()
-
-
 def check(kind: str, methods: list[str], mode: Mode) -> None:
     tiny.model(kind)
-    wanted = {method: expected(kind, method) for method in methods}
+    wanted = {method: cheap_explanation(kind, method) for method in methods}
     with mode():
         before = global_state()
-        actual = {method: explained(kind, method) for method in methods if wanted[method] is not None}
+        actual = {method: explain_cheaply(kind, method) for method in methods if wanted[method] is not None}
         assert global_state() == before
     assert {method for method in methods if wanted[method] is None} <= set(METHODS) - {"nib", "rise", "grad_cam"}
     for method, result in actual.items():
-        same(result, wanted[method])
+        assert_same_bits(result, wanted[method])
 
 
 @pytest.mark.parametrize("kind", tiny.KINDS)
@@ -287,7 +261,7 @@ def test_a_job_under_all_modes(tmp_path: Path, clip_folder: Path) -> None:
 
 
 def test_results_are_read_back_as_they_were_written(tmp_path: Path) -> None:
-    wanted = explained("clip", "nib")
+    wanted = explain_cheaply("clip", "nib")
     table = nibt.explain_interactions(tiny.model("clip"), tiny.image(), "two red cars", steps=2)
     wanted.save(tmp_path / "map.json")
     table.save(tmp_path / "table.json")
@@ -313,7 +287,7 @@ class TestLoading:
             model = load_model(built.module, processor=built.processor, tokenizer=built.tokenizer)
             assert global_state() == before
         assert model.weights_hash == tiny.model(kind).weights_hash
-        same(explain(model, tiny.image(), tiny.CAPTIONS[0], steps=2), expected(kind, "nib"))
+        assert_same_bits(explain(model, tiny.image(), tiny.CAPTIONS[0], steps=2), cheap_explanation(kind, "nib"))
 
     def test_a_folder(self, clip_folder: Path) -> None:
         with all_modes():
@@ -341,7 +315,7 @@ class TestLoading:
         with pytest.raises(CannotLoad, match=r"inside torch\.inference_mode\(\).*copy\.deepcopy\(model\)"):
             load_model(built.module, processor=built.processor, tokenizer=built.tokenizer)
         model = load_model(copy.deepcopy(built.module), processor=built.processor, tokenizer=built.tokenizer)
-        same(explain(model, tiny.image(), tiny.CAPTIONS[0], steps=2), expected(kind, "nib"))
+        assert_same_bits(explain(model, tiny.image(), tiny.CAPTIONS[0], steps=2), cheap_explanation(kind, "nib"))
 
     def test_a_model_without_weights(self) -> None:
         built = tiny.KINDS["clip"]()
@@ -444,9 +418,9 @@ class TestPlainTorch:
 
         for method in [name for name in available("methods") if "attention" in METHODS[name].needs]:
             with Passing():
-                actual = explained(kind, method)
+                actual = explain_cheaply(kind, method)
             for side in ("image", "text"):
-                one, other = getattr(actual, side).scores, getattr(expected(kind, method), side).scores
+                one, other = getattr(actual, side).scores, getattr(cheap_explanation(kind, method), side).scores
                 torch.testing.assert_close(one, other, rtol=0, atol=1e-5 * float(other.abs().max()))
 
 
