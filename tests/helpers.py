@@ -91,10 +91,10 @@ def check_page(text: str) -> str:
 # Inputs and sides
 
 
-def make_inputs(tower: Tower, count: int = 2) -> Inputs:
+def make_inputs(tower: Tower, count: int = 2, first_seed: int = 0) -> Inputs:
     """Return the inputs of a tower for several images or captions."""
     if tower.modality == "image":
-        return tower.prepare([tiny.image(seed=seed) for seed in range(count)])
+        return tower.prepare([tiny.image(seed=seed) for seed in range(first_seed, first_seed + count)])
     return tower.prepare(list(tiny.CAPTIONS[:count]))
 
 
@@ -238,3 +238,27 @@ def file_digests(folder: Path) -> dict[str, str]:
     """Return the digest of every file below a folder, by its name; a link counts as the file it points to."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def list_folder() -> list[str]:
+    """Return the names in the current folder."""
+    return sorted(path.name for path in Path().iterdir())
+
+
+def compare(kind: str, first: Any, second: Any, **options: Any) -> Any:
+    """Explain two images or two captions with a tiny model."""
+    answer = nibt.explain(tiny.model(kind), first, second, **options)
+    assert isinstance(answer, nibt.Comparison | list)
+    return answer
+
+
+def page_data(text: str) -> dict[str, Any]:
+    """Return the data of a page, as a browser reads it."""
+    tree = html5lib.parse(text, namespaceHTMLElements=False)
+    (element,) = [one for one in tree.iter("script") if one.attrib.get("type") == "application/json"]
+    return json.loads(element.text)
+
+
+varied_kinds = pytest.mark.parametrize(
+    "kind", ("clip", "siglip", "siglip naflex", "own vit", "coca", "bert", "convnext")
+)

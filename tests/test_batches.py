@@ -19,8 +19,7 @@ from nibt.errors import BadOption
 from nibt.methods.base import MethodSpec
 from nibt.results.explanation import Explanation
 
-IMAGES = [tiny.image(64, 48, 0), tiny.image(90, 30, 1), tiny.image(30, 90, 2), tiny.image(64, 48, 3)]
-PAIRS = list(zip(IMAGES, tiny.CAPTIONS, strict=True))
+PAIRS = list(zip(tiny.IMAGES, tiny.CAPTIONS, strict=True))
 METHODS = ("nib",)  # the others: test_contract.py
 
 close = partial(assert_close, least=5e-7)  # to what a cosine is rounded to
@@ -68,7 +67,7 @@ def test_the_same_batch_gives_the_same_bits(kind: str, method: str) -> None:
 @pytest.mark.parametrize("kind", tiny.ANY_SIZE)
 def test_pictures_of_several_shapes_seen_whole(kind: str) -> None:
     model = tiny.fresh(kind, resize="whole")
-    answers = explain(model, IMAGES, list(tiny.CAPTIONS), batch_size=8)
+    answers = explain(model, tiny.IMAGES, list(tiny.CAPTIONS), batch_size=8)
     assert len({answer.image.grid.shape for answer in answers}) == 3
     for answer, (image, caption) in zip(answers, PAIRS, strict=True):
         agree(answer, explain(model, image, caption))
@@ -86,7 +85,7 @@ def test_pictures_of_several_shapes_seen_whole(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["clip", "siglip naflex", "own text both ways", "bert"])
 def test_other_options_of_nib(kind: str, options: dict[str, Any]) -> None:
     model = tiny.model(kind)
-    together = explain(model, IMAGES, list(tiny.CAPTIONS), batch_size=8, **options)
+    together = explain(model, tiny.IMAGES, list(tiny.CAPTIONS), batch_size=8, **options)
     for answer, (image, caption) in zip(together, PAIRS, strict=True):
         agree(answer, explain(model, image, caption, **options))
 
@@ -113,13 +112,13 @@ def test_room_is_counted_in_states() -> None:
 
 def test_memory_must_be_some() -> None:
     with pytest.raises(BadOption, match="above 0 MB"):
-        explain(tiny.model("clip"), IMAGES[0], "cat", memory=0.0)
+        explain(tiny.model("clip"), tiny.IMAGES[0], "cat", memory=0.0)
 
 
 def test_captions_of_like_length_share_a_batch() -> None:
     model = tiny.model("clip")
     captions = ["cat", "a photo of a cat and a dog", "dog", "a small grey bird on the red mat"]
-    pairs = [Pair(IMAGES[0], caption) for caption in captions]
+    pairs = [Pair(tiny.IMAGES[0], caption) for caption in captions]
     question = resolve(model, MethodSpec("nib"))
     assert list(batch_indices(question, pairs, 2)) == [[0, 2], [1, 3]]
     assert list(batch_indices(question, pairs, 4)) == [[0, 1, 2, 3]]

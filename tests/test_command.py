@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import tiny
-from helpers import Run
+from helpers import Run, list_folder
 from nibt import __version__
 from nibt.registry import available, find
 
@@ -21,14 +21,10 @@ def photo(tmp_path: Path) -> Path:
     return tmp_path / "photo.png"
 
 
-def here() -> list[str]:
-    return sorted(path.name for path in Path().iterdir())
-
-
 def test_one_pair_gives_a_picture_and_a_json_file(run: Run, photo: Path, clip_folder: Path) -> None:
     code, out, _ = run("explain", photo, "a red cat", "-m", clip_folder)
     assert code == 0
-    assert here() == ["photo-a-red-cat.clip.json", "photo-a-red-cat.clip.png"]
+    assert list_folder() == ["photo-a-red-cat.clip.json", "photo-a-red-cat.clip.png"]
     told = json.loads(Path("photo-a-red-cat.clip.json").read_text())
     assert told["schema"] == 3
     assert [word["text"] for word in told["text"]["words"]] == ["a", "red", "cat"]
@@ -44,7 +40,7 @@ def test_interact_gives_a_small_multiple_a_word(run: Run, photo: Path, clip_fold
     code, out, _ = run("interact", photo, "a red cat", "-m", clip_folder, "--steps", 2, "--image-layer", 1)
     assert code == 0
     name = "photo-a-red-cat.interact.clip.image-layer-1.steps-2"
-    assert here() == [f"{name}.json", f"{name}.png"]
+    assert list_folder() == [f"{name}.json", f"{name}.png"]
     told = json.loads(Path(f"{name}.json").read_text())
     assert told["kind"] == "interaction"
     assert np.array(told["table"]).shape == (3, 4, 4)
@@ -66,7 +62,7 @@ def test_interact_with_several_pairs_and_json_alone(run: Run, photo: Path, clip_
     assert code == 0
     assert [entry["caption"] for entry in json.loads(out)] == ["a cat", "two cars"]
     assert "wrote" not in err
-    assert here() == []
+    assert list_folder() == []
 
 
 def test_json_alone_goes_to_standard_output(run: Run, photo: Path, clip_folder: Path) -> None:
@@ -75,7 +71,7 @@ def test_json_alone_goes_to_standard_output(run: Run, photo: Path, clip_folder: 
     assert [entry["text"]["caption"] for entry in json.loads(out)] == ["a cat", "two cars"]
     assert "wrote" not in err
     assert "The model is" not in err
-    assert here() == []
+    assert list_folder() == []
 
 
 def test_several_pairs_go_into_a_folder(run: Run, photo: Path, clip_folder: Path) -> None:
@@ -109,7 +105,7 @@ def test_files_are_where_they_were_asked_for(run: Run, photo: Path, clip_folder:
     )
     assert code == 0
     assert out == ""
-    assert here() == ["k.png", "m.png", "x.jpg", "y.json"]
+    assert list_folder() == ["k.png", "m.png", "x.jpg", "y.json"]
     with Image.open("m.png") as grey, Image.open("k.png") as mask:
         assert grey.size == mask.size == (90, 60)
 
@@ -286,7 +282,7 @@ def test_mistakes_are_told_in_a_line(run: Run, photo: Path, clip_folder: Path, c
     assert code == expected, err
     assert told in " ".join(err.split()), err
     assert "Traceback" not in out + err
-    assert here() == []
+    assert list_folder() == []
 
 
 @pytest.mark.parametrize("model", ["no-such-model", "./nowhere", "openai/no-such-clip"])
@@ -298,7 +294,7 @@ def test_a_model_that_cannot_be_had_names_those_that_can(
     assert code == 1
     assert "lite" in err
     assert "local folder" in err
-    assert here() == []
+    assert list_folder() == []
 
 
 def test_a_full_disk_leaves_nothing(run: Run, photo: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,7 +307,7 @@ def test_a_full_disk_leaves_nothing(run: Run, photo: Path, clip_folder: Path, mo
     code, _, err = run("explain", photo, "a cat", "-m", clip_folder)
     assert code == 1
     assert "No space left on device" in err
-    assert here() == []
+    assert list_folder() == []
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
@@ -329,7 +325,7 @@ def test_a_folder_that_cannot_be_written_is_told(
     code, _, err = run("explain", photo, "a cat", "-m", clip_folder, "-o", "x.png")
     assert code == 1
     assert "cannot be written" in err
-    assert here() == []
+    assert list_folder() == []
 
 
 def test_ctrl_c_leaves_no_traceback_and_no_half_file(
@@ -347,7 +343,7 @@ def test_ctrl_c_leaves_no_traceback_and_no_half_file(
     assert code == 130
     assert "nibt: interrupted" in err
     assert "Traceback" not in out + err
-    assert here() == []
+    assert list_folder() == []
 
 
 def test_a_long_caption_is_cut_and_says_so(run: Run, photo: Path, clip_folder: Path) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 import nibt
 import tiny
-from helpers import Run
+from helpers import Run, compare
 from nibt.cli import main
 from nibt.core.quadrature import nodes
 from nibt.data.images import ImageInput
@@ -31,18 +31,11 @@ from nibt.report.image.heatmap import Mapped, score_map
 from nibt.results.attribution import ImageAttribution, SideAttribution
 from nibt.results.saving import save
 
-IMAGES = [tiny.image(64, 48, 0), tiny.image(90, 30, 1), tiny.image(30, 90, 2), tiny.image(64, 48, 3)]
 SAID = [nibt.Caption(text) for text in tiny.CAPTIONS]
 FAMILIES = ("clip", "siglip naflex", "bert", "efficientnet")
 
 every_family = pytest.mark.parametrize("kind", FAMILIES)
-both_kinds = pytest.mark.parametrize("items", [IMAGES, SAID], ids=["images", "captions"])
-
-
-def compared(kind: str, first: Any, second: Any, **options: Any) -> Any:
-    answer = nibt.explain(tiny.model(kind), first, second, **options)
-    assert isinstance(answer, nibt.Comparison | list)
-    return answer
+both_kinds = pytest.mark.parametrize("items", [tiny.IMAGES, SAID], ids=["images", "captions"])
 
 
 def scores(part: SideAttribution) -> torch.Tensor:
@@ -65,8 +58,8 @@ def agree(found: SideAttribution, wanted: SideAttribution) -> None:
 def test_two_pictures_are_explained_as_each_by_the_others_embedding(kind: str) -> None:
     """The image side of NIB is linear in the other side's unit embedding: an image's serves as well as a caption's."""
     model = tiny.model(kind)
-    answer = compared(kind, IMAGES[0], IMAGES[1])
-    for part, here, there in ((answer.first, *IMAGES[:2]), (answer.second, *IMAGES[1::-1])):
+    answer = compare(kind, tiny.IMAGES[0], tiny.IMAGES[1])
+    for part, here, there in ((answer.first, *tiny.IMAGES[:2]), (answer.second, *tiny.IMAGES[1::-1])):
         expected = nibt.contributions(model, here).explain(encode(model.image, [there])[0])
         torch.testing.assert_close(part.scores, expected.scores, atol=1e-5, rtol=1e-4)
         assert part.path is not None
@@ -77,7 +70,7 @@ def test_two_pictures_are_explained_as_each_by_the_others_embedding(kind: str) -
 def test_two_captions_are_explained_as_each_by_the_others_embedding(kind: str) -> None:
     """NIB's formula, written out with the other caption's unit embedding."""
     model = tiny.model(kind)
-    answer = compared(kind, SAID[0], tiny.CAPTIONS[1], layer=1, steps=2)
+    answer = compare(kind, SAID[0], tiny.CAPTIONS[1], layer=1, steps=2)
     there = F.normalize(encode(model.text, [tiny.CAPTIONS[1]])[0], dim=-1)
     cut = model.text.trace(model.text.prepare([tiny.CAPTIONS[0]])).cut(1)
     blank, path = model.text.blank(model.text.prepare([tiny.CAPTIONS[0]]), 1), nodes("gauss", 2)
@@ -96,7 +89,7 @@ def test_two_captions_are_explained_as_each_by_the_others_embedding(kind: str) -
 @every_family
 @both_kinds
 def test_the_scores_add_up_to_the_change(kind: str, items: list) -> None:
-    answer = compared(kind, items[0], items[2], steps=64)
+    answer = compare(kind, items[0], items[2], steps=64)
     for part in answer.sides.values():
         told = part.path
         assert float(told.sum) == pytest.approx(
@@ -109,14 +102,14 @@ def test_the_scores_add_up_to_the_change(kind: str, items: list) -> None:
 @pytest.mark.parametrize("method", ["nib", "occlusion"])
 @both_kinds
 def test_places_that_change_change_their_maps(method: str, items: list) -> None:
-    there, back = (compared("clip", *pair, method=method) for pair in (items[:2], items[1::-1]))
+    there, back = (compare("clip", *pair, method=method) for pair in (items[:2], items[1::-1]))
     assert torch.equal(scores(there.first), scores(back.second))
     assert torch.equal(scores(there.second), scores(back.first))
 
 
 @both_kinds
 def test_a_thing_with_itself_has_the_same_map_twice(items: list) -> None:
-    answer = compared("siglip", items[0], items[0])
+    answer = compare("siglip", items[0], items[0])
     assert torch.equal(scores(answer.first), scores(answer.second))
     assert answer.similarity == pytest.approx(1, abs=1e-5)
     assert scores(answer.first).abs().max() > 0
@@ -126,9 +119,9 @@ def test_a_thing_with_itself_has_the_same_map_twice(items: list) -> None:
 @both_kinds
 def test_alone_or_together(kind: str, items: list) -> None:
     firsts, seconds = [items[0], items[1], items[0]], [items[3], items[2], items[1]]
-    together = compared(kind, firsts, seconds)
+    together = compare(kind, firsts, seconds)
     for answer, first, second in zip(together, firsts, seconds, strict=True):
-        alone = compared(kind, first, second)
+        alone = compare(kind, first, second)
         agree(answer.first, alone.first)
         agree(answer.second, alone.second)
         assert answer.similarity == pytest.approx(alone.similarity, abs=1e-5)
@@ -136,11 +129,11 @@ def test_alone_or_together(kind: str, items: list) -> None:
 
 def test_pictures_of_several_shapes_seen_whole() -> None:
     model = tiny.fresh("clip", resize="whole")
-    answers = nibt.explain(model, IMAGES, IMAGES[0], batch_size=8)
+    answers = nibt.explain(model, tiny.IMAGES, tiny.IMAGES[0], batch_size=8)
     assert len({answer.first.grid.shape for answer in answers}) == 3
-    for answer, image in zip(answers, IMAGES, strict=True):
+    for answer, image in zip(answers, tiny.IMAGES, strict=True):
         assert answer.first.source == image.source
-        agree(answer.second, nibt.explain(model, image, IMAGES[0]).second)
+        agree(answer.second, nibt.explain(model, image, tiny.IMAGES[0]).second)
 
 
 # ------------------------------------------------------------------------------------------------------- targets
@@ -148,11 +141,11 @@ def test_pictures_of_several_shapes_seen_whole() -> None:
 
 @both_kinds
 def test_a_difference_is_explained_by_the_difference_of_maps(items: list) -> None:
-    against = {"against_images" if items is IMAGES else "against": items[2]}
-    answer = compared("siglip", items[0], items[1], target="difference", **against)
-    this, that = (compared("siglip", items[0], other) for other in items[1:3])
+    against = {"against_images" if items is tiny.IMAGES else "against": items[2]}
+    answer = compare("siglip", items[0], items[1], target="difference", **against)
+    this, that = (compare("siglip", items[0], other) for other in items[1:3])
     torch.testing.assert_close(scores(answer.first), scores(this.first) - scores(that.first), atol=1e-6, rtol=1e-4)
-    other = compared("siglip", items[1], items[2])
+    other = compare("siglip", items[1], items[2])
     assert answer.score["value"] == answer.score["first"]["value"]
     assert answer.score["second"]["value"] == pytest.approx(this.similarity - other.similarity, abs=1e-5)
     assert {answer.score[place]["target"] for place in ("first", "second")} == {"difference"}
@@ -160,19 +153,19 @@ def test_a_difference_is_explained_by_the_difference_of_maps(items: list) -> Non
 
 def test_logit_and_softmax_are_the_models_own() -> None:
     model = tiny.model("siglip")
-    plain = compared("siglip", *IMAGES[:2])
-    logit = compared("siglip", *IMAGES[:2], target="logit")
+    plain = compare("siglip", *tiny.IMAGES[:2])
+    logit = compare("siglip", *tiny.IMAGES[:2], target="logit")
     assert logit.score["value"] == pytest.approx(model.scale * plain.similarity + model.bias, rel=1e-4)
-    softmax = compared("siglip", *IMAGES[:2], target="softmax", against_images=IMAGES[2:])
-    cosines = torch.tensor([compared("siglip", IMAGES[0], other).similarity for other in IMAGES[1:]])
+    softmax = compare("siglip", *tiny.IMAGES[:2], target="softmax", against_images=tiny.IMAGES[2:])
+    cosines = torch.tensor([compare("siglip", tiny.IMAGES[0], other).similarity for other in tiny.IMAGES[1:]])
     assert softmax.score["value"] == pytest.approx(float((model.scale * cosines).softmax(0)[0]), abs=1e-5)
-    assert softmax.score["options"]["against_images"] == [image.source for image in IMAGES[2:]]
+    assert softmax.score["options"]["against_images"] == [image.source for image in tiny.IMAGES[2:]]
 
 
 @both_kinds
 def test_the_centre_that_ships_is_that_of_the_kind(items: list) -> None:
     model = nibt.load_model("scenes")
-    kind = "image" if items is IMAGES else "text"
+    kind = "image" if items is tiny.IMAGES else "text"
     answer = nibt.explain(model, items[0], items[1], target="centred")
     embedded = F.normalize(encode(model.tower(kind), [getattr(item, "text", item) for item in items[:2]]), dim=-1)
     centre = shipped_mean_states(model).tensors[f"centre.{kind}"]
@@ -222,73 +215,79 @@ def test_captions_with_one_noun_in_common_are_alike_there() -> None:
 
 def test_what_is_no_string_is_a_picture_in_either_place(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
-    IMAGES[0].pil_image.save(path)
-    array = np.asarray(IMAGES[0].pil_image)
-    ways = [path, IMAGES[0].pil_image, array, torch.from_numpy(array.copy()).permute(2, 0, 1), IMAGES[0]]
-    wanted = compared("clip", IMAGES[1], IMAGES[0])
+    tiny.IMAGES[0].pil_image.save(path)
+    array = np.asarray(tiny.IMAGES[0].pil_image)
+    ways = [path, tiny.IMAGES[0].pil_image, array, torch.from_numpy(array.copy()).permute(2, 0, 1), tiny.IMAGES[0]]
+    wanted = compare("clip", tiny.IMAGES[1], tiny.IMAGES[0])
     for way in ways:
-        found = compared("clip", IMAGES[1], way)
+        found = compare("clip", tiny.IMAGES[1], way)
         assert torch.equal(found.second.grid, wanted.second.grid)
-    assert len(compared("clip", str(path), ways)) == len(ways)
+    assert len(compare("clip", str(path), ways)) == len(ways)
 
 
 def test_lists_pair_up_as_elsewhere() -> None:
-    assert len(compared("clip", SAID[:3], "a cat")) == 3
-    assert len(compared("clip", SAID[0], ["a cat", nibt.Caption("two cars")])) == 2
-    assert isinstance(compared("clip", [SAID[0]], "a cat"), list)
+    assert len(compare("clip", SAID[:3], "a cat")) == 3
+    assert len(compare("clip", SAID[0], ["a cat", nibt.Caption("two cars")])) == 2
+    assert isinstance(compare("clip", [SAID[0]], "a cat"), list)
     done: list[Progress] = []
-    nibt.explain(tiny.model("clip"), IMAGES, IMAGES[::-1], batch_size=3, on_progress=done.append)
+    nibt.explain(tiny.model("clip"), tiny.IMAGES, tiny.IMAGES[::-1], batch_size=3, on_progress=done.append)
     assert done == [Progress(3, 4), Progress(4, 4)]
 
 
 def test_a_caption_in_second_place_is_that_caption() -> None:
-    answer = nibt.explain(tiny.model("clip"), IMAGES[0], SAID[0])
+    answer = nibt.explain(tiny.model("clip"), tiny.IMAGES[0], SAID[0])
     assert isinstance(answer, nibt.Explanation)
     assert answer.caption == tiny.CAPTIONS[0]
 
 
 def test_a_caption_that_names_a_picture_gets_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    IMAGES[0].pil_image.save("cat.png")
+    tiny.IMAGES[0].pil_image.save("cat.png")
     model = tiny.model("clip")
-    (note,) = [told for told in nibt.explain(model, IMAGES[3], "cat.png").warnings if "taken as a caption" in told]
+    (note,) = [told for told in nibt.explain(model, tiny.IMAGES[3], "cat.png").warnings if "taken as a caption" in told]
     assert "Path('cat.png')" in note
     for second in ("dog.png", nibt.Caption("cat.png"), "cat"):
-        assert not any("taken as a caption" in told for told in nibt.explain(model, IMAGES[3], second).warnings)
+        assert not any("taken as a caption" in told for told in nibt.explain(model, tiny.IMAGES[3], second).warnings)
 
 
 def test_notes_say_of_which_they_are() -> None:
-    warnings = compared("clip", IMAGES[0], IMAGES[1]).warnings
+    warnings = compare("clip", tiny.IMAGES[0], tiny.IMAGES[1]).warnings
     assert [told.split(":")[0] for told in warnings] == ["first", "second"]
     assert all("cropped" in told for told in warnings)
-    missed = compared("clip", IMAGES[0], IMAGES[1], tolerance=1e-9).warnings
+    missed = compare("clip", tiny.IMAGES[0], tiny.IMAGES[1], tolerance=1e-9).warnings
     assert any("the gap of the second side" in told for told in missed)
 
 
 @pytest.mark.parametrize(
     ("first", "second", "options", "kind", "told"),
     [
-        (SAID[0], IMAGES[0], {}, BadInput, "swap them"),
-        (SAID[0], [IMAGES[0]], {}, BadInput, "swap them"),
-        (IMAGES[0], ["a cat", IMAGES[1]], {}, BadInput, "second place must be of one kind"),
+        (SAID[0], tiny.IMAGES[0], {}, BadInput, "swap them"),
+        (SAID[0], [tiny.IMAGES[0]], {}, BadInput, "swap them"),
+        (tiny.IMAGES[0], ["a cat", tiny.IMAGES[1]], {}, BadInput, "second place must be of one kind"),
         ([SAID[0], "a cat"], "a cat", {}, BadInput, "a string there is an image"),
-        ([SAID[0], IMAGES[0]], "a cat", {}, BadInput, "first place must be of one kind"),
-        (IMAGES[:2], IMAGES[:3], {}, BadInput, "2 images and 3 images are no pairs"),
+        ([SAID[0], tiny.IMAGES[0]], "a cat", {}, BadInput, "first place must be of one kind"),
+        (tiny.IMAGES[:2], tiny.IMAGES[:3], {}, BadInput, "2 images and 3 images are no pairs"),
         (SAID[:2], SAID[:3], {}, BadInput, "2 captions and 3 captions are no pairs"),
-        (IMAGES[0], [], {}, BadInput, "nothing to explain"),
+        (tiny.IMAGES[0], [], {}, BadInput, "nothing to explain"),
         (nibt.Caption(" "), "a cat", {}, BadInput, "blank"),
-        (IMAGES[0], Path("none.png"), {}, BadInput, "no such file"),
-        (IMAGES[0], IMAGES[1], {"target": "softmax"}, BadOption, "give images in against_images"),
+        (tiny.IMAGES[0], Path("none.png"), {}, BadInput, "no such file"),
+        (tiny.IMAGES[0], tiny.IMAGES[1], {"target": "softmax"}, BadOption, "give images in against_images"),
         (SAID[0], "a cat", {"target": "difference"}, BadOption, "give captions in against"),
-        (IMAGES[0], IMAGES[1], {"target": "softmax", "against": "a dog"}, BadOption, "their own kind"),
-        (SAID[0], "a cat", {"target": "softmax", "against_images": IMAGES[2]}, BadOption, "their own kind"),
+        (tiny.IMAGES[0], tiny.IMAGES[1], {"target": "softmax", "against": "a dog"}, BadOption, "their own kind"),
+        (SAID[0], "a cat", {"target": "softmax", "against_images": tiny.IMAGES[2]}, BadOption, "their own kind"),
         (SAID[0], "a cat", {"target": "cosine", "against": "a dog"}, BadOption, "compares with nothing"),
         (SAID[0], "a cat", {"target": "difference", "against": ["a", "b"]}, BadOption, "one other caption"),
         (SAID[0], "a cat", {"target": "ensemble"}, BadOption, r"needs an image and a caption \(got two captions\)"),
-        (IMAGES[0], IMAGES[1], {"target": "ensemble"}, BadOption, r"needs an image and a caption \(got two images\)"),
-        (IMAGES[0], IMAGES[1], {"target": "centred"}, BadOption, "needs something to compare with"),
-        (IMAGES[0], IMAGES[1], {"layer": "auto"}, BadOption, "cannot be auto for two images"),
-        (IMAGES[0], IMAGES[1], {"text_layer": 1}, BadOption, "text_layer is an option of a side"),
+        (
+            tiny.IMAGES[0],
+            tiny.IMAGES[1],
+            {"target": "ensemble"},
+            BadOption,
+            r"needs an image and a caption \(got two images\)",
+        ),
+        (tiny.IMAGES[0], tiny.IMAGES[1], {"target": "centred"}, BadOption, "needs something to compare with"),
+        (tiny.IMAGES[0], tiny.IMAGES[1], {"layer": "auto"}, BadOption, "cannot be auto for two images"),
+        (tiny.IMAGES[0], tiny.IMAGES[1], {"text_layer": 1}, BadOption, "text_layer is an option of a side"),
         (SAID[0], "a cat", {"image_layer": 1}, BadOption, "two captions do not have"),
     ],
 )
@@ -307,7 +306,10 @@ def unchecked() -> Iterator[None]:
 
 @pytest.mark.usefixtures("unchecked")
 def test_what_is_neither_is_refused() -> None:
-    for pair, told in (((IMAGES[0], 5), "must be a string"), ((5, "a cat"), "must be a path, the bytes of a file")):
+    for pair, told in (
+        ((tiny.IMAGES[0], 5), "must be a string"),
+        ((5, "a cat"), "must be a path, the bytes of a file"),
+    ):
         with pytest.raises(BadInput, match=rf"{told}.*\(got int\)"):
             nibt.explain(tiny.model("clip"), *pair)  # pyright: ignore
 
@@ -316,26 +318,26 @@ def test_what_is_neither_is_refused() -> None:
 def test_others_than_explain_keep_to_pictures_with_captions() -> None:
     model: Any = tiny.model("clip")
     with pytest.raises(BadInput, match=r"explain_interactions takes pairs of .* \(got an image and an image\)"):
-        nibt.explain_interactions(model, *IMAGES[:2])  # pyright: ignore
+        nibt.explain_interactions(model, *tiny.IMAGES[:2])  # pyright: ignore
     with pytest.raises(BadInput, match=r"explain_interactions takes pairs of .* \(got a string and a string\)"):
         nibt.explain_interactions(model, SAID[0], "a cat")  # pyright: ignore
     wrong: list[Any] = [
-        SameModalityPair(*IMAGES[:2]),
+        SameModalityPair(*tiny.IMAGES[:2]),
         SameModalityPair("a cat", "a dog"),
-        nibt.Pair(*IMAGES[:2]),
+        nibt.Pair(*tiny.IMAGES[:2]),
         "a cat",
     ]  # pyright: ignore
     for pair in wrong:
         with pytest.raises(BadInput, match="measure takes pairs of an image and a caption"):
             nibt.measure(model, [pair], ["special_share"], "ones")
-    assert nibt.rank(model, IMAGES[0], [SAID[0], "two cars"])[0].label in (tiny.CAPTIONS[0], "two cars")
+    assert nibt.rank(model, tiny.IMAGES[0], [SAID[0], "two cars"])[0].label in (tiny.CAPTIONS[0], "two cars")
 
 
 def test_a_side_needs_only_what_its_own_tower_offers() -> None:
     """A convolutional trunk has no attention; its captions can still be compared by methods that need some."""
-    assert compared("efficientnet", SAID[0], SAID[1], method="rollout").similarity
+    assert compare("efficientnet", SAID[0], SAID[1], method="rollout").similarity
     with pytest.raises(nibt.NibtError, match="needs attention"):
-        compared("efficientnet", IMAGES[0], IMAGES[1], method="rollout")
+        compare("efficientnet", tiny.IMAGES[0], tiny.IMAGES[1], method="rollout")
 
 
 # --------------------------------------------------------------------------------------------- files and drawings
@@ -343,13 +345,13 @@ def test_a_side_needs_only_what_its_own_tower_offers() -> None:
 
 @both_kinds
 def test_a_comparison_survives_its_file(tmp_path: Path, items: list) -> None:
-    answer = compared("clip", items[0], items[2])
+    answer = compare("clip", items[0], items[2])
     answer.save(tmp_path / "x.json")
     again = nibt.Comparison.load(tmp_path / "x.json")
     assert again.to_json() == answer.to_json()
     told = answer.to_json()
-    plain = nibt.explain(tiny.model("clip"), IMAGES[0], tiny.CAPTIONS[0]).to_json()
-    kind = "image" if items is IMAGES else "text"
+    plain = nibt.explain(tiny.model("clip"), tiny.IMAGES[0], tiny.CAPTIONS[0]).to_json()
+    kind = "image" if items is tiny.IMAGES else "text"
     for place in ("first", "second"):
         assert set(told[place]) == set(plain[kind])
         assert told[place]["modality"] == plain[kind]["modality"] == kind
@@ -364,7 +366,7 @@ def test_a_comparison_survives_its_file(tmp_path: Path, items: list) -> None:
 
 
 def test_a_part_is_what_the_heatmap_draws() -> None:
-    answer = compared("clip", IMAGES[0], IMAGES[1])
+    answer = compare("clip", tiny.IMAGES[0], tiny.IMAGES[1])
     assert isinstance(answer.first, Mapped)
     assert score_map(answer.second).shape == (30, 90)
 
@@ -377,7 +379,7 @@ def colourful(page: Image.Image) -> bool:
 def test_two_pictures_are_drawn_below_each_other(positive_only: bool, tmp_path: Path) -> None:
     grey = [ImageInput(Image.new("RGB", size, (128,) * 3), "grey") for size in ((640, 480), (300, 3), (20, 700))]
     for first, second in combinations(grey, 2):
-        answer = compared("clip", first, second)
+        answer = compare("clip", first, second)
         page = nibt.draw(answer, positive_only)
         column = max(min(460, first.size[0]), min(460, second.size[0]) if second.size[1] < 700 else 13)
         assert page.width == max(2 * column + 24, 560) + 48
@@ -389,8 +391,8 @@ def test_two_pictures_are_drawn_below_each_other(positive_only: bool, tmp_path: 
 
 
 def test_two_captions_are_drawn_below_each_other() -> None:
-    short = nibt.draw(compared("clip", SAID[0], SAID[1]))
-    long = nibt.draw(compared("clip", SAID[0], "a cat " * 40))
+    short = nibt.draw(compare("clip", SAID[0], SAID[1]))
+    long = nibt.draw(compare("clip", SAID[0], "a cat " * 40))
     assert short.width == long.width == 808
     assert short.height < long.height
     assert colourful(short)
@@ -404,7 +406,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     """``nibt explain`` with a tiny model, in a folder with two images: its exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    for name, image in zip(("one.png", "two.png"), IMAGES, strict=False):
+    for name, image in zip(("one.png", "two.png"), tiny.IMAGES, strict=False):
         image.pil_image.save(name)
 
     def command(*arguments: str) -> tuple[int, str, str]:

@@ -24,7 +24,6 @@ from nibt.targets.base import TargetContext
 from nibt.targets.cosine import Cosine
 
 ORACLE = ("clip", "siglip", "own vit", "own vit attention", "own resnet", "bert", "coca", "timm eva", "convnext")
-linear_sides = pytest.mark.parametrize("of", [linear.image_side(), linear.text_side()], ids=["image", "text"])
 
 
 class EveryRow(Side):
@@ -54,7 +53,7 @@ def test_mfaba_is_the_authors_output(golden: Golden, case: int, modality: str) -
     np.testing.assert_allclose(found.squeeze(), wanted.squeeze(), atol=1e-4)
 
 
-@linear_sides
+@linear.both_sides
 def test_mfaba_on_a_linear_tower(of: Side) -> None:
     """The gradient is the same everywhere: each step takes its stride times the gradient's absolute values."""
     gradient = 4 * of.tower.root.weights[: of.stem().hidden.shape[1]].detach()
@@ -107,7 +106,7 @@ def test_integrated_gradients_are_complete(kind: str, modality: str) -> None:
     torch.testing.assert_close(many.gap, change - many.sum)
 
 
-@linear_sides
+@linear.both_sides
 @pytest.mark.parametrize(
     "method",
     [

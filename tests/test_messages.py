@@ -21,7 +21,7 @@ from nibt.errors import BadInput, BadOption
 
 
 @pytest.fixture
-def photo(run: Run) -> str:
+def photo_file(run: Run) -> str:
     tiny.image(48, 40).pil_image.save("photo.png")
     tiny.image(40, 48, 1).pil_image.save("other.png")
     return "photo.png"
@@ -55,7 +55,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
 
 @pytest.mark.parametrize("case", sorted(MISTAKES))
 def test_mistake_is_told_before_a_model_is_loaded(
-    run: Run, photo: str, case: str, monkeypatch: pytest.MonkeyPatch
+    run: Run, photo_file: str, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("none.txt").write_text("\n")
     Path("one.txt").write_text("a cat\n")
@@ -69,14 +69,14 @@ def test_mistake_is_told_before_a_model_is_loaded(
     assert sorted(os.listdir()) == before
 
 
-def test_python_tells_labels_and_order_too(photo: str) -> None:
+def test_python_tells_labels_and_order_too(photo_file: str) -> None:
     model = tiny.model("clip")
     with pytest.raises(BadInput, match="given 2 times"):
-        nibt.rank(model, photo, ["a cat", "a cat"])
+        nibt.rank(model, photo_file, ["a cat", "a cat"])
     with pytest.raises(BadInput, match="at least two labels"):
-        nibt.explain_labels("no such model", photo, ["a cat"])
+        nibt.explain_labels("no such model", photo_file, ["a cat"])
     with pytest.raises(BadInput, match="swap them"):
-        nibt.explain(model, "a cat", photo)
+        nibt.explain(model, "a cat", photo_file)
     with pytest.raises(BadInput, match="URLs are not opened"):
         nibt.explain(model, "http://example.org/x.png", "a cat")
 
@@ -89,13 +89,13 @@ def test_no_argument_of_python_is_an_option_of_a_method() -> None:
         assert names - RESERVED == set(), function
 
 
-def test_what_cannot_be_told_apart_is_said(photo: str) -> None:
+def test_what_cannot_be_told_apart_is_said(photo_file: str) -> None:
     model = tiny.model("clip")
     with pytest.raises(BadOption, match="2 times"):
-        nibt.explain(model, photo, "a cat", target="softmax", against=["a dog", "a dog"])
-    same = nibt.explain(model, photo, "a cat", target="difference", against="a cat").warnings
+        nibt.explain(model, photo_file, "a cat", target="softmax", against=["a dog", "a dog"])
+    same = nibt.explain(model, photo_file, "a cat", target="difference", against="a cat").warnings
     assert any("image side is flat" in warning for warning in same)
-    with Path(photo).open("rb") as stream:
+    with Path(photo_file).open("rb") as stream:
         nibt.explain(model, stream, "a cat", steps=1)
         with pytest.raises(BadInput, match="was read before"):
             nibt.explain(model, stream, "a cat", steps=1)
@@ -121,32 +121,32 @@ def test_urls_are_told_from_paths(text: str, expected: bool) -> None:
     assert is_url(text) is expected
 
 
-def test_control_characters_in_a_caption_give_a_warning(photo: str) -> None:
+def test_control_characters_in_a_caption_give_a_warning(photo_file: str) -> None:
     assert caption_notes("a cat\n\ton a mat") == ()
-    answer = nibt.explain(tiny.model("clip"), photo, "a cat\x07", steps=1)
+    answer = nibt.explain(tiny.model("clip"), photo_file, "a cat\x07", steps=1)
     assert any("U+0007" in warning for warning in answer.warnings)
 
 
-def test_a_flat_map_gives_a_warning(photo: str) -> None:
+def test_a_flat_map_gives_a_warning(photo_file: str) -> None:
     model = tiny.model("clip")
-    flat = nibt.explain(model, photo, "a red cat", "ones").warnings
+    flat = nibt.explain(model, photo_file, "a red cat", "ones").warnings
     assert sum("side is flat" in warning for warning in flat) == 2
-    assert not any("is flat" in warning for warning in nibt.explain(model, photo, "a red cat").warnings)
+    assert not any("is flat" in warning for warning in nibt.explain(model, photo_file, "a red cat").warnings)
 
 
-def test_grad_cam_on_words_of_lite_says_that_it_is_flat(photo: str) -> None:
-    answer = nibt.explain(nibt.load_model("lite", image_size=64), photo, "a red cat", "grad_cam")
+def test_grad_cam_on_words_of_lite_says_that_it_is_flat(photo_file: str) -> None:
+    answer = nibt.explain(nibt.load_model("lite", image_size=64), photo_file, "a red cat", "grad_cam")
     scores = [word.score for word in answer.words]
     told = [warning for warning in answer.warnings if "map of the text side is flat" in warning]
     assert bool(told) == (len(set(scores)) == 1)
 
 
-def test_a_model_in_capitals_is_suggested(run: Run, photo: str) -> None:
-    code, _, err = run("explain", photo, "a cat", "-m", "LITE")
+def test_a_model_in_capitals_is_suggested(run: Run, photo_file: str) -> None:
+    code, _, err = run("explain", photo_file, "a cat", "-m", "LITE")
     assert (code, "Did you mean 'lite'?" in err) == (1, True)
 
 
-def table(name: str, rows: list[str]) -> None:
+def write_table(name: str, rows: list[str]) -> None:
     Path(name).write_text("image,caption,key\n" + "".join(f"{row}\n" for row in rows))
 
 
@@ -159,28 +159,28 @@ def table(name: str, rows: list[str]) -> None:
         (b"image,caption\n", "there are no rows"),
     ],
 )
-def test_a_start_that_fails_is_no_job(run: Run, photo: str, clip_folder: Path, text: bytes, message: str) -> None:
+def test_a_start_that_fails_is_no_job(run: Run, photo_file: str, clip_folder: Path, text: bytes, message: str) -> None:
     Path("pairs.csv").write_bytes(text)
     command = ("batch", "pairs.csv", "--out", "deep/JOB", "-m", clip_folder, "--steps", 1)
     code, _, err = run(*command)
     assert code in (1, 2)
     assert message in err
     assert not Path("deep").exists()
-    table("pairs.csv", ["photo.png,a cat,x"])
+    write_table("pairs.csv", ["photo.png,a cat,x"])
     assert run(*command)[0] == 0, "the corrected call works"
 
 
-def test_a_start_without_a_model_is_no_job(run: Run, photo: str, clip_folder: Path) -> None:
-    table("pairs.csv", ["photo.png,a cat,x"])
+def test_a_start_without_a_model_is_no_job(run: Run, photo_file: str, clip_folder: Path) -> None:
+    write_table("pairs.csv", ["photo.png,a cat,x"])
     assert run("batch", "pairs.csv", "--out", "JOB", "-m", "./nosuch")[0] == 1
     assert run("batch", "pairs.csv", "--out", "JOB", "-m", clip_folder, "--target", "softmax")[0] == 2
     assert not Path("JOB").exists()
 
 
-def test_exit_codes_of_a_job(run: Run, photo: str, clip_folder: Path) -> None:
-    table("good.csv", ["photo.png,a cat,x", "other.png,a dog,x"])
-    table("some.csv", ["photo.png,a cat,x", "gone.png,a dog,y"])
-    table("none.csv", ["gone.png,a cat,x", "gone.png,a dog,y"])
+def test_exit_codes_of_a_job(run: Run, photo_file: str, clip_folder: Path) -> None:
+    write_table("good.csv", ["photo.png,a cat,x", "other.png,a dog,x"])
+    write_table("some.csv", ["photo.png,a cat,x", "gone.png,a dog,y"])
+    write_table("none.csv", ["gone.png,a cat,x", "gone.png,a dog,y"])
     options = ("-m", clip_folder, "--steps", 1)
     for strict in ((), ("--strict",)):
         code, out, err = run("batch", "good.csv", "--out", f"good{len(strict)}", *options, *strict)
@@ -192,8 +192,8 @@ def test_exit_codes_of_a_job(run: Run, photo: str, clip_folder: Path) -> None:
         assert run("batch", "none.csv", "--out", f"none{len(strict)}", *options, *strict)[0] == 1, "again"
 
 
-def test_keys_that_stand_twice_give_a_warning(run: Run, photo: str, clip_folder: Path) -> None:
-    table("pairs.csv", ["photo.png,a cat,x", "other.png,a dog,y", "other.png,two cars,x"])
+def test_keys_that_stand_twice_give_a_warning(run: Run, photo_file: str, clip_folder: Path) -> None:
+    write_table("pairs.csv", ["photo.png,a cat,x", "other.png,a dog,y", "other.png,two cars,x"])
     code, _, err = run("batch", "pairs.csv", "--out", "JOB", "--key", "key", "-m", clip_folder, "--steps", 1)
     assert code == 0
     assert "1 key occurs in more than one row, the first, 'x', in rows 0, 2" in err
@@ -202,9 +202,9 @@ def test_keys_that_stand_twice_give_a_warning(run: Run, photo: str, clip_folder:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_job_says_what_is_kept(
-    run: Run, photo: str, clip_folder: Path, number: signal.Signals, code: int
+    run: Run, photo_file: str, clip_folder: Path, number: signal.Signals, code: int
 ) -> None:
-    table("pairs.csv", [f"photo.png,a cat and {row} dogs,{row}" for row in range(400)])
+    write_table("pairs.csv", [f"photo.png,a cat and {row} dogs,{row}" for row in range(400)])
     command = ["batch", "pairs.csv", "--out", "JOB", "-m", str(clip_folder), "--chunk-size", "4", "--batch-size", "4"]
     script = "from nibt.cli import main; main()"
     process = subprocess.Popen(
@@ -223,8 +223,8 @@ def test_an_interrupted_job_says_what_is_kept(
     assert f"interrupted; {rows} rows are kept in JOB; the same command resumes the job" in err
 
 
-def test_a_failed_row_is_tried_again_when_its_picture_is_there(run: Run, photo: str, clip_folder: Path) -> None:
-    table("pairs.csv", ["photo.png,a cat,x", "gone.png,a dog,y"])
+def test_a_failed_row_is_tried_again_when_its_picture_is_there(run: Run, photo_file: str, clip_folder: Path) -> None:
+    write_table("pairs.csv", ["photo.png,a cat,x", "gone.png,a dog,y"])
     command = ("batch", "pairs.csv", "--out", "JOB", "-m", clip_folder, "--steps", 1, "--chunk-size", 1)
     assert "1 of 2 rows failed" in run(*command)[2]
     first = sorted(path.name for path in Path("JOB/parts").iterdir())
@@ -240,8 +240,8 @@ def test_a_failed_row_is_tried_again_when_its_picture_is_there(run: Run, photo: 
 
 
 @pytest.mark.parametrize("text", ['{"mine": true}', '{"schema": 2, "mine": true, "warnings": []}', "no JSON"])
-def test_a_manifest_of_somebody_else_is_kept(run: Run, photo: str, clip_folder: Path, text: str) -> None:
-    table("pairs.csv", ["photo.png,a cat,x"])
+def test_a_manifest_of_somebody_else_is_kept(run: Run, photo_file: str, clip_folder: Path, text: str) -> None:
+    write_table("pairs.csv", ["photo.png,a cat,x"])
     Path("MINE").mkdir()
     Path("MINE/job.json").write_text(text)
     for model in (clip_folder, "./nosuch"):

@@ -15,7 +15,7 @@ import torch
 import nibt
 import tiny
 from answers import BETWEEN, PEAK, WHOLE, answer
-from helpers import check_page, explain_with_table
+from helpers import check_page, explain_with_table, page_data
 from nibt.data.units import Grid
 from nibt.errors import BadInput, CannotWrite
 from nibt.report.colours import ink_on, on_paper
@@ -40,16 +40,9 @@ HOSTILE = (
 )
 
 
-def embedded(text: str) -> dict[str, Any]:
-    """The data of a page, as a browser reads it."""
-    tree = html5lib.parse(text, namespaceHTMLElements=False)
-    (found,) = [element for element in tree.iter("script") if element.attrib.get("type") == "application/json"]
-    return json.loads(found.text)
-
-
 def test_the_data_are_those_of_the_answer() -> None:
     told, table = explain_with_table()
-    data = embedded(check_page(page(Panel(told, table))))
+    data = page_data(check_page(page(Panel(told, table))))
     (found,) = data["panels"]
     image, text = found["places"]
     assert image["grid"] == [4, 4]
@@ -67,14 +60,14 @@ def test_the_data_are_those_of_the_answer() -> None:
 
 def test_a_table_of_some_words_leaves_the_others_out() -> None:
     told, table = explain_with_table(words=["cat", "dog"])
-    found = embedded(check_page(page(Panel(told, table))))["panels"][0]
+    found = page_data(check_page(page(Panel(told, table))))["panels"][0]
     texts = {word["text"]: word["row"] for word in found["places"][1]["words"]}
     assert (texts["cat"], texts["dog"], texts["photo"]) == (0, 1, None)
 
 
 def test_a_table_alone_shows_the_sums_of_its_maps() -> None:
     _, table = explain_with_table()
-    image, text = embedded(check_page(page(table)))["panels"][0]["places"]
+    image, text = page_data(check_page(page(table)))["panels"][0]["places"]
     np.testing.assert_allclose(image["scores"], table.table.sum(0).flatten(), rtol=5e-4, atol=1e-9)
     np.testing.assert_allclose([w["score"] for w in text["words"]], table.table.sum((1, 2)), rtol=5e-4, atol=1e-9)
 
@@ -94,7 +87,7 @@ def test_captions_labels_and_names_are_only_ever_text(hostile: str) -> None:
     tree = html5lib.parse(text, namespaceHTMLElements=False)
     assert len(list(tree.iter("script"))) == 3  # the data, the view, its start
     assert len(list(tree.iter("img"))) == 1
-    words = next(place["words"] for place in embedded(text)["panels"][0]["places"] if place["kind"] == "text")
+    words = next(place["words"] for place in page_data(text)["panels"][0]["places"] if place["kind"] == "text")
     assert [word["text"] for word in words] == f"a {hostile}".split()
     shown = " ".join(tree.itertext())
     assert hostile in shown.replace("\u2028", "\u2028")
@@ -125,14 +118,14 @@ def test_a_picture_stands_on_a_page_once_and_is_made_small() -> None:
     told = answer(PEAK, (3000, 1000), replace(WHOLE, width=3000.0, height=1000.0))
     text = check_page(page([Panel(told, title="one"), Panel(told, title="two")]))
     assert text.count("data:image/jpeg;base64,") == 1
-    assert embedded(text)["images"] == [[3000, 1000]]
-    assert [place["image"] for panel in embedded(text)["panels"] for place in panel["places"][:1]] == [0, 0]
+    assert page_data(text)["images"] == [[3000, 1000]]
+    assert [place["image"] for panel in page_data(text)["panels"] for place in panel["places"][:1]] == [0, 0]
 
 
 def test_a_map_of_pixels_is_made_coarse_and_adds_up_as_before() -> None:
     scores = torch.randn(100, 300, generator=torch.Generator().manual_seed(0))
     text = check_page(page(answer(scores.tolist(), (300, 100), replace(WHOLE, width=300.0, height=100.0))))
-    place = embedded(text)["panels"][0]["places"][0]
+    place = page_data(text)["panels"][0]["places"][0]
     assert place["grid"] == [64, 64]
     shown = np.array(place["scores"]).reshape(64, 64)
     assert shown.sum() == pytest.approx(float(scores.sum()), abs=0.05)
@@ -149,7 +142,7 @@ def test_comparisons_have_both_their_parts() -> None:
     said = nibt.explain(model, nibt.Caption("a cat"), "two cars")
     assert isinstance(two, Comparison)
     assert isinstance(said, Comparison)
-    images, captions = embedded(check_page(page([two, said])))["panels"]
+    images, captions = page_data(check_page(page([two, said])))["panels"]
     assert [place["kind"] for place in images["places"]] == ["image", "image"]
     assert [place["caption"] for place in captions["places"]] == ["a cat", "two cars"]
     assert images["table"] is captions["table"] is None
@@ -182,11 +175,11 @@ def test_no_match_stands_before_the_map_and_only_there() -> None:
 
 def test_the_page_says_which_question_it_answers() -> None:
     explained = answer(PEAK, (90, 90), WHOLE)
-    assert embedded(page(explained))["panels"][0]["signed"] is True
+    assert page_data(page(explained))["panels"][0]["signed"] is True
     side = {"target": "difference", "value": 0.25}
     score = {**side, "options": {"against": ["a <b>green</b> dog"]}, "image": side, "text": explained.score["text"]}
     text = page(replace(explained, score=score, method={"name": "gae", "variant": "textbook", "signed": False}))
-    assert embedded(text)["panels"][0]["signed"] is False
+    assert page_data(text)["panels"][0]["signed"] is False
     visible = unescape(re.sub("<[^>]*>", "", text))
     assert "Why \u201ca red cat\u201d rather than \u201ca <b>green</b> dog\u201d?" in visible
     assert (
@@ -249,7 +242,7 @@ def test_the_command_writes_one_page_for_all_pairs(run: Any, clip_folder: Path, 
     code, out, _ = run("explain", photo, "a red cat", "two cars", "-m", clip_folder, "--out", "x.html", "--steps", 2)
     assert code == 0
     assert "wrote x.html, x.json" in out
-    panels = embedded(check_page(Path("x.html").read_text(encoding="utf-8")))["panels"]
+    panels = page_data(check_page(Path("x.html").read_text(encoding="utf-8")))["panels"]
     assert [panel["places"][1]["caption"] for panel in panels] == ["a red cat", "two cars"]
     assert [len(panel["table"]["rows"]) for panel in panels] == [3, 2]
     assert len(json.loads(Path("x.json").read_text())) == 2
@@ -269,7 +262,7 @@ def test_there_is_a_table_where_there_can_be_one(
     tiny.image(90, 60).pil_image.save(tmp_path / "photo.png")
     code, _, err = run("explain", tmp_path / "photo.png", "a red cat", "-m", clip_folder, "-o", "x.html", *options)
     assert code == 0, err
-    (panel,) = embedded(check_page(Path("x.html").read_text(encoding="utf-8")))["panels"]
+    (panel,) = page_data(check_page(Path("x.html").read_text(encoding="utf-8")))["panels"]
     assert (panel["table"] is None) == (options[0] != "--shifts")
 
 
@@ -279,7 +272,7 @@ def test_other_commands_write_pages_too(run: Any, clip_folder: Path, tmp_path: P
     assert (
         run("interact", photo, "a red cat", "-m", clip_folder, "-o", "i.html", "--steps", 1, "--positive-only")[0] == 0
     )
-    data = embedded(check_page(Path("i.html").read_text(encoding="utf-8")))
+    data = page_data(check_page(Path("i.html").read_text(encoding="utf-8")))
     assert data["positive_only"] is True
     assert (
         run("explain", photo, "--compare-image", photo, "-m", clip_folder, "-o", "c.html", "-q", "--steps", 1)[0] == 0

@@ -13,7 +13,7 @@ from captum.attr import FeatureAblation
 import linear
 import nibt
 import tiny
-from helpers import both_sides, make_side
+from helpers import both_sides, make_side, varied_kinds
 from nibt.core import quadrature as paths
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
@@ -27,10 +27,6 @@ from nibt.methods.random import Random
 from nibt.methods.rise import RISE, _stretched
 from nibt.methods.shapley import Shapley, _coalitions, _regression
 
-KINDS = ("clip", "siglip", "siglip naflex", "own vit", "coca", "bert", "convnext")
-some_kinds = pytest.mark.parametrize("kind", KINDS)
-linear_sides = pytest.mark.parametrize("of", [linear.image_side(), linear.text_side()], ids=["image", "text"])
-
 
 def explained(of: Side, scores: torch.Tensor) -> torch.Tensor:
     """The scores of the explained units, one after the other."""
@@ -41,7 +37,7 @@ def explained(of: Side, scores: torch.Tensor) -> torch.Tensor:
 
 
 @both_sides
-@some_kinds
+@varied_kinds
 def test_a_stack_of_masks_gives_what_each_gives(kind: str, modality: str) -> None:
     of = make_side(tiny.model(kind), modality)
     width = of.units.count if isinstance(of.units, Grid) else of.units.explained.shape[1]
@@ -117,7 +113,7 @@ def test_rise_is_its_formula_one_mask_at_a_time(kind: str, modality: str) -> Non
 
 
 @both_sides
-@some_kinds
+@varied_kinds
 def test_rise_that_keeps_everything_finds_the_score_everywhere(kind: str, modality: str) -> None:
     of = make_side(tiny.model(kind), modality)
     found = RISE(3, share=1.0)(of)
@@ -228,7 +224,7 @@ def test_shapley_values_of_few_words_are_exact(kind: str) -> None:
 
 
 @both_sides
-@some_kinds
+@varied_kinds
 @pytest.mark.parametrize("budget", [4, 40, 512])
 def test_shapley_values_add_up_whatever_the_budget(kind: str, modality: str, budget: int) -> None:
     of = make_side(tiny.model(kind), modality)
@@ -282,7 +278,7 @@ def test_the_estimate_gets_better_with_the_budget() -> None:
     assert errors[2] < 0.05 * np.linalg.norm(exact)
 
 
-@linear_sides
+@linear.both_sides
 @pytest.mark.parametrize("method", [Occlusion(), Shapley(512), Shapley(40)], ids=["occlusion", "exact", "sampled"])
 def test_complete_methods_agree_on_a_linear_tower(method: Any, of: Side) -> None:
     torch.testing.assert_close(method(of).scores, linear.parts(of), atol=1e-4, rtol=1e-4)
@@ -292,7 +288,7 @@ def test_complete_methods_agree_on_a_linear_tower(method: Any, of: Side) -> None
 
 
 @both_sides
-@some_kinds
+@varied_kinds
 def test_controls_look_at_nothing(kind: str, modality: str) -> None:
     of = make_side(tiny.model(kind), modality)
     passes = []

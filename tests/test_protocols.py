@@ -35,7 +35,6 @@ from nibt.metrics.max_sensitivity import MaxSensitivity
 from nibt.models.base import Model
 from nibt.results.attribution import Attribution
 
-linear_sides = pytest.mark.parametrize("of", [linear.image_side(), linear.text_side()], ids=["image", "text"])
 TEXTS = ("clip", "siglip", "own vit", "own text both ways", "coca", "bert", "roberta", "mt5", "m2m", "clip adapted")
 
 
@@ -223,7 +222,7 @@ def exact(of: Side) -> Attribution:
     return Attribution(linear.parts(of), of.units, torch.zeros(len(of.inputs)))
 
 
-@linear_sides
+@linear.both_sides
 def test_infidelity_of_the_exact_parts_of_a_linear_score_is_zero(of: Side) -> None:
     scores = exact(of)
     assert Infidelity()(MetricInput(of, scores)).tolist() == pytest.approx([0, 0], abs=1e-6)

@@ -37,11 +37,6 @@ def fill(folder: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model() -> Model:
-    return tiny.model("clip")
-
-
-@pytest.fixture(scope="module")
 def other_model() -> Model:
     """The same network with one weight changed."""
     model = tiny.fresh("clip")
