@@ -260,5 +260,5 @@ def page_data(text: str) -> dict[str, Any]:
 
 
 varied_kinds = pytest.mark.parametrize(
-    "kind", ("clip", "siglip", "siglip naflex", "own vit", "coca", "bert", "convnext")
+    "kind", ["clip", "siglip", "siglip naflex", "own vit", "coca", "bert", "convnext"]
 )
