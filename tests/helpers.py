@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import nibt
-import tiny
 from nibt.core.side import Side
 from nibt.data.pair import Pair
 from nibt.engine.explain import explain
@@ -28,6 +27,7 @@ from nibt.registry import available, find
 from nibt.results.explanation import Explanation
 from nibt.results.interaction import Interaction
 from nibt.targets.base import cosine
+from tests import tiny
 
 ROOT = Path(__file__).parents[1]
 Run = Callable[..., tuple[int, str, str]]

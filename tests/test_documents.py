@@ -1,4 +1,4 @@
-"""What the documents tell readers to type is typed here."""
+"""The code blocks of the documents run."""
 
 import sys
 from collections.abc import Iterator
@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-import documents
 import nibt
 from nibt import registry
+from tests import documents
 
 PAGES = documents.pages()
+
+
 SLOW = [page for page in PAGES if any(block.slow for block in documents.blocks(page))]
 
 

@@ -1,4 +1,4 @@
-"""The house itself: its public face, that it opens lightly, and that parts do not know their siblings."""
+"""The package itself: its public names, what an import costs, and that parts do not import their siblings."""
 
 import ast
 import subprocess

@@ -1,4 +1,4 @@
-"""The mutation script: which mutants it draws, which tests it runs on them, and what it says of a small package."""
+"""Tests of the mutation script, on a small package."""
 
 import ast
 import importlib
@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from helpers import ROOT
+from tests.helpers import ROOT
 
 CODE = """\
 def add(first: int | None, second: int = 2) -> int:
@@ -25,6 +25,8 @@ def far(value: int) -> bool:
 def unused(value: int) -> int:
     return value * 3
 """
+
+
 TESTS = """\
 from nibt.core.arithmetic import add, far
 

@@ -1,4 +1,4 @@
-"""The release script compares distributions with the tracked files, and the templates are valid."""
+"""The release script compares distributions with the tracked files, and issue forms are valid."""
 
 import importlib
 import io
@@ -12,9 +12,11 @@ from types import ModuleType
 import pytest
 import yaml
 
-from helpers import ROOT
+from tests.helpers import ROOT
 
 FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+
+
 TRACKED = ["README.md", "LICENSE", "src/nibt/__init__.py", "src/nibt/samples/LICENSES.md", "tests/test_a.py"]
 
 

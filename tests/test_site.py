@@ -1,4 +1,4 @@
-"""The site of the documents: it is built without a warning, and loads nothing from elsewhere."""
+"""The site of the documents is built without a warning, and loads nothing from elsewhere."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from helpers import ROOT
+from tests.helpers import ROOT
 
 _LOADS = re.compile(
     r"""<(?:script|link|img|iframe|source|video|audio)\b[^>]*?\b(?:src|href)=["']?((?:https?:)?//[^"'\s>]+)"""

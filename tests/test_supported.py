@@ -1,4 +1,4 @@
-"""The supported ranges: what the README says, what pyproject.toml demands, and what the slow suite passed are one."""
+"""The supported versions in the README are the bounds in pyproject.toml, and were tested."""
 
 import importlib.util
 import re
@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from helpers import ROOT
+from tests.helpers import ROOT
 
 _ROW = re.compile(r"^\| (\w+) \| ([\d.]+) \| ([\d.]+) \|$", re.MULTILINE)
 

@@ -1,8 +1,4 @@
-"""Torch's global modes change no result: each public function computes as if none were on, and leaves them as they are.
-
-Results are compared bit by bit: inside, the same calls run on the same dtypes and devices, so nothing may be rounded
-differently. The one exception is a mode of the caller's own, which nibt does not take off.
-"""
+"""Tests of ``nibt.torch_modes``."""
 
 import copy
 import threading
@@ -20,8 +16,6 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 import nibt
-import tiny
-from helpers import METHODS, assert_same_bits, cheap_explanation, explain_cheaply
 from nibt.datasets.scenes import Scenes
 from nibt.engine.explain import explain
 from nibt.errors import CannotLoad
@@ -31,6 +25,8 @@ from nibt.registry import available
 from nibt.report.html.page import page
 from nibt.results.explanation import Explanation
 from nibt.torch_modes import float32_numbers, plain_torch
+from tests import tiny
+from tests.helpers import METHODS, assert_same_bits, cheap_explanation, explain_cheaply
 
 Mode = Callable[[], AbstractContextManager[Any]]
 
@@ -74,6 +70,8 @@ MODES: dict[str, Mode] = {
     "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
     "deterministic algorithms": deterministic_algorithms,
 }
+
+
 FEW = ("clip", "siglip naflex", "own vit", "convnext")
 """Kinds that are tried under each mode by itself: both libraries, the fused kernel, torch's attention, convolutions."""
 
@@ -140,6 +138,8 @@ def test_maps_of_every_family_and_method_under_each_mode(kind: str, mode: str) -
 
 
 PAIRS = [(tiny.image(seed=seed), caption) for seed, caption in enumerate(tiny.CAPTIONS)]
+
+
 QUERY = torch.linspace(-1, 1, 24, dtype=torch.float32).view(2, 12)
 
 

@@ -1,0 +1,19 @@
+"""Tests of ``nibt.evaluation.maps``."""
+
+import pytest
+
+from nibt.evaluation.maps import MethodSpec, without_mean_states
+from nibt.models._loading import load_model
+from tests import tiny
+
+pytest.importorskip("scipy", reason="an audit ranks with scipy")
+
+
+pytest.importorskip("skimage", reason="an audit compares maps with scikit-image")
+
+
+def test_mean_states_of_the_learned_weights_are_not_asked_of_a_random_tower() -> None:
+    lite = load_model("lite")
+    own = MethodSpec("nib")
+    assert without_mean_states(lite, own, "image") == MethodSpec("nib", options={"image_baseline": "blank"})
+    assert without_mean_states(tiny.model("clip"), own, "image") == own
