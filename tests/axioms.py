@@ -1,7 +1,7 @@
 """The axioms of attribution, as numbers: how badly a method breaks each of them, relative to its largest score.
 
 Every axiom says what two towers, two units or two targets that are alike in a certain way must have in common.
-``python tests/axioms.py`` prints the table that stands in docs/methods.md.
+``python -m tests.axioms`` prints the table that stands in docs/methods.md.
 """
 
 from collections.abc import Callable, Mapping

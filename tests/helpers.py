@@ -10,7 +10,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import html5lib
 import numpy as np
 import pytest
 import torch
@@ -63,6 +62,8 @@ def assert_same_bits(actual: Explanation, expected: Explanation) -> None:
 
 def check_page(text: str) -> str:
     """Check that a page is valid HTML, and that its policy allows what is in it and nothing else; return the page."""
+    import html5lib  # here, since the core tests run without it
+
     html5lib.HTMLParser(strict=True).parse(text)
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
     assert policy.startswith("default-src 'none'; img-src data:; ")
@@ -254,6 +255,8 @@ def compare(kind: str, first: Any, second: Any, **options: Any) -> Any:
 
 def page_data(text: str) -> dict[str, Any]:
     """Return the data of a page, as a browser reads it."""
+    import html5lib
+
     tree = html5lib.parse(text, namespaceHTMLElements=False)
     (element,) = [one for one in tree.iter("script") if one.attrib.get("type") == "application/json"]
     return json.loads(element.text)

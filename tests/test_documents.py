@@ -58,6 +58,6 @@ def test_what_is_not_run_has_a_reason_and_names_what_there_is() -> None:
 
 
 def test_few_blocks_are_not_run() -> None:
-    """They are listed where there are more: ``python tests/documents.py`` lists them, too."""
+    """They are listed where there are more: ``python -m tests.documents`` lists them, too."""
     told = [f"{block}: {block.not_run}" for block in documents.not_run()]
     assert len(told) <= 20, "\n".join(told)

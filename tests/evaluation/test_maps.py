@@ -1,15 +1,8 @@
 """Tests of ``nibt.evaluation.maps``."""
 
-import pytest
-
 from nibt.evaluation.maps import MethodSpec, without_mean_states
 from nibt.models._loading import load_model
 from tests import tiny
-
-pytest.importorskip("scipy", reason="an audit ranks with scipy")
-
-
-pytest.importorskip("skimage", reason="an audit compares maps with scikit-image")
 
 
 def test_mean_states_of_the_learned_weights_are_not_asked_of_a_random_tower() -> None:

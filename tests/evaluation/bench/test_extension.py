@@ -8,7 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-import nibt
+from tests.helpers import ROOT
 
 
 def blocks(page: str) -> dict[str, str]:
@@ -18,7 +18,7 @@ def blocks(page: str) -> dict[str, str]:
 
 
 def test_a_strangers_method_needs_no_edit(tmp_path: Path) -> None:
-    parts = blocks((Path(nibt.__file__).parents[2] / "docs" / "extending.md").read_text())
+    parts = blocks((ROOT / "docs" / "extending.md").read_text())
     commands = parts.pop("commands")
     for name, text in parts.items():
         (tmp_path / name).write_text(text)

@@ -8,8 +8,6 @@ from nibt.evaluation.roar.inputs import TowerInputs
 from nibt.evaluation.roar.removal import above, filled, hidden, hidden_pixels, highest
 from tests import tiny
 
-pytest.importorskip("scipy", reason="rankings are compared with scipy")
-
 
 @pytest.mark.parametrize(
     ("count", "percentile"), [(1, 90), (2, 90), (11, 90), (12, 90), (31, 90), (16, 75), (4096, 75)]

@@ -19,8 +19,6 @@ from tests import tiny
 from tests.evaluation.roar.tower_inputs import materials
 from tests.helpers import noise_pairs
 
-pytest.importorskip("scipy", reason="rankings are compared with scipy")
-
 
 def without(model: Model, pairs: list[Pair], whole: dict[Modality, TowerInputs]) -> dict[Modality, TowerInputs]:
     scores = raw_scores(model, pairs, MethodSpec("random"), 0, 5)

@@ -17,8 +17,6 @@ from tests import tiny
 from tests.evaluation.roar.tower_inputs import materials
 from tests.helpers import noise_pairs
 
-pytest.importorskip("scipy", reason="rankings are compared with scipy")
-
 
 def test_captions_that_fit_are_no_negatives() -> None:
     one, two = tiny.image(seed=1), tiny.image(seed=2)
