@@ -33,7 +33,7 @@ def folder(tmp_path: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_blocks_of_a_page_run(page: str, folder: Path) -> None:
+def test_blocks_of_a_page_run(page: str, folder: Path) -> None:
     names: dict[str, object] = {"__name__": "__main__"}
     for block in documents.blocks(page):
         documents.check(block, folder)
@@ -43,14 +43,14 @@ def test_the_blocks_of_a_page_run(page: str, folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", SLOW)
-def test_the_slow_blocks_of_a_page_run(page: str, folder: Path) -> None:
+def test_slow_blocks_of_a_page_run(page: str, folder: Path) -> None:
     names: dict[str, object] = {"__name__": "__main__"}
     for block in documents.blocks(page):
         if not block.not_run:
             documents.run(block, folder, names)
 
 
-def test_what_is_not_run_has_a_reason_and_names_what_there_is() -> None:
+def test_blocks_not_run_give_a_reason_and_use_existing_names() -> None:
     for block in documents.not_run():
         assert len(block.not_run.split()) > 2, f"{block}: say why it is not run"
         if block.language == "python":

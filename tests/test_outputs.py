@@ -21,7 +21,7 @@ def test_images_are_signed(tmp_path: Path, ending: str) -> None:
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tiff"])
-def test_what_a_user_adds_to_an_image_makes_it_the_users(tmp_path: Path, ending: str) -> None:
+def test_changed_images_belong_to_the_user(tmp_path: Path, ending: str) -> None:
     path, other = tmp_path / f"x.{ending}", tiny.image(40, 30, 1).pil_image
     write(tiny.image(40, 30).pil_image, path, {})
     with path.open("ab") as stream:
@@ -37,14 +37,14 @@ def test_what_a_user_adds_to_an_image_makes_it_the_users(tmp_path: Path, ending:
         assert not is_own(path)
 
 
-def test_images_without_a_place_for_a_signature_are_taken_for_foreign(tmp_path: Path) -> None:
+def test_unsigned_image_formats_count_as_foreign(tmp_path: Path) -> None:
     write(tiny.image(40, 30).pil_image, tmp_path / "x.bmp", {})
     with pytest.raises(WouldOverwrite, match="nibt did not write it"):
         write(tiny.image(40, 30).pil_image, tmp_path / "x.bmp", {})
     write(tiny.image(40, 30).pil_image, tmp_path / "x.bmp", {}, overwrite=True)
 
 
-def test_python_keeps_foreign_files_too(tmp_path: Path) -> None:
+def test_python_functions_keep_foreign_files(tmp_path: Path) -> None:
     answer = nibt.explain(tiny.model("clip"), tiny.image(40, 30), "a cat", steps=1)
     path = tmp_path / "x.json"
     path.write_text("mine")
@@ -61,21 +61,21 @@ def test_python_keeps_foreign_files_too(tmp_path: Path) -> None:
     assert nibt.Explanation.load(path).caption == "a cat"
 
 
-def test_distinct_names_skip_those_that_are_taken(tmp_path: Path) -> None:
+def test_distinct_skips_taken_names(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     write_bytes(path, b"mine, unsigned")
     assert distinct([path], {}) == [tmp_path / "x-2.json"]
     assert distinct([path], {}, [tmp_path / "x-2.json"]) == [tmp_path / "x-3.json"]
 
 
-def test_targets_in_an_input_folder_are_new_or_own(tmp_path: Path) -> None:
+def test_targets_in_an_input_folder_must_be_new_or_own(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(WouldOverwrite, match="is in the folder"):
         check_targets([tmp_path / "config.json"], [tmp_path], overwrite=True)
     check_targets([tmp_path / "new.safetensors"], [tmp_path])
 
 
-def test_run_folders_are_empty_or_hold_a_run(tmp_path: Path) -> None:
+def test_run_folders_must_be_empty_or_hold_a_run(tmp_path: Path) -> None:
     check_run_folder(tmp_path / "new", "job.json")
     (tmp_path / "parts").mkdir()
     (tmp_path / ".lock").write_text("")

@@ -17,7 +17,7 @@ COSTLY = {
 
 
 @pytest.mark.parametrize("method", sorted(COSTLY))
-def test_methods_report_their_passes(method: str) -> None:
+def test_methods_report_their_forward_passes(method: str) -> None:
     seen: list[Progress] = []
     with listening(seen.append):
         nibt.explain(tiny.model("clip"), tiny.image(40, 40), "a red cat", method, **COSTLY[method])
@@ -27,7 +27,7 @@ def test_methods_report_their_passes(method: str) -> None:
     assert Progress(longest, longest) in seen, "the longest loop is reported to its end"
 
 
-def test_listeners_are_of_one_context() -> None:
+def test_listening_is_limited_to_its_context() -> None:
     seen: list[Progress] = []
     with listening(seen.append):
         for _ in tracked([1, 2]):
@@ -36,7 +36,7 @@ def test_listeners_are_of_one_context() -> None:
     assert seen == [Progress(1, 2), Progress(2, 2)]
 
 
-def test_interactions_report_too() -> None:
+def test_interactions_report_progress() -> None:
     seen: list[Progress] = []
     with listening(seen.append):
         nibt.explain_interactions(tiny.model("clip"), tiny.image(40, 40), "a red cat", steps=2)

@@ -76,7 +76,7 @@ def test_find_rejects_no_and_several_distributions(release: ModuleType, tmp_path
 
 
 @pytest.mark.parametrize("path", FORMS, ids=lambda path: path.stem)
-def test_issue_forms_have_what_a_form_needs(path: Path) -> None:
+def test_issue_forms_have_the_required_fields(path: Path) -> None:
     form = yaml.safe_load(path.read_text(encoding="utf-8"))
     if path.stem == "config":
         assert form == {"blank_issues_enabled": True}

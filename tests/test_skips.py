@@ -38,14 +38,12 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
     return pytester
 
 
-def test_elsewhere_skips_are_skips(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_skips_are_allowed_outside_of_the_gate(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NIBT_CI", raising=False)
     suite.runpytest_inprocess("-p", "tests.skips").assert_outcomes(passed=1, skipped=5, xfailed=1)
 
 
-def test_where_ci_is_set_a_skip_fails_unless_it_is_allowed(
-    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_skips_fail_in_the_gate_unless_allowed(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NIBT_CI", "1")
     found = suite.runpytest_inprocess("-p", "tests.skips", "test_suite.py")
     found.assert_outcomes(passed=1, skipped=1, failed=1, errors=2, xfailed=1)

@@ -120,20 +120,20 @@ def check(kind: str, methods: list[str], mode: Mode) -> None:
 
 
 @pytest.mark.parametrize("kind", tiny.KINDS)
-def test_maps_of_every_family_and_method_under_all_modes_at_once(kind: str) -> None:
+def test_methods_ignore_all_modes_at_once(kind: str) -> None:
     check(kind, list(METHODS), all_modes)
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", FEW)
-def test_maps_of_every_method_under_each_mode(kind: str, mode: str) -> None:
+def test_methods_ignore_each_mode(kind: str, mode: str) -> None:
     check(kind, list(METHODS), MODES[mode])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", [kind for kind in tiny.KINDS if kind not in FEW])
-def test_maps_of_every_family_and_method_under_each_mode(kind: str, mode: str) -> None:
+def test_methods_of_every_family_ignore_each_mode(kind: str, mode: str) -> None:
     check(kind, list(METHODS), MODES[mode])
 
 
@@ -196,7 +196,7 @@ def plain(result: Any) -> Any:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_under_all_modes(verb: str) -> None:
+def test_functions_ignore_all_modes(verb: str) -> None:
     model = tiny.model("clip")
     wanted = plain(VERBS[verb](model))
     with all_modes():
@@ -234,7 +234,7 @@ LONG = {"audit": audit, "roar": roar, "bench": bench}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", LONG)
-def test_every_long_verb_under_all_modes(verb: str) -> None:
+def test_long_functions_ignore_all_modes(verb: str) -> None:
     model = tiny.model("clip")
     wanted = plain(LONG[verb](model))
     with all_modes():
@@ -244,7 +244,7 @@ def test_every_long_verb_under_all_modes(verb: str) -> None:
     assert plain(actual) == wanted
 
 
-def test_a_job_under_all_modes(tmp_path: Path, clip_folder: Path) -> None:
+def test_batch_ignores_all_modes(tmp_path: Path, clip_folder: Path) -> None:
     pairs = tmp_path / "pairs.csv"
     lines = []
     for place, (image, caption) in enumerate(PAIRS):
@@ -260,7 +260,7 @@ def test_a_job_under_all_modes(tmp_path: Path, clip_folder: Path) -> None:
     assert files[0] == files[1], "their names tell their bits"
 
 
-def test_results_are_read_back_as_they_were_written(tmp_path: Path) -> None:
+def test_loading_results_ignores_all_modes(tmp_path: Path) -> None:
     wanted = explain_cheaply("clip", "nib")
     table = nibt.explain_interactions(tiny.model("clip"), tiny.image(), "two red cars", steps=2)
     wanted.save(tmp_path / "map.json")
@@ -270,7 +270,7 @@ def test_results_are_read_back_as_they_were_written(tmp_path: Path) -> None:
         assert nibt.Interaction.load(tmp_path / "table.json").to_json() == table.to_json()
 
 
-def test_state_is_as_before_after_an_error_too() -> None:
+def test_modes_are_restored_after_an_error() -> None:
     with all_modes():
         before = global_state()
         with pytest.raises(nibt.NibtError):
@@ -280,7 +280,7 @@ def test_state_is_as_before_after_an_error_too() -> None:
 
 class TestLoading:
     @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "timm vit", "bert", "resnet"])
-    def test_a_model_in_memory(self, kind: str) -> None:
+    def test_model_in_memory_loads(self, kind: str) -> None:
         built = tiny.KINDS[kind]()
         with all_modes():
             before = global_state()
@@ -289,7 +289,7 @@ class TestLoading:
         assert model.weights_hash == tiny.model(kind).weights_hash
         assert_same_bits(explain(model, tiny.image(), tiny.CAPTIONS[0], steps=2), cheap_explanation(kind, "nib"))
 
-    def test_a_folder(self, clip_folder: Path) -> None:
+    def test_folder_loads(self, clip_folder: Path) -> None:
         with all_modes():
             model = load_model(clip_folder)
         assert {weight.device.type for weight in model.module.parameters()} == {"cpu"}
@@ -298,18 +298,18 @@ class TestLoading:
         assert explain(model, tiny.image(), "a cat", "gae").image.scores.isfinite().all()
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-    def test_open_clip_would_round_its_weights_to_the_default_dtype(self, dtype: torch.dtype) -> None:
+    def test_open_clip_rejects_a_half_precision_default_dtype(self, dtype: torch.dtype) -> None:
         with default_dtype(dtype), pytest.raises(CannotLoad, match=r"default dtype is .*set_default_dtype\(torch\.fl"):
             load_model("lite")
 
     @pytest.mark.parametrize("name", ["set_default_dtype float64", "set_default_device meta", "inference_mode"])
-    def test_open_clip(self, name: str) -> None:
+    def test_open_clip_loads(self, name: str) -> None:
         with MODES[name]():
             model = load_model("lite")
         assert model.weights_hash == load_model("lite").weights_hash
 
     @pytest.mark.parametrize("kind", ["clip", "own vit"])
-    def test_a_model_that_was_made_in_inference_mode(self, kind: str) -> None:
+    def test_model_made_in_inference_mode_is_rejected(self, kind: str) -> None:
         with torch.inference_mode():
             built = tiny.KINDS[kind]()
         with pytest.raises(CannotLoad, match=r"inside torch\.inference_mode\(\).*copy\.deepcopy\(model\)"):
@@ -317,7 +317,7 @@ class TestLoading:
         model = load_model(copy.deepcopy(built.module), processor=built.processor, tokenizer=built.tokenizer)
         assert_same_bits(explain(model, tiny.image(), tiny.CAPTIONS[0], steps=2), cheap_explanation(kind, "nib"))
 
-    def test_a_model_without_weights(self) -> None:
+    def test_model_without_weights_is_rejected(self) -> None:
         built = tiny.KINDS["clip"]()
         with pytest.raises(CannotLoad, match="has no weights: they are on the device 'meta'"):
             load_model(built.module.to("meta"), processor=built.processor)
@@ -332,7 +332,7 @@ class Passing(TorchFunctionMode):
 
 class TestFloat32Numbers:
     @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
-    def test_it_gives_what_torch_gives_by_default(self, dtype: torch.dtype) -> None:
+    def test_float32_numbers_restores_the_default_behavior(self, dtype: torch.dtype) -> None:
         whole = torch.arange(256, dtype=torch.uint8)
         calls: list[Callable[[], Tensor]] = [
             lambda: torch.tensor([0.1, 0.2]) * (1 / 255),
@@ -360,7 +360,7 @@ class TestFloat32Numbers:
             assert torch.equal(one, other)
 
     @pytest.mark.parametrize("kind", tiny.KINDS)
-    def test_pixels_are_those_of_a_processor_that_was_never_used_otherwise(self, kind: str) -> None:
+    def test_pixels_ignore_the_default_dtype(self, kind: str) -> None:
         """Processors of Transformers keep what they made of their numbers when they were first used."""
         wanted = tiny.model(kind).image.prepare([tiny.image()]).values
         built = tiny.KINDS[kind]()
@@ -371,7 +371,7 @@ class TestFloat32Numbers:
 
 
 class TestPlainTorch:
-    def test_it_takes_off_what_is_on_and_puts_it_back(self) -> None:
+    def test_plain_torch_removes_and_restores_modes(self) -> None:
         with Passing() as own, all_modes():
             before = _get_current_function_mode_stack()
             with plain_torch():
@@ -386,13 +386,13 @@ class TestPlainTorch:
             assert _get_current_function_mode_stack() == before
         assert _get_current_function_mode_stack() == []
 
-    def test_without_any_mode_gradients_stay_as_they_are(self) -> None:
+    def test_plain_torch_keeps_the_gradient_mode(self) -> None:
         with plain_torch():
             assert torch.is_grad_enabled()
         with torch.no_grad(), plain_torch():
             assert not torch.is_grad_enabled()
 
-    def test_another_thread_keeps_its_modes(self) -> None:
+    def test_plain_torch_leaves_other_threads_alone(self) -> None:
         entered, left, devices = threading.Event(), threading.Event(), []
 
         def other() -> None:
@@ -410,7 +410,7 @@ class TestPlainTorch:
         assert devices == ["meta"]
 
     @pytest.mark.parametrize("kind", ["siglip", "siglip naflex", "own vit", "coca", "bert"])
-    def test_attention_is_seen_under_a_mode_of_the_callers_own(self, kind: str) -> None:
+    def test_attention_is_recorded_under_a_foreign_mode(self, kind: str) -> None:
         """Torch's multi-head attention hands itself to that mode, which must not get past the recording of attention.
 
         Under a mode torch takes another path through its transformer layers, which rounds differently: 1e-5.
@@ -425,7 +425,7 @@ class TestPlainTorch:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
-def test_reports_do_not_depend_on_the_modes(dtype: torch.dtype, tmp_path: Path) -> None:
+def test_reports_ignore_modes(dtype: torch.dtype, tmp_path: Path) -> None:
     """Pages and images are the same under a default device without numbers, and under another default dtype."""
     model = tiny.model("clip")
     answer, table = (

@@ -95,7 +95,7 @@ def explain(page: Page, caption: str) -> None:
     page.click("#explain")
 
 
-def test_a_sample_is_explained_and_no_request_leaves_the_server(page: Page, address: str) -> None:
+def test_page_explains_a_sample_without_other_requests(page: Page, address: str) -> None:
     asked, wrong = watched(page)
     page.goto(address)
     page.get_by_role("button", name="sample: a cat and").click()
@@ -108,7 +108,7 @@ def test_a_sample_is_explained_and_no_request_leaves_the_server(page: Page, addr
     assert {url for url in asked if not url.startswith((address, "data:", "blob:" + address))} == set()
 
 
-def test_who_explains_the_moment_a_sample_is_there_gets_an_answer(browser: Browser, address: str) -> None:
+def test_page_explains_right_after_a_sample_is_chosen(browser: Browser, address: str) -> None:
     """Answers of the queue share a stream, which closes with the last of them: nothing else may end just then."""
     for _ in range(4):
         context = browser.new_context()
@@ -121,7 +121,7 @@ def test_who_explains_the_moment_a_sample_is_there_gets_an_answer(browser: Brows
         context.close()
 
 
-def test_what_computes_must_join_the_queue(address: str) -> None:
+def test_page_rejects_computations_outside_of_the_queue(address: str) -> None:
     functions = {one["api_name"]: one["id"] for one in httpx.get(address + "config").json()["dependencies"]}
     run = {"session_hash": "s", "data": [None, "a cup", "each", ["nib"], "scenes", "default"]}
     path = address + "gradio_api/run/predict"
@@ -133,7 +133,7 @@ def test_what_computes_must_join_the_queue(address: str) -> None:
         assert [one.get("__type__") for one in answer.json()["data"]] == ["update", "update"], "nothing new"
 
 
-def test_the_view_has_the_numbers_of_nibt_explain(page: Page, address: str) -> None:
+def test_page_shows_the_numbers_of_explain(page: Page, address: str) -> None:
     page.goto(address + SCENES)
     answered(page)
     found = json.loads(page.locator(".nibt-data").inner_text() or page.locator(".nibt-data").text_content() or "")
@@ -148,7 +148,7 @@ def test_the_view_has_the_numbers_of_nibt_explain(page: Page, address: str) -> N
         assert row == pytest.approx(right, abs=1e-5)
 
 
-def test_a_word_shows_its_region_and_a_box_its_words_and_a_link_keeps_it(page: Page, address: str) -> None:
+def test_page_shows_regions_and_words_and_links_to_them(page: Page, address: str) -> None:
     page.goto(address + COLLAGE)
     answered(page)
     word = page.locator("button.nibt-word").nth(1)
@@ -170,7 +170,7 @@ def test_a_word_shows_its_region_and_a_box_its_words_and_a_link_keeps_it(page: P
     expect(page.locator("button.nibt-word").nth(1)).to_have_attribute("aria-pressed", "true")
 
 
-def test_methods_stand_beside_each_other_and_answers_are_saved(page: Page, address: str) -> None:
+def test_page_compares_methods_and_saves_answers(page: Page, address: str) -> None:
     page.goto(address + SCENES)
     answered(page)
     page.get_by_role("checkbox", name="grad_cam", exact=True).check()
@@ -184,7 +184,7 @@ def test_methods_stand_beside_each_other_and_answers_are_saved(page: Page, addre
         assert f"nibt.{kind}" in saved.headers["content-disposition"]
 
 
-def test_methods_that_the_model_cannot_run_are_greyed_out(page: Page, address: str) -> None:
+def test_page_disables_methods_that_the_model_cannot_run(page: Page, address: str) -> None:
     page.goto(address)
     gae = page.get_by_role("checkbox", name="gae", exact=True)
     expect(gae).to_be_disabled()  # lite, the first model, is a convolutional net
@@ -201,7 +201,7 @@ def test_methods_that_the_model_cannot_run_are_greyed_out(page: Page, address: s
     expect(gae).not_to_be_checked()
 
 
-def test_the_page_is_used_by_keys_alone(page: Page, address: str) -> None:
+def test_page_works_with_the_keyboard(page: Page, address: str) -> None:
     page.goto(address + SCENES)
     answered(page)
     page.locator("button.nibt-word").first.focus()
@@ -214,7 +214,7 @@ def test_the_page_is_used_by_keys_alone(page: Page, address: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_is_accessible(browser: Browser, address: str, scheme: Any) -> None:
+def test_page_is_accessible(browser: Browser, address: str, scheme: Any) -> None:
     context = browser.new_context(color_scheme=scheme, viewport={"width": 1280, "height": 900})
     page = context.new_page()
     page.goto(address + SCENES)
@@ -225,7 +225,7 @@ def test_the_page_is_accessible(browser: Browser, address: str, scheme: Any) -> 
     assert grave == []
 
 
-def test_a_narrow_screen_needs_no_sideways_scrolling(browser: Browser, address: str) -> None:
+def test_page_fits_a_narrow_screen(browser: Browser, address: str) -> None:
     context = browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     page = context.new_page()
     page.goto(address + COLLAGE)
@@ -236,7 +236,7 @@ def test_a_narrow_screen_needs_no_sideways_scrolling(browser: Browser, address: 
     context.close()
 
 
-def test_it_is_dark_where_people_want_it_dark(browser: Browser, address: str) -> None:
+def test_page_follows_the_dark_color_scheme(browser: Browser, address: str) -> None:
     context = browser.new_context(color_scheme="dark")
     page = context.new_page()
     page.goto(address)
@@ -248,7 +248,7 @@ def test_it_is_dark_where_people_want_it_dark(browser: Browser, address: str) ->
     assert max(colours[:3]) < 60
 
 
-def test_a_script_in_a_caption_is_text(page: Page, address: str) -> None:
+def test_page_shows_a_script_in_a_caption_as_text(page: Page, address: str) -> None:
     page.goto(address + SCENES)
     answered(page)
     explain(page, HOSTILE)
@@ -257,7 +257,7 @@ def test_a_script_in_a_caption_is_text(page: Page, address: str) -> None:
     assert page.evaluate("window.hit") is None
 
 
-def test_too_much_text_is_told(page: Page, address: str) -> None:
+def test_page_rejects_too_much_text(page: Page, address: str) -> None:
     page.goto(address + SCENES)
     answered(page)
     explain(page, "x" * 100_000)
@@ -273,7 +273,7 @@ def test_too_much_text_is_told(page: Page, address: str) -> None:
         ("<img src=x onerror=hit>.png", ""),
     ],
 )
-def test_a_bad_picture_is_told(page: Page, address: str, tmp_path: Path, name: str, message: str) -> None:
+def test_page_rejects_a_bad_image(page: Page, address: str, tmp_path: Path, name: str, message: str) -> None:
     file = tmp_path / name
     if name == "bomb.png":
         Image.new("1", (20_000, 10_000)).save(file)  # 200 megapixels in 25 kB
@@ -295,7 +295,7 @@ def test_a_bad_picture_is_told(page: Page, address: str, tmp_path: Path, name: s
         assert page.evaluate("window.hit") is None
 
 
-def test_fifty_requests_at_once_are_answered_or_told_to_come_again(page: Page, address: str) -> None:
+def test_page_answers_or_rejects_fifty_requests_at_once(page: Page, address: str) -> None:
     functions = httpx.get(address + "config").json()["dependencies"]
     number = next(one["id"] for one in functions if one["api_name"] == "explain")
     file = sample_file("coffee")

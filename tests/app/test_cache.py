@@ -11,7 +11,7 @@ from nibt.models.base import Model
 from tests.app.requests import asked
 
 
-def test_answers_are_files_for_a_while(scenes: Model) -> None:
+def test_result_cache_keeps_files_for_a_while(scenes: Model) -> None:
     now = [0.0]
     recent = ResultCache(kept=10.0, most=2, clock=lambda: now[0])
     *_, panels = answered(asked(), scenes)

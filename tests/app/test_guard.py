@@ -69,7 +69,7 @@ JOIN = "/gradio_api/queue/join"
         ("POST", "/gradio_api/upload", {"content": b" " * 20_000}, 413),
     ],
 )
-def test_the_guard_refuses(
+def test_guard_rejects_foreign_requests(
     guarded: SimpleNamespace, method: str, path: str, options: dict[str, Any], status: int
 ) -> None:
     folder = str(guarded.folder)
@@ -81,7 +81,7 @@ def test_the_guard_refuses(
     assert "default-src 'self'" in answer.headers["content-security-policy"]
 
 
-def test_the_guard_lets_the_page_s_own_requests_through(guarded: SimpleNamespace) -> None:
+def test_guard_passes_the_requests_of_the_page(guarded: SimpleNamespace) -> None:
     upload = str(guarded.folder / "a" / "x.png")
     body = {"data": [{"path": upload, "url": f"http://localhost:7860/gradio_api/file={upload}"}, "a caption"]}
     own = {"origin": "http://localhost:7860"}
@@ -94,12 +94,12 @@ def test_the_guard_lets_the_page_s_own_requests_through(guarded: SimpleNamespace
     assert guarded.request("POST", "/gradio_api/upload", content=b"x" * 500).status_code == 200
 
 
-def test_a_full_queue_is_told_in_plain_words(guarded: SimpleNamespace) -> None:
+def test_guard_reports_a_full_queue(guarded: SimpleNamespace) -> None:
     answer = guarded.request("POST", JOIN, json={"data": ["full"]})
     assert (answer.status_code, answer.json()["detail"]) == (503, BUSY)
 
 
-def test_a_request_that_never_ends_is_ended(guarded: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_guard_ends_a_slow_request(guarded: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nibt.app.guard.PATIENCE", 0.1)
 
     async def slow() -> AsyncIterator[bytes]:
@@ -109,6 +109,6 @@ def test_a_request_that_never_ends_is_ended(guarded: SimpleNamespace, monkeypatc
     assert guarded.request("POST", JOIN, content=slow()).status_code == 408
 
 
-def test_a_full_disk_is_not_filled_further(guarded: SimpleNamespace) -> None:
+def test_guard_rejects_uploads_to_a_full_disk(guarded: SimpleNamespace) -> None:
     (guarded.folder / "much").write_bytes(b"0" * 6000)
     assert guarded.request("POST", "/gradio_api/upload", content=b"x").status_code == 503

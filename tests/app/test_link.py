@@ -10,14 +10,14 @@ from nibt.app.link import Link
 from tests.app.requests import asked
 
 
-def test_a_link_says_what_was_asked() -> None:
+def test_link_repeats_the_request() -> None:
     question = asked("a cup & <b>\nü", "rather", ("nib", "grad_cam"))
     link = Link.to(question)
     assert link is not None
     assert Link.read(dict(httpx.QueryParams(link.query)), ["lite", "scenes"], 100) == link
 
 
-def test_pictures_of_a_visitor_have_no_link(tmp_path: Path) -> None:
+def test_link_is_not_given_for_uploaded_images(tmp_path: Path) -> None:
     Image.new("RGB", (40, 40)).save(tmp_path / "mine.png")
     assert Link.to(asked(file=tmp_path / "mine.png")) is None
 
@@ -33,7 +33,7 @@ def test_pictures_of_a_visitor_have_no_link(tmp_path: Path) -> None:
         {"captions": " "},
     ],
 )
-def test_a_link_to_what_there_is_not_asks_for_nothing(change: dict[str, str]) -> None:
+def test_link_with_unknown_values_is_ignored(change: dict[str, str]) -> None:
     good = {"image": "coffee", "captions": "a cup"}
     assert Link.read(good, ["lite"], 100) is not None
     assert Link.read({**good, **change}, ["lite"], 100) is None

@@ -13,7 +13,7 @@ from nibt.errors import BadInput, UnknownName
 from nibt.models.base import Model
 
 
-def test_models_are_loaded_when_asked_for_and_the_last_stay(scenes: Model) -> None:
+def test_model_cache_loads_on_demand_and_keeps_the_last(scenes: Model) -> None:
     loaded: list[str] = []
     shelf = ModelCache(["a"], ["b", "c"], most=1, load=lambda name: loaded.append(name) or replace(scenes, id=name))  # pyright: ignore
     assert loaded == ["a"]
@@ -23,7 +23,7 @@ def test_models_are_loaded_when_asked_for_and_the_last_stay(scenes: Model) -> No
         shelf.model("../d")
 
 
-def test_all_turns_are_taken_in_one_thread_one_after_the_other() -> None:
+def test_serial_executor_runs_one_step_at_a_time() -> None:
     turns, running, most, threads = SerialExecutor(), 0, 0, set[int]()
 
     def parts() -> Iterator[int]:
@@ -42,7 +42,7 @@ def test_all_turns_are_taken_in_one_thread_one_after_the_other() -> None:
     assert (most, len(threads)) == (1, 1)
 
 
-def test_what_goes_wrong_in_a_turn_is_told_to_who_asked() -> None:
+def test_serial_executor_raises_in_the_caller() -> None:
     def parts() -> Iterator[int]:
         yield 1
         raise BadInput("no")

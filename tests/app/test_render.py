@@ -16,7 +16,7 @@ from tests import tiny
 from tests.app.requests import LIMITS
 
 
-def test_the_page_keeps_what_is_finished(scenes: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_keeps_finished_outcomes(scenes: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the visitor sees after each step: nothing that was there is gone, whatever fails later, and why ever."""
     own = nibt.app.request._answers
 
@@ -47,7 +47,7 @@ def test_the_page_keeps_what_is_finished(scenes: Model, monkeypatch: pytest.Monk
     assert "Save as" not in alone
 
 
-def test_the_list_of_what_a_model_cannot_run_loads_nothing(scenes: Model) -> None:
+def test_unsupported_list_loads_no_model(scenes: Model) -> None:
     loads: list[str] = []
     models = {"a": scenes, "b": tiny.model("convnext")}
     shelf = ModelCache(["a"], ["b"], load=lambda name: loads.append(name) or models[name])  # pyright: ignore

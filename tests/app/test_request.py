@@ -21,11 +21,11 @@ from tests.app.requests import asked
 from tests.helpers import count_hooks
 
 
-def test_a_sample_is_known_by_its_bytes() -> None:
+def test_request_recognizes_a_sample_by_its_bytes() -> None:
     assert asked().image.source == "sample:coffee"
 
 
-def test_captions_stand_one_a_line() -> None:
+def test_request_takes_one_caption_per_line() -> None:
     assert asked(" a cat \n\n a dog\n").captions == ("a cat", "a dog")
 
 
@@ -48,18 +48,18 @@ def test_captions_stand_one_a_line() -> None:
         ({"file": Path("gone.png")}, "no longer here"),
     ],
 )
-def test_what_is_missing_or_too_much_is_told(fields: dict[str, Any], message: str) -> None:
+def test_request_rejects_missing_or_excessive_fields(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         asked(**fields)
 
 
-def test_an_unknown_method_is_told() -> None:
+def test_request_rejects_an_unknown_method() -> None:
     with pytest.raises(UnknownName, match="nibb"):
         asked(methods=("nibb",))
 
 
 @pytest.mark.parametrize("size", [(20_000, 10_000), (10_000, 6_000)])
-def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_request_rejects_too_many_pixels_before_decoding(tmp_path: Path, size: tuple[int, int]) -> None:
     bomb = tmp_path / "bomb.png"
     Image.new("1", size).save(bomb)
     began = time.process_time()
@@ -69,13 +69,13 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path: 
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"<svg onload=alert(1)>", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
-def test_what_is_no_picture_is_told(tmp_path: Path, content: bytes) -> None:
+def test_request_rejects_files_that_are_no_images(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.png").write_bytes(content)
     with pytest.raises(BadInput):
         asked(file=tmp_path / "x.png")
 
 
-def test_the_page_says_what_nibt_explain_says(scenes: Model) -> None:
+def test_answered_equals_explain(scenes: Model) -> None:
     question = asked("a cat\na dog", methods=("nib", "grad_cam"))
     first, second, last = answered(question, scenes)
     assert [len(panels) for panels in (first, second, last)] == [2, 4, 4]
@@ -91,7 +91,7 @@ def test_the_page_says_what_nibt_explain_says(scenes: Model) -> None:
     assert torch.equal(last[0].table.scores, table.scores)
 
 
-def test_one_caption_rather_than_another_and_labels(scenes: Model) -> None:
+def test_answered_takes_two_captions_or_labels(scenes: Model) -> None:
     (panels,) = answered(asked("a cup\na cat", "rather"), scenes)
     alone = nibt.explain(scenes, "sample:coffee", "a cup", target="difference", against=["a cat"])
     assert panels[0].answer.score["value"] == pytest.approx(alone.score["value"], abs=1e-6)  # pyright: ignore
@@ -102,7 +102,7 @@ def test_one_caption_rather_than_another_and_labels(scenes: Model) -> None:
 
 
 @pytest.mark.parametrize("after", [3, 60, 300])
-def test_a_late_computation_ends_and_leaves_nothing(scenes: Model, after: int) -> None:
+def test_answered_leaves_no_trace_after_the_time_limit(scenes: Model, after: int) -> None:
     before = nibt.explain(scenes, "sample:coffee", "a cat").grid
     ticks = itertools.count()
     (outcome,) = list(answered(asked(), scenes, lambda step: Deadline(float(after), lambda: float(next(ticks)))))[-1]
@@ -112,7 +112,7 @@ def test_a_late_computation_ends_and_leaves_nothing(scenes: Model, after: int) -
     assert torch.equal(nibt.explain(scenes, "sample:coffee", "a cat").grid, before)
 
 
-def test_a_computation_in_time_has_the_same_bits(scenes: Model) -> None:
+def test_answered_within_the_time_limit_gives_the_same_bits(scenes: Model) -> None:
     with Deadline(time.monotonic() + 600):
         *_, watched = answered(asked(), scenes)
     *_, free = answered(asked(), scenes)
@@ -125,7 +125,7 @@ def late(*steps: int) -> Any:
     return lambda step: Deadline(-1.0 if step in steps else float("inf"), clock=lambda: 0.0)
 
 
-def test_each_method_has_its_own_outcome_in_its_place(scenes: Model) -> None:
+def test_answered_gives_each_method_its_own_outcome(scenes: Model) -> None:
     question = asked(methods=("nib", "occlusion", "grad_cam"))
     stages = list(answered(question, scenes, late(1)))
     assert [len(stage) for stage in stages] == [1, 2, 3, 3]
@@ -140,7 +140,7 @@ def test_each_method_has_its_own_outcome_in_its_place(scenes: Model) -> None:
     assert "takes longer" in occlusion.message
 
 
-def test_an_answer_stays_when_its_table_fails(scenes: Model) -> None:
+def test_answered_keeps_an_answer_if_its_table_fails(scenes: Model) -> None:
     first, last = answered(asked(), scenes, late(1))
     assert isinstance(last[0], Panel)
     assert last[0].answer is first[0].answer  # pyright: ignore
@@ -148,7 +148,7 @@ def test_an_answer_stays_when_its_table_fails(scenes: Model) -> None:
     assert "takes longer" in last[0].problem
 
 
-def test_methods_that_a_model_cannot_run_are_known_with_their_reasons(scenes: Model) -> None:
+def test_unsupported_gives_the_reasons_of_a_model(scenes: Model) -> None:
     assert unsupported(scenes) == {}
     model, image = tiny.model("convnext"), tiny.image()
     reasons = unsupported(model)
@@ -165,12 +165,12 @@ def test_methods_that_a_model_cannot_run_are_known_with_their_reasons(scenes: Mo
     assert "Needs attention" in second.message or "needs attention" in second.message
 
 
-def test_every_method_tells_its_cost_and_every_message_is_a_sentence() -> None:
+def test_costs_and_messages_are_complete() -> None:
     assert costs()[0][0] == "nib"
     assert all(cost for _, cost in costs())
     assert as_sentence(BadInput("give it (really)")) == "Give it (really)"
     assert as_sentence(BadInput("give it")) == "Give it."
 
 
-def test_questions_are_those_of_the_page() -> None:
+def test_modes_are_those_of_the_page() -> None:
     assert [question.value for question in Mode] == ["each", "rather", "labels"]

@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def test_the_command_writes_a_page_and_a_json_file(
+def test_audit_writes_a_page_and_a_json_file(
     run: Run, folder: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ("audit", clip_folder, f"folder:{folder}", "--quick", "--method", "ones")
@@ -63,7 +63,7 @@ def test_the_command_writes_a_page_and_a_json_file(
         (["scenes", "-o", "nowhere/x.html"], 1, "does not exist"),
     ],
 )
-def test_mistakes_are_told(run: Run, clip_folder: Path, arguments: list[str], code: int, told: str) -> None:
+def test_audit_rejects_bad_arguments(run: Run, clip_folder: Path, arguments: list[str], code: int, told: str) -> None:
     found, out, err = run("audit", clip_folder, *arguments)
     assert found == code, err
     assert told in " ".join(err.split())

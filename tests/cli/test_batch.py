@@ -16,7 +16,7 @@ from tests.job_pairs import CAPTIONS
 from tests.processes import CHUNK
 
 
-def test_the_command(run: Run, clip_folder: Path, job_table: Path, whole_job: nibt.Job) -> None:
+def test_batch_show_and_verify_work_together(run: Run, clip_folder: Path, job_table: Path, whole_job: nibt.Job) -> None:
     code, out, err = run(
         "batch", job_table, "-m", clip_folder, "--out", "job", "--chunk-size", CHUNK, "--batch-size", 2, "--steps", 2
     )
@@ -56,7 +56,9 @@ def write_table(name: str, rows: list[str]) -> None:
         (b"image,caption\n", "there are no rows"),
     ],
 )
-def test_a_start_that_fails_is_no_job(run: Run, photo_file: str, clip_folder: Path, text: bytes, message: str) -> None:
+def test_batch_creates_no_folder_if_pairs_cannot_be_read(
+    run: Run, photo_file: str, clip_folder: Path, text: bytes, message: str
+) -> None:
     Path("pairs.csv").write_bytes(text)
     command = ("batch", "pairs.csv", "--out", "deep/JOB", "-m", clip_folder, "--steps", 1)
     code, _, err = run(*command)
@@ -67,14 +69,14 @@ def test_a_start_that_fails_is_no_job(run: Run, photo_file: str, clip_folder: Pa
     assert run(*command)[0] == 0, "the corrected call works"
 
 
-def test_a_start_without_a_model_is_no_job(run: Run, photo_file: str, clip_folder: Path) -> None:
+def test_batch_creates_no_folder_if_the_model_cannot_be_loaded(run: Run, photo_file: str, clip_folder: Path) -> None:
     write_table("pairs.csv", ["photo.png,a cat,x"])
     assert run("batch", "pairs.csv", "--out", "JOB", "-m", "./nosuch")[0] == 1
     assert run("batch", "pairs.csv", "--out", "JOB", "-m", clip_folder, "--target", "softmax")[0] == 2
     assert not Path("JOB").exists()
 
 
-def test_exit_codes_of_a_job(run: Run, photo_file: str, clip_folder: Path) -> None:
+def test_batch_exit_code_depends_on_failed_rows(run: Run, photo_file: str, clip_folder: Path) -> None:
     write_table("good.csv", ["photo.png,a cat,x", "other.png,a dog,x"])
     write_table("some.csv", ["photo.png,a cat,x", "gone.png,a dog,y"])
     write_table("none.csv", ["gone.png,a cat,x", "gone.png,a dog,y"])
@@ -89,7 +91,7 @@ def test_exit_codes_of_a_job(run: Run, photo_file: str, clip_folder: Path) -> No
         assert run("batch", "none.csv", "--out", f"none{len(strict)}", *options, *strict)[0] == 1, "again"
 
 
-def test_keys_that_stand_twice_give_a_warning(run: Run, photo_file: str, clip_folder: Path) -> None:
+def test_batch_warns_about_repeated_keys(run: Run, photo_file: str, clip_folder: Path) -> None:
     write_table("pairs.csv", ["photo.png,a cat,x", "other.png,a dog,y", "other.png,two cars,x"])
     code, _, err = run("batch", "pairs.csv", "--out", "JOB", "--key", "key", "-m", clip_folder, "--steps", 1)
     assert code == 0
@@ -98,7 +100,7 @@ def test_keys_that_stand_twice_give_a_warning(run: Run, photo_file: str, clip_fo
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_job_says_what_is_kept(
+def test_batch_says_what_is_kept_if_interrupted(
     run: Run, photo_file: str, clip_folder: Path, number: signal.Signals, code: int
 ) -> None:
     write_table("pairs.csv", [f"photo.png,a cat and {row} dogs,{row}" for row in range(400)])
@@ -120,7 +122,7 @@ def test_an_interrupted_job_says_what_is_kept(
     assert f"interrupted; {rows} rows are kept in JOB; the same command resumes the job" in err
 
 
-def test_a_failed_row_is_tried_again_when_its_picture_is_there(run: Run, photo_file: str, clip_folder: Path) -> None:
+def test_batch_retries_a_failed_row(run: Run, photo_file: str, clip_folder: Path) -> None:
     write_table("pairs.csv", ["photo.png,a cat,x", "gone.png,a dog,y"])
     command = ("batch", "pairs.csv", "--out", "JOB", "-m", clip_folder, "--steps", 1, "--chunk-size", 1)
     assert "1 of 2 rows failed" in run(*command)[2]
@@ -137,7 +139,7 @@ def test_a_failed_row_is_tried_again_when_its_picture_is_there(run: Run, photo_f
 
 
 @pytest.mark.parametrize("text", ['{"mine": true}', '{"schema": 2, "mine": true, "warnings": []}', "no JSON"])
-def test_a_manifest_of_somebody_else_is_kept(run: Run, photo_file: str, clip_folder: Path, text: str) -> None:
+def test_batch_keeps_a_foreign_manifest(run: Run, photo_file: str, clip_folder: Path, text: str) -> None:
     write_table("pairs.csv", ["photo.png,a cat,x"])
     Path("MINE").mkdir()
     Path("MINE/job.json").write_text(text)

@@ -11,7 +11,7 @@ from tests import tiny
 from tests.helpers import Run
 
 
-def test_mean_states_are_made_and_used(run: Run, photo: Path, clip_folder: Path) -> None:
+def test_calibrate_writes_mean_states_that_explain_uses(run: Run, photo: Path, clip_folder: Path) -> None:
     Path("captions.txt").write_text("a cat\ntwo red cars on the mat\n")
     code, out, _ = run("calibrate", clip_folder, photo, "--captions", "captions.txt", "--out", "mean.safetensors")
     assert code == 0
@@ -41,7 +41,9 @@ class TestCommands:
 
     @pytest.mark.parametrize("model", ["lite", "a folder"], indirect=True)
     @pytest.mark.parametrize("captions", [False, True])
-    def test_calibrate_then_explain(self, model: str, captions: bool, run: Callable[..., Any], tmp_path: Path) -> None:
+    def test_calibrate_then_explain_works_as_documented(
+        self, model: str, captions: bool, run: Callable[..., Any], tmp_path: Path
+    ) -> None:
         photos = []
         for place, image in enumerate(IMAGES[:2]):
             photos.append(tmp_path / f"{place}.png")

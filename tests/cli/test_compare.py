@@ -33,7 +33,7 @@ def written() -> list[str]:
     return sorted(set(os.listdir()) - {"one.png", "two.png"})
 
 
-def test_the_command_compares_two_pictures(run: Run) -> None:
+def test_compare_image_writes_an_image_and_a_json_file(run: Run) -> None:
     code, out, err = run("one.png", "--compare-image", "two.png")
     assert code == 0, err
     assert written() == ["one-two.clip.json", "one-two.clip.png"]
@@ -44,7 +44,7 @@ def test_the_command_compares_two_pictures(run: Run) -> None:
     assert [line.split()[0] for line in out.splitlines()[2:4]] == ["first", "second"]
 
 
-def test_the_command_compares_captions(run: Run) -> None:
+def test_compare_caption_writes_a_file_for_each_pair(run: Run) -> None:
     code, out, err = run("a red cat", "two cars", "--compare-caption", "a cat")
     assert code == 0, err
     assert written() == ["a-red-cat-a-cat.clip.png", "explanations.clip.json", "two-cars-a-cat.clip.png"]
@@ -54,12 +54,12 @@ def test_the_command_compares_captions(run: Run) -> None:
     assert "cars +" in out or "cars -" in out
 
 
-def test_a_long_caption_is_no_file(run: Run) -> None:
+def test_compare_caption_takes_a_long_caption(run: Run) -> None:
     code, _, err = run("cat " * 90, "--compare-caption", "a cat", "--json", "-")
     assert code == 0, err
 
 
-def test_the_command_writes_where_it_is_told(run: Run) -> None:
+def test_compare_image_writes_where_the_options_say(run: Run) -> None:
     code, out, _ = run("one.png", "sample:chelsea", "--compare-image", "two.png", "--json", "-")
     assert code == 0
     assert [entry["first"]["source"] for entry in json.loads(out)] == ["one.png", "sample:chelsea"]
@@ -97,7 +97,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", sorted(BAD))
-def test_mistakes_are_told_in_a_line(run: Run, case: str) -> None:
+def test_compare_reports_a_mistake_in_one_line(run: Run, case: str) -> None:
     arguments, expected, told = BAD[case]
     code, out, err = run(*arguments)
     assert code == expected, err
@@ -106,7 +106,7 @@ def test_mistakes_are_told_in_a_line(run: Run, case: str) -> None:
     assert written() == []
 
 
-def test_input_is_read_before_the_model_is_loaded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compare_reads_inputs_before_loading_the_model(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def loaded(*_: object, **__: object) -> None:
         raise AssertionError("the model was loaded")
 

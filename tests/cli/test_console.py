@@ -33,7 +33,7 @@ def cells(table: Table) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("options", [{"steps": 1}, {"tolerance": 0.001}])
 @pytest.mark.parametrize("target", available("targets"))
-def test_printed_numbers_add_up(target: str, options: dict[str, Any]) -> None:
+def test_summary_numbers_add_up(target: str, options: dict[str, Any]) -> None:
     answer = explained(target, **options)
     rows = cells(summary(answer))
     assert [row["side"] for row in rows] == ["image", "text"]
@@ -47,14 +47,14 @@ def test_printed_numbers_add_up(target: str, options: dict[str, Any]) -> None:
         assert float(row["gap"]) == pytest.approx(float(path.gap), abs=1.6e-4)
 
 
-def test_the_difference_has_a_baseline_that_is_not_zero() -> None:
+def test_summary_of_a_difference_has_a_baseline() -> None:
     """Without the baseline the numbers of a difference do not add up."""
     for row in cells(summary(explained("difference", steps=16))):
         assert Decimal(row["baseline"]) != 0
         assert abs(Decimal(row["attributed"]) - Decimal(row["score"])) > abs(Decimal(row["gap"]))
 
 
-def test_a_method_without_a_path_has_no_baseline() -> None:
+def test_summary_without_a_path_has_no_baseline() -> None:
     answer = explained(method="occlusion")
     for row in cells(summary(answer)):
         assert [row[name] for name in ("baseline", "attributed", "gap")] == ["-"] * 3
@@ -62,7 +62,7 @@ def test_a_method_without_a_path_has_no_baseline() -> None:
         assert [row[name] for name in ("layers", "steps")] == ["-"] * 2
 
 
-def test_verbose_adds_the_path_and_the_versions() -> None:
+def test_paths_and_versions_are_printed_with_verbose() -> None:
     answer = explained(image_layer="1,2", steps=3)
     row = cells(paths(answer))[0]
     assert [row[name] for name in ("steps", "layers", "quadrature", "baseline state")] == [
@@ -74,7 +74,7 @@ def test_verbose_adds_the_path_and_the_versions() -> None:
     assert all(f"{name} {version}" in versions(answer) for name, version in answer.versions.items())
 
 
-def test_the_table_is_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_summary_fits_80_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     for verbose in (False, True):
         show([explained()], False, verbose)
@@ -84,7 +84,7 @@ def test_the_table_is_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
         assert "\u2026" not in shown, "nothing is cut in a window of 80 columns"
 
 
-def test_no_match_is_said_before_the_words(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_prints_a_mismatch_before_the_words(capsys: pytest.CaptureFixture[str]) -> None:
     answer = explained("difference")
     warned = replace(answer, warnings=(f"{MISMATCH} [bold]", "another note"))
     show([warned], False)

@@ -12,7 +12,7 @@ from PIL import Image
 from tests.helpers import Run, list_folder
 
 
-def test_one_pair_gives_a_picture_and_a_json_file(run: Run, photo: Path, clip_folder: Path) -> None:
+def test_explain_writes_an_image_and_a_json_file(run: Run, photo: Path, clip_folder: Path) -> None:
     code, out, _ = run("explain", photo, "a red cat", "-m", clip_folder)
     assert code == 0
     assert list_folder() == ["photo-a-red-cat.clip.json", "photo-a-red-cat.clip.png"]
@@ -27,7 +27,7 @@ def test_one_pair_gives_a_picture_and_a_json_file(run: Run, photo: Path, clip_fo
     assert out.splitlines()[-1] == "wrote photo-a-red-cat.clip.png, photo-a-red-cat.clip.json"
 
 
-def test_json_alone_goes_to_standard_output(run: Run, photo: Path, clip_folder: Path) -> None:
+def test_explain_writes_json_to_standard_output(run: Run, photo: Path, clip_folder: Path) -> None:
     code, out, err = run("explain", photo, "a cat", "two cars", "-m", clip_folder, "--json", "-")
     assert code == 0
     assert [entry["text"]["caption"] for entry in json.loads(out)] == ["a cat", "two cars"]
@@ -36,7 +36,7 @@ def test_json_alone_goes_to_standard_output(run: Run, photo: Path, clip_folder: 
     assert list_folder() == []
 
 
-def test_several_pairs_go_into_a_folder(run: Run, photo: Path, clip_folder: Path) -> None:
+def test_explain_writes_several_pairs_into_a_folder(run: Run, photo: Path, clip_folder: Path) -> None:
     Path("out").mkdir()
     code, _, _ = run("explain", photo, photo, "a cat", "two cars", "-m", clip_folder, "-o", "out", "-q")
     assert code == 0
@@ -45,7 +45,7 @@ def test_several_pairs_go_into_a_folder(run: Run, photo: Path, clip_folder: Path
     assert names == [f"photo-{name}.clip.png" for name in ("a-cat-2", "a-cat", "two-cars-2", "two-cars")]
 
 
-def test_files_are_where_they_were_asked_for(run: Run, photo: Path, clip_folder: Path) -> None:
+def test_explain_writes_where_the_options_say(run: Run, photo: Path, clip_folder: Path) -> None:
     code, out, _ = run(
         "explain",
         photo,
@@ -72,7 +72,7 @@ def test_files_are_where_they_were_asked_for(run: Run, photo: Path, clip_folder:
         assert grey.size == mask.size == (90, 60)
 
 
-def test_options_reach_the_method(run: Run, photo: Path, clip_folder: Path) -> None:
+def test_explain_passes_options_to_the_method(run: Run, photo: Path, clip_folder: Path) -> None:
     code, out, _ = run(
         "explain",
         photo,
@@ -115,7 +115,7 @@ def test_options_reach_the_method(run: Run, photo: Path, clip_folder: Path) -> N
     assert told["score"]["options"]["against"] == ["two cars"]
 
 
-def test_labels_are_ranked(run: Run, photo: Path, clip_folder: Path) -> None:
+def test_explain_ranks_labels(run: Run, photo: Path, clip_folder: Path) -> None:
     Path("labels.txt").write_text("a cat\n\ntwo cars\nblue sky\n")
     code, out, _ = run("explain", photo, "--labels", "labels.txt", "-m", clip_folder, "-o", "x.png")
     assert code == 0
@@ -124,7 +124,7 @@ def test_labels_are_ranked(run: Run, photo: Path, clip_folder: Path) -> None:
     assert out.index(ranking[0]["label"]) < out.index(ranking[2]["label"])
 
 
-def test_a_method_goes_along_the_path(run: Run, photo: Path, clip_folder: Path) -> None:
+def test_explain_takes_along_path(run: Run, photo: Path, clip_folder: Path) -> None:
     asked = ["explain", photo, "a cat", "-m", clip_folder, "--json", "-", "--layer", "1", "--method", "grad_cam"]
     code, out, _ = run(*asked, "--along-path", "--baseline", "zero", "--quadrature", "riemann", "--steps", "3")
     assert code == 0
@@ -185,7 +185,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", sorted(BAD))
-def test_mistakes_are_told_in_a_line(run: Run, photo: Path, clip_folder: Path, case: str) -> None:
+def test_explain_reports_a_mistake_in_one_line(run: Run, photo: Path, clip_folder: Path, case: str) -> None:
     arguments, expected, told = BAD[case]
     code, out, err = run("explain", *[photo if word == "PHOTO" else word for word in arguments], "-m", clip_folder)
     assert code == expected, err
@@ -195,7 +195,7 @@ def test_mistakes_are_told_in_a_line(run: Run, photo: Path, clip_folder: Path, c
 
 
 @pytest.mark.parametrize("model", ["no-such-model", "./nowhere", "openai/no-such-clip"])
-def test_a_model_that_cannot_be_had_names_those_that_can(
+def test_explain_suggests_models_if_one_cannot_be_loaded(
     run: Run, photo: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -206,7 +206,9 @@ def test_a_model_that_cannot_be_had_names_those_that_can(
     assert list_folder() == []
 
 
-def test_a_full_disk_leaves_nothing(run: Run, photo: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_explain_leaves_no_file_if_the_disk_is_full(
+    run: Run, photo: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(path: Path, data: bytes) -> int:
         with path.open("wb") as opened:
             opened.write(data[:100])
@@ -220,14 +222,14 @@ def test_a_full_disk_leaves_nothing(run: Run, photo: Path, clip_folder: Path, mo
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_closed_folder_is_told(run: Run, photo: Path, clip_folder: Path) -> None:
+def test_explain_reports_a_closed_folder(run: Run, photo: Path, clip_folder: Path) -> None:
     Path("closed").mkdir(mode=0o500)
     code, _, err = run("explain", photo, "a cat", "-m", clip_folder, "-o", "closed/x.png")
     assert code == 1
     assert "cannot be written" in err
 
 
-def test_a_folder_that_cannot_be_written_is_told(
+def test_explain_reports_a_folder_without_write_access(
     run: Run, photo: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)
@@ -237,7 +239,7 @@ def test_a_folder_that_cannot_be_written_is_told(
     assert list_folder() == []
 
 
-def test_ctrl_c_leaves_no_traceback_and_no_half_file(
+def test_explain_leaves_no_traceback_or_partial_file_after_ctrl_c(
     run: Run, photo: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> None:
@@ -255,14 +257,14 @@ def test_ctrl_c_leaves_no_traceback_and_no_half_file(
     assert list_folder() == []
 
 
-def test_a_long_caption_is_cut_and_says_so(run: Run, photo: Path, clip_folder: Path) -> None:
+def test_explain_warns_about_a_truncated_caption(run: Run, photo: Path, clip_folder: Path) -> None:
     code, out, _ = run("explain", photo, "cat " * 50, "-m", clip_folder, "--json", "-")
     assert code == 0
     assert any("the rest was cut off" in warning for warning in json.loads(out)["warnings"])
 
 
 @pytest.mark.parametrize("caption", ["🦄 cat", "猫 cat", "e\u0301 cat", "cat\x07"])
-def test_other_scripts_and_signs_work(run: Run, photo: Path, clip_folder: Path, caption: str) -> None:
+def test_explain_takes_captions_in_other_scripts(run: Run, photo: Path, clip_folder: Path, caption: str) -> None:
     code, out, err = run("explain", photo, caption, "-m", clip_folder, "-o", "x.png")
     assert code == 0, err
     assert "cat" in out
@@ -295,7 +297,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
 
 
 @pytest.mark.parametrize("case", sorted(MISTAKES))
-def test_mistake_is_told_before_a_model_is_loaded(
+def test_explain_reports_mistakes_before_loading_a_model(
     run: Run, photo_file: str, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("none.txt").write_text("\n")
@@ -310,6 +312,6 @@ def test_mistake_is_told_before_a_model_is_loaded(
     assert sorted(os.listdir()) == before
 
 
-def test_a_model_in_capitals_is_suggested(run: Run, photo_file: str) -> None:
+def test_explain_suggests_a_model_in_other_case(run: Run, photo_file: str) -> None:
     code, _, err = run("explain", photo_file, "a cat", "-m", "LITE")
     assert (code, "Did you mean 'lite'?" in err) == (1, True)

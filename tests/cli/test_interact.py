@@ -10,7 +10,7 @@ from PIL import Image
 from tests.helpers import Run, list_folder
 
 
-def test_interact_gives_a_small_multiple_a_word(run: Run, photo: Path, clip_folder: Path) -> None:
+def test_interact_writes_a_map_for_each_word(run: Run, photo: Path, clip_folder: Path) -> None:
     code, out, _ = run("interact", photo, "a red cat", "-m", clip_folder, "--steps", 2, "--image-layer", 1)
     assert code == 0
     name = "photo-a-red-cat.interact.clip.image-layer-1.steps-2"
@@ -31,7 +31,7 @@ def test_interact_gives_a_small_multiple_a_word(run: Run, photo: Path, clip_fold
     assert "nibt interact IMAGE CAPTION" in err
 
 
-def test_interact_with_several_pairs_and_json_alone(run: Run, photo: Path, clip_folder: Path) -> None:
+def test_interact_writes_several_pairs_as_json(run: Run, photo: Path, clip_folder: Path) -> None:
     code, out, err = run("interact", photo, "a cat", "two cars", "-m", clip_folder, "--steps", 1, "--json", "-")
     assert code == 0
     assert [entry["caption"] for entry in json.loads(out)] == ["a cat", "two cars"]

@@ -7,7 +7,7 @@ from tests.helpers import Run
 
 
 @pytest.mark.parametrize("kind", ["methods", "models", "targets", "metrics", "datasets", "samples"])
-def test_parts_are_listed(run: Run, kind: str) -> None:
+def test_list_names_the_parts(run: Run, kind: str) -> None:
     code, out, _ = run("list", kind)
     assert code == 0
     expected = {
@@ -21,7 +21,7 @@ def test_parts_are_listed(run: Run, kind: str) -> None:
     assert expected[kind] in out
 
 
-def test_methods_are_listed_with_what_they_say_of_themselves(run: Run) -> None:
+def test_list_describes_methods(run: Run) -> None:
     code, out, _ = run("list", "methods")
     assert code == 0
     heading, *lines = out.splitlines()
@@ -34,13 +34,13 @@ def test_methods_are_listed_with_what_they_say_of_themselves(run: Run) -> None:
 
 
 @pytest.mark.parametrize("kind", ["methods", "models", "targets", "metrics"])
-def test_names_alone_are_listed(run: Run, kind: str) -> None:
+def test_list_prints_names_only(run: Run, kind: str) -> None:
     code, out, _ = run("list", kind, "--names")
     assert code == 0
     assert out.split("\n")[:-1] == available(kind)
 
 
-def test_data_sets_are_listed_with_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_describes_data_sets(capsys: pytest.CaptureFixture[str]) -> None:
     from nibt.cli.main import main
 
     with pytest.raises(SystemExit):

@@ -4,5 +4,5 @@ from nibt import __version__
 from tests.helpers import Run
 
 
-def test_the_version_is_told(run: Run) -> None:
+def test_version_is_printed(run: Run) -> None:
     assert run("--version")[:2] == (0, f"nibt {__version__}\n")

@@ -91,7 +91,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", sorted(REFUSED))
-def test_command_refuses_what_is_not_its_own(run: Run, here: Path, clip_folder: Path, case: str) -> None:
+def test_commands_reject_foreign_and_input_files(run: Run, here: Path, clip_folder: Path, case: str) -> None:
     before = file_digests(here)
     model = Path("model")
     shutil.copytree(clip_folder, model)
@@ -144,7 +144,7 @@ def test_read_only_files_are_kept(run: Run, here: Path, clip_folder: Path) -> No
     assert file_digests(here) == before
 
 
-def test_links_and_pipes_are_no_files(run: Run, here: Path, clip_folder: Path) -> None:
+def test_broken_links_and_pipes_are_rejected(run: Run, here: Path, clip_folder: Path) -> None:
     os.symlink("nowhere.png", "broken.png")
     os.mkfifo("pipe.json")
     assert run(*PHOTO, "-m", clip_folder, "-o", "broken.png")[0] == 2
@@ -153,7 +153,7 @@ def test_links_and_pipes_are_no_files(run: Run, here: Path, clip_folder: Path) -
     assert Path("pipe.json").is_fifo()
 
 
-def test_a_link_to_an_own_file_stays_a_link(run: Run, here: Path, clip_folder: Path) -> None:
+def test_link_to_an_own_file_stays_a_link(run: Run, here: Path, clip_folder: Path) -> None:
     assert run(*PHOTO, "-m", clip_folder, "-o", "x.png")[0] == 0
     os.symlink("x.png", "y.png")
     assert run("explain", "photo.jpg", "a dog", "-m", clip_folder, "-o", "y.png")[0] == 0
@@ -161,7 +161,7 @@ def test_a_link_to_an_own_file_stays_a_link(run: Run, here: Path, clip_folder: P
     assert read_signature(Path("x.png")).request["text"]["caption"] == "a dog"  # pyright: ignore
 
 
-def test_own_files_are_written_again_until_they_are_edited(run: Run, here: Path, clip_folder: Path) -> None:
+def test_own_files_are_replaced_until_they_are_edited(run: Run, here: Path, clip_folder: Path) -> None:
     for caption in ("a cat", "a dog"):
         assert run("explain", "photo.jpg", caption, "-m", clip_folder, "-o", "x.png")[0] == 0
     assert json.loads(Path("x.json").read_text())["text"]["caption"] == "a dog"
@@ -175,7 +175,7 @@ def test_own_files_are_written_again_until_they_are_edited(run: Run, here: Path,
     assert not is_own(Path("x.png"))
 
 
-def test_show_keeps_the_photograph_and_the_pairs(run: Run, here: Path, clip_folder: Path) -> None:
+def test_show_keeps_the_images_and_the_pairs(run: Run, here: Path, clip_folder: Path) -> None:
     assert run("batch", "pairs.csv", "-m", clip_folder, "--out", "JOB", "--steps", 1)[0] == 0
     before = file_digests(here)
     for option, target in (("--out", "photo.jpg"), ("--json", "pairs.csv"), ("--json", "JOB/job.json")):
@@ -183,7 +183,7 @@ def test_show_keeps_the_photograph_and_the_pairs(run: Run, here: Path, clip_fold
     assert file_digests(here) == before
 
 
-def test_audit_keeps_pictures_outside_of_its_data(run: Run, here: Path, clip_folder: Path) -> None:
+def test_audit_keeps_images_outside_of_its_data(run: Run, here: Path, clip_folder: Path) -> None:
     rows = [f"../photo.jpg,a cat and {number} dogs" for number in range(8)]
     Path("data/pairs.csv").write_text("image,caption\n" + "\n".join(rows) + "\n")
     before = file_digests(here)
@@ -194,7 +194,7 @@ def test_audit_keeps_pictures_outside_of_its_data(run: Run, here: Path, clip_fol
     assert file_digests(here) == before
 
 
-def test_the_base_of_adapters_is_an_input(here: Path) -> None:
+def test_input_paths_include_the_base_of_adapters(here: Path) -> None:
     for name in ("adapters", "base"):
         Path(name).mkdir()
     Path("adapters/adapter_config.json").write_text('{"base_model_name_or_path": "base"}')
@@ -205,7 +205,7 @@ def test_the_base_of_adapters_is_an_input(here: Path) -> None:
     }
 
 
-def test_calibrate_in_python_keeps_its_inputs(here: Path, clip_folder: Path, tmp_path: Path) -> None:
+def test_calibrate_keeps_its_inputs(here: Path, clip_folder: Path, tmp_path: Path) -> None:
     model = shutil.copytree(clip_folder, tmp_path / "model")
     for target in (Path("photo.jpg"), model / "model.safetensors"):
         before = target.read_bytes()
@@ -214,7 +214,7 @@ def test_calibrate_in_python_keeps_its_inputs(here: Path, clip_folder: Path, tmp
         assert target.read_bytes() == before
 
 
-def test_numbered_names_avoid_other_outputs_of_the_call(run: Run, here: Path, clip_folder: Path) -> None:
+def test_numbered_names_avoid_other_outputs(run: Run, here: Path, clip_folder: Path) -> None:
     assert run(*PHOTO, "-m", clip_folder)[0] == 0
     shutil.copy("other.png", "data/photo.png")
     code, out, _ = run("explain", "data/photo.png", "a cat", "-m", clip_folder, "--map", "photo-a-cat.clip-2.png")
@@ -223,13 +223,13 @@ def test_numbered_names_avoid_other_outputs_of_the_call(run: Run, here: Path, cl
     assert len(set(names)) == len(names)
 
 
-def test_captions_that_read_alike_get_names_of_their_own(run: Run, here: Path, clip_folder: Path) -> None:
+def test_similar_captions_get_distinct_names(run: Run, here: Path, clip_folder: Path) -> None:
     Path("out").mkdir()
     assert run("explain", "photo.jpg", "a cat", "a cat!", "a cat 2", "-m", clip_folder, "-o", "out")[0] == 0
     assert len(list(Path("out").glob("*.png"))) == 3
 
 
-def test_edited_reports_are_kept(run: Run, here: Path, clip_folder: Path) -> None:
+def test_roar_keeps_edited_reports(run: Run, here: Path, clip_folder: Path) -> None:
     command = (
         "roar",
         clip_folder,
@@ -258,7 +258,7 @@ def test_edited_reports_are_kept(run: Run, here: Path, clip_folder: Path) -> Non
     assert run(*command, "--overwrite")[0] == 0
 
 
-def test_default_names_tell_requests_apart(run: Run, here: Path, clip_folder: Path) -> None:
+def test_default_names_distinguish_requests(run: Run, here: Path, clip_folder: Path) -> None:
     before = file_digests(here)
     calls = [
         (),
@@ -286,7 +286,7 @@ def test_default_names_tell_requests_apart(run: Run, here: Path, clip_folder: Pa
     assert len(list(here.iterdir())) == count
 
 
-def test_default_names_tell_photographs_of_one_name_apart(run: Run, clip_folder: Path) -> None:
+def test_default_names_distinguish_images_of_the_same_name(run: Run, clip_folder: Path) -> None:
     for folder, seed in (("one", 0), ("two", 1)):
         Path(folder).mkdir()
         tiny.image(40, 30, seed).pil_image.save(f"{folder}/photo.png")
@@ -299,7 +299,7 @@ def test_default_names_tell_photographs_of_one_name_apart(run: Run, clip_folder:
     ]
 
 
-def test_a_foreign_file_with_a_default_name_is_refused(run: Run, here: Path, clip_folder: Path) -> None:
+def test_default_name_of_a_foreign_file_is_rejected(run: Run, here: Path, clip_folder: Path) -> None:
     Path("photo-a-cat.clip.png").write_text("mine")
     assert run(*PHOTO, "-m", clip_folder)[0] == 2
     assert Path("photo-a-cat.clip.png").read_text() == "mine"
@@ -353,7 +353,7 @@ def inputs(folder: Path, arguments: list[str]) -> list[str]:
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_no_byte_of_an_input_changes(
+def test_commands_never_change_an_input(
     run: Run, clip_folder: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     command = data.draw(st.sampled_from(sorted(COMMANDS)))

@@ -13,7 +13,7 @@ from tests import tiny
 from tests.helpers import check_page, page_data
 
 
-def test_the_command_writes_one_page_for_all_pairs(run: Any, clip_folder: Path, tmp_path: Path) -> None:
+def test_explain_writes_one_page_for_all_pairs(run: Any, clip_folder: Path, tmp_path: Path) -> None:
     photo = tmp_path / "<img src=x onerror=alert(1)>.png"
     tiny.image(90, 60).pil_image.save(photo)
     code, out, _ = run("explain", photo, "a red cat", "two cars", "-m", clip_folder, "--out", "x.html", "--steps", 2)
@@ -33,9 +33,7 @@ def test_the_command_writes_one_page_for_all_pairs(run: Any, clip_folder: Path, 
     [["--method", "grad_cam"], ["--target", "difference", "--against", "a car"], ["--shifts", "2", "--steps", "1"]],
     ids=["another method", "another target", "shifts"],
 )
-def test_there_is_a_table_where_there_can_be_one(
-    run: Any, clip_folder: Path, tmp_path: Path, options: list[str]
-) -> None:
+def test_explain_writes_a_table_where_possible(run: Any, clip_folder: Path, tmp_path: Path, options: list[str]) -> None:
     tiny.image(90, 60).pil_image.save(tmp_path / "photo.png")
     code, _, err = run("explain", tmp_path / "photo.png", "a red cat", "-m", clip_folder, "-o", "x.html", *options)
     assert code == 0, err
@@ -43,7 +41,7 @@ def test_there_is_a_table_where_there_can_be_one(
     assert (panel["table"] is None) == (options[0] != "--shifts")
 
 
-def test_other_commands_write_pages_too(run: Any, clip_folder: Path, tmp_path: Path) -> None:
+def test_interact_and_compare_write_pages(run: Any, clip_folder: Path, tmp_path: Path) -> None:
     photo = tmp_path / "photo.png"
     tiny.image(90, 60).pil_image.save(photo)
     assert (

@@ -15,7 +15,7 @@ from tests import tiny
 from tests.helpers import Run
 
 
-def test_without_a_terminal_there_is_a_line_now_and_then(
+def test_progress_prints_lines_without_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "_EVERY", 0.01)
@@ -31,13 +31,13 @@ def test_without_a_terminal_there_is_a_line_now_and_then(
     assert capsys.readouterr().err == ""
 
 
-def test_short_work_says_nothing_without_a_terminal(run: Run, clip_folder: Path) -> None:
+def test_progress_of_short_work_prints_nothing(run: Run, clip_folder: Path) -> None:
     tiny.image(40, 40).pil_image.save("photo.png")
     code, _, err = run("explain", "photo.png", "a cat", "-m", clip_folder)
     assert (code, err) == (0, "")
 
 
-def test_the_time_left_counts_the_pair_at_work() -> None:
+def test_status_estimates_the_time_left() -> None:
     status = Status("explaining", 1)
     status.started -= 10
     status.update_inside(Progress(1, 4))
@@ -48,7 +48,7 @@ def test_the_time_left_counts_the_pair_at_work() -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
-def test_a_terminal_shows_our_bar_alone(tmp_path: Path, clip_folder: Path) -> None:
+def test_progress_shows_one_bar_on_a_terminal(tmp_path: Path, clip_folder: Path) -> None:
     tiny.image(40, 40).pil_image.save(tmp_path / "photo.png")
     script = "from nibt.cli import main; main()"
     ours, theirs = pty.openpty()

@@ -12,7 +12,9 @@ from tests.helpers import check_page
 pytest.importorskip("scipy", reason="rankings are compared with scipy")
 
 
-def test_the_command(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+def test_roar_writes_reports_and_rejects_bad_arguments(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
     arguments = (
         "roar",
         "scenes",

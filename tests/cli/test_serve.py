@@ -9,7 +9,7 @@ from nibt.errors import BadOption
 from tests.helpers import Run
 
 
-def test_only_this_machine_may_ask_unless_that_is_meant(run: Run) -> None:
+def test_serve_needs_public_for_other_machines(run: Run) -> None:
     for host in ("0.0.0.0", "::", "192.168.0.7", "example.org"):
         with pytest.raises(BadOption, match="--public"):
             check_host(host, public=False)
@@ -20,7 +20,7 @@ def test_only_this_machine_may_ask_unless_that_is_meant(run: Run) -> None:
     assert (code, "--public" in told, "Traceback" in told) == (2, True, False)
 
 
-def test_a_port_that_is_taken_is_told(run: Run) -> None:
+def test_serve_reports_a_port_in_use(run: Run) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -31,6 +31,6 @@ def test_a_port_that_is_taken_is_told(run: Run) -> None:
 @pytest.mark.parametrize(
     "option", ["--timeout=0", "--max-queue=-1", "--max-upload-mb=0", "--megapixels=0", "--port=99999"]
 )
-def test_limits_out_of_range_are_told(run: Run, option: str) -> None:
+def test_serve_rejects_bad_limits(run: Run, option: str) -> None:
     code, _, told = run("serve", option)
     assert (code, "must" in told) == (2, True)

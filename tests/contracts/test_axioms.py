@@ -67,18 +67,18 @@ def claimed() -> dict[str, dict[str, tuple[bool | None, bool | None]]]:
     return {name: dict(zip(axioms.AXIOMS, map(MEANS.get, letters), strict=True)) for name, *letters in rows}
 
 
-def test_every_method_and_variant_is_claimed() -> None:
+def test_claims_cover_every_method_and_variant() -> None:
     assert claimed().keys() == axioms.lines().keys()
 
 
 @pytest.mark.parametrize("axiom", axioms.AXIOMS)
 @pytest.mark.parametrize("line", claimed())
-def test_it_keeps_what_is_claimed_and_breaks_the_rest(line: str, axiom: str) -> None:
+def test_methods_keep_and_break_the_claimed_axioms(line: str, axiom: str) -> None:
     found = {modality: axioms.violation(line, axiom, modality) for modality in SIDES}
     assert tuple(axioms.keeps(line, axiom, modality) for modality in SIDES) == claimed()[line][axiom], found
 
 
-def test_the_table_of_the_documentation_is_what_was_found() -> None:
+def test_axioms_table_of_the_documentation_is_current() -> None:
     told = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
     assert told.partition("<!-- axioms -->\n")[2].partition("\n<!-- /axioms -->")[0] == axioms.table()
 
@@ -94,7 +94,7 @@ SAME = {
 
 @both_sides
 @pytest.mark.parametrize("name", SAME)
-def test_they_are_the_same_function_of_other_parameters(name: str, modality: Modality) -> None:
+def test_changed_towers_are_the_same_function(name: str, modality: Modality) -> None:
     changes, other, norm = SAME[name]
     first, second = net(modality, norm, *changes), net(modality, norm, other)
     nothing = torch.zeros_like(values(modality))  # the blank image, or padding only
@@ -106,7 +106,7 @@ def test_they_are_the_same_function_of_other_parameters(name: str, modality: Mod
 
 @both_sides
 @pytest.mark.parametrize("name", SAME)
-def test_they_differ_in_the_states_that_they_claim_to_change(name: str, modality: Modality) -> None:
+def test_changed_towers_differ_in_their_states(name: str, modality: Modality) -> None:
     changes, other, norm = SAME[name]
     first, second = side(modality, *changes, norm=norm), side(modality, other, norm=norm)
     layer = first.tower.relative(0.75)
@@ -115,7 +115,7 @@ def test_they_differ_in_the_states_that_they_claim_to_change(name: str, modality
 
 @both_sides
 @pytest.mark.parametrize("change", [towers.row_ignored, towers.content_ignored])
-def test_the_score_does_not_depend_on_the_ignored_unit(change: Change, modality: Modality) -> None:
+def test_score_ignores_the_ignored_unit(change: Change, modality: Modality) -> None:
     made, given, other = net(modality, True, change), values(modality), values(modality, seed=8)
     for unit in range(UNITS):
         same = torch.allclose(made(given), made(replaced(given, unit, other, unit)), rtol=0, atol=1e-14)
@@ -123,7 +123,7 @@ def test_the_score_does_not_depend_on_the_ignored_unit(change: Change, modality:
 
 
 @both_sides
-def test_the_score_cannot_tell_units_apart_that_are_alike(modality: Modality) -> None:
+def test_score_does_not_distinguish_equal_units(modality: Modality) -> None:
     made, given, other = net(modality, True, towers.places_alike), towers.alike(modality), values(modality, seed=8)
     first, second = (made(replaced(given, unit, other, IGNORED)) for unit in ALIKE)
     torch.testing.assert_close(first, second)
@@ -143,7 +143,7 @@ BROKEN_BY = {
 
 @pytest.mark.parametrize("name", INSIDE)
 @pytest.mark.parametrize("line", BROKEN_BY)
-def test_what_happens_inside_a_block_is_felt_by(line: str, name: str) -> None:
+def test_methods_respond_to_changes_inside_a_block(line: str, name: str) -> None:
     """The gradient of attention weights, whose sum is 1, is known up to a constant for each row: values and biases
     share it out as they like. Rollout trusts weights that nobody reads.
     """
@@ -186,7 +186,7 @@ FELT: dict[Callable[[nn.Module], None], tuple[tuple[Modality, ...], tuple[str, .
 
 
 @pytest.mark.parametrize("change", FELT)
-def test_a_clip_can_be_changed_so_and_is_the_same_model(change: Callable[[nn.Module], None]) -> None:
+def test_clip_can_be_changed_without_changing_its_function(change: Callable[[nn.Module], None]) -> None:
     modalities, breaking = FELT[change]
     plain, changed = clip(lambda module: None), clip(change)
     for modality in modalities:
@@ -209,7 +209,7 @@ def missed(of: Side, layer: int, method: NIB) -> Tensor:
 
 @both_sides
 @pytest.mark.parametrize("model", ["axioms", "clip"])
-def test_as_published_it_is_not_complete_though_its_integral_is(model: str, modality: Modality) -> None:
+def test_paper_setting_of_nib_is_not_complete(model: str, modality: Modality) -> None:
     """The paper's axioms are those of an integral. Toward zero, norms hide the way until close to its end, and equal
     steps miss that, however many; steps in the logarithm, down to next to nothing, do not.
     """
@@ -223,7 +223,7 @@ def test_as_published_it_is_not_complete_though_its_integral_is(model: str, moda
     assert from_a_tenth.max() > 0.5, "the part above a tenth is not the whole"
 
 
-def test_maps_of_nothing_are_no_proof() -> None:
+def test_axioms_reject_maps_of_zeros() -> None:
     nothing = torch.zeros(BATCH, UNITS)
     with pytest.raises(AssertionError, match="prove nothing"):
         axioms._apart(nothing, nothing)

@@ -11,7 +11,7 @@ from nibt.errors import BadInput, BadOption
 from tests import tiny
 
 
-def test_python_tells_labels_and_order_too(photo_file: str) -> None:
+def test_python_functions_reject_bad_labels_and_order(photo_file: str) -> None:
     model = tiny.model("clip")
     with pytest.raises(BadInput, match="given 2 times"):
         nibt.rank(model, photo_file, ["a cat", "a cat"])
@@ -23,7 +23,7 @@ def test_python_tells_labels_and_order_too(photo_file: str) -> None:
         nibt.explain(model, "http://example.org/x.png", "a cat")
 
 
-def test_no_argument_of_python_is_an_option_of_a_method() -> None:
+def test_arguments_of_functions_are_no_options_of_methods() -> None:
     for function in (nibt.explain, nibt.explain_labels, nibt.explain_interactions, nibt.batch):
         names = {
             name for name, one in inspect.signature(function).parameters.items() if one.kind is not one.VAR_KEYWORD
@@ -31,7 +31,7 @@ def test_no_argument_of_python_is_an_option_of_a_method() -> None:
         assert names - RESERVED == set(), function
 
 
-def test_what_cannot_be_told_apart_is_said(photo_file: str) -> None:
+def test_explain_warns_about_ambiguous_input(photo_file: str) -> None:
     model = tiny.model("clip")
     with pytest.raises(BadOption, match="2 times"):
         nibt.explain(model, photo_file, "a cat", target="softmax", against=["a dog", "a dog"])
@@ -46,14 +46,14 @@ def test_what_cannot_be_told_apart_is_said(photo_file: str) -> None:
         nibt.batch(model, "pairs.csv", "JOB")
 
 
-def test_a_flat_map_gives_a_warning(photo_file: str) -> None:
+def test_explain_warns_about_a_flat_map(photo_file: str) -> None:
     model = tiny.model("clip")
     flat = nibt.explain(model, photo_file, "a red cat", "ones").warnings
     assert sum("side is flat" in warning for warning in flat) == 2
     assert not any("is flat" in warning for warning in nibt.explain(model, photo_file, "a red cat").warnings)
 
 
-def test_grad_cam_on_words_of_lite_says_that_it_is_flat(photo_file: str) -> None:
+def test_grad_cam_of_lite_warns_about_flat_words(photo_file: str) -> None:
     answer = nibt.explain(nibt.load_model("lite", image_size=64), photo_file, "a red cat", "grad_cam")
     scores = [word.score for word in answer.words]
     told = [warning for warning in answer.warnings if "map of the text side is flat" in warning]

@@ -92,7 +92,7 @@ def answer(name: str, kind: str, modality: Modality) -> Attribution:
 
 
 @asked
-def test_shapes_are_those_of_the_units(name: str, kind: str, modality: Modality) -> None:
+def test_method_scores_have_the_shape_of_the_units(name: str, kind: str, modality: Modality) -> None:
     found = answer(name, kind, modality)
     units = found.units
     count = units.count if isinstance(units, Grid) else units.explained.shape[1]
@@ -107,7 +107,7 @@ def test_shapes_are_those_of_the_units(name: str, kind: str, modality: Modality)
 
 
 @asked
-def test_alone_is_as_in_a_batch(name: str, kind: str, modality: Modality) -> None:
+def test_method_is_independent_of_the_batch(name: str, kind: str, modality: Modality) -> None:
     together = answer(name, kind, modality)
     for index in range(2):
         side = of(kind, modality, (index,))
@@ -121,7 +121,7 @@ def test_alone_is_as_in_a_batch(name: str, kind: str, modality: Modality) -> Non
 
 
 @asked
-def test_a_constant_added_to_the_score_is_not_felt(name: str, kind: str, modality: Modality) -> None:
+def test_method_ignores_a_constant_added_to_the_score(name: str, kind: str, modality: Modality) -> None:
     shifted, first = of(kind, modality, change=lambda score: score + 0.5), answer(name, kind, modality)
     found = method(name, shifted.tower)(shifted).scores
     if name in FELT:
@@ -131,7 +131,7 @@ def test_a_constant_added_to_the_score_is_not_felt(name: str, kind: str, modalit
 
 
 @asked
-def test_the_other_side_matters(name: str, kind: str, modality: Modality) -> None:
+def test_method_depends_on_the_other_side(name: str, kind: str, modality: Modality) -> None:
     """Held against the other item's other side, a map is another, unless the method looks at this side only."""
     first = answer(name, kind, modality).scores
     trace, there = traces(kind, modality, (0, 1))
@@ -165,7 +165,7 @@ class Broken(Exception):
 
 
 @asked
-def test_it_repeats_itself_and_leaves_no_trace_even_after_an_error(name: str, kind: str, modality: Modality) -> None:
+def test_method_is_repeatable_and_leaves_no_trace_after_an_error(name: str, kind: str, modality: Modality) -> None:
     side, first = of(kind, modality), answer(name, kind, modality)
     weights_of(kind)
     before, around = module_state(tiny.model(kind).module), world()
@@ -190,20 +190,20 @@ def test_it_repeats_itself_and_leaves_no_trace_even_after_an_error(name: str, ki
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_weights_are_what_they_were(kind: str) -> None:
+def test_methods_leave_the_weights_unchanged(kind: str) -> None:
     """After all that was done to the model, above."""
     assert tiny.model(kind)._hash() == weights_of(kind) == tiny.fresh(kind)._hash()
 
 
 @pytest.mark.parametrize(("name", "kind", "modality"), [case for case in ASKED if case[1] in ("clip", "convnext")])
-def test_it_works_where_gradients_are_switched_off(name: str, kind: str, modality: Modality) -> None:
+def test_method_works_with_gradients_switched_off(name: str, kind: str, modality: Modality) -> None:
     side, first = of(kind, modality), answer(name, kind, modality)
     with torch.no_grad():
         assert torch.equal(method(name, side.tower)(side).scores, first.scores)
 
 
 @pytest.mark.parametrize(("name", "kind", "modality"), REFUSED)
-def test_what_is_missing_is_told(name: str, kind: str, modality: Modality) -> None:
+def test_method_rejects_a_tower_without_attention(name: str, kind: str, modality: Modality) -> None:
     tower = tiny.model(kind).tower(modality)
     needs = r"needs attention, and this image tower.*has none; methods that need less: .*\bnib\b"
     with pytest.raises(Unsupported, match=needs) as refused:
@@ -215,7 +215,7 @@ def test_what_is_missing_is_told(name: str, kind: str, modality: Modality) -> No
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_what_a_method_says_of_itself(name: str) -> None:
+def test_method_describes_itself(name: str) -> None:
     kind = METHODS[name]
     assert kind.paper, "whose is it"
     assert kind.cost, "what does it cost"
@@ -229,7 +229,7 @@ def test_what_a_method_says_of_itself(name: str) -> None:
             assert hash(made) == hash(kind.configured(tiny.model("clip").tower(modality), variant, {}, {}))
 
 
-def test_what_a_models_maker_recommends_is_not_for_the_papers_settings() -> None:
+def test_recommended_options_apply_to_nib_only() -> None:
     """It is said of NIB: another method's default that is the paper's stays so, steps and all."""
     tower, told = tiny.model("clip").image, {"image_layer": 0, "image_steps": 32, "image_baseline": "mean"}
     for name, kind in METHODS.items():
@@ -240,12 +240,12 @@ def test_what_a_models_maker_recommends_is_not_for_the_papers_settings() -> None
 
 
 @asked
-def test_scores_without_a_sign_are_never_below_zero(name: str, kind: str, modality: Modality) -> None:
+def test_unsigned_scores_are_not_negative(name: str, kind: str, modality: Modality) -> None:
     if not METHODS[name].signed and name != "rise":  # which multiplies by the score itself, be it below zero
         assert (answer(name, kind, modality).scores >= 0).all()
 
 
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.signed])
-def test_scores_with_a_sign_have_both(name: str) -> None:
+def test_signed_scores_have_both_signs(name: str) -> None:
     scores = [answer(name, "clip", side).scores for side in ("image", "text")]
     assert all((score < 0).any() and (score > 0).any() for score in scores)

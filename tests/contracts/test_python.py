@@ -44,19 +44,19 @@ RESULTS: dict[str, Callable[[], Any]] = {
 }
 
 
-def test_public_names_complete() -> None:
+def test_names_are_completed() -> None:
     assert set(nibt.__all__) < set(dir(nibt))
     completer = rlcompleter.Completer({"nibt": nibt})
     found = [completer.complete("nibt.explain", state) for state in range(4)]
     assert {str(name).rstrip("()") for name in found} >= {"nibt.explain", "nibt.explain_labels"}
 
 
-def test_names_cost_no_torch() -> None:
+def test_names_do_not_load_torch() -> None:
     code = "import sys, nibt; dir(nibt); assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_ipython_completes() -> None:
+def test_ipython_completes_names() -> None:
     complete = pytest.importorskip("IPython.core.completer", reason="needs IPython")
     completer = complete.IPCompleter(namespace={"nibt": nibt})
     with complete.provisionalcompleter():
@@ -64,7 +64,7 @@ def test_ipython_completes() -> None:
     assert {"explain", "explain_interactions"} <= {name.rpartition(".")[2] for name in names}
 
 
-def test_help_lists_every_public_name_by_its_purpose() -> None:
+def test_help_lists_every_public_name() -> None:
     assert nibt.__doc__ is not None
     words = nibt.__doc__.replace(",", " ").split()
     assert [name for name in nibt.__all__ if name not in words and name != "NibtError"] == []
@@ -88,14 +88,14 @@ def test_other_scores_make_another_explanation() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(RESULTS) - {"contributions"}))
-def test_what_is_saved_comes_back_equal(name: str, tmp_path: Path) -> None:
+def test_results_are_saved_and_loaded(name: str, tmp_path: Path) -> None:
     result = RESULTS[name]()
     result.save(tmp_path / "x.json")
     assert type(result).load(tmp_path / "x.json") == result
 
 
 @pytest.mark.parametrize("name", sorted(set(RESULTS) - {"contributions"}))
-def test_json_and_python_have_the_same_names_at_the_same_places(name: str) -> None:
+def test_json_has_the_names_of_the_attributes(name: str) -> None:
     result = RESULTS[name]()
     data = {key: value for key, value in result.to_json().items() if key not in ("schema", "kind")}
     check(data, result, name)
@@ -130,14 +130,14 @@ def test_words_are_records() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(RESULTS))
-def test_reprs_are_a_few_lines(name: str) -> None:
+def test_reprs_are_short(name: str) -> None:
     text = repr(RESULTS[name]())
     assert 1 <= len(text.splitlines()) <= 8
     assert max(map(len, text.splitlines())) <= 240
     assert "tensor(" not in text
 
 
-def test_repr_of_a_model_and_a_job(tmp_path: Path) -> None:
+def test_reprs_of_models_and_jobs_are_short(tmp_path: Path) -> None:
     assert repr(MODEL).splitlines()[0].startswith(f"Model {MODEL.id} (clip), float32 on cpu")
     job = nibt.batch(MODEL, Scenes(count=2), tmp_path / "job", steps=1)
     assert repr(job).splitlines()[1:] == [f"  nib explains cosine; model {MODEL.id}", "  2 rows, 0 failed"]
@@ -151,7 +151,7 @@ def as_bytes() -> bytes:
     return buffer.getvalue()
 
 
-def test_bytes_and_open_files_are_pictures(tmp_path: Path) -> None:
+def test_bytes_and_open_files_are_images(tmp_path: Path) -> None:
     data, path = as_bytes(), tmp_path / "x.png"
     path.write_bytes(data)
     expected = explained().grid
@@ -173,7 +173,7 @@ def test_bytes_and_open_files_are_pictures(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tensor", "array"])
-def test_batches_are_several_pictures(kind: str) -> None:
+def test_arrays_and_tensors_are_batches_of_images(kind: str) -> None:
     arrays = np.stack([np.asarray(tiny.image(40, 40, seed).pil_image) for seed in range(3)])
     batch: Any = torch.from_numpy(arrays).permute(0, 3, 1, 2) if kind == "tensor" else arrays
     answers = nibt.explain(MODEL, batch, "a cat", steps=2)
@@ -187,7 +187,7 @@ def test_batches_are_several_pictures(kind: str) -> None:
         read_image(batch)
 
 
-def test_heatmap_has_the_pixels_of_the_picture() -> None:
+def test_heatmap_has_the_pixels_of_the_image() -> None:
     answer = explained()
     heatmap = answer.heatmap()
     assert heatmap.shape == (48, 64)
@@ -202,7 +202,7 @@ def test_heatmap_has_the_pixels_of_the_picture() -> None:
     assert RESULTS["images"]().second.heatmap().shape == (40, 40)
 
 
-def test_a_picture_that_was_replaced_does_not_come_back(tmp_path: Path) -> None:
+def test_load_ignores_an_image_that_was_replaced(tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
     IMAGE.pil_image.save(path)
     nibt.explain(MODEL, path, "a red cat", steps=1).save(tmp_path / "x.json")

@@ -106,14 +106,14 @@ def job_options(changes: dict[str, Any], folder: Path) -> dict[str, Any]:
     return options
 
 
-def test_every_field_of_a_job_is_changed_below() -> None:
+def test_changes_cover_every_field_of_a_job() -> None:
     names = set(inspect.signature(nibt.batch).parameters)
     assert names == set(JOB_CHANGES) | UNASKED | EXECUTION
 
 
 @pytest.mark.parametrize("name", sorted(JOB_CHANGES))
 @pytest.mark.parametrize("state", ["finished", "unfinished"])
-def test_batch_refuses_another_request(model: Model, finished: Path, tmp_path: Path, name: str, state: str) -> None:
+def test_batch_rejects_another_request(model: Model, finished: Path, tmp_path: Path, name: str, state: str) -> None:
     folder = shutil.copytree(finished, tmp_path / "data")
     if state == "unfinished":
         sorted((folder / "job" / "parts").iterdir())[0].unlink()
@@ -125,7 +125,7 @@ def test_batch_refuses_another_request(model: Model, finished: Path, tmp_path: P
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(names=st.sets(st.sampled_from(sorted(set(JOB_CHANGES) - {"against", "against_images", "templates", "target"}))))
-def test_batch_and_any_changes_never_meet(model: Model, finished: Path, names: set[str]) -> None:
+def test_batch_rejects_any_combination_of_changes(model: Model, finished: Path, names: set[str]) -> None:
     changes = {key: value for name in sorted(names) for key, value in JOB_CHANGES[name].items()}
     before = file_digests(finished / "job" / "parts")
     run = lambda: nibt.batch(  # noqa: E731
@@ -139,7 +139,7 @@ def test_batch_and_any_changes_never_meet(model: Model, finished: Path, names: s
     assert file_digests(finished / "job" / "parts") == before
 
 
-def test_batch_refuses_another_model(other_model: Model, finished: Path) -> None:
+def test_batch_rejects_another_model(other_model: Model, finished: Path) -> None:
     with pytest.raises(OtherRequest, match=r"model\.weights_hash"):
         nibt.batch(other_model, finished / "pairs.csv", finished / "job", **JOB)
 
@@ -152,7 +152,7 @@ CONFIGURATIONS: dict[str, tuple[str, str, str]] = {
 
 
 @pytest.mark.parametrize("name", sorted(CONFIGURATIONS))
-def test_batch_refuses_another_configuration(clip_folder: Path, data: Path, tmp_path: Path, name: str) -> None:
+def test_batch_rejects_another_configuration(clip_folder: Path, data: Path, tmp_path: Path, name: str) -> None:
     """Equal weights give other answers with another activation, other pixels or other tokens."""
     folder = shutil.copytree(clip_folder, tmp_path / "model")
     nibt.batch(folder, data / "pairs.csv", tmp_path / "job", **JOB)
@@ -167,7 +167,7 @@ def test_batch_refuses_another_configuration(clip_folder: Path, data: Path, tmp_
 
 
 @pytest.mark.parametrize("way", ["data", "numpy"])
-def test_weights_that_are_changed_behind_torch_are_seen(data: Path, tmp_path: Path, way: str) -> None:
+def test_changes_behind_torch_are_noticed(data: Path, tmp_path: Path, way: str) -> None:
     """Changes of ``.data`` and by numpy leave no version behind."""
     model, images = tiny.fresh("clip"), [tiny.image(48, 40)]
     before = nibt.explain(model, images[0], "a red cat"), model.weights_hash
@@ -187,7 +187,7 @@ def test_weights_that_are_changed_behind_torch_are_seen(data: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("loading", [{"dtype": "bfloat16"}, {"image_size": 48}, {"resize": "whole"}])
-def test_batch_refuses_a_model_that_is_loaded_otherwise(tmp_path: Path, data: Path, loading: dict[str, Any]) -> None:
+def test_batch_rejects_a_model_loaded_with_other_options(tmp_path: Path, data: Path, loading: dict[str, Any]) -> None:
     nibt.batch("lite", data / "pairs.csv", tmp_path / "job", "grad_cam", loading={"image_size": 64, "resize": "model"})
     with pytest.raises(OtherRequest, match=rf"model\.{next(iter(loading))}"):
         nibt.batch(
@@ -199,7 +199,7 @@ def test_batch_refuses_a_model_that_is_loaded_otherwise(tmp_path: Path, data: Pa
         )
 
 
-def test_batch_refuses_other_pairs(model: Model, finished: Path, tmp_path: Path) -> None:
+def test_batch_rejects_other_pairs(model: Model, finished: Path, tmp_path: Path) -> None:
     for change in ("caption", "order", "row"):
         folder = shutil.copytree(finished, tmp_path / change)
         lines = (folder / "pairs.csv").read_text().splitlines()
@@ -213,7 +213,7 @@ def test_batch_refuses_other_pairs(model: Model, finished: Path, tmp_path: Path)
             nibt.batch(model, folder / "pairs.csv", folder / "job", **JOB)
 
 
-def test_batch_refuses_a_picture_that_was_replaced(model: Model, finished: Path, tmp_path: Path) -> None:
+def test_batch_rejects_a_replaced_image(model: Model, finished: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(finished, tmp_path / "data")
     tiny.image(48, 40, 9).pil_image.save(folder / "1.png")
     with pytest.raises(OtherRequest, match=r"row 1: 1\.png with the digest [0-9a-f]{16} \(now [0-9a-f]{16}\)"):
@@ -223,7 +223,7 @@ def test_batch_refuses_a_picture_that_was_replaced(model: Model, finished: Path,
         nibt.batch(model, folder / "pairs.csv", folder / "job", **JOB)
 
 
-def test_batch_refuses_another_picture_to_contrast_with(model: Model, data: Path, tmp_path: Path) -> None:
+def test_batch_rejects_another_contrast_image(model: Model, data: Path, tmp_path: Path) -> None:
     options = {**JOB, "target": "difference", "against_images": str(data / "2.png")}
     nibt.batch(model, data / "pairs.csv", tmp_path / "job", **options)
     tiny.image(48, 40, 9).pil_image.save(tmp_path / "2.png")
@@ -231,7 +231,7 @@ def test_batch_refuses_another_picture_to_contrast_with(model: Model, data: Path
         nibt.batch(model, data / "pairs.csv", tmp_path / "job", **options | {"against_images": str(tmp_path / "2.png")})
 
 
-def test_batch_refuses_other_mean_states(model: Model, data: Path, tmp_path: Path) -> None:
+def test_batch_rejects_other_mean_states(model: Model, data: Path, tmp_path: Path) -> None:
     file = tmp_path / "mean.safetensors"
     nibt.calibrate(model, [data / "0.png"], CAPTIONS, file)
     options = {**JOB, "baseline": f"mean:{file}"}
@@ -241,7 +241,7 @@ def test_batch_refuses_other_mean_states(model: Model, data: Path, tmp_path: Pat
         nibt.batch(model, data / "pairs.csv", tmp_path / "job", **options)
 
 
-def test_batch_refuses_another_split(model: Model, tmp_path: Path, data: Path) -> None:
+def test_batch_rejects_another_split(model: Model, tmp_path: Path, data: Path) -> None:
     package = pytest.importorskip("datasets", reason="needs the package datasets: pip install 'nibt[data]'")
     columns = {"image": [str(data / f"{item}.png") for item in range(3)], "caption": CAPTIONS}
     table = package.Dataset.from_dict(columns).cast_column("image", package.Image())
@@ -251,7 +251,7 @@ def test_batch_refuses_another_split(model: Model, tmp_path: Path, data: Path) -
         nibt.batch(model, tmp_path / "saved", tmp_path / "job", split="two", **JOB)
 
 
-def test_the_same_job_goes_on_under_other_names(model: Model, finished: Path, tmp_path: Path) -> None:
+def test_batch_resumes_under_other_names(model: Model, finished: Path, tmp_path: Path) -> None:
     """Where it runs, and what its folder and its model are called, is no part of the request."""
     folder = shutil.copytree(finished, tmp_path / "moved")
     renamed = replace(model, id="another name")
@@ -259,7 +259,7 @@ def test_the_same_job_goes_on_under_other_names(model: Model, finished: Path, tm
     assert job.manifest.errors == 0
 
 
-def test_the_command_refuses_with_old_and_new(run: Run, clip_folder: Path, data: Path) -> None:
+def test_batch_command_reports_old_and_new_values(run: Run, clip_folder: Path, data: Path) -> None:
     arguments = ("batch", data / "pairs.csv", "-m", clip_folder, "--out", "JOB", "--steps", 2)
     assert run(*arguments)[0] == 0
     code, _, err = run(*arguments[:-2], "--method", "occlusion", "--batch-size", 4)
@@ -299,12 +299,12 @@ def plan(changes: dict[str, Any], model: Path, data: Path) -> dict[str, Any]:
     return json.loads(text)
 
 
-def test_every_field_of_a_plan_is_changed_below() -> None:
+def test_changes_cover_every_field_of_a_plan() -> None:
     assert {field.name for field in fields(Plan)} == set(PLAN_CHANGES) | {"about"}
 
 
 @pytest.mark.parametrize("name", sorted(PLAN_CHANGES))
-def test_bench_refuses_another_plan(clip_folder: Path, data: Path, tmp_path: Path, name: str) -> None:
+def test_bench_rejects_another_plan(clip_folder: Path, data: Path, tmp_path: Path, name: str) -> None:
     nibt.benchmark(plan({}, clip_folder, data), tmp_path / "run")
     nibt.benchmark(plan({"about": "other words"}, clip_folder, data), tmp_path / "run")
     before = file_digests(tmp_path / "run" / "parts")
@@ -313,7 +313,7 @@ def test_bench_refuses_another_plan(clip_folder: Path, data: Path, tmp_path: Pat
     assert file_digests(tmp_path / "run" / "parts") == before
 
 
-def test_bench_refuses_other_contents(clip_folder: Path, data: Path, tmp_path: Path) -> None:
+def test_bench_rejects_other_contents(clip_folder: Path, data: Path, tmp_path: Path) -> None:
     asked = plan({}, clip_folder, data)
     nibt.benchmark(asked, tmp_path / "run")
     tiny.image(48, 40, 9).pil_image.save(data / "1.png")
@@ -321,7 +321,7 @@ def test_bench_refuses_other_contents(clip_folder: Path, data: Path, tmp_path: P
         nibt.benchmark(asked, tmp_path / "run")
 
 
-def test_bench_refuses_other_weights_when_it_is_finished(
+def test_bench_rejects_other_weights_after_it_is_finished(
     clip_folder: Path, other_model: Model, data: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(clip_folder, tmp_path / "model")
@@ -332,7 +332,7 @@ def test_bench_refuses_other_weights_when_it_is_finished(
         nibt.benchmark(plan({}, folder, data), tmp_path / "run")
 
 
-def test_bench_tells_a_plan_of_somebody_else(clip_folder: Path, data: Path, tmp_path: Path) -> None:
+def test_bench_rejects_a_foreign_plan(clip_folder: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     for text in ('{"a": "mine"}', '{"plan": "mine"}', "[]"):
         (tmp_path / "run" / "plan.json").write_text(text)
@@ -355,11 +355,11 @@ ROAR_CHANGES: dict[str, Any] = {
 }
 
 
-def test_every_setting_of_roar_is_changed_below() -> None:
+def test_changes_cover_every_setting_of_roar() -> None:
     assert {field.name for field in fields(Settings)} == set(ROAR_CHANGES)
 
 
-def test_roar_refuses_other_settings(model: Model, other_model: Model, tmp_path: Path) -> None:
+def test_roar_rejects_other_settings(model: Model, other_model: Model, tmp_path: Path) -> None:
     pairs = [nibt.Pair(tiny.image(40, 40, seed), f"{CAPTIONS[seed % 3]} {seed}") for seed in range(10)]
     base: dict[str, Any] = {"out": tmp_path / "run", "repeats": 1, "hidden": "text", "epochs": 1}
     nibt.roar(model, pairs, "ones", **base)
@@ -393,13 +393,13 @@ def audit_by_hand(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     return
 
 
-def test_every_field_of_an_audit_is_changed_below() -> None:
+def test_changes_cover_every_field_of_an_audit() -> None:
     assert set(inspect.signature(audit_request).parameters) == set(AUDIT_CHANGES) | {"model"}
 
 
 @pytest.mark.usefixtures("audit_by_hand")
 @pytest.mark.parametrize("name", sorted(AUDIT_CHANGES))
-def test_audit_refuses_to_replace_another(run: Run, clip_folder: Path, name: str) -> None:
+def test_audit_rejects_replacing_another(run: Run, clip_folder: Path, name: str) -> None:
     arguments = ("audit", clip_folder, "scenes", "--out", "a.html")
     assert run(*arguments)[0] == 0
     assert run(*arguments)[0] == 0, "the same request again"
@@ -413,7 +413,7 @@ def test_audit_refuses_to_replace_another(run: Run, clip_folder: Path, name: str
 
 
 @pytest.mark.usefixtures("audit_by_hand")
-def test_audit_refuses_another_model(run: Run, clip_folder: Path) -> None:
+def test_audit_rejects_another_model(run: Run, clip_folder: Path) -> None:
     assert run("audit", clip_folder, "scenes", "--out", "a.html")[0] == 0
     for more in (("scenes", "scenes"), (clip_folder, "scenes", "--image-size", 48)):
         code, _, err = run("audit", *more, "--out", "a.html")
@@ -427,7 +427,7 @@ def test_calibrate_gives_the_same_bytes(model: Model, data: Path, tmp_path: Path
     assert len({file.read_bytes() for file in files}) == 1
 
 
-def test_calibrate_refuses_to_replace_other_mean_states(
+def test_calibrate_rejects_replacing_other_mean_states(
     model: Model, other_model: Model, data: Path, tmp_path: Path
 ) -> None:
     file, images = tmp_path / "mean.safetensors", [data / "0.png", data / "1.png"]

@@ -57,7 +57,7 @@ def same(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_threads(kind: str) -> None:
+def test_explain_in_threads_gives_the_same_bits(kind: str) -> None:
     """With one model object, and with one each."""
     methods = METHODS if kind == "clip" else ("nib", "grad_cam")
     shared, own = tiny.model(kind), tiny.fresh(kind)
@@ -72,7 +72,7 @@ def test_threads(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "bert"])
-def test_captions_in_threads(kind: str) -> None:
+def test_tokens_in_threads_are_the_same(kind: str) -> None:
     """A tokeniser keeps how to pad as a state that each call sets; short and long captions show whose it was."""
     tower = tiny.model(kind).text
     long = " ".join(tiny.WORDS)  # more than the context
@@ -84,7 +84,7 @@ def test_captions_in_threads(kind: str) -> None:
     assert at_once([right] * 4) == [True] * 4
 
 
-def test_processes() -> None:
+def test_explain_in_processes_gives_the_same_bits() -> None:
     """With one model object that both are sent; each has its own once it is there."""
     model, pipes, processes = tiny.model("clip"), [], []
     for pairs in PARTS:

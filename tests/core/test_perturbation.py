@@ -21,7 +21,7 @@ from tests.helpers import both_sides, count_hooks, make_side, varied_kinds
 
 @both_sides
 @varied_kinds
-def test_a_stack_of_masks_gives_what_each_gives(kind: str, modality: str) -> None:
+def test_masker_gives_the_same_scores_for_a_stack_of_masks(kind: str, modality: str) -> None:
     of = make_side(tiny.model(kind), modality)
     width = of.units.count if isinstance(of.units, Grid) else of.units.explained.shape[1]
     keep = torch.rand(5, 2, width, generator=torch.Generator().manual_seed(0))
@@ -39,7 +39,9 @@ METHODS = [RISE(37), Occlusion(), Shapley(60)]
 @both_sides
 @pytest.mark.parametrize("kind", ["clip", "siglip naflex", "convnext", "coca"])
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
-def test_the_budget_changes_nothing(kind: str, modality: str, method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_perturbation_methods_are_independent_of_the_batch_budget(
+    kind: str, modality: str, method: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     of = make_side(tiny.model(kind), modality)
     large = method(of).scores
     calls = []
@@ -59,7 +61,7 @@ TEXTS = ("clip", "siglip", "own vit", "own text both ways", "coca", "bert", "rob
 
 @pytest.mark.parametrize("kind", ["clip", "siglip naflex", "convnext"])
 @pytest.mark.parametrize("hide", ["mean", "blur", "noise"])
-def test_what_is_kept_is_the_picture_and_what_is_not_is_the_backdrop(kind: str, hide: str) -> None:
+def test_masker_blends_the_image_with_the_backdrop(kind: str, hide: str) -> None:
     of = make_side(tiny.model(kind), "image")
     if (kind, hide) == ("siglip naflex", "blur"):
         with pytest.raises(Unsupported, match=r"given patches.*mean or noise"):
@@ -79,7 +81,7 @@ def test_what_is_kept_is_the_picture_and_what_is_not_is_the_backdrop(kind: str, 
         torch.testing.assert_close(found, masker(of, of.units, False, hide, 3)(half[0]), atol=1e-5, rtol=1e-5)
 
 
-def test_the_mean_colour_is_what_it_was() -> None:
+def test_masker_with_the_mean_color_scales_the_pixels() -> None:
     """To the bit: pixels are scaled, nothing is added."""
     of, keep = make_side(tiny.model("clip"), "image"), torch.rand(2, 16, generator=torch.Generator().manual_seed(0))
     pixels = torch.nn.functional.interpolate(keep.reshape(1, 2, 4, 4), (32, 32), mode="bilinear")[0]
@@ -87,14 +89,14 @@ def test_the_mean_colour_is_what_it_was() -> None:
     assert torch.equal(masker(of, of.units, smooth=True)(keep), by_hand)
 
 
-def test_blur_is_scipys() -> None:
+def test_blur_equals_scipy() -> None:
     of = make_side(tiny.model("clip"), "image")
     sigma = 32 * 10 / 224
     expected = gaussian_filter(of.inputs.values, sigma, mode="mirror", axes=(2, 3), radius=int(np.ceil(3 * sigma)))
     np.testing.assert_allclose(backdrop(of, "blur"), expected, atol=1e-5)
 
 
-def test_noise_is_an_items_own() -> None:
+def test_noise_depends_on_the_item_only() -> None:
     of = make_side(tiny.model("clip"), "image")
     noise = backdrop(of, "noise", 1)
     assert noise is not None
@@ -107,7 +109,7 @@ def test_noise_is_an_items_own() -> None:
 
 
 @pytest.mark.parametrize("kind", TEXTS)
-def test_captions_are_shaken_in_the_embeddings_of_their_words(kind: str) -> None:
+def test_perturbed_moves_the_embeddings_of_words_only(kind: str) -> None:
     of = make_side(tiny.model(kind), "text")
     words, plain, blank = of.inputs.words, of.stem().hidden, of.tower.blank(of.inputs, None)
     assert words is not None

@@ -10,14 +10,14 @@ from nibt.errors import BadOption
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 7])
-def test_gauss_is_exact_for_polynomials_up_to_twice_its_nodes(steps: int) -> None:
+def test_gauss_is_exact_for_polynomials(steps: int) -> None:
     path = nodes("gauss", steps)
     for degree in range(2 * steps):
         total = sum(w * x**degree for x, w in zip(path.positions, path.weights, strict=True))
         assert total == pytest.approx(1 / (degree + 1), abs=1e-12)
 
 
-def test_riemann_ends_at_the_input_and_is_the_published_sum() -> None:
+def test_riemann_ends_at_the_input() -> None:
     path = nodes("riemann", 10)
     assert path.positions[-1] == 1
     assert path.positions[0] == pytest.approx(0.1)
@@ -42,13 +42,13 @@ def test_geometric_is_gauss_in_the_logarithm() -> None:
         ("geometric", 4, 1.5, r"between 0 and 1 \(got 1.5\)"),
     ],
 )
-def test_bad_rules_are_refused(quadrature: str, steps: int, floor: float, told: str) -> None:
+def test_nodes_reject_bad_rules(quadrature: str, steps: int, floor: float, told: str) -> None:
     with pytest.raises(BadOption, match=told):
         nodes(quadrature, steps, floor)
 
 
 @pytest.mark.parametrize("at_once", [1, 4, 100])
-def test_the_mean_gradient_of_a_cubic_is_known_by_hand(at_once: int) -> None:
+def test_mean_gradient_of_a_cubic_is_known(at_once: int) -> None:
     start, end = torch.randn(2, 2, 3, 4, generator=torch.Generator().manual_seed(0)).unbind()
 
     def score(states: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ from nibt.core.side import Side
 from tests import tiny
 
 
-def test_room_is_counted_in_states() -> None:
+def test_side_fits_as_many_states_as_the_memory_holds() -> None:
     """A MB holds so many states as are kept, number by number, in the blocks that are left."""
     model = tiny.model("clip")
     trace = model.text.trace(model.text.prepare(["cat"]))

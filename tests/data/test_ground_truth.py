@@ -22,7 +22,7 @@ def told(caption: str, words: list[str], spans: tuple, absent: tuple = ()) -> Gr
     return ground_truth(pair, Region(0.0, 0.0, 10.0, 8.0), units)
 
 
-def test_words_are_found_in_the_caption_one_behind_the_other() -> None:
+def test_ground_truth_finds_words_in_order() -> None:
     known = told("a Cat and a cat", ["a", "cat", "and", "a", "cat"], ((12, 15),))
     assert known.named is not None
     assert known.named.tolist() == [False, False, False, False, True]
@@ -42,7 +42,7 @@ def test_words_are_found_in_the_caption_one_behind_the_other() -> None:
         (Region(-2.0, -3.0, 14.0, 14.0), [slice(4, 7), slice(4, 8)]),
     ],
 )
-def test_the_mask_is_cut_to_what_the_model_sees(region: Region, expected: list[slice]) -> None:
+def test_ground_truth_crops_the_mask_to_the_region(region: Region, expected: list[slice]) -> None:
     thing = Object("x", (2, 1, 4, 3), None, ((0, 1),))
     pair = Pair(ImageInput(Image.new("RGB", (10, 8)), "drawn"), "x", (thing,))
     units = Words((("x",),), ((Word("x", (0,)),),), torch.ones(1, 1, dtype=torch.bool))

@@ -24,7 +24,7 @@ from nibt.errors import BadInput, NibtError
         ("sample:chelsea", False),
     ],
 )
-def test_urls_are_told_from_paths(text: str, expected: bool) -> None:
+def test_is_url_distinguishes_urls_from_paths(text: str, expected: bool) -> None:
     assert is_url(text) is expected
 
 
@@ -43,7 +43,7 @@ def pixels(source: object) -> np.ndarray:
     return np.asarray(image.pil_image).astype(int)
 
 
-def test_grey_pictures_of_8_and_16_bits_have_the_same_tones(tmp_path: Path) -> None:
+def test_gray_images_of_any_depth_have_the_same_tones(tmp_path: Path) -> None:
     eight = pixels(saved(tmp_path, Image.fromarray(RAMP), "8.png"))
     sixteen = pixels(saved(tmp_path, Image.fromarray(RAMP.astype(np.uint16) * 257), "16.png"))
     tiff = pixels(saved(tmp_path, Image.fromarray(RAMP.astype(np.uint16) * 257), "16.tif"))
@@ -68,7 +68,7 @@ def test_grey_pictures_of_8_and_16_bits_have_the_same_tones(tmp_path: Path) -> N
         ("RGBA", "x.png", 1),
     ],
 )
-def test_modes_keep_left_dark_and_right_light(tmp_path: Path, mode: str, name: str, slack: int) -> None:
+def test_read_image_keeps_tones_in_every_mode(tmp_path: Path, mode: str, name: str, slack: int) -> None:
     image = Image.fromarray(RAMP).convert("RGB").convert(mode)
     found = pixels(saved(tmp_path, image, name))
     assert found[:, 0].max() <= slack
@@ -76,7 +76,7 @@ def test_modes_keep_left_dark_and_right_light(tmp_path: Path, mode: str, name: s
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_transparency_is_laid_on_white_and_told(tmp_path: Path, mode: str) -> None:
+def test_read_image_puts_transparency_on_white(tmp_path: Path, mode: str) -> None:
     layer = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
     layer.paste((200, 200, 200, 255), (0, 0, 4, 8))
     if mode == "P":
@@ -93,7 +93,7 @@ def test_transparency_is_laid_on_white_and_told(tmp_path: Path, mode: str) -> No
 
 
 @pytest.mark.parametrize("turned", range(1, 9))
-def test_pictures_are_turned_upright(tmp_path: Path, turned: int) -> None:
+def test_read_image_turns_images_upright(tmp_path: Path, turned: int) -> None:
     upright = Image.new("RGB", (20, 10), "black")
     upright.paste((255, 0, 0), (0, 0, 5, 5))  # red in the upper left corner
     undo = {
@@ -114,7 +114,7 @@ def test_pictures_are_turned_upright(tmp_path: Path, turned: int) -> None:
     assert image.pil_image.getpixel((1, 1)) == (255, 0, 0)
 
 
-def test_an_animation_gives_its_first_frame_and_says_so(tmp_path: Path) -> None:
+def test_read_image_takes_the_first_frame(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "green")]
     path = saved(tmp_path, frames[0], "x.gif", save_all=True, append_images=frames[1:])
     image = read_image(path)
@@ -123,11 +123,11 @@ def test_an_animation_gives_its_first_frame_and_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4000, 3), (3, 4000)])
-def test_odd_sizes_are_read(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_read_image_takes_extreme_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
     assert read_image(saved(tmp_path, Image.new("RGB", size, "red"), "x.png")).size == size
 
 
-def test_arrays_and_tensors_are_pictures() -> None:
+def test_read_image_takes_arrays_and_tensors() -> None:
     colour = np.stack([RAMP, RAMP // 2, RAMP // 4], -1)
     for source in (
         colour,
@@ -153,7 +153,7 @@ def test_arrays_and_tensors_are_pictures() -> None:
         (np.zeros((0, 4, 3)), "got"),
     ],
 )
-def test_bad_arrays_are_refused(source: object, told: str) -> None:
+def test_read_image_rejects_bad_arrays(source: object, told: str) -> None:
     with pytest.raises(BadInput, match=told):
         read_image(source)  # pyright: ignore
 
@@ -181,14 +181,14 @@ def bad_files(folder: Path) -> dict[str, Path]:
     }
 
 
-def test_bad_files_are_refused(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+def test_read_image_rejects_bad_files(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     for told, path in bad_files(tmp_path).items():
         with pytest.raises(BadInput) as caught:
             read_image(path)
         assert told in str(caught.value), str(caught.value)
 
 
-def test_samples_are_read_and_others_are_named() -> None:
+def test_read_image_knows_samples() -> None:
     assert "chelsea" in samples()
     for name in samples():
         assert min(read_image(f"sample:{name}").size) >= 300

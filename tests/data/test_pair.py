@@ -15,11 +15,11 @@ def test_control_characters_in_a_caption_give_a_warning(photo_file: str) -> None
 
 
 @pytest.mark.parametrize("caption", ["", " ", "\n\t", "\u200b", "\x00\x01"])
-def test_captions_that_say_nothing_are_refused(caption: str) -> None:
+def test_read_caption_rejects_blank_captions(caption: str) -> None:
     with pytest.raises(BadInput, match="blank"):
         read_caption(caption)
 
 
 @pytest.mark.parametrize("caption", ["a cat", "🦄", "一只猫", "e\u0301", "cat\x07"])
-def test_other_captions_are_kept_as_they_are(caption: str) -> None:
+def test_read_caption_keeps_other_captions(caption: str) -> None:
     assert read_caption(caption) == caption

@@ -12,7 +12,7 @@ from nibt.errors import BadInput, Unsupported
 from tests.datasets.layouts import SIDES, captions, coco, image, write
 
 
-def test_cocos_objects_and_the_words_that_name_them(tmp_path: Path) -> None:
+def test_coco_reads_objects_and_the_words_that_name_them(tmp_path: Path) -> None:
     coco(tmp_path)
     first, second = COCO(tmp_path)
     assert (first.caption, second.caption) == ("A man and his dogs", "Two people eat a hot dog.")
@@ -36,7 +36,7 @@ def test_cocos_objects_and_the_words_that_name_them(tmp_path: Path) -> None:
     assert COCO.check(tmp_path, objects=False) == ""
 
 
-def test_wrong_files_of_coco(tmp_path: Path) -> None:
+def test_coco_rejects_wrong_files(tmp_path: Path) -> None:
     coco(tmp_path)
     path = tmp_path / "annotations/captions_val2017.json"
     for told, message in (
@@ -54,7 +54,7 @@ def test_wrong_files_of_coco(tmp_path: Path) -> None:
         COCO(tmp_path)[0]
 
 
-def test_a_polygon_holds_the_pixels_whose_centres_it_holds() -> None:
+def test_polygon_mask_has_the_pixels_with_centers_inside() -> None:
     triangle = inside(np.array([[0.0, 0], [4, 0], [0, 4]]), (5, 5))
     # centres (x + 0.5, y + 0.5) below the line x + y = 4; one on the slanted line itself is outside
     np.testing.assert_array_equal(triangle, [[x + y + 1 < 4 for x in range(5)] for y in range(5)])
@@ -78,12 +78,12 @@ def test_a_polygon_holds_the_pixels_whose_centres_it_holds() -> None:
         ({"size": [6, 8], "counts": []}, "must add up"),
     ],
 )
-def test_wrong_masks(outline: Any, message: str) -> None:
+def test_decoded_rejects_wrong_masks(outline: Any, message: str) -> None:
     with pytest.raises(BadInput, match=f"image 9: .*{message}"):
         decoded(outline, SIDES, "image 9")
 
 
-def test_compressed_runs_need_pycocotools(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compressed_masks_need_pycocotools(monkeypatch: pytest.MonkeyPatch) -> None:
     outline = {"size": [6, 8], "counts": "63W1"}
     monkeypatch.setitem(__import__("sys").modules, "pycocotools.mask", None)
     with pytest.raises(Unsupported, match=r"pip install 'nibt\[data\]'"):
@@ -91,7 +91,7 @@ def test_compressed_runs_need_pycocotools(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
-def test_masks_are_those_of_pycocotools() -> None:
+def test_masks_equal_those_of_pycocotools() -> None:
     tool = pytest.importorskip("pycocotools.mask", reason="needs pycocotools: pip install 'nibt[data]'")
     runs = {"size": [6, 8], "counts": [6, 3, 39]}
     compressed = tool.frPyObjects(runs, 6, 8)

@@ -10,7 +10,7 @@ from nibt.errors import BadInput
 from tests.datasets.layouts import captions, conceptual_captions, image, names, write
 
 
-def test_a_table_says_what_is_wrong_with_it(tmp_path: Path) -> None:
+def test_conceptual_captions_reports_bad_tables(tmp_path: Path) -> None:
     image(tmp_path / "a.jpg")
     wrong = {
         "caption,path\na,a.jpg\n": r"no column file_path: its first line must name caption, file_path \(got c",
@@ -30,14 +30,14 @@ def test_a_table_says_what_is_wrong_with_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read anything")
-def test_a_closed_file_is_said(tmp_path: Path) -> None:
+def test_conceptual_captions_reports_a_file_without_read_access(tmp_path: Path) -> None:
     conceptual_captions(tmp_path)
     (tmp_path / "val.csv").chmod(0)
     with pytest.raises(BadInput, match="cannot be read: Permission denied"):
         ConceptualCaptions(tmp_path)
 
 
-def test_conceptual_captions_keep_the_tables_order(tmp_path: Path) -> None:
+def test_conceptual_captions_keeps_the_order_of_the_table(tmp_path: Path) -> None:
     conceptual_captions(tmp_path)
     data = ConceptualCaptions(tmp_path)
     assert captions(data) == ["a dog, running", "a cat"]
@@ -52,7 +52,7 @@ def test_conceptual_captions_keep_the_tables_order(tmp_path: Path) -> None:
         ConceptualCaptions(tmp_path, table="none.csv")
 
 
-def test_the_official_list_of_addresses_is_refused(tmp_path: Path) -> None:
+def test_conceptual_captions_rejects_the_official_list_of_addresses(tmp_path: Path) -> None:
     write(tmp_path / "Validation_GCC-1.1.0-Validation.tsv", 'author : a "life\thttp://example.org/a.jpg\n')
     with pytest.raises(BadInput, match="official list of captions and web addresses"):
         ConceptualCaptions(tmp_path)

@@ -14,7 +14,7 @@ from nibt.errors import BadInput, BadOption
 from tests.datasets.layouts import captions, flickr8k, image, names, write
 
 
-def test_flickr8ks_choices(tmp_path: Path) -> None:
+def test_flickr8k_chooses_captions(tmp_path: Path) -> None:
     flickr8k(tmp_path)
     assert captions(Flickr8k(tmp_path)) == ["A cat .", "A dog ."]
     every = Flickr8k(tmp_path, choice="all")
@@ -23,7 +23,7 @@ def test_flickr8ks_choices(tmp_path: Path) -> None:
     assert len(Flickr8k(tmp_path, choice="all", count=3)) == 3
 
 
-def test_the_best_caption_is_that_of_its_own_picture(tmp_path: Path) -> None:
+def test_flickr8k_scores_captions_with_their_own_image(tmp_path: Path) -> None:
     flickr8k(tmp_path)
     image(tmp_path / "Images/b.jpg", shade=250)
     asked: list[str] = []
@@ -44,7 +44,7 @@ def test_the_best_caption_is_that_of_its_own_picture(tmp_path: Path) -> None:
     ]
 
 
-def test_the_best_caption_by_a_model(tmp_path: Path) -> None:
+def test_flickr8k_takes_the_best_caption_by_a_model(tmp_path: Path) -> None:
     """As docs/datasets.md has it."""
     from nibt.engine.encode import encode
 
@@ -62,7 +62,7 @@ def test_the_best_caption_by_a_model(tmp_path: Path) -> None:
     assert captions(Flickr8k(tmp_path, choice="best", scorer=scorer)) == [scene.caption]
 
 
-def test_a_wrong_choice_is_refused(tmp_path: Path) -> None:
+def test_flickr8k_rejects_a_wrong_choice(tmp_path: Path) -> None:
     flickr8k(tmp_path)
     with pytest.raises(BadOption, match="choice must be one of first, best, all"):
         Flickr8k(tmp_path, choice="worst")
@@ -76,7 +76,7 @@ def test_a_wrong_choice_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["", "Flickr8k_text/"])
-def test_flickr8ks_own_files(tmp_path: Path, place: str) -> None:
+def test_flickr8k_reads_its_original_files(tmp_path: Path, place: str) -> None:
     write(
         tmp_path / f"{place}Flickr8k.token.txt",
         "b.jpg#1\tsecond\nb.jpg#0\tfirst\n10_c.jpg#0\tthird\n"

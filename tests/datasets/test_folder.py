@@ -10,7 +10,7 @@ from nibt.errors import BadInput
 from tests.datasets.layouts import captions, folder, image, names, write
 
 
-def test_a_folders_boxes(tmp_path: Path) -> None:
+def test_folder_reads_boxes(tmp_path: Path) -> None:
     folder(tmp_path)
     data = Folder(tmp_path)
     assert names(data) == ["b.png", "a.png", "a.png"]
@@ -44,14 +44,14 @@ def test_a_folders_boxes(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_wrong_lines_of_json(tmp_path: Path, line: str, message: str) -> None:
+def test_folder_rejects_wrong_lines(tmp_path: Path, line: str, message: str) -> None:
     image(tmp_path / "a.png")
     write(tmp_path / "pairs.jsonl", '{"image": "a.png", "caption": "a cat"}\n' + line)
     with pytest.raises(BadInput, match=rf"pairs\.jsonl, line 2.*{message}"):
         Folder(tmp_path)
 
 
-def test_boxes_of_a_picture_that_is_to_be_turned_are_left_out(tmp_path: Path) -> None:
+def test_folder_leaves_out_boxes_of_a_rotated_image(tmp_path: Path) -> None:
     folder(tmp_path)
     turned = Image.Exif()
     turned[0x0112] = 6

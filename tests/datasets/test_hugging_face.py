@@ -17,7 +17,7 @@ def test_hugging_face_needs_its_package(tmp_path: Path, monkeypatch: pytest.Monk
     assert "nibt[data]" in HuggingFace.check(tmp_path)
 
 
-def test_a_saved_data_set_of_hugging_face(tmp_path: Path) -> None:
+def test_hugging_face_reads_a_saved_data_set(tmp_path: Path) -> None:
     package = pytest.importorskip("datasets", reason="needs the package datasets: pip install 'nibt[data]'")
     images = [Image.new("RGB", SIDES, (shade, 0, 0)) for shade in (10, 200, 90)]
     made = package.Dataset.from_dict(
@@ -49,7 +49,7 @@ def test_a_saved_data_set_of_hugging_face(tmp_path: Path) -> None:
         HuggingFace(tmp_path)
 
 
-def test_broken_rows_of_hugging_face(tmp_path: Path) -> None:
+def test_hugging_face_rejects_broken_rows(tmp_path: Path) -> None:
     package = pytest.importorskip("datasets", reason="needs the package datasets: pip install 'nibt[data]'")
     made = package.Dataset.from_dict(
         {"image": [{"path": None, "bytes": b"no image"}, None], "caption": ["a cat", "a dog"]},

@@ -9,7 +9,7 @@ from nibt.errors import BadInput, BadOption
 from tests.datasets.layouts import captions, image, imagenet, names, write
 
 
-def test_imagenet_in_one_folder_with_boxes(tmp_path: Path) -> None:
+def test_imagenet_reads_one_folder_with_boxes(tmp_path: Path) -> None:
     imagenet(tmp_path)
     data = ImageNet(tmp_path)
     assert names(data) == [f"ILSVRC2012_val_{number:08d}.JPEG" for number in (1, 10, 2)]
@@ -36,7 +36,7 @@ def test_imagenet_in_one_folder_with_boxes(tmp_path: Path) -> None:
         ("imagenet_2012_validation_synset_labels.txt", "n01440764\nn02123045\n"),
     ],
 )
-def test_imagenets_other_labels(tmp_path: Path, name: str, text: str) -> None:
+def test_imagenet_reads_other_label_files(tmp_path: Path, name: str, text: str) -> None:
     imagenet(tmp_path)
     (tmp_path / "LOC_val_solution.csv").unlink()
     with pytest.raises(BadInput, match="lacks the labels of its images"):
@@ -58,7 +58,7 @@ def test_imagenets_other_labels(tmp_path: Path, name: str, text: str) -> None:
         ("a.JPEG n09999999\n", "line 1: the list of names does not know the synset 'n09999999'"),
     ],
 )
-def test_imagenets_wrong_labels(tmp_path: Path, text: str, message: str) -> None:
+def test_imagenet_rejects_wrong_labels(tmp_path: Path, text: str, message: str) -> None:
     imagenet(tmp_path)
     (tmp_path / "LOC_val_solution.csv").unlink()
     write(tmp_path / "val.txt", text)
@@ -66,7 +66,7 @@ def test_imagenets_wrong_labels(tmp_path: Path, text: str, message: str) -> None
         ImageNet(tmp_path)
 
 
-def test_places_need_a_list_of_the_synsets_alone(tmp_path: Path) -> None:
+def test_imagenet_needs_a_synset_list_for_positions(tmp_path: Path) -> None:
     image(tmp_path / "val/ILSVRC2012_val_00000001.JPEG")
     write(tmp_path / "words.txt", "n01440764\ttench, Tinca tinca\n")
     write(tmp_path / "val.txt", "ILSVRC2012_val_00000001.JPEG 0\n")
@@ -80,7 +80,7 @@ def test_places_need_a_list_of_the_synsets_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["val", "ILSVRC/Data/CLS-LOC/val", "."])
-def test_imagenet_in_a_folder_for_each_synset(tmp_path: Path, place: str) -> None:
+def test_imagenet_reads_a_folder_for_each_synset(tmp_path: Path, place: str) -> None:
     write(tmp_path / "words.txt", "n01440764\ttench, Tinca tinca\nn02123045\ttabby, tabby cat\n")
     for synset, number in (("n02123045", 3), ("n01440764", 20), ("n01440764", 4)):
         image(tmp_path / place / synset / f"x_{number}.JPEG")

@@ -60,7 +60,7 @@ def made(kind: type[LocalDataset], tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_all_are_found_and_say_what_they_are() -> None:
+def test_data_sets_describe_themselves() -> None:
     kinds = {find("datasets", name) for name in available("datasets")}
     assert kinds >= {*MADE, HuggingFace, Scenes}
     for kind in kinds:
@@ -70,7 +70,7 @@ def test_all_are_found_and_say_what_they_are() -> None:
 
 
 @EACH
-def test_a_data_set_reads_and_is_itself_again(kind: type[LocalDataset], made: Path) -> None:
+def test_data_set_reads_its_pairs_and_pickles(kind: type[LocalDataset], made: Path) -> None:
     assert kind.check(made) == ""
     data = kind(made)
     assert isinstance(data, Sequence)
@@ -89,7 +89,7 @@ def test_a_data_set_reads_and_is_itself_again(kind: type[LocalDataset], made: Pa
 
 
 @EACH
-def test_pictures_are_read_when_their_item_is_asked_for(
+def test_data_set_reads_an_image_with_its_item(
     kind: type[LocalDataset], made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[Path] = []
@@ -102,7 +102,7 @@ def test_pictures_are_read_when_their_item_is_asked_for(
 
 
 @EACH
-def test_the_order_does_not_depend_on_the_file_system(
+def test_data_set_order_is_independent_of_the_file_system(
     kind: type[LocalDataset], made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = [(pair.image.source, pair.caption) for pair in kind(made)]
@@ -113,7 +113,7 @@ def test_the_order_does_not_depend_on_the_file_system(
 
 
 @EACH
-def test_count_and_seed(kind: type[LocalDataset], made: Path) -> None:
+def test_data_set_takes_count_and_seed(kind: type[LocalDataset], made: Path) -> None:
     data = kind(made)
     assert captions(kind(made, count=1)) == captions(data)[:1]
     mixed = [kind(made, seed=seed) for seed in range(8)]
@@ -128,7 +128,7 @@ def test_count_and_seed(kind: type[LocalDataset], made: Path) -> None:
 
 
 @EACH
-def test_options_are_recorded(kind: type[LocalDataset], made: Path) -> None:
+def test_data_set_records_its_options(kind: type[LocalDataset], made: Path) -> None:
     told = kind(made, seed=4, count=1).record()
     assert find("datasets", told["dataset"]) is kind
     assert (told["folder"], told["seed"], told["count"], told["pairs"]) == (str(made), 4, 1, 1)
@@ -137,7 +137,7 @@ def test_options_are_recorded(kind: type[LocalDataset], made: Path) -> None:
 
 
 @EACH
-def test_what_is_lacking_is_said_and_where_it_is(kind: type[LocalDataset], tmp_path: Path) -> None:
+def test_data_set_says_what_is_missing_and_where_to_get_it(kind: type[LocalDataset], tmp_path: Path) -> None:
     for place in (tmp_path / "nowhere", tmp_path):
         told = kind.check(place)
         assert told.startswith(f"{kind.title} cannot be read from")
@@ -150,7 +150,7 @@ def test_what_is_lacking_is_said_and_where_it_is(kind: type[LocalDataset], tmp_p
 
 
 @EACH
-def test_missing_and_broken_pictures_are_named_with_their_row(kind: type[LocalDataset], made: Path) -> None:
+def test_data_set_names_the_row_of_a_broken_image(kind: type[LocalDataset], made: Path) -> None:
     data = kind(made)
     path = Path(data.entries[0].image)
     path.write_bytes(path.read_bytes()[:30])
@@ -167,19 +167,19 @@ def test_missing_and_broken_pictures_are_named_with_their_row(kind: type[LocalDa
 
 
 @EACH
-def test_what_is_no_folder_is_refused(kind: type[LocalDataset], tmp_path: Path) -> None:
+def test_data_set_rejects_a_file_instead_of_a_folder(kind: type[LocalDataset], tmp_path: Path) -> None:
     write(tmp_path / "file", "")
     with pytest.raises(BadInput, match="lacks a folder of that name"):
         kind(tmp_path / "file")
 
 
-def test_scenes_need_nothing() -> None:
+def test_scenes_need_no_files() -> None:
     assert Scenes.check(count=3) == ""
     told = Scenes(count=3).record()
     assert (told["dataset"], told["count"], told["pairs"]) == ("scenes", 3, 3)
 
 
-def test_pairs_are_measured(tmp_path: Path) -> None:
+def test_measure_takes_a_data_set(tmp_path: Path) -> None:
     folder(tmp_path)
     rows = nibt.measure("scenes", Folder(tmp_path), ["energy"], "random")  # pyright: ignore[reportArgumentType]
     assert [row.item for row in rows] == [0, 1, 2]
@@ -188,7 +188,7 @@ def test_pairs_are_measured(tmp_path: Path) -> None:
     assert np.isnan(rows[2].value)
 
 
-def test_every_data_set_is_documented() -> None:
+def test_data_sets_are_documented() -> None:
     told = (ROOT / "docs/datasets.md").read_text(encoding="utf-8")
     for name in available("datasets"):
         assert f"`{name}`" in told

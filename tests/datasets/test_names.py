@@ -19,7 +19,7 @@ from nibt.datasets._names import named_spans
         ("", {}),
     ],
 )
-def test_what_names_a_category(caption: str, found: dict[str, list[str]]) -> None:
+def test_named_spans_finds_categories_and_plurals(caption: str, found: dict[str, list[str]]) -> None:
     known = ["person", "dog", "hot dog", "knife", "couch", "bus", "bear", "teddy bear", "cherry"]
     spans = named_spans(caption, known)
     assert {name: [caption[slice(*span)] for span in places] for name, places in spans.items()} == found

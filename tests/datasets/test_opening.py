@@ -119,7 +119,7 @@ NAMES = ("key", "source")  # what a form calls a row and its image is its own
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_gives_the_same_answers(
+def test_batch_gives_the_same_answers_for_every_form_of_pairs(
     form: Callable[[Path, Path], Any], model: Model, job_images: Path, whole_job: nibt.Job, tmp_path: Path
 ) -> None:
     (tmp_path / "pairs").mkdir()
@@ -133,7 +133,7 @@ def test_every_form_gives_the_same_answers(
     assert nibt.draw(answer).width > 100
 
 
-def test_data_sets_are_pairs_too(tmp_path: Path) -> None:
+def test_batch_takes_data_sets(tmp_path: Path) -> None:
     data = Scenes(count=3, seed=4)
     job = nibt.batch(tiny.model("clip"), data, tmp_path, steps=1)
     assert [row["caption"] for row in job.rows()] == [pair.caption for pair in data]
@@ -156,7 +156,7 @@ def test_data_sets_are_pairs_too(tmp_path: Path) -> None:
         ([], {}, BadInput, "pairs must be"),
     ],
 )
-def test_what_is_no_job(
+def test_batch_rejects_pairs_that_are_no_job(
     pairs: Any,
     options: dict[str, Any],
     kind: type[Exception],
@@ -175,7 +175,7 @@ def test_what_is_no_job(
     assert not list(tmp_path.glob("out/parts/*"))
 
 
-def test_bad_rows_are_recorded_and_cost_no_other(model: Model, job_images: Path, tmp_path: Path) -> None:
+def test_batch_records_bad_rows(model: Model, job_images: Path, tmp_path: Path) -> None:
     """Images cut short, of no format, not there; captions blank, of no word, of no text; lines of no JSON."""
     (tmp_path / "short.png").write_bytes((job_images / "0.png").read_bytes()[:300])
     (tmp_path / "text.png").write_text("no image")
@@ -208,7 +208,7 @@ def test_bad_rows_are_recorded_and_cost_no_other(model: Model, job_images: Path,
         assert row["grid"] == pytest.approx(rows[0]["grid"], abs=1e-5)
 
 
-def test_one_in_ten_pictures_unreadable(model: Model, tmp_path: Path) -> None:
+def test_batch_records_unreadable_images(model: Model, tmp_path: Path) -> None:
     with (tmp_path / "pairs.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows([["image", "caption"], *([f"{item}.png", "a cat"] for item in range(40))])
     for item in range(40):
@@ -220,14 +220,14 @@ def test_one_in_ten_pictures_unreadable(model: Model, tmp_path: Path) -> None:
     assert not job.check()
 
 
-def test_rows_of_a_table_with_other_fields_than_its_heading(model: Model, job_images: Path, tmp_path: Path) -> None:
+def test_batch_records_rows_with_other_fields_than_the_heading(model: Model, job_images: Path, tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text(f"image,caption\n{job_images}/0.png,a cat, a dog\n{job_images}/1.png,cat\n")
     first, second = nibt.batch(model, tmp_path / "pairs.csv", tmp_path / "out", steps=1).rows()
     assert "pairs.csv, line 2: expected 2 fields (got 3); put texts" in first["error"]
     assert second["error"] is None
 
 
-def test_a_shard_that_is_cut_short(model: Model, job_images: Path, tmp_path: Path) -> None:
+def test_batch_records_a_truncated_shard(model: Model, job_images: Path, tmp_path: Path) -> None:
     as_shards(job_images, tmp_path)
     with tarfile.open(tmp_path / "pairs-00.tar") as tar:
         os.truncate(tmp_path / "pairs-00.tar", tar.getmember("deep/4.png").offset_data + 10)

@@ -9,7 +9,7 @@ from nibt.errors import BadInput, BadOption
 from tests.datasets.layouts import captions, image, phrases, write
 
 
-def test_a_phrase_names_all_its_boxes(tmp_path: Path) -> None:
+def test_phrases_have_all_their_boxes(tmp_path: Path) -> None:
     phrases(tmp_path)
     first, second = Phrases(tmp_path)
     assert (first.caption, second.caption) == ("left edema", "cyst")
@@ -34,13 +34,13 @@ def test_a_phrase_names_all_its_boxes(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_wrong_tables_of_phrases(tmp_path: Path, text: str, message: str) -> None:
+def test_phrases_rejects_wrong_tables(tmp_path: Path, text: str, message: str) -> None:
     write(tmp_path / "mine.csv", text)
     with pytest.raises(BadInput, match=message):
         Phrases(tmp_path)
 
 
-def test_boxes_must_lie_in_their_picture(tmp_path: Path) -> None:
+def test_phrases_rejects_boxes_outside_of_the_image(tmp_path: Path) -> None:
     image(tmp_path / "a.jpg")
     write(
         tmp_path / "mine.csv",

@@ -6,7 +6,7 @@ from nibt.datasets._records import shuffled, whole_box
 from tests.datasets.layouts import SIDES
 
 
-def test_a_shuffle_is_the_same_everywhere() -> None:
+def test_shuffled_is_the_same_everywhere() -> None:
     assert shuffled([*"abcdefgh"], 0) == [*"hedcgafb"]
 
 
@@ -19,5 +19,5 @@ def test_a_shuffle_is_the_same_everywhere() -> None:
         ((-1.0, -1.0, 10.0, 8.0), (0, 0, 8, 6)),
     ],
 )
-def test_boxes_go_to_the_nearest_pixels(box: tuple[float, ...], whole: tuple[int, ...]) -> None:
+def test_whole_box_rounds_to_the_nearest_pixels(box: tuple[float, ...], whole: tuple[int, ...]) -> None:
     assert whole_box(box, SIDES, "x") == whole  # pyright: ignore

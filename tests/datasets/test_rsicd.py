@@ -9,7 +9,7 @@ from nibt.errors import BadInput, BadOption
 from tests.datasets.layouts import captions, rsicd, write_json
 
 
-def test_rsicds_splits_and_sentences(tmp_path: Path) -> None:
+def test_rsicd_reads_splits_and_sentences(tmp_path: Path) -> None:
     rsicd(tmp_path)
     assert captions(RSICD(tmp_path)) == ["b.jpg x", "a.jpg x"]
     assert captions(RSICD(tmp_path, split="test", choice="all")) == ["a.jpg x", "a.jpg y"]

@@ -19,7 +19,7 @@ from nibt.errors import BadOption
 MIXED = Scenes(count=60, seed=3, named="some", mismatch=30)
 
 
-def test_an_item_is_the_same_bits_everywhere() -> None:
+def test_scenes_are_the_same_bits_everywhere() -> None:
     digest = hashlib.sha256()
     for item in range(40):
         pair = MIXED[item]
@@ -30,7 +30,7 @@ def test_an_item_is_the_same_bits_everywhere() -> None:
     assert digest.hexdigest()[:16] == "245ae73764312242"
 
 
-def test_an_item_depends_on_nothing_but_its_number_and_the_seed() -> None:
+def test_scenes_depend_only_on_number_and_seed() -> None:
     alone = Scenes(count=60, seed=3, named="some", mismatch=30)[17]
     assert alone.image.pil_image.tobytes() == list(MIXED)[17].image.pil_image.tobytes()
     assert alone.caption == MIXED[17].caption
@@ -38,7 +38,7 @@ def test_an_item_depends_on_nothing_but_its_number_and_the_seed() -> None:
     assert other.image.pil_image.tobytes() != alone.image.pil_image.tobytes()
 
 
-def test_the_picture_does_not_depend_on_the_caption() -> None:
+def test_scene_image_is_independent_of_the_caption() -> None:
     images = {
         Scenes(seed=1, named=named, mismatch=mismatch, template=template)[5].image.pil_image.tobytes()
         for named, mismatch, template in (("all", 0, True), ("one", 100, True), ("some", 50, False))
@@ -46,7 +46,7 @@ def test_the_picture_does_not_depend_on_the_caption() -> None:
     assert len(images) == 1
 
 
-def test_boxes_hold_the_masks_and_masks_are_apart() -> None:
+def test_scene_boxes_contain_disjoint_masks() -> None:
     for pair in MIXED:
         masks = np.stack([thing.mask for thing in pair.objects])  # pyright: ignore
         assert masks.sum(0).max() == 1
@@ -61,7 +61,7 @@ def test_boxes_hold_the_masks_and_masks_are_apart() -> None:
             assert rows.max() < top + height <= SIDE
 
 
-def test_the_mask_is_where_the_object_is() -> None:
+def test_scene_masks_cover_the_objects() -> None:
     """Where two scenes differ in nothing but their background, the masks are what stayed the same."""
     one = Scenes(seed=8, backgrounds=("plain",), fewest=2)
     for item in range(20):
@@ -74,7 +74,7 @@ def test_the_mask_is_where_the_object_is() -> None:
 
 
 @pytest.mark.parametrize("named", ["all", "one", "some"])
-def test_spans_name_the_objects(named: str) -> None:
+def test_scene_spans_name_the_objects(named: str) -> None:
     counts = set()
     for pair in Scenes(count=80, seed=5, named=named):
         told = [thing for thing in pair.objects if thing.spans]
@@ -86,7 +86,7 @@ def test_spans_name_the_objects(named: str) -> None:
     assert counts == {"all": {1, 2, 3, 4}, "one": {1}, "some": {1, 2, 3, 4}}[named]
 
 
-def test_a_mismatch_names_what_is_not_there() -> None:
+def test_scene_mismatch_names_an_absent_object() -> None:
     wrong = Scenes(count=50, seed=6, mismatch=100)
     for pair in wrong:
         (span,) = pair.absent
@@ -98,7 +98,7 @@ def test_a_mismatch_names_what_is_not_there() -> None:
     assert not any(pair.absent for pair in Scenes(count=50, seed=6))
 
 
-def test_sizes_and_numbers_keep_to_the_options() -> None:
+def test_scene_sizes_and_numbers_follow_the_options() -> None:
     for pair in Scenes(count=60, fewest=2, most=3, smallest=35, largest=40):
         assert 2 <= len(pair.objects) <= 3
         for thing in pair.objects:
@@ -108,7 +108,7 @@ def test_sizes_and_numbers_keep_to_the_options() -> None:
     assert max(sides) > 0.45 * SIDE
 
 
-def test_everything_comes_up() -> None:
+def test_scenes_use_all_nouns_and_templates() -> None:
     names, captions, corners = set(), "", set()
     for pair in Scenes(count=600, seed=9, named="all"):
         names |= {thing.name for thing in pair.objects}
@@ -121,7 +121,7 @@ def test_everything_comes_up() -> None:
     assert len(corners) > 500
 
 
-def test_sixty_four_nouns_in_three_styles() -> None:
+def test_sprites_have_64_nouns_in_three_styles() -> None:
     asked = """cat dog horse cow pig rabbit lion elephant fish owl duck banana lemon pineapple carrot pizza bread
         bicycle bus airplane rocket guitar trumpet umbrella hat chair door hammer key cactus rose"""
     assert set(asked.split()) <= set(NOUNS)
@@ -138,7 +138,7 @@ def test_sixty_four_nouns_in_three_styles() -> None:
 
 
 @pytest.mark.parametrize("angle", ANGLES)
-def test_a_turned_sprite_is_the_sprite_turned(angle: int) -> None:
+def test_rotated_sprite_equals_the_rotation_of_pillow(angle: int) -> None:
     """Against Pillow's own resampling, which does not promise the same bits."""
     folder = files("nibt") / "datasets" / "scenes"
     with (folder / "noto.png").open("rb") as stream, Image.open(stream) as sheet:
@@ -161,7 +161,7 @@ def test_backgrounds_differ(name: str) -> None:
     assert (max(spread) == 0) == (name == "plain")
 
 
-def test_it_is_fast() -> None:
+def test_scenes_are_fast() -> None:
     """Several hundred a second on one core; a tenth of that is asked here, since machines are shared."""
     data = Scenes(count=2000, seed=2)
     for item in range(300):
@@ -172,7 +172,7 @@ def test_it_is_fast() -> None:
     assert 100 / (time.process_time() - began) > 50
 
 
-def test_captions_say_articles_and_commas() -> None:
+def test_bare_captions_have_articles_and_commas() -> None:
     caption = bare(["cat", "owl", "umbrella"])
     assert caption.text == "a cat, an owl and an umbrella"
     assert [caption.text[slice(*span)] for span in caption.spans] == ["cat", "owl", "umbrella"]
@@ -193,17 +193,17 @@ def test_captions_say_articles_and_commas() -> None:
         {"backgrounds": ("sky",)},
     ],
 )
-def test_options_that_cannot_be_are_refused(options: dict) -> None:
+def test_scenes_reject_bad_options(options: dict) -> None:
     with pytest.raises(BadOption):
         Scenes(**options)
 
 
-def test_there_is_no_item_beyond_the_count() -> None:
+def test_scenes_reject_an_item_beyond_the_count() -> None:
     with pytest.raises(IndexError, match="must lie in 0"):
         Scenes(count=3)[3]
 
 
-def test_every_sprite_has_a_licence() -> None:
+def test_sprites_have_licenses() -> None:
     folder = files("nibt") / "datasets" / "scenes"
     told = (folder / "LICENSES.md").read_text()
     for style, licence in (("noto", "Apache"), ("twemoji", "CC BY 4.0"), ("fluent", "MIT")):

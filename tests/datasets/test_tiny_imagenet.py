@@ -9,7 +9,7 @@ from nibt.errors import BadInput, BadOption
 from tests.datasets.layouts import captions, names, tiny_imagenet, write
 
 
-def test_the_papers_subset_of_tiny_imagenet(tmp_path: Path) -> None:
+def test_tiny_imagenet_has_the_subset_of_the_paper(tmp_path: Path) -> None:
     tiny_imagenet(tmp_path)
     data = TinyImageNet(tmp_path)
     assert names(data) == [f"val_{i}.JPEG" for i in (1, 3, 5, 7, 9, 0, 2, 4, 6, 8)]
@@ -33,7 +33,7 @@ def test_the_papers_subset_of_tiny_imagenet(tmp_path: Path) -> None:
         ("val_0.JPEG\tn00001740\t0\t0\t3\t4", "does not know the synset 'n00001740'"),
     ],
 )
-def test_wrong_rows_of_tiny_imagenet(tmp_path: Path, row: str, message: str) -> None:
+def test_tiny_imagenet_rejects_wrong_rows(tmp_path: Path, row: str, message: str) -> None:
     tiny_imagenet(tmp_path)
     write(tmp_path / "val/val_annotations.txt", row)
     with pytest.raises(BadInput, match=message):

@@ -50,7 +50,7 @@ def agree(found: Explanation, wanted: Explanation, share: float = 1e-5) -> None:
 
 @every_kind
 @every_method
-def test_alone_together_or_shuffled(kind: str, method: str) -> None:
+def test_explain_is_independent_of_batch_and_order(kind: str, method: str) -> None:
     share = 1e-3 if kind == "fastvit" else 1e-5  # kinks enlarge what a batch rounds otherwise; in float64 it is exact
     alone = [asked(kind, method, [pair], 1)[0] for pair in PAIRS]
     assert all(answer.image.scores.abs().max() > 0 for answer in alone)
@@ -64,14 +64,14 @@ def test_alone_together_or_shuffled(kind: str, method: str) -> None:
 
 @every_kind
 @every_method
-def test_the_same_batch_gives_the_same_bits(kind: str, method: str) -> None:
+def test_explain_of_the_same_batch_gives_the_same_bits(kind: str, method: str) -> None:
     for one, other in zip(asked(kind, method, PAIRS, 8), asked(kind, method, PAIRS, 8), strict=True):
         assert torch.equal(one.image.scores, other.image.scores)
         assert torch.equal(one.text.scores, other.text.scores)
 
 
 @pytest.mark.parametrize("kind", tiny.ANY_SIZE)
-def test_pictures_of_several_shapes_seen_whole(kind: str) -> None:
+def test_explain_of_whole_images_is_independent_of_the_batch(kind: str) -> None:
     model = tiny.fresh(kind, resize="whole")
     answers = explain(model, tiny.IMAGES, list(tiny.CAPTIONS), batch_size=8)
     assert len({answer.image.grid.shape for answer in answers}) == 3
@@ -89,7 +89,7 @@ def test_pictures_of_several_shapes_seen_whole(kind: str) -> None:
     ],
 )
 @pytest.mark.parametrize("kind", ["clip", "siglip naflex", "own text both ways", "bert"])
-def test_other_options_of_nib(kind: str, options: dict[str, Any]) -> None:
+def test_explain_with_options_of_nib_is_independent_of_the_batch(kind: str, options: dict[str, Any]) -> None:
     model = tiny.model(kind)
     together = explain(model, tiny.IMAGES, list(tiny.CAPTIONS), batch_size=8, **options)
     for answer, (image, caption) in zip(together, PAIRS, strict=True):
@@ -97,7 +97,7 @@ def test_other_options_of_nib(kind: str, options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("memory", [0.001, 1.0, 10_000.0])
-def test_the_room_for_states_changes_nothing(memory: float) -> None:
+def test_explain_is_independent_of_the_memory(memory: float) -> None:
     for method in ("nib", "integrated_gradients", "m2ib"):
         images, captions = zip(*PAIRS, strict=True)
         found = explain(tiny.model("clip"), list(images), list(captions), method, memory=memory)
@@ -105,12 +105,12 @@ def test_the_room_for_states_changes_nothing(memory: float) -> None:
             agree(one, other)
 
 
-def test_memory_must_be_some() -> None:
+def test_explain_rejects_zero_memory() -> None:
     with pytest.raises(BadOption, match="above 0 MB"):
         explain(tiny.model("clip"), tiny.IMAGES[0], "cat", memory=0.0)
 
 
-def test_captions_of_like_length_share_a_batch() -> None:
+def test_batch_indices_group_captions_of_similar_length() -> None:
     model = tiny.model("clip")
     captions = ["cat", "a photo of a cat and a dog", "dog", "a small grey bird on the red mat"]
     pairs = [Pair(tiny.IMAGES[0], caption) for caption in captions]

@@ -26,7 +26,7 @@ def states_of(tower: Any, items: list[Any], layer: int) -> torch.Tensor:
 
 
 @every_kind
-def test_means_of_pictures_by_hand(kind: str) -> None:
+def test_calibrate_gives_the_means_of_images(kind: str) -> None:
     model = tiny.model(kind)
     found = calibrate(model, IMAGES, batch_size=2)
     assert found.layers("image") == [str(layer) for layer in range(model.image.depth + 1)]
@@ -38,7 +38,7 @@ def test_means_of_pictures_by_hand(kind: str) -> None:
 
 
 @every_kind
-def test_means_of_captions_by_hand(kind: str) -> None:
+def test_calibrate_gives_the_means_of_captions(kind: str) -> None:
     """Each caption alone, its rows counted by hand from its last word."""
     tower = tiny.model(kind).text
     found = calibrate(tiny.model(kind), [], CAPTIONS, batch_size=1)
@@ -62,7 +62,7 @@ def test_means_of_captions_by_hand(kind: str) -> None:
             torch.testing.assert_close(first[row], torch.stack(states).mean(0), rtol=1e-4, atol=1e-5)
 
 
-def test_captions_of_any_length_meet_at_their_last_word() -> None:
+def test_calibrate_aligns_captions_at_their_last_word() -> None:
     """The end token's mean is that of end tokens, the start token's of start tokens, at every length."""
     tower = tiny.model("clip").text
     found = calibrate(tiny.model("clip"), [], CAPTIONS)
@@ -81,7 +81,7 @@ def test_captions_of_any_length_meet_at_their_last_word() -> None:
         torch.testing.assert_close(states[row, count + 1], ends, rtol=1e-4, atol=1e-5)
 
 
-def test_a_caption_longer_than_all_of_the_sample() -> None:
+def test_calibrated_states_extend_to_longer_captions() -> None:
     tower = tiny.model("clip").text
     found = calibrate(tiny.model("clip"), [], ["cat", "dog"])
     inputs = tower.prepare(["a small grey bird sleeping on the red mat"])
@@ -90,7 +90,7 @@ def test_a_caption_longer_than_all_of_the_sample() -> None:
     assert torch.equal(words, words[:1].expand_as(words))  # the one word place that there is
 
 
-def test_means_do_not_depend_on_the_batch() -> None:
+def test_calibrate_is_independent_of_the_batch() -> None:
     model = tiny.model("own vit")
     one, other = (calibrate(model, IMAGES, CAPTIONS, batch_size=size) for size in (1, 8))
     assert one.tensors.keys() == other.tensors.keys()
@@ -98,12 +98,12 @@ def test_means_do_not_depend_on_the_batch() -> None:
         torch.testing.assert_close(tensor, other.tensors[key], rtol=1e-4, atol=1e-5)
 
 
-def test_some_layers_only() -> None:
+def test_calibrate_takes_layers() -> None:
     found = calibrate(tiny.model("clip"), IMAGES, CAPTIONS, layers=[1, 3])
     assert found.layers("image") == found.layers("text") == ["1", "3"]
 
 
-def test_every_item_is_counted() -> None:
+def test_calibrate_reports_progress() -> None:
     done: list[Progress] = []
     calibrate(tiny.model("clip"), IMAGES, CAPTIONS, batch_size=2, on_progress=done.append)
     total = len(IMAGES) + len(CAPTIONS)

@@ -52,7 +52,7 @@ def agree(found: SideAttribution, wanted: SideAttribution) -> None:
 
 
 @every_family
-def test_two_pictures_are_explained_as_each_by_the_others_embedding(kind: str) -> None:
+def test_compare_explains_each_image_by_the_embedding_of_the_other(kind: str) -> None:
     """The image side of NIB is linear in the other side's unit embedding: an image's serves as well as a caption's."""
     model = tiny.model(kind)
     answer = compare(kind, tiny.IMAGES[0], tiny.IMAGES[1])
@@ -64,7 +64,7 @@ def test_two_pictures_are_explained_as_each_by_the_others_embedding(kind: str) -
 
 
 @every_family
-def test_two_captions_are_explained_as_each_by_the_others_embedding(kind: str) -> None:
+def test_compare_explains_each_caption_by_the_embedding_of_the_other(kind: str) -> None:
     """NIB's formula, written out with the other caption's unit embedding."""
     model = tiny.model(kind)
     answer = compare(kind, SAID[0], tiny.CAPTIONS[1], layer=1, steps=2)
@@ -85,7 +85,7 @@ def test_two_captions_are_explained_as_each_by_the_others_embedding(kind: str) -
 
 @every_family
 @both_kinds
-def test_the_scores_add_up_to_the_change(kind: str, items: list) -> None:
+def test_compare_scores_sum_to_the_change(kind: str, items: list) -> None:
     answer = compare(kind, items[0], items[2], steps=64)
     for part in answer.sides.values():
         told = part.path
@@ -98,14 +98,14 @@ def test_the_scores_add_up_to_the_change(kind: str, items: list) -> None:
 
 @pytest.mark.parametrize("method", ["nib", "occlusion"])
 @both_kinds
-def test_places_that_change_change_their_maps(method: str, items: list) -> None:
+def test_compare_of_swapped_inputs_swaps_the_maps(method: str, items: list) -> None:
     there, back = (compare("clip", *pair, method=method) for pair in (items[:2], items[1::-1]))
     assert torch.equal(scores(there.first), scores(back.second))
     assert torch.equal(scores(there.second), scores(back.first))
 
 
 @both_kinds
-def test_a_thing_with_itself_has_the_same_map_twice(items: list) -> None:
+def test_compare_of_an_input_with_itself_gives_equal_maps(items: list) -> None:
     answer = compare("siglip", items[0], items[0])
     assert torch.equal(scores(answer.first), scores(answer.second))
     assert answer.similarity == pytest.approx(1, abs=1e-5)
@@ -114,7 +114,7 @@ def test_a_thing_with_itself_has_the_same_map_twice(items: list) -> None:
 
 @pytest.mark.parametrize("kind", ["siglip naflex", "bert"])
 @both_kinds
-def test_alone_or_together(kind: str, items: list) -> None:
+def test_compare_is_independent_of_the_batch(kind: str, items: list) -> None:
     firsts, seconds = [items[0], items[1], items[0]], [items[3], items[2], items[1]]
     together = compare(kind, firsts, seconds)
     for answer, first, second in zip(together, firsts, seconds, strict=True):
@@ -124,7 +124,7 @@ def test_alone_or_together(kind: str, items: list) -> None:
         assert answer.similarity == pytest.approx(alone.similarity, abs=1e-5)
 
 
-def test_pictures_of_several_shapes_seen_whole() -> None:
+def test_compare_of_whole_images_is_independent_of_the_batch() -> None:
     model = tiny.fresh("clip", resize="whole")
     answers = nibt.explain(model, tiny.IMAGES, tiny.IMAGES[0], batch_size=8)
     assert len({answer.first.grid.shape for answer in answers}) == 3
@@ -134,7 +134,7 @@ def test_pictures_of_several_shapes_seen_whole() -> None:
 
 
 @both_kinds
-def test_a_difference_is_explained_by_the_difference_of_maps(items: list) -> None:
+def test_compare_explains_a_difference_by_the_difference_of_maps(items: list) -> None:
     against = {"against_images" if items is tiny.IMAGES else "against": items[2]}
     answer = compare("siglip", items[0], items[1], target="difference", **against)
     this, that = (compare("siglip", items[0], other) for other in items[1:3])
@@ -145,7 +145,7 @@ def test_a_difference_is_explained_by_the_difference_of_maps(items: list) -> Non
     assert {answer.score[place]["target"] for place in ("first", "second")} == {"difference"}
 
 
-def test_logit_and_softmax_are_the_models_own() -> None:
+def test_compare_with_logit_and_softmax_uses_the_scale_of_the_model() -> None:
     model = tiny.model("siglip")
     plain = compare("siglip", *tiny.IMAGES[:2])
     logit = compare("siglip", *tiny.IMAGES[:2], target="logit")
@@ -157,7 +157,7 @@ def test_logit_and_softmax_are_the_models_own() -> None:
 
 
 @both_kinds
-def test_the_centre_that_ships_is_that_of_the_kind(items: list) -> None:
+def test_compare_with_centred_uses_the_shipped_centre(items: list) -> None:
     model = nibt.load_model("scenes")
     kind = "image" if items is tiny.IMAGES else "text"
     answer = nibt.explain(model, items[0], items[1], target="centred")
@@ -167,7 +167,7 @@ def test_the_centre_that_ships_is_that_of_the_kind(items: list) -> None:
     assert answer.score["value"] == pytest.approx(float(expected), abs=1e-5)
 
 
-def test_scenes_with_one_object_in_common_are_alike_there() -> None:
+def test_compare_finds_the_common_object_of_scenes() -> None:
     """Chance is the share of the area, 0.06. Measured on these: energy 0.5, above chance in all maps."""
     data = list(Scenes(count=60, seed=31, fewest=2, most=3))
     shared = [
@@ -188,7 +188,7 @@ def test_scenes_with_one_object_in_common_are_alike_there() -> None:
     assert np.mean(np.array(energies) > np.array(areas)) > 0.8
 
 
-def test_captions_with_one_noun_in_common_are_alike_there() -> None:
+def test_compare_finds_the_common_noun_of_captions() -> None:
     nouns = ["cat", "dog", "car", "tree", "ball", "bird"]
     pairs = [
         (shared, one, other)
@@ -201,7 +201,7 @@ def test_captions_with_one_noun_in_common_are_alike_there() -> None:
             assert max(part.words, key=lambda word: word.score).text == shared
 
 
-def test_what_is_no_string_is_a_picture_in_either_place(tmp_path: Path) -> None:
+def test_explain_takes_any_image_type_in_second_place(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     tiny.IMAGES[0].pil_image.save(path)
     array = np.asarray(tiny.IMAGES[0].pil_image)
@@ -213,7 +213,7 @@ def test_what_is_no_string_is_a_picture_in_either_place(tmp_path: Path) -> None:
     assert len(compare("clip", str(path), ways)) == len(ways)
 
 
-def test_lists_pair_up_as_elsewhere() -> None:
+def test_compare_pairs_up_lists() -> None:
     assert len(compare("clip", SAID[:3], "a cat")) == 3
     assert len(compare("clip", SAID[0], ["a cat", nibt.Caption("two cars")])) == 2
     assert isinstance(compare("clip", [SAID[0]], "a cat"), list)
@@ -222,13 +222,13 @@ def test_lists_pair_up_as_elsewhere() -> None:
     assert done == [Progress(3, 4), Progress(4, 4)]
 
 
-def test_a_caption_in_second_place_is_that_caption() -> None:
+def test_explain_takes_a_caption_object_in_second_place() -> None:
     answer = nibt.explain(tiny.model("clip"), tiny.IMAGES[0], SAID[0])
     assert isinstance(answer, nibt.Explanation)
     assert answer.caption == tiny.CAPTIONS[0]
 
 
-def test_a_caption_that_names_a_picture_gets_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_explain_notes_a_caption_that_names_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     tiny.IMAGES[0].pil_image.save("cat.png")
     model = tiny.model("clip")
@@ -238,7 +238,7 @@ def test_a_caption_that_names_a_picture_gets_a_note(tmp_path: Path, monkeypatch:
         assert not any("taken as a caption" in told for told in nibt.explain(model, tiny.IMAGES[3], second).warnings)
 
 
-def test_notes_say_of_which_they_are() -> None:
+def test_compare_notes_name_their_side() -> None:
     warnings = compare("clip", tiny.IMAGES[0], tiny.IMAGES[1]).warnings
     assert [told.split(":")[0] for told in warnings] == ["first", "second"]
     assert all("cropped" in told for told in warnings)
@@ -279,7 +279,9 @@ def test_notes_say_of_which_they_are() -> None:
         (SAID[0], "a cat", {"image_layer": 1}, BadOption, "two captions do not have"),
     ],
 )
-def test_what_does_not_go_together_is_refused(first: Any, second: Any, options: dict, kind: type, told: str) -> None:
+def test_compare_rejects_inputs_that_do_not_go_together(
+    first: Any, second: Any, options: dict, kind: type, told: str
+) -> None:
     with pytest.raises(kind, match=told):
         nibt.explain(tiny.model("clip"), first, second, **options)
 
@@ -293,7 +295,7 @@ def unchecked() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_what_is_neither_is_refused() -> None:
+def test_explain_rejects_inputs_of_other_types() -> None:
     for pair, told in (
         ((tiny.IMAGES[0], 5), "must be a string"),
         ((5, "a cat"), "must be a path, the bytes of a file"),
@@ -303,7 +305,7 @@ def test_what_is_neither_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_others_than_explain_keep_to_pictures_with_captions() -> None:
+def test_other_functions_reject_two_images_or_captions() -> None:
     model: Any = tiny.model("clip")
     with pytest.raises(BadInput, match=r"explain_interactions takes pairs of .* \(got an image and an image\)"):
         nibt.explain_interactions(model, *tiny.IMAGES[:2])  # pyright: ignore
@@ -321,7 +323,7 @@ def test_others_than_explain_keep_to_pictures_with_captions() -> None:
     assert nibt.rank(model, tiny.IMAGES[0], [SAID[0], "two cars"])[0].label in (tiny.CAPTIONS[0], "two cars")
 
 
-def test_a_side_needs_only_what_its_own_tower_offers() -> None:
+def test_compare_needs_only_what_its_tower_offers() -> None:
     """A convolutional trunk has no attention; its captions can still be compared by methods that need some."""
     assert compare("efficientnet", SAID[0], SAID[1], method="rollout").similarity
     with pytest.raises(nibt.NibtError, match="needs attention"):
@@ -329,7 +331,7 @@ def test_a_side_needs_only_what_its_own_tower_offers() -> None:
 
 
 @both_kinds
-def test_a_comparison_survives_its_file(tmp_path: Path, items: list) -> None:
+def test_comparison_is_saved_and_loaded(tmp_path: Path, items: list) -> None:
     answer = compare("clip", items[0], items[2])
     answer.save(tmp_path / "x.json")
     again = nibt.Comparison.load(tmp_path / "x.json")

@@ -21,7 +21,7 @@ CAPTIONS = list(tiny.CAPTIONS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_maps_of_a_picture_are_those_of_explain(kind: str) -> None:
+def test_explain_embeddings_of_an_image_equals_explain(kind: str) -> None:
     model = tiny.model(kind)
     found = nibt.explain_embeddings(model, tiny.image(), encode(model.text, CAPTIONS), image_layer=1)
     for place, answer in enumerate(nibt.explain(model, tiny.image(), CAPTIONS, image_layer=1)):
@@ -33,7 +33,7 @@ def test_maps_of_a_picture_are_those_of_explain(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_maps_of_a_caption_are_those_of_explain(kind: str) -> None:
+def test_explain_embeddings_of_a_caption_equals_explain(kind: str) -> None:
     model, images = tiny.model(kind), [tiny.image(seed=seed) for seed in range(3)]
     found = nibt.explain_embeddings(model, nibt.Caption(CAPTIONS[0]), 7 * encode(model.image, images), text_layer=1)
     for place, answer in enumerate(nibt.explain(model, images, CAPTIONS[0], text_layer=1)):
@@ -42,7 +42,7 @@ def test_maps_of_a_caption_are_those_of_explain(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["clip", "convnext"])
-def test_few_and_many_embeddings_agree(kind: str) -> None:
+def test_explain_embeddings_is_independent_of_their_number(kind: str) -> None:
     """Few go backward, one by one; many by the vectors of all tokens. Several layers are averaged in both."""
     model = tiny.model(kind)
     draws = torch.Generator().manual_seed(0)
@@ -55,7 +55,7 @@ def test_few_and_many_embeddings_agree(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["clip", "convnext"])
-def test_a_tolerance_gives_each_embedding_the_nodes_that_explain_gives_it(kind: str) -> None:
+def test_explain_embeddings_takes_a_tolerance(kind: str) -> None:
     model, options = tiny.model(kind), {"tolerance": 0.02, "steps": 1, "image_layer": 1}
     found = nibt.explain_embeddings(model, tiny.image(), encode(model.text, CAPTIONS), **options)
     for place, answer in enumerate(nibt.explain(model, tiny.image(), CAPTIONS, **options)):
@@ -64,7 +64,7 @@ def test_a_tolerance_gives_each_embedding_the_nodes_that_explain_gives_it(kind: 
     assert len(set(found.path.steps.tolist())) > 1, "all alike"
 
 
-def test_embeddings_without_direction_are_refused() -> None:
+def test_explain_embeddings_rejects_embeddings_without_direction() -> None:
     model = tiny.model("clip")
     good = encode(model.text, CAPTIONS)
     for bad, message in (
@@ -78,7 +78,7 @@ def test_embeddings_without_direction_are_refused() -> None:
             nibt.explain_embeddings(model, tiny.image(), bad)
 
 
-def test_contributions_serve_many_captions_at_once() -> None:
+def test_contributions_explain_many_captions_at_once() -> None:
     model = tiny.model("clip")
     table = nibt.contributions(model, tiny.image(), layer=1)
     together = table.explain(CAPTIONS)
@@ -89,7 +89,7 @@ def test_contributions_serve_many_captions_at_once() -> None:
     assert_close(table.explain(encode(model.text, CAPTIONS)).scores, together.scores)
 
 
-def test_contributions_keep_a_tolerance() -> None:
+def test_contributions_meet_a_tolerance() -> None:
     model = tiny.model("clip")
     found = nibt.contributions(model, tiny.image(), layer=1, steps=1, tolerance=0.01)
     assert int(found.facts["steps"]) > 1
@@ -98,7 +98,7 @@ def test_contributions_keep_a_tolerance() -> None:
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "efficientnet"])
-def test_a_map_from_the_contributions_is_the_explanation(kind: str) -> None:
+def test_contributions_explain_as_explain_does(kind: str) -> None:
     model = tiny.model(kind)
     contributed = nibt.contributions(model, tiny.image(), steps=3)
     for caption in tiny.CAPTIONS[:3]:

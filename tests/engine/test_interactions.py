@@ -13,7 +13,7 @@ from tests.engine.cuts import CAPTION, change, cut_of, shares, table
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit attention", "coca", "bert", "convnext"])
-def test_the_table_is_the_full_product(kind: str) -> None:
+def test_interactions_equal_the_full_product(kind: str) -> None:
     model, layer = tiny.model(kind), 3 if kind == "convnext" else 1  # its first maps have many cells
     found = table(kind, image_layer=layer, text_layer=1, steps=3, baseline="blank")
     path = nodes("gauss", 3)
@@ -26,7 +26,7 @@ def test_the_table_is_the_full_product(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["clip", "own vit"])
-def test_rows_and_columns_add_up(kind: str) -> None:
+def test_interactions_sum_over_words_and_in_total(kind: str) -> None:
     """Over all words: NIB's map for the change of the caption's embedding. Over all of it: the product, and a gap."""
     model = tiny.model(kind)
     found = table(kind, image_layer=1, text_layer=1, steps=24)
@@ -40,7 +40,7 @@ def test_rows_and_columns_add_up(kind: str) -> None:
 
 
 @pytest.mark.parametrize(("sample", "caption"), [("coffee", "a cup"), ("chelsea", "a cat"), ("collage", CAPTION)])
-def test_the_table_holds_without_a_word_about_nodes(sample: str, caption: str) -> None:
+def test_interactions_of_a_trained_model_are_accurate_by_default(sample: str, caption: str) -> None:
     """On a trained model, whose paths are bent, a few nodes give sums that are wrong in their sign."""
     model = nibt.load_model("scenes")
     found = nibt.explain_interactions(model, f"sample:{sample}", caption)
@@ -55,19 +55,19 @@ def test_the_table_holds_without_a_word_about_nodes(sample: str, caption: str) -
     assert "tolerance" not in str(found.warnings)
 
 
-def test_a_tolerance_that_is_not_reached_is_told() -> None:
+def test_interactions_warn_if_the_tolerance_is_not_met() -> None:
     told = table(image_layer=1, text_layer=1, steps=1, tolerance=1e-9)
     assert told.method["nodes"] == {"image": 64, "text": 64}
     assert str(told.warnings).count("side of the table is above the tolerance after 64 nodes") == 2
     assert "tolerance" not in str(table(image_layer=1, text_layer=1, steps=1, tolerance=0.5).warnings)
 
 
-def test_more_nodes_close_the_gap() -> None:
+def test_interactions_with_more_steps_have_a_smaller_gap() -> None:
     gaps = [abs(table(image_layer=1, text_layer=1, steps=steps).gap) for steps in (1, 4, 16)]
     assert gaps[2] < gaps[1] < gaps[0]
 
 
-def test_several_layers_are_averaged() -> None:
+def test_interactions_average_layers() -> None:
     both, one, other = (table(layer=layer, steps=2) for layer in ("1,2", "1", "2"))
     text_fixed = [table(image_layer=layer, text_layer=1, steps=2) for layer in ("1,2", "1", "2")]
     mean = (text_fixed[1].scores + text_fixed[2].scores) / 2
@@ -75,7 +75,7 @@ def test_several_layers_are_averaged() -> None:
     assert not torch.allclose(both.scores, (one.scores + other.scores) / 2)  # a product of means is no mean of products
 
 
-def test_lists_pair_up_and_the_same_call_gives_the_same_bits() -> None:
+def test_interactions_pair_up_lists_and_are_repeatable() -> None:
     model = tiny.model("clip")
     several = nibt.explain_interactions(model, tiny.image(), tiny.CAPTIONS[:2], steps=2)
     assert isinstance(several, list)
@@ -85,7 +85,7 @@ def test_lists_pair_up_and_the_same_call_gives_the_same_bits() -> None:
     assert torch.equal(several[0].scores, again.scores)
 
 
-def test_bad_options_are_told() -> None:
+def test_interactions_reject_bad_options() -> None:
     with pytest.raises(BadOption):
         table(layer=99)
     with pytest.raises(BadInput):

@@ -32,7 +32,7 @@ def test_forward_and_backward_mode_agree_on_every_family(kind: str, modality: st
 
 @pytest.mark.parametrize("modality", ["image", "text"])
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "coca", "bert", "efficientnet"])
-def test_the_contributions_add_up_to_the_change_of_the_embedding(kind: str, modality: str) -> None:
+def test_contributions_sum_to_the_change_of_the_embedding(kind: str, modality: str) -> None:
     cut, start = cut_of(tiny.model(kind), modality)
     path = nodes("gauss", 64)
     moved = change(cut, start)
@@ -40,7 +40,7 @@ def test_the_contributions_add_up_to_the_change_of_the_embedding(kind: str, moda
     torch.testing.assert_close(vectors.sum(0), moved, atol=2e-3, rtol=0)
 
 
-def test_chunks_do_not_matter() -> None:
+def test_integrals_are_independent_of_the_batch_size() -> None:
     cut, start = cut_of(tiny.model("clip"), "image")
     path, ways = nodes("gauss", 3), shares(*cut_of(tiny.model("clip"), "image"))
     torch.testing.assert_close(
@@ -52,7 +52,7 @@ def test_chunks_do_not_matter() -> None:
     )
 
 
-def test_both_ways_to_the_rows_agree() -> None:
+def test_rows_agree_in_both_modes() -> None:
     """More parts than half the embedding's numbers go backward, fewer forward."""
     cut, start = cut_of(tiny.model("clip"), "image")
     path, count = nodes("gauss", 3), cut.hidden.shape[1]
@@ -70,7 +70,7 @@ class Bilinear(nn.Module):
         return torch.cat([states.square().sum(-2), torch.ones_like(states[..., :1, 0])], -1)
 
 
-def test_on_a_net_known_by_hand_it_is_finite_differences() -> None:
+def test_rows_of_a_known_net_equal_finite_differences() -> None:
     hidden = torch.tensor([[[1.0, 2.0], [0.5, -1.0], [2.0, 0.0]]])
     cut = Cut(hidden, Grid(1, 3), lambda states: Bilinear()(states.flatten(0, 1)).unflatten(0, states.shape[:2]))
     start = torch.full_like(hidden, 0.25)
@@ -89,7 +89,7 @@ def test_on_a_net_known_by_hand_it_is_finite_differences() -> None:
     torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_each_word_has_its_own_nodes() -> None:
+def test_scores_choose_the_steps_of_each_word() -> None:
     """A word's map depends on what the strongest word's adds up to, and on no other word."""
     model = tiny.model("clip")
     side = Side(model, model.image.trace(model.image.prepare([tiny.image()])), lambda embedding: embedding.norm(dim=-1))

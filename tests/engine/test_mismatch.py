@@ -47,7 +47,7 @@ def named(warnings: tuple[str, ...]) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_rule_is_that_of_its_definition_alone_and_together(kind: str) -> None:
+def test_mismatch_follows_its_rule_alone_and_in_batches(kind: str) -> None:
     model = replace(tiny.model(kind), scale=15.0)  # a tiny SigLIP has 1.0, at which no two cosines are far apart
     images = [tiny.image(seed=seed) for seed in range(3) for _ in tiny.CAPTIONS]
     captions = list(tiny.CAPTIONS) * 3
@@ -58,7 +58,7 @@ def test_the_rule_is_that_of_its_definition_alone_and_together(kind: str) -> Non
     assert {bool(mismatch(answer.warnings)) for answer in together} == {True, False}
 
 
-def test_it_says_both_of_some_pairs() -> None:
+def test_mismatch_warning_comes_first_and_gives_the_similarity() -> None:
     """The test above compares more than empty lists."""
     scenes = nibt.load_model("scenes")
     pair = Scenes(1, seed=3)[0]
@@ -81,7 +81,7 @@ def test_it_says_both_of_some_pairs() -> None:
         ("ensemble", {}),
     ],
 )
-def test_it_is_about_the_pair_whatever_is_explained(target: str, options: dict[str, Any]) -> None:
+def test_mismatch_is_independent_of_method_and_target(target: str, options: dict[str, Any]) -> None:
     model = tiny.model("clip")
     wanted = expected(model, tiny.image(seed=1), "two cars")
     for method in ("nib", "grad_cam"):
@@ -90,14 +90,14 @@ def test_it_is_about_the_pair_whatever_is_explained(target: str, options: dict[s
     assert named(nibt.explain_interactions(model, tiny.image(seed=1), "two cars").warnings) == wanted
 
 
-def test_two_of_a_kind_have_no_claim() -> None:
+def test_mismatch_is_not_reported_for_two_of_a_kind() -> None:
     model = tiny.model("clip")
     two = [nibt.explain(model, tiny.image(), tiny.image(seed=seed), "centre") for seed in range(1, 5)]
     two += [nibt.explain(model, nibt.Caption("two cars"), caption, "centre") for caption in tiny.CAPTIONS]
     assert [mismatch(answer.warnings) for answer in two] == [""] * len(two)
 
 
-def test_a_blank_picture_is_computed_anew_for_other_weights() -> None:
+def test_mismatch_is_recomputed_for_other_weights() -> None:
     model = tiny.fresh("clip")
     for _ in range(2):
         answers = [nibt.explain(model, tiny.image(), caption, "centre") for caption in tiny.CAPTIONS]

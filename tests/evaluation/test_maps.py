@@ -5,7 +5,7 @@ from nibt.models._loading import load_model
 from tests import tiny
 
 
-def test_mean_states_of_the_learned_weights_are_not_asked_of_a_random_tower() -> None:
+def test_without_mean_states_replaces_mean_baselines_only() -> None:
     lite = load_model("lite")
     own = MethodSpec("nib")
     assert without_mean_states(lite, own, "image") == MethodSpec("nib", options={"image_baseline": "blank"})

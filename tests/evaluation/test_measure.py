@@ -25,7 +25,7 @@ from tests.helpers import both_sides
 from tests.metrics.linear_maps import pairs, values
 
 
-def test_measure_does_not_depend_on_the_batch() -> None:
+def test_measure_is_independent_of_the_batch() -> None:
     model = tiny.model("clip")
     thing = Object("cat", (2, 2, 9, 9), None, ((0, 3),))
     pairs = [
@@ -38,7 +38,7 @@ def test_measure_does_not_depend_on_the_batch() -> None:
     np.testing.assert_allclose([r.value for r in together], [r.value for r in alone], atol=1e-4, rtol=1e-3)
 
 
-def test_measure_takes_metrics_with_options_one_side_and_refuses_what_is_not_there() -> None:
+def test_measure_takes_metric_objects_and_one_side() -> None:
     model = tiny.model("clip")
     pair = Pair(ImageInput(tiny.image().pil_image, "drawn"), "a cat")
     strict = find("metrics", "deletion")(levels=2)
@@ -51,7 +51,7 @@ def test_measure_takes_metrics_with_options_one_side_and_refuses_what_is_not_the
 
 
 @pytest.mark.parametrize("metric", [ConfidenceDrop, ConfidenceIncrease, Deletion, Insertion, Infidelity])
-def test_hiding_is_an_option_and_does_not_depend_on_the_batch(metric: Any) -> None:
+def test_removal_metrics_take_a_fill_and_are_independent_of_the_batch(metric: Any) -> None:
     model, given = tiny.model("clip"), pairs()
     few = {"masks": 8} if metric is Infidelity else {}
     plain, noisy = (values(model, given, metric(hide=hide, **few), steps=2) for hide in ("mean", "noise"))
@@ -76,7 +76,7 @@ def by_hand(model: Model, given: list[Pair], number: Callable[[torch.Tensor, int
     return found
 
 
-def test_a_measured_softmax_is_over_the_other_captions_of_the_call() -> None:
+def test_measured_softmax_compares_with_the_captions_of_the_call() -> None:
     model = tiny.model("clip")
     given = [*pairs(3), Pair(tiny.image(seed=9), tiny.CAPTIONS[0])]  # one caption comes again
     texts = torch.nn.functional.normalize(model.text.encode(model.text.prepare(tiny.CAPTIONS[:3])), dim=-1)
@@ -93,7 +93,7 @@ def test_a_measured_softmax_is_over_the_other_captions_of_the_call() -> None:
 
 
 @both_sides
-def test_the_map_explains_the_target_whatever_is_measured(modality: Any) -> None:
+def test_measured_target_does_not_change_the_map(modality: Any) -> None:
     model, given = tiny.model("clip"), pairs(2)
     same = {"only": modality, "steps": 2}
     asked = MaxSensitivity(samples=1)  # it asks again, and for the same
@@ -108,7 +108,7 @@ def test_the_map_explains_the_target_whatever_is_measured(modality: Any) -> None
             np.testing.assert_allclose(logit, model.scale * np.array(plain), atol=1e-3, rtol=1e-3)
 
 
-def test_what_is_given_in_against_is_measured_as_it_is_explained() -> None:
+def test_measured_target_uses_against() -> None:
     model, given, against = tiny.model("clip"), pairs(2), ["two cars", "a bird", "a dog"]
     for metric in (ConfidenceDrop(), Deletion()):
         one = values(model, given, metric, target="softmax", against=against, only="image", steps=2)
@@ -118,7 +118,7 @@ def test_what_is_given_in_against_is_measured_as_it_is_explained() -> None:
     values(model, given, ConfidenceDrop(), measured="difference")  # of two pairs each is the other's other
 
 
-def test_a_measured_score_that_cannot_be_had_is_refused() -> None:
+def test_measured_target_rejects_missing_contrasts() -> None:
     model = tiny.model("clip")
     with pytest.raises(BadInput, match="other captions, and the call has none"):
         values(model, pairs(1), ConfidenceDrop(), measured="softmax")
@@ -132,7 +132,7 @@ def test_a_measured_score_that_cannot_be_had_is_refused() -> None:
         values(model, pairs(2), ConfidenceDrop(), measured="beauty")
 
 
-def test_a_metric_may_be_asked_for_twice_with_other_options() -> None:
+def test_measure_takes_a_metric_twice_with_other_options() -> None:
     rows = nibt.measure(tiny.model("clip"), pairs(1), [Deletion(levels=2), Deletion(levels=5)], only="image")
     assert [row.metric for row in rows] == ["deletion", "deletion"]
     assert rows[0].value != rows[1].value

@@ -7,7 +7,7 @@ from scipy import stats
 from nibt.evaluation.statistics import holm, interval, paired_test
 
 
-def test_intervals_and_tests_are_those_of_scipy() -> None:
+def test_statistics_equal_scipy() -> None:
     values, others = np.random.default_rng(3).normal(size=(2, 40))
     theirs = stats.bootstrap(
         (values,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)

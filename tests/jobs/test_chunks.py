@@ -7,7 +7,7 @@ from nibt.datasets._opening import open_pairs
 from nibt.jobs.chunks import Chunks
 
 
-def test_a_million_rows_are_not_held(tmp_path: Path) -> None:
+def test_chunks_do_not_keep_rows_in_memory(tmp_path: Path) -> None:
     """One pass, whatever is there already; memory for a chunk."""
     path = tmp_path / "pairs.csv"
     path.write_text("image,caption\n" + "".join(f"{item}.png,a cat number {item}\n" for item in range(12_000)))

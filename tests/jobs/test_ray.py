@@ -81,7 +81,7 @@ def killing(seed: int, most: int) -> Any:
     return on_progress
 
 
-def test_a_killed_worker_loses_nothing_and_the_bits_are_the_same(
+def test_ray_job_with_a_killed_worker_has_the_same_bits(
     clip_folder: Path, table: Path, whole: Path, tmp_path: Path
 ) -> None:
     """The images are carried, so the workers need no file of the driver's either."""
@@ -94,14 +94,16 @@ def test_a_killed_worker_loses_nothing_and_the_bits_are_the_same(
 
 
 @slow
-def test_two_workers_killed_again_and_again(clip_folder: Path, table: Path, whole: Path, tmp_path: Path) -> None:
+def test_ray_job_with_workers_killed_repeatedly_has_the_same_bits(
+    clip_folder: Path, table: Path, whole: Path, tmp_path: Path
+) -> None:
     job = nibt.batch(clip_folder, table, tmp_path, on="ray", workers=2, on_progress=killing(1, 4), **OPTIONS)
     assert parts(tmp_path) == parts(whole)
     assert not job.check()
 
 
 @slow
-def test_a_killed_driver_goes_on_by_ray_or_without(clip_folder: Path, table: Path, whole: Path, tmp_path: Path) -> None:
+def test_ray_job_with_a_killed_driver_is_resumed(clip_folder: Path, table: Path, whole: Path, tmp_path: Path) -> None:
     told = [
         sys.executable,
         "-c",
@@ -133,7 +135,7 @@ def test_a_killed_driver_goes_on_by_ray_or_without(clip_folder: Path, table: Pat
 
 
 @slow
-def test_what_a_worker_raises_is_told_here(clip_folder: Path, table: Path, tmp_path: Path) -> None:
+def test_ray_job_reports_the_error_of_a_worker(clip_folder: Path, table: Path, tmp_path: Path) -> None:
     with pytest.raises(BadOption, match=r"layer must lie in 0..\d"):
         nibt.batch(clip_folder, table, tmp_path / "one", on="ray", layer=99, **OPTIONS)
     with pytest.raises(CannotLoad, match="there is no model"):
@@ -141,7 +143,7 @@ def test_what_a_worker_raises_is_told_here(clip_folder: Path, table: Path, tmp_p
 
 
 @slow
-def test_a_chunk_that_kills_its_workers(
+def test_ray_job_stops_at_a_chunk_that_kills_its_workers(
     clip_folder: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever is sent for the third chunk ends the process that reads it."""
@@ -177,7 +179,7 @@ def explaining_with(deadly: type[str]) -> Any:
     return explain
 
 
-def test_workers_load_the_model_themselves(table: Path, tmp_path: Path) -> None:
+def test_ray_job_needs_a_model_by_name(table: Path, tmp_path: Path) -> None:
     with pytest.raises(BadOption, match="give its name or its folder"):
         nibt.batch(tiny.model("clip"), table, tmp_path, on="ray", **OPTIONS)
     with pytest.raises(BadOption, match="a worker needs cpus above 0"):
@@ -185,7 +187,7 @@ def test_workers_load_the_model_themselves(table: Path, tmp_path: Path) -> None:
     assert not ray.is_initialized()
 
 
-def test_no_cluster_at_the_address(
+def test_ray_job_reports_a_missing_cluster(
     clip_folder: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ray itself tries for minutes."""
@@ -198,7 +200,7 @@ def test_no_cluster_at_the_address(
         nibt.batch(clip_folder, table, tmp_path, on="ray", address="head:1", **OPTIONS)
 
 
-def test_without_ray(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_job_needs_ray(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(Unsupported, match=r"--on ray needs Ray: pip install 'nibt\[ray\]'"):
         nibt.batch("scenes", table, tmp_path, on="ray", **OPTIONS)

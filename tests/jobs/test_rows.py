@@ -8,7 +8,7 @@ from tests.helpers import ROOT
 from tests.job_pairs import COUNT
 
 
-def test_shards_are_read_by_other_tools(whole_job: nibt.Job) -> None:
+def test_rows_are_readable_by_other_tools(whole_job: nibt.Job) -> None:
     from pyarrow import dataset
 
     found = dataset.dataset(whole_job.folder / "parts").to_table(columns=["row", "grid", "grid_shape", "words"])
@@ -20,7 +20,7 @@ def test_shards_are_read_by_other_tools(whole_job: nibt.Job) -> None:
     assert [row["row"] for row in whole_job.rows(["row"])] == list(range(COUNT))
 
 
-def test_the_columns_are_those_of_the_document() -> None:
+def test_rows_have_the_documented_columns() -> None:
     text = (ROOT / "docs" / "batch.md").read_text()
     for name in schema(parquet.pyarrow()[0]).names:
         assert f"`{name}`" in text, name

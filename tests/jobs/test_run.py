@@ -25,7 +25,7 @@ from tests.job_pairs import CAPTIONS, COUNT, OPTIONS
 from tests.processes import CHUNK, PROCESSES, parts, told
 
 
-def test_a_job_says_what_explain_says(model: Model, job_images: Path, whole_job: nibt.Job) -> None:
+def test_batch_equals_explain(model: Model, job_images: Path, whole_job: nibt.Job) -> None:
     """The same batches are the same bits. Those of a job come in the order of its rows; a call for all would put
     captions of like length together.
     """
@@ -46,7 +46,7 @@ def test_a_job_says_what_explain_says(model: Model, job_images: Path, whole_job:
         ("nib", {"target": "ensemble", "templates": ["a photo of {}", "{}"], "tolerance": 1e-9}),
     ],
 )
-def test_answers_of_other_questions_come_back_whole(
+def test_batch_stores_answers_of_other_requests(
     method: str, options: dict[str, Any], model: Model, job_images: Path, job_table: Path, tmp_path: Path
 ) -> None:
     job = nibt.batch(model, job_table, tmp_path, method, chunk_size=1, batch_size=1, **options)
@@ -55,7 +55,7 @@ def test_answers_of_other_questions_come_back_whole(
         assert job.explanation(item).to_json() == wanted.to_json()
 
 
-def test_a_job_goes_on_where_it_was(model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path) -> None:
+def test_batch_resumes_and_repairs_a_job(model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path) -> None:
     """Lacking, broken, doubled and half-written files: they are made again, the others are left."""
     shutil.copytree(whole_job.folder, tmp_path / "out")
     folder = tmp_path / "out" / "parts"
@@ -84,7 +84,7 @@ def test_a_job_goes_on_where_it_was(model: Model, job_table: Path, whole_job: ni
     assert job.manifest.sessions[-1]["ended"] == "complete"
 
 
-def test_what_is_there_is_not_made_again(
+def test_batch_does_not_repeat_a_finished_job(
     model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(whole_job.folder, tmp_path / "out")
@@ -102,7 +102,7 @@ def test_what_is_there_is_not_made_again(
         ({"image": "caption", "caption": "image"}, r"pairs\.image: image \(now caption\)"),
     ],
 )
-def test_another_job_does_not_go_into_the_folder(
+def test_batch_rejects_a_folder_of_another_job(
     change: dict[str, Any], told: str, model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path
 ) -> None:
     shutil.copytree(whole_job.folder, tmp_path / "out")
@@ -111,7 +111,7 @@ def test_another_job_does_not_go_into_the_folder(
         nibt.batch(model, job_table, tmp_path / "out", **{**OPTIONS, **change})
 
 
-def test_other_weights_do_not_go_into_the_folder(job_table: Path, whole_job: nibt.Job, tmp_path: Path) -> None:
+def test_batch_rejects_a_folder_of_other_weights(job_table: Path, whole_job: nibt.Job, tmp_path: Path) -> None:
     shutil.copytree(whole_job.folder, tmp_path / "out")
     (tmp_path / "out" / "parts" / parts(whole_job.folder)[0]).unlink()
     other = tiny.fresh("clip")
@@ -121,7 +121,7 @@ def test_other_weights_do_not_go_into_the_folder(job_table: Path, whole_job: nib
         nibt.batch(other, job_table, tmp_path / "out", **OPTIONS)
 
 
-def test_a_full_disk_stops_the_job_and_leaves_no_half_file(
+def test_batch_stops_at_a_full_disk_without_partial_files(
     model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own, written = Path.write_bytes, []
@@ -143,7 +143,7 @@ def test_a_full_disk_stops_the_job_and_leaves_no_half_file(
     assert parts(tmp_path) == parts(whole_job.folder)
 
 
-def test_no_clock_is_asked(
+def test_batch_does_not_use_the_clock(
     model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing depends on it: not in the code, not with files from the future, not after it was set back."""
@@ -167,7 +167,7 @@ def test_no_clock_is_asked(
     assert parts(tmp_path / "out") == parts(whole_job.folder)
 
 
-def test_two_runs_into_one_folder_are_refused(model: Model, job_table: Path, tmp_path: Path) -> None:
+def test_batch_rejects_a_folder_in_use(model: Model, job_table: Path, tmp_path: Path) -> None:
     tmp_path.joinpath("out").mkdir()
     with FileLock(tmp_path / "out" / ".lock"), pytest.raises(BadInput, match="another run is writing into"):
         nibt.batch(model, job_table, tmp_path / "out", **OPTIONS)
@@ -193,7 +193,7 @@ def child() -> Iterator[Callable[..., tuple[Any, Any]]]:
         process.join()
 
 
-def test_killed_at_any_moment_it_goes_on(
+def test_batch_resumes_after_being_killed(
     clip_folder: Path, job_table: Path, tmp_path: Path, child: Callable[..., tuple[Any, Any]]
 ) -> None:
     process, pipe = child(clip_folder, job_table, tmp_path / "whole", None)
@@ -215,7 +215,7 @@ def test_killed_at_any_moment_it_goes_on(
     assert not nibt.Job.open(tmp_path / "killed").check()
 
 
-def test_files_that_may_not_grow_and_a_holder_that_is_killed(
+def test_batch_reports_the_file_size_limit_and_leaves_no_lock(
     clip_folder: Path, job_table: Path, tmp_path: Path, child: Callable[..., tuple[Any, Any]]
 ) -> None:
     """The system's own refusal to write, and its own lock: nothing is stale."""
@@ -232,7 +232,7 @@ def test_files_that_may_not_grow_and_a_holder_that_is_killed(
     assert pipe.recv() == ""
 
 
-def test_without_pyarrow(model: Model, job_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_needs_pyarrow(model: Model, job_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(Unsupported, match=r"a job needs pyarrow: pip install 'nibt\[batch\]'"):
         nibt.batch(model, job_table, tmp_path)

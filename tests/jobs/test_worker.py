@@ -18,7 +18,7 @@ from tests.job_pairs import CAPTIONS, COUNT, OPTIONS
 from tests.processes import parts
 
 
-def test_what_nobody_foresaw_stays_in_its_row(
+def test_worker_records_an_unexpected_error_in_its_row(
     model: Model, job_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = work.explain_batch
@@ -35,7 +35,7 @@ def test_what_nobody_foresaw_stays_in_its_row(
     assert sum(row["error"] is None for row in rows) == COUNT - len(failed)
 
 
-def test_where_nothing_at_all_can_be_explained_the_job_stops(
+def test_worker_stops_if_no_row_can_be_explained(
     model: Model, job_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(question: Any, ready: Any) -> Any:
@@ -47,7 +47,7 @@ def test_where_nothing_at_all_can_be_explained_the_job_stops(
     assert list(tmp_path.iterdir()) == []  # so that the corrected call may go there
 
 
-def test_reading_ahead_changes_nothing(
+def test_worker_gives_the_same_bits_without_reading_ahead(
     model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(work, "read_ahead", lambda items, count: iter(items))
@@ -55,7 +55,7 @@ def test_reading_ahead_changes_nothing(
     assert parts(tmp_path) == parts(whole_job.folder)
 
 
-def test_the_next_rows_are_made_ready_meanwhile(
+def test_worker_prepares_the_next_rows_meanwhile(
     model: Model, job_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the first batch waits to be explained, a later one is read, in another thread."""
@@ -77,7 +77,7 @@ def test_the_next_rows_are_made_ready_meanwhile(
     assert all(name.startswith("nibt-ahead") for name in names)
 
 
-def test_too_little_memory_halves_the_batch(
+def test_worker_halves_the_batch_if_memory_runs_out(
     model: Model, job_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of eight rows three go at once; the numbers are the same to 1e-5, and the manifest tells."""
@@ -103,7 +103,7 @@ def test_too_little_memory_halves_the_batch(
         assert [word["text"] for word in found["words"]] == [word["text"] for word in row["words"]]
 
 
-def test_a_picture_that_does_not_fit_alone_is_its_own_failure(
+def test_worker_records_an_image_that_does_not_fit_into_memory(
     model: Model, job_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = work.explain_batch

@@ -32,7 +32,9 @@ GOLDEN = ("chefer", "fast_ig", "saliency_map", "grad_cam")
 @pytest.mark.parametrize("case", [0, 1])
 @pytest.mark.parametrize("variant", ["default", "paper"])
 @pytest.mark.parametrize("method", GOLDEN)
-def test_it_is_the_authors_output(golden: Golden, method: str, variant: str, case: int) -> None:
+def test_attention_methods_equal_the_output_of_the_authors(
+    golden: Golden, method: str, variant: str, case: int
+) -> None:
     model, caption = golden.model, golden.captions[case]
     answer = nibt.explain(model, golden.images[case], caption, method, variant=variant)
     pixels = to_pixels(answer.image.grid, 224, 224)
@@ -54,7 +56,7 @@ def _all_rows(model: Model, method: str, answer: Any) -> Tensor:
 
 
 @both_sides
-def test_the_methods_of_the_last_attention_by_hand(modality: str) -> None:
+def test_attention_methods_equal_their_formulas(modality: str) -> None:
     hand = ByHand(modality)
     weights = hand.seen["weights"][-1]
     (gradient,) = hand.gradients([weights])
@@ -67,7 +69,7 @@ def test_the_methods_of_the_last_attention_by_hand(modality: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["chefer", "fast_ig", "saliency_map"])
-def test_where_the_head_averages_the_rows_are_averaged(method: str) -> None:
+def test_attention_methods_average_the_rows_that_the_head_averages(method: str) -> None:
     """Chefer, FastIG and SaliencyMap, row by row: of each of the 16 patches, not of the class token."""
     of = make_side(tiny.model("own vit average"), "image")
     asked = find("methods", method)()
@@ -77,7 +79,7 @@ def test_where_the_head_averages_the_rows_are_averaged(method: str) -> None:
     torch.testing.assert_close(asked.scores(of), matrix[:, 1:].mean(1))
 
 
-def test_where_the_head_pools_by_attention_the_pooling_is_explained() -> None:
+def test_saliency_map_explains_the_attention_pooling() -> None:
     of = make_side(tiny.model("siglip"), "image")
     cut = of.cut(of.tower.depth)
     head = of.tower.vision.head
@@ -97,7 +99,7 @@ def test_where_the_head_pools_by_attention_the_pooling_is_explained() -> None:
 
 @pytest.mark.parametrize("kind", ["own resnet", "convnext", "fastvit", "efficientnet", "resnet"])
 @pytest.mark.parametrize("method", ATTENTION)
-def test_convolutional_trunks_are_refused_with_what_needs_less(kind: str, method: str) -> None:
+def test_attention_methods_reject_convolutional_trunks(kind: str, method: str) -> None:
     model = tiny.model(kind)
     told = r"needs attention, and this image tower, a ConvolutionalTower, has none; methods that need less: (.*)"
     with pytest.raises(Unsupported, match=told) as refused:
@@ -121,6 +123,6 @@ def test_convolutional_trunks_are_refused_with_what_needs_less(kind: str, method
         ("legrad", {"blocks": 0}, r"blocks must be at least 1 \(got 0\)"),
     ],
 )
-def test_bad_options_are_refused(method: str, options: dict[str, Any], told: str) -> None:
+def test_attention_methods_reject_bad_options(method: str, options: dict[str, Any], told: str) -> None:
     with pytest.raises(BadOption, match=told):
         nibt.explain(tiny.model("clip"), tiny.image(), "two cats", method, **options)

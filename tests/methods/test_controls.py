@@ -25,7 +25,7 @@ def explained(of: Side, scores: torch.Tensor) -> torch.Tensor:
 
 @both_sides
 @varied_kinds
-def test_controls_look_at_nothing(kind: str, modality: str) -> None:
+def test_controls_run_no_forward_pass(kind: str, modality: str) -> None:
     of = make_side(tiny.model(kind), modality)
     passes = []
     hook = of.tower.blocks[0].register_forward_hook(lambda *_: passes.append(1))
@@ -42,7 +42,7 @@ def test_controls_look_at_nothing(kind: str, modality: str) -> None:
     assert explained(of, drawn.scores).unique().numel() == explained(of, drawn.scores).numel()
 
 
-def test_the_centre_is_a_bell_on_the_grid() -> None:
+def test_centre_is_a_bell_on_the_grid() -> None:
     of = linear.image_side(1)
     grid = Centre(0.5)(of).grid[0]
     assert grid.shape == (2, 3)
@@ -50,7 +50,7 @@ def test_the_centre_is_a_bell_on_the_grid() -> None:
     torch.testing.assert_close(grid, torch.tensor([[outer, inner, outer]] * 2))
 
 
-def test_the_centre_of_a_caption_is_that_of_its_own_words() -> None:
+def test_centre_of_a_caption_uses_its_own_words() -> None:
     scores = Centre(1.0)(linear.text_side([(3, 1, 4, 1, 5), (2, 6), (7,)])).scores
     edge = math.exp(-0.5)
     torch.testing.assert_close(scores[1], torch.tensor([0, edge, edge, 0, 0, 0]))
@@ -58,7 +58,7 @@ def test_the_centre_of_a_caption_is_that_of_its_own_words() -> None:
     torch.testing.assert_close(scores[0, 1:], torch.tensor([edge, math.exp(-0.125), 1.0, math.exp(-0.125), edge]))
 
 
-def test_random_scores_are_an_items_own() -> None:
+def test_random_scores_depend_on_the_item_only() -> None:
     images, captions = [tiny.image(seed=seed) for seed in (1, 2)], list(tiny.CAPTIONS[:2])
     together = nibt.explain(tiny.model("clip"), images, captions, "random")
     alone = [nibt.explain(tiny.model("clip"), *pair, "random") for pair in zip(images, captions, strict=True)]
@@ -89,7 +89,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("method", SMALL)
-def test_nobodys_generator_is_touched(method: str) -> None:
+def test_perturbation_methods_leave_global_generators_unchanged(method: str) -> None:
     before = torch.get_rng_state(), np.random.get_state()[1].copy()  # beartype itself draws from Python's own
     nibt.explain(tiny.model("clip"), tiny.image(), "two cars", method, **SMALL[method])
     assert torch.equal(before[0], torch.get_rng_state())
@@ -97,7 +97,7 @@ def test_nobodys_generator_is_touched(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["rise", "shapley"])
-def test_seeds_matter_and_are_recorded(method: str) -> None:
+def test_seeds_change_the_scores_and_are_recorded(method: str) -> None:
     first, again, other = (
         nibt.explain(tiny.model("clip"), tiny.image(), tiny.CAPTIONS[2], method, seed=seed, **SMALL[method])
         for seed in (4, 4, 5)
@@ -122,6 +122,6 @@ def test_seeds_matter_and_are_recorded(method: str) -> None:
         ("centre", {"spread": 0}, "spread must be above 0"),
     ],
 )
-def test_bad_options_are_refused(method: str, options: dict[str, Any], told: str) -> None:
+def test_perturbation_methods_reject_bad_options(method: str, options: dict[str, Any], told: str) -> None:
     with pytest.raises(BadOption, match=told):
         nibt.explain(tiny.model("clip"), tiny.image(), "a cat", method, **options)

@@ -14,7 +14,7 @@ from tests.helpers import both_sides, make_side
 
 @both_sides
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit average", "coca", "mt5"])
-def test_fast_ig_adds_up_to_the_output_times_its_gradient(kind: str, modality: str) -> None:
+def test_fast_ig_sums_to_the_output_times_its_gradient(kind: str, modality: str) -> None:
     """Sum over keys of dS/dA A = (dS/do) . o, for each head and query."""
     of = make_side(tiny.model(kind), modality)
     seen = of.attentions(of.tower.depth - 1)
@@ -25,7 +25,7 @@ def test_fast_ig_adds_up_to_the_output_times_its_gradient(kind: str, modality: s
 
 @both_sides
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "mt5", "convnext"])
-def test_the_textbooks_gradients_of_the_input_are_captums(kind: str, modality: str) -> None:
+def test_textbook_variants_equal_the_input_gradients_of_captum(kind: str, modality: str) -> None:
     of = make_side(tiny.model(kind), modality)
     stem = of.stem()
 

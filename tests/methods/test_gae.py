@@ -11,7 +11,7 @@ from tests.methods.eager import ByHand, close
 
 @both_sides
 @pytest.mark.parametrize("rectified", ["mean", "heads"])
-def test_gae_by_hand(modality: str, rectified: str) -> None:
+def test_gae_equals_its_recursion(modality: str, rectified: str) -> None:
     """Chefer's recursion as it is written: a matrix R that starts at 1."""
     hand = ByHand(modality)
     tokens = hand.seen["stream"][0].shape[1]
@@ -25,7 +25,7 @@ def test_gae_by_hand(modality: str, rectified: str) -> None:
 
 
 @both_sides
-def test_gae_of_one_block_is_chefer(modality: str) -> None:
+def test_gae_of_one_block_equals_chefer(modality: str) -> None:
     hand = ByHand(modality, blocks=1)
     torch.testing.assert_close(GAE("heads")(hand.of).scores, Chefer()(hand.of).scores)
     assert Chefer()(hand.of).scores.any()

@@ -11,7 +11,7 @@ from tests.methods.eager import ByHand, close
 
 
 @pytest.mark.parametrize("kind", ["convnext", "resnet", "efficientnet", "own resnet"])
-def test_the_textbooks_grad_cam_is_captums(kind: str) -> None:
+def test_textbook_grad_cam_equals_captum(kind: str) -> None:
     model = tiny.model(kind)
     of = make_side(model, "image")
     tower = model.image
@@ -25,7 +25,7 @@ def test_the_textbooks_grad_cam_is_captums(kind: str) -> None:
 
 @both_sides
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own resnet", "mt5"])
-def test_grad_cam_is_captums_input_times_gradient_on_the_tail(kind: str, modality: str) -> None:
+def test_grad_cam_equals_input_times_gradient_of_captum(kind: str, modality: str) -> None:
     of = make_side(tiny.model(kind), modality)
     layer = of.tower.depth - 2
     cut = of.cut(layer)
@@ -38,7 +38,7 @@ def test_grad_cam_is_captums_input_times_gradient_on_the_tail(kind: str, modalit
     torch.testing.assert_close(several, (found.scores + single) / 2)
 
 
-def test_pooled_weights_are_means_over_the_words_alone() -> None:
+def test_pooled_grad_cam_averages_weights_over_words_only() -> None:
     """By hand, for a caption that is padded: neither its start and end nor its padding count."""
     of = make_side(tiny.model("clip"), "text", ("two cats", "a small grey bird sleeping on the red mat"))
     cut = of.cut(1)
@@ -53,7 +53,7 @@ def test_pooled_weights_are_means_over_the_words_alone() -> None:
 
 
 @pytest.mark.parametrize(("depth", "layer"), [(12, 10), (24, 19), (4, 4)])
-def test_grad_cams_layer_leaves_the_block_at_three_quarters(depth: int, layer: int) -> None:
+def test_grad_cam_takes_the_layer_at_three_quarters(depth: int, layer: int) -> None:
     tower = ByHand("image", depth).of.tower
     assert GradCAM.configured(tower, "default", {}, {}).layer == (layer,)
     assert GradCAM.configured(tiny.model("convnext").image, "default", {}, {}).layer == (4,)

@@ -30,7 +30,7 @@ def captum(of: Side, baseline: torch.Tensor, steps: int) -> torch.Tensor:
 @both_sides
 @pytest.mark.parametrize("baseline", ["blank", "zero"])
 @pytest.mark.parametrize("kind", ORACLE)
-def test_integrated_gradients_are_captums(kind: str, baseline: str, modality: str) -> None:
+def test_integrated_gradients_equal_captum(kind: str, baseline: str, modality: str) -> None:
     of = make_side(tiny.model(kind), modality)
     answer = IntegratedGradients(baseline=baseline, steps=12)(of)
     expected = captum(of, of.baseline(baseline, None, of.stem().hidden), 12)
@@ -65,14 +65,14 @@ def test_complete_methods_agree_on_a_linear_tower(method: Any, of: Side) -> None
     torch.testing.assert_close(method(of).scores, linear.parts(of), atol=1e-5, rtol=1e-5)
 
 
-def test_what_the_score_does_not_see_gets_nothing() -> None:
+def test_gradient_methods_give_zero_for_a_constant_score() -> None:
     of = linear.text_side([(3, 1, 4)])
     blind = Side(of.model, of.trace, lambda embedding: 0 * embedding[..., 0])
     assert not IntegratedGradients()(blind).scores.any()
     assert not MFABA()(blind).scores.any()
 
 
-def test_the_default_variants_are_those_of_the_methods_text() -> None:
+def test_gradient_methods_have_documented_defaults() -> None:
     answer = nibt.explain(tiny.model("clip"), tiny.image(), "a cat", "integrated_gradients")
     assert answer.method["text"] == {"baseline": "blank", "quadrature": "midpoint", "steps": 50, "floor": 0.1}
     assert answer.to_json()["image"]["path"]["layers"] == []
@@ -97,6 +97,6 @@ def test_the_default_variants_are_those_of_the_methods_text() -> None:
         ("integrated_gradients", {"quadrature": "geometric"}, "serves the baseline zero only"),
     ],
 )
-def test_bad_options_are_refused(method: str, options: dict[str, Any], told: str) -> None:
+def test_gradient_methods_reject_bad_options(method: str, options: dict[str, Any], told: str) -> None:
     with pytest.raises(BadOption, match=told):
         nibt.explain(tiny.model("clip"), tiny.image(), "a cat", method, **options)

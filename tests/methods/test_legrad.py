@@ -10,7 +10,7 @@ from tests.methods.eager import ByHand, close
 
 @both_sides
 @pytest.mark.parametrize("blocks", [None, 1, 2, 7])
-def test_legrad_by_hand(modality: str, blocks: int | None) -> None:
+def test_legrad_equals_its_formula(modality: str, blocks: int | None) -> None:
     hand = ByHand(modality)
     clip, total = hand.module, torch.zeros_like(hand.own)
     norm, project = (

@@ -27,7 +27,7 @@ def information(a: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
 
 @both_sides
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "convnext", "bert"])
-def test_one_step_is_the_information_at_the_start(kind: str, modality: str) -> None:
+def test_m2ib_with_one_step_is_the_initial_information(kind: str, modality: str) -> None:
     """What is scored is the last forward pass, and the first one comes before anything is learnt."""
     of = make_side(tiny.model(kind), modality)
     layer = of.tower.depth - 1
@@ -41,7 +41,7 @@ def test_one_step_is_the_information_at_the_start(kind: str, modality: str) -> N
 
 @both_sides
 @pytest.mark.parametrize("steps", [2, 3])
-def test_it_is_its_loss_and_adam(modality: str, steps: int) -> None:
+def test_m2ib_equals_its_loss_and_adam(modality: str, steps: int) -> None:
     """The same by plain means: one item, one noisy state at a time, and Adam as it is written in its paper."""
     of = make_side(tiny.model("clip"), modality)
     cut, samples, beta = of.cut(1), 4, 0.1
@@ -66,7 +66,7 @@ def test_it_is_its_loss_and_adam(modality: str, steps: int) -> None:
 
 
 @pytest.mark.parametrize("of", [linear.image_side(1), linear.text_side([(3, 1, 4, 1, 5)])], ids=["image", "text"])
-def test_without_a_price_only_the_score_is_followed(of: Side) -> None:
+def test_m2ib_without_a_price_follows_the_score(of: Side) -> None:
     """Where S is linear, its gradient by a is l (1 - l) w (h - e), so each element goes where w (h - mean e) points."""
     cut = of.cut(1)
     drawn = [
@@ -81,7 +81,7 @@ def test_without_a_price_only_the_score_is_followed(of: Side) -> None:
 
 
 @both_sides
-def test_where_the_price_is_all_everything_is_given_up_alike(modality: str) -> None:
+def test_m2ib_with_a_high_price_drops_all_units_equally(modality: str) -> None:
     of = make_side(tiny.model("clip"), modality)
     found = M2IB((1,), beta=1e6, steps=2)(of)
     cut = of.cut(1)
@@ -91,14 +91,14 @@ def test_where_the_price_is_all_everything_is_given_up_alike(modality: str) -> N
 
 
 @both_sides
-def test_the_dearer_information_is_the_less_is_kept(modality: str) -> None:
+def test_m2ib_keeps_less_information_at_a_higher_price(modality: str) -> None:
     of = make_side(tiny.model("clip"), modality)
     kept = [M2IB((1,), beta=beta)(of).scores.sum() for beta in (0.01, 1.0, 100.0)]
     assert kept[0] > kept[1] > kept[2] > 0
 
 
 @both_sides
-def test_scores_stay_finite_however_long_it_learns(modality: str) -> None:
+def test_m2ib_scores_stay_finite_after_many_steps(modality: str) -> None:
     scores = M2IB((1,), steps=60)(make_side(tiny.model("clip"), modality)).scores
     assert scores.isfinite().all()
     assert (scores >= 0).all()
@@ -106,7 +106,7 @@ def test_scores_stay_finite_however_long_it_learns(modality: str) -> None:
 
 @both_sides
 @pytest.mark.parametrize("kind", ["clip", "siglip naflex", "convnext", "bert"])
-def test_the_budget_changes_nothing(kind: str, modality: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_m2ib_is_independent_of_the_batch_budget(kind: str, modality: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step of Adam does not see how large a gradient is, only how it compares with those before; so what rounding
     does to a small one shows, and the tolerance is that of batches.
     """
@@ -118,14 +118,14 @@ def test_the_budget_changes_nothing(kind: str, modality: str, monkeypatch: pytes
         torch.testing.assert_close(found, large, rtol=0, atol=1e-5 * float(large.abs().max()))
 
 
-def test_seeds_are_averaged() -> None:
+def test_m2ib_averages_seeds() -> None:
     of = make_side(tiny.model("clip"), "image")
     single = [M2IB((1,), seed=seed)(of).scores for seed in (3, 4, 5)]
     torch.testing.assert_close(M2IB((1,), seed=3, seeds=3)(of).scores, torch.stack(single).mean(0))
     assert not torch.allclose(single[0], single[1], rtol=1e-3)
 
 
-def test_layers_are_averaged() -> None:
+def test_m2ib_averages_layers() -> None:
     of = make_side(tiny.model("clip"), "image")
     single = [M2IB((layer,))(of).scores for layer in (0, 2)]
     torch.testing.assert_close(M2IB((0, 2))(of).scores, torch.stack(single).mean(0))
@@ -133,7 +133,7 @@ def test_layers_are_averaged() -> None:
         M2IB((0, 3))(make_side(tiny.model("convnext"), "image"))
 
 
-def test_with_the_features_noise_the_scale_of_a_channel_does_not_count() -> None:
+def test_m2ib_with_feature_noise_ignores_the_scale_of_channels() -> None:
     """The information is that of standardised states: as in the bottleneck of Schulz et al."""
     of = make_side(tiny.model("clip"), "image")
     cut = of.cut(1)
@@ -144,7 +144,7 @@ def test_with_the_features_noise_the_scale_of_a_channel_does_not_count() -> None
     assert not torch.allclose(found.scores, M2IB((1,), steps=1)(of).scores, rtol=1e-2)
 
 
-def test_noise_of_the_features_has_their_mean_and_deviation() -> None:
+def test_m2ib_feature_noise_has_mean_and_deviation_of_the_item() -> None:
     """All that is replaced is replaced by noise of the item itself, channel by channel; padding is not of the item."""
     text = tiny.model("clip").text
     trace = text.trace(text.prepare(["cat", "a small grey bird sleeping on the red mat"]))
@@ -158,7 +158,7 @@ def test_noise_of_the_features_has_their_mean_and_deviation() -> None:
 
 @pytest.mark.parametrize("variant", ["paper", "iba"])
 @pytest.mark.parametrize("kind", ["clip", "siglip", "bert"])
-def test_the_padding_of_a_caption_does_not_show(kind: str, variant: str) -> None:
+def test_m2ib_ignores_the_padding_of_a_caption(kind: str, variant: str) -> None:
     captions = ["two cars", "a small grey bird sleeping on the red mat"]
     together = nibt.explain(tiny.model(kind), tiny.image(), captions, "m2ib", variant=variant, layer=1)
     alone = nibt.explain(tiny.model(kind), tiny.image(), captions[0], "m2ib", variant=variant, layer=1)
@@ -167,7 +167,7 @@ def test_the_padding_of_a_caption_does_not_show(kind: str, variant: str) -> None
     assert float(together[0].text.special_share) == pytest.approx(float(alone.text.special_share), abs=1e-4)
 
 
-def test_the_default_is_the_papers(golden: Golden) -> None:
+def test_m2ib_default_is_the_paper_setting(golden: Golden) -> None:
     model = golden.model
     for variant in ("default", "paper"):
         for tower in (model.image, model.text):
@@ -176,7 +176,7 @@ def test_the_default_is_the_papers(golden: Golden) -> None:
     assert M2IB.configured(model.image, "iba", {}, {}).noise == "features"
 
 
-def test_random_maps_of_the_authors_model_are_like_each_other(golden: Golden) -> None:
+def test_m2ib_varies_less_between_seeds_than_between_images(golden: Golden) -> None:
     """Seeds change a map of the paper's setting less than images do."""
     model = golden.model
     maps = [
@@ -189,7 +189,7 @@ def test_random_maps_of_the_authors_model_are_like_each_other(golden: Golden) ->
     assert same > max(0.5, other)
 
 
-def test_nobodys_generator_is_touched() -> None:
+def test_m2ib_leaves_global_generators_unchanged() -> None:
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     nibt.explain(tiny.model("clip"), tiny.image(), "two cars", "m2ib")
     assert torch.equal(before[0], torch.get_rng_state())
@@ -197,7 +197,7 @@ def test_nobodys_generator_is_touched() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_learns_in_single(dtype: str) -> None:
+def test_m2ib_learns_in_single_precision_for_half_precision_models(dtype: str) -> None:
     made = tiny.clip()
     half = nibt.load_model(made.module.to(getattr(torch, dtype)), processor=made.processor)
     found = nibt.explain(half, tiny.image(), "two cars", "m2ib")
@@ -219,6 +219,6 @@ def test_half_precision_learns_in_single(dtype: str) -> None:
         ({"noise": "pink"}, "noise must be unit or features"),
     ],
 )
-def test_bad_options_are_refused(options: dict[str, Any], told: str) -> None:
+def test_m2ib_rejects_bad_options(options: dict[str, Any], told: str) -> None:
     with pytest.raises(BadOption, match=told):
         nibt.explain(tiny.model("clip"), tiny.image(), "a cat", "m2ib", **options)

@@ -30,7 +30,7 @@ class EveryRow(Side):
 
 @both_sides
 @pytest.mark.parametrize("case", [0, 1])
-def test_mfaba_is_the_authors_output(golden: Golden, case: int, modality: str) -> None:
+def test_mfaba_equals_the_output_of_the_authors(golden: Golden, case: int, modality: str) -> None:
     model = golden.model
     image = model.image.trace(model.image.prepare([nibt.data.images.read_image(golden.images[case])]))
     text = model.text.trace(model.text.prepare([golden.captions[case]]))
@@ -46,7 +46,7 @@ def test_mfaba_is_the_authors_output(golden: Golden, case: int, modality: str) -
 
 
 @linear.both_sides
-def test_mfaba_on_a_linear_tower(of: Side) -> None:
+def test_mfaba_on_a_linear_tower_is_known(of: Side) -> None:
     """The gradient is the same everywhere: each step takes its stride times the gradient's absolute values."""
     gradient = 4 * of.tower.root.weights[: of.stem().hidden.shape[1]].detach()
     wanted = of.stem().units.keep((7 * 0.02 * gradient.abs().sum(-1)).expand(len(of.inputs), -1))
@@ -54,7 +54,7 @@ def test_mfaba_on_a_linear_tower(of: Side) -> None:
 
 
 @both_sides
-def test_mfaba_walks_against_the_score(modality: str) -> None:
+def test_mfaba_moves_against_the_score(modality: str) -> None:
     of = make_side(tiny.model("clip"), modality)
     scores = MFABA(steps=1)(of)
     stem = of.stem()

@@ -34,7 +34,7 @@ def captum(of: Side, layer: int, baseline: torch.Tensor, quadrature: str, steps:
 
 @pytest.mark.parametrize("modality", ["image", "text"])
 @pytest.mark.parametrize("kind", ORACLE)
-def test_toward_zero_it_is_captums_right_riemann_sum(kind: str, modality: str) -> None:
+def test_nib_toward_zero_equals_the_riemann_sum_of_captum(kind: str, modality: str) -> None:
     of = make_side(tiny.model(kind), modality)
     layer = of.tower.depth - 1
     answer = NIB((layer,), "zero", "riemann", 10)(of)
@@ -44,7 +44,7 @@ def test_toward_zero_it_is_captums_right_riemann_sum(kind: str, modality: str) -
 
 @pytest.mark.parametrize("modality", ["image", "text"])
 @pytest.mark.parametrize("kind", ORACLE)
-def test_toward_a_reference_it_is_captums_gauss_legendre(kind: str, modality: str) -> None:
+def test_nib_toward_a_baseline_equals_gauss_legendre_of_captum(kind: str, modality: str) -> None:
     of = make_side(tiny.model(kind), modality)
     layer = 1
     hidden = of.cut(layer).hidden
@@ -57,7 +57,7 @@ def test_toward_a_reference_it_is_captums_gauss_legendre(kind: str, modality: st
 
 @pytest.mark.parametrize("case", [0, 1])
 @pytest.mark.parametrize(("steps", "layer"), [(10, 9), (5, 6), (20, 10)])
-def test_the_paper_variant_is_the_authors_output(golden: Golden, case: int, steps: int, layer: int) -> None:
+def test_paper_variant_equals_the_output_of_the_authors(golden: Golden, case: int, steps: int, layer: int) -> None:
     options = {"variant": "paper", "steps": steps, "layer": layer}
     answer = nibt.explain(golden.model, golden.images[case], golden.captions[case], **options)
     pixels = stretch(to_pixels(answer.image.grid, 224, 224))[::8, ::8]
@@ -67,7 +67,7 @@ def test_the_paper_variant_is_the_authors_output(golden: Golden, case: int, step
     np.testing.assert_allclose(answer.similarity, golden.outputs[f"cos_{case}"].item(), atol=1e-6)
 
 
-def test_the_paper_variant_is_the_published_setting(golden: Golden) -> None:
+def test_paper_variant_has_the_published_setting(golden: Golden) -> None:
     answer = nibt.explain(golden.model, golden.folder / "image_0.png", "w1 w2", variant="paper")
     setting = {"baseline": "zero", "quadrature": "riemann", "steps": 10, "layer": [9]}
     assert setting.items() <= answer.method["image"].items()
@@ -102,7 +102,7 @@ def deep() -> Model:
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
-def test_the_gap_falls_geometrically_with_the_nodes(deep: Model, modality: str) -> None:
+def test_nib_gap_decreases_geometrically_with_the_steps(deep: Model, modality: str) -> None:
     of = make_side(deep, modality)
     layer = 9 if modality == "image" else 0
     gaps = []
@@ -115,7 +115,7 @@ def test_the_gap_falls_geometrically_with_the_nodes(deep: Model, modality: str) 
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
-def test_a_tolerance_is_kept(deep: Model, modality: str) -> None:
+def test_nib_meets_a_tolerance(deep: Model, modality: str) -> None:
     of = make_side(deep, modality)
     layer = 9 if modality == "image" else 0
     narrowing = NIB((layer,), "blank", "gauss", 1, tolerance=0.01)(of).path
@@ -126,7 +126,7 @@ def test_a_tolerance_is_kept(deep: Model, modality: str) -> None:
     assert (narrowing.steps > 1).any()
 
 
-def test_a_tolerance_gives_each_item_its_own_nodes() -> None:
+def test_nib_tolerance_chooses_the_steps_of_each_item() -> None:
     deep, options = tiny.model("clip"), {"tolerance": 0.03, "steps": 1}
     images, captions = [tiny.image(seed=seed) for seed in range(4)], list(tiny.CAPTIONS)
     together = nibt.explain(deep, images, captions, **options)
@@ -141,7 +141,7 @@ def _largest(answer: Any) -> float:
     return float(answer.image.scores.abs().max())
 
 
-def test_a_tolerance_that_is_not_reached_is_told(deep: Model) -> None:
+def test_nib_warns_if_the_tolerance_is_not_met(deep: Model) -> None:
     stiff = {"baseline": "zero", "quadrature": "riemann", "steps": 2, "image_layer": 2}
     told = nibt.explain(deep, tiny.image(), "a cat", tolerance=1e-6, **stiff)
     assert int(told.image.path.steps) == 64
@@ -150,7 +150,7 @@ def test_a_tolerance_that_is_not_reached_is_told(deep: Model) -> None:
     assert not any("tolerance" in warning for warning in kept.warnings)
 
 
-def test_layers_are_averaged(deep: Model) -> None:
+def test_nib_averages_layers(deep: Model) -> None:
     several = nibt.explain(deep, tiny.image(), "a cat", layer=[2, 5])
     single = [nibt.explain(deep, tiny.image(), "a cat", layer=layer) for layer in (2, 5)]
     torch.testing.assert_close(several.image.scores, (single[0].image.scores + single[1].image.scores) / 2)
@@ -158,7 +158,7 @@ def test_layers_are_averaged(deep: Model) -> None:
     assert several.to_json()["text"]["path"]["layers"] == [2, 5]
 
 
-def test_layers_of_different_grids_cannot_be_averaged() -> None:
+def test_nib_rejects_layers_of_different_grids() -> None:
     with pytest.raises(nibt.NibtError, match="different grids"):
         nibt.explain(tiny.model("convnext"), tiny.image(), "a cat", image_layer=[0, 3])
 
@@ -197,11 +197,11 @@ def test_auto_takes_the_layer_with_the_smallest_deletion_area(deep: Model) -> No
         ({"batch_size": 0}, BadOption, "batch_size must be at least 1"),
     ],
 )
-def test_bad_options_are_refused(deep: Model, options: dict, kind: type, told: str) -> None:
+def test_nib_rejects_bad_options(deep: Model, options: dict, kind: type, told: str) -> None:
     with pytest.raises(kind, match=told):
         nibt.explain(deep, tiny.image(), "a cat", **options)
 
 
-def test_it_repeats_itself_to_the_bit(deep: Model) -> None:
+def test_nib_is_repeatable_to_the_bit(deep: Model) -> None:
     answers = [nibt.explain(deep, tiny.image(), "a cat and a dog") for _ in range(2)]
     assert answers[0].to_json() == answers[1].to_json()

@@ -16,7 +16,7 @@ from tests.helpers import make_side
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "own vit oblong"])
-def test_occlusion_of_patches_is_captums_ablation(kind: str) -> None:
+def test_occlusion_of_patches_equals_captum(kind: str) -> None:
     of = make_side(tiny.model(kind), "image")
     pixels, units = of.inputs.values, of.units
     patches = torch.arange(units.count).reshape(1, 1, units.rows, units.columns)
@@ -31,7 +31,7 @@ def test_occlusion_of_patches_is_captums_ablation(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own text both ways", "bert"])
-def test_occlusion_of_words_is_captums_ablation(kind: str) -> None:
+def test_occlusion_of_words_equals_captum(kind: str) -> None:
     of = make_side(tiny.model(kind), "text")
     stem = of.stem()
     features = torch.arange(stem.hidden.shape[1])[None, :, None].expand(1, -1, stem.hidden.shape[2])
@@ -42,7 +42,7 @@ def test_occlusion_of_words_is_captums_ablation(kind: str) -> None:
     torch.testing.assert_close(Occlusion()(of).scores, stem.units.keep(wanted[..., 0]), atol=1e-6, rtol=1e-4)
 
 
-def test_a_trunk_without_patches_is_occluded_by_the_cells_of_its_last_map() -> None:
+def test_occlusion_of_a_convolutional_trunk_uses_its_last_map() -> None:
     of = make_side(tiny.model("convnext"), "image")
     found = Occlusion()(of)
     assert found.units == of.cut(of.tower.depth).units

@@ -40,7 +40,7 @@ class GradientTimesState(GradientMethod):
         ("blank", "midpoint", 3),
     ],
 )
-def test_gradient_times_state_along_the_path_is_nib(
+def test_along_path_of_gradient_times_state_equals_nib(
     kind: str, modality: str, baseline: str, quadrature: str, steps: int
 ) -> None:
     of = make_side(tiny.model(kind), modality)
@@ -62,7 +62,7 @@ def test_gradient_times_state_along_the_path_is_nib(
 
 @both_sides
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_rectifier_stays_inside(kind: str, modality: str) -> None:
+def test_along_path_rectifies_at_each_node(kind: str, modality: str) -> None:
     """The mean of what is rectified at each node, found node by node; not the rectified mean."""
     of = make_side(tiny.model(kind), modality)
     layer = 1
@@ -83,7 +83,7 @@ def test_the_rectifier_stays_inside(kind: str, modality: str) -> None:
 @both_sides
 @pytest.mark.parametrize("weights", ["token", "pooled"])
 @pytest.mark.parametrize("kind", ["clip", "bert", "convnext"])
-def test_a_path_of_one_node_at_the_state_is_the_method(kind: str, weights: str, modality: str) -> None:
+def test_along_path_with_one_node_at_the_state_equals_the_method(kind: str, weights: str, modality: str) -> None:
     of = make_side(tiny.model(kind), modality)
     wanted = GradCAM((1,), weights=weights)(of)
     found = walking(GradCAM)(layer=(1,), weights=weights, baseline="zero", quadrature="riemann", steps=1)(of)
@@ -91,7 +91,7 @@ def test_a_path_of_one_node_at_the_state_is_the_method(kind: str, weights: str, 
     assert wanted.scores.any()
 
 
-def test_layers_are_averaged() -> None:
+def test_along_path_averages_layers() -> None:
     of, kind = make_side(tiny.model("clip"), "image"), walking(GradCAM)
     both, single = kind((0, 2))(of), [kind((layer,))(of) for layer in (0, 2)]
     torch.testing.assert_close(both.scores, torch.stack([one.scores for one in single]).mean(0))
@@ -101,7 +101,7 @@ def test_layers_are_averaged() -> None:
         kind((0, 3))(make_side(tiny.model("convnext"), "image"))
 
 
-def test_it_is_asked_for_in_python() -> None:
+def test_explain_takes_along_path() -> None:
     model, image = tiny.model("clip"), tiny.image()
     answer = nibt.explain(model, image, "a cat", "grad_cam", along_path=True, layer=1, text_steps=3)
     assert answer.method["name"] == "grad_cam"
@@ -124,14 +124,14 @@ def test_it_is_asked_for_in_python() -> None:
         ("paper", {"baseline": "zero", "quadrature": "riemann", "steps": 10, "weights": "token"}),
     ],
 )
-def test_variants_are_those_of_the_method(variant: str, told: dict[str, Any]) -> None:
+def test_along_path_has_the_variants_of_the_method(variant: str, told: dict[str, Any]) -> None:
     answer = nibt.explain(tiny.model("clip"), tiny.image(), "a cat", "grad_cam", variant=variant, along_path=True)
     assert told.items() <= answer.method["text"].items()
     kind, tower = along_path("grad_cam"), tiny.model("clip").text
     assert kind.configured(tower, variant, {}, {}).layer == GradCAM.configured(tower, variant, {}, {}).layer
 
 
-def test_layers_are_chosen_for_it_too() -> None:
+def test_along_path_chooses_layers_automatically() -> None:
     sample = [nibt.Pair(tiny.image(seed=3), "a red cat")]
     answer = nibt.explain(
         tiny.model("clip"),
@@ -148,7 +148,7 @@ def test_layers_are_chosen_for_it_too() -> None:
     assert answer.method["along_path"] is True
 
 
-def test_a_class_is_made_once_and_reads_like_the_method() -> None:
+def test_along_path_caches_the_class() -> None:
     kind = along_path("grad_cam")
     assert kind is along_path("grad_cam")
     assert issubclass(kind, GradCAM)
@@ -169,6 +169,6 @@ def test_a_class_is_made_once_and_reads_like_the_method() -> None:
         ("grad_cam", {"along_path": True, "baseline": "black"}, BadOption, "baseline must be zero"),
     ],
 )
-def test_mistakes_are_told(method: str, options: dict[str, Any], error: type, told: str) -> None:
+def test_along_path_rejects_bad_options(method: str, options: dict[str, Any], error: type, told: str) -> None:
     with pytest.raises(error, match=told):
         nibt.explain(tiny.model("clip"), tiny.image(), "a cat", method, **options)

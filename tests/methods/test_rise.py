@@ -16,7 +16,7 @@ from tests.helpers import both_sides, make_side, varied_kinds
 
 @both_sides
 @pytest.mark.parametrize("kind", ["clip", "own vit oblong", "bert"])
-def test_rise_is_its_formula_one_mask_at_a_time(kind: str, modality: str) -> None:
+def test_rise_equals_its_formula(kind: str, modality: str) -> None:
     of = make_side(tiny.model(kind), modality)
     found = RISE(6, share=0.3, cells=4, seed=3)(of)
     if modality == "text":
@@ -54,7 +54,7 @@ def test_rise_is_its_formula_one_mask_at_a_time(kind: str, modality: str) -> Non
 
 @both_sides
 @varied_kinds
-def test_rise_that_keeps_everything_finds_the_score_everywhere(kind: str, modality: str) -> None:
+def test_rise_with_full_masks_gives_the_score_everywhere(kind: str, modality: str) -> None:
     of = make_side(tiny.model(kind), modality)
     found = RISE(3, share=1.0)(of)
     everywhere = of.value()[:, None].expand_as(found.scores)
@@ -62,7 +62,7 @@ def test_rise_that_keeps_everything_finds_the_score_everywhere(kind: str, modali
     torch.testing.assert_close(found.scores, wanted, atol=1e-6, rtol=1e-5)
 
 
-def test_rise_on_a_linear_tower_tends_to_occlusion() -> None:
+def test_rise_on_a_linear_tower_approaches_occlusion() -> None:
     """With S = sum_s a_s m_s and independent masks, E[S m_t] / p = p sum_s a_s + (1 - p) a_t."""
     whole = linear.text_side([(3, 1, 4, 1, 5)])
     parts = Occlusion()(whole).scores[0, 1:]
@@ -74,7 +74,7 @@ def test_rise_on_a_linear_tower_tends_to_occlusion() -> None:
         assert (found - wanted).abs().max() < 0.1 * (wanted - wanted.mean()).abs().max()
 
 
-def test_rises_map_is_no_coarser_than_its_masks() -> None:
+def test_rise_map_is_as_fine_as_its_masks() -> None:
     """The squares that pixels are averaged over lose next to nothing of the map of pixels."""
     grids, shifts = RISE(500)._grids(224, 224)
     weights = torch.rand(500, generator=torch.Generator().manual_seed(1))
@@ -86,7 +86,7 @@ def test_rises_map_is_no_coarser_than_its_masks() -> None:
     assert RISE(2)(linear.image_side(1)).units == Grid(linear.ROWS * linear.PATCH, linear.COLUMNS * linear.PATCH)
 
 
-def test_rise_keeps_a_tenth_of_the_cells_and_shifts_by_less_than_a_cell() -> None:
+def test_rise_masks_have_the_published_share_and_shifts() -> None:
     grids, shifts = RISE(6000)._grids(224, 448)
     assert grids.mean() == pytest.approx(0.1, abs=0.005)
     assert set(grids.unique().tolist()) == {0.0, 1.0}

@@ -13,7 +13,7 @@ from tests.methods.eager import ByHand, close
 
 
 @both_sides
-def test_rollout_by_hand(modality: str) -> None:
+def test_rollout_equals_its_product(modality: str) -> None:
     hand = ByHand(modality)
     rolled = torch.eye(hand.seen["stream"][0].shape[1]).expand(2, -1, -1)
     for weights in hand.seen["weights"]:
@@ -24,7 +24,7 @@ def test_rollout_by_hand(modality: str) -> None:
 
 @both_sides
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit attention", "bert"])
-def test_rollout_is_the_same_for_every_other_side(kind: str, modality: str) -> None:
+def test_rollout_ignores_the_other_side(kind: str, modality: str) -> None:
     model, other = (
         tiny.model(kind),
         torch.linspace(-1, 1, tiny.model(kind).image.encode(tiny.model(kind).image.prepare([tiny.image()])).shape[-1]),

@@ -45,7 +45,7 @@ def test_shapley_values_of_few_words_are_exact(kind: str) -> None:
 @both_sides
 @varied_kinds
 @pytest.mark.parametrize("budget", [4, 40, 512])
-def test_shapley_values_add_up_whatever_the_budget(kind: str, modality: str, budget: int) -> None:
+def test_shapley_values_sum_to_the_change_for_any_budget(kind: str, modality: str, budget: int) -> None:
     of = make_side(tiny.model(kind), modality)
     scores = Shapley(budget)(of).scores
     width = scores.shape[1]
@@ -74,7 +74,7 @@ def _values(game: Any, players: int, budget: int, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize(
     ("pairs_only", "budget", "within"), [(True, 256, 1e-9), (True, 60, 1e-9), (False, 256, 1e-9), (False, 200, 0.02)]
 )
-def test_shapley_axioms(pairs_only: bool, budget: int, within: float) -> None:
+def test_shapley_values_keep_their_axioms(pairs_only: bool, budget: int, within: float) -> None:
     """Players that are alike are worth the same, one that does nothing nothing. What pairs of players make together
     is shared by halves, which a coalition and its complement find exactly even where few are drawn.
     """
@@ -86,7 +86,7 @@ def test_shapley_axioms(pairs_only: bool, budget: int, within: float) -> None:
     assert np.abs(found).max() > 10 * within
 
 
-def test_the_estimate_gets_better_with_the_budget() -> None:
+def test_shapley_estimate_improves_with_the_budget() -> None:
     game = _game(12, pairs_only=False)
     exact = _values(game, 12, 2**12)
     errors = [

@@ -43,7 +43,7 @@ def _lit(of: Side, row: int, column: int) -> Side:
 
 @pytest.mark.parametrize("shifts", [2, 4])
 @pytest.mark.parametrize(("row", "column"), [(13, 9), (18, 22), (16, 16)])
-def test_a_cell_tells_of_its_own_place(shifts: int, row: int, column: int) -> None:
+def test_shifted_map_has_its_cells_in_place(shifts: int, row: int, column: int) -> None:
     """The middle of the map lies where the light is, to a part of a patch; for a plain map it need not."""
     of = _lit(make_side(tiny.model("clip"), "image"), row, column)
     found = Shifted(Brightness(), shifts)(of).grid[0]
@@ -55,7 +55,7 @@ def test_a_cell_tells_of_its_own_place(shifts: int, row: int, column: int) -> No
 
 
 @pytest.mark.parametrize("reach", [2, 3, 5])
-def test_the_triangle_keeps_every_sum(reach: int) -> None:
+def test_triangle_keeps_every_sum(reach: int) -> None:
     matrix = triangle(4 * reach, reach)
     for axis in (0, 1):
         torch.testing.assert_close(matrix.sum(axis), torch.ones(4 * reach, dtype=torch.float64))
@@ -66,7 +66,7 @@ def test_the_triangle_keeps_every_sum(reach: int) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_cells_add_up_to_the_mean_of_the_shifts(kind: str) -> None:
+def test_shifted_map_sums_to_the_mean_of_the_shifts(kind: str) -> None:
     """Held against each shift, made by hand of the pixels."""
     of = make_side(tiny.model(kind), "image")
     method = NIB((1,), "blank", "gauss", 4)
@@ -88,7 +88,7 @@ def test_all_cells_add_up_to_the_mean_of_the_shifts(kind: str) -> None:
     assert (found.units.rows, found.units.columns) == (2 * grid.rows, 2 * grid.columns)
 
 
-def test_the_map_does_not_depend_on_batch_mates() -> None:
+def test_shifted_map_is_independent_of_the_batch() -> None:
     model = tiny.model("clip")
     images = [tiny.image(seed=seed) for seed in range(3)]
     together = nibt.explain(model, images, "a cat", shifts=2)
@@ -98,7 +98,7 @@ def test_the_map_does_not_depend_on_batch_mates() -> None:
         torch.testing.assert_close(alone.grid, answer.grid, rtol=0, atol=1e-5 * scale)
 
 
-def test_shifts_tell_more_of_the_truth() -> None:
+def test_shifted_map_is_more_precise() -> None:
     """Average precision on scenes: far more than chance, paired over the scenes."""
     pairs = list(Scenes(count=24, seed=31, fewest=2, most=3, named="one"))
     plain, fine = (
@@ -110,7 +110,7 @@ def test_shifts_tell_more_of_the_truth() -> None:
     assert (better > 0).double().mean() > 0.75
 
 
-def test_the_record_and_the_json_tell_of_them() -> None:
+def test_shifts_are_recorded() -> None:
     answer = nibt.explain(tiny.model("clip"), tiny.image(), "a cat", shifts=3)
     assert answer.method["image"]["shifts"] == 3
     assert "shifts" not in answer.method["text"]
@@ -121,7 +121,7 @@ def test_the_record_and_the_json_tell_of_them() -> None:
     assert torch.equal(plain.grid, nibt.explain(tiny.model("clip"), tiny.image(), "a cat", shifts=1).grid)
 
 
-def test_two_pictures_are_shifted_both() -> None:
+def test_shifts_apply_to_both_images() -> None:
     model = tiny.model("clip")
     first, second = (ImageInput(tiny.image(seed=seed).pil_image, f"{seed}") for seed in range(2))
     answer = nibt.explain(model, first, second, shifts=2)
@@ -129,12 +129,12 @@ def test_two_pictures_are_shifted_both() -> None:
 
 
 @pytest.mark.parametrize("shifts", [0, 9, -1, 1.5, "two"])
-def test_a_number_that_cannot_be(shifts: object) -> None:
+def test_shifts_reject_a_bad_number(shifts: object) -> None:
     with pytest.raises(BadOption, match="shifts must be a whole number from 1"):
         nibt.explain(tiny.model("clip"), tiny.image(), "a cat", shifts=shifts)
 
 
-def test_where_nothing_can_be_shifted() -> None:
+def test_shifts_reject_inputs_without_an_image() -> None:
     model = tiny.model("clip")
     with pytest.raises(BadOption, match="shifts are of images"):
         nibt.explain(model, nibt.Caption("a cat"), "a dog", shifts=2)
@@ -147,7 +147,7 @@ def test_where_nothing_can_be_shifted() -> None:
             verb(model, tiny.image(), "a cat", shifts=2)
 
 
-def test_the_command(clip_folder: object, tmp_path: object) -> None:
+def test_explain_takes_shifts(clip_folder: object, tmp_path: object) -> None:
     run = CliRunner().invoke(
         app, ["explain", "sample:chelsea", "a cat", "-m", str(clip_folder), "--shifts", "2", "--json", "-"]
     )

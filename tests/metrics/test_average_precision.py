@@ -7,7 +7,7 @@ import torch
 from tests.metrics.known_maps import FIRST, of, on
 
 
-def test_average_precision() -> None:
+def test_average_precision_of_known_maps() -> None:
     ramp = torch.arange(16.0).flip(0).reshape(4, 4)
     assert of("average_precision", on(torch.ones(4, 4))) == pytest.approx(0.25)
     assert of("average_precision", on(FIRST)) > 0.95

@@ -13,12 +13,12 @@ from tests.metrics.known_maps import FIRST, of, on
 
 
 @pytest.mark.parametrize("name", ["pointing_game", "energy", "intersection_over_union", "average_precision"])
-def test_without_a_mask_nothing_is_measured(name: str) -> None:
+def test_mask_metrics_need_a_mask(name: str) -> None:
     assert np.isnan(of(name, on(FIRST, None)))
 
 
 @pytest.mark.parametrize("name", available("metrics"))
-def test_every_metric_says_its_sides_and_which_way_is_better(name: str) -> None:
+def test_metrics_declare_their_sides_and_direction(name: str) -> None:
     kind: type[Metric] = find("metrics", name)
     assert kind.better in ("higher", "lower", "neither")
     assert set(kind.sides) <= {"image", "text"}

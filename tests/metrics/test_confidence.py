@@ -33,7 +33,7 @@ def flat(of_side: Side, value: float) -> Attribution:
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
-def test_a_flat_map_keeps_nothing(modality: str) -> None:
+def test_confidence_of_a_flat_map_keeps_nothing(modality: str) -> None:
     """A flat map reads as 0, so what is kept is the image, or the caption, that says nothing."""
     here = make_side(tiny.model("clip"), modality)
     nothing = here.at_end("zero", None, here.cut(0), here.tower.blank(here.inputs, 0))
@@ -43,7 +43,7 @@ def test_a_flat_map_keeps_nothing(modality: str) -> None:
     assert rise.tolist() == (100 * (nothing > here.value()).float()).tolist()
 
 
-def test_a_map_that_keeps_the_words_it_likes_drops_nothing_where_it_likes_all_but_one() -> None:
+def test_confidence_drop_keeps_the_words_of_the_map() -> None:
     here = make_side(tiny.model("clip"), "text")
     answer = flat(here, 1.0)
     scores = answer.scores.clone()
@@ -75,7 +75,7 @@ def authors(model: Model, image: ImageInput, caption: str, rows: np.ndarray) -> 
 
 
 @pytest.mark.parametrize("case", [0, 1])
-def test_the_paper_protocol_reads_the_authors_maps(golden: Golden, case: int) -> None:
+def test_paper_protocol_equals_the_code_of_the_authors(golden: Golden, case: int) -> None:
     """The maps that the metric hides by are the golden ones, and the numbers those of an edited copy."""
     model = golden.model
     pair = Pair(nibt.data.images.read_image(golden.images[case]), golden.captions[case])
@@ -103,7 +103,7 @@ def test_the_paper_protocol_reads_the_authors_maps(golden: Golden, case: int) ->
 
 
 @pytest.mark.parametrize("kind", ["clip", "clip legacy end"])
-def test_a_repeated_word_is_scaled_by_the_product_of_its_scores(kind: str) -> None:
+def test_paper_protocol_scales_a_repeated_word_by_the_product(kind: str) -> None:
     model, image = tiny.model(kind), tiny.image()
     captions = ["cat dog cat cat", "a red cat on the red mat", "dog"]
     before = model.weights_hash, count_hooks(model.module)
@@ -125,7 +125,7 @@ def test_a_repeated_word_is_scaled_by_the_product_of_its_scores(kind: str) -> No
     assert (model.weights_hash, count_hooks(model.module)) == before
 
 
-def test_the_paper_protocol_of_pictures_stretches_the_pixels() -> None:
+def test_paper_protocol_stretches_the_pixels_of_images() -> None:
     of = make_side(tiny.model("clip"), "image")
     scores = torch.randn(2, 16, generator=torch.Generator().manual_seed(4))
     scores[1] = 3.0  # a flat map keeps nothing
@@ -136,7 +136,7 @@ def test_the_paper_protocol_of_pictures_stretches_the_pixels() -> None:
     torch.testing.assert_close(found, 100 * (of.value() - seen).clamp_min(0), atol=1e-3, rtol=1e-4)
 
 
-def test_the_paper_protocol_is_refused_where_it_has_no_meaning() -> None:
+def test_paper_protocol_rejects_other_text_towers() -> None:
     for kind in ("siglip", "own vit", "bert"):
         with pytest.raises(Unsupported, match="protocol='correct'"):
             values(tiny.model(kind), pairs(1), ConfidenceDrop(protocol="paper"), only="text")
@@ -151,7 +151,7 @@ def test_the_paper_protocol_is_refused_where_it_has_no_meaning() -> None:
 
 
 @long_sides
-def test_a_perfect_map_drops_least(of: Side) -> None:
+def test_confidence_drop_is_smallest_for_a_perfect_map(of: Side) -> None:
     """An even map is read as one that keeps nothing, so it drops all there is."""
     best, even, worst = ordered(of, ConfidenceDrop())
     torch.testing.assert_close(even, 100 * (of.value().abs() - nothing(of)).clamp_min(0), rtol=1e-4, atol=1e-3)

@@ -19,7 +19,7 @@ from tests.metrics.linear_maps import long_sides, ordered
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
-def test_deletion_and_insertion_mirror_each_other(modality: str) -> None:
+def test_deletion_and_insertion_are_mirrored(modality: str) -> None:
     """Removing the best first is putting in the worst first, backwards."""
     here = make_side(tiny.model("clip"), modality)
     cut = here.cut(0)
@@ -34,7 +34,7 @@ def test_deletion_and_insertion_mirror_each_other(modality: str) -> None:
 
 @long_sides
 @pytest.mark.parametrize(("metric", "sign"), [(Deletion(), 1), (Insertion(), -1), (Infidelity(), 1)])
-def test_a_perfect_map_is_best_and_a_reversed_one_worst(of: Side, metric: Any, sign: int) -> None:
+def test_removal_metrics_rank_a_perfect_map_first(of: Side, metric: Any, sign: int) -> None:
     best, even, worst = (sign * found for found in ordered(of, metric))
     assert (best < even).all()
     assert (even < worst).all()

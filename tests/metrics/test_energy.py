@@ -6,7 +6,7 @@ import torch
 from tests.metrics.known_maps import FIRST, LAST, of, on
 
 
-def test_energy() -> None:
+def test_energy_of_known_maps() -> None:
     assert of("energy", on(FIRST)) > 0.8
     assert of("energy", on(torch.ones(4, 4))) == pytest.approx(0.25)
     assert of("energy", on(-torch.ones(4, 4))) == 0

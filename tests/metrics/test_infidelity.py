@@ -17,7 +17,7 @@ from tests.metrics.linear_maps import exact
 
 
 @linear.both_sides
-def test_infidelity_of_the_exact_parts_of_a_linear_score_is_zero(of: Side) -> None:
+def test_infidelity_of_the_exact_parts_is_zero(of: Side) -> None:
     scores = exact(of)
     assert Infidelity()(MetricInput(of, scores)).tolist() == pytest.approx([0, 0], abs=1e-6)
     assert Infidelity(scaled=True)(
@@ -31,7 +31,7 @@ def test_infidelity_of_the_exact_parts_of_a_linear_score_is_zero(of: Side) -> No
 
 
 @both_sides
-def test_infidelity_is_captums(modality: str) -> None:
+def test_infidelity_equals_captum(modality: str) -> None:
     whole = make_side(tiny.model("clip"), modality)
     of = replace(
         whole,

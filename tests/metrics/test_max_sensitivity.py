@@ -21,7 +21,7 @@ from tests.helpers import both_sides, make_side
 from tests.metrics.linear_maps import pairs, trial, values
 
 
-def test_max_sensitivity_is_captums() -> None:
+def test_max_sensitivity_equals_captum() -> None:
     of, method = make_side(tiny.model("clip"), "image"), NIB((1,), "zero", "gauss", 2)
     metric = MaxSensitivity(samples=3, radius=0.1, seed=2)
     noise = [
@@ -53,7 +53,7 @@ def test_max_sensitivity_is_captums() -> None:
 
 
 @both_sides
-def test_max_sensitivity_does_not_depend_on_the_batch_and_ones_have_none(modality: Any) -> None:
+def test_max_sensitivity_is_independent_of_the_batch(modality: Any) -> None:
     model, metric = tiny.model("siglip naflex"), MaxSensitivity(samples=2)
     together, alone = (
         values(model, pairs(2), metric, only=modality, method="occlusion", batch_size=size) for size in (2, 1)
@@ -65,7 +65,7 @@ def test_max_sensitivity_does_not_depend_on_the_batch_and_ones_have_none(modalit
     assert (np.array(larger) > np.array(together)).all()
 
 
-def test_max_sensitivity_needs_a_method_to_ask() -> None:
+def test_max_sensitivity_needs_a_method() -> None:
     of = make_side(tiny.model("clip"), "image")
     assert MaxSensitivity()(MetricInput(of, Ones()(of))).isnan().all()
     with pytest.raises(BadOption, match="samples must be at least 1"):

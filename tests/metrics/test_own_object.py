@@ -9,7 +9,7 @@ from nibt.data.ground_truth import GroundTruth
 from tests.metrics.known_maps import FIRST, LAST, QUARTER, of, on
 
 
-def test_own_object() -> None:
+def test_own_object_of_known_maps() -> None:
     def against(scores: torch.Tensor, *others: torch.Tensor) -> float:
         trial = on(scores)
         return of("own_object", replace(trial, truths=(GroundTruth(QUARTER, others),)))

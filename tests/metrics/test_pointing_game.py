@@ -5,7 +5,7 @@ import torch
 from tests.metrics.known_maps import FIRST, LAST, block, of, on
 
 
-def test_pointing_game() -> None:
+def test_pointing_game_of_known_maps() -> None:
     assert of("pointing_game", on(FIRST), tolerance=0.0) == 1
     assert of("pointing_game", on(LAST), tolerance=0.0) == 0
     corner = block(slice(3, 4), slice(3, 4))  # the pixel (7, 7), 5.66 pixels from the mask's nearest one, (3, 3)

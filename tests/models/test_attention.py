@@ -85,7 +85,7 @@ def implementation(module: nn.Module, name: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "side"), HUGGING_FACE)
-def test_the_fused_kernel_is_seen_as_eager_attention(kind: str, side: Any) -> None:
+def test_attentions_of_the_fused_kernel_equal_eager_attention(kind: str, side: Any) -> None:
     seen = (tower := tiny.model(kind).tower(side)).trace(make_inputs(tower)).attentions()
     fresh = tiny.fresh(kind)
     implementation(fresh.module, "eager")
@@ -101,7 +101,7 @@ def test_the_fused_kernel_is_seen_as_eager_attention(kind: str, side: Any) -> No
 
 
 @pytest.mark.parametrize(("kind", "side"), [*HUGGING_FACE, *((kind, "image") for kind in TIMM)])
-def test_a_model_that_is_eager_is_seen_alike(kind: str, side: Any) -> None:
+def test_attentions_of_an_eager_model_equal_those_of_the_fused_kernel(kind: str, side: Any) -> None:
     fresh = tiny.fresh(kind)
     implementation(fresh.module, "eager")
     for part in fresh.module.modules():
@@ -123,7 +123,7 @@ def test_a_model_that_is_eager_is_seen_alike(kind: str, side: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", TIMM)
-def test_timms_own_weights(kind: str) -> None:
+def test_attentions_equal_the_weights_of_timm(kind: str) -> None:
     fresh, weights = tiny.fresh(kind), []
     tower = fresh.image
     for block in tower.blocks:
@@ -137,7 +137,7 @@ def test_timms_own_weights(kind: str) -> None:
 
 @pytest.mark.parametrize("side", ["image", "text"])
 @pytest.mark.parametrize("kind", ["own vit", "own vit average", "own text apart", "own text both ways", "coca"])
-def test_torchs_own_weights(kind: str, side: Any) -> None:
+def test_attentions_equal_the_weights_of_torch(kind: str, side: Any) -> None:
     """``nn.MultiheadAttention`` gives its weights when it is asked for them."""
     fresh, weights = tiny.fresh(kind), []
     tower = fresh.tower(side)
@@ -155,7 +155,7 @@ def test_torchs_own_weights(kind: str, side: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["siglip", "siglip naflex"])
-def test_the_pooling_of_siglip(kind: str) -> None:
+def test_attentions_include_the_pooling_of_siglip(kind: str) -> None:
     tower = tiny.model(kind).image
     trace = tower.trace(make_inputs(tower))
     pooling, module = trace.attentions(tower.depth - 1).pooling, tower.vision.head.attention
@@ -174,7 +174,7 @@ def test_the_pooling_of_siglip(kind: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "side"), SEEN)
-def test_what_is_seen_fits_together(kind: str, side: Any) -> None:
+def test_attentions_are_consistent(kind: str, side: Any) -> None:
     tower = tiny.model(kind).tower(side)
     trace = tower.trace(make_inputs(tower))
     seen = trace.attentions()
@@ -190,7 +190,7 @@ def test_what_is_seen_fits_together(kind: str, side: Any) -> None:
 
 
 @pytest.mark.parametrize(("kind", "side"), SEEN)
-def test_from_any_layer_it_is_the_same(kind: str, side: Any) -> None:
+def test_attentions_are_the_same_from_any_layer(kind: str, side: Any) -> None:
     tower = tiny.model(kind).tower(side)
     trace = tower.trace(make_inputs(tower))
     whole, part = trace.attentions(), trace.attentions(tower.depth - 1)
@@ -254,7 +254,7 @@ POOLED = ("siglip", "siglip naflex", "own vit attention", "coca", "timm siglip",
 
 
 @pytest.mark.parametrize(("kind", "side"), ROWS)
-def test_the_rows_that_the_head_reads(kind: str, side: Any) -> None:
+def test_attentions_know_the_rows_that_the_head_reads(kind: str, side: Any) -> None:
     tower = tiny.model(kind).tower(side)
     inputs = make_inputs(tower)
     seen = tower.trace(inputs).attentions(tower.depth - 1)
@@ -262,7 +262,7 @@ def test_the_rows_that_the_head_reads(kind: str, side: Any) -> None:
     close(seen.rows, ROWS[kind, side](inputs, seen.last.weights.shape[2]))
 
 
-def test_a_head_that_leaves_the_first_rows_out() -> None:
+def test_attentions_keep_rows_that_the_head_leaves_out() -> None:
     """timm pools by attention without the class token; maps keep a row for it, of zeros."""
     made = tiny.vit_trunk("vit_base_patch16_siglip_224", "map", proj=False, class_token=True)
     tower = load_model(made.module, tokenizer=made.tokenizer).image
@@ -275,7 +275,7 @@ def test_a_head_that_leaves_the_first_rows_out() -> None:
 
 
 @pytest.mark.parametrize("kind", ["clip", "own vit", "siglip"])
-def test_masks_are_respected(kind: str) -> None:
+def test_attentions_respect_masks(kind: str) -> None:
     tower = tiny.model(kind).text
     inputs = make_inputs(tower)
     for one in tower.trace(inputs).attentions().blocks:
@@ -299,7 +299,7 @@ def test_masks_are_respected(kind: str) -> None:
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_openly_computed_attention_is_the_kernels(options: dict[str, Any], dtype: torch.dtype) -> None:
+def test_recorder_computes_the_attention_of_the_kernel(options: dict[str, Any], dtype: torch.dtype) -> None:
     draw = torch.Generator().manual_seed(0)
     few = 2 if "enable_gqa" in options else 4
     query, key, value = (torch.randn(2, heads, 5, 8, generator=draw).to(dtype) for heads in (4, few, few))
@@ -333,7 +333,7 @@ def test_openly_computed_attention_is_the_kernels(options: dict[str, Any], dtype
         ("timm eva", "image"),
     ],
 )
-def test_nothing_is_left_behind_even_after_an_error(kind: str, side: Any) -> None:
+def test_attentions_leave_the_model_unchanged_after_an_error(kind: str, side: Any) -> None:
     model = tiny.fresh(kind)
     tower = model.tower(side)
     before = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
@@ -359,7 +359,7 @@ def test_nothing_is_left_behind_even_after_an_error(kind: str, side: Any) -> Non
     tower.lock.release()
 
 
-def test_it_works_without_gradients_and_with_frozen_weights() -> None:
+def test_attentions_work_without_gradients_and_with_frozen_weights() -> None:
     model = tiny.fresh("clip")
     model.module.requires_grad_(False)
     with torch.no_grad():
@@ -374,7 +374,7 @@ def test_it_works_without_gradients_and_with_frozen_weights() -> None:
 
 
 @pytest.mark.parametrize("kind", ["clip", "own vit", "mt5"])
-def test_threads_do_not_meet(kind: str) -> None:
+def test_attentions_of_several_threads_are_independent(kind: str) -> None:
     """Four threads look at one model while a fifth runs it: all see what they see alone, the fifth is not seen."""
     tower = tiny.model(kind).text
     traces = [tower.trace(tower.prepare(list(tiny.CAPTIONS[:count]))) for count in (1, 2, 3, 4)]
@@ -404,7 +404,7 @@ def test_threads_do_not_meet(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["clip", "own vit attention", "coca", "mt5"])
-def test_half_precision(kind: str) -> None:
+def test_attentions_work_in_half_precision(kind: str) -> None:
     made = tiny.KINDS[kind]()
     model = load_model(made.module.to(torch.bfloat16), processor=made.processor, tokenizer=made.tokenizer)
     for tower in (model.image, model.text):
@@ -423,7 +423,7 @@ def test_half_precision(kind: str) -> None:
         )
 
 
-def test_a_kernel_that_nobody_knows_is_refused() -> None:
+def test_attentions_reject_an_unknown_kernel() -> None:
     """Not a wrong map: an error that says what to do."""
 
     def odd(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> tuple[Tensor, None]:
@@ -441,7 +441,7 @@ def test_a_kernel_that_nobody_knows_is_refused() -> None:
         del ALL_ATTENTION_FUNCTIONS._global_mapping["odd"]
 
 
-def test_a_head_of_several_attentions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attentions_reject_a_head_with_several_attentions(monkeypatch: pytest.MonkeyPatch) -> None:
     tower = tiny.model("siglip").image
     trace, head = tower.trace(make_inputs(tower)), tower.head
     monkeypatch.setattr(tower, "head", lambda *args: head(*args) + head(*args))
@@ -450,7 +450,7 @@ def test_a_head_of_several_attentions_is_refused(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("layer", [-1, 3, 4])
-def test_layers_that_no_block_follows_are_refused(layer: int) -> None:
+def test_attentions_reject_layers_without_a_following_block(layer: int) -> None:
     tower = tiny.model("clip").image
     with pytest.raises(BadOption, match=rf"a block must follow the layer: it must lie in 0\.\.2 \(got {layer}\)"):
         tower.trace(make_inputs(tower)).attentions(layer)

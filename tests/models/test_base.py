@@ -53,7 +53,7 @@ every_kind = pytest.mark.parametrize("kind", tiny.KINDS)
 @every_kind
 @both_sides
 class TestContract:
-    def test_replay_from_every_layer_is_the_model(self, kind: str, side: Any) -> None:
+    def test_replay_from_every_layer_equals_the_model(self, kind: str, side: Any) -> None:
         model = tiny.model(kind)
         tower = model.tower(side)
         inputs = make_inputs(tower)
@@ -64,13 +64,13 @@ class TestContract:
             cut = trace.cut(layer)
             assert_embeddings_close(cut.rest(cut.hidden[None])[0], wanted)
 
-    def test_the_inputs_matter(self, kind: str, side: Any) -> None:
+    def test_encode_depends_on_the_inputs(self, kind: str, side: Any) -> None:
         """Else every other test of a tower would pass with one that answers the same to everything."""
         tower = tiny.model(kind).tower(side)
         first, second = tower.encode(make_inputs(tower))
         assert F.cosine_similarity(first, second, dim=0) < 0.9999
 
-    def test_several_states_at_once_equal_each_alone(self, kind: str, side: Any) -> None:
+    def test_states_in_a_batch_equal_each_alone(self, kind: str, side: Any) -> None:
         tower = tiny.model(kind).tower(side)
         trace = tower.trace(make_inputs(tower, 3))
         for layer in {0, tower.depth // 2, tower.depth - 1, tower.depth}:
@@ -80,7 +80,7 @@ class TestContract:
             for state, found in zip(states, together, strict=True):
                 assert_embeddings_close(found, cut.rest(state[None])[0])
 
-    def test_the_row_that_is_read_is_the_whole_block(self, kind: str, side: Any) -> None:
+    def test_last_equals_the_whole_block(self, kind: str, side: Any) -> None:
         """Its embedding, and the gradient at what enters the block; at the states themselves and at others."""
         tower = tiny.model(kind).tower(side)
         trace = tower.trace(make_inputs(tower, 3))
@@ -100,7 +100,7 @@ class TestContract:
             wanted, got = (torch.autograd.grad(embedding, state, pull)[0] for embedding in (whole, row))
             torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
 
-    def test_rows_and_units_agree(self, kind: str, side: Any) -> None:
+    def test_rows_match_the_units(self, kind: str, side: Any) -> None:
         tower = tiny.model(kind).tower(side)
         inputs = make_inputs(tower)
         for layer in range(tower.depth + 1):
@@ -118,7 +118,7 @@ class TestContract:
             else:
                 assert cut.units.prefix + cut.units.count == rows
 
-    def test_nothing_is_left_behind(self, kind: str, side: Any) -> None:
+    def test_trace_leaves_no_trace(self, kind: str, side: Any) -> None:
         model = tiny.fresh(kind)
         tower = model.tower(side)
         before = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
@@ -136,7 +136,7 @@ class TestContract:
         assert torch.equal(world[0], torch.get_rng_state())
         assert world[1:] == (torch.get_num_threads(), torch.get_default_dtype())
 
-    def test_no_hook_after_an_error(self, kind: str, side: Any) -> None:
+    def test_trace_leaves_no_hook_after_an_error(self, kind: str, side: Any) -> None:
         model = tiny.fresh(kind)
         tower = model.tower(side)
         inputs = make_inputs(tower)
@@ -153,13 +153,13 @@ class TestContract:
         assert not count_hooks(model.module)
         assert_embeddings_close(tower.trace(inputs).embedding, public(model.module, tower, inputs))
 
-    def test_layers_out_of_range_are_refused(self, kind: str, side: Any) -> None:
+    def test_layers_out_of_range_are_rejected(self, kind: str, side: Any) -> None:
         tower = tiny.model(kind).tower(side)
         for layer in (-1, tower.depth + 1):
             with pytest.raises(BadOption, match=rf"0\.\.{tower.depth} for this {side} tower \(got {layer}\)"):
                 tower.trace(make_inputs(tower)).cut(layer)
 
-    def test_blank_at_every_layer_is_the_blank_input(self, kind: str, side: Any) -> None:
+    def test_blank_equals_the_blank_input_at_every_layer(self, kind: str, side: Any) -> None:
         """By hand: the mean colour in place of the image, the padding's embedding in place of every word's."""
         tower = tiny.model(kind).tower(side)
         inputs = make_inputs(tower, 3)
@@ -181,7 +181,7 @@ class TestContract:
             # one row alone and three together are rounded otherwise, and blocks add up what they round
             torch.testing.assert_close(blank, by_hand, rtol=1e-4, atol=1e-5 * max(1.0, float(by_hand.abs().max())))
 
-    def test_blank_does_not_depend_on_what_is_said(self, kind: str, side: Any) -> None:
+    def test_blank_is_independent_of_the_content(self, kind: str, side: Any) -> None:
         tower = tiny.model(kind).tower(side)
         if tower.modality == "image":
             one, other = (tower.prepare([tiny.image(seed=seed)]) for seed in (1, 2))
@@ -194,7 +194,7 @@ class TestContract:
 
 @both_sides
 @pytest.mark.parametrize("kind", ["clip", "own vit"])
-def test_a_watched_last_block_runs_whole(kind: str, side: Any) -> None:
+def test_hooked_last_block_runs_whole(kind: str, side: Any) -> None:
     """Somebody's hook on it must see it, and may change what it gives."""
     tower = tiny.fresh(kind).tower(side)
     plain = tower.trace(make_inputs(tower))
@@ -207,14 +207,14 @@ def test_a_watched_last_block_runs_whole(kind: str, side: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
-def test_an_unknown_argument_runs_the_block_whole(kind: str) -> None:
+def test_unknown_argument_runs_the_block_whole(kind: str) -> None:
     tower = tiny.model(kind).text
     trace = tower.trace(make_inputs(tower))
     args, kwargs = trace.calls[-1]
     assert tower.last(trace.streams[-2], tower.read(trace.inputs), args, {**kwargs, "something": 1}) is None
 
 
-def test_blank_is_remembered_until_the_weights_change() -> None:
+def test_blank_is_cached_until_the_weights_change() -> None:
     for kind, side in (("clip", "image"), ("clip", "text"), ("resnet", "image")):
         model = tiny.fresh(kind)
         tower, calls = model.tower(side), []
@@ -232,7 +232,7 @@ def test_blank_is_remembered_until_the_weights_change() -> None:
         torch.testing.assert_close(tower.blank(inputs, 1), first)
 
 
-def test_blank_sees_a_change_of_running_statistics() -> None:
+def test_blank_depends_on_running_statistics() -> None:
     model = tiny.fresh("resnet")
     inputs = make_inputs(model.image)
     first = model.image.blank(inputs, 4)
@@ -242,14 +242,14 @@ def test_blank_sees_a_change_of_running_statistics() -> None:
     assert not torch.allclose(first, model.image.blank(inputs, 4))
 
 
-def test_few_blanks_are_kept() -> None:
+def test_blank_cache_is_bounded() -> None:
     tower = tiny.model("convnext").image
     for width in range(32, 32 * 80, 32):
         tower.blank(Inputs(torch.zeros(1, 3, 32, width)), 3)
     assert len(tower._blanks) <= 64
 
 
-def test_the_hash_tells_weights_apart() -> None:
+def test_weights_hash_distinguishes_weights() -> None:
     model, again = tiny.fresh("clip"), tiny.fresh("clip")
     assert model.weights_hash == again.weights_hash != tiny.model("clip legacy end").weights_hash
     with torch.no_grad():
@@ -259,7 +259,7 @@ def test_the_hash_tells_weights_apart() -> None:
 
 @both_sides
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "resnet", "bert"])
-def test_a_wrong_head_is_refused(kind: str, side: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_head_is_rejected(kind: str, side: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     made = tiny.KINDS[kind]()
     tower = type(tiny.model(kind).tower(side))
     right = tower.head
@@ -268,7 +268,7 @@ def test_a_wrong_head_is_refused(kind: str, side: Any, monkeypatch: pytest.Monke
         load_model(made.module, processor=made.processor, tokenizer=made.tokenizer)
 
 
-def test_a_head_that_gives_nan_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_head_with_nan_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     made = tiny.KINDS["clip"]()
     monkeypatch.setattr(
         type(tiny.model("clip").image), "head", lambda self, stream, read: stream[:, 0, :12] * torch.nan
@@ -278,7 +278,7 @@ def test_a_head_that_gives_nan_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("kind", ["clip", "own vit", "convnext", "mt5", "siglip naflex"])
-def test_threads_that_share_a_model_get_its_answer(kind: str) -> None:
+def test_threads_sharing_a_model_get_its_results(kind: str) -> None:
     model = tiny.model(kind)
     batches = {side: [make_inputs(model.tower(side), count) for count in (1, 2, 3)] for side in SIDES}
 
@@ -311,7 +311,7 @@ def test_threads_that_share_a_model_get_its_answer(kind: str) -> None:
 class TestWhole:
     @pytest.mark.parametrize("kind", tiny.ANY_SIZE)
     @pytest.mark.parametrize("size", [(90, 30), (30, 90), (50, 50)])
-    def test_towers_of_any_size_see_the_whole_picture(self, kind: str, size: tuple[int, int]) -> None:
+    def test_whole_images_are_seen_by_towers_of_any_size(self, kind: str, size: tuple[int, int]) -> None:
         model = tiny.fresh(kind, resize="whole")
         inputs = model.image.prepare([tiny.image(*size)])
         trace = model.image.trace(inputs)
@@ -337,19 +337,19 @@ class TestWhole:
         assert cells[1] == 4 * cells[0]
 
     @pytest.mark.parametrize("kind", tiny.ONE_SIZE)
-    def test_towers_of_one_size_refuse(self, kind: str) -> None:
+    def test_whole_is_rejected_by_towers_of_one_size(self, kind: str) -> None:
         with pytest.raises(Unsupported, match="one size only"):
             tiny.fresh(kind, resize="whole")
 
     @pytest.mark.parametrize("kind", ["clip", "siglip"])
-    def test_another_size_without_whole(self, kind: str) -> None:
+    def test_image_size_works_without_whole(self, kind: str) -> None:
         model = tiny.fresh(kind, image_size=48)
         inputs = model.image.prepare([tiny.image(90, 30)])
         assert inputs.values.shape[-2:] == (48, 48)
         assert model.image.trace(inputs).cut(0).units.count == (48 // model.image.patch) ** 2
 
 
-def test_naflex_keeps_the_aspect_of_each_picture() -> None:
+def test_naflex_keeps_the_aspect_of_images() -> None:
     tower = tiny.model("siglip naflex").image
     images = [tiny.image(90, 30), tiny.image(30, 90), tiny.image(60, 60)]
     assert len({tower.group(image) for image in images}) == 3
@@ -361,7 +361,7 @@ def test_naflex_keeps_the_aspect_of_each_picture() -> None:
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("kind", ["clip", "siglip", "siglip naflex", "own vit", "resnet", "convnext", "bert", "coca"])
-def test_half_precision(kind: str, dtype: str) -> None:
+def test_towers_work_in_half_precision(kind: str, dtype: str) -> None:
     made = tiny.KINDS[kind]()
     module = made.module.to(getattr(torch, dtype))
     model = load_model(module, processor=made.processor, tokenizer=made.tokenizer)

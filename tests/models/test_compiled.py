@@ -56,7 +56,7 @@ WAYS: dict[str, Callable[[nn.Module], Any]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_maps_are_those_of_the_model_before(kind: str, way: str) -> None:
+def test_compiled_model_gives_the_same_maps(kind: str, way: str) -> None:
     built = tiny.KINDS[kind]()
     compiled = WAYS[way](built.module)
     model = load_model(compiled, processor=built.processor, tokenizer=built.tokenizer)
@@ -75,14 +75,14 @@ def test_maps_are_those_of_the_model_before(kind: str, way: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method(method: str) -> None:
+def test_compiled_model_supports_every_method(method: str) -> None:
     built = tiny.KINDS["own vit"]()
     model = load_model(wrapped_blocks(built.module), tokenizer=built.tokenizer)
     actual = explain(model, tiny.image(), tiny.CAPTIONS[0], method, **CHEAP.get(method, {}))
     assert_same_bits(actual, cheap_explanation("own vit", method))
 
 
-def test_the_weights_are_shared_and_no_hook_reaches_the_compiled_model() -> None:
+def test_compiled_model_shares_weights_but_no_hooks() -> None:
     built = tiny.KINDS["clip"]()
     model = load_model(marked_blocks(built.module), processor=built.processor)
     assert [id(weight) for weight in model.module.parameters()] == [id(weight) for weight in built.module.parameters()]
@@ -95,12 +95,12 @@ def test_the_weights_are_shared_and_no_hook_reaches_the_compiled_model() -> None
     assert not torch.equal(explain(model, tiny.image(), "a cat").image.scores, first)
 
 
-def test_a_model_that_is_not_compiled_is_used_itself() -> None:
+def test_uncompiled_returns_a_plain_model_itself() -> None:
     module = tiny.KINDS["clip"]().module
     assert uncompiled(module) is module
 
 
-def test_shared_parts_stay_shared() -> None:
+def test_uncompiled_keeps_shared_parts_shared() -> None:
     part = nn.Linear(2, 2)
     whole = nn.Sequential(part, nn.Sequential(part, nn.Tanh()))
     whole.compile(backend="aot_eager")
@@ -111,7 +111,7 @@ def test_shared_parts_stay_shared() -> None:
     torch.testing.assert_close(copy(torch.ones(1, 2)), nn.Sequential(part, part, nn.Tanh())(torch.ones(1, 2)))
 
 
-def test_compiled_after_it_was_loaded() -> None:
+def test_explain_rejects_a_model_compiled_after_loading() -> None:
     model = tiny.fresh("clip")
     marked_blocks(model.module)
     with pytest.raises(Unsupported, match=r"compiled by torch\.compile after it was loaded.*load_model again"):

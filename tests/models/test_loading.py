@@ -71,7 +71,7 @@ def hub(folder: Path) -> Iterator[str]:
 
 class TestHuggingFace:
     @pytest.mark.parametrize("kind", ["clip", "clip legacy end", "siglip", "siglip naflex"])
-    def test_a_folder(self, kind: str, tmp_path: Path) -> None:
+    def test_folder_loads(self, kind: str, tmp_path: Path) -> None:
         save(kind, tmp_path)
         # Transformers makes a Gemma tokeniser of whatever lies beside a SigLIP 2, and ours is none
         model = load_model(tmp_path, tokenizer=tiny.sentence_tokenizer() if kind == "siglip naflex" else None)
@@ -80,20 +80,20 @@ class TestHuggingFace:
         assert not any(parameter.requires_grad for parameter in model.module.parameters())
         assert not model.module.training
 
-    def test_its_path_as_text_and_with_a_half(self, tmp_path: Path) -> None:
+    def test_path_loads_as_text_and_in_half_precision(self, tmp_path: Path) -> None:
         save("clip", tmp_path)
         assert load_model(str(tmp_path)).dtype == "float32"
         assert load_model(str(tmp_path), dtype="bfloat16").dtype == "bfloat16"
         assert load_model(str(tmp_path), dtype=torch.float16).dtype == "float16"
         assert load_model(tmp_path).weights_hash != load_model(tmp_path, dtype="bfloat16").weights_hash
 
-    def test_a_pickled_state_dict(self, tmp_path: Path) -> None:
+    def test_pickled_state_dict_loads(self, tmp_path: Path) -> None:
         weights = load_file(save("clip", tmp_path) / "model.safetensors")
         torch.save(weights, tmp_path / "pytorch_model.bin")
         (tmp_path / "model.safetensors").unlink()
         agree(load_model(tmp_path), tiny.model("clip"))
 
-    def test_a_malicious_pickle_is_refused_and_does_not_run(self, tmp_path: Path) -> None:
+    def test_malicious_pickle_is_rejected_and_does_not_run(self, tmp_path: Path) -> None:
         weights: dict[str, Any] = load_file(save("clip", tmp_path) / "model.safetensors")
         mark = tmp_path / "it ran"
         pickle.loads(pickle.dumps(Evil(mark))).close()
@@ -106,7 +106,7 @@ class TestHuggingFace:
         assert not mark.exists()
 
     @pytest.mark.parametrize("kind", ["clip", "siglip"])
-    def test_code_that_a_checkpoint_brings_is_never_run(self, kind: str, tmp_path: Path) -> None:
+    def test_code_of_a_checkpoint_is_never_run(self, kind: str, tmp_path: Path) -> None:
         save(kind, tmp_path)
         mark = tmp_path / "it ran"
         (tmp_path / "evil.py").write_text(f"open({str(mark)!r}, 'w')\nclass Evil: pass\n")
@@ -123,32 +123,32 @@ class TestHuggingFace:
             agree(load_model(tmp_path), tiny.model(kind))
         assert not mark.exists()
 
-    def test_missing_weights(self, tmp_path: Path) -> None:
+    def test_missing_weights_are_reported(self, tmp_path: Path) -> None:
         weights = load_file(save("clip", tmp_path) / "model.safetensors")
         weights.pop("visual_projection.weight")
         save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
         with pytest.raises(CannotLoad, match=r"lacks 1 weights, the first is 'visual_projection\.weight'"):
             load_model(tmp_path)
 
-    def test_weights_of_another_shape(self, tmp_path: Path) -> None:
+    def test_weights_of_another_shape_are_rejected(self, tmp_path: Path) -> None:
         save("clip", tmp_path)
         edit(tmp_path / "config.json", projection_dim=10)
         with pytest.raises(CannotLoad):
             load_model(tmp_path)
 
-    def test_no_weights(self, tmp_path: Path) -> None:
+    def test_missing_weight_file_is_reported(self, tmp_path: Path) -> None:
         (save("clip", tmp_path) / "model.safetensors").unlink()
         with pytest.raises(CannotLoad, match=r"cannot load the model.*model\.safetensors"):
             load_model(tmp_path)
 
-    def test_broken_weights(self, tmp_path: Path) -> None:
+    def test_broken_weight_file_is_reported(self, tmp_path: Path) -> None:
         file = save("clip", tmp_path) / "model.safetensors"
         file.write_bytes(file.read_bytes()[:5000])
         with pytest.raises(CannotLoad, match="cannot load the model"):
             load_model(tmp_path)
 
     @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-    def test_weights_that_are_no_numbers(self, value: float, tmp_path: Path) -> None:
+    def test_weights_that_are_not_finite_are_rejected(self, value: float, tmp_path: Path) -> None:
         weights = load_file(save("clip", tmp_path) / "model.safetensors")
         weights["visual_projection.weight"][0, 0] = value
         save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
@@ -159,25 +159,25 @@ class TestHuggingFace:
         "gone", [("processor_config.json", "preprocessor_config.json"), ("tokenizer.json", "tokenizer_config.json")]
     )
     @pytest.mark.parametrize("kind", ["clip", "siglip"])
-    def test_no_processor(self, kind: str, gone: tuple[str, ...], tmp_path: Path) -> None:
+    def test_missing_processor_is_reported(self, kind: str, gone: tuple[str, ...], tmp_path: Path) -> None:
         save(kind, tmp_path)
         for name in gone:
             (tmp_path / name).unlink(missing_ok=True)
         with pytest.raises(CannotLoad, match=r"no image processor or no tokeniser.*processor=\.\.\."):
             load_model(tmp_path)
 
-    def test_a_processor_beside(self, tmp_path: Path) -> None:
+    def test_processor_argument_is_used(self, tmp_path: Path) -> None:
         made = tiny.KINDS["clip"]()
         made.module.save_pretrained(tmp_path)
         agree(load_model(tmp_path, processor=made.processor), tiny.model("clip"))
 
-    def test_an_unknown_model_type(self, tmp_path: Path) -> None:
+    def test_unknown_model_type_is_reported(self, tmp_path: Path) -> None:
         save("clip", tmp_path)
         edit(tmp_path / "config.json", model_type="bert")
         with pytest.raises(CannotLoad, match=r"model_type 'bert'; known are clip, siglip, siglip2, and OpenCLIP"):
             load_model(tmp_path)
 
-    def test_a_broken_configuration(self, tmp_path: Path) -> None:
+    def test_broken_configuration_is_reported(self, tmp_path: Path) -> None:
         (save("clip", tmp_path) / "config.json").write_text("{")
         with pytest.raises(CannotLoad, match="not valid JSON"):
             load_model(tmp_path)
@@ -193,7 +193,7 @@ class TestAdapters:
         edit(adapters / "adapter_config.json", base_model_name_or_path=str(base))
         return base, adapters
 
-    def test_adapters_on_a_base(self, tmp_path: Path) -> None:
+    def test_adapters_load_on_their_base(self, tmp_path: Path) -> None:
         base, adapters = self.folders(tmp_path)
         model = load_model(adapters)
         agree(model, tiny.model("clip adapted"))
@@ -201,101 +201,101 @@ class TestAdapters:
         assert model.weights_hash != load_model(base).weights_hash
         assert not any(parameter.requires_grad for parameter in model.module.parameters())
 
-    def test_a_base_named_beside_the_adapters(self, tmp_path: Path) -> None:
+    def test_base_with_a_relative_path_loads(self, tmp_path: Path) -> None:
         _, adapters = self.folders(tmp_path)
         edit(adapters / "adapter_config.json", base_model_name_or_path="../base")
         agree(load_model(adapters), tiny.model("clip adapted"))
 
-    def test_a_base_that_is_gone(self, tmp_path: Path) -> None:
+    def test_missing_base_is_reported(self, tmp_path: Path) -> None:
         base, adapters = self.folders(tmp_path)
         shutil.rmtree(base)
         with pytest.raises(CannotLoad, match="base"):
             load_model(adapters)
 
-    def test_no_base_is_named(self, tmp_path: Path) -> None:
+    def test_unnamed_base_is_reported(self, tmp_path: Path) -> None:
         _, adapters = self.folders(tmp_path)
         edit(adapters / "adapter_config.json", base_model_name_or_path=None)
         with pytest.raises(CannotLoad, match="base_model_name_or_path"):
             load_model(adapters)
 
-    def test_adapters_in_half_precision(self, tmp_path: Path) -> None:
+    def test_adapters_load_in_half_precision(self, tmp_path: Path) -> None:
         _, adapters = self.folders(tmp_path)
         assert load_model(adapters, dtype="bfloat16").dtype == "bfloat16"
 
 
 class TestInMemory:
-    def test_a_model_is_used_as_it_is(self) -> None:
+    def test_model_is_used_as_it_is(self) -> None:
         made = tiny.KINDS["clip"]()
         model = load_model(made.module, processor=made.processor)
         assert model.module is made.module
         assert all(parameter.requires_grad for parameter in made.module.parameters())
         assert load_model(model) is model
 
-    def test_in_training_mode(self) -> None:
+    def test_training_mode_is_rejected(self) -> None:
         made = tiny.KINDS["clip"]()
         with pytest.raises(CannotLoad, match=r"training mode.*model\.eval\(\)"):
             load_model(made.module.train(), processor=made.processor)
 
-    def test_a_part_in_training_mode(self) -> None:
+    def test_training_mode_of_a_part_is_rejected(self) -> None:
         made = tiny.KINDS["clip"]()
         made.module.vision_model.train()
         with pytest.raises(CannotLoad, match="training mode"):
             load_model(made.module, processor=made.processor)
 
-    def test_without_a_processor(self) -> None:
+    def test_missing_processor_is_reported(self) -> None:
         with pytest.raises(CannotLoad, match=r"processor=AutoProcessor\.from_pretrained"):
             load_model(tiny.KINDS["clip"]().module)
 
-    def test_without_a_tokenizer(self) -> None:
+    def test_missing_tokenizer_is_reported(self) -> None:
         made = tiny.KINDS["siglip"]()
         with pytest.raises(CannotLoad, match=r"tokenizer="):
             load_model(made.module, processor=made.processor)
 
-    def test_of_open_clip_with_a_vocabulary_of_its_own(self) -> None:
+    def test_open_clip_with_its_own_vocabulary_needs_a_tokenizer(self) -> None:
         with pytest.raises(CannotLoad, match=r"vocabulary of its own.*get_tokenizer"):
             load_model(tiny.KINDS["bert"]().module)
 
-    def test_of_open_clip_without_a_tokenizer(self) -> None:
+    def test_open_clip_gets_its_default_tokenizer(self) -> None:
         agree(load_model(tiny.KINDS["own vit"]().module), tiny.model("own vit"))
 
-    def test_of_open_clip_with_a_foreign_tokenizer(self) -> None:
+    def test_open_clip_rejects_a_foreign_tokenizer(self) -> None:
         with pytest.raises(CannotLoad, match="is no tokeniser of OpenCLIP"):
             load_model(tiny.KINDS["own vit"]().module, tokenizer=tiny.wordpiece_tokenizer())
 
-    def test_of_an_unknown_class(self) -> None:
+    def test_unknown_class_is_reported(self) -> None:
         with pytest.raises(CannotLoad, match="class Linear is not known; known are"):
             load_model(nn.Linear(2, 2).eval())
 
-    def test_with_nan(self) -> None:
+    def test_weights_that_are_not_finite_are_rejected(self) -> None:
         made = tiny.KINDS["own vit"]()
         with torch.no_grad():
             made.module.visual.proj[0, 0] = torch.nan
         with pytest.raises(CannotLoad, match=r"visual\.proj"):
             load_model(made.module)
 
-    def test_a_subclass_of_a_known_class(self) -> None:
+    def test_subclass_of_a_known_class_loads(self) -> None:
         made = tiny.KINDS["clip"]()
         made.module.__class__ = type("MyClip", (type(made.module),), {})
         agree(load_model(made.module, processor=made.processor), tiny.model("clip"))
 
 
 class TestIds:
-    def test_a_folder_that_is_no_model(self, tmp_path: Path) -> None:
+    def test_folder_without_a_model_is_reported(self, tmp_path: Path) -> None:
         with pytest.raises(CannotLoad, match=r"is no model: it has no config\.json"):
             load_model(tmp_path)
 
-    def test_a_file(self, tmp_path: Path) -> None:
+    def test_file_is_rejected(self, tmp_path: Path) -> None:
         file = tmp_path / "model.safetensors"
         file.write_bytes(b"")
         with pytest.raises(CannotLoad, match="is a file: give the folder"):
             load_model(file)
 
     @pytest.mark.parametrize("id", ["no-such-model", "./no/such", "/no/such/folder", "a/b/c", ""])
-    def test_what_is_nowhere(self, id: str) -> None:
+    def test_missing_model_is_reported(self, id: str) -> None:
         with pytest.raises(CannotLoad, match=r"there is no model.*local folder"):
             load_model(id)
 
-    def test_repositories_of_a_hub(self, tmp_path: Path) -> None:
+    def test_repositories_of_a_hub_load(self, tmp_path: Path) -> None:
         """A hub on this machine answers for what lies in a folder, in a process that knows no other."""
         for name, write in (("clip", lambda folder: save("clip", folder)), ("open_clip", save_open_clip)):
             folder = tmp_path / f"somebody/{name}/resolve/main"
@@ -317,7 +317,7 @@ class TestIds:
         ], asked.stderr
 
     @pytest.mark.parametrize("name", ["nobody/nothing", "open_clip:ViT-B-32/laion2b_s34b_b79k"])
-    def test_no_hub_in_reach(self, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def test_unreachable_hub_is_reported(self, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
         start = time.monotonic()
@@ -338,9 +338,9 @@ class TestOptions:
             ({"image_size": 8}, r"image_size must lie in 16\.\.4096"),
         ],
     )
-    def test_unknown_values_are_refused_before_anything_is_read(self, options: dict, message: str) -> None:
+    def test_bad_values_are_rejected_before_anything_is_read(self, options: dict, message: str) -> None:
         with pytest.raises(BadOption, match=message):
             load_model("no-such-model", **options)
 
-    def test_fit_model_is_the_default(self) -> None:
+    def test_resize_model_is_the_default(self) -> None:
         agree(tiny.fresh("own vit", resize="model"), tiny.model("own vit"))

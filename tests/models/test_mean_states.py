@@ -34,7 +34,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 @every_kind
 @pytest.mark.parametrize("method", ["nib"])
-def test_maps_with_mean_states_from_a_file_are_complete(kind: str, method: str, tmp_path: Path) -> None:
+def test_mean_states_from_a_file_give_complete_maps(kind: str, method: str, tmp_path: Path) -> None:
     model, file = tiny.model(kind), tmp_path / "states.safetensors"
     made = calibrate(model, IMAGES, CAPTIONS, file)
     read = MeanStates.load(file, model)
@@ -59,7 +59,7 @@ def test_maps_with_mean_states_from_a_file_are_complete(kind: str, method: str, 
         assert float(answer.image.path.at_baseline) == pytest.approx(wanted, abs=1e-5)
 
 
-def test_a_convolutional_trunk_takes_any_grid(tmp_path: Path) -> None:
+def test_mean_states_of_a_convolutional_trunk_fit_any_grid(tmp_path: Path) -> None:
     model, file = tiny.fresh("convnext", resize="whole"), tmp_path / "states.safetensors"
     calibrate(model, [*IMAGES, *OBLONG], CAPTIONS, file)
     for image in (IMAGES[0], OBLONG[0], tiny.image(30, 120)):
@@ -73,7 +73,7 @@ class TestOneSideOnly:
     @pytest.mark.parametrize("variant", ["default", "paper"])
     @pytest.mark.parametrize("side", ["image", "text"])
     @every_kind
-    def test_the_other_side_keeps_its_baseline(
+    def test_other_side_keeps_its_baseline(
         self, kind: str, side: str, variant: str, method: str, tmp_path: Path
     ) -> None:
         model, file = tiny.model(kind), tmp_path / "states.safetensors"
@@ -96,21 +96,21 @@ class TestOneSideOnly:
         assert [note in text and text.endswith(repr(kept)) for text in actual.warnings if "mean" in text] == [True]
         assert not [text for text in wanted.warnings if "mean" in text], "that was asked for"
 
-    def test_with_images_and_captions_both_sides_are_served(self, tmp_path: Path) -> None:
+    def test_both_sides_use_mean_states(self, tmp_path: Path) -> None:
         model, name = tiny.model("clip"), f"mean:{tmp_path}/states.safetensors"
         calibrate(model, IMAGES, CAPTIONS, tmp_path / "states.safetensors")
         actual = explain(model, IMAGES[0], "a cat", baseline=name)
         assert (actual.method["image"]["baseline"], actual.method["text"]["baseline"]) == (name, name)
         assert not [text for text in actual.warnings if "mean" in text]
 
-    def test_a_side_with_a_baseline_of_its_own_is_not_remarked_on(self, tmp_path: Path) -> None:
+    def test_side_with_its_own_baseline_gives_no_note(self, tmp_path: Path) -> None:
         model, name = tiny.model("clip"), f"mean:{tmp_path}/states.safetensors"
         calibrate(model, IMAGES, out=tmp_path / "states.safetensors")
         actual = explain(model, IMAGES[0], "a cat", baseline=name, text_baseline="zero")
         assert (actual.method["image"]["baseline"], actual.method["text"]["baseline"]) == (name, "zero")
         assert not [text for text in actual.warnings if "mean" in text]
 
-    def test_a_table_and_two_images(self, tmp_path: Path) -> None:
+    def test_interactions_and_comparisons_keep_the_other_baseline(self, tmp_path: Path) -> None:
         model, name = tiny.model("clip"), f"mean:{tmp_path}/states.safetensors"
         calibrate(model, IMAGES, out=tmp_path / "states.safetensors")
         table = explain_interactions(model, IMAGES[0], "a cat", baseline=name, steps=2)
@@ -119,7 +119,7 @@ class TestOneSideOnly:
         assert alike.method["image"]["baseline"] == name
         assert not [text for text in alike.warnings if "mean" in text]
 
-    def test_results_that_carry_no_warning_refuse_the_side_that_is_lacking(self, tmp_path: Path) -> None:
+    def test_results_without_warnings_reject_the_missing_side(self, tmp_path: Path) -> None:
         model, name = tiny.model("clip"), f"mean:{tmp_path}/states.safetensors"
         calibrate(model, IMAGES, out=tmp_path / "states.safetensors")
         pairs, refusal = [Pair(IMAGES[0], "a cat")], r"no layer 0 of the text tower \(they have none\)"
@@ -145,11 +145,11 @@ class TestRefused:
         calibrate(tiny.model("clip"), IMAGES, CAPTIONS, tmp_path / "states.safetensors", layers=[1, 2])
         return tmp_path / "states.safetensors"
 
-    def test_another_model(self, file: Path) -> None:
+    def test_another_model_is_rejected(self, file: Path) -> None:
         with pytest.raises(WrongBaseline, match=r"was made with the model CLIPModel in memory.*calibrate it anew"):
             explain(tiny.model("clip odd patch"), IMAGES[0], "cat", baseline=f"mean:{file}", layer=1)
 
-    def test_the_model_after_its_weights_changed(self, file: Path) -> None:
+    def test_changed_weights_are_rejected(self, file: Path) -> None:
         model = tiny.fresh("clip")
         assert explain(model, IMAGES[0], "cat", baseline=f"mean:{file}", layer=1)
         with torch.no_grad():
@@ -158,7 +158,7 @@ class TestRefused:
             MeanStates.load(file, model)
 
     @pytest.mark.parametrize("kind", ["clip", "siglip naflex", "timm vit"])
-    def test_another_grid(self, kind: str) -> None:
+    def test_another_grid_is_rejected(self, kind: str) -> None:
         model = tiny.fresh(kind, resize="whole")
         states = calibrate(model, OBLONG)
         for image in (tiny.image(30, 90), tiny.image(64, 64)):  # the first has as many cells
@@ -166,55 +166,55 @@ class TestRefused:
             with pytest.raises(WrongBaseline, match=r"for a grid of .*, this image has"):
                 states.state(model.image, inputs, model.image.trace(inputs).cut(1).hidden, 1)
 
-    def test_a_layer_that_was_not_calibrated(self, file: Path) -> None:
+    def test_missing_layer_is_rejected(self, file: Path) -> None:
         with pytest.raises(WrongBaseline, match=r"no layer 3 of the image tower \(they have 1, 2\)"):
             explain(tiny.model("clip"), IMAGES[0], "cat", baseline=f"mean:{file}", layer=3)
 
     @pytest.mark.parametrize(("side", "items"), [("text", (IMAGES, ())), ("image", ([], CAPTIONS))])
-    def test_a_side_that_was_not_calibrated_and_is_named(self, side: str, items: Any, tmp_path: Path) -> None:
+    def test_named_side_without_mean_states_is_rejected(self, side: str, items: Any, tmp_path: Path) -> None:
         calibrate(tiny.model("clip"), *items, out=tmp_path / "states.safetensors")
         named = {f"{side}_baseline": f"mean:{tmp_path}/states.safetensors", "layer": 1}
         with pytest.raises(WrongBaseline, match=rf"no layer 1 of the {side} tower \(they have none\)"):
             explain(tiny.model("clip"), IMAGES[0], "cat", **named)
 
-    def test_two_captions_with_a_file_of_images(self, tmp_path: Path) -> None:
+    def test_two_captions_with_states_of_images_are_rejected(self, tmp_path: Path) -> None:
         calibrate(tiny.model("clip"), IMAGES, out=tmp_path / "states.safetensors")
         with pytest.raises(WrongBaseline, match=r"no layer 1 of the text tower \(they have none\)"):
             explain(tiny.model("clip"), Caption("cat"), "dog", baseline=f"mean:{tmp_path}/states.safetensors", layer=1)
 
-    def test_a_file_of_other_tensors(self, tmp_path: Path) -> None:
+    def test_file_of_other_tensors_is_rejected(self, tmp_path: Path) -> None:
         save_file({"image.mean.1": torch.zeros(3)}, tmp_path / "other.safetensors")
         with pytest.raises(WrongBaseline, match="other tensors than mean states"):
             MeanStates.load(tmp_path / "other.safetensors", tiny.model("clip"))
 
     @pytest.mark.parametrize("content", [b"", b"not at all", b"\xff" * 64])
-    def test_a_file_of_something_else(self, content: bytes, tmp_path: Path) -> None:
+    def test_file_of_another_format_is_rejected(self, content: bytes, tmp_path: Path) -> None:
         (tmp_path / "other").write_bytes(content)
         with pytest.raises(WrongBaseline, match="is no file of mean states"):
             MeanStates.load(tmp_path / "other", tiny.model("clip"))
 
-    def test_a_file_that_is_not_there(self) -> None:
+    def test_missing_file_is_rejected(self) -> None:
         with pytest.raises(WrongBaseline, match="there is no file"):
             explain(tiny.model("clip"), IMAGES[0], "cat", baseline="mean:nowhere.safetensors")
 
-    def test_a_model_that_ships_none(self) -> None:
+    def test_model_without_mean_states_is_rejected(self) -> None:
         with pytest.raises(WrongBaseline, match="ships no mean states"):
             explain(tiny.model("clip"), IMAGES[0], "cat", baseline="mean")
 
-    def test_nothing_to_average(self) -> None:
+    def test_calibrate_without_inputs_is_rejected(self) -> None:
         with pytest.raises(BadInput, match="nothing to calibrate with"):
             calibrate(tiny.model("clip"), [])
 
-    def test_pictures_of_several_grids(self) -> None:
+    def test_images_of_several_grids_are_rejected(self) -> None:
         with pytest.raises(BadInput, match="2 different grids"):
             calibrate(tiny.fresh("clip", resize="whole"), [IMAGES[0], OBLONG[0]])
 
-    def test_layers_that_are_not_there(self) -> None:
+    def test_unknown_layers_are_rejected(self) -> None:
         with pytest.raises(BadOption, match=r"0\.\.3 for this image tower \(got 9\)"):
             calibrate(tiny.model("clip"), IMAGES, layers=[9])
         with pytest.raises(BadOption, match="layers is empty"):
             calibrate(tiny.model("clip"), IMAGES, layers=[])
 
-    def test_a_place_that_cannot_be_written(self, tmp_path: Path) -> None:
+    def test_unwritable_path_is_rejected(self, tmp_path: Path) -> None:
         with pytest.raises(CannotWrite, match="does not exist"):
             calibrate("no-such-model", IMAGES, out=tmp_path / "no/such/file")

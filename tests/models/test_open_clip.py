@@ -24,7 +24,7 @@ from tests.models.saved import Evil, agree, answer, edit, save_open_clip
 
 class TestOpenClip:
     @pytest.mark.parametrize("vision", [{}, {"layers": [1, 1, 1, 1], "width": 8, "image_size": 64}])
-    def test_a_folder(self, vision: dict, tmp_path: Path) -> None:
+    def test_folder_loads(self, vision: dict, tmp_path: Path) -> None:
         module = save_open_clip(tmp_path / "it", vision)
         model = load_model(tmp_path / "it")
         tokenizer = open_clip.SimpleTokenizer(context_length=tiny.CONTEXT)
@@ -36,7 +36,7 @@ class TestOpenClip:
         assert model.family == "open_clip"
 
     @pytest.mark.parametrize("name", ["test_vit", "test_convnext"])
-    def test_a_folder_with_a_trunk_of_timm(self, name: str, tmp_path: Path) -> None:
+    def test_folder_with_a_timm_trunk_loads(self, name: str, tmp_path: Path) -> None:
         tmp_path /= "it"
         tmp_path.mkdir()
         config = tiny.configuration(
@@ -51,7 +51,7 @@ class TestOpenClip:
         with torch.no_grad():
             torch.testing.assert_close(model.image.encode(inputs), module.encode_image(inputs.values))
 
-    def test_an_encoder_of_hugging_face(self, tmp_path: Path) -> None:
+    def test_folder_with_a_hugging_face_encoder_loads(self, tmp_path: Path) -> None:
         made = tiny.KINDS["bert"]()
         tmp_path /= "it"
         tmp_path.mkdir()
@@ -72,7 +72,7 @@ class TestOpenClip:
         made.tokenizer.save_pretrained(tmp_path)
         agree(load_model(tmp_path), tiny.model("bert"))
 
-    def test_its_configuration_may_not_ask_to_run_code(self, tmp_path: Path) -> None:
+    def test_configuration_cannot_run_code(self, tmp_path: Path) -> None:
         tmp_path /= "it"
         save_open_clip(tmp_path, tokenizer_kwargs={"trust_remote_code": True}, hf_tokenizer_name="evil")
         tiny.wordpiece_tokenizer().save_pretrained(tmp_path)
@@ -83,13 +83,13 @@ class TestOpenClip:
             load_model(tmp_path)
         assert not mark.exists()
 
-    def test_no_weights(self, tmp_path: Path) -> None:
+    def test_missing_weight_file_is_reported(self, tmp_path: Path) -> None:
         save_open_clip(tmp_path / "it")
         (tmp_path / "it/open_clip_model.safetensors").unlink()
         with pytest.raises(CannotLoad, match="cannot load the model"):
             load_model(tmp_path / "it")
 
-    def test_missing_weights(self, tmp_path: Path) -> None:
+    def test_missing_weights_are_reported(self, tmp_path: Path) -> None:
         module = save_open_clip(tmp_path / "it")
         weights = module.state_dict()
         weights.pop("visual.proj")
@@ -97,7 +97,7 @@ class TestOpenClip:
         with pytest.raises(CannotLoad, match=r"visual\.proj|Missing key"):
             load_model(tmp_path / "it")
 
-    def test_a_malicious_pickle(self, tmp_path: Path) -> None:
+    def test_malicious_pickle_does_not_run(self, tmp_path: Path) -> None:
         module = save_open_clip(tmp_path / "it")
         (tmp_path / "it/open_clip_model.safetensors").unlink()
         mark = tmp_path / "it ran"
@@ -106,15 +106,15 @@ class TestOpenClip:
             load_model(tmp_path / "it")
         assert not mark.exists()
 
-    def test_an_unknown_tag_lists_the_known(self) -> None:
+    def test_unknown_tag_lists_known_tags(self) -> None:
         with pytest.raises(CannotLoad, match=r"no weights 'NO_SUCH_TAG'.*laion2b_s34b_b79k"):
             load_model("open_clip:ViT-B-32/NO_SUCH_TAG")
 
-    def test_no_tag(self) -> None:
+    def test_missing_tag_lists_known_tags(self) -> None:
         with pytest.raises(CannotLoad, match="laion2b_s34b_b79k"):
             load_model("open_clip:ViT-B-32")
 
-    def test_an_unknown_architecture(self) -> None:
+    def test_unknown_architecture_is_reported(self) -> None:
         with pytest.raises(CannotLoad, match=r"no architecture 'ViT-B-33'.*ViT-B-32"):
             load_model("open_clip:ViT-B-33/openai")
 
@@ -124,7 +124,7 @@ class TestActivationsOfOpenClip:
 
     TAGS = open_clip.list_pretrained()
 
-    def test_every_tag_gets_the_activation_that_its_weights_were_trained_with(self) -> None:
+    def test_every_tag_gets_the_activation_of_its_training(self) -> None:
         differing = {}
         for name, tag in self.TAGS:
             configured = bool(open_clip.get_model_config(name).get("quick_gelu", False))
@@ -139,12 +139,12 @@ class TestActivationsOfOpenClip:
         assert ("ViT-B-32", "laion2b_s34b_b79k") not in differing
         assert all("need QuickGELU" in notes[0] for notes in differing.values())
 
-    def test_a_tag_that_lists_nothing_leaves_the_architecture_as_it_is(self) -> None:
+    def test_tag_without_an_activation_keeps_that_of_the_architecture(self) -> None:
         quick, notes = quick_gelu("roberta-ViT-B-32", "laion2b_s12b_b32k")
         assert quick
         assert "does not list" in notes[0]
 
-    def test_weights_from_a_file_leave_the_architecture_as_it_is(self, tmp_path: Path) -> None:
+    def test_weights_from_a_file_keep_the_activation_of_the_architecture(self, tmp_path: Path) -> None:
         file = tmp_path / "weights.pt"
         assert quick_gelu("ViT-B-32", str(file)) == (False, ())
         assert quick_gelu("ViT-B-32-quickgelu", str(file)) == (True, ())
@@ -170,7 +170,7 @@ class TestActivationsOfOpenClip:
 
     @pytest.mark.parametrize("configured", [False, True])
     @pytest.mark.parametrize("wanted", [False, True])
-    def test_the_model_that_is_loaded_has_it(self, configured: bool, wanted: bool, listed: Callable) -> None:
+    def test_loaded_model_has_the_activation_of_its_tag(self, configured: bool, wanted: bool, listed: Callable) -> None:
         module = listed(configured, quick_gelu=wanted)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # OpenCLIP's own, where the tag says that it is GELU
@@ -185,7 +185,7 @@ class TestActivationsOfOpenClip:
         assert [expected in text for text in noted] == ([True] if configured != wanted else [])
         assert Explanation.from_json(result.to_json()).model == result.model
 
-    def test_maps_differ_from_those_with_the_wrong_activation(self, listed: Callable) -> None:
+    def test_wrong_activation_changes_the_maps(self, listed: Callable) -> None:
         module = listed(False, quick_gelu=True)
         wrong = open_clip.CLIP(**tiny.configuration()).eval()
         wrong.load_state_dict(module.state_dict())
@@ -194,7 +194,7 @@ class TestActivationsOfOpenClip:
         expected = explain(module, tiny.image(), "a cat")
         assert torch.equal(right.image.scores, expected.image.scores)
 
-    def test_a_tag_that_agrees_is_not_remarked_on(self, listed: Callable) -> None:
+    def test_matching_activation_gives_no_note(self, listed: Callable) -> None:
         listed(False)
         result = explain("open_clip:tiny/trained", tiny.image(), "a cat")
         assert result.model["quick_gelu"] is False

@@ -43,7 +43,7 @@ def loaded(kind: str, precision: str) -> Model:
 
 @pytest.mark.parametrize("precision", DTYPES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_is_read_and_says_its_dtype(kind: str, precision: str) -> None:
+def test_mixed_precision_model_loads_and_reports_its_dtype(kind: str, precision: str) -> None:
     model = loaded(kind, precision)
     assert model.image.example.dtype == model.text.example.dtype == DTYPES[precision]
     assert model.dtype == str(DTYPES[precision]).removeprefix("torch.")
@@ -57,7 +57,7 @@ def test_it_is_read_and_says_its_dtype(kind: str, precision: str) -> None:
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 @pytest.mark.parametrize("kind", ["own vit", "timm vit"])
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in ("random", "centre", "ones")])
-def test_maps_are_those_of_float32_to_half_precision(kind: str, precision: str, method: str) -> None:
+def test_mixed_precision_maps_are_close_to_float32(kind: str, precision: str, method: str) -> None:
     """Up to rounding: float16 has 10 bits of a fraction, bfloat16 has 7, and each of many operations rounds."""
     actual = explain(loaded(kind, precision), tiny.image(), tiny.CAPTIONS[0], method, **CHEAP.get(method, {}))
     wanted = cheap_explanation(kind, method)
@@ -72,7 +72,7 @@ def test_maps_are_those_of_float32_to_half_precision(kind: str, precision: str, 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 @pytest.mark.parametrize("kind", UNABLE)
-def test_what_open_clip_itself_cannot_run_is_refused_in_words(kind: str, precision: str) -> None:
+def test_mixed_precision_that_open_clip_cannot_run_is_rejected(kind: str, precision: str) -> None:
     actual = module(kind, precision)
     image, ids = torch.zeros(1, 3, 32, 32, dtype=DTYPES[precision]), torch.ones(1, tiny.CONTEXT, dtype=torch.long)
     with pytest.raises(RuntimeError, match="dtype"):
@@ -82,7 +82,7 @@ def test_what_open_clip_itself_cannot_run_is_refused_in_words(kind: str, precisi
         load_model(actual, tokenizer=tiny.KINDS[kind]().tokenizer)
 
 
-def test_it_is_what_create_model_makes() -> None:
+def test_mixed_precision_equals_create_model() -> None:
     """The tiny models are converted as OpenCLIP converts: the same parts of a small one of its own have each dtype."""
     config = tiny.configuration()
     built = open_clip.CLIP(**config, cast_dtype=torch.bfloat16)

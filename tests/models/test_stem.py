@@ -27,13 +27,13 @@ every_kind = pytest.mark.parametrize("kind", tiny.KINDS)
 @every_kind
 @both_sides
 class TestContract:
-    def test_replay_is_the_model(self, kind: str, side: Any) -> None:
+    def test_replay_equals_the_model(self, kind: str, side: Any) -> None:
         tower = tiny.model(kind).tower(side)
         inputs = make_inputs(tower, 3)
         stem = tower.stem(inputs)
         assert_embeddings_close(stem.rest(stem.hidden[None])[0], tower.encode(inputs))
 
-    def test_several_states_at_once_equal_each_alone(self, kind: str, side: Any) -> None:
+    def test_states_in_a_batch_equal_each_alone(self, kind: str, side: Any) -> None:
         stem = tiny.model(kind).tower(side).stem(make_inputs(tiny.model(kind).tower(side), 3))
         states = torch.stack([stem.hidden, 0.5 * stem.hidden, stem.hidden.flip(0)]).requires_grad_()
         together = stem.rest(states)
@@ -46,14 +46,14 @@ class TestContract:
         assert gradient.isfinite().all()
         assert (gradient.abs().amax((1, 2, 3)) > 0).all()
 
-    def test_rows_and_units_agree(self, kind: str, side: Any) -> None:
+    def test_rows_match_the_units(self, kind: str, side: Any) -> None:
         stem = tiny.model(kind).tower(side).stem(make_inputs(tiny.model(kind).tower(side)))
         if isinstance(stem.units, Words):
             assert stem.units.explained.shape == stem.hidden.shape[:2]
         else:
             assert stem.units.prefix + stem.units.count <= stem.hidden.shape[1]
 
-    def test_blank_is_the_blank_input(self, kind: str, side: Any) -> None:
+    def test_blank_equals_the_blank_input(self, kind: str, side: Any) -> None:
         tower = tiny.model(kind).tower(side)
         inputs = make_inputs(tower, 3)
         if tower.modality == "image":
@@ -63,7 +63,7 @@ class TestContract:
             by_hand = torch.where(inputs.words.explained[..., None], padding, tower.stem(inputs).hidden)
         assert_embeddings_close(tower.blank(inputs, None), by_hand)
 
-    def test_nothing_is_left_behind(self, kind: str, side: Any) -> None:
+    def test_stem_leaves_no_trace(self, kind: str, side: Any) -> None:
         model = tiny.model(kind)
         tower = model.tower(side)
         inputs, before = make_inputs(tower), count_hooks(model.module)
@@ -74,7 +74,7 @@ class TestContract:
         assert count_hooks(model.module) == before == 0
         assert all(torch.equal(weights[name], tensor) for name, tensor in model.module.state_dict().items())
 
-    def test_no_hook_after_an_error(self, kind: str, side: Any) -> None:
+    def test_stem_leaves_no_hook_after_an_error(self, kind: str, side: Any) -> None:
         model = tiny.fresh(kind)
         tower = model.tower(side)
         inputs = make_inputs(tower)
@@ -93,7 +93,7 @@ class TestContract:
 
 
 @every_kind
-def test_words_have_no_places_yet(kind: str) -> None:
+def test_stem_of_words_has_no_positions(kind: str) -> None:
     tower = tiny.model(kind).text
     inputs = tower.prepare(["cat cat"])
     stem = tower.stem(inputs)
@@ -110,7 +110,7 @@ def test_words_have_no_places_yet(kind: str) -> None:
         ("timm perception", lambda model: model.module.visual.trunk.norm_pre),
     ],
 )
-def test_patches_come_before_the_first_norm(kind: str, norm: Any) -> None:
+def test_stem_of_patches_comes_before_the_first_norm(kind: str, norm: Any) -> None:
     model = tiny.model(kind)
     inputs = make_inputs(model.image)
     first, layer = model.image.stem(inputs).hidden, model.image.trace(inputs).cut(0).hidden
@@ -118,7 +118,7 @@ def test_patches_come_before_the_first_norm(kind: str, norm: Any) -> None:
     torch.testing.assert_close(norm(model)(first).detach(), layer)
 
 
-def test_patches_have_their_places() -> None:
+def test_stem_of_patches_has_positions() -> None:
     vision = tiny.model("clip").module.vision_model.embeddings
     inputs = make_inputs(tiny.model("clip").image, 1)
     patches = vision.patch_embedding(inputs.values).flatten(2).transpose(1, 2)
@@ -127,14 +127,14 @@ def test_patches_have_their_places() -> None:
 
 
 @pytest.mark.parametrize("kind", ["convnext", "resnet", "own resnet", "fastvit", "efficientnet"])
-def test_a_convolutional_trunk_begins_with_its_first_map(kind: str) -> None:
+def test_stem_of_a_convolutional_trunk_is_its_first_map(kind: str) -> None:
     tower = tiny.model(kind).image
     inputs = make_inputs(tower)
     assert torch.equal(tower.stem(inputs).hidden, tower.trace(inputs).cut(0).hidden)
 
 
 @every_kind
-def test_padding_changes_no_row_of_a_caption(kind: str) -> None:
+def test_stem_rows_are_independent_of_padding(kind: str) -> None:
     tower = tiny.model(kind).text
     captions = ["two cars", "a small grey bird sleeping on the red mat"]
     together, alone = tower.prepare(captions), tower.prepare(captions[:1])
@@ -144,7 +144,7 @@ def test_padding_changes_no_row_of_a_caption(kind: str) -> None:
     assert own.sum(1).tolist() == [rows, together.values.shape[1]]
 
 
-def test_rows_of_naflex_that_are_no_patches_are_not_its_own() -> None:
+def test_naflex_padding_rows_are_not_valid_tokens() -> None:
     tower = tiny.model("siglip naflex").image
     inputs = tower.prepare([tiny.image(90, 20)])
     stem = tower.stem(inputs)
@@ -153,7 +153,7 @@ def test_rows_of_naflex_that_are_no_patches_are_not_its_own() -> None:
 
 
 @pytest.mark.parametrize("size", [(90, 30), (30, 90), (60, 60)])
-def test_pixels_of_naflex_are_dimmed_where_they_are(size: tuple[int, int]) -> None:
+def test_mask_pixels_of_naflex_masks_the_patches(size: tuple[int, int]) -> None:
     tower = tiny.model("siglip naflex").image
     inputs = tower.prepare([tiny.image(*size)])
     height, width = tower.extent(inputs)
@@ -167,7 +167,7 @@ def test_pixels_of_naflex_are_dimmed_where_they_are(size: tuple[int, int]) -> No
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("kind", ["clip", "siglip naflex", "own vit", "convnext", "bert"])
-def test_half_precision(kind: str, dtype: str) -> None:
+def test_stem_works_in_half_precision(kind: str, dtype: str) -> None:
     made = tiny.KINDS[kind]()
     model = load_model(made.module.to(getattr(torch, dtype)), processor=made.processor, tokenizer=made.tokenizer)
     for tower in (model.image, model.text):
@@ -179,7 +179,7 @@ def test_half_precision(kind: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["clip", "own vit", "bert"])
-def test_threads_that_share_a_model_get_its_answer(kind: str) -> None:
+def test_threads_sharing_a_model_get_its_results(kind: str) -> None:
     model = tiny.model(kind)
 
     def work(turn: int) -> list[Tensor]:

@@ -74,7 +74,7 @@ def words(tokens: Tokens) -> list[str]:
         "№ ½ ﬁ",
     ],
 )
-def test_every_row_of_a_word_is_in_one_word(kind: str, caption: str) -> None:
+def test_words_cover_all_explained_tokens(kind: str, caption: str) -> None:
     tokens = TOKENISERS[kind](caption)
     assert len(tokens.ids) == len(tokens.texts) == len(tokens.explained)
     spelt = [row for word in tokens.words for row in word.tokens]
@@ -102,7 +102,7 @@ def test_words_are_those_of_the_caption(kind: str) -> None:
         ("byte pairs", "Café", ["café"]),
     ],
 )
-def test_words_by_hand(kind: str, caption: str, wanted: list[str]) -> None:
+def test_words_of_known_captions(kind: str, caption: str, wanted: list[str]) -> None:
     assert words(TOKENISERS[kind](caption)) == wanted
 
 
@@ -121,7 +121,7 @@ def test_words_by_hand(kind: str, caption: str, wanted: list[str]) -> None:
         ("1.5 m", ["1", ".", "5", "m"]),
     ],
 )
-def test_words_of_single_signs(caption: str, wanted: list[str]) -> None:
+def test_words_of_single_characters(caption: str, wanted: list[str]) -> None:
     """A token for each sign: the words are the pattern's."""
     offsets = [(i, i + 1) for i, sign in enumerate(caption) if not sign.isspace()]
     found = words_by_offsets(caption, [caption[a:b] for a, b in offsets], [True] * len(offsets), offsets)
@@ -143,7 +143,7 @@ CLIP_SAYS = [
 
 
 @pytest.mark.parametrize("caption", CLIP_SAYS)
-def test_both_tokenisers_of_clip_find_the_same_words(caption: str) -> None:
+def test_tokenizers_of_both_libraries_give_the_same_words(caption: str) -> None:
     """Hugging Face's and OpenCLIP's, which share a vocabulary."""
     theirs = open_clip.SimpleTokenizer()
     vocabulary = dict(theirs.encoder)
@@ -158,13 +158,13 @@ def test_both_tokenisers_of_clip_find_the_same_words(caption: str) -> None:
     ]
 
 
-def test_a_token_that_begins_with_its_space_belongs_to_the_word_after() -> None:
+def test_token_with_a_leading_space_belongs_to_the_next_word() -> None:
     found = words_by_offsets("two cats", ["two", "Ġcats"], [True, True], [(0, 3), (3, 8)])
     assert [(word.text, word.tokens) for word in found] == [("two", (0,)), ("cats", (1,))]
 
 
 @every_tokeniser
-def test_a_caption_too_long_is_cut_and_told(kind: str) -> None:
+def test_long_captions_are_truncated_with_a_note(kind: str) -> None:
     context = 77 if kind == "byte pairs" else tiny.CONTEXT
     tokens = TOKENISERS[kind](" ".join(["cat"] * 100))
     assert len(tokens.ids) == context
@@ -177,7 +177,7 @@ def test_a_caption_too_long_is_cut_and_told(kind: str) -> None:
 
 
 @every_tokeniser
-def test_tokenising_is_what_the_model_would_do_itself(kind: str) -> None:
+def test_tokens_equal_those_of_the_tokenizer(kind: str) -> None:
     caption = "a photo of two zebras"
     ids = TOKENISERS[kind](caption).ids
     if kind == "byte pairs":
@@ -193,14 +193,14 @@ def test_tokenising_is_what_the_model_would_do_itself(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["clip", "own vit", "bert"])
-def test_a_caption_without_a_word_is_refused(kind: str) -> None:
+def test_captions_without_a_word_are_rejected(kind: str) -> None:
     tower = tiny.model(kind).text
     caption = "\u200d" if kind == "bert" else "   "  # read_caption has refused the blank ones; tokenisers drop more
     with pytest.raises(BadInput, match="finds no word in the caption"):
         tower.prepare(["a cat", caption])
 
 
-def test_padding_of_a_batch() -> None:
+def test_batches_of_captions_are_padded() -> None:
     inputs = tiny.model("clip").text.prepare(["cat", "a photo of a cat"])
     assert inputs.extra["attention_mask"].sum(1).tolist() == [3, 7]
     assert inputs.values.shape == (2, 7)
@@ -213,7 +213,7 @@ def test_padding_of_a_batch() -> None:
 
 
 @pytest.mark.parametrize("clean", ["lower", "whitespace", "canonicalize"])
-def test_the_wrapper_of_open_clip_cleans_first(clean: str, tmp_path: Any) -> None:
+def test_open_clip_wrapper_cleans_captions_first(clean: str, tmp_path: Any) -> None:
     tiny.wordpiece_tokenizer().save_pretrained(tmp_path)
     tokenizer = tiny.HFTokenizer(str(tmp_path), tiny.CONTEXT, clean=clean)
     tokens = own.tokens(tokenizer, "Two  Cats!", tiny.CONTEXT)
@@ -222,7 +222,7 @@ def test_the_wrapper_of_open_clip_cleans_first(clean: str, tmp_path: Any) -> Non
     assert words(tokens) == wanted[clean]
 
 
-def test_stripped_separators_are_followed(tmp_path: Any) -> None:
+def test_stripped_separators_are_kept_out(tmp_path: Any) -> None:
     tiny.wordpiece_tokenizer().save_pretrained(tmp_path)
     tokenizer = tiny.HFTokenizer(str(tmp_path), tiny.CONTEXT, strip_sep_token=True)
     tokens = own.tokens(tokenizer, "two cats", tiny.CONTEXT)
@@ -230,7 +230,7 @@ def test_stripped_separators_are_followed(tmp_path: Any) -> None:
     assert words(tokens) == ["two", "cats"]
 
 
-def test_a_wrapper_that_cleans_in_secret_is_followed() -> None:
+def test_hidden_cleaning_is_followed() -> None:
     """OpenCLIP's SigLIP tokeniser says nothing of its cleaning: its own ids are the truth."""
 
     class Secret:

@@ -97,7 +97,7 @@ def _column(pixels: Tensor) -> Tensor:
 
 @every_way
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_region_is_what_was_seen(way: str, shape: tuple[int, int]) -> None:
+def test_region_is_the_part_that_was_seen(way: str, shape: tuple[int, int]) -> None:
     preparation, image = WAYS[way](), ramps(*shape)
     pixels = preparation.pixels(image)
     assert pixels.shape[1:] == preparation.resize.size(shape)[::-1]
@@ -113,7 +113,7 @@ def test_the_region_is_what_was_seen(way: str, shape: tuple[int, int]) -> None:
 
 @every_way
 @pytest.mark.parametrize("shape", [(400, 300), (300, 400), (800, 200)])
-def test_a_note_tells_of_what_is_cut_off(way: str, shape: tuple[int, int]) -> None:
+def test_notes_say_what_was_cropped(way: str, shape: tuple[int, int]) -> None:
     preparation, image = WAYS[way](), ramps(*shape)
     region = preparation.region(image)
     cut = region.width < 0.99 * shape[0] or region.height < 0.99 * shape[1]
@@ -123,7 +123,7 @@ def test_a_note_tells_of_what_is_cut_off(way: str, shape: tuple[int, int]) -> No
 
 @every_way
 @pytest.mark.parametrize("shape", RIBBONS)
-def test_a_ribbon_is_read_without_a_giant_between(
+def test_narrow_images_need_no_large_intermediate(
     way: str, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     largest = watched_resize(monkeypatch)
@@ -158,7 +158,7 @@ def watched_resize(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize("way", ["crop of Hugging Face", "crop of OpenCLIP"])
 @pytest.mark.parametrize("shape", [(410, 40), (40, 410), (999, 100), (411, 41)])
-def test_the_middle_of_a_ribbon_is_the_middle_of_the_whole(way: str, shape: tuple[int, int]) -> None:
+def test_trimming_does_not_change_the_pixels(way: str, shape: tuple[int, int]) -> None:
     """Trimming before the resize must change nothing that is seen."""
     preparation, image = WAYS[way](), tiny.image(*shape)
     assert preparation.resize.trimmed(shape) is not None
@@ -167,7 +167,7 @@ def test_the_middle_of_a_ribbon_is_the_middle_of_the_whole(way: str, shape: tupl
     assert difference[:, 4:-4, 4:-4].median() < 0.01
 
 
-def test_whole_keeps_the_aspect_and_the_area() -> None:
+def test_whole_keeps_aspect_and_area() -> None:
     resize = Resize("whole", 224, 224, multiple=16)
     for shape in [(400, 300), (300, 400), (1000, 250), (50, 50)]:
         width, height = resize.size(shape)
@@ -176,7 +176,7 @@ def test_whole_keeps_the_aspect_and_the_area() -> None:
         assert width / height == pytest.approx(shape[0] / shape[1], rel=0.15)
 
 
-def test_another_size_by_the_processor_itself() -> None:
+def test_image_size_changes_the_crop() -> None:
     processor = CLIPImageProcessor(do_normalize=False)
     preparation = hugging_face.image_preparation(processor, None, 48, 224, 16)
     image = ramps(400, 300)
@@ -185,7 +185,7 @@ def test_another_size_by_the_processor_itself() -> None:
     assert (region.left, region.top, region.width, region.height) == (50, 0, 300, 300)
 
 
-def test_a_processor_that_does_neither_is_refused() -> None:
+def test_processor_without_crop_and_fixed_size_is_rejected() -> None:
     processor = CLIPImageProcessor(size={"shortest_edge": 40}, do_center_crop=False)
     with pytest.raises(Unsupported, match="neither a crop nor a fixed size"):
         hugging_face.image_preparation(processor, None, None, 40, 8)

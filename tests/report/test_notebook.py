@@ -54,7 +54,7 @@ def framed(told: str) -> str:
     return check_page(unescape(inside))
 
 
-def test_answers_are_shown_on_demand_and_as_before_afterwards(shell: Shell) -> None:
+def test_extension_shows_answers_as_pages_until_unloaded(shell: Shell) -> None:
     told, table = explain_with_table()
     two = Comparison(
         replace(told.text, caption="a"), replace(told.text, caption="b"), 0.5, BETWEEN, told.method, told.model, {}
@@ -79,19 +79,19 @@ def test_answers_are_shown_on_demand_and_as_before_afterwards(shell: Shell) -> N
     assert {mime: dict(one.type_printers) for mime, one in shell.display_formatter.formatters.items()} == before
 
 
-def test_what_cannot_be_drawn_is_text(shell: Shell) -> None:
+def test_answers_without_an_image_are_shown_as_text(shell: Shell) -> None:
     nibt.load_ipython_extension(shell)
     told = answer(PEAK, (90, 90), WHOLE)
     assert set(shell.shown(replace(told, image=replace(told.image, input=None)))) == {"text/plain"}
 
 
-def test_without_ipython_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_show_needs_ipython(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "IPython.display", None)
     with pytest.raises(Unsupported, match=r"pip install jupyterlab, or write a file with nibt\.write_page"):
         nibt.show(answer(PEAK, (90, 90), WHOLE))
 
 
-def test_the_tutorial_runs_and_what_it_asserts_holds() -> None:
+def test_tutorial_runs() -> None:
     book = nbformat.read(TUTORIAL, as_version=4)
     nbformat.validate(book)
     assert all(not cell.get("outputs") and cell.get("execution_count") is None for cell in book.cells)

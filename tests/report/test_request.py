@@ -21,7 +21,7 @@ CONTRASTS = {
 
 
 @pytest.mark.parametrize("target", CONTRASTS)
-def test_every_target_is_named_with_what_it_is_against(target: str) -> None:
+def test_target_line_names_the_contrasts_of_every_target(target: str) -> None:
     options, sentence, line = CONTRASTS[target]
     answer = nibt.explain(tiny.model("clip"), tiny.image(), "two cars", "centre", target, **options)
     assert sentence in question(answer)

@@ -23,7 +23,9 @@ pytest.importorskip("skimage", reason="an audit compares maps with scikit-image"
         (0.3, 0.2, 0.5, "higher", "fail"),
     ],
 )
-def test_verdicts(value: float, low: float, high: float, better: str, told: str) -> None:
+def test_check_verdict_depends_on_thresholds_and_interval(
+    value: float, low: float, high: float, better: str, told: str
+) -> None:
     passes, fails = (0.4, 0.7) if better == "lower" else (0.7, 0.4)
     check = Check("x", 1, "nib", "image", value, low, high, 8, better, passes, fails, "x")  # pyright: ignore
     assert check.verdict == told

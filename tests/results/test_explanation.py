@@ -9,7 +9,7 @@ from nibt.results.explanation import Explanation
 from tests.answers import PEAK, WHOLE, answer
 
 
-def test_an_explanation_survives_its_file(tmp_path: Path) -> None:
+def test_explanation_is_saved_and_loaded(tmp_path: Path) -> None:
     told = answer(PEAK, (90, 90), WHOLE)
     told.save(tmp_path / "x.json")
     again = Explanation.load(tmp_path / "x.json")

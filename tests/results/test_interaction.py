@@ -13,7 +13,7 @@ from nibt.results.saving import save
 from tests.engine.cuts import table
 
 
-def test_words_and_regions_are_sums_over_the_table() -> None:
+def test_words_and_regions_are_sums_of_the_table() -> None:
     found = table(steps=2)
     texts = [word.text for word in found.words]
     torch.testing.assert_close(found.for_words(0), found.table[0])
@@ -35,7 +35,7 @@ def test_words_and_regions_are_sums_over_the_table() -> None:
         found.for_region((10 * width, 0, 5, 5))
 
 
-def test_a_patch_counts_by_the_share_that_lies_in_the_box() -> None:
+def test_for_region_counts_a_patch_by_its_covered_share() -> None:
     found = table(steps=1)
     rows_, columns = found.grid.rows, found.grid.columns
     cell = found.region.width / columns, found.region.height / rows_
@@ -46,7 +46,7 @@ def test_a_patch_counts_by_the_share_that_lies_in_the_box() -> None:
     assert half[0][1] == pytest.approx(expected, rel=0.15)
 
 
-def test_it_is_written_and_read(tmp_path: Path) -> None:
+def test_interaction_is_saved_and_loaded(tmp_path: Path) -> None:
     found = table(steps=2)
     found.save(tmp_path / "x.json")
     again = Interaction.load(tmp_path / "x.json")

@@ -32,12 +32,12 @@ EXPECTED = {
 }
 
 
-def test_every_target_is_tested_here() -> None:
+def test_targets_are_all_tested() -> None:
     assert sorted(EXPECTED) == available("targets")
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
-def test_closed_forms(name: str) -> None:
+def test_targets_equal_their_closed_forms(name: str) -> None:
     found = find("targets", name)()(HERE, THERE, TargetContext(20.0, -3.0, OTHERS))
     torch.testing.assert_close(found, EXPECTED[name]())
 
@@ -53,7 +53,7 @@ def explained_by(model: nibt.Model, caption: str = "a cat", **options: object) -
     return answer
 
 
-def test_the_logit_is_the_models_own(model: nibt.Model) -> None:
+def test_logit_equals_the_logit_of_the_model(model: nibt.Model) -> None:
     answer = explained_by(model, target="logit")
     inputs = model.image.prepare([tiny.image()]), model.text.prepare(["a cat"])
     with torch.no_grad():
@@ -63,13 +63,13 @@ def test_the_logit_is_the_models_own(model: nibt.Model) -> None:
     torch.testing.assert_close(answer.image.scores, model.scale * plain.image.scores, atol=1e-5, rtol=1e-4)
 
 
-def test_a_difference_is_explained_by_the_difference_of_maps(model: nibt.Model) -> None:
+def test_difference_is_explained_by_the_difference_of_maps(model: nibt.Model) -> None:
     answer = explained_by(model, "a cat", target="difference", against="two cars")
     this, that = explained_by(model, "a cat"), explained_by(model, "two cars")
     torch.testing.assert_close(answer.image.scores, this.image.scores - that.image.scores, atol=1e-6, rtol=1e-4)
 
 
-def test_softmax_among_captions_and_pictures(model: nibt.Model) -> None:
+def test_softmax_takes_captions_and_images(model: nibt.Model) -> None:
     others = [tiny.image(seed=7), tiny.image(seed=8)]
     answer = explained_by(model, target="softmax", against=["two cars", "blue sky"], against_images=others)
     assert answer.score["image"]["target"] == answer.score["text"]["target"] == "softmax"
@@ -85,7 +85,7 @@ def test_softmax_among_captions_and_pictures(model: nibt.Model) -> None:
     ("options", "side"),
     [({"against": "two cars"}, "text"), ({"against_images": [tiny.image(seed=4)]}, "image")],
 )
-def test_a_side_without_others_says_that_its_cosine_is_explained(model: nibt.Model, options: dict, side: str) -> None:
+def test_side_without_a_contrast_is_explained_with_cosine(model: nibt.Model, options: dict, side: str) -> None:
     answer = explained_by(model, target="difference", **options)
     assert answer.score[side]["target"] == "cosine"
     note = {
@@ -96,7 +96,7 @@ def test_a_side_without_others_says_that_its_cosine_is_explained(model: nibt.Mod
     torch.testing.assert_close(getattr(answer, side).scores, getattr(explained_by(model), side).scores)
 
 
-def test_an_ensemble_of_one_is_the_wording_itself(model: nibt.Model) -> None:
+def test_ensemble_of_one_wording_equals_the_wording(model: nibt.Model) -> None:
     answer = explained_by(model, "cat", target="ensemble", templates=["a photo of a {}"])
     torch.testing.assert_close(
         answer.image.scores, explained_by(model, "a photo of a cat").image.scores, atol=1e-6, rtol=1e-4
@@ -108,7 +108,7 @@ def test_an_ensemble_of_one_is_the_wording_itself(model: nibt.Model) -> None:
     assert several.score["value"] == pytest.approx(float(expected), abs=1e-5)
 
 
-def test_labels_are_ranked_and_the_first_is_explained_against_the_second(model: nibt.Model) -> None:
+def test_explain_labels_ranks_and_explains_the_first_against_the_second(model: nibt.Model) -> None:
     answer = nibt.explain_labels(model, tiny.image(), ["a cat", "two cars", "blue sky"])
     cosines = [label.cosine for label in answer.ranking]
     assert cosines == sorted(cosines, reverse=True)
@@ -130,11 +130,11 @@ def test_labels_are_ranked_and_the_first_is_explained_against_the_second(model: 
         ({"target": "softmax", "against": [" "]}, nibt.NibtError, "blank"),
     ],
 )
-def test_bad_targets_are_refused(model: nibt.Model, options: dict, kind: type, told: str) -> None:
+def test_bad_targets_are_rejected(model: nibt.Model, options: dict, kind: type, told: str) -> None:
     with pytest.raises(kind, match=told):
         explained_by(model, **options)
 
 
-def test_one_label_is_no_ranking(model: nibt.Model) -> None:
+def test_explain_labels_rejects_one_label(model: nibt.Model) -> None:
     with pytest.raises(nibt.NibtError, match="at least two labels"):
         nibt.explain_labels(model, tiny.image(), ["a cat"])

@@ -45,13 +45,13 @@ def random() -> Audit:
     return nibt.audit(tiny.model("clip"), noise_pairs(MANY), "random", quick=True)
 
 
-def test_nib_on_scenes_passes(scenes: Audit) -> None:
+def test_audit_passes_nib_on_scenes(scenes: Audit) -> None:
     assert {key: told for key, told in verdicts(scenes, "nib").items() if told != "pass"} == {}
     assert set(verdicts(scenes).values()) == {"pass"}, "the model tells right captions from wrong ones"
     assert {check.question for check in scenes.checks if check.method == "nib"} == {1, 2, 3, 4, 5, 6}
 
 
-def test_a_random_map_fails(random: Audit) -> None:
+def test_audit_fails_a_random_map(random: Audit) -> None:
     found = verdicts(random, "random")
     failing = [
         ("weights", "image"),
@@ -68,7 +68,7 @@ def test_a_random_map_fails(random: Audit) -> None:
     assert random.verdict == "fail"
 
 
-def test_a_model_whose_text_tower_is_constant_fails() -> None:
+def test_audit_fails_a_constant_text_tower() -> None:
     """What leaves its last norm is the norm's bias, whatever the caption."""
     model = tiny.fresh("clip")
     with torch.no_grad():
@@ -86,12 +86,12 @@ def test_a_model_whose_text_tower_is_constant_fails() -> None:
         assert own[key] == "fail", key
 
 
-def test_the_same_seed_gives_the_same_audit(random: Audit) -> None:
+def test_audit_with_the_same_seed_is_the_same(random: Audit) -> None:
     again = nibt.audit(tiny.model("clip"), noise_pairs(MANY), "random", quick=True)
     assert replace(again, seconds=0.0) == replace(random, seconds=0.0)
 
 
-def test_json_and_back(scenes: Audit, tmp_path: Path) -> None:
+def test_audit_is_saved_and_loaded(scenes: Audit, tmp_path: Path) -> None:
     scenes.save(tmp_path / "audit.json")
     assert Audit.load(tmp_path / "audit.json") == scenes
     told = json.loads((tmp_path / "audit.json").read_text())
@@ -101,7 +101,7 @@ def test_json_and_back(scenes: Audit, tmp_path: Path) -> None:
         Audit.load(tmp_path / "audit.json")
 
 
-def test_the_page_stands_alone(scenes: Audit) -> None:
+def test_audit_page_is_self_contained(scenes: Audit) -> None:
     found = check_page(page(scenes))
     assert not re.search(r"https?://|<script|<link|@import", found)
     assert found.count("data:image/png;base64,") == 3 * 6, "examples and their tiles"
@@ -109,7 +109,7 @@ def test_the_page_stands_alone(scenes: Audit) -> None:
     assert found.count('class="gauge"') == len(scenes.checks)
 
 
-def test_too_few_pairs_or_all_the_same() -> None:
+def test_audit_rejects_few_or_equal_pairs() -> None:
     model = tiny.model("clip")
     with pytest.raises(BadInput, match=rf"at least {LEAST_PAIRS} pairs.*\(got 3\)"):
         nibt.audit(model, noise_pairs(MANY)[:3])
@@ -121,7 +121,7 @@ def test_too_few_pairs_or_all_the_same() -> None:
         nibt.audit(model, noise_pairs(MANY), seed=-1)
 
 
-def test_weights_that_change_meanwhile_are_told() -> None:
+def test_audit_reports_weights_that_change_meanwhile() -> None:
     model: Model = deepcopy(tiny.fresh("clip"))
 
     def train(progress: Progress) -> None:
@@ -132,7 +132,7 @@ def test_weights_that_change_meanwhile_are_told() -> None:
         nibt.audit(model, noise_pairs(MANY), "ones", quick=True, on_progress=train)
 
 
-def test_a_page_is_of_pictures_that_pillow_reads(scenes: Audit) -> None:
+def test_audit_page_has_readable_images(scenes: Audit) -> None:
     from base64 import b64decode
     from io import BytesIO
 

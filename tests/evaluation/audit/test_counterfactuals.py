@@ -16,7 +16,7 @@ pytest.importorskip("skimage", reason="an audit compares maps with scikit-image"
 MANY = 8
 
 
-def test_other_captions_and_pictures_are_others() -> None:
+def test_counterfactuals_differ_from_the_pairs() -> None:
     pairs = list(Scenes(count=MANY, seed=5))
     for own, other in zip(pairs, other_captions(pairs), strict=True):
         assert own.image is other.image
@@ -29,7 +29,7 @@ def test_other_captions_and_pictures_are_others() -> None:
         assert not set(own.caption.split()) & set(other.caption.split())
 
 
-def test_of_a_worded_caption_its_own_words_are_taken() -> None:
+def test_inner_returns_the_words_of_the_caption() -> None:
     plain = Map(np.array([1.0, 2.0]), ("a", "cat"))
     worded = Map(np.arange(5.0), ("a", "photo", "of", "a", "cat"))
     found = inner("a photo of {}", worded, plain)

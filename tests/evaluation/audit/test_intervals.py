@@ -12,7 +12,7 @@ pytest.importorskip("scipy", reason="an audit ranks with scipy")
 pytest.importorskip("skimage", reason="an audit compares maps with scikit-image")
 
 
-def test_an_interval_leaves_out_what_was_not_measured() -> None:
+def test_interval_ignores_missing_values() -> None:
     found = interval([1.0, 1.0, float("nan"), 1.0], 0)
     assert found is not None
     assert asdict(found) == {"mean": 1.0, "low": 1.0, "high": 1.0, "count": 3}

@@ -20,7 +20,7 @@ pytest.importorskip("skimage", reason="an audit compares maps with scikit-image"
 MANY = 8
 
 
-def test_the_model_is_left_as_it_was() -> None:
+def test_cascade_leaves_the_model_unchanged() -> None:
     model = tiny.fresh("clip")
     module = model.module
     before = {name: value.clone() for name, value in module.state_dict().items()}
@@ -36,7 +36,7 @@ def test_the_model_is_left_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own resnet", "coca", "bert", "timm vit"])
-def test_the_stages_of_a_copy_hold_every_parameter_of_a_tower_once(kind: str) -> None:
+def test_stages_have_each_parameter_of_a_tower_once(kind: str) -> None:
     model = copied(tiny.model(kind))
     assert model.module is not tiny.model(kind).module
     for side, item in (("image", tiny.image()), ("text", "a red cat")):
@@ -50,7 +50,7 @@ def test_the_stages_of_a_copy_hold_every_parameter_of_a_tower_once(kind: str) ->
         assert len(set(every)) == len(every) or kind == "bert", "blocks may share weights"
 
 
-def test_from_the_top_down_more_and_more_is_random() -> None:
+def test_cascade_randomizes_from_the_top_down() -> None:
     model = tiny.model("clip")
     found = list(cascade(model, noise_pairs(MANY), [MethodSpec("nib")], "image", 0, 12, 8))
     assert [name for name, _ in found] == ["nothing", "head", "block 2", "block 1", "block 0", "stem"]
@@ -60,7 +60,7 @@ def test_from_the_top_down_more_and_more_is_random() -> None:
     assert not np.array_equal(plain[0].scores, found[1][1]["nib"][0].scores)
 
 
-def test_another_seed_makes_another_random_tower() -> None:
+def test_cascade_depends_on_the_seed() -> None:
     runs = [
         list(cascade(tiny.model("clip"), noise_pairs(MANY)[:2], [MethodSpec("nib")], "image", seed, 2, 8))
         for seed in (1, 1, 2)

@@ -11,7 +11,7 @@ pytest.importorskip("scipy", reason="an audit ranks with scipy")
 pytest.importorskip("skimage", reason="an audit compares maps with scikit-image")
 
 
-def test_equal_maps_are_alike_and_turned_ones_the_opposite() -> None:
+def test_similarity_is_1_for_equal_and_below_0_for_opposite_maps() -> None:
     drawn = np.random.default_rng(0).normal(size=(8, 8))
     assert spearman(drawn, drawn) == ssim(drawn, drawn) == 1
     assert spearman(drawn, -drawn) == pytest.approx(-1)
@@ -20,7 +20,7 @@ def test_equal_maps_are_alike_and_turned_ones_the_opposite() -> None:
     assert ssim(drawn, -drawn) < -0.5
 
 
-def test_likeness_by_hand() -> None:
+def test_spearman_and_ssim_of_known_maps() -> None:
     assert spearman(np.array([1.0, 2, 3, 4]), np.array([1.0, 2, 4, 3])) == pytest.approx(1 - 6 * 2 / (4 * 15))
     flat = np.zeros((4, 4))
     assert spearman(flat, flat + 1) == 1
@@ -29,7 +29,7 @@ def test_likeness_by_hand() -> None:
     assert np.isnan(ssim(np.eye(2), np.eye(2)))
 
 
-def test_ssim_is_the_formula_of_wang_in_one_window() -> None:
+def test_ssim_equals_the_formula_in_one_window() -> None:
     one, other = np.random.default_rng(1).random((2, 3, 3))
     one, other = ((x - x.min()) / np.ptp(x) for x in (one, other))
     (vx, vxy), (_, vy) = np.cov(one.ravel(), other.ravel())
@@ -38,7 +38,7 @@ def test_ssim_is_the_formula_of_wang_in_one_window() -> None:
     assert ssim(3 * one - 1, other) == pytest.approx(by_hand)
 
 
-def test_scipy_and_scikit_image_say_the_same() -> None:
+def test_similarity_equals_scipy_and_scikit_image() -> None:
     stats = pytest.importorskip("scipy.stats", reason="the oracle")
     skimage = pytest.importorskip("skimage.metrics", reason="the oracle")
     one, other = np.random.default_rng(2).random((2, 7, 7))

@@ -10,6 +10,6 @@ pytest.importorskip("scipy", reason="an audit ranks with scipy")
 pytest.importorskip("skimage", reason="an audit compares maps with scikit-image")
 
 
-def test_thresholds_are_in_order() -> None:
+def test_thresholds_are_ordered() -> None:
     for name, bound in BOUNDS.items():
         assert (bound.passes > bound.fails) if bound.better == "higher" else (bound.passes < bound.fails), name

@@ -17,7 +17,7 @@ def blocks(page: str) -> dict[str, str]:
     return dict(found)
 
 
-def test_a_strangers_method_needs_no_edit(tmp_path: Path) -> None:
+def test_benchmark_takes_a_method_of_another_package(tmp_path: Path) -> None:
     parts = blocks((ROOT / "docs" / "extending.md").read_text())
     commands = parts.pop("commands")
     for name, text in parts.items():

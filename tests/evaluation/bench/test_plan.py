@@ -14,7 +14,7 @@ from tests.evaluation.bench.plans import BASE
 
 
 @pytest.mark.parametrize("name", sorted(plans()))
-def test_plans_that_ship_hold(name: str) -> None:
+def test_shipped_plans_are_valid(name: str) -> None:
     plan = Plan.read(name)
     assert set(CONTROLS) <= {one.name for one in plan.methods}
     if name == "paper":
@@ -51,12 +51,12 @@ def test_plans_that_ship_hold(name: str) -> None:
         ({"models": [{"name": "scenes", "options": {"devise": "cpu"}}]}, r"models\[0\]: unknown option 'devise'"),
     ],
 )
-def test_a_plan_is_refused_with_its_key(change: dict[str, Any], told: str) -> None:
+def test_plan_rejects_a_bad_value_with_its_key(change: dict[str, Any], told: str) -> None:
     with pytest.raises((BadOption, BadInput), match=told):
         checked(Plan.read({**BASE, **change}))
 
 
-def test_grids_and_every_other_part_are_written_out() -> None:
+def test_plan_expands_grids_and_stars() -> None:
     told = Plan.read({**BASE, "methods": [{"name": "nib", "grid": {"steps": [2, 4], "layer": [1]}}, "*"]})
     labels = [one.label for one in told.methods]
     assert labels[:2] == ["nib steps=2 layer=1", "nib steps=4 layer=1"]
@@ -65,7 +65,7 @@ def test_grids_and_every_other_part_are_written_out() -> None:
         Plan.read("quik")
 
 
-def test_a_command_line_changes_a_plan(tmp_path: Path) -> None:
+def test_changed_applies_the_options_of_the_command_line(tmp_path: Path) -> None:
     told = changed(Plan.read("paper"), {"flickr8k": str(tmp_path)}, ["tiny_imagenet"], ["lite"], "cpu", 3)
     assert [(one.name, one.options.get("folder")) for one in told.data] == [
         ("conceptual_captions", None),

@@ -41,7 +41,7 @@ def made(
     return Summary.of(plan, store.table(["part", "lacking"]))
 
 
-def test_numbers_of_a_report_by_hand(tmp_path: Path) -> None:
+def test_report_numbers_equal_those_by_hand(tmp_path: Path) -> None:
     plan = Plan.read(
         {
             **BASE,
@@ -75,7 +75,9 @@ def test_numbers_of_a_report_by_hand(tmp_path: Path) -> None:
     )
 
 
-def test_every_form_of_a_report(tmp_path: Path, plan: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_is_written_in_every_format(
+    tmp_path: Path, plan: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     plan |= {"published": True, "data": [{**plan["data"][0], "label": "flickr8k"}]}
     nibt.benchmark(plan, tmp_path / "run")
     with pytest.raises(SystemExit) as left:

@@ -23,7 +23,7 @@ from tests import tiny
 from tests.evaluation.bench.plans import SCENES
 
 
-def test_what_only_a_model_refuses_is_told_before_anything_is_measured(tmp_path: Path, plan: dict[str, Any]) -> None:
+def test_benchmark_checks_methods_before_measuring(tmp_path: Path, plan: dict[str, Any]) -> None:
     plan["methods"] = ["nib", {"name": "nib", "options": {"layer": 99}}]
     with pytest.raises(BadOption, match=r"methods\[1\]: layer must lie in 0..\d"):
         nibt.benchmark(plan, tmp_path / "run")
@@ -64,7 +64,7 @@ print(*(fingerprint(run.table()) for run in runs), *(run.table().num_rows for ru
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the test forks, so that torch is loaded once")
-def test_a_killed_run_resumes_bit_by_bit(tmp_path: Path, plan: dict[str, Any]) -> None:
+def test_benchmark_resumes_with_the_same_bits_after_being_killed(tmp_path: Path, plan: dict[str, Any]) -> None:
     del plan["data"]
     text = "\n".join(
         [
@@ -90,7 +90,7 @@ def test_a_killed_run_resumes_bit_by_bit(tmp_path: Path, plan: dict[str, Any]) -
     assert int(rows) == int(others) == 8 * 6 * (2 + 1)
 
 
-def test_a_bad_pair_is_recorded_and_costs_no_other(tmp_path: Path, plan: dict[str, Any], monkeypatch: Any) -> None:
+def test_benchmark_records_a_bad_pair(tmp_path: Path, plan: dict[str, Any], monkeypatch: Any) -> None:
     measure = work.measure
 
     def choosy(model: Any, pairs: Any, *rest: Any, **options: Any) -> Any:
@@ -115,9 +115,7 @@ def test_a_bad_pair_is_recorded_and_costs_no_other(tmp_path: Path, plan: dict[st
     assert {(line.count, line.failed) for line in summary.lines} == {(3, 3), (3, 2)}
 
 
-def test_a_bug_stops_and_the_run_goes_on_when_it_is_mended(
-    tmp_path: Path, plan: dict[str, Any], monkeypatch: Any
-) -> None:
+def test_benchmark_resumes_after_an_error(tmp_path: Path, plan: dict[str, Any], monkeypatch: Any) -> None:
     measure, calls = work.measure, []
 
     def broken(*rest: Any, **options: Any) -> Any:
@@ -147,7 +145,7 @@ def test_a_bug_stops_and_the_run_goes_on_when_it_is_mended(
         nibt.benchmark({**plan, "batch_size": 3}, tmp_path / "run")
 
 
-def test_the_rows_are_those_of_measure(tmp_path: Path, plan: dict[str, Any], clip_folder: Path) -> None:
+def test_benchmark_equals_measure(tmp_path: Path, plan: dict[str, Any], clip_folder: Path) -> None:
     plan |= {
         "data": [SCENES],
         "batch_size": 6,
@@ -173,7 +171,7 @@ def test_the_rows_are_those_of_measure(tmp_path: Path, plan: dict[str, Any], cli
     assert (resolved["steps"], resolved["baseline"], resolved["target"]) == (2, "blank", "cosine")
 
 
-def test_curves_have_the_numbers_as_their_areas(tmp_path: Path, plan: dict[str, Any]) -> None:
+def test_benchmark_stores_the_curves_of_areas(tmp_path: Path, plan: dict[str, Any]) -> None:
     """Of each pair in the store, and of the mean curve, which is drawn."""
     plan |= {"data": [SCENES], "methods": ["nib"], "metrics": ["deletion", "insertion", "special_share"]}
     run = nibt.benchmark(plan, tmp_path / "run")

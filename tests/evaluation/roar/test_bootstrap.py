@@ -8,7 +8,7 @@ from nibt.evaluation.roar.bootstrap import Bootstrap, stats, taus_of
 pytest.importorskip("scipy", reason="rankings are compared with scipy")
 
 
-def test_numbers_and_rankings_by_hand() -> None:
+def test_gains_and_rankings_of_known_losses() -> None:
     draws = np.random.default_rng(0)
     base = draws.uniform(0.9, 1.1, (3, 8))
     factors = {"a": 1.3, "b": 1.2, "c": 1.1, "random": 1.0}
@@ -28,7 +28,7 @@ def test_numbers_and_rankings_by_hand() -> None:
     assert taus["features", "whole", True].methods == 4
 
 
-def test_many_taus_are_scipys() -> None:
+def test_taus_equal_scipy() -> None:
     one, other = (np.random.default_rng(seed).integers(0, 5, (50, 7)).astype(float) for seed in (0, 1))
     one[0] = 1.0  # all equal: none
     expected = [stats().kendalltau(*both).statistic for both in zip(one, other, strict=True)]

@@ -12,12 +12,12 @@ from tests import tiny
 @pytest.mark.parametrize(
     ("count", "percentile"), [(1, 90), (2, 90), (11, 90), (12, 90), (31, 90), (16, 75), (4096, 75)]
 )
-def test_as_many_go_as_lie_above_the_percentile_of_different_numbers(count: int, percentile: int) -> None:
+def test_above_counts_the_numbers_above_the_percentile(count: int, percentile: int) -> None:
     numbers = np.random.default_rng(0).permutation(count).astype(float)
     assert above(count, percentile) == max(1, int((numbers > np.percentile(numbers, percentile)).sum()))
 
 
-def test_equal_scores_go_by_the_other_map_then_from_the_first() -> None:
+def test_highest_breaks_ties_by_the_other_map() -> None:
     scores, ties = np.array([2.0, 1.0, 1.0, 1.0, -5.0]), np.array([0.0, 0.1, 0.9, 0.1, 1.0])
     assert highest(scores, ties, 1).tolist() == [True, False, False, False, False]
     assert highest(scores, ties, 2).tolist() == [True, False, True, False, False]
@@ -25,7 +25,7 @@ def test_equal_scores_go_by_the_other_map_then_from_the_first() -> None:
     assert highest(np.zeros(3), np.zeros(3), 2).tolist() == [True, True, False]
 
 
-def test_pixels_by_hand() -> None:
+def test_hidden_pixels_of_a_known_map() -> None:
     """Stretched over 4 x 4, the corner of the highest unit has 0.75^2 + ... of it: a quarter of 16 pixels is above."""
     grid = np.array([[0.0, 0.0], [0.0, 1.0]])
     rows = np.array([0.0, 0.25, 0.75, 1.0])  # the weight of the second unit along a line of four pixels
@@ -35,14 +35,14 @@ def test_pixels_by_hand() -> None:
     assert np.array_equal(gone, stretched >= np.sort(stretched.ravel())[-4])
 
 
-def test_a_map_that_is_the_same_everywhere_hides_what_the_other_map_says() -> None:
+def test_hidden_pixels_of_a_flat_map_follow_the_other_map() -> None:
     ties = np.random.default_rng(0).random((4, 4))
     flat = hidden_pixels(np.full((4, 4), 0.3), ties, (30, 30), 75)
     assert np.array_equal(flat, hidden_pixels(ties, np.zeros((4, 4)), (30, 30), 75))
 
 
 @pytest.mark.parametrize("kind", ["clip", "clip legacy end", "siglip", "coca", "bert"])
-def test_of_words_the_highest_go_and_special_tokens_stay(kind: str) -> None:
+def test_hidden_takes_the_highest_words_and_no_special_tokens(kind: str) -> None:
     tower = tiny.model(kind).text
     inputs = tower.prepare(["a photo of a cat and a dog", "cat"])
     assert inputs.words is not None
@@ -60,7 +60,7 @@ def test_of_words_the_highest_go_and_special_tokens_stay(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip naflex", "own vit oblong", "resnet"])
-def test_pixels_become_the_means_of_the_picture(kind: str) -> None:
+def test_filled_replaces_pixels_by_the_means_of_the_image(kind: str) -> None:
     tower = tiny.model(kind).image
     inputs = tower.prepare([tiny.image(seed=1), tiny.image(seed=2)])
     gone = torch.zeros(2, *tower.extent(inputs), dtype=torch.bool)

@@ -48,7 +48,7 @@ def scenes() -> tuple[list[Pair], list[np.ndarray], list[np.ndarray]]:
     return pairs, grids, tokens
 
 
-def test_a_map_that_knows_the_truth_beats_a_random_one(
+def test_roar_ranks_a_map_of_the_truth_above_a_random_one(
     scenes: tuple[list[Pair], list[np.ndarray], list[np.ndarray]], tmp_path: Path
 ) -> None:
     pairs, grids, tokens = scenes
@@ -73,7 +73,7 @@ def test_a_map_that_knows_the_truth_beats_a_random_one(
         assert abs(found["ones", kind].lead) < found["nib", kind].lead / 2, "equal scores hide what random ones do"
 
 
-def test_a_run_that_was_killed_goes_on_with_the_same_bits(tmp_path: Path) -> None:
+def test_roar_resumes_with_the_same_bits_after_being_killed(tmp_path: Path) -> None:
     def killed(limit: int) -> OnProgress:
         def tell(progress: Progress) -> None:
             if progress.done >= limit:
@@ -118,7 +118,7 @@ def test_a_run_that_was_killed_goes_on_with_the_same_bits(tmp_path: Path) -> Non
     assert [gain for gain in more.gains if gain.method != "nib:paper"] == list(whole.gains)
 
 
-def test_the_model_and_the_generators_are_left_as_they_were(tmp_path: Path) -> None:
+def test_roar_leaves_the_model_and_the_generators_unchanged(tmp_path: Path) -> None:
     model = tiny.fresh("clip")
     before = {name: value.clone() for name, value in model.module.state_dict().items()}
     flags = [one.requires_grad for one in model.module.parameters()]
@@ -145,7 +145,7 @@ def test_the_model_and_the_generators_are_left_as_they_were(tmp_path: Path) -> N
     assert all(training.after != training.before for training in found.trainings)
 
 
-def test_what_was_found_can_be_kept_and_read(tmp_path: Path) -> None:
+def test_roar_result_is_saved_and_loaded(tmp_path: Path) -> None:
     found = nibt.roar(
         tiny.model("clip"), noise_pairs(12), out=tmp_path / "run", form=["features", "last"], hidden="both", **QUICK
     )
@@ -163,7 +163,7 @@ def test_what_was_found_can_be_kept_and_read(tmp_path: Path) -> None:
         Roar.load(tmp_path / "run" / "settings.json")
 
 
-def test_refusals(tmp_path: Path) -> None:
+def test_roar_rejects_bad_arguments(tmp_path: Path) -> None:
     model, pairs = tiny.model("clip"), noise_pairs(12)
     run = tmp_path / "run"
     with pytest.raises(BadInput, match="at least 10 pairs"):
@@ -198,7 +198,7 @@ def test_refusals(tmp_path: Path) -> None:
         nibt.roar(model, pairs, out=tmp_path, **QUICK)
 
 
-def test_a_folder_of_other_settings_is_refused(tmp_path: Path) -> None:
+def test_roar_rejects_a_folder_of_other_settings(tmp_path: Path) -> None:
     run, model = tmp_path / "run", tiny.model("clip")
     nibt.roar(model, noise_pairs(12), "ones", out=run, repeats=1, hidden="text", **QUICK)
     for other in ({"epochs": 2}, {"rate": 1e-2}, {"seed": 1}, {"text_percentile": 80}):

@@ -28,7 +28,7 @@ def without(model: Model, pairs: list[Pair], whole: dict[Modality, TowerInputs])
 @pytest.mark.parametrize(
     "kind", ["clip", "siglip", "siglip naflex", "own vit", "own resnet", "coca", "bert", "m2m", "timm vit", "convnext"]
 )
-def test_every_form_begins_with_the_models_own_embeddings_and_can_be_trained(kind: str) -> None:
+def test_trainers_start_with_the_embeddings_of_the_model(kind: str) -> None:
     model, pairs = tiny.model(kind), noise_pairs(5)
     told = replace(model, _hashes={}).weights_hash
     whole = materials(model, pairs)
@@ -73,7 +73,7 @@ class Through(Whole):
 
 
 @pytest.mark.parametrize(("kind", "blocks"), [("clip", 1), ("clip", 3), ("siglip naflex", 2), ("own resnet", 1)])
-def test_cached_streams_train_as_the_whole_forward_pass_does(kind: str, blocks: int) -> None:
+def test_trainer_on_cached_streams_equals_the_whole_forward_pass(kind: str, blocks: int) -> None:
     model, pairs = tiny.model(kind), noise_pairs(12)
     whole = materials(model, pairs)
     gone = without(model, pairs, whole)
@@ -95,7 +95,7 @@ def test_cached_streams_train_as_the_whole_forward_pass_does(kind: str, blocks: 
         assert np.abs(np.array(found[0]) - start[check].numpy()).max() > 0.01, "training changed something"
 
 
-def test_last_with_all_blocks_trains_all_but_the_stem() -> None:
+def test_trainer_of_all_blocks_leaves_out_the_stem() -> None:
     model = tiny.model("clip")
     whole = materials(model, noise_pairs(4))
     last, every = Last(model, whole, 3, 4), Whole(model, whole, None, 4)
@@ -111,7 +111,7 @@ def test_last_with_all_blocks_trains_all_but_the_stem() -> None:
     assert "logit_scale" not in names[1], "the scale is held still"
 
 
-def test_a_fresh_start_knows_nothing_and_is_the_same_again() -> None:
+def test_fresh_start_is_repeatable() -> None:
     model, pairs = tiny.model("clip"), noise_pairs(12)
     whole = materials(model, pairs)
     for form_of in KINDS.values():

@@ -18,7 +18,7 @@ from tests.evaluation.roar.tower_inputs import materials
 from tests.helpers import noise_pairs
 
 
-def test_captions_that_fit_are_no_negatives() -> None:
+def test_fitting_captions_are_no_negatives() -> None:
     one, two = tiny.image(seed=1), tiny.image(seed=2)
     cat, dog = Object("cat", (0, 0, 4, 4), spans=((2, 5),)), Object("dog", (0, 0, 4, 4))
     pairs = [
@@ -38,7 +38,7 @@ def test_captions_that_fit_are_no_negatives() -> None:
     ]
 
 
-def test_the_loss_is_clips_without_what_fits() -> None:
+def test_loss_is_that_of_clip_without_fitting_pairs() -> None:
     draws = torch.Generator().manual_seed(0)
     image, text = (torch.randn(4, 6, generator=draws) for _ in range(2))
     nothing = torch.zeros(4, 4, dtype=torch.bool)
@@ -56,7 +56,7 @@ def test_the_loss_is_clips_without_what_fits() -> None:
     assert torch.equal(found[2:], plain[2:])
 
 
-def test_splits_share_nothing_and_differ_between_repeats() -> None:
+def test_splits_are_disjoint_and_differ_between_repeats() -> None:
     settings = Settings()
     train, check = split(50, settings, 0)
     assert (len(train), len(check)) == (40, 10)
@@ -64,7 +64,7 @@ def test_splits_share_nothing_and_differ_between_repeats() -> None:
     assert split(50, settings, 1)[1].tolist() != check.tolist()
 
 
-def test_training_that_comes_apart_is_told() -> None:
+def test_training_that_diverges_is_reported() -> None:
     model, pairs = tiny.model("clip"), noise_pairs(12)
     form = KINDS["features"](model, materials(model, pairs), None, 5)
     untouched = {side: form.source(side, materials(model, pairs)[side]) for side in SIDES}

@@ -24,7 +24,7 @@ def lite() -> nibt.Model:
     return nibt.load_model("lite")
 
 
-def test_it_is_small_and_says_what_it_is(lite: nibt.Model) -> None:
+def test_lite_is_small_and_describes_itself(lite: nibt.Model) -> None:
     assert embedded() == ["lite", "scenes"]
     assert lite.folder is not None
     assert sum(file.stat().st_size for file in lite.folder.iterdir()) < 20e6
@@ -32,7 +32,7 @@ def test_it_is_small_and_says_what_it_is(lite: nibt.Model) -> None:
     assert "no people" in lite.defaults["about"]
 
 
-def test_it_needs_no_network() -> None:
+def test_lite_needs_no_network() -> None:
     """Every socket is closed before nibt is opened."""
     code = (
         "import socket\n"
@@ -47,7 +47,7 @@ def test_it_needs_no_network() -> None:
 
 
 @pytest.mark.parametrize("baseline", [{}, {"baseline": "blank"}, {"baseline": "mean"}])
-def test_its_sums_hold_with_a_tolerance(lite: nibt.Model, baseline: dict) -> None:
+def test_lite_sums_meet_a_tolerance(lite: nibt.Model, baseline: dict) -> None:
     pairs = shipped_sample()
     for pair in pairs:
         answer = nibt.explain(lite, pair.image, pair.caption, tolerance=0.01, **baseline)
@@ -60,7 +60,7 @@ def test_its_sums_hold_with_a_tolerance(lite: nibt.Model, baseline: dict) -> Non
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
-def test_its_gap_falls_with_the_nodes(lite: nibt.Model, modality: str) -> None:
+def test_lite_gap_decreases_with_the_steps(lite: nibt.Model, modality: str) -> None:
     shares = []
     for steps in (4, 16, 64):
         told = getattr(
@@ -71,7 +71,7 @@ def test_its_gap_falls_with_the_nodes(lite: nibt.Model, modality: str) -> None:
     assert shares[2] < 0.5 * shares[0], shares
 
 
-def test_each_caption_points_at_its_half_of_the_collage(lite: nibt.Model) -> None:
+def test_lite_points_at_the_named_half_of_a_collage(lite: nibt.Model) -> None:
     cat, cup = nibt.explain(lite, "sample:collage", ["a cat", "a cup of coffee"])
     for answer, left in ((cat, True), (cup, False)):
         scores = torch.from_numpy(score_map(answer)).clamp_min(0)
@@ -80,32 +80,32 @@ def test_each_caption_points_at_its_half_of_the_collage(lite: nibt.Model) -> Non
         assert share > 0.6 if left else share < 0.4, (answer.caption, share)
 
 
-def test_words_that_name_something_stand_out(lite: nibt.Model) -> None:
+def test_lite_scores_nouns_highest(lite: nibt.Model) -> None:
     answer = nibt.explain(lite, "sample:chelsea", "This is a cat, seen from the side.")
     scores = {word.text: word.score for word in answer.words}
     assert max(scores, key=lambda word: scores[word]) == "cat"
 
 
-def test_labels_are_told_apart(lite: nibt.Model) -> None:
+def test_lite_ranks_labels_correctly(lite: nibt.Model) -> None:
     labels = ["a photo of a cat", "a photo of a dog", "a photo of a cup", "a photo of a guitar"]
     assert nibt.rank(lite, "sample:chelsea", labels)[0].label == labels[0]
     assert nibt.rank(lite, "sample:coffee", labels)[0].label == labels[2]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4000, 3), (3, 4000)])
-def test_odd_pictures_are_explained(lite: nibt.Model, size: tuple[int, int]) -> None:
+def test_lite_explains_extreme_image_sizes(lite: nibt.Model, size: tuple[int, int]) -> None:
     answer = nibt.explain(lite, Image.new("RGB", size, "red"), "a cat 🦄 猫\x07")
     assert answer.image.scores.isfinite().all()
     assert score_map(answer).shape == (size[1], size[0])
 
 
-def test_the_centre_ships(lite: nibt.Model) -> None:
+def test_lite_ships_its_centre(lite: nibt.Model) -> None:
     answer = nibt.explain(lite, "sample:chelsea", "a cat", target="centred")
     assert answer.score["image"]["target"] == answer.score["text"]["target"] == "centred"
     assert answer.warnings == ()
 
 
-def test_it_points_on_photographs(lite: nibt.Model, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lite_points_at_objects_in_photographs(lite: nibt.Model, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The recipe's own measurement on a third of the photographs, far from its table's last digit."""
     monkeypatch.syspath_prepend(str(RECIPE))
     import measure

@@ -42,7 +42,7 @@ def embedded(tower: nibt.Tower, items: list) -> torch.Tensor:
     return F.normalize(encode(tower, items, 50), dim=-1)
 
 
-def test_it_is_a_small_clip_of_twelve_blocks_a_side(model: nibt.Model) -> None:
+def test_scenes_model_is_a_small_clip(model: nibt.Model) -> None:
     assert isinstance(model.module, CLIPModel)
     assert (model.image.depth, model.text.depth) == (12, 12)
     assert sum(weights.numel() for weights in model.module.parameters()) < 5e6
@@ -52,7 +52,7 @@ def test_it_is_a_small_clip_of_twelve_blocks_a_side(model: nibt.Model) -> None:
     assert "64 nouns" in model.defaults["about"]
 
 
-def test_its_words_are_one_token_each_and_others_fall_into_pieces(model: nibt.Model) -> None:
+def test_scenes_model_knows_its_words_as_tokens(model: nibt.Model) -> None:
     for word in (*NOUNS, *(word for word in WORDS if word.isalpha())):
         assert len(model.text.prepare([word]).values[0]) == 3, word
     inputs = model.text.prepare(["a zebra"])
@@ -61,7 +61,7 @@ def test_its_words_are_one_token_each_and_others_fall_into_pieces(model: nibt.Mo
     assert len(inputs.words.words[0][1].tokens) > 1
 
 
-def test_zero_shot_on_new_scenes(model: nibt.Model) -> None:
+def test_scenes_model_classifies_new_scenes(model: nibt.Model) -> None:
     """The recipe's README has the numbers on 2,000 scenes; here are few, so a little less is asked."""
     prompts = embedded(model.text, [with_article(noun) for noun in NOUNS])
     for objects, within, least in ((1, 1, 0.92), (2, 3, 0.80)):
@@ -74,13 +74,13 @@ def test_zero_shot_on_new_scenes(model: nibt.Model) -> None:
         assert np.mean(found) >= least
 
 
-def test_it_finds_the_caption_of_a_picture(model: nibt.Model) -> None:
+def test_scenes_model_retrieves_captions(model: nibt.Model) -> None:
     pairs = list(Scenes(count=100, seed=FRESH, fewest=2, most=2, named="all"))
     seen, said = embedded(model.image, [p.image for p in pairs]), embedded(model.text, [p.caption for p in pairs])
     assert ((seen @ said.T).argmax(1) == torch.arange(100)).float().mean() >= 0.85
 
 
-def test_one_wrong_noun_lowers_the_cosine(model: nibt.Model) -> None:
+def test_scenes_model_prefers_the_right_noun(model: nibt.Model) -> None:
     """Captions that differ in one noun, in either order, with and without a template."""
     data = Scenes(count=100, seed=FRESH + 1, fewest=2, most=2, named="all")
     images = embedded(model.image, [pair.image for pair in data])
@@ -96,7 +96,7 @@ def test_one_wrong_noun_lowers_the_cosine(model: nibt.Model) -> None:
             assert (right > other).float().mean() >= 0.9
 
 
-def test_it_ships_mean_states_and_what_centred_needs(model: nibt.Model) -> None:
+def test_scenes_model_ships_mean_states(model: nibt.Model) -> None:
     pair = Scenes(count=1, seed=FRESH, fewest=2)[0]
     for layer in (0, 6, 12):
         answer = nibt.explain(model, pair.image, pair.caption, target="centred", layer=layer, baseline="mean")
@@ -106,7 +106,7 @@ def test_it_ships_mean_states_and_what_centred_needs(model: nibt.Model) -> None:
         assert answer.score["image"]["target"] == answer.score["text"]["target"] == "centred"
 
 
-def test_the_map_is_on_the_object_and_moves_with_the_caption(model: nibt.Model) -> None:
+def test_scenes_model_maps_follow_the_caption(model: nibt.Model) -> None:
     """Each object of a scene is named in turn."""
     scenes = Scenes(count=60, seed=FRESH + 2, fewest=2, most=2, named="all", template=False)
     pairs = []
@@ -124,7 +124,7 @@ def test_the_map_is_on_the_object_and_moves_with_the_caption(model: nibt.Model) 
     assert mean["own_object"] > 0.9
 
 
-def test_the_table_tells_two_objects_apart(model: nibt.Model) -> None:
+def test_scenes_model_table_distinguishes_two_objects(model: nibt.Model) -> None:
     right, count = 0, 0
     for pair in Scenes(count=25, seed=FRESH + 3, fewest=2, most=2, named="all"):
         found = nibt.explain_interactions(model, pair.image, pair.caption)
@@ -138,7 +138,7 @@ def test_the_table_tells_two_objects_apart(model: nibt.Model) -> None:
 
 
 @pytest.mark.usefixtures("recipe")
-def test_the_recipe_makes_the_logged_losses_again() -> None:
+def test_scenes_recipe_reproduces_the_logged_losses() -> None:
     """The first steps; another processor rounds otherwise, which training enlarges. `train.py --stop 200` for more."""
     from muon import Muon  # pyright: ignore
     from network import network, tokenizer  # pyright: ignore

@@ -36,7 +36,7 @@ HOSTILE = (
 )
 
 
-def test_the_data_are_those_of_the_answer() -> None:
+def test_page_data_equals_the_answer() -> None:
     told, table = explain_with_table()
     data = page_data(check_page(page(Panel(told, table))))
     (found,) = data["panels"]
@@ -54,14 +54,14 @@ def test_the_data_are_those_of_the_answer() -> None:
     np.testing.assert_allclose(across, list(vars(told.region).values()), rtol=1e-6)
 
 
-def test_a_table_of_some_words_leaves_the_others_out() -> None:
+def test_page_shows_a_table_of_chosen_words() -> None:
     told, table = explain_with_table(words=["cat", "dog"])
     found = page_data(check_page(page(Panel(told, table))))["panels"][0]
     texts = {word["text"]: word["row"] for word in found["places"][1]["words"]}
     assert (texts["cat"], texts["dog"], texts["photo"]) == (0, 1, None)
 
 
-def test_a_table_alone_shows_the_sums_of_its_maps() -> None:
+def test_page_of_a_table_shows_the_sums_of_its_maps() -> None:
     _, table = explain_with_table()
     image, text = page_data(check_page(page(table)))["panels"][0]["places"]
     np.testing.assert_allclose(image["scores"], table.table.sum(0).flatten(), rtol=5e-4, atol=1e-9)
@@ -69,7 +69,7 @@ def test_a_table_alone_shows_the_sums_of_its_maps() -> None:
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
-def test_captions_labels_and_names_are_only_ever_text(hostile: str) -> None:
+def test_page_escapes_captions_labels_and_names(hostile: str) -> None:
     told = answer(PEAK, (90, 90), WHOLE, f"a {hostile}")
     told = replace(
         told,
@@ -89,7 +89,7 @@ def test_captions_labels_and_names_are_only_ever_text(hostile: str) -> None:
     assert hostile in shown.replace("\u2028", "\u2028")
 
 
-def test_the_page_is_small_beside_its_picture() -> None:
+def test_page_is_small_without_its_images() -> None:
     """A caption of seven words over the 15 x 38 patches that lite has for the sample image."""
     scores = torch.randn(15, 38, generator=torch.Generator().manual_seed(0)) / 1000
     told = answer(scores.tolist(), (1000, 400), replace(WHOLE, width=1000.0, height=400.0), "a cat and a cup of coffee")
@@ -110,7 +110,7 @@ def test_the_page_is_small_beside_its_picture() -> None:
     assert len(text.encode()) - images < 100_000
 
 
-def test_a_picture_stands_on_a_page_once_and_is_made_small() -> None:
+def test_page_embeds_an_image_once_and_scaled_down() -> None:
     told = answer(PEAK, (3000, 1000), replace(WHOLE, width=3000.0, height=1000.0))
     text = check_page(page([Panel(told, title="one"), Panel(told, title="two")]))
     assert text.count("data:image/jpeg;base64,") == 1
@@ -118,7 +118,7 @@ def test_a_picture_stands_on_a_page_once_and_is_made_small() -> None:
     assert [place["image"] for panel in page_data(text)["panels"] for place in panel["places"][:1]] == [0, 0]
 
 
-def test_a_map_of_pixels_is_made_coarse_and_adds_up_as_before() -> None:
+def test_page_coarsens_a_map_of_pixels_and_keeps_its_sum() -> None:
     scores = torch.randn(100, 300, generator=torch.Generator().manual_seed(0))
     text = check_page(page(answer(scores.tolist(), (300, 100), replace(WHOLE, width=300.0, height=100.0))))
     place = page_data(text)["panels"][0]["places"][0]
@@ -132,7 +132,7 @@ def test_a_map_of_pixels_is_made_coarse_and_adds_up_as_before() -> None:
     assert coarse(few).equal(few)
 
 
-def test_comparisons_have_both_their_parts() -> None:
+def test_page_of_comparisons_has_both_sides() -> None:
     model = tiny.model("clip")
     two = nibt.explain(model, tiny.image(), tiny.image(seed=1))
     said = nibt.explain(model, nibt.Caption("a cat"), "two cars")
@@ -145,7 +145,7 @@ def test_comparisons_have_both_their_parts() -> None:
     np.testing.assert_allclose(images["places"][1]["scores"], two.second.scores, rtol=5e-4)
 
 
-def test_the_page_says_why_words_cannot_be_chosen() -> None:
+def test_page_says_why_words_cannot_be_chosen() -> None:
     told = answer(PEAK, (90, 90), WHOLE)
     assert "was not computed" in page(told)
     assert "grad_cam gives each word a score" in page(replace(told, method={"name": "grad_cam", "variant": "default"}))
@@ -158,7 +158,7 @@ def test_the_page_says_why_words_cannot_be_chosen() -> None:
     assert "cannot be chosen" not in page(Panel(*explain_with_table()))
 
 
-def test_no_match_stands_before_the_map_and_only_there() -> None:
+def test_page_shows_a_mismatch_before_the_map() -> None:
     explained = answer(PEAK, (90, 90), WHOLE)
     warned = replace(explained, warnings=(f"{MISMATCH} (similarity <0.1>)", "another note"))
     text = page(warned)
@@ -169,7 +169,7 @@ def test_no_match_stands_before_the_map_and_only_there() -> None:
     assert '<p class="nibt-mismatch"' not in page(explained)
 
 
-def test_the_page_says_which_question_it_answers() -> None:
+def test_page_says_what_is_explained() -> None:
     explained = answer(PEAK, (90, 90), WHOLE)
     assert page_data(page(explained))["panels"][0]["signed"] is True
     side = {"target": "difference", "value": 0.25}
@@ -186,7 +186,7 @@ def test_the_page_says_which_question_it_answers() -> None:
     assert "does not say in which direction" in visible
 
 
-def test_the_gap_is_told_as_a_share_of_the_change() -> None:
+def test_page_gives_the_gap_as_a_share_of_the_change() -> None:
     told = answer(PEAK, (90, 90), WHOLE)
     numbers = [torch.tensor(number) for number in (4.0, 0.3, 0.1, 0.21)]
     narrowing = PathSummary("zero", "gauss", (1,), *numbers)
@@ -194,7 +194,7 @@ def test_the_gap_is_told_as_a_share_of_the_change() -> None:
     assert "image completeness gap 5\xa0%" in text
 
 
-def test_what_cannot_be_shown_is_refused(tmp_path: Path) -> None:
+def test_page_rejects_answers_without_an_image(tmp_path: Path) -> None:
     told = answer(PEAK, (90, 90), WHOLE)
     with pytest.raises(BadInput, match="at least one panel"):
         fragment([])
@@ -210,10 +210,10 @@ def test_what_cannot_be_shown_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (300, 3), (3, 300), (640, 480)])
-def test_every_picture_can_be_paged(size: tuple[int, int]) -> None:
+def test_page_takes_images_of_any_size(size: tuple[int, int]) -> None:
     check_page(page(answer(PEAK, size, replace(WHOLE, width=float(size[0]), height=float(size[1])))))
 
 
-def test_tables_are_pages_too() -> None:
+def test_data_table_is_a_valid_page() -> None:
     table = data_table(["method", "a<b"], [["nib", HOSTILE[0]], ["ones", "0.5 [0.4, 0.6]"]])
     check_page(document("x" + HOSTILE[0], f"<h1>t</h1>{table}", STYLE, [SCRIPT]))

@@ -101,7 +101,7 @@ def at(page: Page, x: float, y: float) -> dict[str, float]:
     return {"x": x * edge["width"] / SIZE[0], "y": y * edge["height"] / SIZE[1]}
 
 
-def test_a_word_shows_its_region(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
+def test_view_shows_the_region_of_a_word(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
     told, table = pair
     page = opened.page
     same(opened.state["panels"][0]["maps"][0], told.grid.flatten())
@@ -122,7 +122,7 @@ def test_a_word_shows_its_region(opened: Opened, pair: tuple[Explanation, Intera
     assert page.get_by_role("button", name="Clear selection").is_disabled()
 
 
-def test_a_patch_shows_its_words(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
+def test_view_shows_the_words_of_a_patch(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
     told, table = pair
     stage = opened.page.locator(".nibt-stage")
     stage.hover(position=at(opened.page, 60 + 2.5 * 60, 0.5 * 60))  # type: ignore[arg-type]
@@ -137,7 +137,7 @@ def test_a_patch_shows_its_words(opened: Opened, pair: tuple[Explanation, Intera
 
 
 @pytest.mark.parametrize("way", ["two clicks", "drag"])
-def test_a_box_shows_its_words(opened: Opened, pair: tuple[Explanation, Interaction], way: str) -> None:
+def test_view_shows_the_words_of_a_box(opened: Opened, pair: tuple[Explanation, Interaction], way: str) -> None:
     page, corners = opened.page, ((101, 33), (211, 155))
     stage = page.locator(".nibt-stage")
     first, second = (at(page, *corner) for corner in corners)
@@ -162,7 +162,7 @@ def test_a_box_shows_its_words(opened: Opened, pair: tuple[Explanation, Interact
     assert "Box of" in opened.readout
 
 
-def test_a_box_is_marked_by_keys(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
+def test_view_marks_a_box_with_the_keyboard(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
     page = opened.page
     page.focus(".nibt-stage")
     page.keyboard.press("ArrowUp")  # the cursor comes to the middle
@@ -179,7 +179,7 @@ def test_a_box_is_marked_by_keys(opened: Opened, pair: tuple[Explanation, Intera
     assert [one["index"] for one in opened.state["words"]] == [2]
 
 
-def test_a_program_reads_and_sets_what_is_chosen(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
+def test_view_state_can_be_read_and_set(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
     page = opened.page
     page.evaluate("nibtView(document.querySelector('.nibt-view')).select(['CAT', 0])")
     assert [one["index"] for one in opened.state["words"]] == [0, 4]
@@ -196,7 +196,7 @@ def test_a_program_reads_and_sets_what_is_chosen(opened: Opened, pair: tuple[Exp
     assert opened.state["words"] == []
 
 
-def test_the_picture_has_the_colours_of_the_report(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
+def test_view_has_the_colors_of_the_report(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
     """At the centres of cells, where interpolation plays no part, and in the stripes; but for what JPEG changed."""
     page, told = opened.page, pair[0]
     assert told.image.input is not None
@@ -222,7 +222,7 @@ def test_the_picture_has_the_colours_of_the_report(opened: Opened, pair: tuple[E
     assert np.ptp(pixels()[:, 60:300], axis=-1).mean() < 30
 
 
-def test_each_scale_has_its_bar(browser: Browser, pair: Any, tmp_path: Path) -> None:
+def test_view_has_a_bar_for_each_scale(browser: Browser, pair: Any, tmp_path: Path) -> None:
     """One for the map and one for the words, of one side for a method whose scores have no sign."""
     explained, table = pair
     other = nibt.explain(tiny.model("clip"), explained.image.input, CAPTION, method="gae")
@@ -258,7 +258,7 @@ def test_each_scale_has_its_bar(browser: Browser, pair: Any, tmp_path: Path) -> 
     opened.close()
 
 
-def test_methods_beside_each_other_share_what_is_chosen(browser: Browser, pair: Any, tmp_path: Path) -> None:
+def test_view_shares_the_selection_between_methods(browser: Browser, pair: Any, tmp_path: Path) -> None:
     told, table = pair
     other = nibt.explain(tiny.model("clip"), told.image.input, CAPTION, method="grad_cam")
     write_page([Panel(told, table, "nib"), Panel(other, title="grad_cam")], tmp_path / "x.html")
@@ -275,7 +275,7 @@ def test_methods_beside_each_other_share_what_is_chosen(browser: Browser, pair: 
     opened.close()
 
 
-def test_two_pictures_and_two_captions(browser: Browser, tmp_path: Path) -> None:
+def test_view_shows_two_images_and_two_captions(browser: Browser, tmp_path: Path) -> None:
     model = tiny.model("clip")
     two = nibt.explain(model, image(), image(1))
     said = nibt.explain(model, nibt.Caption("a cat"), "two cars")
@@ -302,7 +302,7 @@ def hostile(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["light", "dark", "narrow", "hostile", "comparison"])
-def test_it_can_be_used_by_everybody(browser: Browser, pair: Any, tmp_path: Path, kind: str) -> None:
+def test_view_is_accessible(browser: Browser, pair: Any, tmp_path: Path, kind: str) -> None:
     """No serious finding of axe-core, nothing wider than the window, with words chosen and a box marked."""
     if kind == "hostile":
         file = hostile(tmp_path)
@@ -343,7 +343,7 @@ def assert_accessible(page: Page) -> None:
     assert grave == []
 
 
-def test_tables_are_sorted_by_their_heads(browser: Browser, tmp_path: Path) -> None:
+def test_tables_are_sorted_by_their_headings(browser: Browser, tmp_path: Path) -> None:
     rows = [
         [f"m{row}", told]
         for row, told in enumerate(["0.5 [0.4, 0.6]", "-", "0.125 [0, 1]", "10.0", "-0.5", "1", "2", "3"])

@@ -17,7 +17,7 @@ from tests.helpers import compare
 SAID = [nibt.Caption(text) for text in tiny.CAPTIONS]
 
 
-def test_a_part_is_what_the_heatmap_draws() -> None:
+def test_comparison_sides_can_be_drawn_as_heatmaps() -> None:
     answer = compare("clip", tiny.IMAGES[0], tiny.IMAGES[1])
     assert isinstance(answer.first, Mapped)
     assert score_map(answer.second).shape == (30, 90)
@@ -28,7 +28,7 @@ def colourful(page: Image.Image) -> bool:
 
 
 @pytest.mark.parametrize("positive_only", [False, True])
-def test_two_pictures_are_drawn_below_each_other(positive_only: bool, tmp_path: Path) -> None:
+def test_draw_of_two_images_puts_them_in_two_columns(positive_only: bool, tmp_path: Path) -> None:
     grey = [ImageInput(Image.new("RGB", size, (128,) * 3), "grey") for size in ((640, 480), (300, 3), (20, 700))]
     for first, second in combinations(grey, 2):
         answer = compare("clip", first, second)
@@ -42,7 +42,7 @@ def test_two_pictures_are_drawn_below_each_other(positive_only: bool, tmp_path: 
         nibt.draw(nibt.Comparison.load(tmp_path / "x.json"))
 
 
-def test_two_captions_are_drawn_below_each_other() -> None:
+def test_draw_of_two_captions_grows_with_their_length() -> None:
     short = nibt.draw(compare("clip", SAID[0], SAID[1]))
     long = nibt.draw(compare("clip", SAID[0], "a cat " * 40))
     assert short.width == long.width == 808

@@ -19,7 +19,7 @@ from tests.answers import PEAK, UNSIGNED, WHOLE, answer
 
 
 @pytest.mark.parametrize("size", [(1, 1), (300, 3), (3, 300), (640, 480)])
-def test_every_picture_can_be_drawn(size: tuple[int, int]) -> None:
+def test_draw_takes_images_of_any_size(size: tuple[int, int]) -> None:
     page = draw(
         answer(PEAK, size, Region(0.0, 0.0, *map(float, size)), "a 猫 🦄 e\u0301 " + "very " * 60 + "long caption")
     )
@@ -27,12 +27,12 @@ def test_every_picture_can_be_drawn(size: tuple[int, int]) -> None:
     assert np.asarray(page).std() > 1
 
 
-def test_a_font_is_found_for_every_text() -> None:
+def test_fonts_exist_for_every_text() -> None:
     for text in ("cat", "猫", "🦄", "кот", ""):
         assert font_for(text, 20).getlength(text) >= 0
 
 
-def test_formats_are_known_by_their_names(tmp_path: Path) -> None:
+def test_formats_are_known_by_their_suffix(tmp_path: Path) -> None:
     with pytest.raises(BadOption, match=r"must end in the name of an image format.*got '.txt'"):
         check_format(tmp_path / "x.txt")
     for name in ("x.png", "x.jpg", "x.webp", "x.PNG"):
@@ -45,7 +45,7 @@ def test_formats_are_known_by_their_names(tmp_path: Path) -> None:
 NO_MATCH = (f"{MISMATCH} (similarity 0.100; with the blank caption 0.200)", "another note")
 
 
-def test_the_image_and_the_words_have_a_bar_each(texts: Any) -> None:
+def test_draw_has_a_bar_for_the_image_and_one_for_the_words(texts: Any) -> None:
     explained = answer([[0.5, -0.25]], (90, 90), WHOLE)  # the words run from -1 to 2
     lines = texts(lambda: draw(explained))
     image, words = lines.index("image"), lines.index("words")
@@ -58,7 +58,7 @@ def test_the_image_and_the_words_have_a_bar_each(texts: Any) -> None:
     assert not any("blue" in text for text in unsigned)
 
 
-def test_a_picture_says_which_question_it_answers(texts: Any) -> None:
+def test_draw_says_what_is_explained(texts: Any) -> None:
     side = {"target": "difference", "value": 0.25}
     score = {**side, "options": {"against": ["a green dog"]}, "image": side, "text": {"target": "cosine", "value": 0.3}}
     ranked = tuple(Ranked(f"label {rank}", 0.3 - rank / 100, 0.5 / (rank + 1)) for rank in range(14))
@@ -74,7 +74,7 @@ def test_a_picture_says_which_question_it_answers(texts: Any) -> None:
 
 
 @pytest.mark.parametrize("size", [(20, 20), (1200, 300), (300, 1200)])
-def test_no_match_is_said_before_the_map(texts: Any, size: tuple[int, int]) -> None:
+def test_draw_shows_a_mismatch_before_the_map(texts: Any, size: tuple[int, int]) -> None:
     explained = replace(answer(PEAK, size, Region(0.0, 0.0, *map(float, size))), warnings=NO_MATCH)
     pages = [draw(explained), draw_beside({"nib": explained, "gae": replace(explained, method=UNSIGNED)})]
     for page in pages:

@@ -11,7 +11,7 @@ from nibt.report.image.heatmap import map_image, mask_image, overlay, score_map
 from tests.answers import PEAK, WHOLE, answer
 
 
-def test_the_map_lies_where_the_model_looked() -> None:
+def test_score_map_covers_the_region_that_was_seen() -> None:
     size = (300, 100)  # a wide image, of which the middle square was seen
     scores = score_map(answer(PEAK, size, Resize("shortest", 24, 24, edge=24).region(size)))
     assert scores.shape == (100, 300)
@@ -25,14 +25,14 @@ def test_the_map_lies_where_the_model_looked() -> None:
     assert not scores[:, 200:].any()
 
 
-def test_a_padded_picture_loses_what_lies_beside_it() -> None:
+def test_score_map_crops_padding() -> None:
     size = (100, 50)
     scores = score_map(answer([[5.0], [1.0], [1.0], [5.0]], size, Resize("longest", 24, 24).region(size)))
     assert scores.shape == (50, 100)
     assert scores[25].max() < 1.5  # the outer rows of the grid are padding, above and below
 
 
-def test_colours_go_with_the_sign_and_zero_has_none() -> None:
+def test_overlay_has_colors_by_sign() -> None:
     shown = np.asarray(overlay(answer(PEAK, (90, 90), WHOLE), Image.new("RGB", (90, 90), (128,) * 3)), int)
     assert shown[75, 15, 0] > shown[75, 15, 2] + 40  # for: red
     assert shown[45, 75, 2] > shown[45, 75, 0] + 20  # against: blue
@@ -41,13 +41,13 @@ def test_colours_go_with_the_sign_and_zero_has_none() -> None:
     assert positive_only[45, 75].tolist() == [128, 128, 128]
 
 
-def test_the_scale_is_symmetric() -> None:
+def test_colors_of_the_scale_are_symmetric() -> None:
     under = np.zeros((2, 3), np.float32)
     assert blend(under, np.array([1, -1], np.float32), 1.0).tolist() == [list(FOR), list(AGAINST)]
     assert ink_on((255, 255, 255)) != ink_on((0, 0, 0))
 
 
-def test_files_of_the_map_have_the_originals_size() -> None:
+def test_map_and_mask_have_the_size_of_the_image() -> None:
     told = answer(PEAK, (120, 60), Region(0.0, 0.0, 120.0, 60.0))
     grey, mask = np.asarray(map_image(told), int), np.asarray(mask_image(told, 0.5))
     assert grey.shape == mask.shape == (60, 120)

@@ -7,7 +7,7 @@ from nibt.report.image.interactions import draw_interactions
 from tests import tiny
 
 
-def test_a_table_has_a_bar_and_its_question(texts: Any) -> None:
+def test_draw_interactions_has_a_bar_and_a_title(texts: Any) -> None:
     table = nibt.explain_interactions(tiny.model("clip"), tiny.image(), "two cars", steps=1)
     lines = texts(lambda: draw_interactions(table))
     most = float(table.table.abs().max())

@@ -7,7 +7,7 @@ from nibt.report.image.methods import draw_beside
 from tests.answers import PEAK, UNSIGNED, WHOLE, answer
 
 
-def test_methods_beside_each_other_have_a_bar_for_each_map(texts: Any) -> None:
+def test_draw_beside_has_a_bar_for_each_map(texts: Any) -> None:
     explained = answer(PEAK, (90, 90), WHOLE)
     lines = texts(lambda: draw_beside({"nib": explained, "gae": replace(explained, method=UNSIGNED)}))
     assert lines.count("-2") == lines.count("2") == 4  # the map and the words of both

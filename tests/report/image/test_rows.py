@@ -15,7 +15,7 @@ def colours(image: Image.Image) -> tuple[int, int]:
     return int((red > blue + 40).sum()), int((blue > red + 40).sum())
 
 
-def test_a_bar_has_two_sides_where_scores_have_a_sign(texts: Any) -> None:
+def test_scale_has_two_sides_for_signed_scores(texts: Any) -> None:
     red, blue = colours(scale(0.5, 600, False))
     assert red == pytest.approx(blue, rel=0.3)
     assert min(red, blue) > 500
