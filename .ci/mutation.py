@@ -1,7 +1,7 @@
 """Mutation testing: change one place of the code, and see whether a test fails.
 
 python .ci/mutation.py --sample 40 --seed 0
-python .ci/mutation.py --sample 20 --only metrics core/quadrature.py --tests tests/test_metrics.py
+python .ci/mutation.py --sample 20 --only metrics core/quadrature.py --tests tests/metrics tests/core
 
 cosmic-ray makes the mutants. A sample draws places in the code first and one mutant of each place then, so that an
 operator with many replacements does not outweigh the rest. Annotations are left out, and so are mutants that are not

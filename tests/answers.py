@@ -43,3 +43,6 @@ def answer(scores: list[list[float]], size: tuple[int, int], region: Region, cap
         model={"id": "x"},
         versions={},
     )
+
+
+UNSIGNED = {"name": "gae", "variant": "default", "signed": False}

@@ -1,7 +1,7 @@
 """The axioms of attribution, as numbers: how badly a method breaks each of them, relative to its largest score.
 
 Every axiom says what two towers, two units or two targets that are alike in a certain way must have in common.
-``python tests/axioms.py`` prints the table that stands in docs/methods.md.
+``python -m tests.axioms`` prints the table that stands in docs/methods.md.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import axiom_towers as towers
-from axiom_towers import ALIKE, BATCH, COLUMNS, IGNORED, ROWS, UNITS, Change, side
 from nibt.core.side import Side
 from nibt.methods._path import along_path
 from nibt.methods.base import SIDES, Method
 from nibt.models.base import Tower
 from nibt.registry import available, find
 from nibt.types import Embedding, Modality
+from tests import axiom_towers as towers
+from tests.axiom_towers import ALIKE, BATCH, COLUMNS, IGNORED, ROWS, UNITS, Change, side
 
 NODES = 32
 KEPT, BROKEN = 1e-4, 1e-3

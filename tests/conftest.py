@@ -1,17 +1,20 @@
 """What the tests share: the photographs beside the repository, golden numbers, a saved model, the command."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-import tiny
+import nibt
 from nibt.cli import main
+from nibt.models.base import Model
+from tests import tiny
+from tests.helpers import Golden, Run
+from tests.job_pairs import COUNT, OPTIONS, as_csv
 
-pytest_plugins = ["pytester", "skips"]
-Run = Callable[..., tuple[int, str, str]]
+pytest_plugins = ["pytester", "tests.skips"]
 _SHARED = Path(__file__).parents[2] / "shared"
 
 
@@ -24,9 +27,9 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def golden_folder() -> Path:
-    """A random model of ours, and what the authors' code gives on it."""
-    return Path(__file__).parent / "golden"
+def golden() -> Golden:
+    """A random model, and what the code of the authors returns for it."""
+    return Golden.read(Path(__file__).parent / "golden")
 
 
 @pytest.fixture(scope="session")
@@ -78,3 +81,42 @@ def browser() -> Iterator[Browser]:
         opened = playwright.chromium.launch(executable_path=found, args=list(_FLAGS))
         yield opened
         opened.close()
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return tiny.model("clip")
+
+
+@pytest.fixture(scope="module")
+def job_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten images, 0.png to 9.png."""
+    folder = tmp_path_factory.mktemp("images")
+    for item in range(COUNT):
+        tiny.image(64 + item, 48, item).pil_image.save(folder / f"{item}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def job_table(job_images: Path) -> Path:
+    """The ten pairs."""
+    return as_csv(job_images, job_images)
+
+
+@pytest.fixture(scope="module")
+def whole_job(model: Model, job_table: Path, tmp_path_factory: pytest.TempPathFactory) -> nibt.Job:
+    """The job of the ten pairs, undisturbed."""
+    return nibt.batch(model, job_table, tmp_path_factory.mktemp("whole"), **OPTIONS)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    tiny.image(90, 60).pil_image.save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+@pytest.fixture
+def photo_file(run: Run) -> str:
+    tiny.image(48, 40).pil_image.save("photo.png")
+    tiny.image(40, 48, 1).pil_image.save("other.png")
+    return "photo.png"

@@ -9,7 +9,7 @@ small. A comment on the line before a block says what is special about it:
                             runs with the slow tests only, with these replacements: on less data, in less time
     <!-- file: NAME -->     is written into the folder under that name
 
-``python tests/documents.py`` lists what is not run, and why.
+``python -m tests.documents`` lists what is not run, and why.
 """
 
 import ast

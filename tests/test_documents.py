@@ -1,4 +1,4 @@
-"""What the documents tell readers to type is typed here."""
+"""The code blocks of the documents run."""
 
 import sys
 from collections.abc import Iterator
@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-import documents
 import nibt
 from nibt import registry
+from tests import documents
 
 PAGES = documents.pages()
+
+
 SLOW = [page for page in PAGES if any(block.slow for block in documents.blocks(page))]
 
 
@@ -31,7 +33,7 @@ def folder(tmp_path: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_blocks_of_a_page_run(page: str, folder: Path) -> None:
+def test_blocks_of_a_page_run(page: str, folder: Path) -> None:
     names: dict[str, object] = {"__name__": "__main__"}
     for block in documents.blocks(page):
         documents.check(block, folder)
@@ -41,14 +43,14 @@ def test_the_blocks_of_a_page_run(page: str, folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", SLOW)
-def test_the_slow_blocks_of_a_page_run(page: str, folder: Path) -> None:
+def test_slow_blocks_of_a_page_run(page: str, folder: Path) -> None:
     names: dict[str, object] = {"__name__": "__main__"}
     for block in documents.blocks(page):
         if not block.not_run:
             documents.run(block, folder, names)
 
 
-def test_what_is_not_run_has_a_reason_and_names_what_there_is() -> None:
+def test_blocks_not_run_give_a_reason_and_use_existing_names() -> None:
     for block in documents.not_run():
         assert len(block.not_run.split()) > 2, f"{block}: say why it is not run"
         if block.language == "python":
@@ -56,6 +58,6 @@ def test_what_is_not_run_has_a_reason_and_names_what_there_is() -> None:
 
 
 def test_few_blocks_are_not_run() -> None:
-    """They are listed where there are more: ``python tests/documents.py`` lists them, too."""
+    """They are listed where there are more: ``python -m tests.documents`` lists them, too."""
     told = [f"{block}: {block.not_run}" for block in documents.not_run()]
     assert len(told) <= 20, "\n".join(told)

@@ -1,4 +1,4 @@
-"""The house itself: its public face, that it opens lightly, and that parts do not know their siblings."""
+"""The package itself: its public names, what an import costs, and that parts do not import their siblings."""
 
 import ast
 import subprocess
@@ -15,7 +15,7 @@ from nibt.registry import KINDS, available, find
 PACKAGE = Path(nibt.__file__).parent
 
 
-def test_the_public_names_open() -> None:
+def test_public_names_can_be_imported() -> None:
     assert {"load_model", "explain", "explain_labels", "rank", "calibrate", "draw", "available"} <= set(nibt.__all__)
     for name in nibt.__all__:
         assert callable(getattr(nibt, name)), name
@@ -24,12 +24,12 @@ def test_the_public_names_open() -> None:
         nibt.explane  # noqa: B018
 
 
-def test_importing_nibt_opens_no_torch() -> None:
+def test_import_does_not_load_torch() -> None:
     code = "import sys, nibt; nibt.__version__; sys.exit('torch' in sys.modules or 'PIL' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_help_opens_no_torch_and_is_quick() -> None:
+def test_help_is_quick_and_does_not_load_torch() -> None:
     code = "import sys; from nibt.cli import main\ntry: main(['--help'])\nfinally: assert 'torch' not in sys.modules"
     started = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -38,20 +38,20 @@ def test_help_opens_no_torch_and_is_quick() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_part_opens_by_its_name(kind: str) -> None:
+def test_parts_are_found_by_their_names(kind: str) -> None:
     for name in available(kind):
         assert isinstance(find(kind, name), type)
     with pytest.raises(UnknownName, match=r"unknown \w+ 'nothing'"):
         find(kind, "nothing")
 
 
-def test_unknown_kinds_are_named() -> None:
+def test_unknown_kinds_are_suggested() -> None:
     with pytest.raises(UnknownName, match="Did you mean 'methods'"):
         available("method")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_part_knows_its_sibling(kind: str) -> None:
+def test_parts_do_not_import_their_siblings(kind: str) -> None:
     for part in available(kind):
         files = [PACKAGE / kind / f"{part}.py", *(PACKAGE / kind / part).glob("*.py")]
         for file in filter(Path.exists, files):
@@ -68,7 +68,7 @@ def _imported(file: Path) -> list[str]:
     return plain + [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
 
 
-def test_every_error_is_a_nibt_error_and_drawn_in_the_tree() -> None:
+def test_errors_are_documented_subclasses_of_nibt_error() -> None:
     from nibt import errors
 
     for name, kind in vars(errors).items():
@@ -77,6 +77,6 @@ def test_every_error_is_a_nibt_error_and_drawn_in_the_tree() -> None:
             assert name in (errors.__doc__ or "")
 
 
-def test_files_stay_small() -> None:
+def test_source_files_are_short() -> None:
     long = {file.name: count for file in PACKAGE.rglob("*.py") if (count := len(file.read_text().splitlines())) > 400}
     assert not long

@@ -1,4 +1,4 @@
-"""The mutation script: which mutants it draws, which tests it runs on them, and what it says of a small package."""
+"""Tests of the mutation script, on a small package."""
 
 import ast
 import importlib
@@ -11,7 +11,8 @@ from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.helpers import ROOT
+
 CODE = """\
 def add(first: int | None, second: int = 2) -> int:
     return (first or 0) + second
@@ -24,6 +25,8 @@ def far(value: int) -> bool:
 def unused(value: int) -> int:
     return value * 3
 """
+
+
 TESTS = """\
 from nibt.core.arithmetic import add, far
 
@@ -66,7 +69,7 @@ def project(tmp_path: Path) -> Path:
     return root
 
 
-def test_places_leave_annotations_out(mutation: ModuleType, project: Path) -> None:
+def test_places_leave_out_annotations(mutation: ModuleType, project: Path) -> None:
     grouped = mutation.places(project, ["core/arithmetic.py"])
     lines = {start[0] for _, start, _ in grouped}
     assert lines == {1, 2, 6, 10}
@@ -74,7 +77,7 @@ def test_places_leave_annotations_out(mutation: ModuleType, project: Path) -> No
     assert min(columns) > CODE.index("second"), "the | of int | None is no place, the default is one"
 
 
-def test_draw_mutants_depends_on_the_seed_alone(mutation: ModuleType, project: Path) -> None:
+def test_draw_mutants_depends_only_on_the_seed(mutation: ModuleType, project: Path) -> None:
     draws = [mutation.draw_mutants(project, ["core/arithmetic.py"], 3, seed) for seed in (0, 0, 1)]
     assert draws[0] == draws[1] != draws[2]
     assert len(draws[0]) == 3
@@ -101,7 +104,7 @@ def test_statement_span_is_the_smallest_statement(mutation: ModuleType) -> None:
     ]
 
 
-def test_choose_tests_takes_turns_within_the_budget(mutation: ModuleType) -> None:
+def test_choose_tests_alternates_within_the_budget(mutation: ModuleType) -> None:
     seconds = {"a.py::slow": 9.0, "a.py::fast": 1.0, "test_nib.py::one": 2.0, "test_nib.py::two": 3.0}
     assert mutation.choose_tests(list(seconds), seconds, "nib", 100) == [
         "test_nib.py::one", "a.py::fast", "test_nib.py::two", "a.py::slow"
@@ -110,7 +113,7 @@ def test_choose_tests_takes_turns_within_the_budget(mutation: ModuleType) -> Non
     assert mutation.choose_tests(["a.py::slow"], seconds, "nib", 4) == ["a.py::slow"], "at least one test runs"
 
 
-def test_known_equivalents_are_lines_of_the_source(mutation: ModuleType) -> None:
+def test_equivalents_are_lines_of_the_source(mutation: ModuleType) -> None:
     for file, before, after in mutation.equivalents(ROOT / ".ci" / "mutants.toml"):
         lines = [line.strip() for line in (ROOT / mutation.PACKAGE / file).read_text(encoding="utf-8").splitlines()]
         assert set(before.splitlines()) <= set(lines), f"{file}: {before!r} is gone; remove it from .ci/mutants.toml"
@@ -118,7 +121,7 @@ def test_known_equivalents_are_lines_of_the_source(mutation: ModuleType) -> None
 
 
 @pytest.mark.slow
-def test_run_kills_what_is_tested_and_names_what_is_not(mutation: ModuleType, project: Path, tmp_path: Path) -> None:
+def test_run_kills_tested_mutants_and_reports_the_others(mutation: ModuleType, project: Path, tmp_path: Path) -> None:
     options = Namespace(
         into=tmp_path / "run", tests=["tests"], workers=0, only=["core"], sample=100, seed=0, seconds=60.0
     )

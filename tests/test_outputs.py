@@ -1,186 +1,15 @@
-"""Outputs: no command replaces an input, nor a file that nibt did not write; default names tell requests apart."""
+"""Tests of ``nibt.outputs``."""
 
-import json
-import os
-import shutil
-from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 import nibt
-import tiny
-from nibt.cli.output import input_paths
 from nibt.errors import WouldOverwrite
 from nibt.outputs import check_run_folder, check_targets, distinct, is_own, read_signature, write_bytes
 from nibt.report.image.explanation import write
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-def contents(folder: Path) -> dict[str, str]:
-    """The digest of every file below a folder, by its name; a link is what it points to."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-@pytest.fixture
-def here(run: Run) -> Path:
-    """The current folder, with files of the user's in it."""
-    fill(Path())
-    return Path()
-
-
-def fill(folder: Path) -> None:
-    tiny.image(40, 30).pil_image.save(folder / "photo.jpg", quality=95)
-    tiny.image(30, 40, 1).pil_image.save(folder / "other.png")
-    (folder / "labels.txt").write_text("a cat\na dog\n")
-    (folder / "notes.json").write_text('{"mine": true}\n')
-    (folder / "page.html").write_text("<p>mine</p>\n")
-    (folder / "pairs.csv").write_text("image,caption\nphoto.jpg,a cat\n")
-    os.link(folder / "photo.jpg", folder / "hard.jpg")
-    os.symlink("photo.jpg", folder / "soft.jpg")
-    (folder / "data").mkdir()
-    shutil.copy(folder / "other.png", folder / "data" / "other.png")
-    (folder / "data" / "pairs.csv").write_text("image,caption\nother.png,a dog\n")
-
-
-PHOTO, LABELS = ("explain", "photo.jpg", "a cat"), ("explain", "photo.jpg", "--labels", "labels.txt")
-REFUSED = {
-    "the image onto the photograph": (*PHOTO, "--out", "photo.jpg"),
-    "the image onto a hard link": (*PHOTO, "--out", "hard.jpg"),
-    "the image onto a symbolic link": (*PHOTO, "--out", "soft.jpg"),
-    "the photograph by another path": (*PHOTO, "--out", "data/../photo.jpg"),
-    "the map onto the photograph": (*PHOTO, "--map", "photo.jpg"),
-    "the mask onto the photograph": (*PHOTO, "--mask", "photo.jpg"),
-    "JSON onto the photograph": (*PHOTO, "--json", "photo.jpg"),
-    "JSON onto the labels": (*LABELS, "--json", "labels.txt"),
-    "two outputs with one name": (*PHOTO, "--map", "m.png", "--mask", "m.png"),
-    "two names that differ by case": (*PHOTO, "--map", "m.png", "--mask", "M.PNG"),
-    "the image and its JSON": (*PHOTO, "--out", "x.png", "--json", "x.png"),
-    "the second of two photographs": ("explain", "photo.jpg", "other.png", "a cat", "--json", "other.png"),
-    "the photograph that is compared": ("explain", "photo.jpg", "--compare-image", "other.png", "--out", "other.png"),
-    "the photograph to contrast with": (
-        *PHOTO,
-        "--against-image",
-        "other.png",
-        "--target",
-        "difference",
-        "--map",
-        "other.png",
-    ),
-    "a page onto a foreign page": (*PHOTO, "--out", "page.html"),
-    "JSON onto foreign JSON": (*PHOTO, "--json", "notes.json"),
-    "interact onto the photograph": ("interact", "photo.jpg", "a cat", "--out", "photo.jpg"),
-    "calibrate onto a photograph": ("calibrate", "MODEL", "photo.jpg", "--out", "photo.jpg"),
-    "calibrate onto the captions": (
-        "calibrate",
-        "MODEL",
-        "photo.jpg",
-        "--captions",
-        "labels.txt",
-        "--out",
-        "labels.txt",
-    ),
-    "calibrate onto the weights": ("calibrate", "MODEL", "photo.jpg", "--out", "MODEL/model.safetensors"),
-    "calibrate onto another file": ("calibrate", "MODEL", "photo.jpg", "--out", "notes.json"),
-    "audit onto a foreign page": ("audit", "MODEL", "scenes", "--out", "page.html"),
-    "audit onto the data": ("audit", "MODEL", "folder:data", "--out", "a.html", "--json", "data/pairs.csv"),
-    "batch into a folder of images": ("batch", "pairs.csv", "--out", "data"),
-    "batch onto a file": ("batch", "pairs.csv", "--out", "notes.json"),
-    "bench into a folder of images": ("bench", "quick", "--count", "1", "--out", "data"),
-    "roar into a folder of images": ("roar", "MODEL", "scenes", "--count", "10", "--out", "data"),
-}
-
-
-@pytest.mark.parametrize("case", sorted(REFUSED))
-def test_command_refuses_what_is_not_its_own(run: Run, here: Path, clip_folder: Path, case: str) -> None:
-    before = contents(here)
-    model = Path("model")
-    shutil.copytree(clip_folder, model)
-    arguments = [word.replace("MODEL", str(model)) for word in REFUSED[case]]
-    named = () if arguments[0] in ("calibrate", "audit", "roar") else ("-m", model)
-    code, _, err = run(*arguments, *named)
-    assert code == 2, err
-    assert "Traceback" not in err
-    shutil.rmtree(model)
-    assert contents(here) == before
-
-
-# audits take minutes, and their pages are written by the same function
-FOREIGN = [case for case in sorted(REFUSED) if ("foreign" in case or "another file" in case) and "audit" not in case]
-
-
-@pytest.mark.parametrize("case", FOREIGN)
-def test_overwrite_replaces_foreign_files(run: Run, here: Path, clip_folder: Path, case: str) -> None:
-    arguments = [word.replace("MODEL", str(clip_folder)) for word in REFUSED[case]]
-    named = () if arguments[0] == "calibrate" else ("-m", clip_folder)
-    code, _, err = run(*arguments, *named, "--overwrite")
-    assert code == 0, err
-    assert is_own(Path(arguments[-1]))
-
-
-@pytest.mark.parametrize(
-    "case",
-    [
-        case
-        for case in sorted(REFUSED)
-        if "foreign" not in case and "another file" not in case and not REFUSED[case][0].startswith(("b", "r", "a"))
-    ],
-)
-def test_overwrite_never_replaces_inputs(run: Run, here: Path, clip_folder: Path, case: str) -> None:
-    before, weights = contents(here), contents(clip_folder)
-    arguments = [word.replace("MODEL", str(clip_folder)) for word in REFUSED[case]]
-    named = () if arguments[0] == "calibrate" else ("-m", clip_folder)
-    assert run(*arguments, *named, "--overwrite")[0] == 2
-    assert contents(here) == before
-    assert contents(clip_folder) == weights
-
-
-def test_read_only_files_are_kept(run: Run, here: Path, clip_folder: Path) -> None:
-    assert run(*PHOTO, "-m", clip_folder, "-o", "x.png")[0] == 0
-    Path("x.png").chmod(0o444)
-    before = contents(here)
-    for more in ((), ("--overwrite",)):
-        code, _, err = run("explain", "photo.jpg", "a dog", "-m", clip_folder, "-o", "x.png", *more)
-        assert (code, "read-only" in err) == (2, True)
-    assert contents(here) == before
-
-
-def test_links_and_pipes_are_no_files(run: Run, here: Path, clip_folder: Path) -> None:
-    os.symlink("nowhere.png", "broken.png")
-    os.mkfifo("pipe.json")
-    assert run(*PHOTO, "-m", clip_folder, "-o", "broken.png")[0] == 2
-    assert run(*PHOTO, "-m", clip_folder, "--json", "pipe.json")[0] == 2
-    assert Path("broken.png").is_symlink()
-    assert Path("pipe.json").is_fifo()
-
-
-def test_a_link_to_an_own_file_stays_a_link(run: Run, here: Path, clip_folder: Path) -> None:
-    assert run(*PHOTO, "-m", clip_folder, "-o", "x.png")[0] == 0
-    os.symlink("x.png", "y.png")
-    assert run("explain", "photo.jpg", "a dog", "-m", clip_folder, "-o", "y.png")[0] == 0
-    assert Path("y.png").is_symlink()
-    assert read_signature(Path("x.png")).request["text"]["caption"] == "a dog"  # pyright: ignore
-
-
-def test_own_files_are_written_again_until_they_are_edited(run: Run, here: Path, clip_folder: Path) -> None:
-    for caption in ("a cat", "a dog"):
-        assert run("explain", "photo.jpg", caption, "-m", clip_folder, "-o", "x.png")[0] == 0
-    assert json.loads(Path("x.json").read_text())["text"]["caption"] == "a dog"
-    data = json.loads(Path("x.json").read_text())
-    Path("x.json").write_text(json.dumps({**data, "note": "mine"}))
-    code, _, err = run(*PHOTO, "-m", clip_folder, "-o", "x.png")
-    assert (code, "changed since" in err) == (2, True)
-    assert json.loads(Path("x.json").read_text())["note"] == "mine"
-    with Image.open("x.png") as image:
-        image.rotate(180).save("x.png", exif=image.getexif())
-    assert not is_own(Path("x.png"))
+from tests import tiny
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tiff"])
@@ -192,7 +21,7 @@ def test_images_are_signed(tmp_path: Path, ending: str) -> None:
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tiff"])
-def test_what_a_user_adds_to_an_image_makes_it_the_users(tmp_path: Path, ending: str) -> None:
+def test_changed_images_belong_to_the_user(tmp_path: Path, ending: str) -> None:
     path, other = tmp_path / f"x.{ending}", tiny.image(40, 30, 1).pil_image
     write(tiny.image(40, 30).pil_image, path, {})
     with path.open("ab") as stream:
@@ -208,97 +37,14 @@ def test_what_a_user_adds_to_an_image_makes_it_the_users(tmp_path: Path, ending:
         assert not is_own(path)
 
 
-def test_show_keeps_the_photograph_and_the_pairs(run: Run, here: Path, clip_folder: Path) -> None:
-    assert run("batch", "pairs.csv", "-m", clip_folder, "--out", "JOB", "--steps", 1)[0] == 0
-    before = contents(here)
-    for option, target in (("--out", "photo.jpg"), ("--json", "pairs.csv"), ("--json", "JOB/job.json")):
-        assert run("show", "JOB", 0, option, target, "--overwrite")[0] == 2
-    assert contents(here) == before
-
-
-def test_audit_keeps_pictures_outside_of_its_data(run: Run, here: Path, clip_folder: Path) -> None:
-    rows = [f"../photo.jpg,a cat and {number} dogs" for number in range(8)]
-    Path("data/pairs.csv").write_text("image,caption\n" + "\n".join(rows) + "\n")
-    before = contents(here)
-    code, _, err = run(
-        "audit", clip_folder, "folder:data", "--count", 8, "--out", "a.html", "--json", "photo.jpg", "--overwrite"
-    )
-    assert (code, "is an input of this call" in err) == (2, True)
-    assert contents(here) == before
-
-
-def test_the_base_of_adapters_is_an_input(here: Path) -> None:
-    for name in ("adapters", "base"):
-        Path(name).mkdir()
-    Path("adapters/adapter_config.json").write_text('{"base_model_name_or_path": "base"}')
-    assert set(input_paths("adapters", "photo.jpg", None, "a caption")) == {
-        Path("adapters"),
-        Path("base"),
-        Path("photo.jpg"),
-    }
-
-
-def test_calibrate_in_python_keeps_its_inputs(here: Path, clip_folder: Path, tmp_path: Path) -> None:
-    model = shutil.copytree(clip_folder, tmp_path / "model")
-    for target in (Path("photo.jpg"), model / "model.safetensors"):
-        before = target.read_bytes()
-        with pytest.raises(WouldOverwrite):
-            nibt.calibrate(model, ["photo.jpg"], out=target, overwrite=True)
-        assert target.read_bytes() == before
-
-
-def test_numbered_names_avoid_other_outputs_of_the_call(run: Run, here: Path, clip_folder: Path) -> None:
-    assert run(*PHOTO, "-m", clip_folder)[0] == 0
-    shutil.copy("other.png", "data/photo.png")
-    code, out, _ = run("explain", "data/photo.png", "a cat", "-m", clip_folder, "--map", "photo-a-cat.clip-2.png")
-    assert code == 0
-    names = out.splitlines()[-1].removeprefix("wrote ").split(", ")
-    assert len(set(names)) == len(names)
-
-
-def test_captions_that_read_alike_get_names_of_their_own(run: Run, here: Path, clip_folder: Path) -> None:
-    Path("out").mkdir()
-    assert run("explain", "photo.jpg", "a cat", "a cat!", "a cat 2", "-m", clip_folder, "-o", "out")[0] == 0
-    assert len(list(Path("out").glob("*.png"))) == 3
-
-
-def test_edited_reports_are_kept(run: Run, here: Path, clip_folder: Path) -> None:
-    command = (
-        "roar",
-        clip_folder,
-        "scenes",
-        "--count",
-        10,
-        "--method",
-        "ones",
-        "--repeats",
-        1,
-        "--epochs",
-        1,
-        "--hide",
-        "text",
-        "--out",
-        "RUN",
-    )
-    assert run(*command)[0] == 0
-    assert run(*command)[0] == 0
-    with Path("RUN/report.md").open("a") as stream:
-        stream.write("my conclusion\n")
-    before = contents(Path("RUN"))
-    code, _, err = run(*command, "--method", "gae")
-    assert (code, "changed since" in err) == (2, True)
-    assert contents(Path("RUN")) == before, "it is said before anything is trained"
-    assert run(*command, "--overwrite")[0] == 0
-
-
-def test_images_without_a_place_for_a_signature_are_taken_for_foreign(tmp_path: Path) -> None:
+def test_unsigned_image_formats_count_as_foreign(tmp_path: Path) -> None:
     write(tiny.image(40, 30).pil_image, tmp_path / "x.bmp", {})
     with pytest.raises(WouldOverwrite, match="nibt did not write it"):
         write(tiny.image(40, 30).pil_image, tmp_path / "x.bmp", {})
     write(tiny.image(40, 30).pil_image, tmp_path / "x.bmp", {}, overwrite=True)
 
 
-def test_python_keeps_foreign_files_too(tmp_path: Path) -> None:
+def test_python_functions_keep_foreign_files(tmp_path: Path) -> None:
     answer = nibt.explain(tiny.model("clip"), tiny.image(40, 30), "a cat", steps=1)
     path = tmp_path / "x.json"
     path.write_text("mine")
@@ -315,68 +61,21 @@ def test_python_keeps_foreign_files_too(tmp_path: Path) -> None:
     assert nibt.Explanation.load(path).caption == "a cat"
 
 
-def test_default_names_tell_requests_apart(run: Run, here: Path, clip_folder: Path) -> None:
-    before = contents(here)
-    calls = [
-        (),
-        ("--method", "gae"),
-        ("--variant", "paper"),
-        ("--target", "difference", "--against", "a dog"),
-        ("--steps", "2"),
-        ("--image-layer", "1"),
-        ("--seed", "3"),
-        ("--image-size", "16", "--resize", "model"),
-    ]
-    written: set[str] = set()
-    for call in calls:
-        code, out, err = run(*PHOTO, "-m", clip_folder, *call)
-        assert code == 0, err
-        names = set(out.splitlines()[-1].removeprefix("wrote ").split(", "))
-        assert not names & written, call
-        written |= names
-    for name in written:
-        assert Path(name).is_file()
-        assert len(name) <= 120
-    assert {name: digest for name, digest in contents(here).items() if name in before} == before
-    count = len(list(here.iterdir()))
-    assert run(*PHOTO, "-m", clip_folder)[0] == 0, "the same request goes to the same files"
-    assert len(list(here.iterdir())) == count
-
-
-def test_default_names_tell_photographs_of_one_name_apart(run: Run, clip_folder: Path) -> None:
-    for folder, seed in (("one", 0), ("two", 1)):
-        Path(folder).mkdir()
-        tiny.image(40, 30, seed).pil_image.save(f"{folder}/photo.png")
-        assert run("explain", f"{folder}/photo.png", "a cat", "-m", clip_folder)[0] == 0
-    names = sorted(path.name for path in Path().glob("*.json"))
-    assert names == ["photo-a-cat.clip-2.json", "photo-a-cat.clip.json"]
-    assert [json.loads(Path(name).read_text())["image"]["source"] for name in names] == [
-        "two/photo.png",
-        "one/photo.png",
-    ]
-
-
-def test_a_foreign_file_with_a_default_name_is_refused(run: Run, here: Path, clip_folder: Path) -> None:
-    Path("photo-a-cat.clip.png").write_text("mine")
-    assert run(*PHOTO, "-m", clip_folder)[0] == 2
-    assert Path("photo-a-cat.clip.png").read_text() == "mine"
-
-
-def test_distinct_names_skip_those_that_are_taken(tmp_path: Path) -> None:
+def test_distinct_skips_taken_names(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     write_bytes(path, b"mine, unsigned")
     assert distinct([path], {}) == [tmp_path / "x-2.json"]
     assert distinct([path], {}, [tmp_path / "x-2.json"]) == [tmp_path / "x-3.json"]
 
 
-def test_targets_in_an_input_folder_are_new_or_own(tmp_path: Path) -> None:
+def test_targets_in_an_input_folder_must_be_new_or_own(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(WouldOverwrite, match="is in the folder"):
         check_targets([tmp_path / "config.json"], [tmp_path], overwrite=True)
     check_targets([tmp_path / "new.safetensors"], [tmp_path])
 
 
-def test_run_folders_are_empty_or_hold_a_run(tmp_path: Path) -> None:
+def test_run_folders_must_be_empty_or_hold_a_run(tmp_path: Path) -> None:
     check_run_folder(tmp_path / "new", "job.json")
     (tmp_path / "parts").mkdir()
     (tmp_path / ".lock").write_text("")
@@ -384,80 +83,3 @@ def test_run_folders_are_empty_or_hold_a_run(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("")
     with pytest.raises(WouldOverwrite, match="not empty"):
         check_run_folder(tmp_path, "job.json")
-
-
-NAMES = [
-    "photo.jpg",
-    "PHOTO.JPG",
-    "hard.jpg",
-    "soft.jpg",
-    "data/../photo.jpg",
-    "other.png",
-    "labels.txt",
-    "pairs.csv",
-    "notes.json",
-    "page.html",
-    "data/other.png",
-    "data/pairs.csv",
-    "data",
-    "x.png",
-    "X.PNG",
-    "x.json",
-    "x.html",
-    "x.safetensors",
-    "new",
-]
-COMMANDS: dict[str, tuple[list[str], list[str]]] = {
-    "explain": (["photo.jpg", "other.png", "a cat", "-m", "MODEL", "--steps", "1"], ["--out", "--json"]),
-    "explain one": (["soft.jpg", "a cat", "-m", "MODEL", "--steps", "1"], ["--out", "--json", "--map", "--mask"]),
-    "explain labels": (["photo.jpg", "--labels", "labels.txt", "-m", "MODEL", "--steps", "1"], ["--out", "--json"]),
-    "explain two": (["photo.jpg", "--compare-image", "other.png", "-m", "MODEL", "--steps", "1"], ["--out", "--json"]),
-    "interact": (["photo.jpg", "a cat", "-m", "MODEL", "--steps", "1"], ["--out", "--json"]),
-    "calibrate": (["MODEL", "photo.jpg", "--captions", "labels.txt"], ["--out"]),
-    "audit": (["NOSUCH", "folder:data"], ["--out", "--json"]),
-    "batch": (["pairs.csv", "-m", "MODEL", "--set", "steps=1"], ["--out"]),
-    "bench": (["quick", "-m", "NOSUCH", "--count", "1"], ["--out"]),
-    "roar": (["NOSUCH", "folder:data"], ["--out"]),
-}
-
-
-def inputs(folder: Path, arguments: list[str]) -> list[str]:
-    """The files that a call reads, under all their names."""
-    named = [
-        folder / word.removeprefix("folder:") for word in arguments if (folder / word.removeprefix("folder:")).exists()
-    ]
-    files = [file for path in named for file in (path.iterdir() if path.is_dir() else [path])]
-    return [name for name in contents(folder) if any((folder / name).samefile(file) for file in files)]
-
-
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_no_byte_of_an_input_changes(
-    run: Run, clip_folder: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    command = data.draw(st.sampled_from(sorted(COMMANDS)))
-    given_arguments, options = COMMANDS[command]
-    chosen: dict[str, Any] = {
-        option: data.draw(st.sampled_from(NAMES), label=option)
-        for option in options
-        if data.draw(st.booleans(), label=f"with {option}")
-    }
-    overwrite = ["--overwrite"] if data.draw(st.booleans(), label="overwrite") else []
-    folder = tmp_path_factory.mktemp("drawn")
-    fill(folder)
-    before = contents(folder)
-    home = Path.cwd()
-    os.chdir(folder)
-    try:
-        arguments = [word.replace("MODEL", str(clip_folder)) for word in given_arguments]
-        typed = [word for pair in chosen.items() for word in pair]
-        more = [] if command in ("batch", "bench") else overwrite
-        code, _, err = run(command.split()[0], *arguments, *typed, *more)
-    finally:
-        os.chdir(home)
-    assert "Traceback" not in err
-    after = contents(folder)
-    kept = before if not more else {name: before[name] for name in inputs(folder, given_arguments)}
-    assert {name: after.get(name) for name in kept} == kept, (code, err)
-    if code == 2:
-        assert set(after) == set(before), "a refusal writes nothing"

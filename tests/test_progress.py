@@ -1,21 +1,11 @@
-"""Progress: long work says how far it is, on a terminal and elsewhere, and other libraries' bars stay out of it."""
-
-import os
-import pty
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
+"""Tests of ``nibt.progress``."""
 
 import pytest
 
 import nibt
-import tiny
-from nibt.cli import progress
-from nibt.cli.progress import Status, shown
 from nibt.progress import Progress, listening, report, tracked
+from tests import tiny
 
-Run = Callable[..., tuple[int, str, str]]
 COSTLY = {
     "occlusion": {},
     "rise": {"masks": 70},
@@ -27,7 +17,7 @@ COSTLY = {
 
 
 @pytest.mark.parametrize("method", sorted(COSTLY))
-def test_methods_report_their_passes(method: str) -> None:
+def test_methods_report_their_forward_passes(method: str) -> None:
     seen: list[Progress] = []
     with listening(seen.append):
         nibt.explain(tiny.model("clip"), tiny.image(40, 40), "a red cat", method, **COSTLY[method])
@@ -37,7 +27,7 @@ def test_methods_report_their_passes(method: str) -> None:
     assert Progress(longest, longest) in seen, "the longest loop is reported to its end"
 
 
-def test_listeners_are_of_one_context() -> None:
+def test_listening_is_limited_to_its_context() -> None:
     seen: list[Progress] = []
     with listening(seen.append):
         for _ in tracked([1, 2]):
@@ -46,67 +36,8 @@ def test_listeners_are_of_one_context() -> None:
     assert seen == [Progress(1, 2), Progress(2, 2)]
 
 
-def test_interactions_report_too() -> None:
+def test_interactions_report_progress() -> None:
     seen: list[Progress] = []
     with listening(seen.append):
         nibt.explain_interactions(tiny.model("clip"), tiny.image(40, 40), "a red cat", steps=2)
     assert seen
-
-
-def test_without_a_terminal_there_is_a_line_now_and_then(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(progress, "_EVERY", 0.01)
-    with shown("explaining", quiet=False, total=4) as on_progress:
-        on_progress(Progress(1))
-        report(3, 10)
-        while not (err := capsys.readouterr().err):
-            pass
-    line = err.splitlines()[-1]
-    assert line.startswith("nibt: explaining: 1 of 4, step 3 of 10, 0:00 elapsed, about 0:0")
-    with shown("explaining", quiet=True, total=4) as on_progress:
-        on_progress(Progress(1))
-    assert capsys.readouterr().err == ""
-
-
-def test_short_work_says_nothing_without_a_terminal(run: Run, clip_folder: Path) -> None:
-    tiny.image(40, 40).pil_image.save("photo.png")
-    code, _, err = run("explain", "photo.png", "a cat", "-m", clip_folder)
-    assert (code, err) == (0, "")
-
-
-def test_the_time_left_counts_the_pair_at_work() -> None:
-    status = Status("explaining", 1)
-    status.started -= 10
-    status.update_inside(Progress(1, 4))
-    assert status.line() == "explaining: 0 of 1, step 1 of 4, 0:10 elapsed, about 0:30 left"
-    status.update_inside(Progress(1, 2))
-    status.update_inside(Progress(1, 9))  # the next loop of the same pair
-    assert status.part == 0.5
-
-
-@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
-def test_a_terminal_shows_our_bar_alone(tmp_path: Path, clip_folder: Path) -> None:
-    tiny.image(40, 40).pil_image.save(tmp_path / "photo.png")
-    script = "from nibt.cli import main; main()"
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, "explain", "photo.png", "a cat", "-m", str(clip_folder)],
-        cwd=tmp_path,
-        stdout=theirs,
-        stderr=theirs,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "160"},
-    )
-    os.close(theirs)
-    shown = b""
-    try:
-        while block := os.read(ours, 65536):
-            shown += block
-    except OSError:  # the end of a pseudo-terminal
-        pass
-    assert process.wait() == 0, shown
-    text = shown.decode()
-    assert f"loading {clip_folder}"[:20] in text
-    assert "Loading weights" not in text
-    assert "it/s" not in text
-    assert "wrote photo-a-cat.clip.png" in text

@@ -1,4 +1,4 @@
-"""The release script compares distributions with the tracked files, and the templates are valid."""
+"""The release script compares distributions with the tracked files, and issue forms are valid."""
 
 import importlib
 import io
@@ -12,8 +12,11 @@ from types import ModuleType
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[1]
+from tests.helpers import ROOT
+
 FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+
+
 TRACKED = ["README.md", "LICENSE", "src/nibt/__init__.py", "src/nibt/samples/LICENSES.md", "tests/test_a.py"]
 
 
@@ -73,7 +76,7 @@ def test_find_rejects_no_and_several_distributions(release: ModuleType, tmp_path
 
 
 @pytest.mark.parametrize("path", FORMS, ids=lambda path: path.stem)
-def test_issue_forms_have_what_a_form_needs(path: Path) -> None:
+def test_issue_forms_have_the_required_fields(path: Path) -> None:
     form = yaml.safe_load(path.read_text(encoding="utf-8"))
     if path.stem == "config":
         assert form == {"blank_issues_enabled": True}

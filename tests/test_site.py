@@ -1,4 +1,4 @@
-"""The site of the documents: it is built without a warning, and loads nothing from elsewhere."""
+"""The site of the documents is built without a warning, and loads nothing from elsewhere."""
 
 import os
 import re
@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[1]
+from tests.helpers import ROOT
+
 _LOADS = re.compile(
     r"""<(?:script|link|img|iframe|source|video|audio)\b[^>]*?\b(?:src|href)=["']?((?:https?:)?//[^"'\s>]+)"""
 )
@@ -31,7 +32,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
+def test_site_loads_nothing_from_elsewhere(site: Path) -> None:
     pages = list(site.rglob("*.html"))
     assert len(pages) > 20
     for page in pages:
@@ -43,7 +44,7 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
         )
 
 
-def test_every_command_is_there_and_every_public_name(site: Path) -> None:
+def test_site_has_every_command_and_public_name(site: Path) -> None:
     import nibt
     from nibt.cli.main import app
 
@@ -55,7 +56,7 @@ def test_every_command_is_there_and_every_public_name(site: Path) -> None:
     assert sorted(names) == sorted(nibt.__all__)
 
 
-def test_every_page_has_a_place() -> None:
+def test_site_navigation_has_every_page() -> None:
     """Links are checked by mkdocs; that a page is in the navigation it would only tell."""
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     listed = set(re.findall(r"([\w/]+\.md)$", "\n".join(line for line in text.splitlines() if "#" not in line), re.M))
@@ -79,7 +80,7 @@ class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None: ...
 
 
-def test_a_browser_asks_for_nothing_elsewhere(served: str) -> None:
+def test_site_in_a_browser_requests_nothing_from_elsewhere(served: str) -> None:
     api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
     browser = shutil.which("chromium")
     if browser is None:

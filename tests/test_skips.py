@@ -1,4 +1,4 @@
-"""A suite that ought to run and is skipped fails the gate."""
+"""A skipped test fails the gate, unless its reason is allowed."""
 
 import pytest
 
@@ -23,6 +23,8 @@ def test_by_a_fixture(ray): pass
 @pytest.mark.xfail(reason="known", strict=True)
 def test_that_is_known_to_fail(): assert False
 """
+
+
 MODULE = """
 import pytest
 pytest.importorskip("a_package_that_nobody_has", reason="needs gradio")
@@ -36,18 +38,16 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
     return pytester
 
 
-def test_elsewhere_skips_are_skips(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_skips_are_allowed_outside_of_the_gate(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NIBT_CI", raising=False)
-    suite.runpytest_inprocess("-p", "skips").assert_outcomes(passed=1, skipped=5, xfailed=1)
+    suite.runpytest_inprocess("-p", "tests.skips").assert_outcomes(passed=1, skipped=5, xfailed=1)
 
 
-def test_where_ci_is_set_a_skip_fails_unless_it_is_allowed(
-    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_skips_fail_in_the_gate_unless_allowed(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NIBT_CI", "1")
-    found = suite.runpytest_inprocess("-p", "skips", "test_suite.py")
+    found = suite.runpytest_inprocess("-p", "tests.skips", "test_suite.py")
     found.assert_outcomes(passed=1, skipped=1, failed=1, errors=2, xfailed=1)
     found.stdout.fnmatch_lines(["*skipped where NIBT_CI is set, and so it failed: chromium is not installed*"])
-    whole = suite.runpytest_inprocess("-p", "skips", "test_module.py")
+    whole = suite.runpytest_inprocess("-p", "tests.skips", "test_module.py")
     assert whole.ret != 0
     whole.stdout.fnmatch_lines(["*skipped where NIBT_CI is set, and so it failed: needs gradio*"])

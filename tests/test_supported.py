@@ -1,13 +1,13 @@
-"""The supported ranges: what the README says, what pyproject.toml demands, and what the slow suite passed are one."""
+"""The supported versions in the README are the bounds in pyproject.toml, and were tested."""
 
 import importlib.util
 import re
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.helpers import ROOT
+
 _ROW = re.compile(r"^\| (\w+) \| ([\d.]+) \| ([\d.]+) \|$", re.MULTILINE)
 
 
@@ -26,7 +26,7 @@ def ranges() -> dict[str, tuple[str, str]]:
     return {name: (oldest, newest) for name, oldest, newest in _ROW.findall(text)}
 
 
-def test_the_oldest_are_the_lower_bounds(matrix: ModuleType) -> None:
+def test_oldest_versions_are_the_lower_bounds(matrix: ModuleType) -> None:
     bounds = matrix.required()
     assert {"torch", "transformers", "open_clip_torch", "timm", "pillow", "numpy"} <= set(ranges())
     for name, (oldest, _) in ranges().items():
@@ -36,7 +36,7 @@ def test_the_oldest_are_the_lower_bounds(matrix: ModuleType) -> None:
             assert not any(bound[len(matrix.lower(bounds[name])) :]), name
 
 
-def test_both_ends_were_passed() -> None:
+def test_both_ends_of_the_ranges_were_tested() -> None:
     lines = (ROOT / "docs" / "results" / "slow.md").read_text(encoding="utf-8").splitlines()
     for place, corner in enumerate(("oldest", "newest")):
         (row,) = [line for line in lines if line.startswith(f"| {corner} |")]
@@ -45,7 +45,7 @@ def test_both_ends_were_passed() -> None:
             assert f"{name} {ends[place]}" in row, f"{corner}: {name}"
 
 
-def test_of_several_lower_bounds_the_highest_holds(matrix: ModuleType) -> None:
+def test_required_takes_the_highest_lower_bound(matrix: ModuleType) -> None:
     assert matrix.lower(matrix.required(("metrics", "bench"))["scipy"]) == (1, 15)
     assert "nibt" not in matrix.required()
     assert "torch==2.6" in matrix.asked("oldest")

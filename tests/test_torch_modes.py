@@ -1,15 +1,10 @@
-"""Torch's global modes change no result: each public function computes as if none were on, and leaves them as they are.
-
-Results are compared bit by bit: inside, the same calls run on the same dtypes and devices, so nothing may be rounded
-differently. The one exception is a mode of the caller's own, which nibt does not take off.
-"""
+"""Tests of ``nibt.torch_modes``."""
 
 import copy
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,20 +16,19 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 import nibt
-import tiny
 from nibt.datasets.scenes import Scenes
 from nibt.engine.explain import explain
-from nibt.errors import CannotLoad, Unsupported
+from nibt.errors import CannotLoad
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.registry import available
 from nibt.report.html.page import page
 from nibt.results.explanation import Explanation
 from nibt.torch_modes import float32_numbers, plain_torch
-from test_contract import METHODS, QUICK
+from tests import tiny
+from tests.helpers import METHODS, assert_same_bits, cheap_explanation, explain_cheaply
 
 Mode = Callable[[], AbstractContextManager[Any]]
-CHEAP = {**QUICK, "integrated_gradients": {"steps": 2}, "rise": {"masks": 8}, "shapley": {"budget": 16}}
 
 
 @contextmanager
@@ -76,6 +70,8 @@ MODES: dict[str, Mode] = {
     "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
     "deterministic algorithms": deterministic_algorithms,
 }
+
+
 FEW = ("clip", "siglip naflex", "own vit", "convnext")
 """Kinds that are tried under each mode by itself: both libraries, the fused kernel, torch's attention, convolutions."""
 
@@ -111,61 +107,39 @@ def global_state() -> dict[str, Any]:
     }
 
 
-def explained(kind: str, method: str) -> Explanation:
-    return explain(tiny.model(kind), tiny.image(), tiny.CAPTIONS[0], method, **CHEAP.get(method, {}))
-
-
-@cache
-def expected(kind: str, method: str) -> Explanation | None:
-    """The result without any mode; None where the model has no attention and the method needs it."""
-    try:
-        return explained(kind, method)
-    except Unsupported:
-        return None
-
-
-def same(actual: Explanation, wanted: Explanation) -> None:
-    for side in ("image", "text"):
-        one, other = getattr(actual, side).scores, getattr(wanted, side).scores
-        assert one.device.type == "cpu"
-        assert one.dtype == torch.float32
-        assert not one.is_inference(), "it could not be used with gradients afterwards"
-        assert not one.requires_grad
-        assert torch.equal(one, other), f"{side}: {float((one - other).abs().max() / other.abs().max()):.2g}"
-    assert actual.to_json() == wanted.to_json()
-
-
 def check(kind: str, methods: list[str], mode: Mode) -> None:
     tiny.model(kind)
-    wanted = {method: expected(kind, method) for method in methods}
+    wanted = {method: cheap_explanation(kind, method) for method in methods}
     with mode():
         before = global_state()
-        actual = {method: explained(kind, method) for method in methods if wanted[method] is not None}
+        actual = {method: explain_cheaply(kind, method) for method in methods if wanted[method] is not None}
         assert global_state() == before
     assert {method for method in methods if wanted[method] is None} <= set(METHODS) - {"nib", "rise", "grad_cam"}
     for method, result in actual.items():
-        same(result, wanted[method])
+        assert_same_bits(result, wanted[method])
 
 
 @pytest.mark.parametrize("kind", tiny.KINDS)
-def test_maps_of_every_family_and_method_under_all_modes_at_once(kind: str) -> None:
+def test_methods_ignore_all_modes_at_once(kind: str) -> None:
     check(kind, list(METHODS), all_modes)
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", FEW)
-def test_maps_of_every_method_under_each_mode(kind: str, mode: str) -> None:
+def test_methods_ignore_each_mode(kind: str, mode: str) -> None:
     check(kind, list(METHODS), MODES[mode])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", [kind for kind in tiny.KINDS if kind not in FEW])
-def test_maps_of_every_family_and_method_under_each_mode(kind: str, mode: str) -> None:
+def test_methods_of_every_family_ignore_each_mode(kind: str, mode: str) -> None:
     check(kind, list(METHODS), MODES[mode])
 
 
 PAIRS = [(tiny.image(seed=seed), caption) for seed, caption in enumerate(tiny.CAPTIONS)]
+
+
 QUERY = torch.linspace(-1, 1, 24, dtype=torch.float32).view(2, 12)
 
 
@@ -222,7 +196,7 @@ def plain(result: Any) -> Any:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_under_all_modes(verb: str) -> None:
+def test_functions_ignore_all_modes(verb: str) -> None:
     model = tiny.model("clip")
     wanted = plain(VERBS[verb](model))
     with all_modes():
@@ -260,7 +234,7 @@ LONG = {"audit": audit, "roar": roar, "bench": bench}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", LONG)
-def test_every_long_verb_under_all_modes(verb: str) -> None:
+def test_long_functions_ignore_all_modes(verb: str) -> None:
     model = tiny.model("clip")
     wanted = plain(LONG[verb](model))
     with all_modes():
@@ -270,7 +244,7 @@ def test_every_long_verb_under_all_modes(verb: str) -> None:
     assert plain(actual) == wanted
 
 
-def test_a_job_under_all_modes(tmp_path: Path, clip_folder: Path) -> None:
+def test_batch_ignores_all_modes(tmp_path: Path, clip_folder: Path) -> None:
     pairs = tmp_path / "pairs.csv"
     lines = []
     for place, (image, caption) in enumerate(PAIRS):
@@ -286,8 +260,8 @@ def test_a_job_under_all_modes(tmp_path: Path, clip_folder: Path) -> None:
     assert files[0] == files[1], "their names tell their bits"
 
 
-def test_results_are_read_back_as_they_were_written(tmp_path: Path) -> None:
-    wanted = explained("clip", "nib")
+def test_loading_results_ignores_all_modes(tmp_path: Path) -> None:
+    wanted = explain_cheaply("clip", "nib")
     table = nibt.explain_interactions(tiny.model("clip"), tiny.image(), "two red cars", steps=2)
     wanted.save(tmp_path / "map.json")
     table.save(tmp_path / "table.json")
@@ -296,7 +270,7 @@ def test_results_are_read_back_as_they_were_written(tmp_path: Path) -> None:
         assert nibt.Interaction.load(tmp_path / "table.json").to_json() == table.to_json()
 
 
-def test_state_is_as_before_after_an_error_too() -> None:
+def test_modes_are_restored_after_an_error() -> None:
     with all_modes():
         before = global_state()
         with pytest.raises(nibt.NibtError):
@@ -306,16 +280,16 @@ def test_state_is_as_before_after_an_error_too() -> None:
 
 class TestLoading:
     @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "timm vit", "bert", "resnet"])
-    def test_a_model_in_memory(self, kind: str) -> None:
+    def test_model_in_memory_loads(self, kind: str) -> None:
         built = tiny.KINDS[kind]()
         with all_modes():
             before = global_state()
             model = load_model(built.module, processor=built.processor, tokenizer=built.tokenizer)
             assert global_state() == before
         assert model.weights_hash == tiny.model(kind).weights_hash
-        same(explain(model, tiny.image(), tiny.CAPTIONS[0], steps=2), expected(kind, "nib"))
+        assert_same_bits(explain(model, tiny.image(), tiny.CAPTIONS[0], steps=2), cheap_explanation(kind, "nib"))
 
-    def test_a_folder(self, clip_folder: Path) -> None:
+    def test_folder_loads(self, clip_folder: Path) -> None:
         with all_modes():
             model = load_model(clip_folder)
         assert {weight.device.type for weight in model.module.parameters()} == {"cpu"}
@@ -324,26 +298,26 @@ class TestLoading:
         assert explain(model, tiny.image(), "a cat", "gae").image.scores.isfinite().all()
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-    def test_open_clip_would_round_its_weights_to_the_default_dtype(self, dtype: torch.dtype) -> None:
+    def test_open_clip_rejects_a_half_precision_default_dtype(self, dtype: torch.dtype) -> None:
         with default_dtype(dtype), pytest.raises(CannotLoad, match=r"default dtype is .*set_default_dtype\(torch\.fl"):
             load_model("lite")
 
     @pytest.mark.parametrize("name", ["set_default_dtype float64", "set_default_device meta", "inference_mode"])
-    def test_open_clip(self, name: str) -> None:
+    def test_open_clip_loads(self, name: str) -> None:
         with MODES[name]():
             model = load_model("lite")
         assert model.weights_hash == load_model("lite").weights_hash
 
     @pytest.mark.parametrize("kind", ["clip", "own vit"])
-    def test_a_model_that_was_made_in_inference_mode(self, kind: str) -> None:
+    def test_model_made_in_inference_mode_is_rejected(self, kind: str) -> None:
         with torch.inference_mode():
             built = tiny.KINDS[kind]()
         with pytest.raises(CannotLoad, match=r"inside torch\.inference_mode\(\).*copy\.deepcopy\(model\)"):
             load_model(built.module, processor=built.processor, tokenizer=built.tokenizer)
         model = load_model(copy.deepcopy(built.module), processor=built.processor, tokenizer=built.tokenizer)
-        same(explain(model, tiny.image(), tiny.CAPTIONS[0], steps=2), expected(kind, "nib"))
+        assert_same_bits(explain(model, tiny.image(), tiny.CAPTIONS[0], steps=2), cheap_explanation(kind, "nib"))
 
-    def test_a_model_without_weights(self) -> None:
+    def test_model_without_weights_is_rejected(self) -> None:
         built = tiny.KINDS["clip"]()
         with pytest.raises(CannotLoad, match="has no weights: they are on the device 'meta'"):
             load_model(built.module.to("meta"), processor=built.processor)
@@ -358,7 +332,7 @@ class Passing(TorchFunctionMode):
 
 class TestFloat32Numbers:
     @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
-    def test_it_gives_what_torch_gives_by_default(self, dtype: torch.dtype) -> None:
+    def test_float32_numbers_restores_the_default_behavior(self, dtype: torch.dtype) -> None:
         whole = torch.arange(256, dtype=torch.uint8)
         calls: list[Callable[[], Tensor]] = [
             lambda: torch.tensor([0.1, 0.2]) * (1 / 255),
@@ -386,7 +360,7 @@ class TestFloat32Numbers:
             assert torch.equal(one, other)
 
     @pytest.mark.parametrize("kind", tiny.KINDS)
-    def test_pixels_are_those_of_a_processor_that_was_never_used_otherwise(self, kind: str) -> None:
+    def test_pixels_ignore_the_default_dtype(self, kind: str) -> None:
         """Processors of Transformers keep what they made of their numbers when they were first used."""
         wanted = tiny.model(kind).image.prepare([tiny.image()]).values
         built = tiny.KINDS[kind]()
@@ -397,7 +371,7 @@ class TestFloat32Numbers:
 
 
 class TestPlainTorch:
-    def test_it_takes_off_what_is_on_and_puts_it_back(self) -> None:
+    def test_plain_torch_removes_and_restores_modes(self) -> None:
         with Passing() as own, all_modes():
             before = _get_current_function_mode_stack()
             with plain_torch():
@@ -412,13 +386,13 @@ class TestPlainTorch:
             assert _get_current_function_mode_stack() == before
         assert _get_current_function_mode_stack() == []
 
-    def test_without_any_mode_gradients_stay_as_they_are(self) -> None:
+    def test_plain_torch_keeps_the_gradient_mode(self) -> None:
         with plain_torch():
             assert torch.is_grad_enabled()
         with torch.no_grad(), plain_torch():
             assert not torch.is_grad_enabled()
 
-    def test_another_thread_keeps_its_modes(self) -> None:
+    def test_plain_torch_leaves_other_threads_alone(self) -> None:
         entered, left, devices = threading.Event(), threading.Event(), []
 
         def other() -> None:
@@ -436,7 +410,7 @@ class TestPlainTorch:
         assert devices == ["meta"]
 
     @pytest.mark.parametrize("kind", ["siglip", "siglip naflex", "own vit", "coca", "bert"])
-    def test_attention_is_seen_under_a_mode_of_the_callers_own(self, kind: str) -> None:
+    def test_attention_is_recorded_under_a_foreign_mode(self, kind: str) -> None:
         """Torch's multi-head attention hands itself to that mode, which must not get past the recording of attention.
 
         Under a mode torch takes another path through its transformer layers, which rounds differently: 1e-5.
@@ -444,14 +418,14 @@ class TestPlainTorch:
 
         for method in [name for name in available("methods") if "attention" in METHODS[name].needs]:
             with Passing():
-                actual = explained(kind, method)
+                actual = explain_cheaply(kind, method)
             for side in ("image", "text"):
-                one, other = getattr(actual, side).scores, getattr(expected(kind, method), side).scores
+                one, other = getattr(actual, side).scores, getattr(cheap_explanation(kind, method), side).scores
                 torch.testing.assert_close(one, other, rtol=0, atol=1e-5 * float(other.abs().max()))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
-def test_reports_do_not_depend_on_the_modes(dtype: torch.dtype, tmp_path: Path) -> None:
+def test_reports_ignore_modes(dtype: torch.dtype, tmp_path: Path) -> None:
     """Pages and images are the same under a default device without numbers, and under another default dtype."""
     model = tiny.model("clip")
     answer, table = (

@@ -69,6 +69,10 @@ def image(width: int = 64, height: int = 48, seed: int = 0) -> ImageInput:
     return ImageInput(Image.fromarray(noise).resize((width, height), Image.Resampling.NEAREST), f"noise {seed}")
 
 
+IMAGES = [image(64, 48, 0), image(90, 30, 1), image(30, 90, 2), image(64, 48, 3)]
+"""Images of several shapes, as many as there are captions."""
+
+
 def _spread(part: nn.Module, gain: float) -> None:
     """Weights so large that what goes in shows in what comes out."""
     weight = getattr(part, "weight", None)

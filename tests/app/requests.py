@@ -1,0 +1,14 @@
+"""Requests of the page."""
+
+from typing import Any
+
+from nibt.app.limits import Limits
+from nibt.app.request import ExplainRequest
+from nibt.data.images import sample_file
+
+LIMITS = Limits()
+
+
+def asked(captions: Any = "a cat", question: Any = "each", methods: Any = ("nib",), **others: Any) -> ExplainRequest:
+    told = {"file": sample_file("coffee"), "model": "scenes", "variant": "default", "limits": LIMITS, **others}
+    return ExplainRequest.read(captions=captions, question=question, methods=methods, **told)

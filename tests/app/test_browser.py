@@ -1,0 +1,329 @@
+"""Tests of the page of ``nibt serve`` in a browser."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+import nibt
+from nibt.data.images import sample_file
+from nibt.report.html.view import Panel, fragment
+
+COLLAGE = "?image=collage&captions=a+cat+and+a+cup+of+coffee&model=lite"
+
+
+SCENES = "?image=coffee&captions=a+cup&model=scenes"  # the faster model
+
+
+HOSTILE = "<script>window.hit=1</script> <img src=x onerror=window.hit=1> {{7*7}} ${7*7} </script>"
+
+
+PATIENCE = 30_000  # milliseconds: a busy machine may need more than the 5 s that Playwright gives a first click
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A page on a free port of this machine, with short limits."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = "from nibt.cli import main; main()"
+    told = ["serve", "--port", str(port), "--max-queue", "10", "--timeout", "60"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path_factory.getbasetemp())}
+    process = subprocess.Popen([sys.executable, "-c", command, *told], stdout=subprocess.DEVNULL, env=environment)
+    try:
+        for _ in range(600):
+            with suppress(httpx.TransportError):
+                httpx.get(f"http://127.0.0.1:{port}/").raise_for_status()
+                break
+            assert process.poll() is None, "nibt serve ended"
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/"
+        assert process.poll() is None, "the page lives through all of it"
+        process.terminate()
+        assert process.wait(30) == 0
+        assert list(tmp_path_factory.getbasetemp().glob("nibt-serve-*")) == [], "nothing is left of what was uploaded"
+    finally:
+        process.kill()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """An open window whose requests and errors are remembered."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    opened = context.new_page()
+    opened.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
+    yield opened
+    context.close()
+
+
+def watched(page: Page) -> tuple[list[str], list[str]]:
+    """All addresses that the browser asks for from here on, and all errors."""
+    asked: list[str] = []
+    wrong: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    return asked, wrong
+
+
+def answered(page: Page) -> None:
+    """Wait until the answer is whole and alive."""
+    page.wait_for_selector(".nibt-saved")
+    page.wait_for_selector(".nibt-view[data-ready]")
+
+
+def explain(page: Page, caption: str) -> None:
+    page.fill("#captions textarea", caption)
+    page.click("#explain")
+
+
+def test_page_explains_a_sample_without_other_requests(page: Page, address: str) -> None:
+    asked, wrong = watched(page)
+    page.goto(address)
+    page.get_by_role("button", name="sample: a cat and").click()
+    expect(page.locator("#captions textarea")).to_have_value("a cat and a cup of coffee")
+    page.click("#explain")
+    answered(page)
+    expect(page.locator("#answer button.nibt-word")).to_have_count(7)
+    assert wrong == []
+    assert len(asked) > 10
+    assert {url for url in asked if not url.startswith((address, "data:", "blob:" + address))} == set()
+
+
+def test_page_explains_right_after_a_sample_is_chosen(browser: Browser, address: str) -> None:
+    """Answers of the queue share a stream, which closes with the last of them: nothing else may end just then."""
+    for _ in range(4):
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(address)
+        page.get_by_role("button", name="sample: a cup of coffee").click(timeout=PATIENCE)
+        page.wait_for_function("document.querySelector('#captions textarea').value !== ''")
+        page.click("#explain")
+        page.wait_for_selector(".nibt-view[data-ready]")
+        context.close()
+
+
+def test_page_rejects_computations_outside_of_the_queue(address: str) -> None:
+    functions = {one["api_name"]: one["id"] for one in httpx.get(address + "config").json()["dependencies"]}
+    run = {"session_hash": "s", "data": [None, "a cup", "each", ["nib"], "scenes", "default"]}
+    path = address + "gradio_api/run/predict"
+    assert httpx.post(path, json={**run, "fn_index": functions["explain"]}).status_code == 404
+    for name in ("../../etc/passwd", None, 3, ["coffee"]):
+        chosen = {"session_hash": "s", "data": [], "fn_index": functions["chosen"], "event_data": {"name": name}}
+        answer = httpx.post(path, json=chosen)
+        assert answer.status_code == 200
+        assert [one.get("__type__") for one in answer.json()["data"]] == ["update", "update"], "nothing new"
+
+
+def test_page_shows_the_numbers_of_explain(page: Page, address: str) -> None:
+    page.goto(address + SCENES)
+    answered(page)
+    found = json.loads(page.locator(".nibt-data").inner_text() or page.locator(".nibt-data").text_content() or "")
+    model = nibt.load_model("scenes")
+    panel = Panel(
+        nibt.explain(model, "sample:coffee", "a cup"), nibt.explain_interactions(model, "sample:coffee", "a cup")
+    )
+    told = json.loads(re.search(r'nibt-data">(.*?)</script>', fragment([panel]), re.DOTALL)[1])  # pyright: ignore
+    ours, theirs = found["panels"][0], told["panels"][0]
+    assert ours["places"][0]["scores"] == pytest.approx(theirs["places"][0]["scores"], abs=1e-5)
+    for row, right in zip(ours["table"]["rows"], theirs["table"]["rows"], strict=True):
+        assert row == pytest.approx(right, abs=1e-5)
+
+
+def test_page_shows_regions_and_words_and_links_to_them(page: Page, address: str) -> None:
+    page.goto(address + COLLAGE)
+    answered(page)
+    word = page.locator("button.nibt-word").nth(1)
+    word.click()
+    expect(word).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(".nibt-readout")).to_contain_text("Region of “cat”")
+    link = page.locator(".nibt-link").get_attribute("href") or ""
+    assert "words=0.1" in link
+    page.locator(".nibt-clear").click()
+    place = page.locator(".nibt-stage").bounding_box()
+    assert place is not None
+    page.mouse.click(place["x"] + 0.6 * place["width"], place["y"] + 0.2 * place["height"])
+    page.mouse.click(place["x"] + 0.9 * place["width"], place["y"] + 0.8 * place["height"])
+    page.mouse.move(5, 5)
+    expect(page.locator(".nibt-readout")).to_contain_text("Box of")
+    expect(page.locator(".nibt-readout")).to_contain_text("cup +")
+    page.goto(address + link)
+    answered(page)
+    expect(page.locator("button.nibt-word").nth(1)).to_have_attribute("aria-pressed", "true")
+
+
+def test_page_compares_methods_and_saves_answers(page: Page, address: str) -> None:
+    page.goto(address + SCENES)
+    answered(page)
+    page.get_by_role("checkbox", name="grad_cam", exact=True).check()
+    page.click("#explain")
+    expect(page.locator(".nibt-panel h2")).to_have_text(["nib: a cup", "grad_cam: a cup"])
+    answered(page)
+    for kind, start in (("png", b"\x89PNG"), ("json", b"["), ("html", b"<!doctype html>")):
+        link = page.locator(f".nibt-saved a[download$={kind}]").get_attribute("href") or ""
+        saved = httpx.get(address + link)
+        assert saved.content.startswith(start)
+        assert f"nibt.{kind}" in saved.headers["content-disposition"]
+
+
+def test_page_disables_methods_that_the_model_cannot_run(page: Page, address: str) -> None:
+    page.goto(address)
+    gae = page.get_by_role("checkbox", name="gae", exact=True)
+    expect(gae).to_be_disabled()  # lite, the first model, is a convolutional net
+    expect(page.locator("#methods label", has=gae)).to_have_attribute("title", re.compile("needs attention"))
+    expect(page.get_by_role("checkbox", name="nib", exact=True)).to_be_enabled()
+    page.get_by_text("Model and setting").click()
+    page.locator("#model input").click()
+    page.get_by_role("option", name="scenes", exact=True).click()
+    expect(gae).to_be_enabled()
+    gae.check()
+    page.locator("#model input").click()
+    page.get_by_role("option", name="lite", exact=True).click()
+    expect(gae).to_be_disabled()
+    expect(gae).not_to_be_checked()
+
+
+def test_page_works_with_the_keyboard(page: Page, address: str) -> None:
+    page.goto(address + SCENES)
+    answered(page)
+    page.locator("button.nibt-word").first.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("button.nibt-word").first).to_have_attribute("aria-pressed", "true")
+    page.locator(".nibt-stage").focus()
+    for key in ("ArrowLeft", "Enter", "ArrowRight", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    expect(page.locator(".nibt-readout")).to_contain_text("Box of")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_is_accessible(browser: Browser, address: str, scheme: Any) -> None:
+    context = browser.new_context(color_scheme=scheme, viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.goto(address + SCENES)
+    answered(page)
+    found = Axe().run(page).response["violations"]
+    context.close()
+    grave = [(one["id"], one["nodes"][0]["html"][:200]) for one in found if one["impact"] in ("serious", "critical")]
+    assert grave == []
+
+
+def test_page_fits_a_narrow_screen(browser: Browser, address: str) -> None:
+    context = browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(address + COLLAGE)
+    answered(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.locator("button.nibt-word").nth(1).tap()
+    expect(page.locator(".nibt-readout")).to_contain_text("Region of “cat”")
+    context.close()
+
+
+def test_page_follows_the_dark_color_scheme(browser: Browser, address: str) -> None:
+    context = browser.new_context(color_scheme="dark")
+    page = context.new_page()
+    page.goto(address)
+    page.wait_for_selector("#explain")
+    colours = [
+        int(part) for part in re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    ]
+    context.close()
+    assert max(colours[:3]) < 60
+
+
+def test_page_shows_a_script_in_a_caption_as_text(page: Page, address: str) -> None:
+    page.goto(address + SCENES)
+    answered(page)
+    explain(page, HOSTILE)
+    expect(page.locator(".nibt-panel h2")).to_have_text(HOSTILE)
+    answered(page)
+    assert page.evaluate("window.hit") is None
+
+
+def test_page_rejects_too_much_text(page: Page, address: str) -> None:
+    page.goto(address + SCENES)
+    answered(page)
+    explain(page, "x" * 100_000)
+    expect(page.get_by_role("alert")).to_contain_text("100,000 characters")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("bomb.png", "pixels"),
+        ("text.png", "not an image"),
+        ("half.png", "broken"),
+        ("<img src=x onerror=hit>.png", ""),
+    ],
+)
+def test_page_rejects_a_bad_image(page: Page, address: str, tmp_path: Path, name: str, message: str) -> None:
+    file = tmp_path / name
+    if name == "bomb.png":
+        Image.new("1", (20_000, 10_000)).save(file)  # 200 megapixels in 25 kB
+    elif message == "not an image":
+        file.write_text("<script>alert(1)</script>")
+    else:
+        buffer = BytesIO()
+        Image.effect_noise((200, 120), 80).save(buffer, "PNG")
+        file.write_bytes(buffer.getvalue()[: 2000 if message else None])
+    page.goto(address)
+    page.wait_for_selector("#explain")
+    page.set_input_files("#image input[type=file]", file)
+    page.wait_for_selector("#image img")
+    explain(page, "a cat")
+    if message:
+        expect(page.get_by_role("alert")).to_contain_text(message)
+    else:
+        answered(page)
+        assert page.evaluate("window.hit") is None
+
+
+def test_page_answers_or_rejects_fifty_requests_at_once(page: Page, address: str) -> None:
+    functions = httpx.get(address + "config").json()["dependencies"]
+    number = next(one["id"] for one in functions if one["api_name"] == "explain")
+    file = sample_file("coffee")
+    path = httpx.post(address + "gradio_api/upload", files={"files": (file.name, file.read_bytes())}).json()[0]
+    image = {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+    def resolve(session: int) -> str:
+        body = {
+            "data": [image, "a cup", "each", ["nib"], "scenes", "default"],
+            "fn_index": number,
+            "session_hash": f"session{session}",
+        }
+        joined = httpx.post(address + "gradio_api/queue/join", json=body, timeout=60)
+        if joined.status_code == 503:
+            assert "try again" in joined.json()["detail"]
+            return "told to come again"
+        with httpx.stream(
+            "GET", address + "gradio_api/queue/data", params={"session_hash": body["session_hash"]}, timeout=120
+        ) as stream:
+            for line in stream.iter_lines():
+                message = json.loads(line[5:]) if line.startswith("data:") else {}
+                if message.get("msg") == "process_completed":
+                    return "answered" if "nibt-saved" in message["output"]["data"][0] else "wrong"
+        return "broke off"
+
+    with ThreadPoolExecutor(50) as pool:
+        came = Counter(pool.map(resolve, range(50)))
+    assert set(came) == {"answered", "told to come again"}
+    assert came["answered"] >= 10
+    page.goto(address + SCENES)
+    answered(page)

@@ -1,0 +1,39 @@
+"""Tests of ``nibt.app.link``."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from nibt.app.link import Link
+from tests.app.requests import asked
+
+
+def test_link_repeats_the_request() -> None:
+    question = asked("a cup & <b>\nü", "rather", ("nib", "grad_cam"))
+    link = Link.to(question)
+    assert link is not None
+    assert Link.read(dict(httpx.QueryParams(link.query)), ["lite", "scenes"], 100) == link
+
+
+def test_link_is_not_given_for_uploaded_images(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "mine.png")
+    assert Link.to(asked(file=tmp_path / "mine.png")) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image": "../x"},
+        {"model": "other"},
+        {"methods": "nib,x"},
+        {"variant": "y"},
+        {"question": "z"},
+        {"captions": " "},
+    ],
+)
+def test_link_with_unknown_values_is_ignored(change: dict[str, str]) -> None:
+    good = {"image": "coffee", "captions": "a cup"}
+    assert Link.read(good, ["lite"], 100) is not None
+    assert Link.read({**good, **change}, ["lite"], 100) is None

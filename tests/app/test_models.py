@@ -1,0 +1,53 @@
+"""Tests of ``nibt.app.models``."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from nibt.app.models import ModelCache, SerialExecutor
+from nibt.errors import BadInput, UnknownName
+from nibt.models.base import Model
+
+
+def test_model_cache_loads_on_demand_and_keeps_the_last(scenes: Model) -> None:
+    loaded: list[str] = []
+    shelf = ModelCache(["a"], ["b", "c"], most=1, load=lambda name: loaded.append(name) or replace(scenes, id=name))  # pyright: ignore
+    assert loaded == ["a"]
+    assert [shelf.model(name).id for name in "abbacab"] == list("abbacab")
+    assert loaded == ["a", "b", "c", "b"]
+    with pytest.raises(UnknownName, match="Known models: a, b, c"):
+        shelf.model("../d")
+
+
+def test_serial_executor_runs_one_step_at_a_time() -> None:
+    turns, running, most, threads = SerialExecutor(), 0, 0, set[int]()
+
+    def parts() -> Iterator[int]:
+        nonlocal running, most
+        for number in range(5):
+            running += 1
+            most = max(most, running)
+            threads.add(threading.get_ident())
+            time.sleep(0.005)
+            running -= 1
+            yield number
+
+    with ThreadPoolExecutor(8) as visitors:
+        found = list(visitors.map(lambda _: list(turns.each(parts())), range(8)))
+    assert found == [list(range(5))] * 8
+    assert (most, len(threads)) == (1, 1)
+
+
+def test_serial_executor_raises_in_the_caller() -> None:
+    def parts() -> Iterator[int]:
+        yield 1
+        raise BadInput("no")
+
+    found = SerialExecutor().each(parts())
+    assert next(found) == 1
+    with pytest.raises(BadInput, match="no"):
+        next(found)

@@ -1,0 +1,57 @@
+"""Tests of ``nibt.app.render``."""
+
+from typing import Any
+
+import pytest
+
+import nibt
+from nibt.app.cache import ResultCache
+from nibt.app.limits import TimeLimitExceeded
+from nibt.app.models import ModelCache
+from nibt.app.render import told, unsupported_list
+from nibt.app.request import ExplainRequest
+from nibt.data.images import sample_file
+from nibt.models.base import Model
+from tests import tiny
+from tests.app.requests import LIMITS
+
+
+def test_page_keeps_finished_outcomes(scenes: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the visitor sees after each step: nothing that was there is gone, whatever fails later, and why ever."""
+    own = nibt.app.request._answers
+
+    def failing(question: ExplainRequest, model: Model, method: str) -> Any:
+        if method == "occlusion":
+            raise TimeLimitExceeded("this takes longer than it may")
+        if method == "rise":
+            raise RuntimeError("not enough memory: secret detail")
+        return own(question, model, method)
+
+    monkeypatch.setattr("nibt.app.request._answers", failing)
+    shelf, recent = ModelCache(["scenes"], load=lambda name: scenes), ResultCache(60.0)
+    fields = [sample_file("coffee"), "a cat", "each", ["nib", "occlusion", "rise", "grad_cam"], "scenes", "default"]
+    views = list(told(shelf, LIMITS, recent, fields, lambda done, of, what: None))
+    assert len(views) == 5
+    assert all("nib: a cat</h2>" in view for view in views)
+    headings = ["nib: a cat</h2>", "occlusion</h2>", "rise</h2>", "grad_cam: a cat</h2>"]
+    places = [views[-1].index(heading) for heading in headings]
+    assert places == sorted(places)
+    assert "This takes longer than it may." in views[-1]
+    assert "RuntimeError" in views[-1]
+    assert "secret detail" not in views[-1]
+    assert "Save as" in views[-1]
+    fields[3] = ["occlusion"]
+    (alone,) = told(shelf, LIMITS, recent, fields, lambda done, of, what: None)
+    assert 'role="alert"' in alone
+    assert "nibt-view" not in alone
+    assert "Save as" not in alone
+
+
+def test_unsupported_list_loads_no_model(scenes: Model) -> None:
+    loads: list[str] = []
+    models = {"a": scenes, "b": tiny.model("convnext")}
+    shelf = ModelCache(["a"], ["b"], load=lambda name: loads.append(name) or models[name])  # pyright: ignore
+    assert [unsupported_list(shelf, name) for name in ("a", "b", "c", None, ["a"])] == [""] * 5
+    assert loads == ["a"]
+    shelf.model("b")
+    assert 'data-method="gae"' in unsupported_list(shelf, "b")

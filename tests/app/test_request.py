@@ -1,0 +1,176 @@
+"""Tests of ``nibt.app.request``."""
+
+import itertools
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import nibt
+from nibt.app.limits import Deadline
+from nibt.app.request import Mode, answered, as_sentence, costs, unsupported
+from nibt.errors import BadInput, UnknownName, Unsupported
+from nibt.models.base import Model
+from nibt.registry import available
+from nibt.report.html.view import Failure, Panel
+from tests import tiny
+from tests.app.requests import asked
+from tests.helpers import count_hooks
+
+
+def test_request_recognizes_a_sample_by_its_bytes() -> None:
+    assert asked().image.source == "sample:coffee"
+
+
+def test_request_takes_one_caption_per_line() -> None:
+    assert asked(" a cat \n\n a dog\n").captions == ("a cat", "a dog")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"captions": " \n "}, "write a caption first"),
+        ({"captions": "x" * 100_000}, "100,000 characters"),
+        ({"captions": "\n".join("abcdefghijklmno")}, "15 captions"),
+        ({"question": "rather"}, "at least two lines"),
+        ({"question": "labels"}, "at least two lines"),
+        ({"methods": ()}, "at least one method"),
+        ({"methods": ("nib",) * 7}, "7 methods"),
+        ({"captions": None}, "are texts"),
+        ({"methods": "nib"}, "a list of names"),
+        ({"methods": (["nib"],)}, "a list of names"),
+        ({"question": "why"}, "one of each, rather, labels"),
+        ({"variant": "../x"}, "one of default, paper"),
+        ({"file": None}, "give an image first"),
+        ({"file": Path("gone.png")}, "no longer here"),
+    ],
+)
+def test_request_rejects_missing_or_excessive_fields(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        asked(**fields)
+
+
+def test_request_rejects_an_unknown_method() -> None:
+    with pytest.raises(UnknownName, match="nibb"):
+        asked(methods=("nibb",))
+
+
+@pytest.mark.parametrize("size", [(20_000, 10_000), (10_000, 6_000)])
+def test_request_rejects_too_many_pixels_before_decoding(tmp_path: Path, size: tuple[int, int]) -> None:
+    bomb = tmp_path / "bomb.png"
+    Image.new("1", size).save(bomb)
+    began = time.process_time()
+    with pytest.raises(BadInput, match="pixels"):
+        asked(file=bomb)
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"<svg onload=alert(1)>", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
+def test_request_rejects_files_that_are_no_images(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(BadInput):
+        asked(file=tmp_path / "x.png")
+
+
+def test_answered_equals_explain(scenes: Model) -> None:
+    question = asked("a cat\na dog", methods=("nib", "grad_cam"))
+    first, second, last = answered(question, scenes)
+    assert [len(panels) for panels in (first, second, last)] == [2, 4, 4]
+    assert question.steps == 3
+    for panel, (method, caption) in zip(
+        last, [(m, c) for m in ("nib", "grad_cam") for c in ("a cat", "a dog")], strict=True
+    ):
+        alone = nibt.explain(scenes, "sample:coffee", caption, method)
+        assert torch.allclose(panel.answer.grid, alone.grid, atol=1e-5)  # pyright: ignore
+        assert (panel.table is not None) == (method == "nib")
+    table = nibt.explain_interactions(scenes, "sample:coffee", "a cat")
+    assert last[0].table is not None
+    assert torch.equal(last[0].table.scores, table.scores)
+
+
+def test_answered_takes_two_captions_or_labels(scenes: Model) -> None:
+    (panels,) = answered(asked("a cup\na cat", "rather"), scenes)
+    alone = nibt.explain(scenes, "sample:coffee", "a cup", target="difference", against=["a cat"])
+    assert panels[0].answer.score["value"] == pytest.approx(alone.score["value"], abs=1e-6)  # pyright: ignore
+    (panels,) = answered(asked("a cup\na cat\na dog", "labels"), scenes)
+    ranking = panels[0].answer.ranking  # pyright: ignore
+    best = nibt.rank(scenes, "sample:coffee", ["a cup", "a cat", "a dog"])
+    assert [label.label for label in ranking] == [label.label for label in best]
+
+
+@pytest.mark.parametrize("after", [3, 60, 300])
+def test_answered_leaves_no_trace_after_the_time_limit(scenes: Model, after: int) -> None:
+    before = nibt.explain(scenes, "sample:coffee", "a cat").grid
+    ticks = itertools.count()
+    (outcome,) = list(answered(asked(), scenes, lambda step: Deadline(float(after), lambda: float(next(ticks)))))[-1]
+    told = outcome.message if isinstance(outcome, Failure) else outcome.problem
+    assert "takes longer" in told
+    assert count_hooks(scenes.module) == 0
+    assert torch.equal(nibt.explain(scenes, "sample:coffee", "a cat").grid, before)
+
+
+def test_answered_within_the_time_limit_gives_the_same_bits(scenes: Model) -> None:
+    with Deadline(time.monotonic() + 600):
+        *_, watched = answered(asked(), scenes)
+    *_, free = answered(asked(), scenes)
+    assert torch.equal(watched[0].answer.grid, free[0].answer.grid)  # pyright: ignore
+    assert torch.equal(watched[0].table.scores, free[0].table.scores)  # pyright: ignore
+
+
+def late(*steps: int) -> Any:
+    """A limit under which these steps are late from the start."""
+    return lambda step: Deadline(-1.0 if step in steps else float("inf"), clock=lambda: 0.0)
+
+
+def test_answered_gives_each_method_its_own_outcome(scenes: Model) -> None:
+    question = asked(methods=("nib", "occlusion", "grad_cam"))
+    stages = list(answered(question, scenes, late(1)))
+    assert [len(stage) for stage in stages] == [1, 2, 3, 3]
+    for earlier, later in itertools.pairwise(stages[:-1]):
+        assert later[: len(earlier)] == earlier, "what is finished stays as it is"
+    nib, occlusion, grad_cam = stages[-1]
+    assert isinstance(nib, Panel)
+    assert isinstance(grad_cam, Panel)
+    assert nib.table is not None
+    assert isinstance(occlusion, Failure)
+    assert occlusion.title == "occlusion"
+    assert "takes longer" in occlusion.message
+
+
+def test_answered_keeps_an_answer_if_its_table_fails(scenes: Model) -> None:
+    first, last = answered(asked(), scenes, late(1))
+    assert isinstance(last[0], Panel)
+    assert last[0].answer is first[0].answer  # pyright: ignore
+    assert last[0].table is None
+    assert "takes longer" in last[0].problem
+
+
+def test_unsupported_gives_the_reasons_of_a_model(scenes: Model) -> None:
+    assert unsupported(scenes) == {}
+    model, image = tiny.model("convnext"), tiny.image()
+    reasons = unsupported(model)
+    for method in available("methods"):
+        if method in reasons:
+            with pytest.raises(Unsupported, match=reasons[method][:20]):
+                nibt.explain(model, image, "a cat", method)
+        else:
+            assert "attention" not in nibt.registry.find("methods", method).needs
+    assert "needs attention" in reasons["gae"]
+    (first, second) = list(answered(asked(methods=("nib", "gae")), model))[-1]
+    assert isinstance(first, Panel)
+    assert isinstance(second, Failure)
+    assert "Needs attention" in second.message or "needs attention" in second.message
+
+
+def test_costs_and_messages_are_complete() -> None:
+    assert costs()[0][0] == "nib"
+    assert all(cost for _, cost in costs())
+    assert as_sentence(BadInput("give it (really)")) == "Give it (really)"
+    assert as_sentence(BadInput("give it")) == "Give it."
+
+
+def test_modes_are_those_of_the_page() -> None:
+    assert [question.value for question in Mode] == ["each", "rather", "labels"]

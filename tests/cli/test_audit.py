@@ -1,0 +1,70 @@
+"""Tests of ``nibt.cli.audit``."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nibt.results.audit import Audit
+from tests.helpers import Run, noise_pairs
+
+pytest.importorskip("scipy", reason="an audit ranks with scipy")
+
+
+pytest.importorskip("skimage", reason="an audit compares maps with scikit-image")
+
+
+MANY = 8
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A data set of one's own."""
+    made = tmp_path / "data"
+    made.mkdir()
+    lines = ["image,caption"]
+    for place, pair in enumerate(noise_pairs(MANY)):
+        pair.image.pil_image.save(made / f"{place}.png")
+        lines.append(f"{place}.png,{pair.caption}")
+    (made / "pairs.csv").write_text("\n".join(lines) + "\n")
+    return made
+
+
+def test_audit_writes_a_page_and_a_json_file(
+    run: Run, folder: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("audit", clip_folder, f"folder:{folder}", "--quick", "--method", "ones")
+    code, out, err = run(*arguments)
+    assert code == 0, err
+    assert "7. Does the model tell right captions from wrong ones?" in out
+    assert "wrote audit-clip-folder-data.ones.quick.html, audit-clip-folder-data.ones.quick.json" in out
+    found = Audit.load("audit-clip-folder-data.ones.quick.json")
+    assert found.data["dataset"] == "folder"
+    assert found.data["pairs"] == MANY
+    assert found.verdict == "fail"
+    assert Path("audit-clip-folder-data.ones.quick.html").read_text().startswith("<!doctype html>")
+    monkeypatch.setattr("nibt.evaluation.audit.audit", lambda *_, **__: found)  # once is enough
+    code, out, _ = run(*arguments, "--json", "-", "--strict")
+    assert code == 1, "a flat map fails, and --strict says so"
+    assert json.loads(out)["kind"] == "audit"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["scenes", "--count", "3"], 2, "--count must be at least 8"),
+        (["coco"], 2, "give coco:FOLDER"),
+        (["scenes:here"], 2, "takes no folder"),
+        (["scene"], 2, "Did you mean 'scenes'"),
+        (["scenes", "--method", "nibb"], 2, "Did you mean 'nib'"),
+        (["scenes", "-D", "mst=2"], 2, "unknown option 'mst'"),
+        (["scenes", "-D", "most=two"], 2, "whole number"),
+        (["scenes", "-o", "x.json"], 2, "two outputs of this call go to the same file"),
+        (["scenes", "-o", "nowhere/x.html"], 1, "does not exist"),
+    ],
+)
+def test_audit_rejects_bad_arguments(run: Run, clip_folder: Path, arguments: list[str], code: int, told: str) -> None:
+    found, out, err = run("audit", clip_folder, *arguments)
+    assert found == code, err
+    assert told in " ".join(err.split())
+    assert "Traceback" not in out + err

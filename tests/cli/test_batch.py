@@ -1,0 +1,149 @@
+"""Tests of ``nibt.cli.batch``."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import nibt
+from tests.helpers import Run
+from tests.job_pairs import CAPTIONS
+from tests.processes import CHUNK
+
+
+def test_batch_show_and_verify_work_together(run: Run, clip_folder: Path, job_table: Path, whole_job: nibt.Job) -> None:
+    code, out, err = run(
+        "batch", job_table, "-m", clip_folder, "--out", "job", "--chunk-size", CHUNK, "--batch-size", 2, "--steps", 2
+    )
+    assert (code, err.replace("\x1b", "")) == (0, err)
+    assert "10 rows written, 0 failed; now: nibt show job ROW" in out
+    assert [row["grid"] for row in nibt.Job.open("job").rows()] == [row["grid"] for row in whole_job.rows()]
+    code, out, _ = run("show", "job", 7)
+    assert code == 0
+    assert json.loads(Path("7-7-cat.json").read_text())["text"]["caption"] == CAPTIONS[7]
+    assert Path("7-7-cat.png").stat().st_size > 1000
+    assert run("verify", "job")[:2] == (0, "job is complete: 10 rows, each once\n")
+    (next(Path("job/parts").glob("00000001-*"))).unlink()
+    assert run("verify", "job")[:2] == (1, "the file of chunk 1 is missing\n")
+    for arguments, exit_code, message in (
+        (("show", "job", 5), 2, "there is no row 5 in 'job': rows run from 0 to 9"),
+        (("show", "nowhere", 5), 1, "holds no job"),
+        (("batch", job_table), 2, "--out DIR"),
+        (("batch", "--out", "x"), 2, "give the pairs"),
+        (("batch", job_table, "--out", "x", "--send-images"), 2, "give --on ray"),
+        (("batch", job_table, "--out", "x", "--method", "nibb"), 2, "Did you mean 'nib'"),
+        (("batch", "gone.csv", "--out", "x"), 1, "no such file or folder"),
+    ):
+        code, _, err = run(*arguments, *(["-q"] if arguments[0] == "batch" else []))
+        assert (code, message in err) == (exit_code, True), err
+
+
+def write_table(name: str, rows: list[str]) -> None:
+    Path(name).write_text("image,caption,key\n" + "".join(f"{row}\n" for row in rows))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"file,text\nphoto.png,a cat\n", "has no column image, caption: it has file, text; choose by --image"),
+        (b"", "has no column image, caption: it has none"),
+        ("image,caption\nphoto.png,caf\u00e9\n".encode("latin-1"), "is not text in UTF-8"),
+        (b"image,caption\n", "there are no rows"),
+    ],
+)
+def test_batch_creates_no_folder_if_pairs_cannot_be_read(
+    run: Run, photo_file: str, clip_folder: Path, text: bytes, message: str
+) -> None:
+    Path("pairs.csv").write_bytes(text)
+    command = ("batch", "pairs.csv", "--out", "deep/JOB", "-m", clip_folder, "--steps", 1)
+    code, _, err = run(*command)
+    assert code in (1, 2)
+    assert message in err
+    assert not Path("deep").exists()
+    write_table("pairs.csv", ["photo.png,a cat,x"])
+    assert run(*command)[0] == 0, "the corrected call works"
+
+
+def test_batch_creates_no_folder_if_the_model_cannot_be_loaded(run: Run, photo_file: str, clip_folder: Path) -> None:
+    write_table("pairs.csv", ["photo.png,a cat,x"])
+    assert run("batch", "pairs.csv", "--out", "JOB", "-m", "./nosuch")[0] == 1
+    assert run("batch", "pairs.csv", "--out", "JOB", "-m", clip_folder, "--target", "softmax")[0] == 2
+    assert not Path("JOB").exists()
+
+
+def test_batch_exit_code_depends_on_failed_rows(run: Run, photo_file: str, clip_folder: Path) -> None:
+    write_table("good.csv", ["photo.png,a cat,x", "other.png,a dog,x"])
+    write_table("some.csv", ["photo.png,a cat,x", "gone.png,a dog,y"])
+    write_table("none.csv", ["gone.png,a cat,x", "gone.png,a dog,y"])
+    options = ("-m", clip_folder, "--steps", 1)
+    for strict in ((), ("--strict",)):
+        code, out, err = run("batch", "good.csv", "--out", f"good{len(strict)}", *options, *strict)
+        assert (code, "2 rows written, 0 failed" in out, "failed" in err) == (0, True, False)
+        code, out, err = run("batch", "some.csv", "--out", f"some{len(strict)}", *options, *strict)
+        assert (code, "1 of 2 rows failed" in err) == (len(strict), True)
+        code, out, err = run("batch", "none.csv", "--out", f"none{len(strict)}", *options, *strict)
+        assert (code, "2 of 2 rows failed" in err) == (1, True)
+        assert run("batch", "none.csv", "--out", f"none{len(strict)}", *options, *strict)[0] == 1, "again"
+
+
+def test_batch_warns_about_repeated_keys(run: Run, photo_file: str, clip_folder: Path) -> None:
+    write_table("pairs.csv", ["photo.png,a cat,x", "other.png,a dog,y", "other.png,two cars,x"])
+    code, _, err = run("batch", "pairs.csv", "--out", "JOB", "--key", "key", "-m", clip_folder, "--steps", 1)
+    assert code == 0
+    assert "1 key occurs in more than one row, the first, 'x', in rows 0, 2" in err
+    assert json.loads(Path("JOB/job.json").read_text())["warnings"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_batch_says_what_is_kept_if_interrupted(
+    run: Run, photo_file: str, clip_folder: Path, number: signal.Signals, code: int
+) -> None:
+    write_table("pairs.csv", [f"photo.png,a cat and {row} dogs,{row}" for row in range(400)])
+    command = ["batch", "pairs.csv", "--out", "JOB", "-m", str(clip_folder), "--chunk-size", "4", "--batch-size", "4"]
+    script = "from nibt.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    while process.poll() is None and len(list(Path("JOB/parts").glob("[0-9]*"))) < 3:
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    rows = nibt.Job.open("JOB").tally()["rows"]
+    assert f"interrupted; {rows} rows are kept in JOB; the same command resumes the job" in err
+
+
+def test_batch_retries_a_failed_row(run: Run, photo_file: str, clip_folder: Path) -> None:
+    write_table("pairs.csv", ["photo.png,a cat,x", "gone.png,a dog,y"])
+    command = ("batch", "pairs.csv", "--out", "JOB", "-m", clip_folder, "--steps", 1, "--chunk-size", 1)
+    assert "1 of 2 rows failed" in run(*command)[2]
+    first = sorted(path.name for path in Path("JOB/parts").iterdir())
+    assert "1 of 2 rows failed" in run(*command)[2]
+    assert sorted(path.name for path in Path("JOB/parts").iterdir()) == first
+    Path("gone.png").write_bytes(Path("other.png").read_bytes())
+    assert run(*command, "--method", "gae")[0] == 2
+    assert sorted(path.name for path in Path("JOB/parts").iterdir()) == first, "a refusal removes nothing"
+    code, out, err = run(*command)
+    assert (code, "2 rows written, 0 failed" in out, err) == (0, True, "")
+    assert [row["caption"] for row in nibt.Job.open("JOB").rows() if row["error"] is None] == ["a cat", "a dog"]
+    assert nibt.Job.open("JOB").check() == []
+
+
+@pytest.mark.parametrize("text", ['{"mine": true}', '{"schema": 2, "mine": true, "warnings": []}', "no JSON"])
+def test_batch_keeps_a_foreign_manifest(run: Run, photo_file: str, clip_folder: Path, text: str) -> None:
+    write_table("pairs.csv", ["photo.png,a cat,x"])
+    Path("MINE").mkdir()
+    Path("MINE/job.json").write_text(text)
+    for model in (clip_folder, "./nosuch"):
+        assert run("batch", "pairs.csv", "--out", "MINE", "-m", model, "--steps", 1)[0] == 1
+        assert Path("MINE/job.json").read_text() == text
+        assert sorted(os.listdir("MINE")) == ["job.json"]

@@ -1,0 +1,115 @@
+"""Tests of ``nibt explain`` with ``--compare-image`` and ``--compare-caption``."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nibt.cli import main
+from tests import tiny
+from tests.helpers import Run
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clip_folder: Path) -> Run:
+    """``nibt explain`` with a tiny model, in a folder with two images: its exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    for name, image in zip(("one.png", "two.png"), tiny.IMAGES, strict=False):
+        image.pil_image.save(name)
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            main(["explain", *arguments, "-m", str(clip_folder)])
+        told = capsys.readouterr()
+        return int(left.value.code or 0), told.out, told.err
+
+    return command
+
+
+def written() -> list[str]:
+    return sorted(set(os.listdir()) - {"one.png", "two.png"})
+
+
+def test_compare_image_writes_an_image_and_a_json_file(run: Run) -> None:
+    code, out, err = run("one.png", "--compare-image", "two.png")
+    assert code == 0, err
+    assert written() == ["one-two.clip.json", "one-two.clip.png"]
+    told = json.loads(Path("one-two.clip.json").read_text())
+    assert told["first"]["source"] == "one.png"
+    assert np.array(told["second"]["grid"]).shape == (4, 4)
+    assert out.startswith("one.png with two.png  similarity")
+    assert [line.split()[0] for line in out.splitlines()[2:4]] == ["first", "second"]
+
+
+def test_compare_caption_writes_a_file_for_each_pair(run: Run) -> None:
+    code, out, err = run("a red cat", "two cars", "--compare-caption", "a cat")
+    assert code == 0, err
+    assert written() == ["a-red-cat-a-cat.clip.png", "explanations.clip.json", "two-cars-a-cat.clip.png"]
+    told = json.loads(Path("explanations.clip.json").read_text())
+    assert [entry["first"]["caption"] for entry in told] == ["a red cat", "two cars"]
+    assert "a red cat with a cat" in out
+    assert "cars +" in out or "cars -" in out
+
+
+def test_compare_caption_takes_a_long_caption(run: Run) -> None:
+    code, _, err = run("cat " * 90, "--compare-caption", "a cat", "--json", "-")
+    assert code == 0, err
+
+
+def test_compare_image_writes_where_the_options_say(run: Run) -> None:
+    code, out, _ = run("one.png", "sample:chelsea", "--compare-image", "two.png", "--json", "-")
+    assert code == 0
+    assert [entry["first"]["source"] for entry in json.loads(out)] == ["one.png", "sample:chelsea"]
+    assert written() == []
+    code, out, _ = run(
+        "one.png",
+        "--compare-image",
+        "two.png",
+        "-o",
+        "x.jpg",
+        "--json",
+        "y.json",
+        "-q",
+        "--positive-only",
+        "--target",
+        "difference",
+        "--against-image",
+        "sample:coffee",
+    )
+    assert (code, out, written()) == (0, "", ["x.jpg", "y.json"])
+
+
+BAD = {
+    "both": (["one.png", "--compare-image", "two.png", "--compare-caption", "a cat"], 2, "exclude each other"),
+    "labels": (["one.png", "--compare-image", "two.png", "--labels", "l.txt"], 2, "exclude each other"),
+    "map": (["one.png", "--compare-image", "two.png", "--map", "m.png"], 2, "--map and --mask are for an image with a"),
+    "mask": (["a cat", "--compare-caption", "a dog", "--mask", "m.png"], 2, "--map and --mask are for an image with a"),
+    "caption": (["one.png", "a cat", "--compare-image", "two.png"], 1, "no image 'a cat'"),
+    "image": (["one.png", "--compare-caption", "a cat"], 2, "compares captions, and 'one.png' is an image"),
+    "no file": (["one.png", "--compare-image", "none.png"], 1, "no such file"),
+    "blank": (["a cat", "--compare-caption", " "], 1, "blank"),
+    "contrast": (["a cat", "--compare-caption", "a dog", "--target", "softmax"], 2, "give captions in against"),
+    "auto": (["a cat", "--compare-caption", "a dog", "--layer", "auto"], 2, "cannot be auto"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(BAD))
+def test_compare_reports_a_mistake_in_one_line(run: Run, case: str) -> None:
+    arguments, expected, told = BAD[case]
+    code, out, err = run(*arguments)
+    assert code == expected, err
+    assert told in " ".join(err.split()), err
+    assert "Traceback" not in out + err
+    assert written() == []
+
+
+def test_compare_reads_inputs_before_loading_the_model(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def loaded(*_: object, **__: object) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr("nibt.models._loading.load_model", loaded)
+    assert run("one.png", "--compare-image", "none.png")[0] == 1
+    assert run("a cat", "--compare-caption", "")[0] == 1

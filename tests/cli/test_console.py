@@ -1,0 +1,95 @@
+"""Tests of ``nibt.cli.console``."""
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from rich.table import Table
+
+import nibt
+from nibt.cli.console import paths, show, summary, versions
+from nibt.registry import available
+from nibt.results.explanation import MISMATCH
+from tests import tiny
+
+CONTRASTS: dict[str, dict[str, Any]] = {
+    "softmax": {"against": tiny.CAPTIONS[1:3], "against_images": [tiny.image(seed=1)]},
+    "difference": {"against": tiny.CAPTIONS[1], "against_images": tiny.image(seed=1)},
+    "centred": {"against": tiny.CAPTIONS[1:3], "against_images": [tiny.image(seed=1)]},
+}
+
+
+def explained(target: str = "cosine", method: str = "nib", **options: Any) -> nibt.Explanation:
+    contrast = {**CONTRASTS.get(target, {}), **options}
+    return nibt.explain(tiny.model("clip"), tiny.image(), tiny.CAPTIONS[0], method, target, **contrast)
+
+
+def cells(table: Table) -> list[dict[str, str]]:
+    """The rows of a table, each by its headings."""
+    columns = {str(column.header): [str(cell) for cell in column.cells] for column in table.columns}
+    return [{name: column[row] for name, column in columns.items()} for row in range(table.row_count)]
+
+
+@pytest.mark.parametrize("options", [{"steps": 1}, {"tolerance": 0.001}])
+@pytest.mark.parametrize("target", available("targets"))
+def test_summary_numbers_add_up(target: str, options: dict[str, Any]) -> None:
+    answer = explained(target, **options)
+    rows = cells(summary(answer))
+    assert [row["side"] for row in rows] == ["image", "text"]
+    for row in rows:
+        assert Decimal(row["attributed"]) + Decimal(row["baseline"]) + Decimal(row["gap"]) == Decimal(row["score"])
+        path, score = answer.sides[row["side"]].path, answer.score[row["side"]]
+        assert row["target"] == score["target"]
+        assert float(row["score"]) == pytest.approx(score["value"], abs=5.1e-5)
+        assert float(row["baseline"]) == pytest.approx(float(path.at_baseline), abs=5.1e-5)
+        assert float(row["attributed"]) == pytest.approx(float(path.sum), abs=5.1e-5)
+        assert float(row["gap"]) == pytest.approx(float(path.gap), abs=1.6e-4)
+
+
+def test_summary_of_a_difference_has_a_baseline() -> None:
+    """Without the baseline the numbers of a difference do not add up."""
+    for row in cells(summary(explained("difference", steps=16))):
+        assert Decimal(row["baseline"]) != 0
+        assert abs(Decimal(row["attributed"]) - Decimal(row["score"])) > abs(Decimal(row["gap"]))
+
+
+def test_summary_without_a_path_has_no_baseline() -> None:
+    answer = explained(method="occlusion")
+    for row in cells(summary(answer)):
+        assert [row[name] for name in ("baseline", "attributed", "gap")] == ["-"] * 3
+    for row in cells(paths(answer)):
+        assert [row[name] for name in ("layers", "steps")] == ["-"] * 2
+
+
+def test_paths_and_versions_are_printed_with_verbose() -> None:
+    answer = explained(image_layer="1,2", steps=3)
+    row = cells(paths(answer))[0]
+    assert [row[name] for name in ("steps", "layers", "quadrature", "baseline state")] == [
+        "3",
+        "1, 2",
+        "gauss",
+        "blank",
+    ]
+    assert all(f"{name} {version}" in versions(answer) for name, version in answer.versions.items())
+
+
+def test_summary_fits_80_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for verbose in (False, True):
+        show([explained()], False, verbose)
+        shown = capsys.readouterr().out
+        assert "attributed" in shown
+        assert all((word in shown) is verbose for word in ("baseline state", "gauss", "torch "))
+        assert "\u2026" not in shown, "nothing is cut in a window of 80 columns"
+
+
+def test_show_prints_a_mismatch_before_the_words(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = explained("difference")
+    warned = replace(answer, warnings=(f"{MISMATCH} [bold]", "another note"))
+    show([warned], False)
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.count("does not rate these as a match") == 1
+    assert out.index("does not rate these as a match") < out.index("photo ")
+    assert out.index("[bold].") < out.index("attributed") < out.index("note: another note")
+    assert f"against the caption \u201c{tiny.CAPTIONS[1]}\u201d" in out

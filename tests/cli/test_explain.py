@@ -1,0 +1,317 @@
+"""Tests of ``nibt.cli.explain``."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.helpers import Run, list_folder
+
+
+def test_explain_writes_an_image_and_a_json_file(run: Run, photo: Path, clip_folder: Path) -> None:
+    code, out, _ = run("explain", photo, "a red cat", "-m", clip_folder)
+    assert code == 0
+    assert list_folder() == ["photo-a-red-cat.clip.json", "photo-a-red-cat.clip.png"]
+    told = json.loads(Path("photo-a-red-cat.clip.json").read_text())
+    assert told["schema"] == 3
+    assert [word["text"] for word in told["text"]["words"]] == ["a", "red", "cat"]
+    assert np.array(told["image"]["grid"]).shape == (4, 4)
+    assert told["image"]["region"] == pytest.approx([15, 0, 60, 60])
+    assert any("cropped" in warning for warning in told["warnings"])
+    path = told["image"]["path"]
+    assert path["sum"] + path["at_baseline"] + path["gap"] == pytest.approx(path["at_input"], abs=1e-6)
+    assert out.splitlines()[-1] == "wrote photo-a-red-cat.clip.png, photo-a-red-cat.clip.json"
+
+
+def test_explain_writes_json_to_standard_output(run: Run, photo: Path, clip_folder: Path) -> None:
+    code, out, err = run("explain", photo, "a cat", "two cars", "-m", clip_folder, "--json", "-")
+    assert code == 0
+    assert [entry["text"]["caption"] for entry in json.loads(out)] == ["a cat", "two cars"]
+    assert "wrote" not in err
+    assert "The model is" not in err
+    assert list_folder() == []
+
+
+def test_explain_writes_several_pairs_into_a_folder(run: Run, photo: Path, clip_folder: Path) -> None:
+    Path("out").mkdir()
+    code, _, _ = run("explain", photo, photo, "a cat", "two cars", "-m", clip_folder, "-o", "out", "-q")
+    assert code == 0
+    assert len(json.loads(Path("out/explanations.clip.json").read_text())) == 4
+    names = sorted(path.name for path in Path("out").glob("*.png"))
+    assert names == [f"photo-{name}.clip.png" for name in ("a-cat-2", "a-cat", "two-cars-2", "two-cars")]
+
+
+def test_explain_writes_where_the_options_say(run: Run, photo: Path, clip_folder: Path) -> None:
+    code, out, _ = run(
+        "explain",
+        photo,
+        "a cat",
+        "-m",
+        clip_folder,
+        "-o",
+        "x.jpg",
+        "--json",
+        "y.json",
+        "--map",
+        "m.png",
+        "--mask",
+        "k.png",
+        "--threshold",
+        "0.3",
+        "--positive-only",
+        "-q",
+    )
+    assert code == 0
+    assert out == ""
+    assert list_folder() == ["k.png", "m.png", "x.jpg", "y.json"]
+    with Image.open("m.png") as grey, Image.open("k.png") as mask:
+        assert grey.size == mask.size == (90, 60)
+
+
+def test_explain_passes_options_to_the_method(run: Run, photo: Path, clip_folder: Path) -> None:
+    code, out, _ = run(
+        "explain",
+        photo,
+        "a cat",
+        "-m",
+        clip_folder,
+        "--json",
+        "-",
+        "--image-layer",
+        "1,2",
+        "--steps",
+        "3",
+        "--set",
+        "text_steps=5",
+        "--baseline",
+        "zero",
+        "--quadrature",
+        "geometric",
+        "--set",
+        "floor=0.2",
+        "--target",
+        "softmax",
+        "--against",
+        "two cars",
+        "--seed",
+        "7",
+    )
+    assert code == 0
+    told = json.loads(out)
+    assert told["method"]["image"] == {
+        "layer": [1, 2],
+        "baseline": "zero",
+        "quadrature": "geometric",
+        "steps": 3,
+        "floor": 0.2,
+        "tolerance": None,
+    }
+    assert told["method"]["text"]["steps"] == 5
+    assert told["method"]["seed"] == 7
+    assert told["score"]["options"]["against"] == ["two cars"]
+
+
+def test_explain_ranks_labels(run: Run, photo: Path, clip_folder: Path) -> None:
+    Path("labels.txt").write_text("a cat\n\ntwo cars\nblue sky\n")
+    code, out, _ = run("explain", photo, "--labels", "labels.txt", "-m", clip_folder, "-o", "x.png")
+    assert code == 0
+    ranking = json.loads(Path("x.json").read_text())["ranking"]
+    assert len(ranking) == 3
+    assert out.index(ranking[0]["label"]) < out.index(ranking[2]["label"])
+
+
+def test_explain_takes_along_path(run: Run, photo: Path, clip_folder: Path) -> None:
+    asked = ["explain", photo, "a cat", "-m", clip_folder, "--json", "-", "--layer", "1", "--method", "grad_cam"]
+    code, out, _ = run(*asked, "--along-path", "--baseline", "zero", "--quadrature", "riemann", "--steps", "3")
+    assert code == 0
+    told = json.loads(out)
+    assert told["method"]["along_path"] is True
+    assert told["method"]["text"] == {
+        "layer": [1],
+        "weights": "token",
+        "baseline": "zero",
+        "quadrature": "riemann",
+        "steps": 3,
+        "floor": 0.1,
+    }
+    assert told["image"]["path"]["steps"] == 3
+    assert json.loads(run(*asked, "--set", "along-path=true")[1])["method"]["along_path"] is True
+    assert "along_path" not in json.loads(run(*asked)[1])["method"]
+
+
+BAD = {
+    "no caption": (["PHOTO"], 2, "give a caption, too"),
+    "blank caption": (["PHOTO", "  "], 1, "blank"),
+    "missing image": (["none.png", "a cat"], 1, "no such file"),
+    "folder for an image": ([".", "a cat"], 1, "is a folder"),
+    "unknown method": (["PHOTO", "a cat", "--method", "nip"], 2, "Did you mean 'nib'"),
+    "unknown target": (["PHOTO", "a cat", "--target", "cosin"], 2, "Did you mean 'cosine'"),
+    "unknown variant": (["PHOTO", "a cat", "--variant", "papers"], 2, "Did you mean 'paper'"),
+    "unknown option": (["PHOTO", "a cat", "--set", "beta=1"], 2, "unknown option 'beta'"),
+    "option without a value": (["PHOTO", "a cat", "--set", "beta"], 2, "--set takes name=value"),
+    "layer out of range": (["PHOTO", "a cat", "--layer", "9"], 2, "layer must lie in 0..3"),
+    "no steps": (["PHOTO", "a cat", "--steps", "0"], 2, "steps must be at least 1"),
+    "negative steps": (["PHOTO", "a cat", "--steps", "-1"], 2, "steps must be at least 1"),
+    "NaN": (["PHOTO", "a cat", "--tolerance", "nan"], 2, "tolerance must be a finite number"),
+    "no number": (["PHOTO", "a cat", "--steps", "many"], 2, "valid integer"),
+    "unknown device": (["PHOTO", "a cat", "--device", "gpu"], 2, "device 'gpu' cannot be used"),
+    "unknown dtype": (["PHOTO", "a cat", "--dtype", "int8"], 2, "dtype must be one of"),
+    "no such folder": (["PHOTO", "a cat", "-o", "none/x.png"], 1, "does not exist"),
+    "no image format": (["PHOTO", "a cat", "-o", "x.txt"], 2, "must end in the name of an image format"),
+    "folder for several": (["PHOTO", "a cat", "a dog", "-o", "x.png"], 1, "existing folder for several pairs"),
+    "no such JSON folder": (["PHOTO", "a cat", "--json", "none/x.json"], 1, "does not exist"),
+    "threshold": (["PHOTO", "a cat", "--mask", "m.png", "--threshold", "2"], 2, "threshold must be a share"),
+    "along no path": (["PHOTO", "a cat", "--method", "rise", "--along-path"], 2, "rise cannot go along a path"),
+    "path without along": (
+        ["PHOTO", "a cat", "--method", "grad_cam", "--quadrature", "gauss"],
+        2,
+        "unknown option 'quadrature'",
+    ),
+    "no masks": (["PHOTO", "a cat", "--method", "rise", "--set", "masks=0"], 2, "masks must be at least 1"),
+    "labels and a caption": (
+        ["PHOTO", "a cat", "--labels", "l.txt"],
+        2,
+        "--labels takes the place of captions (got the caption 'a cat' as well)",
+    ),
+    "missing labels": (["PHOTO", "--labels", "none.txt"], 1, "cannot be read as lines"),
+    "softmax alone": (["PHOTO", "a cat", "--target", "softmax"], 2, "needs something to compare with"),
+    "no such mean": (["PHOTO", "a cat", "--baseline", "mean:none"], 1, "no file 'none' of mean states"),
+    "unknown flag": (["PHOTO", "a cat", "--colour"], 2, "No such option"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(BAD))
+def test_explain_reports_a_mistake_in_one_line(run: Run, photo: Path, clip_folder: Path, case: str) -> None:
+    arguments, expected, told = BAD[case]
+    code, out, err = run("explain", *[photo if word == "PHOTO" else word for word in arguments], "-m", clip_folder)
+    assert code == expected, err
+    assert told in " ".join(err.split()), err
+    assert "Traceback" not in out + err
+    assert list_folder() == []
+
+
+@pytest.mark.parametrize("model", ["no-such-model", "./nowhere", "openai/no-such-clip"])
+def test_explain_suggests_models_if_one_cannot_be_loaded(
+    run: Run, photo: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    code, _, err = run("explain", photo, "a cat", "-m", model)
+    assert code == 1
+    assert "lite" in err
+    assert "local folder" in err
+    assert list_folder() == []
+
+
+def test_explain_leaves_no_file_if_the_disk_is_full(
+    run: Run, photo: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> int:
+        with path.open("wb") as opened:
+            opened.write(data[:100])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    code, _, err = run("explain", photo, "a cat", "-m", clip_folder)
+    assert code == 1
+    assert "No space left on device" in err
+    assert list_folder() == []
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_explain_reports_a_closed_folder(run: Run, photo: Path, clip_folder: Path) -> None:
+    Path("closed").mkdir(mode=0o500)
+    code, _, err = run("explain", photo, "a cat", "-m", clip_folder, "-o", "closed/x.png")
+    assert code == 1
+    assert "cannot be written" in err
+
+
+def test_explain_reports_a_folder_without_write_access(
+    run: Run, photo: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)
+    code, _, err = run("explain", photo, "a cat", "-m", clip_folder, "-o", "x.png")
+    assert code == 1
+    assert "cannot be written" in err
+    assert list_folder() == []
+
+
+def test_explain_leaves_no_traceback_or_partial_file_after_ctrl_c(
+    run: Run, photo: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("nibt.methods.nib.NIB.__call__", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background it is ignored
+    try:
+        code, out, err = run("explain", photo, "a cat", "two cars", "-m", clip_folder)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert code == 130
+    assert "nibt: interrupted" in err
+    assert "Traceback" not in out + err
+    assert list_folder() == []
+
+
+def test_explain_warns_about_a_truncated_caption(run: Run, photo: Path, clip_folder: Path) -> None:
+    code, out, _ = run("explain", photo, "cat " * 50, "-m", clip_folder, "--json", "-")
+    assert code == 0
+    assert any("the rest was cut off" in warning for warning in json.loads(out)["warnings"])
+
+
+@pytest.mark.parametrize("caption", ["🦄 cat", "猫 cat", "e\u0301 cat", "cat\x07"])
+def test_explain_takes_captions_in_other_scripts(run: Run, photo: Path, clip_folder: Path, caption: str) -> None:
+    code, out, err = run("explain", photo, caption, "-m", clip_folder, "-o", "x.png")
+    assert code == 0, err
+    assert "cat" in out
+
+
+MISTAKES: dict[str, tuple[list[str], int, str]] = {
+    "no label": (["photo.png", "--labels", "none.txt"], 1, "give at least two labels to rank (got 0)"),
+    "one label": (["photo.png", "--labels", "one.txt"], 1, "give at least two labels to rank (got 1)"),
+    "a label twice": (["photo.png", "--labels", "twice.txt"], 1, "the label 'a cat' is given 2 times"),
+    "a URL": (["https://example.org/cat.jpg", "a cat"], 1, "URLs are not opened: download the image"),
+    "a URL second": (["photo.png", "https://example.org/cat.jpg"], 2, "was taken for an image)"),
+    "the caption first": (["a cat", "photo.png"], 2, "images come first, and there is no image 'a cat'"),
+    "two images to compare": (
+        ["photo.png", "--compare-image", "photo.png", "--compare-image", "other.png"],
+        2,
+        "--compare-image can be given once only",
+    ),
+    "two models": (["photo.png", "a cat", "-m", "lite", "--model=scenes"], 2, "--model can be given once only"),
+    "a model twice, short": (["photo.png", "a cat", "-mlite", "-m", "scenes"], 2, "--model can be given once only"),
+    "an option twice by --set": (
+        ["photo.png", "a cat", "--set", "steps=3", "--set", "steps=5"],
+        2,
+        "--set gives steps twice",
+    ),
+    "a flag and --set": (["photo.png", "a cat", "--steps", "3", "--set", "steps=5"], 2, "as a flag and by --set"),
+    "no option of a method": (["photo.png", "a cat", "--set", "on_progress=3"], 2, "on_progress is none"),
+    "another method by --set": (["photo.png", "a cat", "--set", "method=gae"], 2, "method is none"),
+    "control characters alone": (["photo.png", "\x07\x1b"], 1, "has only control characters and blanks"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(MISTAKES))
+def test_explain_reports_mistakes_before_loading_a_model(
+    run: Run, photo_file: str, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("none.txt").write_text("\n")
+    Path("one.txt").write_text("a cat\n")
+    Path("twice.txt").write_text("a cat\na dog\na cat\n")
+    monkeypatch.setattr("nibt.cli.options.load", lambda *_, **__: pytest.fail("a model was loaded"))
+    before = sorted(os.listdir())
+    arguments, expected, message = MISTAKES[case]
+    code, _, err = run("explain", *arguments)
+    assert code == expected, err
+    assert message in " ".join(err.replace("│", " ").split()), err
+    assert sorted(os.listdir()) == before
+
+
+def test_explain_suggests_a_model_in_other_case(run: Run, photo_file: str) -> None:
+    code, _, err = run("explain", photo_file, "a cat", "-m", "LITE")
+    assert (code, "Did you mean 'lite'?" in err) == (1, True)

@@ -1,0 +1,50 @@
+"""Tests of ``nibt.cli.list``."""
+
+import pytest
+
+from nibt.registry import available, find, summary
+from tests.helpers import Run
+
+
+@pytest.mark.parametrize("kind", ["methods", "models", "targets", "metrics", "datasets", "samples"])
+def test_list_names_the_parts(run: Run, kind: str) -> None:
+    code, out, _ = run("list", kind)
+    assert code == 0
+    expected = {
+        "methods": "nib",
+        "models": "openai/clip-vit-base-patch32",
+        "targets": "cosine",
+        "metrics": "deletion",
+        "datasets": "scenes",
+        "samples": "sample:chelsea",
+    }
+    assert expected[kind] in out
+
+
+def test_list_describes_methods(run: Run) -> None:
+    code, out, _ = run("list", "methods")
+    assert code == 0
+    heading, *lines = out.splitlines()
+    assert heading.split()[:4] == ["method", "sides", "needs", "variants"]
+    assert [line.split()[0] for line in lines] == available("methods")
+    for line, name in zip(lines, available("methods"), strict=True):
+        kind = find("methods", name)
+        for told in (*kind.sides, *(kind.needs or "-"), *kind.variants, kind.cost, kind.paper):
+            assert told in line, name
+
+
+@pytest.mark.parametrize("kind", ["methods", "models", "targets", "metrics"])
+def test_list_prints_names_only(run: Run, kind: str) -> None:
+    code, out, _ = run("list", kind, "--names")
+    assert code == 0
+    assert out.split("\n")[:-1] == available(kind)
+
+
+def test_list_describes_data_sets(capsys: pytest.CaptureFixture[str]) -> None:
+    from nibt.cli.main import main
+
+    with pytest.raises(SystemExit):
+        main(["list", "datasets"])
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in told] == available("datasets")
+    assert all(line.endswith(f"   {summary('datasets', line.split()[0])}") for line in told)

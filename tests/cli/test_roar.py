@@ -1,0 +1,51 @@
+"""Tests of ``nibt.cli.roar``."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from nibt.results.roar import Roar
+from tests.helpers import check_page
+
+pytest.importorskip("scipy", reason="rankings are compared with scipy")
+
+
+def test_roar_writes_reports_and_rejects_bad_arguments(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    arguments = (
+        "roar",
+        "scenes",
+        "scenes",
+        "--count",
+        12,
+        "--method",
+        "ones",
+        "--repeats",
+        1,
+        "--epochs",
+        1,
+        "--hide",
+        "both",
+        "--rate",
+        "features=1e-4",
+        "--out",
+        "RUN",
+    )
+    code, out, _ = run(*arguments)
+    assert code == 0
+    assert "Form features" in out
+    assert "0.0001" in out
+    for name in ("report.md", "report.html", "result.json", "settings.json", "provenance.json"):
+        assert (Path("RUN") / name).is_file()
+    assert "://" not in check_page(Path("RUN/report.html").read_text())
+    assert Roar.load("RUN/result.json").data["pairs"] == 12
+    code, _, told = run(*[2 if before == "--epochs" else word for before, word in pairwise(("", *arguments))])
+    assert (code, "choices.epochs: 1 (now 2)" in told) == (2, True)
+    for wrong, message in ((("--rate", "x"), "must be a number"), (("--form", "all"), "features, last, whole")):
+        code, _, told = run("roar", "scenes", "--out", "NEW", "--count", 12, *wrong)
+        assert (code, message in told) == (2, True), told
+    code, _, told = run("roar", "scenes")
+    assert (code, "--out RUN" in told) == (2, True)

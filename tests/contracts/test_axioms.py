@@ -1,0 +1,229 @@
+"""Which method keeps which axiom, in both directions, and the table of docs/methods.md."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nibt.core.side import Side
+from nibt.methods.base import SIDES
+from nibt.methods.nib import NIB
+from nibt.models.base import Model
+from nibt.types import Modality
+from tests import axiom_towers as towers
+from tests import axioms, tiny
+from tests.axiom_towers import ALIKE, BATCH, IGNORED, INSIDE, UNITS, Change, net, replaced, side, values
+from tests.helpers import ROOT, make_side
+
+both_sides = pytest.mark.parametrize("modality", SIDES)
+
+
+CLAIMS = """
+                              completeness
+                              |  sensitivity: row, content
+                              |  |    invariance: blocks, basis, offset, depth
+                              |  |    |        linearity
+                              |  |    |        |  symmetry
+                              |  |    |        |  |  constant
+centre                        -  b b  k k k k  b  b  k
+chefer                        b  k b  b k k b  b  k  k
+fast_ig                       b  k b  b k k b  k  k  k
+fast_ig, textbook             b  k t  k k b k  k  k  k
+gae                           b  k b  b k k k  b  k  k
+gae, textbook                 b  k b  b k k k  b  k  k
+grad_cam                      b  k b  k k b b  b  k  k
+grad_cam, along path          b  k b  k k k b  b  k  k
+grad_cam, textbook            b  b b  k k b b  b  k  k
+grad_eclip                    b  k b  b k k b  b  k  k
+integrated_gradients          k  k k  k k k k  k  k  k
+integrated_gradients, paper   t  k t  k k b k  k  k  k
+legrad                        b  k b  b k k k  b  k  k
+m2ib                          -  b b  k b b b  b  b  k
+m2ib, iba                     -  b b  k b k b  b  b  k
+mfaba                         b  k t  k b k k  b  k  k
+nib                           k  k t  k k k t  k  k  k
+nib, layer 0                  k  k k  k k k k  k  k  k
+nib, paper                    b  k b  k k b b  k  k  k
+nib, zero, geometric          k  k b  k k b t  k  k  k
+occlusion                     b  k k  k k k k  k  k  k
+ones                          -  b b  k k k k  b  k  k
+random                        -  b b  k k k k  b  b  k
+rise                          b  b b  k k i k  k  b  b
+rollout                       -  k b  b k k b  b  k  k
+saliency_map                  b  k b  b k k b  b  k  k
+saliency_map, textbook        b  k t  k b k k  b  k  k
+shapley                       k  k k  k k k k  k  k  k
+shapley, sampled              k  b b  k k k k  k  b  k
+"""
+"""Keeps or breaks; keeps on the image or the text side only; - has no meaning."""
+
+
+MEANS = {"k": (True, True), "b": (False, False), "i": (True, False), "t": (False, True), "-": (None, None)}
+
+
+def claimed() -> dict[str, dict[str, tuple[bool | None, bool | None]]]:
+    rows = [line.rsplit(None, len(axioms.AXIOMS)) for line in CLAIMS.splitlines() if line[:1].strip()]
+    return {name: dict(zip(axioms.AXIOMS, map(MEANS.get, letters), strict=True)) for name, *letters in rows}
+
+
+def test_claims_cover_every_method_and_variant() -> None:
+    assert claimed().keys() == axioms.lines().keys()
+
+
+@pytest.mark.parametrize("axiom", axioms.AXIOMS)
+@pytest.mark.parametrize("line", claimed())
+def test_methods_keep_and_break_the_claimed_axioms(line: str, axiom: str) -> None:
+    found = {modality: axioms.violation(line, axiom, modality) for modality in SIDES}
+    assert tuple(axioms.keeps(line, axiom, modality) for modality in SIDES) == claimed()[line][axiom], found
+
+
+def test_axioms_table_of_the_documentation_is_current() -> None:
+    told = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
+    assert told.partition("<!-- axioms -->\n")[2].partition("\n<!-- /axioms -->")[0] == axioms.table()
+
+
+SAME = {
+    **{name: (*pair, True) for name, pair in INSIDE.items()},
+    "all inside": ((towers.head_unread,), towers.all_inside, True),
+    "stream multiplied": ((), towers.stream_multiplied, False),
+    "stream shifted": ((), towers.stream_shifted, False),
+    "depth": ((towers.first_block_idle,), towers.last_block_idle, True),
+}
+
+
+@both_sides
+@pytest.mark.parametrize("name", SAME)
+def test_changed_towers_are_the_same_function(name: str, modality: Modality) -> None:
+    changes, other, norm = SAME[name]
+    first, second = net(modality, norm, *changes), net(modality, norm, other)
+    nothing = torch.zeros_like(values(modality))  # the blank image, or padding only
+    for given in (values(modality), values(modality, seed=8), nothing):
+        torch.testing.assert_close(first(given), second(given), atol=1e-10, rtol=1e-10)
+    pairs = zip(first.parameters(), second.parameters(), strict=True)
+    assert sum(not torch.allclose(one, two, rtol=1e-2) for one, two in pairs) >= towers.DEPTH - 1
+
+
+@both_sides
+@pytest.mark.parametrize("name", SAME)
+def test_changed_towers_differ_in_their_states(name: str, modality: Modality) -> None:
+    changes, other, norm = SAME[name]
+    first, second = side(modality, *changes, norm=norm), side(modality, other, norm=norm)
+    layer = first.tower.relative(0.75)
+    assert torch.allclose(first.cut(layer).hidden, second.cut(layer).hidden) == ("inside" in name or name in INSIDE)
+
+
+@both_sides
+@pytest.mark.parametrize("change", [towers.row_ignored, towers.content_ignored])
+def test_score_ignores_the_ignored_unit(change: Change, modality: Modality) -> None:
+    made, given, other = net(modality, True, change), values(modality), values(modality, seed=8)
+    for unit in range(UNITS):
+        same = torch.allclose(made(given), made(replaced(given, unit, other, unit)), rtol=0, atol=1e-14)
+        assert same == (unit == IGNORED)
+
+
+@both_sides
+def test_score_does_not_distinguish_equal_units(modality: Modality) -> None:
+    made, given, other = net(modality, True, towers.places_alike), towers.alike(modality), values(modality, seed=8)
+    first, second = (made(replaced(given, unit, other, IGNORED)) for unit in ALIKE)
+    torch.testing.assert_close(first, second)
+    assert not torch.allclose(first, made(given))
+    assert not torch.allclose(first, made(replaced(given, 0, other, IGNORED)))
+
+
+GRADIENTS = ("chefer", "fast_ig", "gae", "gae, textbook", "legrad", "saliency_map")
+
+
+BROKEN_BY = {
+    **dict.fromkeys(GRADIENTS, ("values shifted",)),
+    "rollout": ("unread head",),
+    "grad_eclip": ("queries and keys multiplied", "keys shifted", "values shifted", "unread head"),
+}
+
+
+@pytest.mark.parametrize("name", INSIDE)
+@pytest.mark.parametrize("line", BROKEN_BY)
+def test_methods_respond_to_changes_inside_a_block(line: str, name: str) -> None:
+    """The gradient of attention weights, whose sum is 1, is known up to a constant for each row: values and biases
+    share it out as they like. Rollout trusts weights that nobody reads.
+    """
+    first, second = INSIDE[name]
+    for modality in SIDES:
+        found = axioms.between(first, second, axioms.lines()[line], modality)
+        assert (found > axioms.BROKEN) if name in BROKEN_BY[line] else (found < axioms.KEPT), found
+
+
+def clip(change: Callable[[nn.Module], None]) -> Model:
+    model = tiny.fresh("clip")
+    with torch.no_grad():
+        change(model.module.double())
+    return model
+
+
+def values_shifted(module: nn.Module) -> None:
+    for part in (module.vision_model, module.text_model):
+        for block in part.encoder.layers:
+            shift = torch.linspace(-1, 1, len(block.self_attn.v_proj.bias), dtype=torch.double)
+            block.self_attn.v_proj.bias += shift
+            block.self_attn.out_proj.bias -= block.self_attn.out_proj.weight @ shift
+
+
+def words_shifted(module: nn.Module) -> None:
+    """What is added to every word is taken off every place."""
+    parts = module.text_model.embeddings
+    shift = torch.linspace(-1, 1, parts.token_embedding.weight.shape[1], dtype=torch.double)
+    parts.token_embedding.weight += shift
+    parts.position_embedding.weight -= shift
+
+
+UNTOUCHED = ("nib", "nib, paper", "integrated_gradients", "mfaba", "occlusion")
+
+
+FELT: dict[Callable[[nn.Module], None], tuple[tuple[Modality, ...], tuple[str, ...]]] = {
+    values_shifted: (("image", "text"), (*GRADIENTS, "grad_eclip")),
+    words_shifted: (("text",), ("fast_ig, textbook", "integrated_gradients, paper", "rise")),
+}
+
+
+@pytest.mark.parametrize("change", FELT)
+def test_clip_can_be_changed_without_changing_its_function(change: Callable[[nn.Module], None]) -> None:
+    modalities, breaking = FELT[change]
+    plain, changed = clip(lambda module: None), clip(change)
+    for modality in modalities:
+        first, second = make_side(plain, modality), make_side(changed, modality)
+        torch.testing.assert_close(first.trace.embedding, second.trace.embedding)
+        for line in (*UNTOUCHED, *breaking):
+            asked = axioms.lines()[line]
+            maps = [asked.method(of.tower)(of).scores for of in (first, second)]
+            apart = float((maps[0] - maps[1]).abs().max() / maps[0].abs().max())
+            assert (apart > axioms.BROKEN) if line in breaking else (apart < axioms.KEPT), (line, apart)
+
+
+def missed(of: Side, layer: int, method: NIB) -> Tensor:
+    """By what the scores of all rows miss S minus S of the whole baseline, relative to that."""
+    cut, told = of.cut(layer), method(of).path
+    assert told is not None
+    change = of.value() - of.at_end("zero", None, cut, of.baseline(method.baseline, layer, cut.hidden))
+    return ((told.sum - change) / change).abs()
+
+
+@both_sides
+@pytest.mark.parametrize("model", ["axioms", "clip"])
+def test_paper_setting_of_nib_is_not_complete(model: str, modality: Modality) -> None:
+    """The paper's axioms are those of an integral. Toward zero, norms hide the way until close to its end, and equal
+    steps miss that, however many; steps in the logarithm, down to next to nothing, do not.
+    """
+    of = side(modality) if model == "axioms" else make_side(clip(lambda module: None), modality)
+    layer = of.tower.relative(0.75)
+    for steps in (10, 64):
+        assert missed(of, layer, NIB((layer,), "zero", "riemann", steps)).max() > 0.5
+    assert missed(of, layer, NIB((layer,), "zero", "geometric", 64, floor=1e-8)).max() < 1e-2
+    assert missed(of, layer, NIB((layer,), "blank", "gauss", 10)).max() < 1e-2
+    from_a_tenth = missed(of, layer, NIB((layer,), "zero", "geometric", 10))
+    assert from_a_tenth.max() > 0.5, "the part above a tenth is not the whole"
+
+
+def test_axioms_reject_maps_of_zeros() -> None:
+    nothing = torch.zeros(BATCH, UNITS)
+    with pytest.raises(AssertionError, match="prove nothing"):
+        axioms._apart(nothing, nothing)

@@ -1,0 +1,60 @@
+"""Mistakes that get a clear message in Python, and results that get a warning."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+import nibt
+from nibt.cli.options import RESERVED
+from nibt.errors import BadInput, BadOption
+from tests import tiny
+
+
+def test_python_functions_reject_bad_labels_and_order(photo_file: str) -> None:
+    model = tiny.model("clip")
+    with pytest.raises(BadInput, match="given 2 times"):
+        nibt.rank(model, photo_file, ["a cat", "a cat"])
+    with pytest.raises(BadInput, match="at least two labels"):
+        nibt.explain_labels("no such model", photo_file, ["a cat"])
+    with pytest.raises(BadInput, match="swap them"):
+        nibt.explain(model, "a cat", photo_file)
+    with pytest.raises(BadInput, match="URLs are not opened"):
+        nibt.explain(model, "http://example.org/x.png", "a cat")
+
+
+def test_arguments_of_functions_are_no_options_of_methods() -> None:
+    for function in (nibt.explain, nibt.explain_labels, nibt.explain_interactions, nibt.batch):
+        names = {
+            name for name, one in inspect.signature(function).parameters.items() if one.kind is not one.VAR_KEYWORD
+        }
+        assert names - RESERVED == set(), function
+
+
+def test_explain_warns_about_ambiguous_input(photo_file: str) -> None:
+    model = tiny.model("clip")
+    with pytest.raises(BadOption, match="2 times"):
+        nibt.explain(model, photo_file, "a cat", target="softmax", against=["a dog", "a dog"])
+    same = nibt.explain(model, photo_file, "a cat", target="difference", against="a cat").warnings
+    assert any("image side is flat" in warning for warning in same)
+    with Path(photo_file).open("rb") as stream:
+        nibt.explain(model, stream, "a cat", steps=1)
+        with pytest.raises(BadInput, match="was read before"):
+            nibt.explain(model, stream, "a cat", steps=1)
+    Path("pairs.csv").write_text("image,caption,caption\nphoto.png,a cat,a dog\n")
+    with pytest.raises(BadInput, match="has 2 columns 'caption'"):
+        nibt.batch(model, "pairs.csv", "JOB")
+
+
+def test_explain_warns_about_a_flat_map(photo_file: str) -> None:
+    model = tiny.model("clip")
+    flat = nibt.explain(model, photo_file, "a red cat", "ones").warnings
+    assert sum("side is flat" in warning for warning in flat) == 2
+    assert not any("is flat" in warning for warning in nibt.explain(model, photo_file, "a red cat").warnings)
+
+
+def test_grad_cam_of_lite_warns_about_flat_words(photo_file: str) -> None:
+    answer = nibt.explain(nibt.load_model("lite", image_size=64), photo_file, "a red cat", "grad_cam")
+    scores = [word.score for word in answer.words]
+    told = [warning for warning in answer.warnings if "map of the text side is flat" in warning]
+    assert bool(told) == (len(set(scores)) == 1)

@@ -1,0 +1,251 @@
+"""What every method keeps, on both sides and on families that differ; a method is tested by being listed."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.overrides import _get_current_function_mode_stack as modes
+
+from nibt.core.side import Side
+from nibt.data.units import Grid
+from nibt.errors import Unsupported
+from nibt.methods.base import Method
+from nibt.models.base import Tower
+from nibt.results.attribution import Attribution
+from nibt.targets.base import cosine
+from nibt.types import Modality
+from tests import tiny
+from tests.helpers import METHODS, QUICK, module_state
+
+KINDS = (
+    "clip",
+    "siglip",
+    "siglip naflex",
+    "own vit average",
+    "coca",
+    "own text both ways",
+    "mt5",
+    "timm eva",
+    "own resnet",
+    "convnext",
+)
+
+
+CONVOLUTIONAL = ("own resnet", "convnext")
+
+
+FELT = {"rise": "it multiplies the masks by the score itself, as published, so a constant adds what the masks add"}
+"""Methods that feel a constant added to the score, and why they may."""
+
+
+BLIND = ("centre", "ones", "random", "rollout")
+"""Methods that do not look at the score."""
+
+
+RECTIFIED = ("chefer", "gae", "grad_cam", "grad_eclip")
+"""Methods that cut off at zero, which may leave nothing."""
+
+
+CASES = [(name, kind, side) for kind in KINDS for side in ("image", "text") for name in METHODS]
+
+
+REFUSED = [
+    case for case in CASES if case[1] in CONVOLUTIONAL and case[2] == "image" and "attention" in METHODS[case[0]].needs
+]
+
+
+ASKED = [case for case in CASES if case not in REFUSED]
+
+
+asked = pytest.mark.parametrize(("name", "kind", "modality"), ASKED)
+
+
+Score = Callable[[Tensor], Tensor]
+
+
+@cache
+def traces(kind: str, modality: Modality, which: tuple[int, ...]) -> tuple[Any, Tensor]:
+    """One side of some of the pairs, whose captions differ in length, and the other side's embeddings."""
+    model = tiny.model(kind)
+    image = model.image.trace(model.image.prepare([tiny.image(seed=index) for index in which]))
+    text = model.text.trace(model.text.prepare([tiny.CAPTIONS[index] for index in which]))
+    return (image, text.embedding) if modality == "image" else (text, image.embedding)
+
+
+def of(kind: str, modality: Modality, which: tuple[int, ...] = (0, 1), change: Score = lambda score: score) -> Side:
+    trace, there = traces(kind, modality, which)
+    return Side(tiny.model(kind), trace, lambda embedding: change(cosine(embedding, there)))
+
+
+def method(name: str, tower: Tower) -> Method:
+    return METHODS[name].configured(tower, "default", QUICK.get(name, {}), {})
+
+
+@cache
+def answer(name: str, kind: str, modality: Modality) -> Attribution:
+    side = of(kind, modality)
+    return method(name, side.tower)(side)
+
+
+@asked
+def test_method_scores_have_the_shape_of_the_units(name: str, kind: str, modality: Modality) -> None:
+    found = answer(name, kind, modality)
+    units = found.units
+    count = units.count if isinstance(units, Grid) else units.explained.shape[1]
+    assert found.scores.shape == (2, count)
+    assert found.scores.isfinite().all()
+    assert not found.scores.requires_grad, "a graph is kept"
+    assert found.special_share.shape == (2,)
+    assert ((found.special_share >= 0) & (found.special_share <= 1)).all()
+    if not isinstance(units, Grid):
+        assert not found.scores[~units.explained].any(), "special tokens are scored"
+    assert found[1].scores.shape == (count,)
+
+
+@asked
+def test_method_is_independent_of_the_batch(name: str, kind: str, modality: Modality) -> None:
+    together = answer(name, kind, modality)
+    for index in range(2):
+        side = of(kind, modality, (index,))
+        alone = method(name, side.tower)(side)
+        found, wanted = together.scores[index], alone.scores[0]
+        assert not found[len(wanted) :].any(), "what fills a caption up is scored"
+        # a hundred-thousandth of the largest score, or what the difference of two cosines is rounded to
+        assert (found[: len(wanted)] - wanted).abs().max() <= max(1e-5 * float(wanted.abs().max()), 5e-7)
+        if together.special_share[index] * together.scores[index].abs().sum() > 1e-5:
+            torch.testing.assert_close(together.special_share[index], alone.special_share[0], atol=1e-3, rtol=0)
+
+
+@asked
+def test_method_ignores_a_constant_added_to_the_score(name: str, kind: str, modality: Modality) -> None:
+    shifted, first = of(kind, modality, change=lambda score: score + 0.5), answer(name, kind, modality)
+    found = method(name, shifted.tower)(shifted).scores
+    if name in FELT:
+        assert not torch.allclose(found, first.scores)
+    else:
+        torch.testing.assert_close(found, first.scores, atol=max(1e-5 * float(first.scores.abs().max()), 5e-7), rtol=0)
+
+
+@asked
+def test_method_depends_on_the_other_side(name: str, kind: str, modality: Modality) -> None:
+    """Held against the other item's other side, a map is another, unless the method looks at this side only."""
+    first = answer(name, kind, modality).scores
+    trace, there = traces(kind, modality, (0, 1))
+    other = Side(tiny.model(kind), trace, lambda embedding: cosine(embedding, there.flip(0)))
+    found = method(name, other.tower)(other).scores
+    if first.any() or found.any():
+        assert torch.equal(found, first) == (name in BLIND)
+    else:
+        assert name in RECTIFIED
+
+
+@cache
+def weights_of(kind: str) -> str:
+    return tiny.model(kind)._hash()
+
+
+def world() -> list[Any]:
+    """What all share. (Python's own generator is left out: beartype, which checks the shapes here, draws from it.)"""
+    return [
+        torch.get_rng_state().tolist(),
+        str(np.random.get_state()),
+        torch.is_grad_enabled(),
+        torch.get_default_dtype(),
+        torch.get_num_threads(),
+        modes(),
+    ]
+
+
+class Broken(Exception):
+    """Raised by a score, on purpose."""
+
+
+@asked
+def test_method_is_repeatable_and_leaves_no_trace_after_an_error(name: str, kind: str, modality: Modality) -> None:
+    side, first = of(kind, modality), answer(name, kind, modality)
+    weights_of(kind)
+    before, around = module_state(tiny.model(kind).module), world()
+    again = method(name, side.tower)(side)
+    assert torch.equal(first.scores, again.scores)
+    assert torch.equal(first.special_share, again.special_share)
+    assert module_state(tiny.model(kind).module) == before
+    assert world() == around
+
+    def broken(score: Tensor) -> Tensor:
+        raise Broken
+
+    try:
+        method(name, side.tower)(of(kind, modality, change=broken))
+        assert name in BLIND, "it does not look at the score"
+    except Broken:
+        assert name not in BLIND
+    assert module_state(tiny.model(kind).module) == before
+    assert world() == around
+    assert side.tower.lock.acquire(blocking=False)
+    side.tower.lock.release()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_methods_leave_the_weights_unchanged(kind: str) -> None:
+    """After all that was done to the model, above."""
+    assert tiny.model(kind)._hash() == weights_of(kind) == tiny.fresh(kind)._hash()
+
+
+@pytest.mark.parametrize(("name", "kind", "modality"), [case for case in ASKED if case[1] in ("clip", "convnext")])
+def test_method_works_with_gradients_switched_off(name: str, kind: str, modality: Modality) -> None:
+    side, first = of(kind, modality), answer(name, kind, modality)
+    with torch.no_grad():
+        assert torch.equal(method(name, side.tower)(side).scores, first.scores)
+
+
+@pytest.mark.parametrize(("name", "kind", "modality"), REFUSED)
+def test_method_rejects_a_tower_without_attention(name: str, kind: str, modality: Modality) -> None:
+    tower = tiny.model(kind).tower(modality)
+    needs = r"needs attention, and this image tower.*has none; methods that need less: .*\bnib\b"
+    with pytest.raises(Unsupported, match=needs) as refused:
+        method(name, tower)
+    offered = str(refused.value).rpartition(": ")[2].split(", ")
+    assert all("attention" not in METHODS[other].needs for other in offered)
+    with pytest.raises(Unsupported, match="needs attention"):
+        method(name, tiny.model("clip").image)(of(kind, modality))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_method_describes_itself(name: str) -> None:
+    kind = METHODS[name]
+    assert kind.paper, "whose is it"
+    assert kind.cost, "what does it cost"
+    assert "default" in kind.variants
+    assert set(kind.needs) <= {"attention", "stem"}
+    for variant, sides in kind.variants.items():
+        assert set(sides) == {"image", "text"}
+        for modality in ("image", "text"):
+            made = kind.configured(tiny.model("clip").tower(modality), variant, {}, {})
+            assert made.options().keys() == vars(made).keys()
+            assert hash(made) == hash(kind.configured(tiny.model("clip").tower(modality), variant, {}, {}))
+
+
+def test_recommended_options_apply_to_nib_only() -> None:
+    """It is said of NIB: another method's default that is the paper's stays so, steps and all."""
+    tower, told = tiny.model("clip").image, {"image_layer": 0, "image_steps": 32, "image_baseline": "mean"}
+    for name, kind in METHODS.items():
+        made, plain = (kind.configured(tower, "default", {}, said).options() for said in (told, {}))
+        assert (made == plain) == (name != "nib"), name
+    nib = METHODS["nib"].configured(tower, "default", {}, told).options()
+    assert {"layer": [0], "steps": 32, "baseline": "mean"}.items() <= nib.items()
+
+
+@asked
+def test_unsigned_scores_are_not_negative(name: str, kind: str, modality: Modality) -> None:
+    if not METHODS[name].signed and name != "rise":  # which multiplies by the score itself, be it below zero
+        assert (answer(name, kind, modality).scores >= 0).all()
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.signed])
+def test_signed_scores_have_both_signs(name: str) -> None:
+    scores = [answer(name, "clip", side).scores for side in ("image", "text")]
+    assert all((score < 0).any() and (score > 0).any() for score in scores)

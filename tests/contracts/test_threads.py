@@ -1,0 +1,98 @@
+"""Explanations in several threads and processes have the bits of a single one.
+
+Each has one thread of torch: sums over several threads round differently.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from nibt.data.images import ImageInput
+from tests import tiny
+from tests.processes import PROCESSES, scores, sent
+
+METHODS = ("nib", "m2ib", "gae", "grad_cam", "legrad", "occlusion", "rise")  # hooks, graphs, masks, seeds
+
+
+KINDS = ("clip", "siglip", "own vit", "timm vit")
+
+
+Pairs = list[tuple[ImageInput, str]]
+
+
+PARTS: tuple[Pairs, Pairs] = (
+    [(tiny.image(64, 48, 0), tiny.CAPTIONS[0]), (tiny.image(30, 90, 2), tiny.CAPTIONS[3])],
+    [(tiny.image(90, 30, 1), tiny.CAPTIONS[1]), (tiny.image(64, 48, 3), tiny.CAPTIONS[2])],
+)
+
+
+def at_once(works: list[Callable[[], Any]]) -> list[Any]:
+    """What each gives, all of them started at one moment, in threads."""
+    found, start = [None] * len(works), threading.Barrier(len(works))
+
+    def go(place: int) -> None:
+        torch.set_num_threads(1)
+        start.wait()
+        try:
+            found[place] = works[place]()
+        except Exception as error:
+            found[place] = error
+
+    threads = [threading.Thread(target=go, args=(place,)) for place in range(len(works))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one in found:
+        if isinstance(one, Exception):
+            raise one
+    return found
+
+
+def same(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_explain_in_threads_gives_the_same_bits(kind: str) -> None:
+    """With one model object, and with one each."""
+    methods = METHODS if kind == "clip" else ("nib", "grad_cam")
+    shared, own = tiny.model(kind), tiny.fresh(kind)
+    wanted = [scores(shared, pairs, methods) for pairs in PARTS]
+    for models in ((shared, shared), (shared, own)):
+        works = [
+            lambda model=model, pairs=pairs: scores(model, pairs, methods)
+            for model, pairs in zip(models, PARTS, strict=True)
+        ]
+        for found, expected in zip(at_once(works), wanted, strict=True):
+            assert same(found, expected)
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip", "bert"])
+def test_tokens_in_threads_are_the_same(kind: str) -> None:
+    """A tokeniser keeps how to pad as a state that each call sets; short and long captions show whose it was."""
+    tower = tiny.model(kind).text
+    long = " ".join(tiny.WORDS)  # more than the context
+    wanted = {caption: tower.tokens(caption) for caption in (*tiny.CAPTIONS, long)}
+
+    def right() -> bool:
+        return all(tower.tokens(caption) == tokens for _ in range(60) for caption, tokens in wanted.items())
+
+    assert at_once([right] * 4) == [True] * 4
+
+
+def test_explain_in_processes_gives_the_same_bits() -> None:
+    """With one model object that both are sent; each has its own once it is there."""
+    model, pipes, processes = tiny.model("clip"), [], []
+    for pairs in PARTS:
+        here, there = PROCESSES.Pipe()
+        processes.append(PROCESSES.Process(target=sent, args=(model, pairs, METHODS, there)))
+        processes[-1].start()
+        pipes.append(here)
+    for pairs, pipe, process in zip(PARTS, pipes, processes, strict=True):
+        wanted = [tensor.numpy().tobytes() for tensor in scores(model, pairs, METHODS)]
+        assert pipe.recv() == wanted
+        process.join()

@@ -1,0 +1,134 @@
+"""Tests of ``nibt.core.perturbation``."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from nibt.core import quadrature as paths
+from nibt.core.perturbation import backdrop, masker, perturbed
+from nibt.data.units import Grid
+from nibt.errors import Unsupported
+from nibt.methods.occlusion import Occlusion
+from nibt.methods.rise import RISE
+from nibt.methods.shapley import Shapley
+from tests import tiny
+from tests.helpers import both_sides, count_hooks, make_side, varied_kinds
+
+
+@both_sides
+@varied_kinds
+def test_masker_gives_the_same_scores_for_a_stack_of_masks(kind: str, modality: str) -> None:
+    of = make_side(tiny.model(kind), modality)
+    width = of.units.count if isinstance(of.units, Grid) else of.units.explained.shape[1]
+    keep = torch.rand(5, 2, width, generator=torch.Generator().manual_seed(0))
+    score = masker(of, of.units)
+    together = score(keep)
+    assert together.shape == (5, 2)
+    for one, found in zip(keep, together, strict=True):
+        torch.testing.assert_close(score(one), found, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(score(torch.ones(2, width)), of.value(), atol=1e-6, rtol=1e-5)
+
+
+METHODS = [RISE(37), Occlusion(), Shapley(60)]
+
+
+@both_sides
+@pytest.mark.parametrize("kind", ["clip", "siglip naflex", "convnext", "coca"])
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
+def test_perturbation_methods_are_independent_of_the_batch_budget(
+    kind: str, modality: str, method: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = make_side(tiny.model(kind), modality)
+    large = method(of).scores
+    calls = []
+    hook = of.tower.blocks[0].register_forward_hook(lambda *_: calls.append(1))
+    try:
+        for name, value in (("AT_ONCE", 3), ("BUDGET", 1)):
+            monkeypatch.setattr(paths, name, value)
+            calls.clear()
+            torch.testing.assert_close(method(of).scores, large, atol=1e-6, rtol=1e-5)
+        assert len(calls) >= 3, "the budget is kept: one mask at a time"
+    finally:
+        hook.remove()
+
+
+TEXTS = ("clip", "siglip", "own vit", "own text both ways", "coca", "bert", "roberta", "mt5", "m2m", "clip adapted")
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip naflex", "convnext"])
+@pytest.mark.parametrize("hide", ["mean", "blur", "noise"])
+def test_masker_blends_the_image_with_the_backdrop(kind: str, hide: str) -> None:
+    of = make_side(tiny.model(kind), "image")
+    if (kind, hide) == ("siglip naflex", "blur"):
+        with pytest.raises(Unsupported, match=r"given patches.*mean or noise"):
+            backdrop(of, hide)
+        return
+    behind, everything = backdrop(of, hide, 3), torch.ones(2, of.units.count)  # pyright: ignore
+    values = torch.zeros_like(of.inputs.values) if behind is None else behind
+    if kind == "siglip naflex":  # padding stays what it is
+        values = values * of.inputs.extra["pixel_attention_mask"][..., None]
+    hidden = of.score(of.tower.encode(replace(of.inputs, values=values)))
+    for smooth in (False, True):
+        score = masker(of, of.units, smooth, hide, 3)
+        torch.testing.assert_close(score(everything), of.value(), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(score(0 * everything), hidden, atol=1e-5, rtol=1e-5)
+    half = (torch.arange(of.units.count) % 2).expand(3, 2, -1).float()  # pyright: ignore
+    for found in masker(of, of.units, False, hide, 3)(half):
+        torch.testing.assert_close(found, masker(of, of.units, False, hide, 3)(half[0]), atol=1e-5, rtol=1e-5)
+
+
+def test_masker_with_the_mean_color_scales_the_pixels() -> None:
+    """To the bit: pixels are scaled, nothing is added."""
+    of, keep = make_side(tiny.model("clip"), "image"), torch.rand(2, 16, generator=torch.Generator().manual_seed(0))
+    pixels = torch.nn.functional.interpolate(keep.reshape(1, 2, 4, 4), (32, 32), mode="bilinear")[0]
+    by_hand = of.score(of.tower.encode(replace(of.inputs, values=of.inputs.values * pixels[:, None])))
+    assert torch.equal(masker(of, of.units, smooth=True)(keep), by_hand)
+
+
+def test_blur_equals_scipy() -> None:
+    of = make_side(tiny.model("clip"), "image")
+    sigma = 32 * 10 / 224
+    expected = gaussian_filter(of.inputs.values, sigma, mode="mirror", axes=(2, 3), radius=int(np.ceil(3 * sigma)))
+    np.testing.assert_allclose(backdrop(of, "blur"), expected, atol=1e-5)
+
+
+def test_noise_depends_on_the_item_only() -> None:
+    of = make_side(tiny.model("clip"), "image")
+    noise = backdrop(of, "noise", 1)
+    assert noise is not None
+    alone = replace(of, trace=of.tower.trace(of.inputs.item(1)))
+    assert torch.equal(noise[1], backdrop(alone, "noise", 1)[0])  # pyright: ignore
+    assert not torch.equal(noise[0], noise[1])
+    assert not torch.equal(noise, backdrop(of, "noise", 2))  # pyright: ignore
+    assert abs(noise.mean()) < 0.05
+    assert noise.std() == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_perturbed_moves_the_embeddings_of_words_only(kind: str) -> None:
+    of = make_side(tiny.model(kind), "text")
+    words, plain, blank = of.inputs.words, of.stem().hidden, of.tower.blank(of.inputs, None)
+    assert words is not None
+    before = count_hooks(of.model.module)
+    with perturbed(of, 0.1, 0, 0) as other:
+        moved, explained = other.stem().hidden - plain, words.explained[:, : plain.shape[1]]
+        assert (moved[~explained] == 0).all()
+        assert (moved[explained] != 0).any(-1).all()
+        size = torch.stack([row[rows].square().mean().sqrt() for row, rows in zip(plain, explained, strict=True)])
+        assert (moved.abs().amax((1, 2)) <= 0.1 * size + 1e-5).all()
+        assert torch.equal(other.tower.blank(other.inputs, None), blank)
+        assert not torch.allclose(other.value(), of.value(), atol=1e-6)
+        put = other.score(other.stem().rest(other.stem().hidden[None]))[0]
+        torch.testing.assert_close(put, other.value(), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            masker(other, other.units)(torch.ones(explained.shape)), other.value(), atol=1e-4, rtol=1e-4
+        )
+    assert count_hooks(of.model.module) == before
+    torch.testing.assert_close(of.tower.encode(of.inputs), of.trace.embedding)
+    with pytest.raises(RuntimeError, match="stop"), perturbed(of, 0.1, 0, 0):
+        raise RuntimeError("stop")
+    assert count_hooks(of.model.module) == before

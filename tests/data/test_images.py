@@ -1,0 +1,196 @@
+"""Tests of ``nibt.data.images``."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nibt.data.images import MOST_PIXELS, is_url, read_image, samples
+from nibt.errors import BadInput, NibtError
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://a.b/c.png", True),
+        ("HTTP://a.b", True),
+        ("s3://bucket/x.png", True),
+        ("data:image/png;base64,xx", True),
+        ("photo.png", False),
+        ("C:\\photo.png", False),
+        ("a cat: sitting", False),
+        ("sample:chelsea", False),
+    ],
+)
+def test_is_url_distinguishes_urls_from_paths(text: str, expected: bool) -> None:
+    assert is_url(text) is expected
+
+
+RAMP = np.linspace(0, 255, 64).astype(np.uint8)[None].repeat(16, 0)  # dark on the left, light on the right
+
+
+def saved(folder: Path, image: Image.Image, name: str, **options: object) -> Path:
+    path = folder / name
+    image.save(path, **options)
+    return path
+
+
+def pixels(source: object) -> np.ndarray:
+    image = read_image(source)  # pyright: ignore
+    assert image.pil_image.mode == "RGB"
+    return np.asarray(image.pil_image).astype(int)
+
+
+def test_gray_images_of_any_depth_have_the_same_tones(tmp_path: Path) -> None:
+    eight = pixels(saved(tmp_path, Image.fromarray(RAMP), "8.png"))
+    sixteen = pixels(saved(tmp_path, Image.fromarray(RAMP.astype(np.uint16) * 257), "16.png"))
+    tiff = pixels(saved(tmp_path, Image.fromarray(RAMP.astype(np.uint16) * 257), "16.tif"))
+    wide = pixels(saved(tmp_path, Image.fromarray(RAMP.astype(np.int32) * 257), "32.tif"))
+    shares = pixels(saved(tmp_path, Image.fromarray(RAMP.astype(np.float32) / 255), "float.tif"))
+    for other in (sixteen, tiff, wide, shares):
+        assert np.abs(other - eight).max() <= 1
+    assert eight[0, 0].tolist() == [0, 0, 0]
+    assert eight[0, -1].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "slack"),
+    [
+        ("1", "x.png", 0),
+        ("L", "x.png", 1),
+        ("P", "x.png", 60),
+        ("CMYK", "x.jpg", 12),
+        ("CMYK", "x.tif", 3),
+        ("YCbCr", "x.jpg", 8),
+        ("LA", "x.png", 1),
+        ("RGBA", "x.png", 1),
+    ],
+)
+def test_read_image_keeps_tones_in_every_mode(tmp_path: Path, mode: str, name: str, slack: int) -> None:
+    image = Image.fromarray(RAMP).convert("RGB").convert(mode)
+    found = pixels(saved(tmp_path, image, name))
+    assert found[:, 0].max() <= slack
+    assert found[:, -1].min() >= 255 - slack
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_read_image_puts_transparency_on_white(tmp_path: Path, mode: str) -> None:
+    layer = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    layer.paste((200, 200, 200, 255), (0, 0, 4, 8))
+    if mode == "P":
+        image = Image.new("P", (8, 8), 1)
+        image.putpalette([200, 200, 200, 0, 0, 0])
+        image.paste(0, (0, 0, 4, 8))
+        path = saved(tmp_path, image, "x.png", transparency=1)
+    else:
+        path = saved(tmp_path, layer.convert(mode), "x.png")
+    image = read_image(path)
+    assert image.pil_image.getpixel((0, 0)) == (200, 200, 200)
+    assert image.pil_image.getpixel((7, 0)) == (255, 255, 255)
+    assert image.notes == ("transparent parts were laid on white",)
+
+
+@pytest.mark.parametrize("turned", range(1, 9))
+def test_read_image_turns_images_upright(tmp_path: Path, turned: int) -> None:
+    upright = Image.new("RGB", (20, 10), "black")
+    upright.paste((255, 0, 0), (0, 0, 5, 5))  # red in the upper left corner
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }.get(turned)
+    stored = upright if undo is None else upright.transpose(undo)
+    tags = Image.Exif()
+    tags[0x0112] = turned
+    path = saved(tmp_path, stored, "x.png", exif=tags)
+    image = read_image(path)
+    assert image.size == (20, 10)
+    assert image.pil_image.getpixel((1, 1)) == (255, 0, 0)
+
+
+def test_read_image_takes_the_first_frame(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "green")]
+    path = saved(tmp_path, frames[0], "x.gif", save_all=True, append_images=frames[1:])
+    image = read_image(path)
+    assert image.pil_image.getpixel((4, 4)) == (255, 0, 0)
+    assert image.notes == ("the image has 3 frames: the first was taken",)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4000, 3), (3, 4000)])
+def test_read_image_takes_extreme_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
+    assert read_image(saved(tmp_path, Image.new("RGB", size, "red"), "x.png")).size == size
+
+
+def test_read_image_takes_arrays_and_tensors() -> None:
+    colour = np.stack([RAMP, RAMP // 2, RAMP // 4], -1)
+    for source in (
+        colour,
+        colour / 255,
+        colour.astype(np.uint16) * 257,
+        torch.from_numpy(colour).permute(2, 0, 1),
+        torch.from_numpy(colour).permute(2, 0, 1).float() / 255,
+        Image.fromarray(colour),
+    ):
+        assert np.abs(pixels(source) - colour).max() <= 1
+    assert np.abs(pixels(RAMP) - RAMP[..., None]).max() == 0
+    assert pixels(RAMP[..., None] > 100).max() == 255
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (np.full((4, 4, 3), np.nan), "NaN"),
+        (torch.full((3, 4, 4), torch.inf), "infinite"),
+        (np.full((4, 4, 3), 7.0), r"0 to 1 \(got 7 to 7\)"),
+        (np.zeros((4, 4, 2)), r"got \(4, 4, 2\)"),
+        (torch.zeros(2, 3, 4, 4), "has the shape"),
+        (np.zeros((0, 4, 3)), "got"),
+    ],
+)
+def test_read_image_rejects_bad_arrays(source: object, told: str) -> None:
+    with pytest.raises(BadInput, match=told):
+        read_image(source)  # pyright: ignore
+
+
+def bad_files(folder: Path) -> dict[str, Path]:
+    whole = saved(
+        folder, Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)), "whole.jpg"
+    )
+    (folder / "truncated.jpg").write_bytes(whole.read_bytes()[:1500])
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.jpg").write_text("this is no image")
+    png = saved(folder, Image.new("RGB", (64, 64)), "whole.png").read_bytes()
+    (folder / "broken.png").write_bytes(png[:40] + bytes(20) + png[60:])
+    (folder / "folder.jpg").mkdir()
+    # 30,000 x 30,000 pixels of one bit: a small file, and 2.7 GB as RGB
+    saved(folder, Image.new("1", (30_000, 30_000)), "huge.png")
+    return {
+        "truncated": folder / "truncated.jpg",
+        "0 bytes": folder / "empty.jpg",
+        "not an image": folder / "text.jpg",
+        "broken": folder / "broken.png",
+        "is a folder": folder / "folder.jpg",
+        "no such file": folder / "none.jpg",
+        f"{MOST_PIXELS:,}": folder / "huge.png",
+    }
+
+
+def test_read_image_rejects_bad_files(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    for told, path in bad_files(tmp_path).items():
+        with pytest.raises(BadInput) as caught:
+            read_image(path)
+        assert told in str(caught.value), str(caught.value)
+
+
+def test_read_image_knows_samples() -> None:
+    assert "chelsea" in samples()
+    for name in samples():
+        assert min(read_image(f"sample:{name}").size) >= 300
+    with pytest.raises(NibtError, match="Did you mean 'chelsea'"):
+        read_image("sample:chelsee")

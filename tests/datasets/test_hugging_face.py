@@ -1,0 +1,62 @@
+"""Tests of ``nibt.datasets.hugging_face``."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from nibt.datasets.hugging_face import HuggingFace
+from nibt.errors import BadInput, BadOption, Unsupported
+from tests.datasets.layouts import SIDES, captions
+
+
+def test_hugging_face_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    with pytest.raises(Unsupported, match=r"needs the package datasets: pip install 'nibt\[data\]'"):
+        HuggingFace(tmp_path)
+    assert "nibt[data]" in HuggingFace.check(tmp_path)
+
+
+def test_hugging_face_reads_a_saved_data_set(tmp_path: Path) -> None:
+    package = pytest.importorskip("datasets", reason="needs the package datasets: pip install 'nibt[data]'")
+    images = [Image.new("RGB", SIDES, (shade, 0, 0)) for shade in (10, 200, 90)]
+    made = package.Dataset.from_dict(
+        {"photo": images, "text": ["a cat", "a dog", "a cup"], "several": [["a", "b"], ["c", "d"], ["e", "f"]]},
+        features=package.Features(
+            {
+                "photo": package.Image(),
+                "text": package.Value("string"),
+                "several": package.Sequence(package.Value("string")),
+            }
+        ),
+    )
+    made.save_to_disk(tmp_path / "one")
+    package.DatasetDict({"test": made}).save_to_disk(tmp_path / "two")
+    data = HuggingFace(tmp_path / "one", image="photo", caption="text")
+    assert captions(data) == ["a cat", "a dog", "a cup"]
+    assert [pair.image.pil_image.getpixel((0, 0))[0] for pair in data] == [10, 200, 90]  # pyright: ignore
+    assert data[1].image.source.endswith("one, row 1")
+    assert HuggingFace.check(tmp_path / "one", image="photo", caption="text") == ""
+    every = HuggingFace(tmp_path / "two", image="photo", caption="several", choice="all", split="test", seed=1, count=4)
+    assert len(every) == 4
+    with pytest.raises(BadOption, match=r"split must be one of test \(got None\)"):
+        HuggingFace(tmp_path / "two")
+    with pytest.raises(BadOption, match="saved without splits"):
+        HuggingFace(tmp_path / "one", split="test")
+    with pytest.raises(BadOption, match=r"image must be one of photo, text, several \(got 'image'\)"):
+        HuggingFace(tmp_path / "one")
+    with pytest.raises(BadInput, match="lacks a saved data set"):
+        HuggingFace(tmp_path)
+
+
+def test_hugging_face_rejects_broken_rows(tmp_path: Path) -> None:
+    package = pytest.importorskip("datasets", reason="needs the package datasets: pip install 'nibt[data]'")
+    made = package.Dataset.from_dict(
+        {"image": [{"path": None, "bytes": b"no image"}, None], "caption": ["a cat", "a dog"]},
+        features=package.Features({"image": package.Image(), "caption": package.Value("string")}),
+    )
+    made.save_to_disk(tmp_path / "broken")
+    data = HuggingFace(tmp_path / "broken")
+    for item in (0, 1):
+        with pytest.raises(BadInput, match=f"broken, row {item}: "):
+            data[item]

@@ -1,0 +1,26 @@
+"""Tests of ``nibt.datasets._names``."""
+
+import pytest
+
+from nibt.datasets._names import named_spans
+
+
+@pytest.mark.parametrize(
+    ("caption", "found"),
+    [
+        ("A PERSON, people; persons' and a personal man", {"person": ["PERSON", "people", "persons"]}),
+        ("hot dogs, a hot\ndog, dogs", {"hot dog": ["hot dogs", "hot\ndog"], "dog": ["dogs"]}),
+        (
+            "knives on couches by buses with two teddy bears",
+            {"knife": ["knives"], "couch": ["couches"], "bus": ["buses"], "teddy bear": ["teddy bears"]},
+        ),
+        ("a dog-walker underdog", {}),
+        ("cherries but no cherry-pie", {"cherry": ["cherries"]}),
+        ("", {}),
+    ],
+)
+def test_named_spans_finds_categories_and_plurals(caption: str, found: dict[str, list[str]]) -> None:
+    known = ["person", "dog", "hot dog", "knife", "couch", "bus", "bear", "teddy bear", "cherry"]
+    spans = named_spans(caption, known)
+    assert {name: [caption[slice(*span)] for span in places] for name, places in spans.items()} == found
+    assert named_spans(caption, []) == {}

@@ -1,0 +1,55 @@
+"""Tests of ``nibt.datasets.phrases``."""
+
+from pathlib import Path
+
+import pytest
+
+from nibt.datasets.phrases import Phrases
+from nibt.errors import BadInput, BadOption
+from tests.datasets.layouts import captions, image, phrases, write
+
+
+def test_phrases_have_all_their_boxes(tmp_path: Path) -> None:
+    phrases(tmp_path)
+    first, second = Phrases(tmp_path)
+    assert (first.caption, second.caption) == ("left edema", "cyst")
+    assert [(thing.name, thing.box, thing.spans) for thing in first.objects] == [
+        ("left edema", (1, 2, 3, 4), ((0, 10),)),
+        ("left edema", (5, 0, 3, 1), ((0, 10),)),
+    ]
+    assert captions(Phrases(tmp_path, split="test")) == ["cyst"]
+    with pytest.raises(BadOption, match="split must be one of test, train"):
+        Phrases(tmp_path, split="val")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,phrase,x,y,w\n", "no column h"),
+        ("file,phrase,x,y,w,h\na.jpg,p,0,0,1,1\n", "no column image, or path as in MS-CXR"),
+        ("image,phrase,x,y,w,h\na.jpg,p,0,zero,1,1\n", "line 2: x, y, w and h must be numbers"),
+        (
+            "image,phrase,x,y,w,h,image_width,image_height\na.jpg,p,0,0,1,1,x,2\n",
+            "line 2: image_width and image_height",
+        ),
+    ],
+)
+def test_phrases_rejects_wrong_tables(tmp_path: Path, text: str, message: str) -> None:
+    write(tmp_path / "mine.csv", text)
+    with pytest.raises(BadInput, match=message):
+        Phrases(tmp_path)
+
+
+def test_phrases_rejects_boxes_outside_of_the_image(tmp_path: Path) -> None:
+    image(tmp_path / "a.jpg")
+    write(
+        tmp_path / "mine.csv",
+        "image,phrase,x,y,w,h\na.jpg,p,0,0,8.9,6\na.jpg,q,4,0,6,1\na.jpg,r,0,0,-1,1\na.jpg,s,0,0,nan,1\n",
+    )
+    data = Phrases(tmp_path)
+    assert data[0].objects[0].box == (0, 0, 8, 6)
+    with pytest.raises(BadInput, match=r"mine\.csv, line 3, a\.jpg: the box \[4\.0, .*outside of .* 8 x 6 pixels"):
+        data[1]
+    for item in (2, 3):
+        with pytest.raises(BadInput, match="a box is left, top, width and height"):
+            data[item]

@@ -1,0 +1,37 @@
+"""Cuts of tiny models, and the contributions of their rows."""
+
+import torch
+import torch.nn.functional as F
+
+import nibt
+from nibt.models._trace import Cut
+from nibt.models.base import Model
+from nibt.results.interaction import Interaction
+from tests import tiny
+
+CAPTION = tiny.CAPTIONS[0]
+
+
+def table(kind: str = "clip", **options: object) -> Interaction:
+    answer = nibt.explain_interactions(tiny.model(kind), tiny.image(), CAPTION, **options)
+    assert isinstance(answer, Interaction)
+    return answer
+
+
+def cut_of(model: Model, modality: str, layer: int = 1) -> tuple[Cut, torch.Tensor]:
+    tower = model.tower(modality)  # pyright: ignore
+    trace = tower.trace(tower.prepare([tiny.image()] if modality == "image" else [CAPTION]))
+    return trace.cut(layer), tower.blank(trace.inputs, layer)
+
+
+def change(cut: Cut, start: torch.Tensor) -> torch.Tensor:
+    """How far the unit embedding moves from a baseline to the state itself."""
+    with torch.no_grad():
+        after, before = F.normalize(cut.rest(torch.stack([cut.hidden, start])), dim=-1)
+    return after - before
+
+
+def shares(cut: Cut, start: torch.Tensor) -> torch.Tensor:
+    """A direction for each token row."""
+    count = cut.hidden.shape[1]
+    return torch.eye(count)[:, None, :, None] * (cut.hidden - start)

@@ -1,0 +1,119 @@
+"""Tests of ``nibt.engine.batches``."""
+
+import random
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+
+from nibt.data.pair import Pair
+from nibt.engine.batches import batch_indices
+from nibt.engine.explain import explain
+from nibt.engine.spec import resolve
+from nibt.errors import BadOption
+from nibt.methods.base import MethodSpec
+from nibt.results.explanation import Explanation
+from tests import tiny
+from tests.helpers import assert_close
+
+PAIRS = list(zip(tiny.IMAGES, tiny.CAPTIONS, strict=True))
+
+
+METHODS = ("nib",)  # the others: test_contract.py
+
+
+close = partial(assert_close, least=5e-7)  # to what a cosine is rounded to
+
+
+every_kind = pytest.mark.parametrize("kind", tiny.KINDS)
+
+
+every_method = pytest.mark.parametrize("method", METHODS)
+
+
+def asked(kind: str, method: str, pairs: Sequence[Any], batch_size: int) -> list[Explanation]:
+    images, captions = zip(*pairs, strict=True)
+    return explain(tiny.model(kind), list(images), list(captions), method, batch_size=batch_size)
+
+
+def agree(found: Explanation, wanted: Explanation, share: float = 1e-5) -> None:
+    assert found.caption == wanted.caption
+    assert found.source == wanted.source
+    assert found.similarity == pytest.approx(wanted.similarity, abs=1e-5)
+    close(found.image.scores, wanted.image.scores, share)
+    scores = [torch.tensor([word.score for word in answer.words]) for answer in (found, wanted)]
+    assert [word.text for word in found.words] == [word.text for word in wanted.words]
+    close(*scores, share)
+
+
+@every_kind
+@every_method
+def test_explain_is_independent_of_batch_and_order(kind: str, method: str) -> None:
+    share = 1e-3 if kind == "fastvit" else 1e-5  # kinks enlarge what a batch rounds otherwise; in float64 it is exact
+    alone = [asked(kind, method, [pair], 1)[0] for pair in PAIRS]
+    assert all(answer.image.scores.abs().max() > 0 for answer in alone)
+    assert all(answer.text.scores.abs().max() > 0 for answer in alone)
+    for found, wanted in zip(asked(kind, method, PAIRS, 8), alone, strict=True):
+        agree(found, wanted, share)
+    order = random.Random(0).sample(range(len(PAIRS)), len(PAIRS))
+    for found, index in zip(asked(kind, method, [PAIRS[index] for index in order], 3), order, strict=True):
+        agree(found, alone[index], share)
+
+
+@every_kind
+@every_method
+def test_explain_of_the_same_batch_gives_the_same_bits(kind: str, method: str) -> None:
+    for one, other in zip(asked(kind, method, PAIRS, 8), asked(kind, method, PAIRS, 8), strict=True):
+        assert torch.equal(one.image.scores, other.image.scores)
+        assert torch.equal(one.text.scores, other.text.scores)
+
+
+@pytest.mark.parametrize("kind", tiny.ANY_SIZE)
+def test_explain_of_whole_images_is_independent_of_the_batch(kind: str) -> None:
+    model = tiny.fresh(kind, resize="whole")
+    answers = explain(model, tiny.IMAGES, list(tiny.CAPTIONS), batch_size=8)
+    assert len({answer.image.grid.shape for answer in answers}) == 3
+    for answer, (image, caption) in zip(answers, PAIRS, strict=True):
+        agree(answer, explain(model, image, caption))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"variant": "paper", "layer": 1},
+        {"baseline": "zero", "quadrature": "geometric", "layer": 1},
+        {"tolerance": 1e-3},
+        {"text_layer": "0,1,2"},
+    ],
+)
+@pytest.mark.parametrize("kind", ["clip", "siglip naflex", "own text both ways", "bert"])
+def test_explain_with_options_of_nib_is_independent_of_the_batch(kind: str, options: dict[str, Any]) -> None:
+    model = tiny.model(kind)
+    together = explain(model, tiny.IMAGES, list(tiny.CAPTIONS), batch_size=8, **options)
+    for answer, (image, caption) in zip(together, PAIRS, strict=True):
+        agree(answer, explain(model, image, caption, **options))
+
+
+@pytest.mark.parametrize("memory", [0.001, 1.0, 10_000.0])
+def test_explain_is_independent_of_the_memory(memory: float) -> None:
+    for method in ("nib", "integrated_gradients", "m2ib"):
+        images, captions = zip(*PAIRS, strict=True)
+        found = explain(tiny.model("clip"), list(images), list(captions), method, memory=memory)
+        for one, other in zip(found, asked("clip", method, PAIRS, 8), strict=True):
+            agree(one, other)
+
+
+def test_explain_rejects_zero_memory() -> None:
+    with pytest.raises(BadOption, match="above 0 MB"):
+        explain(tiny.model("clip"), tiny.IMAGES[0], "cat", memory=0.0)
+
+
+def test_batch_indices_group_captions_of_similar_length() -> None:
+    model = tiny.model("clip")
+    captions = ["cat", "a photo of a cat and a dog", "dog", "a small grey bird on the red mat"]
+    pairs = [Pair(tiny.IMAGES[0], caption) for caption in captions]
+    question = resolve(model, MethodSpec("nib"))
+    assert list(batch_indices(question, pairs, 2)) == [[0, 2], [1, 3]]
+    assert list(batch_indices(question, pairs, 4)) == [[0, 1, 2, 3]]

@@ -1,0 +1,105 @@
+"""Tests of ``nibt.engine.jacobians``."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from nibt.core.quadrature import nodes
+from nibt.core.side import Side
+from nibt.data.units import Grid
+from nibt.engine.jacobians import jvp_integral, narrowed, rows, scores, vjp_integral
+from nibt.methods.nib import NIB
+from nibt.models._trace import Cut
+from tests import tiny
+from tests.engine.cuts import change, cut_of, shares
+
+KINDS = sorted(tiny.KINDS)
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_forward_and_backward_mode_agree_on_every_family(kind: str, modality: str) -> None:
+    cut, start = cut_of(tiny.model(kind), modality)
+    path = nodes("gauss", 2)
+    chosen = slice(0, None, max(1, cut.hidden.shape[1] // 8))  # the rows of a large feature map would take long
+    forward = jvp_integral(cut, start, path, shares(cut, start)[chosen])
+    vectors = F.normalize(torch.randn(2, 1, forward.shape[-1], generator=torch.Generator().manual_seed(0)), dim=-1)
+    backward = vjp_integral(cut, start, path, vectors)[..., chosen]
+    expected = torch.einsum("tbd,vbd->vbt", forward, vectors)
+    torch.testing.assert_close(backward, expected, atol=5e-5 * float(expected.abs().max()), rtol=0)
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+@pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "coca", "bert", "efficientnet"])
+def test_contributions_sum_to_the_change_of_the_embedding(kind: str, modality: str) -> None:
+    cut, start = cut_of(tiny.model(kind), modality)
+    path = nodes("gauss", 64)
+    moved = change(cut, start)
+    vectors = rows(cut, start, path, torch.eye(cut.hidden.shape[1]), moved.shape[-1])
+    torch.testing.assert_close(vectors.sum(0), moved, atol=2e-3, rtol=0)
+
+
+def test_integrals_are_independent_of_the_batch_size() -> None:
+    cut, start = cut_of(tiny.model("clip"), "image")
+    path, ways = nodes("gauss", 3), shares(*cut_of(tiny.model("clip"), "image"))
+    torch.testing.assert_close(
+        jvp_integral(cut, start, path, ways, 1), jvp_integral(cut, start, path, ways, 64), atol=1e-6, rtol=0
+    )
+    vectors = jvp_integral(cut, start, path, ways)[:3]
+    torch.testing.assert_close(
+        vjp_integral(cut, start, path, vectors, 1), vjp_integral(cut, start, path, vectors, 64), atol=1e-6, rtol=0
+    )
+
+
+def test_rows_agree_in_both_modes() -> None:
+    """More parts than half the embedding's numbers go backward, fewer forward."""
+    cut, start = cut_of(tiny.model("clip"), "image")
+    path, count = nodes("gauss", 3), cut.hidden.shape[1]
+    dim = cut.rest(cut.hidden[None]).shape[-1]
+    few = torch.eye(count)[:2]
+    many = few.repeat(dim, 1)
+    found, expected = (rows(cut, start, path, parts, dim) for parts in (many, few))
+    torch.testing.assert_close(found[:2], expected, atol=1e-6, rtol=1e-4)
+
+
+class Bilinear(nn.Module):
+    """A tail whose embedding is known by hand: the sum of squares of each channel over the rows, and a constant."""
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return torch.cat([states.square().sum(-2), torch.ones_like(states[..., :1, 0])], -1)
+
+
+def test_rows_of_a_known_net_equal_finite_differences() -> None:
+    hidden = torch.tensor([[[1.0, 2.0], [0.5, -1.0], [2.0, 0.0]]])
+    cut = Cut(hidden, Grid(1, 3), lambda states: Bilinear()(states.flatten(0, 1)).unflatten(0, states.shape[:2]))
+    start = torch.full_like(hidden, 0.25)
+    path = nodes("gauss", 40)
+    found = rows(cut, start, path, torch.eye(3), 3)[:, 0]
+    width, steps = 1e-3, 400
+    expected = torch.zeros(3, 3, dtype=torch.float64)
+    for step in range(steps):
+        state = (start + (step + 0.5) / steps * (hidden - start)).double()
+        for row in range(3):
+            move = torch.zeros_like(state)
+            move[:, row] = (hidden - start)[:, row].double()
+            ends = torch.stack([state + width * move, state - width * move])
+            after, before = F.normalize(Bilinear()(ends), dim=-1)[:, 0]
+            expected[row] += (after - before) / (2 * width * steps)
+    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_scores_choose_the_steps_of_each_word() -> None:
+    """A word's map depends on what the strongest word's adds up to, and on no other word."""
+    model = tiny.model("clip")
+    side = Side(model, model.image.trace(model.image.prepare([tiny.image()])), lambda embedding: embedding.norm(dim=-1))
+    (of,) = narrowed(side, NIB((1,), steps=1, tolerance=0.003))
+    aim = F.normalize(torch.randn(6, len(of.change), generator=torch.Generator().manual_seed(0)), dim=-1)
+    aim = aim * torch.logspace(0, -4, 6)[:, None]
+    most = (aim @ of.change).abs().max()
+    together = scores(of, aim, most.expand(6))
+    assert len(set(together.steps.tolist())) > 1, "all alike"
+    for vector, found, steps in zip(aim, together.values, together.steps, strict=True):
+        alone = scores(of, vector[None], most[None])
+        assert alone.steps[0] == steps
+        torch.testing.assert_close(alone.values[0], found, atol=1e-6 * float(together.values.abs().max()), rtol=1e-4)

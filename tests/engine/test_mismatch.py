@@ -1,0 +1,109 @@
+"""Tests of ``nibt.engine.mismatch``."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import nibt
+from nibt.data.images import ImageInput
+from nibt.datasets.scenes import Scenes
+from nibt.engine.mismatch import MARGIN
+from nibt.models.base import Model, TextTower
+from nibt.results.explanation import MISMATCH, mismatch, other_warnings
+from tests import tiny
+
+KINDS = ("clip", "siglip", "siglip naflex", "convnext", "coca", "mt5")
+
+
+def blank_image(model: Model, size: tuple[int, int] = (64, 64)) -> torch.Tensor:
+    """The model's own forward pass of an image of zeros."""
+    inputs = model.image.prepare([tiny.image(*size)])
+    return model.image.encode(replace(inputs, values=torch.zeros_like(inputs.values)))
+
+
+def blank_caption(model: Model, caption: str) -> torch.Tensor:
+    """The model's own forward pass of a caption whose words are all the padding token's embedding."""
+    tower, inputs = model.text, model.text.prepare([caption])
+    assert isinstance(tower, TextTower)
+    assert inputs.words is not None
+    with tower.blend_to_padding((~inputs.words.explained).float()):
+        return tower.encode(inputs)
+
+
+def expected(model: Model, image: ImageInput, caption: str) -> list[str]:
+    """Which blanks the rule names."""
+    image, text = model.image.encode(model.image.prepare([image])), model.text.encode(model.text.prepare([caption]))
+    pairs = ((image, text), (image, blank_caption(model, caption)), (blank_image(model), text))
+    pair, *blanks = [model.scale * float(F.cosine_similarity(*both)) for both in pairs]
+    names = ("blank caption", "blank image")
+    return [name for name, blank in zip(names, blanks, strict=True) if pair < blank - MARGIN]
+
+
+def named(warnings: tuple[str, ...]) -> list[str]:
+    return [name for name in ("blank caption", "blank image") if name in mismatch(warnings)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_mismatch_follows_its_rule_alone_and_in_batches(kind: str) -> None:
+    model = replace(tiny.model(kind), scale=15.0)  # a tiny SigLIP has 1.0, at which no two cosines are far apart
+    images = [tiny.image(seed=seed) for seed in range(3) for _ in tiny.CAPTIONS]
+    captions = list(tiny.CAPTIONS) * 3
+    together = nibt.explain(model, images, captions, "centre")
+    for image, caption, answer in zip(images, captions, together, strict=True):
+        assert named(answer.warnings) == expected(model, image, caption)
+        assert named(nibt.explain(model, image, caption, "centre").warnings) == named(answer.warnings)
+    assert {bool(mismatch(answer.warnings)) for answer in together} == {True, False}
+
+
+def test_mismatch_warning_comes_first_and_gives_the_similarity() -> None:
+    """The test above compares more than empty lists."""
+    scenes = nibt.load_model("scenes")
+    pair = Scenes(1, seed=3)[0]
+    absent = next(noun for noun in ("drum", "snail", "bus") if noun not in {one.name for one in pair.objects})
+    match = nibt.explain(scenes, pair.image, pair.caption, "centre")
+    no_match = nibt.explain(scenes, pair.image, f"a {absent}", "centre")
+    assert mismatch(match.warnings) == ""
+    assert no_match.warnings[0].startswith(MISMATCH)
+    assert f"similarity {no_match.similarity:.3f}" in no_match.warnings[0]
+    assert other_warnings(no_match.warnings) == no_match.warnings[1:]
+
+
+@pytest.mark.parametrize(
+    ("target", "options"),
+    [
+        ("cosine", {}),
+        ("logit", {}),
+        ("difference", {"against": "a cat"}),
+        ("softmax", {"against": ["a cat", "a dog"]}),
+        ("ensemble", {}),
+    ],
+)
+def test_mismatch_is_independent_of_method_and_target(target: str, options: dict[str, Any]) -> None:
+    model = tiny.model("clip")
+    wanted = expected(model, tiny.image(seed=1), "two cars")
+    for method in ("nib", "grad_cam"):
+        answer = nibt.explain(model, tiny.image(seed=1), "two cars", method, target, **options)
+        assert named(answer.warnings) == wanted
+    assert named(nibt.explain_interactions(model, tiny.image(seed=1), "two cars").warnings) == wanted
+
+
+def test_mismatch_is_not_reported_for_two_of_a_kind() -> None:
+    model = tiny.model("clip")
+    two = [nibt.explain(model, tiny.image(), tiny.image(seed=seed), "centre") for seed in range(1, 5)]
+    two += [nibt.explain(model, nibt.Caption("two cars"), caption, "centre") for caption in tiny.CAPTIONS]
+    assert [mismatch(answer.warnings) for answer in two] == [""] * len(two)
+
+
+def test_mismatch_is_recomputed_for_other_weights() -> None:
+    model = tiny.fresh("clip")
+    for _ in range(2):
+        answers = [nibt.explain(model, tiny.image(), caption, "centre") for caption in tiny.CAPTIONS]
+        assert [named(one.warnings) for one in answers] == [
+            expected(model, tiny.image(), caption) for caption in tiny.CAPTIONS
+        ]
+        with torch.no_grad():
+            for parameter in model.image.root.parameters():
+                parameter.mul_(-1.3)

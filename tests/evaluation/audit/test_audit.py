@@ -1,0 +1,140 @@
+"""Tests of ``nibt.evaluation.audit``, run as a whole."""
+
+import json
+import re
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import nibt
+from nibt.datasets.scenes import Scenes
+from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.evaluation.audit.thresholds import LEAST_PAIRS
+from nibt.models.base import Model
+from nibt.progress import Progress
+from nibt.report.html.audit import page
+from nibt.results.audit import Audit
+from tests import tiny
+from tests.helpers import check_page, noise_pairs
+
+pytest.importorskip("scipy", reason="an audit ranks with scipy")
+
+
+pytest.importorskip("skimage", reason="an audit compares maps with scikit-image")
+
+
+MANY = 8
+
+
+def verdicts(audit: Audit, method: str = "") -> dict[tuple[str, str], str]:
+    return {(check.name, check.side): check.verdict for check in audit.checks if check.method == method}
+
+
+@pytest.fixture(scope="module")
+def scenes() -> Audit:
+    """NIB on scenes, at the smallest size."""
+    return nibt.audit("scenes", list(Scenes(count=MANY, seed=5, fewest=2, most=3, named="all")), "nib", quick=True)
+
+
+@pytest.fixture(scope="module")
+def random() -> Audit:
+    return nibt.audit(tiny.model("clip"), noise_pairs(MANY), "random", quick=True)
+
+
+def test_audit_passes_nib_on_scenes(scenes: Audit) -> None:
+    assert {key: told for key, told in verdicts(scenes, "nib").items() if told != "pass"} == {}
+    assert set(verdicts(scenes).values()) == {"pass"}, "the model tells right captions from wrong ones"
+    assert {check.question for check in scenes.checks if check.method == "nib"} == {1, 2, 3, 4, 5, 6}
+
+
+def test_audit_fails_a_random_map(random: Audit) -> None:
+    found = verdicts(random, "random")
+    failing = [
+        ("weights", "image"),
+        ("weights_ssim", "image"),
+        ("weights", "text"),
+        ("mismatch_image", "image"),
+        ("nonsense", "image"),
+        ("mismatch_text", "text"),
+        ("seed", "image"),
+        ("seed", "text"),
+    ]
+    assert [found[key] for key in failing] == ["fail"] * len(failing)
+    assert not all(found[metric, side] == "pass" for metric in ("deletion", "insertion") for side in ("image", "text"))
+    assert random.verdict == "fail"
+
+
+def test_audit_fails_a_constant_text_tower() -> None:
+    """What leaves its last norm is the norm's bias, whatever the caption."""
+    model = tiny.fresh("clip")
+    with torch.no_grad():
+        model.module.text_model.final_layer_norm.weight.zero_()  # pyright: ignore
+    found = nibt.audit(model, noise_pairs(MANY), "nib", quick=True)
+    assert verdicts(found) == {("auc", ""): "fail", ("recall", ""): "fail"}
+    own = verdicts(found, "nib")
+    for key in (
+        ("weights", "text"),
+        ("mismatch_image", "image"),
+        ("nonsense", "image"),
+        ("mismatch_text", "text"),
+        ("deletion", "text"),
+    ):
+        assert own[key] == "fail", key
+
+
+def test_audit_with_the_same_seed_is_the_same(random: Audit) -> None:
+    again = nibt.audit(tiny.model("clip"), noise_pairs(MANY), "random", quick=True)
+    assert replace(again, seconds=0.0) == replace(random, seconds=0.0)
+
+
+def test_audit_is_saved_and_loaded(scenes: Audit, tmp_path: Path) -> None:
+    scenes.save(tmp_path / "audit.json")
+    assert Audit.load(tmp_path / "audit.json") == scenes
+    told = json.loads((tmp_path / "audit.json").read_text())
+    assert (told["schema"], told["kind"], told["verdict"]) == (1, "audit", scenes.verdict)
+    (tmp_path / "audit.json").write_text("{}")
+    with pytest.raises(BadInput, match="no audit"):
+        Audit.load(tmp_path / "audit.json")
+
+
+def test_audit_page_is_self_contained(scenes: Audit) -> None:
+    found = check_page(page(scenes))
+    assert not re.search(r"https?://|<script|<link|@import", found)
+    assert found.count("data:image/png;base64,") == 3 * 6, "examples and their tiles"
+    assert all(check.about.split(" ")[0] in found for check in scenes.checks)
+    assert found.count('class="gauge"') == len(scenes.checks)
+
+
+def test_audit_rejects_few_or_equal_pairs() -> None:
+    model = tiny.model("clip")
+    with pytest.raises(BadInput, match=rf"at least {LEAST_PAIRS} pairs.*\(got 3\)"):
+        nibt.audit(model, noise_pairs(MANY)[:3])
+    with pytest.raises(BadInput, match="all 8 captions are the same"):
+        nibt.audit(model, [replace(pair, caption="a red cat") for pair in noise_pairs(MANY)])
+    with pytest.raises(UnknownName, match="Did you mean 'nib'"):
+        nibt.audit(model, noise_pairs(MANY), "nibb")
+    with pytest.raises(BadOption, match="seed"):
+        nibt.audit(model, noise_pairs(MANY), seed=-1)
+
+
+def test_audit_reports_weights_that_change_meanwhile() -> None:
+    model: Model = deepcopy(tiny.fresh("clip"))
+
+    def train(progress: Progress) -> None:
+        with torch.no_grad():
+            next(model.module.parameters()).add_(1e-3)
+
+    with pytest.raises(nibt.NibtError, match="changed while it was audited"):
+        nibt.audit(model, noise_pairs(MANY), "ones", quick=True, on_progress=train)
+
+
+def test_audit_page_has_readable_images(scenes: Audit) -> None:
+    from base64 import b64decode
+    from io import BytesIO
+
+    with Image.open(BytesIO(b64decode(scenes.examples[0].image.partition(",")[2]))) as shown:
+        assert shown.size == (128, 128)

@@ -1,0 +1,38 @@
+"""Tests of ``nibt.evaluation.audit.counterfactuals``."""
+
+import numpy as np
+import pytest
+
+from nibt.datasets.scenes import Scenes
+from nibt.evaluation.audit.counterfactuals import inner, nonsense, other_captions, other_images
+from nibt.evaluation.maps import Map
+
+pytest.importorskip("scipy", reason="an audit ranks with scipy")
+
+
+pytest.importorskip("skimage", reason="an audit compares maps with scikit-image")
+
+
+MANY = 8
+
+
+def test_counterfactuals_differ_from_the_pairs() -> None:
+    pairs = list(Scenes(count=MANY, seed=5))
+    for own, other in zip(pairs, other_captions(pairs), strict=True):
+        assert own.image is other.image
+        assert not [thing for thing in own.objects if thing.name in other.caption.split()]
+    for own, other in zip(pairs, other_images(pairs), strict=True):
+        assert own.caption == other.caption
+        assert own.image is not other.image
+    for own, other in zip(pairs, nonsense(pairs, 0), strict=True):
+        assert len(own.caption.split()) == len(other.caption.split())
+        assert not set(own.caption.split()) & set(other.caption.split())
+
+
+def test_inner_returns_the_words_of_the_caption() -> None:
+    plain = Map(np.array([1.0, 2.0]), ("a", "cat"))
+    worded = Map(np.arange(5.0), ("a", "photo", "of", "a", "cat"))
+    found = inner("a photo of {}", worded, plain)
+    assert found is not None
+    assert found.scores.tolist() == [3.0, 4.0]
+    assert inner("a photo {}", worded, plain) is None

@@ -1,0 +1,71 @@
+"""Tests of ``nibt.evaluation.audit.randomization``."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from nibt.evaluation.audit.randomization import cascade, copied, stages
+from nibt.evaluation.maps import MethodSpec, maps
+from tests import tiny
+from tests.helpers import noise_pairs
+
+pytest.importorskip("scipy", reason="an audit ranks with scipy")
+
+
+pytest.importorskip("skimage", reason="an audit compares maps with scikit-image")
+
+
+MANY = 8
+
+
+def test_cascade_leaves_the_model_unchanged() -> None:
+    model = tiny.fresh("clip")
+    module = model.module
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    flags = [one.requires_grad for one in module.parameters()]
+    told = replace(model, _hashes={}).weights_hash
+    for side in ("image", "text"):
+        assert len(list(cascade(model, noise_pairs(MANY)[:2], [MethodSpec("nib")], side, 0, 2, 8))) == 5
+    assert replace(model, _hashes={}).weights_hash == told
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert [one.requires_grad for one in module.parameters()] == flags
+    assert not any(part.training or part._forward_hooks or part._forward_pre_hooks for part in module.modules())
+    assert all(one.grad is None for one in module.parameters())
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip", "own resnet", "coca", "bert", "timm vit"])
+def test_stages_have_each_parameter_of_a_tower_once(kind: str) -> None:
+    model = copied(tiny.model(kind))
+    assert model.module is not tiny.model(kind).module
+    for side, item in (("image", tiny.image()), ("text", "a red cat")):
+        tower = model.tower(side)
+        found = stages(tower, tower.prepare([item]), 2)
+        assert (found[0].name, found[-1].name, len(found)) == ("head", "stem", 4)
+        every = [id(one) for stage in found for one in stage.parameters]
+        assert found[0].parameters
+        assert found[-1].parameters
+        assert set(every) <= {id(one) for one in model.module.parameters()}
+        assert len(set(every)) == len(every) or kind == "bert", "blocks may share weights"
+
+
+def test_cascade_randomizes_from_the_top_down() -> None:
+    model = tiny.model("clip")
+    found = list(cascade(model, noise_pairs(MANY), [MethodSpec("nib")], "image", 0, 12, 8))
+    assert [name for name, _ in found] == ["nothing", "head", "block 2", "block 1", "block 0", "stem"]
+    plain = maps(model, noise_pairs(MANY), MethodSpec("nib"), "image", 0)
+    for one, other in zip(plain, found[0][1]["nib"], strict=True):
+        assert np.array_equal(one.scores, other.scores), "of nothing is the model itself"
+    assert not np.array_equal(plain[0].scores, found[1][1]["nib"][0].scores)
+
+
+def test_cascade_depends_on_the_seed() -> None:
+    runs = [
+        list(cascade(tiny.model("clip"), noise_pairs(MANY)[:2], [MethodSpec("nib")], "image", seed, 2, 8))
+        for seed in (1, 1, 2)
+    ]
+    scores = [[found["nib"][0].scores for _, found in run] for run in runs]
+    assert all(np.array_equal(one, same) for one, same in zip(scores[0], scores[1], strict=True))
+    assert np.array_equal(scores[0][0], scores[2][0])
+    assert not np.array_equal(scores[0][-1], scores[2][-1])

@@ -1,0 +1,52 @@
+"""A method of another package is benchmarked by its name, as docs/extending.md shows."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+from tests.helpers import ROOT
+
+
+def blocks(page: str) -> dict[str, str]:
+    """The code blocks of a page that stand for files, and its commands."""
+    found = re.findall(r"<!-- (?:file: )?(\S+) -->\n```\w+\n(.*?)```", page, re.DOTALL)
+    return dict(found)
+
+
+def test_benchmark_takes_a_method_of_another_package(tmp_path: Path) -> None:
+    parts = blocks((ROOT / "docs" / "extending.md").read_text())
+    commands = parts.pop("commands")
+    for name, text in parts.items():
+        (tmp_path / name).write_text(text)
+    project = tomllib.loads(parts["pyproject.toml"])["project"]
+    installed = tmp_path / "strangers_method-1.0.dist-info"  # what pip makes of it
+    installed.mkdir()
+    (installed / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 1.0\n")
+    points = project["entry-points"]["nibt.methods"]
+    (installed / "entry_points.txt").write_text("[nibt.methods]\n" + "\n".join(f"{a} = {b}" for a, b in points.items()))
+    code = """
+import shlex, sys
+from nibt.cli import main
+for line in sys.argv[1].splitlines():
+    try:
+        main(shlex.split(line)[1:])
+    except SystemExit as left:
+        assert not left.code, line
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, commands],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^distance .* none: an example", done.stdout, re.MULTILINE)
+    told = json.loads((tmp_path / "cat.json").read_text())["method"]
+    assert (told["name"], told["image"]["power"]) == ("distance", 2)
+    assert re.search(r"^\| distance power=2 \| \d", (tmp_path / "RUN" / "report.md").read_text(), re.MULTILINE)

@@ -1,0 +1,97 @@
+"""Tests of ``nibt.evaluation.bench.report``."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import nibt
+from nibt.cli import main
+from nibt.evaluation.bench.headline import headlines
+from nibt.evaluation.bench.plan import Plan
+from nibt.evaluation.bench.store import COLUMNS, Store
+from nibt.evaluation.bench.summary import Group, Series, Summary
+from tests.evaluation.bench.plans import BASE
+from tests.helpers import check_page
+
+
+def made(
+    folder: Path, plan: Plan, numbers: dict[tuple[str, str, str], list[float]], seconds: dict[str, float]
+) -> Summary:
+    """A summary of rows written by hand: by side, metric and method the numbers of pairs."""
+    blank = dict.fromkeys(COLUMNS, "") | {"curve": [], "model": "m", "data": "d", "target": "cosine", "seed": 0}
+    rows = [
+        {
+            **blank,
+            "side": side,
+            "metric_label": metric,
+            "method_label": method,
+            "item": item,
+            "value": value,
+            "seconds": seconds[method],
+        }
+        for (side, metric, method), values in numbers.items()
+        for item, value in enumerate(values)
+    ]
+    store = Store(folder)
+    store.add("part", rows)
+    return Summary.of(plan, store.table(["part", "lacking"]))
+
+
+def test_report_numbers_equal_those_by_hand(tmp_path: Path) -> None:
+    plan = Plan.read(
+        {
+            **BASE,
+            "methods": ["nib", "m2ib", "rise"],
+            "metrics": ["confidence_drop", "confidence_increase"],
+            "sides": ["image"],
+        }
+    )
+    drops = {"nib": [1.0, 2.0, 3.0, 0.0], "m2ib": [2.0, 4.0, 3.0, 3.0], "rise": [1.0, 2.0, 3.0, np.nan]}
+    increases = {"nib": [100.0, 100.0, 0.0, 0.0], "m2ib": [0.0, 100.0, 0.0, 0.0], "rise": [0.0, 0.0, 0.0, 0.0]}
+    numbers = {("image", "confidence_drop", name): values for name, values in drops.items()}
+    numbers |= {("image", "confidence_increase", name): values for name, values in increases.items()}
+    summary = made(tmp_path, plan, numbers, {"nib": 0.5, "m2ib": 2.0, "rise": 1.0})
+    lines = {(line.of.metric, line.of.method): line for line in summary.lines}
+    drop = lines["confidence_drop", "m2ib"]
+    assert (drop.mean[0], drop.count, drop.won, drop.seconds) == (3.0, 4, 0.125, 2.0)  # one tie, three losses
+    assert lines["confidence_drop", "rise"].count == 3
+    assert lines["confidence_drop", "rise"].won == 0.5
+    assert np.isnan(lines["confidence_drop", "nib"].p)
+    raw = stats.wilcoxon(np.subtract(drops["m2ib"], drops["nib"]), zero_method="zsplit", method="approx").pvalue
+    assert drop.p == pytest.approx(min(1, 2 * raw))  # the other p is 1
+    by_recipe = {(one.nib, one.what): one for one in headlines(summary)}
+    image = by_recipe["nib", "image"]
+    assert image.gain[0] == pytest.approx(((3 - 1.5) / 3 + (50 - 25) / 50) / 2)
+    assert image.of_other[0] == pytest.approx(((3 - 1.5) / 3 + (50 - 25) / 25) / 2)
+    assert image.gain[1] <= image.gain[0] <= image.gain[2]
+    assert by_recipe["nib", "speed"].gain == pytest.approx((0.75, 0.75, 0.75))
+    assert by_recipe["nib", "speed"].of_other[0] == pytest.approx(3)
+    assert summary.pairs(
+        *(Series(Group("m", "d", "cosine"), "image", "confidence_drop", name) for name in ("nib", "rise"))
+    )
+
+
+def test_report_is_written_in_every_format(
+    tmp_path: Path, plan: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan |= {"published": True, "data": [{**plan["data"][0], "label": "flickr8k"}]}
+    nibt.benchmark(plan, tmp_path / "run")
+    with pytest.raises(SystemExit) as left:
+        main(["report", str(tmp_path / "run")])
+    assert not left.value.code
+    printed = capsys.readouterr().out
+    text = (tmp_path / "run" / "report.md").read_text()
+    assert text in printed
+    for told in ("published / measured here", "1.450 / ", "recipe", "2.png", "ones", "random", "centre", "weights "):
+        assert told in text, told
+    page = check_page((tmp_path / "run" / "report.html").read_text())
+    assert page.count("data:image/png;base64,") == 4
+    assert not re.search(r"(src|href)=.https?:", page)
+    table = (tmp_path / "run" / "report.tex").read_text()
+    assert table.count(r"\begin{tabular}") == table.count(r"\end{tabular}") == text.count("\n## ")
+    assert "confidence\\_drop protocol=paper" in table
+    assert len((tmp_path / "run" / "report.csv").read_text().splitlines()) == 1 + 6 * (4 + 3)

@@ -1,0 +1,197 @@
+"""Tests of ``nibt.evaluation.bench.run``."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nibt
+from nibt.errors import BadInput, BadOption, OtherRequest
+from nibt.evaluation.bench import cell as work
+from nibt.evaluation.bench import report as reporting
+from nibt.evaluation.bench.run import Run
+from nibt.evaluation.bench.store import fingerprint
+from nibt.evaluation.bench.summary import Summary
+from nibt.progress import Progress
+from tests import tiny
+from tests.evaluation.bench.plans import SCENES
+
+
+def test_benchmark_checks_methods_before_measuring(tmp_path: Path, plan: dict[str, Any]) -> None:
+    plan["methods"] = ["nib", {"name": "nib", "options": {"layer": 99}}]
+    with pytest.raises(BadOption, match=r"methods\[1\]: layer must lie in 0..\d"):
+        nibt.benchmark(plan, tmp_path / "run")
+    assert not list((tmp_path / "run" / "parts").iterdir())
+
+
+KILLED = """
+import os, random, signal, sys, time
+import nibt
+from nibt.evaluation.bench.run import Run
+from nibt.evaluation.bench.store import fingerprint
+plan, out = sys.argv[1:]
+nibt.benchmark(plan, out + "/whole")
+parts = out + "/killed/parts"
+
+def done():
+    return len([name for name in os.listdir(parts) if name[0] != "."]) if os.path.isdir(parts) else 0
+
+draws = random.Random(0)
+there = []
+for _ in range(3):
+    child = os.fork()
+    if not child:
+        nibt.benchmark(plan, out + "/killed")
+        os._exit(0)
+    enough = done() + draws.randrange(1, 5)
+    while done() < enough and not os.waitpid(child, os.WNOHANG)[0]:
+        time.sleep(0.002)
+    time.sleep(draws.uniform(0, 0.05))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    there.append(done())
+nibt.benchmark(plan, out + "/killed")
+runs = [Run.open(out + name) for name in ("/whole", "/killed")]
+print(there, len(list(runs[0].chunks())))
+print(*(fingerprint(run.table()) for run in runs), *(run.table().num_rows for run in runs))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the test forks, so that torch is loaded once")
+def test_benchmark_resumes_with_the_same_bits_after_being_killed(tmp_path: Path, plan: dict[str, Any]) -> None:
+    del plan["data"]
+    text = "\n".join(
+        [
+            "batch_size = 2",
+            f"models = [{{ name = {json.dumps(plan['models'][0]['name'])} }}]",
+            'methods = ["nib", { name = "m2ib", options = { steps = 2, samples = 2 } }, "grad_cam"]',
+            'data = [{ name = "scenes", options = { count = 8 } }]',
+            'metrics = ["pointing_game", "confidence_drop"]',
+        ]
+    )
+    (tmp_path / "plan.toml").write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path / "plan.toml"), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()[-2:]
+    whole, killed, rows, others = second.split()
+    assert whole == killed, f"parts there after each kill, and in all: {first}"
+    assert int(rows) == int(others) == 8 * 6 * (2 + 1)
+
+
+def test_benchmark_records_a_bad_pair(tmp_path: Path, plan: dict[str, Any], monkeypatch: Any) -> None:
+    measure = work.measure
+
+    def choosy(model: Any, pairs: Any, *rest: Any, **options: Any) -> Any:
+        if any(pair.caption == tiny.CAPTIONS[1] for pair in pairs):
+            raise BadInput("this caption cannot be")
+        return measure(model, pairs, *rest, **options)
+
+    monkeypatch.setattr(work, "measure", choosy)
+    run = nibt.benchmark(plan, tmp_path / "run")
+    rows = run.table().to_pylist()
+    own = [row for row in rows if row["method_label"] == "nib"]
+    assert len(own) == 6 * (4 + 3)  # corner_share is of images only
+    errors = {row["item"]: row["error"] for row in own}
+    assert "2.png" in errors[2]
+    assert errors[1] == errors[5] == "this caption cannot be"
+    assert errors[0] == errors[3] == errors[4] == ""
+    assert all(np.isnan(row["value"]) for row in own if row["error"])
+    assert all(np.isfinite(row["value"]) and row["seconds"] > 0 for row in own if not row["error"])
+    assert {row["item"] for row in rows if row["method"] == "m2ib"} == set(range(5))
+    summary = Summary.of(run.plan, run.table())
+    assert {(item, error) for _, item, error in summary.failures} == {(item, errors[item]) for item in (1, 2, 5)}
+    assert {(line.count, line.failed) for line in summary.lines} == {(3, 3), (3, 2)}
+
+
+def test_benchmark_resumes_after_an_error(tmp_path: Path, plan: dict[str, Any], monkeypatch: Any) -> None:
+    measure, calls = work.measure, []
+
+    def broken(*rest: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise RuntimeError("a bug")
+        return measure(*rest, **options)
+
+    plan["methods"] = ["nib"]
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "measure", broken)
+        with pytest.raises(RuntimeError, match="a bug"):
+            nibt.benchmark(plan, tmp_path / "run")
+    begun = Run.open(tmp_path / "run")
+    assert len(begun.left()) == len(list(begun.chunks())) - 2
+    assert "The run is not whole: 6 of 8 chunks" in " ".join(reporting._about(begun))
+    told: list[Progress] = []
+    nibt.benchmark(plan, tmp_path / "run", on_progress=told.append)
+    assert len(told) == len(list(begun.chunks())) - 2
+    assert not begun.left()
+    assert fingerprint(begun.table()) == fingerprint(nibt.benchmark(plan, tmp_path / "again").table())
+    sessions = begun.provenance["sessions"]
+    assert len(sessions) == 2
+    assert sessions[0]["versions"]["torch"]
+    assert re.fullmatch("[0-9a-f]{16}", begun.provenance["models"]["tiny"]["weights_hash"])
+    with pytest.raises(OtherRequest, match=r"plan\.batch_size: 4 \(now 3\)"):
+        nibt.benchmark({**plan, "batch_size": 3}, tmp_path / "run")
+
+
+def test_benchmark_equals_measure(tmp_path: Path, plan: dict[str, Any], clip_folder: Path) -> None:
+    plan |= {
+        "data": [SCENES],
+        "batch_size": 6,
+        "methods": [{"name": "nib", "options": {"steps": 2}}],
+        "metrics": ["special_share", {"name": "deletion", "measured": "softmax"}],
+    }
+    found = nibt.benchmark(plan, tmp_path / "run").table().to_pylist()
+    pairs = list(nibt.registry.find("datasets", "scenes")(**SCENES["options"]))
+    model = nibt.load_model(clip_folder)
+    for name, measured in (("special_share", "explained"), ("deletion", "softmax")):
+        rows = nibt.measure(model, pairs, [name], "nib", measured=measured, steps=2, seed=0)
+        own = {
+            (row["item"], row["side"]): row["value"] for row in found if (row["metric"], row["method"]) == (name, "nib")
+        }
+        assert own == {(row.item, row.side): row.value for row in rows}
+        drawn = {
+            (row["item"], row["side"]): tuple(row["curve"])
+            for row in found
+            if (row["metric"], row["method"]) == (name, "nib")
+        }
+        assert drawn == {(row.item, row.side): row.curve for row in rows}
+    resolved = json.loads(next(row["resolved"] for row in found if row["method"] == "nib"))
+    assert (resolved["steps"], resolved["baseline"], resolved["target"]) == (2, "blank", "cosine")
+
+
+def test_benchmark_stores_the_curves_of_areas(tmp_path: Path, plan: dict[str, Any]) -> None:
+    """Of each pair in the store, and of the mean curve, which is drawn."""
+    plan |= {"data": [SCENES], "methods": ["nib"], "metrics": ["deletion", "insertion", "special_share"]}
+    run = nibt.benchmark(plan, tmp_path / "run")
+    rows = run.table().to_pylist()
+    for row in rows:
+        if row["metric"] == "special_share":
+            assert row["curve"] == []
+        else:
+            assert len(row["curve"]) == 11
+            assert np.trapezoid(row["curve"]) / 10 == pytest.approx(row["value"], abs=1e-6)
+    firsts = {(row["side"], row["metric"], row["method"], row["item"]): row["curve"] for row in rows}
+    for side, method, item in {(side, method, item) for side, _, method, item in firsts}:
+        removed, put_in = (firsts[side, metric, method, item] for metric in ("deletion", "insertion"))
+        assert removed[0] == pytest.approx(put_in[-1], abs=1e-6)  # all of the input
+        assert removed[-1] == pytest.approx(put_in[0], abs=1e-6)  # nothing of it
+    summary = Summary.of(run.plan, run.table())
+    assert {series.metric for series in summary.curves} == {"deletion", "insertion"}
+    for series, curve in summary.curves.items():
+        assert np.trapezoid(curve) / 10 == pytest.approx(np.mean(list(summary.values[series].values())), abs=1e-6)
+    reporting.write_report(run)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert page.count("curves</h2>") == 2
+    assert page.count("data:image/png;base64,") == 6

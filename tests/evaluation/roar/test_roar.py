@@ -1,0 +1,210 @@
+"""Tests of ``nibt.evaluation.roar``, run as a whole."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import nibt
+from nibt.data.pair import Pair
+from nibt.datasets.scenes import Scenes
+from nibt.errors import BadInput, BadOption, OtherRequest, UnknownName, Unsupported, WouldOverwrite
+from nibt.evaluation.audit.randomization import copied
+from nibt.evaluation.maps import MethodSpec
+from nibt.evaluation.roar import RoarRunner
+from nibt.evaluation.roar.report import markdown
+from nibt.evaluation.roar.settings import Settings
+from nibt.models._loading import load_model
+from nibt.progress import OnProgress, Progress
+from nibt.results.roar import Roar
+from tests import tiny
+from tests.helpers import noise_pairs
+
+pytest.importorskip("scipy", reason="rankings are compared with scipy")
+
+
+QUICK = {"epochs": 1, "batch_size": 4, "explain_batch": 5}
+
+
+@pytest.fixture(scope="module")
+def scenes() -> tuple[list[Pair], list[np.ndarray], list[np.ndarray]]:
+    """Scenes, and maps that know where the named objects are, and which tokens name them."""
+    pairs = list(Scenes(count=110, seed=11, fewest=1, most=3, named="all"))
+    text = load_model("scenes").text
+    grids, tokens = [], []
+    for pair in pairs:
+        mask = np.any([thing.mask for thing in pair.objects if thing.mask is not None], axis=0)
+        grids.append(mask.reshape(8, 16, 8, 16).mean((1, 3)).astype(np.float32))
+        words = text.prepare([pair.caption]).words
+        assert words is not None
+        nouns = {part for thing in pair.objects for part in thing.name.split()}
+        named = [row for word in words.words[0] if word.text in nouns for row in word.tokens]
+        one = torch.zeros(words.explained.shape[1])
+        one[named] = 1
+        tokens.append(one[words.explained[0]].numpy())
+    return pairs, grids, tokens
+
+
+def test_roar_ranks_a_map_of_the_truth_above_a_random_one(
+    scenes: tuple[list[Pair], list[np.ndarray], list[np.ndarray]], tmp_path: Path
+) -> None:
+    pairs, grids, tokens = scenes
+    settings = Settings(rates={"features": 1e-3}, validation=30, epochs=8, start="fresh")
+    run = RoarRunner(
+        load_model("scenes"),
+        pairs,
+        [MethodSpec("nib"), MethodSpec("random"), MethodSpec("ones")],
+        ["features"],
+        ("image", "text"),
+        2,
+        settings,
+        tmp_path,
+        {},
+    )
+    run.folder.maps("nib", lambda: {"image": grids, "text": tokens})
+    run.go(lambda *_: None)
+    found = {(gain.method, gain.hidden): gain for gain in run.result().gains}
+    for kind in ("image", "text"):
+        assert found["nib", kind].low > 0.1, "it does not learn what it does not see"
+        assert found["nib", kind].beats_random
+        assert abs(found["ones", kind].lead) < found["nib", kind].lead / 2, "equal scores hide what random ones do"
+
+
+def test_roar_resumes_with_the_same_bits_after_being_killed(tmp_path: Path) -> None:
+    def killed(limit: int) -> OnProgress:
+        def tell(progress: Progress) -> None:
+            if progress.done >= limit:
+                raise KeyboardInterrupt
+
+        return tell
+
+    options = {"form": ("features", "last"), "hidden": ("text",), "repeats": 2, **QUICK}
+    whole = nibt.roar(tiny.fresh("clip"), noise_pairs(12), "grad_cam", out=tmp_path / "one", **options)
+    for limit in (1, 6, 13):
+        with pytest.raises(KeyboardInterrupt):
+            nibt.roar(
+                tiny.fresh("clip"),
+                noise_pairs(12),
+                "grad_cam",
+                out=tmp_path / "two",
+                on_progress=killed(limit),
+                **options,
+            )
+    (tmp_path / "two" / "cells" / ".draft.json").write_text("half")  # what a kill in the midst leaves
+    again = nibt.roar(tiny.fresh("clip"), noise_pairs(12), "grad_cam", out=tmp_path / "two", **options)
+    assert again.gains == whole.gains
+    assert again.agreements == whole.agreements
+    kept = [
+        {file.name: json.loads(file.read_text())["losses"] for file in (tmp_path / name / "cells").glob("[a-z]*")}
+        for name in ("one", "two")
+    ]
+    assert kept[0] == kept[1]
+    assert len(kept[0]) == 2 * 2 * (1 + 4)
+    seen: list[str] = []
+    nibt.roar(
+        tiny.fresh("clip"),
+        noise_pairs(12),
+        "grad_cam",
+        out=tmp_path / "two",
+        **options,
+        on_progress=lambda progress: seen.append(progress.stage),
+    )
+    assert seen == ["done"]
+    more = nibt.roar(tiny.fresh("clip"), noise_pairs(12), ["grad_cam", "nib:paper"], out=tmp_path / "two", **options)
+    assert {gain.method for gain in more.gains} - {gain.method for gain in whole.gains} == {"nib:paper"}
+    assert [gain for gain in more.gains if gain.method != "nib:paper"] == list(whole.gains)
+
+
+def test_roar_leaves_the_model_and_the_generators_unchanged(tmp_path: Path) -> None:
+    model = tiny.fresh("clip")
+    before = {name: value.clone() for name, value in model.module.state_dict().items()}
+    flags = [one.requires_grad for one in model.module.parameters()]
+    told, state = replace(model, _hashes={}).weights_hash, torch.get_rng_state()
+    with torch.no_grad():
+        found = nibt.roar(
+            model,
+            noise_pairs(12),
+            "ones",
+            out=tmp_path / "run",
+            form=["features", "last", "whole"],
+            repeats=1,
+            rate=1e-3,
+            hidden="both",
+            **QUICK,
+        )
+        assert not torch.is_grad_enabled()
+    assert replace(model, _hashes={}).weights_hash == told == found.model["weights_hash"]
+    assert all(torch.equal(value, before[name]) for name, value in model.module.state_dict().items())
+    assert [one.requires_grad for one in model.module.parameters()] == flags
+    assert not any(part.training or part._forward_hooks or part._forward_pre_hooks for part in model.module.modules())
+    assert all(one.grad is None for one in model.module.parameters())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(training.after != training.before for training in found.trainings)
+
+
+def test_roar_result_is_saved_and_loaded(tmp_path: Path) -> None:
+    found = nibt.roar(
+        tiny.model("clip"), noise_pairs(12), out=tmp_path / "run", form=["features", "last"], hidden="both", **QUICK
+    )
+    found.save(tmp_path / "x.json")
+    back = Roar.load(tmp_path / "x.json")
+    assert back.gains == found.gains
+    assert back.agreements == found.agreements
+    assert back.trainings == found.trainings
+    assert json.loads(json.dumps(back.to_json())) == json.loads(json.dumps(found.to_json()))
+    assert [gain.method for gain in found.gains if gain.control] == ["random", "centre", "ones"] * 2
+    text = markdown(found)
+    for word in ("75th", "90th", "Adam", "padding token", "repeats", "Kendall", "ones (control)", "features, last"):
+        assert word in text, word
+    with pytest.raises(BadInput, match="no result of nibt roar"):
+        Roar.load(tmp_path / "run" / "settings.json")
+
+
+def test_roar_rejects_bad_arguments(tmp_path: Path) -> None:
+    model, pairs = tiny.model("clip"), noise_pairs(12)
+    run = tmp_path / "run"
+    with pytest.raises(BadInput, match="at least 10 pairs"):
+        nibt.roar(model, pairs[:9], out=run)
+    with pytest.raises(UnknownName, match="Did you mean 'nib'"):
+        nibt.roar(model, pairs, "nibb", out=run)
+    with pytest.raises(UnknownName, match="epochs"):
+        nibt.roar(model, pairs, out=run, epoch=1)
+    for wrong, told in (
+        ({"form": "head"}, "features, last, whole"),
+        ({"hidden": ()}, "at least one hidden"),
+        ({"repeats": 0}, "at least 1"),
+        ({"rate": 2.0}, "between 0 and 1"),
+        ({"epochs": 0}, "at least"),
+        ({"rate": {"lst": 0.1}}, "lst"),
+        ({"validation": 100}, r"1\.\.99"),
+        ({"batch_size": 1}, "2"),
+        ({"start": "again"}, "trained, fresh"),
+        ({"form": "last", "blocks": 4}, r"1\.\.3"),
+    ):
+        with pytest.raises(BadOption, match=told):
+            nibt.roar(model, pairs, out=run, **wrong)  # pyright: ignore
+    half = copied(model)
+    half.module.half()
+    with pytest.raises(Unsupported, match="float32"):
+        nibt.roar(half, pairs, out=run)
+    assert not run.exists(), "what cannot be leaves no folder"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WouldOverwrite, match="is a file"):
+        nibt.roar(model, pairs, out=tmp_path / "file", **QUICK)
+    with pytest.raises(WouldOverwrite, match="not empty"):
+        nibt.roar(model, pairs, out=tmp_path, **QUICK)
+
+
+def test_roar_rejects_a_folder_of_other_settings(tmp_path: Path) -> None:
+    run, model = tmp_path / "run", tiny.model("clip")
+    nibt.roar(model, noise_pairs(12), "ones", out=run, repeats=1, hidden="text", **QUICK)
+    for other in ({"epochs": 2}, {"rate": 1e-2}, {"seed": 1}, {"text_percentile": 80}):
+        with pytest.raises(OtherRequest, match=r"(?s)choices.*now.*Choose a new folder"):
+            nibt.roar(model, noise_pairs(12), "ones", out=run, repeats=1, hidden="text", **{**QUICK, **other})
+    with pytest.raises(OtherRequest, match="pairs: "):
+        nibt.roar(model, noise_pairs(11), "ones", out=run, repeats=1, hidden="text", **QUICK)
+    with pytest.raises(OtherRequest, match="weights_hash"):
+        nibt.roar(tiny.model("siglip"), noise_pairs(12), "ones", out=run, repeats=1, hidden="text", **QUICK)

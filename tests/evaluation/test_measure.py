@@ -1,0 +1,138 @@
+"""Tests of ``nibt.evaluation.measure``."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import nibt
+from nibt.data.images import ImageInput
+from nibt.data.pair import Object, Pair
+from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.metrics.confidence_drop import ConfidenceDrop
+from nibt.metrics.confidence_increase import ConfidenceIncrease
+from nibt.metrics.deletion import Deletion
+from nibt.metrics.infidelity import Infidelity
+from nibt.metrics.insertion import Insertion
+from nibt.metrics.max_sensitivity import MaxSensitivity
+from nibt.models.base import Model
+from nibt.registry import find
+from tests import tiny
+from tests.helpers import both_sides
+from tests.metrics.linear_maps import pairs, values
+
+
+def test_measure_is_independent_of_the_batch() -> None:
+    model = tiny.model("clip")
+    thing = Object("cat", (2, 2, 9, 9), None, ((0, 3),))
+    pairs = [
+        Pair(ImageInput(tiny.image(seed=seed).pil_image, "drawn"), text, (thing,))
+        for seed, text in enumerate(tiny.CAPTIONS[:3])
+    ]
+    together = nibt.measure(model, pairs, batch_size=3)
+    alone = nibt.measure(model, pairs, batch_size=1)
+    assert [(row.item, row.side, row.metric) for row in together] == [(r.item, r.side, r.metric) for r in alone]
+    np.testing.assert_allclose([r.value for r in together], [r.value for r in alone], atol=1e-4, rtol=1e-3)
+
+
+def test_measure_takes_metric_objects_and_one_side() -> None:
+    model = tiny.model("clip")
+    pair = Pair(ImageInput(tiny.image().pil_image, "drawn"), "a cat")
+    strict = find("metrics", "deletion")(levels=2)
+    rows = nibt.measure(model, [pair], [strict, "special_share"], only="text")
+    assert {(row.side, row.metric) for row in rows} == {("text", "deletion"), ("text", "special_share")}
+    with pytest.raises(BadInput, match="nothing to measure"):
+        nibt.measure(model, [])
+    with pytest.raises(UnknownName):
+        nibt.measure(model, [pair], ["beauty"])
+
+
+@pytest.mark.parametrize("metric", [ConfidenceDrop, ConfidenceIncrease, Deletion, Insertion, Infidelity])
+def test_removal_metrics_take_a_fill_and_are_independent_of_the_batch(metric: Any) -> None:
+    model, given = tiny.model("clip"), pairs()
+    few = {"masks": 8} if metric is Infidelity else {}
+    plain, noisy = (values(model, given, metric(hide=hide, **few), steps=2) for hide in ("mean", "noise"))
+    alone = values(model, given, metric(hide="noise", **few), steps=2, batch_size=1)
+    np.testing.assert_allclose(noisy, alone, atol=1e-3, rtol=1e-3)
+    assert plain[1::2] == noisy[1::2], "words fade as ever"
+    if metric is not ConfidenceIncrease:
+        assert plain[::2] != noisy[::2]
+    with pytest.raises(BadOption, match="hide must be one of mean, blur, noise"):
+        metric(hide="grey")
+    with pytest.raises(BadOption, match="seed"):
+        metric(seed=-1)
+
+
+def by_hand(model: Model, given: list[Pair], number: Callable[[torch.Tensor, int], float]) -> list[float]:
+    """100 max(0, S - S of the blank image), since the map of ones keeps nothing."""
+    found = []
+    for place, pair in enumerate(given):
+        inputs = model.image.prepare([pair.image])
+        seen, nothing = (model.image.encode(replace(inputs, values=inputs.values * keep))[0] for keep in (1, 0))
+        found.append(100 * max(0.0, number(seen, place) - number(nothing, place)))
+    return found
+
+
+def test_measured_softmax_compares_with_the_captions_of_the_call() -> None:
+    model = tiny.model("clip")
+    given = [*pairs(3), Pair(tiny.image(seed=9), tiny.CAPTIONS[0])]  # one caption comes again
+    texts = torch.nn.functional.normalize(model.text.encode(model.text.prepare(tiny.CAPTIONS[:3])), dim=-1)
+
+    def number(image: torch.Tensor, place: int) -> float:
+        cosines = texts @ torch.nn.functional.normalize(image, dim=-1)
+        return float((model.scale * cosines).softmax(-1)[place % 3])
+
+    ones = {"method": "ones", "only": "image", "measured": "softmax"}
+    for size in (1, 3, 16):
+        assert values(model, given, ConfidenceDrop(), batch_size=size, **ones) == pytest.approx(
+            by_hand(model, given, number), abs=1e-3
+        )
+
+
+@both_sides
+def test_measured_target_does_not_change_the_map(modality: Any) -> None:
+    model, given = tiny.model("clip"), pairs(2)
+    same = {"only": modality, "steps": 2}
+    asked = MaxSensitivity(samples=1)  # it asks again, and for the same
+    assert values(model, given, asked, measured="softmax", **same) == values(model, given, asked, **same)
+    for metric in (ConfidenceDrop(), Deletion(), Insertion(), Infidelity(masks=4), "special_share", "completeness_gap"):
+        plain = values(model, given, metric, **same)
+        np.testing.assert_allclose(values(model, given, metric, measured="cosine", **same), plain, atol=1e-5, rtol=1e-5)
+        logit = values(model, given, metric, measured="logit", **same)
+        if isinstance(metric, str):
+            assert logit == plain, "they are of the map"
+        elif isinstance(metric, ConfidenceDrop):
+            np.testing.assert_allclose(logit, model.scale * np.array(plain), atol=1e-3, rtol=1e-3)
+
+
+def test_measured_target_uses_against() -> None:
+    model, given, against = tiny.model("clip"), pairs(2), ["two cars", "a bird", "a dog"]
+    for metric in (ConfidenceDrop(), Deletion()):
+        one = values(model, given, metric, target="softmax", against=against, only="image", steps=2)
+        two = values(model, given, metric, target="softmax", against=against, measured="softmax", only="image", steps=2)
+        np.testing.assert_allclose(one, two, atol=1e-4, rtol=1e-4)
+    values(model, given, ConfidenceDrop(), measured="difference", against="a dog", only="image")
+    values(model, given, ConfidenceDrop(), measured="difference")  # of two pairs each is the other's other
+
+
+def test_measured_target_rejects_missing_contrasts() -> None:
+    model = tiny.model("clip")
+    with pytest.raises(BadInput, match="other captions, and the call has none"):
+        values(model, pairs(1), ConfidenceDrop(), measured="softmax")
+    with pytest.raises(BadOption, match="one other, and the image side has 2 captions"):
+        values(model, pairs(3), ConfidenceDrop(), measured="difference")
+    with pytest.raises(BadOption, match="ensemble rewords"):
+        values(model, pairs(2), ConfidenceDrop(), measured="ensemble")
+    with pytest.raises(BadOption, match="compares with nothing"):
+        values(model, pairs(2), ConfidenceDrop(), measured="logit", against="a dog")
+    with pytest.raises(UnknownName):
+        values(model, pairs(2), ConfidenceDrop(), measured="beauty")
+
+
+def test_measure_takes_a_metric_twice_with_other_options() -> None:
+    rows = nibt.measure(tiny.model("clip"), pairs(1), [Deletion(levels=2), Deletion(levels=5)], only="image")
+    assert [row.metric for row in rows] == ["deletion", "deletion"]
+    assert rows[0].value != rows[1].value

@@ -1,0 +1,23 @@
+"""Tests of ``nibt.evaluation.statistics``."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from nibt.evaluation.statistics import holm, interval, paired_test
+
+
+def test_statistics_equal_scipy() -> None:
+    values, others = np.random.default_rng(3).normal(size=(2, 40))
+    theirs = stats.bootstrap(
+        (values,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    assert interval([*values, np.nan]) == pytest.approx((values.mean(), theirs.low, theirs.high))
+    assert paired_test(values, others) == pytest.approx(stats.wilcoxon(values, others, zero_method="zsplit").pvalue)
+    few, others_few = np.round(values[:9], 1), np.round(others[:9], 1)
+    few[3] = others_few[3]
+    exact = stats.wilcoxon(few, others_few, zero_method="zsplit").pvalue  # all ways to choose signs
+    assert paired_test(few, others_few) == pytest.approx(exact, abs=0.05)
+    assert paired_test(values, values) == 1
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.2, float("nan"), 0.03])[::2] == pytest.approx([0.2, 0.06])

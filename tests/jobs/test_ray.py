@@ -1,0 +1,208 @@
+"""Tests of ``nibt.jobs.ray``."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nibt
+from nibt.errors import BadInput, BadOption, CannotLoad, Unsupported
+from nibt.jobs.ray import Cluster
+from nibt.progress import Progress
+from tests import tiny
+from tests.processes import parts
+
+ray = pytest.importorskip("ray", reason="needs Ray: pip install 'nibt[ray]'")
+
+
+COUNT = 24
+
+
+OPTIONS: dict[str, Any] = {"chunk_size": 4, "batch_size": 2, "steps": 2}
+
+
+slow = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 pairs; one image is broken."""
+    folder = tmp_path_factory.mktemp("pairs")
+    for item in range(COUNT):
+        tiny.image(seed=item).pil_image.save(folder / f"{item}.png")
+    (folder / "5.png").write_bytes(b"no image")
+    lines = ["image,caption", *(f"{item}.png,{tiny.CAPTIONS[item % 4]}" for item in range(COUNT))]
+    (folder / "pairs.csv").write_text("\n".join(lines))
+    return folder / "pairs.csv"
+
+
+@pytest.fixture(scope="module")
+def whole(clip_folder: Path, table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The job by one process with one thread, as a worker of Ray has."""
+    out = tmp_path_factory.mktemp("whole")
+    code = f"import nibt; nibt.batch({str(clip_folder)!r}, {str(table)!r}, {str(out)!r}, **{OPTIONS!r})"
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
+    return out
+
+
+def workers() -> list[int]:
+    """The processes of actors below this one, as /proc has them."""
+    parents, titles = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            status, title = (folder / "stat").read_text(), (folder / "cmdline").read_text()
+        except OSError:
+            continue  # it ended meanwhile
+        parents[int(folder.name)], titles[int(folder.name)] = int(status.rpartition(")")[2].split()[1]), title
+    own = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in own} - own:
+        own |= more
+    return sorted(pid for pid in own if titles.get(pid, "").startswith("ray::Actor"))
+
+
+def killing(seed: int, most: int) -> Any:
+    """Kills a worker a random while after some of the chunks, with others on their way."""
+    draws, left = random.Random(seed), [most]
+
+    def on_progress(progress: Progress) -> None:
+        time.sleep(draws.uniform(0, 0.1))
+        alive = workers()  # none while a new one comes up
+        if left[0] and alive:
+            left[0] -= 1
+            os.kill(draws.choice(alive), signal.SIGKILL)
+
+    return on_progress
+
+
+def test_ray_job_with_a_killed_worker_has_the_same_bits(
+    clip_folder: Path, table: Path, whole: Path, tmp_path: Path
+) -> None:
+    """The images are carried, so the workers need no file of the driver's either."""
+    killed = killing(0, 1)
+    job = nibt.batch(clip_folder, table, tmp_path, on="ray", workers=1, send_images=True, on_progress=killed, **OPTIONS)
+    assert parts(tmp_path) == parts(whole)
+    assert not job.check()
+    assert job.manifest.errors == 1
+    assert job.manifest.sessions[0]["threads_per_worker"] == 1
+
+
+@slow
+def test_ray_job_with_workers_killed_repeatedly_has_the_same_bits(
+    clip_folder: Path, table: Path, whole: Path, tmp_path: Path
+) -> None:
+    job = nibt.batch(clip_folder, table, tmp_path, on="ray", workers=2, on_progress=killing(1, 4), **OPTIONS)
+    assert parts(tmp_path) == parts(whole)
+    assert not job.check()
+
+
+@slow
+def test_ray_job_with_a_killed_driver_is_resumed(clip_folder: Path, table: Path, whole: Path, tmp_path: Path) -> None:
+    told = [
+        sys.executable,
+        "-c",
+        "from nibt.cli import main; main()",
+        "batch",
+        str(table),
+        "--out",
+        str(tmp_path),
+        "-m",
+        str(clip_folder),
+        "--chunk-size",
+        "4",
+        "--batch-size",
+        "2",
+        "--steps",
+        "2",
+        "--quiet",
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for wanted in (1, 3):
+        driver = subprocess.Popen([*told, "--on", "ray", "--workers", "2"], env=environment)
+        while len(parts(tmp_path)) < wanted and driver.poll() is None:
+            time.sleep(0.01)
+        driver.kill()
+        driver.wait()
+    assert 1 <= len(parts(tmp_path)) < len(parts(whole))
+    assert subprocess.run(told, env=environment, check=False).returncode == 0
+    assert parts(tmp_path) == parts(whole)
+
+
+@slow
+def test_ray_job_reports_the_error_of_a_worker(clip_folder: Path, table: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadOption, match=r"layer must lie in 0..\d"):
+        nibt.batch(clip_folder, table, tmp_path / "one", on="ray", layer=99, **OPTIONS)
+    with pytest.raises(CannotLoad, match="there is no model"):
+        nibt.batch("./nothing", table, tmp_path / "two", on="ray", **OPTIONS)
+
+
+@slow
+def test_ray_job_stops_at_a_chunk_that_kills_its_workers(
+    clip_folder: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is sent for the third chunk ends the process that reads it."""
+    monkeypatch.setattr(Cluster, "explain", explaining_with(Deadly))
+    with pytest.raises(Unsupported, match="workers die again and again, the last over rows 8 to 11"):
+        nibt.batch(clip_folder, table, tmp_path, on="ray", workers=2, **OPTIONS)
+    assert len(parts(tmp_path)) >= 2
+    assert not nibt.batch(clip_folder, table, tmp_path, **OPTIONS).check()
+
+
+class Deadly(str):
+    """A caption that is sent as an order to exit."""
+
+    def __reduce__(self) -> Any:
+        return os._exit, (1,)
+
+
+def explaining_with(deadly: type[str]) -> Any:
+    own = Cluster.explain
+
+    def explain(cluster: Any, spec: Any, data: Any, chunks: Any, on_description: Any) -> Any:
+        sent = (
+            replace(
+                chunk,
+                records=[
+                    replace(record, captions=(deadly("x"),)) if record.row == 9 else record for record in chunk.records
+                ],
+            )
+            for chunk in chunks
+        )
+        return own(cluster, spec, data, sent, on_description)
+
+    return explain
+
+
+def test_ray_job_needs_a_model_by_name(table: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadOption, match="give its name or its folder"):
+        nibt.batch(tiny.model("clip"), table, tmp_path, on="ray", **OPTIONS)
+    with pytest.raises(BadOption, match="a worker needs cpus above 0"):
+        nibt.batch("scenes", table, tmp_path, on="ray", cpus=0, **OPTIONS)
+    assert not ray.is_initialized()
+
+
+def test_ray_job_reports_a_missing_cluster(
+    clip_folder: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray itself tries for minutes."""
+
+    def unreachable(**options: Any) -> None:
+        raise ConnectionError(f"failed to connect to {options['address']}")
+
+    monkeypatch.setattr(ray, "init", unreachable)
+    with pytest.raises(Unsupported, match=r"no Ray cluster can be reached at head:1 .*ray start --head"):
+        nibt.batch(clip_folder, table, tmp_path, on="ray", address="head:1", **OPTIONS)
+
+
+def test_ray_job_needs_ray(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(Unsupported, match=r"--on ray needs Ray: pip install 'nibt\[ray\]'"):
+        nibt.batch("scenes", table, tmp_path, on="ray", **OPTIONS)
+    with pytest.raises(BadInput, match="no such file"):
+        nibt.batch("scenes", tmp_path / "gone.csv", tmp_path)

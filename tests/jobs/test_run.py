@@ -1,0 +1,238 @@
+"""Tests of ``nibt.jobs.run``."""
+
+import ast
+import errno
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from filelock import FileLock
+
+import nibt
+from nibt import jobs
+from nibt.errors import BadInput, CannotWrite, OtherRequest, Unsupported
+from nibt.jobs import worker as work
+from nibt.models.base import Model
+from nibt.progress import Progress
+from tests import tiny
+from tests.job_pairs import CAPTIONS, COUNT, OPTIONS
+from tests.processes import CHUNK, PROCESSES, parts, told
+
+
+def test_batch_equals_explain(model: Model, job_images: Path, whole_job: nibt.Job) -> None:
+    """The same batches are the same bits. Those of a job come in the order of its rows; a call for all would put
+    captions of like length together.
+    """
+    for first in range(0, COUNT, 2):
+        items = range(first, min(first + 2, COUNT))
+        shown, said = [job_images / f"{item}.png" for item in items], [CAPTIONS[item] for item in items]
+        wanted = nibt.explain(model, [str(path) for path in shown], said, batch_size=2, steps=2)
+        for item, answer in zip(items, wanted, strict=True):
+            assert whole_job.explanation(item).to_json() == answer.to_json()
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("nib", {"target": "difference", "against": ("a red bird",), "layer": "1,2"}),
+        ("grad_cam", {"target": "softmax", "against": ("two cars", "a mat"), "templates": ()}),
+        ("rise", {"masks": 8, "seed": 3}),
+        ("nib", {"target": "ensemble", "templates": ["a photo of {}", "{}"], "tolerance": 1e-9}),
+    ],
+)
+def test_batch_stores_answers_of_other_requests(
+    method: str, options: dict[str, Any], model: Model, job_images: Path, job_table: Path, tmp_path: Path
+) -> None:
+    job = nibt.batch(model, job_table, tmp_path, method, chunk_size=1, batch_size=1, **options)
+    for item in (0, 7):
+        wanted = nibt.explain(model, str(job_images / f"{item}.png"), CAPTIONS[item], method, batch_size=1, **options)
+        assert job.explanation(item).to_json() == wanted.to_json()
+
+
+def test_batch_resumes_and_repairs_a_job(model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path) -> None:
+    """Lacking, broken, doubled and half-written files: they are made again, the others are left."""
+    shutil.copytree(whole_job.folder, tmp_path / "out")
+    folder = tmp_path / "out" / "parts"
+    one, two, three = parts(tmp_path / "out")
+    (folder / one).unlink()
+    broken = bytearray((folder / two).read_bytes())
+    broken[len(broken) // 2] ^= 1
+    (folder / two).write_bytes(broken)
+    shutil.copy(folder / three, folder / f"{three[:8]}-{'0' * 16}.parquet")
+    (folder / f".{Path(one).stem}.12-345.parquet").write_bytes(b"half of it")
+    job = nibt.Job.open(tmp_path / "out")
+    assert {problem.split(" ")[-1] for problem in job.check()} >= {"missing", "anew"}
+    assert len(job.check()) == 4
+    done: list[Progress] = []
+    nibt.batch(model, job_table, tmp_path / "out", **OPTIONS, on_progress=done.append)
+    assert parts(tmp_path / "out") == parts(whole_job.folder)
+    assert [one.done for one in done] == [
+        1,
+        2,
+        2 + CHUNK,
+        2 + 2 * CHUNK,
+    ]  # the rows that are there, and the chunks that are made
+    assert not list(folder.glob(".*"))
+    assert not job.check()
+    assert job.manifest.sessions[-1]["recomputed"] == sorted([two, f"{three[:8]}-{'0' * 16}.parquet"])
+    assert job.manifest.sessions[-1]["ended"] == "complete"
+
+
+def test_batch_does_not_repeat_a_finished_job(
+    model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(whole_job.folder, tmp_path / "out")
+    monkeypatch.setattr(work, "explain_batch", None)
+    assert nibt.batch(model, job_table, tmp_path / "out", **OPTIONS).manifest == whole_job.manifest
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"steps": 3}, r"method\.image\.steps: 2 \(now 3\)"),
+        ({"target": "difference", "against": "a dog"}, r"target\.target: cosine \(now difference\)"),
+        ({"batch_size": 3}, r"batch_size: 2 \(now 3\)"),
+        ({"chunk_size": 5}, r"layout\.chunk: 4 \(now 5\)"),
+        ({"image": "caption", "caption": "image"}, r"pairs\.image: image \(now caption\)"),
+    ],
+)
+def test_batch_rejects_a_folder_of_another_job(
+    change: dict[str, Any], told: str, model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path
+) -> None:
+    shutil.copytree(whole_job.folder, tmp_path / "out")
+    (tmp_path / "out" / "parts" / parts(whole_job.folder)[0]).unlink()
+    with pytest.raises(OtherRequest, match=told):
+        nibt.batch(model, job_table, tmp_path / "out", **{**OPTIONS, **change})
+
+
+def test_batch_rejects_a_folder_of_other_weights(job_table: Path, whole_job: nibt.Job, tmp_path: Path) -> None:
+    shutil.copytree(whole_job.folder, tmp_path / "out")
+    (tmp_path / "out" / "parts" / parts(whole_job.folder)[0]).unlink()
+    other = tiny.fresh("clip")
+    with torch.no_grad():
+        next(other.module.parameters()).add_(1e-3)
+    with pytest.raises(OtherRequest, match=r"model\.weights_hash"):
+        nibt.batch(other, job_table, tmp_path / "out", **OPTIONS)
+
+
+def test_batch_stops_at_a_full_disk_without_partial_files(
+    model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, written = Path.write_bytes, []
+
+    def full(path: Path, data: bytes) -> int:
+        if len(written) == 1:
+            own(path, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written.append(path)
+        return own(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(CannotWrite, match="No space left on device; nothing was left there"):
+            nibt.batch(model, job_table, tmp_path, **OPTIONS)
+    assert parts(tmp_path) == parts(whole_job.folder)[:1]
+    assert not list((tmp_path / "parts").glob(".*"))
+    assert not nibt.batch(model, job_table, tmp_path, **OPTIONS).check()
+    assert parts(tmp_path) == parts(whole_job.folder)
+
+
+def test_batch_does_not_use_the_clock(
+    model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing depends on it: not in the code, not with files from the future, not after it was set back."""
+    for file in Path(jobs.__path__[0]).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            assert not {"time", "datetime", "monotonic"} & {*names, getattr(node, "module", None)}, file.name
+    shutil.copytree(whole_job.folder, tmp_path / "out")
+    kept, lost = parts(whole_job.folder)[:2], parts(whole_job.folder)[2]
+    (tmp_path / "out" / "parts" / lost).unlink()
+    for name in kept:
+        os.utime(tmp_path / "out" / "parts" / name, (9e9, 9e9))
+    os.utime(job_table, (9e9, 9e9))
+    monkeypatch.setattr(time, "time", lambda: 1e6)
+    done: list[Progress] = []
+    nibt.batch(model, job_table, tmp_path / "out", **OPTIONS, on_progress=done.append)
+    assert [one.done for one in done] == [
+        *range(1, 2 * CHUNK + 1),
+        2 * CHUNK + 2,
+    ]  # the rows that are there, and those that are made
+    assert parts(tmp_path / "out") == parts(whole_job.folder)
+
+
+def test_batch_rejects_a_folder_in_use(model: Model, job_table: Path, tmp_path: Path) -> None:
+    tmp_path.joinpath("out").mkdir()
+    with FileLock(tmp_path / "out" / ".lock"), pytest.raises(BadInput, match="another run is writing into"):
+        nibt.batch(model, job_table, tmp_path / "out", **OPTIONS)
+    assert not nibt.batch(model, job_table, tmp_path / "out", **OPTIONS).check()
+
+
+@pytest.fixture
+def child() -> Iterator[Callable[..., tuple[Any, Any]]]:
+    """Starts a job in a process of its own, which is quick: it comes from one that has imported everything."""
+    started = []
+
+    def start(*arguments: Any) -> tuple[Any, Any]:
+        here, there = PROCESSES.Pipe()
+        process = PROCESSES.Process(target=told, args=(*arguments, there))
+        process.start()
+        there.close()
+        started.append(process)
+        return process, here
+
+    yield start
+    for process in started:
+        process.kill()
+        process.join()
+
+
+def test_batch_resumes_after_being_killed(
+    clip_folder: Path, job_table: Path, tmp_path: Path, child: Callable[..., tuple[Any, Any]]
+) -> None:
+    process, pipe = child(clip_folder, job_table, tmp_path / "whole", None)
+    assert pipe.recv() == ""
+    process.join()
+    draws, there = random.Random(0), []
+    for _ in range(4):
+        process, _ = child(clip_folder, job_table, tmp_path / "killed", None)
+        wanted, until = len(parts(tmp_path / "killed")) + draws.randrange(2), time.monotonic() + 30
+        while len(parts(tmp_path / "killed")) < wanted and process.is_alive() and time.monotonic() < until:
+            time.sleep(0.002)
+        time.sleep(draws.uniform(0, 0.2))
+        process.kill()
+        process.join()
+        there.append(len(parts(tmp_path / "killed")))
+    process, pipe = child(clip_folder, job_table, tmp_path / "killed", None)
+    assert pipe.recv() == "", there
+    assert parts(tmp_path / "killed") == parts(tmp_path / "whole")
+    assert not nibt.Job.open(tmp_path / "killed").check()
+
+
+def test_batch_reports_the_file_size_limit_and_leaves_no_lock(
+    clip_folder: Path, job_table: Path, tmp_path: Path, child: Callable[..., tuple[Any, Any]]
+) -> None:
+    """The system's own refusal to write, and its own lock: nothing is stale."""
+    _, pipe = child(clip_folder, job_table, tmp_path, 6_000)
+    assert "CannotWrite: cannot write" in (told := pipe.recv())
+    assert "File too large; nothing was left there" in told
+    assert parts(tmp_path) == []
+    (tmp_path / "lock").mkdir()
+    os.mkfifo(tmp_path / "slow.csv")  # a table that nobody writes: its reader waits, and holds the folder
+    process, _ = child(clip_folder, tmp_path / "slow.csv", tmp_path / "lock", None)
+    process.kill()
+    process.join()
+    _, pipe = child(clip_folder, job_table, tmp_path / "lock", None)
+    assert pipe.recv() == ""
+
+
+def test_batch_needs_pyarrow(model: Model, job_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    with pytest.raises(Unsupported, match=r"a job needs pyarrow: pip install 'nibt\[batch\]'"):
+        nibt.batch(model, job_table, tmp_path)

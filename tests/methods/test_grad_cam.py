@@ -1,0 +1,59 @@
+"""Tests of ``nibt.methods.grad_cam``."""
+
+import pytest
+import torch
+from captum.attr import InputXGradient, LayerGradCam
+
+from nibt.methods.grad_cam import GradCAM
+from tests import tiny
+from tests.helpers import both_sides, make_side
+from tests.methods.eager import ByHand, close
+
+
+@pytest.mark.parametrize("kind", ["convnext", "resnet", "efficientnet", "own resnet"])
+def test_textbook_grad_cam_equals_captum(kind: str) -> None:
+    model = tiny.model(kind)
+    of = make_side(model, "image")
+    tower = model.image
+    wanted = LayerGradCam(lambda pixels: of.score(model.module.encode_image(pixels)), tower.blocks[-1]).attribute(
+        of.inputs.values, relu_attributions=True
+    )
+    answer = GradCAM.configured(tower, "textbook", {}, {})(of)
+    assert answer.units.rows * answer.units.columns == wanted[0].numel()
+    torch.testing.assert_close(answer.scores, wanted.flatten(1).detach(), atol=1e-6, rtol=1e-4)
+
+
+@both_sides
+@pytest.mark.parametrize("kind", ["clip", "siglip", "own resnet", "mt5"])
+def test_grad_cam_equals_input_times_gradient_of_captum(kind: str, modality: str) -> None:
+    of = make_side(tiny.model(kind), modality)
+    layer = of.tower.depth - 2
+    cut = of.cut(layer)
+    product = InputXGradient(lambda hidden: of.score(cut.rest(hidden[None]))[0]).attribute(cut.hidden.requires_grad_())
+    found = GradCAM((layer,))(of)
+    close(found.scores, found.units.keep(product.sum(-1).relu().detach()))
+    assert found.scores.any()
+    several = GradCAM((layer, layer - 1))(of).scores if modality == "text" else found.scores
+    single = GradCAM((layer - 1,))(of).scores if modality == "text" else found.scores
+    torch.testing.assert_close(several, (found.scores + single) / 2)
+
+
+def test_pooled_grad_cam_averages_weights_over_words_only() -> None:
+    """By hand, for a caption that is padded: neither its start and end nor its padding count."""
+    of = make_side(tiny.model("clip"), "text", ("two cats", "a small grey bird sleeping on the red mat"))
+    cut = of.cut(1)
+    states = cut.hidden[None].clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(of.score(cut.rest(states)).sum(), states)
+    words = list(of.units.words[0][0].tokens) + list(of.units.words[0][1].tokens)
+    weights = gradient[0, 0, words].mean(0)
+    wanted = (cut.hidden[0] @ weights).relu()
+    found = GradCAM((1,), "pooled")(of).scores
+    torch.testing.assert_close(found[0, words], wanted[words])
+    assert not found[0, [row for row in range(found.shape[1]) if row not in words]].any()
+
+
+@pytest.mark.parametrize(("depth", "layer"), [(12, 10), (24, 19), (4, 4)])
+def test_grad_cam_takes_the_layer_at_three_quarters(depth: int, layer: int) -> None:
+    tower = ByHand("image", depth).of.tower
+    assert GradCAM.configured(tower, "default", {}, {}).layer == (layer,)
+    assert GradCAM.configured(tiny.model("convnext").image, "default", {}, {}).layer == (4,)

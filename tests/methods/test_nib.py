@@ -1,0 +1,207 @@
+"""Tests of ``nibt.methods.nib``."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import IntegratedGradients
+from transformers import CLIPConfig, CLIPModel
+
+import nibt
+from nibt.core.side import Side
+from nibt.errors import BadOption, UnknownName
+from nibt.methods.nib import NIB
+from nibt.models.base import Model
+from nibt.results.attribution import to_pixels
+from nibt.targets.base import cosine
+from tests import tiny
+from tests.helpers import Golden, make_side, stretch
+
+ORACLE = ("clip", "siglip", "own vit", "own vit attention", "own resnet", "bert", "coca", "timm eva", "convnext")
+
+
+def captum(of: Side, layer: int, baseline: torch.Tensor, quadrature: str, steps: int) -> torch.Tensor:
+    """Captum's integrated gradients on the tail, summed over the channels."""
+    cut = of.cut(layer)
+
+    def tail(states: torch.Tensor) -> torch.Tensor:  # captum repeats the batch, step after step
+        return of.score(cut.rest(states.unflatten(0, (-1, len(cut.hidden))))).flatten()
+
+    return IntegratedGradients(tail).attribute(cut.hidden, baseline, n_steps=steps, method=quadrature).sum(-1).float()
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+@pytest.mark.parametrize("kind", ORACLE)
+def test_nib_toward_zero_equals_the_riemann_sum_of_captum(kind: str, modality: str) -> None:
+    of = make_side(tiny.model(kind), modality)
+    layer = of.tower.depth - 1
+    answer = NIB((layer,), "zero", "riemann", 10)(of)
+    expected = captum(of, layer, torch.zeros_like(of.cut(layer).hidden), "riemann_right", 10)
+    torch.testing.assert_close(answer.scores, answer.units.keep(expected), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+@pytest.mark.parametrize("kind", ORACLE)
+def test_nib_toward_a_baseline_equals_gauss_legendre_of_captum(kind: str, modality: str) -> None:
+    of = make_side(tiny.model(kind), modality)
+    layer = 1
+    hidden = of.cut(layer).hidden
+    answer = NIB((layer,), "blank", "gauss", 8)(of)
+    expected = captum(of, layer, of.baseline("blank", layer, hidden), "gausslegendre", 8)
+    torch.testing.assert_close(answer.scores, answer.units.keep(expected), atol=1e-6, rtol=1e-5)
+    assert answer.path is not None
+    torch.testing.assert_close(answer.path.sum, expected.sum(-1), atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("case", [0, 1])
+@pytest.mark.parametrize(("steps", "layer"), [(10, 9), (5, 6), (20, 10)])
+def test_paper_variant_equals_the_output_of_the_authors(golden: Golden, case: int, steps: int, layer: int) -> None:
+    options = {"variant": "paper", "steps": steps, "layer": layer}
+    answer = nibt.explain(golden.model, golden.images[case], golden.captions[case], **options)
+    pixels = stretch(to_pixels(answer.image.grid, 224, 224))[::8, ::8]
+    np.testing.assert_allclose(pixels, golden.outputs[f"nib_s{steps}_l{layer}_v_{case}"], atol=1e-4)
+    rows = _all_rows(golden.model, golden.captions[case], answer, steps, layer)
+    np.testing.assert_allclose(rows, golden.outputs[f"nib_s{steps}_l{layer}_t_{case}"].ravel(), atol=1e-4)
+    np.testing.assert_allclose(answer.similarity, golden.outputs[f"cos_{case}"].item(), atol=1e-6)
+
+
+def test_paper_variant_has_the_published_setting(golden: Golden) -> None:
+    answer = nibt.explain(golden.model, golden.folder / "image_0.png", "w1 w2", variant="paper")
+    setting = {"baseline": "zero", "quadrature": "riemann", "steps": 10, "layer": [9]}
+    assert setting.items() <= answer.method["image"].items()
+    assert setting.items() <= answer.method["text"].items()
+
+
+def _all_rows(model: Model, caption: str, answer: Any, steps: int, layer: int) -> np.ndarray:
+    """The stretched scores with start and end tokens, which the authors keep."""
+    text = model.text.trace(model.text.prepare([caption]))
+    other = model.image.encode(model.image.prepare([answer.image.input]))
+    of = Side(model, text, lambda embedding: cosine(embedding, other))
+    rows = captum(of, layer, torch.zeros_like(of.cut(layer).hidden), "riemann_right", steps)[0]
+    words = of.cut(layer).units.keep(rows[None])[0]
+    torch.testing.assert_close(words, answer.text.scores, atol=1e-6, rtol=1e-5)
+    return stretch(rows)
+
+
+@pytest.fixture(scope="module")
+def deep() -> Model:
+    """A random CLIP of 12 blocks a side, as Transformers initialises it, but with random biases."""
+    made = tiny.clip()
+    config = made.module.config.to_dict()
+    for part in ("vision_config", "text_config"):
+        config[part]["num_hidden_layers"] = 12
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        module = CLIPModel(CLIPConfig(**config)).eval()
+        for name, tensor in module.named_parameters():
+            if name.endswith("bias"):
+                tensor.normal_(0, 0.3)
+    return nibt.load_model(module, processor=made.processor)
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_nib_gap_decreases_geometrically_with_the_steps(deep: Model, modality: str) -> None:
+    of = make_side(deep, modality)
+    layer = 9 if modality == "image" else 0
+    gaps = []
+    for steps in (2, 4, 8, 16):
+        narrowing = NIB((layer,), "blank", "gauss", steps)(of).path
+        assert narrowing is not None
+        gaps.append(float((narrowing.gap.abs() / (narrowing.at_input - narrowing.at_baseline).abs()).max()))
+    for fewer, more in itertools.pairwise(gaps):
+        assert more < 0.5 * fewer or more < 1e-4, gaps
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_nib_meets_a_tolerance(deep: Model, modality: str) -> None:
+    of = make_side(deep, modality)
+    layer = 9 if modality == "image" else 0
+    narrowing = NIB((layer,), "blank", "gauss", 1, tolerance=0.01)(of).path
+    assert narrowing is not None
+    change = narrowing.at_input - narrowing.at_baseline
+    assert (narrowing.gap.abs() <= 0.01 * change.abs().clamp_min(0.01)).all()
+    torch.testing.assert_close(narrowing.sum, change, atol=0.01 * float(change.abs().max()), rtol=0)
+    assert (narrowing.steps > 1).any()
+
+
+def test_nib_tolerance_chooses_the_steps_of_each_item() -> None:
+    deep, options = tiny.model("clip"), {"tolerance": 0.03, "steps": 1}
+    images, captions = [tiny.image(seed=seed) for seed in range(4)], list(tiny.CAPTIONS)
+    together = nibt.explain(deep, images, captions, **options)
+    for one, image, caption in zip(together, images, captions, strict=True):
+        alone = nibt.explain(deep, image, caption, **options)
+        assert int(alone.image.path.steps) == int(one.image.path.steps)
+        torch.testing.assert_close(one.image.scores, alone.image.scores, atol=1e-5 * _largest(alone), rtol=0)
+    assert len({(int(one.image.path.steps), int(one.text.path.steps)) for one in together}) > 1, "all alike"
+
+
+def _largest(answer: Any) -> float:
+    return float(answer.image.scores.abs().max())
+
+
+def test_nib_warns_if_the_tolerance_is_not_met(deep: Model) -> None:
+    stiff = {"baseline": "zero", "quadrature": "riemann", "steps": 2, "image_layer": 2}
+    told = nibt.explain(deep, tiny.image(), "a cat", tolerance=1e-6, **stiff)
+    assert int(told.image.path.steps) == 64
+    assert any("image side" in warning and "after 64 steps" in warning for warning in told.warnings)
+    kept = nibt.explain(deep, tiny.image(), "a cat", tolerance=0.5)
+    assert not any("tolerance" in warning for warning in kept.warnings)
+
+
+def test_nib_averages_layers(deep: Model) -> None:
+    several = nibt.explain(deep, tiny.image(), "a cat", layer=[2, 5])
+    single = [nibt.explain(deep, tiny.image(), "a cat", layer=layer) for layer in (2, 5)]
+    torch.testing.assert_close(several.image.scores, (single[0].image.scores + single[1].image.scores) / 2)
+    assert several.method["image"]["layer"] == [2, 5]
+    assert several.to_json()["text"]["path"]["layers"] == [2, 5]
+
+
+def test_nib_rejects_layers_of_different_grids() -> None:
+    with pytest.raises(nibt.NibtError, match="different grids"):
+        nibt.explain(tiny.model("convnext"), tiny.image(), "a cat", image_layer=[0, 3])
+
+
+def test_auto_takes_the_layer_with_the_smallest_deletion_area(deep: Model) -> None:
+    sample = [nibt.Pair(tiny.image(seed=3), "a red cat")]
+    answer = nibt.explain(deep, tiny.image(), "a cat", image_layer="auto", sample=sample)
+    areas = answer.method["auto"]["areas"]["image"]
+    assert answer.method["image"]["layer"] == [int(min(areas, key=areas.get))]
+    assert len(areas) == 12
+    assert answer.method["auto"]["sample"] == "1 pairs of the caller's"
+    assert answer.method["text"]["layer"] == [0]
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "told"),
+    [
+        ({"layer": 13}, BadOption, r"layer must lie in 0\.\.12 for this image tower \(got 13\)"),
+        ({"text_layer": -1}, BadOption, r"layer must lie in 0\.\.12 for this text tower \(got -1\)"),
+        ({"layer": "two"}, BadOption, "layer must be a whole number"),
+        ({"layer": []}, BadOption, "at least one layer"),
+        ({"steps": 0}, BadOption, r"steps must be at least 1 \(got 0\)"),
+        ({"steps": -2}, BadOption, "at least 1"),
+        ({"steps": 2.5}, BadOption, "steps must be a whole number"),
+        ({"steps": float("nan")}, BadOption, "steps must be a whole number"),
+        ({"tolerance": float("nan")}, BadOption, "tolerance must be a finite number"),
+        ({"tolerance": 0}, BadOption, "tolerance must be above 0"),
+        ({"floor": 2, "quadrature": "geometric", "baseline": "zero"}, BadOption, "floor must lie between 0 and 1"),
+        ({"quadrature": "geometric"}, BadOption, "serves the baseline zero only"),
+        ({"baseline": "black"}, BadOption, "baseline must be zero, blank, mean or mean:FILE"),
+        ({"baseline": "mean"}, nibt.NibtError, "ships no mean states"),
+        ({"baseline": "mean:nowhere.safetensors"}, nibt.NibtError, "no file 'nowhere.safetensors'"),
+        ({"depth": 3}, UnknownName, "unknown option 'depth'"),
+        ({"variant": "papers"}, UnknownName, "Did you mean 'paper'"),
+        ({"method": "nip"}, UnknownName, "Did you mean 'nib'"),
+        ({"batch_size": 0}, BadOption, "batch_size must be at least 1"),
+    ],
+)
+def test_nib_rejects_bad_options(deep: Model, options: dict, kind: type, told: str) -> None:
+    with pytest.raises(kind, match=told):
+        nibt.explain(deep, tiny.image(), "a cat", **options)
+
+
+def test_nib_is_repeatable_to_the_bit(deep: Model) -> None:
+    answers = [nibt.explain(deep, tiny.image(), "a cat and a dog") for _ in range(2)]
+    assert answers[0].to_json() == answers[1].to_json()

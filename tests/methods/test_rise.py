@@ -1,0 +1,104 @@
+"""Tests of ``nibt.methods.rise``."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from nibt.core.side import Side
+from nibt.data.units import Grid, Words
+from nibt.methods._checks import generator
+from nibt.methods.occlusion import Occlusion
+from nibt.methods.rise import RISE, _stretched
+from tests import linear, tiny
+from tests.helpers import both_sides, make_side, varied_kinds
+
+
+@both_sides
+@pytest.mark.parametrize("kind", ["clip", "own vit oblong", "bert"])
+def test_rise_equals_its_formula(kind: str, modality: str) -> None:
+    of = make_side(tiny.model(kind), modality)
+    found = RISE(6, share=0.3, cells=4, seed=3)(of)
+    if modality == "text":
+        stem, explained = of.stem(), of.units.explained
+        rows = [generator(3, row).random(6) < 0.3 for row in range(explained.shape[1])]
+        masks = torch.tensor(np.stack(rows, 1)).float()
+        total = 0
+        for mask in masks:
+            state = stem.hidden * torch.where(explained, mask, torch.ones(()))[..., None]
+            total = total + of.at_end("zero", None, stem, state)[:, None] * mask
+        wanted = torch.where(explained, total / (6 * 0.3), 0.0)
+    else:
+        pixels = of.inputs.values
+        height, width = pixels.shape[-2:]
+        draws = generator(3)
+        grids = torch.tensor(draws.random((6, 4, 4)) < 0.3).float()
+        shifts = draws.integers(0, [height // 4, width // 4], (6, 2))
+        total = torch.zeros(2, height, width)
+        for grid, (top, left) in zip(grids, shifts, strict=True):
+            large = F.interpolate(grid[None, None], (5 * height // 4, 5 * width // 4), mode="bilinear")[0, 0]
+            mask = large[top : top + height, left : left + width]
+            with torch.no_grad():
+                total += (
+                    of.score(
+                        of.model.module.encode_image(pixels * mask)
+                        if kind != "clip"
+                        else of.tower.run(type(of.inputs)(pixels * mask))
+                    )[:, None, None]
+                    * mask
+                )
+        assert (found.units.rows, found.units.columns) == (16, 16)
+        wanted = F.adaptive_avg_pool2d(total / (6 * 0.3), (16, 16)).flatten(1)
+    torch.testing.assert_close(found.scores, wanted, atol=1e-5, rtol=1e-4)
+
+
+@both_sides
+@varied_kinds
+def test_rise_with_full_masks_gives_the_score_everywhere(kind: str, modality: str) -> None:
+    of = make_side(tiny.model(kind), modality)
+    found = RISE(3, share=1.0)(of)
+    everywhere = of.value()[:, None].expand_as(found.scores)
+    wanted = found.units.keep(everywhere) if isinstance(found.units, Words) else everywhere
+    torch.testing.assert_close(found.scores, wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_rise_on_a_linear_tower_approaches_occlusion() -> None:
+    """With S = sum_s a_s m_s and independent masks, E[S m_t] / p = p sum_s a_s + (1 - p) a_t."""
+    whole = linear.text_side([(3, 1, 4, 1, 5)])
+    parts = Occlusion()(whole).scores[0, 1:]
+    start = whole.value()[0] - parts.sum()  # always kept; without it fewer masks will do
+    of = Side(whole.model, whole.trace, lambda embedding: embedding[..., 0] - start)
+    for share in (0.2, 0.5):
+        found = RISE(20_000, share=share)(of).scores[0, 1:]
+        wanted = share * parts.sum() + (1 - share) * parts
+        assert (found - wanted).abs().max() < 0.1 * (wanted - wanted.mean()).abs().max()
+
+
+def test_rise_map_is_as_fine_as_its_masks() -> None:
+    """The squares that pixels are averaged over lose next to nothing of the map of pixels."""
+    grids, shifts = RISE(500)._grids(224, 224)
+    weights = torch.rand(500, generator=torch.Generator().manual_seed(1))
+    pixels = (weights[:, None, None] * _stretched(grids, shifts, 224, 224)).sum(0)[None, None]
+    back = F.interpolate(F.adaptive_avg_pool2d(pixels, (32, 32)), (224, 224), mode="bilinear")
+    lost = (back - pixels).abs() / (pixels.max() - pixels.min())
+    assert lost.mean() < 0.01
+    assert lost.max() < 0.1
+    assert RISE(2)(linear.image_side(1)).units == Grid(linear.ROWS * linear.PATCH, linear.COLUMNS * linear.PATCH)
+
+
+def test_rise_masks_have_the_published_share_and_shifts() -> None:
+    grids, shifts = RISE(6000)._grids(224, 448)
+    assert grids.mean() == pytest.approx(0.1, abs=0.005)
+    assert set(grids.unique().tolist()) == {0.0, 1.0}
+    tops, lefts = zip(*shifts, strict=True)
+    assert set(tops) == set(range(28))
+    assert set(lefts) == set(range(56))
+
+
+def test_rise_draws_as_many_masks_as_the_paper() -> None:
+    for variant in ("default", "paper"):
+        masks = {
+            tower.modality: RISE.configured(tower, variant, {}, {})
+            for tower in (tiny.model("clip").image, tiny.model("clip").text)
+        }
+        assert masks == {"image": RISE(6000, 0.1, 8, 0), "text": RISE(200, 0.1, 8, 0)}

@@ -1,0 +1,155 @@
+"""Tests of ``nibt.methods._shifts``."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import nibt
+from nibt.cli.main import app
+from nibt.core.side import Side
+from nibt.data.images import ImageInput
+from nibt.data.units import Grid
+from nibt.datasets.scenes import Scenes
+from nibt.errors import BadOption, Unsupported
+from nibt.methods._shifts import Shifted, triangle
+from nibt.methods.base import Method
+from nibt.methods.nib import NIB
+from nibt.results.attribution import Attribution
+from tests import tiny
+from tests.helpers import make_side
+
+KINDS = ("clip", "siglip", "own vit", "convnext")
+
+
+@dataclass(frozen=True)
+class Brightness(Method):
+    """The mean of a patch's own pixels, so that where a cell looks can be seen."""
+
+    def __call__(self, side: Side) -> Attribution:
+        grid = side.units
+        assert isinstance(grid, Grid)
+        scores = torch.nn.functional.adaptive_avg_pool2d(side.inputs.values.mean(1), (grid.rows, grid.columns))
+        return Attribution(scores.flatten(1), Grid(grid.rows, grid.columns), torch.zeros(len(scores)))
+
+
+def _lit(of: Side, row: int, column: int) -> Side:
+    """The side with one pixel lit, and all else dark."""
+    values = torch.zeros_like(of.inputs.values)
+    values[..., row, column] = 1
+    return replace(of, trace=of.tower.trace(replace(of.inputs, values=values)))
+
+
+@pytest.mark.parametrize("shifts", [2, 4])
+@pytest.mark.parametrize(("row", "column"), [(13, 9), (18, 22), (16, 16)])
+def test_shifted_map_has_its_cells_in_place(shifts: int, row: int, column: int) -> None:
+    """The middle of the map lies where the light is, to a part of a patch; for a plain map it need not."""
+    of = _lit(make_side(tiny.model("clip"), "image"), row, column)
+    found = Shifted(Brightness(), shifts)(of).grid[0]
+    assert found.shape == (4 * shifts, 4 * shifts)
+    share = found / found.sum()
+    places = (torch.arange(4 * shifts) + 0.5) * 8 / shifts
+    middle = float(share.sum(1) @ places), float(share.sum(0) @ places)
+    assert middle == pytest.approx((row + 0.5, column + 0.5), abs=8 / shifts / 2)
+
+
+@pytest.mark.parametrize("reach", [2, 3, 5])
+def test_triangle_keeps_every_sum(reach: int) -> None:
+    matrix = triangle(4 * reach, reach)
+    for axis in (0, 1):
+        torch.testing.assert_close(matrix.sum(axis), torch.ones(4 * reach, dtype=torch.float64))
+    assert torch.equal(matrix, matrix.T)
+    middle = matrix[2 * reach, reach + 1 : 3 * reach]
+    wanted = torch.tensor([1 - abs(away) / reach for away in range(1 - reach, reach)], dtype=torch.float64) / reach
+    torch.testing.assert_close(middle, wanted)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_shifted_map_sums_to_the_mean_of_the_shifts(kind: str) -> None:
+    """Held against each shift, made by hand of the pixels."""
+    of = make_side(tiny.model(kind), "image")
+    method = NIB((1,), "blank", "gauss", 4)
+    found = Shifted(method, 2)(of)
+    grid = of.cut(1).units
+    height, width = of.inputs.values.shape[-2:]
+    one, other = height / grid.rows / 4, width / grid.columns / 4
+    sums, changes = [], []
+    for down in (round(-one), round(one)):
+        for across in (round(-other), round(other)):
+            rows, columns = torch.arange(height) + down, torch.arange(width) + across
+            values = of.inputs.values[..., rows.clamp(0, height - 1), :][..., columns.clamp(0, width - 1)]
+            moved = method(replace(of, trace=of.tower.trace(replace(of.inputs, values=values))))
+            sums.append(moved.scores.sum(-1))
+            changes.append(moved.path.at_input - moved.path.at_baseline)
+    torch.testing.assert_close(found.scores.sum(-1), torch.stack(sums).mean(0), rtol=1e-5, atol=1e-7)
+    told = found.path
+    torch.testing.assert_close(told.gap, torch.stack(changes).mean(0) - told.sum, rtol=1e-4, atol=1e-7)
+    assert (found.units.rows, found.units.columns) == (2 * grid.rows, 2 * grid.columns)
+
+
+def test_shifted_map_is_independent_of_the_batch() -> None:
+    model = tiny.model("clip")
+    images = [tiny.image(seed=seed) for seed in range(3)]
+    together = nibt.explain(model, images, "a cat", shifts=2)
+    for image, answer in zip(images, together, strict=True):
+        alone = nibt.explain(model, image, "a cat", shifts=2)
+        scale = float(alone.grid.abs().max())
+        torch.testing.assert_close(alone.grid, answer.grid, rtol=0, atol=1e-5 * scale)
+
+
+def test_shifted_map_is_more_precise() -> None:
+    """Average precision on scenes: far more than chance, paired over the scenes."""
+    pairs = list(Scenes(count=24, seed=31, fewest=2, most=3, named="one"))
+    plain, fine = (
+        [row.value for row in nibt.measure("scenes", pairs, ["average_precision"], only="image", **options)]
+        for options in ({"steps": 2}, {"steps": 2, "shifts": 2})
+    )
+    better = torch.tensor(fine) - torch.tensor(plain)
+    assert better.mean() > 0.05
+    assert (better > 0).double().mean() > 0.75
+
+
+def test_shifts_are_recorded() -> None:
+    answer = nibt.explain(tiny.model("clip"), tiny.image(), "a cat", shifts=3)
+    assert answer.method["image"]["shifts"] == 3
+    assert "shifts" not in answer.method["text"]
+    assert answer.grid.shape == (12, 12)
+    assert nibt.draw(answer).width > 0
+    plain = nibt.explain(tiny.model("clip"), tiny.image(), "a cat")
+    assert "shifts" not in plain.method["image"]
+    assert torch.equal(plain.grid, nibt.explain(tiny.model("clip"), tiny.image(), "a cat", shifts=1).grid)
+
+
+def test_shifts_apply_to_both_images() -> None:
+    model = tiny.model("clip")
+    first, second = (ImageInput(tiny.image(seed=seed).pil_image, f"{seed}") for seed in range(2))
+    answer = nibt.explain(model, first, second, shifts=2)
+    assert answer.first.grid.shape == answer.second.grid.shape == (8, 8)
+
+
+@pytest.mark.parametrize("shifts", [0, 9, -1, 1.5, "two"])
+def test_shifts_reject_a_bad_number(shifts: object) -> None:
+    with pytest.raises(BadOption, match="shifts must be a whole number from 1"):
+        nibt.explain(tiny.model("clip"), tiny.image(), "a cat", shifts=shifts)
+
+
+def test_shifts_reject_inputs_without_an_image() -> None:
+    model = tiny.model("clip")
+    with pytest.raises(BadOption, match="shifts are of images"):
+        nibt.explain(model, nibt.Caption("a cat"), "a dog", shifts=2)
+    with pytest.raises(BadOption, match="lies on one of its own"):
+        nibt.explain(model, tiny.image(), "a cat", "rise", shifts=2, image_masks=8, text_masks=8)
+    with pytest.raises(Unsupported, match="patches, not an image"):
+        nibt.explain(tiny.model("siglip naflex"), tiny.image(), "a cat", shifts=2)
+    for verb in (nibt.explain_interactions, lambda *given, **more: nibt.contributions(*given[:2], **more)):
+        with pytest.raises(BadOption, match="leave shifts out"):
+            verb(model, tiny.image(), "a cat", shifts=2)
+
+
+def test_explain_takes_shifts(clip_folder: object, tmp_path: object) -> None:
+    run = CliRunner().invoke(
+        app, ["explain", "sample:chelsea", "a cat", "-m", str(clip_folder), "--shifts", "2", "--json", "-"]
+    )
+    assert run.exit_code == 0, run.output
+    assert '"shifts": 2' in run.output

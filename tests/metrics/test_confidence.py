@@ -1,0 +1,159 @@
+"""Tests of the metrics ``confidence_drop`` and ``confidence_increase``."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import nibt
+from nibt.core.side import Side
+from nibt.data.images import ImageInput
+from nibt.data.pair import Pair
+from nibt.errors import BadOption, Unsupported
+from nibt.methods.nib import NIB
+from nibt.methods.ones import Ones
+from nibt.metrics._confidence import of_all_rows
+from nibt.metrics.base import MetricInput
+from nibt.metrics.confidence_drop import ConfidenceDrop
+from nibt.metrics.confidence_increase import ConfidenceIncrease
+from nibt.models.base import Model
+from nibt.registry import find
+from nibt.results.attribution import Attribution
+from tests import tiny
+from tests.helpers import Golden, count_hooks, make_side, stretch
+from tests.metrics.linear_maps import long_sides, nothing, ordered, pairs, trial, values
+
+
+def flat(of_side: Side, value: float) -> Attribution:
+    cut = of_side.cut(0)
+    rows = torch.full(cut.hidden.shape[:2], value)
+    return Attribution(cut.units.keep(rows), cut.units, torch.zeros(2))
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_confidence_of_a_flat_map_keeps_nothing(modality: str) -> None:
+    """A flat map reads as 0, so what is kept is the image, or the caption, that says nothing."""
+    here = make_side(tiny.model("clip"), modality)
+    nothing = here.at_end("zero", None, here.cut(0), here.tower.blank(here.inputs, 0))
+    drop = find("metrics", "confidence_drop")()(MetricInput(here, flat(here, 1.0)))
+    rise = find("metrics", "confidence_increase")()(MetricInput(here, flat(here, 1.0)))
+    torch.testing.assert_close(drop, 100 * (here.value() - nothing).clamp_min(0), atol=1e-4, rtol=1e-4)
+    assert rise.tolist() == (100 * (nothing > here.value()).float()).tolist()
+
+
+def test_confidence_drop_keeps_the_words_of_the_map() -> None:
+    here = make_side(tiny.model("clip"), "text")
+    answer = flat(here, 1.0)
+    scores = answer.scores.clone()
+    scores[:, 1] = 0  # the first word goes, all others stay whole
+    kept = torch.ones_like(scores)
+    kept[:, 1] = 0
+    with here.tower.blend_to_padding(kept):  # pyright: ignore
+        expected = here.score(here.tower.encode(here.inputs))
+    drop = find("metrics", "confidence_drop")()(MetricInput(here, replace(answer, scores=scores)))
+    torch.testing.assert_close(drop, 100 * (here.value() - expected).clamp_min(0), atol=1e-4, rtol=1e-4)
+
+
+def authors(model: Model, image: ImageInput, caption: str, rows: np.ndarray) -> tuple[float, float]:
+    """The score of a caption and of what is kept of it, as the authors' code takes them: in a copy of the model whose
+    table is edited, for ``rows``, the token scores in [0, 1] with start and end.
+    """
+    ids = model.text.prepare([caption]).values[:, 1:-1]
+    edited = copy.deepcopy(model.module)
+    with torch.no_grad():
+        weight = edited.text_model.embeddings.token_embedding.weight
+        for token, keep in zip(ids[0].tolist(), rows[1:-1].tolist(), strict=True):
+            weight[token] = weight[token] * keep
+        image = model.image.encode(model.image.prepare([image]))
+        before, after = (
+            torch.cosine_similarity(image, one.get_text_features(ids).pooler_output).item()
+            for one in (model.module, edited)
+        )
+    return before, after
+
+
+@pytest.mark.parametrize("case", [0, 1])
+def test_paper_protocol_equals_the_code_of_the_authors(golden: Golden, case: int) -> None:
+    """The maps that the metric hides by are the golden ones, and the numbers those of an edited copy."""
+    model = golden.model
+    pair = Pair(nibt.data.images.read_image(golden.images[case]), golden.captions[case])
+    image, text = (
+        tower.trace(tower.prepare([item])) for tower, item in ((model.image, pair.image), (model.text, pair.caption))
+    )
+    method, metric = NIB((9,), "zero", "riemann", 10), ConfidenceDrop(protocol="paper")
+    of = trial(Side(model, text, lambda here: torch.cosine_similarity(here, image.embedding, dim=-1)), method)
+    rows = golden.outputs[f"nib_s10_l9_t_{case}"].ravel()
+    np.testing.assert_allclose(stretch(of_all_rows(of)[0]), rows, atol=1e-4)
+    captions = torch.cat(metric.scores(of)).tolist()
+    assert captions == pytest.approx(authors(model, pair.image, pair.caption, rows), abs=1e-4)
+    of = trial(Side(model, image, lambda here: torch.cosine_similarity(here, text.embedding, dim=-1)), method)
+    keep = torch.from_numpy(stretch(nibt.results.attribution.to_pixels(of.attribution.grid, 224, 224)[0]))
+    np.testing.assert_allclose(keep[::8, ::8], golden.outputs[f"nib_s10_l9_v_{case}"], atol=1e-4)
+    seen = of.side.score(model.image.encode(replace(image.inputs, values=image.inputs.values * keep)))
+    images = torch.cat(metric.scores(of)).tolist()
+    assert images == pytest.approx([of.side.value().item(), seen.item()], abs=1e-6)
+    for kind, number in (
+        (ConfidenceDrop, lambda whole, kept: 100 * max(0.0, whole - kept)),
+        (ConfidenceIncrease, lambda whole, kept: 100.0 * (kept > whole)),
+    ):
+        found = values(model, [pair], kind(protocol="paper"), variant="paper", layer=9)
+        assert found == pytest.approx([number(*images), number(*captions)], abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["clip", "clip legacy end"])
+def test_paper_protocol_scales_a_repeated_word_by_the_product(kind: str) -> None:
+    model, image = tiny.model(kind), tiny.image()
+    captions = ["cat dog cat cat", "a red cat on the red mat", "dog"]
+    before = model.weights_hash, count_hooks(model.module)
+    metrics = [ConfidenceDrop(protocol="paper"), ConfidenceIncrease(protocol="paper")]
+    found = nibt.measure(
+        model, [Pair(image, caption) for caption in captions], metrics, variant="paper", only="text", layer=2
+    )
+    for place, caption in enumerate(captions):
+        text, there = model.text.prepare([caption]), model.image.encode(model.image.prepare([image]))
+        of = Side(model, model.text.trace(text), lambda here, there=there: torch.cosine_similarity(here, there, dim=-1))
+        asked = trial(of, NIB((2,), "zero", "riemann", 10))
+        rows = of_all_rows(asked)[0]
+        assert rows[0] != 0, "the start token has its score"
+        whole, kept = authors(model, image, caption, stretch(rows))
+        assert torch.cat(metrics[0].scores(asked)).tolist() == pytest.approx([whole, kept], abs=1e-5)
+        drop, rise = (row.value for row in found if row.item == place)
+        assert drop == pytest.approx(100 * max(0.0, whole - kept), abs=1e-3)
+        assert rise == 100 * (kept > whole)
+    assert (model.weights_hash, count_hooks(model.module)) == before
+
+
+def test_paper_protocol_stretches_the_pixels_of_images() -> None:
+    of = make_side(tiny.model("clip"), "image")
+    scores = torch.randn(2, 16, generator=torch.Generator().manual_seed(4))
+    scores[1] = 3.0  # a flat map keeps nothing
+    found = ConfidenceDrop(protocol="paper")(MetricInput(of, Attribution(scores, of.units, torch.zeros(2))))
+    pixels = torch.nn.functional.interpolate(scores.reshape(2, 1, 4, 4), (32, 32), mode="bilinear")
+    keep = torch.stack([torch.from_numpy(stretch(pixels[0])), torch.zeros(1, 32, 32)])
+    seen = of.score(of.tower.encode(replace(of.inputs, values=of.inputs.values * keep)))
+    torch.testing.assert_close(found, 100 * (of.value() - seen).clamp_min(0), atol=1e-3, rtol=1e-4)
+
+
+def test_paper_protocol_rejects_other_text_towers() -> None:
+    for kind in ("siglip", "own vit", "bert"):
+        with pytest.raises(Unsupported, match="protocol='correct'"):
+            values(tiny.model(kind), pairs(1), ConfidenceDrop(protocol="paper"), only="text")
+        assert np.isfinite(values(tiny.model(kind), pairs(1), ConfidenceDrop(protocol="paper"), only="image"))
+    of = make_side(tiny.model("clip"), "text")
+    with pytest.raises(Unsupported, match=r"nibt\.measure"):
+        ConfidenceDrop(protocol="paper")(MetricInput(of, Ones()(of)))
+    with pytest.raises(BadOption, match="leave hide out"):
+        ConfidenceDrop(protocol="paper", hide="blur")
+    with pytest.raises(BadOption, match="correct or paper"):
+        ConfidenceDrop(protocol="published")
+
+
+@long_sides
+def test_confidence_drop_is_smallest_for_a_perfect_map(of: Side) -> None:
+    """An even map is read as one that keeps nothing, so it drops all there is."""
+    best, even, worst = ordered(of, ConfidenceDrop())
+    torch.testing.assert_close(even, 100 * (of.value().abs() - nothing(of)).clamp_min(0), rtol=1e-4, atol=1e-3)
+    assert (best < even).all()
+    assert (best < worst).all()

@@ -1,0 +1,74 @@
+"""Tests of ``nibt.metrics.max_sensitivity``."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from captum.metrics import sensitivity_max
+
+from nibt.core.perturbation import item_rng
+from nibt.core.side import Side
+from nibt.errors import BadOption
+from nibt.methods.nib import NIB
+from nibt.methods.ones import Ones
+from nibt.metrics.base import MetricInput
+from nibt.metrics.infidelity import Infidelity
+from nibt.metrics.max_sensitivity import MaxSensitivity
+from tests import tiny
+from tests.helpers import both_sides, make_side
+from tests.metrics.linear_maps import pairs, trial, values
+
+
+def test_max_sensitivity_equals_captum() -> None:
+    of, method = make_side(tiny.model("clip"), "image"), NIB((1,), "zero", "gauss", 2)
+    metric = MaxSensitivity(samples=3, radius=0.1, seed=2)
+    noise = [
+        torch.stack(
+            [
+                torch.from_numpy(
+                    item_rng(of.inputs, item, 2, 2, sample).uniform(-1, 1, of.inputs.values.shape[1:])
+                ).float()
+                for sample in range(3)
+            ]
+        )
+        for item in range(2)
+    ]
+
+    def explain(pixels: Any) -> tuple[torch.Tensor]:
+        pixels, found = pixels[0] if isinstance(pixels, tuple) else pixels, []  # item by item, as captum repeats them
+        for place, one in enumerate(pixels):
+            item = place // (len(pixels) // 2)
+            inputs = replace(of.inputs.item(item), values=one[None])
+            score = lambda here, item=item: of.score(here.expand(*here.shape[:-2], 2, -1))[..., item : item + 1]  # noqa: E731
+            with torch.enable_grad():
+                found.append(method(Side(of.model, of.tower.trace(inputs), score)).scores)
+        return (torch.cat(found),)
+
+    theirs = sensitivity_max(
+        explain, of.inputs.values, lambda x, _: x + 0.1 * torch.cat(noise), 0.1, 3, max_examples_per_batch=6
+    )
+    torch.testing.assert_close(metric(trial(of, method)), theirs, atol=1e-4, rtol=1e-3)
+
+
+@both_sides
+def test_max_sensitivity_is_independent_of_the_batch(modality: Any) -> None:
+    model, metric = tiny.model("siglip naflex"), MaxSensitivity(samples=2)
+    together, alone = (
+        values(model, pairs(2), metric, only=modality, method="occlusion", batch_size=size) for size in (2, 1)
+    )
+    np.testing.assert_allclose(together, alone, atol=1e-4, rtol=2e-3)
+    assert min(together) > 0
+    assert values(model, pairs(2), metric, only=modality, method="ones") == [0, 0]
+    larger = values(model, pairs(2), replace(metric, radius=0.2), only=modality, method="occlusion")
+    assert (np.array(larger) > np.array(together)).all()
+
+
+def test_max_sensitivity_needs_a_method() -> None:
+    of = make_side(tiny.model("clip"), "image")
+    assert MaxSensitivity()(MetricInput(of, Ones()(of))).isnan().all()
+    with pytest.raises(BadOption, match="samples must be at least 1"):
+        MaxSensitivity(samples=0)
+    with pytest.raises(BadOption, match="masks must be at least 1"):
+        Infidelity(masks=0)

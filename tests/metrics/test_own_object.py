@@ -1,0 +1,22 @@
+"""Tests of ``nibt.metrics.own_object``."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from nibt.data.ground_truth import GroundTruth
+from tests.metrics.known_maps import FIRST, LAST, QUARTER, of, on
+
+
+def test_own_object_of_known_maps() -> None:
+    def against(scores: torch.Tensor, *others: torch.Tensor) -> float:
+        trial = on(scores)
+        return of("own_object", replace(trial, truths=(GroundTruth(QUARTER, others),)))
+
+    other, third = QUARTER.flip(0), QUARTER.flip(1)
+    assert against(FIRST, other, third) == 1
+    assert against(FIRST + 2 * LAST.flip(1), other, third) == 0  # more of it lies on the lower left
+    assert against(-LAST.flip(1), other) == 1
+    assert against(-LAST.flip(1), other, third) == 0  # as much on the third as on its own
+    assert np.isnan(against(FIRST))

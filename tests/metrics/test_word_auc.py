@@ -1,0 +1,12 @@
+"""Tests of ``nibt.metrics.word_auc``."""
+
+import numpy as np
+
+from tests.metrics.known_maps import of, said
+
+
+def test_word_auc_of_known_scores() -> None:
+    assert of("word_auc", said([3, 1, 2], [True, False, False])) == 1
+    assert of("word_auc", said([1.5, 1, 2], [True, False, False])) == 0.5
+    assert of("word_auc", said([2, 1, 2], [True, False, False])) == 0.75
+    assert np.isnan(of("word_auc", said([2, 1, 2], [True, True, True])))

@@ -1,0 +1,122 @@
+"""Tests of the embedded model ``lite``."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import nibt
+from nibt.engine.layers import shipped_sample
+from nibt.models._loading import embedded
+from nibt.report.image.heatmap import score_map
+from tests.helpers import ROOT
+
+RECIPE = ROOT / "recipes" / "lite"
+
+
+@pytest.fixture(scope="module")
+def lite() -> nibt.Model:
+    return nibt.load_model("lite")
+
+
+def test_lite_is_small_and_describes_itself(lite: nibt.Model) -> None:
+    assert embedded() == ["lite", "scenes"]
+    assert lite.folder is not None
+    assert sum(file.stat().st_size for file in lite.folder.iterdir()) < 20e6
+    assert (lite.folder / "NOTICE.md").exists()
+    assert "no people" in lite.defaults["about"]
+
+
+def test_lite_needs_no_network() -> None:
+    """Every socket is closed before nibt is opened."""
+    code = (
+        "import socket\n"
+        "def closed(*_, **__): raise SystemExit('the network was asked')\n"
+        "socket.socket.connect = socket.create_connection = socket.getaddrinfo = closed\n"
+        "import nibt; print(nibt.explain('lite', 'sample:chelsea', 'a cat').similarity)"
+    )
+    environment = {**os.environ, "HF_HOME": os.devnull, "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[-1]) > 0.2
+
+
+@pytest.mark.parametrize("baseline", [{}, {"baseline": "blank"}, {"baseline": "mean"}])
+def test_lite_sums_meet_a_tolerance(lite: nibt.Model, baseline: dict) -> None:
+    pairs = shipped_sample()
+    for pair in pairs:
+        answer = nibt.explain(lite, pair.image, pair.caption, tolerance=0.01, **baseline)
+        for side in (answer.image, answer.text):
+            told = side.path
+            assert told is not None
+            change = float(told.at_input - told.at_baseline)
+            assert abs(float(told.gap)) <= 0.01 * max(abs(change), 0.01)
+            assert float(told.sum) == pytest.approx(change, abs=0.011 * max(abs(change), 0.01))
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_lite_gap_decreases_with_the_steps(lite: nibt.Model, modality: str) -> None:
+    shares = []
+    for steps in (4, 16, 64):
+        told = getattr(
+            nibt.explain(lite, "sample:chelsea", "a tabby cat", steps=steps, baseline="blank"), modality
+        ).path
+        shares.append(float(told.gap.abs() / (told.at_input - told.at_baseline).abs()))
+    assert shares[2] < 0.01
+    assert shares[2] < 0.5 * shares[0], shares
+
+
+def test_lite_points_at_the_named_half_of_a_collage(lite: nibt.Model) -> None:
+    cat, cup = nibt.explain(lite, "sample:collage", ["a cat", "a cup of coffee"])
+    for answer, left in ((cat, True), (cup, False)):
+        scores = torch.from_numpy(score_map(answer)).clamp_min(0)
+        half = scores.shape[1] // 2
+        share = float(scores[:, :half].sum() / scores.sum())
+        assert share > 0.6 if left else share < 0.4, (answer.caption, share)
+
+
+def test_lite_scores_nouns_highest(lite: nibt.Model) -> None:
+    answer = nibt.explain(lite, "sample:chelsea", "This is a cat, seen from the side.")
+    scores = {word.text: word.score for word in answer.words}
+    assert max(scores, key=lambda word: scores[word]) == "cat"
+
+
+def test_lite_ranks_labels_correctly(lite: nibt.Model) -> None:
+    labels = ["a photo of a cat", "a photo of a dog", "a photo of a cup", "a photo of a guitar"]
+    assert nibt.rank(lite, "sample:chelsea", labels)[0].label == labels[0]
+    assert nibt.rank(lite, "sample:coffee", labels)[0].label == labels[2]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4000, 3), (3, 4000)])
+def test_lite_explains_extreme_image_sizes(lite: nibt.Model, size: tuple[int, int]) -> None:
+    answer = nibt.explain(lite, Image.new("RGB", size, "red"), "a cat 🦄 猫\x07")
+    assert answer.image.scores.isfinite().all()
+    assert score_map(answer).shape == (size[1], size[0])
+
+
+def test_lite_ships_its_centre(lite: nibt.Model) -> None:
+    answer = nibt.explain(lite, "sample:chelsea", "a cat", target="centred")
+    assert answer.score["image"]["target"] == answer.score["text"]["target"] == "centred"
+    assert answer.warnings == ()
+
+
+def test_lite_points_at_objects_in_photographs(lite: nibt.Model, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recipe's own measurement on a third of the photographs, far from its table's last digit."""
+    monkeypatch.syspath_prepend(str(RECIPE))
+    import measure
+
+    images = json.loads((shared / "photos/annotations.json").read_text())["images"][::3]
+    known = json.loads((RECIPE / "categories.json").read_text())
+    rows, _ = measure.image_side(lite, images, shared / "photos", known, {})
+    pointing, energy = (torch.tensor([row[place] for row in rows["nib"]]).mean() for place in (0, 1))
+    prior, chance = (torch.tensor([row[0] for row in rows[kind]]).mean() for kind in ("centre prior", "random map"))
+    assert len(rows["nib"]) > 15
+    assert pointing > max(0.4, float(prior) + 0.1, float(chance) + 0.2)
+    assert energy > 0.17
+    words = measure.text_side(lite, images, shared / "photos", known, {"image_steps": 1})
+    assert sum(words) / len(words) > 0.85

@@ -1,0 +1,165 @@
+"""Tests of the embedded model ``scenes``."""
+
+import json
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import CLIPModel
+
+import nibt
+from nibt.data.pair import Object, Pair
+from nibt.datasets.scenes import NOUNS, Scenes
+from nibt.datasets.scenes.captions import WORDS, with_article
+from nibt.engine.encode import encode
+from tests.helpers import ROOT
+
+RECIPE = ROOT / "recipes" / "scenes"
+
+
+FRESH = 31  # a seed that neither the recipe nor the study uses
+
+
+@pytest.fixture(scope="module")
+def model() -> nibt.Model:
+    return nibt.load_model("scenes")
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Iterator[None]:
+    """The recipe's own modules."""
+    sys.path.insert(0, str(RECIPE))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(RECIPE))
+
+
+def embedded(tower: nibt.Tower, items: list) -> torch.Tensor:
+    return F.normalize(encode(tower, items, 50), dim=-1)
+
+
+def test_scenes_model_is_a_small_clip(model: nibt.Model) -> None:
+    assert isinstance(model.module, CLIPModel)
+    assert (model.image.depth, model.text.depth) == (12, 12)
+    assert sum(weights.numel() for weights in model.module.parameters()) < 5e6
+    assert model.folder is not None
+    assert sum(file.stat().st_size for file in model.folder.iterdir()) < 10e6
+    assert (model.folder / "NOTICE.md").exists()
+    assert "64 nouns" in model.defaults["about"]
+
+
+def test_scenes_model_knows_its_words_as_tokens(model: nibt.Model) -> None:
+    for word in (*NOUNS, *(word for word in WORDS if word.isalpha())):
+        assert len(model.text.prepare([word]).values[0]) == 3, word
+    inputs = model.text.prepare(["a zebra"])
+    assert inputs.words is not None
+    assert [word.text for word in inputs.words.words[0]] == ["a", "zebra"]
+    assert len(inputs.words.words[0][1].tokens) > 1
+
+
+def test_scenes_model_classifies_new_scenes(model: nibt.Model) -> None:
+    """The recipe's README has the numbers on 2,000 scenes; here are few, so a little less is asked."""
+    prompts = embedded(model.text, [with_article(noun) for noun in NOUNS])
+    for objects, within, least in ((1, 1, 0.92), (2, 3, 0.80)):
+        data = Scenes(count=200, seed=FRESH, fewest=objects, most=objects)
+        order = (embedded(model.image, [pair.image for pair in data]) @ prompts.T).argsort(1, descending=True)
+        found = [
+            all(order[row].tolist().index(NOUNS.index(thing.name)) < within for thing in pair.objects)
+            for row, pair in enumerate(data)
+        ]
+        assert np.mean(found) >= least
+
+
+def test_scenes_model_retrieves_captions(model: nibt.Model) -> None:
+    pairs = list(Scenes(count=100, seed=FRESH, fewest=2, most=2, named="all"))
+    seen, said = embedded(model.image, [p.image for p in pairs]), embedded(model.text, [p.caption for p in pairs])
+    assert ((seen @ said.T).argmax(1) == torch.arange(100)).float().mean() >= 0.85
+
+
+def test_scenes_model_prefers_the_right_noun(model: nibt.Model) -> None:
+    """Captions that differ in one noun, in either order, with and without a template."""
+    data = Scenes(count=100, seed=FRESH + 1, fewest=2, most=2, named="all")
+    images = embedded(model.image, [pair.image for pair in data])
+    for form in ("a {} and a {}", "a photo of a {} with a {} ."):
+        for turned in (False, True):
+            names = [[thing.name for thing in pair.objects][:: -1 if turned else 1] for pair in data]
+            wrong = [
+                (first, next(n for n in NOUNS[i % 60 :] if n not in (first, last)))
+                for i, (first, last) in enumerate(names)
+            ]
+            right = (images * embedded(model.text, [form.format(*pair) for pair in names])).sum(1)
+            other = (images * embedded(model.text, [form.format(*pair) for pair in wrong])).sum(1)
+            assert (right > other).float().mean() >= 0.9
+
+
+def test_scenes_model_ships_mean_states(model: nibt.Model) -> None:
+    pair = Scenes(count=1, seed=FRESH, fewest=2)[0]
+    for layer in (0, 6, 12):
+        answer = nibt.explain(model, pair.image, pair.caption, target="centred", layer=layer, baseline="mean")
+        assert isinstance(answer, nibt.Explanation)
+        flat = ["is flat" in warning for warning in answer.warnings]
+        assert flat == ([True, True] if layer == 12 else []), "behind the last block only the row that is read counts"
+        assert answer.score["image"]["target"] == answer.score["text"]["target"] == "centred"
+
+
+def test_scenes_model_maps_follow_the_caption(model: nibt.Model) -> None:
+    """Each object of a scene is named in turn."""
+    scenes = Scenes(count=60, seed=FRESH + 2, fewest=2, most=2, named="all", template=False)
+    pairs = []
+    for pair in scenes:
+        for thing in pair.objects:
+            caption = with_article(thing.name)
+            span = (len(caption) - len(thing.name), len(caption))
+            objects = tuple(Object(o.name, o.box, o.mask, (span,) if o is thing else ()) for o in pair.objects)
+            pairs.append(Pair(pair.image, caption, objects))
+    rows = nibt.measure(model, pairs, ["pointing_game", "own_object"], only="image", batch_size=60)
+    mean = {
+        name: np.mean([row.value for row in rows if row.metric == name]) for name in ("pointing_game", "own_object")
+    }
+    assert mean["pointing_game"] > 0.85
+    assert mean["own_object"] > 0.9
+
+
+def test_scenes_model_table_distinguishes_two_objects(model: nibt.Model) -> None:
+    right, count = 0, 0
+    for pair in Scenes(count=25, seed=FRESH + 3, fewest=2, most=2, named="all"):
+        found = nibt.explain_interactions(model, pair.image, pair.caption)
+        assert isinstance(found, nibt.Interaction)
+        for thing in pair.objects:
+            row, column = divmod(int(found.for_words(thing.name).argmax()), 8)
+            assert thing.mask is not None
+            right += bool(thing.mask[16 * row : 16 * row + 16, 16 * column : 16 * column + 16].any())
+            count += 1
+    assert right / count > 0.85
+
+
+@pytest.mark.usefixtures("recipe")
+def test_scenes_recipe_reproduces_the_logged_losses() -> None:
+    """The first steps; another processor rounds otherwise, which training enlarges. `train.py --stop 200` for more."""
+    from muon import Muon  # pyright: ignore
+    from network import network, tokenizer  # pyright: ignore
+    from train import SEED, optimizers, rate_at, step_loss  # pyright: ignore
+
+    logged = [json.loads(line) for line in (RECIPE / "log.jsonl").read_text().splitlines()]
+    words = tokenizer()
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        net = network(words).train()
+    made = optimizers(net, 2e-3)
+    assert isinstance(made[0], Muon)
+    options = type("Options", (), {"batch": 128})
+    for step in range(2):
+        for optimizer, full in zip(made, (4e-3, 2e-3), strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = full * rate_at(step)
+        loss = step_loss(net, words, step, options)
+        assert loss.item() == pytest.approx(logged[step]["loss"], rel=1e-4)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        for optimizer in made:
+            optimizer.step()
+            optimizer.zero_grad()

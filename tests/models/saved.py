@@ -1,0 +1,61 @@
+"""Models saved to a folder, and how loaded ones are compared."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from nibt.models.base import Model, Tower
+from tests import tiny
+
+
+def save(kind: str, folder: Path) -> Path:
+    """A Hugging Face model of a kind with its processors, in a folder."""
+    made = tiny.KINDS[kind]()
+    made.module.save_pretrained(folder)
+    made.processor.save_pretrained(folder)
+    if made.tokenizer is not None:
+        made.tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_open_clip(folder: Path, vision: dict | None = None, **text: Any) -> nn.Module:
+    """An OpenCLIP folder of a tiny model."""
+    folder.mkdir()
+    config = tiny.configuration(vision, text)
+    module = tiny.randomised(lambda: open_clip.CLIP(**config))
+    save_file(module.state_dict(), folder / "open_clip_model.safetensors")
+    preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "squash", "interpolation": "bilinear"}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
+    return module
+
+
+def edit(file: Path, **values: Any) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+def answers(model: Model) -> list[torch.Tensor]:
+    return [answer(model.image, tiny.image()), answer(model.text, tiny.CAPTIONS[0])]
+
+
+def answer(tower: Tower, item: Any) -> torch.Tensor:
+    return tower.encode(tower.prepare([item]))
+
+
+def agree(one: Model, other: Model) -> None:
+    for found, wanted in zip(answers(one), answers(other), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+class Evil:
+    """A pickle that writes a file when it is read."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple:
+        return open, (str(self.mark), "w")

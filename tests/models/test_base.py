@@ -1,0 +1,374 @@
+"""Tests of ``nibt.models.base``."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nibt.data.units import Grid, Words
+from nibt.errors import BadOption, CannotLoad, Unsupported
+from nibt.models._loading import load_model
+from nibt.models._trace import first
+from nibt.models.base import Inputs, Tower
+from tests import tiny
+from tests.helpers import assert_embeddings_close, count_hooks, make_inputs
+
+SIDES = ("image", "text")
+
+
+def public(module: nn.Module, tower: Tower, inputs: Inputs) -> Tensor:
+    """The embedding by the model's public API, past nibt."""
+    with torch.no_grad():
+        if hasattr(module, "encode_image"):
+            encode = module.encode_image if tower.modality == "image" else module.encode_text
+            return encode(inputs.values, normalize=False)
+        if tower.modality == "text":
+            return module.get_text_features(input_ids=inputs.values, **inputs.extra).pooler_output
+        return module.get_image_features(pixel_values=inputs.values, **inputs.extra).pooler_output
+
+
+ONE_ROW = {
+    *((kind, side) for kind in ("clip", "clip legacy end", "clip adapted", "own vit") for side in SIDES),
+    ("siglip", "text"),
+    ("siglip naflex", "text"),
+    ("own text apart", "text"),
+    ("own text both ways", "text"),
+    ("coca", "text"),
+    ("convnext", "text"),
+}
+"""Where one row is read, of a block that is known. Heads that average, or pool by attention, read many."""
+
+
+both_sides = pytest.mark.parametrize("side", SIDES)
+
+
+every_kind = pytest.mark.parametrize("kind", tiny.KINDS)
+
+
+@every_kind
+@both_sides
+class TestContract:
+    def test_replay_from_every_layer_equals_the_model(self, kind: str, side: Any) -> None:
+        model = tiny.model(kind)
+        tower = model.tower(side)
+        inputs = make_inputs(tower)
+        wanted = public(model.module, tower, inputs)
+        trace = tower.trace(inputs)
+        assert_embeddings_close(trace.embedding, wanted)
+        for layer in range(tower.depth + 1):
+            cut = trace.cut(layer)
+            assert_embeddings_close(cut.rest(cut.hidden[None])[0], wanted)
+
+    def test_encode_depends_on_the_inputs(self, kind: str, side: Any) -> None:
+        """Else every other test of a tower would pass with one that answers the same to everything."""
+        tower = tiny.model(kind).tower(side)
+        first, second = tower.encode(make_inputs(tower))
+        assert F.cosine_similarity(first, second, dim=0) < 0.9999
+
+    def test_states_in_a_batch_equal_each_alone(self, kind: str, side: Any) -> None:
+        tower = tiny.model(kind).tower(side)
+        trace = tower.trace(make_inputs(tower, 3))
+        for layer in {0, tower.depth // 2, tower.depth - 1, tower.depth}:
+            cut = trace.cut(layer)
+            states = torch.stack([cut.hidden, 0.5 * cut.hidden, cut.hidden.flip(0), cut.hidden + 0.1])
+            together = cut.rest(states)
+            for state, found in zip(states, together, strict=True):
+                assert_embeddings_close(found, cut.rest(state[None])[0])
+
+    def test_last_equals_the_whole_block(self, kind: str, side: Any) -> None:
+        """Its embedding, and the gradient at what enters the block; at the states themselves and at others."""
+        tower = tiny.model(kind).tower(side)
+        trace = tower.trace(make_inputs(tower, 3))
+        cut, read = trace.cut(tower.depth - 1), tower.read(trace.inputs)
+        args, kwargs = trace.calls[-1]
+        found = tower.last(trace.streams[-2], read, args, kwargs)
+        if (kind, side) in ONE_ROW:
+            assert found is not None
+        if found is None:
+            return
+        for states in (cut.hidden, 0.3 * cut.hidden.flip(0) + 0.1):
+            state = states.clone().requires_grad_()
+            whole = tower.head(first(tower.blocks[-1](state, *args, **kwargs)), read)
+            row = tower.last(state, read, args, kwargs)
+            assert_embeddings_close(row, whole)
+            pull = torch.randn(whole.shape, generator=torch.Generator().manual_seed(0))
+            wanted, got = (torch.autograd.grad(embedding, state, pull)[0] for embedding in (whole, row))
+            torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
+
+    def test_rows_match_the_units(self, kind: str, side: Any) -> None:
+        tower = tiny.model(kind).tower(side)
+        inputs = make_inputs(tower)
+        for layer in range(tower.depth + 1):
+            cut = tower.trace(inputs).cut(layer)
+            rows = cut.hidden.shape[1]
+            if isinstance(cut.units, Words):
+                assert cut.units.explained.shape == (2, rows)
+                assert all(len(tokens) == rows for tokens in cut.units.tokens)
+                for words, explained in zip(cut.units.words, cut.units.explained, strict=True):
+                    spelt = [row for word in words for row in word.tokens]
+                    assert sorted(spelt) == explained.nonzero()[:, 0].tolist()
+            elif kind == "siglip naflex":
+                assert cut.units.count <= rows
+                assert cut.units.count == inputs.extra["pixel_attention_mask"][0].sum()
+            else:
+                assert cut.units.prefix + cut.units.count == rows
+
+    def test_trace_leaves_no_trace(self, kind: str, side: Any) -> None:
+        model = tiny.fresh(kind)
+        tower = model.tower(side)
+        before = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
+        flags = [parameter.requires_grad for parameter in model.module.parameters()]
+        world = torch.get_rng_state(), torch.get_num_threads(), torch.get_default_dtype()
+        cut = tower.trace(make_inputs(tower)).cut(tower.depth // 2)
+        states = cut.hidden[None].clone().requires_grad_()
+        torch.autograd.grad(cut.rest(states).sum(), states)
+        tower.blank(make_inputs(tower), 0)
+        assert not count_hooks(model.module)
+        assert not any(part.training for part in model.module.modules())
+        assert flags == [parameter.requires_grad for parameter in model.module.parameters()]
+        assert all(parameter.grad is None for parameter in model.module.parameters())
+        assert all(torch.equal(before[name], tensor) for name, tensor in model.module.state_dict().items())
+        assert torch.equal(world[0], torch.get_rng_state())
+        assert world[1:] == (torch.get_num_threads(), torch.get_default_dtype())
+
+    def test_trace_leaves_no_hook_after_an_error(self, kind: str, side: Any) -> None:
+        model = tiny.fresh(kind)
+        tower = model.tower(side)
+        inputs = make_inputs(tower)
+
+        def explode(*_: Any) -> None:
+            raise RuntimeError("broken on purpose")
+
+        bomb = tower.blocks[-1].register_forward_pre_hook(explode)
+        with pytest.raises(RuntimeError, match="on purpose"):
+            tower.trace(inputs)
+        with pytest.raises(RuntimeError, match="on purpose"):
+            tower.blank(inputs, 0)
+        bomb.remove()
+        assert not count_hooks(model.module)
+        assert_embeddings_close(tower.trace(inputs).embedding, public(model.module, tower, inputs))
+
+    def test_layers_out_of_range_are_rejected(self, kind: str, side: Any) -> None:
+        tower = tiny.model(kind).tower(side)
+        for layer in (-1, tower.depth + 1):
+            with pytest.raises(BadOption, match=rf"0\.\.{tower.depth} for this {side} tower \(got {layer}\)"):
+                tower.trace(make_inputs(tower)).cut(layer)
+
+    def test_blank_equals_the_blank_input_at_every_layer(self, kind: str, side: Any) -> None:
+        """By hand: the mean colour in place of the image, the padding's embedding in place of every word's."""
+        tower = tiny.model(kind).tower(side)
+        inputs = make_inputs(tower, 3)
+        if tower.modality == "image":
+            trace = tower.trace(replace(inputs, values=torch.zeros_like(inputs.values)))
+        else:
+            embedder, explained = tower.embedder, inputs.words.explained
+            padding = embedder(torch.tensor(tower.pad[0])).detach()
+            handle = embedder.register_forward_hook(
+                lambda module, args, out: torch.where(explained[..., None], padding, out)
+            )
+            try:
+                trace = tower.trace(inputs)
+            finally:
+                handle.remove()
+        for layer in range(tower.depth + 1):
+            blank = tower.blank(inputs, layer)
+            by_hand = trace.cut(layer).hidden
+            # one row alone and three together are rounded otherwise, and blocks add up what they round
+            torch.testing.assert_close(blank, by_hand, rtol=1e-4, atol=1e-5 * max(1.0, float(by_hand.abs().max())))
+
+    def test_blank_is_independent_of_the_content(self, kind: str, side: Any) -> None:
+        tower = tiny.model(kind).tower(side)
+        if tower.modality == "image":
+            one, other = (tower.prepare([tiny.image(seed=seed)]) for seed in (1, 2))
+        else:
+            one, other = (tower.prepare([caption]) for caption in ("two cats", "red dog"))
+        if one.values.shape == other.values.shape:
+            assert torch.equal(tower.blank(one, 1), tower.blank(other, 1))
+        assert not torch.allclose(tower.trace(one).cut(1).hidden, tower.blank(one, 1))
+
+
+@both_sides
+@pytest.mark.parametrize("kind", ["clip", "own vit"])
+def test_hooked_last_block_runs_whole(kind: str, side: Any) -> None:
+    """Somebody's hook on it must see it, and may change what it gives."""
+    tower = tiny.fresh(kind).tower(side)
+    plain = tower.trace(make_inputs(tower))
+    handle = tower.blocks[-1].register_forward_hook(lambda module, args, out: first(out).flip(-1))
+    trace = tower.trace(make_inputs(tower))
+    cut = trace.cut(tower.depth - 1)
+    assert_embeddings_close(cut.rest(cut.hidden[None])[0], trace.embedding)
+    assert not torch.allclose(trace.embedding, plain.embedding)
+    handle.remove()
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_unknown_argument_runs_the_block_whole(kind: str) -> None:
+    tower = tiny.model(kind).text
+    trace = tower.trace(make_inputs(tower))
+    args, kwargs = trace.calls[-1]
+    assert tower.last(trace.streams[-2], tower.read(trace.inputs), args, {**kwargs, "something": 1}) is None
+
+
+def test_blank_is_cached_until_the_weights_change() -> None:
+    for kind, side in (("clip", "image"), ("clip", "text"), ("resnet", "image")):
+        model = tiny.fresh(kind)
+        tower, calls = model.tower(side), []
+        inputs = make_inputs(tower)
+        tower.blocks[0].register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        first, count = tower.blank(inputs, 1), len(calls)
+        assert torch.equal(first, tower.blank(inputs, 1))
+        assert len(calls) == count
+        weight = next(tower.blocks[0].parameters())
+        with torch.no_grad():
+            weight.add_(0.1)
+        second = tower.blank(inputs, 1)
+        assert not torch.allclose(first, second)
+        weight.data = weight.data - 0.1  # not counted as a change in place
+        torch.testing.assert_close(tower.blank(inputs, 1), first)
+
+
+def test_blank_depends_on_running_statistics() -> None:
+    model = tiny.fresh("resnet")
+    inputs = make_inputs(model.image)
+    first = model.image.blank(inputs, 4)
+    for name, buffer in model.module.named_buffers():
+        if "running_mean" in name:
+            buffer.add_(0.5)
+    assert not torch.allclose(first, model.image.blank(inputs, 4))
+
+
+def test_blank_cache_is_bounded() -> None:
+    tower = tiny.model("convnext").image
+    for width in range(32, 32 * 80, 32):
+        tower.blank(Inputs(torch.zeros(1, 3, 32, width)), 3)
+    assert len(tower._blanks) <= 64
+
+
+def test_weights_hash_distinguishes_weights() -> None:
+    model, again = tiny.fresh("clip"), tiny.fresh("clip")
+    assert model.weights_hash == again.weights_hash != tiny.model("clip legacy end").weights_hash
+    with torch.no_grad():
+        next(model.module.parameters()).add_(1e-3)
+    assert model.weights_hash != again.weights_hash
+
+
+@both_sides
+@pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "resnet", "bert"])
+def test_wrong_head_is_rejected(kind: str, side: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = tiny.KINDS[kind]()
+    tower = type(tiny.model(kind).tower(side))
+    right = tower.head
+    monkeypatch.setattr(tower, "head", lambda *args: right(*args).flip(-1))
+    with pytest.raises(CannotLoad, match=rf"(?s)cannot be cut.*layer 0 of \d.*its {side} tower"):
+        load_model(made.module, processor=made.processor, tokenizer=made.tokenizer)
+
+
+def test_head_with_nan_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = tiny.KINDS["clip"]()
+    monkeypatch.setattr(
+        type(tiny.model("clip").image), "head", lambda self, stream, read: stream[:, 0, :12] * torch.nan
+    )
+    with pytest.raises(CannotLoad, match="cosine nan"):
+        load_model(made.module, processor=made.processor)
+
+
+@pytest.mark.parametrize("kind", ["clip", "own vit", "convnext", "mt5", "siglip naflex"])
+def test_threads_sharing_a_model_get_its_results(kind: str) -> None:
+    model = tiny.model(kind)
+    batches = {side: [make_inputs(model.tower(side), count) for count in (1, 2, 3)] for side in SIDES}
+
+    def work(turn: int) -> list[Tensor]:
+        answers = []
+        for side in SIDES:
+            tower, inputs = model.tower(side), batches[side][turn % 3]
+            cut = tower.trace(inputs).cut(1)
+            states = torch.stack([cut.hidden, tower.blank(inputs, 1)]).requires_grad_()
+            answers += torch.autograd.grad(cut.rest(states).square().sum(), states)
+            if side == "text":
+                with tower.blend_to_padding(torch.full(inputs.values.shape, 0.5)):
+                    answers.append(tower.encode(inputs))
+        return answers
+
+    alone = [work(turn) for turn in range(3)]
+    barrier = threading.Barrier(4)
+
+    def race(turn: int) -> list[Tensor]:
+        barrier.wait()
+        return work(turn)
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(race, range(12)))
+    for turn, answers in enumerate(together):
+        for found, wanted in zip(answers, alone[turn % 3], strict=True):
+            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+class TestWhole:
+    @pytest.mark.parametrize("kind", tiny.ANY_SIZE)
+    @pytest.mark.parametrize("size", [(90, 30), (30, 90), (50, 50)])
+    def test_whole_images_are_seen_by_towers_of_any_size(self, kind: str, size: tuple[int, int]) -> None:
+        model = tiny.fresh(kind, resize="whole")
+        inputs = model.image.prepare([tiny.image(*size)])
+        trace = model.image.trace(inputs)
+        wanted = model.image.encode(inputs)
+        for layer in range(model.image.depth + 1):
+            cut = trace.cut(layer)
+            assert isinstance(cut.units, Grid)
+            assert cut.units.count + cut.units.prefix == cut.hidden.shape[1]
+            assert (cut.units.columns > cut.units.rows) == (size[0] > size[1])
+            two = cut.rest(torch.stack([cut.hidden, cut.hidden]))
+            assert_embeddings_close(
+                two[1], wanted, 5e-5
+            )  # two at once are rounded otherwise, which a deep convolutional trunk enlarges
+        region = inputs.regions[0]
+        assert (region.left, region.top, region.width, region.height) == (0, 0, *size)
+
+    @pytest.mark.parametrize("kind", tiny.ANY_SIZE)
+    def test_image_size_sets_the_number_of_cells(self, kind: str) -> None:
+        small, large = (tiny.fresh(kind, resize="whole", image_size=size) for size in (96, 192))
+        cells = [
+            model.image.trace(model.image.prepare([tiny.image(64, 64)])).cut(0).units.count for model in (small, large)
+        ]
+        assert cells[1] == 4 * cells[0]
+
+    @pytest.mark.parametrize("kind", tiny.ONE_SIZE)
+    def test_whole_is_rejected_by_towers_of_one_size(self, kind: str) -> None:
+        with pytest.raises(Unsupported, match="one size only"):
+            tiny.fresh(kind, resize="whole")
+
+    @pytest.mark.parametrize("kind", ["clip", "siglip"])
+    def test_image_size_works_without_whole(self, kind: str) -> None:
+        model = tiny.fresh(kind, image_size=48)
+        inputs = model.image.prepare([tiny.image(90, 30)])
+        assert inputs.values.shape[-2:] == (48, 48)
+        assert model.image.trace(inputs).cut(0).units.count == (48 // model.image.patch) ** 2
+
+
+def test_naflex_keeps_the_aspect_of_images() -> None:
+    tower = tiny.model("siglip naflex").image
+    images = [tiny.image(90, 30), tiny.image(30, 90), tiny.image(60, 60)]
+    assert len({tower.group(image) for image in images}) == 3
+    grids = [tower.trace(tower.prepare([image])).cut(1).units for image in images]
+    assert grids[0].columns > grids[0].rows
+    assert grids[1].rows > grids[1].columns
+    assert grids[2].rows == grids[2].columns
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("kind", ["clip", "siglip", "siglip naflex", "own vit", "resnet", "convnext", "bert", "coca"])
+def test_towers_work_in_half_precision(kind: str, dtype: str) -> None:
+    made = tiny.KINDS[kind]()
+    module = made.module.to(getattr(torch, dtype))
+    model = load_model(module, processor=made.processor, tokenizer=made.tokenizer)
+    assert model.dtype == dtype
+    for tower in (model.image, model.text):
+        cut = tower.trace(make_inputs(tower)).cut(1)
+        assert cut.hidden.dtype == getattr(torch, dtype) == tower.blank(make_inputs(tower), 1).dtype
+        states = cut.hidden[None].clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(cut.rest(states).sum(), states)
+        assert gradient.isfinite().all()

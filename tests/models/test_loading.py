@@ -1,0 +1,346 @@
+"""Tests of ``nibt.models._loading``."""
+
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from nibt.errors import BadOption, CannotLoad
+from nibt.models._loading import load_model
+from tests import tiny
+from tests.models.saved import Evil, agree, answers, edit, save, save_open_clip
+
+peft_warns = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+
+ASK_HUB = """
+from nibt.errors import CannotLoad
+from nibt.models._loading import load_model
+print(load_model("somebody/clip").family)
+print(load_model("somebody/open_clip").family)
+try:
+    load_model("somebody/else")
+except CannotLoad as error:
+    print(error)
+"""
+
+
+class Hub(SimpleHTTPRequestHandler):
+    """Files with the headers that a hub gives; elsewhere nothing."""
+
+    def send_head(self) -> Any:
+        if not Path(self.translate_path(self.path)).is_file():
+            self.send_response(404)
+            self.send_header("X-Error-Code", "EntryNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return None
+        return super().send_head()
+
+    def end_headers(self) -> None:
+        self.send_header("ETag", f'"{abs(hash(self.path))}"')
+        self.send_header("X-Repo-Commit", "0" * 40)
+        super().end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextmanager
+def hub(folder: Path) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class TestHuggingFace:
+    @pytest.mark.parametrize("kind", ["clip", "clip legacy end", "siglip", "siglip naflex"])
+    def test_folder_loads(self, kind: str, tmp_path: Path) -> None:
+        save(kind, tmp_path)
+        # Transformers makes a Gemma tokeniser of whatever lies beside a SigLIP 2, and ours is none
+        model = load_model(tmp_path, tokenizer=tiny.sentence_tokenizer() if kind == "siglip naflex" else None)
+        agree(model, tiny.model(kind))
+        assert model.folder == tmp_path
+        assert not any(parameter.requires_grad for parameter in model.module.parameters())
+        assert not model.module.training
+
+    def test_path_loads_as_text_and_in_half_precision(self, tmp_path: Path) -> None:
+        save("clip", tmp_path)
+        assert load_model(str(tmp_path)).dtype == "float32"
+        assert load_model(str(tmp_path), dtype="bfloat16").dtype == "bfloat16"
+        assert load_model(str(tmp_path), dtype=torch.float16).dtype == "float16"
+        assert load_model(tmp_path).weights_hash != load_model(tmp_path, dtype="bfloat16").weights_hash
+
+    def test_pickled_state_dict_loads(self, tmp_path: Path) -> None:
+        weights = load_file(save("clip", tmp_path) / "model.safetensors")
+        torch.save(weights, tmp_path / "pytorch_model.bin")
+        (tmp_path / "model.safetensors").unlink()
+        agree(load_model(tmp_path), tiny.model("clip"))
+
+    def test_malicious_pickle_is_rejected_and_does_not_run(self, tmp_path: Path) -> None:
+        weights: dict[str, Any] = load_file(save("clip", tmp_path) / "model.safetensors")
+        mark = tmp_path / "it ran"
+        pickle.loads(pickle.dumps(Evil(mark))).close()
+        assert mark.exists(), "this pickle is malicious"
+        mark.unlink()
+        torch.save(weights | {"evil": Evil(mark)}, tmp_path / "pytorch_model.bin")
+        (tmp_path / "model.safetensors").unlink()
+        with pytest.raises(CannotLoad, match="cannot load the model"):
+            load_model(tmp_path)
+        assert not mark.exists()
+
+    @pytest.mark.parametrize("kind", ["clip", "siglip"])
+    def test_code_of_a_checkpoint_is_never_run(self, kind: str, tmp_path: Path) -> None:
+        save(kind, tmp_path)
+        mark = tmp_path / "it ran"
+        (tmp_path / "evil.py").write_text(f"open({str(mark)!r}, 'w')\nclass Evil: pass\n")
+        remote = {
+            "AutoConfig": "evil.Evil",
+            "AutoModel": "evil.Evil",
+            "AutoImageProcessor": "evil.Evil",
+            "AutoProcessor": "evil.Evil",
+            "AutoTokenizer": ["evil.Evil", "evil.Evil"],
+        }
+        for file in tmp_path.glob("*config.json"):
+            edit(file, auto_map=remote)
+        with suppress(CannotLoad):  # to refuse it is as well
+            agree(load_model(tmp_path), tiny.model(kind))
+        assert not mark.exists()
+
+    def test_missing_weights_are_reported(self, tmp_path: Path) -> None:
+        weights = load_file(save("clip", tmp_path) / "model.safetensors")
+        weights.pop("visual_projection.weight")
+        save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+        with pytest.raises(CannotLoad, match=r"lacks 1 weights, the first is 'visual_projection\.weight'"):
+            load_model(tmp_path)
+
+    def test_weights_of_another_shape_are_rejected(self, tmp_path: Path) -> None:
+        save("clip", tmp_path)
+        edit(tmp_path / "config.json", projection_dim=10)
+        with pytest.raises(CannotLoad):
+            load_model(tmp_path)
+
+    def test_missing_weight_file_is_reported(self, tmp_path: Path) -> None:
+        (save("clip", tmp_path) / "model.safetensors").unlink()
+        with pytest.raises(CannotLoad, match=r"cannot load the model.*model\.safetensors"):
+            load_model(tmp_path)
+
+    def test_broken_weight_file_is_reported(self, tmp_path: Path) -> None:
+        file = save("clip", tmp_path) / "model.safetensors"
+        file.write_bytes(file.read_bytes()[:5000])
+        with pytest.raises(CannotLoad, match="cannot load the model"):
+            load_model(tmp_path)
+
+    @pytest.mark.parametrize("value", [torch.nan, torch.inf])
+    def test_weights_that_are_not_finite_are_rejected(self, value: float, tmp_path: Path) -> None:
+        weights = load_file(save("clip", tmp_path) / "model.safetensors")
+        weights["visual_projection.weight"][0, 0] = value
+        save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+        with pytest.raises(CannotLoad, match=r"NaN or infinite weights in 'visual_projection\.weight'"):
+            load_model(tmp_path)
+
+    @pytest.mark.parametrize(
+        "gone", [("processor_config.json", "preprocessor_config.json"), ("tokenizer.json", "tokenizer_config.json")]
+    )
+    @pytest.mark.parametrize("kind", ["clip", "siglip"])
+    def test_missing_processor_is_reported(self, kind: str, gone: tuple[str, ...], tmp_path: Path) -> None:
+        save(kind, tmp_path)
+        for name in gone:
+            (tmp_path / name).unlink(missing_ok=True)
+        with pytest.raises(CannotLoad, match=r"no image processor or no tokeniser.*processor=\.\.\."):
+            load_model(tmp_path)
+
+    def test_processor_argument_is_used(self, tmp_path: Path) -> None:
+        made = tiny.KINDS["clip"]()
+        made.module.save_pretrained(tmp_path)
+        agree(load_model(tmp_path, processor=made.processor), tiny.model("clip"))
+
+    def test_unknown_model_type_is_reported(self, tmp_path: Path) -> None:
+        save("clip", tmp_path)
+        edit(tmp_path / "config.json", model_type="bert")
+        with pytest.raises(CannotLoad, match=r"model_type 'bert'; known are clip, siglip, siglip2, and OpenCLIP"):
+            load_model(tmp_path)
+
+    def test_broken_configuration_is_reported(self, tmp_path: Path) -> None:
+        (save("clip", tmp_path) / "config.json").write_text("{")
+        with pytest.raises(CannotLoad, match="not valid JSON"):
+            load_model(tmp_path)
+
+
+@peft_warns
+class TestAdapters:
+    def folders(self, tmp_path: Path) -> tuple[Path, Path]:
+        base, adapters = save("clip", tmp_path / "base"), tmp_path / "adapters"
+        adapted = tiny.KINDS["clip adapted"]().module
+        adapted.save_pretrained(adapters)
+        adapted.unload().save_pretrained(base)
+        edit(adapters / "adapter_config.json", base_model_name_or_path=str(base))
+        return base, adapters
+
+    def test_adapters_load_on_their_base(self, tmp_path: Path) -> None:
+        base, adapters = self.folders(tmp_path)
+        model = load_model(adapters)
+        agree(model, tiny.model("clip adapted"))
+        assert not torch.allclose(answers(model)[0], answers(load_model(base))[0])
+        assert model.weights_hash != load_model(base).weights_hash
+        assert not any(parameter.requires_grad for parameter in model.module.parameters())
+
+    def test_base_with_a_relative_path_loads(self, tmp_path: Path) -> None:
+        _, adapters = self.folders(tmp_path)
+        edit(adapters / "adapter_config.json", base_model_name_or_path="../base")
+        agree(load_model(adapters), tiny.model("clip adapted"))
+
+    def test_missing_base_is_reported(self, tmp_path: Path) -> None:
+        base, adapters = self.folders(tmp_path)
+        shutil.rmtree(base)
+        with pytest.raises(CannotLoad, match="base"):
+            load_model(adapters)
+
+    def test_unnamed_base_is_reported(self, tmp_path: Path) -> None:
+        _, adapters = self.folders(tmp_path)
+        edit(adapters / "adapter_config.json", base_model_name_or_path=None)
+        with pytest.raises(CannotLoad, match="base_model_name_or_path"):
+            load_model(adapters)
+
+    def test_adapters_load_in_half_precision(self, tmp_path: Path) -> None:
+        _, adapters = self.folders(tmp_path)
+        assert load_model(adapters, dtype="bfloat16").dtype == "bfloat16"
+
+
+class TestInMemory:
+    def test_model_is_used_as_it_is(self) -> None:
+        made = tiny.KINDS["clip"]()
+        model = load_model(made.module, processor=made.processor)
+        assert model.module is made.module
+        assert all(parameter.requires_grad for parameter in made.module.parameters())
+        assert load_model(model) is model
+
+    def test_training_mode_is_rejected(self) -> None:
+        made = tiny.KINDS["clip"]()
+        with pytest.raises(CannotLoad, match=r"training mode.*model\.eval\(\)"):
+            load_model(made.module.train(), processor=made.processor)
+
+    def test_training_mode_of_a_part_is_rejected(self) -> None:
+        made = tiny.KINDS["clip"]()
+        made.module.vision_model.train()
+        with pytest.raises(CannotLoad, match="training mode"):
+            load_model(made.module, processor=made.processor)
+
+    def test_missing_processor_is_reported(self) -> None:
+        with pytest.raises(CannotLoad, match=r"processor=AutoProcessor\.from_pretrained"):
+            load_model(tiny.KINDS["clip"]().module)
+
+    def test_missing_tokenizer_is_reported(self) -> None:
+        made = tiny.KINDS["siglip"]()
+        with pytest.raises(CannotLoad, match=r"tokenizer="):
+            load_model(made.module, processor=made.processor)
+
+    def test_open_clip_with_its_own_vocabulary_needs_a_tokenizer(self) -> None:
+        with pytest.raises(CannotLoad, match=r"vocabulary of its own.*get_tokenizer"):
+            load_model(tiny.KINDS["bert"]().module)
+
+    def test_open_clip_gets_its_default_tokenizer(self) -> None:
+        agree(load_model(tiny.KINDS["own vit"]().module), tiny.model("own vit"))
+
+    def test_open_clip_rejects_a_foreign_tokenizer(self) -> None:
+        with pytest.raises(CannotLoad, match="is no tokeniser of OpenCLIP"):
+            load_model(tiny.KINDS["own vit"]().module, tokenizer=tiny.wordpiece_tokenizer())
+
+    def test_unknown_class_is_reported(self) -> None:
+        with pytest.raises(CannotLoad, match="class Linear is not known; known are"):
+            load_model(nn.Linear(2, 2).eval())
+
+    def test_weights_that_are_not_finite_are_rejected(self) -> None:
+        made = tiny.KINDS["own vit"]()
+        with torch.no_grad():
+            made.module.visual.proj[0, 0] = torch.nan
+        with pytest.raises(CannotLoad, match=r"visual\.proj"):
+            load_model(made.module)
+
+    def test_subclass_of_a_known_class_loads(self) -> None:
+        made = tiny.KINDS["clip"]()
+        made.module.__class__ = type("MyClip", (type(made.module),), {})
+        agree(load_model(made.module, processor=made.processor), tiny.model("clip"))
+
+
+class TestIds:
+    def test_folder_without_a_model_is_reported(self, tmp_path: Path) -> None:
+        with pytest.raises(CannotLoad, match=r"is no model: it has no config\.json"):
+            load_model(tmp_path)
+
+    def test_file_is_rejected(self, tmp_path: Path) -> None:
+        file = tmp_path / "model.safetensors"
+        file.write_bytes(b"")
+        with pytest.raises(CannotLoad, match="is a file: give the folder"):
+            load_model(file)
+
+    @pytest.mark.parametrize("id", ["no-such-model", "./no/such", "/no/such/folder", "a/b/c", ""])
+    def test_missing_model_is_reported(self, id: str) -> None:
+        with pytest.raises(CannotLoad, match=r"there is no model.*local folder"):
+            load_model(id)
+
+    def test_repositories_of_a_hub_load(self, tmp_path: Path) -> None:
+        """A hub on this machine answers for what lies in a folder, in a process that knows no other."""
+        for name, write in (("clip", lambda folder: save("clip", folder)), ("open_clip", save_open_clip)):
+            folder = tmp_path / f"somebody/{name}/resolve/main"
+            folder.parent.mkdir(parents=True)
+            write(folder)
+        with hub(tmp_path) as address:
+            asked = subprocess.run(
+                [sys.executable, "-c", ASK_HUB],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=100,
+                env={**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache")},
+            )
+        assert asked.stdout.split("\n")[:3] == [
+            "clip",
+            "open_clip",
+            "'somebody/else' on the hub is no model: it has neither config.json nor open_clip_config.json",
+        ], asked.stderr
+
+    @pytest.mark.parametrize("name", ["nobody/nothing", "open_clip:ViT-B-32/laion2b_s34b_b79k"])
+    def test_unreachable_hub_is_reported(self, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+        start = time.monotonic()
+        with pytest.raises(CannotLoad, match=rf"(?s)cannot load the model '{name}'.*embedded model.*local folder"):
+            load_model(name)
+        assert time.monotonic() - start < 30
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"dtype": "float64"}, "dtype must be one of float32, float16, bfloat16"),
+            ({"dtype": torch.int8}, "got 'int8'"),
+            ({"device": "toaster"}, "device 'toaster' cannot be used"),
+            ({"device": "cuda:99"}, "device 'cuda:99' cannot be used"),
+            ({"resize": "stretch"}, "resize must be 'model' or 'whole'"),
+            ({"image_size": 8}, r"image_size must lie in 16\.\.4096"),
+        ],
+    )
+    def test_bad_values_are_rejected_before_anything_is_read(self, options: dict, message: str) -> None:
+        with pytest.raises(BadOption, match=message):
+            load_model("no-such-model", **options)
+
+    def test_resize_model_is_the_default(self) -> None:
+        agree(tiny.fresh("own vit", resize="model"), tiny.model("own vit"))

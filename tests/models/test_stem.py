@@ -1,0 +1,201 @@
+"""Tests of ``nibt.models._stem``."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers.models.siglip2.image_processing_siglip2 import convert_image_to_patches
+
+from nibt.data.units import Grid, Words
+from nibt.models._loading import load_model
+from tests import tiny
+from tests.helpers import assert_embeddings_close, count_hooks, make_inputs
+
+SIDES = ("image", "text")
+
+
+both_sides = pytest.mark.parametrize("side", SIDES)
+
+
+every_kind = pytest.mark.parametrize("kind", tiny.KINDS)
+
+
+@every_kind
+@both_sides
+class TestContract:
+    def test_replay_equals_the_model(self, kind: str, side: Any) -> None:
+        tower = tiny.model(kind).tower(side)
+        inputs = make_inputs(tower, 3)
+        stem = tower.stem(inputs)
+        assert_embeddings_close(stem.rest(stem.hidden[None])[0], tower.encode(inputs))
+
+    def test_states_in_a_batch_equal_each_alone(self, kind: str, side: Any) -> None:
+        stem = tiny.model(kind).tower(side).stem(make_inputs(tiny.model(kind).tower(side), 3))
+        states = torch.stack([stem.hidden, 0.5 * stem.hidden, stem.hidden.flip(0)]).requires_grad_()
+        together = stem.rest(states)
+        for state, found in zip(states, together, strict=True):
+            assert_embeddings_close(found, stem.rest(state[None])[0])
+        assert not torch.allclose(together[0], together[2], rtol=1e-2, atol=1e-2), (
+            "the state is put in place of the tower's own"
+        )
+        (gradient,) = torch.autograd.grad(together.sum(), states)
+        assert gradient.isfinite().all()
+        assert (gradient.abs().amax((1, 2, 3)) > 0).all()
+
+    def test_rows_match_the_units(self, kind: str, side: Any) -> None:
+        stem = tiny.model(kind).tower(side).stem(make_inputs(tiny.model(kind).tower(side)))
+        if isinstance(stem.units, Words):
+            assert stem.units.explained.shape == stem.hidden.shape[:2]
+        else:
+            assert stem.units.prefix + stem.units.count <= stem.hidden.shape[1]
+
+    def test_blank_equals_the_blank_input(self, kind: str, side: Any) -> None:
+        tower = tiny.model(kind).tower(side)
+        inputs = make_inputs(tower, 3)
+        if tower.modality == "image":
+            by_hand = tower.stem(replace(inputs, values=torch.zeros_like(inputs.values))).hidden
+        else:
+            padding = tower.embedder(torch.tensor(tower.pad[0])).detach()
+            by_hand = torch.where(inputs.words.explained[..., None], padding, tower.stem(inputs).hidden)
+        assert_embeddings_close(tower.blank(inputs, None), by_hand)
+
+    def test_stem_leaves_no_trace(self, kind: str, side: Any) -> None:
+        model = tiny.model(kind)
+        tower = model.tower(side)
+        inputs, before = make_inputs(tower), count_hooks(model.module)
+        weights = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
+        stem = tower.stem(inputs)
+        stem.rest(stem.hidden[None] * 2)
+        tower.blank(inputs, None)
+        assert count_hooks(model.module) == before == 0
+        assert all(torch.equal(weights[name], tensor) for name, tensor in model.module.state_dict().items())
+
+    def test_stem_leaves_no_hook_after_an_error(self, kind: str, side: Any) -> None:
+        model = tiny.fresh(kind)
+        tower = model.tower(side)
+        inputs = make_inputs(tower)
+        stem = tower.stem(inputs)
+
+        def explode(*_: Any) -> None:
+            raise RuntimeError("broken on purpose")
+
+        bomb = tower.blocks[-1].register_forward_pre_hook(explode)
+        for broken in (lambda: tower.stem(inputs), lambda: stem.rest(stem.hidden[None])):
+            with pytest.raises(RuntimeError, match="on purpose"):
+                broken()
+        bomb.remove()
+        assert not count_hooks(model.module)
+        assert_embeddings_close(stem.rest(stem.hidden[None])[0], tower.encode(inputs))
+
+
+@every_kind
+def test_stem_of_words_has_no_positions(kind: str) -> None:
+    tower = tiny.model(kind).text
+    inputs = tower.prepare(["cat cat"])
+    stem = tower.stem(inputs)
+    assert_embeddings_close(stem.hidden, tower.embedder(inputs.values).detach())
+    rows = inputs.words.explained[0].nonzero()[:, 0]
+    assert torch.equal(stem.hidden[0, rows[0]], stem.hidden[0, rows[-1]]) or len(rows) > 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "norm"),
+    [
+        ("clip", lambda model: model.module.vision_model.pre_layrnorm),
+        ("own vit", lambda model: model.module.visual.ln_pre),
+        ("timm perception", lambda model: model.module.visual.trunk.norm_pre),
+    ],
+)
+def test_stem_of_patches_comes_before_the_first_norm(kind: str, norm: Any) -> None:
+    model = tiny.model(kind)
+    inputs = make_inputs(model.image)
+    first, layer = model.image.stem(inputs).hidden, model.image.trace(inputs).cut(0).hidden
+    assert not torch.allclose(first, layer, atol=1e-2)
+    torch.testing.assert_close(norm(model)(first).detach(), layer)
+
+
+def test_stem_of_patches_has_positions() -> None:
+    vision = tiny.model("clip").module.vision_model.embeddings
+    inputs = make_inputs(tiny.model("clip").image, 1)
+    patches = vision.patch_embedding(inputs.values).flatten(2).transpose(1, 2)
+    by_hand = torch.cat([vision.class_embedding.expand(1, 1, -1), patches], 1) + vision.position_embedding.weight
+    torch.testing.assert_close(tiny.model("clip").image.stem(inputs).hidden, by_hand.detach())
+
+
+@pytest.mark.parametrize("kind", ["convnext", "resnet", "own resnet", "fastvit", "efficientnet"])
+def test_stem_of_a_convolutional_trunk_is_its_first_map(kind: str) -> None:
+    tower = tiny.model(kind).image
+    inputs = make_inputs(tower)
+    assert torch.equal(tower.stem(inputs).hidden, tower.trace(inputs).cut(0).hidden)
+
+
+@every_kind
+def test_stem_rows_are_independent_of_padding(kind: str) -> None:
+    tower = tiny.model(kind).text
+    captions = ["two cars", "a small grey bird sleeping on the red mat"]
+    together, alone = tower.prepare(captions), tower.prepare(captions[:1])
+    rows = alone.values.shape[1]
+    assert torch.equal(tower.stem(together).hidden[0, :rows], tower.stem(alone).hidden[0])
+    own = tower.valid_tokens(together, tower.stem(together).hidden)
+    assert own.sum(1).tolist() == [rows, together.values.shape[1]]
+
+
+def test_naflex_padding_rows_are_not_valid_tokens() -> None:
+    tower = tiny.model("siglip naflex").image
+    inputs = tower.prepare([tiny.image(90, 20)])
+    stem = tower.stem(inputs)
+    assert isinstance(stem.units, Grid)
+    assert int(tower.valid_tokens(inputs, stem.hidden).sum()) == stem.units.count < stem.hidden.shape[1]
+
+
+@pytest.mark.parametrize("size", [(90, 30), (30, 90), (60, 60)])
+def test_mask_pixels_of_naflex_masks_the_patches(size: tuple[int, int]) -> None:
+    tower = tiny.model("siglip naflex").image
+    inputs = tower.prepare([tiny.image(*size)])
+    height, width = tower.extent(inputs)
+    keep = torch.rand(1, height, width, generator=torch.Generator().manual_seed(0))
+    patches = convert_image_to_patches(keep.expand(3, -1, -1), tower.processor.patch_size)
+    by_hand = inputs.values[0, : len(patches)] * patches
+    found = tower.mask_pixels(inputs, keep).values[0]
+    torch.testing.assert_close(found[: len(patches)], by_hand)
+    assert not found[len(patches) :].any()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("kind", ["clip", "siglip naflex", "own vit", "convnext", "bert"])
+def test_stem_works_in_half_precision(kind: str, dtype: str) -> None:
+    made = tiny.KINDS[kind]()
+    model = load_model(made.module.to(getattr(torch, dtype)), processor=made.processor, tokenizer=made.tokenizer)
+    for tower in (model.image, model.text):
+        stem = tower.stem(make_inputs(tower))
+        states = stem.hidden[None].clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(stem.rest(states).sum(), states)
+        assert gradient.dtype == stem.hidden.dtype == getattr(torch, dtype)
+        assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["clip", "own vit", "bert"])
+def test_threads_sharing_a_model_get_its_results(kind: str) -> None:
+    model = tiny.model(kind)
+
+    def work(turn: int) -> list[Tensor]:
+        answers = []
+        for side in SIDES:
+            stem = model.tower(side).stem(make_inputs(model.tower(side), turn % 3 + 1))
+            answers.append(stem.rest(torch.stack([stem.hidden, 0.5 * stem.hidden])).detach())
+        return answers
+
+    alone, barrier = [work(turn) for turn in range(3)], threading.Barrier(4)
+
+    def race(turn: int) -> list[Tensor]:
+        barrier.wait()
+        return work(turn)
+
+    with ThreadPoolExecutor(4) as pool:
+        for turn, answers in enumerate(pool.map(race, range(8))):
+            for found, wanted in zip(answers, alone[turn % 3], strict=True):
+                torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)

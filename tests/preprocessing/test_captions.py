@@ -1,0 +1,245 @@
+"""Tests of ``nibt.preprocessing.captions``."""
+
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from nibt.errors import BadInput
+from nibt.preprocessing import hugging_face
+from nibt.preprocessing import open_clip as own
+from nibt.preprocessing.captions import Tokens, words_by_offsets
+from tests import tiny
+
+
+def by_offsets(caption: str) -> Tokens:
+    return hugging_face.tokens(tiny.clip_tokenizer(False), caption, tiny.CONTEXT, full=False)
+
+
+def by_sentence_pieces(caption: str) -> Tokens:
+    return hugging_face.tokens(tiny.sentence_tokenizer(), caption, tiny.CONTEXT, full=True)
+
+
+def by_word_pieces(caption: str) -> Tokens:
+    return hugging_face.tokens(tiny.wordpiece_tokenizer(), caption, tiny.CONTEXT, full=True)
+
+
+def by_byte_pairs(caption: str) -> Tokens:
+    return own.tokens(open_clip.SimpleTokenizer(), caption, 77)
+
+
+TOKENISERS = {
+    "offsets": by_offsets,
+    "sentence pieces": by_sentence_pieces,
+    "word pieces": by_word_pieces,
+    "byte pairs": by_byte_pairs,
+}
+
+
+every_tokeniser = pytest.mark.parametrize("kind", TOKENISERS)
+
+
+def words(tokens: Tokens) -> list[str]:
+    return [word.text for word in tokens.words]
+
+
+@every_tokeniser
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "two cats",
+        "a photo of a cat",
+        "  two   cats ",
+        "Two CATS",
+        "two\tcats\n",
+        "a cat!",
+        "cat, dog.",
+        "日本の猫",
+        "a 猫 cat",
+        "a cat 🐱",
+        "👩‍👩‍👧 cat",
+        "cafe\u0301 cat",
+        "naïve café",
+        "a\x00cat",
+        "a\u200bcat",
+        "it's a dog's mat",
+        "state-of-the-art cat",
+        "cat " * 40,
+        "zzzzzz qqqq",
+        "a<b>c</b>",
+        "<|endoftext|> cat",
+        "№ ½ ﬁ",
+    ],
+)
+def test_words_cover_all_explained_tokens(kind: str, caption: str) -> None:
+    tokens = TOKENISERS[kind](caption)
+    assert len(tokens.ids) == len(tokens.texts) == len(tokens.explained)
+    spelt = [row for word in tokens.words for row in word.tokens]
+    assert sorted(spelt) == [row for row, truth in enumerate(tokens.explained) if truth]
+    assert all(word.text.strip() for word in tokens.words)
+    firsts = [word.tokens[0] for word in tokens.words]
+    assert firsts == sorted(firsts)
+    assert all(word.tokens == tuple(range(word.tokens[0], word.tokens[-1] + 1)) for word in tokens.words)
+
+
+@every_tokeniser
+def test_words_are_those_of_the_caption(kind: str) -> None:
+    assert words(TOKENISERS[kind]("two small birds")) == ["two", "small", "birds"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "caption", "wanted"),
+    [
+        ("offsets", "Two cats, it's", ["Two", "cats", ",", "it's"]),
+        ("sentence pieces", "zoo cat", ["zoo", "cat"]),
+        ("word pieces", "zebra cat!", ["zebra", "cat", "!"]),
+        ("byte pairs", "an axolotl's umbrella", ["an", "axolotl's", "umbrella"]),
+        ("byte pairs", "a cat 🐱!", ["a", "cat", "🐱", "!"]),
+        ("byte pairs", "日本の猫", ["日", "本", "の", "猫"]),
+        ("byte pairs", "Café", ["café"]),
+    ],
+)
+def test_words_of_known_captions(kind: str, caption: str, wanted: list[str]) -> None:
+    assert words(TOKENISERS[kind](caption)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("caption", "wanted"),
+    [
+        ("two cats!", ["two", "cats", "!"]),
+        ("日本の猫", ["日", "本", "の", "猫"]),
+        ("don't", ["don't"]),
+        ("x-ray", ["x-ray"]),
+        ("cafe\u0301", ["cafe\u0301"]),
+        ("हिन्दी", ["हिन्दी"]),
+        ("cat🐱dog", ["cat", "🐱", "dog"]),
+        ("👩‍👩‍👧👍🏽", ["👩‍👩‍👧", "👍🏽"]),
+        ("☺️🇫🇷🇮🇹", ["☺️", "🇫🇷", "🇮🇹"]),
+        ("1.5 m", ["1", ".", "5", "m"]),
+    ],
+)
+def test_words_of_single_characters(caption: str, wanted: list[str]) -> None:
+    """A token for each sign: the words are the pattern's."""
+    offsets = [(i, i + 1) for i, sign in enumerate(caption) if not sign.isspace()]
+    found = words_by_offsets(caption, [caption[a:b] for a, b in offsets], [True] * len(offsets), offsets)
+    assert [word.text for word in found] == wanted
+
+
+CLIP_SAYS = [
+    "a photo of a cat",
+    "an axolotl's umbrella",
+    "1.5 litres!",
+    "日本の猫",
+    "a cat 🐱!",
+    "Naïve café",
+    "x-ray",
+    "état 👩‍👩‍👧",
+    "don't",
+    "...",
+]
+
+
+@pytest.mark.parametrize("caption", CLIP_SAYS)
+def test_tokenizers_of_both_libraries_give_the_same_words(caption: str) -> None:
+    """Hugging Face's and OpenCLIP's, which share a vocabulary."""
+    theirs = open_clip.SimpleTokenizer()
+    vocabulary = dict(theirs.encoder)
+    vocabulary["<|startoftext|>"] = vocabulary.pop("<start_of_text>")
+    vocabulary["<|endoftext|>"] = vocabulary.pop("<end_of_text>")
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=list(theirs.bpe_ranks), model_max_length=77)
+    one = hugging_face.tokens(tokenizer, caption, 77, full=False)
+    other = by_byte_pairs(caption)
+    assert one.ids == other.ids[: len(one.ids)]
+    assert [(word.text.lower(), word.tokens) for word in one.words] == [
+        (word.text, word.tokens) for word in other.words
+    ]
+
+
+def test_token_with_a_leading_space_belongs_to_the_next_word() -> None:
+    found = words_by_offsets("two cats", ["two", "Ġcats"], [True, True], [(0, 3), (3, 8)])
+    assert [(word.text, word.tokens) for word in found] == [("two", (0,)), ("cats", (1,))]
+
+
+@every_tokeniser
+def test_long_captions_are_truncated_with_a_note(kind: str) -> None:
+    context = 77 if kind == "byte pairs" else tiny.CONTEXT
+    tokens = TOKENISERS[kind](" ".join(["cat"] * 100))
+    assert len(tokens.ids) == context
+    (note,) = tokens.notes
+    assert f"the model reads {context}" in note
+    special = {"offsets": 2, "sentence pieces": 1, "word pieces": 2, "byte pairs": 2}[kind]
+    assert f"has {100 + special} tokens" in note
+    assert len(tokens.words) == context - special
+    assert TOKENISERS[kind]("a cat").notes == ()
+
+
+@every_tokeniser
+def test_tokens_equal_those_of_the_tokenizer(kind: str) -> None:
+    caption = "a photo of two zebras"
+    ids = TOKENISERS[kind](caption).ids
+    if kind == "byte pairs":
+        assert list(ids) == open_clip.SimpleTokenizer()([caption])[0].tolist()
+        return
+    made = {
+        "offsets": tiny.clip_tokenizer(False),
+        "sentence pieces": tiny.sentence_tokenizer(),
+        "word pieces": tiny.wordpiece_tokenizer(),
+    }[kind]
+    padding = False if kind == "offsets" else "max_length"
+    assert list(ids) == made(caption, truncation=True, max_length=tiny.CONTEXT, padding=padding)["input_ids"]
+
+
+@pytest.mark.parametrize("kind", ["clip", "own vit", "bert"])
+def test_captions_without_a_word_are_rejected(kind: str) -> None:
+    tower = tiny.model(kind).text
+    caption = "\u200d" if kind == "bert" else "   "  # read_caption has refused the blank ones; tokenisers drop more
+    with pytest.raises(BadInput, match="finds no word in the caption"):
+        tower.prepare(["a cat", caption])
+
+
+def test_batches_of_captions_are_padded() -> None:
+    inputs = tiny.model("clip").text.prepare(["cat", "a photo of a cat"])
+    assert inputs.extra["attention_mask"].sum(1).tolist() == [3, 7]
+    assert inputs.values.shape == (2, 7)
+    assert inputs.words is not None
+    assert inputs.words.explained.sum(1).tolist() == [1, 5]
+    alone = inputs.item(0)
+    assert alone.words is not None
+    assert torch.equal(alone.words.explained[0], inputs.words.explained[0])
+    assert len(alone) == 1
+
+
+@pytest.mark.parametrize("clean", ["lower", "whitespace", "canonicalize"])
+def test_open_clip_wrapper_cleans_captions_first(clean: str, tmp_path: Any) -> None:
+    tiny.wordpiece_tokenizer().save_pretrained(tmp_path)
+    tokenizer = tiny.HFTokenizer(str(tmp_path), tiny.CONTEXT, clean=clean)
+    tokens = own.tokens(tokenizer, "Two  Cats!", tiny.CONTEXT)
+    assert list(tokens.ids) == tokenizer(["Two  Cats!"])[0].tolist()
+    wanted = {"lower": ["two", "cats", "!"], "whitespace": ["Two", "Cats", "!"], "canonicalize": ["two", "cats"]}
+    assert words(tokens) == wanted[clean]
+
+
+def test_stripped_separators_are_kept_out(tmp_path: Any) -> None:
+    tiny.wordpiece_tokenizer().save_pretrained(tmp_path)
+    tokenizer = tiny.HFTokenizer(str(tmp_path), tiny.CONTEXT, strip_sep_token=True)
+    tokens = own.tokens(tokenizer, "two cats", tiny.CONTEXT)
+    assert list(tokens.ids) == tokenizer(["two cats"])[0].tolist()
+    assert words(tokens) == ["two", "cats"]
+
+
+def test_hidden_cleaning_is_followed() -> None:
+    """OpenCLIP's SigLIP tokeniser says nothing of its cleaning: its own ids are the truth."""
+
+    class Secret:
+        tokenizer = tiny.wordpiece_tokenizer()
+
+        def __call__(self, texts: list[str], context_length: int) -> Tensor:
+            options = {"padding": "max_length", "truncation": True, "max_length": context_length}
+            return torch.tensor([self.tokenizer(text.replace("!", ""), **options)["input_ids"] for text in texts])
+
+    tokens = own.tokens(Secret(), "two! cats", tiny.CONTEXT)
+    assert words(tokens) == ["two", "cats"]
+    assert sum(tokens.explained) == 2

@@ -1,0 +1,25 @@
+"""Fixtures of the tests of this folder."""
+
+from collections.abc import Callable
+
+import pytest
+from PIL import Image, ImageDraw
+
+
+@pytest.fixture
+def texts(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Image.Image]], list[str]]:
+    """What is written on an image, in the order in which it is drawn."""
+
+    def written(make: Callable[[], Image.Image]) -> list[str]:
+        lines: list[str] = []
+        own = ImageDraw.ImageDraw.text
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                ImageDraw.ImageDraw,
+                "text",
+                lambda pen, at, text, *rest, **options: (lines.append(text), own(pen, at, text, *rest, **options)),
+            )
+            make()
+        return lines
+
+    return written

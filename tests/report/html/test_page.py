@@ -1,0 +1,219 @@
+"""Tests of ``nibt.report.html.page``."""
+
+import re
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
+
+import html5lib
+import numpy as np
+import pytest
+import torch
+
+import nibt
+from nibt.data.units import Grid
+from nibt.errors import BadInput, CannotWrite
+from nibt.report.html.document import document
+from nibt.report.html.page import page, write_page
+from nibt.report.html.tables import SCRIPT, STYLE, data_table
+from nibt.report.html.view import Panel, fragment
+from nibt.report.html.view_data import coarse
+from nibt.results.attribution import PathSummary
+from nibt.results.explanation import MISMATCH, Comparison, Ranked
+from tests import tiny
+from tests.answers import BETWEEN, PEAK, WHOLE, answer
+from tests.helpers import check_page, explain_with_table, page_data
+
+HOSTILE = (
+    "</script><script>alert(1)</script>",
+    "\"' onmouseover=alert(1) x='",
+    "<!-- <script>",
+    "]]>",
+    "قطة على أريكة",
+    "🦄 e\u0301 \u202e reversed",
+    "\u2028\u2029&amp;&lt;",
+    "<img src=x onerror=alert(1)>",
+)
+
+
+def test_page_data_equals_the_answer() -> None:
+    told, table = explain_with_table()
+    data = page_data(check_page(page(Panel(told, table))))
+    (found,) = data["panels"]
+    image, text = found["places"]
+    assert image["grid"] == [4, 4]
+    np.testing.assert_allclose(image["scores"], told.image.scores, rtol=5e-4)
+    assert [word["text"] for word in text["words"]] == [word.text for word in told.words]
+    np.testing.assert_allclose(
+        [word["score"] for word in text["words"]], [word.score for word in told.words], rtol=5e-4
+    )
+    rows = np.array(found["table"]["rows"]).reshape(table.table.shape)
+    np.testing.assert_allclose(rows, table.table, rtol=5e-4)
+    assert [word["row"] for word in text["words"]] == list(range(len(table.words)))
+    across = np.array(image["region"]) * [*told.size, *told.size]
+    np.testing.assert_allclose(across, list(vars(told.region).values()), rtol=1e-6)
+
+
+def test_page_shows_a_table_of_chosen_words() -> None:
+    told, table = explain_with_table(words=["cat", "dog"])
+    found = page_data(check_page(page(Panel(told, table))))["panels"][0]
+    texts = {word["text"]: word["row"] for word in found["places"][1]["words"]}
+    assert (texts["cat"], texts["dog"], texts["photo"]) == (0, 1, None)
+
+
+def test_page_of_a_table_shows_the_sums_of_its_maps() -> None:
+    _, table = explain_with_table()
+    image, text = page_data(check_page(page(table)))["panels"][0]["places"]
+    np.testing.assert_allclose(image["scores"], table.table.sum(0).flatten(), rtol=5e-4, atol=1e-9)
+    np.testing.assert_allclose([w["score"] for w in text["words"]], table.table.sum((1, 2)), rtol=5e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_page_escapes_captions_labels_and_names(hostile: str) -> None:
+    told = answer(PEAK, (90, 90), WHOLE, f"a {hostile}")
+    told = replace(
+        told,
+        image=replace(told.image, source=hostile),
+        warnings=(hostile,),
+        ranking=(Ranked(hostile, 0.3, 0.9), Ranked("b", 0.1, 0.1)),
+        method={**told.method, "image": {"option": hostile}},
+        model={"id": hostile},
+    )
+    text = check_page(page(told, title=hostile))
+    tree = html5lib.parse(text, namespaceHTMLElements=False)
+    assert len(list(tree.iter("script"))) == 3  # the data, the view, its start
+    assert len(list(tree.iter("img"))) == 1
+    words = next(place["words"] for place in page_data(text)["panels"][0]["places"] if place["kind"] == "text")
+    assert [word["text"] for word in words] == f"a {hostile}".split()
+    shown = " ".join(tree.itertext())
+    assert hostile in shown.replace("\u2028", "\u2028")
+
+
+def test_page_is_small_without_its_images() -> None:
+    """A caption of seven words over the 15 x 38 patches that lite has for the sample image."""
+    scores = torch.randn(15, 38, generator=torch.Generator().manual_seed(0)) / 1000
+    told = answer(scores.tolist(), (1000, 400), replace(WHOLE, width=1000.0, height=400.0), "a cat and a cup of coffee")
+    numbers = torch.randn(8, 571, generator=torch.Generator().manual_seed(1)) / 1000
+    _, table = explain_with_table()
+    table = replace(
+        table,
+        caption=told.caption,
+        scores=numbers,
+        grid=Grid(15, 38),
+        units=told.text.units,
+        region=told.region,
+        size=told.size,
+        input=told.image.input,
+    )
+    text = page(Panel(told, table))
+    images = sum(map(len, re.findall(r"data:image/[^\"]*", text)))
+    assert len(text.encode()) - images < 100_000
+
+
+def test_page_embeds_an_image_once_and_scaled_down() -> None:
+    told = answer(PEAK, (3000, 1000), replace(WHOLE, width=3000.0, height=1000.0))
+    text = check_page(page([Panel(told, title="one"), Panel(told, title="two")]))
+    assert text.count("data:image/jpeg;base64,") == 1
+    assert page_data(text)["images"] == [[3000, 1000]]
+    assert [place["image"] for panel in page_data(text)["panels"] for place in panel["places"][:1]] == [0, 0]
+
+
+def test_page_coarsens_a_map_of_pixels_and_keeps_its_sum() -> None:
+    scores = torch.randn(100, 300, generator=torch.Generator().manual_seed(0))
+    text = check_page(page(answer(scores.tolist(), (300, 100), replace(WHOLE, width=300.0, height=100.0))))
+    place = page_data(text)["panels"][0]["places"][0]
+    assert place["grid"] == [64, 64]
+    shown = np.array(place["scores"]).reshape(64, 64)
+    assert shown.sum() == pytest.approx(float(scores.sum()), abs=0.05)
+    assert shown[:16, :32].sum() == pytest.approx(float(scores[:25, :150].sum()), abs=0.05)  # a box along both grids
+    assert "The map has 100 x 300 cells" in text
+    assert len(text) < 150_000
+    few = torch.randn(2, 3, 64)
+    assert coarse(few).equal(few)
+
+
+def test_page_of_comparisons_has_both_sides() -> None:
+    model = tiny.model("clip")
+    two = nibt.explain(model, tiny.image(), tiny.image(seed=1))
+    said = nibt.explain(model, nibt.Caption("a cat"), "two cars")
+    assert isinstance(two, Comparison)
+    assert isinstance(said, Comparison)
+    images, captions = page_data(check_page(page([two, said])))["panels"]
+    assert [place["kind"] for place in images["places"]] == ["image", "image"]
+    assert [place["caption"] for place in captions["places"]] == ["a cat", "two cars"]
+    assert images["table"] is captions["table"] is None
+    np.testing.assert_allclose(images["places"][1]["scores"], two.second.scores, rtol=5e-4)
+
+
+def test_page_says_why_words_cannot_be_chosen() -> None:
+    told = answer(PEAK, (90, 90), WHOLE)
+    assert "was not computed" in page(told)
+    assert "grad_cam gives each word a score" in page(replace(told, method={"name": "grad_cam", "variant": "default"}))
+    assert "not the target softmax" in page(replace(told, score={**told.score, "target": "softmax"}))
+    assert "no image whose regions" in page(
+        Comparison(
+            replace(told.text, caption="a"), replace(told.text, caption="b"), 0.5, BETWEEN, told.method, told.model, {}
+        )
+    )
+    assert "cannot be chosen" not in page(Panel(*explain_with_table()))
+
+
+def test_page_shows_a_mismatch_before_the_map() -> None:
+    explained = answer(PEAK, (90, 90), WHOLE)
+    warned = replace(explained, warnings=(f"{MISMATCH} (similarity <0.1>)", "another note"))
+    text = page(warned)
+    assert text.count("does not rate these as a match") == 1
+    assert text.index('<p class="nibt-mismatch"') < text.index('<div class="nibt-places">')
+    assert "similarity &lt;0.1&gt;" in text
+    assert "<li>Another note.</li>" in text
+    assert '<p class="nibt-mismatch"' not in page(explained)
+
+
+def test_page_says_what_is_explained() -> None:
+    explained = answer(PEAK, (90, 90), WHOLE)
+    assert page_data(page(explained))["panels"][0]["signed"] is True
+    side = {"target": "difference", "value": 0.25}
+    score = {**side, "options": {"against": ["a <b>green</b> dog"]}, "image": side, "text": explained.score["text"]}
+    text = page(replace(explained, score=score, method={"name": "gae", "variant": "textbook", "signed": False}))
+    assert page_data(text)["panels"][0]["signed"] is False
+    visible = unescape(re.sub("<[^>]*>", "", text))
+    assert "Why \u201ca red cat\u201d rather than \u201ca <b>green</b> dog\u201d?" in visible
+    assert (
+        "image side: difference 0.250, against the caption \u201ca <b>green</b> dog\u201d; text side: cosine 0.300"
+        in visible
+    )
+    assert "method gae (textbook), model x" in visible
+    assert "does not say in which direction" in visible
+
+
+def test_page_gives_the_gap_as_a_share_of_the_change() -> None:
+    told = answer(PEAK, (90, 90), WHOLE)
+    numbers = [torch.tensor(number) for number in (4.0, 0.3, 0.1, 0.21)]
+    narrowing = PathSummary("zero", "gauss", (1,), *numbers)
+    text = page(replace(told, image=replace(told.image, path=narrowing)))
+    assert "image completeness gap 5\xa0%" in text
+
+
+def test_page_rejects_answers_without_an_image(tmp_path: Path) -> None:
+    told = answer(PEAK, (90, 90), WHOLE)
+    with pytest.raises(BadInput, match="at least one panel"):
+        fragment([])
+    with pytest.raises(BadInput, match="no longer there"):
+        write_page(replace(told, image=replace(told.image, input=None)), tmp_path / "x.html")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(CannotWrite, match="does not exist"):
+        write_page(told, tmp_path / "nowhere" / "x.html")
+    with pytest.raises(BadInput, match="same pair"):
+        Panel(told, explain_with_table()[1])
+    with pytest.raises(BadInput, match="goes with an explanation"):
+        Panel(explain_with_table()[1], explain_with_table()[1])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (300, 3), (3, 300), (640, 480)])
+def test_page_takes_images_of_any_size(size: tuple[int, int]) -> None:
+    check_page(page(answer(PEAK, size, replace(WHOLE, width=float(size[0]), height=float(size[1])))))
+
+
+def test_data_table_is_a_valid_page() -> None:
+    table = data_table(["method", "a<b"], [["nib", HOSTILE[0]], ["ones", "0.5 [0.4, 0.6]"]])
+    check_page(document("x" + HOSTILE[0], f"<h1>t</h1>{table}", STYLE, [SCRIPT]))

@@ -1,0 +1,368 @@
+"""Tests of the interactive view in a browser."""
+
+from base64 import b64decode
+from collections.abc import Iterator
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Browser, BrowserContext, Page
+
+import nibt
+from nibt.data.images import ImageInput
+from nibt.report.html.document import document
+from nibt.report.html.page import write_page
+from nibt.report.html.tables import SCRIPT, STYLE, data_table
+from nibt.report.html.view import Panel, fragment
+from nibt.report.image.heatmap import overlay
+from nibt.report.image.layout import shown
+from nibt.results.explanation import Comparison, Explanation, Ranked
+from nibt.results.interaction import Interaction
+from tests import tiny
+from tests.answers import PEAK, WHOLE, answer
+
+CAPTION, SIZE = "a photo of a cat and a dog", (360, 240)
+
+
+STATE = "nibtView(document.body).state()"
+
+
+def same(found: Any, expected: Any) -> None:
+    """To the four digits that a page has of each number that is summed."""
+    expected = np.asarray(expected)
+    np.testing.assert_allclose(np.asarray(found), expected, rtol=5e-4, atol=1e-3 * np.abs(expected).max())
+
+
+class Opened:
+    """A page, with all that it asked for and complained about."""
+
+    def __init__(self, context: BrowserContext, file: Path) -> None:
+        self.page: Page = context.new_page()
+        self.asked: list[str] = []
+        self.told: list[str] = []
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("console", lambda message: self.told.append(message.text))
+        self.page.on("pageerror", lambda error: self.told.append(str(error)))
+        self.page.goto(file.as_uri())
+        self.page.wait_for_selector(".nibt-view[data-ready]")
+        self.file = file
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return self.page.evaluate(STATE)
+
+    @property
+    def readout(self) -> str:
+        return self.page.text_content(".nibt-readout") or ""
+
+    def close(self) -> None:
+        self.page.context.close()
+        assert self.told == []
+        assert [one for one in self.asked if not one.startswith("data:")] == [self.file.as_uri()]
+
+
+def image(seed: int = 0) -> ImageInput:
+    return ImageInput(tiny.image(seed=seed).pil_image.resize(SIZE), "noise")
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[Explanation, Interaction]:
+    """An image whose sides a CLIP does not see, with its table."""
+    model = tiny.model("clip")
+    told = nibt.explain(model, image(), CAPTION)
+    table = nibt.explain_interactions(model, image(), CAPTION)
+    assert isinstance(told, Explanation)
+    assert isinstance(table, Interaction)
+    return told, table
+
+
+@pytest.fixture
+def opened(browser: Browser, pair: tuple[Explanation, Interaction], tmp_path: Path) -> Iterator[Opened]:
+    write_page(Panel(*pair), tmp_path / "x.html")
+    found = Opened(browser.new_context(), tmp_path / "x.html")
+    yield found
+    found.close()
+
+
+def word(page: Page, number: int) -> Any:
+    return page.locator("button.nibt-word").nth(number)
+
+
+def at(page: Page, x: float, y: float) -> dict[str, float]:
+    """A place on the image, of its own pixels, as one on the screen."""
+    edge = page.locator(".nibt-stage").first.bounding_box()
+    assert edge is not None
+    return {"x": x * edge["width"] / SIZE[0], "y": y * edge["height"] / SIZE[1]}
+
+
+def test_view_shows_the_region_of_a_word(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
+    told, table = pair
+    page = opened.page
+    same(opened.state["panels"][0]["maps"][0], told.grid.flatten())
+    word(page, 4).hover()  # looked at, not chosen
+    same(opened.state["panels"][0]["maps"][0], table.for_words(4).flatten())
+    assert opened.state["words"] == []
+    part = float(table.for_words(4).abs().sum() / table.table.abs().sum())
+    assert "Region of “cat”" in opened.readout
+    assert f"{part:.0%}".replace("%", "\xa0%") in opened.readout
+    word(page, 4).click()
+    word(page, 7).click()
+    page.hover(".nibt-details")
+    assert [word(page, number).get_attribute("aria-pressed") for number in (4, 7, 1)] == ["true", "true", "false"]
+    assert [one["text"] for one in opened.state["words"]] == ["cat", "dog"]
+    same(opened.state["panels"][0]["maps"][0], table.for_words("cat", "dog").flatten())
+    page.get_by_role("button", name="Clear selection").click()
+    assert opened.state["words"] == []
+    assert page.get_by_role("button", name="Clear selection").is_disabled()
+
+
+def test_view_shows_the_words_of_a_patch(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
+    told, table = pair
+    stage = opened.page.locator(".nibt-stage")
+    stage.hover(position=at(opened.page, 60 + 2.5 * 60, 0.5 * 60))  # type: ignore[arg-type]
+    same(opened.state["panels"][0]["words"][0], table.table[:, 0, 2])
+    assert "row 1, column 3" in opened.readout
+    best = table.words[int(table.table[:, 0, 2].abs().argmax())].text
+    assert f"Words there: {best} " in opened.readout
+    stage.hover(position=at(opened.page, 20, 100))  # type: ignore[arg-type]
+    assert "did not see" in opened.readout
+    opened.page.hover(".nibt-details")
+    same(opened.state["panels"][0]["words"][0], [word.score for word in told.words])
+
+
+@pytest.mark.parametrize("way", ["two clicks", "drag"])
+def test_view_shows_the_words_of_a_box(opened: Opened, pair: tuple[Explanation, Interaction], way: str) -> None:
+    page, corners = opened.page, ((101, 33), (211, 155))
+    stage = page.locator(".nibt-stage")
+    first, second = (at(page, *corner) for corner in corners)
+    page.evaluate("addEventListener('nibt-select', (event) => { window.heard = event.detail; })")
+    if way == "drag":
+        edge = stage.bounding_box()
+        assert edge is not None
+        page.mouse.move(edge["x"] + first["x"], edge["y"] + first["y"])
+        page.mouse.down()
+        page.mouse.move(edge["x"] + second["x"], edge["y"] + second["y"], steps=3)
+        page.mouse.up()
+    else:
+        stage.click(position=first)  # type: ignore[arg-type]
+        assert "One corner is set" in opened.readout
+        stage.click(position=second)  # type: ignore[arg-type]
+    page.hover(".nibt-details")
+    box = opened.state["box"]
+    assert box == pytest.approx([101, 33, 110, 122], abs=0.01)
+    expected = [score for _, score in pair[1].for_region((101, 33, 110, 122))]
+    same(opened.state["panels"][0]["words"][0], expected)
+    assert page.evaluate("window.heard.box") == box
+    assert "Box of" in opened.readout
+
+
+def test_view_marks_a_box_with_the_keyboard(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
+    page = opened.page
+    page.focus(".nibt-stage")
+    page.keyboard.press("ArrowUp")  # the cursor comes to the middle
+    for key in ("ArrowUp", "ArrowUp", "ArrowUp", "ArrowLeft", "Enter", "ArrowDown", "ArrowRight", "Enter"):
+        page.keyboard.press(key)
+    assert opened.state["box"] == pytest.approx([60 + 60, 0, 120, 120], abs=0.1)  # two by two patches
+    expected = pair[1].table[:, 0:2, 1:3].sum((1, 2))
+    same(opened.state["panels"][0]["words"][0], expected)
+    page.keyboard.press("Escape")
+    assert opened.state["box"] is None
+    for _ in range(3):  # and words by keys, too
+        page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    assert [one["index"] for one in opened.state["words"]] == [2]
+
+
+def test_view_state_can_be_read_and_set(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
+    page = opened.page
+    page.evaluate("nibtView(document.querySelector('.nibt-view')).select(['CAT', 0])")
+    assert [one["index"] for one in opened.state["words"]] == [0, 4]
+    page.evaluate("nibtView(document.body).select(nibtView(document.body).state().words.slice(1))")
+    assert [one["text"] for one in opened.state["words"]] == ["cat"]
+    page.evaluate(
+        """(html) => {
+            const home = document.querySelector('.nibt-view').parentElement;
+            home.innerHTML = html;
+            return nibtView(home).ready;
+        }""",
+        fragment([Panel(*pair)]),
+    )  # a replaced fragment comes to life as well
+    assert opened.state["words"] == []
+
+
+def test_view_has_the_colors_of_the_report(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
+    """At the centres of cells, where interpolation plays no part, and in the stripes; but for what JPEG changed."""
+    page, told = opened.page, pair[0]
+    assert told.image.input is not None
+    page.evaluate("nibtView(document.body).clear()")
+
+    def pixels() -> np.ndarray:
+        uri = page.evaluate("document.querySelector('canvas').toDataURL('image/png')")
+        return np.asarray(Image.open(BytesIO(b64decode(uri.partition(",")[2]))).convert("RGB"), int)
+
+    def near(positive_only: bool) -> None:
+        expected = np.asarray(overlay(told, shown(told.image.input.pil_image, 640), positive_only), int)  # pyright: ignore
+        centres = np.ix_(np.arange(30, 240, 60), np.arange(90, 300, 60))
+        difference = np.abs(pixels() - expected)
+        assert difference[centres].mean() < 4
+        assert difference[centres].max() < 16
+        assert difference[:, :55].mean() < 4  # not seen
+        assert np.ptp(expected[centres], axis=-1).max() > 60
+
+    near(positive_only=False)
+    page.get_by_label("Only what speaks for the pair").check()
+    near(positive_only=True)
+    page.get_by_label("Hide below").fill("0.95")
+    assert np.ptp(pixels()[:, 60:300], axis=-1).mean() < 30
+
+
+def test_view_has_a_bar_for_each_scale(browser: Browser, pair: Any, tmp_path: Path) -> None:
+    """One for the map and one for the words, of one side for a method whose scores have no sign."""
+    explained, table = pair
+    other = nibt.explain(tiny.model("clip"), explained.image.input, CAPTION, method="gae")
+    write_page(
+        [Panel(explained, table, "nib"), Panel(other, title="gae"), Panel(table, title="table")], tmp_path / "x.html"
+    )
+    opened = Opened(browser.new_context(), tmp_path / "x.html")
+    opened.page.evaluate("nibtView(document.body).clear()")
+
+    def bars(panel: int) -> list[list[str]]:
+        scales = opened.page.locator(f"[data-panel='{panel}'] .nibt-scale")
+        return [scales.nth(bar).locator("span").all_text_contents() for bar in range(scales.count())]
+
+    def paints(panel: int) -> list[str]:
+        bar = "one => one.style.getPropertyValue('--nibt-scale')"
+        scales = opened.page.locator(f"[data-panel='{panel}'] .nibt-scale")
+        return [scales.nth(number).evaluate(bar) for number in range(scales.count())]
+
+    most = [float(explained.grid.abs().max()), max(abs(word.score) for word in explained.words)]
+    for (low, zero, high), value in zip(bars(0), most, strict=True):
+        assert (low.endswith(" against"), zero, high.split()[0]) == (True, "0", "for")
+        assert float(high.split()[1]) == pytest.approx(value, rel=0.01)
+        assert float(low.split()[0].replace("\u2212", "-")) == pytest.approx(-value, rel=0.01)
+    most = [float(other.grid.abs().max()), max(abs(word.score) for word in other.words)]
+    for (low, middle, high), value in zip(bars(1), most, strict=True):
+        assert (low, middle, high.split()[0]) == ("0", "", "strength")
+        assert float(high.split()[1]) == pytest.approx(value, rel=0.01)
+    assert len(bars(2)) == 2
+    assert all(paint.count("rgb") == 3 for paint in paints(0))
+    assert all(paint.count("rgb") == 2 for paint in paints(1))
+    opened.page.get_by_label("Only what speaks for the pair").check()
+    assert all(paint.count("rgb") == 2 for paint in paints(0))
+    opened.close()
+
+
+def test_view_shares_the_selection_between_methods(browser: Browser, pair: Any, tmp_path: Path) -> None:
+    told, table = pair
+    other = nibt.explain(tiny.model("clip"), told.image.input, CAPTION, method="grad_cam")
+    write_page([Panel(told, table, "nib"), Panel(other, title="grad_cam")], tmp_path / "x.html")
+    opened = Opened(browser.new_context(), tmp_path / "x.html")
+    assert opened.page.locator("canvas").count() == 2
+    assert opened.page.locator("[data-panel='1'] button.nibt-word").count() == 0
+    opened.page.locator(".nibt-stage").nth(1).click(position=at(opened.page, 100, 40))  # type: ignore[arg-type]
+    opened.page.locator(".nibt-stage").nth(0).click(position=at(opened.page, 200, 160))  # type: ignore[arg-type]
+    opened.page.hover("h1")
+    assert opened.page.locator(".nibt-box:visible").count() == 2
+    readouts = opened.page.locator(".nibt-readout").all_text_contents()
+    assert all("Box of" in readout for readout in readouts)
+    assert "Words there" in readouts[0]
+    opened.close()
+
+
+def test_view_shows_two_images_and_two_captions(browser: Browser, tmp_path: Path) -> None:
+    model = tiny.model("clip")
+    two = nibt.explain(model, image(), image(1))
+    said = nibt.explain(model, nibt.Caption("a cat"), "two cars")
+    assert isinstance(two, Comparison)
+    write_page([two, said], tmp_path / "x.html")  # type: ignore[list-item]
+    opened = Opened(browser.new_context(), tmp_path / "x.html")
+    maps = opened.state["panels"][0]["maps"]
+    same(maps, torch.stack([two.first.grid.flatten(), two.second.grid.flatten()]))
+    assert opened.page.locator("button.nibt-word").count() == 0
+    opened.close()
+
+
+def hostile(folder: Path) -> Path:
+    told = answer(PEAK, (90, 90), WHOLE, "<img src=x onerror=alert(1)> </script><script>alert(2)</script> قطة 🦄")
+    ranking = (Ranked("<b>cat</b>", 0.3, 0.9), Ranked("dog", 0.1, 0.1))
+    said = replace(
+        told,
+        ranking=ranking,
+        warnings=("the caption was cut",),
+        image=replace(told.image, source="<svg onload=alert(3)>.png"),
+    )
+    write_page([said], folder / "hostile.html", title="</title><script>alert(4)</script>")
+    return folder / "hostile.html"
+
+
+@pytest.mark.parametrize("kind", ["light", "dark", "narrow", "hostile", "comparison"])
+def test_view_is_accessible(browser: Browser, pair: Any, tmp_path: Path, kind: str) -> None:
+    """No serious finding of axe-core, nothing wider than the window, with words chosen and a box marked."""
+    if kind == "hostile":
+        file = hostile(tmp_path)
+    else:
+        file = tmp_path / "x.html"
+        shown = nibt.explain(tiny.model("clip"), image(), image(1)) if kind == "comparison" else Panel(*pair)
+        write_page(shown, file)  # type: ignore[arg-type]
+    scheme, width = "dark" if kind == "dark" else "light", 360 if kind == "narrow" else 1100
+    opened = Opened(
+        browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800}, reduced_motion="reduce"),
+        file,
+    )
+    page = opened.page
+    page.evaluate("nibtView(document.body).select(['cat'])")
+    page.focus(".nibt-stage")
+    for key in ("ArrowUp", "Enter", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    page.locator("details").first.evaluate("(element) => { element.open = true; }")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(19, 21, 25)"
+    assert dark == (kind == "dark")
+    assert_accessible(page)
+    page.emulate_media(media="print")
+    assert not page.locator(".nibt-controls").is_visible()
+    opened.close()
+
+
+def assert_accessible(page: Page) -> None:
+    """By axe-core, which is put in beside the page's own policy."""
+    session = page.context.new_cdp_session(page)
+    session.send("Page.setBypassCSP", {"enabled": True})
+    found = Axe().run(page).response["violations"]
+    grave = [
+        (one["id"], [node["html"][:200] for node in one["nodes"]])
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+    assert grave == []
+
+
+def test_tables_are_sorted_by_their_headings(browser: Browser, tmp_path: Path) -> None:
+    rows = [
+        [f"m{row}", told]
+        for row, told in enumerate(["0.5 [0.4, 0.6]", "-", "0.125 [0, 1]", "10.0", "-0.5", "1", "2", "3"])
+    ]
+    (tmp_path / "x.html").write_text(
+        document("t", f"<main><h1>t</h1>{data_table(['name', 'value'], rows)}</main>", STYLE, [SCRIPT])
+    )
+    page = browser.new_context().new_page()
+    page.goto((tmp_path / "x.html").as_uri())
+
+    def names() -> list[str]:
+        return [row.split()[0] for row in page.locator("tbody tr:visible").all_inner_texts()]
+
+    page.get_by_role("button", name="value").click()
+    assert names() == ["m4", "m2", "m0", "m5", "m6", "m7", "m3", "m1"]
+    page.get_by_role("button", name="value").click()
+    assert names()[:3] == ["m1", "m3", "m7"]
+    assert page.locator("th[aria-sort=descending]").count() == 1
+    page.get_by_label("Show rows with").fill("M3")
+    assert names() == ["m3"]
+    assert_accessible(page)
+    page.context.close()

@@ -1,0 +1,105 @@
+"""Tests of ``nibt.report.notebook``."""
+
+import re
+import sys
+from dataclasses import replace
+from html import unescape
+from io import BytesIO
+from types import SimpleNamespace
+from typing import Any
+
+import nbformat
+import pytest
+from IPython.core.formatters import DisplayFormatter
+from nbclient import NotebookClient
+from PIL import Image
+
+import nibt
+from nibt.errors import Unsupported
+from nibt.report.html.view import Panel
+from nibt.results.explanation import Comparison
+from nibt.results.measurement import Measurement
+from tests.answers import BETWEEN, PEAK, WHOLE, answer
+from tests.helpers import ROOT, check_page, explain_with_table
+
+TUTORIAL = ROOT / "docs" / "tutorial.ipynb"
+
+
+ROWS = [
+    Measurement(0, "image", "deletion", 0.25),
+    Measurement(1, "image", "deletion", 0.75),
+    Measurement(0, "text", "<energy>", float("nan")),
+]
+
+
+class Shell(SimpleNamespace):
+    """What an extension is given of IPython."""
+
+    __hash__ = object.__hash__  # pyright: ignore
+
+    def shown(self, thing: Any) -> dict[str, Any]:
+        return self.display_formatter.format(thing)[0]
+
+
+@pytest.fixture
+def shell() -> Shell:
+    return Shell(display_formatter=DisplayFormatter())
+
+
+def framed(told: str) -> str:
+    """The page in a frame, which may do nothing but run its own scripts."""
+    (sandbox,) = re.findall(r'sandbox="([^"]*)"', told)
+    assert sandbox == "allow-scripts"
+    (inside,) = re.findall(r'srcdoc="([^"]*)"', told)
+    return check_page(unescape(inside))
+
+
+def test_extension_shows_answers_as_pages_until_unloaded(shell: Shell) -> None:
+    told, table = explain_with_table()
+    two = Comparison(
+        replace(told.text, caption="a"), replace(told.text, caption="b"), 0.5, BETWEEN, told.method, told.model, {}
+    )
+    mine = shell.display_formatter.formatters["text/html"]
+    mine.for_type(Measurement, lambda row: "mine")
+    before = {mime: dict(one.type_printers) for mime, one in shell.display_formatter.formatters.items()}
+    assert set(shell.shown(told)) == {"text/plain"}
+    nibt.load_ipython_extension(shell)
+    nibt.load_ipython_extension(shell)  # twice is once
+    for thing in (told, table, two):
+        found = shell.shown(thing)
+        assert "nibt-view" in framed(found["text/html"])
+        assert Image.open(BytesIO(found["image/png"])).width > 400
+    assert "nibt-view" in framed(shell.shown(Panel(told, table))["text/html"])
+    rows = framed(shell.shown(ROWS)["text/html"])
+    assert "<td>0.5</td><td>2</td>" in rows
+    assert "<td>&lt;energy&gt;</td><td>text</td><td>-</td><td>0</td>" in rows
+    for other in ([], [1, 2], "text", [ROWS[0], None]):
+        assert set(shell.shown(other)) == {"text/plain"}
+    nibt.unload_ipython_extension(shell)
+    assert {mime: dict(one.type_printers) for mime, one in shell.display_formatter.formatters.items()} == before
+
+
+def test_answers_without_an_image_are_shown_as_text(shell: Shell) -> None:
+    nibt.load_ipython_extension(shell)
+    told = answer(PEAK, (90, 90), WHOLE)
+    assert set(shell.shown(replace(told, image=replace(told.image, input=None)))) == {"text/plain"}
+
+
+def test_show_needs_ipython(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "IPython.display", None)
+    with pytest.raises(Unsupported, match=r"pip install jupyterlab, or write a file with nibt\.write_page"):
+        nibt.show(answer(PEAK, (90, 90), WHOLE))
+
+
+def test_tutorial_runs() -> None:
+    book = nbformat.read(TUTORIAL, as_version=4)
+    nbformat.validate(book)
+    assert all(not cell.get("outputs") and cell.get("execution_count") is None for cell in book.cells)
+    NotebookClient(
+        book, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(TUTORIAL.parent)}}
+    ).execute()
+    shown = [output for cell in book.cells for output in cell.get("outputs", ()) if "data" in output]
+    pages = [output["data"]["text/html"] for output in shown if "text/html" in output["data"]]
+    assert len(pages) == 6
+    for page in pages:
+        framed(page)

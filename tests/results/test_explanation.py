@@ -1,0 +1,22 @@
+"""Tests of ``nibt.results.explanation``."""
+
+from pathlib import Path
+
+import pytest
+
+from nibt.report.image.explanation import draw
+from nibt.results.explanation import Explanation
+from tests.answers import PEAK, WHOLE, answer
+
+
+def test_explanation_is_saved_and_loaded(tmp_path: Path) -> None:
+    told = answer(PEAK, (90, 90), WHOLE)
+    told.save(tmp_path / "x.json")
+    again = Explanation.load(tmp_path / "x.json")
+    assert again.to_json() == told.to_json()
+    assert again.image.input is None  # it was never a file
+    with pytest.raises(Exception, match="no longer there"):
+        draw(again)
+    (tmp_path / "y.json").write_text("[]")
+    with pytest.raises(Exception, match="no explanation that nibt wrote"):
+        Explanation.load(tmp_path / "y.json")

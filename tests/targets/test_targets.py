@@ -1,0 +1,140 @@
+"""Tests of all targets in closed form."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import nibt
+from nibt.errors import BadOption, UnknownName
+from nibt.registry import available, find
+from nibt.targets.base import TargetContext
+from tests import tiny
+
+HERE, THERE, OTHERS = (
+    torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    for seed, shape in enumerate([(3, 2, 5), (2, 5), (4, 5)])
+)
+
+
+def unit(x: torch.Tensor) -> torch.Tensor:
+    return x / x.norm(dim=-1, keepdim=True)
+
+
+EXPECTED = {
+    "cosine": lambda: F.cosine_similarity(HERE, THERE[None], dim=-1),
+    "logit": lambda: 20 * F.cosine_similarity(HERE, THERE[None], dim=-1) - 3,
+    "difference": lambda: (unit(HERE) * unit(THERE)).sum(-1) - unit(HERE) @ unit(OTHERS[0]),
+    "softmax": lambda: torch.stack(
+        [20 * (unit(HERE) * unit(THERE)).sum(-1), *(20 * unit(HERE) @ unit(other) for other in OTHERS)]
+    ).softmax(0)[0],
+    "centred": lambda: F.cosine_similarity(HERE, (unit(THERE) - unit(OTHERS).mean(0))[None], dim=-1),
+    "ensemble": lambda: F.cosine_similarity(HERE, THERE[None], dim=-1),
+}
+
+
+def test_targets_are_all_tested() -> None:
+    assert sorted(EXPECTED) == available("targets")
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_targets_equal_their_closed_forms(name: str) -> None:
+    found = find("targets", name)()(HERE, THERE, TargetContext(20.0, -3.0, OTHERS))
+    torch.testing.assert_close(found, EXPECTED[name]())
+
+
+@pytest.fixture(scope="module")
+def model() -> nibt.Model:
+    return tiny.model("siglip")
+
+
+def explained_by(model: nibt.Model, caption: str = "a cat", **options: object) -> nibt.Explanation:
+    answer = nibt.explain(model, tiny.image(), caption, **options)
+    assert isinstance(answer, nibt.Explanation)
+    return answer
+
+
+def test_logit_equals_the_logit_of_the_model(model: nibt.Model) -> None:
+    answer = explained_by(model, target="logit")
+    inputs = model.image.prepare([tiny.image()]), model.text.prepare(["a cat"])
+    with torch.no_grad():
+        own = model.module(pixel_values=inputs[0].values, input_ids=inputs[1].values).logits_per_image
+    assert answer.score["value"] == pytest.approx(float(own), abs=1e-5)
+    plain = explained_by(model)
+    torch.testing.assert_close(answer.image.scores, model.scale * plain.image.scores, atol=1e-5, rtol=1e-4)
+
+
+def test_difference_is_explained_by_the_difference_of_maps(model: nibt.Model) -> None:
+    answer = explained_by(model, "a cat", target="difference", against="two cars")
+    this, that = explained_by(model, "a cat"), explained_by(model, "two cars")
+    torch.testing.assert_close(answer.image.scores, this.image.scores - that.image.scores, atol=1e-6, rtol=1e-4)
+
+
+def test_softmax_takes_captions_and_images(model: nibt.Model) -> None:
+    others = [tiny.image(seed=7), tiny.image(seed=8)]
+    answer = explained_by(model, target="softmax", against=["two cars", "blue sky"], against_images=others)
+    assert answer.score["image"]["target"] == answer.score["text"]["target"] == "softmax"
+    ranking = {
+        label.label: label.probability for label in nibt.rank(model, tiny.image(), ["a cat", "two cars", "blue sky"])
+    }
+    assert answer.score["image"]["value"] == pytest.approx(ranking["a cat"], abs=1e-5)
+    assert sum(ranking.values()) == pytest.approx(1, abs=1e-5)
+    assert answer.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "side"),
+    [({"against": "two cars"}, "text"), ({"against_images": [tiny.image(seed=4)]}, "image")],
+)
+def test_side_without_a_contrast_is_explained_with_cosine(model: nibt.Model, options: dict, side: str) -> None:
+    answer = explained_by(model, target="difference", **options)
+    assert answer.score[side]["target"] == "cosine"
+    note = {
+        "image": "patches are explained with cosine: difference needs a second caption there",
+        "text": "words are explained with cosine: difference needs a second image there",
+    }[side]
+    assert any(note in warning for warning in answer.warnings)
+    torch.testing.assert_close(getattr(answer, side).scores, getattr(explained_by(model), side).scores)
+
+
+def test_ensemble_of_one_wording_equals_the_wording(model: nibt.Model) -> None:
+    answer = explained_by(model, "cat", target="ensemble", templates=["a photo of a {}"])
+    torch.testing.assert_close(
+        answer.image.scores, explained_by(model, "a photo of a cat").image.scores, atol=1e-6, rtol=1e-4
+    )
+    several = explained_by(model, "cat", target="ensemble", templates=["a photo of a {}", "two {}"])
+    inputs = model.text.encode(model.text.prepare(["a photo of a cat", "two cat"]))
+    image = model.image.encode(model.image.prepare([tiny.image()]))
+    expected = F.cosine_similarity(unit(inputs).mean(0), image[0], dim=0)
+    assert several.score["value"] == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_explain_labels_ranks_and_explains_the_first_against_the_second(model: nibt.Model) -> None:
+    answer = nibt.explain_labels(model, tiny.image(), ["a cat", "two cars", "blue sky"])
+    cosines = [label.cosine for label in answer.ranking]
+    assert cosines == sorted(cosines, reverse=True)
+    assert answer.caption == answer.ranking[0].label
+    assert answer.score["options"]["against"] == [answer.ranking[1].label]
+    assert answer.score["value"] == pytest.approx(cosines[0] - cosines[1], abs=1e-5)
+    assert [entry["label"] for entry in answer.to_json()["ranking"]] == [label.label for label in answer.ranking]
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "told"),
+    [
+        ({"target": "cosin"}, UnknownName, "Did you mean 'cosine'"),
+        ({"target": "softmax"}, BadOption, "needs something to compare with"),
+        ({"target": "cosine", "against": "a dog"}, BadOption, "compares with nothing"),
+        ({"target": "difference", "against": ["a dog", "a car"]}, BadOption, "compares with one other caption"),
+        ({"target": "ensemble", "templates": ["a photo"]}, BadOption, "must hold {} once"),
+        ({"target": "cosine", "templates": ["{}"]}, BadOption, "takes no templates"),
+        ({"target": "softmax", "against": [" "]}, nibt.NibtError, "blank"),
+    ],
+)
+def test_bad_targets_are_rejected(model: nibt.Model, options: dict, kind: type, told: str) -> None:
+    with pytest.raises(kind, match=told):
+        explained_by(model, **options)
+
+
+def test_explain_labels_rejects_one_label(model: nibt.Model) -> None:
+    with pytest.raises(nibt.NibtError, match="at least two labels"):
+        nibt.explain_labels(model, tiny.image(), ["a cat"])
