@@ -79,7 +79,7 @@ class Effort:
     """
 
     plain: int  # a variant as it is
-    others: int  # all else, by a cheap method
+    others: int  # all else, by a cheap method; 0 leaves out options and targets
     costly: int
     options: dict[str, dict[str, Any]]
     in_full: bool = False  # whether one pair is explained by the costly methods as they are, and with layer="auto"
@@ -92,7 +92,7 @@ LARGE = Effort(PAIRS, 8, 2, {"rise": {"masks": 50}, "shapley": {"budget": 32}, "
                              "m2ib": {"steps": 3}, "mfaba": {"steps": 4}})  # fmt: skip
 EMBEDDED = {
     "scenes": (LARGE, {}),
-    "lite": (Effort(2, 1, 1, {}, methods=("nib",)), {}),
+    "lite": (Effort(2, 0, 1, {}, methods=("nib",)), {}),
     "lite_96": (LARGE, {"image_size": 96}),  # at its own size, lite takes minutes for an occlusion
 }
 """The effort for each embedded model, and the options that it is loaded with."""
@@ -193,7 +193,7 @@ def all_cases(effort, means):
         chain.from_iterable(target_cases(method, ["difference"]) for method in methods if method != "nib"),
     )
     for case in cases:
-        if case.method not in methods:
+        if case.method not in methods or (not effort.others and case.pairs != PAIRS):
             continue
         if means or (case.options.get("baseline") != "mean" and (case.target != "centred" or case.others)):
             yield case.name, fitted(case, effort)
@@ -276,12 +276,12 @@ def more_cases(model, effort, images, captions, pairs):
     texts = [nibt.Caption(caption) for caption in captions]
     for method in methods_of(effort):
         options = spelled(method, effort.options.get(method, {}))
-        count = min(effort.costly if method in SMALL.options else effort.others, 8)
+        count = min(effort.costly if method in SMALL.options else effort.others, 8) or 1
         of_images = partial(nibt.explain, model, images[:count], images[4 : count + 4], method, **options)
         of_texts = partial(nibt.explain, model, texts[:8], texts[1:9], method, **options)
         yield f"two images {method}", count, lambda run=of_images, key=method: of_answers(f"two images {key}", run())
         yield f"two captions {method}", 8, lambda run=of_texts, key=method: of_answers(f"two captions {key}", run())
-    count = min(effort.others, 8)
+    count = min(effort.others, 8) or 1
     for variant in method_class("nib").variants:
         yield f"interactions {variant}", count, lambda v=variant: joined(f"interactions {v}", [
             {"scores": one.scores, "product": one.product, "similarity": one.similarity}
@@ -396,7 +396,7 @@ def compare(options):
     for name in names:
         sides = [read_arrays(folder / name) if (folder / name).exists() else {}
                  for folder in (options.first, options.second)]  # fmt: skip
-        keys = sorted({*sides[0], *sides[1]})
+        keys = sorted(key for key in {*sides[0], *sides[1]} if not key.endswith(tuple(options.leave_out)))
         found = {key: difference(sides[0].get(key), sides[1].get(key)) for key in keys}
         apart = {key: value for key, value in found.items() if value is not None}
         print(f"| {name.partition('.')[0]} | {len(keys)} | {len(keys) - len(apart)} | "
@@ -487,6 +487,8 @@ def main():
     comparing.add_argument("second", type=Path)
     comparing.add_argument("--most", type=int, default=20, help="how many differing arrays are listed")
     comparing.set_defaults(run=compare)
+    comparing.add_argument("--leave-out", nargs="*", default=[], metavar="NAME",
+                           help="ends of the names of arrays that are meant to differ (path.gap)")  # fmt: skip
     timing = commands.add_parser("time", help="time this version of nibt against another")
     timing.add_argument("other", type=Path, help="the folder src of the other version")
     timing.add_argument("--rounds", type=int, default=7)
