@@ -8,9 +8,10 @@
 `save` explains 40 pairs (36 drawn scenes and the four sample pictures) on the embedded models and on the random models
 of `random_models.py`, with every method, every variant, and every value in `VALUES` of every option, on both sides. It
 adds every target, comparisons of two images and of two captions, word-region tables, contributions, embeddings,
-rankings and metrics. Costly cases use fewer pairs, which each line says. One safetensors file per model holds the
-arrays. `compare` requires equal names, dtypes, shapes and bits, and exits with 1 otherwise. `time` runs both versions
-in processes of their own, in turn, and prints the ratio of their processor seconds.
+rankings and metrics. Costly cases use fewer pairs, which `--verbose` prints for each case. One safetensors file per
+model holds the arrays, and `inputs.safetensors` what was explained. `compare` requires equal names, dtypes, shapes and
+bits, and exits with 1 otherwise. `time` runs both versions in processes of their own, in turn, and prints the ratio of
+their processor seconds.
 
 The script uses names that the versions share. Where a name has changed, `NAMES` lists the spellings, the newest first.
 """
@@ -23,6 +24,7 @@ import sys
 import time
 from dataclasses import astuple, dataclass, field, fields, is_dataclass
 from functools import cache, partial
+from hashlib import sha256
 from importlib.resources import files
 from itertools import chain
 from os import environ
@@ -31,6 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -40,6 +43,7 @@ NAMES = {
     "learning_rate": ("learning_rate", "rate"),
     "at_baseline": ("at_baseline", "at_reference"),
     "image": ("image", "picture"),
+    "sides": ("sides", "parts"),
 }
 """What an option or an attribute is called in each version, the newest first."""
 
@@ -96,6 +100,7 @@ EMBEDDED = {
     "lite_96": (LARGE, {"image_size": 96}),  # at its own size, lite takes minutes for an occlusion
 }
 """The effort for each embedded model, and the options that it is loaded with."""
+TEMPLATES = ("{}", "a photo of {}", "there is {}", "here we see {}", "{} in the snow")
 CAPTIONS = ("a photo of a dog", "a red car", "two birds in the sky")
 
 
@@ -164,6 +169,8 @@ def target_cases(method, targets):
     """A case for each target, with captions and images to compare with where the target takes them."""
     others = {"difference": (CAPTIONS[0],), "softmax": CAPTIONS, "centred": CAPTIONS}
     for target in targets:
+        if target == "cosine":
+            continue  # the target of all other cases
         yield Case(method, "default", {}, target, others.get(target, ()), 16 if method == "nib" else 4)
 
 
@@ -243,8 +250,9 @@ def of_answers(prefix, answers):
     items = []
     for answer in answers:
         item = {"similarity": answer.similarity, "score": answer.score["value"]}
-        for place, part in answer.parts.items():
-            item |= {f"{place}.{name}": array for name, array in arrays_of(part.attribution).items()}
+        for place, part in attribute(answer, "sides").items():
+            side = getattr(part, "attribution", part)  # once a part had an attribution, which a side is today
+            item |= {f"{place}.{name}": array for name, array in arrays_of(side).items()}
             if hasattr(part, "region"):
                 item[f"{place}.region"] = np.array(astuple(part.region), np.float64)
         items.append(item)
@@ -312,13 +320,29 @@ def more_cases(model, effort, images, captions, pairs):
 
 
 def read_pairs():
-    """The scenes as pairs, and the images and captions of all pairs."""
+    """The scenes as pairs, and the images and captions of all pairs. The captions name what the scenes show, in words
+    of this script: the captions of the data set may change from version to version, and `inputs` compares them.
+    """
     from nibt.datasets.scenes import Scenes
 
     scenes = list(Scenes(count=PAIRS - 4, seed=26))
     samples = json.loads((files("nibt") / "samples" / "captions.json").read_text(encoding="utf-8"))
     images = [*(f"sample:{name}" for name in samples), *(attribute(pair, "image") for pair in scenes)]
-    return scenes, images, [*samples.values(), *(pair.caption for pair in scenes)]
+    named = [" and ".join(f"a {one.name}" for one in pair.objects) for pair in scenes]
+    drawn = [TEMPLATES[place % len(TEMPLATES)].format(names) for place, names in enumerate(named)]
+    return scenes, images, [*samples.values(), *drawn]
+
+
+def inputs(pairs, captions):
+    """What goes in: captions as bytes, and a digest of the pixels of each scene."""
+    pixels = [next(np.asarray(one) for one in vars(attribute(pair, "image")).values() if isinstance(one, Image.Image))
+              for pair in pairs]  # fmt: skip
+    own = "\n".join(pair.caption for pair in pairs)
+    return {
+        "captions": np.frombuffer("\n".join(captions).encode(), np.uint8),
+        "captions of the data set": np.frombuffer(own.encode(), np.uint8),
+        "pixels": np.stack([np.frombuffer(sha256(one.tobytes()).digest(), np.uint8) for one in pixels]),
+    }
 
 
 def loaders(captions):
@@ -342,6 +366,7 @@ def save(options):
     options.folder.mkdir(parents=True, exist_ok=True)
     pairs, images, captions = read_pairs()
     print(f"nibt {nibt.__version__} in {Path(nibt.__file__).parent}, torch {torch.__version__}", flush=True)
+    save_file(inputs(pairs, captions), options.folder / "inputs.safetensors")
     for name, load in loaders(captions).items():
         if options.models and name not in options.models:
             continue
@@ -351,6 +376,8 @@ def save(options):
         cases = explained_cases(model, effort, name in EMBEDDED, images, captions)
         for key, count, run in chain(cases, more_cases(model, effort, images, captions, pairs)):
             start = time.perf_counter()
+            if any(name.startswith(f"{key} |") for name in found):
+                raise SystemExit(f"two cases have the name {key}")
             try:
                 found |= run()
             except nibt.NibtError as error:
@@ -437,8 +464,10 @@ def tasks():
 
 def work(options):
     """Answer each line, the name of a task, with the processor seconds that it takes."""
+    import nibt
+
     known = tasks()
-    print(json.dumps(list(known)), flush=True)
+    print(json.dumps([str(Path(nibt.__file__).parent), *known]), flush=True)
     for line in sys.stdin:
         began = time.process_time()
         known[line.strip()]()
@@ -447,13 +476,16 @@ def work(options):
 
 def timings(options):
     """Run the tasks with this version and with another, in turn, and print the ratio of each."""
+    if not (options.other / "nibt" / "__init__.py").exists():
+        raise SystemExit(f"{options.other} holds no nibt: give the folder src of the other version")
     own = environ.get("PYTHONPATH", "")
     command = [sys.executable, __file__, "work"]
     workers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                 env={**environ, "PYTHONPATH": path})
                for path in (own, str(options.other.resolve()))]  # fmt: skip
     try:
-        names, _ = (json.loads(worker.stdout.readline()) for worker in workers)
+        (this, *names), (other, *_) = (json.loads(worker.stdout.readline()) for worker in workers)
+        print(f"this: {this}\nother: {other}\n")
         seconds = {name: ([], []) for name in names}
         for place in range(options.rounds + 1):  # the first round warms up
             for name in names:
