@@ -58,7 +58,7 @@ def test_interactions_of_a_trained_model_are_accurate_by_default(sample: str, ca
 def test_interactions_warn_if_the_tolerance_is_not_met() -> None:
     told = table(image_layer=1, text_layer=1, steps=1, tolerance=1e-9)
     assert told.method["nodes"] == {"image": 64, "text": 64}
-    assert str(told.warnings).count("side of the table is above the tolerance after 64 nodes") == 2
+    assert str(told.warnings).count("side of the table is above the tolerance after 64 steps") == 2
     assert "tolerance" not in str(table(image_layer=1, text_layer=1, steps=1, tolerance=0.5).warnings)
 
 
