@@ -25,7 +25,7 @@ class RoarModel(DeviceOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class RoarMethods(OptionGroup, panel="Method"):
-    """What is put to the test."""
+    """What is tested."""
 
     method: Annotated[
         list[str] | None,
@@ -35,38 +35,38 @@ class RoarMethods(OptionGroup, panel="Method"):
             "included as negative controls.",
         ),
     ] = None
-    hide: Annotated[
-        list[str] | None, Option("--hide", help="What is hidden: image, text or both; repeatable. Default: each.")
+    remove: Annotated[
+        list[str] | None,
+        Option("--remove", help="Of what the most important part is removed: image, text or both; repeatable."),
     ] = None
-    image_percentile: Annotated[int | None, Option(help="Pixels above it are hidden.")] = None
-    text_percentile: Annotated[int | None, Option(help="Tokens above it are hidden.")] = None
+    image_percentile: Annotated[int | None, Option(help="Pixels above it are removed.")] = None
+    text_percentile: Annotated[int | None, Option(help="Tokens above it are removed.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(OptionGroup, panel="Training"):
     """How the model is trained."""
 
-    form: Annotated[
+    trainable: Annotated[
         list[str] | None,
         Option(
-            "--form",
+            "--trainable",
             help="What is trained: features (a linear map on each side), last (the last blocks) or whole; "
             "repeatable. Default: features.",
         ),
     ] = None
     repeats: Annotated[int, Option(help="How often, each with another split and order.")] = 3
-    rate: Annotated[
+    learning_rate: Annotated[
         list[str] | None,
-        Option(metavar="RATE", help="Adam's rate, of all forms, or of one as features=1e-3; repeatable."),
+        Option(metavar="RATE", help="Adam's learning rate, for all trainables or one (features=1e-3); repeatable."),
     ] = None
     epochs: Annotated[int | None, Option(help="How often each training pair is seen.")] = None
     train_batch: Annotated[int | None, Option(help="Pairs in a training batch.")] = None
-    blocks: Annotated[
-        int | None, Option(help="Blocks of each tower that the form last trains. Default: a quarter of them.")
-    ] = None
-    start: Annotated[
-        str | None,
-        Option(help="Where training starts: trained (the model as it is) or fresh (heads that know nothing)."),
+    blocks: Annotated[int | None, Option(help="Blocks of each tower that last trains. Default: a quarter of them.")] = (
+        None
+    )
+    init: Annotated[
+        str | None, Option(help="Where training starts: trained (the model as it is) or fresh (untrained heads).")
     ] = None
     validation: Annotated[int | None, Option(help="Per cent of the pairs that validate.")] = None
 
@@ -84,7 +84,7 @@ class RoarOutput(OverwriteOptions):
 def roar(
     model: RoarModel, data: DataOptions, methods: RoarMethods, training: TrainingOptions, output: RoarOutput
 ) -> None:
-    """ROAR+: hide what each method's maps are highest for, fine-tune the model again, and see how much less it learns.
+    """ROAR+: remove what maps are highest for, fine-tune the model again, and measure how much less it learns.
 
     A run that was killed at any moment is resumed by the same command. Prints the choices and the tables, and writes
     report.md, report.html and result.json into the folder of the run.
@@ -92,17 +92,17 @@ def roar(
     if output.out is None:
         raise BadOption("say where the run goes: --out RUN")
     check_methods(methods.method or [])
-    rates = _rates(training.rate or [])
+    learning_rates = _rates(training.learning_rate or [])
     choices = given(
         epochs=training.epochs,
         batch_size=training.train_batch,
         blocks=training.blocks,
-        start=training.start,
+        init=training.init,
         validation=training.validation,
         image_percentile=methods.image_percentile,
         text_percentile=methods.text_percentile,
-        form=training.form,
-        hidden=methods.hide,
+        trainable=training.trainable,
+        remove=methods.remove,
         methods=methods.method,
     )
     from nibt.cli.progress import interruptible, shown
@@ -122,7 +122,7 @@ def roar(
             pairs,
             data=record,
             out=output.out,
-            rate=rates,
+            learning_rate=learning_rates,
             repeats=training.repeats,
             seed=data.seed,
             explain_batch=model.batch_size,
@@ -136,11 +136,13 @@ def roar(
 
 
 def _rates(texts: list[str]) -> Any:
-    """One rate of all forms, or rates by form."""
+    """One learning rate for all trainables, or one per name."""
     if any("=" in text for text in texts):
-        return {name: _number(value) for name, value in assignments(texts, option="--rate").items()}
+        return {name: _number(value) for name, value in assignments(texts, option="--learning-rate").items()}
     if len(texts) > 1:
-        raise BadOption(f"give one --rate for all forms, or one of each form as features=1e-3 (got {', '.join(texts)})")
+        raise BadOption(
+            f"give one --learning-rate for all forms, or one of each form as features=1e-3 (got {', '.join(texts)})"
+        )
     return _number(texts[0]) if texts else None
 
 
@@ -148,4 +150,4 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise BadOption(f"--rate must be a number, as 1e-5 (got {text!r})") from error
+        raise BadOption(f"--learning-rate must be a number, as 1e-5 (got {text!r})") from error

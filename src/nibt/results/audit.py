@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nibt.results.saving import JsonSerializable, load
+from nibt.records import read_record
+from nibt.results.saving import JsonSerializable, check_schema, load
 
 SCHEMA = 1
 Verdict = Literal["pass", "warn", "fail"]
@@ -152,7 +153,20 @@ class Audit(JsonSerializable):
             BadInput: The file is missing, or is no audit of this schema.
 
         """
-        return load(path, _from_json, "audit")
+        return load(path, cls.from_json, "audit")
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Audit":
+        """Read what ``to_json`` returned.
+
+        Raises:
+            BadInput: The data is no audit of this schema.
+
+        """
+        plain = dict(check_schema(data, "audit", SCHEMA))
+        plain.pop("verdict", None)  # follows from the checks, as that of each check does
+        checks = [{name: value for name, value in check.items() if name != "verdict"} for check in plain["checks"]]
+        return read_record(cls, {**plain, "checks": checks}, "audit")
 
 
 def audit_request(
@@ -167,27 +181,3 @@ def audit_request(
         "seed": seed,
         "quick": quick,
     }
-
-
-def _from_json(data: dict[str, Any]) -> Audit:
-    if data["schema"] != SCHEMA or data["kind"] != "audit":
-        raise ValueError(f"schema {data['schema']} of a {data['kind']}, expected {SCHEMA} of an audit")
-    plain = {name: data[name] for name in ("model", "data", "seed", "seconds", "versions", "quick")}
-    return Audit(
-        **plain,
-        methods=tuple(data["methods"]),
-        notes=tuple(data["notes"]),
-        checks=tuple(Check(**{k: v for k, v in check.items() if k != "verdict"}) for check in data["checks"]),
-        curves=tuple(Curve(**{k: _tuple(v) for k, v in curve.items()}) for curve in data["curves"]),
-        scores=tuple(Score(**score) for score in data["scores"]),
-        examples=tuple(_example(example) for example in data["examples"]),
-    )
-
-
-def _example(data: dict[str, Any]) -> Example:
-    words = {name: [(text, score) for text, score in scores] for name, scores in data["words"].items()}
-    return Example(**{**data, "region": _tuple(data["region"]), "words": words})
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value

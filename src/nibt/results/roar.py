@@ -1,4 +1,4 @@
-"""What retraining found: how much worse a model learns from data without what a method's maps are highest for.
+"""The result of ROAR: how much worse a model learns from data without what a method's maps are highest for.
 
 ``SCHEMA`` is the version of the JSON form, which ``docs/roar.md`` describes.
 """
@@ -8,28 +8,42 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nibt.results.saving import JsonSerializable, load
+from nibt.records import read_record
+from nibt.results.saving import JsonSerializable, check_schema, load
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
 class LossIncrease:
-    """How much the loss on untouched pairs is higher after training without what a method points at, as a share of the
-    loss after training on untouched data: the mean over ``repeats`` with its interval. Higher is better.
+    """How much higher the loss is after training without what a method points at.
 
-    ``lead`` is the difference to a random map. ``untouched`` and ``corrupted`` are the two losses, meant over repeats.
+    Attributes:
+        method: The method.
+        trainable: What was trained.
+        removed: Of what the most important part was removed: "image", "text" or "both".
+        value: The increase as a share of the loss after training on untouched data, the mean over repeats.
+        low: The lower end of its 95 % interval.
+        high: The upper end.
+        vs_random: The difference to the increase of a random map.
+        vs_random_low: The lower end of its 95 % interval.
+        vs_random_high: The upper end.
+        untouched: The loss after training on untouched data, the mean over repeats.
+        corrupted: The loss after training without it, the mean over repeats.
+        repeats: The number of repeats.
+        control: Whether the method is a negative control.
+
     """
 
     method: str
-    form: str
-    hidden: str
+    trainable: str
+    removed: str
     value: float
     low: float
     high: float
-    lead: float
-    lead_low: float
-    lead_high: float
+    vs_random: float
+    vs_random_low: float
+    vs_random_high: float
     untouched: float
     corrupted: float
     repeats: int
@@ -37,21 +51,21 @@ class LossIncrease:
 
     @property
     def beats_random(self) -> bool:
-        """Whether the interval of the lead lies above 0."""
-        return self.lead_low > 0
+        """Whether the interval of the difference to a random map lies above 0."""
+        return self.vs_random_low > 0
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Kendall's tau of how two forms rank ``methods`` methods, with its interval.
+    """Kendall's tau of the rankings of methods by two trainables, with its 95 % interval.
 
-    Where both are the same form: the mean over each two of its repeats, with the spread of these, which says how far a
-    form agrees with itself.
+    For one trainable with itself: the mean over each two of its repeats, with the spread of these, which says how far
+    it agrees with itself. ``controls`` says whether the negative controls are among the ``methods`` ranked methods.
     """
 
-    form: str
+    trainable: str
     other: str
-    hidden: str
+    removed: str
     controls: bool
     methods: int
     tau: float
@@ -61,11 +75,21 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Training:
-    """One form as it was trained: how many numbers, at what rate, and the loss before any training."""
+    """How a trainable was trained.
 
-    form: str
+    Attributes:
+        trainable: What was trained.
+        parameters: The number of trained parameters.
+        learning_rate: Adam's learning rate.
+        before: The loss before any training.
+        after: The loss after training on untouched data.
+        seconds: The mean time of a training, in seconds.
+
+    """
+
+    trainable: str
     parameters: int
-    rate: float
+    learning_rate: float
     before: float
     after: float
     seconds: float
@@ -73,7 +97,7 @@ class Training:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Roar(JsonSerializable):
-    """All that was found, and every choice that was made."""
+    """The result of a run, with every choice."""
 
     model: Mapping[str, Any]
     data: Mapping[str, Any]
@@ -83,25 +107,25 @@ class Roar(JsonSerializable):
     machine: Mapping[str, Any]
     date: str
     trainings: tuple[Training, ...]
-    gains: tuple[LossIncrease, ...]
+    loss_increases: tuple[LossIncrease, ...]
     agreements: tuple[Agreement, ...]
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        best = sorted(self.gains, key=lambda gain: -gain.value)[:5]
+        best = sorted(self.loss_increases, key=lambda increase: -increase.value)[:5]
         return "\n".join(
             [
                 f"ROAR+ of {self.model.get('id')}: {', '.join(self.methods)}",
                 *(
-                    f"  {gain.method}, {gain.form}, {gain.hidden}: {gain.value:+.1%} [{gain.low:+.1%}, "
-                    f"{gain.high:+.1%}]"
-                    for gain in best
+                    f"  {one.method}, {one.trainable}, {one.removed}: {one.value:+.1%} "
+                    f"[{one.low:+.1%}, {one.high:+.1%}]"
+                    for one in best
                 ),
             ]
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, the form of the JSON files."""
+        """Return plain data, the form of the JSON files."""
         return {"schema": SCHEMA, "kind": "roar", **asdict(self)}
 
     @classmethod
@@ -112,18 +136,14 @@ class Roar(JsonSerializable):
             BadInput: The file is missing, or is no result of this schema.
 
         """
-        return load(path, _from_json, "result of nibt roar")
+        return load(path, cls.from_json, "result of nibt roar")
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Roar":
+        """Read what ``to_json`` returned.
 
-def _from_json(data: dict[str, Any]) -> Roar:
-    if data["schema"] != SCHEMA or data["kind"] != "roar":
-        raise ValueError(f"schema {data['schema']} of a {data['kind']}, expected {SCHEMA} of a roar")
-    plain = {name: data[name] for name in ("model", "data", "settings", "versions", "machine", "date")}
-    return Roar(
-        **plain,
-        methods=tuple(data["methods"]),
-        notes=tuple(data["notes"]),
-        trainings=tuple(Training(**one) for one in data["trainings"]),
-        gains=tuple(LossIncrease(**one) for one in data["gains"]),
-        agreements=tuple(Agreement(**one) for one in data["agreements"]),
-    )
+        Raises:
+            BadInput: The data is no result of this schema.
+
+        """
+        return read_record(cls, check_schema(data, "roar", SCHEMA), "roar")

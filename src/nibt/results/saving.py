@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
@@ -85,3 +85,16 @@ def load(path: str | Path, read: Callable[[Any], _Read], what: str) -> _Read:
         return read(data)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{str(path)!r} is no {what} that nibt wrote ({error})") from error
+
+
+def check_schema(data: Mapping[str, Any], kind: str, schema: int) -> dict[str, Any]:
+    """Return the data without what a file says of itself.
+
+    Raises:
+        BadInput: It is of another kind, or another version of nibt wrote it.
+
+    """
+    stated = data.get("kind"), data.get("schema")
+    if stated != (kind, schema):
+        raise BadInput(f"expected schema {schema} of {kind}, got schema {stated[1]} of {stated[0]}")
+    return {name: value for name, value in data.items() if name not in ("kind", "schema", "signature")}

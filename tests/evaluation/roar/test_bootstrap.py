@@ -16,12 +16,12 @@ def test_gains_and_rankings_of_known_losses() -> None:
     for name, factor in factors.items():
         losses_of["features", name, "both"] = factor * base
         losses_of["whole", name, "both"] = 2 * (2.5 - factor) * base  # the other way round
-    resampled = Bootstrap(losses_of, 0)
-    for gain in resampled.gains():
-        factor = factors[gain.method] if gain.form == "features" else 2.5 - factors[gain.method]
-        np.testing.assert_allclose([gain.value, gain.low, gain.high], factor - 1, atol=1e-12)
-        assert gain.beats_random == (gain.form == "features" and gain.method != "random")
-    taus = {(one.form, one.other, one.controls): one for one in resampled.agreements()}
+    bootstrap = Bootstrap(losses_of, 0)
+    for increase in bootstrap.loss_increases():
+        factor = factors[increase.method] if increase.trainable == "features" else 2.5 - factors[increase.method]
+        np.testing.assert_allclose([increase.value, increase.low, increase.high], factor - 1, atol=1e-12)
+        assert increase.beats_random == (increase.trainable == "features" and increase.method != "random")
+    taus = {(one.trainable, one.other, one.controls): one for one in bootstrap.agreements()}
     for controls in (True, False):
         assert taus["features", "whole", controls].tau == taus["features", "whole", controls].high == -1
         assert taus["features", "features", controls].tau == 1

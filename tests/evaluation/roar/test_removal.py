@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nibt.evaluation.roar.inputs import TowerInputs
-from nibt.evaluation.roar.removal import above, filled, hidden, hidden_pixels, highest
+from nibt.evaluation.roar.removal import above, filled, highest, removed_pixels, removed_units
 from tests import tiny
 
 
@@ -30,15 +30,15 @@ def test_hidden_pixels_of_a_known_map() -> None:
     grid = np.array([[0.0, 0.0], [0.0, 1.0]])
     rows = np.array([0.0, 0.25, 0.75, 1.0])  # the weight of the second unit along a line of four pixels
     stretched = rows[:, None] * rows[None]
-    gone = hidden_pixels(grid, np.zeros((2, 2)), (4, 4), 75)
-    assert gone.sum() == 4
-    assert np.array_equal(gone, stretched >= np.sort(stretched.ravel())[-4])
+    removed = removed_pixels(grid, np.zeros((2, 2)), (4, 4), 75)
+    assert removed.sum() == 4
+    assert np.array_equal(removed, stretched >= np.sort(stretched.ravel())[-4])
 
 
 def test_hidden_pixels_of_a_flat_map_follow_the_other_map() -> None:
     ties = np.random.default_rng(0).random((4, 4))
-    flat = hidden_pixels(np.full((4, 4), 0.3), ties, (30, 30), 75)
-    assert np.array_equal(flat, hidden_pixels(ties, np.zeros((4, 4)), (30, 30), 75))
+    flat = removed_pixels(np.full((4, 4), 0.3), ties, (30, 30), 75)
+    assert np.array_equal(flat, removed_pixels(ties, np.zeros((4, 4)), (30, 30), 75))
 
 
 @pytest.mark.parametrize("kind", ["clip", "clip legacy end", "siglip", "coca", "bert"])
@@ -48,14 +48,14 @@ def test_hidden_takes_the_highest_words_and_no_special_tokens(kind: str) -> None
     assert inputs.words is not None
     counts = inputs.words.explained.sum(1).tolist()
     scores = [np.arange(count, dtype=float) for count in counts]
-    gone = hidden(tower, inputs, scores, 90, 0)
-    assert not (gone & ~inputs.words.explained).any()
-    for row, count in zip(gone, counts, strict=True):
+    removed = removed_units(tower, inputs, scores, 90, 0)
+    assert not (removed & ~inputs.words.explained).any()
+    for row, count in zip(removed, counts, strict=True):
         assert int(row.sum()) == above(count, 90)
-    assert gone[1].nonzero().max() == inputs.words.explained[1].nonzero().max()
+    assert removed[1].nonzero().max() == inputs.words.explained[1].nonzero().max()
     part = TowerInputs.of(tower, ["a photo of a cat and a dog", "cat"]).without(tower, scores, 90, 0).groups[0]
     told = part.through(tower, tower.encode)
-    with tower.blend_to_padding((~gone).float()):
+    with tower.blend_to_padding((~removed).float()):
         assert torch.equal(told, tower.encode(inputs))
 
 
@@ -63,12 +63,12 @@ def test_hidden_takes_the_highest_words_and_no_special_tokens(kind: str) -> None
 def test_filled_replaces_pixels_by_the_means_of_the_image(kind: str) -> None:
     tower = tiny.model(kind).image
     inputs = tower.prepare([tiny.image(seed=1), tiny.image(seed=2)])
-    gone = torch.zeros(2, *tower.extent(inputs), dtype=torch.bool)
-    assert torch.equal(filled(tower, inputs, gone).values, inputs.values)
-    all_gone = filled(tower, inputs, ~gone)
-    flat = filled(tower, all_gone, ~gone)
+    removed = torch.zeros(2, *tower.extent(inputs), dtype=torch.bool)
+    assert torch.equal(filled(tower, inputs, removed).values, inputs.values)
+    all_gone = filled(tower, inputs, ~removed)
+    flat = filled(tower, all_gone, ~removed)
     torch.testing.assert_close(flat.values, all_gone.values)  # the mean of means is the mean
     if inputs.values.ndim == 4:
         torch.testing.assert_close(all_gone.values, inputs.values.mean((2, 3), keepdim=True).expand_as(inputs.values))
-    gone[:, :8, :8] = True
-    assert not torch.equal(filled(tower, inputs, gone).values, inputs.values)
+    removed[:, :8, :8] = True
+    assert not torch.equal(filled(tower, inputs, removed).values, inputs.values)

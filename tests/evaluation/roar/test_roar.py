@@ -14,11 +14,11 @@ from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption, OtherRequest, UnknownName, Unsupported, WouldOverwrite
 from nibt.evaluation.audit.randomization import copied
 from nibt.evaluation.maps import MethodSpec
-from nibt.evaluation.roar import RoarRunner
+from nibt.evaluation.roar import RoarPlan, RoarRunner
 from nibt.evaluation.roar.report import markdown
 from nibt.evaluation.roar.settings import Settings
 from nibt.models._loading import load_model
-from nibt.progress import OnProgress, Progress
+from nibt.progress import OnProgress, Progress, no_progress
 from nibt.results.roar import Roar
 from tests import tiny
 from tests.helpers import noise_pairs
@@ -52,25 +52,24 @@ def test_roar_ranks_a_map_of_the_truth_above_a_random_one(
     scenes: tuple[list[Pair], list[np.ndarray], list[np.ndarray]], tmp_path: Path
 ) -> None:
     pairs, grids, tokens = scenes
-    settings = Settings(rates={"features": 1e-3}, validation=30, epochs=8, start="fresh")
+    settings = Settings(learning_rates={"features": 1e-3}, validation=30, epochs=8, init="fresh")
     run = RoarRunner(
         load_model("scenes"),
         pairs,
-        [MethodSpec("nib"), MethodSpec("random"), MethodSpec("ones")],
-        ["features"],
-        ("image", "text"),
-        2,
+        RoarPlan([MethodSpec("nib"), MethodSpec("random"), MethodSpec("ones")], ["features"], ("image", "text"), 2),
         settings,
         tmp_path,
         {},
     )
     run.folder.maps("nib", lambda: {"image": grids, "text": tokens})
-    run.go(lambda *_: None)
-    found = {(gain.method, gain.hidden): gain for gain in run.result().gains}
+    run.run(no_progress)
+    found = {(increase.method, increase.removed): increase for increase in run.result().loss_increases}
     for kind in ("image", "text"):
         assert found["nib", kind].low > 0.1, "it does not learn what it does not see"
         assert found["nib", kind].beats_random
-        assert abs(found["ones", kind].lead) < found["nib", kind].lead / 2, "equal scores hide what random ones do"
+        assert abs(found["ones", kind].vs_random) < found["nib", kind].vs_random / 2, (
+            "equal scores hide what random ones do"
+        )
 
 
 def test_roar_resumes_with_the_same_bits_after_being_killed(tmp_path: Path) -> None:
@@ -81,7 +80,7 @@ def test_roar_resumes_with_the_same_bits_after_being_killed(tmp_path: Path) -> N
 
         return tell
 
-    options = {"form": ("features", "last"), "hidden": ("text",), "repeats": 2, **QUICK}
+    options = {"trainable": ("features", "last"), "remove": ("text",), "repeats": 2, **QUICK}
     whole = nibt.roar(tiny.fresh("clip"), noise_pairs(12), "grad_cam", out=tmp_path / "one", **options)
     for limit in (1, 6, 13):
         with pytest.raises(KeyboardInterrupt):
@@ -95,7 +94,7 @@ def test_roar_resumes_with_the_same_bits_after_being_killed(tmp_path: Path) -> N
             )
     (tmp_path / "two" / "cells" / ".draft.json").write_text("half")  # what a kill in the midst leaves
     again = nibt.roar(tiny.fresh("clip"), noise_pairs(12), "grad_cam", out=tmp_path / "two", **options)
-    assert again.gains == whole.gains
+    assert again.loss_increases == whole.loss_increases
     assert again.agreements == whole.agreements
     kept = [
         {file.name: json.loads(file.read_text())["losses"] for file in (tmp_path / name / "cells").glob("[a-z]*")}
@@ -114,8 +113,12 @@ def test_roar_resumes_with_the_same_bits_after_being_killed(tmp_path: Path) -> N
     )
     assert seen == ["done"]
     more = nibt.roar(tiny.fresh("clip"), noise_pairs(12), ["grad_cam", "nib:paper"], out=tmp_path / "two", **options)
-    assert {gain.method for gain in more.gains} - {gain.method for gain in whole.gains} == {"nib:paper"}
-    assert [gain for gain in more.gains if gain.method != "nib:paper"] == list(whole.gains)
+    assert {increase.method for increase in more.loss_increases} - {
+        increase.method for increase in whole.loss_increases
+    } == {"nib:paper"}
+    assert [increase for increase in more.loss_increases if increase.method != "nib:paper"] == list(
+        whole.loss_increases
+    )
 
 
 def test_roar_leaves_the_model_and_the_generators_unchanged(tmp_path: Path) -> None:
@@ -129,10 +132,10 @@ def test_roar_leaves_the_model_and_the_generators_unchanged(tmp_path: Path) -> N
             noise_pairs(12),
             "ones",
             out=tmp_path / "run",
-            form=["features", "last", "whole"],
+            trainable=["features", "last", "whole"],
             repeats=1,
-            rate=1e-3,
-            hidden="both",
+            learning_rate=1e-3,
+            remove="both",
             **QUICK,
         )
         assert not torch.is_grad_enabled()
@@ -147,15 +150,24 @@ def test_roar_leaves_the_model_and_the_generators_unchanged(tmp_path: Path) -> N
 
 def test_roar_result_is_saved_and_loaded(tmp_path: Path) -> None:
     found = nibt.roar(
-        tiny.model("clip"), noise_pairs(12), out=tmp_path / "run", form=["features", "last"], hidden="both", **QUICK
+        tiny.model("clip"),
+        noise_pairs(12),
+        out=tmp_path / "run",
+        trainable=["features", "last"],
+        remove="both",
+        **QUICK,
     )
     found.save(tmp_path / "x.json")
     back = Roar.load(tmp_path / "x.json")
-    assert back.gains == found.gains
+    assert back.loss_increases == found.loss_increases
     assert back.agreements == found.agreements
     assert back.trainings == found.trainings
     assert json.loads(json.dumps(back.to_json())) == json.loads(json.dumps(found.to_json()))
-    assert [gain.method for gain in found.gains if gain.control] == ["random", "centre", "ones"] * 2
+    assert [increase.method for increase in found.loss_increases if increase.control] == [
+        "random",
+        "centre",
+        "ones",
+    ] * 2
     text = markdown(found)
     for word in ("75th", "90th", "Adam", "padding token", "repeats", "Kendall", "ones (control)", "features, last"):
         assert word in text, word
@@ -173,16 +185,16 @@ def test_roar_rejects_bad_arguments(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="epochs"):
         nibt.roar(model, pairs, out=run, epoch=1)
     for wrong, told in (
-        ({"form": "head"}, "features, last, whole"),
-        ({"hidden": ()}, "at least one hidden"),
+        ({"trainable": "head"}, "features, last, whole"),
+        ({"remove": ()}, "at least one remove"),
         ({"repeats": 0}, "at least 1"),
-        ({"rate": 2.0}, "between 0 and 1"),
-        ({"epochs": 0}, "at least"),
-        ({"rate": {"lst": 0.1}}, "lst"),
-        ({"validation": 100}, r"1\.\.99"),
+        ({"learning_rate": 2.0}, r"less than 1 \(got 2\.0\)"),
+        ({"epochs": 0}, r"greater than or equal to 1 \(got 0\)"),
+        ({"learning_rate": {"lst": 0.1}}, "lst"),
+        ({"validation": 100}, r"less than or equal to 99 \(got 100\)"),
         ({"batch_size": 1}, "2"),
-        ({"start": "again"}, "trained, fresh"),
-        ({"form": "last", "blocks": 4}, r"1\.\.3"),
+        ({"init": "again"}, "'trained' or 'fresh'"),
+        ({"trainable": "last", "blocks": 4}, r"1\.\.3"),
     ):
         with pytest.raises(BadOption, match=told):
             nibt.roar(model, pairs, out=run, **wrong)  # pyright: ignore
@@ -200,11 +212,11 @@ def test_roar_rejects_bad_arguments(tmp_path: Path) -> None:
 
 def test_roar_rejects_a_folder_of_other_settings(tmp_path: Path) -> None:
     run, model = tmp_path / "run", tiny.model("clip")
-    nibt.roar(model, noise_pairs(12), "ones", out=run, repeats=1, hidden="text", **QUICK)
-    for other in ({"epochs": 2}, {"rate": 1e-2}, {"seed": 1}, {"text_percentile": 80}):
-        with pytest.raises(OtherRequest, match=r"(?s)choices.*now.*Choose a new folder"):
-            nibt.roar(model, noise_pairs(12), "ones", out=run, repeats=1, hidden="text", **{**QUICK, **other})
+    nibt.roar(model, noise_pairs(12), "ones", out=run, repeats=1, remove="text", **QUICK)
+    for other in ({"epochs": 2}, {"learning_rate": 1e-2}, {"seed": 1}, {"text_percentile": 80}):
+        with pytest.raises(OtherRequest, match=r"(?s)settings.epochs.*now.*Choose a new folder"):
+            nibt.roar(model, noise_pairs(12), "ones", out=run, repeats=1, remove="text", **{**QUICK, **other})
     with pytest.raises(OtherRequest, match="pairs: "):
-        nibt.roar(model, noise_pairs(11), "ones", out=run, repeats=1, hidden="text", **QUICK)
+        nibt.roar(model, noise_pairs(11), "ones", out=run, repeats=1, remove="text", **QUICK)
     with pytest.raises(OtherRequest, match="weights_hash"):
-        nibt.roar(tiny.model("siglip"), noise_pairs(12), "ones", out=run, repeats=1, hidden="text", **QUICK)
+        nibt.roar(tiny.model("siglip"), noise_pairs(12), "ones", out=run, repeats=1, remove="text", **QUICK)

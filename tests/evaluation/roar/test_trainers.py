@@ -10,7 +10,7 @@ from nibt.data.pair import Pair
 from nibt.evaluation.maps import MethodSpec, raw_scores
 from nibt.evaluation.roar.inputs import TowerInputs
 from nibt.evaluation.roar.settings import Settings
-from nibt.evaluation.roar.trainers import KINDS, Last, Trainer, Whole
+from nibt.evaluation.roar.trainers import TRAINERS, Last, Trainer, Whole
 from nibt.evaluation.roar.training import losses, split, trained, untrained
 from nibt.methods.base import SIDES
 from nibt.models.base import Model
@@ -32,38 +32,38 @@ def test_trainers_start_with_the_embeddings_of_the_model(kind: str) -> None:
     model, pairs = tiny.model(kind), noise_pairs(5)
     told = replace(model, _hashes={}).weights_hash
     whole = materials(model, pairs)
-    gone = without(model, pairs, whole)
+    removed = without(model, pairs, whole)
     order = [3, 0, 4]
     found: dict[str, dict[Modality, torch.Tensor]] = {}
-    for name, form_of in KINDS.items():
-        form = form_of(model, whole, None, 2)
+    for name, trainer_class in TRAINERS.items():
+        trainer = trainer_class(model, whole, None, 2)
         for side in SIDES:
-            for state, material in (("whole", whole[side]), ("gone", gone[side])):
-                embedding = form.embed(side, form.source(side, material), order)
+            for state, material in (("whole", whole[side]), ("gone", removed[side])):
+                embedding = trainer.embed(side, trainer.source(side, material), order)
                 found.setdefault(f"{side} {state}", {})[name] = embedding  # pyright: ignore
-                grads = torch.autograd.grad(embedding.square().sum(), form.parameters, allow_unused=True)
+                grads = torch.autograd.grad(embedding.square().sum(), trainer.parameters, allow_unused=True)
                 assert any(one is not None and one.abs().max() > 0 for one in grads), (name, side)
-    for where, by_form in found.items():
+    for where, by_trainer in found.items():
         side, state = where.split()
         tower = model.tower(side)  # pyright: ignore
         items = [(pairs[n].image if side == "image" else pairs[n].caption) for n in order]
         if state == "whole":
             own = torch.cat([tower.encode(tower.prepare([item])) for item in items])
-            torch.testing.assert_close(by_form["features"].detach(), own, atol=2e-4, rtol=2e-4)  # pyright: ignore
-        for embedding in by_form.values():
-            torch.testing.assert_close(embedding, by_form["features"], atol=2e-4, rtol=2e-4)  # pyright: ignore
+            torch.testing.assert_close(by_trainer["features"].detach(), own, atol=2e-4, rtol=2e-4)  # pyright: ignore
+        for embedding in by_trainer.values():
+            torch.testing.assert_close(embedding, by_trainer["features"], atol=2e-4, rtol=2e-4)  # pyright: ignore
     assert replace(model, _hashes={}).weights_hash == told
     assert not any(part.training or part._forward_hooks or part._forward_pre_hooks for part in model.module.modules())
     assert all(one.grad is None for one in model.module.parameters())
 
 
 def trained_by(
-    form: Trainer, whole: dict[Modality, TowerInputs], gone: dict[Modality, TowerInputs], count: int
+    trainer: Trainer, whole: dict[Modality, TowerInputs], removed: dict[Modality, TowerInputs], count: int
 ) -> list[float]:
-    settings = Settings(rates={"last": 1e-3, "whole": 1e-3}, epochs=2, batch_size=4)
-    fed = {side: form.source(side, gone[side]) for side in SIDES}
-    untouched = {side: form.source(side, whole[side]) for side in SIDES}
-    return trained(form, fed, untouched, np.zeros((count, count), bool), settings, 0)
+    settings = Settings(learning_rates={"last": 1e-3, "whole": 1e-3}, epochs=2, batch_size=4)
+    fed = {side: trainer.source(side, removed[side]) for side in SIDES}
+    untouched = {side: trainer.source(side, whole[side]) for side in SIDES}
+    return trained(trainer, fed, untouched, np.zeros((count, count), bool), settings, 0)
 
 
 class Through(Whole):
@@ -76,10 +76,10 @@ class Through(Whole):
 def test_trainer_on_cached_streams_equals_the_whole_forward_pass(kind: str, blocks: int) -> None:
     model, pairs = tiny.model(kind), noise_pairs(12)
     whole = materials(model, pairs)
-    gone = without(model, pairs, whole)
+    removed = without(model, pairs, whole)
     one, other = Last(model, whole, blocks, 5), Through(model, whole, blocks, 5)
     assert one.count == other.count
-    found = [trained_by(form, whole, gone, len(pairs)) for form in (one, other)]
+    found = [trained_by(trainer, whole, removed, len(pairs)) for trainer in (one, other)]
     np.testing.assert_allclose(*found, atol=2e-3)
     start = (
         losses(
@@ -99,11 +99,11 @@ def test_trainer_of_all_blocks_leaves_out_the_stem() -> None:
     model = tiny.model("clip")
     whole = materials(model, noise_pairs(4))
     last, every = Last(model, whole, 3, 4), Whole(model, whole, None, 4)
-    assert last.own is not None
-    assert every.own is not None
+    assert last.copy is not None
+    assert every.copy is not None
     names = [
-        {name for name, one in form.own.module.named_parameters() if one.requires_grad}  # pyright: ignore
-        for form in (last, every)
+        {name for name, one in trainer.copy.module.named_parameters() if one.requires_grad}  # pyright: ignore
+        for trainer in (last, every)
     ]
     known = ("embedding", "pre_layrnorm", "text_model.encoder.layers.0.")  # of four blocks of text three are trained
     assert names[1] - names[0] == {name for name in names[1] if any(part in name for part in known)}
@@ -114,15 +114,15 @@ def test_trainer_of_all_blocks_leaves_out_the_stem() -> None:
 def test_fresh_start_is_repeatable() -> None:
     model, pairs = tiny.model("clip"), noise_pairs(12)
     whole = materials(model, pairs)
-    for form_of in KINDS.values():
-        form = form_of(model, whole, None, 5)
-        sources = {side: form.source(side, whole[side]) for side in SIDES}
-        nothing, fresh = np.zeros((12, 12), bool), Settings(start="fresh")
+    for trainer_class in TRAINERS.values():
+        trainer = trainer_class(model, whole, None, 5)
+        sources = {side: trainer.source(side, whole[side]) for side in SIDES}
+        nothing, fresh = np.zeros((12, 12), bool), Settings(init="fresh")
         seen = []
         for repeat in (0, 1, 0):
-            before = untrained(form, sources, nothing, fresh, repeat)
-            seen.append((before, trained(form, sources, sources, nothing, fresh, repeat)))
+            before = untrained(trainer, sources, nothing, fresh, repeat)
+            seen.append((before, trained(trainer, sources, sources, nothing, fresh, repeat)))
         assert seen[0] == seen[2]
         assert seen[0] != seen[1]
-        plain = untrained(form, sources, nothing, Settings(), 0)
+        plain = untrained(trainer, sources, nothing, Settings(), 0)
         assert np.abs(np.subtract(seen[0][0], plain)).max() > 0.1

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from nibt.data.pair import Object, Pair
 from nibt.errors import BadOption
 from nibt.evaluation.roar.settings import Settings
-from nibt.evaluation.roar.trainers import KINDS
+from nibt.evaluation.roar.trainers import TRAINERS
 from nibt.evaluation.roar.training import fitting, losses, split, trained
 from nibt.methods.base import SIDES
 from tests import tiny
@@ -66,8 +66,8 @@ def test_splits_are_disjoint_and_differ_between_repeats() -> None:
 
 def test_training_that_diverges_is_reported() -> None:
     model, pairs = tiny.model("clip"), noise_pairs(12)
-    form = KINDS["features"](model, materials(model, pairs), None, 5)
-    untouched = {side: form.source(side, materials(model, pairs)[side]) for side in SIDES}
+    trainer = TRAINERS["features"](model, materials(model, pairs), None, 5)
+    untouched = {side: trainer.source(side, materials(model, pairs)[side]) for side in SIDES}
     fed = {side: source * torch.nan for side, source in untouched.items()}
-    with pytest.raises(BadOption, match=r"smaller rate than 0\.0001"):
-        trained(form, fed, untouched, np.zeros((12, 12), bool), Settings(), 0)
+    with pytest.raises(BadOption, match=r"smaller learning rate than 0\.0001"):
+        trained(trainer, fed, untouched, np.zeros((12, 12), bool), Settings(), 0)

@@ -1,7 +1,8 @@
-"""From the losses to the numbers of the table, their intervals, and how far two forms rank the methods alike.
+"""From losses to loss increases, their intervals, and how far two trainables rank the methods alike.
 
 All intervals are percentiles of one bootstrap in two stages: the repeats are drawn with replacement, and in each of
-them its validating pairs are. All methods and forms are resampled alike, so their differences are paired.
+them its validating pairs are. All methods and trainables are resampled alike, so their
+differences are paired.
 """
 
 import math
@@ -13,22 +14,22 @@ import numpy as np
 
 from nibt.errors import Unsupported
 from nibt.evaluation import CONTROLS
-from nibt.evaluation.roar.settings import FORMS
+from nibt.evaluation.roar.settings import TRAINABLES
 from nibt.results.roar import Agreement, LossIncrease
 
 RESAMPLES = 2000
 Losses = Mapping[tuple[str, str, str], np.ndarray]
-"""By form, method and what is hidden: the losses of repeats x validating pairs. The untouched have the method ""."""
+"""By trainable, method and removal: the losses, repeats x validating pairs. Untouched data have the method ""."""
 
 
 class Bootstrap:
-    """Each relative change of the loss, and the same of every resample."""
+    """Each relative increase of the loss, and that of every resample."""
 
     def __init__(self, losses: Losses, seed: int) -> None:
         repeats, pairs = next(iter(losses.values())).shape
         draws = np.random.default_rng(seed)
-        self.of_repeats = draws.integers(0, repeats, (RESAMPLES, repeats))
-        self.of_pairs = draws.integers(0, pairs, (RESAMPLES, repeats, pairs))
+        self.repeat_draws = draws.integers(0, repeats, (RESAMPLES, repeats))
+        self.pair_draws = draws.integers(0, pairs, (RESAMPLES, repeats, pairs))
         self.losses = losses
         drawn = {key: self._drawn(value) for key, value in losses.items()}
         self.keys = [key for key in losses if key[1]]
@@ -36,23 +37,23 @@ class Bootstrap:
         self.drawn = {key: (drawn[key] / drawn[key[0], "", ""] - 1).mean(1) for key in self.keys}
 
     def _drawn(self, values: np.ndarray) -> np.ndarray:
-        return values[self.of_repeats[..., None], self.of_pairs].mean(-1)
+        return values[self.repeat_draws[..., None], self.pair_draws].mean(-1)
 
-    def gains(self) -> list[LossIncrease]:
-        """A number for each method, form and what is hidden, and its lead over a random map."""
-        return [self._gain(*key) for key in self.keys]
+    def loss_increases(self) -> list[LossIncrease]:
+        """Return the increase of each trainable, method and removal, and its difference to a random map."""
+        return [self._increase(*key) for key in self.keys]
 
-    def _gain(self, form: str, method: str, hidden: str) -> LossIncrease:
-        key, random = (form, method, hidden), (form, "random", hidden)
-        untouched, corrupted = self.losses[form, "", ""], self.losses[key]
-        lead = float(self.each[key].mean() - self.each[random].mean())
+    def _increase(self, trainable: str, method: str, removed: str) -> LossIncrease:
+        key, random = (trainable, method, removed), (trainable, "random", removed)
+        untouched, corrupted = self.losses[trainable, "", ""], self.losses[key]
+        vs_random = float(self.each[key].mean() - self.each[random].mean())
         return LossIncrease(
             method,
-            form,
-            hidden,
+            trainable,
+            removed,
             float(self.each[key].mean()),
             *_ends(self.drawn[key]),
-            lead,
+            vs_random,
             *_ends(self.drawn[key] - self.drawn[random]),
             float(untouched.mean()),
             float(corrupted.mean()),
@@ -61,51 +62,56 @@ class Bootstrap:
         )
 
     def agreements(self) -> list[Agreement]:
-        """Kendall's tau of each two forms, and of each form with itself in other repeats; with the controls among the
-        ranked and, of three methods or more, without them.
+        """Return Kendall's tau of each two trainables, and of each trainable with itself in other repeats.
+
+        With the controls among the ranked methods and, for three methods or more, without them.
         """
-        found: list[Agreement] = []
-        for hidden in dict.fromkeys(key[2] for key in self.keys):
-            forms = [form for form in FORMS if any(key[0] == form and key[2] == hidden for key in self.keys)]
+        result: list[Agreement] = []
+        for removed in dict.fromkeys(key[2] for key in self.keys):
+            trainables = [
+                trainable
+                for trainable in TRAINABLES
+                if any(key[0] == trainable and key[2] == removed for key in self.keys)
+            ]
             for controls in (True, False):
-                for form in forms:
-                    found += self._of_repeats(form, hidden, controls)
-                for one, other in combinations(forms, 2):
-                    found += self._of_forms(one, other, hidden, controls)
-        return found
+                for trainable in trainables:
+                    result += self._of_repeats(trainable, removed, controls)
+                for one, other in combinations(trainables, 2):
+                    result += self._of_trainables(one, other, removed, controls)
+        return result
 
-    def _methods(self, forms: Sequence[str], hidden: str, controls: bool) -> list[str]:
-        """The methods that all of these forms have."""
+    def _methods(self, trainables: Sequence[str], removed: str, controls: bool) -> list[str]:
+        """The methods that all of these trainables have."""
         methods = dict.fromkeys(key[1] for key in self.keys if controls or key[1] not in CONTROLS)
-        return [one for one in methods if all((form, one, hidden) in self.each for form in forms)]
+        return [one for one in methods if all((trainable, one, removed) in self.each for trainable in trainables)]
 
-    def _of_forms(self, one: str, other: str, hidden: str, controls: bool) -> list[Agreement]:
-        methods = self._methods((one, other), hidden, controls)
+    def _of_trainables(self, one: str, other: str, removed: str, controls: bool) -> list[Agreement]:
+        methods = self._methods((one, other), removed, controls)
         if len(methods) < 3:
             return []
-        first, second = ([self.each[form, name, hidden].mean() for name in methods] for form in (one, other))
-        draws = [np.stack([self.drawn[form, name, hidden] for name in methods], 1) for form in (one, other)]
+        first, second = ([self.each[trainable, name, removed].mean() for name in methods] for trainable in (one, other))
+        draws = [np.stack([self.drawn[trainable, name, removed] for name in methods], 1) for trainable in (one, other)]
         taus = taus_of(*draws)
-        return _agreement(one, other, hidden, controls, len(methods), _tau(first, second), taus)
+        return _agreement(one, other, removed, controls, len(methods), _tau(first, second), taus)
 
-    def _of_repeats(self, form: str, hidden: str, controls: bool) -> list[Agreement]:
+    def _of_repeats(self, trainable: str, removed: str, controls: bool) -> list[Agreement]:
         """The mean over each two repeats; its interval is over these."""
-        methods = self._methods((form,), hidden, controls)
-        table = np.stack([self.each[form, name, hidden] for name in methods], 1) if methods else np.empty((0, 0))
+        methods = self._methods((trainable,), removed, controls)
+        table = np.stack([self.each[trainable, name, removed] for name in methods], 1) if methods else np.empty((0, 0))
         if len(methods) < 3 or len(table) < 2:
             return []
         taus = np.array([_tau(*two) for two in combinations(table, 2)])
-        return _agreement(form, form, hidden, controls, len(methods), float(taus.mean()), taus)
+        return _agreement(trainable, trainable, removed, controls, len(methods), float(taus.mean()), taus)
 
 
 def _agreement(
-    one: str, other: str, hidden: str, controls: bool, count: int, tau: float, taus: np.ndarray
+    one: str, other: str, removed: str, controls: bool, count: int, tau: float, taus: np.ndarray
 ) -> list[Agreement]:
-    """None where the tau cannot be told."""
+    """The agreement; empty if tau is not defined."""
     known = taus[np.isfinite(taus)]
     if not math.isfinite(tau) or not len(known):
         return []
-    return [Agreement(one, other, hidden, controls, count, tau, *_ends(known))]
+    return [Agreement(one, other, removed, controls, count, tau, *_ends(known))]
 
 
 def _ends(drawn: np.ndarray) -> tuple[float, float]:
@@ -114,12 +120,12 @@ def _ends(drawn: np.ndarray) -> tuple[float, float]:
 
 
 def _tau(one: Any, other: Any) -> float:
-    """Kendall's tau-b (scipy); NaN where all are equal."""
+    """Kendall's tau-b (scipy); NaN if all are equal."""
     return float(stats().kendalltau(one, other).statistic)
 
 
 def taus_of(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The same of many rankings at once, resamples x methods, for which scipy's would take minutes."""
+    """Return tau-b of many rankings at once, resamples x methods, for which scipy would take minutes."""
     first, second = np.triu_indices(one.shape[1], 1)
     signs = [np.sign(values[:, first] - values[:, second]) for values in (one, other)]
     untied = [(sign != 0).sum(1) for sign in signs]
@@ -128,7 +134,7 @@ def taus_of(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def stats() -> Any:
-    """scipy's.
+    """Return ``scipy.stats``.
 
     Raises:
         Unsupported: scipy is not installed.

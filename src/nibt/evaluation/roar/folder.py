@@ -1,7 +1,7 @@
-"""The folder of a run: its settings, the maps of each method, and a file for each training that is finished.
+"""The folder of a run: its settings, the maps of each method, and a file per finished training.
 
-Each file is written whole or not at all, and depends on nothing but the settings and its own name: so a run that was
-killed goes on, and gives the same bits as one that was not.
+Each file is written whole or not at all, and depends only on the settings and its own name: so a run that was killed is
+resumed with the same bits.
 """
 
 import json
@@ -27,29 +27,29 @@ ORIGINAL = "original"
 
 @dataclass(frozen=True)
 class Cell:
-    """One training: on what a method's maps leave (``method`` is ``original`` for untouched data), in one form."""
+    """One training, on what the removal leaves of the pairs (``method`` is ``original`` for untouched pairs)."""
 
-    form: str
+    trainable: str
     method: str
-    hidden: str
+    removed: str
     repeat: int
 
     @property
     def name(self) -> str:
-        """Its file."""
-        parts = (self.form, self.method.replace(":", "@"), self.hidden, str(self.repeat))
+        """The name of its file."""
+        parts = (self.trainable, self.method.replace(":", "@"), self.removed, str(self.repeat))
         return "--".join(part for part in parts if part) + ".json"
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A run's folder."""
+    """The folder of a run."""
 
     path: Path
 
     @classmethod
     def begin(cls, path: Path, settings: dict[str, Any]) -> "Folder":
-        """A new run, or the one that is there, if it is of the same settings.
+        """Begin a new run, or open the one in the folder if it has the same settings.
 
         Raises:
             OtherRequest: The folder holds a run of other settings.
@@ -58,7 +58,7 @@ class Folder:
 
         """
         check_run_folder(path, _SETTINGS)
-        found = cls(path)
+        folder = cls(path)
         settings = json.loads(json.dumps(settings, default=str))
         if (path / _SETTINGS).exists():
             provenance.require_same(path, provenance.read(path / _SETTINGS), settings, "Choose a new folder.")
@@ -66,23 +66,24 @@ class Folder:
             for name in (_CELLS, _MAPS):
                 (path / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CannotWrite(f"cannot make the folder {path}: {error.strerror or error}") from error
+            raise CannotWrite(f"cannot create the folder {path}: {error.strerror or error}") from error
         if not (path / _SETTINGS).exists():
             provenance.write(path / _SETTINGS, settings)
-        return found
+        return folder
 
     def session(self) -> dict[str, Any]:
-        """Write down that, when and where the run is worked on; given back is the session."""
-        told = provenance.read(self.path / PROVENANCE) if (self.path / PROVENANCE).exists() else {"sessions": []}
+        """Record when and where the run is worked on, and return that session."""
+        stored = provenance.read(self.path / PROVENANCE) if (self.path / PROVENANCE).exists() else {"sessions": []}
         now = provenance.session_info()
-        provenance.write(self.path / PROVENANCE, {**told, "sessions": [*told["sessions"], now]})
+        provenance.write(self.path / PROVENANCE, {**stored, "sessions": [*stored["sessions"], now]})
         return now
 
     def has(self, cell: Cell) -> bool:
+        """Return whether a training is finished."""
         return (self.path / _CELLS / cell.name).exists()
 
     def read(self, cell: Cell) -> dict[str, Any]:
-        """What was kept of a training.
+        """Read the record of a training.
 
         Raises:
             BadInput: The file cannot be read.
@@ -90,12 +91,12 @@ class Folder:
         """
         return provenance.read(self.path / _CELLS / cell.name)
 
-    def keep(self, cell: Cell, told: dict[str, Any]) -> None:
-        """Keep what came of a training."""
-        provenance.write(self.path / _CELLS / cell.name, told)
+    def keep(self, cell: Cell, record: dict[str, Any]) -> None:
+        """Write the record of a training."""
+        provenance.write(self.path / _CELLS / cell.name, record)
 
     def maps(self, method: str, make: Callable[[], Scores]) -> Scores:
-        """The maps of a method, from its file or made now and kept.
+        """Return the maps of a method, from its file or computed now and written.
 
         Raises:
             BadInput: The file cannot be read.
@@ -103,14 +104,14 @@ class Folder:
         """
         file = self.path / _MAPS / f"{method.replace(':', '@')}.npz"
         if not file.exists():
-            made = make()
+            maps = make()
             with atomic_write(file) as draft, draft.open("wb") as stream:
-                arrays = {f"{side}.{item}": one for side, of_side in made.items() for item, one in enumerate(of_side)}
+                arrays = {f"{side}.{item}": one for side, of_side in maps.items() for item, one in enumerate(of_side)}
                 np.savez_compressed(stream, **arrays)  # pyright: ignore[reportArgumentType]
-            return made
+            return maps
         try:
             with np.load(file) as kept:
                 count = len(kept.files) // 2
                 return {side: [kept[f"{side}.{item}"] for item in range(count)] for side in ("image", "text")}
         except (OSError, ValueError, KeyError) as error:
-            raise BadInput(f"{str(file)!r} cannot be read ({error}): delete it, and the maps are made again") from error
+            raise BadInput(f"{str(file)!r} cannot be read ({error}): delete it to compute the maps again") from error

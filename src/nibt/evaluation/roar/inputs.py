@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from nibt.evaluation.roar.removal import filled, hidden
+from nibt.evaluation.roar.removal import filled, removed_units
 from nibt.models._trace import Inputs, Trace
 from nibt.models.base import ImageTower, TextTower, Tower
 from nibt.types import Embedding
@@ -23,12 +23,12 @@ class Group:
 
     items: tuple[int, ...]
     inputs: Inputs
-    gone: Bool[Tensor, "item ..."] | None = None
+    removed: Bool[Tensor, "item ..."] | None = None
 
     def take(self, rows: Sequence[int]) -> "Group":
         """Some of them, by their places in the group."""
-        gone = None if self.gone is None else self.gone[list(rows)]
-        return Group(tuple(self.items[row] for row in rows), self.inputs.take(rows), gone)
+        removed = None if self.removed is None else self.removed[list(rows)]
+        return Group(tuple(self.items[row] for row in rows), self.inputs.take(rows), removed)
 
     def parts(self, size: int) -> Iterator["Group"]:
         """Batches of nearly the same size; none is of one item, unless the group is."""
@@ -38,13 +38,13 @@ class Group:
 
     def through(self, tower: Tower, work: Callable[[Inputs], Any]) -> Any:
         """What the work makes of the inputs, with what is hidden taken out of them."""
-        if self.gone is None:
+        if self.removed is None:
             return work(self.inputs)
-        gone = self.gone.to(self.inputs.values.device)
+        removed = self.removed.to(self.inputs.values.device)
         if isinstance(tower, ImageTower):
-            return work(filled(tower, self.inputs, gone))
+            return work(filled(tower, self.inputs, removed))
         assert isinstance(tower, TextTower)
-        with tower.blend_to_padding((~gone).to(tower.example.dtype)):
+        with tower.blend_to_padding((~removed).to(tower.example.dtype)):
             return work(self.inputs)
 
 
@@ -59,13 +59,16 @@ class TowerInputs:
         """The items, whole. Captions are padded to the longest of all, so that any may share a batch."""
         keys = [tower.group(item) for item in items]
         members = [tuple(n for n, other in enumerate(keys) if other == key) for key in dict.fromkeys(keys)]
-        return cls(tuple(Group(some, tower.prepare([items[n] for n in some])) for some in members))
+        return cls(tuple(Group(members, tower.prepare([items[n] for n in members])) for members in members))
 
     def without(self, tower: Tower, scores: Sequence[np.ndarray], percentile: int, seed: int) -> "TowerInputs":
         """The same items without what the scores are highest for."""
         return TowerInputs(
             tuple(
-                replace(group, gone=hidden(tower, group.inputs, [scores[n] for n in group.items], percentile, seed))
+                replace(
+                    group,
+                    removed=removed_units(tower, group.inputs, [scores[n] for n in group.items], percentile, seed),
+                )
                 for group in self.groups
             )
         )
@@ -87,12 +90,12 @@ def collect(
     members: Sequence[tuple[int, ...]], items: Sequence[int], embed: Callable[[int, list[int]], Embedding]
 ) -> Embedding:
     """Embeddings of some items in their order; ``embed`` takes the number of a group and places in it."""
-    places = {item: (number, place) for number, some in enumerate(members) for place, item in enumerate(some)}
-    asked = [places[item] for item in items]
+    places = {item: (number, place) for number, members in enumerate(members) for place, item in enumerate(members)}
+    locations = [places[item] for item in items]
     parts, order = [], []
-    for number in dict.fromkeys(number for number, _ in asked):
-        wanted = [row for row, (other, _) in enumerate(asked) if other == number]
-        parts.append(embed(number, [asked[row][1] for row in wanted]))
+    for number in dict.fromkeys(number for number, _ in locations):
+        wanted = [row for row, (other, _) in enumerate(locations) if other == number]
+        parts.append(embed(number, [locations[row][1] for row in wanted]))
         order += wanted
     return torch.cat(parts)[torch.tensor(order).argsort().to(parts[0].device)]
 
@@ -117,13 +120,13 @@ def _joined(values: Sequence[Any], counts: Sequence[int], shared: frozenset[str]
     """What a block was given in each part, for all of them: what follows the batch is joined (``Trace`` has the rule),
     all else is the same in each.
     """
-    one = values[0]
-    if isinstance(one, Tensor):
-        times = {len(value) / count for value, count in zip(values, counts, strict=True)} if one.ndim >= 3 else {0.5}
+    value = values[0]
+    if isinstance(value, Tensor):
+        times = {len(value) / count for value, count in zip(values, counts, strict=True)} if value.ndim >= 3 else {0.5}
         follows = name not in shared and len(times) == 1 and times.pop() % 1 == 0
-        return torch.cat(list(values)) if follows else one
-    if isinstance(one, dict):
-        return {key: _joined([value[key] for value in values], counts, shared, key) for key in one}
-    if isinstance(one, tuple | list) and name not in shared:
-        return type(one)(_joined(part, counts, shared) for part in zip(*values, strict=True))
-    return one
+        return torch.cat(list(values)) if follows else value
+    if isinstance(value, dict):
+        return {key: _joined([value[key] for value in values], counts, shared, key) for key in value}
+    if isinstance(value, tuple | list) and name not in shared:
+        return type(value)(_joined(part, counts, shared) for part in zip(*values, strict=True))
+    return value

@@ -39,12 +39,12 @@ def highest(scores: np.ndarray, ties: np.ndarray, count: int) -> np.ndarray:
     largest = float(np.abs(scores).max()) or 1.0
     rounded = np.round(scores.ravel() / largest, _DIGITS)
     order = np.lexsort((-np.arange(scores.size), ties.ravel(), rounded))
-    found = np.zeros(scores.size, bool)
-    found[order[scores.size - count :]] = True
-    return found.reshape(scores.shape)
+    masks = np.zeros(scores.size, bool)
+    masks[order[scores.size - count :]] = True
+    return masks.reshape(scores.shape)
 
 
-def hidden_pixels(
+def removed_pixels(
     grid: np.ndarray, ties: np.ndarray, extent: tuple[int, int], percentile: int
 ) -> Bool[np.ndarray, "height width"]:
     """The pixels that go: those of the highest scores, once the map is stretched bilinearly over the seen image."""
@@ -54,7 +54,7 @@ def hidden_pixels(
     return highest(stretched, of_ties, above(stretched.size, percentile))
 
 
-def hidden(
+def removed_units(
     tower: Tower, inputs: Inputs, scores: Sequence[np.ndarray], percentile: int, seed: int
 ) -> Bool[Tensor, "item ..."]:
     """What goes of each item: pixels (item, height, width), or token rows (item, token), never special ones.
@@ -64,8 +64,8 @@ def hidden(
     ties = [item_rng(inputs, item, seed, _TIES).random(one.shape) for item, one in enumerate(scores)]
     if isinstance(tower, ImageTower):
         extent = tower.extent(inputs)
-        found = [hidden_pixels(one, tied, extent, percentile) for one, tied in zip(scores, ties, strict=True)]
-        return torch.from_numpy(np.stack(found))
+        masks = [removed_pixels(one, tied, extent, percentile) for one, tied in zip(scores, ties, strict=True)]
+        return torch.from_numpy(np.stack(masks))
     assert inputs.words is not None
     rows = inputs.words.explained.cpu().clone()
     for row, one, tied in zip(rows, scores, ties, strict=True):
@@ -73,9 +73,9 @@ def hidden(
     return rows
 
 
-def filled(tower: ImageTower, inputs: Inputs, gone: Bool[Tensor, "batch height width"]) -> Inputs:
+def filled(tower: ImageTower, inputs: Inputs, removed: Bool[Tensor, "batch height width"]) -> Inputs:
     """Images whose hidden pixels are the image's own channel means, over all of it as the tower sees it."""
-    keep = (~gone).to(inputs.values)
+    keep = (~removed).to(inputs.values)
     ground = tower.mask_pixels(replace(inputs, values=_means(tower, inputs)), 1 - keep)
     return replace(inputs, values=tower.mask_pixels(inputs, keep).values + ground.values)
 

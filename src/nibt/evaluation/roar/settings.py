@@ -1,90 +1,106 @@
-"""What a retraining run is asked to do: every choice of the protocol, checked and written down.
+"""The settings of a ROAR run: every choice of the protocol, checked and recorded.
 
-The protocol of ROAR+ is known second-hand (from the papers of M2IB and NIB), so each choice here is ours, and is told
+The protocol of ROAR+ is known only from the papers of M2IB and NIB, so each choice here is nibt's own and is printed
 with the numbers.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal
 
-from nibt.errors import BadOption
+from pydantic import Field, TypeAdapter
 
-FORMS = ("features", "last", "whole")
-HIDDEN = ("image", "text", "both")
-STARTS = ("trained", "fresh")
-RATES = {"features": 1e-4, "last": 1e-5, "whole": 1e-5}
+from nibt.errors import BadOption, UnknownName
+from nibt.records import read_record
+
+TRAINABLES = ("features", "last", "whole")
+REMOVALS = ("image", "text", "both")
+LEARNING_RATES = {"features": 1e-4, "last": 1e-5, "whole": 1e-5}
 LEAST_PAIRS = 10
+
+_Percent = Annotated[int, Field(strict=True, ge=1, le=99)]
+_Positive = Annotated[int, Field(strict=True, ge=1)]
+_Rate = Annotated[float, Field(gt=0, lt=1)]
 
 
 @dataclass(frozen=True)
 class Settings:
     """The choices that hold for a whole run.
 
-    ``validation`` is the share of the pairs, in per cent, that validates. Pixels above the ``image_percentile`` of a
-    map and tokens above the ``text_percentile`` are hidden. ``rates`` are Adam's, by form; ``blocks`` are trained in
-    the form ``last`` (None: a quarter of each tower's). ``batch_size`` is of training, ``explain_batch`` of all else.
-    ``start`` is where training starts: ``trained``, the model as it is, or ``fresh``, with heads that know nothing: in
-    the form ``features`` maps of normal numbers, else the heads' own parameters, shuffled; another draw each repeat.
+    Attributes:
+        validation: The share of the pairs that validates, in per cent.
+        image_percentile: Pixels above this percentile of a map are removed.
+        text_percentile: Tokens above this percentile of a map are removed.
+        learning_rates: Adam's learning rate, by what is trained.
+        epochs: How often each training pair is seen.
+        batch_size: Pairs in a training batch.
+        blocks: Blocks of each tower that "last" trains; None means a quarter of them.
+        init: Where training starts: "trained", the model as it is; or "fresh", heads that know nothing (for "features",
+            maps of normal numbers, else the heads' own parameters, shuffled), drawn anew in each repeat.
+        seed: The seed of splits, orders and draws.
+        explain_batch: Pairs that go through the model together, outside of training.
+
     """
 
-    validation: int = 20
-    image_percentile: int = 75
-    text_percentile: int = 90
-    rates: Mapping[str, float] = field(default_factory=lambda: dict(RATES))
-    epochs: int = 5
-    batch_size: int = 32
-    blocks: int | None = None
-    start: str = "trained"
-    seed: int = 0
-    explain_batch: int = 16
+    validation: _Percent = 20
+    image_percentile: _Percent = 75
+    text_percentile: _Percent = 90
+    learning_rates: Mapping[str, _Rate] = field(default_factory=lambda: dict(LEARNING_RATES))
+    epochs: _Positive = 5
+    batch_size: Annotated[int, Field(strict=True, ge=2)] = 32
+    blocks: _Positive | None = None
+    init: Literal["trained", "fresh"] = "trained"
+    seed: Annotated[int, Field(strict=True, ge=0)] = 0
+    explain_batch: _Positive = 16
 
-    def __post_init__(self) -> None:
-        for name in ("validation", "image_percentile", "text_percentile"):
-            _check(name, getattr(self, name), 1, 99)
-        _check("epochs", self.epochs, 1)
-        _check("batch_size", self.batch_size, 2)
-        _check("explain_batch", self.explain_batch, 1)
-        _check("seed", self.seed, 0)
-        if self.blocks is not None:
-            _check("blocks", self.blocks, 1)
-        if self.start not in STARTS:
-            raise BadOption(f"start must be one of {', '.join(STARTS)} (got {self.start!r})")
-        for form, rate in self.rates.items():
-            if form not in FORMS or not 0 < rate < 1:
-                raise BadOption(f"a rate lies between 0 and 1 and is of {', '.join(FORMS)} (got {form}={rate})")
+    @classmethod
+    def of(cls, **choices: Any) -> "Settings":
+        """Check the choices of a caller.
+
+        Raises:
+            UnknownName: There is no such choice.
+            BadOption: A choice cannot have that value.
+
+        """
+        known = {field.name for field in fields(cls)}
+        for name in choices:
+            if name not in known:
+                raise UnknownName("options", name, known - {"learning_rates"})
+        return read_record(cls, choices, "settings", BadOption)
 
     def record(self) -> dict[str, Any]:
-        """Plain data."""
-        return {**asdict(self), "rates": dict(self.rates)}
+        """The settings as plain data."""
+        return TypeAdapter(Settings).dump_python(self)
 
 
-def rates(given: float | Mapping[str, float] | None) -> dict[str, float]:
-    """The rate of each form: one number for all of them, or numbers by form beside the defaults."""
-    if given is None:
-        return dict(RATES)
-    return {**RATES, **given} if isinstance(given, Mapping) else dict.fromkeys(RATES, float(given))
-
-
-def chosen(name: str, given: str | Iterable[str], known: tuple[str, ...]) -> tuple[str, ...]:
-    """Some of the known names, once each, in their own order.
+def learning_rates(value: float | Mapping[str, float] | None) -> dict[str, float]:
+    """Return the learning rate of each trainable: one number for all, or numbers by name beside the defaults.
 
     Raises:
-        BadOption: One is not known, or none is given.
+        BadOption: A name is unknown.
 
     """
-    names = [given] if isinstance(given, str) else list(given)
-    for one in names:
-        if one not in known:
-            raise BadOption(f"{name} must be among {', '.join(known)} (got {one!r})")
+    if value is None:
+        return dict(LEARNING_RATES)
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(LEARNING_RATES, float(value))
+    for name in value:
+        if name not in LEARNING_RATES:
+            raise BadOption(str(UnknownName("trainables", name, LEARNING_RATES)))
+    return {**LEARNING_RATES, **value}
+
+
+def chosen(name: str, values: str | Iterable[str], known: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the known names that are among the values, once each, in their own order.
+
+    Raises:
+        BadOption: A value is not known, or there is none.
+
+    """
+    names = [values] if isinstance(values, str) else list(values)
+    for value in names:
+        if value not in known:
+            raise BadOption(f"{name} must be among {', '.join(known)} (got {value!r})")
     if not names:
         raise BadOption(f"name at least one {name}: {', '.join(known)}")
-    return tuple(one for one in known if one in names)
-
-
-def _check(name: str, value: int, least: int, most: int | None = None) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise BadOption(f"{name} must be a whole number (got {value!r})")
-    if value < least or (most is not None and value > most):
-        told = f"lie in {least}..{most}" if most is not None else f"be at least {least}"
-        raise BadOption(f"{name} must {told} (got {value})")
+    return tuple(value for value in known if value in names)

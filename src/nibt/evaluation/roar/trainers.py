@@ -1,8 +1,7 @@
-"""The forms of retraining, from the cheapest: a linear map on each side's cached features; the last blocks and the
-head of each tower, from cached streams; both towers whole.
+"""What ROAR trains, from the cheapest: linear maps on cached embeddings, the last blocks, or both towers.
 
-Each trains a copy, in which dropout and the statistics of batch norms stand still (evaluation mode), and so does the
-model's scale of the cosine. The caller's model is never trained.
+Each trainer trains a copy in evaluation mode (no dropout, fixed statistics of batch norms) with the model's own scale
+of the cosine. The caller's model is never trained.
 """
 
 from abc import ABC, abstractmethod
@@ -21,68 +20,68 @@ from nibt.methods.base import SIDES
 from nibt.models.base import Model
 from nibt.types import Embedding, Modality
 
-Materials = Mapping[Modality, TowerInputs]
+InputsBySide = Mapping[Modality, TowerInputs]
 
 
 class Trainer(ABC):
-    """What is trained, and from what.
+    """What is trained, and what it reads.
 
-    ``begin`` puts it back to where training starts, which without draws is the model as it is, and with them a model
-    whose heads know nothing.
+    ``begin`` resets it to the model as it is or, with a generator, to a model with untrained heads.
     """
 
     name: ClassVar[str]
 
-    def __init__(self, model: Model, whole: Materials, blocks: int | None, size: int) -> None:
-        self.model, self.whole, self.size = model, whole, size
+    def __init__(self, model: Model, inputs_by_side: InputsBySide, blocks: int | None, size: int) -> None:
+        self.model, self.inputs_by_side, self.size = model, inputs_by_side, size
         self.blocks = {side: trained_blocks(model, side, blocks) for side in SIDES}
         self.parameters: list[nn.Parameter] = []
         self.begin()
 
     @abstractmethod
-    def source(self, side: Modality, material: TowerInputs) -> Any:
-        """What training is fed with of one side, from the untouched model, without a graph."""
+    def source(self, side: Modality, inputs: TowerInputs) -> Any:
+        """Compute what training reads of one side, by the untouched model, without a graph."""
 
     @abstractmethod
     def begin(self, draws: torch.Generator | None = None) -> None:
-        """Put the parameters to what they are before training.
+        """Reset the parameters to what they are before training.
 
         Raises:
-            BadOption: A head is to know nothing, and has no parameters.
+            BadOption: Untrained heads are wanted, and the heads have no parameters.
 
         """
 
     @abstractmethod
     def embed(self, side: Modality, source: Any, items: Sequence[int]) -> Embedding:
-        """Embeddings of some items, differentiable by the parameters."""
+        """Return the embeddings of some items, differentiable by the parameters."""
 
     @property
     def count(self) -> int:
-        """How many numbers are trained."""
+        """The number of trained parameters."""
         return sum(one.numel() for one in self.parameters)
 
 
 class Features(Trainer):
-    """Both towers stand still: their embeddings are cached, and a square linear map on each side, at first the
-    identity, is trained. Where a tower ends in a linear projection, that is to train the projection.
+    """A square linear map on the cached embeddings of each side, which starts from the identity.
+
+    If a tower ends in a linear projection, this trains the projection.
     """
 
     name = "features"
 
     @override
-    def source(self, side: Modality, material: TowerInputs) -> Tensor:
+    def source(self, side: Modality, inputs: TowerInputs) -> Tensor:
         tower = self.model.tower(side)
 
         def embed(number: int, places: list[int]) -> Embedding:
-            parts = material.groups[number].take(places).parts(self.size)
+            parts = inputs.groups[number].take(places).parts(self.size)
             return torch.cat([part.through(tower, tower.encode) for part in parts])
 
-        members = [group.items for group in material.groups]
+        members = [group.items for group in inputs.groups]
         return collect(members, range(sum(map(len, members))), embed)
 
     @override
     def begin(self, draws: torch.Generator | None = None) -> None:
-        embedding = self.model.image.encode(self.whole["image"].groups[0].take([0]).inputs)
+        embedding = self.model.image.encode(self.inputs_by_side["image"].groups[0].take([0]).inputs)
         width = embedding.shape[-1]
         plain: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
         first = {
@@ -100,75 +99,75 @@ class Features(Trainer):
 
 
 class _Towers(Trainer):
-    """What trains parts of the towers themselves, in a copy that is made once."""
+    """Parts of the towers themselves, in a copy that is made once."""
 
-    own: Model | None = None
+    copy: Model | None = None
 
     def begin(self, draws: torch.Generator | None = None) -> None:
-        if self.own is None:
-            self.own = copied(self.model)
+        if self.copy is None:
+            self.copy = copied(self.model)
             self.heads: list[nn.Parameter] = []
-            self.parameters = self._chosen(self.own)
+            self.parameters = self._chosen(self.copy)
         with torch.no_grad():
-            for one, original in zip(self.own.module.parameters(), self.model.module.parameters(), strict=True):
+            for one, original in zip(self.copy.module.parameters(), self.model.module.parameters(), strict=True):
                 one.copy_(original)
                 one.grad = None
             for one in self.heads if draws is not None else ():
                 one.copy_(one.flatten()[torch.randperm(one.numel(), generator=draws).to(one.device)].view_as(one))
         if draws is not None and not self.heads:
-            raise BadOption("the heads of this model have no parameters that could be fresh: start must be trained")
+            raise BadOption("the heads of this model have no parameters that could be fresh: init must be trained")
 
-    def _chosen(self, own: Model) -> list[nn.Parameter]:
-        """The parameters to train: of each tower the head, its last blocks and, with ``whole``, the stem."""
-        for one in own.module.parameters():
+    def _chosen(self, copy: Model) -> list[nn.Parameter]:
+        """The parameters to train: the head of each tower, its last blocks and, for ``whole``, the stem."""
+        for one in copy.module.parameters():
             one.requires_grad_(False)
-        found: dict[int, nn.Parameter] = {}
+        parameters: dict[int, nn.Parameter] = {}
         for side in SIDES:
-            tower = own.tower(side)
-            parts = stages(tower, self.whole[side].groups[0].inputs.item(0), tower.depth)
-            some = parts if self.name == "whole" else parts[: 1 + self.blocks[side]]
-            found |= {id(one): one for part in some for one in part.parameters}
+            tower = copy.tower(side)
+            parts = stages(tower, self.inputs_by_side[side].groups[0].inputs.item(0), tower.depth)
+            members = parts if self.name == "whole" else parts[: 1 + self.blocks[side]]
+            parameters |= {id(one): one for part in members for one in part.parameters}
             self.heads += parts[0].parameters
-        for one in found.values():
+        for one in parameters.values():
             one.requires_grad_(True)
-        return list(found.values())
+        return list(parameters.values())
 
 
 class Last(_Towers):
-    """The last blocks and the head of each tower; what enters these blocks is cached."""
+    """The last blocks and the head of each tower; the streams that enter these blocks are cached."""
 
     name = "last"
 
     @override
-    def source(self, side: Modality, material: TowerInputs) -> Streams:
+    def source(self, side: Modality, inputs: TowerInputs) -> Streams:
         tower = self.model.tower(side)
-        return Streams.of(tower, material, tower.depth - self.blocks[side], self.size)
+        return Streams.of(tower, inputs, tower.depth - self.blocks[side], self.size)
 
     @override
     def embed(self, side: Modality, source: Streams, items: Sequence[int]) -> Embedding:
-        assert self.own is not None
-        tower = self.own.tower(side)
+        assert self.copy is not None
+        tower = self.copy.tower(side)
 
         def embed(number: int, places: list[int]) -> Embedding:
             cut = replace(source.groups[number][1].take(places), tower=tower).cut(source.layer)
             return cut.rest(cut.hidden[None])[0]
 
-        return collect([some for some, _ in source.groups], items, embed)
+        return collect([members for members, _ in source.groups], items, embed)
 
 
 class Whole(_Towers):
-    """All that makes the embeddings of both towers."""
+    """Everything that computes the embeddings of both towers."""
 
     name = "whole"
 
     @override
-    def source(self, side: Modality, material: TowerInputs) -> TowerInputs:
-        return material
+    def source(self, side: Modality, inputs: TowerInputs) -> TowerInputs:
+        return inputs
 
     @override
     def embed(self, side: Modality, source: TowerInputs, items: Sequence[int]) -> Embedding:
-        assert self.own is not None
-        tower = self.own.tower(side)
+        assert self.copy is not None
+        tower = self.copy.tower(side)
 
         def embed(number: int, places: list[int]) -> Embedding:
             return source.groups[number].take(places).through(tower, tower.run)
@@ -176,11 +175,11 @@ class Whole(_Towers):
         return collect([group.items for group in source.groups], items, embed)
 
 
-KINDS: dict[str, type[Trainer]] = {kind.name: kind for kind in (Features, Last, Whole)}
+TRAINERS: dict[str, type[Trainer]] = {kind.name: kind for kind in (Features, Last, Whole)}
 
 
 def trained_blocks(model: Model, side: Modality, blocks: int | None) -> int:
-    """How many blocks the form ``last`` trains: a quarter of them, where it is left open."""
+    """Return the number of blocks that ``last`` trains: a quarter of them by default."""
     depth = model.tower(side).depth
     if blocks is not None and blocks > depth:
         raise BadOption(f"blocks must lie in 1..{depth}, the blocks of this {side} tower (got {blocks})")
