@@ -133,9 +133,9 @@ Score = Callable[[Embedding], Tensor]
 
 def net(modality: Modality, norm: bool, *changes: Change) -> Net:
     """A net whose weights are drawn, and then changed."""
-    made, draws = Net(modality, norm).double().eval(), np.random.default_rng(5)
+    net_, draws = Net(modality, norm).double().eval(), np.random.default_rng(5)
     with torch.no_grad():
-        for name, weight in made.named_parameters():
+        for name, weight in net_.named_parameters():
             if "norm" in name and name.endswith("weight"):
                 drawn = draws.uniform(0.5, 1.5, weight.shape)
             elif weight.ndim == 2 and name not in ("places", "begin.weight"):
@@ -144,8 +144,8 @@ def net(modality: Modality, norm: bool, *changes: Change) -> Net:
                 drawn = draws.normal(0, 1.0 if name == "begin.weight" else 0.3, weight.shape)
             weight.copy_(torch.from_numpy(drawn))
         for change in changes:
-            change(made)
-    return made
+            change(net_)
+    return net_
 
 
 def values(modality: Modality, seed: int = 2) -> Tensor:
@@ -158,19 +158,19 @@ def values(modality: Modality, seed: int = 2) -> Tensor:
     return torch.cat([drawn, drawn])
 
 
-def replaced(given: Tensor, unit: int, other: Tensor, by: int) -> Tensor:
+def replaced(content: Tensor, unit: int, other: Tensor, by: int) -> Tensor:
     """Inputs whose one unit has the content that another unit has in other inputs."""
-    given = given.clone()
-    _content(given, unit).copy_(_content(other, by))
-    return given
+    content = content.clone()
+    _content(content, unit).copy_(_content(other, by))
+    return content
 
 
-def _content(given: Tensor, unit: int) -> Tensor:
+def _content(content: Tensor, unit: int) -> Tensor:
     """The pixels, or the id, of a unit."""
-    if given.ndim == 2:
-        return given[:, unit]
+    if content.ndim == 2:
+        return content[:, unit]
     top, left = PATCH * (unit // COLUMNS), PATCH * (unit % COLUMNS)
-    return given[..., top : top + PATCH, left : left + PATCH]
+    return content[..., top : top + PATCH, left : left + PATCH]
 
 
 def alike(modality: Modality) -> Tensor:
@@ -178,18 +178,18 @@ def alike(modality: Modality) -> Tensor:
     return replaced(values(modality), ALIKE[1], values(modality), ALIKE[0])
 
 
-def _there(seed: int) -> Tensor:
+def _opposite(seed: int) -> Tensor:
     """An embedding of the other side, and its opposite, each for two items."""
     drawn = torch.from_numpy(np.random.default_rng(seed).normal(0, 1, 5))
     return torch.stack([drawn, drawn, -drawn, -drawn])
 
 
 def target(embedding: Embedding) -> Tensor:
-    return cosine(embedding, _there(3))
+    return cosine(embedding, _opposite(3))
 
 
 def other_target(embedding: Embedding) -> Tensor:
-    return cosine(embedding, _there(4))
+    return cosine(embedding, _opposite(4))
 
 
 @cache
@@ -205,8 +205,8 @@ def side(
     text = SmallText(net("text", norm, *(changes if modality == "text" else ())))
     model = Model("axioms", "axioms", image.root, image, text, 1.0)
     words = tuple(Word(f"w{place}", (place,)) for place in range(UNITS))
-    told = Words((tuple(word.text for word in words),) * BATCH, (words,) * BATCH, torch.ones(BATCH, UNITS) > 0)
-    inputs = Inputs(make(modality), words=told if modality == "text" else None)
+    units = Words((tuple(word.text for word in words),) * BATCH, (words,) * BATCH, torch.ones(BATCH, UNITS) > 0)
+    inputs = Inputs(make(modality), words=units if modality == "text" else None)
     return Side(model, model.tower(modality).trace(inputs), score)
 
 
@@ -233,16 +233,16 @@ def _before(part: nn.Linear, turn: Tensor) -> None:
     part.weight.copy_(part.weight @ torch.linalg.inv(turn).T)
 
 
-def channels_permuted(made: Net) -> None:
+def channels_permuted(net_: Net) -> None:
     order = torch.eye(2 * WIDTH, dtype=torch.double).roll(5, 0)
-    for one in made.blocks:
+    for one in net_.blocks:
         _after(one.up, order)
         _before(one.down, order)
 
 
-def heads_permuted(made: Net) -> None:
+def heads_permuted(net_: Net) -> None:
     order = torch.eye(WIDTH, dtype=torch.double).roll(HEAD, 0)
-    for one in made.blocks:
+    for one in net_.blocks:
         for part in (one.query, one.key, one.value):
             _after(part, order)
         _before(one.out, order)
@@ -252,41 +252,41 @@ def _within_heads(place: int) -> Tensor:
     return torch.block_diag(*(_matrix(HEADS * place + head, HEAD) for head in range(HEADS)))
 
 
-def queries_and_keys_multiplied(made: Net) -> None:
+def queries_and_keys_multiplied(net_: Net) -> None:
     """Each head's by a matrix of its own; their products stay."""
-    for place, one in enumerate(made.blocks):
+    for place, one in enumerate(net_.blocks):
         _after(one.query, _within_heads(place))
         _after(one.key, torch.linalg.inv(_within_heads(place)).T)
 
 
-def values_and_outputs_multiplied(made: Net) -> None:
-    for place, one in enumerate(made.blocks):
+def values_and_outputs_multiplied(net_: Net) -> None:
+    for place, one in enumerate(net_.blocks):
         _after(one.value, _within_heads(place))
         _before(one.out, _within_heads(place))
 
 
-def keys_shifted(made: Net) -> None:
+def keys_shifted(net_: Net) -> None:
     """A softmax does not feel what is added to all of its logits."""
-    for place, one in enumerate(made.blocks):
+    for place, one in enumerate(net_.blocks):
         one.key.bias += _random(place, WIDTH)
 
 
-def values_shifted(made: Net) -> None:
+def values_shifted(net_: Net) -> None:
     """Weights add up to one, so what is added to all values comes out whole, and is taken off again."""
-    for place, one in enumerate(made.blocks):
+    for place, one in enumerate(net_.blocks):
         one.value.bias += _random(place, WIDTH)
         one.out.bias -= one.out.weight @ _random(place, WIDTH)
 
 
-def head_unread(made: Net) -> None:
+def head_unread(net_: Net) -> None:
     """Nothing reads the last head of any block. That is another function, where the next change starts from."""
-    for one in made.blocks:
+    for one in net_.blocks:
         one.out.weight[:, -HEAD:] = 0.0
 
 
-def unread_head_looks_elsewhere(made: Net) -> None:
-    head_unread(made)
-    for place, one in enumerate(made.blocks):
+def unread_head_looks_elsewhere(net_: Net) -> None:
+    head_unread(net_)
+    for place, one in enumerate(net_.blocks):
         one.query.weight[-HEAD:] += _random(place, HEAD, WIDTH)
 
 
@@ -302,65 +302,65 @@ INSIDE: dict[str, tuple[tuple[Change, ...], Change]] = {
 """Pairs of towers, by what was done to them."""
 
 
-def all_inside(made: Net) -> None:
+def all_inside(net_: Net) -> None:
     """All of it at once; it starts from a head that is not read."""
     for _, change in reversed(INSIDE.values()):
-        change(made)
+        change(net_)
 
 
 # -------------------------------------------------------------------------- the same function, and other states
 
 
-def stream_multiplied(made: Net) -> None:
+def stream_multiplied(net_: Net) -> None:
     """The stream times a matrix, everywhere; without norms the projections make up for it."""
     turn = _matrix(0, WIDTH)
-    for part in made.readers:
+    for part in net_.readers:
         _before(part, turn)
-    for part in made.writers:
+    for part in net_.writers:
         _after(part, turn)
-    made.places.copy_(made.places @ turn)
-    if isinstance(made.begin, nn.Embedding):
-        made.begin.weight.copy_(made.begin.weight @ turn)
+    net_.places.copy_(net_.places @ turn)
+    if isinstance(net_.begin, nn.Embedding):
+        net_.begin.weight.copy_(net_.begin.weight @ turn)
     else:
-        _after(made.begin[-1], turn)
+        _after(net_.begin[-1], turn)
 
 
-def stream_shifted(made: Net) -> None:
+def stream_shifted(net_: Net) -> None:
     """The same vector added to the content of each row, and so to every state; the biases take it off again."""
-    first = made.begin.weight if isinstance(made.begin, nn.Embedding) else made.begin[-1].bias
+    first = net_.begin.weight if isinstance(net_.begin, nn.Embedding) else net_.begin[-1].bias
     first += _random(0, WIDTH)
-    for part in made.readers:
+    for part in net_.readers:
         part.bias -= part.weight @ _random(0, WIDTH)
 
 
-def first_block_idle(made: Net) -> None:
+def first_block_idle(net_: Net) -> None:
     """All but idle: of a last attention that gives nothing at all, nibt could not say which rows are read."""
-    for part in (made.blocks[0].out, made.blocks[0].down):
+    for part in (net_.blocks[0].out, net_.blocks[0].down):
         part.weight *= 1e-12
         part.bias *= 1e-12
 
 
-def last_block_idle(made: Net) -> None:
+def last_block_idle(net_: Net) -> None:
     """The same work, each piece of it done one block sooner."""
-    first_block_idle(made)
-    made.blocks = nn.ModuleList([*made.blocks[1:], made.blocks[0]])
+    first_block_idle(net_)
+    net_.blocks = nn.ModuleList([*net_.blocks[1:], net_.blocks[0]])
 
 
 # ---------------------------------------------------------------------------------- units ignored, and units alike
 
 
-def row_ignored(made: Net) -> None:
+def row_ignored(net_: Net) -> None:
     """No row looks at the ignored one, and the head does not read it."""
-    for one in made.blocks:
+    for one in net_.blocks:
         one.seen[IGNORED] = False
-    made.reads[IGNORED] = 0.0
-    made.reads /= made.reads.sum()
+    net_.reads[IGNORED] = 0.0
+    net_.reads /= net_.reads.sum()
 
 
-def content_ignored(made: Net) -> None:
+def content_ignored(net_: Net) -> None:
     """The ignored row has its place, and takes part, but what stands there does not count."""
-    made.gate[IGNORED] = 0.0
+    net_.gate[IGNORED] = 0.0
 
 
-def places_alike(made: Net) -> None:
-    made.places[ALIKE[1]] = made.places[ALIKE[0]]
+def places_alike(net_: Net) -> None:
+    net_.places[ALIKE[1]] = net_.places[ALIKE[0]]

@@ -46,10 +46,10 @@ class MethodCase:
 
     def scores(self, of: Side) -> Tensor:
         """A number for each of the units; finer maps are averaged over them."""
-        found = self.method(of.tower)(of)
-        if found.scores.shape[1] == UNITS:
-            return found.scores.double()
-        return F.adaptive_avg_pool2d(found.grid.double(), (ROWS, COLUMNS)).flatten(1)
+        actual = self.method(of.tower)(of)
+        if actual.scores.shape[1] == UNITS:
+            return actual.scores.double()
+        return F.adaptive_avg_pool2d(actual.grid.double(), (ROWS, COLUMNS)).flatten(1)
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -73,22 +73,22 @@ NO_MEANING = {("completeness", name) for name in (*BLIND, "m2ib")}
 @cache
 def lines() -> dict[str, MethodCase]:
     """Every method, and every variant that differs from its default."""
-    found = {}
+    cases = {}
     for name in available("methods"):
         variants = find("methods", name).variants
-        found[name] = MethodCase(name, options=OPTIONS.get(name, {}))
+        cases[name] = MethodCase(name, options=OPTIONS.get(name, {}))
         others = [variant for variant in variants if variants[variant] != variants["default"]]
-        found |= {f"{name}, {variant}": MethodCase(name, variant) for variant in others}
-    return dict(sorted((found | MORE).items()))
+        cases |= {f"{name}, {variant}": MethodCase(name, variant) for variant in others}
+    return dict(sorted((cases | MORE).items()))
 
 
 # ------------------------------------------------------------------------------------------------------- the axioms
 
 
 @cache
-def _map(asked: MethodCase, modality: Modality, *changes: Change, **how: Any) -> Tensor:
+def _map(case: MethodCase, modality: Modality, *changes: Change, **how: Any) -> Tensor:
     """The scores on one of the towers: several axioms start from the same."""
-    return asked.scores(side(modality, *changes, **how))
+    return case.scores(side(modality, *changes, **how))
 
 
 def _apart(first: Tensor, second: Tensor) -> float:
@@ -100,29 +100,29 @@ def _apart(first: Tensor, second: Tensor) -> float:
     return float(((first - second).abs().amax(-1) / largest.clamp_min(1e-30)).max())
 
 
-def completeness(asked: MethodCase, modality: Modality) -> float:
+def completeness(case: MethodCase, modality: Modality) -> float:
     """Do all scores add up to S minus S of the method's own baseline, or else of the input that says nothing?"""
     of = side(modality)
-    options = asked.method(of.tower).options()
+    options = case.method(of.tower).options()
     layer = options["layer"][0] if "baseline" in options and "layer" in options else None
     cut = of.stem() if layer is None else of.cut(layer)
     baseline = of.baseline(options.get("baseline", "blank"), layer, cut.hidden)
     low = options["floor"] if options.get("quadrature") == "geometric" else 0.0
     change = of.value() - of.at_end("zero", layer, cut, baseline + low * (cut.hidden - baseline))
-    return float(((_map(asked, modality).sum(-1) - change) / change).abs().max())
+    return float(((_map(case, modality).sum(-1) - change) / change).abs().max())
 
 
-def _of_ignored(change: Change, asked: MethodCase, modality: Modality) -> float:
+def _of_ignored(change: Change, case: MethodCase, modality: Modality) -> float:
     """Has a unit a score, on which S does not depend?"""
-    scores = _map(asked, modality, change)
+    scores = _map(case, modality, change)
     without = scores.clone()
     without[:, IGNORED] = 0.0
     return _apart(scores, without)
 
 
-def between(first: tuple[Change, ...], second: Change, asked: MethodCase, modality: Modality, **how: Any) -> float:
+def between(first: tuple[Change, ...], second: Change, case: MethodCase, modality: Modality, **how: Any) -> float:
     """Have two towers that are the same function the same map?"""
-    return _apart(_map(asked, modality, *first, **how), _map(asked, modality, second, **how))
+    return _apart(_map(case, modality, *first, **how), _map(case, modality, second, **how))
 
 
 ONE, TWO = 0.7, -1.6
@@ -132,15 +132,15 @@ def _mixed(embedding: Embedding) -> Tensor:
     return ONE * towers.target(embedding) + TWO * towers.other_target(embedding)
 
 
-def linearity(asked: MethodCase, modality: Modality) -> float:
+def linearity(case: MethodCase, modality: Modality) -> float:
     """Is the map of a sum of targets the sum of their maps?"""
-    first, second = _map(asked, modality), _map(asked, modality, score=towers.other_target)
-    return _apart(ONE * first + TWO * second, _map(asked, modality, score=_mixed))
+    first, second = _map(case, modality), _map(case, modality, score=towers.other_target)
+    return _apart(ONE * first + TWO * second, _map(case, modality, score=_mixed))
 
 
-def symmetry(asked: MethodCase, modality: Modality) -> float:
+def symmetry(case: MethodCase, modality: Modality) -> float:
     """Have two units the same score, that have the same content and enter S in the same way?"""
-    scores = _map(asked, modality, towers.places_alike, make=towers.alike)
+    scores = _map(case, modality, towers.places_alike, make=towers.alike)
     swapped = scores.clone()
     swapped[:, ALIKE] = scores[:, ALIKE[::-1]]
     return _apart(scores, swapped)
@@ -150,9 +150,9 @@ def _shifted(embedding: Embedding) -> Tensor:
     return towers.target(embedding) + 0.5
 
 
-def constant(asked: MethodCase, modality: Modality) -> float:
+def constant(case: MethodCase, modality: Modality) -> float:
     """Is the map the same, where a constant is added to S?"""
-    return _apart(_map(asked, modality), _map(asked, modality, score=_shifted))
+    return _apart(_map(case, modality), _map(case, modality, score=_shifted))
 
 
 AXIOMS: dict[str, Callable[[MethodCase, Modality], float]] = {
@@ -174,18 +174,18 @@ AXIOMS: dict[str, Callable[[MethodCase, Modality], float]] = {
 @cache
 def violation(line: str, axiom: str, modality: Modality) -> float | None:
     """How badly an axiom is broken; None where it has no meaning."""
-    asked = lines()[line]
-    return None if (axiom, asked.name) in NO_MEANING else AXIOMS[axiom](asked, modality)
+    case = lines()[line]
+    return None if (axiom, case.name) in NO_MEANING else AXIOMS[axiom](case, modality)
 
 
 def keeps(line: str, axiom: str, modality: Modality) -> bool | None:
     """Whether it keeps the axiom; None where that has no meaning."""
-    found, (kept, broken) = (
+    actual, (kept, broken) = (
         violation(line, axiom, modality),
         (NEARLY, FAR) if axiom == "completeness" else (KEPT, BROKEN),
     )
-    assert found is None or not kept < found <= broken, f"{line} neither keeps nor breaks {axiom}: {found}"
-    return None if found is None else found <= kept
+    assert actual is None or not kept < actual <= broken, f"{line} neither keeps nor breaks {axiom}: {actual}"
+    return None if actual is None else actual <= kept
 
 
 def _cell(line: str, axiom: str) -> str:
@@ -199,8 +199,8 @@ def _cell(line: str, axiom: str) -> str:
 def table() -> str:
     """Methods by axioms, as it stands in docs/methods.md."""
     rows = [["", *AXIOMS], ["---"] * (len(AXIOMS) + 1)]
-    for line, asked in lines().items():
-        rows.append([f"`{asked.name}`{line.removeprefix(asked.name)}", *(_cell(line, axiom) for axiom in AXIOMS)])
+    for line, case in lines().items():
+        rows.append([f"`{case.name}`{line.removeprefix(case.name)}", *(_cell(line, axiom) for axiom in AXIOMS)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

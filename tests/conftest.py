@@ -36,9 +36,9 @@ def golden() -> Golden:
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Hugging Face CLIP on disk, for the command line."""
     folder = tmp_path_factory.mktemp("models") / "clip"
-    made = tiny.clip()
-    made.module.save_pretrained(folder)
-    made.processor.save_pretrained(folder)
+    built = tiny.clip()
+    built.module.save_pretrained(folder)
+    built.processor.save_pretrained(folder)
     return folder
 
 
@@ -53,8 +53,8 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     def command(*arguments: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as left:
             main([str(argument) for argument in arguments])
-        told = capsys.readouterr()
-        return int(left.value.code or 0), told.out, told.err
+        output = capsys.readouterr()
+        return int(left.value.code or 0), output.out, output.err
 
     return command
 
@@ -74,11 +74,11 @@ _FLAGS = (
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """The system's Chromium; nothing is downloaded."""
-    found = shutil.which("chromium")
-    if found is None:
+    program = shutil.which("chromium")
+    if program is None:
         pytest.skip("there is no chromium on this machine (Debian: apt-get install chromium)")
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=found, args=list(_FLAGS))
+        opened = playwright.chromium.launch(executable_path=program, args=list(_FLAGS))
         yield opened
         opened.close()
 

@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 STAND_INS = {"/data/": "data/", "openai/clip-vit-base-patch32": "my-clip"}
 """What a reader has and the tests lack, and what stands in for it."""
 _BLOCK = re.compile(r"(?:^<!-- (?P<marker>[^\n]+?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
-_TOLD = ("nibt", "pip", "pre-commit", "python", "python3", "git", "mkdocs", "ray")
+_PROGRAMS = ("nibt", "pip", "pre-commit", "python", "python3", "git", "mkdocs", "ray")
 _END, _NEXT = "\x1e", "\x1f"
 
 
@@ -79,13 +79,13 @@ class Block:
 
 def pages() -> list[str]:
     """Every document that has a block."""
-    found = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    return [str(path.relative_to(ROOT)) for path in found if "```" in path.read_text(encoding="utf-8")]
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [str(path.relative_to(ROOT)) for path in documents if "```" in path.read_text(encoding="utf-8")]
 
 
 def blocks(page: str) -> list[Block]:
     text = (ROOT / page).read_text(encoding="utf-8")
-    found = [
+    result = [
         Block(
             page,
             text.count("\n", 0, match.start("language")) + 1,
@@ -95,8 +95,8 @@ def blocks(page: str) -> list[Block]:
         )
         for match in _BLOCK.finditer(text)
     ]
-    assert 2 * len(found) == len(re.findall(r"^\s*```", text, re.M)), f"{page}: a block that is not at the margin"
-    return found
+    assert 2 * len(result) == len(re.findall(r"^\s*```", text, re.M)), f"{page}: a block that is not at the margin"
+    return result
 
 
 def stood_in(text: str) -> str:
@@ -109,7 +109,7 @@ def commands(block: Block, folder: Path) -> list[list[str]]:
     """What the shell would run of a block, its own work done: every command that it calls, and its arguments."""
     shims, log = folder / ".venv" / "bin", folder / ".commands"
     shims.mkdir(parents=True, exist_ok=True)
-    for name in _TOLD:
+    for name in _PROGRAMS:
         (shims / name).write_text(f"""#!/bin/sh
 {{ printf '%s' '{name}'; for one; do printf '\\037%s' "$one"; done; printf '\\036'; }} >> '{log}'
 """)
@@ -125,7 +125,7 @@ def commands(block: Block, folder: Path) -> list[list[str]]:
         check=False,
     )
     assert done.returncode == 0, f"{block}: {done.stderr}"
-    return [[stood_in(part) for part in told.split(_NEXT)] for told in log.read_text().split(_END)[:-1]]
+    return [[stood_in(part) for part in command.split(_NEXT)] for command in log.read_text().split(_END)[:-1]]
 
 
 def check(block: Block, folder: Path) -> None:
@@ -149,8 +149,8 @@ def _check_command(block: Block, command: list[str]) -> None:
         _parsed(block, arguments)
     elif name == "pip":
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-        asked = ",".join(re.findall(r"(?:nibt|\.)\[([\w,]+)\]", " ".join(arguments)))
-        assert set(filter(None, asked.split(","))) <= set(extras), f"{block}: {command}"
+        names = ",".join(re.findall(r"(?:nibt|\.)\[([\w,]+)\]", " ".join(arguments)))
+        assert set(filter(None, names.split(","))) <= set(extras), f"{block}: {command}"
     elif name.startswith("python") and arguments[0].endswith(".py"):
         assert (ROOT / arguments[0]).is_file(), f"{block}: there is no {arguments[0]}"
 
@@ -206,14 +206,14 @@ def _installed(folder: Path) -> None:
     """What pip makes of a small package: its entry points; its modules lie in the folder, which is on the path."""
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     name = project["name"].replace("-", "_")
-    made = folder / f"{name}-{project['version']}.dist-info"
-    made.mkdir(exist_ok=True)
-    (made / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {project['version']}\n")
+    metadata = folder / f"{name}-{project['version']}.dist-info"
+    metadata.mkdir(exist_ok=True)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {project['version']}\n")
     lines = [
         f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in points.items())
         for group, points in project["entry-points"].items()
     ]
-    (made / "entry_points.txt").write_text("\n".join(lines))
+    (metadata / "entry_points.txt").write_text("\n".join(lines))
     from nibt import registry
 
     registry._outside.cache_clear()
@@ -252,11 +252,11 @@ def called(block: Block) -> set[str]:
 
 
 if __name__ == "__main__":
-    found = [block for page in pages() for block in blocks(page) if block.language in ("python", "bash")]
+    listed = [block for page in pages() for block in blocks(page) if block.language in ("python", "bash")]
     left = list(not_run())
     print(
-        f"{len(found)} blocks of Python and commands: {len(found) - len(left)} run "
-        f"({sum(block.slow for block in found)} of them with the slow tests), {len(left)} do not"
+        f"{len(listed)} blocks of Python and commands: {len(listed) - len(left)} run "
+        f"({sum(block.slow for block in listed)} of them with the slow tests), {len(left)} do not"
     )
     for block in left:
         print(f"{block}: {block.not_run}")

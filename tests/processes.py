@@ -29,7 +29,7 @@ def job(model: Path, pairs: Path, out: Path, most: int | None = None) -> None:
     nibt.batch(model, pairs, out, chunk_size=CHUNK, batch_size=2, steps=2)
 
 
-def told(model: Path, pairs: Path, out: Path, most: int | None, pipe: Connection) -> None:
+def report_job(model: Path, pairs: Path, out: Path, most: int | None, pipe: Connection) -> None:
     """The same; what is raised is told."""
     try:
         job(model, pairs, out, most)

@@ -16,8 +16,8 @@ ALLOWED = ("no GPU", "root may write anywhere", "root may read anything", "the t
 
 def _reason(report: Any) -> str:
     """Why it was skipped: the reports of pytest have a file, a line and ``Skipped: why``."""
-    told = report.longrepr[-1] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-    return told.removeprefix("Skipped: ")
+    reason = report.longrepr[-1] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return reason.removeprefix("Skipped: ")
 
 
 def _strict(report: Any) -> None:

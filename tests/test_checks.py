@@ -82,8 +82,8 @@ def test_actionlint_passes() -> None:
     program = _program("actionlint")
     files = list((ROOT / ".github" / "workflows").glob("*.yml"))
     assert files
-    found = subprocess.run([program, *files], capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stdout
+    actual = subprocess.run([program, *files], capture_output=True, text=True, check=False)
+    assert actual.returncode == 0, actual.stdout
     broken = files[0].read_text(encoding="utf-8").replace("runs-on:", "runs-at:", 1)
     done = subprocess.run([program, "-"], input=broken, capture_output=True, text=True, check=False)
     assert done.returncode == 1

@@ -59,5 +59,5 @@ def test_blocks_not_run_give_a_reason_and_use_existing_names() -> None:
 
 def test_few_blocks_are_not_run() -> None:
     """They are listed where there are more: ``python -m tests.documents`` lists them, too."""
-    told = [f"{block}: {block.not_run}" for block in documents.not_run()]
-    assert len(told) <= 20, "\n".join(told)
+    reasons = [f"{block}: {block.not_run}" for block in documents.not_run()]
+    assert len(reasons) <= 20, "\n".join(reasons)

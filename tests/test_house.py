@@ -38,7 +38,7 @@ def test_help_is_quick_and_does_not_load_torch() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_parts_are_found_by_their_names(kind: str) -> None:
+def test_find_returns_every_part(kind: str) -> None:
     for name in available(kind):
         assert isinstance(find(kind, name), type)
     with pytest.raises(UnknownName, match=r"unknown \w+ 'nothing'"):

@@ -309,7 +309,7 @@ class TestLoading:
         assert model.weights_hash == load_model("lite").weights_hash
 
     @pytest.mark.parametrize("kind", ["clip", "own vit"])
-    def test_model_made_in_inference_mode_is_rejected(self, kind: str) -> None:
+    def test_model_built_in_inference_mode_is_rejected(self, kind: str) -> None:
         with torch.inference_mode():
             built = tiny.KINDS[kind]()
         with pytest.raises(CannotLoad, match=r"inside torch\.inference_mode\(\).*copy\.deepcopy\(model\)"):

@@ -55,7 +55,7 @@ CAPTIONS = ("a photo of a cat and a dog", "two cars", "a small grey bird sleepin
 
 
 @dataclass(frozen=True)
-class Made:
+class BuiltModel:
     """A model as its library makes it, and what prepares its inputs."""
 
     module: nn.Module
@@ -155,7 +155,7 @@ _VIT = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 3, "num
 _TEXT = {"hidden_size": 20, "intermediate_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2}
 
 
-def clip(image: int = 32, patch: int = 8, legacy: bool = False, adapted: bool = False) -> Made:
+def clip(image: int = 32, patch: int = 8, legacy: bool = False, adapted: bool = False) -> BuiltModel:
     tokenizer = clip_tokenizer(ends_highest=legacy)
     config = CLIPConfig(
         vision_config={**_VIT, "image_size": image, "patch_size": patch},
@@ -182,10 +182,10 @@ def clip(image: int = 32, patch: int = 8, legacy: bool = False, adapted: bool = 
             warnings.simplefilter("ignore", FutureWarning)
             return get_peft_model(plain, lora)
 
-    return Made(randomised(make), processor)
+    return BuiltModel(randomised(make), processor)
 
 
-def siglip(naflex: bool = False) -> Made:
+def siglip(naflex: bool = False) -> BuiltModel:
     tokenizer = sentence_tokenizer()
     text = {**_TEXT, "vocab_size": len(tokenizer), "max_position_embeddings": CONTEXT, "projection_size": 24}
     if naflex:
@@ -194,7 +194,7 @@ def siglip(naflex: bool = False) -> Made:
     else:
         config = SiglipConfig(vision_config={**_VIT, "image_size": 30, "patch_size": 6}, text_config=text)
         processor, kind = SiglipImageProcessor(size={"height": 30, "width": 30}), SiglipModel
-    return Made(randomised(lambda: kind(config)), processor, tokenizer)
+    return BuiltModel(randomised(lambda: kind(config)), processor, tokenizer)
 
 
 # --------------------------------------------------------------------------------------------- OpenCLIP's models
@@ -212,19 +212,21 @@ def configuration(vision: dict | None = None, text: dict | None = None, plain: b
     }
 
 
-def own(vision: dict | None = None, text: dict | None = None, kind: Any = open_clip.CLIP, **more: Any) -> Made:
+def own(vision: dict | None = None, text: dict | None = None, kind: Any = open_clip.CLIP, **more: Any) -> BuiltModel:
     config = configuration(vision, text)
-    return Made(randomised(lambda: kind(**config, **more)), None, open_clip.SimpleTokenizer(context_length=CONTEXT))
+    return BuiltModel(
+        randomised(lambda: kind(**config, **more)), None, open_clip.SimpleTokenizer(context_length=CONTEXT)
+    )
 
 
-def both_ways() -> Made:
+def both_ways() -> BuiltModel:
     """A text tower without a causal mask, where padding is masked; no configuration of OpenCLIP says that yet."""
-    made = own(text={"no_causal_mask": True, "pool_type": "first", "proj_bias": True}, kind=open_clip.CustomTextCLIP)
-    made.module.text.use_pad_mask = True
-    return made
+    built = own(text={"no_causal_mask": True, "pool_type": "first", "proj_bias": True}, kind=open_clip.CustomTextCLIP)
+    built.module.text.use_pad_mask = True
+    return built
 
 
-def coca() -> Made:
+def coca() -> BuiltModel:
     vision = {"attentional_pool": True, "attn_pooler_heads": 2, "attn_pooler_queries": 6, "output_tokens": True}
     text = {"embed_cls": True, "output_tokens": True}
     decoder = {"context_length": CONTEXT, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
@@ -233,7 +235,7 @@ def coca() -> Made:
 
 def trunk(
     make: Callable[[], nn.Module], pool: str = "token", proj: bool = True, size: int = 32, gain: float = 1.2
-) -> Made:
+) -> BuiltModel:
     """An image tower around one of timm's trunks, made smaller than any that timm has a name for."""
 
     def build() -> nn.Module:
@@ -246,15 +248,15 @@ def trunk(
         module.visual = visual
         return module
 
-    return Made(randomised(build, gain), None, open_clip.SimpleTokenizer(context_length=CONTEXT))
+    return BuiltModel(randomised(build, gain), None, open_clip.SimpleTokenizer(context_length=CONTEXT))
 
 
-def vit_trunk(name: str, pool: str, proj: bool = True, **options: Any) -> Made:
+def vit_trunk(name: str, pool: str, proj: bool = True, **options: Any) -> BuiltModel:
     options = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 2, **options}
     return trunk(lambda: timm.create_model(name, **options), pool, proj, options["img_size"])
 
 
-def hybrid_trunk() -> Made:
+def hybrid_trunk() -> BuiltModel:
     """MobileCLIP-B's kind: a convolutional stem, then a transformer on its features."""
     stem = {"channels": (4, 8, 16), "stride": (4, 2, 2), "kernel_size": (4, 2, 2), "padding": 0, "act_layer": nn.GELU}
 
@@ -265,7 +267,7 @@ def hybrid_trunk() -> Made:
     return trunk(make, "token", size=64)
 
 
-def conv_trunk(name: str, gain: float = 1.2, **options: Any) -> Made:
+def conv_trunk(name: str, gain: float = 1.2, **options: Any) -> BuiltModel:
     """``gain``: what branches add up to must not explode, or rounding shows in the maps."""
     return trunk(lambda: timm.create_model(name, **options), "avg", size=64, gain=gain)
 
@@ -282,7 +284,7 @@ _SEQUENCE = {
 }
 
 
-def encoder(kind: str, pooler: str, proj: str | None = "linear") -> Made:
+def encoder(kind: str, pooler: str, proj: str | None = "linear") -> BuiltModel:
     """An OpenCLIP model whose text tower is an encoder of Hugging Face, as in BiomedCLIP or NLLB-CLIP."""
     folder = Path(mkdtemp())
     tokenizer = wordpiece_tokenizer() if kind == "bert" else sentence_tokenizer()
@@ -297,13 +299,13 @@ def encoder(kind: str, pooler: str, proj: str | None = "linear") -> Made:
     tokenizer.save_pretrained(folder)
     text = {"hf_model_name": str(folder), "hf_model_pretrained": False, "hf_pooler_type": pooler, "hf_proj_type": proj}
     config = {"embed_dim": 16, "vision_cfg": _OWN_VIT, "text_cfg": text}
-    return Made(randomised(lambda: open_clip.CustomTextCLIP(**config)), None, HFTokenizer(str(folder), CONTEXT))
+    return BuiltModel(randomised(lambda: open_clip.CustomTextCLIP(**config)), None, HFTokenizer(str(folder), CONTEXT))
 
 
 # -------------------------------------------------------------------------------------------------- all the kinds
 
 _FASTVIT = {"layers": (1, 1, 1, 1), "embed_dims": (16, 32, 64, 64)}
-KINDS: dict[str, Callable[[], Made]] = {
+KINDS: dict[str, Callable[[], BuiltModel]] = {
     "clip": clip,
     "clip legacy end": lambda: clip(legacy=True),
     "clip odd patch": lambda: clip(image=40, patch=8),
@@ -343,8 +345,8 @@ ONE_SIZE = ("own vit", "own resnet", "coca", "timm vit average", "timm siglip")
 
 def fresh(kind: str, **options: Any) -> Model:
     """A model of a kind, made anew: a test may change it."""
-    made = KINDS[kind]()
-    return load_model(made.module, processor=made.processor, tokenizer=made.tokenizer, **options)
+    built = KINDS[kind]()
+    return load_model(built.module, processor=built.processor, tokenizer=built.tokenizer, **options)
 
 
 @cache

@@ -44,9 +44,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = "from nibt.cli import main; main()"
-    told = ["serve", "--port", str(port), "--max-queue", "10", "--timeout", "60"]
+    arguments = ["serve", "--port", str(port), "--max-queue", "10", "--timeout", "60"]
     environment = {**os.environ, "TMPDIR": str(tmp_path_factory.getbasetemp())}
-    process = subprocess.Popen([sys.executable, "-c", command, *told], stdout=subprocess.DEVNULL, env=environment)
+    process = subprocess.Popen([sys.executable, "-c", command, *arguments], stdout=subprocess.DEVNULL, env=environment)
     try:
         for _ in range(600):
             with suppress(httpx.TransportError):
@@ -76,12 +76,12 @@ def page(browser: Browser) -> Iterator[Page]:
 
 def watched(page: Page) -> tuple[list[str], list[str]]:
     """All addresses that the browser asks for from here on, and all errors."""
-    asked: list[str] = []
+    requests: list[str] = []
     wrong: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: requests.append(request.url))
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-    return asked, wrong
+    return requests, wrong
 
 
 def answered(page: Page) -> None:
@@ -96,7 +96,7 @@ def explain(page: Page, caption: str) -> None:
 
 
 def test_page_explains_a_sample_without_other_requests(page: Page, address: str) -> None:
-    asked, wrong = watched(page)
+    requests, wrong = watched(page)
     page.goto(address)
     page.get_by_role("button", name="sample: a cat and").click()
     expect(page.locator("#captions textarea")).to_have_value("a cat and a cup of coffee")
@@ -104,8 +104,8 @@ def test_page_explains_a_sample_without_other_requests(page: Page, address: str)
     answered(page)
     expect(page.locator("#answer button.nibt-word")).to_have_count(7)
     assert wrong == []
-    assert len(asked) > 10
-    assert {url for url in asked if not url.startswith((address, "data:", "blob:" + address))} == set()
+    assert len(requests) > 10
+    assert {url for url in requests if not url.startswith((address, "data:", "blob:" + address))} == set()
 
 
 def test_page_explains_right_after_a_sample_is_chosen(browser: Browser, address: str) -> None:
@@ -136,13 +136,13 @@ def test_page_rejects_computations_outside_of_the_queue(address: str) -> None:
 def test_page_shows_the_numbers_of_explain(page: Page, address: str) -> None:
     page.goto(address + SCENES)
     answered(page)
-    found = json.loads(page.locator(".nibt-data").inner_text() or page.locator(".nibt-data").text_content() or "")
+    actual = json.loads(page.locator(".nibt-data").inner_text() or page.locator(".nibt-data").text_content() or "")
     model = nibt.load_model("scenes")
     panel = Panel(
         nibt.explain(model, "sample:coffee", "a cup"), nibt.explain_interactions(model, "sample:coffee", "a cup")
     )
-    told = json.loads(re.search(r'nibt-data">(.*?)</script>', fragment([panel]), re.DOTALL)[1])  # pyright: ignore
-    ours, theirs = found["panels"][0], told["panels"][0]
+    expected = json.loads(re.search(r'nibt-data">(.*?)</script>', fragment([panel]), re.DOTALL)[1])  # pyright: ignore
+    ours, theirs = actual["panels"][0], expected["panels"][0]
     assert ours["places"][0]["scores"] == pytest.approx(theirs["places"][0]["scores"], abs=1e-5)
     for row, right in zip(ours["table"]["rows"], theirs["table"]["rows"], strict=True):
         assert row == pytest.approx(right, abs=1e-5)
@@ -219,9 +219,11 @@ def test_page_is_accessible(browser: Browser, address: str, scheme: Any) -> None
     page = context.new_page()
     page.goto(address + SCENES)
     answered(page)
-    found = Axe().run(page).response["violations"]
+    violations = Axe().run(page).response["violations"]
     context.close()
-    grave = [(one["id"], one["nodes"][0]["html"][:200]) for one in found if one["impact"] in ("serious", "critical")]
+    grave = [
+        (one["id"], one["nodes"][0]["html"][:200]) for one in violations if one["impact"] in ("serious", "critical")
+    ]
     assert grave == []
 
 

@@ -8,13 +8,13 @@ from PIL import Image
 from nibt.app.cache import ResultCache
 from nibt.app.request import answered
 from nibt.models.base import Model
-from tests.app.requests import asked
+from tests.app.requests import make_request
 
 
 def test_result_cache_keeps_files_for_a_while(scenes: Model) -> None:
     now = [0.0]
     recent = ResultCache(kept=10.0, most=2, clock=lambda: now[0])
-    *_, panels = answered(asked(), scenes)
+    *_, panels = answered(make_request(), scenes)
     token = recent.keep(panels)
     explanation, table = json.loads(recent.file(token, "json") or b"")
     assert explanation["text"]["caption"] == table["caption"] == "a cat"

@@ -357,7 +357,7 @@ def test_commands_never_change_an_input(
     run: Run, clip_folder: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     command = data.draw(st.sampled_from(sorted(COMMANDS)))
-    given_arguments, options = COMMANDS[command]
+    typed_arguments, options = COMMANDS[command]
     chosen: dict[str, Any] = {
         option: data.draw(st.sampled_from(NAMES), label=option)
         for option in options
@@ -370,7 +370,7 @@ def test_commands_never_change_an_input(
     home = Path.cwd()
     os.chdir(folder)
     try:
-        arguments = [word.replace("MODEL", str(clip_folder)) for word in given_arguments]
+        arguments = [word.replace("MODEL", str(clip_folder)) for word in typed_arguments]
         typed = [word for pair in chosen.items() for word in pair]
         more = [] if command in ("batch", "bench") else overwrite
         code, _, err = run(command.split()[0], *arguments, *typed, *more)
@@ -378,7 +378,7 @@ def test_commands_never_change_an_input(
         os.chdir(home)
     assert "Traceback" not in err
     after = file_digests(folder)
-    kept = before if not more else {name: before[name] for name in inputs(folder, given_arguments)}
+    kept = before if not more else {name: before[name] for name in inputs(folder, typed_arguments)}
     assert {name: after.get(name) for name in kept} == kept, (code, err)
     if code == 2:
         assert set(after) == set(before), "a refusal writes nothing"

@@ -47,8 +47,8 @@ RESULTS: dict[str, Callable[[], Any]] = {
 def test_names_are_completed() -> None:
     assert set(nibt.__all__) < set(dir(nibt))
     completer = rlcompleter.Completer({"nibt": nibt})
-    found = [completer.complete("nibt.explain", state) for state in range(4)]
-    assert {str(name).rstrip("()") for name in found} >= {"nibt.explain", "nibt.explain_labels"}
+    actual = [completer.complete("nibt.explain", state) for state in range(4)]
+    assert {str(name).rstrip("()") for name in actual} >= {"nibt.explain", "nibt.explain_labels"}
 
 
 def test_names_do_not_load_torch() -> None:

@@ -314,11 +314,11 @@ def test_bench_rejects_another_plan(clip_folder: Path, data: Path, tmp_path: Pat
 
 
 def test_bench_rejects_other_contents(clip_folder: Path, data: Path, tmp_path: Path) -> None:
-    asked = plan({}, clip_folder, data)
-    nibt.benchmark(asked, tmp_path / "run")
+    request = plan({}, clip_folder, data)
+    nibt.benchmark(request, tmp_path / "run")
     tiny.image(48, 40, 9).pil_image.save(data / "1.png")
     with pytest.raises(OtherRequest, match=r"contents\.folder"):
-        nibt.benchmark(asked, tmp_path / "run")
+        nibt.benchmark(request, tmp_path / "run")
 
 
 def test_bench_rejects_other_weights_after_it_is_finished(

@@ -28,8 +28,8 @@ def test_masker_gives_the_same_scores_for_a_stack_of_masks(kind: str, modality: 
     score = masker(of, of.units)
     together = score(keep)
     assert together.shape == (5, 2)
-    for one, found in zip(keep, together, strict=True):
-        torch.testing.assert_close(score(one), found, atol=1e-5, rtol=1e-5)
+    for one, actual in zip(keep, together, strict=True):
+        torch.testing.assert_close(score(one), actual, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(score(torch.ones(2, width)), of.value(), atol=1e-6, rtol=1e-5)
 
 
@@ -77,8 +77,8 @@ def test_masker_blends_the_image_with_the_backdrop(kind: str, hide: str) -> None
         torch.testing.assert_close(score(everything), of.value(), atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(score(0 * everything), hidden, atol=1e-5, rtol=1e-5)
     half = (torch.arange(of.units.count) % 2).expand(3, 2, -1).float()  # pyright: ignore
-    for found in masker(of, of.units, False, hide, 3)(half):
-        torch.testing.assert_close(found, masker(of, of.units, False, hide, 3)(half[0]), atol=1e-5, rtol=1e-5)
+    for actual in masker(of, of.units, False, hide, 3)(half):
+        torch.testing.assert_close(actual, masker(of, of.units, False, hide, 3)(half[0]), atol=1e-5, rtol=1e-5)
 
 
 def test_masker_with_the_mean_color_scales_the_pixels() -> None:

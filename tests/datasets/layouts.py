@@ -26,8 +26,8 @@ def write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, told: Any) -> None:
-    write(path, json.dumps(told))
+def write_json(path: Path, data: Any) -> None:
+    write(path, json.dumps(data))
 
 
 def names(data: Sequence[Pair] | Dataset) -> list[str]:
@@ -108,11 +108,11 @@ def coco(folder: Path) -> None:
 
 
 def rsicd(folder: Path) -> None:
-    told = [
+    data = [
         {"filename": name, "split": split, "imgid": i, "sentences": [{"raw": f"{name} {word}"} for word in "xy"]}
         for i, (name, split) in enumerate([("b.jpg", "train"), ("a.jpg", "test")])
     ]
-    write_json(folder / "dataset_rsicd.json", {"images": told, "dataset": "rsicd"})
+    write_json(folder / "dataset_rsicd.json", {"images": data, "dataset": "rsicd"})
     for name in ("a.jpg", "b.jpg"):
         image(folder / "RSICD_images" / name)
 
@@ -130,7 +130,7 @@ def phrases(folder: Path) -> None:
 
 def folder(folder: Path) -> None:
     whole = [0, 0, 8, 6]
-    told = [
+    data = [
         {
             "image": "b.png",
             "caption": "two cats",
@@ -139,6 +139,6 @@ def folder(folder: Path) -> None:
         {"image": "a.png", "caption": "a mug", "boxes": [{"name": "cup", "box": whole, "spans": [[2, 5]]}]},
         {"image": "a.png", "caption": "a cat", "boxes": [{"name": "cat", "box": whole, "spans": []}]},
     ]
-    write(folder / "pairs.jsonl", "\n".join(map(json.dumps, told)) + "\n\n")
+    write(folder / "pairs.jsonl", "\n".join(map(json.dumps, data)) + "\n\n")
     for name in ("a.png", "b.png"):
         image(folder / name)

@@ -39,13 +39,13 @@ def test_coco_reads_objects_and_the_words_that_name_them(tmp_path: Path) -> None
 def test_coco_rejects_wrong_files(tmp_path: Path) -> None:
     coco(tmp_path)
     path = tmp_path / "annotations/captions_val2017.json"
-    for told, message in (
+    for text, message in (
         ("{", "this is not JSON"),
         ("{}", "not laid out as expected: 'annotations' is lacking"),
         ("[]", "not laid out as expected"),
         ('{"annotations": [], "images": []}', "there is none"),
     ):
-        write(path, told)
+        write(path, text)
         with pytest.raises(BadInput, match=message):
             COCO(tmp_path)
     coco(tmp_path)

@@ -59,8 +59,8 @@ def test_rows_agree_in_both_modes() -> None:
     dim = cut.rest(cut.hidden[None]).shape[-1]
     few = torch.eye(count)[:2]
     many = few.repeat(dim, 1)
-    found, expected = (rows(cut, start, path, parts, dim) for parts in (many, few))
-    torch.testing.assert_close(found[:2], expected, atol=1e-6, rtol=1e-4)
+    actual, expected = (rows(cut, start, path, parts, dim) for parts in (many, few))
+    torch.testing.assert_close(actual[:2], expected, atol=1e-6, rtol=1e-4)
 
 
 class Bilinear(nn.Module):
@@ -75,7 +75,7 @@ def test_rows_of_a_known_net_equal_finite_differences() -> None:
     cut = Cut(hidden, Grid(1, 3), lambda states: Bilinear()(states.flatten(0, 1)).unflatten(0, states.shape[:2]))
     start = torch.full_like(hidden, 0.25)
     path = nodes("gauss", 40)
-    found = rows(cut, start, path, torch.eye(3), 3)[:, 0]
+    actual = rows(cut, start, path, torch.eye(3), 3)[:, 0]
     width, steps = 1e-3, 400
     expected = torch.zeros(3, 3, dtype=torch.float64)
     for step in range(steps):
@@ -86,7 +86,7 @@ def test_rows_of_a_known_net_equal_finite_differences() -> None:
             ends = torch.stack([state + width * move, state - width * move])
             after, before = F.normalize(Bilinear()(ends), dim=-1)[:, 0]
             expected[row] += (after - before) / (2 * width * steps)
-    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(actual.double(), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_scores_choose_the_steps_of_each_word() -> None:
@@ -99,7 +99,7 @@ def test_scores_choose_the_steps_of_each_word() -> None:
     most = (aim @ of.change).abs().max()
     together = scores(of, aim, most.expand(6))
     assert len(set(together.steps.tolist())) > 1, "all alike"
-    for vector, found, steps in zip(aim, together.values, together.steps, strict=True):
+    for vector, actual, steps in zip(aim, together.values, together.steps, strict=True):
         alone = scores(of, vector[None], most[None])
         assert alone.steps[0] == steps
-        torch.testing.assert_close(alone.values[0], found, atol=1e-6 * float(together.values.abs().max()), rtol=1e-4)
+        torch.testing.assert_close(alone.values[0], actual, atol=1e-6 * float(together.values.abs().max()), rtol=1e-4)

@@ -104,7 +104,7 @@ def test_ray_job_with_workers_killed_repeatedly_has_the_same_bits(
 
 @slow
 def test_ray_job_with_a_killed_driver_is_resumed(clip_folder: Path, table: Path, whole: Path, tmp_path: Path) -> None:
-    told = [
+    command = [
         sys.executable,
         "-c",
         "from nibt.cli import main; main()",
@@ -124,13 +124,13 @@ def test_ray_job_with_a_killed_driver_is_resumed(clip_folder: Path, table: Path,
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for wanted in (1, 3):
-        driver = subprocess.Popen([*told, "--on", "ray", "--workers", "2"], env=environment)
+        driver = subprocess.Popen([*command, "--on", "ray", "--workers", "2"], env=environment)
         while len(parts(tmp_path)) < wanted and driver.poll() is None:
             time.sleep(0.01)
         driver.kill()
         driver.wait()
     assert 1 <= len(parts(tmp_path)) < len(parts(whole))
-    assert subprocess.run(told, env=environment, check=False).returncode == 0
+    assert subprocess.run(command, env=environment, check=False).returncode == 0
     assert parts(tmp_path) == parts(whole)
 
 

@@ -22,7 +22,7 @@ from nibt.models.base import Model
 from nibt.progress import Progress
 from tests import tiny
 from tests.job_pairs import CAPTIONS, COUNT, OPTIONS
-from tests.processes import CHUNK, PROCESSES, parts, told
+from tests.processes import CHUNK, PROCESSES, parts, report_job
 
 
 def test_batch_equals_explain(model: Model, job_images: Path, whole_job: nibt.Job) -> None:
@@ -31,8 +31,8 @@ def test_batch_equals_explain(model: Model, job_images: Path, whole_job: nibt.Jo
     """
     for first in range(0, COUNT, 2):
         items = range(first, min(first + 2, COUNT))
-        shown, said = [job_images / f"{item}.png" for item in items], [CAPTIONS[item] for item in items]
-        wanted = nibt.explain(model, [str(path) for path in shown], said, batch_size=2, steps=2)
+        shown, captions = [job_images / f"{item}.png" for item in items], [CAPTIONS[item] for item in items]
+        wanted = nibt.explain(model, [str(path) for path in shown], captions, batch_size=2, steps=2)
         for item, answer in zip(items, wanted, strict=True):
             assert whole_job.explanation(item).to_json() == answer.to_json()
 
@@ -93,7 +93,7 @@ def test_batch_does_not_repeat_a_finished_job(
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"steps": 3}, r"method\.image\.steps: 2 \(now 3\)"),
         ({"target": "difference", "against": "a dog"}, r"target\.target: cosine \(now difference\)"),
@@ -103,11 +103,11 @@ def test_batch_does_not_repeat_a_finished_job(
     ],
 )
 def test_batch_rejects_a_folder_of_another_job(
-    change: dict[str, Any], told: str, model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path
+    change: dict[str, Any], message: str, model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path
 ) -> None:
     shutil.copytree(whole_job.folder, tmp_path / "out")
     (tmp_path / "out" / "parts" / parts(whole_job.folder)[0]).unlink()
-    with pytest.raises(OtherRequest, match=told):
+    with pytest.raises(OtherRequest, match=message):
         nibt.batch(model, job_table, tmp_path / "out", **{**OPTIONS, **change})
 
 
@@ -180,10 +180,10 @@ def child() -> Iterator[Callable[..., tuple[Any, Any]]]:
     started = []
 
     def start(*arguments: Any) -> tuple[Any, Any]:
-        here, there = PROCESSES.Pipe()
-        process = PROCESSES.Process(target=told, args=(*arguments, there))
+        here, counts = PROCESSES.Pipe()
+        process = PROCESSES.Process(target=report_job, args=(*arguments, counts))
         process.start()
-        there.close()
+        counts.close()
         started.append(process)
         return process, here
 
@@ -199,7 +199,7 @@ def test_batch_resumes_after_being_killed(
     process, pipe = child(clip_folder, job_table, tmp_path / "whole", None)
     assert pipe.recv() == ""
     process.join()
-    draws, there = random.Random(0), []
+    draws, counts = random.Random(0), []
     for _ in range(4):
         process, _ = child(clip_folder, job_table, tmp_path / "killed", None)
         wanted, until = len(parts(tmp_path / "killed")) + draws.randrange(2), time.monotonic() + 30
@@ -208,9 +208,9 @@ def test_batch_resumes_after_being_killed(
         time.sleep(draws.uniform(0, 0.2))
         process.kill()
         process.join()
-        there.append(len(parts(tmp_path / "killed")))
+        counts.append(len(parts(tmp_path / "killed")))
     process, pipe = child(clip_folder, job_table, tmp_path / "killed", None)
-    assert pipe.recv() == "", there
+    assert pipe.recv() == "", counts
     assert parts(tmp_path / "killed") == parts(tmp_path / "whole")
     assert not nibt.Job.open(tmp_path / "killed").check()
 
@@ -220,8 +220,8 @@ def test_batch_reports_the_file_size_limit_and_leaves_no_lock(
 ) -> None:
     """The system's own refusal to write, and its own lock: nothing is stale."""
     _, pipe = child(clip_folder, job_table, tmp_path, 6_000)
-    assert "CannotWrite: cannot write" in (told := pipe.recv())
-    assert "File too large; nothing was left there" in told
+    assert "CannotWrite: cannot write" in (text := pipe.recv())
+    assert "File too large; nothing was left there" in text
     assert parts(tmp_path) == []
     (tmp_path / "lock").mkdir()
     os.mkfifo(tmp_path / "slow.csv")  # a table that nobody writes: its reader waits, and holds the folder

@@ -19,12 +19,12 @@ class ByHand:
     """What Transformers' own eager CLIP computes, past nibt: attentions, streams and projections of one side."""
 
     def __init__(self, modality: str, blocks: int = 3) -> None:
-        made = tiny.clip()
-        config = made.module.config.to_dict()
+        built = tiny.clip()
+        config = built.module.config.to_dict()
         for part in ("vision_config", "text_config"):
             config[part]["num_hidden_layers"] = blocks
         self.module = tiny.randomised(lambda: CLIPModel(CLIPConfig(**config)))
-        self.model = nibt.load_model(self.module, processor=made.processor)
+        self.model = nibt.load_model(self.module, processor=built.processor)
         self.of = make_side(self.model, modality)
         self.seen: dict[str, list[Tensor]] = {name: [] for name in ("weights", "stream", "query", "key", "value", "o")}
         self.module.set_attn_implementation("eager")

@@ -30,14 +30,14 @@ def test_controls_run_no_forward_pass(kind: str, modality: str) -> None:
     passes = []
     hook = of.tower.blocks[0].register_forward_hook(lambda *_: passes.append(1))
     try:
-        ones, centre, drawn = Ones()(of), Centre()(of), Random()(of)
+        flat, centre, drawn = Ones()(of), Centre()(of), Random()(of)
     finally:
         hook.remove()
     assert not passes
-    assert (explained(of, ones.scores) == 1).all()
+    assert (explained(of, flat.scores) == 1).all()
     for answer in (centre, drawn):
-        found = explained(of, answer.scores)
-        assert ((found > 0) & (found <= 1)).all()
+        actual = explained(of, answer.scores)
+        assert ((actual > 0) & (actual <= 1)).all()
         assert not answer.special_share.any()
     assert explained(of, drawn.scores).unique().numel() == explained(of, drawn.scores).numel()
 
@@ -109,7 +109,7 @@ def test_seeds_change_the_scores_and_are_recorded(method: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "options", "told"),
+    ("method", "options", "message"),
     [
         ("rise", {"masks": 0}, r"masks must be at least 1 \(got 0\)"),
         ("rise", {"share": 0}, "share must lie above 0"),
@@ -122,6 +122,6 @@ def test_seeds_change_the_scores_and_are_recorded(method: str) -> None:
         ("centre", {"spread": 0}, "spread must be above 0"),
     ],
 )
-def test_perturbation_methods_reject_bad_options(method: str, options: dict[str, Any], told: str) -> None:
-    with pytest.raises(BadOption, match=told):
+def test_perturbation_methods_reject_bad_options(method: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadOption, match=message):
         nibt.explain(tiny.model("clip"), tiny.image(), "a cat", method, **options)

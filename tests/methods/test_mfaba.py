@@ -34,15 +34,15 @@ def test_mfaba_equals_the_output_of_the_authors(golden: Golden, case: int, modal
     model = golden.model
     image = model.image.trace(model.image.prepare([nibt.data.images.read_image(golden.images[case])]))
     text = model.text.trace(model.text.prepare([golden.captions[case]]))
-    here, there = (image, text) if modality == "image" else (text, image)
-    of = EveryRow(model, here, lambda embedding: Cosine()(embedding, there.embedding, TargetContext()))
+    here, opposite = (image, text) if modality == "image" else (text, image)
+    of = EveryRow(model, here, lambda embedding: Cosine()(embedding, opposite.embedding, TargetContext()))
     scores = MFABA.configured(here.tower, "paper", {}, {})(of).scores[0]
     if modality == "image":
         scores = to_pixels(scores.unflatten(0, (7, 7)), 224, 224)
     stretched = stretch(scores.squeeze())
-    found = stretched[::8, ::8] if modality == "image" else stretched
+    actual = stretched[::8, ::8] if modality == "image" else stretched
     wanted = golden.outputs[f"mfaba_{'v' if modality == 'image' else 't'}_{case}"]
-    np.testing.assert_allclose(found.squeeze(), wanted.squeeze(), atol=1e-4)
+    np.testing.assert_allclose(actual.squeeze(), wanted.squeeze(), atol=1e-4)
 
 
 @linear.both_sides

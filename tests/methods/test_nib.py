@@ -88,8 +88,8 @@ def _all_rows(model: Model, caption: str, answer: Any, steps: int, layer: int) -
 @pytest.fixture(scope="module")
 def deep() -> Model:
     """A random CLIP of 12 blocks a side, as Transformers initialises it, but with random biases."""
-    made = tiny.clip()
-    config = made.module.config.to_dict()
+    built = tiny.clip()
+    config = built.module.config.to_dict()
     for part in ("vision_config", "text_config"):
         config[part]["num_hidden_layers"] = 12
     with torch.random.fork_rng(), torch.no_grad():
@@ -98,7 +98,7 @@ def deep() -> Model:
         for name, tensor in module.named_parameters():
             if name.endswith("bias"):
                 tensor.normal_(0, 0.3)
-    return nibt.load_model(module, processor=made.processor)
+    return nibt.load_model(module, processor=built.processor)
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
@@ -143,9 +143,9 @@ def _largest(answer: Any) -> float:
 
 def test_nib_warns_if_the_tolerance_is_not_met(deep: Model) -> None:
     stiff = {"baseline": "zero", "quadrature": "riemann", "steps": 2, "image_layer": 2}
-    told = nibt.explain(deep, tiny.image(), "a cat", tolerance=1e-6, **stiff)
-    assert int(told.image.path.steps) == 64
-    assert any("image side" in warning and "after 64 steps" in warning for warning in told.warnings)
+    explanation = nibt.explain(deep, tiny.image(), "a cat", tolerance=1e-6, **stiff)
+    assert int(explanation.image.path.steps) == 64
+    assert any("image side" in warning and "after 64 steps" in warning for warning in explanation.warnings)
     kept = nibt.explain(deep, tiny.image(), "a cat", tolerance=0.5)
     assert not any("tolerance" in warning for warning in kept.warnings)
 
@@ -174,7 +174,7 @@ def test_auto_takes_the_layer_with_the_smallest_deletion_area(deep: Model) -> No
 
 
 @pytest.mark.parametrize(
-    ("options", "kind", "told"),
+    ("options", "kind", "message"),
     [
         ({"layer": 13}, BadOption, r"layer must lie in 0\.\.12 for this image tower \(got 13\)"),
         ({"text_layer": -1}, BadOption, r"layer must lie in 0\.\.12 for this text tower \(got -1\)"),
@@ -197,8 +197,8 @@ def test_auto_takes_the_layer_with_the_smallest_deletion_area(deep: Model) -> No
         ({"batch_size": 0}, BadOption, "batch_size must be at least 1"),
     ],
 )
-def test_nib_rejects_bad_options(deep: Model, options: dict, kind: type, told: str) -> None:
-    with pytest.raises(kind, match=told):
+def test_nib_rejects_bad_options(deep: Model, options: dict, kind: type, message: str) -> None:
+    with pytest.raises(kind, match=message):
         nibt.explain(deep, tiny.image(), "a cat", **options)
 
 

@@ -36,9 +36,9 @@ def _exact(of: Side) -> torch.Tensor:
 @pytest.mark.parametrize("kind", ["clip", "siglip", "bert"])
 def test_shapley_values_of_few_words_are_exact(kind: str) -> None:
     model = tiny.model(kind)
-    there = model.image.encode(model.image.prepare([tiny.image()]))
+    opposite = model.image.encode(model.image.prepare([tiny.image()]))
     text = model.text.trace(model.text.prepare(["red cat on small mat"]))
-    of = Side(model, text, lambda embedding: F.cosine_similarity(embedding, there, dim=-1))
+    of = Side(model, text, lambda embedding: F.cosine_similarity(embedding, opposite, dim=-1))
     torch.testing.assert_close(Shapley()(of).scores[0], _exact(of), atol=2e-6, rtol=1e-3)
 
 
@@ -79,11 +79,11 @@ def test_shapley_values_keep_their_axioms(pairs_only: bool, budget: int, within:
     is shared by halves, which a coalition and its complement find exactly even where few are drawn.
     """
     game = _game(8, pairs_only)
-    found = _values(game, 8, budget)
-    assert found.sum() == pytest.approx(float(game(np.ones((1, 8)))[0]), abs=1e-9)
-    assert abs(found[0] - found[1]) <= within
-    assert abs(found[-1]) <= within
-    assert np.abs(found).max() > 10 * within
+    actual = _values(game, 8, budget)
+    assert actual.sum() == pytest.approx(float(game(np.ones((1, 8)))[0]), abs=1e-9)
+    assert abs(actual[0] - actual[1]) <= within
+    assert abs(actual[-1]) <= within
+    assert np.abs(actual).max() > 10 * within
 
 
 def test_shapley_estimate_improves_with_the_budget() -> None:

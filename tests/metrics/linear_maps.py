@@ -20,8 +20,8 @@ def pairs(count: int = 3) -> list[Pair]:
     return [Pair(tiny.image(seed=seed), caption) for seed, caption in enumerate(tiny.CAPTIONS[:count])]
 
 
-def values(model: Model, given: list[Pair], metric: Any, **options: Any) -> list[float]:
-    return [row.value for row in nibt.measure(model, given, [metric], **options)]
+def values(model: Model, data: list[Pair], metric: Any, **options: Any) -> list[float]:
+    return [row.value for row in nibt.measure(model, data, [metric], **options)]
 
 
 def trial(of: Side, method: Any) -> MetricInput:

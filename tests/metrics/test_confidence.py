@@ -98,8 +98,8 @@ def test_paper_protocol_equals_the_code_of_the_authors(golden: Golden, case: int
         (ConfidenceDrop, lambda whole, kept: 100 * max(0.0, whole - kept)),
         (ConfidenceIncrease, lambda whole, kept: 100.0 * (kept > whole)),
     ):
-        found = values(model, [pair], kind(protocol="paper"), variant="paper", layer=9)
-        assert found == pytest.approx([number(*images), number(*captions)], abs=1e-3)
+        actual = values(model, [pair], kind(protocol="paper"), variant="paper", layer=9)
+        assert actual == pytest.approx([number(*images), number(*captions)], abs=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["clip", "clip legacy end"])
@@ -108,18 +108,22 @@ def test_paper_protocol_scales_a_repeated_word_by_the_product(kind: str) -> None
     captions = ["cat dog cat cat", "a red cat on the red mat", "dog"]
     before = model.weights_hash, count_hooks(model.module)
     metrics = [ConfidenceDrop(protocol="paper"), ConfidenceIncrease(protocol="paper")]
-    found = nibt.measure(
+    actual = nibt.measure(
         model, [Pair(image, caption) for caption in captions], metrics, variant="paper", only="text", layer=2
     )
     for place, caption in enumerate(captions):
-        text, there = model.text.prepare([caption]), model.image.encode(model.image.prepare([image]))
-        of = Side(model, model.text.trace(text), lambda here, there=there: torch.cosine_similarity(here, there, dim=-1))
-        asked = trial(of, NIB((2,), "zero", "riemann", 10))
-        rows = of_all_rows(asked)[0]
+        text, opposite = model.text.prepare([caption]), model.image.encode(model.image.prepare([image]))
+        of = Side(
+            model,
+            model.text.trace(text),
+            lambda here, opposite=opposite: torch.cosine_similarity(here, opposite, dim=-1),
+        )
+        metric_input = trial(of, NIB((2,), "zero", "riemann", 10))
+        rows = of_all_rows(metric_input)[0]
         assert rows[0] != 0, "the start token has its score"
         whole, kept = authors(model, image, caption, stretch(rows))
-        assert torch.cat(metrics[0].scores(asked)).tolist() == pytest.approx([whole, kept], abs=1e-5)
-        drop, rise = (row.value for row in found if row.item == place)
+        assert torch.cat(metrics[0].scores(metric_input)).tolist() == pytest.approx([whole, kept], abs=1e-5)
+        drop, rise = (row.value for row in actual if row.item == place)
         assert drop == pytest.approx(100 * max(0.0, whole - kept), abs=1e-3)
         assert rise == 100 * (kept > whole)
     assert (model.weights_hash, count_hooks(model.module)) == before
@@ -129,11 +133,11 @@ def test_paper_protocol_stretches_the_pixels_of_images() -> None:
     of = make_side(tiny.model("clip"), "image")
     scores = torch.randn(2, 16, generator=torch.Generator().manual_seed(4))
     scores[1] = 3.0  # a flat map keeps nothing
-    found = ConfidenceDrop(protocol="paper")(MetricInput(of, Attribution(scores, of.units, torch.zeros(2))))
+    actual = ConfidenceDrop(protocol="paper")(MetricInput(of, Attribution(scores, of.units, torch.zeros(2))))
     pixels = torch.nn.functional.interpolate(scores.reshape(2, 1, 4, 4), (32, 32), mode="bilinear")
     keep = torch.stack([torch.from_numpy(stretch(pixels[0])), torch.zeros(1, 32, 32)])
     seen = of.score(of.tower.encode(replace(of.inputs, values=of.inputs.values * keep)))
-    torch.testing.assert_close(found, 100 * (of.value() - seen).clamp_min(0), atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(actual, 100 * (of.value() - seen).clamp_min(0), atol=1e-3, rtol=1e-4)
 
 
 def test_paper_protocol_rejects_other_text_towers() -> None:

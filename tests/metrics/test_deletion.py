@@ -35,6 +35,6 @@ def test_deletion_and_insertion_are_mirrored(modality: str) -> None:
 @long_sides
 @pytest.mark.parametrize(("metric", "sign"), [(Deletion(), 1), (Insertion(), -1), (Infidelity(), 1)])
 def test_removal_metrics_rank_a_perfect_map_first(of: Side, metric: Any, sign: int) -> None:
-    best, even, worst = (sign * found for found in ordered(of, metric))
+    best, even, worst = (sign * actual for actual in ordered(of, metric))
     assert (best < even).all()
     assert (even < worst).all()

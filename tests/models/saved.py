@@ -15,11 +15,11 @@ from tests import tiny
 
 def save(kind: str, folder: Path) -> Path:
     """A Hugging Face model of a kind with its processors, in a folder."""
-    made = tiny.KINDS[kind]()
-    made.module.save_pretrained(folder)
-    made.processor.save_pretrained(folder)
-    if made.tokenizer is not None:
-        made.tokenizer.save_pretrained(folder)
+    built = tiny.KINDS[kind]()
+    built.module.save_pretrained(folder)
+    built.processor.save_pretrained(folder)
+    if built.tokenizer is not None:
+        built.tokenizer.save_pretrained(folder)
     return folder
 
 
@@ -47,8 +47,8 @@ def answer(tower: Tower, item: Any) -> torch.Tensor:
 
 
 def agree(one: Model, other: Model) -> None:
-    for found, wanted in zip(answers(one), answers(other), strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+    for actual, wanted in zip(answers(one), answers(other), strict=True):
+        torch.testing.assert_close(actual, wanted, rtol=1e-5, atol=1e-6)
 
 
 class Evil:

@@ -77,8 +77,8 @@ class TestContract:
             cut = trace.cut(layer)
             states = torch.stack([cut.hidden, 0.5 * cut.hidden, cut.hidden.flip(0), cut.hidden + 0.1])
             together = cut.rest(states)
-            for state, found in zip(states, together, strict=True):
-                assert_embeddings_close(found, cut.rest(state[None])[0])
+            for state, actual in zip(states, together, strict=True):
+                assert_embeddings_close(actual, cut.rest(state[None])[0])
 
     def test_last_equals_the_whole_block(self, kind: str, side: Any) -> None:
         """Its embedding, and the gradient at what enters the block; at the states themselves and at others."""
@@ -86,10 +86,10 @@ class TestContract:
         trace = tower.trace(make_inputs(tower, 3))
         cut, read = trace.cut(tower.depth - 1), tower.read(trace.inputs)
         args, kwargs = trace.calls[-1]
-        found = tower.last(trace.streams[-2], read, args, kwargs)
+        actual = tower.last(trace.streams[-2], read, args, kwargs)
         if (kind, side) in ONE_ROW:
-            assert found is not None
-        if found is None:
+            assert actual is not None
+        if actual is None:
             return
         for states in (cut.hidden, 0.3 * cut.hidden.flip(0) + 0.1):
             state = states.clone().requires_grad_()
@@ -260,21 +260,21 @@ def test_weights_hash_distinguishes_weights() -> None:
 @both_sides
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "resnet", "bert"])
 def test_wrong_head_is_rejected(kind: str, side: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = tiny.KINDS[kind]()
+    built = tiny.KINDS[kind]()
     tower = type(tiny.model(kind).tower(side))
     right = tower.head
     monkeypatch.setattr(tower, "head", lambda *args: right(*args).flip(-1))
     with pytest.raises(CannotLoad, match=rf"(?s)cannot be cut.*layer 0 of \d.*its {side} tower"):
-        load_model(made.module, processor=made.processor, tokenizer=made.tokenizer)
+        load_model(built.module, processor=built.processor, tokenizer=built.tokenizer)
 
 
 def test_head_with_nan_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = tiny.KINDS["clip"]()
+    built = tiny.KINDS["clip"]()
     monkeypatch.setattr(
         type(tiny.model("clip").image), "head", lambda self, stream, read: stream[:, 0, :12] * torch.nan
     )
     with pytest.raises(CannotLoad, match="cosine nan"):
-        load_model(made.module, processor=made.processor)
+        load_model(built.module, processor=built.processor)
 
 
 @pytest.mark.parametrize("kind", ["clip", "own vit", "convnext", "mt5", "siglip naflex"])
@@ -304,8 +304,8 @@ def test_threads_sharing_a_model_get_its_results(kind: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(race, range(12)))
     for turn, answers in enumerate(together):
-        for found, wanted in zip(answers, alone[turn % 3], strict=True):
-            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+        for actual, wanted in zip(answers, alone[turn % 3], strict=True):
+            torch.testing.assert_close(actual, wanted, rtol=1e-4, atol=1e-5)
 
 
 class TestWhole:
@@ -362,9 +362,9 @@ def test_naflex_keeps_the_aspect_of_images() -> None:
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("kind", ["clip", "siglip", "siglip naflex", "own vit", "resnet", "convnext", "bert", "coca"])
 def test_towers_work_in_half_precision(kind: str, dtype: str) -> None:
-    made = tiny.KINDS[kind]()
-    module = made.module.to(getattr(torch, dtype))
-    model = load_model(module, processor=made.processor, tokenizer=made.tokenizer)
+    built = tiny.KINDS[kind]()
+    module = built.module.to(getattr(torch, dtype))
+    model = load_model(module, processor=built.processor, tokenizer=built.tokenizer)
     assert model.dtype == dtype
     for tower in (model.image, model.text):
         cut = tower.trace(make_inputs(tower)).cut(1)

@@ -167,9 +167,9 @@ class TestHuggingFace:
             load_model(tmp_path)
 
     def test_processor_argument_is_used(self, tmp_path: Path) -> None:
-        made = tiny.KINDS["clip"]()
-        made.module.save_pretrained(tmp_path)
-        agree(load_model(tmp_path, processor=made.processor), tiny.model("clip"))
+        built = tiny.KINDS["clip"]()
+        built.module.save_pretrained(tmp_path)
+        agree(load_model(tmp_path, processor=built.processor), tiny.model("clip"))
 
     def test_unknown_model_type_is_reported(self, tmp_path: Path) -> None:
         save("clip", tmp_path)
@@ -225,31 +225,31 @@ class TestAdapters:
 
 class TestInMemory:
     def test_model_is_used_as_it_is(self) -> None:
-        made = tiny.KINDS["clip"]()
-        model = load_model(made.module, processor=made.processor)
-        assert model.module is made.module
-        assert all(parameter.requires_grad for parameter in made.module.parameters())
+        built = tiny.KINDS["clip"]()
+        model = load_model(built.module, processor=built.processor)
+        assert model.module is built.module
+        assert all(parameter.requires_grad for parameter in built.module.parameters())
         assert load_model(model) is model
 
     def test_training_mode_is_rejected(self) -> None:
-        made = tiny.KINDS["clip"]()
+        built = tiny.KINDS["clip"]()
         with pytest.raises(CannotLoad, match=r"training mode.*model\.eval\(\)"):
-            load_model(made.module.train(), processor=made.processor)
+            load_model(built.module.train(), processor=built.processor)
 
     def test_training_mode_of_a_part_is_rejected(self) -> None:
-        made = tiny.KINDS["clip"]()
-        made.module.vision_model.train()
+        built = tiny.KINDS["clip"]()
+        built.module.vision_model.train()
         with pytest.raises(CannotLoad, match="training mode"):
-            load_model(made.module, processor=made.processor)
+            load_model(built.module, processor=built.processor)
 
     def test_missing_processor_is_reported(self) -> None:
         with pytest.raises(CannotLoad, match=r"processor=AutoProcessor\.from_pretrained"):
             load_model(tiny.KINDS["clip"]().module)
 
     def test_missing_tokenizer_is_reported(self) -> None:
-        made = tiny.KINDS["siglip"]()
+        built = tiny.KINDS["siglip"]()
         with pytest.raises(CannotLoad, match=r"tokenizer="):
-            load_model(made.module, processor=made.processor)
+            load_model(built.module, processor=built.processor)
 
     def test_open_clip_with_its_own_vocabulary_needs_a_tokenizer(self) -> None:
         with pytest.raises(CannotLoad, match=r"vocabulary of its own.*get_tokenizer"):
@@ -267,16 +267,16 @@ class TestInMemory:
             load_model(nn.Linear(2, 2).eval())
 
     def test_weights_that_are_not_finite_are_rejected(self) -> None:
-        made = tiny.KINDS["own vit"]()
+        built = tiny.KINDS["own vit"]()
         with torch.no_grad():
-            made.module.visual.proj[0, 0] = torch.nan
+            built.module.visual.proj[0, 0] = torch.nan
         with pytest.raises(CannotLoad, match=r"visual\.proj"):
-            load_model(made.module)
+            load_model(built.module)
 
     def test_subclass_of_a_known_class_loads(self) -> None:
-        made = tiny.KINDS["clip"]()
-        made.module.__class__ = type("MyClip", (type(made.module),), {})
-        agree(load_model(made.module, processor=made.processor), tiny.model("clip"))
+        built = tiny.KINDS["clip"]()
+        built.module.__class__ = type("MyClip", (type(built.module),), {})
+        agree(load_model(built.module, processor=built.processor), tiny.model("clip"))
 
 
 class TestIds:
@@ -302,7 +302,7 @@ class TestIds:
             folder.parent.mkdir(parents=True)
             write(folder)
         with hub(tmp_path) as address:
-            asked = subprocess.run(
+            process = subprocess.run(
                 [sys.executable, "-c", ASK_HUB],
                 capture_output=True,
                 text=True,
@@ -310,11 +310,11 @@ class TestIds:
                 timeout=100,
                 env={**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache")},
             )
-        assert asked.stdout.split("\n")[:3] == [
+        assert process.stdout.split("\n")[:3] == [
             "clip",
             "open_clip",
             "'somebody/else' on the hub is no model: it has neither config.json nor open_clip_config.json",
-        ], asked.stderr
+        ], process.stderr
 
     @pytest.mark.parametrize("name", ["nobody/nothing", "open_clip:ViT-B-32/laion2b_s34b_b79k"])
     def test_unreachable_hub_is_reported(self, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -52,10 +52,10 @@ class TestOpenClip:
             torch.testing.assert_close(model.image.encode(inputs), module.encode_image(inputs.values))
 
     def test_folder_with_a_hugging_face_encoder_loads(self, tmp_path: Path) -> None:
-        made = tiny.KINDS["bert"]()
+        built = tiny.KINDS["bert"]()
         tmp_path /= "it"
         tmp_path.mkdir()
-        source = made.tokenizer.tokenizer.name_or_path
+        source = built.tokenizer.tokenizer.name_or_path
         config = {
             "embed_dim": 16,
             "vision_cfg": tiny._OWN_VIT,
@@ -67,9 +67,9 @@ class TestOpenClip:
                 "hf_proj_type": "mlp",
             },
         }
-        save_file(made.module.state_dict(), tmp_path / "open_clip_model.safetensors")
+        save_file(built.module.state_dict(), tmp_path / "open_clip_model.safetensors")
         (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
-        made.tokenizer.save_pretrained(tmp_path)
+        built.tokenizer.save_pretrained(tmp_path)
         agree(load_model(tmp_path), tiny.model("bert"))
 
     def test_configuration_cannot_run_code(self, tmp_path: Path) -> None:

@@ -124,8 +124,8 @@ def test_words_of_known_captions(kind: str, caption: str, wanted: list[str]) -> 
 def test_words_of_single_characters(caption: str, wanted: list[str]) -> None:
     """A token for each sign: the words are the pattern's."""
     offsets = [(i, i + 1) for i, sign in enumerate(caption) if not sign.isspace()]
-    found = words_by_offsets(caption, [caption[a:b] for a, b in offsets], [True] * len(offsets), offsets)
-    assert [word.text for word in found] == wanted
+    actual = words_by_offsets(caption, [caption[a:b] for a, b in offsets], [True] * len(offsets), offsets)
+    assert [word.text for word in actual] == wanted
 
 
 CLIP_SAYS = [
@@ -159,8 +159,8 @@ def test_tokenizers_of_both_libraries_give_the_same_words(caption: str) -> None:
 
 
 def test_token_with_a_leading_space_belongs_to_the_next_word() -> None:
-    found = words_by_offsets("two cats", ["two", "Ġcats"], [True, True], [(0, 3), (3, 8)])
-    assert [(word.text, word.tokens) for word in found] == [("two", (0,)), ("cats", (1,))]
+    actual = words_by_offsets("two cats", ["two", "Ġcats"], [True, True], [(0, 3), (3, 8)])
+    assert [(word.text, word.tokens) for word in actual] == [("two", (0,)), ("cats", (1,))]
 
 
 @every_tokeniser
@@ -183,13 +183,13 @@ def test_tokens_equal_those_of_the_tokenizer(kind: str) -> None:
     if kind == "byte pairs":
         assert list(ids) == open_clip.SimpleTokenizer()([caption])[0].tolist()
         return
-    made = {
+    built = {
         "offsets": tiny.clip_tokenizer(False),
         "sentence pieces": tiny.sentence_tokenizer(),
         "word pieces": tiny.wordpiece_tokenizer(),
     }[kind]
     padding = False if kind == "offsets" else "max_length"
-    assert list(ids) == made(caption, truncation=True, max_length=tiny.CONTEXT, padding=padding)["input_ids"]
+    assert list(ids) == built(caption, truncation=True, max_length=tiny.CONTEXT, padding=padding)["input_ids"]
 
 
 @pytest.mark.parametrize("kind", ["clip", "own vit", "bert"])

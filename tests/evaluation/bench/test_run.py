@@ -132,9 +132,9 @@ def test_benchmark_resumes_after_an_error(tmp_path: Path, plan: dict[str, Any], 
     begun = Run.open(tmp_path / "run")
     assert len(begun.left()) == len(list(begun.chunks())) - 2
     assert "The run is not whole: 6 of 8 chunks" in " ".join(reporting._about(begun))
-    told: list[Progress] = []
-    nibt.benchmark(plan, tmp_path / "run", on_progress=told.append)
-    assert len(told) == len(list(begun.chunks())) - 2
+    progress: list[Progress] = []
+    nibt.benchmark(plan, tmp_path / "run", on_progress=progress.append)
+    assert len(progress) == len(list(begun.chunks())) - 2
     assert not begun.left()
     assert fingerprint(begun.table()) == fingerprint(nibt.benchmark(plan, tmp_path / "again").table())
     sessions = begun.provenance["sessions"]
@@ -152,22 +152,24 @@ def test_benchmark_equals_measure(tmp_path: Path, plan: dict[str, Any], clip_fol
         "methods": [{"name": "nib", "options": {"steps": 2}}],
         "metrics": ["special_share", {"name": "deletion", "measured": "softmax"}],
     }
-    found = nibt.benchmark(plan, tmp_path / "run").table().to_pylist()
+    actual = nibt.benchmark(plan, tmp_path / "run").table().to_pylist()
     pairs = list(nibt.registry.find("datasets", "scenes")(**SCENES["options"]))
     model = nibt.load_model(clip_folder)
     for name, measured in (("special_share", "explained"), ("deletion", "softmax")):
         rows = nibt.measure(model, pairs, [name], "nib", measured=measured, steps=2, seed=0)
         own = {
-            (row["item"], row["side"]): row["value"] for row in found if (row["metric"], row["method"]) == (name, "nib")
+            (row["item"], row["side"]): row["value"]
+            for row in actual
+            if (row["metric"], row["method"]) == (name, "nib")
         }
         assert own == {(row.item, row.side): row.value for row in rows}
         drawn = {
             (row["item"], row["side"]): tuple(row["curve"])
-            for row in found
+            for row in actual
             if (row["metric"], row["method"]) == (name, "nib")
         }
         assert drawn == {(row.item, row.side): row.curve for row in rows}
-    resolved = json.loads(next(row["resolved"] for row in found if row["method"] == "nib"))
+    resolved = json.loads(next(row["resolved"] for row in actual if row["method"] == "nib"))
     assert (resolved["steps"], resolved["baseline"], resolved["target"]) == (2, "blank", "cosine")
 
 
