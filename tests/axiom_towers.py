@@ -1,7 +1,8 @@
-"""Towers that are alike for certain, for the axioms of attribution: other parameters, the same function.
+"""Towers that are equal for certain, for the axioms of attribution: the same function with other parameters.
 
-They are small and in double precision, so that nothing is blamed on rounding. None of their rows is special (no class,
-start or end token), so all of a map is seen. Numpy draws the weights, and its numbers are the same everywhere.
+They are small and in double precision, so that no difference is due to rounding. None of their rows is special (no
+class, start or end token), so that the whole map is visible. NumPy draws the weights, since its numbers are the same
+everywhere.
 """
 
 from collections.abc import Callable, Hashable
@@ -23,11 +24,13 @@ from nibt.types import Embedding, Modality
 WIDTH, HEADS, DEPTH, PATCH, ROWS, COLUMNS, BATCH = 12, 3, 6, 4, 2, 3, 4
 UNITS, HEAD = ROWS * COLUMNS, WIDTH // HEADS
 IGNORED, ALIKE = 2, (1, 3)
-"""The unit that a tower ignores, and the two that it cannot tell apart; the middle is nearer to the first of them."""
+"""The unit that a tower ignores, and the two units that it cannot distinguish; the middle is nearer to the first of
+these.
+"""
 
 
 class Block(nn.Module):
-    """A transformer's block, with norms before its halves or without any. Rows that are not ``seen`` are masked."""
+    """A transformer block, with norms before its halves or without any. Rows that are not ``seen`` are masked."""
 
     seen: Tensor
 
@@ -54,7 +57,7 @@ class Patches(nn.Module):
 
 
 class Net(nn.Module):
-    """Content times ``gate`` plus places, blocks, and a head that averages the rows with the shares ``reads``."""
+    """Content times ``gate`` plus positions, blocks, and a head that averages the rows with the weights ``reads``."""
 
     gate: Tensor
     reads: Tensor
@@ -79,12 +82,12 @@ class Net(nn.Module):
 
     @property
     def readers(self) -> list[nn.Linear]:
-        """What takes the stream."""
+        """The layers that read the stream."""
         return [part for one in self.blocks for part in (one.query, one.key, one.value, one.up)] + [self.out]
 
     @property
     def writers(self) -> list[nn.Linear]:
-        """What adds to the stream, the first tokens apart."""
+        """The layers that write to the stream, except for the first tokens."""
         return [part for one in self.blocks for part in (one.out, one.down)]
 
 
@@ -112,7 +115,7 @@ class SmallImage(_Small, ImageTower):
 
 
 class SmallText(_Small, TextTower):
-    """Captions of six words; the id 0 pads, and stands in none."""
+    """Captions of six words; the id 0 is padding and occurs in no caption."""
 
     pad = (0, "<pad>")
 
@@ -132,7 +135,7 @@ Score = Callable[[Embedding], Tensor]
 
 
 def net(modality: Modality, norm: bool, *changes: Change) -> Net:
-    """A net whose weights are drawn, and then changed."""
+    """Return a net with random weights, after some changes."""
     net_, draws = Net(modality, norm).double().eval(), np.random.default_rng(5)
     with torch.no_grad():
         for name, weight in net_.named_parameters():
@@ -149,7 +152,7 @@ def net(modality: Modality, norm: bool, *changes: Change) -> Net:
 
 
 def values(modality: Modality, seed: int = 2) -> Tensor:
-    """Two images or captions, each twice: what speaks for the one target speaks against the other."""
+    """Return two images or captions, each twice: the two targets have opposite signs for them."""
     draws = np.random.default_rng(seed)
     if modality == "image":
         drawn = torch.from_numpy(draws.normal(0, 1, (BATCH // 2, 3, ROWS * PATCH, COLUMNS * PATCH)))
@@ -159,14 +162,14 @@ def values(modality: Modality, seed: int = 2) -> Tensor:
 
 
 def replaced(content: Tensor, unit: int, other: Tensor, by: int) -> Tensor:
-    """Inputs whose one unit has the content that another unit has in other inputs."""
+    """Return inputs in which one unit has the content of another unit of other inputs."""
     content = content.clone()
     _content(content, unit).copy_(_content(other, by))
     return content
 
 
 def _content(content: Tensor, unit: int) -> Tensor:
-    """The pixels, or the id, of a unit."""
+    """Return the pixels, or the id, of a unit."""
     if content.ndim == 2:
         return content[:, unit]
     top, left = PATCH * (unit // COLUMNS), PATCH * (unit % COLUMNS)
@@ -174,12 +177,12 @@ def _content(content: Tensor, unit: int) -> Tensor:
 
 
 def alike(modality: Modality) -> Tensor:
-    """Inputs in which two units have the same content."""
+    """Return inputs in which two units have the same content."""
     return replaced(values(modality), ALIKE[1], values(modality), ALIKE[0])
 
 
 def _opposite(seed: int) -> Tensor:
-    """An embedding of the other side, and its opposite, each for two items."""
+    """Return an embedding of the other side and its negative, each for two items."""
     drawn = torch.from_numpy(np.random.default_rng(seed).normal(0, 1, 5))
     return torch.stack([drawn, drawn, -drawn, -drawn])
 
@@ -200,7 +203,7 @@ def side(
     make: Callable[[Modality], Tensor] = values,
     score: Score = target,
 ) -> Side:
-    """One side of a few pairs."""
+    """Return one side of a few pairs."""
     image = SmallImage(net("image", norm, *(changes if modality == "image" else ())))
     text = SmallText(net("text", norm, *(changes if modality == "text" else ())))
     model = Model("axioms", "axioms", image.root, image, text, 1.0)
@@ -210,7 +213,7 @@ def side(
     return Side(model, model.tower(modality).trace(inputs), score)
 
 
-# ------------------------------------------------------------ the same function, and the same states between blocks
+# The same function, and the same states between blocks
 
 
 def _random(place: int, *shape: int) -> Tensor:
@@ -218,18 +221,18 @@ def _random(place: int, *shape: int) -> Tensor:
 
 
 def _matrix(place: int, size: int) -> Tensor:
-    """One that can be inverted, and does more than turn or stretch."""
+    """Return an invertible matrix that does more than rotate or scale."""
     return torch.eye(size, dtype=torch.double) + 0.5 * _random(place, size, size) / size**0.5
 
 
 def _after(part: nn.Linear, turn: Tensor) -> None:
-    """What the part gives, times a matrix from the right."""
+    """Multiply the output of a layer by a matrix from the right."""
     part.weight.copy_(turn.T @ part.weight)
     part.bias.copy_(part.bias @ turn)
 
 
 def _before(part: nn.Linear, turn: Tensor) -> None:
-    """The part, as it takes what was multiplied so."""
+    """Adapt a layer to inputs that are multiplied by this matrix."""
     part.weight.copy_(part.weight @ torch.linalg.inv(turn).T)
 
 
@@ -253,7 +256,7 @@ def _within_heads(place: int) -> Tensor:
 
 
 def queries_and_keys_multiplied(net_: Net) -> None:
-    """Each head's by a matrix of its own; their products stay."""
+    """Multiply each head by a matrix of its own; the products stay the same."""
     for place, one in enumerate(net_.blocks):
         _after(one.query, _within_heads(place))
         _after(one.key, torch.linalg.inv(_within_heads(place)).T)
@@ -266,20 +269,20 @@ def values_and_outputs_multiplied(net_: Net) -> None:
 
 
 def keys_shifted(net_: Net) -> None:
-    """A softmax does not feel what is added to all of its logits."""
+    """Shift the keys: a softmax is invariant to a constant that is added to all logits."""
     for place, one in enumerate(net_.blocks):
         one.key.bias += _random(place, WIDTH)
 
 
 def values_shifted(net_: Net) -> None:
-    """Weights add up to one, so what is added to all values comes out whole, and is taken off again."""
+    """Shift the values: the weights sum to 1, so the shift is added to the output, where it is subtracted."""
     for place, one in enumerate(net_.blocks):
         one.value.bias += _random(place, WIDTH)
         one.out.bias -= one.out.weight @ _random(place, WIDTH)
 
 
 def head_unread(net_: Net) -> None:
-    """Nothing reads the last head of any block. That is another function, where the next change starts from."""
+    """Disconnect the last head of each block. This changes the function; the next change starts from it."""
     for one in net_.blocks:
         one.out.weight[:, -HEAD:] = 0.0
 
@@ -299,20 +302,20 @@ INSIDE: dict[str, tuple[tuple[Change, ...], Change]] = {
     "values shifted": ((), values_shifted),
     "unread head": ((head_unread,), unread_head_looks_elsewhere),
 }
-"""Pairs of towers, by what was done to them."""
+"""Pairs of towers, by their difference."""
 
 
 def all_inside(net_: Net) -> None:
-    """All of it at once; it starts from a head that is not read."""
+    """Apply all changes at once, starting from a disconnected head."""
     for _, change in reversed(INSIDE.values()):
         change(net_)
 
 
-# -------------------------------------------------------------------------- the same function, and other states
+# The same function, and other states
 
 
 def stream_multiplied(net_: Net) -> None:
-    """The stream times a matrix, everywhere; without norms the projections make up for it."""
+    """Multiply the stream by a matrix everywhere; without norms the projections compensate for it."""
     turn = _matrix(0, WIDTH)
     for part in net_.readers:
         _before(part, turn)
@@ -326,7 +329,7 @@ def stream_multiplied(net_: Net) -> None:
 
 
 def stream_shifted(net_: Net) -> None:
-    """The same vector added to the content of each row, and so to every state; the biases take it off again."""
+    """Add the same vector to the content of each row, and so to every state; the biases subtract it."""
     first = net_.begin.weight if isinstance(net_.begin, nn.Embedding) else net_.begin[-1].bias
     first += _random(0, WIDTH)
     for part in net_.readers:
@@ -334,23 +337,23 @@ def stream_shifted(net_: Net) -> None:
 
 
 def first_block_idle(net_: Net) -> None:
-    """All but idle: of a last attention that gives nothing at all, nibt could not say which rows are read."""
+    """Make the first block nearly idle: with an attention of exactly zero, nibt could not say which rows are read."""
     for part in (net_.blocks[0].out, net_.blocks[0].down):
         part.weight *= 1e-12
         part.bias *= 1e-12
 
 
 def last_block_idle(net_: Net) -> None:
-    """The same work, each piece of it done one block sooner."""
+    """Move the work of each block to the block before it."""
     first_block_idle(net_)
     net_.blocks = nn.ModuleList([*net_.blocks[1:], net_.blocks[0]])
 
 
-# ---------------------------------------------------------------------------------- units ignored, and units alike
+# Ignored units, and equal units
 
 
 def row_ignored(net_: Net) -> None:
-    """No row looks at the ignored one, and the head does not read it."""
+    """Mask the ignored row in every block and in the head."""
     for one in net_.blocks:
         one.seen[IGNORED] = False
     net_.reads[IGNORED] = 0.0
@@ -358,7 +361,7 @@ def row_ignored(net_: Net) -> None:
 
 
 def content_ignored(net_: Net) -> None:
-    """The ignored row has its place, and takes part, but what stands there does not count."""
+    """Keep the ignored row with its position, but without its content."""
     net_.gate[IGNORED] = 0.0
 
 

@@ -1,4 +1,4 @@
-"""What the tests share: the photographs beside the repository, golden numbers, a saved model, the command."""
+"""Fixtures of all tests: photographs beside the repository, output of the authors, a saved model, the command."""
 
 import shutil
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _SHARED = Path(__file__).parents[2] / "shared"
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder beside the repository. Where CI runs it must be there (``skips.py``)."""
+    """The folder beside the repository. In the gate it must exist (``skips.py``)."""
     if not _SHARED.is_dir():
         pytest.skip("the folder with the photographs is not beside the repository")
     return _SHARED
@@ -44,7 +44,7 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """The command in an empty folder: its exit code, output and errors."""
+    """The command in an empty folder; returns exit code, output and errors."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -73,7 +73,7 @@ _FLAGS = (
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The system's Chromium; nothing is downloaded."""
+    """The Chromium of the system; nothing is downloaded."""
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("there is no chromium on this machine (Debian: apt-get install chromium)")
@@ -90,7 +90,7 @@ def model() -> Model:
 
 @pytest.fixture(scope="module")
 def job_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten images, 0.png to 9.png."""
+    """A folder with ten images, 0.png to 9.png."""
     folder = tmp_path_factory.mktemp("images")
     for item in range(COUNT):
         tiny.image(64 + item, 48, item).pil_image.save(folder / f"{item}.png")
@@ -99,13 +99,13 @@ def job_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def job_table(job_images: Path) -> Path:
-    """The ten pairs."""
+    """A table of the ten pairs."""
     return as_csv(job_images, job_images)
 
 
 @pytest.fixture(scope="module")
 def whole_job(model: Model, job_table: Path, tmp_path_factory: pytest.TempPathFactory) -> nibt.Job:
-    """The job of the ten pairs, undisturbed."""
+    """The uninterrupted job of the ten pairs."""
     return nibt.batch(model, job_table, tmp_path_factory.mktemp("whole"), **OPTIONS)
 
 

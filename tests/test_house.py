@@ -34,7 +34,7 @@ def test_help_is_quick_and_does_not_load_torch() -> None:
     started = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "explain" in done.stdout
-    assert time.perf_counter() - started < 3, "half a second on a quiet machine; these are shared"
+    assert time.perf_counter() - started < 3, "half a second on a quiet machine; test machines are shared"
 
 
 @pytest.mark.parametrize("kind", KINDS)

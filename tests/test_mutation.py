@@ -51,7 +51,7 @@ def mutation(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A repository with one tested function, one whose result no test reads, and one that no test calls."""
+    """A repository with a tested function, one whose result no test reads, and one that no test calls."""
     root = tmp_path / "project"
     files = {
         "src/nibt/__init__.py": "",

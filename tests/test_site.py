@@ -57,7 +57,7 @@ def test_site_has_every_command_and_public_name(site: Path) -> None:
 
 
 def test_site_navigation_has_every_page() -> None:
-    """Links are checked by mkdocs; that a page is in the navigation it would only tell."""
+    """mkdocs checks links, but it only mentions pages that the navigation lacks."""
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     listed = set(re.findall(r"([\w/]+\.md)$", "\n".join(line for line in text.splitlines() if "#" not in line), re.M))
     pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
@@ -67,7 +67,7 @@ def test_site_navigation_has_every_page() -> None:
 
 @pytest.fixture
 def served(site: Path) -> Iterator[str]:
-    """The site behind a server on this machine, which search needs."""
+    """The site on a server of this machine, which search needs."""
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site))) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -106,7 +106,7 @@ def test_site_in_a_browser_requests_nothing_from_elsewhere(served: str) -> None:
             assert page.locator("h1").first.is_visible()
         page.locator("input.md-search__input").click()
         ready = page.locator(".md-search-result__meta", has_text="Type to start searching")
-        ready.wait_for(timeout=120_000)  # the index is read, and what is typed is heard
+        ready.wait_for(timeout=120_000)  # the index is loaded, and typing has an effect
         page.locator("input.md-search__input").press_sequentially("completeness")
         page.locator("a.md-search-result__link").first.wait_for(timeout=120_000)
         narrow = chromium.new_page(viewport={"width": 380, "height": 800})
@@ -116,5 +116,5 @@ def test_site_in_a_browser_requests_nothing_from_elsewhere(served: str) -> None:
         chromium.close()
     assert requests
     assert all(url.startswith((served, "data:", "blob:")) for url in requests), requests
-    assert wide <= 380, "a narrow screen scrolls sideways"
+    assert wide <= 380, "a narrow screen scrolls horizontally"
     assert not wrong

@@ -34,12 +34,12 @@ SCENES = "?image=coffee&captions=a+cup&model=scenes"  # the faster model
 HOSTILE = "<script>window.hit=1</script> <img src=x onerror=window.hit=1> {{7*7}} ${7*7} </script>"
 
 
-PATIENCE = 30_000  # milliseconds: a busy machine may need more than the 5 s that Playwright gives a first click
+PATIENCE = 30_000  # milliseconds; Playwright's 5 s are too short for a first click on a busy machine
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A page on a free port of this machine, with short limits."""
+    """The address of a page on a free port of this machine, with small limits."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -55,17 +55,17 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             assert process.poll() is None, "nibt serve ended"
             time.sleep(0.2)
         yield f"http://127.0.0.1:{port}/"
-        assert process.poll() is None, "the page lives through all of it"
+        assert process.poll() is None, "the server runs through all tests"
         process.terminate()
         assert process.wait(30) == 0
-        assert list(tmp_path_factory.getbasetemp().glob("nibt-serve-*")) == [], "nothing is left of what was uploaded"
+        assert list(tmp_path_factory.getbasetemp().glob("nibt-serve-*")) == [], "uploaded files are removed"
     finally:
         process.kill()
 
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """An open window whose requests and errors are remembered."""
+    """An open window."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     opened = context.new_page()
     opened.set_default_timeout(PATIENCE)
@@ -75,7 +75,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def watched(page: Page) -> tuple[list[str], list[str]]:
-    """All addresses that the browser asks for from here on, and all errors."""
+    """Record the addresses that the browser requests from now on, and all errors."""
     requests: list[str] = []
     wrong: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
@@ -85,7 +85,7 @@ def watched(page: Page) -> tuple[list[str], list[str]]:
 
 
 def answered(page: Page) -> None:
-    """Wait until the answer is whole and alive."""
+    """Wait until the answer is complete and interactive."""
     page.wait_for_selector(".nibt-saved")
     page.wait_for_selector(".nibt-view[data-ready]")
 
@@ -109,7 +109,7 @@ def test_page_explains_a_sample_without_other_requests(page: Page, address: str)
 
 
 def test_page_explains_right_after_a_sample_is_chosen(browser: Browser, address: str) -> None:
-    """Answers of the queue share a stream, which closes with the last of them: nothing else may end just then."""
+    """The answers of the queue share a stream that closes with the last one; nothing else may end at that moment."""
     for _ in range(4):
         context = browser.new_context()
         page = context.new_page()
@@ -130,7 +130,7 @@ def test_page_rejects_computations_outside_of_the_queue(address: str) -> None:
         chosen = {"session_hash": "s", "data": [], "fn_index": functions["chosen"], "event_data": {"name": name}}
         answer = httpx.post(path, json=chosen)
         assert answer.status_code == 200
-        assert [one.get("__type__") for one in answer.json()["data"]] == ["update", "update"], "nothing new"
+        assert [one.get("__type__") for one in answer.json()["data"]] == ["update", "update"], "nothing is updated"
 
 
 def test_page_shows_the_numbers_of_explain(page: Page, address: str) -> None:

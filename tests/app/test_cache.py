@@ -23,7 +23,7 @@ def test_result_cache_keeps_files_for_a_while(scenes: Model) -> None:
     assert recent.file(token, "exe") is None
     assert recent.file("x", "png") is None
     recent.keep(panels), recent.keep(panels)
-    assert recent.file(token, "png") is None, "the oldest makes room"
+    assert recent.file(token, "png") is None, "the oldest entry is removed"
     last = recent.keep(panels)
     now[0] = 11
-    assert recent.file(last, "png") is None, "and time is up"
+    assert recent.file(last, "png") is None, "the entry is too old"

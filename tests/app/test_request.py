@@ -123,7 +123,7 @@ def test_answered_within_the_time_limit_gives_the_same_bits(scenes: Model) -> No
 
 
 def late(*steps: int) -> Any:
-    """A limit under which these steps are late from the start."""
+    """Return a time limit that is exceeded in these steps."""
     return lambda step: Deadline(-1.0 if step in steps else float("inf"), clock=lambda: 0.0)
 
 
@@ -132,7 +132,7 @@ def test_answered_gives_each_method_its_own_outcome(scenes: Model) -> None:
     stages = list(answered(question, scenes, late(1)))
     assert [len(stage) for stage in stages] == [1, 2, 3, 3]
     for earlier, later in itertools.pairwise(stages[:-1]):
-        assert later[: len(earlier)] == earlier, "what is finished stays as it is"
+        assert later[: len(earlier)] == earlier, "finished outcomes do not change"
     nib, occlusion, grad_cam = stages[-1]
     assert isinstance(nib, Panel)
     assert isinstance(grad_cam, Panel)

@@ -19,7 +19,7 @@ MANY = 8
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A data set of one's own."""
+    """A small data set."""
     data = tmp_path / "data"
     data.mkdir()
     lines = ["image,caption"]
@@ -43,9 +43,9 @@ def test_audit_writes_a_page_and_a_json_file(
     assert actual.data["pairs"] == MANY
     assert actual.verdict == "fail"
     assert Path("audit-clip-folder-data.ones.quick.html").read_text().startswith("<!doctype html>")
-    monkeypatch.setattr("nibt.evaluation.audit.audit", lambda *_, **__: actual)  # once is enough
+    monkeypatch.setattr("nibt.evaluation.audit.audit", lambda *_, **__: actual)  # one real audit is enough
     code, out, _ = run(*arguments, "--json", "-", "--strict")
-    assert code == 1, "a flat map fails, and --strict says so"
+    assert code == 1, "a flat map fails, and --strict turns that into the exit code"
     assert json.loads(out)["kind"] == "audit"
 
 

@@ -21,7 +21,7 @@ def test_calibrate_writes_mean_states_that_explain_uses(run: Run, photo: Path, c
     )
     assert code == 0
     data = {side: json.loads(out)[side]["path"] for side in ("image", "text")}
-    # narrowed to the mean of itself, nothing is left to explain; the caption is not its own mean
+    # the path from an image to its own mean has no change; the caption is not its own mean
     assert data["image"]["sum"] == pytest.approx(0, abs=1e-6)
     assert abs(data["text"]["sum"]) > 1e-6
 
@@ -33,7 +33,7 @@ CAPTIONS = ["cat", "two cars", "a photo of a cat", "a small grey bird on the mat
 
 
 class TestCommands:
-    """The two commands of the README, as they stand there."""
+    """The two commands of the README."""
 
     @pytest.fixture
     def model(self, request: pytest.FixtureRequest, clip_folder: Path) -> str:

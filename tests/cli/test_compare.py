@@ -14,7 +14,7 @@ from tests.helpers import Run
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clip_folder: Path) -> Run:
-    """``nibt explain`` with a tiny model, in a folder with two images: its exit code, output and errors."""
+    """``nibt explain`` with a tiny model, in a folder with two images; returns exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     for name, image in zip(("one.png", "two.png"), tiny.IMAGES, strict=False):

@@ -246,7 +246,9 @@ def test_explain_leaves_no_traceback_or_partial_file_after_ctrl_c(
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("nibt.methods.nib.NIB.__call__", interrupted)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background it is ignored
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # SIGINT is ignored if tests run in the background
     try:
         code, out, err = run("explain", photo, "a cat", "two cars", "-m", clip_folder)
     finally:

@@ -25,7 +25,7 @@ def test_interact_writes_a_map_for_each_word(run: Run, photo: Path, clip_folder:
     with Image.open(f"{name}.png") as page:
         assert page.width > 600
         pixels = np.asarray(page.convert("RGB")).astype(int)
-    assert (np.ptp(pixels, axis=-1) > 60).any()  # colours on the grey photograph
+    assert (np.ptp(pixels, axis=-1) > 60).any()  # colors on the gray photograph
     code, _, err = run("interact", photo, "-m", clip_folder)
     assert code == 2
     assert "nibt interact IMAGE CAPTION" in err

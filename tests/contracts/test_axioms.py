@@ -56,7 +56,7 @@ saliency_map, textbook        b  k t  k b k k  b  k  k
 shapley                       k  k k  k k k k  k  k  k
 shapley, sampled              k  b b  k k k k  k  b  k
 """
-"""Keeps or breaks; keeps on the image or the text side only; - has no meaning."""
+"""k: keeps; b: breaks; i, t: keeps on the image or text side only; -: does not apply."""
 
 
 MEANS = {"k": (True, True), "b": (False, False), "i": (True, False), "t": (False, True), "-": (None, None)}
@@ -144,8 +144,10 @@ BROKEN_BY = {
 @pytest.mark.parametrize("name", INSIDE)
 @pytest.mark.parametrize("line", BROKEN_BY)
 def test_methods_respond_to_changes_inside_a_block(line: str, name: str) -> None:
-    """The gradient of attention weights, whose sum is 1, is known up to a constant for each row: values and biases
-    share it out as they like. Rollout trusts weights that nobody reads.
+    """Attention weights sum to 1, so their gradient is known up to a constant per row, which values and biases
+    determine.
+
+    Rollout uses weights that no head reads.
     """
     first, second = INSIDE[name]
     for modality in SIDES:
@@ -169,7 +171,7 @@ def values_shifted(module: nn.Module) -> None:
 
 
 def words_shifted(module: nn.Module) -> None:
-    """What is added to every word is taken off every place."""
+    """Add a vector to every word, and subtract it from every position."""
     parts = module.text_model.embeddings
     shift = torch.linspace(-1, 1, parts.token_embedding.weight.shape[1], dtype=torch.double)
     parts.token_embedding.weight += shift
@@ -200,7 +202,9 @@ def test_clip_can_be_changed_without_changing_its_function(change: Callable[[nn.
 
 
 def missed(of: Side, layer: int, method: NIB) -> Tensor:
-    """By what the scores of all rows miss S minus S of the whole baseline, relative to that."""
+    """Return the difference between the sum of all scores and the change of S from the baseline, relative to that
+    change.
+    """
     cut, path = of.cut(layer), method(of).path
     assert path is not None
     change = of.value() - of.at_end("zero", None, cut, of.baseline(method.baseline, layer, cut.hidden))
@@ -210,8 +214,8 @@ def missed(of: Side, layer: int, method: NIB) -> Tensor:
 @both_sides
 @pytest.mark.parametrize("model", ["axioms", "clip"])
 def test_paper_setting_of_nib_is_not_complete(model: str, modality: Modality) -> None:
-    """The paper's axioms are those of an integral. Toward zero, norms hide the way until close to its end, and equal
-    steps miss that, however many; steps in the logarithm, down to next to nothing, do not.
+    """The axioms of the paper hold for an integral. Toward zero, norms keep the state constant until close to the end
+    of the path. Equal steps miss that end, however many there are; logarithmic steps that end near zero do not.
     """
     of = side(modality) if model == "axioms" else make_side(clip(lambda module: None), modality)
     layer = of.tower.relative(0.75)

@@ -102,7 +102,7 @@ def test_json_has_the_names_of_the_attributes(name: str) -> None:
 
 
 def check(data: Any, value: Any, where: str) -> None:
-    """That plain data stand for a value, key by key."""
+    """Check that plain data stand for a value, key by key."""
     if isinstance(data, dict):
         for key, one in data.items():
             part = value[key] if isinstance(value, dict) else getattr(value, key)
@@ -122,7 +122,7 @@ def check(data: Any, value: Any, where: str) -> None:
 def test_words_are_records() -> None:
     answer = explained()
     assert isinstance(answer.words, tuple)
-    assert answer.words == answer.words, "it can be read more than once"
+    assert answer.words == answer.words, "words can be read more than once"
     assert [word.text for word in answer.words] == ["a", "red", "cat"]
     word = answer.words[2]
     assert isinstance(word, WordScore)

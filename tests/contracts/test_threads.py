@@ -30,7 +30,7 @@ PARTS: tuple[Pairs, Pairs] = (
 
 
 def at_once(works: list[Callable[[], Any]]) -> list[Any]:
-    """What each gives, all of them started at one moment, in threads."""
+    """Return the results of several functions that start at the same moment, in threads."""
     actual, start = [None] * len(works), threading.Barrier(len(works))
 
     def go(place: int) -> None:
@@ -58,7 +58,7 @@ def same(actual: list[torch.Tensor], wanted: list[torch.Tensor]) -> bool:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_explain_in_threads_gives_the_same_bits(kind: str) -> None:
-    """With one model object, and with one each."""
+    """Threads share one model object, or have one each."""
     methods = METHODS if kind == "clip" else ("nib", "grad_cam")
     shared, own = tiny.model(kind), tiny.fresh(kind)
     wanted = [scores(shared, pairs, methods) for pairs in PARTS]
@@ -73,9 +73,9 @@ def test_explain_in_threads_gives_the_same_bits(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "bert"])
 def test_tokens_in_threads_are_the_same(kind: str) -> None:
-    """A tokeniser keeps how to pad as a state that each call sets; short and long captions show whose it was."""
+    """A tokenizer stores how to pad as state, which each call sets; short and long captions reveal a mix-up."""
     tower = tiny.model(kind).text
-    long = " ".join(tiny.WORDS)  # more than the context
+    long = " ".join(tiny.WORDS)  # more words than the context has
     wanted = {caption: tower.tokens(caption) for caption in (*tiny.CAPTIONS, long)}
 
     def right() -> bool:
@@ -85,7 +85,7 @@ def test_tokens_in_threads_are_the_same(kind: str) -> None:
 
 
 def test_explain_in_processes_gives_the_same_bits() -> None:
-    """With one model object that both are sent; each has its own once it is there."""
+    """Both processes are sent the same model object, of which each has its own copy."""
     model, pipes, processes = tiny.model("clip"), [], []
     for pairs in PARTS:
         here, opposite = PROCESSES.Pipe()

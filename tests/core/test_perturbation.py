@@ -51,7 +51,7 @@ def test_perturbation_methods_are_independent_of_the_batch_budget(
             monkeypatch.setattr(paths, name, value)
             calls.clear()
             torch.testing.assert_close(method(of).scores, large, atol=1e-6, rtol=1e-5)
-        assert len(calls) >= 3, "the budget is kept: one mask at a time"
+        assert len(calls) >= 3, "the budget allows one mask at a time"
     finally:
         hook.remove()
 
@@ -69,7 +69,7 @@ def test_masker_blends_the_image_with_the_backdrop(kind: str, hide: str) -> None
         return
     behind, everything = backdrop(of, hide, 3), torch.ones(2, of.units.count)  # pyright: ignore
     values = torch.zeros_like(of.inputs.values) if behind is None else behind
-    if kind == "siglip naflex":  # padding stays what it is
+    if kind == "siglip naflex":  # padding stays unchanged
         values = values * of.inputs.extra["pixel_attention_mask"][..., None]
     hidden = of.score(of.tower.encode(replace(of.inputs, values=values)))
     for smooth in (False, True):
@@ -82,7 +82,7 @@ def test_masker_blends_the_image_with_the_backdrop(kind: str, hide: str) -> None
 
 
 def test_masker_with_the_mean_color_scales_the_pixels() -> None:
-    """To the bit: pixels are scaled, nothing is added."""
+    """Equal to the bit: pixels are only scaled."""
     of, keep = make_side(tiny.model("clip"), "image"), torch.rand(2, 16, generator=torch.Generator().manual_seed(0))
     pixels = torch.nn.functional.interpolate(keep.reshape(1, 2, 4, 4), (32, 32), mode="bilinear")[0]
     by_hand = of.score(of.tower.encode(replace(of.inputs, values=of.inputs.values * pixels[:, None])))

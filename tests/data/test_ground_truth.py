@@ -28,7 +28,7 @@ def test_ground_truth_finds_words_in_order() -> None:
     assert known.named.tolist() == [False, False, False, False, True]
     lost = make_truth(
         "a cafe\u0301 cat", ["a", "caf\u00e9", "cat"], ((8, 11),), ((0, 1),)
-    )  # spelt otherwise: passed over
+    )  # spelled differently: skipped
     assert lost.named is not None
     assert lost.named.tolist() == [False, False, True]
     assert lost.absent is not None

@@ -10,7 +10,7 @@ from PIL import Image
 from nibt.data.pair import Pair
 from nibt.datasets.base import Dataset
 
-SIDES = 8, 6  # width and height of the images made here
+SIDES = 8, 6  # width and height of the images
 
 
 CLIPPED = [2, 1, 6, 1, 6, 4, 2, 4]  # a polygon: columns 2 to 5, rows 1 to 3
@@ -53,7 +53,7 @@ def imagenet(folder: Path) -> None:
 
 
 def tiny_imagenet(folder: Path) -> None:
-    """Two synsets with six images each, named as they are there: val_0 to val_11."""
+    """Two synsets with six images each, named val_0 to val_11 as in the original."""
     write(folder / "wnids.txt", "n02124075\nn01443537\n")
     write(folder / "words.txt", "n00001740\tentity\nn01443537\tgoldfish, Carassius auratus\nn02124075\tEgyptian cat\n")
     rows = [f"val_{i}.JPEG\t{('n02124075', 'n01443537')[i % 2]}\t{i % 3}\t1\t6\t5\n" for i in range(12)]
@@ -91,7 +91,7 @@ def coco(folder: Path) -> None:
             ],
         },
     )
-    runs = {"size": [6, 8], "counts": [6, 3, 39]}  # the second column's upper half
+    runs = {"size": [6, 8], "counts": [6, 3, 39]}  # the upper half of the second column
     write_json(
         folder / "annotations/instances_val2017.json",
         {

@@ -29,7 +29,7 @@ def test_flickr8k_scores_captions_with_their_own_image(tmp_path: Path) -> None:
     scored: list[str] = []
 
     def scorer(image: nibt.data.images.ImageInput, texts: Sequence[str]) -> list[float]:
-        """The longer the text the better, in a bright image; the shorter, in a dark one."""
+        """Longer captions are better for a bright image, shorter ones for a dark image."""
         scored.append(Path(image.source).name)
         bright = image.pil_image.getpixel((0, 0))[0] > 100  # pyright: ignore
         return [len(text) * (1 if bright else -1) for text in texts]
@@ -45,7 +45,7 @@ def test_flickr8k_scores_captions_with_their_own_image(tmp_path: Path) -> None:
 
 
 def test_flickr8k_takes_the_best_caption_by_a_model(tmp_path: Path) -> None:
-    """As docs/datasets.md has it."""
+    """As in docs/datasets.md."""
     from nibt.engine.encode import encode
 
     model = nibt.load_model("scenes")

@@ -183,7 +183,7 @@ def test_measure_takes_a_data_set(tmp_path: Path) -> None:
     folder(tmp_path)
     rows = nibt.measure("scenes", Folder(tmp_path), ["energy"], "random")  # pyright: ignore[reportArgumentType]
     assert [row.item for row in rows] == [0, 1, 2]
-    assert [0 < row.value < 1 for row in rows] == [True, False, False], "a box, the whole image, nothing named"
+    assert [0 < row.value < 1 for row in rows] == [True, False, False], "a box, the whole image, no named object"
     assert rows[1].value == pytest.approx(1)
     assert np.isnan(rows[2].value)
 

@@ -115,7 +115,7 @@ FORMS = (
 )
 
 
-NAMES = ("key", "source")  # what a form calls a row and its image is its own
+NAMES = ("key", "source")  # the names of rows and images differ between forms
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -129,7 +129,7 @@ def test_batch_gives_the_same_answers_for_every_form_of_pairs(
     for row, wanted in zip(job.rows(), whole_job.rows(), strict=True):
         assert {**row, **dict.fromkeys(NAMES)} == {**wanted, **dict.fromkeys(NAMES)}
     answer = job.explanation(7)
-    assert answer.image.input is not None, "it is found again, wherever it lies"
+    assert answer.image.input is not None, "the image is read again from its source"
     assert nibt.draw(answer).width > 100
 
 
@@ -176,7 +176,9 @@ def test_batch_rejects_pairs_that_are_no_job(
 
 
 def test_batch_records_bad_rows(model: Model, job_images: Path, tmp_path: Path) -> None:
-    """Images cut short, of no format, not there; captions blank, of no word, of no text; lines of no JSON."""
+    """Truncated images, files that are no images, missing files; captions that are blank, without words or no text;
+    lines that are no JSON.
+    """
     (tmp_path / "short.png").write_bytes((job_images / "0.png").read_bytes()[:300])
     (tmp_path / "text.png").write_text("no image")
     shutil.copy(job_images / "0.png", tmp_path)

@@ -62,7 +62,7 @@ def test_scene_boxes_contain_disjoint_masks() -> None:
 
 
 def test_scene_masks_cover_the_objects() -> None:
-    """Where two scenes differ in nothing but their background, the masks are what stayed the same."""
+    """If two scenes differ only in their background, the masks are the pixels that stay the same."""
     one = Scenes(seed=8, backgrounds=("plain",), fewest=2)
     for item in range(20):
         scene = one.scene(item)
@@ -139,7 +139,7 @@ def test_sprites_have_64_nouns_in_three_styles() -> None:
 
 @pytest.mark.parametrize("angle", ANGLES)
 def test_rotated_sprite_equals_the_rotation_of_pillow(angle: int) -> None:
-    """Against Pillow's own resampling, which does not promise the same bits."""
+    """Compared with the resampling of Pillow, whose bits may change."""
     folder = files("nibt") / "datasets" / "scenes"
     with (folder / "noto.png").open("rb") as stream, Image.open(stream) as sheet:
         source = sheet.convert("RGBA").crop((0, 0, 64, 64))
@@ -162,10 +162,10 @@ def test_backgrounds_differ(name: str) -> None:
 
 
 def test_scenes_are_fast() -> None:
-    """Several hundred a second on one core; a tenth of that is asked here, since machines are shared."""
+    """One core draws several hundred scenes per second; the bound is a tenth of that, since machines are shared."""
     data = Scenes(count=2000, seed=2)
     for item in range(300):
-        data.scene(item)  # sprites are remembered
+        data.scene(item)  # fills the cache of sprites
     began = time.process_time()
     for item in range(100):
         data[item]

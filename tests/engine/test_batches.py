@@ -21,10 +21,10 @@ from tests.helpers import assert_close
 PAIRS = list(zip(tiny.IMAGES, tiny.CAPTIONS, strict=True))
 
 
-METHODS = ("nib",)  # the others: test_contract.py
+METHODS = ("nib",)  # the other methods: contracts/test_methods.py
 
 
-close = partial(assert_close, least=5e-7)  # to what a cosine is rounded to
+close = partial(assert_close, least=5e-7)  # the second is the rounding of a cosine
 
 
 every_kind = pytest.mark.parametrize("kind", tiny.KINDS)
@@ -51,7 +51,7 @@ def agree(actual: Explanation, wanted: Explanation, share: float = 1e-5) -> None
 @every_kind
 @every_method
 def test_explain_is_independent_of_batch_and_order(kind: str, method: str) -> None:
-    share = 1e-3 if kind == "fastvit" else 1e-5  # kinks enlarge what a batch rounds otherwise; in float64 it is exact
+    share = 1e-3 if kind == "fastvit" else 1e-5  # kinks amplify the rounding of a batch; in float64 the maps are equal
     alone = [explain_in_batches(kind, method, [pair], 1)[0] for pair in PAIRS]
     assert all(answer.image.scores.abs().max() > 0 for answer in alone)
     assert all(answer.text.scores.abs().max() > 0 for answer in alone)

@@ -39,7 +39,7 @@ def test_calibrate_gives_the_means_of_images(kind: str) -> None:
 
 @every_kind
 def test_calibrate_gives_the_means_of_captions(kind: str) -> None:
-    """Each caption alone, its rows counted by hand from its last word."""
+    """Each caption alone, with its rows counted from its last word."""
     tower = tiny.model(kind).text
     actual = calibrate(tiny.model(kind), [], CAPTIONS, batch_size=1)
     zero = int(actual.facts["zero"])
@@ -63,7 +63,7 @@ def test_calibrate_gives_the_means_of_captions(kind: str) -> None:
 
 
 def test_calibrate_aligns_captions_at_their_last_word() -> None:
-    """The end token's mean is that of end tokens, the start token's of start tokens, at every length."""
+    """The mean of the end token is that of end tokens, and that of the start token of start tokens, at every length."""
     tower = tiny.model("clip").text
     actual = calibrate(tiny.model("clip"), [], CAPTIONS)
     inputs = tower.prepare(["dog", "the two red dogs on the small mat"])
@@ -87,7 +87,7 @@ def test_calibrated_states_extend_to_longer_captions() -> None:
     inputs = tower.prepare(["a small grey bird sleeping on the red mat"])
     states = actual.state(tower, inputs, tower.trace(inputs).cut(1).hidden, 1)
     words = states[0, inputs.words.explained[0]]
-    assert torch.equal(words, words[:1].expand_as(words))  # the one word place that there is
+    assert torch.equal(words, words[:1].expand_as(words))  # the only word position
 
 
 def test_calibrate_is_independent_of_the_batch() -> None:

@@ -39,7 +39,7 @@ both_kinds = pytest.mark.parametrize("items", [tiny.IMAGES, CAPTIONS], ids=["ima
 
 
 def scores(part: SideAttribution) -> torch.Tensor:
-    """Without the padding that a caption gets from its batch mates."""
+    """Return the scores without the padding of a batch."""
     if isinstance(part, ImageAttribution):
         return part.scores
     return torch.tensor([word.score for word in part.words])
@@ -53,7 +53,7 @@ def agree(actual: SideAttribution, wanted: SideAttribution) -> None:
 
 @every_family
 def test_compare_explains_each_image_by_the_embedding_of_the_other(kind: str) -> None:
-    """The image side of NIB is linear in the other side's unit embedding: an image's serves as well as a caption's."""
+    """The image side of NIB is linear in the unit embedding of the other side, so that of an image serves as well."""
     model = tiny.model(kind)
     answer = compare(kind, tiny.IMAGES[0], tiny.IMAGES[1])
     for part, here, opposite in ((answer.first, *tiny.IMAGES[:2]), (answer.second, *tiny.IMAGES[1::-1])):
@@ -65,7 +65,7 @@ def test_compare_explains_each_image_by_the_embedding_of_the_other(kind: str) ->
 
 @every_family
 def test_compare_explains_each_caption_by_the_embedding_of_the_other(kind: str) -> None:
-    """NIB's formula, written out with the other caption's unit embedding."""
+    """The formula of NIB, written out with the unit embedding of the other caption."""
     model = tiny.model(kind)
     answer = compare(kind, CAPTIONS[0], tiny.CAPTIONS[1], layer=1, steps=2)
     opposite = F.normalize(encode(model.text, [tiny.CAPTIONS[1]])[0], dim=-1)
@@ -168,7 +168,7 @@ def test_compare_with_centred_uses_the_shipped_centre(items: list) -> None:
 
 
 def test_compare_finds_the_common_object_of_scenes() -> None:
-    """Chance is the share of the area, 0.06. Measured on these: energy 0.5, above chance in all maps."""
+    """Chance is the share of the area, 0.06. Measured: energy 0.5, above chance in all maps."""
     data = list(Scenes(count=60, seed=31, fewest=2, most=3))
     shared = [
         (one, other, {obj.name for obj in one.objects} & {obj.name for obj in other.objects})
@@ -294,7 +294,7 @@ def test_compare_rejects_inputs_that_do_not_go_together(
 
 @pytest.fixture
 def unchecked() -> Iterator[None]:
-    """Without the tests' own checks of types, as everywhere else."""
+    """Turn off the type checks of the tests."""
     config.update("jaxtyping_disable", True)
     yield
     config.update("jaxtyping_disable", False)
@@ -330,7 +330,7 @@ def test_other_functions_reject_two_images_or_captions() -> None:
 
 
 def test_compare_needs_only_what_its_tower_offers() -> None:
-    """A convolutional trunk has no attention; its captions can still be compared by methods that need some."""
+    """A convolutional trunk has no attention, but its captions can be compared by methods that need attention."""
     assert compare("efficientnet", CAPTIONS[0], CAPTIONS[1], method="rollout").similarity
     with pytest.raises(nibt.NibtError, match="needs attention"):
         compare("efficientnet", tiny.IMAGES[0], tiny.IMAGES[1], method="rollout")

@@ -43,7 +43,7 @@ def test_explain_embeddings_of_a_caption_equals_explain(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["clip", "convnext"])
 def test_explain_embeddings_is_independent_of_their_number(kind: str) -> None:
-    """Few go backward, one by one; many by the vectors of all tokens. Several layers are averaged in both."""
+    """Few embeddings use the backward mode, many the vectors of all tokens. Both average several layers."""
     model = tiny.model(kind)
     draws = torch.Generator().manual_seed(0)
     dim = encode(model.text, CAPTIONS).shape[1]
@@ -61,7 +61,7 @@ def test_explain_embeddings_takes_a_tolerance(kind: str) -> None:
     for place, answer in enumerate(nibt.explain(model, tiny.image(), CAPTIONS, **options)):
         assert_close(actual[place].scores, answer.image.scores)
         assert int(actual[place].path.steps) == int(answer.image.path.steps)
-    assert len(set(actual.path.steps.tolist())) > 1, "all alike"
+    assert len(set(actual.path.steps.tolist())) > 1, "all embeddings have the same number of steps"
 
 
 def test_explain_embeddings_rejects_embeddings_without_direction() -> None:

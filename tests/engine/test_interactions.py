@@ -14,7 +14,7 @@ from tests.engine.cuts import CAPTION, change, cut_of, shares, table
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit attention", "coca", "bert", "convnext"])
 def test_interactions_equal_the_full_product(kind: str) -> None:
-    model, layer = tiny.model(kind), 3 if kind == "convnext" else 1  # its first maps have many cells
+    model, layer = tiny.model(kind), 3 if kind == "convnext" else 1  # the first maps of this model have many cells
     actual = table(kind, image_layer=layer, text_layer=1, steps=3, baseline="blank")
     path = nodes("gauss", 3)
     image, image_start = cut_of(model, "image", layer)
@@ -27,7 +27,7 @@ def test_interactions_equal_the_full_product(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["clip", "own vit"])
 def test_interactions_sum_over_words_and_in_total(kind: str) -> None:
-    """Over all words: NIB's map for the change of the caption's embedding. Over all of it: the product, and a gap."""
+    """Over all words: the map of NIB for the change of the caption's embedding. In total: the product minus a gap."""
     model = tiny.model(kind)
     actual = table(kind, image_layer=1, text_layer=1, steps=24)
     text, start = cut_of(model, "text")
@@ -41,7 +41,7 @@ def test_interactions_sum_over_words_and_in_total(kind: str) -> None:
 
 @pytest.mark.parametrize(("sample", "caption"), [("coffee", "a cup"), ("chelsea", "a cat"), ("collage", CAPTION)])
 def test_interactions_of_a_trained_model_are_accurate_by_default(sample: str, caption: str) -> None:
-    """On a trained model, whose paths are bent, a few nodes give sums that are wrong in their sign."""
+    """For a trained model, whose paths are curved, a few steps give sums with the wrong sign."""
     model = nibt.load_model("scenes")
     actual = nibt.explain_interactions(model, f"sample:{sample}", caption)
     few = nibt.explain_interactions(model, f"sample:{sample}", caption, tolerance=None)
@@ -72,7 +72,9 @@ def test_interactions_average_layers() -> None:
     text_fixed = [table(image_layer=layer, text_layer=1, steps=2) for layer in ("1,2", "1", "2")]
     mean = (text_fixed[1].scores + text_fixed[2].scores) / 2
     torch.testing.assert_close(text_fixed[0].scores, mean, atol=1e-6, rtol=0)
-    assert not torch.allclose(both.scores, (one.scores + other.scores) / 2)  # a product of means is no mean of products
+    assert not torch.allclose(
+        both.scores, (one.scores + other.scores) / 2
+    )  # a product of means is not a mean of products
 
 
 def test_interactions_pair_up_lists_and_are_repeatable() -> None:

@@ -22,7 +22,7 @@ KINDS = sorted(tiny.KINDS)
 def test_forward_and_backward_mode_agree_on_every_family(kind: str, modality: str) -> None:
     cut, start = cut_of(tiny.model(kind), modality)
     path = nodes("gauss", 2)
-    chosen = slice(0, None, max(1, cut.hidden.shape[1] // 8))  # the rows of a large feature map would take long
+    chosen = slice(0, None, max(1, cut.hidden.shape[1] // 8))  # all rows of a large feature map would take long
     forward = jvp_integral(cut, start, path, shares(cut, start)[chosen])
     vectors = F.normalize(torch.randn(2, 1, forward.shape[-1], generator=torch.Generator().manual_seed(0)), dim=-1)
     backward = vjp_integral(cut, start, path, vectors)[..., chosen]
@@ -53,7 +53,7 @@ def test_integrals_are_independent_of_the_batch_size() -> None:
 
 
 def test_rows_agree_in_both_modes() -> None:
-    """More parts than half the embedding's numbers go backward, fewer forward."""
+    """More parts than half the size of the embedding use the backward mode, fewer the forward mode."""
     cut, start = cut_of(tiny.model("clip"), "image")
     path, count = nodes("gauss", 3), cut.hidden.shape[1]
     dim = cut.rest(cut.hidden[None]).shape[-1]
@@ -64,7 +64,7 @@ def test_rows_agree_in_both_modes() -> None:
 
 
 class Bilinear(nn.Module):
-    """A tail whose embedding is known by hand: the sum of squares of each channel over the rows, and a constant."""
+    """A tail with a known embedding: the sum of squares of each channel over the rows, and a constant."""
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         return torch.cat([states.square().sum(-2), torch.ones_like(states[..., :1, 0])], -1)
@@ -90,7 +90,7 @@ def test_rows_of_a_known_net_equal_finite_differences() -> None:
 
 
 def test_scores_choose_the_steps_of_each_word() -> None:
-    """A word's map depends on what the strongest word's adds up to, and on no other word."""
+    """The map of a word depends on the sum of the strongest word, and on no other word."""
     model = tiny.model("clip")
     side = Side(model, model.image.trace(model.image.prepare([tiny.image()])), lambda embedding: embedding.norm(dim=-1))
     (of,) = narrowed(side, NIB((1,), steps=1, tolerance=0.003))
@@ -98,7 +98,7 @@ def test_scores_choose_the_steps_of_each_word() -> None:
     aim = aim * torch.logspace(0, -4, 6)[:, None]
     most = (aim @ of.change).abs().max()
     together = scores(of, aim, most.expand(6))
-    assert len(set(together.steps.tolist())) > 1, "all alike"
+    assert len(set(together.steps.tolist())) > 1, "all words have the same number of steps"
     for vector, actual, steps in zip(aim, together.values, together.steps, strict=True):
         alone = scores(of, vector[None], most[None])
         assert alone.steps[0] == steps

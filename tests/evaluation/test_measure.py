@@ -57,7 +57,7 @@ def test_removal_metrics_take_a_fill_and_are_independent_of_the_batch(metric: An
     plain, noisy = (values(model, data, metric(hide=hide, **few), steps=2) for hide in ("mean", "noise"))
     alone = values(model, data, metric(hide="noise", **few), steps=2, batch_size=1)
     np.testing.assert_allclose(noisy, alone, atol=1e-3, rtol=1e-3)
-    assert plain[1::2] == noisy[1::2], "words fade as ever"
+    assert plain[1::2] == noisy[1::2], "words fade to padding as before"
     if metric is not ConfidenceIncrease:
         assert plain[::2] != noisy[::2]
     with pytest.raises(BadOption, match="hide must be one of mean, blur, noise"):
@@ -67,7 +67,7 @@ def test_removal_metrics_take_a_fill_and_are_independent_of_the_batch(metric: An
 
 
 def by_hand(model: Model, data: list[Pair], number: Callable[[torch.Tensor, int], float]) -> list[float]:
-    """100 max(0, S - S of the blank image), since the map of ones keeps nothing."""
+    """Return 100 max(0, S - S of the blank image), since the map of ones keeps nothing."""
     actual = []
     for place, pair in enumerate(data):
         inputs = model.image.prepare([pair.image])
@@ -78,7 +78,7 @@ def by_hand(model: Model, data: list[Pair], number: Callable[[torch.Tensor, int]
 
 def test_measured_softmax_compares_with_the_captions_of_the_call() -> None:
     model = tiny.model("clip")
-    data = [*pairs(3), Pair(tiny.image(seed=9), tiny.CAPTIONS[0])]  # one caption comes again
+    data = [*pairs(3), Pair(tiny.image(seed=9), tiny.CAPTIONS[0])]  # one caption occurs twice
     texts = torch.nn.functional.normalize(model.text.encode(model.text.prepare(tiny.CAPTIONS[:3])), dim=-1)
 
     def number(image: torch.Tensor, place: int) -> float:
@@ -96,14 +96,14 @@ def test_measured_softmax_compares_with_the_captions_of_the_call() -> None:
 def test_measured_target_does_not_change_the_map(modality: Any) -> None:
     model, data = tiny.model("clip"), pairs(2)
     same = {"only": modality, "steps": 2}
-    sensitivity = MaxSensitivity(samples=1)  # it asks again, and for the same
+    sensitivity = MaxSensitivity(samples=1)  # it explains again, with the same target
     assert values(model, data, sensitivity, measured="softmax", **same) == values(model, data, sensitivity, **same)
     for metric in (ConfidenceDrop(), Deletion(), Insertion(), Infidelity(masks=4), "special_share", "completeness_gap"):
         plain = values(model, data, metric, **same)
         np.testing.assert_allclose(values(model, data, metric, measured="cosine", **same), plain, atol=1e-5, rtol=1e-5)
         logit = values(model, data, metric, measured="logit", **same)
         if isinstance(metric, str):
-            assert logit == plain, "they are of the map"
+            assert logit == plain, "these metrics depend on the map only"
         elif isinstance(metric, ConfidenceDrop):
             np.testing.assert_allclose(logit, model.scale * np.array(plain), atol=1e-3, rtol=1e-3)
 
@@ -115,7 +115,7 @@ def test_measured_target_uses_against() -> None:
         two = values(model, data, metric, target="softmax", against=against, measured="softmax", only="image", steps=2)
         np.testing.assert_allclose(one, two, atol=1e-4, rtol=1e-4)
     values(model, data, ConfidenceDrop(), measured="difference", against="a dog", only="image")
-    values(model, data, ConfidenceDrop(), measured="difference")  # of two pairs each is the other's other
+    values(model, data, ConfidenceDrop(), measured="difference")  # of two pairs, each is the contrast of the other
 
 
 def test_measured_target_rejects_missing_contrasts() -> None:

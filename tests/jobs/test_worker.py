@@ -44,7 +44,7 @@ def test_worker_stops_if_no_row_can_be_explained(
     monkeypatch.setattr(work, "explain_batch", failing)
     with pytest.raises(RuntimeError, match="no such kernel"):
         nibt.batch(model, job_table, tmp_path, **OPTIONS | {"chunk_size": 16})
-    assert list(tmp_path.iterdir()) == []  # so that the corrected call may go there
+    assert list(tmp_path.iterdir()) == []  # so that the corrected call can use the folder
 
 
 def test_worker_gives_the_same_bits_without_reading_ahead(
@@ -58,7 +58,7 @@ def test_worker_gives_the_same_bits_without_reading_ahead(
 def test_worker_prepares_the_next_rows_meanwhile(
     model: Model, job_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the first batch waits to be explained, a later one is read, in another thread."""
+    """While the first batch waits to be explained, another thread reads a later one."""
     later, own, names = threading.Event(), work.explain_batch, set()
 
     def read(data: Any, record: Any) -> ImageInput:
@@ -80,7 +80,7 @@ def test_worker_prepares_the_next_rows_meanwhile(
 def test_worker_halves_the_batch_if_memory_runs_out(
     model: Model, job_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of eight rows three go at once; the numbers are the same to 1e-5, and the manifest tells."""
+    """Three of eight rows fit into memory; the numbers are equal to 1e-5, and the manifest records the batch size."""
     options = {**OPTIONS, "batch_size": 8, "chunk_size": 8}
     wanted, own, sizes = nibt.batch(model, job_table, tmp_path / "wanted", **options), work.explain_batch, []
 
@@ -97,7 +97,7 @@ def test_worker_halves_the_batch_if_memory_runs_out(
     assert not job.manifest.errors
     for actual, row in zip(job.rows(), wanted.rows(), strict=True):
         for name in ("grid", "text_scores"):
-            length = min(len(actual[name]), len(row[name]))  # captions are filled up to the longest of their batch
+            length = min(len(actual[name]), len(row[name]))  # captions are padded to the longest of their batch
             assert actual[name][:length] == pytest.approx(row[name][:length], abs=1e-5)
         assert actual["similarity"] == pytest.approx(row["similarity"], abs=1e-5)
         assert [word["text"] for word in actual["words"]] == [word["text"] for word in row["words"]]

@@ -1,4 +1,4 @@
-"""The eager CLIP of Transformers, against which methods of attention are computed by hand."""
+"""The eager CLIP of Transformers, from which methods of attention are computed in another way."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +16,7 @@ close = partial(assert_close, share=1e-6, least=1e-8, rtol=1e-4)
 
 
 class ByHand:
-    """What Transformers' own eager CLIP computes, past nibt: attentions, streams and projections of one side."""
+    """The attentions, streams and projections of one side, from the eager CLIP of Transformers."""
 
     def __init__(self, modality: str, blocks: int = 3) -> None:
         built = tiny.clip()

@@ -44,7 +44,7 @@ def test_attention_methods_equal_the_output_of_the_authors(
 
 
 def _all_rows(model: Model, method: str, answer: Any) -> Tensor:
-    """The scores with start and end tokens, which the authors keep."""
+    """Return the scores including start and end tokens, which the authors keep."""
     text = model.text.trace(model.text.prepare([answer.caption]))
     other = model.image.encode(model.image.prepare([answer.image.input]))
     of = Side(model, text, lambda embedding: cosine(embedding, other))
@@ -70,7 +70,7 @@ def test_attention_methods_equal_their_formulas(modality: str) -> None:
 
 @pytest.mark.parametrize("method", ["chefer", "fast_ig", "saliency_map"])
 def test_attention_methods_average_the_rows_that_the_head_averages(method: str) -> None:
-    """Chefer, FastIG and SaliencyMap, row by row: of each of the 16 patches, not of the class token."""
+    """Chefer, FastIG and SaliencyMap, row by row: for each of the 16 patches, not for the class token."""
     of = make_side(tiny.model("own vit average"), "image")
     configured = find("methods", method)()
     seen = of.attentions(of.tower.depth - 1)
@@ -86,7 +86,7 @@ def test_saliency_map_explains_the_attention_pooling() -> None:
     stream = of.tower.vision.post_layernorm(cut.hidden)
     attended = head.attention(head.probe.repeat(2, 1, 1), stream, stream, average_attn_weights=False)[1][:, :, 0]
     actual = SaliencyMap().scores(of)
-    # the gradient of each weight is (dS/do) v: from captum's and torch's parts, past nibt
+    # the gradient of each weight is (dS/do) v, from the parts of captum and torch
     value = F.linear(stream, head.attention.in_proj_weight.chunk(3)[2], head.attention.in_proj_bias.chunk(3)[2])
     output = (attended[:, :, None] @ value.unflatten(-1, (3, 8)).transpose(1, 2)).transpose(1, 2).flatten(2)
     output = output.detach().requires_grad_()
@@ -109,7 +109,7 @@ def test_attention_methods_reject_convolutional_trunks(kind: str, method: str) -
     assert not set(offered) & set(ATTENTION)
     with pytest.raises(Unsupported, match=message):
         find("methods", method)()(make_side(model, "image"))
-    assert find("methods", method)()(make_side(model, "text")).scores.isfinite().all(), "its text tower has attention"
+    assert find("methods", method)()(make_side(model, "text")).scores.isfinite().all(), "the text tower has attention"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from tests.helpers import both_sides, make_side, varied_kinds
 
 
 def explained(of: Side, scores: torch.Tensor) -> torch.Tensor:
-    """The scores of the explained units, one after the other."""
+    """Return the scores of the explained units, one after the other."""
     return scores[of.units.explained] if isinstance(of.units, Words) else scores.flatten()
 
 
@@ -90,7 +90,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("method", SMALL)
 def test_perturbation_methods_leave_global_generators_unchanged(method: str) -> None:
-    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # beartype itself draws from Python's own
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # beartype draws from the generator of Python
     nibt.explain(tiny.model("clip"), tiny.image(), "two cars", method, **SMALL[method])
     assert torch.equal(before[0], torch.get_rng_state())
     assert np.array_equal(before[1], np.random.get_state()[1])

@@ -12,7 +12,7 @@ from tests.methods.eager import ByHand, close
 @both_sides
 @pytest.mark.parametrize("rectified", ["mean", "heads"])
 def test_gae_equals_its_recursion(modality: str, rectified: str) -> None:
-    """Chefer's recursion as it is written: a matrix R that starts at 1."""
+    """The recursion of Chefer et al.: a matrix R that starts at 1."""
     hand = ByHand(modality)
     tokens = hand.seen["stream"][0].shape[1]
     relevance = torch.eye(tokens).expand(2, -1, -1)

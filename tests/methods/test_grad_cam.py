@@ -39,7 +39,7 @@ def test_grad_cam_equals_input_times_gradient_of_captum(kind: str, modality: str
 
 
 def test_pooled_grad_cam_averages_weights_over_words_only() -> None:
-    """By hand, for a caption that is padded: neither its start and end nor its padding count."""
+    """For a padded caption: neither start and end tokens nor padding count."""
     of = make_side(tiny.model("clip"), "text", ("two cats", "a small grey bird sleeping on the red mat"))
     cut = of.cut(1)
     states = cut.hidden[None].clone().requires_grad_()

@@ -19,7 +19,7 @@ from tests.helpers import Golden, both_sides, make_side
 
 
 def information(a: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-    """The divergence as it is written, of each element."""
+    """Return the divergence of each element, as in the paper."""
     keep = 1 / (1 + (-a).exp())
     m, v = keep * hidden, (1 - keep) ** 2
     return -0.5 * (1 + v.log() - m**2 - v)
@@ -28,7 +28,7 @@ def information(a: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
 @both_sides
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "convnext", "bert"])
 def test_m2ib_with_one_step_is_the_initial_information(kind: str, modality: str) -> None:
-    """What is scored is the last forward pass, and the first one comes before anything is learnt."""
+    """The score is that of the last forward pass, and the first one comes before any learning."""
     of = make_side(tiny.model(kind), modality)
     layer = of.tower.depth - 1
     cut = of.cut(layer)
@@ -42,7 +42,7 @@ def test_m2ib_with_one_step_is_the_initial_information(kind: str, modality: str)
 @both_sides
 @pytest.mark.parametrize("steps", [2, 3])
 def test_m2ib_equals_its_loss_and_adam(modality: str, steps: int) -> None:
-    """The same by plain means: one item, one noisy state at a time, and Adam as it is written in its paper."""
+    """The same computation without batches: one item and one noisy state at a time, and Adam as in its paper."""
     of = make_side(tiny.model("clip"), modality)
     cut, samples, beta = of.cut(1), 4, 0.1
     own = of.tower.valid_tokens(of.inputs, cut.hidden)[..., None].float()
@@ -67,7 +67,7 @@ def test_m2ib_equals_its_loss_and_adam(modality: str, steps: int) -> None:
 
 @pytest.mark.parametrize("of", [linear.image_side(1), linear.text_side([(3, 1, 4, 1, 5)])], ids=["image", "text"])
 def test_m2ib_without_a_price_follows_the_score(of: Side) -> None:
-    """Where S is linear, its gradient by a is l (1 - l) w (h - e), so each element goes where w (h - mean e) points."""
+    """For a linear S the gradient by a is l (1 - l) w (h - e), so each element moves to the sign of w (h - mean e)."""
     cut = of.cut(1)
     drawn = [
         generator(0, row).standard_normal((10, cut.hidden.shape[2]), dtype=np.float32)
@@ -107,8 +107,8 @@ def test_m2ib_scores_stay_finite_after_many_steps(modality: str) -> None:
 @both_sides
 @pytest.mark.parametrize("kind", ["clip", "siglip naflex", "convnext", "bert"])
 def test_m2ib_is_independent_of_the_batch_budget(kind: str, modality: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step of Adam does not see how large a gradient is, only how it compares with those before; so what rounding
-    does to a small one shows, and the tolerance is that of batches.
+    """A step of Adam depends on the ratio of gradients, not on their size, so the rounding of a small one shows. The
+    tolerance is that of batches.
     """
     of = make_side(tiny.model(kind), modality)
     large = M2IB((1,), samples=7)(of).scores
@@ -134,7 +134,7 @@ def test_m2ib_averages_layers() -> None:
 
 
 def test_m2ib_with_feature_noise_ignores_the_scale_of_channels() -> None:
-    """The information is that of standardised states: as in the bottleneck of Schulz et al."""
+    """The information is that of standardized states, as in the bottleneck of Schulz et al."""
     of = make_side(tiny.model("clip"), "image")
     cut = of.cut(1)
     h = (cut.hidden - cut.hidden.mean(1, keepdim=True)) / cut.hidden.std(1, keepdim=True, correction=0)
@@ -145,7 +145,7 @@ def test_m2ib_with_feature_noise_ignores_the_scale_of_channels() -> None:
 
 
 def test_m2ib_feature_noise_has_mean_and_deviation_of_the_item() -> None:
-    """All that is replaced is replaced by noise of the item itself, channel by channel; padding is not of the item."""
+    """The noise has the statistics of the item itself, channel by channel, without padding."""
     text = tiny.model("clip").text
     trace = text.trace(text.prepare(["cat", "a small grey bird sleeping on the red mat"]))
     hidden = trace.cut(1).hidden
@@ -177,7 +177,7 @@ def test_m2ib_default_is_the_paper_setting(golden: Golden) -> None:
 
 
 def test_m2ib_varies_less_between_seeds_than_between_images(golden: Golden) -> None:
-    """Seeds change a map of the paper's setting less than images do."""
+    """In the setting of the paper, seeds change a map less than images do."""
     model = golden.model
     maps = [
         nibt.explain(model, golden.folder / f"image_{number}.png", "w9 w8 w7", "m2ib", seed=seed).image.scores

@@ -19,7 +19,7 @@ from tests.helpers import Golden, both_sides, make_side, stretch
 
 
 class EveryRow(Side):
-    """A side whose special tokens are explained, too, as the authors keep them."""
+    """A side whose special tokens are explained as well, as the authors keep them."""
 
     def stem(self) -> Cut:
         stem = super().stem()
@@ -47,7 +47,7 @@ def test_mfaba_equals_the_output_of_the_authors(golden: Golden, case: int, modal
 
 @linear.both_sides
 def test_mfaba_on_a_linear_tower_is_known(of: Side) -> None:
-    """The gradient is the same everywhere: each step takes its stride times the gradient's absolute values."""
+    """The gradient is constant: each step adds its stride times the absolute gradient."""
     gradient = 4 * of.tower.root.weights[: of.stem().hidden.shape[1]].detach()
     wanted = of.stem().units.keep((7 * 0.02 * gradient.abs().sum(-1)).expand(len(of.inputs), -1))
     torch.testing.assert_close(MFABA(7, 0.02)(of).scores, wanted)
@@ -62,5 +62,5 @@ def test_mfaba_moves_against_the_score(modality: str) -> None:
     (gradient,) = torch.autograd.grad(of.score(stem.rest(states)).sum(), states)
     torch.testing.assert_close(scores.scores, stem.units.keep(0.01 * gradient[0].abs().sum(-1)))
     assert not torch.allclose(MFABA(steps=2)(of).scores, 2 * scores.scores, rtol=1e-4), (
-        "the second step starts elsewhere"
+        "the second step starts at another state"
     )

@@ -23,7 +23,7 @@ ORACLE = ("clip", "siglip", "own vit", "own vit attention", "own resnet", "bert"
 
 
 def captum(of: Side, layer: int, baseline: torch.Tensor, quadrature: str, steps: int) -> torch.Tensor:
-    """Captum's integrated gradients on the tail, summed over the channels."""
+    """Return captum's integrated gradients of the tail, summed over the channels."""
     cut = of.cut(layer)
 
     def tail(states: torch.Tensor) -> torch.Tensor:  # captum repeats the batch, step after step
@@ -75,7 +75,7 @@ def test_paper_variant_has_the_published_setting(golden: Golden) -> None:
 
 
 def _all_rows(model: Model, caption: str, answer: Any, steps: int, layer: int) -> np.ndarray:
-    """The stretched scores with start and end tokens, which the authors keep."""
+    """Return the stretched scores including start and end tokens, which the authors keep."""
     text = model.text.trace(model.text.prepare([caption]))
     other = model.image.encode(model.image.prepare([answer.image.input]))
     of = Side(model, text, lambda embedding: cosine(embedding, other))
@@ -87,7 +87,7 @@ def _all_rows(model: Model, caption: str, answer: Any, steps: int, layer: int) -
 
 @pytest.fixture(scope="module")
 def deep() -> Model:
-    """A random CLIP of 12 blocks a side, as Transformers initialises it, but with random biases."""
+    """A random CLIP of 12 blocks per side, initialized as in Transformers, but with random biases."""
     built = tiny.clip()
     config = built.module.config.to_dict()
     for part in ("vision_config", "text_config"):
@@ -134,7 +134,9 @@ def test_nib_tolerance_chooses_the_steps_of_each_item() -> None:
         alone = nibt.explain(deep, image, caption, **options)
         assert int(alone.image.path.steps) == int(one.image.path.steps)
         torch.testing.assert_close(one.image.scores, alone.image.scores, atol=1e-5 * _largest(alone), rtol=0)
-    assert len({(int(one.image.path.steps), int(one.text.path.steps)) for one in together}) > 1, "all alike"
+    assert len({(int(one.image.path.steps), int(one.text.path.steps)) for one in together}) > 1, (
+        "all items have the same number of steps"
+    )
 
 
 def _largest(answer: Any) -> float:

@@ -23,7 +23,7 @@ KINDS = ("clip", "siglip naflex", "own vit", "bert", "convnext")
 
 @dataclass(frozen=True)
 class GradientTimesState(GradientMethod):
-    """What NIB averages, without a rectifier."""
+    """The product that NIB averages, without a rectifier."""
 
     def scores(self, difference: Hidden, gradient: Hidden, units: Units) -> PerToken:
         return (difference * gradient).sum(-1)
@@ -68,7 +68,7 @@ def test_along_path_of_gradient_times_state_equals_nib(
 @both_sides
 @pytest.mark.parametrize("kind", KINDS)
 def test_along_path_rectifies_at_each_node(kind: str, modality: str) -> None:
-    """The mean of what is rectified at each node, found node by node; not the rectified mean."""
+    """The expected scores are the mean of the rectified products, not the rectified mean."""
     of = make_side(tiny.model(kind), modality)
     layer = 1
     cut, path = of.cut(layer), nodes("gauss", 5)

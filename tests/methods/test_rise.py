@@ -66,7 +66,7 @@ def test_rise_on_a_linear_tower_approaches_occlusion() -> None:
     """With S = sum_s a_s m_s and independent masks, E[S m_t] / p = p sum_s a_s + (1 - p) a_t."""
     whole = linear.text_side([(3, 1, 4, 1, 5)])
     parts = Occlusion()(whole).scores[0, 1:]
-    start = whole.value()[0] - parts.sum()  # always kept; without it fewer masks will do
+    start = whole.value()[0] - parts.sum()  # always kept; without it fewer masks are enough
     of = Side(whole.model, whole.trace, lambda embedding: embedding[..., 0] - start)
     for share in (0.2, 0.5):
         actual = RISE(20_000, share=share)(of).scores[0, 1:]
@@ -75,7 +75,7 @@ def test_rise_on_a_linear_tower_approaches_occlusion() -> None:
 
 
 def test_rise_map_is_as_fine_as_its_masks() -> None:
-    """The squares that pixels are averaged over lose next to nothing of the map of pixels."""
+    """Averaging pixels over the squares loses nearly nothing of the map of pixels."""
     grids, shifts = RISE(500)._grids(224, 224)
     weights = torch.rand(500, generator=torch.Generator().manual_seed(1))
     pixels = (weights[:, None, None] * _stretched(grids, shifts, 224, 224)).sum(0)[None, None]

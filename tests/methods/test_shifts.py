@@ -25,7 +25,7 @@ KINDS = ("clip", "siglip", "own vit", "convnext")
 
 @dataclass(frozen=True)
 class Brightness(Method):
-    """The mean of a patch's own pixels, so that where a cell looks can be seen."""
+    """The mean of the pixels of a patch, which shows where a cell looks."""
 
     def __call__(self, side: Side) -> Attribution:
         grid = side.units
@@ -35,7 +35,7 @@ class Brightness(Method):
 
 
 def _lit(of: Side, row: int, column: int) -> Side:
-    """The side with one pixel lit, and all else dark."""
+    """Return the side with one bright pixel on black."""
     values = torch.zeros_like(of.inputs.values)
     values[..., row, column] = 1
     return replace(of, trace=of.tower.trace(replace(of.inputs, values=values)))
@@ -44,7 +44,7 @@ def _lit(of: Side, row: int, column: int) -> Side:
 @pytest.mark.parametrize("shifts", [2, 4])
 @pytest.mark.parametrize(("row", "column"), [(13, 9), (18, 22), (16, 16)])
 def test_shifted_map_has_its_cells_in_place(shifts: int, row: int, column: int) -> None:
-    """The middle of the map lies where the light is, to a part of a patch; for a plain map it need not."""
+    """The center of the map is at the bright pixel, up to a part of a patch."""
     of = _lit(make_side(tiny.model("clip"), "image"), row, column)
     actual = Shifted(Brightness(), shifts)(of).grid[0]
     assert actual.shape == (4 * shifts, 4 * shifts)
@@ -67,7 +67,7 @@ def test_triangle_keeps_every_sum(reach: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_shifted_map_sums_to_the_mean_of_the_shifts(kind: str) -> None:
-    """Held against each shift, made by hand of the pixels."""
+    """Compared with each shift, computed from the pixels."""
     of = make_side(tiny.model(kind), "image")
     method = NIB((1,), "blank", "gauss", 4)
     actual = Shifted(method, 2)(of)
@@ -99,7 +99,7 @@ def test_shifted_map_is_independent_of_the_batch() -> None:
 
 
 def test_shifted_map_is_more_precise() -> None:
-    """Average precision on scenes: far more than chance, paired over the scenes."""
+    """Average precision on scenes, paired over the scenes."""
     pairs = list(Scenes(count=24, seed=31, fewest=2, most=3, named="one"))
     plain, fine = (
         [row.value for row in nibt.measure("scenes", pairs, ["average_precision"], only="image", **options)]

@@ -20,7 +20,7 @@ from tests.metrics.linear_maps import long_sides, ordered
 
 @pytest.mark.parametrize("modality", ["image", "text"])
 def test_deletion_and_insertion_are_mirrored(modality: str) -> None:
-    """Removing the best first is putting in the worst first, backwards."""
+    """Deletion from the highest score equals insertion from the lowest one, in reverse."""
     here = make_side(tiny.model("clip"), modality)
     cut = here.cut(0)
     rows = torch.rand(cut.hidden.shape[:2], generator=torch.Generator().manual_seed(1))

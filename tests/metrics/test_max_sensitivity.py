@@ -37,7 +37,10 @@ def test_max_sensitivity_equals_captum() -> None:
     ]
 
     def explain(pixels: Any) -> tuple[torch.Tensor]:
-        pixels, actual = pixels[0] if isinstance(pixels, tuple) else pixels, []  # item by item, as captum repeats them
+        pixels, actual = (
+            pixels[0] if isinstance(pixels, tuple) else pixels,
+            [],
+        )  # item by item, since captum repeats them
         for place, one in enumerate(pixels):
             item = place // (len(pixels) // 2)
             inputs = replace(of.inputs.item(item), values=one[None])

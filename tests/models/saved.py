@@ -14,7 +14,7 @@ from tests import tiny
 
 
 def save(kind: str, folder: Path) -> Path:
-    """A Hugging Face model of a kind with its processors, in a folder."""
+    """Save a Hugging Face model with its processors to a folder."""
     built = tiny.KINDS[kind]()
     built.module.save_pretrained(folder)
     built.processor.save_pretrained(folder)
@@ -24,7 +24,7 @@ def save(kind: str, folder: Path) -> Path:
 
 
 def save_open_clip(folder: Path, vision: dict | None = None, **text: Any) -> nn.Module:
-    """An OpenCLIP folder of a tiny model."""
+    """Save a tiny model to an OpenCLIP folder."""
     folder.mkdir()
     config = tiny.configuration(vision, text)
     module = tiny.randomised(lambda: open_clip.CLIP(**config))
@@ -52,7 +52,7 @@ def agree(one: Model, other: Model) -> None:
 
 
 class Evil:
-    """A pickle that writes a file when it is read."""
+    """A pickle that writes a file when it is loaded."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark

@@ -51,7 +51,7 @@ close = partial(assert_close, share=1e-6, least=1e-6, rtol=1e-5)
 
 
 def score(embedding: Tensor) -> Tensor:
-    """A number that depends on all of an embedding."""
+    """Return a number that depends on the whole embedding."""
     return (embedding * torch.linspace(-1, 2, embedding.shape[-1])).sum(-1).tanh()
 
 
@@ -61,7 +61,7 @@ def gradients(embedding: Tensor, at: list[Tensor]) -> tuple[Tensor, ...]:
 
 @contextmanager
 def watched(root: nn.Module) -> Iterator[list[Tensor]]:
-    """The weights that Transformers' own eager attention gives back, past nibt."""
+    """Record the weights that the eager attention of Transformers returns."""
     seen: list[Tensor] = []
 
     def after(module: nn.Module, args: Any, out: Any) -> None:
@@ -80,7 +80,7 @@ def implementation(module: nn.Module, name: str) -> None:
     for part in module.modules():
         if hasattr(part, "config"):
             part.config._attn_implementation = name
-            if name == "eager":  # some versions of T5's attention give their weights only where they are asked to
+            if name == "eager":  # some versions of T5 return their weights only on request
                 part.config.output_attentions = True
 
 
@@ -138,7 +138,7 @@ def test_attentions_equal_the_weights_of_timm(kind: str) -> None:
 @pytest.mark.parametrize("side", ["image", "text"])
 @pytest.mark.parametrize("kind", ["own vit", "own vit average", "own text apart", "own text both ways", "coca"])
 def test_attentions_equal_the_weights_of_torch(kind: str, side: Any) -> None:
-    """``nn.MultiheadAttention`` gives its weights when it is asked for them."""
+    """``nn.MultiheadAttention`` returns its weights on request."""
     fresh, weights = tiny.fresh(kind), []
     tower = fresh.tower(side)
 
@@ -206,7 +206,7 @@ def _class(inputs: Inputs, count: int) -> Tensor:
 
 
 def _end(inputs: Inputs, count: int) -> Tensor:
-    """The first end token, the highest of OpenCLIP's ids."""
+    """The first end token has the highest id of OpenCLIP."""
     return torch.eye(count)[inputs.values.argmax(1)]
 
 
@@ -215,7 +215,7 @@ def _last(inputs: Inputs, count: int) -> Tensor:
 
 
 def _cells(inputs: Inputs, count: int) -> Tensor:
-    """All but what precedes the 16 cells of the grid."""
+    """All rows but those before the 16 cells of the grid."""
     return F.pad(torch.full((2, 16), 1 / 16), (count - 16, 0))
 
 
@@ -263,7 +263,7 @@ def test_attentions_know_the_rows_that_the_head_reads(kind: str, side: Any) -> N
 
 
 def test_attentions_keep_rows_that_the_head_leaves_out() -> None:
-    """timm pools by attention without the class token; maps keep a row for it, of zeros."""
+    """timm pools by attention without the class token; maps have a row of zeros for it."""
     built = tiny.vit_trunk("vit_base_patch16_siglip_224", "map", proj=False, class_token=True)
     tower = load_model(built.module, tokenizer=built.tokenizer).image
     seen = tower.trace(make_inputs(tower)).attentions()
@@ -271,7 +271,7 @@ def test_attentions_keep_rows_that_the_head_leaves_out() -> None:
     read = seen.as_read(seen.last.weights.mean(1))
     assert read.shape == (2, 17)
     assert not read[:, 0].any()
-    assert seen.relayed([one.weights.mean(1) for one in seen.all])[:, 0].all(), "but it passes on what it looked at"
+    assert seen.relayed([one.weights.mean(1) for one in seen.all])[:, 0].all(), "but it passes on what it attended to"
 
 
 @pytest.mark.parametrize("kind", ["clip", "own vit", "siglip"])
@@ -375,7 +375,7 @@ def test_attentions_work_without_gradients_and_with_frozen_weights() -> None:
 
 @pytest.mark.parametrize("kind", ["clip", "own vit", "mt5"])
 def test_attentions_of_several_threads_are_independent(kind: str) -> None:
-    """Four threads look at one model while a fifth runs it: all see what they see alone, the fifth is not seen."""
+    """Four threads record attention while a fifth runs the model: each records what it would record alone."""
     tower = tiny.model(kind).text
     traces = [tower.trace(tower.prepare(list(tiny.CAPTIONS[:count]))) for count in (1, 2, 3, 4)]
     alone = [trace.attentions() for trace in traces]
@@ -424,7 +424,7 @@ def test_attentions_work_in_half_precision(kind: str) -> None:
 
 
 def test_attentions_reject_an_unknown_kernel() -> None:
-    """Not a wrong map: an error that says what to do."""
+    """An unknown kernel gives an error with a remedy, not a wrong map."""
 
     def odd(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> tuple[Tensor, None]:
         weights = torch.einsum("bhqc,bhkc->bhqk", query, key).exp()

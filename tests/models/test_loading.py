@@ -41,7 +41,7 @@ except CannotLoad as error:
 
 
 class Hub(SimpleHTTPRequestHandler):
-    """Files with the headers that a hub gives; elsewhere nothing."""
+    """A server of files with the headers of a hub; other paths are not found."""
 
     def send_head(self) -> Any:
         if not Path(self.translate_path(self.path)).is_file():
@@ -73,7 +73,7 @@ class TestHuggingFace:
     @pytest.mark.parametrize("kind", ["clip", "clip legacy end", "siglip", "siglip naflex"])
     def test_folder_loads(self, kind: str, tmp_path: Path) -> None:
         save(kind, tmp_path)
-        # Transformers makes a Gemma tokeniser of whatever lies beside a SigLIP 2, and ours is none
+        # Transformers would build a Gemma tokenizer for any SigLIP 2 folder
         model = load_model(tmp_path, tokenizer=tiny.sentence_tokenizer() if kind == "siglip naflex" else None)
         agree(model, tiny.model(kind))
         assert model.folder == tmp_path
@@ -119,7 +119,7 @@ class TestHuggingFace:
         }
         for file in tmp_path.glob("*config.json"):
             edit(file, auto_map=remote)
-        with suppress(CannotLoad):  # to refuse it is as well
+        with suppress(CannotLoad):  # rejecting it is fine as well
             agree(load_model(tmp_path), tiny.model(kind))
         assert not mark.exists()
 
@@ -296,7 +296,7 @@ class TestIds:
             load_model(id)
 
     def test_repositories_of_a_hub_load(self, tmp_path: Path) -> None:
-        """A hub on this machine answers for what lies in a folder, in a process that knows no other."""
+        """A hub on this machine serves a folder to a process that knows no other hub."""
         for name, write in (("clip", lambda folder: save("clip", folder)), ("open_clip", save_open_clip)):
             folder = tmp_path / f"somebody/{name}/resolve/main"
             folder.parent.mkdir(parents=True)

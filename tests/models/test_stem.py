@@ -40,7 +40,7 @@ class TestContract:
         for state, actual in zip(states, together, strict=True):
             assert_embeddings_close(actual, stem.rest(state[None])[0])
         assert not torch.allclose(together[0], together[2], rtol=1e-2, atol=1e-2), (
-            "the state is put in place of the tower's own"
+            "the state replaces that of the tower"
         )
         (gradient,) = torch.autograd.grad(together.sum(), states)
         assert gradient.isfinite().all()

@@ -33,7 +33,7 @@ ROWS = [
 
 
 class Shell(SimpleNamespace):
-    """What an extension is given of IPython."""
+    """The parts of IPython that an extension uses."""
 
     __hash__ = object.__hash__  # pyright: ignore
 
@@ -47,7 +47,7 @@ def shell() -> Shell:
 
 
 def framed(answer_: str) -> str:
-    """The page in a frame, which may do nothing but run its own scripts."""
+    """Return the page in a frame, which may only run its own scripts."""
     (sandbox,) = re.findall(r'sandbox="([^"]*)"', answer_)
     assert sandbox == "allow-scripts"
     (inside,) = re.findall(r'srcdoc="([^"]*)"', answer_)
@@ -70,7 +70,7 @@ def test_extension_shows_answers_as_pages_until_unloaded(shell: Shell) -> None:
     before = {mime: dict(one.type_printers) for mime, one in shell.display_formatter.formatters.items()}
     assert set(shell.shown(answer_)) == {"text/plain"}
     nibt.load_ipython_extension(shell)
-    nibt.load_ipython_extension(shell)  # twice is once
+    nibt.load_ipython_extension(shell)  # loading twice has no further effect
     for value in (answer_, table, two):
         actual = shell.shown(value)
         assert "nibt-view" in framed(actual["text/html"])

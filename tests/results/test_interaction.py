@@ -23,7 +23,7 @@ def test_words_and_regions_are_sums_of_the_table() -> None:
     width, height = actual.size
     whole = [score for _, score in actual.for_region((0, 0, width, height))]
     seen = actual.table.flatten(1).sum(1)
-    if actual.region.width <= width:  # nothing was cut off
+    if actual.region.width <= width:  # nothing was cropped
         torch.testing.assert_close(torch.tensor(whole), seen, atol=1e-6, rtol=1e-4)
     with pytest.raises(BadInput, match="does not stand in the caption"):
         actual.for_words("zebra")

@@ -36,7 +36,7 @@ def verdicts(audit: Audit, method: str = "") -> dict[tuple[str, str], str]:
 
 @pytest.fixture(scope="module")
 def scenes() -> Audit:
-    """NIB on scenes, at the smallest size."""
+    """The audit of NIB on scenes, at the smallest size."""
     return nibt.audit("scenes", list(Scenes(count=MANY, seed=5, fewest=2, most=3, named="all")), "nib", quick=True)
 
 
@@ -47,7 +47,7 @@ def random() -> Audit:
 
 def test_audit_passes_nib_on_scenes(scenes: Audit) -> None:
     assert {key: text for key, text in verdicts(scenes, "nib").items() if text != "pass"} == {}
-    assert set(verdicts(scenes).values()) == {"pass"}, "the model tells right captions from wrong ones"
+    assert set(verdicts(scenes).values()) == {"pass"}, "the model distinguishes right captions from wrong ones"
     assert {check.question for check in scenes.checks if check.method == "nib"} == {1, 2, 3, 4, 5, 6}
 
 
@@ -69,7 +69,7 @@ def test_audit_fails_a_random_map(random: Audit) -> None:
 
 
 def test_audit_fails_a_constant_text_tower() -> None:
-    """What leaves its last norm is the norm's bias, whatever the caption."""
+    """The last norm outputs its bias for every caption."""
     model = tiny.fresh("clip")
     with torch.no_grad():
         model.module.text_model.final_layer_norm.weight.zero_()  # pyright: ignore

@@ -56,7 +56,7 @@ def test_cascade_randomizes_from_the_top_down() -> None:
     assert [name for name, _ in actual] == ["nothing", "head", "block 2", "block 1", "block 0", "stem"]
     plain = maps(model, noise_pairs(MANY), MethodSpec("nib"), "image", 0)
     for one, other in zip(plain, actual[0][1]["nib"], strict=True):
-        assert np.array_equal(one.scores, other.scores), "of nothing is the model itself"
+        assert np.array_equal(one.scores, other.scores), "without randomization it is the model itself"
     assert not np.array_equal(plain[0].scores, actual[1][1]["nib"][0].scores)
 
 

@@ -12,7 +12,7 @@ from tests.helpers import ROOT
 
 
 def blocks(page: str) -> dict[str, str]:
-    """The code blocks of a page that stand for files, and its commands."""
+    """Return the code blocks of a page that stand for files, and its commands."""
     actual = re.findall(r"<!-- (?:file: )?(\S+) -->\n```\w+\n(.*?)```", page, re.DOTALL)
     return dict(actual)
 
@@ -23,7 +23,7 @@ def test_benchmark_takes_a_method_of_another_package(tmp_path: Path) -> None:
     for name, text in parts.items():
         (tmp_path / name).write_text(text)
     project = tomllib.loads(parts["pyproject.toml"])["project"]
-    installed = tmp_path / "strangers_method-1.0.dist-info"  # what pip makes of it
+    installed = tmp_path / "strangers_method-1.0.dist-info"  # what pip writes
     installed.mkdir()
     (installed / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 1.0\n")
     points = project["entry-points"]["nibt.methods"]

@@ -21,7 +21,7 @@ from tests.helpers import check_page
 def make_summary(
     folder: Path, plan: Plan, numbers: dict[tuple[str, str, str], list[float]], seconds: dict[str, float]
 ) -> Summary:
-    """A summary of rows written by hand: by side, metric and method the numbers of pairs."""
+    """Return a summary of known values, by side, metric and method."""
     blank = dict.fromkeys(COLUMNS, "") | {"curve": [], "model": "m", "data": "d", "target": "cosine", "seed": 0}
     rows = [
         {

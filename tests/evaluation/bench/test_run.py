@@ -102,7 +102,7 @@ def test_benchmark_records_a_bad_pair(tmp_path: Path, plan: dict[str, Any], monk
     run = nibt.benchmark(plan, tmp_path / "run")
     rows = run.table().to_pylist()
     own = [row for row in rows if row["method_label"] == "nib"]
-    assert len(own) == 6 * (4 + 3)  # corner_share is of images only
+    assert len(own) == 6 * (4 + 3)  # corner_share is for images only
     errors = {row["item"]: row["error"] for row in own}
     assert "2.png" in errors[2]
     assert errors[1] == errors[5] == "this caption cannot be"
@@ -174,7 +174,7 @@ def test_benchmark_equals_measure(tmp_path: Path, plan: dict[str, Any], clip_fol
 
 
 def test_benchmark_stores_the_curves_of_areas(tmp_path: Path, plan: dict[str, Any]) -> None:
-    """Of each pair in the store, and of the mean curve, which is drawn."""
+    """For each pair in the store, and for the mean curve that is drawn."""
     plan |= {"data": [SCENES], "methods": ["nib"], "metrics": ["deletion", "insertion", "special_share"]}
     run = nibt.benchmark(plan, tmp_path / "run")
     rows = run.table().to_pylist()
@@ -187,8 +187,8 @@ def test_benchmark_stores_the_curves_of_areas(tmp_path: Path, plan: dict[str, An
     firsts = {(row["side"], row["metric"], row["method"], row["item"]): row["curve"] for row in rows}
     for side, method, item in {(side, method, item) for side, _, method, item in firsts}:
         removed, put_in = (firsts[side, metric, method, item] for metric in ("deletion", "insertion"))
-        assert removed[0] == pytest.approx(put_in[-1], abs=1e-6)  # all of the input
-        assert removed[-1] == pytest.approx(put_in[0], abs=1e-6)  # nothing of it
+        assert removed[0] == pytest.approx(put_in[-1], abs=1e-6)  # the whole input
+        assert removed[-1] == pytest.approx(put_in[0], abs=1e-6)  # nothing of the input
     summary = Summary.of(run.plan, run.table())
     assert {series.metric for series in summary.curves} == {"deletion", "insertion"}
     for series, curve in summary.curves.items():

@@ -15,7 +15,7 @@ def test_gains_and_rankings_of_known_losses() -> None:
     losses_of = {("features", "", ""): base, ("whole", "", ""): 2 * base}
     for name, factor in factors.items():
         losses_of["features", name, "both"] = factor * base
-        losses_of["whole", name, "both"] = 2 * (2.5 - factor) * base  # the other way round
+        losses_of["whole", name, "both"] = 2 * (2.5 - factor) * base  # in reverse order
     resampled = Bootstrap(losses_of, 0)
     for gain in resampled.gains():
         factor = factors[gain.method] if gain.form == "features" else 2.5 - factors[gain.method]
@@ -30,6 +30,6 @@ def test_gains_and_rankings_of_known_losses() -> None:
 
 def test_taus_equal_scipy() -> None:
     one, other = (np.random.default_rng(seed).integers(0, 5, (50, 7)).astype(float) for seed in (0, 1))
-    one[0] = 1.0  # all equal: none
+    one[0] = 1.0  # all values are equal: no tau
     expected = [stats().kendalltau(*both).statistic for both in zip(one, other, strict=True)]
     np.testing.assert_allclose(taus_of(one, other), expected, atol=1e-12)

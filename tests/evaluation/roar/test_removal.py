@@ -26,7 +26,7 @@ def test_highest_breaks_ties_by_the_other_map() -> None:
 
 
 def test_hidden_pixels_of_a_known_map() -> None:
-    """Stretched over 4 x 4, the corner of the highest unit has 0.75^2 + ... of it: a quarter of 16 pixels is above."""
+    """Stretched over 4 x 4 pixels, the corner of the highest unit has 4 of 16 pixels above the percentile."""
     grid = np.array([[0.0, 0.0], [0.0, 1.0]])
     rows = np.array([0.0, 0.25, 0.75, 1.0])  # the weight of the second unit along a line of four pixels
     stretched = rows[:, None] * rows[None]

@@ -31,7 +31,7 @@ QUICK = {"epochs": 1, "batch_size": 4, "explain_batch": 5}
 
 @pytest.fixture(scope="module")
 def scenes() -> tuple[list[Pair], list[np.ndarray], list[np.ndarray]]:
-    """Scenes, and maps that know where the named objects are, and which tokens name them."""
+    """Scenes, with maps of the named objects and of the tokens that name them."""
     pairs = list(Scenes(count=110, seed=11, fewest=1, most=3, named="all"))
     text = load_model("scenes").text
     grids, tokens = [], []
@@ -68,9 +68,11 @@ def test_roar_ranks_a_map_of_the_truth_above_a_random_one(
     run.go(lambda *_: None)
     actual = {(gain.method, gain.hidden): gain for gain in run.result().gains}
     for kind in ("image", "text"):
-        assert actual["nib", kind].low > 0.1, "it does not learn what it does not see"
+        assert actual["nib", kind].low > 0.1, "it does not learn from hidden objects"
         assert actual["nib", kind].beats_random
-        assert abs(actual["ones", kind].lead) < actual["nib", kind].lead / 2, "equal scores hide what random ones do"
+        assert abs(actual["ones", kind].lead) < actual["nib", kind].lead / 2, (
+            "equal scores hide the same as random scores"
+        )
 
 
 def test_roar_resumes_with_the_same_bits_after_being_killed(tmp_path: Path) -> None:
@@ -93,7 +95,7 @@ def test_roar_resumes_with_the_same_bits_after_being_killed(tmp_path: Path) -> N
                 on_progress=killed(limit),
                 **options,
             )
-    (tmp_path / "two" / "cells" / ".draft.json").write_text("half")  # what a kill in the midst leaves
+    (tmp_path / "two" / "cells" / ".draft.json").write_text("half")  # the draft of a killed run
     again = nibt.roar(tiny.fresh("clip"), noise_pairs(12), "grad_cam", out=tmp_path / "two", **options)
     assert again.gains == whole.gains
     assert again.agreements == whole.agreements
@@ -190,7 +192,7 @@ def test_roar_rejects_bad_arguments(tmp_path: Path) -> None:
     half.module.half()
     with pytest.raises(Unsupported, match="float32"):
         nibt.roar(half, pairs, out=run)
-    assert not run.exists(), "what cannot be leaves no folder"
+    assert not run.exists(), "a rejected call leaves no folder"
     (tmp_path / "file").write_text("")
     with pytest.raises(WouldOverwrite, match="is a file"):
         nibt.roar(model, pairs, out=tmp_path / "file", **QUICK)

@@ -67,7 +67,7 @@ def trained_by(
 
 
 class Through(Whole):
-    """The same parameters as ``last``, trained through the whole forward pass."""
+    """The parameters of ``last``, trained through the whole forward pass."""
 
     name = "last"
 
@@ -92,7 +92,7 @@ def test_trainer_on_cached_streams_equals_the_whole_forward_pass(kind: str, bloc
     )
     if start is not None:
         check = split(len(pairs), Settings(), 0)[1]
-        assert np.abs(np.array(actual[0]) - start[check].numpy()).max() > 0.01, "training changed something"
+        assert np.abs(np.array(actual[0]) - start[check].numpy()).max() > 0.01, "training has an effect"
 
 
 def test_trainer_of_all_blocks_leaves_out_the_stem() -> None:
@@ -105,10 +105,10 @@ def test_trainer_of_all_blocks_leaves_out_the_stem() -> None:
         {name for name, one in form.own.module.named_parameters() if one.requires_grad}  # pyright: ignore
         for form in (last, every)
     ]
-    known = ("embedding", "pre_layrnorm", "text_model.encoder.layers.0.")  # of four blocks of text three are trained
+    known = ("embedding", "pre_layrnorm", "text_model.encoder.layers.0.")  # three of four text blocks are trained
     assert names[1] - names[0] == {name for name in names[1] if any(part in name for part in known)}
     assert names[0] < names[1]
-    assert "logit_scale" not in names[1], "the scale is held still"
+    assert "logit_scale" not in names[1], "the scale is not trained"
 
 
 def test_fresh_start_is_repeatable() -> None:

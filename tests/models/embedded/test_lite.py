@@ -33,7 +33,7 @@ def test_lite_is_small_and_describes_itself(lite: nibt.Model) -> None:
 
 
 def test_lite_needs_no_network() -> None:
-    """Every socket is closed before nibt is opened."""
+    """All sockets are blocked before nibt is imported."""
     code = (
         "import socket\n"
         "def closed(*_, **__): raise SystemExit('the network was asked')\n"
@@ -106,7 +106,7 @@ def test_lite_ships_its_centre(lite: nibt.Model) -> None:
 
 
 def test_lite_points_at_objects_in_photographs(lite: nibt.Model, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The recipe's own measurement on a third of the photographs, far from its table's last digit."""
+    """The measurement of the recipe on a third of the photographs, with wide margins."""
     monkeypatch.syspath_prepend(str(RECIPE))
     import measure
 

@@ -20,7 +20,7 @@ from tests.helpers import ROOT
 RECIPE = ROOT / "recipes" / "scenes"
 
 
-FRESH = 31  # a seed that neither the recipe nor the study uses
+FRESH = 31  # used neither by the recipe nor by the study
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def model() -> nibt.Model:
 
 @pytest.fixture(scope="module")
 def recipe() -> Iterator[None]:
-    """The recipe's own modules."""
+    """The modules of the recipe."""
     sys.path.insert(0, str(RECIPE))
     try:
         yield
@@ -62,7 +62,7 @@ def test_scenes_model_knows_its_words_as_tokens(model: nibt.Model) -> None:
 
 
 def test_scenes_model_classifies_new_scenes(model: nibt.Model) -> None:
-    """The recipe's README has the numbers on 2,000 scenes; here are few, so a little less is asked."""
+    """The README of the recipe has the numbers for 2,000 scenes; fewer scenes need wider margins."""
     prompts = embedded(model.text, [with_article(noun) for noun in NOUNS])
     for objects, within, least in ((1, 1, 0.92), (2, 3, 0.80)):
         data = Scenes(count=200, seed=FRESH, fewest=objects, most=objects)
@@ -102,7 +102,7 @@ def test_scenes_model_ships_mean_states(model: nibt.Model) -> None:
         answer = nibt.explain(model, pair.image, pair.caption, target="centred", layer=layer, baseline="mean")
         assert isinstance(answer, nibt.Explanation)
         flat = ["is flat" in warning for warning in answer.warnings]
-        assert flat == ([True, True] if layer == 12 else []), "behind the last block only the row that is read counts"
+        assert flat == ([True, True] if layer == 12 else []), "after the last block, only one row is read"
         assert answer.score["image"]["target"] == answer.score["text"]["target"] == "centred"
 
 
@@ -139,7 +139,7 @@ def test_scenes_model_table_distinguishes_two_objects(model: nibt.Model) -> None
 
 @pytest.mark.usefixtures("recipe")
 def test_scenes_recipe_reproduces_the_logged_losses() -> None:
-    """The first steps; another processor rounds otherwise, which training enlarges. `train.py --stop 200` for more."""
+    """Only the first steps, as training amplifies the rounding of a processor; `train.py --stop 200` runs more."""
     from muon import Muon  # pyright: ignore
     from network import network, tokenizer  # pyright: ignore
     from train import SEED, optimizers, rate_at, step_loss  # pyright: ignore

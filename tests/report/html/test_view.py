@@ -34,13 +34,13 @@ STATE = "nibtView(document.body).state()"
 
 
 def same(actual: Any, expected: Any) -> None:
-    """To the four digits that a page has of each number that is summed."""
+    """Compare to the four digits that a page has of each summed number."""
     expected = np.asarray(expected)
     np.testing.assert_allclose(np.asarray(actual), expected, rtol=5e-4, atol=1e-3 * np.abs(expected).max())
 
 
 class Opened:
-    """A page, with all that it asked for and complained about."""
+    """A page with its requests, messages and errors."""
 
     def __init__(self, context: BrowserContext, file: Path) -> None:
         self.page: Page = context.new_page()
@@ -73,7 +73,7 @@ def image(seed: int = 0) -> ImageInput:
 
 @pytest.fixture(scope="module")
 def pair() -> tuple[Explanation, Interaction]:
-    """An image whose sides a CLIP does not see, with its table."""
+    """An image whose left and right edges a CLIP does not see, with its table."""
     model = tiny.model("clip")
     explanation = nibt.explain(model, image(), CAPTION)
     table = nibt.explain_interactions(model, image(), CAPTION)
@@ -95,7 +95,7 @@ def word(page: Page, number: int) -> Any:
 
 
 def at(page: Page, x: float, y: float) -> dict[str, float]:
-    """A place on the image, of its own pixels, as one on the screen."""
+    """Return the position on the screen of a position in pixels of the image."""
     edge = page.locator(".nibt-stage").first.bounding_box()
     assert edge is not None
     return {"x": x * edge["width"] / SIZE[0], "y": y * edge["height"] / SIZE[1]}
@@ -105,7 +105,7 @@ def test_view_shows_the_region_of_a_word(opened: Opened, pair: tuple[Explanation
     explanation, table = pair
     page = opened.page
     same(opened.state["panels"][0]["maps"][0], explanation.grid.flatten())
-    word(page, 4).hover()  # looked at, not chosen
+    word(page, 4).hover()  # hovered, not selected
     same(opened.state["panels"][0]["maps"][0], table.for_words(4).flatten())
     assert opened.state["words"] == []
     part = float(table.for_words(4).abs().sum() / table.table.abs().sum())
@@ -165,7 +165,7 @@ def test_view_shows_the_words_of_a_box(opened: Opened, pair: tuple[Explanation, 
 def test_view_marks_a_box_with_the_keyboard(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
     page = opened.page
     page.focus(".nibt-stage")
-    page.keyboard.press("ArrowUp")  # the cursor comes to the middle
+    page.keyboard.press("ArrowUp")  # the cursor moves to the middle
     for key in ("ArrowUp", "ArrowUp", "ArrowUp", "ArrowLeft", "Enter", "ArrowDown", "ArrowRight", "Enter"):
         page.keyboard.press(key)
     assert opened.state["box"] == pytest.approx([60 + 60, 0, 120, 120], abs=0.1)  # two by two patches
@@ -173,7 +173,7 @@ def test_view_marks_a_box_with_the_keyboard(opened: Opened, pair: tuple[Explanat
     same(opened.state["panels"][0]["words"][0], expected)
     page.keyboard.press("Escape")
     assert opened.state["box"] is None
-    for _ in range(3):  # and words by keys, too
+    for _ in range(3):  # words by keyboard as well
         page.keyboard.press("Tab")
     page.keyboard.press("Space")
     assert [one["index"] for one in opened.state["words"]] == [2]
@@ -192,12 +192,12 @@ def test_view_state_can_be_read_and_set(opened: Opened, pair: tuple[Explanation,
             return nibtView(home).ready;
         }""",
         fragment([Panel(*pair)]),
-    )  # a replaced fragment comes to life as well
+    )  # a replaced fragment becomes interactive as well
     assert opened.state["words"] == []
 
 
 def test_view_has_the_colors_of_the_report(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
-    """At the centres of cells, where interpolation plays no part, and in the stripes; but for what JPEG changed."""
+    """Compared at the centers of cells, where there is no interpolation, and in the stripes, up to JPEG artifacts."""
     page, explanation = opened.page, pair[0]
     assert explanation.image.input is not None
     page.evaluate("nibtView(document.body).clear()")
@@ -212,7 +212,7 @@ def test_view_has_the_colors_of_the_report(opened: Opened, pair: tuple[Explanati
         difference = np.abs(pixels() - expected)
         assert difference[centres].mean() < 4
         assert difference[centres].max() < 16
-        assert difference[:, :55].mean() < 4  # not seen
+        assert difference[:, :55].mean() < 4  # not visible to the model
         assert np.ptp(expected[centres], axis=-1).max() > 60
 
     near(positive_only=False)
@@ -223,7 +223,7 @@ def test_view_has_the_colors_of_the_report(opened: Opened, pair: tuple[Explanati
 
 
 def test_view_has_a_bar_for_each_scale(browser: Browser, pair: Any, tmp_path: Path) -> None:
-    """One for the map and one for the words, of one side for a method whose scores have no sign."""
+    """One bar for the map and one for the words; a method without signs has one-sided bars."""
     explained, table = pair
     other = nibt.explain(tiny.model("clip"), explained.image.input, CAPTION, method="gae")
     write_page(
@@ -305,7 +305,7 @@ def hostile(folder: Path) -> Path:
 
 @pytest.mark.parametrize("kind", ["light", "dark", "narrow", "hostile", "comparison"])
 def test_view_is_accessible(browser: Browser, pair: Any, tmp_path: Path, kind: str) -> None:
-    """No serious finding of axe-core, nothing wider than the window, with words chosen and a box marked."""
+    """No serious finding of axe-core and nothing wider than the window, with words selected and a box marked."""
     if kind == "hostile":
         file = hostile(tmp_path)
     else:
@@ -333,7 +333,7 @@ def test_view_is_accessible(browser: Browser, pair: Any, tmp_path: Path, kind: s
 
 
 def assert_accessible(page: Page) -> None:
-    """By axe-core, which is put in beside the page's own policy."""
+    """Check a page with axe-core, which runs beside the page's own policy."""
     session = page.context.new_cdp_session(page)
     session.send("Page.setBypassCSP", {"enabled": True})
     violations = Axe().run(page).response["violations"]

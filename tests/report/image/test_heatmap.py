@@ -12,7 +12,7 @@ from tests.answers import PEAK, WHOLE, answer
 
 
 def test_score_map_covers_the_region_that_was_seen() -> None:
-    size = (300, 100)  # a wide image, of which the middle square was seen
+    size = (300, 100)  # a wide image, of which the middle square was visible
     scores = score_map(answer(PEAK, size, Resize("shortest", 24, 24, edge=24).region(size)))
     assert scores.shape == (100, 300)
     row, column = np.unravel_index(scores.argmax(), scores.shape)
