@@ -1,12 +1,12 @@
-"""Every error this library raises on purpose. Each message says what was expected, what came and what to do.
+"""The errors of this library. Each message says what was expected, what came and what to do.
 
 * NibtError
   - UnknownName     no method, metric, target, model family or data set of that name
   - BadOption       an option has a value that it cannot take
   - BadInput        an image or a caption cannot be read
-  - CannotLoad      a model cannot be had, or is not what it should be
-  - Unsupported     the model cannot give what was asked of it
-  - WrongBaseline  a file of mean states belongs to another model or another grid
+  - CannotLoad      a model is missing, or is not what it should be
+  - Unsupported     the model lacks what the request needs
+  - WrongBaseline   a file of mean states belongs to another model or another grid
   - CannotWrite     an output cannot be written; nothing half-written is left
     - WouldOverwrite  an output would replace an input, or a file that nibt did not write
   - OtherRequest    a folder or a file holds the results of another request
@@ -25,15 +25,15 @@ class UnknownName(NibtError, LookupError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
-        self._given = kind, name, known
+        self._arguments = kind, name, known
         near = get_close_matches(name, known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         listed = f" Known {kind}: {', '.join(known)}." if known else f" There are no {kind} here."
         super().__init__(f"unknown {kind.removesuffix('s')} {name!r}.{hint}{listed}")
 
     def __reduce__(self) -> tuple[type, tuple[str, str, list[str]]]:
-        """Raised again in another process, it says the same."""
-        return type(self), self._given
+        """Keep the arguments when the error is sent to another process."""
+        return type(self), self._arguments
 
 
 class BadOption(NibtError, ValueError):
@@ -45,11 +45,11 @@ class BadInput(NibtError, ValueError):
 
 
 class CannotLoad(NibtError, OSError):
-    """A model cannot be had, or is not what it should be."""
+    """A model is missing, or is not what it should be."""
 
 
 class Unsupported(NibtError, NotImplementedError):
-    """The model cannot give what was asked of it."""
+    """The model lacks what the request needs."""
 
 
 class WrongBaseline(NibtError, ValueError):

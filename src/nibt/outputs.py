@@ -1,4 +1,4 @@
-"""Which files an output may replace: none that is an input, and none that nibt did not write.
+"""Which files an output may replace: no input, and no file that nibt did not write.
 
 A file that nibt writes carries a signature: the version of nibt, the request that the file answers, and a digest of the
 file itself. A file that was edited since no longer has that digest, so it counts as the user's. Text files (JSON, HTML)
@@ -51,8 +51,9 @@ def signed(data: bytes) -> bytes:
 
 
 def sorted_header(data: bytes) -> bytes:
-    """The bytes of a safetensors file with the names in its header in order: the library writes metadata in any order,
-    and the same content must be the same bytes.
+    """Return the bytes of a safetensors file with the names in its header sorted.
+
+    The library writes metadata in any order, and the same content must be the same bytes.
     """
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
@@ -63,8 +64,9 @@ def sorted_header(data: bytes) -> bytes:
 
 
 def image_exif(image: Image.Image, request: Mapping[str, Any], size: int = 0) -> Image.Exif:
-    """EXIF data that sign an image as its file will decode, and the ``size`` of the file in bytes: further frames,
-    comments or bytes of the user's show in it.
+    """Return EXIF data that sign an image, as its file will decode, and the ``size`` of the file in bytes.
+
+    The size reveals frames, comments or bytes that a user added.
     """
     exif = Image.Exif()
     exif[_SOFTWARE] = f"nibt {_version()}"
@@ -180,9 +182,7 @@ def write_bytes(path: Path, data: bytes, overwrite: bool = False) -> None:
 
 
 def distinct(paths: Sequence[Path], request: Mapping[str, Any], taken: Iterable[Path] = ()) -> list[Path]:
-    """The same names, or with the first number (``photo-a-cat-2.png``) at which none is ``taken`` or holds the answer
-    to another request.
-    """
+    """Return the names, with a number (``photo-a-cat-2.png``) if one is taken or holds another request's answer."""
     taken = set(taken)
     wanted, number = json.loads(json.dumps(request, default=str)), 1
     while True:
@@ -193,8 +193,8 @@ def distinct(paths: Sequence[Path], request: Mapping[str, Any], taken: Iterable[
 
 
 def _answers(path: Path, request: Mapping[str, Any]) -> bool:
-    there = read_signature(path)
-    return there is not None and there.request == request
+    signature = read_signature(path)
+    return signature is not None and signature.request == request
 
 
 def _check_input(target: Path, source: Path) -> None:

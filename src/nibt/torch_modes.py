@@ -53,9 +53,9 @@ _ARITHMETIC = {
 
 @contextmanager
 def plain_torch() -> Iterator[None]:
-    """Inside, this thread has no default device, no autocast and no inference mode; afterwards all are as before.
+    """Run without a default device, autocast and inference mode in this thread; restore them afterwards.
 
-    Where the caller is in inference mode, no graph is kept inside either. It is a decorator, too.
+    If the caller is in inference mode, no graph is kept inside either. It is also a decorator.
     """
     with ExitStack() as stack:
         stack.enter_context(_no_default_device())
@@ -70,7 +70,7 @@ def plain_torch() -> Iterator[None]:
 
 @contextmanager
 def _no_default_device() -> Iterator[None]:
-    """Inside, tensors are made on the processor unless a device is named.
+    """Create tensors on the processor unless a device is named.
 
     ``torch.set_default_device`` and ``with torch.device(...)`` push a mode onto this thread's stack of modes. Nothing
     public takes it off for a while, so it is done as torch does it when it enters such a mode below others.
@@ -96,8 +96,9 @@ def _replace_modes(modes: list) -> None:
 
 @contextmanager
 def float32_numbers() -> Iterator[None]:
-    """Inside, tensors that are made of plain numbers, or computed from whole numbers and plain numbers, are float32,
-    whatever torch's default dtype is; for this thread alone.
+    """Make tensors of plain numbers float32, whatever torch's default dtype is, in this thread.
+
+    The same holds for what is computed from whole numbers and plain numbers.
     """
     if torch.get_default_dtype() == torch.float32:
         yield

@@ -56,9 +56,9 @@ def test_interactions_of_a_trained_model_are_accurate_by_default(sample: str, ca
 
 
 def test_interactions_warn_if_the_tolerance_is_not_met() -> None:
-    text = table(image_layer=1, text_layer=1, steps=1, tolerance=1e-9)
-    assert text.method["nodes"] == {"image": 64, "text": 64}
-    assert str(text.warnings).count("side of the table is above the tolerance after 64 nodes") == 2
+    strict = table(image_layer=1, text_layer=1, steps=1, tolerance=1e-9)
+    assert strict.method["nodes"] == {"image": 64, "text": 64}
+    assert str(strict.warnings).count("side of the table is above the tolerance after 64 steps") == 2
     assert "tolerance" not in str(table(image_layer=1, text_layer=1, steps=1, tolerance=0.5).warnings)
 
 

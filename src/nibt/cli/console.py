@@ -72,8 +72,9 @@ def _table(headings: Sequence[str]) -> Table:
 
 
 def balance(score: float, side: Attribution) -> tuple[str, str, str, str]:
-    """The score of a side, and what it is made of: score, baseline, attributed and gap. The gap is taken from the
-    rounded numbers, so that they add up as they are printed.
+    """The score of a side, and what it is made of: score, baseline, attributed and gap.
+
+    The gap is taken from the rounded numbers, so that they add up as they are printed.
     """
     value, path = Decimal(f"{score:.4f}"), side.path
     if path is None:
@@ -153,25 +154,27 @@ def _before(console: Console, answer: Shown) -> None:
         console.print(target_line(answer), style="dim", markup=False)
 
 
-def show_regions(tables: Sequence[Interaction]) -> None:
-    """For each word: the sum of its map, and where on the image its strongest place is."""
+def show_regions(interactions: Sequence[Interaction]) -> None:
+    """Print the sum of each word's map, and the strongest place of it."""
     console = Console(highlight=False)
-    for found in tables:
-        console.print(Text(found.source, style="bold").append(f"  similarity {found.similarity:.4f}", "not bold"))
-        _before(console, found)
+    for interaction in interactions:
+        title = Text(interaction.source, style="bold")
+        console.print(title.append(f"  similarity {interaction.similarity:.4f}", "not bold"))
+        _before(console, interaction)
         table = Table(box=None, pad_edge=False, header_style="dim")
         for heading in ("word", "sum", "strongest", "at (x, y)"):
             table.add_column(heading, justify="left" if heading == "word" else "right")
-        for word, grid in zip(found.words, found.table, strict=True):
-            row, column = divmod(int(grid.abs().argmax()), found.grid.columns)
-            across = found.region.left + (column + 0.5) * found.region.width / found.grid.columns
-            down = found.region.top + (row + 0.5) * found.region.height / found.grid.rows
-            table.add_row(
-                word.text, f"{float(grid.sum()):+.4f}", f"{float(grid[row, column]):+.4f}", f"{across:.0f}, {down:.0f}"
-            )
+        grid, region = interaction.grid, interaction.region
+        for word, scores in zip(interaction.words, interaction.table, strict=True):
+            row, column = divmod(int(scores.abs().argmax()), grid.columns)
+            across = region.left + (column + 0.5) * region.width / grid.columns
+            down = region.top + (row + 0.5) * region.height / grid.rows
+            strongest = f"{float(scores[row, column]):+.4f}"
+            table.add_row(word.text, f"{float(scores.sum()):+.4f}", strongest, f"{across:.0f}, {down:.0f}")
         console.print(table)
-        console.print(f"all of it {float(found.scores.sum()):+.4f}, gap {found.gap:+.1g}", style="dim")
-        for warning in other_warnings(found.warnings):
+        total, exact = float(interaction.scores.sum()), interaction.product
+        console.print(f"total {total:+.4f} (exact: {exact:+.4f})", style="dim")
+        for warning in other_warnings(interaction.warnings):
             console.print(f"note: {warning}", style="yellow", markup=False)
 
 

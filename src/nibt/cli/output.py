@@ -20,11 +20,16 @@ _LONGEST = 60  # characters of a default name that say how the request differs f
 
 @dataclass(frozen=True)
 class Output:
-    """An image (or a folder for several), or a page for all, and a JSON file; all is checked before the model is
-    loaded.
+    """The files that a command writes, which are checked before the model is loaded.
 
-    ``suffix`` is what tells files that get a default name from those of other requests; ``inputs`` are the files and
-    folders that the command reads, and that no output may replace.
+    Attributes:
+        out: The image of one pair, the folder for several, or one page for all; None means default names.
+        json: The JSON file; "-" for standard output, None for a default name.
+        quiet: Print nothing.
+        overwrite: Replace files that nibt did not write.
+        suffix: What distinguishes files with default names from those of other requests.
+        inputs: The files and folders that the command reads, which no output may replace.
+
     """
 
     out: Path | None
@@ -36,6 +41,7 @@ class Output:
 
     @property
     def silent(self) -> bool:
+        """Whether nothing but JSON is printed."""
         return self.quiet or self.json == "-"
 
     @property
@@ -44,14 +50,15 @@ class Output:
         return self.out is not None and self.out.suffix.lower() == ".html" and not self.out.is_dir()
 
     def check(self, firsts: list[str], seconds: list[str], beside: Sequence[Path] = ()) -> list[Path]:
-        """The name of the image of each pair; empty where JSON alone was asked for. Other images lie ``beside``.
-        A pair is each of the firsts with each of the seconds: captions, or what ``stem`` makes of images.
+        """The name of the image of each pair; empty where JSON alone was asked for.
+
+        Other images lie ``beside``. A pair is each of the firsts with each of the seconds: captions, or what ``stem``
+        makes of images.
 
         Raises:
             WouldOverwrite: A file is an input, is not nibt's, or two outputs share it.
             CannotWrite: A folder is missing or closed.
             BadOption: A name ends neither in .html nor in an image format.
-
         """
         from nibt.outputs import check_targets
         from nibt.report.image.explanation import check_format
@@ -91,8 +98,9 @@ class Output:
     def _distinct(
         self, answers: Sequence[Any], names: list[Path], beside: Sequence[Path]
     ) -> tuple[list[Path], Path | None]:
-        """The names of the images and of the JSON file; default ones with a number where that of the answer to
-        another request is there, or where another output of the call has the name.
+        """Return the names of the images and of the JSON file.
+
+        Default names get a number if the file of another request, or another output of the call, has the name.
         """
         from nibt.outputs import distinct
         from nibt.results.saving import request_of
@@ -202,8 +210,9 @@ def model_name(model: str | None) -> str | None:
 
 
 def input_paths(*sources: str | Path | Iterable[str | Path] | Mapping[str, Any] | None) -> tuple[Path, ...]:
-    """The files and folders that arguments and options of a command name: a path, ``sample:NAME``, ``coco:FOLDER``,
-    ``mean:FILE``, an embedded model; or several of these.
+    """Return the files and folders that arguments and options of a command name.
+
+    A source is a path, ``sample:NAME``, ``coco:FOLDER``, ``mean:FILE``, an embedded model, or several of these.
     """
     paths: list[Path] = []
     for source in sources:
@@ -243,11 +252,11 @@ def _paths_of(text: str) -> list[Path]:
     ]
     if text.startswith(SAMPLE) and text.removeprefix(SAMPLE) in samples():
         candidates.append(sample_file(text.removeprefix(SAMPLE)))
-    found = []
+    paths = []
     for path in candidates:
         try:
             if path.expanduser().exists():
-                found.append(path.expanduser())
+                paths.append(path.expanduser())
         except (OSError, ValueError):  # too long for a name, or with a null character
             continue
-    return found
+    return paths

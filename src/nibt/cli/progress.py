@@ -1,5 +1,6 @@
-"""What a person sees while the command works: a bar with the number done, the total and the time left; where standard
-error is no terminal, a line every ten seconds; and one line when the work is interrupted.
+"""The progress of a command on standard error: a bar, or a line every ten seconds if that is no terminal.
+
+An interruption by Ctrl-C or SIGTERM is told in one line.
 """
 
 import signal
@@ -31,9 +32,7 @@ _INNER = 2  # steps from which a loop inside is worth a bar
 
 @dataclass
 class Status:
-    """What is shown of some work: finished items, of ``total`` if that is known, and the loop inside the current
-    one.
-    """
+    """What is shown of some work: the items that are done, their total, and the loop inside the current one."""
 
     name: str
     total: int | None
@@ -97,9 +96,7 @@ def shown(name: str, quiet: bool, total: int | None = None, window: float = 30.0
 
 @contextmanager
 def interruptible(kept: str | Callable[[], str]) -> Iterator[None]:
-    """Where Ctrl-C or SIGTERM ends the work: say in one line what is ``kept`` and how to go on, and leave with 130 or
-    143.
-    """
+    """Say in one line what is ``kept`` if Ctrl-C or SIGTERM ends the work, and exit with 130 or 143."""
     code = 130
 
     def terminate(number: int, frame: object) -> None:

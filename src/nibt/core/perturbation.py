@@ -30,8 +30,9 @@ _BACKDROP, _SHAKEN = 1, 2  # so that what is drawn for one end is not drawn agai
 def masker(
     side: Side, units: Units, smooth: bool = False, hide: str = "mean", seed: int = 0
 ) -> Callable[[PerUnit], PerExample]:
-    """The score of a side as a function of how much of each unit is kept: 1 all of it, 0 nothing. A stack of masks,
-    (mask, batch, unit), gives (mask, batch).
+    """The score of a side as a function of how much of each unit is kept: 1 all of it, 0 nothing.
+
+    A stack of masks, (mask, batch, unit), gives (mask, batch).
 
     A pixel is scaled after normalising, so nothing is the mean colour, or fades into what ``backdrop`` puts there;
     ``smooth`` stretches the units over the pixels bilinearly, without seams. A word is faded as its embedding, toward

@@ -15,10 +15,11 @@ from nibt.data.units import Words
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The truth of one pair. ``mask`` is true on the seen pixels of the objects that the caption names, ``others``
-    are the masks of the objects that it does not name; ``named`` and ``absent`` tell for each word of the caption
-    whether it names an object of the image, or one that is not there. Each is None, or empty, where nothing is
-    known, or nothing is named.
+    """The truth of one pair.
+
+    ``mask`` is true on the seen pixels of the objects that the caption names, ``others`` are the masks of the objects
+    that it does not name; ``named`` and ``absent`` tell for each word of the caption whether it names an object of the
+    image, or one that is not there. Each is None, or empty, where nothing is known, or nothing is named.
     """
 
     mask: Bool[Tensor, "height width"] | None = None

@@ -11,8 +11,9 @@ from nibt.values import ByValue
 
 @dataclass(frozen=True)
 class Grid:
-    """A grid over an image. ``prefix`` rows before it (a class token) and any rows after it (padding) are not
-    explained.
+    """A grid over an image.
+
+    ``prefix`` rows before it (a class token) and any rows after it (padding) are not explained.
     """
 
     rows: int

@@ -27,13 +27,13 @@ def table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[dict[str, str]
 def table_rows(
     path: Path, columns: tuple[str, ...], remedy: str = ""
 ) -> Iterator[tuple[dict[str, str] | BadInput, str]]:
-    """The same; a row with more or fewer fields than the heading is given as the error that it is. ``remedy`` says
-    how other columns are chosen, where they can be.
+    """The same; a row with more or fewer fields than the heading is given as the error that it is.
+
+    ``remedy`` says how other columns are chosen, where they can be.
 
     Raises:
         BadOption: A column is lacking that can be chosen.
         BadInput: A column is lacking, or the file is broken.
-
     """
     with _readable(path), path.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.reader(stream, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
@@ -54,8 +54,8 @@ def table_rows(
             if len(fields) == len(heading):
                 yield dict(zip(heading, fields, strict=True)), where
             else:
-                told = f"expected {len(heading)} fields (got {len(fields)}); put texts that hold the separator in "
-                yield BadInput(f"{where}: {told}double quotes"), where
+                message = f"expected {len(heading)} fields (got {len(fields)}); put texts that hold the separator in "
+                yield BadInput(f"{where}: {message}double quotes"), where
 
 
 def missing_columns(path: Path, lacking: Sequence[str], names: Sequence[str], remedy: str) -> BadOption:

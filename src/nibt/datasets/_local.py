@@ -89,16 +89,17 @@ class LocalDataset(RecordDataset):
                 return self.root / name
         raise self.lacking(what or " or ".join(names))
 
-    def the_table(self, given: str | None, *patterns: str) -> Path:
-        """Return the table of that name in the folder or, without a name, the only file of the first pattern that any
-        file has.
+    def the_table(self, name: str | None, *patterns: str) -> Path:
+        """Return the table of the folder: the one of that name or, without a name, the only file of a pattern.
+
+        The patterns are tried in order; the first one that any file has counts.
 
         Raises:
             BadInput: There is none, or there are several.
 
         """
-        if given is not None:
-            return self.inside(given)
+        if name is not None:
+            return self.inside(name)
         for pattern in patterns:
             files = sorted(file.name for file in self.root.glob(pattern) if file.is_file())
             if len(files) > 1:

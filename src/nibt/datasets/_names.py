@@ -38,11 +38,11 @@ def named_spans(caption: str, names: Iterable[str]) -> dict[str, tuple[Span, ...
     {'hot dog': ((4, 12),), 'dog': ((19, 22),)}
     """
     pattern, of_form = _pattern(tuple(sorted(set(names))))
-    found: dict[str, tuple[Span, ...]] = {}
+    spans: dict[str, tuple[Span, ...]] = {}
     for match in pattern.finditer(caption):
         name = of_form[" ".join(match.group().lower().split())]
-        found[name] = (*found.get(name, ()), match.span())
-    return found
+        spans[name] = (*spans.get(name, ()), match.span())
+    return spans
 
 
 def plurals(name: str) -> set[str]:

@@ -15,8 +15,10 @@ _SEPARATOR = "::"
 
 
 def named_paths(names: str | Path, endings: tuple[str, ...]) -> list[Path]:
-    """Return the files that a name stands for: itself, a pattern such as ``shards/{000..099}.tar``, several names
-    joined by ``::``, or the files of a folder that have one of the endings.
+    """Return the files that a name stands for.
+
+    A name is a file, a pattern such as ``shards/{000..099}.tar``, several names joined by ``::``, or a folder, whose
+    files with one of the endings are taken.
 
     Raises:
         BadInput: There is no such file.

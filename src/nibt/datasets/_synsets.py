@@ -26,8 +26,9 @@ class Labelled(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class SynsetDataset(LocalDataset):
-    """The first ``each`` images of every synset, or all of them, synsets and images by their numbers. ``split`` is
-    val or train.
+    """The first ``each`` images of every synset, or all of them, synsets and images by their numbers.
+
+    ``split`` is val or train.
 
     The caption is ``a photo of a `` and the whole string of the synset, as in the paper: "a photo of a tench, Tinca
     tinca". All of that string names the objects.
@@ -54,15 +55,15 @@ class SynsetDataset(LocalDataset):
         for labelled in images:
             of_synset.setdefault(labelled.synset, []).append(labelled)
         entries: list[Record] = []
-        for synset, found in sorted(of_synset.items()):
+        for synset, members in sorted(of_synset.items()):
             if synset not in names:
-                raise BadInput(f"{found[0].where}: the list of names does not know the synset {synset!r}")
-            if self.each is not None and len(found) < self.each:
+                raise BadInput(f"{members[0].where}: the list of names does not know the synset {synset!r}")
+            if self.each is not None and len(members) < self.each:
                 raise BadInput(
-                    f"each must be at most {len(found)} (got {self.each}): the synset {synset} has no more images"
+                    f"each must be at most {len(members)} (got {self.each}): the synset {synset} has no more images"
                 )
-            found.sort(key=lambda labelled: natural(labelled.image.name))
-            entries += [_entry(labelled, names[synset]) for labelled in found[: self.each]]
+            members.sort(key=lambda labelled: natural(labelled.image.name))
+            entries += [_entry(labelled, names[synset]) for labelled in members[: self.each]]
         return entries
 
 
@@ -88,8 +89,9 @@ def synset_names(path: Path) -> dict[str, str]:
 
 
 def from_corners(corners: list[str], where: str) -> Edges:
-    """A box of its first and last column and row: the last ones belong to it, as in ImageNet's files, where those of
-    a whole image of 64 pixels are 0 0 63 63.
+    """Return the box of its first and last column and row.
+
+    The last ones belong to the box, as in ImageNet's files: those of a whole image of 64 pixels are 0 0 63 63.
 
     Raises:
         BadInput: These are not four numbers, or the last comes before the first.

@@ -41,9 +41,9 @@ class Flickr8k(CaptionedDataset):
     @override
     def read_records(self) -> list[Record]:
         path = self._text("captions.txt", "Flickr8k.token.txt")
-        found = _from_token(path) if path.name == "Flickr8k.token.txt" else _from_table(path)
-        wanted = found.keys() if self.split is None else self._wanted(self.split)
-        unknown = sorted(set(wanted) - set(found))
+        captions = _from_token(path) if path.name == "Flickr8k.token.txt" else _from_table(path)
+        wanted = captions.keys() if self.split is None else self._wanted(self.split)
+        unknown = sorted(set(wanted) - set(captions))
         if unknown:
             raise BadInput(f"{path} has no caption of {unknown[0]}, which the list of the split {self.split} names")
         folder = self.inside(
@@ -54,7 +54,7 @@ class Flickr8k(CaptionedDataset):
             what="a folder of images (Images or Flicker8k_Dataset)",
         )
         return [
-            Record(tuple(caption for _, caption in sorted(found[name][1])), str(folder / name), found[name][0])
+            Record(tuple(caption for _, caption in sorted(captions[name][1])), str(folder / name), captions[name][0])
             for name in sorted(wanted, key=natural)
         ]
 
@@ -65,27 +65,27 @@ class Flickr8k(CaptionedDataset):
         return {line.strip() for line, _ in lines(self._text(f"Flickr_8k.{_SPLITS[split]}.txt"))}
 
 
-_Found = dict[str, tuple[str, list[tuple[int, str]]]]  # by image: its first place in the file, its numbered captions
+_Captions = dict[str, tuple[str, list[tuple[int, str]]]]  # by image: its first place in the file, its numbered captions
 
 
-def _from_table(path: Path) -> _Found:
-    found: _Found = {}
+def _from_table(path: Path) -> _Captions:
+    captions: _Captions = {}
     for row, where in table(path, ("image", "caption")):
-        captions = found.setdefault(row["image"].strip(), (where, []))[1]
-        captions.append((len(captions), row["caption"].strip()))
-    return found
+        numbered = captions.setdefault(row["image"].strip(), (where, []))[1]
+        numbered.append((len(numbered), row["caption"].strip()))
+    return captions
 
 
-def _from_token(path: Path) -> _Found:
-    found: _Found = {}
+def _from_token(path: Path) -> _Captions:
+    captions: _Captions = {}
     for line, where in lines(path):
         place, _, caption = line.partition("\t")
         name, _, number = place.rpartition("#")
         if not name or not number.isdecimal():
             raise BadInput(f"{where}: expected image.jpg#0, a tab and a caption (got {line!r})")
         if name != _NO_IMAGE:
-            found.setdefault(name, (where, []))[1].append((int(number), caption.strip()))
-    return found
+            captions.setdefault(name, (where, []))[1].append((int(number), caption.strip()))
+    return captions
 
 
 PLUGIN = Flickr8k

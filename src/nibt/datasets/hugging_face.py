@@ -119,8 +119,9 @@ class HuggingFace(CaptionedDataset, TableDataset):
 
 
 def saved(folder: Path, split: str | None, *columns: tuple[str, str]) -> Any:
-    """The table of the package ``datasets`` in a folder, mapped, not read; it has the columns, each with the name of
-    the option that chose it.
+    """Open the table that the package ``datasets`` saved, without reading it.
+
+    ``columns`` are the columns that it must have, each with the name of the option that chose it.
 
     Raises:
         Unsupported: That package is not installed.
@@ -131,14 +132,14 @@ def saved(folder: Path, split: str | None, *columns: tuple[str, str]) -> Any:
         package = import_module("datasets")
     except ImportError as error:
         raise Unsupported("this data set needs the package datasets: pip install 'nibt[data]'") from error
-    found = package.load_from_disk(str(folder))
-    if isinstance(found, dict):  # a DatasetDict is one
-        found = found[_known("split", split, list(found))]
+    table = package.load_from_disk(str(folder))
+    if isinstance(table, dict):  # a DatasetDict is one
+        table = table[_known("split", split, list(table))]
     elif split is not None:
         raise BadOption(f"the data set was saved without splits: leave split out (got {split!r})")
     for value, option in columns:
-        _known(option, value, found.column_names)
-    return found
+        _known(option, value, table.column_names)
+    return table
 
 
 def _undecoded(rows: Any, column: str) -> Any:
@@ -155,10 +156,10 @@ def _known(option: str, value: str | None, names: list[str]) -> str:
     return value
 
 
-def _texts(told: Any, where: str) -> tuple[str, ...]:
-    captions = tuple(told) if isinstance(told, list | tuple) else (told,)
+def _texts(value: Any, where: str) -> tuple[str, ...]:
+    captions = tuple(value) if isinstance(value, list | tuple) else (value,)
     if not captions or not all(isinstance(caption, str) for caption in captions):
-        raise BadInput(f"{where}: a caption must be a text, or a list of texts (got {told!r})")
+        raise BadInput(f"{where}: a caption must be a text, or a list of texts (got {value!r})")
     return captions
 
 

@@ -33,21 +33,23 @@ class RSICD(CaptionedDataset):
         path = self.inside(self.table)
         with format_errors(str(path)):
             listed: list[tuple[int, dict[str, Any]]] = list(enumerate(read_json(path)["images"]))
-            splits = sorted({str(told.get("split")) for _, told in listed})
+            splits = sorted({str(image.get("split")) for _, image in listed})
             if self.split is not None and self.split not in splits:
                 raise BadOption(f"split must be one of {', '.join(splits)} (got {self.split!r})")
             named = next((name for name in ("RSICD_images", "images", "imgs") if (self.root / name).is_dir()), ".")
             return [
-                Record(tuple(_captions(told)), str(self.root / named / told["filename"]), f"{path.name}, image {place}")
-                for place, told in listed
-                if self.split in (None, told["split"])
+                Record(
+                    tuple(_captions(image)), str(self.root / named / image["filename"]), f"{path.name}, image {place}"
+                )
+                for place, image in listed
+                if self.split in (None, image["split"])
             ]
 
 
-def _captions(told: dict[str, Any]) -> list[str]:
-    captions = [sentence["raw"].strip() for sentence in told["sentences"]]
+def _captions(image: dict[str, Any]) -> list[str]:
+    captions = [sentence["raw"].strip() for sentence in image["sentences"]]
     if not captions:
-        raise ValueError(f"{told['filename']} has no sentences")
+        raise ValueError(f"{image['filename']} has no sentences")
     return captions
 
 

@@ -38,6 +38,7 @@ def to_answers(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explanation
     cosines = F.cosine_similarity(*embeddings, dim=-1).tolist()
     mixed = spec.modalities == IMAGE_AND_TEXT
     mismatch = list(mismatches(*batch.sides)) if mixed else [""] * len(cosines)
+    provenance = spec.provenance  # hashes the weights, so it is read once per batch
     answers = []
     for index, pair in enumerate(batch.pairs):
         sides = [_side(pair.items[position], batch, position, index) for position in (0, 1)]
@@ -56,7 +57,7 @@ def to_answers(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explanation
                 similarity=cosines[index],
                 score=_score_record(spec, [value[index] for value in values]),
                 method=spec.record["method"],
-                **spec.provenance,
+                **provenance,
                 warnings=warnings,
             )
         )

@@ -185,8 +185,9 @@ def _trace(spec: ExplanationSpec, prepared: PreparedBatch, position: int) -> Tra
 
 
 def _wordings(spec: ExplanationSpec, pairs: Sequence[AnyPair], embeddings: Embedding) -> Embedding:
-    """The embeddings that the first side is compared with: the second side's own or, if the target rewords captions,
-    the mean over the wordings of each caption.
+    """Return the embeddings that the first side is compared with.
+
+    They are those of the second side or, if the target rewords captions, the mean over the wordings of each caption.
     """
     if spec.modalities != ("image", "text") or not spec.targets["image"].rewords:
         return embeddings

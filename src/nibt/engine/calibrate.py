@@ -1,4 +1,4 @@
-"""The mean states of a model over images and captions of the user's own, for narrowing toward ``mean:FILE``."""
+"""The mean states of a model over your own images and captions, as the baseline ``mean:FILE``."""
 
 import json
 from collections import defaultdict
@@ -37,17 +37,26 @@ def calibrate(
     overwrite: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> MeanStates:
-    """The mean state at every layer (or some), per position; captions are aligned at their last word.
+    """Compute the mean state at each layer and position; captions are aligned at their last word.
 
-    Written to ``out`` as safetensors where that is given; a file there that is not nibt's, or that has the mean states
-    of another request, is replaced with ``overwrite`` only. The file is bound to the model's weights and to the grid
-    of the images; for a convolutional trunk, whose states do not mean their place, it serves any grid.
+    The mean states belong to the weights of the model and to the grid of the images; those of a convolutional trunk,
+    whose states do not depend on their position, serve any grid.
+
+    Args:
+        model: A loaded model, or what ``load_model`` takes.
+        images: The images; may be empty if there are captions.
+        captions: The captions.
+        out: The file to write, as safetensors.
+        layers: Only these layers; None means all.
+        batch_size: The largest number of inputs that go through the model together.
+        overwrite: Replace a file at ``out`` that nibt did not write, or that answers another request.
+        on_progress: Called after each batch with the number of inputs that are done.
 
     Raises:
         BadInput: There is nothing to average, or images have different grids.
         BadOption: There is no such layer.
         WouldOverwrite: A file is there that nibt did not write.
-        OtherRequest: The file there has the mean states of another model, or of other images, captions or layers.
+        OtherRequest: The file has the mean states of another model, or of other images, captions or layers.
         CannotWrite: The file cannot be written.
 
     """
@@ -67,8 +76,8 @@ def calibrate(
         tensors |= _of_images(model.image, images, layers, batch_size, count)
         facts |= grid_fact(model.image, model.image.prepare(images[:1]))
     if captions:
-        found, zero = _of_captions(model.text, texts, layers, batch_size, count)
-        tensors, facts = tensors | found, facts | {"zero": str(zero)}
+        means, zero = _of_captions(model.text, texts, layers, batch_size, count)
+        tensors, facts = tensors | means, facts | {"zero": str(zero)}
     states = MeanStates(tensors, facts)
     if out is not None:
         states.save(out, overwrite)

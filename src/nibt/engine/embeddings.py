@@ -39,12 +39,20 @@ def explain_embeddings(
     variant: str = "default",
     **options: Any,
 ) -> Attribution:
-    """NIB's maps of one image for many captions, or of one caption for many images: embeddings, (many, dim).
+    """Compute NIB's maps of one image for many captions, or of one caption for many images, given as embeddings.
 
-    Equal to the image's (the caption's) side of ``explain``, with the target cosine, to 1e-5: a batch of maps, one
-    for each embedding, of which only the direction counts. The states on the path go through once; then comes a
-    backward pass for each embedding, or a forward pass for each token, whichever are fewer. Options and variants are
-    those of the method ``nib``.
+    Equal to that side of ``explain`` with the target cosine, to 1e-5. The states on the path are computed once; then
+    comes a backward pass per embedding, or a forward pass per token, whichever are fewer.
+
+    Args:
+        model: A loaded model, or what ``load_model`` takes.
+        item: An image or a ``Caption``.
+        embeddings: Embeddings of the other side, (many, dim); only their direction counts.
+        variant: A variant of the method ``nib``.
+        **options: Options of the method ``nib``.
+
+    Returns:
+        A batch of maps, one per embedding.
 
     Raises:
         BadInput: The image or the caption cannot be read, or the embeddings have another shape, NaN, or no length.
@@ -59,24 +67,24 @@ def explain_embeddings(
     method, tower = spec.nib(side), model.tower(side)
     trace = tower.trace(tower.prepare([own]), min(method.layer))
     aim = _checked(embeddings, trace.embedding)
-    one = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # no score is asked for
+    one = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # no score is used
     layers = narrowed(one, method)
-    found = PathIntegral.mean([scores(layer, aim, aim @ layer.change) for layer in layers])
+    integral = PathIntegral.mean([scores(layer, aim, aim @ layer.change) for layer in layers])
     after = F.normalize(trace.embedding, dim=-1)[0]
     before = after - change(layers)
-    told = path_summary(
+    summary = path_summary(
         aim,
         after,
         before,
-        found.values.sum(-1),
+        integral.values.sum(-1),
         method.baseline,
         method.quadrature,
         method.layer,
-        found.steps,
+        integral.steps,
         method.tolerance,
     )
     units = tower.units(trace.inputs.take([0] * len(aim)), trace.cut(method.layer[0]).hidden.expand(len(aim), -1, -1))
-    return Attribution(units.keep(found.values), units, special_share(found.values, units), told)
+    return Attribution(units.keep(integral.values), units, special_share(integral.values, units), summary)
 
 
 def _checked(embeddings: Tensor, like: Tensor) -> Float[Tensor, "many dim"]:
@@ -90,10 +98,17 @@ def _checked(embeddings: Tensor, like: Tensor) -> Float[Tensor, "many dim"]:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Contributions(ByValue):
-    """What each patch of an image, and last all rows that are none, contributes to its unit embedding.
+    """What each patch of an image contributes to its unit embedding: NIB's map for any caption is a matrix product.
 
-    ``vectors @ v`` are NIB's scores for anything with the unit embedding v; ``after`` and ``before`` are the unit
-    embeddings at both ends of the path, between which they add up. ``facts`` say how they were made.
+    Attributes:
+        vectors: The contribution of each patch, and last that of all other rows: ``vectors @ v`` are NIB's scores for
+            the unit embedding v.
+        after: The unit embedding of the image.
+        before: The unit embedding at the baseline; the vectors add up to ``after - before``.
+        grid: The grid of the patches.
+        facts: How the contributions were computed.
+        model: The model, which reads captions; None for contributions from a file.
+
     """
 
     vectors: Float[Tensor, "patch dim"]
@@ -112,14 +127,17 @@ class Contributions(ByValue):
 
     @plain_torch()
     def explain(self, caption: str | Sequence[str] | Tensor, model: Model | None = None) -> Attribution:
-        """NIB's map for a caption or an embedding, (dim), or a batch of maps for several, (batch, dim): one matrix
-        product.
+        """Return NIB's map for a caption or an embedding, by one matrix product.
 
         Equal to the image side of ``explain`` with the same options and the target cosine, to 1e-5.
 
+        Args:
+            caption: A caption or an embedding, (dim), for one map; several, (batch, dim), for a batch of maps.
+            model: The model that reads captions, for contributions from a file.
+
         Raises:
-            BadInput: The caption is blank; or these contributions were loaded from a file, and no model is given to
-                read a caption with, or another one.
+            BadInput: The caption is blank; or these contributions were loaded from a file, and the model is missing or
+                another one.
 
         """
         aim = F.normalize((caption if isinstance(caption, Tensor) else self._encoded(caption, model)).float(), dim=-1)
@@ -128,7 +146,7 @@ class Contributions(ByValue):
             raise BadInput(f"an embedding must have {len(self.after)} numbers (got the shape {tuple(aim.shape)})")
         scores = aim @ self.vectors.T
         facts, layers = self.facts, tuple(map(int, self.facts["layers"].split(",")))
-        told = path_summary(
+        summary = path_summary(
             aim,
             self.after,
             self.before,
@@ -139,7 +157,7 @@ class Contributions(ByValue):
             scores.new_full(scores.shape[:-1], int(facts["steps"])),
         )
         beside = scores[..., -1].abs() / scores.abs().sum(-1).clamp_min(1e-30)
-        return Attribution(scores[..., :-1], self.grid, beside, told)
+        return Attribution(scores[..., :-1], self.grid, beside, summary)
 
     def _encoded(self, caption: str | Sequence[str], model: Model | None) -> Tensor:
         model = model or self.model
@@ -150,8 +168,8 @@ class Contributions(ByValue):
                 f"the contributions are of the weights {self.facts['weights_hash']}, the model {model.id} "
                 f"has {model.weights_hash}"
             )
-        found = encode(model.text, [read_caption(one) for one in as_list(caption)])
-        return found[0] if isinstance(caption, str) else found
+        embeddings = encode(model.text, [read_caption(text) for text in as_list(caption)])
+        return embeddings[0] if isinstance(caption, str) else embeddings
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write safetensors in half precision (scores then hold to about a thousandth), whole or not at all.
@@ -192,9 +210,10 @@ class Contributions(ByValue):
 def contributions(
     model: Model | str | Path | nn.Module, image: ImageSource, *, variant: str = "default", **options: Any
 ) -> Contributions:
-    """What each patch contributes to the image's unit embedding, so that any caption costs one matrix product.
+    """Compute what each patch contributes to the unit embedding of an image.
 
-    Options and variants are those of the method ``nib`` for the image side.
+    The map of any caption is then one matrix product. Options and variants are those of the method ``nib`` for the
+    image side.
 
     Raises:
         BadInput: The image cannot be read.
@@ -206,22 +225,22 @@ def contributions(
     spec = resolve(model, MethodSpec("nib", variant, baseline_by_side(options, ["image"])))
     method = spec.nib("image")
     trace = model.image.trace(model.image.prepare([image]), min(method.layer))
-    side = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # no score is asked for: e(z) is a vector
+    side = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # no score is used: e(z) is a vector
     grid = trace.cut(method.layer[0]).units
     assert isinstance(grid, Grid)
     patches = [[grid.prefix + patch] for patch in range(grid.count)]
     layers = narrowed(side, method)
-    found = PathIntegral.mean([vectors(one, parts(patches, one.rows)) for one in layers])
+    integral = PathIntegral.mean([vectors(one, parts(patches, one.rows)) for one in layers])
     after = F.normalize(trace.embedding, dim=-1)[0]
-    told = {
+    summary = {
         "image": image.source,
         "image_hash": image.digest,
         "model": model.id,
         "weights_hash": model.weights_hash,
         "quadrature": method.quadrature,
         "baseline": method.baseline,
-        "steps": str(int(found.steps.max())),
+        "steps": str(int(integral.steps.max())),
         "layers": ",".join(map(str, method.layer)),
     }
     ends = after.float().cpu(), (after - change(layers)).float().cpu()
-    return Contributions(found.values.float().cpu(), *ends, Grid(grid.rows, grid.columns), told, model)
+    return Contributions(integral.values.float().cpu(), *ends, Grid(grid.rows, grid.columns), summary, model)

@@ -1,8 +1,4 @@
-"""Where the parts first meet: from a model and pairs to explanations.
-
-``explain`` resolves what is left open (layers, fallbacks) and has every pair answered. The rest of the house is called
-from here and knows nothing of it.
-"""
+"""Public entry points: ``explain``, ``rank`` and ``explain_labels``."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -73,28 +69,38 @@ def explain(
     on_progress: OnProgress = no_progress,
     **options: Any,
 ) -> Explanation | Comparison | list[Explanation] | list[Comparison]:
-    """Explain which parts of an image, and which words of a caption, make the model think that they belong together;
-    or which parts of two images, or which words of two captions.
+    """Explain which parts of an image, and which words of a caption, make the model match them.
 
-    A string is an image's path in first place, and a caption in second. An image in second place that is no string
-    (``Path``, PIL image, array, tensor) is compared with the first, and so are two captions of which the first is a
-    ``Caption``: that gives a ``Comparison``, whose maps tell why both are alike. Two lists of the same length are
-    pairs; a list in one place goes with the single thing in the other. A list gives a list. All pairs of one call are
-    of one kind.
+    Two images, or two captions, are compared in the same way: the maps then say what makes them alike.
 
-    Options of the method hold for both sides (``steps=8``) or one (``image_layer=6``, ``text_layer=0``);
-    ``layer="auto"`` chooses by deletion on ``sample``, or on the images that ship with the package, for images
-    with captions only. ``along_path=True`` averages a method of one gradient (``grad_cam``) along NIB's path, and
-    gives it the path's options; ``shifts=2`` explains 2 x 2 shifts of each image by parts of a patch, which makes a
-    map of any method twice as fine in both directions. Captions in ``against`` serve the image side of a target that
-    contrasts, images in ``against_images`` the text side; two images are contrasted with images, two captions
-    with captions.
+    Args:
+        model: A loaded model, or what ``load_model`` takes: a name, a folder, a module.
+        first: An image (a string is a path or ``sample:NAME``), a ``Caption``, or a list of either.
+        second: A caption (a string), or an image that is no string (``Path``, PIL image, array, tensor), or a list of
+            either. Two lists of the same length are pairs; a list goes with a single item on the other side.
+        method: The name of the method.
+        target: The number that is explained.
+        variant: A variant of the method: "default", or "paper" for the published setting.
+        against: Captions that a target compares with: on the image side, or for two captions.
+        against_images: Images that a target compares with: on the text side, or for two images.
+        templates: Wordings with ``{}`` for the caption, for the target ``ensemble``.
+        batch_size: The largest number of pairs that go through the model together.
+        seed: A seed for methods that draw at random.
+        sample: The pairs on which ``layer="auto"`` is chosen; None means the samples of the package.
+        memory: About how many MB the states that go through the model together may take, with what is kept of them for
+            a gradient. None means little beside the model itself.
+        on_progress: Called after each batch with the number of pairs that are done.
+        **options: Options of the method, for both sides (``steps=8``) or one (``image_layer=6``, ``text_layer=0``).
+            ``layer="auto"`` chooses a layer by deletion; ``along_path=True`` averages a method of one gradient
+            (``grad_cam``) along NIB's path; ``shifts=2`` explains 2 x 2 shifts of each image by parts of a patch, for a
+            map of twice the resolution.
 
-    ``memory``: about how many MB the states that go through a tower together may take, with what is kept of them for a
-    gradient; one state of a batch goes through in any case. Without it, that is little beside the model itself.
+    Returns:
+        An ``Explanation`` of an image with a caption, a ``Comparison`` of two images or two captions; a list of them if
+        ``first`` or ``second`` is a list.
 
     Raises:
-        BadInput: An image or a caption cannot be read, or lists differ in length or hold both kinds.
+        BadInput: An image or a caption cannot be read, or lists differ in length or mix images and captions.
         UnknownName: No method, target, variant or option has that name.
         BadOption: An option cannot have that value.
         CannotLoad: The model cannot be loaded.
@@ -125,27 +131,27 @@ def explain(
 
 @plain_torch()
 def rank(model: _Model, image: ImageSource, labels: Sequence[_Text]) -> list[Ranked]:
-    """Labels from best to worst: zero-shot classification.
+    """Rank labels by their cosine with an image, from best to worst: zero-shot classification.
 
     Raises:
-        BadInput: There are fewer than two labels, one is blank, or one is given twice.
+        BadInput: There are fewer than two labels, one is blank, or one occurs twice.
 
     """
-    read = read_labels(labels)
+    names = read_labels(labels)
     model = load_model(model)
-    texts = F.normalize(encode(model.text, read), dim=-1)
+    texts = F.normalize(encode(model.text, names), dim=-1)
     image = F.normalize(encode(model.image, [read_image(image)]), dim=-1)
     cosines = (texts @ image[0]).float()
     shares = (model.scale * cosines).softmax(0)
     order = cosines.argsort(descending=True, stable=True).tolist()
-    return [Ranked(read[index], float(cosines[index]), float(shares[index])) for index in order]
+    return [Ranked(names[index], float(cosines[index]), float(shares[index])) for index in order]
 
 
 def read_labels(labels: Sequence[_Text]) -> list[str]:
-    """The labels as texts, checked before a model is loaded.
+    """Read labels, before a model is loaded.
 
     Raises:
-        BadInput: There are fewer than two labels, one is blank, or one is given twice.
+        BadInput: There are fewer than two labels, one is blank, or one occurs twice.
 
     """
     if isinstance(labels, str | Caption):
@@ -155,7 +161,7 @@ def read_labels(labels: Sequence[_Text]) -> list[str]:
     texts = [read_caption(label) for label in labels]
     double = next((text for text in texts if texts.count(text) > 1), None)
     if double is not None:
-        raise BadInput(f"the label {double!r} is given {texts.count(double)} times: give each label once")
+        raise BadInput(f"the label {double!r} occurs {texts.count(double)} times: give each label once")
     return texts
 
 
@@ -166,10 +172,12 @@ def explain_labels(
     method: str = "nib",
     **options: Any,
 ) -> Explanation:
-    """The zero-shot view: labels are ranked, and the first is explained against the second.
+    """Rank labels, and explain the first one against the second (the target ``difference``).
+
+    ``options`` are those of ``explain``.
 
     Raises:
-        BadInput: There are fewer than two labels, one is blank, or one is given twice.
+        BadInput: There are fewer than two labels, one is blank, or one occurs twice.
 
     """
     labels, image = read_labels(labels), read_image(image)

@@ -1,4 +1,4 @@
-"""From a pair to its word-region table."""
+"""Word-region interactions: which words of a caption go with which parts of an image."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ from nibt.results.interaction import Interaction, places
 from nibt.torch_modes import plain_torch
 
 TOLERANCE = 0.01
-"""Two integrals are multiplied, and few nodes may leave a product that is wrong in its very sign."""
+"""Two integrals are multiplied: with few steps, the product may have the wrong sign."""
 
 
 @plain_torch()
@@ -38,24 +38,29 @@ def explain_interactions(
     on_progress: OnProgress = no_progress,
     **options: Any,
 ) -> Interaction | list[Interaction]:
-    """Which words of a caption go with which parts of an image: a signed table, words x patches.
+    """Compute which words of a caption go with which parts of an image: a signed table, words x patches.
 
     Both towers are narrowed as by the method ``nib``, whose options and variants these are; the score is the cosine.
-    The table's sum over all word rows is NIB's image map for the change of the caption's embedding, and with the rows
-    that are no words and no patches it is complete: ``Interaction.gap`` tells how nearly. Lists pair up as in
-    ``explain``.
+    The sum of the table over all rows is NIB's image map for the change of the caption's embedding. With the rows that
+    are no words and no patches it is complete, up to ``Interaction.gap``.
 
-    Unless ``steps``, ``quadrature`` or a variant say how many nodes there are, they are doubled, to 64 at most, until
-    the sum of the words' vectors is within ``tolerance`` (0.01) of the change of the caption's embedding, by its
-    length, and the sum of each word's map within that share of the strongest word's; None leaves it at the method's
-    nodes.
+    Unless ``steps``, ``quadrature`` or a variant fix the steps, they are doubled, to 64 at most, until the sum of the
+    words' vectors is within ``tolerance`` (0.01) of the change of the caption's embedding, by its length, and the sum
+    of each word's map within that share of the strongest word's; None turns this off. Each word costs a forward pass of
+    the upper part of the text tower, and a backward pass of that of the image tower.
 
-    ``words``: texts of words of the caption, or their numbers from 0, which alone have rows of their own; without it,
-    all have. Each costs a forward pass of the upper part of the text tower, and a backward pass of the image tower's.
+    Args:
+        model: A loaded model, or what ``load_model`` takes.
+        image: An image, or a list; lists pair up as in ``explain``.
+        caption: A caption, or a list.
+        words: Words of the caption that get rows of their own, by their texts or positions from 0. Empty means all.
+        variant: A variant of the method ``nib``.
+        on_progress: Called after each pair.
+        **options: Options of the method ``nib``.
 
     Raises:
         BadInput: An image or a caption cannot be read, lists differ in length, both are of one kind, or a word does
-            not stand in a caption.
+            not occur in a caption.
         UnknownName: No variant or option has that name.
         BadOption: An option has a value that it cannot have.
 
@@ -72,21 +77,21 @@ def explain_interactions(
 
 
 def _with_tolerance(variant: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The options, with a tolerance unless it, or how many nodes, were said."""
-    said = variant != "default" or any(name.endswith(("steps", "quadrature", "tolerance")) for name in options)
-    return options if said else {**options, "tolerance": TOLERANCE}
+    """Add the tolerance, unless the options fix it or the steps."""
+    has_steps = variant != "default" or any(name.endswith(("steps", "quadrature", "tolerance")) for name in options)
+    return options if has_steps else {**options, "tolerance": TOLERANCE}
 
 
-def _table(spec: ExplanationSpec, pair: Pair, asked: Sequence[str | int]) -> Interaction:
+def _table(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int]) -> Interaction:
     image, text = trace_sides(spec, [pair])
-    words, grid = _rows(text, asked), _grid(image, spec)
-    spoken, said = _of_words(text, spec, words)
+    words, grid = _rows(text, wanted), _grid(image, spec)
+    spoken, text_change = _of_words(text, spec, words)
     seen, shown = _of_patches(image, spec, spoken.values)
-    kept, product = grid.keep(seen.values), float(shown @ said)
+    kept, product = grid.keep(seen.values), float(shown @ text_change)
     scores = torch.cat([kept, (seen.values.sum(-1) - kept.sum(-1))[:, None]], 1).float().cpu()
     similarity = float(F.cosine_similarity(image.trace.embedding, text.trace.embedding))
     method = {**spec.record["method"], "nodes": {"image": int(seen.steps.max()), "text": int(spoken.steps.max())}}
-    told = _unmet({"image": seen, "text": spoken}, float(scores.sum()), product)
+    notes = _unmet({"image": seen, "text": spoken}, float(scores.sum()), product)
     return Interaction(
         pair.caption,
         scores,
@@ -105,20 +110,20 @@ def _table(spec: ExplanationSpec, pair: Pair, asked: Sequence[str | int]) -> Int
             *pair.notes,
             *image.inputs.notes[0],
             *text.inputs.notes[0],
-            *told,
+            *notes,
         ),
         input=pair.image,
         image_hash=pair.image.digest,
     )
 
 
-def _rows(text: Side, asked: Sequence[str | int]) -> Words:
-    """The words of one caption that have rows of their own: those asked for, or all."""
+def _rows(text: Side, wanted: Sequence[str | int]) -> Words:
+    """Return the words that get rows of their own: the wanted ones, or all."""
     assert text.inputs.words is not None
     words = text.inputs.words[0]
-    if not asked:
+    if not wanted:
         return words
-    chosen = tuple(words.words[0][place] for place in places(words.words[0], asked))
+    chosen = tuple(words.words[0][place] for place in places(words.words[0], wanted))
     explained = torch.zeros_like(words.explained)
     explained[[token for word in chosen for token in word.tokens]] = True
     return Words(words.tokens, (chosen,), explained)
@@ -131,30 +136,30 @@ def _grid(image: Side, spec: ExplanationSpec) -> Grid:
 
 
 def _of_words(text: Side, spec: ExplanationSpec, words: Words) -> tuple[PathIntegral, Tensor]:
-    """What each word, and last all that is no word, contributes to the unit embedding; and its whole change."""
+    """Return the contribution of each word, and last of all other tokens, to the unit embedding, and its change."""
     spelt = [word.tokens for word in words.words[0]]
     layers = narrowed(text, spec.nib("text"))
-    found = PathIntegral.mean([vectors(one, parts(spelt, one.rows)) for one in layers])
-    return found, change(layers)
+    integrals = PathIntegral.mean([vectors(one, parts(spelt, one.rows)) for one in layers])
+    return integrals, change(layers)
 
 
 def _of_patches(image: Side, spec: ExplanationSpec, spoken: Tensor) -> tuple[PathIntegral, Tensor]:
-    """The score of each token row of the image for each word's vector; and the whole change of the unit embedding.
+    """Return the score of each image token for each word's vector, and the change of the unit embedding.
 
-    A word may miss its own sum by the share of what the strongest word's map adds up to: small words need no more.
+    The tolerance of each word is relative to the sum of the strongest word's map.
     """
-    layers, found = narrowed(image, spec.nib("image")), []
+    layers, integrals = narrowed(image, spec.nib("image")), []
     for one in layers:
         most = (spoken @ one.change).abs().max()
-        found.append(scores(one, spoken, most.expand(len(spoken))))
-    return PathIntegral.mean(found), change(layers)
+        integrals.append(scores(one, spoken, most.expand(len(spoken))))
+    return PathIntegral.mean(integrals), change(layers)
 
 
 def _unmet(sides: dict[str, PathIntegral], total: float, product: float) -> Iterator[str]:
-    """What is to be said of sums that the tolerance asked for and that did not come to hold."""
-    for name, found in sides.items():
-        if found.missed.any():
+    """Yield warnings about sums that stayed above the tolerance."""
+    for name, integrals in sides.items():
+        if integrals.missed.any():
             yield (
-                f"the {name} side of the table is above the tolerance after {int(found.steps.max())} nodes: its sum "
-                f"is {total:.3g}, and would be {product:.3g}"
+                f"the {name} side of the table is above the tolerance after {int(integrals.steps.max())} steps: its "
+                f"sum is {total:.3g} (exact: {product:.3g})"
             )

@@ -1,4 +1,4 @@
-"""What a tower's unit embedding does as a hidden layer is narrowed, as vectors and not only as one score.
+"""Contributions of tokens to the unit embedding of a tower, as vectors, by narrowing a hidden layer.
 
 With z(l) = r + l (h - r), e(z) the unit embedding and J(z) its derivative, the contribution of a token row t is the
 vector P[t] = integral of J(z(l)) (h - r)_t over l. The P[t] of all rows add up to e(h) - e(r), and P[t] . v is the
@@ -54,8 +54,8 @@ def _moved(
     cut: Cut, states: States, weights: Float[Tensor, "node 1 1"], direction: Hidden
 ) -> Float[Tensor, "batch dim"]:
     """How the unit embeddings of some states move in one direction, added up with their weights."""
-    there = (direction.expand_as(states),)
-    pushed_forward = torch.func.jvp(lambda moving: F.normalize(cut.rest(moving), dim=-1), (states,), there)
+    tangent = (direction.expand_as(states),)
+    pushed_forward = torch.func.jvp(lambda moving: F.normalize(cut.rest(moving), dim=-1), (states,), tangent)
     return (weights * pushed_forward[1]).sum(0)
 
 
@@ -84,8 +84,9 @@ def _on_path(cut: Cut, start: Hidden, path: Nodes, part: slice) -> States:
 
 
 def rows(cut: Cut, start: Hidden, path: Nodes, spelt: Float[Tensor, "part token"], dim: int) -> Vectors:
-    """The sum of P[t] over the rows of each part; ``spelt`` is 1 on the rows of a part. An embedding has ``dim``
-    numbers. By the cheaper of both ways.
+    """The sum of P[t] over the rows of each part; ``spelt`` is 1 on the rows of a part.
+
+    An embedding has ``dim`` numbers. By the cheaper of both ways.
     """
     difference = cut.hidden - start
     if len(spelt) <= dim:  # a forward pass for each part, or a backward pass for each number
@@ -96,17 +97,23 @@ def rows(cut: Cut, start: Hidden, path: Nodes, spelt: Float[Tensor, "part token"
 
 def parts(groups: Sequence[Sequence[int]], count: int) -> Float[Tensor, "part token"]:
     """A part for each group of the ``count`` rows, and a last one for all rows that are in none."""
-    found = torch.zeros(len(groups) + 1, count, dtype=torch.float32, device="cpu")
+    result = torch.zeros(len(groups) + 1, count, dtype=torch.float32, device="cpu")
     for place, group in enumerate(groups):
-        found[place, list(group)] = 1
-    found[-1] = 1 - found[:-1].sum(0)
-    return found
+        result[place, list(group)] = 1
+    result[-1] = 1 - result[:-1].sum(0)
+    return result
 
 
 @dataclass(frozen=True)
 class LayerPath:
-    """A tower cut at a layer, the state that it is narrowed to, and how far its unit embedding moves on the way: what
-    the P[t] of all rows add up to.
+    """The path of a tower from a baseline to the state at a layer.
+
+    Attributes:
+        cut: The tower, cut at the layer.
+        start: The baseline state.
+        change: How far the unit embedding moves on the path, which is what the P[t] of all rows add up to.
+        method: The options of NIB.
+
     """
 
     cut: Cut
@@ -160,38 +167,41 @@ def narrowed(side: Side, method: NIB) -> list[LayerPath]:
 
 
 def vectors(of: LayerPath, spelt: Float[Tensor, "part token"]) -> PathIntegral:
-    """The sum of P[t] over the rows of each part, part x dim. The parts have each row once: with a tolerance there are
-    as many nodes as bring their sum as near to the change of the unit embedding, by its length.
+    """The sum of P[t] over the rows of each part, part x dim.
+
+    The parts have each row once: with a tolerance there are as many nodes as bring their sum as near to the change of
+    the unit embedding, by its length.
     """
     size = of.change.norm()
     for path in of.paths():
-        found = rows(of.cut, of.start, path, spelt, len(of.change))[:, 0]
-        missed = (found.sum(0) - of.change).norm() > of.allowed(size)
+        result = rows(of.cut, of.start, path, spelt, len(of.change))[:, 0]
+        missed = (result.sum(0) - of.change).norm() > of.allowed(size)
         if not missed:
             break
-    return PathIntegral(found, found.new_full((len(spelt),), len(path.positions)), missed.expand(len(spelt)))
+    return PathIntegral(result, result.new_full((len(spelt),), len(path.positions)), missed.expand(len(spelt)))
 
 
 def scores(of: LayerPath, aim: Float[Tensor, "vector dim"], most: Float[Tensor, " vector"]) -> PathIntegral:
-    """P[t] . v for each vector v, vector x token; with a tolerance, each with as many nodes as bring its sum as near to
-    ``v . change`` as is allowed for changes of the size ``most``.
+    """Compute P[t] . v for each vector v: (vector, token).
 
-    By the cheaper way: a backward pass for each vector, or the P[t] of all rows, and a product.
+    With a tolerance, the steps of each vector are doubled until its sum is close enough to ``v . change``, as the
+    tolerance allows for changes of the size ``most``. It takes the cheaper way: a backward pass per vector, or the P[t]
+    of all rows and a matrix product.
     """
     expected, bound = aim @ of.change, of.allowed(most)
-    found, steps = aim.new_zeros(len(aim), of.rows), aim.new_zeros(len(aim))
+    result, steps = aim.new_zeros(len(aim), of.rows), aim.new_zeros(len(aim))
     missed = torch.ones_like(expected, dtype=torch.bool)
     for path in of.paths():
         if int(missed.sum()) <= min(of.rows, aim.shape[1]):
-            found[missed] = vjp_integral(of.cut, of.start, path, aim[missed][:, None])[:, 0]
+            result[missed] = vjp_integral(of.cut, of.start, path, aim[missed][:, None])[:, 0]
         else:
             each = torch.eye(of.rows, dtype=aim.dtype, device=aim.device)
-            found[missed] = aim[missed] @ rows(of.cut, of.start, path, each, aim.shape[1])[:, 0].T
+            result[missed] = aim[missed] @ rows(of.cut, of.start, path, each, aim.shape[1])[:, 0].T
         steps[missed] = len(path.positions)
-        missed = (found.sum(-1) - expected).abs() > bound
+        missed = (result.sum(-1) - expected).abs() > bound
         if not missed.any():
             break
-    return PathIntegral(found, steps, missed)
+    return PathIntegral(result, steps, missed)
 
 
 def path_summary(
@@ -205,8 +215,9 @@ def path_summary(
     steps: PerExample,
     tolerance: float | None = None,
 ) -> PathSummary:
-    """What narrowing did to the cosine with each unit embedding, from the unit embeddings at both ends of the path and
-    the sum of the scores.
+    """Summarize the path for the cosine with each unit embedding of ``aim``.
+
+    ``after`` and ``before`` are the unit embeddings at both ends of the path, ``total`` the sums of the scores.
     """
     at_input, at_baseline = aim @ after, aim @ before
     return PathSummary(baseline, quadrature, layers, steps, at_input, at_baseline, total, tolerance)

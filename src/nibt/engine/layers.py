@@ -32,12 +32,12 @@ def resolve_auto(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the options with a number in place of each "auto", and the record of how it was chosen."""
     pairs = shipped_sample() if sample is None else list(sample)
-    given = spec.options
-    resolved = {name: value for name, value in given.items() if name != "layer" or value != "auto"}
+    options = spec.options
+    resolved = {name: value for name, value in options.items() if name != "layer" or value != "auto"}
     areas_by_side: dict[str, Any] = {}
     for tower in (model.image, model.text):
         name = f"{tower.modality}_layer"
-        if given.get(name, given.get("layer")) != "auto":
+        if options.get(name, options.get("layer")) != "auto":
             continue
         areas = {
             layer: _deletion_area(
@@ -73,11 +73,11 @@ def _deletion_area(model: Model, method: Method, tower: Tower, score: Score, pai
     for pair in pairs:
         image = model.image.trace(model.image.prepare([pair.image]))
         text = model.text.trace(model.text.prepare([pair.caption]))
-        here, there = (image, text) if tower.modality == "image" else (text, image)
-        side = Side(model, here, _seen_by(score, there))
+        here, other = (image, text) if tower.modality == "image" else (text, image)
+        side = Side(model, here, _seen_by(score, other))
         areas.append(float(deletion(MetricInput(side, method(side)))))
     return sum(areas) / len(areas)
 
 
-def _seen_by(score: Score, there: Trace) -> Score:
-    return partial(score, there=there.embedding)
+def _seen_by(score: Score, other: Trace) -> Score:
+    return partial(score, there=other.embedding)

@@ -168,9 +168,7 @@ def _check_same_modality(modality: Modality, options: Mapping[str, Any]) -> None
 
 
 def _method_class(method: MethodSpec) -> tuple[type[Method], dict[str, Any], dict[str, Any], int]:
-    """The class of the method, on its own or along NIB's path; its own options; what else is recorded of it; and the
-    number of shifts.
-    """
+    """Return the class of the method, its own options, what else is recorded of it, and the number of shifts."""
     others = {name: value for name, value in method.options.items() if name not in ("along_path", "shifts")}
     along, shifts = str(method.options.get("along_path", False)).lower(), str(method.options.get("shifts", 1))
     if along not in ("true", "false"):

@@ -115,8 +115,9 @@ def _same_modality(model: Model, target: Target, contrast: Contrast, modality: M
 
 
 def _context(model: Model, other: Tower, target: Target, items: Sequence[Any]) -> TargetContext:
-    """The embeddings that a side is compared with: those of the items or, if the target knows a default, the one that
-    ships with an embedded model.
+    """Return the embeddings of the items that a side is compared with.
+
+    Without items, a target may have a default, which ships with an embedded model.
     """
     others = encode(other, items) if items else None
     if target.others == "one" and len(items) > 1:

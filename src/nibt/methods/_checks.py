@@ -30,7 +30,8 @@ def above_zero(**options: int | float) -> None:
 
 
 def generator(seed: int, *place: int) -> np.random.Generator:
-    """A generator of its own for each place (a row, say): what is drawn there depends on no other place. It works
-    on the CPU, and nobody's global generator is touched.
+    """A generator of its own for each place (a row, say): what is drawn there depends on no other place.
+
+    It works on the CPU, and nobody's global generator is touched.
     """
     return np.random.default_rng((seed, *place))

@@ -26,8 +26,10 @@ Scores = Callable[[Hidden, Hidden], PerToken]
 
 @dataclass(frozen=True)
 class PathMethod(Method):
-    """``baseline``: zero, blank, mean or mean:FILE. ``quadrature`` and ``steps``: where on the path gradients are
-    taken; ``floor`` is the lower end of the rule ``geometric``.
+    """``baseline``: zero, blank, mean or mean:FILE.
+
+    ``quadrature`` and ``steps``: where on the path gradients are taken; ``floor`` is the lower end of the rule
+    ``geometric``.
     """
 
     baseline: str = "blank"

@@ -35,8 +35,10 @@ _START = 5.0
 
 @dataclass(frozen=True)
 class M2IB(Method):
-    """``beta``: how dear information is. ``steps`` of Adam with the rate ``rate``, each with ``samples`` draws of
-    noise; ``seeds``: how many seeds, from ``seed`` on, are averaged. ``noise``: unit or features.
+    """``beta``: how dear information is.
+
+    ``steps`` of Adam with the rate ``rate``, each with ``samples`` draws of noise; ``seeds``: how many seeds, from
+    ``seed`` on, are averaged. ``noise``: unit or features.
     """
 
     paper = "Wang et al., NeurIPS 2023, arXiv 2312.17174"

@@ -24,9 +24,11 @@ from nibt.types import Hidden, PerExample, PerToken
 
 @dataclass(frozen=True)
 class NIB(Method):
-    """``layer``: one or several, averaged. ``baseline``: zero, blank, mean or mean:FILE. ``quadrature`` and ``steps``:
-    where on the path gradients are taken; ``floor`` is the lower end of the rule ``geometric``. With a
-    ``tolerance`` the steps are doubled, to 64 at most, until the gap is below that share of the change.
+    """``layer``: one or several, averaged.
+
+    ``baseline``: zero, blank, mean or mean:FILE. ``quadrature`` and ``steps``: where on the path gradients are taken;
+    ``floor`` is the lower end of the rule ``geometric``. With a ``tolerance`` the steps are doubled, to 64 at most,
+    until the gap is below that share of the change.
     """
 
     paper = "Zhu et al., ICLR 2025, arXiv 2502.14889"

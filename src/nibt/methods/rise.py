@@ -32,8 +32,9 @@ _PARTS = 4  # of a cell's side: the squares that a map of pixels is averaged ove
 
 @dataclass(frozen=True)
 class RISE(Method):
-    """``masks``: how many, for each side of its own by default. ``share``: the probability to keep a cell, or a
-    token. ``cells``: of an image's mask, in each direction.
+    """``masks``: how many, for each side of its own by default.
+
+    ``share``: the probability to keep a cell, or a token. ``cells``: of an image's mask, in each direction.
     """
 
     paper = "Petsiuk et al., BMVC 2018, arXiv 1806.07421"

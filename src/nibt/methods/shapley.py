@@ -27,8 +27,10 @@ from nibt.types import PerUnit
 
 @dataclass(frozen=True)
 class Shapley(UnitMethod):
-    """``budget``: how many coalitions are tried, besides all and none. Fewer than some four times the units make a
-    rough estimate; the scores add up to S(all) - S(none) whatever the budget.
+    """``budget``: how many coalitions are tried, besides all and none.
+
+    Fewer than some four times the units make a rough estimate; the scores add up to S(all) - S(none) whatever the
+    budget.
     """
 
     paper = "Lundberg and Lee, NeurIPS 2017, arXiv 1705.07874"

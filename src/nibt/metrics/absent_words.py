@@ -1,4 +1,5 @@
 """Whether a word that names what is not in the image has a negative score: the share of such words, from 0 to 1.
+
 Evidence against ought to be negative; a method without a sign has 0.
 """
 

@@ -1,5 +1,6 @@
-"""The share of the absolute score that lies on the four corner patches: what reviewers of the paper asked about. An
-even map has four times one over the number of patches.
+"""The share of the absolute score that lies on the four corner patches: what reviewers of the paper asked about.
+
+An even map has four times one over the number of patches.
 """
 
 from dataclasses import dataclass

@@ -28,8 +28,10 @@ _MASKS = 3  # so that these draws are not those of the backdrops
 
 @dataclass(frozen=True)
 class Infidelity(PerturbationMetric):
-    """``masks``: how many are drawn. ``scaled``: each map is first multiplied by the factor, not below 0, that makes
-    its infidelity least, so that only its shape counts.
+    """``masks``: how many are drawn.
+
+    ``scaled``: each map is first multiplied by the factor, not below 0, that makes its infidelity least, so that only
+    its shape counts.
     """
 
     better = "lower"

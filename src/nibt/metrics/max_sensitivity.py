@@ -20,8 +20,10 @@ from nibt.types import PerExample
 
 @dataclass(frozen=True)
 class MaxSensitivity(Metric):
-    """``samples``: how many disturbed inputs are tried. ``radius``: how large the noise is on each number, of a
-    normalised image or, times the root mean square of a caption's, of a word embedding; both as in captum.
+    """``samples``: how many disturbed inputs are tried.
+
+    ``radius``: how large the noise is on each number, of a normalised image or, times the root mean square of a
+    caption's, of a word embedding; both as in captum.
     """
 
     better = "lower"

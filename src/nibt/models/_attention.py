@@ -74,6 +74,7 @@ class Attentions:
 
     def relayed(self, maps: Sequence[Float[Tensor, "batch _ _"]]) -> PerToken:
         """What reaches the rows that are read through ``all``, a map for each: ``rows`` of the product of (1 + map).
+
         A pooling attention passes nothing by, so its map stands without the 1.
         """
         row = self.rows if self.pooling is None else self.as_read(maps[-1])

@@ -17,12 +17,13 @@ from nibt.types import Embedding, Hidden, OneRow
 
 
 def load_pretrained(kind: Any, source: str, request: Request) -> tuple[nn.Module, Request]:
-    """A checkpoint and its processor. Safetensors, or a pickled state dict through torch's weights-only reader;
-    code that a checkpoint brings along is never run.
+    """A checkpoint and its processor.
+
+    Safetensors, or a pickled state dict through torch's weights-only reader; code that a checkpoint brings along is
+    never run.
 
     Raises:
         CannotLoad: Weights are missing in the file (they would be random), or there is no processor.
-
     """
     module, info = kind.from_pretrained(
         source, dtype=request.dtype, trust_remote_code=False, weights_only=True, output_loading_info=True

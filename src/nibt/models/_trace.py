@@ -151,8 +151,10 @@ class Trace:
         return value if count == 1 else self._each(value, lambda tensor: _repeated(tensor, count))
 
     def _each(self, value: Any, change: Callable[[Tensor], Tensor], name: str = "") -> Any:
-        """Change what follows the batch: masks of shape batch, or batch x heads, first. A tensor of fewer than
-        three dimensions (a causal mask, places) is shared by the batch, and so is one of length 1.
+        """Change what follows the batch: masks of shape batch, or batch x heads, first.
+
+        A tensor of fewer than three dimensions (a causal mask, places) is shared by the batch, and so is one of length
+        1.
         """
         if name in self.tower.shared:
             return value

@@ -179,8 +179,9 @@ class Tower(ABC):
         return cut_stem(self, inputs)
 
     def _blank_state(self, key: Hashable, nothing: Inputs, layer: int | None) -> Hidden:
-        """What an input that says nothing is at a layer, from memory if the weights are those that made it. What leaves
-        the last block comes with it, since what the path ends in is asked for, too.
+        """What an input that says nothing is at a layer, from memory if the weights are those that made it.
+
+        What leaves the last block comes with it, since what the path ends in is asked for, too.
         """
         made_by = torch.get_num_threads()  # by which sums are rounded: the same call gives the same bits
         known = (key, weights_stamp(self.root), self.example.dtype, self.example.device, made_by)

@@ -77,8 +77,9 @@ def unregister(shell: Any) -> None:
 
 
 def framed(text: str, height: int) -> str:
-    """A page in a frame: its styles do not leak, and it can reach nothing of the notebook. It is as high as is guessed,
-    since it cannot tell its own height, and can be pulled higher.
+    """A page in a frame: its styles do not leak, and it can reach nothing of the notebook.
+
+    It is as high as is guessed, since it cannot tell its own height, and can be pulled higher.
     """
     return (
         f'<iframe title="nibt" sandbox="allow-scripts" srcdoc="{escape(text)}" '

@@ -77,8 +77,10 @@ def allowed(change: PerExample, tolerance: float | None) -> PerExample:
 
 @dataclass(frozen=True, eq=False)
 class Attribution(ByValue):
-    """Raw scores of one side, for a batch or (indexed) for one example. Nothing is clipped or rescaled until a
-    reader asks for it. ``special_share`` is the share of the absolute score that lies on rows without a unit.
+    """Raw scores of one side, for a batch or (indexed) for one example.
+
+    Nothing is clipped or rescaled until a reader asks for it. ``special_share`` is the share of the absolute score that
+    lies on rows without a unit.
     """
 
     scores: PerUnit
@@ -271,8 +273,14 @@ def placed(region: Region, full: tuple[int, int], size: tuple[int, int]) -> tupl
 def over_image(
     grid: Float[Tensor, "row column"], region: Region, full: tuple[int, int], size: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """The signed scores of a grid over a copy of the image of that (width, height), by default the image itself:
-    float32, (height, width), 0 where the model did not see.
+    """Return the signed scores of a grid in pixels: float32, (height, width), 0 outside ``region``.
+
+    Args:
+        grid: The scores of the patches.
+        region: The part of the image that the grid covers, in its pixels.
+        full: Width and height of the image.
+        size: Width and height of the copy of the image that is wanted; None means the image itself.
+
     """
     width, height = size or full
     left, top, right, bottom = placed(region, full, (width, height))

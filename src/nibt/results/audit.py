@@ -141,8 +141,8 @@ class Audit(JsonSerializable):
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, the form of the JSON files."""
-        told = {**asdict(self), "checks": [{**asdict(check), "verdict": check.verdict} for check in self.checks]}
-        return {"schema": SCHEMA, "kind": "audit", "verdict": self.verdict, **told}
+        data = {**asdict(self), "checks": [{**asdict(check), "verdict": check.verdict} for check in self.checks]}
+        return {"schema": SCHEMA, "kind": "audit", "verdict": self.verdict, **data}
 
     @classmethod
     def load(cls, path: str | Path) -> "Audit":
@@ -185,7 +185,7 @@ def _from_json(data: dict[str, Any]) -> Audit:
 
 
 def _example(data: dict[str, Any]) -> Example:
-    words = {name: [(text, score) for text, score in said] for name, said in data["words"].items()}
+    words = {name: [(text, score) for text, score in scores] for name, scores in data["words"].items()}
     return Example(**{**data, "region": _tuple(data["region"]), "words": words})
 
 

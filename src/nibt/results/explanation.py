@@ -246,16 +246,16 @@ def read_answer(kind: type[_Record], data: Mapping[str, Any], name: str) -> _Rec
         BadInput: It is of another kind, another version of nibt wrote it, or a value is wrong.
 
     """
-    found = data.get("kind"), data.get("schema")
-    if found != (name, SCHEMA):
-        raise BadInput(f"expected schema {SCHEMA} of {name}, got schema {found[1]} of {found[0]}")
+    stated = data.get("kind"), data.get("schema")
+    if stated != (name, SCHEMA):
+        raise BadInput(f"expected schema {SCHEMA} of {name}, got schema {stated[1]} of {stated[0]}")
     return read_record(kind, data, name)
 
 
 def question_line(answer: Answer) -> str:
     """The similarity and what was asked, in one line."""
-    asked = f"{method_text(answer.method)} explains {answer.score.get('target')}"
-    return f"similarity {answer.similarity:.4f}; {asked}; model {answer.model.get('id')}"
+    request = f"{method_text(answer.method)} explains {answer.score.get('target')}"
+    return f"similarity {answer.similarity:.4f}; {request}; model {answer.model.get('id')}"
 
 
 def method_text(method: Mapping[str, Any]) -> str:

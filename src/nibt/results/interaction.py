@@ -89,8 +89,9 @@ class Interaction(JsonSerializable):
         return self.product - self.sum
 
     def heatmap(self, *words: str | int) -> np.ndarray:
-        """The region of some words, of all without any, in the pixels of the image: signed, float32, (height, width),
-        0 where the model did not see.
+        """Return the region of some words, or of all, in the pixels of the image.
+
+        Signed, float32, (height, width); 0 where the model did not see.
 
         Raises:
             BadInput: There is no such word.
@@ -219,26 +220,26 @@ class Interaction(JsonSerializable):
         )
 
 
-def places(words: Sequence[Word], asked: Sequence[str | int]) -> list[int]:
+def places(words: Sequence[Word], wanted: Sequence[str | int]) -> list[int]:
     """Which of some words are asked for, by their numbers or by texts, in their order.
 
     Raises:
         BadInput: Nothing is asked for, or a word that is not there.
 
     """
-    chosen = sorted({place for one in asked for place in _places([word.text.lower() for word in words], one)})
+    chosen = sorted({place for one in wanted for place in _places([word.text.lower() for word in words], one)})
     if not chosen:
         raise BadInput(f"name at least one word of {', '.join(word.text for word in words)}")
     return chosen
 
 
-def _places(texts: list[str], asked: str | int) -> list[int]:
-    if isinstance(asked, int):
-        if not 0 <= asked < len(texts):
-            raise BadInput(f"the words have the numbers 0..{len(texts) - 1} (got {asked})")
-        return [asked]
-    parts = asked.lower().split()
+def _places(texts: list[str], wanted: str | int) -> list[int]:
+    if isinstance(wanted, int):
+        if not 0 <= wanted < len(texts):
+            raise BadInput(f"the words have the numbers 0..{len(texts) - 1} (got {wanted})")
+        return [wanted]
+    parts = wanted.lower().split()
     starts = [place for place in range(len(texts)) if parts and texts[place : place + len(parts)] == parts]
     if not starts:
-        raise BadInput(f"{asked!r} does not stand in the caption; its words are {', '.join(texts)}")
+        raise BadInput(f"{wanted!r} does not stand in the caption; its words are {', '.join(texts)}")
     return [start + step for start in starts for step in range(len(parts))]

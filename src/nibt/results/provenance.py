@@ -73,9 +73,9 @@ def require_same_file(path: Path, request: Mapping[str, Any]) -> None:
         OtherRequest: Anything differs; the message has the old and the new value of each difference.
 
     """
-    there = read_signature(path)
-    if there is not None:
-        stored = {name: there.request.get(name) for name in request}
+    signature = read_signature(path)
+    if signature is not None:
+        stored = {name: signature.request.get(name) for name in request}
         require_same(
             path, stored, request, "Choose another name, or replace the file: --overwrite (in Python overwrite=True)"
         )
@@ -115,10 +115,10 @@ def read(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def write(path: Path, told: dict[str, Any]) -> None:
+def write(path: Path, data: dict[str, Any]) -> None:
     """Write such a file, whole."""
     with atomic_write(path) as draft:
-        draft.write_text(json.dumps(told, indent=1, default=str) + "\n", encoding="utf-8")
+        draft.write_text(json.dumps(data, indent=1, default=str) + "\n", encoding="utf-8")
 
 
 def check_reports(manifest: Path, names: Sequence[str], overwrite: bool = False) -> None:
@@ -138,8 +138,9 @@ def check_reports(manifest: Path, names: Sequence[str], overwrite: bool = False)
 
 
 def write_reports(manifest: Path, reports: Mapping[str, bytes], overwrite: bool = False) -> list[Path]:
-    """Write the reports of a run beside its ``manifest``, which keeps their digests: reports that were edited since, or
-    that something else wrote, are not replaced.
+    """Write the reports of a run beside its ``manifest``, which keeps their digests.
+
+    Reports that were edited since, or that something else wrote, are not replaced.
 
     Raises:
         WouldOverwrite: Such a file is there, and ``overwrite`` is not given.
@@ -158,9 +159,9 @@ def write_reports(manifest: Path, reports: Mapping[str, bytes], overwrite: bool 
     return list(files)
 
 
-def plain(told: Any) -> Any:
+def plain(data: Any) -> Any:
     """What such a file holds once this was written and read."""
-    return json.loads(json.dumps(told, default=str))
+    return json.loads(json.dumps(data, default=str))
 
 
 def _version(name: str) -> str | None:

@@ -43,8 +43,10 @@ class LossIncrease:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Kendall's tau of how two forms rank ``methods`` methods, with its interval. Where both are the same form: the
-    mean over each two of its repeats, with the spread of these, which says how far a form agrees with itself.
+    """Kendall's tau of how two forms rank ``methods`` methods, with its interval.
+
+    Where both are the same form: the mean over each two of its repeats, with the spread of these, which says how far a
+    form agrees with itself.
     """
 
     form: str

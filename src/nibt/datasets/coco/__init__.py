@@ -40,9 +40,9 @@ class COCO(CaptionedDataset):
         captions = self._file("captions")
         marks, names = self._marks(self._file("instances")) if self.objects else ({}, ())
         with format_errors(str(captions)):
-            told = read_json(captions)
+            data = read_json(captions)
             spoken: dict[int, list[str]] = {}
-            for one in sorted(told["annotations"], key=lambda one: one["id"]):
+            for one in sorted(data["annotations"], key=lambda one: one["id"]):
                 spoken.setdefault(one["image_id"], []).append(one["caption"].strip())
             folder = self.inside(self.split, f"images/{self.split}", "images", what=f"the folder {self.split}")
             return [
@@ -54,7 +54,7 @@ class COCO(CaptionedDataset):
                     names=names,
                     size=(image["width"], image["height"]),
                 )
-                for image in sorted(told["images"], key=lambda image: image["id"])
+                for image in sorted(data["images"], key=lambda image: image["id"])
                 if image["id"] in spoken
             ]
 
@@ -70,10 +70,10 @@ class COCO(CaptionedDataset):
     def _marks(self, path: Path) -> tuple[dict[int, list[ObjectAnnotation]], tuple[str, ...]]:
         """The objects of each image, and the names of all categories."""
         with format_errors(str(path)):
-            told: dict[str, Any] = read_json(path)
-            names = {category["id"]: category["name"] for category in told["categories"]}
+            data: dict[str, Any] = read_json(path)
+            names = {category["id"]: category["name"] for category in data["categories"]}
             marks: dict[int, list[ObjectAnnotation]] = {}
-            for one in sorted(told["annotations"], key=lambda one: one["id"]):
+            for one in sorted(data["annotations"], key=lambda one: one["id"]):
                 left, top, width, height = map(float, one["bbox"])
                 mark = ObjectAnnotation(
                     names[one["category_id"]], (left, top, width, height), outline=one.get("segmentation")

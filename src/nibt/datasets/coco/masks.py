@@ -49,12 +49,14 @@ def inside(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return crossed[:, :width].cumsum(1) % 2 == 1
 
 
-def _runs(told: dict[str, Any], shape: tuple[int, int], where: str) -> np.ndarray:
-    if list(told["size"]) != list(shape):
-        raise BadInput(f"{where}: the mask is of an image of {told['size']} (height, width), and it has {list(shape)}")
-    if isinstance(told["counts"], str | bytes):
-        return _compressed(told, where)
-    counts: Sequence[int] = told["counts"]
+def _runs(outline: dict[str, Any], shape: tuple[int, int], where: str) -> np.ndarray:
+    if list(outline["size"]) != list(shape):
+        raise BadInput(
+            f"{where}: the mask is of an image of {outline['size']} (height, width), and it has {list(shape)}"
+        )
+    if isinstance(outline["counts"], str | bytes):
+        return _compressed(outline, where)
+    counts: Sequence[int] = outline["counts"]
     if min(counts, default=-1) < 0 or sum(counts) != shape[0] * shape[1]:
         raise BadInput(
             f"{where}: the runs of a mask must add up to its {shape[0] * shape[1]} pixels (got {sum(counts)})"
@@ -63,7 +65,7 @@ def _runs(told: dict[str, Any], shape: tuple[int, int], where: str) -> np.ndarra
     return np.repeat(values, counts).reshape(shape, order="F")
 
 
-def _compressed(told: dict[str, Any], where: str) -> np.ndarray:
+def _compressed(outline: dict[str, Any], where: str) -> np.ndarray:
     try:
         tool = import_module("pycocotools.mask")
     except ImportError as error:
@@ -71,6 +73,6 @@ def _compressed(told: dict[str, Any], where: str) -> np.ndarray:
             f"{where}: the runs of this mask are compressed, which needs pycocotools: pip install "
             "'nibt[data]', or leave objects out (objects=False)"
         ) from error
-    counts = told["counts"]
-    encoded = {**told, "counts": counts.encode() if isinstance(counts, str) else counts}
+    counts = outline["counts"]
+    encoded = {**outline, "counts": counts.encode() if isinstance(counts, str) else counts}
     return tool.decode(encoded).astype(bool)

@@ -118,12 +118,12 @@ class Scenes(Dataset):
         best: tuple[int, tuple[Sprite, int, int]] | None = None
         for attempt in range(_TRIES):
             size = draws.one_of(self._sizes) if 2 * attempt < _TRIES else self._sizes[0]
-            found = sprite(code, style, size, angle)
-            height, width = found.opacity.shape
+            sprites = sprite(code, style, size, angle)
+            height, width = sprites.opacity.shape
             left, top = draws.between(0, SIDE - width), draws.between(0, SIDE - height)
             shared = sum(_overlap((left, top, width, height), box) for box in taken)
             if best is None or shared < best[0]:
-                best = shared, (found, left, top)
+                best = shared, (sprites, left, top)
             if not shared:
                 break
         assert best is not None

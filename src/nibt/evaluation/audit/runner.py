@@ -28,8 +28,9 @@ Kept = dict[tuple[str, Modality], dict[str, list[Map]]]
 
 
 class AuditRunner:
-    """The plain maps of each method and side, and what is asked beside them. The first few of each are kept to be
-    shown.
+    """The plain maps of each method and side, and what is asked beside them.
+
+    The first few of each are kept to be shown.
     """
 
     def __init__(

@@ -12,8 +12,10 @@ _WINDOW = 5
 
 
 def spearman(one: np.ndarray, other: np.ndarray) -> float:
-    """The rank correlation of two maps of one shape, in [-1, 1]. Equal maps have 1, flat ones, too; a flat map with one
-    that is not has 0. NaN below three units, where ranks say next to nothing.
+    """The rank correlation of two maps of one shape, in [-1, 1].
+
+    Equal maps have 1, flat ones, too; a flat map with one that is not has 0. NaN below three units, where ranks say
+    next to nothing.
     """
     one, other = one.ravel(), other.ravel()
     if one.size < 3:

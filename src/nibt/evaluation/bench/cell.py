@@ -1,5 +1,6 @@
-"""One chunk of one cell: from pairs to rows. It depends on nothing but the cell and its pairs, so that a chunk gives
-the same numbers whenever it is measured.
+"""One chunk of one cell: from pairs to rows.
+
+It depends on nothing but the cell and its pairs, so that a chunk gives the same numbers whenever it is measured.
 """
 
 import math

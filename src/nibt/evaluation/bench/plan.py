@@ -39,9 +39,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """``batch_size`` pairs make a chunk, the unit of work and of the store. ``against``: captions to compare with, for
-    targets that compare. ``first``: only so many pairs of each data set. ``published``: the report has the paper's
-    figures beside these.
+    """``batch_size`` pairs make a chunk, the unit of work and of the store.
+
+    ``against``: captions to compare with, for targets that compare. ``first``: only so many pairs of each data set.
+    ``published``: the report has the paper's figures beside these.
     """
 
     models: tuple[Choice, ...]

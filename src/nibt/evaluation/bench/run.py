@@ -99,8 +99,10 @@ class Run:
         return provenance.read(self.folder / _PROVENANCE)
 
     def chunks(self) -> Iterator[Chunk]:
-        """All chunks. The first of every cell of a model and a data set come first, then the second: pairs are read
-        once, the time left can be told from the first round, and what a stopped run has is of all methods.
+        """All chunks.
+
+        The first of every cell of a model and a data set come first, then the second: pairs are read once, the time
+        left can be told from the first round, and what a stopped run has is of all methods.
         """
         draws = drawing(self.plan.methods)
         for model in self.plan.models:

@@ -35,9 +35,11 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True)
 class Line:
-    """A mean with its interval over ``count`` pairs. ``failed`` pairs had an error. ``p`` is of the difference from the
-    base, after Holm's correction over the methods of the group, side and metric; ``won`` the share of pairs on which
-    the method is better than the base. ``seconds``: what an explanation of this side took, in the mean.
+    """A mean with its interval over ``count`` pairs.
+
+    ``failed`` pairs had an error. ``p`` is of the difference from the base, after Holm's correction over the methods of
+    the group, side and metric; ``won`` the share of pairs on which the method is better than the base. ``seconds``:
+    what an explanation of this side took, in the mean.
     """
 
     of: Series
@@ -52,8 +54,9 @@ class Line:
 
 @dataclass(frozen=True)
 class Summary:
-    """The numbers of a run by series and pair; over several seeds a pair has the mean of them. ``curves``: what the
-    numbers are the areas under, the mean over pairs, where there is such a thing.
+    """The numbers of a run by series and pair; over several seeds a pair has the mean of them.
+
+    ``curves``: what the numbers are the areas under, the mean over pairs, where there is such a thing.
     """
 
     plan: Plan

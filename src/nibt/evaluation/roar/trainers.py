@@ -25,8 +25,10 @@ Materials = Mapping[Modality, TowerInputs]
 
 
 class Trainer(ABC):
-    """What is trained, and from what. ``begin`` puts it back to where training starts, which without draws is the model
-    as it is, and with them a model whose heads know nothing.
+    """What is trained, and from what.
+
+    ``begin`` puts it back to where training starts, which without draws is the model as it is, and with them a model
+    whose heads know nothing.
     """
 
     name: ClassVar[str]

@@ -25,8 +25,10 @@ footer{color:var(--faint);font-size:.85rem;margin-top:2rem}
 def document(
     title: str, body: str, style: str = "", scripts: Sequence[str] = (), request: Mapping[str, Any] | None = None
 ) -> str:
-    """A whole page. ``body`` is HTML, ``title`` text, ``style`` what is added to the style sheet of all pages;
-    ``request`` is what a page that becomes a file answers, for its signature.
+    """A whole page.
+
+    ``body`` is HTML, ``title`` text, ``style`` what is added to the style sheet of all pages; ``request`` is what a
+    page that becomes a file answers, for its signature.
 
     Its Content-Security-Policy (W3C, level 3) forbids everything but data URIs for images and the sheet and the
     scripts that stand here, which it knows by their hashes: attributes ``style`` and ``on...`` do nothing in a body.

@@ -35,15 +35,16 @@ _STATIC = "The maps are drawn by a script, which does not run here. The numbers 
 
 
 def fragment(outcomes: Sequence[Panel | Failure], level: int = 2, positive_only: bool = False) -> str:
-    """The panels beside each other, whose headings have that level, as one element ``<div class="nibt-view">``. With
-    ``positive_only`` only what speaks for the pair is shown at first. A ``Failure`` has its message in its own place.
+    """The panels beside each other, whose headings have that level, as one element ``<div class="nibt-view">``.
+
+    With ``positive_only`` only what speaks for the pair is shown at first. A ``Failure`` has its message in its own
+    place.
 
     It needs ``STYLE``, and ``SCRIPT``, whose one function ``nibtView(element)`` is called once it stands in a page; it
     has no inline style, no handler and no address.
 
     Raises:
         BadInput: There is no panel, or an answer was loaded from a file and its image is no longer there.
-
     """
     panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
     if not panels:

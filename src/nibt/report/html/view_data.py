@@ -26,11 +26,11 @@ MOST_CELLS = 64  # of a map along a side; a method that scores pixels has hundre
 @dataclass(frozen=True)
 class Panel:
     """One answer of a view, and the word-region table of the same pair where there is one; ``title`` heads it.
+
     ``problem`` says why there is no table.
 
     Raises:
         BadInput: The table is of another pair, or stands beside an answer that has no caption and image.
-
     """
 
     answer: Explanation | Comparison | Interaction

@@ -1,5 +1,6 @@
-"""Two of a kind on one page, below each other: photographs with the maps over them, or coloured captions. Each has its
-own colour scale, since both maps explain one number, but of different images or words.
+"""Two of a kind on one page, below each other: photographs with the maps over them, or coloured captions.
+
+Each has its own colour scale, since both maps explain one number, but of different images or words.
 """
 
 from PIL import Image

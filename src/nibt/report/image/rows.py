@@ -94,8 +94,9 @@ def _ends(most: float, left: int, bar: int, one_sided: bool, signed: bool) -> It
 
 
 def part_scale(part: SideAttribution, width: int, positive_only: bool, signed: bool, name: str = "") -> Image.Image:
-    """The color bar of a map, or of the words of a caption: the two have scales of their own. It has one side where
-    nothing below zero is shown, of a method whose scores have no sign.
+    """The color bar of a map, or of the words of a caption: the two have scales of their own.
+
+    It has one side where nothing below zero is shown, of a method whose scores have no sign.
     """
     scores = part.grid.flatten().tolist() if isinstance(part, ImageAttribution) else [word.score for word in part.words]
     one_sided = positive_only or (not signed and min(scores, default=0.0) >= 0)
