@@ -1,10 +1,12 @@
 """Fixtures of all tests: photographs beside the repository, output of the authors, a saved model, the command."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from playwright.sync_api import Browser, sync_playwright
 
 import nibt
@@ -16,6 +18,13 @@ from tests.job_pairs import COUNT, OPTIONS, as_csv
 
 pytest_plugins = ["pytester", "tests.skips"]
 _SHARED = Path(__file__).parents[2] / "shared"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let each process of pytest-xdist use one thread, as they share the cores."""
+    if getattr(config, "workerinput", {}).get("workercount", 1) > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +82,10 @@ _FLAGS = (
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The Chromium of the system; nothing is downloaded."""
+    """The Chromium of the system; nothing is downloaded.
+
+    Its event loop runs as long as it is open, and would be in the way of tests of other files that start one.
+    """
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("there is no chromium on this machine (Debian: apt-get install chromium)")
@@ -83,12 +95,12 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def model() -> Model:
     return tiny.model("clip")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def job_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ten images, 0.png to 9.png."""
     folder = tmp_path_factory.mktemp("images")
@@ -97,13 +109,13 @@ def job_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def job_table(job_images: Path) -> Path:
     """A table of the ten pairs."""
     return as_csv(job_images, job_images)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def whole_job(model: Model, job_table: Path, tmp_path_factory: pytest.TempPathFactory) -> nibt.Job:
     """The uninterrupted job of the ten pairs."""
     return nibt.batch(model, job_table, tmp_path_factory.mktemp("whole"), **OPTIONS)
