@@ -47,7 +47,7 @@ def command(part: str, options: argparse.Namespace) -> list[str]:
     python, into = sys.executable, options.into.resolve()
     match part:
         case "tests":
-            return [python, "-m", "pytest", "-m", "slow", "-q", f"--junitxml={into / 'tests.xml'}"]
+            return [python, "-m", "pytest", "-n", "0", "-m", "slow", "-q", f"--junitxml={into / 'tests.xml'}"]
         case "kills":
             return [python, "benchmarks/kills.py", "--out", tempfile.mkdtemp(dir=into)]
         case "study":

@@ -18,7 +18,7 @@ PEAK = [[0.0, 0.0, 0.0], [0.0, 0.0, -1.0], [2.0, 0.0, 0.0]]
 
 
 def answer(scores: list[list[float]], size: tuple[int, int], region: Region, caption: str = "a red cat") -> Explanation:
-    """An explanation with these scores on the grid, and scores from -1 to 2 on the words."""
+    """Return an explanation with these scores on the grid, and scores from -1 to 2 on the words."""
     grid = torch.tensor(scores)
     words = tuple(Word(text, (row + 1,)) for row, text in enumerate(caption.split()))
     explained = torch.tensor([False, *[True] * len(words), False])

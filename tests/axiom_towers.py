@@ -1,7 +1,8 @@
-"""Towers that are alike for certain, for the axioms of attribution: other parameters, the same function.
+"""Towers that are equal for certain, for the axioms of attribution: the same function with other parameters.
 
-They are small and in double precision, so that nothing is blamed on rounding. None of their rows is special (no class,
-start or end token), so all of a map is seen. Numpy draws the weights, and its numbers are the same everywhere.
+They are small and in double precision, so that no difference is due to rounding. None of their rows is special (no
+class, start or end token), so that the whole map is visible. NumPy draws the weights, since its numbers are the same
+everywhere.
 """
 
 from collections.abc import Callable, Hashable
@@ -23,11 +24,13 @@ from nibt.types import Embedding, Modality
 WIDTH, HEADS, DEPTH, PATCH, ROWS, COLUMNS, BATCH = 12, 3, 6, 4, 2, 3, 4
 UNITS, HEAD = ROWS * COLUMNS, WIDTH // HEADS
 IGNORED, ALIKE = 2, (1, 3)
-"""The unit that a tower ignores, and the two that it cannot tell apart; the middle is nearer to the first of them."""
+"""The unit that a tower ignores, and the two units that it cannot distinguish; the middle is nearer to the first of
+these.
+"""
 
 
 class Block(nn.Module):
-    """A transformer's block, with norms before its halves or without any. Rows that are not ``seen`` are masked."""
+    """A transformer block, with norms before its halves or without any. Rows that are not ``seen`` are masked."""
 
     seen: Tensor
 
@@ -54,7 +57,7 @@ class Patches(nn.Module):
 
 
 class Net(nn.Module):
-    """Content times ``gate`` plus places, blocks, and a head that averages the rows with the shares ``reads``."""
+    """Content times ``gate`` plus positions, blocks, and a head that averages the rows with the weights ``reads``."""
 
     gate: Tensor
     reads: Tensor
@@ -79,12 +82,12 @@ class Net(nn.Module):
 
     @property
     def readers(self) -> list[nn.Linear]:
-        """What takes the stream."""
+        """The layers that read the stream."""
         return [part for one in self.blocks for part in (one.query, one.key, one.value, one.up)] + [self.out]
 
     @property
     def writers(self) -> list[nn.Linear]:
-        """What adds to the stream, the first tokens apart."""
+        """The layers that write to the stream, except for the first tokens."""
         return [part for one in self.blocks for part in (one.out, one.down)]
 
 
@@ -112,7 +115,7 @@ class SmallImage(_Small, ImageTower):
 
 
 class SmallText(_Small, TextTower):
-    """Captions of six words; the id 0 pads, and stands in none."""
+    """Captions of six words; the id 0 is padding and occurs in no caption."""
 
     pad = (0, "<pad>")
 
@@ -132,10 +135,10 @@ Score = Callable[[Embedding], Tensor]
 
 
 def net(modality: Modality, norm: bool, *changes: Change) -> Net:
-    """A net whose weights are drawn, and then changed."""
-    made, draws = Net(modality, norm).double().eval(), np.random.default_rng(5)
+    """Return a net with random weights, after some changes."""
+    net_, draws = Net(modality, norm).double().eval(), np.random.default_rng(5)
     with torch.no_grad():
-        for name, weight in made.named_parameters():
+        for name, weight in net_.named_parameters():
             if "norm" in name and name.endswith("weight"):
                 drawn = draws.uniform(0.5, 1.5, weight.shape)
             elif weight.ndim == 2 and name not in ("places", "begin.weight"):
@@ -144,12 +147,12 @@ def net(modality: Modality, norm: bool, *changes: Change) -> Net:
                 drawn = draws.normal(0, 1.0 if name == "begin.weight" else 0.3, weight.shape)
             weight.copy_(torch.from_numpy(drawn))
         for change in changes:
-            change(made)
-    return made
+            change(net_)
+    return net_
 
 
 def values(modality: Modality, seed: int = 2) -> Tensor:
-    """Two images or captions, each twice: what speaks for the one target speaks against the other."""
+    """Return two images or captions, each twice: the two targets have opposite signs for them."""
     draws = np.random.default_rng(seed)
     if modality == "image":
         drawn = torch.from_numpy(draws.normal(0, 1, (BATCH // 2, 3, ROWS * PATCH, COLUMNS * PATCH)))
@@ -158,38 +161,38 @@ def values(modality: Modality, seed: int = 2) -> Tensor:
     return torch.cat([drawn, drawn])
 
 
-def replaced(given: Tensor, unit: int, other: Tensor, by: int) -> Tensor:
-    """Inputs whose one unit has the content that another unit has in other inputs."""
-    given = given.clone()
-    _content(given, unit).copy_(_content(other, by))
-    return given
+def replaced(content: Tensor, unit: int, other: Tensor, by: int) -> Tensor:
+    """Return inputs in which one unit has the content of another unit of other inputs."""
+    content = content.clone()
+    _content(content, unit).copy_(_content(other, by))
+    return content
 
 
-def _content(given: Tensor, unit: int) -> Tensor:
-    """The pixels, or the id, of a unit."""
-    if given.ndim == 2:
-        return given[:, unit]
+def _content(content: Tensor, unit: int) -> Tensor:
+    """Return the pixels, or the id, of a unit."""
+    if content.ndim == 2:
+        return content[:, unit]
     top, left = PATCH * (unit // COLUMNS), PATCH * (unit % COLUMNS)
-    return given[..., top : top + PATCH, left : left + PATCH]
+    return content[..., top : top + PATCH, left : left + PATCH]
 
 
 def alike(modality: Modality) -> Tensor:
-    """Inputs in which two units have the same content."""
+    """Return inputs in which two units have the same content."""
     return replaced(values(modality), ALIKE[1], values(modality), ALIKE[0])
 
 
-def _there(seed: int) -> Tensor:
-    """An embedding of the other side, and its opposite, each for two items."""
+def _opposite(seed: int) -> Tensor:
+    """Return an embedding of the other side and its negative, each for two items."""
     drawn = torch.from_numpy(np.random.default_rng(seed).normal(0, 1, 5))
     return torch.stack([drawn, drawn, -drawn, -drawn])
 
 
 def target(embedding: Embedding) -> Tensor:
-    return cosine(embedding, _there(3))
+    return cosine(embedding, _opposite(3))
 
 
 def other_target(embedding: Embedding) -> Tensor:
-    return cosine(embedding, _there(4))
+    return cosine(embedding, _opposite(4))
 
 
 @cache
@@ -200,17 +203,17 @@ def side(
     make: Callable[[Modality], Tensor] = values,
     score: Score = target,
 ) -> Side:
-    """One side of a few pairs."""
+    """Return one side of a few pairs."""
     image = SmallImage(net("image", norm, *(changes if modality == "image" else ())))
     text = SmallText(net("text", norm, *(changes if modality == "text" else ())))
     model = Model("axioms", "axioms", image.root, image, text, 1.0)
     words = tuple(Word(f"w{place}", (place,)) for place in range(UNITS))
-    told = Words((tuple(word.text for word in words),) * BATCH, (words,) * BATCH, torch.ones(BATCH, UNITS) > 0)
-    inputs = Inputs(make(modality), words=told if modality == "text" else None)
+    units = Words((tuple(word.text for word in words),) * BATCH, (words,) * BATCH, torch.ones(BATCH, UNITS) > 0)
+    inputs = Inputs(make(modality), words=units if modality == "text" else None)
     return Side(model, model.tower(modality).trace(inputs), score)
 
 
-# ------------------------------------------------------------ the same function, and the same states between blocks
+# The same function, and the same states between blocks
 
 
 def _random(place: int, *shape: int) -> Tensor:
@@ -218,31 +221,31 @@ def _random(place: int, *shape: int) -> Tensor:
 
 
 def _matrix(place: int, size: int) -> Tensor:
-    """One that can be inverted, and does more than turn or stretch."""
+    """Return an invertible matrix that does more than rotate or scale."""
     return torch.eye(size, dtype=torch.double) + 0.5 * _random(place, size, size) / size**0.5
 
 
 def _after(part: nn.Linear, turn: Tensor) -> None:
-    """What the part gives, times a matrix from the right."""
+    """Multiply the output of a layer by a matrix from the right."""
     part.weight.copy_(turn.T @ part.weight)
     part.bias.copy_(part.bias @ turn)
 
 
 def _before(part: nn.Linear, turn: Tensor) -> None:
-    """The part, as it takes what was multiplied so."""
+    """Adapt a layer to inputs that are multiplied by this matrix."""
     part.weight.copy_(part.weight @ torch.linalg.inv(turn).T)
 
 
-def channels_permuted(made: Net) -> None:
+def channels_permuted(net_: Net) -> None:
     order = torch.eye(2 * WIDTH, dtype=torch.double).roll(5, 0)
-    for one in made.blocks:
+    for one in net_.blocks:
         _after(one.up, order)
         _before(one.down, order)
 
 
-def heads_permuted(made: Net) -> None:
+def heads_permuted(net_: Net) -> None:
     order = torch.eye(WIDTH, dtype=torch.double).roll(HEAD, 0)
-    for one in made.blocks:
+    for one in net_.blocks:
         for part in (one.query, one.key, one.value):
             _after(part, order)
         _before(one.out, order)
@@ -252,41 +255,41 @@ def _within_heads(place: int) -> Tensor:
     return torch.block_diag(*(_matrix(HEADS * place + head, HEAD) for head in range(HEADS)))
 
 
-def queries_and_keys_multiplied(made: Net) -> None:
-    """Each head's by a matrix of its own; their products stay."""
-    for place, one in enumerate(made.blocks):
+def queries_and_keys_multiplied(net_: Net) -> None:
+    """Multiply each head by a matrix of its own; the products stay the same."""
+    for place, one in enumerate(net_.blocks):
         _after(one.query, _within_heads(place))
         _after(one.key, torch.linalg.inv(_within_heads(place)).T)
 
 
-def values_and_outputs_multiplied(made: Net) -> None:
-    for place, one in enumerate(made.blocks):
+def values_and_outputs_multiplied(net_: Net) -> None:
+    for place, one in enumerate(net_.blocks):
         _after(one.value, _within_heads(place))
         _before(one.out, _within_heads(place))
 
 
-def keys_shifted(made: Net) -> None:
-    """A softmax does not feel what is added to all of its logits."""
-    for place, one in enumerate(made.blocks):
+def keys_shifted(net_: Net) -> None:
+    """Shift the keys: a softmax is invariant to a constant that is added to all logits."""
+    for place, one in enumerate(net_.blocks):
         one.key.bias += _random(place, WIDTH)
 
 
-def values_shifted(made: Net) -> None:
-    """Weights add up to one, so what is added to all values comes out whole, and is taken off again."""
-    for place, one in enumerate(made.blocks):
+def values_shifted(net_: Net) -> None:
+    """Shift the values: the weights sum to 1, so the shift is added to the output, where it is subtracted."""
+    for place, one in enumerate(net_.blocks):
         one.value.bias += _random(place, WIDTH)
         one.out.bias -= one.out.weight @ _random(place, WIDTH)
 
 
-def head_unread(made: Net) -> None:
-    """Nothing reads the last head of any block. That is another function, where the next change starts from."""
-    for one in made.blocks:
+def head_unread(net_: Net) -> None:
+    """Disconnect the last head of each block. This changes the function; the next change starts from it."""
+    for one in net_.blocks:
         one.out.weight[:, -HEAD:] = 0.0
 
 
-def unread_head_looks_elsewhere(made: Net) -> None:
-    head_unread(made)
-    for place, one in enumerate(made.blocks):
+def unread_head_looks_elsewhere(net_: Net) -> None:
+    head_unread(net_)
+    for place, one in enumerate(net_.blocks):
         one.query.weight[-HEAD:] += _random(place, HEAD, WIDTH)
 
 
@@ -299,68 +302,68 @@ INSIDE: dict[str, tuple[tuple[Change, ...], Change]] = {
     "values shifted": ((), values_shifted),
     "unread head": ((head_unread,), unread_head_looks_elsewhere),
 }
-"""Pairs of towers, by what was done to them."""
+"""Pairs of towers, by their difference."""
 
 
-def all_inside(made: Net) -> None:
-    """All of it at once; it starts from a head that is not read."""
+def all_inside(net_: Net) -> None:
+    """Apply all changes at once, starting from a disconnected head."""
     for _, change in reversed(INSIDE.values()):
-        change(made)
+        change(net_)
 
 
-# -------------------------------------------------------------------------- the same function, and other states
+# The same function, and other states
 
 
-def stream_multiplied(made: Net) -> None:
-    """The stream times a matrix, everywhere; without norms the projections make up for it."""
+def stream_multiplied(net_: Net) -> None:
+    """Multiply the stream by a matrix everywhere; without norms the projections compensate for it."""
     turn = _matrix(0, WIDTH)
-    for part in made.readers:
+    for part in net_.readers:
         _before(part, turn)
-    for part in made.writers:
+    for part in net_.writers:
         _after(part, turn)
-    made.places.copy_(made.places @ turn)
-    if isinstance(made.begin, nn.Embedding):
-        made.begin.weight.copy_(made.begin.weight @ turn)
+    net_.places.copy_(net_.places @ turn)
+    if isinstance(net_.begin, nn.Embedding):
+        net_.begin.weight.copy_(net_.begin.weight @ turn)
     else:
-        _after(made.begin[-1], turn)
+        _after(net_.begin[-1], turn)
 
 
-def stream_shifted(made: Net) -> None:
-    """The same vector added to the content of each row, and so to every state; the biases take it off again."""
-    first = made.begin.weight if isinstance(made.begin, nn.Embedding) else made.begin[-1].bias
+def stream_shifted(net_: Net) -> None:
+    """Add the same vector to the content of each row, and so to every state; the biases subtract it."""
+    first = net_.begin.weight if isinstance(net_.begin, nn.Embedding) else net_.begin[-1].bias
     first += _random(0, WIDTH)
-    for part in made.readers:
+    for part in net_.readers:
         part.bias -= part.weight @ _random(0, WIDTH)
 
 
-def first_block_idle(made: Net) -> None:
-    """All but idle: of a last attention that gives nothing at all, nibt could not say which rows are read."""
-    for part in (made.blocks[0].out, made.blocks[0].down):
+def first_block_idle(net_: Net) -> None:
+    """Make the first block nearly idle: with an attention of exactly zero, nibt could not say which rows are read."""
+    for part in (net_.blocks[0].out, net_.blocks[0].down):
         part.weight *= 1e-12
         part.bias *= 1e-12
 
 
-def last_block_idle(made: Net) -> None:
-    """The same work, each piece of it done one block sooner."""
-    first_block_idle(made)
-    made.blocks = nn.ModuleList([*made.blocks[1:], made.blocks[0]])
+def last_block_idle(net_: Net) -> None:
+    """Move the work of each block to the block before it."""
+    first_block_idle(net_)
+    net_.blocks = nn.ModuleList([*net_.blocks[1:], net_.blocks[0]])
 
 
-# ---------------------------------------------------------------------------------- units ignored, and units alike
+# Ignored units, and equal units
 
 
-def row_ignored(made: Net) -> None:
-    """No row looks at the ignored one, and the head does not read it."""
-    for one in made.blocks:
+def row_ignored(net_: Net) -> None:
+    """Mask the ignored row in every block and in the head."""
+    for one in net_.blocks:
         one.seen[IGNORED] = False
-    made.reads[IGNORED] = 0.0
-    made.reads /= made.reads.sum()
+    net_.reads[IGNORED] = 0.0
+    net_.reads /= net_.reads.sum()
 
 
-def content_ignored(made: Net) -> None:
-    """The ignored row has its place, and takes part, but what stands there does not count."""
-    made.gate[IGNORED] = 0.0
+def content_ignored(net_: Net) -> None:
+    """Keep the ignored row with its position, but without its content."""
+    net_.gate[IGNORED] = 0.0
 
 
-def places_alike(made: Net) -> None:
-    made.places[ALIKE[1]] = made.places[ALIKE[0]]
+def places_alike(net_: Net) -> None:
+    net_.places[ALIKE[1]] = net_.places[ALIKE[0]]

@@ -1,7 +1,7 @@
-"""The axioms of attribution, as numbers: how badly a method breaks each of them, relative to its largest score.
+"""The axioms of attribution, as numbers: by how much a method breaks each of them, relative to its largest score.
 
-Every axiom says what two towers, two units or two targets that are alike in a certain way must have in common.
-``python -m tests.axioms`` prints the table that stands in docs/methods.md.
+Every axiom says what two towers, two units or two targets must have in common if they are equal in a certain way.
+``python -m tests.axioms`` prints the table of docs/methods.md.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,16 +24,16 @@ from tests.axiom_towers import ALIKE, BATCH, COLUMNS, IGNORED, ROWS, UNITS, Chan
 
 NODES = 32
 KEPT, BROKEN = 1e-4, 1e-3
-"""A violation up to the first is rounding, one above the second is none; what lies between is an error."""
+"""A violation below the first is rounding, one above the second is real; one between them is an error."""
 NEARLY, FAR = 1e-2, 5e-2
-"""The same for completeness: an integral is a sum here, of that many nodes."""
+"""The same for completeness, where an integral is a sum of that many steps."""
 
-# ------------------------------------------------------------------------------------------------------ the methods
+# The methods
 
 
 @dataclass(frozen=True, eq=False)
 class MethodCase:
-    """A method with its options: a line of the table."""
+    """A method with its options: a row of the table."""
 
     name: str
     variant: str = "default"
@@ -45,11 +45,11 @@ class MethodCase:
         return kind.configured(tower, self.variant, self.options, {})
 
     def scores(self, of: Side) -> Tensor:
-        """A number for each of the units; finer maps are averaged over them."""
-        found = self.method(of.tower)(of)
-        if found.scores.shape[1] == UNITS:
-            return found.scores.double()
-        return F.adaptive_avg_pool2d(found.grid.double(), (ROWS, COLUMNS)).flatten(1)
+        """Return a score for each unit; finer maps are averaged over the units."""
+        actual = self.method(of.tower)(of)
+        if actual.scores.shape[1] == UNITS:
+            return actual.scores.double()
+        return F.adaptive_avg_pool2d(actual.grid.double(), (ROWS, COLUMNS)).flatten(1)
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -57,7 +57,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "integrated_gradients": {"steps": NODES},
     "rise": {"masks": 64},
 }
-"""Nodes enough for completeness, and few masks: a method of samples breaks what it breaks with any number."""
+"""Enough steps for completeness, and few masks: a method that samples breaks the same axioms with any number of masks.
+"""
 MORE = {
     "nib, layer 0": MethodCase("nib", options={"steps": NODES, "layer": 0}),
     "nib, zero, geometric": MethodCase("nib", options={"steps": NODES, "baseline": "zero", "quadrature": "geometric"}),
@@ -65,64 +66,65 @@ MORE = {
     "shapley, sampled": MethodCase("shapley", options={"budget": 24}),
 }
 BLIND = ("centre", "ones", "random", "rollout")
-"""Methods that do not look at the score."""
+"""Methods that do not depend on the score."""
 NO_MEANING = {("completeness", name) for name in (*BLIND, "m2ib")}
-"""What is no share of a score (nats, attention alone, a guess) has no difference of scores to add up to."""
+"""Scores that are no shares of the target (nats, attention alone, a random number) have no change to sum to."""
 
 
 @cache
 def lines() -> dict[str, MethodCase]:
-    """Every method, and every variant that differs from its default."""
-    found = {}
+    """Return every method, and every variant that differs from its default."""
+    cases = {}
     for name in available("methods"):
         variants = find("methods", name).variants
-        found[name] = MethodCase(name, options=OPTIONS.get(name, {}))
+        cases[name] = MethodCase(name, options=OPTIONS.get(name, {}))
         others = [variant for variant in variants if variants[variant] != variants["default"]]
-        found |= {f"{name}, {variant}": MethodCase(name, variant) for variant in others}
-    return dict(sorted((found | MORE).items()))
+        cases |= {f"{name}, {variant}": MethodCase(name, variant) for variant in others}
+    return dict(sorted((cases | MORE).items()))
 
 
-# ------------------------------------------------------------------------------------------------------- the axioms
+# The axioms
 
 
 @cache
-def _map(asked: MethodCase, modality: Modality, *changes: Change, **how: Any) -> Tensor:
-    """The scores on one of the towers: several axioms start from the same."""
-    return asked.scores(side(modality, *changes, **how))
+def _map(case: MethodCase, modality: Modality, *changes: Change, **how: Any) -> Tensor:
+    """The scores on one of the towers, which several axioms share."""
+    return case.scores(side(modality, *changes, **how))
 
 
 def _apart(first: Tensor, second: Tensor) -> float:
-    """The largest difference of two maps, relative to their largest score, over the batch. A rectified map may be
-    zero; where more than half of them are, nothing is proven.
+    """Return the largest difference of two maps relative to their largest score, over the batch.
+
+    A rectified map may be zero; if more than half of the maps are zero, nothing is proven.
     """
     largest = torch.stack([first, second]).abs().amax((0, 2))
-    assert first.any(-1).sum() >= BATCH / 2, "maps of nothing prove nothing"
+    assert first.any(-1).sum() >= BATCH / 2, "maps of zeros prove nothing"
     return float(((first - second).abs().amax(-1) / largest.clamp_min(1e-30)).max())
 
 
-def completeness(asked: MethodCase, modality: Modality) -> float:
-    """Do all scores add up to S minus S of the method's own baseline, or else of the input that says nothing?"""
+def completeness(case: MethodCase, modality: Modality) -> float:
+    """Do all scores sum to S minus S at the baseline of the method, or else at the blank input?"""
     of = side(modality)
-    options = asked.method(of.tower).options()
+    options = case.method(of.tower).options()
     layer = options["layer"][0] if "baseline" in options and "layer" in options else None
     cut = of.stem() if layer is None else of.cut(layer)
     baseline = of.baseline(options.get("baseline", "blank"), layer, cut.hidden)
     low = options["floor"] if options.get("quadrature") == "geometric" else 0.0
     change = of.value() - of.at_end("zero", layer, cut, baseline + low * (cut.hidden - baseline))
-    return float(((_map(asked, modality).sum(-1) - change) / change).abs().max())
+    return float(((_map(case, modality).sum(-1) - change) / change).abs().max())
 
 
-def _of_ignored(change: Change, asked: MethodCase, modality: Modality) -> float:
-    """Has a unit a score, on which S does not depend?"""
-    scores = _map(asked, modality, change)
+def _of_ignored(change: Change, case: MethodCase, modality: Modality) -> float:
+    """Does a unit have a score, although S does not depend on it?"""
+    scores = _map(case, modality, change)
     without = scores.clone()
     without[:, IGNORED] = 0.0
     return _apart(scores, without)
 
 
-def between(first: tuple[Change, ...], second: Change, asked: MethodCase, modality: Modality, **how: Any) -> float:
-    """Have two towers that are the same function the same map?"""
-    return _apart(_map(asked, modality, *first, **how), _map(asked, modality, second, **how))
+def between(first: tuple[Change, ...], second: Change, case: MethodCase, modality: Modality, **how: Any) -> float:
+    """Do two towers that are the same function have the same map?"""
+    return _apart(_map(case, modality, *first, **how), _map(case, modality, second, **how))
 
 
 ONE, TWO = 0.7, -1.6
@@ -132,15 +134,15 @@ def _mixed(embedding: Embedding) -> Tensor:
     return ONE * towers.target(embedding) + TWO * towers.other_target(embedding)
 
 
-def linearity(asked: MethodCase, modality: Modality) -> float:
+def linearity(case: MethodCase, modality: Modality) -> float:
     """Is the map of a sum of targets the sum of their maps?"""
-    first, second = _map(asked, modality), _map(asked, modality, score=towers.other_target)
-    return _apart(ONE * first + TWO * second, _map(asked, modality, score=_mixed))
+    first, second = _map(case, modality), _map(case, modality, score=towers.other_target)
+    return _apart(ONE * first + TWO * second, _map(case, modality, score=_mixed))
 
 
-def symmetry(asked: MethodCase, modality: Modality) -> float:
-    """Have two units the same score, that have the same content and enter S in the same way?"""
-    scores = _map(asked, modality, towers.places_alike, make=towers.alike)
+def symmetry(case: MethodCase, modality: Modality) -> float:
+    """Do two units have the same score if they have the same content and enter S in the same way?"""
+    scores = _map(case, modality, towers.places_alike, make=towers.alike)
     swapped = scores.clone()
     swapped[:, ALIKE] = scores[:, ALIKE[::-1]]
     return _apart(scores, swapped)
@@ -150,9 +152,9 @@ def _shifted(embedding: Embedding) -> Tensor:
     return towers.target(embedding) + 0.5
 
 
-def constant(asked: MethodCase, modality: Modality) -> float:
-    """Is the map the same, where a constant is added to S?"""
-    return _apart(_map(asked, modality), _map(asked, modality, score=_shifted))
+def constant(case: MethodCase, modality: Modality) -> float:
+    """Is the map the same if a constant is added to S?"""
+    return _apart(_map(case, modality), _map(case, modality, score=_shifted))
 
 
 AXIOMS: dict[str, Callable[[MethodCase, Modality], float]] = {
@@ -168,24 +170,24 @@ AXIOMS: dict[str, Callable[[MethodCase, Modality], float]] = {
     "constant": constant,
 }
 
-# -------------------------------------------------------------------------------------------------------- the table
+# The table
 
 
 @cache
 def violation(line: str, axiom: str, modality: Modality) -> float | None:
-    """How badly an axiom is broken; None where it has no meaning."""
-    asked = lines()[line]
-    return None if (axiom, asked.name) in NO_MEANING else AXIOMS[axiom](asked, modality)
+    """Return by how much an axiom is broken; None if it does not apply."""
+    case = lines()[line]
+    return None if (axiom, case.name) in NO_MEANING else AXIOMS[axiom](case, modality)
 
 
 def keeps(line: str, axiom: str, modality: Modality) -> bool | None:
-    """Whether it keeps the axiom; None where that has no meaning."""
-    found, (kept, broken) = (
+    """Return whether a method keeps the axiom; None if it does not apply."""
+    actual, (kept, broken) = (
         violation(line, axiom, modality),
         (NEARLY, FAR) if axiom == "completeness" else (KEPT, BROKEN),
     )
-    assert found is None or not kept < found <= broken, f"{line} neither keeps nor breaks {axiom}: {found}"
-    return None if found is None else found <= kept
+    assert actual is None or not kept < actual <= broken, f"{line} neither keeps nor breaks {axiom}: {actual}"
+    return None if actual is None else actual <= kept
 
 
 def _cell(line: str, axiom: str) -> str:
@@ -197,10 +199,10 @@ def _cell(line: str, axiom: str) -> str:
 
 
 def table() -> str:
-    """Methods by axioms, as it stands in docs/methods.md."""
+    """Return the methods by axioms, as in docs/methods.md."""
     rows = [["", *AXIOMS], ["---"] * (len(AXIOMS) + 1)]
-    for line, asked in lines().items():
-        rows.append([f"`{asked.name}`{line.removeprefix(asked.name)}", *(_cell(line, axiom) for axiom in AXIOMS)])
+    for line, case in lines().items():
+        rows.append([f"`{case.name}`{line.removeprefix(case.name)}", *(_cell(line, axiom) for axiom in AXIOMS)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -1,10 +1,12 @@
-"""What the tests share: the photographs beside the repository, golden numbers, a saved model, the command."""
+"""Fixtures of all tests: photographs beside the repository, output of the authors, a saved model, the command."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from playwright.sync_api import Browser, sync_playwright
 
 import nibt
@@ -18,9 +20,16 @@ pytest_plugins = ["pytester", "tests.skips"]
 _SHARED = Path(__file__).parents[2] / "shared"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let each process of pytest-xdist use one thread, as they share the cores."""
+    if getattr(config, "workerinput", {}).get("workercount", 1) > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder beside the repository. Where CI runs it must be there (``skips.py``)."""
+    """The folder beside the repository. In the gate it must exist (``skips.py``)."""
     if not _SHARED.is_dir():
         pytest.skip("the folder with the photographs is not beside the repository")
     return _SHARED
@@ -36,15 +45,15 @@ def golden() -> Golden:
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Hugging Face CLIP on disk, for the command line."""
     folder = tmp_path_factory.mktemp("models") / "clip"
-    made = tiny.clip()
-    made.module.save_pretrained(folder)
-    made.processor.save_pretrained(folder)
+    built = tiny.clip()
+    built.module.save_pretrained(folder)
+    built.processor.save_pretrained(folder)
     return folder
 
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """The command in an empty folder: its exit code, output and errors."""
+    """The command in an empty folder; returns exit code, output and errors."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -53,8 +62,8 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     def command(*arguments: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as left:
             main([str(argument) for argument in arguments])
-        told = capsys.readouterr()
-        return int(left.value.code or 0), told.out, told.err
+        output = capsys.readouterr()
+        return int(left.value.code or 0), output.out, output.err
 
     return command
 
@@ -73,39 +82,42 @@ _FLAGS = (
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The system's Chromium; nothing is downloaded."""
-    found = shutil.which("chromium")
-    if found is None:
+    """The Chromium of the system; nothing is downloaded.
+
+    Its event loop runs as long as it is open, and would be in the way of tests of other files that start one.
+    """
+    program = shutil.which("chromium")
+    if program is None:
         pytest.skip("there is no chromium on this machine (Debian: apt-get install chromium)")
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=found, args=list(_FLAGS))
+        opened = playwright.chromium.launch(executable_path=program, args=list(_FLAGS))
         yield opened
         opened.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def model() -> Model:
     return tiny.model("clip")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def job_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten images, 0.png to 9.png."""
+    """A folder with ten images, 0.png to 9.png."""
     folder = tmp_path_factory.mktemp("images")
     for item in range(COUNT):
         tiny.image(64 + item, 48, item).pil_image.save(folder / f"{item}.png")
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def job_table(job_images: Path) -> Path:
-    """The ten pairs."""
+    """A table of the ten pairs."""
     return as_csv(job_images, job_images)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def whole_job(model: Model, job_table: Path, tmp_path_factory: pytest.TempPathFactory) -> nibt.Job:
-    """The job of the ten pairs, undisturbed."""
+    """The uninterrupted job of the ten pairs."""
     return nibt.batch(model, job_table, tmp_path_factory.mktemp("whole"), **OPTIONS)
 
 

@@ -1,9 +1,9 @@
-"""The code blocks of the documents: how they are found, run where they can be, and checked where they cannot.
+"""The code blocks of the documents: how they are read, run if possible, and checked otherwise.
 
-Blocks of one page run in order, in one folder, in which what a reader has (a photograph, a model) stands ready in
-small. A comment on the line before a block says what is special about it:
+Blocks of one page run in order, in one folder with small versions of what a reader has (a photograph, a model). A
+comment on the line before a block marks it:
 
-    <!-- not run: why -->   cannot run here: its Python must compile, its commands must be ones that nibt knows
+    <!-- not run: why -->   cannot run here: its Python must compile, its commands must exist
     <!-- slow -->           runs with the slow tests only
     <!-- small: OLD => NEW; OLD => NEW -->
                             runs with the slow tests only, with these replacements: on less data, in less time
@@ -28,9 +28,9 @@ import typer
 
 ROOT = Path(__file__).parents[1]
 STAND_INS = {"/data/": "data/", "openai/clip-vit-base-patch32": "my-clip"}
-"""What a reader has and the tests lack, and what stands in for it."""
+"""What a reader has and the tests lack, with its substitute."""
 _BLOCK = re.compile(r"(?:^<!-- (?P<marker>[^\n]+?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
-_TOLD = ("nibt", "pip", "pre-commit", "python", "python3", "git", "mkdocs", "ray")
+_PROGRAMS = ("nibt", "pip", "pre-commit", "python", "python3", "git", "mkdocs", "ray")
 _END, _NEXT = "\x1e", "\x1f"
 
 
@@ -47,7 +47,7 @@ class Block:
 
     @property
     def not_run(self) -> str:
-        """Why it cannot run here; empty where it can."""
+        """Why the block cannot run here; empty if it can."""
         if self.marker == "tests":
             return "the gate runs it: .ci/run reads it from the page"
         return self.marker.removeprefix("not run:").strip() if self.marker.startswith("not run:") else ""
@@ -58,14 +58,14 @@ class Block:
 
     @property
     def replacements(self) -> list[tuple[str, str]]:
-        """What is replaced so that it runs in minutes, with what the tests have."""
+        """Replacements with which the block runs in minutes."""
         if not self.marker.startswith("small:"):
             return []
         changes = [change.partition("=>") for change in self.marker.removeprefix("small:").split(";")]
         return [(old.strip(), new.strip()) for old, _, new in changes]
 
     def small(self) -> "Block":
-        """The block as it is run."""
+        """Return the block as it is run."""
         text = self.text
         for old, new in self.replacements:
             assert old in text, f"{self}: {old!r} is not in the block"
@@ -78,14 +78,14 @@ class Block:
 
 
 def pages() -> list[str]:
-    """Every document that has a block."""
-    found = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    return [str(path.relative_to(ROOT)) for path in found if "```" in path.read_text(encoding="utf-8")]
+    """Return every document that has a block."""
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [str(path.relative_to(ROOT)) for path in documents if "```" in path.read_text(encoding="utf-8")]
 
 
 def blocks(page: str) -> list[Block]:
     text = (ROOT / page).read_text(encoding="utf-8")
-    found = [
+    result = [
         Block(
             page,
             text.count("\n", 0, match.start("language")) + 1,
@@ -95,8 +95,8 @@ def blocks(page: str) -> list[Block]:
         )
         for match in _BLOCK.finditer(text)
     ]
-    assert 2 * len(found) == len(re.findall(r"^\s*```", text, re.M)), f"{page}: a block that is not at the margin"
-    return found
+    assert 2 * len(result) == len(re.findall(r"^\s*```", text, re.M)), f"{page}: a block that is not at the margin"
+    return result
 
 
 def stood_in(text: str) -> str:
@@ -106,10 +106,10 @@ def stood_in(text: str) -> str:
 
 
 def commands(block: Block, folder: Path) -> list[list[str]]:
-    """What the shell would run of a block, its own work done: every command that it calls, and its arguments."""
+    """Return the commands that a shell would run for a block, with their arguments."""
     shims, log = folder / ".venv" / "bin", folder / ".commands"
     shims.mkdir(parents=True, exist_ok=True)
-    for name in _TOLD:
+    for name in _PROGRAMS:
         (shims / name).write_text(f"""#!/bin/sh
 {{ printf '%s' '{name}'; for one; do printf '\\037%s' "$one"; done; printf '\\036'; }} >> '{log}'
 """)
@@ -125,11 +125,11 @@ def commands(block: Block, folder: Path) -> list[list[str]]:
         check=False,
     )
     assert done.returncode == 0, f"{block}: {done.stderr}"
-    return [[stood_in(part) for part in told.split(_NEXT)] for told in log.read_text().split(_END)[:-1]]
+    return [[stood_in(part) for part in command.split(_NEXT)] for command in log.read_text().split(_END)[:-1]]
 
 
 def check(block: Block, folder: Path) -> None:
-    """What holds of any block, run or not."""
+    """Check a block, whether it is run or not."""
     if block.language == "python":
         compile(block.text, str(block), "exec")
     elif block.language == "toml":
@@ -149,14 +149,14 @@ def _check_command(block: Block, command: list[str]) -> None:
         _parsed(block, arguments)
     elif name == "pip":
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-        asked = ",".join(re.findall(r"(?:nibt|\.)\[([\w,]+)\]", " ".join(arguments)))
-        assert set(filter(None, asked.split(","))) <= set(extras), f"{block}: {command}"
+        names = ",".join(re.findall(r"(?:nibt|\.)\[([\w,]+)\]", " ".join(arguments)))
+        assert set(filter(None, names.split(","))) <= set(extras), f"{block}: {command}"
     elif name.startswith("python") and arguments[0].endswith(".py"):
         assert (ROOT / arguments[0]).is_file(), f"{block}: there is no {arguments[0]}"
 
 
 def _parsed(block: Block, arguments: list[str]) -> None:
-    """A command line of nibt is read as far as its options and their types."""
+    """Parse a command line of nibt as far as its options and their types."""
     from nibt.cli.main import app
 
     command: Any = typer.main.get_command(app)
@@ -173,7 +173,7 @@ def _parsed(block: Block, arguments: list[str]) -> None:
 
 
 def run(block: Block, folder: Path, names: dict[str, Any]) -> None:
-    """A block does what it says: ``names`` are those that the Python blocks before it have made."""
+    """Run a block; ``names`` are the names that earlier Python blocks of the page defined."""
     block = block.small()
     if block.file:
         (folder / block.file).write_text(block.text)
@@ -203,24 +203,24 @@ def _run_command(block: Block, command: list[str], folder: Path) -> None:
 
 
 def _installed(folder: Path) -> None:
-    """What pip makes of a small package: its entry points; its modules lie in the folder, which is on the path."""
+    """Write the metadata that pip would write for a small package, whose modules are on the path already."""
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     name = project["name"].replace("-", "_")
-    made = folder / f"{name}-{project['version']}.dist-info"
-    made.mkdir(exist_ok=True)
-    (made / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {project['version']}\n")
+    metadata = folder / f"{name}-{project['version']}.dist-info"
+    metadata.mkdir(exist_ok=True)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {project['version']}\n")
     lines = [
         f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in points.items())
         for group, points in project["entry-points"].items()
     ]
-    (made / "entry_points.txt").write_text("\n".join(lines))
+    (metadata / "entry_points.txt").write_text("\n".join(lines))
     from nibt import registry
 
     registry._outside.cache_clear()
 
 
 def furnish(folder: Path, clip: Path) -> None:
-    """What a reader has: photographs, a model, labels, a table of pairs, a folder of images."""
+    """Create what a reader has: photographs, a model, labels, a table of pairs, a folder of images."""
     samples = ROOT / "src" / "nibt" / "samples"
     names = ("chelsea", "coffee", "collage", "rocket")
     (folder / "photos").mkdir()
@@ -242,7 +242,7 @@ def not_run() -> Iterator[Block]:
 
 
 def called(block: Block) -> set[str]:
-    """The names of nibt that a Python block uses; so that a name that is gone is found in what is not run, too."""
+    """Return the names of nibt that a Python block uses, also one that is not run."""
     tree = ast.walk(ast.parse(block.text))
     return {
         node.attr
@@ -252,11 +252,11 @@ def called(block: Block) -> set[str]:
 
 
 if __name__ == "__main__":
-    found = [block for page in pages() for block in blocks(page) if block.language in ("python", "bash")]
+    listed = [block for page in pages() for block in blocks(page) if block.language in ("python", "bash")]
     left = list(not_run())
     print(
-        f"{len(found)} blocks of Python and commands: {len(found) - len(left)} run "
-        f"({sum(block.slow for block in found)} of them with the slow tests), {len(left)} do not"
+        f"{len(listed)} blocks of Python and commands: {len(listed) - len(left)} run "
+        f"({sum(block.slow for block in listed)} of them with the slow tests), {len(left)} do not"
     )
     for block in left:
         print(f"{block}: {block.not_run}")

@@ -1,6 +1,6 @@
-"""Towers whose score is a weighted sum of what goes in, so that what each unit gives to it is known by hand.
+"""Towers whose score is a weighted sum of the inputs, so that the share of each unit is known.
 
-A method that claims to be complete must find just these parts, whatever its path, its rule or its samples.
+A complete method must return exactly these shares, whatever its path, its quadrature or its samples.
 """
 
 from collections.abc import Hashable, Sequence
@@ -25,7 +25,7 @@ class _Doubling(nn.Module):
 
 
 class _Net(nn.Module):
-    """Patches or words, two blocks that double them, and a sum with weights of their own for each row."""
+    """Patches or words, two blocks that double them, and a sum with weights for each row."""
 
     def __init__(self, begin: nn.Module, rows: int, width: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class LinearImage(ImageTower):
 
 
 class LinearText(TextTower):
-    """Row 0 starts a caption, and the padding's embedding is zero; captions of a batch are filled up."""
+    """Row 0 starts a caption, and the embedding of the padding is zero; the captions of a batch are padded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class LinearText(TextTower):
         raise NotImplementedError
 
     def captions(self, ids: Sequence[Sequence[int]]) -> Inputs:
-        """Captions of word ids; 9 starts each."""
+        """Return captions of word ids; 9 starts each."""
         longest = max(map(len, ids)) + 1
         values = torch.tensor([[9, *row, *[0] * (longest - len(row) - 1)] for row in ids])
         words = tuple(tuple(Word(str(number), (place,)) for place, number in enumerate(row, 1)) for row in ids)
@@ -130,7 +130,7 @@ def text_side(ids: Sequence[Sequence[int]] = ((3, 1, 4, 1, 5), (2, 6))) -> Side:
 
 
 def parts(side: Side) -> Tensor:
-    """What each explained row gives to the score, by hand."""
+    """Return the known share of each explained row."""
     stream = side.stem().hidden
     scores = (4 * stream * side.tower.root.weights[: stream.shape[1]]).sum(-1).detach()
     return side.stem().units.keep(scores)

@@ -1,4 +1,4 @@
-"""What the tests of jobs run in processes of their own; light, since each of them imports it."""
+"""What tests run in other processes; light, since each process imports it."""
 
 import resource
 from collections.abc import Sequence
@@ -17,20 +17,20 @@ CHUNK = 4
 
 
 def parts(out: Path) -> list[str]:
-    """The names of the files of chunks, which tell their bits."""
+    """Return the names of the chunk files, which contain a hash of their bytes."""
     return sorted(path.name for path in (out / "parts").glob("[0-9]*.parquet"))
 
 
 def job(model: Path, pairs: Path, out: Path, most: int | None = None) -> None:
-    """A job with one thread; no file may be longer than ``most`` bytes."""
+    """Run a job with one thread, in which no file may be longer than ``most`` bytes."""
     torch.set_num_threads(1)
     if most is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     nibt.batch(model, pairs, out, chunk_size=CHUNK, batch_size=2, steps=2)
 
 
-def told(model: Path, pairs: Path, out: Path, most: int | None, pipe: Connection) -> None:
-    """The same; what is raised is told."""
+def report_job(model: Path, pairs: Path, out: Path, most: int | None, pipe: Connection) -> None:
+    """Run a job, and send its error message, or an empty text."""
     try:
         job(model, pairs, out, most)
     except nibt.NibtError as error:
@@ -40,17 +40,17 @@ def told(model: Path, pairs: Path, out: Path, most: int | None, pipe: Connection
 
 
 def scores(model: Any, pairs: Sequence[tuple[Any, str]], methods: Sequence[str]) -> list[torch.Tensor]:
-    """All scores of all pairs, each explained alone."""
+    """Return all scores of all pairs, each explained alone."""
     answers = [nibt.explain(model, *pair, method, **small(method)) for method in methods for pair in pairs]
     return [side.scores for answer in answers for side in (answer.image, answer.text)]
 
 
 def small(method: str) -> dict[str, Any]:
-    """Options that make a dear method quick."""
+    """Return options that make an expensive method quick."""
     return {"rise": {"masks": 8}, "m2ib": {"steps": 2}, "shapley": {"budget": 8}}.get(method, {})
 
 
 def sent(model: Any, pairs: Sequence[tuple[Any, str]], methods: Sequence[str], pipe: Connection) -> None:
-    """The scores, as bytes, from a process with one thread."""
+    """Send the scores as bytes, from a process with one thread."""
     torch.set_num_threads(1)
     pipe.send([tensor.numpy().tobytes() for tensor in scores(model, pairs, methods)])

@@ -1,7 +1,7 @@
-"""Where NIBT_CI is set, a test that is skipped has failed: a suite that ought to run, and silently does not, is found.
+"""A skipped test fails if NIBT_CI is set: otherwise a suite that silently does not run would pass.
 
-``.ci/run`` and ``.ci/slow`` set it, since they install all that tests need. Allowed are skips for what a machine cannot
-be made to have. Elsewhere tests may be skipped as they like.
+``.ci/run`` and ``.ci/slow.py`` set it, since they install all that tests need. Skips for what a machine cannot have are
+allowed. Elsewhere, tests may be skipped freely.
 """
 
 import os
@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 ALLOWED = ("no GPU", "root may write anywhere", "root may read anything", "the test forks")
-"""What the reason of an allowed skip begins with."""
+"""The beginnings of allowed reasons."""
 
 
 def _reason(report: Any) -> str:
-    """Why it was skipped: the reports of pytest have a file, a line and ``Skipped: why``."""
-    told = report.longrepr[-1] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-    return told.removeprefix("Skipped: ")
+    """Return the reason of a skip: reports of pytest have a file, a line and ``Skipped: reason``."""
+    reason = report.longrepr[-1] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return reason.removeprefix("Skipped: ")
 
 
 def _strict(report: Any) -> None:

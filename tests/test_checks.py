@@ -78,12 +78,12 @@ def test_workflow_covers_the_supported_versions() -> None:
 
 
 def test_actionlint_passes() -> None:
-    """actionlint names an error of a workflow, and finds none in ours."""
+    """actionlint reports an error in a workflow, and none in ours."""
     program = _program("actionlint")
     files = list((ROOT / ".github" / "workflows").glob("*.yml"))
     assert files
-    found = subprocess.run([program, *files], capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stdout
+    actual = subprocess.run([program, *files], capture_output=True, text=True, check=False)
+    assert actual.returncode == 0, actual.stdout
     broken = files[0].read_text(encoding="utf-8").replace("runs-on:", "runs-at:", 1)
     done = subprocess.run([program, "-"], input=broken, capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -119,7 +119,7 @@ def test_hooks_fail_on_bad_files(hook: str, name: str, text: str, tmp_path: Path
 
 
 def _program(name: str) -> str:
-    """A tool of this environment, whatever PATH says."""
+    """Return a tool of this environment, independent of PATH."""
     path = shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     if path is None:
         pytest.skip(f"{name} is not installed: pip install -e '.[dev]'")

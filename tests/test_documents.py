@@ -18,7 +18,7 @@ SLOW = [page for page in PAGES if any(block.slow for block in documents.blocks(p
 
 @pytest.fixture
 def folder(tmp_path: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder with what a reader has; modules and parts that a page brings are gone after it."""
+    """An empty folder with what a reader has; modules and plugins that a page adds are removed afterwards."""
     here = tmp_path / "reader"
     here.mkdir()
     documents.furnish(here, clip_folder)
@@ -58,6 +58,6 @@ def test_blocks_not_run_give_a_reason_and_use_existing_names() -> None:
 
 
 def test_few_blocks_are_not_run() -> None:
-    """They are listed where there are more: ``python -m tests.documents`` lists them, too."""
-    told = [f"{block}: {block.not_run}" for block in documents.not_run()]
-    assert len(told) <= 20, "\n".join(told)
+    """``python -m tests.documents`` lists them."""
+    reasons = [f"{block}: {block.not_run}" for block in documents.not_run()]
+    assert len(reasons) <= 20, "\n".join(reasons)

@@ -51,7 +51,7 @@ def mutation(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A repository with one tested function, one whose result no test reads, and one that no test calls."""
+    """A repository with a tested function, one whose result no test reads, and one that no test calls."""
     root = tmp_path / "project"
     files = {
         "src/nibt/__init__.py": "",
@@ -106,9 +106,8 @@ def test_statement_span_is_the_smallest_statement(mutation: ModuleType) -> None:
 
 def test_choose_tests_alternates_within_the_budget(mutation: ModuleType) -> None:
     seconds = {"a.py::slow": 9.0, "a.py::fast": 1.0, "test_nib.py::one": 2.0, "test_nib.py::two": 3.0}
-    assert mutation.choose_tests(list(seconds), seconds, "nib", 100) == [
-        "test_nib.py::one", "a.py::fast", "test_nib.py::two", "a.py::slow"
-    ]  # fmt: skip
+    alternating = ["test_nib.py::one", "a.py::fast", "test_nib.py::two", "a.py::slow"]
+    assert mutation.choose_tests(list(seconds), seconds, "nib", 100) == alternating
     assert mutation.choose_tests(list(seconds), seconds, "_nib", 4) == ["test_nib.py::one", "a.py::fast"]
     assert mutation.choose_tests(["a.py::slow"], seconds, "nib", 4) == ["a.py::slow"], "at least one test runs"
 
@@ -127,8 +126,9 @@ def test_run_kills_tested_mutants_and_reports_the_others(mutation: ModuleType, p
     )
     results = mutation.run(options, project)
     by_line = {mutation.changed_lines(row["diff"])[0]: row for row in results}
-    tested, unread, unused = (by_line[line] for line in
-                              ("return (first or 0) + second", "return value > 10", "return value * 3"))  # fmt: skip
+    tested, unread, unused = (
+        by_line[line] for line in ("return (first or 0) + second", "return value > 10", "return value * 3")
+    )
     assert (tested["status"], tested["by"]) == ("killed", "tests/test_arithmetic.py::test_add")
     assert (unread["status"], unread["tests"]) == ("survived", 1)
     assert (unused["status"], unused["tests"], unused["by"]) == ("survived", 0, "no test runs it")

@@ -79,7 +79,7 @@ def test_run_folders_must_be_empty_or_hold_a_run(tmp_path: Path) -> None:
     check_run_folder(tmp_path / "new", "job.json")
     (tmp_path / "parts").mkdir()
     (tmp_path / ".lock").write_text("")
-    check_run_folder(tmp_path, "job.json")  # what a run leaves that was killed as it began
+    check_run_folder(tmp_path, "job.json")  # left by a run that was killed at its start
     (tmp_path / "mine.txt").write_text("")
     with pytest.raises(WouldOverwrite, match="not empty"):
         check_run_folder(tmp_path, "job.json")

@@ -31,7 +31,7 @@ def test_listening_is_limited_to_its_context() -> None:
     seen: list[Progress] = []
     with listening(seen.append):
         for _ in tracked([1, 2]):
-            report(5, 9)  # of a loop inside
+            report(5, 9)  # of an inner loop
     report(1, 1)
     assert seen == [Progress(1, 2), Progress(2, 2)]
 

@@ -36,8 +36,8 @@ def test_site_loads_nothing_from_elsewhere(site: Path) -> None:
     pages = list(site.rglob("*.html"))
     assert len(pages) > 20
     for page in pages:
-        found = [url for url in _LOADS.findall(page.read_text(encoding="utf-8")) if "canonical" not in url]
-        assert not found, f"{page.name} loads {found}"
+        urls = [url for url in _LOADS.findall(page.read_text(encoding="utf-8")) if "canonical" not in url]
+        assert not urls, f"{page.name} loads {urls}"
     for sheet in site.rglob("*.css"):
         assert not re.findall(r"(?:@import|url\()\s*[\"']?(?:https?:)?//", sheet.read_text(encoding="utf-8")), (
             sheet.name
@@ -48,26 +48,26 @@ def test_site_has_every_command_and_public_name(site: Path) -> None:
     import nibt
     from nibt.cli.main import app
 
-    told = (site / "commands.html").read_text(encoding="utf-8")
+    text = (site / "commands.html").read_text(encoding="utf-8")
     for command in app.registered_commands:
         name = command.name or command.callback.__name__  # pyright: ignore
-        assert f"nibt {name}" in told
+        assert f"nibt {name}" in text
     names = re.findall(r"^::: nibt\.(?:\w+\.)*(\w+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
     assert sorted(names) == sorted(nibt.__all__)
 
 
 def test_site_navigation_has_every_page() -> None:
-    """Links are checked by mkdocs; that a page is in the navigation it would only tell."""
+    """mkdocs checks links, but it only mentions pages that the navigation lacks."""
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     listed = set(re.findall(r"([\w/]+\.md)$", "\n".join(line for line in text.splitlines() if "#" not in line), re.M))
-    there = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
-    assert listed == there | {"changelog.md", "tutorial.md"}
+    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    assert listed == pages | {"changelog.md", "tutorial.md"}
     assert yaml.safe_load(text)["theme"]["font"] is False
 
 
 @pytest.fixture
 def served(site: Path) -> Iterator[str]:
-    """The site behind a server on this machine, which search needs."""
+    """The site on a server of this machine, which search needs."""
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site))) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -94,11 +94,11 @@ def test_site_in_a_browser_requests_nothing_from_elsewhere(served: str) -> None:
         "--disable-component-update",
         "--disable-sync",
     ]
-    asked: list[str] = []
+    requests: list[str] = []
     with api.sync_playwright() as play:
         chromium = play.chromium.launch(executable_path=browser, args=flags)
         page = chromium.new_page(viewport={"width": 1200, "height": 800})
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("request", lambda request: requests.append(request.url))
         wrong: list[str] = []
         page.on("pageerror", lambda error: wrong.append(str(error)))
         for name in ("index", "theory", "metrics", "commands", "api"):
@@ -106,15 +106,15 @@ def test_site_in_a_browser_requests_nothing_from_elsewhere(served: str) -> None:
             assert page.locator("h1").first.is_visible()
         page.locator("input.md-search__input").click()
         ready = page.locator(".md-search-result__meta", has_text="Type to start searching")
-        ready.wait_for(timeout=120_000)  # the index is read, and what is typed is heard
+        ready.wait_for(timeout=120_000)  # the index is loaded, and typing has an effect
         page.locator("input.md-search__input").press_sequentially("completeness")
         page.locator("a.md-search-result__link").first.wait_for(timeout=120_000)
         narrow = chromium.new_page(viewport={"width": 380, "height": 800})
-        narrow.on("request", lambda request: asked.append(request.url))
+        narrow.on("request", lambda request: requests.append(request.url))
         narrow.goto(f"{served}/metrics.html")
         wide = narrow.evaluate("document.documentElement.scrollWidth")
         chromium.close()
-    assert asked
-    assert all(url.startswith((served, "data:", "blob:")) for url in asked), asked
-    assert wide <= 380, "a narrow screen scrolls sideways"
+    assert requests
+    assert all(url.startswith((served, "data:", "blob:")) for url in requests), requests
+    assert wide <= 380, "a narrow screen scrolls horizontally"
     assert not wrong

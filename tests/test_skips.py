@@ -45,9 +45,9 @@ def test_skips_are_allowed_outside_of_the_gate(suite: pytest.Pytester, monkeypat
 
 def test_skips_fail_in_the_gate_unless_allowed(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NIBT_CI", "1")
-    found = suite.runpytest_inprocess("-p", "tests.skips", "test_suite.py")
-    found.assert_outcomes(passed=1, skipped=1, failed=1, errors=2, xfailed=1)
-    found.stdout.fnmatch_lines(["*skipped where NIBT_CI is set, and so it failed: chromium is not installed*"])
+    actual = suite.runpytest_inprocess("-p", "tests.skips", "test_suite.py")
+    actual.assert_outcomes(passed=1, skipped=1, failed=1, errors=2, xfailed=1)
+    actual.stdout.fnmatch_lines(["*skipped where NIBT_CI is set, and so it failed: chromium is not installed*"])
     whole = suite.runpytest_inprocess("-p", "tests.skips", "test_module.py")
     assert whole.ret != 0
     whole.stdout.fnmatch_lines(["*skipped where NIBT_CI is set, and so it failed: needs gradio*"])

@@ -73,7 +73,9 @@ MODES: dict[str, Mode] = {
 
 
 FEW = ("clip", "siglip naflex", "own vit", "convnext")
-"""Kinds that are tried under each mode by itself: both libraries, the fused kernel, torch's attention, convolutions."""
+"""Kinds that are tested under each mode separately: both libraries, the fused kernel, the attention of torch,
+convolutions.
+"""
 
 
 @contextmanager
@@ -93,7 +95,7 @@ def all_modes() -> Iterator[None]:
 
 
 def global_state() -> dict[str, Any]:
-    """What torch and NumPy share between callers."""
+    """Return the state of torch and NumPy that callers share."""
     return {
         "modes": _get_current_function_mode_stack(),
         "default device": torch.get_default_device(),
@@ -154,7 +156,7 @@ def interactions(model: Model) -> list[Tensor]:
 
 
 def measured(model: Model) -> list[Any]:
-    """Metrics against the model and against the truth."""
+    """Measure against the model and against the truth."""
     against_model = nibt.measure(
         model, list(Scenes(count=2)), ["deletion", "infidelity", "max_sensitivity", "confidence_drop"], steps=2
     )
@@ -183,7 +185,7 @@ VERBS: dict[str, Callable[[Model], Any]] = {
 
 
 def plain(result: Any) -> Any:
-    """A result as what is equal only if every bit is."""
+    """Return a result in a form that is equal only if every bit is."""
     if isinstance(result, Tensor):
         return result.dtype, result.device.type, tuple(result.shape), result.detach().numpy().tobytes()
     if isinstance(result, dict):
@@ -257,7 +259,7 @@ def test_batch_ignores_all_modes(tmp_path: Path, clip_folder: Path) -> None:
         nibt.batch(clip_folder, pairs, tmp_path / "actual", steps=2)
         assert global_state() == before
     files = [sorted(path.name for path in (tmp_path / name / "parts").iterdir()) for name in ("wanted", "actual")]
-    assert files[0] == files[1], "their names tell their bits"
+    assert files[0] == files[1], "their names contain hashes of their bytes"
 
 
 def test_loading_results_ignores_all_modes(tmp_path: Path) -> None:
@@ -309,7 +311,7 @@ class TestLoading:
         assert model.weights_hash == load_model("lite").weights_hash
 
     @pytest.mark.parametrize("kind", ["clip", "own vit"])
-    def test_model_made_in_inference_mode_is_rejected(self, kind: str) -> None:
+    def test_model_built_in_inference_mode_is_rejected(self, kind: str) -> None:
         with torch.inference_mode():
             built = tiny.KINDS[kind]()
         with pytest.raises(CannotLoad, match=r"inside torch\.inference_mode\(\).*copy\.deepcopy\(model\)"):
@@ -324,7 +326,7 @@ class TestLoading:
 
 
 class Passing(TorchFunctionMode):
-    """A mode of the caller's own, which changes nothing."""
+    """A mode of the caller that changes nothing."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return func(*args, **(kwargs or {}))
@@ -361,7 +363,7 @@ class TestFloat32Numbers:
 
     @pytest.mark.parametrize("kind", tiny.KINDS)
     def test_pixels_ignore_the_default_dtype(self, kind: str) -> None:
-        """Processors of Transformers keep what they made of their numbers when they were first used."""
+        """Processors of Transformers cache what they computed in their first use."""
         wanted = tiny.model(kind).image.prepare([tiny.image()]).values
         built = tiny.KINDS[kind]()
         with default_dtype(torch.bfloat16):
@@ -411,9 +413,9 @@ class TestPlainTorch:
 
     @pytest.mark.parametrize("kind", ["siglip", "siglip naflex", "own vit", "coca", "bert"])
     def test_attention_is_recorded_under_a_foreign_mode(self, kind: str) -> None:
-        """Torch's multi-head attention hands itself to that mode, which must not get past the recording of attention.
+        """The multi-head attention of torch hands itself to that mode, which must not bypass the recorder.
 
-        Under a mode torch takes another path through its transformer layers, which rounds differently: 1e-5.
+        Under a mode, torch takes another path through its transformer layers, which rounds differently: 1e-5.
         """
 
         for method in [name for name in available("methods") if "attention" in METHODS[name].needs]:
@@ -426,7 +428,7 @@ class TestPlainTorch:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
 def test_reports_ignore_modes(dtype: torch.dtype, tmp_path: Path) -> None:
-    """Pages and images are the same under a default device without numbers, and under another default dtype."""
+    """Pages and images are the same under the device ``meta`` and under another default dtype."""
     model = tiny.model("clip")
     answer, table = (
         verb(model, tiny.image(48, 40), "a red cat", steps=2) for verb in (nibt.explain, nibt.explain_interactions)

@@ -1,7 +1,7 @@
-"""Tiny random models of every kind that nibt reads, with processors and tokenisers made on the spot.
+"""Tiny random models of every kind that nibt supports, with processors and tokenizers.
 
-Weights are seeded. Biases, and what normalises, are random, too: in a fresh net they are zero or one, a zero state
-embeds to zero, and mistakes hide there.
+Weights are seeded. Biases and norms are random, too: in a new net they are zero or one, a zero state embeds to zero,
+and errors stay unnoticed.
 """
 
 import warnings
@@ -55,8 +55,8 @@ CAPTIONS = ("a photo of a cat and a dog", "two cars", "a small grey bird sleepin
 
 
 @dataclass(frozen=True)
-class Made:
-    """A model as its library makes it, and what prepares its inputs."""
+class BuiltModel:
+    """A model as its library builds it, and what prepares its inputs."""
 
     module: nn.Module
     processor: Any = None
@@ -64,7 +64,7 @@ class Made:
 
 
 def image(width: int = 64, height: int = 48, seed: int = 0) -> ImageInput:
-    """Coarse coloured noise: resizing leaves something of it."""
+    """Return coarse colored noise, of which resizing leaves something."""
     noise = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return ImageInput(Image.fromarray(noise).resize((width, height), Image.Resampling.NEAREST), f"noise {seed}")
 
@@ -74,18 +74,18 @@ IMAGES = [image(64, 48, 0), image(90, 30, 1), image(30, 90, 2), image(64, 48, 3)
 
 
 def _spread(part: nn.Module, gain: float) -> None:
-    """Weights so large that what goes in shows in what comes out."""
+    """Set weights so large that the inputs affect the outputs."""
     weight = getattr(part, "weight", None)
     if isinstance(part, nn.Embedding):
         weight.normal_()
     elif isinstance(part, nn.Linear | nn.Conv2d):
         weight.normal_(0, (1.5 if isinstance(part, nn.Linear) else gain) / weight[0].numel() ** 0.5)
-    elif isinstance(weight, nn.Parameter) and weight.ndim == 1:  # zero at the end of a ResNet's blocks
+    elif isinstance(weight, nn.Parameter) and weight.ndim == 1:  # zero at the end of the blocks of a ResNet
         weight.uniform_(0.5, 1.5)
 
 
 def randomised(make: Callable[[], nn.Module], gain: float = 1.2) -> nn.Module:
-    """A seeded model in evaluation mode whose blocks all matter; the global generator is left as it was."""
+    """Return a seeded model in evaluation mode whose blocks all matter; the global generator is unchanged."""
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
         module = make()
@@ -102,7 +102,7 @@ def randomised(make: Callable[[], nn.Module], gain: float = 1.2) -> nn.Module:
     return module.eval()
 
 
-# ---------------------------------------------------------------------------------------------------- tokenisers
+# Tokenizers
 
 
 def _fast(core: Tokenizer, **special: Any) -> PreTrainedTokenizerFast:
@@ -117,7 +117,7 @@ def _framed(core: Tokenizer, first: str, last: str) -> None:
 
 
 def clip_tokenizer(ends_highest: bool) -> PreTrainedTokenizerFast:
-    """Whole words; the end token pads, as OpenAI's does, and has the highest id where that is asked for."""
+    """Whole words; the end token is the padding, as in OpenAI's tokenizer, and may have the highest id."""
     special = ["<start>", "<end>", "<unknown>"]
     vocabulary = [*WORDS, "<start>", "<unknown>", "<end>"] if ends_highest else ["!", "?", *special, *WORDS]
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unknown>"))
@@ -127,7 +127,7 @@ def clip_tokenizer(ends_highest: bool) -> PreTrainedTokenizerFast:
 
 
 def sentence_tokenizer() -> PreTrainedTokenizerFast:
-    """Pieces with SentencePiece's mark; padding, end, then the pieces."""
+    """SentencePiece's pieces; padding and end come first."""
     pieces = [*(f"▁{word}" for word in WORDS), *"abcdefghijklmnopqrstuvwxyz▁"]
     vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     vocabulary += [(piece, -1.0 if len(piece) > 1 else -8.0) for piece in dict.fromkeys(pieces)]
@@ -139,7 +139,7 @@ def sentence_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def wordpiece_tokenizer() -> PreTrainedTokenizerFast:
-    """BERT's: pieces that continue a word begin with ##."""
+    """BERT's pieces; those that continue a word begin with ##."""
     letters = "abcdefghijklmnopqrstuvwxyz"
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS, *letters, *(f"##{letter}" for letter in letters)]
     ids = {piece: i for i, piece in enumerate(dict.fromkeys(vocabulary))}
@@ -149,13 +149,13 @@ def wordpiece_tokenizer() -> PreTrainedTokenizerFast:
     return _fast(core, cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]", unk_token="[UNK]")
 
 
-# ----------------------------------------------------------------------------------------- Hugging Face's models
+# Models of Hugging Face
 
 _VIT = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 3}
 _TEXT = {"hidden_size": 20, "intermediate_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2}
 
 
-def clip(image: int = 32, patch: int = 8, legacy: bool = False, adapted: bool = False) -> Made:
+def clip(image: int = 32, patch: int = 8, legacy: bool = False, adapted: bool = False) -> BuiltModel:
     tokenizer = clip_tokenizer(ends_highest=legacy)
     config = CLIPConfig(
         vision_config={**_VIT, "image_size": image, "patch_size": patch},
@@ -178,14 +178,14 @@ def clip(image: int = 32, patch: int = 8, legacy: bool = False, adapted: bool = 
         if not adapted:
             return plain
         lora = LoraConfig(target_modules=["q_proj", "v_proj", "token_embedding"], r=2, init_lora_weights=False)
-        with warnings.catch_warnings():  # PEFT calls what Transformers has deprecated
+        with warnings.catch_warnings():  # PEFT calls a deprecated function of Transformers
             warnings.simplefilter("ignore", FutureWarning)
             return get_peft_model(plain, lora)
 
-    return Made(randomised(make), processor)
+    return BuiltModel(randomised(make), processor)
 
 
-def siglip(naflex: bool = False) -> Made:
+def siglip(naflex: bool = False) -> BuiltModel:
     tokenizer = sentence_tokenizer()
     text = {**_TEXT, "vocab_size": len(tokenizer), "max_position_embeddings": CONTEXT, "projection_size": 24}
     if naflex:
@@ -194,17 +194,17 @@ def siglip(naflex: bool = False) -> Made:
     else:
         config = SiglipConfig(vision_config={**_VIT, "image_size": 30, "patch_size": 6}, text_config=text)
         processor, kind = SiglipImageProcessor(size={"height": 30, "width": 30}), SiglipModel
-    return Made(randomised(lambda: kind(config)), processor, tokenizer)
+    return BuiltModel(randomised(lambda: kind(config)), processor, tokenizer)
 
 
-# --------------------------------------------------------------------------------------------- OpenCLIP's models
+# Models of OpenCLIP
 
 _OWN_VIT = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 3, "head_width": 16}
 _OWN_TEXT = {"context_length": CONTEXT, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 3}
 
 
 def configuration(vision: dict | None = None, text: dict | None = None, plain: bool = False) -> dict[str, Any]:
-    """A configuration of OpenCLIP."""
+    """Return a configuration of OpenCLIP."""
     return {
         "embed_dim": 16,
         "vision_cfg": (vision or {}) if plain else {**_OWN_VIT, **(vision or {})},
@@ -212,19 +212,21 @@ def configuration(vision: dict | None = None, text: dict | None = None, plain: b
     }
 
 
-def own(vision: dict | None = None, text: dict | None = None, kind: Any = open_clip.CLIP, **more: Any) -> Made:
+def own(vision: dict | None = None, text: dict | None = None, kind: Any = open_clip.CLIP, **more: Any) -> BuiltModel:
     config = configuration(vision, text)
-    return Made(randomised(lambda: kind(**config, **more)), None, open_clip.SimpleTokenizer(context_length=CONTEXT))
+    return BuiltModel(
+        randomised(lambda: kind(**config, **more)), None, open_clip.SimpleTokenizer(context_length=CONTEXT)
+    )
 
 
-def both_ways() -> Made:
-    """A text tower without a causal mask, where padding is masked; no configuration of OpenCLIP says that yet."""
-    made = own(text={"no_causal_mask": True, "pool_type": "first", "proj_bias": True}, kind=open_clip.CustomTextCLIP)
-    made.module.text.use_pad_mask = True
-    return made
+def both_ways() -> BuiltModel:
+    """A text tower without a causal mask, in which padding is masked; no configuration of OpenCLIP has that yet."""
+    built = own(text={"no_causal_mask": True, "pool_type": "first", "proj_bias": True}, kind=open_clip.CustomTextCLIP)
+    built.module.text.use_pad_mask = True
+    return built
 
 
-def coca() -> Made:
+def coca() -> BuiltModel:
     vision = {"attentional_pool": True, "attn_pooler_heads": 2, "attn_pooler_queries": 6, "output_tokens": True}
     text = {"embed_cls": True, "output_tokens": True}
     decoder = {"context_length": CONTEXT, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
@@ -233,8 +235,8 @@ def coca() -> Made:
 
 def trunk(
     make: Callable[[], nn.Module], pool: str = "token", proj: bool = True, size: int = 32, gain: float = 1.2
-) -> Made:
-    """An image tower around one of timm's trunks, made smaller than any that timm has a name for."""
+) -> BuiltModel:
+    """An image tower around a trunk of timm, smaller than any that timm has a name for."""
 
     def build() -> nn.Module:
         module = open_clip.CustomTextCLIP(**configuration())
@@ -246,16 +248,16 @@ def trunk(
         module.visual = visual
         return module
 
-    return Made(randomised(build, gain), None, open_clip.SimpleTokenizer(context_length=CONTEXT))
+    return BuiltModel(randomised(build, gain), None, open_clip.SimpleTokenizer(context_length=CONTEXT))
 
 
-def vit_trunk(name: str, pool: str, proj: bool = True, **options: Any) -> Made:
+def vit_trunk(name: str, pool: str, proj: bool = True, **options: Any) -> BuiltModel:
     options = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 2, **options}
     return trunk(lambda: timm.create_model(name, **options), pool, proj, options["img_size"])
 
 
-def hybrid_trunk() -> Made:
-    """MobileCLIP-B's kind: a convolutional stem, then a transformer on its features."""
+def hybrid_trunk() -> BuiltModel:
+    """A trunk like that of MobileCLIP-B: a convolutional stem, then a transformer on its features."""
     stem = {"channels": (4, 8, 16), "stride": (4, 2, 2), "kernel_size": (4, 2, 2), "padding": 0, "act_layer": nn.GELU}
 
     def make() -> nn.Module:
@@ -265,8 +267,8 @@ def hybrid_trunk() -> Made:
     return trunk(make, "token", size=64)
 
 
-def conv_trunk(name: str, gain: float = 1.2, **options: Any) -> Made:
-    """``gain``: what branches add up to must not explode, or rounding shows in the maps."""
+def conv_trunk(name: str, gain: float = 1.2, **options: Any) -> BuiltModel:
+    """A convolutional trunk; ``gain`` keeps its sums small, since rounding would show in the maps."""
     return trunk(lambda: timm.create_model(name, **options), "avg", size=64, gain=gain)
 
 
@@ -282,7 +284,7 @@ _SEQUENCE = {
 }
 
 
-def encoder(kind: str, pooler: str, proj: str | None = "linear") -> Made:
+def encoder(kind: str, pooler: str, proj: str | None = "linear") -> BuiltModel:
     """An OpenCLIP model whose text tower is an encoder of Hugging Face, as in BiomedCLIP or NLLB-CLIP."""
     folder = Path(mkdtemp())
     tokenizer = wordpiece_tokenizer() if kind == "bert" else sentence_tokenizer()
@@ -297,13 +299,13 @@ def encoder(kind: str, pooler: str, proj: str | None = "linear") -> Made:
     tokenizer.save_pretrained(folder)
     text = {"hf_model_name": str(folder), "hf_model_pretrained": False, "hf_pooler_type": pooler, "hf_proj_type": proj}
     config = {"embed_dim": 16, "vision_cfg": _OWN_VIT, "text_cfg": text}
-    return Made(randomised(lambda: open_clip.CustomTextCLIP(**config)), None, HFTokenizer(str(folder), CONTEXT))
+    return BuiltModel(randomised(lambda: open_clip.CustomTextCLIP(**config)), None, HFTokenizer(str(folder), CONTEXT))
 
 
-# -------------------------------------------------------------------------------------------------- all the kinds
+# All kinds
 
 _FASTVIT = {"layers": (1, 1, 1, 1), "embed_dims": (16, 32, 64, 64)}
-KINDS: dict[str, Callable[[], Made]] = {
+KINDS: dict[str, Callable[[], BuiltModel]] = {
     "clip": clip,
     "clip legacy end": lambda: clip(legacy=True),
     "clip odd patch": lambda: clip(image=40, patch=8),
@@ -342,12 +344,12 @@ ONE_SIZE = ("own vit", "own resnet", "coca", "timm vit average", "timm siglip")
 
 
 def fresh(kind: str, **options: Any) -> Model:
-    """A model of a kind, made anew: a test may change it."""
-    made = KINDS[kind]()
-    return load_model(made.module, processor=made.processor, tokenizer=made.tokenizer, **options)
+    """Return a new model of a kind, which a test may change."""
+    built = KINDS[kind]()
+    return load_model(built.module, processor=built.processor, tokenizer=built.tokenizer, **options)
 
 
 @cache
 def model(kind: str) -> Model:
-    """A model of a kind, made once: a test must leave it as it was."""
+    """Return the model of a kind that all tests share: a test must not change it."""
     return fresh(kind)

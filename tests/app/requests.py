@@ -9,6 +9,8 @@ from nibt.data.images import sample_file
 LIMITS = Limits()
 
 
-def asked(captions: Any = "a cat", question: Any = "each", methods: Any = ("nib",), **others: Any) -> ExplainRequest:
-    told = {"file": sample_file("coffee"), "model": "scenes", "variant": "default", "limits": LIMITS, **others}
-    return ExplainRequest.read(captions=captions, question=question, methods=methods, **told)
+def make_request(
+    captions: Any = "a cat", question: Any = "each", methods: Any = ("nib",), **others: Any
+) -> ExplainRequest:
+    fields = {"file": sample_file("coffee"), "model": "scenes", "variant": "default", "limits": LIMITS, **others}
+    return ExplainRequest.read(captions=captions, question=question, methods=methods, **fields)

@@ -34,19 +34,19 @@ SCENES = "?image=coffee&captions=a+cup&model=scenes"  # the faster model
 HOSTILE = "<script>window.hit=1</script> <img src=x onerror=window.hit=1> {{7*7}} ${7*7} </script>"
 
 
-PATIENCE = 30_000  # milliseconds: a busy machine may need more than the 5 s that Playwright gives a first click
+PATIENCE = 30_000  # milliseconds; Playwright's 5 s are too short for a first click on a busy machine
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A page on a free port of this machine, with short limits."""
+    """The address of a page on a free port of this machine, with small limits."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = "from nibt.cli import main; main()"
-    told = ["serve", "--port", str(port), "--max-queue", "10", "--timeout", "60"]
+    arguments = ["serve", "--port", str(port), "--max-queue", "10", "--timeout", "60"]
     environment = {**os.environ, "TMPDIR": str(tmp_path_factory.getbasetemp())}
-    process = subprocess.Popen([sys.executable, "-c", command, *told], stdout=subprocess.DEVNULL, env=environment)
+    process = subprocess.Popen([sys.executable, "-c", command, *arguments], stdout=subprocess.DEVNULL, env=environment)
     try:
         for _ in range(600):
             with suppress(httpx.TransportError):
@@ -55,17 +55,17 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             assert process.poll() is None, "nibt serve ended"
             time.sleep(0.2)
         yield f"http://127.0.0.1:{port}/"
-        assert process.poll() is None, "the page lives through all of it"
+        assert process.poll() is None, "the server runs through all tests"
         process.terminate()
         assert process.wait(30) == 0
-        assert list(tmp_path_factory.getbasetemp().glob("nibt-serve-*")) == [], "nothing is left of what was uploaded"
+        assert list(tmp_path_factory.getbasetemp().glob("nibt-serve-*")) == [], "uploaded files are removed"
     finally:
         process.kill()
 
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """An open window whose requests and errors are remembered."""
+    """An open window."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     opened = context.new_page()
     opened.set_default_timeout(PATIENCE)
@@ -75,17 +75,17 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def watched(page: Page) -> tuple[list[str], list[str]]:
-    """All addresses that the browser asks for from here on, and all errors."""
-    asked: list[str] = []
+    """Record the addresses that the browser requests from now on, and all errors."""
+    requests: list[str] = []
     wrong: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: requests.append(request.url))
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-    return asked, wrong
+    return requests, wrong
 
 
 def answered(page: Page) -> None:
-    """Wait until the answer is whole and alive."""
+    """Wait until the answer is complete and interactive."""
     page.wait_for_selector(".nibt-saved")
     page.wait_for_selector(".nibt-view[data-ready]")
 
@@ -96,7 +96,7 @@ def explain(page: Page, caption: str) -> None:
 
 
 def test_page_explains_a_sample_without_other_requests(page: Page, address: str) -> None:
-    asked, wrong = watched(page)
+    requests, wrong = watched(page)
     page.goto(address)
     page.get_by_role("button", name="sample: a cat and").click()
     expect(page.locator("#captions textarea")).to_have_value("a cat and a cup of coffee")
@@ -104,12 +104,12 @@ def test_page_explains_a_sample_without_other_requests(page: Page, address: str)
     answered(page)
     expect(page.locator("#answer button.nibt-word")).to_have_count(7)
     assert wrong == []
-    assert len(asked) > 10
-    assert {url for url in asked if not url.startswith((address, "data:", "blob:" + address))} == set()
+    assert len(requests) > 10
+    assert {url for url in requests if not url.startswith((address, "data:", "blob:" + address))} == set()
 
 
 def test_page_explains_right_after_a_sample_is_chosen(browser: Browser, address: str) -> None:
-    """Answers of the queue share a stream, which closes with the last of them: nothing else may end just then."""
+    """The answers of the queue share a stream that closes with the last one; nothing else may end at that moment."""
     for _ in range(4):
         context = browser.new_context()
         page = context.new_page()
@@ -130,19 +130,19 @@ def test_page_rejects_computations_outside_of_the_queue(address: str) -> None:
         chosen = {"session_hash": "s", "data": [], "fn_index": functions["chosen"], "event_data": {"name": name}}
         answer = httpx.post(path, json=chosen)
         assert answer.status_code == 200
-        assert [one.get("__type__") for one in answer.json()["data"]] == ["update", "update"], "nothing new"
+        assert [one.get("__type__") for one in answer.json()["data"]] == ["update", "update"], "nothing is updated"
 
 
 def test_page_shows_the_numbers_of_explain(page: Page, address: str) -> None:
     page.goto(address + SCENES)
     answered(page)
-    found = json.loads(page.locator(".nibt-data").inner_text() or page.locator(".nibt-data").text_content() or "")
+    actual = json.loads(page.locator(".nibt-data").inner_text() or page.locator(".nibt-data").text_content() or "")
     model = nibt.load_model("scenes")
     panel = Panel(
         nibt.explain(model, "sample:coffee", "a cup"), nibt.explain_interactions(model, "sample:coffee", "a cup")
     )
-    told = json.loads(re.search(r'nibt-data">(.*?)</script>', fragment([panel]), re.DOTALL)[1])  # pyright: ignore
-    ours, theirs = found["panels"][0], told["panels"][0]
+    expected = json.loads(re.search(r'nibt-data">(.*?)</script>', fragment([panel]), re.DOTALL)[1])  # pyright: ignore
+    ours, theirs = actual["panels"][0], expected["panels"][0]
     assert ours["places"][0]["scores"] == pytest.approx(theirs["places"][0]["scores"], abs=1e-5)
     for row, right in zip(ours["table"]["rows"], theirs["table"]["rows"], strict=True):
         assert row == pytest.approx(right, abs=1e-5)
@@ -219,9 +219,11 @@ def test_page_is_accessible(browser: Browser, address: str, scheme: Any) -> None
     page = context.new_page()
     page.goto(address + SCENES)
     answered(page)
-    found = Axe().run(page).response["violations"]
+    violations = Axe().run(page).response["violations"]
     context.close()
-    grave = [(one["id"], one["nodes"][0]["html"][:200]) for one in found if one["impact"] in ("serious", "critical")]
+    grave = [
+        (one["id"], one["nodes"][0]["html"][:200]) for one in violations if one["impact"] in ("serious", "critical")
+    ]
     assert grave == []
 
 

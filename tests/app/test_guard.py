@@ -15,7 +15,7 @@ from nibt.app.guard import BODY, BUSY, Guard
 
 @pytest.fixture
 def guarded(tmp_path: Path) -> SimpleNamespace:
-    """A guarded page that remembers which requests came through."""
+    """A guarded page that records the requests that pass."""
     seen: list[tuple[str, bytes]] = []
 
     async def page(scope: Any, receive: Any, send: Any) -> None:
@@ -86,7 +86,7 @@ def test_guard_passes_the_requests_of_the_page(guarded: SimpleNamespace) -> None
     body = {"data": [{"path": upload, "url": f"http://localhost:7860/gradio_api/file={upload}"}, "a caption"]}
     own = {"origin": "http://localhost:7860"}
     assert guarded.request("POST", JOIN, json=body, headers=own).status_code == 200
-    assert json.loads(guarded.seen[-1][1]) == body, "the body arrives whole"
+    assert json.loads(guarded.seen[-1][1]) == body, "the body is passed unchanged"
     for path in ("/", "/config", "/assets/x.js", f"/gradio_api/file={upload}", "/answer/token.png"):
         answer = guarded.request("GET", path)
         assert answer.status_code == 200

@@ -7,19 +7,19 @@ import pytest
 from PIL import Image
 
 from nibt.app.link import Link
-from tests.app.requests import asked
+from tests.app.requests import make_request
 
 
 def test_link_repeats_the_request() -> None:
-    question = asked("a cup & <b>\nü", "rather", ("nib", "grad_cam"))
+    question = make_request("a cup & <b>\nü", "rather", ("nib", "grad_cam"))
     link = Link.to(question)
     assert link is not None
     assert Link.read(dict(httpx.QueryParams(link.query)), ["lite", "scenes"], 100) == link
 
 
-def test_link_is_not_given_for_uploaded_images(tmp_path: Path) -> None:
+def test_link_leaves_out_uploaded_images(tmp_path: Path) -> None:
     Image.new("RGB", (40, 40)).save(tmp_path / "mine.png")
-    assert Link.to(asked(file=tmp_path / "mine.png")) is None
+    assert Link.to(make_request(file=tmp_path / "mine.png")) is None
 
 
 @pytest.mark.parametrize(

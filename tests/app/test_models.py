@@ -37,8 +37,8 @@ def test_serial_executor_runs_one_step_at_a_time() -> None:
             yield number
 
     with ThreadPoolExecutor(8) as visitors:
-        found = list(visitors.map(lambda _: list(turns.each(parts())), range(8)))
-    assert found == [list(range(5))] * 8
+        actual = list(visitors.map(lambda _: list(turns.each(parts())), range(8)))
+    assert actual == [list(range(5))] * 8
     assert (most, len(threads)) == (1, 1)
 
 
@@ -47,7 +47,7 @@ def test_serial_executor_raises_in_the_caller() -> None:
         yield 1
         raise BadInput("no")
 
-    found = SerialExecutor().each(parts())
-    assert next(found) == 1
+    actual = SerialExecutor().each(parts())
+    assert next(actual) == 1
     with pytest.raises(BadInput, match="no"):
-        next(found)
+        next(actual)

@@ -17,7 +17,7 @@ from tests.app.requests import LIMITS
 
 
 def test_page_keeps_finished_outcomes(scenes: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the visitor sees after each step: nothing that was there is gone, whatever fails later, and why ever."""
+    """After each step, finished outcomes stay on the page, whatever fails later and for whatever reason."""
     own = nibt.app.request._answers
 
     def failing(question: ExplainRequest, model: Model, method: str) -> Any:

@@ -17,16 +17,16 @@ from nibt.models.base import Model
 from nibt.registry import available
 from nibt.report.html.view import Failure, Panel
 from tests import tiny
-from tests.app.requests import asked
+from tests.app.requests import make_request
 from tests.helpers import count_hooks
 
 
 def test_request_recognizes_a_sample_by_its_bytes() -> None:
-    assert asked().image.source == "sample:coffee"
+    assert make_request().image.source == "sample:coffee"
 
 
 def test_request_takes_one_caption_per_line() -> None:
-    assert asked(" a cat \n\n a dog\n").captions == ("a cat", "a dog")
+    assert make_request(" a cat \n\n a dog\n").captions == ("a cat", "a dog")
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,12 @@ def test_request_takes_one_caption_per_line() -> None:
 )
 def test_request_rejects_missing_or_excessive_fields(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=message):
-        asked(**fields)
+        make_request(**fields)
 
 
 def test_request_rejects_an_unknown_method() -> None:
     with pytest.raises(UnknownName, match="nibb"):
-        asked(methods=("nibb",))
+        make_request(methods=("nibb",))
 
 
 @pytest.mark.parametrize("size", [(20_000, 10_000), (10_000, 6_000)])
@@ -64,7 +64,7 @@ def test_request_rejects_too_many_pixels_before_decoding(tmp_path: Path, size: t
     Image.new("1", size).save(bomb)
     began = time.process_time()
     with pytest.raises(BadInput, match="pixels"):
-        asked(file=bomb)
+        make_request(file=bomb)
     assert time.process_time() - began < 1
 
 
@@ -72,11 +72,11 @@ def test_request_rejects_too_many_pixels_before_decoding(tmp_path: Path, size: t
 def test_request_rejects_files_that_are_no_images(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.png").write_bytes(content)
     with pytest.raises(BadInput):
-        asked(file=tmp_path / "x.png")
+        make_request(file=tmp_path / "x.png")
 
 
 def test_answered_equals_explain(scenes: Model) -> None:
-    question = asked("a cat\na dog", methods=("nib", "grad_cam"))
+    question = make_request("a cat\na dog", methods=("nib", "grad_cam"))
     first, second, last = answered(question, scenes)
     assert [len(panels) for panels in (first, second, last)] == [2, 4, 4]
     assert question.steps == 3
@@ -92,10 +92,10 @@ def test_answered_equals_explain(scenes: Model) -> None:
 
 
 def test_answered_takes_two_captions_or_labels(scenes: Model) -> None:
-    (panels,) = answered(asked("a cup\na cat", "rather"), scenes)
+    (panels,) = answered(make_request("a cup\na cat", "rather"), scenes)
     alone = nibt.explain(scenes, "sample:coffee", "a cup", target="difference", against=["a cat"])
     assert panels[0].answer.score["value"] == pytest.approx(alone.score["value"], abs=1e-6)  # pyright: ignore
-    (panels,) = answered(asked("a cup\na cat\na dog", "labels"), scenes)
+    (panels,) = answered(make_request("a cup\na cat\na dog", "labels"), scenes)
     ranking = panels[0].answer.ranking  # pyright: ignore
     best = nibt.rank(scenes, "sample:coffee", ["a cup", "a cat", "a dog"])
     assert [label.label for label in ranking] == [label.label for label in best]
@@ -105,32 +105,34 @@ def test_answered_takes_two_captions_or_labels(scenes: Model) -> None:
 def test_answered_leaves_no_trace_after_the_time_limit(scenes: Model, after: int) -> None:
     before = nibt.explain(scenes, "sample:coffee", "a cat").grid
     ticks = itertools.count()
-    (outcome,) = list(answered(asked(), scenes, lambda step: Deadline(float(after), lambda: float(next(ticks)))))[-1]
-    told = outcome.message if isinstance(outcome, Failure) else outcome.problem
-    assert "takes longer" in told
+    (outcome,) = list(
+        answered(make_request(), scenes, lambda step: Deadline(float(after), lambda: float(next(ticks))))
+    )[-1]
+    text = outcome.message if isinstance(outcome, Failure) else outcome.problem
+    assert "takes longer" in text
     assert count_hooks(scenes.module) == 0
     assert torch.equal(nibt.explain(scenes, "sample:coffee", "a cat").grid, before)
 
 
 def test_answered_within_the_time_limit_gives_the_same_bits(scenes: Model) -> None:
     with Deadline(time.monotonic() + 600):
-        *_, watched = answered(asked(), scenes)
-    *_, free = answered(asked(), scenes)
+        *_, watched = answered(make_request(), scenes)
+    *_, free = answered(make_request(), scenes)
     assert torch.equal(watched[0].answer.grid, free[0].answer.grid)  # pyright: ignore
     assert torch.equal(watched[0].table.scores, free[0].table.scores)  # pyright: ignore
 
 
 def late(*steps: int) -> Any:
-    """A limit under which these steps are late from the start."""
+    """Return a time limit that is exceeded in these steps."""
     return lambda step: Deadline(-1.0 if step in steps else float("inf"), clock=lambda: 0.0)
 
 
 def test_answered_gives_each_method_its_own_outcome(scenes: Model) -> None:
-    question = asked(methods=("nib", "occlusion", "grad_cam"))
+    question = make_request(methods=("nib", "occlusion", "grad_cam"))
     stages = list(answered(question, scenes, late(1)))
     assert [len(stage) for stage in stages] == [1, 2, 3, 3]
     for earlier, later in itertools.pairwise(stages[:-1]):
-        assert later[: len(earlier)] == earlier, "what is finished stays as it is"
+        assert later[: len(earlier)] == earlier, "finished outcomes do not change"
     nib, occlusion, grad_cam = stages[-1]
     assert isinstance(nib, Panel)
     assert isinstance(grad_cam, Panel)
@@ -141,7 +143,7 @@ def test_answered_gives_each_method_its_own_outcome(scenes: Model) -> None:
 
 
 def test_answered_keeps_an_answer_if_its_table_fails(scenes: Model) -> None:
-    first, last = answered(asked(), scenes, late(1))
+    first, last = answered(make_request(), scenes, late(1))
     assert isinstance(last[0], Panel)
     assert last[0].answer is first[0].answer  # pyright: ignore
     assert last[0].table is None
@@ -159,7 +161,7 @@ def test_unsupported_gives_the_reasons_of_a_model(scenes: Model) -> None:
         else:
             assert "attention" not in nibt.registry.find("methods", method).needs
     assert "needs attention" in reasons["gae"]
-    (first, second) = list(answered(asked(methods=("nib", "gae")), model))[-1]
+    (first, second) = list(answered(make_request(methods=("nib", "gae")), model))[-1]
     assert isinstance(first, Panel)
     assert isinstance(second, Failure)
     assert "Needs attention" in second.message or "needs attention" in second.message

@@ -19,15 +19,15 @@ MANY = 8
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A data set of one's own."""
-    made = tmp_path / "data"
-    made.mkdir()
+    """A small data set."""
+    data = tmp_path / "data"
+    data.mkdir()
     lines = ["image,caption"]
     for place, pair in enumerate(noise_pairs(MANY)):
-        pair.image.pil_image.save(made / f"{place}.png")
+        pair.image.pil_image.save(data / f"{place}.png")
         lines.append(f"{place}.png,{pair.caption}")
-    (made / "pairs.csv").write_text("\n".join(lines) + "\n")
-    return made
+    (data / "pairs.csv").write_text("\n".join(lines) + "\n")
+    return data
 
 
 def test_audit_writes_a_page_and_a_json_file(
@@ -38,19 +38,19 @@ def test_audit_writes_a_page_and_a_json_file(
     assert code == 0, err
     assert "7. Does the model tell right captions from wrong ones?" in out
     assert "wrote audit-clip-folder-data.ones.quick.html, audit-clip-folder-data.ones.quick.json" in out
-    found = Audit.load("audit-clip-folder-data.ones.quick.json")
-    assert found.data["dataset"] == "folder"
-    assert found.data["pairs"] == MANY
-    assert found.verdict == "fail"
+    actual = Audit.load("audit-clip-folder-data.ones.quick.json")
+    assert actual.data["dataset"] == "folder"
+    assert actual.data["pairs"] == MANY
+    assert actual.verdict == "fail"
     assert Path("audit-clip-folder-data.ones.quick.html").read_text().startswith("<!doctype html>")
-    monkeypatch.setattr("nibt.evaluation.audit.audit", lambda *_, **__: found)  # once is enough
+    monkeypatch.setattr("nibt.evaluation.audit.audit", lambda *_, **__: actual)  # one real audit is enough
     code, out, _ = run(*arguments, "--json", "-", "--strict")
-    assert code == 1, "a flat map fails, and --strict says so"
+    assert code == 1, "a flat map fails, and --strict turns that into the exit code"
     assert json.loads(out)["kind"] == "audit"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "message"),
     [
         (["scenes", "--count", "3"], 2, "--count must be at least 8"),
         (["coco"], 2, "give coco:FOLDER"),
@@ -63,8 +63,10 @@ def test_audit_writes_a_page_and_a_json_file(
         (["scenes", "-o", "nowhere/x.html"], 1, "does not exist"),
     ],
 )
-def test_audit_rejects_bad_arguments(run: Run, clip_folder: Path, arguments: list[str], code: int, told: str) -> None:
-    found, out, err = run("audit", clip_folder, *arguments)
-    assert found == code, err
-    assert told in " ".join(err.split())
+def test_audit_rejects_bad_arguments(
+    run: Run, clip_folder: Path, arguments: list[str], code: int, message: str
+) -> None:
+    actual, out, err = run("audit", clip_folder, *arguments)
+    assert actual == code, err
+    assert message in " ".join(err.split())
     assert "Traceback" not in out + err

@@ -88,7 +88,9 @@ def test_batch_exit_code_depends_on_failed_rows(run: Run, photo_file: str, clip_
         assert (code, "1 of 2 rows failed" in err) == (len(strict), True)
         code, out, err = run("batch", "none.csv", "--out", f"none{len(strict)}", *options, *strict)
         assert (code, "2 of 2 rows failed" in err) == (1, True)
-        assert run("batch", "none.csv", "--out", f"none{len(strict)}", *options, *strict)[0] == 1, "again"
+        assert run("batch", "none.csv", "--out", f"none{len(strict)}", *options, *strict)[0] == 1, (
+            "a second run exits the same way"
+        )
 
 
 def test_batch_warns_about_repeated_keys(run: Run, photo_file: str, clip_folder: Path) -> None:
@@ -131,7 +133,7 @@ def test_batch_retries_a_failed_row(run: Run, photo_file: str, clip_folder: Path
     assert sorted(path.name for path in Path("JOB/parts").iterdir()) == first
     Path("gone.png").write_bytes(Path("other.png").read_bytes())
     assert run(*command, "--method", "gae")[0] == 2
-    assert sorted(path.name for path in Path("JOB/parts").iterdir()) == first, "a refusal removes nothing"
+    assert sorted(path.name for path in Path("JOB/parts").iterdir()) == first, "a rejected call removes nothing"
     code, out, err = run(*command)
     assert (code, "2 rows written, 0 failed" in out, err) == (0, True, "")
     assert [row["caption"] for row in nibt.Job.open("JOB").rows() if row["error"] is None] == ["a cat", "a dog"]

@@ -20,10 +20,10 @@ def test_calibrate_writes_mean_states_that_explain_uses(run: Run, photo: Path, c
         "explain", photo, "a cat", "-m", clip_folder, "--baseline", "mean:mean.safetensors", "--json", "-"
     )
     assert code == 0
-    told = {side: json.loads(out)[side]["path"] for side in ("image", "text")}
-    # narrowed to the mean of itself, nothing is left to explain; the caption is not its own mean
-    assert told["image"]["sum"] == pytest.approx(0, abs=1e-6)
-    assert abs(told["text"]["sum"]) > 1e-6
+    data = {side: json.loads(out)[side]["path"] for side in ("image", "text")}
+    # the path from an image to its own mean has no change; the caption is not its own mean
+    assert data["image"]["sum"] == pytest.approx(0, abs=1e-6)
+    assert abs(data["text"]["sum"]) > 1e-6
 
 
 IMAGES = [tiny.image(seed=seed) for seed in range(5)]
@@ -33,7 +33,7 @@ CAPTIONS = ["cat", "two cars", "a photo of a cat", "a small grey bird on the mat
 
 
 class TestCommands:
-    """The two commands of the README, as they stand there."""
+    """The two commands of the README."""
 
     @pytest.fixture
     def model(self, request: pytest.FixtureRequest, clip_folder: Path) -> str:

@@ -14,7 +14,7 @@ from tests.helpers import Run
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clip_folder: Path) -> Run:
-    """``nibt explain`` with a tiny model, in a folder with two images: its exit code, output and errors."""
+    """``nibt explain`` with a tiny model, in a folder with two images; returns exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     for name, image in zip(("one.png", "two.png"), tiny.IMAGES, strict=False):
@@ -23,8 +23,8 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     def command(*arguments: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as left:
             main(["explain", *arguments, "-m", str(clip_folder)])
-        told = capsys.readouterr()
-        return int(left.value.code or 0), told.out, told.err
+        output = capsys.readouterr()
+        return int(left.value.code or 0), output.out, output.err
 
     return command
 
@@ -37,9 +37,9 @@ def test_compare_image_writes_an_image_and_a_json_file(run: Run) -> None:
     code, out, err = run("one.png", "--compare-image", "two.png")
     assert code == 0, err
     assert written() == ["one-two.clip.json", "one-two.clip.png"]
-    told = json.loads(Path("one-two.clip.json").read_text())
-    assert told["first"]["source"] == "one.png"
-    assert np.array(told["second"]["grid"]).shape == (4, 4)
+    data = json.loads(Path("one-two.clip.json").read_text())
+    assert data["first"]["source"] == "one.png"
+    assert np.array(data["second"]["grid"]).shape == (4, 4)
     assert out.startswith("one.png with two.png  similarity")
     assert [line.split()[0] for line in out.splitlines()[2:4]] == ["first", "second"]
 
@@ -48,8 +48,8 @@ def test_compare_caption_writes_a_file_for_each_pair(run: Run) -> None:
     code, out, err = run("a red cat", "two cars", "--compare-caption", "a cat")
     assert code == 0, err
     assert written() == ["a-red-cat-a-cat.clip.png", "explanations.clip.json", "two-cars-a-cat.clip.png"]
-    told = json.loads(Path("explanations.clip.json").read_text())
-    assert [entry["first"]["caption"] for entry in told] == ["a red cat", "two cars"]
+    data = json.loads(Path("explanations.clip.json").read_text())
+    assert [entry["first"]["caption"] for entry in data] == ["a red cat", "two cars"]
     assert "a red cat with a cat" in out
     assert "cars +" in out or "cars -" in out
 
@@ -98,10 +98,10 @@ BAD = {
 
 @pytest.mark.parametrize("case", sorted(BAD))
 def test_compare_reports_a_mistake_in_one_line(run: Run, case: str) -> None:
-    arguments, expected, told = BAD[case]
+    arguments, expected, text = BAD[case]
     code, out, err = run(*arguments)
     assert code == expected, err
-    assert told in " ".join(err.split()), err
+    assert text in " ".join(err.split()), err
     assert "Traceback" not in out + err
     assert written() == []
 

@@ -26,7 +26,7 @@ def explained(target: str = "cosine", method: str = "nib", **options: Any) -> ni
 
 
 def cells(table: Table) -> list[dict[str, str]]:
-    """The rows of a table, each by its headings."""
+    """Return the rows of a table, each by its headings."""
     columns = {str(column.header): [str(cell) for cell in column.cells] for column in table.columns}
     return [{name: column[row] for name, column in columns.items()} for row in range(table.row_count)]
 
@@ -48,7 +48,7 @@ def test_summary_numbers_add_up(target: str, options: dict[str, Any]) -> None:
 
 
 def test_summary_of_a_difference_has_a_baseline() -> None:
-    """Without the baseline the numbers of a difference do not add up."""
+    """Without the baseline, the numbers of a difference do not add up."""
     for row in cells(summary(explained("difference", steps=16))):
         assert Decimal(row["baseline"]) != 0
         assert abs(Decimal(row["attributed"]) - Decimal(row["score"])) > abs(Decimal(row["gap"]))
@@ -81,7 +81,7 @@ def test_summary_fits_80_columns(capsys: pytest.CaptureFixture[str], monkeypatch
         shown = capsys.readouterr().out
         assert "attributed" in shown
         assert all((word in shown) is verbose for word in ("baseline state", "gauss", "torch "))
-        assert "\u2026" not in shown, "nothing is cut in a window of 80 columns"
+        assert "\u2026" not in shown, "nothing is truncated in a window of 80 columns"
 
 
 def test_show_prints_a_mismatch_before_the_words(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,13 +16,13 @@ def test_explain_writes_an_image_and_a_json_file(run: Run, photo: Path, clip_fol
     code, out, _ = run("explain", photo, "a red cat", "-m", clip_folder)
     assert code == 0
     assert list_folder() == ["photo-a-red-cat.clip.json", "photo-a-red-cat.clip.png"]
-    told = json.loads(Path("photo-a-red-cat.clip.json").read_text())
-    assert told["schema"] == 3
-    assert [word["text"] for word in told["text"]["words"]] == ["a", "red", "cat"]
-    assert np.array(told["image"]["grid"]).shape == (4, 4)
-    assert told["image"]["region"] == pytest.approx([15, 0, 60, 60])
-    assert any("cropped" in warning for warning in told["warnings"])
-    path = told["image"]["path"]
+    data = json.loads(Path("photo-a-red-cat.clip.json").read_text())
+    assert data["schema"] == 3
+    assert [word["text"] for word in data["text"]["words"]] == ["a", "red", "cat"]
+    assert np.array(data["image"]["grid"]).shape == (4, 4)
+    assert data["image"]["region"] == pytest.approx([15, 0, 60, 60])
+    assert any("cropped" in warning for warning in data["warnings"])
+    path = data["image"]["path"]
     assert path["sum"] + path["at_baseline"] + path["gap"] == pytest.approx(path["at_input"], abs=1e-6)
     assert out.splitlines()[-1] == "wrote photo-a-red-cat.clip.png, photo-a-red-cat.clip.json"
 
@@ -101,8 +101,8 @@ def test_explain_passes_options_to_the_method(run: Run, photo: Path, clip_folder
         "7",
     )
     assert code == 0
-    told = json.loads(out)
-    assert told["method"]["image"] == {
+    data = json.loads(out)
+    assert data["method"]["image"] == {
         "layer": [1, 2],
         "baseline": "zero",
         "quadrature": "geometric",
@@ -110,9 +110,9 @@ def test_explain_passes_options_to_the_method(run: Run, photo: Path, clip_folder
         "floor": 0.2,
         "tolerance": None,
     }
-    assert told["method"]["text"]["steps"] == 5
-    assert told["method"]["seed"] == 7
-    assert told["score"]["options"]["against"] == ["two cars"]
+    assert data["method"]["text"]["steps"] == 5
+    assert data["method"]["seed"] == 7
+    assert data["score"]["options"]["against"] == ["two cars"]
 
 
 def test_explain_ranks_labels(run: Run, photo: Path, clip_folder: Path) -> None:
@@ -125,12 +125,12 @@ def test_explain_ranks_labels(run: Run, photo: Path, clip_folder: Path) -> None:
 
 
 def test_explain_takes_along_path(run: Run, photo: Path, clip_folder: Path) -> None:
-    asked = ["explain", photo, "a cat", "-m", clip_folder, "--json", "-", "--layer", "1", "--method", "grad_cam"]
-    code, out, _ = run(*asked, "--along-path", "--baseline", "zero", "--quadrature", "riemann", "--steps", "3")
+    command = ["explain", photo, "a cat", "-m", clip_folder, "--json", "-", "--layer", "1", "--method", "grad_cam"]
+    code, out, _ = run(*command, "--along-path", "--baseline", "zero", "--quadrature", "riemann", "--steps", "3")
     assert code == 0
-    told = json.loads(out)
-    assert told["method"]["along_path"] is True
-    assert told["method"]["text"] == {
+    data = json.loads(out)
+    assert data["method"]["along_path"] is True
+    assert data["method"]["text"] == {
         "layer": [1],
         "weights": "token",
         "baseline": "zero",
@@ -138,9 +138,9 @@ def test_explain_takes_along_path(run: Run, photo: Path, clip_folder: Path) -> N
         "steps": 3,
         "floor": 0.1,
     }
-    assert told["image"]["path"]["steps"] == 3
-    assert json.loads(run(*asked, "--set", "along-path=true")[1])["method"]["along_path"] is True
-    assert "along_path" not in json.loads(run(*asked)[1])["method"]
+    assert data["image"]["path"]["steps"] == 3
+    assert json.loads(run(*command, "--set", "along-path=true")[1])["method"]["along_path"] is True
+    assert "along_path" not in json.loads(run(*command)[1])["method"]
 
 
 BAD = {
@@ -186,10 +186,10 @@ BAD = {
 
 @pytest.mark.parametrize("case", sorted(BAD))
 def test_explain_reports_a_mistake_in_one_line(run: Run, photo: Path, clip_folder: Path, case: str) -> None:
-    arguments, expected, told = BAD[case]
+    arguments, expected, text = BAD[case]
     code, out, err = run("explain", *[photo if word == "PHOTO" else word for word in arguments], "-m", clip_folder)
     assert code == expected, err
-    assert told in " ".join(err.split()), err
+    assert text in " ".join(err.split()), err
     assert "Traceback" not in out + err
     assert list_folder() == []
 
@@ -246,7 +246,9 @@ def test_explain_leaves_no_traceback_or_partial_file_after_ctrl_c(
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("nibt.methods.nib.NIB.__call__", interrupted)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background it is ignored
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # SIGINT is ignored if tests run in the background
     try:
         code, out, err = run("explain", photo, "a cat", "two cars", "-m", clip_folder)
     finally:

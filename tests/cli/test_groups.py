@@ -82,7 +82,7 @@ def test_a_list_is_not_shared_between_calls(command: Any, called: list[Any]) -> 
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["a", "--size", "0"], "--size"),
         (["a", "--size", "x"], "--size"),
@@ -92,11 +92,11 @@ def test_a_list_is_not_shared_between_calls(command: Any, called: list[Any]) -> 
     ],
 )
 def test_a_mistake_exits_with_2_and_names_the_option(
-    command: Any, called: list[Any], words: list[str], told: str
+    command: Any, called: list[Any], words: list[str], message: str
 ) -> None:
     result = run(command, *words)
     assert (result.exit_code, called) == (2, [])
-    assert told in result.output
+    assert message in result.output
 
 
 def test_help_has_a_panel_per_group(command: Any) -> None:

@@ -15,17 +15,17 @@ def test_interact_writes_a_map_for_each_word(run: Run, photo: Path, clip_folder:
     assert code == 0
     name = "photo-a-red-cat.interact.clip.image-layer-1.steps-2"
     assert list_folder() == [f"{name}.json", f"{name}.png"]
-    told = json.loads(Path(f"{name}.json").read_text())
-    assert told["kind"] == "interaction"
-    assert np.array(told["table"]).shape == (3, 4, 4)
-    assert told["gap"] == pytest.approx(told["product"] - told["sum"], abs=1e-6)
+    data = json.loads(Path(f"{name}.json").read_text())
+    assert data["kind"] == "interaction"
+    assert np.array(data["table"]).shape == (3, 4, 4)
+    assert data["gap"] == pytest.approx(data["product"] - data["sum"], abs=1e-6)
     firsts = [line.split()[0] for line in out.splitlines()]
     head = firsts.index("word")
     assert firsts[head + 1 : head + 4] == ["a", "red", "cat"]
     with Image.open(f"{name}.png") as page:
         assert page.width > 600
         pixels = np.asarray(page.convert("RGB")).astype(int)
-    assert (np.ptp(pixels, axis=-1) > 60).any()  # colours on the grey photograph
+    assert (np.ptp(pixels, axis=-1) > 60).any()  # colors on the gray photograph
     code, _, err = run("interact", photo, "-m", clip_folder)
     assert code == 2
     assert "nibt interact IMAGE CAPTION" in err

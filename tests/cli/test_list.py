@@ -29,8 +29,8 @@ def test_list_describes_methods(run: Run) -> None:
     assert [line.split()[0] for line in lines] == available("methods")
     for line, name in zip(lines, available("methods"), strict=True):
         kind = find("methods", name)
-        for told in (*kind.sides, *(kind.needs or "-"), *kind.variants, kind.cost, kind.paper):
-            assert told in line, name
+        for text in (*kind.sides, *(kind.needs or "-"), *kind.variants, kind.cost, kind.paper):
+            assert text in line, name
 
 
 @pytest.mark.parametrize("kind", ["methods", "models", "targets", "metrics"])
@@ -45,6 +45,6 @@ def test_list_describes_data_sets(capsys: pytest.CaptureFixture[str]) -> None:
 
     with pytest.raises(SystemExit):
         main(["list", "datasets"])
-    told = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in told] == available("datasets")
-    assert all(line.endswith(f"   {summary('datasets', line.split()[0])}") for line in told)
+    text = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in text] == available("datasets")
+    assert all(line.endswith(f"   {summary('datasets', line.split()[0])}") for line in text)

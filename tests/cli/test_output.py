@@ -21,7 +21,7 @@ from tests.helpers import Run, file_digests
 
 @pytest.fixture
 def here(run: Run) -> Path:
-    """The current folder, with files of the user's in it."""
+    """The current folder, with files of the user."""
     fill(Path())
     return Path()
 
@@ -254,7 +254,7 @@ def test_roar_keeps_edited_reports(run: Run, here: Path, clip_folder: Path) -> N
     before = file_digests(Path("RUN"))
     code, _, err = run(*command, "--method", "gae")
     assert (code, "changed since" in err) == (2, True)
-    assert file_digests(Path("RUN")) == before, "it is said before anything is trained"
+    assert file_digests(Path("RUN")) == before, "it is reported before anything is trained"
     assert run(*command, "--overwrite")[0] == 0
 
 
@@ -343,7 +343,7 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
 
 
 def inputs(folder: Path, arguments: list[str]) -> list[str]:
-    """The files that a call reads, under all their names."""
+    """Return the files that a call reads, under all their names."""
     named = [
         folder / word.removeprefix("folder:") for word in arguments if (folder / word.removeprefix("folder:")).exists()
     ]
@@ -357,7 +357,7 @@ def test_commands_never_change_an_input(
     run: Run, clip_folder: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     command = data.draw(st.sampled_from(sorted(COMMANDS)))
-    given_arguments, options = COMMANDS[command]
+    typed_arguments, options = COMMANDS[command]
     chosen: dict[str, Any] = {
         option: data.draw(st.sampled_from(NAMES), label=option)
         for option in options
@@ -370,7 +370,7 @@ def test_commands_never_change_an_input(
     home = Path.cwd()
     os.chdir(folder)
     try:
-        arguments = [word.replace("MODEL", str(clip_folder)) for word in given_arguments]
+        arguments = [word.replace("MODEL", str(clip_folder)) for word in typed_arguments]
         typed = [word for pair in chosen.items() for word in pair]
         more = [] if command in ("batch", "bench") else overwrite
         code, _, err = run(command.split()[0], *arguments, *typed, *more)
@@ -378,7 +378,7 @@ def test_commands_never_change_an_input(
         os.chdir(home)
     assert "Traceback" not in err
     after = file_digests(folder)
-    kept = before if not more else {name: before[name] for name in inputs(folder, given_arguments)}
+    kept = before if not more else {name: before[name] for name in inputs(folder, typed_arguments)}
     assert {name: after.get(name) for name in kept} == kept, (code, err)
     if code == 2:
-        assert set(after) == set(before), "a refusal writes nothing"
+        assert set(after) == set(before), "a rejected call writes nothing"

@@ -42,10 +42,10 @@ def test_roar_writes_reports_and_rejects_bad_arguments(
         assert (Path("RUN") / name).is_file()
     assert "://" not in check_page(Path("RUN/report.html").read_text())
     assert Roar.load("RUN/result.json").data["pairs"] == 12
-    code, _, told = run(*[2 if before == "--epochs" else word for before, word in pairwise(("", *arguments))])
-    assert (code, "choices.epochs: 1 (now 2)" in told) == (2, True)
+    code, _, errors = run(*[2 if before == "--epochs" else word for before, word in pairwise(("", *arguments))])
+    assert (code, "choices.epochs: 1 (now 2)" in errors) == (2, True)
     for wrong, message in ((("--rate", "x"), "must be a number"), (("--form", "all"), "features, last, whole")):
-        code, _, told = run("roar", "scenes", "--out", "NEW", "--count", 12, *wrong)
-        assert (code, message in told) == (2, True), told
-    code, _, told = run("roar", "scenes")
-    assert (code, "--out RUN" in told) == (2, True)
+        code, _, errors = run("roar", "scenes", "--out", "NEW", "--count", 12, *wrong)
+        assert (code, message in errors) == (2, True), errors
+    code, _, errors = run("roar", "scenes")
+    assert (code, "--out RUN" in errors) == (2, True)

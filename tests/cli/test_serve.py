@@ -16,21 +16,21 @@ def test_serve_needs_public_for_other_machines(run: Run) -> None:
         check_host(host, public=True)
     for host in ("127.0.0.1", "::1", "localhost"):
         check_host(host, public=False)
-    code, _, told = run("serve", "--host", "0.0.0.0")
-    assert (code, "--public" in told, "Traceback" in told) == (2, True, False)
+    code, _, errors = run("serve", "--host", "0.0.0.0")
+    assert (code, "--public" in errors, "Traceback" in errors) == (2, True, False)
 
 
 def test_serve_reports_a_port_in_use(run: Run) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        code, _, told = run("serve", "--port", taken.getsockname()[1])
-    assert (code, "choose another with --port" in told, "Traceback" in told) == (2, True, False)
+        code, _, errors = run("serve", "--port", taken.getsockname()[1])
+    assert (code, "choose another with --port" in errors, "Traceback" in errors) == (2, True, False)
 
 
 @pytest.mark.parametrize(
     "option", ["--timeout=0", "--max-queue=-1", "--max-upload-mb=0", "--megapixels=0", "--port=99999"]
 )
 def test_serve_rejects_bad_limits(run: Run, option: str) -> None:
-    code, _, told = run("serve", option)
-    assert (code, "must" in told) == (2, True)
+    code, _, errors = run("serve", option)
+    assert (code, "must" in errors) == (2, True)

@@ -56,7 +56,7 @@ saliency_map, textbook        b  k t  k b k k  b  k  k
 shapley                       k  k k  k k k k  k  k  k
 shapley, sampled              k  b b  k k k k  k  b  k
 """
-"""Keeps or breaks; keeps on the image or the text side only; - has no meaning."""
+"""k: keeps; b: breaks; i, t: keeps on the image or text side only; -: does not apply."""
 
 
 MEANS = {"k": (True, True), "b": (False, False), "i": (True, False), "t": (False, True), "-": (None, None)}
@@ -74,13 +74,13 @@ def test_claims_cover_every_method_and_variant() -> None:
 @pytest.mark.parametrize("axiom", axioms.AXIOMS)
 @pytest.mark.parametrize("line", claimed())
 def test_methods_keep_and_break_the_claimed_axioms(line: str, axiom: str) -> None:
-    found = {modality: axioms.violation(line, axiom, modality) for modality in SIDES}
-    assert tuple(axioms.keeps(line, axiom, modality) for modality in SIDES) == claimed()[line][axiom], found
+    actual = {modality: axioms.violation(line, axiom, modality) for modality in SIDES}
+    assert tuple(axioms.keeps(line, axiom, modality) for modality in SIDES) == claimed()[line][axiom], actual
 
 
 def test_axioms_table_of_the_documentation_is_current() -> None:
-    told = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
-    assert told.partition("<!-- axioms -->\n")[2].partition("\n<!-- /axioms -->")[0] == axioms.table()
+    text = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
+    assert text.partition("<!-- axioms -->\n")[2].partition("\n<!-- /axioms -->")[0] == axioms.table()
 
 
 SAME = {
@@ -98,8 +98,8 @@ def test_changed_towers_are_the_same_function(name: str, modality: Modality) -> 
     changes, other, norm = SAME[name]
     first, second = net(modality, norm, *changes), net(modality, norm, other)
     nothing = torch.zeros_like(values(modality))  # the blank image, or padding only
-    for given in (values(modality), values(modality, seed=8), nothing):
-        torch.testing.assert_close(first(given), second(given), atol=1e-10, rtol=1e-10)
+    for content in (values(modality), values(modality, seed=8), nothing):
+        torch.testing.assert_close(first(content), second(content), atol=1e-10, rtol=1e-10)
     pairs = zip(first.parameters(), second.parameters(), strict=True)
     assert sum(not torch.allclose(one, two, rtol=1e-2) for one, two in pairs) >= towers.DEPTH - 1
 
@@ -116,19 +116,19 @@ def test_changed_towers_differ_in_their_states(name: str, modality: Modality) ->
 @both_sides
 @pytest.mark.parametrize("change", [towers.row_ignored, towers.content_ignored])
 def test_score_ignores_the_ignored_unit(change: Change, modality: Modality) -> None:
-    made, given, other = net(modality, True, change), values(modality), values(modality, seed=8)
+    tower, content, other = net(modality, True, change), values(modality), values(modality, seed=8)
     for unit in range(UNITS):
-        same = torch.allclose(made(given), made(replaced(given, unit, other, unit)), rtol=0, atol=1e-14)
+        same = torch.allclose(tower(content), tower(replaced(content, unit, other, unit)), rtol=0, atol=1e-14)
         assert same == (unit == IGNORED)
 
 
 @both_sides
 def test_score_does_not_distinguish_equal_units(modality: Modality) -> None:
-    made, given, other = net(modality, True, towers.places_alike), towers.alike(modality), values(modality, seed=8)
-    first, second = (made(replaced(given, unit, other, IGNORED)) for unit in ALIKE)
+    tower, content, other = net(modality, True, towers.places_alike), towers.alike(modality), values(modality, seed=8)
+    first, second = (tower(replaced(content, unit, other, IGNORED)) for unit in ALIKE)
     torch.testing.assert_close(first, second)
-    assert not torch.allclose(first, made(given))
-    assert not torch.allclose(first, made(replaced(given, 0, other, IGNORED)))
+    assert not torch.allclose(first, tower(content))
+    assert not torch.allclose(first, tower(replaced(content, 0, other, IGNORED)))
 
 
 GRADIENTS = ("chefer", "fast_ig", "gae", "gae, textbook", "legrad", "saliency_map")
@@ -144,13 +144,15 @@ BROKEN_BY = {
 @pytest.mark.parametrize("name", INSIDE)
 @pytest.mark.parametrize("line", BROKEN_BY)
 def test_methods_respond_to_changes_inside_a_block(line: str, name: str) -> None:
-    """The gradient of attention weights, whose sum is 1, is known up to a constant for each row: values and biases
-    share it out as they like. Rollout trusts weights that nobody reads.
+    """Attention weights sum to 1, so their gradient is known up to a constant per row, which values and biases
+    determine.
+
+    Rollout uses weights that no head reads.
     """
     first, second = INSIDE[name]
     for modality in SIDES:
-        found = axioms.between(first, second, axioms.lines()[line], modality)
-        assert (found > axioms.BROKEN) if name in BROKEN_BY[line] else (found < axioms.KEPT), found
+        actual = axioms.between(first, second, axioms.lines()[line], modality)
+        assert (actual > axioms.BROKEN) if name in BROKEN_BY[line] else (actual < axioms.KEPT), actual
 
 
 def clip(change: Callable[[nn.Module], None]) -> Model:
@@ -169,7 +171,7 @@ def values_shifted(module: nn.Module) -> None:
 
 
 def words_shifted(module: nn.Module) -> None:
-    """What is added to every word is taken off every place."""
+    """Add a vector to every word, and subtract it from every position."""
     parts = module.text_model.embeddings
     shift = torch.linspace(-1, 1, parts.token_embedding.weight.shape[1], dtype=torch.double)
     parts.token_embedding.weight += shift
@@ -193,25 +195,27 @@ def test_clip_can_be_changed_without_changing_its_function(change: Callable[[nn.
         first, second = make_side(plain, modality), make_side(changed, modality)
         torch.testing.assert_close(first.trace.embedding, second.trace.embedding)
         for line in (*UNTOUCHED, *breaking):
-            asked = axioms.lines()[line]
-            maps = [asked.method(of.tower)(of).scores for of in (first, second)]
+            case = axioms.lines()[line]
+            maps = [case.method(of.tower)(of).scores for of in (first, second)]
             apart = float((maps[0] - maps[1]).abs().max() / maps[0].abs().max())
             assert (apart > axioms.BROKEN) if line in breaking else (apart < axioms.KEPT), (line, apart)
 
 
 def missed(of: Side, layer: int, method: NIB) -> Tensor:
-    """By what the scores of all rows miss S minus S of the whole baseline, relative to that."""
-    cut, told = of.cut(layer), method(of).path
-    assert told is not None
+    """Return the difference between the sum of all scores and the change of S from the baseline, relative to that
+    change.
+    """
+    cut, path = of.cut(layer), method(of).path
+    assert path is not None
     change = of.value() - of.at_end("zero", None, cut, of.baseline(method.baseline, layer, cut.hidden))
-    return ((told.sum - change) / change).abs()
+    return ((path.sum - change) / change).abs()
 
 
 @both_sides
 @pytest.mark.parametrize("model", ["axioms", "clip"])
 def test_paper_setting_of_nib_is_not_complete(model: str, modality: Modality) -> None:
-    """The paper's axioms are those of an integral. Toward zero, norms hide the way until close to its end, and equal
-    steps miss that, however many; steps in the logarithm, down to next to nothing, do not.
+    """The axioms of the paper hold for an integral. Toward zero, norms keep the state constant until close to the end
+    of the path. Equal steps miss that end, however many there are; logarithmic steps that end near zero do not.
     """
     of = side(modality) if model == "axioms" else make_side(clip(lambda module: None), modality)
     layer = of.tower.relative(0.75)

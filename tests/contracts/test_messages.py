@@ -56,5 +56,5 @@ def test_explain_warns_about_a_flat_map(photo_file: str) -> None:
 def test_grad_cam_of_lite_warns_about_flat_words(photo_file: str) -> None:
     answer = nibt.explain(nibt.load_model("lite", image_size=64), photo_file, "a red cat", "grad_cam")
     scores = [word.score for word in answer.words]
-    told = [warning for warning in answer.warnings if "map of the text side is flat" in warning]
-    assert bool(told) == (len(set(scores)) == 1)
+    warnings = [warning for warning in answer.warnings if "map of the text side is flat" in warning]
+    assert bool(warnings) == (len(set(scores)) == 1)

@@ -39,15 +39,15 @@ CONVOLUTIONAL = ("own resnet", "convnext")
 
 
 FELT = {"rise": "it multiplies the masks by the score itself, as published, so a constant adds what the masks add"}
-"""Methods that feel a constant added to the score, and why they may."""
+"""Methods that depend on a constant added to the score, and the reason."""
 
 
 BLIND = ("centre", "ones", "random", "rollout")
-"""Methods that do not look at the score."""
+"""Methods that do not depend on the score."""
 
 
 RECTIFIED = ("chefer", "gae", "grad_cam", "grad_eclip")
-"""Methods that cut off at zero, which may leave nothing."""
+"""Methods that clip at zero, which may leave nothing."""
 
 
 CASES = [(name, kind, side) for kind in KINDS for side in ("image", "text") for name in METHODS]
@@ -58,10 +58,10 @@ REFUSED = [
 ]
 
 
-ASKED = [case for case in CASES if case not in REFUSED]
+SUPPORTED = [case for case in CASES if case not in REFUSED]
 
 
-asked = pytest.mark.parametrize(("name", "kind", "modality"), ASKED)
+supported = pytest.mark.parametrize(("name", "kind", "modality"), SUPPORTED)
 
 
 Score = Callable[[Tensor], Tensor]
@@ -69,7 +69,7 @@ Score = Callable[[Tensor], Tensor]
 
 @cache
 def traces(kind: str, modality: Modality, which: tuple[int, ...]) -> tuple[Any, Tensor]:
-    """One side of some of the pairs, whose captions differ in length, and the other side's embeddings."""
+    """Return one side of a few pairs whose captions differ in length, and the embeddings of the other side."""
     model = tiny.model(kind)
     image = model.image.trace(model.image.prepare([tiny.image(seed=index) for index in which]))
     text = model.text.trace(model.text.prepare([tiny.CAPTIONS[index] for index in which]))
@@ -77,8 +77,8 @@ def traces(kind: str, modality: Modality, which: tuple[int, ...]) -> tuple[Any, 
 
 
 def of(kind: str, modality: Modality, which: tuple[int, ...] = (0, 1), change: Score = lambda score: score) -> Side:
-    trace, there = traces(kind, modality, which)
-    return Side(tiny.model(kind), trace, lambda embedding: change(cosine(embedding, there)))
+    trace, opposite = traces(kind, modality, which)
+    return Side(tiny.model(kind), trace, lambda embedding: change(cosine(embedding, opposite)))
 
 
 def method(name: str, tower: Tower) -> Method:
@@ -91,54 +91,54 @@ def answer(name: str, kind: str, modality: Modality) -> Attribution:
     return method(name, side.tower)(side)
 
 
-@asked
+@supported
 def test_method_scores_have_the_shape_of_the_units(name: str, kind: str, modality: Modality) -> None:
-    found = answer(name, kind, modality)
-    units = found.units
+    actual = answer(name, kind, modality)
+    units = actual.units
     count = units.count if isinstance(units, Grid) else units.explained.shape[1]
-    assert found.scores.shape == (2, count)
-    assert found.scores.isfinite().all()
-    assert not found.scores.requires_grad, "a graph is kept"
-    assert found.special_share.shape == (2,)
-    assert ((found.special_share >= 0) & (found.special_share <= 1)).all()
+    assert actual.scores.shape == (2, count)
+    assert actual.scores.isfinite().all()
+    assert not actual.scores.requires_grad, "the scores keep a graph"
+    assert actual.special_share.shape == (2,)
+    assert ((actual.special_share >= 0) & (actual.special_share <= 1)).all()
     if not isinstance(units, Grid):
-        assert not found.scores[~units.explained].any(), "special tokens are scored"
-    assert found[1].scores.shape == (count,)
+        assert not actual.scores[~units.explained].any(), "special tokens have scores"
+    assert actual[1].scores.shape == (count,)
 
 
-@asked
+@supported
 def test_method_is_independent_of_the_batch(name: str, kind: str, modality: Modality) -> None:
     together = answer(name, kind, modality)
     for index in range(2):
         side = of(kind, modality, (index,))
         alone = method(name, side.tower)(side)
-        found, wanted = together.scores[index], alone.scores[0]
-        assert not found[len(wanted) :].any(), "what fills a caption up is scored"
-        # a hundred-thousandth of the largest score, or what the difference of two cosines is rounded to
-        assert (found[: len(wanted)] - wanted).abs().max() <= max(1e-5 * float(wanted.abs().max()), 5e-7)
+        actual, wanted = together.scores[index], alone.scores[0]
+        assert not actual[len(wanted) :].any(), "padding has scores"
+        # a hundred-thousandth of the largest score, or the rounding of a difference of two cosines
+        assert (actual[: len(wanted)] - wanted).abs().max() <= max(1e-5 * float(wanted.abs().max()), 5e-7)
         if together.special_share[index] * together.scores[index].abs().sum() > 1e-5:
             torch.testing.assert_close(together.special_share[index], alone.special_share[0], atol=1e-3, rtol=0)
 
 
-@asked
+@supported
 def test_method_ignores_a_constant_added_to_the_score(name: str, kind: str, modality: Modality) -> None:
     shifted, first = of(kind, modality, change=lambda score: score + 0.5), answer(name, kind, modality)
-    found = method(name, shifted.tower)(shifted).scores
+    actual = method(name, shifted.tower)(shifted).scores
     if name in FELT:
-        assert not torch.allclose(found, first.scores)
+        assert not torch.allclose(actual, first.scores)
     else:
-        torch.testing.assert_close(found, first.scores, atol=max(1e-5 * float(first.scores.abs().max()), 5e-7), rtol=0)
+        torch.testing.assert_close(actual, first.scores, atol=max(1e-5 * float(first.scores.abs().max()), 5e-7), rtol=0)
 
 
-@asked
+@supported
 def test_method_depends_on_the_other_side(name: str, kind: str, modality: Modality) -> None:
-    """Held against the other item's other side, a map is another, unless the method looks at this side only."""
+    """With the other side of another item, the map differs, unless the method uses this side only."""
     first = answer(name, kind, modality).scores
-    trace, there = traces(kind, modality, (0, 1))
-    other = Side(tiny.model(kind), trace, lambda embedding: cosine(embedding, there.flip(0)))
-    found = method(name, other.tower)(other).scores
-    if first.any() or found.any():
-        assert torch.equal(found, first) == (name in BLIND)
+    trace, opposite = traces(kind, modality, (0, 1))
+    other = Side(tiny.model(kind), trace, lambda embedding: cosine(embedding, opposite.flip(0)))
+    actual = method(name, other.tower)(other).scores
+    if first.any() or actual.any():
+        assert torch.equal(actual, first) == (name in BLIND)
     else:
         assert name in RECTIFIED
 
@@ -149,7 +149,9 @@ def weights_of(kind: str) -> str:
 
 
 def world() -> list[Any]:
-    """What all share. (Python's own generator is left out: beartype, which checks the shapes here, draws from it.)"""
+    """Return global state. Python's own generator is left out, since beartype, which checks the shapes here, draws from
+    it.
+    """
     return [
         torch.get_rng_state().tolist(),
         str(np.random.get_state()),
@@ -161,10 +163,10 @@ def world() -> list[Any]:
 
 
 class Broken(Exception):
-    """Raised by a score, on purpose."""
+    """Raised by a score on purpose."""
 
 
-@asked
+@supported
 def test_method_is_repeatable_and_leaves_no_trace_after_an_error(name: str, kind: str, modality: Modality) -> None:
     side, first = of(kind, modality), answer(name, kind, modality)
     weights_of(kind)
@@ -180,7 +182,7 @@ def test_method_is_repeatable_and_leaves_no_trace_after_an_error(name: str, kind
 
     try:
         method(name, side.tower)(of(kind, modality, change=broken))
-        assert name in BLIND, "it does not look at the score"
+        assert name in BLIND, "the method does not depend on the score"
     except Broken:
         assert name not in BLIND
     assert module_state(tiny.model(kind).module) == before
@@ -191,11 +193,11 @@ def test_method_is_repeatable_and_leaves_no_trace_after_an_error(name: str, kind
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_methods_leave_the_weights_unchanged(kind: str) -> None:
-    """After all that was done to the model, above."""
+    """After everything that the tests above did with the model."""
     assert tiny.model(kind)._hash() == weights_of(kind) == tiny.fresh(kind)._hash()
 
 
-@pytest.mark.parametrize(("name", "kind", "modality"), [case for case in ASKED if case[1] in ("clip", "convnext")])
+@pytest.mark.parametrize(("name", "kind", "modality"), [case for case in SUPPORTED if case[1] in ("clip", "convnext")])
 def test_method_works_with_gradients_switched_off(name: str, kind: str, modality: Modality) -> None:
     side, first = of(kind, modality), answer(name, kind, modality)
     with torch.no_grad():
@@ -217,31 +219,31 @@ def test_method_rejects_a_tower_without_attention(name: str, kind: str, modality
 @pytest.mark.parametrize("name", METHODS)
 def test_method_describes_itself(name: str) -> None:
     kind = METHODS[name]
-    assert kind.paper, "whose is it"
-    assert kind.cost, "what does it cost"
+    assert kind.paper, "the source of the method"
+    assert kind.cost, "the cost of the method"
     assert "default" in kind.variants
     assert set(kind.needs) <= {"attention", "stem"}
     for variant, sides in kind.variants.items():
         assert set(sides) == {"image", "text"}
         for modality in ("image", "text"):
-            made = kind.configured(tiny.model("clip").tower(modality), variant, {}, {})
-            assert made.options().keys() == vars(made).keys()
-            assert hash(made) == hash(kind.configured(tiny.model("clip").tower(modality), variant, {}, {}))
+            built = kind.configured(tiny.model("clip").tower(modality), variant, {}, {})
+            assert built.options().keys() == vars(built).keys()
+            assert hash(built) == hash(kind.configured(tiny.model("clip").tower(modality), variant, {}, {}))
 
 
 def test_recommended_options_apply_to_nib_only() -> None:
-    """It is said of NIB: another method's default that is the paper's stays so, steps and all."""
-    tower, told = tiny.model("clip").image, {"image_layer": 0, "image_steps": 32, "image_baseline": "mean"}
+    """Recommendations are for NIB: a default of another method that is the paper's stays as it is."""
+    tower, recommended = tiny.model("clip").image, {"image_layer": 0, "image_steps": 32, "image_baseline": "mean"}
     for name, kind in METHODS.items():
-        made, plain = (kind.configured(tower, "default", {}, said).options() for said in (told, {}))
-        assert (made == plain) == (name != "nib"), name
-    nib = METHODS["nib"].configured(tower, "default", {}, told).options()
+        built, plain = (kind.configured(tower, "default", {}, options).options() for options in (recommended, {}))
+        assert (built == plain) == (name != "nib"), name
+    nib = METHODS["nib"].configured(tower, "default", {}, recommended).options()
     assert {"layer": [0], "steps": 32, "baseline": "mean"}.items() <= nib.items()
 
 
-@asked
+@supported
 def test_unsigned_scores_are_not_negative(name: str, kind: str, modality: Modality) -> None:
-    if not METHODS[name].signed and name != "rise":  # which multiplies by the score itself, be it below zero
+    if not METHODS[name].signed and name != "rise":  # which multiplies by the score itself, which may be negative
         assert (answer(name, kind, modality).scores >= 0).all()
 
 

@@ -47,8 +47,8 @@ RESULTS: dict[str, Callable[[], Any]] = {
 def test_names_are_completed() -> None:
     assert set(nibt.__all__) < set(dir(nibt))
     completer = rlcompleter.Completer({"nibt": nibt})
-    found = [completer.complete("nibt.explain", state) for state in range(4)]
-    assert {str(name).rstrip("()") for name in found} >= {"nibt.explain", "nibt.explain_labels"}
+    actual = [completer.complete("nibt.explain", state) for state in range(4)]
+    assert {str(name).rstrip("()") for name in actual} >= {"nibt.explain", "nibt.explain_labels"}
 
 
 def test_names_do_not_load_torch() -> None:
@@ -102,7 +102,7 @@ def test_json_has_the_names_of_the_attributes(name: str) -> None:
 
 
 def check(data: Any, value: Any, where: str) -> None:
-    """That plain data stand for a value, key by key."""
+    """Check that plain data stand for a value, key by key."""
     if isinstance(data, dict):
         for key, one in data.items():
             part = value[key] if isinstance(value, dict) else getattr(value, key)
@@ -122,7 +122,7 @@ def check(data: Any, value: Any, where: str) -> None:
 def test_words_are_records() -> None:
     answer = explained()
     assert isinstance(answer.words, tuple)
-    assert answer.words == answer.words, "it can be read more than once"
+    assert answer.words == answer.words, "words can be read more than once"
     assert [word.text for word in answer.words] == ["a", "red", "cat"]
     word = answer.words[2]
     assert isinstance(word, WordScore)

@@ -27,7 +27,7 @@ CAPTIONS = ["a cat", "two red cars", "a dog on a mat"]
 
 
 def fill(folder: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> Path:
-    """A data set of three pairs, which is a source of jobs, too."""
+    """Write a data set of three pairs, which is also a source of jobs."""
     folder.mkdir(exist_ok=True)
     for seed in seeds:
         tiny.image(48, 40, seed).pil_image.save(folder / f"{seed}.png")
@@ -81,15 +81,15 @@ EXECUTION = {
     "address",
     "send_images",
     "on_progress",
-}  # what does not change a bit of a result
+}  # has no effect on the bits of a result
 
 
 @pytest.fixture(scope="module")
 def finished(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with pairs, and with the finished job of them."""
+    """A folder with pairs and with their finished job."""
     folder = fill(tmp_path_factory.mktemp("finished") / "data")
     rows = (folder / "pairs.csv").read_text().splitlines()
-    rows = [f"{row},{','.join(row.split(',')[:2])}" for row in rows]  # the same columns again, by other names
+    rows = [f"{row},{','.join(row.split(',')[:2])}" for row in rows]  # the same columns under other names
     (folder / "pairs.csv").write_text("\n".join(rows).replace("key,image,caption", "key,photo,text") + "\n")
     nibt.batch(model, folder / "pairs.csv", folder / "job", **job_options({}, folder))
     return folder
@@ -168,7 +168,7 @@ def test_batch_rejects_another_configuration(clip_folder: Path, data: Path, tmp_
 
 @pytest.mark.parametrize("way", ["data", "numpy"])
 def test_changes_behind_torch_are_noticed(data: Path, tmp_path: Path, way: str) -> None:
-    """Changes of ``.data`` and by numpy leave no version behind."""
+    """Changes through ``.data`` and NumPy do not increase the version of a tensor."""
     model, images = tiny.fresh("clip"), [tiny.image(48, 40)]
     before = nibt.explain(model, images[0], "a red cat"), model.weights_hash
     with torch.no_grad():
@@ -252,7 +252,7 @@ def test_batch_rejects_another_split(model: Model, tmp_path: Path, data: Path) -
 
 
 def test_batch_resumes_under_other_names(model: Model, finished: Path, tmp_path: Path) -> None:
-    """Where it runs, and what its folder and its model are called, is no part of the request."""
+    """Where a job runs, and the names of its folder and model, are not part of the request."""
     folder = shutil.copytree(finished, tmp_path / "moved")
     renamed = replace(model, id="another name")
     job = nibt.batch(renamed, folder / "pairs.csv", folder / "job", on_progress=lambda progress: None, **JOB)
@@ -267,7 +267,7 @@ def test_batch_command_reports_old_and_new_values(run: Run, clip_folder: Path, d
     assert "method.name: nib (now occlusion)" in err
     assert "batch_size: 8 (now 4)" in err
     code, _, err = run("batch", data / "pairs.csv", "-m", "./nosuch", "--out", "JOB", "--steps", 2)
-    assert (code, "no model" in err) == (1, True), "a finished job asks for its model, too"
+    assert (code, "no model" in err) == (1, True), "a finished job needs its model as well"
     assert run(*arguments)[0] == 0
 
 
@@ -314,11 +314,11 @@ def test_bench_rejects_another_plan(clip_folder: Path, data: Path, tmp_path: Pat
 
 
 def test_bench_rejects_other_contents(clip_folder: Path, data: Path, tmp_path: Path) -> None:
-    asked = plan({}, clip_folder, data)
-    nibt.benchmark(asked, tmp_path / "run")
+    request = plan({}, clip_folder, data)
+    nibt.benchmark(request, tmp_path / "run")
     tiny.image(48, 40, 9).pil_image.save(data / "1.png")
     with pytest.raises(OtherRequest, match=r"contents\.folder"):
-        nibt.benchmark(asked, tmp_path / "run")
+        nibt.benchmark(request, tmp_path / "run")
 
 
 def test_bench_rejects_other_weights_after_it_is_finished(

@@ -30,35 +30,35 @@ PARTS: tuple[Pairs, Pairs] = (
 
 
 def at_once(works: list[Callable[[], Any]]) -> list[Any]:
-    """What each gives, all of them started at one moment, in threads."""
-    found, start = [None] * len(works), threading.Barrier(len(works))
+    """Return the results of several functions that start at the same moment, in threads."""
+    actual, start = [None] * len(works), threading.Barrier(len(works))
 
     def go(place: int) -> None:
         torch.set_num_threads(1)
         start.wait()
         try:
-            found[place] = works[place]()
+            actual[place] = works[place]()
         except Exception as error:
-            found[place] = error
+            actual[place] = error
 
     threads = [threading.Thread(target=go, args=(place,)) for place in range(len(works))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for one in found:
+    for one in actual:
         if isinstance(one, Exception):
             raise one
-    return found
+    return actual
 
 
-def same(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> bool:
-    return all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
+def same(actual: list[torch.Tensor], wanted: list[torch.Tensor]) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(actual, wanted, strict=True))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_explain_in_threads_gives_the_same_bits(kind: str) -> None:
-    """With one model object, and with one each."""
+    """Threads share one model object, or have one each."""
     methods = METHODS if kind == "clip" else ("nib", "grad_cam")
     shared, own = tiny.model(kind), tiny.fresh(kind)
     wanted = [scores(shared, pairs, methods) for pairs in PARTS]
@@ -67,15 +67,15 @@ def test_explain_in_threads_gives_the_same_bits(kind: str) -> None:
             lambda model=model, pairs=pairs: scores(model, pairs, methods)
             for model, pairs in zip(models, PARTS, strict=True)
         ]
-        for found, expected in zip(at_once(works), wanted, strict=True):
-            assert same(found, expected)
+        for actual, expected in zip(at_once(works), wanted, strict=True):
+            assert same(actual, expected)
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "bert"])
 def test_tokens_in_threads_are_the_same(kind: str) -> None:
-    """A tokeniser keeps how to pad as a state that each call sets; short and long captions show whose it was."""
+    """A tokenizer stores how to pad as state, which each call sets; short and long captions reveal a mix-up."""
     tower = tiny.model(kind).text
-    long = " ".join(tiny.WORDS)  # more than the context
+    long = " ".join(tiny.WORDS)  # more words than the context has
     wanted = {caption: tower.tokens(caption) for caption in (*tiny.CAPTIONS, long)}
 
     def right() -> bool:
@@ -85,11 +85,11 @@ def test_tokens_in_threads_are_the_same(kind: str) -> None:
 
 
 def test_explain_in_processes_gives_the_same_bits() -> None:
-    """With one model object that both are sent; each has its own once it is there."""
+    """Both processes are sent the same model object, of which each has its own copy."""
     model, pipes, processes = tiny.model("clip"), [], []
     for pairs in PARTS:
-        here, there = PROCESSES.Pipe()
-        processes.append(PROCESSES.Process(target=sent, args=(model, pairs, METHODS, there)))
+        here, opposite = PROCESSES.Pipe()
+        processes.append(PROCESSES.Process(target=sent, args=(model, pairs, METHODS, opposite)))
         processes[-1].start()
         pipes.append(here)
     for pairs, pipe, process in zip(PARTS, pipes, processes, strict=True):

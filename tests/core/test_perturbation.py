@@ -28,8 +28,8 @@ def test_masker_gives_the_same_scores_for_a_stack_of_masks(kind: str, modality: 
     score = masker(of, of.units)
     together = score(keep)
     assert together.shape == (5, 2)
-    for one, found in zip(keep, together, strict=True):
-        torch.testing.assert_close(score(one), found, atol=1e-5, rtol=1e-5)
+    for one, actual in zip(keep, together, strict=True):
+        torch.testing.assert_close(score(one), actual, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(score(torch.ones(2, width)), of.value(), atol=1e-6, rtol=1e-5)
 
 
@@ -51,7 +51,7 @@ def test_perturbation_methods_are_independent_of_the_batch_budget(
             monkeypatch.setattr(paths, name, value)
             calls.clear()
             torch.testing.assert_close(method(of).scores, large, atol=1e-6, rtol=1e-5)
-        assert len(calls) >= 3, "the budget is kept: one mask at a time"
+        assert len(calls) >= 3, "the budget allows one mask at a time"
     finally:
         hook.remove()
 
@@ -69,7 +69,7 @@ def test_masker_blends_the_image_with_the_backdrop(kind: str, hide: str) -> None
         return
     behind, everything = backdrop(of, hide, 3), torch.ones(2, of.units.count)  # pyright: ignore
     values = torch.zeros_like(of.inputs.values) if behind is None else behind
-    if kind == "siglip naflex":  # padding stays what it is
+    if kind == "siglip naflex":  # padding stays unchanged
         values = values * of.inputs.extra["pixel_attention_mask"][..., None]
     hidden = of.score(of.tower.encode(replace(of.inputs, values=values)))
     for smooth in (False, True):
@@ -77,12 +77,12 @@ def test_masker_blends_the_image_with_the_backdrop(kind: str, hide: str) -> None
         torch.testing.assert_close(score(everything), of.value(), atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(score(0 * everything), hidden, atol=1e-5, rtol=1e-5)
     half = (torch.arange(of.units.count) % 2).expand(3, 2, -1).float()  # pyright: ignore
-    for found in masker(of, of.units, False, hide, 3)(half):
-        torch.testing.assert_close(found, masker(of, of.units, False, hide, 3)(half[0]), atol=1e-5, rtol=1e-5)
+    for actual in masker(of, of.units, False, hide, 3)(half):
+        torch.testing.assert_close(actual, masker(of, of.units, False, hide, 3)(half[0]), atol=1e-5, rtol=1e-5)
 
 
 def test_masker_with_the_mean_color_scales_the_pixels() -> None:
-    """To the bit: pixels are scaled, nothing is added."""
+    """Equal to the bit: pixels are only scaled."""
     of, keep = make_side(tiny.model("clip"), "image"), torch.rand(2, 16, generator=torch.Generator().manual_seed(0))
     pixels = torch.nn.functional.interpolate(keep.reshape(1, 2, 4, 4), (32, 32), mode="bilinear")[0]
     by_hand = of.score(of.tower.encode(replace(of.inputs, values=of.inputs.values * pixels[:, None])))

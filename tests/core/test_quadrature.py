@@ -34,7 +34,7 @@ def test_geometric_is_gauss_in_the_logarithm() -> None:
 
 
 @pytest.mark.parametrize(
-    ("quadrature", "steps", "floor", "told"),
+    ("quadrature", "steps", "floor", "message"),
     [
         ("simpson", 4, 0.1, "riemann, gauss, geometric"),
         ("gauss", 0, 0.1, r"at least 1 \(got 0\)"),
@@ -42,8 +42,8 @@ def test_geometric_is_gauss_in_the_logarithm() -> None:
         ("geometric", 4, 1.5, r"between 0 and 1 \(got 1.5\)"),
     ],
 )
-def test_nodes_reject_bad_rules(quadrature: str, steps: int, floor: float, told: str) -> None:
-    with pytest.raises(BadOption, match=told):
+def test_nodes_reject_bad_rules(quadrature: str, steps: int, floor: float, message: str) -> None:
+    with pytest.raises(BadOption, match=message):
         nodes(quadrature, steps, floor)
 
 
@@ -54,6 +54,6 @@ def test_mean_gradient_of_a_cubic_is_known(at_once: int) -> None:
     def score(states: torch.Tensor) -> torch.Tensor:
         return states.pow(3).sum((-2, -1))
 
-    found = mean_gradient(score, start, end, nodes("gauss", 3), at_once)
+    actual = mean_gradient(score, start, end, nodes("gauss", 3), at_once)
     by_hand = start.square() + start * end + end.square()  # the mean of 3 z^2 along the line
-    torch.testing.assert_close(found, by_hand)
+    torch.testing.assert_close(actual, by_hand)

@@ -7,7 +7,7 @@ from tests import tiny
 
 
 def test_side_fits_as_many_states_as_the_memory_holds() -> None:
-    """A MB holds so many states as are kept, number by number, in the blocks that are left."""
+    """The memory holds as many states as it has room for all numbers that the remaining blocks keep."""
     model = tiny.model("clip")
     trace = model.text.trace(model.text.prepare(["cat"]))
     hidden = trace.cut(1).hidden

@@ -10,7 +10,7 @@ from nibt.data.pair import Object, Pair
 from nibt.data.units import Word, Words
 
 
-def told(caption: str, words: list[str], spans: tuple, absent: tuple = ()) -> GroundTruth:
+def make_truth(caption: str, words: list[str], spans: tuple, absent: tuple = ()) -> GroundTruth:
     pair = Pair(
         ImageInput(Image.new("RGB", (10, 8)), "drawn"), caption, (Object("x", (2, 1, 4, 3), None, spans),), absent
     )
@@ -23,15 +23,17 @@ def told(caption: str, words: list[str], spans: tuple, absent: tuple = ()) -> Gr
 
 
 def test_ground_truth_finds_words_in_order() -> None:
-    known = told("a Cat and a cat", ["a", "cat", "and", "a", "cat"], ((12, 15),))
+    known = make_truth("a Cat and a cat", ["a", "cat", "and", "a", "cat"], ((12, 15),))
     assert known.named is not None
     assert known.named.tolist() == [False, False, False, False, True]
-    lost = told("a cafe\u0301 cat", ["a", "caf\u00e9", "cat"], ((8, 11),), ((0, 1),))  # spelt otherwise: passed over
+    lost = make_truth(
+        "a cafe\u0301 cat", ["a", "caf\u00e9", "cat"], ((8, 11),), ((0, 1),)
+    )  # spelled differently: skipped
     assert lost.named is not None
     assert lost.named.tolist() == [False, False, True]
     assert lost.absent is not None
     assert lost.absent.tolist() == [True, False, False]
-    assert told("a cat", ["a", "cat"], ()) == GroundTruth()
+    assert make_truth("a cat", ["a", "cat"], ()) == GroundTruth()
 
 
 @pytest.mark.parametrize(
@@ -43,8 +45,8 @@ def test_ground_truth_finds_words_in_order() -> None:
     ],
 )
 def test_ground_truth_crops_the_mask_to_the_region(region: Region, expected: list[slice]) -> None:
-    thing = Object("x", (2, 1, 4, 3), None, ((0, 1),))
-    pair = Pair(ImageInput(Image.new("RGB", (10, 8)), "drawn"), "x", (thing,))
+    obj = Object("x", (2, 1, 4, 3), None, ((0, 1),))
+    pair = Pair(ImageInput(Image.new("RGB", (10, 8)), "drawn"), "x", (obj,))
     units = Words((("x",),), ((Word("x", (0,)),),), torch.ones(1, 1, dtype=torch.bool))
     mask = ground_truth(pair, region, units).mask
     assert mask is not None

@@ -70,9 +70,9 @@ def test_gray_images_of_any_depth_have_the_same_tones(tmp_path: Path) -> None:
 )
 def test_read_image_keeps_tones_in_every_mode(tmp_path: Path, mode: str, name: str, slack: int) -> None:
     image = Image.fromarray(RAMP).convert("RGB").convert(mode)
-    found = pixels(saved(tmp_path, image, name))
-    assert found[:, 0].max() <= slack
-    assert found[:, -1].min() >= 255 - slack
+    actual = pixels(saved(tmp_path, image, name))
+    assert actual[:, 0].max() <= slack
+    assert actual[:, -1].min() >= 255 - slack
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
@@ -143,7 +143,7 @@ def test_read_image_takes_arrays_and_tensors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "message"),
     [
         (np.full((4, 4, 3), np.nan), "NaN"),
         (torch.full((3, 4, 4), torch.inf), "infinite"),
@@ -153,8 +153,8 @@ def test_read_image_takes_arrays_and_tensors() -> None:
         (np.zeros((0, 4, 3)), "got"),
     ],
 )
-def test_read_image_rejects_bad_arrays(source: object, told: str) -> None:
-    with pytest.raises(BadInput, match=told):
+def test_read_image_rejects_bad_arrays(source: object, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
         read_image(source)  # pyright: ignore
 
 
@@ -182,10 +182,10 @@ def bad_files(folder: Path) -> dict[str, Path]:
 
 
 def test_read_image_rejects_bad_files(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
-    for told, path in bad_files(tmp_path).items():
+    for summary, path in bad_files(tmp_path).items():
         with pytest.raises(BadInput) as caught:
             read_image(path)
-        assert told in str(caught.value), str(caught.value)
+        assert summary in str(caught.value), str(caught.value)
 
 
 def test_read_image_knows_samples() -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from nibt.data.pair import Pair
 from nibt.datasets.base import Dataset
 
-SIDES = 8, 6  # width and height of the images made here
+SIDES = 8, 6  # width and height of the images
 
 
 CLIPPED = [2, 1, 6, 1, 6, 4, 2, 4]  # a polygon: columns 2 to 5, rows 1 to 3
@@ -26,8 +26,8 @@ def write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, told: Any) -> None:
-    write(path, json.dumps(told))
+def write_json(path: Path, data: Any) -> None:
+    write(path, json.dumps(data))
 
 
 def names(data: Sequence[Pair] | Dataset) -> list[str]:
@@ -53,7 +53,7 @@ def imagenet(folder: Path) -> None:
 
 
 def tiny_imagenet(folder: Path) -> None:
-    """Two synsets with six images each, named as they are there: val_0 to val_11."""
+    """Two synsets with six images each, named val_0 to val_11 as in the original."""
     write(folder / "wnids.txt", "n02124075\nn01443537\n")
     write(folder / "words.txt", "n00001740\tentity\nn01443537\tgoldfish, Carassius auratus\nn02124075\tEgyptian cat\n")
     rows = [f"val_{i}.JPEG\t{('n02124075', 'n01443537')[i % 2]}\t{i % 3}\t1\t6\t5\n" for i in range(12)]
@@ -91,7 +91,7 @@ def coco(folder: Path) -> None:
             ],
         },
     )
-    runs = {"size": [6, 8], "counts": [6, 3, 39]}  # the second column's upper half
+    runs = {"size": [6, 8], "counts": [6, 3, 39]}  # the upper half of the second column
     write_json(
         folder / "annotations/instances_val2017.json",
         {
@@ -108,11 +108,11 @@ def coco(folder: Path) -> None:
 
 
 def rsicd(folder: Path) -> None:
-    told = [
+    data = [
         {"filename": name, "split": split, "imgid": i, "sentences": [{"raw": f"{name} {word}"} for word in "xy"]}
         for i, (name, split) in enumerate([("b.jpg", "train"), ("a.jpg", "test")])
     ]
-    write_json(folder / "dataset_rsicd.json", {"images": told, "dataset": "rsicd"})
+    write_json(folder / "dataset_rsicd.json", {"images": data, "dataset": "rsicd"})
     for name in ("a.jpg", "b.jpg"):
         image(folder / "RSICD_images" / name)
 
@@ -130,7 +130,7 @@ def phrases(folder: Path) -> None:
 
 def folder(folder: Path) -> None:
     whole = [0, 0, 8, 6]
-    told = [
+    data = [
         {
             "image": "b.png",
             "caption": "two cats",
@@ -139,6 +139,6 @@ def folder(folder: Path) -> None:
         {"image": "a.png", "caption": "a mug", "boxes": [{"name": "cup", "box": whole, "spans": [[2, 5]]}]},
         {"image": "a.png", "caption": "a cat", "boxes": [{"name": "cat", "box": whole, "spans": []}]},
     ]
-    write(folder / "pairs.jsonl", "\n".join(map(json.dumps, told)) + "\n\n")
+    write(folder / "pairs.jsonl", "\n".join(map(json.dumps, data)) + "\n\n")
     for name in ("a.png", "b.png"):
         image(folder / name)

@@ -26,7 +26,7 @@ def test_coco_reads_objects_and_the_words_that_name_them(tmp_path: Path) -> None
     expected = np.zeros((6, 8), bool)
     expected[:3, 1] = True
     np.testing.assert_array_equal(person.mask, expected)  # pyright: ignore
-    assert (other.name, other.mask, other.spans) == ("dog", None, ()), "a hot dog is no dog"
+    assert (other.name, other.mask, other.spans) == ("dog", None, ()), "a hot dog is not a dog"
     assert captions(COCO(tmp_path, choice="all"))[:2] == ["A man and his dogs", "A dog runs."]
     assert COCO(tmp_path, choice="all")[1].objects[0].spans == ((2, 5),)
     assert not COCO(tmp_path, objects=False)[0].objects
@@ -39,13 +39,13 @@ def test_coco_reads_objects_and_the_words_that_name_them(tmp_path: Path) -> None
 def test_coco_rejects_wrong_files(tmp_path: Path) -> None:
     coco(tmp_path)
     path = tmp_path / "annotations/captions_val2017.json"
-    for told, message in (
+    for text, message in (
         ("{", "this is not JSON"),
         ("{}", "not laid out as expected: 'annotations' is lacking"),
         ("[]", "not laid out as expected"),
         ('{"annotations": [], "images": []}', "there is none"),
     ):
-        write(path, told)
+        write(path, text)
         with pytest.raises(BadInput, match=message):
             COCO(tmp_path)
     coco(tmp_path)
@@ -56,7 +56,7 @@ def test_coco_rejects_wrong_files(tmp_path: Path) -> None:
 
 def test_polygon_mask_has_the_pixels_with_centers_inside() -> None:
     triangle = inside(np.array([[0.0, 0], [4, 0], [0, 4]]), (5, 5))
-    # centres (x + 0.5, y + 0.5) below the line x + y = 4; one on the slanted line itself is outside
+    # centers (x + 0.5, y + 0.5) below the line x + y = 4; those on the line are outside
     np.testing.assert_array_equal(triangle, [[x + y + 1 < 4 for x in range(5)] for y in range(5)])
     np.testing.assert_array_equal(triangle, inside(np.array([[0.0, 4], [4, 0], [0, 0]]), (5, 5)))
     assert inside(np.array([[-3.0, -3], [9, -3], [9, 9], [-3, 9]]), (4, 5)).all()
@@ -90,7 +90,7 @@ def test_compressed_masks_need_pycocotools(monkeypatch: pytest.MonkeyPatch) -> N
         decoded(outline, SIDES, "image 9")
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # a warning of pycocotools
 def test_masks_equal_those_of_pycocotools() -> None:
     tool = pytest.importorskip("pycocotools.mask", reason="needs pycocotools: pip install 'nibt[data]'")
     runs = {"size": [6, 8], "counts": [6, 3, 39]}

@@ -26,18 +26,18 @@ def test_flickr8k_chooses_captions(tmp_path: Path) -> None:
 def test_flickr8k_scores_captions_with_their_own_image(tmp_path: Path) -> None:
     flickr8k(tmp_path)
     image(tmp_path / "Images/b.jpg", shade=250)
-    asked: list[str] = []
+    scored: list[str] = []
 
     def scorer(image: nibt.data.images.ImageInput, texts: Sequence[str]) -> list[float]:
-        """The longer the text the better, in a bright image; the shorter, in a dark one."""
-        asked.append(Path(image.source).name)
+        """Longer captions are better for a bright image, shorter ones for a dark image."""
+        scored.append(Path(image.source).name)
         bright = image.pil_image.getpixel((0, 0))[0] > 100  # pyright: ignore
         return [len(text) * (1 if bright else -1) for text in texts]
 
     data = Flickr8k(tmp_path, choice="best", scorer=scorer)
-    assert not asked
+    assert not scored
     assert captions(data) == captions(data) == ["Cats .", "A dog , on grass ."]
-    assert asked == ["a.jpg", "b.jpg"]
+    assert scored == ["a.jpg", "b.jpg"]
     assert captions(Flickr8k(tmp_path, choice="best", scorer=lambda _, texts: [0.0] * len(texts))) == [
         "A cat .",
         "A dog .",
@@ -45,7 +45,7 @@ def test_flickr8k_scores_captions_with_their_own_image(tmp_path: Path) -> None:
 
 
 def test_flickr8k_takes_the_best_caption_by_a_model(tmp_path: Path) -> None:
-    """As docs/datasets.md has it."""
+    """As in docs/datasets.md."""
     from nibt.engine.encode import encode
 
     model = nibt.load_model("scenes")

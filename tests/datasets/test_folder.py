@@ -14,7 +14,7 @@ def test_folder_reads_boxes(tmp_path: Path) -> None:
     folder(tmp_path)
     data = Folder(tmp_path)
     assert names(data) == ["b.png", "a.png", "a.png"]
-    assert [[(thing.name, thing.box, thing.spans) for thing in pair.objects] for pair in data] == [
+    assert [[(obj.name, obj.box, obj.spans) for obj in pair.objects] for pair in data] == [
         [("cat", (0, 1, 2, 3), ((4, 8),)), ("cup", (1, 1, 1, 1), ())],
         [("cup", (0, 0, 8, 6), ((2, 5),))],
         [("cat", (0, 0, 8, 6), ())],

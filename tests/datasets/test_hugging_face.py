@@ -20,7 +20,7 @@ def test_hugging_face_needs_its_package(tmp_path: Path, monkeypatch: pytest.Monk
 def test_hugging_face_reads_a_saved_data_set(tmp_path: Path) -> None:
     package = pytest.importorskip("datasets", reason="needs the package datasets: pip install 'nibt[data]'")
     images = [Image.new("RGB", SIDES, (shade, 0, 0)) for shade in (10, 200, 90)]
-    made = package.Dataset.from_dict(
+    table = package.Dataset.from_dict(
         {"photo": images, "text": ["a cat", "a dog", "a cup"], "several": [["a", "b"], ["c", "d"], ["e", "f"]]},
         features=package.Features(
             {
@@ -30,8 +30,8 @@ def test_hugging_face_reads_a_saved_data_set(tmp_path: Path) -> None:
             }
         ),
     )
-    made.save_to_disk(tmp_path / "one")
-    package.DatasetDict({"test": made}).save_to_disk(tmp_path / "two")
+    table.save_to_disk(tmp_path / "one")
+    package.DatasetDict({"test": table}).save_to_disk(tmp_path / "two")
     data = HuggingFace(tmp_path / "one", image="photo", caption="text")
     assert captions(data) == ["a cat", "a dog", "a cup"]
     assert [pair.image.pil_image.getpixel((0, 0))[0] for pair in data] == [10, 200, 90]  # pyright: ignore
@@ -51,11 +51,11 @@ def test_hugging_face_reads_a_saved_data_set(tmp_path: Path) -> None:
 
 def test_hugging_face_rejects_broken_rows(tmp_path: Path) -> None:
     package = pytest.importorskip("datasets", reason="needs the package datasets: pip install 'nibt[data]'")
-    made = package.Dataset.from_dict(
+    table = package.Dataset.from_dict(
         {"image": [{"path": None, "bytes": b"no image"}, None], "caption": ["a cat", "a dog"]},
         features=package.Features({"image": package.Image(), "caption": package.Value("string")}),
     )
-    made.save_to_disk(tmp_path / "broken")
+    table.save_to_disk(tmp_path / "broken")
     data = HuggingFace(tmp_path / "broken")
     for item in (0, 1):
         with pytest.raises(BadInput, match=f"broken, row {item}: "):

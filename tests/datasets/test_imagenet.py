@@ -14,13 +14,13 @@ def test_imagenet_reads_one_folder_with_boxes(tmp_path: Path) -> None:
     data = ImageNet(tmp_path)
     assert names(data) == [f"ILSVRC2012_val_{number:08d}.JPEG" for number in (1, 10, 2)]
     assert captions(data) == ["a photo of a tench, Tinca tinca"] * 2 + ["a photo of a tabby, tabby cat"]
-    assert [[thing.box for thing in pair.objects] for pair in data] == [
+    assert [[obj.box for obj in pair.objects] for pair in data] == [
         [(2, 1, 1, 1)],
         [(0, 0, 8, 6)],
         [(1, 2, 3, 3), (5, 5, 2, 1)],
     ]
-    (thing,) = data[0].objects
-    assert data[0].caption[slice(*thing.spans[0])] == thing.name == "tench, Tinca tinca"
+    (obj,) = data[0].objects
+    assert data[0].caption[slice(*obj.spans[0])] == obj.name == "tench, Tinca tinca"
     assert names(ImageNet(tmp_path, each=1)) == [f"ILSVRC2012_val_{number:08d}.JPEG" for number in (1, 2)]
     with pytest.raises(BadInput, match="each must be at most 1"):
         ImageNet(tmp_path, each=2)

@@ -6,7 +6,7 @@ from nibt.datasets._names import named_spans
 
 
 @pytest.mark.parametrize(
-    ("caption", "found"),
+    ("caption", "actual"),
     [
         ("A PERSON, people; persons' and a personal man", {"person": ["PERSON", "people", "persons"]}),
         ("hot dogs, a hot\ndog, dogs", {"hot dog": ["hot dogs", "hot\ndog"], "dog": ["dogs"]}),
@@ -19,8 +19,8 @@ from nibt.datasets._names import named_spans
         ("", {}),
     ],
 )
-def test_named_spans_finds_categories_and_plurals(caption: str, found: dict[str, list[str]]) -> None:
+def test_named_spans_finds_categories_and_plurals(caption: str, actual: dict[str, list[str]]) -> None:
     known = ["person", "dog", "hot dog", "knife", "couch", "bus", "bear", "teddy bear", "cherry"]
     spans = named_spans(caption, known)
-    assert {name: [caption[slice(*span)] for span in places] for name, places in spans.items()} == found
+    assert {name: [caption[slice(*span)] for span in places] for name, places in spans.items()} == actual
     assert named_spans(caption, []) == {}

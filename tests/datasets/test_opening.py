@@ -23,7 +23,7 @@ from tests.job_pairs import CAPTIONS, COUNT, OPTIONS, as_csv
 
 def as_tsv(job_images: Path, out: Path) -> Path:
     path = job_images / "pairs.tsv"
-    path.write_text("caption\timage\n" + "".join(f"{told}\t{item}.png\n" for item, told in enumerate(CAPTIONS)))
+    path.write_text("caption\timage\n" + "".join(f"{text}\t{item}.png\n" for item, text in enumerate(CAPTIONS)))
     return path
 
 
@@ -31,8 +31,8 @@ def as_jsonl(job_images: Path, out: Path) -> Path:
     path = job_images / "lines.jsonl"
     path.write_text(
         "".join(
-            json.dumps({"image": f"{item}.png", "caption": told, "more": 1}) + "\n"
-            for item, told in enumerate(CAPTIONS)
+            json.dumps({"image": f"{item}.png", "caption": text, "more": 1}) + "\n"
+            for item, text in enumerate(CAPTIONS)
         )
     )
     return path
@@ -53,7 +53,7 @@ def as_plain_folder(job_images: Path, out: Path) -> Path:
 
 def as_parquet(job_images: Path, out: Path) -> Path:
     arrow, files = parquet.pyarrow()
-    rows = [{"image": f"{item}.png", "caption": told} for item, told in enumerate(CAPTIONS)]
+    rows = [{"image": f"{item}.png", "caption": text} for item, text in enumerate(CAPTIONS)]
     files.write_table(arrow.Table.from_pylist(rows), job_images / "pairs.parquet", row_group_size=3)
     return job_images / "pairs.parquet"
 
@@ -61,8 +61,8 @@ def as_parquet(job_images: Path, out: Path) -> Path:
 def as_parquet_of_bytes(job_images: Path, out: Path) -> list[Path]:
     arrow, files = parquet.pyarrow()
     rows = [
-        {"image": {"bytes": (job_images / f"{item}.png").read_bytes(), "path": None}, "caption": [told, "other"]}
-        for item, told in enumerate(CAPTIONS)
+        {"image": {"bytes": (job_images / f"{item}.png").read_bytes(), "path": None}, "caption": [text, "other"]}
+        for item, text in enumerate(CAPTIONS)
     ]
     for name, part in (("one", rows[:7]), ("two", rows[7:])):
         files.write_table(arrow.Table.from_pylist(part), out / f"{name}.parquet")
@@ -79,8 +79,8 @@ def as_shards(job_images: Path, out: Path, ending: str = ".tar", caption: str = 
     for shard, items in enumerate((range(6), range(6, COUNT))):
         with tarfile.open(out / f"pairs-{shard:02d}{ending}", "w:gz" if ending.endswith("gz") else "w") as tar:
             for item in items:
-                told = CAPTIONS[item] if caption == "txt" else json.dumps({"caption": CAPTIONS[item]})
-                put(tar, f"deep/{item}.{caption}", told.encode())
+                text = CAPTIONS[item] if caption == "txt" else json.dumps({"caption": CAPTIONS[item]})
+                put(tar, f"deep/{item}.{caption}", text.encode())
                 put(tar, f"deep/{item}.png", (job_images / f"{item}.png").read_bytes())
     return out
 
@@ -96,8 +96,8 @@ def as_pattern(job_images: Path, out: Path) -> str:
 
 def as_saved(job_images: Path, out: Path) -> Path:
     package = pytest.importorskip("datasets", reason="needs the package datasets: pip install 'nibt[data]'")
-    told = {"image": [str(job_images / f"{item}.png") for item in range(COUNT)], "caption": CAPTIONS}
-    package.Dataset.from_dict(told).cast_column("image", package.Image()).save_to_disk(out / "saved")
+    text = {"image": [str(job_images / f"{item}.png") for item in range(COUNT)], "caption": CAPTIONS}
+    package.Dataset.from_dict(text).cast_column("image", package.Image()).save_to_disk(out / "saved")
     return out / "saved"
 
 
@@ -115,7 +115,7 @@ FORMS = (
 )
 
 
-NAMES = ("key", "source")  # what a form calls a row and its image is its own
+NAMES = ("key", "source")  # the names of rows and images differ between forms
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -129,7 +129,7 @@ def test_batch_gives_the_same_answers_for_every_form_of_pairs(
     for row, wanted in zip(job.rows(), whole_job.rows(), strict=True):
         assert {**row, **dict.fromkeys(NAMES)} == {**wanted, **dict.fromkeys(NAMES)}
     answer = job.explanation(7)
-    assert answer.image.input is not None, "it is found again, wherever it lies"
+    assert answer.image.input is not None, "the image is read again from its source"
     assert nibt.draw(answer).width > 100
 
 
@@ -169,14 +169,16 @@ def test_batch_rejects_pairs_that_are_no_job(
     shutil.copy(as_parquet(job_images, tmp_path), tmp_path)
     (tmp_path / "notes.docx").touch()
     (tmp_path / "empty").mkdir()
-    given = [tmp_path / one for one in pairs] if isinstance(pairs, list) else tmp_path / pairs
+    paths = [tmp_path / one for one in pairs] if isinstance(pairs, list) else tmp_path / pairs
     with pytest.raises(kind, match=message):
-        nibt.batch(model, given, tmp_path / "out", **options)
+        nibt.batch(model, paths, tmp_path / "out", **options)
     assert not list(tmp_path.glob("out/parts/*"))
 
 
 def test_batch_records_bad_rows(model: Model, job_images: Path, tmp_path: Path) -> None:
-    """Images cut short, of no format, not there; captions blank, of no word, of no text; lines of no JSON."""
+    """Truncated images, files that are no images, missing files; captions that are blank, without words or no text;
+    lines that are no JSON.
+    """
     (tmp_path / "short.png").write_bytes((job_images / "0.png").read_bytes()[:300])
     (tmp_path / "text.png").write_text("no image")
     shutil.copy(job_images / "0.png", tmp_path)
@@ -192,7 +194,7 @@ def test_batch_records_bad_rows(model: Model, job_images: Path, tmp_path: Path) 
         "half": ('{"image": "0.png", "caption": "\\ud83d"}', "holds an unpaired surrogate"),
         "nothing": ({**good, "image": None}, r"must be a path or the bytes of a file \(got nothing"),
     }
-    lines = [line for told, _ in bad.values() for line in (good, told)]
+    lines = [line for text, _ in bad.values() for line in (good, text)]
     path = tmp_path / "pairs.jsonl"
     path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
     job = nibt.batch(model, path, tmp_path / "out", **OPTIONS)

@@ -13,7 +13,7 @@ def test_phrases_have_all_their_boxes(tmp_path: Path) -> None:
     phrases(tmp_path)
     first, second = Phrases(tmp_path)
     assert (first.caption, second.caption) == ("left edema", "cyst")
-    assert [(thing.name, thing.box, thing.spans) for thing in first.objects] == [
+    assert [(obj.name, obj.box, obj.spans) for obj in first.objects] == [
         ("left edema", (1, 2, 3, 4), ((0, 10),)),
         ("left edema", (5, 0, 3, 1), ((0, 10),)),
     ]

@@ -15,12 +15,12 @@ def test_rsicd_reads_splits_and_sentences(tmp_path: Path) -> None:
     assert captions(RSICD(tmp_path, split="test", choice="all")) == ["a.jpg x", "a.jpg y"]
     with pytest.raises(BadOption, match="split must be one of test, train"):
         RSICD(tmp_path, split="val")
-    for told in (
+    for text in (
         {"images": [{"filename": "a.jpg", "split": "test", "sentences": []}]},
         {"images": [{"filename": "a.jpg", "split": "test"}]},
         {"images": 3},
         [],
     ):
-        write_json(tmp_path / "dataset_rsicd.json", told)
+        write_json(tmp_path / "dataset_rsicd.json", text)
         with pytest.raises(BadInput, match=r"dataset_rsicd\.json is not laid out as expected"):
             RSICD(tmp_path)

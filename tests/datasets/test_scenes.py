@@ -24,9 +24,9 @@ def test_scenes_are_the_same_bits_everywhere() -> None:
     for item in range(40):
         pair = MIXED[item]
         digest.update(pair.image.pil_image.tobytes() + pair.caption.encode())
-        for thing in pair.objects:
-            assert thing.mask is not None
-            digest.update(thing.mask.tobytes() + repr((thing.name, thing.box, thing.spans)).encode())
+        for obj in pair.objects:
+            assert obj.mask is not None
+            digest.update(obj.mask.tobytes() + repr((obj.name, obj.box, obj.spans)).encode())
     assert digest.hexdigest()[:16] == "245ae73764312242"
 
 
@@ -48,13 +48,13 @@ def test_scene_image_is_independent_of_the_caption() -> None:
 
 def test_scene_boxes_contain_disjoint_masks() -> None:
     for pair in MIXED:
-        masks = np.stack([thing.mask for thing in pair.objects])  # pyright: ignore
+        masks = np.stack([obj.mask for obj in pair.objects])  # pyright: ignore
         assert masks.sum(0).max() == 1
-        for thing in pair.objects:
-            left, top, width, height = thing.box
-            assert thing.mask is not None
-            assert thing.mask.any()
-            rows, columns = np.nonzero(thing.mask)
+        for obj in pair.objects:
+            left, top, width, height = obj.box
+            assert obj.mask is not None
+            assert obj.mask.any()
+            rows, columns = np.nonzero(obj.mask)
             assert left <= columns.min()
             assert columns.max() < left + width <= SIDE
             assert top <= rows.min()
@@ -62,7 +62,7 @@ def test_scene_boxes_contain_disjoint_masks() -> None:
 
 
 def test_scene_masks_cover_the_objects() -> None:
-    """Where two scenes differ in nothing but their background, the masks are what stayed the same."""
+    """If two scenes differ only in their background, the masks are the pixels that stay the same."""
     one = Scenes(seed=8, backgrounds=("plain",), fewest=2)
     for item in range(20):
         scene = one.scene(item)
@@ -77,12 +77,12 @@ def test_scene_masks_cover_the_objects() -> None:
 def test_scene_spans_name_the_objects(named: str) -> None:
     counts = set()
     for pair in Scenes(count=80, seed=5, named=named):
-        told = [thing for thing in pair.objects if thing.spans]
-        counts.add(len(told))
-        for thing in told:
-            assert [pair.caption[slice(*span)] for span in thing.spans] == [thing.name]
+        named_objects = [obj for obj in pair.objects if obj.spans]
+        counts.add(len(named_objects))
+        for obj in named_objects:
+            assert [pair.caption[slice(*span)] for span in obj.spans] == [obj.name]
         if named == "all":
-            assert told == list(pair.objects)
+            assert named_objects == list(pair.objects)
     assert counts == {"all": {1, 2, 3, 4}, "one": {1}, "some": {1, 2, 3, 4}}[named]
 
 
@@ -92,7 +92,7 @@ def test_scene_mismatch_names_an_absent_object() -> None:
         (span,) = pair.absent
         noun = pair.caption[slice(*span)]
         assert noun in NOUNS
-        assert noun not in {thing.name for thing in pair.objects}
+        assert noun not in {obj.name for obj in pair.objects}
     share = np.mean([bool(pair.absent) for pair in Scenes(count=400, seed=6, mismatch=25)])
     assert 0.18 < share < 0.32
     assert not any(pair.absent for pair in Scenes(count=50, seed=6))
@@ -101,9 +101,9 @@ def test_scene_mismatch_names_an_absent_object() -> None:
 def test_scene_sizes_and_numbers_follow_the_options() -> None:
     for pair in Scenes(count=60, fewest=2, most=3, smallest=35, largest=40):
         assert 2 <= len(pair.objects) <= 3
-        for thing in pair.objects:
-            assert max(thing.box[2:]) <= 1.3 * 0.41 * SIDE
-    sides = [max(thing.box[2:]) for pair in Scenes(count=300) for thing in pair.objects]
+        for obj in pair.objects:
+            assert max(obj.box[2:]) <= 1.3 * 0.41 * SIDE
+    sides = [max(obj.box[2:]) for pair in Scenes(count=300) for obj in pair.objects]
     assert min(sides) < 0.25 * SIDE
     assert max(sides) > 0.45 * SIDE
 
@@ -111,7 +111,7 @@ def test_scene_sizes_and_numbers_follow_the_options() -> None:
 def test_scenes_use_all_nouns_and_templates() -> None:
     names, captions, corners = set(), "", set()
     for pair in Scenes(count=600, seed=9, named="all"):
-        names |= {thing.name for thing in pair.objects}
+        names |= {obj.name for obj in pair.objects}
         captions += f"\n{pair.caption}"
         corners.add(pair.image.pil_image.getpixel((0, 0)))
     assert names == set(NOUNS)
@@ -122,9 +122,9 @@ def test_scenes_use_all_nouns_and_templates() -> None:
 
 
 def test_sprites_have_64_nouns_in_three_styles() -> None:
-    asked = """cat dog horse cow pig rabbit lion elephant fish owl duck banana lemon pineapple carrot pizza bread
+    expected = """cat dog horse cow pig rabbit lion elephant fish owl duck banana lemon pineapple carrot pizza bread
         bicycle bus airplane rocket guitar trumpet umbrella hat chair door hammer key cactus rose"""
-    assert set(asked.split()) <= set(NOUNS)
+    assert set(expected.split()) <= set(NOUNS)
     assert len(NOUNS) == 64
     seen = set()
     for codes in CODES.values():
@@ -139,7 +139,7 @@ def test_sprites_have_64_nouns_in_three_styles() -> None:
 
 @pytest.mark.parametrize("angle", ANGLES)
 def test_rotated_sprite_equals_the_rotation_of_pillow(angle: int) -> None:
-    """Against Pillow's own resampling, which does not promise the same bits."""
+    """Compared with the resampling of Pillow, whose bits may change."""
     folder = files("nibt") / "datasets" / "scenes"
     with (folder / "noto.png").open("rb") as stream, Image.open(stream) as sheet:
         source = sheet.convert("RGBA").crop((0, 0, 64, 64))
@@ -153,19 +153,19 @@ def test_rotated_sprite_equals_the_rotation_of_pillow(angle: int) -> None:
 
 @pytest.mark.parametrize("name", BACKGROUNDS)
 def test_backgrounds_differ(name: str) -> None:
-    made = [BACKGROUNDS[name](Draws(0, item, 0), SIDE) for item in range(10)]
-    assert {image.shape for image in made} == {(SIDE, SIDE, 3)}
-    assert {image.dtype for image in made} == {np.dtype(np.uint8)}
-    assert len({image.tobytes() for image in made}) == 10
-    spread = [image.reshape(-1, 3).std(0).max() for image in made]
+    images = [BACKGROUNDS[name](Draws(0, item, 0), SIDE) for item in range(10)]
+    assert {image.shape for image in images} == {(SIDE, SIDE, 3)}
+    assert {image.dtype for image in images} == {np.dtype(np.uint8)}
+    assert len({image.tobytes() for image in images}) == 10
+    spread = [image.reshape(-1, 3).std(0).max() for image in images]
     assert (max(spread) == 0) == (name == "plain")
 
 
 def test_scenes_are_fast() -> None:
-    """Several hundred a second on one core; a tenth of that is asked here, since machines are shared."""
+    """One core draws several hundred scenes per second; the bound is a tenth of that, since machines are shared."""
     data = Scenes(count=2000, seed=2)
     for item in range(300):
-        data.scene(item)  # sprites are remembered
+        data.scene(item)  # fills the cache of sprites
     began = time.process_time()
     for item in range(100):
         data[item]
@@ -205,10 +205,10 @@ def test_scenes_reject_an_item_beyond_the_count() -> None:
 
 def test_sprites_have_licenses() -> None:
     folder = files("nibt") / "datasets" / "scenes"
-    told = (folder / "LICENSES.md").read_text()
+    named_objects = (folder / "LICENSES.md").read_text()
     for style, licence in (("noto", "Apache"), ("twemoji", "CC BY 4.0"), ("fluent", "MIT")):
-        assert f"`{style}.png`" in told
-        assert licence in told
+        assert f"`{style}.png`" in named_objects
+        assert licence in named_objects
     assert json.loads((folder / "nouns.json").read_text()) == CODES
     assert "Apache License" in (folder / "LICENSE.apache").read_text()
     assert "Permission is hereby granted" in (folder / "LICENSE.fluent").read_text()

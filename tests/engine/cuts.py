@@ -25,13 +25,13 @@ def cut_of(model: Model, modality: str, layer: int = 1) -> tuple[Cut, torch.Tens
 
 
 def change(cut: Cut, start: torch.Tensor) -> torch.Tensor:
-    """How far the unit embedding moves from a baseline to the state itself."""
+    """Return the change of the unit embedding from a baseline to the state itself."""
     with torch.no_grad():
         after, before = F.normalize(cut.rest(torch.stack([cut.hidden, start])), dim=-1)
     return after - before
 
 
 def shares(cut: Cut, start: torch.Tensor) -> torch.Tensor:
-    """A direction for each token row."""
+    """Return a direction for each token row."""
     count = cut.hidden.shape[1]
     return torch.eye(count)[:, None, :, None] * (cut.hidden - start)

@@ -21,10 +21,10 @@ from tests.helpers import assert_close
 PAIRS = list(zip(tiny.IMAGES, tiny.CAPTIONS, strict=True))
 
 
-METHODS = ("nib",)  # the others: test_contract.py
+METHODS = ("nib",)  # the other methods: contracts/test_methods.py
 
 
-close = partial(assert_close, least=5e-7)  # to what a cosine is rounded to
+close = partial(assert_close, least=5e-7)  # the second is the rounding of a cosine
 
 
 every_kind = pytest.mark.parametrize("kind", tiny.KINDS)
@@ -33,39 +33,43 @@ every_kind = pytest.mark.parametrize("kind", tiny.KINDS)
 every_method = pytest.mark.parametrize("method", METHODS)
 
 
-def asked(kind: str, method: str, pairs: Sequence[Any], batch_size: int) -> list[Explanation]:
+def explain_in_batches(kind: str, method: str, pairs: Sequence[Any], batch_size: int) -> list[Explanation]:
     images, captions = zip(*pairs, strict=True)
     return explain(tiny.model(kind), list(images), list(captions), method, batch_size=batch_size)
 
 
-def agree(found: Explanation, wanted: Explanation, share: float = 1e-5) -> None:
-    assert found.caption == wanted.caption
-    assert found.source == wanted.source
-    assert found.similarity == pytest.approx(wanted.similarity, abs=1e-5)
-    close(found.image.scores, wanted.image.scores, share)
-    scores = [torch.tensor([word.score for word in answer.words]) for answer in (found, wanted)]
-    assert [word.text for word in found.words] == [word.text for word in wanted.words]
+def agree(actual: Explanation, wanted: Explanation, share: float = 1e-5) -> None:
+    assert actual.caption == wanted.caption
+    assert actual.source == wanted.source
+    assert actual.similarity == pytest.approx(wanted.similarity, abs=1e-5)
+    close(actual.image.scores, wanted.image.scores, share)
+    scores = [torch.tensor([word.score for word in answer.words]) for answer in (actual, wanted)]
+    assert [word.text for word in actual.words] == [word.text for word in wanted.words]
     close(*scores, share)
 
 
 @every_kind
 @every_method
 def test_explain_is_independent_of_batch_and_order(kind: str, method: str) -> None:
-    share = 1e-3 if kind == "fastvit" else 1e-5  # kinks enlarge what a batch rounds otherwise; in float64 it is exact
-    alone = [asked(kind, method, [pair], 1)[0] for pair in PAIRS]
+    share = 1e-3 if kind == "fastvit" else 1e-5  # kinks amplify the rounding of a batch; in float64 the maps are equal
+    alone = [explain_in_batches(kind, method, [pair], 1)[0] for pair in PAIRS]
     assert all(answer.image.scores.abs().max() > 0 for answer in alone)
     assert all(answer.text.scores.abs().max() > 0 for answer in alone)
-    for found, wanted in zip(asked(kind, method, PAIRS, 8), alone, strict=True):
-        agree(found, wanted, share)
+    for actual, wanted in zip(explain_in_batches(kind, method, PAIRS, 8), alone, strict=True):
+        agree(actual, wanted, share)
     order = random.Random(0).sample(range(len(PAIRS)), len(PAIRS))
-    for found, index in zip(asked(kind, method, [PAIRS[index] for index in order], 3), order, strict=True):
-        agree(found, alone[index], share)
+    for actual, index in zip(
+        explain_in_batches(kind, method, [PAIRS[index] for index in order], 3), order, strict=True
+    ):
+        agree(actual, alone[index], share)
 
 
 @every_kind
 @every_method
 def test_explain_of_the_same_batch_gives_the_same_bits(kind: str, method: str) -> None:
-    for one, other in zip(asked(kind, method, PAIRS, 8), asked(kind, method, PAIRS, 8), strict=True):
+    for one, other in zip(
+        explain_in_batches(kind, method, PAIRS, 8), explain_in_batches(kind, method, PAIRS, 8), strict=True
+    ):
         assert torch.equal(one.image.scores, other.image.scores)
         assert torch.equal(one.text.scores, other.text.scores)
 
@@ -100,8 +104,8 @@ def test_explain_with_options_of_nib_is_independent_of_the_batch(kind: str, opti
 def test_explain_is_independent_of_the_memory(memory: float) -> None:
     for method in ("nib", "integrated_gradients", "m2ib"):
         images, captions = zip(*PAIRS, strict=True)
-        found = explain(tiny.model("clip"), list(images), list(captions), method, memory=memory)
-        for one, other in zip(found, asked("clip", method, PAIRS, 8), strict=True):
+        actual = explain(tiny.model("clip"), list(images), list(captions), method, memory=memory)
+        for one, other in zip(actual, explain_in_batches("clip", method, PAIRS, 8), strict=True):
             agree(one, other)
 
 

@@ -28,21 +28,21 @@ def states_of(tower: Any, items: list[Any], layer: int) -> torch.Tensor:
 @every_kind
 def test_calibrate_gives_the_means_of_images(kind: str) -> None:
     model = tiny.model(kind)
-    found = calibrate(model, IMAGES, batch_size=2)
-    assert found.layers("image") == [str(layer) for layer in range(model.image.depth + 1)]
-    assert found.layers("text") == []
+    actual = calibrate(model, IMAGES, batch_size=2)
+    assert actual.layers("image") == [str(layer) for layer in range(model.image.depth + 1)]
+    assert actual.layers("text") == []
     for layer in range(model.image.depth + 1):
         states = states_of(model.image, IMAGES, layer)
         wanted = states.mean(0) if model.image.positional else states.mean((0, 1))
-        torch.testing.assert_close(found.tensors[f"image.mean.{layer}"], wanted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(actual.tensors[f"image.mean.{layer}"], wanted, rtol=1e-4, atol=1e-5)
 
 
 @every_kind
 def test_calibrate_gives_the_means_of_captions(kind: str) -> None:
-    """Each caption alone, its rows counted by hand from its last word."""
+    """Each caption alone, with its rows counted from its last word."""
     tower = tiny.model(kind).text
-    found = calibrate(tiny.model(kind), [], CAPTIONS, batch_size=1)
-    zero = int(found.facts["zero"])
+    actual = calibrate(tiny.model(kind), [], CAPTIONS, batch_size=1)
+    zero = int(actual.facts["zero"])
     for layer in (0, tower.depth):
         after: dict[int, list[torch.Tensor]] = {}
         before: dict[int, list[torch.Tensor]] = {}
@@ -52,7 +52,7 @@ def test_calibrate_gives_the_means_of_captions(kind: str) -> None:
             for row, state in enumerate(cut.hidden[0]):
                 place = before.setdefault(row, []) if row < of_words[0] else after.setdefault(row - of_words[-1], [])
                 place.append(state)
-        mean, first = found.tensors[f"text.mean.{layer}"], found.tensors[f"text.first.{layer}"]
+        mean, first = actual.tensors[f"text.mean.{layer}"], actual.tensors[f"text.first.{layer}"]
         assert len(mean) == len(after)
         assert len(first) == len(before)
         assert zero == -min(after)
@@ -63,12 +63,12 @@ def test_calibrate_gives_the_means_of_captions(kind: str) -> None:
 
 
 def test_calibrate_aligns_captions_at_their_last_word() -> None:
-    """The end token's mean is that of end tokens, the start token's of start tokens, at every length."""
+    """The mean of the end token is that of end tokens, and that of the start token of start tokens, at every length."""
     tower = tiny.model("clip").text
-    found = calibrate(tiny.model("clip"), [], CAPTIONS)
+    actual = calibrate(tiny.model("clip"), [], CAPTIONS)
     inputs = tower.prepare(["dog", "the two red dogs on the small mat"])
     cut = tower.trace(inputs).cut(2)
-    states = found.state(tower, inputs, cut.hidden, 2)
+    states = actual.state(tower, inputs, cut.hidden, 2)
     assert states.shape == cut.hidden.shape
     starts = torch.stack([states_of(tower, [caption], 2)[0, 0] for caption in CAPTIONS]).mean(0)
     ends = torch.stack([states_of(tower, [caption], 2)[0, -1] for caption in CAPTIONS]).mean(0)
@@ -83,11 +83,11 @@ def test_calibrate_aligns_captions_at_their_last_word() -> None:
 
 def test_calibrated_states_extend_to_longer_captions() -> None:
     tower = tiny.model("clip").text
-    found = calibrate(tiny.model("clip"), [], ["cat", "dog"])
+    actual = calibrate(tiny.model("clip"), [], ["cat", "dog"])
     inputs = tower.prepare(["a small grey bird sleeping on the red mat"])
-    states = found.state(tower, inputs, tower.trace(inputs).cut(1).hidden, 1)
+    states = actual.state(tower, inputs, tower.trace(inputs).cut(1).hidden, 1)
     words = states[0, inputs.words.explained[0]]
-    assert torch.equal(words, words[:1].expand_as(words))  # the one word place that there is
+    assert torch.equal(words, words[:1].expand_as(words))  # the only word position
 
 
 def test_calibrate_is_independent_of_the_batch() -> None:
@@ -99,8 +99,8 @@ def test_calibrate_is_independent_of_the_batch() -> None:
 
 
 def test_calibrate_takes_layers() -> None:
-    found = calibrate(tiny.model("clip"), IMAGES, CAPTIONS, layers=[1, 3])
-    assert found.layers("image") == found.layers("text") == ["1", "3"]
+    actual = calibrate(tiny.model("clip"), IMAGES, CAPTIONS, layers=[1, 3])
+    assert actual.layers("image") == actual.layers("text") == ["1", "3"]
 
 
 def test_calibrate_reports_progress() -> None:

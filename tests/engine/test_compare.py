@@ -26,7 +26,7 @@ from nibt.results.saving import save
 from tests import tiny
 from tests.helpers import compare
 
-SAID = [nibt.Caption(text) for text in tiny.CAPTIONS]
+CAPTIONS = [nibt.Caption(text) for text in tiny.CAPTIONS]
 
 
 FAMILIES = ("clip", "siglip naflex", "bert", "efficientnet")
@@ -35,29 +35,29 @@ FAMILIES = ("clip", "siglip naflex", "bert", "efficientnet")
 every_family = pytest.mark.parametrize("kind", FAMILIES)
 
 
-both_kinds = pytest.mark.parametrize("items", [tiny.IMAGES, SAID], ids=["images", "captions"])
+both_kinds = pytest.mark.parametrize("items", [tiny.IMAGES, CAPTIONS], ids=["images", "captions"])
 
 
 def scores(part: SideAttribution) -> torch.Tensor:
-    """Without the padding that a caption gets from its batch mates."""
+    """Return the scores without the padding of a batch."""
     if isinstance(part, ImageAttribution):
         return part.scores
     return torch.tensor([word.score for word in part.words])
 
 
-def agree(found: SideAttribution, wanted: SideAttribution) -> None:
-    assert found.source == wanted.source
+def agree(actual: SideAttribution, wanted: SideAttribution) -> None:
+    assert actual.source == wanted.source
     wish = scores(wanted)
-    assert (scores(found) - wish).abs().max() <= max(1e-5 * float(wish.abs().max()), 5e-7)
+    assert (scores(actual) - wish).abs().max() <= max(1e-5 * float(wish.abs().max()), 5e-7)
 
 
 @every_family
 def test_compare_explains_each_image_by_the_embedding_of_the_other(kind: str) -> None:
-    """The image side of NIB is linear in the other side's unit embedding: an image's serves as well as a caption's."""
+    """The image side of NIB is linear in the unit embedding of the other side, so that of an image serves as well."""
     model = tiny.model(kind)
     answer = compare(kind, tiny.IMAGES[0], tiny.IMAGES[1])
-    for part, here, there in ((answer.first, *tiny.IMAGES[:2]), (answer.second, *tiny.IMAGES[1::-1])):
-        expected = nibt.contributions(model, here).explain(encode(model.image, [there])[0])
+    for part, here, opposite in ((answer.first, *tiny.IMAGES[:2]), (answer.second, *tiny.IMAGES[1::-1])):
+        expected = nibt.contributions(model, here).explain(encode(model.image, [opposite])[0])
         torch.testing.assert_close(part.scores, expected.scores, atol=1e-5, rtol=1e-4)
         assert part.path is not None
         assert float(part.path.gap) == pytest.approx(float(expected.path.gap), abs=1e-5)
@@ -65,21 +65,21 @@ def test_compare_explains_each_image_by_the_embedding_of_the_other(kind: str) ->
 
 @every_family
 def test_compare_explains_each_caption_by_the_embedding_of_the_other(kind: str) -> None:
-    """NIB's formula, written out with the other caption's unit embedding."""
+    """The formula of NIB, written out with the unit embedding of the other caption."""
     model = tiny.model(kind)
-    answer = compare(kind, SAID[0], tiny.CAPTIONS[1], layer=1, steps=2)
-    there = F.normalize(encode(model.text, [tiny.CAPTIONS[1]])[0], dim=-1)
+    answer = compare(kind, CAPTIONS[0], tiny.CAPTIONS[1], layer=1, steps=2)
+    opposite = F.normalize(encode(model.text, [tiny.CAPTIONS[1]])[0], dim=-1)
     cut = model.text.trace(model.text.prepare([tiny.CAPTIONS[0]])).cut(1)
     blank, path = model.text.blank(model.text.prepare([tiny.CAPTIONS[0]]), 1), nodes("gauss", 2)
     expected = torch.zeros(cut.hidden.shape[:2])
     for position, weight in zip(path.positions, path.weights, strict=True):
         state = (blank + position * (cut.hidden - blank)).detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(F.normalize(cut.rest(state[None])[0, 0], dim=-1) @ there, state)
+        (gradient,) = torch.autograd.grad(F.normalize(cut.rest(state[None])[0, 0], dim=-1) @ opposite, state)
         expected += weight * ((cut.hidden - blank) * gradient).sum(-1)
     torch.testing.assert_close(answer.first.scores, cut.units.keep(expected)[0], atol=1e-5, rtol=1e-4)
     assert answer.first.path.steps == 2
     assert answer.similarity == pytest.approx(
-        float(F.normalize(cut.rest(cut.hidden[None])[0, 0], dim=-1).detach() @ there), abs=1e-5
+        float(F.normalize(cut.rest(cut.hidden[None])[0, 0], dim=-1).detach() @ opposite), abs=1e-5
     )
 
 
@@ -88,20 +88,20 @@ def test_compare_explains_each_caption_by_the_embedding_of_the_other(kind: str) 
 def test_compare_scores_sum_to_the_change(kind: str, items: list) -> None:
     answer = compare(kind, items[0], items[2], steps=64)
     for part in answer.sides.values():
-        told = part.path
-        assert float(told.sum) == pytest.approx(
-            float(told.at_input - told.at_baseline), abs=abs(float(told.gap)) + 1e-6
+        warning = part.path
+        assert float(warning.sum) == pytest.approx(
+            float(warning.at_input - warning.at_baseline), abs=abs(float(warning.gap)) + 1e-6
         )
-        assert abs(float(told.gap)) <= 0.02 * max(0.1, abs(float(told.at_input - told.at_baseline)))
-        assert float(told.at_input) == pytest.approx(answer.similarity, abs=1e-5)
+        assert abs(float(warning.gap)) <= 0.02 * max(0.1, abs(float(warning.at_input - warning.at_baseline)))
+        assert float(warning.at_input) == pytest.approx(answer.similarity, abs=1e-5)
 
 
 @pytest.mark.parametrize("method", ["nib", "occlusion"])
 @both_kinds
 def test_compare_of_swapped_inputs_swaps_the_maps(method: str, items: list) -> None:
-    there, back = (compare("clip", *pair, method=method) for pair in (items[:2], items[1::-1]))
-    assert torch.equal(scores(there.first), scores(back.second))
-    assert torch.equal(scores(there.second), scores(back.first))
+    opposite, back = (compare("clip", *pair, method=method) for pair in (items[:2], items[1::-1]))
+    assert torch.equal(scores(opposite.first), scores(back.second))
+    assert torch.equal(scores(opposite.second), scores(back.first))
 
 
 @both_kinds
@@ -168,10 +168,10 @@ def test_compare_with_centred_uses_the_shipped_centre(items: list) -> None:
 
 
 def test_compare_finds_the_common_object_of_scenes() -> None:
-    """Chance is the share of the area, 0.06. Measured on these: energy 0.5, above chance in all maps."""
+    """Chance is the share of the area, 0.06. Measured: energy 0.5, above chance in all maps."""
     data = list(Scenes(count=60, seed=31, fewest=2, most=3))
     shared = [
-        (one, other, {thing.name for thing in one.objects} & {thing.name for thing in other.objects})
+        (one, other, {obj.name for obj in one.objects} & {obj.name for obj in other.objects})
         for one, other in combinations(data, 2)
     ]
     chosen = [(one, other, nouns.pop()) for one, other, nouns in shared if len(nouns) == 1][:16]
@@ -180,7 +180,7 @@ def test_compare_finds_the_common_object_of_scenes() -> None:
     energies, areas = [], []
     for answer, (one, other, noun) in zip(answers, chosen, strict=True):
         for part, scene in zip(answer.sides.values(), (one, other), strict=True):
-            mask = np.any([thing.mask for thing in scene.objects if thing.name == noun], axis=0)
+            mask = np.any([obj.mask for obj in scene.objects if obj.name == noun], axis=0)
             positive_only = score_map(part).clip(0)
             energies.append(positive_only[mask].sum() / positive_only.sum())
             areas.append(mask.mean())
@@ -208,22 +208,22 @@ def test_explain_takes_any_image_type_in_second_place(tmp_path: Path) -> None:
     ways = [path, tiny.IMAGES[0].pil_image, array, torch.from_numpy(array.copy()).permute(2, 0, 1), tiny.IMAGES[0]]
     wanted = compare("clip", tiny.IMAGES[1], tiny.IMAGES[0])
     for way in ways:
-        found = compare("clip", tiny.IMAGES[1], way)
-        assert torch.equal(found.second.grid, wanted.second.grid)
+        actual = compare("clip", tiny.IMAGES[1], way)
+        assert torch.equal(actual.second.grid, wanted.second.grid)
     assert len(compare("clip", str(path), ways)) == len(ways)
 
 
 def test_compare_pairs_up_lists() -> None:
-    assert len(compare("clip", SAID[:3], "a cat")) == 3
-    assert len(compare("clip", SAID[0], ["a cat", nibt.Caption("two cars")])) == 2
-    assert isinstance(compare("clip", [SAID[0]], "a cat"), list)
+    assert len(compare("clip", CAPTIONS[:3], "a cat")) == 3
+    assert len(compare("clip", CAPTIONS[0], ["a cat", nibt.Caption("two cars")])) == 2
+    assert isinstance(compare("clip", [CAPTIONS[0]], "a cat"), list)
     done: list[Progress] = []
     nibt.explain(tiny.model("clip"), tiny.IMAGES, tiny.IMAGES[::-1], batch_size=3, on_progress=done.append)
     assert done == [Progress(3, 4), Progress(4, 4)]
 
 
 def test_explain_takes_a_caption_object_in_second_place() -> None:
-    answer = nibt.explain(tiny.model("clip"), tiny.IMAGES[0], SAID[0])
+    answer = nibt.explain(tiny.model("clip"), tiny.IMAGES[0], CAPTIONS[0])
     assert isinstance(answer, nibt.Explanation)
     assert answer.caption == tiny.CAPTIONS[0]
 
@@ -232,40 +232,46 @@ def test_explain_notes_a_caption_that_names_an_image(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     tiny.IMAGES[0].pil_image.save("cat.png")
     model = tiny.model("clip")
-    (note,) = [told for told in nibt.explain(model, tiny.IMAGES[3], "cat.png").warnings if "taken as a caption" in told]
+    (note,) = [
+        warning
+        for warning in nibt.explain(model, tiny.IMAGES[3], "cat.png").warnings
+        if "taken as a caption" in warning
+    ]
     assert "Path('cat.png')" in note
     for second in ("dog.png", nibt.Caption("cat.png"), "cat"):
-        assert not any("taken as a caption" in told for told in nibt.explain(model, tiny.IMAGES[3], second).warnings)
+        assert not any(
+            "taken as a caption" in warning for warning in nibt.explain(model, tiny.IMAGES[3], second).warnings
+        )
 
 
 def test_compare_notes_name_their_side() -> None:
     warnings = compare("clip", tiny.IMAGES[0], tiny.IMAGES[1]).warnings
-    assert [told.split(":")[0] for told in warnings] == ["first", "second"]
-    assert all("cropped" in told for told in warnings)
+    assert [warning.split(":")[0] for warning in warnings] == ["first", "second"]
+    assert all("cropped" in warning for warning in warnings)
     missed = compare("clip", tiny.IMAGES[0], tiny.IMAGES[1], tolerance=1e-9).warnings
-    assert any("the gap of the second side" in told for told in missed)
+    assert any("the gap of the second side" in warning for warning in missed)
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "options", "kind", "told"),
+    ("first", "second", "options", "kind", "warning"),
     [
-        (SAID[0], tiny.IMAGES[0], {}, BadInput, "swap them"),
-        (SAID[0], [tiny.IMAGES[0]], {}, BadInput, "swap them"),
+        (CAPTIONS[0], tiny.IMAGES[0], {}, BadInput, "swap them"),
+        (CAPTIONS[0], [tiny.IMAGES[0]], {}, BadInput, "swap them"),
         (tiny.IMAGES[0], ["a cat", tiny.IMAGES[1]], {}, BadInput, "second place must be of one kind"),
-        ([SAID[0], "a cat"], "a cat", {}, BadInput, "a string there is an image"),
-        ([SAID[0], tiny.IMAGES[0]], "a cat", {}, BadInput, "first place must be of one kind"),
+        ([CAPTIONS[0], "a cat"], "a cat", {}, BadInput, "a string there is an image"),
+        ([CAPTIONS[0], tiny.IMAGES[0]], "a cat", {}, BadInput, "first place must be of one kind"),
         (tiny.IMAGES[:2], tiny.IMAGES[:3], {}, BadInput, "2 images and 3 images are no pairs"),
-        (SAID[:2], SAID[:3], {}, BadInput, "2 captions and 3 captions are no pairs"),
+        (CAPTIONS[:2], CAPTIONS[:3], {}, BadInput, "2 captions and 3 captions are no pairs"),
         (tiny.IMAGES[0], [], {}, BadInput, "nothing to explain"),
         (nibt.Caption(" "), "a cat", {}, BadInput, "blank"),
         (tiny.IMAGES[0], Path("none.png"), {}, BadInput, "no such file"),
         (tiny.IMAGES[0], tiny.IMAGES[1], {"target": "softmax"}, BadOption, "give images in against_images"),
-        (SAID[0], "a cat", {"target": "difference"}, BadOption, "give captions in against"),
+        (CAPTIONS[0], "a cat", {"target": "difference"}, BadOption, "give captions in against"),
         (tiny.IMAGES[0], tiny.IMAGES[1], {"target": "softmax", "against": "a dog"}, BadOption, "their own kind"),
-        (SAID[0], "a cat", {"target": "softmax", "against_images": tiny.IMAGES[2]}, BadOption, "their own kind"),
-        (SAID[0], "a cat", {"target": "cosine", "against": "a dog"}, BadOption, "compares with nothing"),
-        (SAID[0], "a cat", {"target": "difference", "against": ["a", "b"]}, BadOption, "one other caption"),
-        (SAID[0], "a cat", {"target": "ensemble"}, BadOption, r"needs an image and a caption \(got two captions\)"),
+        (CAPTIONS[0], "a cat", {"target": "softmax", "against_images": tiny.IMAGES[2]}, BadOption, "their own kind"),
+        (CAPTIONS[0], "a cat", {"target": "cosine", "against": "a dog"}, BadOption, "compares with nothing"),
+        (CAPTIONS[0], "a cat", {"target": "difference", "against": ["a", "b"]}, BadOption, "one other caption"),
+        (CAPTIONS[0], "a cat", {"target": "ensemble"}, BadOption, r"needs an image and a caption \(got two captions\)"),
         (
             tiny.IMAGES[0],
             tiny.IMAGES[1],
@@ -276,19 +282,19 @@ def test_compare_notes_name_their_side() -> None:
         (tiny.IMAGES[0], tiny.IMAGES[1], {"target": "centred"}, BadOption, "needs something to compare with"),
         (tiny.IMAGES[0], tiny.IMAGES[1], {"layer": "auto"}, BadOption, "cannot be auto for two images"),
         (tiny.IMAGES[0], tiny.IMAGES[1], {"text_layer": 1}, BadOption, "text_layer is an option of a side"),
-        (SAID[0], "a cat", {"image_layer": 1}, BadOption, "two captions do not have"),
+        (CAPTIONS[0], "a cat", {"image_layer": 1}, BadOption, "two captions do not have"),
     ],
 )
 def test_compare_rejects_inputs_that_do_not_go_together(
-    first: Any, second: Any, options: dict, kind: type, told: str
+    first: Any, second: Any, options: dict, kind: type, warning: str
 ) -> None:
-    with pytest.raises(kind, match=told):
+    with pytest.raises(kind, match=warning):
         nibt.explain(tiny.model("clip"), first, second, **options)
 
 
 @pytest.fixture
 def unchecked() -> Iterator[None]:
-    """Without the tests' own checks of types, as everywhere else."""
+    """Turn off the type checks of the tests."""
     config.update("jaxtyping_disable", True)
     yield
     config.update("jaxtyping_disable", False)
@@ -296,11 +302,11 @@ def unchecked() -> Iterator[None]:
 
 @pytest.mark.usefixtures("unchecked")
 def test_explain_rejects_inputs_of_other_types() -> None:
-    for pair, told in (
+    for pair, warning in (
         ((tiny.IMAGES[0], 5), "must be a string"),
         ((5, "a cat"), "must be a path, the bytes of a file"),
     ):
-        with pytest.raises(BadInput, match=rf"{told}.*\(got int\)"):
+        with pytest.raises(BadInput, match=rf"{warning}.*\(got int\)"):
             nibt.explain(tiny.model("clip"), *pair)  # pyright: ignore
 
 
@@ -310,7 +316,7 @@ def test_other_functions_reject_two_images_or_captions() -> None:
     with pytest.raises(BadInput, match=r"explain_interactions takes pairs of .* \(got an image and an image\)"):
         nibt.explain_interactions(model, *tiny.IMAGES[:2])  # pyright: ignore
     with pytest.raises(BadInput, match=r"explain_interactions takes pairs of .* \(got a string and a string\)"):
-        nibt.explain_interactions(model, SAID[0], "a cat")  # pyright: ignore
+        nibt.explain_interactions(model, CAPTIONS[0], "a cat")  # pyright: ignore
     wrong: list[Any] = [
         SameModalityPair(*tiny.IMAGES[:2]),
         SameModalityPair("a cat", "a dog"),
@@ -320,12 +326,12 @@ def test_other_functions_reject_two_images_or_captions() -> None:
     for pair in wrong:
         with pytest.raises(BadInput, match="measure takes pairs of an image and a caption"):
             nibt.measure(model, [pair], ["special_share"], "ones")
-    assert nibt.rank(model, tiny.IMAGES[0], [SAID[0], "two cars"])[0].label in (tiny.CAPTIONS[0], "two cars")
+    assert nibt.rank(model, tiny.IMAGES[0], [CAPTIONS[0], "two cars"])[0].label in (tiny.CAPTIONS[0], "two cars")
 
 
 def test_compare_needs_only_what_its_tower_offers() -> None:
-    """A convolutional trunk has no attention; its captions can still be compared by methods that need some."""
-    assert compare("efficientnet", SAID[0], SAID[1], method="rollout").similarity
+    """A convolutional trunk has no attention, but its captions can be compared by methods that need attention."""
+    assert compare("efficientnet", CAPTIONS[0], CAPTIONS[1], method="rollout").similarity
     with pytest.raises(nibt.NibtError, match="needs attention"):
         compare("efficientnet", tiny.IMAGES[0], tiny.IMAGES[1], method="rollout")
 
@@ -336,14 +342,14 @@ def test_comparison_is_saved_and_loaded(tmp_path: Path, items: list) -> None:
     answer.save(tmp_path / "x.json")
     again = nibt.Comparison.load(tmp_path / "x.json")
     assert again.to_json() == answer.to_json()
-    told = answer.to_json()
+    warning = answer.to_json()
     plain = nibt.explain(tiny.model("clip"), tiny.IMAGES[0], tiny.CAPTIONS[0]).to_json()
     kind = "image" if items is tiny.IMAGES else "text"
     for place in ("first", "second"):
-        assert set(told[place]) == set(plain[kind])
-        assert told[place]["modality"] == plain[kind]["modality"] == kind
-        assert set(told[place]["path"]) == set(plain[kind]["path"])
-    assert told["kind"] == "comparison"
+        assert set(warning[place]) == set(plain[kind])
+        assert warning[place]["modality"] == plain[kind]["modality"] == kind
+        assert set(warning[place]["path"]) == set(plain[kind]["path"])
+    assert warning["kind"] == "comparison"
     save([answer, answer], tmp_path / "two.json")
     for name in ("two", "none"):
         with pytest.raises(BadInput, match="no comparison that nibt wrote"):

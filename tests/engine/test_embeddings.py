@@ -23,45 +23,45 @@ CAPTIONS = list(tiny.CAPTIONS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_explain_embeddings_of_an_image_equals_explain(kind: str) -> None:
     model = tiny.model(kind)
-    found = nibt.explain_embeddings(model, tiny.image(), encode(model.text, CAPTIONS), image_layer=1)
+    actual = nibt.explain_embeddings(model, tiny.image(), encode(model.text, CAPTIONS), image_layer=1)
     for place, answer in enumerate(nibt.explain(model, tiny.image(), CAPTIONS, image_layer=1)):
-        assert_close(found[place].scores, answer.image.scores)
-        told, wanted = found[place].path, answer.image.path
+        assert_close(actual[place].scores, answer.image.scores)
+        path, wanted = actual[place].path, answer.image.path
         for name in ("at_input", "at_baseline", "sum", "gap"):
-            torch.testing.assert_close(getattr(told, name), getattr(wanted, name), rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(found[place].special_share, answer.image.special_share, rtol=1e-3, atol=1e-5)
+            torch.testing.assert_close(getattr(path, name), getattr(wanted, name), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(actual[place].special_share, answer.image.special_share, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_explain_embeddings_of_a_caption_equals_explain(kind: str) -> None:
     model, images = tiny.model(kind), [tiny.image(seed=seed) for seed in range(3)]
-    found = nibt.explain_embeddings(model, nibt.Caption(CAPTIONS[0]), 7 * encode(model.image, images), text_layer=1)
+    actual = nibt.explain_embeddings(model, nibt.Caption(CAPTIONS[0]), 7 * encode(model.image, images), text_layer=1)
     for place, answer in enumerate(nibt.explain(model, images, CAPTIONS[0], text_layer=1)):
-        assert_close(found[place].scores, answer.text.scores)
-        assert found[place].units.tokens == answer.text.units.tokens
+        assert_close(actual[place].scores, answer.text.scores)
+        assert actual[place].units.tokens == answer.text.units.tokens
 
 
 @pytest.mark.parametrize("kind", ["clip", "convnext"])
 def test_explain_embeddings_is_independent_of_their_number(kind: str) -> None:
-    """Few go backward, one by one; many by the vectors of all tokens. Several layers are averaged in both."""
+    """Few embeddings use the backward mode, many the vectors of all tokens. Both average several layers."""
     model = tiny.model(kind)
     draws = torch.Generator().manual_seed(0)
     dim = encode(model.text, CAPTIONS).shape[1]
     many = F.normalize(torch.randn(200, dim, generator=draws), dim=-1)
     layer = "1,2" if kind == "clip" else 3
-    found = nibt.explain_embeddings(model, tiny.image(), many, layer=layer, steps=2)
+    actual = nibt.explain_embeddings(model, tiny.image(), many, layer=layer, steps=2)
     few = nibt.explain_embeddings(model, tiny.image(), many[:3], layer=layer, steps=2)
-    assert_close(found.scores[:3], few.scores)
+    assert_close(actual.scores[:3], few.scores)
 
 
 @pytest.mark.parametrize("kind", ["clip", "convnext"])
 def test_explain_embeddings_takes_a_tolerance(kind: str) -> None:
     model, options = tiny.model(kind), {"tolerance": 0.02, "steps": 1, "image_layer": 1}
-    found = nibt.explain_embeddings(model, tiny.image(), encode(model.text, CAPTIONS), **options)
+    actual = nibt.explain_embeddings(model, tiny.image(), encode(model.text, CAPTIONS), **options)
     for place, answer in enumerate(nibt.explain(model, tiny.image(), CAPTIONS, **options)):
-        assert_close(found[place].scores, answer.image.scores)
-        assert int(found[place].path.steps) == int(answer.image.path.steps)
-    assert len(set(found.path.steps.tolist())) > 1, "all alike"
+        assert_close(actual[place].scores, answer.image.scores)
+        assert int(actual[place].path.steps) == int(answer.image.path.steps)
+    assert len(set(actual.path.steps.tolist())) > 1, "all embeddings have the same number of steps"
 
 
 def test_explain_embeddings_rejects_embeddings_without_direction() -> None:
@@ -91,10 +91,10 @@ def test_contributions_explain_many_captions_at_once() -> None:
 
 def test_contributions_meet_a_tolerance() -> None:
     model = tiny.model("clip")
-    found = nibt.contributions(model, tiny.image(), layer=1, steps=1, tolerance=0.01)
-    assert int(found.facts["steps"]) > 1
-    moved = found.after - found.before
-    assert (found.vectors.sum(0) - moved).norm() <= 0.01 * moved.norm()
+    actual = nibt.contributions(model, tiny.image(), layer=1, steps=1, tolerance=0.01)
+    assert int(actual.facts["steps"]) > 1
+    moved = actual.after - actual.before
+    assert (actual.vectors.sum(0) - moved).norm() <= 0.01 * moved.norm()
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "efficientnet"])
@@ -117,11 +117,11 @@ def test_contributions_explain_as_explain_does(kind: str) -> None:
 
 def test_contributions_are_saved_compactly(tmp_path: Path) -> None:
     model = tiny.model("clip")
-    made = nibt.contributions(model, tiny.image(), steps=3)
-    made.save(tmp_path / "x.safetensors")
-    assert (tmp_path / "x.safetensors").stat().st_size < 2 * made.vectors.numel() + 4 * made.after.numel() + 1500
+    built = nibt.contributions(model, tiny.image(), steps=3)
+    built.save(tmp_path / "x.safetensors")
+    assert (tmp_path / "x.safetensors").stat().st_size < 2 * built.vectors.numel() + 4 * built.after.numel() + 1500
     read = Contributions.load(tmp_path / "x.safetensors", model)
-    scores = made.explain(CAPTION).scores
+    scores = built.explain(CAPTION).scores
     torch.testing.assert_close(read.explain(CAPTION).scores, scores, atol=2e-3 * float(scores.abs().max()), rtol=0)
     with pytest.raises(BadInput, match="know no model"):
         Contributions.load(tmp_path / "x.safetensors").explain(CAPTION)

@@ -14,51 +14,51 @@ from tests.engine.cuts import CAPTION, change, cut_of, shares, table
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit attention", "coca", "bert", "convnext"])
 def test_interactions_equal_the_full_product(kind: str) -> None:
-    model, layer = tiny.model(kind), 3 if kind == "convnext" else 1  # its first maps have many cells
-    found = table(kind, image_layer=layer, text_layer=1, steps=3, baseline="blank")
+    model, layer = tiny.model(kind), 3 if kind == "convnext" else 1  # the first maps of this model have many cells
+    actual = table(kind, image_layer=layer, text_layer=1, steps=3, baseline="blank")
     path = nodes("gauss", 3)
     image, image_start = cut_of(model, "image", layer)
     text, text_start = cut_of(model, "text", 1)
     patches = image.units.keep(jvp_integral(image, image_start, path, shares(image, image_start))[:, 0].T).T
     tokens = jvp_integral(text, text_start, path, shares(text, text_start))[:, 0]
-    expected = torch.stack([tokens[list(word.tokens)].sum(0) @ patches.T for word in found.words])
-    torch.testing.assert_close(found.table.flatten(1), expected, atol=1e-5 * float(expected.abs().max()), rtol=1e-3)
+    expected = torch.stack([tokens[list(word.tokens)].sum(0) @ patches.T for word in actual.words])
+    torch.testing.assert_close(actual.table.flatten(1), expected, atol=1e-5 * float(expected.abs().max()), rtol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["clip", "own vit"])
 def test_interactions_sum_over_words_and_in_total(kind: str) -> None:
-    """Over all words: NIB's map for the change of the caption's embedding. Over all of it: the product, and a gap."""
+    """Over all words: the map of NIB for the change of the caption's embedding. In total: the product minus a gap."""
     model = tiny.model(kind)
-    found = table(kind, image_layer=1, text_layer=1, steps=24)
+    actual = table(kind, image_layer=1, text_layer=1, steps=24)
     text, start = cut_of(model, "text")
     moved = change(text, start)[0]
     contributed = nibt.contributions(model, tiny.image(), layer=1, steps=24)
     expected = contributed.vectors[:-1] @ moved
-    torch.testing.assert_close(found.scores.sum(0)[:-1], expected, atol=2e-3 * float(expected.abs().max()), rtol=0)
-    assert found.gap == pytest.approx(found.product - float(found.scores.sum()))
-    assert abs(found.gap) < 0.02 * abs(found.product) + 1e-4
+    torch.testing.assert_close(actual.scores.sum(0)[:-1], expected, atol=2e-3 * float(expected.abs().max()), rtol=0)
+    assert actual.gap == pytest.approx(actual.product - float(actual.scores.sum()))
+    assert abs(actual.gap) < 0.02 * abs(actual.product) + 1e-4
 
 
 @pytest.mark.parametrize(("sample", "caption"), [("coffee", "a cup"), ("chelsea", "a cat"), ("collage", CAPTION)])
 def test_interactions_of_a_trained_model_are_accurate_by_default(sample: str, caption: str) -> None:
-    """On a trained model, whose paths are bent, a few nodes give sums that are wrong in their sign."""
+    """For a trained model, whose paths are curved, a few steps give sums with the wrong sign."""
     model = nibt.load_model("scenes")
-    found = nibt.explain_interactions(model, f"sample:{sample}", caption)
+    actual = nibt.explain_interactions(model, f"sample:{sample}", caption)
     few = nibt.explain_interactions(model, f"sample:{sample}", caption, tolerance=None)
     exact = nibt.explain_interactions(model, f"sample:{sample}", caption, steps=128)
     near = float(exact.table.abs().max())
-    torch.testing.assert_close(found.table, exact.table, atol=0.05 * near, rtol=0)
-    assert (few.table - exact.table).abs().max() > 2 * (found.table - exact.table).abs().max()
-    assert abs(found.gap) < 0.05 * float(exact.scores.sum(1).abs().sum())
-    assert found.method["nodes"]["text"] > few.method["nodes"]["text"] == 8
+    torch.testing.assert_close(actual.table, exact.table, atol=0.05 * near, rtol=0)
+    assert (few.table - exact.table).abs().max() > 2 * (actual.table - exact.table).abs().max()
+    assert abs(actual.gap) < 0.05 * float(exact.scores.sum(1).abs().sum())
+    assert actual.method["nodes"]["text"] > few.method["nodes"]["text"] == 8
     assert exact.method["nodes"] == {"image": 128, "text": 128}
-    assert "tolerance" not in str(found.warnings)
+    assert "tolerance" not in str(actual.warnings)
 
 
 def test_interactions_warn_if_the_tolerance_is_not_met() -> None:
-    told = table(image_layer=1, text_layer=1, steps=1, tolerance=1e-9)
-    assert told.method["nodes"] == {"image": 64, "text": 64}
-    assert str(told.warnings).count("side of the table is above the tolerance after 64 steps") == 2
+    strict = table(image_layer=1, text_layer=1, steps=1, tolerance=1e-9)
+    assert strict.method["nodes"] == {"image": 64, "text": 64}
+    assert str(strict.warnings).count("side of the table is above the tolerance after 64 steps") == 2
     assert "tolerance" not in str(table(image_layer=1, text_layer=1, steps=1, tolerance=0.5).warnings)
 
 
@@ -72,7 +72,9 @@ def test_interactions_average_layers() -> None:
     text_fixed = [table(image_layer=layer, text_layer=1, steps=2) for layer in ("1,2", "1", "2")]
     mean = (text_fixed[1].scores + text_fixed[2].scores) / 2
     torch.testing.assert_close(text_fixed[0].scores, mean, atol=1e-6, rtol=0)
-    assert not torch.allclose(both.scores, (one.scores + other.scores) / 2)  # a product of means is no mean of products
+    assert not torch.allclose(
+        both.scores, (one.scores + other.scores) / 2
+    )  # a product of means is not a mean of products
 
 
 def test_interactions_pair_up_lists_and_are_repeatable() -> None:

@@ -22,7 +22,7 @@ KINDS = sorted(tiny.KINDS)
 def test_forward_and_backward_mode_agree_on_every_family(kind: str, modality: str) -> None:
     cut, start = cut_of(tiny.model(kind), modality)
     path = nodes("gauss", 2)
-    chosen = slice(0, None, max(1, cut.hidden.shape[1] // 8))  # the rows of a large feature map would take long
+    chosen = slice(0, None, max(1, cut.hidden.shape[1] // 8))  # all rows of a large feature map would take long
     forward = jvp_integral(cut, start, path, shares(cut, start)[chosen])
     vectors = F.normalize(torch.randn(2, 1, forward.shape[-1], generator=torch.Generator().manual_seed(0)), dim=-1)
     backward = vjp_integral(cut, start, path, vectors)[..., chosen]
@@ -53,18 +53,18 @@ def test_integrals_are_independent_of_the_batch_size() -> None:
 
 
 def test_rows_agree_in_both_modes() -> None:
-    """More parts than half the embedding's numbers go backward, fewer forward."""
+    """More parts than half the size of the embedding use the backward mode, fewer the forward mode."""
     cut, start = cut_of(tiny.model("clip"), "image")
     path, count = nodes("gauss", 3), cut.hidden.shape[1]
     dim = cut.rest(cut.hidden[None]).shape[-1]
     few = torch.eye(count)[:2]
     many = few.repeat(dim, 1)
-    found, expected = (rows(cut, start, path, parts, dim) for parts in (many, few))
-    torch.testing.assert_close(found[:2], expected, atol=1e-6, rtol=1e-4)
+    actual, expected = (rows(cut, start, path, parts, dim) for parts in (many, few))
+    torch.testing.assert_close(actual[:2], expected, atol=1e-6, rtol=1e-4)
 
 
 class Bilinear(nn.Module):
-    """A tail whose embedding is known by hand: the sum of squares of each channel over the rows, and a constant."""
+    """A tail with a known embedding: the sum of squares of each channel over the rows, and a constant."""
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         return torch.cat([states.square().sum(-2), torch.ones_like(states[..., :1, 0])], -1)
@@ -75,7 +75,7 @@ def test_rows_of_a_known_net_equal_finite_differences() -> None:
     cut = Cut(hidden, Grid(1, 3), lambda states: Bilinear()(states.flatten(0, 1)).unflatten(0, states.shape[:2]))
     start = torch.full_like(hidden, 0.25)
     path = nodes("gauss", 40)
-    found = rows(cut, start, path, torch.eye(3), 3)[:, 0]
+    actual = rows(cut, start, path, torch.eye(3), 3)[:, 0]
     width, steps = 1e-3, 400
     expected = torch.zeros(3, 3, dtype=torch.float64)
     for step in range(steps):
@@ -86,11 +86,11 @@ def test_rows_of_a_known_net_equal_finite_differences() -> None:
             ends = torch.stack([state + width * move, state - width * move])
             after, before = F.normalize(Bilinear()(ends), dim=-1)[:, 0]
             expected[row] += (after - before) / (2 * width * steps)
-    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(actual.double(), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_scores_choose_the_steps_of_each_word() -> None:
-    """A word's map depends on what the strongest word's adds up to, and on no other word."""
+    """The map of a word depends on the sum of the strongest word, and on no other word."""
     model = tiny.model("clip")
     side = Side(model, model.image.trace(model.image.prepare([tiny.image()])), lambda embedding: embedding.norm(dim=-1))
     (of,) = narrowed(side, NIB((1,), steps=1, tolerance=0.003))
@@ -98,8 +98,8 @@ def test_scores_choose_the_steps_of_each_word() -> None:
     aim = aim * torch.logspace(0, -4, 6)[:, None]
     most = (aim @ of.change).abs().max()
     together = scores(of, aim, most.expand(6))
-    assert len(set(together.steps.tolist())) > 1, "all alike"
-    for vector, found, steps in zip(aim, together.values, together.steps, strict=True):
+    assert len(set(together.steps.tolist())) > 1, "all words have the same number of steps"
+    for vector, actual, steps in zip(aim, together.values, together.steps, strict=True):
         alone = scores(of, vector[None], most[None])
         assert alone.steps[0] == steps
-        torch.testing.assert_close(alone.values[0], found, atol=1e-6 * float(together.values.abs().max()), rtol=1e-4)
+        torch.testing.assert_close(alone.values[0], actual, atol=1e-6 * float(together.values.abs().max()), rtol=1e-4)

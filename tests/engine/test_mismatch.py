@@ -19,13 +19,13 @@ KINDS = ("clip", "siglip", "siglip naflex", "convnext", "coca", "mt5")
 
 
 def blank_image(model: Model, size: tuple[int, int] = (64, 64)) -> torch.Tensor:
-    """The model's own forward pass of an image of zeros."""
+    """Return the embedding of an image of zeros, by the forward pass of the model."""
     inputs = model.image.prepare([tiny.image(*size)])
     return model.image.encode(replace(inputs, values=torch.zeros_like(inputs.values)))
 
 
 def blank_caption(model: Model, caption: str) -> torch.Tensor:
-    """The model's own forward pass of a caption whose words are all the padding token's embedding."""
+    """Return the embedding of a caption whose words are all replaced by padding, by the forward pass of the model."""
     tower, inputs = model.text, model.text.prepare([caption])
     assert isinstance(tower, TextTower)
     assert inputs.words is not None
@@ -34,7 +34,7 @@ def blank_caption(model: Model, caption: str) -> torch.Tensor:
 
 
 def expected(model: Model, image: ImageInput, caption: str) -> list[str]:
-    """Which blanks the rule names."""
+    """Return the blanks that the rule names."""
     image, text = model.image.encode(model.image.prepare([image])), model.text.encode(model.text.prepare([caption]))
     pairs = ((image, text), (image, blank_caption(model, caption)), (blank_image(model), text))
     pair, *blanks = [model.scale * float(F.cosine_similarity(*both)) for both in pairs]
@@ -48,7 +48,7 @@ def named(warnings: tuple[str, ...]) -> list[str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_mismatch_follows_its_rule_alone_and_in_batches(kind: str) -> None:
-    model = replace(tiny.model(kind), scale=15.0)  # a tiny SigLIP has 1.0, at which no two cosines are far apart
+    model = replace(tiny.model(kind), scale=15.0)  # the scale of a tiny SigLIP is 1.0, at which cosines hardly differ
     images = [tiny.image(seed=seed) for seed in range(3) for _ in tiny.CAPTIONS]
     captions = list(tiny.CAPTIONS) * 3
     together = nibt.explain(model, images, captions, "centre")

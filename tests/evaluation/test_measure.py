@@ -27,9 +27,9 @@ from tests.metrics.linear_maps import pairs, values
 
 def test_measure_is_independent_of_the_batch() -> None:
     model = tiny.model("clip")
-    thing = Object("cat", (2, 2, 9, 9), None, ((0, 3),))
+    obj = Object("cat", (2, 2, 9, 9), None, ((0, 3),))
     pairs = [
-        Pair(ImageInput(tiny.image(seed=seed).pil_image, "drawn"), text, (thing,))
+        Pair(ImageInput(tiny.image(seed=seed).pil_image, "drawn"), text, (obj,))
         for seed, text in enumerate(tiny.CAPTIONS[:3])
     ]
     together = nibt.measure(model, pairs, batch_size=3)
@@ -52,12 +52,12 @@ def test_measure_takes_metric_objects_and_one_side() -> None:
 
 @pytest.mark.parametrize("metric", [ConfidenceDrop, ConfidenceIncrease, Deletion, Insertion, Infidelity])
 def test_removal_metrics_take_a_fill_and_are_independent_of_the_batch(metric: Any) -> None:
-    model, given = tiny.model("clip"), pairs()
+    model, data = tiny.model("clip"), pairs()
     few = {"masks": 8} if metric is Infidelity else {}
-    plain, noisy = (values(model, given, metric(hide=hide, **few), steps=2) for hide in ("mean", "noise"))
-    alone = values(model, given, metric(hide="noise", **few), steps=2, batch_size=1)
+    plain, noisy = (values(model, data, metric(hide=hide, **few), steps=2) for hide in ("mean", "noise"))
+    alone = values(model, data, metric(hide="noise", **few), steps=2, batch_size=1)
     np.testing.assert_allclose(noisy, alone, atol=1e-3, rtol=1e-3)
-    assert plain[1::2] == noisy[1::2], "words fade as ever"
+    assert plain[1::2] == noisy[1::2], "words fade to padding as before"
     if metric is not ConfidenceIncrease:
         assert plain[::2] != noisy[::2]
     with pytest.raises(BadOption, match="hide must be one of mean, blur, noise"):
@@ -66,56 +66,56 @@ def test_removal_metrics_take_a_fill_and_are_independent_of_the_batch(metric: An
         metric(seed=-1)
 
 
-def by_hand(model: Model, given: list[Pair], number: Callable[[torch.Tensor, int], float]) -> list[float]:
-    """100 max(0, S - S of the blank image), since the map of ones keeps nothing."""
-    found = []
-    for place, pair in enumerate(given):
+def by_hand(model: Model, data: list[Pair], number: Callable[[torch.Tensor, int], float]) -> list[float]:
+    """Return 100 max(0, S - S of the blank image), since the map of ones keeps nothing."""
+    actual = []
+    for place, pair in enumerate(data):
         inputs = model.image.prepare([pair.image])
         seen, nothing = (model.image.encode(replace(inputs, values=inputs.values * keep))[0] for keep in (1, 0))
-        found.append(100 * max(0.0, number(seen, place) - number(nothing, place)))
-    return found
+        actual.append(100 * max(0.0, number(seen, place) - number(nothing, place)))
+    return actual
 
 
 def test_measured_softmax_compares_with_the_captions_of_the_call() -> None:
     model = tiny.model("clip")
-    given = [*pairs(3), Pair(tiny.image(seed=9), tiny.CAPTIONS[0])]  # one caption comes again
+    data = [*pairs(3), Pair(tiny.image(seed=9), tiny.CAPTIONS[0])]  # one caption occurs twice
     texts = torch.nn.functional.normalize(model.text.encode(model.text.prepare(tiny.CAPTIONS[:3])), dim=-1)
 
     def number(image: torch.Tensor, place: int) -> float:
         cosines = texts @ torch.nn.functional.normalize(image, dim=-1)
         return float((model.scale * cosines).softmax(-1)[place % 3])
 
-    ones = {"method": "ones", "only": "image", "measured": "softmax"}
+    options = {"method": "ones", "only": "image", "measured": "softmax"}
     for size in (1, 3, 16):
-        assert values(model, given, ConfidenceDrop(), batch_size=size, **ones) == pytest.approx(
-            by_hand(model, given, number), abs=1e-3
+        assert values(model, data, ConfidenceDrop(), batch_size=size, **options) == pytest.approx(
+            by_hand(model, data, number), abs=1e-3
         )
 
 
 @both_sides
 def test_measured_target_does_not_change_the_map(modality: Any) -> None:
-    model, given = tiny.model("clip"), pairs(2)
+    model, data = tiny.model("clip"), pairs(2)
     same = {"only": modality, "steps": 2}
-    asked = MaxSensitivity(samples=1)  # it asks again, and for the same
-    assert values(model, given, asked, measured="softmax", **same) == values(model, given, asked, **same)
+    sensitivity = MaxSensitivity(samples=1)  # it explains again, with the same target
+    assert values(model, data, sensitivity, measured="softmax", **same) == values(model, data, sensitivity, **same)
     for metric in (ConfidenceDrop(), Deletion(), Insertion(), Infidelity(masks=4), "special_share", "completeness_gap"):
-        plain = values(model, given, metric, **same)
-        np.testing.assert_allclose(values(model, given, metric, measured="cosine", **same), plain, atol=1e-5, rtol=1e-5)
-        logit = values(model, given, metric, measured="logit", **same)
+        plain = values(model, data, metric, **same)
+        np.testing.assert_allclose(values(model, data, metric, measured="cosine", **same), plain, atol=1e-5, rtol=1e-5)
+        logit = values(model, data, metric, measured="logit", **same)
         if isinstance(metric, str):
-            assert logit == plain, "they are of the map"
+            assert logit == plain, "these metrics depend on the map only"
         elif isinstance(metric, ConfidenceDrop):
             np.testing.assert_allclose(logit, model.scale * np.array(plain), atol=1e-3, rtol=1e-3)
 
 
 def test_measured_target_uses_against() -> None:
-    model, given, against = tiny.model("clip"), pairs(2), ["two cars", "a bird", "a dog"]
+    model, data, against = tiny.model("clip"), pairs(2), ["two cars", "a bird", "a dog"]
     for metric in (ConfidenceDrop(), Deletion()):
-        one = values(model, given, metric, target="softmax", against=against, only="image", steps=2)
-        two = values(model, given, metric, target="softmax", against=against, measured="softmax", only="image", steps=2)
+        one = values(model, data, metric, target="softmax", against=against, only="image", steps=2)
+        two = values(model, data, metric, target="softmax", against=against, measured="softmax", only="image", steps=2)
         np.testing.assert_allclose(one, two, atol=1e-4, rtol=1e-4)
-    values(model, given, ConfidenceDrop(), measured="difference", against="a dog", only="image")
-    values(model, given, ConfidenceDrop(), measured="difference")  # of two pairs each is the other's other
+    values(model, data, ConfidenceDrop(), measured="difference", against="a dog", only="image")
+    values(model, data, ConfidenceDrop(), measured="difference")  # of two pairs, each is the contrast of the other
 
 
 def test_measured_target_rejects_missing_contrasts() -> None:

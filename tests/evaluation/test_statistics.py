@@ -16,7 +16,7 @@ def test_statistics_equal_scipy() -> None:
     assert paired_test(values, others) == pytest.approx(stats.wilcoxon(values, others, zero_method="zsplit").pvalue)
     few, others_few = np.round(values[:9], 1), np.round(others[:9], 1)
     few[3] = others_few[3]
-    exact = stats.wilcoxon(few, others_few, zero_method="zsplit").pvalue  # all ways to choose signs
+    exact = stats.wilcoxon(few, others_few, zero_method="zsplit").pvalue  # all assignments of signs
     assert paired_test(few, others_few) == pytest.approx(exact, abs=0.05)
     assert paired_test(values, values) == 1
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])

@@ -8,7 +8,7 @@ from nibt.jobs.chunks import Chunks
 
 
 def test_chunks_do_not_keep_rows_in_memory(tmp_path: Path) -> None:
-    """One pass, whatever is there already; memory for a chunk."""
+    """A single pass with memory for one chunk, whatever is done already."""
     path = tmp_path / "pairs.csv"
     path.write_text("image,caption\n" + "".join(f"{item}.png,a cat number {item}\n" for item in range(12_000)))
     chunks = Chunks(open_pairs(path), 100, lambda number: number % 3 == 2)

@@ -33,7 +33,7 @@ slow = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 pairs; one image is broken."""
+    """A table of 24 pairs, of which one image is broken."""
     folder = tmp_path_factory.mktemp("pairs")
     for item in range(COUNT):
         tiny.image(seed=item).pil_image.save(folder / f"{item}.png")
@@ -45,7 +45,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(clip_folder: Path, table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The job by one process with one thread, as a worker of Ray has."""
+    """The job in one process with one thread, as a Ray worker has."""
     out = tmp_path_factory.mktemp("whole")
     code = f"import nibt; nibt.batch({str(clip_folder)!r}, {str(table)!r}, {str(out)!r}, **{OPTIONS!r})"
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
@@ -53,13 +53,13 @@ def whole(clip_folder: Path, table: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 def workers() -> list[int]:
-    """The processes of actors below this one, as /proc has them."""
+    """Return the processes of actors below this one, from /proc."""
     parents, titles = {}, {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             status, title = (folder / "stat").read_text(), (folder / "cmdline").read_text()
         except OSError:
-            continue  # it ended meanwhile
+            continue  # the process has ended
         parents[int(folder.name)], titles[int(folder.name)] = int(status.rpartition(")")[2].split()[1]), title
     own = {os.getpid()}
     while more := {pid for pid, parent in parents.items() if parent in own} - own:
@@ -68,12 +68,12 @@ def workers() -> list[int]:
 
 
 def killing(seed: int, most: int) -> Any:
-    """Kills a worker a random while after some of the chunks, with others on their way."""
+    """Return a callback that kills a worker at random moments, while others are at work."""
     draws, left = random.Random(seed), [most]
 
     def on_progress(progress: Progress) -> None:
         time.sleep(draws.uniform(0, 0.1))
-        alive = workers()  # none while a new one comes up
+        alive = workers()  # none while a new worker starts
         if left[0] and alive:
             left[0] -= 1
             os.kill(draws.choice(alive), signal.SIGKILL)
@@ -84,7 +84,7 @@ def killing(seed: int, most: int) -> Any:
 def test_ray_job_with_a_killed_worker_has_the_same_bits(
     clip_folder: Path, table: Path, whole: Path, tmp_path: Path
 ) -> None:
-    """The images are carried, so the workers need no file of the driver's either."""
+    """The images are sent, so the workers need no file of the driver."""
     killed = killing(0, 1)
     job = nibt.batch(clip_folder, table, tmp_path, on="ray", workers=1, send_images=True, on_progress=killed, **OPTIONS)
     assert parts(tmp_path) == parts(whole)
@@ -104,7 +104,7 @@ def test_ray_job_with_workers_killed_repeatedly_has_the_same_bits(
 
 @slow
 def test_ray_job_with_a_killed_driver_is_resumed(clip_folder: Path, table: Path, whole: Path, tmp_path: Path) -> None:
-    told = [
+    command = [
         sys.executable,
         "-c",
         "from nibt.cli import main; main()",
@@ -124,13 +124,13 @@ def test_ray_job_with_a_killed_driver_is_resumed(clip_folder: Path, table: Path,
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for wanted in (1, 3):
-        driver = subprocess.Popen([*told, "--on", "ray", "--workers", "2"], env=environment)
+        driver = subprocess.Popen([*command, "--on", "ray", "--workers", "2"], env=environment)
         while len(parts(tmp_path)) < wanted and driver.poll() is None:
             time.sleep(0.01)
         driver.kill()
         driver.wait()
     assert 1 <= len(parts(tmp_path)) < len(parts(whole))
-    assert subprocess.run(told, env=environment, check=False).returncode == 0
+    assert subprocess.run(command, env=environment, check=False).returncode == 0
     assert parts(tmp_path) == parts(whole)
 
 
@@ -146,7 +146,7 @@ def test_ray_job_reports_the_error_of_a_worker(clip_folder: Path, table: Path, t
 def test_ray_job_stops_at_a_chunk_that_kills_its_workers(
     clip_folder: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever is sent for the third chunk ends the process that reads it."""
+    """The third chunk ends the process that reads it."""
     monkeypatch.setattr(Cluster, "explain", explaining_with(Deadly))
     with pytest.raises(Unsupported, match="workers die again and again, the last over rows 8 to 11"):
         nibt.batch(clip_folder, table, tmp_path, on="ray", workers=2, **OPTIONS)
@@ -155,7 +155,7 @@ def test_ray_job_stops_at_a_chunk_that_kills_its_workers(
 
 
 class Deadly(str):
-    """A caption that is sent as an order to exit."""
+    """A caption that is unpickled as an exit."""
 
     def __reduce__(self) -> Any:
         return os._exit, (1,)
@@ -190,7 +190,7 @@ def test_ray_job_needs_a_model_by_name(table: Path, tmp_path: Path) -> None:
 def test_ray_job_reports_a_missing_cluster(
     clip_folder: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ray itself tries for minutes."""
+    """Ray itself would try for minutes."""
 
     def unreachable(**options: Any) -> None:
         raise ConnectionError(f"failed to connect to {options['address']}")

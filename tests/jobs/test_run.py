@@ -22,17 +22,17 @@ from nibt.models.base import Model
 from nibt.progress import Progress
 from tests import tiny
 from tests.job_pairs import CAPTIONS, COUNT, OPTIONS
-from tests.processes import CHUNK, PROCESSES, parts, told
+from tests.processes import CHUNK, PROCESSES, parts, report_job
 
 
 def test_batch_equals_explain(model: Model, job_images: Path, whole_job: nibt.Job) -> None:
-    """The same batches are the same bits. Those of a job come in the order of its rows; a call for all would put
-    captions of like length together.
+    """The same batches give the same bits. A job takes its rows in order; one call for all would sort captions by
+    length.
     """
     for first in range(0, COUNT, 2):
         items = range(first, min(first + 2, COUNT))
-        shown, said = [job_images / f"{item}.png" for item in items], [CAPTIONS[item] for item in items]
-        wanted = nibt.explain(model, [str(path) for path in shown], said, batch_size=2, steps=2)
+        shown, captions = [job_images / f"{item}.png" for item in items], [CAPTIONS[item] for item in items]
+        wanted = nibt.explain(model, [str(path) for path in shown], captions, batch_size=2, steps=2)
         for item, answer in zip(items, wanted, strict=True):
             assert whole_job.explanation(item).to_json() == answer.to_json()
 
@@ -56,7 +56,7 @@ def test_batch_stores_answers_of_other_requests(
 
 
 def test_batch_resumes_and_repairs_a_job(model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path) -> None:
-    """Lacking, broken, doubled and half-written files: they are made again, the others are left."""
+    """Missing, broken, duplicate and partial files are computed again; the others stay."""
     shutil.copytree(whole_job.folder, tmp_path / "out")
     folder = tmp_path / "out" / "parts"
     one, two, three = parts(tmp_path / "out")
@@ -77,7 +77,7 @@ def test_batch_resumes_and_repairs_a_job(model: Model, job_table: Path, whole_jo
         2,
         2 + CHUNK,
         2 + 2 * CHUNK,
-    ]  # the rows that are there, and the chunks that are made
+    ]  # the rows that exist, and the chunks that are computed
     assert not list(folder.glob(".*"))
     assert not job.check()
     assert job.manifest.sessions[-1]["recomputed"] == sorted([two, f"{three[:8]}-{'0' * 16}.parquet"])
@@ -93,7 +93,7 @@ def test_batch_does_not_repeat_a_finished_job(
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"steps": 3}, r"method\.image\.steps: 2 \(now 3\)"),
         ({"target": "difference", "against": "a dog"}, r"target\.target: cosine \(now difference\)"),
@@ -103,11 +103,11 @@ def test_batch_does_not_repeat_a_finished_job(
     ],
 )
 def test_batch_rejects_a_folder_of_another_job(
-    change: dict[str, Any], told: str, model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path
+    change: dict[str, Any], message: str, model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path
 ) -> None:
     shutil.copytree(whole_job.folder, tmp_path / "out")
     (tmp_path / "out" / "parts" / parts(whole_job.folder)[0]).unlink()
-    with pytest.raises(OtherRequest, match=told):
+    with pytest.raises(OtherRequest, match=message):
         nibt.batch(model, job_table, tmp_path / "out", **{**OPTIONS, **change})
 
 
@@ -146,7 +146,7 @@ def test_batch_stops_at_a_full_disk_without_partial_files(
 def test_batch_does_not_use_the_clock(
     model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing depends on it: not in the code, not with files from the future, not after it was set back."""
+    """Nothing depends on the clock: no import, no file from the future, no clock that is set back."""
     for file in Path(jobs.__path__[0]).rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
@@ -163,7 +163,7 @@ def test_batch_does_not_use_the_clock(
     assert [one.done for one in done] == [
         *range(1, 2 * CHUNK + 1),
         2 * CHUNK + 2,
-    ]  # the rows that are there, and those that are made
+    ]  # the rows that exist, and those that are computed
     assert parts(tmp_path / "out") == parts(whole_job.folder)
 
 
@@ -176,16 +176,16 @@ def test_batch_rejects_a_folder_in_use(model: Model, job_table: Path, tmp_path: 
 
 @pytest.fixture
 def child() -> Iterator[Callable[..., tuple[Any, Any]]]:
-    """Starts a job in a process of its own, which is quick: it comes from one that has imported everything."""
+    """Start a job in a process of its own, forked from a process that has imported everything."""
     started = []
 
     def start(*arguments: Any) -> tuple[Any, Any]:
-        here, there = PROCESSES.Pipe()
-        process = PROCESSES.Process(target=told, args=(*arguments, there))
+        parent, end = PROCESSES.Pipe()
+        process = PROCESSES.Process(target=report_job, args=(*arguments, end))
         process.start()
-        there.close()
+        end.close()
         started.append(process)
-        return process, here
+        return process, parent
 
     yield start
     for process in started:
@@ -199,7 +199,7 @@ def test_batch_resumes_after_being_killed(
     process, pipe = child(clip_folder, job_table, tmp_path / "whole", None)
     assert pipe.recv() == ""
     process.join()
-    draws, there = random.Random(0), []
+    draws, counts = random.Random(0), []
     for _ in range(4):
         process, _ = child(clip_folder, job_table, tmp_path / "killed", None)
         wanted, until = len(parts(tmp_path / "killed")) + draws.randrange(2), time.monotonic() + 30
@@ -208,9 +208,9 @@ def test_batch_resumes_after_being_killed(
         time.sleep(draws.uniform(0, 0.2))
         process.kill()
         process.join()
-        there.append(len(parts(tmp_path / "killed")))
+        counts.append(len(parts(tmp_path / "killed")))
     process, pipe = child(clip_folder, job_table, tmp_path / "killed", None)
-    assert pipe.recv() == "", there
+    assert pipe.recv() == "", counts
     assert parts(tmp_path / "killed") == parts(tmp_path / "whole")
     assert not nibt.Job.open(tmp_path / "killed").check()
 
@@ -218,13 +218,13 @@ def test_batch_resumes_after_being_killed(
 def test_batch_reports_the_file_size_limit_and_leaves_no_lock(
     clip_folder: Path, job_table: Path, tmp_path: Path, child: Callable[..., tuple[Any, Any]]
 ) -> None:
-    """The system's own refusal to write, and its own lock: nothing is stale."""
+    """The file size limit of the system, and its lock, which is never stale."""
     _, pipe = child(clip_folder, job_table, tmp_path, 6_000)
-    assert "CannotWrite: cannot write" in (told := pipe.recv())
-    assert "File too large; nothing was left there" in told
+    assert "CannotWrite: cannot write" in (text := pipe.recv())
+    assert "File too large; nothing was left there" in text
     assert parts(tmp_path) == []
     (tmp_path / "lock").mkdir()
-    os.mkfifo(tmp_path / "slow.csv")  # a table that nobody writes: its reader waits, and holds the folder
+    os.mkfifo(tmp_path / "slow.csv")  # nobody writes this table: its reader waits while it holds the folder
     process, _ = child(clip_folder, tmp_path / "slow.csv", tmp_path / "lock", None)
     process.kill()
     process.join()

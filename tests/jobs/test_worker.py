@@ -31,7 +31,7 @@ def test_worker_records_an_unexpected_error_in_its_row(
     monkeypatch.setattr(work, "explain_batch", failing)
     rows = list(nibt.batch(model, job_table, tmp_path, **OPTIONS).rows())
     failed = [row["row"] for row in rows if row["error"] == "unexpected RuntimeError: no such kernel"]
-    assert failed == [item for item, told in enumerate(CAPTIONS) if told == CAPTIONS[1]]
+    assert failed == [item for item, caption in enumerate(CAPTIONS) if caption == CAPTIONS[1]]
     assert sum(row["error"] is None for row in rows) == COUNT - len(failed)
 
 
@@ -44,7 +44,7 @@ def test_worker_stops_if_no_row_can_be_explained(
     monkeypatch.setattr(work, "explain_batch", failing)
     with pytest.raises(RuntimeError, match="no such kernel"):
         nibt.batch(model, job_table, tmp_path, **OPTIONS | {"chunk_size": 16})
-    assert list(tmp_path.iterdir()) == []  # so that the corrected call may go there
+    assert list(tmp_path.iterdir()) == []  # so that the corrected call can use the folder
 
 
 def test_worker_gives_the_same_bits_without_reading_ahead(
@@ -58,7 +58,7 @@ def test_worker_gives_the_same_bits_without_reading_ahead(
 def test_worker_prepares_the_next_rows_meanwhile(
     model: Model, job_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the first batch waits to be explained, a later one is read, in another thread."""
+    """While the first batch waits to be explained, another thread reads a later one."""
     later, own, names = threading.Event(), work.explain_batch, set()
 
     def read(data: Any, record: Any) -> ImageInput:
@@ -80,9 +80,9 @@ def test_worker_prepares_the_next_rows_meanwhile(
 def test_worker_halves_the_batch_if_memory_runs_out(
     model: Model, job_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of eight rows three go at once; the numbers are the same to 1e-5, and the manifest tells."""
-    asked = {**OPTIONS, "batch_size": 8, "chunk_size": 8}
-    wanted, own, sizes = nibt.batch(model, job_table, tmp_path / "wanted", **asked), work.explain_batch, []
+    """Three of eight rows fit into memory; the numbers are equal to 1e-5, and the manifest records the batch size."""
+    options = {**OPTIONS, "batch_size": 8, "chunk_size": 8}
+    wanted, own, sizes = nibt.batch(model, job_table, tmp_path / "wanted", **options), work.explain_batch, []
 
     def small(question: Any, ready: Any) -> Any:
         sizes.append(len(ready.pairs))
@@ -91,16 +91,16 @@ def test_worker_halves_the_batch_if_memory_runs_out(
         return own(question, ready)
 
     monkeypatch.setattr(work, "explain_batch", small)
-    job = nibt.batch(model, job_table, tmp_path / "found", **asked)
+    job = nibt.batch(model, job_table, tmp_path / "found", **options)
     assert sizes == [8, 4, 2, 2, 2, 2, 2]
     assert job.manifest.halved == [SmallerBatch(chunk=0, batch_size=2)]
     assert not job.manifest.errors
-    for found, row in zip(job.rows(), wanted.rows(), strict=True):
+    for actual, row in zip(job.rows(), wanted.rows(), strict=True):
         for name in ("grid", "text_scores"):
-            length = min(len(found[name]), len(row[name]))  # captions are filled up to the longest of their batch
-            assert found[name][:length] == pytest.approx(row[name][:length], abs=1e-5)
-        assert found["similarity"] == pytest.approx(row["similarity"], abs=1e-5)
-        assert [word["text"] for word in found["words"]] == [word["text"] for word in row["words"]]
+            length = min(len(actual[name]), len(row[name]))  # captions are padded to the longest of their batch
+            assert actual[name][:length] == pytest.approx(row[name][:length], abs=1e-5)
+        assert actual["similarity"] == pytest.approx(row["similarity"], abs=1e-5)
+        assert [word["text"] for word in actual["words"]] == [word["text"] for word in row["words"]]
 
 
 def test_worker_records_an_image_that_does_not_fit_into_memory(

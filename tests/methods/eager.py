@@ -1,4 +1,4 @@
-"""The eager CLIP of Transformers, against which methods of attention are computed by hand."""
+"""The eager CLIP of Transformers, from which methods of attention are computed in another way."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,15 +16,15 @@ close = partial(assert_close, share=1e-6, least=1e-8, rtol=1e-4)
 
 
 class ByHand:
-    """What Transformers' own eager CLIP computes, past nibt: attentions, streams and projections of one side."""
+    """The attentions, streams and projections of one side, from the eager CLIP of Transformers."""
 
     def __init__(self, modality: str, blocks: int = 3) -> None:
-        made = tiny.clip()
-        config = made.module.config.to_dict()
+        built = tiny.clip()
+        config = built.module.config.to_dict()
         for part in ("vision_config", "text_config"):
             config[part]["num_hidden_layers"] = blocks
         self.module = tiny.randomised(lambda: CLIPModel(CLIPConfig(**config)))
-        self.model = nibt.load_model(self.module, processor=made.processor)
+        self.model = nibt.load_model(self.module, processor=built.processor)
         self.of = make_side(self.model, modality)
         self.seen: dict[str, list[Tensor]] = {name: [] for name in ("weights", "stream", "query", "key", "value", "o")}
         self.module.set_attn_implementation("eager")

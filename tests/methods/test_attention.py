@@ -44,7 +44,7 @@ def test_attention_methods_equal_the_output_of_the_authors(
 
 
 def _all_rows(model: Model, method: str, answer: Any) -> Tensor:
-    """The scores with start and end tokens, which the authors keep."""
+    """Return the scores including start and end tokens, which the authors keep."""
     text = model.text.trace(model.text.prepare([answer.caption]))
     other = model.image.encode(model.image.prepare([answer.image.input]))
     of = Side(model, text, lambda embedding: cosine(embedding, other))
@@ -70,13 +70,13 @@ def test_attention_methods_equal_their_formulas(modality: str) -> None:
 
 @pytest.mark.parametrize("method", ["chefer", "fast_ig", "saliency_map"])
 def test_attention_methods_average_the_rows_that_the_head_averages(method: str) -> None:
-    """Chefer, FastIG and SaliencyMap, row by row: of each of the 16 patches, not of the class token."""
+    """Chefer, FastIG and SaliencyMap, row by row: for each of the 16 patches, not for the class token."""
     of = make_side(tiny.model("own vit average"), "image")
-    asked = find("methods", method)()
+    configured = find("methods", method)()
     seen = of.attentions(of.tower.depth - 1)
     (gradient,) = gradients(of, seen, [seen.last.weights])
-    matrix = asked.weighed(seen.last.weights, gradient).mean(1)
-    torch.testing.assert_close(asked.scores(of), matrix[:, 1:].mean(1))
+    matrix = configured.weighed(seen.last.weights, gradient).mean(1)
+    torch.testing.assert_close(configured.scores(of), matrix[:, 1:].mean(1))
 
 
 def test_saliency_map_explains_the_attention_pooling() -> None:
@@ -85,8 +85,8 @@ def test_saliency_map_explains_the_attention_pooling() -> None:
     head = of.tower.vision.head
     stream = of.tower.vision.post_layernorm(cut.hidden)
     attended = head.attention(head.probe.repeat(2, 1, 1), stream, stream, average_attn_weights=False)[1][:, :, 0]
-    found = SaliencyMap().scores(of)
-    # the gradient of each weight is (dS/do) v: from captum's and torch's parts, past nibt
+    actual = SaliencyMap().scores(of)
+    # the gradient of each weight is (dS/do) v, from the parts of captum and torch
     value = F.linear(stream, head.attention.in_proj_weight.chunk(3)[2], head.attention.in_proj_bias.chunk(3)[2])
     output = (attended[:, :, None] @ value.unflatten(-1, (3, 8)).transpose(1, 2)).transpose(1, 2).flatten(2)
     output = output.detach().requires_grad_()
@@ -94,26 +94,26 @@ def test_saliency_map_explains_the_attention_pooling() -> None:
     embedding = (pooled + head.mlp(head.layernorm(pooled)))[:, 0]
     (gradient,) = torch.autograd.grad(of.score(embedding).sum(), output)
     by_head = gradient.unflatten(-1, (3, 8)).transpose(1, 2) @ value.unflatten(-1, (3, 8)).transpose(1, 2).mT
-    close(found, by_head[:, :, 0].abs().mean(1).detach())
+    close(actual, by_head[:, :, 0].abs().mean(1).detach())
 
 
 @pytest.mark.parametrize("kind", ["own resnet", "convnext", "fastvit", "efficientnet", "resnet"])
 @pytest.mark.parametrize("method", ATTENTION)
 def test_attention_methods_reject_convolutional_trunks(kind: str, method: str) -> None:
     model = tiny.model(kind)
-    told = r"needs attention, and this image tower, a ConvolutionalTower, has none; methods that need less: (.*)"
-    with pytest.raises(Unsupported, match=told) as refused:
+    message = r"needs attention, and this image tower, a ConvolutionalTower, has none; methods that need less: (.*)"
+    with pytest.raises(Unsupported, match=message) as refused:
         nibt.explain(model, tiny.image(), "two cats", method)
     offered = str(refused.value).partition("less: ")[2].split(", ")
     assert {"nib", "grad_cam"} <= set(offered)
     assert not set(offered) & set(ATTENTION)
-    with pytest.raises(Unsupported, match=told):
+    with pytest.raises(Unsupported, match=message):
         find("methods", method)()(make_side(model, "image"))
-    assert find("methods", method)()(make_side(model, "text")).scores.isfinite().all(), "its text tower has attention"
+    assert find("methods", method)()(make_side(model, "text")).scores.isfinite().all(), "the text tower has attention"
 
 
 @pytest.mark.parametrize(
-    ("method", "options", "told"),
+    ("method", "options", "message"),
     [
         ("saliency_map", {"at": "output"}, r"at must be attention or input \(got 'output'\)"),
         ("fast_ig", {"at": "stem"}, "at must be attention or input"),
@@ -123,6 +123,6 @@ def test_attention_methods_reject_convolutional_trunks(kind: str, method: str) -
         ("legrad", {"blocks": 0}, r"blocks must be at least 1 \(got 0\)"),
     ],
 )
-def test_attention_methods_reject_bad_options(method: str, options: dict[str, Any], told: str) -> None:
-    with pytest.raises(BadOption, match=told):
+def test_attention_methods_reject_bad_options(method: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadOption, match=message):
         nibt.explain(tiny.model("clip"), tiny.image(), "two cats", method, **options)

@@ -19,7 +19,7 @@ from tests.helpers import both_sides, make_side, varied_kinds
 
 
 def explained(of: Side, scores: torch.Tensor) -> torch.Tensor:
-    """The scores of the explained units, one after the other."""
+    """Return the scores of the explained units, one after the other."""
     return scores[of.units.explained] if isinstance(of.units, Words) else scores.flatten()
 
 
@@ -30,14 +30,14 @@ def test_controls_run_no_forward_pass(kind: str, modality: str) -> None:
     passes = []
     hook = of.tower.blocks[0].register_forward_hook(lambda *_: passes.append(1))
     try:
-        ones, centre, drawn = Ones()(of), Centre()(of), Random()(of)
+        flat, centre, drawn = Ones()(of), Centre()(of), Random()(of)
     finally:
         hook.remove()
     assert not passes
-    assert (explained(of, ones.scores) == 1).all()
+    assert (explained(of, flat.scores) == 1).all()
     for answer in (centre, drawn):
-        found = explained(of, answer.scores)
-        assert ((found > 0) & (found <= 1)).all()
+        actual = explained(of, answer.scores)
+        assert ((actual > 0) & (actual <= 1)).all()
         assert not answer.special_share.any()
     assert explained(of, drawn.scores).unique().numel() == explained(of, drawn.scores).numel()
 
@@ -90,7 +90,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("method", SMALL)
 def test_perturbation_methods_leave_global_generators_unchanged(method: str) -> None:
-    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # beartype itself draws from Python's own
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # beartype draws from the generator of Python
     nibt.explain(tiny.model("clip"), tiny.image(), "two cars", method, **SMALL[method])
     assert torch.equal(before[0], torch.get_rng_state())
     assert np.array_equal(before[1], np.random.get_state()[1])
@@ -109,7 +109,7 @@ def test_seeds_change_the_scores_and_are_recorded(method: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "options", "told"),
+    ("method", "options", "message"),
     [
         ("rise", {"masks": 0}, r"masks must be at least 1 \(got 0\)"),
         ("rise", {"share": 0}, "share must lie above 0"),
@@ -122,6 +122,6 @@ def test_seeds_change_the_scores_and_are_recorded(method: str) -> None:
         ("centre", {"spread": 0}, "spread must be above 0"),
     ],
 )
-def test_perturbation_methods_reject_bad_options(method: str, options: dict[str, Any], told: str) -> None:
-    with pytest.raises(BadOption, match=told):
+def test_perturbation_methods_reject_bad_options(method: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadOption, match=message):
         nibt.explain(tiny.model("clip"), tiny.image(), "a cat", method, **options)

@@ -15,7 +15,7 @@ from tests.helpers import both_sides, make_side
 @both_sides
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit average", "coca", "mt5"])
 def test_fast_ig_sums_to_the_output_times_its_gradient(kind: str, modality: str) -> None:
-    """Sum over keys of dS/dA A = (dS/do) . o, for each head and query."""
+    """The sum over keys of dS/dA A is (dS/do) . o, for each head and query."""
     of = make_side(tiny.model(kind), modality)
     seen = of.attentions(of.tower.depth - 1)
     (gradient,) = gradients(of, seen, [seen.last.output])

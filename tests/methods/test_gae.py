@@ -12,12 +12,12 @@ from tests.methods.eager import ByHand, close
 @both_sides
 @pytest.mark.parametrize("rectified", ["mean", "heads"])
 def test_gae_equals_its_recursion(modality: str, rectified: str) -> None:
-    """Chefer's recursion as it is written: a matrix R that starts at 1."""
+    """The recursion of Chefer et al.: a matrix R that starts at 1."""
     hand = ByHand(modality)
     tokens = hand.seen["stream"][0].shape[1]
     relevance = torch.eye(tokens).expand(2, -1, -1)
-    found = hand.gradients(hand.seen["weights"])
-    for weights, gradient in zip(hand.seen["weights"], found, strict=True):
+    actual = hand.gradients(hand.seen["weights"])
+    for weights, gradient in zip(hand.seen["weights"], actual, strict=True):
         product = weights * gradient
         change = product.mean(1).relu() if rectified == "mean" else product.relu().mean(1)
         relevance = relevance + change @ relevance

@@ -30,16 +30,16 @@ def test_grad_cam_equals_input_times_gradient_of_captum(kind: str, modality: str
     layer = of.tower.depth - 2
     cut = of.cut(layer)
     product = InputXGradient(lambda hidden: of.score(cut.rest(hidden[None]))[0]).attribute(cut.hidden.requires_grad_())
-    found = GradCAM((layer,))(of)
-    close(found.scores, found.units.keep(product.sum(-1).relu().detach()))
-    assert found.scores.any()
-    several = GradCAM((layer, layer - 1))(of).scores if modality == "text" else found.scores
-    single = GradCAM((layer - 1,))(of).scores if modality == "text" else found.scores
-    torch.testing.assert_close(several, (found.scores + single) / 2)
+    actual = GradCAM((layer,))(of)
+    close(actual.scores, actual.units.keep(product.sum(-1).relu().detach()))
+    assert actual.scores.any()
+    several = GradCAM((layer, layer - 1))(of).scores if modality == "text" else actual.scores
+    single = GradCAM((layer - 1,))(of).scores if modality == "text" else actual.scores
+    torch.testing.assert_close(several, (actual.scores + single) / 2)
 
 
 def test_pooled_grad_cam_averages_weights_over_words_only() -> None:
-    """By hand, for a caption that is padded: neither its start and end nor its padding count."""
+    """For a padded caption: neither start and end tokens nor padding count."""
     of = make_side(tiny.model("clip"), "text", ("two cats", "a small grey bird sleeping on the red mat"))
     cut = of.cut(1)
     states = cut.hidden[None].clone().requires_grad_()
@@ -47,9 +47,9 @@ def test_pooled_grad_cam_averages_weights_over_words_only() -> None:
     words = list(of.units.words[0][0].tokens) + list(of.units.words[0][1].tokens)
     weights = gradient[0, 0, words].mean(0)
     wanted = (cut.hidden[0] @ weights).relu()
-    found = GradCAM((1,), "pooled")(of).scores
-    torch.testing.assert_close(found[0, words], wanted[words])
-    assert not found[0, [row for row in range(found.shape[1]) if row not in words]].any()
+    actual = GradCAM((1,), "pooled")(of).scores
+    torch.testing.assert_close(actual[0, words], wanted[words])
+    assert not actual[0, [row for row in range(actual.shape[1]) if row not in words]].any()
 
 
 @pytest.mark.parametrize(("depth", "layer"), [(12, 10), (24, 19), (4, 4)])

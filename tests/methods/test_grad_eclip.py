@@ -13,7 +13,7 @@ from tests.methods.eager import ByHand, close
 
 @both_sides
 def test_grad_eclip_equals_its_formula(modality: str) -> None:
-    """Token by token, with heads side by side as the projections give them."""
+    """Token by token, with heads side by side as in the projections."""
     hand = ByHand(modality)
     output, query, key, value = (hand.seen[name][-1] for name in ("o", "query", "key", "value"))
     (gradient,) = hand.gradients([output])
@@ -30,7 +30,7 @@ def test_grad_eclip_equals_its_formula(modality: str) -> None:
 @both_sides
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit average", "coca", "mt5"])
 def test_grad_eclip_without_loosening_equals_the_gradient_of_the_attention(kind: str, modality: str) -> None:
-    """Summed over the heads, (dS/do) v is dS/dA: with nothing loosened the two are one (Cui and Fan, 2026)."""
+    """Summed over the heads, (dS/do) v is dS/dA: without loosening the two are equal (Cui and Fan, 2026)."""
     of = make_side(tiny.model(kind), modality)
     seen = of.attentions(of.tower.depth - 1)
     on_output, on_weights = gradients(of, seen, [seen.last.output, seen.last.weights])

@@ -86,7 +86,7 @@ def test_gradient_methods_have_documented_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "options", "told"),
+    ("method", "options", "message"),
     [
         ("mfaba", {"steps": 0}, r"steps must be at least 1 \(got 0\)"),
         ("mfaba", {"stride": -1}, r"stride must be above 0 \(got -1.0\)"),
@@ -97,6 +97,6 @@ def test_gradient_methods_have_documented_defaults() -> None:
         ("integrated_gradients", {"quadrature": "geometric"}, "serves the baseline zero only"),
     ],
 )
-def test_gradient_methods_reject_bad_options(method: str, options: dict[str, Any], told: str) -> None:
-    with pytest.raises(BadOption, match=told):
+def test_gradient_methods_reject_bad_options(method: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadOption, match=message):
         nibt.explain(tiny.model("clip"), tiny.image(), "a cat", method, **options)

@@ -19,7 +19,7 @@ from tests.helpers import Golden, both_sides, make_side
 
 
 def information(a: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-    """The divergence as it is written, of each element."""
+    """Return the divergence of each element, as in the paper."""
     keep = 1 / (1 + (-a).exp())
     m, v = keep * hidden, (1 - keep) ** 2
     return -0.5 * (1 + v.log() - m**2 - v)
@@ -28,21 +28,21 @@ def information(a: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
 @both_sides
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "convnext", "bert"])
 def test_m2ib_with_one_step_is_the_initial_information(kind: str, modality: str) -> None:
-    """What is scored is the last forward pass, and the first one comes before anything is learnt."""
+    """The score is that of the last forward pass, and the first one comes before any learning."""
     of = make_side(tiny.model(kind), modality)
     layer = of.tower.depth - 1
     cut = of.cut(layer)
     own = of.tower.valid_tokens(of.inputs, cut.hidden)[..., None]
     wanted = (information(torch.full_like(cut.hidden, 5.0).double(), cut.hidden.double()) * own).sum(-1).float()
     for beta, seed in ((0.1, 0), (3.0, 5)):
-        found = M2IB((layer,), beta=beta, steps=1, seed=seed)(of)
-        torch.testing.assert_close(found.scores, found.units.keep(wanted), rtol=1e-3, atol=1e-4)
+        actual = M2IB((layer,), beta=beta, steps=1, seed=seed)(of)
+        torch.testing.assert_close(actual.scores, actual.units.keep(wanted), rtol=1e-3, atol=1e-4)
 
 
 @both_sides
 @pytest.mark.parametrize("steps", [2, 3])
 def test_m2ib_equals_its_loss_and_adam(modality: str, steps: int) -> None:
-    """The same by plain means: one item, one noisy state at a time, and Adam as it is written in its paper."""
+    """The same computation without batches: one item and one noisy state at a time, and Adam as in its paper."""
     of = make_side(tiny.model("clip"), modality)
     cut, samples, beta = of.cut(1), 4, 0.1
     own = of.tower.valid_tokens(of.inputs, cut.hidden)[..., None].float()
@@ -61,13 +61,13 @@ def test_m2ib_equals_its_loss_and_adam(modality: str, steps: int) -> None:
         (gradient,) = torch.autograd.grad(loss.sum(), a)
         first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
         a = a - (first / (1 - 0.9**step)) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
-    found = M2IB((1,), beta, steps, samples, seed=2)(of)
-    torch.testing.assert_close(found.scores, found.units.keep((bits * own).sum(-1).detach()), rtol=5e-3, atol=1e-3)
+    actual = M2IB((1,), beta, steps, samples, seed=2)(of)
+    torch.testing.assert_close(actual.scores, actual.units.keep((bits * own).sum(-1).detach()), rtol=5e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("of", [linear.image_side(1), linear.text_side([(3, 1, 4, 1, 5)])], ids=["image", "text"])
 def test_m2ib_without_a_price_follows_the_score(of: Side) -> None:
-    """Where S is linear, its gradient by a is l (1 - l) w (h - e), so each element goes where w (h - mean e) points."""
+    """For a linear S the gradient by a is l (1 - l) w (h - e), so each element moves to the sign of w (h - mean e)."""
     cut = of.cut(1)
     drawn = [
         generator(0, row).standard_normal((10, cut.hidden.shape[2]), dtype=np.float32)
@@ -76,18 +76,18 @@ def test_m2ib_without_a_price_follows_the_score(of: Side) -> None:
     slope = 2 * of.tower.root.weights[: cut.hidden.shape[1]] * (cut.hidden - torch.tensor(np.stack(drawn)).mean(1))
     wanted = information(5 + slope.sign().detach(), cut.hidden).sum(-1)
     wanted = wanted * of.tower.valid_tokens(of.inputs, cut.hidden)
-    found = M2IB((1,), beta=0.0, steps=2)(of)
-    torch.testing.assert_close(found.scores, found.units.keep(wanted), rtol=1e-3, atol=1e-3)
+    actual = M2IB((1,), beta=0.0, steps=2)(of)
+    torch.testing.assert_close(actual.scores, actual.units.keep(wanted), rtol=1e-3, atol=1e-3)
 
 
 @both_sides
 def test_m2ib_with_a_high_price_drops_all_units_equally(modality: str) -> None:
     of = make_side(tiny.model("clip"), modality)
-    found = M2IB((1,), beta=1e6, steps=2)(of)
+    actual = M2IB((1,), beta=1e6, steps=2)(of)
     cut = of.cut(1)
     bits = information(torch.full_like(cut.hidden, 4.0), cut.hidden)
     wanted = (bits * of.tower.valid_tokens(of.inputs, cut.hidden)[..., None]).sum(-1)
-    torch.testing.assert_close(found.scores, found.units.keep(wanted), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(actual.scores, actual.units.keep(wanted), rtol=1e-3, atol=1e-3)
 
 
 @both_sides
@@ -107,15 +107,15 @@ def test_m2ib_scores_stay_finite_after_many_steps(modality: str) -> None:
 @both_sides
 @pytest.mark.parametrize("kind", ["clip", "siglip naflex", "convnext", "bert"])
 def test_m2ib_is_independent_of_the_batch_budget(kind: str, modality: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step of Adam does not see how large a gradient is, only how it compares with those before; so what rounding
-    does to a small one shows, and the tolerance is that of batches.
+    """A step of Adam depends on the ratio of gradients, not on their size, so the rounding of a small one shows. The
+    tolerance is that of batches.
     """
     of = make_side(tiny.model(kind), modality)
     large = M2IB((1,), samples=7)(of).scores
     for name, value in (("AT_ONCE", 6), ("BUDGET", 1)):
         monkeypatch.setattr(paths, name, value)
-        found = M2IB((1,), samples=7)(of).scores
-        torch.testing.assert_close(found, large, rtol=0, atol=1e-5 * float(large.abs().max()))
+        actual = M2IB((1,), samples=7)(of).scores
+        torch.testing.assert_close(actual, large, rtol=0, atol=1e-5 * float(large.abs().max()))
 
 
 def test_m2ib_averages_seeds() -> None:
@@ -134,18 +134,18 @@ def test_m2ib_averages_layers() -> None:
 
 
 def test_m2ib_with_feature_noise_ignores_the_scale_of_channels() -> None:
-    """The information is that of standardised states: as in the bottleneck of Schulz et al."""
+    """The information is that of standardized states, as in the bottleneck of Schulz et al."""
     of = make_side(tiny.model("clip"), "image")
     cut = of.cut(1)
     h = (cut.hidden - cut.hidden.mean(1, keepdim=True)) / cut.hidden.std(1, keepdim=True, correction=0)
-    found = M2IB((1,), steps=1, noise="features")(of)
+    actual = M2IB((1,), steps=1, noise="features")(of)
     wanted = information(torch.full_like(h, 5.0), h).sum(-1)
-    torch.testing.assert_close(found.scores, found.units.keep(wanted), rtol=1e-3, atol=1e-3)
-    assert not torch.allclose(found.scores, M2IB((1,), steps=1)(of).scores, rtol=1e-2)
+    torch.testing.assert_close(actual.scores, actual.units.keep(wanted), rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(actual.scores, M2IB((1,), steps=1)(of).scores, rtol=1e-2)
 
 
 def test_m2ib_feature_noise_has_mean_and_deviation_of_the_item() -> None:
-    """All that is replaced is replaced by noise of the item itself, channel by channel; padding is not of the item."""
+    """The noise has the statistics of the item itself, channel by channel, without padding."""
     text = tiny.model("clip").text
     trace = text.trace(text.prepare(["cat", "a small grey bird sleeping on the red mat"]))
     hidden = trace.cut(1).hidden
@@ -162,8 +162,8 @@ def test_m2ib_ignores_the_padding_of_a_caption(kind: str, variant: str) -> None:
     captions = ["two cars", "a small grey bird sleeping on the red mat"]
     together = nibt.explain(tiny.model(kind), tiny.image(), captions, "m2ib", variant=variant, layer=1)
     alone = nibt.explain(tiny.model(kind), tiny.image(), captions[0], "m2ib", variant=variant, layer=1)
-    found, wanted = (torch.tensor([word.score for word in answer.words]) for answer in (together[0], alone))
-    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4 * float(wanted.max()))
+    actual, wanted = (torch.tensor([word.score for word in answer.words]) for answer in (together[0], alone))
+    torch.testing.assert_close(actual, wanted, rtol=0, atol=1e-4 * float(wanted.max()))
     assert float(together[0].text.special_share) == pytest.approx(float(alone.text.special_share), abs=1e-4)
 
 
@@ -171,13 +171,13 @@ def test_m2ib_default_is_the_paper_setting(golden: Golden) -> None:
     model = golden.model
     for variant in ("default", "paper"):
         for tower in (model.image, model.text):
-            found = M2IB.configured(tower, variant, {}, {})
-            assert found == M2IB((10,), beta=0.1, steps=10, samples=10, rate=1.0, seed=0, seeds=1, noise="unit")
+            actual = M2IB.configured(tower, variant, {}, {})
+            assert actual == M2IB((10,), beta=0.1, steps=10, samples=10, rate=1.0, seed=0, seeds=1, noise="unit")
     assert M2IB.configured(model.image, "iba", {}, {}).noise == "features"
 
 
 def test_m2ib_varies_less_between_seeds_than_between_images(golden: Golden) -> None:
-    """Seeds change a map of the paper's setting less than images do."""
+    """In the setting of the paper, seeds change a map less than images do."""
     model = golden.model
     maps = [
         nibt.explain(model, golden.folder / f"image_{number}.png", "w9 w8 w7", "m2ib", seed=seed).image.scores
@@ -198,16 +198,16 @@ def test_m2ib_leaves_global_generators_unchanged() -> None:
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_m2ib_learns_in_single_precision_for_half_precision_models(dtype: str) -> None:
-    made = tiny.clip()
-    half = nibt.load_model(made.module.to(getattr(torch, dtype)), processor=made.processor)
-    found = nibt.explain(half, tiny.image(), "two cars", "m2ib")
+    built = tiny.clip()
+    half = nibt.load_model(built.module.to(getattr(torch, dtype)), processor=built.processor)
+    actual = nibt.explain(half, tiny.image(), "two cars", "m2ib")
     whole = nibt.explain(tiny.model("clip"), tiny.image(), "two cars", "m2ib")
-    assert found.image.scores.isfinite().all()
-    assert F.cosine_similarity(found.image.scores, whole.image.scores, dim=0) > 0.9
+    assert actual.image.scores.isfinite().all()
+    assert F.cosine_similarity(actual.image.scores, whole.image.scores, dim=0) > 0.9
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"steps": 0}, r"steps must be at least 1 \(got 0\)"),
         ({"samples": 0}, "samples must be at least 1"),
@@ -219,6 +219,6 @@ def test_m2ib_learns_in_single_precision_for_half_precision_models(dtype: str) -
         ({"noise": "pink"}, "noise must be unit or features"),
     ],
 )
-def test_m2ib_rejects_bad_options(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(BadOption, match=told):
+def test_m2ib_rejects_bad_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadOption, match=message):
         nibt.explain(tiny.model("clip"), tiny.image(), "a cat", "m2ib", **options)

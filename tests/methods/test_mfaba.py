@@ -19,7 +19,7 @@ from tests.helpers import Golden, both_sides, make_side, stretch
 
 
 class EveryRow(Side):
-    """A side whose special tokens are explained, too, as the authors keep them."""
+    """A side whose special tokens are explained as well, as the authors keep them."""
 
     def stem(self) -> Cut:
         stem = super().stem()
@@ -34,20 +34,20 @@ def test_mfaba_equals_the_output_of_the_authors(golden: Golden, case: int, modal
     model = golden.model
     image = model.image.trace(model.image.prepare([nibt.data.images.read_image(golden.images[case])]))
     text = model.text.trace(model.text.prepare([golden.captions[case]]))
-    here, there = (image, text) if modality == "image" else (text, image)
-    of = EveryRow(model, here, lambda embedding: Cosine()(embedding, there.embedding, TargetContext()))
+    here, opposite = (image, text) if modality == "image" else (text, image)
+    of = EveryRow(model, here, lambda embedding: Cosine()(embedding, opposite.embedding, TargetContext()))
     scores = MFABA.configured(here.tower, "paper", {}, {})(of).scores[0]
     if modality == "image":
         scores = to_pixels(scores.unflatten(0, (7, 7)), 224, 224)
     stretched = stretch(scores.squeeze())
-    found = stretched[::8, ::8] if modality == "image" else stretched
+    actual = stretched[::8, ::8] if modality == "image" else stretched
     wanted = golden.outputs[f"mfaba_{'v' if modality == 'image' else 't'}_{case}"]
-    np.testing.assert_allclose(found.squeeze(), wanted.squeeze(), atol=1e-4)
+    np.testing.assert_allclose(actual.squeeze(), wanted.squeeze(), atol=1e-4)
 
 
 @linear.both_sides
 def test_mfaba_on_a_linear_tower_is_known(of: Side) -> None:
-    """The gradient is the same everywhere: each step takes its stride times the gradient's absolute values."""
+    """The gradient is constant: each step adds its stride times the absolute gradient."""
     gradient = 4 * of.tower.root.weights[: of.stem().hidden.shape[1]].detach()
     wanted = of.stem().units.keep((7 * 0.02 * gradient.abs().sum(-1)).expand(len(of.inputs), -1))
     torch.testing.assert_close(MFABA(7, 0.02)(of).scores, wanted)
@@ -62,5 +62,5 @@ def test_mfaba_moves_against_the_score(modality: str) -> None:
     (gradient,) = torch.autograd.grad(of.score(stem.rest(states)).sum(), states)
     torch.testing.assert_close(scores.scores, stem.units.keep(0.01 * gradient[0].abs().sum(-1)))
     assert not torch.allclose(MFABA(steps=2)(of).scores, 2 * scores.scores, rtol=1e-4), (
-        "the second step starts elsewhere"
+        "the second step starts at another state"
     )

@@ -23,7 +23,7 @@ ORACLE = ("clip", "siglip", "own vit", "own vit attention", "own resnet", "bert"
 
 
 def captum(of: Side, layer: int, baseline: torch.Tensor, quadrature: str, steps: int) -> torch.Tensor:
-    """Captum's integrated gradients on the tail, summed over the channels."""
+    """Return captum's integrated gradients of the tail, summed over the channels."""
     cut = of.cut(layer)
 
     def tail(states: torch.Tensor) -> torch.Tensor:  # captum repeats the batch, step after step
@@ -75,7 +75,7 @@ def test_paper_variant_has_the_published_setting(golden: Golden) -> None:
 
 
 def _all_rows(model: Model, caption: str, answer: Any, steps: int, layer: int) -> np.ndarray:
-    """The stretched scores with start and end tokens, which the authors keep."""
+    """Return the stretched scores including start and end tokens, which the authors keep."""
     text = model.text.trace(model.text.prepare([caption]))
     other = model.image.encode(model.image.prepare([answer.image.input]))
     of = Side(model, text, lambda embedding: cosine(embedding, other))
@@ -87,9 +87,9 @@ def _all_rows(model: Model, caption: str, answer: Any, steps: int, layer: int) -
 
 @pytest.fixture(scope="module")
 def deep() -> Model:
-    """A random CLIP of 12 blocks a side, as Transformers initialises it, but with random biases."""
-    made = tiny.clip()
-    config = made.module.config.to_dict()
+    """A random CLIP of 12 blocks per side, initialized as in Transformers, but with random biases."""
+    built = tiny.clip()
+    config = built.module.config.to_dict()
     for part in ("vision_config", "text_config"):
         config[part]["num_hidden_layers"] = 12
     with torch.random.fork_rng(), torch.no_grad():
@@ -98,7 +98,7 @@ def deep() -> Model:
         for name, tensor in module.named_parameters():
             if name.endswith("bias"):
                 tensor.normal_(0, 0.3)
-    return nibt.load_model(module, processor=made.processor)
+    return nibt.load_model(module, processor=built.processor)
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
@@ -134,7 +134,9 @@ def test_nib_tolerance_chooses_the_steps_of_each_item() -> None:
         alone = nibt.explain(deep, image, caption, **options)
         assert int(alone.image.path.steps) == int(one.image.path.steps)
         torch.testing.assert_close(one.image.scores, alone.image.scores, atol=1e-5 * _largest(alone), rtol=0)
-    assert len({(int(one.image.path.steps), int(one.text.path.steps)) for one in together}) > 1, "all alike"
+    assert len({(int(one.image.path.steps), int(one.text.path.steps)) for one in together}) > 1, (
+        "all items have the same number of steps"
+    )
 
 
 def _largest(answer: Any) -> float:
@@ -143,9 +145,9 @@ def _largest(answer: Any) -> float:
 
 def test_nib_warns_if_the_tolerance_is_not_met(deep: Model) -> None:
     stiff = {"baseline": "zero", "quadrature": "riemann", "steps": 2, "image_layer": 2}
-    told = nibt.explain(deep, tiny.image(), "a cat", tolerance=1e-6, **stiff)
-    assert int(told.image.path.steps) == 64
-    assert any("image side" in warning and "after 64 steps" in warning for warning in told.warnings)
+    explanation = nibt.explain(deep, tiny.image(), "a cat", tolerance=1e-6, **stiff)
+    assert int(explanation.image.path.steps) == 64
+    assert any("image side" in warning and "after 64 steps" in warning for warning in explanation.warnings)
     kept = nibt.explain(deep, tiny.image(), "a cat", tolerance=0.5)
     assert not any("tolerance" in warning for warning in kept.warnings)
 
@@ -174,7 +176,7 @@ def test_auto_takes_the_layer_with_the_smallest_deletion_area(deep: Model) -> No
 
 
 @pytest.mark.parametrize(
-    ("options", "kind", "told"),
+    ("options", "kind", "message"),
     [
         ({"layer": 13}, BadOption, r"layer must lie in 0\.\.12 for this image tower \(got 13\)"),
         ({"text_layer": -1}, BadOption, r"layer must lie in 0\.\.12 for this text tower \(got -1\)"),
@@ -197,8 +199,8 @@ def test_auto_takes_the_layer_with_the_smallest_deletion_area(deep: Model) -> No
         ({"batch_size": 0}, BadOption, "batch_size must be at least 1"),
     ],
 )
-def test_nib_rejects_bad_options(deep: Model, options: dict, kind: type, told: str) -> None:
-    with pytest.raises(kind, match=told):
+def test_nib_rejects_bad_options(deep: Model, options: dict, kind: type, message: str) -> None:
+    with pytest.raises(kind, match=message):
         nibt.explain(deep, tiny.image(), "a cat", **options)
 
 

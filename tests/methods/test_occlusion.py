@@ -44,11 +44,11 @@ def test_occlusion_of_words_equals_captum(kind: str) -> None:
 
 def test_occlusion_of_a_convolutional_trunk_uses_its_last_map() -> None:
     of = make_side(tiny.model("convnext"), "image")
-    found = Occlusion()(of)
-    assert found.units == of.cut(of.tower.depth).units
-    keep = torch.ones(2, found.units.count)
+    actual = Occlusion()(of)
+    assert actual.units == of.cut(of.tower.depth).units
+    keep = torch.ones(2, actual.units.count)
     keep[:, 1] = 0.0
-    torch.testing.assert_close(found.scores[:, 1], of.value() - masker(of, found.units)(keep), atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(actual.scores[:, 1], of.value() - masker(of, actual.units)(keep), atol=1e-6, rtol=1e-4)
 
 
 @linear.both_sides

@@ -23,7 +23,7 @@ KINDS = ("clip", "siglip naflex", "own vit", "bert", "convnext")
 
 @dataclass(frozen=True)
 class GradientTimesState(GradientMethod):
-    """What NIB averages, without a rectifier."""
+    """The product that NIB averages, without a rectifier."""
 
     def scores(self, difference: Hidden, gradient: Hidden, units: Units) -> PerToken:
         return (difference * gradient).sum(-1)
@@ -45,25 +45,30 @@ def test_along_path_of_gradient_times_state_equals_nib(
 ) -> None:
     of = make_side(tiny.model(kind), modality)
     layer = 0 if modality == "text" else 1
-    found = walking(GradientTimesState)((layer,), baseline, quadrature, steps)(of)
+    actual = walking(GradientTimesState)((layer,), baseline, quadrature, steps)(of)
     wanted = NIB((layer,), baseline, quadrature, steps)(of)
     scale = float(wanted.scores.abs().max())
     assert scale > 1e-6
-    torch.testing.assert_close(found.scores, wanted.scores, rtol=0, atol=max(2e-6 * scale, 1e-7))
-    torch.testing.assert_close(found.special_share, wanted.special_share, rtol=0, atol=1e-4)
-    assert found.units == wanted.units or modality == "text"
-    told, expected = found.path, wanted.path
-    assert (told.baseline, told.quadrature, told.layers, told.tolerance) == (baseline, quadrature, (layer,), None)
-    assert torch.equal(told.steps, expected.steps)
-    assert torch.equal(told.at_input, expected.at_input)
+    torch.testing.assert_close(actual.scores, wanted.scores, rtol=0, atol=max(2e-6 * scale, 1e-7))
+    torch.testing.assert_close(actual.special_share, wanted.special_share, rtol=0, atol=1e-4)
+    assert actual.units == wanted.units or modality == "text"
+    settings, expected = actual.path, wanted.path
+    assert (settings.baseline, settings.quadrature, settings.layers, settings.tolerance) == (
+        baseline,
+        quadrature,
+        (layer,),
+        None,
+    )
+    assert torch.equal(settings.steps, expected.steps)
+    assert torch.equal(settings.at_input, expected.at_input)
     for name in ("at_baseline", "sum", "gap"):
-        torch.testing.assert_close(getattr(told, name), getattr(expected, name), rtol=1e-4, atol=5e-6)
+        torch.testing.assert_close(getattr(settings, name), getattr(expected, name), rtol=1e-4, atol=5e-6)
 
 
 @both_sides
 @pytest.mark.parametrize("kind", KINDS)
 def test_along_path_rectifies_at_each_node(kind: str, modality: str) -> None:
-    """The mean of what is rectified at each node, found node by node; not the rectified mean."""
+    """The expected scores are the mean of the rectified products, not the rectified mean."""
     of = make_side(tiny.model(kind), modality)
     layer = 1
     cut, path = of.cut(layer), nodes("gauss", 5)
@@ -74,10 +79,10 @@ def test_along_path_rectifies_at_each_node(kind: str, modality: str) -> None:
         (gradient,) = torch.autograd.grad(of.score(cut.rest(state)).sum(), state)
         product = ((cut.hidden - baseline) * gradient[0]).sum(-1)
         total, plain = total + weight * product.relu(), plain + weight * product
-    found = walking(GradCAM)((layer,), baseline="blank", quadrature="gauss", steps=5)(of).scores
-    torch.testing.assert_close(found, cut.units.keep(total), rtol=1e-4, atol=2e-6)
-    assert (found >= 0).all()
-    assert not torch.allclose(found, cut.units.keep(plain.relu()), rtol=1e-3, atol=1e-6)
+    actual = walking(GradCAM)((layer,), baseline="blank", quadrature="gauss", steps=5)(of).scores
+    torch.testing.assert_close(actual, cut.units.keep(total), rtol=1e-4, atol=2e-6)
+    assert (actual >= 0).all()
+    assert not torch.allclose(actual, cut.units.keep(plain.relu()), rtol=1e-3, atol=1e-6)
 
 
 @both_sides
@@ -86,8 +91,8 @@ def test_along_path_rectifies_at_each_node(kind: str, modality: str) -> None:
 def test_along_path_with_one_node_at_the_state_equals_the_method(kind: str, weights: str, modality: str) -> None:
     of = make_side(tiny.model(kind), modality)
     wanted = GradCAM((1,), weights=weights)(of)
-    found = walking(GradCAM)(layer=(1,), weights=weights, baseline="zero", quadrature="riemann", steps=1)(of)
-    torch.testing.assert_close(found.scores, wanted.scores, rtol=1e-5, atol=1e-7)
+    actual = walking(GradCAM)(layer=(1,), weights=weights, baseline="zero", quadrature="riemann", steps=1)(of)
+    torch.testing.assert_close(actual.scores, wanted.scores, rtol=1e-5, atol=1e-7)
     assert wanted.scores.any()
 
 
@@ -117,16 +122,16 @@ def test_explain_takes_along_path() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variant", "told"),
+    ("variant", "settings"),
     [
         ("default", {"baseline": "blank", "quadrature": "gauss", "steps": 8, "weights": "token"}),
         ("textbook", {"baseline": "blank", "quadrature": "gauss", "steps": 8, "weights": "pooled"}),
         ("paper", {"baseline": "zero", "quadrature": "riemann", "steps": 10, "weights": "token"}),
     ],
 )
-def test_along_path_has_the_variants_of_the_method(variant: str, told: dict[str, Any]) -> None:
+def test_along_path_has_the_variants_of_the_method(variant: str, settings: dict[str, Any]) -> None:
     answer = nibt.explain(tiny.model("clip"), tiny.image(), "a cat", "grad_cam", variant=variant, along_path=True)
-    assert told.items() <= answer.method["text"].items()
+    assert settings.items() <= answer.method["text"].items()
     kind, tower = along_path("grad_cam"), tiny.model("clip").text
     assert kind.configured(tower, variant, {}, {}).layer == GradCAM.configured(tower, variant, {}, {}).layer
 
@@ -157,7 +162,7 @@ def test_along_path_caches_the_class() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "options", "error", "told"),
+    ("method", "options", "error", "settings"),
     [
         ("occlusion", {"along_path": True}, BadOption, r"occlusion cannot go along a path.*those that are: grad_cam"),
         ("nib", {"along_path": True}, BadOption, "nib cannot go along a path"),
@@ -169,6 +174,6 @@ def test_along_path_caches_the_class() -> None:
         ("grad_cam", {"along_path": True, "baseline": "black"}, BadOption, "baseline must be zero"),
     ],
 )
-def test_along_path_rejects_bad_options(method: str, options: dict[str, Any], error: type, told: str) -> None:
-    with pytest.raises(error, match=told):
+def test_along_path_rejects_bad_options(method: str, options: dict[str, Any], error: type, settings: str) -> None:
+    with pytest.raises(error, match=settings):
         nibt.explain(tiny.model("clip"), tiny.image(), "a cat", method, **options)

@@ -18,7 +18,7 @@ from tests.helpers import both_sides, make_side, varied_kinds
 @pytest.mark.parametrize("kind", ["clip", "own vit oblong", "bert"])
 def test_rise_equals_its_formula(kind: str, modality: str) -> None:
     of = make_side(tiny.model(kind), modality)
-    found = RISE(6, share=0.3, cells=4, seed=3)(of)
+    actual = RISE(6, share=0.3, cells=4, seed=3)(of)
     if modality == "text":
         stem, explained = of.stem(), of.units.explained
         rows = [generator(3, row).random(6) < 0.3 for row in range(explained.shape[1])]
@@ -47,35 +47,35 @@ def test_rise_equals_its_formula(kind: str, modality: str) -> None:
                     )[:, None, None]
                     * mask
                 )
-        assert (found.units.rows, found.units.columns) == (16, 16)
+        assert (actual.units.rows, actual.units.columns) == (16, 16)
         wanted = F.adaptive_avg_pool2d(total / (6 * 0.3), (16, 16)).flatten(1)
-    torch.testing.assert_close(found.scores, wanted, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(actual.scores, wanted, atol=1e-5, rtol=1e-4)
 
 
 @both_sides
 @varied_kinds
 def test_rise_with_full_masks_gives_the_score_everywhere(kind: str, modality: str) -> None:
     of = make_side(tiny.model(kind), modality)
-    found = RISE(3, share=1.0)(of)
-    everywhere = of.value()[:, None].expand_as(found.scores)
-    wanted = found.units.keep(everywhere) if isinstance(found.units, Words) else everywhere
-    torch.testing.assert_close(found.scores, wanted, atol=1e-6, rtol=1e-5)
+    actual = RISE(3, share=1.0)(of)
+    everywhere = of.value()[:, None].expand_as(actual.scores)
+    wanted = actual.units.keep(everywhere) if isinstance(actual.units, Words) else everywhere
+    torch.testing.assert_close(actual.scores, wanted, atol=1e-6, rtol=1e-5)
 
 
 def test_rise_on_a_linear_tower_approaches_occlusion() -> None:
     """With S = sum_s a_s m_s and independent masks, E[S m_t] / p = p sum_s a_s + (1 - p) a_t."""
     whole = linear.text_side([(3, 1, 4, 1, 5)])
     parts = Occlusion()(whole).scores[0, 1:]
-    start = whole.value()[0] - parts.sum()  # always kept; without it fewer masks will do
+    start = whole.value()[0] - parts.sum()  # always kept; without it fewer masks are enough
     of = Side(whole.model, whole.trace, lambda embedding: embedding[..., 0] - start)
     for share in (0.2, 0.5):
-        found = RISE(20_000, share=share)(of).scores[0, 1:]
+        actual = RISE(20_000, share=share)(of).scores[0, 1:]
         wanted = share * parts.sum() + (1 - share) * parts
-        assert (found - wanted).abs().max() < 0.1 * (wanted - wanted.mean()).abs().max()
+        assert (actual - wanted).abs().max() < 0.1 * (wanted - wanted.mean()).abs().max()
 
 
 def test_rise_map_is_as_fine_as_its_masks() -> None:
-    """The squares that pixels are averaged over lose next to nothing of the map of pixels."""
+    """Averaging pixels over the squares loses nearly nothing of the map of pixels."""
     grids, shifts = RISE(500)._grids(224, 224)
     weights = torch.rand(500, generator=torch.Generator().manual_seed(1))
     pixels = (weights[:, None, None] * _stretched(grids, shifts, 224, 224)).sum(0)[None, None]

@@ -17,7 +17,7 @@ from tests.helpers import both_sides, make_side, varied_kinds
 
 
 def _exact(of: Side) -> torch.Tensor:
-    """The mean, over all orders of the units of one caption, of what each adds when its turn comes."""
+    """Return the mean contribution of each unit of one caption over all orders of the units."""
     score, places = masker(of, of.units), of.units.explained[0].nonzero()[:, 0].tolist()
     values = {}
     for size in range(len(places) + 1):
@@ -36,9 +36,9 @@ def _exact(of: Side) -> torch.Tensor:
 @pytest.mark.parametrize("kind", ["clip", "siglip", "bert"])
 def test_shapley_values_of_few_words_are_exact(kind: str) -> None:
     model = tiny.model(kind)
-    there = model.image.encode(model.image.prepare([tiny.image()]))
+    opposite = model.image.encode(model.image.prepare([tiny.image()]))
     text = model.text.trace(model.text.prepare(["red cat on small mat"]))
-    of = Side(model, text, lambda embedding: F.cosine_similarity(embedding, there, dim=-1))
+    of = Side(model, text, lambda embedding: F.cosine_similarity(embedding, opposite, dim=-1))
     torch.testing.assert_close(Shapley()(of).scores[0], _exact(of), atol=2e-6, rtol=1e-3)
 
 
@@ -54,7 +54,7 @@ def test_shapley_values_sum_to_the_change_for_any_budget(kind: str, modality: st
 
 
 def _game(players: int, pairs_only: bool) -> Any:
-    """A game in which players 0 and 1 are alike, and the last does nothing."""
+    """Return a game in which players 0 and 1 are equal, and the last one has no effect."""
     weights = np.random.default_rng(0).normal(size=(players, 8))
     weights[1], weights[-1] = weights[0], 0.0
 
@@ -75,15 +75,15 @@ def _values(game: Any, players: int, budget: int, seed: int = 0) -> np.ndarray:
     ("pairs_only", "budget", "within"), [(True, 256, 1e-9), (True, 60, 1e-9), (False, 256, 1e-9), (False, 200, 0.02)]
 )
 def test_shapley_values_keep_their_axioms(pairs_only: bool, budget: int, within: float) -> None:
-    """Players that are alike are worth the same, one that does nothing nothing. What pairs of players make together
-    is shared by halves, which a coalition and its complement find exactly even where few are drawn.
+    """Equal players have equal values, and a player without effect has none. Coalitions and their complements share the
+    effects of pairs exactly, even if few are drawn.
     """
     game = _game(8, pairs_only)
-    found = _values(game, 8, budget)
-    assert found.sum() == pytest.approx(float(game(np.ones((1, 8)))[0]), abs=1e-9)
-    assert abs(found[0] - found[1]) <= within
-    assert abs(found[-1]) <= within
-    assert np.abs(found).max() > 10 * within
+    actual = _values(game, 8, budget)
+    assert actual.sum() == pytest.approx(float(game(np.ones((1, 8)))[0]), abs=1e-9)
+    assert abs(actual[0] - actual[1]) <= within
+    assert abs(actual[-1]) <= within
+    assert np.abs(actual).max() > 10 * within
 
 
 def test_shapley_estimate_improves_with_the_budget() -> None:

@@ -25,7 +25,7 @@ KINDS = ("clip", "siglip", "own vit", "convnext")
 
 @dataclass(frozen=True)
 class Brightness(Method):
-    """The mean of a patch's own pixels, so that where a cell looks can be seen."""
+    """The mean of the pixels of a patch, which shows where a cell looks."""
 
     def __call__(self, side: Side) -> Attribution:
         grid = side.units
@@ -35,7 +35,7 @@ class Brightness(Method):
 
 
 def _lit(of: Side, row: int, column: int) -> Side:
-    """The side with one pixel lit, and all else dark."""
+    """Return the side with one bright pixel on black."""
     values = torch.zeros_like(of.inputs.values)
     values[..., row, column] = 1
     return replace(of, trace=of.tower.trace(replace(of.inputs, values=values)))
@@ -44,11 +44,11 @@ def _lit(of: Side, row: int, column: int) -> Side:
 @pytest.mark.parametrize("shifts", [2, 4])
 @pytest.mark.parametrize(("row", "column"), [(13, 9), (18, 22), (16, 16)])
 def test_shifted_map_has_its_cells_in_place(shifts: int, row: int, column: int) -> None:
-    """The middle of the map lies where the light is, to a part of a patch; for a plain map it need not."""
+    """The center of the map is at the bright pixel, up to a part of a patch."""
     of = _lit(make_side(tiny.model("clip"), "image"), row, column)
-    found = Shifted(Brightness(), shifts)(of).grid[0]
-    assert found.shape == (4 * shifts, 4 * shifts)
-    share = found / found.sum()
+    actual = Shifted(Brightness(), shifts)(of).grid[0]
+    assert actual.shape == (4 * shifts, 4 * shifts)
+    share = actual / actual.sum()
     places = (torch.arange(4 * shifts) + 0.5) * 8 / shifts
     middle = float(share.sum(1) @ places), float(share.sum(0) @ places)
     assert middle == pytest.approx((row + 0.5, column + 0.5), abs=8 / shifts / 2)
@@ -67,10 +67,10 @@ def test_triangle_keeps_every_sum(reach: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_shifted_map_sums_to_the_mean_of_the_shifts(kind: str) -> None:
-    """Held against each shift, made by hand of the pixels."""
+    """Compared with each shift, computed from the pixels."""
     of = make_side(tiny.model(kind), "image")
     method = NIB((1,), "blank", "gauss", 4)
-    found = Shifted(method, 2)(of)
+    actual = Shifted(method, 2)(of)
     grid = of.cut(1).units
     height, width = of.inputs.values.shape[-2:]
     one, other = height / grid.rows / 4, width / grid.columns / 4
@@ -82,10 +82,10 @@ def test_shifted_map_sums_to_the_mean_of_the_shifts(kind: str) -> None:
             moved = method(replace(of, trace=of.tower.trace(replace(of.inputs, values=values))))
             sums.append(moved.scores.sum(-1))
             changes.append(moved.path.at_input - moved.path.at_baseline)
-    torch.testing.assert_close(found.scores.sum(-1), torch.stack(sums).mean(0), rtol=1e-5, atol=1e-7)
-    told = found.path
-    torch.testing.assert_close(told.gap, torch.stack(changes).mean(0) - told.sum, rtol=1e-4, atol=1e-7)
-    assert (found.units.rows, found.units.columns) == (2 * grid.rows, 2 * grid.columns)
+    torch.testing.assert_close(actual.scores.sum(-1), torch.stack(sums).mean(0), rtol=1e-5, atol=1e-7)
+    path = actual.path
+    torch.testing.assert_close(path.gap, torch.stack(changes).mean(0) - path.sum, rtol=1e-4, atol=1e-7)
+    assert (actual.units.rows, actual.units.columns) == (2 * grid.rows, 2 * grid.columns)
 
 
 def test_shifted_map_is_independent_of_the_batch() -> None:
@@ -99,7 +99,7 @@ def test_shifted_map_is_independent_of_the_batch() -> None:
 
 
 def test_shifted_map_is_more_precise() -> None:
-    """Average precision on scenes: far more than chance, paired over the scenes."""
+    """Average precision on scenes, paired over the scenes."""
     pairs = list(Scenes(count=24, seed=31, fewest=2, most=3, named="one"))
     plain, fine = (
         [row.value for row in nibt.measure("scenes", pairs, ["average_precision"], only="image", **options)]
@@ -142,7 +142,7 @@ def test_shifts_reject_inputs_without_an_image() -> None:
         nibt.explain(model, tiny.image(), "a cat", "rise", shifts=2, image_masks=8, text_masks=8)
     with pytest.raises(Unsupported, match="patches, not an image"):
         nibt.explain(tiny.model("siglip naflex"), tiny.image(), "a cat", shifts=2)
-    for verb in (nibt.explain_interactions, lambda *given, **more: nibt.contributions(*given[:2], **more)):
+    for verb in (nibt.explain_interactions, lambda *inputs, **more: nibt.contributions(*inputs[:2], **more)):
         with pytest.raises(BadOption, match="leave shifts out"):
             verb(model, tiny.image(), "a cat", shifts=2)
 

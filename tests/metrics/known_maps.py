@@ -17,9 +17,9 @@ GRID = Grid(4, 4)
 QUARTER = F.pad(torch.ones(4, 4), (0, 4, 0, 4)).bool()
 
 
-def on(scores: torch.Tensor, mask: torch.Tensor | None = QUARTER, **given: object) -> MetricInput:
-    """A trial of one map of 4 x 4 cells on 8 x 8 pixels; the side is any, where only the map is looked at."""
-    answer = Attribution(scores.reshape(1, 16), GRID, torch.zeros(1), **given)  # pyright: ignore
+def on(scores: torch.Tensor, mask: torch.Tensor | None = QUARTER, **options: object) -> MetricInput:
+    """Return the input of one map of 4 x 4 cells on 8 x 8 pixels; the side does not matter."""
+    answer = Attribution(scores.reshape(1, 16), GRID, torch.zeros(1), **options)  # pyright: ignore
     return MetricInput(make_side(tiny.model("clip"), "image"), answer, (GroundTruth(mask),))
 
 
@@ -37,8 +37,8 @@ def block(rows: slice, columns: slice) -> torch.Tensor:
 FIRST, LAST = block(slice(0, 2), slice(0, 2)), block(slice(2, 4), slice(2, 4))
 
 
-def said(scores: list[float], named: list[bool], absent: list[bool] | None = None) -> MetricInput:
-    """A caption of words, the first of which has two tokens, between a start and an end."""
+def caption_input(scores: list[float], named: list[bool], absent: list[bool] | None = None) -> MetricInput:
+    """Return the input of a caption, whose first word has two tokens, between a start and an end token."""
     count = len(named)
     words = Words(
         (("start", *["token"] * (count + 1), "end"),),

@@ -20,8 +20,8 @@ def pairs(count: int = 3) -> list[Pair]:
     return [Pair(tiny.image(seed=seed), caption) for seed, caption in enumerate(tiny.CAPTIONS[:count])]
 
 
-def values(model: Model, given: list[Pair], metric: Any, **options: Any) -> list[float]:
-    return [row.value for row in nibt.measure(model, given, [metric], **options)]
+def values(model: Model, data: list[Pair], metric: Any, **options: Any) -> list[float]:
+    return [row.value for row in nibt.measure(model, data, [metric], **options)]
 
 
 def trial(of: Side, method: Any) -> MetricInput:
@@ -33,8 +33,8 @@ def exact(of: Side) -> Attribution:
 
 
 def ordered(of: Side, metric: Any) -> tuple[torch.Tensor, ...]:
-    """The metric of the exact map, of an even one of the same sum, and of the exact one turned round, of a linear
-    score above zero.
+    """Return the metric of the exact map, of an even map with the same sum, and of the reversed map, for a positive
+    linear score.
     """
     sign = of.value().sign()
     up = replace(of, score=lambda here: sign * of.score(here))
@@ -51,5 +51,5 @@ long_sides = pytest.mark.parametrize(
 
 
 def nothing(of: Side) -> torch.Tensor:
-    """What the start of a caption gives to a linear score above zero."""
+    """Return the share of the start token of a caption in a positive linear score."""
     return (of.value() - exact(of).scores.sum(-1)) * of.value().sign()

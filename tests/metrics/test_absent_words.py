@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from tests.metrics.known_maps import of, said
+from tests.metrics.known_maps import caption_input, of
 
 
 def test_absent_words_of_known_scores() -> None:
-    assert of("absent_words", said([2, -1, 3], [True, False, False], [False, True, False])) == 1
-    assert of("absent_words", said([2, -1, 3], [True, False, False], [False, True, True])) == 0.5
-    assert np.isnan(of("absent_words", said([2, -1, 3], [True, False, False])))
+    assert of("absent_words", caption_input([2, -1, 3], [True, False, False], [False, True, False])) == 1
+    assert of("absent_words", caption_input([2, -1, 3], [True, False, False], [False, True, True])) == 0.5
+    assert np.isnan(of("absent_words", caption_input([2, -1, 3], [True, False, False])))

@@ -26,4 +26,6 @@ def test_metrics_declare_their_sides_and_direction(name: str) -> None:
     pair = Pair(ImageInput(tiny.image().pil_image, "drawn"), "a cat", (Object("cat", (2, 2, 9, 9), None, ((2, 5),)),))
     rows = nibt.measure(model, [pair, pair], [name], batch_size=2)
     assert [(row.item, row.side) for row in rows] == [(item, side) for item in (0, 1) for side in kind.sides]
-    assert rows[0].value == pytest.approx(rows[len(kind.sides)].value, abs=1e-3, nan_ok=True)  # rows of one batch
+    assert rows[0].value == pytest.approx(
+        rows[len(kind.sides)].value, abs=1e-3, nan_ok=True
+    )  # equal inputs in one batch

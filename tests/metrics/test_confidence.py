@@ -34,7 +34,7 @@ def flat(of_side: Side, value: float) -> Attribution:
 
 @pytest.mark.parametrize("modality", ["image", "text"])
 def test_confidence_of_a_flat_map_keeps_nothing(modality: str) -> None:
-    """A flat map reads as 0, so what is kept is the image, or the caption, that says nothing."""
+    """A flat map counts as 0, so the blank image or caption is kept."""
     here = make_side(tiny.model("clip"), modality)
     nothing = here.at_end("zero", None, here.cut(0), here.tower.blank(here.inputs, 0))
     drop = find("metrics", "confidence_drop")()(MetricInput(here, flat(here, 1.0)))
@@ -47,7 +47,7 @@ def test_confidence_drop_keeps_the_words_of_the_map() -> None:
     here = make_side(tiny.model("clip"), "text")
     answer = flat(here, 1.0)
     scores = answer.scores.clone()
-    scores[:, 1] = 0  # the first word goes, all others stay whole
+    scores[:, 1] = 0  # the first word is removed, all others stay
     kept = torch.ones_like(scores)
     kept[:, 1] = 0
     with here.tower.blend_to_padding(kept):  # pyright: ignore
@@ -57,8 +57,8 @@ def test_confidence_drop_keeps_the_words_of_the_map() -> None:
 
 
 def authors(model: Model, image: ImageInput, caption: str, rows: np.ndarray) -> tuple[float, float]:
-    """The score of a caption and of what is kept of it, as the authors' code takes them: in a copy of the model whose
-    table is edited, for ``rows``, the token scores in [0, 1] with start and end.
+    """Return the score of a caption and of what is kept of it, as in the code of the authors: in a copy of the model
+    with an edited token table, for token scores in [0, 1] including start and end.
     """
     ids = model.text.prepare([caption]).values[:, 1:-1]
     edited = copy.deepcopy(model.module)
@@ -76,7 +76,7 @@ def authors(model: Model, image: ImageInput, caption: str, rows: np.ndarray) -> 
 
 @pytest.mark.parametrize("case", [0, 1])
 def test_paper_protocol_equals_the_code_of_the_authors(golden: Golden, case: int) -> None:
-    """The maps that the metric hides by are the golden ones, and the numbers those of an edited copy."""
+    """The metric removes by the maps of the authors, and its values are those of the edited copy."""
     model = golden.model
     pair = Pair(nibt.data.images.read_image(golden.images[case]), golden.captions[case])
     image, text = (
@@ -98,8 +98,8 @@ def test_paper_protocol_equals_the_code_of_the_authors(golden: Golden, case: int
         (ConfidenceDrop, lambda whole, kept: 100 * max(0.0, whole - kept)),
         (ConfidenceIncrease, lambda whole, kept: 100.0 * (kept > whole)),
     ):
-        found = values(model, [pair], kind(protocol="paper"), variant="paper", layer=9)
-        assert found == pytest.approx([number(*images), number(*captions)], abs=1e-3)
+        actual = values(model, [pair], kind(protocol="paper"), variant="paper", layer=9)
+        assert actual == pytest.approx([number(*images), number(*captions)], abs=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["clip", "clip legacy end"])
@@ -108,18 +108,22 @@ def test_paper_protocol_scales_a_repeated_word_by_the_product(kind: str) -> None
     captions = ["cat dog cat cat", "a red cat on the red mat", "dog"]
     before = model.weights_hash, count_hooks(model.module)
     metrics = [ConfidenceDrop(protocol="paper"), ConfidenceIncrease(protocol="paper")]
-    found = nibt.measure(
+    actual = nibt.measure(
         model, [Pair(image, caption) for caption in captions], metrics, variant="paper", only="text", layer=2
     )
     for place, caption in enumerate(captions):
-        text, there = model.text.prepare([caption]), model.image.encode(model.image.prepare([image]))
-        of = Side(model, model.text.trace(text), lambda here, there=there: torch.cosine_similarity(here, there, dim=-1))
-        asked = trial(of, NIB((2,), "zero", "riemann", 10))
-        rows = of_all_rows(asked)[0]
-        assert rows[0] != 0, "the start token has its score"
+        text, opposite = model.text.prepare([caption]), model.image.encode(model.image.prepare([image]))
+        of = Side(
+            model,
+            model.text.trace(text),
+            lambda here, opposite=opposite: torch.cosine_similarity(here, opposite, dim=-1),
+        )
+        metric_input = trial(of, NIB((2,), "zero", "riemann", 10))
+        rows = of_all_rows(metric_input)[0]
+        assert rows[0] != 0, "the start token has its own score"
         whole, kept = authors(model, image, caption, stretch(rows))
-        assert torch.cat(metrics[0].scores(asked)).tolist() == pytest.approx([whole, kept], abs=1e-5)
-        drop, rise = (row.value for row in found if row.item == place)
+        assert torch.cat(metrics[0].scores(metric_input)).tolist() == pytest.approx([whole, kept], abs=1e-5)
+        drop, rise = (row.value for row in actual if row.item == place)
         assert drop == pytest.approx(100 * max(0.0, whole - kept), abs=1e-3)
         assert rise == 100 * (kept > whole)
     assert (model.weights_hash, count_hooks(model.module)) == before
@@ -129,11 +133,11 @@ def test_paper_protocol_stretches_the_pixels_of_images() -> None:
     of = make_side(tiny.model("clip"), "image")
     scores = torch.randn(2, 16, generator=torch.Generator().manual_seed(4))
     scores[1] = 3.0  # a flat map keeps nothing
-    found = ConfidenceDrop(protocol="paper")(MetricInput(of, Attribution(scores, of.units, torch.zeros(2))))
+    actual = ConfidenceDrop(protocol="paper")(MetricInput(of, Attribution(scores, of.units, torch.zeros(2))))
     pixels = torch.nn.functional.interpolate(scores.reshape(2, 1, 4, 4), (32, 32), mode="bilinear")
     keep = torch.stack([torch.from_numpy(stretch(pixels[0])), torch.zeros(1, 32, 32)])
     seen = of.score(of.tower.encode(replace(of.inputs, values=of.inputs.values * keep)))
-    torch.testing.assert_close(found, 100 * (of.value() - seen).clamp_min(0), atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(actual, 100 * (of.value() - seen).clamp_min(0), atol=1e-3, rtol=1e-4)
 
 
 def test_paper_protocol_rejects_other_text_towers() -> None:
@@ -152,7 +156,7 @@ def test_paper_protocol_rejects_other_text_towers() -> None:
 
 @long_sides
 def test_confidence_drop_is_smallest_for_a_perfect_map(of: Side) -> None:
-    """An even map is read as one that keeps nothing, so it drops all there is."""
+    """An even map keeps nothing, so the whole score drops."""
     best, even, worst = ordered(of, ConfidenceDrop())
     torch.testing.assert_close(even, 100 * (of.value().abs() - nothing(of)).clamp_min(0), rtol=1e-4, atol=1e-3)
     assert (best < even).all()

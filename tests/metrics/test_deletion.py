@@ -20,7 +20,7 @@ from tests.metrics.linear_maps import long_sides, ordered
 
 @pytest.mark.parametrize("modality", ["image", "text"])
 def test_deletion_and_insertion_are_mirrored(modality: str) -> None:
-    """Removing the best first is putting in the worst first, backwards."""
+    """Deletion from the highest score equals insertion from the lowest one, in reverse."""
     here = make_side(tiny.model("clip"), modality)
     cut = here.cut(0)
     rows = torch.rand(cut.hidden.shape[:2], generator=torch.Generator().manual_seed(1))
@@ -35,6 +35,6 @@ def test_deletion_and_insertion_are_mirrored(modality: str) -> None:
 @long_sides
 @pytest.mark.parametrize(("metric", "sign"), [(Deletion(), 1), (Insertion(), -1), (Infidelity(), 1)])
 def test_removal_metrics_rank_a_perfect_map_first(of: Side, metric: Any, sign: int) -> None:
-    best, even, worst = (sign * found for found in ordered(of, metric))
+    best, even, worst = (sign * actual for actual in ordered(of, metric))
     assert (best < even).all()
     assert (even < worst).all()

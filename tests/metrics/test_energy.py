@@ -10,4 +10,4 @@ def test_energy_of_known_maps() -> None:
     assert of("energy", on(FIRST)) > 0.8
     assert of("energy", on(torch.ones(4, 4))) == pytest.approx(0.25)
     assert of("energy", on(-torch.ones(4, 4))) == 0
-    assert of("energy", on(FIRST - 5 * LAST)) == pytest.approx(1, abs=0.1)  # what is negative has no mass
+    assert of("energy", on(FIRST - 5 * LAST)) == pytest.approx(1, abs=0.1)  # negative scores have no mass

@@ -26,7 +26,7 @@ def test_infidelity_of_the_exact_parts_is_zero(of: Side) -> None:
     metric = Infidelity(masks=20, seed=3)
     wrong = replace(scores, scores=of.units.keep(scores.scores + 0.5))
     hidden = metric.hidden(MetricInput(of, wrong))
-    by_hand = (0.5 * hidden.sum(-1)).square().mean(0)  # each hidden unit tells half too much
+    by_hand = (0.5 * hidden.sum(-1)).square().mean(0)  # each hidden unit adds half too much
     torch.testing.assert_close(metric(MetricInput(of, wrong)), by_hand, atol=1e-4, rtol=1e-4)
 
 
@@ -39,7 +39,7 @@ def test_infidelity_equals_captum(modality: str) -> None:
         score=lambda here: whole.score(here.expand(*here.shape[:-2], 2, -1))[..., :1],
     )
     answer, metric = Occlusion()(of), Infidelity(masks=12, seed=5)
-    if modality == "text":  # what words take away together is against what they take away one by one in this net
+    if modality == "text":  # in this net, removing words together has the opposite effect of removing them one by one
         answer = replace(answer, scores=-answer.scores)
     hidden, score = metric.hidden(MetricInput(of, answer))[:, 0].float(), masker(of, of.units)
 
@@ -62,6 +62,6 @@ def test_infidelity_equals_captum(modality: str) -> None:
         torch.testing.assert_close(
             replace(metric, scaled=scaled)(MetricInput(of, answer)), theirs, atol=1e-7, rtol=1e-4
         )
-    turned = MetricInput(of, replace(answer, scores=-answer.scores))  # no factor below 0 may mend it
+    turned = MetricInput(of, replace(answer, scores=-answer.scores))  # a negative factor must not repair it
     taken = of.value() - score((1 - hidden)[:, None])
     torch.testing.assert_close(Infidelity(masks=12, seed=5, scaled=True)(turned), taken.square().mean(0))

@@ -37,14 +37,17 @@ def test_max_sensitivity_equals_captum() -> None:
     ]
 
     def explain(pixels: Any) -> tuple[torch.Tensor]:
-        pixels, found = pixels[0] if isinstance(pixels, tuple) else pixels, []  # item by item, as captum repeats them
+        pixels, actual = (
+            pixels[0] if isinstance(pixels, tuple) else pixels,
+            [],
+        )  # item by item, since captum repeats them
         for place, one in enumerate(pixels):
             item = place // (len(pixels) // 2)
             inputs = replace(of.inputs.item(item), values=one[None])
             score = lambda here, item=item: of.score(here.expand(*here.shape[:-2], 2, -1))[..., item : item + 1]  # noqa: E731
             with torch.enable_grad():
-                found.append(method(Side(of.model, of.tower.trace(inputs), score)).scores)
-        return (torch.cat(found),)
+                actual.append(method(Side(of.model, of.tower.trace(inputs), score)).scores)
+        return (torch.cat(actual),)
 
     theirs = sensitivity_max(
         explain, of.inputs.values, lambda x, _: x + 0.1 * torch.cat(noise), 0.1, 3, max_examples_per_batch=6

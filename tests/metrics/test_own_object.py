@@ -18,5 +18,5 @@ def test_own_object_of_known_maps() -> None:
     assert against(FIRST, other, third) == 1
     assert against(FIRST + 2 * LAST.flip(1), other, third) == 0  # more of it lies on the lower left
     assert against(-LAST.flip(1), other) == 1
-    assert against(-LAST.flip(1), other, third) == 0  # as much on the third as on its own
+    assert against(-LAST.flip(1), other, third) == 0  # as much on the third object as on its own
     assert np.isnan(against(FIRST))

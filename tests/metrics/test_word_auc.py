@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from tests.metrics.known_maps import of, said
+from tests.metrics.known_maps import caption_input, of
 
 
 def test_word_auc_of_known_scores() -> None:
-    assert of("word_auc", said([3, 1, 2], [True, False, False])) == 1
-    assert of("word_auc", said([1.5, 1, 2], [True, False, False])) == 0.5
-    assert of("word_auc", said([2, 1, 2], [True, False, False])) == 0.75
-    assert np.isnan(of("word_auc", said([2, 1, 2], [True, True, True])))
+    assert of("word_auc", caption_input([3, 1, 2], [True, False, False])) == 1
+    assert of("word_auc", caption_input([1.5, 1, 2], [True, False, False])) == 0.5
+    assert of("word_auc", caption_input([2, 1, 2], [True, False, False])) == 0.75
+    assert np.isnan(of("word_auc", caption_input([2, 1, 2], [True, True, True])))

@@ -14,17 +14,17 @@ from tests import tiny
 
 
 def save(kind: str, folder: Path) -> Path:
-    """A Hugging Face model of a kind with its processors, in a folder."""
-    made = tiny.KINDS[kind]()
-    made.module.save_pretrained(folder)
-    made.processor.save_pretrained(folder)
-    if made.tokenizer is not None:
-        made.tokenizer.save_pretrained(folder)
+    """Save a Hugging Face model with its processors to a folder."""
+    built = tiny.KINDS[kind]()
+    built.module.save_pretrained(folder)
+    built.processor.save_pretrained(folder)
+    if built.tokenizer is not None:
+        built.tokenizer.save_pretrained(folder)
     return folder
 
 
 def save_open_clip(folder: Path, vision: dict | None = None, **text: Any) -> nn.Module:
-    """An OpenCLIP folder of a tiny model."""
+    """Save a tiny model to an OpenCLIP folder."""
     folder.mkdir()
     config = tiny.configuration(vision, text)
     module = tiny.randomised(lambda: open_clip.CLIP(**config))
@@ -47,12 +47,12 @@ def answer(tower: Tower, item: Any) -> torch.Tensor:
 
 
 def agree(one: Model, other: Model) -> None:
-    for found, wanted in zip(answers(one), answers(other), strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+    for actual, wanted in zip(answers(one), answers(other), strict=True):
+        torch.testing.assert_close(actual, wanted, rtol=1e-5, atol=1e-6)
 
 
 class Evil:
-    """A pickle that writes a file when it is read."""
+    """A pickle that writes a file when it is loaded."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark

@@ -51,7 +51,7 @@ close = partial(assert_close, share=1e-6, least=1e-6, rtol=1e-5)
 
 
 def score(embedding: Tensor) -> Tensor:
-    """A number that depends on all of an embedding."""
+    """Return a number that depends on the whole embedding."""
     return (embedding * torch.linspace(-1, 2, embedding.shape[-1])).sum(-1).tanh()
 
 
@@ -61,7 +61,7 @@ def gradients(embedding: Tensor, at: list[Tensor]) -> tuple[Tensor, ...]:
 
 @contextmanager
 def watched(root: nn.Module) -> Iterator[list[Tensor]]:
-    """The weights that Transformers' own eager attention gives back, past nibt."""
+    """Record the weights that the eager attention of Transformers returns."""
     seen: list[Tensor] = []
 
     def after(module: nn.Module, args: Any, out: Any) -> None:
@@ -80,7 +80,7 @@ def implementation(module: nn.Module, name: str) -> None:
     for part in module.modules():
         if hasattr(part, "config"):
             part.config._attn_implementation = name
-            if name == "eager":  # some versions of T5's attention give their weights only where they are asked to
+            if name == "eager":  # some versions of T5 return their weights only on request
                 part.config.output_attentions = True
 
 
@@ -93,11 +93,11 @@ def test_attentions_of_the_fused_kernel_equal_eager_attention(kind: str, side: A
     with watched(nn.ModuleList(other.blocks)) as eager:
         embedding = other.run(make_inputs(other))
     assert len(eager) == tower.depth == len(seen.blocks)
-    for found, wanted in zip(seen.blocks, eager, strict=True):
-        close(found.weights, wanted)
+    for actual, wanted in zip(seen.blocks, eager, strict=True):
+        close(actual.weights, wanted)
     at = [one.weights for one in seen.blocks]
-    for found, wanted in zip(gradients(seen.embedding, at), gradients(embedding, eager), strict=True):
-        close(found, wanted)
+    for actual, wanted in zip(gradients(seen.embedding, at), gradients(embedding, eager), strict=True):
+        close(actual, wanted)
 
 
 @pytest.mark.parametrize(("kind", "side"), [*HUGGING_FACE, *((kind, "image") for kind in TIMM)])
@@ -108,16 +108,16 @@ def test_attentions_of_an_eager_model_equal_those_of_the_fused_kernel(kind: str,
         if hasattr(part, "fused_attn"):
             part.fused_attn = False
     tower = fresh.tower(side)
-    found, wanted = (one.trace(make_inputs(one)).attentions() for one in (tower, tiny.model(kind).tower(side)))
-    assert len(found.all) == len(wanted.all)
-    for one, other in zip(found.all, wanted.all, strict=True):
+    actual, wanted = (one.trace(make_inputs(one)).attentions() for one in (tower, tiny.model(kind).tower(side)))
+    assert len(actual.all) == len(wanted.all)
+    for one, other in zip(actual.all, wanted.all, strict=True):
         for name in ("weights", "value", "output"):
             close(getattr(one, name), getattr(other, name))
         for name in ("query", "key"):  # one of the two may be scaled before the product
             close(F.normalize(getattr(one, name), dim=-1), F.normalize(getattr(other, name), dim=-1))
         at = [one.weights, one.output]
         for mine, theirs in zip(
-            gradients(found.embedding, at), gradients(wanted.embedding, [other.weights, other.output]), strict=True
+            gradients(actual.embedding, at), gradients(wanted.embedding, [other.weights, other.output]), strict=True
         ):
             close(mine, theirs)
 
@@ -131,27 +131,27 @@ def test_attentions_equal_the_weights_of_timm(kind: str) -> None:
         block.attn.attn_drop.register_forward_hook(lambda module, args, out: weights.append(out))
     tower.run(make_inputs(tower))
     seen = tiny.model(kind).image
-    for found, wanted in zip(seen.trace(make_inputs(seen)).attentions().blocks, weights, strict=True):
-        close(found.weights, wanted)
+    for actual, wanted in zip(seen.trace(make_inputs(seen)).attentions().blocks, weights, strict=True):
+        close(actual.weights, wanted)
 
 
 @pytest.mark.parametrize("side", ["image", "text"])
 @pytest.mark.parametrize("kind", ["own vit", "own vit average", "own text apart", "own text both ways", "coca"])
 def test_attentions_equal_the_weights_of_torch(kind: str, side: Any) -> None:
-    """``nn.MultiheadAttention`` gives its weights when it is asked for them."""
+    """``nn.MultiheadAttention`` returns its weights on request."""
     fresh, weights = tiny.fresh(kind), []
     tower = fresh.tower(side)
 
     def resolve(module: nn.Module, args: tuple, kwargs: dict, out: Any) -> None:
-        told = {**kwargs, "need_weights": True, "average_attn_weights": False}
-        weights.append(module.forward(*args, **told)[1])
+        text = {**kwargs, "need_weights": True, "average_attn_weights": False}
+        weights.append(module.forward(*args, **text)[1])
 
     for block in tower.blocks:
         block.attn.register_forward_hook(resolve, with_kwargs=True)
     tower.run(make_inputs(tower))
     seen = tiny.model(kind).tower(side)
-    for found, wanted in zip(seen.trace(make_inputs(seen)).attentions().blocks, weights, strict=True):
-        close(found.weights, wanted)
+    for actual, wanted in zip(seen.trace(make_inputs(seen)).attentions().blocks, weights, strict=True):
+        close(actual.weights, wanted)
 
 
 @pytest.mark.parametrize("kind", ["siglip", "siglip naflex"])
@@ -197,8 +197,8 @@ def test_attentions_are_the_same_from_any_layer(kind: str, side: Any) -> None:
     assert len(part.blocks) == 1
     assert torch.equal(whole.rows, part.rows)
     torch.testing.assert_close(part.last.weights, whole.last.weights, atol=1e-5, rtol=1e-4)
-    found, wanted = (gradients(one.embedding, [one.last.weights])[0] for one in (part, whole))
-    torch.testing.assert_close(found, wanted, atol=1e-5 * float(wanted.abs().max()), rtol=1e-4)
+    actual, wanted = (gradients(one.embedding, [one.last.weights])[0] for one in (part, whole))
+    torch.testing.assert_close(actual, wanted, atol=1e-5 * float(wanted.abs().max()), rtol=1e-4)
 
 
 def _class(inputs: Inputs, count: int) -> Tensor:
@@ -206,7 +206,7 @@ def _class(inputs: Inputs, count: int) -> Tensor:
 
 
 def _end(inputs: Inputs, count: int) -> Tensor:
-    """The first end token, the highest of OpenCLIP's ids."""
+    """The first end token has the highest id of OpenCLIP."""
     return torch.eye(count)[inputs.values.argmax(1)]
 
 
@@ -215,7 +215,7 @@ def _last(inputs: Inputs, count: int) -> Tensor:
 
 
 def _cells(inputs: Inputs, count: int) -> Tensor:
-    """All but what precedes the 16 cells of the grid."""
+    """All rows but those before the 16 cells of the grid."""
     return F.pad(torch.full((2, 16), 1 / 16), (count - 16, 0))
 
 
@@ -263,15 +263,15 @@ def test_attentions_know_the_rows_that_the_head_reads(kind: str, side: Any) -> N
 
 
 def test_attentions_keep_rows_that_the_head_leaves_out() -> None:
-    """timm pools by attention without the class token; maps keep a row for it, of zeros."""
-    made = tiny.vit_trunk("vit_base_patch16_siglip_224", "map", proj=False, class_token=True)
-    tower = load_model(made.module, tokenizer=made.tokenizer).image
+    """timm pools by attention without the class token; maps have a row of zeros for it."""
+    built = tiny.vit_trunk("vit_base_patch16_siglip_224", "map", proj=False, class_token=True)
+    tower = load_model(built.module, tokenizer=built.tokenizer).image
     seen = tower.trace(make_inputs(tower)).attentions()
     assert seen.last.weights.shape[-1] == 16
     read = seen.as_read(seen.last.weights.mean(1))
     assert read.shape == (2, 17)
     assert not read[:, 0].any()
-    assert seen.relayed([one.weights.mean(1) for one in seen.all])[:, 0].all(), "but it passes on what it looked at"
+    assert seen.relayed([one.weights.mean(1) for one in seen.all])[:, 0].all(), "but it passes on what it attended to"
 
 
 @pytest.mark.parametrize("kind", ["clip", "own vit", "siglip"])
@@ -314,9 +314,9 @@ def test_recorder_computes_the_attention_of_the_kernel(options: dict[str, Any], 
         options = {"attn_mask": masks[options["attn_mask"]]}
     wanted = F.scaled_dot_product_attention(query, key, value, **options)
     with AttentionRecorder() as watch:
-        found = F.scaled_dot_product_attention(query, key, value, **options)
+        actual = F.scaled_dot_product_attention(query, key, value, **options)
     rounding = {"atol": 2e-2, "rtol": 2e-2} if dtype == torch.bfloat16 else {}
-    torch.testing.assert_close(found, wanted, **rounding)
+    torch.testing.assert_close(actual, wanted, **rounding)
     (one,) = watch.taken()
     torch.testing.assert_close(one.weights.float().sum(-1), torch.ones(2, 4, 5), atol=1e-2, rtol=0)
     assert not watch.taken()
@@ -375,7 +375,7 @@ def test_attentions_work_without_gradients_and_with_frozen_weights() -> None:
 
 @pytest.mark.parametrize("kind", ["clip", "own vit", "mt5"])
 def test_attentions_of_several_threads_are_independent(kind: str) -> None:
-    """Four threads look at one model while a fifth runs it: all see what they see alone, the fifth is not seen."""
+    """Four threads record attention while a fifth runs the model: each records what it would record alone."""
     tower = tiny.model(kind).text
     traces = [tower.trace(tower.prepare(list(tiny.CAPTIONS[:count]))) for count in (1, 2, 3, 4)]
     alone = [trace.attentions() for trace in traces]
@@ -383,9 +383,9 @@ def test_attentions_of_several_threads_are_independent(kind: str) -> None:
 
     def look(turn: int) -> list[AttentionRecord]:
         barrier.wait()
-        found = [traces[turn].attentions() for _ in range(5)]
-        assert all(len(seen.blocks) == tower.depth for seen in found)
-        return list(found[-1].blocks)
+        actual = [traces[turn].attentions() for _ in range(5)]
+        assert all(len(seen.blocks) == tower.depth for seen in actual)
+        return list(actual[-1].blocks)
 
     def run() -> int:
         barrier.wait()
@@ -398,15 +398,15 @@ def test_attentions_of_several_threads_are_independent(kind: str) -> None:
         together = [one.result() for one in looks]
         done.set()
         assert other.result() == 0
-    for found, wanted in zip(together, alone, strict=True):
-        for one, two in zip(found, wanted.blocks, strict=True):
+    for actual, wanted in zip(together, alone, strict=True):
+        for one, two in zip(actual, wanted.blocks, strict=True):
             close(one.weights, two.weights)
 
 
 @pytest.mark.parametrize("kind", ["clip", "own vit attention", "coca", "mt5"])
 def test_attentions_work_in_half_precision(kind: str) -> None:
-    made = tiny.KINDS[kind]()
-    model = load_model(made.module.to(torch.bfloat16), processor=made.processor, tokenizer=made.tokenizer)
+    built = tiny.KINDS[kind]()
+    model = load_model(built.module.to(torch.bfloat16), processor=built.processor, tokenizer=built.tokenizer)
     for tower in (model.image, model.text):
         seen = tower.trace(make_inputs(tower)).attentions()
         (gradient,) = gradients(seen.embedding, [seen.last.weights])
@@ -424,7 +424,7 @@ def test_attentions_work_in_half_precision(kind: str) -> None:
 
 
 def test_attentions_reject_an_unknown_kernel() -> None:
-    """Not a wrong map: an error that says what to do."""
+    """An unknown kernel gives an error with a remedy, not a wrong map."""
 
     def odd(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> tuple[Tensor, None]:
         weights = torch.einsum("bhqc,bhkc->bhqk", query, key).exp()

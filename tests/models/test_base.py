@@ -22,7 +22,7 @@ SIDES = ("image", "text")
 
 
 def public(module: nn.Module, tower: Tower, inputs: Inputs) -> Tensor:
-    """The embedding by the model's public API, past nibt."""
+    """Return the embedding by the public API of the model."""
     with torch.no_grad():
         if hasattr(module, "encode_image"):
             encode = module.encode_image if tower.modality == "image" else module.encode_text
@@ -41,7 +41,8 @@ ONE_ROW = {
     ("coca", "text"),
     ("convnext", "text"),
 }
-"""Where one row is read, of a block that is known. Heads that average, or pool by attention, read many."""
+"""Kinds and sides whose head reads one row of a known block. Heads that average, or pool by attention, read many rows.
+"""
 
 
 both_sides = pytest.mark.parametrize("side", SIDES)
@@ -65,7 +66,7 @@ class TestContract:
             assert_embeddings_close(cut.rest(cut.hidden[None])[0], wanted)
 
     def test_encode_depends_on_the_inputs(self, kind: str, side: Any) -> None:
-        """Else every other test of a tower would pass with one that answers the same to everything."""
+        """Without this, the other tests would pass for a tower with a constant output."""
         tower = tiny.model(kind).tower(side)
         first, second = tower.encode(make_inputs(tower))
         assert F.cosine_similarity(first, second, dim=0) < 0.9999
@@ -77,19 +78,19 @@ class TestContract:
             cut = trace.cut(layer)
             states = torch.stack([cut.hidden, 0.5 * cut.hidden, cut.hidden.flip(0), cut.hidden + 0.1])
             together = cut.rest(states)
-            for state, found in zip(states, together, strict=True):
-                assert_embeddings_close(found, cut.rest(state[None])[0])
+            for state, actual in zip(states, together, strict=True):
+                assert_embeddings_close(actual, cut.rest(state[None])[0])
 
     def test_last_equals_the_whole_block(self, kind: str, side: Any) -> None:
-        """Its embedding, and the gradient at what enters the block; at the states themselves and at others."""
+        """Equal embeddings, and equal gradients at the input of the block, at the states themselves and at others."""
         tower = tiny.model(kind).tower(side)
         trace = tower.trace(make_inputs(tower, 3))
         cut, read = trace.cut(tower.depth - 1), tower.read(trace.inputs)
         args, kwargs = trace.calls[-1]
-        found = tower.last(trace.streams[-2], read, args, kwargs)
+        actual = tower.last(trace.streams[-2], read, args, kwargs)
         if (kind, side) in ONE_ROW:
-            assert found is not None
-        if found is None:
+            assert actual is not None
+        if actual is None:
             return
         for states in (cut.hidden, 0.3 * cut.hidden.flip(0) + 0.1):
             state = states.clone().requires_grad_()
@@ -160,7 +161,9 @@ class TestContract:
                 tower.trace(make_inputs(tower)).cut(layer)
 
     def test_blank_equals_the_blank_input_at_every_layer(self, kind: str, side: Any) -> None:
-        """By hand: the mean colour in place of the image, the padding's embedding in place of every word's."""
+        """The expected inputs have the mean color in place of the image, and the padding's embedding in place of every
+        word's.
+        """
         tower = tiny.model(kind).tower(side)
         inputs = make_inputs(tower, 3)
         if tower.modality == "image":
@@ -178,7 +181,7 @@ class TestContract:
         for layer in range(tower.depth + 1):
             blank = tower.blank(inputs, layer)
             by_hand = trace.cut(layer).hidden
-            # one row alone and three together are rounded otherwise, and blocks add up what they round
+            # one row and three rows round differently, and blocks accumulate that
             torch.testing.assert_close(blank, by_hand, rtol=1e-4, atol=1e-5 * max(1.0, float(by_hand.abs().max())))
 
     def test_blank_is_independent_of_the_content(self, kind: str, side: Any) -> None:
@@ -195,7 +198,7 @@ class TestContract:
 @both_sides
 @pytest.mark.parametrize("kind", ["clip", "own vit"])
 def test_hooked_last_block_runs_whole(kind: str, side: Any) -> None:
-    """Somebody's hook on it must see it, and may change what it gives."""
+    """A hook of the user must see the block, and may change its output."""
     tower = tiny.fresh(kind).tower(side)
     plain = tower.trace(make_inputs(tower))
     handle = tower.blocks[-1].register_forward_hook(lambda module, args, out: first(out).flip(-1))
@@ -260,21 +263,21 @@ def test_weights_hash_distinguishes_weights() -> None:
 @both_sides
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "resnet", "bert"])
 def test_wrong_head_is_rejected(kind: str, side: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = tiny.KINDS[kind]()
+    built = tiny.KINDS[kind]()
     tower = type(tiny.model(kind).tower(side))
     right = tower.head
     monkeypatch.setattr(tower, "head", lambda *args: right(*args).flip(-1))
     with pytest.raises(CannotLoad, match=rf"(?s)cannot be cut.*layer 0 of \d.*its {side} tower"):
-        load_model(made.module, processor=made.processor, tokenizer=made.tokenizer)
+        load_model(built.module, processor=built.processor, tokenizer=built.tokenizer)
 
 
 def test_head_with_nan_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = tiny.KINDS["clip"]()
+    built = tiny.KINDS["clip"]()
     monkeypatch.setattr(
         type(tiny.model("clip").image), "head", lambda self, stream, read: stream[:, 0, :12] * torch.nan
     )
     with pytest.raises(CannotLoad, match="cosine nan"):
-        load_model(made.module, processor=made.processor)
+        load_model(built.module, processor=built.processor)
 
 
 @pytest.mark.parametrize("kind", ["clip", "own vit", "convnext", "mt5", "siglip naflex"])
@@ -304,8 +307,8 @@ def test_threads_sharing_a_model_get_its_results(kind: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(race, range(12)))
     for turn, answers in enumerate(together):
-        for found, wanted in zip(answers, alone[turn % 3], strict=True):
-            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+        for actual, wanted in zip(answers, alone[turn % 3], strict=True):
+            torch.testing.assert_close(actual, wanted, rtol=1e-4, atol=1e-5)
 
 
 class TestWhole:
@@ -324,7 +327,7 @@ class TestWhole:
             two = cut.rest(torch.stack([cut.hidden, cut.hidden]))
             assert_embeddings_close(
                 two[1], wanted, 5e-5
-            )  # two at once are rounded otherwise, which a deep convolutional trunk enlarges
+            )  # two rows round differently, and a deep convolutional trunk amplifies that
         region = inputs.regions[0]
         assert (region.left, region.top, region.width, region.height) == (0, 0, *size)
 
@@ -362,9 +365,9 @@ def test_naflex_keeps_the_aspect_of_images() -> None:
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("kind", ["clip", "siglip", "siglip naflex", "own vit", "resnet", "convnext", "bert", "coca"])
 def test_towers_work_in_half_precision(kind: str, dtype: str) -> None:
-    made = tiny.KINDS[kind]()
-    module = made.module.to(getattr(torch, dtype))
-    model = load_model(module, processor=made.processor, tokenizer=made.tokenizer)
+    built = tiny.KINDS[kind]()
+    module = built.module.to(getattr(torch, dtype))
+    model = load_model(module, processor=built.processor, tokenizer=built.tokenizer)
     assert model.dtype == dtype
     for tower in (model.image, model.text):
         cut = tower.trace(make_inputs(tower)).cut(1)

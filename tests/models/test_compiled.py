@@ -19,7 +19,7 @@ KINDS = ("clip", "siglip", "own vit", "timm vit", "bert", "convnext")
 
 
 def blocks(module: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
-    """What stands in the lists of modules: the list, the name in it and the module."""
+    """Yield the modules in module lists: the list, the name in it, and the module."""
     for part in list(module.modules()):
         if isinstance(part, nn.ModuleList):
             yield from ((part, name, child) for name, child in part.named_children())
@@ -71,7 +71,7 @@ def test_compiled_model_gives_the_same_maps(kind: str, way: str) -> None:
                 assert torch.equal(getattr(actual, side).scores, getattr(wanted, side).scores), (method, side)
     tables = [explain_interactions(one, tiny.image(), "two cats", steps=2) for one in (model, tiny.model(kind))]
     assert torch.equal(tables[0].scores, tables[1].scores)
-    assert is_compiled(compiled), "the caller's model is left as it was"
+    assert is_compiled(compiled), "the model of the caller is unchanged"
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -41,7 +41,7 @@ except CannotLoad as error:
 
 
 class Hub(SimpleHTTPRequestHandler):
-    """Files with the headers that a hub gives; elsewhere nothing."""
+    """A server of files with the headers of a hub; other paths are not found."""
 
     def send_head(self) -> Any:
         if not Path(self.translate_path(self.path)).is_file():
@@ -73,7 +73,7 @@ class TestHuggingFace:
     @pytest.mark.parametrize("kind", ["clip", "clip legacy end", "siglip", "siglip naflex"])
     def test_folder_loads(self, kind: str, tmp_path: Path) -> None:
         save(kind, tmp_path)
-        # Transformers makes a Gemma tokeniser of whatever lies beside a SigLIP 2, and ours is none
+        # Transformers would build a Gemma tokenizer for any SigLIP 2 folder
         model = load_model(tmp_path, tokenizer=tiny.sentence_tokenizer() if kind == "siglip naflex" else None)
         agree(model, tiny.model(kind))
         assert model.folder == tmp_path
@@ -119,7 +119,7 @@ class TestHuggingFace:
         }
         for file in tmp_path.glob("*config.json"):
             edit(file, auto_map=remote)
-        with suppress(CannotLoad):  # to refuse it is as well
+        with suppress(CannotLoad):  # rejecting it is fine as well
             agree(load_model(tmp_path), tiny.model(kind))
         assert not mark.exists()
 
@@ -167,9 +167,9 @@ class TestHuggingFace:
             load_model(tmp_path)
 
     def test_processor_argument_is_used(self, tmp_path: Path) -> None:
-        made = tiny.KINDS["clip"]()
-        made.module.save_pretrained(tmp_path)
-        agree(load_model(tmp_path, processor=made.processor), tiny.model("clip"))
+        built = tiny.KINDS["clip"]()
+        built.module.save_pretrained(tmp_path)
+        agree(load_model(tmp_path, processor=built.processor), tiny.model("clip"))
 
     def test_unknown_model_type_is_reported(self, tmp_path: Path) -> None:
         save("clip", tmp_path)
@@ -225,31 +225,31 @@ class TestAdapters:
 
 class TestInMemory:
     def test_model_is_used_as_it_is(self) -> None:
-        made = tiny.KINDS["clip"]()
-        model = load_model(made.module, processor=made.processor)
-        assert model.module is made.module
-        assert all(parameter.requires_grad for parameter in made.module.parameters())
+        built = tiny.KINDS["clip"]()
+        model = load_model(built.module, processor=built.processor)
+        assert model.module is built.module
+        assert all(parameter.requires_grad for parameter in built.module.parameters())
         assert load_model(model) is model
 
     def test_training_mode_is_rejected(self) -> None:
-        made = tiny.KINDS["clip"]()
+        built = tiny.KINDS["clip"]()
         with pytest.raises(CannotLoad, match=r"training mode.*model\.eval\(\)"):
-            load_model(made.module.train(), processor=made.processor)
+            load_model(built.module.train(), processor=built.processor)
 
     def test_training_mode_of_a_part_is_rejected(self) -> None:
-        made = tiny.KINDS["clip"]()
-        made.module.vision_model.train()
+        built = tiny.KINDS["clip"]()
+        built.module.vision_model.train()
         with pytest.raises(CannotLoad, match="training mode"):
-            load_model(made.module, processor=made.processor)
+            load_model(built.module, processor=built.processor)
 
     def test_missing_processor_is_reported(self) -> None:
         with pytest.raises(CannotLoad, match=r"processor=AutoProcessor\.from_pretrained"):
             load_model(tiny.KINDS["clip"]().module)
 
     def test_missing_tokenizer_is_reported(self) -> None:
-        made = tiny.KINDS["siglip"]()
+        built = tiny.KINDS["siglip"]()
         with pytest.raises(CannotLoad, match=r"tokenizer="):
-            load_model(made.module, processor=made.processor)
+            load_model(built.module, processor=built.processor)
 
     def test_open_clip_with_its_own_vocabulary_needs_a_tokenizer(self) -> None:
         with pytest.raises(CannotLoad, match=r"vocabulary of its own.*get_tokenizer"):
@@ -267,16 +267,16 @@ class TestInMemory:
             load_model(nn.Linear(2, 2).eval())
 
     def test_weights_that_are_not_finite_are_rejected(self) -> None:
-        made = tiny.KINDS["own vit"]()
+        built = tiny.KINDS["own vit"]()
         with torch.no_grad():
-            made.module.visual.proj[0, 0] = torch.nan
+            built.module.visual.proj[0, 0] = torch.nan
         with pytest.raises(CannotLoad, match=r"visual\.proj"):
-            load_model(made.module)
+            load_model(built.module)
 
     def test_subclass_of_a_known_class_loads(self) -> None:
-        made = tiny.KINDS["clip"]()
-        made.module.__class__ = type("MyClip", (type(made.module),), {})
-        agree(load_model(made.module, processor=made.processor), tiny.model("clip"))
+        built = tiny.KINDS["clip"]()
+        built.module.__class__ = type("MyClip", (type(built.module),), {})
+        agree(load_model(built.module, processor=built.processor), tiny.model("clip"))
 
 
 class TestIds:
@@ -296,13 +296,13 @@ class TestIds:
             load_model(id)
 
     def test_repositories_of_a_hub_load(self, tmp_path: Path) -> None:
-        """A hub on this machine answers for what lies in a folder, in a process that knows no other."""
+        """A hub on this machine serves a folder to a process that knows no other hub."""
         for name, write in (("clip", lambda folder: save("clip", folder)), ("open_clip", save_open_clip)):
             folder = tmp_path / f"somebody/{name}/resolve/main"
             folder.parent.mkdir(parents=True)
             write(folder)
         with hub(tmp_path) as address:
-            asked = subprocess.run(
+            process = subprocess.run(
                 [sys.executable, "-c", ASK_HUB],
                 capture_output=True,
                 text=True,
@@ -310,11 +310,11 @@ class TestIds:
                 timeout=100,
                 env={**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache")},
             )
-        assert asked.stdout.split("\n")[:3] == [
+        assert process.stdout.split("\n")[:3] == [
             "clip",
             "open_clip",
             "'somebody/else' on the hub is no model: it has neither config.json nor open_clip_config.json",
-        ], asked.stderr
+        ], process.stderr
 
     @pytest.mark.parametrize("name", ["nobody/nothing", "open_clip:ViT-B-32/laion2b_s34b_b79k"])
     def test_unreachable_hub_is_reported(self, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

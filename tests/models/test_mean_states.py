@@ -36,26 +36,26 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", ["nib"])
 def test_mean_states_from_a_file_give_complete_maps(kind: str, method: str, tmp_path: Path) -> None:
     model, file = tiny.model(kind), tmp_path / "states.safetensors"
-    made = calibrate(model, IMAGES, CAPTIONS, file)
+    states = calibrate(model, IMAGES, CAPTIONS, file)
     read = MeanStates.load(file, model)
     assert {key: value.tolist() for key, value in read.tensors.items()} == {
-        key: value.tolist() for key, value in made.tensors.items()
+        key: value.tolist() for key, value in states.tensors.items()
     }
     answers = explain(
         model, IMAGES[:3], CAPTIONS[:3], method, baseline=f"mean:{file}", quadrature="gauss", steps=64, layer=1
     )
     for answer in answers:
         for side in (answer.image, answer.text):
-            told = side.path
-            assert told is not None
-            assert float(told.sum) == pytest.approx(float(told.at_input - told.at_baseline), abs=2e-3)
-            assert abs(float(told.gap)) < 2e-3
+            path = side.path
+            assert path is not None
+            assert float(path.sum) == pytest.approx(float(path.at_input - path.at_baseline), abs=2e-3)
+            assert abs(float(path.gap)) < 2e-3
         inputs = model.image.prepare([answer.image.input])
         cut = model.image.trace(inputs).cut(1)
         with torch.no_grad():
-            end = cut.rest(made.state(model.image, inputs, cut.hidden, 1)[None])[0]
-        there = model.text.encode(model.text.prepare([answer.caption]))
-        wanted = torch.cosine_similarity(end, there).item()
+            end = cut.rest(states.state(model.image, inputs, cut.hidden, 1)[None])[0]
+        opposite = model.text.encode(model.text.prepare([answer.caption]))
+        wanted = torch.cosine_similarity(end, opposite).item()
         assert float(answer.image.path.at_baseline) == pytest.approx(wanted, abs=1e-5)
 
 
@@ -67,7 +67,7 @@ def test_mean_states_of_a_convolutional_trunk_fit_any_grid(tmp_path: Path) -> No
 
 
 class TestOneSideOnly:
-    """A file serves the sides that it was made for; the other one keeps its baseline, and the result says so."""
+    """A file serves the sides for which it was computed; the other side keeps its baseline, and the result says so."""
 
     @pytest.mark.parametrize("method", ["nib", "grad_cam"])
     @pytest.mark.parametrize("variant", ["default", "paper"])
@@ -94,7 +94,7 @@ class TestOneSideOnly:
         lacking = "captions" if other == "text" else "images"
         note = f"has mean states of the {side} side only, since it was made without {lacking}: the {other} side keeps"
         assert [note in text and text.endswith(repr(kept)) for text in actual.warnings if "mean" in text] == [True]
-        assert not [text for text in wanted.warnings if "mean" in text], "that was asked for"
+        assert not [text for text in wanted.warnings if "mean" in text], "the side was named"
 
     def test_both_sides_use_mean_states(self, tmp_path: Path) -> None:
         model, name = tiny.model("clip"), f"mean:{tmp_path}/states.safetensors"
@@ -161,7 +161,7 @@ class TestRefused:
     def test_another_grid_is_rejected(self, kind: str) -> None:
         model = tiny.fresh(kind, resize="whole")
         states = calibrate(model, OBLONG)
-        for image in (tiny.image(30, 90), tiny.image(64, 64)):  # the first has as many cells
+        for image in (tiny.image(30, 90), tiny.image(64, 64)):  # the first has the same number of cells
             inputs = model.image.prepare([image])
             with pytest.raises(WrongBaseline, match=r"for a grid of .*, this image has"):
                 states.state(model.image, inputs, model.image.trace(inputs).cut(1).hidden, 1)

@@ -52,10 +52,10 @@ class TestOpenClip:
             torch.testing.assert_close(model.image.encode(inputs), module.encode_image(inputs.values))
 
     def test_folder_with_a_hugging_face_encoder_loads(self, tmp_path: Path) -> None:
-        made = tiny.KINDS["bert"]()
+        built = tiny.KINDS["bert"]()
         tmp_path /= "it"
         tmp_path.mkdir()
-        source = made.tokenizer.tokenizer.name_or_path
+        source = built.tokenizer.tokenizer.name_or_path
         config = {
             "embed_dim": 16,
             "vision_cfg": tiny._OWN_VIT,
@@ -67,9 +67,9 @@ class TestOpenClip:
                 "hf_proj_type": "mlp",
             },
         }
-        save_file(made.module.state_dict(), tmp_path / "open_clip_model.safetensors")
+        save_file(built.module.state_dict(), tmp_path / "open_clip_model.safetensors")
         (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
-        made.tokenizer.save_pretrained(tmp_path)
+        built.tokenizer.save_pretrained(tmp_path)
         agree(load_model(tmp_path), tiny.model("bert"))
 
     def test_configuration_cannot_run_code(self, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ class TestOpenClip:
         mark = tmp_path / "it ran"
         (tmp_path / "evil.py").write_text(f"open({str(mark)!r}, 'w')\nclass Evil: pass\n")
         edit(tmp_path / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Evil", "evil.Evil"]})
-        with suppress(CannotLoad):  # to refuse it is as well
+        with suppress(CannotLoad):  # rejecting it is fine as well
             load_model(tmp_path)
         assert not mark.exists()
 
@@ -120,7 +120,7 @@ class TestOpenClip:
 
 
 class TestActivationsOfOpenClip:
-    """OpenCLIP builds what an architecture's configuration says, and only warns where the weights want another."""
+    """OpenCLIP builds the activation of the configuration, and only warns if the weights need another one."""
 
     TAGS = open_clip.list_pretrained()
 
@@ -151,7 +151,7 @@ class TestActivationsOfOpenClip:
 
     @pytest.fixture
     def listed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., nn.Module]:
-        """A tiny architecture in OpenCLIP's lists with one tag, whose weights lie on disk instead of on a hub."""
+        """A tiny architecture in the lists of OpenCLIP with one tag, whose weights are on disk instead of on a hub."""
 
         def add(configured: bool, **tag: Any) -> nn.Module:
             config = {**tiny.configuration(), **({"quick_gelu": True} if configured else {})}
@@ -173,7 +173,7 @@ class TestActivationsOfOpenClip:
     def test_loaded_model_has_the_activation_of_its_tag(self, configured: bool, wanted: bool, listed: Callable) -> None:
         module = listed(configured, quick_gelu=wanted)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # OpenCLIP's own, where the tag says that it is GELU
+            warnings.simplefilter("ignore", UserWarning)  # a warning of OpenCLIP, if the tag names GELU
             model = load_model("open_clip:tiny/trained")
         kinds = {type(part).__name__ for part in model.module.modules()}
         assert ("QuickGELU" in kinds, "GELU" in kinds) == (wanted, not wanted)

@@ -22,11 +22,11 @@ KINDS = ("own vit", "own vit average", "own resnet", "own text apart", "timm vit
 
 
 UNABLE = ("own vit attention", "coca", "bert", "mt5")
-"""Kinds whose own forward pass OpenCLIP does not get through in mixed precision."""
+"""Kinds whose forward pass OpenCLIP cannot run in mixed precision."""
 
 
 def module(kind: str, precision: str) -> Any:
-    """A model as ``open_clip.create_model(..., precision=...)`` makes it."""
+    """Return a model as ``open_clip.create_model(..., precision=...)`` builds it."""
     actual = tiny.KINDS[kind]().module
     if not precision.startswith("pure"):
         for part in actual.modules():
@@ -58,7 +58,7 @@ def test_mixed_precision_model_loads_and_reports_its_dtype(kind: str, precision:
 @pytest.mark.parametrize("kind", ["own vit", "timm vit"])
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in ("random", "centre", "ones")])
 def test_mixed_precision_maps_are_close_to_float32(kind: str, precision: str, method: str) -> None:
-    """Up to rounding: float16 has 10 bits of a fraction, bfloat16 has 7, and each of many operations rounds."""
+    """float16 has 10 fraction bits, bfloat16 has 7, and each of many operations rounds."""
     actual = explain(loaded(kind, precision), tiny.image(), tiny.CAPTIONS[0], method, **CHEAP.get(method, {}))
     wanted = cheap_explanation(kind, method)
     for side in ("image", "text"):
@@ -83,7 +83,7 @@ def test_mixed_precision_that_open_clip_cannot_run_is_rejected(kind: str, precis
 
 
 def test_mixed_precision_equals_create_model() -> None:
-    """The tiny models are converted as OpenCLIP converts: the same parts of a small one of its own have each dtype."""
+    """Tiny models are converted as OpenCLIP converts its own: the same parts have each dtype."""
     config = tiny.configuration()
     built = open_clip.CLIP(**config, cast_dtype=torch.bfloat16)
     _set_model_device_and_precision(built, torch.device("cpu"), "bf16", False)

@@ -37,10 +37,10 @@ class TestContract:
         stem = tiny.model(kind).tower(side).stem(make_inputs(tiny.model(kind).tower(side), 3))
         states = torch.stack([stem.hidden, 0.5 * stem.hidden, stem.hidden.flip(0)]).requires_grad_()
         together = stem.rest(states)
-        for state, found in zip(states, together, strict=True):
-            assert_embeddings_close(found, stem.rest(state[None])[0])
+        for state, actual in zip(states, together, strict=True):
+            assert_embeddings_close(actual, stem.rest(state[None])[0])
         assert not torch.allclose(together[0], together[2], rtol=1e-2, atol=1e-2), (
-            "the state is put in place of the tower's own"
+            "the state replaces that of the tower"
         )
         (gradient,) = torch.autograd.grad(together.sum(), states)
         assert gradient.isfinite().all()
@@ -160,16 +160,16 @@ def test_mask_pixels_of_naflex_masks_the_patches(size: tuple[int, int]) -> None:
     keep = torch.rand(1, height, width, generator=torch.Generator().manual_seed(0))
     patches = convert_image_to_patches(keep.expand(3, -1, -1), tower.processor.patch_size)
     by_hand = inputs.values[0, : len(patches)] * patches
-    found = tower.mask_pixels(inputs, keep).values[0]
-    torch.testing.assert_close(found[: len(patches)], by_hand)
-    assert not found[len(patches) :].any()
+    actual = tower.mask_pixels(inputs, keep).values[0]
+    torch.testing.assert_close(actual[: len(patches)], by_hand)
+    assert not actual[len(patches) :].any()
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("kind", ["clip", "siglip naflex", "own vit", "convnext", "bert"])
 def test_stem_works_in_half_precision(kind: str, dtype: str) -> None:
-    made = tiny.KINDS[kind]()
-    model = load_model(made.module.to(getattr(torch, dtype)), processor=made.processor, tokenizer=made.tokenizer)
+    built = tiny.KINDS[kind]()
+    model = load_model(built.module.to(getattr(torch, dtype)), processor=built.processor, tokenizer=built.tokenizer)
     for tower in (model.image, model.text):
         stem = tower.stem(make_inputs(tower))
         states = stem.hidden[None].clone().requires_grad_()
@@ -197,5 +197,5 @@ def test_threads_sharing_a_model_get_its_results(kind: str) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         for turn, answers in enumerate(pool.map(race, range(8))):
-            for found, wanted in zip(answers, alone[turn % 3], strict=True):
-                torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+            for actual, wanted in zip(answers, alone[turn % 3], strict=True):
+                torch.testing.assert_close(actual, wanted, rtol=1e-4, atol=1e-5)

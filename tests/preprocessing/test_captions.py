@@ -122,10 +122,10 @@ def test_words_of_known_captions(kind: str, caption: str, wanted: list[str]) -> 
     ],
 )
 def test_words_of_single_characters(caption: str, wanted: list[str]) -> None:
-    """A token for each sign: the words are the pattern's."""
+    """With one token per character, the words are those of the pattern."""
     offsets = [(i, i + 1) for i, sign in enumerate(caption) if not sign.isspace()]
-    found = words_by_offsets(caption, [caption[a:b] for a, b in offsets], [True] * len(offsets), offsets)
-    assert [word.text for word in found] == wanted
+    actual = words_by_offsets(caption, [caption[a:b] for a, b in offsets], [True] * len(offsets), offsets)
+    assert [word.text for word in actual] == wanted
 
 
 CLIP_SAYS = [
@@ -144,7 +144,7 @@ CLIP_SAYS = [
 
 @pytest.mark.parametrize("caption", CLIP_SAYS)
 def test_tokenizers_of_both_libraries_give_the_same_words(caption: str) -> None:
-    """Hugging Face's and OpenCLIP's, which share a vocabulary."""
+    """The tokenizers of Hugging Face and OpenCLIP share a vocabulary."""
     theirs = open_clip.SimpleTokenizer()
     vocabulary = dict(theirs.encoder)
     vocabulary["<|startoftext|>"] = vocabulary.pop("<start_of_text>")
@@ -159,8 +159,8 @@ def test_tokenizers_of_both_libraries_give_the_same_words(caption: str) -> None:
 
 
 def test_token_with_a_leading_space_belongs_to_the_next_word() -> None:
-    found = words_by_offsets("two cats", ["two", "Ġcats"], [True, True], [(0, 3), (3, 8)])
-    assert [(word.text, word.tokens) for word in found] == [("two", (0,)), ("cats", (1,))]
+    actual = words_by_offsets("two cats", ["two", "Ġcats"], [True, True], [(0, 3), (3, 8)])
+    assert [(word.text, word.tokens) for word in actual] == [("two", (0,)), ("cats", (1,))]
 
 
 @every_tokeniser
@@ -183,19 +183,19 @@ def test_tokens_equal_those_of_the_tokenizer(kind: str) -> None:
     if kind == "byte pairs":
         assert list(ids) == open_clip.SimpleTokenizer()([caption])[0].tolist()
         return
-    made = {
+    built = {
         "offsets": tiny.clip_tokenizer(False),
         "sentence pieces": tiny.sentence_tokenizer(),
         "word pieces": tiny.wordpiece_tokenizer(),
     }[kind]
     padding = False if kind == "offsets" else "max_length"
-    assert list(ids) == made(caption, truncation=True, max_length=tiny.CONTEXT, padding=padding)["input_ids"]
+    assert list(ids) == built(caption, truncation=True, max_length=tiny.CONTEXT, padding=padding)["input_ids"]
 
 
 @pytest.mark.parametrize("kind", ["clip", "own vit", "bert"])
 def test_captions_without_a_word_are_rejected(kind: str) -> None:
     tower = tiny.model(kind).text
-    caption = "\u200d" if kind == "bert" else "   "  # read_caption has refused the blank ones; tokenisers drop more
+    caption = "\u200d" if kind == "bert" else "   "  # read_caption rejects blank captions; tokenizers drop more
     with pytest.raises(BadInput, match="finds no word in the caption"):
         tower.prepare(["a cat", caption])
 
@@ -231,7 +231,7 @@ def test_stripped_separators_are_kept_out(tmp_path: Any) -> None:
 
 
 def test_hidden_cleaning_is_followed() -> None:
-    """OpenCLIP's SigLIP tokeniser says nothing of its cleaning: its own ids are the truth."""
+    """OpenCLIP's SigLIP tokenizer hides its cleaning, so its ids are authoritative."""
 
     class Secret:
         tokenizer = tiny.wordpiece_tokenizer()

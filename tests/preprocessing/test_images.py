@@ -28,7 +28,7 @@ RIBBONS = [(2000, 10), (10, 2000), (1, 1), (1, 500), (20000, 3), (3, 20000)]
 
 
 def ramps(width: int, height: int) -> ImageInput:
-    """Red grows from left to right, green from top to bottom: a pixel's colour says where it was."""
+    """Return an image whose red grows from left to right and whose green grows downward: a color is a position."""
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[..., 0] = np.linspace(0, 255, width)[None]
     pixels[..., 1] = np.linspace(0, 255, height)[:, None]
@@ -69,7 +69,7 @@ every_way = pytest.mark.parametrize("way", WAYS)
 
 
 def seen(pixels: Tensor, width: int, height: int) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of what was seen, read from the colours of a row and a column in the middle.
+    """Return left, top, right and bottom of the visible part, read from the colors of a row and a column in the middle.
 
     A line is fitted to each ramp away from its ends, so that neither padding nor clamping counts.
     """
@@ -78,7 +78,7 @@ def seen(pixels: Tensor, width: int, height: int) -> tuple[float, float, float, 
         ramp = pixels[channel].mean(1 - channel) if channel else _row(pixels)
         ramp = _column(pixels) if channel else ramp
         places = torch.arange(len(ramp)) + 0.5
-        # colour c of a ramp of n pixels stands at the middle of pixel c (n - 1)
+        # color c of a ramp of n pixels is at the middle of pixel c (n - 1)
         origin = ramp * (extent - 1) + 0.5
         good = (ramp > 0.1) & (ramp < 0.9)
         slope, offset = np.polyfit(places[good].numpy(), origin[good].numpy(), 1)
@@ -138,7 +138,7 @@ def test_narrow_images_need_no_large_intermediate(
 
 
 def watched_resize(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The areas of all images that anything resizes to."""
+    """Record the areas of all images that are resized."""
     areas: list[int] = []
     by_pillow, by_torch = Image.Image.resize, torch.nn.functional.interpolate
 
@@ -159,7 +159,7 @@ def watched_resize(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.parametrize("way", ["crop of Hugging Face", "crop of OpenCLIP"])
 @pytest.mark.parametrize("shape", [(410, 40), (40, 410), (999, 100), (411, 41)])
 def test_trimming_does_not_change_the_pixels(way: str, shape: tuple[int, int]) -> None:
-    """Trimming before the resize must change nothing that is seen."""
+    """Trimming before the resize must not change what is visible."""
     preparation, image = WAYS[way](), tiny.image(*shape)
     assert preparation.resize.trimmed(shape) is not None
     difference = (preparation.pixels(image) - preparation.own(image.pil_image)).abs()

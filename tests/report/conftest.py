@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 @pytest.fixture
 def texts(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Image.Image]], list[str]]:
-    """What is written on an image, in the order in which it is drawn."""
+    """Return the texts that are drawn on an image, in order."""
 
     def written(make: Callable[[], Image.Image]) -> list[str]:
         lines: list[str] = []

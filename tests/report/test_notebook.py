@@ -33,12 +33,12 @@ ROWS = [
 
 
 class Shell(SimpleNamespace):
-    """What an extension is given of IPython."""
+    """The parts of IPython that an extension uses."""
 
     __hash__ = object.__hash__  # pyright: ignore
 
-    def shown(self, thing: Any) -> dict[str, Any]:
-        return self.display_formatter.format(thing)[0]
+    def shown(self, value: Any) -> dict[str, Any]:
+        return self.display_formatter.format(value)[0]
 
 
 @pytest.fixture
@@ -46,30 +46,36 @@ def shell() -> Shell:
     return Shell(display_formatter=DisplayFormatter())
 
 
-def framed(told: str) -> str:
-    """The page in a frame, which may do nothing but run its own scripts."""
-    (sandbox,) = re.findall(r'sandbox="([^"]*)"', told)
+def framed(answer_: str) -> str:
+    """Return the page in a frame, which may only run its own scripts."""
+    (sandbox,) = re.findall(r'sandbox="([^"]*)"', answer_)
     assert sandbox == "allow-scripts"
-    (inside,) = re.findall(r'srcdoc="([^"]*)"', told)
+    (inside,) = re.findall(r'srcdoc="([^"]*)"', answer_)
     return check_page(unescape(inside))
 
 
 def test_extension_shows_answers_as_pages_until_unloaded(shell: Shell) -> None:
-    told, table = explain_with_table()
+    answer_, table = explain_with_table()
     two = Comparison(
-        replace(told.text, caption="a"), replace(told.text, caption="b"), 0.5, BETWEEN, told.method, told.model, {}
+        replace(answer_.text, caption="a"),
+        replace(answer_.text, caption="b"),
+        0.5,
+        BETWEEN,
+        answer_.method,
+        answer_.model,
+        {},
     )
     mine = shell.display_formatter.formatters["text/html"]
     mine.for_type(Measurement, lambda row: "mine")
     before = {mime: dict(one.type_printers) for mime, one in shell.display_formatter.formatters.items()}
-    assert set(shell.shown(told)) == {"text/plain"}
+    assert set(shell.shown(answer_)) == {"text/plain"}
     nibt.load_ipython_extension(shell)
-    nibt.load_ipython_extension(shell)  # twice is once
-    for thing in (told, table, two):
-        found = shell.shown(thing)
-        assert "nibt-view" in framed(found["text/html"])
-        assert Image.open(BytesIO(found["image/png"])).width > 400
-    assert "nibt-view" in framed(shell.shown(Panel(told, table))["text/html"])
+    nibt.load_ipython_extension(shell)  # loading twice has no further effect
+    for value in (answer_, table, two):
+        actual = shell.shown(value)
+        assert "nibt-view" in framed(actual["text/html"])
+        assert Image.open(BytesIO(actual["image/png"])).width > 400
+    assert "nibt-view" in framed(shell.shown(Panel(answer_, table))["text/html"])
     rows = framed(shell.shown(ROWS)["text/html"])
     assert "<td>0.5</td><td>2</td>" in rows
     assert "<td>&lt;energy&gt;</td><td>text</td><td>-</td><td>0</td>" in rows
@@ -81,8 +87,8 @@ def test_extension_shows_answers_as_pages_until_unloaded(shell: Shell) -> None:
 
 def test_answers_without_an_image_are_shown_as_text(shell: Shell) -> None:
     nibt.load_ipython_extension(shell)
-    told = answer(PEAK, (90, 90), WHOLE)
-    assert set(shell.shown(replace(told, image=replace(told.image, input=None)))) == {"text/plain"}
+    answer_ = answer(PEAK, (90, 90), WHOLE)
+    assert set(shell.shown(replace(answer_, image=replace(answer_.image, input=None)))) == {"text/plain"}
 
 
 def test_show_needs_ipython(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ pytest.importorskip("skimage", reason="an audit compares maps with scikit-image"
 
 
 @pytest.mark.parametrize(
-    ("value", "low", "high", "better", "told"),
+    ("value", "low", "high", "better", "verdict"),
     [
         (0.3, 0.1, 0.5, "lower", "pass"),
         (0.3, 0.1, 0.8, "lower", "warn"),
@@ -24,10 +24,10 @@ pytest.importorskip("skimage", reason="an audit compares maps with scikit-image"
     ],
 )
 def test_check_verdict_depends_on_thresholds_and_interval(
-    value: float, low: float, high: float, better: str, told: str
+    value: float, low: float, high: float, better: str, verdict: str
 ) -> None:
     passes, fails = (0.4, 0.7) if better == "lower" else (0.7, 0.4)
     check = Check("x", 1, "nib", "image", value, low, high, 8, better, passes, fails, "x")  # pyright: ignore
-    assert check.verdict == told
+    assert check.verdict == verdict
     assert gauge(check).startswith("<svg")
     assert "0.4" in threshold(check)

@@ -10,10 +10,10 @@ from tests.answers import PEAK, WHOLE, answer
 
 
 def test_explanation_is_saved_and_loaded(tmp_path: Path) -> None:
-    told = answer(PEAK, (90, 90), WHOLE)
-    told.save(tmp_path / "x.json")
+    explanation = answer(PEAK, (90, 90), WHOLE)
+    explanation.save(tmp_path / "x.json")
     again = Explanation.load(tmp_path / "x.json")
-    assert again.to_json() == told.to_json()
+    assert again.to_json() == explanation.to_json()
     assert again.image.input is None  # it was never a file
     with pytest.raises(Exception, match="no longer there"):
         draw(again)

@@ -10,7 +10,7 @@ from nibt.registry import available, find
 from nibt.targets.base import TargetContext
 from tests import tiny
 
-HERE, THERE, OTHERS = (
+HERE, OPPOSITE, OTHERS = (
     torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
     for seed, shape in enumerate([(3, 2, 5), (2, 5), (4, 5)])
 )
@@ -21,14 +21,14 @@ def unit(x: torch.Tensor) -> torch.Tensor:
 
 
 EXPECTED = {
-    "cosine": lambda: F.cosine_similarity(HERE, THERE[None], dim=-1),
-    "logit": lambda: 20 * F.cosine_similarity(HERE, THERE[None], dim=-1) - 3,
-    "difference": lambda: (unit(HERE) * unit(THERE)).sum(-1) - unit(HERE) @ unit(OTHERS[0]),
+    "cosine": lambda: F.cosine_similarity(HERE, OPPOSITE[None], dim=-1),
+    "logit": lambda: 20 * F.cosine_similarity(HERE, OPPOSITE[None], dim=-1) - 3,
+    "difference": lambda: (unit(HERE) * unit(OPPOSITE)).sum(-1) - unit(HERE) @ unit(OTHERS[0]),
     "softmax": lambda: torch.stack(
-        [20 * (unit(HERE) * unit(THERE)).sum(-1), *(20 * unit(HERE) @ unit(other) for other in OTHERS)]
+        [20 * (unit(HERE) * unit(OPPOSITE)).sum(-1), *(20 * unit(HERE) @ unit(other) for other in OTHERS)]
     ).softmax(0)[0],
-    "centred": lambda: F.cosine_similarity(HERE, (unit(THERE) - unit(OTHERS).mean(0))[None], dim=-1),
-    "ensemble": lambda: F.cosine_similarity(HERE, THERE[None], dim=-1),
+    "centred": lambda: F.cosine_similarity(HERE, (unit(OPPOSITE) - unit(OTHERS).mean(0))[None], dim=-1),
+    "ensemble": lambda: F.cosine_similarity(HERE, OPPOSITE[None], dim=-1),
 }
 
 
@@ -38,8 +38,8 @@ def test_targets_are_all_tested() -> None:
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_targets_equal_their_closed_forms(name: str) -> None:
-    found = find("targets", name)()(HERE, THERE, TargetContext(20.0, -3.0, OTHERS))
-    torch.testing.assert_close(found, EXPECTED[name]())
+    actual = find("targets", name)()(HERE, OPPOSITE, TargetContext(20.0, -3.0, OTHERS))
+    torch.testing.assert_close(actual, EXPECTED[name]())
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_explain_labels_ranks_and_explains_the_first_against_the_second(model: n
 
 
 @pytest.mark.parametrize(
-    ("options", "kind", "told"),
+    ("options", "kind", "message"),
     [
         ({"target": "cosin"}, UnknownName, "Did you mean 'cosine'"),
         ({"target": "softmax"}, BadOption, "needs something to compare with"),
@@ -130,8 +130,8 @@ def test_explain_labels_ranks_and_explains_the_first_against_the_second(model: n
         ({"target": "softmax", "against": [" "]}, nibt.NibtError, "blank"),
     ],
 )
-def test_bad_targets_are_rejected(model: nibt.Model, options: dict, kind: type, told: str) -> None:
-    with pytest.raises(kind, match=told):
+def test_bad_targets_are_rejected(model: nibt.Model, options: dict, kind: type, message: str) -> None:
+    with pytest.raises(kind, match=message):
         explained_by(model, **options)
 
 

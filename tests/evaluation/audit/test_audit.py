@@ -36,7 +36,7 @@ def verdicts(audit: Audit, method: str = "") -> dict[tuple[str, str], str]:
 
 @pytest.fixture(scope="module")
 def scenes() -> Audit:
-    """NIB on scenes, at the smallest size."""
+    """The audit of NIB on scenes, at the smallest size."""
     return nibt.audit("scenes", list(Scenes(count=MANY, seed=5, fewest=2, most=3, named="all")), "nib", quick=True)
 
 
@@ -46,13 +46,13 @@ def random() -> Audit:
 
 
 def test_audit_passes_nib_on_scenes(scenes: Audit) -> None:
-    assert {key: told for key, told in verdicts(scenes, "nib").items() if told != "pass"} == {}
-    assert set(verdicts(scenes).values()) == {"pass"}, "the model tells right captions from wrong ones"
+    assert {key: text for key, text in verdicts(scenes, "nib").items() if text != "pass"} == {}
+    assert set(verdicts(scenes).values()) == {"pass"}, "the model distinguishes right captions from wrong ones"
     assert {check.question for check in scenes.checks if check.method == "nib"} == {1, 2, 3, 4, 5, 6}
 
 
 def test_audit_fails_a_random_map(random: Audit) -> None:
-    found = verdicts(random, "random")
+    actual = verdicts(random, "random")
     failing = [
         ("weights", "image"),
         ("weights_ssim", "image"),
@@ -63,19 +63,19 @@ def test_audit_fails_a_random_map(random: Audit) -> None:
         ("seed", "image"),
         ("seed", "text"),
     ]
-    assert [found[key] for key in failing] == ["fail"] * len(failing)
-    assert not all(found[metric, side] == "pass" for metric in ("deletion", "insertion") for side in ("image", "text"))
+    assert [actual[key] for key in failing] == ["fail"] * len(failing)
+    assert not all(actual[metric, side] == "pass" for metric in ("deletion", "insertion") for side in ("image", "text"))
     assert random.verdict == "fail"
 
 
 def test_audit_fails_a_constant_text_tower() -> None:
-    """What leaves its last norm is the norm's bias, whatever the caption."""
+    """The last norm outputs its bias for every caption."""
     model = tiny.fresh("clip")
     with torch.no_grad():
         model.module.text_model.final_layer_norm.weight.zero_()  # pyright: ignore
-    found = nibt.audit(model, noise_pairs(MANY), "nib", quick=True)
-    assert verdicts(found) == {("auc", ""): "fail", ("recall", ""): "fail"}
-    own = verdicts(found, "nib")
+    actual = nibt.audit(model, noise_pairs(MANY), "nib", quick=True)
+    assert verdicts(actual) == {("auc", ""): "fail", ("recall", ""): "fail"}
+    own = verdicts(actual, "nib")
     for key in (
         ("weights", "text"),
         ("mismatch_image", "image"),
@@ -94,19 +94,19 @@ def test_audit_with_the_same_seed_is_the_same(random: Audit) -> None:
 def test_audit_is_saved_and_loaded(scenes: Audit, tmp_path: Path) -> None:
     scenes.save(tmp_path / "audit.json")
     assert Audit.load(tmp_path / "audit.json") == scenes
-    told = json.loads((tmp_path / "audit.json").read_text())
-    assert (told["schema"], told["kind"], told["verdict"]) == (1, "audit", scenes.verdict)
+    data = json.loads((tmp_path / "audit.json").read_text())
+    assert (data["schema"], data["kind"], data["verdict"]) == (1, "audit", scenes.verdict)
     (tmp_path / "audit.json").write_text("{}")
     with pytest.raises(BadInput, match="no audit"):
         Audit.load(tmp_path / "audit.json")
 
 
 def test_audit_page_is_self_contained(scenes: Audit) -> None:
-    found = check_page(page(scenes))
-    assert not re.search(r"https?://|<script|<link|@import", found)
-    assert found.count("data:image/png;base64,") == 3 * 6, "examples and their tiles"
-    assert all(check.about.split(" ")[0] in found for check in scenes.checks)
-    assert found.count('class="gauge"') == len(scenes.checks)
+    actual = check_page(page(scenes))
+    assert not re.search(r"https?://|<script|<link|@import", actual)
+    assert actual.count("data:image/png;base64,") == 3 * 6, "examples and their tiles"
+    assert all(check.about.split(" ")[0] in actual for check in scenes.checks)
+    assert actual.count('class="gauge"') == len(scenes.checks)
 
 
 def test_audit_rejects_few_or_equal_pairs() -> None:

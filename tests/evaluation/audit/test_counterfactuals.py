@@ -20,7 +20,7 @@ def test_counterfactuals_differ_from_the_pairs() -> None:
     pairs = list(Scenes(count=MANY, seed=5))
     for own, other in zip(pairs, other_captions(pairs), strict=True):
         assert own.image is other.image
-        assert not [thing for thing in own.objects if thing.name in other.caption.split()]
+        assert not [obj for obj in own.objects if obj.name in other.caption.split()]
     for own, other in zip(pairs, other_images(pairs), strict=True):
         assert own.caption == other.caption
         assert own.image is not other.image
@@ -32,7 +32,7 @@ def test_counterfactuals_differ_from_the_pairs() -> None:
 def test_inner_returns_the_words_of_the_caption() -> None:
     plain = Map(np.array([1.0, 2.0]), ("a", "cat"))
     worded = Map(np.arange(5.0), ("a", "photo", "of", "a", "cat"))
-    found = inner("a photo of {}", worded, plain)
-    assert found is not None
-    assert found.scores.tolist() == [3.0, 4.0]
+    actual = inner("a photo of {}", worded, plain)
+    assert actual is not None
+    assert actual.scores.tolist() == [3.0, 4.0]
     assert inner("a photo {}", worded, plain) is None

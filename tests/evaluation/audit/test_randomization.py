@@ -25,10 +25,10 @@ def test_cascade_leaves_the_model_unchanged() -> None:
     module = model.module
     before = {name: value.clone() for name, value in module.state_dict().items()}
     flags = [one.requires_grad for one in module.parameters()]
-    told = replace(model, _hashes={}).weights_hash
+    weights_hash = replace(model, _hashes={}).weights_hash
     for side in ("image", "text"):
         assert len(list(cascade(model, noise_pairs(MANY)[:2], [MethodSpec("nib")], side, 0, 2, 8))) == 5
-    assert replace(model, _hashes={}).weights_hash == told
+    assert replace(model, _hashes={}).weights_hash == weights_hash
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert [one.requires_grad for one in module.parameters()] == flags
     assert not any(part.training or part._forward_hooks or part._forward_pre_hooks for part in module.modules())
@@ -41,23 +41,23 @@ def test_stages_have_each_parameter_of_a_tower_once(kind: str) -> None:
     assert model.module is not tiny.model(kind).module
     for side, item in (("image", tiny.image()), ("text", "a red cat")):
         tower = model.tower(side)
-        found = stages(tower, tower.prepare([item]), 2)
-        assert (found[0].name, found[-1].name, len(found)) == ("head", "stem", 4)
-        every = [id(one) for stage in found for one in stage.parameters]
-        assert found[0].parameters
-        assert found[-1].parameters
+        actual = stages(tower, tower.prepare([item]), 2)
+        assert (actual[0].name, actual[-1].name, len(actual)) == ("head", "stem", 4)
+        every = [id(one) for stage in actual for one in stage.parameters]
+        assert actual[0].parameters
+        assert actual[-1].parameters
         assert set(every) <= {id(one) for one in model.module.parameters()}
         assert len(set(every)) == len(every) or kind == "bert", "blocks may share weights"
 
 
 def test_cascade_randomizes_from_the_top_down() -> None:
     model = tiny.model("clip")
-    found = list(cascade(model, noise_pairs(MANY), [MethodSpec("nib")], "image", 0, 12, 8))
-    assert [name for name, _ in found] == ["nothing", "head", "block 2", "block 1", "block 0", "stem"]
+    actual = list(cascade(model, noise_pairs(MANY), [MethodSpec("nib")], "image", 0, 12, 8))
+    assert [name for name, _ in actual] == ["nothing", "head", "block 2", "block 1", "block 0", "stem"]
     plain = maps(model, noise_pairs(MANY), MethodSpec("nib"), "image", 0)
-    for one, other in zip(plain, found[0][1]["nib"], strict=True):
-        assert np.array_equal(one.scores, other.scores), "of nothing is the model itself"
-    assert not np.array_equal(plain[0].scores, found[1][1]["nib"][0].scores)
+    for one, other in zip(plain, actual[0][1]["nib"], strict=True):
+        assert np.array_equal(one.scores, other.scores), "without randomization it is the model itself"
+    assert not np.array_equal(plain[0].scores, actual[1][1]["nib"][0].scores)
 
 
 def test_cascade_depends_on_the_seed() -> None:
@@ -65,7 +65,7 @@ def test_cascade_depends_on_the_seed() -> None:
         list(cascade(tiny.model("clip"), noise_pairs(MANY)[:2], [MethodSpec("nib")], "image", seed, 2, 8))
         for seed in (1, 1, 2)
     ]
-    scores = [[found["nib"][0].scores for _, found in run] for run in runs]
+    scores = [[actual["nib"][0].scores for _, actual in run] for run in runs]
     assert all(np.array_equal(one, same) for one, same in zip(scores[0], scores[1], strict=True))
     assert np.array_equal(scores[0][0], scores[2][0])
     assert not np.array_equal(scores[0][-1], scores[2][-1])

@@ -15,7 +15,7 @@ def test_similarity_is_1_for_equal_and_below_0_for_opposite_maps() -> None:
     drawn = np.random.default_rng(0).normal(size=(8, 8))
     assert spearman(drawn, drawn) == ssim(drawn, drawn) == 1
     assert spearman(drawn, -drawn) == pytest.approx(-1)
-    board = np.indices((8, 8)).sum(0) % 2 - 0.5  # each window has nearly the mean of its turned self
+    board = np.indices((8, 8)).sum(0) % 2 - 0.5  # each window has nearly the mean of its negative
     assert ssim(board, -board) == pytest.approx(-1, abs=0.02)
     assert ssim(drawn, -drawn) < -0.5
 

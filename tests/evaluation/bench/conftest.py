@@ -24,7 +24,7 @@ def pairs_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def plan(clip_folder: Path, pairs_folder: Path) -> dict[str, Any]:
-    """A plan of a tiny model."""
+    """A plan with a tiny model."""
     return {
         "about": "tiny",
         "batch_size": 4,

@@ -12,9 +12,9 @@ from tests.helpers import ROOT
 
 
 def blocks(page: str) -> dict[str, str]:
-    """The code blocks of a page that stand for files, and its commands."""
-    found = re.findall(r"<!-- (?:file: )?(\S+) -->\n```\w+\n(.*?)```", page, re.DOTALL)
-    return dict(found)
+    """Return the code blocks of a page that stand for files, and its commands."""
+    actual = re.findall(r"<!-- (?:file: )?(\S+) -->\n```\w+\n(.*?)```", page, re.DOTALL)
+    return dict(actual)
 
 
 def test_benchmark_takes_a_method_of_another_package(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_benchmark_takes_a_method_of_another_package(tmp_path: Path) -> None:
     for name, text in parts.items():
         (tmp_path / name).write_text(text)
     project = tomllib.loads(parts["pyproject.toml"])["project"]
-    installed = tmp_path / "strangers_method-1.0.dist-info"  # what pip makes of it
+    installed = tmp_path / "strangers_method-1.0.dist-info"  # what pip writes
     installed.mkdir()
     (installed / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 1.0\n")
     points = project["entry-points"]["nibt.methods"]
@@ -47,6 +47,6 @@ for line in sys.argv[1].splitlines():
     )
     assert done.returncode == 0, done.stderr
     assert re.search(r"^distance .* none: an example", done.stdout, re.MULTILINE)
-    told = json.loads((tmp_path / "cat.json").read_text())["method"]
-    assert (told["name"], told["image"]["power"]) == ("distance", 2)
+    data = json.loads((tmp_path / "cat.json").read_text())["method"]
+    assert (data["name"], data["image"]["power"]) == ("distance", 2)
     assert re.search(r"^\| distance power=2 \| \d", (tmp_path / "RUN" / "report.md").read_text(), re.MULTILINE)

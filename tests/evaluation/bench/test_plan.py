@@ -27,7 +27,7 @@ def test_shipped_plans_are_valid(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"metods": []}, "unknown plan key 'metods'. Did you mean 'methods'"),
         ({"methods": ["nibb"]}, r"methods\[0\]: unknown method 'nibb'. Did you mean 'nib'"),
@@ -51,14 +51,14 @@ def test_shipped_plans_are_valid(name: str) -> None:
         ({"models": [{"name": "scenes", "options": {"devise": "cpu"}}]}, r"models\[0\]: unknown option 'devise'"),
     ],
 )
-def test_plan_rejects_a_bad_value_with_its_key(change: dict[str, Any], told: str) -> None:
-    with pytest.raises((BadOption, BadInput), match=told):
+def test_plan_rejects_a_bad_value_with_its_key(change: dict[str, Any], message: str) -> None:
+    with pytest.raises((BadOption, BadInput), match=message):
         checked(Plan.read({**BASE, **change}))
 
 
 def test_plan_expands_grids_and_stars() -> None:
-    told = Plan.read({**BASE, "methods": [{"name": "nib", "grid": {"steps": [2, 4], "layer": [1]}}, "*"]})
-    labels = [one.label for one in told.methods]
+    plan = Plan.read({**BASE, "methods": [{"name": "nib", "grid": {"steps": [2, 4], "layer": [1]}}, "*"]})
+    labels = [one.label for one in plan.methods]
     assert labels[:2] == ["nib steps=2 layer=1", "nib steps=4 layer=1"]
     assert sorted(labels[2:]) == [name for name in nibt.available("methods") if name != "nib"]
     with pytest.raises(UnknownName, match="Did you mean 'quick'"):
@@ -66,11 +66,11 @@ def test_plan_expands_grids_and_stars() -> None:
 
 
 def test_changed_applies_the_options_of_the_command_line(tmp_path: Path) -> None:
-    told = changed(Plan.read("paper"), {"flickr8k": str(tmp_path)}, ["tiny_imagenet"], ["lite"], "cpu", 3)
-    assert [(one.name, one.options.get("folder")) for one in told.data] == [
+    plan = changed(Plan.read("paper"), {"flickr8k": str(tmp_path)}, ["tiny_imagenet"], ["lite"], "cpu", 3)
+    assert [(one.name, one.options.get("folder")) for one in plan.data] == [
         ("conceptual_captions", None),
         ("flickr8k", str(tmp_path)),
     ]
-    assert (told.models[0].name, told.models[0].options, told.first) == ("lite", {"device": "cpu"}, 3)
+    assert (plan.models[0].name, plan.models[0].options, plan.first) == ("lite", {"device": "cpu"}, 3)
     with pytest.raises(BadOption, match="Did you mean 'flickr8k'"):
         changed(Plan.read("paper"), {"flickr": "."})

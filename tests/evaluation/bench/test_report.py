@@ -18,10 +18,10 @@ from tests.evaluation.bench.plans import BASE
 from tests.helpers import check_page
 
 
-def made(
+def make_summary(
     folder: Path, plan: Plan, numbers: dict[tuple[str, str, str], list[float]], seconds: dict[str, float]
 ) -> Summary:
-    """A summary of rows written by hand: by side, metric and method the numbers of pairs."""
+    """Return a summary of known values, by side, metric and method."""
     blank = dict.fromkeys(COLUMNS, "") | {"curve": [], "model": "m", "data": "d", "target": "cosine", "seed": 0}
     rows = [
         {
@@ -54,7 +54,7 @@ def test_report_numbers_equal_those_by_hand(tmp_path: Path) -> None:
     increases = {"nib": [100.0, 100.0, 0.0, 0.0], "m2ib": [0.0, 100.0, 0.0, 0.0], "rise": [0.0, 0.0, 0.0, 0.0]}
     numbers = {("image", "confidence_drop", name): values for name, values in drops.items()}
     numbers |= {("image", "confidence_increase", name): values for name, values in increases.items()}
-    summary = made(tmp_path, plan, numbers, {"nib": 0.5, "m2ib": 2.0, "rise": 1.0})
+    summary = make_summary(tmp_path, plan, numbers, {"nib": 0.5, "m2ib": 2.0, "rise": 1.0})
     lines = {(line.of.metric, line.of.method): line for line in summary.lines}
     drop = lines["confidence_drop", "m2ib"]
     assert (drop.mean[0], drop.count, drop.won, drop.seconds) == (3.0, 4, 0.125, 2.0)  # one tie, three losses
@@ -86,8 +86,8 @@ def test_report_is_written_in_every_format(
     printed = capsys.readouterr().out
     text = (tmp_path / "run" / "report.md").read_text()
     assert text in printed
-    for told in ("published / measured here", "1.450 / ", "recipe", "2.png", "ones", "random", "centre", "weights "):
-        assert told in text, told
+    for message in ("published / measured here", "1.450 / ", "recipe", "2.png", "ones", "random", "centre", "weights "):
+        assert message in text, message
     page = check_page((tmp_path / "run" / "report.html").read_text())
     assert page.count("data:image/png;base64,") == 4
     assert not re.search(r"(src|href)=.https?:", page)

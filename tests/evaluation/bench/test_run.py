@@ -102,7 +102,7 @@ def test_benchmark_records_a_bad_pair(tmp_path: Path, plan: dict[str, Any], monk
     run = nibt.benchmark(plan, tmp_path / "run")
     rows = run.table().to_pylist()
     own = [row for row in rows if row["method_label"] == "nib"]
-    assert len(own) == 6 * (4 + 3)  # corner_share is of images only
+    assert len(own) == 6 * (4 + 3)  # corner_share is for images only
     errors = {row["item"]: row["error"] for row in own}
     assert "2.png" in errors[2]
     assert errors[1] == errors[5] == "this caption cannot be"
@@ -132,9 +132,9 @@ def test_benchmark_resumes_after_an_error(tmp_path: Path, plan: dict[str, Any], 
     begun = Run.open(tmp_path / "run")
     assert len(begun.left()) == len(list(begun.chunks())) - 2
     assert "The run is not whole: 6 of 8 chunks" in " ".join(reporting._about(begun))
-    told: list[Progress] = []
-    nibt.benchmark(plan, tmp_path / "run", on_progress=told.append)
-    assert len(told) == len(list(begun.chunks())) - 2
+    progress: list[Progress] = []
+    nibt.benchmark(plan, tmp_path / "run", on_progress=progress.append)
+    assert len(progress) == len(list(begun.chunks())) - 2
     assert not begun.left()
     assert fingerprint(begun.table()) == fingerprint(nibt.benchmark(plan, tmp_path / "again").table())
     sessions = begun.provenance["sessions"]
@@ -152,27 +152,29 @@ def test_benchmark_equals_measure(tmp_path: Path, plan: dict[str, Any], clip_fol
         "methods": [{"name": "nib", "options": {"steps": 2}}],
         "metrics": ["special_share", {"name": "deletion", "measured": "softmax"}],
     }
-    found = nibt.benchmark(plan, tmp_path / "run").table().to_pylist()
+    actual = nibt.benchmark(plan, tmp_path / "run").table().to_pylist()
     pairs = list(nibt.registry.find("datasets", "scenes")(**SCENES["options"]))
     model = nibt.load_model(clip_folder)
     for name, measured in (("special_share", "explained"), ("deletion", "softmax")):
         rows = nibt.measure(model, pairs, [name], "nib", measured=measured, steps=2, seed=0)
         own = {
-            (row["item"], row["side"]): row["value"] for row in found if (row["metric"], row["method"]) == (name, "nib")
+            (row["item"], row["side"]): row["value"]
+            for row in actual
+            if (row["metric"], row["method"]) == (name, "nib")
         }
         assert own == {(row.item, row.side): row.value for row in rows}
         drawn = {
             (row["item"], row["side"]): tuple(row["curve"])
-            for row in found
+            for row in actual
             if (row["metric"], row["method"]) == (name, "nib")
         }
         assert drawn == {(row.item, row.side): row.curve for row in rows}
-    resolved = json.loads(next(row["resolved"] for row in found if row["method"] == "nib"))
+    resolved = json.loads(next(row["resolved"] for row in actual if row["method"] == "nib"))
     assert (resolved["steps"], resolved["baseline"], resolved["target"]) == (2, "blank", "cosine")
 
 
 def test_benchmark_stores_the_curves_of_areas(tmp_path: Path, plan: dict[str, Any]) -> None:
-    """Of each pair in the store, and of the mean curve, which is drawn."""
+    """For each pair in the store, and for the mean curve that is drawn."""
     plan |= {"data": [SCENES], "methods": ["nib"], "metrics": ["deletion", "insertion", "special_share"]}
     run = nibt.benchmark(plan, tmp_path / "run")
     rows = run.table().to_pylist()
@@ -185,8 +187,8 @@ def test_benchmark_stores_the_curves_of_areas(tmp_path: Path, plan: dict[str, An
     firsts = {(row["side"], row["metric"], row["method"], row["item"]): row["curve"] for row in rows}
     for side, method, item in {(side, method, item) for side, _, method, item in firsts}:
         removed, put_in = (firsts[side, metric, method, item] for metric in ("deletion", "insertion"))
-        assert removed[0] == pytest.approx(put_in[-1], abs=1e-6)  # all of the input
-        assert removed[-1] == pytest.approx(put_in[0], abs=1e-6)  # nothing of it
+        assert removed[0] == pytest.approx(put_in[-1], abs=1e-6)  # the whole input
+        assert removed[-1] == pytest.approx(put_in[0], abs=1e-6)  # nothing of the input
     summary = Summary.of(run.plan, run.table())
     assert {series.metric for series in summary.curves} == {"deletion", "insertion"}
     for series, curve in summary.curves.items():

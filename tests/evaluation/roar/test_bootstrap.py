@@ -15,7 +15,7 @@ def test_gains_and_rankings_of_known_losses() -> None:
     losses_of = {("features", "", ""): base, ("whole", "", ""): 2 * base}
     for name, factor in factors.items():
         losses_of["features", name, "both"] = factor * base
-        losses_of["whole", name, "both"] = 2 * (2.5 - factor) * base  # the other way round
+        losses_of["whole", name, "both"] = 2 * (2.5 - factor) * base  # in reverse order
     bootstrap = Bootstrap(losses_of, 0)
     for increase in bootstrap.loss_increases():
         factor = factors[increase.method] if increase.trainable == "features" else 2.5 - factors[increase.method]

@@ -54,9 +54,9 @@ def test_hidden_takes_the_highest_words_and_no_special_tokens(kind: str) -> None
         assert int(row.sum()) == above(count, 90)
     assert removed[1].nonzero().max() == inputs.words.explained[1].nonzero().max()
     part = TowerInputs.of(tower, ["a photo of a cat and a dog", "cat"]).without(tower, scores, 90, 0).groups[0]
-    told = part.through(tower, tower.encode)
+    embedding = part.through(tower, tower.encode)
     with tower.blend_to_padding((~removed).float()):
-        assert torch.equal(told, tower.encode(inputs))
+        assert torch.equal(embedding, tower.encode(inputs))
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip naflex", "own vit oblong", "resnet"])

@@ -36,11 +36,11 @@ def scenes() -> tuple[list[Pair], list[np.ndarray], list[np.ndarray]]:
     text = load_model("scenes").text
     grids, tokens = [], []
     for pair in pairs:
-        mask = np.any([thing.mask for thing in pair.objects if thing.mask is not None], axis=0)
+        mask = np.any([object_.mask for object_ in pair.objects if object_.mask is not None], axis=0)
         grids.append(mask.reshape(8, 16, 8, 16).mean((1, 3)).astype(np.float32))
         words = text.prepare([pair.caption]).words
         assert words is not None
-        nouns = {part for thing in pair.objects for part in thing.name.split()}
+        nouns = {part for object_ in pair.objects for part in object_.name.split()}
         named = [row for word in words.words[0] if word.text in nouns for row in word.tokens]
         one = torch.zeros(words.explained.shape[1])
         one[named] = 1
@@ -63,11 +63,11 @@ def test_roar_ranks_a_map_of_the_truth_above_a_random_one(
     )
     run.folder.maps("nib", lambda: {"image": grids, "text": tokens})
     run.run(no_progress)
-    found = {(increase.method, increase.removed): increase for increase in run.result().loss_increases}
+    actual = {(increase.method, increase.removed): increase for increase in run.result().loss_increases}
     for kind in ("image", "text"):
-        assert found["nib", kind].low > 0.1, "it does not learn what it does not see"
-        assert found["nib", kind].beats_random
-        assert abs(found["ones", kind].vs_random) < found["nib", kind].vs_random / 2, (
+        assert actual["nib", kind].low > 0.1, "it does not learn what it does not see"
+        assert actual["nib", kind].beats_random
+        assert abs(actual["ones", kind].vs_random) < actual["nib", kind].vs_random / 2, (
             "equal scores hide what random ones do"
         )
 
@@ -92,7 +92,7 @@ def test_roar_resumes_with_the_same_bits_after_being_killed(tmp_path: Path) -> N
                 on_progress=killed(limit),
                 **options,
             )
-    (tmp_path / "two" / "cells" / ".draft.json").write_text("half")  # what a kill in the midst leaves
+    (tmp_path / "two" / "cells" / ".draft.json").write_text("half")  # the draft of a killed run
     again = nibt.roar(tiny.fresh("clip"), noise_pairs(12), "grad_cam", out=tmp_path / "two", **options)
     assert again.loss_increases == whole.loss_increases
     assert again.agreements == whole.agreements
@@ -125,9 +125,9 @@ def test_roar_leaves_the_model_and_the_generators_unchanged(tmp_path: Path) -> N
     model = tiny.fresh("clip")
     before = {name: value.clone() for name, value in model.module.state_dict().items()}
     flags = [one.requires_grad for one in model.module.parameters()]
-    told, state = replace(model, _hashes={}).weights_hash, torch.get_rng_state()
+    weights_hash, state = replace(model, _hashes={}).weights_hash, torch.get_rng_state()
     with torch.no_grad():
-        found = nibt.roar(
+        actual = nibt.roar(
             model,
             noise_pairs(12),
             "ones",
@@ -139,17 +139,17 @@ def test_roar_leaves_the_model_and_the_generators_unchanged(tmp_path: Path) -> N
             **QUICK,
         )
         assert not torch.is_grad_enabled()
-    assert replace(model, _hashes={}).weights_hash == told == found.model["weights_hash"]
+    assert replace(model, _hashes={}).weights_hash == weights_hash == actual.model["weights_hash"]
     assert all(torch.equal(value, before[name]) for name, value in model.module.state_dict().items())
     assert [one.requires_grad for one in model.module.parameters()] == flags
     assert not any(part.training or part._forward_hooks or part._forward_pre_hooks for part in model.module.modules())
     assert all(one.grad is None for one in model.module.parameters())
     assert torch.equal(torch.get_rng_state(), state)
-    assert all(training.after != training.before for training in found.trainings)
+    assert all(training.after != training.before for training in actual.trainings)
 
 
 def test_roar_result_is_saved_and_loaded(tmp_path: Path) -> None:
-    found = nibt.roar(
+    actual = nibt.roar(
         tiny.model("clip"),
         noise_pairs(12),
         out=tmp_path / "run",
@@ -157,18 +157,18 @@ def test_roar_result_is_saved_and_loaded(tmp_path: Path) -> None:
         remove="both",
         **QUICK,
     )
-    found.save(tmp_path / "x.json")
+    actual.save(tmp_path / "x.json")
     back = Roar.load(tmp_path / "x.json")
-    assert back.loss_increases == found.loss_increases
-    assert back.agreements == found.agreements
-    assert back.trainings == found.trainings
-    assert json.loads(json.dumps(back.to_json())) == json.loads(json.dumps(found.to_json()))
-    assert [increase.method for increase in found.loss_increases if increase.control] == [
+    assert back.loss_increases == actual.loss_increases
+    assert back.agreements == actual.agreements
+    assert back.trainings == actual.trainings
+    assert json.loads(json.dumps(back.to_json())) == json.loads(json.dumps(actual.to_json()))
+    assert [increase.method for increase in actual.loss_increases if increase.control] == [
         "random",
         "centre",
         "ones",
     ] * 2
-    text = markdown(found)
+    text = markdown(actual)
     for word in ("75th", "90th", "Adam", "padding token", "repeats", "Kendall", "ones (control)", "features, last"):
         assert word in text, word
     with pytest.raises(BadInput, match="no result of nibt roar"):
@@ -184,7 +184,7 @@ def test_roar_rejects_bad_arguments(tmp_path: Path) -> None:
         nibt.roar(model, pairs, "nibb", out=run)
     with pytest.raises(UnknownName, match="epochs"):
         nibt.roar(model, pairs, out=run, epoch=1)
-    for wrong, told in (
+    for wrong, message in (
         ({"trainable": "head"}, "features, last, whole"),
         ({"remove": ()}, "at least one remove"),
         ({"repeats": 0}, "at least 1"),
@@ -196,7 +196,7 @@ def test_roar_rejects_bad_arguments(tmp_path: Path) -> None:
         ({"init": "again"}, "'trained' or 'fresh'"),
         ({"trainable": "last", "blocks": 4}, r"1\.\.3"),
     ):
-        with pytest.raises(BadOption, match=told):
+        with pytest.raises(BadOption, match=message):
             nibt.roar(model, pairs, out=run, **wrong)  # pyright: ignore
     half = copied(model)
     half.module.half()

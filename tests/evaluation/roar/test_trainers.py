@@ -30,20 +30,20 @@ def without(model: Model, pairs: list[Pair], whole: dict[Modality, TowerInputs])
 )
 def test_trainers_start_with_the_embeddings_of_the_model(kind: str) -> None:
     model, pairs = tiny.model(kind), noise_pairs(5)
-    told = replace(model, _hashes={}).weights_hash
+    weights_hash = replace(model, _hashes={}).weights_hash
     whole = materials(model, pairs)
     removed = without(model, pairs, whole)
     order = [3, 0, 4]
-    found: dict[str, dict[Modality, torch.Tensor]] = {}
+    actual: dict[str, dict[Modality, torch.Tensor]] = {}
     for name, trainer_class in TRAINERS.items():
         trainer = trainer_class(model, whole, None, 2)
         for side in SIDES:
-            for state, material in (("whole", whole[side]), ("gone", removed[side])):
+            for state, material in (("whole", whole[side]), ("removed", removed[side])):
                 embedding = trainer.embed(side, trainer.source(side, material), order)
-                found.setdefault(f"{side} {state}", {})[name] = embedding  # pyright: ignore
+                actual.setdefault(f"{side} {state}", {})[name] = embedding  # pyright: ignore
                 grads = torch.autograd.grad(embedding.square().sum(), trainer.parameters, allow_unused=True)
                 assert any(one is not None and one.abs().max() > 0 for one in grads), (name, side)
-    for where, by_trainer in found.items():
+    for where, by_trainer in actual.items():
         side, state = where.split()
         tower = model.tower(side)  # pyright: ignore
         items = [(pairs[n].image if side == "image" else pairs[n].caption) for n in order]
@@ -52,7 +52,7 @@ def test_trainers_start_with_the_embeddings_of_the_model(kind: str) -> None:
             torch.testing.assert_close(by_trainer["features"].detach(), own, atol=2e-4, rtol=2e-4)  # pyright: ignore
         for embedding in by_trainer.values():
             torch.testing.assert_close(embedding, by_trainer["features"], atol=2e-4, rtol=2e-4)  # pyright: ignore
-    assert replace(model, _hashes={}).weights_hash == told
+    assert replace(model, _hashes={}).weights_hash == weights_hash
     assert not any(part.training or part._forward_hooks or part._forward_pre_hooks for part in model.module.modules())
     assert all(one.grad is None for one in model.module.parameters())
 
@@ -79,8 +79,8 @@ def test_trainer_on_cached_streams_equals_the_whole_forward_pass(kind: str, bloc
     removed = without(model, pairs, whole)
     one, other = Last(model, whole, blocks, 5), Through(model, whole, blocks, 5)
     assert one.count == other.count
-    found = [trained_by(trainer, whole, removed, len(pairs)) for trainer in (one, other)]
-    np.testing.assert_allclose(*found, atol=2e-3)
+    actual = [trained_by(trainer, whole, removed, len(pairs)) for trainer in (one, other)]
+    np.testing.assert_allclose(*actual, atol=2e-3)
     start = (
         losses(
             *(model.tower(side).encode(whole[side].groups[0].inputs) for side in SIDES),
@@ -92,7 +92,7 @@ def test_trainer_on_cached_streams_equals_the_whole_forward_pass(kind: str, bloc
     )
     if start is not None:
         check = split(len(pairs), Settings(), 0)[1]
-        assert np.abs(np.array(found[0]) - start[check].numpy()).max() > 0.01, "training changed something"
+        assert np.abs(np.array(actual[0]) - start[check].numpy()).max() > 0.01, "training changed something"
 
 
 def test_trainer_of_all_blocks_leaves_out_the_stem() -> None:

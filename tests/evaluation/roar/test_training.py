@@ -49,11 +49,14 @@ def test_loss_is_that_of_clip_without_fitting_pairs() -> None:
     fits = nothing.clone()
     fits[0, 1] = True
     row, column = logits[0, [0, 2, 3]], logits[[1, 2, 3], 1]
-    found = losses(image, text, 20.0, fits)
+    actual = losses(image, text, 20.0, fits)
     plain = losses(image, text, 20.0, nothing)
-    torch.testing.assert_close(found[0] - plain[0], (torch.logsumexp(row, 0) - torch.logsumexp(logits[0], 0)) / 2)
-    torch.testing.assert_close(found[1] - plain[1], (torch.logsumexp(column, 0) - torch.logsumexp(logits[:, 1], 0)) / 2)
-    assert torch.equal(found[2:], plain[2:])
+    torch.testing.assert_close(actual[0] - plain[0], (torch.logsumexp(row, 0) - torch.logsumexp(logits[0], 0)) / 2)
+    expected = (torch.logsumexp(column, 0) - torch.logsumexp(logits[:, 1], 0)) / 2
+    torch.testing.assert_close(actual[1] - plain[1], expected)
+        actual[1] - plain[1], (torch.logsumexp(column, 0) - torch.logsumexp(logits[:, 1], 0)) / 2
+    )
+    assert torch.equal(actual[2:], plain[2:])
 
 
 def test_splits_are_disjoint_and_differ_between_repeats() -> None:

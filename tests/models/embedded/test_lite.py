@@ -33,7 +33,7 @@ def test_lite_is_small_and_describes_itself(lite: nibt.Model) -> None:
 
 
 def test_lite_needs_no_network() -> None:
-    """Every socket is closed before nibt is opened."""
+    """All sockets are blocked before nibt is imported."""
     code = (
         "import socket\n"
         "def closed(*_, **__): raise SystemExit('the network was asked')\n"
@@ -52,21 +52,21 @@ def test_lite_sums_meet_a_tolerance(lite: nibt.Model, baseline: dict) -> None:
     for pair in pairs:
         answer = nibt.explain(lite, pair.image, pair.caption, tolerance=0.01, **baseline)
         for side in (answer.image, answer.text):
-            told = side.path
-            assert told is not None
-            change = float(told.at_input - told.at_baseline)
-            assert abs(float(told.gap)) <= 0.01 * max(abs(change), 0.01)
-            assert float(told.sum) == pytest.approx(change, abs=0.011 * max(abs(change), 0.01))
+            path = side.path
+            assert path is not None
+            change = float(path.at_input - path.at_baseline)
+            assert abs(float(path.gap)) <= 0.01 * max(abs(change), 0.01)
+            assert float(path.sum) == pytest.approx(change, abs=0.011 * max(abs(change), 0.01))
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
 def test_lite_gap_decreases_with_the_steps(lite: nibt.Model, modality: str) -> None:
     shares = []
     for steps in (4, 16, 64):
-        told = getattr(
+        text = getattr(
             nibt.explain(lite, "sample:chelsea", "a tabby cat", steps=steps, baseline="blank"), modality
         ).path
-        shares.append(float(told.gap.abs() / (told.at_input - told.at_baseline).abs()))
+        shares.append(float(text.gap.abs() / (text.at_input - text.at_baseline).abs()))
     assert shares[2] < 0.01
     assert shares[2] < 0.5 * shares[0], shares
 
@@ -106,7 +106,7 @@ def test_lite_ships_its_centre(lite: nibt.Model) -> None:
 
 
 def test_lite_points_at_objects_in_photographs(lite: nibt.Model, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The recipe's own measurement on a third of the photographs, far from its table's last digit."""
+    """The measurement of the recipe on a third of the photographs, with wide margins."""
     monkeypatch.syspath_prepend(str(RECIPE))
     import measure
 

@@ -20,7 +20,7 @@ from tests.helpers import ROOT
 RECIPE = ROOT / "recipes" / "scenes"
 
 
-FRESH = 31  # a seed that neither the recipe nor the study uses
+FRESH = 31  # used neither by the recipe nor by the study
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def model() -> nibt.Model:
 
 @pytest.fixture(scope="module")
 def recipe() -> Iterator[None]:
-    """The recipe's own modules."""
+    """The modules of the recipe."""
     sys.path.insert(0, str(RECIPE))
     try:
         yield
@@ -62,22 +62,22 @@ def test_scenes_model_knows_its_words_as_tokens(model: nibt.Model) -> None:
 
 
 def test_scenes_model_classifies_new_scenes(model: nibt.Model) -> None:
-    """The recipe's README has the numbers on 2,000 scenes; here are few, so a little less is asked."""
+    """The README of the recipe has the numbers for 2,000 scenes; fewer scenes need wider margins."""
     prompts = embedded(model.text, [with_article(noun) for noun in NOUNS])
     for objects, within, least in ((1, 1, 0.92), (2, 3, 0.80)):
         data = Scenes(count=200, seed=FRESH, fewest=objects, most=objects)
         order = (embedded(model.image, [pair.image for pair in data]) @ prompts.T).argsort(1, descending=True)
-        found = [
-            all(order[row].tolist().index(NOUNS.index(thing.name)) < within for thing in pair.objects)
+        actual = [
+            all(order[row].tolist().index(NOUNS.index(obj.name)) < within for obj in pair.objects)
             for row, pair in enumerate(data)
         ]
-        assert np.mean(found) >= least
+        assert np.mean(actual) >= least
 
 
 def test_scenes_model_retrieves_captions(model: nibt.Model) -> None:
     pairs = list(Scenes(count=100, seed=FRESH, fewest=2, most=2, named="all"))
-    seen, said = embedded(model.image, [p.image for p in pairs]), embedded(model.text, [p.caption for p in pairs])
-    assert ((seen @ said.T).argmax(1) == torch.arange(100)).float().mean() >= 0.85
+    seen, captions = embedded(model.image, [p.image for p in pairs]), embedded(model.text, [p.caption for p in pairs])
+    assert ((seen @ captions.T).argmax(1) == torch.arange(100)).float().mean() >= 0.85
 
 
 def test_scenes_model_prefers_the_right_noun(model: nibt.Model) -> None:
@@ -86,7 +86,7 @@ def test_scenes_model_prefers_the_right_noun(model: nibt.Model) -> None:
     images = embedded(model.image, [pair.image for pair in data])
     for form in ("a {} and a {}", "a photo of a {} with a {} ."):
         for turned in (False, True):
-            names = [[thing.name for thing in pair.objects][:: -1 if turned else 1] for pair in data]
+            names = [[obj.name for obj in pair.objects][:: -1 if turned else 1] for pair in data]
             wrong = [
                 (first, next(n for n in NOUNS[i % 60 :] if n not in (first, last)))
                 for i, (first, last) in enumerate(names)
@@ -102,7 +102,7 @@ def test_scenes_model_ships_mean_states(model: nibt.Model) -> None:
         answer = nibt.explain(model, pair.image, pair.caption, target="centred", layer=layer, baseline="mean")
         assert isinstance(answer, nibt.Explanation)
         flat = ["is flat" in warning for warning in answer.warnings]
-        assert flat == ([True, True] if layer == 12 else []), "behind the last block only the row that is read counts"
+        assert flat == ([True, True] if layer == 12 else []), "after the last block, only one row is read"
         assert answer.score["image"]["target"] == answer.score["text"]["target"] == "centred"
 
 
@@ -111,10 +111,10 @@ def test_scenes_model_maps_follow_the_caption(model: nibt.Model) -> None:
     scenes = Scenes(count=60, seed=FRESH + 2, fewest=2, most=2, named="all", template=False)
     pairs = []
     for pair in scenes:
-        for thing in pair.objects:
-            caption = with_article(thing.name)
-            span = (len(caption) - len(thing.name), len(caption))
-            objects = tuple(Object(o.name, o.box, o.mask, (span,) if o is thing else ()) for o in pair.objects)
+        for obj in pair.objects:
+            caption = with_article(obj.name)
+            span = (len(caption) - len(obj.name), len(caption))
+            objects = tuple(Object(o.name, o.box, o.mask, (span,) if o is obj else ()) for o in pair.objects)
             pairs.append(Pair(pair.image, caption, objects))
     rows = nibt.measure(model, pairs, ["pointing_game", "own_object"], only="image", batch_size=60)
     mean = {
@@ -127,19 +127,19 @@ def test_scenes_model_maps_follow_the_caption(model: nibt.Model) -> None:
 def test_scenes_model_table_distinguishes_two_objects(model: nibt.Model) -> None:
     right, count = 0, 0
     for pair in Scenes(count=25, seed=FRESH + 3, fewest=2, most=2, named="all"):
-        found = nibt.explain_interactions(model, pair.image, pair.caption)
-        assert isinstance(found, nibt.Interaction)
-        for thing in pair.objects:
-            row, column = divmod(int(found.for_words(thing.name).argmax()), 8)
-            assert thing.mask is not None
-            right += bool(thing.mask[16 * row : 16 * row + 16, 16 * column : 16 * column + 16].any())
+        actual = nibt.explain_interactions(model, pair.image, pair.caption)
+        assert isinstance(actual, nibt.Interaction)
+        for obj in pair.objects:
+            row, column = divmod(int(actual.for_words(obj.name).argmax()), 8)
+            assert obj.mask is not None
+            right += bool(obj.mask[16 * row : 16 * row + 16, 16 * column : 16 * column + 16].any())
             count += 1
     assert right / count > 0.85
 
 
 @pytest.mark.usefixtures("recipe")
 def test_scenes_recipe_reproduces_the_logged_losses() -> None:
-    """The first steps; another processor rounds otherwise, which training enlarges. `train.py --stop 200` for more."""
+    """Only the first steps, as training amplifies the rounding of a processor; `train.py --stop 200` runs more."""
     from muon import Muon  # pyright: ignore
     from network import network, tokenizer  # pyright: ignore
     from train import SEED, optimizers, rate_at, step_loss  # pyright: ignore
@@ -149,17 +149,17 @@ def test_scenes_recipe_reproduces_the_logged_losses() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
         net = network(words).train()
-    made = optimizers(net, 2e-3)
-    assert isinstance(made[0], Muon)
+    optimizers_ = optimizers(net, 2e-3)
+    assert isinstance(optimizers_[0], Muon)
     options = type("Options", (), {"batch": 128})
     for step in range(2):
-        for optimizer, full in zip(made, (4e-3, 2e-3), strict=True):
+        for optimizer, full in zip(optimizers_, (4e-3, 2e-3), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = full * rate_at(step)
         loss = step_loss(net, words, step, options)
         assert loss.item() == pytest.approx(logged[step]["loss"], rel=1e-4)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        for optimizer in made:
+        for optimizer in optimizers_:
             optimizer.step()
             optimizer.zero_grad()

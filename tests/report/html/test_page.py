@@ -37,27 +37,27 @@ HOSTILE = (
 
 
 def test_page_data_equals_the_answer() -> None:
-    told, table = explain_with_table()
-    data = page_data(check_page(page(Panel(told, table))))
-    (found,) = data["panels"]
-    image, text = found["places"]
+    explanation, table = explain_with_table()
+    data = page_data(check_page(page(Panel(explanation, table))))
+    (actual,) = data["panels"]
+    image, text = actual["places"]
     assert image["grid"] == [4, 4]
-    np.testing.assert_allclose(image["scores"], told.image.scores, rtol=5e-4)
-    assert [word["text"] for word in text["words"]] == [word.text for word in told.words]
+    np.testing.assert_allclose(image["scores"], explanation.image.scores, rtol=5e-4)
+    assert [word["text"] for word in text["words"]] == [word.text for word in explanation.words]
     np.testing.assert_allclose(
-        [word["score"] for word in text["words"]], [word.score for word in told.words], rtol=5e-4
+        [word["score"] for word in text["words"]], [word.score for word in explanation.words], rtol=5e-4
     )
-    rows = np.array(found["table"]["rows"]).reshape(table.table.shape)
+    rows = np.array(actual["table"]["rows"]).reshape(table.table.shape)
     np.testing.assert_allclose(rows, table.table, rtol=5e-4)
     assert [word["row"] for word in text["words"]] == list(range(len(table.words)))
-    across = np.array(image["region"]) * [*told.size, *told.size]
-    np.testing.assert_allclose(across, list(vars(told.region).values()), rtol=1e-6)
+    across = np.array(image["region"]) * [*explanation.size, *explanation.size]
+    np.testing.assert_allclose(across, list(vars(explanation.region).values()), rtol=1e-6)
 
 
 def test_page_shows_a_table_of_chosen_words() -> None:
-    told, table = explain_with_table(words=["cat", "dog"])
-    found = page_data(check_page(page(Panel(told, table))))["panels"][0]
-    texts = {word["text"]: word["row"] for word in found["places"][1]["words"]}
+    explanation, table = explain_with_table(words=["cat", "dog"])
+    actual = page_data(check_page(page(Panel(explanation, table))))["panels"][0]
+    texts = {word["text"]: word["row"] for word in actual["places"][1]["words"]}
     assert (texts["cat"], texts["dog"], texts["photo"]) == (0, 1, None)
 
 
@@ -70,16 +70,16 @@ def test_page_of_a_table_shows_the_sums_of_its_maps() -> None:
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_page_escapes_captions_labels_and_names(hostile: str) -> None:
-    told = answer(PEAK, (90, 90), WHOLE, f"a {hostile}")
-    told = replace(
-        told,
-        image=replace(told.image, source=hostile),
+    explanation = answer(PEAK, (90, 90), WHOLE, f"a {hostile}")
+    explanation = replace(
+        explanation,
+        image=replace(explanation.image, source=hostile),
         warnings=(hostile,),
         ranking=(Ranked(hostile, 0.3, 0.9), Ranked("b", 0.1, 0.1)),
-        method={**told.method, "image": {"option": hostile}},
+        method={**explanation.method, "image": {"option": hostile}},
         model={"id": hostile},
     )
-    text = check_page(page(told, title=hostile))
+    text = check_page(page(explanation, title=hostile))
     tree = html5lib.parse(text, namespaceHTMLElements=False)
     assert len(list(tree.iter("script"))) == 3  # the data, the view, its start
     assert len(list(tree.iter("img"))) == 1
@@ -92,27 +92,29 @@ def test_page_escapes_captions_labels_and_names(hostile: str) -> None:
 def test_page_is_small_without_its_images() -> None:
     """A caption of seven words over the 15 x 38 patches that lite has for the sample image."""
     scores = torch.randn(15, 38, generator=torch.Generator().manual_seed(0)) / 1000
-    told = answer(scores.tolist(), (1000, 400), replace(WHOLE, width=1000.0, height=400.0), "a cat and a cup of coffee")
+    explanation = answer(
+        scores.tolist(), (1000, 400), replace(WHOLE, width=1000.0, height=400.0), "a cat and a cup of coffee"
+    )
     numbers = torch.randn(8, 571, generator=torch.Generator().manual_seed(1)) / 1000
     _, table = explain_with_table()
     table = replace(
         table,
-        caption=told.caption,
+        caption=explanation.caption,
         scores=numbers,
         grid=Grid(15, 38),
-        units=told.text.units,
-        region=told.region,
-        size=told.size,
-        input=told.image.input,
+        units=explanation.text.units,
+        region=explanation.region,
+        size=explanation.size,
+        input=explanation.image.input,
     )
-    text = page(Panel(told, table))
+    text = page(Panel(explanation, table))
     images = sum(map(len, re.findall(r"data:image/[^\"]*", text)))
     assert len(text.encode()) - images < 100_000
 
 
 def test_page_embeds_an_image_once_and_scaled_down() -> None:
-    told = answer(PEAK, (3000, 1000), replace(WHOLE, width=3000.0, height=1000.0))
-    text = check_page(page([Panel(told, title="one"), Panel(told, title="two")]))
+    explanation = answer(PEAK, (3000, 1000), replace(WHOLE, width=3000.0, height=1000.0))
+    text = check_page(page([Panel(explanation, title="one"), Panel(explanation, title="two")]))
     assert text.count("data:image/jpeg;base64,") == 1
     assert page_data(text)["images"] == [[3000, 1000]]
     assert [place["image"] for panel in page_data(text)["panels"] for place in panel["places"][:1]] == [0, 0]
@@ -135,10 +137,10 @@ def test_page_coarsens_a_map_of_pixels_and_keeps_its_sum() -> None:
 def test_page_of_comparisons_has_both_sides() -> None:
     model = tiny.model("clip")
     two = nibt.explain(model, tiny.image(), tiny.image(seed=1))
-    said = nibt.explain(model, nibt.Caption("a cat"), "two cars")
+    two_captions = nibt.explain(model, nibt.Caption("a cat"), "two cars")
     assert isinstance(two, Comparison)
-    assert isinstance(said, Comparison)
-    images, captions = page_data(check_page(page([two, said])))["panels"]
+    assert isinstance(two_captions, Comparison)
+    images, captions = page_data(check_page(page([two, two_captions])))["panels"]
     assert [place["kind"] for place in images["places"]] == ["image", "image"]
     assert [place["caption"] for place in captions["places"]] == ["a cat", "two cars"]
     assert images["table"] is captions["table"] is None
@@ -146,13 +148,21 @@ def test_page_of_comparisons_has_both_sides() -> None:
 
 
 def test_page_says_why_words_cannot_be_chosen() -> None:
-    told = answer(PEAK, (90, 90), WHOLE)
-    assert "was not computed" in page(told)
-    assert "grad_cam gives each word a score" in page(replace(told, method={"name": "grad_cam", "variant": "default"}))
-    assert "not the target softmax" in page(replace(told, score={**told.score, "target": "softmax"}))
+    explanation = answer(PEAK, (90, 90), WHOLE)
+    assert "was not computed" in page(explanation)
+    assert "grad_cam gives each word a score" in page(
+        replace(explanation, method={"name": "grad_cam", "variant": "default"})
+    )
+    assert "not the target softmax" in page(replace(explanation, score={**explanation.score, "target": "softmax"}))
     assert "no image whose regions" in page(
         Comparison(
-            replace(told.text, caption="a"), replace(told.text, caption="b"), 0.5, BETWEEN, told.method, told.model, {}
+            replace(explanation.text, caption="a"),
+            replace(explanation.text, caption="b"),
+            0.5,
+            BETWEEN,
+            explanation.method,
+            explanation.model,
+            {},
         )
     )
     assert "cannot be chosen" not in page(Panel(*explain_with_table()))
@@ -187,24 +197,24 @@ def test_page_says_what_is_explained() -> None:
 
 
 def test_page_gives_the_gap_as_a_share_of_the_change() -> None:
-    told = answer(PEAK, (90, 90), WHOLE)
+    explanation = answer(PEAK, (90, 90), WHOLE)
     numbers = [torch.tensor(number) for number in (4.0, 0.3, 0.1, 0.21)]
     narrowing = PathSummary("zero", "gauss", (1,), *numbers)
-    text = page(replace(told, image=replace(told.image, path=narrowing)))
+    text = page(replace(explanation, image=replace(explanation.image, path=narrowing)))
     assert "image completeness gap 5\xa0%" in text
 
 
 def test_page_rejects_answers_without_an_image(tmp_path: Path) -> None:
-    told = answer(PEAK, (90, 90), WHOLE)
+    explanation = answer(PEAK, (90, 90), WHOLE)
     with pytest.raises(BadInput, match="at least one panel"):
         fragment([])
     with pytest.raises(BadInput, match="no longer there"):
-        write_page(replace(told, image=replace(told.image, input=None)), tmp_path / "x.html")
+        write_page(replace(explanation, image=replace(explanation.image, input=None)), tmp_path / "x.html")
     assert not list(tmp_path.iterdir())
     with pytest.raises(CannotWrite, match="does not exist"):
-        write_page(told, tmp_path / "nowhere" / "x.html")
+        write_page(explanation, tmp_path / "nowhere" / "x.html")
     with pytest.raises(BadInput, match="same pair"):
-        Panel(told, explain_with_table()[1])
+        Panel(explanation, explain_with_table()[1])
     with pytest.raises(BadInput, match="goes with an explanation"):
         Panel(explain_with_table()[1], explain_with_table()[1])
 

@@ -33,22 +33,22 @@ CAPTION, SIZE = "a photo of a cat and a dog", (360, 240)
 STATE = "nibtView(document.body).state()"
 
 
-def same(found: Any, expected: Any) -> None:
-    """To the four digits that a page has of each number that is summed."""
+def same(actual: Any, expected: Any) -> None:
+    """Compare to the four digits that a page has of each summed number."""
     expected = np.asarray(expected)
-    np.testing.assert_allclose(np.asarray(found), expected, rtol=5e-4, atol=1e-3 * np.abs(expected).max())
+    np.testing.assert_allclose(np.asarray(actual), expected, rtol=5e-4, atol=1e-3 * np.abs(expected).max())
 
 
 class Opened:
-    """A page, with all that it asked for and complained about."""
+    """A page with its requests, messages and errors."""
 
     def __init__(self, context: BrowserContext, file: Path) -> None:
         self.page: Page = context.new_page()
-        self.asked: list[str] = []
-        self.told: list[str] = []
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.on("console", lambda message: self.told.append(message.text))
-        self.page.on("pageerror", lambda error: self.told.append(str(error)))
+        self.requests: list[str] = []
+        self.messages: list[str] = []
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("console", lambda message: self.messages.append(message.text))
+        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
         self.page.goto(file.as_uri())
         self.page.wait_for_selector(".nibt-view[data-ready]")
         self.file = file
@@ -63,7 +63,7 @@ class Opened:
 
     def close(self) -> None:
         self.page.context.close()
-        assert self.told == []
+        assert self.messages == []
         assert [one for one in self.asked if not one.startswith("data:")] == [self.file.as_uri()]
 
 
@@ -73,21 +73,21 @@ def image(seed: int = 0) -> ImageInput:
 
 @pytest.fixture(scope="module")
 def pair() -> tuple[Explanation, Interaction]:
-    """An image whose sides a CLIP does not see, with its table."""
+    """An image whose left and right edges a CLIP does not see, with its table."""
     model = tiny.model("clip")
-    told = nibt.explain(model, image(), CAPTION)
+    explanation = nibt.explain(model, image(), CAPTION)
     table = nibt.explain_interactions(model, image(), CAPTION)
-    assert isinstance(told, Explanation)
+    assert isinstance(explanation, Explanation)
     assert isinstance(table, Interaction)
-    return told, table
+    return explanation, table
 
 
 @pytest.fixture
 def opened(browser: Browser, pair: tuple[Explanation, Interaction], tmp_path: Path) -> Iterator[Opened]:
     write_page(Panel(*pair), tmp_path / "x.html")
-    found = Opened(browser.new_context(), tmp_path / "x.html")
-    yield found
-    found.close()
+    view = Opened(browser.new_context(), tmp_path / "x.html")
+    yield view
+    view.close()
 
 
 def word(page: Page, number: int) -> Any:
@@ -95,17 +95,17 @@ def word(page: Page, number: int) -> Any:
 
 
 def at(page: Page, x: float, y: float) -> dict[str, float]:
-    """A place on the image, of its own pixels, as one on the screen."""
+    """Return the position on the screen of a position in pixels of the image."""
     edge = page.locator(".nibt-stage").first.bounding_box()
     assert edge is not None
     return {"x": x * edge["width"] / SIZE[0], "y": y * edge["height"] / SIZE[1]}
 
 
 def test_view_shows_the_region_of_a_word(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
-    told, table = pair
+    explanation, table = pair
     page = opened.page
-    same(opened.state["panels"][0]["maps"][0], told.grid.flatten())
-    word(page, 4).hover()  # looked at, not chosen
+    same(opened.state["panels"][0]["maps"][0], explanation.grid.flatten())
+    word(page, 4).hover()  # hovered, not selected
     same(opened.state["panels"][0]["maps"][0], table.for_words(4).flatten())
     assert opened.state["words"] == []
     part = float(table.for_words(4).abs().sum() / table.table.abs().sum())
@@ -123,7 +123,7 @@ def test_view_shows_the_region_of_a_word(opened: Opened, pair: tuple[Explanation
 
 
 def test_view_shows_the_words_of_a_patch(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
-    told, table = pair
+    explanation, table = pair
     stage = opened.page.locator(".nibt-stage")
     stage.hover(position=at(opened.page, 60 + 2.5 * 60, 0.5 * 60))  # type: ignore[arg-type]
     same(opened.state["panels"][0]["words"][0], table.table[:, 0, 2])
@@ -133,7 +133,7 @@ def test_view_shows_the_words_of_a_patch(opened: Opened, pair: tuple[Explanation
     stage.hover(position=at(opened.page, 20, 100))  # type: ignore[arg-type]
     assert "did not see" in opened.readout
     opened.page.hover(".nibt-details")
-    same(opened.state["panels"][0]["words"][0], [word.score for word in told.words])
+    same(opened.state["panels"][0]["words"][0], [word.score for word in explanation.words])
 
 
 @pytest.mark.parametrize("way", ["two clicks", "drag"])
@@ -165,7 +165,7 @@ def test_view_shows_the_words_of_a_box(opened: Opened, pair: tuple[Explanation, 
 def test_view_marks_a_box_with_the_keyboard(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
     page = opened.page
     page.focus(".nibt-stage")
-    page.keyboard.press("ArrowUp")  # the cursor comes to the middle
+    page.keyboard.press("ArrowUp")  # the cursor moves to the middle
     for key in ("ArrowUp", "ArrowUp", "ArrowUp", "ArrowLeft", "Enter", "ArrowDown", "ArrowRight", "Enter"):
         page.keyboard.press(key)
     assert opened.state["box"] == pytest.approx([60 + 60, 0, 120, 120], abs=0.1)  # two by two patches
@@ -173,7 +173,7 @@ def test_view_marks_a_box_with_the_keyboard(opened: Opened, pair: tuple[Explanat
     same(opened.state["panels"][0]["words"][0], expected)
     page.keyboard.press("Escape")
     assert opened.state["box"] is None
-    for _ in range(3):  # and words by keys, too
+    for _ in range(3):  # words by keyboard as well
         page.keyboard.press("Tab")
     page.keyboard.press("Space")
     assert [one["index"] for one in opened.state["words"]] == [2]
@@ -192,14 +192,14 @@ def test_view_state_can_be_read_and_set(opened: Opened, pair: tuple[Explanation,
             return nibtView(home).ready;
         }""",
         fragment([Panel(*pair)]),
-    )  # a replaced fragment comes to life as well
+    )  # a replaced fragment becomes interactive as well
     assert opened.state["words"] == []
 
 
 def test_view_has_the_colors_of_the_report(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
-    """At the centres of cells, where interpolation plays no part, and in the stripes; but for what JPEG changed."""
-    page, told = opened.page, pair[0]
-    assert told.image.input is not None
+    """Compared at the centers of cells, where there is no interpolation, and in the stripes, up to JPEG artifacts."""
+    page, explanation = opened.page, pair[0]
+    assert explanation.image.input is not None
     page.evaluate("nibtView(document.body).clear()")
 
     def pixels() -> np.ndarray:
@@ -207,12 +207,12 @@ def test_view_has_the_colors_of_the_report(opened: Opened, pair: tuple[Explanati
         return np.asarray(Image.open(BytesIO(b64decode(uri.partition(",")[2]))).convert("RGB"), int)
 
     def near(positive_only: bool) -> None:
-        expected = np.asarray(overlay(told, shown(told.image.input.pil_image, 640), positive_only), int)  # pyright: ignore
+        expected = np.asarray(overlay(explanation, shown(explanation.image.input.pil_image, 640), positive_only), int)  # pyright: ignore
         centres = np.ix_(np.arange(30, 240, 60), np.arange(90, 300, 60))
         difference = np.abs(pixels() - expected)
         assert difference[centres].mean() < 4
         assert difference[centres].max() < 16
-        assert difference[:, :55].mean() < 4  # not seen
+        assert difference[:, :55].mean() < 4  # not visible to the model
         assert np.ptp(expected[centres], axis=-1).max() > 60
 
     near(positive_only=False)
@@ -223,7 +223,7 @@ def test_view_has_the_colors_of_the_report(opened: Opened, pair: tuple[Explanati
 
 
 def test_view_has_a_bar_for_each_scale(browser: Browser, pair: Any, tmp_path: Path) -> None:
-    """One for the map and one for the words, of one side for a method whose scores have no sign."""
+    """One bar for the map and one for the words; a method without signs has one-sided bars."""
     explained, table = pair
     other = nibt.explain(tiny.model("clip"), explained.image.input, CAPTION, method="gae")
     write_page(
@@ -259,9 +259,9 @@ def test_view_has_a_bar_for_each_scale(browser: Browser, pair: Any, tmp_path: Pa
 
 
 def test_view_shares_the_selection_between_methods(browser: Browser, pair: Any, tmp_path: Path) -> None:
-    told, table = pair
-    other = nibt.explain(tiny.model("clip"), told.image.input, CAPTION, method="grad_cam")
-    write_page([Panel(told, table, "nib"), Panel(other, title="grad_cam")], tmp_path / "x.html")
+    explanation, table = pair
+    other = nibt.explain(tiny.model("clip"), explanation.image.input, CAPTION, method="grad_cam")
+    write_page([Panel(explanation, table, "nib"), Panel(other, title="grad_cam")], tmp_path / "x.html")
     opened = Opened(browser.new_context(), tmp_path / "x.html")
     assert opened.page.locator("canvas").count() == 2
     assert opened.page.locator("[data-panel='1'] button.nibt-word").count() == 0
@@ -278,9 +278,9 @@ def test_view_shares_the_selection_between_methods(browser: Browser, pair: Any, 
 def test_view_shows_two_images_and_two_captions(browser: Browser, tmp_path: Path) -> None:
     model = tiny.model("clip")
     two = nibt.explain(model, image(), image(1))
-    said = nibt.explain(model, nibt.Caption("a cat"), "two cars")
+    captions = nibt.explain(model, nibt.Caption("a cat"), "two cars")
     assert isinstance(two, Comparison)
-    write_page([two, said], tmp_path / "x.html")  # type: ignore[list-item]
+    write_page([two, captions], tmp_path / "x.html")  # type: ignore[list-item]
     opened = Opened(browser.new_context(), tmp_path / "x.html")
     maps = opened.state["panels"][0]["maps"]
     same(maps, torch.stack([two.first.grid.flatten(), two.second.grid.flatten()]))
@@ -289,21 +289,23 @@ def test_view_shows_two_images_and_two_captions(browser: Browser, tmp_path: Path
 
 
 def hostile(folder: Path) -> Path:
-    told = answer(PEAK, (90, 90), WHOLE, "<img src=x onerror=alert(1)> </script><script>alert(2)</script> قطة 🦄")
+    explanation = answer(
+        PEAK, (90, 90), WHOLE, "<img src=x onerror=alert(1)> </script><script>alert(2)</script> قطة 🦄"
+    )
     ranking = (Ranked("<b>cat</b>", 0.3, 0.9), Ranked("dog", 0.1, 0.1))
-    said = replace(
-        told,
+    captions = replace(
+        explanation,
         ranking=ranking,
         warnings=("the caption was cut",),
-        image=replace(told.image, source="<svg onload=alert(3)>.png"),
+        image=replace(explanation.image, source="<svg onload=alert(3)>.png"),
     )
-    write_page([said], folder / "hostile.html", title="</title><script>alert(4)</script>")
+    write_page([captions], folder / "hostile.html", title="</title><script>alert(4)</script>")
     return folder / "hostile.html"
 
 
 @pytest.mark.parametrize("kind", ["light", "dark", "narrow", "hostile", "comparison"])
 def test_view_is_accessible(browser: Browser, pair: Any, tmp_path: Path, kind: str) -> None:
-    """No serious finding of axe-core, nothing wider than the window, with words chosen and a box marked."""
+    """No serious finding of axe-core and nothing wider than the window, with words selected and a box marked."""
     if kind == "hostile":
         file = hostile(tmp_path)
     else:
@@ -331,13 +333,13 @@ def test_view_is_accessible(browser: Browser, pair: Any, tmp_path: Path, kind: s
 
 
 def assert_accessible(page: Page) -> None:
-    """By axe-core, which is put in beside the page's own policy."""
+    """Check a page with axe-core, which runs beside the page's own policy."""
     session = page.context.new_cdp_session(page)
     session.send("Page.setBypassCSP", {"enabled": True})
-    found = Axe().run(page).response["violations"]
+    violations = Axe().run(page).response["violations"]
     grave = [
         (one["id"], [node["html"][:200] for node in one["nodes"]])
-        for one in found
+        for one in violations
         if one["impact"] in ("serious", "critical")
     ]
     assert grave == []
@@ -345,8 +347,8 @@ def assert_accessible(page: Page) -> None:
 
 def test_tables_are_sorted_by_their_headings(browser: Browser, tmp_path: Path) -> None:
     rows = [
-        [f"m{row}", told]
-        for row, told in enumerate(["0.5 [0.4, 0.6]", "-", "0.125 [0, 1]", "10.0", "-0.5", "1", "2", "3"])
+        [f"m{row}", text]
+        for row, text in enumerate(["0.5 [0.4, 0.6]", "-", "0.125 [0, 1]", "10.0", "-0.5", "1", "2", "3"])
     ]
     (tmp_path / "x.html").write_text(
         document("t", f"<main><h1>t</h1>{data_table(['name', 'value'], rows)}</main>", STYLE, [SCRIPT])

@@ -14,7 +14,7 @@ from nibt.report.image.heatmap import Mapped, score_map
 from tests import tiny
 from tests.helpers import compare
 
-SAID = [nibt.Caption(text) for text in tiny.CAPTIONS]
+CAPTIONS = [nibt.Caption(text) for text in tiny.CAPTIONS]
 
 
 def test_comparison_sides_can_be_drawn_as_heatmaps() -> None:
@@ -43,8 +43,8 @@ def test_draw_of_two_images_puts_them_in_two_columns(positive_only: bool, tmp_pa
 
 
 def test_draw_of_two_captions_grows_with_their_length() -> None:
-    short = nibt.draw(compare("clip", SAID[0], SAID[1]))
-    long = nibt.draw(compare("clip", SAID[0], "a cat " * 40))
+    short = nibt.draw(compare("clip", CAPTIONS[0], CAPTIONS[1]))
+    long = nibt.draw(compare("clip", CAPTIONS[0], "a cat " * 40))
     assert short.width == long.width == 808
     assert short.height < long.height
     assert colourful(short)

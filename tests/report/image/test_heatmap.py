@@ -12,7 +12,7 @@ from tests.answers import PEAK, WHOLE, answer
 
 
 def test_score_map_covers_the_region_that_was_seen() -> None:
-    size = (300, 100)  # a wide image, of which the middle square was seen
+    size = (300, 100)  # a wide image, of which the middle square was visible
     scores = score_map(answer(PEAK, size, Resize("shortest", 24, 24, edge=24).region(size)))
     assert scores.shape == (100, 300)
     row, column = np.unravel_index(scores.argmax(), scores.shape)
@@ -48,8 +48,8 @@ def test_colors_of_the_scale_are_symmetric() -> None:
 
 
 def test_map_and_mask_have_the_size_of_the_image() -> None:
-    told = answer(PEAK, (120, 60), Region(0.0, 0.0, 120.0, 60.0))
-    grey, mask = np.asarray(map_image(told), int), np.asarray(mask_image(told, 0.5))
+    explanation = answer(PEAK, (120, 60), Region(0.0, 0.0, 120.0, 60.0))
+    grey, mask = np.asarray(map_image(explanation), int), np.asarray(mask_image(explanation, 0.5))
     assert grey.shape == mask.shape == (60, 120)
     assert grey[55, 5] == 255
     assert grey[5, 60] == 128

@@ -10,7 +10,7 @@ from nibt.report.image.rows import scale
 
 
 def colours(image: Image.Image) -> tuple[int, int]:
-    """How many pixels are red and how many are blue."""
+    """Return how many pixels are red and how many are blue."""
     red, _, blue = np.moveaxis(np.asarray(image.convert("RGB"), int), -1, 0)
     return int((red > blue + 40).sum()), int((blue > red + 40).sum())
 
