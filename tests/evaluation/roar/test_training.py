@@ -54,8 +54,6 @@ def test_loss_is_that_of_clip_without_fitting_pairs() -> None:
     torch.testing.assert_close(actual[0] - plain[0], (torch.logsumexp(row, 0) - torch.logsumexp(logits[0], 0)) / 2)
     expected = (torch.logsumexp(column, 0) - torch.logsumexp(logits[:, 1], 0)) / 2
     torch.testing.assert_close(actual[1] - plain[1], expected)
-        actual[1] - plain[1], (torch.logsumexp(column, 0) - torch.logsumexp(logits[:, 1], 0)) / 2
-    )
     assert torch.equal(actual[2:], plain[2:])
 
 
