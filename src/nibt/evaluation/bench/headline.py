@@ -174,7 +174,7 @@ def _over(sets: Sequence[Sequence[_Pairs]], of_other: bool = False) -> Interval:
     places = [np.arange(len(pairs[0][1])) for pairs in sets]
     if any(len(one) < 2 for one in places):
         value = float(statistic(*places))
-        return value, math.nan, math.nan
+        return Interval(value, math.nan, math.nan)
     return resampled(places, statistic)
 
 

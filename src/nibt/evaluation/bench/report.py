@@ -142,7 +142,7 @@ def _speed(group: Group, summary: Summary) -> Table:
 def per_second(seconds: Any) -> Interval:
     """Pairs a second, from the seconds of each."""
     mean, low, high = interval(seconds)
-    return (1 / mean, 1 / high, 1 / low) if mean > 0 else NOTHING
+    return Interval(1 / mean, 1 / high, 1 / low) if mean > 0 else NOTHING
 
 
 def _published_sets() -> set[str]:

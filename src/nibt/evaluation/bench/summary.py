@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nibt.evaluation.bench.plan import Plan
-from nibt.evaluation.statistics import Better, Interval, holm, interval, paired_test, wins
+from nibt.evaluation.statistics import Better, Interval, holm, interval, paired_test, win_rate
 from nibt.registry import find
 
 BASE = "nib"
@@ -154,7 +154,7 @@ class Summary:
         others = [place for place, line in enumerate(lines) if line.of != base]
         compared = {place: self.pairs(family[place], base) for place in others}
         for place, p in zip(others, holm([paired_test(*compared[place]) for place in others]), strict=True):
-            lines[place] = replace(lines[place], p=p, won=wins(*compared[place], lines[place].better))
+            lines[place] = replace(lines[place], p=p, won=win_rate(*compared[place], lines[place].better))
         return lines
 
     def _line(self, series: Series) -> Line:
