@@ -47,15 +47,6 @@ NOT_YET_RENAMED: set[str] = {
     "evaluation/bench/summary.py",
     "evaluation/bench/validation.py",
     "evaluation/measure.py",
-    "evaluation/roar/__init__.py",
-    "evaluation/roar/bootstrap.py",
-    "evaluation/roar/folder.py",
-    "evaluation/roar/inputs.py",
-    "evaluation/roar/removal.py",
-    "evaluation/roar/report.py",
-    "evaluation/roar/settings.py",
-    "evaluation/roar/trainers.py",
-    "evaluation/roar/training.py",
     "evaluation/tables.py",
     "methods/_layers.py",
     "methods/_path.py",
@@ -103,13 +94,12 @@ NOT_YET_RENAMED: set[str] = {
 PUBLIC_VERBS = {
     "engine/explain.py": {"explain"},
     "evaluation/measure.py": {"measure"},
-    "evaluation/roar/__init__.py": {"roar"},
     "jobs/run.py": {"batch"},
 }
 """Functions for users, who name the arguments that they need."""
 
 
-NOT_YET_SHORTER = {"engine/jacobians.py": {"path_summary"}, "evaluation/roar/__init__.py": {"RoarRunner.__init__"}}
+NOT_YET_SHORTER = {"engine/jacobians.py": {"path_summary"}}
 """Functions inside the package that still have more than eight parameters."""
 
 

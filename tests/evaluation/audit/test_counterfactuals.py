@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nibt.datasets.scenes import Scenes
-from nibt.evaluation.audit.counterfactuals import caption_words, made_up_captions, other_captions, other_images
+from nibt.evaluation.audit.counterfactuals import caption_words, nonsense_captions, other_captions, other_images
 from nibt.evaluation.maps import Map
 
 pytest.importorskip("scipy", reason="an audit ranks with scipy")
@@ -24,7 +24,7 @@ def test_counterfactuals_differ_from_the_pairs() -> None:
     for own, other in zip(pairs, other_images(pairs), strict=True):
         assert own.caption == other.caption
         assert own.image is not other.image
-    for own, other in zip(pairs, made_up_captions(pairs, 0), strict=True):
+    for own, other in zip(pairs, nonsense_captions(pairs, 0), strict=True):
         assert len(own.caption.split()) == len(other.caption.split())
         assert not set(own.caption.split()) & set(other.caption.split())
 

@@ -43,7 +43,7 @@ def other_images(pairs: Sequence[Pair]) -> list[Pair]:
     return [Pair(pairs[partner].image, pair.caption) for pair, partner in zip(pairs, partners, strict=True)]
 
 
-def made_up_captions(pairs: Sequence[Pair], seed: int) -> list[Pair]:
+def nonsense_captions(pairs: Sequence[Pair], seed: int) -> list[Pair]:
     """Return each image with as many made-up words as its caption has."""
     draws = np.random.default_rng(seed)
     return [Pair(pair.image, " ".join(_word(draws) for _ in pair.caption.split())) for pair in pairs]

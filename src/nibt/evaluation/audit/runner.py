@@ -10,7 +10,7 @@ from nibt.data.pair import Pair
 from nibt.engine.spec import resolve
 from nibt.evaluation.audit.counterfactuals import (
     caption_words,
-    made_up_captions,
+    nonsense_captions,
     other_captions,
     other_images,
     wordings,
@@ -82,7 +82,7 @@ class AuditRunner:
         """Yield the similarity to the maps of another caption, of made-up words, and of another image."""
         changes: list[tuple[str, Modality, str, list[Pair]]] = [
             ("mismatch_image", "image", "another caption", other_captions(self.pairs)),
-            ("nonsense", "image", "made-up words", made_up_captions(self.pairs, self.seed)),
+            ("nonsense", "image", "made-up words", nonsense_captions(self.pairs, self.seed)),
             ("mismatch_text", "text", "another image", other_images(self.pairs)),
         ]
         for method in self.methods:
