@@ -68,8 +68,8 @@ def test_explain_writes_where_the_options_say(run: Run, photo: Path, clip_folder
     assert code == 0
     assert out == ""
     assert list_folder() == ["k.png", "m.png", "x.jpg", "y.json"]
-    with Image.open("m.png") as grey, Image.open("k.png") as mask:
-        assert grey.size == mask.size == (90, 60)
+    with Image.open("m.png") as gray, Image.open("k.png") as mask:
+        assert gray.size == mask.size == (90, 60)
 
 
 def test_explain_passes_options_to_the_method(run: Run, photo: Path, clip_folder: Path) -> None:

@@ -146,7 +146,7 @@ def test_batch_rejects_another_model(other_model: Model, finished: Path) -> None
 
 CONFIGURATIONS: dict[str, tuple[str, str, str]] = {
     "the activation": ("config.json", "quick_gelu", "gelu"),
-    "the mean colour": ("processor_config.json", "0.48145466", "0.5"),
+    "the mean color": ("processor_config.json", "0.48145466", "0.5"),
     "the vocabulary": ("tokenizer.json", '"cat":', '"cab":'),
 }
 

@@ -61,7 +61,7 @@ def test_removal_metrics_take_a_fill_and_are_independent_of_the_batch(metric: An
     if metric is not ConfidenceIncrease:
         assert plain[::2] != noisy[::2]
     with pytest.raises(BadOption, match="hide must be one of mean, blur, noise"):
-        metric(hide="grey")
+        metric(hide="gray")
     with pytest.raises(BadOption, match="seed"):
         metric(seed=-1)
 

@@ -23,7 +23,7 @@ IMAGES = [tiny.image(seed=seed) for seed in range(5)]
 OBLONG = [tiny.image(90, 30, seed) for seed in range(3)]
 
 
-CAPTIONS = ["cat", "two cars", "a photo of a cat", "a small grey bird on the mat"]
+CAPTIONS = ["cat", "two cars", "a photo of a cat", "a small gray bird on the mat"]
 
 
 KINDS = ["clip", "siglip", "siglip naflex", "own vit", "own text both ways", "coca", "bert", "convnext", "timm eva"]

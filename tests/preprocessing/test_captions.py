@@ -131,7 +131,7 @@ def test_words_of_single_characters(caption: str, wanted: list[str]) -> None:
 CLIP_SAYS = [
     "a photo of a cat",
     "an axolotl's umbrella",
-    "1.5 litres!",
+    "1.5 liters!",
     "日本の猫",
     "a cat 🐱!",
     "Naïve café",

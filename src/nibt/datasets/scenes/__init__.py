@@ -140,7 +140,7 @@ class Scenes(Dataset):
 
 
 def _flipped(drawing: Sprite) -> Sprite:
-    return Sprite(drawing.colours[:, ::-1], drawing.opacity[:, ::-1])
+    return Sprite(drawing.colors[:, ::-1], drawing.opacity[:, ::-1])
 
 
 def _overlap(one: Box, other: Box) -> int:
@@ -155,7 +155,7 @@ def _painted(pixels: np.ndarray, drawing: Sprite, left: int, top: int) -> np.nda
     height, width = drawing.opacity.shape
     part = np.s_[top : top + height, left : left + width]
     behind = 255 - drawing.opacity[..., None].astype(np.uint16)
-    pixels[part] = drawing.colours + ((pixels[part] * behind + 127) // 255).astype(np.uint8)
+    pixels[part] = drawing.colors + ((pixels[part] * behind + 127) // 255).astype(np.uint8)
     mask = np.zeros(pixels.shape[:2], bool)
     mask[part] = drawing.opacity > 127
     return mask

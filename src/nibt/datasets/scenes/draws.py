@@ -43,7 +43,7 @@ class Draws:
         left = list(choices)
         return [left.pop(self.below(len(left))) for _ in range(count)]
 
-    def colour(self) -> np.ndarray:
+    def color(self) -> np.ndarray:
         """Red, green and blue, 0 to 255."""
         return self.bytes(3)
 
