@@ -75,7 +75,7 @@ def test_attention_methods_average_the_rows_that_the_head_averages(method: str) 
     asked = find("methods", method)()
     seen = of.attentions(of.tower.depth - 1)
     (gradient,) = gradients(of, seen, [seen.last.weights])
-    matrix = asked.weighed(seen.last.weights, gradient).mean(1)
+    matrix = asked.key_scores(seen.last.weights, gradient).mean(1)
     torch.testing.assert_close(asked.scores(of), matrix[:, 1:].mean(1))
 
 
@@ -101,10 +101,10 @@ def test_saliency_map_explains_the_attention_pooling() -> None:
 @pytest.mark.parametrize("method", ATTENTION)
 def test_attention_methods_reject_convolutional_trunks(kind: str, method: str) -> None:
     model = tiny.model(kind)
-    told = r"needs attention, and this image tower, a ConvolutionalTower, has none; methods that need less: (.*)"
+    told = r"needs attention, which this image tower \(ConvolutionalTower\) lacks; methods for this tower: (.*)"
     with pytest.raises(Unsupported, match=told) as refused:
         nibt.explain(model, tiny.image(), "two cats", method)
-    offered = str(refused.value).partition("less: ")[2].split(", ")
+    offered = str(refused.value).partition("this tower: ")[2].split(", ")
     assert {"nib", "grad_cam"} <= set(offered)
     assert not set(offered) & set(ATTENTION)
     with pytest.raises(Unsupported, match=told):

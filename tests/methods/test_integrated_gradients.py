@@ -94,7 +94,7 @@ def test_gradient_methods_have_documented_defaults() -> None:
         ("integrated_gradients", {"quadrature": "simpson"}, "rule must be one of"),
         ("integrated_gradients", {"baseline": "black"}, "baseline must be zero, blank"),
         ("integrated_gradients", {"baseline": "mean:x"}, "mean states are of layers, not of the first tokens"),
-        ("integrated_gradients", {"quadrature": "geometric"}, "serves the baseline zero only"),
+        ("integrated_gradients", {"quadrature": "geometric"}, "needs the baseline zero"),
     ],
 )
 def test_gradient_methods_reject_bad_options(method: str, options: dict[str, Any], told: str) -> None:
