@@ -49,7 +49,7 @@ def _all_rows(model: Model, method: str, answer: Any) -> Tensor:
     other = model.image.encode(model.image.prepare([answer.image.input]))
     of = Side(model, text, lambda embedding: cosine(embedding, other))
     configured = find("methods", method).configured(model.text, "paper", {}, {})
-    rows = configured.at(of, 10) if method == "grad_cam" else configured.scores(of)
+    rows = configured.layer_scores(of, 10) if method == "grad_cam" else configured.scores(of)
     words = of.units.keep(rows.detach())[0]
     torch.testing.assert_close(words, answer.text.scores)
     return rows[0].detach()
