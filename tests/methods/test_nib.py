@@ -188,7 +188,7 @@ def test_auto_takes_the_layer_with_the_smallest_deletion_area(deep: Model) -> No
         ({"steps": float("nan")}, BadOption, "steps must be a whole number"),
         ({"tolerance": float("nan")}, BadOption, "tolerance must be a finite number"),
         ({"tolerance": 0}, BadOption, "tolerance must be above 0"),
-        ({"floor": 2, "quadrature": "geometric", "baseline": "zero"}, BadOption, "floor must lie between 0 and 1"),
+        ({"floor": 2, "quadrature": "geometric", "baseline": "zero"}, BadOption, "floor must be above 0 and below 1"),
         ({"quadrature": "geometric"}, BadOption, "serves the baseline zero only"),
         ({"baseline": "black"}, BadOption, "baseline must be zero, blank, mean or mean:FILE"),
         ({"baseline": "mean"}, nibt.NibtError, "ships no mean states"),

@@ -80,4 +80,4 @@ def _deletion_area(model: Model, method: Method, tower: Tower, score: Score, pai
 
 
 def _seen_by(score: Score, other: Trace) -> Score:
-    return partial(score, there=other.embedding)
+    return partial(score, other=other.embedding)

@@ -22,7 +22,7 @@ from nibt.errors import Unsupported
 from nibt.types import Embedding, Hidden, PerToken
 
 Weights = Float[Tensor, "batch head query key"]
-Map = Float[Tensor, "batch query key"]  # what was made of the weights of all heads
+AttentionMap = Float[Tensor, "batch query key"]  # what was made of the weights of all heads
 
 _SOFTMAX = {F.softmax, torch.softmax, Tensor.softmax}
 _PRODUCT = {torch.matmul, Tensor.matmul, Tensor.__matmul__}
@@ -67,7 +67,7 @@ class Attentions:
         """The attentions of the blocks and, last, the pooling."""
         return self.blocks if self.pooling is None else (*self.blocks, self.pooling)
 
-    def as_read(self, last: Map) -> PerToken:
+    def as_read(self, last: AttentionMap) -> PerToken:
         """Of a map of the last attention, what the head reads: for each token of the stream, a mean over ``rows``."""
         read = (self.rows[:, None].to(last) @ last)[:, 0]
         return F.pad(read, (self.streams[-1].shape[1] - read.shape[1], 0))  # some heads leave the first rows out
