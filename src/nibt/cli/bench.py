@@ -63,7 +63,8 @@ def bench(plan: PlanOptions, output: BenchOutput) -> None:
     pairs = sum(chunk.stop - chunk.start for chunk in missing)
 
     def kept() -> str:
-        return f"{chunks - len(run.missing_chunks())} of {chunks} chunks are kept in {out}; the same command resumes the run"
+        complete = chunks - len(run.missing_chunks())
+        return f"{complete} of {chunks} chunks are kept in {out}; the same command resumes the run"
 
     with interruptible(kept), shown("measuring", output.quiet, pairs, window=3600.0) as on_progress:
         run.measure_missing(data, on_progress)

@@ -68,8 +68,8 @@ def _about(run: Run) -> Iterator[str]:
         yield f"The run is incomplete: {missing} of {len(list(run.chunks()))} chunks are still to be measured."
     yield (
         f"Means over pairs with percentile bootstrap 95 % intervals ({RESAMPLES} resamples). A star marks a difference "
-        f"from the base method at {_ALPHA}: paired Wilcoxon test, Holm's correction over the methods of a column. ones, "
-        "random and centre do not depend on the model: they are included as negative controls."
+        f"from the base method at {_ALPHA}: paired Wilcoxon test, Holm's correction over the methods of a column. "
+        "ones, random and centre do not depend on the model: they are included as negative controls."
     )
 
 
@@ -220,9 +220,9 @@ def _headline(summary: Summary) -> Iterator[Table]:
         "Gain of NIB over M2IB",
         ["quantity", "gain", "gain relative to M2IB", "published gain", "published, relative to M2IB", "measured on"],
         rows,
-        "Gain, by the paper's formulas: (M2IB - NIB) / M2IB for drop, (NIB - M2IB) / NIB for increase and FPS; the "
-        "mean over drop and increase and over data sets. Relative to M2IB: M2IB is the denominator of all. The intervals "
-        "resample pairs within each data set.",
+        "Gain, by the paper's formulas: (M2IB - NIB) / M2IB for drop, (NIB - M2IB) / NIB for increase and FPS; "
+        "averaged over drop, increase and data sets. Relative to M2IB: M2IB is the denominator of all formulas. The "
+        "intervals resample pairs within each data set.",
     )
 
 

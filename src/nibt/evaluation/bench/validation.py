@@ -151,6 +151,7 @@ def _check_method(choice: MethodChoice) -> None:
 
 
 def _data_set(choice: Choice) -> Dataset:
+    """Return the data set of a choice, without the options that need a model."""
     kind = find("datasets", choice.name)
     known = [field.name for field in fields(kind) if field.init and not field.name.startswith("_")]
     _check_names(choice.options, known)
