@@ -1,29 +1,30 @@
-"""Explains what in an image and in a caption makes a CLIP-like model think that they belong together.
+"""Explains which parts of an image and which words of a caption make an image-text model match them.
 
 Explain pairs:
     explain, explain_labels, rank      maps and word scores of images with captions; labels from best to worst
     explain_interactions               which words go with which parts of an image
-    contributions, explain_embeddings  one image for many captions; embeddings in place of inputs
+    contributions, explain_embeddings  one image for many captions; embeddings instead of inputs
     batch                              many pairs into a folder of Parquet files
 
 Models:
     load_model, calibrate              a model by its name, folder or object; its mean states
-    Model, Tower                       what a model family supplies
+    Model, Tower                       a loaded model and its two encoders
 
 Inputs and results:
-    Caption, Pair, Dataset             what is explained
+    Caption, Pair, Dataset             inputs
     Explanation, Comparison, Interaction, Contributions, Attribution, Job
-    draw, write_page, show, Panel      an image, an HTML page, a notebook
+                                       results
+    draw, write_page, show, Panel      a picture, an HTML page, a notebook
 
 Measure and audit:
     measure, roar, audit               metrics of maps, retraining, an audit of a model
-    benchmark, write_report            a benchmark by a plan, and its tables
-    Measurement, Plan, Roar, Audit             what they return
+    benchmark, write_report            a benchmark from a plan, and its report
+    Measurement, Plan, Roar, Audit     what they take and return
 
 Extend:
-    available, Method, Metric, Target  the parts that there are, and what each kind must be
+    available, Method, Metric, Target  the names of all plugins, and the base classes
 
-Every error that is raised on purpose is a NibtError. ``help(nibt.explain)`` describes a function.
+All errors that nibt raises on purpose are subclasses of NibtError. See ``help(nibt.explain)`` for a function.
 """
 
 from importlib import import_module
@@ -80,6 +81,7 @@ _HOMES = {
     "Explanation": "results.explanation",
     "Interaction": "results.interaction",
     "Job": "jobs.job",
+    "Measurement": "results.measurement",
     "Method": "methods.base",
     "Metric": "metrics.base",
     "Model": "models.base",
@@ -88,12 +90,12 @@ _HOMES = {
     "Panel": "report.html.view",
     "Plan": "evaluation.bench.plan",
     "Roar": "results.roar",
-    "Measurement": "results.measurement",
     "Target": "targets.base",
     "Tower": "models.base",
     "audit": "evaluation.audit",
     "available": "registry",
     "batch": "jobs.run",
+    "benchmark": "evaluation.bench.run",
     "calibrate": "engine.calibrate",
     "contributions": "engine.embeddings",
     "draw": "report.image.explanation",
@@ -105,7 +107,6 @@ _HOMES = {
     "measure": "evaluation.measure",
     "rank": "engine.explain",
     "roar": "evaluation.roar",
-    "benchmark": "evaluation.bench.run",
     "show": "report.notebook",
     "write_page": "report.html.page",
     "write_report": "evaluation.bench.report",
@@ -115,19 +116,19 @@ __version__ = version("nibt")
 
 
 def __getattr__(name: str) -> Any:
-    """Open a room only when somebody asks for it: ``import nibt`` costs no torch."""
+    """Import a public name lazily, so that ``import nibt`` does not import torch."""
     if name in _HOMES:
         return getattr(import_module(f"nibt.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    """The public names, for ``dir`` and tab completion."""
+    """Return the public names, for ``dir`` and tab completion."""
     return sorted([*__all__, "__version__"])
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """``%load_ext nibt`` in a notebook: answers are shown as pages."""
+    """Display results as interactive pages in a notebook, after ``%load_ext nibt``."""
     from nibt.report.notebook import register
 
     register(shell)

@@ -21,3 +21,15 @@ def test_statistics_equal_scipy() -> None:
     assert paired_test(values, values) == 1
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.2, float("nan"), 0.03])[::2] == pytest.approx([0.2, 0.06])
+
+
+def test_interval_ignores_missing_values() -> None:
+    assert interval([1.0, 1.0, float("nan"), 1.0]) == (1.0, 1.0, 1.0)
+    assert not interval([float("nan")]).is_known
+
+
+def test_interval_takes_a_seed() -> None:
+    values = np.random.default_rng(3).normal(size=40)
+    assert interval(values, 1) == interval(values, 1)
+    assert interval(values, 1) != interval(values, 2)
+    assert interval(values, 1).mean == interval(values, 2).mean

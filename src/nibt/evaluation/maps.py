@@ -39,13 +39,13 @@ def maps(
     """Return the map of each pair, for the cosine."""
     spec = resolve(model, method, seed=seed)
     position = spec.modalities.index(side)
-    found: dict[int, Map] = {}
+    by_index: dict[int, Map] = {}
     for batch in explain_batches(spec, pairs, batch_size, [side]):
         attribution, inputs = batch.attributions[position], batch.sides[position].inputs
         assert attribution is not None
         attribution = attribution.to("cpu")
-        found |= {index: _map(attribution[row], inputs, row) for row, index in enumerate(batch.indices)}
-    return [found[index] for index in range(len(pairs))]
+        by_index |= {index: _map(attribution[row], inputs, row) for row, index in enumerate(batch.indices)}
+    return [by_index[index] for index in range(len(pairs))]
 
 
 def raw_scores(
@@ -56,24 +56,23 @@ def raw_scores(
     batch_size: int,
     on_progress: OnProgress = no_progress,
 ) -> dict[Modality, list[np.ndarray]]:
-    """Return the signed scores of both sides of each pair as float32: of the grid (rows x columns), and of the tokens
-    that belong to words.
+    """Return the signed scores of each pair as float32: of the grid, rows x columns, and of the tokens of words.
 
     Raises:
         Unsupported: A map is not finite, or the model lacks what the method needs.
 
     """
     spec = resolve(model, method, seed=seed)
-    found: dict[Modality, dict[int, np.ndarray]] = {side: {} for side in SIDES}
+    scores: dict[Modality, dict[int, np.ndarray]] = {side: {} for side in SIDES}
     for batch in explain_batches(spec, pairs, batch_size):
         for side, attributions in zip(spec.modalities, batch.attributions, strict=True):
             assert attributions is not None
             attributions = attributions.to("cpu")
-            found[side] |= {index: _scores(attributions[row], side) for row, index in enumerate(batch.indices)}
-        on_progress(Progress(len(found["image"]), len(pairs)))
-    if not all(np.isfinite(scores).all() for by_index in found.values() for scores in by_index.values()):
+            scores[side] |= {index: _scores(attributions[row], side) for row, index in enumerate(batch.indices)}
+        on_progress(Progress(len(scores["image"]), len(pairs)))
+    if not all(np.isfinite(one).all() for by_index in scores.values() for one in by_index.values()):
         raise Unsupported(f"{method} gives maps that are not finite here: leave it out, or use another variant of it")
-    return {side: [by_index[index] for index in range(len(pairs))] for side, by_index in found.items()}
+    return {side: [by_index[index] for index in range(len(pairs))] for side, by_index in scores.items()}
 
 
 def _scores(attribution: Attribution, side: Modality) -> np.ndarray:

@@ -1,26 +1,43 @@
-"""Means with their intervals, and what a difference between two methods is worth."""
+"""Means with bootstrap intervals (Efron, 1979), and tests of the difference between two methods."""
 
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from nibt.errors import Unsupported
 
 Better: TypeAlias = Literal["higher", "lower", "neither"]
-Interval: TypeAlias = tuple[float, float, float]
-"""A number and the two ends of its bootstrap 95 % interval."""
 RESAMPLES = 2000
-NOTHING: Interval = (math.nan, math.nan, math.nan)
 
 
-def interval(values: Any) -> Interval:
-    """The mean of what was measured, NaN left out, and its percentile bootstrap 95 % interval, with a fixed seed.
+class Interval(NamedTuple):
+    """A statistic and the two ends of its bootstrap 95 % interval; all NaN if nothing was measured."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything was measured."""
+        return not math.isnan(self.mean)
+
+
+NOTHING = Interval(math.nan, math.nan, math.nan)
+
+
+def interval(values: Any, seed: int = 0) -> Interval:
+    """Return the mean of the values and its percentile bootstrap 95 % interval.
+
+    Args:
+        values: The values; NaN means not measured and is left out.
+        seed: The seed of the resamples.
 
     >>> interval([1.0, 1.0, float("nan")])
-    (1.0, 1.0, 1.0)
+    Interval(mean=1.0, low=1.0, high=1.0)
 
     """
     values = np.asarray(values, float)
@@ -28,16 +45,23 @@ def interval(values: Any) -> Interval:
     if not len(values):
         return NOTHING
     if np.ptp(values) == 0:
-        return float(values[0]), float(values[0]), float(values[0])
-    return resampled([values], lambda *samples, axis=-1: samples[0].mean(axis))
+        return Interval(float(values[0]), float(values[0]), float(values[0]))
+    return resampled([values], lambda *samples, axis=-1: samples[0].mean(axis), seed)
 
 
-def resampled(samples: Sequence[Any], statistic: Callable[..., Any]) -> Interval:
-    """A statistic of independent samples and its percentile bootstrap 95 % interval (``scipy.stats.bootstrap``)."""
+def resampled(samples: Sequence[Any], statistic: Callable[..., Any], seed: int = 0) -> Interval:
+    """Return a statistic of independent samples and its percentile bootstrap 95 % interval.
+
+    Args:
+        samples: The samples, each resampled by itself (``scipy.stats.bootstrap``).
+        statistic: The statistic, called with the samples and ``axis``.
+        seed: The seed of the resamples.
+
+    """
     batch = max(1, 2_000_000 // max(map(len, samples)))
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):
-        warnings.simplefilter("ignore")  # a share of what is 0 in some resamples is infinite there
-        found = (
+        warnings.simplefilter("ignore")  # a ratio to a mean that is 0 in a few resamples is infinite in them
+        distribution = (
             _stats()
             .bootstrap(
                 tuple(samples),
@@ -46,19 +70,20 @@ def resampled(samples: Sequence[Any], statistic: Callable[..., Any]) -> Interval
                 method="percentile",
                 batch=batch,
                 vectorized=True,
-                rng=np.random.default_rng(0),
+                rng=np.random.default_rng(seed),
             )
             .bootstrap_distribution
         )
-    way = "linear" if np.isfinite(found).all() else "nearest"
-    low, high = np.percentile(found, (2.5, 97.5), method=way)
-    return float(statistic(*samples)), float(low), float(high)
+    method = "linear" if np.isfinite(distribution).all() else "nearest"
+    low, high = np.percentile(distribution, (2.5, 97.5), method=method)
+    return Interval(float(statistic(*samples)), float(low), float(high))
 
 
 def paired_test(values: Any, others: Any) -> float:
-    """The two-sided p of Wilcoxon's signed-rank test of paired numbers; 1 where they are all equal, NaN where no pair
-    has both. Zeros are split between the ranks; with zeros or ties p is the normal approximation, since scipy's way to
-    the exact one takes seconds.
+    """Return the two-sided p value of Wilcoxon's signed-rank test (``scipy.stats.wilcoxon``).
+
+    It is 1 if all differences are 0, and NaN if no pair has both values. Zeros are split between the ranks. With zeros
+    or ties p is the normal approximation, since scipy's exact one takes seconds.
     """
     difference = np.asarray(values, float) - np.asarray(others, float)
     difference = difference[~np.isnan(difference)]
@@ -71,24 +96,26 @@ def paired_test(values: Any, others: Any) -> float:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """Holm's correction of several p values; NaN stays NaN and counts for nothing.
+    """Return p values with Holm's correction; NaN stays NaN and is not counted.
 
     >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
 
     """
-    order = sorted((place for place, p in enumerate(values) if not math.isnan(p)), key=values.__getitem__)
+    order = sorted((index for index, p in enumerate(values) if not math.isnan(p)), key=values.__getitem__)
     running, corrected = 0.0, [math.nan] * len(values)
-    for rank, place in enumerate(order):
-        running = max(running, min(1.0, (len(order) - rank) * values[place]))
-        corrected[place] = running
+    for rank, index in enumerate(order):
+        running = max(running, min(1.0, (len(order) - rank) * values[index]))
+        corrected[index] = running
     return corrected
 
 
-def wins(values: Any, others: Any, better: Better) -> float:
-    """The share of pairs on which the first is better; a tie is half a win. NaN where neither way is better.
+def win_rate(values: Any, others: Any, better: Better) -> float:
+    """Return the share of pairs on which the first is better; a tie is half a win.
 
-    >>> wins([1.0, 2.0, 3.0, 4.0], [0.0, 2.0, 5.0, 1.0], "higher")
+    NaN if there are no pairs, or if neither direction of the metric is better.
+
+    >>> win_rate([1.0, 2.0, 3.0, 4.0], [0.0, 2.0, 5.0, 1.0], "higher")
     0.625
 
     """
@@ -96,13 +123,13 @@ def wins(values: Any, others: Any, better: Better) -> float:
     difference = difference[~np.isnan(difference)]
     if better == "neither" or not len(difference):
         return math.nan
-    won = difference > 0 if better == "higher" else difference < 0
-    return float(won.mean() + (difference == 0).mean() / 2)
+    is_better = difference > 0 if better == "higher" else difference < 0
+    return float(is_better.mean() + (difference == 0).mean() / 2)
 
 
 def _stats() -> Any:
     try:
         from scipy import stats
     except ImportError as error:
-        raise Unsupported("the tests and intervals of a report need scipy: pip install 'nibt[bench]'") from error
+        raise Unsupported("intervals and tests need scipy: pip install 'nibt[metrics]'") from error
     return stats

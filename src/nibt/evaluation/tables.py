@@ -106,7 +106,7 @@ def number(value: float, digits: int = 3) -> str:
 def with_interval(mean: Interval) -> str:
     """Format a number with its interval.
 
-    >>> with_interval((0.5, 0.25, 0.75))
+    >>> with_interval(Interval(0.5, 0.25, 0.75))
     '0.500 [0.250, 0.750]'
 
     """

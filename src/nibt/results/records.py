@@ -1,6 +1,6 @@
 """The JSON form of answers: explanations, comparisons and word-region tables.
 
-These records are what the files hold; their JSON Schema is ``docs/schemas/answers.json``.
+These records are what the files hold; their JSON Schemas are in ``docs/schemas``.
 """
 
 from typing import Annotated, Any, Literal

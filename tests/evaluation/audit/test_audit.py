@@ -128,7 +128,7 @@ def test_audit_reports_weights_that_change_meanwhile() -> None:
         with torch.no_grad():
             next(model.module.parameters()).add_(1e-3)
 
-    with pytest.raises(nibt.NibtError, match="changed while it was audited"):
+    with pytest.raises(nibt.NibtError, match="changed during the audit"):
         nibt.audit(model, noise_pairs(MANY), "ones", quick=True, on_progress=train)
 
 

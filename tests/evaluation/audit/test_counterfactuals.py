@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nibt.datasets.scenes import Scenes
-from nibt.evaluation.audit.counterfactuals import inner, nonsense, other_captions, other_images
+from nibt.evaluation.audit.counterfactuals import caption_words, nonsense_captions, other_captions, other_images
 from nibt.evaluation.maps import Map
 
 pytest.importorskip("scipy", reason="an audit ranks with scipy")
@@ -24,15 +24,15 @@ def test_counterfactuals_differ_from_the_pairs() -> None:
     for own, other in zip(pairs, other_images(pairs), strict=True):
         assert own.caption == other.caption
         assert own.image is not other.image
-    for own, other in zip(pairs, nonsense(pairs, 0), strict=True):
+    for own, other in zip(pairs, nonsense_captions(pairs, 0), strict=True):
         assert len(own.caption.split()) == len(other.caption.split())
         assert not set(own.caption.split()) & set(other.caption.split())
 
 
 def test_inner_returns_the_words_of_the_caption() -> None:
     plain = Map(np.array([1.0, 2.0]), ("a", "cat"))
-    worded = Map(np.arange(5.0), ("a", "photo", "of", "a", "cat"))
-    actual = inner("a photo of {}", worded, plain)
+    reworded = Map(np.arange(5.0), ("a", "photo", "of", "a", "cat"))
+    actual = caption_words("a photo of {}", reworded, plain)
     assert actual is not None
     assert actual.scores.tolist() == [3.0, 4.0]
-    assert inner("a photo {}", worded, plain) is None
+    assert caption_words("a photo {}", reworded, plain) is None

@@ -1,6 +1,6 @@
-"""An audit: what a model's owner has to know before trusting its maps, as lines with a verdict each.
+"""An audit of a model and its explanations: seven questions, answered by checks with a verdict each.
 
-Each question has a file here. The model is used as it is; what has to become random is a copy of it.
+Each question has a file in this folder. Weights become random in a copy; the model itself is not changed.
 """
 
 import time
@@ -14,8 +14,8 @@ from torch import nn
 from nibt.data.pair import Pair, pairs_hash, require_image_text
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.evaluation import CONTROLS
-from nibt.evaluation.audit.discrimination import telling
-from nibt.evaluation.audit.faithfulness import Measured
+from nibt.evaluation.audit.discrimination import discrimination_checks
+from nibt.evaluation.audit.faithfulness import MetricScores
 from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.audit.thresholds import LEAST_PAIRS
 from nibt.methods.base import SIDES, MethodSpec
@@ -42,87 +42,101 @@ def audit(
     data: Mapping[str, Any] | None = None,
     on_progress: OnProgress = no_progress,
 ) -> Audit:
-    """Audit a model with pairs of images and their right captions: seven questions, a verdict for each line.
+    """Audit a model with pairs of images and their right captions: seven questions, a verdict for each check.
 
-    ``methods`` are names, or names with a variant (``nib:paper``). ``quick`` asks of fewer stages of randomisation
-    and fewer wordings, draws coarser curves of deletion and insertion, and has the control ``random`` alone. ``data``
-    is written down as where the pairs are from. A method costs some 47 explanations of one side of each pair, and each
-    method and each of the three controls some 50 forward passes; a copy of the weights is held meanwhile.
-    ``on_progress`` is called when a step begins.
+    A method needs about 47 explanations of one side of each pair, and each method and each of the three controls about
+    50 forward passes. A copy of the weights is in memory meanwhile.
+
+    Args:
+        model: A loaded model, or what ``load_model`` takes.
+        pairs: At least 8 pairs of an image and its right caption.
+        methods: Names of methods, with or without a variant (``nib:paper``).
+        seed: The seed of everything that is random.
+        quick: Whether to take fewer stages of randomization and fewer wordings, coarser deletion and insertion curves,
+            and only the control ``random``.
+        batch_size: The largest number of pairs that go through the model together.
+        data: The origin of the pairs, which is saved with the result.
+        on_progress: Called when a step begins.
+
+    Returns:
+        The checks, curves, scores of metrics, and examples.
 
     Raises:
-        BadInput: There are fewer than 8 pairs, or all have the same caption, or the same image.
+        BadInput: There are fewer than 8 pairs, or all have the same caption or the same image.
+        BadOption: There are no methods, or the seed is negative.
         UnknownName: No method or variant has that name.
-        Unsupported: A package or something in the model is lacking; or its weights changed meanwhile.
+        Unsupported: A package is missing, the model lacks what a method needs, or its weights changed meanwhile.
 
     Examples:
         >>> from nibt.datasets.scenes import Scenes
         >>> audit("scenes", list(Scenes(count=3)))
         Traceback (most recent call last):
-        nibt.errors.BadInput: an audit needs at least 8 pairs, for its intervals to mean anything (got 3)
+        nibt.errors.BadInput: an audit needs at least 8 pairs: its intervals are too wide otherwise (got 3)
 
     """
-    named = [MethodSpec.parse(name) for name in dict.fromkeys([methods] if isinstance(methods, str) else methods)]
-    if not named:
+    specs = [MethodSpec.parse(name) for name in dict.fromkeys([methods] if isinstance(methods, str) else methods)]
+    if not specs:
         raise BadOption("name at least one method to audit")
     if seed < 0:
         raise BadOption(f"seed must not be negative (got {seed})")
     if len(pairs) < LEAST_PAIRS:
         raise BadInput(
-            f"an audit needs at least {LEAST_PAIRS} pairs, for its intervals to mean anything (got {len(pairs)})"
+            f"an audit needs at least {LEAST_PAIRS} pairs: its intervals are too wide otherwise (got {len(pairs)})"
         )
     started = time.perf_counter()
     pairs = [require_image_text(pair, "audit") for pair in pairs]
     model = load_model(model)
-    before = _fresh_hash(model)
-    asking = AuditRunner(model, pairs, named, seed, batch_size)
+    hash_before = _fresh_hash(model)
+    runner = AuditRunner(model, pairs, specs, seed, batch_size)
     controls = [MethodSpec(name) for name in CONTROLS[: 1 if quick else None]]
     stages = QUICK_STAGES if quick else STAGES
     steps = _Steps(
-        on_progress, 4 + len(controls) + len(named) + sum(_stages(model.tower(side), stages) for side in SIDES)
+        on_progress, 4 + len(controls) + len(specs) + sum(_stages(model.tower(side), stages) for side in SIDES)
     )
     checks: list[Check] = []
     steps("the caption, the image")
-    checks += asking.other_side()
+    checks += runner.other_side()
     steps("the wording")
-    checks += asking.wording(_QUICK_TEMPLATES if quick else _TEMPLATES)
+    checks += runner.wording(_QUICK_TEMPLATES if quick else _TEMPLATES)
     steps("the seed")
-    checks += asking.seeds()
-    measured = Measured(model, pairs, seed, batch_size, QUICK_LEVELS if quick else LEVELS)
-    for asked, control in [
+    checks += runner.seeds()
+    scores = MetricScores(model, pairs, seed, batch_size, QUICK_LEVELS if quick else LEVELS)
+    for method, control in [
         *((one, True) for one in controls),
-        *((one, False) for one in named),
+        *((one, False) for one in specs),
     ]:
-        steps(f"the metrics of {asked}")
-        measured.add(asked, control)
-    for asked in named:
-        checks += [*measured.faithful(asked), *measured.artefacts(asked, asking.units)]
+        steps(f"the metrics of {method}")
+        scores.add(method, control)
+    for method in specs:
+        checks += [*scores.faithfulness(method), *scores.artifacts(method, runner.unit_counts)]
     steps("right and wrong captions")
-    checks += telling(model, pairs, seed)
-    randomised, curves = asking.weights(stages, steps)
-    checks += randomised
-    if _fresh_hash(model) != before:
-        raise Unsupported(f"the weights of {model.id} changed while it was audited: audit a model that is at rest")
-    facts = asking.facts
+    checks += discrimination_checks(model, pairs, seed)
+    randomization_checks, curves = runner.weights(stages, steps)
+    checks += randomization_checks
+    if _fresh_hash(model) != hash_before:
+        raise Unsupported(
+            f"the weights of {model.id} changed during the audit: do not train a model while it is audited"
+        )
+    provenance = runner.provenance
     return Audit(
-        facts["model"],
+        provenance["model"],
         data or {"pairs": len(pairs), "pairs_hash": pairs_hash(pairs)},
-        tuple(map(str, named)),
+        tuple(map(str, specs)),
         seed,
         time.perf_counter() - started,
-        facts["versions"],
-        tuple(sorted(checks, key=_place)),
+        provenance["versions"],
+        tuple(sorted(checks, key=_order)),
         tuple(curves),
-        tuple(measured.scores()),
-        tuple(asking.examples()),
-        tuple(asking.notes),
+        tuple(scores.scores()),
+        tuple(runner.examples()),
+        tuple(runner.notes),
         quick,
     )
 
 
 @dataclass
 class _Steps:
-    """Counts steps as they begin."""
+    """Reports each step as it begins."""
 
     on_progress: OnProgress
     total: int
@@ -133,15 +147,15 @@ class _Steps:
         self.on_progress(Progress(self.done, self.total, step))
 
 
-def _stages(tower: Tower, most: int) -> int:
-    """How many stages of randomization a tower has: none, the head, groups of blocks, and the stem."""
-    return min(most, tower.depth) + 3
+def _stages(tower: Tower, most_groups: int) -> int:
+    """Return the number of stages of randomization: none, the head, groups of blocks, and the stem."""
+    return min(most_groups, tower.depth) + 3
 
 
-def _place(check: Check) -> tuple[str, int]:
+def _order(check: Check) -> tuple[str, int]:
     return check.method or "~", check.question
 
 
 def _fresh_hash(model: Model) -> str:
-    """The hash of the weights as they are now, whatever was remembered."""
+    """Return the hash of the weights as they are now, not a cached one."""
     return replace(model, _hashes={}).weights_hash

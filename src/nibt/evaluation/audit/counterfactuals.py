@@ -1,4 +1,4 @@
-"""Other pairs to ask about: the wrong caption, a nonsense one, the wrong image, other words around the caption."""
+"""Changed pairs: another caption, made-up words, another image, other wordings of the caption."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,8 +16,9 @@ _CODAS = "b ck ft lp mb nt rk rv sp x".split()
 
 
 def other_captions(pairs: Sequence[Pair]) -> list[Pair]:
-    """Each image with the caption of a following pair: another text and, where objects are known, one that names
-    none of the image's.
+    """Return each image with the caption of a following pair.
+
+    The caption is another text and, where objects are known and it is possible, names none of the image's objects.
     """
     partners = _partners(
         pairs,
@@ -29,8 +30,9 @@ def other_captions(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def other_images(pairs: Sequence[Pair]) -> list[Pair]:
-    """Each caption with the image of a following pair: another one and, where objects are known, one that shows none
-    of those that the caption names.
+    """Return each caption with the image of a following pair.
+
+    The image is another one and, where objects are known and it is possible, shows none that the caption names.
     """
     partners = _partners(
         pairs,
@@ -41,14 +43,14 @@ def other_images(pairs: Sequence[Pair]) -> list[Pair]:
     return [Pair(pairs[partner].image, pair.caption) for pair, partner in zip(pairs, partners, strict=True)]
 
 
-def nonsense(pairs: Sequence[Pair], seed: int) -> list[Pair]:
-    """Each image with as many made-up words as its caption has."""
+def nonsense_captions(pairs: Sequence[Pair], seed: int) -> list[Pair]:
+    """Return each image with as many made-up words as its caption has."""
     draws = np.random.default_rng(seed)
     return [Pair(pair.image, " ".join(_word(draws) for _ in pair.caption.split())) for pair in pairs]
 
 
 def wordings(pairs: Sequence[Pair]) -> list[tuple[str, list[Pair]]]:
-    """The pairs in each template of the target ``ensemble``, apart from the plain one."""
+    """Return the pairs in each template of the target ``ensemble``, except the plain one."""
     templates = [template for template in find("targets", "ensemble")().templates if template != "{}"]
     return [
         (template, [replace(pair, caption=template.format(pair.caption), objects=(), absent=()) for pair in pairs])
@@ -56,35 +58,35 @@ def wordings(pairs: Sequence[Pair]) -> list[tuple[str, list[Pair]]]:
     ]
 
 
-def inner(template: str, worded: Map, plain: Map) -> Map | None:
-    """Of a caption in a template only the words of the caption itself; None where it cannot be told which they are."""
+def caption_words(template: str, reworded: Map, plain: Map) -> Map | None:
+    """Return the scores of the caption's own words in a template; None if the tokenizer splits them otherwise there."""
     skipped = len(template.split("{}")[0].split())
     end = skipped + len(plain.words)
-    if worded.words[skipped:end] != plain.words:
+    if reworded.words[skipped:end] != plain.words:
         return None
-    return Map(worded.scores[skipped:end], plain.words)
+    return Map(reworded.scores[skipped:end], plain.words)
 
 
 def _partners(
     pairs: Sequence[Pair], best: Callable[[Pair, Pair], bool], kind: str, differs: Callable[[Pair, Pair], bool]
 ) -> list[int]:
-    """For each pair the first of those that follow it, around, which is another and is the best kind of other."""
-    found = []
-    for place, pair in enumerate(pairs):
-        order = [(place + step) % len(pairs) for step in range(1, len(pairs))]
+    """Return, for each pair, the index of the next pair (cyclic) that differs, and preferably satisfies ``best``."""
+    partners = []
+    for index, pair in enumerate(pairs):
+        order = [(index + step) % len(pairs) for step in range(1, len(pairs))]
         others = [other for other in order if differs(pair, pairs[other])]
         if not others:
-            raise BadInput(f"all {len(pairs)} {kind} are the same: an audit holds right ones against wrong ones")
-        found.append(next((other for other in others if best(pair, pairs[other])), others[0]))
-    return found
+            raise BadInput(f"all {len(pairs)} {kind} are the same: an audit compares right and wrong ones")
+        partners.append(next((other for other in others if best(pair, pairs[other])), others[0]))
+    return partners
 
 
 def _shown(pair: Pair) -> set[str]:
-    return {thing.name for thing in pair.objects}
+    return {object_.name for object_ in pair.objects}
 
 
 def _named(pair: Pair) -> set[str]:
-    return {thing.name for thing in pair.objects if thing.spans}
+    return {object_.name for object_ in pair.objects if object_.spans}
 
 
 def _word(draws: np.random.Generator) -> str:

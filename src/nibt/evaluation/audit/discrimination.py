@@ -1,4 +1,4 @@
-"""Whether a model tells right captions from wrong ones at all: what no map can make good."""
+"""Question 7: whether the model itself distinguishes right captions from wrong ones."""
 
 from collections.abc import Sequence
 
@@ -7,27 +7,38 @@ import torch.nn.functional as F
 
 from nibt.data.pair import Pair
 from nibt.engine.encode import encode
-from nibt.evaluation.audit.intervals import interval
 from nibt.evaluation.audit.thresholds import BOUNDS
+from nibt.evaluation.statistics import interval
 from nibt.models.base import Model
 from nibt.results.audit import Check
 
-_DIGITS = 5  # cosines that differ by less are the same but for rounding
+_DIGITS = 5  # smaller differences of cosines are rounding errors
 
 
-def telling(model: Model, pairs: Sequence[Pair], seed: int) -> list[Check]:
-    """For each image, among all different captions of the data: the share of wrong ones that are less near than the
-    right one (ties count half), and whether the right one comes first (a tie of n counts 1/n).
+def discrimination_checks(model: Model, pairs: Sequence[Pair], seed: int) -> list[Check]:
+    """Rank the caption of each image among all different captions of the data.
+
+    Args:
+        model: The model.
+        pairs: The images with their right captions.
+        seed: The seed of the intervals.
+
+    Returns:
+        The AUC: the share of wrong captions with a lower cosine than the right one (ties count half). And the recall:
+        whether the right caption comes first (a tie of n counts 1/n).
+
     """
     captions = list(dict.fromkeys(pair.caption for pair in pairs))
-    seen = F.normalize(encode(model.image, [pair.image for pair in pairs]).float(), dim=-1)
-    said = F.normalize(encode(model.text, captions).float(), dim=-1)
-    cosines = np.round((seen @ said.T).cpu().numpy(), _DIGITS)
-    areas, first = [], []
+    image_embeddings = F.normalize(encode(model.image, [pair.image for pair in pairs]).float(), dim=-1)
+    text_embeddings = F.normalize(encode(model.text, captions).float(), dim=-1)
+    cosines = np.round((image_embeddings @ text_embeddings.T).cpu().numpy(), _DIGITS)
+    areas, recalls = [], []
     for row, pair in zip(cosines, pairs, strict=True):
         right = captions.index(pair.caption)
         wrong = np.delete(row, right)
         areas.append(float(np.mean((wrong < row[right]) + 0.5 * (wrong == row[right]))))
-        first.append(float(row[right] == row.max()) / np.sum(row == row.max()))
-    found = [("auc", interval(areas, seed), None), ("recall", interval(first, seed), 1 / len(captions))]
-    return [BOUNDS[name].check(name, "", "", mean, fails) for name, mean, fails in found if mean]
+        recalls.append(float(row[right] == row.max()) / np.sum(row == row.max()))
+    return [
+        BOUNDS["auc"].check("auc", "", "", interval(areas, seed), len(areas)),
+        BOUNDS["recall"].check("recall", "", "", interval(recalls, seed), len(recalls), fails=1 / len(captions)),
+    ]

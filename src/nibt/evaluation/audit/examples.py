@@ -1,4 +1,4 @@
-"""A pair as it is shown on the page: a small copy of the image, and plain numbers."""
+"""Examples for the page of an audit: a thumbnail of an image with its maps as plain numbers."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ _SIDE = 192
 
 
 def example(method: str, pair: Pair, images: Mapping[str, Map], texts: Mapping[str, Map]) -> Example:
-    """What a method says of a pair, by what was changed."""
+    """Return a pair with a method's maps of both sides, by what was changed."""
     first = next(iter(images.values())).region
     assert first is not None
     width, height = pair.image.size

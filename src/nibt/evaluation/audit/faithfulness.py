@@ -1,4 +1,4 @@
-"""From the metrics: how faithful methods are here, beside the controls; what special tokens and corners take."""
+"""Questions 5 and 6: whether methods are faithful, and what special tokens and corners get."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -6,78 +6,100 @@ from typing import Any
 import numpy as np
 
 from nibt.data.pair import Pair
-from nibt.evaluation.audit.intervals import interval
-from nibt.evaluation.audit.thresholds import BOUNDS
+from nibt.evaluation.audit.thresholds import BOUNDS, known_count
 from nibt.evaluation.measure import measure
+from nibt.evaluation.statistics import interval
 from nibt.methods.base import SIDES, MethodSpec
 from nibt.models.base import Model
 from nibt.registry import find
 from nibt.results.audit import Check, Score
 from nibt.types import Modality
 
-_FAITHFUL = ("deletion", "insertion", "confidence_drop", "confidence_increase")
-_TRUTH = ("pointing_game", "average_precision", "word_auc")
-_CURVES = ("deletion", "insertion")
-_OF_THE_MAP = ("special_share", "corner_share")
-_JUDGED = ("deletion", "insertion", *_TRUTH)  # why confidence is told, not judged: docs/audit.md
-_APART = 104729  # the control's seed is another than that of an audited random map
+_PERTURBATION_METRICS = ("deletion", "insertion", "confidence_drop", "confidence_increase")
+_GROUND_TRUTH_METRICS = ("pointing_game", "average_precision", "word_auc")
+_CURVE_METRICS = ("deletion", "insertion")
+_SHARE_METRICS = ("special_share", "corner_share")
+_CHECKED_METRICS = ("deletion", "insertion", *_GROUND_TRUTH_METRICS)  # why not confidence: docs/audit.md
+_CONTROL_SEED_OFFSET = 104729  # a control draws otherwise than an audited random map
 Values = dict[tuple[Modality, str], np.ndarray]
+"""By side and metric: the value of each pair."""
 
 
-class Measured:
-    """A number for each method, side, metric and pair."""
+class MetricScores:
+    """The value of each metric for each method, side and pair.
+
+    Args:
+        model: The model.
+        pairs: The pairs; metrics that need objects are measured if any pair has them.
+        seed: The seed of methods that draw at random, and of intervals.
+        batch_size: The largest number of pairs that go through the model together.
+        levels: The number of steps of a deletion or insertion curve.
+
+    """
 
     def __init__(self, model: Model, pairs: Sequence[Pair], seed: int, batch_size: int, levels: int) -> None:
-        self.seed, self._ask = seed, (model, list(pairs))
-        self._batch_size = batch_size
-        known = any(thing.spans for pair in pairs for thing in pair.objects)
-        names = (*_FAITHFUL, *(_TRUTH if known else ()), *_OF_THE_MAP)
-        self.metrics = [find("metrics", name)(**{"levels": levels} if name in _CURVES else {}) for name in names]
-        self.found: dict[str, Values] = {}
+        self.model, self.pairs, self.seed, self.batch_size = model, list(pairs), seed, batch_size
+        has_objects = any(object_.spans for pair in pairs for object_ in pair.objects)
+        names = (*_PERTURBATION_METRICS, *(_GROUND_TRUTH_METRICS if has_objects else ()), *_SHARE_METRICS)
+        self.metrics = [find("metrics", name)(**{"levels": levels} if name in _CURVE_METRICS else {}) for name in names]
+        self.by_method: dict[str, Values] = {}
 
-    def add(self, asked: MethodSpec, control: bool = False) -> None:
-        """Measure a method, or a control, which draws by another seed than an audited method does."""
-        name = f"{asked} (control)" if control else str(asked)
-        self.found[name] = self._values(asked, self.seed + _APART if control else self.seed)
+    def add(self, method: MethodSpec, control: bool = False) -> None:
+        """Measure a method, or a control, which takes another seed than an audited method."""
+        label = f"{method} (control)" if control else str(method)
+        self.by_method[label] = self._values(method, self.seed + _CONTROL_SEED_OFFSET if control else self.seed)
 
-    def _values(self, asked: MethodSpec, seed: int) -> Values:
-        model, pairs = self._ask
-        rows = measure(
-            model, pairs, self.metrics, asked.name, variant=asked.variant, seed=seed, batch_size=self._batch_size
+    def _values(self, method: MethodSpec, seed: int) -> Values:
+        measurements = measure(
+            self.model,
+            self.pairs,
+            self.metrics,
+            method.name,
+            variant=method.variant,
+            seed=seed,
+            batch_size=self.batch_size,
         )
-        found: Values = {}
-        for row in rows:
-            found.setdefault((row.side, row.metric), np.full(len(pairs), np.nan))[row.item] = row.value
-        return found
+        values: Values = {}
+        for one in measurements:
+            values.setdefault((one.side, one.metric), np.full(len(self.pairs), np.nan))[one.item] = one.value
+        return values
 
     def scores(self) -> Iterator[Score]:
-        """The table."""
-        for method, values in self.found.items():
+        """Yield the mean of each method, side and metric that was measured."""
+        for method, values in self.by_method.items():
             for (side, metric), numbers in values.items():
                 mean = interval(numbers, self.seed)
-                if mean:
+                if mean.is_known:
                     better = find("metrics", metric).better
-                    yield Score(method, side, metric, mean.mean, mean.low, mean.high, mean.count, better)
+                    yield Score(method, side, metric, *mean, known_count(numbers), better)
 
-    def faithful(self, asked: MethodSpec) -> Iterator[Check]:
-        """Whether the method beats a random map, pair by pair."""
-        own, random = self.found[str(asked)], self.found["random (control)"]
+    def faithfulness(self, method: MethodSpec) -> Iterator[Check]:
+        """Yield, for each metric, by how much a method is better than a random map, pair by pair."""
+        own, random = self.by_method[str(method)], self.by_method["random (control)"]
         for side in SIDES:
-            for metric in _JUDGED:
+            for metric in _CHECKED_METRICS:
                 if (side, metric) not in own:
                     continue
                 sign = 1 if find("metrics", metric).better == "higher" else -1
-                mean = interval(sign * (own[side, metric] - random[side, metric]), self.seed)
-                if mean:
-                    about = f"{metric.replace('_', ' ')}, {BOUNDS['faithful'].about}"
-                    yield BOUNDS["faithful"].check(metric, str(asked), side, mean, about=about)
+                differences = sign * (own[side, metric] - random[side, metric])
+                about = f"{metric.replace('_', ' ')}, {BOUNDS['faithful'].about}"
+                mean = interval(differences, self.seed)
+                if mean.is_known:
+                    count = known_count(differences)
+                    yield BOUNDS["faithful"].check(metric, str(method), side, mean, count, about=about)
 
-    def artefacts(self, asked: MethodSpec, units: Sequence[int]) -> Iterator[Check]:
-        """What special tokens and corners take; ``units`` are how many patches each map has."""
-        own = self.found[str(asked)]
-        named: list[tuple[str, Modality, Any]] = [("special", side, own[side, "special_share"]) for side in SIDES]
-        named.append(("corners", "image", own["image", "corner_share"] * np.asarray(units) / 4))
-        for name, side, numbers in named:
-            mean = interval(numbers, self.seed)
-            if mean:
-                yield BOUNDS[name].check(name, str(asked), side, mean)
+    def artifacts(self, method: MethodSpec, unit_counts: Sequence[int]) -> Iterator[Check]:
+        """Yield the shares of special tokens and of corners.
+
+        Args:
+            method: The method.
+            unit_counts: The number of patches of each map.
+
+        """
+        own = self.by_method[str(method)]
+        shares: list[tuple[str, Modality, Any]] = [("special", side, own[side, "special_share"]) for side in SIDES]
+        shares.append(("corners", "image", own["image", "corner_share"] * np.asarray(unit_counts) / 4))
+        for name, side, values in shares:
+            mean = interval(values, self.seed)
+            if mean.is_known:
+                yield BOUNDS[name].check(name, str(method), side, mean, known_count(values))

@@ -1,8 +1,10 @@
-"""Parameter randomisation (Adebayo et al., 2018): a copy of the model loses what it has learned, from the head down,
-and its maps are held against the original's. A map that stays as it was does not show what the model has learned.
+"""Question 1: cascading parameter randomization (Adebayo et al., 2018).
 
-Every parameter of a stage is shuffled: it keeps its values, and so its scale, but none in its place. The copy is made
-anew for each side, of which one tower becomes random while the other stays.
+The parameters of a copy of the model become random, from the head down, and its maps are compared with the original's.
+A map that stays the same does not show what the model has learned.
+
+Each parameter of a stage is permuted, so it keeps its values and therefore its scale. The copy is new for each side;
+only the tower of that side becomes random.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,20 +24,20 @@ from nibt.types import Modality
 
 @dataclass(frozen=True)
 class Stage:
-    """Parameters that become random together, and what they are called."""
+    """Parameters that become random together, with the name of the stage."""
 
     name: str
     parameters: tuple[nn.Parameter, ...]
 
 
 def copied(model: Model) -> Model:
-    """A model of its own, with the same weights; the caller's is left alone."""
+    """Return a deep copy of a model; the caller's is not changed."""
     with model.image.lock, model.text.lock:
         return deepcopy(model)
 
 
-def stages(tower: Tower, inputs: Inputs, most: int) -> list[Stage]:
-    """The head, the blocks from the last to the first in at most so many groups, and the stem."""
+def stages(tower: Tower, inputs: Inputs, most_groups: int) -> list[Stage]:
+    """Return the head, the blocks from the last to the first in at most ``most_groups`` groups, and the stem."""
     blocks = [list(block.parameters()) for block in tower.blocks]
     in_blocks = {id(one) for block in blocks for one in block}
     with _differentiable(tower.root) as every:
@@ -44,13 +46,13 @@ def stages(tower: Tower, inputs: Inputs, most: int) -> list[Stage]:
         used = _used(tower.run(inputs), every)
     known = in_blocks | {id(one) for one in head}
     stem = [one for one in used if id(one) not in known]
-    groups = min(most, tower.depth)
+    groups = min(most_groups, tower.depth)
     edges = [round(tower.depth * (groups - step) / groups) for step in range(groups + 1)]
-    found = [Stage("head", tuple(head))]
+    result = [Stage("head", tuple(head))]
     for top, bottom in pairwise(edges):
         name = f"block {bottom}" if top - bottom == 1 else f"blocks {bottom}-{top - 1}"
-        found.append(Stage(name, tuple(one for block in blocks[bottom:top] for one in block)))
-    return [*found, Stage("stem", tuple(stem))]
+        result.append(Stage(name, tuple(one for block in blocks[bottom:top] for one in block)))
+    return [*result, Stage("stem", tuple(stem))]
 
 
 def cascade(
@@ -59,26 +61,27 @@ def cascade(
     methods: Sequence[MethodSpec],
     side: Modality,
     seed: int,
-    most: int,
+    most_groups: int,
     batch_size: int,
 ) -> Iterator[tuple[str, dict[str, list[Map]]]]:
-    """The name of what has become random, in addition to all before it, and the maps of each method; first of nothing.
+    """Yield the name of each stage and the maps of each method once that stage and all before it are random.
 
-    Where a method narrows toward mean states, ``blank`` stands for them throughout: they belong to the learned weights.
+    The first stage is "nothing". If a method's baseline is a mean state, ``blank`` replaces it in all stages, since
+    mean states belong to the learned weights.
     """
     model = copied(model)
     tower, generator = model.tower(side), torch.Generator().manual_seed(seed)
     item = pairs[0].image if side == "image" else pairs[0].caption
-    done: set[int] = set()
-    adapted = {str(asked): without_mean_states(model, asked, side) for asked in methods}
-    for stage in [Stage("nothing", ()), *stages(tower, tower.prepare([item]), most)]:
+    shuffled: set[int] = set()
+    adapted = {str(method): without_mean_states(model, method, side) for method in methods}
+    for stage in [Stage("nothing", ()), *stages(tower, tower.prepare([item]), most_groups)]:
         for parameter in stage.parameters:
-            if id(parameter) not in done:  # blocks may share weights
+            if id(parameter) not in shuffled:  # blocks may share weights
                 _shuffle(parameter, generator)
-                done.add(id(parameter))
+                shuffled.add(id(parameter))
         yield (
             stage.name,
-            {name: maps(model, pairs, asked, side, seed, batch_size) for name, asked in adapted.items()},
+            {name: maps(model, pairs, method, side, seed, batch_size) for name, method in adapted.items()},
         )
 
 
@@ -89,7 +92,7 @@ def _shuffle(parameter: Tensor, generator: torch.Generator) -> None:
 
 
 class _differentiable:
-    """Inside, all parameters of a module take gradients; given are those that are numbers."""
+    """A context in which all floating-point parameters of a module, which it returns, require gradients."""
 
     def __init__(self, module: nn.Module) -> None:
         self.parameters = [one for one in module.parameters() if one.is_floating_point()]
@@ -108,7 +111,7 @@ class _differentiable:
             one.requires_grad_(before)
 
 
-def _used(answer: Tensor, parameters: list[nn.Parameter]) -> list[nn.Parameter]:
-    """The parameters that an answer was made with."""
-    found = torch.autograd.grad(answer.sum(), parameters, allow_unused=True)
-    return [one for one, gradient in zip(parameters, found, strict=True) if gradient is not None]
+def _used(output: Tensor, parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+    """Return the parameters that an output depends on."""
+    gradients = torch.autograd.grad(output.sum(), parameters, allow_unused=True)
+    return [one for one, gradient in zip(parameters, gradients, strict=True) if gradient is not None]

@@ -1,6 +1,4 @@
-"""How alike two maps are: rank correlation (Spearman, scipy's) and structural similarity (Wang et al., 2004,
-scikit-image's), as parameter randomisation is read (Adebayo et al., 2018).
-"""
+"""The similarity of two maps: Spearman's rank correlation and SSIM (Wang et al., 2004), as in Adebayo et al. (2018)."""
 
 from typing import Any
 
@@ -12,10 +10,9 @@ _WINDOW = 5
 
 
 def spearman(one: np.ndarray, other: np.ndarray) -> float:
-    """The rank correlation of two maps of one shape, in [-1, 1].
+    """Return Spearman's rank correlation of two maps of the same shape, in [-1, 1] (``scipy.stats.spearmanr``).
 
-    Equal maps have 1, flat ones, too; a flat map with one that is not has 0. NaN below three units, where ranks say
-    next to nothing.
+    It is 1 for two equal or two constant maps, 0 if only one is constant, and NaN for fewer than three units.
     """
     one, other = one.ravel(), other.ravel()
     if one.size < 3:
@@ -28,8 +25,9 @@ def spearman(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def ssim(one: np.ndarray, other: np.ndarray) -> float:
-    """The structural similarity of two maps (rows x columns), each stretched to [0, 1], in windows of 5 x 5 units, or
-    as many as fit. NaN below 3 x 3.
+    """Return the structural similarity of two maps, rows x columns, each scaled to [0, 1] (scikit-image).
+
+    Windows have 5 x 5 units, or as many as fit. It is NaN for maps smaller than 3 x 3.
     """
     if min(one.shape) < 3:
         return float("nan")

@@ -185,7 +185,7 @@ def _mean_gain(data_sets: Sequence[Sequence[_PairedValues]], relative_to_m2ib: b
     indices = [np.arange(len(paired[0][1])) for paired in data_sets]
     if any(len(each) < 2 for each in indices):
         value = float(statistic(*indices))
-        return value, math.nan, math.nan
+        return Interval(value, math.nan, math.nan)
     return resampled(indices, statistic)
 
 

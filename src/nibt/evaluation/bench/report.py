@@ -152,7 +152,7 @@ def _speed(group: Group, summary: Summary) -> Table:
 def per_second(seconds: Any) -> Interval:
     """Return the pairs per second with their interval, from the seconds of each pair."""
     mean, low, high = interval(seconds)
-    return (1 / mean, 1 / high, 1 / low) if mean > 0 else NOTHING
+    return Interval(1 / mean, 1 / high, 1 / low) if mean > 0 else NOTHING
 
 
 def _published_sets() -> set[str]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nibt.evaluation.bench.plan import Plan
-from nibt.evaluation.statistics import Better, Interval, holm, interval, paired_test, wins
+from nibt.evaluation.statistics import Better, Interval, holm, interval, paired_test, win_rate
 from nibt.registry import find
 
 BASE = "nib"
@@ -175,7 +175,7 @@ class Summary:
         corrected = holm([paired_test(*paired[position]) for position in others])
         for position, p in zip(others, corrected, strict=True):
             line = lines[position]
-            lines[position] = replace(line, p=p, win_rate=wins(*paired[position], line.better))
+            lines[position] = replace(line, p=p, win_rate=win_rate(*paired[position], line.better))
         return lines
 
     def _line(self, series: Series) -> Line:

@@ -53,7 +53,7 @@ class Folder:
 
         Raises:
             OtherRequest: The folder holds a run of other settings.
-        WouldOverwrite: It holds something else.
+            WouldOverwrite: It holds something else.
             CannotWrite: It cannot be made.
 
         """

@@ -83,13 +83,14 @@ class Streams:
 
     @classmethod
     def of(cls, tower: Tower, material: TowerInputs, layer: int, size: int) -> "Streams":
+        """Trace the inputs down to a layer, in parts of at most ``size``."""
         return cls(tuple((group.items, _trace(tower, group, layer, size)) for group in material.groups), layer)
 
 
 def collect(
     members: Sequence[tuple[int, ...]], items: Sequence[int], embed: Callable[[int, list[int]], Embedding]
 ) -> Embedding:
-    """Embeddings of some items in their order; ``embed`` takes the number of a group and places in it."""
+    """Return the embeddings of items in their order; ``embed`` takes the number of a group and positions in it."""
     places = {item: (number, place) for number, members in enumerate(members) for place, item in enumerate(members)}
     locations = [places[item] for item in items]
     parts, order = [], []
@@ -101,7 +102,7 @@ def collect(
 
 
 def _trace(tower: Tower, group: Group, layer: int, size: int) -> Trace:
-    """One trace of a whole group, made in parts: what it holds below the layer, or above, is left out."""
+    """Trace a whole group, in parts; only what is needed from the layer on is kept."""
     parts = [
         (len(part.items), part.through(tower, lambda inputs: tower.trace(inputs, layer))) for part in group.parts(size)
     ]
@@ -117,8 +118,9 @@ def _trace(tower: Tower, group: Group, layer: int, size: int) -> Trace:
 
 
 def _joined(values: Sequence[Any], counts: Sequence[int], shared: frozenset[str], name: str = "") -> Any:
-    """What a block was given in each part, for all of them: what follows the batch is joined (``Trace`` has the rule),
-    all else is the same in each.
+    """Join an argument of a block over all parts.
+
+    Values with a batch dimension are concatenated (the rule is in ``Trace``); all others are the same in each part.
     """
     value = values[0]
     if isinstance(value, Tensor):

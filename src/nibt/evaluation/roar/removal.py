@@ -1,10 +1,9 @@
-"""What a map says is most important is taken out of the input: pixels become the image's own channel means, tokens
-the padding token's embedding.
+"""Removal: the units with the highest scores are replaced in the input.
 
-As many units go as lie above the percentile of scores that are all different, whatever the map, so that no map hides
-less than another because many of its scores are equal (ROAR, Hooker et al., 2019, takes a fixed share, too). Equal
-scores are put in order by a random map of the same units, drawn for each item and stretched alike: a map that is the
-same everywhere hides what a random map would.
+Pixels become the channel means of their image, and tokens become the embedding of the padding token. The number of
+removed units is that above the percentile of scores that are all different, so that equal scores do not change it
+(ROAR, Hooker et al., 2019, removes a fixed share as well). Ties are ordered by a random map, drawn for each item and
+scaled to pixels in the same way: a constant map removes what a random map would.
 """
 
 from collections.abc import Sequence

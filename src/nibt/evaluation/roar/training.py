@@ -72,12 +72,12 @@ def trained(
     """
     train, check = split(len(fits), settings, repeat)
     trainer.begin(_fresh(settings, repeat) if settings.init == "fresh" else None)
-    optimiser = torch.optim.Adam(trainer.parameters, lr=settings.learning_rates[trainer.name])
+    optimizer = torch.optim.Adam(trainer.parameters, lr=settings.learning_rates[trainer.name])
     with torch.enable_grad():
         for rows in _batches(train, settings, repeat):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             _loss(trainer, reduced, rows, fits).mean().backward()
-            optimiser.step()
+            optimizer.step()
     result = _validated(trainer, untouched, check, fits, settings)
     if not np.isfinite(result).all():
         raise BadOption(
