@@ -326,7 +326,7 @@ def test_bench_rejects_other_weights_after_it_is_finished(
 ) -> None:
     folder = shutil.copytree(clip_folder, tmp_path / "model")
     nibt.benchmark(plan({}, folder, data), tmp_path / "run")
-    assert not BenchRun.open(tmp_path / "run").left()
+    assert not BenchRun.open(tmp_path / "run").missing_chunks()
     other_model.module.save_pretrained(folder)
     with pytest.raises(OtherRequest, match="weights_hash"):
         nibt.benchmark(plan({}, folder, data), tmp_path / "run")

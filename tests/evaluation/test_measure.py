@@ -124,7 +124,7 @@ def test_measured_target_rejects_missing_contrasts() -> None:
         values(model, pairs(1), ConfidenceDrop(), measured="softmax")
     with pytest.raises(BadOption, match="one other, and the image side has 2 captions"):
         values(model, pairs(3), ConfidenceDrop(), measured="difference")
-    with pytest.raises(BadOption, match="ensemble rewords"):
+    with pytest.raises(BadOption, match="ensemble, which rewords"):
         values(model, pairs(2), ConfidenceDrop(), measured="ensemble")
     with pytest.raises(BadOption, match="compares with nothing"):
         values(model, pairs(2), ConfidenceDrop(), measured="logit", against="a dog")

@@ -130,12 +130,12 @@ def test_benchmark_resumes_after_an_error(tmp_path: Path, plan: dict[str, Any], 
         with pytest.raises(RuntimeError, match="a bug"):
             nibt.benchmark(plan, tmp_path / "run")
     begun = Run.open(tmp_path / "run")
-    assert len(begun.left()) == len(list(begun.chunks())) - 2
-    assert "The run is not whole: 6 of 8 chunks" in " ".join(reporting._about(begun))
+    assert len(begun.missing_chunks()) == len(list(begun.chunks())) - 2
+    assert "The run is incomplete: 6 of 8 chunks" in " ".join(reporting._about(begun))
     progress: list[Progress] = []
     nibt.benchmark(plan, tmp_path / "run", on_progress=progress.append)
     assert len(progress) == len(list(begun.chunks())) - 2
-    assert not begun.left()
+    assert not begun.missing_chunks()
     assert fingerprint(begun.table()) == fingerprint(nibt.benchmark(plan, tmp_path / "again").table())
     sessions = begun.provenance["sessions"]
     assert len(sessions) == 2
