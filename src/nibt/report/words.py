@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from nibt.data.units import WordScore
-from nibt.report.colours import on_paper, strength
+from nibt.report.colors import on_paper, strength
 
 
 @runtime_checkable

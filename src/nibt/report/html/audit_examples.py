@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from nibt.data.images import Region
-from nibt.report.colours import strength
+from nibt.report.colors import strength
 from nibt.report.html.audit_style import shade
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import uri

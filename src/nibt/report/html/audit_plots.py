@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from nibt.report.colours import AGAINST, FAINT, FOR, INK
+from nibt.report.colors import AGAINST, FAINT, FOR, INK
 from nibt.results.audit import Check, Curve
 
 Colour = tuple[int, int, int]

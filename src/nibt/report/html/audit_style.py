@@ -1,6 +1,6 @@
 """How the page of an audit looks: its part of the style sheet; no script, no font or image from elsewhere."""
 
-from nibt.report.colours import FAINT, INK, ink_on, on_paper
+from nibt.report.colors import FAINT, INK, ink_on, on_paper
 from nibt.report.html.audit_plots import VERDICT_COLOURS, css
 
 _SHADES = 20  # of each sign: a page that allows no style attributes has a class for each

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from nibt.errors import BadInput
-from nibt.report.colours import AGAINST, COVER, FOR, PAPER
+from nibt.report.colors import AGAINST, COVER, FOR, PAPER
 from nibt.report.html.view_data import EncodedImages, Failure, Panel, panel_data
 from nibt.report.html.view_text import about, details, heading, no_match, ranking, warnings, why, words
 from nibt.report.image.heatmap import GREYING, STRIPED, STRIPES

@@ -5,7 +5,7 @@ Each has its own colour scale, since both maps explain one number, but of differ
 
 from PIL import Image
 
-from nibt.report.colours import PAPER
+from nibt.report.colors import PAPER
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, SIDE, shown, stacked
 from nibt.report.image.rows import caption, header, notes, part_scale, photograph

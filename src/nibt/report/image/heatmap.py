@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from nibt.data.images import Region
-from nibt.report.colours import blend, strength
+from nibt.report.colors import blend, strength
 from nibt.results.attribution import over_image, placed
 
 STRIPES, STRIPED = (215, 235), 0.75  # where the model did not look: greys, and how much they cover

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from PIL import Image, ImageDraw
 
-from nibt.report.colours import ALERT, ALERT_EDGE, FAINT, INK, PAPER
+from nibt.report.colors import ALERT, ALERT_EDGE, FAINT, INK, PAPER
 from nibt.report.image.fonts import font_for
 
 SIDE, MARGIN, SMALL, TILE = 560, 24, 15, 190

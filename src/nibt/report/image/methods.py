@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from PIL import Image
 
 from nibt.errors import BadInput
-from nibt.report.colours import PAPER
+from nibt.report.colors import PAPER
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, TILE, centred, shown, stacked, tile, told
 from nibt.report.image.rows import caption, header, part_scale, photograph

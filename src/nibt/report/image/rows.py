@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from nibt.data.images import ImageInput
 from nibt.errors import BadInput
-from nibt.report.colours import FAINT, INK, PAPER, blend, ink_on
+from nibt.report.colors import FAINT, INK, PAPER, blend, ink_on
 from nibt.report.image.fonts import font_for
 from nibt.report.image.layout import MARGIN, SMALL, banner, told
 from nibt.report.request import Shown, legend, method_line, question, sentence, target_line
