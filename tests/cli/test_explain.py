@@ -153,7 +153,7 @@ BAD = {
     "unknown variant": (["PHOTO", "a cat", "--variant", "papers"], 2, "Did you mean 'paper'"),
     "unknown option": (["PHOTO", "a cat", "--set", "beta=1"], 2, "unknown option 'beta'"),
     "option without a value": (["PHOTO", "a cat", "--set", "beta"], 2, "--set takes name=value"),
-    "layer out of range": (["PHOTO", "a cat", "--layer", "9"], 2, "layer must lie in 0..3"),
+    "layer out of range": (["PHOTO", "a cat", "--layer", "9"], 2, "layer must be between 0 and 3"),
     "no steps": (["PHOTO", "a cat", "--steps", "0"], 2, "steps must be at least 1"),
     "negative steps": (["PHOTO", "a cat", "--steps", "-1"], 2, "steps must be at least 1"),
     "NaN": (["PHOTO", "a cat", "--tolerance", "nan"], 2, "tolerance must be a finite number"),

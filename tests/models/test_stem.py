@@ -1,4 +1,4 @@
-"""Tests of ``nibt.models._stem``."""
+"""Tests of ``nibt.models._trace``."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

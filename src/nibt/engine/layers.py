@@ -10,7 +10,8 @@ from nibt.data.pair import Pair
 from nibt.data.units import Grid
 from nibt.methods.base import Method, MethodSpec
 from nibt.metrics.base import MetricInput
-from nibt.models.base import Model, Tower, Trace
+from nibt.models._trace import Trace
+from nibt.models.base import Model, Tower
 from nibt.registry import find
 from nibt.types import Modality
 

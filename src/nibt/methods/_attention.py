@@ -50,7 +50,7 @@ class LastAttention(AttentionMethod):
         """Compute the score of each row."""
         attentions = side.attentions(side.tower.depth - 1)
         (gradient,) = gradients(side, attentions, [attentions.last.weights])
-        return attentions.as_read(self.key_scores(attentions.last.weights, gradient).mean(1))
+        return attentions.read_by_head(self.key_scores(attentions.last.weights, gradient).mean(1))
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class GAE(AttentionMethod):
         attentions = side.attentions()
         weights = [record.weights for record in attentions.all]
         products = zip(weights, gradients(side, attentions, weights), strict=True)
-        return attentions.relayed([self._map(weight * gradient) for weight, gradient in products])
+        return attentions.propagate([self._map(weight * gradient) for weight, gradient in products])
 
     def _map(self, product: Weights) -> AttentionMap:
         return product.mean(1).relu() if self.rectified == "mean" else product.relu().mean(1)

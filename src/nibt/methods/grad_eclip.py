@@ -34,7 +34,7 @@ class GradECLIP(AttentionMethod):
         attentions = side.attentions(side.tower.depth - 1)
         (gradient,) = gradients(side, attentions, [attentions.last.output])
         channel = _joined(gradient) @ _joined(attentions.last.value).mT
-        return attentions.as_read((channel * _looseness(attentions.last)).relu())
+        return attentions.read_by_head((channel * _looseness(attentions.last)).relu())
 
 
 def _looseness(last: AttentionRecord) -> AttentionMap:

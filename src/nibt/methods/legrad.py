@@ -41,7 +41,7 @@ class LeGrad(AttentionMethod):
     def scores(self, side: Side) -> PerToken:
         depth = side.tower.depth
         attentions = side.attentions(depth - min(self.blocks or depth, depth))
-        tokens = attentions.relayed([record.weights.mean(1) for record in attentions.all]) > 0
+        tokens = attentions.propagate([record.weights.mean(1) for record in attentions.all]) > 0
         total = torch.zeros_like(tokens, dtype=attentions.embedding.dtype)
         for block, stream in zip(attentions.blocks, attentions.streams, strict=True):
             with torch.enable_grad():

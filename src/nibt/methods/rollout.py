@@ -25,7 +25,7 @@ class Rollout(AttentionMethod):
     @override
     def scores(self, side: Side) -> PerToken:
         attentions = side.attentions()
-        return attentions.relayed([record.weights.mean(1) for record in attentions.all]) / 2 ** len(attentions.blocks)
+        return attentions.propagate([record.weights.mean(1) for record in attentions.all]) / 2 ** len(attentions.blocks)
 
 
 PLUGIN = Rollout

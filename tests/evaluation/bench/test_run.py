@@ -25,7 +25,7 @@ from tests.evaluation.bench.plans import SCENES
 
 def test_benchmark_checks_methods_before_measuring(tmp_path: Path, plan: dict[str, Any]) -> None:
     plan["methods"] = ["nib", {"name": "nib", "options": {"layer": 99}}]
-    with pytest.raises(BadOption, match=r"methods\[1\]: layer must lie in 0..\d"):
+    with pytest.raises(BadOption, match=r"methods\[1\]: layer must be between 0 and \d"):
         nibt.benchmark(plan, tmp_path / "run")
     assert not list((tmp_path / "run" / "parts").iterdir())
 
