@@ -37,12 +37,21 @@ class Scene:
 
 @dataclass(frozen=True)
 class Scenes(Dataset):
-    """``count`` scenes of 128 x 128 pixels with ``fewest`` to ``most`` objects, each ``smallest`` to ``largest``
-    per cent of the side.
+    """Synthetic scenes of 128 x 128 pixels, with the box, the mask and the words of each object.
 
-    ``named`` says which objects a caption names: ``all``, ``one``, or ``some`` (at least one). In ``mismatch`` per
-    cent of the captions one of the nouns is replaced by one that is not in the image. ``template=False`` gives
-    the nouns alone. The image does not depend on the options of the caption.
+    Images do not depend on the options of captions.
+
+    Attributes:
+        count: The number of scenes.
+        seed: The seed of all draws.
+        fewest: The smallest number of objects.
+        most: The largest number of objects.
+        smallest: The smallest size of an object, in per cent of the side of the image.
+        largest: The largest size of an object, in per cent of the side of the image.
+        named: The objects that a caption names: "all", "one", or "some" (at least one).
+        mismatch: The percentage of captions in which one noun is replaced by one that is not in the image.
+        template: Whether nouns are in a sentence; if not, the caption is the nouns alone.
+
     """
 
     count: int = 1000
