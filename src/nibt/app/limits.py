@@ -25,7 +25,7 @@ class Limits:
     seconds: float = 60.0
     """Of one computation."""
     waiting: int = 20
-    """Visitors who wait for their turn; further ones are told to come again."""
+    """Visitors who wait for their turn; further ones are rejected."""
     kept: float = 600.0
     """Seconds after which an uploaded image and an answer are forgotten."""
 

@@ -77,9 +77,9 @@ class Scenes(Dataset):
             raise BadOption(f"mismatch must lie in 0..100 per cent (got {self.mismatch})")
         if self.seed < 0 or self.count < 0:
             raise BadOption(f"seed and count must not be negative (got {self.seed} and {self.count})")
-        for given, known in ((self.styles, STYLES), (self.backgrounds, tuple(BACKGROUNDS))):
-            if not given or set(given) - set(known):
-                raise BadOption(f"expected some of {', '.join(known)} (got {', '.join(given) or 'none'})")
+        for names, known in ((self.styles, STYLES), (self.backgrounds, tuple(BACKGROUNDS))):
+            if not names or set(names) - set(known):
+                raise BadOption(f"expected some of {', '.join(known)} (got {', '.join(names) or 'none'})")
 
     def __len__(self) -> int:
         return self.count
