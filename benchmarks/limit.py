@@ -99,7 +99,7 @@ class Batch:
             running = state
             for block, (args, kwargs) in zip(tower.blocks[layer:], trace.calls[layer:], strict=True):
                 running = block(running, *args, **kwargs)
-            F.cosine_similarity(tower.head(running, tower.read(inputs)), there, dim=-1).sum().backward()
+            F.cosine_similarity(tower.head(running, tower.head_inputs(inputs)), there, dim=-1).sum().backward()
             total = total + state.grad / 10
         return (hidden * total).sum(-1)
 

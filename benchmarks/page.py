@@ -41,7 +41,7 @@ STATES = {
 
 
 def photographed(page, path):
-    """The whole page in 255 colours, which is enough to see it."""
+    """The whole page in 255 colors, which is enough to see it."""
     Image.open(BytesIO(page.screenshot(full_page=True))).convert("RGB").quantize(255).save(path, optimize=True)
 
 

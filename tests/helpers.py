@@ -111,7 +111,7 @@ _CAPTIONS = (
     "a photo of a cat",
     "two red cars on a mat",
     "the blue sky with a bird",
-    "a small grey dog",
+    "a small gray dog",
     "cats on a tree",
     "a sleeping red bird",
     "the dog and the cars",

@@ -50,9 +50,9 @@ from nibt.models.base import Model
 
 CONTEXT = 16
 WORDS = (
-    "a photo of the two red cat s dog cats car cars and on small grey sleeping mat bird tree blue sky with"
+    "a photo of the two red cat s dog cats car cars and on small gray sleeping mat bird tree blue sky with"
 ).split()
-CAPTIONS = ("a photo of a cat and a dog", "two cars", "a small grey bird sleeping on the red mat", "cat")
+CAPTIONS = ("a photo of a cat and a dog", "two cars", "a small gray bird sleeping on the red mat", "cat")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _spread(part: nn.Module, gain: float) -> None:
         weight.uniform_(0.5, 1.5)
 
 
-def randomised(make: Callable[[], nn.Module], gain: float = 1.2) -> nn.Module:
+def randomized(make: Callable[[], nn.Module], gain: float = 1.2) -> nn.Module:
     """Return a seeded model in evaluation mode whose blocks all matter; the global generator is unchanged."""
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
@@ -183,7 +183,7 @@ def clip(image: int = 32, patch: int = 8, legacy: bool = False, adapted: bool = 
             warnings.simplefilter("ignore", FutureWarning)
             return get_peft_model(plain, lora)
 
-    return BuiltModel(randomised(make), processor)
+    return BuiltModel(randomized(make), processor)
 
 
 def siglip(naflex: bool = False) -> BuiltModel:
@@ -195,7 +195,7 @@ def siglip(naflex: bool = False) -> BuiltModel:
     else:
         config = SiglipConfig(vision_config={**_VIT, "image_size": 30, "patch_size": 6}, text_config=text)
         processor, kind = SiglipImageProcessor(size={"height": 30, "width": 30}), SiglipModel
-    return BuiltModel(randomised(lambda: kind(config)), processor, tokenizer)
+    return BuiltModel(randomized(lambda: kind(config)), processor, tokenizer)
 
 
 # Models of OpenCLIP
@@ -216,7 +216,7 @@ def configuration(vision: dict | None = None, text: dict | None = None, plain: b
 def own(vision: dict | None = None, text: dict | None = None, kind: Any = open_clip.CLIP, **more: Any) -> BuiltModel:
     config = configuration(vision, text)
     return BuiltModel(
-        randomised(lambda: kind(**config, **more)), None, open_clip.SimpleTokenizer(context_length=CONTEXT)
+        randomized(lambda: kind(**config, **more)), None, open_clip.SimpleTokenizer(context_length=CONTEXT)
     )
 
 
@@ -249,7 +249,7 @@ def trunk(
         module.visual = visual
         return module
 
-    return BuiltModel(randomised(build, gain), None, open_clip.SimpleTokenizer(context_length=CONTEXT))
+    return BuiltModel(randomized(build, gain), None, open_clip.SimpleTokenizer(context_length=CONTEXT))
 
 
 def vit_trunk(name: str, pool: str, proj: bool = True, **options: Any) -> BuiltModel:
@@ -300,7 +300,7 @@ def encoder(kind: str, pooler: str, proj: str | None = "linear") -> BuiltModel:
     tokenizer.save_pretrained(folder)
     text = {"hf_model_name": str(folder), "hf_model_pretrained": False, "hf_pooler_type": pooler, "hf_proj_type": proj}
     config = {"embed_dim": 16, "vision_cfg": _OWN_VIT, "text_cfg": text}
-    return BuiltModel(randomised(lambda: open_clip.CustomTextCLIP(**config)), None, HFTokenizer(str(folder), CONTEXT))
+    return BuiltModel(randomized(lambda: open_clip.CustomTextCLIP(**config)), None, HFTokenizer(str(folder), CONTEXT))
 
 
 # All kinds

@@ -8,7 +8,7 @@ import nibt
 from nibt.app.cache import ResultCache
 from nibt.app.limits import TimeLimitExceeded
 from nibt.app.models import ModelCache
-from nibt.app.render import told, unsupported_list
+from nibt.app.render import answer_events, unsupported_list
 from nibt.app.request import ExplainRequest
 from nibt.data.images import sample_file
 from nibt.models.base import Model
@@ -30,7 +30,7 @@ def test_page_keeps_finished_outcomes(scenes: Model, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("nibt.app.request._answers", failing)
     shelf, recent = ModelCache(["scenes"], load=lambda name: scenes), ResultCache(60.0)
     fields = [sample_file("coffee"), "a cat", "each", ["nib", "occlusion", "rise", "grad_cam"], "scenes", "default"]
-    views = list(told(shelf, LIMITS, recent, fields, lambda done, of, what: None))
+    views = list(answer_events(shelf, LIMITS, recent, fields, lambda done, of, what: None))
     assert len(views) == 5
     assert all("nib: a cat</h2>" in view for view in views)
     headings = ["nib: a cat</h2>", "occlusion</h2>", "rise</h2>", "grad_cam: a cat</h2>"]
@@ -41,7 +41,7 @@ def test_page_keeps_finished_outcomes(scenes: Model, monkeypatch: pytest.MonkeyP
     assert "secret detail" not in views[-1]
     assert "Save as" in views[-1]
     fields[3] = ["occlusion"]
-    (alone,) = told(shelf, LIMITS, recent, fields, lambda done, of, what: None)
+    (alone,) = answer_events(shelf, LIMITS, recent, fields, lambda done, of, what: None)
     assert 'role="alert"' in alone
     assert "nibt-view" not in alone
     assert "Save as" not in alone

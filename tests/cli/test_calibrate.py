@@ -29,7 +29,7 @@ def test_calibrate_writes_mean_states_that_explain_uses(run: Run, photo: Path, c
 IMAGES = [tiny.image(seed=seed) for seed in range(5)]
 
 
-CAPTIONS = ["cat", "two cars", "a photo of a cat", "a small grey bird on the mat"]
+CAPTIONS = ["cat", "two cars", "a photo of a cat", "a small gray bird on the mat"]
 
 
 class TestCommands:

@@ -68,8 +68,8 @@ def test_explain_writes_where_the_options_say(run: Run, photo: Path, clip_folder
     assert code == 0
     assert out == ""
     assert list_folder() == ["k.png", "m.png", "x.jpg", "y.json"]
-    with Image.open("m.png") as grey, Image.open("k.png") as mask:
-        assert grey.size == mask.size == (90, 60)
+    with Image.open("m.png") as gray, Image.open("k.png") as mask:
+        assert gray.size == mask.size == (90, 60)
 
 
 def test_explain_passes_options_to_the_method(run: Run, photo: Path, clip_folder: Path) -> None:
@@ -153,7 +153,7 @@ BAD = {
     "unknown variant": (["PHOTO", "a cat", "--variant", "papers"], 2, "Did you mean 'paper'"),
     "unknown option": (["PHOTO", "a cat", "--set", "beta=1"], 2, "unknown option 'beta'"),
     "option without a value": (["PHOTO", "a cat", "--set", "beta"], 2, "--set takes name=value"),
-    "layer out of range": (["PHOTO", "a cat", "--layer", "9"], 2, "layer must lie in 0..3"),
+    "layer out of range": (["PHOTO", "a cat", "--layer", "9"], 2, "layer must be between 0 and 3"),
     "no steps": (["PHOTO", "a cat", "--steps", "0"], 2, "steps must be at least 1"),
     "negative steps": (["PHOTO", "a cat", "--steps", "-1"], 2, "steps must be at least 1"),
     "NaN": (["PHOTO", "a cat", "--tolerance", "nan"], 2, "tolerance must be a finite number"),

@@ -146,7 +146,7 @@ def test_batch_rejects_another_model(other_model: Model, finished: Path) -> None
 
 CONFIGURATIONS: dict[str, tuple[str, str, str]] = {
     "the activation": ("config.json", "quick_gelu", "gelu"),
-    "the mean colour": ("processor_config.json", "0.48145466", "0.5"),
+    "the mean color": ("processor_config.json", "0.48145466", "0.5"),
     "the vocabulary": ("tokenizer.json", '"cat":', '"cab":'),
 }
 
@@ -326,7 +326,7 @@ def test_bench_rejects_other_weights_after_it_is_finished(
 ) -> None:
     folder = shutil.copytree(clip_folder, tmp_path / "model")
     nibt.benchmark(plan({}, folder, data), tmp_path / "run")
-    assert not BenchRun.open(tmp_path / "run").left()
+    assert not BenchRun.open(tmp_path / "run").missing_chunks()
     other_model.module.save_pretrained(folder)
     with pytest.raises(OtherRequest, match="weights_hash"):
         nibt.benchmark(plan({}, folder, data), tmp_path / "run")
@@ -345,11 +345,11 @@ ROAR_CHANGES: dict[str, Any] = {
     "validation": 30,
     "image_percentile": 80,
     "text_percentile": 80,
-    "rates": 1e-3,
+    "learning_rates": 1e-3,
     "epochs": 2,
     "batch_size": 4,
     "blocks": 2,
-    "start": "fresh",
+    "init": "fresh",
     "seed": 1,
     "explain_batch": 4,
 }
@@ -361,12 +361,12 @@ def test_changes_cover_every_setting_of_roar() -> None:
 
 def test_roar_rejects_other_settings(model: Model, other_model: Model, tmp_path: Path) -> None:
     pairs = [nibt.Pair(tiny.image(40, 40, seed), f"{CAPTIONS[seed % 3]} {seed}") for seed in range(10)]
-    base: dict[str, Any] = {"out": tmp_path / "run", "repeats": 1, "hidden": "text", "epochs": 1}
+    base: dict[str, Any] = {"out": tmp_path / "run", "repeats": 1, "remove": "text", "epochs": 1}
     nibt.roar(model, pairs, "ones", **base)
     before = file_digests(tmp_path / "run" / "cells")
     for name, value in ROAR_CHANGES.items():
-        with pytest.raises(OtherRequest, match=rf"choices\.{name}"):
-            nibt.roar(model, pairs, "ones", **base | {"rate" if name == "rates" else name: value})
+        with pytest.raises(OtherRequest, match=rf"settings\.{name}"):
+            nibt.roar(model, pairs, "ones", **base | {"learning_rate" if name == "learning_rates" else name: value})
     with pytest.raises(OtherRequest, match=r"model\.weights_hash"):
         nibt.roar(other_model, pairs, "ones", **base)
     with pytest.raises(OtherRequest, match="pairs"):

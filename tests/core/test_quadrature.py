@@ -39,7 +39,7 @@ def test_geometric_is_gauss_in_the_logarithm() -> None:
         ("simpson", 4, 0.1, "riemann, gauss, geometric"),
         ("gauss", 0, 0.1, r"at least 1 \(got 0\)"),
         ("riemann", -3, 0.1, r"at least 1 \(got -3\)"),
-        ("geometric", 4, 1.5, r"between 0 and 1 \(got 1.5\)"),
+        ("geometric", 4, 1.5, r"above 0 and below 1 \(got 1.5\)"),
     ],
 )
 def test_nodes_reject_bad_rules(quadrature: str, steps: int, floor: float, message: str) -> None:

@@ -89,7 +89,7 @@ def test_read_image_puts_transparency_on_white(tmp_path: Path, mode: str) -> Non
     image = read_image(path)
     assert image.pil_image.getpixel((0, 0)) == (200, 200, 200)
     assert image.pil_image.getpixel((7, 0)) == (255, 255, 255)
-    assert image.notes == ("transparent parts were laid on white",)
+    assert image.notes == ("transparent parts were replaced by white",)
 
 
 @pytest.mark.parametrize("turned", range(1, 9))
@@ -115,11 +115,11 @@ def test_read_image_turns_images_upright(tmp_path: Path, turned: int) -> None:
 
 
 def test_read_image_takes_the_first_frame(tmp_path: Path) -> None:
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "green")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue", "green")]
     path = saved(tmp_path, frames[0], "x.gif", save_all=True, append_images=frames[1:])
     image = read_image(path)
     assert image.pil_image.getpixel((4, 4)) == (255, 0, 0)
-    assert image.notes == ("the image has 3 frames: the first was taken",)
+    assert image.notes == ("the image has 3 frames: the first is used",)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4000, 3), (3, 4000)])
@@ -128,16 +128,16 @@ def test_read_image_takes_extreme_sizes(tmp_path: Path, size: tuple[int, int]) -
 
 
 def test_read_image_takes_arrays_and_tensors() -> None:
-    colour = np.stack([RAMP, RAMP // 2, RAMP // 4], -1)
+    color = np.stack([RAMP, RAMP // 2, RAMP // 4], -1)
     for source in (
-        colour,
-        colour / 255,
-        colour.astype(np.uint16) * 257,
-        torch.from_numpy(colour).permute(2, 0, 1),
-        torch.from_numpy(colour).permute(2, 0, 1).float() / 255,
-        Image.fromarray(colour),
+        color,
+        color / 255,
+        color.astype(np.uint16) * 257,
+        torch.from_numpy(color).permute(2, 0, 1),
+        torch.from_numpy(color).permute(2, 0, 1).float() / 255,
+        Image.fromarray(color),
     ):
-        assert np.abs(pixels(source) - colour).max() <= 1
+        assert np.abs(pixels(source) - color).max() <= 1
     assert np.abs(pixels(RAMP) - RAMP[..., None]).max() == 0
     assert pixels(RAMP[..., None] > 100).max() == 255
 
@@ -147,9 +147,9 @@ def test_read_image_takes_arrays_and_tensors() -> None:
     [
         (np.full((4, 4, 3), np.nan), "NaN"),
         (torch.full((3, 4, 4), torch.inf), "infinite"),
-        (np.full((4, 4, 3), 7.0), r"0 to 1 \(got 7 to 7\)"),
+        (np.full((4, 4, 3), 7.0), r"in \[0, 1\] \(got 7 to 7\)"),
         (np.zeros((4, 4, 2)), r"got \(4, 4, 2\)"),
-        (torch.zeros(2, 3, 4, 4), "has the shape"),
+        (torch.zeros(2, 3, 4, 4), "must have the shape"),
         (np.zeros((0, 4, 3)), "got"),
     ],
 )

@@ -14,7 +14,7 @@ def test_conceptual_captions_reports_bad_tables(tmp_path: Path) -> None:
     image(tmp_path / "a.jpg")
     wrong = {
         "caption,path\na,a.jpg\n": r"no column file_path: its first line must name caption, file_path \(got c",
-        "caption,file_path\na cat, grey,a.jpg\n": r"t\.csv, line 2: expected 2 fields \(got 3\)",
+        "caption,file_path\na cat, gray,a.jpg\n": r"t\.csv, line 2: expected 2 fields \(got 3\)",
         "caption,file_path\na,a.jpg\n ,a.jpg\n": r"t\.csv, line 3: the caption is blank",
         'caption,file_path\n"a"b,a.jpg\n': "broken table",
         "caption,file_path\n": "there is none",

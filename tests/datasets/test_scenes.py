@@ -133,7 +133,7 @@ def test_sprites_have_64_nouns_in_three_styles() -> None:
                 drawing = sprite(code, style, 64, 0)
                 assert drawing.opacity.max() == 255
                 assert max(drawing.opacity.shape) > 40
-                seen.add(drawing.colours.tobytes())
+                seen.add(drawing.colors.tobytes())
     assert len(seen) == 3 * sum(map(len, CODES.values()))
 
 
@@ -206,9 +206,9 @@ def test_scenes_reject_an_item_beyond_the_count() -> None:
 def test_sprites_have_licenses() -> None:
     folder = files("nibt") / "datasets" / "scenes"
     named_objects = (folder / "LICENSES.md").read_text()
-    for style, licence in (("noto", "Apache"), ("twemoji", "CC BY 4.0"), ("fluent", "MIT")):
+    for style, license in (("noto", "Apache"), ("twemoji", "CC BY 4.0"), ("fluent", "MIT")):
         assert f"`{style}.png`" in named_objects
-        assert licence in named_objects
+        assert license in named_objects
     assert json.loads((folder / "nouns.json").read_text()) == CODES
     assert "Apache License" in (folder / "LICENSE.apache").read_text()
     assert "Permission is hereby granted" in (folder / "LICENSE.fluent").read_text()

@@ -116,7 +116,7 @@ def test_explain_rejects_zero_memory() -> None:
 
 def test_batch_indices_group_captions_of_similar_length() -> None:
     model = tiny.model("clip")
-    captions = ["cat", "a photo of a cat and a dog", "dog", "a small grey bird on the red mat"]
+    captions = ["cat", "a photo of a cat and a dog", "dog", "a small gray bird on the red mat"]
     pairs = [Pair(tiny.IMAGES[0], caption) for caption in captions]
     question = resolve(model, MethodSpec("nib"))
     assert list(batch_indices(question, pairs, 2)) == [[0, 2], [1, 3]]

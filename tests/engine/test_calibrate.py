@@ -12,7 +12,7 @@ from tests import tiny
 IMAGES = [tiny.image(seed=seed) for seed in range(5)]
 
 
-CAPTIONS = ["cat", "two cars", "a photo of a cat", "a small grey bird on the mat"]
+CAPTIONS = ["cat", "two cars", "a photo of a cat", "a small gray bird on the mat"]
 
 
 KINDS = ["clip", "siglip", "siglip naflex", "own vit", "own text both ways", "coca", "bert", "convnext", "timm eva"]
@@ -84,7 +84,7 @@ def test_calibrate_aligns_captions_at_their_last_word() -> None:
 def test_calibrated_states_extend_to_longer_captions() -> None:
     tower = tiny.model("clip").text
     actual = calibrate(tiny.model("clip"), [], ["cat", "dog"])
-    inputs = tower.prepare(["a small grey bird sleeping on the red mat"])
+    inputs = tower.prepare(["a small gray bird sleeping on the red mat"])
     states = actual.state(tower, inputs, tower.trace(inputs).cut(1).hidden, 1)
     words = states[0, inputs.words.explained[0]]
     assert torch.equal(words, words[:1].expand_as(words))  # the only word position

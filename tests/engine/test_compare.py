@@ -233,14 +233,12 @@ def test_explain_notes_a_caption_that_names_an_image(tmp_path: Path, monkeypatch
     tiny.IMAGES[0].pil_image.save("cat.png")
     model = tiny.model("clip")
     (note,) = [
-        warning
-        for warning in nibt.explain(model, tiny.IMAGES[3], "cat.png").warnings
-        if "taken as a caption" in warning
+        warning for warning in nibt.explain(model, tiny.IMAGES[3], "cat.png").warnings if "used as a caption" in warning
     ]
     assert "Path('cat.png')" in note
     for second in ("dog.png", nibt.Caption("cat.png"), "cat"):
         assert not any(
-            "taken as a caption" in warning for warning in nibt.explain(model, tiny.IMAGES[3], second).warnings
+            "used as a caption" in warning for warning in nibt.explain(model, tiny.IMAGES[3], second).warnings
         )
 
 
@@ -257,11 +255,11 @@ def test_compare_notes_name_their_side() -> None:
     [
         (CAPTIONS[0], tiny.IMAGES[0], {}, BadInput, "swap them"),
         (CAPTIONS[0], [tiny.IMAGES[0]], {}, BadInput, "swap them"),
-        (tiny.IMAGES[0], ["a cat", tiny.IMAGES[1]], {}, BadInput, "second place must be of one kind"),
-        ([CAPTIONS[0], "a cat"], "a cat", {}, BadInput, "a string there is an image"),
-        ([CAPTIONS[0], tiny.IMAGES[0]], "a cat", {}, BadInput, "first place must be of one kind"),
-        (tiny.IMAGES[:2], tiny.IMAGES[:3], {}, BadInput, "2 images and 3 images are no pairs"),
-        (CAPTIONS[:2], CAPTIONS[:3], {}, BadInput, "2 captions and 3 captions are no pairs"),
+        (tiny.IMAGES[0], ["a cat", tiny.IMAGES[1]], {}, BadInput, "second place must have images only"),
+        ([CAPTIONS[0], "a cat"], "a cat", {}, BadInput, "a string in this place is an image"),
+        ([CAPTIONS[0], tiny.IMAGES[0]], "a cat", {}, BadInput, "first place must have images only"),
+        (tiny.IMAGES[:2], tiny.IMAGES[:3], {}, BadInput, "2 images and 3 images cannot be paired"),
+        (CAPTIONS[:2], CAPTIONS[:3], {}, BadInput, "2 captions and 3 captions cannot be paired"),
         (tiny.IMAGES[0], [], {}, BadInput, "nothing to explain"),
         (nibt.Caption(" "), "a cat", {}, BadInput, "blank"),
         (tiny.IMAGES[0], Path("none.png"), {}, BadInput, "no such file"),

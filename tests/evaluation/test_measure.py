@@ -61,7 +61,7 @@ def test_removal_metrics_take_a_fill_and_are_independent_of_the_batch(metric: An
     if metric is not ConfidenceIncrease:
         assert plain[::2] != noisy[::2]
     with pytest.raises(BadOption, match="hide must be one of mean, blur, noise"):
-        metric(hide="grey")
+        metric(hide="gray")
     with pytest.raises(BadOption, match="seed"):
         metric(seed=-1)
 
@@ -124,7 +124,7 @@ def test_measured_target_rejects_missing_contrasts() -> None:
         values(model, pairs(1), ConfidenceDrop(), measured="softmax")
     with pytest.raises(BadOption, match="one other, and the image side has 2 captions"):
         values(model, pairs(3), ConfidenceDrop(), measured="difference")
-    with pytest.raises(BadOption, match="ensemble rewords"):
+    with pytest.raises(BadOption, match="ensemble, which rewords"):
         values(model, pairs(2), ConfidenceDrop(), measured="ensemble")
     with pytest.raises(BadOption, match="compares with nothing"):
         values(model, pairs(2), ConfidenceDrop(), measured="logit", against="a dog")

@@ -136,7 +136,7 @@ def test_ray_job_with_a_killed_driver_is_resumed(clip_folder: Path, table: Path,
 
 @slow
 def test_ray_job_reports_the_error_of_a_worker(clip_folder: Path, table: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadOption, match=r"layer must lie in 0..\d"):
+    with pytest.raises(BadOption, match=r"layer must be between 0 and \d"):
         nibt.batch(clip_folder, table, tmp_path / "one", on="ray", layer=99, **OPTIONS)
     with pytest.raises(CannotLoad, match="there is no model"):
         nibt.batch("./nothing", table, tmp_path / "two", on="ray", **OPTIONS)

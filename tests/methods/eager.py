@@ -23,7 +23,7 @@ class ByHand:
         config = built.module.config.to_dict()
         for part in ("vision_config", "text_config"):
             config[part]["num_hidden_layers"] = blocks
-        self.module = tiny.randomised(lambda: CLIPModel(CLIPConfig(**config)))
+        self.module = tiny.randomized(lambda: CLIPModel(CLIPConfig(**config)))
         self.model = nibt.load_model(self.module, processor=built.processor)
         self.of = make_side(self.model, modality)
         self.seen: dict[str, list[Tensor]] = {name: [] for name in ("weights", "stream", "query", "key", "value", "o")}

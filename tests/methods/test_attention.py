@@ -49,7 +49,7 @@ def _all_rows(model: Model, method: str, answer: Any) -> Tensor:
     other = model.image.encode(model.image.prepare([answer.image.input]))
     of = Side(model, text, lambda embedding: cosine(embedding, other))
     configured = find("methods", method).configured(model.text, "paper", {}, {})
-    rows = configured.at(of, 10) if method == "grad_cam" else configured.scores(of)
+    rows = configured.layer_scores(of, 10) if method == "grad_cam" else configured.scores(of)
     words = of.units.keep(rows.detach())[0]
     torch.testing.assert_close(words, answer.text.scores)
     return rows[0].detach()
@@ -75,7 +75,7 @@ def test_attention_methods_average_the_rows_that_the_head_averages(method: str) 
     configured = find("methods", method)()
     seen = of.attentions(of.tower.depth - 1)
     (gradient,) = gradients(of, seen, [seen.last.weights])
-    matrix = configured.weighed(seen.last.weights, gradient).mean(1)
+    matrix = configured.key_scores(seen.last.weights, gradient).mean(1)
     torch.testing.assert_close(configured.scores(of), matrix[:, 1:].mean(1))
 
 
@@ -101,10 +101,10 @@ def test_saliency_map_explains_the_attention_pooling() -> None:
 @pytest.mark.parametrize("method", ATTENTION)
 def test_attention_methods_reject_convolutional_trunks(kind: str, method: str) -> None:
     model = tiny.model(kind)
-    message = r"needs attention, and this image tower, a ConvolutionalTower, has none; methods that need less: (.*)"
+    message = r"needs attention, which this image tower \(ConvolutionalTower\) lacks; methods for this tower: (.*)"
     with pytest.raises(Unsupported, match=message) as refused:
         nibt.explain(model, tiny.image(), "two cats", method)
-    offered = str(refused.value).partition("less: ")[2].split(", ")
+    offered = str(refused.value).partition("this tower: ")[2].split(", ")
     assert {"nib", "grad_cam"} <= set(offered)
     assert not set(offered) & set(ATTENTION)
     with pytest.raises(Unsupported, match=message):
@@ -118,7 +118,7 @@ def test_attention_methods_reject_convolutional_trunks(kind: str, method: str) -
         ("saliency_map", {"at": "output"}, r"at must be attention or input \(got 'output'\)"),
         ("fast_ig", {"at": "stem"}, "at must be attention or input"),
         ("grad_cam", {"weights": "mean"}, r"weights must be token or pooled \(got 'mean'\)"),
-        ("grad_cam", {"layer": 9}, r"layer must lie in 0\.\.3"),
+        ("grad_cam", {"layer": 9}, r"layer must be between 0 and 3"),
         ("gae", {"rectified": "all"}, r"rectified must be mean or heads \(got 'all'\)"),
         ("legrad", {"blocks": 0}, r"blocks must be at least 1 \(got 0\)"),
     ],

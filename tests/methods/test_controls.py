@@ -112,8 +112,8 @@ def test_seeds_change_the_scores_and_are_recorded(method: str) -> None:
     ("method", "options", "message"),
     [
         ("rise", {"masks": 0}, r"masks must be at least 1 \(got 0\)"),
-        ("rise", {"share": 0}, "share must lie above 0"),
-        ("rise", {"share": 1.5}, "at most at 1"),
+        ("rise", {"share": 0}, "share must be above 0"),
+        ("rise", {"share": 1.5}, "at most 1"),
         ("rise", {"cells": 0}, "cells must be at least 1"),
         ("rise", {"seed": -1}, "seed must be at least 0"),
         ("shapley", {"budget": 1}, "budget must be at least 2"),

@@ -40,7 +40,7 @@ def test_grad_cam_equals_input_times_gradient_of_captum(kind: str, modality: str
 
 def test_pooled_grad_cam_averages_weights_over_words_only() -> None:
     """For a padded caption: neither start and end tokens nor padding count."""
-    of = make_side(tiny.model("clip"), "text", ("two cats", "a small grey bird sleeping on the red mat"))
+    of = make_side(tiny.model("clip"), "text", ("two cats", "a small gray bird sleeping on the red mat"))
     cut = of.cut(1)
     states = cut.hidden[None].clone().requires_grad_()
     (gradient,) = torch.autograd.grad(of.score(cut.rest(states)).sum(), states)

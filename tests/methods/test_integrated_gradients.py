@@ -91,10 +91,10 @@ def test_gradient_methods_have_documented_defaults() -> None:
         ("mfaba", {"steps": 0}, r"steps must be at least 1 \(got 0\)"),
         ("mfaba", {"stride": -1}, r"stride must be above 0 \(got -1.0\)"),
         ("integrated_gradients", {"steps": 0}, "steps must be at least 1"),
-        ("integrated_gradients", {"quadrature": "simpson"}, "rule must be one of"),
+        ("integrated_gradients", {"quadrature": "simpson"}, "quadrature must be one of"),
         ("integrated_gradients", {"baseline": "black"}, "baseline must be zero, blank"),
-        ("integrated_gradients", {"baseline": "mean:x"}, "mean states are of layers, not of the first tokens"),
-        ("integrated_gradients", {"quadrature": "geometric"}, "serves the baseline zero only"),
+        ("integrated_gradients", {"baseline": "mean:x"}, "baseline must be zero or blank at the first tokens"),
+        ("integrated_gradients", {"quadrature": "geometric"}, "needs the baseline zero"),
     ],
 )
 def test_gradient_methods_reject_bad_options(method: str, options: dict[str, Any], message: str) -> None:

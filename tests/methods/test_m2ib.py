@@ -147,7 +147,7 @@ def test_m2ib_with_feature_noise_ignores_the_scale_of_channels() -> None:
 def test_m2ib_feature_noise_has_mean_and_deviation_of_the_item() -> None:
     """The noise has the statistics of the item itself, channel by channel, without padding."""
     text = tiny.model("clip").text
-    trace = text.trace(text.prepare(["cat", "a small grey bird sleeping on the red mat"]))
+    trace = text.trace(text.prepare(["cat", "a small gray bird sleeping on the red mat"]))
     hidden = trace.cut(1).hidden
     own = text.valid_tokens(trace.inputs, hidden)[..., None]
     mean, deviation = M2IB((1,), noise="features")._noise(hidden, own)
@@ -159,7 +159,7 @@ def test_m2ib_feature_noise_has_mean_and_deviation_of_the_item() -> None:
 @pytest.mark.parametrize("variant", ["paper", "iba"])
 @pytest.mark.parametrize("kind", ["clip", "siglip", "bert"])
 def test_m2ib_ignores_the_padding_of_a_caption(kind: str, variant: str) -> None:
-    captions = ["two cars", "a small grey bird sleeping on the red mat"]
+    captions = ["two cars", "a small gray bird sleeping on the red mat"]
     together = nibt.explain(tiny.model(kind), tiny.image(), captions, "m2ib", variant=variant, layer=1)
     alone = nibt.explain(tiny.model(kind), tiny.image(), captions[0], "m2ib", variant=variant, layer=1)
     actual, wanted = (torch.tensor([word.score for word in answer.words]) for answer in (together[0], alone))

@@ -178,8 +178,8 @@ def test_auto_takes_the_layer_with_the_smallest_deletion_area(deep: Model) -> No
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
-        ({"layer": 13}, BadOption, r"layer must lie in 0\.\.12 for this image tower \(got 13\)"),
-        ({"text_layer": -1}, BadOption, r"layer must lie in 0\.\.12 for this text tower \(got -1\)"),
+        ({"layer": 13}, BadOption, r"layer must be between 0 and 12 for this image tower \(got 13\)"),
+        ({"text_layer": -1}, BadOption, r"layer must be between 0 and 12 for this text tower \(got -1\)"),
         ({"layer": "two"}, BadOption, "layer must be a whole number"),
         ({"layer": []}, BadOption, "at least one layer"),
         ({"steps": 0}, BadOption, r"steps must be at least 1 \(got 0\)"),
@@ -188,8 +188,8 @@ def test_auto_takes_the_layer_with_the_smallest_deletion_area(deep: Model) -> No
         ({"steps": float("nan")}, BadOption, "steps must be a whole number"),
         ({"tolerance": float("nan")}, BadOption, "tolerance must be a finite number"),
         ({"tolerance": 0}, BadOption, "tolerance must be above 0"),
-        ({"floor": 2, "quadrature": "geometric", "baseline": "zero"}, BadOption, "floor must lie between 0 and 1"),
-        ({"quadrature": "geometric"}, BadOption, "serves the baseline zero only"),
+        ({"floor": 2, "quadrature": "geometric", "baseline": "zero"}, BadOption, "floor must be above 0 and below 1"),
+        ({"quadrature": "geometric"}, BadOption, "needs the baseline zero"),
         ({"baseline": "black"}, BadOption, "baseline must be zero, blank, mean or mean:FILE"),
         ({"baseline": "mean"}, nibt.NibtError, "ships no mean states"),
         ({"baseline": "mean:nowhere.safetensors"}, nibt.NibtError, "no file 'nowhere.safetensors'"),

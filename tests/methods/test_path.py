@@ -11,7 +11,7 @@ from nibt.core.quadrature import nodes
 from nibt.data.units import Units
 from nibt.errors import BadOption, UnknownName
 from nibt.methods._gradient import GradientMethod
-from nibt.methods._path import along_path, walking
+from nibt.methods._path import along_path, with_path
 from nibt.methods.grad_cam import GradCAM
 from nibt.methods.nib import NIB
 from nibt.types import Hidden, PerToken
@@ -45,7 +45,7 @@ def test_along_path_of_gradient_times_state_equals_nib(
 ) -> None:
     of = make_side(tiny.model(kind), modality)
     layer = 0 if modality == "text" else 1
-    actual = walking(GradientTimesState)((layer,), baseline, quadrature, steps)(of)
+    actual = with_path(GradientTimesState)((layer,), baseline, quadrature, steps)(of)
     wanted = NIB((layer,), baseline, quadrature, steps)(of)
     scale = float(wanted.scores.abs().max())
     assert scale > 1e-6
@@ -79,7 +79,7 @@ def test_along_path_rectifies_at_each_node(kind: str, modality: str) -> None:
         (gradient,) = torch.autograd.grad(of.score(cut.rest(state)).sum(), state)
         product = ((cut.hidden - baseline) * gradient[0]).sum(-1)
         total, plain = total + weight * product.relu(), plain + weight * product
-    actual = walking(GradCAM)((layer,), baseline="blank", quadrature="gauss", steps=5)(of).scores
+    actual = with_path(GradCAM)((layer,), baseline="blank", quadrature="gauss", steps=5)(of).scores
     torch.testing.assert_close(actual, cut.units.keep(total), rtol=1e-4, atol=2e-6)
     assert (actual >= 0).all()
     assert not torch.allclose(actual, cut.units.keep(plain.relu()), rtol=1e-3, atol=1e-6)
@@ -91,13 +91,13 @@ def test_along_path_rectifies_at_each_node(kind: str, modality: str) -> None:
 def test_along_path_with_one_node_at_the_state_equals_the_method(kind: str, weights: str, modality: str) -> None:
     of = make_side(tiny.model(kind), modality)
     wanted = GradCAM((1,), weights=weights)(of)
-    actual = walking(GradCAM)(layer=(1,), weights=weights, baseline="zero", quadrature="riemann", steps=1)(of)
+    actual = with_path(GradCAM)(layer=(1,), weights=weights, baseline="zero", quadrature="riemann", steps=1)(of)
     torch.testing.assert_close(actual.scores, wanted.scores, rtol=1e-5, atol=1e-7)
     assert wanted.scores.any()
 
 
 def test_along_path_averages_layers() -> None:
-    of, kind = make_side(tiny.model("clip"), "image"), walking(GradCAM)
+    of, kind = make_side(tiny.model("clip"), "image"), with_path(GradCAM)
     both, single = kind((0, 2))(of), [kind((layer,))(of) for layer in (0, 2)]
     torch.testing.assert_close(both.scores, torch.stack([one.scores for one in single]).mean(0))
     assert both.path.layers == (0, 2)
@@ -164,7 +164,7 @@ def test_along_path_caches_the_class() -> None:
 @pytest.mark.parametrize(
     ("method", "options", "error", "settings"),
     [
-        ("occlusion", {"along_path": True}, BadOption, r"occlusion cannot go along a path.*those that are: grad_cam"),
+        ("occlusion", {"along_path": True}, BadOption, r"occlusion cannot go along a path.*use one of: grad_cam"),
         ("nib", {"along_path": True}, BadOption, "nib cannot go along a path"),
         ("grad_cam", {"along_path": "perhaps"}, BadOption, r"along_path must be true or false \(got 'perhaps'\)"),
         ("grad_cam", {"baseline": "zero"}, UnknownName, "unknown option 'baseline'"),

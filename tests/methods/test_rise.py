@@ -9,7 +9,7 @@ from nibt.core.side import Side
 from nibt.data.units import Grid, Words
 from nibt.methods._checks import generator
 from nibt.methods.occlusion import Occlusion
-from nibt.methods.rise import RISE, _stretched
+from nibt.methods.rise import RISE, _upsample
 from tests import linear, tiny
 from tests.helpers import both_sides, make_side, varied_kinds
 
@@ -78,7 +78,7 @@ def test_rise_map_is_as_fine_as_its_masks() -> None:
     """Averaging pixels over the squares loses nearly nothing of the map of pixels."""
     grids, shifts = RISE(500)._grids(224, 224)
     weights = torch.rand(500, generator=torch.Generator().manual_seed(1))
-    pixels = (weights[:, None, None] * _stretched(grids, shifts, 224, 224)).sum(0)[None, None]
+    pixels = (weights[:, None, None] * _upsample(grids, shifts, 224, 224)).sum(0)[None, None]
     back = F.interpolate(F.adaptive_avg_pool2d(pixels, (32, 32)), (224, 224), mode="bilinear")
     lost = (back - pixels).abs() / (pixels.max() - pixels.min())
     assert lost.mean() < 0.01

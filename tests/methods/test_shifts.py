@@ -138,9 +138,9 @@ def test_shifts_reject_inputs_without_an_image() -> None:
     model = tiny.model("clip")
     with pytest.raises(BadOption, match="shifts are of images"):
         nibt.explain(model, nibt.Caption("a cat"), "a dog", shifts=2)
-    with pytest.raises(BadOption, match="lies on one of its own"):
+    with pytest.raises(BadOption, match="have a grid of their own"):
         nibt.explain(model, tiny.image(), "a cat", "rise", shifts=2, image_masks=8, text_masks=8)
-    with pytest.raises(Unsupported, match="patches, not an image"):
+    with pytest.raises(Unsupported, match="patches instead of an image"):
         nibt.explain(tiny.model("siglip naflex"), tiny.image(), "a cat", shifts=2)
     for verb in (nibt.explain_interactions, lambda *inputs, **more: nibt.contributions(*inputs[:2], **more)):
         with pytest.raises(BadOption, match="leave shifts out"):

@@ -14,7 +14,7 @@ from nibt.data.pair import Pair
 from nibt.errors import BadOption, Unsupported
 from nibt.methods.nib import NIB
 from nibt.methods.ones import Ones
-from nibt.metrics._confidence import of_all_rows
+from nibt.metrics._confidence import all_row_scores
 from nibt.metrics.base import MetricInput
 from nibt.metrics.confidence_drop import ConfidenceDrop
 from nibt.metrics.confidence_increase import ConfidenceIncrease
@@ -85,7 +85,7 @@ def test_paper_protocol_equals_the_code_of_the_authors(golden: Golden, case: int
     method, metric = NIB((9,), "zero", "riemann", 10), ConfidenceDrop(protocol="paper")
     of = trial(Side(model, text, lambda here: torch.cosine_similarity(here, image.embedding, dim=-1)), method)
     rows = golden.outputs[f"nib_s10_l9_t_{case}"].ravel()
-    np.testing.assert_allclose(stretch(of_all_rows(of)[0]), rows, atol=1e-4)
+    np.testing.assert_allclose(stretch(all_row_scores(of)[0]), rows, atol=1e-4)
     captions = torch.cat(metric.scores(of)).tolist()
     assert captions == pytest.approx(authors(model, pair.image, pair.caption, rows), abs=1e-4)
     of = trial(Side(model, image, lambda here: torch.cosine_similarity(here, text.embedding, dim=-1)), method)
@@ -119,8 +119,8 @@ def test_paper_protocol_scales_a_repeated_word_by_the_product(kind: str) -> None
             lambda here, opposite=opposite: torch.cosine_similarity(here, opposite, dim=-1),
         )
         metric_input = trial(of, NIB((2,), "zero", "riemann", 10))
-        rows = of_all_rows(metric_input)[0]
-        assert rows[0] != 0, "the start token has its own score"
+        rows = all_row_scores(metric_input)[0]
+        assert rows[0] != 0, "the start token has its score"
         whole, kept = authors(model, image, caption, stretch(rows))
         assert torch.cat(metrics[0].scores(metric_input)).tolist() == pytest.approx([whole, kept], abs=1e-5)
         drop, rise = (row.value for row in actual if row.item == place)

@@ -27,7 +27,7 @@ def save_open_clip(folder: Path, vision: dict | None = None, **text: Any) -> nn.
     """Save a tiny model to an OpenCLIP folder."""
     folder.mkdir()
     config = tiny.configuration(vision, text)
-    module = tiny.randomised(lambda: open_clip.CLIP(**config))
+    module = tiny.randomized(lambda: open_clip.CLIP(**config))
     save_file(module.state_dict(), folder / "open_clip_model.safetensors")
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "squash", "interpolation": "bilinear"}
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))

@@ -268,10 +268,10 @@ def test_attentions_keep_rows_that_the_head_leaves_out() -> None:
     tower = load_model(built.module, tokenizer=built.tokenizer).image
     seen = tower.trace(make_inputs(tower)).attentions()
     assert seen.last.weights.shape[-1] == 16
-    read = seen.as_read(seen.last.weights.mean(1))
+    read = seen.read_by_head(seen.last.weights.mean(1))
     assert read.shape == (2, 17)
     assert not read[:, 0].any()
-    assert seen.relayed([one.weights.mean(1) for one in seen.all])[:, 0].all(), "but it passes on what it attended to"
+    assert seen.propagate([one.weights.mean(1) for one in seen.all])[:, 0].all(), "but it passes on what it attended to"
 
 
 @pytest.mark.parametrize("kind", ["clip", "own vit", "siglip"])
@@ -317,9 +317,9 @@ def test_recorder_computes_the_attention_of_the_kernel(options: dict[str, Any], 
         actual = F.scaled_dot_product_attention(query, key, value, **options)
     rounding = {"atol": 2e-2, "rtol": 2e-2} if dtype == torch.bfloat16 else {}
     torch.testing.assert_close(actual, wanted, **rounding)
-    (one,) = watch.taken()
+    (one,) = watch.take_records()
     torch.testing.assert_close(one.weights.float().sum(-1), torch.ones(2, 4, 5), atol=1e-2, rtol=0)
-    assert not watch.taken()
+    assert not watch.take_records()
 
 
 @pytest.mark.parametrize(
@@ -435,7 +435,7 @@ def test_attentions_reject_an_unknown_kernel() -> None:
         model = tiny.fresh("clip")
         implementation(model.module, "odd")
         trace = model.image.trace(make_inputs(model.image))
-        with pytest.raises(Unsupported, match=r"block 0 of this tower has no attention that can be seen.*'sdpa'"):
+        with pytest.raises(Unsupported, match=r"block 0 of this tower has no attention that can be recorded.*'sdpa'"):
             trace.attentions()
     finally:
         del ALL_ATTENTION_FUNCTIONS._global_mapping["odd"]
@@ -452,5 +452,7 @@ def test_attentions_reject_a_head_with_several_attentions(monkeypatch: pytest.Mo
 @pytest.mark.parametrize("layer", [-1, 3, 4])
 def test_attentions_reject_layers_without_a_following_block(layer: int) -> None:
     tower = tiny.model("clip").image
-    with pytest.raises(BadOption, match=rf"a block must follow the layer: it must lie in 0\.\.2 \(got {layer}\)"):
+    with pytest.raises(
+        BadOption, match=rf"layer must be between 0 and 2, since a block must follow it \(got {layer}\)"
+    ):
         tower.trace(make_inputs(tower)).attentions(layer)

@@ -85,7 +85,7 @@ class TestContract:
         """Equal embeddings, and equal gradients at the input of the block, at the states themselves and at others."""
         tower = tiny.model(kind).tower(side)
         trace = tower.trace(make_inputs(tower, 3))
-        cut, read = trace.cut(tower.depth - 1), tower.read(trace.inputs)
+        cut, read = trace.cut(tower.depth - 1), tower.head_inputs(trace.inputs)
         args, kwargs = trace.calls[-1]
         actual = tower.last(trace.streams[-2], read, args, kwargs)
         if (kind, side) in ONE_ROW:
@@ -214,7 +214,7 @@ def test_unknown_argument_runs_the_block_whole(kind: str) -> None:
     tower = tiny.model(kind).text
     trace = tower.trace(make_inputs(tower))
     args, kwargs = trace.calls[-1]
-    assert tower.last(trace.streams[-2], tower.read(trace.inputs), args, {**kwargs, "something": 1}) is None
+    assert tower.last(trace.streams[-2], tower.head_inputs(trace.inputs), args, {**kwargs, "something": 1}) is None
 
 
 def test_blank_is_cached_until_the_weights_change() -> None:

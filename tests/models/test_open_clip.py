@@ -42,7 +42,7 @@ class TestOpenClip:
         config = tiny.configuration(
             {"timm_model_name": name, "timm_pool": "avg", "timm_proj": "linear", "image_size": 160}, plain=True
         )
-        module = tiny.randomised(lambda: open_clip.CustomTextCLIP(**config))
+        module = tiny.randomized(lambda: open_clip.CustomTextCLIP(**config))
         save_file(module.state_dict(), tmp_path / "open_clip_model.safetensors")
         settings = {"model_cfg": {**config, "custom_text": True}, "preprocess_cfg": {}}
         (tmp_path / "open_clip_config.json").write_text(json.dumps(settings))
@@ -156,7 +156,7 @@ class TestActivationsOfOpenClip:
         def add(configured: bool, **tag: Any) -> nn.Module:
             config = {**tiny.configuration(), **({"quick_gelu": True} if configured else {})}
             wanted = tag.get("quick_gelu", configured)
-            module = tiny.randomised(lambda: open_clip.CLIP(**{**config, "quick_gelu": wanted}))
+            module = tiny.randomized(lambda: open_clip.CLIP(**{**config, "quick_gelu": wanted}))
             save_file(module.state_dict(), tmp_path / "weights.safetensors")
             pretrained = {"url": "somewhere", "hf_hub": "", **tag}
             monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", config)

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.models._stem``."""
+"""Tests of ``nibt.models._trace``."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -136,7 +136,7 @@ def test_stem_of_a_convolutional_trunk_is_its_first_map(kind: str) -> None:
 @every_kind
 def test_stem_rows_are_independent_of_padding(kind: str) -> None:
     tower = tiny.model(kind).text
-    captions = ["two cars", "a small grey bird sleeping on the red mat"]
+    captions = ["two cars", "a small gray bird sleeping on the red mat"]
     together, alone = tower.prepare(captions), tower.prepare(captions[:1])
     rows = alone.values.shape[1]
     assert torch.equal(tower.stem(together).hidden[0, :rows], tower.stem(alone).hidden[0])

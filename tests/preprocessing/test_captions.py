@@ -131,7 +131,7 @@ def test_words_of_single_characters(caption: str, wanted: list[str]) -> None:
 CLIP_SAYS = [
     "a photo of a cat",
     "an axolotl's umbrella",
-    "1.5 litres!",
+    "1.5 liters!",
     "日本の猫",
     "a cat 🐱!",
     "Naïve café",
@@ -169,7 +169,7 @@ def test_long_captions_are_truncated_with_a_note(kind: str) -> None:
     tokens = TOKENISERS[kind](" ".join(["cat"] * 100))
     assert len(tokens.ids) == context
     (note,) = tokens.notes
-    assert f"the model reads {context}" in note
+    assert f"the model uses {context}" in note
     special = {"offsets": 2, "sentence pieces": 1, "word pieces": 2, "byte pairs": 2}[kind]
     assert f"has {100 + special} tokens" in note
     assert len(tokens.words) == context - special

@@ -161,8 +161,8 @@ def watched_resize(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_trimming_does_not_change_the_pixels(way: str, shape: tuple[int, int]) -> None:
     """Trimming before the resize must not change what is visible."""
     preparation, image = WAYS[way](), tiny.image(*shape)
-    assert preparation.resize.trimmed(shape) is not None
-    difference = (preparation.pixels(image) - preparation.own(image.pil_image)).abs()
+    assert preparation.resize.strip_box(shape) is not None
+    difference = (preparation.pixels(image) - preparation.process(image.pil_image)).abs()
     assert difference.mean() < 0.02
     assert difference[:, 4:-4, 4:-4].median() < 0.01
 
@@ -187,5 +187,5 @@ def test_image_size_changes_the_crop() -> None:
 
 def test_processor_without_crop_and_fixed_size_is_rejected() -> None:
     processor = CLIPImageProcessor(size={"shortest_edge": 40}, do_center_crop=False)
-    with pytest.raises(Unsupported, match="neither a crop nor a fixed size"):
+    with pytest.raises(Unsupported, match="must crop or resize to a fixed size"):
         hugging_face.image_preparation(processor, None, None, 40, 8)

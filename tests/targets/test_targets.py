@@ -125,7 +125,7 @@ def test_explain_labels_ranks_and_explains_the_first_against_the_second(model: n
         ({"target": "softmax"}, BadOption, "needs something to compare with"),
         ({"target": "cosine", "against": "a dog"}, BadOption, "compares with nothing"),
         ({"target": "difference", "against": ["a dog", "a car"]}, BadOption, "compares with one other caption"),
-        ({"target": "ensemble", "templates": ["a photo"]}, BadOption, "must hold {} once"),
+        ({"target": "ensemble", "templates": ["a photo"]}, BadOption, "must contain {} exactly once"),
         ({"target": "cosine", "templates": ["{}"]}, BadOption, "takes no templates"),
         ({"target": "softmax", "against": [" "]}, nibt.NibtError, "blank"),
     ],

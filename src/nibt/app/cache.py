@@ -39,8 +39,8 @@ class ResultCache:
         """An answer as the contents of a file of that kind; None where there is none, or no more."""
         with self._lock:
             self._forget()
-            found = self._answers.get(token)
-        return None if found is None or kind not in FORMATS else _WRITTEN[kind](found[1])
+            stored = self._answers.get(token)
+        return None if stored is None or kind not in FORMATS else _WRITTEN[kind](stored[1])
 
     def _forget(self) -> None:
         until = self._clock() - self._kept
@@ -59,8 +59,8 @@ def _png(panels: Sequence[Panel]) -> bytes:
 
 def _json(panels: Sequence[Panel]) -> bytes:
     """What nibt explain --json writes, and the tables behind."""
-    found = [one.to_json() for panel in panels for one in (panel.answer, panel.table) if one is not None]
-    return as_text(found[0] if len(found) == 1 else found).encode()
+    records = [one.to_json() for panel in panels for one in (panel.answer, panel.table) if one is not None]
+    return as_text(records[0] if len(records) == 1 else records).encode()
 
 
 def _html(panels: Sequence[Panel]) -> bytes:

@@ -99,7 +99,7 @@ class Guard:
             if path != "/" and not path.startswith(GET):
                 return 404, "there is no such page"
             if path.startswith("/gradio_api/file=") and not self._ours(path.partition("=")[2]):
-                return 403, "only files that were uploaded to this page are given out"
+                return 403, "only files that were uploaded to this page can be downloaded"
             return None
         if method == "POST" and path.startswith(POST):
             return None
@@ -180,10 +180,10 @@ def _again(body: bytes, receive: Receive) -> Receive:
     """The body once more, for the page."""
     left = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def given() -> MutableMapping[str, Any]:
+    async def receive_body() -> MutableMapping[str, Any]:
         return left.pop() if left else await receive()
 
-    return given
+    return receive_body
 
 
 def _dressed(send: Send, path: str) -> Send:

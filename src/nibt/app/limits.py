@@ -25,7 +25,7 @@ class Limits:
     seconds: float = 60.0
     """Of one computation."""
     waiting: int = 20
-    """Visitors who wait for their turn; further ones are told to come again."""
+    """Visitors who wait for their turn; further ones are rejected."""
     kept: float = 600.0
     """Seconds after which an uploaded image and an answer are forgotten."""
 
@@ -47,8 +47,14 @@ class Limits:
             )
 
     def deadline(self, began: float, later: int) -> float:
-        """When a step must end, of a computation that ``began`` then: a tenth of the time is kept for each ``later``
-        step, so that one slow method does not take the others' turn.
+        """Return the time at which a step of a computation must end.
+
+        A tenth of the time is reserved for each later step, so that one slow method leaves time for the others.
+
+        Args:
+            began: The time at which the computation began.
+            later: The number of later steps.
+
         """
         return began + self.seconds * (1 - min(later, 9) / 10)
 

@@ -21,17 +21,17 @@ class Link:
     variant: str
 
     @classmethod
-    def to(cls, asked: ExplainRequest) -> "Link | None":
-        """The link to what was asked; None if its image is no sample, for nobody else has that."""
-        if not asked.image.source.startswith(SAMPLE):
+    def to(cls, request: ExplainRequest) -> "Link | None":
+        """The link to a request; None if its image is no sample, for nobody else has that."""
+        if not request.image.source.startswith(SAMPLE):
             return None
         return cls(
-            asked.image.source.removeprefix(SAMPLE),
-            "\n".join(asked.captions),
-            asked.question,
-            asked.model,
-            asked.methods,
-            asked.variant,
+            request.image.source.removeprefix(SAMPLE),
+            "\n".join(request.captions),
+            request.question,
+            request.model,
+            request.methods,
+            request.variant,
         )
 
     @property

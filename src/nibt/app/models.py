@@ -46,11 +46,11 @@ class ModelCache:
         if name in self._ready:
             return self._ready[name]
         with self._lock:
-            found = self._others.pop(name, None) or self._load(name)
+            loaded = self._others.pop(name, None) or self._load(name)
             while len(self._others) >= self._most:
                 self._others.popitem(last=False)
-            self._others[name] = found
-            return found
+            self._others[name] = loaded
+            return loaded
 
 
 class SerialExecutor:
@@ -62,7 +62,7 @@ class SerialExecutor:
     def each(self, parts: Iterator[_Part]) -> Iterator[_Part]:
         """The parts, each computed there, in the context of who asks."""
         while True:
-            found = self._thread.submit(copy_context().run, next, parts, None).result()
-            if found is None:
+            part = self._thread.submit(copy_context().run, next, parts, None).result()
+            if part is None:
                 return
-            yield found
+            yield part

@@ -28,23 +28,23 @@ NOTHING = (
 _THUMBNAIL = 160
 
 
-def told(shelf: ModelCache, limits: Limits, recent: ResultCache, values: Any, step: Step) -> Iterator[str]:
+def answer_events(shelf: ModelCache, limits: Limits, recent: ResultCache, values: Any, step: Step) -> Iterator[str]:
     """What the page shows in answer to its fields: all that is known so far, or what is wrong, in plain words.
 
     ``values`` are those of the fields: the path of an image's file, captions, question, methods, model and setting.
-    ``step`` is told how many steps of how many are done, and what comes next.
+    ``step`` is called with how many steps of how many are done, and what comes next.
     """
     try:
         file, captions, question, methods, model, variant = values
         step(0, 1, "Reading the image")
-        asked = ExplainRequest.read(file, captions, question, model, methods, variant, limits)
-        step(0, asked.steps, f"Loading {model}")
+        request = ExplainRequest.read(file, captions, question, model, methods, variant, limits)
+        step(0, request.steps, f"Loading {model}")
         loaded, began = shelf.model(model), time.monotonic()
         # a deadline is entered within each step, and holds for its thread: the next step may run in another
-        steps = answered(asked, loaded, lambda number: Deadline(limits.deadline(began, asked.steps - 1 - number)))
-        for done in range(asked.steps):
-            step(done, asked.steps, f"Computing {[*asked.methods, 'which words go with which regions'][done]}")
-            yield _answer(asked, next(steps), recent if done + 1 == asked.steps else None)
+        steps = answered(request, loaded, lambda number: Deadline(limits.deadline(began, request.steps - 1 - number)))
+        for done in range(request.steps):
+            step(done, request.steps, f"Computing {[*request.methods, 'which words go with which regions'][done]}")
+            yield _answer(request, next(steps), recent if done + 1 == request.steps else None)
     except NibtError as error:
         yield _message(as_sentence(error))
 
@@ -85,7 +85,7 @@ def _message(text: str, title: str = "") -> str:
     return f'<div class="nibt-message" role="alert">{named}{escape(text)}</div>'
 
 
-def _answer(asked: ExplainRequest, outcomes: list[Panel | Failure], recent: ResultCache | None) -> str:
+def _answer(request: ExplainRequest, outcomes: list[Panel | Failure], recent: ResultCache | None) -> str:
     """The view; once it is whole, with its downloads, and its link if anybody else has the image, too."""
     panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
     view = (
@@ -101,7 +101,7 @@ def _answer(asked: ExplainRequest, outcomes: list[Panel | Failure], recent: Resu
         return f'{view}<p class="nibt-more" role="status">More is being computed…</p>'
     if not panels:
         return view
-    token, link = recent.keep(panels), Link.to(asked)
+    token, link = recent.keep(panels), Link.to(request)
     saved = " ".join(f'<a href="answer/{token}.{kind}" download="nibt.{kind}">{kind.upper()}</a>' for kind in FORMATS)
     shared = "" if link is None else f'<a class="nibt-link" href="?{escape(link.query)}">Link to this view</a>'
     return f'{view}<nav class="nibt-saved" aria-label="Save">Save as {saved} {shared}</nav>'

@@ -29,7 +29,7 @@ SIDE = 640  # of the copy of an image that stays with an answer
 
 
 class Mode(StrEnum):
-    """What is asked of the captions, which stand one a line."""
+    """The mode of a request; captions are given one per line."""
 
     each = "each"
     rather = "rather"
@@ -134,7 +134,7 @@ def check_pixels(data: bytes, most: int) -> None:
 
 
 def answered(
-    asked: ExplainRequest,
+    request: ExplainRequest,
     model: Model,
     limit: Callable[[int], AbstractContextManager[Any]] = lambda step: nullcontext(),
 ) -> Iterator[list[Panel | Failure]]:
@@ -144,44 +144,44 @@ def answered(
     place; a table that fails leaves its reason in its panel. ``limit`` gives the context in which the step of that
     number runs. The images that the answers carry are small copies: what is shown needs no more.
     """
-    small = ImageInput(shown(asked.image.pil_image, SIDE), asked.image.source, asked.image.notes)
+    small = ImageInput(shown(request.image.pil_image, SIDE), request.image.source, request.image.notes)
     outcomes: list[Panel | Failure] = []
-    for number, method in enumerate(asked.methods):
+    for number, method in enumerate(request.methods):
         try:
             with limit(number):
                 outcomes += [
                     Panel(
-                        replace(answer, image=replace(answer.image, input=small)), None, _title(asked, method, answer)
+                        replace(answer, image=replace(answer.image, input=small)), None, _title(request, method, answer)
                     )
-                    for answer in _answers(asked, model, method)
+                    for answer in _answers(request, model, method)
                 ]
         except _FAILURES as error:
             outcomes.append(Failure(method, as_sentence(error)))
         yield list(outcomes)
-    if asked.tabled:
-        yield [_with_table(outcome, asked, model, limit(len(asked.methods))) for outcome in outcomes]
+    if request.tabled:
+        yield [_with_table(outcome, request, model, limit(len(request.methods))) for outcome in outcomes]
 
 
 _FAILURES = (NibtError, RuntimeError, MemoryError)  # torch raises RuntimeError where memory runs out
 
 
-def _answers(asked: ExplainRequest, model: Model, method: str) -> list[Explanation]:
-    options: dict[str, Any] = {"method": method, "variant": _variant(method, asked.variant), "seed": 0}
-    first, *rest = asked.captions
-    if asked.question == Mode.labels:
-        return [explain_labels(model, asked.image, asked.captions, **options)]
-    if asked.question == Mode.rather:
-        return [explain(model, asked.image, first, target="difference", against=rest[:1], **options)]
-    return explain(model, [asked.image] * len(asked.captions), list(asked.captions), **options)
+def _answers(request: ExplainRequest, model: Model, method: str) -> list[Explanation]:
+    options: dict[str, Any] = {"method": method, "variant": _variant(method, request.variant), "seed": 0}
+    first, *rest = request.captions
+    if request.question == Mode.labels:
+        return [explain_labels(model, request.image, request.captions, **options)]
+    if request.question == Mode.rather:
+        return [explain(model, request.image, first, target="difference", against=rest[:1], **options)]
+    return explain(model, [request.image] * len(request.captions), list(request.captions), **options)
 
 
-def _title(asked: ExplainRequest, method: str, answer: Explanation) -> str:
+def _title(request: ExplainRequest, method: str, answer: Explanation) -> str:
     """What tells a panel from those beside it."""
-    return answer.caption if len(asked.methods) == 1 else f"{method}: {answer.caption}"
+    return answer.caption if len(request.methods) == 1 else f"{method}: {answer.caption}"
 
 
 def _with_table(
-    outcome: Panel | Failure, asked: ExplainRequest, model: Model, limit: AbstractContextManager[Any]
+    outcome: Panel | Failure, request: ExplainRequest, model: Model, limit: AbstractContextManager[Any]
 ) -> Panel | Failure:
     """The panel of nib with its word-region table, or with the reason why it has none; any other outcome as it is."""
     if isinstance(outcome, Failure) or outcome.answer.method["name"] != "nib":
@@ -190,7 +190,7 @@ def _with_table(
     assert isinstance(answer, Explanation)
     try:
         with limit:
-            table = explain_interactions(model, asked.image, answer.caption, variant=_variant("nib", asked.variant))
+            table = explain_interactions(model, request.image, answer.caption, variant=_variant("nib", request.variant))
     except _FAILURES as error:
         return replace(outcome, problem=f"the word-region table failed: {as_sentence(error)}")
     assert isinstance(table, Interaction)  # one pair, one table

@@ -13,7 +13,15 @@ from nibt.app.cache import FORMATS, ResultCache
 from nibt.app.limits import Limits
 from nibt.app.link import Link
 from nibt.app.models import ModelCache, SerialExecutor
-from nibt.app.render import INTRODUCTION, NOTHING, cost_table, sample_buttons, sample_captions, told, unsupported_list
+from nibt.app.render import (
+    INTRODUCTION,
+    NOTHING,
+    answer_events,
+    cost_table,
+    sample_buttons,
+    sample_captions,
+    unsupported_list,
+)
 from nibt.app.request import Mode, costs
 from nibt.data.images import sample_file, samples
 from nibt.report.html import view
@@ -34,11 +42,11 @@ def page(shelf: ModelCache, limits: Limits) -> FastAPI:
     @app.get("/answer/{name}")
     def answer(name: str) -> Response:
         token, _, kind = name.partition(".")
-        found = recent.file(token, kind)
-        if found is None:
+        content = recent.file(token, kind)
+        if content is None:
             return Response("This answer is no longer here: nothing is kept for long. Explain it again.", 404)
         return Response(
-            found, media_type=FORMATS[kind], headers={"content-disposition": f'attachment; filename="nibt.{kind}"'}
+            content, media_type=FORMATS[kind], headers={"content-disposition": f'attachment; filename="nibt.{kind}"'}
         )
 
     blocks = _blocks(shelf, limits, recent)
@@ -97,7 +105,9 @@ def _blocks(shelf: ModelCache, limits: Limits, recent: ResultCache) -> gr.Blocks
         def explain(*values: Any, progress: gr.Progress = gr.Progress()) -> Iterator[str]:  # noqa: B008
             upload, *others = values
             file = Path(upload["path"]) if upload else None
-            steps = told(shelf, limits, recent, [file, *others], lambda done, of, what: progress((done, of), desc=what))
+            steps = answer_events(
+                shelf, limits, recent, [file, *others], lambda done, of, what: progress((done, of), desc=what)
+            )
             yield from turns.each(steps)
 
         def opened(request: gr.Request) -> list[Any]:
@@ -137,7 +147,7 @@ def _blocks(shelf: ModelCache, limits: Limits, recent: ResultCache) -> gr.Blocks
 
 
 def _choices(shelf: ModelCache) -> list[Any]:
-    """What can be chosen, in the order in which ``told`` takes it; the third lists the methods that cannot be."""
+    """Return the inputs of the page in the order of ``answer_events``; the third lists unsupported methods."""
     question = gr.Radio(QUESTIONS, value=Mode.each.value, label="Mode", elem_id="question")
     methods = gr.CheckboxGroup(
         [name for name, _ in costs()], value=["nib"], elem_id="methods", label="Methods (select several to compare)"

@@ -10,7 +10,7 @@ from typer import Option
 
 from nibt.cli.data import check_methods, open_data, read_pairs
 from nibt.cli.groups import OptionGroup, expand_groups
-from nibt.cli.options import DataOptions, ModelArgument, OverwriteOptions, given, load
+from nibt.cli.options import DataOptions, ModelArgument, OverwriteOptions, load, set_options
 from nibt.cli.output import input_paths, model_name, plain, suffix
 from nibt.errors import BadOption
 
@@ -60,7 +60,7 @@ def audit(model: ModelArgument, data: DataOptions, methods: AuditMethods, output
     from nibt.results.saving import as_text
 
     name_suffix = suffix(
-        *(methods.method or []), **given(count=data.count, quick=methods.quick, seed=data.seed or None)
+        *(methods.method or []), **set_options(count=data.count, quick=methods.quick, seed=data.seed or None)
     )
     default = Path(f"audit-{model_name(model.model) or model.model}-{plain(_short(data.data))}{name_suffix}.html")
     page = None if output.json == "-" and output.out is None else output.out or default

@@ -50,23 +50,24 @@ def bench(plan: PlanOptions, output: BenchOutput) -> None:
     from nibt.cli.progress import interruptible, shown
     from nibt.evaluation.bench.plan import Plan
     from nibt.evaluation.bench.run import Run
-    from nibt.evaluation.bench.validation import changed
+    from nibt.evaluation.bench.validation import override_plan
 
     out = output.out
     folders = assignments(plan.data or [], option="--data", keep_names=True)
-    chosen = changed(Plan.read(plan.plan), folders, plan.without or (), plan.model or (), plan.device, plan.count)
+    chosen = override_plan(Plan.read(plan.plan), folders, plan.without or (), plan.model or (), plan.device, plan.count)
     with shown("reading the data", output.quiet):
         run, data = Run.begin(chosen, out)
-    left, chunks = run.left(), sum(1 for _ in run.chunks())
-    if not output.quiet and 0 < len(left) < chunks:
-        typer.echo(f"resumed: {chunks - len(left)} of {chunks} chunks are complete", err=True)
-    pairs = sum(chunk.stop - chunk.start for chunk in left)
+    missing, chunks = run.missing_chunks(), sum(1 for _ in run.chunks())
+    if not output.quiet and 0 < len(missing) < chunks:
+        typer.echo(f"resumed: {chunks - len(missing)} of {chunks} chunks are complete", err=True)
+    pairs = sum(chunk.stop - chunk.start for chunk in missing)
 
     def kept() -> str:
-        return f"{chunks - len(run.left())} of {chunks} chunks are kept in {out}; the same command resumes the run"
+        complete = chunks - len(run.missing_chunks())
+        return f"{complete} of {chunks} chunks are kept in {out}; the same command resumes the run"
 
     with interruptible(kept), shown("measuring", output.quiet, pairs, window=3600.0) as on_progress:
-        run.go(data, on_progress)
+        run.measure_missing(data, on_progress)
     failed, rows = run.failures()
     if not output.quiet:
         typer.echo(f"{chunks} chunks are in {out}; now: nibt report {out}")

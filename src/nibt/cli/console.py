@@ -1,4 +1,4 @@
-"""How answers look in a terminal (rich): coloured words, and a summary."""
+"""How answers look in a terminal (rich): colored words, and a summary."""
 
 import sys
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nibt.registry import available, find
-from nibt.report.colours import ink_on
+from nibt.report.colors import ink_on
 from nibt.report.html.audit import QUESTIONS, span, threshold
 from nibt.report.request import Shown, sentence, target_line
 from nibt.report.words import Worded, runs
@@ -20,7 +20,7 @@ from nibt.results.interaction import Interaction
 
 
 def caption(worded: Worded, positive_only: bool = False) -> Text:
-    """The words on their colours."""
+    """The words on their colors."""
     line = Text()
     for run in runs(worded, positive_only):
         line.append(f" {run.text} ", style=_style(run.background))
@@ -103,7 +103,7 @@ def ranking(explanation: Explanation) -> Table:
 
 
 def words(worded: Worded) -> str:
-    """The words with their scores, where there are no colours to see."""
+    """The words with their scores, where there are no colors to see."""
     return "  ".join(f"{run.text} {run.score:+.4f}" for run in runs(worded))
 
 

@@ -9,7 +9,15 @@ from typer import Option
 
 from nibt.cli.groups import expand_groups
 from nibt.cli.inputs import CliInputs, ExplainInputOptions
-from nibt.cli.options import MethodOptions, ModelOptions, OutputOptions, PathOptions, TargetOptions, given, read_lines
+from nibt.cli.options import (
+    MethodOptions,
+    ModelOptions,
+    OutputOptions,
+    PathOptions,
+    TargetOptions,
+    read_lines,
+    set_options,
+)
 from nibt.cli.output import Output, input_paths, model_name, suffix
 from nibt.errors import BadOption
 from nibt.progress import Progress
@@ -121,7 +129,7 @@ def explain(
         model_name(model.model),
         method.variant if method.variant != "default" else None,
         target.target if target.target != "cosine" else None,
-        **given(
+        **set_options(
             against=target.against,
             against_image=target.against_image,
             template=target.template,

@@ -7,7 +7,7 @@ from typer import Option
 
 from nibt.cli.groups import expand_groups
 from nibt.cli.inputs import InputOptions, split_inputs
-from nibt.cli.options import ModelOptions, OutputOptions, PathOptions, given
+from nibt.cli.options import ModelOptions, OutputOptions, PathOptions, set_options
 from nibt.cli.output import Output, input_paths, model_name, stem, suffix
 
 
@@ -33,7 +33,7 @@ def interact(inputs: InteractInputOptions, output: OutputOptions, model: ModelOp
         "interact",
         model_name(model.model),
         method.variant if method.variant != "default" else None,
-        **given(word=inputs.word, positive_only=output.positive_only),
+        **set_options(word=inputs.word, positive_only=output.positive_only),
         **chosen,
     )
     read_paths = input_paths(images, model.model, chosen)

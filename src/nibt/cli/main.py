@@ -53,7 +53,7 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
 
 
 class _StrictCommand(TyperCommand):
-    """A command that refuses an option that is given twice, unless it is repeatable: no value is lost silently."""
+    """A command that rejects an option that is set twice, unless it is repeatable, so that no value is lost."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Refuse an option that occurs twice before ``--``."""

@@ -121,12 +121,12 @@ class LayerOptions(OptionGroup, panel="Method"):
         """The options of the method that were given.
 
         Raises:
-            BadOption: A name is not an option of a method, or is given twice.
+            BadOption: A name is not an option of a method, or is set twice.
 
         """
         shared = {"method", "variant", "seed", "set"}
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in shared}
-        return with_set_options(given(**values), self.set)
+        return with_set_options(set_options(**values), self.set)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,7 +275,7 @@ def assignments(pairs: list[str], option: str = "--set", keep_names: bool = Fals
     for name, _, value in (pair.partition("=") for pair in pairs):
         key = name.strip() if keep_names else name.strip().replace("-", "_")
         if key in values:
-            raise BadOption(f"{option} gives {key} twice ({values[key]!r} and {value!r}): give it once")
+            raise BadOption(f"{option} gives {key} twice ({values[key]!r} and {value!r}): set it once")
         values[key] = value
     return values
 
@@ -292,18 +292,18 @@ def with_set_options(chosen: dict[str, Any], pairs: list[str] | None) -> dict[st
         if name in RESERVED:
             raise BadOption(f"--set is for options of the method, and {name} is none: look for a flag in --help")
         if name in chosen:
-            raise BadOption(f"{name} is given twice, as a flag and by --set: give it once")
+            raise BadOption(f"{name} is set twice, as a flag and by --set: set it once")
     return chosen | others
 
 
-def is_given(value: Any) -> bool:
+def is_set(value: Any) -> bool:
     """Return whether an option was given: it is neither None, nor a flag that is off, nor an empty list."""
     return not (value is None or value is False or (isinstance(value, list | tuple) and not value))
 
 
-def given(**options: Any) -> dict[str, Any]:
+def set_options(**options: Any) -> dict[str, Any]:
     """Return the options that were given."""
-    return {name: value for name, value in options.items() if is_given(value)}
+    return {name: value for name, value in options.items() if is_set(value)}
 
 
 def read_lines(path: Path) -> list[str]:

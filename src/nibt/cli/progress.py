@@ -1,6 +1,6 @@
 """The progress of a command on standard error: a bar, or a line every ten seconds if that is no terminal.
 
-An interruption by Ctrl-C or SIGTERM is told in one line.
+An interruption by Ctrl-C or SIGTERM is reported in one line.
 """
 
 import signal

@@ -9,7 +9,7 @@ from typer import Option
 
 from nibt.cli.data import check_methods, open_data, read_pairs
 from nibt.cli.groups import OptionGroup, expand_groups
-from nibt.cli.options import DataOptions, DeviceOptions, OverwriteOptions, assignments, given, load
+from nibt.cli.options import DataOptions, DeviceOptions, OverwriteOptions, assignments, load, set_options
 from nibt.errors import BadOption
 
 COUNT = 400
@@ -93,7 +93,7 @@ def roar(
         raise BadOption("say where the run goes: --out RUN")
     check_methods(methods.method or [])
     learning_rates = _rates(training.learning_rate or [])
-    choices = given(
+    choices = set_options(
         epochs=training.epochs,
         batch_size=training.train_batch,
         blocks=training.blocks,

@@ -1,4 +1,7 @@
-"""Hiding parts of an input, or disturbing all of it. Inputs are changed here and nowhere else, forward only."""
+"""Perturbation of inputs: removal of units and noise, forward only.
+
+No other module changes inputs.
+"""
 
 import math
 import zlib
@@ -22,32 +25,40 @@ from nibt.models.base import ImageTower, TextTower
 from nibt.types import PerExample, PerToken, PerUnit
 
 HIDES = ("mean", "blur", "noise")
-_WITHOUT_GRAPH = 4  # times as many states fit into the memory that those with a graph take
-_SIGMA = 10 / 224  # of the shorter side: the widest blur of Fong and Vedaldi, ICCV 2017, arXiv 1704.03296
-_BACKDROP, _SHAKEN = 1, 2  # so that what is drawn for one end is not drawn again for another
+_WITHOUT_GRAPH = 4  # batch-size multiplier when no graph is kept
+_SIGMA = 10 / 224  # relative to the shorter side: the widest blur of Fong and Vedaldi, ICCV 2017, arXiv 1704.03296
+_BACKDROP, _NOISE = 1, 2  # separate the draws of different purposes
 
 
 def masker(
     side: Side, units: Units, smooth: bool = False, hide: str = "mean", seed: int = 0
 ) -> Callable[[PerUnit], PerExample]:
-    """The score of a side as a function of how much of each unit is kept: 1 all of it, 0 nothing.
+    """Return the score of a side as a function of masks, which keep 1 (all) to 0 (nothing) of each unit.
 
-    A stack of masks, (mask, batch, unit), gives (mask, batch).
+    The masks have the shape (batch, unit), or (mask, batch, unit) for scores of the shape (mask, batch).
 
-    A pixel is scaled after normalising, so nothing is the mean colour, or fades into what ``backdrop`` puts there;
-    ``smooth`` stretches the units over the pixels bilinearly, without seams. A word is faded as its embedding, toward
-    the padding token's, before it gets its place, whatever ``hide`` says; special tokens stay whole.
+    Pixels are multiplied after normalization, so that 0 is the mean color, or blended with the ``backdrop``. Words are
+    blended with the embedding of the padding token before positions are added, whatever ``hide`` is. Special tokens
+    are kept.
+
+    Args:
+        side: The side whose inputs are masked.
+        units: The units that the masks refer to.
+        smooth: Whether masks are upsampled to the pixels bilinearly, without edges.
+        hide: What replaces removed parts of an image, as in ``backdrop``.
+        seed: The seed of the backdrop.
+
     """
     tower, mode = side.tower, "bilinear" if smooth else "nearest"
     behind = backdrop(side, hide, seed) if isinstance(tower, ImageTower) else None
 
-    def of_image(keep: Float[Tensor, "mask batch unit"]) -> Float[Tensor, "mask batch"]:
+    def image_scores(keep: Float[Tensor, "mask batch unit"]) -> Float[Tensor, "mask batch"]:
         assert isinstance(units, Grid)
         assert isinstance(tower, ImageTower)
         pixels = F.interpolate(units.unfold(keep), tower.extent(side.inputs), mode=mode)
         return score_of_pixels(side, pixels, behind)
 
-    def of_text(keep: Float[Tensor, "mask batch unit"]) -> Float[Tensor, "mask batch"]:
+    def text_scores(keep: Float[Tensor, "mask batch unit"]) -> Float[Tensor, "mask batch"]:
         assert isinstance(tower, TextTower)
         assert side.inputs.words is not None
         explained = side.inputs.words.explained.to(keep.device)
@@ -55,18 +66,18 @@ def masker(
         with tower.blend_to_padding(whole.flatten(0, 1)):
             return side.score(tower.encode(_tiled(side, len(keep))).unflatten(0, keep.shape[:2]))
 
-    part = of_image if isinstance(units, Grid) else of_text
+    part = image_scores if isinstance(units, Grid) else text_scores
 
     def score(keep: PerUnit) -> PerExample:
         stack = keep if keep.ndim == 3 else keep[None]
-        found = torch.cat([part(stack[some]) for some in mask_chunks(side, len(stack))])
-        return found if keep.ndim == 3 else found[0]
+        scores = torch.cat([part(stack[chunk]) for chunk in mask_chunks(side, len(stack))])
+        return scores if keep.ndim == 3 else scores[0]
 
     return score
 
 
 def mask_chunks(side: Side, count: int) -> Iterator[slice]:
-    """Which of ``count`` masks go through the tower together, without a graph."""
+    """Yield the slices of ``count`` masks that go through the tower together, without a graph."""
     largest = max((stream for stream in side.trace.streams if stream is not None), key=Tensor.numel)
     return chunks(count, largest, _WITHOUT_GRAPH)
 
@@ -74,27 +85,36 @@ def mask_chunks(side: Side, count: int) -> Iterator[slice]:
 def score_of_pixels(
     side: Side, keep: Float[Tensor, "mask batch height width"], behind: Tensor | None = None
 ) -> Float[Tensor, "mask batch"]:
-    """The score for each of a few masks over the pixels that the tower sees: 1 keeps a pixel, 0 is what stands
-    ``behind``, as ``backdrop`` gives it (None: the mean colour).
+    """Compute the score for masks over the pixels of the tower's input.
+
+    Args:
+        side: The side whose images are masked.
+        keep: How much of each pixel is kept, from 0 to 1.
+        behind: What replaces removed pixels, as ``backdrop`` returns it; None is the mean color.
+
     """
     assert isinstance(side.tower, ImageTower)
     tiled, kept = _tiled(side, len(keep)), keep.flatten(0, 1)
-    seen = side.tower.mask_pixels(tiled, kept)
+    masked = side.tower.mask_pixels(tiled, kept)
     if behind is not None:
         ground = replace(tiled, values=behind.repeat(len(keep), *(1,) * (behind.ndim - 1)))
-        seen = replace(seen, values=seen.values + side.tower.mask_pixels(ground, 1 - kept).values)
-    return side.score(side.tower.encode(seen).unflatten(0, keep.shape[:2]))
+        masked = replace(masked, values=masked.values + side.tower.mask_pixels(ground, 1 - kept).values)
+    return side.score(side.tower.encode(masked).unflatten(0, keep.shape[:2]))
 
 
 def backdrop(side: Side, hide: str, seed: int = 0) -> Tensor | None:
-    """What shows where an image is hidden, laid out as the tower's inputs are; None is the mean colour.
+    """Return what replaces removed parts of images, in the layout of the tower's inputs; None is the mean color.
 
-    ``mean``: the mean colour, zero after normalising. ``blur``: the image itself, blurred by a Gaussian whose sigma
-    is 10/224 of its shorter side. ``noise``: standard normal noise, after normalising, of each image's own.
+    Args:
+        side: The side whose images are masked.
+        hide: ``mean`` is the mean color, zero after normalization. ``blur`` is the image, blurred by a Gaussian with a
+            sigma of 10/224 of its shorter side. ``noise`` is standard normal noise in normalized units, which differs
+            by image.
+        seed: The seed of the noise.
 
     Raises:
-        BadOption: There is no such way to hide.
-        Unsupported: The tower is given patches, not an image that could be blurred.
+        BadOption: There is no such replacement.
+        Unsupported: The tower takes patches instead of an image, which cannot be blurred.
 
     """
     check_hide(hide)
@@ -109,8 +129,8 @@ def backdrop(side: Side, hide: str, seed: int = 0) -> Tensor | None:
         return torch.from_numpy(np.stack(drawn)).to(values)
     if values.ndim != 4:
         raise Unsupported(
-            f"a {type(side.tower).__name__} is given patches, not an image that could be blurred: hide "
-            "must be mean or noise here"
+            f"hide must be mean or noise for a {type(side.tower).__name__}, which takes patches instead of an image "
+            f"(got {hide!r})"
         )
     from torchvision.transforms.functional import gaussian_blur
 
@@ -119,10 +139,10 @@ def backdrop(side: Side, hide: str, seed: int = 0) -> Tensor | None:
 
 
 def check_hide(hide: str) -> None:
-    """Whether there is such a way to hide.
+    """Check the name of a replacement.
 
     Raises:
-        BadOption: There is not.
+        BadOption: There is no such replacement.
 
     """
     if hide not in HIDES:
@@ -130,8 +150,10 @@ def check_hide(hide: str) -> None:
 
 
 def item_rng(inputs: Inputs, item: int, seed: int, *place: int) -> np.random.Generator:
-    """A generator of an item's own: by the seed and a checksum of its pixels, or of the ids of its words, so that it
-    depends neither on batch mates nor on what the caption is padded with.
+    """Return the random generator of an item.
+
+    It is seeded by ``seed`` and a checksum of the item's pixels or word ids, so its draws depend neither on the rest of
+    the batch nor on the padding of a caption.
     """
     values = inputs.values[item].cpu()
     if inputs.words is not None:
@@ -141,17 +163,24 @@ def item_rng(inputs: Inputs, item: int, seed: int, *place: int) -> np.random.Gen
 
 @contextmanager
 def perturbed(side: Side, radius: float, seed: int, sample: int) -> Iterator[Side]:
-    """Inside, the same side of inputs that are disturbed a little: by uniform noise in [-radius, radius] on each
-    normalised pixel, or on each number of a word's embedding before it gets its place, there times the root mean
-    square of the caption's own. Each ``sample`` is another draw, of each item's own.
+    """Provide the same side with slightly perturbed inputs inside the ``with`` block.
 
-    Special tokens are left alone, and so is the blank caption: a word that is faded loses its noise with the rest.
+    Uniform noise in [-radius, radius] is added to each normalized pixel, or to the embedding of each word before
+    positions are added; there it is multiplied by the root mean square of the caption's embeddings. Special tokens and
+    the blank caption stay unchanged. A word that is blended to padding loses its noise in the same proportion.
+
+    Args:
+        side: The side whose inputs are perturbed.
+        radius: The bound of the noise.
+        seed: The seed of the noise.
+        sample: The number of the draw. Draws differ by item.
+
     """
     lowest = sum(stream is None for stream in side.trace.streams)
     if isinstance(side.tower, ImageTower):
         noise = radius * _uniform(side, seed, sample, side.inputs.values.shape[1:])
         everywhere = noise.new_ones(len(noise), *side.tower.extent(side.inputs))
-        added = side.tower.mask_pixels(replace(side.inputs, values=noise), everywhere).values  # none on padding
+        added = side.tower.mask_pixels(replace(side.inputs, values=noise), everywhere).values  # no noise on padding
         yield replace(side, trace=side.tower.trace(replace(side.inputs, values=side.inputs.values + added), lowest))
         return
     with _embedded(side, _word_noise(side, radius, seed, sample)):
@@ -159,9 +188,9 @@ def perturbed(side: Side, radius: float, seed: int, sample: int) -> Iterator[Sid
 
 
 def _uniform(side: Side, seed: int, sample: int, shape: torch.Size) -> Tensor:
-    """Draws in [-1, 1) for each item."""
+    """Draw uniform values in [-1, 1) for each item."""
     drawn = [
-        item_rng(side.inputs, item, seed, _SHAKEN, sample).uniform(-1, 1, shape) for item in range(len(side.inputs))
+        item_rng(side.inputs, item, seed, _NOISE, sample).uniform(-1, 1, shape) for item in range(len(side.inputs))
     ]
     return torch.from_numpy(np.stack(drawn)).to(side.inputs.values)
 
@@ -172,14 +201,14 @@ def _word_noise(side: Side, radius: float, seed: int, sample: int) -> Float[Tens
     noise = torch.zeros_like(hidden)
     for item, explained in enumerate(words.explained[:, : hidden.shape[1]].to(hidden.device)):
         own = hidden[item, explained]
-        drawn = item_rng(side.inputs, item, seed, _SHAKEN, sample).uniform(-1, 1, own.shape)
+        drawn = item_rng(side.inputs, item, seed, _NOISE, sample).uniform(-1, 1, own.shape)
         noise[item, explained] = radius * own.square().mean().sqrt() * torch.from_numpy(drawn).to(own)
     return noise
 
 
 @contextmanager
 def _embedded(side: Side, noise: Float[Tensor, "batch token width"]) -> Iterator[None]:
-    """Inside, the noise is added to the word embeddings of these captions, in whatever batch they come."""
+    """Add noise to the word embeddings of these captions inside the ``with`` block, in any batch."""
     assert isinstance(side.tower, TextTower)
     known = side.inputs.values
 
@@ -193,11 +222,18 @@ def _embedded(side: Side, noise: Float[Tensor, "batch token width"]) -> Iterator
 
 
 def without_ends(side: Side, keep: PerToken, own: Bool[Tensor, "batch token"]) -> tuple[PerExample, PerExample]:
-    """The scores of captions without their first and last token (start and end), whole, and with each word's row of
-    the table of embeddings scaled once for every place at which the word stands, by what that place keeps: so a word
-    that comes twice is scaled by the product. The tower reads whatever row it finds in such a caption.
+    """Compute the scores of captions without their first and last token, whole and with scaled embeddings.
 
-    ``own`` is true on the rows of each caption itself. Captions go through one at a time, since padding would count.
+    Each row of the embedding table is scaled once for every position of its word, by what that position keeps, so the
+    row of a word that occurs twice is scaled by the product. The tower pools whatever row it takes for the end.
+
+    Captions go through one at a time, since padding would change the result.
+
+    Args:
+        side: The text side.
+        keep: How much of each token is kept.
+        own: True on the rows of each caption, false on padding.
+
     """
     tower, embeddings = side.tower, []
     assert isinstance(tower, TextTower)
@@ -214,5 +250,5 @@ def without_ends(side: Side, keep: PerToken, own: Bool[Tensor, "batch token"]) -
 
 
 def _tiled(side: Side, count: int) -> Inputs:
-    """The inputs, as often as there are masks."""
+    """Return the inputs, repeated once per mask."""
     return side.inputs.take(list(range(len(side.inputs))) * count) if count > 1 else side.inputs

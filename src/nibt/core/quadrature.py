@@ -1,9 +1,9 @@
-"""Straight paths through a hidden layer, and the gradient averaged along them.
+"""Straight paths through a hidden layer, and quadrature rules for the mean gradient along them.
 
-A path runs from a baseline state r (position 0) to the hidden state h (position 1). Rules and formulas:
-narrowing toward zero in n equal steps is the published rule (Zhu et al., ICLR 2025, eq. 12); Gauss-Legendre
-converges geometrically where the path is smooth; toward zero it is smooth in the logarithm only. ``midpoint`` is what
-integrated gradients usually take (Sundararajan et al., 2017).
+A path runs from a baseline state r (position 0) to the hidden state h (position 1). ``riemann``, n equal steps, is the
+published rule (Zhu et al., ICLR 2025, eq. 12). ``gauss`` (Gauss-Legendre) converges geometrically where the score is
+smooth along the path. ``geometric`` is for paths to zero, along which the score is smooth only in the logarithm of the
+position. ``midpoint`` is the usual rule of integrated gradients (Sundararajan et al., 2017).
 """
 
 import math
@@ -22,16 +22,23 @@ from nibt.types import Hidden, States
 RULES = ("riemann", "gauss", "geometric", "midpoint")
 
 AT_ONCE = 32
-"""How many states, of whatever examples, go through a tower together at most."""
+"""The largest number of states, over all examples, that go through a tower together."""
 MOST_STEPS = 64
-"""How many nodes a tolerance may lead to."""
+"""The largest number of steps that a tolerance leads to."""
 BUDGET = 2**21
-"""How many numbers these states hold at most: with a graph, a tower of 12 blocks keeps about 1 KB for each."""
+"""The largest number of values in these states; with a graph, a tower of 12 blocks keeps about 1 KB per value."""
 
 
 @dataclass(frozen=True)
 class Nodes:
-    """Where on a path the gradient is taken, with what weight, and from where on the path the sum runs."""
+    """The nodes of a quadrature rule on a path.
+
+    Attributes:
+        positions: The positions at which the gradient is taken.
+        weights: The weight of each position.
+        low: The position from which the integral runs.
+
+    """
 
     positions: tuple[float, ...]
     weights: tuple[float, ...]
@@ -39,38 +46,40 @@ class Nodes:
 
 
 def nodes(quadrature: str, steps: int, floor: float = 0.1) -> Nodes:
-    """The positions and weights of a rule on [0, 1].
-
-    >>> nodes("riemann", 2)
-    Nodes(positions=(0.5, 1.0), weights=(0.5, 0.5), low=0.0)
+    """Compute the positions and weights of a rule on [0, 1].
 
     ``geometric`` integrates over the logarithm of the position, from ``floor`` to 1.
 
+    Examples:
+        >>> nodes("riemann", 2)
+        Nodes(positions=(0.5, 1.0), weights=(0.5, 0.5), low=0.0)
+
     Raises:
-        BadOption: The rule is unknown, there is no step, or the floor is not inside (0, 1).
+        BadOption: The rule is unknown, ``steps`` is below 1, or ``floor`` is not inside (0, 1).
 
     """
     if quadrature not in RULES:
-        raise BadOption(f"rule must be one of {', '.join(RULES)} (got {quadrature!r})")
+        raise BadOption(f"quadrature must be one of {', '.join(RULES)} (got {quadrature!r})")
     if steps < 1:
         raise BadOption(f"steps must be at least 1 (got {steps})")
     if quadrature in ("riemann", "midpoint"):
         shift = 0.5 if quadrature == "midpoint" else 0.0
         return Nodes(tuple((i - shift) / steps for i in range(1, steps + 1)), (1 / steps,) * steps)
-    places, weights = np.polynomial.legendre.leggauss(steps)
+    roots, weights = np.polynomial.legendre.leggauss(steps)
     if quadrature == "gauss":
-        return Nodes(tuple(map(float, (places + 1) / 2)), tuple(map(float, weights / 2)))
+        return Nodes(tuple(map(float, (roots + 1) / 2)), tuple(map(float, weights / 2)))
     if not 0 < floor < 1:
-        raise BadOption(f"floor must lie between 0 and 1 (got {floor})")
-    positions = np.exp((places - 1) / 2 * -math.log(floor))
+        raise BadOption(f"floor must be above 0 and below 1 (got {floor})")
+    positions = np.exp((roots - 1) / 2 * -math.log(floor))
     return Nodes(tuple(map(float, positions)), tuple(map(float, weights / 2 * -math.log(floor) * positions)), floor)
 
 
 def refined(quadrature: str, steps: int, floor: float, more: bool) -> Iterator[Nodes]:
-    """The nodes of a rule; then, where ``more`` may be asked for, twice as many each time, up to ``MOST_STEPS``.
+    """Yield the nodes of a rule and, with ``more``, of twice as many steps each time, up to ``MOST_STEPS``.
 
-    >>> [len(path.positions) for path in refined("gauss", 12, 0.1, True)]
-    [12, 24, 48, 64]
+    Examples:
+        >>> [len(path.positions) for path in refined("gauss", 12, 0.1, True)]
+        [12, 24, 48, 64]
 
     """
     yield nodes(quadrature, steps, floor)
@@ -80,12 +89,18 @@ def refined(quadrature: str, steps: int, floor: float, more: bool) -> Iterator[N
 
 
 def chunks(count: int, like: Tensor, times: int = 1, at_once: int | None = None) -> Iterator[slice]:
-    """Which of ``count`` states of a batch go through a tower together; ``like`` is one state of the batch, ``times``
-    says how much more than with a graph there is room for, and ``at_once`` how many there are, of whatever examples,
-    where the caller knows.
+    """Yield the slices of ``count`` states of a batch that go through a tower together.
 
-    >>> [(part.start, part.stop) for part in chunks(5, torch.zeros(16, 7, 8))]
-    [(0, 2), (2, 4), (4, 5)]
+    Args:
+        count: The number of states of each example.
+        like: One state of the batch.
+        times: The batch-size multiplier when no graph is kept.
+        at_once: The number of states, over all examples, that fit into memory; None estimates it from ``like``.
+
+    Examples:
+        >>> [(part.start, part.stop) for part in chunks(5, torch.zeros(16, 7, 8))]
+        [(0, 2), (2, 4), (4, 5)]
+
     """
     room = BUDGET // max(1, like.numel()) if at_once is None else count
     most = min((at_once or AT_ONCE) // max(1, len(like)), room) * times
@@ -102,8 +117,9 @@ def gradients(
     path: Nodes,
     at_once: int | None = None,
 ) -> Iterator[tuple[Float[Tensor, " node"], States]]:
-    """The gradients of ``score`` at the nodes of a straight path between two states, with the nodes' weights; as
-    many at a time as go through together.
+    """Yield the weights of nodes on a straight path between two states, and the gradients of ``score`` there.
+
+    One item holds the nodes that go through the tower together.
     """
     for part in chunks(len(path.positions), end, at_once=at_once):
         positions = end.new_tensor(path.positions[part])[:, None, None, None]
@@ -120,8 +136,8 @@ def mean_gradient(
     path: Nodes,
     at_once: int | None = None,
 ) -> Hidden:
-    """The gradient of ``score`` averaged, with the weights of a rule, along the straight path between two states."""
+    """Compute the weighted mean of the gradient of ``score`` along the straight path between two states."""
     total = torch.zeros_like(end)
-    for weights, found in gradients(score, start, end, path, at_once):
-        total += (weights[:, None, None, None] * found).sum(0)
+    for weights, batch in gradients(score, start, end, path, at_once):
+        total += (weights[:, None, None, None] * batch).sum(0)
     return total

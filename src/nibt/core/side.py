@@ -1,6 +1,4 @@
-"""One side of a batch of pairs: a traced tower, the score that the other side gives its answer, and the states
-that say nothing.
-"""
+"""One side of a batch of pairs: a traced tower, the score of its embeddings, and its baseline states."""
 
 import os
 from collections.abc import Callable
@@ -17,15 +15,20 @@ from nibt.models._trace import Cut, Inputs, Trace
 from nibt.models.base import Model, Tower
 from nibt.types import Embedding, Hidden, PerExample
 
-_KEPT = 24  # numbers that a block keeps for the gradient, for each number of its stream: CLIP's, about
+_KEPT = 24  # values that a block keeps for the gradient per value of its hidden state, about as many as in CLIP
 
 
 @dataclass(frozen=True)
 class Side:
-    """All that a method sees. It is the same for images and for captions.
+    """The input of a method, the same for images and captions.
 
-    ``score`` takes embeddings of shape (..., batch, dim) and gives numbers of shape (..., batch). ``memory`` is the
-    room for states that go through together and for what is kept of them for a gradient, in MB; None leaves it to nibt.
+    Attributes:
+        model: The model.
+        trace: The trace of the tower on the inputs.
+        score: Computes the target, of shape (..., batch), from embeddings of shape (..., batch, dim).
+        memory: The memory in MB for states that go through the tower together, with their gradients; None leaves it to
+            nibt.
+
     """
 
     model: Model
@@ -35,48 +38,51 @@ class Side:
 
     @property
     def tower(self) -> Tower:
+        """The tower of this side."""
         return self.trace.tower
 
     @property
     def inputs(self) -> Inputs:
+        """The inputs of the tower."""
         return self.trace.inputs
 
     def cut(self, layer: int) -> Cut:
+        """Return the tower cut at a layer."""
         return self.trace.cut(layer)
 
     def stem(self) -> Cut:
-        """The tower cut at its first tokens."""
+        """Return the tower cut at its first tokens."""
         return self.tower.stem(self.inputs)
 
     def attentions(self, layer: int = 0) -> Attentions:
-        """The attentions of the blocks from a layer on, on one graph with the embedding."""
+        """Return the attentions of the blocks from a layer on, on one graph with the embedding."""
         return self.trace.attentions(layer)
 
     @property
     def units(self) -> Units:
-        """What methods without a layer score: patches, the cells of a convolutional trunk's last map, or words."""
+        """The units of methods without a layer: patches, the cells of a convolutional trunk's last map, or words."""
         return self.cut(self.tower.depth).units
 
     def value(self) -> PerExample:
-        """The score of the inputs themselves."""
+        """Compute the score of the inputs."""
         return self.score(self.trace.embedding)
 
     def at_once(self, layer: int | None, hidden: Hidden) -> int | None:
-        """How many states, of whatever examples, there is room for from a layer on (None: from the stem)."""
+        """Compute how many states, over all examples, fit into memory from a layer on (None: from the stem)."""
         if self.memory is None:
             return None
         kept = _KEPT * hidden[0].numel() * hidden.element_size() * max(1, self.tower.depth - (layer or 0))
         return max(1, int(self.memory * 2**20 / kept))
 
     def at_end(self, name: str, layer: int | None, cut: Cut, state: Hidden) -> PerExample:
-        """The score where a path ends: of the baseline itself, or of a ``state`` on the way to it."""
+        """Compute the score at the low end of a path: of the baseline, or of a ``state`` before it."""
         with torch.no_grad():
             return self.score(self.end(name, layer, cut, state))
 
     def end(self, name: str, layer: int | None, cut: Cut, state: Hidden) -> Embedding:
-        """The embedding where a path ends.
+        """Compute the embedding at the low end of a path.
 
-        What a blank input ends in is a constant of the tower, and remembered, so that no forward pass is due.
+        The embedding of a blank input is a constant of the tower, which caches it, so it takes no forward pass.
         """
         if name == "blank" and layer is not None:
             return self.blank()
@@ -84,18 +90,22 @@ class Side:
             return cut.rest(state[None])[0]
 
     def blank(self) -> Embedding:
-        """The embeddings of inputs of the same shape that say nothing, from the states that the tower remembers."""
+        """Compute the embeddings of blank inputs of the same shape from the states that the tower caches."""
         last = self.tower.depth
         with torch.no_grad():
             return self.cut(last).rest(self.tower.blank(self.inputs, last)[None])[0]
 
     def baseline(self, name: str, layer: int | None, hidden: Hidden) -> Hidden:
-        """The state to narrow to, at a layer (None: at the stem): ``zero``, ``blank``, ``mean`` (the model's own)
-        or ``mean:FILE``.
+        """Return the baseline state at a layer (None: at the stem).
+
+        Args:
+            name: ``zero``, ``blank``, ``mean`` (the mean states of the model) or ``mean:FILE``.
+            layer: The layer.
+            hidden: The hidden state at that layer.
 
         Raises:
             BadOption: There is no such baseline.
-            WrongBaseline: The mean states are of another model, or do not fit the layer.
+            WrongBaseline: The mean states belong to another model, or do not fit the layer.
 
         """
         kind, _, path = name.partition(":")
@@ -105,8 +115,7 @@ class Side:
             return self.tower.blank(self.inputs, layer)
         if kind == "mean" and layer is None:
             raise BadOption(
-                f"mean states are of layers, not of the first tokens: baseline must be zero or blank here "
-                f"(got {name!r})"
+                f"baseline must be zero or blank at the first tokens, for which there are no mean states (got {name!r})"
             )
         if kind == "mean":
             assert layer is not None
@@ -115,10 +124,15 @@ class Side:
 
 
 def mean_states(model: Model, path: str = "") -> MeanStates:
-    """The mean states of a file, or those that ship with an embedded model."""
+    """Return the mean states of a file, or those that ship with an embedded model.
+
+    Raises:
+        WrongBaseline: The model ships no mean states, or the file belongs to another model.
+
+    """
     if not path and model.folder is None:
         raise WrongBaseline(
-            f"the model {model.id} ships no mean states: make them with nibt calibrate, and give baseline='mean:FILE'"
+            f"the model {model.id} ships no mean states: run nibt calibrate, and use baseline='mean:FILE'"
         )
     file = path or str(model.folder and model.folder / FILE_NAME)
     changed = os.path.getmtime(file) if os.path.exists(file) else 0.0
@@ -127,5 +141,5 @@ def mean_states(model: Model, path: str = "") -> MeanStates:
 
 @lru_cache(maxsize=8)
 def _loaded(path: str, changed: float, weights_hash: str, model: Model) -> MeanStates:
-    """A file is read again when it, or the model's weights, have changed."""
+    """Load a file; it is loaded again after the file or the weights of the model have changed."""
     return MeanStates.load(path, model)

@@ -1,1 +1,1 @@
-"""Images, captions and their units: what is explained."""
+"""Images, captions and their units."""

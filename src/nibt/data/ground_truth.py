@@ -1,4 +1,4 @@
-"""What is known of a pair, in the terms of its two maps: pixels of the seen region, and words of the caption."""
+"""The ground truth of a pair in the terms of its two maps: pixels of the visible region, and words of the caption."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,11 +15,14 @@ from nibt.data.units import Words
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The truth of one pair.
+    """The ground truth of one pair. A field is None, or empty, where nothing is known or nothing is named.
 
-    ``mask`` is true on the seen pixels of the objects that the caption names, ``others`` are the masks of the objects
-    that it does not name; ``named`` and ``absent`` tell for each word of the caption whether it names an object of the
-    image, or one that is not there. Each is None, or empty, where nothing is known, or nothing is named.
+    Attributes:
+        mask: True on the visible pixels of the objects that the caption names.
+        others: The masks of the objects that the caption does not name.
+        named: For each word of the caption, whether it names an object of the image.
+        absent: For each word of the caption, whether it names an object that is not in the image.
+
     """
 
     mask: Bool[Tensor, "height width"] | None = None
@@ -29,41 +32,41 @@ class GroundTruth:
 
 
 def ground_truth(pair: Pair, region: Region, words: Words) -> GroundTruth:
-    """What is known of a pair, for a model that sees that region of the image, and those words of one caption."""
-    named = [thing for thing in pair.objects if thing.spans]
+    """Compute the ground truth of a pair for the region of the image and the words of the caption that a model sees."""
+    named = [obj for obj in pair.objects if obj.spans]
     spans = list(word_spans(pair.caption, words))
-    places = [span for thing in named for span in thing.spans]
-    others = [thing for thing in pair.objects if not thing.spans]
+    spans_of_names = [span for obj in named for span in obj.spans]
+    others = [obj for obj in pair.objects if not obj.spans]
     return GroundTruth(
         seen_mask(pair, named, region) if named else None,
-        tuple(seen_mask(pair, [thing], region) for thing in others) if named else (),
-        _touched(spans, places) if places else None,
+        tuple(seen_mask(pair, [obj], region) for obj in others) if named else (),
+        _touched(spans, spans_of_names) if spans_of_names else None,
         _touched(spans, pair.absent) if pair.absent else None,
     )
 
 
-def seen_mask(pair: Pair, things: list[Object], region: Region) -> Bool[Tensor, "height width"]:
-    """Where in the seen region the objects are: their masks, or their boxes where they have none."""
+def seen_mask(pair: Pair, objects: list[Object], region: Region) -> Bool[Tensor, "height width"]:
+    """Return the mask of objects in the visible region, from their masks or, without masks, their boxes."""
     width, height = pair.image.size
     whole = np.zeros((height, width), bool)
-    for thing in things:
-        if thing.mask is not None:
-            whole |= thing.mask
+    for obj in objects:
+        if obj.mask is not None:
+            whole |= obj.mask
         else:
-            left, top, across, down = (round(side) for side in thing.box)
+            left, top, across, down = (round(side) for side in obj.box)
             whole[max(0, top) : max(0, top + down), max(0, left) : max(0, left + across)] = True
     left, top = round(region.left), round(region.top)
     across, down = max(1, round(region.width)), max(1, round(region.height))
-    seen = np.zeros((down, across), bool)
+    visible = np.zeros((down, across), bool)
     inner = whole[max(0, top) : top + down, max(0, left) : left + across]
-    seen[max(0, -top) :, max(0, -left) :][: inner.shape[0], : inner.shape[1]] = inner
-    return torch.from_numpy(seen)
+    visible[max(0, -top) :, max(0, -left) :][: inner.shape[0], : inner.shape[1]] = inner
+    return torch.from_numpy(visible)
 
 
 def word_spans(caption: str, words: Words) -> Iterator[Span | None]:
-    """Where each word of one caption stands in it; None where the tokeniser spells it in another way.
+    """Yield the span of each word in its caption; None if the tokenizer spells the word differently.
 
-    Words stand in their order, so each is looked for behind the one before.
+    Words occur in order, so each is searched for after the one before.
     """
     folded, place = caption.lower(), 0
     for word in words.words[0]:

@@ -1,7 +1,7 @@
-"""Images: how they are read, and what is refused.
+"""Reading of images.
 
-Every image becomes an upright RGB image with its tones kept; what had to be done on the way (a first frame
-taken, transparency laid on white) is noted and ends in the result's warnings.
+Every image is converted to an upright RGB image with its tones kept. What the conversion changes, such as transparency
+replaced by white, is noted and becomes a warning of the result.
 """
 
 import json
@@ -24,14 +24,22 @@ from torch import Tensor
 
 from nibt.errors import BadInput, UnknownName
 
-MOST_PIXELS = 89_478_485  # Pillow's own limit, a quarter of a gigabyte as RGB; above it a file may be a bomb
+MOST_PIXELS = 89_478_485  # the limit of Pillow, a quarter of a gigabyte as RGB, against decompression bombs
 SAMPLE = "sample:"
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".avif", ".jp2", ".ico"}
 
 
 @dataclass(frozen=True)
 class ImageInput:
-    """An upright RGB image, where it came from, and what was done to read it. ``file_hash``: the digest of its file."""
+    """An upright RGB image.
+
+    Attributes:
+        pil_image: The image.
+        source: Where the image comes from: a path, or a description.
+        notes: What was changed when the image was read.
+        file_hash: The digest of the image's file; empty without a file.
+
+    """
 
     pil_image: Image.Image
     source: str
@@ -40,9 +48,7 @@ class ImageInput:
 
     @cached_property
     def digest(self) -> str:
-        """16 hexadecimal digits that tell this image from others: of the bytes of its file, or, where it came
-        without a file, of its size and its pixels.
-        """
+        """The digest of the image, 16 hexadecimal digits: of its file or, without a file, of its size and pixels."""
         return self.file_hash or sha256(repr(self.pil_image.size).encode() + self.pil_image.tobytes()).hexdigest()[:16]
 
     @property
@@ -53,19 +59,21 @@ class ImageInput:
 
 @runtime_checkable
 class OpenFile(Protocol):
-    """A file that is open for reading, in binary mode."""
+    """A file that is open for reading in binary mode."""
 
-    def read(self, size: int = -1, /) -> Any: ...
+    def read(self, size: int = -1, /) -> Any:
+        """Read up to ``size`` bytes."""
+        ...
 
 
-NamedImage: TypeAlias = (  # no string: taken for nothing else
+NamedImage: TypeAlias = (  # everything but a string, which may be a caption
     Path | Image.Image | np.ndarray | Tensor | ImageInput | bytes | bytearray | memoryview | OpenFile
 )
 ImageSource: TypeAlias = str | NamedImage
 
 
 def samples() -> list[str]:
-    """The names of the images that ship with the package; read one with ``sample:NAME``."""
+    """Return the names of the images that ship with the package; read one with ``sample:NAME``."""
     return sorted(file.stem for file in _sample_files())
 
 
@@ -75,10 +83,10 @@ def sample_captions() -> dict[str, str]:
 
 
 def sample_file(name: str) -> Path:
-    """The file of an image that ships with the package.
+    """Return the file of an image that ships with the package.
 
     Raises:
-        UnknownName: There is none of that name.
+        UnknownName: There is no sample of that name.
 
     """
     if name not in samples():
@@ -91,31 +99,32 @@ def _sample_files() -> list[Path]:
 
 
 def names_image(text: str) -> bool:
-    """Whether a text ends as the names of image files do."""
+    """Return whether a text has the suffix of an image file."""
     return Path(text).suffix.lower() in _SUFFIXES
 
 
 def is_url(text: str) -> bool:
-    """Whether a text is the address of a file elsewhere.
+    """Return whether a text is a URL, and not the name of a local file.
 
-    >>> is_url("https://example.org/cat.jpg"), is_url("photos/cat.jpg")
-    (True, False)
+    Examples:
+        >>> is_url("https://example.org/cat.jpg"), is_url("photos/cat.jpg")
+        (True, False)
 
     """
     return bool(re.match(r"(?i)(https?|ftp|s3|gs|hf|data|file):/?/?\S", text)) and not os.path.exists(text)
 
 
 def read_image(source: ImageSource) -> ImageInput:
-    """Read an image from a path, ``sample:NAME``, the bytes of a file, an open file, a PIL image, an array or a
-    tensor.
+    """Read an image.
 
-    Arrays are (height, width), (height, width, 1), (height, width, 3) or (height, width, 4); tensors have the
-    channel first. Integers run over their type's range, floats from 0 to 1. A batch of one, (1, channel, height, width)
-    or (1, height, width, channel), is its only image. An open file is read in binary mode from where it stands, and
-    stays open.
+    Args:
+        source: A path, ``sample:NAME``, the bytes of a file, an open file, a PIL image, an array or a tensor.
+            Arrays have the shape (height, width) or (height, width, channel) with 1, 3 or 4 channels; tensors have the
+            channel first. Integers span the range of their type, floats span [0, 1]. A batch of one image is read as
+            that image. A file must be open in binary mode; it is read from its position and stays open.
 
     Raises:
-        BadInput: It is none of these, there is no such file, or it is no image, is broken, too large, or holds NaN.
+        BadInput: The source has another type, the file does not exist, or the image is broken, too large or has NaN.
 
     """
     if isinstance(source, ImageInput):
@@ -136,19 +145,20 @@ def read_image(source: ImageSource) -> ImageInput:
         return _sample(source.removeprefix(SAMPLE))
     if not isinstance(source, str | os.PathLike):
         raise BadInput(
-            "an image must be a path, the bytes of a file, an open file, an image, an array or a tensor "
+            "an image must be a path, the bytes of a file, an open file, a PIL image, an array or a tensor "
             f"(got {type(source).__name__})"
         )
     if is_url(os.fspath(source)):
         raise BadInput(
-            f"{os.fspath(source)!r} is a URL, and URLs are not opened: download the image, and give its path"
+            f"an image must be a local file (got the URL {os.fspath(source)!r}): download it, and give its path"
         )
     return _open(Path(source))
 
 
 def is_batch(source: Any) -> bool:
-    """Whether it is several images in one array: a tensor (batch, channel, height, width) or an array (batch, height,
-    width, channel).
+    """Return whether a source is a batch of images in one array.
+
+    Tensors have the shape (batch, channel, height, width), arrays (batch, height, width, channel).
     """
     return isinstance(source, np.ndarray | Tensor) and source.ndim == 4
 
@@ -162,15 +172,21 @@ def _from_file(stream: Any) -> ImageInput:
     if not isinstance(data, bytes):
         raise BadInput(f"{name!r} is open as text: open it in binary mode, as open(path, 'rb')")
     if not data:
-        raise BadInput(f"{name!r} has nothing left to read: it is empty, or was read before (seek(0) starts anew)")
+        raise BadInput(
+            f"{name!r} has no bytes left to read: the file is empty, or was read before; call seek(0) to start again"
+        )
     return decode_image(data, name)
 
 
 def decode_image(data: bytes, name: str) -> ImageInput:
-    """Read an image from the bytes of its file; ``name`` is what messages call it.
+    """Read an image from the bytes of its file.
+
+    Args:
+        data: The bytes.
+        name: The name of the image in error messages.
 
     Raises:
-        BadInput: They are no image, or a broken or too large one.
+        BadInput: The bytes are not an image, or the image is broken or too large.
 
     """
     if not data:
@@ -195,7 +211,7 @@ def _open(path: Path) -> ImageInput:
 
 
 def _hashed(path: Path, source: str) -> ImageInput:
-    """The image of a file, with the digest of the same bytes."""
+    """Read the image of a file, with the digest of its bytes."""
     with path.open("rb") as stream:
         digest = file_digest(stream, "sha256").hexdigest()[:16]
         stream.seek(0)
@@ -205,7 +221,7 @@ def _hashed(path: Path, source: str) -> ImageInput:
 
 @contextmanager
 def _readable(name: str) -> Iterator[None]:
-    """Turn what Pillow raises on a bad file into one clear error."""
+    """Convert the exceptions of Pillow on a bad file to ``BadInput``."""
     try:
         yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -221,7 +237,7 @@ def _readable(name: str) -> Iterator[None]:
 
 
 def _too_large(name: str, size: str) -> str:
-    return f"{name!r} has more pixels{size} than the {MOST_PIXELS:,} that are read: scale it down first"
+    return f"an image must have at most {MOST_PIXELS:,} pixels ({name!r} has more{size}): scale it down"
 
 
 def _upright(image: Image.Image, source: str) -> ImageInput:
@@ -229,7 +245,7 @@ def _upright(image: Image.Image, source: str) -> ImageInput:
         raise BadInput(_too_large(source, f" ({image.width:,} x {image.height:,})"))
     notes = []
     if getattr(image, "n_frames", 1) > 1:
-        notes.append(f"the image has {image.n_frames} frames: the first was taken")  # pyright: ignore
+        notes.append(f"the image has {image.n_frames} frames: the first is used")  # pyright: ignore
         image.seek(0)
     image.load()
     rgb, note = _rgb(ImageOps.exif_transpose(image))
@@ -237,26 +253,26 @@ def _upright(image: Image.Image, source: str) -> ImageInput:
 
 
 def _rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
-    """The image as RGB with its tones kept: 16 bits are scaled to 8, not clipped."""
+    """Convert an image to RGB with its tones kept: 16 bits are scaled to 8, not clipped."""
     if image.mode.startswith("I") or image.mode == "F":
         return _from_wide(np.asarray(image)), ()
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         layer = image.convert("RGBA")
         if layer.getchannel("A").getextrema() != (255, 255):
             white = Image.new("RGBA", layer.size, "white")
-            return Image.alpha_composite(white, layer).convert("RGB"), ("transparent parts were laid on white",)
+            return Image.alpha_composite(white, layer).convert("RGB"), ("transparent parts were replaced by white",)
         return layer.convert("RGB"), ()
     return image.convert("RGB"), ()
 
 
 def _from_wide(values: np.ndarray) -> Image.Image:
-    """A grey image of 16 bits, 32 bits or floats as RGB; floats up to 1 are shares, larger values 16-bit."""
+    """Convert a gray image of 16 bits, 32 bits or floats to RGB; floats up to 1 span [0, 1], larger ones 16 bits."""
     if not np.isfinite(values).all():
         raise BadInput("the image holds NaN or infinite values")
     top = float(values.max(initial=0))
     white = 1.0 if values.dtype.kind == "f" and top <= 1 else 65535.0 if top <= 65535 else top
-    grey = np.clip(values.astype(np.float64) / white, 0, 1) * 255
-    return Image.fromarray(np.round(grey).astype(np.uint8)).convert("RGB")
+    gray = np.clip(values.astype(np.float64) / white, 0, 1) * 255
+    return Image.fromarray(np.round(gray).astype(np.uint8)).convert("RGB")
 
 
 def _channels_last(tensor: Tensor) -> np.ndarray:
@@ -268,24 +284,24 @@ def _from_array(array: np.ndarray, source: str) -> ImageInput:
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in array.shape:
         first = "(3, height, width)" if source == "tensor" else "(height, width, 3)"
-        raise BadInput(f"an image as {source} has the shape {first} or (height, width); got {array.shape}")
+        raise BadInput(f"an image as {source} must have the shape {first} or (height, width) (got {array.shape})")
     if array.dtype.kind == "f":
         if not np.isfinite(array).all():
             raise BadInput(f"the {source} holds NaN or infinite values")
         if array.min() < 0 or array.max() > 1:
-            raise BadInput(f"an image of floats runs from 0 to 1 (got {array.min():.3g} to {array.max():.3g})")
+            raise BadInput(f"an image of floats must be in [0, 1] (got {array.min():.3g} to {array.max():.3g})")
         array = np.round(array * 255)
     elif array.dtype == bool:
         array = array * 255
     elif array.dtype != np.uint8:
         array = np.round(array / np.iinfo(array.dtype).max * 255)
-    shaped = array.astype(np.uint8)
-    return _upright(Image.fromarray(shaped[..., 0] if shaped.ndim == 3 and channels == 1 else shaped), source)
+    rounded = array.astype(np.uint8)
+    return _upright(Image.fromarray(rounded[..., 0] if rounded.ndim == 3 and channels == 1 else rounded), source)
 
 
 @dataclass(frozen=True)
 class Region:
-    """A rectangle on the upright original, in its pixels. It reaches beyond the edge where a model pads."""
+    """A rectangle on the upright original, in its pixels; it extends past the edges where a model pads."""
 
     left: float
     top: float

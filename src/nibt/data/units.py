@@ -1,4 +1,4 @@
-"""What each token row of a tower stands for, and which rows are explained."""
+"""The units that the token rows of a tower stand for, and which rows are explained."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,14 @@ from nibt.values import ByValue
 
 @dataclass(frozen=True)
 class Grid:
-    """A grid over an image.
+    """The cells of a grid over an image, in row-major order.
 
-    ``prefix`` rows before it (a class token) and any rows after it (padding) are not explained.
+    Attributes:
+        rows: The number of rows.
+        columns: The number of columns.
+        prefix: The number of token rows before the grid, such as a class token. They are not explained, and neither
+            are token rows after the grid, which are padding.
+
     """
 
     rows: int
@@ -22,17 +27,19 @@ class Grid:
 
     @property
     def count(self) -> int:
+        """The number of cells."""
         return self.rows * self.columns
 
     def bare(self) -> "Grid":
-        """The grid of scores that have no other rows."""
+        """Return the grid without a prefix."""
         return Grid(self.rows, self.columns)
 
     def keep(self, scores: PerToken) -> PerUnit:
-        """Only the rows that stand for a cell of the grid."""
+        """Return the scores of the cells only."""
         return scores[:, self.prefix : self.prefix + self.count]
 
     def unfold(self, scores: PerUnit) -> Float[Tensor, "*batch rows columns"]:
+        """Return scores in rows and columns."""
         return scores.unflatten(-1, (self.rows, self.columns))
 
     def __getitem__(self, item: int) -> "Grid":
@@ -41,7 +48,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a caption and the token rows that spell it."""
+    """A word of a caption, and the rows of its tokens."""
 
     text: str
     tokens: tuple[int, ...]
@@ -49,7 +56,7 @@ class Word:
 
 @dataclass(frozen=True)
 class WordScore:
-    """A word of a caption with its signed score, the sum of the scores of its tokens, and their rows."""
+    """A word of a caption, its signed score (the sum over its tokens), and the rows of its tokens."""
 
     text: str
     score: float
@@ -58,10 +65,15 @@ class WordScore:
 
 @dataclass(frozen=True, eq=False)
 class Words(ByValue):
-    """The tokens of a batch of captions; special tokens (start, end, padding) are not explained.
+    """The tokens of a batch of captions. Special tokens (start, end, padding) are not explained.
 
-    ``tokens`` and ``words`` hold a tuple for each caption; ``explained`` is true for the rows of words.
-    Indexing gives the words of one caption, whose ``explained`` has no batch dimension.
+    Indexing returns the words of one caption, whose ``explained`` has no batch dimension.
+
+    Attributes:
+        tokens: The texts of the tokens of each caption.
+        words: The words of each caption.
+        explained: True on the rows of words.
+
     """
 
     tokens: tuple[tuple[str, ...], ...]
@@ -69,7 +81,7 @@ class Words(ByValue):
     explained: Bool[Tensor, "*batch token"]
 
     def keep(self, scores: PerToken) -> PerUnit:
-        """All rows, with those of special tokens at zero: captions of a batch differ in length."""
+        """Return the scores of all rows, with 0 for special tokens, since captions of a batch differ in length."""
         return scores.masked_fill(~self.explained.to(scores.device), 0.0)
 
     def __getitem__(self, item: int) -> "Words":
@@ -80,12 +92,12 @@ Units = Grid | Words
 
 
 def special_share(scores: PerToken, units: Units) -> PerExample:
-    """The share of the absolute score that lies on rows which stand for no unit, in [0, 1]."""
+    """Compute the share of the absolute score on rows without a unit, in [0, 1]."""
     total = scores.abs().sum(-1)
     explained = units.keep(scores).abs().sum(-1)
     return ((total - explained) / total.clamp_min(1e-30)).clamp(0, 1)
 
 
 def word_scores(scores: Float[Tensor, " token"], units: Words) -> tuple[WordScore, ...]:
-    """The words of one caption, each with the sum of its tokens' scores."""
+    """Return the words of one caption, each with the sum of its tokens' scores."""
     return tuple(WordScore(word.text, float(scores[list(word.tokens)].sum()), word.tokens) for word in units.words[0])

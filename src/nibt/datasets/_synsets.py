@@ -15,7 +15,7 @@ PREFIX = "a photo of a "
 _SYNSET = re.compile("n[0-9]{8}")
 
 
-class Labelled(NamedTuple):
+class Labeled(NamedTuple):
     """An image of a synset. Boxes are left, top, width and height in pixels."""
 
     synset: str
@@ -44,16 +44,16 @@ class SynsetDataset(LocalDataset):
             raise BadOption(f"each must be at least 1 (got {self.each})")
         super().__post_init__()
 
-    def captioned(self, images: Iterable[Labelled], names: dict[str, str]) -> list[Record]:
+    def captioned(self, images: Iterable[Labeled], names: dict[str, str]) -> list[Record]:
         """Entries of the first images of each synset.
 
         Raises:
             BadInput: A synset has no name, or fewer images than ``each``.
 
         """
-        of_synset: dict[str, list[Labelled]] = {}
-        for labelled in images:
-            of_synset.setdefault(labelled.synset, []).append(labelled)
+        of_synset: dict[str, list[Labeled]] = {}
+        for labeled in images:
+            of_synset.setdefault(labeled.synset, []).append(labeled)
         entries: list[Record] = []
         for synset, members in sorted(of_synset.items()):
             if synset not in names:
@@ -62,8 +62,8 @@ class SynsetDataset(LocalDataset):
                 raise BadInput(
                     f"each must be at most {len(members)} (got {self.each}): the synset {synset} has no more images"
                 )
-            members.sort(key=lambda labelled: natural(labelled.image.name))
-            entries += [_entry(labelled, names[synset]) for labelled in members[: self.each]]
+            members.sort(key=lambda labeled: natural(labeled.image.name))
+            entries += [_entry(labeled, names[synset]) for labeled in members[: self.each]]
         return entries
 
 
@@ -108,8 +108,8 @@ def from_corners(corners: list[str], where: str) -> Edges:
     return left, top, right - left + 1, bottom - top + 1
 
 
-def _entry(labelled: Labelled, name: str) -> Record:
+def _entry(labeled: Labeled, name: str) -> Record:
     caption = PREFIX + name
     span = len(PREFIX), len(caption)
-    marks = tuple(ObjectAnnotation(name, box, (span,)) for box in labelled.boxes)
-    return Record((caption,), str(labelled.image), labelled.where, annotations=marks)
+    marks = tuple(ObjectAnnotation(name, box, (span,)) for box in labeled.boxes)
+    return Record((caption,), str(labeled.image), labeled.where, annotations=marks)

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from nibt.datasets._files import lines, table
 from nibt.datasets._local import in_order
-from nibt.datasets._synsets import Labelled, SynsetDataset, from_corners, is_synset, synset_names
+from nibt.datasets._synsets import Labeled, SynsetDataset, from_corners, is_synset, synset_names
 from nibt.datasets.base import Edges, Record
 from nibt.errors import BadInput
 
@@ -51,17 +51,17 @@ class ImageNet(SynsetDataset):
         raise self.lacking(f"images of the split {self.split}")
 
 
-def _of_folders(synsets: list[Path]) -> Iterator[Labelled]:
+def _of_folders(synsets: list[Path]) -> Iterator[Labeled]:
     for synset in synsets:
         for path in in_order(path for path in synset.iterdir() if path.suffix.lower() in (".jpeg", ".jpg", ".png")):
-            yield Labelled(synset.name, path, f"{synset.name}/{path.name}")
+            yield Labeled(synset.name, path, f"{synset.name}/{path.name}")
 
 
-def _of_labels(labels: Path, folder: Path, order: list[str]) -> Iterator[Labelled]:
+def _of_labels(labels: Path, folder: Path, order: list[str]) -> Iterator[Labeled]:
     if labels.suffix == ".csv":
         for row, where in table(labels, ("ImageId", "PredictionString")):
             synset, boxes = _solution(row["PredictionString"].split(), where)
-            yield Labelled(synset, folder / f"{row['ImageId']}.JPEG", where, boxes)
+            yield Labeled(synset, folder / f"{row['ImageId']}.JPEG", where, boxes)
         return
     for number, (line, where) in enumerate(lines(labels), 1):
         *name, label = line.split()
@@ -72,7 +72,7 @@ def _of_labels(labels: Path, folder: Path, order: list[str]) -> Iterator[Labelle
                 "line"
             )
         image = Path(name[0]).name if name else f"ILSVRC2012_val_{number:08d}.JPEG"
-        yield Labelled(_label(label, order, where), folder / image, where)
+        yield Labeled(_label(label, order, where), folder / image, where)
 
 
 def _label(label: str, order: list[str], where: str) -> str:

@@ -200,7 +200,7 @@ def _wordings(spec: ExplanationSpec, pairs: Sequence[AnyPair], embeddings: Embed
 
 def _score(spec: ExplanationSpec, position: int, other: Embedding) -> Callable[[Embedding], torch.Tensor]:
     modality = spec.modalities[position]
-    return partial(spec.targets[modality], there=other.detach(), context=spec.contexts[modality])
+    return partial(spec.targets[modality], other=other.detach(), context=spec.contexts[modality])
 
 
 def _timed(work: Callable[[], _Result]) -> tuple[_Result, float]:

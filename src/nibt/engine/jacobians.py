@@ -123,6 +123,7 @@ class LayerPath:
 
     @property
     def rows(self) -> int:
+        """The number of rows of a state, special tokens included."""
         return self.cut.hidden.shape[1]
 
     def paths(self) -> Iterator[Nodes]:

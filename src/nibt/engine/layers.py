@@ -10,7 +10,8 @@ from nibt.data.pair import Pair
 from nibt.data.units import Grid
 from nibt.methods.base import Method, MethodSpec
 from nibt.metrics.base import MetricInput
-from nibt.models.base import Model, Tower, Trace
+from nibt.models._trace import Trace
+from nibt.models.base import Model, Tower
 from nibt.registry import find
 from nibt.types import Modality
 
@@ -80,4 +81,4 @@ def _deletion_area(model: Model, method: Method, tower: Tower, score: Score, pai
 
 
 def _seen_by(score: Score, other: Trace) -> Score:
-    return partial(score, there=other.embedding)
+    return partial(score, other=other.embedding)

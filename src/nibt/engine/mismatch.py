@@ -24,7 +24,7 @@ MARGIN = 0.5
 """Of two logits, the model's scale times the cosine: a softmax over both prefers the blank one by 1.65 to 1. Chosen by
 ``benchmarks/mismatch.py``.
 """
-_BLANK = ImageInput(Image.new("RGB", (64, 64)), "blank")  # its colour does not matter: what the tower gets is zero
+_BLANK = ImageInput(Image.new("RGB", (64, 64)), "blank")  # its color does not matter: what the tower gets is zero
 _BLANKS: "WeakKeyDictionary[Model, dict[tuple, Embedding]]" = WeakKeyDictionary()
 
 

@@ -1,4 +1,4 @@
-"""How good the maps of a method are, on pairs whose truth is known or by what the model itself does."""
+"""Measure the maps of a method, by the ground truth of the pairs or by how the score of the model changes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -51,19 +51,17 @@ def measure(
 ) -> list[Measurement]:
     """Explain pairs with a method, and measure the maps: one measurement per pair, side and metric.
 
-    All parameters that are not listed are those of ``explain``.
-
     Args:
         model: A loaded model, or what ``load_model`` takes.
         pairs: Pairs of an image and a caption. Metrics that compare a map with the truth need ``Pair.objects``; they
             are NaN for other pairs.
-        metrics: Names of metrics, or metrics with their options; a mapping gives each a label. None means all. Each
-            metric is taken on the sides for which it is defined.
+        metrics: Names of metrics, or metrics with their options; the keys of a mapping are their labels. None means
+            all. Each metric is computed on the sides for which it is defined.
         method: The name of the method.
         target: The target that is explained.
-        measured: The score that confidence, deletion, insertion and infidelity look at: "explained", or a target. A
-            target that compares does so with ``against`` or, without, with all other captions of the call; on the text
-            side with all other images of the call.
+        measured: The score that confidence, deletion, insertion and infidelity evaluate: "explained", or the name of a
+            target. A target that compares uses the captions in ``against`` or, without them, all other captions of the
+            call; on the text side, it uses all other images of the call.
         only: The only side to measure.
         variant: A variant of the method.
         against: Captions to compare with.
@@ -74,11 +72,11 @@ def measure(
         **options: Options of the method.
 
     Returns:
-        The measurements, by pair, then by batch order of sides and metrics.
+        The measurements, sorted by pair, then by side and metric.
 
     Raises:
-        BadInput: There are no pairs, one is not of an image and a caption, or there is nothing to compare with.
-        BadOption: The measured target cannot compare with what there is.
+        BadInput: There are no pairs, a pair is not an image and a caption, or there is nothing to compare with.
+        BadOption: The measured target cannot be used, or compares with exactly one other and there are more.
         UnknownName: No metric, method, target, variant or option has that name.
 
     """
@@ -87,12 +85,13 @@ def measure(
     model = load_model(model)
     pairs = [require_image_text(pair, "measure") for pair in pairs]
     labeled = _labeled(available("metrics") if metrics is None else metrics)
-    other = None if measured == "explained" else _target(measured)
-    own = () if other and other.others != "none" and find("targets", target).others == "none" else against
+    score_target = None if measured == "explained" else _score_target(measured)
+    # a target that does not compare rejects captions to compare with
+    only_measured = score_target and score_target.others != "none" and find("targets", target).others == "none"
     options = baseline_by_side(options, ("image", "text") if only is None else (only,))
-    contrast = Contrast.of(own, (), templates)
+    contrast = Contrast.of(() if only_measured else against, (), templates)
     spec = resolve(model, MethodSpec(method, variant, options), target, contrast, seed=seed)
-    scores = other and _MeasuredScore.of(model, other, pairs, Contrast.of(against, (), ()).against, only)
+    scores = score_target and _MeasuredScore.of(model, score_target, pairs, Contrast.of(against, (), ()).against, only)
     sides: list[Modality] = [
         side
         for side in spec.modalities
@@ -108,7 +107,7 @@ def measure(
 
 
 def _labeled(metrics: Sequence[str | Metric] | Mapping[str, str | Metric]) -> dict[str, Metric]:
-    """The metrics by their labels."""
+    """Return the metrics by their labels; a repeated name is numbered."""
     if isinstance(metrics, Mapping):
         return {label: _metric(metric) for label, metric in metrics.items()}
     labeled: dict[str, Metric] = {}
@@ -122,21 +121,27 @@ def _metric(metric: str | Metric) -> Metric:
     return find("metrics", metric)() if isinstance(metric, str) else metric
 
 
-def _target(name: str) -> Target:
-    """A target that may be measured: any whose captions stand for themselves."""
+def _score_target(name: str) -> Target:
+    """Return a target that can be measured: any that does not reword captions."""
     target: Target = find("targets", name)()
     if type(target).wordings is not Target.wordings:
         raise BadOption(
-            f"the target {target.name} rewords captions, so it can be explained, not measured beside another: "
-            "measured must be cosine, logit, softmax, difference or centred"
+            f"measured cannot be {target.name}, which rewords captions: "
+            "it must be explained, cosine, logit, softmax, difference or centred"
         )
     return target
 
 
 @dataclass(frozen=True)
 class _MeasuredScore:
-    """A score beside the explained one, and what each pair of the call is compared with: embeddings of the other
-    side's kind, each with a key, and the key of each pair's own, which is left out.
+    """A score other than the explained one.
+
+    Attributes:
+        model: The model.
+        target: The target that is measured.
+        others: By side, the embeddings to compare with, which are of the other modality, and a key for each.
+        own: By side, the key of each pair's own embedding, which it is not compared with.
+
     """
 
     model: Model
@@ -153,54 +158,59 @@ class _MeasuredScore:
         against: tuple[str, ...],
         only: Modality | None,
     ) -> "_MeasuredScore":
-        """Everything to compare with is encoded here, once, so that it depends on the call alone."""
+        """Encode all captions and images to compare with, once for the whole call."""
         if target.others == "none":
             return cls(model, target, {}, {})
         captions, images = [pair.caption for pair in pairs], [pair.image for pair in pairs]
-        of_images = [_key(image) for image in images]
+        image_keys = [_key(image) for image in images]
         others: dict[Modality, tuple[list[Any], Embedding]] = {}
-        own: dict[Modality, list[Any]] = {"image": [None] * len(pairs) if against else captions, "text": of_images}
+        own: dict[Modality, list[Any]] = {"image": [None] * len(pairs) if against else captions, "text": image_keys}
         if only != "text":
             texts = list(against or dict.fromkeys(captions))
             others["image"] = texts, encode(model.text, texts)
         if only != "image":
-            once = dict(zip(of_images, images, strict=True))
-            others["text"] = list(once), encode(model.image, list(once.values()))
+            distinct = dict(zip(image_keys, images, strict=True))
+            others["text"] = list(distinct), encode(model.image, list(distinct.values()))
         for side, (keys, _) in others.items():
-            fewest = min(len(keys) - (key in keys) for key in own[side])
-            most = max(len(keys) - (key in keys) for key in own[side])
+            counts = [len(keys) - (key in keys) for key in own[side]]
             kind = "captions" if side == "image" else "images"
-            if not fewest:
+            if not min(counts):
                 raise BadInput(
                     f"{target.name} on the {side} side compares with other {kind}, and the call has none: give "
                     "captions in against, more pairs, or only='image'"
                 )
-            if target.others == "one" and most > 1:
+            if target.others == "one" and max(counts) > 1:
                 raise BadOption(
-                    f"{target.name} compares with one other, and the {side} side has {most} {kind}: give one in "
+                    f"{target.name} compares with one other, and the {side} side has {max(counts)} {kind}: give one in "
                     "against with only='image', or measure softmax"
                 )
         return cls(model, target, others, own)
 
-    def score(self, side: Modality, indices: Sequence[int], there: Embedding) -> Callable[[Embedding], PerExample]:
-        """The score of a batch, of these pairs: each is compared with others of its own."""
-        settings = [TargetContext(self.model.scale, self.model.bias, self._others(side, index)) for index in indices]
+    def score(
+        self, side: Modality, indices: Sequence[int], other_embeddings: Embedding
+    ) -> Callable[[Embedding], PerExample]:
+        """Return the score of a batch with these pairs, as a function of the embeddings of a side."""
+        contexts = [TargetContext(self.model.scale, self.model.bias, self._others(side, index)) for index in indices]
 
-        def score(here: Embedding) -> PerExample:
-            found = [self.target(here[..., place, :], there[place], one) for place, one in enumerate(settings)]
-            return torch.stack(found, -1)
+        def score(embeddings: Embedding) -> PerExample:
+            scores = [
+                self.target(embeddings[..., row, :], other_embeddings[row], context)
+                for row, context in enumerate(contexts)
+            ]
+            return torch.stack(scores, -1)
 
         return score
 
     def _others(self, side: Modality, index: int) -> Tensor | None:
+        """Return the embeddings that a pair is compared with."""
         if side not in self.others:
             return None
         keys, embeddings = self.others[side]
-        return embeddings[[place for place, key in enumerate(keys) if key != self.own[side][index]]]
+        return embeddings[[position for position, key in enumerate(keys) if key != self.own[side][index]]]
 
 
 def _key(image: ImageInput) -> tuple[Any, ...]:
-    """The same for images of the same pixels."""
+    """Return a key that is the same for images with the same pixels."""
     return image.pil_image.size, image.pil_image.mode, hash(image.pil_image.tobytes())
 
 
@@ -211,6 +221,7 @@ def _measure_batch(
     measured: _MeasuredScore | None,
     only: Modality | None,
 ) -> Iterator[Measurement]:
+    """Yield the measurements of a batch by side, metric and pair."""
     regions, words = batch.sides[0].inputs.regions, batch.sides[1].inputs.words
     assert words is not None
     pairs = [pair for pair in batch.pairs if isinstance(pair, Pair)]
@@ -220,21 +231,23 @@ def _measure_batch(
         attribution, side = batch.attributions[position], batch.sides[position]
         if attribution is None:
             continue
-        seen = side
+        measured_side = side
         if measured is not None:
-            other = batch.sides[1 - position].trace.embedding
-            seen = replace(side, score=measured.score(modality, batch.indices, other))
-        metric_input = MetricInput(seen, attribution, truths, partial(_explain_again, spec.methods[modality], side))
+            other_embeddings = batch.sides[1 - position].trace.embedding
+            measured_side = replace(side, score=measured.score(modality, batch.indices, other_embeddings))
+        metric_input = MetricInput(
+            measured_side, attribution, truths, partial(_explain_again, spec.methods[modality], side)
+        )
         seconds = (batch.seconds[position] + encoding_seconds) / len(pairs)
         for label, metric in metrics.items():
             if modality not in metric.sides:
                 continue
             values, curves = metric.measured(metric_input)
-            curve_of = [()] * len(pairs) if curves is None else map(tuple, curves.tolist())
-            for index, value, curve in zip(batch.indices, values.tolist(), curve_of, strict=True):
+            curve_of_pair = [()] * len(pairs) if curves is None else map(tuple, curves.tolist())
+            for index, value, curve in zip(batch.indices, values.tolist(), curve_of_pair, strict=True):
                 yield Measurement(index, modality, metric.name, value, curve, label, seconds)
 
 
 def _explain_again(method: Method, explained: Side, side: Side) -> Attribution:
-    """The method's attribution of another side, for the score that was explained."""
+    """Return the attribution of a changed side, for the score that was explained."""
     return method(replace(side, score=explained.score))

@@ -1,4 +1,4 @@
-"""Tables of text as Markdown, LaTeX and HTML, and the lines of a summary as CSV."""
+"""Tables as Markdown, LaTeX and HTML, and the lines of a summary as CSV."""
 
 import csv
 import html
@@ -11,7 +11,7 @@ from nibt.evaluation.bench.summary import Line
 from nibt.evaluation.statistics import Interval
 from nibt.report.html.tables import data_table
 
-_LATEX = {
+_LATEX_ESCAPES = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
     "%": r"\%",
@@ -27,7 +27,15 @@ _LATEX = {
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of texts under their headings, with a title before and a note after."""
+    """Rows of strings under their headings.
+
+    Attributes:
+        title: The heading of the table's section, or the caption in LaTeX.
+        headings: The headings of the columns.
+        rows: The cells, row by row.
+        note: A note below the table.
+
+    """
 
     title: str
     headings: Sequence[str]
@@ -35,27 +43,27 @@ class Table:
     note: str = ""
 
     def markdown(self) -> str:
-        """A section with a table of pipes; what looks like a pipe is escaped.
+        r"""Return a section with a table in Markdown; pipes in the cells are escaped.
 
         >>> print(Table("t", ["a", "b"], [["1", "x|y"]]).markdown())
         ## t
         <BLANKLINE>
         | a | b |
         |---|---|
-        | 1 | x\\|y |
+        | 1 | x\|y |
 
         """
         lines = [
             f"## {self.title}",
             "",
-            _piped(self.headings),
+            _markdown_row(self.headings),
             "|---" * len(self.headings) + "|",
-            *map(_piped, self.rows),
+            *map(_markdown_row, self.rows),
         ]
         return "\n".join([*lines, *(["", self.note] if self.note else [])])
 
     def latex(self) -> str:
-        r"""A table of the package booktabs.
+        r"""Return a table that uses the package booktabs.
 
         >>> "a\\_b & c \\\\" in Table("t", ["a_b", "c"], []).latex()
         True
@@ -64,27 +72,27 @@ class Table:
         columns = "l" + "r" * (len(self.headings) - 1)
         lines = [
             r"\begin{table}",
-            rf"\caption{{{_latex(self.title)}}}",
+            rf"\caption{{{_escape_latex(self.title)}}}",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
-            _ampersands(self.headings),
+            _latex_row(self.headings),
             r"\midrule",
-            *map(_ampersands, self.rows),
+            *map(_latex_row, self.rows),
             r"\bottomrule",
             r"\end{tabular}",
-            *([_latex(self.note)] if self.note else []),
+            *([_escape_latex(self.note)] if self.note else []),
             r"\end{table}",
         ]
         return "\n".join(lines)
 
     def html(self) -> str:
-        """A section with a table, whose columns a page with the script of ``nibt.report.html.tables`` sorts."""
+        """Return a section with a table that the script of ``nibt.report.html.tables`` makes sortable."""
         note = f'<p class="note">{html.escape(self.note)}</p>' if self.note else ""
         return f"<h2>{html.escape(self.title)}</h2>\n{data_table(self.headings, self.rows)}\n{note}"
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A number of a table; a dash where there is none.
+    """Format a number for a table; NaN is a dash.
 
     >>> number(0.5), number(123.456), number(float("nan"))
     ('0.500', '123.5', '-')
@@ -95,18 +103,19 @@ def number(value: float, digits: int = 3) -> str:
     return f"{value:.{digits if abs(value) < 10 else 2 if abs(value) < 100 else 1}f}"
 
 
-def with_interval(found: Interval) -> str:
-    """A number and its interval.
+def with_interval(mean: Interval) -> str:
+    """Format a number with its interval.
 
-    >>> with_interval((0.5, 0.25, 0.75))
+    >>> with_interval(Interval(0.5, 0.25, 0.75))
     '0.500 [0.250, 0.750]'
 
     """
-    return number(found[0]) + ("" if math.isnan(found[1]) else f" [{number(found[1])}, {number(found[2])}]")
+    value, low, high = mean
+    return number(value) + ("" if math.isnan(low) else f" [{number(low)}, {number(high)}]")
 
 
 def as_csv(lines: Iterable[Line]) -> str:
-    """One line for each line of a summary, with nothing rounded."""
+    """Return the lines of a summary as CSV, without rounding."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(
@@ -124,37 +133,37 @@ def as_csv(lines: Iterable[Line]) -> str:
             "pairs",
             "failed",
             "p_holm",
-            "won",
+            "win_rate",
             "seconds",
         ]
     )
     for line in lines:
-        group = line.of.group
+        group = line.series.group
         writer.writerow(
             [
                 *group,
-                line.of.side,
-                line.of.metric,
+                line.series.side,
+                line.series.metric,
                 line.better,
-                line.of.method,
+                line.series.method,
                 *line.mean,
                 line.count,
                 line.failed,
                 line.p,
-                line.won,
+                line.win_rate,
                 line.seconds,
             ]
         )
     return file.getvalue()
 
 
-def _piped(cells: Iterable[str]) -> str:
+def _markdown_row(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
 
-def _ampersands(cells: Iterable[str]) -> str:
-    return " & ".join(map(_latex, cells)) + r" \\"
+def _latex_row(cells: Iterable[str]) -> str:
+    return " & ".join(map(_escape_latex, cells)) + r" \\"
 
 
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(one, one) for one in text)
+def _escape_latex(text: str) -> str:
+    return "".join(_LATEX_ESCAPES.get(character, character) for character in text)

@@ -39,9 +39,11 @@ class Actor:
             self._worker = error
 
     def describe(self) -> dict[str, Any]:
+        """Return what the worker explains with, for the manifest."""
         return self._ready().describe()
 
     def explain(self, chunk: Chunk) -> ChunkFile:
+        """Explain the pairs of one chunk."""
         return next(self._ready().explain_chunks([chunk]))
 
     def _ready(self) -> Worker:
@@ -71,6 +73,7 @@ class Cluster:
         return max(1, int(self.cpus))
 
     def record(self) -> dict[str, Any]:
+        """Return plain data, for the manifest."""
         return {"workers": self.workers, "cpus": self.cpus, "gpus": self.gpus, "threads_per_worker": self.threads}
 
     def explain(

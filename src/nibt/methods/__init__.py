@@ -1,1 +1,1 @@
-"""Which parts of a side made the score: one file a method."""
+"""Attribution methods, one file per method."""

@@ -1,7 +1,7 @@
-"""What methods that look at attention share: they score the rows of a tower from what its attentions took and gave.
+"""Base classes of methods that read attention: they score each row of a tower from its recorded attentions.
 
-The last attention is the last block's or, where a head pools by attention, the pooling; which of its rows the head
-reads is said by ``nibt.models._attention.Attentions``.
+The last attention is that of the last block or, where the head pools by attention, that of the pooling.
+``nibt.models._attention.Attentions`` says which of its rows the head reads.
 """
 
 from abc import abstractmethod
@@ -23,15 +23,16 @@ from nibt.types import Hidden, PerToken
 
 @dataclass(frozen=True)
 class AttentionMethod(Method):
-    """Scores every row of the stream; rows that stand for no unit are dropped afterwards."""
+    """Base class of methods that score every row of the hidden state; rows without a unit are dropped afterwards."""
 
     needs = ("attention",)
 
     @abstractmethod
     def scores(self, side: Side) -> PerToken:
-        """The score of each row."""
+        """Compute the score of each row."""
 
     def __call__(self, side: Side) -> Attribution:
+        """Compute the scores of a batch."""
         self.check(side.tower)
         scores, units = self.scores(side).detach(), side.units
         return Attribution(units.keep(scores), units, special_share(scores, units))
@@ -39,21 +40,27 @@ class AttentionMethod(Method):
 
 @dataclass(frozen=True)
 class LastAttention(AttentionMethod):
-    """A method of the last attention's weights and their gradient, averaged over the heads."""
+    """Base class of methods that score the weights of the last attention, averaged over the heads."""
 
     @abstractmethod
-    def weighed(self, weights: Weights, gradient: Weights) -> Weights:
-        """The score of each key for each query and head."""
+    def key_scores(self, weights: Weights, gradient: Weights) -> Weights:
+        """Compute the score of each key, for each query and head, from the weights and their gradient."""
 
     def scores(self, side: Side) -> PerToken:
-        seen = side.attentions(side.tower.depth - 1)
-        (gradient,) = gradients(side, seen, [seen.last.weights])
-        return seen.as_read(self.weighed(seen.last.weights, gradient).mean(1))
+        """Compute the score of each row."""
+        attentions = side.attentions(side.tower.depth - 1)
+        (gradient,) = gradients(side, attentions, [attentions.last.weights])
+        return attentions.read_by_head(self.key_scores(attentions.last.weights, gradient).mean(1))
 
 
 @dataclass(frozen=True)
 class AttentionOrInput(LastAttention):
-    """``at``: where the gradient is taken, ``attention`` (the last) or ``input`` (the tower's first tokens)."""
+    """Base class of methods that take the gradient at the last attention or at the tower's input.
+
+    Args:
+        at: Where the gradient is taken: ``attention`` (the last one) or ``input`` (the tower's first tokens).
+
+    """
 
     at: str = "attention"
 
@@ -62,25 +69,26 @@ class AttentionOrInput(LastAttention):
             raise BadOption(f"at must be attention or input (got {self.at!r})")
 
     def required(self) -> tuple[Need, ...]:
+        """Return what a tower must offer for these options."""
         return self.needs if self.at == "attention" else ("stem",)
 
     @abstractmethod
-    def of_input(self, state: Hidden, gradient: Hidden) -> PerToken:
-        """The score of each of the first tokens."""
+    def input_scores(self, state: Hidden, gradient: Hidden) -> PerToken:
+        """Compute the score of each of the first tokens from the tokens and their gradient."""
 
     def __call__(self, side: Side) -> Attribution:
-        """The scores of a batch."""
+        """Compute the scores of a batch."""
         if self.at == "attention":
             return super().__call__(side)
         self.check(side.tower)
         stem = side.stem()
-        here = Nodes((1.0,), (1.0,))  # the path's end: the tokens themselves
-        gradient = mean_gradient(lambda states: side.score(stem.rest(states)), 0 * stem.hidden, stem.hidden, here)
-        scores = self.of_input(stem.hidden, gradient)
+        end = Nodes((1.0,), (1.0,))  # the end of the path: the tokens themselves
+        gradient = mean_gradient(lambda states: side.score(stem.rest(states)), 0 * stem.hidden, stem.hidden, end)
+        scores = self.input_scores(stem.hidden, gradient)
         return Attribution(stem.units.keep(scores), stem.units, special_share(scores, stem.units))
 
 
-def gradients(side: Side, seen: Attentions, at: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Of the score, with respect to what was seen on the way to it."""
+def gradients(side: Side, attentions: Attentions, at: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Compute the gradients of the score with respect to recorded tensors ``at``."""
     with torch.enable_grad():
-        return torch.autograd.grad(side.score(seen.embedding).sum(), at)
+        return torch.autograd.grad(side.score(attentions.embedding).sum(), at)

@@ -1,4 +1,4 @@
-"""What options of several methods are checked for, and the generators that those which draw at random draw from."""
+"""Checks of options that several methods have, and their random generators."""
 
 import numpy as np
 
@@ -6,10 +6,10 @@ from nibt.errors import BadOption
 
 
 def at_least(low: int, **options: int | float) -> None:
-    """Whether numbers are large enough.
+    """Check that options are at least ``low``.
 
     Raises:
-        BadOption: One is not.
+        BadOption: An option is smaller.
 
     """
     for name, value in options.items():
@@ -18,10 +18,10 @@ def at_least(low: int, **options: int | float) -> None:
 
 
 def above_zero(**options: int | float) -> None:
-    """Whether numbers are positive.
+    """Check that options are positive.
 
     Raises:
-        BadOption: One is not.
+        BadOption: An option is not.
 
     """
     for name, value in options.items():
@@ -30,8 +30,8 @@ def above_zero(**options: int | float) -> None:
 
 
 def generator(seed: int, *place: int) -> np.random.Generator:
-    """A generator of its own for each place (a row, say): what is drawn there depends on no other place.
+    """Return a random generator for each place, such as a row, so that draws do not depend on other places.
 
-    It works on the CPU, and nobody's global generator is touched.
+    The generator works on the CPU and leaves global generators untouched.
     """
     return np.random.default_rng((seed, *place))

@@ -1,7 +1,7 @@
-"""Methods that score one state of one layer from the gradient there: what Grad-CAM is an example of.
+"""The base class of methods that score a layer from its state and one gradient, such as Grad-CAM.
 
-Such a method is a function of two tensors, the state (or, on a path, what the state adds to a baseline) and the
-gradient of the score. Said that way, it is also had along NIB's path: ``base_path.py``.
+Such a method is a function of two tensors: the gradient of the score, and the state (or, along a path, the difference
+of the state and a baseline). ``_path.py`` averages it along NIB's path.
 """
 
 from abc import abstractmethod
@@ -11,7 +11,7 @@ import torch
 
 from nibt.core.side import Side
 from nibt.data.units import Units
-from nibt.methods._layers import averaged
+from nibt.methods._layers import average_layers
 from nibt.methods.base import Method
 from nibt.results.attribution import Attribution
 from nibt.types import Hidden, PerToken
@@ -19,22 +19,32 @@ from nibt.types import Hidden, PerToken
 
 @dataclass(frozen=True)
 class GradientMethod(Method):
-    """``layer``: one or several, whose maps are averaged."""
+    """Base class of methods that score a layer from its state and one gradient.
+
+    Args:
+        layer: One layer or several, whose maps are averaged.
+
+    """
 
     layer: tuple[int, ...]
 
     @abstractmethod
     def scores(self, difference: Hidden, gradient: Hidden, units: Units) -> PerToken:
-        """The score of each row, from what the state adds to the baseline (the state itself, where nothing is
-        narrowed) and the gradient at one state. Pure; a rectifier belongs in here.
+        """Compute the score of each row. A pure function; a rectifier belongs in here.
+
+        Args:
+            difference: The state minus the baseline; without a path, the state itself.
+            gradient: The gradient of the score at one state.
+            units: The units of the layer.
+
         """
 
     def __call__(self, side: Side) -> Attribution:
-        """The map of each layer, averaged."""
-        return averaged(side, self.layer, [self.at(side, layer) for layer in self.layer])
+        """Compute the mean of the maps of all layers."""
+        return average_layers(side, self.layer, [self.layer_scores(side, layer) for layer in self.layer])
 
-    def at(self, side: Side, layer: int) -> PerToken:
-        """One layer: the gradient at the state itself."""
+    def layer_scores(self, side: Side, layer: int) -> PerToken:
+        """Compute the scores of one layer from the gradient at its state."""
         cut = side.cut(layer)
         states = cut.hidden[None].detach().requires_grad_()
         with torch.enable_grad():

@@ -1,4 +1,4 @@
-"""What methods share that narrow along a path, or average the maps of several layers."""
+"""Checks and means that methods with a path or with several layers share."""
 
 from collections.abc import Sequence
 
@@ -13,23 +13,25 @@ from nibt.types import PerExample, PerToken
 
 
 def check_path(baseline: str, quadrature: str, steps: int, floor: float) -> None:
-    """Whether a path can be walked.
+    """Check the options of a path.
 
     Raises:
-        BadOption: There is no such baseline or rule, or one does not go with the other.
+        BadOption: There is no such baseline or quadrature rule, or they do not go together.
 
     """
     nodes(quadrature, steps, floor)
     if baseline.partition(":")[0] not in ("zero", "blank", "mean"):
         raise BadOption(f"baseline must be zero, blank, mean or mean:FILE (got {baseline!r})")
     if quadrature == "geometric" and baseline != "zero":
-        raise BadOption(f"the rule geometric serves the baseline zero only (got {baseline!r}); use gauss")
+        raise BadOption(
+            f"quadrature geometric needs the baseline zero (got {baseline!r}); use gauss with other baselines"
+        )
 
 
-def averaged(
-    side: Side, layers: tuple[int, ...], maps: Sequence[PerToken], told: Sequence[PathSummary] = ()
+def average_layers(
+    side: Side, layers: tuple[int, ...], maps: Sequence[PerToken], summaries: Sequence[PathSummary] = ()
 ) -> Attribution:
-    """The mean of the maps of several layers.
+    """Compute the mean of the maps of several layers.
 
     Raises:
         Unsupported: The layers have different grids.
@@ -37,13 +39,15 @@ def averaged(
     """
     units = side.cut(layers[0]).units
     if any(scores.shape != maps[0].shape for scores in maps):
-        raise Unsupported(f"layers {layers} have different grids, so their maps cannot be averaged")
+        raise Unsupported(
+            f"layers {layers} have different grids, so their maps cannot be averaged: choose layers with the same grid"
+        )
     scores = torch.stack(list(maps)).mean(0)
-    return Attribution(units.keep(scores), units, special_share(scores, units), _mean(told) if told else None)
+    return Attribution(units.keep(scores), units, special_share(scores, units), _mean(summaries) if summaries else None)
 
 
 def _mean(parts: Sequence[PathSummary]) -> PathSummary:
-    """One narrowing for several layers."""
+    """Return one summary for the paths of several layers: means of the scores, the maximum of the steps."""
     if len(parts) == 1:
         return parts[0]
 

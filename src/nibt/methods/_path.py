@@ -1,5 +1,7 @@
-"""Along NIB's path: what is computed from the gradient at one state, averaged with the weights of a rule over the
-states z(l) = r + l (h - r) between a baseline and the state itself; h - r stands where the state would.
+"""Methods of one gradient, averaged along NIB's path.
+
+The states of the path are z(l) = r + l (h - r), from a baseline r to the state h. A quadrature rule weights the scores
+of these states, which are computed from h - r and the gradient at z(l).
 """
 
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from nibt.core.quadrature import gradients, nodes
 from nibt.core.side import Side
 from nibt.errors import BadOption
 from nibt.methods._gradient import GradientMethod
-from nibt.methods._layers import averaged, check_path
+from nibt.methods._layers import average_layers, check_path
 from nibt.methods.base import Method
 from nibt.models._trace import Cut
 from nibt.registry import available, find
@@ -21,15 +23,19 @@ from nibt.results.attribution import Attribution, PathSummary
 from nibt.types import Hidden, PerToken
 
 Scores = Callable[[Hidden, Hidden], PerToken]
-"""From h - r and the gradient at one state to the score of each row."""
+"""Computes the score of each row from h - r and the gradient at one state."""
 
 
 @dataclass(frozen=True)
 class PathMethod(Method):
-    """``baseline``: zero, blank, mean or mean:FILE.
+    """Base class of methods with a path.
 
-    ``quadrature`` and ``steps``: where on the path gradients are taken; ``floor`` is the lower end of the rule
-    ``geometric``.
+    Args:
+        baseline: The state at the start of the path: zero, blank, mean or mean:FILE.
+        quadrature: The rule that places and weights the states at which gradients are taken.
+        steps: The number of these states.
+        floor: The lower end of the path for the rule ``geometric``.
+
     """
 
     baseline: str = "blank"
@@ -39,24 +45,32 @@ class PathMethod(Method):
 
     def __post_init__(self) -> None:
         check_path(self.baseline, self.quadrature, self.steps, self.floor)
-        getattr(super(), "__post_init__", lambda: None)()  # the checks of the method that goes along the path
+        getattr(super(), "__post_init__", lambda: None)()  # the checks of the averaged method
 
-    def narrowed(self, side: Side, cut: Cut, layer: int | None, scores: Scores) -> tuple[PerToken, PathSummary]:
-        """The rows' scores, averaged along the path of a layer (None: of the first tokens), and what became of S."""
+    def integrate(self, side: Side, cut: Cut, layer: int | None, scores: Scores) -> tuple[PerToken, PathSummary]:
+        """Average the scores of the rows along the path of a layer, and summarize the path.
+
+        Args:
+            side: The side that is explained.
+            cut: The tower, cut at the layer.
+            layer: The layer; None for the tower's first tokens.
+            scores: The function that is averaged.
+
+        """
         baseline, path = side.baseline(self.baseline, layer, cut.hidden), nodes(self.quadrature, self.steps, self.floor)
         difference = cut.hidden - baseline
-        exact = torch.promote_types(cut.hidden.dtype, torch.float32)  # many nodes are added up
-        found = torch.zeros(cut.hidden.shape[:2], device=cut.hidden.device, dtype=exact)
+        exact = torch.promote_types(cut.hidden.dtype, torch.float32)  # for a sum over many nodes
+        result = torch.zeros(cut.hidden.shape[:2], device=cut.hidden.device, dtype=exact)
         at_once = side.at_once(layer, cut.hidden)
-        for weights, there in gradients(
+        for weights, batch in gradients(
             lambda states: side.score(cut.rest(states)), baseline, cut.hidden, path, at_once
         ):
-            for weight, gradient in zip(weights, there, strict=True):
-                found += weight * scores(difference, gradient)
+            for weight, gradient in zip(weights, batch, strict=True):
+                result += weight * scores(difference, gradient)
         at_input = side.value()
         at_baseline = side.at_end(self.baseline, layer, cut, baseline + path.low * difference)
-        total = found.sum(-1)
-        return found, PathSummary(
+        total = result.sum(-1)
+        return result, PathSummary(
             self.baseline,
             self.quadrature,
             () if layer is None else (layer,),
@@ -69,15 +83,15 @@ class PathMethod(Method):
 
 @dataclass(frozen=True)
 class _AlongPath(PathMethod, GradientMethod):
-    """What a method of one gradient becomes along the path; ``along_path`` puts the method itself behind it."""
+    """Mixin that averages a method of one gradient along the path; ``with_path`` puts it before the method."""
 
     def __call__(self, side: Side) -> Attribution:
-        """The map of each layer, averaged."""
-        found = []
+        """Compute the mean of the maps of all layers."""
+        results = []
         for layer in self.layer:
             cut = side.cut(layer)
-            found.append(self.narrowed(side, cut, layer, lambda h, g, units=cut.units: self.scores(h, g, units)))
-        return averaged(side, self.layer, [rows for rows, _ in found], [told for _, told in found])
+            results.append(self.integrate(side, cut, layer, lambda h, g, units=cut.units: self.scores(h, g, units)))
+        return average_layers(side, self.layer, [rows for rows, _ in results], [path for _, path in results])
 
 
 _PATHS: dict[str, dict[str, Any]] = {
@@ -90,28 +104,29 @@ _PATHS: dict[str, dict[str, Any]] = {
 
 
 def along_path(name: str) -> type[GradientMethod]:
-    """The method of that name along NIB's path, "NIB with X"; it takes the options of the path, too.
+    """Return the named method averaged along NIB's path ("NIB with X"), with the options of the path added.
 
-    Its layers are the method's own. The variant ``paper`` walks as the paper does, the others as NIB does by default.
+    The method keeps its own layers. The variant ``paper`` uses the path of NIB's variant ``paper``; the others use that
+    of NIB's default.
 
     Raises:
-        UnknownName: No method goes by that name.
-        BadOption: The method is no function of one gradient of a layer.
+        UnknownName: There is no method of that name.
+        BadOption: The method is not a function of one gradient of a layer.
 
     """
     kind = find("methods", name)
     if not issubclass(kind, GradientMethod):
         able = [other for other in available("methods") if issubclass(find("methods", other), GradientMethod)]
         raise BadOption(
-            f"{name} cannot go along a path: it is not made of one gradient of a layer; those that are: "
+            f"{name} cannot go along a path, since it is not computed from one gradient of a layer; use one of: "
             f"{', '.join(able) or 'none'}"
         )
-    return walking(kind)
+    return with_path(kind)
 
 
 @cache
-def walking(kind: type[GradientMethod]) -> type[GradientMethod]:
-    """A method of one gradient as one that is averaged along the path."""
+def with_path(kind: type[GradientMethod]) -> type[GradientMethod]:
+    """Return the class that averages a method of one gradient along the path."""
     variants = {
         variant: {side: {**_PATHS.get(variant, _PATHS["default"])[side], **own} for side, own in sides.items()}
         for variant, sides in kind.variants.items()

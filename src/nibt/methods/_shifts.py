@@ -1,9 +1,9 @@
-"""Any method's map, finer than the grid of the tower: the image is shifted by parts of a patch, and each shift
-explained.
+"""Maps finer than the tower's grid: any method, averaged over shifted copies of the image.
 
-Where the n x n shifts put the middles of the patches, they are the cells of a grid n times as fine. Each shift tells of
-all of its patch, so a cell has the mean of all maps stretched bilinearly, which is a triangle as wide as two patches
-over the interleaved maps. All cells add up to the mean sum of the maps.
+With n x n shifts by fractions of a patch, the centers of the patches are the cells of a grid n times as fine. Each
+map describes whole patches. Each fine cell is therefore the mean of all maps after bilinear interpolation, which
+equals smoothing the interleaved maps with a triangle two patches wide. The sum of the fine map is the mean sum of
+the maps.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ MOST = 8
 
 @dataclass(frozen=True)
 class Shifted(Method):
-    """``inner``, asked of ``shifts`` x ``shifts`` shifted copies of each image."""
+    """A method that averages ``inner`` over ``shifts`` x ``shifts`` shifted copies of each image."""
 
     inner: Method
     shifts: int
@@ -36,50 +36,51 @@ class Shifted(Method):
 
     @property
     def layer(self) -> tuple[int, ...]:
-        """The layers of the method itself, so that an image is traced from the lowest."""
+        """The layers of the inner method, so that an image is traced from the lowest."""
         return getattr(self.inner, "layer", (0,))
 
     def options(self) -> dict[str, object]:
-        """Those of the method, and how often it is asked."""
+        """Return the options of the inner method, and ``shifts``."""
         return {**self.inner.options(), "shifts": self.shifts}
 
     def __call__(self, side: Side) -> Attribution:
-        """The fine map of a batch.
+        """Compute the fine maps of a batch.
 
         Raises:
-            Unsupported: The tower takes patches, not an image that could be shifted.
-            BadOption: The method's map lies on a grid of its own.
+            Unsupported: The tower takes patches instead of an image, which cannot be shifted.
+            BadOption: The method has a grid of its own.
 
         """
         lowest = min(self.layer)
         grid = side.cut(lowest).units if hasattr(self.inner, "layer") else side.units
         assert isinstance(grid, Grid)
-        answers = [self.inner(_moved(side, lowest, *step)) for step in self._steps(side, grid)]
-        for answer in answers:
-            if not isinstance(answer.units, Grid) or (answer.units.rows, answer.units.columns) != (
+        results = [self.inner(_moved(side, lowest, *step)) for step in self._steps(side, grid)]
+        for result in results:
+            if not isinstance(result.units, Grid) or (result.units.rows, result.units.columns) != (
                 grid.rows,
                 grid.columns,
             ):
                 raise BadOption(
-                    f"shifts make the tower's own grid finer, and the map of {type(self.inner).__name__} "
-                    "lies on one of its own: leave shifts out"
+                    f"shifts cannot refine the maps of {self.inner.name}, which have a grid of their own instead of "
+                    "the tower's: leave shifts out"
                 )
-        fine = interleave([answer.grid for answer in answers], self.shifts)
-        told = [answer.path for answer in answers if answer.path is not None]
+        fine = interleave([result.grid for result in results], self.shifts)
+        paths = [result.path for result in results if result.path is not None]
         return Attribution(
             fine.flatten(1),
             Grid(grid.rows * self.shifts, grid.columns * self.shifts),
-            torch.stack([answer.special_share for answer in answers]).mean(0),
-            _mean(told) if told else None,
+            torch.stack([result.special_share for result in results]).mean(0),
+            _mean(paths) if paths else None,
         )
 
     def _steps(self, side: Side, grid: Grid) -> Iterator[tuple[int, int]]:
-        """How many pixels down and across each copy is moved, rows before columns."""
+        """Yield the shift of each copy in pixels, down and across, in row-major order."""
         tower = side.tower
         assert isinstance(tower, ImageTower)
         if side.inputs.values.ndim != 4:
             raise Unsupported(
-                f"a {type(tower).__name__} is given patches, not an image that could be shifted: leave shifts out"
+                f"shifts must be 1 for a {type(tower).__name__}, which takes patches instead of an image: "
+                "leave shifts out"
             )
         height, width = tower.extent(side.inputs)
         parts = parts_of_patch(self.shifts)
@@ -89,16 +90,14 @@ class Shifted(Method):
 
 
 def parts_of_patch(shifts: int) -> list[float]:
-    """By how much of a patch images are shifted, each way: where the middles of the finer cells lie."""
+    """Return the shifts along one axis as fractions of a patch: the centers of the finer cells."""
     return [(2 * part + 1) / (2 * shifts) - 0.5 for part in range(shifts)]
 
 
 def interleave(
     maps: Sequence[Float[Tensor, "batch row column"]], shifts: int
 ) -> Float[Tensor, "batch fine_row fine_column"]:
-    """The maps of all shifts, rows before columns, interleaved and smoothed, so that all cells add up to the mean of
-    their sums.
-    """
+    """Interleave and smooth the maps of all shifts, in row-major order; the sum is the mean of the maps' sums."""
     count, rows, columns = maps[0].shape
     stack = torch.stack(list(maps), -1).reshape(count, rows, columns, shifts, shifts)
     fine = stack.permute(0, 1, 3, 2, 4).reshape(count, rows * shifts, columns * shifts) / shifts**2
@@ -107,7 +106,10 @@ def interleave(
 
 
 def triangle(size: int, reach: int) -> Float[Tensor, "{size} {size}"]:
-    """Smoothing by a triangle that is 0 from ``reach`` cells on, mirrored at both ends: symmetric, rows sum to 1."""
+    """Return the matrix that smooths with a triangle of half width ``reach``, mirrored at both ends.
+
+    The matrix is symmetric, and its rows sum to 1.
+    """
     matrix = torch.zeros(size, size, dtype=torch.float64, device="cpu")
     for row in range(size):
         for away in range(1 - reach, reach):
@@ -117,9 +119,7 @@ def triangle(size: int, reach: int) -> Float[Tensor, "{size} {size}"]:
 
 
 def _moved(side: Side, lowest: int, down: int, across: int) -> Side:
-    """The side as if each image began that many pixels further down and to the right; its edge goes on where it
-    ends.
-    """
+    """Return the side with its images shifted by that many pixels; edge pixels are repeated."""
     values = side.inputs.values
     rows = (torch.arange(values.shape[-2], device=values.device) + down).clamp(0, values.shape[-2] - 1)
     columns = (torch.arange(values.shape[-1], device=values.device) + across).clamp(0, values.shape[-1] - 1)
@@ -127,10 +127,11 @@ def _moved(side: Side, lowest: int, down: int, across: int) -> Side:
     return replace(side, trace=side.tower.trace(inputs, lowest))
 
 
-def _mean(told: Sequence[PathSummary]) -> PathSummary:
-    """The means over the paths of all shifts."""
+def _mean(paths: Sequence[PathSummary]) -> PathSummary:
+    """Return one summary for the paths of all shifts: means of the scores, the maximum of the steps."""
     mean = {
-        name: torch.stack([getattr(one, name) for one in told]).mean(0) for name in ("at_input", "at_baseline", "sum")
+        name: torch.stack([getattr(path, name) for path in paths]).mean(0)
+        for name in ("at_input", "at_baseline", "sum")
     }
-    most = torch.stack([one.steps for one in told]).amax(0)
-    return replace(told[0], **mean, steps=most)
+    most = torch.stack([path.steps for path in paths]).amax(0)
+    return replace(paths[0], **mean, steps=most)

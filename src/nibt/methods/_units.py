@@ -1,4 +1,4 @@
-"""Methods that score the units themselves, so that nothing lies on rows that stand for no unit."""
+"""The base class of methods that score units directly, so that no score falls on rows without a unit."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -12,13 +12,17 @@ from nibt.types import PerUnit
 
 @dataclass(frozen=True)
 class UnitMethod(Method):
+    """Base class of methods that score units directly."""
+
     @abstractmethod
     def scores(self, side: Side, units: Units) -> PerUnit:
-        """The scores of a batch: a column for each cell of a grid, or for each row of a caption (those of special
-        tokens are dropped).
+        """Compute the scores of a batch: one column per cell of a grid, or per row of a caption.
+
+        Columns of special tokens are dropped afterwards.
         """
 
     def __call__(self, side: Side) -> Attribution:
+        """Compute the scores of a batch."""
         units = side.units
         scores = self.scores(side, units)
         if isinstance(units, Words):

@@ -1,4 +1,7 @@
-"""A method answers for one side: which of its units made the score. Its options are its dataclass fields."""
+"""The contract of methods: a method attributes the score of one side to its units.
+
+The options of a method are its dataclass fields.
+"""
 
 import dataclasses
 import math
@@ -19,12 +22,12 @@ SIDES: tuple[Modality, Modality] = ("image", "text")
 
 
 class LayerAfter(float):
-    """In a variant, the layer that *leaves* the block at that share of the depth."""
+    """In a variant, the layer that *leaves* the block at that fraction of the depth."""
 
 
 @dataclasses.dataclass(frozen=True)
 class MethodSpec:
-    """A method by its name, with a variant and options that are not resolved yet."""
+    """The name of a method with a variant and unresolved options."""
 
     name: str = "nib"
     variant: str = "default"
@@ -32,7 +35,7 @@ class MethodSpec:
 
     @classmethod
     def parse(cls, text: str) -> "MethodSpec":
-        """Read ``nib`` or ``nib:paper``.
+        """Parse a name with an optional variant, such as ``nib`` or ``nib:paper``.
 
         Raises:
             UnknownName: There is no such method.
@@ -47,40 +50,49 @@ class MethodSpec:
 
     @property
     def is_random(self) -> bool:
-        """Whether the method draws at random, and so takes a seed."""
+        """Whether the method is random, and so has the option ``seed``."""
         return "seed" in {field.name for field in dataclasses.fields(find("methods", self.name))}
 
 
 @dataclasses.dataclass(frozen=True)
 class Method(Plugin, ABC):
-    """A subclass is a frozen dataclass; ``variants`` gives named sets of values for its options, by side.
+    """Base class of methods. A subclass is a frozen dataclass whose fields are its options.
 
-    In a variant, a ``layer`` that is a fraction means that share of the depth. ``cost`` says how many plain forward
-    passes of the tower an explanation takes, with the options' names in it; ``needs`` is what a tower must offer.
+    Attributes:
+        paper: The source of the method.
+        cost: The cost of an explanation in forward passes of the tower, as a formula of the options.
+        needs: What a tower must offer.
+        sides: The sides that the method explains.
+        variants: Named sets of values of the options, by side. A fraction as ``layer`` is a fraction of the depth.
+
     """
 
     paper: ClassVar[str] = ""
     cost: ClassVar[str] = ""
     needs: ClassVar[tuple[Need, ...]] = ()
     signed: ClassVar[bool] = True
-    """Whether the sign of a score says which way a unit moves the target; if not, a score says how much only."""
+    """Whether the sign of a score is the direction in which a unit moves the target; if not, only its size counts."""
     sides: ClassVar[tuple[Modality, ...]] = ("image", "text")
     variants: ClassVar[Mapping[str, Mapping[Modality, Options]]] = {"default": {"image": {}, "text": {}}}
 
     @abstractmethod
     def __call__(self, side: Side) -> Attribution:
-        """The scores of a batch."""
+        """Compute the scores of a batch."""
 
     @classmethod
     def configured(cls, tower: Tower, variant: str, options: Options, recommended: Options) -> "Method":
-        """The method for one tower. Options of one side carry its name in front: ``image_layer``.
+        """Return the method for one tower, with all options resolved.
 
-        ``recommended`` is what the model's maker says. It serves the default variant only, where that is nibt's own
-        and not the paper's, and only the options that the variant sets.
+        Args:
+            tower: The tower of the side that is explained.
+            variant: A key of ``variants``.
+            options: Values by option. The prefix ``image_`` or ``text_`` limits a value to one side: ``image_layer``.
+            recommended: The values that the model recommends. They apply to the default variant only, where it
+                differs from the variant ``paper``, and only to options that the variant sets.
 
         Raises:
-            UnknownName: There is no such variant.
-            BadOption: There is no such option, or it cannot have that value.
+            UnknownName: There is no such variant or option.
+            BadOption: An option cannot have that value.
             Unsupported: The tower lacks what the method needs.
 
         """
@@ -90,9 +102,9 @@ class Method(Plugin, ABC):
         own = cls.variants[variant][tower.modality]
         values = dict(own)
         if variant == "default" and own != cls.variants.get("paper", {}).get(tower.modality):
-            told = _of_side(recommended, tower.modality, prefixed_only=True)
-            values |= {name: value for name, value in told.items() if name in own}
-        values |= _of_side(options, tower.modality)
+            defaults = _side_options(recommended, tower.modality, prefixed_only=True)
+            values |= {name: value for name, value in defaults.items() if name in own}
+        values |= _side_options(options, tower.modality)
         types = {field.name: field.type for field in dataclasses.fields(cls)}
         method = cls(
             **{
@@ -105,14 +117,14 @@ class Method(Plugin, ABC):
         return method
 
     def required(self) -> tuple[Need, ...]:
-        """What a tower must offer for these options."""
+        """Return what a tower must offer for these options."""
         return self.needs
 
     def check(self, tower: Tower) -> None:
-        """Whether the tower offers what these options need.
+        """Check that the tower offers what these options need.
 
         Raises:
-            Unsupported: It does not; the message names methods that can do with what it offers.
+            Unsupported: It does not; the message names the methods that work with this tower.
 
         """
         lacking = [need for need in self.required() if need not in tower.offers]
@@ -120,8 +132,8 @@ class Method(Plugin, ABC):
             return
         able = [name for name in available("methods") if tower.offers.issuperset(find("methods", name).needs)]
         raise Unsupported(
-            f"{type(self).__name__} needs {' and '.join(lacking)}, and this {tower.modality} tower, a "
-            f"{type(tower).__name__}, has none; methods that need less: {', '.join(able)}"
+            f"{self.name} needs {' and '.join(lacking)}, which this {tower.modality} tower "
+            f"({type(tower).__name__}) lacks; methods for this tower: {', '.join(able)}"
         )
 
     @classmethod
@@ -132,15 +144,15 @@ class Method(Plugin, ABC):
                 raise UnknownName("options", name, known)
 
     def options(self) -> dict[str, Any]:
-        """The resolved options, as they are recorded."""
+        """Return the resolved options in the form that records store."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
 
 
-def _of_side(options: Options, modality: Modality, prefixed_only: bool = False) -> dict[str, Any]:
-    """The options that hold for a side; those that name it win over those that do not. None means not given."""
-    given = {key: value for key, value in options.items() if value is not None}
-    common = {} if prefixed_only else {k: v for k, v in given.items() if not k.startswith(("image_", "text_"))}
-    return common | {k.removeprefix(f"{modality}_"): v for k, v in given.items() if k.startswith(f"{modality}_")}
+def _side_options(options: Options, modality: Modality, prefixed_only: bool = False) -> dict[str, Any]:
+    """Return the options of a side without their prefix; prefixed options win, and None counts as not set."""
+    values = {key: value for key, value in options.items() if value is not None}
+    common = {} if prefixed_only else {k: v for k, v in values.items() if not k.startswith(("image_", "text_"))}
+    return common | {k.removeprefix(f"{modality}_"): v for k, v in values.items() if k.startswith(f"{modality}_")}
 
 
 def _layers(value: Any, tower: Tower) -> tuple[int, ...]:
@@ -149,14 +161,14 @@ def _layers(value: Any, tower: Tower) -> tuple[int, ...]:
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
     layers = tuple(_parsed("layer", part, int) for part in parts)
     if not layers:
-        raise BadOption("layer is an empty list: give at least one layer")
+        raise BadOption("layer must name at least one layer (got an empty list)")
     for layer in layers:
         tower.check_layer(layer)
     return layers
 
 
 def _parsed(name: str, value: Any, kind: Any) -> Any:
-    """An option's value, from the text of a command line or from Python, as the type that its field has."""
+    """Convert the value of an option, from a command line or from Python, to the type of its field."""
     kinds = [part for part in getattr(kind, "__args__", (kind,)) if part is not type(None)]
     target = kinds[0] if kinds and kinds[0] in (int, float, str, bool) else str
     try:
@@ -172,4 +184,4 @@ def _parsed(name: str, value: Any, kind: Any) -> Any:
     return number
 
 
-_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

@@ -1,9 +1,9 @@
-"""A fixed guess that looks at nothing: what an image or a caption is about is near its middle.
+"""A control: a Gaussian around the center, the same for every image and caption.
 
     score = exp(-d^2 / (2 spread^2))
 
-d is the distance from the middle where the outermost units of either direction lie at 1. A caption is a line of its
-own words' tokens, from -1 at the first to 1 at the last; a caption of one token has it in the middle.
+d is the distance from the center, where the outermost units along either axis lie at 1. The tokens of a caption's words
+lie on a line from -1 (the first) to 1 (the last); a single token lies at 0.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,12 @@ from nibt.types import PerUnit
 
 @dataclass(frozen=True)
 class Centre(UnitMethod):
-    """``spread``: the standard deviation of the bell, as a share of half the image or caption."""
+    """Scores from a Gaussian around the center.
+
+    Args:
+        spread: The standard deviation, relative to half the size of the image or caption.
+
+    """
 
     paper = "none: a control"
     cost = "0"
@@ -45,7 +50,7 @@ class Centre(UnitMethod):
 
 
 def _line(count: int) -> Tensor:
-    """Places from -1 to 1; a single one lies in the middle."""
+    """Return ``count`` positions from -1 to 1; a single position is 0."""
     if count == 1:
         return torch.zeros(1, dtype=torch.float32, device="cpu")
     return torch.linspace(-1, 1, count, dtype=torch.float32, device="cpu")

@@ -1,8 +1,8 @@
-"""Chefer, Gur and Wolf (ICCV 2021, arXiv 2103.15679) on the last attention, as Zhu et al. (ICLR 2025) compare it.
+"""Chefer's attention relevance on the last attention (Chefer et al., ICCV 2021, arXiv 2103.15679).
 
     score of token t = mean over heads of relu(dS/dA * A)[r, t]
 
-The same through all blocks, as it was published, is ``gae``.
+Zhu et al. (ICLR 2025) compare this form. The published form, which goes through all blocks, is ``gae``.
 """
 
 from dataclasses import dataclass
@@ -16,13 +16,15 @@ from nibt.models._attention import Weights
 
 @dataclass(frozen=True)
 class Chefer(LastAttention):
+    """Rectified products of the last attention's weights and gradients."""
+
     paper = "Chefer et al., ICCV 2021, arXiv 2103.15679"
     cost = "1 + about 3 / depth"
     signed = False
     variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
 
     @override
-    def weighed(self, weights: Weights, gradient: Weights) -> Weights:
+    def key_scores(self, weights: Weights, gradient: Weights) -> Weights:
         return (gradient * weights).relu()
 
 

@@ -1,9 +1,9 @@
-"""FastIG (Hesse et al., NeurIPS 2021, arXiv 2111.07668): one step of integrated gradients, state times gradient.
+"""FastIG: integrated gradients in one step (Hesse et al., NeurIPS 2021, arXiv 2111.07668).
 
     score of token t = mean over heads of (dS/dA * A)[r, t],  the last attention
     textbook:          sum_c x_tc (dS/dx)_tc,                 x the first tokens
 
-The first is how Zhu et al. (ICLR 2025) compare it.
+Zhu et al. (ICLR 2025) compare the first form.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,8 @@ from nibt.types import Hidden, PerToken
 
 @dataclass(frozen=True)
 class FastIG(AttentionOrInput):
+    """The state times its gradient."""
+
     paper = "Hesse et al., NeurIPS 2021, arXiv 2111.07668"
     cost = "1 + about 3 / depth; at the input 2 + about 3"
     variants: ClassVar = {
@@ -26,11 +28,11 @@ class FastIG(AttentionOrInput):
     }
 
     @override
-    def weighed(self, weights: Weights, gradient: Weights) -> Weights:
+    def key_scores(self, weights: Weights, gradient: Weights) -> Weights:
         return gradient * weights
 
     @override
-    def of_input(self, state: Hidden, gradient: Hidden) -> PerToken:
+    def input_scores(self, state: Hidden, gradient: Hidden) -> PerToken:
         return (state * gradient).sum(-1)
 
 

@@ -1,9 +1,9 @@
-"""Chefer through all blocks: generic attention explainability (Chefer et al., ICCV 2021, arXiv 2103.15679).
+"""Generic attention explainability (Chefer et al., ICCV 2021, arXiv 2103.15679).
 
     R = 1;  R <- R + relu(mean over heads of dS/dA_l * A_l) R  for each block l;  score of token t = R[r, t]
-    textbook: the mean over heads of relu(dS/dA_l * A_l), as it was published
+    textbook: the mean over heads of relu(dS/dA_l * A_l), as published
 
-A head that pools by attention reads R through its own map.
+A head that pools by attention multiplies R by its own map.
 """
 
 from dataclasses import dataclass
@@ -14,13 +14,18 @@ from typing_extensions import override
 from nibt.core.side import Side
 from nibt.errors import BadOption
 from nibt.methods._attention import AttentionMethod, gradients
-from nibt.models._attention import Map, Weights
+from nibt.models._attention import AttentionMap, Weights
 from nibt.types import PerToken
 
 
 @dataclass(frozen=True)
 class GAE(AttentionMethod):
-    """``rectified``: what is cut off at zero, the ``mean`` over the heads, or each of the ``heads`` before it."""
+    """Relevance propagated through the attentions of all blocks.
+
+    Args:
+        rectified: Where negative values are set to 0: in the ``mean`` over the heads, or in each of the ``heads``.
+
+    """
 
     paper = "Chefer et al., ICCV 2021, arXiv 2103.15679"
     cost = "1 + about 3"
@@ -38,11 +43,12 @@ class GAE(AttentionMethod):
 
     @override
     def scores(self, side: Side) -> PerToken:
-        seen = side.attentions()
-        found = gradients(side, seen, [one.weights for one in seen.all])
-        return seen.relayed([self._map(one.weights * gradient) for one, gradient in zip(seen.all, found, strict=True)])
+        attentions = side.attentions()
+        weights = [record.weights for record in attentions.all]
+        products = zip(weights, gradients(side, attentions, weights), strict=True)
+        return attentions.propagate([self._map(weight * gradient) for weight, gradient in products])
 
-    def _map(self, product: Weights) -> Map:
+    def _map(self, product: Weights) -> AttentionMap:
         return product.mean(1).relu() if self.rectified == "mean" else product.relu().mean(1)
 
 

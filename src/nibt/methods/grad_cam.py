@@ -1,10 +1,10 @@
-"""Grad-CAM (Selvaraju et al., ICCV 2017, arXiv 1610.02391) on a hidden layer.
+"""Grad-CAM on a hidden layer (Selvaraju et al., ICCV 2017, arXiv 1610.02391).
 
     score of token t = relu(sum_c h_tc dS/dh_tc)
     textbook:          relu(sum_c w_c h_tc),  w_c the mean of dS/dh_tc over the units
 
-The first, which pools no weights, is how Zhu et al. (ICLR 2025) compare it. The layer is what leaves the block at
-three quarters of the depth; on a convolutional trunk the last feature map, as it was published.
+Zhu et al. (ICLR 2025) compare the first form, which does not pool the weights. The default layer is what leaves the
+block at three quarters of the depth; on a convolutional trunk it is the last feature map, as published.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,13 @@ _LAYER = {"layer": LayerAfter(0.75)}
 
 @dataclass(frozen=True)
 class GradCAM(GradientMethod):
-    """``layer``: one or several, averaged. ``weights``: ``token`` (each its own gradient) or ``pooled``."""
+    """Rectified sums over the channels, weighted by the gradient.
+
+    Args:
+        layer: One layer or several, whose maps are averaged.
+        weights: ``token`` weights each token by its own gradient, ``pooled`` by the mean gradient of the units.
+
+    """
 
     paper = "Selvaraju et al., ICCV 2017, arXiv 1610.02391"
     cost = "1 + about 3 x (1 - layer / depth)"
@@ -48,7 +54,7 @@ class GradCAM(GradientMethod):
 
 
 def _pooled(gradient: Hidden, units: Units) -> Float[Tensor, "batch 1 width"]:
-    """The mean gradient of each channel over the rows that stand for a unit."""
+    """Compute the mean gradient of each channel over the rows that stand for a unit."""
     if isinstance(units, Grid):
         return gradient[:, units.prefix : units.prefix + units.count].mean(1, keepdim=True)
     explained = units.explained.to(gradient)[..., None]

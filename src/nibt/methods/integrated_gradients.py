@@ -1,8 +1,8 @@
-"""Integrated gradients (Sundararajan et al., ICML 2017, arXiv 1703.01365), on a tower's first tokens.
+"""Integrated gradients on the first tokens (Sundararajan et al., ICML 2017, arXiv 1703.01365).
 
     score of token t = sum_c (h - r)_tc * mean_{j=1..n} [dS/dx](r + (j - 1/2)/n (h - r))_tc,  h the first tokens
 
-The same path as NIB's, but from where the tower begins, and by the midpoint rule.
+The path is NIB's, but at the input of the tower and with the midpoint rule.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,12 @@ from nibt.results.attribution import Attribution
 
 @dataclass(frozen=True)
 class IntegratedGradients(PathMethod):
-    """``baseline``: blank or zero. The variant ``paper`` has the zero embedding as its baseline."""
+    """Integrated gradients of the tower's first tokens.
+
+    Args:
+        baseline: ``blank`` or ``zero``. The variant ``paper`` uses the zero embedding.
+
+    """
 
     paper = "Sundararajan et al., ICML 2017, arXiv 1703.01365"
     cost = "2 + about 3 x steps"
@@ -34,8 +39,8 @@ class IntegratedGradients(PathMethod):
     @override
     def __call__(self, side: Side) -> Attribution:
         stem = side.stem()
-        scores, told = self.narrowed(side, stem, None, lambda difference, gradient: (difference * gradient).sum(-1))
-        return Attribution(stem.units.keep(scores), stem.units, special_share(scores, stem.units), told)
+        scores, path = self.integrate(side, stem, None, lambda difference, gradient: (difference * gradient).sum(-1))
+        return Attribution(stem.units.keep(scores), stem.units, special_share(scores, stem.units), path)
 
 
 PLUGIN = IntegratedGradients

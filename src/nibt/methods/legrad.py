@@ -1,9 +1,9 @@
-"""LeGrad (Bousselham et al., ICCV 2025, arXiv 2404.03214): how each block's attention forms the answer.
+"""LeGrad: gradients of each block's attention (Bousselham et al., ICCV 2025, arXiv 2404.03214).
 
     s_l = the score of the head applied to the mean of the tokens that leave block l
     score of token t = sum over the last L blocks of the mean over heads and queries of relu(ds_l / dA_l)[., t]
 
-The tokens of a block are the rows that the embedding depends on: what fills a caption up is none.
+The tokens of a block are the rows that the embedding depends on; padding is excluded.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,12 @@ from nibt.types import Hidden, PerExample, PerToken
 
 @dataclass(frozen=True)
 class LeGrad(AttentionMethod):
-    """``blocks``: how many of the last, all by default."""
+    """Rectified gradients of the attention weights, summed over blocks.
+
+    Args:
+        blocks: The number of last blocks that are summed; all by default.
+
+    """
 
     paper = "Bousselham et al., ICCV 2025, arXiv 2404.03214"
     cost = "1 + about 3 x blocks / depth"
@@ -35,19 +40,19 @@ class LeGrad(AttentionMethod):
     @override
     def scores(self, side: Side) -> PerToken:
         depth = side.tower.depth
-        seen = side.attentions(depth - min(self.blocks or depth, depth))
-        tokens = seen.relayed([one.weights.mean(1) for one in seen.all]) > 0
-        total = torch.zeros_like(tokens, dtype=seen.embedding.dtype)
-        for block, stream in zip(seen.blocks, seen.streams, strict=True):
+        attentions = side.attentions(depth - min(self.blocks or depth, depth))
+        tokens = attentions.propagate([record.weights.mean(1) for record in attentions.all]) > 0
+        total = torch.zeros_like(tokens, dtype=attentions.embedding.dtype)
+        for block, stream in zip(attentions.blocks, attentions.streams, strict=True):
             with torch.enable_grad():
-                (gradient,) = torch.autograd.grad(_of_mean(side, stream, tokens).sum(), block.weights)
+                (gradient,) = torch.autograd.grad(_mean_score(side, stream, tokens).sum(), block.weights)
             positive = (gradient * (block.weights > 0)).relu().mean(1)
             total += positive.sum(1) / tokens.sum(-1, keepdim=True).clamp_min(1)
         return total
 
 
-def _of_mean(side: Side, stream: Hidden, tokens: Tensor) -> PerExample:
-    """The score of a stream whose rows are all the mean of its tokens: so each head reads the mean."""
+def _mean_score(side: Side, stream: Hidden, tokens: Tensor) -> PerExample:
+    """Compute the score of a state in which every row is the mean of its tokens, so that any head reads the mean."""
     weights = tokens.to(stream)[..., None]
     mean = (stream * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True).clamp_min(1)
     return side.score(side.cut(side.tower.depth).rest(mean.expand_as(stream)[None]))[0]

@@ -1,12 +1,12 @@
-"""M2IB (Wang et al., NeurIPS 2023, arXiv 2312.17174): learn how much of each element of a state noise may replace.
+"""M2IB: a learned information bottleneck (Wang et al., NeurIPS 2023, arXiv 2312.17174).
 
     lambda = sigmoid(a),  z = lambda h + (1 - lambda) e,  e ~ N(0, 1) fresh for each pass
     loss = beta mean(KL) - mean S(z),  KL = -1/2 (1 + ln v - m^2 - v),  m = lambda h,  v = (1 - lambda)^2
     score of token t = sum_c KL_tc,  of the last forward pass
 
-a starts at 5, so that hardly anything is replaced. With ``noise="features"`` the noise has the mean and the deviation
-of the features, as in the information bottleneck that this one is made after (Schulz et al., ICLR 2020, arXiv
-2001.00396): h is standardised first, over the item's own tokens, channel by channel.
+a is learned and starts at 5, which replaces almost nothing. With ``noise="features"`` the noise has the mean and the
+standard deviation of the features, as in the information bottleneck of Schulz et al. (ICLR 2020, arXiv 2001.00396):
+h is standardized first, per channel over the tokens of the item.
 """
 
 from collections.abc import Callable
@@ -35,10 +35,18 @@ _START = 5.0
 
 @dataclass(frozen=True)
 class M2IB(Method):
-    """``beta``: how dear information is.
+    """The information that each token keeps under a learned bottleneck.
 
-    ``steps`` of Adam with the rate ``rate``, each with ``samples`` draws of noise; ``seeds``: how many seeds, from
-    ``seed`` on, are averaged. ``noise``: unit or features.
+    Args:
+        layer: One layer or several, whose maps are averaged.
+        beta: The weight of the information in the loss.
+        steps: The number of steps of Adam.
+        samples: The number of draws of noise per step.
+        rate: The learning rate.
+        seed: The first seed.
+        seeds: The number of seeds, whose maps are averaged.
+        noise: ``unit`` for standard normal noise, ``features`` for noise with the moments of the features.
+
     """
 
     paper = "Wang et al., NeurIPS 2023, arXiv 2312.17174"
@@ -67,30 +75,38 @@ class M2IB(Method):
             raise BadOption(f"noise must be unit or features (got {self.noise!r})")
 
     def __call__(self, side: Side) -> Attribution:
-        """Each layer and each seed is learnt for itself, and the maps are averaged."""
+        """Compute the mean of the maps of all layers and seeds, each of which is learned separately.
+
+        Raises:
+            Unsupported: The layers have different grids.
+
+        """
         cuts = [side.cut(layer) for layer in self.layer]
         units = cuts[0].units
         if any(cut.hidden.shape[:2] != cuts[0].hidden.shape[:2] for cut in cuts):
-            raise Unsupported(f"layers {self.layer} have different grids, so their maps cannot be averaged")
+            raise Unsupported(
+                f"layers {self.layer} have different grids, so their maps cannot be averaged: "
+                "choose layers with the same grid"
+            )
         seeds = range(self.seed, self.seed + self.seeds)
         scores = torch.stack(
             [
-                self._learnt(side, cut, seed, side.at_once(layer, cut.hidden))
+                self._optimize(side, cut, seed, side.at_once(layer, cut.hidden))
                 for layer, cut in zip(self.layer, cuts, strict=True)
                 for seed in seeds
             ]
         ).mean(0)
         return Attribution(units.keep(scores), units, special_share(scores, units))
 
-    def _learnt(self, side: Side, cut: Cut, seed: int, at_once: int | None) -> PerToken:
-        """The information that each token keeps, in nats."""
-        own = side.tower.valid_tokens(side.inputs, cut.hidden)[..., None]
-        exact = cut.hidden.to(torch.promote_types(cut.hidden.dtype, torch.float32))  # Adam lives on small differences
-        mean, deviation = self._noise(exact, own)
+    def _optimize(self, side: Side, cut: Cut, seed: int, at_once: int | None) -> PerToken:
+        """Compute the information that each token keeps, in nats."""
+        tokens = side.tower.valid_tokens(side.inputs, cut.hidden)[..., None]
+        exact = cut.hidden.to(torch.promote_types(cut.hidden.dtype, torch.float32))  # Adam needs small differences
+        mean, deviation = self._noise(exact, tokens)
         hidden = (exact - mean) / deviation
-        draws = [generator(seed, row) for row in range(hidden.shape[1])]  # a row's noise, whatever the length
+        draws = [generator(seed, row) for row in range(hidden.shape[1])]  # a row's noise does not depend on the length
         a = torch.full_like(hidden, _START).requires_grad_()
-        optimiser = torch.optim.Adam([a], lr=self.rate)
+        optimizer = torch.optim.Adam([a], lr=self.rate)
 
         def score(states: States) -> Float[Tensor, "node batch"]:
             return side.score(cut.rest((states * deviation + mean).to(cut.hidden.dtype)))
@@ -99,30 +115,30 @@ class M2IB(Method):
         for _ in tracked(range(self.steps)):
             with torch.enable_grad():
                 bits = _information(a, hidden)
-                dearness = (self.beta * (bits * own).sum((1, 2)) / (own.sum((1, 2)) * hidden.shape[2])).sum()
-                (gradient,) = torch.autograd.grad(dearness, a)
-            a.grad = gradient - _gradient(score, a, hidden, _drawn(draws, self.samples, hidden), at_once)
-            optimiser.step()
-        return (bits.detach() * own).sum(-1)
+                penalty = (self.beta * (bits * tokens).sum((1, 2)) / (tokens.sum((1, 2)) * hidden.shape[2])).sum()
+                (gradient,) = torch.autograd.grad(penalty, a)
+            a.grad = gradient - _gradient(score, a, hidden, _draw_noise(draws, self.samples, hidden), at_once)
+            optimizer.step()
+        return (bits.detach() * tokens).sum(-1)
 
-    def _noise(self, hidden: Hidden, own: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of the noise, for each channel of each item."""
+    def _noise(self, hidden: Hidden, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the mean and the standard deviation of the noise, per channel and item."""
         if self.noise == "unit":
             return hidden.new_zeros(()), hidden.new_ones(())
-        count = own.sum(1, keepdim=True)
-        mean = (hidden * own).sum(1, keepdim=True) / count
-        variance = ((hidden - mean).square() * own).sum(1, keepdim=True) / count
+        count = tokens.sum(1, keepdim=True)
+        mean = (hidden * tokens).sum(1, keepdim=True) / count
+        variance = ((hidden - mean).square() * tokens).sum(1, keepdim=True) / count
         return mean, variance.sqrt().clamp_min(1e-6)
 
 
 def _information(a: Hidden, hidden: Hidden) -> Hidden:
-    """The divergence of what passes from the noise alone; ln v by logsigmoid, which stays finite."""
+    """Compute the KL divergence of the noisy state from the noise; ln v uses logsigmoid, which stays finite."""
     log_variance = 2 * F.logsigmoid(-a)
     return -0.5 * (1 + log_variance - (a.sigmoid() * hidden).square() - log_variance.exp())
 
 
-def _drawn(draws: list[np.random.Generator], samples: int, like: Hidden) -> Float[Tensor, "node token width"]:
-    """Noise for each token, the same for all items of the batch."""
+def _draw_noise(draws: list[np.random.Generator], samples: int, like: Hidden) -> Float[Tensor, "node token width"]:
+    """Draw noise for each token, the same for all items of the batch."""
     rows = [draw.standard_normal((samples, like.shape[2]), dtype=np.float32) for draw in draws]
     return torch.from_numpy(np.stack(rows, 1)).to(like)
 
@@ -134,7 +150,7 @@ def _gradient(
     noise: Float[Tensor, "node token width"],
     at_once: int | None,
 ) -> Hidden:
-    """The gradient of the mean score of as many noisy states, some at a time."""
+    """Compute the gradient of the mean score over noisy states, a chunk at a time."""
     total = torch.zeros_like(hidden)
     for part in chunks(len(noise), hidden, at_once=at_once):
         with torch.enable_grad():

@@ -1,8 +1,8 @@
-"""MFABA (Zhu et al., AAAI 2024, arXiv 2312.13630): gradients along an adversarial walk that leaves the input.
+"""MFABA: gradients along an adversarial path (Zhu et al., AAAI 2024, arXiv 2312.13630).
 
     x_0 = first tokens,  x_{j+1} = x_j - stride sign(dS/dx_j),  score = -sum_c sum_j (x_{j+1} - x_j) dS/dx_j
 
-Each step is taken against the score, so every term is |dS/dx_j| times the stride: a sensitivity, never negative.
+Each step lowers the score, so every term is |dS/dx_j| times the stride: a sensitivity, which is never negative.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,13 @@ from nibt.results.attribution import Attribution
 
 @dataclass(frozen=True)
 class MFABA(Method):
-    """``steps`` of the walk, each of the length ``stride`` in every coordinate."""
+    """Gradients summed along an adversarial path that starts at the first tokens.
+
+    Args:
+        steps: The number of steps.
+        stride: The length of a step in every coordinate.
+
+    """
 
     paper = "Zhu et al., AAAI 2024, arXiv 2312.13630"
     cost = "1 + about 3 x steps"
@@ -35,17 +41,17 @@ class MFABA(Method):
         above_zero(stride=self.stride)
 
     def __call__(self, side: Side) -> Attribution:
-        """Walk, and add up what each token's steps took."""
+        """Compute the scores of a batch."""
         stem = side.stem()
-        here = stem.hidden[None]
+        states = stem.hidden[None]
         scores = torch.zeros(stem.hidden.shape[:2], dtype=torch.float32, device=stem.hidden.device)
         for _ in range(self.steps):
-            here = here.detach().requires_grad_()
+            states = states.detach().requires_grad_()
             with torch.enable_grad():
-                (gradient,) = torch.autograd.grad(side.score(stem.rest(here)).sum(), here)
+                (gradient,) = torch.autograd.grad(side.score(stem.rest(states)).sum(), states)
             step = -self.stride * gradient.sign()
             scores = scores - (step * gradient)[0].sum(-1)
-            here = here + step
+            states = states + step
         return Attribution(stem.units.keep(scores), stem.units, special_share(scores, stem.units))
 
 

@@ -1,8 +1,10 @@
 """The Narrowing Information Bottleneck (Zhu et al., ICLR 2025, arXiv 2502.14889).
 
-A hidden layer is narrowed along a straight path, z(l) = r + l (h - r), from the state itself to a baseline that
-says nothing. What a token's share of the state adds to the score on the way is its score. Deterministic: no
-noise, no training. With r = 0 this is the published method; why a baseline is better: ``docs/methods.md``.
+    score of token t = sum_c (h - r)_tc * mean of [dS/dz](z(l))_tc,  z(l) = r + l (h - r)
+
+A hidden layer moves along a straight path from its state h to a baseline r without information. A token's score is the
+part of the change of S that its row contributes. The method is deterministic: it has no noise and no training. With
+r = 0 it is the published method; ``docs/methods.md`` explains why another baseline is better.
 """
 
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from torch import Tensor
 from nibt.core.quadrature import Nodes, mean_gradient, refined
 from nibt.core.side import Side
 from nibt.errors import BadOption
-from nibt.methods._layers import averaged, check_path
+from nibt.methods._layers import average_layers, check_path
 from nibt.methods.base import Method
 from nibt.models._trace import Cut
 from nibt.results.attribution import Attribution, PathSummary, allowed
@@ -24,11 +26,17 @@ from nibt.types import Hidden, PerExample, PerToken
 
 @dataclass(frozen=True)
 class NIB(Method):
-    """``layer``: one or several, averaged.
+    """Gradients integrated along the path from a baseline to a hidden state.
 
-    ``baseline``: zero, blank, mean or mean:FILE. ``quadrature`` and ``steps``: where on the path gradients are taken;
-    ``floor`` is the lower end of the rule ``geometric``. With a ``tolerance`` the steps are doubled, to 64 at most,
-    until the gap is below that share of the change.
+    Args:
+        layer: One layer or several, whose maps are averaged.
+        baseline: The state at the start of the path: zero, blank, mean or mean:FILE.
+        quadrature: The rule that places and weights the states at which gradients are taken.
+        steps: The number of these states.
+        floor: The lower end of the path for the rule ``geometric``.
+        tolerance: The largest completeness gap, relative to the change of the score. The steps are doubled, up to 64,
+            until the gap is below it.
+
     """
 
     paper = "Zhu et al., ICLR 2025, arXiv 2502.14889"
@@ -57,12 +65,12 @@ class NIB(Method):
             raise BadOption(f"tolerance must be above 0 (got {self.tolerance})")
 
     def __call__(self, side: Side) -> Attribution:
-        """Narrow each layer, and average."""
-        runs = [self._narrowed(side, layer) for layer in self.layer]
-        return averaged(side, self.layer, [scores for scores, _ in runs], [told for _, told in runs])
+        """Compute the mean of the maps of all layers."""
+        runs = [self._integrate(side, layer) for layer in self.layer]
+        return average_layers(side, self.layer, [scores for scores, _ in runs], [path for _, path in runs])
 
-    def _narrowed(self, side: Side, layer: int) -> tuple[PerToken, PathSummary]:
-        """One layer; with a tolerance, as many nodes as each item needs, whatever its batch mates need."""
+    def _integrate(self, side: Side, layer: int) -> tuple[PerToken, PathSummary]:
+        """Integrate along the path of one layer; with a tolerance, each item gets the steps that it needs."""
         cut = side.cut(layer)
         baseline = side.baseline(self.baseline, layer, cut.hidden)
         paths = refined(self.quadrature, self.steps, self.floor, self.tolerance is not None)
@@ -71,46 +79,47 @@ class NIB(Method):
         at_baseline = side.at_end(self.baseline, layer, cut, baseline + first.low * (cut.hidden - baseline))
         change = at_input - at_baseline
         at_once = side.at_once(layer, cut.hidden)
-        found = self._along(first, side, cut, baseline, change, at_once)
+        result = self._path_scores(first, side, cut, baseline, change, at_once)
         for path in paths:
-            missed = found.gap > allowed(change, self.tolerance)
-            if not missed.any():
+            incomplete = result.gap > allowed(change, self.tolerance)
+            if not incomplete.any():
                 break
-            found = found.where(missed, self._along(path, side, cut, baseline, change, at_once))
-        return found.scores, PathSummary(
+            result = result.where(incomplete, self._path_scores(path, side, cut, baseline, change, at_once))
+        return result.scores, PathSummary(
             self.baseline,
             self.quadrature,
             (layer,),
-            found.steps,
+            result.steps,
             at_input,
             at_baseline,
-            found.scores.sum(-1),
+            result.scores.sum(-1),
             self.tolerance,
         )
 
-    def _along(
+    def _path_scores(
         self, path: Nodes, side: Side, cut: Cut, baseline: Hidden, change: PerExample, at_once: int | None
-    ) -> "_Found":
+    ) -> "_PathResult":
+        """Compute the scores with one quadrature rule."""
         gradient = mean_gradient(lambda states: side.score(cut.rest(states)), baseline, cut.hidden, path, at_once)
         scores = ((cut.hidden - baseline) * gradient).sum(-1)
         gap = (scores.sum(-1) - change).abs()
-        return _Found(scores, gap, torch.full_like(gap, len(path.positions)))
+        return _PathResult(scores, gap, torch.full_like(gap, len(path.positions)))
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What one sum along a path found: scores, how far they are from complete, and with how many nodes."""
+class _PathResult:
+    """The scores of one quadrature, their completeness gaps and the number of steps."""
 
     scores: PerToken
     gap: PerExample
     steps: PerExample
 
-    def where(self, missed: Bool[Tensor, " batch"], better: "_Found") -> "_Found":
-        """The better answer for the items that need it, and this one for the others."""
-        return _Found(
-            torch.where(missed[:, None], better.scores, self.scores),
-            torch.where(missed, better.gap, self.gap),
-            torch.where(missed, better.steps, self.steps),
+    def where(self, incomplete: Bool[Tensor, " batch"], better: "_PathResult") -> "_PathResult":
+        """Return the better result for the incomplete items, and this one for the others."""
+        return _PathResult(
+            torch.where(incomplete[:, None], better.scores, self.scores),
+            torch.where(incomplete, better.gap, self.gap),
+            torch.where(incomplete, better.steps, self.steps),
         )
 
 

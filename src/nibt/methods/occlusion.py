@@ -1,7 +1,9 @@
-"""Occlusion (Zeiler and Fergus, ECCV 2014, arXiv 1311.2901): S minus S with the unit hidden.
+"""Occlusion: the drop of the score without a unit (Zeiler and Fergus, ECCV 2014, arXiv 1311.2901).
 
-A patch is hidden by the mean colour, a word by the padding token's embedding. What is hidden one at a time is seen
-one at a time: two words that say the same hide each other's worth.
+    score of unit u = S - S(without u)
+
+A patch is replaced by the mean color, a word by the embedding of the padding token. Units are removed one at a time,
+so two words with the same content both get low scores.
 """
 
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ from nibt.types import PerUnit
 
 @dataclass(frozen=True)
 class Occlusion(UnitMethod):
+    """The drop of the score when one unit is removed."""
+
     paper = "Zeiler and Fergus, ECCV 2014, arXiv 1311.2901"
     cost = "1 + units"
     variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
@@ -27,7 +31,7 @@ class Occlusion(UnitMethod):
     def scores(self, side: Side, units: Units) -> PerUnit:
         if isinstance(units, Grid):
             count, tried = units.count, torch.arange(units.count, device="cpu")
-        else:  # only rows that are a word's in some caption of the batch
+        else:  # only rows that belong to a word in any caption of the batch
             count, tried = units.explained.shape[1], units.explained.cpu().any(0).nonzero()[:, 0]
         device = side.tower.example.device
         keep = 1 - torch.eye(count, dtype=torch.float32, device=device)[tried.to(device)]

@@ -1,4 +1,7 @@
-"""The same score for every unit: an empty map, which keeps all there is. Drop is 0 for it, and increase, too."""
+"""A control: the same score for every unit.
+
+The map keeps the whole input, so its confidence drop and its confidence increase are 0.
+"""
 
 from dataclasses import dataclass
 
@@ -13,6 +16,8 @@ from nibt.types import PerUnit
 
 @dataclass(frozen=True)
 class Ones(UnitMethod):
+    """A score of 1 for every unit."""
+
     paper = "none: a control"
     cost = "0"
     signed = False

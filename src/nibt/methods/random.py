@@ -1,7 +1,7 @@
-"""Uniform scores in [0, 1): what any method must beat.
+"""A control: uniform random scores in [0, 1).
 
-Each item has its own draw, by the seed and a checksum of the item itself: so a set of images is not measured with
-one map over and over, and yet an item's map depends neither on the batch nor on the order.
+The draw of an item depends on the seed and on a checksum of the item. Items therefore get different maps, and the map
+of an item depends neither on its batch nor on the order.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,8 @@ from nibt.types import PerUnit
 
 @dataclass(frozen=True)
 class Random(UnitMethod):
+    """Uniform random scores in [0, 1)."""
+
     paper = "none: a control"
     cost = "0"
     signed = False

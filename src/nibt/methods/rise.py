@@ -1,11 +1,11 @@
-"""RISE (Petsiuk et al., BMVC 2018, arXiv 1806.07421): hide at random, and see which parts went with a high score.
+"""RISE: scores averaged over random masks (Petsiuk et al., BMVC 2018, arXiv 1806.07421).
 
     score = sum_n S(mask_n) mask_n / (N p)
 
-An image's masks are grids of 8 x 8 cells, each kept with the probability p, stretched bilinearly over the pixels with
-a random shift, and multiplied into the normalised pixels. That makes a map of pixels; it is averaged over squares of a
-quarter of a cell, which is finer than the masks can tell apart, so the units are a grid of at most 32 x 32. A
-caption's masks keep or drop each token: its word embedding is multiplied by 1 or 0; special tokens stay whole.
+The mask of an image is a grid of 8 x 8 cells, each kept with the probability p. The grid is upsampled bilinearly to
+the pixels with a random shift and multiplied with the normalized pixels. The resulting pixel map is averaged over
+squares of a quarter of a cell, which is finer than the masks resolve, so the units are a grid of at most 32 x 32.
+The mask of a caption keeps or drops each token: its word embedding is multiplied by 1 or 0. Special tokens are kept.
 """
 
 from dataclasses import dataclass
@@ -27,14 +27,19 @@ from nibt.models.base import ImageTower
 from nibt.results.attribution import Attribution
 from nibt.types import PerUnit
 
-_PARTS = 4  # of a cell's side: the squares that a map of pixels is averaged over
+_PARTS = 4  # squares per cell along each axis, over which the pixel map is averaged
 
 
 @dataclass(frozen=True)
 class RISE(Method):
-    """``masks``: how many, for each side of its own by default.
+    """Masks averaged with the scores of the masked inputs.
 
-    ``share``: the probability to keep a cell, or a token. ``cells``: of an image's mask, in each direction.
+    Args:
+        masks: The number of masks; the default differs by side.
+        share: The probability that a cell or a token is kept.
+        cells: The number of cells of an image's mask along each axis.
+        seed: The seed of the masks.
+
     """
 
     paper = "Petsiuk et al., BMVC 2018, arXiv 1806.07421"
@@ -52,42 +57,42 @@ class RISE(Method):
         at_least(1, masks=self.masks, cells=self.cells)
         at_least(0, seed=self.seed)
         if not 0 < self.share <= 1:
-            raise BadOption(f"share must lie above 0, at most at 1 (got {self.share})")
+            raise BadOption(f"share must be above 0 and at most 1 (got {self.share})")
 
     def __call__(self, side: Side) -> Attribution:
-        """Every mask is tried on every item of the batch."""
+        """Compute the scores of a batch; all items share the masks."""
         with torch.no_grad():
             if isinstance(side.tower, ImageTower):
-                scores, units = self._of_images(side, side.tower)
+                scores, units = self._image_scores(side, side.tower)
             else:
-                scores, units = self._of_captions(side)
+                scores, units = self._caption_scores(side)
         return Attribution(scores, units, scores.new_zeros(len(scores)))
 
-    def _of_images(self, side: Side, tower: ImageTower) -> tuple[PerUnit, Grid]:
+    def _image_scores(self, side: Side, tower: ImageTower) -> tuple[PerUnit, Grid]:
         height, width = tower.extent(side.inputs)
         units = Grid(min(_PARTS * self.cells, height), min(_PARTS * self.cells, width))
         grids, shifts = self._grids(height, width)
         total = torch.zeros(len(side.inputs), height, width, dtype=torch.float32, device=tower.example.device)
         for part in mask_chunks(side, self.masks):
-            keep = _stretched(grids[part].to(total.device), shifts[part], height, width)
+            keep = _upsample(grids[part].to(total.device), shifts[part], height, width)
             scores = score_of_pixels(side, keep[:, None].expand(-1, len(side.inputs), -1, -1))
             total += torch.einsum("mb,mhw->bhw", scores.to(total), keep)
         pooled = F.adaptive_avg_pool2d(total, (units.rows, units.columns))
         return pooled.flatten(1) / (self.masks * self.share), units
 
     def _grids(self, height: int, width: int) -> tuple[Float[Tensor, "mask row column"], list[list[int]]]:
-        """Which cells each mask keeps, and how far it is shifted: by less than a cell."""
+        """Draw the cells that each mask keeps, and its shift, which is less than a cell."""
         draws = generator(self.seed)
         grids = draws.random((self.masks, self.cells, self.cells)) < self.share
         cell = [-(-height // self.cells), -(-width // self.cells)]
         return torch.from_numpy(grids.astype(np.float32)), draws.integers(0, cell, (self.masks, 2)).tolist()
 
-    def _of_captions(self, side: Side) -> tuple[PerUnit, Words]:
+    def _caption_scores(self, side: Side) -> tuple[PerUnit, Words]:
         stem = side.stem()
         assert isinstance(stem.units, Words)
         explained = stem.units.explained.to(stem.hidden.device)
         drawn = [generator(self.seed, row).random(self.masks) < self.share for row in range(explained.shape[1])]
-        keep = torch.from_numpy(np.stack(drawn, 1)).to(stem.hidden.device)  # a row's draws, whatever the length
+        keep = torch.from_numpy(np.stack(drawn, 1)).to(stem.hidden.device)  # a row's draws do not depend on the length
         total = torch.zeros(explained.shape, dtype=torch.float32, device=stem.hidden.device)
         for part in mask_chunks(side, self.masks):
             whole = (keep[part, None] | ~explained)[..., None]
@@ -96,10 +101,10 @@ class RISE(Method):
         return stem.units.keep(total / (self.masks * self.share)), stem.units
 
 
-def _stretched(
+def _upsample(
     grids: Float[Tensor, "mask row column"], shifts: list[list[int]], height: int, width: int
 ) -> Float[Tensor, "mask {height} {width}"]:
-    """Grids over one cell more than the image is long in each direction, so that there is room to shift."""
+    """Upsample grids to one cell more than the image along each axis, and crop them at their shifts."""
     rows, columns = grids.shape[1:]
     size = (rows + 1) * -(-height // rows), (columns + 1) * -(-width // columns)
     wide = F.interpolate(grids[:, None], size, mode="bilinear")[:, 0]

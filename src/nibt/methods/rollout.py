@@ -1,8 +1,8 @@
-"""Attention rollout (Abnar and Zuidema, ACL 2020, arXiv 2005.00928).
+"""Attention rollout, a control (Abnar and Zuidema, ACL 2020, arXiv 2005.00928).
 
     score of token t = (product over blocks l of (mean over heads of A_l + 1) / 2)[r, t]
 
-It knows nothing of the other side: a map of it is the same for every caption. Offered as what must lose.
+The map of an image is the same for every caption, since no gradient enters. It is included as a negative control.
 """
 
 from dataclasses import dataclass
@@ -16,14 +16,16 @@ from nibt.types import PerToken
 
 @dataclass(frozen=True)
 class Rollout(AttentionMethod):
+    """Products of the attention weights of all blocks."""
+
     paper = "Abnar and Zuidema, ACL 2020, arXiv 2005.00928"
     cost = "2"
     signed = False
 
     @override
     def scores(self, side: Side) -> PerToken:
-        seen = side.attentions()
-        return seen.relayed([one.weights.mean(1) for one in seen.all]) / 2 ** len(seen.blocks)
+        attentions = side.attentions()
+        return attentions.propagate([record.weights.mean(1) for record in attentions.all]) / 2 ** len(attentions.blocks)
 
 
 PLUGIN = Rollout

@@ -1,9 +1,9 @@
-"""Saliency maps (Simonyan et al., 2014, arXiv 1312.6034): how large a gradient is, without its sign.
+"""Saliency maps: absolute gradients (Simonyan et al., ICLR 2014 workshop, arXiv 1312.6034).
 
     score of token t = mean over heads of abs(dS/dA)[r, t],  the last attention
     textbook:          max_c abs(dS/dx)_tc,                  x the first tokens
 
-The first is how Zhu et al. (ICLR 2025) compare it. A weight that a mask holds at zero has no score.
+Zhu et al. (ICLR 2025) compare the first form. Masked weights, which are 0, get no score.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,8 @@ from nibt.types import Hidden, PerToken
 
 @dataclass(frozen=True)
 class SaliencyMap(AttentionOrInput):
+    """Absolute values of the gradient."""
+
     paper = "Simonyan et al., ICLR 2014 workshop, arXiv 1312.6034"
     cost = "1 + about 3 / depth; at the input 2 + about 3"
     signed = False
@@ -27,11 +29,11 @@ class SaliencyMap(AttentionOrInput):
     }
 
     @override
-    def weighed(self, weights: Weights, gradient: Weights) -> Weights:
+    def key_scores(self, weights: Weights, gradient: Weights) -> Weights:
         return gradient.abs() * (weights > 0)
 
     @override
-    def of_input(self, state: Hidden, gradient: Hidden) -> PerToken:
+    def input_scores(self, state: Hidden, gradient: Hidden) -> PerToken:
         return gradient.abs().amax(-1)
 
 

@@ -1,10 +1,11 @@
-"""Shapley values of the units (Shapley, 1953), by regression: kernel SHAP (Lundberg and Lee, NeurIPS 2017, arXiv
-1705.07874) with paired draws (Covert and Lee, AISTATS 2021, arXiv 2012.01536).
+"""Shapley values of the units by kernel SHAP (Lundberg and Lee, NeurIPS 2017, arXiv 1705.07874).
 
-The game is the score with some units shown and the others hidden. Among all additive games phi whose sum is that of
-the whole, S(all) - S(none), the Shapley values are the one nearest to it in the sense of the weights
-(n - 1) / (C(n, s) s (n - s)) of coalitions of s units. It asks nothing of a tower but its score: a yardstick. Where
-the budget covers every coalition, the values are exact; else it is spent on pairs of a coalition and its complement.
+The coalitions are drawn in pairs (Covert and Lee, AISTATS 2021, arXiv 2012.01536). The game (Shapley, 1953) is the
+score of the input with only the units of a coalition kept. The Shapley values are the additive game with the sum
+S(all) - S(none) that is nearest to it by least squares, where coalitions of s of n units have the weight
+(n - 1) / (C(n, s) s (n - s)). The method uses only the score of a tower, which makes it a reference for other methods.
+The values are exact if the budget covers all coalitions; otherwise it is spent on pairs of a coalition and its
+complement.
 """
 
 from collections.abc import Sequence
@@ -27,10 +28,13 @@ from nibt.types import PerUnit
 
 @dataclass(frozen=True)
 class Shapley(UnitMethod):
-    """``budget``: how many coalitions are tried, besides all and none.
+    """Shapley values by weighted least squares.
 
-    Fewer than some four times the units make a rough estimate; the scores add up to S(all) - S(none) whatever the
-    budget.
+    Args:
+        budget: The number of coalitions, besides the full and the empty one. A budget below four times the number of
+            units gives a rough estimate. The scores add up to S(all) - S(none) for any budget.
+        seed: The seed of the coalitions.
+
     """
 
     paper = "Lundberg and Lee, NeurIPS 2017, arXiv 1705.07874"
@@ -46,26 +50,26 @@ class Shapley(UnitMethod):
 
     @override
     def scores(self, side: Side, units: Units) -> PerUnit:
-        device, places = side.tower.example.device, _places(units, len(side.inputs))
-        games = [_coalitions(len(players), self.budget, self.seed) for players in places]
+        device, item_players = side.tower.example.device, _players(units, len(side.inputs))
+        games = [_coalitions(len(players), self.budget, self.seed) for players in item_players]
         width = units.count if isinstance(units, Grid) else units.explained.shape[1]
         most = max(len(shown) for shown, _ in games)
-        keep = torch.ones(most + 1, len(places), width, dtype=torch.float32, device="cpu")
-        for item, (players, (shown, _)) in enumerate(zip(places, games, strict=True)):
-            keep[-1, item, players] = 0.0  # hidden altogether
+        keep = torch.ones(most + 1, len(item_players), width, dtype=torch.float32, device="cpu")
+        for item, (players, (shown, _)) in enumerate(zip(item_players, games, strict=True)):
+            keep[-1, item, players] = 0.0  # the empty coalition
             keep[: len(shown), item, players] = torch.from_numpy(shown).float()
         values = masker(side, units)(keep.to(device)).double().cpu().numpy()
-        whole = side.value().double().cpu().numpy()
-        scores = torch.zeros(len(places), width, dtype=torch.float32, device="cpu")
-        for item, (players, (shown, weights)) in enumerate(zip(places, games, strict=True)):
+        total = side.value().double().cpu().numpy()
+        scores = torch.zeros(len(item_players), width, dtype=torch.float32, device="cpu")
+        for item, (players, (shown, weights)) in enumerate(zip(item_players, games, strict=True)):
             gains = values[: len(shown), item] - values[-1, item]
-            found = _regression(shown.astype(np.float64), weights, gains, whole[item] - values[-1, item])
-            scores[item, players] = torch.from_numpy(found).float()
+            result = _regression(shown.astype(np.float64), weights, gains, total[item] - values[-1, item])
+            scores[item, players] = torch.from_numpy(result).float()
         return scores.to(device)
 
 
-def _places(units: Units, count: int) -> Sequence[list[int]]:
-    """The players of each item: its explained units."""
+def _players(units: Units, count: int) -> Sequence[list[int]]:
+    """Return the players of each item: its explained units."""
     if isinstance(units, Grid):
         return [list(range(units.count))] * count
     return [row.nonzero()[:, 0].tolist() for row in units.explained.cpu()]
@@ -73,7 +77,7 @@ def _places(units: Units, count: int) -> Sequence[list[int]]:
 
 @lru_cache(maxsize=64)
 def _coalitions(players: int, budget: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Coalitions, neither empty nor full, and their weights; all of them where the budget allows."""
+    """Return coalitions, neither empty nor full, and their weights; all coalitions if the budget allows."""
     if 2**players - 2 <= budget:
         shown = (np.arange(1, 2**players - 1)[:, None] >> np.arange(players) & 1).astype(bool)
         sizes = shown.sum(1)
@@ -85,13 +89,13 @@ def _coalitions(players: int, budget: int, seed: int) -> tuple[np.ndarray, np.nd
     return np.concatenate([shown, ~shown]), np.ones(2 * len(shown))
 
 
-def _regression(shown: np.ndarray, weights: np.ndarray, gains: np.ndarray, whole: float) -> np.ndarray:
-    """The additive game nearest to the gains among those whose sum is the whole: least squares with a multiplier."""
+def _regression(shown: np.ndarray, weights: np.ndarray, gains: np.ndarray, total: float) -> np.ndarray:
+    """Fit the additive game with the sum ``total`` to the gains by least squares with a Lagrange multiplier."""
     if shown.shape[1] == 1:
-        return np.array([whole])
+        return np.array([total])
     inverse = np.linalg.pinv(shown.T @ (weights[:, None] * shown), hermitian=True)
-    free, ones = inverse @ (shown.T @ (weights * gains)), inverse.sum(1)
-    return free - ones * (free.sum() - whole) / ones.sum()
+    free, sums = inverse @ (shown.T @ (weights * gains)), inverse.sum(1)
+    return free - sums * (free.sum() - total) / sums.sum()
 
 
 PLUGIN = Shapley

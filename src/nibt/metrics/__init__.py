@@ -1,1 +1,1 @@
-"""How good an attribution is: one file a metric."""
+"""Metrics of attributions, one file per metric."""

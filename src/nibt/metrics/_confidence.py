@@ -1,13 +1,15 @@
-"""What the score is, and what it is when only what the map keeps is shown: what confidence drop and increase share.
+"""The base class of confidence drop and confidence increase: the score, and the score of what the map keeps.
 
-``correct``: pixels are scaled by the map, stretched to [0, 1] over the units, after normalising, so that nothing is
-the mean colour (or fade into a backdrop, as ``hide`` says); words as their embeddings, by position, toward the padding
-token's, scores stretched over the words only, start and end whole.
+``correct``: pixels are multiplied by the map after normalization, so that 0 is the mean color (or the backdrop that
+``hide`` names). The map is scaled to [0, 1] over the units. The embeddings of words are blended with that of the
+padding token before positions are added. Their scores are scaled over the words only, and start and end tokens are
+kept.
 
-``paper``: as the authors measured. A map is first stretched bilinearly over the pixels, then to [0, 1]. Of a caption
-the scores of start and end tokens are stretched along and then dropped, and so are these tokens; the rest is read as
-it is and with the rows of the table of embeddings scaled, where CLIP finds no end and pools at the largest id (old
-configurations) or at the first token. It is there to compare with published numbers; it does not measure the caption.
+``paper``: the protocol of the authors of NIB. A map is upsampled bilinearly to the pixels first, and scaled to [0, 1]
+then. The scores of a caption are scaled together with those of its start and end tokens, and then these tokens are
+removed. The rest is encoded once as it is and once with scaled rows of the embedding table. CLIP finds no end token in
+it, so it pools at the largest id (old configurations) or at the first token. Use this protocol only to compare with
+published numbers, since it does not measure the caption.
 """
 
 from dataclasses import dataclass, field, replace
@@ -18,7 +20,7 @@ from nibt.core.perturbation import masker, score_of_pixels, without_ends
 from nibt.core.side import Side
 from nibt.data.units import Words
 from nibt.errors import BadOption, Unsupported
-from nibt.metrics._hiding import PerturbationMetric
+from nibt.metrics._perturbation import PerturbationMetric
 from nibt.metrics.base import MetricInput
 from nibt.models.base import ImageTower
 from nibt.models.clip import CLIPTextTower
@@ -30,7 +32,12 @@ Scores = tuple[PerExample, PerExample]
 
 @dataclass(frozen=True)
 class Confidence(PerturbationMetric):
-    """``protocol``: ``correct``, or ``paper``, which hides by the mean colour only."""
+    """Base class of metrics that compare the score with the score of what the map keeps.
+
+    Args:
+        protocol: ``correct``, or ``paper``, which needs the ``hide`` mean.
+
+    """
 
     protocol: str = field(default="correct", kw_only=True)
 
@@ -39,60 +46,68 @@ class Confidence(PerturbationMetric):
         if self.protocol not in ("correct", "paper"):
             raise BadOption(f"protocol must be correct or paper (got {self.protocol!r})")
         if self.protocol == "paper" and self.hide != "mean":
-            raise BadOption(f"the protocol paper hides by the mean colour: leave hide out (got {self.hide!r})")
+            raise BadOption(f"hide must be mean with the protocol paper (got {self.hide!r}): leave hide out")
 
-    def scores(self, trial: MetricInput) -> Scores:
-        """The score, and the score of what is kept; measured once for all metrics of a trial that ask the same."""
-        return trial.once(("confidence", self.protocol, self.hide, self.seed), lambda: self._scores(trial))
+    def scores(self, metric_input: MetricInput) -> Scores:
+        """Compute the score and the score of what is kept, once for all metrics of the input with these options."""
+        return metric_input.once(
+            ("confidence", self.protocol, self.hide, self.seed), lambda: self._scores(metric_input)
+        )
 
-    def _scores(self, trial: MetricInput) -> Scores:
+    def _scores(self, metric_input: MetricInput) -> Scores:
         if self.protocol == "paper":
-            return _of_image(trial) if isinstance(trial.side.tower, ImageTower) else _of_caption(trial)
-        kept = masker(trial.side, trial.attribution.units, smooth=True, hide=self.hide, seed=self.seed)
-        return trial.side.value(), kept(trial.attribution.normalised())
+            return (
+                _image_scores(metric_input)
+                if isinstance(metric_input.side.tower, ImageTower)
+                else _caption_scores(metric_input)
+            )
+        kept = masker(metric_input.side, metric_input.attribution.units, smooth=True, hide=self.hide, seed=self.seed)
+        return metric_input.side.value(), kept(metric_input.attribution.normalized())
 
 
-def _of_image(trial: MetricInput) -> Scores:
-    assert isinstance(trial.side.tower, ImageTower)
-    extent = trial.side.tower.extent(trial.side.inputs)
-    pixels = to_pixels(trial.attribution.grid, *extent).flatten(1)
+def _image_scores(metric_input: MetricInput) -> Scores:
+    assert isinstance(metric_input.side.tower, ImageTower)
+    extent = metric_input.side.tower.extent(metric_input.side.inputs)
+    pixels = to_pixels(metric_input.attribution.grid, *extent).flatten(1)
     keep = min_max(pixels, torch.ones_like(pixels, dtype=torch.bool))
-    return trial.side.value(), score_of_pixels(trial.side, keep.unflatten(1, extent)[None])[0]
+    return metric_input.side.value(), score_of_pixels(metric_input.side, keep.unflatten(1, extent)[None])[0]
 
 
-def _of_caption(trial: MetricInput) -> Scores:
-    tower = trial.side.tower
+def _caption_scores(metric_input: MetricInput) -> Scores:
+    tower = metric_input.side.tower
     if not isinstance(tower, CLIPTextTower):
         raise Unsupported(
-            "the protocol paper is of the text tower of CLIP, as Transformers holds it, and this is a "
-            f"{type(tower).__name__}: choose protocol='correct'"
+            f"the protocol paper needs the text tower of CLIP from Transformers (got {type(tower).__name__}): "
+            "use protocol='correct'"
         )
-    scores = of_all_rows(trial)
-    own = tower.valid_tokens(trial.side.inputs, scores[..., None])
-    return without_ends(trial.side, min_max(scores, own), own)
+    scores = all_row_scores(metric_input)
+    rows = tower.valid_tokens(metric_input.side.inputs, scores[..., None])
+    return without_ends(metric_input.side, min_max(scores, rows), rows)
 
 
 class _AllRows(Words):
-    """The words of captions, of which a method keeps the scores of start and end tokens, too."""
+    """Words whose start and end tokens keep their scores."""
 
     def keep(self, scores: PerToken) -> PerToken:
+        """Return all scores."""
         return scores
 
 
-def of_all_rows(trial: MetricInput) -> PerToken:
-    """The scores of all rows of captions, start and end tokens too, for which the method is asked again: an answer
-    holds those of words only.
+def all_row_scores(metric_input: MetricInput) -> PerToken:
+    """Compute the scores of all rows of captions, including start and end tokens.
+
+    The method is called again, since an attribution has the scores of words only.
 
     Raises:
-        Unsupported: The trial cannot ask again.
+        Unsupported: The input cannot call the method again.
 
     """
-    words, side = trial.side.inputs.words, trial.side
-    if trial.again is None:
+    words, side = metric_input.side.inputs.words, metric_input.side
+    if metric_input.again is None:
         raise Unsupported(
-            "the protocol paper asks the method again, for the scores of start and end tokens, and this "
-            "trial has no method: call nibt.measure, or choose protocol='correct'"
+            "the protocol paper calls the method again, for the scores of start and end tokens, and this MetricInput "
+            "has no method: call nibt.measure, or use protocol='correct'"
         )
     assert words is not None
     inputs = replace(side.inputs, words=_AllRows(words.tokens, words.words, words.explained))
-    return trial.again(Side(side.model, replace(side.trace, inputs=inputs), side.score)).scores
+    return metric_input.again(Side(side.model, replace(side.trace, inputs=inputs), side.score)).scores

@@ -1,4 +1,4 @@
-"""The score as units go, or come, from the highest score down: what deletion and insertion share."""
+"""The base class of deletion and insertion: the score while units are removed or inserted by decreasing score."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,14 +10,19 @@ from torch import Tensor
 from nibt.core.perturbation import masker
 from nibt.data.units import Grid
 from nibt.errors import BadOption
-from nibt.metrics._hiding import PerturbationMetric
+from nibt.metrics._perturbation import PerturbationMetric
 from nibt.metrics.base import MetricInput
 from nibt.types import PerExample, PerUnit
 
 
 @dataclass(frozen=True)
 class Curve(PerturbationMetric):
-    """``levels`` shares of the units, evenly from none to all, are removed, or put in, in turn."""
+    """Base class of the areas under curves of removal and insertion.
+
+    Args:
+        levels: The number of steps from none to all of the units, of equal size.
+
+    """
 
     inserted: ClassVar[bool]
 
@@ -28,23 +33,23 @@ class Curve(PerturbationMetric):
         if self.levels < 1:
             raise BadOption(f"levels must be at least 1 (got {self.levels})")
 
-    def __call__(self, trial: MetricInput) -> PerExample:
-        """The area under the score against the share of units that were removed, or put in."""
-        return self.measured(trial)[0]
+    def __call__(self, metric_input: MetricInput) -> PerExample:
+        """Compute the area under the score as a function of the share of units that are removed or inserted."""
+        return self.measured(metric_input)[0]
 
-    def measured(self, trial: MetricInput) -> tuple[PerExample, Float[Tensor, "batch level"]]:
-        """The areas, and the scores at each share of the units, from none to all."""
-        score = masker(trial.side, trial.attribution.units, hide=self.hide, seed=self.seed)
-        ranks, counts = _ranks(trial)
+    def measured(self, metric_input: MetricInput) -> tuple[PerExample, Float[Tensor, "batch level"]]:
+        """Compute the areas, and the scores at each share of the units, from none to all."""
+        score = masker(metric_input.side, metric_input.attribution.units, hide=self.hide, seed=self.seed)
+        ranks, counts = _ranks(metric_input)
         shares = torch.linspace(0, 1, self.levels + 1, dtype=torch.float32)
         kept = [(ranks < (share * counts).round()[:, None]) == self.inserted for share in shares]
         scores = torch.stack([score(keep.float()) for keep in kept]).float()
         return torch.trapezoid(scores, dim=0) / self.levels, scores.T
 
 
-def _ranks(trial: MetricInput) -> tuple[PerUnit, PerExample]:
-    """The place of each unit in the order of removal, and how many units each example has."""
-    scores, units = trial.attribution.scores, trial.attribution.units
+def _ranks(metric_input: MetricInput) -> tuple[PerUnit, PerExample]:
+    """Compute the rank of each unit in the order of removal, and the number of units of each example."""
+    scores, units = metric_input.attribution.scores, metric_input.attribution.units
     if isinstance(units, Grid):
         counts = torch.full((len(scores),), float(units.count), dtype=torch.float32)
     else:

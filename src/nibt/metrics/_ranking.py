@@ -1,4 +1,4 @@
-"""Scores as a ranking of what is true and what is not: the only file with scikit-learn."""
+"""Ranking metrics of scikit-learn, which only this file imports."""
 
 from typing import Literal
 
@@ -8,10 +8,10 @@ from nibt.errors import Unsupported
 
 
 def ranking(name: Literal["average_precision_score", "roc_auc_score"], truth: np.ndarray, scores: np.ndarray) -> float:
-    """scikit-learn's number, or NaN where all is true, or nothing.
+    """Compute a ranking metric of scikit-learn; NaN if the labels are all true or all false.
 
     Raises:
-        Unsupported: Scikit-learn is not installed.
+        Unsupported: scikit-learn is not installed.
 
     """
     try:

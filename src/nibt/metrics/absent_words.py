@@ -1,6 +1,6 @@
-"""Whether a word that names what is not in the image has a negative score: the share of such words, from 0 to 1.
+"""The share of words for absent objects whose score is negative, from 0 to 1.
 
-Evidence against ought to be negative; a method without a sign has 0.
+Evidence against the image should have a negative score. A method without a sign gets 0.
 """
 
 from dataclasses import dataclass
@@ -14,17 +14,19 @@ from nibt.types import PerExample
 
 @dataclass(frozen=True)
 class AbsentWords(Metric):
+    """The share of words for absent objects whose score is negative."""
+
     better = "higher"
     sides = ("text",)
 
     @override
-    def __call__(self, trial: MetricInput) -> PerExample:
+    def __call__(self, metric_input: MetricInput) -> PerExample:
         return torch.tensor(
             [
                 torch.nan
                 if truth.absent is None or not truth.absent.any()
-                else float((word_table(trial, item)[truth.absent] < 0).float().mean())
-                for item, truth in enumerate(trial.truths)
+                else float((word_table(metric_input, item)[truth.absent] < 0).float().mean())
+                for item, truth in enumerate(metric_input.truths)
             ],
             dtype=torch.float32,
         )

@@ -1,5 +1,7 @@
-"""Average precision of the map as a ranking of the pixels, with those of what the caption names as the positives
-(scikit-learn's). From 0 to 1; a random map has the share of the positives.
+"""Average precision of the map as a ranking of the pixels, from 0 to 1.
+
+The positives are the pixels of the objects that the caption names. scikit-learn computes the value. A random map gets
+the share of the positives.
 """
 
 from dataclasses import dataclass
@@ -13,12 +15,14 @@ from nibt.types import PerExample
 
 @dataclass(frozen=True)
 class AveragePrecision(Metric):
+    """Average precision of the map as a ranking of the pixels."""
+
     better = "higher"
     sides = ("image",)
 
     @override
-    def __call__(self, trial: MetricInput) -> PerExample:
-        return on_masks(trial, _precision)
+    def __call__(self, metric_input: MetricInput) -> PerExample:
+        return on_masks(metric_input, _precision)
 
 
 def _precision(scores: PixelMap, mask: PixelMask) -> float:

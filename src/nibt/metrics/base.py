@@ -1,4 +1,4 @@
-"""A metric measures one batch of attributions of one side."""
+"""The contract of metrics: a metric measures a batch of attributions of one side."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -18,63 +18,72 @@ from nibt.types import Modality, PerExample
 
 @dataclass(frozen=True)
 class MetricInput:
-    """All that a metric sees: the side, its attribution and, where it is known, the truth of each example.
+    """The input of a metric.
 
-    The side's score is the one that is measured, which need not be the one that the attribution explains. ``again``
-    asks the same method for the same explanation of another side: of disturbed inputs, say.
+    Attributes:
+        side: The side. The metric measures its score, which may differ from the score that the attribution explains.
+        attribution: The attribution that is measured.
+        truths: The ground truth of each example, where it is known.
+        again: Calls the same method with the same options on another side, such as one with perturbed inputs.
+
     """
 
     side: Side
     attribution: Attribution
     truths: tuple[GroundTruth, ...] = ()
     again: Callable[[Side], Attribution] | None = None
-    _found: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    def once(self, key: Any, find: Callable[[], Any]) -> Any:
-        """What several metrics of a trial need, found by the first of them."""
-        if key not in self._found:
-            self._found[key] = find()
-        return self._found[key]
+    def once(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """Return a value that several metrics share; the first of them computes it."""
+        if key not in self._cache:
+            self._cache[key] = compute()
+        return self._cache[key]
 
 
 @dataclass(frozen=True)
 class Metric(Plugin, ABC):
-    """A number for each example; the class says on which sides it has a meaning, and which way is better.
+    """Base class of metrics: one number per example. The options of a metric are its dataclass fields.
 
-    An example that lacks what the metric needs (a mask, a naming word) gets NaN, which means: not measured.
+    An example that lacks what the metric needs, such as a mask, gets NaN.
+
+    Attributes:
+        better: Which values are better.
+        sides: The sides that the metric measures.
+
     """
 
     better: ClassVar[Literal["higher", "lower", "neither"]]
     sides: ClassVar[tuple[Modality, ...]] = ("image", "text")
 
     @abstractmethod
-    def __call__(self, trial: MetricInput) -> PerExample:
-        """The numbers of a batch."""
+    def __call__(self, metric_input: MetricInput) -> PerExample:
+        """Compute the numbers of a batch."""
 
-    def measured(self, trial: MetricInput) -> tuple[PerExample, Float[Tensor, "batch level"] | None]:
-        """The numbers of a batch, and the curves that they are the areas under, where there are any."""
-        return self(trial), None
+    def measured(self, metric_input: MetricInput) -> tuple[PerExample, Float[Tensor, "batch level"] | None]:
+        """Compute the numbers of a batch, and the curves under which they are the areas, if the metric has curves."""
+        return self(metric_input), None
 
 
 PixelMap = Float[Tensor, "height width"]
 PixelMask = Bool[Tensor, "height width"]
 
 
-def on_masks(trial: MetricInput, number: Callable[[PixelMap, PixelMask], float]) -> PerExample:
-    """A number of each map, stretched over the seen pixels, and the mask of what the caption names."""
+def on_masks(metric_input: MetricInput, number: Callable[[PixelMap, PixelMask], float]) -> PerExample:
+    """Apply ``number`` to each map, upsampled to the pixels, and the mask of the objects that the caption names."""
     return torch.tensor(
         [
             torch.nan
             if truth.mask is None
-            else number(to_pixels(trial.attribution[item].grid, *truth.mask.shape).cpu(), truth.mask)
-            for item, truth in enumerate(trial.truths)
+            else number(to_pixels(metric_input.attribution[item].grid, *truth.mask.shape).cpu(), truth.mask)
+            for item, truth in enumerate(metric_input.truths)
         ],
         dtype=torch.float32,
     )
 
 
-def word_table(trial: MetricInput, item: int) -> Float[Tensor, " word"]:
-    """The score of each word of one caption: the sum over its tokens."""
-    answer = trial.attribution[item]
-    scores = [answer.scores[list(word.tokens)].sum() for word in answer.units.words[0]]  # pyright: ignore
+def word_table(metric_input: MetricInput, item: int) -> Float[Tensor, " word"]:
+    """Compute the score of each word of one caption: the sum over its tokens."""
+    attribution = metric_input.attribution[item]
+    scores = [attribution.scores[list(word.tokens)].sum() for word in attribution.units.words[0]]  # pyright: ignore
     return torch.stack(scores).cpu()

@@ -1,5 +1,6 @@
-"""How far the scores are from adding up: the gap between their sum and what narrowing took away, as a share of that
-(of 0.01 where there is hardly a change). NaN for methods that do not narrow.
+"""Completeness gap: the sum of the scores minus the change of the target, relative to that change.
+
+A change below 0.01 counts as 0.01. The result is never negative; it is NaN for methods without a path.
 """
 
 from dataclasses import dataclass
@@ -14,14 +15,16 @@ from nibt.types import PerExample
 
 @dataclass(frozen=True)
 class CompletenessGap(Metric):
+    """The absolute completeness gap, relative to the change of the score."""
+
     better = "lower"
 
     @override
-    def __call__(self, trial: MetricInput) -> PerExample:
-        told = trial.attribution.path
-        if told is None:
-            return torch.full((len(trial.attribution.scores),), torch.nan, dtype=torch.float32)
-        return (told.gap.abs() / allowed(told.at_input - told.at_baseline, 1.0)).float().cpu()
+    def __call__(self, metric_input: MetricInput) -> PerExample:
+        path = metric_input.attribution.path
+        if path is None:
+            return torch.full((len(metric_input.attribution.scores),), torch.nan, dtype=torch.float32)
+        return (path.gap.abs() / allowed(path.at_input - path.at_baseline, 1.0)).float().cpu()
 
 
 PLUGIN = CompletenessGap

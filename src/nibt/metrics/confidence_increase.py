@@ -1,5 +1,7 @@
-"""Confidence increase (Chattopadhay et al., 2018): whether the score rises when only what the map keeps is shown, 100
-or 0 for each example, so that a mean is a percentage. What is shown: as in the confidence drop.
+"""Confidence increase: whether the score rises when only what the map keeps is shown.
+
+The value of an example is 100 or 0, so a mean is a percentage. The source is Chattopadhay et al. (2018).
+``_confidence.py`` describes what is shown.
 """
 
 from dataclasses import dataclass
@@ -13,11 +15,13 @@ from nibt.types import PerExample
 
 @dataclass(frozen=True)
 class ConfidenceIncrease(Confidence):
+    """Whether the score rises when only what the map keeps is shown, 100 or 0."""
+
     better = "higher"
 
     @override
-    def __call__(self, trial: MetricInput) -> PerExample:
-        score, kept = self.scores(trial)
+    def __call__(self, metric_input: MetricInput) -> PerExample:
+        score, kept = self.scores(metric_input)
         return 100 * (kept > score).float().cpu()
 
 

@@ -1,6 +1,6 @@
-"""The share of the absolute score that lies on the four corner patches: what reviewers of the paper asked about.
+"""The share of the absolute score on the four corner patches, from 0 to 1.
 
-An even map has four times one over the number of patches.
+Reviewers of the paper of NIB pointed at scores in the corners. A uniform map gets 4 / number of patches.
 """
 
 from dataclasses import dataclass
@@ -13,12 +13,14 @@ from nibt.types import PerExample
 
 @dataclass(frozen=True)
 class CornerShare(Metric):
+    """The share of the absolute score on the four corner patches."""
+
     better = "neither"
     sides = ("image",)
 
     @override
-    def __call__(self, trial: MetricInput) -> PerExample:
-        size = trial.attribution.grid.abs()
+    def __call__(self, metric_input: MetricInput) -> PerExample:
+        size = metric_input.attribution.grid.abs()
         corners = size[:, [0, 0, -1, -1], [0, -1, 0, -1]].sum(-1)
         return (corners / size.sum((-2, -1)).clamp_min(1e-30)).float().cpu()
 

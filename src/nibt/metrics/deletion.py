@@ -1,7 +1,6 @@
-"""Deletion (Petsiuk et al., 2018): remove units from the highest score down, and see how fast the score falls.
+"""Deletion: the area under the score while units are removed by decreasing attribution score.
 
-The number is the area under the score against the share of units removed: a faithful map has a small one. Ties are
-removed in the order of the units.
+A faithful map has a small area (Petsiuk et al., 2018). Units with equal scores are removed in their own order.
 """
 
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from nibt.metrics._curve import Curve
 
 @dataclass(frozen=True)
 class Deletion(Curve):
+    """The area under the score as a function of the share of removed units."""
+
     better = "lower"
     inserted = False
 

@@ -1,5 +1,6 @@
-"""The energy-based pointing game (Wang et al., 2020, Score-CAM): the share of the map's positive mass that lies on what
-the caption names, from 0 to 1. A map without positive mass has 0.
+"""Energy-based pointing game: the share of the positive scores on the named objects, from 0 to 1.
+
+The named objects are those of the caption. A map without positive scores gets 0 (Wang et al., 2020, Score-CAM).
 """
 
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ from nibt.types import PerExample
 
 @dataclass(frozen=True)
 class Energy(Metric):
+    """The share of the positive scores on the named objects."""
+
     better = "higher"
     sides = ("image",)
 
     @override
-    def __call__(self, trial: MetricInput) -> PerExample:
-        return on_masks(trial, _share)
+    def __call__(self, metric_input: MetricInput) -> PerExample:
+        return on_masks(metric_input, _share)
 
 
 def _share(scores: PixelMap, mask: PixelMask) -> float:

@@ -1,11 +1,11 @@
-"""Infidelity (Yeh et al., NeurIPS 2019, arXiv 1901.09392, definition 2.1): how far the scores of hidden units are from
-telling what hiding them takes away, the mean over random masks of
+"""Infidelity: the squared error of scores as predictions of the drop when units are removed.
 
-    (sum of the scores of the hidden units - (S - S without them))^2
+    infidelity = mean over random masks of (sum of the scores of the removed units - (S - S without them))^2
 
-A mask takes a share of the units, drawn evenly from 0 to 1, and hides each unit with that chance, so that few units
-are hidden as often as many. Masks are drawn for each item by itself. The scores of an exact explanation of a linear
-model have none. A map that is not in the units of the score (attention, say) can be compared only ``scaled``.
+The source is Yeh et al. (NeurIPS 2019, arXiv 1901.09392, definition 2.1). A mask draws a share uniformly from [0, 1]
+and removes each unit with that probability, so that few units are removed as often as many. Each item has its own
+masks. The exact attribution of a linear model has infidelity 0. Use ``scaled`` for maps that do not have the unit of
+the score, such as attention.
 """
 
 from dataclasses import dataclass
@@ -19,19 +19,22 @@ from typing_extensions import override
 from nibt.core.perturbation import item_rng, masker
 from nibt.data.units import Grid
 from nibt.errors import BadOption
-from nibt.metrics._hiding import PerturbationMetric
+from nibt.metrics._perturbation import PerturbationMetric
 from nibt.metrics.base import MetricInput
 from nibt.types import PerExample
 
-_MASKS = 3  # so that these draws are not those of the backdrops
+_MASKS = 3  # separates these draws from those of the backdrops
 
 
 @dataclass(frozen=True)
 class Infidelity(PerturbationMetric):
-    """``masks``: how many are drawn.
+    """The mean squared error of scores as predictions of the drop of the score.
 
-    ``scaled``: each map is first multiplied by the factor, not below 0, that makes its infidelity least, so that only
-    its shape counts.
+    Args:
+        masks: The number of masks.
+        scaled: Whether each map is multiplied by the factor of at least 0 that minimizes its infidelity, so that only
+            the shape of the map counts.
+
     """
 
     better = "lower"
@@ -44,22 +47,26 @@ class Infidelity(PerturbationMetric):
             raise BadOption(f"masks must be at least 1 (got {self.masks})")
 
     @override
-    def __call__(self, trial: MetricInput) -> PerExample:
-        scores, hidden = trial.attribution.scores.float(), self.hidden(trial).to(trial.attribution.scores.device)
-        score = masker(trial.side, trial.attribution.units, hide=self.hide, seed=self.seed)
-        taken = (trial.side.value() - score(1 - hidden.float())).float()
-        told = (hidden * scores).sum(-1)
+    def __call__(self, metric_input: MetricInput) -> PerExample:
+        scores, hidden = (
+            metric_input.attribution.scores.float(),
+            self.hidden(metric_input).to(metric_input.attribution.scores.device),
+        )
+        score = masker(metric_input.side, metric_input.attribution.units, hide=self.hide, seed=self.seed)
+        drop = (metric_input.side.value() - score(1 - hidden.float())).float()
+        predicted = (hidden * scores).sum(-1)
         if self.scaled:
-            told = told * ((told * taken).sum(0) / told.square().sum(0).clamp_min(1e-30)).clamp_min(0)
-        return (told - taken).square().mean(0).cpu()
+            factor = ((predicted * drop).sum(0) / predicted.square().sum(0).clamp_min(1e-30)).clamp_min(0)
+            predicted = predicted * factor
+        return (predicted - drop).square().mean(0).cpu()
 
-    def hidden(self, trial: MetricInput) -> Bool[Tensor, "mask batch unit"]:
-        """The units that each mask hides."""
-        units, (count, width) = trial.attribution.units, trial.attribution.scores.shape
+    def hidden(self, metric_input: MetricInput) -> Bool[Tensor, "mask batch unit"]:
+        """Draw the units that each mask removes."""
+        units, (count, width) = metric_input.attribution.units, metric_input.attribution.scores.shape
         explained = torch.ones(count, width, dtype=torch.bool) if isinstance(units, Grid) else units.explained.cpu()
         hidden = torch.zeros(self.masks, count, width, dtype=torch.bool)
         for item, players in enumerate(explained):
-            drawn = item_rng(trial.side.inputs, item, self.seed, _MASKS)
+            drawn = item_rng(metric_input.side.inputs, item, self.seed, _MASKS)
             shares = drawn.random((self.masks, 1))
             chosen = drawn.random((self.masks, int(players.sum()))) < shares
             hidden[:, item, players] = torch.from_numpy(np.ascontiguousarray(chosen))

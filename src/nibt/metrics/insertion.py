@@ -1,6 +1,6 @@
-"""Insertion (Petsiuk et al., 2018): put units in from the highest score down, and see how fast the score rises.
+"""Insertion: the area under the score while units are inserted by decreasing attribution score.
 
-The number is the area under the score against the share of units put in: a faithful map has a large one.
+A faithful map has a large area (Petsiuk et al., 2018).
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,8 @@ from nibt.metrics._curve import Curve
 
 @dataclass(frozen=True)
 class Insertion(Curve):
+    """The area under the score as a function of the share of inserted units."""
+
     better = "higher"
     inserted = True
 

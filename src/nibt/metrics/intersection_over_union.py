@@ -1,5 +1,7 @@
-"""Intersection over union at the best threshold: how well any single cut through the map outlines what the caption
-names, from 0 to 1. The threshold is chosen for each example, so the number is an upper bound.
+"""Intersection over union of the thresholded map and the named objects, at the best threshold.
+
+The named objects are those of the caption. The value is from 0 to 1. The threshold is chosen for each example, so the
+value is an upper bound.
 """
 
 from dataclasses import dataclass
@@ -13,12 +15,14 @@ from nibt.types import PerExample
 
 @dataclass(frozen=True)
 class IntersectionOverUnion(Metric):
+    """Intersection over union at the best threshold of each example."""
+
     better = "higher"
     sides = ("image",)
 
     @override
-    def __call__(self, trial: MetricInput) -> PerExample:
-        return on_masks(trial, _best)
+    def __call__(self, metric_input: MetricInput) -> PerExample:
+        return on_masks(metric_input, _best)
 
 
 def _best(scores: PixelMap, mask: PixelMask) -> float:

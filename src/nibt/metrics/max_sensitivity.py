@@ -1,11 +1,11 @@
-"""Max-sensitivity (Yeh et al., NeurIPS 2019, arXiv 1901.09392, definition 3.1): by how much a map may change when its
-input hardly does, as a share of the map,
+"""Max-sensitivity: the largest relative change of a map under small perturbations of the input.
 
-    max over disturbed inputs of |map there - map| / |map|
+    max over perturbed inputs of |perturbed map - map| / |map|
 
-in the Euclidean norm; the change itself where the map is zero. Images are disturbed on their normalised pixels,
-captions in the embeddings of their words, as ``masking.perturbed`` says; the maximum is over random draws, so it is a
-lower bound. The method is asked once more for each draw. Ones never change: a low number is not enough.
+The norm is Euclidean; if the map is zero, the change is not divided. The source is Yeh et al. (NeurIPS 2019, arXiv
+1901.09392, definition 3.1). Images are perturbed on their normalized pixels and captions on the embeddings of their
+words, as ``core.perturbation.perturbed`` describes. The maximum is taken over random draws, so it is a lower bound.
+The method runs once more for each draw. A constant map has sensitivity 0, so a low value alone does not show quality.
 """
 
 from dataclasses import dataclass
@@ -20,10 +20,14 @@ from nibt.types import PerExample
 
 @dataclass(frozen=True)
 class MaxSensitivity(Metric):
-    """``samples``: how many disturbed inputs are tried.
+    """The largest relative change of a map under small perturbations.
 
-    ``radius``: how large the noise is on each number, of a normalised image or, times the root mean square of a
-    caption's, of a word embedding; both as in captum.
+    Args:
+        samples: The number of perturbed inputs.
+        radius: The bound of the uniform noise: on each number of a normalized image, or, times the root mean square of
+            the caption's embeddings, on each number of a word's embedding. Both are as in captum.
+        seed: The seed of the noise.
+
     """
 
     better = "lower"
@@ -38,15 +42,15 @@ class MaxSensitivity(Metric):
                 f"{self.seed} and {self.radius})"
             )
 
-    def __call__(self, trial: MetricInput) -> PerExample:
-        """NaN where the trial cannot ask the method again."""
-        scores = trial.attribution.scores.float()
-        if trial.again is None:
+    def __call__(self, metric_input: MetricInput) -> PerExample:
+        """Compute the numbers of a batch; NaN if the input cannot call the method again."""
+        scores = metric_input.attribution.scores.float()
+        if metric_input.again is None:
             return torch.full((len(scores),), torch.nan, dtype=torch.float32)
         size, most = scores.norm(dim=-1), scores.new_zeros(len(scores))
         for sample in range(self.samples):
-            with perturbed(trial.side, self.radius, self.seed, sample) as side:
-                most = torch.maximum(most, (trial.again(side).scores.float() - scores).norm(dim=-1))
+            with perturbed(metric_input.side, self.radius, self.seed, sample) as side:
+                most = torch.maximum(most, (metric_input.again(side).scores.float() - scores).norm(dim=-1))
         return (most / torch.where(size > 0, size, torch.ones_like(size))).cpu()
 
 

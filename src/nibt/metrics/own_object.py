@@ -1,5 +1,7 @@
-"""Whether the map is higher, in the mean, on the objects that the caption names than on each object that it does not
-name, 1 or 0. A map that passes for every caption of a scene moves when the caption names another object.
+"""Whether the mean score on the named objects exceeds that on every other object, 1 or 0.
+
+The named objects are those of the caption. A map that is the same for all captions of a scene fails this test, since
+the captions name different objects.
 """
 
 from dataclasses import dataclass
@@ -15,19 +17,21 @@ from nibt.types import PerExample
 
 @dataclass(frozen=True)
 class OwnObject(Metric):
+    """Whether the mean score on the named objects exceeds that on every other object."""
+
     better = "higher"
     sides = ("image",)
 
     @override
-    def __call__(self, trial: MetricInput) -> PerExample:
-        favours = [self._favours(trial, item, truth) for item, truth in enumerate(trial.truths)]
-        return torch.tensor(favours, dtype=torch.float32)
+    def __call__(self, metric_input: MetricInput) -> PerExample:
+        results = [self._prefers_named(metric_input, item, truth) for item, truth in enumerate(metric_input.truths)]
+        return torch.tensor(results, dtype=torch.float32)
 
-    def _favours(self, trial: MetricInput, item: int, truth: GroundTruth) -> float:
+    def _prefers_named(self, metric_input: MetricInput, item: int, truth: GroundTruth) -> float:
         others = [mask for mask in truth.others if mask.any()]
         if truth.mask is None or not truth.mask.any() or not others:
             return torch.nan
-        pixels = to_pixels(trial.attribution[item].grid, *truth.mask.shape).cpu()
+        pixels = to_pixels(metric_input.attribution[item].grid, *truth.mask.shape).cpu()
         own = pixels[truth.mask].mean()
         return float(all(own > pixels[mask].mean() for mask in others))
 

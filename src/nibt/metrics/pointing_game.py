@@ -1,7 +1,7 @@
-"""The pointing game (Zhang et al., 2018): does the highest place of the map lie on what the caption names?
+"""Pointing game: whether the maximum of the map lies on a named object, 1 or 0.
 
-1 or 0 for each example. Of several equal highest places their mean counts. The tolerance is a share of the longer
-side: 15 pixels of 640 as published.
+The named objects are those of the caption. Several equal maxima are replaced by their mean position. The tolerance is a
+share of the longer side, 15 of 640 pixels as published (Zhang et al., 2018).
 """
 
 from dataclasses import dataclass
@@ -15,26 +15,31 @@ from nibt.types import PerExample
 
 @dataclass(frozen=True)
 class PointingGame(Metric):
-    """``tolerance``: how far from the mask a hit may be, as a share of the longer side."""
+    """Whether the maximum of the map lies on a named object.
+
+    Args:
+        tolerance: The largest distance of a hit from the mask, as a share of the longer side.
+
+    """
 
     better = "higher"
     sides = ("image",)
     tolerance: float = 15 / 640
 
     @override
-    def __call__(self, trial: MetricInput) -> PerExample:
-        return on_masks(trial, self._hit)
+    def __call__(self, metric_input: MetricInput) -> PerExample:
+        return on_masks(metric_input, self._hit)
 
     def _hit(self, scores: PixelMap, mask: PixelMask) -> float:
-        place = torch.nonzero(scores == scores.max()).double().mean(0)
+        peak = torch.nonzero(scores == scores.max()).double().mean(0)
         inside = torch.nonzero(mask)
         if not len(inside):
             return torch.nan
-        away = (inside - place).abs()
+        distances = (inside - peak).abs()
         reach = self.tolerance * max(mask.shape)
-        if reach < 1:  # the place must lie on a pixel of the mask itself
-            return float(away.amax(1).min() <= 0.5)
-        return float(away.square().sum(1).min().sqrt() <= reach)
+        if reach < 1:  # the peak must lie on a pixel of the mask
+            return float(distances.amax(1).min() <= 0.5)
+        return float(distances.square().sum(1).min().sqrt() <= reach)
 
 
 PLUGIN = PointingGame

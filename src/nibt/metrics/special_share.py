@@ -1,4 +1,7 @@
-"""The share of the absolute score that lies on rows which stand for no unit: class, start, end and padding tokens."""
+"""The share of the absolute score on rows without a unit, from 0 to 1.
+
+These rows are class, start, end and padding tokens.
+"""
 
 from dataclasses import dataclass
 
@@ -10,11 +13,13 @@ from nibt.types import PerExample
 
 @dataclass(frozen=True)
 class SpecialShare(Metric):
+    """The share of the absolute score on rows without a unit."""
+
     better = "neither"
 
     @override
-    def __call__(self, trial: MetricInput) -> PerExample:
-        return trial.attribution.special_share.float().cpu()
+    def __call__(self, metric_input: MetricInput) -> PerExample:
+        return metric_input.attribution.special_share.float().cpu()
 
 
 PLUGIN = SpecialShare

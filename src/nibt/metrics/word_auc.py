@@ -1,5 +1,7 @@
-"""The area under the ROC curve of the naming words over the other words of a caption (scikit-learn's): the chance that
-a word which names an object of the image has a higher score than one which does not; ties count half.
+"""Area under the ROC curve of words for visible objects against the other words of a caption.
+
+The value is the probability that a word which names an object of the image has a higher score than a word which does
+not; ties count one half. scikit-learn computes it.
 """
 
 from dataclasses import dataclass
@@ -14,17 +16,19 @@ from nibt.types import PerExample
 
 @dataclass(frozen=True)
 class WordAUC(Metric):
+    """Area under the ROC curve of words for visible objects against the other words."""
+
     better = "higher"
     sides = ("text",)
 
     @override
-    def __call__(self, trial: MetricInput) -> PerExample:
+    def __call__(self, metric_input: MetricInput) -> PerExample:
         return torch.tensor(
             [
                 torch.nan
                 if truth.named is None
-                else ranking("roc_auc_score", truth.named.numpy(), word_table(trial, item).double().numpy())
-                for item, truth in enumerate(trial.truths)
+                else ranking("roc_auc_score", truth.named.numpy(), word_table(metric_input, item).double().numpy())
+                for item, truth in enumerate(metric_input.truths)
             ],
             dtype=torch.float32,
         )

@@ -1,1 +1,1 @@
-"""CLIP-like models behind one contract: ``base.py`` states it, each other part meets it for one family."""
+"""CLIP-like models behind one contract, which ``base.py`` defines; each other module implements it for one family."""

@@ -1,10 +1,11 @@
-"""Attention of an unmodified model: seen where it is computed, whatever kernel computes it.
+"""Recording of attention in an unmodified model, whatever kernel computes it.
 
-Inside ``AttentionRecorder`` every attention of this thread is computed openly, softmax(q k^T) v, and what it took and
-gave is noted, on one autograd graph with all that follows. The model is not touched: no hook, no other
-implementation, so there is nothing to restore, and threads cannot meet. Families state nothing; they all end in one
-of three calls: the fused kernel (Transformers, timm, OpenCLIP), torch's multi-head attention (which hides that kernel
-from an override of its own), or two products with a softmax between them (Transformers' eager way, timm's).
+Inside ``AttentionRecorder`` every attention of this thread is computed explicitly as softmax(q k^T) v and recorded with
+its inputs and output, on one autograd graph with everything that follows. The model is not changed: no hook is
+registered and no implementation is replaced, so nothing has to be restored, and threads do not interfere. All families
+end in one of three calls: the fused kernel (Transformers, timm, OpenCLIP), torch's multi-head attention (which hides
+that kernel from an override of its own), or two matrix products with a softmax between them (the eager attention of
+Transformers and timm).
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from nibt.errors import Unsupported
 from nibt.types import Embedding, Hidden, PerToken
 
 Weights = Float[Tensor, "batch head query key"]
-Map = Float[Tensor, "batch query key"]  # what was made of the weights of all heads
+AttentionMap = Float[Tensor, "batch query key"]  # weights, combined over the heads
 
 _SOFTMAX = {F.softmax, torch.softmax, Tensor.softmax}
 _PRODUCT = {torch.matmul, Tensor.matmul, Tensor.__matmul__}
@@ -30,8 +31,9 @@ _PRODUCT = {torch.matmul, Tensor.matmul, Tensor.__matmul__}
 
 @dataclass(frozen=True)
 class AttentionRecord:
-    """One attention: its weights, whose rows add up to 1, what they were made of, and its output before the
-    projection that mixes the heads.
+    """One attention: its weights, their inputs, and its output before the projection that mixes the heads.
+
+    The rows of the weights add up to 1.
     """
 
     weights: Weights
@@ -43,12 +45,16 @@ class AttentionRecord:
 
 @dataclass(frozen=True)
 class Attentions:
-    """The attentions of the blocks from some layer on, on one graph with the embedding.
+    """The attentions of the blocks from a layer on, on one graph with the embedding.
 
-    ``streams`` are what leaves each of these blocks. ``pooling`` is the attention by which the head reads, where it
-    has one. ``rows`` are the rows of the last attention that the head reads, each with its share: the class or the
-    end token has all of it; where the head averages, the rows that it averages have equal shares; of a head that
-    pools by attention it is the pooling query, so that there the pooling is the last attention, not the last block's.
+    Attributes:
+        blocks: The attentions of the blocks.
+        streams: The hidden state that leaves each of these blocks.
+        pooling: The attention with which the head pools, if it has one. It is then the last attention.
+        embedding: The joint embedding.
+        rows: The weights of the rows of the last attention in the embedding. The class or the end token has weight 1;
+            rows that the head averages have equal weights; for attention pooling the pooling query has weight 1.
+
     """
 
     blocks: tuple[AttentionRecord, ...]
@@ -59,7 +65,7 @@ class Attentions:
 
     @property
     def last(self) -> AttentionRecord:
-        """The attention of which the head reads ``rows``."""
+        """The last attention, whose ``rows`` enter the embedding."""
         return self.pooling or self.blocks[-1]
 
     @property
@@ -67,34 +73,39 @@ class Attentions:
         """The attentions of the blocks and, last, the pooling."""
         return self.blocks if self.pooling is None else (*self.blocks, self.pooling)
 
-    def as_read(self, last: Map) -> PerToken:
-        """Of a map of the last attention, what the head reads: for each token of the stream, a mean over ``rows``."""
-        read = (self.rows[:, None].to(last) @ last)[:, 0]
-        return F.pad(read, (self.streams[-1].shape[1] - read.shape[1], 0))  # some heads leave the first rows out
+    def read_by_head(self, last: AttentionMap) -> PerToken:
+        """Compute the mean of a map of the last attention over ``rows``, for each token of the hidden state."""
+        scores = (self.rows[:, None].to(last) @ last)[:, 0]
+        return F.pad(scores, (self.streams[-1].shape[1] - scores.shape[1], 0))  # some heads drop the first rows
 
-    def relayed(self, maps: Sequence[Float[Tensor, "batch _ _"]]) -> PerToken:
-        """What reaches the rows that are read through ``all``, a map for each: ``rows`` of the product of (1 + map).
+    def propagate(self, maps: Sequence[Float[Tensor, "batch _ _"]]) -> PerToken:
+        """Compute ``rows`` of the product of (1 + map) over the maps of all attentions.
 
-        A pooling attention passes nothing by, so its map stands without the 1.
+        A pooling attention has no residual connection, so its map is not added to 1.
         """
-        row = self.rows if self.pooling is None else self.as_read(maps[-1])
-        for one in reversed(maps[: len(self.blocks)]):
-            row = row + (row[:, None].to(one) @ one)[:, 0]
+        row = self.rows if self.pooling is None else self.read_by_head(maps[-1])
+        for block_map in reversed(maps[: len(self.blocks)]):
+            row = row + (row[:, None].to(block_map) @ block_map)[:, 0]
         return row
 
 
 class AttentionRecorder(TorchFunctionMode):
-    """Inside ``with``, attention is computed openly in this thread, and each is noted, in order, or none (``keep``)."""
+    """Context that computes attention explicitly in this thread, and records each one in order.
+
+    Args:
+        keep: Whether attentions are recorded.
+
+    """
 
     def __init__(self, keep: bool = True) -> None:
         super().__init__()
         self._keep = keep
-        self._seen: list[AttentionRecord] = []
+        self._records: list[AttentionRecord] = []
         self._factors: tuple[Tensor, Tensor] | None = None
         self._softmax: torch.Size | None = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Called for every torch function, with this mode switched off while it is at work."""
+        """Handle a torch function; torch disables this mode during the call."""
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
             return self._attend(*args, **kwargs)
@@ -109,10 +120,10 @@ class AttentionRecorder(TorchFunctionMode):
             self._multiplied(args[0], args[1], out)
         return out
 
-    def taken(self) -> list[AttentionRecord]:
-        """What was seen since the last time."""
-        seen, self._seen = self._seen, []
-        return seen
+    def take_records(self) -> list[AttentionRecord]:
+        """Return the attentions recorded since the last call."""
+        records, self._records = self._records, []
+        return records
 
     def _attend(
         self,
@@ -125,9 +136,9 @@ class AttentionRecorder(TorchFunctionMode):
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
-        """What the fused kernel computes, openly."""
+        """Compute the attention of the fused kernel explicitly."""
         if enable_gqa:
-            key, value = (one.repeat_interleave(query.shape[1] // one.shape[1], 1) for one in (key, value))
+            key, value = (heads.repeat_interleave(query.shape[1] // heads.shape[1], 1) for heads in (key, value))
         logits = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
         if is_causal:
             attn_mask = torch.ones_like(logits[0, 0], dtype=torch.bool).tril()
@@ -139,14 +150,14 @@ class AttentionRecorder(TorchFunctionMode):
         weights = logits.softmax(-1, dtype=precise).to(value.dtype)
         output = weights @ value
         if self._keep:
-            self._seen.append(AttentionRecord(weights, query, key, value, output))
+            self._records.append(AttentionRecord(weights, query, key, value, output))
         return output
 
     def _multi_head(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """Torch's own function, with the fused kernel that it calls inside replaced for this one call.
+        """Call torch's function with its fused kernel replaced for this call.
 
-        Where another mode of the caller's is on, the function hands itself to that mode, by its own name. So that name
-        is replaced, too: otherwise the mode would call the original, with the fused kernel.
+        If another torch function mode is active, the function passes itself to that mode by its global name. That name
+        is therefore replaced, too; otherwise the mode would call the original with the fused kernel.
         """
         names = {**func.__globals__, "scaled_dot_product_attention": self._attend}
         own = FunctionType(func.__code__, names, func.__name__, func.__defaults__, func.__closure__)
@@ -154,9 +165,9 @@ class AttentionRecorder(TorchFunctionMode):
         return own(*args, **{**kwargs, "need_weights": False})
 
     def _multiplied(self, left: Tensor, right: Tensor, out: Tensor) -> None:
-        """The product after a softmax of the same shape is an attention; the one before it was of query and key."""
+        """Record a matrix product after a softmax of the same shape; the product before it was query times key."""
         if left.shape == self._softmax and self._factors is not None:
-            self._seen.append(AttentionRecord(left, *self._factors, right, out))
+            self._records.append(AttentionRecord(left, *self._factors, right, out))
             self._softmax = self._factors = None
         else:
             self._factors = left, right.mT
@@ -168,33 +179,33 @@ def collect(
     pooling: Sequence[AttentionRecord],
     embedding: Embedding,
 ) -> Attentions:
-    """What was seen of blocks and head; ``rows`` are found by what of the last attention the embedding depends on.
+    """Combine the records of blocks and head; ``rows`` are those on which the embedding depends.
 
     Raises:
         Unsupported: The head has several attentions.
 
     """
     if len(pooling) > 1:
-        raise Unsupported(f"the head has {len(pooling)} attentions in a row; nibt reads heads with one at most")
+        raise Unsupported(f"the head has {len(pooling)} attentions in a row; nibt supports heads with at most one")
     last = pooling[0] if pooling else blocks[-1]
     direction = torch.linspace(1, 2, embedding.shape[-1], dtype=torch.float32, device=embedding.device)
     (gradient,) = torch.autograd.grad((embedding.float() @ direction).sum(), last.output, retain_graph=True)
-    read = (gradient != 0).any(-1).any(1).to(embedding.dtype)  # no other row reaches the embedding: exactly zero
-    rows = read / read.sum(-1, keepdim=True).clamp_min(1)
+    used = (gradient != 0).any(-1).any(1).to(embedding.dtype)  # the gradient of all other rows is exactly 0
+    rows = used / used.sum(-1, keepdim=True).clamp_min(1)
     return Attentions(tuple(blocks), tuple(streams), pooling[0] if pooling else None, embedding, rows)
 
 
-def only(seen: Sequence[AttentionRecord], block: int) -> AttentionRecord:
-    """The attention of a block.
+def single_record(records: Sequence[AttentionRecord], block: int) -> AttentionRecord:
+    """Return the only attention of a block.
 
     Raises:
-        Unsupported: It has none that could be seen, or several.
+        Unsupported: The block has no attention that can be recorded, or several.
 
     """
-    if len(seen) == 1:
-        return seen[0]
-    found = "several attentions" if seen else "no attention that can be seen"
+    if len(records) == 1:
+        return records[0]
+    problem = "several attentions" if records else "no attention that can be recorded"
     raise Unsupported(
-        f"block {block} of this tower has {found}, where one is expected; load a Hugging Face model with "
-        "attn_implementation='sdpa' or 'eager', or choose a method that needs no attention"
+        f"block {block} of this tower has {problem}, and exactly one is needed: load a Hugging Face model with "
+        "attn_implementation='sdpa' or 'eager', or use a method that needs no attention"
     )

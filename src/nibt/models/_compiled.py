@@ -1,33 +1,32 @@
-"""Modules that ``torch.compile`` has wrapped or marked, and the same modules without it.
+"""Modules that ``torch.compile`` wrapped or marked, and the same modules without it.
 
-Inside compiled code nothing that is computed can be watched, and each hook makes torch compile anew. What is compiled
-is therefore explained as it was before: by modules that share all parameters and buffers with it.
+Compiled code cannot be observed, and every hook recompiles it. A compiled model is therefore explained by uncompiled
+modules that share all parameters and buffers with it.
 """
 
 from torch import nn
 
 
 def is_compiled(module: nn.Module) -> bool:
-    """Whether ``torch.compile(part)`` or ``part.compile()`` was applied to a module or any part of it."""
+    """Return whether ``torch.compile(part)`` or ``part.compile()`` was applied to a module or any part of it."""
     return any(_wrapped(part) or getattr(part, "_compiled_call_impl", None) is not None for part in module.modules())
 
 
 def uncompiled(module: nn.Module) -> nn.Module:
-    """The module itself if nothing in it is compiled; otherwise its stand-in, which computes the same.
+    """Return the module if nothing in it is compiled; otherwise an uncompiled copy that computes the same.
 
-    A stand-in has the same class, parameters and buffers, and hooks of its own that begin as copies, so that the
-    compiled module is left as it is.
+    The copy has the same class, parameters and buffers. Its hooks are copies, so the compiled module is not changed.
     """
     return _stand_in(module, {}) if is_compiled(module) else module
 
 
 def _wrapped(module: nn.Module) -> bool:
-    """Whether it is the wrapper that ``torch.compile`` returns; importing its class would import the compiler."""
+    """Return whether a module is the wrapper of ``torch.compile``; importing its class would import the compiler."""
     return type(module).__name__ == "OptimizedModule" and "_orig_mod" in module._modules
 
 
 def _stand_in(module: nn.Module, known: dict[int, nn.Module]) -> nn.Module:
-    """``known`` has the stand-ins so far by the id of their module: parts may be shared."""
+    """Copy a module without its compilation; ``known`` has the copies by the id of their module, for shared parts."""
     while _wrapped(module):
         module = module._modules["_orig_mod"]  # pyright: ignore[reportAssignmentType]
     if id(module) not in known:

@@ -1,4 +1,4 @@
-"""What decides an answer beside the weights: how the network is configured, and how its inputs are prepared."""
+"""The digest of what determines a result besides the weights: the configuration and the preparation of inputs."""
 
 import json
 from collections.abc import Iterator
@@ -8,19 +8,22 @@ from typing import Any
 from torch import nn
 
 _VOLATILE = ("_name_or_path", "_attn_implementation", "transformers_version", "torch_dtype", "dtype", "processor_class")
-_STATES = ("padding", "truncation")  # of a fast tokenizer, which sets them in each call
+_STATES = ("padding", "truncation")  # state of a fast tokenizer, which each call sets
 
 
 def configuration_hash(module: nn.Module, processor: Any, tokenizer: Any) -> str:
-    """16 hexadecimal digits of the structure and configuration of a network, its image processor and its tokenizer."""
+    """Compute a digest of the structure and configuration of a network, its image processor and its tokenizer.
+
+    It has 16 hexadecimal digits.
+    """
     parts = [repr(module), *_heads(module)]
-    parts += [_plain(getattr(module, "config", None)), _plain(processor), _of_tokenizer(tokenizer)]
+    parts += [_plain(getattr(module, "config", None)), _plain(processor), _tokenizer_text(tokenizer)]
     parts.append(_plain(getattr(getattr(module, "visual", None), "preprocess_cfg", None)))  # of OpenCLIP
     return sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def _heads(module: nn.Module) -> Iterator[str]:
-    """The numbers of attention heads, which the text of a module leaves out."""
+    """Yield the numbers of attention heads, which the ``repr`` of a module omits."""
     for name, part in module.named_modules():
         heads = getattr(part, "num_heads", None)
         if isinstance(heads, int):
@@ -28,7 +31,7 @@ def _heads(module: nn.Module) -> Iterator[str]:
 
 
 def _plain(part: Any) -> str:
-    """The configuration of a part as text, without what does not change an answer."""
+    """Return the configuration of a part as text, without keys that do not change results."""
     if isinstance(part, nn.Module) or part is None:
         return repr(part)
     data = part.to_dict() if hasattr(part, "to_dict") else part if isinstance(part, dict) else None
@@ -41,11 +44,11 @@ def _plain(part: Any) -> str:
 def _without(data: Any) -> Any:
     if isinstance(data, dict):
         return {str(key): _without(value) for key, value in data.items() if key not in _VOLATILE}
-    return [_without(one) for one in data] if isinstance(data, list | tuple) else data
+    return [_without(item) for item in data] if isinstance(data, list | tuple) else data
 
 
-def _of_tokenizer(tokenizer: Any) -> str:
-    inner = getattr(tokenizer, "tokenizer", tokenizer)  # OpenCLIP wraps those of Hugging Face
+def _tokenizer_text(tokenizer: Any) -> str:
+    inner = getattr(tokenizer, "tokenizer", tokenizer)  # OpenCLIP wraps tokenizers of Hugging Face
     length = f"{type(inner).__name__} {getattr(tokenizer, 'context_length', '')}"
     backend = getattr(inner, "backend_tokenizer", None)
     if backend is not None:

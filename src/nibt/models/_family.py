@@ -1,4 +1,4 @@
-"""What a family of checkpoints is: how it is known, how it is read, and the two towers that are made of it."""
+"""The contract of a family of checkpoints: how it is recognized and loaded, and its two towers."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -11,26 +11,26 @@ from nibt.registry import Plugin
 
 
 class Family(Plugin, ABC):
-    """One kind of checkpoint: which it knows, how it is read, and the two towers made of it."""
+    """Base class of families of checkpoints."""
 
     model_types: ClassVar[tuple[str, ...]] = ()
-    """The ``model_type`` of the Hugging Face configs that this family reads."""
+    """The values of ``model_type`` in Hugging Face configs that this family loads."""
     class_names: ClassVar[tuple[str, ...]] = ()
-    """The classes of models in memory that this family takes."""
+    """The class names of models in memory that this family supports."""
 
     @staticmethod
     @abstractmethod
     def load(source: str, request: Request) -> tuple[nn.Module, Request]:
-        """Read a checkpoint and its processors from a folder or a hub."""
+        """Load a checkpoint and its processors from a folder or a hub."""
 
     @staticmethod
     @abstractmethod
     def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
-        """The two towers of a model."""
+        """Return the two towers of a model."""
 
     @staticmethod
     def scale_and_bias(module: nn.Module) -> tuple[float, float]:
-        """What the model does to a cosine to make a logit of it."""
+        """Return the scale and the bias that turn a cosine into the model's logit."""
         bias = getattr(module, "logit_bias", None)
         scale = module.logit_scale.detach().float().exp().item()  # pyright: ignore
         return scale, 0.0 if bias is None else bias.detach().float().item()

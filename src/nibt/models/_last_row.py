@@ -1,7 +1,7 @@
-"""The last block for the one row that the head reads: what families share that know how to compute it.
+"""The last block, computed only for the row that the head reads: helpers of families that support it.
 
-All rows are keys and values there; only the row that is read needs a query, a projection and a multilayer perceptron.
-That is exact, and saves five sixths of the block's products.
+All rows are keys and values in that block, but only one row needs a query, a projection and a multilayer perceptron.
+The result is exact and saves five sixths of the block's multiplications.
 """
 
 import torch
@@ -11,15 +11,20 @@ from torch import Tensor, nn
 from nibt.types import Hidden, OneRow
 
 
-def picked(stream: Hidden, row: Int[Tensor, " batch"]) -> OneRow:
-    """One row of each item, (batch, 1, width)."""
+def select_row(stream: Hidden, row: Int[Tensor, " batch"]) -> OneRow:
+    """Return one row of each item, of shape (batch, 1, width)."""
     return stream[torch.arange(len(stream), device=stream.device), row][:, None]
 
 
-def seen_from(row: Int[Tensor, " batch"], mask: Tensor | None, is_causal: bool, stream: Hidden) -> Tensor | None:
-    """The mask of the keys that one row of each item sees, (batch, 1 or head, 1, key).
+def row_mask(row: Int[Tensor, " batch"], mask: Tensor | None, is_causal: bool, stream: Hidden) -> Tensor | None:
+    """Return the attention mask of one row of each item, of shape (batch, 1 or head, 1, key); None without a mask.
 
-    ``mask`` is that of all rows, (batch or 1, 1 or head, query, key); without one a causal row sees no later row.
+    Args:
+        row: The row of each item.
+        mask: The mask of all rows, of shape (batch or 1, 1 or head, query, key).
+        is_causal: Whether later rows are masked if there is no ``mask``.
+        stream: The hidden state.
+
     """
     if mask is not None:
         whole = mask.expand(len(stream), -1, -1, -1)
@@ -29,8 +34,8 @@ def seen_from(row: Int[Tensor, " batch"], mask: Tensor | None, is_causal: bool, 
     return (torch.arange(stream.shape[1], device=stream.device) <= row[:, None])[:, None, None]
 
 
-def replace_forward(block: nn.Module) -> bool:
-    """Whether somebody watches or changes what the block is given or gives, or the attention in it."""
+def has_hooks(block: nn.Module) -> bool:
+    """Return whether a block or a child of it has hooks, which may observe or change its inputs and outputs."""
     return any(
         part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
         for part in (block, *block.children())

@@ -1,7 +1,7 @@
-"""From an id to a model: embedded, in a local folder, on a hub, or already in memory.
+"""Loading of models: embedded, from a local folder, from a hub, or already in memory.
 
-Whatever it is, it is checked before anybody explains with it: its weights are finite, and the model cut into
-towers gives the embeddings that the model itself gives.
+Every model is checked when it is loaded: its weights are finite, and the model cut into towers gives the same
+embeddings as the uncut model.
 """
 
 import json
@@ -34,13 +34,13 @@ from nibt.torch_modes import plain_torch
 OPEN_CLIP = "open_clip:"
 DTYPES = ("float32", "float16", "bfloat16")
 _ADVICE = (
-    "Without a hub: an embedded model ({embedded}), or the path of a local folder with a saved Hugging Face or "
+    "Without a hub, use an embedded model ({embedded}), or the path of a local folder with a saved Hugging Face or "
     "OpenCLIP model"
 )
 
 
 def embedded() -> list[str]:
-    """The names of the models that ship with the package."""
+    """Return the names of the models that ship with the package."""
     folder = Path(str(files("nibt") / "models" / "embedded"))
     return sorted(path.parent.name for path in folder.glob("*/nibt.json"))
 
@@ -58,19 +58,25 @@ def load_model(
 ) -> Model:
     """Load a CLIP-like model.
 
-    ``id`` is an embedded model (``"lite"``), a Hugging Face repository (``"openai/clip-vit-base-patch32"``), a
-    local folder (a saved Hugging Face model, PEFT adapters on one, or an OpenCLIP folder), OpenCLIP weights
-    (``"open_clip:ViT-B-32/laion2b_s34b_b79k"``), or a model in memory with its ``processor`` (Hugging Face) or
-    ``processor`` and ``tokenizer`` (OpenCLIP). A model in memory is used as it is: not moved, not changed.
-    Where ``torch.compile`` was applied to it, it is explained without, by modules that share its weights.
+    A model in memory is used as it is, neither moved nor changed. If ``torch.compile`` was applied to it, it is
+    explained by uncompiled modules that share its weights.
 
-    ``resize="whole"`` shows the model the whole image with its aspect kept, about ``image_size`` squared in area,
-    where the tower takes any size; without it images are resized and cropped by the model's own processor.
+    Args:
+        id: An embedded model (``"lite"``), a Hugging Face repository (``"openai/clip-vit-base-patch32"``), a local
+            folder (a saved Hugging Face model, PEFT adapters of one, or an OpenCLIP folder), OpenCLIP weights
+            (``"open_clip:ViT-B-32/laion2b_s34b_b79k"``), or a model in memory.
+        device: The device of a loaded model.
+        dtype: The dtype of a loaded model: float32, float16 or bfloat16.
+        resize: ``"model"`` resizes and crops images with the model's processor. ``"whole"`` keeps the whole image and
+            its aspect ratio, for towers that take any size.
+        image_size: The side of the input in pixels; with ``resize="whole"`` the square root of its area.
+        processor: The processor of a model in memory.
+        tokenizer: The tokenizer of a model in memory, if the processor has none.
 
     Raises:
-        CannotLoad: There is no such model, no hub in reach, or it is not what it should be (NaN weights, missing
-            weights, a cut that does not give the model's own embeddings).
-        BadOption: The device or the dtype is unknown, or ``resize`` is.
+        CannotLoad: There is no such model, no hub is reachable, or the model fails a check: it has NaN or missing
+            weights, or its towers do not give the embeddings of the uncut model.
+        BadOption: ``device``, ``dtype``, ``resize`` or ``image_size`` is not allowed.
 
     """
     if isinstance(id, Model):
@@ -88,7 +94,7 @@ def load_model(
     if Path(name).is_dir():
         return _checked(_from_folder(name, Path(name), request, device))
     if Path(name).exists():
-        raise CannotLoad(f"{name!r} is a file: give the folder of a saved model")
+        raise CannotLoad(f"a model must be a folder ({name!r} is a file): give the folder of a saved model")
     return _checked(_from_hub(name, request, device))
 
 
@@ -103,11 +109,11 @@ def _check_options(request: Request, device: str) -> None:
     if request.resize not in (None, "model", "whole"):
         raise BadOption(f"resize must be 'model' or 'whole' (got {request.resize!r})")
     if request.image_size is not None and not 16 <= request.image_size <= 4096:
-        raise BadOption(f"image_size must lie in 16..4096 pixels (got {request.image_size})")
+        raise BadOption(f"image_size must be between 16 and 4096 pixels (got {request.image_size})")
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise BadOption(f"device {device!r} cannot be used here ({_line(error)}); use 'cpu'") from error
+        raise BadOption(f"device {device!r} is not available ({_line(error)}): use 'cpu'") from error
 
 
 def _from_memory(module: nn.Module, request: Request) -> Model:
@@ -118,9 +124,9 @@ def _from_memory(module: nn.Module, request: Request) -> Model:
     family = next((name for name, part in _families() if names & set(part.class_names)), None)
     if family is None:
         known = ", ".join(name for _, part in _families() for name in part.class_names)
-        raise CannotLoad(f"a model of class {type(module).__name__} is not known; known are {known}")
+        raise CannotLoad(f"models of class {type(module).__name__} are not supported; use one of {known}")
     if any(part.training for part in module.modules()):
-        raise CannotLoad("the model is in training mode, where its answers are random: call model.eval() first")
+        raise CannotLoad("the model is in training mode, in which its output is random: call model.eval() first")
     if find("models", family).model_types:
         _check_processor(request)
     name = f"{type(module).__name__} in memory"
@@ -130,57 +136,59 @@ def _from_memory(module: nn.Module, request: Request) -> Model:
 
 
 def _check_tensors(name: str, module: nn.Module) -> None:
-    """Whether gradients can pass by a model in memory, and whether it has numbers at all."""
+    """Check that gradients can flow through a model in memory, and that its weights are not on the meta device."""
     for tensor in chain(module.parameters(), module.buffers()):
         if tensor.is_inference():
             raise CannotLoad(
-                f"the {name} was made inside torch.inference_mode(), so no gradient can pass by its weights: make it "
-                "outside, or give copy.deepcopy(model), called outside"
+                f"the {name} was created inside torch.inference_mode(), so gradients cannot flow through its weights: "
+                "create it outside, or pass copy.deepcopy(model), called outside"
             )
         if tensor.is_meta:
             raise CannotLoad(
-                f"the {name} has no weights: they are on the device 'meta'; make it inside torch.device('cpu') and "
-                "load its weights"
+                f"the {name} has no weights, since they are on the device 'meta': create it inside "
+                "torch.device('cpu') and load its weights"
             )
 
 
 def _check_processor(request: Request) -> None:
     if request.processor is None:
         raise CannotLoad(
-            "give the model's processor, too: load_model(model, processor=AutoProcessor.from_pretrained(...))"
+            "a model in memory needs its processor: load_model(model, processor=AutoProcessor.from_pretrained(...))"
         )
     if request.tokenizer is None and not hasattr(request.processor, "tokenizer"):
-        raise CannotLoad("the processor takes images only: give tokenizer=AutoTokenizer.from_pretrained(...), too")
+        raise CannotLoad("the processor has no tokenizer: pass tokenizer=AutoTokenizer.from_pretrained(...)")
 
 
 def _from_folder(name: str, folder: Path, request: Request, device: Any) -> Model:
-    own = _json(folder / "nibt.json")
+    settings = _json(folder / "nibt.json")
     request = replace(
-        request, resize=request.resize or own.get("resize"), image_size=request.image_size or own.get("image_size")
+        request,
+        resize=request.resize or settings.get("resize"),
+        image_size=request.image_size or settings.get("image_size"),
     )
     if (folder / "open_clip_config.json").exists():
-        return _load(name, "open_clip", f"local-dir:{folder}", request, device, own, folder)
+        return _load(name, "open_clip", f"local-dir:{folder}", request, device, settings, folder)
     if (folder / "adapter_config.json").exists():
         return _with_adapters(name, folder, request, device)
     config = _json(folder / "config.json")
     if not config:
         raise CannotLoad(
-            f"{name!r} is no model: it has no config.json (Hugging Face), open_clip_config.json or "
+            f"{name!r} is not the folder of a model: it has no config.json (Hugging Face), open_clip_config.json or "
             "adapter_config.json (PEFT)"
         )
-    return _load(name, _family(name, config), str(folder), request, device, own, folder)
+    return _load(name, _family(name, config), str(folder), request, device, settings, folder)
 
 
 def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Model:
-    """PEFT's adapters on a base model, which their config names."""
+    """Load PEFT adapters on the base model that their configuration names."""
     try:
         from peft import PeftModel
     except ImportError as error:
         raise CannotLoad(f"{name!r} holds PEFT adapters: pip install 'nibt[peft]'") from error
     base = _json(folder / "adapter_config.json").get("base_model_name_or_path")
     if not base:
-        raise CannotLoad(f"the adapters in {name!r} name no base_model_name_or_path: write it into adapter_config.json")
-    if (folder / base).is_dir():  # a base that moves with its adapters
+        raise CannotLoad(f"the adapters in {name!r} lack base_model_name_or_path: add it to adapter_config.json")
+    if (folder / base).is_dir():  # a base model in the folder of its adapters
         base = str(folder / base)
     if (folder / "preprocessor_config.json").exists():
         from nibt.models._hugging_face import with_processor
@@ -204,7 +212,7 @@ def _from_hub(name: str, request: Request, device: Any) -> Model:
     if name.startswith(OPEN_CLIP):
         return _load(name, "open_clip", name.removeprefix(OPEN_CLIP), request, device)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise CannotLoad(f"there is no model {name!r}: no folder of that name.{_near(name)} {_advice()}")
+        raise CannotLoad(f"there is no model {name!r}, and no folder of that name.{_near(name)} {_advice()}")
     config = _hub_config(name)
     if "model_cfg" in config:
         return _load(name, "open_clip", f"hf-hub:{name}", request, device)
@@ -212,13 +220,13 @@ def _from_hub(name: str, request: Request, device: Any) -> Model:
 
 
 def _near(name: str) -> str:
-    """The embedded model that was probably meant, in a sentence."""
+    """Suggest the embedded model with a similar name."""
     near = get_close_matches(name.lower(), embedded(), n=1, cutoff=0.75)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def _hub_config(name: str) -> dict[str, Any]:
-    """The configuration of a repository, from the cache or the hub."""
+    """Return the configuration of a repository, from the cache or the hub."""
     from huggingface_hub import hf_hub_download
 
     configs = ("config.json", "open_clip_config.json")
@@ -229,7 +237,7 @@ def _hub_config(name: str) -> dict[str, Any]:
         for file in configs:
             if has(name, file):
                 return _json(Path(hf_hub_download(name, file)))
-    raise CannotLoad(f"{name!r} on the hub is no model: it has neither {configs[0]} nor {configs[1]}")
+    raise CannotLoad(f"{name!r} on the hub is not a model: it has neither {configs[0]} nor {configs[1]}")
 
 
 def _load(
@@ -238,30 +246,30 @@ def _load(
     source: str,
     request: Request,
     device: Any,
-    own: dict | None = None,
+    settings: dict | None = None,
     folder: Path | None = None,
 ) -> Model:
     with _loading(name):
         module, request = find("models", family).load(source, request)
         module = module.eval().requires_grad_(False).to(device)
-        return _model(name, family, module, request, own or {}, folder)
+        return _model(name, family, module, request, settings or {}, folder)
 
 
 @contextmanager
 def _loading(name: str) -> Iterator[None]:
-    """Turn what the libraries raise on the way into one clear error."""
+    """Convert the exceptions of libraries to ``CannotLoad``."""
     try:
         yield
     except NibtError:
         raise
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
-    except Exception as error:  # a dozen libraries raise as many kinds
+    except Exception as error:  # libraries raise many types
         raise CannotLoad(f"cannot load the model {name!r}: {_line(error)}. {_advice()}") from error
 
 
 def _advice() -> str:
-    return _ADVICE.format(embedded=", ".join(embedded()) or "none here")
+    return _ADVICE.format(embedded=", ".join(embedded()) or "none installed")
 
 
 def _family(name: str, config: dict[str, Any]) -> str:
@@ -270,7 +278,7 @@ def _family(name: str, config: dict[str, Any]) -> str:
         if kind in part.model_types:
             return family
     known = ", ".join(kind for _, part in _families() for kind in part.model_types)
-    raise CannotLoad(f"{name!r} has the model_type {kind!r}; known are {known}, and OpenCLIP's models")
+    raise CannotLoad(f"{name!r} has the model_type {kind!r}, which is not supported; use {known}, or OpenCLIP's models")
 
 
 def _families() -> Iterator[tuple[str, type[Family]]]:
@@ -279,13 +287,18 @@ def _families() -> Iterator[tuple[str, type[Family]]]:
 
 
 def _model(
-    name: str, family: str, module: nn.Module, request: Request, own: dict | None = None, folder: Path | None = None
+    name: str,
+    family: str,
+    module: nn.Module,
+    request: Request,
+    settings: dict | None = None,
+    folder: Path | None = None,
 ) -> Model:
     part = find("models", family)
     _check_finite(name, module)
     image, text = part.towers(module, request)
     scale, bias = part.scale_and_bias(module)
-    return Model(name, family, module, image, text, scale, bias, own or {}, folder, request)
+    return Model(name, family, module, image, text, scale, bias, settings or {}, folder, request)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -299,13 +312,13 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _check_finite(name: str, module: nn.Module) -> None:
     for key, tensor in module.state_dict().items():
-        # causal masks are infinite by intent and are buffers that no checkpoint holds
+        # causal masks are infinite, and are buffers outside the state dict
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise CannotLoad(f"the model {name!r} has NaN or infinite weights in {key!r}: the checkpoint is broken")
 
 
 def _checked(model: Model) -> Model:
-    """Compare the cut model with the model itself, on a seeded image and two captions, at three layers."""
+    """Compare the embeddings of the cut and the uncut model on a seeded image and two captions, at three layers."""
     noise = torch.randint(
         0, 256, (64, 96, 3), generator=torch.Generator("cpu").manual_seed(0), dtype=torch.uint8, device="cpu"
     )
@@ -318,7 +331,7 @@ def _checked(model: Model) -> Model:
 
 
 def _small(tower: ImageTower) -> ImageTower:
-    """The tower for small images, where it takes any size: a cut is as true there, and sooner checked."""
+    """Return the tower with a small input size if it takes any size, which makes the check faster."""
     preparation = getattr(tower, "preparation", None)
     if preparation is None or preparation.resize.way != "whole":
         return tower
@@ -330,21 +343,21 @@ def _small(tower: ImageTower) -> ImageTower:
 
 def _compare(name: str, tower: Tower, inputs: Inputs) -> None:
     trace = _own_pass(name, tower, inputs)
-    least = 0.99999 if tower.example.dtype == torch.float32 else 0.999  # two rows and four are rounded otherwise
+    least = 0.99999 if tower.example.dtype == torch.float32 else 0.999  # rounding differs between two rows and four
     for layer in sorted({0, tower.depth // 2, tower.depth}):
         cut = trace.cut(layer)
         with torch.no_grad():
             replayed = cut.rest(torch.stack([cut.hidden, cut.hidden]))
         cosine = F.cosine_similarity(replayed.float(), trace.embedding.float(), dim=-1).min().item()
-        if not cosine > least:  # NaN must fail, too
+        if not cosine > least:  # also fails for NaN
             raise CannotLoad(
                 f"the model {name!r} cannot be cut: replayed from layer {layer} of {tower.depth}, its {tower.modality} "
-                f"tower gives another embedding than the model itself (cosine {cosine:.6f}, expected above {least})"
+                f"tower gives another embedding than the uncut model (cosine {cosine:.6f}, must be above {least})"
             )
 
 
 def _own_pass(name: str, tower: Tower, inputs: Inputs) -> Trace:
-    """The model's own forward pass, which some models of OpenCLIP do not come through in mixed precision."""
+    """Run the model's forward pass, which fails for some OpenCLIP models in mixed precision."""
     try:
         return tower.trace(inputs)
     except RuntimeError as error:
@@ -353,13 +366,13 @@ def _own_pass(name: str, tower: Tower, inputs: Inputs) -> Trace:
             raise
         raise CannotLoad(
             f"the model {name!r} has weights in {' and '.join(dtypes)}, and its own forward pass fails in the "
-            f"{tower.modality} tower ({_line(error)}): build it in one dtype (in OpenCLIP precision='fp32' or "
+            f"{tower.modality} tower ({_line(error)}): create it in one dtype (in OpenCLIP precision='fp32' or "
             "'pure_bf16')"
         ) from error
 
 
 def _line(error: BaseException) -> str:
-    """The first line of a message, with the second where the first only announces it."""
+    """Return the first line of a message, and the second if the first ends with a colon."""
     lines = (str(error).strip() or type(error).__name__).split("\n")
     count = 2 if lines[0].rstrip(". ").endswith(":") else 1
     return " ".join(line.strip() for line in lines[:count]).rstrip(".")[:300]

@@ -1,9 +1,9 @@
-"""The mean states of a model, which narrowing may run to, and the file that holds them.
+"""The mean states of a model, which serve as baselines, and their file.
 
-One safetensors file: ``image.mean.K`` for image layer K, (tokens, width), or (width,) for a tower whose states do
-not mean their place; ``text.mean.K`` and ``text.first.K`` for text layer K. Captions differ in length, so their
-rows are aligned at the last word: row ``zero + d`` of ``text.mean.K`` is the mean state d rows after it. The rows
-before the first word are those of ``text.first.K``. The file says which weights made it.
+The safetensors file has ``image.mean.K`` for image layer K, of shape (tokens, width), or (width,) for a tower whose
+states do not depend on the position, and ``text.mean.K`` and ``text.first.K`` for text layer K. Captions differ in
+length, so their rows are aligned at the last word: row ``zero + d`` of ``text.mean.K`` is the mean state d rows after
+it. The rows before the first word are those of ``text.first.K``. The metadata identify the weights.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,12 +26,12 @@ from nibt.types import Hidden, Modality
 
 _KIND = "nibt mean states"
 FILE_NAME = "mean_states.safetensors"
-"""The file of an embedded model's own mean states, in its folder."""
+"""The name of the file of mean states in the folder of an embedded model."""
 
 
 @dataclass(frozen=True)
 class MeanStates:
-    """Mean states by layer, and the facts that bind them to a model."""
+    """Mean states by layer, and the facts that identify their model."""
 
     tensors: Mapping[str, Tensor]
     facts: Mapping[str, str] = field(default_factory=dict)
@@ -39,47 +39,47 @@ class MeanStates:
     @classmethod
     @plain_torch()
     def load(cls, path: str | Path, model: Model) -> "MeanStates":
-        """Read a file and check that it belongs to the model.
+        """Load a file, and check that it belongs to the model.
 
         Raises:
-            WrongBaseline: There is no such file, it holds no mean states, or those of other weights.
+            WrongBaseline: There is no such file, it has no mean states, or it belongs to other weights.
 
         """
         if not Path(path).is_file():
-            raise WrongBaseline(f"there is no file {str(path)!r} of mean states; make one with nibt calibrate")
+            raise WrongBaseline(f"there is no file {str(path)!r} of mean states: create it with nibt calibrate")
         try:
             with safe_open(str(path), "pt") as opened:
                 facts = opened.metadata() or {}
                 tensors = {key: opened.get_tensor(key) for key in opened.keys()}
         except SafetensorError as error:
-            raise WrongBaseline(f"{str(path)!r} is no file of mean states ({error})") from error
-        if Path(path).parent != model.folder:  # what ships with a model is its own
+            raise WrongBaseline(f"{str(path)!r} is not a file of mean states ({error})") from error
+        if Path(path).parent != model.folder:  # the mean states of an embedded model ship with it
             _check(str(path), facts, model)
         return cls(tensors, facts)
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
-        """Write the file, whole or not at all.
+        """Write the file atomically.
 
         Raises:
-            WouldOverwrite: A file is there that nibt did not write, and ``overwrite`` is not given.
-            CannotWrite: The folder is missing or closed, or the disk is full.
+            WouldOverwrite: The file exists, nibt did not write it, and ``overwrite`` is false.
+            CannotWrite: The folder is missing or not writable, or the disk is full.
 
         """
         facts = {"signature": unsigned(self.facts), "kind": _KIND, **self.facts}
         write_bytes(Path(path), sorted_header(serialized(dict(self.tensors), facts)), overwrite)
 
     def state(self, tower: Tower, inputs: Inputs, hidden: Hidden, layer: int) -> Hidden:
-        """The mean state for each row of a batch at a layer, of the shape of ``hidden``.
+        """Return the mean state of each row of a batch at a layer, of the shape of ``hidden``.
 
         Raises:
-            WrongBaseline: That side or layer was not calibrated, or with another grid.
+            WrongBaseline: The side or the layer was not calibrated, or the grid differs.
 
         """
         key = f"{tower.modality}.mean.{layer}"
         if key not in self.tensors:
             raise WrongBaseline(
                 f"the mean states have no layer {layer} of the {tower.modality} tower "
-                f"(they have {', '.join(self.layers(tower.modality)) or 'none'}); calibrate it, or choose another layer"
+                f"(they have {', '.join(self.layers(tower.modality)) or 'none'}): calibrate it, or use another layer"
             )
         mean = self.tensors[key].to(hidden)
         if tower.modality == "text":
@@ -90,33 +90,35 @@ class MeanStates:
 
     def _check_grid(self, mean: Tensor, hidden: Hidden, grid: Mapping[str, str]) -> None:
         if mean.shape != hidden.shape[1:]:
-            made, here = f"of {len(mean)} tokens", f"{hidden.shape[1]} tokens"
-        elif self.facts.get("grid", grid["grid"]) != grid["grid"]:  # as many, in other rows and columns
-            made, here = f"of {self.facts['grid']}", grid["grid"]
+            expected, actual = f"of {len(mean)} tokens", f"{hidden.shape[1]} tokens"
+        elif self.facts.get("grid", grid["grid"]) != grid["grid"]:  # as many tokens in other rows and columns
+            expected, actual = f"of {self.facts['grid']}", grid["grid"]
         else:
             return
         raise WrongBaseline(
-            f"the mean states are for a grid {made}, this image has {here}; calibrate with images of this size"
+            f"the mean states are for a grid {expected}, this image has {actual}: calibrate with such images"
         )
 
     def layers(self, modality: Modality) -> list[str]:
-        found = [key.rsplit(".", 1)[1] for key in self.tensors if key.startswith(f"{modality}.mean.")]
-        return sorted(found, key=int)
+        """Return the calibrated layers of a side, in order."""
+        layers = [key.rsplit(".", 1)[1] for key in self.tensors if key.startswith(f"{modality}.mean.")]
+        return sorted(layers, key=int)
 
     def _for_captions(self, mean: Tensor, first: Tensor, inputs: Inputs, hidden: Hidden) -> Hidden:
         assert inputs.words is not None
         zero = int(self.facts["zero"])
         rows = []
-        for places, start in zip(*caption_places(inputs.words, hidden.shape[1]), strict=True):
-            row = mean[(places + zero).clamp(0, len(mean) - 1)]
+        for offsets, start in zip(*caption_places(inputs.words, hidden.shape[1]), strict=True):
+            row = mean[(offsets + zero).clamp(0, len(mean) - 1)]
             count = min(start, len(first))
             rows.append(torch.cat([first[:count], row[count:]]))
         return torch.stack(rows)
 
 
 def file_hashes(baselines: Iterable[Any]) -> dict[str, str]:
-    """The digests of the files of mean states that baselines name (``mean:FILE``), by their paths: what stands in a
-    file is part of what is asked.
+    """Compute the digests of the files of mean states in baselines (``mean:FILE``), by path.
+
+    The content of these files is part of a request.
     """
     paths = {str(one).removeprefix("mean:") for one in baselines if str(one).startswith("mean:")}
     return {path: short_digest(path) for path in sorted(paths) if Path(path).is_file()}
@@ -124,24 +126,24 @@ def file_hashes(baselines: Iterable[Any]) -> dict[str, str]:
 
 def _check(path: str, facts: Mapping[str, str], model: Model) -> None:
     if facts.get("kind") != _KIND:
-        raise WrongBaseline(f"{path!r} holds other tensors than mean states; make them with nibt calibrate")
+        raise WrongBaseline(f"{path!r} is not a file of mean states: create it with nibt calibrate")
     if facts.get("weights_hash") != model.weights_hash:
         raise WrongBaseline(
-            f"{path!r} was made with the model {facts.get('model')} (weights {facts.get('weights_hash')}), this is "
-            f"{model.id} in {model.dtype} (weights {model.weights_hash}); calibrate it anew"
+            f"{path!r} belongs to the model {facts.get('model')} (weights {facts.get('weights_hash')}), and this is "
+            f"{model.id} in {model.dtype} (weights {model.weights_hash}): calibrate this model"
         )
 
 
 def grid_fact(tower: Tower, inputs: Inputs) -> dict[str, str]:
-    """The grid of a batch of images in words, where a state means its place on it."""
+    """Return the grid of a batch of images as text, if states depend on the position."""
     if not tower.positional:
         return {}
-    grid = tower.units(inputs, inputs.values)  # one for all layers, whatever the stream
+    grid = tower.units(inputs, inputs.values)  # the same for all layers
     return {"grid": f"{grid.rows} x {grid.columns}"} if isinstance(grid, Grid) else {}
 
 
 def caption_places(words: Words, rows: int) -> tuple[list[Tensor], list[int]]:
-    """For each caption: how many rows each row stands after the last word, and the row of the first word."""
+    """Return, for each caption, the offset of each row from the last word, and the row of the first word."""
     explained = words.explained
     lasts = [int(row.nonzero().max()) for row in explained]
     return [torch.arange(rows, device="cpu") - last for last in lasts], [int(row.nonzero().min()) for row in explained]

@@ -1,4 +1,4 @@
-"""How a caller wants a model to be loaded."""
+"""The options with which a model is loaded."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,10 +9,17 @@ import torch
 
 @dataclass(frozen=True)
 class Request:
-    """How the caller wants a model: ``resize`` and ``image_size`` of images, and processors for one in memory.
+    """The options with which a model is loaded, and what loading adds to them.
 
-    ``notes`` and ``facts`` are added as a checkpoint is read: what the reader of every result should know of how that
-    was done, and what is recorded of it beside the name and the weights.
+    Attributes:
+        dtype: The dtype of the model.
+        resize: How images are resized.
+        image_size: The input size of images.
+        processor: The processor.
+        tokenizer: The tokenizer.
+        notes: Warnings about the checkpoint, for every result.
+        facts: What records of the model contain besides its name and weights.
+
     """
 
     dtype: torch.dtype = torch.float32

@@ -1,4 +1,4 @@
-"""Whether the weights of a module were changed, looked up so quickly that every call can."""
+"""A fast test of whether the weights of a module have changed, which every call can afford."""
 
 from itertools import chain
 from weakref import WeakKeyDictionary
@@ -6,14 +6,16 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-_SAMPLES = 8  # numbers of each weight that are looked at
+_SAMPLES = 8  # values of each weight that are compared
 _Places = tuple[tuple[int, int], ...]
 _VIEWS: "WeakKeyDictionary[nn.Module, tuple[_Places, list[list[Tensor]]]]" = WeakKeyDictionary()
 
 
 def weights_stamp(module: nn.Module) -> str:
-    """What is another once any weight was replaced or changed in place: by its place in memory, its version and, since
-    changes of ``.data`` or by numpy have no version, by a few of its numbers.
+    """Compute a stamp that differs after any weight is replaced or changed in place.
+
+    It covers the address and version of each tensor and, since changes through ``.data`` or numpy have no version, a
+    few of its values.
     """
     tensors = list(chain(module.parameters(), module.buffers()))
     places = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
@@ -26,7 +28,7 @@ def weights_stamp(module: nn.Module) -> str:
 
 
 def _views(tensors: list[Tensor]) -> list[list[Tensor]]:
-    """Evenly spaced numbers of each tensor, which share its memory, by kinds that can be joined."""
+    """Return views of evenly spaced values of each tensor, grouped by dtype and device."""
     groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
     for tensor in tensors:
         if tensor.numel():

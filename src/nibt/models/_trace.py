@@ -1,27 +1,42 @@
-"""One forward pass of a tower, remembered: what went in, what each block was given, and the tail from any layer on."""
+"""One recorded forward pass of a tower, which can be cut at its first tokens or at any layer.
 
-from collections.abc import Callable, Sequence
+The first tokens of an image are its patches with positions, before the first norm; for a convolutional trunk, which
+adds no positions, they are the first feature map, its layer 0. The first tokens of a caption are its word embeddings
+before positions are added.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from nibt.data.images import Region
 from nibt.data.units import Units, Words
 from nibt.errors import BadOption, Unsupported
-from nibt.models._attention import AttentionRecorder, Attentions, collect, only
+from nibt.models._attention import AttentionRecorder, Attentions, collect, single_record
 from nibt.models._compiled import is_compiled
 from nibt.types import Embedding, Hidden, States
+
+See = Callable[[Tensor], Tensor | None]
+"""Receives the first tokens, and returns their replacement or None."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """One batch, ready for a tower: its pixels or token ids, and whatever else its forward pass takes.
+    """The prepared inputs of one batch.
 
-    ``regions`` (images) are the parts of the originals that the tower sees, ``words`` (captions) what the
-    rows stand for, ``notes`` what the reader of each item's map ought to know.
+    Attributes:
+        values: Pixels or token ids.
+        extra: Further inputs of the forward pass.
+        words: For captions, the words that the rows stand for.
+        regions: For images, the parts of the originals that the tower sees.
+        notes: The warnings of each item.
+
     """
 
     values: Tensor
@@ -34,7 +49,7 @@ class Inputs:
         return len(self.values)
 
     def take(self, rows: Sequence[int]) -> "Inputs":
-        """The batch of these items, each as often as it is named."""
+        """Return a batch of the items at ``rows``, which may repeat."""
         index = torch.tensor(rows, device=self.values.device)
         words = self.words and Words(
             tuple(self.words.tokens[row] for row in rows),
@@ -50,14 +65,20 @@ class Inputs:
         )
 
     def item(self, index: int) -> "Inputs":
-        """The batch that holds this one item only."""
+        """Return a batch of one item."""
         return self.take([index])
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A tower cut at a layer: the hidden state that reaches it, what its rows stand for, and the rest as a
-    function of several such states at once; ``mapped`` tells whether torch can map that function over directions.
+    """A tower cut at a layer.
+
+    Attributes:
+        hidden: The hidden state that enters the layer.
+        units: What its rows stand for.
+        rest: Computes the embeddings of several such states at once.
+        mapped: Whether ``torch.func.vmap`` supports ``rest``.
+
     """
 
     hidden: Hidden
@@ -68,16 +89,16 @@ class Cut:
 
 @dataclass(frozen=True)
 class Trace:
-    """One forward pass of a tower: its embedding, and what each block was given, so that any layer can be cut."""
+    """One forward pass of a tower: its embedding, and the inputs of each block, so that it can be cut at any layer."""
 
-    tower: Any  # the Tower of base.py, which stands on this file
+    tower: Any  # a Tower, whose module imports this one
     inputs: Inputs
     embedding: Embedding
     calls: tuple[tuple[tuple, dict[str, Any]], ...]
     streams: tuple[Tensor | None, ...]
 
     def cut(self, layer: int) -> Cut:
-        """Cut the tower where the stream enters block ``layer``; ``depth`` is what leaves the last block.
+        """Cut the tower where the hidden state enters block ``layer``; layer ``depth`` is the output of the last block.
 
         Raises:
             BadOption: There is no such layer.
@@ -85,76 +106,78 @@ class Trace:
         """
         tower = self.tower
         tower.check_layer(layer)
-        stream, read = self.streams[layer], tower.read(self.inputs)
+        stream, head_inputs = self.streams[layer], tower.head_inputs(self.inputs)
         assert stream is not None, f"traced above layer {layer}"
 
         def rest(states: States) -> Float[Tensor, "node batch dim"]:
             count = len(states)
             running, embedding = tower.to_stream(states.flatten(0, 1), stream), None
-            told = {key: _repeated(value, count) for key, value in read.items()}
+            extra = {key: _repeated(value, count) for key, value in head_inputs.items()}
             with tower.lock:
                 for number, call in enumerate(self.calls[layer:], layer):
-                    args, kwargs = self._tiled(call, count)  # a block at a time: masks of many states are large
+                    args, kwargs = self._tiled(call, count)  # per block, since masks of many states are large
                     if number == tower.depth - 1:
-                        embedding = tower.last(running, told, args, kwargs)
+                        embedding = tower.last(running, extra, args, kwargs)
                     if embedding is None:
                         running = first(tower.blocks[number](running, *args, **kwargs))
-                embedding = tower.head(running, told) if embedding is None else embedding
+                embedding = tower.head(running, extra) if embedding is None else embedding
             return embedding.unflatten(0, (count, -1))
 
         return Cut(tower.to_tokens(stream), tower.units(self.inputs, stream), rest, tower.mapped)
 
     def attentions(self, layer: int = 0) -> Attentions:
-        """Replay the blocks from a layer on, and the head, with a graph, and see each attention on the way.
+        """Replay the blocks from a layer on and the head with a graph, and record their attentions.
 
         Raises:
             BadOption: No block follows the layer.
-            Unsupported: A block has no attention that can be seen, or the head has several.
+            Unsupported: A block has no attention that can be recorded, or the head has several.
 
         """
         tower = self.tower
         if not 0 <= layer < tower.depth:
-            raise BadOption(f"a block must follow the layer: it must lie in 0..{tower.depth - 1} (got {layer})")
+            raise BadOption(
+                f"layer must be between 0 and {tower.depth - 1}, since a block must follow it (got {layer})"
+            )
         stream = self.streams[layer]
         assert stream is not None, f"traced above layer {layer}"
         if is_compiled(tower.root):
             raise Unsupported(
                 f"parts of this {tower.modality} tower were compiled by torch.compile after it was loaded, so its "
-                "attention cannot be seen: give the compiled model to load_model again, which explains it uncompiled"
+                "attention cannot be recorded: pass the compiled model to load_model again to explain it uncompiled"
             )
         running, blocks, streams = stream.detach().requires_grad_(), [], []
-        with tower.lock, torch.enable_grad(), AttentionRecorder() as watch:
+        with tower.lock, torch.enable_grad(), AttentionRecorder() as recorder:
             for number, (args, kwargs) in enumerate(self.calls[layer:], layer):
                 running = first(tower.blocks[number](running, *args, **kwargs))
-                blocks.append(only(watch.taken(), number))
+                blocks.append(single_record(recorder.take_records(), number))
                 streams.append(tower.to_tokens(running))
-            embedding = tower.head(running, tower.read(self.inputs))
-            return collect(blocks, streams, watch.taken(), embedding)
+            embedding = tower.head(running, tower.head_inputs(self.inputs))
+            return collect(blocks, streams, recorder.take_records(), embedding)
 
     def take(self, rows: Sequence[int]) -> "Trace":
-        """The trace of these items, each as often as it is named: one forward pass serves many captions."""
+        """Return the trace of the items at ``rows``, which may repeat: one forward pass serves many captions."""
         index = torch.tensor(rows, device=self.embedding.device)
 
-        def chosen(value: Tensor) -> Tensor:
+        def select(value: Tensor) -> Tensor:
             return value.unflatten(0, (len(self.inputs), -1))[index].flatten(0, 1)
 
         return replace(
             self,
             inputs=self.inputs.take(rows),
             embedding=self.embedding[index],
-            calls=self._each(self.calls, chosen),
+            calls=self._each(self.calls, select),
             streams=tuple(None if stream is None else stream[index] for stream in self.streams),
         )
 
     def _tiled(self, value: Any, count: int) -> Any:
-        """What follows the batch, repeated for as many states."""
+        """Repeat the values with a batch dimension for ``count`` states."""
         return value if count == 1 else self._each(value, lambda tensor: _repeated(tensor, count))
 
     def _each(self, value: Any, change: Callable[[Tensor], Tensor], name: str = "") -> Any:
-        """Change what follows the batch: masks of shape batch, or batch x heads, first.
+        """Change the values whose first dimension is the batch, or the batch times the heads, as in masks.
 
-        A tensor of fewer than three dimensions (a causal mask, places) is shared by the batch, and so is one of length
-        1.
+        A tensor with fewer than three dimensions (a causal mask, positions) is shared by the batch, and so is a tensor
+        of length 1.
         """
         if name in self.tower.shared:
             return value
@@ -169,9 +192,38 @@ class Trace:
 
 
 def first(out: Any) -> Tensor:
-    """The stream, where a block also gives other things."""
+    """Return the hidden state, which is the first output of a block with several outputs."""
     return out[0] if isinstance(out, tuple | list) else out
 
 
 def _repeated(tensor: Tensor, count: int) -> Tensor:
     return tensor.repeat(count, *(1,) * (tensor.ndim - 1))
+
+
+def cut_stem(tower: Any, inputs: Inputs) -> Cut:
+    """Cut a tower at its first tokens.
+
+    The rest of the tower is the model's own forward pass, in which a hook replaces the first tokens.
+    """
+    streams: list[Tensor] = []
+    with torch.no_grad(), _hooked(tower, streams.append):
+        tower.run(inputs)
+    (stream,) = streams
+
+    def rest(states: States) -> Float[Tensor, "node batch dim"]:
+        tiled = inputs.take(list(range(len(inputs))) * len(states)) if len(states) > 1 else inputs
+        with _hooked(tower, lambda _: tower.to_stream(states.flatten(0, 1), stream)):
+            return tower.run(tiled).unflatten(0, (len(states), -1))
+
+    return Cut(tower.to_tokens(stream.detach()), tower.units(inputs, stream), rest)
+
+
+@contextmanager
+def _hooked(tower: Any, see: See) -> Iterator[None]:
+    """Hook the first tokens of a tower inside ``with``."""
+    with tower.lock:
+        handle: RemovableHandle = tower.on_first_tokens(see)
+        try:
+            yield
+        finally:
+            handle.remove()

@@ -1,24 +1,21 @@
-"""The contract of a model: two towers, each a stem, a row of blocks and a head.
+"""The contract of models: an image tower and a text tower, each a stem, a sequence of blocks and a head.
 
-A family supplies a few facts about a tower (its blocks, its head, what the head reads). All else is written here
-once. No forward pass is copied: the model runs its own, we record what every block was given, and replay only
-the tail. The model is never changed: hooks stand only inside ``with``, under one lock for each model object.
+A family defines a few properties of its towers: the blocks, the head and the inputs of the head. Everything else is
+implemented once, here and in ``_tower.py``. No forward pass is reimplemented: the model runs its own, the inputs of
+every block are recorded, and the remaining blocks are replayed. The model is never changed: hooks exist only inside
+``with``, under one lock per model object.
 """
 
 import hashlib
-import threading
-from abc import ABC, abstractmethod
-from collections import OrderedDict
+from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar
-from weakref import WeakKeyDictionary
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from typing_extensions import override
@@ -26,179 +23,19 @@ from typing_extensions import override
 from nibt.data.images import ImageInput
 from nibt.data.pair import caption_notes
 from nibt.data.units import Units
-from nibt.errors import BadOption
 from nibt.models._configuration import configuration_hash
 from nibt.models._request import Request
 from nibt.models._stamp import weights_stamp
-from nibt.models._stem import See, cut_stem
-from nibt.models._trace import Cut, Inputs, Trace, first
+from nibt.models._tower import Tower
+from nibt.models._trace import Inputs, See
 from nibt.preprocessing.captions import Tokens
 from nibt.preprocessing.captions import batch as batch_tokens
 from nibt.preprocessing.images import Preparation
-from nibt.types import Embedding, Hidden, Modality, PerToken
-
-_LOCKS: "WeakKeyDictionary[nn.Module, threading.RLock]" = WeakKeyDictionary()
-_MOST_BLANKS = 64  # states of different sizes or caption lengths that a tower keeps
-
-
-class Tower(ABC):
-    """One encoder of a model.
-
-    Layer ``k`` is the stream that *enters* block ``k``: 0 follows the stem, ``depth`` precedes the head.
-    """
-
-    modality: ClassVar[Modality]
-    positional: ClassVar[bool] = True
-    """Whether a state means its place; where not (a convolutional trunk), a mean state serves any grid."""
-    shared: ClassVar[frozenset[str]] = frozenset({"rope", "position_embeddings"})
-    """Keyword arguments of the blocks that all items of a batch share."""
-    offers: ClassVar[frozenset[str]] = frozenset({"attention", "stem"})
-    """What methods may need, and this tower has."""
-    mapped: ClassVar[bool] = True
-    """Whether torch can map the tower's functions (``torch.func.vmap``); it has no rule for some kinds of pooling."""
-    root: nn.Module
-
-    def __init__(self) -> None:
-        self._blanks: OrderedDict[Hashable, dict[int | None, Hidden]] = OrderedDict()
-
-    @property
-    @abstractmethod
-    def blocks(self) -> list[nn.Module]:
-        """The blocks, in order. Each takes the stream first and gives the stream back."""
-
-    @abstractmethod
-    def run(self, inputs: Inputs) -> Embedding:
-        """The model's own forward pass, up to the joint embedding."""
-
-    @abstractmethod
-    def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
-        """From what leaves the last block, and what else the head reads, to the joint embedding."""
-
-    def last(self, stream: Tensor, read: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
-        """Optional, since it pays: from the stream that enters the last block to the embedding, where the head reads
-        one row, with that row alone going through. ``args`` and ``kwargs`` are what the block is given beside the
-        stream. None: the whole block must run.
-        """
-        return None
-
-    def read(self, inputs: Inputs) -> dict[str, Tensor]:
-        """What the head reads of the inputs beside the stream: ``row``, a mask ... ; each with a batch dimension."""
-        return {}
-
-    @abstractmethod
-    def units(self, inputs: Inputs, stream: Tensor) -> Units:
-        """What the rows of a stream stand for."""
-
-    @abstractmethod
-    def group(self, item: Any) -> Hashable:
-        """Items of one group may share a batch."""
-
-    def length(self, item: Any) -> int:
-        """How long an item is among those of its group, which are padded to the longest of a batch."""
-        return 0
-
-    @abstractmethod
-    def prepare(self, items: Sequence[Any]) -> Inputs:
-        """One batch of images, or of captions, of one group."""
-
-    @abstractmethod
-    def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
-        """The tower's own states at a layer (None: at the stem) for inputs of the same shape that say nothing."""
-
-    @abstractmethod
-    def on_first_tokens(self, see: See) -> RemovableHandle:
-        """A hook that shows ``see`` the tower's first tokens, and puts its answer, if it has one, in their place."""
-
-    def valid_tokens(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
-        """The rows of each item itself; false for those that fill it up to its batch mates."""
-        return torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
-
-    def to_tokens(self, stream: Tensor) -> Hidden:
-        """A stream as rows of tokens."""
-        return stream
-
-    def to_stream(self, tokens: Hidden, like: Tensor) -> Tensor:
-        """Rows of tokens as the stream that a block takes; ``like`` has its shape."""
-        return tokens
-
-    @property
-    def depth(self) -> int:
-        return len(self.blocks)
-
-    def relative(self, share: float) -> int:
-        """The layer at that share of the depth."""
-        return round(share * self.depth)
-
-    def check_layer(self, layer: int) -> None:
-        if not 0 <= layer <= self.depth:
-            raise BadOption(f"layer must lie in 0..{self.depth} for this {self.modality} tower (got {layer})")
-
-    @property
-    def lock(self) -> threading.RLock:
-        return _LOCKS.setdefault(self.root, threading.RLock())
-
-    @property
-    def example(self) -> Tensor:
-        """A weight, for the device and the dtype that the tower works in: the first of a convolution or a linear map of
-        its blocks, since norms, places and tables of embeddings stay in float32 in OpenCLIP's mixed precision.
-        """
-        for module in chain.from_iterable(block.modules() for block in self.blocks):
-            if isinstance(module, nn.Conv2d | nn.Linear) and module.weight.is_floating_point():
-                return module.weight
-        return next(self.root.parameters())
-
-    def encode(self, inputs: Inputs) -> Embedding:
-        with torch.no_grad(), self.lock:
-            return self.run(inputs)
-
-    def trace(self, inputs: Inputs, lowest: int = 0) -> Trace:
-        """Run the model once, and remember what every block was given; of streams only those from the layer
-        ``lowest`` up, since the first ones of a convolutional trunk are large.
-        """
-        calls: list[tuple[tuple, dict]] = []
-        streams: list[Tensor | None] = []
-
-        def before(_: nn.Module, args: tuple, kwargs: dict) -> None:
-            streams.append(args[0].detach() if len(streams) >= lowest else None)
-            calls.append((args[1:], kwargs))
-
-        def after(_: nn.Module, args: tuple, out: Any) -> None:
-            streams.append(first(out).detach())
-
-        with self.lock, ExitStack() as hooks, torch.no_grad():
-            for block in self.blocks:
-                hooks.callback(block.register_forward_pre_hook(before, with_kwargs=True).remove)
-            hooks.callback(self.blocks[-1].register_forward_hook(after).remove)
-            embedding = self.run(inputs)
-        return Trace(self, inputs, embedding, tuple(calls), tuple(streams))
-
-    def stem(self, inputs: Inputs) -> Cut:
-        """Cut the tower at its first tokens: patches with their places before the first norm (a convolutional
-        trunk's first feature map), or word embeddings before they get their places.
-        """
-        return cut_stem(self, inputs)
-
-    def _blank_state(self, key: Hashable, nothing: Inputs, layer: int | None) -> Hidden:
-        """What an input that says nothing is at a layer, from memory if the weights are those that made it.
-
-        What leaves the last block comes with it, since what the path ends in is asked for, too.
-        """
-        made_by = torch.get_num_threads()  # by which sums are rounded: the same call gives the same bits
-        known = (key, weights_stamp(self.root), self.example.dtype, self.example.device, made_by)
-        with self.lock:
-            states = self._blanks.setdefault(known, {})
-            if layer not in states and layer is None:
-                states[None] = self.stem(nothing).hidden
-            elif layer not in states:
-                trace = self.trace(nothing, layer or 0)
-                states.update({kept: trace.cut(kept).hidden for kept in (layer or 0, self.depth)})
-            while len(self._blanks) > _MOST_BLANKS:
-                self._blanks.popitem(last=False)
-            return states[layer]
+from nibt.types import Hidden, Modality, PerToken
 
 
 class ImageTower(Tower):
-    """A tower for images; the blank image is one of the mean colour, zero after normalising."""
+    """Base class of image towers. The blank image has the mean color, which is zero after normalization."""
 
     modality = "image"
     preparation: Preparation
@@ -218,24 +55,24 @@ class ImageTower(Tower):
 
     @property
     def entry(self) -> nn.Module:
-        """The module that takes the first tokens: the norm before the blocks, where there is one."""
+        """The module that takes the first tokens: the norm before the blocks, if there is one."""
         return self.blocks[0]
 
     @override
     def on_first_tokens(self, see: See) -> RemovableHandle:
         def before(_: nn.Module, args: tuple) -> tuple | None:
-            put = see(args[0])
-            return None if put is None else (put, *args[1:])
+            tokens = see(args[0])
+            return None if tokens is None else (tokens, *args[1:])
 
         return self.entry.register_forward_pre_hook(before)
 
     def extent(self, inputs: Inputs) -> tuple[int, int]:
-        """Height and width of what the tower sees, in pixels."""
+        """Return the height and the width of the tower's input in pixels."""
         height, width = inputs.values.shape[-2:]
         return height, width
 
     def mask_pixels(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Inputs:
-        """Each pixel scaled after normalising: 1 keeps it, 0 makes it the mean colour."""
+        """Multiply each normalized pixel by ``keep``: 1 keeps it, 0 replaces it with the mean color."""
         return replace(inputs, values=inputs.values * keep[:, None].to(inputs.values))
 
     @override
@@ -247,14 +84,14 @@ class ImageTower(Tower):
 
 
 class TextTower(Tower):
-    """A tower for captions; in the blank caption every word's embedding is the padding token's."""
+    """Base class of text towers. In the blank caption every word has the embedding of the padding token."""
 
     modality = "text"
 
     @property
     @abstractmethod
     def embedder(self) -> nn.Module:
-        """The table of word embeddings: its output is what the words are before they get their places."""
+        """The table of word embeddings, whose output is used before positions are added."""
 
     @property
     @abstractmethod
@@ -263,10 +100,10 @@ class TextTower(Tower):
 
     @abstractmethod
     def tokens(self, caption: str) -> Tokens:
-        """One caption through the model's own tokeniser."""
+        """Tokenize one caption with the model's tokenizer."""
 
     def extra(self, tokens: Sequence[Tokens], ids: Tensor) -> dict[str, Tensor]:
-        """What the forward pass takes beside the ids."""
+        """Return the inputs of the forward pass besides the ids."""
         return {}
 
     @override
@@ -300,18 +137,20 @@ class TextTower(Tower):
 
     @contextmanager
     def blend_to_padding(self, keep: PerToken) -> Iterator[None]:
-        """Inside, each row's word embedding is moved toward the padding token's: 1 keeps all of it, 0 nothing."""
+        """Blend word embeddings with that of the padding token inside ``with``: 1 keeps the word, 0 replaces it."""
 
-        def fade(module: nn.Module, args: tuple, out: Tensor) -> Tensor:
-            nothing = module.forward(keep.new_tensor(self.pad[0], dtype=torch.long))  # as scaled or adapted as a word
+        def blend(module: nn.Module, args: tuple, out: Tensor) -> Tensor:
+            nothing = module.forward(
+                keep.new_tensor(self.pad[0], dtype=torch.long)
+            )  # with the table's scaling and adapters
             return nothing + keep[..., None].to(out) * (out - nothing)
 
-        with self.embedding(fade):
+        with self.embedding(blend):
             yield
 
     @contextmanager
     def embedding(self, change: Callable[[nn.Module, tuple, Tensor], Tensor]) -> Iterator[None]:
-        """Inside, the word embeddings are changed before they get their places, as a forward hook changes them."""
+        """Change word embeddings before positions are added inside ``with``; ``change`` is a forward hook."""
         with self.lock:
             handle = self.embedder.register_forward_hook(change)
             try:
@@ -323,7 +162,9 @@ class TextTower(Tower):
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
         assert inputs.words is not None
         word = inputs.words.explained.to(inputs.values.device)
-        keys = [tuple(row) for row in inputs.values.masked_fill(word, -1).tolist()]  # special tokens and their places
+        keys = [
+            tuple(row) for row in inputs.values.masked_fill(word, -1).tolist()
+        ]  # special tokens and their positions
         states = {}
         for index, key in enumerate(keys):
             if key not in states:
@@ -334,7 +175,20 @@ class TextTower(Tower):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Model:
-    """Two towers that meet in one embedding space."""
+    """A CLIP-like model: two towers with one embedding space.
+
+    Attributes:
+        id: The name or path of the model.
+        family: The name of its family.
+        module: The PyTorch module.
+        image: The image tower.
+        text: The text tower.
+        scale: The scale of its logits.
+        bias: The bias of its logits.
+        folder: The folder of a local or embedded model.
+        request: The options with which it was loaded.
+
+    """
 
     id: str
     family: str
@@ -344,17 +198,18 @@ class Model:
     scale: float
     bias: float = 0.0
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    """What this model's maker recommends, by option: ``image_layer`` and the like."""
+    """Recommended values of options, such as ``image_layer``."""
     folder: Path | None = None
     request: Request = field(default_factory=Request)
     _hashes: dict[str, str] = field(default_factory=dict, repr=False)
 
     def tower(self, modality: Modality) -> Tower:
+        """Return the tower of a side."""
         return self.image if modality == "image" else self.text
 
     @property
     def weights_hash(self) -> str:
-        """16 hexadecimal digits that tell these weights, in this dtype, from any others."""
+        """The digest of the weights in their dtype, 16 hexadecimal digits."""
         stamp = weights_stamp(self.module)
         if self._hashes.get("stamp") != stamp:
             self._hashes.update(stamp=stamp, hash=self._hash())
@@ -362,7 +217,7 @@ class Model:
 
     @property
     def configuration_hash(self) -> str:
-        """16 hexadecimal digits that tell the configuration of the network, its image processor and its tokenizer."""
+        """The digest of the configuration of the network, image processor and tokenizer, 16 hexadecimal digits."""
         if "configuration" not in self._hashes:
             processor = getattr(self.request.processor, "image_processor", self.request.processor)
             tokenizer = self.request.tokenizer or getattr(self.request.processor, "tokenizer", None)
@@ -378,10 +233,12 @@ class Model:
 
     @property
     def dtype(self) -> str:
+        """The name of the dtype in which the model computes."""
         return str(self.image.example.dtype).removeprefix("torch.")
 
     @property
     def device(self) -> str:
+        """The name of the device of the model."""
         return str(self.image.example.device)
 
     def __repr__(self) -> str:
@@ -394,11 +251,11 @@ class Model:
         )
 
     def facts(self) -> dict[str, Any]:
-        """The record without the folder that a local model lies in, for files that others may read."""
+        """Return the record with the name instead of the path of a local model, for files that are shared."""
         return self.record() | {"id": Path(self.id).name if Path(self.id).is_dir() else self.id}
 
     def record(self) -> dict[str, Any]:
-        """What tells this model from others, as plain data: its name, weights, and how it takes images."""
+        """Return plain data that identify the model: its name, its weights and how images are prepared."""
         return {
             "id": self.id,
             "family": self.family,

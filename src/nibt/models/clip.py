@@ -1,4 +1,4 @@
-"""CLIP (Radford et al., 2021), as Hugging Face Transformers holds it, with or without PEFT's adapters."""
+"""CLIP from Hugging Face Transformers, with or without PEFT adapters (Radford et al., 2021)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,8 +12,8 @@ from nibt.data.units import Grid, Units
 from nibt.models._family import Family
 from nibt.models._hugging_face import (
     HuggingFaceTextTower,
-    embedding_of,
-    image_processor_of,
+    get_embedding,
+    get_image_processor,
     load_pretrained,
     one_row,
 )
@@ -25,13 +25,15 @@ from nibt.types import Embedding, Hidden
 
 
 class CLIPImageTower(ImageTower):
+    """The image tower of CLIP."""
+
     def __init__(self, clip: Any, request: Request) -> None:
         super().__init__()
         self.root = self.clip = clip
         self.vision, config = clip.vision_model, clip.config.vision_config
         self.patch, self.size = config.patch_size, config.image_size
         self.preparation = hugging_face.image_preparation(
-            image_processor_of(request), request.resize, request.image_size, self.size, self.patch
+            get_image_processor(request), request.resize, request.image_size, self.size, self.patch
         )
 
     @property
@@ -47,16 +49,16 @@ class CLIPImageTower(ImageTower):
     @override
     def run(self, inputs: Inputs) -> Embedding:
         other_size = inputs.values.shape[-2:] != (self.size, self.size)
-        return embedding_of(self.clip.get_image_features(inputs.values, interpolate_pos_encoding=other_size))
+        return get_embedding(self.clip.get_image_features(inputs.values, interpolate_pos_encoding=other_size))
 
     @override
-    def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
+    def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         return self.clip.visual_projection(self.vision.post_layernorm(stream[:, 0]))
 
     @override
-    def last(self, stream: Tensor, read: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
+    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
         row = one_row(self.blocks[-1], stream, stream.new_zeros(len(stream), dtype=torch.long), *args, **kwargs)
-        return None if row is None else self.head(row, read)
+        return None if row is None else self.head(row, extra)
 
     @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
@@ -65,6 +67,8 @@ class CLIPImageTower(ImageTower):
 
 
 class CLIPTextTower(HuggingFaceTextTower):
+    """The text tower of CLIP."""
+
     @override
     def extra(self, tokens: Sequence[Tokens], ids: Tensor) -> dict[str, Tensor]:
         return {"attention_mask": hugging_face.attention_mask(ids, tokens)}
@@ -75,28 +79,28 @@ class CLIPTextTower(HuggingFaceTextTower):
 
     @override
     def run(self, inputs: Inputs) -> Embedding:
-        return embedding_of(self.root.get_text_features(inputs.values, **inputs.extra))
+        return get_embedding(self.root.get_text_features(inputs.values, **inputs.extra))
 
     @override
-    def read(self, inputs: Inputs) -> dict[str, Tensor]:
+    def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         end, ids = self.model.eos_token_id, inputs.values
-        # configs older than transformers PR 24773 say 2, and mean "the highest id of the caption"
+        # configs from before Transformers pull request 24773 have 2, which means the highest id of the caption
         is_end = ids == (ids.amax(1, keepdim=True) if end == 2 else end)
         return {"row": is_end.int().argmax(1)}
 
     @override
-    def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
-        rows = stream[torch.arange(len(stream), device=stream.device), read["row"]]
+    def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
+        rows = stream[torch.arange(len(stream), device=stream.device), extra["row"]]
         return self.root.text_projection(self.model.final_layer_norm(rows))
 
     @override
-    def last(self, stream: Tensor, read: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
-        row = one_row(self.blocks[-1], stream, read["row"], *args, **kwargs)
-        return None if row is None else self.head(row, {"row": torch.zeros_like(read["row"])})
+    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
+        row = one_row(self.blocks[-1], stream, extra["row"], *args, **kwargs)
+        return None if row is None else self.head(row, {"row": torch.zeros_like(extra["row"])})
 
 
 class CLIP(Family):
-    """Every checkpoint of ``CLIPModel``."""
+    """The checkpoints of ``CLIPModel``."""
 
     model_types = ("clip",)
     class_names = ("CLIPModel",)

@@ -1,7 +1,7 @@
-"""SigLIP (Zhai et al., 2023) and SigLIP 2 (Tschannen et al., 2025), as Hugging Face Transformers holds them.
+"""SigLIP and SigLIP 2 from Hugging Face Transformers (Zhai et al., 2023; Tschannen et al., 2025).
 
-No class token; the image head pools by attention; captions are always padded to their full length, unmasked,
-and the last row, mostly padding, is read. SigLIP 2 also comes as NaFlex: patches of any grid, padded.
+There is no class token; the image head pools by attention. Captions are padded to the full length without a mask, and
+the head reads the last row, which is usually padding. The NaFlex variants of SigLIP 2 take padded patches of any grid.
 """
 
 from collections.abc import Hashable, Sequence
@@ -19,8 +19,8 @@ from nibt.data.units import Grid, Units
 from nibt.models._family import Family
 from nibt.models._hugging_face import (
     HuggingFaceTextTower,
-    embedding_of,
-    image_processor_of,
+    get_embedding,
+    get_image_processor,
     load_pretrained,
     one_row,
 )
@@ -32,13 +32,15 @@ from nibt.types import Embedding, Hidden
 
 
 class SigLIPImageTower(ImageTower):
+    """The image tower of SigLIP, with a fixed grid."""
+
     def __init__(self, siglip: Any, request: Request) -> None:
         super().__init__()
         self.root = self.siglip = siglip
         self.vision, config = siglip.vision_model, siglip.config.vision_config
         self.patch, self.size = config.patch_size, config.image_size
         self.preparation = hugging_face.image_preparation(
-            image_processor_of(request), request.resize, request.image_size, self.size, self.patch
+            get_image_processor(request), request.resize, request.image_size, self.size, self.patch
         )
 
     @property
@@ -49,10 +51,10 @@ class SigLIPImageTower(ImageTower):
     @override
     def run(self, inputs: Inputs) -> Embedding:
         other_size = inputs.values.shape[-2:] != (self.size, self.size)
-        return embedding_of(self.siglip.get_image_features(inputs.values, interpolate_pos_encoding=other_size))
+        return get_embedding(self.siglip.get_image_features(inputs.values, interpolate_pos_encoding=other_size))
 
     @override
-    def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
+    def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         return self.vision.head(self.vision.post_layernorm(stream))
 
     @override
@@ -62,13 +64,16 @@ class SigLIPImageTower(ImageTower):
 
 
 class NaFlexImageTower(ImageTower):
-    """SigLIP 2 with patches of any grid: the aspect is kept, the rows after the grid are padding."""
+    """The image tower of SigLIP 2 NaFlex, with patches of any grid.
+
+    It keeps the aspect ratio. The rows after the grid are padding.
+    """
 
     def __init__(self, siglip: Any, request: Request) -> None:
         super().__init__()
         self.root = self.siglip = siglip
         self.vision = siglip.vision_model
-        self.processor = image_processor_of(request)
+        self.processor = get_image_processor(request)
         self.most = (request.image_size // self.processor.patch_size) ** 2 if request.image_size else None
 
     @property
@@ -87,10 +92,10 @@ class NaFlexImageTower(ImageTower):
 
     @override
     def prepare(self, items: Sequence[ImageInput]) -> Inputs:
-        made = [self._patches(item) for item in items]
-        values = torch.cat([one["pixel_values"] for one in made]).to(self.example)
+        patches = [self._patches(item) for item in items]
+        values = torch.cat([item_patches["pixel_values"] for item_patches in patches]).to(self.example)
         extra = {
-            key: torch.cat([one[key] for one in made]).to(values.device)
+            key: torch.cat([item_patches[key] for item_patches in patches]).to(values.device)
             for key in ("pixel_attention_mask", "spatial_shapes")
         }
         regions = tuple(Region(0.0, 0.0, *map(float, item.size)) for item in items)
@@ -98,10 +103,10 @@ class NaFlexImageTower(ImageTower):
 
     @override
     def run(self, inputs: Inputs) -> Embedding:
-        return embedding_of(self.siglip.get_image_features(inputs.values, **inputs.extra))
+        return get_embedding(self.siglip.get_image_features(inputs.values, **inputs.extra))
 
     @override
-    def read(self, inputs: Inputs) -> dict[str, Tensor]:
+    def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         return {"mask": inputs.extra["pixel_attention_mask"]}
 
     @override
@@ -109,8 +114,8 @@ class NaFlexImageTower(ImageTower):
         return inputs.extra["pixel_attention_mask"].bool()
 
     @override
-    def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
-        return self.vision.head(self.vision.post_layernorm(stream), read["mask"])
+    def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
+        return self.vision.head(self.vision.post_layernorm(stream), extra["mask"])
 
     @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
@@ -126,7 +131,7 @@ class NaFlexImageTower(ImageTower):
         return rows * self.processor.patch_size, columns * self.processor.patch_size
 
     def mask_pixels(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Inputs:
-        """Pixels lie in rows of patches here, (patch, pixel x channel), and padding follows them."""
+        """Multiply each normalized pixel by ``keep``; inputs have the shape (patch, pixel x channel), with padding."""
         size, (rows, columns) = self.processor.patch_size, self._grid(inputs)
         patches = keep.unflatten(2, (columns, size)).unflatten(1, (rows, size)).transpose(2, 3).flatten(3).flatten(1, 2)
         channels = inputs.values.shape[-1] // size**2
@@ -135,25 +140,27 @@ class NaFlexImageTower(ImageTower):
 
 
 class SigLIPTextTower(HuggingFaceTextTower):
+    """The text tower of SigLIP."""
+
     full = True
 
     @override
     def run(self, inputs: Inputs) -> Embedding:
-        return embedding_of(self.root.get_text_features(inputs.values))
+        return get_embedding(self.root.get_text_features(inputs.values))
 
     @override
-    def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
+    def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         return self.model.head(self.model.final_layer_norm(stream[:, -1]))
 
     @override
-    def last(self, stream: Tensor, read: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
+    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
         end = torch.full((len(stream),), stream.shape[1] - 1, device=stream.device)
         row = one_row(self.blocks[-1], stream, end, *args, **kwargs)
-        return None if row is None else self.head(row, read)
+        return None if row is None else self.head(row, extra)
 
 
 class SigLIP(Family):
-    """Every checkpoint of ``SiglipModel`` and ``Siglip2Model``."""
+    """The checkpoints of ``SiglipModel`` and ``Siglip2Model``."""
 
     model_types = ("siglip", "siglip2")
     class_names = ("SiglipModel", "Siglip2Model")

@@ -1,1 +1,1 @@
-"""From an image or a caption to what a tower is given, and which part of the original it saw."""
+"""Preparation of images and captions for a tower, and the region of the original image that the tower sees."""

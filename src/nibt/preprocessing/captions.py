@@ -1,7 +1,7 @@
-"""From captions to token rows, and back from token rows to the words that people read.
+"""Tokens of captions, and the words that they spell.
 
-A word is a run of letters and digits (with inner apostrophes and hyphens); a punctuation mark, an emoji and
-each Chinese or Japanese sign are words of their own, since those scripts set no spaces.
+A word is a run of letters and digits with inner apostrophes and hyphens. Punctuation marks, emoji and Chinese or
+Japanese characters are words of their own, since these scripts have no spaces.
 """
 
 import re
@@ -17,22 +17,33 @@ from torch import Tensor
 from nibt.data.units import Word, Words
 from nibt.errors import BadInput
 
-_SIGN = r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
-_MARKS = "".join(sign for sign in map(chr, range(0x300, 0x10000)) if unicodedata.category(sign)[0] == "M")
-_LETTERS = rf"(?:(?!{_SIGN})[\w{_MARKS}])+"  # Python's \w has no vowel signs of Indian scripts, no accents apart
+_IDEOGRAPH = r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
+_MARKS = "".join(
+    character for character in map(chr, range(0x300, 0x10000)) if unicodedata.category(character)[0] == "M"
+)
+_LETTERS = (
+    rf"(?:(?!{_IDEOGRAPH})[\w{_MARKS}])+"  # Python's \w lacks vowel signs of Indian scripts and combining accents
+)
 _FLAG = r"[\U0001f1e6-\U0001f1ff]{2}"
-_IMAGE = rf"[^\w\s](?:[{_MARKS}\U0001f3fb-\U0001f3ff]|\u200d[^\w\s])*"  # emoji are joined, coloured and varied
-_WORD = re.compile(rf"{_SIGN}|{_LETTERS}(?:['\u2019\-]{_LETTERS})*|{_FLAG}|{_IMAGE}")
+_IMAGE = rf"[^\w\s](?:[{_MARKS}\U0001f3fb-\U0001f3ff]|\u200d[^\w\s])*"  # with joiners, skin tones and variants
+_WORD = re.compile(rf"{_IDEOGRAPH}|{_LETTERS}(?:['\u2019\-]{_LETTERS})*|{_FLAG}|{_IMAGE}")
 
-TOKENISING = threading.RLock()
-"""Tokenisers keep how to pad and where to cut as a state that each call sets: one call at a time, or threads would get
-each other's.
-"""
+TOKENIZER_LOCK = threading.RLock()
+"""Serializes calls of tokenizers, which store padding and truncation as a state that each call sets."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """One caption as a tokeniser gave it: ids, a text and a truth (is it of a word?) for each row, and words."""
+    """The tokens of one caption.
+
+    Attributes:
+        ids: The id of each row.
+        texts: The text of each row.
+        explained: Whether each row belongs to a word.
+        words: The words, with their rows.
+        notes: The warnings of the caption.
+
+    """
 
     ids: tuple[int, ...]
     texts: tuple[str, ...]
@@ -42,7 +53,8 @@ class Tokens:
 
 
 def truncation_note(length: int, context: int) -> str:
-    return f"the caption has {length} tokens, the model reads {context}: the rest was cut off"
+    """Return the warning that a caption is longer than the context of the model."""
+    return f"the caption has {length} tokens, and the model uses {context}: the rest was cut off"
 
 
 def words_by_offsets(
@@ -50,9 +62,11 @@ def words_by_offsets(
 ) -> tuple[Word, ...]:
     """Group tokens by the word of the caption in which each begins.
 
-    >>> [w.text for w in words_by_offsets("two cats!", ["two", "cat", "s", "!"], [True] * 4,
-    ...                                   [(0, 3), (4, 7), (7, 8), (8, 9)])]
-    ['two', 'cats', '!']
+    Examples:
+        >>> [w.text for w in words_by_offsets("two cats!", ["two", "cat", "s", "!"], [True] * 4,
+        ...                                   [(0, 3), (4, 7), (7, 8), (8, 9)])]
+        ['two', 'cats', '!']
+
     """
     spans = [match.span() for match in _WORD.finditer(caption)]
     groups: dict[tuple[int, int, str], list[int]] = {}
@@ -60,31 +74,33 @@ def words_by_offsets(
         if not explained[row]:
             continue
         start += len(caption[start:end]) - len(caption[start:end].lstrip())
-        home = next(((a, b, caption[a:b]) for a, b in spans if a <= start < b), None)
-        # a sign that the pattern does not know, or a token without a place: a word of its own
-        groups.setdefault(home or (start, row, caption[start:end] or texts[row]), []).append(row)
+        word = next(((a, b, caption[a:b]) for a, b in spans if a <= start < b), None)
+        # an unknown character, or a token without offsets, is a word of its own
+        groups.setdefault(word or (start, row, caption[start:end] or texts[row]), []).append(row)
     return tuple(Word(text, tuple(rows)) for (_, _, text), rows in groups.items())
 
 
 def words_by_marks(texts: Sequence[str], explained: Sequence[bool]) -> tuple[Word, ...]:
-    """Group tokens by the marks that tokenisers put at word borders, where they give no offsets.
+    """Group tokens by the marks at word borders, for tokenizers without offsets.
 
-    ``</w>`` ends a word (CLIP's byte pairs), a leading ``▁`` begins one (SentencePiece), ``##`` continues one.
+    ``</w>`` ends a word (CLIP's byte pairs), a leading ``▁`` starts one (SentencePiece), ``##`` continues one.
 
-    >>> [w.text for w in words_by_marks(["um", "brella</w>", "cat</w>"], [True] * 3)]
-    ['umbrella', 'cat']
-    >>> [w.text for w in words_by_marks(["▁um", "brella", "▁cat"], [True] * 3)]
-    ['umbrella', 'cat']
+    Examples:
+        >>> [w.text for w in words_by_marks(["um", "brella</w>", "cat</w>"], [True] * 3)]
+        ['umbrella', 'cat']
+        >>> [w.text for w in words_by_marks(["▁um", "brella", "▁cat"], [True] * 3)]
+        ['umbrella', 'cat']
+
     """
     ends = any(text.endswith("</w>") for text in texts)
-    begins = any(text.startswith("▁") for text in texts)
+    starts = any(text.startswith("▁") for text in texts)
     groups: list[list[int]] = []
     for row, text in enumerate(texts):
         if not explained[row]:
             continue
         before = texts[groups[-1][-1]] if groups else ""
-        joined = not before.endswith("</w>") if ends else not text.startswith("▁") if begins else text[:2] == "##"
-        if groups and joined and groups[-1][-1] == row - 1:
+        continues = not before.endswith("</w>") if ends else not text.startswith("▁") if starts else text[:2] == "##"
+        if groups and continues and groups[-1][-1] == row - 1:
             groups[-1].append(row)
         else:
             groups.append([row])
@@ -98,15 +114,15 @@ def _bare(piece: str) -> str:
 def batch(
     captions: Sequence[str], tokens: Sequence[Tokens], pad: tuple[int, str] | None = None
 ) -> tuple[Int[Tensor, "batch token"], Words]:
-    """Ids and words of several captions, filled up to the longest with ``pad`` (its id and its text).
+    """Return the ids and words of several captions, padded to the longest with ``pad`` (an id and a text).
 
     Raises:
-        BadInput: A caption has no token that stands for a word.
+        BadInput: A caption has no token of a word.
 
     """
     for caption, row in zip(captions, tokens, strict=True):
         if not any(row.explained):
-            raise BadInput(f"the model's tokeniser finds no word in the caption {caption!r}: word it differently")
+            raise BadInput(f"the model's tokenizer finds no word in the caption {caption!r}: use other words")
     longest = max(len(row.ids) for row in tokens)
     fill_id, fill_text = pad or (0, "")
     ids = [[*row.ids, *[fill_id] * (longest - len(row.ids))] for row in tokens]

@@ -1,4 +1,4 @@
-"""Hugging Face processors and tokenisers, as the rest of the house wants them. They are handed in, not imported."""
+"""Adapters of Hugging Face processors and tokenizers, which callers pass in."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,22 +10,34 @@ from PIL import Image
 from torch import Tensor
 
 from nibt.errors import Unsupported
-from nibt.preprocessing.captions import TOKENISING, Tokens, truncation_note, words_by_marks, words_by_offsets
+from nibt.preprocessing.captions import TOKENIZER_LOCK, Tokens, truncation_note, words_by_marks, words_by_offsets
 from nibt.preprocessing.images import Preparation
 from nibt.preprocessing.resize import Resize
 
 
 def image_preparation(processor: Any, resize: str | None, size: int | None, native: int, multiple: int) -> Preparation:
-    """The processor's own way, or ``whole`` images of about ``size`` x ``size`` pixels."""
+    """Return the preparation of a processor, or that of whole images.
+
+    Args:
+        processor: The image processor.
+        resize: ``whole`` keeps the whole image and its aspect ratio; otherwise the processor resizes and crops.
+        size: The input size; for whole images the square root of the area.
+        native: The input size of the model.
+        multiple: The number of which the sides of whole images are multiples.
+
+    Raises:
+        Unsupported: The processor neither crops nor resizes to a fixed size.
+
+    """
     run = partial(_pixels, processor)
     if resize == "whole":
         area = size or native
-        fitted = Resize("whole", area, area, multiple=multiple)
+        fit = Resize("whole", area, area, multiple=multiple)
     else:
-        fitted = _own_fit(processor, size)
+        fit = _native_resize(processor, size)
         if size:
             run = partial(_pixels, processor, **_resized(processor, size))
-    return Preparation(fitted, run, partial(_pixels, processor, do_resize=False, do_center_crop=False))
+    return Preparation(fit, run, partial(_pixels, processor, do_resize=False, do_center_crop=False))
 
 
 def _pixels(processor: Any, image: Image.Image, **options: Any) -> Float[Tensor, "channel height width"]:
@@ -36,7 +48,7 @@ def _side(box: Any, name: str) -> int | None:
     return box.get(name) if isinstance(box, dict) else getattr(box, name, None)
 
 
-def _own_fit(processor: Any, size: int | None) -> Resize:
+def _native_resize(processor: Any, size: int | None) -> Resize:
     box, crop = processor.size, getattr(processor, "crop_size", None)
     edge = _side(box, "shortest_edge")
     if getattr(processor, "do_center_crop", False) and edge and crop:
@@ -44,12 +56,12 @@ def _own_fit(processor: Any, size: int | None) -> Resize:
         return Resize("shortest", int(height or edge), int(width or edge), edge=size or edge)
     height, width = _side(box, "height"), _side(box, "width")
     if not (height and width):
-        raise Unsupported(f"the image processor resizes to {box}, which is neither a crop nor a fixed size")
+        raise Unsupported(f"the image processor must crop or resize to a fixed size (got size {box})")
     return Resize("squash", size or height, size or width)
 
 
 def _resized(processor: Any, size: int) -> dict[str, Any]:
-    if _own_fit(processor, size).way == "shortest":
+    if _native_resize(processor, size).way == "shortest":
         return {"size": {"shortest_edge": size}, "crop_size": {"height": size, "width": size}}
     return {"size": {"height": size, "width": size}}
 
@@ -57,12 +69,21 @@ def _resized(processor: Any, size: int) -> dict[str, Any]:
 def tokens(
     tokenizer: Any, caption: str, context: int, full: bool, clean: Callable[[str], str] = lambda text: text
 ) -> Tokens:
-    """One caption through a tokeniser, padded to ``context`` where the model wants all captions ``full``."""
+    """Tokenize one caption.
+
+    Args:
+        tokenizer: The tokenizer.
+        caption: The caption.
+        context: The largest number of tokens.
+        full: Whether the caption is padded to ``context``.
+        clean: The cleaning of the text that the model expects.
+
+    """
     text = clean(caption)
     options = {"truncation": True, "max_length": context, "padding": "max_length" if full else False}
     if tokenizer.is_fast:
         options["return_offsets_mapping"] = True
-    with TOKENISING:
+    with TOKENIZER_LOCK:
         encoded = tokenizer(text, return_special_tokens_mask=True, **options)
         length = len(tokenizer(text, verbose=False)["input_ids"])
     ids = encoded["input_ids"]
@@ -77,7 +98,7 @@ def tokens(
 
 
 def _explained(tokenizer: Any, ids: Sequence[int], mask: Sequence[int]) -> list[bool]:
-    """Rows of words. Slow tokenisers leave padding out of their mask, so ids are looked at, too."""
+    """Return whether each row belongs to a word. The mask of slow tokenizers omits padding, so ids count, too."""
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     if tokenizer.is_fast:
         return [not flag for flag in mask]
@@ -85,6 +106,6 @@ def _explained(tokenizer: Any, ids: Sequence[int], mask: Sequence[int]) -> list[
 
 
 def attention_mask(ids: Tensor, tokens: Sequence[Tokens]) -> Tensor:
-    """1 for the rows of each caption's own tokens, 0 for what it was padded with."""
+    """Return 1 for the tokens of each caption and 0 for its padding."""
     lengths = torch.tensor([len(row.ids) for row in tokens], device=ids.device)
     return (torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]).long()

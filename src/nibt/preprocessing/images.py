@@ -1,4 +1,4 @@
-"""From an image to pixels: by the model's own image processor, or whole at another size."""
+"""The pixels of an image, prepared with the model's processor or from the whole image."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,32 +14,37 @@ from nibt.torch_modes import float32_numbers
 
 @dataclass(frozen=True)
 class Preparation:
-    """A way to fit images and the two functions of the model's processor that do it.
+    """A way to resize images, and the functions of the model's processor.
 
-    ``own`` is the whole processor, resize and crop included; ``normalise`` only scales and normalises an image
-    that has its size already.
+    Attributes:
+        resize: How images are resized.
+        process: The whole processor, with resizing and cropping.
+        normalize: Only the scaling and normalization of an image that has its final size.
+        resample: The resampling filter.
+
     """
 
     resize: Resize
-    own: Callable[[Image.Image], Float[Tensor, "channel height width"]]
-    normalise: Callable[[Image.Image], Float[Tensor, "channel height width"]]
+    process: Callable[[Image.Image], Float[Tensor, "channel height width"]]
+    normalize: Callable[[Image.Image], Float[Tensor, "channel height width"]]
     resample: Image.Resampling = Image.Resampling.BICUBIC
 
     @float32_numbers()
     def pixels(self, image: ImageInput) -> Float[Tensor, "channel height width"]:
-        """What the tower is given."""
+        """Compute the pixels of the tower's input."""
         if self.resize.way == "whole":
-            return self.normalise(image.pil_image.resize(self.resize.size(image.size), self.resample))
-        middle, shrunk = self.resize.trimmed(image.size), self.resize.shrunk(image.size)
-        if shrunk:
-            return self.own(image.pil_image.resize(shrunk, self.resample))
-        return self.own(image.pil_image.crop(middle) if middle else image.pil_image)
+            return self.normalize(image.pil_image.resize(self.resize.size(image.size), self.resample))
+        strip, reduced = self.resize.strip_box(image.size), self.resize.reduced_size(image.size)
+        if reduced:
+            return self.process(image.pil_image.resize(reduced, self.resample))
+        return self.process(image.pil_image.crop(strip) if strip else image.pil_image)
 
     def region(self, image: ImageInput) -> Region:
+        """Return the part of the original that the tower sees."""
         return self.resize.region(image.size)
 
     def notes(self, image: ImageInput) -> tuple[str, ...]:
-        """What the reader of a map ought to know of how the image was fitted."""
+        """Return the warnings about how an image was read and resized."""
         if not self.resize.cropped(image.size):
             return image.notes
-        return (*image.notes, "the model sees only the middle of the image: the rest was cropped")
+        return (*image.notes, "the model sees only the center of the image: the rest was cropped")

@@ -1,7 +1,7 @@
-"""Where on the upright original the pixels lie that a model sees.
+"""The region of an image that a model sees after it resizes and crops.
 
-Models resize and crop before they look. A map is only true on the original if both are undone, so each way of
-fitting an image is a pure function of its size, and gives the region that was seen.
+Maps are drawn on the original, so resizing and cropping must be inverted. Each way of resizing is a pure function of
+the image size, and returns the visible region.
 """
 
 from dataclasses import dataclass
@@ -14,14 +14,19 @@ Way = Literal["shortest", "longest", "squash", "whole"]
 
 @dataclass(frozen=True)
 class Resize:
-    """How a model fits an image into ``height`` x ``width`` pixels.
+    """How a model resizes an image to ``height`` x ``width`` pixels.
 
-    * shortest: the shorter side is resized to ``edge``, or without one as small as covers all pixels, then the
-      middle is cut out (CLIP)
-    * longest: the longer side fits, the rest is padded
-    * squash: both sides are resized, the aspect is lost (SigLIP)
-    * whole: nothing is cut and the aspect is kept; sides are multiples of ``multiple``, the area is about that
-      of ``height`` x ``width`` (for towers that take any size)
+    Attributes:
+        way: One of four ways. ``shortest`` resizes the shorter side to ``edge``, or as little as fills all pixels, and
+            crops the center (CLIP). ``longest`` fits the longer side and pads the rest. ``squash`` resizes both sides
+            without keeping the aspect ratio (SigLIP). ``whole`` keeps the whole image and its aspect ratio, with sides
+            that are multiples of ``multiple`` and about the area of ``height`` x ``width``; it is for towers that take
+            any size.
+        height: The height in pixels.
+        width: The width in pixels.
+        edge: The size of the shorter side before cropping; 0 for the smallest that fills all pixels.
+        multiple: The number of which the sides of whole images are multiples.
+
     """
 
     way: Way
@@ -31,11 +36,11 @@ class Resize:
     multiple: int = 1
 
     def size(self, image: tuple[int, int]) -> tuple[int, int]:
-        """Width and height of what the tower is given for an image of that width and height."""
+        """Return the width and the height of the tower's input for an image of that width and height."""
         return self._whole(image) if self.way == "whole" else (self.width, self.height)
 
     def _whole(self, image: tuple[int, int]) -> tuple[int, int]:
-        # a ribbon of an image would shrink to nothing on its short side: past 8 to 1 the aspect gives way
+        # the aspect ratio is limited to 8, since the short side of a longer strip would vanish
         aspect = min(8.0, max(1 / 8, image[0] / image[1]))
         area = self.height * self.width
         sides = (area * aspect) ** 0.5, (area / aspect) ** 0.5
@@ -43,45 +48,45 @@ class Resize:
         return width, height
 
     def region(self, image: tuple[int, int]) -> Region:
-        """The part of the original that the tower sees."""
+        """Return the part of the original that the tower sees."""
         width, height = image
         if self.way in ("squash", "whole"):
             return Region(0.0, 0.0, float(width), float(height))
         scale = self._scale(image)
-        seen_width, seen_height = self.width / scale, self.height / scale
-        return Region((width - seen_width) / 2, (height - seen_height) / 2, seen_width, seen_height)
+        visible_width, visible_height = self.width / scale, self.height / scale
+        return Region((width - visible_width) / 2, (height - visible_height) / 2, visible_width, visible_height)
 
     def _scale(self, image: tuple[int, int]) -> float:
-        """How many pixels of the model's one of the image becomes, where the aspect is kept."""
+        """Return the number of input pixels per image pixel, for ways that keep the aspect ratio."""
         if self.way == "shortest" and self.edge:
             return self.edge / min(image)
         across, down = self.width / image[0], self.height / image[1]
         return max(across, down) if self.way == "shortest" else min(across, down)
 
     def cropped(self, image: tuple[int, int]) -> bool:
-        """Whether a visible part of the image is cut off (more than a hundredth of it)."""
+        """Return whether more than a hundredth of the image is cropped along either axis."""
         part = self.region(image)
         return part.width < 0.99 * image[0] or part.height < 0.99 * image[1]
 
-    def trimmed(self, image: tuple[int, int]) -> tuple[int, int, int, int] | None:
-        """The middle of a ribbon, as (left, top, right, bottom), or None where the whole may be resized.
+    def strip_box(self, image: tuple[int, int]) -> tuple[int, int, int, int] | None:
+        """Return the center of a long strip as (left, top, right, bottom); None if the whole image can be resized.
 
-        Resizing the short side of a 20,000 x 10 image would make an image of 448,000 x 224 pixels, to cut
-        out its middle. A margin is kept so that the resampling near the edge sees its neighbours.
+        Resizing a 20,000 x 10 image would create an image of 448,000 x 224 pixels, of which only the center is used.
+        A margin is kept, so that resampling near the edge has its neighbors.
         """
         width, height = image
         if self.way != "shortest" or max(width, height) <= 8 * min(width, height):
             return None
         part = self.region(image)
         margin = 4 / self._scale(image) + 4
-        least = min(image)  # the shorter side stays the shorter one, and as long as it is
+        least = min(image)  # the shorter side stays the shorter one and keeps its length
         keep_width = min(width, max(least, 2 * round((part.width / 2) + margin) + width % 2))
         keep_height = min(height, max(least, 2 * round((part.height / 2) + margin) + height % 2))
         left, top = (width - keep_width) // 2, (height - keep_height) // 2
         return left, top, left + keep_width, top + keep_height
 
-    def shrunk(self, image: tuple[int, int]) -> tuple[int, int] | None:
-        """The size to resize a ribbon to beforehand, if its short side would shrink to nothing; else None."""
+    def reduced_size(self, image: tuple[int, int]) -> tuple[int, int] | None:
+        """Return the size to which a strip is resized first if its short side would vanish; else None."""
         if self.way != "longest":
             return None
         sides = [side * self._scale(image) for side in image]

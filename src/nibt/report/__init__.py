@@ -1,1 +1,1 @@
-"""From an explanation to what people look at. Nothing here knows a model."""
+"""Reports of results as images, pages and notebook output. This package does not import models."""

@@ -1,7 +1,7 @@
-"""Answers in a notebook: ``%load_ext nibt`` registers them with IPython, on demand, so that data know of no drawing.
+"""Results in notebooks. ``%load_ext nibt`` registers them with IPython.
 
-An answer is shown as its page (``nibt.report.html.page``) in a frame of its own, which is allowed scripts and nothing
-else; front ends without HTML get the image. What was loaded from a file whose image is gone is shown as text.
+A result is shown as its page (``nibt.report.html.page``) in a frame that allows scripts only. Front ends without HTML
+get the image. A result that was loaded from a file whose image is missing is shown as text.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,51 +24,56 @@ from nibt.results.explanation import Comparison, Explanation
 from nibt.results.interaction import Interaction
 from nibt.results.measurement import Measurement
 
-_WIDE = 420  # about how wide an image is in a notebook, in pixels
+_WIDE = 420  # approximate width of an image in a notebook, in pixels
 _Printer = Callable[[Any], Any]
 _before: WeakKeyDictionary[Any, list[tuple[Any, type, _Printer | None]]] = WeakKeyDictionary()
 
 
 def show(answers: Shown | Sequence[Shown], title: str = "", positive_only: bool = False) -> None:
-    """Show one answer, or several beside each other, in the notebook; a ``Panel`` is one with its word-region table.
+    """Show one result, or several side by side, in a notebook.
+
+    Args:
+        answers: The results. A ``Panel`` is a result with its word-region table.
+        title: The title.
+        positive_only: Whether only positive scores are shown at first.
 
     Raises:
-        BadInput: There is no answer, or one was loaded from a file and its image is no longer there.
-        Unsupported: This is no notebook, for IPython is not installed.
+        BadInput: There is no result, or the image of a loaded result is missing.
+        Unsupported: IPython is not installed.
 
     """
     try:
         from IPython.display import HTML, display
     except ImportError as error:
         raise Unsupported(
-            "answers are shown in a notebook, and IPython is not installed: pip install jupyterlab, or "
+            "showing results in a notebook needs IPython, which is not installed: pip install jupyterlab, or "
             "write a file with nibt.write_page"
         ) from error
-    listed = list(answers) if isinstance(answers, Sequence) else [answers]
+    results = list(answers) if isinstance(answers, Sequence) else [answers]
     text = framed(
-        page(listed, title, positive_only), _height([one if isinstance(one, Panel) else Panel(one) for one in listed])
+        page(results, title, positive_only), _height([one if isinstance(one, Panel) else Panel(one) for one in results])
     )
     display(HTML(text))
 
 
 def register(shell: Any) -> None:
-    """Let an IPython shell show answers, tables of rows and audits; ``unregister`` takes it back."""
+    """Register results, lists of measurements and audits with an IPython shell; ``unregister`` reverts it."""
     if shell in _before:
         return
     formatters = shell.display_formatter.formatters
-    wanted = [
+    printers = [
         *(("text/html", kind, _html) for kind in (Explanation, Comparison, Interaction, Panel)),
         *(("image/png", kind, _png) for kind in (Explanation, Comparison, Interaction)),
         ("text/html", Audit, lambda audit: framed(audit_page(audit), 900)),
         ("text/html", list, _rows),
     ]
-    _before[shell] = [(formatters[mime], kind, formatters[mime].type_printers.get(kind)) for mime, kind, _ in wanted]
-    for mime, kind, printer in wanted:
+    _before[shell] = [(formatters[mime], kind, formatters[mime].type_printers.get(kind)) for mime, kind, _ in printers]
+    for mime, kind, printer in printers:
         formatters[mime].for_type(kind, printer)
 
 
 def unregister(shell: Any) -> None:
-    """Leave the shell as it was found."""
+    """Restore the printers that the shell had before ``register``."""
     for formatter, kind, printer in _before.pop(shell, []):
         if printer is None:
             formatter.pop(kind, None)
@@ -77,9 +82,9 @@ def unregister(shell: Any) -> None:
 
 
 def framed(text: str, height: int) -> str:
-    """A page in a frame: its styles do not leak, and it can reach nothing of the notebook.
+    """Return a page in a frame, which isolates its styles and has no access to the notebook.
 
-    It is as high as is guessed, since it cannot tell its own height, and can be pulled higher.
+    The height is an estimate, since a frame cannot report its own. The reader can resize the frame.
     """
     return (
         f'<iframe title="nibt" sandbox="allow-scripts" srcdoc="{escape(text)}" '
@@ -91,7 +96,7 @@ def _html(answer: Shown) -> str | None:
     panel = answer if isinstance(answer, Panel) else Panel(answer)
     try:
         return framed(page(panel), _height([panel]))
-    except BadInput:  # the image is gone: the text of its repr is what there is
+    except BadInput:  # the image is missing: IPython falls back to the repr
         return None
 
 
@@ -105,12 +110,12 @@ def _png(answer: Explanation | Comparison | Interaction) -> bytes | None:
     return buffer.getvalue()
 
 
-def _rows(listed: list[Any]) -> str | None:
-    """Rows as a table: a line for each metric and side with its mean; another list is none of ours."""
-    if not listed or not all(isinstance(one, Measurement) for one in listed):
+def _rows(results: list[Any]) -> str | None:
+    """Return measurements as a table of means by metric and side; None for other lists."""
+    if not results or not all(isinstance(one, Measurement) for one in results):
         return None
     groups: dict[tuple[str, str], list[float]] = {}
-    for row in listed:
+    for row in results:
         values = groups.setdefault((row.metric, row.side), [])
         if row.value == row.value:
             values.append(row.value)
@@ -123,7 +128,7 @@ def _rows(listed: list[Any]) -> str | None:
 
 
 def _height(panels: Sequence[Panel]) -> int:
-    """About how high the page of some panels is, in pixels, in a column of a notebook."""
+    """Estimate the height of the page of panels in a notebook, in pixels."""
     beside = 1 if len(panels) == 1 else 2
     heights = [_panel_height(panel, alone=beside == 1) for panel in panels]
     rows = (heights[first : first + beside] for first in range(0, len(heights), beside))
@@ -135,11 +140,11 @@ def _panel_height(panel: Panel, alone: bool) -> int:
         _WIDE * part.size[1] // part.size[0] + 60 for part in panel.sides.values() if isinstance(part, ImageAttribution)
     ]
     ranked = len(panel.answer.ranking) if isinstance(panel.answer, Explanation) else 0
-    said = (
+    text_height = (
         260
         + 70 * len(panel.answer.warnings)
         + 36 * ranked
         + 8 * sum(len(part.source) for part in panel.sides.values()) // 5
     )
-    pictured = min(max(images, default=0), 700)
-    return 150 + (max(pictured, said) if alone else pictured + said)
+    image_height = min(max(images, default=0), 700)
+    return 150 + (max(image_height, text_height) if alone else image_height + text_height)

@@ -1,6 +1,6 @@
-"""What an answer is an answer to, in words: the question, how its colors are read, the method, the target, the model.
+"""The request behind a result in words: the question, the legend, the method, the target and the model.
 
-Images, pages and the terminal share these, so that each says the same.
+Images, pages and the terminal share these texts.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,12 +11,12 @@ from nibt.results.explanation import Comparison, Explanation
 from nibt.results.interaction import Interaction
 
 _TITLE = 60  # characters of a caption in a title
-_LISTED = 3  # captions or images that a target line names before it counts the others
+_LISTED = 3  # captions or images that a target line names; the others are counted
 Shown = Explanation | Comparison | Interaction
 
 
 def question(answer: Shown) -> str:
-    """The question that the answer answers, as a sentence."""
+    """Return the question of a result as a sentence."""
     if isinstance(answer, Interaction):
         return f"Which words of {_title(answer.caption)} go with which parts of the image?"
     if isinstance(answer, Comparison):
@@ -33,7 +33,7 @@ def question(answer: Shown) -> str:
 
 
 def legend(answer: Shown, positive_only: bool = False) -> str:
-    """How the colors are read; ``positive_only`` leaves out what lowers the score."""
+    """Return the legend of the colors; with ``positive_only`` negative scores are hidden."""
     if not is_signed(answer):
         return "The stronger the color, the more it matters; this method does not say in which direction."
     name = "similarity" if isinstance(answer, Interaction) else "score"
@@ -42,29 +42,29 @@ def legend(answer: Shown, positive_only: bool = False) -> str:
 
 
 def is_signed(answer: Shown) -> bool:
-    """Whether the scores say in which direction a unit moves the target."""
+    """Return whether the sign of a score is the direction in which a unit moves the target."""
     return bool(answer.method.get("signed", True))
 
 
 def method_line(answer: Shown) -> str:
-    """The method with its variant, and the model: ``method nib (default), model lite``."""
+    """Return the method with its variant, and the model: ``method nib (default), model lite``."""
     return f"method {method_name(answer)}, model {model_name(answer)}"
 
 
 def method_name(answer: Shown) -> str:
-    """The method with its variant, as on the command line: ``nib (default)``."""
+    """Return the method with its variant, as on the command line: ``nib (default)``."""
     table = "word-region table of " if isinstance(answer, Interaction) else ""
     path = " along NIB's path" if answer.method.get("along_path") else ""
     return f"{table}{answer.method['name']} ({answer.method['variant']}){path}"
 
 
 def model_name(answer: Shown) -> str:
-    """The model without its folder."""
+    """Return the name of the model without its folder."""
     return Path(answer.model["id"]).name
 
 
 def target_line(answer: Shown) -> str:
-    """The target of each side, with its value, and against what; one entry where both sides are alike."""
+    """Return the target of each side, its value and its alternatives; one entry if both sides have ``cosine``."""
     if isinstance(answer, Interaction):
         return "target cosine"
     sides = {name: _side(answer, name) for name in answer.sides}
@@ -76,10 +76,11 @@ def target_line(answer: Shown) -> str:
 
 
 def sentence(text: str, capital: bool = True) -> str:
-    """A full stop at the end and, with ``capital``, the first letter large.
+    """Add a period to a text and, with ``capital``, capitalize its first letter.
 
-    >>> sentence("the caption was cut")
-    'The caption was cut.'
+    Examples:
+        >>> sentence("the caption was cut")
+        'The caption was cut.'
 
     """
     first = text[:1].upper() if capital else text[:1]
@@ -102,7 +103,7 @@ def _side(answer: Explanation | Comparison, name: str) -> str:
 
 
 def _contrast(answer: Explanation | Comparison) -> Mapping[str, Sequence[str]]:
-    """The captions and the images that the target compares with."""
+    """Return the captions and images with which the target compares."""
     options: Mapping[str, Any] = answer.score.get("options", {})
     others = {"captions": options.get("against", ()), "images": options.get("against_images", ())}
     return {kind: listed for kind, listed in others.items() if listed}
@@ -126,5 +127,5 @@ def _quoted(text: str) -> str:
 
 
 def _title(text: str) -> str:
-    """A quoted caption, cut where it is too long for a title: the whole of it stands with its colors below."""
+    """Return a quoted caption, truncated to the length of a title."""
     return _quoted(text if len(text) <= _TITLE else text[: _TITLE - 1].rstrip() + "\u2026")

@@ -1,4 +1,4 @@
-"""A caption with its words coloured: as runs of text and background, for the terminal and for images."""
+"""The words of a caption with their colors, for the terminal and for images."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,20 +7,22 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from nibt.data.units import WordScore
-from nibt.report.colours import on_paper, strength
+from nibt.report.colors import on_paper, strength
 
 
 @runtime_checkable
 class Worded(Protocol):
-    """What has words with scores: an explanation, or a caption of a comparison."""
+    """A result with words and scores: an explanation, or a caption of a comparison."""
 
     @property
-    def words(self) -> Sequence[WordScore]: ...
+    def words(self) -> Sequence[WordScore]:
+        """The words with their scores."""
+        ...
 
 
 @dataclass(frozen=True)
-class Run:
-    """A word, its score, and the share of the strongest word's score that its colour shows, in [-1, 1]."""
+class ColoredWord:
+    """A word, its score, and its score relative to the largest absolute one, in [-1, 1]."""
 
     text: str
     score: float
@@ -28,13 +30,16 @@ class Run:
 
     @property
     def background(self) -> tuple[int, int, int]:
+        """The background color."""
         return on_paper(self.share)
 
 
-def runs(worded: Worded, positive_only: bool = False) -> Iterator[Run]:
-    """The words in their order; with ``positive_only`` those that speak against have no colour."""
+def runs(worded: Worded, positive_only: bool = False) -> Iterator[ColoredWord]:
+    """Yield the words in order; with ``positive_only`` negative words have no color."""
     scores = np.array([word.score for word in worded.words], np.float32)
     most = float(np.abs(scores).max(initial=0))
     shares = strength(scores.clip(0) if positive_only else scores, most)
     for word, share in zip(worded.words, shares.tolist(), strict=True):
-        yield Run("".join(sign for sign in word.text if sign.isprintable()) or "�", word.score, share)
+        yield ColoredWord(
+            "".join(character for character in word.text if character.isprintable()) or "�", word.score, share
+        )

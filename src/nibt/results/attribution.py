@@ -119,7 +119,7 @@ class Attribution(ByValue):
         assert isinstance(self.units, Grid), "only the scores of an image lie on a grid"
         return self.units.unfold(self.scores)
 
-    def normalised(self) -> PerUnit:
+    def normalized(self) -> PerUnit:
         """Scores in [0, 1] for each example, over the explained units; a flat map becomes 0, never NaN."""
         mask = torch.ones_like(self.scores, dtype=torch.bool) if isinstance(self.units, Grid) else self.units.explained
         return min_max(self.scores, mask.to(self.scores.device))

@@ -18,10 +18,10 @@ VERDICTS: tuple[Verdict, ...] = ("pass", "warn", "fail")
 
 @dataclass(frozen=True)
 class Check:
-    """One verdict line: a mean over ``count`` pairs with its bootstrap 95 % interval, and what it is held against.
+    """A mean over ``count`` pairs with its bootstrap 95 % interval, and the thresholds of its verdict.
 
-    ``question`` is the number of the question on the page, from 1; ``method`` is empty where the line is of the model
-    alone, and ``side`` where it is of both towers. ``passes`` and ``fails`` are the thresholds.
+    ``question`` is the number of the question on the page, from 1. ``method`` is empty for a check of the model, and
+    ``side`` for a check of both towers. ``passes`` and ``fails`` are the thresholds.
     """
 
     name: str
@@ -39,8 +39,10 @@ class Check:
 
     @property
     def verdict(self) -> Verdict:
-        """``fail`` at the failing threshold or beyond; ``pass`` at the passing one or better, with an interval that
-        does not reach the failing one; ``warn`` between.
+        """The verdict of the value and its interval.
+
+        ``fail``: at the failing threshold or beyond. ``pass``: at the passing threshold or better, with an interval
+        that does not reach the failing one. ``warn``: otherwise.
         """
         sign = 1 if self.better == "higher" else -1
         fails, nearest = sign * self.fails, sign * (self.low if self.better == "higher" else self.high)

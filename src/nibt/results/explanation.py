@@ -39,19 +39,39 @@ class Answer(Protocol):
     """What explanations and comparisons share: the request, and the attribution of each side."""
 
     @property
-    def sides(self) -> Mapping[str, SideAttribution]: ...
+    def sides(self) -> Mapping[str, SideAttribution]:
+        """The attribution of each side."""
+        ...
+
     @property
-    def similarity(self) -> float: ...
+    def similarity(self) -> float:
+        """The cosine of the two embeddings."""
+        ...
+
     @property
-    def score(self) -> Mapping[str, Any]: ...
+    def score(self) -> Mapping[str, Any]:
+        """The target, its options and its values."""
+        ...
+
     @property
-    def method(self) -> Mapping[str, Any]: ...
+    def method(self) -> Mapping[str, Any]:
+        """The method with all resolved options."""
+        ...
+
     @property
-    def model(self) -> Mapping[str, Any]: ...
+    def model(self) -> Mapping[str, Any]:
+        """The model and its hashes."""
+        ...
+
     @property
-    def versions(self) -> Mapping[str, str]: ...
+    def versions(self) -> Mapping[str, str]:
+        """The versions of packages."""
+        ...
+
     @property
-    def warnings(self) -> tuple[str, ...]: ...
+    def warnings(self) -> tuple[str, ...]:
+        """Remarks for the reader."""
+        ...
 
 
 @dataclass(frozen=True, eq=False, repr=False)

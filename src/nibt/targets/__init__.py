@@ -1,1 +1,1 @@
-"""What number is explained: one file a target."""
+"""Targets: the numbers that methods explain, one file per target."""

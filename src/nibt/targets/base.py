@@ -1,7 +1,7 @@
-"""A target turns the embeddings of the two sides into the one number that is explained.
+"""The contract of targets: a target computes the number that is explained from the embeddings of both sides.
 
-A target knows its side only through the context: the other side's embedding ``there``, and ``others``, embeddings
-of the other side's kind (captions for an image, images for a caption).
+A target depends on the other side only through the embedding ``other`` and through ``others`` in the context, which are
+further embeddings of the other side: captions for an image, images for a caption.
 """
 
 from abc import ABC, abstractmethod
@@ -13,12 +13,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.registry import Plugin
-from nibt.types import Embedding, PerExample, There
+from nibt.types import Embedding, OtherEmbedding, PerExample
 
 
 @dataclass(frozen=True)
 class TargetContext:
-    """What a target may look at beside the two embeddings: the model's logit scale and bias, and others."""
+    """The inputs of a target besides the two embeddings.
+
+    Attributes:
+        scale: The logit scale of the model.
+        bias: The logit bias of the model.
+        others: Further embeddings of the other side.
+
+    """
 
     scale: float = 1.0
     bias: float = 0.0
@@ -26,34 +33,34 @@ class TargetContext:
 
 
 class Target(Plugin, ABC):
-    """The number as a function of this side's embedding, ``there`` and the context held still."""
+    """Base class of targets: functions of this side's embedding, with the other side and the context fixed."""
 
     others: ClassVar[Literal["none", "one", "some"]] = "none"
-    """How many others the target needs; a side that is given none is explained by cosine, and says so."""
+    """How many others the target needs. A side without them is explained with ``cosine``, which its result states."""
 
     shipped_default: ClassVar[str] = ""
-    """The tensor among an embedded model's mean states that is compared with if no others are given."""
+    """The tensor among the mean states of an embedded model that replaces missing others."""
 
     @property
     def rewords(self) -> bool:
-        """Whether a caption stands for several wordings of itself, so that only the image side can be explained."""
+        """Whether a caption is replaced by several wordings, so that only the image side can be explained."""
         return type(self).wordings is not Target.wordings
 
     @abstractmethod
-    def __call__(self, here: Embedding, there: There, context: TargetContext) -> PerExample:
-        """Embeddings of any length, (..., batch, dim), to numbers, (..., batch)."""
+    def __call__(self, embedding: Embedding, other: OtherEmbedding, context: TargetContext) -> PerExample:
+        """Compute numbers of shape (..., batch) from embeddings of any length and shape (..., batch, dim)."""
 
     def wordings(self, caption: str) -> list[str]:
-        """The captions whose mean embedding stands for this one, seen from the image."""
+        """Return the captions whose mean embedding replaces that of this caption on the image side."""
         return [caption]
 
 
-def cosine(here: Embedding, there: There) -> PerExample:
-    """The cosine of embeddings that broadcast against each other."""
-    return (F.normalize(here, dim=-1) * F.normalize(there, dim=-1)).sum(-1)
+def cosine(embedding: Embedding, other: OtherEmbedding) -> PerExample:
+    """Compute the cosine of embeddings, with broadcasting."""
+    return (F.normalize(embedding, dim=-1) * F.normalize(other, dim=-1)).sum(-1)
 
 
-def to_others(here: Embedding, context: TargetContext) -> Float[Tensor, "*batch other"]:
-    """The cosine with each of the others."""
+def to_others(embedding: Embedding, context: TargetContext) -> Float[Tensor, "*batch other"]:
+    """Compute the cosine with each of the others."""
     assert context.others is not None
-    return F.normalize(here, dim=-1) @ F.normalize(context.others, dim=-1).T
+    return F.normalize(embedding, dim=-1) @ F.normalize(context.others, dim=-1).T

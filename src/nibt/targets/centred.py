@@ -1,7 +1,7 @@
-"""The cosine with what is special about the other side: its unit embedding minus the mean of a set of its kind.
+"""The cosine with the other side's unit embedding minus the mean of a set of unit embeddings.
 
-Embeddings of CLIP-like models lie in a narrow cone, so most of a cosine is common to all pairs; centred, what
-is left is what this caption says and others do not.
+Embeddings of CLIP-like models lie in a narrow cone, so most of a cosine is common to all pairs. Centering leaves the
+part that is specific to this caption or image.
 """
 
 from dataclasses import dataclass
@@ -10,19 +10,21 @@ import torch.nn.functional as F
 from typing_extensions import override
 
 from nibt.targets.base import Target, TargetContext, cosine
-from nibt.types import Embedding, PerExample, There
+from nibt.types import Embedding, OtherEmbedding, PerExample
 
 
 @dataclass(frozen=True)
 class Centred(Target):
+    """The cosine with the centered embedding of the other side."""
+
     others = "some"
     shipped_default = "centre"
 
     @override
-    def __call__(self, here: Embedding, there: There, context: TargetContext) -> PerExample:
+    def __call__(self, embedding: Embedding, other: OtherEmbedding, context: TargetContext) -> PerExample:
         assert context.others is not None
         mean = context.others.mean(0) if len(context.others) == 1 else F.normalize(context.others, dim=-1).mean(0)
-        return cosine(here, F.normalize(there, dim=-1) - mean)
+        return cosine(embedding, F.normalize(other, dim=-1) - mean)
 
 
 PLUGIN = Centred

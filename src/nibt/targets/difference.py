@@ -1,20 +1,25 @@
-"""The cosine with this minus the cosine with one other of its kind: why this rather than that?"""
+"""The cosine with the other side minus the cosine with one alternative to it.
+
+It explains why a caption matches the image better than a second caption does, or an image than a second image.
+"""
 
 from dataclasses import dataclass
 
 from typing_extensions import override
 
 from nibt.targets.base import Target, TargetContext, cosine, to_others
-from nibt.types import Embedding, PerExample, There
+from nibt.types import Embedding, OtherEmbedding, PerExample
 
 
 @dataclass(frozen=True)
 class Difference(Target):
+    """The cosine with the other side minus the cosine with one alternative."""
+
     others = "one"
 
     @override
-    def __call__(self, here: Embedding, there: There, context: TargetContext) -> PerExample:
-        return cosine(here, there) - to_others(here, context)[..., 0]
+    def __call__(self, embedding: Embedding, other: OtherEmbedding, context: TargetContext) -> PerExample:
+        return cosine(embedding, other) - to_others(embedding, context)[..., 0]
 
 
 PLUGIN = Difference

@@ -1,4 +1,4 @@
-"""The cosine with the mean of several wordings of the caption (prompt ensembling, Radford et al., 2021)."""
+"""The cosine with the mean embedding of several wordings of the caption (Radford et al., 2021)."""
 
 from dataclasses import dataclass
 
@@ -6,26 +6,31 @@ from typing_extensions import override
 
 from nibt.errors import BadOption
 from nibt.targets.base import Target, TargetContext, cosine
-from nibt.types import Embedding, PerExample, There
+from nibt.types import Embedding, OtherEmbedding, PerExample
 
 
 @dataclass(frozen=True)
 class Ensemble(Target):
-    """``templates`` hold ``{}`` where the caption stands. A caption itself is explained by its own cosine."""
+    """The cosine with the mean embedding of several wordings. The text side is explained by the caption's own cosine.
+
+    Args:
+        templates: The wordings, each with ``{}`` in place of the caption.
+
+    """
 
     templates: tuple[str, ...] = ("{}", "a photo of {}", "a picture of {}", "a close-up photo of {}", "{} in a scene")
 
     def __post_init__(self) -> None:
         for template in self.templates:
             if template.count("{}") != 1:
-                raise BadOption(f"a template must hold {{}} once, where the caption stands (got {template!r})")
+                raise BadOption(f"a template must contain {{}} exactly once, for the caption (got {template!r})")
 
     @override
-    def __call__(self, here: Embedding, there: There, context: TargetContext) -> PerExample:
-        return cosine(here, there)
+    def __call__(self, embedding: Embedding, other: OtherEmbedding, context: TargetContext) -> PerExample:
+        return cosine(embedding, other)
 
     def wordings(self, caption: str) -> list[str]:
-        """The caption in each of the templates."""
+        """Return the caption in each of the templates."""
         return [template.format(caption) for template in self.templates]
 
 

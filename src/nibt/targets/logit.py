@@ -1,18 +1,20 @@
-"""The model's own logit: its scale times the cosine, plus its bias (SigLIP)."""
+"""The logit of the model: its scale times the cosine, plus its bias, which SigLIP has."""
 
 from dataclasses import dataclass
 
 from typing_extensions import override
 
 from nibt.targets.base import Target, TargetContext, cosine
-from nibt.types import Embedding, PerExample, There
+from nibt.types import Embedding, OtherEmbedding, PerExample
 
 
 @dataclass(frozen=True)
 class Logit(Target):
+    """The logit of the model."""
+
     @override
-    def __call__(self, here: Embedding, there: There, context: TargetContext) -> PerExample:
-        return context.scale * cosine(here, there) + context.bias
+    def __call__(self, embedding: Embedding, other: OtherEmbedding, context: TargetContext) -> PerExample:
+        return context.scale * cosine(embedding, other) + context.bias
 
 
 PLUGIN = Logit

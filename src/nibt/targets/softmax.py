@@ -1,4 +1,4 @@
-"""The probability of this pair among distractors of the other side's kind: captions for an image."""
+"""The softmax probability of the pair among others of the other side, such as further captions of an image."""
 
 from dataclasses import dataclass
 
@@ -6,16 +6,18 @@ import torch
 from typing_extensions import override
 
 from nibt.targets.base import Target, TargetContext, cosine, to_others
-from nibt.types import Embedding, PerExample, There
+from nibt.types import Embedding, OtherEmbedding, PerExample
 
 
 @dataclass(frozen=True)
 class Softmax(Target):
+    """The softmax probability of the pair among others."""
+
     others = "some"
 
     @override
-    def __call__(self, here: Embedding, there: There, context: TargetContext) -> PerExample:
-        cosines = torch.cat([cosine(here, there)[..., None], to_others(here, context)], -1)
+    def __call__(self, embedding: Embedding, other: OtherEmbedding, context: TargetContext) -> PerExample:
+        cosines = torch.cat([cosine(embedding, other)[..., None], to_others(embedding, context)], -1)
         return (context.scale * cosines).softmax(-1)[..., 0]
 
 

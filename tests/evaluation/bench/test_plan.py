@@ -9,7 +9,7 @@ import pytest
 import nibt
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.evaluation.bench.plan import CONTROLS, Plan, plans
-from nibt.evaluation.bench.validation import changed, checked
+from nibt.evaluation.bench.validation import check_plan, override_plan
 from tests.evaluation.bench.plans import BASE
 
 
@@ -20,9 +20,9 @@ def test_shipped_plans_are_valid(name: str) -> None:
     if name == "paper":
         assert len({one.name for one in plan.methods} - set(CONTROLS)) == 8
         with pytest.raises(BadInput, match=r"data\[0\]: .*--data conceptual_captions=FOLDER"):
-            checked(plan)
+            check_plan(plan)
     else:
-        assert checked(plan)
+        assert check_plan(plan)
     assert Plan.read(json.loads(json.dumps(plan.record()))) == plan
 
 
@@ -36,7 +36,7 @@ def test_shipped_plans_are_valid(name: str) -> None:
         ({"methods": ["nib", "nib"]}, r"methods\[1\] has the label 'nib'"),
         ({"methods": [{"name": "nib", "options": {"layer": "auto"}}]}, r"methods\[0\]: a layer cannot be auto"),
         ({"methods": [{"name": "nib", "grid": {"steps": 3}}]}, r"methods\[0\].grid must be a table of lists"),
-        ({"methods": [{"name": "nib", "steps": 3}]}, r"methods\[0\].steps is not known here"),
+        ({"methods": [{"name": "nib", "steps": 3}]}, r"methods\[0\].steps is unknown"),
         (
             {"metrics": [{"name": "confidence_drop", "options": {"protocol": "none"}}]},
             r"metrics\[0\]: protocol must be",
@@ -46,14 +46,14 @@ def test_shipped_plans_are_valid(name: str) -> None:
         ({"data": [{"name": "coco"}]}, r"data\[0\]: coco needs its folder"),
         ({"targets": ["cosine", "sine"]}, r"targets\[1\]: unknown target 'sine'. Did you mean 'cosine'"),
         ({"sides": ["picture"]}, "sides must be among image, text"),
-        ({"batch_size": 0}, "batch_size must be a whole number from 1"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1"),
         ({"seeds": ["a"]}, "seeds must be a list of whole numbers"),
         ({"models": [{"name": "scenes", "options": {"devise": "cpu"}}]}, r"models\[0\]: unknown option 'devise'"),
     ],
 )
 def test_plan_rejects_a_bad_value_with_its_key(change: dict[str, Any], message: str) -> None:
     with pytest.raises((BadOption, BadInput), match=message):
-        checked(Plan.read({**BASE, **change}))
+        check_plan(Plan.read({**BASE, **change}))
 
 
 def test_plan_expands_grids_and_stars() -> None:
@@ -65,12 +65,12 @@ def test_plan_expands_grids_and_stars() -> None:
         Plan.read("quik")
 
 
-def test_changed_applies_the_options_of_the_command_line(tmp_path: Path) -> None:
-    plan = changed(Plan.read("paper"), {"flickr8k": str(tmp_path)}, ["tiny_imagenet"], ["lite"], "cpu", 3)
+def test_override_plan_applies_the_options_of_the_command_line(tmp_path: Path) -> None:
+    plan = override_plan(Plan.read("paper"), {"flickr8k": str(tmp_path)}, ["tiny_imagenet"], ["lite"], "cpu", 3)
     assert [(one.name, one.options.get("folder")) for one in plan.data] == [
         ("conceptual_captions", None),
         ("flickr8k", str(tmp_path)),
     ]
     assert (plan.models[0].name, plan.models[0].options, plan.first) == ("lite", {"device": "cpu"}, 3)
     with pytest.raises(BadOption, match="Did you mean 'flickr8k'"):
-        changed(Plan.read("paper"), {"flickr": "."})
+        override_plan(Plan.read("paper"), {"flickr": "."})

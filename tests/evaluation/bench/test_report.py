@@ -55,21 +55,21 @@ def test_report_numbers_equal_those_by_hand(tmp_path: Path) -> None:
     numbers = {("image", "confidence_drop", name): values for name, values in drops.items()}
     numbers |= {("image", "confidence_increase", name): values for name, values in increases.items()}
     summary = make_summary(tmp_path, plan, numbers, {"nib": 0.5, "m2ib": 2.0, "rise": 1.0})
-    lines = {(line.of.metric, line.of.method): line for line in summary.lines}
+    lines = {(line.series.metric, line.series.method): line for line in summary.lines}
     drop = lines["confidence_drop", "m2ib"]
-    assert (drop.mean[0], drop.count, drop.won, drop.seconds) == (3.0, 4, 0.125, 2.0)  # one tie, three losses
+    assert (drop.mean[0], drop.count, drop.win_rate, drop.seconds) == (3.0, 4, 0.125, 2.0)  # one tie, three losses
     assert lines["confidence_drop", "rise"].count == 3
-    assert lines["confidence_drop", "rise"].won == 0.5
+    assert lines["confidence_drop", "rise"].win_rate == 0.5
     assert np.isnan(lines["confidence_drop", "nib"].p)
     raw = stats.wilcoxon(np.subtract(drops["m2ib"], drops["nib"]), zero_method="zsplit", method="approx").pvalue
     assert drop.p == pytest.approx(min(1, 2 * raw))  # the other p is 1
-    by_recipe = {(one.nib, one.what): one for one in headlines(summary)}
+    by_recipe = {(one.nib, one.quantity): one for one in headlines(summary)}
     image = by_recipe["nib", "image"]
     assert image.gain[0] == pytest.approx(((3 - 1.5) / 3 + (50 - 25) / 50) / 2)
-    assert image.of_other[0] == pytest.approx(((3 - 1.5) / 3 + (50 - 25) / 25) / 2)
+    assert image.gain_relative_to_m2ib[0] == pytest.approx(((3 - 1.5) / 3 + (50 - 25) / 25) / 2)
     assert image.gain[1] <= image.gain[0] <= image.gain[2]
     assert by_recipe["nib", "speed"].gain == pytest.approx((0.75, 0.75, 0.75))
-    assert by_recipe["nib", "speed"].of_other[0] == pytest.approx(3)
+    assert by_recipe["nib", "speed"].gain_relative_to_m2ib[0] == pytest.approx(3)
     assert summary.pairs(
         *(Series(Group("m", "d", "cosine"), "image", "confidence_drop", name) for name in ("nib", "rise"))
     )
@@ -86,7 +86,16 @@ def test_report_is_written_in_every_format(
     printed = capsys.readouterr().out
     text = (tmp_path / "run" / "report.md").read_text()
     assert text in printed
-    for message in ("published / measured here", "1.450 / ", "recipe", "2.png", "ones", "random", "centre", "weights "):
+    for message in (
+        "published / this run",
+        "1.450 / ",
+        "published gain",
+        "2.png",
+        "ones",
+        "random",
+        "centre",
+        "weights ",
+    ):
         assert message in text, message
     page = check_page((tmp_path / "run" / "report.html").read_text())
     assert page.count("data:image/png;base64,") == 4

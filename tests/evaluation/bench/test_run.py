@@ -25,7 +25,7 @@ from tests.evaluation.bench.plans import SCENES
 
 def test_benchmark_checks_methods_before_measuring(tmp_path: Path, plan: dict[str, Any]) -> None:
     plan["methods"] = ["nib", {"name": "nib", "options": {"layer": 99}}]
-    with pytest.raises(BadOption, match=r"methods\[1\]: layer must lie in 0..\d"):
+    with pytest.raises(BadOption, match=r"methods\[1\]: layer must be between 0 and \d"):
         nibt.benchmark(plan, tmp_path / "run")
     assert not list((tmp_path / "run" / "parts").iterdir())
 
@@ -130,12 +130,12 @@ def test_benchmark_resumes_after_an_error(tmp_path: Path, plan: dict[str, Any], 
         with pytest.raises(RuntimeError, match="a bug"):
             nibt.benchmark(plan, tmp_path / "run")
     begun = Run.open(tmp_path / "run")
-    assert len(begun.left()) == len(list(begun.chunks())) - 2
-    assert "The run is not whole: 6 of 8 chunks" in " ".join(reporting._about(begun))
+    assert len(begun.missing_chunks()) == len(list(begun.chunks())) - 2
+    assert "The run is incomplete: 6 of 8 chunks" in " ".join(reporting._about(begun))
     progress: list[Progress] = []
     nibt.benchmark(plan, tmp_path / "run", on_progress=progress.append)
     assert len(progress) == len(list(begun.chunks())) - 2
-    assert not begun.left()
+    assert not begun.missing_chunks()
     assert fingerprint(begun.table()) == fingerprint(nibt.benchmark(plan, tmp_path / "again").table())
     sessions = begun.provenance["sessions"]
     assert len(sessions) == 2

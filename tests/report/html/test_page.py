@@ -215,7 +215,7 @@ def test_page_rejects_answers_without_an_image(tmp_path: Path) -> None:
         write_page(explanation, tmp_path / "nowhere" / "x.html")
     with pytest.raises(BadInput, match="same pair"):
         Panel(explanation, explain_with_table()[1])
-    with pytest.raises(BadInput, match="goes with an explanation"):
+    with pytest.raises(BadInput, match="a table needs an explanation"):
         Panel(explain_with_table()[1], explain_with_table()[1])
 
 

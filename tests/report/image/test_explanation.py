@@ -10,7 +10,7 @@ from PIL import Image
 
 from nibt.data.images import Region
 from nibt.errors import BadOption
-from nibt.report.colours import ALERT_EDGE
+from nibt.report.colors import ALERT_EDGE
 from nibt.report.image.explanation import check_format, draw, write
 from nibt.report.image.fonts import font_for
 from nibt.report.image.methods import draw_beside

@@ -6,7 +6,7 @@ from PIL import Image
 
 from nibt.data.images import Region
 from nibt.preprocessing.resize import Resize
-from nibt.report.colours import AGAINST, FOR, blend, ink_on
+from nibt.report.colors import AGAINST, FOR, blend, ink_on
 from nibt.report.image.heatmap import map_image, mask_image, overlay, score_map
 from tests.answers import PEAK, WHOLE, answer
 

@@ -37,12 +37,21 @@ class Scene:
 
 @dataclass(frozen=True)
 class Scenes(Dataset):
-    """``count`` scenes of 128 x 128 pixels with ``fewest`` to ``most`` objects, each ``smallest`` to ``largest``
-    per cent of the side.
+    """Synthetic scenes of 128 x 128 pixels, with the box, the mask and the words of each object.
 
-    ``named`` says which objects a caption names: ``all``, ``one``, or ``some`` (at least one). In ``mismatch`` per
-    cent of the captions one of the nouns is replaced by one that is not in the image. ``template=False`` gives
-    the nouns alone. The image does not depend on the options of the caption.
+    Images do not depend on the options of captions.
+
+    Attributes:
+        count: The number of scenes.
+        seed: The seed of all draws.
+        fewest: The smallest number of objects.
+        most: The largest number of objects.
+        smallest: The smallest size of an object, in per cent of the side of the image.
+        largest: The largest size of an object, in per cent of the side of the image.
+        named: The objects that a caption names: "all", "one", or "some" (at least one).
+        mismatch: The percentage of captions in which one noun is replaced by one that is not in the image.
+        template: Whether nouns are in a sentence; if not, the caption is the nouns alone.
+
     """
 
     count: int = 1000
@@ -68,9 +77,9 @@ class Scenes(Dataset):
             raise BadOption(f"mismatch must lie in 0..100 per cent (got {self.mismatch})")
         if self.seed < 0 or self.count < 0:
             raise BadOption(f"seed and count must not be negative (got {self.seed} and {self.count})")
-        for given, known in ((self.styles, STYLES), (self.backgrounds, tuple(BACKGROUNDS))):
-            if not given or set(given) - set(known):
-                raise BadOption(f"expected some of {', '.join(known)} (got {', '.join(given) or 'none'})")
+        for names, known in ((self.styles, STYLES), (self.backgrounds, tuple(BACKGROUNDS))):
+            if not names or set(names) - set(known):
+                raise BadOption(f"expected some of {', '.join(known)} (got {', '.join(names) or 'none'})")
 
     def __len__(self) -> int:
         return self.count
@@ -140,7 +149,7 @@ class Scenes(Dataset):
 
 
 def _flipped(drawing: Sprite) -> Sprite:
-    return Sprite(drawing.colours[:, ::-1], drawing.opacity[:, ::-1])
+    return Sprite(drawing.colors[:, ::-1], drawing.opacity[:, ::-1])
 
 
 def _overlap(one: Box, other: Box) -> int:
@@ -155,7 +164,7 @@ def _painted(pixels: np.ndarray, drawing: Sprite, left: int, top: int) -> np.nda
     height, width = drawing.opacity.shape
     part = np.s_[top : top + height, left : left + width]
     behind = 255 - drawing.opacity[..., None].astype(np.uint16)
-    pixels[part] = drawing.colours + ((pixels[part] * behind + 127) // 255).astype(np.uint8)
+    pixels[part] = drawing.colors + ((pixels[part] * behind + 127) // 255).astype(np.uint8)
     mask = np.zeros(pixels.shape[:2], bool)
     mask[part] = drawing.opacity > 127
     return mask

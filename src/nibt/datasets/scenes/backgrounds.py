@@ -10,13 +10,13 @@ _DIRECTIONS = ((1, 0), (2, 1), (1, 1), (1, 2), (0, 1), (-1, 2), (-1, 1), (-2, 1)
 
 
 def plain(draws: Draws, side: int) -> np.ndarray:
-    """One colour."""
-    return np.broadcast_to(draws.colour(), (side, side, 3)).copy()
+    """One color."""
+    return np.broadcast_to(draws.color(), (side, side, 3)).copy()
 
 
 def gradient(draws: Draws, side: int) -> np.ndarray:
-    """From one colour to another, in one of eight directions."""
-    first, last = draws.colour().astype(np.int64), draws.colour().astype(np.int64)
+    """From one color to another, in one of eight directions."""
+    first, last = draws.color().astype(np.int64), draws.color().astype(np.int64)
     across, down = draws.one_of(_DIRECTIONS)
     places = across * np.arange(side)[None, :] + down * np.arange(side)[:, None]
     share = ((places - places.min()) * 256 // (places.max() - places.min()))[..., None]
@@ -31,7 +31,7 @@ def noise(draws: Draws, side: int) -> np.ndarray:
 
 
 def _stretched(first: np.ndarray, draws: Draws, side: int) -> np.ndarray:
-    """Random colours on a coarse grid, stretched bilinearly; as floats that hold whole numbers, for speed."""
+    """Random colors on a coarse grid, stretched bilinearly; as floats that hold whole numbers, for speed."""
     cells = len(first)
     grid = np.concatenate([first[None], draws.bytes(cells - 1, cells, 3)]).astype(np.float32)
     weights = _weights(cells, side)
@@ -51,9 +51,9 @@ def _weights(cells: int, side: int) -> np.ndarray:
 
 
 def texture(draws: Draws, side: int) -> np.ndarray:
-    """Stripes, checks or dots in two colours, with grain."""
-    colours = np.stack([draws.colour(), draws.colour()]).astype(np.int64)
-    colours[1] = (2 * colours[0] + colours[1]) // 3  # not too far apart, or no object would be seen on it
+    """Stripes, checks or dots in two colors, with grain."""
+    colors = np.stack([draws.color(), draws.color()]).astype(np.int64)
+    colors[1] = (2 * colors[0] + colors[1]) // 3  # not too far apart, or no object would be seen on it
     period, kind = draws.between(6, 20), draws.below(4)
     across, down = np.arange(side)[None, :], np.arange(side)[:, None]
     if kind == 0:
@@ -65,7 +65,7 @@ def texture(draws: Draws, side: int) -> np.ndarray:
     else:
         chosen = ((across % period - period // 2) ** 2 + (down % period - period // 2) ** 2) < period * period // 9
     grain = draws.bytes(side, side, 1).astype(np.int64) // 11 - 11
-    return (colours[np.broadcast_to(chosen, (side, side)).astype(np.int64)] + grain).clip(0, 255).astype(np.uint8)
+    return (colors[np.broadcast_to(chosen, (side, side)).astype(np.int64)] + grain).clip(0, 255).astype(np.uint8)
 
 
 BACKGROUNDS: dict[str, Callable[[Draws, int], np.ndarray]] = {

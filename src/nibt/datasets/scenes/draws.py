@@ -32,10 +32,11 @@ class Draws:
         return low + self.below(high - low + 1)
 
     def chance(self, percent: int) -> bool:
-        """True in that share of the cases."""
+        """Return True with this probability, in per cent."""
         return self.below(100) < percent
 
     def one_of(self, choices: Sequence[Choice]) -> Choice:
+        """Draw one of the choices, all equally likely."""
         return choices[self.below(len(choices))]
 
     def several_of(self, choices: Sequence[Choice], count: int) -> list[Choice]:
@@ -43,7 +44,7 @@ class Draws:
         left = list(choices)
         return [left.pop(self.below(len(left))) for _ in range(count)]
 
-    def colour(self) -> np.ndarray:
+    def color(self) -> np.ndarray:
         """Red, green and blue, 0 to 255."""
         return self.bytes(3)
 

@@ -23,9 +23,9 @@ _PLACES = {code: place for place, code in enumerate(code for codes in CODES.valu
 
 @dataclass(frozen=True)
 class Sprite:
-    """One drawing, cut to what can be seen of it: colours times opacity, and opacity, both 0 to 255."""
+    """One drawing, cut to what can be seen of it: colors times opacity, and opacity, both 0 to 255."""
 
-    colours: np.ndarray
+    colors: np.ndarray
     opacity: np.ndarray
 
 
@@ -41,8 +41,8 @@ def sprite(code: str, style: str, size: int, angle: int) -> Sprite:
     opacity = total[..., 3] // _SAMPLES**2
     seen_rows, seen_columns = np.flatnonzero(opacity.max(1) > 127), np.flatnonzero(opacity.max(0) > 127)
     part = np.s_[seen_rows[0] : seen_rows[-1] + 1, seen_columns[0] : seen_columns[-1] + 1]
-    colours = total[..., :3] // (255 * _SAMPLES**2)
-    return Sprite(colours[part].astype(np.uint8), opacity[part].astype(np.uint8))
+    colors = total[..., :3] // (255 * _SAMPLES**2)
+    return Sprite(colors[part].astype(np.uint8), opacity[part].astype(np.uint8))
 
 
 @cache
@@ -60,7 +60,7 @@ def _places(size: int, span: int, angle: int) -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def _sheet(style: str) -> np.ndarray:
-    """All emoji of a style: (emoji, 64 * 64, 4), colours times opacity, and opacity."""
+    """All emoji of a style: (emoji, 64 * 64, 4), colors times opacity, and opacity."""
     with (_FOLDER / f"{style}.png").open("rb") as stream, Image.open(stream) as image:
         pixels = np.asarray(image.convert("RGBA"), dtype=np.int32)
     tiles = pixels.reshape(_SIDE, -1, _SIDE, 4).swapaxes(0, 1).reshape(-1, _SIDE * _SIDE, 4)

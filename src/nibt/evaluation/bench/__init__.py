@@ -1,5 +1,5 @@
-"""The benchmark: a plan is read and checked, measured chunk by chunk into a store, and reported.
+"""Benchmark of explanation methods: check a plan, measure it chunk by chunk into a store, and report it.
 
-``plan`` and ``choices`` are checked by ``validation``; ``run`` measures one ``cell`` after the other into the
-``store``; ``report`` shows the ``summary`` with ``figures`` and the ``headline``.
+``plan`` and ``choices`` read a plan and ``validation`` checks it. ``run`` measures the cells of the plan with ``cell``
+and writes the measurements into the ``store``. ``report`` shows the ``summary`` with ``figures`` and the ``headline``.
 """

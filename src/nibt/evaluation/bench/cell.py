@@ -1,6 +1,6 @@
-"""One chunk of one cell: from pairs to rows.
+"""Measure one chunk of one cell: from pairs to rows of the store.
 
-It depends on nothing but the cell and its pairs, so that a chunk gives the same numbers whenever it is measured.
+The rows depend on nothing but the cell and its pairs, so that a chunk has the same values whenever it is measured.
 """
 
 import math
@@ -22,14 +22,14 @@ from nibt.results.measurement import Measurement
 from nibt.types import Modality
 
 Items = Mapping[int, Pair | NibtError]
-"""Pairs by their numbers, or why one cannot be read."""
-_Values = dict[tuple[Modality, str], Measurement]
-"""By side and label of the metric."""
+"""Pairs by their index in the data set; the error for a pair that cannot be read."""
+_Measurements = dict[tuple[Modality, str], Measurement]
+"""The measurements of a pair by side and label of the metric."""
 
 
 @dataclass(frozen=True)
-class Work:
-    """What is asked in one cell of a plan, of a loaded model."""
+class CellRunner:
+    """A cell of a plan with its loaded model."""
 
     plan: Plan
     cell: Cell
@@ -37,11 +37,11 @@ class Work:
 
     @property
     def sides(self) -> tuple[Modality, ...]:
-        """The sides that the plan wants and the method has."""
+        """The sides of the plan that the method can explain."""
         return tuple(side for side in self.plan.sides if side in find("methods", self.cell.method.name).sides)
 
     def check(self) -> NibtError | None:
-        """What keeps this model from being explained like this, for all pairs; the caller tells what is to blame."""
+        """Return the error that prevents this model from being explained at all, if there is one."""
         try:
             self.resolved()
         except NibtError as error:
@@ -49,39 +49,40 @@ class Work:
         return None
 
     def resolved(self) -> dict[str, dict[str, Any]]:
-        """The options of the method on each side, with all that was left open, and what it explains there."""
+        """Return for each side the options of the method, with defaults filled in, and the target."""
         contrast = Contrast.of(self._against("explained"), (), ())
         spec = resolve(self.model, self.cell.method.spec, self.cell.target, contrast, seed=self.cell.seed)
         return {side: {**spec.record["method"][side], "target": spec.targets[side].name} for side in self.sides}
 
     def rows(self, items: Items) -> list[dict[str, Any]]:
-        """A row for each pair, side and metric; what was raised on purpose stands in its error.
+        """Return a row for each pair, side and metric; an error of nibt is written into the rows of its pair.
 
-        Pairs go through together; where that fails, each goes alone, so that one bad pair costs no other.
+        All pairs are measured in one call. If it fails, each pair is measured alone, so that a bad pair does not affect
+        the others.
         """
-        failed = {item: str(pair) for item, pair in items.items() if not isinstance(pair, Pair)}
-        good = {item: pair for item, pair in items.items() if isinstance(pair, Pair)}
+        errors = {item: str(pair) for item, pair in items.items() if not isinstance(pair, Pair)}
+        readable = {item: pair for item, pair in items.items() if isinstance(pair, Pair)}
         try:
             resolved: dict[str, dict[str, Any]] = self.resolved()
         except NibtError as error:
-            resolved, good, failed = {}, {}, {item: failed.get(item, str(error)) for item in items}
-        found: dict[int, _Values] = {}
+            resolved, readable, errors = {}, {}, {item: errors.get(item, str(error)) for item in items}
+        measurements: dict[int, _Measurements] = {}
         try:
-            found |= self._measured(good)
+            measurements |= self._measured(readable)
         except NibtError:
-            for item, pair in good.items():
+            for item, pair in readable.items():
                 try:
-                    found |= self._measured({item: pair})
+                    measurements |= self._measured({item: pair})
                 except NibtError as error:
-                    failed[item] = str(error)
-        return list(self._addressed(items, found, failed, resolved))
+                    errors[item] = str(error)
+        return list(self._rows(items, measurements, errors, resolved))
 
-    def _measured(self, pairs: Mapping[int, Pair]) -> dict[int, _Values]:
-        """The measurements of each pair, by side and label of the metric."""
-        numbers = list(pairs)
-        found: dict[int, _Values] = {item: {} for item in numbers}
-        if not numbers or not self.sides:
-            return found
+    def _measured(self, pairs: Mapping[int, Pair]) -> dict[int, _Measurements]:
+        """Return the measurements of each pair, by side and label of the metric."""
+        items = list(pairs)
+        by_item: dict[int, _Measurements] = {item: {} for item in items}
+        if not items or not self.sides:
+            return by_item
         for measured in dict.fromkeys(choice.measured for choice in self.plan.metrics):
             metrics = {
                 choice.label: build_metric(choice) for choice in self.plan.metrics if choice.measured == measured
@@ -101,23 +102,24 @@ class Work:
                 **self.cell.method.options,
             )
             for measurement in measurements:
-                found[numbers[measurement.item]][measurement.side, measurement.label] = measurement
-        return found
+                by_item[items[measurement.item]][measurement.side, measurement.label] = measurement
+        return by_item
 
     def _against(self, measured: str) -> tuple[str, ...]:
-        """The plan's captions to compare with, where anything compares."""
+        """Return the plan's captions to compare with if the explained target or the measured score compares."""
         compares = any(
             find("targets", name).others != "none" for name in (self.cell.target, measured) if name != "explained"
         )
         return self.plan.against if compares else ()
 
-    def _addressed(
+    def _rows(
         self,
         items: Items,
-        found: dict[int, _Values],
-        failed: dict[int, str],
-        resolved: dict[str, dict[str, Any]],
+        measurements: Mapping[int, _Measurements],
+        errors: Mapping[int, str],
+        resolved: Mapping[str, dict[str, Any]],
     ) -> Iterator[dict[str, Any]]:
+        """Yield the rows of the store; a pair without measurements has NaN."""
         cell = self.cell
         address = {
             "model": cell.model.label,
@@ -131,12 +133,14 @@ class Work:
             "data": cell.data.label,
         }
         for item in items:
-            values = found.get(item, {})
+            of_pair = measurements.get(item, {})
             for side in self.sides:
-                seconds = next((one.seconds for (of, _), one in values.items() if of == side), math.nan)
+                seconds = next((each.seconds for each in of_pair.values() if each.side == side), math.nan)
                 for choice in self.plan.metrics:
                     if side in find("metrics", choice.name).sides:
-                        row = values.get((side, choice.label)) or Measurement(item, side, choice.name, math.nan)
+                        measurement = of_pair.get((side, choice.label)) or Measurement(
+                            item, side, choice.name, math.nan
+                        )
                         yield {
                             **address,
                             "resolved": as_text(resolved.get(side, {})),
@@ -146,8 +150,8 @@ class Work:
                             "metric_options": as_text(choice.options),
                             "measured": choice.measured,
                             "metric_label": choice.label,
-                            "value": row.value,
-                            "curve": list(row.curve),
+                            "value": measurement.value,
+                            "curve": list(measurement.curve),
                             "seconds": seconds,
-                            "error": failed.get(item, ""),
+                            "error": errors.get(item, ""),
                         }

@@ -1,4 +1,4 @@
-"""What a plan chooses: models, methods, data sets and metrics, each with its options, and how each is called."""
+"""Entries of a plan: models, methods, data sets and metrics, each with its options and a label."""
 
 import itertools
 import json
@@ -15,12 +15,20 @@ if TYPE_CHECKING:
 
 Options = Mapping[str, Any]
 EVERY = "*"
-"""Instead of a name: every part of that kind that the plan does not name."""
+"""In place of a name: every plugin of that kind that the plan does not name."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A part with its options. ``key`` is its place in the plan, for messages; ``label`` is unlike its siblings'."""
+    """A plugin with its options.
+
+    Attributes:
+        name: The name of the plugin.
+        options: Its options; those that are not listed have their defaults.
+        label: How tables call it; unique among the entries of its kind.
+        key: Its key in the plan, such as ``methods[1]``, for error messages.
+
+    """
 
     name: str
     options: Options = field(default_factory=dict)
@@ -28,13 +36,19 @@ class Choice:
     key: str = field(default="", compare=False)
 
     def record(self) -> dict[str, Any]:
-        """As a plan has it."""
+        """Return the entry as a table of a plan."""
         return {"name": self.name, "options": dict(self.options), "label": self.label}
 
 
 @dataclass(frozen=True)
 class MethodChoice(Choice):
-    """``first``: only so many pairs of each data set, where a method is too dear for all."""
+    """A method with its options.
+
+    Attributes:
+        variant: The variant of the method.
+        first: The number of pairs of each data set that are measured, for slow methods. None means all.
+
+    """
 
     variant: str = "default"
     first: int | None = None
@@ -54,7 +68,12 @@ class MethodChoice(Choice):
 
 @dataclass(frozen=True)
 class MetricChoice(Choice):
-    """``measured``: the score that the metric looks at, as in ``nibt.measure``."""
+    """A metric with its options.
+
+    Attributes:
+        measured: The score that the metric evaluates, as in ``nibt.measure``.
+
+    """
 
     measured: str = "explained"
 
@@ -63,50 +82,51 @@ class MetricChoice(Choice):
         return {**super().record(), "measured": self.measured}
 
 
-def entries(told: Mapping[str, Any], kind: str, required: bool = True) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The entries of a list of a plan, each with its place; a text stands for a name alone.
+def read_entries(plan: Mapping[str, Any], kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the entries of a list of a plan, each with its key; a string is an entry with a name only.
 
     Raises:
-        BadOption: It is no list of texts and tables, it is empty, or an entry has no name.
+        BadOption: It is not a list of strings and tables, it is empty, or an entry has no name.
 
     """
-    given = told.get(kind, [])
-    if not isinstance(given, list) or (required and not given):
-        raise BadOption(f"{kind} must be a list with at least one entry (got {given!r})")
-    for place, entry in enumerate(given):
-        key = f"{kind}[{place}]"
+    listed = plan.get(kind, [])
+    if not isinstance(listed, list) or not listed:
+        raise BadOption(f"{kind} must be a list with at least one entry (got {listed!r})")
+    for position, entry in enumerate(listed):
+        key = f"{kind}[{position}]"
         table = {"name": entry} if isinstance(entry, str) else entry
         if not isinstance(table, dict) or not isinstance(table.get("name"), str):
             raise BadOption(f"{key} must be a name, or a table with a name (got {entry!r})")
         yield key, dict(table)
 
 
-def taken(table: dict[str, Any], key: str, *known: str) -> dict[str, Any]:
-    """The entry with its options as a plain mapping.
+def check_entry(table: dict[str, Any], key: str, *extra_keys: str) -> dict[str, Any]:
+    """Return the entry with its options as a plain dictionary, once its keys and types are checked.
 
     Raises:
-        BadOption: The entry has a key that is not known, or its options are no table.
+        BadOption: The entry has an unknown key, or a value of the wrong type.
 
     """
+    known = ("name", "options", "label", *extra_keys)
     for name in table:
-        if name not in ("name", "options", "label", *known):
-            raise BadOption(f"{key}.{name} is not known here: an entry has name, options, label, {', '.join(known)}")
+        if name not in known:
+            raise BadOption(f"{key}.{name} is unknown: the keys of an entry are {', '.join(known)}")
     if not isinstance(table.get("options", {}), dict):
         raise BadOption(f"{key}.options must be a table (got {table['options']!r})")
     for name in ("label", "variant", "measured"):
         if not isinstance(table.get(name, ""), str):
-            raise BadOption(f"{key}.{name} must be a text (got {table[name]!r})")
+            raise BadOption(f"{key}.{name} must be a string (got {table[name]!r})")
     return {**table, "options": dict(table.get("options", {}))}
 
 
-def spread(table: dict[str, Any], key: str) -> Iterator[dict[str, Any]]:
-    """An entry for each combination of the values in its ``grid``.
+def expand_grid(table: dict[str, Any], key: str) -> Iterator[dict[str, Any]]:
+    """Yield an entry for each combination of the values in its ``grid``.
 
-    >>> [one["options"] for one in spread({"name": "nib", "grid": {"steps": [2, 4]}}, "methods[0]")]
+    >>> [entry["options"] for entry in expand_grid({"name": "nib", "grid": {"steps": [2, 4]}}, "methods[0]")]
     [{'steps': 2}, {'steps': 4}]
 
     Raises:
-        BadOption: The grid is no table of lists.
+        BadOption: The grid is not a table of lists.
 
     """
     grid = table.pop("grid", {})
@@ -116,21 +136,21 @@ def spread(table: dict[str, Any], key: str) -> Iterator[dict[str, Any]]:
         yield {**table, "options": {**table.get("options", {}), **dict(zip(grid, values, strict=True))}}
 
 
-def labelled(name: str, *parts: str, **options: Any) -> str:
-    """What a choice is called: its name and all that is not its default.
+def default_label(name: str, *words: str, **options: Any) -> str:
+    """Return the label of an entry without one: its name and everything that differs from its defaults.
 
-    >>> labelled("nib", "paper", steps=4, layer=[1, 2])
+    >>> default_label("nib", "paper", steps=4, layer=[1, 2])
     'nib paper steps=4 layer=1,2'
 
     """
-    told = (f"{key}={_plain(value)}" for key, value in options.items())
-    return " ".join([name, *(part for part in parts if part), *told])
+    assignments = (f"{key}={_option_text(value)}" for key, value in options.items())
+    return " ".join([name, *(word for word in words if word), *assignments])
 
 
-def _plain(value: Any) -> str:
+def _option_text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def as_text(options: Any) -> str:
-    """Options as one line of JSON, the same for the same options."""
+    """Return options as a line of JSON with sorted keys."""
     return json.dumps(options, sort_keys=True, default=str)

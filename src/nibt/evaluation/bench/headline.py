@@ -1,9 +1,9 @@
-"""The headline of the paper recomputed: what NIB gains over M2IB, in the mean over data sets (Zhu et al., ICLR 2025).
+"""Recompute the paper's headline: the gain of NIB over M2IB, averaged over data sets (Zhu et al., ICLR 2025).
 
-    (M2IB - NIB) / M2IB for confidence drop,  (NIB - M2IB) / NIB for confidence increase and explanations a second
+    (M2IB - NIB) / M2IB for confidence drop, (NIB - M2IB) / NIB for confidence increase and explanations per second
 
-The published recipe changes its denominator; with M2IB's throughout, the same figures are others. Both are told. The
-interval resamples the pairs of each data set, the same pairs for both methods (percentile bootstrap).
+The published formulas do not have the same denominator. With M2IB as the denominator of all, the gains differ; both are
+reported. The interval resamples the pairs of each data set, the same pairs for both methods (percentile bootstrap).
 """
 
 import csv
@@ -21,26 +21,37 @@ from nibt.evaluation.statistics import Interval, resampled
 DROP, INCREASE, FPS = "confidence_drop", "confidence_increase", "fps"
 OTHER = "m2ib"
 Figures: TypeAlias = Mapping[tuple[str, str, str, str], float]
-"""By data set, method, side (both for FPS) and metric."""
-_Pairs: TypeAlias = tuple[str, np.ndarray, np.ndarray]
-"""A metric, and its numbers for NIB and for M2IB on the same pairs."""
+"""Published values by data set, method, side (``both`` for FPS) and metric."""
+_PairedValues: TypeAlias = tuple[str, np.ndarray, np.ndarray]
+"""A metric with its values for NIB and for M2IB on the same pairs."""
 
 
 @dataclass(frozen=True)
 class Headline:
-    """A gain by the published recipe and with M2IB as the denominator throughout, as shares with their intervals."""
+    """A gain of NIB over M2IB as a share, with its interval.
+
+    Attributes:
+        model: The label of the model.
+        target: The target that is explained.
+        nib: The label of NIB in the plan.
+        quantity: What the gain is about: a side with the options of its metrics, or ``speed``.
+        data_sets: The labels of the data sets.
+        gain: The gain by the published formulas.
+        gain_relative_to_m2ib: The gain with M2IB as the denominator of all formulas.
+
+    """
 
     model: str
     target: str
     nib: str
-    what: str
-    sets: tuple[str, ...]
+    quantity: str
+    data_sets: tuple[str, ...]
     gain: Interval
-    of_other: Interval
+    gain_relative_to_m2ib: Interval
 
 
 def published() -> Figures:
-    """The table of the paper: ViT-B/32, layer 9, 10 steps. Drops are lower where better, the others higher."""
+    """Return the table of the paper: ViT-B/32, layer 9, 10 steps."""
     text = (files("nibt.evaluation.bench") / "published.csv").read_text(encoding="utf-8")
     return {
         (row["data"], row["method"], row["side"], row["metric"]): float(row["value"])
@@ -48,136 +59,136 @@ def published() -> Figures:
     }
 
 
-def gain(metric: str, nib: Any, other: Any, of_other: bool = False) -> Any:
-    """What NIB gains, as a share; numbers or arrays of them.
+def gain(metric: str, nib: Any, other: Any, relative_to_m2ib: bool = False) -> Any:
+    """Return the gain of NIB as a share, for numbers or arrays.
 
-    >>> gain("confidence_drop", 1.0, 2.0), gain("fps", 2.0, 1.0), gain("fps", 2.0, 1.0, of_other=True)
+    >>> gain("confidence_drop", 1.0, 2.0), gain("fps", 2.0, 1.0), gain("fps", 2.0, 1.0, relative_to_m2ib=True)
     (np.float64(0.5), np.float64(0.5), np.float64(1.0))
 
     """
-    better = other - nib if metric == DROP else nib - other
-    base = other if of_other or metric == DROP else nib
+    difference = other - nib if metric == DROP else nib - other
+    denominator = other if relative_to_m2ib or metric == DROP else nib
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(np.equal(nib, other), 0.0, np.divide(better, base))[()]  # 0 of 0 is no gain
+        return np.where(np.equal(nib, other), 0.0, np.divide(difference, denominator))[()]  # no gain if both are 0
 
 
-def published_gains(of_other: bool = False) -> dict[str, float]:
-    """The published headline, from the published table.
+def published_gains(relative_to_m2ib: bool = False) -> dict[str, float]:
+    """Compute the published headline from the published table.
 
-    >>> {what: round(100 * share, 2) for what, share in published_gains().items()}
+    >>> {quantity: round(100 * share, 2) for quantity, share in published_gains().items()}
     {'image': 9.0, 'text': 58.83, 'speed': 63.95}
 
     """
-    told = published()
-    sets = dict.fromkeys(data for data, *_ in told)
-    what = {
+    figures = published()
+    data_sets = dict.fromkeys(data for data, *_ in figures)
+    quantities = {
         "image": [("image", DROP), ("image", INCREASE)],
         "text": [("text", DROP), ("text", INCREASE)],
         "speed": [("both", FPS)],
     }
+
+    def share(data: str, side: str, metric: str) -> Any:
+        nib, other = (figures[data, method, side, metric] for method in ("nib", OTHER))
+        return gain(metric, nib, other, relative_to_m2ib)
+
     return {
-        name: float(
-            np.mean(
-                [
-                    gain(metric, told[data, "nib", side, metric], told[data, OTHER, side, metric], of_other)
-                    for data in sets
-                    for side, metric in asked
-                ]
-            )
-        )
-        for name, asked in what.items()
+        quantity: float(np.mean([share(data, side, metric) for data in data_sets for side, metric in columns]))
+        for quantity, columns in quantities.items()
     }
 
 
 def headlines(summary: Summary) -> list[Headline]:
-    """The gains of each NIB of the plan over its M2IB, by model, target and protocol; none where the plan lacks one."""
-    nibs = [one.label for one in summary.plan.methods if one.name == "nib"]
-    other = next((one.label for one in summary.plan.methods if one.name == OTHER), None)
+    """Compute the gains of each NIB of the plan over its first M2IB, by model, target and protocol.
+
+    The list is empty if the plan lacks one of the methods.
+    """
+    nibs = [method.label for method in summary.plan.methods if method.name == "nib"]
+    other = next((method.label for method in summary.plan.methods if method.name == OTHER), None)
     if other is None:
         return []
-    found = []
+    gains: list[Headline] = []
     for model, target in dict.fromkeys((group.model, group.target) for group in summary.groups):
         groups = [group for group in summary.groups if (group.model, group.target) == (model, target)]
         for nib in nibs:
-            for what, sets in _questions(summary, groups, nib, other):
-                names = tuple(group.data for group, _ in sets)
-                told = [pairs for _, pairs in sets]
-                found.append(Headline(model, target, nib, what, names, _over(told), _over(told, of_other=True)))
-    return found
+            for quantity, by_group in _quantities(summary, groups, nib, other):
+                names = tuple(group.data for group in by_group)
+                values = list(by_group.values())
+                relative = _mean_gain(values, relative_to_m2ib=True)
+                gains.append(Headline(model, target, nib, quantity, names, _mean_gain(values), relative))
+    return gains
 
 
-def _questions(
+def _quantities(
     summary: Summary, groups: Sequence[Group], nib: str, other: str
-) -> Iterator[tuple[str, list[tuple[Group, list[_Pairs]]]]]:
-    """What gains are of, with the numbers of each data set that has them."""
+) -> Iterator[tuple[str, dict[Group, list[_PairedValues]]]]:
+    """Yield each quantity that has a gain, with the values of the data sets on which it was measured."""
     by_options: dict[str, dict[str, str]] = {}
-    for one in summary.plan.metrics:
-        if one.name in (DROP, INCREASE):
-            by_options.setdefault(one.label.removeprefix(one.name).strip(), {})[one.name] = one.label
+    for metric in summary.plan.metrics:
+        if metric.name in (DROP, INCREASE):
+            by_options.setdefault(metric.label.removeprefix(metric.name).strip(), {})[metric.name] = metric.label
     for side in summary.plan.sides:
         for options, labels in by_options.items():
             if len(labels) == 2:
-                sets = [
-                    (
-                        group,
-                        _common(
-                            {
-                                (name, method): summary.values.get(Series(group, side, label, method), {})
-                                for name, label in labels.items()
-                                for method in (nib, other)
-                            },
-                            nib,
-                            other,
-                        ),
+                values = {
+                    group: _on_common_pairs(
+                        {
+                            (name, method): summary.values.get(Series(group, side, label, method), {})
+                            for name, label in labels.items()
+                            for method in (nib, other)
+                        },
+                        nib,
+                        other,
                     )
                     for group in groups
-                ]
-                if any(pairs for _, pairs in sets):
-                    yield f"{side} {options}".strip(), [(group, pairs) for group, pairs in sets if pairs]
-    timed = [
-        (
-            group,
-            _common(
-                {(FPS, method): summary.spent(group, method, summary.plan.sides) for method in (nib, other)}, nib, other
-            ),
+                }
+                if any(values.values()):
+                    yield f"{side} {options}".strip(), {group: paired for group, paired in values.items() if paired}
+    seconds = {
+        group: _on_common_pairs(
+            {(FPS, method): summary.seconds_of(group, method, summary.plan.sides) for method in (nib, other)},
+            nib,
+            other,
         )
         for group in groups
-    ]
-    if any(pairs for _, pairs in timed):
-        yield "speed", [(group, pairs) for group, pairs in timed if pairs]
+    }
+    if any(seconds.values()):
+        yield "speed", {group: paired for group, paired in seconds.items() if paired}
 
 
-def _common(found: Mapping[tuple[str, str], Mapping[int, float]], nib: str, other: str) -> list[_Pairs]:
-    """The numbers of the pairs that all of it was measured on; nothing where there is no such pair."""
+def _on_common_pairs(
+    values: Mapping[tuple[str, str], Mapping[int, float]], nib: str, other: str
+) -> list[_PairedValues]:
+    """Return the values of the pairs that have all metrics of both methods; empty if there is no such pair."""
     items = [
         item
-        for item in next(iter(found.values()))
-        if all(not math.isnan(one.get(item, math.nan)) for one in found.values())
+        for item in next(iter(values.values()))
+        if all(not math.isnan(by_item.get(item, math.nan)) for by_item in values.values())
     ]
     if not items:
         return []
-    numbers = {key: np.array([one[item] for item in items], float) for key, one in found.items()}
-    return [(metric, numbers[metric, nib], numbers[metric, other]) for metric in dict.fromkeys(key for key, _ in found)]
+    arrays = {key: np.array([by_item[item] for item in items], float) for key, by_item in values.items()}
+    metrics = dict.fromkeys(metric for metric, _ in values)
+    return [(metric, arrays[metric, nib], arrays[metric, other]) for metric in metrics]
 
 
-def _over(sets: Sequence[Sequence[_Pairs]], of_other: bool = False) -> Interval:
-    """The mean gain over the data sets and their metrics."""
+def _mean_gain(data_sets: Sequence[Sequence[_PairedValues]], relative_to_m2ib: bool = False) -> Interval:
+    """Return the mean gain over the data sets and their metrics, with its interval."""
 
     def statistic(*indices: Any, axis: int = -1) -> Any:
         gains = []
-        for pairs, places in zip(sets, indices, strict=True):
-            for metric, ours, theirs in pairs:
-                means = [_mean(metric, values[places.astype(int)], axis) for values in (ours, theirs)]
-                gains.append(gain(metric, means[0], means[1], of_other))
+        for paired, chosen in zip(data_sets, indices, strict=True):
+            for metric, of_nib, of_other in paired:
+                nib, other = (_mean(metric, values[chosen.astype(int)], axis) for values in (of_nib, of_other))
+                gains.append(gain(metric, nib, other, relative_to_m2ib))
         return np.mean(gains, axis=0)
 
-    places = [np.arange(len(pairs[0][1])) for pairs in sets]
-    if any(len(one) < 2 for one in places):
-        value = float(statistic(*places))
+    indices = [np.arange(len(paired[0][1])) for paired in data_sets]
+    if any(len(each) < 2 for each in indices):
+        value = float(statistic(*indices))
         return Interval(value, math.nan, math.nan)
-    return resampled(places, statistic)
+    return resampled(indices, statistic)
 
 
 def _mean(metric: str, values: np.ndarray, axis: int) -> Any:
-    """The mean over pairs; of seconds, the explanations a second."""
+    """Return the mean over pairs; seconds become explanations per second."""
     return 1 / values.mean(axis) if metric == FPS else values.mean(axis)

@@ -1,24 +1,34 @@
-"""A plan: models x methods x data sets x metrics x targets x seeds, read from TOML. Format: ``docs/bench.md``."""
+"""Read a plan from TOML: models x methods x data sets x metrics x targets x seeds. Its format: ``docs/bench.md``."""
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.evaluation import CONTROLS
-from nibt.evaluation.bench.choices import EVERY, Choice, MethodChoice, MetricChoice, entries, labelled, spread, taken
+from nibt.evaluation.bench.choices import (
+    EVERY,
+    Choice,
+    MethodChoice,
+    MetricChoice,
+    check_entry,
+    default_label,
+    expand_grid,
+    read_entries,
+)
 from nibt.registry import available
 from nibt.types import Modality
 
-_HERE = Path(str(files("nibt"))) / "plans"
+_FOLDER = Path(str(files("nibt"))) / "plans"
+_AnyChoice = TypeVar("_AnyChoice", bound=Choice)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A model, a method, a data set, a target and a seed: what is measured with all metrics on both sides."""
+    """A model, a method, a data set, a target and a seed, measured with all metrics of the plan."""
 
     model: Choice
     method: MethodChoice
@@ -27,7 +37,7 @@ class Cell:
     seed: int
 
     def record(self) -> dict[str, Any]:
-        """Its whole address."""
+        """Return everything that identifies the cell."""
         return {
             "model": self.model.record(),
             "method": self.method.record(),
@@ -39,10 +49,22 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """``batch_size`` pairs make a chunk, the unit of work and of the store.
+    """What a benchmark measures.
 
-    ``against``: captions to compare with, for targets that compare. ``first``: only so many pairs of each data set.
-    ``published``: the report has the paper's figures beside these.
+    Attributes:
+        models: The models.
+        methods: The methods; the negative controls are always among them.
+        data: The data sets.
+        metrics: The metrics.
+        targets: The targets that are explained.
+        seeds: Seeds for methods that draw at random; the other methods use the first one only.
+        sides: The sides that are explained, ``image`` and ``text``.
+        batch_size: The number of pairs in a chunk, which go through the model together and are written together.
+        against: Captions to compare with, for targets that compare.
+        first: The number of pairs of each data set that are measured. None means all.
+        published: Whether the report shows the figures of the paper, too.
+        about: The title of the report.
+
     """
 
     models: tuple[Choice, ...]
@@ -60,155 +82,163 @@ class Plan:
 
     @classmethod
     def read(cls, source: "str | Path | Mapping[str, Any] | Plan") -> "Plan":
-        """A plan from a file, from what such a file holds, or one that ships with nibt, by its name.
+        """Read a plan from a TOML file, from a mapping with the same keys, or by the name of a plan of nibt.
 
         Raises:
-            UnknownName: It is neither a file nor the name of a plan.
+            UnknownName: The source is neither a file nor the name of a plan.
             BadInput: The file cannot be read as TOML.
-            BadOption: A key of it is unknown, or has a value that it cannot have.
+            BadOption: A key is unknown, or its value is not allowed.
 
         """
         if isinstance(source, Plan):
             return source
-        return cls.of(source if isinstance(source, Mapping) else _told(source))
+        return cls.of(source if isinstance(source, Mapping) else _load(source))
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> "Plan":
-        """A plan from the keys of its file.
+    def of(cls, content: Mapping[str, Any]) -> "Plan":
+        """Build a plan from the keys of its file.
 
         Raises:
-            BadOption: A key of it is unknown, or has a value that it cannot have.
+            BadOption: A key is unknown, or its value is not allowed.
 
         """
-        known = [one.name for one in fields(cls)]
-        for key in told:
+        known = [each.name for each in fields(cls)]
+        for key in content:
             if key not in known:
                 raise BadOption(str(UnknownName("plan keys", key, known)))
-        lists = {key: told[key] for key in ("targets", "seeds", "sides", "against") if key in told}
+        lists = {key: content[key] for key in ("targets", "seeds", "sides", "against") if key in content}
         for key, value in lists.items():
-            kind = int if key == "seeds" else str
-            if not isinstance(value, list) or not all(type(one) is kind for one in value):
-                raise BadOption(
-                    f"{key} must be a list of {'whole numbers' if kind is int else 'texts'} (got {value!r})"
-                )
-            if key != "against" and (not value or len(set(value)) < len(value)):
-                raise BadOption(f"{key} must have at least one entry and none twice (got {value!r})")
+            _check_list(value, key)
         for side in lists.get("sides", []):
             if side not in ("image", "text"):
                 raise BadOption(f"sides must be among image, text (got {side!r})")
-        plain = {key: told[key] for key in ("batch_size", "first", "published", "about") if key in told}
+        plain = {key: content[key] for key in ("batch_size", "first", "published", "about") if key in content}
         for key in ("batch_size", "first"):
             _check_count(plain.get(key), key)
         if not isinstance(plain.get("published", False), bool):
             raise BadOption(f"published must be true or false (got {plain['published']!r})")
-        models = [Choice(**taken(table, key), key=key) for key, table in entries(told, "models")]
-        data = [Choice(**taken(table, key), key=key) for key, table in entries(told, "data")]
+        models = [Choice(**check_entry(table, key), key=key) for key, table in read_entries(content, "models")]
+        data = [Choice(**check_entry(table, key), key=key) for key, table in read_entries(content, "data")]
         return cls(
-            _named(models, "models"),
-            _named(_methods(told), "methods"),
-            _named(data, "data"),
-            _named(_metrics(told), "metrics"),
+            _with_labels(models, "models"),
+            _with_labels(_methods(content), "methods"),
+            _with_labels(data, "data"),
+            _with_labels(_metrics(content), "metrics"),
             **{key: tuple(value) for key, value in lists.items()},
             **plain,
         )
 
     def record(self) -> dict[str, Any]:
-        """The plan as its file would have it, with all that was left open written out."""
-        told = {key: list(getattr(self, key)) for key in ("targets", "seeds", "sides", "against")}
-        told |= {key: [one.record() for one in getattr(self, key)] for key in ("models", "methods", "data", "metrics")}
+        """Return the plan as the keys of its file, with all defaults filled in."""
+        lists = {key: list(getattr(self, key)) for key in ("targets", "seeds", "sides", "against")}
+        choices = {
+            key: [choice.record() for choice in getattr(self, key)] for key in ("models", "methods", "data", "metrics")
+        }
         limit = {} if self.first is None else {"first": self.first}
-        return {**told, "batch_size": self.batch_size, **limit, "published": self.published, "about": self.about}
+        rest = {"batch_size": self.batch_size, **limit, "published": self.published, "about": self.about}
+        return {**lists, **choices, **rest}
 
     def count(self, method: MethodChoice, length: int) -> int:
-        """How many pairs of a data set of that length a method explains."""
+        """Return how many pairs of a data set of that length a method explains."""
         return min(length, *(limit for limit in (method.first, self.first) if limit is not None), length)
 
-    def cells(self, model: Choice, data: Choice, drawing: Sequence[str]) -> Iterator[Cell]:
-        """The cells of a model and a data set; methods that are not among those ``drawing`` at random come with the
-        first seed only.
+    def cells(self, model: Choice, data: Choice, random_methods: Collection[str]) -> Iterator[Cell]:
+        """Yield the cells of a model and a data set.
+
+        Methods that are not in ``random_methods`` have a cell for the first seed only.
         """
         for method in self.methods:
             for target in self.targets:
-                for seed in self.seeds if method.name in drawing else self.seeds[:1]:
+                for seed in self.seeds if method.name in random_methods else self.seeds[:1]:
                     yield Cell(model, method, data, target, seed)
 
 
 def plans() -> dict[str, str]:
-    """The plans that ship with nibt, and what each is about.
+    """Return the titles of the plans that ship with nibt, by name.
 
     >>> "quick" in plans()
     True
 
     """
     return {
-        path.stem: tomllib.loads(path.read_text(encoding="utf-8"))["about"] for path in sorted(_HERE.glob("*.toml"))
+        path.stem: tomllib.loads(path.read_text(encoding="utf-8"))["about"] for path in sorted(_FOLDER.glob("*.toml"))
     }
 
 
-def _told(source: str | Path) -> dict[str, Any]:
+def _load(source: str | Path) -> dict[str, Any]:
+    """Return the content of a plan's file, or of a plan of nibt by its name."""
     path = Path(source)
     if not path.is_file():
         if path.suffix or path.name != str(source):
-            raise BadInput(f"there is no plan {str(source)!r}: no such file; nibt list plans has names")
+            raise BadInput(f"there is no file {str(source)!r}: nibt list plans shows the plans that ship with nibt")
         if path.name not in plans():
             raise UnknownName("plans", path.name, plans())
-        path = _HERE / f"{path.name}.toml"
+        path = _FOLDER / f"{path.name}.toml"
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadInput(f"{str(source)!r} cannot be read as a plan in TOML ({error})") from error
 
 
-def _methods(told: Mapping[str, Any]) -> list[MethodChoice]:
-    """Those named, then every other where the plan says so, then the controls, where they are lacking."""
-    given = list(entries(told, "methods"))
-    named = {table["name"] for _, table in given}
-    found: list[MethodChoice] = []
-    for key, table in given:
+def _methods(content: Mapping[str, Any]) -> list[MethodChoice]:
+    """Return the methods of a plan, followed by the negative controls that it does not name."""
+    choices: list[MethodChoice] = []
+    for key, table in _expand_star(content, "methods"):
         if "first" in table:
             _check_count(table["first"], f"{key}.first")
-        names = [table["name"]] if table["name"] != EVERY else [n for n in available("methods") if n not in named]
+        for expanded in expand_grid(table, key):
+            entry = check_entry(expanded, key, "variant", "first")
+            variant = entry.get("variant", "default")
+            usual = default_label(entry["name"], "" if variant == "default" else variant, **entry["options"])
+            choices.append(MethodChoice(**{**entry, "label": entry.get("label") or usual}, key=key))
+    missing = [name for name in CONTROLS if name not in {choice.name for choice in choices}]
+    return choices + [MethodChoice(name, {}, name, "the negative controls") for name in missing]
+
+
+def _metrics(content: Mapping[str, Any]) -> list[MetricChoice]:
+    """Return the metrics of a plan."""
+    choices: list[MetricChoice] = []
+    for key, table in _expand_star(content, "metrics"):
+        entry = check_entry(table, key, "measured")
+        measured = entry.get("measured", "explained")
+        usual = default_label(entry["name"], "" if measured == "explained" else f"of {measured}", **entry["options"])
+        choices.append(MetricChoice(**{**entry, "label": entry.get("label") or usual}, key=key))
+    return choices
+
+
+def _expand_star(content: Mapping[str, Any], kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the entries of a kind; ``*`` becomes an entry for each plugin that the plan does not name."""
+    entries = list(read_entries(content, kind))
+    named = {table["name"] for _, table in entries}
+    for key, table in entries:
+        names = [table["name"]] if table["name"] != EVERY else [n for n in available(kind) if n not in named]
         for name in names:
-            for one in spread({**table, "name": name}, key):
-                entry = taken(one, key, "variant", "first")
-                variant = entry.get("variant", "default")
-                usual = labelled(name, "" if variant == "default" else variant, **entry["options"])
-                found.append(MethodChoice(**{**entry, "label": entry.get("label") or usual}, key=key))
-    lacking = [name for name in CONTROLS if name not in {one.name for one in found}]
-    return found + [MethodChoice(name, {}, name, "the controls") for name in lacking]
+            yield key, {**table, "name": name}
 
 
-def _metrics(told: Mapping[str, Any]) -> list[MetricChoice]:
-    given = list(entries(told, "metrics"))
-    named = {table["name"] for _, table in given}
-    found: list[MetricChoice] = []
-    for key, table in given:
-        names = [table["name"]] if table["name"] != EVERY else [n for n in available("metrics") if n not in named]
-        for name in names:
-            entry = taken({**table, "name": name}, key, "measured")
-            measured = entry.get("measured", "explained")
-            usual = labelled(name, "" if measured == "explained" else f"of {measured}", **entry["options"])
-            found.append(MetricChoice(**{**entry, "label": entry.get("label") or usual}, key=key))
-    return found
-
-
-def _named(found: Sequence[Any], kind: str) -> tuple[Any, ...]:
-    """The choices with their labels, which must differ.
+def _with_labels(choices: Sequence[_AnyChoice], kind: str) -> tuple[_AnyChoice, ...]:
+    """Return the choices with their labels; the default label is the name.
 
     Raises:
-        BadOption: Two have the same.
+        BadOption: Two choices have the same label.
 
     """
-    named = tuple(one if one.label else replace(one, label=one.name) for one in found)
-    labels = [one.label for one in named]
-    for place, one in enumerate(named):
-        if one.label in labels[:place]:
-            raise BadOption(
-                f"{one.key} has the label {one.label!r}, which another of {kind} has: give it a label of its own"
-            )
-    return named
+    labeled = tuple(choice if choice.label else replace(choice, label=choice.name) for choice in choices)
+    labels = [choice.label for choice in labeled]
+    for position, choice in enumerate(labeled):
+        if choice.label in labels[:position]:
+            raise BadOption(f"{choice.key} has the label {choice.label!r} of another entry of {kind}: set its label")
+    return labeled
+
+
+def _check_list(value: Any, key: str) -> None:
+    kind = int if key == "seeds" else str
+    if not isinstance(value, list) or not all(type(element) is kind for element in value):
+        raise BadOption(f"{key} must be a list of {'whole numbers' if kind is int else 'strings'} (got {value!r})")
+    if key != "against" and (not value or len(set(value)) < len(value)):
+        raise BadOption(f"{key} must have at least one entry, and no entry twice (got {value!r})")
 
 
 def _check_count(value: Any, key: str) -> None:
     if value is not None and (type(value) is not int or value < 1):
-        raise BadOption(f"{key} must be a whole number from 1 (got {value!r})")
+        raise BadOption(f"{key} must be a whole number of at least 1 (got {value!r})")

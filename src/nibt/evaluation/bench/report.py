@@ -1,12 +1,13 @@
-"""The report of a run: Markdown, CSV, LaTeX, and one HTML page that needs nothing beside it."""
+"""The report of a run: Markdown, CSV, LaTeX, and a self-contained HTML page."""
 
 import math
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import Any
 
-from nibt.evaluation.bench.figures import against_cost, curves, distributions
+from nibt.evaluation.bench.choices import MethodChoice
+from nibt.evaluation.bench.figures import plot_cost, plot_curves, plot_distributions
 from nibt.evaluation.bench.headline import DROP, FPS, INCREASE, headlines, published, published_gains
 from nibt.evaluation.bench.run import Run
 from nibt.evaluation.bench.summary import Group, Line, Summary
@@ -17,15 +18,15 @@ from nibt.report.html.tables import SCRIPT, STYLE
 from nibt.results import provenance
 
 _ALPHA = 0.05
-_MOST_FAILURES = 20
+_MAX_FAILURES = 20
 
 
 def write_report(run: Run, overwrite: bool = False) -> str:
-    """Write report.md, report.csv, report.tex and report.html into the run's folder; the Markdown is given back, too.
+    """Write report.md, report.csv, report.tex and report.html into the folder of a run, and return the Markdown.
 
     Raises:
-        BadInput: The folder or a part cannot be read.
-        WouldOverwrite: A report was edited since nibt wrote it, and ``overwrite`` is not given.
+        BadInput: The folder or a part of the store cannot be read.
+        WouldOverwrite: A report was edited after nibt wrote it, and ``overwrite`` is false.
         CannotWrite: A file cannot be written.
         Unsupported: pyarrow, scipy or matplotlib is not installed.
 
@@ -49,98 +50,107 @@ def _title(run: Run) -> str:
 
 
 def _about(run: Run) -> Iterator[str]:
-    told, left = run.provenance, len(run.left())
-    for label, facts in told["models"].items():
+    """Yield the paragraphs before the tables: the models, the machine, and how to read the numbers."""
+    recorded, missing = run.provenance, len(run.missing_chunks())
+    for label, facts in recorded["models"].items():
         yield f"Model {label}: {facts['id']}, weights {facts['weights_hash']}, {facts['dtype']} on {facts['device']}."
-    if told["sessions"]:
-        last = told["sessions"][-1]
+    if sessions := recorded["sessions"]:
+        last = sessions[-1]
         versions = ", ".join(f"{name} {value}" for name, value in last["versions"].items() if value)
         machine = last["machine"]
         yield (
-            f"Measured from {told['sessions'][0]['began']} on, in {len(told['sessions'])} session(s), the last on "
+            f"Measured from {sessions[0]['began']} on, in {len(sessions)} session(s), the last on "
             f"{machine['processor'] or machine['architecture']} with {machine['threads']} thread(s)"
             f"{', ' + machine['accelerator'] if machine['accelerator'] else ''}; Python {machine['python']}, "
             f"{versions}."
         )
-    if left:
-        yield f"The run is not whole: {left} of {len(list(run.chunks()))} chunks are still to be measured."
+    if missing:
+        yield f"The run is incomplete: {missing} of {len(list(run.chunks()))} chunks are still to be measured."
     yield (
-        f"Means over pairs with their percentile bootstrap 95 % intervals ({RESAMPLES} resamples). A star: differs "
-        f"from the base by a paired Wilcoxon test, Holm's correction over the methods of a column, {_ALPHA}. ones, "
-        "random and centre know nothing of the model; what is no better than they are shows nothing."
+        f"Means over pairs with percentile bootstrap 95 % intervals ({RESAMPLES} resamples). A star marks a difference "
+        f"from the base method at {_ALPHA}: paired Wilcoxon test, Holm's correction over the methods of a column. "
+        "ones, random and centre do not depend on the model: they are included as negative controls."
     )
 
 
 def _tables(summary: Summary) -> Iterator[Table]:
+    """Yield the tables of a report in their order."""
     for group in summary.groups:
         for side in summary.plan.sides:
-            lines = [line for line in summary.lines if (line.of.group, line.of.side) == (group, side)]
+            lines = [line for line in summary.lines if (line.series.group, line.series.side) == (group, side)]
             if lines:
                 yield _means(group, side, lines, summary.base)
                 if summary.base is not None:
-                    yield _wins(group, side, lines, summary.base)
+                    yield _win_rates(group, side, lines, summary.base)
         yield _speed(group, summary)
     if summary.plan.published:
-        yield from (_beside(group, summary) for group in summary.groups if group.data in _published_sets())
+        yield from (_published(group, summary) for group in summary.groups if group.data in _published_sets())
     yield from _headline(summary)
     if summary.failures:
         yield _failures(summary)
 
 
-def _of(group: Group, *more: str) -> str:
-    return ", ".join([f"{group.data} with {group.model}", *([group.target] if group.target != "cosine" else []), *more])
+def _title_of(group: Group, *details: str) -> str:
+    target = [group.target] if group.target != "cosine" else []
+    return ", ".join([f"{group.data} with {group.model}", *target, *details])
 
 
 def _means(group: Group, side: str, lines: list[Line], base: str | None) -> Table:
+    """Return the table of means, with the number of pairs that were measured and that failed."""
+
     def cell(line: Line) -> str:
         return with_interval(line.mean) + (" *" if line.p < _ALPHA else "")
 
-    arrows = {"higher": " (higher)", "lower": " (lower)"}
-    marks = {line.of.metric: arrows.get(line.better, "") for line in lines}
-    headings, rows = _wide(lines, cell)
-    counts = {line.of.method: (line.count, line.failed) for line in lines}
-    most = {method: max(line.count for line in lines if line.of.method == method) for method in counts}
-    rows = [[*row, str(most[row[0]]), str(counts[row[0]][1])] for row in rows]
-    headings = ["method", *(metric + marks[metric] for metric in headings), "pairs", "failed"]
-    note = f"The base is {base}; in brackets, which way is better." if base else "In brackets, which way is better."
-    return Table(_of(group, side), headings, rows, note)
+    directions = {"higher": " (higher)", "lower": " (lower)"}
+    headings, rows = _pivot(lines, cell)
+    better = {line.series.metric: directions.get(line.better, "") for line in lines}
+    failed = {line.series.method: line.failed for line in lines}
+    counts = {method: max(line.count for line in lines if line.series.method == method) for method in failed}
+    rows = [[*row, str(counts[row[0]]), str(failed[row[0]])] for row in rows]
+    headings = ["method", *(metric + better[metric] for metric in headings), "pairs", "failed"]
+    note = "In parentheses: which values are better."
+    return Table(_title_of(group, side), headings, rows, f"Base method: {base}. {note}" if base else note)
 
 
-def _wins(group: Group, side: str, lines: list[Line], base: str) -> Table:
-    kept = [line for line in lines if line.better != "neither" and line.of.method != base]
-    headings, rows = _wide(kept, lambda line: "-" if math.isnan(line.won) else f"{line.won:.0%}")
+def _win_rates(group: Group, side: str, lines: list[Line], base: str) -> Table:
+    """Return the table of win rates, for the metrics of which one direction is better."""
+    compared = [line for line in lines if line.better != "neither" and line.series.method != base]
+    headings, rows = _pivot(compared, lambda line: "-" if math.isnan(line.win_rate) else f"{line.win_rate:.0%}")
     return Table(
-        _of(group, side, f"pairs on which a method is better than {base}"),
+        _title_of(group, side, f"win rate against {base}"),
         ["method", *headings],
         rows,
-        "Of the pairs that both were measured on; a tie is half.",
+        f"The share of pairs on which a method is better than {base}, among the pairs that both have; a tie is half a "
+        "win.",
     )
 
 
-def _wide(lines: list[Line], cell: Any) -> tuple[list[str], list[list[str]]]:
-    """Methods down, metrics across."""
-    metrics = list(dict.fromkeys(line.of.metric for line in lines))
-    methods = list(dict.fromkeys(line.of.method for line in lines))
-    found = {(line.of.method, line.of.metric): cell(line) for line in lines}
-    return metrics, [[method, *(found.get((method, metric), "-") for metric in metrics)] for method in methods]
+def _pivot(lines: list[Line], cell: Callable[[Line], str]) -> tuple[list[str], list[list[str]]]:
+    """Return the metrics, and a row for each method with a cell for each metric."""
+    metrics = list(dict.fromkeys(line.series.metric for line in lines))
+    methods = list(dict.fromkeys(line.series.method for line in lines))
+    cells = {(line.series.method, line.series.metric): cell(line) for line in lines}
+    return metrics, [[method, *(cells.get((method, metric), "-") for metric in metrics)] for method in methods]
 
 
 def _speed(group: Group, summary: Summary) -> Table:
+    """Return the table of milliseconds per side and pairs per second."""
     sides = summary.plan.sides
     rows = []
-    for method in (one.label for one in summary.plan.methods):
-        each = [number(1000 * interval(list(summary.spent(group, method, [side]).values()))[0], 1) for side in sides]
-        rows.append([method, *each, with_interval(per_second(list(summary.spent(group, method, sides).values())))])
+    for method in (choice.label for choice in summary.plan.methods):
+        by_side = [interval(list(summary.seconds_of(group, method, [side]).values()))[0] for side in sides]
+        total = per_second(list(summary.seconds_of(group, method, sides).values()))
+        rows.append([method, *(number(1000 * seconds, 1) for seconds in by_side), with_interval(total)])
     return Table(
-        _of(group, "cost"),
-        ["method", *(f"ms, {side}" for side in sides), "pairs a second (FPS)"],
+        _title_of(group, "cost"),
+        ["method", *(f"ms, {side}" for side in sides), "pairs per second (FPS)"],
         rows,
-        "With the forward passes of both towers; a pair is explained on all its sides.",
+        "The forward passes of both towers are included. For FPS, a pair is explained on all its sides.",
     )
 
 
 def per_second(seconds: Any) -> Interval:
-    """Pairs a second, from the seconds of each."""
+    """Return the pairs per second with their interval, from the seconds of each pair."""
     mean, low, high = interval(seconds)
     return Interval(1 / mean, 1 / high, 1 / low) if mean > 0 else NOTHING
 
@@ -149,104 +159,108 @@ def _published_sets() -> set[str]:
     return {data for data, *_ in published()}
 
 
-def _beside(group: Group, summary: Summary) -> Table:
-    """The paper's figures and ours, for methods in the paper's variant where the plan has it."""
-    told = published()
+def _published(group: Group, summary: Summary) -> Table:
+    """Return the figures of the paper and of this run, for methods in the paper's variant if the plan has it."""
+    figures = published()
     columns = [(side, metric) for side in ("image", "text") for metric in (DROP, INCREASE)]
-    labels = {
-        one.name: next(
-            (
-                label.label
-                for label in summary.plan.metrics
-                if label.name == one.name and label.options.get("protocol") == "paper"
-            ),
-            one.label,
-        )
-        for one in summary.plan.metrics
-    }
-    lines = {
-        (line.of.side, line.of.metric, line.of.method): line.mean for line in summary.lines if line.of.group == group
+    labels = {name: _label_by_paper(name, summary) for name in (DROP, INCREASE)}
+    means = {
+        (line.series.side, line.series.metric, line.series.method): line.mean
+        for line in summary.lines
+        if line.series.group == group
     }
     rows = []
     for choice in summary.plan.methods:
-        if (group.data, choice.name, "both", FPS) not in told or not _as_published(choice, summary):
+        if (group.data, choice.name, "both", FPS) not in figures or not _as_published(choice, summary):
             continue
-        ours = [lines.get((side, labels.get(metric, ""), choice.label), NOTHING) for side, metric in columns]
-        ours.append(per_second(list(summary.spent(group, choice.label, summary.plan.sides).values())))
-        theirs = [told[group.data, choice.name, *column] for column in [*columns, ("both", FPS)]]
-        rows.append(
-            [choice.label, *(f"{number(one)} / {with_interval(own)}" for one, own in zip(theirs, ours, strict=True))]
-        )
+        measured = [means.get((side, labels[metric], choice.label), NOTHING) for side, metric in columns]
+        measured.append(per_second(list(summary.seconds_of(group, choice.label, summary.plan.sides).values())))
+        of_paper = [figures[group.data, choice.name, *column] for column in [*columns, ("both", FPS)]]
+        cells = [f"{number(value)} / {with_interval(mean)}" for value, mean in zip(of_paper, measured, strict=True)]
+        rows.append([choice.label, *cells])
     return Table(
-        _of(group, "published / measured here"),
+        _title_of(group, "published / this run"),
         ["method", *(f"{side} {metric.removeprefix('confidence_')}" for side, metric in columns), "FPS"],
         rows,
-        "Published: Zhu et al., ICLR 2025. Increase in per cent. FPS is of the machine.",
+        "Published: Zhu et al., ICLR 2025. Increase is in percent. FPS depends on the machine.",
     )
 
 
-def _as_published(choice: Any, summary: Summary) -> bool:
+def _label_by_paper(name: str, summary: Summary) -> str:
+    """Return the label of a metric: the one with the paper's protocol if the plan has it, else the last one."""
+    choices = [choice for choice in summary.plan.metrics if choice.name == name]
+    by_paper = [choice.label for choice in choices if choice.options.get("protocol") == "paper"]
+    return next(iter(by_paper), choices[-1].label if choices else "")
+
+
+def _as_published(choice: MethodChoice, summary: Summary) -> bool:
+    """Whether it is the paper's variant, or the plan does not have that variant of the method."""
     return choice.variant == "paper" or not any(
-        one.name == choice.name and one.variant == "paper" for one in summary.plan.methods
+        method.name == choice.name and method.variant == "paper" for method in summary.plan.methods
     )
 
 
 def _headline(summary: Summary) -> Iterator[Table]:
-    found = headlines(summary)
-    if not found:
+    """Yield the table of gains if the plan has all that they need."""
+    gains = headlines(summary)
+    if not gains:
         return
-    theirs, theirs_of = published_gains(), published_gains(of_other=True)
+    of_paper = (published_gains(), published_gains(relative_to_m2ib=True))
     rows = [
         [
-            f"{one.nib}, {one.what}",
-            _percent(one.gain),
-            _percent(one.of_other),
-            *(f"{100 * told[one.what.split()[0]]:.2f} %" for told in (theirs, theirs_of)),
-            f"{one.model}, {one.target}: {', '.join(one.sets)}",
+            f"{each.nib}, {each.quantity}",
+            _percent(each.gain),
+            _percent(each.gain_relative_to_m2ib),
+            *(f"{100 * shares[each.quantity.split()[0]]:.2f} %" for shares in of_paper),
+            f"{each.model}, {each.target}: {', '.join(each.data_sets)}",
         ]
-        for one in found
+        for each in gains
     ]
     yield Table(
-        "What NIB gains over M2IB, by the paper's recipe",
-        ["gain", "recipe", "of M2IB throughout", "published", "published, of M2IB", "measured on"],
+        "Gain of NIB over M2IB",
+        ["quantity", "gain", "gain relative to M2IB", "published gain", "published, relative to M2IB", "measured on"],
         rows,
-        "(M2IB - NIB) / M2IB for drops, (NIB - M2IB) / NIB for increases and FPS, the mean over drop and increase and "
-        "over data sets; the interval resamples pairs within each data set.",
+        "Gain, by the paper's formulas: (M2IB - NIB) / M2IB for drop, (NIB - M2IB) / NIB for increase and FPS; "
+        "averaged over drop, increase and data sets. Relative to M2IB: M2IB is the denominator of all formulas. The "
+        "intervals resample pairs within each data set.",
     )
 
 
-def _percent(found: Interval) -> str:
-    mean, low, high = (100 * one for one in found)
+def _percent(share: Interval) -> str:
+    mean, low, high = (100 * value for value in share)
     return f"{mean:+.2f} %" + ("" if math.isnan(low) else f" [{low:+.2f}, {high:+.2f}]")
 
 
 def _failures(summary: Summary) -> Table:
-    told = dict.fromkeys((series.group.data, series.method, item, error) for series, item, error in summary.failures)
-    rows = [[data, method, str(item), error] for data, method, item, error in list(told)[:_MOST_FAILURES]]
+    """Return the table of the first errors."""
+    errors = dict.fromkeys((series.group.data, series.method, item, error) for series, item, error in summary.failures)
+    rows = [[data, method, str(item), error] for data, method, item, error in list(errors)[:_MAX_FAILURES]]
     return Table(
-        "Pairs that could not be measured",
-        ["data", "method", "item", "why"],
+        "Failed pairs",
+        ["data", "method", "item", "error"],
         rows,
-        f"{len(told)} in all; the first {len(rows)} are shown.",
+        f"{len(errors)} errors in total; the first {len(rows)} are shown.",
     )
 
 
 def _plots(summary: Summary) -> Iterator[tuple[str, bytes]]:
+    """Yield the plots of a report, each with its title."""
     for group in summary.groups:
         for side in summary.plan.sides:
-            lines = [line for line in summary.lines if (line.of.group, line.of.side) == (group, side)]
+            lines = [line for line in summary.lines if (line.series.group, line.series.side) == (group, side)]
             if lines:
-                yield _of(group, side, "against cost"), against_cost(lines)
-                yield _of(group, side, "distributions"), distributions(lines, summary)
-            if any(line.of in summary.curves for line in lines):
-                yield _of(group, side, "curves"), curves(lines, summary)
+                yield _title_of(group, side, "metrics against cost"), plot_cost(lines)
+                yield _title_of(group, side, "distributions"), plot_distributions(lines, summary)
+            if any(line.series in summary.curves for line in lines):
+                yield _title_of(group, side, "curves"), plot_curves(lines, summary)
 
 
-def _page(title: str, about: list[str], tables: list[Table], plots: list[tuple[str, bytes]]) -> str:
+def _page(title: str, about: Sequence[str], tables: Sequence[Table], plots: Sequence[tuple[str, bytes]]) -> str:
+    """Return the HTML page."""
     images = "\n".join(
         f'<h2>{escape(name)}</h2><img alt="{escape(name)}" src="data:image/png;base64,{b64encode(png).decode()}">'
         for name, png in plots
     )
-    told = "".join(f"<p>{escape(line)}</p>" for line in about)
+    paragraphs = "".join(f"<p>{escape(line)}</p>" for line in about)
     body = "\n".join(table.html() for table in tables)
-    return document(title, f"<main><h1>{escape(title)}</h1>{told}\n{body}\n{images}</main>", STYLE, [SCRIPT])
+    return document(title, f"<main><h1>{escape(title)}</h1>{paragraphs}\n{body}\n{images}</main>", STYLE, [SCRIPT])

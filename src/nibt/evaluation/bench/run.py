@@ -1,6 +1,6 @@
-"""A run: a plan and the folder in which its numbers are kept. It goes on where it was stopped, however it was."""
+"""A run of a benchmark: measure a plan into a folder. A run that was stopped or killed can be resumed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -8,11 +8,11 @@ from typing import Any
 
 from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, CannotWrite, NibtError, Unsupported
-from nibt.evaluation.bench.cell import Items, Work
+from nibt.evaluation.bench.cell import CellRunner, Items
 from nibt.evaluation.bench.choices import Choice
 from nibt.evaluation.bench.plan import Cell, Plan
 from nibt.evaluation.bench.store import Store, part_name
-from nibt.evaluation.bench.validation import checked, drawing, with_best_caption, with_key
+from nibt.evaluation.bench.validation import check_plan, random_methods, with_best_caption, with_key
 from nibt.models._loading import load_model
 from nibt.models._mean_states import file_hashes
 from nibt.models.base import Model
@@ -26,7 +26,7 @@ _PLAN, _PROVENANCE, _PARTS = "plan.json", "provenance.json", "parts"
 
 @dataclass(frozen=True)
 class Chunk:
-    """The pairs ``start`` to ``stop`` of one cell; ``part`` is the name of their rows in the store."""
+    """The pairs ``start`` to ``stop`` of a cell; ``part`` names their rows in the store."""
 
     cell: Cell
     start: int
@@ -36,7 +36,14 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Run:
-    """A plan, its folder, and how many pairs each data set has, by its label."""
+    """A plan that is measured into a folder.
+
+    Attributes:
+        folder: The folder of the run.
+        plan: The plan.
+        lengths: The number of pairs of each data set, by its label.
+
+    """
 
     folder: Path
     plan: Plan
@@ -44,67 +51,72 @@ class Run:
 
     @classmethod
     def open(cls, folder: str | Path) -> "Run":
-        """The run in a folder; neither its models nor its data sets need be there.
+        """Open the run in a folder. Its models and data sets need not be available.
 
         Raises:
-            BadInput: The folder holds no run.
+            BadInput: The folder does not contain a run.
 
         """
-        told = provenance.read(Path(folder) / _PLAN)
-        if not isinstance(told, dict) or not all(isinstance(told.get(key), dict) for key in ("plan", "lengths")):
+        stored = provenance.read(Path(folder) / _PLAN)
+        if not isinstance(stored, dict) or not all(isinstance(stored.get(key), dict) for key in ("plan", "lengths")):
             raise BadInput(f"{Path(folder) / _PLAN} is not the plan of a run of nibt bench: choose another folder")
-        return cls(Path(folder), Plan.of(told["plan"]), told["lengths"])
+        return cls(Path(folder), Plan.of(stored["plan"]), stored["lengths"])
 
     @classmethod
     def begin(cls, plan: str | Path | Mapping[str, Any] | Plan, out: str | Path) -> "tuple[Run, dict[str, Dataset]]":
-        """A new run, or the one that is in the folder, and the data sets of the plan. All of it is checked.
+        """Check a plan, and create its run or open the one that is in the folder.
+
+        Returns:
+            The run, and the data sets of the plan by their labels.
 
         Raises:
-            BadInput: A data set is not there.
-            OtherRequest: The folder holds a run of another plan, or of data that were changed since.
-            WouldOverwrite: The folder holds something else than a run.
-            BadOption: Something in the plan cannot be.
-            CannotWrite: The folder cannot be made.
+            BadInput: A data set is missing.
+            OtherRequest: The folder contains a run of another plan, or the data have changed.
+            WouldOverwrite: The folder contains other files than those of a run.
+            BadOption: A value of the plan is not allowed; the message names its key.
+            CannotWrite: The folder cannot be created.
             Unsupported: pyarrow is not installed.
 
         """
         plan = Plan.read(plan)
-        data = checked(plan)
+        data = check_plan(plan)
         folder = Path(out)
-        run = cls(folder, plan, {label: len(one) for label, one in data.items()})
+        run = cls(folder, plan, {label: len(data_set) for label, data_set in data.items()})
         run.store.check()
         check_run_folder(folder, _PLAN)
         files = file_hashes(value for method in plan.methods for value in method.options.values())
-        contents = {label: one.fingerprint(plan.first) for label, one in data.items()}
-        told = {"plan": plan.record(), "lengths": dict(run.lengths), "contents": contents, "files": files}
+        contents = {label: data_set.fingerprint(plan.first) for label, data_set in data.items()}
+        request = {"plan": plan.record(), "lengths": dict(run.lengths), "contents": contents, "files": files}
         if (folder / _PLAN).exists():
             cls.open(folder)
-            provenance.require_same(folder, _asked(provenance.read(folder / _PLAN)), _asked(told), _REMEDY)
+            stored = provenance.read(folder / _PLAN)
+            provenance.require_same(folder, _without_title(stored), _without_title(request), _REMEDY)
             return run, data
         try:
             (folder / _PARTS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CannotWrite(f"cannot make the folder {folder}: {error.strerror or error}") from error
+            raise CannotWrite(f"cannot create the folder {folder}: {error.strerror or error}") from error
         provenance.write(folder / _PROVENANCE, {"models": {}, "sessions": []})
-        provenance.write(folder / _PLAN, told)
+        provenance.write(folder / _PLAN, request)
         return run, data
 
     @property
     def store(self) -> Store:
+        """The rows of the finished chunks."""
         return Store(self.folder / _PARTS)
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """The weights and the sessions of the run."""
+        """The models of the run and its sessions."""
         return provenance.read(self.folder / _PROVENANCE)
 
     def chunks(self) -> Iterator[Chunk]:
-        """All chunks.
+        """Yield all chunks in the order in which they are measured.
 
-        The first of every cell of a model and a data set come first, then the second: pairs are read once, the time
-        left can be told from the first round, and what a stopped run has is of all methods.
+        For each model and data set, the first chunk of every cell comes first, then the second of every cell. So each
+        pair is read once, the remaining time can be estimated early, and a stopped run has results of all methods.
         """
-        draws = drawing(self.plan.methods)
+        draws = random_methods(self.plan.methods)
         for model in self.plan.models:
             for data in self.plan.data:
                 cells = list(self.plan.cells(model, data, draws))
@@ -114,61 +126,66 @@ class Run:
                         if start < count:
                             yield self._chunk(cell, start, min(start + self.plan.batch_size, count))
 
-    def left(self) -> list[Chunk]:
-        """The chunks whose rows are not there."""
+    def missing_chunks(self) -> list[Chunk]:
+        """Return the chunks that are not in the store."""
         return [chunk for chunk in self.chunks() if not self.store.has(chunk.part)]
 
     def table(self) -> Any:
-        """All rows, as a ``pyarrow.Table``: cell by cell in the order of the plan, the same for the same plan."""
+        """Return all rows as a ``pyarrow.Table``, cell by cell in the order of the plan."""
         cells: dict[str, list[Chunk]] = {}
-        for chunk in self.chunks():  # of one cell they come from its first pairs on
+        for chunk in self.chunks():  # those of a cell are in the order of its pairs
             cells.setdefault(repr(chunk.cell.record()), []).append(chunk)
         return self.store.table(chunk.part for chunks in cells.values() for chunk in chunks)
 
-    def go(self, data: Mapping[str, Dataset], on_progress: OnProgress = no_progress) -> None:
-        """Measure what is lacking. ``on_progress`` is called with the number of pairs that are done after each chunk.
+    def measure_missing(self, data: Mapping[str, Dataset], on_progress: OnProgress = no_progress) -> None:
+        """Measure the chunks that are not in the store.
+
+        Args:
+            data: The data sets by their labels, as ``begin`` returns them.
+            on_progress: Called after each chunk with the number of pairs that are done.
 
         Raises:
-            OtherRequest: The run was begun with other weights.
+            OtherRequest: The stored chunks were measured with other weights.
             CannotLoad: A model cannot be loaded.
-            BadOption: An option cannot have its value with a model.
+            BadOption: A value of an option is not allowed with a model.
 
         """
-        left = self.left()
-        if not left:
-            for model in self.plan.models:  # the numbers that are there must be of these weights, too
+        missing = self.missing_chunks()
+        if not missing:
+            for model in self.plan.models:  # refuses other weights than those of the stored chunks
                 self._record(model.label, self._loaded(model).facts())
             return
-        done, total = 0, sum(chunk.stop - chunk.start for chunk in left)
-        self.store.sweep()
-        told = self.provenance
-        provenance.write(
-            self.folder / _PROVENANCE, {**told, "sessions": [*told["sessions"], provenance.session_info()]}
-        )
-        for model, of_model in groupby(left, key=lambda chunk: chunk.cell.model):
+        done, total = 0, sum(chunk.stop - chunk.start for chunk in missing)
+        self.store.remove_incomplete()
+        recorded = self.provenance
+        sessions = [*recorded["sessions"], provenance.session_info()]
+        provenance.write(self.folder / _PROVENANCE, {**recorded, "sessions": sessions})
+        for model, of_model in groupby(missing, key=lambda chunk: chunk.cell.model):
             loaded = self._loaded(model)
             self._record(model.label, loaded.facts())
             chunks = list(of_model)
-            works = {id(chunk): Work(self.plan, chunk.cell, loaded) for chunk in chunks}
-            self._check(works.values())
-            seen = {one.label: with_best_caption(data[one.label], one, loaded) for one in self.plan.data}
-            for (label, start), same in groupby(chunks, key=lambda chunk: (chunk.cell.data.label, chunk.start)):
-                together = list(same)
-                items = _read(seen[label], start, max(chunk.stop for chunk in together))
-                for chunk in together:
-                    own = {item: pair for item, pair in items.items() if item < chunk.stop}
-                    self.store.add(chunk.part, works[id(chunk)].rows(own))
-                    done += len(own)
+            runners = {id(chunk): CellRunner(self.plan, chunk.cell, loaded) for chunk in chunks}
+            self._check(runners.values())
+            data_sets = {
+                choice.label: with_best_caption(data[choice.label], choice, loaded) for choice in self.plan.data
+            }
+            for (label, start), of_cells in groupby(chunks, key=lambda chunk: (chunk.cell.data.label, chunk.start)):
+                with_same_start = list(of_cells)
+                items = _read_pairs(data_sets[label], start, max(chunk.stop for chunk in with_same_start))
+                for chunk in with_same_start:
+                    of_chunk = {item: pair for item, pair in items.items() if item < chunk.stop}
+                    self.store.add(chunk.part, runners[id(chunk)].rows(of_chunk))
+                    done += len(of_chunk)
                     on_progress(Progress(done, total))
 
     def failures(self) -> tuple[int, int]:
-        """How many measurements have an error, and how many there are."""
+        """Return the number of measurements with an error, and of all measurements."""
         errors = self.table()["error"].to_pylist()
         return sum(map(bool, errors)), len(errors)
 
     @property
     def manifest(self) -> Path:
-        """The file with the weights, the sessions and the digests of the reports."""
+        """The path of the file with the models, the sessions and the hashes of the reports."""
         return self.folder / _PROVENANCE
 
     def _chunk(self, cell: Cell, start: int, stop: int) -> Chunk:
@@ -185,22 +202,22 @@ class Run:
         return with_key(model.key, lambda: load_model(model.name, **model.options))
 
     def _record(self, label: str, facts: dict[str, Any]) -> None:
-        told = self.provenance
-        there = told["models"].get(label, facts)
-        provenance.require_same(self.folder, {label: {"model": there}}, {label: {"model": facts}}, _REMEDY)
-        provenance.write(self.folder / _PROVENANCE, {**told, "models": {**told["models"], label: facts}})
+        """Record a model, or check that it is the recorded one."""
+        recorded = self.provenance
+        stored = recorded["models"].get(label, facts)
+        provenance.require_same(self.folder, {label: {"model": stored}}, {label: {"model": facts}}, _REMEDY)
+        provenance.write(self.folder / _PROVENANCE, {**recorded, "models": {**recorded["models"], label: facts}})
 
-    def _check(self, works: Any) -> None:
-        """Refuse what no pair can mend, before any is measured; what a model lacks stands in the rows instead."""
-        seen: set[str] = set()
-        for work in works:
-            key = repr(work.cell.record())
-            if key in seen:
-                continue
-            seen.add(key)
-            error = work.check()
+    def _check(self, runners: Iterable[CellRunner]) -> None:
+        """Check each cell with its loaded model before any pair is measured.
+
+        A method that the model does not support is no error here: its rows say so.
+        """
+        by_cell = {repr(runner.cell.record()): runner for runner in runners}
+        for runner in by_cell.values():
+            error = runner.check()
             if error is not None and not isinstance(error, Unsupported):
-                with_key(work.cell.method.key, lambda error=error: _raise(error))
+                with_key(runner.cell.method.key, lambda error=error: _raise(error))
 
 
 def benchmark(
@@ -209,38 +226,46 @@ def benchmark(
     *,
     on_progress: OnProgress = no_progress,
 ) -> Run:
-    """Measure a plan into a folder, or what of it is lacking there. ``docs/bench.md`` says what a plan is.
+    """Measure a plan into a folder. A run that is in the folder is resumed.
 
-    ``plan`` is the name of one that ships with nibt, a TOML file, or what such a file holds.
+    Args:
+        plan: The name of a plan that ships with nibt, a TOML file, or a mapping with the same keys. The format is
+            described in ``docs/bench.md``.
+        out: The folder of the run.
+        on_progress: Called after each chunk with the number of pairs that are done.
+
+    Returns:
+        The run, whose ``table`` has the measurements.
 
     Raises:
-        UnknownName: There is no such plan.
+        UnknownName: No plan has that name.
         BadInput: A file or a data set cannot be read.
-        OtherRequest: The folder holds a run of another plan, other weights or other data.
-        BadOption: Something in the plan cannot be; the message names its key.
+        OtherRequest: The folder contains a run of another plan, other weights or other data.
+        BadOption: A value of the plan is not allowed; the message names its key.
         CannotLoad: A model cannot be loaded.
         CannotWrite: The folder cannot be written.
 
     """
-    begun, data = Run.begin(plan, out)
-    begun.go(data, on_progress)
-    return begun
+    run, data = Run.begin(plan, out)
+    run.measure_missing(data, on_progress)
+    return run
 
 
-def _read(data: Dataset, start: int, stop: int) -> Items:
-    found: dict[int, Any] = {}
+def _read_pairs(data: Dataset, start: int, stop: int) -> Items:
+    """Return pairs of a data set by their index; the error for a pair that cannot be read."""
+    items: dict[int, Any] = {}
     for item in range(start, stop):
         try:
-            found[item] = data[item]
+            items[item] = data[item]
         except NibtError as error:
-            found[item] = error
-    return found
+            items[item] = error
+    return items
 
 
 def _raise(error: NibtError) -> None:
     raise error
 
 
-def _asked(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run is asked; what its plan says about itself may change."""
-    return {**stored, "plan": {key: value for key, value in stored["plan"].items() if key != "about"}}
+def _without_title(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the stored request of a run without the title of its plan, which may change."""
+    return {**request, "plan": {key: value for key, value in request["plan"].items() if key != "about"}}

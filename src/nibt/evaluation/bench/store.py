@@ -1,7 +1,7 @@
-"""The store: a folder to which Parquet files are added, one for each finished chunk.
+"""The store: a folder with a Parquet file for each finished chunk.
 
-A file is written whole or not at all and is named by the hash of what it holds, so a run that was killed goes on with
-the chunks whose files are lacking: nothing is lost and nothing is there twice.
+A file is written completely or not at all, and its name is a hash of what identifies the chunk. A run that was killed
+resumes with the chunks that have no file, so no chunk is lost and none is stored twice.
 """
 
 import json
@@ -54,48 +54,48 @@ COLUMNS = (
     "seconds",
     "error",
 )
-"""A measured number with its whole address. ``options`` are those of the plan, ``resolved`` all that the method had."""
+"""The columns of a measured value. ``options`` are those of the plan; ``resolved`` has all defaults filled in."""
 TIMES = ("seconds",)
-"""What differs between two runs of the same plan."""
+"""Columns that differ between two runs of the same plan."""
 _HOUR = 3600.0
 
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of parts."""
+    """A folder with a Parquet file, or part, for each chunk."""
 
     folder: Path
 
     def has(self, name: str) -> bool:
-        """Whether the part of a chunk is there."""
+        """Whether the part of a chunk exists."""
         return self._path(name).is_file()
 
     def add(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Write the part of a chunk.
 
         Raises:
-            CannotWrite: The disk is full, or the folder is closed.
+            CannotWrite: The disk is full, or the folder is not writable.
 
         """
         arrow = _pyarrow()
         parquet.write(self._path(name), parquet.encoded(arrow.Table.from_pylist(rows, schema=_schema(arrow))))
 
     def table(self, names: Iterable[str]) -> Any:
-        """The rows of these parts, in their order, as a ``pyarrow.Table``; those that are lacking are left out.
+        """Return the rows of several parts as a ``pyarrow.Table``, in order; missing parts are skipped.
 
         Raises:
             BadInput: A part cannot be read.
 
         """
-        arrow, found = _pyarrow(), []
+        arrow, tables = _pyarrow(), []
         for name in names:
             if self.has(name):
                 with parquet.readable(self._path(name), "delete it, and the run measures its chunk again") as file:
-                    found.append(file.read())
-        return arrow.concat_tables([_schema(arrow).empty_table(), *found]).combine_chunks()
+                    tables.append(file.read())
+        return arrow.concat_tables([_schema(arrow).empty_table(), *tables]).combine_chunks()
 
     def check(self) -> None:
-        """Refuse to begin where nothing could be written.
+        """Check that the store can be written.
 
         Raises:
             Unsupported: pyarrow is not installed.
@@ -103,8 +103,8 @@ class Store:
         """
         _pyarrow()
 
-    def sweep(self) -> None:
-        """Remove the drafts of runs that were killed while they wrote; those of the last hour may be another's."""
+    def remove_incomplete(self) -> None:
+        """Remove incomplete files of runs that were killed; a file of the last hour may belong to a run in progress."""
         for draft in self.folder.glob(".*.parquet"):
             with suppress(OSError):
                 if time() - draft.stat().st_mtime > _HOUR:
@@ -115,12 +115,12 @@ class Store:
 
 
 def part_name(address: dict[str, Any]) -> str:
-    """The name of a chunk's part: 32 hexadecimal digits of its address."""
+    """Return the name of a chunk's part: 32 hexadecimal digits, a hash of its address."""
     return sha256(json.dumps(address, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
 def fingerprint(table: Any) -> str:
-    """64 hexadecimal digits that are the same for the same rows, bit by bit, whatever the times."""
+    """Return a hash of all rows without their times: 64 hexadecimal digits."""
     digest = sha256()
     for name in table.column_names:
         if name not in TIMES:
@@ -129,8 +129,9 @@ def fingerprint(table: Any) -> str:
 
 
 def _bits(value: Any) -> Any:
+    """Return a value as JSON can hold it, with all bits of its numbers."""
     if isinstance(value, list):
-        return [_bits(one) for one in value]
+        return [_bits(element) for element in value]
     return value.hex() if isinstance(value, float) else value
 
 

@@ -1,4 +1,4 @@
-"""From the rows of a run to the lines of its tables: one for each model, data set, target, side, metric and method."""
+"""Summarize the rows of a run: a line for each model, data set, target, side, metric and method."""
 
 import math
 from collections import defaultdict
@@ -14,10 +14,24 @@ from nibt.evaluation.statistics import Better, Interval, holm, interval, paired_
 from nibt.registry import find
 
 BASE = "nib"
+_COLUMNS = (
+    "model",
+    "data",
+    "target",
+    "side",
+    "metric_label",
+    "method_label",
+    "item",
+    "value",
+    "seconds",
+    "seed",
+    "error",
+    "curve",
+)
 
 
 class Group(NamedTuple):
-    """What a table is of."""
+    """What the rows of a table have in common."""
 
     model: str
     data: str
@@ -25,7 +39,7 @@ class Group(NamedTuple):
 
 
 class Series(NamedTuple):
-    """What a line is of."""
+    """A method on a side of a group, by one metric."""
 
     group: Group
     side: str
@@ -35,28 +49,42 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True)
 class Line:
-    """A mean with its interval over ``count`` pairs.
+    """The mean of a series with its interval.
 
-    ``failed`` pairs had an error. ``p`` is of the difference from the base, after Holm's correction over the methods of
-    the group, side and metric; ``won`` the share of pairs on which the method is better than the base. ``seconds``:
-    what an explanation of this side took, in the mean.
+    Attributes:
+        series: The series.
+        better: Which values of the metric are better.
+        mean: The mean over pairs with its interval.
+        count: The number of pairs with a value.
+        failed: The number of pairs with an error.
+        seconds: The mean time to explain this side of a pair.
+        p: The p value of the difference from the base method, after Holm's correction over the methods of the group,
+            side and metric; NaN for the base method.
+        win_rate: The share of pairs on which the method is better than the base method; a tie is half a win.
+
     """
 
-    of: Series
+    series: Series
     better: Better
     mean: Interval
     count: int
     failed: int
     seconds: float
     p: float = math.nan
-    won: float = math.nan
+    win_rate: float = math.nan
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The numbers of a run by series and pair; over several seeds a pair has the mean of them.
+    """The values of a run by series and pair.
 
-    ``curves``: what the numbers are the areas under, the mean over pairs, where there is such a thing.
+    Attributes:
+        plan: The plan of the run.
+        values: The value of each pair by series, averaged over seeds.
+        times: The seconds of each pair by group, side and method, averaged over seeds.
+        failures: The series, pair and message of each error.
+        curves: The mean curve over pairs, for metrics that are the area under a curve.
+
     """
 
     plan: Plan
@@ -67,30 +95,13 @@ class Summary:
 
     @classmethod
     def of(cls, plan: Plan, table: Any) -> "Summary":
-        """Read a run's table once."""
-        columns = {
-            name: table[name].to_pylist()
-            for name in (
-                "model",
-                "data",
-                "target",
-                "side",
-                "metric_label",
-                "method_label",
-                "item",
-                "value",
-                "seconds",
-                "seed",
-                "error",
-                "curve",
-            )
-        }
+        """Summarize the table of a run."""
         values: dict[Series, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
         times: dict[tuple[Group, str, str], dict[int, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
         failures: list[tuple[Series, int, str]] = []
         curves: dict[Series, list[list[float]]] = defaultdict(list)
         for model, data, target, side, metric, method, item, value, seconds, seed, error, curve in zip(
-            *columns.values(), strict=True
+            *(table[name].to_pylist() for name in _COLUMNS), strict=True
         ):
             group = Group(model, data, target)
             series = Series(group, side, metric, method)
@@ -103,84 +114,96 @@ class Summary:
                 times[group, side, method][item].setdefault(seed, seconds)
         return cls(
             plan,
-            {series: {item: _mean(found) for item, found in items.items()} for series, items in values.items()},
-            {key: {item: _mean(found.values()) for item, found in items.items()} for key, items in times.items()},
+            {
+                series: {item: _mean(of_seeds) for item, of_seeds in by_item.items()}
+                for series, by_item in values.items()
+            },
+            {
+                key: {item: _mean(of_seeds.values()) for item, of_seeds in by_item.items()}
+                for key, by_item in times.items()
+            },
             failures,
-            {series: np.mean(found, axis=0) for series, found in curves.items()},
+            {series: np.mean(of_pairs, axis=0) for series, of_pairs in curves.items()},
         )
 
     @cached_property
     def base(self) -> str | None:
-        """The method that others are held against: NIB's default or, where the plan lacks it, its first NIB."""
-        labels = [one.label for one in self.plan.methods if one.name == BASE]
+        """The method that the others are compared with: NIB's default or, if the plan lacks it, its first NIB."""
+        labels = [method.label for method in self.plan.methods if method.name == BASE]
         return BASE if BASE in labels else next(iter(labels), None)
 
     @cached_property
     def groups(self) -> list[Group]:
+        """The groups in the order of the table."""
         return list(dict.fromkeys(series.group for series in self.values))
 
     @cached_property
     def lines(self) -> list[Line]:
-        """In the order of the plan: groups, sides, metrics, methods."""
-        methods = {one.label: place for place, one in enumerate(self.plan.methods)}
-        metrics = {one.label: place for place, one in enumerate(self.plan.metrics)}
-        groups = {group: place for place, group in enumerate(self.groups)}
+        """The lines in the order of the plan: by group, side, metric and method."""
+        methods = {method.label: position for position, method in enumerate(self.plan.methods)}
+        metrics = {metric.label: position for position, metric in enumerate(self.plan.metrics)}
+        groups = {group: position for position, group in enumerate(self.groups)}
         families: dict[tuple[Group, str, str], list[Series]] = defaultdict(list)
         for series in sorted(
-            self.values, key=lambda one: (groups[one.group], one.side, metrics[one.metric], methods[one.method])
+            self.values, key=lambda each: (groups[each.group], each.side, metrics[each.metric], methods[each.method])
         ):
             families[series.group, series.side, series.metric].append(series)
         return [line for family in families.values() for line in self._compared(family)]
 
-    def pairs(self, one: Series, other: Series) -> tuple[np.ndarray, np.ndarray]:
-        """The numbers of two series on the pairs that both have."""
-        common = [item for item in self.values[one] if item in self.values[other]]
+    def pairs(self, series: Series, other: Series) -> tuple[np.ndarray, np.ndarray]:
+        """Return the values of two series on the pairs that both have."""
+        common = [item for item in self.values[series] if item in self.values[other]]
         return (
-            np.array([self.values[one][item] for item in common], float),
+            np.array([self.values[series][item] for item in common], float),
             np.array([self.values[other][item] for item in common], float),
         )
 
-    def spent(self, group: Group, method: str, sides: Sequence[str]) -> dict[int, float]:
-        """The seconds that each pair took on these sides together."""
-        found = [self.times.get((group, side, method), {}) for side in sides]
-        return {item: sum(one[item] for one in found) for item in found[0] if all(item in one for one in found)}
+    def seconds_of(self, group: Group, method: str, sides: Sequence[str]) -> dict[int, float]:
+        """Return the seconds of each pair, summed over the sides."""
+        by_side = [self.times.get((group, side, method), {}) for side in sides]
+        common = [item for item in by_side[0] if all(item in seconds for seconds in by_side)]
+        return {item: sum(seconds[item] for seconds in by_side) for item in common}
 
     def _compared(self, family: list[Series]) -> list[Line]:
-        """The lines of all methods of a group, side and metric, held against the base."""
+        """Return the lines of all methods of a group, side and metric, compared with the base method."""
         lines = [self._line(series) for series in family]
-        base = next((one for one in family if one.method == self.base), None)
+        base = next((series for series in family if series.method == self.base), None)
         if base is None:
             return lines
-        others = [place for place, line in enumerate(lines) if line.of != base]
-        compared = {place: self.pairs(family[place], base) for place in others}
-        for place, p in zip(others, holm([paired_test(*compared[place]) for place in others]), strict=True):
-            lines[place] = replace(lines[place], p=p, won=win_rate(*compared[place], lines[place].better))
+        others = [position for position, line in enumerate(lines) if line.series != base]
+        paired = {position: self.pairs(family[position], base) for position in others}
+        corrected = holm([paired_test(*paired[position]) for position in others])
+        for position, p in zip(others, corrected, strict=True):
+            line = lines[position]
+            lines[position] = replace(line, p=p, win_rate=win_rate(*paired[position], line.better))
         return lines
 
     def _line(self, series: Series) -> Line:
-        found = np.array(list(self.values[series].values()), float)
+        """Return the line of a series before it is compared."""
+        values = np.array(list(self.values[series].values()), float)
         times = list(self.times.get((series.group, series.side, series.method), {}).values())
         return Line(
             series,
             self._better(series.metric),
-            interval(found),
-            int((~np.isnan(found)).sum()),
+            interval(values),
+            int((~np.isnan(values)).sum()),
             self._failed.get(series, 0),
             _mean(times),
         )
 
     @cached_property
     def _failed(self) -> dict[Series, int]:
+        """The number of pairs with an error, by series."""
         items: dict[Series, set[int]] = defaultdict(set)
         for series, item, _ in self.failures:
             items[series].add(item)
-        return {series: len(found) for series, found in items.items()}
+        return {series: len(failed) for series, failed in items.items()}
 
     def _better(self, label: str) -> Better:
-        return find("metrics", next(one.name for one in self.plan.metrics if one.label == label)).better
+        return find("metrics", next(metric.name for metric in self.plan.metrics if metric.label == label)).better
 
 
 def _mean(values: Iterable[float]) -> float:
-    """The mean of what was measured; NaN where nothing was."""
-    found = [value for value in values if not math.isnan(value)]
-    return sum(found) / len(found) if found else math.nan
+    """Return the mean without NaN; NaN if no value remains."""
+    measured = [value for value in values if not math.isnan(value)]
+    return sum(measured) / len(measured) if measured else math.nan

@@ -1,4 +1,4 @@
-"""A plan is checked as a whole before a model is loaded: each name, variant and option, and that data are there."""
+"""Check a plan before a model is loaded: its names, variants and options, and that its data exist."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -20,53 +20,53 @@ from nibt.models._loading import DTYPES
 from nibt.models.base import Model
 from nibt.registry import find
 
-_Any = TypeVar("_Any")
+_Result = TypeVar("_Result")
 _MODEL_OPTIONS = ("device", "dtype", "resize", "image_size")
 
 
-def checked(plan: Plan) -> dict[str, Dataset]:
-    """The data sets of a plan, by their labels, once all of it holds.
+def check_plan(plan: Plan) -> dict[str, Dataset]:
+    """Check a plan, and return its data sets by their labels.
 
     Raises:
-        BadOption: A name, a variant or an option is unknown or cannot be; the message begins with its key.
-        BadInput: A data set is not there or not whole.
+        BadOption: A name, a variant or an option is unknown or not allowed; the message begins with its key.
+        BadInput: A data set is missing or incomplete.
 
     """
     for seed in plan.seeds:
         if seed < 0:
             raise BadOption(f"seeds must not be negative (got {seed})")
-    for place, target in enumerate(plan.targets):
-        with_key(f"targets[{place}]", lambda name=target: find("targets", name))
+    for position, target in enumerate(plan.targets):
+        with_key(f"targets[{position}]", lambda name=target: find("targets", name))
     for model in plan.models:
         _check_model(model)
     for method in plan.methods:
-        with_key(method.key, lambda one=method: _check_method(one))
+        with_key(method.key, lambda choice=method: _check_method(choice))
     for metric in plan.metrics:
-        with_key(metric.key, lambda one=metric: build_metric(one))
-    return {choice.label: with_key(choice.key, lambda one=choice: _data(one)) for choice in plan.data}
+        with_key(metric.key, lambda choice=metric: build_metric(choice))
+    return {choice.label: with_key(choice.key, lambda choice=choice: _data_set(choice)) for choice in plan.data}
 
 
-def drawing(methods: Iterable[MethodChoice]) -> list[str]:
-    """The methods that draw at random, which are those that take a seed."""
-    return [one.name for one in methods if "seed" in _names(find("methods", one.name))]
+def random_methods(methods: Iterable[MethodChoice]) -> list[str]:
+    """Return the names of the methods that draw at random: those with an option ``seed``."""
+    return [method.name for method in methods if "seed" in _field_names(find("methods", method.name))]
 
 
 def build_metric(choice: MetricChoice) -> Metric:
-    """The metric that was chosen.
+    """Build a metric with its options.
 
     Raises:
-        UnknownName: There is no such metric, option or target.
-        BadOption: An option cannot have that value.
+        UnknownName: No metric, option or target has that name.
+        BadOption: A value of an option is not allowed.
 
     """
     kind = find("metrics", choice.name)
-    _check_names(choice.options, _names(kind))
+    _check_names(choice.options, _field_names(kind))
     if choice.measured != "explained":
         find("targets", choice.measured)
     return kind(**choice.options)
 
 
-def changed(
+def override_plan(
     plan: Plan,
     folders: Mapping[str, str],
     without: Sequence[str] = (),
@@ -74,48 +74,56 @@ def changed(
     device: str | None = None,
     count: int | None = None,
 ) -> Plan:
-    """The plan with what a command line says otherwise: the folders of its data sets, by their names or labels; without
-    some of them; other models; another device; only the first pairs.
+    """Return a plan with the values of a command line in place of its own.
+
+    Args:
+        plan: The plan.
+        folders: The folders of data sets, by their names or labels.
+        without: Names or labels of data sets to leave out.
+        models: Models in place of those of the plan.
+        device: The device of all models.
+        count: The number of pairs of each data set that are measured.
 
     Raises:
-        BadOption: No data set of the plan goes by such a name, none is left, or the count is below 1.
+        BadOption: No data set has such a name, no data set remains, two models have the same name, or ``count`` is less
+            than 1.
 
     """
-    known = {name for one in plan.data for name in (one.name, one.label)}
+    known = {name for choice in plan.data for name in (choice.name, choice.label)}
     for name in (*folders, *without):
         if name not in known:
             raise BadOption(str(UnknownName("data sets", name, known)))
     if count is not None and count < 1:
         raise BadOption(f"count must be at least 1 (got {count})")
-    kept = [one for one in plan.data if one.name not in without and one.label not in without]
+    kept = [choice for choice in plan.data if choice.name not in without and choice.label not in without]
     if not kept:
-        raise BadOption("no data set of the plan is left")
+        raise BadOption("no data set of the plan remains: leave out fewer")
     data = tuple(
-        replace(one, options={**one.options, "folder": folders.get(one.label) or folders[one.name]})
-        if one.label in folders or one.name in folders
-        else one
-        for one in kept
+        replace(choice, options={**choice.options, "folder": folders.get(choice.label) or folders[choice.name]})
+        if choice.label in folders or choice.name in folders
+        else choice
+        for choice in kept
     )
     others = tuple(Choice(name, {}, Path(name).name if Path(name).is_dir() else name, "--model") for name in models)
-    if len({one.label for one in others}) < len(others):
-        raise BadOption("two of the models have the same name: measure them in two runs")
-    told = others or plan.models
+    if len({choice.label for choice in others}) < len(others):
+        raise BadOption("two models have the same name: measure them in two runs")
+    chosen = others or plan.models
     if device is not None:
-        told = tuple(replace(one, options={**one.options, "device": device}) for one in told)
-    return replace(plan, data=data, models=told, first=count or plan.first)
+        chosen = tuple(replace(choice, options={**choice.options, "device": device}) for choice in chosen)
+    return replace(plan, data=data, models=chosen, first=count or plan.first)
 
 
-def with_key(key: str, work: Callable[[], _Any]) -> _Any:
-    """What the work gives; what it refuses is told with its place in the plan.
+def with_key(key: str, function: Callable[[], _Result]) -> _Result:
+    """Call a function, and put the key of the plan before the message of its error.
 
     Raises:
-        BadInput: The work raised it.
-        CannotLoad: The work raised it.
-        BadOption: The work raised another error of this library.
+        BadInput: The function raised it.
+        CannotLoad: The function raised it.
+        BadOption: The function raised another error of nibt.
 
     """
     try:
-        return work()
+        return function()
     except (BadInput, CannotLoad) as error:
         raise type(error)(f"{key}: {error}") from error
     except NibtError as error:
@@ -131,42 +139,45 @@ def _check_model(choice: Choice) -> None:
 def _check_method(choice: MethodChoice) -> None:
     along = choice.options.get("along_path", False)
     kind = along_path(choice.name) if along is True else find("methods", choice.name)
-    own = _names(kind)
-    sided = [f"{side}_{name}" for side in SIDES for name in own]
-    _check_names(choice.options, [*own, *sided, "along_path", "shifts"])
+    known = _field_names(kind)
+    sided = [f"{side}_{name}" for side in SIDES for name in known]
+    _check_names(choice.options, [*known, *sided, "along_path", "shifts"])
     if choice.variant not in kind.variants:
         raise UnknownName("variants", choice.variant, kind.variants)
     if "seed" in choice.options:
-        raise BadOption("seeds are a key of the plan, not an option of a method")
+        raise BadOption("seed cannot be an option of a method in a plan: set the key seeds of the plan")
     if any(name.endswith("layer") and value == "auto" for name, value in choice.options.items()):
-        raise BadOption("a layer cannot be auto in a plan: find it with nibt explain --layer auto, and name it")
+        raise BadOption("a layer cannot be auto in a plan: find it with nibt explain --layer auto, and set its number")
 
 
-def _data(choice: Choice) -> Dataset:
+def _data_set(choice: Choice) -> Dataset:
+    """Return the data set of a choice, without the options that need a model."""
     kind = find("datasets", choice.name)
-    own = [field.name for field in fields(kind) if field.init and not field.name.startswith("_")]
-    _check_names(choice.options, own)
-    if "folder" in own and "folder" not in choice.options:
+    known = [field.name for field in fields(kind) if field.init and not field.name.startswith("_")]
+    _check_names(choice.options, known)
+    if "folder" in known and "folder" not in choice.options:
         raise BadInput(f"{choice.name} needs its folder: --data {choice.label}=FOLDER, or options.folder in the plan")
     if "scorer" in choice.options:
-        raise BadOption("scorer is no option of a plan: with choice = 'best' captions are chosen by the plan's model")
+        raise BadOption(
+            "scorer cannot be an option in a plan: with choice = 'best' the model of the plan chooses the captions"
+        )
     values = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in choice.options.items()
-        if not _by_model(choice)(name)
+        if not _needs_model(choice)(name)
     }
     try:
         data: Dataset = kind(**values)
     except TypeError as error:
-        raise BadOption(f"the options do not fit: {error}") from error
+        raise BadOption(f"the options do not match: {error}") from error
     if not len(data):
         raise BadInput("the data set is empty")
     return data
 
 
 def with_best_caption(data: Dataset, choice: Choice, model: Model) -> Dataset:
-    """The data set as a model sees it: where the best caption of an image is wanted, the one of the highest cosine."""
-    if not any(map(_by_model(choice), choice.options)):
+    """Return the data set; with ``choice = "best"`` the caption of an image is the one with the highest cosine."""
+    if not any(map(_needs_model(choice), choice.options)):
         return data
 
     def cosines(image: ImageInput, captions: Sequence[str]) -> list[float]:
@@ -176,12 +187,12 @@ def with_best_caption(data: Dataset, choice: Choice, model: Model) -> Dataset:
     return replace(data, choice="best", scorer=cosines)  # pyright: ignore[reportCallIssue]
 
 
-def _by_model(choice: Choice) -> Callable[[str], bool]:
-    """Which options of a data set wait for a model; its length does not depend on them."""
+def _needs_model(choice: Choice) -> Callable[[str], bool]:
+    """Return whether an option of a data set needs a model. The length of the data set does not depend on it."""
     return lambda name: name == "choice" and choice.options[name] == "best"
 
 
-def _names(kind: Any) -> list[str]:
+def _field_names(kind: Any) -> list[str]:
     return [field.name for field in fields(kind)]
 
 

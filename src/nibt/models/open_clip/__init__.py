@@ -1,7 +1,7 @@
-"""OpenCLIP's models: its own ViTs and ResNets, timm trunks, its own text towers and Hugging Face's, CoCa.
+"""OpenCLIP's models: its own ViTs, ResNets and text towers, timm trunks, Hugging Face encoders, CoCa.
 
-``CLIP``, ``CustomTextCLIP`` and the contrastive part of ``CoCa`` differ in where they keep their parts; which
-tower reads which part is decided here, the towers stand in the files beside.
+``CLIP``, ``CustomTextCLIP`` and the contrastive part of ``CoCa`` keep their parts in different attributes. This module
+chooses the towers, which ``image.py`` and ``text.py`` define.
 """
 
 import json
@@ -24,13 +24,13 @@ _WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"
 
 
 class OpenCLIP(Family):
-    """Every model that ``open_clip.create_model`` makes, from a hub, a folder or memory."""
+    """The models of ``open_clip.create_model``, from a hub, a folder or memory."""
 
     class_names = ("CLIP", "CustomTextCLIP", "CoCa")
 
     @staticmethod
     def load(source: str, request: Request) -> tuple[nn.Module, Request]:
-        """``source`` is ``ARCHITECTURE/TAG``, ``local-dir:FOLDER`` or ``hf-hub:REPOSITORY``."""
+        """Load a model from ``ARCHITECTURE/TAG``, ``local-dir:FOLDER`` or ``hf-hub:REPOSITORY``."""
         import open_clip
 
         name, _, tag = (source, "", "") if ":" in source else source.partition("/")
@@ -41,7 +41,7 @@ class OpenCLIP(Family):
         activation: dict[str, Any] = {}
         if tag:
             quick, note = quick_gelu(name, tag)
-            activation = {"force_quick_gelu": quick, "quick_gelu": quick}  # the second holds where it is false, too
+            activation = {"force_quick_gelu": quick, "quick_gelu": quick}  # only the second can be false
             request = replace(request, notes=(*request.notes, *note), facts={**request.facts, "quick_gelu": quick})
         module = open_clip.create_model(
             name,
@@ -51,7 +51,7 @@ class OpenCLIP(Family):
             weights_only=True,
             **activation,
         )
-        # a configuration may ask for its own code to be run as a tokeniser
+        # a configuration may request that its own code runs as a tokenizer
         options: dict[str, Any] = {"trust_remote_code": False} if "hf_tokenizer_name" in _text_config(name) else {}
         tokenizer = request.tokenizer or open_clip.get_tokenizer(name, **options)
         return module.to(request.dtype), replace(request, tokenizer=tokenizer)
@@ -64,34 +64,34 @@ class OpenCLIP(Family):
         tokenizer = request.tokenizer or _own_tokenizer(module)
         if not (hasattr(tokenizer, "byte_decoder") or hasattr(tokenizer, "tokenizer")):
             raise CannotLoad(
-                f"a {type(tokenizer).__name__} is no tokeniser of OpenCLIP: give open_clip.get_tokenizer(...)"
+                f"tokenizer must be one of OpenCLIP (got {type(tokenizer).__name__}): pass open_clip.get_tokenizer(...)"
             )
         text = HuggingFaceText if hasattr(getattr(module, "text", None), "config") else OwnText
         return _image_tower(module, request), text(module, tokenizer)
 
 
 def _own_tokenizer(module: Any) -> Any:
-    """CLIP's byte pairs, if the model in memory reads them: with others it would read nonsense."""
+    """Return CLIP's byte-pair tokenizer if its vocabulary fits the model in memory."""
     import open_clip
 
     tokenizer = open_clip.SimpleTokenizer(context_length=module.context_length)
     if getattr(module, "text", module).vocab_size != tokenizer.vocab_size:
-        raise CannotLoad("the model has a vocabulary of its own: give tokenizer=open_clip.get_tokenizer(...), too")
+        raise CannotLoad("the vocabulary of the model is not CLIP's: pass tokenizer=open_clip.get_tokenizer(...)")
     return tokenizer
 
 
 def _check_default_dtype() -> None:
-    """OpenCLIP makes a model in torch's default dtype before it reads the weights, which would be rounded to it."""
+    """Check torch's default dtype, in which OpenCLIP creates a model and to which it would round the weights."""
     default = torch.get_default_dtype()
     if default not in (torch.float32, torch.float64):
         raise CannotLoad(
             f"torch's default dtype is {default}, and OpenCLIP would round the weights to it: call "
-            "torch.set_default_dtype(torch.float32) before the model is loaded, and choose its dtype by dtype=..."
+            "torch.set_default_dtype(torch.float32) before the model is loaded, and set its dtype with dtype=..."
         )
 
 
 def _check_reach(name: str, tag: str) -> None:
-    """Ask the hub of these weights whether it is there, before OpenCLIP asks it a dozen times."""
+    """Check that the hub of these weights is reachable, before OpenCLIP retries it many times."""
     import open_clip
 
     repository = (open_clip.get_pretrained_cfg(name, tag).get("hf_hub") or "").strip("/")
@@ -104,18 +104,18 @@ def _check_names(name: str, tag: str) -> None:
 
     if name not in open_clip.list_models():
         near = ", ".join(get_close_matches(name, open_clip.list_models(), n=3)) or ", ".join(open_clip.list_models())
-        raise CannotLoad(f"OpenCLIP has no architecture {name!r}; near are {near}")
+        raise CannotLoad(f"OpenCLIP has no architecture {name!r}; similar names: {near}")
     tags = open_clip.list_pretrained_tags_by_model(name)
     if tag not in tags and not Path(tag).is_file():
-        told = f"has no weights {tag!r}" if tag else "names no weights"
-        raise CannotLoad(f"open_clip:{name} {told}: write open_clip:{name}/TAG (tags: {', '.join(tags) or 'none'})")
+        problem = f"has no weights {tag!r}" if tag else "names no weights"
+        raise CannotLoad(f"open_clip:{name} {problem}: write open_clip:{name}/TAG (tags: {', '.join(tags) or 'none'})")
 
 
 def quick_gelu(name: str, tag: str) -> tuple[bool, tuple[str, ...]]:
-    """Whether an architecture must use QuickGELU for the weights of a tag, and a note if the two disagree.
+    """Return whether an architecture must use QuickGELU for the weights of a tag, and a warning if the two disagree.
 
-    OpenCLIP lists for each tag whether its weights were trained with QuickGELU, but builds what the architecture's
-    configuration says and only warns. The tag wins here; a tag that lists nothing leaves the architecture as it is.
+    OpenCLIP lists for each tag whether its weights were trained with QuickGELU, but follows the configuration of the
+    architecture and only warns. Here the tag has priority. A tag without an entry leaves the architecture unchanged.
     """
     import open_clip
 
@@ -139,15 +139,15 @@ def quick_gelu(name: str, tag: str) -> tuple[bool, tuple[str, ...]]:
 
 
 def _text_config(name: str) -> dict[str, Any]:
-    """What a model's configuration says of its text tower."""
+    """Return the configuration of a model's text tower."""
     import open_clip
     from huggingface_hub import hf_hub_download
 
-    schema, _, place = name.rpartition(":")
+    schema, _, location = name.rpartition(":")
     if not schema:
         return (open_clip.get_model_config(name) or {}).get("text_cfg", {})
     file = "open_clip_config.json"
-    path = Path(place, file) if schema == "local-dir" else Path(hf_hub_download(place, file))
+    path = Path(location, file) if schema == "local-dir" else Path(hf_hub_download(location, file))
     return json.loads(path.read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
 
 

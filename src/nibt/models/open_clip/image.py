@@ -1,4 +1,4 @@
-"""OpenCLIP's image towers: its own ViT, timm's ViTs, and whatever is a chain of convolutional stages."""
+"""OpenCLIP's image towers: its own ViT, timm's ViTs, and convolutional trunks."""
 
 from contextlib import ExitStack
 from typing import Any
@@ -18,6 +18,8 @@ from nibt.types import Embedding, Hidden
 
 
 class _OpenClipImage(ImageTower):
+    """Base class of OpenCLIP's image towers."""
+
     def __init__(self, module: Any, request: Request) -> None:
         super().__init__()
         self.root = self.module = module
@@ -29,21 +31,22 @@ class _OpenClipImage(ImageTower):
         )
 
     def multiple(self) -> int | None:
-        """What the sides of an image are multiples of, or None where the tower takes one size only."""
+        """Return the number of which the sides of an image are multiples; None if the tower takes one size only."""
         return None
 
     def run(self, inputs: Inputs) -> Embedding:
+        """Run the model's own forward pass."""
         return self.module.encode_image(inputs.values, normalize=False)
 
 
 def _preprocessing(visual: Any) -> PreprocessCfg:
-    """How the model wants its images; one made in memory only knows its size."""
+    """Return the preprocessing of the model; a model created in memory has only its image size."""
     own = getattr(visual, "preprocess_cfg", None) or {"size": visual.image_size}
     return PreprocessCfg(**own)
 
 
 class OwnViT(_OpenClipImage):
-    """OpenCLIP's ``VisionTransformer``: class token, average or attention pooling."""
+    """OpenCLIP's ``VisionTransformer``, with a class token, average pooling or attention pooling."""
 
     @property
     @override
@@ -56,16 +59,16 @@ class OwnViT(_OpenClipImage):
         return self.visual.ln_pre
 
     @override
-    def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
+    def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         pooled, _ = self.visual._pool(stream)
         return pooled if self.visual.proj is None else pooled @ self.visual.proj
 
     @override
-    def last(self, stream: Tensor, read: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
+    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
         if self.visual.attn_pool is not None or self.visual.pool_type != "tok":
             return None
         row = one_row(self.blocks[-1], stream, stream.new_zeros(len(stream), dtype=torch.long), *args, **kwargs)
-        return None if row is None else self.head(row, read)
+        return None if row is None else self.head(row, extra)
 
     @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
@@ -73,7 +76,7 @@ class OwnViT(_OpenClipImage):
 
 
 class TimmViT(_OpenClipImage):
-    """timm's transformers with a plain row of blocks: ViT, EVA."""
+    """timm's transformers with a plain sequence of blocks: ViT, EVA."""
 
     @override
     def multiple(self) -> int | None:
@@ -88,10 +91,10 @@ class TimmViT(_OpenClipImage):
     @property
     @override
     def entry(self) -> nn.Module:
-        return getattr(self.visual.trunk, "norm_pre", self.blocks[0])  # relative places: no norm before the blocks
+        return getattr(self.visual.trunk, "norm_pre", self.blocks[0])  # relative positions: no norm before the blocks
 
     @override
-    def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
+    def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         trunk = self.visual.trunk
         return self.visual.head(trunk.forward_head(trunk.norm(stream)))
 
@@ -102,10 +105,10 @@ class TimmViT(_OpenClipImage):
 
 
 class ConvolutionalTower(_OpenClipImage):
-    """A chain of convolutional stages: OpenCLIP's ``ModifiedResNet`` and timm's convolutional trunks.
+    """A sequence of convolutional stages: OpenCLIP's ``ModifiedResNet`` and timm's convolutional trunks.
 
-    Each feature map that enters a stage is a layer, and so is the one that leaves the last. What the trunk
-    calls after its stages is found by watching it once, and the default layer is the last.
+    Each feature map that enters a stage is a layer, and so is the output of the last stage, which is the default
+    layer. One forward pass determines which parts the trunk calls after its stages.
     """
 
     positional = False
@@ -115,7 +118,7 @@ class ConvolutionalTower(_OpenClipImage):
     def __init__(self, module: Any, request: Request) -> None:
         self.trunk = getattr(module.visual, "trunk", module.visual)
         self.stages = _stages(self.trunk)
-        self.tail, self.stride = _watch(self.trunk, self.stages, module.visual)
+        self.tail, self.stride = _find_tail(self.trunk, self.stages, module.visual)
         super().__init__(module, request)
 
     @override
@@ -133,7 +136,7 @@ class ConvolutionalTower(_OpenClipImage):
         return self.stages
 
     @override
-    def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
+    def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         for module in self.tail:
             stream = module(stream)
         return self.visual.head(stream) if self.trunk is not self.visual else stream
@@ -156,24 +159,24 @@ def _stages(trunk: nn.Module) -> list[nn.Module]:
         if hasattr(trunk, name):
             return list(getattr(trunk, name))
     for name in ("layer{}", "s{}"):  # ResNets, RegNets
-        found = [getattr(trunk, name.format(i), None) for i in range(1, 5)]
-        if all(found):
-            return found  # pyright: ignore
+        stages = [getattr(trunk, name.format(i), None) for i in range(1, 5)]
+        if all(stages):
+            return stages  # pyright: ignore
     raise Unsupported(
-        f"the stages of {type(trunk).__name__} are not known to nibt; known are timm's trunks with "
-        "stages or blocks, ResNets and RegNets"
+        f"the stages of {type(trunk).__name__} are not supported; use a timm trunk with stages or blocks, a ResNet "
+        "or a RegNet"
     )
 
 
-def _watch(trunk: nn.Module, stages: list[nn.Module], visual: Any) -> tuple[list[nn.Module], int]:
-    """The trunk's own parts that it calls after the last stage, in order, and the stride of the last map."""
+def _find_tail(trunk: nn.Module, stages: list[nn.Module], visual: Any) -> tuple[list[nn.Module], int]:
+    """Return the parts that a trunk calls after its last stage, in order, and the stride of the last feature map."""
     example = next(trunk.parameters())
     height, width = visual.image_size if isinstance(visual.image_size, tuple) else (visual.image_size,) * 2
     maps: list[Any] = []
     tail: list[nn.Module] = []
 
     def before(module: nn.Module, _: Any) -> None:
-        if maps:  # the last stage is done
+        if maps:  # the last stage has run
             tail.append(module)
 
     with ExitStack() as hooks, torch.no_grad():

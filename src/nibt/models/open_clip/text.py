@@ -1,4 +1,4 @@
-"""OpenCLIP's text towers: its own transformer, in ``CLIP`` itself or apart, and Hugging Face encoders."""
+"""OpenCLIP's text towers: its own transformer, inside or beside ``CLIP``, and Hugging Face encoders."""
 
 from dataclasses import replace
 from typing import Any
@@ -20,6 +20,8 @@ from nibt.types import Embedding
 
 
 class _OpenClipText(TextTower):
+    """Base class of OpenCLIP's text towers."""
+
     def __init__(self, module: Any, tokenizer: Any) -> None:
         super().__init__()
         self.root = self.module = module
@@ -27,14 +29,16 @@ class _OpenClipText(TextTower):
         self.text = getattr(module, "text", module)
 
     def tokens(self, caption: str) -> Tokens:
+        """Tokenize one caption."""
         return preparation.tokens(self.tokenizer, caption, self.text.context_length)
 
     def run(self, inputs: Inputs) -> Embedding:
+        """Run the model's own forward pass."""
         return self.module.encode_text(inputs.values, normalize=False)
 
 
 class OwnText(_OpenClipText):
-    """OpenCLIP's ``TextTransformer``, whose parts ``CLIP`` keeps as its own."""
+    """OpenCLIP's ``TextTransformer``, or its parts as attributes of ``CLIP``."""
 
     @property
     @override
@@ -52,32 +56,34 @@ class OwnText(_OpenClipText):
         return preparation.pad(self.tokenizer)
 
     @override
-    def read(self, inputs: Inputs) -> dict[str, Tensor]:
+    def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         return {"ids": inputs.values}
 
     @property
     def _class_token(self) -> bool:
-        """CoCa's, at the end."""
+        """Whether captions end with a class token, as in CoCa."""
         return getattr(self.text, "cls_emb", None) is not None
 
     def _pooled(self, stream: Tensor, ids: Tensor) -> Tensor:
-        """The rows that are read, by OpenCLIP's own function."""
+        """Return the pooled rows, computed by OpenCLIP's own function."""
         text = self.text
         kind = getattr(text, "pool_type", None) or text.text_pool_type
         end = getattr(text, "eos_id", None) or getattr(text, "text_eos_id", None)
         return text_global_pool(stream, ids, kind, eos_token_id=end)
 
     @override
-    def last(self, stream: Tensor, read: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
-        places = torch.arange(stream.shape[1], device=stream.device).expand(len(stream), -1)
-        row = places[:, -1] if self._class_token else self._pooled(places[..., None], read["ids"]).squeeze(-1)
-        one = one_row(self.blocks[-1], stream, row, *args, **kwargs) if row.ndim == 1 else None
-        return None if one is None else self.head(one, {"ids": read["ids"][:, :1]})
+    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
+        positions = torch.arange(stream.shape[1], device=stream.device).expand(len(stream), -1)
+        row = positions[:, -1] if self._class_token else self._pooled(positions[..., None], extra["ids"]).squeeze(-1)
+        selected = one_row(self.blocks[-1], stream, row, *args, **kwargs) if row.ndim == 1 else None
+        return None if selected is None else self.head(selected, {"ids": extra["ids"][:, :1]})
 
     @override
-    def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
+    def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         text = self.text
-        pooled = text.ln_final(stream[:, -1]) if self._class_token else self._pooled(text.ln_final(stream), read["ids"])
+        pooled = (
+            text.ln_final(stream[:, -1]) if self._class_token else self._pooled(text.ln_final(stream), extra["ids"])
+        )
         projection = text.text_projection
         if projection is None:
             return pooled
@@ -99,7 +105,7 @@ class HuggingFaceText(_OpenClipText):
     def __init__(self, module: Any, tokenizer: Any) -> None:
         super().__init__(module, tokenizer)
         self.encoder = self.text.transformer
-        self._blocks = _rows(self.encoder)
+        self._blocks = _encoder_blocks(self.encoder)
 
     @property
     @override
@@ -121,24 +127,27 @@ class HuggingFaceText(_OpenClipText):
         return preparation.tokens(self.tokenizer, caption, self.tokenizer.context_length)
 
     @override
-    def read(self, inputs: Inputs) -> dict[str, Tensor]:
+    def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         return {"mask": (inputs.values != self.text.config.pad_token_id).long()}
 
     @override
-    def head(self, stream: Tensor, read: dict[str, Tensor]) -> Embedding:
+    def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         for name in ("final_layer_norm", "layer_norm", "final_norm"):
             stream = getattr(self.encoder, name, nn.Identity())(stream)
         pooler = getattr(self.encoder, "pooler", None)
-        answer = BaseModelOutputWithPooling(
+        output = BaseModelOutputWithPooling(
             last_hidden_state=stream, pooler_output=pooler(stream) if pooler is not None else None
         )
-        return self.text.proj(self.text.pooler(answer, read["mask"]))
+        return self.text.proj(self.text.pooler(output, extra["mask"]))
 
 
-def _rows(encoder: nn.Module) -> list[nn.Module]:
-    """The blocks of an encoder; Transformers has three names for them."""
+def _encoder_blocks(encoder: nn.Module) -> list[nn.Module]:
+    """Return the blocks of an encoder, for which Transformers has three names."""
     inner = getattr(encoder, "encoder", encoder)
     for name in ("layer", "layers", "block"):
         if hasattr(inner, name):
             return list(getattr(inner, name))
-    raise Unsupported(f"the blocks of the text encoder {type(encoder).__name__} are not known to nibt")
+    raise Unsupported(
+        f"the blocks of the text encoder {type(encoder).__name__} are not supported; use an encoder with the attribute "
+        "layer, layers or block"
+    )

@@ -1,1 +1,1 @@
-"""Pages that open anywhere and ask nothing of a network."""
+"""HTML pages of results, which need no network."""

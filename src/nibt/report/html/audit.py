@@ -1,4 +1,4 @@
-"""The page of an audit: one HTML file from the result alone, which opens anywhere and asks nothing of a network."""
+"""The page of an audit: one HTML file from the result alone, which needs no network."""
 
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -50,7 +50,7 @@ QUESTIONS = {
 
 
 def page(audit: Audit, sign: bool = False) -> str:
-    """The whole page; with ``sign`` the signature of a file that is about to be written is in it."""
+    """Return the whole page; with ``sign`` it has the signature of a file that is written."""
     name = escape(Path(audit.model["id"]).name)
     body = [f"<h1>Audit of {name}</h1>", f'<p class="faint">{escape(_data(audit))}</p>', _summary(audit)]
     for number, (question, about) in QUESTIONS.items():
@@ -75,45 +75,46 @@ def page(audit: Audit, sign: bool = False) -> str:
 
 
 def write_page(audit: Audit, path: Path, overwrite: bool = False) -> None:
-    """Write the page, whole or not at all.
+    """Write the page atomically.
 
     Raises:
-        WouldOverwrite: A file is there that nibt did not write, and ``overwrite`` is not given.
-        CannotWrite: The folder is missing or closed, or the disk is full.
+        WouldOverwrite: The file exists, nibt did not write it, and ``overwrite`` is false.
+        CannotWrite: The folder is missing or not writable, or the disk is full.
 
     """
     write_bytes(path, page(audit, sign=True).encode(), overwrite)
 
 
 def span(check: Check | Score) -> str:
-    """A mean with its interval.
+    """Return a mean with its interval.
 
-    >>> span(Score("nib", "image", "deletion", 0.2, 0.1, 0.3, 24, "lower"))
-    '0.200 [0.100, 0.300]'
+    Examples:
+        >>> span(Score("nib", "image", "deletion", 0.2, 0.1, 0.3, 24, "lower"))
+        '0.200 [0.100, 0.300]'
 
     """
     return f"{check.value:.3f} [{check.low:.3f}, {check.high:.3f}]"
 
 
 def threshold(check: Check) -> str:
-    """What a number is held against, in a few signs."""
+    """Return the thresholds of a check as short text."""
     signs = ("≥", "≤") if check.better == "higher" else ("≤", "≥")
     return f"pass {signs[0]} {check.passes:.2g}, fail {signs[1]} {check.fails:.2g}"
 
 
 def _data(audit: Audit) -> str:
-    told = ", ".join(f"{name} {value}" for name, value in audit.data.items() if name in ("dataset", "folder", "pairs"))
-    return f"{told}; methods {', '.join(audit.methods)}; seed {audit.seed}; {audit.seconds:.0f} s"
+    text = ", ".join(f"{name} {value}" for name, value in audit.data.items() if name in ("dataset", "folder", "pairs"))
+    return f"{text}; methods {', '.join(audit.methods)}; seed {audit.seed}; {audit.seconds:.0f} s"
 
 
 def _summary(audit: Audit) -> str:
     parts = []
     for method in (*audit.methods, ""):
-        own = [check.verdict for check in audit.checks if check.method == method]
+        verdicts = [check.verdict for check in audit.checks if check.method == method]
         chips = " ".join(
-            f'<span class="chip {name}">{own.count(name)} {name}</span>' for name in VERDICTS if name in own
+            f'<span class="chip {name}">{verdicts.count(name)} {name}</span>' for name in VERDICTS if name in verdicts
         )
-        if own:
+        if verdicts:
             parts.append(f"<div><strong>{escape(method) or 'the model itself'}</strong> {chips}</div>")
     return f'<div class="summary">{"".join(parts)}</div>'
 
@@ -128,12 +129,12 @@ def _lines(checks: Sequence[Check]) -> str:
     return f'<div class="scroll"><table class="lines"><tbody>{rows}</tbody></table></div>'
 
 
-def _plots(found: Sequence[Curve], checks: Sequence[Check]) -> str:
-    """A plot for each method and side."""
-    if not found or not checks:
+def _plots(all_curves: Sequence[Curve], checks: Sequence[Check]) -> str:
+    """Return one plot per method and side."""
+    if not all_curves or not checks:
         return ""
     groups: dict[tuple[str, str], list[Curve]] = {}
-    for curve in found:
+    for curve in all_curves:
         groups.setdefault((curve.method, curve.side), []).append(curve)
     plots = "".join(
         f"<figure>{curves(group, checks[0].passes, checks[0].fails)}<figcaption>{escape(method)}, {side} side: "
@@ -147,16 +148,16 @@ def _plots(found: Sequence[Curve], checks: Sequence[Check]) -> str:
 
 
 def _scores(scores: Sequence[Score]) -> str:
-    """A row for each method and control, a column for each metric and side."""
+    """Return tables with a row per method and control, and a column per metric and side."""
     keys = list(dict.fromkeys((score.side, score.metric) for score in scores))
-    found = {(score.method, score.side, score.metric): score for score in scores}
+    scores_by_cell = {(score.method, score.side, score.metric): score for score in scores}
     tables = []
     for side in dict.fromkeys(side for side, _ in keys):
         metrics = [metric for one, metric in keys if one == side]
         better = {score.metric: score.better for score in scores}
         head = "".join(f'<th scope="col">{metric.replace("_", " ")}{_arrow(better[metric])}</th>' for metric in metrics)
         rows = "".join(
-            f"<tr><td>{escape(method)}</td>{''.join(_cells(found, method, side, metrics))}</tr>"
+            f"<tr><td>{escape(method)}</td>{''.join(_cells(scores_by_cell, method, side, metrics))}</tr>"
             for method in dict.fromkeys(score.method for score in scores)
         )
         tables.append(
@@ -166,15 +167,17 @@ def _scores(scores: Sequence[Score]) -> str:
     return "".join(tables)
 
 
-def _cells(found: dict[tuple[str, str, str], Score], method: str, side: str, metrics: Sequence[str]) -> Iterator[str]:
+def _cells(
+    scores_by_cell: dict[tuple[str, str, str], Score], method: str, side: str, metrics: Sequence[str]
+) -> Iterator[str]:
     for metric in metrics:
-        score = found.get((method, side, metric))
-        told = (
+        score = scores_by_cell.get((method, side, metric))
+        text = (
             ""
             if score is None
             else f'{score.value:.3g}<br><span class="faint">{score.low:.2g} to {score.high:.2g}</span>'
         )
-        yield f'<td class="number">{told}</td>'
+        yield f'<td class="number">{text}</td>'
 
 
 def _arrow(better: str) -> str:
@@ -183,10 +186,10 @@ def _arrow(better: str) -> str:
 
 def _footer(audit: Audit) -> str:
     model: Any = audit.model
-    told = "".join(f"<li>{escape(note)}</li>" for note in audit.notes)
+    text = "".join(f"<li>{escape(note)}</li>" for note in audit.notes)
     versions = ", ".join(f"{name} {version}" for name, version in audit.versions.items())
     return (
-        f"<h2>Notes</h2><ul>{told}<li>Every number is a mean over pairs with its bootstrap 95 % interval. A line "
+        f"<h2>Notes</h2><ul>{text}<li>Every number is a mean over pairs with its bootstrap 95 % interval. A line "
         "fails at its failing threshold or beyond, and passes at its passing one with an interval that stays clear "
         "of failing; the reasons for each threshold are in nibt's docs/audit.md.</li>"
         f'</ul><p class="faint">{escape(str(model["id"]))}, {model["family"]}, weights {model["weights_hash"]}, '

@@ -1,4 +1,4 @@
-"""Example maps of an audit: what changes over the image and in the caption when something is taken away."""
+"""Example maps of an audit: how the map and the caption's scores change with each perturbation."""
 
 from base64 import b64decode
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from nibt.data.images import Region
-from nibt.report.colours import strength
+from nibt.report.colors import strength
 from nibt.report.html.audit_style import shade
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import uri
@@ -19,7 +19,7 @@ from nibt.results.audit import Example
 
 
 @dataclass(frozen=True)
-class _Shown:
+class _ExampleMap:
     """A map over the small image."""
 
     grid: Tensor
@@ -28,11 +28,14 @@ class _Shown:
 
 
 def figure(example: Example) -> str:
-    """The image, each of its maps, and the caption in the colours of each of its answers."""
+    """Return the image, each of its maps, and the caption in the colors of each result."""
     image = _image(example.image)
     tiles = [_tile(example.image, "the image")]
-    tiles += [_tile(_laid(example, image, grid), name) for name, grid in example.maps.items()]
-    words = "".join(f"<tr><th>{escape(name)}</th><td>{_words(said)}</td></tr>" for name, said in example.words.items())
+    tiles += [_tile(_overlay_uri(example, image, grid), name) for name, grid in example.maps.items()]
+    words = "".join(
+        f"<tr><th>{escape(name)}</th><td>{_words(scored_words)}</td></tr>"
+        for name, scored_words in example.words.items()
+    )
     return (
         f'<section class="example"><div class="tiles">{"".join(tiles)}</div>'
         f'<table class="words">{words}</table></section>'
@@ -43,21 +46,22 @@ def _image(uri: str) -> Image.Image:
     return Image.open(BytesIO(b64decode(uri.partition(",")[2]))).convert("RGB")
 
 
-def _laid(example: Example, image: Image.Image, grid: list[list[float]]) -> str:
-    """The map over the image, as a data URI."""
+def _overlay_uri(example: Example, image: Image.Image, grid: list[list[float]]) -> str:
+    """Return the map over the image, as a data URI."""
     width, height = image.size
     left, top, across, down = example.region
     region = Region(left * width, top * height, across * width, down * height)
-    return uri(overlay(_Shown(torch.tensor(grid), region, image.size), image))
+    return uri(overlay(_ExampleMap(torch.tensor(grid), region, image.size), image))
 
 
 def _tile(uri: str, name: str) -> str:
     return f'<figure><img src="{uri}" alt="{escape(name)}"><figcaption>{escape(name)}</figcaption></figure>'
 
 
-def _words(said: list[tuple[str, float]]) -> str:
-    scores = np.array([score for _, score in said], np.float32)
+def _words(scored_words: list[tuple[str, float]]) -> str:
+    scores = np.array([score for _, score in scored_words], np.float32)
     shares = strength(scores, float(np.abs(scores).max(initial=0))).tolist()
     return " ".join(
-        f'<span class="{shade(share)}">{escape(text)}</span>' for (text, _), share in zip(said, shares, strict=True)
+        f'<span class="{shade(share)}">{escape(text)}</span>'
+        for (text, _), share in zip(scored_words, shares, strict=True)
     )

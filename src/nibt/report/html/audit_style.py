@@ -1,16 +1,17 @@
-"""How the page of an audit looks: its part of the style sheet; no script, no font or image from elsewhere."""
+"""The style sheet of the page of an audit, without scripts or external resources."""
 
-from nibt.report.colours import FAINT, INK, ink_on, on_paper
+from nibt.report.colors import FAINT, INK, ink_on, on_paper
 from nibt.report.html.audit_plots import VERDICT_COLOURS, css
 
-_SHADES = 20  # of each sign: a page that allows no style attributes has a class for each
+_SHADES = 20  # per sign; each has a class, since the page allows no style attributes
 
 
 def shade(share: float) -> str:
-    """The class of a word with that share of the largest score.
+    """Return the class of a word with that share of the largest score.
 
-    >>> shade(1.0), shade(-0.5), shade(0.0)
-    ('for20', 'against10', 'for0')
+    Examples:
+        >>> shade(1.0), shade(-0.5), shade(0.0)
+        ('for20', 'against10', 'for0')
 
     """
     step = round(share * _SHADES)
@@ -23,7 +24,7 @@ def _shaded(share: float) -> str:
 
 
 _WORDS = "\n".join(_shaded(step / _SHADES) for step in range(-_SHADES, _SHADES + 1))
-_CHIPS = "".join(f".{name}{{background:{css(colour)}}}" for name, colour in VERDICT_COLOURS.items())
+_CHIPS = "".join(f".{name}{{background:{css(color)}}}" for name, color in VERDICT_COLOURS.items())
 STYLE = f"""
 :root{{color-scheme:light}}
 body{{margin:0 auto;padding:2.2rem 1.4rem 3rem;max-width:66rem;background:white;color:{css(INK)};

@@ -1,4 +1,4 @@
-"""The shell of every page: one whole HTML document that fetches nothing, and that says so to the browser."""
+"""The frame of all pages: one HTML document that loads nothing and forbids it with a policy."""
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -25,13 +25,18 @@ footer{color:var(--faint);font-size:.85rem;margin-top:2rem}
 def document(
     title: str, body: str, style: str = "", scripts: Sequence[str] = (), request: Mapping[str, Any] | None = None
 ) -> str:
-    """A whole page.
+    """Return a whole page.
 
-    ``body`` is HTML, ``title`` text, ``style`` what is added to the style sheet of all pages; ``request`` is what a
-    page that becomes a file answers, for its signature.
+    Its Content-Security-Policy (W3C, level 3) forbids everything but data URIs for images and the style sheet and
+    scripts of the page, which it identifies by their hashes. Attributes ``style`` and ``on...`` have no effect.
 
-    Its Content-Security-Policy (W3C, level 3) forbids everything but data URIs for images and the sheet and the
-    scripts that stand here, which it knows by their hashes: attributes ``style`` and ``on...`` do nothing in a body.
+    Args:
+        title: The title, as text.
+        body: The body, as HTML.
+        style: What is added to the style sheet of all pages.
+        scripts: The scripts.
+        request: The request of a page that is written to a file, for its signature.
+
     """
     sheet = STYLE + style
     running = " ".join(_hashed(script) for script in scripts) or "'none'"

@@ -1,4 +1,4 @@
-"""One HTML file that shows answers: it opens anywhere, asks nothing of a network, and answers to hovers and clicks."""
+"""One HTML file that shows results interactively and needs no network."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -27,16 +27,19 @@ def page(
     positive_only: bool = False,
     request: Mapping[str, Any] | None = None,
 ) -> str:
-    """The whole page: one answer, or several beside each other, with shared controls.
+    """Return the page of one result, or of several side by side with shared controls.
 
-    A ``Panel`` is an answer with its word-region table, or with a title of its own. With ``positive_only`` only what
-    speaks for the pair is shown at first.
+    Args:
+        answers: The results. A ``Panel`` is a result with its word-region table or its own title.
+        title: The title of the page.
+        positive_only: Whether only positive scores are shown at first.
+        request: The request of a page that is written to a file, for its signature.
 
     Raises:
-        BadInput: There is no answer, or one was loaded from a file and its image is no longer there.
+        BadInput: There is no result, or the image of a loaded result is missing.
 
     """
-    panels = [one if isinstance(one, Panel) else Panel(one) for one in _listed(answers)]
+    panels = [item if isinstance(item, Panel) else Panel(item) for item in _listed(answers)]
     view = fragment(panels, positive_only=positive_only)
     named = title or " | ".join(dict.fromkeys(map(heading, panels)))
     above = f'<h1 dir="auto">{escape(title or _heading(panels))}</h1>'
@@ -52,15 +55,15 @@ def write_page(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write the page, whole or not at all.
+    """Write the page atomically.
 
     Raises:
-        BadInput: There is no answer, or one was loaded from a file and its image is no longer there.
-        WouldOverwrite: A file is there that nibt did not write, and ``overwrite`` is not given.
-        CannotWrite: The folder is missing or closed, or the disk is full.
+        BadInput: There is no result, or the image of a loaded result is missing.
+        WouldOverwrite: The file exists, nibt did not write it, and ``overwrite`` is false.
+        CannotWrite: The folder is missing or not writable, or the disk is full.
 
     """
-    results = [one.answer if isinstance(one, Panel) else one for one in _listed(answers)]
+    results = [item.answer if isinstance(item, Panel) else item for item in _listed(answers)]
     text = page(answers, title, positive_only, request_of(results))
     write_bytes(Path(path), text.encode(), overwrite)
 
@@ -70,7 +73,7 @@ def _listed(answers: Shown | Sequence[Shown]) -> list[Shown]:
 
 
 def _heading(panels: Sequence[Panel]) -> str:
-    """The question of all panels, or what their questions have in common."""
+    """Return the question of all panels, or a common one if they differ."""
     questions = {question(panel.answer) for panel in panels}
     if len(questions) == 1:
         return questions.pop()

@@ -1,5 +1,6 @@
-"""How tables of numbers look and behave on pages: a head sorts its column, a row under the pointer stands out, a long
-table can be searched. ``data_table`` makes one, ``STYLE`` and ``SCRIPT`` go into the page.
+"""Sortable tables of numbers. ``data_table`` creates one; ``STYLE`` and ``SCRIPT`` belong in the page.
+
+A heading sorts its column, the row under the pointer is highlighted, and a long table can be searched.
 """
 
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ img{max-width:100%;background:#fff;border-radius:.4rem}
 
 
 def data_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of texts, whose first column names the rows."""
+    """Return a table of texts, whose first column names the rows."""
     head = "".join(f'<th scope="col">{escape(one)}</th>' for one in headings)
     body = "\n".join("<tr>" + "".join(f"<td>{escape(one)}</td>" for one in row) + "</tr>" for row in rows)
     inner = f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody>"

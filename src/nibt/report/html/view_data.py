@@ -1,4 +1,4 @@
-"""What the interactive view is given: images, maps, words and tables as plain, rounded numbers."""
+"""The data of the interactive view: images, maps, words and tables as plain, rounded numbers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,17 +20,22 @@ from nibt.results.interaction import Interaction
 
 SIDE, QUALITY, DIGITS = 640, 85, 4  # pixels, of JPEG, significant
 _NOTHING = torch.tensor(0.0, dtype=torch.float32, device="cpu")
-MOST_CELLS = 64  # of a map along a side; a method that scores pixels has hundreds of thousands in all
+MOST_CELLS = 64  # of a map along one axis, since methods that score pixels have hundreds of thousands of cells
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One answer of a view, and the word-region table of the same pair where there is one; ``title`` heads it.
+    """One result of a view.
 
-    ``problem`` says why there is no table.
+    Attributes:
+        answer: The result.
+        table: The word-region table of the same pair, if there is one.
+        title: The title.
+        problem: Why there is no table.
 
     Raises:
-        BadInput: The table is of another pair, or stands beside an answer that has no caption and image.
+        BadInput: The table belongs to another pair, or the result is not an explanation.
+
     """
 
     answer: Explanation | Comparison | Interaction
@@ -42,25 +47,25 @@ class Panel:
         if self.table is None:
             return
         if not isinstance(self.answer, Explanation):
-            raise BadInput(f"a table goes with an explanation (got {type(self.answer).__name__}): leave it out")
-        ours, theirs = ((one.caption, one.size) for one in (self.answer, self.table))
-        if ours != theirs:
-            raise BadInput(f"the table must be of the same pair as the answer, {ours} (got {theirs})")
+            raise BadInput(f"a table needs an explanation (got {type(self.answer).__name__}): leave table out")
+        answer_pair, table_pair = ((one.caption, one.size) for one in (self.answer, self.table))
+        if answer_pair != table_pair:
+            raise BadInput(f"the table must be of the same pair as the answer, {answer_pair} (got {table_pair})")
 
     @property
     def words_have_maps(self) -> Interaction | None:
-        """The table that says which words go with which patches."""
+        """The word-region table, if there is one."""
         return self.answer if isinstance(self.answer, Interaction) else self.table
 
     @property
     def sides(self) -> Mapping[str, SideAttribution]:
-        """The images and captions of the panel, by name. Of a table alone: the sums over words and over patches."""
+        """The images and captions of the panel, by name; for a table alone, its sums over words and over patches."""
         return _sums(self.answer) if isinstance(self.answer, Interaction) else self.answer.sides
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What stands in the place of a panel that could not be computed: its title and the reason, as plain text."""
+    """The title and the reason, as plain text, of a panel that could not be computed."""
 
     title: str
     message: str
@@ -68,16 +73,16 @@ class Failure:
 
 @dataclass
 class EncodedImages:
-    """The images of a view, each once, whoever shows it."""
+    """The images of a view, each encoded once."""
 
     uris: list[str] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
 
     def number(self, part: ImageAttribution) -> int:
-        """The number of a part's image, from 0.
+        """Return the number of an image, from 0.
 
         Raises:
-            BadInput: The answer was loaded from a file, and its image is no longer there.
+            BadInput: The image of a loaded result is missing.
 
         """
         data = uri(shown(photograph(part.input, part.source), SIDE), "JPEG", quality=QUALITY)
@@ -88,17 +93,18 @@ class EncodedImages:
 
 
 def panel_data(panel: Panel, images: EncodedImages) -> dict[str, Any]:
-    """All that is drawn of a panel."""
+    """Return the data of a panel."""
     table = panel.words_have_maps
     places = [_place(part, name, table, images) for name, part in panel.sides.items()]
     return {"places": places, "table": None if table is None else _table(table), "signed": is_signed(panel.answer)}
 
 
 def rounded(scores: Tensor) -> list[float]:
-    """Numbers of a few significant digits, flat.
+    """Flatten scores and round them to a few significant digits.
 
-    >>> rounded(torch.tensor([[0.123456, -2.0]]))
-    [0.1235, -2.0]
+    Examples:
+        >>> rounded(torch.tensor([[0.123456, -2.0]]))
+        [0.1235, -2.0]
 
     """
     return [float(f"{score:.{DIGITS}g}") for score in scores.flatten().tolist()]
@@ -114,23 +120,24 @@ def _place(part: SideAttribution, name: str, table: Interaction | None, images: 
             "scores": rounded(coarse(part.grid)),
         }
     scores = rounded(torch.tensor([word.score for word in part.words], dtype=torch.float32, device="cpu"))
-    told = [
+    words = [
         {"text": word.text, "score": score, "row": _row(word, table)}
         for word, score in zip(part.words, scores, strict=True)
     ]
-    return {"kind": "text", "name": name, "caption": part.source, "words": told}
+    return {"kind": "text", "name": name, "caption": part.source, "words": words}
 
 
 def coarse(grid: Float[Tensor, "*word row column"]) -> Float[Tensor, "*word coarse_row coarse_column"]:
-    """A map of at most ``MOST_CELLS`` cells a side: each has the sum of the scores that it covers, so that all of them,
-    and those of a box, add up as before.
+    """Return a map of at most ``MOST_CELLS`` cells along each axis.
+
+    Each cell has the sum of the scores that it covers, so that the sum of the map is unchanged.
     """
     down, across = (_covering(count).to(grid) for count in grid.shape[-2:])
     return down @ grid @ across.T
 
 
 def _covering(count: int) -> Float[Tensor, "coarse fine"]:
-    """The share of each of ``count`` cells that lies in each coarser one; the identity where there are few."""
+    """Return the share of each of ``count`` cells in each coarser cell; the identity if there are few cells."""
     length = max(1.0, count / MOST_CELLS)
     low = length * torch.arange(min(count, MOST_CELLS), dtype=torch.float64)[:, None]
     cells = torch.arange(count, dtype=torch.float64)
@@ -139,7 +146,7 @@ def _covering(count: int) -> Float[Tensor, "coarse fine"]:
 
 
 def _mapped(grid: Tensor, region: Region, size: tuple[int, int]) -> dict[str, Any]:
-    """The grid, and the part of the image that it covers, in shares of the image's width and height."""
+    """Return the grid, and the part of the image that it covers, relative to the image's width and height."""
     across = [region.left / size[0], region.top / size[1], region.width / size[0], region.height / size[1]]
     return {"grid": [min(count, MOST_CELLS) for count in grid.shape[-2:]], "region": across}
 
@@ -150,13 +157,13 @@ def _table(table: Interaction) -> dict[str, Any]:
 
 
 def _row(word: WordScore, table: Interaction | None) -> int | None:
-    """Which row of the table is the word's: the one of the same tokens."""
+    """Return the row of the table with the same tokens as a word."""
     spelt = [] if table is None else [one.tokens for one in table.words]
     return spelt.index(word.tokens) if word.tokens in spelt else None
 
 
 def _sums(table: Interaction) -> Mapping[str, SideAttribution]:
-    """The map that all words have together, and the sum of each word's map."""
+    """Return the sum of all words' maps, and the sum of each word's map."""
     scores = torch.zeros(len(table.units.explained), dtype=torch.float32, device="cpu")
     for word, grid in zip(table.words, table.table, strict=True):
         scores[word.tokens[0]] = grid.sum()

@@ -1,4 +1,4 @@
-"""What the view says in words, without any script: what was asked, by what, and what its reader ought to know."""
+"""The text of the view, which needs no script: the question, the method and the warnings."""
 
 from collections.abc import Iterator, Mapping
 from html import escape
@@ -13,7 +13,7 @@ from nibt.results.interaction import Interaction
 
 
 def heading(panel: Panel) -> str:
-    """The panel's title, or what it is about."""
+    """Return the title of a panel, or its caption or sources."""
     if panel.title:
         return panel.title
     if isinstance(panel.answer, Comparison):
@@ -22,7 +22,7 @@ def heading(panel: Panel) -> str:
 
 
 def about(panel: Panel) -> str:
-    """How like they are, what was explained, and how nearly it adds up."""
+    """Return the question, the similarity, the target, the method and the completeness gaps."""
     answer = panel.answer
     facts = [f"<strong>similarity {answer.similarity:.3f}</strong> (cosine)"]
     facts += [escape(fact) for fact in (target_line(answer), method_line(answer), *_gaps(panel))]
@@ -31,26 +31,27 @@ def about(panel: Panel) -> str:
 
 
 def no_match(panel: Panel) -> str:
-    """That the model rates the pair as no match, which must be read before the map."""
+    """Return the warning that the pair does not match, which is shown above the map."""
     warning = mismatch(panel.answer.warnings)
     return f'<p class="nibt-mismatch" role="note">{escape(sentence(warning))}</p>' if warning else ""
 
 
 def words(part: TextAttribution, name: str) -> str:
-    """The caption's words with their scores."""
-    told = "".join(
+    """Return the words of a caption with their scores."""
+    spans = "".join(
         f'<span class="nibt-word"><span>{escape(run.text)}</span><small dir="ltr">{signed(run.score)}</small></span> '
         for run in runs(part)
     )
     label = f' aria-label="{name} caption"' if name else ' aria-label="words of the caption"'
-    return f'<div class="nibt-words" role="group" dir="auto"{label}>{told}</div>'
+    return f'<div class="nibt-words" role="group" dir="auto"{label}>{spans}</div>'
 
 
 def signed(score: float) -> str:
-    r"""A score as people read it, with a true minus.
+    r"""Return a score for display, with a minus sign instead of a hyphen.
 
-    >>> signed(0.12345), signed(-2.0) == "\u22122"
-    ('+0.123', True)
+    Examples:
+        >>> signed(0.12345), signed(-2.0) == "\u22122"
+        ('+0.123', True)
 
     """
     if 0 < abs(score) < 0.001:
@@ -60,7 +61,7 @@ def signed(score: float) -> str:
 
 
 def why(panel: Panel) -> str:
-    """Why no word can be chosen, where none can."""
+    """Return the reason why no word can be selected, if none can."""
     answer = panel.answer
     if panel.words_have_maps is not None or isinstance(answer, Interaction):
         return ""
@@ -83,23 +84,25 @@ def why(panel: Panel) -> str:
 
 
 def warnings(panel: Panel) -> str:
-    """What its reader ought to know."""
+    """Return the warnings of a panel."""
     answers = (panel.answer, panel.table) if panel.table else (panel.answer,)
-    texts = dict.fromkeys((*(warning for one in answers for warning in other_warnings(one.warnings)), *_coarser(panel)))
+    texts = dict.fromkeys(
+        (*(warning for item in answers for warning in other_warnings(item.warnings)), *_coarser(panel))
+    )
     lines = "".join(f"<li>{escape(sentence(warning))}</li>" for warning in texts)
     return f'<ul class="nibt-warnings" aria-label="notes">{lines}</ul>' if texts else ""
 
 
 def ranking(panel: Panel) -> str:
-    """Labels from best to worst, with bars."""
+    """Return the labels from best to worst, with bars."""
     if not isinstance(panel.answer, Explanation) or not panel.answer.ranking:
         return ""
     rows = "".join(
-        f'<tr><th scope="row" dir="auto">{escape(one.label)}</th><td>{one.cosine:.3f}</td>'
-        f"<td>{one.probability:.1%}</td>"
+        f'<tr><th scope="row" dir="auto">{escape(item.label)}</th><td>{item.cosine:.3f}</td>'
+        f"<td>{item.probability:.1%}</td>"
         f'<td><svg class="nibt-bar" viewBox="0 0 100 10" width="100" height="10" aria-hidden="true">'
-        f'<rect width="{100 * one.probability:.1f}" height="10" rx="2"></rect></svg></td></tr>'
-        for one in panel.answer.ranking
+        f'<rect width="{100 * item.probability:.1f}" height="10" rx="2"></rect></svg></td></tr>'
+        for item in panel.answer.ranking
     )
     return (
         '<table class="nibt-ranking"><caption>Labels</caption><thead><tr><th scope="col">label</th><th scope="col">'
@@ -109,14 +112,14 @@ def ranking(panel: Panel) -> str:
 
 
 def details(panel: Panel) -> str:
-    """All options as they were resolved, the model, and the versions."""
+    """Return the resolved options, the model and the versions."""
     answer = panel.answer
-    told = {"method": answer.method, "model": answer.model, "versions": answer.versions}
+    facts = {"method": answer.method, "model": answer.model, "versions": answer.versions}
     if not isinstance(answer, Interaction):
-        told |= {"score": answer.score}
+        facts |= {"score": answer.score}
     else:
-        told |= {"sum": f"{float(answer.scores.sum()):.6g}", "expected sum": f"{answer.product:.6g}"}
-    rows = [*((name, part.source) for name, part in panel.sides.items()), *_flat("", told)]
+        facts |= {"sum": f"{float(answer.scores.sum()):.6g}", "expected sum": f"{answer.product:.6g}"}
+    rows = [*((name, part.source) for name, part in panel.sides.items()), *_flat("", facts)]
     lines = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
     return f'<details class="nibt-details"><summary>Method, model and versions</summary><dl>{lines}</dl></details>'
 
@@ -140,7 +143,7 @@ def _flat(name: str, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _gaps(panel: Panel) -> Iterator[str]:
-    """How much of the change the scores do not account for."""
+    """Yield the completeness gaps of a panel."""
     answer, table = panel.answer, panel.words_have_maps
     if table is not None:
         total = signed(float(table.scores.sum()))
@@ -148,17 +151,18 @@ def _gaps(panel: Panel) -> Iterator[str]:
     if isinstance(answer, Interaction):
         return
     for name, part in answer.sides.items():
-        told = part.path
-        if told is not None:
-            change = float(told.at_input - told.at_baseline)
-            yield f"{name} completeness gap {_share(abs(float(told.gap)), change)}"
+        path = part.path
+        if path is not None:
+            change = float(path.at_input - path.at_baseline)
+            yield f"{name} completeness gap {_share(abs(float(path.gap)), change)}"
 
 
 def _share(gap: float, change: float) -> str:
-    r"""A gap as a share of what it is a gap of.
+    r"""Return a gap relative to the change of the score.
 
-    >>> _share(0.001, -0.1), _share(0.1, 0.0)
-    ('1\xa0%', '0.1 (there is no change)')
+    Examples:
+        >>> _share(0.001, -0.1), _share(0.1, 0.0)
+        ('1\xa0%', '0.1 (there is no change)')
 
     """
     return f"{100 * gap / abs(change):.2g}\u00a0%" if change else f"{gap:.2g} (there is no change)"

@@ -1,11 +1,11 @@
-"""Two of a kind on one page, below each other: photographs with the maps over them, or coloured captions.
+"""The image of a comparison: both inputs below each other, as photographs with their maps or as colored captions.
 
-Each has its own colour scale, since both maps explain one number, but of different images or words.
+Each has its own color scale, since the maps explain the same number by different images or words.
 """
 
 from PIL import Image
 
-from nibt.report.colours import PAPER
+from nibt.report.colors import PAPER
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, SIDE, shown, stacked
 from nibt.report.image.rows import caption, header, notes, part_scale, photograph
@@ -17,10 +17,10 @@ _PANEL, _LINE, _NEAR = 460, 760, 14
 
 
 def draw_comparison(answer: Comparison, positive_only: bool = False) -> Image.Image:
-    """Both parts, each with its colour bar, and what was measured.
+    """Draw both inputs, each with its color bar, and the notes.
 
     Raises:
-        BadInput: The comparison was loaded from a file, and an image of it is no longer there.
+        BadInput: An image of a loaded comparison is missing.
 
     """
     parts = list(answer.sides.values())
@@ -35,13 +35,13 @@ def draw_comparison(answer: Comparison, positive_only: bool = False) -> Image.Im
 
 
 def _panels(part: ImageAttribution, positive_only: bool) -> tuple[Image.Image, Image.Image]:
-    """The photograph, and the map over it."""
+    """Return the photograph, and the map over it."""
     original = shown(photograph(part.input, part.source), _PANEL)
     return original, overlay(part, original, positive_only)
 
 
 def _columns(panels: tuple[Image.Image, Image.Image], column: int, width: int) -> Image.Image:
-    """A photograph and its map, each in the middle of its column, so that those of another row stand below them."""
+    """Draw a photograph and its map, centered in columns that all rows share."""
     row = Image.new("RGB", (width, panels[0].height), PAPER)
     left = (width - 2 * column - MARGIN) // 2
     for place, panel in enumerate(panels):
@@ -50,7 +50,7 @@ def _columns(panels: tuple[Image.Image, Image.Image], column: int, width: int) -
 
 
 def _grouped(row: Image.Image, bar: Image.Image) -> Image.Image:
-    """A part with its bar close below it, so that it is seen which belongs to which."""
+    """Draw an input with its color bar close below it."""
     group = Image.new("RGB", (row.width, row.height + _NEAR + bar.height), PAPER)
     group.paste(row, (0, 0))
     group.paste(bar, (0, row.height + _NEAR))

@@ -1,4 +1,4 @@
-"""The whole answer on one image: the photograph, the map over it, the coloured caption and what was measured."""
+"""The image of an explanation: the photograph, the map over it, the colored caption and the notes."""
 
 from collections.abc import Iterator, Mapping
 from io import BytesIO
@@ -20,17 +20,17 @@ from nibt.torch_modes import plain_torch
 
 @plain_torch()
 def draw(answer: Explanation | Comparison, positive_only: bool = False) -> Image.Image:
-    """The photograph, the map over it, and the caption below; of a comparison both parts below each other.
+    """Draw the photograph, the map over it, and the caption below; for a comparison, both inputs below each other.
 
     Raises:
-        BadInput: The answer was loaded from a file, and an image of it is no longer there.
+        BadInput: An image of a loaded result is missing.
 
     """
     return draw_comparison(answer, positive_only) if isinstance(answer, Comparison) else _page(answer, positive_only)
 
 
 def check_format(path: Path, or_page: bool = False) -> None:
-    """Refuse a name whose ending is that of no image format; ``or_page`` says that a page would do, too.
+    """Check the suffix of an image file; with ``or_page`` the message also suggests a page.
 
     Raises:
         BadOption: Pillow cannot write that format.
@@ -46,11 +46,11 @@ def check_format(path: Path, or_page: bool = False) -> None:
 
 
 def write(image: Image.Image, path: Path, request: Mapping[str, Any] | None = None, overwrite: bool = False) -> None:
-    """Write an image, whole or not at all, signed with the request that it answers where its format holds EXIF data.
+    """Write an image atomically, signed with its request if the format has EXIF data.
 
     Raises:
-        WouldOverwrite: A file is there that nibt did not write, and ``overwrite`` is not given.
-        CannotWrite: The folder is missing or closed, or the disk is full.
+        WouldOverwrite: The file exists, nibt did not write it, and ``overwrite`` is false.
+        CannotWrite: The folder is missing or not writable, or the disk is full.
 
     """
     data = _encoded(image, Image.registered_extensions()[path.suffix.lower()], request or {})
@@ -59,12 +59,13 @@ def write(image: Image.Image, path: Path, request: Mapping[str, Any] | None = No
 
 
 def _encoded(image: Image.Image, kind: str, request: Mapping[str, Any]) -> bytes:
-    """The bytes of a file; encoded three times, since the signature has a digest of the pixels as they are decoded, and
-    the number of all bytes, which does not depend on it.
+    """Encode an image with its signature.
+
+    The image is encoded three times, since the signature has a digest of the decoded pixels and the number of bytes.
     """
     plain, sized, buffer = BytesIO(), BytesIO(), BytesIO()
     image.save(plain, kind)
-    if kind not in Image.OPEN:  # Pillow writes this format, and cannot read it
+    if kind not in Image.OPEN:  # Pillow writes this format but cannot read it
         return plain.getvalue()
     with Image.open(plain) as decoded:
         image.save(sized, kind, exif=image_exif(decoded, request))

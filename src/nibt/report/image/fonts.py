@@ -1,4 +1,4 @@
-"""A font that has the signs of a text: Pillow's own for Latin, one of the system's for other scripts."""
+"""Fonts that have the characters of a text: Pillow's own for Latin, a system font for other scripts."""
 
 from functools import lru_cache
 
@@ -19,31 +19,34 @@ _NAMES = (
 
 
 def font_for(text: str, size: int) -> Font:
-    """The first font that has all signs of the text; the first of all where none has."""
+    """Return the first font that has all characters of the text, or the first font if none has."""
     fonts = _fonts(size)
-    return next((font for font in fonts if all(_has(font, sign) for sign in set(text) if not sign.isspace())), fonts[0])
+    return next(
+        (font for font in fonts if all(_has(font, character) for character in set(text) if not character.isspace())),
+        fonts[0],
+    )
 
 
 @lru_cache(maxsize=8)
 def _fonts(size: int) -> tuple[Font, ...]:
-    found: list[Font] = [ImageFont.load_default(size)]
+    fonts: list[Font] = [ImageFont.load_default(size)]
     for name in _NAMES:
         try:
-            found.append(ImageFont.truetype(name, size))
+            fonts.append(ImageFont.truetype(name, size))
         except OSError:
             continue
-    return tuple(found)
+    return tuple(fonts)
 
 
 @lru_cache(maxsize=4096)
-def _has(font: Font, sign: str) -> bool:
-    """Whether a sign has an image of its own, other than the box for a missing one."""
-    return _drawn(font, sign) != _drawn(font, "\uffff")
+def _has(font: Font, character: str) -> bool:
+    """Return whether a font has a character, and does not draw the box of a missing one."""
+    return _drawn(font, character) != _drawn(font, "\uffff")
 
 
-def _drawn(font: Font, sign: str) -> bytes:
-    """The pixels of one sign."""
-    left, top, right, bottom = (round(edge) for edge in font.getbbox(sign))
+def _drawn(font: Font, character: str) -> bytes:
+    """Return the pixels of one character."""
+    left, top, right, bottom = (round(edge) for edge in font.getbbox(character))
     page = Image.new("L", (max(1, right - left), max(1, bottom - top)))
-    ImageDraw.Draw(page).text((-left, -top), sign, 255, font)
+    ImageDraw.Draw(page).text((-left, -top), character, 255, font)
     return page.tobytes()

@@ -1,4 +1,4 @@
-"""How the parts of a page are laid out: rows below each other, images beside each other, lines of small print."""
+"""The layout of images: rows below each other, images side by side, lines of text."""
 
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from PIL import Image, ImageDraw
 
-from nibt.report.colours import ALERT, ALERT_EDGE, FAINT, INK, PAPER
+from nibt.report.colors import ALERT, ALERT_EDGE, FAINT, INK, PAPER
 from nibt.report.image.fonts import font_for
 
 SIDE, MARGIN, SMALL, TILE = 560, 24, 15, 190
@@ -16,7 +16,7 @@ Color: TypeAlias = tuple[int, int, int]
 
 
 def stacked(rows: Sequence[Image.Image], width: int) -> Image.Image:
-    """A page of rows, each as wide as the page."""
+    """Stack rows of the width of the page."""
     page = Image.new("RGB", (width, sum(row.height for row in rows) + MARGIN * (len(rows) + 1)), PAPER)
     top = MARGIN
     for row in rows:
@@ -26,7 +26,7 @@ def stacked(rows: Sequence[Image.Image], width: int) -> Image.Image:
 
 
 def shown(image: Image.Image, side: int = SIDE) -> Image.Image:
-    """A copy that fits a panel; a tiny image is enlarged so that its pixels can be seen."""
+    """Return a copy that fits a panel; tiny images are enlarged without smoothing."""
     scale = min(1.0, side / max(image.size))
     if max(image.size) < _LEAST:
         scale = min(_LEAST, side) / max(image.size)
@@ -35,14 +35,14 @@ def shown(image: Image.Image, side: int = SIDE) -> Image.Image:
 
 
 def uri(image: Image.Image, kind: str = "PNG", **options: int) -> str:
-    """An image as a data URI, for pages that fetch nothing."""
+    """Return an image as a data URI, for pages without network access."""
     buffer = BytesIO()
     image.save(buffer, kind, **options)
     return f"data:image/{kind.lower()};base64,{b64encode(buffer.getvalue()).decode()}"
 
 
 def centred(images: list[Image.Image], width: int) -> Image.Image:
-    """Images in the middle of a row, beside each other."""
+    """Center images side by side in a row."""
     row = Image.new("RGB", (width, max(image.height for image in images)), PAPER)
     left = (width - sum(image.width for image in images) - MARGIN * (len(images) - 1)) // 2
     for image in images:
@@ -52,7 +52,7 @@ def centred(images: list[Image.Image], width: int) -> Image.Image:
 
 
 def tile(image: Image.Image, name: str, number: str = "") -> Image.Image:
-    """A small image with its name, and a number, above it."""
+    """Draw a small image with its name and a number above it."""
     framed = Image.new("RGB", (max(image.width, 100), image.height + _LABEL + 12), PAPER)
     framed.paste(image, ((framed.width - image.width) // 2, _LABEL + 12))
     pen, room = ImageDraw.Draw(framed), framed.width - 6 - font_for(number, SMALL).getlength(number)
@@ -64,8 +64,10 @@ def tile(image: Image.Image, name: str, number: str = "") -> Image.Image:
     return framed
 
 
-def told(lines: Sequence[str], width: int, size: int = SMALL, ink: Color = FAINT, paper: Color = PAPER) -> Image.Image:
-    """Lines of print in the middle, wrapped to the width."""
+def text_rows(
+    lines: Sequence[str], width: int, size: int = SMALL, ink: Color = FAINT, paper: Color = PAPER
+) -> Image.Image:
+    """Draw centered lines of text, wrapped to the width."""
     parts = [part for line in lines for part in _wrapped(line, width - 2 * MARGIN, size)]
     height = 3 * size // 2
     row = Image.new("RGB", (width, height * len(parts)), paper)
@@ -76,8 +78,8 @@ def told(lines: Sequence[str], width: int, size: int = SMALL, ink: Color = FAINT
 
 
 def banner(text: str, width: int) -> Image.Image:
-    """A line that must be read before what follows: on a colored ground, with a mark at its left edge."""
-    inner = told([text], width - 2 * MARGIN, ink=INK, paper=ALERT)
+    """Draw an important line on a colored background, with a mark at its left edge."""
+    inner = text_rows([text], width - 2 * MARGIN, ink=INK, paper=ALERT)
     row = Image.new("RGB", (width, inner.height + MARGIN), PAPER)
     pen = ImageDraw.Draw(row)
     pen.rectangle((MARGIN, 0, width - MARGIN - 1, row.height - 1), fill=ALERT)
@@ -89,17 +91,17 @@ def banner(text: str, width: int) -> Image.Image:
 def _wrapped(text: str, width: int, size: int) -> Iterator[str]:
     line = ""
     for word in _broken(text, width, size):
-        tried = f"{line} {word}" if line else word
-        if line and font_for(tried, size).getlength(tried) > width:
+        candidate = f"{line} {word}" if line else word
+        if line and font_for(candidate, size).getlength(candidate) > width:
             yield line
             line = word
         else:
-            line = tried
+            line = candidate
     yield line
 
 
 def _broken(text: str, width: int, size: int) -> Iterator[str]:
-    """The words, those in pieces that are wider than a line."""
+    """Yield the words; words wider than a line are broken."""
     for word in text.split(" "):
         font, start = font_for(word, size), 0
         while font.getlength(word[start:]) > width and start < len(word) - 1:

@@ -1,13 +1,13 @@
-"""Several answers to one pair beside each other: what each method says of the same image and the same caption."""
+"""The image of several methods on one pair, side by side."""
 
 from collections.abc import Iterator, Mapping
 
 from PIL import Image
 
 from nibt.errors import BadInput
-from nibt.report.colours import PAPER
+from nibt.report.colors import PAPER
 from nibt.report.image.heatmap import overlay
-from nibt.report.image.layout import MARGIN, TILE, centred, shown, stacked, tile, told
+from nibt.report.image.layout import MARGIN, TILE, centred, shown, stacked, text_rows, tile
 from nibt.report.image.rows import caption, header, part_scale, photograph
 from nibt.report.request import is_signed, legend, method_name, model_name, target_line
 from nibt.results.explanation import Explanation, other_warnings
@@ -16,12 +16,12 @@ _ACROSS = 5
 
 
 def draw_beside(answers: Mapping[str, Explanation], positive_only: bool = False) -> Image.Image:
-    """The photograph and, for each answer under its name, its map over it with its words below.
+    """Draw the photograph and, for each named result, its map over the photograph with its words below.
 
-    Each has its own colour scale, for the scores of different methods are in different units.
+    Each has its own color scale, since methods have different units.
 
     Raises:
-        BadInput: There are no answers, they are of different pairs, or the image is no longer there.
+        BadInput: There are no results, they belong to different pairs, or the image is missing.
 
     """
     pairs = {(answer.source, answer.caption, answer.size) for answer in answers.values()}
@@ -39,20 +39,20 @@ def draw_beside(answers: Mapping[str, Explanation], positive_only: bool = False)
         *_requests(answers),
         *(f"note: {warning}" for warning in dict.fromkeys(_warnings(answers))),
     ]
-    return stacked([*_header(answers, width, positive_only), *rows, told(lines, width)], width)
+    return stacked([*_header(answers, width, positive_only), *rows, text_rows(lines, width)], width)
 
 
 def _header(answers: Mapping[str, Explanation], width: int, positive_only: bool) -> Iterator[Image.Image]:
-    """The question of the first answer, and how the colors of signed and of other methods are read."""
+    """Yield the question of the first result, and the legends of signed and of other methods."""
     first = next(iter(answers.values()))
     question, *no_match = header(first, width, positive_only)
     others = [name for name, answer in answers.items() if is_signed(answer) != is_signed(first)]
     readings = [f"{', '.join(others)}: {legend(answers[others[0]], positive_only)}"] if others else []
-    yield from (question, *(told([text], width) for text in readings), *no_match)
+    yield from (question, *(text_rows([text], width) for text in readings), *no_match)
 
 
 def _requests(answers: Mapping[str, Explanation]) -> Iterator[str]:
-    """The methods of all answers, a line for each model and target."""
+    """Yield the methods of all results, in one line per model and target."""
     groups: dict[str, list[str]] = {}
     for name, answer in answers.items():
         shared = f"model {model_name(answer)}, {target_line(answer)}"

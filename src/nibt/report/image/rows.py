@@ -1,4 +1,4 @@
-"""The rows that pages are made of: the question, a coloured caption, a color bar, a ranking, what was measured."""
+"""The rows of images: the question, a colored caption, a color bar, a ranking, the notes."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,24 +7,24 @@ from PIL import Image, ImageDraw
 
 from nibt.data.images import ImageInput
 from nibt.errors import BadInput
-from nibt.report.colours import FAINT, INK, PAPER, blend, ink_on
+from nibt.report.colors import FAINT, INK, PAPER, blend, ink_on
 from nibt.report.image.fonts import font_for
-from nibt.report.image.layout import MARGIN, SMALL, banner, told
+from nibt.report.image.layout import MARGIN, SMALL, banner, text_rows
 from nibt.report.request import Shown, legend, method_line, question, sentence, target_line
-from nibt.report.words import Run, Worded, runs
+from nibt.report.words import ColoredWord, Worded, runs
 from nibt.results.attribution import ImageAttribution, SideAttribution
 from nibt.results.explanation import Answer, Comparison, Explanation, Ranked, mismatch, other_warnings
 
 _LARGE, _TITLE = 24, 20
-_NAME, _WORDED = 70, 240  # room for the name of a bar at each side; a bar that wide has words at its ends
+_NAME, _WORDED = 70, 240  # space for the name on each side of a bar; the width from which a bar has words at its ends
 _MOST_LABELS = 10
 
 
 def photograph(image: ImageInput | None, source: str) -> Image.Image:
-    """What is drawn on.
+    """Return the image on which maps are drawn.
 
     Raises:
-        BadInput: The answer was loaded from a file, and its image is no longer there.
+        BadInput: The image of a loaded result is missing.
 
     """
     if image is None:
@@ -33,11 +33,11 @@ def photograph(image: ImageInput | None, source: str) -> Image.Image:
 
 
 def caption(worded: Worded, width: int, positive_only: bool, small: bool = False) -> Image.Image:
-    """The words on their colours, wrapped to the width."""
+    """Draw the words on their colors, wrapped to the width."""
     size = SMALL if small else _LARGE
     inner, gap = size // 3, size // 4
     high, usable = 3 * size // 2, width - (0 if small else 2 * MARGIN)
-    lines: list[list[tuple[Run, int]]] = [[]]
+    lines: list[list[tuple[ColoredWord, int]]] = [[]]
     used = 0
     for run in runs(worded, positive_only):
         across = int(font_for(run.text, size).getlength(run.text)) + 2 * inner
@@ -59,17 +59,22 @@ def caption(worded: Worded, width: int, positive_only: bool, small: bool = False
 
 
 def scale(most: float, width: int, one_sided: bool, signed: bool = True, name: str = "") -> Image.Image:
-    """The color bar with the largest absolute score at its end, and with what it is the scale of at its left.
+    """Draw a color bar with the largest absolute score at its end and its name on the left.
 
-    A bar of two sides has zero in its middle; ``one_sided`` leaves out what is below it. The color of scores that are
-    not ``signed`` is a strength.
+    Args:
+        most: The largest absolute score.
+        width: The width of the row.
+        one_sided: Whether the bar starts at zero; otherwise zero is at its center.
+        signed: Whether scores have a sign; otherwise the color is a strength.
+        name: The name of what the bar belongs to.
+
     """
     bar = min(320, width - 2 * MARGIN - (2 * _NAME if name else 0))
     row = Image.new("RGB", (width, 48), PAPER)
     shares = np.linspace(0 if one_sided else -1, 1, bar, dtype=np.float32)
-    colours = blend(np.full((18, bar, 3), 255, np.float32), np.broadcast_to(shares, (18, bar)))
+    pixels = blend(np.full((18, bar, 3), 255, np.float32), np.broadcast_to(shares, (18, bar)))
     left = (width - bar) // 2
-    row.paste(Image.fromarray(colours), (left, 0))
+    row.paste(Image.fromarray(pixels), (left, 0))
     pen = ImageDraw.Draw(row)
     pen.rectangle((left, 0, left + bar - 1, 17), outline=FAINT)
     pen.text((left - 10, 9), name, INK, font_for(name or "x", SMALL), anchor="rm")
@@ -79,7 +84,7 @@ def scale(most: float, width: int, one_sided: bool, signed: bool = True, name: s
 
 
 def _ends(most: float, left: int, bar: int, one_sided: bool, signed: bool) -> Iterator[tuple[int, str, str]]:
-    """The numbers below a bar; words beside them where there is room."""
+    """Yield the numbers below a bar, with words if the bar is wide enough."""
     wide = bar >= _WORDED
     if most == 0:
         yield left + bar // 2, "all scores are 0", "mt"
@@ -94,9 +99,9 @@ def _ends(most: float, left: int, bar: int, one_sided: bool, signed: bool) -> It
 
 
 def part_scale(part: SideAttribution, width: int, positive_only: bool, signed: bool, name: str = "") -> Image.Image:
-    """The color bar of a map, or of the words of a caption: the two have scales of their own.
+    """Draw the color bar of a map or of the words of a caption, which have separate scales.
 
-    It has one side where nothing below zero is shown, of a method whose scores have no sign.
+    It is one-sided if negative scores are hidden, and for methods without a sign.
     """
     scores = part.grid.flatten().tolist() if isinstance(part, ImageAttribution) else [word.score for word in part.words]
     one_sided = positive_only or (not signed and min(scores, default=0.0) >= 0)
@@ -104,19 +109,22 @@ def part_scale(part: SideAttribution, width: int, positive_only: bool, signed: b
 
 
 def header(answer: Shown, width: int, positive_only: bool) -> Iterator[Image.Image]:
-    """What must be read before a map: the question, how to read the colors, and whether the pair is no match."""
-    title, reading = told([question(answer)], width, _TITLE, INK), told([legend(answer, positive_only)], width)
-    both = Image.new("RGB", (width, title.height + reading.height), PAPER)
-    both.paste(title, (0, 0))
-    both.paste(reading, (0, title.height))
-    yield both
+    """Yield what is read before a map: the question, the legend, and a banner if the pair does not match."""
+    title, reading = (
+        text_rows([question(answer)], width, _TITLE, INK),
+        text_rows([legend(answer, positive_only)], width),
+    )
+    rows = Image.new("RGB", (width, title.height + reading.height), PAPER)
+    rows.paste(title, (0, 0))
+    rows.paste(reading, (0, title.height))
+    yield rows
     no_match = mismatch(answer.warnings)
     if no_match:
         yield banner(sentence(no_match), width)
 
 
 def ranking(labels: Sequence[Ranked], width: int) -> Image.Image:
-    """Labels from best to worst with cosine, probability and a bar; the first ones, if there are many."""
+    """Draw the first labels from best to worst, with cosine, probability and a bar."""
     shown, column = labels[:_MOST_LABELS], min(width - 2 * MARGIN, 560)
     more = len(labels) - len(shown)
     row = Image.new("RGB", (width, 26 * (len(shown) + 1 + bool(more))), PAPER)
@@ -147,10 +155,10 @@ def _shortened(text: str, width: int) -> str:
 
 
 def notes(answer: Answer, width: int) -> Image.Image:
-    """The method, the target and the model, what was measured, and what the reader ought to know."""
+    """Draw the method, the target, the model, the similarity and the warnings."""
     shares = [f"{name} {float(part.special_share):.0%}" for name, part in answer.sides.items()]
     assert isinstance(answer, Explanation | Comparison)
-    return told(
+    return text_rows(
         [
             f"{method_line(answer)}    {target_line(answer)}",
             f"similarity (cosine) {answer.similarity:.3f}    on special tokens: {', '.join(shares)}",

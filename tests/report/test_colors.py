@@ -1,8 +1,8 @@
-"""Tests of ``nibt.report.colours``."""
+"""Tests of ``nibt.report.colors``."""
 
 import numpy as np
 
-from nibt.report.colours import ink_on, on_paper
+from nibt.report.colors import ink_on, on_paper
 
 
 def test_ink_is_readable_on_every_color_of_the_scale() -> None:

@@ -1,4 +1,4 @@
-"""Metrics that hide parts of the input, and how they do."""
+"""The base class of metrics that remove parts of the input."""
 
 from dataclasses import dataclass, field
 
@@ -9,18 +9,23 @@ from nibt.metrics.base import Metric
 
 @dataclass(frozen=True)
 class PerturbationMetric(Metric):
-    """``hide``: what an image's parts are hidden by, ``mean`` (the mean colour), ``blur`` or ``noise``; words fade
-    toward the padding token's embedding whatever it says. ``seed``: of what is drawn at random, for each item.
+    """Base class of metrics that remove parts of the input.
+
+    Args:
+        hide: What replaces parts of an image: ``mean`` (the mean color), ``blur`` or ``noise``. Words are always
+            blended with the embedding of the padding token.
+        seed: The seed of random draws, which differ by item.
+
     """
 
     hide: str = field(default="mean", kw_only=True)
     seed: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be.
+        """Check the options.
 
         Raises:
-            BadOption: There is no such way to hide, or the seed is negative.
+            BadOption: There is no such replacement, or the seed is negative.
 
         """
         check_hide(self.hide)

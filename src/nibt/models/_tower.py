@@ -1,0 +1,201 @@
+"""The part of the contract of models that image and text towers share: a stem, a sequence of blocks and a head."""
+
+import threading
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from contextlib import ExitStack
+from itertools import chain
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from nibt.data.units import Units
+from nibt.errors import BadOption
+from nibt.models._stamp import weights_stamp
+from nibt.models._trace import Cut, Inputs, See, Trace, cut_stem, first
+from nibt.types import Embedding, Hidden, Modality
+
+_LOCKS: "WeakKeyDictionary[nn.Module, threading.RLock]" = WeakKeyDictionary()
+_MOST_BLANKS = 64  # states of different sizes or caption lengths that a tower keeps
+
+
+class Tower(ABC):
+    """Base class of the encoders of a model.
+
+    Layer ``k`` is the hidden state that enters block ``k``: layer 0 follows the stem, layer ``depth`` precedes the
+    head.
+    """
+
+    modality: ClassVar[Modality]
+    positional: ClassVar[bool] = True
+    """Whether states depend on the position; if not, as in convolutional trunks, a mean state serves any grid."""
+    shared: ClassVar[frozenset[str]] = frozenset({"rope", "position_embeddings"})
+    """Keyword arguments of the blocks that all items of a batch share."""
+    offers: ClassVar[frozenset[str]] = frozenset({"attention", "stem"})
+    """What this tower offers to methods."""
+    mapped: ClassVar[bool] = True
+    """Whether ``torch.func.vmap`` supports the tower; it does not support some kinds of pooling."""
+    root: nn.Module
+
+    def __init__(self) -> None:
+        self._blanks: OrderedDict[Hashable, dict[int | None, Hidden]] = OrderedDict()
+
+    @property
+    @abstractmethod
+    def blocks(self) -> list[nn.Module]:
+        """The blocks, in order. Each takes the hidden state as its first argument and returns it first."""
+
+    @abstractmethod
+    def run(self, inputs: Inputs) -> Embedding:
+        """Run the model's own forward pass, up to the joint embedding."""
+
+    @abstractmethod
+    def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
+        """Compute the joint embedding from the output of the last block and the other inputs of the head."""
+
+    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
+        """Compute the embedding from the input of the last block, for only the row that the head reads.
+
+        This is an optional optimization.
+
+        Args:
+            stream: The hidden state that enters the last block.
+            extra: The other inputs of the head.
+            args: The other positional arguments of the block.
+            kwargs: The keyword arguments of the block.
+
+        Returns:
+            The embedding, or None if the whole block must run.
+
+        """
+        return None
+
+    def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
+        """Return the inputs of the head besides the hidden state, such as ``row`` or a mask, with a batch dimension."""
+        return {}
+
+    @abstractmethod
+    def units(self, inputs: Inputs, stream: Tensor) -> Units:
+        """Return the units that the rows of a hidden state stand for."""
+
+    @abstractmethod
+    def group(self, item: Any) -> Hashable:
+        """Return the group of an item; items of one group may share a batch."""
+
+    def length(self, item: Any) -> int:
+        """Return the length of an item in its group, whose items are padded to the longest of a batch."""
+        return 0
+
+    @abstractmethod
+    def prepare(self, items: Sequence[Any]) -> Inputs:
+        """Prepare a batch of images or captions of one group."""
+
+    @abstractmethod
+    def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
+        """Return the states at a layer (None: at the stem) for blank inputs of the same shape."""
+
+    @abstractmethod
+    def on_first_tokens(self, see: See) -> RemovableHandle:
+        """Register a hook that calls ``see`` with the first tokens, and replaces them with its result unless None."""
+
+    def valid_tokens(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
+        """Return a mask that is true on the rows of each item, and false on its padding."""
+        return torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+
+    def to_tokens(self, stream: Tensor) -> Hidden:
+        """Convert a hidden state to rows of tokens."""
+        return stream
+
+    def to_stream(self, tokens: Hidden, like: Tensor) -> Tensor:
+        """Convert rows of tokens to the hidden state that a block takes, of the shape of ``like``."""
+        return tokens
+
+    @property
+    def depth(self) -> int:
+        """The number of blocks."""
+        return len(self.blocks)
+
+    def relative(self, share: float) -> int:
+        """Return the layer at a fraction of the depth."""
+        return round(share * self.depth)
+
+    def check_layer(self, layer: int) -> None:
+        """Check a layer.
+
+        Raises:
+            BadOption: There is no such layer.
+
+        """
+        if not 0 <= layer <= self.depth:
+            raise BadOption(f"layer must be between 0 and {self.depth} for this {self.modality} tower (got {layer})")
+
+    @property
+    def lock(self) -> threading.RLock:
+        """The lock of the model, which both towers share."""
+        return _LOCKS.setdefault(self.root, threading.RLock())
+
+    @property
+    def example(self) -> Tensor:
+        """A weight with the device and the dtype in which the tower computes.
+
+        It is the first weight of a convolution or a linear map in the blocks, since norms, positions and embedding
+        tables stay in float32 in OpenCLIP's mixed precision.
+        """
+        for module in chain.from_iterable(block.modules() for block in self.blocks):
+            if isinstance(module, nn.Conv2d | nn.Linear) and module.weight.is_floating_point():
+                return module.weight
+        return next(self.root.parameters())
+
+    def encode(self, inputs: Inputs) -> Embedding:
+        """Compute the embeddings of a batch without a graph."""
+        with torch.no_grad(), self.lock:
+            return self.run(inputs)
+
+    def trace(self, inputs: Inputs, lowest: int = 0) -> Trace:
+        """Run the model once, and record the inputs of every block.
+
+        Hidden states are kept from the layer ``lowest`` on, since the first ones of a convolutional trunk are large.
+        """
+        calls: list[tuple[tuple, dict]] = []
+        streams: list[Tensor | None] = []
+
+        def before(_: nn.Module, args: tuple, kwargs: dict) -> None:
+            streams.append(args[0].detach() if len(streams) >= lowest else None)
+            calls.append((args[1:], kwargs))
+
+        def after(_: nn.Module, args: tuple, out: Any) -> None:
+            streams.append(first(out).detach())
+
+        with self.lock, ExitStack() as hooks, torch.no_grad():
+            for block in self.blocks:
+                hooks.callback(block.register_forward_pre_hook(before, with_kwargs=True).remove)
+            hooks.callback(self.blocks[-1].register_forward_hook(after).remove)
+            embedding = self.run(inputs)
+        return Trace(self, inputs, embedding, tuple(calls), tuple(streams))
+
+    def stem(self, inputs: Inputs) -> Cut:
+        """Cut the tower at its first tokens: patches with positions, the first feature map, or word embeddings."""
+        return cut_stem(self, inputs)
+
+    def _blank_state(self, key: Hashable, nothing: Inputs, layer: int | None) -> Hidden:
+        """Return the state of a blank input at a layer, from the cache if the weights are the same.
+
+        The output of the last block is cached with it, since paths need it, too.
+        """
+        threads = torch.get_num_threads()  # determines how sums are rounded
+        known = (key, weights_stamp(self.root), self.example.dtype, self.example.device, threads)
+        with self.lock:
+            states = self._blanks.setdefault(known, {})
+            if layer not in states and layer is None:
+                states[None] = self.stem(nothing).hidden
+            elif layer not in states:
+                trace = self.trace(nothing, layer or 0)
+                states.update({kept: trace.cut(kept).hidden for kept in (layer or 0, self.depth)})
+            while len(self._blanks) > _MOST_BLANKS:
+                self._blanks.popitem(last=False)
+            return states[layer]
