@@ -275,7 +275,7 @@ def test_explain_takes_captions_in_other_scripts(run: Run, photo: Path, clip_fol
 MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "no label": (["photo.png", "--labels", "none.txt"], 1, "give at least two labels to rank (got 0)"),
     "one label": (["photo.png", "--labels", "one.txt"], 1, "give at least two labels to rank (got 1)"),
-    "a label twice": (["photo.png", "--labels", "twice.txt"], 1, "the label 'a cat' is given 2 times"),
+    "a label twice": (["photo.png", "--labels", "twice.txt"], 1, "the label 'a cat' occurs 2 times"),
     "a URL": (["https://example.org/cat.jpg", "a cat"], 1, "URLs are not opened: download the image"),
     "a URL second": (["photo.png", "https://example.org/cat.jpg"], 2, "was taken for an image)"),
     "the caption first": (["a cat", "photo.png"], 2, "images come first, and there is no image 'a cat'"),

@@ -55,7 +55,7 @@ EACH = pytest.mark.parametrize("kind", LAYOUTS, ids=lambda kind: kind.__name__)
 
 
 @pytest.fixture
-def folder(kind: type[LocalDataset], tmp_path: Path) -> Path:
+def root(kind: type[LocalDataset], tmp_path: Path) -> Path:
     LAYOUTS[kind](tmp_path)
     return tmp_path
 
@@ -70,9 +70,9 @@ def test_data_sets_describe_themselves() -> None:
 
 
 @EACH
-def test_data_set_reads_its_pairs_and_pickles(kind: type[LocalDataset], folder: Path) -> None:
-    assert kind.check(folder) == ""
-    data = kind(folder)
+def test_data_set_reads_its_pairs_and_pickles(kind: type[LocalDataset], root: Path) -> None:
+    assert kind.check(root) == ""
+    data = kind(root)
     assert isinstance(data, Sequence)
     pairs = list(data)
     assert len(pairs) == len(data) > 1
@@ -80,7 +80,7 @@ def test_data_set_reads_its_pairs_and_pickles(kind: type[LocalDataset], folder: 
         assert Path(entry.image).is_file()
         assert pair.image.digest == entry.digest()
         assert pair.caption
-    assert data == kind(folder)
+    assert data == kind(root)
     assert captions(pickle.loads(pickle.dumps(data))) == captions(data)
     with pytest.raises(IndexError, match=r"item must lie in 0\.\."):
         data[len(data)]
@@ -90,12 +90,12 @@ def test_data_set_reads_its_pairs_and_pickles(kind: type[LocalDataset], folder: 
 
 @EACH
 def test_data_set_reads_an_image_with_its_item(
-    kind: type[LocalDataset], folder: Path, monkeypatch: pytest.MonkeyPatch
+    kind: type[LocalDataset], root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[Path] = []
     monkeypatch.setattr(_records, "read_image", lambda path: read.append(path) or base_read(path))
     base_read = nibt.data.images.read_image
-    data = kind(folder)
+    data = kind(root)
     assert not read
     data[1]
     assert len(read) == 1
@@ -103,35 +103,35 @@ def test_data_set_reads_an_image_with_its_item(
 
 @EACH
 def test_data_set_order_is_independent_of_the_file_system(
-    kind: type[LocalDataset], folder: Path, monkeypatch: pytest.MonkeyPatch
+    kind: type[LocalDataset], root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = [(pair.image.source, pair.caption) for pair in kind(folder)]
+    before = [(pair.image.source, pair.caption) for pair in kind(root)]
     glob, iterdir = Path.glob, Path.iterdir
     monkeypatch.setattr(Path, "glob", lambda path, pattern: iter(sorted(glob(path, pattern), reverse=True)))
     monkeypatch.setattr(Path, "iterdir", lambda path: iter(sorted(iterdir(path), reverse=True)))
-    assert [(pair.image.source, pair.caption) for pair in kind(folder)] == before
+    assert [(pair.image.source, pair.caption) for pair in kind(root)] == before
 
 
 @EACH
-def test_data_set_takes_count_and_seed(kind: type[LocalDataset], folder: Path) -> None:
-    data = kind(folder)
-    assert captions(kind(folder, count=1)) == captions(data)[:1]
-    mixed = [kind(folder, seed=seed) for seed in range(8)]
+def test_data_set_takes_count_and_seed(kind: type[LocalDataset], root: Path) -> None:
+    data = kind(root)
+    assert captions(kind(root, count=1)) == captions(data)[:1]
+    mixed = [kind(root, seed=seed) for seed in range(8)]
     assert {tuple(sorted(captions(one))) for one in mixed} == {tuple(sorted(captions(data)))}
     assert len({tuple(captions(one)) for one in mixed}) > 1
-    assert captions(kind(folder, seed=3, count=1)) == captions(mixed[3])[:1]
+    assert captions(kind(root, seed=3, count=1)) == captions(mixed[3])[:1]
     with pytest.raises(BadOption, match=rf"count must lie in 0\.\.{len(data)}"):
-        kind(folder, count=len(data) + 1)
+        kind(root, count=len(data) + 1)
     for option in ("count", "seed"):
         with pytest.raises(BadOption, match=f"{option} must not be negative"):
-            kind(folder, **{option: -1})
+            kind(root, **{option: -1})
 
 
 @EACH
-def test_data_set_records_its_options(kind: type[LocalDataset], folder: Path) -> None:
-    record = kind(folder, seed=4, count=1).record()
+def test_data_set_records_its_options(kind: type[LocalDataset], root: Path) -> None:
+    record = kind(root, seed=4, count=1).record()
     assert find("datasets", record["dataset"]) is kind
-    assert (record["folder"], record["seed"], record["count"], record["pairs"]) == (str(folder), 4, 1, 1)
+    assert (record["folder"], record["seed"], record["count"], record["pairs"]) == (str(root), 4, 1, 1)
     assert {field.name for field in fields(kind) if field.init and field.repr} <= record.keys()
     json.dumps(record)
 
@@ -150,8 +150,8 @@ def test_data_set_says_what_is_missing_and_where_to_get_it(kind: type[LocalDatas
 
 
 @EACH
-def test_data_set_names_the_row_of_a_broken_image(kind: type[LocalDataset], folder: Path) -> None:
-    data = kind(folder)
+def test_data_set_names_the_row_of_a_broken_image(kind: type[LocalDataset], root: Path) -> None:
+    data = kind(root)
     path = Path(data.entries[0].image)
     path.write_bytes(path.read_bytes()[:30])
     with pytest.raises(BadInput, match=path.name) as error:
@@ -159,8 +159,8 @@ def test_data_set_names_the_row_of_a_broken_image(kind: type[LocalDataset], fold
     assert any(word in str(error.value) for word in (", line ", ", image "))
     path.unlink()
     with pytest.raises(BadInput, match="no such file"):
-        kind(folder)[0]
-    text = kind.check(folder)
+        kind(root)[0]
+    text = kind.check(root)
     assert " images, first " in text
     assert path.name in text
     assert kind.home in text
@@ -180,7 +180,7 @@ def test_scenes_need_no_files() -> None:
 
 
 def test_measure_takes_a_data_set(tmp_path: Path) -> None:
-    folder(tmp_path)
+    LAYOUTS[Folder](tmp_path)
     rows = nibt.measure("scenes", Folder(tmp_path), ["energy"], "random")  # pyright: ignore[reportArgumentType]
     assert [row.item for row in rows] == [0, 1, 2]
     assert [0 < row.value < 1 for row in rows] == [True, False, False], "a box, the whole image, no named object"

@@ -64,7 +64,7 @@ class Opened:
     def close(self) -> None:
         self.page.context.close()
         assert self.messages == []
-        assert [one for one in self.asked if not one.startswith("data:")] == [self.file.as_uri()]
+        assert [one for one in self.requests if not one.startswith("data:")] == [self.file.as_uri()]
 
 
 def image(seed: int = 0) -> ImageInput:
