@@ -325,7 +325,7 @@ class TestLoading:
 
     def test_model_without_weights_is_rejected(self) -> None:
         built = tiny.KINDS["clip"]()
-        with pytest.raises(CannotLoad, match="has no weights: they are on the device 'meta'"):
+        with pytest.raises(CannotLoad, match="has no weights, since they are on the device 'meta'"):
             load_model(built.module.to("meta"), processor=built.processor)
 
 

@@ -158,7 +158,7 @@ BAD = {
     "negative steps": (["PHOTO", "a cat", "--steps", "-1"], 2, "steps must be at least 1"),
     "NaN": (["PHOTO", "a cat", "--tolerance", "nan"], 2, "tolerance must be a finite number"),
     "no number": (["PHOTO", "a cat", "--steps", "many"], 2, "valid integer"),
-    "unknown device": (["PHOTO", "a cat", "--device", "gpu"], 2, "device 'gpu' cannot be used"),
+    "unknown device": (["PHOTO", "a cat", "--device", "gpu"], 2, "device 'gpu' is not available"),
     "unknown dtype": (["PHOTO", "a cat", "--dtype", "int8"], 2, "dtype must be one of"),
     "no such folder": (["PHOTO", "a cat", "-o", "none/x.png"], 1, "does not exist"),
     "no image format": (["PHOTO", "a cat", "-o", "x.txt"], 2, "must end in the name of an image format"),
@@ -276,7 +276,11 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "no label": (["photo.png", "--labels", "none.txt"], 1, "give at least two labels to rank (got 0)"),
     "one label": (["photo.png", "--labels", "one.txt"], 1, "give at least two labels to rank (got 1)"),
     "a label twice": (["photo.png", "--labels", "twice.txt"], 1, "the label 'a cat' occurs 2 times"),
-    "a URL": (["https://example.org/cat.jpg", "a cat"], 1, "URLs are not opened: download the image"),
+    "a URL": (
+        ["https://example.org/cat.jpg", "a cat"],
+        1,
+        "an image must be a local file (got the URL 'https://example.org/cat.jpg'): download it",
+    ),
     "a URL second": (["photo.png", "https://example.org/cat.jpg"], 2, "was taken for an image)"),
     "the caption first": (["a cat", "photo.png"], 2, "images come first, and there is no image 'a cat'"),
     "two images to compare": (

@@ -242,7 +242,7 @@ def test_roar_keeps_edited_reports(run: Run, here: Path, clip_folder: Path) -> N
         1,
         "--epochs",
         1,
-        "--hide",
+        "--remove",
         "text",
         "--out",
         "RUN",

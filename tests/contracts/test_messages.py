@@ -19,7 +19,7 @@ def test_python_functions_reject_bad_labels_and_order(photo_file: str) -> None:
         nibt.explain_labels("no such model", photo_file, ["a cat"])
     with pytest.raises(BadInput, match="swap them"):
         nibt.explain(model, "a cat", photo_file)
-    with pytest.raises(BadInput, match="URLs are not opened"):
+    with pytest.raises(BadInput, match="an image must be a local file"):
         nibt.explain(model, "http://example.org/x.png", "a cat")
 
 
