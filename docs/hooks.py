@@ -17,26 +17,32 @@ from typer.cli import get_docs_for_click
 from nibt.cli.main import app
 
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
+_ROOT_LINK = re.compile(r"\]\((?!\w+:|#)(docs/)?")
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """The changelog lies beside the folder; its links are read from there."""
+    """Add the changelog, whose links are relative to the root of the repository, and the tutorial."""
     root = Path(config.config_file_path).parent
     text = (root / "CHANGELOG.md").read_text(encoding="utf-8")
-    files.append(File.generated(config, "changelog.md", content=text.replace("](docs/", "](")))
+    files.append(File.generated(config, "changelog.md", content=_ROOT_LINK.sub(_from_docs, text)))
     files.append(File.generated(config, "tutorial.md", content=_tutorial(Path(config.docs_dir) / "tutorial.ipynb")))
     return files
 
 
+def _from_docs(link: re.Match[str]) -> str:
+    """Make the start of a link relative to this folder."""
+    return "](" if link[1] else "](../"
+
+
 def _tutorial(notebook: Path) -> str:
-    """The notebook to read: its texts, and its code as code."""
+    """Return a notebook as Markdown."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    told = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
-    return "\n\n".join(text if kind == "markdown" else f"```python\n{text}\n```" for kind, text in told)
+    texts = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
+    return "\n\n".join(text if kind == "markdown" else f"```python\n{text}\n```" for kind, text in texts)
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Links out of the folder become names of files; the page of the command is what typer writes of it."""
+    """Replace links out of the folder by names of files, and add typer's reference to the page of the command."""
     if page.file.src_uri == "commands.md":
         markdown += _commands()
     root, folder = Path(config.config_file_path).parent, Path(config.docs_dir)
@@ -54,5 +60,5 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 def _commands() -> str:
     command = typer.main.get_command(app)
-    told = get_docs_for_click(obj=command, ctx=typer.Context(command, info_name="nibt"), name="nibt")
-    return told.partition("\n")[2]  # its title is the page's
+    text = get_docs_for_click(obj=command, ctx=typer.Context(command, info_name="nibt"), name="nibt")
+    return text.partition("\n")[2]  # without the title, which the page has

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from playwright.sync_api import Browser
 
 from tests.helpers import ROOT
 
@@ -80,40 +80,24 @@ class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None: ...
 
 
-def test_site_in_a_browser_requests_nothing_from_elsewhere(served: str) -> None:
-    api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
-    browser = shutil.which("chromium")
-    if browser is None:
-        pytest.skip("chromium is not installed")
-    flags = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-    ]
+def test_site_in_a_browser_requests_nothing_from_elsewhere(served: str, browser: Browser) -> None:
     requests: list[str] = []
-    with api.sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=browser, args=flags)
-        page = chromium.new_page(viewport={"width": 1200, "height": 800})
-        page.on("request", lambda request: requests.append(request.url))
-        wrong: list[str] = []
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        for name in ("index", "theory", "metrics", "commands", "api"):
-            page.goto(f"{served}/{name}.html")
-            assert page.locator("h1").first.is_visible()
-        page.locator("input.md-search__input").click()
-        ready = page.locator(".md-search-result__meta", has_text="Type to start searching")
-        ready.wait_for(timeout=120_000)  # the index is loaded, and typing has an effect
-        page.locator("input.md-search__input").press_sequentially("completeness")
-        page.locator("a.md-search-result__link").first.wait_for(timeout=120_000)
-        narrow = chromium.new_page(viewport={"width": 380, "height": 800})
-        narrow.on("request", lambda request: requests.append(request.url))
-        narrow.goto(f"{served}/metrics.html")
-        wide = narrow.evaluate("document.documentElement.scrollWidth")
-        chromium.close()
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    page.on("request", lambda request: requests.append(request.url))
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    for name in ("index", "theory", "metrics", "commands", "api"):
+        page.goto(f"{served}/{name}.html")
+        assert page.locator("h1").first.is_visible()
+    page.locator("input.md-search__input").click()
+    ready = page.locator(".md-search-result__meta", has_text="Type to start searching")
+    ready.wait_for(timeout=120_000)  # the index is loaded, and typing has an effect
+    page.locator("input.md-search__input").press_sequentially("completeness")
+    page.locator("a.md-search-result__link").first.wait_for(timeout=120_000)
+    narrow = browser.new_page(viewport={"width": 380, "height": 800})
+    narrow.on("request", lambda request: requests.append(request.url))
+    narrow.goto(f"{served}/metrics.html")
+    wide = narrow.evaluate("document.documentElement.scrollWidth")
     assert requests
     assert all(url.startswith((served, "data:", "blob:")) for url in requests), requests
     assert wide <= 380, "a narrow screen scrolls horizontally"

@@ -62,7 +62,7 @@ def resampled(samples: Sequence[Any], statistic: Callable[..., Any], seed: int =
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         warnings.simplefilter("ignore")  # a ratio to a mean that is 0 in a few resamples is infinite in them
         distribution = (
-            _stats()
+            scipy_stats()
             .bootstrap(
                 tuple(samples),
                 statistic,
@@ -92,7 +92,7 @@ def paired_test(values: Any, others: Any) -> float:
     if not np.any(difference):
         return 1.0
     tied = len({0.0, *np.abs(difference)}) <= len(difference)
-    return float(_stats().wilcoxon(difference, zero_method="zsplit", method="approx" if tied else "auto").pvalue)
+    return float(scipy_stats().wilcoxon(difference, zero_method="zsplit", method="approx" if tied else "auto").pvalue)
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -127,9 +127,15 @@ def win_rate(values: Any, others: Any, better: Better) -> float:
     return float(is_better.mean() + (difference == 0).mean() / 2)
 
 
-def _stats() -> Any:
+def scipy_stats() -> Any:
+    """Return ``scipy.stats``.
+
+    Raises:
+        Unsupported: scipy is not installed.
+
+    """
     try:
         from scipy import stats
     except ImportError as error:
-        raise Unsupported("intervals and tests need scipy: pip install 'nibt[metrics]'") from error
+        raise Unsupported("intervals, ranks and tests need scipy: pip install 'nibt[metrics]'") from error
     return stats

@@ -214,7 +214,8 @@ def test_roar_rejects_a_folder_of_other_settings(tmp_path: Path) -> None:
     run, model = tmp_path / "run", tiny.model("clip")
     nibt.roar(model, noise_pairs(12), "ones", out=run, repeats=1, remove="text", **QUICK)
     for other in ({"epochs": 2}, {"learning_rate": 1e-2}, {"seed": 1}, {"text_percentile": 80}):
-        with pytest.raises(OtherRequest, match=r"(?s)settings.epochs.*now.*Choose a new folder"):
+        (name,) = other
+        with pytest.raises(OtherRequest, match=rf"(?s)settings\.{name}.*now.*Choose a new folder"):
             nibt.roar(model, noise_pairs(12), "ones", out=run, repeats=1, remove="text", **{**QUICK, **other})
     with pytest.raises(OtherRequest, match="pairs: "):
         nibt.roar(model, noise_pairs(11), "ones", out=run, repeats=1, remove="text", **QUICK)

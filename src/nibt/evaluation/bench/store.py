@@ -15,23 +15,6 @@ from typing import Any
 
 from nibt import parquet
 
-_TEXTS = (
-    "model",
-    "weights_hash",
-    "method",
-    "variant",
-    "options",
-    "resolved",
-    "method_label",
-    "target",
-    "data",
-    "side",
-    "metric",
-    "metric_options",
-    "measured",
-    "metric_label",
-    "error",
-)
 COLUMNS = (
     "model",
     "weights_hash",
@@ -144,7 +127,7 @@ def _schema(arrow: Any) -> Any:
         "curve": arrow.list_(number),
         "seconds": number,
     }
-    return arrow.schema([(name, arrow.string() if name in _TEXTS else kinds[name]) for name in COLUMNS])
+    return arrow.schema([(name, kinds.get(name, arrow.string())) for name in COLUMNS])
 
 
 def _pyarrow() -> Any:

@@ -18,12 +18,13 @@ from nibt.data.pair import Pair, pairs_hash, require_image_text
 from nibt.engine.spec import resolve
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.evaluation.maps import raw_scores, with_controls
-from nibt.evaluation.roar.bootstrap import Bootstrap, stats
+from nibt.evaluation.roar.bootstrap import Bootstrap
 from nibt.evaluation.roar.folder import ORIGINAL, Cell, Folder
 from nibt.evaluation.roar.inputs import TowerInputs
 from nibt.evaluation.roar.settings import LEAST_PAIRS, REMOVALS, TRAINABLES, Settings, chosen, learning_rates
 from nibt.evaluation.roar.trainers import TRAINERS, Trainer, trained_blocks
 from nibt.evaluation.roar.training import Sources, fitting, split, trained, untrained
+from nibt.evaluation.statistics import scipy_stats
 from nibt.methods.base import SIDES, MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model
@@ -83,7 +84,7 @@ def roar(
     if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
         raise BadOption(f"repeats must be a whole number of at least 1 (got {repeats!r})")
     _check_sides(named)
-    stats()
+    scipy_stats()  # before hours of training
     if len(pairs) < LEAST_PAIRS:
         raise BadInput(
             f"at least {LEAST_PAIRS} pairs are needed, to train with some and validate with others (got {len(pairs)})"

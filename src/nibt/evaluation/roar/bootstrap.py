@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from nibt.errors import Unsupported
 from nibt.evaluation import CONTROLS
 from nibt.evaluation.roar.settings import TRAINABLES
+from nibt.evaluation.statistics import RESAMPLES, scipy_stats
 from nibt.results.roar import Agreement, LossIncrease
 
-RESAMPLES = 2000
 Losses = Mapping[tuple[str, str, str], np.ndarray]
 """By trainable, method and removal: the losses, repeats x validating pairs. Untouched data have the method ""."""
 
@@ -121,7 +120,7 @@ def _ends(drawn: np.ndarray) -> tuple[float, float]:
 
 def _tau(one: Any, other: Any) -> float:
     """Kendall's tau-b (scipy); NaN if all are equal."""
-    return float(stats().kendalltau(one, other).statistic)
+    return float(scipy_stats().kendalltau(one, other).statistic)
 
 
 def taus_of(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -131,17 +130,3 @@ def taus_of(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     untied = [(sign != 0).sum(1) for sign in signs]
     with np.errstate(invalid="ignore"):
         return (signs[0] * signs[1]).sum(1) / np.sqrt(untied[0] * untied[1])
-
-
-def stats() -> Any:
-    """Return ``scipy.stats``.
-
-    Raises:
-        Unsupported: scipy is not installed.
-
-    """
-    try:
-        from scipy import stats
-    except ImportError as error:
-        raise Unsupported("the ranks of nibt roar need scipy: pip install 'nibt[metrics]'") from error
-    return stats

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
-from nibt.evaluation.roar.bootstrap import RESAMPLES
 from nibt.evaluation.roar.folder import PROVENANCE
 from nibt.evaluation.roar.settings import TRAINABLES
+from nibt.evaluation.statistics import RESAMPLES
 from nibt.evaluation.tables import Table
 from nibt.report.html.document import document
 from nibt.report.html.tables import SCRIPT, STYLE
