@@ -27,24 +27,24 @@ def test_roar_writes_reports_and_rejects_bad_arguments(
         1,
         "--epochs",
         1,
-        "--hide",
+        "--remove",
         "both",
-        "--rate",
+        "--learning-rate",
         "features=1e-4",
         "--out",
         "RUN",
     )
     code, out, _ = run(*arguments)
     assert code == 0
-    assert "Form features" in out
+    assert "Trainable features" in out
     assert "0.0001" in out
     for name in ("report.md", "report.html", "result.json", "settings.json", "provenance.json"):
         assert (Path("RUN") / name).is_file()
     assert "://" not in check_page(Path("RUN/report.html").read_text())
     assert Roar.load("RUN/result.json").data["pairs"] == 12
     code, _, errors = run(*[2 if before == "--epochs" else word for before, word in pairwise(("", *arguments))])
-    assert (code, "choices.epochs: 1 (now 2)" in errors) == (2, True)
-    for wrong, message in ((("--rate", "x"), "must be a number"), (("--form", "all"), "features, last, whole")):
+    assert (code, "settings.epochs: 1 (now 2)" in errors) == (2, True)
+    for wrong, message in ((("--learning-rate", "x"), "must be a number"), (("--trainable", "all"), "features, last, whole")):
         code, _, errors = run("roar", "scenes", "--out", "NEW", "--count", 12, *wrong)
         assert (code, message in errors) == (2, True), errors
     code, _, errors = run("roar", "scenes")
