@@ -44,7 +44,10 @@ def test_roar_writes_reports_and_rejects_bad_arguments(
     assert Roar.load("RUN/result.json").data["pairs"] == 12
     code, _, errors = run(*[2 if before == "--epochs" else word for before, word in pairwise(("", *arguments))])
     assert (code, "settings.epochs: 1 (now 2)" in errors) == (2, True)
-    for wrong, message in ((("--learning-rate", "x"), "must be a number"), (("--trainable", "all"), "features, last, whole")):
+    for wrong, message in (
+        (("--learning-rate", "x"), "must be a number"),
+        (("--trainable", "all"), "features, last, whole"),
+    ):
         code, _, errors = run("roar", "scenes", "--out", "NEW", "--count", 12, *wrong)
         assert (code, message in errors) == (2, True), errors
     code, _, errors = run("roar", "scenes")
