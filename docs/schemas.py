@@ -1,8 +1,9 @@
-"""Writes the JSON Schemas of the files that nibt saves into ``docs/schemas``: ``python docs/schemas.py``."""
+"""Writes the JSON Schemas of the files that nibt reads and writes into ``docs/schemas``: ``python docs/schemas.py``."""
 
 import json
 from pathlib import Path
 
+from nibt.evaluation.bench.plan_file import PlanFile
 from nibt.jobs.manifest import Manifest
 from nibt.records import json_schema
 from nibt.results.audit import Audit
@@ -17,6 +18,7 @@ KINDS: dict[str, type] = {
     "audit": Audit,
     "roar": Roar,
     "job": Manifest,
+    "plan": PlanFile,
 }
 
 

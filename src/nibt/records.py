@@ -21,7 +21,7 @@ def read_record(kind: type[_Record], data: Any, where: str, error: type[NibtErro
     Args:
         kind: The type of the record.
         data: What the file holds.
-        where: What messages begin with: the name of the file, or of a key.
+        where: What messages begin with: the name of the file, or of a key. None if it is empty.
         error: The error to raise.
 
     Raises:
@@ -33,7 +33,8 @@ def read_record(kind: type[_Record], data: Any, where: str, error: type[NibtErro
     try:
         return _adapter(kind).validate_python(data)
     except ValidationError as mistakes:
-        raise error(f"{where}: {describe(mistakes.errors(include_url=False))}") from mistakes
+        text = describe(mistakes.errors(include_url=False), json_schema(kind))
+        raise error(f"{where}: {text}" if where else text) from mistakes
 
 
 def json_schema(kind: type) -> dict[str, Any]:
@@ -41,31 +42,51 @@ def json_schema(kind: type) -> dict[str, Any]:
     return _adapter(kind).json_schema(by_alias=True, mode="validation")
 
 
-def describe(mistakes: Sequence[Mapping[str, Any]]) -> str:
+def describe(mistakes: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -> str:
     """Return the first mistakes of a validation in plain words, each with its place.
 
-    >>> describe([{"type": "missing", "loc": ("image", "grid", 0), "msg": "Field required", "input": {}}])
+    Args:
+        mistakes: The errors of pydantic.
+        schema: The JSON Schema of the record, for the names that are close to an unknown one.
+
+    >>> describe([{"type": "missing", "loc": ("image", "grid", 0), "msg": "Field required", "input": {}}], {})
     'image.grid[0] is missing'
 
     """
     more = [f"and {len(mistakes) - _MOST} more"] if len(mistakes) > _MOST else []
-    return "; ".join([*map(_describe, mistakes[:_MOST]), *more])
+    return "; ".join([*(_describe(mistake, schema) for mistake in mistakes[:_MOST]), *more])
 
 
-def _describe(mistake: Mapping[str, Any]) -> str:
+def _describe(mistake: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     location, value = mistake["loc"], mistake["input"]
     place = place_of(location)
+    got = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}..."
     match mistake["type"]:
         case "missing":
             return f"{place} is missing"
         case "extra_forbidden" | "unexpected_keyword_argument":
-            return f"{place} is unknown{_suggestion(location[-1] if location else '', mistake)}"
+            near = get_close_matches(str(location[-1]), _names_beside(location, schema), n=1)
+            return f"{place} is unknown" + (f": did you mean {near[0]!r}?" if near else "")
+        case "list_type" | "tuple_type":
+            return f"{place} must be a list (got {got})"
+        case "too_short":
+            least = mistake["ctx"]["min_length"]
+            return f"{place} must have at least {least} {'entry' if least == 1 else 'entries'} (got {got})"
         case "value_error":
             text = str(mistake["msg"]).removeprefix("Value error, ")
-            return f"{place}: {text}" if place else text
+            return f"{place} {text}" if text.startswith("must ") else f"{place}: {text}" if place else text
         case _:
-            got = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}..."
-            return f"{place}: {_lower(str(mistake['msg']))} (got {got})".removeprefix(": ")
+            text = str(mistake["msg"]).replace("Input should be", "must be")
+            return f"{place} {_lower(text)} (got {got})".lstrip()
+
+
+def _names_beside(location: Sequence[str | int], schema: Mapping[str, Any]) -> list[str]:
+    """Return the names that a JSON Schema allows where this one is."""
+    definitions, node = schema.get("$defs", {}), schema
+    for part in location[:-1]:
+        node = node.get("items", {}) if isinstance(part, int) else node.get("properties", {}).get(part, {})
+        node = definitions.get(str(node.get("$ref", "")).rpartition("/")[2], node)
+    return list(node.get("properties", {}))
 
 
 def place_of(location: Sequence[str | int]) -> str:
@@ -79,12 +100,6 @@ def place_of(location: Sequence[str | int]) -> str:
     for part in location:
         place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
     return place
-
-
-def _suggestion(name: Any, mistake: Mapping[str, Any]) -> str:
-    known = mistake.get("ctx", {}).get("known", ())
-    near = get_close_matches(str(name), known, n=1)
-    return f": did you mean {near[0]!r}?" if near else ""
 
 
 def _lower(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -55,6 +56,13 @@ def test_labels_and_methods_without_a_path_match_their_schema(tmp_path: Path) ->
     answer = answer[0] if isinstance(answer, list) else answer
     answer.save(tmp_path / "labels.json")
     _check("explanation", json.loads((tmp_path / "labels.json").read_text()))
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(nibt.__file__).parent / "plans").glob("*.toml")), ids=lambda path: path.stem
+)
+def test_plans_match_their_schema(path: Path) -> None:
+    _check("plan", tomllib.loads(path.read_text(encoding="utf-8")))
 
 
 def test_results_match_their_schemas(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 The rows depend on nothing but the cell and its pairs, so that a chunk has the same values whenever it is measured.
 """
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from nibt.data.pair import Pair
 from nibt.engine.spec import resolve
 from nibt.engine.targets import Contrast
 from nibt.errors import NibtError
-from nibt.evaluation.bench.choices import as_text
 from nibt.evaluation.bench.plan import Cell, Plan
 from nibt.evaluation.bench.validation import build_metric
 from nibt.evaluation.measure import measure
@@ -126,7 +126,7 @@ class CellRunner:
             "weights_hash": self.model.weights_hash,
             "method": cell.method.name,
             "variant": cell.method.variant,
-            "options": as_text(cell.method.options),
+            "options": _as_json(cell.method.options),
             "method_label": cell.method.label,
             "target": cell.target,
             "seed": cell.seed,
@@ -143,11 +143,11 @@ class CellRunner:
                         )
                         yield {
                             **address,
-                            "resolved": as_text(resolved.get(side, {})),
+                            "resolved": _as_json(resolved.get(side, {})),
                             "item": item,
                             "side": side,
                             "metric": choice.name,
-                            "metric_options": as_text(choice.options),
+                            "metric_options": _as_json(choice.options),
                             "measured": choice.measured,
                             "metric_label": choice.label,
                             "value": measurement.value,
@@ -155,3 +155,8 @@ class CellRunner:
                             "seconds": seconds,
                             "error": errors.get(item, ""),
                         }
+
+
+def _as_json(options: Any) -> str:
+    """Return options as a line of JSON with sorted keys."""
+    return json.dumps(options, sort_keys=True, default=str)

@@ -1,29 +1,92 @@
 """Read a plan from TOML: models x methods x data sets x metrics x targets x seeds. Its format: ``docs/bench.md``."""
 
+import itertools
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from typing_extensions import override
 
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.evaluation import CONTROLS
-from nibt.evaluation.bench.choices import (
-    EVERY,
-    Choice,
-    MethodChoice,
-    MetricChoice,
-    check_entry,
-    default_label,
-    expand_grid,
-    read_entries,
-)
+from nibt.evaluation.bench.plan_file import ALL, Entry, MethodEntry, MetricEntry, PlanFile
+from nibt.records import read_record
 from nibt.registry import available
 from nibt.types import Modality
 
+if TYPE_CHECKING:
+    from nibt.methods.base import MethodSpec
+
 _FOLDER = Path(str(files("nibt"))) / "plans"
-_AnyChoice = TypeVar("_AnyChoice", bound=Choice)
+_AnyEntry = TypeVar("_AnyEntry", bound=Entry)
+_AnyChoice = TypeVar("_AnyChoice", bound="Choice")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A plugin with its options.
+
+    Attributes:
+        name: The name of the plugin.
+        options: Its options; those that are not listed have their defaults.
+        label: How tables call it; unique among the entries of its kind.
+        key: Its key in the plan, such as ``methods[1]``, for error messages.
+
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    label: str
+    key: str = field(compare=False)
+
+    def record(self) -> dict[str, Any]:
+        """Return the entry as a table of a plan."""
+        return {"name": self.name, "options": dict(self.options), "label": self.label}
+
+
+@dataclass(frozen=True)
+class MethodChoice(Choice):
+    """A method with its options.
+
+    Attributes:
+        variant: The variant of the method.
+        first: The number of pairs of each data set that are measured, for slow methods. None means all.
+
+    """
+
+    variant: str = "default"
+    first: int | None = None
+
+    @property
+    def spec(self) -> "MethodSpec":
+        """The method with its variant and options."""
+        from nibt.methods.base import MethodSpec  # imports torch, which reading a plan does not need
+
+        return MethodSpec(self.name, self.variant, self.options)
+
+    @override
+    def record(self) -> dict[str, Any]:
+        limit = {} if self.first is None else {"first": self.first}
+        return {**super().record(), "variant": self.variant, **limit}
+
+
+@dataclass(frozen=True)
+class MetricChoice(Choice):
+    """A metric with its options.
+
+    Attributes:
+        measured: The score that the metric evaluates, as in ``nibt.measure``.
+
+    """
+
+    measured: str = "explained"
+
+    @override
+    def record(self) -> dict[str, Any]:
+        return {**super().record(), "measured": self.measured}
 
 
 @dataclass(frozen=True)
@@ -71,14 +134,14 @@ class Plan:
     methods: tuple[MethodChoice, ...]
     data: tuple[Choice, ...]
     metrics: tuple[MetricChoice, ...]
-    targets: tuple[str, ...] = ("cosine",)
-    seeds: tuple[int, ...] = (0,)
-    sides: tuple[Modality, ...] = ("image", "text")
-    batch_size: int = 16
-    against: tuple[str, ...] = ()
-    first: int | None = None
-    published: bool = False
-    about: str = field(default="", compare=False)
+    targets: tuple[str, ...]
+    seeds: tuple[int, ...]
+    sides: tuple[Modality, ...]
+    batch_size: int
+    against: tuple[str, ...]
+    first: int | None
+    published: bool
+    about: str = field(compare=False)
 
     @classmethod
     def read(cls, source: "str | Path | Mapping[str, Any] | Plan") -> "Plan":
@@ -102,30 +165,20 @@ class Plan:
             BadOption: A key is unknown, or its value is not allowed.
 
         """
-        known = [each.name for each in fields(cls)]
-        for key in content:
-            if key not in known:
-                raise BadOption(str(UnknownName("plan keys", key, known)))
-        lists = {key: content[key] for key in ("targets", "seeds", "sides", "against") if key in content}
-        for key, value in lists.items():
-            _check_list(value, key)
-        for side in lists.get("sides", []):
-            if side not in ("image", "text"):
-                raise BadOption(f"sides must be among image, text (got {side!r})")
-        plain = {key: content[key] for key in ("batch_size", "first", "published", "about") if key in content}
-        for key in ("batch_size", "first"):
-            _check_count(plain.get(key), key)
-        if not isinstance(plain.get("published", False), bool):
-            raise BadOption(f"published must be true or false (got {plain['published']!r})")
-        models = [Choice(**check_entry(table, key), key=key) for key, table in read_entries(content, "models")]
-        data = [Choice(**check_entry(table, key), key=key) for key, table in read_entries(content, "data")]
+        file = read_record(PlanFile, dict(content), "", BadOption)
         return cls(
-            _with_labels(models, "models"),
-            _with_labels(_methods(content), "methods"),
-            _with_labels(data, "data"),
-            _with_labels(_metrics(content), "metrics"),
-            **{key: tuple(value) for key, value in lists.items()},
-            **plain,
+            models=_with_unique_labels(_choices(file.models, "models"), "models"),
+            methods=_with_unique_labels(_methods(file.methods), "methods"),
+            data=_with_unique_labels(_choices(file.data, "data"), "data"),
+            metrics=_with_unique_labels(_metrics(file.metrics), "metrics"),
+            targets=file.targets,
+            seeds=file.seeds,
+            sides=file.sides,
+            batch_size=file.batch_size,
+            against=file.against,
+            first=file.first,
+            published=file.published,
+            about=file.about,
         )
 
     def record(self) -> dict[str, Any]:
@@ -180,65 +233,80 @@ def _load(source: str | Path) -> dict[str, Any]:
         raise BadInput(f"{str(source)!r} cannot be read as a plan in TOML ({error})") from error
 
 
-def _methods(content: Mapping[str, Any]) -> list[MethodChoice]:
+def _choices(entries: Sequence[Entry], kind: str) -> list[Choice]:
+    """Return the models or the data sets of a plan."""
+    return [
+        Choice(entry.name, entry.options, entry.label or entry.name, f"{kind}[{position}]")
+        for position, entry in enumerate(entries)
+    ]
+
+
+def _methods(entries: Sequence[MethodEntry]) -> list[MethodChoice]:
     """Return the methods of a plan, followed by the negative controls that it does not name."""
     choices: list[MethodChoice] = []
-    for key, table in _expand_star(content, "methods"):
-        if "first" in table:
-            _check_count(table["first"], f"{key}.first")
-        for expanded in expand_grid(table, key):
-            entry = check_entry(expanded, key, "variant", "first")
-            variant = entry.get("variant", "default")
-            usual = default_label(entry["name"], "" if variant == "default" else variant, **entry["options"])
-            choices.append(MethodChoice(**{**entry, "label": entry.get("label") or usual}, key=key))
+    for key, entry in _expand_all(entries, "methods"):
+        variant = "" if entry.variant == "default" else entry.variant
+        for options in expand_grid(entry):
+            label = entry.label or default_label(entry.name, variant, **options)
+            choices.append(MethodChoice(entry.name, options, label, key, entry.variant, entry.first))
     missing = [name for name in CONTROLS if name not in {choice.name for choice in choices}]
     return choices + [MethodChoice(name, {}, name, "the negative controls") for name in missing]
 
 
-def _metrics(content: Mapping[str, Any]) -> list[MetricChoice]:
+def _metrics(entries: Sequence[MetricEntry]) -> list[MetricChoice]:
     """Return the metrics of a plan."""
     choices: list[MetricChoice] = []
-    for key, table in _expand_star(content, "metrics"):
-        entry = check_entry(table, key, "measured")
-        measured = entry.get("measured", "explained")
-        usual = default_label(entry["name"], "" if measured == "explained" else f"of {measured}", **entry["options"])
-        choices.append(MetricChoice(**{**entry, "label": entry.get("label") or usual}, key=key))
+    for key, entry in _expand_all(entries, "metrics"):
+        measured = "" if entry.measured == "explained" else f"of {entry.measured}"
+        label = entry.label or default_label(entry.name, measured, **entry.options)
+        choices.append(MetricChoice(entry.name, entry.options, label, key, entry.measured))
     return choices
 
 
-def _expand_star(content: Mapping[str, Any], kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the entries of a kind; ``*`` becomes an entry for each plugin that the plan does not name."""
-    entries = list(read_entries(content, kind))
-    named = {table["name"] for _, table in entries}
-    for key, table in entries:
-        names = [table["name"]] if table["name"] != EVERY else [n for n in available(kind) if n not in named]
+def _expand_all(entries: Sequence[_AnyEntry], kind: str) -> Iterator[tuple[str, _AnyEntry]]:
+    """Yield the entries of a kind with their keys; ``*`` becomes an entry for each plugin that is not named."""
+    named = {entry.name for entry in entries}
+    for position, entry in enumerate(entries):
+        names = [name for name in available(kind) if name not in named] if entry.name == ALL else [entry.name]
         for name in names:
-            yield key, {**table, "name": name}
+            yield f"{kind}[{position}]", entry.model_copy(update={"name": name})
 
 
-def _with_labels(choices: Sequence[_AnyChoice], kind: str) -> tuple[_AnyChoice, ...]:
-    """Return the choices with their labels; the default label is the name.
+def expand_grid(entry: MethodEntry) -> Iterator[dict[str, Any]]:
+    """Yield the options of an entry for each combination of the values in its ``grid``.
+
+    >>> list(expand_grid(MethodEntry(name="nib", options={"layer": 1}, grid={"steps": [2, 4]})))
+    [{'layer': 1, 'steps': 2}, {'layer': 1, 'steps': 4}]
+
+    """
+    for values in itertools.product(*entry.grid.values()):
+        yield {**entry.options, **dict(zip(entry.grid, values, strict=True))}
+
+
+def default_label(name: str, *words: str, **options: Any) -> str:
+    """Return the label of an entry without one: its name and everything that differs from its defaults.
+
+    >>> default_label("nib", "paper", steps=4, layer=[1, 2])
+    'nib paper steps=4 layer=1,2'
+
+    """
+    assignments = (f"{key}={_option_text(value)}" for key, value in options.items())
+    return " ".join([name, *(word for word in words if word), *assignments])
+
+
+def _option_text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _with_unique_labels(choices: Sequence[_AnyChoice], kind: str) -> tuple[_AnyChoice, ...]:
+    """Return the choices, whose labels must differ.
 
     Raises:
         BadOption: Two choices have the same label.
 
     """
-    labeled = tuple(choice if choice.label else replace(choice, label=choice.name) for choice in choices)
-    labels = [choice.label for choice in labeled]
-    for position, choice in enumerate(labeled):
+    labels = [choice.label for choice in choices]
+    for position, choice in enumerate(choices):
         if choice.label in labels[:position]:
             raise BadOption(f"{choice.key} has the label {choice.label!r} of another entry of {kind}: set its label")
-    return labeled
-
-
-def _check_list(value: Any, key: str) -> None:
-    kind = int if key == "seeds" else str
-    if not isinstance(value, list) or not all(type(element) is kind for element in value):
-        raise BadOption(f"{key} must be a list of {'whole numbers' if kind is int else 'strings'} (got {value!r})")
-    if key != "against" and (not value or len(set(value)) < len(value)):
-        raise BadOption(f"{key} must have at least one entry, and no entry twice (got {value!r})")
-
-
-def _check_count(value: Any, key: str) -> None:
-    if value is not None and (type(value) is not int or value < 1):
-        raise BadOption(f"{key} must be a whole number of at least 1 (got {value!r})")
+    return tuple(choices)

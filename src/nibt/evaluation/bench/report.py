@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import Any
 
-from nibt.evaluation.bench.choices import MethodChoice
 from nibt.evaluation.bench.figures import plot_cost, plot_curves, plot_distributions
 from nibt.evaluation.bench.headline import DROP, FPS, INCREASE, headlines, published, published_gains
+from nibt.evaluation.bench.plan import MethodChoice
 from nibt.evaluation.bench.run import Run
 from nibt.evaluation.bench.summary import Group, Line, Summary
 from nibt.evaluation.statistics import NOTHING, RESAMPLES, Interval, interval

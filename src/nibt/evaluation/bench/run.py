@@ -9,8 +9,7 @@ from typing import Any
 from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, CannotWrite, NibtError, Unsupported
 from nibt.evaluation.bench.cell import CellRunner, Items
-from nibt.evaluation.bench.choices import Choice
-from nibt.evaluation.bench.plan import Cell, Plan
+from nibt.evaluation.bench.plan import Cell, Choice, Plan
 from nibt.evaluation.bench.store import Store, part_name
 from nibt.evaluation.bench.validation import check_plan, random_methods, with_best_caption, with_key
 from nibt.models._loading import load_model

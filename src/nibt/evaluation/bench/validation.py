@@ -11,8 +11,7 @@ from nibt.data.images import ImageInput
 from nibt.datasets.base import Dataset
 from nibt.engine.encode import encode
 from nibt.errors import BadInput, BadOption, CannotLoad, NibtError, UnknownName
-from nibt.evaluation.bench.choices import Choice, MethodChoice, MetricChoice
-from nibt.evaluation.bench.plan import Plan
+from nibt.evaluation.bench.plan import Choice, MethodChoice, MetricChoice, Plan
 from nibt.methods._path import along_path
 from nibt.methods.base import SIDES
 from nibt.metrics.base import Metric
@@ -32,9 +31,6 @@ def check_plan(plan: Plan) -> dict[str, Dataset]:
         BadInput: A data set is missing or incomplete.
 
     """
-    for seed in plan.seeds:
-        if seed < 0:
-            raise BadOption(f"seeds must not be negative (got {seed})")
     for position, target in enumerate(plan.targets):
         with_key(f"targets[{position}]", lambda name=target: find("targets", name))
     for model in plan.models:
