@@ -1,13 +1,11 @@
-"""Tables as Markdown, LaTeX and HTML, and the lines of a summary as CSV."""
+"""Tables of text as Markdown, LaTeX and HTML."""
 
-import csv
 import html
-import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from nibt.evaluation.bench.summary import Line
+from nibt.evaluation.frames import DataFrame
 from nibt.evaluation.statistics import Interval
 from nibt.report.html.tables import data_table
 
@@ -41,6 +39,12 @@ class Table:
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
+
+    @classmethod
+    def of(cls, title: str, frame: DataFrame, note: str = "") -> "Table":
+        """Return the table of a DataFrame, whose index is the first column."""
+        rows = [[str(cell) for cell in row] for row in frame.itertuples()]
+        return cls(title, [str(frame.index.name), *map(str, frame.columns)], rows, note)
 
     def markdown(self) -> str:
         r"""Return a section with a table in Markdown; pipes in the cells are escaped.
@@ -112,49 +116,6 @@ def with_interval(mean: Interval) -> str:
     """
     value, low, high = mean
     return number(value) + ("" if math.isnan(low) else f" [{number(low)}, {number(high)}]")
-
-
-def as_csv(lines: Iterable[Line]) -> str:
-    """Return the lines of a summary as CSV, without rounding."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(
-        [
-            "model",
-            "data",
-            "target",
-            "side",
-            "metric",
-            "better",
-            "method",
-            "mean",
-            "low",
-            "high",
-            "pairs",
-            "failed",
-            "p_holm",
-            "win_rate",
-            "seconds",
-        ]
-    )
-    for line in lines:
-        group = line.series.group
-        writer.writerow(
-            [
-                *group,
-                line.series.side,
-                line.series.metric,
-                line.better,
-                line.series.method,
-                *line.mean,
-                line.count,
-                line.failed,
-                line.p,
-                line.win_rate,
-                line.seconds,
-            ]
-        )
-    return file.getvalue()
 
 
 def _markdown_row(cells: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from nibt.cli import main
 from nibt.evaluation.bench.headline import headlines
 from nibt.evaluation.bench.plan import Plan
 from nibt.evaluation.bench.store import COLUMNS, Store
-from nibt.evaluation.bench.summary import Group, Series, Summary
+from nibt.evaluation.bench.summary import Summary
 from tests.evaluation.bench.plans import BASE
 from tests.helpers import check_page
 
@@ -22,7 +22,8 @@ def make_summary(
     folder: Path, plan: Plan, numbers: dict[tuple[str, str, str], list[float]], seconds: dict[str, float]
 ) -> Summary:
     """Return a summary of known values, by side, metric and method."""
-    blank = dict.fromkeys(COLUMNS, "") | {"curve": [], "model": "m", "data": "d", "target": "cosine", "seed": 0}
+    blank = dict.fromkeys(COLUMNS, "") | {"curve": [], "target": "cosine", "seed": 0}
+    blank |= {"model": plan.models[0].label, "data": plan.data[0].label}
     rows = [
         {
             **blank,
@@ -38,7 +39,7 @@ def make_summary(
     ]
     store = Store(folder)
     store.add("part", rows)
-    return Summary.of(plan, store.table(["part", "lacking"]))
+    return Summary.of(plan, store.table(["part", "lacking"]).to_pandas())
 
 
 def test_report_numbers_equal_those_by_hand(tmp_path: Path) -> None:
@@ -55,14 +56,14 @@ def test_report_numbers_equal_those_by_hand(tmp_path: Path) -> None:
     numbers = {("image", "confidence_drop", name): values for name, values in drops.items()}
     numbers |= {("image", "confidence_increase", name): values for name, values in increases.items()}
     summary = make_summary(tmp_path, plan, numbers, {"nib": 0.5, "m2ib": 2.0, "rise": 1.0})
-    lines = {(line.series.metric, line.series.method): line for line in summary.lines}
+    lines = {(line.metric, line.method): line for line in summary.lines.itertuples()}
     drop = lines["confidence_drop", "m2ib"]
-    assert (drop.mean[0], drop.count, drop.win_rate, drop.seconds) == (3.0, 4, 0.125, 2.0)  # one tie, three losses
-    assert lines["confidence_drop", "rise"].count == 3
+    assert (drop.mean, drop.pairs, drop.win_rate, drop.seconds) == (3.0, 4, 0.125, 2.0)  # one tie, three losses
+    assert lines["confidence_drop", "rise"].pairs == 3
     assert lines["confidence_drop", "rise"].win_rate == 0.5
-    assert np.isnan(lines["confidence_drop", "nib"].p)
+    assert np.isnan(lines["confidence_drop", "nib"].p_holm)
     raw = stats.wilcoxon(np.subtract(drops["m2ib"], drops["nib"]), zero_method="zsplit", method="approx").pvalue
-    assert drop.p == pytest.approx(min(1, 2 * raw))  # the other p is 1
+    assert drop.p_holm == pytest.approx(min(1, 2 * raw))  # the other p is 1
     by_recipe = {(one.nib, one.quantity): one for one in headlines(summary)}
     image = by_recipe["nib", "image"]
     assert image.gain[0] == pytest.approx(((3 - 1.5) / 3 + (50 - 25) / 50) / 2)
@@ -70,9 +71,8 @@ def test_report_numbers_equal_those_by_hand(tmp_path: Path) -> None:
     assert image.gain[1] <= image.gain[0] <= image.gain[2]
     assert by_recipe["nib", "speed"].gain == pytest.approx((0.75, 0.75, 0.75))
     assert by_recipe["nib", "speed"].gain_relative_to_m2ib[0] == pytest.approx(3)
-    assert summary.pairs(
-        *(Series(Group("m", "d", "cosine"), "image", "confidence_drop", name) for name in ("nib", "rise"))
-    )
+    values = summary.values[*summary.groups[0], "image", "confidence_drop"]
+    np.testing.assert_array_equal(values[["nib", "m2ib", "rise"]].to_numpy().T, list(drops.values()))
 
 
 def test_report_is_written_in_every_format(

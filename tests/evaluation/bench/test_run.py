@@ -17,7 +17,6 @@ from nibt.evaluation.bench import cell as work
 from nibt.evaluation.bench import report as reporting
 from nibt.evaluation.bench.run import Run
 from nibt.evaluation.bench.store import fingerprint
-from nibt.evaluation.bench.summary import Summary
 from nibt.progress import Progress
 from tests import tiny
 from tests.evaluation.bench.plans import SCENES
@@ -110,9 +109,12 @@ def test_benchmark_records_a_bad_pair(tmp_path: Path, plan: dict[str, Any], monk
     assert all(np.isnan(row["value"]) for row in own if row["error"])
     assert all(np.isfinite(row["value"]) and row["seconds"] > 0 for row in own if not row["error"])
     assert {row["item"] for row in rows if row["method"] == "m2ib"} == set(range(5))
-    summary = Summary.of(run.plan, run.table())
-    assert {(item, error) for _, item, error in summary.failures} == {(item, errors[item]) for item in (1, 2, 5)}
-    assert {(line.count, line.failed) for line in summary.lines} == {(3, 3), (3, 2)}
+    summary = run.summary()
+    failed = set(summary.failures[["item", "error"]].itertuples(index=False, name=None))
+    assert failed == {(item, errors[item]) for item in (1, 2, 5)}
+    counts = set(summary.lines[["pairs", "failed"]].itertuples(index=False, name=None))
+    assert counts == {(3, 3), (3, 2)}
+    assert run.frame().to_dict("list")["error"] == [row["error"] for row in rows]
 
 
 def test_benchmark_resumes_after_an_error(tmp_path: Path, plan: dict[str, Any], monkeypatch: Any) -> None:
@@ -189,10 +191,10 @@ def test_benchmark_stores_the_curves_of_areas(tmp_path: Path, plan: dict[str, An
         removed, put_in = (firsts[side, metric, method, item] for metric in ("deletion", "insertion"))
         assert removed[0] == pytest.approx(put_in[-1], abs=1e-6)  # the whole input
         assert removed[-1] == pytest.approx(put_in[0], abs=1e-6)  # nothing of the input
-    summary = Summary.of(run.plan, run.table())
-    assert {series.metric for series in summary.curves} == {"deletion", "insertion"}
-    for series, curve in summary.curves.items():
-        assert np.trapezoid(curve) / 10 == pytest.approx(np.mean(list(summary.values[series].values())), abs=1e-6)
+    summary = run.summary()
+    assert {metric for *_, metric, _ in summary.curves} == {"deletion", "insertion"}
+    for (*family, method), curve in summary.curves.items():
+        assert np.trapezoid(curve) / 10 == pytest.approx(summary.values[*family][method].mean(), abs=1e-6)
     reporting.write_report(run)
     page = (tmp_path / "run" / "report.html").read_text()
     assert page.count("curves</h2>") == 2

@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from nibt.evaluation.bench.summary import Group, Series, Summary
+from nibt.evaluation.bench.summary import Group, Summary
+from nibt.evaluation.frames import DataFrame, pandas
 from nibt.evaluation.statistics import Interval, resampled
 
 DROP, INCREASE, FPS = "confidence_drop", "confidence_increase", "fps"
@@ -131,21 +132,16 @@ def _quantities(
             if len(labels) == 2:
                 values = {
                     group: _on_common_pairs(
-                        {
-                            (name, method): summary.values.get(Series(group, side, label, method), {})
-                            for name, label in labels.items()
-                            for method in (nib, other)
-                        },
-                        nib,
-                        other,
+                        {name: summary.values.get((*group, side, label)) for name, label in labels.items()}, nib, other
                     )
                     for group in groups
                 }
                 if any(values.values()):
                     yield f"{side} {options}".strip(), {group: paired for group, paired in values.items() if paired}
+    frame = pandas().DataFrame
     seconds = {
         group: _on_common_pairs(
-            {(FPS, method): summary.seconds_of(group, method, summary.plan.sides) for method in (nib, other)},
+            {FPS: frame({method: summary.seconds_of(group, method, summary.plan.sides) for method in (nib, other)})},
             nib,
             other,
         )
@@ -155,20 +151,18 @@ def _quantities(
         yield "speed", {group: paired for group, paired in seconds.items() if paired}
 
 
-def _on_common_pairs(
-    values: Mapping[tuple[str, str], Mapping[int, float]], nib: str, other: str
-) -> list[_PairedValues]:
+def _on_common_pairs(tables: Mapping[str, DataFrame | None], nib: str, other: str) -> list[_PairedValues]:
     """Return the values of the pairs that have all metrics of both methods; empty if there is no such pair."""
-    items = [
-        item
-        for item in next(iter(values.values()))
-        if all(not math.isnan(by_item.get(item, math.nan)) for by_item in values.values())
-    ]
-    if not items:
+    columns = {
+        (metric, method): table[method]
+        for metric, table in tables.items()
+        for method in (nib, other)
+        if table is not None and method in table
+    }
+    common = pandas().DataFrame(columns).dropna()
+    if common.empty or len(columns) < 2 * len(tables):
         return []
-    arrays = {key: np.array([by_item[item] for item in items], float) for key, by_item in values.items()}
-    metrics = dict.fromkeys(metric for metric, _ in values)
-    return [(metric, arrays[metric, nib], arrays[metric, other]) for metric in metrics]
+    return [(metric, common[metric, nib].to_numpy(), common[metric, other].to_numpy()) for metric in tables]
 
 
 def _mean_gain(data_sets: Sequence[Sequence[_PairedValues]], relative_to_m2ib: bool = False) -> Interval:

@@ -2,7 +2,7 @@
 
 import math
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
@@ -10,9 +10,10 @@ from nibt.evaluation.bench.figures import plot_cost, plot_curves, plot_distribut
 from nibt.evaluation.bench.headline import DROP, FPS, INCREASE, headlines, published, published_gains
 from nibt.evaluation.bench.plan import MethodChoice
 from nibt.evaluation.bench.run import Run
-from nibt.evaluation.bench.summary import Group, Line, Summary
+from nibt.evaluation.bench.summary import Group, Summary
+from nibt.evaluation.frames import DataFrame
 from nibt.evaluation.statistics import NOTHING, RESAMPLES, Interval, interval
-from nibt.evaluation.tables import Table, as_csv, number, with_interval
+from nibt.evaluation.tables import Table, number, with_interval
 from nibt.report.html.document import document
 from nibt.report.html.tables import SCRIPT, STYLE
 from nibt.results import provenance
@@ -31,12 +32,12 @@ def write_report(run: Run, overwrite: bool = False) -> str:
         Unsupported: pyarrow, scipy or matplotlib is not installed.
 
     """
-    summary = Summary.of(run.plan, run.table())
+    summary = run.summary()
     about, tables = list(_about(run)), list(_tables(summary))
     markdown = "\n\n".join(["# " + _title(run), *about, *(table.markdown() for table in tables)]) + "\n"
     reports = {
         "report.md": markdown,
-        "report.csv": as_csv(summary.lines),
+        "report.csv": summary.lines.to_csv(index=False),
         "report.tex": "\n\n".join(table.latex() for table in tables) + "\n",
         "report.html": _page(_title(run), about, tables, list(_plots(summary))),
     }
@@ -77,8 +78,8 @@ def _tables(summary: Summary) -> Iterator[Table]:
     """Yield the tables of a report in their order."""
     for group in summary.groups:
         for side in summary.plan.sides:
-            lines = [line for line in summary.lines if (line.series.group, line.series.side) == (group, side)]
-            if lines:
+            lines = summary.lines_of(group, side)
+            if len(lines):
                 yield _means(group, side, lines, summary.base)
                 if summary.base is not None:
                     yield _win_rates(group, side, lines, summary.base)
@@ -86,7 +87,7 @@ def _tables(summary: Summary) -> Iterator[Table]:
     if summary.plan.published:
         yield from (_published(group, summary) for group in summary.groups if group.data in _published_sets())
     yield from _headline(summary)
-    if summary.failures:
+    if len(summary.failures):
         yield _failures(summary)
 
 
@@ -95,42 +96,39 @@ def _title_of(group: Group, *details: str) -> str:
     return ", ".join([f"{group.data} with {group.model}", *target, *details])
 
 
-def _means(group: Group, side: str, lines: list[Line], base: str | None) -> Table:
+def _means(group: Group, side: str, lines: DataFrame, base: str | None) -> Table:
     """Return the table of means, with the number of pairs that were measured and that failed."""
-
-    def cell(line: Line) -> str:
-        return with_interval(line.mean) + (" *" if line.p < _ALPHA else "")
-
-    directions = {"higher": " (higher)", "lower": " (lower)"}
-    headings, rows = _pivot(lines, cell)
-    better = {line.series.metric: directions.get(line.better, "") for line in lines}
-    failed = {line.series.method: line.failed for line in lines}
-    counts = {method: max(line.count for line in lines if line.series.method == method) for method in failed}
-    rows = [[*row, str(counts[row[0]]), str(failed[row[0]])] for row in rows]
-    headings = ["method", *(metric + better[metric] for metric in headings), "pairs", "failed"]
+    table = _pivot(
+        lines,
+        [
+            with_interval(Interval(line.mean, line.low, line.high)) + (" *" if line.p_holm < _ALPHA else "")
+            for line in lines.itertuples()
+        ],
+    )
+    directions = {"higher": " (higher)", "lower": " (lower)", "neither": ""}
+    better = lines.groupby("metric")["better"].first().map(directions)
+    table = table.rename(columns=lambda metric: metric + better[metric])
+    table = table.assign(**lines.groupby("method")[["pairs", "failed"]].max())
     note = "In parentheses: which values are better."
-    return Table(_title_of(group, side), headings, rows, f"Base method: {base}. {note}" if base else note)
+    return Table.of(_title_of(group, side), table, f"Base method: {base}. {note}" if base else note)
 
 
-def _win_rates(group: Group, side: str, lines: list[Line], base: str) -> Table:
+def _win_rates(group: Group, side: str, lines: DataFrame, base: str) -> Table:
     """Return the table of win rates, for the metrics of which one direction is better."""
-    compared = [line for line in lines if line.better != "neither" and line.series.method != base]
-    headings, rows = _pivot(compared, lambda line: "-" if math.isnan(line.win_rate) else f"{line.win_rate:.0%}")
-    return Table(
+    compared = lines[(lines["better"] != "neither") & (lines["method"] != base)]
+    table = _pivot(compared, ["-" if math.isnan(rate) else f"{rate:.0%}" for rate in compared["win_rate"]])
+    return Table.of(
         _title_of(group, side, f"win rate against {base}"),
-        ["method", *headings],
-        rows,
+        table,
         f"The share of pairs on which a method is better than {base}, among the pairs that both have; a tie is half a "
         "win.",
     )
 
 
-def _pivot(lines: list[Line], cell: Callable[[Line], str]) -> tuple[list[str], list[list[str]]]:
-    """Return the metrics, and a row for each method with a cell for each metric."""
-    metrics = list(dict.fromkeys(line.series.metric for line in lines))
-    methods = list(dict.fromkeys(line.series.method for line in lines))
-    cells = {(line.series.method, line.series.metric): cell(line) for line in lines}
-    return metrics, [[method, *(cells.get((method, metric), "-") for metric in metrics)] for method in methods]
+def _pivot(lines: DataFrame, cells: Sequence[str]) -> DataFrame:
+    """Return a table of cells, one per line: a row per method, a column per metric, a dash where there is no line."""
+    table = lines.assign(cell=cells).pivot(index="method", columns="metric", values="cell").fillna("-")
+    return table.loc[lines["method"].unique(), lines["metric"].unique()]
 
 
 def _speed(group: Group, summary: Summary) -> Table:
@@ -138,8 +136,8 @@ def _speed(group: Group, summary: Summary) -> Table:
     sides = summary.plan.sides
     rows = []
     for method in (choice.label for choice in summary.plan.methods):
-        by_side = [interval(list(summary.seconds_of(group, method, [side]).values()))[0] for side in sides]
-        total = per_second(list(summary.seconds_of(group, method, sides).values()))
+        by_side = [interval(summary.seconds_of(group, method, [side])).mean for side in sides]
+        total = per_second(summary.seconds_of(group, method, sides))
         rows.append([method, *(number(1000 * seconds, 1) for seconds in by_side), with_interval(total)])
     return Table(
         _title_of(group, "cost"),
@@ -165,16 +163,16 @@ def _published(group: Group, summary: Summary) -> Table:
     columns = [(side, metric) for side in ("image", "text") for metric in (DROP, INCREASE)]
     labels = {name: _label_by_paper(name, summary) for name in (DROP, INCREASE)}
     means = {
-        (line.series.side, line.series.metric, line.series.method): line.mean
-        for line in summary.lines
-        if line.series.group == group
+        (side, line.metric, line.method): Interval(line.mean, line.low, line.high)
+        for side in summary.plan.sides
+        for line in summary.lines_of(group, side).itertuples()
     }
     rows = []
     for choice in summary.plan.methods:
         if (group.data, choice.name, "both", FPS) not in figures or not _as_published(choice, summary):
             continue
         measured = [means.get((side, labels[metric], choice.label), NOTHING) for side, metric in columns]
-        measured.append(per_second(list(summary.seconds_of(group, choice.label, summary.plan.sides).values())))
+        measured.append(per_second(summary.seconds_of(group, choice.label, summary.plan.sides)))
         of_paper = [figures[group.data, choice.name, *column] for column in [*columns, ("both", FPS)]]
         cells = [f"{number(value)} / {with_interval(mean)}" for value, mean in zip(of_paper, measured, strict=True)]
         rows.append([choice.label, *cells])
@@ -233,13 +231,11 @@ def _percent(share: Interval) -> str:
 
 def _failures(summary: Summary) -> Table:
     """Return the table of the first errors."""
-    errors = dict.fromkeys((series.group.data, series.method, item, error) for series, item, error in summary.failures)
-    rows = [[data, method, str(item), error] for data, method, item, error in list(errors)[:_MAX_FAILURES]]
-    return Table(
+    errors = summary.failures[["data", "method", "item", "error"]].drop_duplicates()
+    return Table.of(
         "Failed pairs",
-        ["data", "method", "item", "error"],
-        rows,
-        f"{len(errors)} errors in total; the first {len(rows)} are shown.",
+        errors.head(_MAX_FAILURES).set_index("data"),
+        f"{len(errors)} errors in total; the first {min(len(errors), _MAX_FAILURES)} are shown.",
     )
 
 
@@ -247,11 +243,11 @@ def _plots(summary: Summary) -> Iterator[tuple[str, bytes]]:
     """Yield the plots of a report, each with its title."""
     for group in summary.groups:
         for side in summary.plan.sides:
-            lines = [line for line in summary.lines if (line.series.group, line.series.side) == (group, side)]
-            if lines:
+            lines = summary.lines_of(group, side)
+            if len(lines):
                 yield _title_of(group, side, "metrics against cost"), plot_cost(lines)
                 yield _title_of(group, side, "distributions"), plot_distributions(lines, summary)
-            if any(line.series in summary.curves for line in lines):
+            if any((*group, side) == series[:4] for series in summary.curves):
                 yield _title_of(group, side, "curves"), plot_curves(lines, summary)
 
 

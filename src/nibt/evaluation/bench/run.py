@@ -11,7 +11,9 @@ from nibt.errors import BadInput, CannotWrite, NibtError, Unsupported
 from nibt.evaluation.bench.cell import CellRunner, Items
 from nibt.evaluation.bench.plan import Cell, Choice, Plan
 from nibt.evaluation.bench.store import Store, part_name
+from nibt.evaluation.bench.summary import Summary
 from nibt.evaluation.bench.validation import check_plan, random_methods, with_best_caption, with_key
+from nibt.evaluation.frames import DataFrame, pandas
 from nibt.models._loading import load_model
 from nibt.models._mean_states import file_hashes
 from nibt.models.base import Model
@@ -136,6 +138,20 @@ class Run:
             cells.setdefault(repr(chunk.cell.record()), []).append(chunk)
         return self.store.table(chunk.part for chunks in cells.values() for chunk in chunks)
 
+    def frame(self) -> DataFrame:
+        """Return all rows as a ``pandas.DataFrame``: ``docs/bench.md`` describes the columns."""
+        pandas()
+        return self.table().to_pandas()
+
+    def summary(self) -> Summary:
+        """Summarize the rows; ``summary().lines`` is a ``pandas.DataFrame`` with a line per method and metric.
+
+        Raises:
+            Unsupported: pandas or scipy is not installed.
+
+        """
+        return Summary.of(self.plan, self.frame())
+
     def measure_missing(self, data: Mapping[str, Dataset], on_progress: OnProgress = no_progress) -> None:
         """Measure the chunks that are not in the store.
 
@@ -234,7 +250,7 @@ def benchmark(
         on_progress: Called after each chunk with the number of pairs that are done.
 
     Returns:
-        The run, whose ``table`` has the measurements.
+        The run, whose ``frame`` has the measurements.
 
     Raises:
         UnknownName: No plan has that name.

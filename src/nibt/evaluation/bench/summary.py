@@ -1,129 +1,71 @@
 """Summarize the rows of a run: a line for each model, data set, target, side, metric and method."""
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from nibt.evaluation.bench.plan import Plan
+from nibt.evaluation.frames import Column, DataFrame, pandas
 from nibt.evaluation.statistics import Better, Interval, holm, interval, paired_test, win_rate
 from nibt.registry import find
 
 BASE = "nib"
-_COLUMNS = (
-    "model",
-    "data",
-    "target",
-    "side",
-    "metric_label",
-    "method_label",
-    "item",
-    "value",
-    "seconds",
-    "seed",
-    "error",
-    "curve",
-)
+GROUP = ["model", "data", "target"]
+FAMILY = [*GROUP, "side", "metric"]
+"""The columns that identify the values that are compared between methods."""
+SERIES = [*FAMILY, "method"]
+"""The columns that identify the values of one method."""
+
+LINE = [*SERIES, "better", *Interval._fields, "pairs", "failed", "p_holm", "win_rate", "seconds"]
+"""The columns of a summary."""
 
 
 class Group(NamedTuple):
-    """What the rows of a table have in common."""
+    """What the tables of a report have in common."""
 
     model: str
     data: str
     target: str
 
 
-class Series(NamedTuple):
-    """A method on a side of a group, by one metric."""
-
-    group: Group
-    side: str
-    metric: str
-    method: str
-
-
-@dataclass(frozen=True)
-class Line:
-    """The mean of a series with its interval.
-
-    Attributes:
-        series: The series.
-        better: Which values of the metric are better.
-        mean: The mean over pairs with its interval.
-        count: The number of pairs with a value.
-        failed: The number of pairs with an error.
-        seconds: The mean time to explain this side of a pair.
-        p: The p value of the difference from the base method, after Holm's correction over the methods of the group,
-            side and metric; NaN for the base method.
-        win_rate: The share of pairs on which the method is better than the base method; a tie is half a win.
-
-    """
-
-    series: Series
-    better: Better
-    mean: Interval
-    count: int
-    failed: int
-    seconds: float
-    p: float = math.nan
-    win_rate: float = math.nan
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Summary:
-    """The values of a run by series and pair.
+    """The values of a run by pair, averaged over seeds.
 
     Attributes:
         plan: The plan of the run.
-        values: The value of each pair by series, averaged over seeds.
-        times: The seconds of each pair by group, side and method, averaged over seeds.
-        failures: The series, pair and message of each error.
-        curves: The mean curve over pairs, for metrics that are the area under a curve.
+        values: The values of each family, by the columns of ``FAMILY``: a row per pair, a column per method.
+        times: The seconds by model, data set, target and side: a row per pair, a column per method.
+        failures: Series, ``item`` and ``error`` of each measurement that failed.
+        curves: The mean curve over pairs of each series, for metrics that are the area under a curve.
 
     """
 
     plan: Plan
-    values: Mapping[Series, Mapping[int, float]]
-    times: Mapping[tuple[Group, str, str], Mapping[int, float]]
-    failures: Sequence[tuple[Series, int, str]]
-    curves: Mapping[Series, np.ndarray]
+    values: Mapping[Any, DataFrame]
+    times: Mapping[Any, DataFrame]
+    failures: DataFrame
+    curves: Mapping[Any, np.ndarray]
 
     @classmethod
-    def of(cls, plan: Plan, table: Any) -> "Summary":
-        """Summarize the table of a run."""
-        values: dict[Series, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-        times: dict[tuple[Group, str, str], dict[int, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
-        failures: list[tuple[Series, int, str]] = []
-        curves: dict[Series, list[list[float]]] = defaultdict(list)
-        for model, data, target, side, metric, method, item, value, seconds, seed, error, curve in zip(
-            *(table[name].to_pylist() for name in _COLUMNS), strict=True
-        ):
-            group = Group(model, data, target)
-            series = Series(group, side, metric, method)
-            values[series][item].append(value)
-            if curve:
-                curves[series].append(curve)
-            if error:
-                failures.append((series, item, error))
-            elif not math.isnan(seconds):
-                times[group, side, method][item].setdefault(seed, seconds)
+    def of(cls, plan: Plan, rows: DataFrame) -> "Summary":
+        """Summarize the rows of a run, as ``Run.frame`` returns them."""
+        rows = _in_order(plan, rows)
+        values = rows.groupby([*SERIES, "item"], observed=True)["value"].mean()
+        pair = [*GROUP, "side", "method", "item"]
+        # each metric of a pair repeats the seconds of the explanation
+        seconds = rows[rows["error"] == ""].groupby([*pair, "seed"], observed=True)["seconds"].first()
+        curves = rows[rows["curve"].map(len) > 0].groupby(SERIES, observed=True)["curve"]
         return cls(
             plan,
-            {
-                series: {item: _mean(of_seeds) for item, of_seeds in by_item.items()}
-                for series, by_item in values.items()
-            },
-            {
-                key: {item: _mean(of_seeds.values()) for item, of_seeds in by_item.items()}
-                for key, by_item in times.items()
-            },
-            failures,
-            {series: np.mean(of_pairs, axis=0) for series, of_pairs in curves.items()},
+            _by_method(values, FAMILY),
+            _by_method(seconds.groupby(pair, observed=True).mean(), [*GROUP, "side"]),
+            rows.loc[rows["error"] != "", [*SERIES, "item", "error"]],
+            {series: np.mean(of_pairs.tolist(), axis=0) for series, of_pairs in curves},
         )
 
     @cached_property
@@ -134,76 +76,79 @@ class Summary:
 
     @cached_property
     def groups(self) -> list[Group]:
-        """The groups in the order of the table."""
-        return list(dict.fromkeys(series.group for series in self.values))
+        """The groups in the order of the plan."""
+        return list(dict.fromkeys(Group(*family[:3]) for family in self.values))
 
     @cached_property
-    def lines(self) -> list[Line]:
-        """The lines in the order of the plan: by group, side, metric and method."""
-        methods = {method.label: position for position, method in enumerate(self.plan.methods)}
-        metrics = {metric.label: position for position, metric in enumerate(self.plan.metrics)}
-        groups = {group: position for position, group in enumerate(self.groups)}
-        families: dict[tuple[Group, str, str], list[Series]] = defaultdict(list)
-        for series in sorted(
-            self.values, key=lambda each: (groups[each.group], each.side, metrics[each.metric], methods[each.method])
-        ):
-            families[series.group, series.side, series.metric].append(series)
-        return [line for family in families.values() for line in self._compared(family)]
+    def lines(self) -> DataFrame:
+        """A line for each series, in the order of the plan.
 
-    def pairs(self, series: Series, other: Series) -> tuple[np.ndarray, np.ndarray]:
-        """Return the values of two series on the pairs that both have."""
-        common = [item for item in self.values[series] if item in self.values[other]]
-        return (
-            np.array([self.values[series][item] for item in common], float),
-            np.array([self.values[other][item] for item in common], float),
-        )
+        The columns of ``SERIES`` and:
+        ``better``, which values of the metric are better: ``higher``, ``lower`` or ``neither``;
+        ``mean``, ``low`` and ``high``, the mean over pairs and its 95 % interval;
+        ``pairs`` and ``failed``, the number of pairs with a value, and with an error;
+        ``p_holm``, the p value of the difference from the base method, with Holm's correction over the methods of a
+        family; NaN for the base method;
+        ``win_rate``, the share of pairs on which the method is better than the base method, where a tie is half a win;
+        ``seconds``, the mean time to explain this side of a pair.
+        """
+        lines = [line for family, values in self.values.items() for line in self._lines(family, values)]
+        return pandas().DataFrame(lines, columns=LINE)
 
-    def seconds_of(self, group: Group, method: str, sides: Sequence[str]) -> dict[int, float]:
-        """Return the seconds of each pair, summed over the sides."""
-        by_side = [self.times.get((group, side, method), {}) for side in sides]
-        common = [item for item in by_side[0] if all(item in seconds for seconds in by_side)]
-        return {item: sum(seconds[item] for seconds in by_side) for item in common}
+    def lines_of(self, group: Group, side: str) -> DataFrame:
+        """Return the lines of a side of a group."""
+        return self.lines[(self.lines[[*GROUP, "side"]] == [*group, side]).all(axis=1)]
 
-    def _compared(self, family: list[Series]) -> list[Line]:
-        """Return the lines of all methods of a group, side and metric, compared with the base method."""
-        lines = [self._line(series) for series in family]
-        base = next((series for series in family if series.method == self.base), None)
-        if base is None:
-            return lines
-        others = [position for position, line in enumerate(lines) if line.series != base]
-        paired = {position: self.pairs(family[position], base) for position in others}
-        corrected = holm([paired_test(*paired[position]) for position in others])
-        for position, p in zip(others, corrected, strict=True):
-            line = lines[position]
-            lines[position] = replace(line, p=p, win_rate=win_rate(*paired[position], line.better))
-        return lines
+    def seconds_of(self, group: Group, method: str, sides: Sequence[str]) -> Column:
+        """Return the seconds of each pair that was explained on all the sides, summed over the sides."""
+        by_side = [self.times[*group, side][method] for side in sides if method in self.times.get((*group, side), ())]
+        if len(by_side) < len(sides):
+            return pandas().Series(dtype=float)
+        return pandas().concat(by_side, axis=1).sum(axis=1, skipna=False).dropna()
 
-    def _line(self, series: Series) -> Line:
-        """Return the line of a series before it is compared."""
-        values = np.array(list(self.values[series].values()), float)
-        times = list(self.times.get((series.group, series.side, series.method), {}).values())
-        return Line(
-            series,
-            self._better(series.metric),
-            interval(values),
-            int((~np.isnan(values)).sum()),
-            self._failed.get(series, 0),
-            _mean(times),
-        )
+    def better(self, metric: str) -> Better:
+        """Return which values of a metric are better, by its label."""
+        return find("metrics", next(choice.name for choice in self.plan.metrics if choice.label == metric)).better
 
-    @cached_property
-    def _failed(self) -> dict[Series, int]:
-        """The number of pairs with an error, by series."""
-        items: dict[Series, set[int]] = defaultdict(set)
-        for series, item, _ in self.failures:
-            items[series].add(item)
-        return {series: len(failed) for series, failed in items.items()}
-
-    def _better(self, label: str) -> Better:
-        return find("metrics", next(metric.name for metric in self.plan.metrics if metric.label == label)).better
+    def _lines(self, family: tuple[str, ...], values: DataFrame) -> list[dict[str, Any]]:
+        """Return the lines of the methods of a family, compared with the base method."""
+        better = self.better(family[-1])
+        failed = self.failures[(self.failures[FAMILY] == list(family)).all(axis=1)].groupby("method", observed=True)
+        others = [method for method in values if self.base in values and method != self.base]
+        tests = holm([paired_test(values[method], values[self.base]) for method in others])
+        p_values = dict(zip(others, tests, strict=True))
+        return [
+            {
+                **dict(zip(SERIES, (*family, method), strict=True)),
+                "better": better,
+                **interval(values[method])._asdict(),
+                "pairs": int(values[method].notna().sum()),
+                "failed": len(set(failed.get_group(method)["item"])) if method in failed.groups else 0,
+                "p_holm": p_values.get(method, math.nan),
+                "win_rate": win_rate(values[method], values[self.base], better) if method in others else math.nan,
+                "seconds": self.seconds_of(Group(*family[:3]), method, [family[3]]).mean(),
+            }
+            for method in values
+        ]
 
 
-def _mean(values: Iterable[float]) -> float:
-    """Return the mean without NaN; NaN if no value remains."""
-    measured = [value for value in values if not math.isnan(value)]
-    return sum(measured) / len(measured) if measured else math.nan
+def _in_order(plan: Plan, rows: DataFrame) -> DataFrame:
+    """Return the rows with columns whose values are ordered as in the plan; metrics and methods are their labels."""
+    order = {
+        "model": ("model", [choice.label for choice in plan.models]),
+        "data": ("data", [choice.label for choice in plan.data]),
+        "target": ("target", plan.targets),
+        "side": ("side", plan.sides),
+        "metric": ("metric_label", [choice.label for choice in plan.metrics]),
+        "method": ("method_label", [choice.label for choice in plan.methods]),
+    }
+    categorical = pandas().Categorical
+    return rows.assign(**{name: categorical(rows[column], list(known)) for name, (column, known) in order.items()})
+
+
+def _by_method(values: Column, columns: list[str]) -> dict[Any, DataFrame]:
+    """Return a table for each combination of the columns: a row per pair, a column per method."""
+    return {
+        key: of_key.droplevel(columns).unstack("method").sort_index()
+        for key, of_key in values.groupby(level=columns, observed=True)
+    }

@@ -1,0 +1,24 @@
+"""pandas, which is imported when the first run is summarized."""
+
+from typing import Any, TypeAlias
+
+from nibt.errors import Unsupported
+
+DataFrame: TypeAlias = Any
+"""A ``pandas.DataFrame``; the types of its columns are not known to a type checker."""
+Column: TypeAlias = Any
+"""A ``pandas.Series``."""
+
+
+def pandas() -> Any:
+    """Return the module ``pandas``.
+
+    Raises:
+        Unsupported: pandas is not installed.
+
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise Unsupported("the summary of a benchmark needs pandas: pip install 'nibt[bench]'") from error
+    return pandas
