@@ -7,6 +7,7 @@ from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid, Word, Words
 from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.explanation import Explanation
+from nibt.results.records import ModelRecord
 
 WHOLE = Region(0.0, 0.0, 90.0, 90.0)
 BETWEEN = {
@@ -15,6 +16,17 @@ BETWEEN = {
     **{name: {"target": "cosine", "value": 0.5} for name in ("first", "second")},
 }
 PEAK = [[0.0, 0.0, 0.0], [0.0, 0.0, -1.0], [2.0, 0.0, 0.0]]
+
+MODEL: ModelRecord = {
+    "id": "x",
+    "family": "clip",
+    "weights_hash": "0" * 16,
+    "configuration_hash": "0" * 16,
+    "dtype": "float32",
+    "device": "cpu",
+    "resize": "model",
+    "image_size": None,
+}
 
 
 def answer(scores: list[list[float]], size: tuple[int, int], region: Region, caption: str = "a red cat") -> Explanation:
@@ -38,11 +50,11 @@ def answer(scores: list[list[float]], size: tuple[int, int], region: Region, cap
         ),
         TextAttribution(text, units, torch.tensor(0.5), caption=caption),
         similarity=0.3,
-        score={**cosine, "image": cosine, "text": cosine},
-        method={"name": "nib", "variant": "default"},
-        model={"id": "x"},
+        score={**cosine, "options": {}, "image": cosine, "text": cosine},
+        method={"name": "nib", "variant": "default", "seed": None, "signed": True},
+        model=MODEL,
         versions={},
     )
 
 
-UNSIGNED = {"name": "gae", "variant": "default", "signed": False}
+UNSIGNED = {"name": "gae", "variant": "default", "seed": None, "signed": False}

@@ -350,7 +350,7 @@ def test_comparison_is_saved_and_loaded(tmp_path: Path, items: list) -> None:
     assert warning["kind"] == "comparison"
     save([answer, answer], tmp_path / "two.json")
     for name in ("two", "none"):
-        with pytest.raises(BadInput, match="no comparison that nibt wrote"):
+        with pytest.raises(BadInput, match="not a file of kind 'comparison'"):
             nibt.Comparison.load(tmp_path / f"{name}.json")
-    with pytest.raises(BadInput, match="no explanation that nibt wrote"):
+    with pytest.raises(BadInput, match="not a file of kind 'explanation'"):
         nibt.Explanation.load(tmp_path / "x.json")

@@ -50,14 +50,14 @@ def test_interactions_of_a_trained_model_are_accurate_by_default(sample: str, ca
     torch.testing.assert_close(actual.table, exact.table, atol=0.05 * near, rtol=0)
     assert (few.table - exact.table).abs().max() > 2 * (actual.table - exact.table).abs().max()
     assert abs(actual.gap) < 0.05 * float(exact.scores.sum(1).abs().sum())
-    assert actual.method["nodes"]["text"] > few.method["nodes"]["text"] == 8
-    assert exact.method["nodes"] == {"image": 128, "text": 128}
+    assert actual.method["steps"]["text"] > few.method["steps"]["text"] == 8
+    assert exact.method["steps"] == {"image": 128, "text": 128}
     assert "tolerance" not in str(actual.warnings)
 
 
 def test_interactions_warn_if_the_tolerance_is_not_met() -> None:
     strict = table(image_layer=1, text_layer=1, steps=1, tolerance=1e-9)
-    assert strict.method["nodes"] == {"image": 64, "text": 64}
+    assert strict.method["steps"] == {"image": 64, "text": 64}
     assert str(strict.warnings).count("side of the table is above the tolerance after 64 steps") == 2
     assert "tolerance" not in str(table(image_layer=1, text_layer=1, steps=1, tolerance=0.5).warnings)
 

@@ -18,5 +18,5 @@ def test_explanation_is_saved_and_loaded(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="no longer there"):
         draw(again)
     (tmp_path / "y.json").write_text("[]")
-    with pytest.raises(Exception, match="no explanation that nibt wrote"):
+    with pytest.raises(Exception, match="not a file of kind 'explanation'"):
         Explanation.load(tmp_path / "y.json")

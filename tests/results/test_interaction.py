@@ -55,7 +55,7 @@ def test_interaction_is_saved_and_loaded(tmp_path: Path) -> None:
     assert again.gap == pytest.approx(actual.gap, abs=1e-6)
     save([actual, actual], tmp_path / "two.json")
     assert len(json.loads((tmp_path / "two.json").read_text())) == 2
-    with pytest.raises(BadInput, match="no word-region table"):
+    with pytest.raises(BadInput, match="not a file of kind 'interaction'"):
         Interaction.load(tmp_path / "two.json")
     with pytest.raises(CannotWrite):
         actual.save(tmp_path / "missing" / "x.json")

@@ -211,7 +211,7 @@ def _table(model: "Model", answer: "Explanation", options: dict[str, Any]) -> "I
     """The word-region table at the layers of the explanation, without shifts."""
     from nibt.engine.interactions import explain_interactions
 
-    layers = {f"{side}_layer": ",".join(map(str, answer.method[side]["layer"])) for side in ("image", "text")}
+    layers = {f"{side}_layer": ",".join(map(str, answer.method.get(side, {})["layer"])) for side in ("image", "text")}
     others = {name: value for name, value in options.items() if name not in _NOT_OF_TABLES}
     assert answer.image.input is not None, "it was explained just now"
     table = explain_interactions(

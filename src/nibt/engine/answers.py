@@ -1,7 +1,7 @@
 """From explained batches to answers: explanations and comparisons, with their warnings."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch.nn.functional as F
 
@@ -14,6 +14,7 @@ from nibt.models.base import Inputs
 from nibt.progress import OnProgress, Progress
 from nibt.results.attribution import Attribution, ImageAttribution, SideAttribution, TextAttribution
 from nibt.results.explanation import Comparison, Explanation
+from nibt.results.records import ScoreRecord
 from nibt.torch_modes import plain_torch
 
 _FLAT = 1e-7  # scores in a smaller range differ by rounding only
@@ -122,10 +123,10 @@ def _flat_maps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Itera
             yield f"the map of the {name} side is flat: {method} gives every unit the score {score:.3g}"
 
 
-def _score_record(spec: ExplanationSpec, values: Sequence[float]) -> dict[str, Any]:
-    """The target, its value on the first side, and the target and the value of each side, which may differ."""
-    each = {
+def _score_record(spec: ExplanationSpec, values: Sequence[float]) -> ScoreRecord:
+    """Return the target, its value on the first side, and the target and the value of each side, which may differ."""
+    by_side = {
         name: {"target": spec.targets[modality].name, "value": value}
         for name, modality, value in zip(spec.side_names, spec.modalities, values, strict=True)
     }
-    return {**spec.record["target"], "value": values[0], **each}
+    return cast(ScoreRecord, {**spec.record["target"], "value": values[0], **by_side})

@@ -21,6 +21,7 @@ from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.results.interaction import Interaction, places
+from nibt.results.records import MethodRecord
 from nibt.torch_modes import plain_torch
 
 TOLERANCE = 0.01
@@ -90,7 +91,8 @@ def _table(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int]) -> In
     kept, product = grid.keep(seen.values), float(shown @ text_change)
     scores = torch.cat([kept, (seen.values.sum(-1) - kept.sum(-1))[:, None]], 1).float().cpu()
     similarity = float(F.cosine_similarity(image.trace.embedding, text.trace.embedding))
-    method = {**spec.record["method"], "nodes": {"image": int(seen.steps.max()), "text": int(spoken.steps.max())}}
+    steps = {"image": int(seen.steps.max()), "text": int(spoken.steps.max())}
+    method: MethodRecord = {**spec.record["method"], "steps": steps}
     notes = _unmet({"image": seen, "text": spoken}, float(scores.sum()), product)
     return Interaction(
         pair.caption,

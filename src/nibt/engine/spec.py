@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 from nibt.core.side import mean_states
 from nibt.data.pair import Pair
@@ -22,6 +22,7 @@ from nibt.methods.nib import NIB
 from nibt.models._mean_states import file_hashes
 from nibt.models.base import Model
 from nibt.registry import find
+from nibt.results.records import MethodRecord, ProvenanceRecord, RequestRecord, TargetRecord
 from nibt.targets.base import Target, TargetContext
 from nibt.torch_modes import plain_torch
 from nibt.types import Modality
@@ -49,7 +50,7 @@ class ExplanationSpec:
     methods: dict[Modality, Method]
     targets: dict[Modality, Target]
     contexts: dict[Modality, TargetContext]
-    record: dict[str, Any]
+    record: RequestRecord
     warnings: tuple[str, ...] = ()
     modalities: Modalities = IMAGE_AND_TEXT
     memory: float | None = None
@@ -74,8 +75,8 @@ class ExplanationSpec:
         return method
 
     @property
-    def provenance(self) -> dict[str, Any]:
-        """The model and the versions of the packages that it runs in, as plain data."""
+    def provenance(self) -> ProvenanceRecord:
+        """The model, and the versions of packages."""
         return {"model": self.model.record(), "versions": dict(_versions())}
 
 
@@ -131,24 +132,19 @@ def resolve(
     if shifts > 1:
         methods = _shifted(methods, shifts)
     resolved = {side: methods[side].options() for side in methods}
-    record = {
-        "name": method.name,
-        "variant": method.variant,
-        "seed": seed,
-        "signed": kind.signed,
-        **resolved,
-        **extra,
-    }
+    own = {"name": method.name, "variant": method.variant, "seed": seed, "signed": kind.signed}
+    method_record = cast(MethodRecord, {**own, **resolved, **extra})
     hashes = file_hashes(side.get("baseline") for side in resolved.values())
-    record |= {"baseline_hash": hashes} if hashes else {}
-    target_record = {"target": target, "options": {**_plain(targets[modalities[0]]), **contrast.record()}}
+    if hashes:
+        method_record["baseline_hash"] = hashes
+    target_record: TargetRecord = {"target": target, "options": {**_plain(targets[modalities[0]]), **contrast.record()}}
     notes = tuple(_keeps_baseline(side, options, methods[side]) for side in unserved)
     return ExplanationSpec(
         model,
         methods,
         targets,
         contexts,
-        {"method": record, "target": target_record},
+        {"method": method_record, "target": target_record},
         (*model.request.notes, *target_warnings, *notes),
         modalities,
     )

@@ -1,13 +1,14 @@
 """The manifest of a job: what was requested of which pairs, and what happened."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from nibt.errors import BadInput
 from nibt.records import read_record
 from nibt.results import provenance
+from nibt.results.records import ProvenanceRecord, RequestRecord, SessionRecord
 
 KIND = "nibt job"
 SCHEMA = 3
@@ -42,6 +43,26 @@ class SmallerBatch(_Record):
     batch_size: int
 
 
+class JobRequest(RequestRecord, ProvenanceRecord):
+    """The resolved request of a job, with the model and the versions of packages."""
+
+    targets: Annotated[dict[str, str], Field(description="The target of each side.")]
+    batch_size: int
+    warnings: list[str]
+
+
+class JobSession(SessionRecord):
+    """A run of a job."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # pyright: ignore[reportGeneralTypeIssues]
+
+    number: int
+    on: Annotated[str, Field(description="local or ray; for ray, the numbers of workers and of their CPUs and GPUs.")]
+    recomputed: Annotated[list[str], Field(description="Files that were removed, since they had been changed.")]
+    chunks: Annotated[int, Field(description="Files that were written.")]
+    ended: Annotated[str | None, Field(description="complete, or the error; None while it runs or if it was killed.")]
+
+
 class Manifest(_Record):
     """The manifest; fields are None until they are known."""
 
@@ -49,12 +70,12 @@ class Manifest(_Record):
     schema_: int = Field(SCHEMA, alias="schema")
     pairs: PairsRecord
     layout: Layout
-    request: dict[str, Any] | None = None
+    request: JobRequest | None = None
     rows: int | None = None
     errors: int | None = None
     halved: list[SmallerBatch] | None = None
     warnings: list[str] = []
-    sessions: list[dict[str, Any]] = []
+    sessions: list[JobSession] = []
     reports: dict[str, list[str]] = {}
 
     @classmethod

@@ -20,6 +20,7 @@ import torch
 from nibt.datasets.base import Dataset
 from nibt.errors import BadOption, NibtError, Unsupported
 from nibt.jobs.chunks import Chunk
+from nibt.jobs.manifest import JobRequest
 from nibt.jobs.worker import ChunkFile, JobSpec, Worker
 from nibt.models.base import Model
 
@@ -38,7 +39,7 @@ class Actor:
         except NibtError as error:  # raised here, Ray would wrap it
             self._worker = error
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JobRequest:
         """Return what the worker explains with, for the manifest."""
         return self._ready().describe()
 
@@ -77,7 +78,7 @@ class Cluster:
         return {"workers": self.workers, "cpus": self.cpus, "gpus": self.gpus, "threads_per_worker": self.threads}
 
     def explain(
-        self, spec: JobSpec, data: Dataset, chunks: Iterator[Chunk], on_description: Callable[[dict[str, Any]], None]
+        self, spec: JobSpec, data: Dataset, chunks: Iterator[Chunk], on_description: Callable[[JobRequest], None]
     ) -> Iterator[ChunkFile]:
         """Yield the file of each chunk, in the order in which they are finished.
 
@@ -148,7 +149,7 @@ class _Pool:
     deaths: dict[int, int] = field(default_factory=dict)
     failed: int = 0
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JobRequest:
         """Start the actors, and return the description of the job by the first one."""
         self.actors = [self.make() for _ in range(self.size)]
         return self._result(self.actors[0].describe.remote())

@@ -17,7 +17,7 @@ from nibt.errors import BadInput, BadOption
 from nibt.jobs.chunks import Chunk, Chunks
 from nibt.jobs.contents import check_contents
 from nibt.jobs.job import MANIFEST, Job
-from nibt.jobs.manifest import Layout, Manifest, PairsRecord
+from nibt.jobs.manifest import JobRequest, Layout, Manifest, PairsRecord
 from nibt.jobs.ray import Cluster
 from nibt.jobs.store import existing_paths, folder_lock, undo_start
 from nibt.jobs.worker import ChunkFile, JobSpec, Worker
@@ -27,7 +27,7 @@ from nibt.progress import OnProgress, Progress, no_progress
 from nibt.registry import available, find
 from nibt.results import provenance
 
-OnDescription: TypeAlias = Callable[[dict[str, Any]], None]
+OnDescription: TypeAlias = Callable[[JobRequest], None]
 Explain: TypeAlias = Callable[[JobSpec, Dataset, Iterator[Chunk], OnDescription], Iterator[ChunkFile]]
 EXECUTIONS = ("local", "ray")
 _REQUEST = ("method", "target", "targets", "model", "batch_size")
@@ -104,7 +104,7 @@ class Run:
         self.done += rows
         self.on_progress(Progress(self.done, self.total))
 
-    def _check_request(self, description: dict[str, Any]) -> None:
+    def _check_request(self, description: JobRequest) -> None:
         """Record the request, or refuse to put answers of another request beside those in the folder."""
         manifest = self.job.manifest
         if manifest.request is None:

@@ -22,6 +22,7 @@ from nibt.engine.spec import ExplanationSpec, resolve
 from nibt.engine.targets import Contrast
 from nibt.errors import NibtError, Unsupported
 from nibt.jobs.chunks import Chunk, read_ahead
+from nibt.jobs.manifest import JobRequest
 from nibt.jobs.rows import encode_rows, explained_row, failed_row
 from nibt.methods.base import MethodSpec
 from nibt.models._loading import load_model
@@ -114,12 +115,17 @@ class Worker:
         self.data, self.size, self.spec = data, request.batch_size, request.resolve()
         self._failures: int | None = 0  # before the first success; None after it
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JobRequest:
         """Return what all rows share: the resolved request, the model, the versions."""
         spec = self.spec
         targets = {side: target.name for side, target in spec.targets.items()}
-        record = {**spec.record, "targets": targets, **spec.provenance, "batch_size": self.size}
-        return {**record, "warnings": list(spec.warnings)}
+        return {
+            **spec.record,
+            **spec.provenance,
+            "targets": targets,
+            "batch_size": self.size,
+            "warnings": list(spec.warnings),
+        }
 
     def explain_chunks(self, chunks: Iterable[Chunk]) -> Iterator[ChunkFile]:
         """Yield the file of each chunk; while one batch is explained, the next ones are prepared."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -31,6 +31,7 @@ from nibt.models._trace import Inputs, See
 from nibt.preprocessing.captions import Tokens
 from nibt.preprocessing.captions import batch as batch_tokens
 from nibt.preprocessing.images import Preparation
+from nibt.results.records import ModelRecord
 from nibt.types import Hidden, Modality, PerToken
 
 
@@ -250,13 +251,13 @@ class Model:
             ]
         )
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> ModelRecord:
         """Return the record with the name instead of the path of a local model, for files that are shared."""
-        return self.record() | {"id": Path(self.id).name if Path(self.id).is_dir() else self.id}
+        return {**self.record(), "id": Path(self.id).name if Path(self.id).is_dir() else self.id}
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> ModelRecord:
         """Return plain data that identify the model: its name, its weights and how images are prepared."""
-        return {
+        record = {
             "id": self.id,
             "family": self.family,
             "weights_hash": self.weights_hash,
@@ -267,3 +268,4 @@ class Model:
             "image_size": self.request.image_size,
             **self.request.facts,
         }
+        return cast(ModelRecord, record)

@@ -5,11 +5,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+from typing_extensions import override
 
 from nibt.records import read_record
-from nibt.results.saving import JsonSerializable, check_schema, load
+from nibt.results.records import ModelRecord
+from nibt.results.saving import JsonSerializable, check_schema
 
 SCHEMA = 1
 Verdict = Literal["pass", "warn", "fail"]
@@ -101,7 +103,9 @@ class Example:
 class Audit(JsonSerializable):
     """All that an audit found. ``checks`` are in the order of the page."""
 
-    model: Mapping[str, Any]
+    kind: ClassVar[str] = "audit"
+
+    model: ModelRecord
     data: Mapping[str, Any]
     methods: tuple[str, ...]
     seed: int
@@ -142,29 +146,14 @@ class Audit(JsonSerializable):
         """The worst of all lines."""
         return VERDICTS[max((VERDICTS.index(check.verdict) for check in self.checks), default=0)]
 
+    @override
     def to_json(self) -> dict[str, Any]:
-        """Plain data, the form of the JSON files."""
         data = {**asdict(self), "checks": [{**asdict(check), "verdict": check.verdict} for check in self.checks]}
-        return {"schema": SCHEMA, "kind": "audit", "verdict": self.verdict, **data}
+        return {"schema": SCHEMA, "kind": self.kind, "verdict": self.verdict, **data}
 
-    @classmethod
-    def load(cls, path: str | Path) -> "Audit":
-        """Read a JSON file that ``save`` wrote.
-
-        Raises:
-            BadInput: The file is missing, or is no audit of this schema.
-
-        """
-        return load(path, cls.from_json, "audit")
-
+    @override
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Audit":
-        """Read what ``to_json`` returned.
-
-        Raises:
-            BadInput: The data is no audit of this schema.
-
-        """
         plain = dict(check_schema(data, "audit", SCHEMA))
         plain.pop("verdict", None)  # follows from the checks, as that of each check does
         checks = [{name: value for name, value in check.items() if name != "verdict"} for check in plain["checks"]]
@@ -172,11 +161,11 @@ class Audit(JsonSerializable):
 
 
 def audit_request(
-    model: Mapping[str, Any], data: Mapping[str, Any], methods: Sequence[str], seed: int, quick: bool
+    model: ModelRecord, data: Mapping[str, Any], methods: Sequence[str], seed: int, quick: bool
 ) -> dict[str, Any]:
     """What an audit is asked, as plain data: two audits of the same request give the same numbers."""
     return {
-        "kind": "audit",
+        "kind": Audit.kind,
         "model": dict(model),
         "data": dict(data),
         "methods": list(methods),

@@ -5,20 +5,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import override
 
 from nibt.data.images import Region
 from nibt.data.units import WordScore
-from nibt.errors import BadInput
 from nibt.records import read_record
 from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution, side_from_record
-from nibt.results.records import SCHEMA, ComparisonRecord, ExplanationRecord
-from nibt.results.saving import JsonSerializable, load
+from nibt.results.records import SCHEMA, ComparisonRecord, ExplanationRecord, MethodRecord, ModelRecord, ScoreRecord
+from nibt.results.saving import JsonSerializable, check_schema
 
 _Record = TypeVar("_Record")
 MISMATCH = "the model does not rate these as a match: the map explains a low score"
@@ -49,17 +48,17 @@ class Answer(Protocol):
         ...
 
     @property
-    def score(self) -> Mapping[str, Any]:
+    def score(self) -> ScoreRecord:
         """The target, its options and its values."""
         ...
 
     @property
-    def method(self) -> Mapping[str, Any]:
+    def method(self) -> MethodRecord:
         """The method with all resolved options."""
         ...
 
     @property
-    def model(self) -> Mapping[str, Any]:
+    def model(self) -> ModelRecord:
         """The model and its hashes."""
         ...
 
@@ -91,12 +90,14 @@ class Explanation(JsonSerializable):
 
     """
 
+    kind: ClassVar[str] = "explanation"
+
     image: ImageAttribution
     text: TextAttribution
     similarity: float
-    score: Mapping[str, Any]
-    method: Mapping[str, Any]
-    model: Mapping[str, Any]
+    score: ScoreRecord
+    method: MethodRecord
+    model: ModelRecord
     versions: Mapping[str, str]
     warnings: tuple[str, ...] = ()
     ranking: tuple[Ranked, ...] = ()
@@ -151,34 +152,19 @@ class Explanation(JsonSerializable):
             ]
         )
 
+    @override
     def to_json(self) -> dict[str, Any]:
-        """Return plain data, the form of the JSON files."""
         return {
             "schema": SCHEMA,
-            "kind": "explanation",
+            "kind": self.kind,
             **record(self),
             **{name: side.to_json() for name, side in self.sides.items()},
             "ranking": [asdict(label) for label in self.ranking],
         }
 
-    @classmethod
-    def load(cls, path: str | Path) -> "Explanation":
-        """Read the JSON file of one pair. The image is read as well if it is still at its source, unchanged.
-
-        Raises:
-            BadInput: The file is missing, or is no explanation of this schema.
-
-        """
-        return load(path, cls.from_json, "explanation")
-
+    @override
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Explanation":
-        """Read what ``to_json`` returned.
-
-        Raises:
-            BadInput: The data is no explanation of this schema.
-
-        """
         record = read_answer(ExplanationRecord, data, "explanation")
         return cls(
             ImageAttribution.from_record(record.image),
@@ -204,12 +190,14 @@ class Comparison(JsonSerializable):
 
     """
 
+    kind: ClassVar[str] = "comparison"
+
     first: SideAttribution
     second: SideAttribution
     similarity: float
-    score: Mapping[str, Any]
-    method: Mapping[str, Any]
-    model: Mapping[str, Any]
+    score: ScoreRecord
+    method: MethodRecord
+    model: ModelRecord
     versions: Mapping[str, str]
     warnings: tuple[str, ...] = ()
 
@@ -228,47 +216,30 @@ class Comparison(JsonSerializable):
             ]
         )
 
+    @override
     def to_json(self) -> dict[str, Any]:
-        """Return plain data, the form of the JSON files."""
         return {
             "schema": SCHEMA,
-            "kind": "comparison",
+            "kind": self.kind,
             **record(self),
             **{name: side.to_json() for name, side in self.sides.items()},
         }
 
-    @classmethod
-    def load(cls, path: str | Path) -> "Comparison":
-        """Read the JSON file of one pair. Images are read as well if they are still at their sources, unchanged.
-
-        Raises:
-            BadInput: The file is missing, or is no comparison of this schema.
-
-        """
-        return load(path, cls.from_json, "comparison")
-
+    @override
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Comparison":
-        """Read what ``to_json`` returned.
-
-        Raises:
-            BadInput: The data is no comparison of this schema.
-
-        """
         record = read_answer(ComparisonRecord, data, "comparison")
         return cls(side_from_record(record.first), side_from_record(record.second), **_shared(record))
 
 
 def read_answer(kind: type[_Record], data: Mapping[str, Any], name: str) -> _Record:
-    """Read the JSON form of an answer.
+    """Return the record of an answer's JSON form.
 
     Raises:
-        BadInput: It is of another kind, another version of nibt wrote it, or a value is wrong.
+        BadInput: The data is of another kind or schema, or a value is wrong.
 
     """
-    stated = data.get("kind"), data.get("schema")
-    if stated != (name, SCHEMA):
-        raise BadInput(f"expected schema {SCHEMA} of {name}, got schema {stated[1]} of {stated[0]}")
+    check_schema(data, name, SCHEMA)
     return read_record(kind, data, name)
 
 
@@ -278,7 +249,7 @@ def question_line(answer: Answer) -> str:
     return f"similarity {answer.similarity:.4f}; {request}; model {answer.model.get('id')}"
 
 
-def method_text(method: Mapping[str, Any]) -> str:
+def method_text(method: MethodRecord) -> str:
     """A method with its variant, in a few words."""
     variant = method.get("variant", "default")
     return str(method.get("name")) if variant == "default" else f"{method.get('name')} ({variant})"

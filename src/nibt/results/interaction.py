@@ -8,13 +8,13 @@ to the cosine *together*. All of it, with the rows that stand for no word or pat
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from typing_extensions import override
 
 from nibt.data.images import ImageInput, Region
 from nibt.data.pair import Box
@@ -22,8 +22,8 @@ from nibt.data.units import Grid, Word, Words
 from nibt.errors import BadInput
 from nibt.results.attribution import image_at, over_image
 from nibt.results.explanation import method_text, read_answer, shortened
-from nibt.results.records import SCHEMA, InteractionRecord
-from nibt.results.saving import JsonSerializable, load
+from nibt.results.records import SCHEMA, InteractionRecord, MethodRecord, ModelRecord
+from nibt.results.saving import JsonSerializable
 
 Map: TypeAlias = Float[Tensor, "row column"]
 
@@ -36,6 +36,8 @@ class Interaction(JsonSerializable):
     each patch and a last one for the rows that are none. ``product`` is what all of it ought to add up to.
     """
 
+    kind: ClassVar[str] = "interaction"
+
     caption: str
     scores: Float[Tensor, "word patch"]
     grid: Grid
@@ -44,8 +46,8 @@ class Interaction(JsonSerializable):
     size: tuple[int, int]
     similarity: float
     product: float
-    method: Mapping[str, Any]
-    model: Mapping[str, Any]
+    method: MethodRecord
+    model: ModelRecord
     versions: Mapping[str, str]
     source: str = ""
     warnings: tuple[str, ...] = ()
@@ -153,11 +155,11 @@ class Interaction(JsonSerializable):
         down = along(top, height, self.region.top, self.region.height, self.grid.rows)
         return down[:, None] * across[None, :]
 
+    @override
     def to_json(self) -> dict[str, Any]:
-        """Plain data, the form of the JSON files."""
         return {
             "schema": SCHEMA,
-            "kind": "interaction",
+            "kind": self.kind,
             "source": self.source,
             "image_hash": self.image_hash,
             "size": list(self.size),
@@ -178,24 +180,9 @@ class Interaction(JsonSerializable):
             "gap": self.gap,
         }
 
-    @classmethod
-    def load(cls, path: str | Path) -> "Interaction":
-        """Read a JSON file of one pair. The image comes along if it is still where it was.
-
-        Raises:
-            BadInput: The file is missing, or is no table of this schema.
-
-        """
-        return load(path, cls.from_json, "word-region table")
-
+    @override
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Interaction":
-        """Read what ``to_json`` returned.
-
-        Raises:
-            BadInput: The data is no table of this schema.
-
-        """
         record = read_answer(InteractionRecord, data, "interaction")
         rest, special = record.rest, torch.tensor(record.special, dtype=torch.bool, device="cpu")
         words = tuple(Word(word.text, tuple(word.tokens)) for word in record.words)

@@ -15,6 +15,7 @@ import torch
 from nibt.errors import BadInput, OtherRequest, WouldOverwrite
 from nibt.io import atomic_write
 from nibt.outputs import read_signature
+from nibt.results.records import SessionRecord
 
 _PACKAGES = (
     "nibt",
@@ -31,8 +32,8 @@ _PACKAGES = (
 )
 
 
-def session_info() -> dict[str, Any]:
-    """A session: when, with what, on what. No name of a person, a machine or a folder is in it."""
+def session_info() -> SessionRecord:
+    """Return when, with what and on what this runs, without the name of a person, a machine or a folder."""
     return {
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {name: _version(name) for name in _PACKAGES},

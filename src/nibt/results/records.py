@@ -3,14 +3,111 @@
 These records are what the files hold; their JSON Schemas are in ``docs/schemas``.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
 
 SCHEMA = 3
 Size = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
 RegionBox = tuple[float, float, float, float]
 Grid = Annotated[list[list[float]], Field(min_length=1)]
+
+
+_FORBID = ConfigDict(extra="forbid")
+
+
+class ModelRecord(TypedDict):
+    """What identifies a model, and how it prepares images."""
+
+    __pydantic_config__ = _FORBID  # pyright: ignore[reportGeneralTypeIssues]
+
+    id: Annotated[str, Field(description="The name or the folder that it was loaded by.")]
+    family: str
+    weights_hash: Annotated[str, Field(description="16 hexadecimal digits.")]
+    configuration_hash: Annotated[str, Field(description="16 hexadecimal digits.")]
+    dtype: str
+    device: str
+    resize: str
+    image_size: int | None
+    quick_gelu: NotRequired[Annotated[bool, Field(description="Of OpenCLIP: which GELU the weights are read with.")]]
+
+
+class MethodRecord(TypedDict):
+    """A method with all options, resolved for each side."""
+
+    __pydantic_config__ = _FORBID  # pyright: ignore[reportGeneralTypeIssues]
+
+    name: str
+    variant: str
+    seed: int | None
+    signed: bool
+    image: NotRequired[Annotated[dict[str, Any], Field(description="The options of the image side.")]]
+    text: NotRequired[Annotated[dict[str, Any], Field(description="The options of the text side.")]]
+    steps: NotRequired[Annotated[dict[str, int], Field(description="Of a word-region table: the steps on each side.")]]
+    along_path: NotRequired[bool]
+    auto: NotRequired[Annotated[dict[str, Any], Field(description="How layers that are auto were chosen.")]]
+    baseline_hash: NotRequired[Annotated[dict[str, str], Field(description="Of files of mean states.")]]
+
+
+class TargetRecord(TypedDict):
+    """A target with its options."""
+
+    target: str
+    options: dict[str, Any]
+
+
+class SideScoreRecord(TypedDict):
+    """The target that was explained on a side, and its value."""
+
+    target: str
+    value: float
+
+
+class ScoreRecord(TargetRecord):
+    """A target with its options, and its value in all and on each side."""
+
+    __pydantic_config__ = _FORBID  # pyright: ignore[reportGeneralTypeIssues]
+
+    value: Annotated[float, Field(description="The value on the first side.")]
+    image: NotRequired[SideScoreRecord]
+    text: NotRequired[SideScoreRecord]
+    first: NotRequired[SideScoreRecord]
+    second: NotRequired[SideScoreRecord]
+
+
+class RequestRecord(TypedDict):
+    """What is computed: the method and the target."""
+
+    method: MethodRecord
+    target: TargetRecord
+
+
+class ProvenanceRecord(TypedDict):
+    """What computes: the model, and the versions of packages."""
+
+    model: ModelRecord
+    versions: dict[str, str]
+
+
+class MachineRecord(TypedDict):
+    """A machine, without its name."""
+
+    system: str
+    architecture: str
+    processor: str
+    processors: int | None
+    threads: int
+    python: str
+    accelerator: str | None
+
+
+class SessionRecord(TypedDict):
+    """When, with what and on what something was computed."""
+
+    began: Annotated[str, Field(description="ISO 8601, UTC.")]
+    versions: dict[str, str | None]
+    machine: MachineRecord
 
 
 class _Record(BaseModel):
@@ -77,8 +174,8 @@ class _Answer(_Record):
     schema_: Literal[3] = Field(alias="schema")
     signature: str | None = Field(None, description="Of a file: the version of nibt, the request and a digest.")
     similarity: float = Field(description="The cosine of the two embeddings.")
-    method: dict[str, Any] = Field(description="Name, variant, seed, signed, and the resolved options of each side.")
-    model: dict[str, Any] = Field(description="Id, family, hashes of weights and configuration, dtype, device.")
+    method: MethodRecord
+    model: ModelRecord
     versions: dict[str, str]
     warnings: list[str]
 
@@ -87,7 +184,7 @@ class ExplanationRecord(_Answer):
     """An image with a caption."""
 
     kind: Literal["explanation"]
-    score: dict[str, Any] = Field(description="The target with its options and its value, in all and on each side.")
+    score: ScoreRecord
     image: ImageRecord
     text: TextRecord
     ranking: list[RankedRecord]
@@ -97,7 +194,7 @@ class ComparisonRecord(_Answer):
     """Two images, or two captions."""
 
     kind: Literal["comparison"]
-    score: dict[str, Any] = Field(description="The target with its options and its value, in all and on each side.")
+    score: ScoreRecord
     first: ImageRecord | TextRecord = Field(discriminator="modality")
     second: ImageRecord | TextRecord = Field(discriminator="modality")
 

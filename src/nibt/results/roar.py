@@ -5,11 +5,13 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from typing_extensions import override
 
 from nibt.records import read_record
-from nibt.results.saving import JsonSerializable, check_schema, load
+from nibt.results.records import MachineRecord, ModelRecord
+from nibt.results.saving import JsonSerializable, check_schema
 
 SCHEMA = 2
 
@@ -99,12 +101,14 @@ class Training:
 class Roar(JsonSerializable):
     """The result of a run, with every choice."""
 
-    model: Mapping[str, Any]
+    kind: ClassVar[str] = "roar"
+
+    model: ModelRecord
     data: Mapping[str, Any]
     settings: Mapping[str, Any]
     methods: tuple[str, ...]
     versions: Mapping[str, str | None]
-    machine: Mapping[str, Any]
+    machine: MachineRecord
     date: str
     trainings: tuple[Training, ...]
     loss_increases: tuple[LossIncrease, ...]
@@ -124,26 +128,11 @@ class Roar(JsonSerializable):
             ]
         )
 
+    @override
     def to_json(self) -> dict[str, Any]:
-        """Return plain data, the form of the JSON files."""
-        return {"schema": SCHEMA, "kind": "roar", **asdict(self)}
+        return {"schema": SCHEMA, "kind": self.kind, **asdict(self)}
 
-    @classmethod
-    def load(cls, path: str | Path) -> "Roar":
-        """Read a JSON file that ``save`` wrote.
-
-        Raises:
-            BadInput: The file is missing, or is no result of this schema.
-
-        """
-        return load(path, cls.from_json, "result of nibt roar")
-
+    @override
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Roar":
-        """Read what ``to_json`` returned.
-
-        Raises:
-            BadInput: The data is no result of this schema.
-
-        """
         return read_record(cls, check_schema(data, "roar", SCHEMA), "roar")

@@ -1,11 +1,11 @@
-"""Results as JSON files: what they have in common, and how they are written and read."""
+"""Write results as JSON files and read them."""
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from nibt.errors import BadInput
 from nibt.outputs import unsigned, write_bytes
@@ -13,18 +13,51 @@ from nibt.values import ByValue
 
 _REQUEST = ("kind", "source", "image_hash", "caption", "method", "model")  # the keys that describe the request
 _SIDES = ("image", "text", "first", "second")
-_Read = TypeVar("_Read")
+_Result = TypeVar("_Result", bound="JsonSerializable")
 
 
 class JsonSerializable(ByValue, ABC):
-    """What has a JSON form: an explanation, a comparison, a word-region table, or an audit."""
+    """A result with a JSON form: an explanation, a comparison, a word-region table, an audit, or a ROAR result.
+
+    Attributes:
+        kind: The kind of result, as the JSON form states it.
+
+    """
+
+    kind: ClassVar[str]
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
-        """Plain data, the form of the JSON files."""
+        """Return plain data, the form of the JSON files."""
+
+    @classmethod
+    @abstractmethod
+    def from_json(cls: type[_Result], data: Mapping[str, Any]) -> _Result:
+        """Return the result that ``to_json`` turned into plain data.
+
+        Raises:
+            BadInput: The data is of another kind or schema, or a value is wrong.
+
+        """
+
+    @classmethod
+    def load(cls: type[_Result], path: str | Path) -> _Result:
+        """Read a JSON file of one result. Images are read as well if they are still at their source, unchanged.
+
+        Raises:
+            BadInput: The file is missing, or does not hold a result of this kind and schema.
+
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            if not isinstance(data, dict):
+                raise ValueError(f"expected an object, got {type(data).__name__}")
+            return cls.from_json(data)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"{str(path)!r} is not a file of kind {cls.kind!r} that nibt wrote ({error})") from error
 
     def request(self) -> dict[str, Any]:
-        """What was asked, as plain data: the inputs, the method, the model and the target, without what came of it."""
+        """Return the request as plain data: the inputs, the method, the model and the target."""
         data = self.to_json()
         request = {name: data[name] for name in _REQUEST if name in data}
         for side in _SIDES:
@@ -35,22 +68,22 @@ class JsonSerializable(ByValue, ABC):
         return request | {"target": score.get("target"), "options": score.get("options"), "labels": labels}
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
-        """Write the JSON file, whole or not at all.
+        """Write the JSON file, completely or not at all.
 
         Raises:
-            WouldOverwrite: A file is there that nibt did not write, and ``overwrite`` is not given.
-            CannotWrite: The folder is missing or closed, or the disk is full.
+            WouldOverwrite: The path has a file that nibt did not write, and ``overwrite`` is false.
+            CannotWrite: The folder is missing or not writable, or the disk is full.
 
         """
         save([self], path, overwrite)
 
 
 def save(answers: Sequence[JsonSerializable], path: str | Path, overwrite: bool = False) -> None:
-    """Write one JSON object for one pair, a list for several.
+    """Write a JSON file: an object for one result, a list for several.
 
     Raises:
-        WouldOverwrite: A file is there that nibt did not write, and ``overwrite`` is not given.
-        CannotWrite: The folder is missing or closed, or the disk is full.
+        WouldOverwrite: The path has a file that nibt did not write, and ``overwrite`` is false.
+        CannotWrite: The folder is missing or not writable, or the disk is full.
 
     """
     data = [answer.to_json() for answer in answers]
@@ -59,7 +92,7 @@ def save(answers: Sequence[JsonSerializable], path: str | Path, overwrite: bool 
 
 
 def request_of(answers: Sequence[JsonSerializable]) -> dict[str, Any]:
-    """What was asked for a file of these results: that of the only one, or the digests of all."""
+    """Return the request of a file of results: that of the only one, or the hashes of all."""
     requests = [answer.request() for answer in answers]
     if len(requests) == 1:
         return requests[0]
@@ -67,31 +100,15 @@ def request_of(answers: Sequence[JsonSerializable]) -> dict[str, Any]:
 
 
 def as_text(data: Any) -> str:
-    """JSON that a person can read, without NaN."""
+    """Return indented JSON; NaN is an error."""
     return json.dumps(data, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
-def load(path: str | Path, read: Callable[[Any], _Read], what: str) -> _Read:
-    """Read the JSON object of one pair.
-
-    Raises:
-        BadInput: The file is missing, or ``read`` does not find in it ``what`` it ought to be.
-
-    """
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-        if not isinstance(data, dict):
-            raise ValueError(f"expected an object, got {type(data).__name__}")
-        return read(data)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{str(path)!r} is no {what} that nibt wrote ({error})") from error
-
-
 def check_schema(data: Mapping[str, Any], kind: str, schema: int) -> dict[str, Any]:
-    """Return the data without what a file says of itself.
+    """Return the data without the kind, the schema and the signature.
 
     Raises:
-        BadInput: It is of another kind, or another version of nibt wrote it.
+        BadInput: The data is of another kind or schema.
 
     """
     stated = data.get("kind"), data.get("schema")

@@ -97,7 +97,7 @@ def test_audit_is_saved_and_loaded(scenes: Audit, tmp_path: Path) -> None:
     data = json.loads((tmp_path / "audit.json").read_text())
     assert (data["schema"], data["kind"], data["verdict"]) == (1, "audit", scenes.verdict)
     (tmp_path / "audit.json").write_text("{}")
-    with pytest.raises(BadInput, match="no audit"):
+    with pytest.raises(BadInput, match="not a file of kind 'audit'"):
         Audit.load(tmp_path / "audit.json")
 
 

@@ -171,7 +171,7 @@ def test_roar_result_is_saved_and_loaded(tmp_path: Path) -> None:
     text = markdown(actual)
     for word in ("75th", "90th", "Adam", "padding token", "repeats", "Kendall", "ones (control)", "features, last"):
         assert word in text, word
-    with pytest.raises(BadInput, match="no result of nibt roar"):
+    with pytest.raises(BadInput, match="not a file of kind 'roar'"):
         Roar.load(tmp_path / "run" / "settings.json")
 
 

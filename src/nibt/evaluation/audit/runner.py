@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from nibt.evaluation.statistics import interval
 from nibt.methods.base import SIDES, MethodSpec
 from nibt.models.base import Model
 from nibt.results.audit import Check, Curve, Example
+from nibt.results.records import ProvenanceRecord
 from nibt.types import Modality
 
 SEEDS = 3
@@ -69,7 +69,7 @@ class AuditRunner:
             )
 
     @property
-    def provenance(self) -> dict[str, Any]:
+    def provenance(self) -> ProvenanceRecord:
         """The model and the versions of packages, as they are saved."""
         return resolve(self.model, self.methods[0], seed=self.seed).provenance
 

@@ -52,7 +52,8 @@ class CellRunner:
         """Return for each side the options of the method, with defaults filled in, and the target."""
         contrast = Contrast.of(self._against("explained"), (), ())
         spec = resolve(self.model, self.cell.method.spec, self.cell.target, contrast, seed=self.cell.seed)
-        return {side: {**spec.record["method"][side], "target": spec.targets[side].name} for side in self.sides}
+        options = {side: spec.methods[side].options() for side in self.sides}
+        return {side: {**options[side], "target": spec.targets[side].name} for side in self.sides}
 
     def rows(self, items: Items) -> list[dict[str, Any]]:
         """Return a row for each pair, side and metric; an error of nibt is written into the rows of its pair.

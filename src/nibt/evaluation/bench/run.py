@@ -20,6 +20,7 @@ from nibt.models.base import Model
 from nibt.outputs import check_run_folder
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.results import provenance
+from nibt.results.records import ModelRecord
 
 _REMEDY = "Choose a new folder."
 _PLAN, _PROVENANCE, _PARTS = "plan.json", "provenance.json", "parts"
@@ -216,7 +217,7 @@ class Run:
     def _loaded(self, model: Choice) -> Model:
         return with_key(model.key, lambda: load_model(model.name, **model.options))
 
-    def _record(self, label: str, facts: dict[str, Any]) -> None:
+    def _record(self, label: str, facts: ModelRecord) -> None:
         """Record a model, or check that it is the recorded one."""
         recorded = self.provenance
         stored = recorded["models"].get(label, facts)

@@ -19,7 +19,7 @@ from nibt.engine.spec import resolve
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.evaluation.maps import raw_scores, with_controls
 from nibt.evaluation.roar.bootstrap import Bootstrap
-from nibt.evaluation.roar.folder import ORIGINAL, Cell, Folder
+from nibt.evaluation.roar.folder import ORIGINAL, Cell, Folder, TrainingRecord
 from nibt.evaluation.roar.inputs import TowerInputs
 from nibt.evaluation.roar.settings import LEAST_PAIRS, REMOVALS, TRAINABLES, Settings, chosen, learning_rates
 from nibt.evaluation.roar.trainers import TRAINERS, Trainer, trained_blocks
@@ -216,12 +216,12 @@ class RoarRunner:
             if any(removed in (side, "both") for removed in self.plan.removals)
         }
 
-    def _train(self, trainer: Trainer, cell: Cell, reduced: Sources, untouched: Sources) -> dict[str, Any]:
+    def _train(self, trainer: Trainer, cell: Cell, reduced: Sources, untouched: Sources) -> TrainingRecord:
         started = time.perf_counter()
         sources: Sources = {
             side: reduced[side] if cell.removed in (side, "both") else untouched[side] for side in SIDES
         }
-        record = {
+        record: TrainingRecord = {
             "losses": trained(trainer, sources, untouched, self.fits, self.settings, cell.repeat),
             "parameters": trainer.count,
             "seconds": time.perf_counter() - started,
@@ -267,9 +267,10 @@ class RoarRunner:
             tuple(self._notes()),
         )
 
-    def _training(self, trainable: str, records: Mapping[Cell, dict[str, Any]]) -> Training:
+    def _training(self, trainable: str, records: Mapping[Cell, TrainingRecord]) -> Training:
         originals = [record for cell, record in records.items() if cell.method == ORIGINAL]
-        before, after = (float(np.mean([record[name] for record in originals])) for name in ("before", "losses"))
+        before = float(np.mean([record.get("before", []) for record in originals]))
+        after = float(np.mean([record["losses"] for record in originals]))
         seconds = sum(record["seconds"] for record in records.values()) / len(records)
         learning_rate = self.settings.learning_rates[trainable]
         return Training(trainable, originals[0]["parameters"], learning_rate, before, after, seconds)

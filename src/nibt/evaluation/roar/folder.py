@@ -8,14 +8,17 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from nibt.errors import BadInput, CannotWrite
 from nibt.io import atomic_write
 from nibt.outputs import check_run_folder
+from nibt.records import read_record
 from nibt.results import provenance
+from nibt.results.records import SessionRecord
 from nibt.types import Modality
 
 Scores = dict[Modality, list[np.ndarray]]
@@ -39,6 +42,23 @@ class Cell:
         """The name of its file."""
         parts = (self.trainable, self.method.replace(":", "@"), self.removed, str(self.repeat))
         return "--".join(part for part in parts if part) + ".json"
+
+
+class TrainingRecord(TypedDict):
+    """What came of one training.
+
+    Attributes:
+        losses: The losses of the batches that validate.
+        parameters: The number of trained parameters.
+        seconds: The time that it took.
+        before: The loss before the training, for untouched data.
+
+    """
+
+    losses: list[float]
+    parameters: int
+    seconds: float
+    before: NotRequired[list[float]]
 
 
 @dataclass(frozen=True)
@@ -71,7 +91,7 @@ class Folder:
             provenance.write(path / _SETTINGS, settings)
         return folder
 
-    def session(self) -> dict[str, Any]:
+    def session(self) -> SessionRecord:
         """Record when and where the run is worked on, and return that session."""
         stored = provenance.read(self.path / PROVENANCE) if (self.path / PROVENANCE).exists() else {"sessions": []}
         now = provenance.session_info()
@@ -82,18 +102,19 @@ class Folder:
         """Return whether a training is finished."""
         return (self.path / _CELLS / cell.name).exists()
 
-    def read(self, cell: Cell) -> dict[str, Any]:
+    def read(self, cell: Cell) -> TrainingRecord:
         """Read the record of a training.
 
         Raises:
             BadInput: The file cannot be read.
 
         """
-        return provenance.read(self.path / _CELLS / cell.name)
+        path = self.path / _CELLS / cell.name
+        return read_record(TrainingRecord, provenance.read(path), str(path))
 
-    def keep(self, cell: Cell, record: dict[str, Any]) -> None:
+    def keep(self, cell: Cell, record: TrainingRecord) -> None:
         """Write the record of a training."""
-        provenance.write(self.path / _CELLS / cell.name, record)
+        provenance.write(self.path / _CELLS / cell.name, dict(record))
 
     def maps(self, method: str, make: Callable[[], Scores]) -> Scores:
         """Return the maps of a method, from its file or computed now and written.
