@@ -143,7 +143,7 @@ def test_page_shows_the_numbers_of_explain(page: Page, address: str) -> None:
     )
     expected = json.loads(re.search(r'nibt-data">(.*?)</script>', fragment([panel]), re.DOTALL)[1])  # pyright: ignore
     ours, theirs = actual["panels"][0], expected["panels"][0]
-    assert ours["places"][0]["scores"] == pytest.approx(theirs["places"][0]["scores"], abs=1e-5)
+    assert ours["sides"][0]["scores"] == pytest.approx(theirs["sides"][0]["scores"], abs=1e-5)
     for row, right in zip(ours["table"]["rows"], theirs["table"]["rows"], strict=True):
         assert row == pytest.approx(right, abs=1e-5)
 

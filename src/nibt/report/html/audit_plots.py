@@ -7,7 +7,7 @@ from nibt.report.colors import AGAINST, FAINT, FOR, INK
 from nibt.results.audit import Check, Curve
 
 Color = tuple[int, int, int]
-VERDICT_COLOURS: dict[str, Color] = {"pass": AGAINST, "warn": FAINT, "fail": FOR}
+VERDICT_COLORS: dict[str, Color] = {"pass": AGAINST, "warn": FAINT, "fail": FOR}
 _WIDE, _HIGH = 220, 26
 _PLOT, _TALL, _LEFT, _TOP, _BELOW = 470, 250, 62, 12, 84
 
@@ -33,10 +33,10 @@ def gauge(check: Check) -> str:
     middle = _HIGH / 2
     bands = "".join(
         f'<rect x="{to_x(first):.1f}" y="8" width="{to_x(last) - to_x(first):.1f}" height="{_HIGH - 16}" '
-        f'fill="{css(VERDICT_COLOURS[zone], 0.16)}"/>'
+        f'fill="{css(VERDICT_COLORS[zone], 0.16)}"/>'
         for first, last, zone in zones
     )
-    color = css(VERDICT_COLOURS[check.verdict])
+    color = css(VERDICT_COLORS[check.verdict])
     return (
         f'<svg class="gauge" viewBox="0 0 {_WIDE} {_HIGH}" width="{_WIDE}" height="{_HIGH}" role="img" '
         f'aria-label="{check.value:.3f}, from {check.low:.3f} to {check.high:.3f}">{bands}'
@@ -61,7 +61,7 @@ def curves(lines: Sequence[Curve], passes: float, fails: float) -> str:
 
     parts = [_rule(y(value), css(INK, 0.15), f"{value:g}") for value in (0.0, 0.5, 1.0)]
     parts += [
-        _rule(y(value), css(VERDICT_COLOURS[name], 0.7), "", "2 4")
+        _rule(y(value), css(VERDICT_COLORS[name], 0.7), "", "2 4")
         for value, name in ((passes, "pass"), (fails, "fail"))
     ]
     for number, stage in enumerate(stages):
