@@ -27,7 +27,7 @@ import httpx
 
 import nibt
 from nibt.app.limits import Limits
-from nibt.app.request import ExplainRequest, answered
+from nibt.app.request import ExplainRequest, explain_steps
 from nibt.data.images import sample_file, samples
 from nibt.report.html import view
 
@@ -45,8 +45,8 @@ def expected():
     model, found = nibt.load_model(MODEL), {}
     for name in samples():
         for captions in CAPTIONS:
-            asked = ExplainRequest.read(sample_file(name), captions, "each", MODEL, ["nib"], "default", Limits())
-            *_, panels = answered(asked, model)
+            asked = ExplainRequest.from_fields(sample_file(name), captions, "each", MODEL, ["nib"], "default", Limits())
+            *_, panels = explain_steps(asked, model)
             found[name, captions] = data_of(view.fragment(panels))["panels"]
     return found
 
