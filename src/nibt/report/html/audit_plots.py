@@ -1,4 +1,4 @@
-"""Small inline SVG plots of an audit: gauges of numbers between thresholds, and curves over stages."""
+"""Inline SVG plots of an audit: gauges of values with their thresholds, and curves over the stages of randomization."""
 
 from collections.abc import Sequence
 from html import escape
@@ -18,7 +18,7 @@ def css(color: Color, opacity: float = 1.0) -> str:
 
 
 def gauge(check: Check) -> str:
-    """Draw a number as a dot and its interval as a line, on the zones of pass, warn and fail."""
+    """Draw a value as a dot and its interval as a line, over the zones of pass, warn and fail."""
     ends = (check.value, check.low, check.high, check.passes, check.fails, 0.0)
     low, high = min(ends), max(ends)
     margin = 0.06 * ((high - low) or 1)
@@ -48,7 +48,7 @@ def gauge(check: Check) -> str:
 
 
 def curves(lines: Sequence[Curve], passes: float, fails: float) -> str:
-    """Draw curves over the same stages: rank correlation solid, SSIM dashed, each with the band of its interval."""
+    """Draw curves over the same stages: rank correlation solid, SSIM dashed, each with its interval as a band."""
     stages = lines[0].stages
     values = [value for curve in lines for value in (*curve.lows, 0.0)]
     low, high = min(-0.1, *values), 1.05
@@ -85,7 +85,7 @@ def curves(lines: Sequence[Curve], passes: float, fails: float) -> str:
         parts += [f'<circle cx="{across:.1f}" cy="{down:.1f}" r="2.6" fill="{css(color)}"/>' for across, down in line]
     return (
         f'<svg viewBox="0 0 {_PLOT} {_TALL}" width="{_PLOT}" height="{_TALL}" role="img" '
-        f'aria-label="likeness to the original map">{"".join(parts)}</svg>'
+        f'aria-label="similarity to the original map">{"".join(parts)}</svg>'
     )
 
 
