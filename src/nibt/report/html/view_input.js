@@ -6,7 +6,7 @@ const DRAG_DISTANCE = 5; // pixels of the screen; a shorter movement is a click
 function addPointerListeners(view, stage) {
   let pressedAt = null;
   const { frame, image } = stage;
-  const positionOf = (event) => {
+  const toPosition = (event) => {
     const edge = frame.getBoundingClientRect();
     return [clamp((event.clientX - edge.left) / edge.width, 0, 1), clamp((event.clientY - edge.top) / edge.height, 0, 1)];
   };
@@ -16,11 +16,11 @@ function addPointerListeners(view, stage) {
   const clickedCorner = () => (view.corner?.image === image && view.corner.at.length === 2 ? view.corner.at : null);
   frame.addEventListener("pointerdown", (event) => {
     if (event.button || !event.isPrimary) return;
-    pressedAt = positionOf(event);
+    pressedAt = toPosition(event);
     if (event.pointerType !== "touch") frame.setPointerCapture(event.pointerId);
   });
   frame.addEventListener("pointermove", (event) => {
-    const position = positionOf(event), corner = clickedCorner();
+    const position = toPosition(event), corner = clickedCorner();
     view.hover = { image, point: position };
     if (pressedAt && event.pointerType !== "touch" && isDrag(position)) view.draft = { image, at: boxBetween(pressedAt, position) };
     else if (corner) view.draft = { image, at: boxBetween(corner, position) };
@@ -28,7 +28,7 @@ function addPointerListeners(view, stage) {
   });
   frame.addEventListener("pointerup", (event) => {
     if (!pressedAt) return;
-    const position = positionOf(event), corner = clickedCorner(), dragged = isDrag(position);
+    const position = toPosition(event), corner = clickedCorner(), dragged = isDrag(position);
     view.draft = null;
     view.announce(view.panels.findIndex((panel) => panel.sides.includes(stage)));
     if (dragged && event.pointerType !== "touch") view.setBox(image, boxBetween(pressedAt, position));
