@@ -43,13 +43,13 @@ CORE = (
 def required(extras: tuple[str, ...] = EXTRAS) -> dict[str, Requirement]:
     """Every requirement of nibt and of these extras by its name; of several lower bounds, the highest."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    found: dict[str, Requirement] = {}
+    requirements: dict[str, Requirement] = {}
     lists = [project["dependencies"], *(project["optional-dependencies"][extra] for extra in extras)]
     for requirement in map(Requirement, [text for texts in lists for text in texts]):
-        known = found.get(requirement.name)
+        known = requirements.get(requirement.name)
         if requirement.name != project["name"] and (known is None or lower(requirement) > lower(known)):
-            found[requirement.name] = requirement
-    return found
+            requirements[requirement.name] = requirement
+    return requirements
 
 
 def lower(requirement: Requirement) -> tuple[int, ...]:
@@ -58,33 +58,33 @@ def lower(requirement: Requirement) -> tuple[int, ...]:
     return tuple(int(number) for number in bound.split("."))
 
 
-def asked(corner: str) -> list[str]:
-    """What pip is asked for, beside nibt itself."""
+def pip_arguments(corner: str) -> list[str]:
+    """The arguments of pip for the requirements of nibt."""
     if corner == "newest":
         return ["--upgrade", "--upgrade-strategy", "eager"]
-    return [f"{name}=={'.'.join(map(str, lower(found)))}" for name, found in required().items()]
+    return [f"{name}=={'.'.join(map(str, lower(requirement)))}" for name, requirement in required().items()]
 
 
-def made(corner: str, folder: Path, python: str) -> Path:
-    """The interpreter of an environment that has these versions."""
+def make_environment(corner: str, folder: Path, python: str) -> Path:
+    """Make an environment with these versions, and return its interpreter."""
     subprocess.run([python, "-m", "venv", folder], check=True)
     inside = folder / "bin" / "python"
     tools = [f"{ROOT}[{','.join(EXTRAS)}]", *TOOLS]
     subprocess.run(
-        [inside, "-m", "pip", "install", "--quiet", "--no-cache-dir", *asked(corner), "-e", *tools], check=True
+        [inside, "-m", "pip", "install", "--quiet", "--no-cache-dir", *pip_arguments(corner), "-e", *tools], check=True
     )
     return inside
 
 
 def versions(python: Path) -> dict[str, str]:
-    """Of Python and of what nibt requires, as they are installed there."""
+    """The installed versions of Python and of the requirements of nibt."""
     code = """
 import json, platform, sys
 from importlib.metadata import version
 print(json.dumps({"python": platform.python_version(), **{name: version(name) for name in sys.argv[1:]}}))
 """
-    told = subprocess.run([python, "-c", code, *required()], check=True, capture_output=True, text=True)
-    return json.loads(told.stdout)
+    result = subprocess.run([python, "-c", code, *required()], check=True, capture_output=True, text=True)
+    return json.loads(result.stdout)
 
 
 def main() -> None:
@@ -95,10 +95,10 @@ def main() -> None:
     options = parser.parse_args()
     folder = (options.into / options.corner).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    python = made(options.corner, folder, options.python)
-    told = versions(python)
-    (folder / "versions.json").write_text(json.dumps(told, indent=1))
-    print(", ".join(f"{name} {version}" for name, version in told.items()), flush=True)
+    python = make_environment(options.corner, folder, options.python)
+    installed = versions(python)
+    (folder / "versions.json").write_text(json.dumps(installed, indent=1))
+    print(", ".join(f"{name} {version}" for name, version in installed.items()), flush=True)
     # Shapes are checked by the gate. A warning of another version is for the reader of the log, and no failure.
     quiet = ["-o", "addopts=-m 'not slow' --strict-markers", "-W", "default", "-q"]
     command = [python, "-m", "pytest", *quiet, f"--junitxml={folder / 'tests.xml'}"]

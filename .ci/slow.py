@@ -66,30 +66,30 @@ def outcome(part: str, into: Path, code: int) -> str:
         statuses = [row["status"] for row in json.loads((into / "mutation" / "mutation.json").read_text())]
         count = ", ".join(f"{statuses.count(name)} {name}" for name in sorted(set(statuses)))
         return count if code == 0 else f"**{count}**"
-    found = {"tests": into / "tests.xml", "oldest": into / "oldest/tests.xml", "newest": into / "newest/tests.xml"}
-    if part not in found or not found[part].exists():
+    reports = {"tests": into / "tests.xml", "oldest": into / "oldest/tests.xml", "newest": into / "newest/tests.xml"}
+    if part not in reports or not reports[part].exists():
         return "passed" if code == 0 else f"**failed** (exit code {code})"
     count = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
-    for suite in Tree.parse(found[part]).getroot().iter("testsuite"):
+    for suite in Tree.parse(reports[part]).getroot().iter("testsuite"):
         count = {key: count[key] + int(suite.get(key, 0)) for key in count}
     failed = count["failures"] + count["errors"]
-    told = f"{count['tests'] - failed - count['skipped']} passed, {failed} failed, {count['skipped']} skipped"
-    return told if code == 0 else f"**{told}**"
+    summary = f"{count['tests'] - failed - count['skipped']} passed, {failed} failed, {count['skipped']} skipped"
+    return summary if code == 0 else f"**{summary}**"
 
 
 def versions(part: str, into: Path) -> dict[str, str]:
     """Of the environment that a part ran in."""
     if part in ("oldest", "newest"):
-        told = json.loads((into / part / "versions.json").read_text())
-        return {"Python": told["python"], **{name: told[name] for name in LIBRARIES}}
+        installed = json.loads((into / part / "versions.json").read_text())
+        return {"Python": installed["python"], **{name: installed[name] for name in LIBRARIES}}
     return {"Python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
 
 
-def row(part: str, told: str, seconds: float, found: dict[str, str]) -> str:
+def row(part: str, summary: str, seconds: float, installed: dict[str, str]) -> str:
     machine = f"{os.cpu_count()} cores of {platform.machine()}"
-    libraries = ", ".join(f"{name} {number}" for name, number in found.items())
+    libraries = ", ".join(f"{name} {number}" for name, number in installed.items())
     today = datetime.date.today().isoformat()
-    return f"| {part} | {PARTS[part]} | {told} | {seconds:.0f} | {today} | {machine}; {libraries} |"
+    return f"| {part} | {PARTS[part]} | {summary} | {seconds:.0f} | {today} | {machine}; {libraries} |"
 
 
 def written(rows: dict[str, str]) -> None:
@@ -113,9 +113,9 @@ def main() -> None:
     for part in options.parts or PARTS:
         began = time.monotonic()
         code = subprocess.run(command(part, options), cwd=ROOT, env=environment, check=False).returncode
-        told = outcome(part, options.into, code)
-        written({part: row(part, told, time.monotonic() - began, versions(part, options.into))})
-        print(f"{part}: {told}", flush=True)
+        summary = outcome(part, options.into, code)
+        written({part: row(part, summary, time.monotonic() - began, versions(part, options.into))})
+        print(f"{part}: {summary}", flush=True)
         worst = max(worst, code != 0)
     sys.exit(worst)
 

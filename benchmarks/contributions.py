@@ -34,9 +34,10 @@ def compared(model, image):
     pairs = [Pair(image, caption) for caption in CAPTIONS]
     wanted, alone = least(lambda: question.methods["image"](trace_sides(question, pairs)[0]))
     table, once = least(lambda: nibt.contributions(model, image))
-    found, product = least(lambda: [table.explain(caption) for caption in CAPTIONS])
+    explained, product = least(lambda: [table.explain(caption) for caption in CAPTIONS])
     apart = max(
-        float((one.scores - two).abs().max() / two.abs().max()) for one, two in zip(found, wanted.scores, strict=True)
+        float((one.scores - two).abs().max() / two.abs().max())
+        for one, two in zip(explained, wanted.scores, strict=True)
     )
     return once, product / len(CAPTIONS), alone / len(CAPTIONS), apart
 

@@ -28,12 +28,12 @@ ALSO = [
 
 def least(work):
     """Processor seconds."""
-    found = []
+    seconds = []
     for _ in range(3):
         began = time.process_time()
         work()
-        found.append(time.process_time() - began)
-    return min(found[1:])
+        seconds.append(time.process_time() - began)
+    return min(seconds[1:])
 
 
 def main():
@@ -52,17 +52,17 @@ def main():
     for method, variant, options in [
         (name, "default", SMALL.get(name, {})) for name in nibt.available("methods")
     ] + ALSO:
-        told = []
+        cells = []
         for side, other in (("image", "text"), ("text", "image")):
             if side not in find("methods", method).sides:
-                told.append("")
+                cells.append("")
                 continue
             spent = least(partial(batch.maps, variant, options, method, (side,))) - plain[other]
-            told.append(f"{spent / plain[side]:.1f}")
+            cells.append(f"{spent / plain[side]:.1f}")
         name = " ".join(
             [method, *([variant] if variant != "default" else []), *(f"{k}={v}" for k, v in options.items())]
         )
-        print(f"| {name} | {' | '.join(told)} | {find('methods', method).cost} |", flush=True)
+        print(f"| {name} | {' | '.join(cells)} | {find('methods', method).cost} |", flush=True)
 
 
 if __name__ == "__main__":

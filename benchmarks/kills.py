@@ -27,7 +27,7 @@ metrics = ["pointing_game", "word_auc", "confidence_drop", "confidence_increase"
 """
 
 
-def session_info(plan: Path, out: Path) -> subprocess.Popen[bytes]:
+def start_run(plan: Path, out: Path) -> subprocess.Popen[bytes]:
     """The command, in a process of its own."""
     code = f"from nibt.cli import main; main(['bench', {str(plan)!r}, '--out', {str(out)!r}, '--quiet'])"
     return subprocess.Popen([sys.executable, "-c", code])
@@ -47,24 +47,24 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     plan, whole, killed = options.out / "plan.toml", options.out / "whole", options.out / "killed"
     plan.write_text(PLAN)
-    draws, there = random.Random(options.seed), []
-    if session_info(plan, whole).wait():
+    draws, chunk_counts = random.Random(options.seed), []
+    if start_run(plan, whole).wait():
         sys.exit("the undisturbed run failed")
     for _ in range(options.kills):
-        child = session_info(plan, killed)
+        child = start_run(plan, killed)
         enough = parts(killed) + draws.randrange(5)
         while parts(killed) < enough and child.poll() is None:
             time.sleep(0.002)
         time.sleep(draws.uniform(0, 0.3))
         child.send_signal(signal.SIGKILL)
         child.wait()
-        there.append(parts(killed))
-    if session_info(plan, killed).wait():
+        chunk_counts.append(parts(killed))
+    if start_run(plan, killed).wait():
         sys.exit("the resumed run failed")
     tables = [Run.open(out).table() for out in (whole, killed)]
     same = fingerprint(tables[0]) == fingerprint(tables[1])
     drafts = len(list((killed / "parts").glob(".*.parquet")))
-    print(f"chunks there after each kill: {there} of {len(list(Run.open(whole).chunks()))}")
+    print(f"chunks there after each kill: {chunk_counts} of {len(list(Run.open(whole).chunks()))}")
     counts = [table.num_rows for table in tables]
     print(f"rows: {counts[0]} undisturbed, {counts[1]} after {options.kills} kills; drafts left: {drafts}")
     print(f"tables, times aside: {'bit-identical' if same else 'DIFFERENT'} ({fingerprint(tables[1])[:16]})")

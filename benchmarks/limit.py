@@ -69,7 +69,7 @@ class Batch:
         ]
 
     def _of(self, question, traces, side, other):
-        score = partial(question.targets[side], there=traces[other].embedding, setting=question.settings[side])
+        score = partial(question.targets[side], other=traces[other].embedding, context=question.contexts[side])
         return question.methods[side](Side(self.model, traces[side], score)).scores
 
     def naive(self):
@@ -91,7 +91,7 @@ class Batch:
             module.zero_grad(set_to_none=True)
 
     @staticmethod
-    def _narrowed(tower, inputs, there):
+    def _narrowed(tower, inputs, other):
         trace, layer, total = tower.trace(inputs), round(0.75 * tower.depth), 0
         hidden = trace.streams[layer]
         for step in range(1, 11):
@@ -99,7 +99,7 @@ class Batch:
             running = state
             for block, (args, kwargs) in zip(tower.blocks[layer:], trace.calls[layer:], strict=True):
                 running = block(running, *args, **kwargs)
-            F.cosine_similarity(tower.head(running, tower.head_inputs(inputs)), there, dim=-1).sum().backward()
+            F.cosine_similarity(tower.head(running, tower.head_inputs(inputs)), other, dim=-1).sum().backward()
             total = total + state.grad / 10
         return (hidden * total).sum(-1)
 
@@ -107,7 +107,7 @@ class Batch:
         """By name, in the order of the table."""
         return {
             "plain": self.plain,
-            **{name: partial(self.maps, *asked) for name, asked in NIB.items()},
+            **{name: partial(self.maps, *arguments) for name, arguments in NIB.items()},
             "naive, published": self.naive,
         }
 
@@ -135,10 +135,10 @@ def most_memory():
 
 def peak(name, size):
     """Of a process that does one thing, in GB."""
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, __file__, "--one", name, "--batches", str(size)], check=True, capture_output=True, text=True
     )
-    return float(told.stdout.split()[-1])
+    return float(result.stdout.split()[-1])
 
 
 def compared(size, rounds):

@@ -1,9 +1,9 @@
 """Many visitors at once on the page of nibt serve: how many answers came, whether each is right, what memory did.
 
-OMP_NUM_THREADS=1 python benchmarks/load.py [--users 50] [--timeout 120]
+OMP_NUM_THREADS=1 python benchmarks/load.py [--users 50] [--duration 120]
 
-A page is started on this machine. Each visitor uploads a sample, asks, waits for the answer and asks again, by the
-requests that the browser makes. Every answer is held against the one that the same data give without a page.
+A page is started on this machine. Each visitor uploads a sample, requests an explanation, waits for it and starts
+again, with the requests of the browser. Every answer is compared with that of the same data without a page.
 """
 
 import argparse
@@ -27,28 +27,30 @@ import httpx
 
 import nibt
 from nibt.app.limits import Limits
-from nibt.app.request import ExplainRequest, answered
+from nibt.app.request import ExplainRequest, explain_steps
 from nibt.data.images import sample_file, samples
 from nibt.report.html import view
 
 CAPTIONS = ("a cat", "a cup of coffee", "a cat and a cup", "a rocket\na dog")
-MODEL = "scenes"  # the faster of the embedded ones: more answers to hold against
+MODEL = "scenes"  # the faster of the embedded models: more answers to compare
 
 
 def data_of(html):
-    """What the view is given: maps, words, tables."""
+    """The data of the view: maps, words, tables."""
     return json.loads(re.search(r'class="nibt-data">(.*?)</script>', html, re.S)[1])
 
 
 def expected():
     """The answers without a page."""
-    model, found = nibt.load_model(MODEL), {}
+    model, panels_by_pair = nibt.load_model(MODEL), {}
     for name in samples():
         for captions in CAPTIONS:
-            asked = ExplainRequest.read(sample_file(name), captions, "each", MODEL, ["nib"], "default", Limits())
-            *_, panels = answered(asked, model)
-            found[name, captions] = data_of(view.fragment(panels))["panels"]
-    return found
+            request = ExplainRequest.from_fields(
+                sample_file(name), captions, "each", MODEL, ["nib"], "default", Limits()
+            )
+            *_, panels = explain_steps(request, model)
+            panels_by_pair[name, captions] = data_of(view.fragment(panels))["panels"]
+    return panels_by_pair
 
 
 class Visitor:
@@ -57,8 +59,8 @@ class Visitor:
     def __init__(self, client, function, seed):
         self.client, self.function, self.draw = client, function, random.Random(seed)
 
-    async def resolve(self):
-        """One question: what came of it, and the pair it was about."""
+    async def explain(self):
+        """One explanation: its outcome, its HTML, and its pair."""
         name, captions = self.draw.choice(samples()), self.draw.choice(CAPTIONS)
         session, file = secrets.token_hex(8), sample_file(name)
         upload = await self.client.post("/gradio_api/upload", files={"files": (file.name, file.read_bytes())})
@@ -74,8 +76,8 @@ class Visitor:
         }
         joined = await self.client.post("/gradio_api/queue/join", json=body)
         if joined.status_code == 503:
-            await asyncio.sleep(1)  # as somebody would who is told to come again
-            return "told to come again", None, None
+            await asyncio.sleep(1)  # as a visitor would
+            return "rejected (the queue is full)", None, None
         if joined.status_code != 200:
             return f"refused ({joined.status_code})", None, None
         async with self.client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as stream:
@@ -100,7 +102,7 @@ async def visits(address, users, seconds, right):
             nonlocal wrong
             while time.monotonic() < end:
                 began = time.monotonic()
-                what, html, pair = await visitor.resolve()
+                what, html, pair = await visitor.explain()
                 came[what] += 1
                 if what == "answered":
                     took.append(time.monotonic() - began)
@@ -110,21 +112,23 @@ async def visits(address, users, seconds, right):
     return came, took, wrong
 
 
-def same(found, right):
+def same(actual, right):
     """Equal to 1e-5 in every number, and in all else."""
     if isinstance(right, dict):
-        return isinstance(found, dict) and found.keys() == right.keys() and all(same(found[k], right[k]) for k in right)
+        return (
+            isinstance(actual, dict) and actual.keys() == right.keys() and all(same(actual[k], right[k]) for k in right)
+        )
     if isinstance(right, list):
-        return isinstance(found, list) and len(found) == len(right) and all(map(same, found, right))
+        return isinstance(actual, list) and len(actual) == len(right) and all(map(same, actual, right))
     if isinstance(right, float):
-        return isinstance(found, float) and abs(found - right) <= 1e-5
-    return found == right
+        return isinstance(actual, float) and abs(actual - right) <= 1e-5
+    return actual == right
 
 
 def memory(process):
     """Resident megabytes of the page."""
-    told = Path(f"/proc/{process.pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+)", told)[1]) / 1024
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
 
 
 @contextlib.contextmanager
@@ -169,15 +173,15 @@ async def measured(address, process, options, right):
             await asyncio.sleep(5)
 
     watching = asyncio.create_task(watch())
-    found = await visits(address, options.users, options.seconds, right)
+    outcome = await visits(address, options.users, options.duration, right)
     watching.cancel()
-    return found, used
+    return outcome, used
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=50)
-    parser.add_argument("--timeout", type=int, default=120)
+    parser.add_argument("--duration", type=int, default=120, help="seconds of load")
     options = parser.parse_args()
     right = expected()
     with served() as (address, process):
@@ -185,7 +189,7 @@ def main():
         (came, took, wrong), used = asyncio.run(measured(address, process, options, right))
         alive = process.poll() is None
     half = len(used) // 2
-    print(f"{options.users} visitors, {options.seconds} s: " + ", ".join(f"{n} {what}" for what, n in came.items()))
+    print(f"{options.users} visitors, {options.duration} s: " + ", ".join(f"{n} {what}" for what, n in came.items()))
     print(f"seconds to an answer: median {statistics.median(took):.1f}, most {max(took):.1f}")
     print(f"answers that differ from those without a page: {wrong}; the page {'lives' if alive else 'is dead'}")
     print(

@@ -35,8 +35,8 @@ COLLAGE = "?image=collage&captions=a+cat+and+a+cup+of+coffee&model=lite"
 STATES = {
     "word": COLLAGE + "&words=0.4,0.6",
     "methods": COLLAGE + "&methods=nib,grad_cam",
-    "rather": "?image=coffee&captions=a+cup+of+coffee%0Aa+bowl+of+soup&question=rather",
-    "labels": "?image=rocket&captions=a+missile%0Aa+lighthouse%0Aa+castle&question=labels",
+    "rather": "?image=coffee&captions=a+cup+of+coffee%0Aa+bowl+of+soup&mode=contrast",
+    "labels": "?image=rocket&captions=a+missile%0Aa+lighthouse%0Aa+castle&mode=labels",
 }
 
 
@@ -45,10 +45,10 @@ def photographed(page, path):
     Image.open(BytesIO(page.screenshot(full_page=True))).convert("RGB").quantize(255).save(path, optimize=True)
 
 
-def recorded(asked, address, path):
+def recorded(requests, address, path):
     """How often the browser asked whom for what; of data that stand in the page only that they do."""
     lines = Counter()
-    for method, url in asked:
+    for method, url in requests:
         parts = urlsplit(url)
         whom = "the server" if url.startswith(address) else parts.netloc or "the page itself"
         what = parts.path if parts.scheme.startswith("http") else f"{parts.scheme}:"
@@ -128,19 +128,19 @@ def main():
     with served() as (address, _), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 760})
-        asked = []
-        page.on("request", lambda request: asked.append((request.method, request.url)))
+        requests = []
+        page.on("request", lambda request: requests.append((request.method, request.url)))
         took = first(page, address + "/")
         states(browser, address + "/", options.out)
         browser.close()
     elsewhere = [
-        url for _, url in asked if urlsplit(url).scheme not in ("data", "blob") and not url.startswith(address)
+        url for _, url in requests if urlsplit(url).scheme not in ("data", "blob") and not url.startswith(address)
     ]
-    recorded(asked, address, options.out / "requests.txt")
+    recorded(requests, address, options.out / "requests.txt")
     print(
         f"seconds from the click to the first explanation: {took[0]:.1f} at once, median {statistics.median(took):.1f}"
     )
-    print(f"requests of the browser: {len(asked)}, to others than the server: {len(elsewhere)}")
+    print(f"requests of the browser: {len(requests)}, to others than the server: {len(elsewhere)}")
     print(f"{time.strftime('%-d %B %Y')}, gradio {version('gradio')}, torch {version('torch')}")
 
 

@@ -23,8 +23,8 @@ def main():
         for side in ("image", "text"):
             apart = []
             for one, other in zip(half, whole, strict=True):
-                found, wanted = getattr(one, side).scores, getattr(other, side).scores
-                apart.append(float((found.float() - wanted).abs().max() / wanted.abs().max()))
+                actual, wanted = getattr(one, side).scores, getattr(other, side).scores
+                apart.append(float((actual.float() - wanted).abs().max() / wanted.abs().max()))
             print(f"{dtype}, {side}: median {statistics.median(apart):.4f}, largest {max(apart):.4f}")
 
 

@@ -117,8 +117,8 @@ class Case:
 
     @property
     def name(self) -> str:
-        told = [f"{key}={value}" for key, value in self.options.items()]
-        return " ".join([self.method, self.variant, *told, self.target, *self.others])
+        option_texts = [f"{key}={value}" for key, value in self.options.items()]
+        return " ".join([self.method, self.variant, *option_texts, self.target, *self.others])
 
 
 def first_name(name, known):
@@ -226,23 +226,23 @@ def fitted(case, effort):
 
 def arrays_of(attribution):
     """The scores of one side, the share of special tokens, and what became of the score on the path."""
-    found = {"scores": attribution.scores, "special_share": attribution.special_share}
+    arrays = {"scores": attribution.scores, "special_share": attribution.special_share}
     nested = (getattr(attribution, one.name) for one in fields(attribution))
     for path in (one for one in nested if is_dataclass(one) and hasattr(one, "steps")):
         for name in ("steps", "at_input", "at_baseline", "sum", "gap"):
-            found[f"path.{name}"] = attribute(path, name)
-    return found
+            arrays[f"path.{name}"] = attribute(path, name)
+    return arrays
 
 
 def joined(prefix, items):
     """Arrays of several pairs, which may differ in shape, as one array of numbers and one of shapes for each name."""
-    found = {}
+    joined_arrays = {}
     for name in items[0]:
         arrays = [np.asarray(item[name].detach().cpu() if torch.is_tensor(item[name]) else item[name])
                   for item in items]  # fmt: skip
-        found[f"{prefix} | {name}"] = np.concatenate([array.ravel() for array in arrays])
-        found[f"{prefix} | {name}.shape"] = np.array([array.shape for array in arrays], np.int64)
-    return found
+        joined_arrays[f"{prefix} | {name}"] = np.concatenate([array.ravel() for array in arrays])
+        joined_arrays[f"{prefix} | {name}.shape"] = np.array([array.shape for array in arrays], np.int64)
+    return joined_arrays
 
 
 def of_answers(prefix, answers):
@@ -370,26 +370,26 @@ def save(options):
     for name, load in loaders(captions).items():
         if options.models and name not in options.models:
             continue
-        began, found, refused = time.perf_counter(), {}, []
+        began, arrays, refused = time.perf_counter(), {}, []
         model = load()
         effort = EMBEDDED.get(name, (SMALL, {}))[0]
         cases = explained_cases(model, effort, name in EMBEDDED, images, captions)
         for key, count, run in chain(cases, more_cases(model, effort, images, captions, pairs)):
             start = time.perf_counter()
-            if any(name.startswith(f"{key} |") for name in found):
+            if any(name.startswith(f"{key} |") for name in arrays):
                 raise SystemExit(f"two cases have the name {key}")
             try:
-                found |= run()
+                arrays |= run()
             except nibt.NibtError as error:
                 if type(error).__name__ != "Unsupported":
                     raise
-                found[f"{key} | unsupported"] = np.zeros(0)
+                arrays[f"{key} | unsupported"] = np.zeros(0)
                 refused.append(key)
                 continue
             if options.verbose:
                 print(f"  {key}: {count} of {PAIRS} pairs, {time.perf_counter() - start:.1f} s", flush=True)
-        save_file(found, options.folder / f"{name}.safetensors")
-        print(f"{name}: {len(found)} arrays, {len(refused)} cases unsupported, {time.perf_counter() - began:.0f} s",
+        save_file(arrays, options.folder / f"{name}.safetensors")
+        print(f"{name}: {len(arrays)} arrays, {len(refused)} cases unsupported, {time.perf_counter() - began:.0f} s",
               flush=True)  # fmt: skip
 
 
@@ -424,8 +424,8 @@ def compare(options):
         sides = [read_arrays(folder / name) if (folder / name).exists() else {}
                  for folder in (options.first, options.second)]  # fmt: skip
         keys = sorted(key for key in {*sides[0], *sides[1]} if not key.endswith(tuple(options.leave_out)))
-        found = {key: difference(sides[0].get(key), sides[1].get(key)) for key in keys}
-        apart = {key: value for key, value in found.items() if value is not None}
+        differences = {key: difference(sides[0].get(key), sides[1].get(key)) for key in keys}
+        apart = {key: value for key, value in differences.items() if value is not None}
         print(f"| {name.partition('.')[0]} | {len(keys)} | {len(keys) - len(apart)} | "
               f"{max(apart.values(), default=0.0):.3g} |")  # fmt: skip
         details += [f"{name.partition('.')[0]}: {key}: {value:.3g}" for key, value in apart.items()]

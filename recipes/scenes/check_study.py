@@ -30,10 +30,10 @@ def documented(side):
     ]
     names = next(row for row in rows if row[0] == "method")
     return {
-        (row[0], name): tuple(map(float, found[1].split(",")))
+        (row[0], name): tuple(map(float, match[1].split(",")))
         for row in rows
         for name, cell in zip(names, row, strict=True)
-        if (found := re.search(r"\[(.*?)\]", cell))
+        if (match := re.search(r"\[(.*?)\]", cell))
     }
 
 
@@ -43,13 +43,13 @@ def main():
     pairs, apart = scenes("one", parser.parse_args().count), 0
     model = nibt.load_model("scenes")
     for side, metrics in METRICS.items():
-        told = documented(side)
+        intervals = documented(side)
         for label, options in METHODS.items():
-            asked = [on_the_mask(name) for name in metrics]
-            rows = nibt.measure(model, pairs, asked, label.split()[0], only=side, **options)
+            study_metrics = [on_the_mask(name) for name in metrics]
+            rows = nibt.measure(model, pairs, study_metrics, label.split()[0], only=side, **options)
             for metric in metrics:
                 mean, low, high = interval([row.value for row in rows if row.metric == metric])
-                expected = told[label, NAMES[metric]]
+                expected = intervals[label, NAMES[metric]]
                 meets = low <= expected[1] and high >= expected[0]
                 apart += not meets
                 print(

@@ -27,11 +27,11 @@ COUNT = 2000
 
 def weights(run, out):
     """The trained network as a Hugging Face folder in half precision."""
-    made = processor()
-    model = network(made.tokenizer)
+    clip_processor = processor()
+    model = network(clip_processor.tokenizer)
     model.load_state_dict(torch.load(run / "checkpoint.pt", weights_only=True)["model"])
     model.eval().half().save_pretrained(out)
-    made.save_pretrained(out)
+    clip_processor.save_pretrained(out)
 
 
 def means(out):

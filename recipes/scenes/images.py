@@ -21,15 +21,15 @@ QUICK = {"rise": {"masks": 400}, "shapley": {"budget": 256}}
 def answers(model, image, caption):
     """What each method says by default, NIB first and beside it the published setting; the controls last."""
     names = [name for name in nibt.available("methods") if name not in ("nib", *LAST)]
-    asked = [("nib", "default"), ("nib", "paper"), *((name, "default") for name in (*names, *LAST))]
-    found = {}
-    for name, variant in asked:
+    methods = [("nib", "default"), ("nib", "paper"), *((name, "default") for name in (*names, *LAST))]
+    answers_by_name = {}
+    for name, variant in methods:
         try:
-            told = nibt.explain(model, image, caption, name, variant=variant, seed=0, **QUICK.get(name, {}))
+            answer = nibt.explain(model, image, caption, name, variant=variant, seed=0, **QUICK.get(name, {}))
         except Unsupported:  # it needs attention, and this model has none
             continue
-        found[name if variant == "default" else f"{name}, {variant}"] = told
-    return found
+        answers_by_name[name if variant == "default" else f"{name}, {variant}"] = answer
+    return answers_by_name
 
 
 def main():

@@ -4,7 +4,7 @@ OMP_NUM_THREADS=1 python recipes/scenes/limits.py measure --out RUN    # resumes
 python recipes/scenes/limits.py report --out RUN     # into docs/study.md
 
 `perfect` gives each patch the share of it that the object covers: no method can know more at that grid. Pointing is
-told on the mask itself, within the published tolerance (15 pixels at 640, here 3 of 128), and in the box.
+measured on the mask itself, within the published tolerance (15 pixels at 640, here 3 of 128), and in the box.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from runs import FEW, asked, collect, filled, kept, machine, on_mask, scenes, stored
+from runs import FEW, collect, filled, kept, machine, on_mask, parse_arguments, scenes, stored
 
 import nibt
 from nibt.evaluation.statistics import interval
@@ -59,11 +59,11 @@ FEWER = (
 
 def masks(pair):
     """The named object's mask and box, as masks of the image."""
-    (thing,) = [thing for thing in pair.objects if thing.spans]
-    box = np.zeros_like(thing.mask)
-    left, top, width, height = thing.box
+    (named,) = [item for item in pair.objects if item.spans]
+    box = np.zeros_like(named.mask)
+    left, top, width, height = named.box
     box[top : top + height, left : left + width] = True
-    return torch.from_numpy(thing.mask), torch.from_numpy(box)
+    return torch.from_numpy(named.mask), torch.from_numpy(box)
 
 
 def perfect(pair, shifts):
@@ -76,18 +76,18 @@ def perfect(pair, shifts):
     return interleave([F.avg_pool2d(one, side) for one in seen], n)[0]
 
 
-def maps(model, pairs, asked_for):
+def maps(model, pairs, setting):
     """The grids of one row of the table."""
-    if not isinstance(asked_for, dict):
-        return [perfect(pair, asked_for) for pair in pairs]
-    options = {key: value for key, value in asked_for.items() if key not in ("bicubic", "image_size")}
-    if size := asked_for.get("image_size"):
+    if not isinstance(setting, dict):
+        return [perfect(pair, setting) for pair in pairs]
+    options = {key: value for key, value in setting.items() if key not in ("bicubic", "image_size")}
+    if size := setting.get("image_size"):
         model = nibt.load_model(model.id, image_size=size)
     answers = nibt.explain(
         model, [pair.image for pair in pairs], [pair.caption for pair in pairs], batch_size=50, **options
     )
     grids = [answer.grid for answer in answers]
-    if not asked_for.get("bicubic"):
+    if not setting.get("bicubic"):
         return grids
     return [F.interpolate(grid[None, None], (128, 128), mode="bicubic")[0, 0] for grid in grids]
 
@@ -102,11 +102,11 @@ def measure(options):
     model, path = nibt.load_model(options.model), options.out / f"limits-{options.part}.jsonl"
     pairs, done = scenes("one", options.count), stored(path)
     pairs = [replace(pair, image=replace(pair.image, source=str(place))) for place, pair in enumerate(pairs)]
-    for number, (name, asked_for) in enumerate(ROWS.items()):
+    for number, (name, setting) in enumerate(ROWS.items()):
         if name not in done and number % options.parts == options.part:
-            some = pairs[:FEW] if name in FEWER else pairs
-            found = [held(grid, pair) for grid, pair in zip(maps(model, some, asked_for), some, strict=True)]
-            values = {metric: [row[metric] for row in found] for metric in METRICS}
+            subset = pairs[:FEW] if name in FEWER else pairs
+            results = [held(grid, pair) for grid, pair in zip(maps(model, subset, setting), subset, strict=True)]
+            values = {metric: [row[metric] for row in results] for metric in METRICS}
             kept(path, {"key": name, "values": values})
             print(json.dumps({name: {key: round(float(np.mean(one)), 3) for key, one in values.items()}}), flush=True)
 
@@ -122,7 +122,7 @@ def table(records):
 
 
 def main():
-    options = asked(__doc__)
+    options = parse_arguments(__doc__)
     if options.what == "measure":
         measure(options)
     else:

@@ -6,7 +6,7 @@ python recipes/scenes/methods.py report --out RUN
 
 from pathlib import Path
 
-from runs import NAMES, SEED, TRUTH, TargetContext, asked, collect, machine, paired_test, run, scenes_of
+from runs import NAMES, SEED, TRUTH, Setting, collect, machine, paired_test, parse_arguments, run, scenes_of
 
 import nibt
 from nibt.evaluation.statistics import holm, interval
@@ -25,7 +25,7 @@ METRICS = {
 
 def settings():
     """Every method in every variant that differs from its default, on both sides; NIB with both targets."""
-    found = []
+    chosen = []
     for side in ("image", "text"):
         for method in nibt.available("methods"):
             kind = find("methods", method)
@@ -33,13 +33,13 @@ def settings():
                 name for name in kind.variants if name == "default" or kind.variants[name] != kind.variants["default"]
             ]
             quick = QUICK.get(method, {}) if side == "image" else {}
-            found += [TargetContext(side, method, variant=variant, options=quick) for variant in variants]
-        found += [
-            TargetContext(side, "nib", "centred"),
-            TargetContext(side, "occlusion", "centred"),
-            TargetContext(side, "grad_cam", options={"along_path": True}),
+            chosen += [Setting(side, method, variant=variant, options=quick) for variant in variants]
+        chosen += [
+            Setting(side, "nib", "centred"),
+            Setting(side, "occlusion", "centred"),
+            Setting(side, "grad_cam", options={"along_path": True}),
         ]
-    return sorted(found, key=lambda setting: (setting.method in HEAVY, setting.side))
+    return sorted(chosen, key=lambda setting: (setting.method in HEAVY, setting.side))
 
 
 def name(setting):
@@ -55,14 +55,14 @@ def name(setting):
 def table(records, side):
     """Means and intervals; a star where NIB's default differs at 0.05 after Holm's correction."""
     shown = sorted((setting for setting in settings() if setting.side == side and setting.key in records), key=name)
-    base = records[TargetContext(side, "nib").key]["values"]
+    base = records[Setting(side, "nib").key]["values"]
     columns = {}
     for metric in METRICS[side]:
-        found = [records[setting.key]["values"][metric] for setting in shown]
-        tested = holm([paired_test(values, base[metric]) for values in found])
+        measured = [records[setting.key]["values"][metric] for setting in shown]
+        tested = holm([paired_test(values, base[metric]) for values in measured])
         columns[metric] = [
             "{:.2f} [{:.2f}, {:.2f}]".format(*interval(values)) + ("" if p >= 0.05 else " *")
-            for values, p in zip(found, tested, strict=True)
+            for values, p in zip(measured, tested, strict=True)
         ]
     lines = [
         "| method | " + " | ".join(NAMES[metric] for metric in METRICS[side]) + " | scenes | ms each |",
@@ -77,7 +77,7 @@ def table(records, side):
 
 
 def main():
-    options = asked(__doc__)
+    options = parse_arguments(__doc__)
     if options.what == "measure":
         path = options.out / f"methods-{options.part}.jsonl"
         run(nibt.load_model(options.model), settings(), path, options.count, (options.part, options.parts))

@@ -25,11 +25,11 @@ def tokenizer():
     merges = [tuple(line.split()) for line in (HERE / "merges.txt").read_text().splitlines()]
     entries = [*signs, *(f"{sign}</w>" for sign in signs), *("".join(pair) for pair in merges), START, END]
     vocabulary = {entry: number for number, entry in enumerate(dict.fromkeys(entries))}
-    made = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=CONTEXT)
-    in_pieces = [word for word in sorted({*WORDS, *NOUNS}) if len(made.tokenize(word)) != 1]
+    clip_tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=CONTEXT)
+    in_pieces = [word for word in sorted({*WORDS, *NOUNS}) if len(clip_tokenizer.tokenize(word)) != 1]
     if in_pieces:
         raise ValueError(f"these words are more than one token: {', '.join(in_pieces)}")
-    return made
+    return clip_tokenizer
 
 
 def processor():

@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 import torch
-from runs import SEED, asked, collect, kept, machine, on_mask, paired_test, stored
+from runs import SEED, collect, kept, machine, on_mask, paired_test, parse_arguments, stored
 
 import nibt
 from nibt.data.ground_truth import word_spans
@@ -43,11 +43,11 @@ def scenes(count):
     return list(Scenes(count=count, seed=SEED + 2, fewest=2, most=3, named="all"))
 
 
-def held(grid, thing, others):
+def held(grid, item, others):
     """The numbers of one map."""
-    found = {name: on_mask(metric, grid, torch.from_numpy(thing.mask)) for name, metric in METRICS.items()}
-    found["elsewhere"] = max(on_mask(METRICS["strict"], grid, torch.from_numpy(other.mask)) for other in others)
-    return found
+    scores = {name: on_mask(metric, grid, torch.from_numpy(item.mask)) for name, metric in METRICS.items()}
+    scores["elsewhere"] = max(on_mask(METRICS["strict"], grid, torch.from_numpy(other.mask)) for other in others)
+    return scores
 
 
 def one(model, pair):
@@ -59,23 +59,21 @@ def one(model, pair):
     started = time.process_time()
     nibt.explain_interactions(model, pair.image, pair.caption, tolerance=None)
     began = time.process_time()
-    nouns = [thing.name for thing in pair.objects]
+    nouns = [item.name for item in pair.objects]
     table = nibt.explain_interactions(model, pair.image, pair.caption, words=nouns, tolerance=None)
     between = time.process_time()
-    alone = nibt.explain(model, pair.image, [with_article(thing.name) for thing in pair.objects])
+    alone = nibt.explain(model, pair.image, [with_article(item.name) for item in pair.objects])
     ended = time.process_time()
     spans = list(word_spans(pair.caption, table.units))
     rows = []
-    for thing, explained in zip(pair.objects, alone, strict=True):
-        others = [other for other in pair.objects if other is not thing]
+    for item, explained in zip(pair.objects, alone, strict=True):
+        others = [other for other in pair.objects if other is not item]
         words = [
             place
             for place, span in enumerate(spans)
-            if span is not None and any(first < span[1] and span[0] < last for first, last in thing.spans)
+            if span is not None and any(first < span[1] and span[0] < last for first, last in item.spans)
         ]
-        rows.append(
-            {"table": held(table.for_words(*words), thing, others), "alone": held(explained.grid, thing, others)}
-        )
+        rows.append({"table": held(table.for_words(*words), item, others), "alone": held(explained.grid, item, others)})
     return {
         "objects": len(pair.objects),
         "rows": rows,
@@ -102,17 +100,16 @@ def report(records):
             print(f"  {name:<44} {np.median([record[way] for record in chosen]):.3f}")
         for metric in NAMES:
             table, alone = ([row[way][metric] for row in rows] for way in ("table", "alone"))
-            print(
-                f"  {NAMES[metric]:<30} table {told(table)}   alone {told(alone)}   p {paired_test(table, alone):.3g}"
-            )
+            texts = f"table {format_interval(table)}   alone {format_interval(alone)}"
+            print(f"  {NAMES[metric]:<30} {texts}   p {paired_test(table, alone):.3g}")
 
 
-def told(values):
+def format_interval(values):
     return "{:.3f} [{:.3f}, {:.3f}]".format(*interval(values))
 
 
 def main():
-    options = asked(__doc__)
+    options = parse_arguments(__doc__)
     if options.what == "measure":
         measure(nibt.load_model(options.model), options.count, options.out / "regions-0.jsonl")
         return

@@ -60,7 +60,7 @@ def scenes(kind, count):
 
 
 @dataclass(frozen=True)
-class TargetContext:
+class Setting:
     side: str
     method: str = "nib"
     target: str = "cosine"
@@ -103,7 +103,7 @@ def run(model, settings, path, count, part=(0, 1)):
         whole = done.get(replace(setting, data="one").key)
         if setting.data == "few" and whole:  # the same scenes come first there
             share = min(1, FEW / scenes_of(whole))
-            values = {name: found[:FEW] for name, found in whole["values"].items()}
+            values = {name: numbers[:FEW] for name, numbers in whole["values"].items()}
             kept(path, {"key": setting.key, "seconds": round(whole["seconds"] * share, 1), "values": values})
             continue
         pairs = sets.setdefault(setting.data, scenes(setting.data, count))
@@ -113,7 +113,7 @@ def run(model, settings, path, count, part=(0, 1)):
             kept(path, record)
             print(
                 f"{setting.side} {setting.method} {setting.target} {setting.options} {scenes_of(record)}",
-                told(record),
+                mean_values(record),
                 flush=True,
             )
 
@@ -151,7 +151,7 @@ def kept(path, record):
         file.write(json.dumps(record) + "\n")
 
 
-def told(record):
+def mean_values(record):
     return {
         NAMES[name]: round(float(np.nanmean(values)), 3)
         for name, values in record["values"].items()
@@ -174,9 +174,9 @@ def on_mask(metric, grid, mask):
 def filled(page, parts):
     """Put each part between its markers in a page that is written by hand."""
     text = page.read_text()
-    for name, made in parts.items():
+    for name, content in parts.items():
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-        text = text.split(start)[0] + start + made + end + text.split(end)[1]
+        text = text.split(start)[0] + start + content + end + text.split(end)[1]
     page.write_text(text)
 
 
@@ -185,7 +185,7 @@ def machine():
     return f"{time.strftime('%-d %B %Y')}, {platform.machine()}, Python {platform.python_version()}, {packages}"
 
 
-def asked(about):
+def parse_arguments(about):
     """The command line of the recipes that measure and report; ``part`` and ``parts`` are whole numbers."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["measure", "report"])
@@ -201,7 +201,7 @@ def asked(about):
 
 def collect(folder, name):
     """The records of all parts."""
-    found = {}
+    records = {}
     for path in sorted(folder.glob(f"{name}-*.jsonl")):
-        found |= stored(path)
-    return found
+        records |= stored(path)
+    return records

@@ -3,7 +3,7 @@
 OMP_NUM_THREADS=1 python recipes/scenes/signs.py
 
 Captions name two or three things, of which one is not in the image. A method that made every word negative would find
-all absent ones, so both signs are told, and how well the score tells both kinds apart (AUC over all nouns).
+all absent ones, so both signs are reported, and how well the score separates both kinds (AUC over all nouns).
 """
 
 import argparse
@@ -37,13 +37,13 @@ def scored(model, pairs, options):
     """The scores of the nouns that are there, and of those that are not."""
     images, captions = [pair.image for pair in pairs], [pair.caption for pair in pairs]
     answers = nibt.explain(model, images, captions, batch_size=50, **options)
-    there, missing = [], []
+    present, missing = [], []
     for pair, answer in zip(pairs, answers, strict=True):
         known = ground_truth(pair, answer.region, answer.text.units)
         scores = torch.tensor([word.score for word in answer.words])
-        there += scores[known.named & ~known.absent].tolist()
+        present += scores[known.named & ~known.absent].tolist()
         missing += scores[known.absent].tolist()
-    return np.array(there), np.array(missing)
+    return np.array(present), np.array(missing)
 
 
 def main():
@@ -53,9 +53,9 @@ def main():
     model, pairs = nibt.load_model("scenes"), scenes("absent", options.count)
     print("| | there and positive | absent and negative | AUC |\n|---|---|---|---|")
     for name, way in WAYS.items():
-        there, missing = scored(model, pairs, way)
-        auc = roc_auc_score(np.r_[np.ones(len(there)), np.zeros(len(missing))], np.r_[there, missing])
-        shares = " | ".join("{:.3f} [{:.3f}, {:.3f}]".format(*interval(one)) for one in (there > 0, missing < 0))
+        present, missing = scored(model, pairs, way)
+        auc = roc_auc_score(np.r_[np.ones(len(present)), np.zeros(len(missing))], np.r_[present, missing])
+        shares = " | ".join("{:.3f} [{:.3f}, {:.3f}]".format(*interval(one)) for one in (present > 0, missing < 0))
         print(f"| {name} | {shares} | {auc:.3f} |", flush=True)
     print(f"\n{machine()}; {options.count} scenes")
 

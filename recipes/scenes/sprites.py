@@ -35,8 +35,8 @@ def archive(package, cache):
 def sprite(package, pattern, code):
     """One emoji; some packages leave the variation selector out of a file's name."""
     names = {f"package/{pattern.format(name)}" for name in (code, code.removesuffix("-fe0f"), f"{code}-fe0f")}
-    (found,) = names & set(package.getnames())
-    image = Image.open(io.BytesIO(package.extractfile(found).read())).convert("RGBA")
+    (member,) = names & set(package.getnames())
+    image = Image.open(io.BytesIO(package.extractfile(member).read())).convert("RGBA")
     return image if image.width == SIDE else image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
 
 

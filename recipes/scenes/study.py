@@ -9,7 +9,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from runs import FEW, NAMES, SEED, TargetContext, asked, collect, filled, machine, paired_test, run
+from runs import FEW, NAMES, SEED, Setting, collect, filled, machine, paired_test, parse_arguments, run
 
 import nibt
 from nibt.evaluation.statistics import interval
@@ -27,21 +27,21 @@ CONTRASTED = {"image": (0, 2, 4, 6, 8, 10), "text": (0, 3, 6, 9)}
 
 def nib(side, layer, baseline, quadrature, steps, target="cosine", data="one"):
     options = {"layer": str(layer), "baseline": baseline, "quadrature": quadrature, "steps": steps}
-    return TargetContext(side, target=target, options=options, data=data)
+    return Setting(side, target=target, options=options, data=data)
 
 
 def by_layer(side):
     """Every layer toward every baseline, and some with a contrast; images, which cost more, on the first scenes."""
-    found, data = {}, "few" if side == "image" else "one"
+    lines, data = {}, "few" if side == "image" else "one"
     for baseline, (quadrature, steps) in BASELINES.items():
         steps = steps if side == "image" else 2 * steps
         layers = range(DEPTH + (baseline != "zero"))
-        found[baseline, "cosine"] = [nib(side, layer, baseline, quadrature, steps, data=data) for layer in layers]
+        lines[baseline, "cosine"] = [nib(side, layer, baseline, quadrature, steps, data=data) for layer in layers]
         if baseline != "zero":
-            found[baseline, "centred"] = [
+            lines[baseline, "centred"] = [
                 nib(side, layer, baseline, quadrature, steps, "centred", data) for layer in CONTRASTED[side]
             ]
-    return found
+    return lines
 
 
 def finalists():
@@ -54,15 +54,15 @@ def finalists():
 def by_nodes(side):
     """More and fewer nodes: where nibt narrows, and where the paper does; on the first scenes."""
     own, few = {"image": 7, "text": 0}[side], "few"
-    found = {
+    lines = {
         (f"layer {own}, {baseline}, gauss",): [
             nib(side, own, baseline, "gauss", steps, data=few) for steps in (1, 2, 4, 8, 16)
         ]
         for baseline in ("blank", "mean")
     }
-    found["layer 9, zero, geometric",] = [nib(side, 9, "zero", "geometric", n, data=few) for n in (1, 2, 4, 8, 16)]
-    found["layer 9, zero, riemann",] = [nib(side, 9, "zero", "riemann", n, data=few) for n in (5, 10, 20, 40)]
-    return found
+    lines["layer 9, zero, geometric",] = [nib(side, 9, "zero", "geometric", n, data=few) for n in (1, 2, 4, 8, 16)]
+    lines["layer 9, zero, riemann",] = [nib(side, 9, "zero", "riemann", n, data=few) for n in (5, 10, 20, 40)]
+    return lines
 
 
 AVERAGES = ("2,4,6", "4,6,8", "5,6,7", "3,6,9", "1,2,3,4,5,6", "4,5,6,7,8,9")
@@ -82,8 +82,8 @@ PAPER = {side: nib(side, 9, "zero", "riemann", 10) for side in ("image", "text")
 
 def controls(side):
     """What the published setting and what any map are held against."""
-    plain = [TargetContext(side, method) for method in ("random", "centre", "occlusion")]
-    return [PAPER[side], *plain, TargetContext(side, "occlusion", target="centred")]
+    plain = [Setting(side, method) for method in ("random", "centre", "occlusion")]
+    return [PAPER[side], *plain, Setting(side, "occlusion", target="centred")]
 
 
 def negative():
@@ -94,18 +94,18 @@ def negative():
     return [
         nib("text", layer, baseline, "geometric" if baseline == "zero" else "gauss", 8, target, "absent")
         for layer, baseline, target in chosen
-    ] + [TargetContext("text", "occlusion", data="absent")]
+    ] + [Setting("text", "occlusion", data="absent")]
 
 
 def settings():
     """All of the study; what is quick and tells most comes first."""
-    found = [*controls("image"), *controls("text"), *finalists(), *averages("image")]
+    chosen = [*controls("image"), *controls("text"), *finalists(), *averages("image")]
     for side in ("image", "text"):
-        found += [setting for line in by_layer(side).values() for setting in line]
-    found += negative()
+        chosen += [setting for line in by_layer(side).values() for setting in line]
+    chosen += negative()
     for side in ("image", "text"):
-        found += [setting for line in by_nodes(side).values() for setting in line]
-    return list({setting.key: setting for setting in found}.values())
+        chosen += [setting for line in by_nodes(side).values() for setting in line]
+    return list({setting.key: setting for setting in chosen}.values())
 
 
 def cell(records, setting, metric, digits=2):
@@ -136,9 +136,9 @@ def plot(records, lines, metrics, across, name, title):
     figure, panels = plt.subplots(1, len(metrics), figsize=(4.2 * len(metrics), 3.4), layout="constrained")
     for panel, metric in zip(np.atleast_1d(panels), metrics, strict=True):
         for label, settings_ in lines.items():
-            found = [(across(s), *interval(records[s.key]["values"][metric])) for s in settings_ if s.key in records]
-            if found:
-                places, mean, low, high = map(np.array, zip(*found, strict=True))
+            points = [(across(s), *interval(records[s.key]["values"][metric])) for s in settings_ if s.key in records]
+            if points:
+                places, mean, low, high = map(np.array, zip(*points, strict=True))
                 (drawn,) = panel.plot(places, mean, marker="o", markersize=3, label=label)
                 panel.fill_between(places, low, high, alpha=0.15, color=drawn.get_color(), linewidth=0)
         panel.set_title(NAMES[metric], fontsize=10)
@@ -151,7 +151,7 @@ def plot(records, lines, metrics, across, name, title):
 
 
 def named(lines):
-    return {", ".join(map(str, label)): found for label, found in lines.items()}
+    return {", ".join(map(str, label)): line for label, line in lines.items()}
 
 
 def pick(records, candidates, metric, others):
@@ -218,11 +218,11 @@ def report(records):
         candidates = [s for group in (*lines.values(), *nodes_.values()) for s in group]
         candidates += averages("image") if side == "image" else []
         free = [s for s in candidates if s.options["baseline"] != "mean" and s.target == "cosine"]
-        found = []
+        choices = []
         for name, among in (("with what the embedded model ships", candidates), ("with nothing given", free)):
             best, cheap = pick(records, among, metrics[1] if side == "image" else metrics[0], metrics[:1])
-            found += [(f"best {name}: {short(best)}", best), (f"cheapest as good: {short(cheap)}", cheap)]
-        parts[f"{side} choice"] = table(records, found, shown)
+            choices += [(f"best {name}: {short(best)}", best), (f"cheapest as good: {short(cheap)}", cheap)]
+        parts[f"{side} choice"] = table(records, choices, shown)
     parts["averages"] = table(
         records,
         [(short(s), s) for s in averages("image")],
@@ -233,13 +233,13 @@ def report(records):
 
 
 def main():
-    options = asked(__doc__)
+    options = parse_arguments(__doc__)
     if options.what == "measure":
         path = options.out / f"study-{options.part}.jsonl"
         run(nibt.load_model(options.model), settings(), path, options.count, (options.part, options.parts))
         return
     records = collect(options.out, "study")
-    tables = {name: f"\n\n{made}\n\n" for name, made in report(records).items()}
+    tables = {name: f"\n\n{content}\n\n" for name, content in report(records).items()}
     filled(DOCS / "study.md", {"machine": f"{machine()}; scenes of seed {SEED}", **tables})
     print(f"study.md: {sum(setting.key in records for setting in settings())} of {len(settings())} settings")
 

@@ -84,8 +84,8 @@ def contrast_loss(model, words, seen, scenes, first):
     """Contrast within the batch; a caption that is true of another image, too, is no negative there."""
     pairs = [captions(scene, first + row) for row, scene in enumerate(scenes)]
     texts = [pair[0] for pair in pairs] + [pair[1] for pair in pairs]
-    said = text_embeddings(model, words, [text for text, _ in texts])
-    logits = model.logit_scale.exp() * seen @ said.T
+    caption_vectors = text_embeddings(model, words, [text for text, _ in texts])
+    logits = model.logit_scale.exp() * seen @ caption_vectors.T
     true = torch.tensor([[nouns <= set(scene.names) for _, nouns in texts] for scene in scenes])
     count = len(scenes)
     true[:, :count].fill_diagonal_(False)
@@ -112,7 +112,7 @@ def measured(model, words, count=400):
 
     one, _, _ = ranks(1)
     two, scenes, seen = ranks(2)
-    said = text_embeddings(
+    caption_vectors = text_embeddings(
         model, words, [drawn(scene.names, Draws(VALIDATION, i, 1)).text for i, scene in enumerate(scenes)]
     )
     model.train()
@@ -120,7 +120,7 @@ def measured(model, words, count=400):
         "top1": (one < 1).float().mean().item(),
         "top5": (one < 5).float().mean().item(),
         "both_in_top3": (two < 3).all(1).float().mean().item(),
-        "retrieval": ((seen @ said.T).argmax(1) == torch.arange(100)).float().mean().item(),
+        "retrieval": ((seen @ caption_vectors.T).argmax(1) == torch.arange(100)).float().mean().item(),
     }
 
 
@@ -172,27 +172,27 @@ def main():
     options.out.mkdir(parents=True, exist_ok=True)
     words = tokenizer()
     model = network(words).train()
-    made = optimizers(model, options.rate)
+    all_optimizers = optimizers(model, options.rate)
     checkpoint = options.out / "checkpoint.pt"
     start = 0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(state["model"])
-        for optimizer, saved in zip(made, state["optimizers"], strict=True):
+        for optimizer, saved in zip(all_optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         start = state["step"]
-    full = [[group["lr"] for group in optimizer.param_groups] for optimizer in made] if not start else None
+    full = [[group["lr"] for group in optimizer.param_groups] for optimizer in all_optimizers] if not start else None
     full = full or [[2 * options.rate], [options.rate] * 2]
     log = (options.out / "log.jsonl").open("a", buffering=1)
     for step in range(start, options.stop):
         began = time.time()
-        for optimizer, rates in zip(made, full, strict=True):
+        for optimizer, rates in zip(all_optimizers, full, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * rate_at(step)
         loss = step_loss(model, words, step, options)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in made:
+        for optimizer in all_optimizers:
             optimizer.step()
             optimizer.zero_grad()
         with torch.no_grad():
@@ -201,7 +201,10 @@ def main():
         done = step + 1
         if done % 250 == 0 or done == STEPS:
             row |= measured(model, words)
-            save(checkpoint, {"model": model.state_dict(), "optimizers": [o.state_dict() for o in made], "step": done})
+            save(
+                checkpoint,
+                {"model": model.state_dict(), "optimizers": [o.state_dict() for o in all_optimizers], "step": done},
+            )
         log.write(json.dumps(row) + "\n")
 
 

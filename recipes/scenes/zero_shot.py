@@ -30,11 +30,11 @@ def places(model, prompts, data):
     order = (unit(model.image, [pair.image for pair in pairs]) @ prompts.T).argsort(1, descending=True)
     ranks = order.argsort(1)
     return np.array(
-        [max(int(ranks[row, NOUNS.index(thing.name)]) for thing in pair.objects) for row, pair in enumerate(pairs)]
+        [max(int(ranks[row, NOUNS.index(item.name)]) for item in pair.objects) for row, pair in enumerate(pairs)]
     )
 
 
-def told(name, values):
+def print_share(name, values):
     mean, low, high = interval(values)
     print(f"{name:44s} {mean:.3f} [{low:.3f}, {high:.3f}]  n={len(values)}", flush=True)
 
@@ -45,8 +45,8 @@ def retrieval(model, groups=20, size=100):
     for group in range(groups):
         pairs = list(Scenes(count=size, seed=SEED + 1 + group, fewest=2, most=2, named="all"))
         seen = unit(model.image, [pair.image for pair in pairs])
-        said = unit(model.text, [pair.caption for pair in pairs])
-        hits += ((seen @ said.T).argmax(1) == torch.arange(size)).float().tolist()
+        caption_vectors = unit(model.text, [pair.caption for pair in pairs])
+        hits += ((seen @ caption_vectors.T).argmax(1) == torch.arange(size)).float().tolist()
     return hits
 
 
@@ -57,19 +57,19 @@ def main():
     prompts = unit(model.text, [with_article(noun) for noun in NOUNS])
     print(f"{machine()}; weights {model.weights_hash}; scenes of seed {SEED} on")
     single = places(model, prompts, Scenes(count=COUNT, seed=SEED, fewest=1, most=1))
-    told("one object: first among 64", single < 1)
-    told("one object: among the first 5", single < 5)
-    told("two objects: both among the first 3", places(model, prompts, Scenes(COUNT, SEED, 2, 2)) < 3)
-    told("caption first among 100 of two objects", retrieval(model))
+    print_share("one object: first among 64", single < 1)
+    print_share("one object: among the first 5", single < 5)
+    print_share("two objects: both among the first 3", places(model, prompts, Scenes(COUNT, SEED, 2, 2)) < 3)
+    print_share("caption first among 100 of two objects", retrieval(model))
     for style in STYLES:
-        found = places(model, prompts, Scenes(500, SEED, 1, 1, styles=(style,)))
-        told(f"one object, {style}: first", found < 1)
+        worst_places = places(model, prompts, Scenes(500, SEED, 1, 1, styles=(style,)))
+        print_share(f"one object, {style}: first", worst_places < 1)
     for background in BACKGROUNDS:
-        found = places(model, prompts, Scenes(500, SEED, 1, 1, backgrounds=(background,)))
-        told(f"one object on {background}: first", found < 1)
+        worst_places = places(model, prompts, Scenes(500, SEED, 1, 1, backgrounds=(background,)))
+        print_share(f"one object on {background}: first", worst_places < 1)
     for smallest, largest in ((20, 24), (25, 40), (41, 50)):
-        found = places(model, prompts, Scenes(500, SEED, 1, 1, smallest, largest))
-        told(f"one object of {smallest} to {largest} % of the side: first", found < 1)
+        worst_places = places(model, prompts, Scenes(500, SEED, 1, 1, smallest, largest))
+        print_share(f"one object of {smallest} to {largest} % of the side: first", worst_places < 1)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ from nibt.data.images import sample_file
 LIMITS = Limits()
 
 
-def make_request(
-    captions: Any = "a cat", question: Any = "each", methods: Any = ("nib",), **others: Any
-) -> ExplainRequest:
+def make_request(captions: Any = "a cat", mode: Any = "each", methods: Any = ("nib",), **others: Any) -> ExplainRequest:
     fields = {"file": sample_file("coffee"), "model": "scenes", "variant": "default", "limits": LIMITS, **others}
-    return ExplainRequest.read(captions=captions, question=question, methods=methods, **fields)
+    return ExplainRequest.from_fields(captions=captions, mode=mode, methods=methods, **fields)

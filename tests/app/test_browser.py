@@ -127,8 +127,8 @@ def test_page_rejects_computations_outside_of_the_queue(address: str) -> None:
     path = address + "gradio_api/run/predict"
     assert httpx.post(path, json={**run, "fn_index": functions["explain"]}).status_code == 404
     for name in ("../../etc/passwd", None, 3, ["coffee"]):
-        chosen = {"session_hash": "s", "data": [], "fn_index": functions["chosen"], "event_data": {"name": name}}
-        answer = httpx.post(path, json=chosen)
+        click = {"session_hash": "s", "data": [], "fn_index": functions["load_sample"], "event_data": {"name": name}}
+        answer = httpx.post(path, json=click)
         assert answer.status_code == 200
         assert [one.get("__type__") for one in answer.json()["data"]] == ["update", "update"], "nothing is updated"
 
@@ -143,7 +143,7 @@ def test_page_shows_the_numbers_of_explain(page: Page, address: str) -> None:
     )
     expected = json.loads(re.search(r'nibt-data">(.*?)</script>', fragment([panel]), re.DOTALL)[1])  # pyright: ignore
     ours, theirs = actual["panels"][0], expected["panels"][0]
-    assert ours["places"][0]["scores"] == pytest.approx(theirs["places"][0]["scores"], abs=1e-5)
+    assert ours["sides"][0]["scores"] == pytest.approx(theirs["sides"][0]["scores"], abs=1e-5)
     for row, right in zip(ours["table"]["rows"], theirs["table"]["rows"], strict=True):
         assert row == pytest.approx(right, abs=1e-5)
 
@@ -313,7 +313,7 @@ def test_page_answers_or_rejects_fifty_requests_at_once(page: Page, address: str
         joined = httpx.post(address + "gradio_api/queue/join", json=body, timeout=60)
         if joined.status_code == 503:
             assert "try again" in joined.json()["detail"]
-            return "told to come again"
+            return "rejected"
         with httpx.stream(
             "GET", address + "gradio_api/queue/data", params={"session_hash": body["session_hash"]}, timeout=120
         ) as stream:
@@ -325,7 +325,7 @@ def test_page_answers_or_rejects_fifty_requests_at_once(page: Page, address: str
 
     with ThreadPoolExecutor(50) as pool:
         came = Counter(pool.map(resolve, range(50)))
-    assert set(came) == {"answered", "told to come again"}
+    assert set(came) == {"answered", "rejected"}
     assert came["answered"] >= 10
     page.goto(address + SCENES)
     answered(page)

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from nibt.app.guard import BODY, BUSY, Guard
+from nibt.app.guard import MAX_BODY, QUEUE_FULL, Guard
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def guarded(tmp_path: Path) -> SimpleNamespace:
         )
         await send({"type": "http.response.body", "body": b"ok"})
 
-    guard = Guard(page, tmp_path, upload=1000, stored=5000, hosts=("localhost",))
+    guard = Guard(page, tmp_path, max_upload=1000, max_stored=5000, hosts=("localhost",))
     transport = httpx.ASGITransport(guard)
 
     def request(method: str, path: str, **options: Any) -> httpx.Response:
@@ -64,7 +64,7 @@ JOIN = "/gradio_api/queue/join"
         ("POST", JOIN, {"json": {"data": [{"path": None}]}}, 403),
         ("POST", JOIN, {"content": b"{"}, 403),
         ("POST", JOIN, {"content": b"[" * 100_000}, 403),
-        ("POST", JOIN, {"content": b" " * (BODY + 1)}, 413),
+        ("POST", JOIN, {"content": b" " * (MAX_BODY + 1)}, 413),
         ("POST", JOIN, {"json": {}, "headers": {"origin": "http://evil.example"}}, 403),
         ("POST", "/gradio_api/upload", {"content": b" " * 20_000}, 413),
     ],
@@ -96,11 +96,11 @@ def test_guard_passes_the_requests_of_the_page(guarded: SimpleNamespace) -> None
 
 def test_guard_reports_a_full_queue(guarded: SimpleNamespace) -> None:
     answer = guarded.request("POST", JOIN, json={"data": ["full"]})
-    assert (answer.status_code, answer.json()["detail"]) == (503, BUSY)
+    assert (answer.status_code, answer.json()["detail"]) == (503, QUEUE_FULL)
 
 
 def test_guard_ends_a_slow_request(guarded: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nibt.app.guard.PATIENCE", 0.1)
+    monkeypatch.setattr("nibt.app.guard.RECEIVE_TIMEOUT", 0.1)
 
     async def slow() -> AsyncIterator[bytes]:
         yield b"{"

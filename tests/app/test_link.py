@@ -11,15 +11,15 @@ from tests.app.requests import make_request
 
 
 def test_link_repeats_the_request() -> None:
-    question = make_request("a cup & <b>\nü", "rather", ("nib", "grad_cam"))
-    link = Link.to(question)
+    request = make_request("a cup & <b>\nü", "contrast", ("nib", "grad_cam"))
+    link = Link.of(request)
     assert link is not None
-    assert Link.read(dict(httpx.QueryParams(link.query)), ["lite", "scenes"], 100) == link
+    assert Link.from_query(dict(httpx.QueryParams(link.query)), ["lite", "scenes"], 100) == link
 
 
 def test_link_leaves_out_uploaded_images(tmp_path: Path) -> None:
     Image.new("RGB", (40, 40)).save(tmp_path / "mine.png")
-    assert Link.to(make_request(file=tmp_path / "mine.png")) is None
+    assert Link.of(make_request(file=tmp_path / "mine.png")) is None
 
 
 @pytest.mark.parametrize(
@@ -29,11 +29,11 @@ def test_link_leaves_out_uploaded_images(tmp_path: Path) -> None:
         {"model": "other"},
         {"methods": "nib,x"},
         {"variant": "y"},
-        {"question": "z"},
+        {"mode": "z"},
         {"captions": " "},
     ],
 )
 def test_link_with_unknown_values_is_ignored(change: dict[str, str]) -> None:
     good = {"image": "coffee", "captions": "a cup"}
-    assert Link.read(good, ["lite"], 100) is not None
-    assert Link.read({**good, **change}, ["lite"], 100) is None
+    assert Link.from_query(good, ["lite"], 100) is not None
+    assert Link.from_query({**good, **change}, ["lite"], 100) is None

@@ -15,16 +15,21 @@ from nibt.models.base import Model
 
 def test_model_cache_loads_on_demand_and_keeps_the_last(scenes: Model) -> None:
     loaded: list[str] = []
-    shelf = ModelCache(["a"], ["b", "c"], most=1, load=lambda name: loaded.append(name) or replace(scenes, id=name))  # pyright: ignore
+
+    def load(name: str) -> Model:
+        loaded.append(name)
+        return replace(scenes, id=name)
+
+    cache = ModelCache(["a"], ["b", "c"], max_others=1, load=load)
     assert loaded == ["a"]
-    assert [shelf.model(name).id for name in "abbacab"] == list("abbacab")
+    assert [cache.get(name).id for name in "abbacab"] == list("abbacab")
     assert loaded == ["a", "b", "c", "b"]
     with pytest.raises(UnknownName, match="Known models: a, b, c"):
-        shelf.model("../d")
+        cache.get("../d")
 
 
 def test_serial_executor_runs_one_step_at_a_time() -> None:
-    turns, running, most, threads = SerialExecutor(), 0, 0, set[int]()
+    executor, running, most, threads = SerialExecutor(), 0, 0, set[int]()
 
     def parts() -> Iterator[int]:
         nonlocal running, most
@@ -37,7 +42,7 @@ def test_serial_executor_runs_one_step_at_a_time() -> None:
             yield number
 
     with ThreadPoolExecutor(8) as visitors:
-        actual = list(visitors.map(lambda _: list(turns.each(parts())), range(8)))
+        actual = list(visitors.map(lambda _: list(executor.iterate(parts())), range(8)))
     assert actual == [list(range(5))] * 8
     assert (most, len(threads)) == (1, 1)
 
@@ -47,7 +52,7 @@ def test_serial_executor_raises_in_the_caller() -> None:
         yield 1
         raise BadInput("no")
 
-    actual = SerialExecutor().each(parts())
+    actual = SerialExecutor().iterate(parts())
     assert next(actual) == 1
     with pytest.raises(BadInput, match="no"):
         next(actual)

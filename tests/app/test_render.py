@@ -18,19 +18,19 @@ from tests.app.requests import LIMITS
 
 def test_page_keeps_finished_outcomes(scenes: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """After each step, finished outcomes stay on the page, whatever fails later and for whatever reason."""
-    own = nibt.app.request._answers
+    own = nibt.app.request._explain
 
-    def failing(question: ExplainRequest, model: Model, method: str) -> Any:
+    def failing(request: ExplainRequest, model: Model, method: str) -> Any:
         if method == "occlusion":
             raise TimeLimitExceeded("this takes longer than it may")
         if method == "rise":
             raise RuntimeError("not enough memory: secret detail")
-        return own(question, model, method)
+        return own(request, model, method)
 
-    monkeypatch.setattr("nibt.app.request._answers", failing)
-    shelf, recent = ModelCache(["scenes"], load=lambda name: scenes), ResultCache(60.0)
+    monkeypatch.setattr("nibt.app.request._explain", failing)
+    models, results = ModelCache(["scenes"], load=lambda name: scenes), ResultCache(60.0)
     fields = [sample_file("coffee"), "a cat", "each", ["nib", "occlusion", "rise", "grad_cam"], "scenes", "default"]
-    views = list(answer_events(shelf, LIMITS, recent, fields, lambda done, of, what: None))
+    views = list(answer_events(models, LIMITS, results, fields, lambda done, total, text: None))
     assert len(views) == 5
     assert all("nib: a cat</h2>" in view for view in views)
     headings = ["nib: a cat</h2>", "occlusion</h2>", "rise</h2>", "grad_cam: a cat</h2>"]
@@ -41,7 +41,7 @@ def test_page_keeps_finished_outcomes(scenes: Model, monkeypatch: pytest.MonkeyP
     assert "secret detail" not in views[-1]
     assert "Save as" in views[-1]
     fields[3] = ["occlusion"]
-    (alone,) = answer_events(shelf, LIMITS, recent, fields, lambda done, of, what: None)
+    (alone,) = answer_events(models, LIMITS, results, fields, lambda done, total, text: None)
     assert 'role="alert"' in alone
     assert "nibt-view" not in alone
     assert "Save as" not in alone
@@ -49,9 +49,9 @@ def test_page_keeps_finished_outcomes(scenes: Model, monkeypatch: pytest.MonkeyP
 
 def test_unsupported_list_loads_no_model(scenes: Model) -> None:
     loads: list[str] = []
-    models = {"a": scenes, "b": tiny.model("convnext")}
-    shelf = ModelCache(["a"], ["b"], load=lambda name: loads.append(name) or models[name])  # pyright: ignore
-    assert [unsupported_list(shelf, name) for name in ("a", "b", "c", None, ["a"])] == [""] * 5
+    models_by_name = {"a": scenes, "b": tiny.model("convnext")}
+    models = ModelCache(["a"], ["b"], load=lambda name: loads.append(name) or models_by_name[name])  # pyright: ignore
+    assert [unsupported_list(models, name) for name in ("a", "b", "c", None, ["a"])] == [""] * 5
     assert loads == ["a"]
-    shelf.model("b")
-    assert 'data-method="gae"' in unsupported_list(shelf, "b")
+    models.get("b")
+    assert 'data-method="gae"' in unsupported_list(models, "b")

@@ -11,7 +11,7 @@ from PIL import Image
 
 import nibt
 from nibt.app.limits import Deadline
-from nibt.app.request import Mode, answered, as_sentence, costs, unsupported
+from nibt.app.request import Mode, as_sentence, explain_steps, method_costs, unsupported_methods
 from nibt.errors import BadInput, UnknownName, Unsupported
 from nibt.models.base import Model
 from nibt.registry import available
@@ -35,15 +35,15 @@ def test_request_takes_one_caption_per_line() -> None:
         ({"captions": " \n "}, "write a caption first"),
         ({"captions": "x" * 100_000}, "100,000 characters"),
         ({"captions": "\n".join("abcdefghijklmno")}, "15 captions"),
-        ({"question": "rather"}, "at least two lines"),
-        ({"question": "labels"}, "at least two lines"),
+        ({"mode": "contrast"}, "at least two captions or labels"),
+        ({"mode": "labels"}, "at least two captions or labels"),
         ({"methods": ()}, "at least one method"),
         ({"methods": ("nib",) * 7}, "7 methods"),
-        ({"captions": None}, "are texts"),
+        ({"captions": None}, "must be strings"),
         ({"methods": "nib"}, "a list of names"),
         ({"methods": (["nib"],)}, "a list of names"),
-        ({"question": "why"}, "one of each, rather, labels"),
-        ({"variant": "../x"}, "one of default, paper"),
+        ({"mode": "why"}, "mode must be one of each, contrast, labels"),
+        ({"variant": "../x"}, "variant must be one of default, paper"),
         ({"file": None}, "give an image first"),
         ({"file": Path("gone.png")}, "no longer here"),
     ],
@@ -75,11 +75,11 @@ def test_request_rejects_files_that_are_no_images(tmp_path: Path, content: bytes
         make_request(file=tmp_path / "x.png")
 
 
-def test_answered_equals_explain(scenes: Model) -> None:
-    question = make_request("a cat\na dog", methods=("nib", "grad_cam"))
-    first, second, last = answered(question, scenes)
+def test_explain_steps_equals_explain(scenes: Model) -> None:
+    request = make_request("a cat\na dog", methods=("nib", "grad_cam"))
+    first, second, last = explain_steps(request, scenes)
     assert [len(panels) for panels in (first, second, last)] == [2, 4, 4]
-    assert question.steps == 3
+    assert request.steps == 3
     for panel, (method, caption) in zip(
         last, [(m, c) for m in ("nib", "grad_cam") for c in ("a cat", "a dog")], strict=True
     ):
@@ -91,22 +91,22 @@ def test_answered_equals_explain(scenes: Model) -> None:
     assert torch.equal(last[0].table.scores, table.scores)
 
 
-def test_answered_takes_two_captions_or_labels(scenes: Model) -> None:
-    (panels,) = answered(make_request("a cup\na cat", "rather"), scenes)
+def test_explain_steps_takes_two_captions_or_labels(scenes: Model) -> None:
+    (panels,) = explain_steps(make_request("a cup\na cat", "contrast"), scenes)
     alone = nibt.explain(scenes, "sample:coffee", "a cup", target="difference", against=["a cat"])
     assert panels[0].answer.score["value"] == pytest.approx(alone.score["value"], abs=1e-6)  # pyright: ignore
-    (panels,) = answered(make_request("a cup\na cat\na dog", "labels"), scenes)
+    (panels,) = explain_steps(make_request("a cup\na cat\na dog", "labels"), scenes)
     ranking = panels[0].answer.ranking  # pyright: ignore
     best = nibt.rank(scenes, "sample:coffee", ["a cup", "a cat", "a dog"])
     assert [label.label for label in ranking] == [label.label for label in best]
 
 
 @pytest.mark.parametrize("after", [3, 60, 300])
-def test_answered_leaves_no_trace_after_the_time_limit(scenes: Model, after: int) -> None:
+def test_explain_steps_leaves_no_trace_after_the_time_limit(scenes: Model, after: int) -> None:
     before = nibt.explain(scenes, "sample:coffee", "a cat").grid
     ticks = itertools.count()
     (outcome,) = list(
-        answered(make_request(), scenes, lambda step: Deadline(float(after), lambda: float(next(ticks))))
+        explain_steps(make_request(), scenes, lambda step: Deadline(float(after), lambda: float(next(ticks))))
     )[-1]
     text = outcome.message if isinstance(outcome, Failure) else outcome.problem
     assert "takes longer" in text
@@ -114,10 +114,10 @@ def test_answered_leaves_no_trace_after_the_time_limit(scenes: Model, after: int
     assert torch.equal(nibt.explain(scenes, "sample:coffee", "a cat").grid, before)
 
 
-def test_answered_within_the_time_limit_gives_the_same_bits(scenes: Model) -> None:
+def test_explain_steps_within_the_time_limit_gives_the_same_bits(scenes: Model) -> None:
     with Deadline(time.monotonic() + 600):
-        *_, watched = answered(make_request(), scenes)
-    *_, free = answered(make_request(), scenes)
+        *_, watched = explain_steps(make_request(), scenes)
+    *_, free = explain_steps(make_request(), scenes)
     assert torch.equal(watched[0].answer.grid, free[0].answer.grid)  # pyright: ignore
     assert torch.equal(watched[0].table.scores, free[0].table.scores)  # pyright: ignore
 
@@ -127,9 +127,9 @@ def late(*steps: int) -> Any:
     return lambda step: Deadline(-1.0 if step in steps else float("inf"), clock=lambda: 0.0)
 
 
-def test_answered_gives_each_method_its_own_outcome(scenes: Model) -> None:
-    question = make_request(methods=("nib", "occlusion", "grad_cam"))
-    stages = list(answered(question, scenes, late(1)))
+def test_explain_steps_gives_each_method_its_own_outcome(scenes: Model) -> None:
+    request = make_request(methods=("nib", "occlusion", "grad_cam"))
+    stages = list(explain_steps(request, scenes, late(1)))
     assert [len(stage) for stage in stages] == [1, 2, 3, 3]
     for earlier, later in itertools.pairwise(stages[:-1]):
         assert later[: len(earlier)] == earlier, "finished outcomes do not change"
@@ -142,8 +142,8 @@ def test_answered_gives_each_method_its_own_outcome(scenes: Model) -> None:
     assert "takes longer" in occlusion.message
 
 
-def test_answered_keeps_an_answer_if_its_table_fails(scenes: Model) -> None:
-    first, last = answered(make_request(), scenes, late(1))
+def test_explain_steps_keeps_an_answer_if_its_table_fails(scenes: Model) -> None:
+    first, last = explain_steps(make_request(), scenes, late(1))
     assert isinstance(last[0], Panel)
     assert last[0].answer is first[0].answer  # pyright: ignore
     assert last[0].table is None
@@ -151,9 +151,9 @@ def test_answered_keeps_an_answer_if_its_table_fails(scenes: Model) -> None:
 
 
 def test_unsupported_gives_the_reasons_of_a_model(scenes: Model) -> None:
-    assert unsupported(scenes) == {}
+    assert unsupported_methods(scenes) == {}
     model, image = tiny.model("convnext"), tiny.image()
-    reasons = unsupported(model)
+    reasons = unsupported_methods(model)
     for method in available("methods"):
         if method in reasons:
             with pytest.raises(Unsupported, match=reasons[method][:20]):
@@ -161,18 +161,18 @@ def test_unsupported_gives_the_reasons_of_a_model(scenes: Model) -> None:
         else:
             assert "attention" not in nibt.registry.find("methods", method).needs
     assert "needs attention" in reasons["gae"]
-    (first, second) = list(answered(make_request(methods=("nib", "gae")), model))[-1]
+    (first, second) = list(explain_steps(make_request(methods=("nib", "gae")), model))[-1]
     assert isinstance(first, Panel)
     assert isinstance(second, Failure)
     assert "Needs attention" in second.message or "needs attention" in second.message
 
 
 def test_costs_and_messages_are_complete() -> None:
-    assert costs()[0][0] == "nib"
-    assert all(cost for _, cost in costs())
+    assert method_costs()[0][0] == "nib"
+    assert all(cost for _, cost in method_costs())
     assert as_sentence(BadInput("give it (really)")) == "Give it (really)"
     assert as_sentence(BadInput("give it")) == "Give it."
 
 
 def test_modes_are_those_of_the_page() -> None:
-    assert [question.value for question in Mode] == ["each", "rather", "labels"]
+    assert [mode.value for mode in Mode] == ["each", "contrast", "labels"]

@@ -20,7 +20,7 @@ def test_explain_writes_one_page_for_all_pairs(run: Any, clip_folder: Path, tmp_
     assert code == 0
     assert "wrote x.html, x.json" in out
     panels = page_data(check_page(Path("x.html").read_text(encoding="utf-8")))["panels"]
-    assert [panel["places"][1]["caption"] for panel in panels] == ["a red cat", "two cars"]
+    assert [panel["sides"][1]["caption"] for panel in panels] == ["a red cat", "two cars"]
     assert [len(panel["table"]["rows"]) for panel in panels] == [3, 2]
     assert len(json.loads(Path("x.json").read_text())) == 2
     again = nibt.explain_interactions(clip_folder, photo, "two cars", steps=2)

@@ -1,5 +1,6 @@
 """The page of ``nibt serve``.
 
-``request`` and ``models`` are what a visitor can ask for and the loaded models, ``cache`` and ``limits`` keep the page
-fast and fair, ``guard`` protects it, ``server`` starts it, and ``ui`` shows it (the only file with gradio).
+``request`` reads and explains the requests of visitors, and ``models`` keeps the loaded models. ``cache`` stores
+results, ``limits`` bounds what one visitor may use, and ``guard`` filters HTTP requests. ``server`` starts the page,
+and ``ui`` builds it (the only file that imports gradio).
 """

@@ -1,11 +1,11 @@
-// Each new answer is brought to life. The library may have changed the last answer into it, listeners and all: a copy
-// has none of these.
-const wake = () => {
-  const last = element.querySelector(".nibt-view");
-  if (!last) return;
-  const root = last.cloneNode(true);
-  last.replaceWith(root);
-  nibtPage.wake(root, element.querySelector(".nibt-link"));
+// Makes each new answer interactive. Gradio may have reused the elements of the last answer with their listeners; a copy
+// has no listeners.
+const mountAnswer = () => {
+  const rendered = element.querySelector(".nibt-view");
+  if (!rendered) return;
+  const root = rendered.cloneNode(true);
+  rendered.replaceWith(root);
+  nibtPage.mount(root, element.querySelector(".nibt-link"));
 };
-wake();
-watch("value", wake);
+mountAnswer();
+watch("value", mountAnswer);

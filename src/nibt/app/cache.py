@@ -1,4 +1,4 @@
-"""The last answers of the page, in memory alone, so that a link can give them as an image, JSON or a page."""
+"""Results of the page, which are kept in memory for a while so that they can be downloaded."""
 
 import secrets
 import threading
@@ -15,51 +15,59 @@ from nibt.results.explanation import Comparison, Explanation
 from nibt.results.saving import as_text
 
 FORMATS = {"png": "image/png", "json": "application/json", "html": "text/html; charset=utf-8"}
+"""The formats of downloads with their media types."""
 
 
 class ResultCache:
-    """Answers under tokens that nobody can guess; the oldest make room, and none stays longer than ``kept`` seconds."""
+    """Results under random tokens.
 
-    def __init__(self, kept: float, most: int = 32, clock: Callable[[], float] = time.monotonic) -> None:
-        self._kept, self._most, self._clock = kept, most, clock
-        self._answers: OrderedDict[str, tuple[float, Sequence[Panel]]] = OrderedDict()
+    Args:
+        lifetime: How long a result is kept, in seconds.
+        max_size: The number of results; the oldest is removed when another one is stored.
+        clock: Returns the current time in seconds.
+
+    """
+
+    def __init__(self, lifetime: float, max_size: int = 32, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lifetime, self._max_size, self._clock = lifetime, max_size, clock
+        self._results: OrderedDict[str, tuple[float, Sequence[Panel]]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def keep(self, panels: Sequence[Panel]) -> str:
-        """Remember an answer; its token."""
+    def store(self, panels: Sequence[Panel]) -> str:
+        """Store a result and return its token."""
         token = secrets.token_urlsafe(16)
         with self._lock:
-            self._forget()
-            while len(self._answers) >= self._most:
-                self._answers.popitem(last=False)
-            self._answers[token] = self._clock(), panels
+            self._remove_expired()
+            while len(self._results) >= self._max_size:
+                self._results.popitem(last=False)
+            self._results[token] = self._clock(), panels
         return token
 
-    def file(self, token: str, kind: str) -> bytes | None:
-        """An answer as the contents of a file of that kind; None where there is none, or no more."""
+    def export(self, token: str, kind: str) -> bytes | None:
+        """Return a result as the content of a file, or None if the token or the format is unknown."""
         with self._lock:
-            self._forget()
-            stored = self._answers.get(token)
-        return None if stored is None or kind not in FORMATS else _WRITTEN[kind](stored[1])
+            self._remove_expired()
+            stored = self._results.get(token)
+        return None if stored is None or kind not in FORMATS else _EXPORTERS[kind](stored[1])
 
-    def _forget(self) -> None:
-        until = self._clock() - self._kept
-        while self._answers and next(iter(self._answers.values()))[0] < until:
-            self._answers.popitem(last=False)
+    def _remove_expired(self) -> None:
+        oldest = self._clock() - self._lifetime
+        while self._results and next(iter(self._results.values()))[0] < oldest:
+            self._results.popitem(last=False)
 
 
 def _png(panels: Sequence[Panel]) -> bytes:
-    """All answers below each other, as nibt explain draws each."""
-    drawn = [draw(panel.answer) for panel in panels if isinstance(panel.answer, Explanation | Comparison)]
-    width = max(one.width for one in drawn)
+    """Return the images of all results, stacked, each as ``nibt explain`` draws it."""
+    images = [draw(panel.answer) for panel in panels if isinstance(panel.answer, Explanation | Comparison)]
+    width = max(image.width for image in images)
     buffer = BytesIO()
-    (drawn[0] if len(drawn) == 1 else stacked(drawn, width + MARGIN)).save(buffer, "PNG")
+    (images[0] if len(images) == 1 else stacked(images, width + MARGIN)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def _json(panels: Sequence[Panel]) -> bytes:
-    """What nibt explain --json writes, and the tables behind."""
-    records = [one.to_json() for panel in panels for one in (panel.answer, panel.table) if one is not None]
+    """Return the JSON of ``nibt explain --json``, with the word-region tables."""
+    records = [result.to_json() for panel in panels for result in (panel.answer, panel.table) if result is not None]
     return as_text(records[0] if len(records) == 1 else records).encode()
 
 
@@ -67,4 +75,4 @@ def _html(panels: Sequence[Panel]) -> bytes:
     return page(panels).encode()
 
 
-_WRITTEN = {"png": _png, "json": _json, "html": _html}
+_EXPORTERS = {"png": _png, "json": _json, "html": _html}

@@ -1,4 +1,4 @@
-"""What one visitor may ask of the page, and the end of a computation that takes too long."""
+"""The limits of what one visitor of the page may use, and the time limit of a computation."""
 
 import time
 from collections.abc import Callable
@@ -12,66 +12,77 @@ from nibt.errors import BadInput, NibtError
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a page; all of them are options of ``nibt serve`` that its owner may move."""
+    """The limits of a page. Options of ``nibt serve`` set ``upload``, ``pixels``, ``seconds`` and ``waiting``.
+
+    Attributes:
+        upload: The largest image file, in bytes.
+        pixels: The largest image, in pixels. It is checked before the image is decoded.
+        characters: The largest number of characters of all captions together.
+        captions: The largest number of captions.
+        methods: The largest number of methods.
+        seconds: The longest time of one computation.
+        waiting: The largest number of requests in the queue; further requests are rejected.
+        retention: How long uploaded images and results are kept, in seconds.
+
+    """
 
     upload: int = 20_000_000
-    """Bytes of an image's file."""
     pixels: int = 50_000_000
-    """Pixels of an image; more are refused before anything is decoded."""
     characters: int = 2_000
-    """Characters of all captions together."""
     captions: int = 12
     methods: int = 6
     seconds: float = 60.0
-    """Of one computation."""
     waiting: int = 20
-    """Visitors who wait for their turn; further ones are rejected."""
-    kept: float = 600.0
-    """Seconds after which an uploaded image and an answer are forgotten."""
+    retention: float = 600.0
 
     def check_captions(self, captions: list[str]) -> None:
-        """Refuse more text than is computed at once.
+        """Check the number and the length of captions.
 
         Raises:
-            BadInput: Too many captions, or too many characters.
+            BadInput: There are too many captions, or they have too many characters.
 
         """
-        if sum(map(len, captions)) > self.characters:
+        characters = sum(map(len, captions))
+        if characters > self.characters:
             raise BadInput(
-                f"the captions have {sum(map(len, captions)):,} characters, and this page takes "
-                f"{self.characters:,}: shorten them"
+                f"the captions have {characters:,} characters, and this page takes {self.characters:,}: shorten them"
             )
         if len(captions) > self.captions:
             raise BadInput(
-                f"there are {len(captions)} captions, and this page takes {self.captions} at once: leave some out"
+                f"there are {len(captions)} captions, and this page takes {self.captions} at once: leave out "
+                f"{len(captions) - self.captions}"
             )
 
-    def deadline(self, began: float, later: int) -> float:
+    def deadline(self, start: float, later_steps: int) -> float:
         """Return the time at which a step of a computation must end.
 
         A tenth of the time is reserved for each later step, so that one slow method leaves time for the others.
 
         Args:
-            began: The time at which the computation began.
-            later: The number of later steps.
+            start: The time at which the computation started.
+            later_steps: The number of later steps.
 
         """
-        return began + self.seconds * (1 - min(later, 9) / 10)
+        return start + self.seconds * (1 - min(later_steps, 9) / 10)
 
 
 class TimeLimitExceeded(NibtError, TimeoutError):
-    """A computation took longer than it may."""
+    """A computation took longer than its limit."""
 
 
 class Deadline(TorchDispatchMode):
-    """Within ``with``, every step of torch looks at the clock, and the first that is late ends the computation.
+    """A context manager that stops a computation after a deadline.
 
-    ``end`` is the time on that ``clock`` at which it is late. It raises from within the model's own forward pass, so
-    every ``with`` of the methods is left as it should be and nothing stays on the model. It holds for the thread that
-    enters it, and changes no number.
+    Every operation of torch checks the clock, and the first one after the deadline raises. The error passes through the
+    context managers of the method, which remove their hooks from the model. The deadline applies to the thread that
+    enters the context, and changes no results.
+
+    Args:
+        end: The deadline, as a time of ``clock``.
+        clock: Returns the current time in seconds.
 
     Raises:
-        TimeLimitExceeded: From within the block, once the time is up.
+        TimeLimitExceeded: An operation starts after the deadline.
 
     """
 
@@ -82,7 +93,7 @@ class Deadline(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if self._clock() > self._end:
             raise TimeLimitExceeded(
-                "this takes longer than this page gives to one visitor: choose a method that costs less, or "
-                "fewer captions; nibt explain has no limit"
+                "this takes longer than the time limit of this page: choose a faster method or fewer captions, or use "
+                "nibt explain, which has no limit"
             )
         return func(*args, **(kwargs or {}))

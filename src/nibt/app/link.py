@@ -1,34 +1,44 @@
-"""A view of a sample image as the query of a link, and back."""
+"""Links to a result of a sample image."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from nibt.app.request import SETTINGS, ExplainRequest, Mode
+from nibt.app.request import VARIANTS, ExplainRequest, Mode
 from nibt.data.images import SAMPLE, samples
 from nibt.registry import available
 
 
 @dataclass(frozen=True)
 class Link:
-    """What a link to a view says. Which words and which box are chosen, the browser adds and reads itself."""
+    """The parameters of a link. The script of the page adds and reads the selected words itself.
+
+    Attributes:
+        image: The name of the sample.
+        captions: The captions, one per line.
+        mode: A value of ``Mode``.
+        model: The name of the model.
+        methods: The names of the methods.
+        variant: The variant of the methods.
+
+    """
 
     image: str
     captions: str
-    question: str
+    mode: str
     model: str
     methods: tuple[str, ...]
     variant: str
 
     @classmethod
-    def to(cls, request: ExplainRequest) -> "Link | None":
-        """The link to a request; None if its image is no sample, for nobody else has that."""
+    def of(cls, request: ExplainRequest) -> "Link | None":
+        """Return the link to a request, or None if its image was uploaded and so cannot be linked to."""
         if not request.image.source.startswith(SAMPLE):
             return None
         return cls(
             request.image.source.removeprefix(SAMPLE),
             "\n".join(request.captions),
-            request.question,
+            request.mode,
             request.model,
             request.methods,
             request.variant,
@@ -36,22 +46,23 @@ class Link:
 
     @property
     def query(self) -> str:
-        """The link's query.
+        """The query of the URL.
 
-        >>> Link("coffee", "a cup", "each", "lite", ("nib", "grad_cam"), "default").query
-        'image=coffee&captions=a+cup&question=each&model=lite&methods=nib%2Cgrad_cam&variant=default'
+        Examples:
+            >>> Link("coffee", "a cup", "each", "lite", ("nib", "grad_cam"), "default").query
+            'image=coffee&captions=a+cup&mode=each&model=lite&methods=nib%2Cgrad_cam&variant=default'
 
         """
         return urlencode({**vars(self), "methods": ",".join(self.methods)})
 
     @classmethod
-    def read(cls, query: Mapping[str, str], models: list[str], most: int) -> "Link | None":
-        """What a query asks for; None if it asks for nothing, or for what there is not."""
+    def from_query(cls, query: Mapping[str, str], models: list[str], max_characters: int) -> "Link | None":
+        """Return the link with the parameters of a URL, or None if a parameter is missing or has an unknown value."""
         methods = tuple(query.get("methods", "nib").split(","))
         link = cls(
             query.get("image", ""),
-            query.get("captions", "")[:most],
-            query.get("question", "each"),
+            query.get("captions", "")[:max_characters],
+            query.get("mode", "each"),
             query.get("model", models[0]),
             methods,
             query.get("variant", "default"),
@@ -59,8 +70,8 @@ class Link:
         known = (
             link.image in samples()
             and link.model in models
-            and link.question in list(Mode)
-            and link.variant in SETTINGS
+            and link.mode in list(Mode)
+            and link.variant in VARIANTS
             and set(methods) <= set(available("methods"))
         )
         return link if known and link.captions.strip() else None

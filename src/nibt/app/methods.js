@@ -1,9 +1,9 @@
-// Methods that the chosen model cannot be explained by are greyed out, with the reason: the list of them comes from the
-// server with each model. The checkboxes may be drawn later than the list, and drawn again.
-const group = () => document.querySelector("#methods");
-const disable = () => {
-  const reasons = new Map([...element.querySelectorAll("[data-method]")].map((line) => [line.dataset.method, line.textContent]));
-  for (const input of group()?.querySelectorAll("input[type=checkbox]") || []) {
+// Disables the methods that the selected model does not support, and shows the reasons. The server sends the list with
+// each model. Gradio may draw the checkboxes later than the list, and may draw them again.
+const methodsGroup = () => document.querySelector("#methods");
+const disableUnsupported = () => {
+  const reasons = new Map([...element.querySelectorAll("[data-method]")].map((item) => [item.dataset.method, item.textContent]));
+  for (const input of methodsGroup()?.querySelectorAll("input[type=checkbox]") || []) {
     const label = input.closest("label"), reason = reasons.get(input.name) || "";
     if (reason && input.checked) input.click();
     if (input.disabled !== Boolean(reason)) input.disabled = Boolean(reason);
@@ -12,5 +12,5 @@ const disable = () => {
     input.title = reason || input.name;
   }
 };
-new MutationObserver(disable).observe(document.querySelector("#fields") || document.body, { childList: true, subtree: true });
-disable();
+new MutationObserver(disableUnsupported).observe(document.querySelector("#fields") || document.body, { childList: true, subtree: true });
+disableUnsupported();

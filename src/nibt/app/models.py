@@ -1,4 +1,4 @@
-"""The models of the page: an allow-list, each loaded when it is first asked for; and the one thread that uses them."""
+"""The models of the page, which are loaded when they are first used, and the thread that runs all computations."""
 
 import threading
 from collections import OrderedDict
@@ -11,58 +11,66 @@ from nibt.errors import UnknownName
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 
-_Part = TypeVar("_Part")
+_Item = TypeVar("_Item")
 
 
 class ModelCache:
-    """Models by name. ``ready`` are loaded at once and stay; of the others ``most`` are kept, the last ones used."""
+    """The models that visitors may select.
+
+    Args:
+        preloaded: The names of models that are loaded at once and kept.
+        others: The names of models that are loaded when they are first used.
+        max_others: How many of the others are kept, the most recently used.
+        load: Loads a model.
+
+    """
 
     def __init__(
         self,
-        ready: Sequence[str],
+        preloaded: Sequence[str],
         others: Sequence[str] = (),
-        most: int = 1,
+        max_others: int = 1,
         load: Callable[[str], Model] = load_model,
     ) -> None:
-        self.names = list(dict.fromkeys((*ready, *others)))
-        self._load, self._most, self._lock = load, most, threading.Lock()
-        self._ready = {name: load(name) for name in dict.fromkeys(ready)}
+        self.names = list(dict.fromkeys((*preloaded, *others)))
+        self._load, self._max_others, self._lock = load, max_others, threading.Lock()
+        self._preloaded = {name: load(name) for name in dict.fromkeys(preloaded)}
         self._others: OrderedDict[str, Model] = OrderedDict()
 
-    def loaded(self, name: Any) -> Model | None:
-        """The model of that name, if it is here already. Nothing is loaded, and no load is waited for."""
-        return (self._ready.get(name) or self._others.get(name)) if isinstance(name, str) else None
+    def get_loaded(self, name: Any) -> Model | None:
+        """Return a model if it is loaded, else None. This never waits for another model that is being loaded."""
+        return (self._preloaded.get(name) or self._others.get(name)) if isinstance(name, str) else None
 
-    def model(self, name: str) -> Model:
-        """The model of that name, loaded if it is not here yet.
+    def get(self, name: str) -> Model:
+        """Return a model, and load it if necessary.
 
         Raises:
-            UnknownName: The page's owner did not allow it.
-            CannotLoad: It cannot be loaded.
+            UnknownName: The model is not one that visitors may select.
+            CannotLoad: The model cannot be loaded.
 
         """
         if name not in self.names:
             raise UnknownName("models", name, self.names)
-        if name in self._ready:
-            return self._ready[name]
+        if name in self._preloaded:
+            return self._preloaded[name]
         with self._lock:
-            loaded = self._others.pop(name, None) or self._load(name)
-            while len(self._others) >= self._most:
+            model = self._others.pop(name, None) or self._load(name)
+            while len(self._others) >= self._max_others:
                 self._others.popitem(last=False)
-            self._others[name] = loaded
-            return loaded
+            self._others[name] = model
+            return model
 
 
 class SerialExecutor:
-    """One thread for all computations: whoever asks, one at a time, and its memory is used again by the next."""
+    """One thread that runs all computations one after another, so that they reuse the same memory."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "nibt-turns")
+        self._thread = ThreadPoolExecutor(1, "nibt-compute")
 
-    def each(self, parts: Iterator[_Part]) -> Iterator[_Part]:
-        """The parts, each computed there, in the context of who asks."""
+    def iterate(self, items: Iterator[_Item]) -> Iterator[_Item]:
+        """Yield the items, each computed in the thread but in the context of the caller. An item must not be None."""
         while True:
-            part = self._thread.submit(copy_context().run, next, parts, None).result()
-            if part is None:
+            item = self._thread.submit(copy_context().run, next, items, None).result()
+            if item is None:
                 return
-            yield part
+            yield item

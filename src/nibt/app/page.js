@@ -1,19 +1,19 @@
-// What the page of `nibt serve` adds to the view: the link follows the words that are chosen, and opens with them.
+// Adds the link of `nibt serve` to the view: the link contains the selected words, and opening it selects them again.
 const nibtPage = {
-  first: new URLSearchParams(location.search),
-  wake(root, link) {
+  query: new URLSearchParams(location.search),
+  mount(root, link) {
     const view = nibtView(root);
     if (!link) return;
-    const plain = link.getAttribute("href"), captions = new URLSearchParams(plain).get("captions").split("\n");
-    const words = this.first.get("words"); // as caption.word, numbers from 0
-    if (words) view.select(words.split(",").map((one) => one.split(".").map(Number))
+    const baseUrl = link.getAttribute("href"), captions = new URLSearchParams(baseUrl).get("captions").split("\n");
+    const words = this.query.get("words"); // pairs caption.word, both counted from 0
+    if (words) view.select(words.split(",").map((pair) => pair.split(".").map(Number))
       .map(([caption, index]) => ({ caption: captions[caption], index })));
-    this.first.delete("words");
-    const follow = () => {
-      const chosen = view.state().words.map((word) => `${captions.indexOf(word.caption)}.${word.index}`);
-      link.setAttribute("href", chosen.length ? `${plain}&words=${chosen.join(",")}` : plain);
+    this.query.delete("words"); // only the first answer has the words of the opened link
+    const updateLink = () => {
+      const selected = view.state().words.map((word) => `${captions.indexOf(word.caption)}.${word.index}`);
+      link.setAttribute("href", selected.length ? `${baseUrl}&words=${selected.join(",")}` : baseUrl);
     };
-    root.addEventListener("nibt-select", follow);
-    follow();
+    root.addEventListener("nibt-select", updateLink);
+    updateLink();
   },
 };

@@ -1,4 +1,4 @@
-"""What a visitor asks, read and checked, and the answers to it. Nothing here knows how the page looks."""
+"""Requests of the page: reading and checking them, and computing their results."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -24,82 +24,101 @@ from nibt.report.image.layout import shown
 from nibt.results.explanation import Explanation
 from nibt.results.interaction import Interaction
 
-SETTINGS = ("default", "paper")
-SIDE = 640  # of the copy of an image that stays with an answer
+VARIANTS = ("default", "paper")
+IMAGE_SIZE = 640
+"""The longest side of the copy of an image that is kept with a result, in pixels."""
 
 
 class Mode(StrEnum):
-    """The mode of a request; captions are given one per line."""
+    """What is explained.
+
+    Attributes:
+        each: The match of the image with each caption.
+        contrast: Why the first caption matches better than the second.
+        labels: The ranking of the captions as labels.
+
+    """
 
     each = "each"
-    rather = "rather"
+    contrast = "contrast"
     labels = "labels"
 
 
 @dataclass(frozen=True)
 class ExplainRequest:
-    """An image, captions, and how they are explained."""
+    """A checked request: an image, captions, and how they are explained."""
 
     image: ImageInput
     captions: tuple[str, ...]
-    question: Mode = Mode.each
+    mode: Mode = Mode.each
     model: str = "lite"
     methods: tuple[str, ...] = ("nib",)
     variant: str = "default"
 
     @classmethod
-    def read(
-        cls, file: Path | None, captions: Any, question: Any, model: Any, methods: Any, variant: Any, limits: Limits
+    def from_fields(
+        cls, file: Path | None, captions: Any, mode: Any, model: Any, methods: Any, variant: Any, limits: Limits
     ) -> "ExplainRequest":
-        """What the fields of the page hold, or what somebody sent in their place.
+        """Return the request of the input fields, whose values may come from any client.
+
+        Args:
+            file: The image file.
+            captions: The captions, one per line.
+            mode: A value of ``Mode``.
+            model: The name of the model.
+            methods: The names of the methods.
+            variant: The variant of the methods: ``default`` or ``paper``.
+            limits: The limits of the page.
 
         Raises:
-            BadInput: A field is empty, or holds more than the limits allow, or the image cannot be read.
+            BadInput: A field is empty, has a wrong type or exceeds the limits, or the image cannot be read.
             UnknownName: There is no such method.
 
         """
-        _check_kinds(captions, question, model, methods, variant)
+        _check_types(captions, mode, model, methods, variant)
         lines = [line.strip() for line in captions.splitlines() if line.strip()]
         limits.check_captions(lines)
         if not lines:
-            raise BadInput("write a caption first: what the image shows, or might show")
-        if question != Mode.each and len(lines) < 2:
-            raise BadInput("this question needs at least two lines: one caption, or label, a line")
+            raise BadInput("write a caption first, such as a description of the image")
+        if mode != Mode.each and len(lines) < 2:
+            raise BadInput(f"this mode needs at least two captions or labels, one per line (got {len(lines)})")
         if not methods:
             raise BadInput("choose at least one method")
         if len(methods) > limits.methods:
-            raise BadInput(f"there are {len(methods)} methods, and this page takes {limits.methods} at once")
+            raise BadInput(
+                f"there are {len(methods)} methods, and this page takes {limits.methods} at once: leave out "
+                f"{len(methods) - limits.methods}"
+            )
         for method in methods:
             find("methods", method)
-        return cls(read_upload(file, limits), tuple(lines), Mode(question), model, tuple(methods), variant)
+        return cls(read_upload(file, limits), tuple(lines), Mode(mode), model, tuple(methods), variant)
 
     @property
     def steps(self) -> int:
-        """How many times ``answered`` yields."""
-        return len(self.methods) + self.tabled
+        """The number of results of ``explain_steps``."""
+        return len(self.methods) + self.has_tables
 
     @property
-    def tabled(self) -> bool:
-        """Whether there are tables of words and regions: they are NIB's, of the cosine."""
-        return "nib" in self.methods and self.question == Mode.each
+    def has_tables(self) -> bool:
+        """Whether word-region tables are computed: with NIB, for the cosine of each caption."""
+        return "nib" in self.methods and self.mode == Mode.each
 
 
-def _check_kinds(captions: Any, question: Any, model: Any, methods: Any, variant: Any) -> None:
-    """Refuse what the fields of the page do not send."""
-    texts = all(isinstance(one, str) for one in (captions, question, model, variant))
+def _check_types(captions: Any, mode: Any, model: Any, methods: Any, variant: Any) -> None:
+    """Reject values that the input fields cannot have."""
+    texts = all(isinstance(value, str) for value in (captions, mode, model, variant))
     if not texts or not isinstance(methods, list | tuple) or not all(isinstance(name, str) for name in methods):
-        raise BadInput("captions, question, model and setting are texts, and methods a list of names")
-    if question not in list(Mode) or variant not in SETTINGS:
-        raise BadInput(f"the question is one of {', '.join(Mode)}, the setting one of {', '.join(SETTINGS)}")
+        raise BadInput("captions, mode, model and variant must be strings, and methods must be a list of names")
+    for name, value, allowed in (("mode", mode, list(Mode)), ("variant", variant, VARIANTS)):
+        if value not in allowed:
+            raise BadInput(f"{name} must be one of {', '.join(allowed)} (got {value[:80]!r})")
 
 
 def read_upload(file: Path | None, limits: Limits) -> ImageInput:
-    """The image of an uploaded file, its size looked at before it is decoded.
-
-    A file with the bytes of a sample is that sample, by its name.
+    """Read an uploaded image. A file with the bytes of a sample is returned as that sample.
 
     Raises:
-        BadInput: There is no file, or it is no image, or has too many pixels.
+        BadInput: There is no file, it is not an image, or the image has too many pixels.
 
     """
     if file is None:
@@ -107,7 +126,9 @@ def read_upload(file: Path | None, limits: Limits) -> ImageInput:
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise BadInput("the image is no longer here, since nothing is kept for long: give it again") from error
+        raise BadInput(
+            "the image is no longer here, since uploads are deleted after a while: upload it again"
+        ) from error
     check_pixels(data, limits.pixels)
     for name in samples():
         if data == sample_file(name).read_bytes():
@@ -115,81 +136,90 @@ def read_upload(file: Path | None, limits: Limits) -> ImageInput:
     return decode_image(data, file.name[:80])
 
 
-def check_pixels(data: bytes, most: int) -> None:
-    """Refuse an image of more pixels than that, from its head alone.
+def check_pixels(data: bytes, max_pixels: int) -> None:
+    """Check the number of pixels of an image without decoding it. Data that are not an image pass.
 
     Raises:
-        BadInput: It has more. What is no image at all is left to its reader.
+        BadInput: The image has too many pixels.
 
     """
     try:
         with Image.open(BytesIO(data)) as image:
             width, height = image.size
     except Image.DecompressionBombError as error:
-        raise BadInput(f"the image has more pixels than the {most:,} that this page reads: scale it down") from error
+        raise BadInput(
+            f"the image has too many pixels, and this page reads at most {max_pixels:,}: scale it down"
+        ) from error
     except (OSError, SyntaxError, ValueError):
         return
-    if width * height > most:
-        raise BadInput(f"the image has {width:,} x {height:,} pixels, and this page reads {most:,}: scale it down")
+    if width * height > max_pixels:
+        raise BadInput(
+            f"the image has {width:,} x {height:,} pixels, and this page reads at most {max_pixels:,}: scale it down"
+        )
 
 
-def answered(
+def explain_steps(
     request: ExplainRequest,
     model: Model,
-    limit: Callable[[int], AbstractContextManager[Any]] = lambda step: nullcontext(),
+    step_context: Callable[[int], AbstractContextManager[Any]] = lambda step: nullcontext(),
 ) -> Iterator[list[Panel | Failure]]:
-    """All outcomes so far, after each step: the methods first, then the tables of words and regions of NIB.
+    """Yield all outcomes so far after each step: one step per method, then one for the word-region tables.
 
-    An outcome is final: a later step that fails takes no panel away. A method that fails has its message in its own
-    place; a table that fails leaves its reason in its panel. ``limit`` gives the context in which the step of that
-    number runs. The images that the answers carry are small copies: what is shown needs no more.
+    Later steps do not change earlier outcomes, except that the last step adds tables to the panels of NIB. A method
+    that fails has a ``Failure`` in its place, and a table that fails leaves the reason in its panel.
+
+    Args:
+        request: The request.
+        model: The model.
+        step_context: Returns the context in which the step of a number, from 0, runs.
+
     """
-    small = ImageInput(shown(request.image.pil_image, SIDE), request.image.source, request.image.notes)
+    small = ImageInput(shown(request.image.pil_image, IMAGE_SIZE), request.image.source, request.image.notes)
     outcomes: list[Panel | Failure] = []
     for number, method in enumerate(request.methods):
         try:
-            with limit(number):
+            with step_context(number):
                 outcomes += [
                     Panel(
                         replace(answer, image=replace(answer.image, input=small)), None, _title(request, method, answer)
                     )
-                    for answer in _answers(request, model, method)
+                    for answer in _explain(request, model, method)
                 ]
         except _FAILURES as error:
             outcomes.append(Failure(method, as_sentence(error)))
         yield list(outcomes)
-    if request.tabled:
-        yield [_with_table(outcome, request, model, limit(len(request.methods))) for outcome in outcomes]
+    if request.has_tables:
+        yield [_with_table(outcome, request, model, step_context(len(request.methods))) for outcome in outcomes]
 
 
-_FAILURES = (NibtError, RuntimeError, MemoryError)  # torch raises RuntimeError where memory runs out
+_FAILURES = (NibtError, RuntimeError, MemoryError)  # torch raises RuntimeError if there is not enough memory
 
 
-def _answers(request: ExplainRequest, model: Model, method: str) -> list[Explanation]:
+def _explain(request: ExplainRequest, model: Model, method: str) -> list[Explanation]:
     options: dict[str, Any] = {"method": method, "variant": _variant(method, request.variant), "seed": 0}
     first, *rest = request.captions
-    if request.question == Mode.labels:
+    if request.mode == Mode.labels:
         return [explain_labels(model, request.image, request.captions, **options)]
-    if request.question == Mode.rather:
+    if request.mode == Mode.contrast:
         return [explain(model, request.image, first, target="difference", against=rest[:1], **options)]
     return explain(model, [request.image] * len(request.captions), list(request.captions), **options)
 
 
 def _title(request: ExplainRequest, method: str, answer: Explanation) -> str:
-    """What tells a panel from those beside it."""
+    """Return the title of a panel: its caption, after its method if there are several."""
     return answer.caption if len(request.methods) == 1 else f"{method}: {answer.caption}"
 
 
 def _with_table(
-    outcome: Panel | Failure, request: ExplainRequest, model: Model, limit: AbstractContextManager[Any]
+    outcome: Panel | Failure, request: ExplainRequest, model: Model, context: AbstractContextManager[Any]
 ) -> Panel | Failure:
-    """The panel of nib with its word-region table, or with the reason why it has none; any other outcome as it is."""
+    """Return a panel of NIB with its word-region table, or with the reason why it has none; else the same outcome."""
     if isinstance(outcome, Failure) or outcome.answer.method["name"] != "nib":
         return outcome
     answer = outcome.answer
     assert isinstance(answer, Explanation)
     try:
-        with limit:
+        with context:
             table = explain_interactions(model, request.image, answer.caption, variant=_variant("nib", request.variant))
     except _FAILURES as error:
         return replace(outcome, problem=f"the word-region table failed: {as_sentence(error)}")
@@ -198,20 +228,20 @@ def _with_table(
 
 
 def _variant(method: str, variant: str) -> str:
-    """The variant, where the method has it."""
+    """Return the variant, or ``default`` if the method does not have it."""
     return variant if variant in find("methods", method).variants else "default"
 
 
-def costs() -> list[tuple[str, str]]:
-    """Each method with what it says of its cost, in forward passes; NIB first."""
+def method_costs() -> list[tuple[str, str]]:
+    """Return the name and the cost, in forward passes, of each method; NIB is first."""
     names = sorted(available("methods"), key=lambda name: (name != "nib", name))
     return [(name, find("methods", name).cost) for name in names]
 
 
-def unsupported(model: Model) -> dict[str, str]:
-    """The methods that cannot explain this model, each with the reason."""
+def unsupported_methods(model: Model) -> dict[str, str]:
+    """Return the methods that a model does not support, with the reasons."""
     reasons = {}
-    for name, _ in costs():
+    for name, _ in method_costs():
         try:
             for side in SIDES:
                 find("methods", name).configured(model.tower(side), "default", {}, model.defaults)
@@ -221,9 +251,13 @@ def unsupported(model: Model) -> dict[str, str]:
 
 
 def as_sentence(error: Exception) -> str:
-    """An error's message as a sentence. What nibt did not raise on purpose goes to the log, and only its kind here."""
+    """Return the message of an error as a sentence.
+
+    The message of an error that nibt did not raise may contain private details: it is logged, and the sentence has
+    only its class.
+    """
     if not isinstance(error, NibtError):
         logging.getLogger(__name__).error("a step of the page failed", exc_info=error)
-        return f"This failed on the machine that serves this page, with a {type(error).__name__}; its log says more."
+        return f"This failed on the server ({type(error).__name__}). Its log has the details."
     text = str(error)
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?", ")")) else ".")

@@ -1,4 +1,4 @@
-// A click on a sample says which one it was.
+// Sends the name of the sample that was clicked.
 element.addEventListener("click", (event) => {
   const name = event.target.closest("button")?.dataset.name;
   if (name) trigger("click", { name });

@@ -1,4 +1,4 @@
-"""The page on a port of this machine: what is loaded, where uploads lie, who may ask."""
+"""The server of the page."""
 
 import ipaddress
 import os
@@ -14,11 +14,11 @@ from nibt.app.guard import Guard
 from nibt.app.limits import Limits
 from nibt.errors import BadOption, Unsupported
 
-READY = ("lite", "scenes")
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+PRELOADED = ("lite", "scenes")
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 PUBLIC = (
-    "Anybody who reaches this port can use this page and this machine's time; there is no password and no encryption. "
-    "Put a server that has both in front of it."
+    "Everyone who can reach this port can use the page, and with it this machine. There is no password and no "
+    "encryption: put a reverse proxy that has both in front of it."
 )
 
 
@@ -32,19 +32,26 @@ def serve(
 ) -> None:
     """Serve the page until it is stopped (Ctrl-C).
 
-    ``models`` may be chosen beside the embedded ones, and are loaded when somebody does. Uploads lie in a folder of
-    their own, which is gone when the page is. Without ``public`` only this machine can ask.
+    Args:
+        host: The address on which the server listens.
+        port: The port on which the server listens.
+        models: Models that visitors can select besides the embedded ones. A model is loaded when it is first used.
+        limits: The limits of the page; the default ones if None.
+        public: Whether other machines may connect.
+        on_ready: Called with the URL of the page when it is about to be served.
+
+    Uploaded files are kept in a temporary folder, which is deleted at the end.
 
     Raises:
-        BadOption: The host is not this machine alone, and ``public`` is not asked for; or the port is taken.
+        BadOption: Other machines can reach the host but ``public`` is false, or the port is in use.
         Unsupported: Gradio is not installed.
         CannotLoad: An embedded model cannot be loaded.
 
     """
     check_host(host, public)
-    listening = bound(host, port)
+    listener = bind_socket(host, port)
     limits = limits or Limits()
-    with listening, tempfile.TemporaryDirectory(prefix="nibt-serve-") as folder:
+    with listener, tempfile.TemporaryDirectory(prefix="nibt-serve-") as folder:
         os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
         try:
             import uvicorn
@@ -54,10 +61,10 @@ def serve(
             raise Unsupported("the page needs gradio: pip install 'nibt[app]'") from error
         from nibt.app.models import ModelCache
 
-        # what it warns of is the view's data, which is no script and is not meant to run
+        # the warning is about the data of the view, which are not meant to run
         warnings.filterwarnings("ignore", "A `<script>` tag was found")
-        shelf = ModelCache(READY, models)
-        app = Guard(page(shelf, limits), Path(folder), limits.upload, hosts=() if public else LOOPBACK)
+        model_cache = ModelCache(PRELOADED, models)
+        app = Guard(page(model_cache, limits), Path(folder), limits.upload, hosts=() if public else LOOPBACK_HOSTS)
         config = uvicorn.Config(
             app,
             host=host,
@@ -70,49 +77,48 @@ def serve(
         )
         server = uvicorn.Server(config)
         on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
-        with suppress(KeyboardInterrupt):  # the server sends on what stopped it; the folder must go first
+        with suppress(KeyboardInterrupt):  # uvicorn raises the signal again; the folder must be deleted first
             signal.signal(signal.SIGTERM, signal.default_int_handler)
-            server.run(sockets=[listening])
+            server.run(sockets=[listener])
 
 
 def check_host(host: str, public: bool) -> None:
-    """Refuse to be reached from elsewhere by mistake.
+    """Check that other machines can reach a host only if that is intended.
 
     Raises:
-        BadOption: The host is not this machine alone, and ``public`` is not asked for.
+        BadOption: Other machines can reach the host, but ``public`` is false.
 
     """
     if not public and not is_loopback(host):
-        raise BadOption(
-            f"the host {host!r} can be reached from other machines: add --public if that is meant. {PUBLIC}"
-        )
+        raise BadOption(f"other machines can reach the host {host!r}: add --public if that is intended. {PUBLIC}")
 
 
-def bound(host: str, port: int) -> socket.socket:
-    """A socket on that port, before anything is loaded.
+def bind_socket(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound to a port, so that a port in use is reported before models are loaded.
 
     Raises:
-        BadOption: The port is taken, or this machine has no such address.
+        BadOption: The port is in use, or this machine does not have the address.
 
     """
-    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((host, port))
+        listener.bind((host, port))
     except OSError as error:
-        listening.close()
+        listener.close()
         raise BadOption(
             f"cannot listen on port {port} of {host!r} ({error.strerror or error}): choose another with "
             "--port, or another --host"
         ) from error
-    return listening
+    return listener
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches it.
+    """Whether only this machine can reach a host.
 
-    >>> is_loopback("localhost"), is_loopback("127.0.0.2"), is_loopback("0.0.0.0")
-    (True, True, False)
+    Examples:
+        >>> is_loopback("localhost"), is_loopback("127.0.0.2"), is_loopback("0.0.0.0")
+        (True, True, False)
 
     """
     try:

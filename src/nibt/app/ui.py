@@ -1,4 +1,4 @@
-"""How the page looks and what its buttons do: the only file with gradio."""
+"""The components of the page and their events. This is the only file that imports gradio."""
 
 from collections.abc import Iterator
 from importlib.resources import files
@@ -14,43 +14,45 @@ from nibt.app.limits import Limits
 from nibt.app.link import Link
 from nibt.app.models import ModelCache, SerialExecutor
 from nibt.app.render import (
+    EMPTY,
     INTRODUCTION,
-    NOTHING,
     answer_events,
     cost_table,
     sample_buttons,
     sample_captions,
     unsupported_list,
 )
-from nibt.app.request import Mode, costs
+from nibt.app.request import Mode, method_costs
 from nibt.data.images import sample_file, samples
 from nibt.report.html import view
 
-QUESTIONS = [
-    ("Each caption: what speaks for it", Mode.each.value),
-    ("The first caption rather than the second: what decides", Mode.rather.value),
-    ("Labels, one a line: which fits best, and why", Mode.labels.value),
+MODES = [
+    ("Explain each caption", Mode.each.value),
+    ("Compare two captions", Mode.contrast.value),
+    ("Rank labels, one per line", Mode.labels.value),
 ]
 _EXPLAIN_LINKED = "(captions) => { if (captions) document.querySelector('#explain').click(); }"
 
 
-def page(shelf: ModelCache, limits: Limits) -> FastAPI:
-    """The whole page, unguarded."""
-    recent = ResultCache(limits.kept)
+def page(models: ModelCache, limits: Limits) -> FastAPI:
+    """Return the app of the page, which needs a ``Guard`` in front of it."""
+    results = ResultCache(limits.retention)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/answer/{name}")
-    def answer(name: str) -> Response:
+    def download(name: str) -> Response:
         token, _, kind = name.partition(".")
-        content = recent.file(token, kind)
+        content = results.export(token, kind)
         if content is None:
-            return Response("This answer is no longer here: nothing is kept for long. Explain it again.", 404)
+            return Response(
+                "This result was deleted, since results are kept only for a while. Explain the image again.", 404
+            )
         return Response(
             content, media_type=FORMATS[kind], headers={"content-disposition": f'attachment; filename="nibt.{kind}"'}
         )
 
-    blocks = _blocks(shelf, limits, recent)
-    blocks.state_session_capacity = max(64, 2 * limits.waiting)  # each holds its last answer, for an hour
+    blocks = _blocks(models, limits, results)
+    blocks.state_session_capacity = max(64, 2 * limits.waiting)  # each keeps its last result for an hour
     blocks.queue(max_size=limits.waiting, default_concurrency_limit=1, api_open=False)
     return gr.mount_gradio_app(
         app,
@@ -64,115 +66,123 @@ def page(shelf: ModelCache, limits: Limits) -> FastAPI:
         pwa=False,
         mcp_server=False,
         show_error=True,
-        css=view.STYLE + _own("page.css"),
-        head=f"<script>{view.SCRIPT}</script><script>{_own('page.js')}</script>",
+        css=view.STYLE + _read_file("page.css"),
+        head=f"<script>{view.SCRIPT}</script><script>{_read_file('page.js')}</script>",
         theme=Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
     )
 
 
-def _blocks(shelf: ModelCache, limits: Limits, recent: ResultCache) -> gr.Blocks:
-    """The fields, and what happens when they are used."""
-    turns = SerialExecutor()
-    with gr.Blocks(title="nibt", analytics_enabled=False, delete_cache=(60, int(limits.kept))) as blocks:
+def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Blocks:
+    """Return the components with their events."""
+    executor = SerialExecutor()
+    with gr.Blocks(title="nibt", analytics_enabled=False, delete_cache=(60, int(limits.retention))) as blocks:
         gr.HTML(INTRODUCTION)
         with gr.Row(elem_id="columns"):
             with gr.Column(scale=1, min_width=280, elem_id="fields"):
                 image = gr.Image(
-                    label="ImageInput",
+                    label="Image",
                     type="filepath",
                     sources=["upload", "clipboard", "webcam"],
                     buttons=[],
                     elem_id="image",
                 )
-                sample = gr.HTML(sample_buttons(), elem_id="samples", js_on_load=_own("samples.js"), padding=False)
+                sample = gr.HTML(
+                    sample_buttons(), elem_id="samples", js_on_load=_read_file("samples.js"), padding=False
+                )
                 captions = gr.Textbox(
-                    label="Captions, one a line",
+                    label="Captions, one per line",
                     lines=2,
                     max_lines=8,
                     elem_id="captions",
                     placeholder="a cat and a cup of coffee",
                 )
-                question, methods, unable, model_name, variant = _choices(shelf)
-                fields = [image, captions, question, methods, model_name, variant]
+                mode, methods, unsupported, model_name, variant = _choices(models)
+                fields = [image, captions, mode, methods, model_name, variant]
                 with gr.Row():
-                    go = gr.Button("Explain", variant="primary", elem_id="explain")
-                    stop = gr.Button("Stop", elem_id="stop")
+                    explain_button = gr.Button("Explain", variant="primary", elem_id="explain")
+                    stop_button = gr.Button("Stop", elem_id="stop")
             with gr.Column(scale=3, min_width=300):
                 answer = gr.HTML(
-                    NOTHING, elem_id="answer", js_on_load=_own("answer.js"), padding=False, apply_default_css=False
+                    EMPTY, elem_id="answer", js_on_load=_read_file("answer.js"), padding=False, apply_default_css=False
                 )
 
         def explain(*values: Any, progress: gr.Progress = gr.Progress()) -> Iterator[str]:  # noqa: B008
             upload, *others = values
             file = Path(upload["path"]) if upload else None
             steps = answer_events(
-                shelf, limits, recent, [file, *others], lambda done, of, what: progress((done, of), desc=what)
+                models, limits, results, [file, *others], lambda done, total, text: progress((done, total), desc=text)
             )
-            yield from turns.each(steps)
+            yield from executor.iterate(steps)
 
-        def opened(request: gr.Request) -> list[Any]:
-            link = Link.read(dict(request.query_params), shelf.names, limits.characters)
+        def read_link(request: gr.Request) -> list[Any]:
+            link = Link.from_query(dict(request.query_params), models.names, limits.characters)
             if link is None:
                 return [gr.skip() for _ in fields]
             return [
                 str(sample_file(link.image)),
                 link.captions,
-                link.question,
+                link.mode,
                 list(link.methods),
                 link.model,
                 link.variant,
             ]
 
-        # without preprocess the file arrives as it was uploaded, and nibt reads it, with nibt's limits and messages
-        model: dict[str, Any] = {
+        # without preprocessing the file is passed as it was uploaded; nibt reads it with its own limits and messages
+        queued: dict[str, Any] = {
             "concurrency_id": "model",
             "concurrency_limit": 1,
             "preprocess": False,
             "show_progress_on": answer,
         }
-        # Outside of the queue, whose answers share one stream: it may close on an explanation that is asked for at the
-        # very moment when another event ends, and its answer would never arrive.
-        plain: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
-        model_name.change(lambda name: unsupported_list(shelf, name), model_name, unable, **plain)
-        sample.click(chosen, None, [image, captions], **plain)
-        blocks.load(opened, None, fields, **plain).then(None, captions, None, js=_EXPLAIN_LINKED)
+        # These events bypass the queue. Its results share one stream, which closes when an event ends; the result of an
+        # explanation that starts at that moment would be lost.
+        immediate: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
+        model_name.change(lambda name: unsupported_list(models, name), model_name, unsupported, **immediate)
+        sample.click(load_sample, None, [image, captions], **immediate)
+        blocks.load(read_link, None, fields, **immediate).then(None, captions, None, js=_EXPLAIN_LINKED)
         runs: list[Any] = [
-            go.click(explain, fields, answer, **model),
-            captions.submit(explain, fields, answer, **model),
+            explain_button.click(explain, fields, answer, **queued),
+            captions.submit(explain, fields, answer, **queued),
         ]
-        for run in list(runs):  # a model that was loaded just now says what it cannot do
-            run.then(lambda name: unsupported_list(shelf, name), model_name, unable, **plain)
-        stop.click(None, cancels=runs)
+        for run in list(runs):  # the model may have been loaded just now
+            run.then(lambda name: unsupported_list(models, name), model_name, unsupported, **immediate)
+        stop_button.click(None, cancels=runs)
     return blocks
 
 
-def _choices(shelf: ModelCache) -> list[Any]:
-    """Return the inputs of the page in the order of ``answer_events``; the third lists unsupported methods."""
-    question = gr.Radio(QUESTIONS, value=Mode.each.value, label="Mode", elem_id="question")
+def _choices(models: ModelCache) -> list[Any]:
+    """Return the components for mode, methods, unsupported methods, model and variant."""
+    mode = gr.Radio(MODES, value=Mode.each.value, label="Mode", elem_id="mode")
     methods = gr.CheckboxGroup(
-        [name for name, _ in costs()], value=["nib"], elem_id="methods", label="Methods (select several to compare)"
+        [name for name, _ in method_costs()],
+        value=["nib"],
+        elem_id="methods",
+        label="Methods (select several to compare)",
     )
-    unable = gr.HTML(
-        unsupported_list(shelf, shelf.names[0]), elem_id="unsupported", js_on_load=_own("methods.js"), padding=False
+    unsupported = gr.HTML(
+        unsupported_list(models, models.names[0]),
+        elem_id="unsupported",
+        js_on_load=_read_file("methods.js"),
+        padding=False,
     )
-    with gr.Accordion("What each method costs", open=False):
+    with gr.Accordion("Cost of each method", open=False):
         gr.HTML(cost_table())
     with gr.Accordion("Model and setting", open=False):
-        model = gr.Dropdown(shelf.names, value=shelf.names[0], label="Model", elem_id="model")
+        model = gr.Dropdown(models.names, value=models.names[0], label="Model", elem_id="model")
         variant = gr.Radio(
-            [("nibt's default", "default"), ("as published, where that differs", "paper")],
+            [("Defaults of nibt", "default"), ("As published, if that differs", "paper")],
             value="default",
-            label="TargetContext",
+            label="Setting",
             elem_id="variant",
         )
-    return [question, methods, unable, model, variant]
+    return [mode, methods, unsupported, model, variant]
 
 
-def chosen(event: gr.EventData) -> tuple[Any, Any]:
-    """The image and the caption of the sample that was clicked; nothing new if there is no such sample."""
+def load_sample(event: gr.EventData) -> tuple[Any, Any]:
+    """Return the image and the caption of the sample that was clicked; no changes if there is no such sample."""
     name = event._data.get("name") if isinstance(event._data, dict) else None
     return (str(sample_file(name)), sample_captions()[name]) if name in samples() else (gr.skip(), gr.skip())
 
 
-def _own(name: str) -> str:
+def _read_file(name: str) -> str:
     return (files("nibt") / "app" / name).read_text(encoding="utf-8")

@@ -40,7 +40,7 @@ def test_page_data_equals_the_answer() -> None:
     explanation, table = explain_with_table()
     data = page_data(check_page(page(Panel(explanation, table))))
     (actual,) = data["panels"]
-    image, text = actual["places"]
+    image, text = actual["sides"]
     assert image["grid"] == [4, 4]
     np.testing.assert_allclose(image["scores"], explanation.image.scores, rtol=5e-4)
     assert [word["text"] for word in text["words"]] == [word.text for word in explanation.words]
@@ -57,13 +57,13 @@ def test_page_data_equals_the_answer() -> None:
 def test_page_shows_a_table_of_chosen_words() -> None:
     explanation, table = explain_with_table(words=["cat", "dog"])
     actual = page_data(check_page(page(Panel(explanation, table))))["panels"][0]
-    texts = {word["text"]: word["row"] for word in actual["places"][1]["words"]}
+    texts = {word["text"]: word["row"] for word in actual["sides"][1]["words"]}
     assert (texts["cat"], texts["dog"], texts["photo"]) == (0, 1, None)
 
 
 def test_page_of_a_table_shows_the_sums_of_its_maps() -> None:
     _, table = explain_with_table()
-    image, text = page_data(check_page(page(table)))["panels"][0]["places"]
+    image, text = page_data(check_page(page(table)))["panels"][0]["sides"]
     np.testing.assert_allclose(image["scores"], table.table.sum(0).flatten(), rtol=5e-4, atol=1e-9)
     np.testing.assert_allclose([w["score"] for w in text["words"]], table.table.sum((1, 2)), rtol=5e-4, atol=1e-9)
 
@@ -83,7 +83,7 @@ def test_page_escapes_captions_labels_and_names(hostile: str) -> None:
     tree = html5lib.parse(text, namespaceHTMLElements=False)
     assert len(list(tree.iter("script"))) == 3  # the data, the view, its start
     assert len(list(tree.iter("img"))) == 1
-    words = next(place["words"] for place in page_data(text)["panels"][0]["places"] if place["kind"] == "text")
+    words = next(side["words"] for side in page_data(text)["panels"][0]["sides"] if side["kind"] == "text")
     assert [word["text"] for word in words] == f"a {hostile}".split()
     shown = " ".join(tree.itertext())
     assert hostile in shown.replace("\u2028", "\u2028")
@@ -117,15 +117,15 @@ def test_page_embeds_an_image_once_and_scaled_down() -> None:
     text = check_page(page([Panel(explanation, title="one"), Panel(explanation, title="two")]))
     assert text.count("data:image/jpeg;base64,") == 1
     assert page_data(text)["images"] == [[3000, 1000]]
-    assert [place["image"] for panel in page_data(text)["panels"] for place in panel["places"][:1]] == [0, 0]
+    assert [side["image"] for panel in page_data(text)["panels"] for side in panel["sides"][:1]] == [0, 0]
 
 
 def test_page_coarsens_a_map_of_pixels_and_keeps_its_sum() -> None:
     scores = torch.randn(100, 300, generator=torch.Generator().manual_seed(0))
     text = check_page(page(answer(scores.tolist(), (300, 100), replace(WHOLE, width=300.0, height=100.0))))
-    place = page_data(text)["panels"][0]["places"][0]
-    assert place["grid"] == [64, 64]
-    shown = np.array(place["scores"]).reshape(64, 64)
+    side = page_data(text)["panels"][0]["sides"][0]
+    assert side["grid"] == [64, 64]
+    shown = np.array(side["scores"]).reshape(64, 64)
     assert shown.sum() == pytest.approx(float(scores.sum()), abs=0.05)
     assert shown[:16, :32].sum() == pytest.approx(float(scores[:25, :150].sum()), abs=0.05)  # a box along both grids
     assert "The map has 100 x 300 cells" in text
@@ -141,13 +141,13 @@ def test_page_of_comparisons_has_both_sides() -> None:
     assert isinstance(two, Comparison)
     assert isinstance(two_captions, Comparison)
     images, captions = page_data(check_page(page([two, two_captions])))["panels"]
-    assert [place["kind"] for place in images["places"]] == ["image", "image"]
-    assert [place["caption"] for place in captions["places"]] == ["a cat", "two cars"]
+    assert [side["kind"] for side in images["sides"]] == ["image", "image"]
+    assert [side["caption"] for side in captions["sides"]] == ["a cat", "two cars"]
     assert images["table"] is captions["table"] is None
-    np.testing.assert_allclose(images["places"][1]["scores"], two.second.scores, rtol=5e-4)
+    np.testing.assert_allclose(images["sides"][1]["scores"], two.second.scores, rtol=5e-4)
 
 
-def test_page_says_why_words_cannot_be_chosen() -> None:
+def test_page_says_why_words_cannot_be_selected() -> None:
     explanation = answer(PEAK, (90, 90), WHOLE)
     assert "was not computed" in page(explanation)
     assert "grad_cam gives each word a score" in page(
@@ -165,7 +165,7 @@ def test_page_says_why_words_cannot_be_chosen() -> None:
             {},
         )
     )
-    assert "cannot be chosen" not in page(Panel(*explain_with_table()))
+    assert "cannot be selected" not in page(Panel(*explain_with_table()))
 
 
 def test_page_shows_a_mismatch_before_the_map() -> None:

@@ -216,10 +216,22 @@ def test_view_has_the_colors_of_the_report(opened: Opened, pair: tuple[Explanati
         assert np.ptp(expected[centres], axis=-1).max() > 60
 
     near(positive_only=False)
-    page.get_by_label("Only what speaks for the pair").check()
+    page.get_by_label("Positive scores only").check()
     near(positive_only=True)
     page.get_by_label("Hide below").fill("0.95")
     assert np.ptp(pixels()[:, 60:300], axis=-1).mean() < 30
+
+
+def test_view_starts_with_positive_scores_only_if_requested(browser: Browser, pair: Any, tmp_path: Path) -> None:
+    write_page(Panel(*pair), tmp_path / "x.html", positive_only=True)
+    opened = Opened(browser.new_context(), tmp_path / "x.html")
+    assert opened.page.get_by_label("Positive scores only").is_checked()
+    assert opened.state["controls"]["positiveOnly"] is True
+    lowest = opened.page.locator(".nibt-scale span").first
+    assert lowest.text_content() == "0"
+    opened.page.get_by_label("Positive scores only").uncheck()
+    assert (lowest.text_content() or "").endswith(" against")
+    opened.close()
 
 
 def test_view_has_a_bar_for_each_scale(browser: Browser, pair: Any, tmp_path: Path) -> None:
@@ -253,7 +265,7 @@ def test_view_has_a_bar_for_each_scale(browser: Browser, pair: Any, tmp_path: Pa
     assert len(bars(2)) == 2
     assert all(paint.count("rgb") == 3 for paint in paints(0))
     assert all(paint.count("rgb") == 2 for paint in paints(1))
-    opened.page.get_by_label("Only what speaks for the pair").check()
+    opened.page.get_by_label("Positive scores only").check()
     assert all(paint.count("rgb") == 2 for paint in paints(0))
     opened.close()
 

@@ -1,4 +1,4 @@
-"""The page of an audit: one HTML file from the result alone, which needs no network."""
+"""The page of an audit: one HTML file that loads nothing."""
 
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -14,57 +14,61 @@ from nibt.results.audit import VERDICTS, Audit, Check, Curve, Score
 
 QUESTIONS = {
     1: (
-        "Does the map depend on the weights?",
-        "A copy of the model forgets what it has learned, from the head down to the stem, by shuffling the weights. "
-        "A map that stays as it was does not show what the model knows (Adebayo et al., 2018). Likeness, here and "
-        "below, is the rank correlation of two maps (Spearman): 1 is the same order, 0 none in common.",
+        "Weight randomization",
+        "The weights of a copy of the model are shuffled step by step, from the head down to the stem. A map that does "
+        "not change does not depend on what the model has learned (Adebayo et al., 2018). Similarity, here and below, "
+        "is the Spearman rank correlation of two maps: 1 for the same order, 0 for unrelated orders.",
     ),
     2: (
-        "Does it depend on the other side of the pair?",
-        "The image's map with another pair's caption and with made-up words; the caption's with another image.",
+        "Counterfactual captions and images",
+        "The map of the image is computed again with the caption of another pair and with made-up words, and the "
+        "scores of the caption with another image. An explanation of the pair must change.",
     ),
     3: (
-        "Does it hold when the wording changes?",
-        "The same caption in other words around it, as “a photo of …”. Of captions only their own words are compared.",
+        "Stability under rewording",
+        "The caption is put into templates such as “a photo of …”. The maps must stay similar. For captions, only the "
+        "scores of their own words are compared.",
     ),
     4: (
-        "Does it hold when the seed changes?",
-        "1 less the likeness of the maps of two seeds. A method that does not draw at random is asked twice, and must "
-        "give the same.",
+        "Seed sensitivity",
+        "1 minus the similarity of the maps of two seeds. A method without random numbers is run twice, and must give "
+        "the same map.",
     ),
     5: (
-        "Is it faithful to what the model does?",
-        "Against a random map, pair by pair: what is found must be what the score falls or rises with and, where "
-        "objects are known, where they are. The table has all numbers, with the controls.",
+        "Faithfulness",
+        "Each map is compared with a random map of the same pair. Removing and inserting the units that it ranks "
+        "highest must change the score more, and, if the objects are known, it must locate them better. The tables "
+        "have all values, with those of the controls.",
     ),
     6: (
-        "Do special tokens or corners take it?",
-        "Score on class, start, end and padding tokens is lost to the map; much score in the corners, where "
-        "little is to be seen, may be a model's scratch space (Darcet et al., 2024).",
+        "Special tokens and corners",
+        "The score of class, start, end and padding tokens is not part of the map. A high score in the corners, which "
+        "rarely show an object, can mean that the model stores global information there (Darcet et al., 2024).",
     ),
     7: (
-        "Does the model tell right captions from wrong ones?",
-        "Of a model that does not, no map can be trusted, whatever made it.",
+        "Discrimination",
+        "The model must score right captions above wrong ones. If it does not, do not rely on its maps.",
     ),
 }
+"""The heading and the description of each check, by its number in ``Check.question``."""
 
 
 def page(audit: Audit, sign: bool = False) -> str:
-    """Return the whole page; with ``sign`` it has the signature of a file that is written."""
+    """Return the page; with ``sign`` it has the signature of a file that nibt writes."""
     name = escape(Path(audit.model["id"]).name)
     body = [f"<h1>Audit of {name}</h1>", f'<p class="faint">{escape(_data(audit))}</p>', _summary(audit)]
-    for number, (question, about) in QUESTIONS.items():
+    for number, (heading, about) in QUESTIONS.items():
         checks = [check for check in audit.checks if check.question == number]
         if checks:
-            body.append(f"<h2>{number}. {escape(question)}</h2><p>{escape(about)}</p>{_lines(checks)}")
+            body.append(f"<h2>{number}. {escape(heading)}</h2><p>{escape(about)}</p>{_lines(checks)}")
         if number == 1:
             body.append(_plots(audit.curves, checks))
         if number == 5:
             body.append(_scores(audit.scores))
     if audit.examples:
         body.append(
-            "<h2>Examples</h2><p>Red speaks for the pair, blue against; each map and each caption has its own "
-            "scale.</p>"
+            "<h2>Examples</h2><p>Red raises the score of the pair, blue lowers it. Each map and each caption has its "
+            "own color scale.</p>"
         )
     for method in audit.methods if audit.examples else ():
         shown = [example for example in audit.examples if example.method == method]
@@ -115,7 +119,7 @@ def _summary(audit: Audit) -> str:
             f'<span class="chip {name}">{verdicts.count(name)} {name}</span>' for name in VERDICTS if name in verdicts
         )
         if verdicts:
-            parts.append(f"<div><strong>{escape(method) or 'the model itself'}</strong> {chips}</div>")
+            parts.append(f"<div><strong>{escape(method) or 'model'}</strong> {chips}</div>")
     return f'<div class="summary">{"".join(parts)}</div>'
 
 
@@ -138,17 +142,17 @@ def _plots(all_curves: Sequence[Curve], checks: Sequence[Check]) -> str:
         groups.setdefault((curve.method, curve.side), []).append(curve)
     plots = "".join(
         f"<figure>{curves(group, checks[0].passes, checks[0].fails)}<figcaption>{escape(method)}, {side} side: "
-        f"likeness to the map of the learned weights</figcaption></figure>"
+        f"similarity to the map of the learned weights</figcaption></figure>"
         for (method, side), group in groups.items()
     )
     return (
-        f'<div class="plots">{plots}</div><p class="faint">Red: rank correlation; black, dashed: SSIM; bands: '
-        "95 % intervals. To the right more and more of the tower is random.</p>"
+        f'<div class="plots">{plots}</div><p class="faint">Red: rank correlation. Black, dashed: SSIM. Bands: 95 % '
+        "intervals. From left to right, more of the tower is random.</p>"
     )
 
 
 def _scores(scores: Sequence[Score]) -> str:
-    """Return tables with a row per method and control, and a column per metric and side."""
+    """Return a table per side, with a row per method and control and a column per metric."""
     keys = list(dict.fromkeys((score.side, score.metric) for score in scores))
     scores_by_cell = {(score.method, score.side, score.metric): score for score in scores}
     tables = []
@@ -189,9 +193,10 @@ def _footer(audit: Audit) -> str:
     text = "".join(f"<li>{escape(note)}</li>" for note in audit.notes)
     versions = ", ".join(f"{name} {version}" for name, version in audit.versions.items())
     return (
-        f"<h2>Notes</h2><ul>{text}<li>Every number is a mean over pairs with its bootstrap 95 % interval. A line "
-        "fails at its failing threshold or beyond, and passes at its passing one with an interval that stays clear "
-        "of failing; the reasons for each threshold are in nibt's docs/audit.md.</li>"
+        f"<h2>Notes</h2><ul>{text}<li>Every value is a mean over pairs with its bootstrap 95 % interval. A check "
+        "fails if its value reaches the failing threshold. It passes if its value reaches the passing threshold and "
+        "its interval does not reach the failing one. Otherwise it warns. docs/audit.md of nibt has the reasons for "
+        "the thresholds.</li>"
         f'</ul><p class="faint">{escape(str(model["id"]))}, {model["family"]}, weights {model["weights_hash"]}, '
         f"{model['dtype']} on {model['device']}; {escape(versions)}</p>"
     )

@@ -20,7 +20,7 @@ from nibt.results.audit import Example
 
 @dataclass(frozen=True)
 class _ExampleMap:
-    """A map over the small image."""
+    """A map with the region of the thumbnail that it covers."""
 
     grid: Tensor
     region: Region
@@ -28,9 +28,9 @@ class _ExampleMap:
 
 
 def figure(example: Example) -> str:
-    """Return the image, each of its maps, and the caption in the colors of each result."""
+    """Return an example: the image, each of its maps, and the caption in the colors of each result."""
     image = _image(example.image)
-    tiles = [_tile(example.image, "the image")]
+    tiles = [_tile(example.image, "image")]
     tiles += [_tile(_overlay_uri(example, image, grid), name) for name, grid in example.maps.items()]
     words = "".join(
         f"<tr><th>{escape(name)}</th><td>{_words(scored_words)}</td></tr>"

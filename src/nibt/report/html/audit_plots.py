@@ -1,4 +1,4 @@
-"""Small inline SVG plots of an audit: gauges of numbers between thresholds, and curves over stages."""
+"""Inline SVG plots of an audit: gauges of values with their thresholds, and curves over the stages of randomization."""
 
 from collections.abc import Sequence
 from html import escape
@@ -7,7 +7,7 @@ from nibt.report.colors import AGAINST, FAINT, FOR, INK
 from nibt.results.audit import Check, Curve
 
 Color = tuple[int, int, int]
-VERDICT_COLOURS: dict[str, Color] = {"pass": AGAINST, "warn": FAINT, "fail": FOR}
+VERDICT_COLORS: dict[str, Color] = {"pass": AGAINST, "warn": FAINT, "fail": FOR}
 _WIDE, _HIGH = 220, 26
 _PLOT, _TALL, _LEFT, _TOP, _BELOW = 470, 250, 62, 12, 84
 
@@ -18,7 +18,7 @@ def css(color: Color, opacity: float = 1.0) -> str:
 
 
 def gauge(check: Check) -> str:
-    """Draw a number as a dot and its interval as a line, on the zones of pass, warn and fail."""
+    """Draw a value as a dot and its interval as a line, over the zones of pass, warn and fail."""
     ends = (check.value, check.low, check.high, check.passes, check.fails, 0.0)
     low, high = min(ends), max(ends)
     margin = 0.06 * ((high - low) or 1)
@@ -33,10 +33,10 @@ def gauge(check: Check) -> str:
     middle = _HIGH / 2
     bands = "".join(
         f'<rect x="{to_x(first):.1f}" y="8" width="{to_x(last) - to_x(first):.1f}" height="{_HIGH - 16}" '
-        f'fill="{css(VERDICT_COLOURS[zone], 0.16)}"/>'
+        f'fill="{css(VERDICT_COLORS[zone], 0.16)}"/>'
         for first, last, zone in zones
     )
-    color = css(VERDICT_COLOURS[check.verdict])
+    color = css(VERDICT_COLORS[check.verdict])
     return (
         f'<svg class="gauge" viewBox="0 0 {_WIDE} {_HIGH}" width="{_WIDE}" height="{_HIGH}" role="img" '
         f'aria-label="{check.value:.3f}, from {check.low:.3f} to {check.high:.3f}">{bands}'
@@ -48,7 +48,7 @@ def gauge(check: Check) -> str:
 
 
 def curves(lines: Sequence[Curve], passes: float, fails: float) -> str:
-    """Draw curves over the same stages: rank correlation solid, SSIM dashed, each with the band of its interval."""
+    """Draw curves over the same stages: rank correlation solid, SSIM dashed, each with its interval as a band."""
     stages = lines[0].stages
     values = [value for curve in lines for value in (*curve.lows, 0.0)]
     low, high = min(-0.1, *values), 1.05
@@ -61,7 +61,7 @@ def curves(lines: Sequence[Curve], passes: float, fails: float) -> str:
 
     parts = [_rule(y(value), css(INK, 0.15), f"{value:g}") for value in (0.0, 0.5, 1.0)]
     parts += [
-        _rule(y(value), css(VERDICT_COLOURS[name], 0.7), "", "2 4")
+        _rule(y(value), css(VERDICT_COLORS[name], 0.7), "", "2 4")
         for value, name in ((passes, "pass"), (fails, "fail"))
     ]
     for number, stage in enumerate(stages):
@@ -85,7 +85,7 @@ def curves(lines: Sequence[Curve], passes: float, fails: float) -> str:
         parts += [f'<circle cx="{across:.1f}" cy="{down:.1f}" r="2.6" fill="{css(color)}"/>' for across, down in line]
     return (
         f'<svg viewBox="0 0 {_PLOT} {_TALL}" width="{_PLOT}" height="{_TALL}" role="img" '
-        f'aria-label="likeness to the original map">{"".join(parts)}</svg>'
+        f'aria-label="similarity to the original map">{"".join(parts)}</svg>'
     )
 
 

@@ -1,7 +1,7 @@
 """The style sheet of the page of an audit, without scripts or external resources."""
 
 from nibt.report.colors import FAINT, INK, ink_on, on_paper
-from nibt.report.html.audit_plots import VERDICT_COLOURS, css
+from nibt.report.html.audit_plots import VERDICT_COLORS, css
 
 _SHADES = 20  # per sign; each has a class, since the page allows no style attributes
 
@@ -24,7 +24,7 @@ def _shaded(share: float) -> str:
 
 
 _WORDS = "\n".join(_shaded(step / _SHADES) for step in range(-_SHADES, _SHADES + 1))
-_CHIPS = "".join(f".{name}{{background:{css(color)}}}" for name, color in VERDICT_COLOURS.items())
+_CHIPS = "".join(f".{name}{{background:{css(color)}}}" for name, color in VERDICT_COLORS.items())
 STYLE = f"""
 :root{{color-scheme:light}}
 body{{margin:0 auto;padding:2.2rem 1.4rem 3rem;max-width:66rem;background:white;color:{css(INK)};

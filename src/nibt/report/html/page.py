@@ -43,7 +43,7 @@ def page(
     view = fragment(panels, positive_only=positive_only)
     named = title or " | ".join(dict.fromkeys(map(heading, panels)))
     above = f'<h1 dir="auto">{escape(title or _heading(panels))}</h1>'
-    body = f"<main>\n{above}\n{view}\n</main>\n<footer>Made by nibt. Nothing on this page is fetched or sent.</footer>"
+    body = f"<main>\n{above}\n{view}\n</main>\n<footer>Created with nibt. This page loads and sends nothing.</footer>"
     return document(named, body, STYLE, [SCRIPT, _START], request)
 
 

@@ -1,41 +1,43 @@
-/* Tables of numbers: a click on a head sorts its column, once more turns it; a long table gets a field to search it. */
+/* Sortable tables. A click on a heading sorts by its column, a second click reverses the order. A long table gets a
+ * search field. */
 (() => {
   "use strict";
-  const LONG = 8; // rows from which searching pays
-  const text = (row, column) => row.cells[column].textContent.trim();
-  const number = (told) => Number.parseFloat(told.replace("\u2212", "-"));
+  const MIN_SEARCHABLE_ROWS = 8;
+  const cellText = (row, column) => row.cells[column].textContent.trim();
+  const leadingNumber = (text) => Number.parseFloat(text.replace("\u2212", "-"));
 
-  function compared(one, other) {
-    const [a, b] = [number(one), number(other)];
-    if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b) || one.localeCompare(other);
+  /** Numbers by value, before all other texts, which are in alphabetical order. */
+  function compareCells(first, second) {
+    const [a, b] = [leadingNumber(first), leadingNumber(second)];
+    if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b) || first.localeCompare(second);
     return a - b;
   }
 
   for (const table of document.querySelectorAll("table.sortable")) {
-    const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
-    heads.forEach((head, column) => {
-      if (!head.textContent) return;
+    const headings = [...table.tHead.rows[0].cells], body = table.tBodies[0];
+    headings.forEach((heading, column) => {
+      if (!heading.textContent) return;
       const button = document.createElement("button");
       button.type = "button";
-      button.append(...head.childNodes);
-      head.append(button);
+      button.append(...heading.childNodes);
+      heading.append(button);
       button.addEventListener("click", () => {
-        const down = head.getAttribute("aria-sort") === "ascending";
-        heads.forEach((other) => other.removeAttribute("aria-sort"));
-        head.setAttribute("aria-sort", down ? "descending" : "ascending");
-        const rows = [...body.rows].sort((a, b) => compared(text(a, column), text(b, column)));
-        body.append(...(down ? rows.reverse() : rows));
+        const descending = heading.getAttribute("aria-sort") === "ascending";
+        headings.forEach((other) => other.removeAttribute("aria-sort"));
+        heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
+        const rows = [...body.rows].sort((a, b) => compareCells(cellText(a, column), cellText(b, column)));
+        body.append(...(descending ? rows.reverse() : rows));
       });
     });
-    if (body.rows.length >= LONG) {
-      const label = document.createElement("label"), field = document.createElement("input");
+    if (body.rows.length >= MIN_SEARCHABLE_ROWS) {
+      const label = document.createElement("label"), input = document.createElement("input");
       label.className = "search";
       label.textContent = "Show rows with";
-      field.type = "search";
-      field.addEventListener("input", () => {
-        for (const row of body.rows) row.hidden = !row.textContent.toLowerCase().includes(field.value.toLowerCase());
+      input.type = "search";
+      input.addEventListener("input", () => {
+        for (const row of body.rows) row.hidden = !row.textContent.toLowerCase().includes(input.value.toLowerCase());
       });
-      label.append(field);
+      label.append(input);
       table.parentElement.before(label);
     }
   }

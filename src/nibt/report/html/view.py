@@ -12,7 +12,7 @@ from typing import Any
 from nibt.errors import BadInput
 from nibt.report.colors import AGAINST, COVER, FOR, PAPER
 from nibt.report.html.view_data import EncodedImages, Failure, Panel, panel_data
-from nibt.report.html.view_text import about, details, heading, no_match, ranking, warnings, why, words
+from nibt.report.html.view_text import about, details, heading, no_match, ranking, selection_note, warnings, words
 from nibt.report.image.heatmap import GREYING, STRIPED, STRIPES
 from nibt.results.attribution import ImageAttribution, TextAttribution
 
@@ -22,7 +22,7 @@ _JOINED = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRI
 SCRIPT = f'(() => {{\n"use strict";\n{_JOINED}}})();'  # one scope, which exports only nibtView
 STYLE = (_HERE / "view.css").read_text(encoding="utf-8")
 _ESCAPED = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
-_COLOURS = {
+_COLORS = {
     "for": FOR,
     "against": AGAINST,
     "paper": PAPER,
@@ -31,7 +31,7 @@ _COLOURS = {
     "stripes": STRIPES,
     "striped": STRIPED,
 }
-_STATIC = "The maps are drawn by a script, which does not run here. The numbers below are all there."
+_STATIC = "JavaScript does not run here, so the maps are not drawn. All numbers are shown below."
 
 
 def fragment(outcomes: Sequence[Panel | Failure], level: int = 2, positive_only: bool = False) -> str:
@@ -61,7 +61,7 @@ def fragment(outcomes: Sequence[Panel | Failure], level: int = 2, positive_only:
         else _section(outcome, *next(numbered), level, images, drawn)
         for outcome in outcomes
     )
-    data = {"images": images.sizes, "colours": _COLOURS, "panels": panel_records, "positive_only": positive_only}
+    data = {"images": images.sizes, "colors": _COLORS, "panels": panel_records, "positive_only": positive_only}
     return (
         f'<div class="nibt-view">\n<p class="nibt-static">{_STATIC}</p>\n<div class="nibt-panels">\n{sections}\n'
         f'</div>\n<script type="application/json" class="nibt-data">{as_json(data)}</script>\n</div>'
@@ -90,17 +90,17 @@ def _section(
     panel: Panel, number: int, data: dict[str, Any], level: int, images: EncodedImages, drawn: set[int]
 ) -> str:
     title = heading(panel)
-    places = [
-        _stage(images, place["image"], part, drawn)
+    sides = [
+        _stage(images, side["image"], part, drawn)
         if isinstance(part, ImageAttribution)
-        else words(part, place["name"] if place["name"] in ("first", "second") else "")
-        for part, place in zip(panel.sides.values(), data["places"], strict=True)
+        else words(part, side["name"] if side["name"] in ("first", "second") else "")
+        for part, side in zip(panel.sides.values(), data["sides"], strict=True)
     ]
-    remarks = f'<p class="nibt-readout" aria-live="off"></p>{why(panel)}{warnings(panel)}{ranking(panel)}'
+    remarks = f'<p class="nibt-readout" aria-live="off"></p>{selection_note(panel)}{warnings(panel)}{ranking(panel)}'
     if isinstance(list(panel.sides.values())[-1], TextAttribution):  # beside the image, if there is space
-        places[-1], remarks = places[-1] + remarks, ""
+        sides[-1], remarks = sides[-1] + remarks, ""
     elements = "\n".join(
-        f'<div class="nibt-place" data-place="{place}">{one}</div>' for place, one in enumerate(places)
+        f'<div class="nibt-place" data-side="{side_number}">{side}</div>' for side_number, side in enumerate(sides)
     )
     return (
         f'<section class="nibt-panel" data-panel="{number}">\n<h{level} dir="auto">{escape(title)}</h{level}>\n'

@@ -95,8 +95,8 @@ class EncodedImages:
 def panel_data(panel: Panel, images: EncodedImages) -> dict[str, Any]:
     """Return the data of a panel."""
     table = panel.words_have_maps
-    places = [_place(part, name, table, images) for name, part in panel.sides.items()]
-    return {"places": places, "table": None if table is None else _table(table), "signed": is_signed(panel.answer)}
+    sides = [_side(part, name, table, images) for name, part in panel.sides.items()]
+    return {"sides": sides, "table": None if table is None else _table(table), "signed": is_signed(panel.answer)}
 
 
 def rounded(scores: Tensor) -> list[float]:
@@ -110,7 +110,7 @@ def rounded(scores: Tensor) -> list[float]:
     return [float(f"{score:.{DIGITS}g}") for score in scores.flatten().tolist()]
 
 
-def _place(part: SideAttribution, name: str, table: Interaction | None, images: EncodedImages) -> dict[str, Any]:
+def _side(part: SideAttribution, name: str, table: Interaction | None, images: EncodedImages) -> dict[str, Any]:
     if isinstance(part, ImageAttribution):
         return {
             "kind": "image",

@@ -1,61 +1,66 @@
-/* What people do on an image, by pointer and by keys. */
+/* Pointer and keyboard input on an image. */
 
-/** A click sets a corner of a box, a second click the other; dragging does both. */
-function pointing(view, stage) {
-  let down = null;
+const DRAG_DISTANCE = 5; // pixels of the screen; a shorter movement is a click
+
+/** Mark boxes with the pointer: one click sets a corner and a second click the opposite one, or one drag sets both. */
+function addPointerListeners(view, stage) {
+  let pressedAt = null;
   const { frame, image } = stage;
-  const at = (event) => {
+  const toPosition = (event) => {
     const edge = frame.getBoundingClientRect();
-    return [limited((event.clientX - edge.left) / edge.width, 0, 1), limited((event.clientY - edge.top) / edge.height, 0, 1)];
+    return [clamp((event.clientX - edge.left) / edge.width, 0, 1), clamp((event.clientY - edge.top) / edge.height, 0, 1)];
   };
-  const far = ([x, y]) => Math.hypot((x - down[0]) * frame.clientWidth, (y - down[1]) * frame.clientHeight) > 5;
-  const boxed = (one, other) => spanned([...one, 0, 0], [...other, 0, 0]);
+  const isDrag = ([x, y]) =>
+    Math.hypot((x - pressedAt[0]) * frame.clientWidth, (y - pressedAt[1]) * frame.clientHeight) > DRAG_DISTANCE;
+  const boxBetween = (first, second) => enclosingBox([...first, 0, 0], [...second, 0, 0]);
+  const clickedCorner = () => (view.corner?.image === image && view.corner.at.length === 2 ? view.corner.at : null);
   frame.addEventListener("pointerdown", (event) => {
     if (event.button || !event.isPrimary) return;
-    down = at(event);
+    pressedAt = toPosition(event);
     if (event.pointerType !== "touch") frame.setPointerCapture(event.pointerId);
   });
   frame.addEventListener("pointermove", (event) => {
-    const here = at(event), start = view.corner?.image === image ? view.corner.at : null;
-    view.hover = { image, point: here };
-    if (down && event.pointerType !== "touch" && far(here)) view.draft = { image, at: boxed(down, here) };
-    else if (start && start.length === 2) view.draft = { image, at: boxed(start, here) };
+    const position = toPosition(event), corner = clickedCorner();
+    view.hover = { image, point: position };
+    if (pressedAt && event.pointerType !== "touch" && isDrag(position)) view.draft = { image, at: boxBetween(pressedAt, position) };
+    else if (corner) view.draft = { image, at: boxBetween(corner, position) };
     view.draw();
   });
   frame.addEventListener("pointerup", (event) => {
-    if (!down) return;
-    const here = at(event), start = view.corner?.image === image ? view.corner.at : null, dragged = far(here);
+    if (!pressedAt) return;
+    const position = toPosition(event), corner = clickedCorner(), dragged = isDrag(position);
     view.draft = null;
-    view.speak(view.panels.findIndex((panel) => panel.places.includes(stage)));
-    if (dragged && event.pointerType !== "touch") view.mark(image, boxed(down, here));
-    else if (start && start.length === 2) view.mark(image, boxed(start, here));
-    else if (!dragged) { view.corner = { image, at: here }; view.draw(); }
-    down = null;
+    view.announce(view.panels.findIndex((panel) => panel.sides.includes(stage)));
+    if (dragged && event.pointerType !== "touch") view.setBox(image, boxBetween(pressedAt, position));
+    else if (corner) view.setBox(image, boxBetween(corner, position));
+    else if (!dragged) { view.corner = { image, at: position }; view.draw(); }
+    pressedAt = null;
   });
-  frame.addEventListener("pointercancel", () => { down = view.draft = null; view.look(null); });
-  frame.addEventListener("pointerleave", () => { view.draft = null; view.look(null); });
+  frame.addEventListener("pointercancel", () => { pressedAt = view.draft = null; view.setHover(null); });
+  frame.addEventListener("pointerleave", () => { view.draft = null; view.setHover(null); });
 }
 
-/** Arrow keys move over the patches, Enter sets corners, Escape clears. */
-function pressed(view, event, stage, panel) {
+/** Arrow keys move between patches, Enter and Space set the corners of a box, Escape clears it. */
+function onKeyDown(view, event, stage, panel) {
   const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
-  const cells = panel.table || stage, [rows, columns] = cells.grid;
-  view.speak(view.panels.indexOf(panel));
+  const map = panel.table || stage, [rows, columns] = map.grid;
+  view.announce(view.panels.indexOf(panel));
   if (event.key in steps) {
-    const from = view.cursor?.stage === stage ? view.cursor : { row: Math.floor(rows / 2), column: Math.floor(columns / 2) };
-    const [down, across] = view.cursor?.stage === stage ? steps[event.key] : [0, 0];
-    const row = limited(from.row + down, 0, rows - 1), column = limited(from.column + across, 0, columns - 1);
-    view.cursor = { stage, row, column, at: patchBox(cells, row, column) };
-    if (view.corner?.at.length === 4) view.draft = { image: stage.image, at: spanned(view.corner.at, view.cursor.at) };
+    const started = view.cursor?.stage === stage; // the first arrow key shows the cursor in the middle
+    const from = started ? view.cursor : { row: Math.floor(rows / 2), column: Math.floor(columns / 2) };
+    const [down, right] = started ? steps[event.key] : [0, 0];
+    const row = clamp(from.row + down, 0, rows - 1), column = clamp(from.column + right, 0, columns - 1);
+    view.cursor = { stage, row, column, at: patchBox(map, row, column) };
+    if (view.corner?.at.length === 4) view.draft = { image: stage.image, at: enclosingBox(view.corner.at, view.cursor.at) };
     view.draw();
   } else if ((event.key === "Enter" || event.key === " ") && view.cursor?.stage === stage) {
-    const here = view.cursor.at;
+    const patch = view.cursor.at;
     view.draft = null;
-    if (view.corner?.at.length === 4 && view.corner.image === stage.image) view.mark(stage.image, spanned(view.corner.at, here));
-    else { view.corner = { image: stage.image, at: here }; view.draw(); }
+    if (view.corner?.at.length === 4 && view.corner.image === stage.image) view.setBox(stage.image, enclosingBox(view.corner.at, patch));
+    else { view.corner = { image: stage.image, at: patch }; view.draw(); }
   } else if (event.key === "Escape") {
     view.cursor = view.draft = null;
-    view.mark(stage.image, null);
+    view.setBox(stage.image, null);
   } else return;
   event.preventDefault();
 }

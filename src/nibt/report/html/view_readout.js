@@ -1,45 +1,47 @@
-/* What the readout of a panel says. */
+/* The text of the readout of a panel. */
 
-const OFTEN = 3; // words that a readout names
+const MAX_READOUT_WORDS = 3;
 
-function readout(view, panel) {
-  const stages = panel.places.filter((place) => place.kind === "image");
-  const said = stages.flatMap((stage) => saidOf(view, panel, stage, stages.length > 1 ? `${stage.name}: ` : ""));
-  if (view.corner) said.push("One corner is set: set the other, or press Escape.");
-  return said.join(" ");
+/** The readout of a panel. */
+function readoutText(view, panel) {
+  const stages = panel.sides.filter((side) => side.kind === "image");
+  const sentences = stages.flatMap((stage) => stageSentences(view, panel, stage, stages.length > 1 ? `${stage.name}: ` : ""));
+  if (view.corner) sentences.push("One corner is set. Set the opposite one, or press Escape to cancel.");
+  return sentences.join(" ");
 }
 
-function saidOf(view, panel, stage, name) {
-  const map = view.map(panel, stage), words = stage === panel.image ? view.chosen(panel) : [], said = [];
-  const all = panel.table ? sum(panel.table.rows.flat().map(Math.abs)) : 0;
+/** The sentences about one image: the selected words, and the box or patch that is shown. */
+function stageSentences(view, panel, stage, prefix) {
+  const map = view.mapOf(panel, stage), words = stage === panel.image ? view.selectedWords(panel) : [], sentences = [];
   if (words.length) {
     const rows = words.map((word) => panel.table.rows[panel.text.words[word].row]);
-    const part = sum(rows.flat().map(Math.abs));
-    said.push(`Region of ${quoted(words.map((word) => panel.text.words[word].text))}: ${signed(sum(map.scores))} in sum, ` +
-      `${percent(part, all)} of the score of all words (signs left out), strongest at the ${whereabouts(map)}.`);
+    const part = sum(rows.flat().map(Math.abs)), whole = sum(panel.table.rows.flat().map(Math.abs));
+    sentences.push(`Region of ${quoteWords(words.map((word) => panel.text.words[word].text))}: total ${formatSigned(sum(map.scores))}, ` +
+      `${formatPercent(part, whole)} of the absolute score of all words, strongest at the ${describePeak(map)}.`);
   }
-  const { point, box } = view.place(panel, stage);
+  const { point, box } = view.focusOf(stage);
   if (box) {
-    const weights = covered(map, box), whole = sum(map.scores.map(Math.abs));
-    const [left, top, width, height] = view.pixels({ image: stage.image, at: box }).map(Math.round);
-    said.push(`${name}Box of ${width} \u00d7 ${height} pixels at (${left}, ${top}): ${signed(weighed(map.scores, weights))}, ` +
-      `${percent(weighed(map.scores.map(Math.abs), weights), whole)} of the map's score (signs left out).${given(view, panel, stage)}`);
+    const weights = boxWeights(map, box), whole = sum(map.scores.map(Math.abs));
+    const [left, top, width, height] = view.toPixels({ image: stage.image, at: box }).map(Math.round);
+    sentences.push(`${prefix}Box of ${width} \u00d7 ${height} pixels at (${left}, ${top}): ${formatSigned(weightedSum(map.scores, weights))}, ` +
+      `${formatPercent(weightedSum(map.scores.map(Math.abs), weights), whole)} of the absolute score of the map.${strongestWords(view, panel, stage)}`);
   } else if (point) {
     const patch = patchAt(map, point);
-    said.push(patch ? `${name}Patch in row ${patch.row + 1}, column ${patch.column + 1}: ${signed(map.scores[patch.index])}.${given(view, panel, stage)}`
-      : `${name}The model did not see this part of the image.`);
+    sentences.push(patch ? `${prefix}Patch in row ${patch.row + 1}, column ${patch.column + 1}: ${formatSigned(map.scores[patch.index])}.${strongestWords(view, panel, stage)}`
+      : `${prefix}The model did not see this part of the image.`);
   } else if (!words.length) {
-    said.push(`${name}The whole map: ${signed(sum(map.scores))} in sum, strongest at the ${whereabouts(map)}. ${panel.signed ? "Red raises the score, blue lowers it." : "The stronger the color, the more it matters."}`);
-    if (panel.table) said.push("Point at a word to see its region, click to keep it; point at the image, or mark a box on it, to see its words.");
+    const legend = panel.signed ? "Red raises the score, blue lowers it." : "A stronger color means a larger score.";
+    sentences.push(`${prefix}Whole map: total ${formatSigned(sum(map.scores))}, strongest at the ${describePeak(map)}. ${legend}`);
+    if (panel.table) sentences.push("Point at a word to see its region; click to keep it. Point at the image, or mark a box on it, to see its words.");
   }
-  return said;
+  return sentences;
 }
 
-/** What the place where people look gives to the words. */
-function given(view, panel, stage) {
+/** The words with the largest scores in the box or patch that is shown. */
+function strongestWords(view, panel, stage) {
   if (!panel.table || stage !== panel.image) return "";
-  const scores = view.scores(panel, panel.text);
+  const scores = view.wordScores(panel, panel.text);
   const order = scores.map((_, word) => word).filter((word) => panel.text.words[word].row !== null);
-  order.sort((one, other) => Math.abs(scores[other]) - Math.abs(scores[one]));
-  return ` Words there: ${order.slice(0, OFTEN).map((word) => `${panel.text.words[word].text} ${signed(scores[word])}`).join(", ")}.`;
+  order.sort((first, second) => Math.abs(scores[second]) - Math.abs(scores[first]));
+  return ` Words there: ${order.slice(0, MAX_READOUT_WORDS).map((word) => `${panel.text.words[word].text} ${formatSigned(scores[word])}`).join(", ")}.`;
 }

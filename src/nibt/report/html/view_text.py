@@ -1,4 +1,4 @@
-"""The text of the view, which needs no script: the question, the method and the warnings."""
+"""The text of the view, which needs no script: question, method, notes and warnings."""
 
 from collections.abc import Iterator, Mapping
 from html import escape
@@ -60,27 +60,26 @@ def signed(score: float) -> str:
     return f"{score:+.3g}".replace("-", "\u2212")
 
 
-def why(panel: Panel) -> str:
-    """Return the reason why no word can be selected, if none can."""
+def selection_note(panel: Panel) -> str:
+    """Return a note that says why no word can be selected, if none can."""
     answer = panel.answer
     if panel.words_have_maps is not None or isinstance(answer, Interaction):
         return ""
     if isinstance(answer, Comparison):
         if any(isinstance(part, ImageAttribution) for part in panel.sides.values()):
             return ""
-        reason = "of two captions there is no image whose regions a word could show"
+        reason = "a comparison of two captions has no image whose regions a word could show"
     elif panel.problem:
         reason = panel.problem
     elif answer.method["name"] != "nib":
         reason = (
-            f"{answer.method['name']} gives each word a score, and no map of its own; the method nib has a table "
-            "of both"
+            f"{answer.method['name']} gives each word a score, but no map; the method nib computes a word-region table"
         )
     elif answer.score["target"] != "cosine":
-        reason = f"the table of words and patches explains the cosine, not the target {answer.score['target']}"
+        reason = f"the word-region table explains the cosine, not the target {answer.score['target']}"
     else:
-        reason = "the table of words and patches was not computed for this answer"
-    return f'<p class="nibt-note">Words cannot be chosen here: {escape(sentence(reason, capital=False))}</p>'
+        reason = "the word-region table was not computed for this answer"
+    return f'<p class="nibt-note">Words cannot be selected here: {escape(sentence(reason, capital=False))}</p>'
 
 
 def warnings(panel: Panel) -> str:
@@ -129,8 +128,8 @@ def _coarser(panel: Panel) -> Iterator[str]:
         if isinstance(part, ImageAttribution) and max(part.grid.shape) > MOST_CELLS:
             rows, columns = part.grid.shape
             yield (
-                f"the map has {rows} x {columns} cells: this page shows sums over larger ones, at most {MOST_CELLS} "
-                "a side; the JSON file has them all"
+                f"the map has {rows} x {columns} cells: this page shows sums over larger cells, at most {MOST_CELLS} "
+                "along an axis; the JSON file has all cells"
             )
 
 
