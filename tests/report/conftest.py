@@ -12,6 +12,7 @@ def texts(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Image.Image
 
     def written(make: Callable[[], Image.Image]) -> list[str]:
         lines: list[str] = []
+        make()  # the search for a font with all characters draws, too; its answers are cached
         own = ImageDraw.ImageDraw.text
         with monkeypatch.context() as patch:
             patch.setattr(
