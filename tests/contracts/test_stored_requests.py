@@ -118,7 +118,7 @@ def test_batch_rejects_another_request(model: Model, finished: Path, tmp_path: P
     if state == "unfinished":
         sorted((folder / "job" / "parts").iterdir())[0].unlink()
     before = file_digests(folder / "job" / "parts")
-    with pytest.raises(OtherRequest, match=r"(?s)holds the results of another request:\n.*\(now .*Choose a new folder"):
+    with pytest.raises(OtherRequest, match=r"(?s)has the results of another request:\n.*\(now .*Choose a new folder"):
         nibt.batch(model, folder / "pairs.csv", folder / "job", **job_options(JOB_CHANGES[name], folder))
     assert file_digests(folder / "job" / "parts") == before
 

@@ -25,13 +25,13 @@ def test_words_and_regions_are_sums_of_the_table() -> None:
     seen = actual.table.flatten(1).sum(1)
     if actual.region.width <= width:  # nothing was cropped
         torch.testing.assert_close(torch.tensor(whole), seen, atol=1e-6, rtol=1e-4)
-    with pytest.raises(BadInput, match="does not stand in the caption"):
+    with pytest.raises(BadInput, match="is not in the caption"):
         actual.for_words("zebra")
-    with pytest.raises(BadInput, match="have the numbers"):
+    with pytest.raises(BadInput, match="must be between 0 and 7"):
         actual.for_words(99)
     with pytest.raises(BadInput, match="at least one"):
         actual.for_words()
-    with pytest.raises(BadInput, match="outside"):
+    with pytest.raises(BadInput, match="must overlap the region"):
         actual.for_region((10 * width, 0, 5, 5))
 
 

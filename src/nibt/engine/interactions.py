@@ -20,7 +20,7 @@ from nibt.methods.base import MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress, no_progress
-from nibt.results.interaction import Interaction, places
+from nibt.results.interaction import Interaction, word_indices
 from nibt.results.records import MethodRecord
 from nibt.torch_modes import plain_torch
 
@@ -125,7 +125,7 @@ def _rows(text: Side, wanted: Sequence[str | int]) -> Words:
     words = text.inputs.words[0]
     if not wanted:
         return words
-    chosen = tuple(words.words[0][place] for place in places(words.words[0], wanted))
+    chosen = tuple(words.words[0][index] for index in word_indices(words.words[0], wanted))
     explained = torch.zeros_like(words.explained)
     explained[[token for word in chosen for token in word.tokens]] = True
     return Words(words.tokens, (chosen,), explained)

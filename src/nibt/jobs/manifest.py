@@ -86,7 +86,7 @@ class Manifest(_Record):
             BadInput: It cannot be read, it is of something else, or another version of nibt wrote it.
 
         """
-        data = provenance.read(path)
+        data = provenance.read_json(path)
         if data.get("kind") != KIND:
             raise BadInput(f"{path} is not the manifest of a job: choose another folder")
         if data.get("schema") != SCHEMA:
@@ -102,7 +102,7 @@ class Manifest(_Record):
             CannotWrite: The disk is full, or the folder is closed.
 
         """
-        provenance.write(path, self.model_dump(by_alias=True))
+        provenance.write_json(path, self.model_dump(by_alias=True))
 
     def updated(self, **fields: Any) -> "Manifest":
         """Return the manifest with other values."""

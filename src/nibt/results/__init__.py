@@ -1,1 +1,1 @@
-"""Plain frozen results, which know neither models nor drawing."""
+"""Results as plain frozen dataclasses, independent of models and of drawing."""

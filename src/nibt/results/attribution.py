@@ -1,4 +1,4 @@
-"""The result of a method: a signed score for each unit of one side, and how these scores are read."""
+"""Attributions: the signed scores of the units of one side, and functions that convert them."""
 
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, TypeAlias
@@ -19,12 +19,20 @@ from nibt.values import ByValue
 
 @dataclass(frozen=True, eq=False)
 class PathSummary(ByValue):
-    """How a layer was narrowed, and whether the scores add up to what the narrowing took away.
+    """The path from the baseline to the input, and how complete the scores along it are.
 
-    ``at_input`` and ``at_baseline`` are the score at both ends of the path, ``sum`` that of all token scores,
-    special tokens included; ``gap`` is what is left, so that ``sum + at_baseline + gap = at_input``. Where
-    several layers were averaged, these are means over them. ``tolerance`` is the share of the change that the gap
-    was to stay below in size, where one was asked for.
+    ``sum + at_baseline + gap = at_input``. If a method averages several layers, the values are means over the layers.
+
+    Attributes:
+        baseline: The name of the baseline.
+        quadrature: The name of the quadrature rule.
+        layers: The layers at which the path was taken.
+        steps: The number of steps.
+        at_input: The target at the end of the path, the input.
+        at_baseline: The target at the start of the path, the baseline.
+        sum: The sum of the scores of all tokens, special tokens included.
+        tolerance: The largest allowed size of the gap, as a share of the change of the target; None means no limit.
+
     """
 
     baseline: str
@@ -55,32 +63,40 @@ class PathSummary(ByValue):
 
     @property
     def gap(self) -> PerExample:
-        """The signed completeness gap: the part of the change of the score that the scores leave out."""
+        """The signed completeness gap: the change of the target minus the sum of the scores."""
         return self.at_input - self.at_baseline - self.sum
 
     @property
     def missed(self) -> Bool[Tensor, "*batch"]:
-        """Whether the gap is larger than the tolerance allows."""
+        """Whether the gap is above the tolerance."""
         return self.gap.abs() > allowed(self.at_input - self.at_baseline, self.tolerance)
 
     def to_json(self) -> dict[str, Any]:
-        """The summary of one example as plain data."""
+        """Return the summary of one example as plain data."""
         data: dict[str, Any] = {"baseline": self.baseline, "quadrature": self.quadrature, "steps": int(self.steps)}
         data |= {"layers": list(self.layers), "tolerance": self.tolerance}
         return data | {key: float(getattr(self, key)) for key in ("at_input", "at_baseline", "sum", "gap")}
 
 
 def allowed(change: PerExample, tolerance: float | None) -> PerExample:
-    """The largest gap: that share of the change, or of 0.01 where there is hardly a change; any without a tolerance."""
+    """Return the largest allowed gap.
+
+    It is the share ``tolerance`` of the change, where changes below 0.01 count as 0.01. Without a tolerance it is
+    infinite.
+    """
     return (torch.inf if tolerance is None else tolerance) * change.abs().clamp_min(0.01)
 
 
 @dataclass(frozen=True, eq=False)
 class Attribution(ByValue):
-    """Raw scores of one side, for a batch or (indexed) for one example.
+    """The scores of one side, for a batch or, after indexing, for one example.
 
-    Nothing is clipped or rescaled until a reader asks for it. ``special_share`` is the share of the absolute score that
-    lies on rows without a unit.
+    Attributes:
+        scores: The signed scores, neither clipped nor rescaled: (unit) or (batch, unit).
+        units: The units that the scores belong to: a grid of patches, or words and tokens.
+        special_share: The share of the absolute score on special tokens, in [0, 1].
+        path: The path and the completeness of the scores, for methods that have one.
+
     """
 
     scores: PerUnit
@@ -92,7 +108,7 @@ class Attribution(ByValue):
         return _indexed(self, item)
 
     def to(self, device: str) -> "Attribution":
-        """The same on another device, as float32."""
+        """Return a copy with the scores on another device, as float32."""
         return replace(self, scores=self.scores.to(device, torch.float32))
 
     @property
@@ -103,7 +119,7 @@ class Attribution(ByValue):
 
     @property
     def special(self) -> Bool[Tensor, "*batch token"]:
-        """Which tokens of a caption are no part of a word: start, end and padding."""
+        """A mask of the tokens that belong to no word: start, end and padding."""
         assert isinstance(self.units, Words), "only a caption has tokens"
         return ~self.units.explained
 
@@ -115,25 +131,26 @@ class Attribution(ByValue):
 
     @property
     def grid(self) -> Float[Tensor, "*batch rows columns"]:
-        """Scores of an image, unfolded to its grid."""
+        """The scores of an image: rows x columns of patches."""
         assert isinstance(self.units, Grid), "only the scores of an image lie on a grid"
         return self.units.unfold(self.scores)
 
     def normalized(self) -> PerUnit:
-        """Scores in [0, 1] for each example, over the explained units; a flat map becomes 0, never NaN."""
+        """Return the scores of each example, rescaled to [0, 1] over the explained units; a flat map becomes 0."""
         mask = torch.ones_like(self.scores, dtype=torch.bool) if isinstance(self.units, Grid) else self.units.explained
         return min_max(self.scores, mask.to(self.scores.device))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ImageAttribution(Attribution):
-    """The attribution of one image, and where the image came from.
+    """The attribution of one image.
 
     Attributes:
-        source: The file, the address or a description of the image.
+        source: The path or the URL of the image, or a description of it.
         region: The part of the upright image that the grid covers, in pixels of the image.
         size: Width and height of the upright image, in pixels.
-        input: The image itself; None if the attribution was loaded and the image is no longer at ``source``.
+        input: The image itself. It is None if the attribution was loaded from a file and the image is no longer at
+            ``source``.
         image_hash: A digest of the image's bytes.
 
     """
@@ -147,7 +164,7 @@ class ImageAttribution(Attribution):
 
     @classmethod
     def of(cls, attribution: Attribution, **image: Any) -> "ImageAttribution":
-        """Add what is known of the image to the scores of a method."""
+        """Build an image's attribution from the scores of a method and the fields of the image."""
         return cls(**vars(attribution), **image)
 
     def heatmap(self) -> np.ndarray:
@@ -155,7 +172,7 @@ class ImageAttribution(Attribution):
         return over_image(self.grid, self.region, self.size)
 
     def to_json(self) -> dict[str, Any]:
-        """The attribution as plain data."""
+        """Return the attribution as plain data."""
         return {
             "modality": self.modality,
             "source": self.source,
@@ -169,7 +186,7 @@ class ImageAttribution(Attribution):
 
     @classmethod
     def from_record(cls, record: ImageRecord) -> "ImageAttribution":
-        """Build an attribution from its record. The image is read as well if it is still at its source, unchanged."""
+        """Build an attribution from its record. The image is loaded too, if it is still at its source and unchanged."""
         grid = _tensor(record.grid)
         return cls(
             grid.flatten(),
@@ -193,16 +210,16 @@ class TextAttribution(Attribution):
 
     @classmethod
     def of(cls, attribution: Attribution, caption: str) -> "TextAttribution":
-        """Add the caption to the scores of a method."""
+        """Build a caption's attribution from the scores of a method."""
         return cls(**vars(attribution), caption=caption)
 
     @property
     def source(self) -> str:
-        """The caption: as an image is named by its file, a caption is named by its text."""
+        """The caption, since a caption is identified by its text as an image is by its path."""
         return self.caption
 
     def to_json(self) -> dict[str, Any]:
-        """The attribution as plain data."""
+        """Return the attribution as plain data."""
         return {
             "modality": self.modality,
             "caption": self.caption,
@@ -231,14 +248,14 @@ SideAttribution: TypeAlias = ImageAttribution | TextAttribution
 
 
 def side_from_record(record: ImageRecord | TextRecord) -> SideAttribution:
-    """Build the attribution of either modality."""
+    """Build the attribution of an image or a caption from its record."""
     if isinstance(record, ImageRecord):
         return ImageAttribution.from_record(record)
     return TextAttribution.from_record(record)
 
 
 def image_at(source: str, image_hash: str) -> ImageInput | None:
-    """Read the image at a source; None if it is gone, or if another image is there now."""
+    """Return the image at a source, or None if it is missing or its hash differs."""
     try:
         image = read_image(source)
     except NibtError:
@@ -246,25 +263,35 @@ def image_at(source: str, image_hash: str) -> ImageInput | None:
     return image if image.digest == image_hash else None
 
 
-def min_max(scores: PerUnit, among: Bool[Tensor, "*batch unit"]) -> PerUnit:
-    """Scores stretched to [0, 1] over some of the units; the others are 0."""
-    low = scores.masked_fill(~among, torch.inf).amin(-1, keepdim=True)
-    high = scores.masked_fill(~among, -torch.inf).amax(-1, keepdim=True)
+def min_max(scores: PerUnit, mask: Bool[Tensor, "*batch unit"]) -> PerUnit:
+    """Return the scores rescaled to [0, 1] over the units of a mask; other units get 0."""
+    low = scores.masked_fill(~mask, torch.inf).amin(-1, keepdim=True)
+    high = scores.masked_fill(~mask, -torch.inf).amax(-1, keepdim=True)
     span = high - low
-    stretched = (scores - low) / torch.where(span > 0, span, torch.ones_like(span))
-    return stretched.masked_fill(~among, 0.0)
+    rescaled = (scores - low) / torch.where(span > 0, span, torch.ones_like(span))
+    return rescaled.masked_fill(~mask, 0.0)
 
 
 def to_pixels(
     grid: Float[Tensor, "*batch rows columns"], height: int, width: int
 ) -> Float[Tensor, "*batch {height} {width}"]:
-    """A grid, stretched bilinearly over the pixels of the seen region."""
+    """Return a grid, resized bilinearly to the pixels of the region that it covers."""
     flat = grid.reshape(-1, 1, *grid.shape[-2:])
     return F.interpolate(flat, (height, width), mode="bilinear").reshape(*grid.shape[:-2], height, width)
 
 
 def placed(region: Region, full: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """A region of an image of the ``full`` (width, height), as (left, top, right, bottom) in a copy of another size."""
+    """Scale a region of an image to a resized copy of the image.
+
+    Args:
+        region: The region, in pixels of the image.
+        full: Width and height of the image.
+        size: Width and height of the copy.
+
+    Returns:
+        Left, top, right and bottom in pixels of the copy; at least one pixel wide and high.
+
+    """
     across, down = size[0] / full[0], size[1] / full[1]
     left, top = round(region.left * across), round(region.top * down)
     return left, top, left + max(1, round(region.width * across)), top + max(1, round(region.height * down))
@@ -277,9 +304,9 @@ def over_image(
 
     Args:
         grid: The scores of the patches.
-        region: The part of the image that the grid covers, in its pixels.
+        region: The part of the image that the grid covers, in pixels of the image.
         full: Width and height of the image.
-        size: Width and height of the copy of the image that is wanted; None means the image itself.
+        size: Width and height of the result, for a resized copy of the image; None means ``full``.
 
     """
     width, height = size or full
@@ -292,7 +319,7 @@ def over_image(
 
 
 def _indexed(data: Any, item: int) -> Any:
-    """One example of a batch: tensors, and what holds tensors, lose their first dimension."""
+    """Return one example of a batch: fields with a batch dimension are indexed, others are kept."""
     indexed = {
         f.name: getattr(data, f.name)[item]
         for f in fields(data)
@@ -302,5 +329,5 @@ def _indexed(data: Any, item: int) -> Any:
 
 
 def _tensor(data: Any) -> Tensor:
-    """Plain numbers as float32 on the processor, whatever the default dtype and device are."""
+    """Return numbers as a float32 tensor on the CPU, whatever the default dtype and device are."""
     return torch.tensor(data, dtype=torch.float32, device="cpu")

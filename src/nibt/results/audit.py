@@ -1,6 +1,6 @@
-"""What an audit found: verdict lines with their numbers and thresholds, curves, tables, a few example maps.
+"""The result of an audit: checks with their verdicts, curves, scores and example maps.
 
-``SCHEMA`` is the version of the JSON form, which ``docs/audit.md`` describes.
+``SCHEMA`` is the version of the JSON form, which is described in ``docs/audit.md``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,10 +20,22 @@ VERDICTS: tuple[Verdict, ...] = ("pass", "warn", "fail")
 
 @dataclass(frozen=True)
 class Check:
-    """A mean over ``count`` pairs with its bootstrap 95 % interval, and the thresholds of its verdict.
+    """One check: a mean over pairs with its interval, and the thresholds that decide its verdict.
 
-    ``question`` is the number of the question on the page, from 1. ``method`` is empty for a check of the model, and
-    ``side`` for a check of both towers. ``passes`` and ``fails`` are the thresholds.
+    Attributes:
+        name: The name of the check.
+        question: The number of the page's question that the check belongs to, from 1.
+        method: The method; empty for a check of the model.
+        side: The side; empty for a check of both towers.
+        value: The mean over pairs.
+        low: The lower end of its bootstrap 95 % interval.
+        high: The upper end.
+        count: The number of pairs.
+        better: Which values are better.
+        passes: The threshold from which a value passes.
+        fails: The threshold from which a value fails.
+        about: A description of the check.
+
     """
 
     name: str
@@ -41,10 +53,10 @@ class Check:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict of the value and its interval.
+        """The verdict.
 
-        ``fail``: at the failing threshold or beyond. ``pass``: at the passing threshold or better, with an interval
-        that does not reach the failing one. ``warn``: otherwise.
+        ``fail`` if the value is at or beyond the failing threshold. ``pass`` if it is at the passing threshold or
+        better, and its interval does not reach the failing threshold. ``warn`` otherwise.
         """
         sign = 1 if self.better == "higher" else -1
         fails, nearest = sign * self.fails, sign * (self.low if self.better == "higher" else self.high)
@@ -55,9 +67,17 @@ class Check:
 
 @dataclass(frozen=True)
 class Curve:
-    """How like the original's the maps stay while a tower is made random from the top: means with their intervals.
+    """The similarity of maps to the original map while a tower is randomized block by block, from the top.
 
-    ``stages`` say what has become random, first nothing; ``measure`` is ``spearman`` or ``ssim``.
+    Attributes:
+        method: The method.
+        side: The side whose tower is randomized.
+        measure: The measure of similarity: ``spearman`` or ``ssim``.
+        stages: What has been randomized at each point of the curve; nothing at the first one.
+        values: The mean similarity over pairs at each stage.
+        lows: The lower ends of the 95 % intervals.
+        highs: The upper ends.
+
     """
 
     method: str
@@ -71,7 +91,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Score:
-    """The mean of a metric for a method, or a control, with its interval."""
+    """The mean of a metric over pairs, for a method or a control, with its 95 % interval."""
 
     method: str
     side: str
@@ -85,10 +105,17 @@ class Score:
 
 @dataclass(frozen=True)
 class Example:
-    """One image (a data URI) with a method's maps of it, rows x columns, and its caption's word scores, by name.
+    """An image with the maps and the word scores that a method gives it.
 
-    ``region`` is the part (left, top, width, height) of the shown image, as shares of its width and height, that
-    the maps cover.
+    Attributes:
+        method: The method.
+        caption: The caption.
+        image: The image as a data URI.
+        region: Left, top, width and height of the part of the image that the maps cover, as shares of its width and
+            height.
+        maps: The signed maps by name, rows x columns.
+        words: The words with their signed scores, by name.
+
     """
 
     method: str
@@ -101,7 +128,23 @@ class Example:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Audit(JsonSerializable):
-    """All that an audit found. ``checks`` are in the order of the page."""
+    """The result of an audit.
+
+    Attributes:
+        model: The model and its hashes.
+        data: The data set and the number of pairs.
+        methods: The methods that were audited.
+        seed: The seed of all random draws.
+        seconds: The time that the audit took.
+        versions: The versions of packages.
+        checks: The checks, in the order of the page.
+        curves: The curves of the randomization checks.
+        scores: The mean metrics of methods and controls.
+        examples: A few images with their maps.
+        notes: Warnings.
+        quick: Whether the audit used fewer pairs and draws.
+
+    """
 
     kind: ClassVar[str] = "audit"
 
@@ -134,16 +177,16 @@ class Audit(JsonSerializable):
         )
 
     def request(self) -> dict[str, Any]:
-        """What was asked, as plain data."""
+        """Return the request as plain data."""
         return audit_request(self.model, self.data, self.methods, self.seed, self.quick)
 
     def count(self, verdict: Verdict) -> int:
-        """How many lines have that verdict."""
+        """Return the number of checks with that verdict."""
         return sum(check.verdict == verdict for check in self.checks)
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of all lines."""
+        """The worst verdict of all checks."""
         return VERDICTS[max((VERDICTS.index(check.verdict) for check in self.checks), default=0)]
 
     @override
@@ -155,7 +198,7 @@ class Audit(JsonSerializable):
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Audit":
         plain = dict(check_schema(data, "audit", SCHEMA))
-        plain.pop("verdict", None)  # follows from the checks, as that of each check does
+        plain.pop("verdict", None)  # verdicts are computed from the checks
         checks = [{name: value for name, value in check.items() if name != "verdict"} for check in plain["checks"]]
         return read_record(cls, {**plain, "checks": checks}, "audit")
 
@@ -163,7 +206,7 @@ class Audit(JsonSerializable):
 def audit_request(
     model: ModelRecord, data: Mapping[str, Any], methods: Sequence[str], seed: int, quick: bool
 ) -> dict[str, Any]:
-    """What an audit is asked, as plain data: two audits of the same request give the same numbers."""
+    """Return the request of an audit as plain data; equal requests give equal numbers."""
     return {
         "kind": Audit.kind,
         "model": dict(model),

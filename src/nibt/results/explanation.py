@@ -1,6 +1,6 @@
-"""The results of explaining: of an image with a caption, and of two images or two captions.
+"""Explanations of an image with a caption, and comparisons of two images or two captions.
 
-``SCHEMA`` is the version of the JSON form, which ``docs/json.md`` describes.
+``SCHEMA`` is the version of the JSON form, which is described in ``docs/json.md``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,12 +21,12 @@ from nibt.results.saving import JsonSerializable, check_schema
 
 _Record = TypeVar("_Record")
 MISMATCH = "the model does not rate these as a match: the map explains a low score"
-"""The beginning of the mismatch warning, which comes first and which every report shows before the map."""
+"""The beginning of the mismatch warning. It is the first warning, and every report shows it before the map."""
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """A label with its cosine, and its softmax probability among the labels at the model's own scale."""
+    """A label with its cosine, and its softmax probability among the labels at the model's logit scale."""
 
     label: str
     cosine: float
@@ -35,11 +35,11 @@ class Ranked:
 
 @runtime_checkable
 class Answer(Protocol):
-    """What explanations and comparisons share: the request, and the attribution of each side."""
+    """The fields that explanations and comparisons share."""
 
     @property
     def sides(self) -> Mapping[str, SideAttribution]:
-        """The attribution of each side."""
+        """The attribution of each side, by the name of the side."""
         ...
 
     @property
@@ -69,13 +69,13 @@ class Answer(Protocol):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Remarks for the reader."""
+        """Warnings for the reader."""
         ...
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Explanation(JsonSerializable):
-    """Which parts of an image and which words of a caption the score comes from.
+    """An explanation of an image with a caption: the scores of the image's patches and of the caption's words.
 
     Attributes:
         image: The attribution of the image; ``image.grid`` has the signed scores of its patches.
@@ -85,8 +85,8 @@ class Explanation(JsonSerializable):
         method: The method with its resolved options.
         model: The model: id, hash of the weights, device, dtype.
         versions: The versions of the packages that computed it.
-        warnings: Warnings in plain words; a mismatch of the pair comes first.
-        ranking: The ranked labels, for an explanation of labels.
+        warnings: Warnings for the reader; a mismatch of the pair comes first.
+        ranking: The ranked labels, if labels were explained.
 
     """
 
@@ -109,17 +109,17 @@ class Explanation(JsonSerializable):
 
     @property
     def caption(self) -> str:
-        """The caption as it was given."""
+        """The caption."""
         return self.text.caption
 
     @property
     def source(self) -> str:
-        """Where the image came from."""
+        """The path or the URL of the image, or a description of it."""
         return self.image.source
 
     @property
     def region(self) -> Region:
-        """The part of the image that the grid covers."""
+        """The part of the image that the grid covers, in pixels."""
         return self.image.region
 
     @property
@@ -176,17 +176,17 @@ class Explanation(JsonSerializable):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison(JsonSerializable):
-    """Which parts of two images, or which words of two captions, make them alike.
+    """A comparison of two images or two captions: the scores of the patches or words that make them similar.
 
     Attributes:
-        first: The attribution of the first image or caption, as the second one sees it.
-        second: The attribution of the second one, as the first sees it.
+        first: The attribution of the first image or caption, compared with the second.
+        second: The attribution of the second image or caption, compared with the first.
         similarity: The cosine of the two, in [-1, 1].
         score: The target that was explained, with its value on each side.
         method: The method with its resolved options.
         model: The model: id, hash of the weights, device, dtype.
         versions: The versions of the packages that computed it.
-        warnings: Warnings in plain words.
+        warnings: Warnings for the reader.
 
     """
 
@@ -203,7 +203,7 @@ class Comparison(JsonSerializable):
 
     @property
     def sides(self) -> Mapping[str, SideAttribution]:
-        """Both attributions by their names."""
+        """Both attributions by the names of their sides."""
         return {"first": self.first, "second": self.second}
 
     def __repr__(self) -> str:
@@ -244,19 +244,19 @@ def read_answer(kind: type[_Record], data: Mapping[str, Any], name: str) -> _Rec
 
 
 def question_line(answer: Answer) -> str:
-    """The similarity and what was asked, in one line."""
+    """Return the similarity, the method, the target and the model in one line."""
     request = f"{method_text(answer.method)} explains {answer.score.get('target')}"
     return f"similarity {answer.similarity:.4f}; {request}; model {answer.model.get('id')}"
 
 
 def method_text(method: MethodRecord) -> str:
-    """A method with its variant, in a few words."""
+    """Return the name of a method, with its variant unless it is the default."""
     variant = method.get("variant", "default")
     return str(method.get("name")) if variant == "default" else f"{method.get('name')} ({variant})"
 
 
 def shortened(texts: Sequence[str], most: int = 8) -> str:
-    """Texts in one line, the first of them where they are many.
+    """Return texts in one line: at most ``most`` of them, and the number of the others.
 
     >>> shortened(["a", "b", "c"], 2)
     'a, b, and 1 more'
@@ -267,17 +267,17 @@ def shortened(texts: Sequence[str], most: int = 8) -> str:
 
 
 def mismatch(warnings: Sequence[str]) -> str:
-    """The warning that the model rates the pair as no match; empty where nothing is claimed."""
+    """Return the warning that the model rates the pair as no match, or an empty string if there is none."""
     return next((warning for warning in warnings if warning.startswith(MISMATCH)), "")
 
 
 def other_warnings(warnings: Sequence[str]) -> tuple[str, ...]:
-    """All warnings but that of ``mismatch``."""
+    """Return all warnings except the one that ``mismatch`` returns."""
     return tuple(warning for warning in warnings if not warning.startswith(MISMATCH))
 
 
 def record(answer: Answer) -> dict[str, Any]:
-    """How it was asked, as plain data."""
+    """Return the shared fields of an answer as plain data."""
     return {
         "similarity": answer.similarity,
         "score": dict(answer.score),
@@ -289,7 +289,7 @@ def record(answer: Answer) -> dict[str, Any]:
 
 
 def _shared(record: ExplanationRecord | ComparisonRecord) -> dict[str, Any]:
-    """The fields that explanations and comparisons share."""
+    """Return the fields that explanations and comparisons share."""
     return {
         "similarity": record.similarity,
         "score": record.score,
@@ -301,7 +301,7 @@ def _shared(record: ExplanationRecord | ComparisonRecord) -> dict[str, Any]:
 
 
 def _short(side: SideAttribution) -> str:
-    """The scores of a side in one line."""
+    """Return the scores of a side in one line."""
     if isinstance(side, TextAttribution):
         return shortened([f"{word.text} {word.score:+.4f}" for word in side.words])
     rows, columns = side.grid.shape

@@ -1,9 +1,8 @@
-"""Which words go with which patches: the signed table of one pair, and how it is read.
+"""Word-region interactions: the signed table, words x patches, of one pair.
 
-With P_image and P_text the contributions of patches and words to the two unit embeddings
-(``nibt.engine.jacobians``), the table is P_text P_image^T: what the word's and the patch's shares of the two states add
-to the cosine *together*. All of it, with the rows that stand for no word or patch, adds up to
-(u - u_baseline) . (v - v_baseline).
+Let P_image and P_text be the contributions of patches and words to the unit embeddings u and v of the image and the
+caption (``nibt.engine.jacobians``). The table is P_text P_image^T. An entry is what a word and a patch *together* add
+to the cosine. The sum over all rows and columns, special tokens included, is (u - u_baseline) . (v - v_baseline).
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,10 +29,26 @@ Map: TypeAlias = Float[Tensor, "row column"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Interaction(JsonSerializable):
-    """The words x patches table of one pair.
+    """The word-region interactions of one pair: a signed table, words x patches.
 
-    ``scores`` has a row for each word (of those that were asked for) and a last one for all other tokens, a column for
-    each patch and a last one for the rows that are none. ``product`` is what all of it ought to add up to.
+    Attributes:
+        caption: The caption.
+        scores: The table with what belongs to no word or patch: (word + 1, patch + 1). The last row has all other
+            tokens of the caption, the last column all image tokens that are no patches.
+        grid: The grid of the patches.
+        units: The words that have a row, and all tokens.
+        region: The part of the upright image that the grid covers, in pixels.
+        size: Width and height of the upright image, in pixels.
+        similarity: The cosine of the pair, in [-1, 1].
+        product: The exact sum of all scores: (u - u_baseline) . (v - v_baseline).
+        method: The method with its resolved options.
+        model: The model and its hashes.
+        versions: The versions of packages.
+        source: The path or the URL of the image, or a description of it.
+        warnings: Warnings for the reader.
+        input: The image itself; None if it is no longer at ``source``.
+        image_hash: A digest of the image's bytes.
+
     """
 
     kind: ClassVar[str] = "interaction"
@@ -56,7 +71,7 @@ class Interaction(JsonSerializable):
 
     @property
     def words(self) -> tuple[Word, ...]:
-        """The words that have a map each."""
+        """The words that have a map."""
         return self.units.words[0]
 
     @property
@@ -66,17 +81,21 @@ class Interaction(JsonSerializable):
 
     @property
     def special(self) -> Bool[Tensor, " token"]:
-        """Which tokens are no part of a word that has a map."""
+        """A mask of the tokens that belong to no word with a map."""
         return ~self.units.explained
 
     @property
     def table(self) -> Float[Tensor, "word row column"]:
-        """The signed table, words x rows x columns, without what stands for no word or patch."""
+        """The signed maps of the words: words x rows x columns."""
         return self.grid.unfold(self.scores[:-1, :-1])
 
     @property
     def rest(self) -> Mapping[str, Any]:
-        """What stands for no word or no patch: ``image``, a number per word; ``text``, rows x columns; ``both``."""
+        """The scores outside of the table.
+
+        ``image`` has the score of each word on image tokens that are no patches, ``text`` that of each patch for tokens
+        of no word (rows x columns), and ``both`` what remains.
+        """
         text = self.grid.unfold(self.scores[-1, :-1])
         return {"image": self.scores[:-1, -1], "text": text, "both": self.scores[-1, -1]}
 
@@ -87,16 +106,20 @@ class Interaction(JsonSerializable):
 
     @property
     def gap(self) -> float:
-        """The signed completeness gap: what the sum of all scores ought to be, minus the sum."""
+        """The signed completeness gap: ``product - sum``."""
         return self.product - self.sum
 
     def heatmap(self, *words: str | int) -> np.ndarray:
-        """Return the region of some words, or of all, in the pixels of the image.
+        """Return the sum of the maps of words, in the pixels of the image.
 
-        Signed, float32, (height, width); 0 where the model did not see.
+        Args:
+            *words: Positions or texts, as in ``for_words``; none means all words.
+
+        Returns:
+            Signed scores: float32, (height, width), 0 outside ``region``.
 
         Raises:
-            BadInput: There is no such word.
+            BadInput: A word is not in the table.
 
         """
         return over_image(self.for_words(*(words or range(len(self.words)))), self.region, self.size)
@@ -115,35 +138,38 @@ class Interaction(JsonSerializable):
         )
 
     def for_words(self, *words: str | int) -> Map:
-        """The region of some words: the sum of their maps, rows x columns.
+        """Return the sum of the maps of words: rows x columns.
 
-        ``words`` are numbers of words of the table, from 0, or texts of one or several words as they stand in the
-        caption; a text that stands there more than once means all of its places.
+        Args:
+            *words: Positions of words in the table, from 0, or texts of one or several consecutive words. A text that
+                occurs several times means all its occurrences.
 
         Raises:
-            BadInput: There is no such word.
+            BadInput: A word is not in the table.
 
         """
-        return self.table[places(self.words, words)].sum(0)
+        return self.table[word_indices(self.words, words)].sum(0)
 
     def for_region(self, box: Box) -> list[tuple[Word, float]]:
-        """The words of a region: the sum of each word's scores over a box.
+        """Return each word with the sum of its scores in a box.
 
-        ``box`` is left, top, width and height in pixels of the upright image; a patch counts by the share of it
-        that lies in the box.
+        Args:
+            box: Left, top, width and height in pixels of the upright image. A patch is weighted by the share of its
+                area inside the box.
 
         Raises:
-            BadInput: The box lies outside of what the model saw.
+            BadInput: The box does not overlap ``region``.
 
         """
         share = self._covered(box)
         if share.sum() == 0:
-            raise BadInput(f"the box {box} lies outside of what the model saw: {tuple(asdict(self.region).values())}")
+            region = tuple(asdict(self.region).values())
+            raise BadInput(f"the box must overlap the region that the model saw, {region} (got {box})")
         sums = (self.table * share).sum((1, 2)).tolist()
         return list(zip(self.words, sums, strict=True))
 
     def _covered(self, box: Box) -> Map:
-        """The share of each patch that lies in a box."""
+        """Return the share of each patch that is inside a box."""
 
         def along(start: float, length: float, first: float, extent: float, cells: int) -> Tensor:
             edges = first + extent * torch.arange(cells + 1, dtype=torch.float32, device="cpu") / cells
@@ -207,26 +233,31 @@ class Interaction(JsonSerializable):
         )
 
 
-def places(words: Sequence[Word], wanted: Sequence[str | int]) -> list[int]:
-    """Which of some words are asked for, by their numbers or by texts, in their order.
+def word_indices(words: Sequence[Word], wanted: Sequence[str | int]) -> list[int]:
+    """Return the sorted indices of words that are named by their positions or their texts.
+
+    Args:
+        words: The words to choose from.
+        wanted: Positions from 0, or texts of one or several consecutive words.
 
     Raises:
-        BadInput: Nothing is asked for, or a word that is not there.
+        BadInput: ``wanted`` is empty, or a word does not occur.
 
     """
-    chosen = sorted({place for one in wanted for place in _places([word.text.lower() for word in words], one)})
-    if not chosen:
+    texts = [word.text.lower() for word in words]
+    indices = sorted({index for word in wanted for index in _indices_of(texts, word)})
+    if not indices:
         raise BadInput(f"name at least one word of {', '.join(word.text for word in words)}")
-    return chosen
+    return indices
 
 
-def _places(texts: list[str], wanted: str | int) -> list[int]:
+def _indices_of(texts: list[str], wanted: str | int) -> list[int]:
     if isinstance(wanted, int):
         if not 0 <= wanted < len(texts):
-            raise BadInput(f"the words have the numbers 0..{len(texts) - 1} (got {wanted})")
+            raise BadInput(f"the position of a word must be between 0 and {len(texts) - 1} (got {wanted})")
         return [wanted]
     parts = wanted.lower().split()
-    starts = [place for place in range(len(texts)) if parts and texts[place : place + len(parts)] == parts]
+    starts = [index for index in range(len(texts)) if parts and texts[index : index + len(parts)] == parts]
     if not starts:
-        raise BadInput(f"{wanted!r} does not stand in the caption; its words are {', '.join(texts)}")
-    return [start + step for start in starts for step in range(len(parts))]
+        raise BadInput(f"{wanted!r} is not in the caption: choose from its words {', '.join(texts)}")
+    return [start + offset for start in starts for offset in range(len(parts))]

@@ -1,4 +1,4 @@
-"""One measured number."""
+"""Measurements of metrics."""
 
 from dataclasses import dataclass, field
 
@@ -10,13 +10,13 @@ class Measurement:
     """The value of a metric for one pair and one side.
 
     Attributes:
-        item: The position of the pair among those of the call, from 0.
+        item: The position of the pair in the call, from 0.
         side: The side whose map was measured.
         metric: The name of the metric.
         value: The value; NaN if the metric is not defined for this pair.
-        curve: The curve whose area the value is, for metrics that have one.
-        label: What tells the metric from others of the same name, such as its options; else its name.
-        seconds: What the explanation of this side took, without the metric.
+        curve: The curve whose area is the value, for metrics that have a curve.
+        label: The name of the metric, with the options that distinguish it from others of the same name.
+        seconds: The time to explain this side, without the metric.
 
     """
 

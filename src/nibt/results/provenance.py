@@ -1,4 +1,4 @@
-"""What stands beside the numbers: the plan, the weights, the packages, the machine and the dates."""
+"""Provenance of results: the request, package versions, the machine, dates, and digests of reports."""
 
 import json
 import os
@@ -33,7 +33,7 @@ _PACKAGES = (
 
 
 def session_info() -> SessionRecord:
-    """Return when, with what and on what this runs, without the name of a person, a machine or a folder."""
+    """Return the date, the package versions and the machine, without names of users, hosts or folders."""
     return {
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {name: _version(name) for name in _PACKAGES},
@@ -50,12 +50,18 @@ def session_info() -> SessionRecord:
 
 
 def require_same(where: Path, stored: Mapping[str, Any], request: Mapping[str, Any], remedy: str) -> None:
-    """Refuse to put the results of one request where those of another are.
+    """Check that stored results answer the same request.
 
-    Models are the same if their weights and the way in which inputs are prepared are, whatever they are called.
+    The name of a model is ignored: models are equal if their weights and their preprocessing are equal.
+
+    Args:
+        where: The file or the folder of the stored results, for the message.
+        stored: The request of the stored results.
+        request: The new request.
+        remedy: What to do if they differ, for the message.
 
     Raises:
-        OtherRequest: Anything differs; the message has the old and the new value of each difference.
+        OtherRequest: The requests differ. The message lists the old and the new value of each difference.
 
     """
     old, new = _flat(stored), _flat(plain(request))
@@ -64,14 +70,16 @@ def require_same(where: Path, stored: Mapping[str, Any], request: Mapping[str, A
     ]
     if differing:
         lines = "".join(f"\n  {key}: {_short(old.get(key))} (now {_short(new.get(key))})" for key in differing)
-        raise OtherRequest(f"{where} holds the results of another request:{lines}\n{remedy}")
+        raise OtherRequest(f"{where} has the results of another request:{lines}\n{remedy}")
 
 
 def require_same_file(path: Path, request: Mapping[str, Any]) -> None:
-    """Refuse to replace a file of nibt's that answers another request; other keys than those of ``request`` are left.
+    """Check that a file may be replaced: it answers the same request, or nibt did not write it.
+
+    Only the keys of ``request`` are compared.
 
     Raises:
-        OtherRequest: Anything differs; the message has the old and the new value of each difference.
+        OtherRequest: The requests differ. The message lists the old and the new value of each difference.
 
     """
     signature = read_signature(path)
@@ -83,7 +91,7 @@ def require_same_file(path: Path, request: Mapping[str, Any]) -> None:
 
 
 def _flat(data: Any, name: str = "") -> dict[str, Any]:
-    """Nested plain data by dotted names; lists are values, except those of records."""
+    """Flatten nested plain data to dotted names; a list is one value unless it is a list of records."""
     if isinstance(data, Mapping) and data:
         parts = [_flat(value, f"{name}.{key}" if name else str(key)) for key, value in data.items()]
     elif isinstance(data, list) and data and all(isinstance(one, Mapping) for one in data):
@@ -98,11 +106,11 @@ def _short(value: Any) -> str:
     return text if len(text) <= 100 else text[:100] + " ..."
 
 
-def read(path: Path) -> dict[str, Any]:
-    """What such a file holds.
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a run or a job.
 
     Raises:
-        BadInput: It cannot be read.
+        BadInput: The file is missing or damaged.
 
     """
     try:
@@ -111,49 +119,55 @@ def read(path: Path) -> dict[str, Any]:
             raise ValueError(f"expected an object, got {type(data).__name__}")
         return data
     except (OSError, ValueError) as error:
-        raise BadInput(
-            f"{str(path)!r} cannot be read: it should be there in the folder of a run or a job ({error})"
-        ) from error
+        raise BadInput(f"{str(path)!r} cannot be read: the folder of a run or a job must have it ({error})") from error
 
 
-def write(path: Path, data: dict[str, Any]) -> None:
-    """Write such a file, whole."""
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Write a JSON file of a run or a job, completely or not at all."""
     with atomic_write(path) as draft:
         draft.write_text(json.dumps(data, indent=1, default=str) + "\n", encoding="utf-8")
 
 
 def check_reports(manifest: Path, names: Sequence[str], overwrite: bool = False) -> None:
-    """Refuse reports of a run that were edited since, before any work is done; as ``write_reports`` would.
+    """Check, before a run starts, that ``write_reports`` may write its reports.
 
     Raises:
-        WouldOverwrite: Such a file is there, and ``overwrite`` is not given.
+        WouldOverwrite: A report was edited, or nibt did not write it, and ``overwrite`` is false.
 
     """
-    digests: dict[str, list[str]] = read(manifest).get("reports", {}) if manifest.exists() else {}
+    digests: dict[str, list[str]] = read_json(manifest).get("reports", {}) if manifest.exists() else {}
     for path in (manifest.parent / name for name in names):
         if path.exists() and not overwrite and sha256(path.read_bytes()).hexdigest() not in digests.get(path.name, []):
             raise WouldOverwrite(
-                f"{path} was changed since nibt wrote it, or nibt did not write it: move it, or "
-                "replace it by --overwrite (in Python overwrite=True)"
+                f"{path} was edited, or nibt did not write it: move it, or "
+                "replace it with --overwrite (in Python overwrite=True)"
             )
 
 
 def write_reports(manifest: Path, reports: Mapping[str, bytes], overwrite: bool = False) -> list[Path]:
-    """Write the reports of a run beside its ``manifest``, which keeps their digests.
+    """Write the reports of a run into the folder of its manifest.
 
-    Reports that were edited since, or that something else wrote, are not replaced.
+    The manifest stores their digests, so that edited reports are recognized and not replaced.
+
+    Args:
+        manifest: The manifest of the run.
+        reports: The reports by their file names.
+        overwrite: Replace reports that were edited or that nibt did not write.
+
+    Returns:
+        The paths of the reports.
 
     Raises:
-        WouldOverwrite: Such a file is there, and ``overwrite`` is not given.
+        WouldOverwrite: A report was edited, or nibt did not write it, and ``overwrite`` is false.
         CannotWrite: A file cannot be written.
 
     """
     check_reports(manifest, list(reports), overwrite)
-    stored = read(manifest)
+    stored = read_json(manifest)
     digests: dict[str, list[str]] = stored.get("reports", {})
     files = {manifest.parent / name: data for name, data in reports.items()}
     known = {path.name: [*digests.get(path.name, [])[-1:], sha256(data).hexdigest()] for path, data in files.items()}
-    write(manifest, {**stored, "reports": {**digests, **known}})
+    write_json(manifest, {**stored, "reports": {**digests, **known}})
     for path, data in files.items():
         with atomic_write(path) as draft:
             draft.write_bytes(data)
@@ -161,7 +175,7 @@ def write_reports(manifest: Path, reports: Mapping[str, bytes], overwrite: bool 
 
 
 def plain(data: Any) -> Any:
-    """What such a file holds once this was written and read."""
+    """Return the data as it is after it was written to JSON and read again."""
     return json.loads(json.dumps(data, default=str))
 
 
@@ -173,7 +187,7 @@ def _version(name: str) -> str | None:
 
 
 def _processor() -> str:
-    """The processor's own name, where the system tells it."""
+    """Return the name of the processor, or an empty string if the system does not report it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

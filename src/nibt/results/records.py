@@ -1,6 +1,6 @@
-"""The JSON form of answers: explanations, comparisons and word-region tables.
+"""Records of the JSON form of explanations, comparisons and word-region tables.
 
-These records are what the files hold; their JSON Schemas are in ``docs/schemas``.
+Their JSON Schemas are in ``docs/schemas``.
 """
 
 from typing import Annotated, Any, Literal, NotRequired
@@ -18,11 +18,11 @@ _FORBID = ConfigDict(extra="forbid")
 
 
 class ModelRecord(TypedDict):
-    """What identifies a model, and how it prepares images."""
+    """A model's name, hashes and preprocessing of images."""
 
     __pydantic_config__ = _FORBID  # pyright: ignore[reportGeneralTypeIssues]
 
-    id: Annotated[str, Field(description="The name or the folder that it was loaded by.")]
+    id: Annotated[str, Field(description="The name or the folder that the model was loaded from.")]
     family: str
     weights_hash: Annotated[str, Field(description="16 hexadecimal digits.")]
     configuration_hash: Annotated[str, Field(description="16 hexadecimal digits.")]
@@ -30,11 +30,11 @@ class ModelRecord(TypedDict):
     device: str
     resize: str
     image_size: int | None
-    quick_gelu: NotRequired[Annotated[bool, Field(description="Of OpenCLIP: which GELU the weights are read with.")]]
+    quick_gelu: NotRequired[Annotated[bool, Field(description="OpenCLIP only: whether the model uses QuickGELU.")]]
 
 
 class MethodRecord(TypedDict):
-    """A method with all options, resolved for each side."""
+    """A method with its resolved options on each side."""
 
     __pydantic_config__ = _FORBID  # pyright: ignore[reportGeneralTypeIssues]
 
@@ -44,10 +44,12 @@ class MethodRecord(TypedDict):
     signed: bool
     image: NotRequired[Annotated[dict[str, Any], Field(description="The options of the image side.")]]
     text: NotRequired[Annotated[dict[str, Any], Field(description="The options of the text side.")]]
-    steps: NotRequired[Annotated[dict[str, int], Field(description="Of a word-region table: the steps on each side.")]]
+    steps: NotRequired[
+        Annotated[dict[str, int], Field(description="Word-region tables only: the number of steps on each side.")]
+    ]
     along_path: NotRequired[bool]
-    auto: NotRequired[Annotated[dict[str, Any], Field(description="How layers that are auto were chosen.")]]
-    baseline_hash: NotRequired[Annotated[dict[str, str], Field(description="Of files of mean states.")]]
+    auto: NotRequired[Annotated[dict[str, Any], Field(description='How layers were chosen for layer="auto".')]]
+    baseline_hash: NotRequired[Annotated[dict[str, str], Field(description="Hashes of the files of mean states.")]]
 
 
 class TargetRecord(TypedDict):
@@ -65,7 +67,7 @@ class SideScoreRecord(TypedDict):
 
 
 class ScoreRecord(TargetRecord):
-    """A target with its options, and its value in all and on each side."""
+    """A target with its options, and its value on each side."""
 
     __pydantic_config__ = _FORBID  # pyright: ignore[reportGeneralTypeIssues]
 
@@ -77,21 +79,21 @@ class ScoreRecord(TargetRecord):
 
 
 class RequestRecord(TypedDict):
-    """What is computed: the method and the target."""
+    """The method and the target of a request."""
 
     method: MethodRecord
     target: TargetRecord
 
 
 class ProvenanceRecord(TypedDict):
-    """What computes: the model, and the versions of packages."""
+    """The model and the versions of packages."""
 
     model: ModelRecord
     versions: dict[str, str]
 
 
 class MachineRecord(TypedDict):
-    """A machine, without its name."""
+    """The machine, without its host name."""
 
     system: str
     architecture: str
@@ -103,7 +105,7 @@ class MachineRecord(TypedDict):
 
 
 class SessionRecord(TypedDict):
-    """When, with what and on what something was computed."""
+    """The date, the package versions and the machine of a computation."""
 
     began: Annotated[str, Field(description="ISO 8601, UTC.")]
     versions: dict[str, str | None]
@@ -115,12 +117,12 @@ class _Record(BaseModel):
 
 
 class PathRecord(_Record):
-    """How a layer was narrowed, and whether the scores are complete."""
+    """The path from the baseline to the input, and how complete the scores along it are."""
 
     baseline: str
     quadrature: str
     steps: int
-    layers: list[int] = Field(description="Empty for integrated gradients, whose path starts at the first tokens.")
+    layers: list[int] = Field(description="Empty for integrated gradients, whose path is at the input tokens.")
     tolerance: float | None
     at_input: float
     at_baseline: float
@@ -141,7 +143,7 @@ class ImageRecord(_Record):
 
     modality: Literal["image"]
     source: str
-    image_hash: str = Field(description="16 hexadecimal digits of the image file, or of the size and the pixels.")
+    image_hash: str = Field(description="16 hexadecimal digits: a hash of the image file, or of the size and pixels.")
     size: Size = Field(description="Width and height of the upright image, in pixels.")
     region: RegionBox = Field(description="Left, top, width and height of the part that the grid covers, in pixels.")
     grid: Grid = Field(description="Signed scores, rows x columns.")
@@ -157,7 +159,7 @@ class TextRecord(_Record):
     words: list[WordRecord]
     tokens: list[str]
     scores: list[float] = Field(description="Signed, one per token; 0 for special tokens.")
-    special: list[bool] = Field(description="Which tokens belong to no word.")
+    special: list[bool] = Field(description="Whether each token belongs to no word.")
     special_share: float = Field(ge=0, le=1, description="The share of the absolute score on special tokens.")
     path: PathRecord | None
 
@@ -172,7 +174,7 @@ class RankedRecord(_Record):
 
 class _Answer(_Record):
     schema_: Literal[3] = Field(alias="schema")
-    signature: str | None = Field(None, description="Of a file: the version of nibt, the request and a digest.")
+    signature: str | None = Field(None, description="Files only: the version of nibt, the request and a digest.")
     similarity: float = Field(description="The cosine of the two embeddings.")
     method: MethodRecord
     model: ModelRecord
@@ -181,7 +183,7 @@ class _Answer(_Record):
 
 
 class ExplanationRecord(_Answer):
-    """An image with a caption."""
+    """An explanation of an image with a caption."""
 
     kind: Literal["explanation"]
     score: ScoreRecord
@@ -191,7 +193,7 @@ class ExplanationRecord(_Answer):
 
 
 class ComparisonRecord(_Answer):
-    """Two images, or two captions."""
+    """A comparison of two images or two captions."""
 
     kind: Literal["comparison"]
     score: ScoreRecord
@@ -207,10 +209,10 @@ class TableWordRecord(_Record):
 
 
 class RestRecord(_Record):
-    """The scores of rows that stand for no word or no patch."""
+    """The scores outside of the table, of tokens that belong to no word or no patch."""
 
-    image: list[float] = Field(description="Per word, the part on no patch.")
-    text: Grid = Field(description="Per patch, the part of no word.")
+    image: list[float] = Field(description="The score of each word on image tokens that are no patches.")
+    text: Grid = Field(description="The score of each patch for tokens that belong to no word with a map.")
     both: float
 
 
@@ -225,9 +227,9 @@ class InteractionRecord(_Answer):
     caption: str
     words: list[TableWordRecord]
     tokens: list[str]
-    special: list[bool] = Field(description="Which tokens belong to no word that has a map.")
+    special: list[bool] = Field(description="Whether each token belongs to no word with a map.")
     table: Annotated[list[Grid], Field(min_length=1)] = Field(description="Signed, words x rows x columns.")
     rest: RestRecord
     sum: float = Field(description="The sum of all scores.")
-    product: float = Field(description="What the sum should be: (u - u_baseline) . (v - v_baseline).")
+    product: float = Field(description="The exact sum: (u - u_baseline) . (v - v_baseline).")
     gap: float = Field(description="Signed: product - sum.")

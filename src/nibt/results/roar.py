@@ -1,6 +1,6 @@
-"""The result of ROAR: how much worse a model learns from data without what a method's maps are highest for.
+"""The result of ROAR: the increase of the loss after training without what a method marks as important.
 
-``SCHEMA`` is the version of the JSON form, which ``docs/roar.md`` describes.
+``SCHEMA`` is the version of the JSON form, which is described in ``docs/roar.md``.
 """
 
 from collections.abc import Mapping
@@ -18,20 +18,20 @@ SCHEMA = 2
 
 @dataclass(frozen=True)
 class LossIncrease:
-    """How much higher the loss is after training without what a method points at.
+    """The increase of the loss after training without what a method marks as important.
 
     Attributes:
         method: The method.
         trainable: What was trained.
-        removed: Of what the most important part was removed: "image", "text" or "both".
+        removed: The side whose most important part was removed: "image", "text" or "both".
         value: The increase as a share of the loss after training on untouched data, the mean over repeats.
         low: The lower end of its 95 % interval.
         high: The upper end.
-        vs_random: The difference to the increase of a random map.
+        vs_random: The difference from the increase of a random map.
         vs_random_low: The lower end of its 95 % interval.
         vs_random_high: The upper end.
         untouched: The loss after training on untouched data, the mean over repeats.
-        corrupted: The loss after training without it, the mean over repeats.
+        corrupted: The loss after training on data without the important part, the mean over repeats.
         repeats: The number of repeats.
         control: Whether the method is a negative control.
 
@@ -53,16 +53,27 @@ class LossIncrease:
 
     @property
     def beats_random(self) -> bool:
-        """Whether the interval of the difference to a random map lies above 0."""
+        """Whether the interval of the difference from a random map is above 0."""
         return self.vs_random_low > 0
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Kendall's tau of the rankings of methods by two trainables, with its 95 % interval.
+    """Kendall's tau between the rankings of methods by two trainables, with its 95 % interval.
 
-    For one trainable with itself: the mean over each two of its repeats, with the spread of these, which says how far
-    it agrees with itself. ``controls`` says whether the negative controls are among the ``methods`` ranked methods.
+    If ``trainable`` and ``other`` are equal, ``tau`` is the mean over pairs of repeats of the trainable, and ``low``
+    and ``high`` are the 2.5th and 97.5th percentiles over these pairs.
+
+    Attributes:
+        trainable: The first trainable.
+        other: The second trainable.
+        removed: The side whose most important part was removed: "image", "text" or "both".
+        controls: Whether negative controls are among the ranked methods.
+        methods: The number of ranked methods.
+        tau: Kendall's tau, in [-1, 1].
+        low: The lower end of its interval.
+        high: The upper end.
+
     """
 
     trainable: str
@@ -77,7 +88,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Training:
-    """How a trainable was trained.
+    """The training of a trainable.
 
     Attributes:
         trainable: What was trained.
@@ -85,7 +96,7 @@ class Training:
         learning_rate: Adam's learning rate.
         before: The loss before any training.
         after: The loss after training on untouched data.
-        seconds: The mean time of a training, in seconds.
+        seconds: The mean time of a training run, in seconds.
 
     """
 
@@ -99,7 +110,22 @@ class Training:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Roar(JsonSerializable):
-    """The result of a run, with every choice."""
+    """The result of a ROAR run.
+
+    Attributes:
+        model: The model and its hashes.
+        data: The data set.
+        settings: The settings of the run.
+        methods: The methods, controls included.
+        versions: The versions of packages.
+        machine: The machine.
+        date: When the run began: ISO 8601, UTC.
+        trainings: The training of each trainable.
+        loss_increases: The increase of the loss for each method, trainable and removed side.
+        agreements: The agreement between trainables.
+        notes: Warnings.
+
+    """
 
     kind: ClassVar[str] = "roar"
 

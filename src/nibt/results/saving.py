@@ -1,4 +1,4 @@
-"""Write results as JSON files and read them."""
+"""Saving and loading of results as JSON files."""
 
 import json
 from abc import ABC, abstractmethod
@@ -33,7 +33,7 @@ class JsonSerializable(ByValue, ABC):
     @classmethod
     @abstractmethod
     def from_json(cls: type[_Result], data: Mapping[str, Any]) -> _Result:
-        """Return the result that ``to_json`` turned into plain data.
+        """Build a result from the plain data that ``to_json`` returns.
 
         Raises:
             BadInput: The data is of another kind or schema, or a value is wrong.
@@ -42,10 +42,12 @@ class JsonSerializable(ByValue, ABC):
 
     @classmethod
     def load(cls: type[_Result], path: str | Path) -> _Result:
-        """Read a JSON file of one result. Images are read as well if they are still at their source, unchanged.
+        """Read a JSON file with one result.
+
+        Images are loaded too, if they are still at their source and unchanged.
 
         Raises:
-            BadInput: The file is missing, or does not hold a result of this kind and schema.
+            BadInput: The file is missing, or it has no result of this kind and schema.
 
         """
         try:
@@ -92,7 +94,7 @@ def save(answers: Sequence[JsonSerializable], path: str | Path, overwrite: bool 
 
 
 def request_of(answers: Sequence[JsonSerializable]) -> dict[str, Any]:
-    """Return the request of a file of results: that of the only one, or the hashes of all."""
+    """Return the request of a file: that of its only result, or the hashes of the requests of all results."""
     requests = [answer.request() for answer in answers]
     if len(requests) == 1:
         return requests[0]
@@ -100,7 +102,12 @@ def request_of(answers: Sequence[JsonSerializable]) -> dict[str, Any]:
 
 
 def as_text(data: Any) -> str:
-    """Return indented JSON; NaN is an error."""
+    """Return data as indented JSON.
+
+    Raises:
+        ValueError: A number is NaN or infinite.
+
+    """
     return json.dumps(data, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 

@@ -59,7 +59,7 @@ class Run:
             BadInput: The folder does not contain a run.
 
         """
-        stored = provenance.read(Path(folder) / _PLAN)
+        stored = provenance.read_json(Path(folder) / _PLAN)
         if not isinstance(stored, dict) or not all(isinstance(stored.get(key), dict) for key in ("plan", "lengths")):
             raise BadInput(f"{Path(folder) / _PLAN} is not the plan of a run of nibt bench: choose another folder")
         return cls(Path(folder), Plan.of(stored["plan"]), stored["lengths"])
@@ -91,15 +91,15 @@ class Run:
         request = {"plan": plan.record(), "lengths": dict(run.lengths), "contents": contents, "files": files}
         if (folder / _PLAN).exists():
             cls.open(folder)
-            stored = provenance.read(folder / _PLAN)
+            stored = provenance.read_json(folder / _PLAN)
             provenance.require_same(folder, _without_title(stored), _without_title(request), _REMEDY)
             return run, data
         try:
             (folder / _PARTS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CannotWrite(f"cannot create the folder {folder}: {error.strerror or error}") from error
-        provenance.write(folder / _PROVENANCE, {"models": {}, "sessions": []})
-        provenance.write(folder / _PLAN, request)
+        provenance.write_json(folder / _PROVENANCE, {"models": {}, "sessions": []})
+        provenance.write_json(folder / _PLAN, request)
         return run, data
 
     @property
@@ -110,7 +110,7 @@ class Run:
     @property
     def provenance(self) -> dict[str, Any]:
         """The models of the run and its sessions."""
-        return provenance.read(self.folder / _PROVENANCE)
+        return provenance.read_json(self.folder / _PROVENANCE)
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield all chunks in the order in which they are measured.
@@ -175,7 +175,7 @@ class Run:
         self.store.remove_incomplete()
         recorded = self.provenance
         sessions = [*recorded["sessions"], provenance.session_info()]
-        provenance.write(self.folder / _PROVENANCE, {**recorded, "sessions": sessions})
+        provenance.write_json(self.folder / _PROVENANCE, {**recorded, "sessions": sessions})
         for model, of_model in groupby(missing, key=lambda chunk: chunk.cell.model):
             loaded = self._loaded(model)
             self._record(model.label, loaded.facts())
@@ -222,7 +222,7 @@ class Run:
         recorded = self.provenance
         stored = recorded["models"].get(label, facts)
         provenance.require_same(self.folder, {label: {"model": stored}}, {label: {"model": facts}}, _REMEDY)
-        provenance.write(self.folder / _PROVENANCE, {**recorded, "models": {**recorded["models"], label: facts}})
+        provenance.write_json(self.folder / _PROVENANCE, {**recorded, "models": {**recorded["models"], label: facts}})
 
     def _check(self, runners: Iterable[CellRunner]) -> None:
         """Check each cell with its loaded model before any pair is measured.

@@ -81,21 +81,21 @@ class Folder:
         folder = cls(path)
         settings = json.loads(json.dumps(settings, default=str))
         if (path / _SETTINGS).exists():
-            provenance.require_same(path, provenance.read(path / _SETTINGS), settings, "Choose a new folder.")
+            provenance.require_same(path, provenance.read_json(path / _SETTINGS), settings, "Choose a new folder.")
         try:
             for name in (_CELLS, _MAPS):
                 (path / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CannotWrite(f"cannot create the folder {path}: {error.strerror or error}") from error
         if not (path / _SETTINGS).exists():
-            provenance.write(path / _SETTINGS, settings)
+            provenance.write_json(path / _SETTINGS, settings)
         return folder
 
     def session(self) -> SessionRecord:
         """Record when and where the run is worked on, and return that session."""
-        stored = provenance.read(self.path / PROVENANCE) if (self.path / PROVENANCE).exists() else {"sessions": []}
+        stored = provenance.read_json(self.path / PROVENANCE) if (self.path / PROVENANCE).exists() else {"sessions": []}
         now = provenance.session_info()
-        provenance.write(self.path / PROVENANCE, {**stored, "sessions": [*stored["sessions"], now]})
+        provenance.write_json(self.path / PROVENANCE, {**stored, "sessions": [*stored["sessions"], now]})
         return now
 
     def has(self, cell: Cell) -> bool:
@@ -110,11 +110,11 @@ class Folder:
 
         """
         path = self.path / _CELLS / cell.name
-        return read_record(TrainingRecord, provenance.read(path), str(path))
+        return read_record(TrainingRecord, provenance.read_json(path), str(path))
 
     def keep(self, cell: Cell, record: TrainingRecord) -> None:
         """Write the record of a training."""
-        provenance.write(self.path / _CELLS / cell.name, dict(record))
+        provenance.write_json(self.path / _CELLS / cell.name, dict(record))
 
     def maps(self, method: str, make: Callable[[], Scores]) -> Scores:
         """Return the maps of a method, from its file or computed now and written.
