@@ -247,7 +247,7 @@ def test_compare_notes_name_their_side() -> None:
     assert [warning.split(":")[0] for warning in warnings] == ["first", "second"]
     assert all("cropped" in warning for warning in warnings)
     missed = compare("clip", tiny.IMAGES[0], tiny.IMAGES[1], tolerance=1e-9).warnings
-    assert any("the gap of the second side" in warning for warning in missed)
+    assert any("the completeness gap of the second side" in warning for warning in missed)
 
 
 @pytest.mark.parametrize(
@@ -265,8 +265,8 @@ def test_compare_notes_name_their_side() -> None:
         (tiny.IMAGES[0], Path("none.png"), {}, BadInput, "no such file"),
         (tiny.IMAGES[0], tiny.IMAGES[1], {"target": "softmax"}, BadOption, "give images in against_images"),
         (CAPTIONS[0], "a cat", {"target": "difference"}, BadOption, "give captions in against"),
-        (tiny.IMAGES[0], tiny.IMAGES[1], {"target": "softmax", "against": "a dog"}, BadOption, "their own kind"),
-        (CAPTIONS[0], "a cat", {"target": "softmax", "against_images": tiny.IMAGES[2]}, BadOption, "their own kind"),
+        (tiny.IMAGES[0], tiny.IMAGES[1], {"target": "softmax", "against": "a dog"}, BadOption, "with other images"),
+        (CAPTIONS[0], "a cat", {"target": "softmax", "against_images": tiny.IMAGES[2]}, BadOption, "other captions"),
         (CAPTIONS[0], "a cat", {"target": "cosine", "against": "a dog"}, BadOption, "compares with nothing"),
         (CAPTIONS[0], "a cat", {"target": "difference", "against": ["a", "b"]}, BadOption, "one other caption"),
         (CAPTIONS[0], "a cat", {"target": "ensemble"}, BadOption, r"needs an image and a caption \(got two captions\)"),

@@ -71,8 +71,8 @@ def test_explain_embeddings_rejects_embeddings_without_direction() -> None:
         (good[0], "shape"),
         (good[:, :3], "shape"),
         (good[:0], "shape"),
-        (0 * good, "direction"),
-        (good / 0, "direction"),
+        (0 * good, r"not zero \(got the length 0.0 at 0\)"),
+        (good / 0, "must be finite"),
     ):
         with pytest.raises(BadInput, match=message):
             nibt.explain_embeddings(model, tiny.image(), bad)
@@ -123,12 +123,12 @@ def test_contributions_are_saved_compactly(tmp_path: Path) -> None:
     read = Contributions.load(tmp_path / "x.safetensors", model)
     scores = built.explain(CAPTION).scores
     torch.testing.assert_close(read.explain(CAPTION).scores, scores, atol=2e-3 * float(scores.abs().max()), rtol=0)
-    with pytest.raises(BadInput, match="know no model"):
+    with pytest.raises(BadInput, match="have no model"):
         Contributions.load(tmp_path / "x.safetensors").explain(CAPTION)
-    with pytest.raises(BadInput, match="are of the weights"):
+    with pytest.raises(BadInput, match="must have the weights"):
         read.explain(CAPTION, tiny.model("clip odd patch"))
     with pytest.raises(BadInput, match="must have"):
         read.explain(torch.ones(3))
     (tmp_path / "y.safetensors").write_text("nothing")
-    with pytest.raises(BadInput, match="holds no contributions"):
+    with pytest.raises(BadInput, match="has no contributions"):
         Contributions.load(tmp_path / "y.safetensors")

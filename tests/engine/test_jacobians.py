@@ -8,7 +8,7 @@ from torch import nn
 from nibt.core.quadrature import nodes
 from nibt.core.side import Side
 from nibt.data.units import Grid
-from nibt.engine.jacobians import jvp_integral, narrowed, rows, scores, vjp_integral
+from nibt.engine.jacobians import jvp_integral, layer_paths, part_vectors, scores, vjp_integral
 from nibt.methods.nib import NIB
 from nibt.models._trace import Cut
 from tests import tiny
@@ -36,7 +36,7 @@ def test_contributions_sum_to_the_change_of_the_embedding(kind: str, modality: s
     cut, start = cut_of(tiny.model(kind), modality)
     path = nodes("gauss", 64)
     moved = change(cut, start)
-    vectors = rows(cut, start, path, torch.eye(cut.hidden.shape[1]), moved.shape[-1])
+    vectors = part_vectors(cut, start, path, torch.eye(cut.hidden.shape[1]), moved.shape[-1])
     torch.testing.assert_close(vectors.sum(0), moved, atol=2e-3, rtol=0)
 
 
@@ -59,7 +59,7 @@ def test_rows_agree_in_both_modes() -> None:
     dim = cut.rest(cut.hidden[None]).shape[-1]
     few = torch.eye(count)[:2]
     many = few.repeat(dim, 1)
-    actual, expected = (rows(cut, start, path, parts, dim) for parts in (many, few))
+    actual, expected = (part_vectors(cut, start, path, parts, dim) for parts in (many, few))
     torch.testing.assert_close(actual[:2], expected, atol=1e-6, rtol=1e-4)
 
 
@@ -75,7 +75,7 @@ def test_rows_of_a_known_net_equal_finite_differences() -> None:
     cut = Cut(hidden, Grid(1, 3), lambda states: Bilinear()(states.flatten(0, 1)).unflatten(0, states.shape[:2]))
     start = torch.full_like(hidden, 0.25)
     path = nodes("gauss", 40)
-    actual = rows(cut, start, path, torch.eye(3), 3)[:, 0]
+    actual = part_vectors(cut, start, path, torch.eye(3), 3)[:, 0]
     width, steps = 1e-3, 400
     expected = torch.zeros(3, 3, dtype=torch.float64)
     for step in range(steps):
@@ -93,13 +93,13 @@ def test_scores_choose_the_steps_of_each_word() -> None:
     """The map of a word depends on the sum of the strongest word, and on no other word."""
     model = tiny.model("clip")
     side = Side(model, model.image.trace(model.image.prepare([tiny.image()])), lambda embedding: embedding.norm(dim=-1))
-    (of,) = narrowed(side, NIB((1,), steps=1, tolerance=0.003))
-    aim = F.normalize(torch.randn(6, len(of.change), generator=torch.Generator().manual_seed(0)), dim=-1)
+    (layer,) = layer_paths(side, NIB((1,), steps=1, tolerance=0.003))
+    aim = F.normalize(torch.randn(6, len(layer.change), generator=torch.Generator().manual_seed(0)), dim=-1)
     aim = aim * torch.logspace(0, -4, 6)[:, None]
-    most = (aim @ of.change).abs().max()
-    together = scores(of, aim, most.expand(6))
+    most = (aim @ layer.change).abs().max()
+    together = scores(layer, aim, most.expand(6))
     assert len(set(together.steps.tolist())) > 1, "all words have the same number of steps"
     for vector, actual, steps in zip(aim, together.values, together.steps, strict=True):
-        alone = scores(of, vector[None], most[None])
+        alone = scores(layer, vector[None], most[None])
         assert alone.steps[0] == steps
         torch.testing.assert_close(alone.values[0], actual, atol=1e-6 * float(together.values.abs().max()), rtol=1e-4)

@@ -171,7 +171,7 @@ def test_auto_takes_the_layer_with_the_smallest_deletion_area(deep: Model) -> No
     areas = answer.method["auto"]["areas"]["image"]
     assert answer.method["image"]["layer"] == [int(min(areas, key=areas.get))]
     assert len(areas) == 12
-    assert answer.method["auto"]["sample"] == "1 pairs of the caller's"
+    assert answer.method["auto"]["sample"] == "1 pairs of the argument sample"
     assert answer.method["text"]["layer"] == [0]
 
 

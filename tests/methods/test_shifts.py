@@ -136,7 +136,7 @@ def test_shifts_reject_a_bad_number(shifts: object) -> None:
 
 def test_shifts_reject_inputs_without_an_image() -> None:
     model = tiny.model("clip")
-    with pytest.raises(BadOption, match="shifts are of images"):
+    with pytest.raises(BadOption, match="shifts can only be used with images"):
         nibt.explain(model, nibt.Caption("a cat"), "a dog", shifts=2)
     with pytest.raises(BadOption, match="have a grid of their own"):
         nibt.explain(model, tiny.image(), "a cat", "rise", shifts=2, image_masks=8, text_masks=8)

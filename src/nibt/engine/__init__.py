@@ -1,1 +1,1 @@
-"""From a request and pairs to results."""
+"""Computation of results from a request and pairs of inputs."""

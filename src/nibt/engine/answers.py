@@ -1,4 +1,4 @@
-"""From explained batches to answers: explanations and comparisons, with their warnings."""
+"""Building of explanations and comparisons, with their warnings, from explained batches."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
@@ -17,13 +17,24 @@ from nibt.results.explanation import Comparison, Explanation
 from nibt.results.records import ScoreRecord
 from nibt.torch_modes import plain_torch
 
-_FLAT = 1e-7  # scores in a smaller range differ by rounding only
+_FLAT = 1e-7  # scores within a smaller range differ only by rounding
 
 
 def explain_pairs(
     spec: ExplanationSpec, pairs: Sequence[AnyPair], size: int, on_progress: OnProgress
 ) -> list[Explanation | Comparison]:
-    """Return the answer of each pair, in their order; at most ``size`` pairs go through the model together."""
+    """Explain pairs in batches.
+
+    Args:
+        spec: The resolved request.
+        pairs: The pairs.
+        size: The largest number of pairs in a batch.
+        on_progress: Called after each batch with the number of pairs that are done.
+
+    Returns:
+        The answers, in the order of the pairs.
+
+    """
     answers: dict[int, Explanation | Comparison] = {}
     for batch in explain_batches(spec, pairs, size):
         answers |= dict(zip(batch.indices, to_answers(spec, batch), strict=True))
@@ -33,7 +44,7 @@ def explain_pairs(
 
 @plain_torch()
 def to_answers(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explanation | Comparison]:
-    """Return the answers of a batch of which both sides were explained."""
+    """Return the answers of a batch whose two sides were explained."""
     values = [side.value().tolist() for side in batch.sides]
     embeddings = [side.trace.embedding for side in batch.sides]
     cosines = F.cosine_similarity(*embeddings, dim=-1).tolist()
@@ -81,7 +92,15 @@ def _side(item: ImageInput | str, batch: ExplainedBatch, position: int, index: i
 
 
 def image_attribution(image: ImageInput, attribution: Attribution, inputs: Inputs, index: int) -> ImageAttribution:
-    """Add the image and the region that the model saw to the scores of a method."""
+    """Build an image's attribution from the scores of a method.
+
+    Args:
+        image: The image.
+        attribution: The scores of this image.
+        inputs: The inputs of the batch.
+        index: The position of the image in the batch.
+
+    """
     assert isinstance(attribution.units, Grid)
     return ImageAttribution(
         attribution.scores,
@@ -97,25 +116,25 @@ def image_attribution(image: ImageInput, attribution: Attribution, inputs: Input
 
 
 def _input_notes(spec: ExplanationSpec, notes: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    """Notes on the inputs; of two images or two captions each note names its side."""
+    """Yield the notes on the inputs; for two images or two captions, each note names its side."""
     same = spec.modalities[0] == spec.modalities[1]
     for name, side_notes in zip(spec.side_names, notes, strict=True):
         yield from (f"{name}: {note}" if same else note for note in side_notes)
 
 
 def _unmet_tolerances(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[str]:
-    """Warnings about completeness gaps that stayed above the tolerance."""
+    """Yield a warning for each completeness gap that is above the tolerance."""
     for name, side in zip(spec.side_names, sides, strict=True):
         path = side.path
         if path is not None and path.missed:
             yield (
-                f"the gap of the {name} side, {abs(float(path.gap)):.2g}, is above the tolerance after "
-                f"{int(path.steps)} steps: the sum of its scores is not complete"
+                f"the completeness gap of the {name} side, {abs(float(path.gap)):.2g}, is above the tolerance after "
+                f"{int(path.steps)} steps"
             )
 
 
 def _flat_maps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[str]:
-    """Warnings about maps that give every unit the same score."""
+    """Yield a warning for each map that gives every unit the same score."""
     for name, side in zip(spec.side_names, sides, strict=True):
         scores = side.scores[side.units.explained] if isinstance(side.units, Words) else side.scores
         if len(scores) > 1 and float(scores.max() - scores.min()) <= _FLAT:
@@ -124,7 +143,7 @@ def _flat_maps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Itera
 
 
 def _score_record(spec: ExplanationSpec, values: Sequence[float]) -> ScoreRecord:
-    """Return the target, its value on the first side, and the target and the value of each side, which may differ."""
+    """Return the target and its value on the first side, and the target and the value of each side."""
     by_side = {
         name: {"target": spec.targets[modality].name, "value": value}
         for name, modality, value in zip(spec.side_names, spec.modalities, values, strict=True)

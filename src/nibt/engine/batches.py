@@ -1,7 +1,7 @@
-"""The one loop of the library: pairs that may share a batch are traced together, and a method explains each side.
+"""The loop over batches: both towers are traced once per batch, and a method explains each side.
 
-``explain_batches`` serves every caller: explanations, metrics, audits, ROAR and jobs. A job prepares its batches ahead
-in a thread and calls ``explain_batch`` for each.
+Explanations, metrics, audits and ROAR use ``explain_batches``. Jobs prepare their batches in another thread and call
+``explain_batch`` for each.
 """
 
 import time
@@ -29,10 +29,15 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class PreparedBatch:
-    """Pairs that go through the towers together, and the inputs of both towers.
+    """Pairs that go through the towers together, with the inputs of both towers.
 
-    An image or a caption that occurs in several pairs is prepared once: ``rows`` has, for each side, the row of its
-    inputs that belongs to each pair.
+    An image or a caption that occurs in several pairs is prepared once.
+
+    Attributes:
+        pairs: The pairs.
+        inputs: The inputs of both sides.
+        rows: For each side, the row of the inputs that belongs to each pair.
+
     """
 
     pairs: Sequence[AnyPair]
@@ -42,12 +47,12 @@ class PreparedBatch:
     @classmethod
     @plain_torch()
     def of(cls, spec: ExplanationSpec, pairs: Sequence[AnyPair]) -> "PreparedBatch":
-        """Resize the images and tokenize the captions of pairs that may share a batch."""
+        """Prepare pairs that may share a batch: resize their images and tokenize their captions."""
         (first, first_rows), (second, second_rows) = (_inputs(spec, pairs, position) for position in (0, 1))
         return cls(pairs, (first, second), (first_rows, second_rows))
 
     def take(self, indices: Sequence[int]) -> "PreparedBatch":
-        """Return the batch of some of the pairs."""
+        """Return the batch of the pairs at the indices."""
         chosen = [[rows[index] for index in indices] for rows in self.rows]
         unique = [list(dict.fromkeys(rows)) for rows in chosen]
         first, second = (inputs.take(rows) for inputs, rows in zip(self.inputs, unique, strict=True))
@@ -57,15 +62,15 @@ class PreparedBatch:
 
 @dataclass(frozen=True)
 class ExplainedBatch:
-    """The two sides of a batch and the attributions of the modalities that were explained.
+    """The two sides of a batch with their attributions.
 
     Attributes:
-        indices: The positions of the pairs among those of the call.
+        indices: The positions of the pairs in the call.
         pairs: The pairs of the batch.
         sides: Both sides, in the order of the pair.
         attributions: One attribution per side; None for a modality that was not explained.
-        seconds: What the method took, per side; 0 for a modality that was not explained.
-        encoding_seconds: What the forward passes through both towers took.
+        seconds: The time of the method on each side; 0 for a modality that was not explained.
+        encoding_seconds: The time of the forward passes through both towers.
 
     """
 
@@ -89,7 +94,7 @@ def explain_batches(
         modalities: The modalities to explain.
 
     Yields:
-        The batches, not in the order of the pairs: each says by ``indices`` which pairs it has.
+        The batches. They are not in the order of the pairs; ``indices`` has the positions of their pairs.
 
     """
     for indices in batch_indices(spec, pairs, size):
@@ -101,7 +106,14 @@ def explain_batches(
 def explain_batch(
     spec: ExplanationSpec, prepared: PreparedBatch, modalities: Sequence[Modality] = ("image", "text")
 ) -> ExplainedBatch:
-    """Trace both towers once, and explain each side as the other one sees it."""
+    """Explain a batch: trace both towers once, and explain each side by its score with the other side.
+
+    Args:
+        spec: The resolved request.
+        prepared: The batch.
+        modalities: The modalities to explain.
+
+    """
     sides, encoding_seconds = _timed(lambda: trace_sides(spec, prepared))
     attributions: list[Attribution | None] = []
     seconds = []
@@ -124,7 +136,7 @@ def explain_batch(
 
 @plain_torch()
 def trace_sides(spec: ExplanationSpec, pairs: Sequence[AnyPair] | PreparedBatch) -> tuple[Side, Side]:
-    """Return the two sides of pairs that may share a batch, in the order of the pair."""
+    """Trace both towers on pairs that may share a batch, and return the two sides in the order of the pair."""
     prepared = pairs if isinstance(pairs, PreparedBatch) else PreparedBatch.of(spec, pairs)
     first, second = (_trace(spec, prepared, position) for position in (0, 1))
     seen_by_first = _wordings(spec, prepared.pairs, second.embedding)
@@ -142,10 +154,10 @@ def batch_group(spec: ExplanationSpec, pair: AnyPair) -> Hashable:
 
 
 def batch_indices(spec: ExplanationSpec, pairs: Sequence[AnyPair], size: int) -> Iterator[list[int]]:
-    """Yield the indices of pairs that may share a batch, ``size`` at most.
+    """Yield the indices of the pairs of each batch, at most ``size`` of them.
 
-    If there are several batches, the pairs of one image stay together, since it is traced once for all of them; the
-    others are sorted by length, so that little is padded.
+    If there are several batches, the pairs of one image stay together, since the image is traced once for all of them.
+    Other pairs are sorted by length to reduce padding.
     """
     order = range(len(pairs))
     if len(pairs) > size:
@@ -158,7 +170,7 @@ def batch_indices(spec: ExplanationSpec, pairs: Sequence[AnyPair], size: int) ->
 
 
 def _key(item: ImageInput | str) -> Hashable:
-    """A key that is equal for an image or a caption that occurs again."""
+    """Return a key that is equal if the same image object or the same caption occurs again."""
     return item if isinstance(item, str) else id(item)
 
 
@@ -168,7 +180,7 @@ def _lengths(spec: ExplanationSpec, pair: AnyPair) -> Iterator[int]:
 
 
 def _inputs(spec: ExplanationSpec, pairs: Sequence[AnyPair], position: int) -> tuple[Inputs, list[int]]:
-    """The inputs of one side, each image or caption once, and the row of each pair in them."""
+    """Return the inputs of one side, without duplicates, and the row of each pair in them."""
     items = [pair.items[position] for pair in pairs]
     keys = list(map(_key, items))
     rows = {key: row for row, key in enumerate(dict.fromkeys(keys))}
@@ -177,7 +189,7 @@ def _inputs(spec: ExplanationSpec, pairs: Sequence[AnyPair], position: int) -> t
 
 
 def _trace(spec: ExplanationSpec, prepared: PreparedBatch, position: int) -> Trace:
-    """One forward pass, in which an image or a caption that occurs again is computed once."""
+    """Trace one side in a single forward pass, in which each image or caption is computed once."""
     modality, rows = spec.modalities[position], prepared.rows[position]
     lowest = min(getattr(spec.methods[modality], "layer", (0,)))
     trace = spec.model.tower(modality).trace(prepared.inputs[position], lowest)
@@ -187,7 +199,7 @@ def _trace(spec: ExplanationSpec, prepared: PreparedBatch, position: int) -> Tra
 def _wordings(spec: ExplanationSpec, pairs: Sequence[AnyPair], embeddings: Embedding) -> Embedding:
     """Return the embeddings that the first side is compared with.
 
-    They are those of the second side or, if the target rewords captions, the mean over the wordings of each caption.
+    They are those of the second side or, if the target rewords captions, their mean over the wordings of each caption.
     """
     if spec.modalities != ("image", "text") or not spec.targets["image"].rewords:
         return embeddings
@@ -204,7 +216,7 @@ def _score(spec: ExplanationSpec, position: int, other: Embedding) -> Callable[[
 
 
 def _timed(work: Callable[[], _Result]) -> tuple[_Result, float]:
-    """Return the result and the seconds it took; an accelerator is waited for, since it works asynchronously."""
+    """Return the result of a function and its time in seconds; an asynchronous accelerator is synchronized first."""
     started = time.perf_counter()
     result: Any = work()
     if torch.cuda.is_initialized():

@@ -1,4 +1,4 @@
-"""The mean states of a model over your own images and captions, as the baseline ``mean:FILE``."""
+"""Calibration: the mean hidden states of a model over your images and captions, for the baseline ``mean:FILE``."""
 
 import json
 from collections import defaultdict
@@ -37,31 +37,36 @@ def calibrate(
     overwrite: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> MeanStates:
-    """Compute the mean state at each layer and position; captions are aligned at their last word.
+    """Compute the mean hidden state at each layer and position.
 
-    The mean states belong to the weights of the model and to the grid of the images; those of a convolutional trunk,
-    whose states do not depend on their position, serve any grid.
+    Captions are aligned at their last word. The mean states are valid for the weights of the model and the grid of the
+    images. Those of a convolutional trunk do not depend on the position, and are valid for any grid.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
         images: The images; may be empty if there are captions.
         captions: The captions.
-        out: The file to write, as safetensors.
-        layers: Only these layers; None means all.
+        out: The safetensors file to write; None writes no file.
+        layers: The layers; None means all layers.
         batch_size: The largest number of inputs that go through the model together.
-        overwrite: Replace a file at ``out`` that nibt did not write, or that answers another request.
+        overwrite: Replace a file at ``out`` that nibt did not write, or that has the results of another request.
         on_progress: Called after each batch with the number of inputs that are done.
 
+    Returns:
+        The mean states.
+
     Raises:
-        BadInput: There is nothing to average, or images have different grids.
-        BadOption: There is no such layer.
-        WouldOverwrite: A file is there that nibt did not write.
-        OtherRequest: The file has the mean states of another model, or of other images, captions or layers.
+        BadInput: There are neither images nor captions, or images have different grids.
+        BadOption: A layer does not exist.
+        WouldOverwrite: ``out`` is a file that nibt did not write, and ``overwrite`` is false.
+        OtherRequest: ``out`` has the mean states of another model, or of other images, captions or layers.
         CannotWrite: The file cannot be written.
 
     """
     if not images and not captions:
-        raise BadInput("there is nothing to calibrate with: give images, captions or both")
+        raise BadInput(
+            "there is nothing to calibrate with (got no images and no captions): give images, captions or both"
+        )
     if out is not None:
         sources = [Path(one) for one in (model, *images) if isinstance(one, str | Path)]
         check_targets([Path(out)], [path for path in sources if path.exists()], overwrite)
@@ -86,7 +91,7 @@ def calibrate(
 
 @dataclass
 class _Count:
-    """Counts finished items, and reports them."""
+    """A counter of finished items that reports progress."""
 
     total: int
     on_progress: OnProgress
@@ -100,7 +105,7 @@ class _Count:
 def _facts(
     model: Model, images: Sequence[ImageInput], captions: Sequence[str], layers: Sequence[int] | None
 ) -> dict[str, str]:
-    """What the file says of how it was made: the model, how it takes images, and digests of what was averaged."""
+    """Return the metadata of the file: the model, its preprocessing, and digests of the images and captions."""
     return {
         "schema": "1",
         "model": model.id,
@@ -120,7 +125,7 @@ def _layers(tower: Tower, layers: Sequence[int] | None) -> Sequence[int]:
     if layers is None:
         return range(tower.depth + 1)
     if not layers:
-        raise BadOption("layers is empty: name at least one, or leave it out for all")
+        raise BadOption("layers must have at least one layer (got none): name layers, or leave it out for all of them")
     for layer in layers:
         tower.check_layer(layer)
     return layers
@@ -132,8 +137,8 @@ def _of_images(
     groups = [tower.group(image) for image in images]
     if tower.positional and len(set(groups)) > 1:
         raise BadInput(
-            f"the images have {len(set(groups))} different grids, and this tower's states mean their place: "
-            "calibrate with images of one shape"
+            f"the images must have the same grid, since the states of this tower depend on the position (got "
+            f"{len(set(groups))} grids): calibrate with images of one shape"
         )
     sums: dict[int, Tensor] = {}
     for indices in groups_of(groups, size):
@@ -149,7 +154,10 @@ def _of_images(
 def _of_captions(
     tower: Tower, captions: Sequence[str], layers: Sequence[int] | None, size: int, count: "_Count"
 ) -> tuple[dict[str, Tensor], int]:
-    """Means by distance from the last word, and by place for the rows before the first word."""
+    """Return the mean states of captions, and the index of the last word in them.
+
+    The states are averaged by their distance from the last word and, before the first word, by their position.
+    """
     after: dict[tuple[int, int], list[Any]] = defaultdict(lambda: [0, 0.0])
     before: dict[tuple[int, int], list[Any]] = defaultdict(lambda: [0, 0.0])
     for indices in groups_of([None] * len(captions), size):

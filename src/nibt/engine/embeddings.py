@@ -1,4 +1,4 @@
-"""NIB for many captions of one image: maps for a batch of embeddings, and contributions that serve any caption."""
+"""NIB for many captions of one image: maps of a batch of embeddings, and contributions for any caption."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,14 +16,14 @@ from nibt.data.images import ImageSource, read_image
 from nibt.data.pair import Caption, as_list, modality, read_caption
 from nibt.data.units import Grid, special_share
 from nibt.engine.encode import encode
-from nibt.engine.jacobians import PathIntegral, change, narrowed, parts, path_summary, scores, vectors
+from nibt.engine.jacobians import PathIntegral, change, layer_paths, part_masks, scores, vectors
 from nibt.engine.spec import baseline_by_side, resolve
 from nibt.errors import BadInput
 from nibt.methods.base import MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.outputs import sorted_header, unsigned, write_bytes
-from nibt.results.attribution import Attribution
+from nibt.results.attribution import Attribution, PathSummary
 from nibt.torch_modes import plain_torch
 from nibt.values import ByValue
 
@@ -39,15 +39,16 @@ def explain_embeddings(
     variant: str = "default",
     **options: Any,
 ) -> Attribution:
-    """Compute NIB's maps of one image for many captions, or of one caption for many images, given as embeddings.
+    """Compute NIB's maps of one image for the embeddings of many captions, or of one caption for many images.
 
-    Equal to that side of ``explain`` with the target cosine, to 1e-5. The states on the path are computed once; then
-    comes a backward pass per embedding, or a forward pass per token, whichever are fewer.
+    The maps equal those of ``explain`` with the target ``cosine``, to 1e-5. The forward passes along the path are
+    shared by all embeddings. They are followed by a backward pass per embedding or a forward pass per token, whichever
+    is cheaper.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
         item: An image or a ``Caption``.
-        embeddings: Embeddings of the other side, (many, dim); only their direction counts.
+        embeddings: The embeddings of the other side, (many, dim). Their lengths do not matter.
         variant: A variant of the method ``nib``.
         **options: Options of the method ``nib``.
 
@@ -55,9 +56,9 @@ def explain_embeddings(
         A batch of maps, one per embedding.
 
     Raises:
-        BadInput: The image or the caption cannot be read, or the embeddings have another shape, NaN, or no length.
+        BadInput: The image or the caption cannot be read, or an embedding has a wrong shape, is zero or not finite.
         UnknownName: No variant or option has that name.
-        BadOption: An option has a value that it cannot have.
+        BadOption: An option has an invalid value.
 
     """
     model = load_model(model)
@@ -67,21 +68,19 @@ def explain_embeddings(
     method, tower = spec.nib(side), model.tower(side)
     trace = tower.trace(tower.prepare([own]), min(method.layer))
     aim = _checked(embeddings, trace.embedding)
-    one = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # no score is used
-    layers = narrowed(one, method)
+    layers = layer_paths(Side(model, trace, lambda embedding: embedding.norm(dim=-1)), method)  # the score is not used
     integral = PathIntegral.mean([scores(layer, aim, aim @ layer.change) for layer in layers])
     after = F.normalize(trace.embedding, dim=-1)[0]
     before = after - change(layers)
-    summary = path_summary(
-        aim,
-        after,
-        before,
-        integral.values.sum(-1),
+    summary = PathSummary(
         method.baseline,
         method.quadrature,
         method.layer,
         integral.steps,
-        method.tolerance,
+        at_input=aim @ after,
+        at_baseline=aim @ before,
+        sum=integral.values.sum(-1),
+        tolerance=method.tolerance,
     )
     units = tower.units(trace.inputs.take([0] * len(aim)), trace.cut(method.layer[0]).hidden.expand(len(aim), -1, -1))
     return Attribution(units.keep(integral.values), units, special_share(integral.values, units), summary)
@@ -92,22 +91,24 @@ def _checked(embeddings: Tensor, like: Tensor) -> Float[Tensor, "many dim"]:
         raise BadInput(f"embeddings must have the shape (many, {like.shape[1]}) (got {tuple(embeddings.shape)})")
     lengths = embeddings.norm(dim=-1)
     if not (lengths.isfinite() & (lengths > 0)).all():
-        raise BadInput("an embedding must have a direction: one of these is zero, infinite or NaN")
+        worst = int((~(lengths.isfinite() & (lengths > 0))).nonzero()[0])
+        raise BadInput(f"embeddings must be finite and not zero (got the length {float(lengths[worst])} at {worst})")
     return F.normalize(embeddings.to(like), dim=-1)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Contributions(ByValue):
-    """What each patch of an image contributes to its unit embedding: NIB's map for any caption is a matrix product.
+    """The contribution of each patch of an image to its unit embedding, from which a map is one matrix product.
 
     Attributes:
-        vectors: The contribution of each patch, and last that of all other rows: ``vectors @ v`` are NIB's scores for
-            the unit embedding v.
+        vectors: The contribution of each patch, (patch + 1, dim); the last row is that of all other tokens.
+            ``vectors @ v`` are NIB's scores for the unit embedding v.
         after: The unit embedding of the image.
-        before: The unit embedding at the baseline; the vectors add up to ``after - before``.
+        before: The unit embedding at the baseline. The sum of ``vectors`` is ``after - before``, up to the completeness
+            gap.
         grid: The grid of the patches.
-        facts: How the contributions were computed.
-        model: The model, which reads captions; None for contributions from a file.
+        facts: The image, the model and the options that the contributions were computed with.
+        model: The model, which encodes captions; None for contributions from a file.
 
     """
 
@@ -121,62 +122,64 @@ class Contributions(ByValue):
     def __repr__(self) -> str:
         rows, columns, dim = self.grid.rows, self.grid.columns, self.vectors.shape[-1]
         return (
-            f"Contributions of {self.facts.get('image')}, {rows} x {columns} patches to {dim} numbers; model "
+            f"Contributions of {self.facts.get('image')}: {rows} x {columns} patches, {dim} dimensions; model "
             f"{self.facts.get('model')}"
         )
 
     @plain_torch()
     def explain(self, caption: str | Sequence[str] | Tensor, model: Model | None = None) -> Attribution:
-        """Return NIB's map for a caption or an embedding, by one matrix product.
+        """Return NIB's map for a caption or an embedding.
 
-        Equal to the image side of ``explain`` with the same options and the target cosine, to 1e-5.
+        It equals the image side of ``explain`` with the same options and the target ``cosine``, to 1e-5.
 
         Args:
-            caption: A caption or an embedding, (dim), for one map; several, (batch, dim), for a batch of maps.
-            model: The model that reads captions, for contributions from a file.
+            caption: A caption or an embedding, (dim), for one map; captions or embeddings, (batch, dim), for a batch.
+            model: The model that encodes captions; needed if the contributions were loaded from a file without one.
 
         Raises:
-            BadInput: The caption is blank; or these contributions were loaded from a file, and the model is missing or
-                another one.
+            BadInput: A caption is blank, an embedding has a wrong size, or the model is missing or has other weights.
 
         """
         aim = F.normalize((caption if isinstance(caption, Tensor) else self._encoded(caption, model)).float(), dim=-1)
         aim = aim.cpu()
         if aim.ndim not in (1, 2) or aim.shape[-1] != len(self.after):
-            raise BadInput(f"an embedding must have {len(self.after)} numbers (got the shape {tuple(aim.shape)})")
+            raise BadInput(f"embeddings must have {len(self.after)} dimensions (got the shape {tuple(aim.shape)})")
         scores = aim @ self.vectors.T
         facts, layers = self.facts, tuple(map(int, self.facts["layers"].split(",")))
-        summary = path_summary(
-            aim,
-            self.after,
-            self.before,
-            scores.sum(-1),
+        summary = PathSummary(
             facts["baseline"],
             facts["quadrature"],
             layers,
             scores.new_full(scores.shape[:-1], int(facts["steps"])),
+            at_input=aim @ self.after,
+            at_baseline=aim @ self.before,
+            sum=scores.sum(-1),
         )
-        beside = scores[..., -1].abs() / scores.abs().sum(-1).clamp_min(1e-30)
-        return Attribution(scores[..., :-1], self.grid, beside, summary)
+        share = scores[..., -1].abs() / scores.abs().sum(-1).clamp_min(1e-30)
+        return Attribution(scores[..., :-1], self.grid, share, summary)
 
     def _encoded(self, caption: str | Sequence[str], model: Model | None) -> Tensor:
         model = model or self.model
         if model is None:
-            raise BadInput("contributions from a file know no model: explain(caption, model=...), or an embedding")
+            raise BadInput(
+                "contributions from a file have no model: call explain(caption, model=...), or give an embedding"
+            )
         if model.weights_hash != self.facts["weights_hash"]:
             raise BadInput(
-                f"the contributions are of the weights {self.facts['weights_hash']}, the model {model.id} "
-                f"has {model.weights_hash}"
+                f"the model must have the weights {self.facts['weights_hash']}, with which the contributions were "
+                f"computed ({model.id} has {model.weights_hash})"
             )
         embeddings = encode(model.text, [read_caption(text) for text in as_list(caption)])
         return embeddings[0] if isinstance(caption, str) else embeddings
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
-        """Write safetensors in half precision (scores then hold to about a thousandth), whole or not at all.
+        """Write a safetensors file in half precision, completely or not at all.
+
+        The relative error of scores is then about 0.001.
 
         Raises:
-            WouldOverwrite: A file is there that nibt did not write, and ``overwrite`` is not given.
-            CannotWrite: The folder is missing or closed, or the disk is full.
+            WouldOverwrite: The path has a file that nibt did not write, and ``overwrite`` is false.
+            CannotWrite: The folder is missing or not writable, or the disk is full.
 
         """
         tensors = {"vectors": self.vectors.half(), "after": self.after.half(), "before": self.before.half()}
@@ -187,10 +190,14 @@ class Contributions(ByValue):
     @classmethod
     @plain_torch()
     def load(cls, path: str | Path, model: Model | None = None) -> "Contributions":
-        """Read a file that ``save`` wrote; with a model captions can be read, too.
+        """Read a file that ``save`` wrote.
+
+        Args:
+            path: The file.
+            model: The model that encodes captions; without it, ``explain`` takes embeddings only.
 
         Raises:
-            BadInput: The file is missing or holds something else.
+            BadInput: The file is missing, or ``save`` did not write it.
 
         """
         try:
@@ -198,10 +205,10 @@ class Contributions(ByValue):
                 facts = opened.metadata() or {}
                 tensors = {name: opened.get_tensor(name).float() for name in opened.keys()}
         except (SafetensorError, OSError) as error:
-            raise BadInput(f"{str(path)!r} holds no contributions that nibt wrote ({error})") from error
+            raise BadInput(f"{str(path)!r} has no contributions that nibt wrote ({error})") from error
         facts.pop("signature", None)
         if facts.pop("kind", None) != _KIND:
-            raise BadInput(f"{str(path)!r} holds no contributions that nibt wrote")
+            raise BadInput(f"{str(path)!r} has no contributions that nibt wrote")
         grid = Grid(*map(int, facts.pop("grid").split(",")))
         return cls(tensors["vectors"], tensors["after"], tensors["before"], grid, facts, model)
 
@@ -210,29 +217,34 @@ class Contributions(ByValue):
 def contributions(
     model: Model | str | Path | nn.Module, image: ImageSource, *, variant: str = "default", **options: Any
 ) -> Contributions:
-    """Compute what each patch contributes to the unit embedding of an image.
+    """Compute the contribution of each patch to the unit embedding of an image.
 
-    The map of any caption is then one matrix product. Options and variants are those of the method ``nib`` for the
-    image side.
+    The map of any caption is then one matrix product.
+
+    Args:
+        model: A loaded model, or what ``load_model`` takes.
+        image: The image.
+        variant: A variant of the method ``nib``.
+        **options: Options of the method ``nib``.
 
     Raises:
         BadInput: The image cannot be read.
         UnknownName: No variant or option has that name.
-        BadOption: An option has a value that it cannot have.
+        BadOption: An option has an invalid value.
 
     """
     model, image = load_model(model), read_image(image)
     spec = resolve(model, MethodSpec("nib", variant, baseline_by_side(options, ["image"])))
     method = spec.nib("image")
     trace = model.image.trace(model.image.prepare([image]), min(method.layer))
-    side = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # no score is used: e(z) is a vector
+    side = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # the score is not used
     grid = trace.cut(method.layer[0]).units
     assert isinstance(grid, Grid)
     patches = [[grid.prefix + patch] for patch in range(grid.count)]
-    layers = narrowed(side, method)
-    integral = PathIntegral.mean([vectors(one, parts(patches, one.rows)) for one in layers])
+    layers = layer_paths(side, method)
+    integral = PathIntegral.mean([vectors(layer, part_masks(patches, layer.rows)) for layer in layers])
     after = F.normalize(trace.embedding, dim=-1)[0]
-    summary = {
+    facts = {
         "image": image.source,
         "image_hash": image.digest,
         "model": model.id,
@@ -243,4 +255,4 @@ def contributions(
         "layers": ",".join(map(str, method.layer)),
     }
     ends = after.float().cpu(), (after - change(layers)).float().cpu()
-    return Contributions(integral.values.float().cpu(), *ends, Grid(grid.rows, grid.columns), summary, model)
+    return Contributions(integral.values.float().cpu(), *ends, Grid(grid.rows, grid.columns), facts, model)

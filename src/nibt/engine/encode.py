@@ -1,4 +1,4 @@
-"""Embeddings of many images or captions."""
+"""Computation of the embeddings of images or captions, in batches."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from nibt.types import Embedding
 
 @plain_torch()
 def encode(tower: Tower, items: Sequence[Any], batch_size: int = 32) -> Embedding:
-    """Return the embeddings of images or captions, in their order: (item, dim)."""
+    """Compute the embeddings of images or captions, in their order: (item, dim)."""
     embeddings: dict[int, torch.Tensor] = {}
     for indices in groups_of([tower.group(item) for item in items], batch_size):
         batch = tower.encode(tower.prepare([items[index] for index in indices]))
@@ -21,7 +21,7 @@ def encode(tower: Tower, items: Sequence[Any], batch_size: int = 32) -> Embeddin
 
 
 def groups_of(groups: Sequence[Any], size: int) -> Iterator[list[int]]:
-    """Yield the indices of items of one group, ``size`` at most, in their order."""
+    """Yield the indices of items of the same group, in their order, at most ``size`` at a time."""
     for group in dict.fromkeys(groups):
         members = [index for index, other in enumerate(groups) if other == group]
         yield from (members[first : first + size] for first in range(0, len(members), size))

@@ -71,38 +71,39 @@ def explain(
 ) -> Explanation | Comparison | list[Explanation] | list[Comparison]:
     """Explain which parts of an image, and which words of a caption, make the model match them.
 
-    Two images, or two captions, are compared in the same way: the maps then say what makes them alike.
+    Two images, or two captions, are compared in the same way: the maps then show what makes them similar.
 
     Args:
-        model: A loaded model, or what ``load_model`` takes: a name, a folder, a module.
+        model: A loaded model, or what ``load_model`` takes: a name, a folder or a module.
         first: An image (a string is a path or ``sample:NAME``), a ``Caption``, or a list of either.
-        second: A caption (a string), or an image that is no string (``Path``, PIL image, array, tensor), or a list of
-            either. Two lists of the same length are pairs; a list goes with a single item on the other side.
+        second: A caption (a string), an image that is not a string (``Path``, PIL image, array, tensor), or a list of
+            either. Two lists must have the same length and are paired item by item. A list and a single item pair
+            every item of the list with the single one.
         method: The name of the method.
-        target: The number that is explained.
+        target: The name of the target, the score that is explained.
         variant: A variant of the method: "default", or "paper" for the published setting.
-        against: Captions that a target compares with: on the image side, or for two captions.
-        against_images: Images that a target compares with: on the text side, or for two images.
-        templates: Wordings with ``{}`` for the caption, for the target ``ensemble``.
+        against: Captions that the target compares with, on the image side or for two captions.
+        against_images: Images that the target compares with, on the text side or for two images.
+        templates: Templates of captions with ``{}``, for the target ``ensemble``.
         batch_size: The largest number of pairs that go through the model together.
         seed: A seed for methods that draw at random.
         sample: The pairs on which ``layer="auto"`` is chosen; None means the samples of the package.
-        memory: About how many MB the states that go through the model together may take, with what is kept of them for
-            a gradient. None means little beside the model itself.
+        memory: The approximate memory in MB for hidden states that go through the model together, with their
+            gradients. None uses little memory compared with the model.
         on_progress: Called after each batch with the number of pairs that are done.
-        **options: Options of the method, for both sides (``steps=8``) or one (``image_layer=6``, ``text_layer=0``).
-            ``layer="auto"`` chooses a layer by deletion; ``along_path=True`` averages a method of one gradient
-            (``grad_cam``) along NIB's path; ``shifts=2`` explains 2 x 2 shifts of each image by parts of a patch, for a
-            map of twice the resolution.
+        **options: Options of the method, for both sides (``steps=8``) or one side (``image_layer=6``,
+            ``text_layer=0``). ``layer="auto"`` chooses the layer with the smallest deletion area on ``sample``.
+            ``along_path=True`` averages a gradient method (``grad_cam``) along NIB's path. ``shifts=2`` explains 2 x 2
+            shifts of each image by parts of a patch, for a map with twice the resolution.
 
     Returns:
-        An ``Explanation`` of an image with a caption, a ``Comparison`` of two images or two captions; a list of them if
-        ``first`` or ``second`` is a list.
+        An ``Explanation`` of an image with a caption, or a ``Comparison`` of two images or two captions. A list of them
+        if ``first`` or ``second`` is a list.
 
     Raises:
         BadInput: An image or a caption cannot be read, or lists differ in length or mix images and captions.
         UnknownName: No method, target, variant or option has that name.
-        BadOption: An option cannot have that value.
+        BadOption: An option has an invalid value.
         CannotLoad: The model cannot be loaded.
 
     Examples:
@@ -131,7 +132,12 @@ def explain(
 
 @plain_torch()
 def rank(model: _Model, image: ImageSource, labels: Sequence[_Text]) -> list[Ranked]:
-    """Rank labels by their cosine with an image, from best to worst: zero-shot classification.
+    """Rank labels by their cosine with an image (zero-shot classification), the best first.
+
+    Args:
+        model: A loaded model, or what ``load_model`` takes.
+        image: The image.
+        labels: The labels, at least two.
 
     Raises:
         BadInput: There are fewer than two labels, one is blank, or one occurs twice.
@@ -148,14 +154,14 @@ def rank(model: _Model, image: ImageSource, labels: Sequence[_Text]) -> list[Ran
 
 
 def read_labels(labels: Sequence[_Text]) -> list[str]:
-    """Read labels, before a model is loaded.
+    """Check labels and return their texts.
 
     Raises:
         BadInput: There are fewer than two labels, one is blank, or one occurs twice.
 
     """
     if isinstance(labels, str | Caption):
-        raise BadInput("labels must be a list of texts (got one text)")
+        raise BadInput("labels must be a list of texts (got a single text)")
     if len(labels) < 2:
         raise BadInput(f"give at least two labels to rank (got {len(labels)})")
     texts = [read_caption(label) for label in labels]
@@ -172,9 +178,17 @@ def explain_labels(
     method: str = "nib",
     **options: Any,
 ) -> Explanation:
-    """Rank labels, and explain the first one against the second (the target ``difference``).
+    """Rank labels, and explain the best label against the second best, with the target ``difference``.
 
-    ``options`` are those of ``explain``.
+    Args:
+        model: A loaded model, or what ``load_model`` takes.
+        image: The image.
+        labels: The labels, at least two.
+        method: The name of the method.
+        **options: Other arguments and options of ``explain``.
+
+    Returns:
+        The explanation of the best label, with all labels in ``ranking``.
 
     Raises:
         BadInput: There are fewer than two labels, one is blank, or one occurs twice.

@@ -13,7 +13,7 @@ from nibt.data.images import ImageSource
 from nibt.data.pair import Caption, Pair, as_list, make_pairs, require_image_text
 from nibt.data.units import Grid, Words
 from nibt.engine.batches import trace_sides
-from nibt.engine.jacobians import PathIntegral, change, narrowed, parts, scores, vectors
+from nibt.engine.jacobians import PathIntegral, change, layer_paths, part_masks, scores, vectors
 from nibt.engine.mismatch import mismatches
 from nibt.engine.spec import ExplanationSpec, resolve
 from nibt.methods.base import MethodSpec
@@ -25,7 +25,7 @@ from nibt.results.records import MethodRecord
 from nibt.torch_modes import plain_torch
 
 TOLERANCE = 0.01
-"""Two integrals are multiplied: with few steps, the product may have the wrong sign."""
+"""The default tolerance. Two integrals are multiplied, and with few steps the product may have the wrong sign."""
 
 
 @plain_torch()
@@ -41,29 +41,33 @@ def explain_interactions(
 ) -> Interaction | list[Interaction]:
     """Compute which words of a caption go with which parts of an image: a signed table, words x patches.
 
-    Both towers are narrowed as by the method ``nib``, whose options and variants these are; the score is the cosine.
-    The sum of the table over all rows is NIB's image map for the change of the caption's embedding. With the rows that
-    are no words and no patches it is complete, up to ``Interaction.gap``.
+    The paths of both towers are those of the method ``nib``, and the target is ``cosine``. The sum of the table over
+    all words is NIB's map of the image for the change of the caption's embedding. With all special tokens the table is
+    complete, up to ``Interaction.gap``.
 
-    Unless ``steps``, ``quadrature`` or a variant fix the steps, they are doubled, to 64 at most, until the sum of the
-    words' vectors is within ``tolerance`` (0.01) of the change of the caption's embedding, by its length, and the sum
-    of each word's map within that share of the strongest word's; None turns this off. Each word costs a forward pass of
-    the upper part of the text tower, and a backward pass of that of the image tower.
+    Unless ``steps``, ``quadrature`` or a variant is given, the steps are doubled, up to 64, until two gaps are within
+    ``tolerance`` (0.01): the gap of the words' vectors, relative to the length of the change of the caption's
+    embedding, and the gap of each word's map, relative to that of the word whose map has the largest sum.
+    ``tolerance=None`` turns this off. Each word costs a forward pass through the upper layers of the text tower, and a
+    backward pass through those of the image tower, per step.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
-        image: An image, or a list; lists pair up as in ``explain``.
-        caption: A caption, or a list.
-        words: Words of the caption that get rows of their own, by their texts or positions from 0. Empty means all.
+        image: An image, or a list of images; lists are paired as in ``explain``.
+        caption: A caption, or a list of captions.
+        words: The words of the caption that get a map, by their texts or their positions from 0. Empty means all.
         variant: A variant of the method ``nib``.
-        on_progress: Called after each pair.
+        on_progress: Called after each pair with the number of pairs that are done.
         **options: Options of the method ``nib``.
 
+    Returns:
+        An ``Interaction``, or a list of them if ``image`` or ``caption`` is a list.
+
     Raises:
-        BadInput: An image or a caption cannot be read, lists differ in length, both are of one kind, or a word does
-            not occur in a caption.
+        BadInput: An image or a caption cannot be read, lists differ in length, a pair is not an image with a caption,
+            or a word does not occur in a caption.
         UnknownName: No variant or option has that name.
-        BadOption: An option has a value that it cannot have.
+        BadOption: An option has an invalid value.
 
     """
     read, many = make_pairs(image, caption)
@@ -78,22 +82,23 @@ def explain_interactions(
 
 
 def _with_tolerance(variant: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Add the tolerance, unless the options fix it or the steps."""
+    """Add the default tolerance, unless the variant or the options set it or the steps."""
     has_steps = variant != "default" or any(name.endswith(("steps", "quadrature", "tolerance")) for name in options)
     return options if has_steps else {**options, "tolerance": TOLERANCE}
 
 
 def _table(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int]) -> Interaction:
+    """Compute the table of one pair."""
     image, text = trace_sides(spec, [pair])
-    words, grid = _rows(text, wanted), _grid(image, spec)
-    spoken, text_change = _of_words(text, spec, words)
-    seen, shown = _of_patches(image, spec, spoken.values)
-    kept, product = grid.keep(seen.values), float(shown @ text_change)
-    scores = torch.cat([kept, (seen.values.sum(-1) - kept.sum(-1))[:, None]], 1).float().cpu()
+    words, grid = _table_words(text, wanted), _grid(image, spec)
+    of_words, text_change = _word_vectors(text, spec, words)
+    of_patches, image_change = _patch_scores(image, spec, of_words.values)
+    patches, product = grid.keep(of_patches.values), float(image_change @ text_change)
+    scores = torch.cat([patches, (of_patches.values.sum(-1) - patches.sum(-1))[:, None]], 1).float().cpu()
     similarity = float(F.cosine_similarity(image.trace.embedding, text.trace.embedding))
-    steps = {"image": int(seen.steps.max()), "text": int(spoken.steps.max())}
+    steps = {"image": int(of_patches.steps.max()), "text": int(of_words.steps.max())}
     method: MethodRecord = {**spec.record["method"], "steps": steps}
-    notes = _unmet({"image": seen, "text": spoken}, float(scores.sum()), product)
+    notes = _unmet_tolerances({"image": of_patches, "text": of_words}, float(scores.sum()), product)
     return Interaction(
         pair.caption,
         scores,
@@ -119,8 +124,8 @@ def _table(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int]) -> In
     )
 
 
-def _rows(text: Side, wanted: Sequence[str | int]) -> Words:
-    """Return the words that get rows of their own: the wanted ones, or all."""
+def _table_words(text: Side, wanted: Sequence[str | int]) -> Words:
+    """Return the words that get a map: the wanted words, or all."""
     assert text.inputs.words is not None
     words = text.inputs.words[0]
     if not wanted:
@@ -137,31 +142,34 @@ def _grid(image: Side, spec: ExplanationSpec) -> Grid:
     return units
 
 
-def _of_words(text: Side, spec: ExplanationSpec, words: Words) -> tuple[PathIntegral, Tensor]:
-    """Return the contribution of each word, and last of all other tokens, to the unit embedding, and its change."""
-    spelt = [word.tokens for word in words.words[0]]
-    layers = narrowed(text, spec.nib("text"))
-    integrals = PathIntegral.mean([vectors(one, parts(spelt, one.rows)) for one in layers])
-    return integrals, change(layers)
+def _word_vectors(text: Side, spec: ExplanationSpec, words: Words) -> tuple[PathIntegral, Tensor]:
+    """Return the contributions of the words to the unit embedding of the caption, and its change.
 
-
-def _of_patches(image: Side, spec: ExplanationSpec, spoken: Tensor) -> tuple[PathIntegral, Tensor]:
-    """Return the score of each image token for each word's vector, and the change of the unit embedding.
-
-    The tolerance of each word is relative to the sum of the strongest word's map.
+    The last contribution is that of all other tokens.
     """
-    layers, integrals = narrowed(image, spec.nib("image")), []
-    for one in layers:
-        most = (spoken @ one.change).abs().max()
-        integrals.append(scores(one, spoken, most.expand(len(spoken))))
+    tokens = [word.tokens for word in words.words[0]]
+    layers = layer_paths(text, spec.nib("text"))
+    integral = PathIntegral.mean([vectors(layer, part_masks(tokens, layer.rows)) for layer in layers])
+    return integral, change(layers)
+
+
+def _patch_scores(image: Side, spec: ExplanationSpec, word_vectors: Tensor) -> tuple[PathIntegral, Tensor]:
+    """Return the scores of the image tokens for each word's vector, and the change of the image's unit embedding.
+
+    The tolerance of each word is relative to the word whose map has the largest sum.
+    """
+    layers, integrals = layer_paths(image, spec.nib("image")), []
+    for layer in layers:
+        most = (word_vectors @ layer.change).abs().max()
+        integrals.append(scores(layer, word_vectors, most.expand(len(word_vectors))))
     return PathIntegral.mean(integrals), change(layers)
 
 
-def _unmet(sides: dict[str, PathIntegral], total: float, product: float) -> Iterator[str]:
-    """Yield warnings about sums that stayed above the tolerance."""
-    for name, integrals in sides.items():
-        if integrals.missed.any():
+def _unmet_tolerances(sides: dict[str, PathIntegral], total: float, product: float) -> Iterator[str]:
+    """Yield a warning for each side whose completeness gap is above the tolerance."""
+    for name, integral in sides.items():
+        if integral.missed.any():
             yield (
-                f"the {name} side of the table is above the tolerance after {int(integrals.steps.max())} steps: its "
-                f"sum is {total:.3g} (exact: {product:.3g})"
+                f"the {name} side of the table is above the tolerance after {int(integral.steps.max())} steps: the "
+                f"sum of the table is {total:.3g} (exact: {product:.3g})"
             )

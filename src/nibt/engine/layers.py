@@ -1,4 +1,4 @@
-"""``layer="auto"``: one layer for each side, chosen by deletion on a sample before anything is explained."""
+"""The option ``layer="auto"``, which chooses a layer for each side by deletion on a sample of pairs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -15,12 +15,12 @@ from nibt.models.base import Model, Tower
 from nibt.registry import find
 from nibt.types import Modality
 
-_FEWEST_CELLS, _MOST_CELLS = 9, 4096  # of a feature map that is worth explaining
+_FEWEST_CELLS, _MOST_CELLS = 9, 4096  # of the feature maps that are tried
 Score = Callable[..., Any]
 
 
 def shipped_sample() -> list[Pair]:
-    """The images that ship with the package, with their captions."""
+    """Return the images that ship with the package, with their captions."""
     return [Pair(read_image(f"sample:{name}"), caption) for name, caption in sample_captions().items()]
 
 
@@ -31,7 +31,19 @@ def resolve_auto(
     scores: Mapping[Modality, Score],
     sample: Sequence[Pair] | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the options with a number in place of each "auto", and the record of how it was chosen."""
+    """Replace each "auto" in the options by the layer with the smallest deletion area.
+
+    Args:
+        model: The model.
+        kind: The class of the method.
+        spec: The method with its options.
+        scores: The target of each modality.
+        sample: The pairs on which layers are compared; None means the samples of the package.
+
+    Returns:
+        The options, and a record of the sample and the area of each layer.
+
+    """
     pairs = shipped_sample() if sample is None else list(sample)
     options = spec.options
     resolved = {name: value for name, value in options.items() if name != "layer" or value != "auto"}
@@ -52,12 +64,12 @@ def resolve_auto(
         }
         resolved[name] = min(areas, key=lambda layer: areas[layer])
         areas_by_side[tower.modality] = {str(layer): area for layer, area in areas.items()}
-    source = "the images that ship with nibt" if sample is None else f"{len(pairs)} pairs of the caller's"
+    source = "the images that ship with nibt" if sample is None else f"{len(pairs)} pairs of the argument sample"
     return resolved, {"auto": {"sample": source, "metric": "deletion", "areas": areas_by_side}}
 
 
 def _candidates(tower: Tower, pairs: Sequence[Pair]) -> list[int]:
-    """Every layer that can be replayed; of feature maps, only those with a sensible number of cells."""
+    """Return the layers to try: every layer, or the feature maps with a suitable number of cells."""
     if tower.positional:
         return list(range(tower.depth))
     trace = tower.trace(tower.prepare([pairs[0].image]))
@@ -68,17 +80,17 @@ def _candidates(tower: Tower, pairs: Sequence[Pair]) -> list[int]:
 
 
 def _deletion_area(model: Model, method: Method, tower: Tower, score: Score, pairs: Sequence[Pair]) -> float:
-    """The area under the deletion curve, averaged over the sample."""
+    """Return the area under the deletion curve, averaged over pairs."""
     deletion = find("metrics", "deletion")()
     areas = []
     for pair in pairs:
         image = model.image.trace(model.image.prepare([pair.image]))
         text = model.text.trace(model.text.prepare([pair.caption]))
-        here, other = (image, text) if tower.modality == "image" else (text, image)
-        side = Side(model, here, _seen_by(score, other))
+        own, other = (image, text) if tower.modality == "image" else (text, image)
+        side = Side(model, own, _score_with(score, other))
         areas.append(float(deletion(MetricInput(side, method(side)))))
     return sum(areas) / len(areas)
 
 
-def _seen_by(score: Score, other: Trace) -> Score:
+def _score_with(score: Score, other: Trace) -> Score:
     return partial(score, other=other.embedding)

@@ -1,8 +1,7 @@
-"""Whether the model rates an image and a caption as no match, so that a map of them explains a low score.
+"""Detection of pairs that the model rates as no match, whose maps explain a low score.
 
-The rule: their logit is lower, by ``MARGIN`` or more, than that of the image with a blank caption, or of a blank
-image with the caption. It only ever says "no match": a pair that passes need not match. ``docs/reading.md`` has how
-often it is wrong.
+A pair is no match if its logit is lower, by more than ``MARGIN``, than that of the image with a blank caption or of a
+blank image with the caption. A pair that passes may still be no match. ``docs/reading.md`` has the error rates.
 """
 
 from collections.abc import Iterator
@@ -21,15 +20,23 @@ from nibt.targets.base import cosine
 from nibt.types import Embedding, PerExample
 
 MARGIN = 0.5
-"""Of two logits, the model's scale times the cosine: a softmax over both prefers the blank one by 1.65 to 1. Chosen by
-``benchmarks/mismatch.py``.
+"""The least difference between two logits (cosines times the model's scale), chosen by ``benchmarks/mismatch.py``.
+
+At this difference, a softmax over both prefers the blank input by 1.65 to 1.
 """
-_BLANK = ImageInput(Image.new("RGB", (64, 64)), "blank")  # its color does not matter: what the tower gets is zero
+_BLANK = ImageInput(Image.new("RGB", (64, 64)), "blank")  # the color does not matter: the tower's input is set to 0
 _BLANKS: "WeakKeyDictionary[Model, dict[tuple, Embedding]]" = WeakKeyDictionary()
 
 
 class Similarities(NamedTuple):
-    """Cosines of a batch: of the pairs, of the images with a blank caption, of a blank image with the captions."""
+    """The cosines of a batch that the rule compares.
+
+    Attributes:
+        pair: The cosines of the pairs.
+        blank_caption: The cosines of the images with a blank caption.
+        blank_image: The cosines of a blank image with the captions.
+
+    """
 
     pair: PerExample
     blank_caption: PerExample
@@ -37,7 +44,7 @@ class Similarities(NamedTuple):
 
 
 def mismatches(image: Side, text: Side) -> Iterator[str]:
-    """A warning for each pair of a batch that the model rates as no match, and an empty text for each other pair."""
+    """Yield a warning for each pair of a batch that the model rates as no match, and an empty string for the others."""
     margin = MARGIN / image.model.scale
     for pair, *blanks in zip(*(values.tolist() for values in similarities(image, text)), strict=True):
         named = zip(("the blank caption", "the blank image"), blanks, strict=True)
@@ -46,7 +53,7 @@ def mismatches(image: Side, text: Side) -> Iterator[str]:
 
 
 def similarities(image: Side, text: Side) -> Similarities:
-    """What the rule compares, for a batch of pairs."""
+    """Compute the cosines that the rule compares, for a batch of pairs."""
     seen, caption = image.trace.embedding.float(), text.trace.embedding.float()
     return Similarities(
         cosine(seen, caption), cosine(seen, text.blank().float()), cosine(caption, _blank_image(image).float())
@@ -54,7 +61,7 @@ def similarities(image: Side, text: Side) -> Similarities:
 
 
 def _blank_image(image: Side) -> Embedding:
-    """The embedding of a blank square image: computed once for a model, since images come in many sizes."""
+    """Return the embedding of a blank square image, which is computed once per model and serves all image sizes."""
     model, tower = image.model, image.tower
     key = (model.weights_hash, tower.example.dtype, tower.example.device, torch.get_num_threads())
     known = _BLANKS.setdefault(model, {})

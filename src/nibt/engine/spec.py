@@ -1,7 +1,7 @@
-"""The explanation spec: everything that a request leaves open, resolved once before anything is explained.
+"""The explanation spec: a request whose defaults are resolved once, before the first pair is explained.
 
-A pair has two sides of one modality each. Methods and targets belong to a modality: two images are explained by one
-method and one target, each as the other one sees it.
+A pair has two sides of one modality each. Methods and targets are resolved per modality, so two images share one method
+and one target.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,7 +42,7 @@ class ExplanationSpec:
         record: The method and the target as plain data, as results store them.
         warnings: Warnings that hold for every pair.
         modalities: The modalities of the two sides of a pair.
-        memory: The room for states that go through the model together, in MB; None leaves it to nibt.
+        memory: The approximate memory in MB for hidden states that go through the model together; None means a default.
 
     """
 
@@ -61,16 +61,17 @@ class ExplanationSpec:
         return ("first", "second") if self.modalities[0] == self.modalities[1] else self.modalities
 
     def nib(self, modality: Modality) -> NIB:
-        """The method of a modality, for callers that need NIB itself.
+        """Return the method of a modality as a ``NIB``.
 
         Raises:
-            BadOption: Images are to be shifted as well.
+            BadOption: The option ``shifts`` is above 1.
 
         """
         method = self.methods[modality]
         if not isinstance(method, NIB):
             raise BadOption(
-                "shifts are for explain and measure: what one patch contributes needs one grid; leave shifts out"
+                "shifts can only be used with explain and measure, since contributions need a single grid: leave "
+                "shifts out"
             )
         return method
 
@@ -82,7 +83,7 @@ class ExplanationSpec:
 
 @cache
 def _versions() -> dict[str, str]:
-    """Read once, since each is a search through all installed packages."""
+    """Return the versions of packages, cached because each look-up searches all installed packages."""
     return {name: version(name) for name in _PACKAGES}
 
 
@@ -97,7 +98,7 @@ def resolve(
     sample: Sequence[Pair] | None = None,
     seed: int | None = None,
 ) -> ExplanationSpec:
-    """Resolve all that a request leaves open, so that every pair is explained in the same way.
+    """Resolve the defaults of a request, so that every pair is explained in the same way.
 
     Args:
         model: The loaded model.
@@ -106,11 +107,11 @@ def resolve(
         contrast: What the target compares with.
         modalities: The modalities of the two sides of a pair.
         sample: The pairs on which ``layer="auto"`` is chosen; None means the samples of the package.
-        seed: A seed for methods that draw at random. It is recorded in any case.
+        seed: A seed for methods that draw at random. It is recorded for all methods.
 
     Raises:
         UnknownName: No method, target, variant or option has that name.
-        BadOption: An option cannot have that value, or not for two sides of one modality.
+        BadOption: An option has an invalid value, or cannot be used for two sides of the same modality.
 
     """
     contrast = contrast or Contrast()
@@ -151,20 +152,20 @@ def resolve(
 
 
 def _check_same_modality(modality: Modality, options: Mapping[str, Any]) -> None:
-    """Refuse options that need an image and a caption."""
+    """Check that no option needs an image and a caption."""
     two, other = ("two images", "text_") if modality == "image" else ("two captions", "image_")
     for name, value in options.items():
         if name.startswith(other):
             raise BadOption(f"{name} is an option of a side that {two} do not have: leave it out")
         if name.endswith("layer") and value == "auto":
             raise BadOption(
-                f"{name} cannot be auto for {two}: it is chosen on images with their captions; give a "
-                "layer, or leave it out"
+                f"{name} cannot be auto for {two}, since layers are chosen on images with captions: give a layer, or "
+                "leave it out"
             )
 
 
 def _method_class(method: MethodSpec) -> tuple[type[Method], dict[str, Any], dict[str, Any], int]:
-    """Return the class of the method, its own options, what else is recorded of it, and the number of shifts."""
+    """Return the class of the method, its options, other entries of its record, and the number of shifts."""
     others = {name: value for name, value in method.options.items() if name not in ("along_path", "shifts")}
     along, shifts = str(method.options.get("along_path", False)).lower(), str(method.options.get("shifts", 1))
     if along not in ("true", "false"):
@@ -177,10 +178,10 @@ def _method_class(method: MethodSpec) -> tuple[type[Method], dict[str, Any], dic
 
 
 def baseline_by_side(options: Mapping[str, Any], sides: Iterable[Modality]) -> dict[str, Any]:
-    """Name a baseline that is given for both sides for each of these sides.
+    """Return the options with the baseline of both sides set for each side, such as ``image_baseline``.
 
-    A file of mean states that lacks one of them is then refused: for results that have no warnings, in which it could
-    not be noted that a side keeps its default.
+    A file of mean states that lacks a side is then an error. Use this for results without warnings, which cannot report
+    that a side keeps its default.
     """
     baseline = options.get("baseline")
     named = {f"{side}_baseline": baseline for side in sides if options.get(f"{side}_baseline") is None}
@@ -190,9 +191,13 @@ def baseline_by_side(options: Mapping[str, Any], sides: Iterable[Modality]) -> d
 def _mean_states_by_side(
     model: Model, kind: type[Method], options: dict[str, Any], modalities: Modalities
 ) -> tuple[dict[str, Any], list[Modality]]:
-    """The options in which a file of mean states is named only for the sides that it holds, and the sides it lacks.
+    """Restrict a file of mean states, named for both sides, to the sides that it has.
 
-    A file that holds neither is left as it is and refused where it is used; so is one that is named for a side.
+    If it has neither side, the options stay as they are, and the method raises an error.
+
+    Returns:
+        The options, and the sides that the file lacks.
+
     """
     baseline: Any = options.get("baseline")
     names = {field.name for field in fields(kind)}
@@ -209,19 +214,19 @@ def _mean_states_by_side(
 
 
 def _keeps_baseline(side: Modality, options: dict[str, Any], method: Method) -> str:
-    """The warning for a side that a file of mean states lacks."""
+    """Return the warning about a side that a file of mean states lacks."""
     other, lacking = ("text", "images") if side == "image" else ("image", "captions")
     baseline, kept = options[f"{other}_baseline"], method.options()["baseline"]
     return (
-        f"{baseline} has mean states of the {other} side only, since it was made without {lacking}: the {side} side "
-        f"keeps its baseline {kept!r}"
+        f"{baseline} has mean states of the {other} side only, since it was computed without {lacking}: the {side} "
+        f"side keeps its baseline {kept!r}"
     )
 
 
 def _shifted(methods: dict[Modality, Method], shifts: int) -> dict[Modality, Method]:
-    """The same methods, with images explained at ``shifts`` x ``shifts`` positions."""
+    """Return the methods with that of images applied to ``shifts`` x ``shifts`` shifts of each image."""
     if "image" not in methods:
-        raise BadOption("shifts are of images, and there is none: leave shifts out")
+        raise BadOption("shifts can only be used with images (got two captions): leave shifts out")
     return {**methods, "image": Shifted(methods["image"], shifts)}
 
 

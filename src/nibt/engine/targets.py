@@ -1,4 +1,4 @@
-"""The target of each side, and what it compares with."""
+"""Resolution of the target of each side, and of what it compares with."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,14 @@ _BY_MODALITY = {"image": "images in against_images (--against-image)", "text": "
 
 @dataclass(frozen=True)
 class Contrast:
-    """What a target compares with: captions, images, and templates of captions with ``{}``."""
+    """The captions and images that a target compares with.
+
+    Attributes:
+        against: The captions.
+        against_images: The images.
+        templates: Templates of captions with ``{}``.
+
+    """
 
     against: tuple[str, ...] = ()
     against_images: tuple[ImageInput, ...] = ()
@@ -30,7 +37,7 @@ class Contrast:
 
     @classmethod
     def of(cls, against: Any, against_images: Any, templates: Any) -> "Contrast":
-        """Read single values or lists, as a caller gives them.
+        """Read the arguments of ``explain``, each a single value or a list.
 
         Raises:
             BadInput: An image or a caption cannot be read.
@@ -44,7 +51,7 @@ class Contrast:
         return cls(captions, tuple(map(read_image, as_list(against_images))), tuple(as_list(templates)))
 
     def record(self) -> dict[str, Any]:
-        """The contrast as plain data, without what is empty."""
+        """Return the contrast as plain data, without empty fields."""
         record = {
             "against": list(self.against),
             "against_images": [image.source for image in self.against_images],
@@ -58,17 +65,23 @@ def resolve_targets(
 ) -> tuple[dict[Modality, Target], dict[Modality, TargetContext], tuple[str, ...]]:
     """Return the target and the context of each modality, and warnings.
 
-    For an image with a caption, a side on which the target is not defined falls back to cosine, with a warning.
+    For an image with a caption, a side that has nothing to compare with is explained with ``cosine``, with a warning.
+
+    Args:
+        model: The model.
+        name: The name of the target.
+        contrast: What the target compares with.
+        modalities: The modalities of the two sides.
 
     Raises:
-        UnknownName: There is no such target.
-        BadOption: The target lacks what it compares with, or cannot take what is given.
+        UnknownName: No target has that name.
+        BadOption: The target needs captions or images to compare with, or does not use those of ``contrast``.
 
     """
     kind, cosine = find("targets", name), find("targets", "cosine")()
     target: Target = kind()
     if contrast.templates and not target.rewords:
-        raise BadOption(f"the target {name} takes no templates; ensemble does")
+        raise BadOption(f"the target {name} takes no templates: leave templates out, or choose ensemble")
     if contrast.templates:
         target = kind(contrast.templates)
     if target.others == "none" and (contrast.against or contrast.against_images):
@@ -80,7 +93,9 @@ def resolve_targets(
         "text": _context(model, model.image, target, contrast.against_images),
     }
     if target.rewords:
-        warning = f"the target {name} rewords captions, which only the image side sees: words are explained with cosine"
+        warning = (
+            f"words are explained with cosine: the target {name} rewords captions, which affects the image side only"
+        )
         return {"image": target, "text": cosine}, contexts, (warning,)
     lacking = [side for side in contexts if target.others != "none" and contexts[side].others is None]
     if len(lacking) == 2:
@@ -98,7 +113,7 @@ def resolve_targets(
 
 
 def _same_modality(model: Model, target: Target, contrast: Contrast, modality: Modality) -> TargetContext:
-    """The context of two images or two captions; there is no fallback, since both sides are alike."""
+    """Return the context of two images or two captions, which have no fallback to ``cosine``."""
     two, items, others = (
         ("two images", contrast.against_images, contrast.against)
         if modality == "image"
@@ -107,7 +122,7 @@ def _same_modality(model: Model, target: Target, contrast: Contrast, modality: M
     if target.rewords:
         raise BadOption(f"the target {target.name} needs an image and a caption (got {two}): choose cosine")
     if others:
-        raise BadOption(f"{two} are contrasted with their own kind: give {_BY_MODALITY[modality]} only")
+        raise BadOption(f"{two} can only be compared with other {two.split()[1]}: give {_BY_MODALITY[modality]} only")
     context = _context(model, model.tower(modality), target, items)
     if target.others != "none" and context.others is None:
         raise BadOption(f"the target {target.name} needs something to compare with: give {_BY_MODALITY[modality]}")
@@ -115,15 +130,15 @@ def _same_modality(model: Model, target: Target, contrast: Contrast, modality: M
 
 
 def _context(model: Model, other: Tower, target: Target, items: Sequence[Any]) -> TargetContext:
-    """Return the embeddings of the items that a side is compared with.
+    """Return the context of a side: the embeddings of the items that its target compares with.
 
-    Without items, a target may have a default, which ships with an embedded model.
+    Without items, a target may have a default that ships with an embedded model.
     """
     others = encode(other, items) if items else None
     if target.others == "one" and len(items) > 1:
         raise BadOption(
             f"the target compares with one other {'caption' if other is model.text else 'image'} "
-            f"(got {len(items)}); softmax takes several"
+            f"(got {len(items)}): give one, or choose softmax"
         )
     if others is None and target.shipped_default:
         default = shipped_mean_states(model).tensors.get(f"{target.shipped_default}.{other.modality}")
@@ -132,6 +147,6 @@ def _context(model: Model, other: Tower, target: Target, items: Sequence[Any]) -
 
 
 def shipped_mean_states(model: Model) -> MeanStates:
-    """The mean states that ship with an embedded model; empty for other models."""
+    """Return the mean states that ship with an embedded model; empty for other models."""
     ships = model.folder is not None and (model.folder / FILE_NAME).exists()
     return mean_states(model) if ships else MeanStates({})
