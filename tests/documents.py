@@ -216,7 +216,7 @@ def _installed(folder: Path) -> None:
     (metadata / "entry_points.txt").write_text("\n".join(lines))
     from nibt import registry
 
-    registry._outside.cache_clear()
+    registry._entry_points.cache_clear()
 
 
 def furnish(folder: Path, clip: Path) -> None:

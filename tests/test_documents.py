@@ -29,7 +29,7 @@ def folder(tmp_path: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -
     for name in set(sys.modules) - before:
         if str(here) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
-    registry._outside.cache_clear()
+    registry._entry_points.cache_clear()
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -39,7 +39,7 @@ def test_changed_images_belong_to_the_user(tmp_path: Path, ending: str) -> None:
 
 def test_unsigned_image_formats_count_as_foreign(tmp_path: Path) -> None:
     write(tiny.image(40, 30).pil_image, tmp_path / "x.bmp", {})
-    with pytest.raises(WouldOverwrite, match="nibt did not write it"):
+    with pytest.raises(WouldOverwrite, match="not written by nibt"):
         write(tiny.image(40, 30).pil_image, tmp_path / "x.bmp", {})
     write(tiny.image(40, 30).pil_image, tmp_path / "x.bmp", {}, overwrite=True)
 

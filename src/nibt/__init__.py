@@ -1,30 +1,30 @@
-"""Explains which parts of an image and which words of a caption make an image-text model match them.
+"""Explanations of image-text models: which parts of an image and which words of a caption make a model match them.
 
 Explain pairs:
-    explain, explain_labels, rank      maps and word scores of images with captions; labels from best to worst
+    explain, explain_labels, rank      maps and word scores of images with captions; ranked labels
     explain_interactions               which words go with which parts of an image
-    contributions, explain_embeddings  one image for many captions; embeddings instead of inputs
-    batch                              many pairs into a folder of Parquet files
+    contributions, explain_embeddings  maps of one image for many captions or embeddings
+    batch                              explanations of many pairs, in a folder of Parquet files
 
 Models:
-    load_model, calibrate              a model by its name, folder or object; its mean states
+    load_model, calibrate              load a model by its name, folder or object; compute its mean states
     Model, Tower                       a loaded model and its two encoders
 
 Inputs and results:
     Caption, Pair, Dataset             inputs
     Explanation, Comparison, Interaction, Contributions, Attribution, Job
                                        results
-    draw, write_page, show, Panel      a picture, an HTML page, a notebook
+    draw, write_page, show, Panel      show results as a picture, as an HTML page, in a notebook
 
 Measure and audit:
-    measure, roar, audit               metrics of maps, retraining, an audit of a model
+    measure, roar, audit               metrics of maps, retraining without removed inputs, an audit of a model
     benchmark, write_report            a benchmark from a plan, and its report
-    Measurement, Plan, Roar, Audit     what they take and return
+    Measurement, Plan, Roar, Audit     their inputs and results
 
 Extend:
     available, Method, Metric, Target  the names of all plugins, and the base classes
 
-All errors that nibt raises on purpose are subclasses of NibtError. See ``help(nibt.explain)`` for a function.
+All errors that nibt raises are subclasses of NibtError. ``help(nibt.explain)`` shows the documentation of a function.
 """
 
 from importlib import import_module
@@ -135,7 +135,7 @@ def load_ipython_extension(shell: Any) -> None:
 
 
 def unload_ipython_extension(shell: Any) -> None:
-    """``%unload_ext nibt``: the notebook is as it was."""
+    """Display results as text again, after ``%unload_ext nibt``."""
     from nibt.report.notebook import unregister
 
     unregister(shell)

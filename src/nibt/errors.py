@@ -1,15 +1,15 @@
-"""The errors of this library. Each message says what was expected, what came and what to do.
+"""The errors of nibt. Each message says what was expected, what was received and what to do.
 
 * NibtError
-  - UnknownName     no method, metric, target, model family or data set of that name
-  - BadOption       an option has a value that it cannot take
-  - BadInput        an image or a caption cannot be read
-  - CannotLoad      a model is missing, or is not what it should be
-  - Unsupported     the model lacks what the request needs
+  - UnknownName     a method, metric, target, model family or data set does not exist
+  - BadOption       an option has an invalid value
+  - BadInput        an image, a caption or another input cannot be read
+  - CannotLoad      a model is missing or cannot be loaded
+  - Unsupported     the model or the installation lacks what the request needs
   - WrongBaseline   a file of mean states belongs to another model or another grid
-  - CannotWrite     an output cannot be written; nothing half-written is left
+  - CannotWrite     an output cannot be written; no partial file is left
     - WouldOverwrite  an output would replace an input, or a file that nibt did not write
-  - OtherRequest    a folder or a file holds the results of another request
+  - OtherRequest    a folder or a file has the results of another request
 """
 
 from collections.abc import Iterable
@@ -17,39 +17,39 @@ from difflib import get_close_matches
 
 
 class NibtError(Exception):
-    """Base of all errors below; catch this to catch them all."""
+    """Base class of all errors of nibt."""
 
 
 class UnknownName(NibtError, LookupError):
-    """No part of that kind goes by that name."""
+    """A method, metric, target, model family or data set does not exist."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
         self._arguments = kind, name, known
         near = get_close_matches(name, known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        listed = f" Known {kind}: {', '.join(known)}." if known else f" There are no {kind} here."
+        listed = f" Known {kind}: {', '.join(known)}." if known else f" No {kind} are available."
         super().__init__(f"unknown {kind.removesuffix('s')} {name!r}.{hint}{listed}")
 
     def __reduce__(self) -> tuple[type, tuple[str, str, list[str]]]:
-        """Keep the arguments when the error is sent to another process."""
+        """Return the class and the arguments, so that the error can be sent to another process."""
         return type(self), self._arguments
 
 
 class BadOption(NibtError, ValueError):
-    """An option has a value that it cannot take."""
+    """An option has an invalid value."""
 
 
 class BadInput(NibtError, ValueError):
-    """An image or a caption cannot be read."""
+    """An image, a caption or another input cannot be read."""
 
 
 class CannotLoad(NibtError, OSError):
-    """A model is missing, or is not what it should be."""
+    """A model is missing or cannot be loaded."""
 
 
 class Unsupported(NibtError, NotImplementedError):
-    """The model lacks what the request needs."""
+    """The model or the installation lacks what the request needs."""
 
 
 class WrongBaseline(NibtError, ValueError):
@@ -57,7 +57,7 @@ class WrongBaseline(NibtError, ValueError):
 
 
 class CannotWrite(NibtError, OSError):
-    """An output cannot be written; nothing half-written is left."""
+    """An output cannot be written; no partial file is left."""
 
 
 class WouldOverwrite(CannotWrite):
@@ -65,4 +65,4 @@ class WouldOverwrite(CannotWrite):
 
 
 class OtherRequest(NibtError, ValueError):
-    """A folder or a file holds the results of another request than this one."""
+    """A folder or a file has the results of another request."""

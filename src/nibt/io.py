@@ -1,4 +1,4 @@
-"""Writing files so that they are whole or not there at all."""
+"""Atomic writing of files."""
 
 import os
 import threading
@@ -11,10 +11,10 @@ from nibt.errors import CannotWrite
 
 
 def check_writable(path: Path) -> None:
-    """Refuse an output whose folder is missing or closed, before any work is done.
+    """Check that a file can be written, before a computation starts.
 
     Raises:
-        CannotWrite: The folder does not exist or cannot be written, or the path is a folder.
+        CannotWrite: The folder does not exist or is not writable, or the path is a folder.
 
     """
     folder = path.parent
@@ -23,11 +23,11 @@ def check_writable(path: Path) -> None:
     if path.is_dir():
         raise CannotWrite(f"cannot write {path}: it is a folder; give the name of a file in it")
     if not os.access(folder, os.W_OK):
-        raise CannotWrite(f"cannot write {path.name}: the folder {folder} cannot be written; choose another")
+        raise CannotWrite(f"cannot write {path.name}: the folder {folder} is not writable; choose another folder")
 
 
 def short_digest(path: str | Path) -> str:
-    """16 hexadecimal digits of the SHA-256 of a file's bytes.
+    """Return the first 16 hexadecimal digits of the SHA-256 of a file.
 
     Raises:
         OSError: The file cannot be read.
@@ -39,10 +39,12 @@ def short_digest(path: str | Path) -> str:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends well, and vanishes otherwise.
+    """Provide a temporary path in the same folder, which replaces ``path`` when the block succeeds.
+
+    If the block raises an error, the temporary file is removed and ``path`` stays as it was.
 
     Raises:
-        CannotWrite: The folder is missing or closed, or the disk is full.
+        CannotWrite: The folder is missing or not writable, or the disk is full.
 
     """
     check_writable(path)
@@ -51,6 +53,6 @@ def atomic_write(path: Path) -> Iterator[Path]:
         yield draft
         draft.replace(path)
     except OSError as error:
-        raise CannotWrite(f"cannot write {path}: {error.strerror or error}; nothing was left there") from error
+        raise CannotWrite(f"cannot write {path}: {error.strerror or error}; no partial file is left") from error
     finally:
         draft.unlink(missing_ok=True)

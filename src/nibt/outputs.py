@@ -1,9 +1,9 @@
-"""Which files an output may replace: no input, and no file that nibt did not write.
+"""Protection of files: an output never replaces an input, or a file that nibt did not write.
 
-A file that nibt writes carries a signature: the version of nibt, the request that the file answers, and a digest of the
-file itself. A file that was edited since no longer has that digest, so it counts as the user's. Text files (JSON, HTML)
-and safetensors hold the signature in their first bytes, with a digest of all bytes; images hold it in the EXIF field
-ImageDescription, with a digest of their pixels and the size of the file. Nothing is written beside a file.
+Each file that nibt writes has a signature: the version of nibt, the request, and a digest of the file. If the file is
+edited, the digest no longer matches, and the file counts as the user's. Text files (JSON, HTML) and safetensors files
+have the signature in their first bytes, with a digest of all bytes. Images have it in the EXIF field ImageDescription,
+with a digest of the pixels and the size of the file. There are no additional files.
 """
 
 import json
@@ -28,32 +28,38 @@ from nibt.io import atomic_write, check_writable
 _UNSIGNED = b"sha256:" + b"0" * 64
 _SIGNATURE = re.compile(rb"nibt (\S+) ([A-Za-z0-9_=-]*) (sha256:[0-9a-f]{64})(?: (\d{12}))?")
 _DESCRIPTION, _SOFTWARE = 0x010E, 0x0131  # EXIF fields
-_HEAD = 1 << 16  # bytes of a text file in which its signature begins
+_HEAD = 1 << 16  # the number of bytes that are searched for a signature
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What a file says of itself: the version of nibt that wrote it, and the request that it answers."""
+    """The signature of a file.
+
+    Attributes:
+        version: The version of nibt that wrote the file.
+        request: The request that the file answers.
+
+    """
 
     version: str
     request: Mapping[str, Any] = field(default_factory=dict)
 
 
 def unsigned(request: Mapping[str, Any]) -> str:
-    """The signature of a file that is about to be written: ASCII, without quotes. ``signed`` fills in the digest."""
+    """Return the signature of a new file as ASCII text without quotes. ``signed`` fills in the digest."""
     plain = json.dumps(request, sort_keys=True, default=str).encode()
     return f"nibt {_version()} {urlsafe_b64encode(zlib.compress(plain, 9)).decode()} {_UNSIGNED.decode()}"
 
 
 def signed(data: bytes) -> bytes:
-    """The bytes of a file that holds an ``unsigned`` signature, with their digest in it."""
+    """Return the bytes of a file with its ``unsigned`` signature completed by the digest of the bytes."""
     return data.replace(_UNSIGNED, _digest(data), 1)
 
 
 def sorted_header(data: bytes) -> bytes:
     """Return the bytes of a safetensors file with the names in its header sorted.
 
-    The library writes metadata in any order, and the same content must be the same bytes.
+    The library writes metadata in arbitrary order, but equal contents must give equal bytes.
     """
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
@@ -64,9 +70,13 @@ def sorted_header(data: bytes) -> bytes:
 
 
 def image_exif(image: Image.Image, request: Mapping[str, Any], size: int = 0) -> Image.Exif:
-    """Return EXIF data that sign an image, as its file will decode, and the ``size`` of the file in bytes.
+    """Return the EXIF data with the signature of an image.
 
-    The size reveals frames, comments or bytes that a user added.
+    Args:
+        image: The image, with the pixels that its file decodes to.
+        request: The request that the image answers.
+        size: The size of the file in bytes. It reveals frames, comments or bytes that were added later.
+
     """
     exif = Image.Exif()
     exif[_SOFTWARE] = f"nibt {_version()}"
@@ -75,11 +85,11 @@ def image_exif(image: Image.Image, request: Mapping[str, Any], size: int = 0) ->
 
 
 def read_signature(path: Path) -> Signature | None:
-    """The signature of a file as nibt wrote it; None where there is none, or the file was changed since."""
+    """Return the signature of a file, or None if it has no signature or was changed."""
     try:
         with path.open("rb") as stream:
             head = stream.read(_HEAD)
-            match = _SIGNATURE.search(head)  # the rest of a file that has none is not read: it may be of any size
+            match = _SIGNATURE.search(head)  # without a signature, the rest of the file is not read: it may be large
             whole = match and _digest((head + stream.read()).replace(match[3], _UNSIGNED, 1)) == match[3]
         if not whole:
             match = _image_signature(path)
@@ -89,19 +99,21 @@ def read_signature(path: Path) -> Signature | None:
 
 
 def is_own(path: Path) -> bool:
-    """Whether nibt wrote the file, and nobody changed it since."""
+    """Return whether nibt wrote the file and it was not changed."""
     return read_signature(path) is not None
 
 
 def check_targets(targets: Sequence[Path], inputs: Iterable[Path] = (), overwrite: bool = False) -> None:
-    """Refuse outputs that would replace an input, one another, or a file that is not nibt's, before any work is done.
+    """Check the outputs of a call before a computation starts.
 
-    ``inputs`` are the files and folders that the call reads. With ``overwrite`` any file may be replaced that is
-    neither an input nor read-only.
+    Args:
+        targets: The files to write.
+        inputs: The files and folders that the call reads.
+        overwrite: Allow to replace any file that is neither an input nor read-only.
 
     Raises:
-        WouldOverwrite: A target is such a file.
-        CannotWrite: A folder is missing or closed.
+        WouldOverwrite: An output would replace an input, another output, or a file that nibt did not write.
+        CannotWrite: A folder is missing or not writable.
 
     """
     inputs, names = list(inputs), {}
@@ -109,7 +121,7 @@ def check_targets(targets: Sequence[Path], inputs: Iterable[Path] = (), overwrit
         other = names.setdefault(_folded(target), target)
         if other is not target:
             raise WouldOverwrite(
-                f"two outputs of this call go to the same file ({other} and {target}): give each its own name"
+                f"two outputs of this call go to the same file ({other} and {target}): give them different names"
             )
     for target in targets:
         for source in inputs:
@@ -119,16 +131,17 @@ def check_targets(targets: Sequence[Path], inputs: Iterable[Path] = (), overwrit
 
 
 def check_replaceable(path: Path, overwrite: bool = False) -> None:
-    """Refuse to replace a file that nibt did not write, unless ``overwrite``; read-only files in any case.
+    """Check that a path is free, or that its file may be replaced.
 
     Raises:
-        WouldOverwrite: There is such a file.
+        WouldOverwrite: The path has a file that nibt did not write and ``overwrite`` is false, or a read-only file, or
+            something other than a file.
 
     """
     if path.is_dir() or not (path.exists() or path.is_symlink()):
         return
     if not path.is_file():
-        kind = "a link to nothing" if path.is_symlink() and not path.exists() else "no regular file"
+        kind = "a broken link" if path.is_symlink() and not path.exists() else "not a regular file"
         raise WouldOverwrite(
             f"{path} is {kind}, and would be replaced by a file: choose another name (--json - writes "
             "to standard output)"
@@ -137,31 +150,35 @@ def check_replaceable(path: Path, overwrite: bool = False) -> None:
         raise WouldOverwrite(f"{path} is read-only: make it writable, or choose another name")
     if not overwrite and not is_own(path):
         raise WouldOverwrite(
-            f"{path} exists, and nibt did not write it, or it was changed since: choose another name, "
-            "or give --overwrite (in Python overwrite=True) to replace it"
+            f"{path} exists, and was edited or not written by nibt: choose another name, or replace it with "
+            "--overwrite (in Python overwrite=True)"
         )
 
 
 def check_run_folder(folder: Path, manifest: str) -> None:
-    """Refuse a folder for a run that holds something else; one that holds a run has its ``manifest``.
+    """Check that the folder of a run is new, empty, or that of an earlier run.
+
+    Args:
+        folder: The folder.
+        manifest: The name of the file that the folder of a run has.
 
     Raises:
-        WouldOverwrite: It is a file, or a folder with other files.
+        WouldOverwrite: The path is a file, or a folder with other files.
 
     """
     if folder.exists() and not folder.is_dir():
-        raise WouldOverwrite(f"{folder} is a file: name a folder")
-    if folder.is_dir() and not (folder / manifest).is_file() and not all(map(_is_trace, folder.iterdir())):
-        raise WouldOverwrite(f"{str(folder)!r} is not empty, and holds no {manifest} of nibt: choose a new folder")
+        raise WouldOverwrite(f"{folder} is a file: give a folder")
+    if folder.is_dir() and not (folder / manifest).is_file() and not all(map(_is_leftover, folder.iterdir())):
+        raise WouldOverwrite(f"{str(folder)!r} is not empty, and has no {manifest} of nibt: choose a new folder")
 
 
 @contextmanager
 def replacing(path: Path, overwrite: bool = False) -> Iterator[Path]:
-    """A temporary path that takes the place of ``path`` when the block ends well; a link is followed, and stays.
+    """Provide a temporary path, which replaces ``path`` when the block succeeds. Links are followed and kept.
 
     Raises:
-        WouldOverwrite: A file is there that nibt did not write, and ``overwrite`` is not given.
-        CannotWrite: The folder is missing or closed, or the disk is full.
+        WouldOverwrite: The path has a file that nibt did not write, and ``overwrite`` is false.
+        CannotWrite: The folder is missing or not writable, or the disk is full.
 
     """
     check_replaceable(path, overwrite)
@@ -170,11 +187,11 @@ def replacing(path: Path, overwrite: bool = False) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, data: bytes, overwrite: bool = False) -> None:
-    """Write a file, whole or not at all; an ``unsigned`` signature in it is signed.
+    """Write a file, completely or not at all, and complete its ``unsigned`` signature.
 
     Raises:
-        WouldOverwrite: A file is there that nibt did not write, and ``overwrite`` is not given.
-        CannotWrite: The folder is missing or closed, or the disk is full.
+        WouldOverwrite: The path has a file that nibt did not write, and ``overwrite`` is false.
+        CannotWrite: The folder is missing or not writable, or the disk is full.
 
     """
     with replacing(path, overwrite) as draft:
@@ -182,7 +199,17 @@ def write_bytes(path: Path, data: bytes, overwrite: bool = False) -> None:
 
 
 def distinct(paths: Sequence[Path], request: Mapping[str, Any], taken: Iterable[Path] = ()) -> list[Path]:
-    """Return the names, with a number (``photo-a-cat-2.png``) if one is taken or holds another request's answer."""
+    """Return paths that do not replace the results of other requests.
+
+    If a path is taken or has the result of another request, all paths get the same number, as in
+    ``photo-a-cat-2.png``.
+
+    Args:
+        paths: The paths of the outputs of one request.
+        request: The request.
+        taken: Paths that other outputs of the call use.
+
+    """
     taken = set(taken)
     wanted, number = json.loads(json.dumps(request, default=str)), 1
     while True:
@@ -198,7 +225,7 @@ def _answers(path: Path, request: Mapping[str, Any]) -> bool:
 
 
 def _check_input(target: Path, source: Path) -> None:
-    """Refuse an input, under whatever name; of an input folder any file but nibt's own."""
+    """Check that a target is not an input under another name, nor a user's file in an input folder."""
     if not target.exists():
         return
     if source.is_dir():
@@ -211,13 +238,13 @@ def _check_input(target: Path, source: Path) -> None:
         )
 
 
-def _is_trace(path: Path) -> bool:
-    """Whether a run that was killed as it began may have left this, and nothing of anybody's is in it."""
-    return path.name.startswith(".") or (path.is_dir() and all(map(_is_trace, path.iterdir())))
+def _is_leftover(path: Path) -> bool:
+    """Return whether a path may be left from a run that was killed at its start: hidden, or a folder of such paths."""
+    return path.name.startswith(".") or (path.is_dir() and all(map(_is_leftover, path.iterdir())))
 
 
 def _folded(path: Path) -> str:
-    """The same for names that are one file on any file system: some take letters of either case for the same."""
+    """Return a key that is equal for paths that are the same file on a case-insensitive file system."""
     return unicodedata.normalize("NFC", str(path.resolve())).casefold()
 
 

@@ -1,4 +1,4 @@
-"""Parquet files that are whole or not there at all: the only home of pyarrow, which others get from here."""
+"""Reading and writing of Parquet files. Only this file imports pyarrow."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,33 +10,37 @@ from nibt.errors import BadInput, Unsupported
 from nibt.io import atomic_write
 
 
-def pyarrow(needy: str = "Parquet files need", extra: str = "batch") -> tuple[Any, Any]:
-    """``pyarrow`` and ``pyarrow.parquet``.
+def pyarrow(needed_by: str = "Parquet files need", extra: str = "batch") -> tuple[Any, Any]:
+    """Return the modules ``pyarrow`` and ``pyarrow.parquet``.
+
+    Args:
+        needed_by: The beginning of the message if pyarrow is not installed.
+        extra: The extra of nibt that installs pyarrow.
 
     Raises:
-        Unsupported: pyarrow is not installed; the message says who is ``needy``, and the extra that brings it.
+        Unsupported: pyarrow is not installed.
 
     """
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise Unsupported(f"{needy} pyarrow: pip install 'nibt[{extra}]'") from error
+        raise Unsupported(f"{needed_by} pyarrow: pip install 'nibt[{extra}]'") from error
     return pyarrow, pyarrow.parquet
 
 
-def encoded(table: Any) -> bytes:
-    """The bytes of a table's file: the same for the same table, with one version of pyarrow."""
+def encode(table: Any) -> bytes:
+    """Return the bytes of a table's file. Equal tables give equal bytes with the same version of pyarrow."""
     stream = BytesIO()
     pyarrow()[1].write_table(table, stream, compression="zstd")
     return stream.getvalue()
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write the bytes of a file, whole or not at all.
+    """Write the bytes of a file, completely or not at all.
 
     Raises:
-        CannotWrite: The disk is full, or the folder is closed.
+        CannotWrite: The folder is missing or not writable, or the disk is full.
 
     """
     with atomic_write(path) as draft:
@@ -44,11 +48,15 @@ def write(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def readable(path: Path, remedy: str) -> Iterator[Any]:
-    """A ``pyarrow.parquet.ParquetFile``, while it is read.
+def open_file(path: Path, remedy: str) -> Iterator[Any]:
+    """Open a file as a ``pyarrow.parquet.ParquetFile``.
+
+    Args:
+        path: The file.
+        remedy: What to do if the file cannot be read, for the message.
 
     Raises:
-        BadInput: The file is missing or broken; the message ends in the ``remedy``.
+        BadInput: The file is missing or damaged.
 
     """
     arrow, parquet = pyarrow()

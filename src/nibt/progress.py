@@ -1,8 +1,8 @@
-"""Progress of long work: one protocol for every function that reports it.
+"""Progress of long computations.
 
-Functions that take several items accept ``on_progress`` and call it with a ``Progress`` after each of them. Loops
-inside one item, such as the masks of a perturbation method, report to the listener of their context instead, since the
-function that asks for the item cannot pass a callback through to them. Without a listener that costs nothing.
+Functions that take several items accept ``on_progress``, and call it with a ``Progress`` after each item. Loops inside
+an item, such as the masks of a perturbation method, cannot be passed a callback, and report to the listener of their
+context instead.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,14 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True)
 class Progress:
-    """How far some work is: ``done`` of ``total`` items (None if the total is unknown), and what is worked on now."""
+    """The progress of a computation.
+
+    Attributes:
+        done: The number of items that are done.
+        total: The number of all items; None if it is unknown.
+        stage: A description of the current item.
+
+    """
 
     done: int
     total: int | None = None
@@ -27,7 +34,7 @@ OnProgress: TypeAlias = Callable[[Progress], None]
 
 
 def no_progress(progress: Progress) -> None:
-    """Ignore the progress: the default of functions that report it."""
+    """Ignore the progress. This is the default of ``on_progress``."""
 
 
 _LISTENER: ContextVar[OnProgress] = ContextVar("listener", default=no_progress)
@@ -35,7 +42,7 @@ _LISTENER: ContextVar[OnProgress] = ContextVar("listener", default=no_progress)
 
 @contextmanager
 def listening(listener: OnProgress) -> Iterator[None]:
-    """Call ``listener`` with the progress of the loops inside; ``no_progress`` silences them."""
+    """Call ``listener`` with the progress of the loops inside the block; ``no_progress`` turns reports off."""
     token = _LISTENER.set(listener)
     try:
         yield
@@ -44,12 +51,12 @@ def listening(listener: OnProgress) -> Iterator[None]:
 
 
 def report(done: int, total: int) -> None:
-    """Report that ``done`` of ``total`` steps of a loop are done."""
+    """Report to the listener that ``done`` of ``total`` steps of a loop are done."""
     _LISTENER.get()(Progress(done, total))
 
 
 def tracked(items: Sequence[_Item]) -> Iterator[_Item]:
-    """Yield the items, and report each when it is done; loops inside are not reported.
+    """Yield the items, and report each one when it is done. Loops inside an item are not reported.
 
     >>> with listening(lambda progress: print(progress.done, "of", progress.total)):
     ...     total = sum(tracked([3, 4]))

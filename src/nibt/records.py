@@ -1,7 +1,7 @@
-"""Typed records: what JSON, TOML and manifest files hold, checked when it is read.
+"""Validation of the contents of JSON, TOML and manifest files as typed records.
 
 A record is a frozen dataclass, a ``TypedDict`` or a pydantic model. pydantic is imported when the first record is
-read, since ``import nibt`` and ``nibt --help`` need none.
+read, so that ``import nibt`` and ``nibt --help`` stay fast.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,20 +12,20 @@ from typing import Any, TypeVar
 from nibt.errors import BadInput, NibtError
 
 _Record = TypeVar("_Record")
-_MOST = 3  # mistakes that one message names
+_MOST = 3  # the number of mistakes in a message
 
 
 def read_record(kind: type[_Record], data: Any, where: str, error: type[NibtError] = BadInput) -> _Record:
-    """Return plain data as a record.
+    """Build a record from plain data.
 
     Args:
         kind: The type of the record.
-        data: What the file holds.
-        where: What messages begin with: the name of the file, or of a key. None if it is empty.
+        data: The content of the file.
+        where: The beginning of messages, such as the name of the file; may be empty.
         error: The error to raise.
 
     Raises:
-        NibtError: A key is missing or unknown, or a value is of the wrong type; the message names its place.
+        NibtError: A key is missing or unknown, or a value has a wrong type. The message names the key.
 
     """
     from pydantic import ValidationError
@@ -43,11 +43,11 @@ def json_schema(kind: type) -> dict[str, Any]:
 
 
 def describe(mistakes: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -> str:
-    """Return the first mistakes of a validation in plain words, each with its place.
+    """Return a message about the first mistakes of a validation, with their keys.
 
     Args:
         mistakes: The errors of pydantic.
-        schema: The JSON Schema of the record, for the names that are close to an unknown one.
+        schema: The JSON Schema of the record, from which similar names are suggested for unknown ones.
 
     >>> describe([{"type": "missing", "loc": ("image", "grid", 0), "msg": "Field required", "input": {}}], {})
     'image.grid[0] is missing'
@@ -81,7 +81,7 @@ def _describe(mistake: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
 
 
 def _names_beside(location: Sequence[str | int], schema: Mapping[str, Any]) -> list[str]:
-    """Return the names that a JSON Schema allows where this one is."""
+    """Return the names that a JSON Schema allows at the location."""
     definitions, node = schema.get("$defs", {}), schema
     for part in location[:-1]:
         node = node.get("items", {}) if isinstance(part, int) else node.get("properties", {}).get(part, {})
@@ -90,7 +90,7 @@ def _names_beside(location: Sequence[str | int], schema: Mapping[str, Any]) -> l
 
 
 def place_of(location: Sequence[str | int]) -> str:
-    """Return the place of a value in plain data.
+    """Return the location of a value in plain data as text.
 
     >>> place_of(("methods", 0, "options"))
     'methods[0].options'

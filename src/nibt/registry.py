@@ -1,7 +1,8 @@
-"""The folder is the registry: the file ``methods/nib.py``, or the folder of that name, is the method ``"nib"``.
+"""The registry of plugins, which finds them by the names of their files.
 
-A part is added by adding its one file. Listing names opens no file, so it costs no import. Packages outside
-add parts by entry points of the group ``nibt.methods``, ``nibt.models`` and so on.
+The file ``methods/nib.py``, or the folder ``methods/nib``, is the method ``"nib"``. To add a plugin, add its file.
+Names are listed without importing the files. Other packages add plugins by entry points of the groups
+``nibt.methods``, ``nibt.models`` and so on.
 """
 
 import ast
@@ -14,12 +15,17 @@ from typing import Any, ClassVar
 from nibt.errors import UnknownName
 
 KINDS = ("methods", "models", "targets", "metrics", "datasets")
-_HERE = Path(__file__).parent
-_CONTRACT = "base"  # what every part of a kind is; files that siblings share start with an underscore
+_PACKAGE = Path(__file__).parent
+_BASE = "base"  # the file with the base class of a kind; files that plugins share start with an underscore
 
 
 class Plugin:
-    """What the registry finds by a name. ``name`` is that name: the file's, or the entry point's."""
+    """The base class of all plugins.
+
+    Attributes:
+        name: The name of the plugin: that of its file, or of its entry point.
+
+    """
 
     name: ClassVar[str] = ""
 
@@ -29,33 +35,36 @@ class Plugin:
 
 
 def available(kind: str) -> list[str]:
-    """The names of every part of one kind: methods, models (families), targets, metrics, datasets.
+    """Return the names of all plugins of a kind.
+
+    Args:
+        kind: "methods", "models" (the model families), "targets", "metrics" or "datasets".
 
     Examples:
         >>> "nib" in available("methods")
         True
 
     Raises:
-        UnknownName: There is no such kind of part.
+        UnknownName: No kind has that name.
 
     """
     if kind not in KINDS:
         raise UnknownName("kinds", kind, KINDS)
     files = {
-        file.stem for file in (_HERE / kind).glob("*.py") if file.stem != _CONTRACT and not file.stem.startswith("_")
+        file.stem for file in (_PACKAGE / kind).glob("*.py") if file.stem != _BASE and not file.stem.startswith("_")
     }
-    folders = {file.parent.name for file in (_HERE / kind).glob("*/__init__.py")}
-    return sorted(files | folders | set(_outside(kind).names))
+    folders = {file.parent.name for file in (_PACKAGE / kind).glob("*/__init__.py")}
+    return sorted(files | folders | set(_entry_points(kind).names))
 
 
 def find(kind: str, name: str) -> Any:
-    """What the file of that name calls its ``PLUGIN``.
+    """Return the class of a plugin: that of the entry point, or ``PLUGIN`` of the file with that name.
 
     Raises:
-        UnknownName: No part of that kind goes by that name.
+        UnknownName: No plugin of that kind has that name.
 
     """
-    for point in _outside(kind).select(name=name):
+    for point in _entry_points(kind).select(name=name):
         plugin = point.load()
         plugin.name = name
         return plugin
@@ -65,26 +74,26 @@ def find(kind: str, name: str) -> Any:
 
 
 def summary(kind: str, name: str) -> str:
-    """Return the first line of the docstring of a part's file, without importing it.
+    """Return the first line of the docstring of a plugin's file, without importing the file.
 
     Examples:
         >>> summary("targets", "cosine").startswith("The cosine")
         True
 
     Raises:
-        UnknownName: No part of that kind goes by that name.
+        UnknownName: No plugin of that kind has that name.
 
     """
-    if name in _outside(kind).names:
+    if name in _entry_points(kind).names:
         return (find(kind, name).__doc__ or "").strip().split("\n")[0]
     if name not in available(kind):
         raise UnknownName(kind, name, available(kind))
-    file = _HERE / kind / f"{name}.py"
-    source = (file if file.exists() else _HERE / kind / name / "__init__.py").read_text(encoding="utf-8")
+    file = _PACKAGE / kind / f"{name}.py"
+    source = (file if file.exists() else _PACKAGE / kind / name / "__init__.py").read_text(encoding="utf-8")
     return (ast.get_docstring(ast.parse(source)) or "").split("\n")[0]
 
 
 @lru_cache
-def _outside(kind: str) -> EntryPoints:
-    """The parts of other packages: looked up once, since every installed package is searched for them."""
+def _entry_points(kind: str) -> EntryPoints:
+    """Return the plugins of other packages, cached because the look-up searches all installed packages."""
     return entry_points(group=f"nibt.{kind}")

@@ -1,10 +1,10 @@
-"""Torch's own modes, which change what a call computes without being one of its arguments.
+"""Isolation from torch's global modes: default device, automatic mixed precision, inference mode and default dtype.
 
-A caller may have set a default device, automatic mixed precision or inference mode for work of their own. The public
-functions of nibt compute inside ``plain_torch``, where none of them holds, so a result depends on the arguments alone.
-All of these modes belong to a thread, so no other thread notices. The default dtype does not: it belongs to the
-process, is never changed here, and every tensor that nibt makes has a dtype of its own. The image processors of other
-libraries rely on it; they run inside ``float32_numbers``.
+The public functions of nibt compute inside ``plain_torch``, which turns the first three modes off, so that results
+depend on the arguments alone. These modes belong to a thread, so other threads are not affected.
+
+The default dtype belongs to the process and is never changed. nibt creates all tensors with an explicit dtype. The
+image processors of other libraries use the default dtype, and run inside ``float32_numbers``.
 """
 
 from collections.abc import Iterator
@@ -53,9 +53,9 @@ _ARITHMETIC = {
 
 @contextmanager
 def plain_torch() -> Iterator[None]:
-    """Run without a default device, autocast and inference mode in this thread; restore them afterwards.
+    """Turn off the default device, autocast and inference mode in this thread, and restore them afterwards.
 
-    If the caller is in inference mode, no graph is kept inside either. It is also a decorator.
+    Gradients stay off if the caller is in inference mode. It is a context manager and a decorator.
     """
     with ExitStack() as stack:
         stack.enter_context(_no_default_device())
@@ -63,17 +63,17 @@ def plain_torch() -> Iterator[None]:
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
         if torch.is_inference_mode_enabled():
-            stack.enter_context(torch.inference_mode(False))  # switches gradients on, which the caller had off
+            stack.enter_context(torch.inference_mode(False))  # this turns gradients on, which were off
             stack.enter_context(torch.no_grad())
         yield
 
 
 @contextmanager
 def _no_default_device() -> Iterator[None]:
-    """Create tensors on the processor unless a device is named.
+    """Create tensors on the CPU unless a device is given.
 
-    ``torch.set_default_device`` and ``with torch.device(...)`` push a mode onto this thread's stack of modes. Nothing
-    public takes it off for a while, so it is done as torch does it when it enters such a mode below others.
+    ``torch.set_default_device`` and ``with torch.device(...)`` push a mode onto the stack of this thread. torch has no
+    public function to suspend it, so this uses the private functions by which torch itself reorders the stack.
     """
     before = _get_current_function_mode_stack()
     if not any(isinstance(mode, DeviceContext) for mode in before):
@@ -87,7 +87,7 @@ def _no_default_device() -> Iterator[None]:
 
 
 def _replace_modes(modes: list) -> None:
-    """Make these the modes of this thread, the outermost first."""
+    """Replace the stack of modes of this thread; the outermost mode comes first."""
     for _ in _get_current_function_mode_stack():
         _pop_mode()
     for mode in modes:
@@ -96,9 +96,9 @@ def _replace_modes(modes: list) -> None:
 
 @contextmanager
 def float32_numbers() -> Iterator[None]:
-    """Make tensors of plain numbers float32, whatever torch's default dtype is, in this thread.
+    """Use float32 in this thread, whatever torch's default dtype is.
 
-    The same holds for what is computed from whole numbers and plain numbers.
+    This concerns tensors that are created from Python numbers, and operations on integer tensors and Python numbers.
     """
     if torch.get_default_dtype() == torch.float32:
         yield
@@ -108,7 +108,7 @@ def float32_numbers() -> Iterator[None]:
 
 
 class _Float32Numbers(TorchFunctionMode):
-    """Calls again, for float32, what gave the default dtype only because no argument says which dtype is meant."""
+    """A mode that repeats calls with float32 if their result has the default dtype and no argument determines it."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

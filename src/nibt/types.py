@@ -1,4 +1,4 @@
-"""The shape words of this library: one alias for each kind of tensor, used in every signature."""
+"""Type aliases for tensors with named dimensions."""
 
 from typing import Literal, TypeAlias
 
@@ -8,10 +8,10 @@ from torch import Tensor
 Modality: TypeAlias = Literal["image", "text"]
 
 Hidden: TypeAlias = Float[Tensor, "batch token width"]
-States: TypeAlias = Float[Tensor, "node batch token width"]  # several states of each example, on one path
+States: TypeAlias = Float[Tensor, "node batch token width"]  # the states of each example at the nodes of a path
 Embedding: TypeAlias = Float[Tensor, "*batch dim"]
-OtherEmbedding: TypeAlias = Float[Tensor, "*#batch dim"]  # of the other side, broadcast over states of this side
+OtherEmbedding: TypeAlias = Float[Tensor, "*#batch dim"]  # of the other side; broadcast over the states of this side
 OneRow: TypeAlias = Float[Tensor, "batch 1 width"]
-PerToken: TypeAlias = Float[Tensor, "batch token"]  # every row of the stream, class token included
-PerUnit: TypeAlias = Float[Tensor, "*batch unit"]  # only what is explained: a patch, a caption token
+PerToken: TypeAlias = Float[Tensor, "batch token"]  # all tokens, special tokens included
+PerUnit: TypeAlias = Float[Tensor, "*batch unit"]  # patches, or the tokens of a caption
 PerExample: TypeAlias = Float[Tensor, "*batch"]

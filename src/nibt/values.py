@@ -1,4 +1,4 @@
-"""Results that hold arrays are compared and hashed by value."""
+"""Comparison and hashing of dataclasses with arrays by value."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import fields, is_dataclass
@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 class ByValue:
-    """A frozen dataclass, declared with ``eq=False``, whose fields may be arrays, tensors or mappings.
+    """Base class of frozen dataclasses (with ``eq=False``) whose fields may be arrays, tensors or mappings.
 
-    Two of one class are equal if all fields are that take part in comparisons; NaN equals NaN, and numbers of other
-    types differ.
+    Two objects of the same class are equal if all compared fields are equal. NaN equals NaN, and arrays of different
+    dtypes differ.
     """
 
     def __eq__(self, other: object) -> bool:
@@ -23,7 +23,7 @@ class ByValue:
 
 
 def value_key(value: Any) -> Hashable:
-    """A hashable that is the same for equal values.
+    """Return a hashable key that is equal for equal values.
 
     >>> value_key({"a": [1.0]}) == value_key({"a": [1.0]})
     True

@@ -31,8 +31,8 @@ def test_batch_show_and_verify_work_together(run: Run, clip_folder: Path, job_ta
     (next(Path("job/parts").glob("00000001-*"))).unlink()
     assert run("verify", "job")[:2] == (1, "the file of chunk 1 is missing\n")
     for arguments, exit_code, message in (
-        (("show", "job", 5), 2, "there is no row 5 in 'job': rows run from 0 to 9"),
-        (("show", "nowhere", 5), 1, "holds no job"),
+        (("show", "job", 5), 2, "there is no row 5 in 'job': rows are numbered from 0 to 9"),
+        (("show", "nowhere", 5), 1, "has no job"),
         (("batch", job_table), 2, "--out DIR"),
         (("batch", "--out", "x"), 2, "give the pairs"),
         (("batch", job_table, "--out", "x", "--send-images"), 2, "give --on ray"),
@@ -97,7 +97,7 @@ def test_batch_warns_about_repeated_keys(run: Run, photo_file: str, clip_folder:
     write_table("pairs.csv", ["photo.png,a cat,x", "other.png,a dog,y", "other.png,two cars,x"])
     code, _, err = run("batch", "pairs.csv", "--out", "JOB", "--key", "key", "-m", clip_folder, "--steps", 1)
     assert code == 0
-    assert "1 key occurs in more than one row, the first, 'x', in rows 0, 2" in err
+    assert "1 key occurs in more than one row, such as 'x' in rows 0, 2" in err
     assert json.loads(Path("JOB/job.json").read_text())["warnings"]
 
 

@@ -168,7 +168,7 @@ def test_own_files_are_replaced_until_they_are_edited(run: Run, here: Path, clip
     data = json.loads(Path("x.json").read_text())
     Path("x.json").write_text(json.dumps({**data, "note": "mine"}))
     code, _, err = run(*PHOTO, "-m", clip_folder, "-o", "x.png")
-    assert (code, "changed since" in err) == (2, True)
+    assert (code, "was edited" in err) == (2, True)
     assert json.loads(Path("x.json").read_text())["note"] == "mine"
     with Image.open("x.png") as image:
         image.rotate(180).save("x.png", exif=image.getexif())
@@ -253,7 +253,7 @@ def test_roar_keeps_edited_reports(run: Run, here: Path, clip_folder: Path) -> N
         stream.write("my conclusion\n")
     before = file_digests(Path("RUN"))
     code, _, err = run(*command, "--method", "gae")
-    assert (code, "changed since" in err) == (2, True)
+    assert (code, "was edited" in err) == (2, True)
     assert file_digests(Path("RUN")) == before, "it is reported before anything is trained"
     assert run(*command, "--overwrite")[0] == 0
 

@@ -148,7 +148,7 @@ def test_ray_job_stops_at_a_chunk_that_kills_its_workers(
 ) -> None:
     """The third chunk ends the process that reads it."""
     monkeypatch.setattr(Cluster, "explain", explaining_with(Deadly))
-    with pytest.raises(Unsupported, match="workers die again and again, the last over rows 8 to 11"):
+    with pytest.raises(Unsupported, match="workers die repeatedly, the last one on rows 8 to 11"):
         nibt.batch(clip_folder, table, tmp_path, on="ray", workers=2, **OPTIONS)
     assert len(parts(tmp_path)) >= 2
     assert not nibt.batch(clip_folder, table, tmp_path, **OPTIONS).check()
@@ -180,9 +180,9 @@ def explaining_with(deadly: type[str]) -> Any:
 
 
 def test_ray_job_needs_a_model_by_name(table: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadOption, match="give its name or its folder"):
+    with pytest.raises(BadOption, match="must be a name or a folder"):
         nibt.batch(tiny.model("clip"), table, tmp_path, on="ray", **OPTIONS)
-    with pytest.raises(BadOption, match="a worker needs cpus above 0"):
+    with pytest.raises(BadOption, match="cpus must be above 0"):
         nibt.batch("scenes", table, tmp_path, on="ray", cpus=0, **OPTIONS)
     assert not ray.is_initialized()
 

@@ -67,7 +67,7 @@ def test_batch_resumes_and_repairs_a_job(model: Model, job_table: Path, whole_jo
     shutil.copy(folder / three, folder / f"{three[:8]}-{'0' * 16}.parquet")
     (folder / f".{Path(one).stem}.12-345.parquet").write_bytes(b"half of it")
     job = nibt.Job.open(tmp_path / "out")
-    assert {problem.split(" ")[-1] for problem in job.check()} >= {"missing", "anew"}
+    assert {problem.split(" ")[-1] for problem in job.check()} >= {"missing", "file"}
     assert len(job.check()) == 4
     done: list[Progress] = []
     nibt.batch(model, job_table, tmp_path / "out", **OPTIONS, on_progress=done.append)
@@ -135,7 +135,7 @@ def test_batch_stops_at_a_full_disk_without_partial_files(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
-        with pytest.raises(CannotWrite, match="No space left on device; nothing was left there"):
+        with pytest.raises(CannotWrite, match="No space left on device; no partial file is left"):
             nibt.batch(model, job_table, tmp_path, **OPTIONS)
     assert parts(tmp_path) == parts(whole_job.folder)[:1]
     assert not list((tmp_path / "parts").glob(".*"))
@@ -221,7 +221,7 @@ def test_batch_reports_the_file_size_limit_and_leaves_no_lock(
     """The file size limit of the system, and its lock, which is never stale."""
     _, pipe = child(clip_folder, job_table, tmp_path, 6_000)
     assert "CannotWrite: cannot write" in (text := pipe.recv())
-    assert "File too large; nothing was left there" in text
+    assert "File too large; no partial file is left" in text
     assert parts(tmp_path) == []
     (tmp_path / "lock").mkdir()
     os.mkfifo(tmp_path / "slow.csv")  # nobody writes this table: its reader waits while it holds the folder

@@ -37,7 +37,7 @@ class Parquet(TableDataset):
     def quick_length(self) -> int:
         total = 0
         for path in self.paths:
-            with parquet.readable(path, "give a whole file") as file:
+            with parquet.open_file(path, "give a whole file") as file:
                 self._check(path, file.schema_arrow.names)
                 total += file.metadata.num_rows
         return total
@@ -46,7 +46,7 @@ class Parquet(TableDataset):
     def stream(self, wanted: Wanted) -> Iterator[Record | None]:
         row = 0
         for path in self.paths:
-            with parquet.readable(path, "give a whole file") as file:
+            with parquet.open_file(path, "give a whole file") as file:
                 self._check(path, file.schema_arrow.names)
                 for group in range(file.metadata.num_row_groups):
                     count = file.metadata.row_group(group).num_rows

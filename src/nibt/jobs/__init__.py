@@ -1,6 +1,6 @@
-"""Jobs: many pairs are explained, chunk by chunk, into a folder that any later run completes.
+"""Jobs explain many pairs into a folder of Parquet files, and are resumable.
 
-``run`` reads a data set in ``chunks`` and has each chunk explained by a ``worker``, in this process or on a cluster
-(``ray``). The worker returns the ``rows`` of a Parquet file, which the ``store`` keeps. ``job`` reads them back,
-``manifest`` records what was requested, and ``contents`` compares the rows with the data set.
+``run`` reads a data set in ``chunks``. A ``worker`` explains each chunk, in this process or on a cluster (``ray``). The
+worker returns the ``rows`` of a Parquet file, and the ``store`` writes it. ``job`` reads the rows, ``manifest`` records
+the request, and ``contents`` compares the rows with the data set.
 """

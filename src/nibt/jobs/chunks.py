@@ -1,4 +1,4 @@
-"""The records of a data set in chunks, which are cut by position alone."""
+"""Splitting of a data set into chunks by the positions of its records."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -14,7 +14,13 @@ _END = object()
 
 @dataclass(frozen=True)
 class Chunk:
-    """The records ``number * size`` to that plus ``size``, or those that are left at the end."""
+    """Consecutive records of a data set, whose results are written together.
+
+    Attributes:
+        number: The number of the chunk, from 0. Its first record is at ``number * size``.
+        records: The records, at most ``size`` of them.
+
+    """
 
     number: int
     records: list[Record]
@@ -22,7 +28,15 @@ class Chunk:
 
 @dataclass
 class Chunks:
-    """The chunks that are ``wanted``; ``count`` is the number of all records, once they have been read."""
+    """The chunks of a data set.
+
+    Attributes:
+        data: The data set.
+        size: The number of records per chunk.
+        wanted: Returns whether to read the chunk of a number.
+        count: The number of all records; None before the iteration ends.
+
+    """
 
     data: Dataset
     size: int
@@ -44,7 +58,7 @@ class Chunks:
 
 
 def read_ahead(items: Iterator[_Item], count: int) -> Iterator[_Item]:
-    """Yield the same items in the same order, while a thread produces the next ``count`` of them."""
+    """Yield the items in their order, while a thread produces the next ``count`` of them."""
     with ThreadPoolExecutor(1, "nibt-ahead") as thread:
         try:
             waiting = deque(thread.submit(next, items, _END) for _ in range(count))

@@ -1,4 +1,4 @@
-"""Whether the rows of a job still belong to its pairs: another image or caption is another request."""
+"""Comparison of the rows of a job with its data set."""
 
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -10,14 +10,19 @@ from nibt.errors import OtherRequest
 from nibt.jobs.job import Job
 
 _COLUMNS = ("row", "key", "source", "caption", "image_hash", "error")
-_SHOWN = 3  # differences that a message shows
+_SHOWN = 3  # the number of differences in a message
 
 
 def check_contents(job: Job, data: Dataset, on_row: Callable[[], None] = lambda: None) -> set[int]:
-    """Compare the keys, the captions and the bytes of the images of a data set with the rows of a job.
+    """Check that the keys, captions and images of a data set are those of the rows of a job.
+
+    Args:
+        job: The job.
+        data: The data set.
+        on_row: Called for each row.
 
     Returns:
-        The chunks in which a row failed whose image is another one now: they are worth another try.
+        The chunks to explain again: a row failed, and its image has changed since.
 
     Raises:
         OtherRequest: A row was explained for another image or caption.
@@ -29,7 +34,7 @@ def check_contents(job: Job, data: Dataset, on_row: Callable[[], None] = lambda:
         more = "\n  ..." if len(differences) > _SHOWN else ""
         lines = "".join(f"\n  {difference}" for difference in differences[:_SHOWN])
         raise OtherRequest(
-            f"{job.folder} holds answers for other images or captions:{lines}{more}\nChoose a new folder."
+            f"{job.folder} has the results of other images or captions:{lines}{more}\nChoose a new folder."
         )
     return retry
 
@@ -43,7 +48,7 @@ def _differences(job: Job, data: Dataset, on_row: Callable[[], None], retry: set
         while record is not None and record.row < row["row"]:
             record = next(records, None)
         if record is None or record.row != row["row"]:
-            yield f"row {row['row']}: {row['source']!r} (now nothing)"
+            yield f"row {row['row']}: {row['source']!r} (now missing)"
         elif row["error"] is None:
             yield from _difference(record, row)
         elif record.digest() != row["image_hash"]:
@@ -52,7 +57,7 @@ def _differences(job: Job, data: Dataset, on_row: Callable[[], None], retry: set
 
 def _difference(record: Record, row: dict[str, Any]) -> Iterator[str]:
     if not record.source and record.image is None:
-        return  # a data set that draws its pairs is identified as a whole
+        return  # data sets that generate their pairs are compared as a whole
     now = {"key": as_utf8(record.key), "source": as_utf8(record.source), "caption": record.caption}
     for name, value in now.items():
         if row[name] != value:

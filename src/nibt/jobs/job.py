@@ -1,4 +1,4 @@
-"""The folder of a job: its manifest, its rows, and whether it is complete."""
+"""The folder of a job: reading of its manifest and rows, and checks of its files."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,12 +16,17 @@ from nibt.jobs.store import Store, is_whole
 from nibt.results.explanation import Explanation, method_text
 
 MANIFEST = "job.json"
-_REMEDY = "run the job again to write this file anew"
+_REMEDY = "run the job again to replace this file"
 
 
 @dataclass(frozen=True, repr=False)
 class Job:
-    """The folder of a job, complete or not."""
+    """The folder of a job, finished or not.
+
+    Attributes:
+        folder: The folder.
+
+    """
 
     folder: Path
 
@@ -44,36 +49,38 @@ class Job:
         """Open the job in a folder.
 
         Raises:
-            BadInput: The folder holds no job.
+            BadInput: The folder has no job.
 
         """
         job = cls(Path(folder))
         if not (job.folder / MANIFEST).is_file():
-            raise BadInput(f"{str(folder)!r} holds no job (it has no {MANIFEST}): nibt batch PAIRS --out {folder}")
+            raise BadInput(
+                f"{str(folder)!r} has no job (it has no {MANIFEST}): create one with nibt batch PAIRS --out {folder}"
+            )
         job.manifest  # noqa: B018
         return job
 
     @property
     def is_begun(self) -> bool:
-        """Whether anything was explained. Before that, the folder may take any other job.
+        """Whether at least one chunk is written. Until then, the folder may be used for another job.
 
         Raises:
-            BadInput: The manifest is not of a job.
+            BadInput: The manifest is not that of a job.
 
         """
         return (self.folder / MANIFEST).is_file() and self.manifest is not None and bool(self.store.parts())
 
     @property
     def store(self) -> Store:
-        """The files of the chunks."""
+        """The store of the chunks' files."""
         return Store(self.folder / "parts")
 
     @property
     def manifest(self) -> Manifest:
-        """What was requested of which pairs, and what happened; ``docs/batch.md`` describes it.
+        """The manifest: the request, the pairs and the sessions. It is described in ``docs/batch.md``.
 
         Raises:
-            BadInput: It cannot be read, or another version of nibt wrote it.
+            BadInput: The manifest cannot be read, or another version of nibt wrote it.
 
         """
         return Manifest.read(self.folder / MANIFEST)
@@ -82,32 +89,35 @@ class Job:
         """Write the manifest.
 
         Raises:
-            CannotWrite: The disk is full, or the folder is closed.
+            CannotWrite: The folder is not writable, or the disk is full.
 
         """
         manifest.write(self.folder / MANIFEST)
 
     @property
     def chunk_size(self) -> int:
-        """Rows per file."""
+        """The number of rows per file."""
         return self.manifest.layout.chunk
 
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-        """Yield the rows in order, as plain data; one file at a time is in memory.
+        """Yield the rows in order, as plain data; only one file is in memory at a time.
+
+        Args:
+            columns: The columns to read; None means all columns.
 
         Raises:
             BadInput: A file cannot be read.
 
         """
         for path in self._paths():
-            with parquet.readable(path, _REMEDY) as file:
+            with parquet.open_file(path, _REMEDY) as file:
                 yield from file.read(columns=columns).to_pylist()
 
     def explanation(self, row: int) -> Explanation:
-        """Return the explanation of a row, with its image if it is still at its source.
+        """Return the explanation of a row. It has the image if that is still at its source.
 
         Raises:
-            BadOption: There is no such row, or it is not explained yet.
+            BadOption: The row does not exist, or is not explained yet.
             BadInput: The row failed, or its file cannot be read.
 
         """
@@ -115,7 +125,10 @@ class Job:
         return self._with_image(explanation_of(values, shared), row)
 
     def check(self) -> list[str]:
-        """Return what is wrong with the files, in plain words; empty if each row is there once, as it was written."""
+        """Check the files of the job, and return a description of each problem.
+
+        The list is empty if each row is stored exactly once and no file was changed.
+        """
         rows, size = self.manifest.rows, self.chunk_size
         parts, problems = self.store.parts(), []
         if rows is None:
@@ -132,10 +145,10 @@ class Job:
         return problems
 
     def tally(self) -> dict[str, Any]:
-        """Count the rows and the failed rows, and list the chunks that were computed in smaller batches."""
+        """Return the manifest's counts of rows and failed rows, the chunks with smaller batches, and warnings."""
         rows, errors, halved = 0, 0, []
         for number, (path, *_) in self.store.parts().items():
-            with parquet.readable(path, _REMEDY) as file:
+            with parquet.open_file(path, _REMEDY) as file:
                 failed = file.read(columns=["error"])["error"]
                 rows, errors = rows + len(failed), errors + len(failed) - failed.null_count
                 smaller = shared_metadata(file)["halved"]
@@ -144,27 +157,27 @@ class Job:
         return {"rows": rows, "errors": errors, "halved": halved, "warnings": list(self._repeated_keys())}
 
     def _repeated_keys(self) -> Iterator[str]:
-        """A warning if several rows have the same key."""
+        """Yield a warning if several rows have the same key."""
         counts = Counter(row["key"] for row in self.rows(["key"]) if row["key"])
         repeated = [key for key, count in counts.items() if count > 1]
         if repeated:
             rows = [row["row"] for row in self.rows(["row", "key"]) if row["key"] == repeated[0]]
             keys = "key occurs" if len(repeated) == 1 else "keys occur"
             yield (
-                f"{len(repeated):,} {keys} in more than one row, the first, {repeated[0]!r}, in rows "
-                f"{', '.join(map(str, rows[:5]))}: they do not tell these rows apart"
+                f"{len(repeated):,} {keys} in more than one row, such as {repeated[0]!r} in rows "
+                f"{', '.join(map(str, rows[:5]))}: use the row numbers to identify rows"
             )
 
     def data(self) -> Dataset:
-        """Open the pairs again.
+        """Open the data set of the job.
 
         Raises:
-            BadInput: They are gone, or cannot be opened by their name.
+            BadInput: The data set is missing, or was an object in memory.
 
         """
         pairs = self.manifest.pairs
         if pairs.names is None:
-            raise BadInput("the pairs came from a data set in memory, which cannot be opened again by its name")
+            raise BadInput("the pairs came from a data set in memory, which cannot be opened again: open it yourself")
         return open_pairs(pairs.names, pairs.image, pairs.caption, pairs.key, pairs.split)
 
     def _paths(self) -> Iterator[Path]:
@@ -174,19 +187,19 @@ class Job:
         paths = self.store.parts().get(row // self.chunk_size) if row >= 0 else None
         if not paths:
             raise BadOption(f"there is no row {row} in {str(self.folder)!r}: {self._range()}")
-        with parquet.readable(paths[0], _REMEDY) as file:
+        with parquet.open_file(paths[0], _REMEDY) as file:
             for values in file.read().to_pylist():
                 if values["row"] == row:
                     return values, shared_metadata(file)
         raise BadOption(f"there is no row {row} in {str(self.folder)!r}: {self._range()}")
 
     def _range(self) -> str:
-        """The range of rows, in words."""
+        """Return a description of the range of rows."""
         count = self.manifest.rows
         if count:
-            return f"rows run from 0 to {count - 1}"
+            return f"rows are numbered from 0 to {count - 1}"
         rows = [row["row"] for row in self.rows(["row"])]
-        known = f"so far it has {len(rows)} rows, from {rows[0]} to {rows[-1]}" if rows else "it has no row yet"
+        known = f"so far it has {len(rows)} rows, from {rows[0]} to {rows[-1]}" if rows else "it has no rows yet"
         return f"{known}; the job is not finished"
 
     def _with_image(self, explanation: Explanation, row: int) -> Explanation:
@@ -197,25 +210,25 @@ class Job:
         except (BadInput, StopIteration):
             return explanation
         if image.digest != explanation.image.image_hash:
-            return explanation  # another image is there now
+            return explanation  # the image at its source has changed
         source = record.image if isinstance(record.image, str) else explanation.source
         return replace(explanation, image=replace(explanation.image, input=image, source=source))
 
 
 def _problems(path: Path, rows: range) -> Iterator[str]:
-    """What is wrong with a file that should hold these rows."""
+    """Yield a description of each problem of a file that must have exactly these rows."""
     try:
         if not is_whole(path):
-            yield f"{path.name} was changed since it was written: {_REMEDY}"
+            yield f"{path.name} was changed after it was written: {_REMEDY}"
             return
-        with parquet.readable(path, _REMEDY) as file:
+        with parquet.open_file(path, _REMEDY) as file:
             counts = Counter(file.read(columns=["row"])["row"].to_pylist())
     except BadInput as error:
         yield str(error)
         return
     missing = [row for row in rows if row not in counts]
     if missing:
-        yield f"{path.name} lacks {len(missing)} rows, first {missing[0]}"
+        yield f"{path.name} lacks {len(missing)} rows, the first is {missing[0]}"
     more = [row for row, count in counts.items() if count > 1 or row not in rows]
     if more:
-        yield f"{path.name} has {len(more)} rows twice or too many, first {min(more)}"
+        yield f"{path.name} has {len(more)} repeated or unexpected rows, the first is {min(more)}"

@@ -1,4 +1,4 @@
-"""The manifest of a job: what was requested of which pairs, and what happened."""
+"""The manifest of a job: its pairs, its request and its sessions."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,9 +19,9 @@ class _Record(BaseModel):
 
 
 class PairsRecord(_Record):
-    """Where the pairs come from: the names that were given, what identifies them, and the columns."""
+    """The source of the pairs: their names, their columns, and what identifies the data set."""
 
-    names: list[str] | None = Field(description="None for a data set in memory, which cannot be opened by its name.")
+    names: list[str] | None = Field(description="The absolute paths; None for a data set in memory.")
     image: str
     caption: str
     key: str | None
@@ -29,15 +29,15 @@ class PairsRecord(_Record):
 
 
 class Layout(_Record):
-    """How rows are cut into files."""
+    """The layout of the files of rows."""
 
-    chunk: int = Field(ge=1, description="Rows per file.")
+    chunk: int = Field(ge=1, description="The number of rows per file.")
     ids: str = "the positions of rows, from 0"
     files: str = "parts/CHUNK-HASH.parquet"
 
 
 class SmallerBatch(_Record):
-    """A chunk that was computed in smaller batches, since memory ran out."""
+    """A chunk that was computed in smaller batches because memory ran out."""
 
     chunk: int
     batch_size: int
@@ -57,14 +57,18 @@ class JobSession(SessionRecord):
     __pydantic_config__ = ConfigDict(extra="allow")  # pyright: ignore[reportGeneralTypeIssues]
 
     number: int
-    on: Annotated[str, Field(description="local or ray; for ray, the numbers of workers and of their CPUs and GPUs.")]
-    recomputed: Annotated[list[str], Field(description="Files that were removed, since they had been changed.")]
-    chunks: Annotated[int, Field(description="Files that were written.")]
-    ended: Annotated[str | None, Field(description="complete, or the error; None while it runs or if it was killed.")]
+    on: Annotated[
+        str, Field(description="local or ray; ray adds the numbers of workers, and of CPUs and GPUs of each.")
+    ]
+    recomputed: Annotated[list[str], Field(description="Files that were computed again because they had been changed.")]
+    chunks: Annotated[int, Field(description="The number of files that the session wrote.")]
+    ended: Annotated[
+        str | None, Field(description="complete, or the error; None if the session is running or was killed.")
+    ]
 
 
 class Manifest(_Record):
-    """The manifest; fields are None until they are known."""
+    """The manifest of a job. Fields are None until they are known."""
 
     kind: str = KIND
     schema_: int = Field(SCHEMA, alias="schema")
@@ -83,7 +87,7 @@ class Manifest(_Record):
         """Read a manifest.
 
         Raises:
-            BadInput: It cannot be read, it is of something else, or another version of nibt wrote it.
+            BadInput: The file cannot be read, is not the manifest of a job, or has another schema.
 
         """
         data = provenance.read_json(path)
@@ -91,19 +95,20 @@ class Manifest(_Record):
             raise BadInput(f"{path} is not the manifest of a job: choose another folder")
         if data.get("schema") != SCHEMA:
             raise BadInput(
-                f"{path} has schema {data.get('schema')} (expected {SCHEMA}): read it with the nibt that wrote it"
+                f"{path} must have schema {SCHEMA} (got {data.get('schema')}): read it with the version of nibt that "
+                "wrote it"
             )
         return read_record(cls, data, str(path))
 
     def write(self, path: Path) -> None:
-        """Write the manifest, whole or not at all.
+        """Write the manifest, completely or not at all.
 
         Raises:
-            CannotWrite: The disk is full, or the folder is closed.
+            CannotWrite: The folder is not writable, or the disk is full.
 
         """
         provenance.write_json(path, self.model_dump(by_alias=True))
 
     def updated(self, **fields: Any) -> "Manifest":
-        """Return the manifest with other values."""
+        """Return a copy of the manifest with other values of some fields."""
         return self.model_validate({**self.model_dump(by_alias=True), **fields})

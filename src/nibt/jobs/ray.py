@@ -1,9 +1,8 @@
-"""A job on a Ray cluster, whose workers each hold the model.
+"""Jobs on a Ray cluster, where each worker loads the model.
 
-This file is the only one that imports ray. It uses plain actors instead of Ray Data: the bytes of a chunk must not
-depend on when and by whom it was computed, and Ray Data cuts and merges blocks itself. The driver reads records and
-writes files, so that the folder has one writer and workers need not reach it. If a worker dies, its chunks go to
-another one.
+Only this file imports ray. It uses actors instead of Ray Data, which splits and merges blocks itself: the bytes of a
+chunk must not depend on when and where it was computed. The driver reads records and writes files, so that the folder
+has a single writer, and workers need no access to it. If a worker dies, another worker gets its chunks.
 
 P. Moritz et al., Ray: A Distributed Framework for Emerging AI Applications, OSDI 2018.
 """
@@ -24,23 +23,23 @@ from nibt.jobs.manifest import JobRequest
 from nibt.jobs.worker import ChunkFile, JobSpec, Worker
 from nibt.models.base import Model
 
-_CHUNKS_PER_WORKER = 2  # one in progress, and one that waits
-_MAX_DEATHS = 5  # of workers over one chunk, before the chunk is blamed
+_CHUNKS_PER_WORKER = 2  # one in progress and one in the queue
+_MAX_DEATHS = 5  # of workers on the same chunk, before the job fails
 
 
 class Actor:
-    """The worker as an actor, in a process of its own."""
+    """A worker as a Ray actor, in a separate process."""
 
     def __init__(self, spec: JobSpec, data: Dataset, threads: int) -> None:
-        torch.set_num_threads(threads)  # this process is nibt's; rounding depends on the number of threads
+        torch.set_num_threads(threads)  # rounding depends on the number of threads
         self._worker: Worker | NibtError
         try:
             self._worker = Worker(spec, data)
-        except NibtError as error:  # raised here, Ray would wrap it
+        except NibtError as error:  # Ray would wrap an error that is raised here
             self._worker = error
 
     def describe(self) -> JobRequest:
-        """Return what the worker explains with, for the manifest."""
+        """Return the resolved request, for the manifest."""
         return self._ready().describe()
 
     def explain(self, chunk: Chunk) -> ChunkFile:
@@ -55,7 +54,16 @@ class Actor:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The workers of a job: how many, with which resources each, and on which cluster."""
+    """The workers of a job and their cluster.
+
+    Attributes:
+        workers: The number of workers.
+        cpus: The CPUs per worker; also the number of its threads.
+        gpus: The GPUs per worker; may be a fraction.
+        address: The address of the cluster; None starts a temporary cluster on this machine.
+        send_images: Send the bytes of the images to the workers, which then need no access to the files.
+
+    """
 
     workers: int = 1
     cpus: float = 1.0
@@ -65,31 +73,40 @@ class Cluster:
 
     def __post_init__(self) -> None:
         if self.cpus <= 0 or self.gpus < 0:
-            raise BadOption(f"a worker needs cpus above 0, and gpus from 0 (got {self.cpus} and {self.gpus})")
+            raise BadOption(f"cpus must be above 0 and gpus at least 0 (got {self.cpus} and {self.gpus})")
         _ray()
 
     @property
     def threads(self) -> int:
-        """Threads per worker."""
+        """The number of threads per worker."""
         return max(1, int(self.cpus))
 
     def record(self) -> dict[str, Any]:
-        """Return plain data, for the manifest."""
+        """Return the workers and their resources as plain data, for the manifest."""
         return {"workers": self.workers, "cpus": self.cpus, "gpus": self.gpus, "threads_per_worker": self.threads}
 
     def explain(
         self, spec: JobSpec, data: Dataset, chunks: Iterator[Chunk], on_description: Callable[[JobRequest], None]
     ) -> Iterator[ChunkFile]:
-        """Yield the file of each chunk, in the order in which they are finished.
+        """Explain chunks on the workers.
+
+        Args:
+            spec: The request.
+            data: The data set.
+            chunks: The chunks.
+            on_description: Called once with the resolved request.
+
+        Yields:
+            The file of each chunk, in the order in which they are finished.
 
         Raises:
             BadOption: The model is an object in memory.
-            Unsupported: Workers die again and again.
+            Unsupported: No cluster can be reached, or workers die repeatedly.
             NibtError: A worker raised it.
 
         """
         if isinstance(spec.model, Model | torch.nn.Module):
-            raise BadOption("workers load the model themselves: give its name or its folder, not an object in memory")
+            raise BadOption("model must be a name or a folder, since workers load it themselves (got a loaded model)")
         ray = _ray()
         with self._connected(ray):
             pool = _Pool(ray, lambda: self._actor(ray, spec, data), self.workers)
@@ -109,7 +126,7 @@ class Cluster:
 
     @contextmanager
     def _connected(self, ray: Any) -> Iterator[None]:
-        """Connect to a cluster: the caller's own, the one at the address, or a temporary one on this machine."""
+        """Connect to the cluster: an existing connection, the address, or a temporary cluster on this machine."""
         if ray.is_initialized():
             yield
             return
@@ -129,7 +146,7 @@ class Cluster:
             where = self.address or "this machine"
             raise Unsupported(
                 f"no Ray cluster can be reached at {where} ({_line(error)}): give the address that ray "
-                "start --head printed, and as RAY_AUTH_TOKEN its token, if any"
+                "start --head printed, and set RAY_AUTH_TOKEN if the cluster has a token"
             ) from error
         try:
             yield
@@ -139,23 +156,34 @@ class Cluster:
 
 @dataclass
 class _Pool:
-    """Actors, and the chunks that are assigned to each of them."""
+    """The actors, and the chunks that are assigned to them.
+
+    Attributes:
+        ray: The module ``ray``.
+        make: Starts an actor.
+        size: The number of actors.
+        actors: The actors.
+        assigned: The actor and the chunk of each result that is not finished, by Ray's reference to the result.
+        deaths: How often actors died, by the number of the chunk.
+        failed: How often actors died since the last finished chunk.
+
+    """
 
     ray: Any
     make: Callable[[], Any]
     size: int
     actors: list[Any] = field(default_factory=list)
-    assigned: dict[Any, tuple[Any, Chunk]] = field(default_factory=dict)  # by Ray's reference to the result
+    assigned: dict[Any, tuple[Any, Chunk]] = field(default_factory=dict)
     deaths: dict[int, int] = field(default_factory=dict)
     failed: int = 0
 
     def describe(self) -> JobRequest:
-        """Start the actors, and return the description of the job by the first one."""
+        """Start the actors, and return the resolved request."""
         self.actors = [self.make() for _ in range(self.size)]
         return self._result(self.actors[0].describe.remote())
 
     def explain_chunks(self, chunks: Iterator[Chunk]) -> Iterator[ChunkFile]:
-        """Yield the file of each chunk; chunks are read as workers become free."""
+        """Yield the file of each chunk; the next chunk is read when a worker is free."""
         requeued: deque[Chunk] = deque()
         while True:
             while (actor := self._free()) is not None:
@@ -181,7 +209,7 @@ class _Pool:
             self.ray.kill(actor)
 
     def _free(self) -> Any:
-        """Return the actor with the fewest chunks, if it may have another."""
+        """Return the actor with the fewest chunks, or None if all have the largest number."""
         busy = dict.fromkeys(self.actors, 0)
         for actor, _ in self.assigned.values():
             busy[actor] += 1
@@ -189,7 +217,7 @@ class _Pool:
         return actor if busy[actor] < _CHUNKS_PER_WORKER else None
 
     def _requeue(self, actor: Any, chunk: Chunk, error: Exception) -> list[Chunk]:
-        """Replace a worker that died, and return its chunks in order."""
+        """Replace a dead worker, and return its chunks in order."""
         self.failed += 1
         lost = [chunk]
         for reference, (other, waiting) in list(self.assigned.items()):
@@ -200,15 +228,15 @@ class _Pool:
         self.deaths[first.number] = self.deaths.get(first.number, 0) + 1
         if self.deaths[first.number] >= _MAX_DEATHS or self.failed >= _MAX_DEATHS * self.size:
             raise Unsupported(
-                f"workers die again and again, the last over rows {first.records[0].row} to "
-                f"{first.records[-1].row} ({_line(error)}): look for too little memory, leave these rows "
-                "out, or run without --on ray to see why"
+                f"workers die repeatedly, the last one on rows {first.records[0].row} to "
+                f"{first.records[-1].row} ({_line(error)}): give workers more memory, leave these rows out, or run "
+                "without --on ray to see the cause"
             ) from error
         self.actors[self.actors.index(actor)] = self.make()
         return sorted(lost, key=lambda one: one.number)
 
     def _result(self, reference: Any) -> Any:
-        """Return a result; an error of nibt is raised as it was raised in the worker."""
+        """Return a result, or raise the error that was raised in the worker."""
         try:
             return self.ray.get(reference)
         except self.ray.exceptions.RayTaskError as error:
@@ -217,7 +245,7 @@ class _Pool:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keep Ray from reporting usage statistics, unless the environment asks for it."""
+    """Turn Ray's usage statistics off, unless the environment sets them."""
     name = "RAY_USAGE_STATS_ENABLED"
     before = os.environ.get(name)
     os.environ.setdefault(name, "0")

@@ -1,7 +1,7 @@
-"""Explanations as rows of a Parquet file, and back. ``docs/batch.md`` describes the columns.
+"""Conversion of explanations to rows of a Parquet file, and back.
 
-What all rows of a file share (the method, the model, the versions) is in the metadata of the file, so that each file
-alone is enough to build its explanations again.
+The columns are described in ``docs/batch.md``. The metadata of a file has what all its rows share (the method, the
+model, the versions), so that explanations can be loaded from a single file.
 """
 
 import json
@@ -20,7 +20,7 @@ _PATH = ("baseline", "quadrature", "steps", "layers", "tolerance", "at_input", "
 
 
 def explained_row(record: Record, explanation: Explanation) -> dict[str, Any]:
-    """Return the row of an explanation."""
+    """Return the row of an explained pair."""
     data = explanation.to_json()
     image, text = data["image"], data["text"]
     return {
@@ -50,7 +50,14 @@ def explained_row(record: Record, explanation: Explanation) -> dict[str, Any]:
 
 
 def failed_row(record: Record, error: str, image_hash: str) -> dict[str, Any]:
-    """Return the row of a pair that failed; ``image_hash`` is empty if the image cannot be read."""
+    """Return the row of a pair that failed.
+
+    Args:
+        record: The record of the pair.
+        error: The message of the error.
+        image_hash: The digest of the image; empty if the image cannot be read.
+
+    """
     caption = None if record.caption is None else as_utf8(record.caption)
     return {
         "row": record.row,
@@ -63,7 +70,11 @@ def failed_row(record: Record, error: str, image_hash: str) -> dict[str, Any]:
 
 
 def explanation_of(row: Mapping[str, Any], shared: Mapping[str, Any]) -> Explanation:
-    """Return the explanation of a row; ``shared`` is the metadata of its file.
+    """Build the explanation of a row.
+
+    Args:
+        row: The row.
+        shared: The metadata of its file.
 
     Raises:
         BadInput: The pair failed.
@@ -104,20 +115,20 @@ def explanation_of(row: Mapping[str, Any], shared: Mapping[str, Any]) -> Explana
 
 
 def encode_rows(rows: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> bytes:
-    """Return the bytes of a file of rows, with the metadata that they share."""
+    """Return the bytes of a Parquet file with these rows, and with the metadata that they share."""
     arrow = parquet.pyarrow("a job needs")[0]
     metadata = {_KEY: json.dumps(shared, sort_keys=True).encode()}
     filled = [{name: row.get(name) for name in schema(arrow).names} for row in rows]
-    return parquet.encoded(arrow.Table.from_pylist(filled, schema=schema(arrow).with_metadata(metadata)))
+    return parquet.encode(arrow.Table.from_pylist(filled, schema=schema(arrow).with_metadata(metadata)))
 
 
 def shared_metadata(file: Any) -> dict[str, Any]:
-    """Return what all rows of an open Parquet file share."""
+    """Return the metadata that the rows of an open Parquet file share."""
     return json.loads(file.schema_arrow.metadata[_KEY])
 
 
 def schema(arrow: Any) -> Any:
-    """Return the columns of a file."""
+    """Return the Arrow schema of a file of rows."""
     texts, numbers = arrow.list_(arrow.string()), arrow.list_(arrow.float32())
     real, whole = arrow.float64(), arrow.int32()
     kinds = {"baseline": arrow.string(), "quadrature": arrow.string(), "steps": whole, "layers": arrow.list_(whole)}

@@ -1,4 +1,4 @@
-"""A run of a job: what its folder lacks is explained, in this process or by several workers."""
+"""Runs of jobs: the missing chunks of a folder are explained, in this process or by several workers."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,16 +36,18 @@ _REMEDY = "Choose a new folder."
 
 @dataclass
 class Run:
-    """One run of a job, which completes its folder.
+    """One run of a job.
 
     Attributes:
-        job: The folder.
-        data: The pairs.
+        job: The folder of the job.
+        data: The data set.
         spec: The request.
         execution: Where the job runs, as plain data for the manifest.
         explain: Explains chunks, in this process or on a cluster.
         on_progress: Called with the number of rows that are done.
-        total: The number of rows, if it is known.
+        total: The number of rows; None if it is unknown.
+        done: The number of rows that are done.
+        session: The record of this run, for the manifest.
 
     """
 
@@ -60,10 +62,10 @@ class Run:
     session: dict[str, Any] = field(default_factory=dict)
 
     def run(self) -> None:
-        """Explain the rows that the folder lacks.
+        """Explain the missing rows.
 
         Raises:
-            NibtError: The folder holds another job, or nothing can be explained or written.
+            NibtError: The folder has another job, or rows cannot be explained or written.
 
         """
         recomputed = self.job.store.remove_incomplete()
@@ -90,7 +92,7 @@ class Run:
                 self._explain(chain([first], missing))
             self._finish(chunks.count or 0)
         except BaseException as error:
-            with suppress(OSError):  # a full disk must not hide what went wrong
+            with suppress(OSError):  # a full disk must not hide the error
                 self._record_session(ended=f"{type(error).__name__}: {error}")
             raise
 
@@ -105,7 +107,7 @@ class Run:
         self.on_progress(Progress(self.done, self.total))
 
     def _check_request(self, description: JobRequest) -> None:
-        """Record the request, or refuse to put answers of another request beside those in the folder."""
+        """Record the request of a new job, or check that it equals the recorded one."""
         manifest = self.job.manifest
         if manifest.request is None:
             self.job.write(manifest.updated(request=description))
@@ -118,10 +120,10 @@ class Run:
         self._record_session(ended="complete")
         problems = self.job.check()
         if problems:
-            raise BadInput("the job is not whole: " + "; ".join(problems[:3]))
+            raise BadInput(f"the job is not complete ({'; '.join(problems[:3])}): run it again")
 
     def _record_session(self, ended: str | None = None) -> None:
-        """Write this session into the manifest, as its last one."""
+        """Write this session into the manifest, as its last session."""
         manifest = self.job.manifest
         others = [session for session in manifest.sessions if session["number"] != self.session.get("number")]
         self.session = {"number": len(others), **self.session, "ended": ended}
@@ -158,45 +160,47 @@ def batch(
 ) -> Job:
     """Explain many pairs into a folder of Parquet files.
 
-    A folder that holds the same job already is completed: a job that was killed at any moment is resumed by the same
-    call. A pair that cannot be read is recorded in its row. All parameters that are not listed are those of
-    ``explain``.
+    A job is resumable: if it was killed, the same call explains the missing rows. An error that concerns one pair is
+    recorded in its row.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
-        pairs: A CSV, TSV, JSON Lines or Parquet file, WebDataset shards (a tar, a list, ``shards/{000..099}.tar``), a
-            folder of these, a folder of images with captions in text files, what the package ``datasets`` saved to
-            disk, ``NAME:FOLDER`` for a data set, or a ``Dataset``.
+        pairs: A CSV, TSV, JSON Lines or Parquet file; WebDataset shards (a tar file, a list, or a pattern such as
+            ``shards/{000..099}.tar``); a folder of these; a folder of images with captions in text files; a folder that
+            the package ``datasets`` saved to disk; ``NAME:FOLDER`` for a data set; or a ``Dataset``.
         out: The folder of the job.
         method: The name of the method.
-        target: The target that is explained.
-        image: The column of images.
-        caption: The column of captions.
-        key: The column with your own names of the rows.
-        split: The split of what the package ``datasets`` saved.
-        chunk_size: Rows per file.
+        target: The name of the target, the score that is explained.
+        image: The column with the images.
+        caption: The column with the captions.
+        key: The column with your identifiers of the rows.
+        split: The split of a data set that the package ``datasets`` saved.
+        chunk_size: The number of rows per file.
         variant: A variant of the method.
-        against: Captions to compare with.
-        against_images: Images to compare with.
-        templates: Templates of the target ``ensemble``.
+        against: Captions that the target compares with.
+        against_images: Images that the target compares with.
+        templates: Templates of captions with ``{}``, for the target ``ensemble``.
         batch_size: The largest number of pairs that go through the model together.
         seed: A seed for methods that draw at random.
         loading: Options of ``load_model``.
-        on: Where the job runs: "local", or "ray" for workers on a cluster. The bits are the same as long as hardware,
-            threads and versions are.
+        on: Where the job runs: "local", or "ray" for workers on a cluster. The results have the same bits if the
+            hardware, the number of threads and the versions are the same.
         workers: The number of workers.
-        cpus: Processors per worker, which are its threads.
-        gpus: Accelerators per worker; may be a fraction.
-        address: The address of a cluster; without it, workers run on this machine.
-        send_images: Send the images to workers that cannot reach the files.
+        cpus: CPUs per worker, which are also its threads.
+        gpus: GPUs per worker; may be a fraction.
+        address: The address of a cluster; None runs the workers on this machine.
+        send_images: Send the bytes of the images to the workers, which then need no access to the files.
         on_progress: Called after each file with the number of rows that are done.
         **options: Options of the method.
 
+    Returns:
+        The job.
+
     Raises:
-        BadInput: There are no such pairs, or another run is writing into the folder.
-        OtherRequest: The folder holds a job of another request, or its pairs were changed since.
-        WouldOverwrite: The folder holds something other than a job.
-        BadOption: An option cannot have that value.
+        BadInput: The pairs cannot be opened, or another run is writing into the folder.
+        OtherRequest: The folder has a job with another request, or its pairs were changed.
+        WouldOverwrite: The folder has other files than those of a job.
+        BadOption: An option has an invalid value.
         UnknownName: No method, target, variant or option has that name.
         CannotLoad: The model cannot be loaded.
         CannotWrite: The folder cannot be written, or the disk is full; finished files are kept.
@@ -233,7 +237,7 @@ def batch(
         execution, explain = {"on": on, **cluster.record()}, cluster.explain
     job = Job(Path(out))
     check_run_folder(job.folder, MANIFEST)
-    was_begun, before = job.is_begun, existing_paths(job.folder)  # raises for the manifest of something else
+    was_begun, before = job.is_begun, existing_paths(job.folder)  # raises if the manifest is not that of a job
     job.store.make()
     with folder_lock(job.folder):
         try:
@@ -250,14 +254,14 @@ def batch(
 def _run_locally(
     spec: JobSpec, data: Dataset, chunks: Iterator[Chunk], on_description: OnDescription
 ) -> Iterator[ChunkFile]:
-    """Explain chunks by a worker in this process."""
+    """Explain chunks with one worker in this process."""
     worker = Worker(spec, data)
     on_description(worker.describe())
     return worker.explain_chunks(chunks)
 
 
 def _begin(job: Job, data: Dataset, pairs: Pairs, columns: Mapping[str, Any], chunk_size: int) -> None:
-    """Write the manifest of a new job, or check that the one in the folder is of the same pairs and chunks."""
+    """Write the manifest of a new job, or check that the stored one has the same pairs and the same chunk size."""
     identity = {**data.identity(), **columns}
     layout = Layout(chunk=chunk_size)
     if not job.is_begun:

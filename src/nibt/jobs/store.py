@@ -1,7 +1,7 @@
-"""The folder of a job: one Parquet file per chunk, and one writer at a time.
+"""The store of a job: one Parquet file per chunk, and one writer at a time.
 
-A file is named by its chunk and by a hash of its own bytes: ``00000012-3f9a....parquet``. Its name says whether it is
-what was written, and two jobs gave the same bits if their files have the same names.
+The name of a file has the number of its chunk and a hash of its bytes: ``00000012-3f9a....parquet``. The hash reveals
+files that were changed, and two jobs gave the same bits if their files have the same names.
 """
 
 import re
@@ -18,12 +18,17 @@ from nibt.errors import BadInput, CannotWrite
 from nibt.io import short_digest
 
 _DIGITS = 16
-_DRAFT = re.compile(r"\.\d{8}-[0-9a-f]{16}\.\d+-\d+\.parquet")  # the names of files while they are written
+_DRAFT = re.compile(r"\.\d{8}-[0-9a-f]{16}\.\d+-\d+\.parquet")  # the name of a file while it is written
 
 
 @dataclass(frozen=True)
 class Store:
-    """The files of chunks in a folder."""
+    """The files of the chunks.
+
+    Attributes:
+        folder: The folder of the files.
+
+    """
 
     folder: Path
 
@@ -31,7 +36,7 @@ class Store:
         """Create the folder.
 
         Raises:
-            CannotWrite: It cannot be created.
+            CannotWrite: The folder cannot be created.
 
         """
         try:
@@ -40,7 +45,7 @@ class Store:
             raise CannotWrite(f"cannot create the folder {self.folder}: {error.strerror or error}") from error
 
     def parts(self) -> dict[int, list[Path]]:
-        """Return the files of each chunk by its number; a chunk should have one."""
+        """Return the files of each chunk by its number. An intact chunk has one file."""
         files: dict[int, list[Path]] = {}
         for path in sorted(self.folder.glob("*.parquet")):
             number, _, digest = path.stem.partition("-")
@@ -49,10 +54,10 @@ class Store:
         return dict(sorted(files.items()))
 
     def add(self, number: int, data: bytes) -> None:
-        """Write the file of a chunk, in place of those that it has.
+        """Write the file of a chunk, and remove its other files.
 
         Raises:
-            CannotWrite: The disk is full, or the folder is closed.
+            CannotWrite: The folder is not writable, or the disk is full.
 
         """
         path = self.folder / f"{number:08d}-{sha256(data).hexdigest()[:_DIGITS]}.parquet"
@@ -62,9 +67,9 @@ class Store:
                 other.unlink()
 
     def remove_incomplete(self) -> list[str]:
-        """Remove files that changed since they were written, and drafts of runs that were killed.
+        """Remove files that were changed, and drafts of runs that were killed.
 
-        The caller must hold the lock of the folder: the draft of a running job looks like one that was left behind.
+        Call it only with the lock of the folder, since the drafts of a running job cannot be distinguished from others.
 
         Returns:
             The names of the changed files.
@@ -84,10 +89,10 @@ class Store:
 
 
 def is_whole(path: Path) -> bool:
-    """Return whether a file has the bytes that its name was made from.
+    """Return whether the bytes of a file match the hash in its name.
 
     Raises:
-        BadInput: It cannot be read.
+        BadInput: The file cannot be read.
 
     """
     try:
@@ -98,11 +103,11 @@ def is_whole(path: Path) -> bool:
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing into the folder. The system releases the lock if the process dies.
+    """Lock the folder, so that no other run writes into it. The system releases the lock if the process dies.
 
     Raises:
-        BadInput: Another process holds the lock.
-        CannotWrite: The folder is closed.
+        BadInput: Another process has the lock.
+        CannotWrite: The folder is not writable.
 
     """
     lock = FileLock(folder / ".lock", timeout=0)
@@ -121,13 +126,13 @@ def folder_lock(folder: Path) -> Iterator[None]:
 
 
 def existing_paths(folder: Path) -> set[Path]:
-    """Return which of the files and folders that the start of a job creates exist already."""
+    """Return those files and folders that exist already, of all that the start of a job creates."""
     created = (folder / "job.json", folder / ".lock", folder / "parts", folder, *folder.parents)
     return {path for path in created if path.exists()}
 
 
 def undo_start(folder: Path, before: set[Path]) -> None:
-    """Remove what a failed start created; what existed ``before`` stays."""
+    """Remove what a failed start created, and keep the paths that existed ``before``."""
     for path in (folder / "job.json", folder / ".lock"):
         if path not in before:
             path.unlink(missing_ok=True)

@@ -1,7 +1,6 @@
-"""A worker: from chunks of records to the bytes of their files.
+"""Workers, which explain chunks of records and return the bytes of their files.
 
-The bytes depend only on the chunk and the request, never on the chunks before it, so that any worker at any time gives
-the same.
+The bytes depend only on the chunk and the request, not on the worker or on earlier chunks.
 """
 
 import gc
@@ -29,10 +28,10 @@ from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.results.explanation import Explanation
 
-_MAX_FAILURES = 8  # in a row from the start, before the job itself is blamed
-_AHEAD = 2  # batches that are decoded and tokenized while one is explained
+_MAX_FAILURES = 8  # of unexpected errors before the first success, before the job fails
+_AHEAD = 2  # batches that are prepared while one is explained
 Outcome: TypeAlias = tuple[Record, Explanation | str]
-"""A record with its explanation, or with the reason why it failed."""
+"""A record with its explanation, or with the message of its error."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class JobSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def resolve(self) -> ExplanationSpec:
-        """Load the model, and resolve all that is left open."""
+        """Load the model, and resolve the defaults of the request."""
         model = self.model if isinstance(self.model, Model) else load_model(self.model, **self.loading)
         contrast = Contrast.of(self.against, self.against_images, self.templates)
         return resolve(
@@ -69,7 +68,7 @@ class ChunkFile:
         data: The bytes of the file.
         rows: The number of rows.
         errors: The number of rows that failed.
-        halved: The batch size to which a lack of memory led; None if there was none.
+        halved: The smaller batch size that was used because memory ran out; None if memory sufficed.
 
     """
 
@@ -82,7 +81,7 @@ class ChunkFile:
 
 @dataclass(frozen=True)
 class FailedRow:
-    """A record that cannot be explained, and why."""
+    """A record that cannot be explained, with the message of its error."""
 
     record: Record
     error: str
@@ -90,7 +89,7 @@ class FailedRow:
 
 @dataclass(frozen=True)
 class PreparedRows:
-    """Records that are explained together, with their inputs."""
+    """Records that are explained in one batch, with their inputs."""
 
     records: list[Record]
     batch: PreparedBatch
@@ -98,7 +97,7 @@ class PreparedRows:
 
 @dataclass(frozen=True)
 class PlaceholderImage(ImageInput):
-    """An image whose pixels were dropped, since its inputs are prepared."""
+    """An image without pixels, which saves memory once the inputs of the model are prepared."""
 
     shape: tuple[int, int] = (0, 0)
 
@@ -109,14 +108,14 @@ class PlaceholderImage(ImageInput):
 
 
 class Worker:
-    """Holds a model, and explains chunk after chunk."""
+    """A worker with a loaded model, which explains chunks."""
 
     def __init__(self, request: JobSpec, data: Dataset) -> None:
         self.data, self.size, self.spec = data, request.batch_size, request.resolve()
         self._failures: int | None = 0  # before the first success; None after it
 
     def describe(self) -> JobRequest:
-        """Return what all rows share: the resolved request, the model, the versions."""
+        """Return the resolved request, the model and the versions, which all rows share."""
         spec = self.spec
         targets = {side: target.name for side, target in spec.targets.items()}
         return {
@@ -128,7 +127,7 @@ class Worker:
         }
 
     def explain_chunks(self, chunks: Iterable[Chunk]) -> Iterator[ChunkFile]:
-        """Yield the file of each chunk; while one batch is explained, the next ones are prepared."""
+        """Yield the file of each chunk. The next batches are prepared while one is explained."""
         rows: list[dict[str, Any]] = []
         limit = self.size
         for item in read_ahead(self._prepare(chunks), _AHEAD):
@@ -155,15 +154,18 @@ class Worker:
     # Preparation, in a thread
 
     def _prepare(self, chunks: Iterable[Chunk]) -> "Iterator[PreparedRows | FailedRow | Chunk]":
-        """Yield batches as they fill, by group; a chunk without records follows the batches of each chunk."""
+        """Yield the batches and failed rows of each chunk, followed by the chunk without its records.
+
+        A batch has pairs of the same group. It is yielded as soon as it is full.
+        """
         for chunk in chunks:
             waiting: dict[Hashable, list[tuple[Record, Pair]]] = {}
-            images: dict[ImageLocation, ImageInput] = {}  # an image of several rows is read once
+            images: dict[ImageLocation, ImageInput] = {}  # the image of several rows is read once
             for record in chunk.records:
                 try:
                     pair = self.data.read(record, images)
                     key = batch_group(self.spec, pair)
-                except Exception as error:  # whatever is wrong with a row is recorded in it
+                except Exception as error:  # the error of a row is recorded in it
                     yield FailedRow(record, _message(error))
                     continue
                 waiting.setdefault(key, []).append((record, pair))
@@ -175,7 +177,7 @@ class Worker:
             yield Chunk(chunk.number, [])
 
     def _batch(self, pairs: list[tuple[Record, Pair]]) -> "Iterator[PreparedRows | FailedRow]":
-        """Yield the batch of these pairs; those whose inputs cannot be prepared are left out of it."""
+        """Yield a failed row for each pair whose inputs cannot be prepared, and the batch of the other pairs."""
         good, batch = pairs, None
         try:
             batch = PreparedBatch.of(self.spec, [pair for _, pair in pairs])
@@ -195,7 +197,10 @@ class Worker:
     # Explanation
 
     def _explain(self, rows: PreparedRows, limit: int) -> tuple[list[Outcome], int]:
-        """Return the outcome of each record, and the batch size that memory allows from now on in this chunk."""
+        """Return the outcome of each record, and the batch size for the rest of the chunk.
+
+        If memory runs out, the batch size is halved. If another error occurs, each pair is explained alone.
+        """
         outcomes: list[Outcome] = []
         left = deque([list(range(len(rows.records)))])
         while left:
@@ -217,11 +222,16 @@ class Worker:
         return outcomes, limit
 
     def _try(self, rows: PreparedRows, part: list[int], outcomes: list[Outcome]) -> Exception | None:
-        """Explain a part of a batch; an error is returned without its traceback, which would hold the memory."""
+        """Explain a part of a batch.
+
+        Returns:
+            The error, if any, without its traceback, which would keep the tensors in memory.
+
+        """
         batch = rows.batch if len(part) == len(rows.records) else rows.batch.take(part)
         try:
             answers = to_answers(self.spec, explain_batch(self.spec, batch))
-        except Exception as error:  # whatever a pair causes is its own failure, not that of the job
+        except Exception as error:  # the error of a pair does not end the job
             return error.with_traceback(None)
         self._failures = None
         explanations = [answer for answer in answers if isinstance(answer, Explanation)]
@@ -229,7 +239,7 @@ class Worker:
         return None
 
     def _failure(self, error: Exception) -> str:
-        """Return the message of a failed row; raise the error if every row so far failed: then the job is to blame."""
+        """Return the message of a failed row, or raise the error if all rows so far failed unexpectedly."""
         if isinstance(error, NibtError) and not isinstance(error, Unsupported):
             return str(error)
         if self._failures is not None:
@@ -237,12 +247,12 @@ class Worker:
             if self._failures == _MAX_FAILURES:
                 raise error
         if _out_of_memory(error):
-            return "even alone it does not fit into memory: take fewer steps, or a smaller image_size or dtype"
+            return "the pair does not fit into memory even alone: choose fewer steps, or a smaller image_size or dtype"
         return _message(error)
 
 
 def drop_pixels(pair: Pair) -> Pair:
-    """Return a pair without the pixels of its image, which its inputs have."""
+    """Return a pair whose image has no pixels."""
     image = pair.image
     return replace(
         pair,

@@ -61,7 +61,7 @@ class Store:
 
         """
         arrow = _pyarrow()
-        parquet.write(self._path(name), parquet.encoded(arrow.Table.from_pylist(rows, schema=_schema(arrow))))
+        parquet.write(self._path(name), parquet.encode(arrow.Table.from_pylist(rows, schema=_schema(arrow))))
 
     def table(self, names: Iterable[str]) -> Any:
         """Return the rows of several parts as a ``pyarrow.Table``, in order; missing parts are skipped.
@@ -73,7 +73,7 @@ class Store:
         arrow, tables = _pyarrow(), []
         for name in names:
             if self.has(name):
-                with parquet.readable(self._path(name), "delete it, and the run measures its chunk again") as file:
+                with parquet.open_file(self._path(name), "delete it, and the run measures its chunk again") as file:
                     tables.append(file.read())
         return arrow.concat_tables([_schema(arrow).empty_table(), *tables]).combine_chunks()
 
