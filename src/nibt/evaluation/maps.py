@@ -1,4 +1,4 @@
-"""The maps of a method for many pairs, as plain arrays."""
+"""Maps of many pairs as NumPy arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,14 @@ from nibt.types import Modality
 
 @dataclass(frozen=True)
 class Map:
-    """The signed scores of one side: of patches (rows x columns), with the region that they cover, or of words."""
+    """The map of one side of a pair.
+
+    Attributes:
+        scores: The signed scores of patches, (row, column), or of words, (word).
+        words: The words; empty for an image.
+        region: The part of the image that the patches cover; None for a caption.
+
+    """
 
     scores: np.ndarray
     words: tuple[str, ...] = ()
@@ -29,14 +36,24 @@ class Map:
 
 
 def with_controls(methods: Sequence[MethodSpec]) -> list[MethodSpec]:
-    """Add the controls that are not among the methods."""
+    """Return the methods, followed by the controls that are not among them."""
     return [*methods, *(MethodSpec(name) for name in CONTROLS if MethodSpec(name) not in methods)]
 
 
 def maps(
     model: Model, pairs: Sequence[Pair], method: MethodSpec, side: Modality, seed: int, batch_size: int = 16
 ) -> list[Map]:
-    """Return the map of each pair, for the cosine."""
+    """Compute the map of one side of each pair, for the target ``cosine``.
+
+    Args:
+        model: The model.
+        pairs: The pairs.
+        method: The method.
+        side: The side.
+        seed: The seed of methods that draw at random.
+        batch_size: The largest number of pairs that go through the model together.
+
+    """
     spec = resolve(model, method, seed=seed)
     position = spec.modalities.index(side)
     by_index: dict[int, Map] = {}
@@ -56,7 +73,19 @@ def raw_scores(
     batch_size: int,
     on_progress: OnProgress = no_progress,
 ) -> dict[Modality, list[np.ndarray]]:
-    """Return the signed scores of each pair as float32: of the grid, rows x columns, and of the tokens of words.
+    """Compute the signed scores of both sides of each pair, for the target ``cosine``.
+
+    Args:
+        model: The model.
+        pairs: The pairs.
+        method: The method.
+        seed: The seed of methods that draw at random.
+        batch_size: The largest number of pairs that go through the model together.
+        on_progress: Called after each batch with the number of pairs that are done.
+
+    Returns:
+        For each side, the scores of each pair as float32: (row, column) of an image, or one per token of a caption
+        without special tokens.
 
     Raises:
         Unsupported: A map is not finite, or the model lacks what the method needs.
@@ -71,7 +100,7 @@ def raw_scores(
             scores[side] |= {index: _scores(attributions[row], side) for row, index in enumerate(batch.indices)}
         on_progress(Progress(len(scores["image"]), len(pairs)))
     if not all(np.isfinite(one).all() for by_index in scores.values() for one in by_index.values()):
-        raise Unsupported(f"{method} gives maps that are not finite here: leave it out, or use another variant of it")
+        raise Unsupported(f"the maps of {method} are not finite for this model: leave it out, or use another variant")
     return {side: [by_index[index] for index in range(len(pairs))] for side, by_index in scores.items()}
 
 
@@ -81,7 +110,7 @@ def _scores(attribution: Attribution, side: Modality) -> np.ndarray:
 
 
 def without_mean_states(model: Model, method: MethodSpec, side: Modality) -> MethodSpec:
-    """Return the method with the baseline ``blank`` if its baseline is a mean state, which belongs to the weights."""
+    """Return the method, with the baseline ``blank`` instead of mean states, which are valid for one model only."""
     baseline = getattr(resolve(model, method, seed=0).methods[side], "baseline", "")
     options: dict[str, Any] = {f"{side}_baseline": "blank"} if str(baseline).startswith("mean") else {}
     return MethodSpec(method.name, method.variant, {**method.options, **options})

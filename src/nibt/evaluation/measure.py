@@ -1,4 +1,4 @@
-"""Measure the maps of a method, by the ground truth of the pairs or by how the score of the model changes."""
+"""Measurement of maps by metrics."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -49,44 +49,44 @@ def measure(
     on_progress: OnProgress = no_progress,
     **options: Any,
 ) -> list[Measurement]:
-    """Explain pairs with a method, and measure the maps: one measurement per pair, side and metric.
+    """Explain pairs with a method, and measure the maps with metrics.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
-        pairs: Pairs of an image and a caption. Metrics that compare a map with the truth need ``Pair.objects``; they
-            are NaN for other pairs.
-        metrics: Names of metrics, or metrics with their options; the keys of a mapping are their labels. None means
-            all. Each metric is computed on the sides for which it is defined.
+        pairs: Pairs of an image and a caption. Metrics that compare a map with the ground truth need ``Pair.objects``,
+            and are NaN for pairs without objects.
+        metrics: Names of metrics, or metrics with their options, or a mapping of labels to either. None means all
+            metrics. Each metric is computed on the sides for which it is defined.
         method: The name of the method.
-        target: The target that is explained.
-        measured: The score that confidence, deletion, insertion and infidelity evaluate: "explained", or the name of a
-            target. A target that compares uses the captions in ``against`` or, without them, all other captions of the
-            call; on the text side, it uses all other images of the call.
-        only: The only side to measure.
+        target: The name of the target, the score that is explained.
+        measured: The score that confidence, deletion, insertion and infidelity evaluate: "explained" (the target), or
+            the name of another target. If that target compares, it uses the captions in ``against`` or, without them,
+            all other captions of the call; on the text side, it uses all other images of the call.
+        only: The only side to measure; None means both sides.
         variant: A variant of the method.
-        against: Captions to compare with.
-        templates: Templates of the target ``ensemble``.
+        against: Captions that a target compares with.
+        templates: Templates of captions with ``{}``, for the target ``ensemble``.
         batch_size: The largest number of pairs that go through the model together.
         seed: A seed for methods that draw at random.
         on_progress: Called after each batch with the number of pairs that are done.
         **options: Options of the method.
 
     Returns:
-        The measurements, sorted by pair, then by side and metric.
+        One measurement per pair, side and metric, in this order.
 
     Raises:
-        BadInput: There are no pairs, a pair is not an image and a caption, or there is nothing to compare with.
-        BadOption: The measured target cannot be used, or compares with exactly one other and there are more.
+        BadInput: There are no pairs, a pair is not an image with a caption, or a target has nothing to compare with.
+        BadOption: The measured target cannot be measured, or it compares with exactly one other and there are several.
         UnknownName: No metric, method, target, variant or option has that name.
 
     """
     if not pairs:
-        raise BadInput("there is nothing to measure: give at least one pair")
+        raise BadInput("there is nothing to measure (got no pairs): give at least one pair")
     model = load_model(model)
     pairs = [require_image_text(pair, "measure") for pair in pairs]
     labeled = _labeled(available("metrics") if metrics is None else metrics)
     score_target = None if measured == "explained" else _score_target(measured)
-    # a target that does not compare rejects captions to compare with
+    # the captions are for the measured target only, and the explained target would reject them
     only_measured = score_target and score_target.others != "none" and find("targets", target).others == "none"
     options = baseline_by_side(options, ("image", "text") if only is None else (only,))
     contrast = Contrast.of(() if only_measured else against, (), templates)
@@ -107,7 +107,7 @@ def measure(
 
 
 def _labeled(metrics: Sequence[str | Metric] | Mapping[str, str | Metric]) -> dict[str, Metric]:
-    """Return the metrics by their labels; a repeated name is numbered."""
+    """Return the metrics by their labels. Repeated names are numbered."""
     if isinstance(metrics, Mapping):
         return {label: _metric(metric) for label, metric in metrics.items()}
     labeled: dict[str, Metric] = {}
@@ -122,25 +122,25 @@ def _metric(metric: str | Metric) -> Metric:
 
 
 def _score_target(name: str) -> Target:
-    """Return a target that can be measured: any that does not reword captions."""
+    """Return the target of a name, which must not reword captions."""
     target: Target = find("targets", name)()
     if type(target).wordings is not Target.wordings:
         raise BadOption(
-            f"measured cannot be {target.name}, which rewords captions: "
-            "it must be explained, cosine, logit, softmax, difference or centred"
+            f"measured must be explained, cosine, logit, softmax, difference or centred (got {target.name}, which "
+            "rewords captions)"
         )
     return target
 
 
 @dataclass(frozen=True)
 class _MeasuredScore:
-    """A score other than the explained one.
+    """The score that metrics evaluate, if it is not the explained target.
 
     Attributes:
         model: The model.
-        target: The target that is measured.
-        others: By side, the embeddings to compare with, which are of the other modality, and a key for each.
-        own: By side, the key of each pair's own embedding, which it is not compared with.
+        target: The measured target.
+        others: By side, the embeddings of the other modality to compare with, and a key for each.
+        own: By side, the key of each pair's own embedding, with which it is not compared.
 
     """
 
@@ -158,7 +158,7 @@ class _MeasuredScore:
         against: tuple[str, ...],
         only: Modality | None,
     ) -> "_MeasuredScore":
-        """Encode all captions and images to compare with, once for the whole call."""
+        """Encode all captions and images to compare with once for all batches."""
         if target.others == "none":
             return cls(model, target, {}, {})
         captions, images = [pair.caption for pair in pairs], [pair.image for pair in pairs]
@@ -189,7 +189,14 @@ class _MeasuredScore:
     def score(
         self, side: Modality, indices: Sequence[int], other_embeddings: Embedding
     ) -> Callable[[Embedding], PerExample]:
-        """Return the score of a batch with these pairs, as a function of the embeddings of a side."""
+        """Return the score of a batch as a function of the embeddings of a side.
+
+        Args:
+            side: The side.
+            indices: The positions of the batch's pairs in the call.
+            other_embeddings: The embeddings of the other side of the batch.
+
+        """
         contexts = [TargetContext(self.model.scale, self.model.bias, self._others(side, index)) for index in indices]
 
         def score(embeddings: Embedding) -> PerExample:
@@ -210,7 +217,7 @@ class _MeasuredScore:
 
 
 def _key(image: ImageInput) -> tuple[Any, ...]:
-    """Return a key that is the same for images with the same pixels."""
+    """Return a key that is equal for images with the same pixels."""
     return image.pil_image.size, image.pil_image.mode, hash(image.pil_image.tobytes())
 
 
@@ -221,7 +228,7 @@ def _measure_batch(
     measured: _MeasuredScore | None,
     only: Modality | None,
 ) -> Iterator[Measurement]:
-    """Yield the measurements of a batch by side, metric and pair."""
+    """Yield the measurements of a batch, in the order of sides, metrics and pairs."""
     regions, words = batch.sides[0].inputs.regions, batch.sides[1].inputs.words
     assert words is not None
     pairs = [pair for pair in batch.pairs if isinstance(pair, Pair)]

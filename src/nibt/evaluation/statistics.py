@@ -1,4 +1,4 @@
-"""Means with bootstrap intervals (Efron, 1979), and tests of the difference between two methods."""
+"""Means with bootstrap intervals (Efron, 1979), and tests of differences between methods."""
 
 import math
 import warnings
@@ -11,10 +11,18 @@ from nibt.errors import Unsupported
 
 Better: TypeAlias = Literal["higher", "lower", "neither"]
 RESAMPLES = 2000
+"""The number of bootstrap resamples."""
 
 
 class Interval(NamedTuple):
-    """A statistic and the two ends of its bootstrap 95 % interval; all NaN if nothing was measured."""
+    """A statistic with its bootstrap 95 % interval. All fields are NaN if there are no values.
+
+    Attributes:
+        mean: The statistic, most often a mean.
+        low: The lower end of the interval.
+        high: The upper end.
+
+    """
 
     mean: float
     low: float
@@ -22,7 +30,7 @@ class Interval(NamedTuple):
 
     @property
     def is_known(self) -> bool:
-        """Whether anything was measured."""
+        """Whether there are values."""
         return not math.isnan(self.mean)
 
 
@@ -33,7 +41,7 @@ def interval(values: Any, seed: int = 0) -> Interval:
     """Return the mean of the values and its percentile bootstrap 95 % interval.
 
     Args:
-        values: The values; NaN means not measured and is left out.
+        values: The values. NaN is left out.
         seed: The seed of the resamples.
 
     >>> interval([1.0, 1.0, float("nan")])
@@ -53,14 +61,14 @@ def resampled(samples: Sequence[Any], statistic: Callable[..., Any], seed: int =
     """Return a statistic of independent samples and its percentile bootstrap 95 % interval.
 
     Args:
-        samples: The samples, each resampled by itself (``scipy.stats.bootstrap``).
+        samples: The samples, which are resampled independently (``scipy.stats.bootstrap``).
         statistic: The statistic, called with the samples and ``axis``.
         seed: The seed of the resamples.
 
     """
     batch = max(1, 2_000_000 // max(map(len, samples)))
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):
-        warnings.simplefilter("ignore")  # a ratio to a mean that is 0 in a few resamples is infinite in them
+        warnings.simplefilter("ignore")  # a ratio is infinite in resamples whose denominator is 0
         distribution = (
             scipy_stats()
             .bootstrap(
@@ -83,7 +91,7 @@ def paired_test(values: Any, others: Any) -> float:
     """Return the two-sided p value of Wilcoxon's signed-rank test (``scipy.stats.wilcoxon``).
 
     It is 1 if all differences are 0, and NaN if no pair has both values. Zeros are split between the ranks. With zeros
-    or ties p is the normal approximation, since scipy's exact one takes seconds.
+    or ties, p is the normal approximation, since scipy's exact computation takes seconds.
     """
     difference = np.asarray(values, float) - np.asarray(others, float)
     difference = difference[~np.isnan(difference)]
@@ -111,9 +119,14 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def win_rate(values: Any, others: Any, better: Better) -> float:
-    """Return the share of pairs on which the first is better; a tie is half a win.
+    """Return the share of pairs on which the first method is better; a tie is half a win.
 
-    NaN if there are no pairs, or if neither direction of the metric is better.
+    It is NaN if there are no pairs, or if no direction of the metric is better.
+
+    Args:
+        values: The values of the first method, one per pair; NaN is left out.
+        others: The values of the second method.
+        better: Which values are better.
 
     >>> win_rate([1.0, 2.0, 3.0, 4.0], [0.0, 2.0, 5.0, 1.0], "higher")
     0.625

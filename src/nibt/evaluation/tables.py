@@ -1,4 +1,4 @@
-"""Tables of text as Markdown, LaTeX and HTML."""
+"""Tables in Markdown, LaTeX and HTML."""
 
 import html
 import math
@@ -25,10 +25,10 @@ _LATEX_ESCAPES = {
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of strings under their headings.
+    """A table of strings.
 
     Attributes:
-        title: The heading of the table's section, or the caption in LaTeX.
+        title: The title: the heading of a section, or the caption in LaTeX.
         headings: The headings of the columns.
         rows: The cells, row by row.
         note: A note below the table.
@@ -42,12 +42,12 @@ class Table:
 
     @classmethod
     def of(cls, title: str, frame: DataFrame, note: str = "") -> "Table":
-        """Return the table of a DataFrame, whose index is the first column."""
+        """Build the table of a DataFrame, whose index becomes the first column."""
         rows = [[str(cell) for cell in row] for row in frame.itertuples()]
         return cls(title, [str(frame.index.name), *map(str, frame.columns)], rows, note)
 
     def markdown(self) -> str:
-        r"""Return a section with a table in Markdown; pipes in the cells are escaped.
+        r"""Return a section with the table in Markdown. Pipes in cells are escaped.
 
         >>> print(Table("t", ["a", "b"], [["1", "x|y"]]).markdown())
         ## t
@@ -67,7 +67,7 @@ class Table:
         return "\n".join([*lines, *(["", self.note] if self.note else [])])
 
     def latex(self) -> str:
-        r"""Return a table that uses the package booktabs.
+        r"""Return the table in LaTeX, for the package booktabs.
 
         >>> "a\\_b & c \\\\" in Table("t", ["a_b", "c"], []).latex()
         True
@@ -90,7 +90,7 @@ class Table:
         return "\n".join(lines)
 
     def html(self) -> str:
-        """Return a section with a table that the script of ``nibt.report.html.tables`` makes sortable."""
+        """Return a section with the table in HTML, which the script of ``nibt.report.html.tables`` makes sortable."""
         note = f'<p class="note">{html.escape(self.note)}</p>' if self.note else ""
         return f"<h2>{html.escape(self.title)}</h2>\n{data_table(self.headings, self.rows)}\n{note}"
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nibt.evaluation.roar.inputs import TowerInputs
-from nibt.evaluation.roar.removal import above, filled, highest, removed_pixels, removed_units
+from nibt.evaluation.roar.removal import count_above, filled, highest, removed_pixels, removed_units
 from tests import tiny
 
 
@@ -14,7 +14,7 @@ from tests import tiny
 )
 def test_above_counts_the_numbers_above_the_percentile(count: int, percentile: int) -> None:
     numbers = np.random.default_rng(0).permutation(count).astype(float)
-    assert above(count, percentile) == max(1, int((numbers > np.percentile(numbers, percentile)).sum()))
+    assert count_above(count, percentile) == max(1, int((numbers > np.percentile(numbers, percentile)).sum()))
 
 
 def test_highest_breaks_ties_by_the_other_map() -> None:
@@ -51,10 +51,10 @@ def test_hidden_takes_the_highest_words_and_no_special_tokens(kind: str) -> None
     removed = removed_units(tower, inputs, scores, 90, 0)
     assert not (removed & ~inputs.words.explained).any()
     for row, count in zip(removed, counts, strict=True):
-        assert int(row.sum()) == above(count, 90)
+        assert int(row.sum()) == count_above(count, 90)
     assert removed[1].nonzero().max() == inputs.words.explained[1].nonzero().max()
     part = TowerInputs.of(tower, ["a photo of a cat and a dog", "cat"]).without(tower, scores, 90, 0).groups[0]
-    embedding = part.through(tower, tower.encode)
+    embedding = part.apply(tower, tower.encode)
     with tower.blend_to_padding((~removed).float()):
         assert torch.equal(embedding, tower.encode(inputs))
 

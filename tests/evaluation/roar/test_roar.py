@@ -186,7 +186,7 @@ def test_roar_rejects_bad_arguments(tmp_path: Path) -> None:
         nibt.roar(model, pairs, out=run, epoch=1)
     for wrong, message in (
         ({"trainable": "head"}, "features, last, whole"),
-        ({"remove": ()}, "at least one remove"),
+        ({"remove": ()}, "remove is empty: name at least one"),
         ({"repeats": 0}, "at least 1"),
         ({"learning_rate": 2.0}, r"less than 1 \(got 2\.0\)"),
         ({"epochs": 0}, r"greater than or equal to 1 \(got 0\)"),

@@ -1,6 +1,7 @@
-"""An audit of a model and its explanations: seven questions, answered by checks with a verdict each.
+"""The audit of a model and its explanations: seven questions, answered by checks with a verdict each.
 
-Each question has a file in this folder. Weights become random in a copy; the model itself is not changed.
+``runner`` and ``counterfactuals`` answer questions 1 to 4, ``randomization`` changes the weights of a copy of the model
+for question 1, ``faithfulness`` answers questions 5 and 6, and ``discrimination`` question 7.
 """
 
 import time
@@ -42,18 +43,19 @@ def audit(
     data: Mapping[str, Any] | None = None,
     on_progress: OnProgress = no_progress,
 ) -> Audit:
-    """Audit a model with pairs of images and their right captions: seven questions, a verdict for each check.
+    """Audit a model and its explanations on pairs of images and their right captions.
 
-    A method needs about 47 explanations of one side of each pair, and each method and each of the three controls about
-    50 forward passes. A copy of the weights is in memory meanwhile.
+    The audit has seven questions, and checks with a verdict each. It needs about 47 explanations of one side of each
+    pair per method, and about 50 forward passes per method and per control. It keeps a copy of the weights in memory.
+    The model itself is not changed.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
         pairs: At least 8 pairs of an image and its right caption.
         methods: Names of methods, with or without a variant (``nib:paper``).
-        seed: The seed of everything that is random.
-        quick: Whether to take fewer stages of randomization and fewer wordings, coarser deletion and insertion curves,
-            and only the control ``random``.
+        seed: The seed of all random draws.
+        quick: Use fewer stages of randomization, fewer wordings, coarser deletion and insertion curves, and only the
+            control ``random``.
         batch_size: The largest number of pairs that go through the model together.
         data: The origin of the pairs, which is saved with the result.
         on_progress: Called when a step begins.
@@ -65,23 +67,23 @@ def audit(
         BadInput: There are fewer than 8 pairs, or all have the same caption or the same image.
         BadOption: There are no methods, or the seed is negative.
         UnknownName: No method or variant has that name.
-        Unsupported: A package is missing, the model lacks what a method needs, or its weights changed meanwhile.
+        Unsupported: A package is missing, the model lacks what a method needs, or its weights changed during the audit.
 
     Examples:
         >>> from nibt.datasets.scenes import Scenes
         >>> audit("scenes", list(Scenes(count=3)))
         Traceback (most recent call last):
-        nibt.errors.BadInput: an audit needs at least 8 pairs: its intervals are too wide otherwise (got 3)
+        nibt.errors.BadInput: an audit needs at least 8 pairs (got 3): with fewer, its intervals are too wide
 
     """
     specs = [MethodSpec.parse(name) for name in dict.fromkeys([methods] if isinstance(methods, str) else methods)]
     if not specs:
-        raise BadOption("name at least one method to audit")
+        raise BadOption("methods is empty: name at least one method to audit")
     if seed < 0:
         raise BadOption(f"seed must not be negative (got {seed})")
     if len(pairs) < LEAST_PAIRS:
         raise BadInput(
-            f"an audit needs at least {LEAST_PAIRS} pairs: its intervals are too wide otherwise (got {len(pairs)})"
+            f"an audit needs at least {LEAST_PAIRS} pairs (got {len(pairs)}): with fewer, its intervals are too wide"
         )
     started = time.perf_counter()
     pairs = [require_image_text(pair, "audit") for pair in pairs]
@@ -136,7 +138,7 @@ def audit(
 
 @dataclass
 class _Steps:
-    """Reports each step as it begins."""
+    """A counter that reports the progress when a step begins."""
 
     on_progress: OnProgress
     total: int
@@ -148,7 +150,7 @@ class _Steps:
 
 
 def _stages(tower: Tower, most_groups: int) -> int:
-    """Return the number of stages of randomization: none, the head, groups of blocks, and the stem."""
+    """Return the number of stages of randomization: nothing, the head, the groups of blocks, and the stem."""
     return min(most_groups, tower.depth) + 3
 
 
@@ -157,5 +159,5 @@ def _order(check: Check) -> tuple[str, int]:
 
 
 def _fresh_hash(model: Model) -> str:
-    """Return the hash of the weights as they are now, not a cached one."""
+    """Compute the hash of the current weights, without the cache."""
     return replace(model, _hashes={}).weights_hash

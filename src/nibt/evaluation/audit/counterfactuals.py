@@ -1,4 +1,4 @@
-"""Changed pairs: another caption, made-up words, another image, other wordings of the caption."""
+"""Pairs with another caption, made-up words, another image, or other wordings of the caption."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ _CODAS = "b ck ft lp mb nt rk rv sp x".split()
 def other_captions(pairs: Sequence[Pair]) -> list[Pair]:
     """Return each image with the caption of a following pair.
 
-    The caption is another text and, where objects are known and it is possible, names none of the image's objects.
+    The caption differs and, if objects are known and it is possible, names none of the image's objects.
     """
     partners = _partners(
         pairs,
@@ -32,7 +32,7 @@ def other_captions(pairs: Sequence[Pair]) -> list[Pair]:
 def other_images(pairs: Sequence[Pair]) -> list[Pair]:
     """Return each caption with the image of a following pair.
 
-    The image is another one and, where objects are known and it is possible, shows none that the caption names.
+    The image differs and, if objects are known and it is possible, shows none of the objects that the caption names.
     """
     partners = _partners(
         pairs,
@@ -50,7 +50,7 @@ def nonsense_captions(pairs: Sequence[Pair], seed: int) -> list[Pair]:
 
 
 def wordings(pairs: Sequence[Pair]) -> list[tuple[str, list[Pair]]]:
-    """Return the pairs in each template of the target ``ensemble``, except the plain one."""
+    """Return each template of the target ``ensemble``, except ``{}``, with the pairs that are reworded by it."""
     templates = [template for template in find("targets", "ensemble")().templates if template != "{}"]
     return [
         (template, [replace(pair, caption=template.format(pair.caption), objects=(), absent=()) for pair in pairs])
@@ -59,7 +59,17 @@ def wordings(pairs: Sequence[Pair]) -> list[tuple[str, list[Pair]]]:
 
 
 def caption_words(template: str, reworded: Map, plain: Map) -> Map | None:
-    """Return the scores of the caption's own words in a template; None if the tokenizer splits them otherwise there."""
+    """Return the scores of the caption's words in a reworded caption.
+
+    Args:
+        template: The template.
+        reworded: The scores of the reworded caption.
+        plain: The scores of the caption itself.
+
+    Returns:
+        The scores; None if the tokenizer splits the words differently in the template.
+
+    """
     skipped = len(template.split("{}")[0].split())
     end = skipped + len(plain.words)
     if reworded.words[skipped:end] != plain.words:
@@ -76,7 +86,7 @@ def _partners(
         order = [(index + step) % len(pairs) for step in range(1, len(pairs))]
         others = [other for other in order if differs(pair, pairs[other])]
         if not others:
-            raise BadInput(f"all {len(pairs)} {kind} are the same: an audit compares right and wrong ones")
+            raise BadInput(f"all {len(pairs)} {kind} are the same: an audit needs at least two different {kind}")
         partners.append(next((other for other in others if best(pair, pairs[other])), others[0]))
     return partners
 

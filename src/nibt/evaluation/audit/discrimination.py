@@ -1,4 +1,4 @@
-"""Question 7: whether the model itself distinguishes right captions from wrong ones."""
+"""Question 7: whether the model distinguishes right captions from wrong ones."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ _DIGITS = 5  # smaller differences of cosines are rounding errors
 
 
 def discrimination_checks(model: Model, pairs: Sequence[Pair], seed: int) -> list[Check]:
-    """Rank the caption of each image among all different captions of the data.
+    """Check the rank of each image's caption among all different captions of the data.
 
     Args:
         model: The model.
@@ -24,8 +24,8 @@ def discrimination_checks(model: Model, pairs: Sequence[Pair], seed: int) -> lis
         seed: The seed of the intervals.
 
     Returns:
-        The AUC: the share of wrong captions with a lower cosine than the right one (ties count half). And the recall:
-        whether the right caption comes first (a tie of n counts 1/n).
+        The AUC, the share of wrong captions with a lower cosine than the right one (a tie counts half), and the recall,
+        the share of images whose right caption is ranked first (a tie of n captions counts 1/n).
 
     """
     captions = list(dict.fromkeys(pair.caption for pair in pairs))

@@ -1,4 +1,4 @@
-"""Examples for the page of an audit: a thumbnail of an image with its maps as plain numbers."""
+"""Examples for the page of an audit: thumbnails of images with their maps."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,15 @@ _SIDE = 192
 
 
 def example(method: str, pair: Pair, images: Mapping[str, Map], texts: Mapping[str, Map]) -> Example:
-    """Return a pair with a method's maps of both sides, by what was changed."""
+    """Build an example from a pair.
+
+    Args:
+        method: The name of the method.
+        pair: The pair.
+        images: The maps of the image, by what was changed.
+        texts: The scores of the caption's words, by what was changed.
+
+    """
     first = next(iter(images.values())).region
     assert first is not None
     width, height = pair.image.size

@@ -1,4 +1,4 @@
-"""Questions 5 and 6: whether methods are faithful, and what special tokens and corners get."""
+"""Questions 5 and 6: whether methods are faithful, and how much of the score is on special tokens and in corners."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -19,10 +19,10 @@ _PERTURBATION_METRICS = ("deletion", "insertion", "confidence_drop", "confidence
 _GROUND_TRUTH_METRICS = ("pointing_game", "average_precision", "word_auc")
 _CURVE_METRICS = ("deletion", "insertion")
 _SHARE_METRICS = ("special_share", "corner_share")
-_CHECKED_METRICS = ("deletion", "insertion", *_GROUND_TRUTH_METRICS)  # why not confidence: docs/audit.md
-_CONTROL_SEED_OFFSET = 104729  # a control draws otherwise than an audited random map
+_CHECKED_METRICS = ("deletion", "insertion", *_GROUND_TRUTH_METRICS)  # docs/audit.md explains why confidence is not
+_CONTROL_SEED_OFFSET = 104729  # so that a random control differs from an audited random map
 Values = dict[tuple[Modality, str], np.ndarray]
-"""By side and metric: the value of each pair."""
+"""The values of all pairs, by side and metric."""
 
 
 class MetricScores:
@@ -45,7 +45,7 @@ class MetricScores:
         self.by_method: dict[str, Values] = {}
 
     def add(self, method: MethodSpec, control: bool = False) -> None:
-        """Measure a method, or a control, which takes another seed than an audited method."""
+        """Measure a method or a control. Controls use another seed than audited methods."""
         label = f"{method} (control)" if control else str(method)
         self.by_method[label] = self._values(method, self.seed + _CONTROL_SEED_OFFSET if control else self.seed)
 
@@ -74,7 +74,10 @@ class MetricScores:
                     yield Score(method, side, metric, *mean, known_count(numbers), better)
 
     def faithfulness(self, method: MethodSpec) -> Iterator[Check]:
-        """Yield, for each metric, by how much a method is better than a random map, pair by pair."""
+        """Yield the check of each side and metric: the mean difference from a random map of the same pair.
+
+        The sign is such that positive differences are better.
+        """
         own, random = self.by_method[str(method)], self.by_method["random (control)"]
         for side in SIDES:
             for metric in _CHECKED_METRICS:
@@ -82,14 +85,14 @@ class MetricScores:
                     continue
                 sign = 1 if find("metrics", metric).better == "higher" else -1
                 differences = sign * (own[side, metric] - random[side, metric])
-                about = f"{metric.replace('_', ' ')}, {BOUNDS['faithful'].about}"
+                about = f"{metric.replace('_', ' ')}: {BOUNDS['faithful'].about}"
                 mean = interval(differences, self.seed)
                 if mean.is_known:
                     count = known_count(differences)
                     yield BOUNDS["faithful"].check(metric, str(method), side, mean, count, about=about)
 
     def artifacts(self, method: MethodSpec, unit_counts: Sequence[int]) -> Iterator[Check]:
-        """Yield the shares of special tokens and of corners.
+        """Yield the checks of special tokens and of corners.
 
         Args:
             method: The method.

@@ -1,10 +1,10 @@
 """Question 1: cascading parameter randomization (Adebayo et al., 2018).
 
-The parameters of a copy of the model become random, from the head down, and its maps are compared with the original's.
-A map that stays the same does not show what the model has learned.
+The parameters of a copy of the model are randomized from the head down, and its maps are compared with those of the
+original. A map that stays the same does not depend on what the model has learned.
 
-Each parameter of a stage is permuted, so it keeps its values and therefore its scale. The copy is new for each side;
-only the tower of that side becomes random.
+The values of each parameter are permuted, which keeps their distribution. Each side has its own copy, in which only the
+tower of that side is randomized.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,20 +24,33 @@ from nibt.types import Modality
 
 @dataclass(frozen=True)
 class Stage:
-    """Parameters that become random together, with the name of the stage."""
+    """Parameters that are randomized together.
+
+    Attributes:
+        name: The name of the stage.
+        parameters: The parameters.
+
+    """
 
     name: str
     parameters: tuple[nn.Parameter, ...]
 
 
 def copied(model: Model) -> Model:
-    """Return a deep copy of a model; the caller's is not changed."""
+    """Return a deep copy of a model."""
     with model.image.lock, model.text.lock:
         return deepcopy(model)
 
 
 def stages(tower: Tower, inputs: Inputs, most_groups: int) -> list[Stage]:
-    """Return the head, the blocks from the last to the first in at most ``most_groups`` groups, and the stem."""
+    """Return the stages of a tower: the head, the blocks from the last to the first, and the stem.
+
+    Args:
+        tower: The tower.
+        inputs: Any inputs of the tower, by which the parameters in use are determined.
+        most_groups: The largest number of groups of blocks.
+
+    """
     blocks = [list(block.parameters()) for block in tower.blocks]
     in_blocks = {id(one) for block in blocks for one in block}
     with _differentiable(tower.root) as every:
@@ -64,10 +77,20 @@ def cascade(
     most_groups: int,
     batch_size: int,
 ) -> Iterator[tuple[str, dict[str, list[Map]]]]:
-    """Yield the name of each stage and the maps of each method once that stage and all before it are random.
+    """Yield the name of each stage, with the maps of each method after that stage and all earlier ones are randomized.
 
-    The first stage is "nothing". If a method's baseline is a mean state, ``blank`` replaces it in all stages, since
-    mean states belong to the learned weights.
+    The first stage is "nothing". Mean states belong to the original weights, so methods with that baseline use
+    ``blank`` in all stages.
+
+    Args:
+        model: The model.
+        pairs: The pairs.
+        methods: The methods.
+        side: The side.
+        seed: The seed of the permutations, and of methods that draw at random.
+        most_groups: The largest number of groups of blocks.
+        batch_size: The largest number of pairs that go through the model together.
+
     """
     model = copied(model)
     tower, generator = model.tower(side), torch.Generator().manual_seed(seed)
@@ -92,7 +115,7 @@ def _shuffle(parameter: Tensor, generator: torch.Generator) -> None:
 
 
 class _differentiable:
-    """A context in which all floating-point parameters of a module, which it returns, require gradients."""
+    """A context manager in which all floating-point parameters of a module require gradients. It returns them."""
 
     def __init__(self, module: nn.Module) -> None:
         self.parameters = [one for one in module.parameters() if one.is_floating_point()]

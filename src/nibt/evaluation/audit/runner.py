@@ -32,19 +32,19 @@ Kept = dict[tuple[str, Modality], dict[str, list[Map]]]
 
 
 class AuditRunner:
-    """The maps of the unchanged pairs, and the checks that compare them with maps of changed ones.
+    """The checks of questions 1 to 4, which compare the maps of pairs with those of changed pairs or weights.
 
     Args:
         model: The model.
         pairs: The pairs of images and their right captions.
         methods: The methods.
-        seed: The seed of methods that draw at random, of made-up words, random weights, and intervals.
+        seed: The seed of methods that draw at random, made-up words, random weights, and intervals.
         batch_size: The largest number of pairs that go through the model together.
 
     Attributes:
         unchanged: The maps of the pairs, by method and side.
         kept: The maps of the first pairs, by method and side and then by what was changed, for ``examples``.
-        notes: Remarks for the reader.
+        notes: Warnings for the reader.
 
     """
 
@@ -70,7 +70,7 @@ class AuditRunner:
 
     @property
     def provenance(self) -> ProvenanceRecord:
-        """The model and the versions of packages, as they are saved."""
+        """The model and the versions of packages."""
         return resolve(self.model, self.methods[0], seed=self.seed).provenance
 
     @property
@@ -79,7 +79,7 @@ class AuditRunner:
         return [one.scores.size for one in self.unchanged[str(self.methods[0]), "image"]]
 
     def other_side(self) -> Iterator[Check]:
-        """Yield the similarity to the maps of another caption, of made-up words, and of another image."""
+        """Yield the checks of the similarity to the maps of another caption, made-up words, and another image."""
         changes: list[tuple[str, Modality, str, list[Pair]]] = [
             ("mismatch_image", "image", "another caption", other_captions(self.pairs)),
             ("nonsense", "image", "made-up words", nonsense_captions(self.pairs, self.seed)),
@@ -92,9 +92,13 @@ class AuditRunner:
                 yield from self._check(name, method, side, self._similarities(method, side, changed))
 
     def wording(self, most_templates: int) -> Iterator[Check]:
-        """Yield the mean similarity, over templates, to the maps of the reworded captions.
+        """Yield the checks of the mean similarity to the maps of reworded captions.
 
-        On the text side only the words of the caption itself are compared.
+        On the text side, only the words of the caption itself are compared.
+
+        Args:
+            most_templates: The largest number of templates.
+
         """
         for method in self.methods:
             for side in SIDES:
@@ -108,9 +112,9 @@ class AuditRunner:
                 yield from self._check("wording", method, side, np.mean(similarities, axis=0))
 
     def seeds(self) -> Iterator[Check]:
-        """Yield 1 minus the mean rank correlation of the maps of each two seeds.
+        """Yield the checks of 1 minus the mean rank correlation between the maps of different seeds.
 
-        A method that does not draw at random runs twice with the same seed.
+        A method that does not draw at random is run twice with the same seed.
         """
         for method in self.methods:
             for side in SIDES:
@@ -124,7 +128,7 @@ class AuditRunner:
                 yield from self._check("seed", method, side, np.mean(spread, axis=0))
 
     def weights(self, most_groups: int, on_stage: Callable[[str], None]) -> tuple[list[Check], list[Curve]]:
-        """Return the similarity to the maps of the fully random tower, and the curves over the stages.
+        """Return the checks of the similarity to the maps of the fully random tower, and the curves over the stages.
 
         Args:
             most_groups: The largest number of groups of blocks.
@@ -162,7 +166,7 @@ class AuditRunner:
         return checks, curves
 
     def examples(self) -> Iterator[Example]:
-        """Yield the first pairs with the maps that were kept."""
+        """Yield the first pairs with their maps, as examples for the page."""
         for method in self.methods:
             for index in range(min(_EXAMPLES, len(self.pairs))):
                 image_maps, text_maps = (

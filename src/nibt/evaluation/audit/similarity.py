@@ -1,4 +1,4 @@
-"""The similarity of two maps: Spearman's rank correlation and SSIM (Wang et al., 2004), as in Adebayo et al. (2018)."""
+"""Similarities of maps: Spearman's rank correlation and SSIM (Wang et al., 2004), as in Adebayo et al. (2018)."""
 
 from typing import Any
 
@@ -25,18 +25,18 @@ def spearman(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def ssim(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the structural similarity of two maps, rows x columns, each scaled to [0, 1] (scikit-image).
+    """Return the structural similarity (SSIM) of two maps, rows x columns, each rescaled to [0, 1] (scikit-image).
 
-    Windows have 5 x 5 units, or as many as fit. It is NaN for maps smaller than 3 x 3.
+    Windows have 5 x 5 patches, or 3 x 3 if the map is smaller. It is NaN for maps smaller than 3 x 3.
     """
     if min(one.shape) < 3:
         return float("nan")
     window = min(_WINDOW, min(one.shape) - (min(one.shape) + 1) % 2)
     measure = _package("skimage.metrics").structural_similarity
-    return float(measure(_stretched(one), _stretched(other), win_size=window, data_range=1.0))
+    return float(measure(_rescaled(one), _rescaled(other), win_size=window, data_range=1.0))
 
 
-def _stretched(values: np.ndarray) -> np.ndarray:
+def _rescaled(values: np.ndarray) -> np.ndarray:
     span = np.ptp(values)
     return (values - values.min()) / span if span else np.zeros_like(values)
 

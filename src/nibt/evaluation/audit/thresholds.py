@@ -1,4 +1,4 @@
-"""All thresholds of an audit. The reasons and the measurements behind them are in ``docs/audit.md``."""
+"""The thresholds of an audit. ``docs/audit.md`` has the reasons and the measurements that they are based on."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,12 +9,21 @@ from nibt.evaluation.statistics import Interval
 from nibt.results.audit import Check
 
 LEAST_PAIRS = 8
-"""With fewer pairs the intervals are too wide to mean anything."""
+"""The least number of pairs; with fewer, the intervals are too wide."""
 
 
 @dataclass(frozen=True)
 class Bound:
-    """The thresholds of a check: its question, which direction is better, and where it passes or fails."""
+    """The thresholds of a check.
+
+    Attributes:
+        question: The number of the page's question that the check belongs to, from 1.
+        better: Which values are better.
+        passes: The threshold from which a value passes.
+        fails: The threshold from which a value fails.
+        about: A description of the check.
+
+    """
 
     question: int
     better: Literal["higher", "lower"]
@@ -33,9 +42,17 @@ class Bound:
         fails: float | None = None,
         about: str = "",
     ) -> Check:
-        """Return the check of a mean over ``count`` pairs.
+        """Build the check of a mean.
 
-        ``fails`` replaces the threshold where it depends on the data, as chance does; ``about`` replaces the text.
+        Args:
+            name: The name of the check.
+            method: The method; empty for a check of the model.
+            side: The side; empty for a check of both towers.
+            mean: The mean with its interval.
+            count: The number of pairs.
+            fails: A failing threshold that depends on the data, such as chance; None means ``self.fails``.
+            about: Another description of the check; empty means ``self.about``.
+
         """
         limit = self.fails if fails is None else fails
         return Check(
@@ -44,21 +61,21 @@ class Bound:
 
 
 def known_count(values: Any) -> int:
-    """Return how many values are not NaN, that is, were measured."""
+    """Return the number of values that are not NaN."""
     return int((~np.isnan(np.asarray(values, float))).sum())
 
 
 BOUNDS = {
     "weights": Bound(1, "lower", 0.4, 0.7, "similarity to the map of a random tower"),
-    "weights_ssim": Bound(1, "lower", 0.4, 0.7, "the same by SSIM"),
-    "mismatch_image": Bound(2, "lower", 0.6, 0.9, "similarity to the map of another caption"),
-    "nonsense": Bound(2, "lower", 0.6, 0.9, "similarity to the map of made-up words"),
-    "mismatch_text": Bound(2, "lower", 0.6, 0.9, "similarity to the map of another image"),
-    "wording": Bound(3, "higher", 0.7, 0.4, "similarity to the maps of other wordings"),
-    "seed": Bound(4, "lower", 0.05, 0.5, "spread over seeds"),
-    "faithful": Bound(5, "higher", 0.05, 0.0, "better than a random map by"),
+    "weights_ssim": Bound(1, "lower", 0.4, 0.7, "similarity to the map of a random tower (SSIM)"),
+    "mismatch_image": Bound(2, "lower", 0.6, 0.9, "similarity to the map for another caption"),
+    "nonsense": Bound(2, "lower", 0.6, 0.9, "similarity to the map for made-up words"),
+    "mismatch_text": Bound(2, "lower", 0.6, 0.9, "similarity to the scores with another image"),
+    "wording": Bound(3, "higher", 0.7, 0.4, "similarity to the maps for other wordings"),
+    "seed": Bound(4, "lower", 0.05, 0.5, "dissimilarity of the maps of different seeds"),
+    "faithful": Bound(5, "higher", 0.05, 0.0, "improvement over a random map"),
     "special": Bound(6, "lower", 0.5, 0.9, "share of the score on special tokens"),
-    "corners": Bound(6, "lower", 2.0, 4.0, "share of the corners, relative to a uniform map"),
-    "auc": Bound(7, "higher", 0.8, 0.6, "right caption above a wrong one (AUC)"),
-    "recall": Bound(7, "higher", 0.5, 0.0, "right caption first (R@1; fails at chance)"),
+    "corners": Bound(6, "lower", 2.0, 4.0, "share of the score in the corners, relative to a uniform map"),
+    "auc": Bound(7, "higher", 0.8, 0.6, "right captions ranked above wrong captions (AUC)"),
+    "recall": Bound(7, "higher", 0.5, 0.0, "right captions ranked first (R@1; fails at chance)"),
 }

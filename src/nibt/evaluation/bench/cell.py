@@ -1,6 +1,6 @@
-"""Measure one chunk of one cell: from pairs to rows of the store.
+"""Measurement of the chunks of a cell.
 
-The rows depend on nothing but the cell and its pairs, so that a chunk has the same values whenever it is measured.
+The rows of a chunk depend only on the cell and its pairs, so that a chunk has the same values whenever it is measured.
 """
 
 import json
@@ -22,14 +22,21 @@ from nibt.results.measurement import Measurement
 from nibt.types import Modality
 
 Items = Mapping[int, Pair | NibtError]
-"""Pairs by their index in the data set; the error for a pair that cannot be read."""
+"""Pairs by their index in the data set, or the error of a pair that cannot be read."""
 _Measurements = dict[tuple[Modality, str], Measurement]
-"""The measurements of a pair by side and label of the metric."""
+"""The measurements of a pair, by side and label of the metric."""
 
 
 @dataclass(frozen=True)
 class CellRunner:
-    """A cell of a plan with its loaded model."""
+    """A cell of a plan with its loaded model.
+
+    Attributes:
+        plan: The plan.
+        cell: The cell: a model, a method, a target, a seed and a data set.
+        model: The loaded model.
+
+    """
 
     plan: Plan
     cell: Cell
@@ -41,7 +48,7 @@ class CellRunner:
         return tuple(side for side in self.plan.sides if side in find("methods", self.cell.method.name).sides)
 
     def check(self) -> NibtError | None:
-        """Return the error that prevents this model from being explained at all, if there is one."""
+        """Return the error if the method cannot explain this model at all; None otherwise."""
         try:
             self.resolved()
         except NibtError as error:
@@ -49,17 +56,17 @@ class CellRunner:
         return None
 
     def resolved(self) -> dict[str, dict[str, Any]]:
-        """Return for each side the options of the method, with defaults filled in, and the target."""
+        """Return the resolved options of the method and the target, for each side."""
         contrast = Contrast.of(self._against("explained"), (), ())
         spec = resolve(self.model, self.cell.method.spec, self.cell.target, contrast, seed=self.cell.seed)
         options = {side: spec.methods[side].options() for side in self.sides}
         return {side: {**options[side], "target": spec.targets[side].name} for side in self.sides}
 
     def rows(self, items: Items) -> list[dict[str, Any]]:
-        """Return a row for each pair, side and metric; an error of nibt is written into the rows of its pair.
+        """Measure pairs, and return a row for each pair, side and metric.
 
-        All pairs are measured in one call. If it fails, each pair is measured alone, so that a bad pair does not affect
-        the others.
+        All pairs are measured in one call. If it fails, each pair is measured alone, and the error is recorded in the
+        rows of its pair.
         """
         errors = {item: str(pair) for item, pair in items.items() if not isinstance(pair, Pair)}
         readable = {item: pair for item, pair in items.items() if isinstance(pair, Pair)}
@@ -107,7 +114,7 @@ class CellRunner:
         return by_item
 
     def _against(self, measured: str) -> tuple[str, ...]:
-        """Return the plan's captions to compare with if the explained target or the measured score compares."""
+        """Return the plan's captions to compare with, if the explained target or the measured score uses them."""
         compares = any(
             find("targets", name).others != "none" for name in (self.cell.target, measured) if name != "explained"
         )
@@ -120,7 +127,7 @@ class CellRunner:
         errors: Mapping[int, str],
         resolved: Mapping[str, dict[str, Any]],
     ) -> Iterator[dict[str, Any]]:
-        """Yield the rows of the store; a pair without measurements has NaN."""
+        """Yield the rows of the store. The values of a pair without measurements are NaN."""
         cell = self.cell
         address = {
             "model": cell.model.label,

@@ -1,9 +1,9 @@
-"""Recompute the paper's headline: the gain of NIB over M2IB, averaged over data sets (Zhu et al., ICLR 2025).
+"""The headline of the paper: the gain of NIB over M2IB, averaged over data sets (Zhu et al., ICLR 2025).
 
     (M2IB - NIB) / M2IB for confidence drop, (NIB - M2IB) / NIB for confidence increase and explanations per second
 
-The published formulas do not have the same denominator. With M2IB as the denominator of all, the gains differ; both are
-reported. The interval resamples the pairs of each data set, the same pairs for both methods (percentile bootstrap).
+The published formulas have different denominators. The gains with M2IB as the denominator of all formulas are reported
+as well. The intervals resample the pairs of each data set, the same pairs for both methods (percentile bootstrap).
 """
 
 import csv
@@ -35,7 +35,7 @@ class Headline:
         model: The label of the model.
         target: The target that is explained.
         nib: The label of NIB in the plan.
-        quantity: What the gain is about: a side with the options of its metrics, or ``speed``.
+        quantity: What was measured: a side with the options of its metrics, or ``speed``.
         data_sets: The labels of the data sets.
         gain: The gain by the published formulas.
         gain_relative_to_m2ib: The gain with M2IB as the denominator of all formulas.
@@ -52,7 +52,7 @@ class Headline:
 
 
 def published() -> Figures:
-    """Return the table of the paper: ViT-B/32, layer 9, 10 steps."""
+    """Return the values of the paper's table: ViT-B/32, layer 9, 10 steps."""
     text = (files("nibt.evaluation.bench") / "published.csv").read_text(encoding="utf-8")
     return {
         (row["data"], row["method"], row["side"], row["metric"]): float(row["value"])
@@ -70,7 +70,7 @@ def gain(metric: str, nib: Any, other: Any, relative_to_m2ib: bool = False) -> A
     difference = other - nib if metric == DROP else nib - other
     denominator = other if relative_to_m2ib or metric == DROP else nib
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(np.equal(nib, other), 0.0, np.divide(difference, denominator))[()]  # no gain if both are 0
+        return np.where(np.equal(nib, other), 0.0, np.divide(difference, denominator))[()]  # 0 / 0 is no gain
 
 
 def published_gains(relative_to_m2ib: bool = False) -> dict[str, float]:

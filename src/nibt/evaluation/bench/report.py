@@ -1,4 +1,4 @@
-"""The report of a run: Markdown, CSV, LaTeX, and a self-contained HTML page."""
+"""Reports of runs in Markdown, CSV, LaTeX and HTML."""
 
 import math
 from base64 import b64encode
@@ -27,7 +27,7 @@ def write_report(run: Run, overwrite: bool = False) -> str:
 
     Raises:
         BadInput: The folder or a part of the store cannot be read.
-        WouldOverwrite: A report was edited after nibt wrote it, and ``overwrite`` is false.
+        WouldOverwrite: A report was edited, or nibt did not write it, and ``overwrite`` is false.
         CannotWrite: A file cannot be written.
         Unsupported: pyarrow, scipy or matplotlib is not installed.
 
@@ -192,14 +192,14 @@ def _label_by_paper(name: str, summary: Summary) -> str:
 
 
 def _as_published(choice: MethodChoice, summary: Summary) -> bool:
-    """Whether it is the paper's variant, or the plan does not have that variant of the method."""
+    """Return whether a method has the paper's variant, or the plan does not have that variant of the method."""
     return choice.variant == "paper" or not any(
         method.name == choice.name and method.variant == "paper" for method in summary.plan.methods
     )
 
 
 def _headline(summary: Summary) -> Iterator[Table]:
-    """Yield the table of gains if the plan has all that they need."""
+    """Yield the table of gains, if the plan has both methods and their metrics."""
     gains = headlines(summary)
     if not gains:
         return

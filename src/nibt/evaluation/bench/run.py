@@ -1,4 +1,4 @@
-"""A run of a benchmark: measure a plan into a folder. A run that was stopped or killed can be resumed."""
+"""Runs of benchmarks, which measure a plan into a folder and are resumable."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,7 +28,15 @@ _PLAN, _PROVENANCE, _PARTS = "plan.json", "provenance.json", "parts"
 
 @dataclass(frozen=True)
 class Chunk:
-    """The pairs ``start`` to ``stop`` of a cell; ``part`` names their rows in the store."""
+    """Consecutive pairs of a cell.
+
+    Attributes:
+        cell: The cell.
+        start: The index of the first pair.
+        stop: The index after the last pair.
+        part: The name of the part of the store with the rows of the chunk.
+
+    """
 
     cell: Cell
     start: int
@@ -38,7 +46,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Run:
-    """A plan that is measured into a folder.
+    """The run of a plan in a folder.
 
     Attributes:
         folder: The folder of the run.
@@ -56,7 +64,7 @@ class Run:
         """Open the run in a folder. Its models and data sets need not be available.
 
         Raises:
-            BadInput: The folder does not contain a run.
+            BadInput: The folder has no run.
 
         """
         stored = provenance.read_json(Path(folder) / _PLAN)
@@ -73,8 +81,8 @@ class Run:
 
         Raises:
             BadInput: A data set is missing.
-            OtherRequest: The folder contains a run of another plan, or the data have changed.
-            WouldOverwrite: The folder contains other files than those of a run.
+            OtherRequest: The folder has a run of another plan, or the data have changed.
+            WouldOverwrite: The folder has other files than those of a run.
             BadOption: A value of the plan is not allowed; the message names its key.
             CannotWrite: The folder cannot be created.
             Unsupported: pyarrow is not installed.
@@ -104,7 +112,7 @@ class Run:
 
     @property
     def store(self) -> Store:
-        """The rows of the finished chunks."""
+        """The store with the rows of the finished chunks."""
         return Store(self.folder / _PARTS)
 
     @property
@@ -115,8 +123,9 @@ class Run:
     def chunks(self) -> Iterator[Chunk]:
         """Yield all chunks in the order in which they are measured.
 
-        For each model and data set, the first chunk of every cell comes first, then the second of every cell. So each
-        pair is read once, the remaining time can be estimated early, and a stopped run has results of all methods.
+        For each model and data set, the first chunks of all cells come first, then the second chunks of all cells, and
+        so on. So each pair is read once, the remaining time can be estimated early, and a stopped run has results of
+        all methods.
         """
         draws = random_methods(self.plan.methods)
         for model in self.plan.models:
@@ -135,12 +144,12 @@ class Run:
     def table(self) -> Any:
         """Return all rows as a ``pyarrow.Table``, cell by cell in the order of the plan."""
         cells: dict[str, list[Chunk]] = {}
-        for chunk in self.chunks():  # those of a cell are in the order of its pairs
+        for chunk in self.chunks():  # the chunks of a cell are in the order of its pairs
             cells.setdefault(repr(chunk.cell.record()), []).append(chunk)
         return self.store.table(chunk.part for chunks in cells.values() for chunk in chunks)
 
     def frame(self) -> DataFrame:
-        """Return all rows as a ``pandas.DataFrame``: ``docs/bench.md`` describes the columns."""
+        """Return all rows as a ``pandas.DataFrame``. The columns are described in ``docs/bench.md``."""
         pandas()
         return self.table().to_pandas()
 
@@ -168,7 +177,7 @@ class Run:
         """
         missing = self.missing_chunks()
         if not missing:
-            for model in self.plan.models:  # refuses other weights than those of the stored chunks
+            for model in self.plan.models:  # check that the weights are those of the stored chunks
                 self._record(model.label, self._loaded(model).facts())
             return
         done, total = 0, sum(chunk.stop - chunk.start for chunk in missing)
@@ -195,7 +204,7 @@ class Run:
                     on_progress(Progress(done, total))
 
     def failures(self) -> tuple[int, int]:
-        """Return the number of measurements with an error, and of all measurements."""
+        """Return the number of measurements with an error, and the number of all measurements."""
         errors = self.table()["error"].to_pylist()
         return sum(map(bool, errors)), len(errors)
 
@@ -218,7 +227,7 @@ class Run:
         return with_key(model.key, lambda: load_model(model.name, **model.options))
 
     def _record(self, label: str, facts: ModelRecord) -> None:
-        """Record a model, or check that it is the recorded one."""
+        """Record a model, or check that it equals the recorded one."""
         recorded = self.provenance
         stored = recorded["models"].get(label, facts)
         provenance.require_same(self.folder, {label: {"model": stored}}, {label: {"model": facts}}, _REMEDY)
@@ -227,7 +236,7 @@ class Run:
     def _check(self, runners: Iterable[CellRunner]) -> None:
         """Check each cell with its loaded model before any pair is measured.
 
-        A method that the model does not support is no error here: its rows say so.
+        A method that the model does not support is not an error here: its rows record the error.
         """
         by_cell = {repr(runner.cell.record()): runner for runner in runners}
         for runner in by_cell.values():
@@ -242,7 +251,7 @@ def benchmark(
     *,
     on_progress: OnProgress = no_progress,
 ) -> Run:
-    """Measure a plan into a folder. A run that is in the folder is resumed.
+    """Measure a plan into a folder, or resume the run that is in the folder.
 
     Args:
         plan: The name of a plan that ships with nibt, a TOML file, or a mapping with the same keys. The format is
@@ -256,7 +265,7 @@ def benchmark(
     Raises:
         UnknownName: No plan has that name.
         BadInput: A file or a data set cannot be read.
-        OtherRequest: The folder contains a run of another plan, other weights or other data.
+        OtherRequest: The folder has a run with another plan, other weights or other data.
         BadOption: A value of the plan is not allowed; the message names its key.
         CannotLoad: A model cannot be loaded.
         CannotWrite: The folder cannot be written.
@@ -268,7 +277,7 @@ def benchmark(
 
 
 def _read_pairs(data: Dataset, start: int, stop: int) -> Items:
-    """Return pairs of a data set by their index; the error for a pair that cannot be read."""
+    """Return pairs of a data set by their index, or the error of a pair that cannot be read."""
     items: dict[int, Any] = {}
     for item in range(start, stop):
         try:

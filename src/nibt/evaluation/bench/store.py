@@ -1,7 +1,7 @@
-"""The store: a folder with a Parquet file for each finished chunk.
+"""The store of a run: a folder with a Parquet file for each finished chunk.
 
 A file is written completely or not at all, and its name is a hash of what identifies the chunk. A run that was killed
-resumes with the chunks that have no file, so no chunk is lost and none is stored twice.
+continues with the chunks that have no file, so that no chunk is lost or stored twice.
 """
 
 import json
@@ -37,7 +37,7 @@ COLUMNS = (
     "seconds",
     "error",
 )
-"""The columns of a measured value. ``options`` are those of the plan; ``resolved`` has all defaults filled in."""
+"""The columns of the rows. ``options`` are the options in the plan, ``resolved`` those with all defaults."""
 TIMES = ("seconds",)
 """Columns that differ between two runs of the same plan."""
 _HOUR = 3600.0
@@ -45,16 +45,21 @@ _HOUR = 3600.0
 
 @dataclass(frozen=True)
 class Store:
-    """A folder with a Parquet file, or part, for each chunk."""
+    """A folder with a Parquet file, called part, for each chunk.
+
+    Attributes:
+        folder: The folder.
+
+    """
 
     folder: Path
 
     def has(self, name: str) -> bool:
-        """Whether the part of a chunk exists."""
+        """Return whether a part exists."""
         return self._path(name).is_file()
 
     def add(self, name: str, rows: list[dict[str, Any]]) -> None:
-        """Write the part of a chunk.
+        """Write a part.
 
         Raises:
             CannotWrite: The disk is full, or the folder is not writable.
@@ -64,7 +69,7 @@ class Store:
         parquet.write(self._path(name), parquet.encode(arrow.Table.from_pylist(rows, schema=_schema(arrow))))
 
     def table(self, names: Iterable[str]) -> Any:
-        """Return the rows of several parts as a ``pyarrow.Table``, in order; missing parts are skipped.
+        """Return the rows of several parts as a ``pyarrow.Table``, in order. Missing parts are skipped.
 
         Raises:
             BadInput: A part cannot be read.
@@ -73,7 +78,7 @@ class Store:
         arrow, tables = _pyarrow(), []
         for name in names:
             if self.has(name):
-                with parquet.open_file(self._path(name), "delete it, and the run measures its chunk again") as file:
+                with parquet.open_file(self._path(name), "delete it and resume the run to measure it again") as file:
                     tables.append(file.read())
         return arrow.concat_tables([_schema(arrow).empty_table(), *tables]).combine_chunks()
 
@@ -87,7 +92,10 @@ class Store:
         _pyarrow()
 
     def remove_incomplete(self) -> None:
-        """Remove incomplete files of runs that were killed; a file of the last hour may belong to a run in progress."""
+        """Remove incomplete files of runs that were killed.
+
+        Files of the last hour are kept, since they may belong to a run in progress.
+        """
         for draft in self.folder.glob(".*.parquet"):
             with suppress(OSError):
                 if time() - draft.stat().st_mtime > _HOUR:
@@ -98,12 +106,12 @@ class Store:
 
 
 def part_name(address: dict[str, Any]) -> str:
-    """Return the name of a chunk's part: 32 hexadecimal digits, a hash of its address."""
+    """Return the name of the part of a chunk: 32 hexadecimal digits, a hash of what identifies the chunk."""
     return sha256(json.dumps(address, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
 def fingerprint(table: Any) -> str:
-    """Return a hash of all rows without their times: 64 hexadecimal digits."""
+    """Return a hash of all rows without their times, as 64 hexadecimal digits."""
     digest = sha256()
     for name in table.column_names:
         if name not in TIMES:
@@ -112,7 +120,7 @@ def fingerprint(table: Any) -> str:
 
 
 def _bits(value: Any) -> Any:
-    """Return a value as JSON can hold it, with all bits of its numbers."""
+    """Convert a value for JSON, with all bits of its numbers."""
     if isinstance(value, list):
         return [_bits(element) for element in value]
     return value.hex() if isinstance(value, float) else value

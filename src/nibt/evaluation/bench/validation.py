@@ -1,4 +1,4 @@
-"""Check a plan before a model is loaded: its names, variants and options, and that its data exist."""
+"""Checks of plans before a model is loaded: names, variants, options and data sets."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -70,7 +70,7 @@ def override_plan(
     device: str | None = None,
     count: int | None = None,
 ) -> Plan:
-    """Return a plan with the values of a command line in place of its own.
+    """Return a plan with values replaced by those of the command line.
 
     Args:
         plan: The plan.
@@ -93,7 +93,7 @@ def override_plan(
         raise BadOption(f"count must be at least 1 (got {count})")
     kept = [choice for choice in plan.data if choice.name not in without and choice.label not in without]
     if not kept:
-        raise BadOption("no data set of the plan remains: leave out fewer")
+        raise BadOption("no data set of the plan remains: leave out fewer data sets")
     data = tuple(
         replace(choice, options={**choice.options, "folder": folders.get(choice.label) or folders[choice.name]})
         if choice.label in folders or choice.name in folders
@@ -110,7 +110,7 @@ def override_plan(
 
 
 def with_key(key: str, function: Callable[[], _Result]) -> _Result:
-    """Call a function, and put the key of the plan before the message of its error.
+    """Call a function, and prefix the message of its error with a key of the plan.
 
     Raises:
         BadInput: The function raised it.
@@ -172,7 +172,7 @@ def _data_set(choice: Choice) -> Dataset:
 
 
 def with_best_caption(data: Dataset, choice: Choice, model: Model) -> Dataset:
-    """Return the data set; with ``choice = "best"`` the caption of an image is the one with the highest cosine."""
+    """Return the data set, in which ``choice = "best"`` chooses the caption with the highest cosine for each image."""
     if not any(map(_needs_model(choice), choice.options)):
         return data
 
@@ -184,7 +184,7 @@ def with_best_caption(data: Dataset, choice: Choice, model: Model) -> Dataset:
 
 
 def _needs_model(choice: Choice) -> Callable[[str], bool]:
-    """Return whether an option of a data set needs a model. The length of the data set does not depend on it."""
+    """Return a function that returns whether an option of the data set needs a model."""
     return lambda name: name == "choice" and choice.options[name] == "best"
 
 

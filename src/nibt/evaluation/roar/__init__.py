@@ -1,8 +1,7 @@
-"""ROAR+: remove what a map is highest for, train again, and measure how much less the model learns.
+"""ROAR+: remove the units with the highest scores, train again, and measure the increase of the loss.
 
-The protocol of the papers of M2IB and NIB (after ROAR, Hooker et al., 2019), made affordable: training may start from
-cached features, or be of the last blocks only, and a run that was stopped is resumed. ``docs/roar.md`` says what was
-chosen.
+This is the protocol of the papers of M2IB and NIB, after ROAR (Hooker et al., 2019). To reduce the cost, training may
+use cached features or only the last blocks. Runs are resumable. ``docs/roar.md`` describes the choices of the protocol.
 """
 
 import time
@@ -50,10 +49,10 @@ def roar(
     on_progress: OnProgress = no_progress,
     **settings: Any,
 ) -> Roar:
-    """Measure how much less a model learns from pairs without what each method's maps are highest for.
+    """Measure the increase of the loss after training on pairs without the units that each method scores highest.
 
-    A folder that holds the same run already is resumed with the same bits; methods, trainables and repeats may be
-    added. The model is not changed: copies are trained.
+    A run is resumable, with the same bits. Methods, trainables and repeats may be added to it. The model is not
+    changed: copies are trained.
 
     Args:
         model: A loaded model in float32, or what ``load_model`` takes.
@@ -61,19 +60,22 @@ def roar(
         methods: Names of methods, with or without a variant (``nib:paper``). ``random``, ``centre`` and ``ones`` are
             always included as negative controls.
         out: The folder of the run.
-        trainable: What is trained, one or several of "features" (a linear map on each side's cached embeddings), "last"
-            (the last blocks and the heads, from cached streams) and "whole".
-        remove: Of what the most important part is removed, one or several of "image", "text" and "both".
-        repeats: How often, each with another split and order.
+        trainable: What is trained, one or several of "features" (a linear map on the cached embeddings of each side),
+            "last" (the last blocks and the heads, from cached hidden states) and "whole" (both towers).
+        remove: The side whose units are removed, one or several of "image", "text" and "both".
+        repeats: The number of repeats, each with another split and order of the pairs.
         learning_rate: Adam's learning rate, for all trainables or by name.
-        data: What results store of where the pairs are from.
+        data: The origin of the pairs, which is saved with the result.
         on_progress: Called before each training with the number of trainings that are done.
         **settings: The fields of ``nibt.evaluation.roar.settings.Settings``.
 
+    Returns:
+        The loss increases of the methods, and the agreement between trainables.
+
     Raises:
         BadInput: There are fewer than 10 pairs.
-        OtherRequest: The folder holds a run of other settings, of another model or of other pairs.
-        BadOption: An option cannot have that value, or training diverged.
+        OtherRequest: The folder has a run with other settings, another model or other pairs.
+        BadOption: An option has an invalid value, or training diverged.
         UnknownName: No method, variant or option has that name.
         Unsupported: scipy is missing, the model is not in float32, or it lacks what a method needs.
 
@@ -84,18 +86,18 @@ def roar(
     if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
         raise BadOption(f"repeats must be a whole number of at least 1 (got {repeats!r})")
     _check_sides(named)
-    scipy_stats()  # before hours of training
+    scipy_stats()  # fail before hours of training
     if len(pairs) < LEAST_PAIRS:
         raise BadInput(
-            f"at least {LEAST_PAIRS} pairs are needed, to train with some and validate with others (got {len(pairs)})"
+            f"ROAR needs at least {LEAST_PAIRS} pairs, for training and validation (got {len(pairs)}): give more"
         )
     pairs = [require_image_text(pair, "roar") for pair in pairs]
     model = load_model(model)
     if model.dtype != "float32":
-        raise Unsupported(f"models are trained in float32 (got {model.dtype}): load it with dtype='float32'")
+        raise Unsupported(f"model must be in float32 to be trained (got {model.dtype}): load it with dtype='float32'")
     specs = with_controls(named)
     for spec in specs:
-        resolve(model, spec, seed=checked.seed)  # what the model lacks is told before any work
+        resolve(model, spec, seed=checked.seed)  # fail before a computation starts
     plan = RoarPlan(specs, trainables, removals, repeats)
     run = RoarRunner(model, pairs, plan, checked, Path(out), data or {"pairs": len(pairs)})
     run.run(on_progress)
@@ -104,7 +106,15 @@ def roar(
 
 @dataclass(frozen=True)
 class RoarPlan:
-    """The trainings of a run: each method, with each removal, for each trainable, in each repeat."""
+    """The trainings of a run: every combination of method, trainable, removal and repeat.
+
+    Attributes:
+        methods: The methods, controls included.
+        trainables: What is trained.
+        removals: The sides whose units are removed.
+        repeats: The number of repeats.
+
+    """
 
     methods: Sequence[MethodSpec]
     trainables: Sequence[str]
@@ -113,17 +123,27 @@ class RoarPlan:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What is trained on: the untouched pairs, and those without what each method's maps are highest for."""
+        """The names of the training data: ``original`` for untouched pairs, and the methods."""
         return (ORIGINAL, *map(str, self.methods))
 
     def cells(self, trainable: str, method: str) -> list[Cell]:
-        """The trainings of a trainable and a method."""
+        """Return the trainings of a trainable and a method."""
         removals = ("",) if method == ORIGINAL else self.removals
         return [Cell(trainable, method, removed, repeat) for removed in removals for repeat in range(self.repeats)]
 
 
 class RoarRunner:
-    """A run and its folder."""
+    """A run of ROAR in its folder.
+
+    Args:
+        model: The model.
+        pairs: The pairs.
+        plan: The trainings.
+        settings: The settings.
+        out: The folder.
+        data: The origin of the pairs, which is saved with the result.
+
+    """
 
     def __init__(
         self,
@@ -141,7 +161,7 @@ class RoarRunner:
         self.trainers: dict[str, Trainer] = {}
         self.sources: dict[tuple[str, Modality], Any] = {}
         for name in plan.trainables:
-            self.trainer(name)  # what the model does not allow is told before anything is written
+            self.trainer(name)  # fail before a file is written
         self.fits = fitting(pairs)
         stored = {
             "model": model.facts(),
@@ -153,17 +173,17 @@ class RoarRunner:
         self.session = self.folder.session()
 
     def trainer(self, name: str) -> Trainer:
-        """The trainer of that name, made once."""
+        """Return the trainer of a trainable, which is created once."""
         if name not in self.trainers:
             blocks, size = self.settings.blocks, self.settings.explain_batch
             self.trainers[name] = TRAINERS[name](self.model, self.inputs, blocks, size)
         return self.trainers[name]
 
     def run(self, on_progress: OnProgress) -> None:
-        """Train what the folder lacks.
+        """Run the trainings that are missing in the folder.
 
         Raises:
-            Unsupported: The weights of the model changed meanwhile.
+            Unsupported: The weights of the model changed during the run.
 
         """
         work = [(trainable, method) for trainable in self.plan.trainables for method in self.plan.names]
@@ -180,37 +200,39 @@ class RoarRunner:
             untouched: Sources = {side: self._source(trainer, side) for side in SIDES}
             reduced = untouched
             if method != ORIGINAL:
-                reduced = self._without(trainer, method, _Reporter(on_progress, done, total))
+                reduced = self._reduced_sources(trainer, method, _Reporter(on_progress, done, total))
             for cell in missing:
                 on_progress(Progress(done, total, f"{name}: {method} {cell.removed}".rstrip()))
                 self.folder.keep(cell, self._train(trainer, cell, reduced, untouched))
                 done += 1
         on_progress(Progress(done, total, "done"))
         if _fresh_hash(self.model) != before:
-            raise Unsupported(f"the weights of {self.model.id} changed meanwhile: measure a model that is at rest")
+            raise Unsupported(
+                f"the weights of {self.model.id} changed during the run: do not train it at the same time"
+            )
 
     def _source(self, trainer: Trainer, side: Modality) -> Any:
-        """What a trainer reads of the untouched pairs, computed once."""
+        """Return the data of a trainer from one side of the untouched pairs, computed once."""
         if (trainer.name, side) not in self.sources:
             self.sources[trainer.name, side] = trainer.source(side, self.inputs[side])
         return self.sources[trainer.name, side]
 
-    def _without(self, trainer: Trainer, method: str, report: "_Reporter") -> Sources:
-        """What a trainer reads of the pairs without what the method's maps are highest for."""
+    def _reduced_sources(self, trainer: Trainer, method: str, report: "_Reporter") -> Sources:
+        """Return the data of a trainer from the pairs without the units that a method scores highest."""
         spec = next(spec for spec in self.plan.methods if str(spec) == method)
-        own = self.settings
+        settings = self.settings
 
         def on_progress(progress: Progress) -> None:
             report(f"maps of {method}: {progress.done} of {progress.total}")
 
         scores = self.folder.maps(
-            method, lambda: raw_scores(self.model, self.pairs, spec, own.seed, own.explain_batch, on_progress)
+            method, lambda: raw_scores(self.model, self.pairs, spec, settings.seed, settings.explain_batch, on_progress)
         )
-        percentiles: dict[Modality, int] = {"image": own.image_percentile, "text": own.text_percentile}
+        percentiles: dict[Modality, int] = {"image": settings.image_percentile, "text": settings.text_percentile}
         return {
             side: trainer.source(
                 side,
-                self.inputs[side].without(self.model.tower(side), scores[side], percentiles[side], own.seed),
+                self.inputs[side].without(self.model.tower(side), scores[side], percentiles[side], settings.seed),
             )
             for side in SIDES
             if any(removed in (side, "both") for removed in self.plan.removals)
@@ -231,7 +253,7 @@ class RoarRunner:
         return record
 
     def result(self) -> Roar:
-        """Read the result from the files of the run."""
+        """Build the result from the files of the folder."""
         losses: dict[tuple[str, str, str], np.ndarray] = {}
         trainings = []
         for trainable in self.plan.trainables:
@@ -278,20 +300,20 @@ class RoarRunner:
     def _notes(self) -> Iterator[str]:
         count = len(self.pairs)
         yield (
-            f"{self.fits.sum() / (count * (count - 1)):.1%} of the negatives are none (the caption fits that "
-            "image, too) and are left out of every loss"
+            f"{self.fits.sum() / (count * (count - 1)):.1%} of the negatives are left out of all losses, since the "
+            "caption also fits the image"
         )
         explained = [group.inputs.words.explained for group in self.inputs["text"].groups if group.inputs.words]
         short = sum(int(words.sum()) == 1 for group in explained for words in group)
         if short:
-            yield f"{short} of {count} captions have a single token, which is removed whatever the map"
+            yield f"{short} of {count} captions have a single token, which is removed for every map"
         if self.plan.repeats == 1:
-            yield "there is one repeat: the intervals do not include the variation of splits and orders"
+            yield "there is a single repeat: the intervals do not include the variation of splits and orders"
 
 
 @dataclass(frozen=True)
 class _Reporter:
-    """Reports what happens within one step."""
+    """A function that reports the stage of a training, with the number of finished trainings."""
 
     on_progress: OnProgress
     done: int
@@ -302,13 +324,13 @@ class _Reporter:
 
 
 def _check_sides(specs: Sequence[MethodSpec]) -> None:
-    """Refuse a method that has no map of a side."""
+    """Check that all methods explain both sides."""
     for spec in specs:
         sides = find("methods", spec.name).sides
         for side in SIDES:
             if side not in sides:
                 raise BadOption(
-                    f"{spec} has no map of the {side} side, and both sides are explained here: leave it out"
+                    f"methods must explain both sides ({spec} does not explain the {side} side): leave it out"
                 )
 
 
@@ -317,5 +339,5 @@ def _item(pair: Pair, side: Modality) -> Any:
 
 
 def _fresh_hash(model: Model) -> str:
-    """The hash of the weights as they are now, whatever was remembered."""
+    """Compute the hash of the current weights, without the cache."""
     return replace(model, _hashes={}).weights_hash

@@ -1,8 +1,7 @@
-"""From losses to loss increases, their intervals, and how far two trainables rank the methods alike.
+"""Loss increases with their intervals, and the agreement between the rankings of methods.
 
-All intervals are percentiles of one bootstrap in two stages: the repeats are drawn with replacement, and in each of
-them its validating pairs are. All methods and trainables are resampled alike, so their
-differences are paired.
+All intervals are percentiles of a two-stage bootstrap: repeats are resampled, and in each repeat the validation pairs
+are. All methods and trainables use the same resamples, so that differences are paired.
 """
 
 import math
@@ -18,11 +17,17 @@ from nibt.evaluation.statistics import RESAMPLES, scipy_stats
 from nibt.results.roar import Agreement, LossIncrease
 
 Losses = Mapping[tuple[str, str, str], np.ndarray]
-"""By trainable, method and removal: the losses, repeats x validating pairs. Untouched data have the method ""."""
+"""The losses by trainable, method and removal: (repeat, validation pair). The method of untouched data is ""."""
 
 
 class Bootstrap:
-    """Each relative increase of the loss, and that of every resample."""
+    """The relative increases of the loss, and those of all resamples.
+
+    Args:
+        losses: The losses.
+        seed: The seed of the resamples.
+
+    """
 
     def __init__(self, losses: Losses, seed: int) -> None:
         repeats, pairs = next(iter(losses.values())).shape
@@ -39,7 +44,7 @@ class Bootstrap:
         return values[self.repeat_draws[..., None], self.pair_draws].mean(-1)
 
     def loss_increases(self) -> list[LossIncrease]:
-        """Return the increase of each trainable, method and removal, and its difference to a random map."""
+        """Return the increase of each trainable, method and removal, and its difference from a random map."""
         return [self._increase(*key) for key in self.keys]
 
     def _increase(self, trainable: str, method: str, removed: str) -> LossIncrease:
@@ -61,9 +66,9 @@ class Bootstrap:
         )
 
     def agreements(self) -> list[Agreement]:
-        """Return Kendall's tau of each two trainables, and of each trainable with itself in other repeats.
+        """Return Kendall's tau between trainables, and between the repeats of each trainable.
 
-        With the controls among the ranked methods and, for three methods or more, without them.
+        It is computed with and without the controls among the ranked methods, and needs at least three methods.
         """
         result: list[Agreement] = []
         for removed in dict.fromkeys(key[2] for key in self.keys):
@@ -80,7 +85,7 @@ class Bootstrap:
         return result
 
     def _methods(self, trainables: Sequence[str], removed: str, controls: bool) -> list[str]:
-        """The methods that all of these trainables have."""
+        """Return the methods that all trainables have."""
         methods = dict.fromkeys(key[1] for key in self.keys if controls or key[1] not in CONTROLS)
         return [one for one in methods if all((trainable, one, removed) in self.each for trainable in trainables)]
 
@@ -94,7 +99,7 @@ class Bootstrap:
         return _agreement(one, other, removed, controls, len(methods), _tau(first, second), taus)
 
     def _of_repeats(self, trainable: str, removed: str, controls: bool) -> list[Agreement]:
-        """The mean over each two repeats; its interval is over these."""
+        """Return the mean tau over pairs of repeats, with percentiles over these pairs as its interval."""
         methods = self._methods((trainable,), removed, controls)
         table = np.stack([self.each[trainable, name, removed] for name in methods], 1) if methods else np.empty((0, 0))
         if len(methods) < 3 or len(table) < 2:
@@ -106,7 +111,7 @@ class Bootstrap:
 def _agreement(
     one: str, other: str, removed: str, controls: bool, count: int, tau: float, taus: np.ndarray
 ) -> list[Agreement]:
-    """The agreement; empty if tau is not defined."""
+    """Return the agreement in a list, which is empty if tau is not defined."""
     known = taus[np.isfinite(taus)]
     if not math.isfinite(tau) or not len(known):
         return []
@@ -119,12 +124,12 @@ def _ends(drawn: np.ndarray) -> tuple[float, float]:
 
 
 def _tau(one: Any, other: Any) -> float:
-    """Kendall's tau-b (scipy); NaN if all are equal."""
+    """Return Kendall's tau-b (scipy). It is NaN if all values are equal."""
     return float(scipy_stats().kendalltau(one, other).statistic)
 
 
 def taus_of(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return tau-b of many rankings at once, resamples x methods, for which scipy would take minutes."""
+    """Return tau-b of many rankings, each (resample, method). This is faster than scipy, which takes minutes."""
     first, second = np.triu_indices(one.shape[1], 1)
     signs = [np.sign(values[:, first] - values[:, second]) for values in (one, other)]
     untied = [(sign != 0).sum(1) for sign in signs]

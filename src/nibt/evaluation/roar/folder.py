@@ -1,7 +1,7 @@
-"""The folder of a run: its settings, the maps of each method, and a file per finished training.
+"""The folder of a ROAR run: its settings, the maps of each method, and a file per finished training.
 
-Each file is written whole or not at all, and depends only on the settings and its own name: so a run that was killed is
-resumed with the same bits.
+Each file is written completely or not at all, and depends only on the settings and on its name. So a run that was
+killed is resumed with the same bits.
 """
 
 import json
@@ -30,7 +30,15 @@ ORIGINAL = "original"
 
 @dataclass(frozen=True)
 class Cell:
-    """One training, on what the removal leaves of the pairs (``method`` is ``original`` for untouched pairs)."""
+    """One training.
+
+    Attributes:
+        trainable: What is trained.
+        method: The method by whose maps units are removed; ``original`` for untouched pairs.
+        removed: The side whose units are removed; empty for untouched pairs.
+        repeat: The number of the repeat, from 0.
+
+    """
 
     trainable: str
     method: str
@@ -39,19 +47,19 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """The name of its file."""
+        """The name of the file."""
         parts = (self.trainable, self.method.replace(":", "@"), self.removed, str(self.repeat))
         return "--".join(part for part in parts if part) + ".json"
 
 
 class TrainingRecord(TypedDict):
-    """What came of one training.
+    """The result of one training.
 
     Attributes:
-        losses: The losses of the batches that validate.
+        losses: The losses of the validation pairs after training.
         parameters: The number of trained parameters.
-        seconds: The time that it took.
-        before: The loss before the training, for untouched data.
+        seconds: The time of the training.
+        before: The losses of the validation pairs before training, for untouched pairs.
 
     """
 
@@ -63,18 +71,23 @@ class TrainingRecord(TypedDict):
 
 @dataclass(frozen=True)
 class Folder:
-    """The folder of a run."""
+    """The folder of a ROAR run.
+
+    Attributes:
+        path: The path of the folder.
+
+    """
 
     path: Path
 
     @classmethod
     def begin(cls, path: Path, settings: dict[str, Any]) -> "Folder":
-        """Begin a new run, or open the one in the folder if it has the same settings.
+        """Create the folder of a run, or open it if the run has the same settings.
 
         Raises:
-            OtherRequest: The folder holds a run of other settings.
-            WouldOverwrite: It holds something else.
-            CannotWrite: It cannot be made.
+            OtherRequest: The folder has a run with other settings.
+            WouldOverwrite: The folder has other files than those of a run.
+            CannotWrite: The folder cannot be created.
 
         """
         check_run_folder(path, _SETTINGS)
@@ -92,7 +105,7 @@ class Folder:
         return folder
 
     def session(self) -> SessionRecord:
-        """Record when and where the run is worked on, and return that session."""
+        """Record a new session of the run, and return it."""
         stored = provenance.read_json(self.path / PROVENANCE) if (self.path / PROVENANCE).exists() else {"sessions": []}
         now = provenance.session_info()
         provenance.write_json(self.path / PROVENANCE, {**stored, "sessions": [*stored["sessions"], now]})
@@ -103,7 +116,7 @@ class Folder:
         return (self.path / _CELLS / cell.name).exists()
 
     def read(self, cell: Cell) -> TrainingRecord:
-        """Read the record of a training.
+        """Return the record of a training.
 
         Raises:
             BadInput: The file cannot be read.
@@ -117,7 +130,11 @@ class Folder:
         provenance.write_json(self.path / _CELLS / cell.name, dict(record))
 
     def maps(self, method: str, make: Callable[[], Scores]) -> Scores:
-        """Return the maps of a method, from its file or computed now and written.
+        """Return the maps of a method. They are computed and written if their file is missing.
+
+        Args:
+            method: The name of the method.
+            make: Computes the maps.
 
         Raises:
             BadInput: The file cannot be read.

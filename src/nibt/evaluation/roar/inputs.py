@@ -1,4 +1,4 @@
-"""All images, or all captions, as a tower takes them, whole or with parts hidden, and any of them through a tower."""
+"""The inputs of a tower for all items of a side, with or without removed units."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,50 +19,65 @@ Rows = Int[Tensor, " row"]
 
 @dataclass(frozen=True)
 class Group:
-    """Items that may share a batch: their numbers, their inputs, and what of them is hidden (None: nothing)."""
+    """Items of one side that may share a batch.
+
+    Attributes:
+        items: The indices of the items.
+        inputs: The inputs of the tower.
+        removed: A mask of the removed pixels or tokens; None if nothing is removed.
+
+    """
 
     items: tuple[int, ...]
     inputs: Inputs
     removed: Bool[Tensor, "item ..."] | None = None
 
     def take(self, rows: Sequence[int]) -> "Group":
-        """Some of them, by their places in the group."""
+        """Return the group of the items at these positions."""
         removed = None if self.removed is None else self.removed[list(rows)]
         return Group(tuple(self.items[row] for row in rows), self.inputs.take(rows), removed)
 
-    def parts(self, size: int) -> Iterator["Group"]:
-        """Batches of nearly the same size; none is of one item, unless the group is."""
+    def batches(self, size: int) -> Iterator["Group"]:
+        """Yield batches of nearly equal size. No batch has a single item, unless the group has."""
         count = max(1, -(-len(self.items) // max(2, size)))
         for rows in np.array_split(np.arange(len(self.items)), count):
             yield self.take(rows.tolist())
 
-    def through(self, tower: Tower, work: Callable[[Inputs], Any]) -> Any:
-        """What the work makes of the inputs, with what is hidden taken out of them."""
+    def apply(self, tower: Tower, function: Callable[[Inputs], Any]) -> Any:
+        """Call a function with the inputs, from which the removed pixels or tokens are removed."""
         if self.removed is None:
-            return work(self.inputs)
+            return function(self.inputs)
         removed = self.removed.to(self.inputs.values.device)
         if isinstance(tower, ImageTower):
-            return work(filled(tower, self.inputs, removed))
+            return function(filled(tower, self.inputs, removed))
         assert isinstance(tower, TextTower)
         with tower.blend_to_padding((~removed).to(tower.example.dtype)):
-            return work(self.inputs)
+            return function(self.inputs)
 
 
 @dataclass(frozen=True)
 class TowerInputs:
-    """All items of one side, in groups."""
+    """The inputs of all items of one side, in groups that may share a batch."""
 
     groups: tuple[Group, ...]
 
     @classmethod
     def of(cls, tower: Tower, items: Sequence[Any]) -> "TowerInputs":
-        """The items, whole. Captions are padded to the longest of all, so that any may share a batch."""
+        """Prepare items. Captions are padded to the longest one, so that all may share a batch."""
         keys = [tower.group(item) for item in items]
         members = [tuple(n for n, other in enumerate(keys) if other == key) for key in dict.fromkeys(keys)]
         return cls(tuple(Group(members, tower.prepare([items[n] for n in members])) for members in members))
 
     def without(self, tower: Tower, scores: Sequence[np.ndarray], percentile: int, seed: int) -> "TowerInputs":
-        """The same items without what the scores are highest for."""
+        """Return the inputs without the units with the highest scores.
+
+        Args:
+            tower: The tower.
+            scores: The scores of each item.
+            percentile: The percentile of the scores above which units are removed.
+            seed: The seed by which equal scores are ordered.
+
+        """
         return TowerInputs(
             tuple(
                 replace(
@@ -76,21 +91,34 @@ class TowerInputs:
 
 @dataclass(frozen=True)
 class Streams:
-    """All items of one side, as they enter a block: for each group its numbers and one trace, kept from there on."""
+    """The cached hidden states of all items of one side at a layer.
+
+    Attributes:
+        groups: For each group, the indices of its items, and a trace from the layer on.
+        layer: The layer.
+
+    """
 
     groups: tuple[tuple[tuple[int, ...], Trace], ...]
     layer: int
 
     @classmethod
-    def of(cls, tower: Tower, material: TowerInputs, layer: int, size: int) -> "Streams":
-        """Trace the inputs down to a layer, in parts of at most ``size``."""
-        return cls(tuple((group.items, _trace(tower, group, layer, size)) for group in material.groups), layer)
+    def of(cls, tower: Tower, inputs: TowerInputs, layer: int, size: int) -> "Streams":
+        """Trace the inputs from a layer on, in batches of at most ``size``."""
+        return cls(tuple((group.items, _trace(tower, group, layer, size)) for group in inputs.groups), layer)
 
 
 def collect(
     members: Sequence[tuple[int, ...]], items: Sequence[int], embed: Callable[[int, list[int]], Embedding]
 ) -> Embedding:
-    """Return the embeddings of items in their order; ``embed`` takes the number of a group and positions in it."""
+    """Return the embeddings of items, in their order.
+
+    Args:
+        members: The items of each group.
+        items: The items.
+        embed: Returns embeddings for the number of a group and positions in it.
+
+    """
     places = {item: (number, place) for number, members in enumerate(members) for place, item in enumerate(members)}
     locations = [places[item] for item in items]
     parts, order = [], []
@@ -102,11 +130,12 @@ def collect(
 
 
 def _trace(tower: Tower, group: Group, layer: int, size: int) -> Trace:
-    """Trace a whole group, in parts; only what is needed from the layer on is kept."""
-    parts = [
-        (len(part.items), part.through(tower, lambda inputs: tower.trace(inputs, layer))) for part in group.parts(size)
-    ]
-    counts, traces = [count for count, _ in parts], [trace for _, trace in parts]
+    """Trace a group in batches, and return a single trace from the layer on."""
+    counts: list[int] = []
+    traces: list[Any] = []
+    for batch in group.batches(size):
+        counts.append(len(batch.items))
+        traces.append(batch.apply(tower, lambda inputs: tower.trace(inputs, layer)))
     calls = [
         _joined([trace.calls[number] for trace in traces], counts, tower.shared) if number >= layer else ((), {})
         for number in range(tower.depth)
@@ -118,9 +147,9 @@ def _trace(tower: Tower, group: Group, layer: int, size: int) -> Trace:
 
 
 def _joined(values: Sequence[Any], counts: Sequence[int], shared: frozenset[str], name: str = "") -> Any:
-    """Join an argument of a block over all parts.
+    """Join an argument of a block over all batches.
 
-    Values with a batch dimension are concatenated (the rule is in ``Trace``); all others are the same in each part.
+    Values with a batch dimension are concatenated (by the rule of ``Trace``). Other values are equal in all batches.
     """
     value = values[0]
     if isinstance(value, Tensor):

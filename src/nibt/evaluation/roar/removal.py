@@ -1,9 +1,9 @@
-"""Removal: the units with the highest scores are replaced in the input.
+"""Removal of the units with the highest scores from the inputs.
 
-Pixels become the channel means of their image, and tokens become the embedding of the padding token. The number of
-removed units is that above the percentile of scores that are all different, so that equal scores do not change it
-(ROAR, Hooker et al., 2019, removes a fixed share as well). Ties are ordered by a random map, drawn for each item and
-scaled to pixels in the same way: a constant map removes what a random map would.
+Pixels are replaced by the channel means of their image, and tokens by the embedding of the padding token. The number of
+removed units depends only on the percentile, as if all scores were different (ROAR, Hooker et al., 2019, also removes a
+fixed share). Equal scores are ordered by a random map of each item, resized to pixels in the same way, so that a
+constant map removes the same units as a random map.
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ from nibt.models._trace import Inputs
 from nibt.models.base import ImageTower, Tower
 from nibt.results.attribution import to_pixels
 
-_TIES = 3  # a place of its own among what is drawn for an item
-_DIGITS = 9  # of the largest score: what differs by less is rounding of the stretching, and equal
+_TIES = 3  # the random stream of ties, distinct from other draws for an item
+_DIGITS = 9  # digits relative to the largest score; smaller differences are rounding errors of resizing
 
 
-def above(count: int, percentile: int) -> int:
-    """How many of so many different numbers lie above their percentile (linear, as in NumPy), at least one.
+def count_above(count: int, percentile: int) -> int:
+    """Return how many of ``count`` different numbers are above their percentile (linear, as in NumPy); at least 1.
 
-    >>> above(4096, 75), above(12, 90), above(11, 90), above(1, 90)
+    >>> count_above(4096, 75), count_above(12, 90), count_above(11, 90), count_above(1, 90)
     (1024, 2, 1, 1)
 
     """
@@ -34,7 +34,10 @@ def above(count: int, percentile: int) -> int:
 
 
 def highest(scores: np.ndarray, ties: np.ndarray, count: int) -> np.ndarray:
-    """True on the ``count`` highest scores; among equal ones on those of the highest ``ties``, then on the first."""
+    """Return a mask of the ``count`` highest scores.
+
+    Equal scores are ordered by ``ties``, the highest first, and then by their position.
+    """
     largest = float(np.abs(scores).max()) or 1.0
     rounded = np.round(scores.ravel() / largest, _DIGITS)
     order = np.lexsort((-np.arange(scores.size), ties.ravel(), rounded))
@@ -46,19 +49,35 @@ def highest(scores: np.ndarray, ties: np.ndarray, count: int) -> np.ndarray:
 def removed_pixels(
     grid: np.ndarray, ties: np.ndarray, extent: tuple[int, int], percentile: int
 ) -> Bool[np.ndarray, "height width"]:
-    """The pixels that go: those of the highest scores, once the map is stretched bilinearly over the seen image."""
-    stretched, of_ties = (
+    """Return a mask of the removed pixels, which have the highest scores of the map resized to the input.
+
+    Args:
+        grid: The scores of the patches.
+        ties: The random map by which equal scores are ordered.
+        extent: Height and width of the input.
+        percentile: The percentile above which pixels are removed.
+
+    """
+    pixels, pixel_ties = (
         to_pixels(torch.from_numpy(np.asarray(one, np.float64)), *extent).numpy() for one in (grid, ties)
     )
-    return highest(stretched, of_ties, above(stretched.size, percentile))
+    return highest(pixels, pixel_ties, count_above(pixels.size, percentile))
 
 
 def removed_units(
     tower: Tower, inputs: Inputs, scores: Sequence[np.ndarray], percentile: int, seed: int
 ) -> Bool[Tensor, "item ..."]:
-    """What goes of each item: pixels (item, height, width), or token rows (item, token), never special ones.
+    """Return a mask of the removed units: (item, height, width) of pixels, or (item, token).
 
-    ``scores`` are of the grid (rows x columns), or of the tokens of words in their order.
+    Special tokens are not removed.
+
+    Args:
+        tower: The tower.
+        inputs: The inputs of the items.
+        scores: The scores of each item: of patches (row, column), or of tokens without special tokens.
+        percentile: The percentile above which units are removed.
+        seed: The seed by which equal scores are ordered.
+
     """
     ties = [item_rng(inputs, item, seed, _TIES).random(one.shape) for item, one in enumerate(scores)]
     if isinstance(tower, ImageTower):
@@ -68,24 +87,24 @@ def removed_units(
     assert inputs.words is not None
     rows = inputs.words.explained.cpu().clone()
     for row, one, tied in zip(rows, scores, ties, strict=True):
-        row[row.clone()] = torch.from_numpy(highest(one, tied, above(one.size, percentile)))
+        row[row.clone()] = torch.from_numpy(highest(one, tied, count_above(one.size, percentile)))
     return rows
 
 
 def filled(tower: ImageTower, inputs: Inputs, removed: Bool[Tensor, "batch height width"]) -> Inputs:
-    """Images whose hidden pixels are the image's own channel means, over all of it as the tower sees it."""
+    """Return the inputs with removed pixels replaced by the channel means of the image."""
     keep = (~removed).to(inputs.values)
-    ground = tower.mask_pixels(replace(inputs, values=_means(tower, inputs)), 1 - keep)
-    return replace(inputs, values=tower.mask_pixels(inputs, keep).values + ground.values)
+    means = tower.mask_pixels(replace(inputs, values=_means(tower, inputs)), 1 - keep)
+    return replace(inputs, values=tower.mask_pixels(inputs, keep).values + means.values)
 
 
 def _means(tower: ImageTower, inputs: Inputs) -> Float[Tensor, "batch ..."]:
+    """Return inputs in which each pixel has the channel means of its image."""
     values = inputs.values
     if values.ndim == 4:
         return values.mean((2, 3), keepdim=True).expand_as(values)
-    own = tower.valid_tokens(inputs, values).to(values)[
-        ..., None, None
-    ]  # rows of patches: (pixel x channel), then padding
+    # the values are rows of patches, each with its pixels and channels, followed by rows of padding
+    own = tower.valid_tokens(inputs, values).to(values)[..., None, None]
     height, width = tower.extent(inputs)
     pixels = values.unflatten(-1, (height * width // int(own[0].sum()), -1))
     means = (pixels * own).sum((1, 2), keepdim=True) / (own.sum((1, 2), keepdim=True) * pixels.shape[2])

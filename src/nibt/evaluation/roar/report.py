@@ -1,4 +1,4 @@
-"""The result of ROAR as Markdown, and as one self-contained HTML page."""
+"""Reports of ROAR runs in Markdown and HTML."""
 
 from collections.abc import Iterator
 from html import escape
@@ -15,16 +15,17 @@ from nibt.results.roar import Agreement, LossIncrease, Roar
 from nibt.results.saving import as_text
 
 REPORTS = ("report.md", "report.html", "result.json")
-TITLE = "ROAR+: how much less is learned without what the maps point at"
+TITLE = "ROAR+: increase of the loss after training without the most important units"
 _INITS = {
-    "trained": "Training starts from the model as it is, for the trainable features from identities",
-    "fresh": "Training starts from untrained heads: for the trainable features from maps of normal numbers, else from "
-    "the model with the parameters of its heads shuffled; drawn anew in each repeat",
+    "trained": "Training starts from the weights of the model; for the trainable features, from identity maps",
+    "fresh": "Training starts from untrained heads: for the trainable features, from maps with normally distributed "
+    "weights; otherwise, from the weights of the model with the parameters of the heads shuffled. Each repeat draws "
+    "new heads",
 }
 
 
 def markdown(result: Roar) -> str:
-    """Return the choices, a table per trainable, and how far the trainables agree, as Markdown."""
+    """Return the report in Markdown: the settings, a table per trainable, and the agreement between trainables."""
     parts = [f"# {TITLE}", *about(result), *(table.markdown() for table in tables(result))]
     return "\n\n".join(parts) + "\n"
 
@@ -33,7 +34,7 @@ def write(result: Roar, folder: Path, overwrite: bool = False) -> list[Path]:
     """Write report.md, report.html and result.json into the folder of the run.
 
     Raises:
-        WouldOverwrite: A report was edited since nibt wrote it, and ``overwrite`` is not given.
+        WouldOverwrite: A report was edited, or nibt did not write it, and ``overwrite`` is false.
         CannotWrite: A file cannot be written.
 
     """
@@ -47,42 +48,43 @@ def write(result: Roar, folder: Path, overwrite: bool = False) -> list[Path]:
 
 
 def about(result: Roar) -> Iterator[str]:
-    """Yield every choice, in sentences."""
+    """Yield paragraphs that describe the model, the data and the settings."""
     settings, machine = result.settings, result.machine
     versions = ", ".join(f"{name} {value}" for name, value in result.versions.items() if value)
     yield (
         f"Model {result.model['id']}, weights {result.model['weights_hash']}, on {result.model['device']}. Data: "
-        f"{', '.join(f'{name} {value}' for name, value in result.data.items())}. Begun {result.date}, on "
+        f"{', '.join(f'{name} {value}' for name, value in result.data.items())}. Started {result.date}, on "
         f"{machine['processor'] or machine['architecture']} with {machine['threads']} thread(s); Python "
         f"{machine['python']}, {versions}."
     )
     yield (
-        f"In each of {settings['repeats']} repeats {settings['training']} pairs train and {settings['validating']} "
-        f"validate, drawn anew (seed {settings['seed']}). In the training pairs the pixels above the "
-        f"{settings['image_percentile']}th percentile of the map, stretched bilinearly, become the channel means "
-        f"of the image, and the word tokens above the {settings['text_percentile']}th the embedding of the padding "
-        "token: as many as lie above it if no two scores are equal, at least one token, no special token; equal scores "
-        "are ordered by a random map."
+        f"Each of {settings['repeats']} repeats has another random split into {settings['training']} pairs for "
+        f"training and {settings['validating']} for validation (seed {settings['seed']}). In the training pairs, the "
+        f"pixels above the {settings['image_percentile']}th percentile of the map, resized bilinearly, are replaced by "
+        f"the channel means of the image, and the word tokens above the {settings['text_percentile']}th percentile by "
+        "the embedding of the padding token. The number of removed units is that of a map without equal scores, and at "
+        "least one token. Special tokens are not removed. Equal scores are ordered by a random map."
     )
     yield (
         f"A copy of the model is trained for {settings['epochs']} epochs in batches of at most "
-        f"{settings['batch_size']} with Adam and CLIP's symmetric contrastive loss at the model's own scale, which is "
-        f"fixed; without dropout, with fixed statistics of batch norms. {_INITS[settings['init']]}. The validating "
-        "pairs are untouched, all against all. The number is (loss after training without - loss after training on "
-        "untouched data) / the latter, a mean over repeats: higher means that the map points at what matters."
+        f"{settings['batch_size']} with Adam and CLIP's symmetric contrastive loss, with the logit scale of the model "
+        f"fixed, without dropout and with fixed statistics of batch norms. {_INITS[settings['init']]}. The validation "
+        "pairs are untouched, and form a single batch. The increase is (loss after training on reduced data - loss "
+        "after training on untouched data) / loss after training on untouched data, a mean over repeats. A higher "
+        "increase means that the removed units were more important."
     )
     yield (
-        f"In brackets: bootstrap 95 % intervals ({RESAMPLES} resamples of the repeats, and of the validating pairs "
-        "in each). A star: the difference to random, resampled together with it, has an interval above 0. random, "
-        "centre and ones know nothing of the model."
+        f"In brackets: bootstrap 95 % intervals ({RESAMPLES} resamples of the repeats, and of the validation pairs "
+        "in each). A star marks a difference from random whose interval, by the same resamples, is above 0. random, "
+        "centre and ones do not depend on the model."
     )
     yield from (f"Note: {note}." for note in result.notes)
 
 
 def tables(result: Roar) -> Iterator[Table]:
-    """Yield what was trained, a table per trainable, and Kendall's tau."""
+    """Yield the table of trainables, a table of loss increases per trainable, and the table of Kendall's tau."""
     yield Table(
-        "What was trained",
+        "Trainables",
         ["trainable", "trained", "parameters", "learning rate", "loss before", "loss after, untouched data", "s/run"],
         [
             [
@@ -124,23 +126,23 @@ def tables(result: Roar) -> Iterator[Table]:
             "Kendall's tau of the rankings",
             ["trainables", "removed", "methods", "tau"],
             rows,
-            "Of two trainables: of their means over repeats, with the same bootstrap. Of a trainable with itself: the "
-            "mean over each two repeats, and the spread of these: how far it depends on chance.",
+            "Two trainables: tau of their means over repeats, with the interval of the same bootstrap. One trainable, "
+            "between repeats: the mean over pairs of repeats, with the 2.5th and 97.5th percentiles over these pairs.",
         )
 
 
 def _description(result: Roar, trainable: str) -> str:
-    """What is trained, in words."""
+    """Return a description of what is trained."""
     image, text = (result.settings["blocks"][side] for side in ("image", "text"))
     return {
         "features": "a linear map on each side's cached embeddings",
         "last": f"the last {image} blocks of the image tower, the last {text} of the text tower, and the heads",
-        "whole": "everything that computes the embeddings of both towers",
+        "whole": "both towers",
     }[trainable]
 
 
 def _ranked(result: Roar, trainable: str) -> list[str]:
-    """The methods of a trainable, by their mean over the removals."""
+    """Return the methods of a trainable, ranked by their mean over the removals."""
     own: dict[str, list[float]] = {}
     for increase in result.loss_increases:
         if increase.trainable == trainable:
@@ -149,7 +151,7 @@ def _ranked(result: Roar, trainable: str) -> list[str]:
 
 
 def _cells(increase: LossIncrease) -> tuple[str, str]:
-    """The increase and its difference to random in per cent, with intervals, and a star if it beats random."""
+    """Return the increase and its difference from random in percent, with a star if it is above random."""
     star = " *" if increase.beats_random else ""
     value = f"{_percent(increase.value, increase.low, increase.high)}{star}"
     if increase.method == "random":
@@ -162,4 +164,4 @@ def _percent(value: float, low: float, high: float) -> str:
 
 
 def _pair(one: Agreement) -> str:
-    return f"{one.trainable} with itself" if one.trainable == one.other else f"{one.trainable}, {one.other}"
+    return f"{one.trainable}, between repeats" if one.trainable == one.other else f"{one.trainable}, {one.other}"

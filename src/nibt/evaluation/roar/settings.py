@@ -1,7 +1,7 @@
-"""The settings of a ROAR run: every choice of the protocol, checked and recorded.
+"""The settings of a ROAR run.
 
-The protocol of ROAR+ is known only from the papers of M2IB and NIB, so each choice here is nibt's own and is printed
-with the numbers.
+The papers of M2IB and NIB do not specify all details of ROAR+. These settings are nibt's choices, and the report lists
+them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,20 +25,21 @@ _Rate = Annotated[float, Field(gt=0, lt=1)]
 
 @dataclass(frozen=True)
 class Settings:
-    """The choices that hold for a whole run.
+    """The settings of a ROAR run.
 
     Attributes:
-        validation: The share of the pairs that validates, in per cent.
+        validation: The share of the pairs for validation, in percent.
         image_percentile: Pixels above this percentile of a map are removed.
         text_percentile: Tokens above this percentile of a map are removed.
-        learning_rates: Adam's learning rate, by what is trained.
-        epochs: How often each training pair is seen.
-        batch_size: Pairs in a training batch.
-        blocks: Blocks of each tower that "last" trains; None means a quarter of them.
-        init: Where training starts: "trained", the model as it is; or "fresh", heads that know nothing (for "features",
-            maps of normal numbers, else the heads' own parameters, shuffled), drawn anew in each repeat.
+        learning_rates: Adam's learning rate of each trainable.
+        epochs: The number of epochs.
+        batch_size: The largest number of pairs in a training batch.
+        blocks: The number of blocks of each tower that "last" trains; None means a quarter of them.
+        init: The weights at the start of training: "trained" (those of the model) or "fresh" (untrained heads). Fresh
+            heads have normally distributed weights for "features", and shuffled weights otherwise. Each repeat draws
+            new heads.
         seed: The seed of splits, orders and draws.
-        explain_batch: Pairs that go through the model together, outside of training.
+        explain_batch: The largest number of pairs that go through the model together outside of training.
 
     """
 
@@ -55,11 +56,11 @@ class Settings:
 
     @classmethod
     def of(cls, **choices: Any) -> "Settings":
-        """Check the choices of a caller.
+        """Build checked settings.
 
         Raises:
-            UnknownName: There is no such choice.
-            BadOption: A choice cannot have that value.
+            UnknownName: No setting has that name.
+            BadOption: A setting has an invalid value.
 
         """
         known = {field.name for field in fields(cls)}
@@ -69,12 +70,15 @@ class Settings:
         return read_record(cls, choices, "settings", BadOption)
 
     def record(self) -> dict[str, Any]:
-        """The settings as plain data."""
+        """Return the settings as plain data."""
         return TypeAdapter(Settings).dump_python(self)
 
 
 def learning_rates(value: float | Mapping[str, float] | None) -> dict[str, float]:
-    """Return the learning rate of each trainable: one number for all, or numbers by name beside the defaults.
+    """Return the learning rate of each trainable.
+
+    Args:
+        value: A number for all trainables, or numbers by name that replace defaults; None means the defaults.
 
     Raises:
         BadOption: A name is unknown.
@@ -91,10 +95,15 @@ def learning_rates(value: float | Mapping[str, float] | None) -> dict[str, float
 
 
 def chosen(name: str, values: str | Iterable[str], known: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the known names that are among the values, once each, in their own order.
+    """Check names, and return them without repetitions in the order of ``known``.
+
+    Args:
+        name: The name of the option, for messages.
+        values: A name or several.
+        known: The allowed names.
 
     Raises:
-        BadOption: A value is not known, or there is none.
+        BadOption: A name is unknown, or there are no names.
 
     """
     names = [values] if isinstance(values, str) else list(values)
@@ -102,5 +111,5 @@ def chosen(name: str, values: str | Iterable[str], known: tuple[str, ...]) -> tu
         if value not in known:
             raise BadOption(f"{name} must be among {', '.join(known)} (got {value!r})")
     if not names:
-        raise BadOption(f"name at least one {name}: {', '.join(known)}")
+        raise BadOption(f"{name} is empty: name at least one of {', '.join(known)}")
     return tuple(value for value in known if value in names)

@@ -1,7 +1,7 @@
-"""What ROAR trains, from the cheapest: linear maps on cached embeddings, the last blocks, or both towers.
+"""Trainers of ROAR: linear maps on cached embeddings, the last blocks, or both towers.
 
-Each trainer trains a copy in evaluation mode (no dropout, fixed statistics of batch norms) with the model's own scale
-of the cosine. The caller's model is never trained.
+Each trainer trains a copy in evaluation mode (no dropout, fixed statistics of batch norms) with the logit scale of the
+model. The model itself is not trained.
 """
 
 from abc import ABC, abstractmethod
@@ -24,9 +24,18 @@ InputsBySide = Mapping[Modality, TowerInputs]
 
 
 class Trainer(ABC):
-    """What is trained, and what it reads.
+    """Base class of trainers.
 
-    ``begin`` resets it to the model as it is or, with a generator, to a model with untrained heads.
+    Args:
+        model: The model.
+        inputs_by_side: The inputs of both towers.
+        blocks: The number of blocks that "last" trains; None means a quarter of them.
+        size: The largest number of items that go through a tower together.
+
+    Attributes:
+        name: The name of the trainable.
+        parameters: The trained parameters.
+
     """
 
     name: ClassVar[str]
@@ -39,20 +48,30 @@ class Trainer(ABC):
 
     @abstractmethod
     def source(self, side: Modality, inputs: TowerInputs) -> Any:
-        """Compute what training reads of one side, by the untouched model, without a graph."""
+        """Compute the data of one side that training needs, with the original weights and without a graph."""
 
     @abstractmethod
     def begin(self, draws: torch.Generator | None = None) -> None:
-        """Reset the parameters to what they are before training.
+        """Reset the parameters to the start of training.
+
+        Args:
+            draws: The generator of untrained heads; None means the weights of the model.
 
         Raises:
-            BadOption: Untrained heads are wanted, and the heads have no parameters.
+            BadOption: ``draws`` is given, and the heads have no parameters.
 
         """
 
     @abstractmethod
     def embed(self, side: Modality, source: Any, items: Sequence[int]) -> Embedding:
-        """Return the embeddings of some items, differentiable by the parameters."""
+        """Compute the embeddings of items, differentiable with respect to the parameters.
+
+        Args:
+            side: The side.
+            source: The data that ``source`` returned.
+            items: The indices of the items.
+
+        """
 
     @property
     def count(self) -> int:
@@ -61,9 +80,9 @@ class Trainer(ABC):
 
 
 class Features(Trainer):
-    """A square linear map on the cached embeddings of each side, which starts from the identity.
+    """A trainer of a square linear map on the cached embeddings of each side, which starts from the identity.
 
-    If a tower ends in a linear projection, this trains the projection.
+    If a tower ends in a linear projection, this is equivalent to training the projection.
     """
 
     name = "features"
@@ -73,8 +92,8 @@ class Features(Trainer):
         tower = self.model.tower(side)
 
         def embed(number: int, places: list[int]) -> Embedding:
-            parts = inputs.groups[number].take(places).parts(self.size)
-            return torch.cat([part.through(tower, tower.encode) for part in parts])
+            batches = inputs.groups[number].take(places).batches(self.size)
+            return torch.cat([batch.apply(tower, tower.encode) for batch in batches])
 
         members = [group.items for group in inputs.groups]
         return collect(members, range(sum(map(len, members))), embed)
@@ -99,7 +118,7 @@ class Features(Trainer):
 
 
 class _Towers(Trainer):
-    """Parts of the towers themselves, in a copy that is made once."""
+    """Base class of trainers of parts of the towers, in a copy that is created once."""
 
     copy: Model | None = None
 
@@ -115,10 +134,10 @@ class _Towers(Trainer):
             for one in self.heads if draws is not None else ():
                 one.copy_(one.flatten()[torch.randperm(one.numel(), generator=draws).to(one.device)].view_as(one))
         if draws is not None and not self.heads:
-            raise BadOption("the heads of this model have no parameters that could be fresh: init must be trained")
+            raise BadOption("init must be trained for this model, whose heads have no parameters (got fresh)")
 
     def _chosen(self, copy: Model) -> list[nn.Parameter]:
-        """The parameters to train: the head of each tower, its last blocks and, for ``whole``, the stem."""
+        """Return the parameters to train: the head of each tower, its last blocks and, for ``whole``, the stem."""
         for one in copy.module.parameters():
             one.requires_grad_(False)
         parameters: dict[int, nn.Parameter] = {}
@@ -134,7 +153,7 @@ class _Towers(Trainer):
 
 
 class Last(_Towers):
-    """The last blocks and the head of each tower; the streams that enter these blocks are cached."""
+    """A trainer of the last blocks and the head of each tower, with cached hidden states before these blocks."""
 
     name = "last"
 
@@ -156,7 +175,7 @@ class Last(_Towers):
 
 
 class Whole(_Towers):
-    """Everything that computes the embeddings of both towers."""
+    """A trainer of all parameters that the embeddings of both towers depend on."""
 
     name = "whole"
 
@@ -170,7 +189,7 @@ class Whole(_Towers):
         tower = self.copy.tower(side)
 
         def embed(number: int, places: list[int]) -> Embedding:
-            return source.groups[number].take(places).through(tower, tower.run)
+            return source.groups[number].take(places).apply(tower, tower.run)
 
         return collect([group.items for group in source.groups], items, embed)
 
@@ -179,8 +198,13 @@ TRAINERS: dict[str, type[Trainer]] = {kind.name: kind for kind in (Features, Las
 
 
 def trained_blocks(model: Model, side: Modality, blocks: int | None) -> int:
-    """Return the number of blocks that ``last`` trains: a quarter of them by default."""
+    """Return the number of blocks of a tower that "last" trains: a quarter of them by default.
+
+    Raises:
+        BadOption: The tower has fewer blocks.
+
+    """
     depth = model.tower(side).depth
     if blocks is not None and blocks > depth:
-        raise BadOption(f"blocks must lie in 1..{depth}, the blocks of this {side} tower (got {blocks})")
+        raise BadOption(f"blocks must be between 1 and {depth}, the blocks of this {side} tower (got {blocks})")
     return max(1, round(depth / 4)) if blocks is None else blocks

@@ -1,4 +1,4 @@
-"""Fine-tuning with CLIP's symmetric contrastive loss (Radford et al., 2021), and the loss of each validating pair."""
+"""Training with CLIP's symmetric contrastive loss (Radford et al., 2021), and the loss of each validation pair."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -21,10 +21,10 @@ _SPLIT, _ORDER, _START = 0, 1, 2
 
 
 def fitting(pairs: Sequence[Pair]) -> Bool[np.ndarray, "image caption"]:
-    """Return which captions of other pairs fit an image as well, so that they are no negatives of it.
+    """Return which captions of other pairs also fit an image, so that they are not negatives of it.
 
-    They are those that equal its own but for case and spaces; those of the same image; and, if objects are known, those
-    that name only what the image shows.
+    These are captions that equal its own caption up to case and spaces, captions of the same image and, if objects are
+    known, captions that name only objects in the image.
     """
     captions = np.array([" ".join(pair.caption.split()).casefold() for pair in pairs])
     pixels = np.array([hash((pair.image.size, pair.image.pil_image.tobytes())) for pair in pairs])
@@ -36,7 +36,7 @@ def fitting(pairs: Sequence[Pair]) -> Bool[np.ndarray, "image caption"]:
 
 
 def split(count: int, settings: Settings, repeat: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the positions of the pairs that train, and of those that validate, in order."""
+    """Return the sorted indices of the training pairs and of the validation pairs."""
     order = np.random.default_rng((settings.seed, repeat, _SPLIT)).permutation(count)
     edge = max(2, round(count * settings.validation / 100))
     return np.sort(order[edge:]), np.sort(order[:edge])
@@ -45,9 +45,14 @@ def split(count: int, settings: Settings, repeat: int) -> tuple[np.ndarray, np.n
 def losses(
     image: Float[Tensor, "pair dim"], text: Float[Tensor, "pair dim"], scale: float, fits: Bool[Tensor, "pair pair"]
 ) -> Float[Tensor, " pair"]:
-    """Return for each pair the mean of two cross-entropies: its caption among the captions, its image among the images.
+    """Return the loss of each pair: the mean of the cross-entropies over captions and over images.
 
-    What fits as well is left out of both.
+    Args:
+        image: The embeddings of the images.
+        text: The embeddings of the captions.
+        scale: The logit scale.
+        fits: The captions of other pairs that also fit an image, which are left out.
+
     """
     cosines = F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T
     logits = (scale * cosines).masked_fill(fits, -torch.inf)
@@ -56,7 +61,7 @@ def losses(
 
 
 def untrained(trainer: Trainer, untouched: Sources, fits: np.ndarray, settings: Settings, repeat: int) -> list[float]:
-    """Return the losses of the untouched validating pairs before training."""
+    """Return the losses of the untouched validation pairs before training."""
     trainer.begin(_fresh(settings, repeat) if settings.init == "fresh" else None)
     return _validated(trainer, untouched, split(len(fits), settings, repeat)[1], fits, settings)
 
@@ -64,10 +69,18 @@ def untrained(trainer: Trainer, untouched: Sources, fits: np.ndarray, settings: 
 def trained(
     trainer: Trainer, reduced: Sources, untouched: Sources, fits: np.ndarray, settings: Settings, repeat: int
 ) -> list[float]:
-    """Return the losses of the untouched validating pairs after training on the others, as they are in ``reduced``.
+    """Train, and return the losses of the untouched validation pairs.
+
+    Args:
+        trainer: The trainer.
+        reduced: The data of the training pairs, without the removed units.
+        untouched: The data of the validation pairs.
+        fits: The captions of other pairs that also fit an image.
+        settings: The settings.
+        repeat: The number of the repeat.
 
     Raises:
-        BadOption: The loss is no longer a number.
+        BadOption: Training diverged.
 
     """
     train, check = split(len(fits), settings, repeat)
@@ -88,13 +101,13 @@ def trained(
 
 
 def _fresh(settings: Settings, repeat: int) -> torch.Generator:
-    """The generator of untrained heads; the same for all trainings of a repeat."""
+    """Return the generator of untrained heads, which is the same for all trainings of a repeat."""
     seed = np.random.default_rng((settings.seed, repeat, _START)).integers(2**62)
     return torch.Generator().manual_seed(int(seed))
 
 
 def _batches(train: np.ndarray, settings: Settings, repeat: int) -> Iterator[np.ndarray]:
-    """Batches of nearly the same size, in another order in each epoch; the same for all trainings of a repeat."""
+    """Yield batches of nearly equal size, in another order in each epoch; the same for all trainings of a repeat."""
     draws = np.random.default_rng((settings.seed, repeat, _ORDER))
     for _ in range(settings.epochs):
         yield from np.array_split(draws.permutation(train), -(-len(train) // settings.batch_size))
@@ -108,11 +121,11 @@ def _loss(trainer: Trainer, sources: Sources, rows: np.ndarray, fits: np.ndarray
 def _validated(
     trainer: Trainer, sources: Sources, rows: np.ndarray, fits: np.ndarray, settings: Settings
 ) -> list[float]:
-    """The losses of the validating pairs, all against all."""
-    parts = np.array_split(rows, -(-len(rows) // max(settings.batch_size, 2)))
+    """Return the losses of the validation pairs, as a single batch."""
+    batches = np.array_split(rows, -(-len(rows) // max(settings.batch_size, 2)))
     with torch.no_grad():
         image, text = (
-            torch.cat([trainer.embed(side, sources[side], part.tolist()) for part in parts]) for side in SIDES
+            torch.cat([trainer.embed(side, sources[side], batch.tolist()) for batch in batches]) for side in SIDES
         )
         result = losses(image, text, trainer.model.scale, torch.from_numpy(fits[np.ix_(rows, rows)]).to(image.device))
     return result.double().tolist()
