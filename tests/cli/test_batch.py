@@ -21,21 +21,21 @@ def test_batch_show_and_verify_work_together(run: Run, clip_folder: Path, job_ta
         "batch", job_table, "-m", clip_folder, "--out", "job", "--chunk-size", CHUNK, "--batch-size", 2, "--steps", 2
     )
     assert (code, err.replace("\x1b", "")) == (0, err)
-    assert "10 rows written, 0 failed; now: nibt show job ROW" in out
+    assert "10 rows written, 0 failed; to draw a row: nibt show job ROW" in out
     assert [row["grid"] for row in nibt.Job.open("job").rows()] == [row["grid"] for row in whole_job.rows()]
     code, out, _ = run("show", "job", 7)
     assert code == 0
     assert json.loads(Path("7-7-cat.json").read_text())["text"]["caption"] == CAPTIONS[7]
     assert Path("7-7-cat.png").stat().st_size > 1000
-    assert run("verify", "job")[:2] == (0, "job is complete: 10 rows, each once\n")
+    assert run("verify", "job")[:2] == (0, "job is complete: 10 rows, each stored once\n")
     (next(Path("job/parts").glob("00000001-*"))).unlink()
     assert run("verify", "job")[:2] == (1, "the file of chunk 1 is missing\n")
     for arguments, exit_code, message in (
         (("show", "job", 5), 2, "there is no row 5 in 'job': rows are numbered from 0 to 9"),
         (("show", "nowhere", 5), 1, "has no job"),
         (("batch", job_table), 2, "--out DIR"),
-        (("batch", "--out", "x"), 2, "give the pairs"),
-        (("batch", job_table, "--out", "x", "--send-images"), 2, "give --on ray"),
+        (("batch", "--out", "x"), 2, "the pairs are missing"),
+        (("batch", job_table, "--out", "x", "--send-images"), 2, "--send-images needs --on ray"),
         (("batch", job_table, "--out", "x", "--method", "nibb"), 2, "Did you mean 'nib'"),
         (("batch", "gone.csv", "--out", "x"), 1, "no such file or folder"),
     ):

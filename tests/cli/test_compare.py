@@ -85,10 +85,10 @@ def test_compare_image_writes_where_the_options_say(run: Run) -> None:
 BAD = {
     "both": (["one.png", "--compare-image", "two.png", "--compare-caption", "a cat"], 2, "exclude each other"),
     "labels": (["one.png", "--compare-image", "two.png", "--labels", "l.txt"], 2, "exclude each other"),
-    "map": (["one.png", "--compare-image", "two.png", "--map", "m.png"], 2, "--map and --mask are for an image with a"),
-    "mask": (["a cat", "--compare-caption", "a dog", "--mask", "m.png"], 2, "--map and --mask are for an image with a"),
+    "map": (["one.png", "--compare-image", "two.png", "--map", "m.png"], 2, "--map and --mask need an image with a"),
+    "mask": (["a cat", "--compare-caption", "a dog", "--mask", "m.png"], 2, "--map and --mask need an image with a"),
     "caption": (["one.png", "a cat", "--compare-image", "two.png"], 1, "no image 'a cat'"),
-    "image": (["one.png", "--compare-caption", "a cat"], 2, "compares captions, and 'one.png' is an image"),
+    "image": (["one.png", "--compare-caption", "a cat"], 2, "compares captions (got the image 'one.png')"),
     "no file": (["one.png", "--compare-image", "none.png"], 1, "no such file"),
     "blank": (["a cat", "--compare-caption", " "], 1, "blank"),
     "contrast": (["a cat", "--compare-caption", "a dog", "--target", "softmax"], 2, "give captions in against"),

@@ -144,7 +144,7 @@ def test_explain_takes_along_path(run: Run, photo: Path, clip_folder: Path) -> N
 
 
 BAD = {
-    "no caption": (["PHOTO"], 2, "give a caption, too"),
+    "no caption": (["PHOTO"], 2, "the caption is missing"),
     "blank caption": (["PHOTO", "  "], 1, "blank"),
     "missing image": (["none.png", "a cat"], 1, "no such file"),
     "folder for an image": ([".", "a cat"], 1, "is a folder"),
@@ -152,7 +152,7 @@ BAD = {
     "unknown target": (["PHOTO", "a cat", "--target", "cosin"], 2, "Did you mean 'cosine'"),
     "unknown variant": (["PHOTO", "a cat", "--variant", "papers"], 2, "Did you mean 'paper'"),
     "unknown option": (["PHOTO", "a cat", "--set", "beta=1"], 2, "unknown option 'beta'"),
-    "option without a value": (["PHOTO", "a cat", "--set", "beta"], 2, "--set takes name=value"),
+    "option without a value": (["PHOTO", "a cat", "--set", "beta"], 2, "--set must be name=value"),
     "layer out of range": (["PHOTO", "a cat", "--layer", "9"], 2, "layer must be between 0 and 3"),
     "no steps": (["PHOTO", "a cat", "--steps", "0"], 2, "steps must be at least 1"),
     "negative steps": (["PHOTO", "a cat", "--steps", "-1"], 2, "steps must be at least 1"),
@@ -164,7 +164,7 @@ BAD = {
     "no image format": (["PHOTO", "a cat", "-o", "x.txt"], 2, "must end in the name of an image format"),
     "folder for several": (["PHOTO", "a cat", "a dog", "-o", "x.png"], 1, "existing folder for several pairs"),
     "no such JSON folder": (["PHOTO", "a cat", "--json", "none/x.json"], 1, "does not exist"),
-    "threshold": (["PHOTO", "a cat", "--mask", "m.png", "--threshold", "2"], 2, "threshold must be a share"),
+    "threshold": (["PHOTO", "a cat", "--mask", "m.png", "--threshold", "2"], 2, "threshold must be above 0"),
     "along no path": (["PHOTO", "a cat", "--method", "rise", "--along-path"], 2, "rise cannot go along a path"),
     "path without along": (
         ["PHOTO", "a cat", "--method", "grad_cam", "--quadrature", "gauss"],
@@ -175,7 +175,7 @@ BAD = {
     "labels and a caption": (
         ["PHOTO", "a cat", "--labels", "l.txt"],
         2,
-        "--labels takes the place of captions (got the caption 'a cat' as well)",
+        "--labels cannot be combined with captions (got 'a cat')",
     ),
     "missing labels": (["PHOTO", "--labels", "none.txt"], 1, "cannot be read as lines"),
     "softmax alone": (["PHOTO", "a cat", "--target", "softmax"], 2, "needs something to compare with"),
@@ -226,7 +226,7 @@ def test_explain_reports_a_closed_folder(run: Run, photo: Path, clip_folder: Pat
     Path("closed").mkdir(mode=0o500)
     code, _, err = run("explain", photo, "a cat", "-m", clip_folder, "-o", "closed/x.png")
     assert code == 1
-    assert "cannot be written" in err
+    assert "is not writable" in err
 
 
 def test_explain_reports_a_folder_without_write_access(
@@ -235,7 +235,7 @@ def test_explain_reports_a_folder_without_write_access(
     monkeypatch.setattr("os.access", lambda *_: False)
     code, _, err = run("explain", photo, "a cat", "-m", clip_folder, "-o", "x.png")
     assert code == 1
-    assert "cannot be written" in err
+    assert "is not writable" in err
     assert list_folder() == []
 
 
@@ -281,23 +281,23 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
         1,
         "an image must be a local file (got the URL 'https://example.org/cat.jpg'): download it",
     ),
-    "a URL second": (["photo.png", "https://example.org/cat.jpg"], 2, "was taken for an image)"),
-    "the caption first": (["a cat", "photo.png"], 2, "images come first, and there is no image 'a cat'"),
+    "a URL second": (["photo.png", "https://example.org/cat.jpg"], 2, "was read as an image)"),
+    "the caption first": (["a cat", "photo.png"], 2, "images must come before captions, and there is no image 'a cat'"),
     "two images to compare": (
         ["photo.png", "--compare-image", "photo.png", "--compare-image", "other.png"],
         2,
-        "--compare-image can be given once only",
+        "--compare-image can be given only once",
     ),
-    "two models": (["photo.png", "a cat", "-m", "lite", "--model=scenes"], 2, "--model can be given once only"),
-    "a model twice, short": (["photo.png", "a cat", "-mlite", "-m", "scenes"], 2, "--model can be given once only"),
+    "two models": (["photo.png", "a cat", "-m", "lite", "--model=scenes"], 2, "--model can be given only once"),
+    "a model twice, short": (["photo.png", "a cat", "-mlite", "-m", "scenes"], 2, "--model can be given only once"),
     "an option twice by --set": (
         ["photo.png", "a cat", "--set", "steps=3", "--set", "steps=5"],
         2,
-        "--set gives steps twice",
+        "--set sets steps twice",
     ),
-    "a flag and --set": (["photo.png", "a cat", "--steps", "3", "--set", "steps=5"], 2, "as a flag and by --set"),
-    "no option of a method": (["photo.png", "a cat", "--set", "on_progress=3"], 2, "on_progress is none"),
-    "another method by --set": (["photo.png", "a cat", "--set", "method=gae"], 2, "method is none"),
+    "a flag and --set": (["photo.png", "a cat", "--steps", "3", "--set", "steps=5"], 2, "by its flag and by --set"),
+    "no option of a method": (["photo.png", "a cat", "--set", "on_progress=3"], 2, "(got on_progress)"),
+    "another method by --set": (["photo.png", "a cat", "--set", "method=gae"], 2, "(got method)"),
     "control characters alone": (["photo.png", "\x07\x1b"], 1, "has only control characters and blanks"),
 }
 

@@ -151,5 +151,5 @@ def test_a_field_without_an_option_is_refused() -> None:
 
     def explain(plain: Plain) -> None: ...
 
-    with pytest.raises(TypeError, match=r"Plain.name is no option"):
+    with pytest.raises(TypeError, match=r"Plain.name is not an option"):
         expand_groups(explain)

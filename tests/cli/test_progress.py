@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nibt.cli import progress
-from nibt.cli.progress import Status, shown
+from nibt.cli.progress import Status, show_progress
 from nibt.progress import Progress, report
 from tests import tiny
 from tests.helpers import Run
@@ -19,14 +19,14 @@ def test_progress_prints_lines_without_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "_EVERY", 0.01)
-    with shown("explaining", quiet=False, total=4) as on_progress:
+    with show_progress("explaining", quiet=False, total=4) as on_progress:
         on_progress(Progress(1))
         report(3, 10)
         while not (err := capsys.readouterr().err):
             pass
     line = err.splitlines()[-1]
     assert line.startswith("nibt: explaining: 1 of 4, step 3 of 10, 0:00 elapsed, about 0:0")
-    with shown("explaining", quiet=True, total=4) as on_progress:
+    with show_progress("explaining", quiet=True, total=4) as on_progress:
         on_progress(Progress(1))
     assert capsys.readouterr().err == ""
 

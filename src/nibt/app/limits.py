@@ -12,27 +12,29 @@ from nibt.errors import BadInput, NibtError
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a page. Options of ``nibt serve`` set ``upload``, ``pixels``, ``seconds`` and ``waiting``.
+    """The limits of a page.
+
+    Options of ``nibt serve`` set ``max_upload_bytes``, ``max_pixels``, ``timeout`` and ``max_queue``.
 
     Attributes:
-        upload: The largest image file, in bytes.
-        pixels: The largest image, in pixels. It is checked before the image is decoded.
+        max_upload_bytes: The largest image file, in bytes.
+        max_pixels: The largest image, in pixels. It is checked before the image is decoded.
         characters: The largest number of characters of all captions together.
         captions: The largest number of captions.
         methods: The largest number of methods.
-        seconds: The longest time of one computation.
-        waiting: The largest number of requests in the queue; further requests are rejected.
+        timeout: The longest time of one computation, in seconds.
+        max_queue: The largest number of requests in the queue; further requests are rejected.
         retention: How long uploaded images and results are kept, in seconds.
 
     """
 
-    upload: int = 20_000_000
-    pixels: int = 50_000_000
+    max_upload_bytes: int = 20_000_000
+    max_pixels: int = 50_000_000
     characters: int = 2_000
     captions: int = 12
     methods: int = 6
-    seconds: float = 60.0
-    waiting: int = 20
+    timeout: float = 60.0
+    max_queue: int = 20
     retention: float = 600.0
 
     def check_captions(self, captions: list[str]) -> None:
@@ -63,7 +65,7 @@ class Limits:
             later_steps: The number of later steps.
 
         """
-        return start + self.seconds * (1 - min(later_steps, 9) / 10)
+        return start + self.timeout * (1 - min(later_steps, 9) / 10)
 
 
 class TimeLimitExceeded(NibtError, TimeoutError):

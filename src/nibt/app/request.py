@@ -129,7 +129,7 @@ def read_upload(file: Path | None, limits: Limits) -> ImageInput:
         raise BadInput(
             "the image is no longer here, since uploads are deleted after a while: upload it again"
         ) from error
-    check_pixels(data, limits.pixels)
+    check_pixels(data, limits.max_pixels)
     for name in samples():
         if data == sample_file(name).read_bytes():
             return read_image(SAMPLE + name)

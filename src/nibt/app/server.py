@@ -64,7 +64,9 @@ def serve(
         # the warning is about the data of the view, which are not meant to run
         warnings.filterwarnings("ignore", "A `<script>` tag was found")
         model_cache = ModelCache(PRELOADED, models)
-        app = Guard(page(model_cache, limits), Path(folder), limits.upload, hosts=() if public else LOOPBACK_HOSTS)
+        app = Guard(
+            page(model_cache, limits), Path(folder), limits.max_upload_bytes, hosts=() if public else LOOPBACK_HOSTS
+        )
         config = uvicorn.Config(
             app,
             host=host,

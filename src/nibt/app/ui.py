@@ -52,13 +52,13 @@ def page(models: ModelCache, limits: Limits) -> FastAPI:
         )
 
     blocks = _blocks(models, limits, results)
-    blocks.state_session_capacity = max(64, 2 * limits.waiting)  # each keeps its last result for an hour
-    blocks.queue(max_size=limits.waiting, default_concurrency_limit=1, api_open=False)
+    blocks.state_session_capacity = max(64, 2 * limits.max_queue)  # each keeps its last result for an hour
+    blocks.queue(max_size=limits.max_queue, default_concurrency_limit=1, api_open=False)
     return gr.mount_gradio_app(
         app,
         blocks,
         path="/",
-        max_file_size=limits.upload,
+        max_file_size=limits.max_upload_bytes,
         footer_links=[],
         run_history=False,
         ssr_mode=False,

@@ -1,4 +1,4 @@
-"""``nibt audit``: whether the maps of a model can be trusted, as a page."""
+"""``nibt audit``, which checks whether the maps of a model can be relied on."""
 
 import sys
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from typer import Option
 from nibt.cli.data import check_methods, open_data, read_pairs
 from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import DataOptions, ModelArgument, OverwriteOptions, load, set_options
-from nibt.cli.output import input_paths, model_name, plain, suffix
+from nibt.cli.output import input_paths, model_name, slug, suffix
 from nibt.errors import BadOption
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ COUNT, QUICK_COUNT = 24, 12
 
 @dataclass(frozen=True, kw_only=True)
 class AuditMethods(OptionGroup, panel="Audit"):
-    """What is audited, and how thoroughly."""
+    """The methods, and the extent of the audit."""
 
     method: Annotated[
         list[str] | None,
@@ -36,22 +36,23 @@ class AuditOutput(OverwriteOptions):
     """The page and the JSON file."""
 
     out: Annotated[
-        Path | None, Option("--out", "-o", help="The page to write (HTML). The JSON file lies beside it.")
+        Path | None, Option("--out", "-o", help="The page to write (HTML). The JSON file has the same name.")
     ] = None
-    json: Annotated[
-        str | None, Option(help="Where the JSON goes; - writes it to standard output, and nothing else.")
-    ] = None
+    json: Annotated[str | None, Option(help="The JSON file; - writes JSON, and nothing else, to standard output.")] = (
+        None
+    )
     strict: Annotated[bool, Option("--strict", help="Exit with 1 if a check fails.")] = False
 
 
 @expand_groups
 def audit(model: ModelArgument, data: DataOptions, methods: AuditMethods, output: AuditOutput) -> None:
-    """Audit a model: do its maps depend on its weights, on the caption, on wording or seeds; are they faithful?
+    """Audit a model: check whether its maps depend on the weights and the caption, and are stable and faithful.
 
-    Prints checks with a verdict each (pass, warn, fail), and writes a page and a JSON file. With the model scenes and
-    24 pairs it takes about a minute on one core; otherwise some 25 explanations of each pair, and 200 forward passes.
+    Prints the checks with their verdicts (pass, warn, fail), and writes a page and a JSON file. With the model scenes
+    and 24 pairs it takes about a minute on one core. In general, it needs about 25 explanations and 200 forward passes
+    per pair.
     """
-    from nibt.cli.progress import shown
+    from nibt.cli.progress import show_progress
     from nibt.evaluation.audit import audit as run
     from nibt.evaluation.audit.thresholds import LEAST_PAIRS
     from nibt.outputs import check_targets, distinct
@@ -62,7 +63,7 @@ def audit(model: ModelArgument, data: DataOptions, methods: AuditMethods, output
     name_suffix = suffix(
         *(methods.method or []), **set_options(count=data.count, quick=methods.quick, seed=data.seed or None)
     )
-    default = Path(f"audit-{model_name(model.model) or model.model}-{plain(_short(data.data))}{name_suffix}.html")
+    default = Path(f"audit-{model_name(model.model) or model.model}-{slug(_short(data.data))}{name_suffix}.html")
     page = None if output.json == "-" and output.out is None else output.out or default
     json = None if output.json == "-" else Path(output.json) if output.json else page and page.with_suffix(".json")
     targets = [path for path in (page, json) if path is not None]
@@ -71,7 +72,7 @@ def audit(model: ModelArgument, data: DataOptions, methods: AuditMethods, output
     check_methods(names)
     quiet, count = output.quiet or output.json == "-", data.count or (QUICK_COUNT if methods.quick else COUNT)
     if count < LEAST_PAIRS:
-        raise BadOption(f"--count must be at least {LEAST_PAIRS}, for the intervals to mean anything (got {count})")
+        raise BadOption(f"--count must be at least {LEAST_PAIRS} (got {count}): with fewer, the intervals are too wide")
     opened = open_data(data, count)
     pairs, record = read_pairs(opened, count, quiet)
     loaded = load(model.model, quiet, model.loading)
@@ -84,7 +85,7 @@ def audit(model: ModelArgument, data: DataOptions, methods: AuditMethods, output
     elif not output.overwrite:
         for path in targets:
             require_same_file(path, request)
-    with shown("auditing", quiet, window=3600.0) as on_progress:
+    with show_progress("auditing", quiet, window=3600.0) as on_progress:
         result = run(
             loaded,
             pairs,
@@ -103,7 +104,7 @@ def audit(model: ModelArgument, data: DataOptions, methods: AuditMethods, output
 
 
 def _short(data: str) -> str:
-    """The part of a file name for a data set: its name and that of its folder."""
+    """Return the name of a data set for file names: its name and that of its folder."""
     name, _, folder = data.partition(":")
     return f"{name}-{Path(folder).resolve().name}" if folder else name
 

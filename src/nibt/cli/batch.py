@@ -1,4 +1,4 @@
-"""``nibt batch`` and ``nibt verify``: many pairs into a folder; a job that was stopped is resumed."""
+"""``nibt batch`` and ``nibt verify``, which explain many pairs into a folder and check the folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,43 +14,46 @@ from nibt.errors import BadOption
 
 @dataclass(frozen=True, kw_only=True)
 class PairsOptions(OptionGroup, panel="Data"):
-    """Where the pairs are."""
+    """The pairs, and the columns of tables."""
 
     pairs: Annotated[
         list[str] | None,
         Argument(
-            help="A .csv, .tsv, .jsonl or .parquet file, .tar shards (also as shards/{000..099}.tar), a folder of "
-            "these, of images with a .txt beside each, what the package datasets saved to disk, or NAME:FOLDER.",
+            help="A .csv, .tsv, .jsonl or .parquet file; .tar shards (also as shards/{000..099}.tar); a folder of "
+            "these; a folder of images with captions in .txt files; a data set that the package datasets saved to "
+            "disk; or NAME:FOLDER.",
         ),
     ] = None
     image: Annotated[
-        str, Option(help="The column of images: paths from the folder of the file, or bytes. Of shards: the ending.")
+        str, Option(help="The column of images: paths relative to the table, or bytes. In shards: the file ending.")
     ] = "image"
     caption: Annotated[str, Option(help="The column of captions.")] = "caption"
-    key: Annotated[str | None, Option(help="A column with your own names of the rows.")] = None
-    split: Annotated[str | None, Option(help="Of a saved data set that has several.")] = None
-    chunk_size: Annotated[int, Option(help="Rows per file: what is lost at most if a run is killed.")] = 256
+    key: Annotated[str | None, Option(help="The column with your identifiers of the rows.")] = None
+    split: Annotated[str | None, Option(help="The split of a data set that the package datasets saved.")] = None
+    chunk_size: Annotated[
+        int, Option(help="The number of rows per file. A run that is killed loses fewer rows than that.")
+    ] = 256
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionOptions(OptionGroup, panel="Execution"):
     """Where a job runs."""
 
-    on: Annotated[str, Option(help="local: this process; ray: workers, here or on a cluster.")] = "local"
-    workers: Annotated[int, Option(help="With ray: how many.")] = 1
-    cpus: Annotated[float, Option(help="With ray: processors per worker, which are its threads.")] = 1
-    gpus: Annotated[float, Option(help="With ray: accelerators per worker; 0.5 puts two workers on one.")] = 0
+    on: Annotated[str, Option(help="local (this process) or ray (workers on this machine or a cluster).")] = "local"
+    workers: Annotated[int, Option(help="With ray: the number of workers.")] = 1
+    cpus: Annotated[float, Option(help="With ray: CPUs per worker, which are also its threads.")] = 1
+    gpus: Annotated[float, Option(help="With ray: GPUs per worker; with 0.5, two workers share a GPU.")] = 0
     address: Annotated[
-        str | None, Option(help="With ray: the address of a cluster; without it, one is started here.")
+        str | None, Option(help="With ray: the address of a cluster. Default: a temporary cluster on this machine.")
     ] = None
     send_images: Annotated[
-        bool, Option("--send-images", help="With ray: send images to workers that cannot reach them.")
+        bool, Option("--send-images", help="With ray: send the images to workers that cannot read the files.")
     ] = False
 
     def __post_init__(self) -> None:
         for name, value in (("--address", self.address), ("--send-images", self.send_images), ("--gpus", self.gpus)):
             if value and self.on != "ray":
-                raise BadOption(f"{name} is for workers: give --on ray, too")
+                raise BadOption(f"{name} needs --on ray (got --on {self.on}): add --on ray, or leave {name} out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +61,7 @@ class JobOptions(RunOptions):
     """The folder of a job."""
 
     out: Annotated[
-        Path | None, Option("--out", "-o", metavar="DIR", help="The folder of the job; one that exists is resumed.")
+        Path | None, Option("--out", "-o", metavar="DIR", help="The folder of the job; an existing job is resumed.")
     ] = None
 
 
@@ -71,22 +74,21 @@ def batch(
     execution: ExecutionOptions,
     job: JobOptions,
 ) -> None:
-    """Explain many pairs into a folder of Parquet files. Then: nibt show DIR ROW.
+    """Explain many pairs into a folder of Parquet files. nibt show DIR ROW draws a row.
 
-    A job that was killed at any moment is resumed by the same command. A pair that cannot be read is recorded in its
-    row.
+    If a job was killed, the same command resumes it. An error that concerns one pair is recorded in its row.
     """
     if not pairs.pairs:
-        raise BadOption("give the pairs: nibt batch PAIRS --out DIR")
+        raise BadOption("the pairs are missing: nibt batch PAIRS --out DIR")
     if job.out is None:
-        raise BadOption("say where the answers go: --out DIR")
+        raise BadOption("a job needs a folder: give --out DIR")
     if model.model is None and not job.quiet:
-        typer.echo("The model is lite, which ships with nibt: another by -m", err=True)
-    from nibt.cli.progress import interruptible, shown
+        typer.echo("The model is lite, which ships with nibt; choose another one with -m", err=True)
+    from nibt.cli.progress import interruptible, show_progress
     from nibt.jobs.run import batch as run
 
     out = job.out
-    with interruptible(lambda: _kept(out)), shown("explaining", job.quiet) as on_progress:
+    with interruptible(lambda: _kept(out)), show_progress("explaining", job.quiet) as on_progress:
         result = run(
             model.model or "lite",
             pairs.pairs[0] if len(pairs.pairs) == 1 else pairs.pairs,
@@ -113,28 +115,28 @@ def batch(
         )
     rows, failed = result.manifest.rows, result.manifest.errors or 0
     if not job.quiet:
-        typer.echo(f"{rows:,} rows written, {failed:,} failed; now: nibt show {out} ROW")
+        typer.echo(f"{rows:,} rows written, {failed:,} failed; to draw a row: nibt show {out} ROW")
     for warning in result.manifest.warnings:
         typer.echo(f"nibt: {warning}", err=True)
     if failed:
-        typer.echo(f"nibt: {failed:,} of {rows:,} rows failed; the column error of {out} says why", err=True)
+        typer.echo(f"nibt: {failed:,} of {rows:,} rows failed; see the column error in {out}", err=True)
     if failed == rows or (failed and job.strict):
         raise typer.Exit(1)
 
 
 def _kept(out: Path) -> str:
-    """What is left of a job that was interrupted, and how to resume it."""
+    """Return a description of the rows that an interrupted job keeps, and how to resume it."""
     from nibt.jobs.job import Job
 
     job = Job(out)
     if not job.store.parts():
-        return "nothing was explained yet, and nothing is kept"
+        return "no rows are kept, since none was written yet"
     return f"{job.tally()['rows']:,} rows are kept in {out}; the same command resumes the job"
 
 
 @expand_groups
 def verify(folder: Annotated[Path, Argument(metavar="DIR", help="The folder of a job.")], output: QuietOptions) -> None:
-    """Check that a job is complete: each row once, each file as it was written."""
+    """Check that a job is complete: each row is stored exactly once, and no file was changed."""
     from nibt.jobs.job import Job
 
     job = Job.open(folder)
@@ -143,6 +145,6 @@ def verify(folder: Annotated[Path, Argument(metavar="DIR", help="The folder of a
         for problem in problems:
             typer.echo(problem)
         if not problems:
-            typer.echo(f"{folder} is complete: {job.manifest.rows:,} rows, each once")
+            typer.echo(f"{folder} is complete: {job.manifest.rows:,} rows, each stored once")
     if problems:
         raise typer.Exit(1)

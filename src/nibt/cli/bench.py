@@ -1,4 +1,4 @@
-"""``nibt bench``: a plan is measured into a folder; a run that was stopped is resumed."""
+"""``nibt bench``, which measures a plan into a folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +14,11 @@ from nibt.errors import BadOption
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions(OptionGroup, panel="Plan"):
-    """The plan, and what is measured in place of its own models and data sets."""
+    """The plan, and values that replace those of the plan."""
 
     plan: Annotated[str, Argument(help="A plan that ships with nibt (nibt list plans), or a TOML file.")]
     data: Annotated[
-        list[str] | None, Option(metavar="NAME=FOLDER", help="Where a data set of the plan is; repeatable.")
+        list[str] | None, Option(metavar="NAME=FOLDER", help="The folder of a data set of the plan; repeatable.")
     ] = None
     without: Annotated[
         list[str] | None, Option(metavar="NAME", help="Leave a data set of the plan out; repeatable.")
@@ -26,8 +26,8 @@ class PlanOptions(OptionGroup, panel="Plan"):
     model: Annotated[list[str] | None, Option("--model", "-m", help="A model in place of the plan's; repeatable.")] = (
         None
     )
-    device: Annotated[str | None, Option(help="Where models run: cpu, cuda, cuda:1, mps.")] = None
-    count: Annotated[int | None, Option(help="Only the first pairs of each data set.")] = None
+    device: Annotated[str | None, Option(help="The device of the models: cpu, cuda, cuda:1, mps.")] = None
+    count: Annotated[int | None, Option(help="The number of pairs of each data set, from the first.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,19 +35,19 @@ class BenchOutput(RunOptions):
     """The folder of the run."""
 
     out: Annotated[
-        Path | None, Option("--out", "-o", metavar="RUN", help="The folder of the run; one that exists is resumed.")
+        Path | None, Option("--out", "-o", metavar="RUN", help="The folder of the run; an existing run is resumed.")
     ] = None
 
 
 @expand_groups
 def bench(plan: PlanOptions, output: BenchOutput) -> None:
-    """Measure explanation methods: models x methods x data sets x metrics, as a plan says. Then: nibt report RUN.
+    """Measure explanation methods by a plan of models, methods, data sets and metrics.
 
-    A run that was killed at any moment is resumed by the same command.
+    nibt report RUN shows the results. If a run was killed, the same command resumes it.
     """
     if output.out is None:
-        raise BadOption("say where the run goes: --out RUN")
-    from nibt.cli.progress import interruptible, shown
+        raise BadOption("a run needs a folder: give --out RUN")
+    from nibt.cli.progress import interruptible, show_progress
     from nibt.evaluation.bench.plan import Plan
     from nibt.evaluation.bench.run import Run
     from nibt.evaluation.bench.validation import override_plan
@@ -55,7 +55,7 @@ def bench(plan: PlanOptions, output: BenchOutput) -> None:
     out = output.out
     folders = assignments(plan.data or [], option="--data", keep_names=True)
     chosen = override_plan(Plan.read(plan.plan), folders, plan.without or (), plan.model or (), plan.device, plan.count)
-    with shown("reading the data", output.quiet):
+    with show_progress("reading the data", output.quiet):
         run, data = Run.begin(chosen, out)
     missing, chunks = run.missing_chunks(), sum(1 for _ in run.chunks())
     if not output.quiet and 0 < len(missing) < chunks:
@@ -66,12 +66,12 @@ def bench(plan: PlanOptions, output: BenchOutput) -> None:
         complete = chunks - len(run.missing_chunks())
         return f"{complete} of {chunks} chunks are kept in {out}; the same command resumes the run"
 
-    with interruptible(kept), shown("measuring", output.quiet, pairs, window=3600.0) as on_progress:
+    with interruptible(kept), show_progress("measuring", output.quiet, pairs, window=3600.0) as on_progress:
         run.measure_missing(data, on_progress)
     failed, rows = run.failures()
     if not output.quiet:
-        typer.echo(f"{chunks} chunks are in {out}; now: nibt report {out}")
+        typer.echo(f"{chunks} chunks are in {out}; for the results: nibt report {out}")
     if failed:
-        typer.echo(f"nibt: {failed:,} of {rows:,} measurements failed; the report lists why", err=True)
+        typer.echo(f"nibt: {failed:,} of {rows:,} measurements failed; the report lists the errors", err=True)
     if failed == rows or (failed and output.strict):
         raise typer.Exit(1)

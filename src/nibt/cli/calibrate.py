@@ -1,4 +1,4 @@
-"""``nibt calibrate``: the mean states of a model over your own images and captions."""
+"""``nibt calibrate``, which computes the mean states of a model over your images and captions."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,18 +15,18 @@ from nibt.errors import BadOption
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationOptions(OptionGroup, panel="Data"):
-    """What the mean is taken over."""
+    """The images and captions over which states are averaged."""
 
     images: Annotated[list[str] | None, Argument(help="Images, the more the better.")] = None
     captions: Annotated[Path | None, Option(help="A file with a caption per line.")] = None
-    layers: Annotated[str | None, Option(help="Only these layers, such as 2,3,4. Default: all.")] = None
+    layers: Annotated[str | None, Option(help="The layers, such as 2,3,4. Default: all.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationModel(ModelArgument):
-    """The model, eight pairs at a time."""
+    """The model, with a smaller batch size."""
 
-    batch_size: Annotated[int, Option(help="Inputs that go through the model together.")] = 8
+    batch_size: Annotated[int, Option(help="The largest number of inputs that go through the model together.")] = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +38,10 @@ class CalibrationOutput(OverwriteOptions):
 
 @expand_groups
 def calibrate(model: CalibrationModel, data: CalibrationOptions, output: CalibrationOutput) -> None:
-    """Compute the mean states of a model, as a baseline: nibt explain ... --baseline mean:FILE."""
+    """Compute the mean states of a model, for the baseline of nibt explain ... --baseline mean:FILE."""
     if output.out is None:
-        raise BadOption("say where the mean states go: --out FILE")
-    from nibt.cli.progress import shown
+        raise BadOption("the mean states need a file: give --out FILE")
+    from nibt.cli.progress import show_progress
     from nibt.engine.calibrate import calibrate as run
     from nibt.models._loading import load_model
     from nibt.outputs import check_targets
@@ -50,7 +50,7 @@ def calibrate(model: CalibrationModel, data: CalibrationOptions, output: Calibra
     images, captions = data.images or [], read_lines(data.captions) if data.captions else []
     layers = None if data.layers is None else [_whole(part) for part in data.layers.split(",")]
     loaded = load_model(model.model, **model.loading)
-    with shown("calibrating", output.quiet) as on_progress:
+    with show_progress("calibrating", output.quiet) as on_progress:
         run(
             loaded,
             images,
@@ -66,7 +66,7 @@ def calibrate(model: CalibrationModel, data: CalibrationOptions, output: Calibra
     typer.echo(f"wrote {output.out}: the mean over {len(images)} images and {len(captions)} captions")
     if not (images and captions):
         side, remedy = ("text", "captions: --captions FILE") if images else ("image", "images")
-        typer.echo(f"the {side} side keeps its default baseline; to serve it as well, give {remedy}")
+        typer.echo(f"the {side} side keeps its default baseline; to calibrate it too, give {remedy}")
 
 
 def _whole(part: str) -> int:

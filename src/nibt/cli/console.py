@@ -1,4 +1,4 @@
-"""How answers look in a terminal (rich): colored words, and a summary."""
+"""Display of results in a terminal (rich): colored words and tables."""
 
 import sys
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from nibt.results.interaction import Interaction
 
 
 def caption(worded: Worded, positive_only: bool = False) -> Text:
-    """The words on their colors."""
+    """Return a caption with the words on the colors of their scores."""
     line = Text()
     for run in runs(worded, positive_only):
         line.append(f" {run.text} ", style=_style(run.background))
@@ -39,10 +39,10 @@ _PATH = ("side", "layers", "steps", "quadrature", "baseline state")
 
 
 def summary(answer: Answer) -> Table:
-    """A row for each side: ``attributed + baseline + gap = score`` holds for the numbers as they are printed.
+    """Return a table with a row per side, in which ``attributed + baseline + gap = score``.
 
-    ``score`` is the target's value, ``baseline`` its value where the path begins, ``attributed`` the sum of the scores
-    of all tokens, and ``gap`` the rest; a method without a path has "-" there.
+    ``score`` is the value of the target, ``baseline`` its value at the baseline, ``attributed`` the sum of the scores
+    of all tokens, and ``gap`` the remainder. Methods without a path have "-" instead.
     """
     table = _table(_SUMMARY)
     for name, part in answer.sides.items():
@@ -52,7 +52,7 @@ def summary(answer: Answer) -> Table:
 
 
 def paths(answer: Answer) -> Table:
-    """A row for each side: the layers, and where and how the gradients were taken."""
+    """Return a table with a row per side: the layers, the steps, the quadrature rule and the baseline."""
     table = _table(_PATH)
     for name, part in answer.sides.items():
         table.add_row(name, *_path(part))
@@ -60,7 +60,7 @@ def paths(answer: Answer) -> Table:
 
 
 def versions(answer: Answer) -> str:
-    """The versions of the libraries, in one line."""
+    """Return the versions of packages in one line."""
     return ", ".join(f"{name} {version}" for name, version in answer.versions.items())
 
 
@@ -72,9 +72,9 @@ def _table(headings: Sequence[str]) -> Table:
 
 
 def balance(score: float, side: Attribution) -> tuple[str, str, str, str]:
-    """The score of a side, and what it is made of: score, baseline, attributed and gap.
+    """Return the score of a side, its baseline, the attributed part and the gap as texts.
 
-    The gap is taken from the rounded numbers, so that they add up as they are printed.
+    The gap is computed from the rounded numbers, so that the printed numbers add up.
     """
     value, path = Decimal(f"{score:.4f}"), side.path
     if path is None:
@@ -85,7 +85,7 @@ def balance(score: float, side: Attribution) -> tuple[str, str, str, str]:
 
 
 def _path(side: Attribution) -> tuple[str, str, str, str]:
-    """Where and how the gradients were taken, for the columns ``_PATH``."""
+    """Return the layers, the steps, the quadrature rule and the baseline of a side."""
     path = side.path
     if path is None:
         return "-", "-", "-", "-"
@@ -93,7 +93,7 @@ def _path(side: Attribution) -> tuple[str, str, str, str]:
 
 
 def ranking(explanation: Explanation) -> Table:
-    """Labels from best to worst."""
+    """Return the table of ranked labels, the best first."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("label", "cosine", "probability"):
         table.add_column(heading, justify="left" if heading == "label" else "right")
@@ -103,12 +103,12 @@ def ranking(explanation: Explanation) -> Table:
 
 
 def words(worded: Worded) -> str:
-    """The words with their scores, where there are no colors to see."""
+    """Return the words with their scores, for terminals without colors."""
     return "  ".join(f"{run.text} {run.score:+.4f}" for run in runs(worded))
 
 
 def methods() -> None:
-    """What each method says of itself; a line each, where nobody's window is too narrow for it."""
+    """Print a table of the methods."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("method", "sides", "needs", "variants", "cost in forward passes", "paper"):
         table.add_column(heading, no_wrap=heading == "method")
@@ -120,14 +120,21 @@ def methods() -> None:
 
 
 def title(answer: Answer) -> str:
-    """The image that is explained, or the two things that are compared."""
+    """Return the source of the image that is explained, or those of the two inputs that are compared."""
     if isinstance(answer, Explanation):
         return answer.source
     return " with ".join(part.source for part in answer.sides.values())
 
 
 def show(answers: Sequence[Explanation | Comparison], positive_only: bool, verbose: bool = False) -> None:
-    """Everything that a person wants to see at once; with ``verbose`` the paths and the versions, too."""
+    """Print answers: the words, the scores and the warnings.
+
+    Args:
+        answers: The answers.
+        positive_only: Color positive scores only.
+        verbose: Also print the paths and the versions.
+
+    """
     console = Console(highlight=False)
     for answer in answers:
         console.print(Text(title(answer), style="bold").append(f"  similarity {answer.similarity:.4f}", "not bold"))
@@ -146,7 +153,7 @@ def show(answers: Sequence[Explanation | Comparison], positive_only: bool, verbo
 
 
 def _before(console: Console, answer: Shown) -> None:
-    """What must be read before a map: whether the pair is no match, and what a contrast is against."""
+    """Print what a reader must know before the scores: the mismatch warning, and a target other than the cosine."""
     no_match = mismatch(answer.warnings)
     if no_match:
         console.print(sentence(no_match), style="bold yellow", markup=False)
@@ -155,7 +162,7 @@ def _before(console: Console, answer: Shown) -> None:
 
 
 def show_regions(interactions: Sequence[Interaction]) -> None:
-    """Print the sum of each word's map, and the strongest place of it."""
+    """Print the sum of each word's map, with its strongest score and the position of that score."""
     console = Console(highlight=False)
     for interaction in interactions:
         title = Text(interaction.source, style="bold")
@@ -182,7 +189,7 @@ _VERDICT_STYLES = {"pass": "bold blue", "warn": "bold yellow", "fail": "bold red
 
 
 def show_audit(audit: Audit) -> None:
-    """Print the checks of an audit by question, and how many passed."""
+    """Print the checks of an audit by question, and the number of checks per verdict."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     console.print(Text(f"{audit.model['id']}, {audit.data.get('pairs')} pairs", style="bold"))
     for number, (question, _) in QUESTIONS.items():

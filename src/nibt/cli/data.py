@@ -1,4 +1,4 @@
-"""The pairs of an evaluation, by the options of its command."""
+"""Reading of the pairs of an evaluation from the options of a command."""
 
 import os
 from dataclasses import fields
@@ -14,11 +14,17 @@ if TYPE_CHECKING:
 
 
 def open_data(options: DataOptions, count: int) -> "Dataset":
-    """Open a data set by its name and folder, ``coco:FOLDER``, or by its files, shuffled by the seed.
+    """Open a data set by its name and folder, such as ``coco:FOLDER``, or by its files.
+
+    Data sets in files are shuffled with the seed.
+
+    Args:
+        options: The options of the command.
+        count: The number of pairs of data sets that generate their pairs.
 
     Raises:
-        UnknownName: There is no such data set, or it has no such option.
-        BadOption: It needs a folder, or takes none; or an option cannot have that value.
+        UnknownName: The data set or an option does not exist.
+        BadOption: The folder is missing or not allowed, or an option has an invalid value.
 
     """
     from nibt.datasets._opening import open_files
@@ -34,15 +40,15 @@ def open_data(options: DataOptions, count: int) -> "Dataset":
         if option not in types or option in ("folder", "count"):
             raise UnknownName("options", option, set(types) - {"folder", "count"})
     if "folder" in types and not folder:
-        raise BadOption(f"the data set {name} is read from a folder: give {name}:FOLDER")
+        raise BadOption(f"the data set {name} needs its folder: give {name}:FOLDER")
     if "folder" not in types and folder:
-        raise BadOption(f"the data set {name} takes no folder (got {folder!r})")
+        raise BadOption(f"the data set {name} takes no folder (got {folder!r}): give {name}")
     typed: dict[str, Any] = {key: _value(key, value, types[key]) for key, value in values.items()}
     return kind(folder, **{"seed": options.seed, **typed}) if folder else kind(count=count, **typed)
 
 
 def _value(name: str, text: str, kind: str) -> Any:
-    """The text of an option as a whole number, as true or false, or as it is."""
+    """Convert the text of an option to the type of its field: an integer, a truth value or a string."""
     if "bool" in kind and text.lower() in ("true", "false"):
         return text.lower() == "true"
     if "int" in kind and text.lstrip("-").isdecimal():
@@ -53,13 +59,13 @@ def _value(name: str, text: str, kind: str) -> Any:
 
 
 def read_pairs(data: "Dataset", count: int, quiet: bool) -> "tuple[list[Pair], dict[str, Any]]":
-    """Read the first pairs, and return them with the record that results store of them."""
-    from nibt.cli.progress import shown
+    """Read the first ``count`` pairs, and return them with the record of the data set for results."""
+    from nibt.cli.progress import show_progress
     from nibt.data.pair import pairs_hash
 
     pairs: list[Pair] = []
     count = min(count, len(data))
-    with shown("reading pairs", quiet, count) as on_progress:
+    with show_progress("reading pairs", quiet, count) as on_progress:
         for item in range(count):
             pairs.append(data[item])
             on_progress(Progress(len(pairs)))
@@ -67,10 +73,10 @@ def read_pairs(data: "Dataset", count: int, quiet: bool) -> "tuple[list[Pair], d
 
 
 def check_methods(names: list[str]) -> None:
-    """Refuse a mistyped method before a model is loaded.
+    """Check the names of methods before a model is loaded.
 
     Raises:
-        UnknownName: There is no such method.
+        UnknownName: A method does not exist.
 
     """
     for name in names:

@@ -1,4 +1,4 @@
-"""``nibt explain``: images with captions, or two images or captions; writes an image and a JSON file."""
+"""``nibt explain``, which explains images with captions, or compares two images or two captions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,15 +43,15 @@ _NOT_OF_TABLES = {
     "text_layer",
     "shifts",
 }
-"""Options of ``explain`` that a word-region table does not take, or takes from the explanation."""
+"""Options of ``explain`` that do not apply to a word-region table, or that are taken from the explanation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainModelOptions(ModelOptions):
-    """The model, and how much memory its states may take."""
+    """The model, and the memory of its hidden states."""
 
     memory: Annotated[
-        float | None, Option(help="About how many MB the states that go through the model together may take.")
+        float | None, Option(help="The approximate memory for hidden states that go through the model together, in MB.")
     ] = None
 
 
@@ -59,29 +59,31 @@ class ExplainModelOptions(ModelOptions):
 class ExplainMethodOptions(MethodOptions, PathOptions):
     """The method, with the options of NIB's path and of shifts."""
 
-    quadrature: Annotated[str | None, Option(help="Quadrature rule on the path: riemann, gauss, geometric.")] = None
+    quadrature: Annotated[
+        str | None, Option(help="The quadrature rule on the path: riemann, midpoint, gauss, geometric.")
+    ] = None
     along_path: Annotated[
         bool,
         Option(
             "--along-path",
-            help="Average a method of one gradient (grad_cam) along NIB's path: --baseline, --quadrature, --steps.",
+            help="Average a gradient method (grad_cam) along NIB's path: --baseline, --quadrature, --steps.",
         ),
     ] = False
     shifts: Annotated[
         int | None,
-        Option(help="Explain N x N shifts of an image: a map N times as fine, for N x N times the work."),
+        Option(help="Explain N x N shifts of each image, for a map of N times the resolution at N x N times the cost."),
     ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOutputs(OutputOptions):
-    """The map and the mask as files of their own."""
+    """The outputs of ``explain``, with the map and the mask as separate files."""
 
     map: Annotated[
-        Path | None, Option(help="Also write the map alone, gray, of the size of the image (128 is zero).")
+        Path | None, Option(help="Also write the map in gray, with the size of the image (128 is zero).")
     ] = None
     mask: Annotated[
-        Path | None, Option(help="Also write a mask of the size of the image: white from --threshold up.")
+        Path | None, Option(help="Also write a mask with the size of the image, which is white from --threshold up.")
     ] = None
     threshold: Annotated[float, Option(help="The threshold of the mask, as a share of the largest score.")] = 0.5
 
@@ -91,18 +93,18 @@ class ImageOutputs(OutputOptions):
         return [path for path in (self.map, self.mask) if path]
 
     def check(self, inputs: CliInputs) -> None:
-        """Refuse a map or a mask of several pairs, or of two images or captions.
+        """Check that a map or a mask is written only for a single image with a caption.
 
         Raises:
-            BadOption: They are not of one image with one caption, or the threshold is not a share.
+            BadOption: There are several pairs, or two images or captions, or the threshold is not in (0, 1].
 
         """
         if not 0 < self.threshold <= 1:
-            raise BadOption(f"threshold must be a share above 0, at most 1 (got {self.threshold})")
+            raise BadOption(f"threshold must be above 0 and at most 1 (got {self.threshold})")
         if self.extra_paths and inputs.same_modality:
-            raise BadOption("--map and --mask are for an image with a caption: leave them out; the JSON has both maps")
+            raise BadOption("--map and --mask need an image with a caption: leave them out; the JSON has both maps")
         if self.extra_paths and len(inputs.firsts) * max(1, len(inputs.seconds)) > 1:
-            raise BadOption("--map and --mask are for one pair")
+            raise BadOption("--map and --mask need a single pair: leave them out, or give one image and one caption")
 
 
 @expand_groups
@@ -115,15 +117,15 @@ def explain(
 ) -> None:
     """Explain which parts of an image, and which words of a caption, make the model match them.
 
-    With --compare-image or --compare-caption: which parts of two images, or words of two captions, make them alike.
-    Writes an image and a JSON file, into the current folder unless --out says otherwise; with --out x.html an
-    interactive page, on which nib with the cosine also gives each word its region.
+    With --compare-image or --compare-caption, explain which parts of two images, or words of two captions, make them
+    similar. Writes an image and a JSON file into the current folder or to --out. --out x.html writes an interactive
+    page, which for nib and the cosine also shows the region of each word.
     """
     typed, chosen = CliInputs.of(inputs), method.chosen
     if inputs.labels is not None and (target.target != "cosine" or target.against or target.against_image):
-        raise BadOption("--labels explains the first label against the second: leave --target and --against out")
+        raise BadOption("--labels explains the best label against the second: leave --target and --against out")
     if inputs.labels is not None and target.template:
-        raise BadOption("--labels explains the first label against the second: leave --template out")
+        raise BadOption("--labels explains the best label against the second: leave --template out")
     name_suffix = suffix(
         method.method if method.method != "nib" else None,
         model_name(model.model),
@@ -153,7 +155,7 @@ def explain(
         **chosen,
     }
     answers = items.explain(loaded, files.silent, options)
-    _write(answers, names, files, output, lambda shown: panels(loaded, shown, options, files.silent))
+    _write(answers, names, files, output, lambda all_answers: panels(loaded, all_answers, options, files.silent))
 
 
 def _write(
@@ -182,8 +184,8 @@ def _write(
 def panels(
     model: "Model", answers: "Sequence[Explanation | Comparison]", options: dict[str, Any], quiet: bool
 ) -> "list[Panel]":
-    """Return the panels of a page: each answer, and for nib with the cosine the word-region table beside it."""
-    from nibt.cli.progress import shown
+    """Return the panels of a page: each answer and, for nib with the cosine, its word-region table."""
+    from nibt.cli.progress import show_progress
     from nibt.report.html.view import Panel
     from nibt.results.explanation import Explanation
 
@@ -196,7 +198,7 @@ def panels(
     ]
     several = len({getattr(answer, "source", "") for answer in answers}) > 1
     result, done = [], 0
-    with shown("words and regions", quiet, sum(has_table)) as on_progress:
+    with show_progress("words and regions", quiet, sum(has_table)) as on_progress:
         for answer, tabled in zip(answers, has_table, strict=True):
             table = None
             if tabled and isinstance(answer, Explanation):
@@ -208,12 +210,12 @@ def panels(
 
 
 def _table(model: "Model", answer: "Explanation", options: dict[str, Any]) -> "Interaction":
-    """The word-region table at the layers of the explanation, without shifts."""
+    """Compute the word-region table of an explanation, at its layers and without shifts."""
     from nibt.engine.interactions import explain_interactions
 
     layers = {f"{side}_layer": ",".join(map(str, answer.method.get(side, {})["layer"])) for side in ("image", "text")}
     others = {name: value for name, value in options.items() if name not in _NOT_OF_TABLES}
-    assert answer.image.input is not None, "it was explained just now"
+    assert answer.image.input is not None, "a new explanation has its image"
     table = explain_interactions(
         model, answer.image.input, answer.caption, variant=options["variant"], **layers, **others
     )

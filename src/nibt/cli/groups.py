@@ -1,6 +1,6 @@
-"""Option groups: dataclasses whose fields become the options of a command.
+"""Option groups: dataclasses whose fields are the options of a command.
 
-A group is declared once and used by every command that has its options. A command takes groups, not options::
+A group is declared once, and used by every command that has its options. The parameters of a command are groups::
 
     @dataclass(frozen=True, kw_only=True)
     class ModelOptions(OptionGroup, panel="Model"):
@@ -29,23 +29,27 @@ class OptionGroup:
     """The options of one help panel.
 
     A subclass is a dataclass whose fields are annotated with ``Annotated[type, typer.Option(...)]`` or
-    ``typer.Argument(...)``. Its ``__post_init__`` checks what one field alone does not show, and raises ``BadOption``.
-    A subclass of a group may add options, or give one another default.
+    ``typer.Argument(...)``. Its ``__post_init__`` checks the values, and raises ``BadOption``. A subclass of a group
+    may add options, or change the default of an option.
+
+    Attributes:
+        panel: The heading of the options in ``--help``.
+
     """
 
     panel: ClassVar[str | None] = None
 
     def __init_subclass__(cls, panel: str | None = None, **options: Any) -> None:
-        """Set the heading of the options in ``--help``; without it, that of the parent class."""
+        """Set the heading of the options in ``--help``; None means that of the parent class."""
         super().__init_subclass__(**options)
         if panel is not None:
             cls.panel = panel
 
 
 def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Replace each group among the parameters of a command by its fields, as typer reads them.
+    """Return a command for typer, in which each group among the parameters is replaced by its fields.
 
-    Positional arguments come first, in the order of their groups; all else keeps its order.
+    Positional arguments come first, in the order of their groups. Other parameters keep their order.
 
     Raises:
         TypeError: A field has no ``typer.Option`` or ``typer.Argument``, or two groups share a field name or an
@@ -79,14 +83,14 @@ def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _expanded(group: type[OptionGroup]) -> Iterator[Parameter]:
-    """A parameter for each field of a group."""
+    """Yield a parameter for each field of a group."""
     hints = get_type_hints(group, include_extras=True)
     for field in fields(group):
         info = _typer_info(hints[field.name])
         if info is None:
             raise TypeError(
-                f"{group.__name__}.{field.name} is no option: annotate it with Annotated[type, typer.Option(...)] or "
-                "typer.Argument(...)"
+                f"{group.__name__}.{field.name} is not an option: annotate it with Annotated[type, typer.Option(...)] "
+                "or typer.Argument(...)"
             )
         info = copy(info)
         info.rich_help_panel = info.rich_help_panel or group.panel
@@ -101,14 +105,14 @@ def _default(field: Field[Any]) -> Any:
 
 
 def _typer_info(annotation: Any) -> OptionInfo | ArgumentInfo | None:
-    """What ``Annotated`` says to typer, or None."""
+    """Return the option or argument of typer in an annotation, or None if there is none."""
     if get_origin(annotation) is not Annotated:
         return None
     return next((one for one in get_args(annotation)[1:] if isinstance(one, OptionInfo | ArgumentInfo)), None)
 
 
 def _check_unique(command: Callable[..., Any], parameters: list[Parameter]) -> None:
-    """Refuse a name that two groups of one command share: typer would let the last one win."""
+    """Check that no two groups of a command share a name, since typer would silently use the last one."""
     taken: set[str] = set()
     for parameter in parameters:
         info = _typer_info(parameter.annotation)
@@ -119,6 +123,6 @@ def _check_unique(command: Callable[..., Any], parameters: list[Parameter]) -> N
 
 
 def _flags(info: OptionInfo | ArgumentInfo) -> set[str]:
-    """The names that an option declares; typer keeps the first one of an ``Annotated`` option as its default."""
+    """Return the flags of an option. In an ``Annotated`` option, typer stores the first flag as the default."""
     declared = (info.default, *(info.param_decls or ()))
     return {one for flags in declared if isinstance(flags, str) for one in flags.split("/")}

@@ -1,4 +1,4 @@
-"""The images and captions of a command line: which of the words are which, and what they hold."""
+"""The images and captions of a command line."""
 
 import os
 from dataclasses import dataclass
@@ -20,42 +20,42 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class InputOptions(OptionGroup, panel="Input"):
-    """The words of the command line that name images and captions."""
+    """The arguments that name images and captions."""
 
     inputs: Annotated[
         list[str],
         Argument(
             metavar="IMAGE... CAPTION...",
             show_default=False,
-            help="Images (files, or sample:NAME), then captions. Several of either: each image with each caption.",
+            help="Images (files, or sample:NAME), then captions. Each image is explained with each caption.",
         ),
     ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainInputOptions(InputOptions):
-    """The same, with what takes the place of captions."""
+    """The images and captions, and alternatives to captions."""
 
     labels: Annotated[
         Path | None,
-        Option(help="A file with a label per line: they are ranked, and the first is explained against the second."),
+        Option(help="A file with a label per line. Labels are ranked, and the best is explained against the second."),
     ] = None
     compare_image: Annotated[
-        str | None, Option(metavar="IMAGE", help="Compare images with this one; there are no captions then.")
+        str | None, Option(metavar="IMAGE", help="Compare images with this image, instead of with captions.")
     ] = None
     compare_caption: Annotated[
-        str | None, Option(metavar="CAPTION", help="Compare captions with this one; there are no images then.")
+        str | None, Option(metavar="CAPTION", help="Compare captions with this caption, instead of with images.")
     ] = None
 
 
 @dataclass(frozen=True)
 class CliInputs:
-    """What stands first and second in the pairs, as it was typed: each first goes with each second.
+    """The inputs of a command as texts; pairs are all combinations of firsts and seconds.
 
     Attributes:
-        firsts: The first of each pair.
-        seconds: The second of each pair; empty if labels take their place.
-        modalities: What the firsts and the seconds are.
+        firsts: The inputs on the first side.
+        seconds: The inputs on the second side; empty if labels are used instead.
+        modalities: The modalities of both sides.
 
     """
 
@@ -65,10 +65,10 @@ class CliInputs:
 
     @classmethod
     def of(cls, options: ExplainInputOptions) -> "CliInputs":
-        """Sort the words of a command line.
+        """Sort the arguments of a command line into firsts and seconds.
 
         Raises:
-            BadOption: They do not go together.
+            BadOption: The arguments and options cannot be combined.
 
         """
         labeled, image, caption = options.labels is not None, options.compare_image, options.compare_caption
@@ -83,18 +83,18 @@ class CliInputs:
 
     @property
     def same_modality(self) -> bool:
-        """Whether two images, or two captions, are compared."""
+        """Whether two images or two captions are compared."""
         return self.modalities[0] == self.modalities[1]
 
     @property
     def images(self) -> list[str]:
-        """The images, as they were typed."""
+        """The images, as they are on the command line."""
         sides = zip(self.modalities, (self.firsts, self.seconds), strict=True)
         return [item for modality, items in sides if modality == "image" for item in items]
 
     @property
     def stems(self) -> tuple[list[str], list[str]]:
-        """What the names of output files are made of."""
+        """The texts of both sides from which names of output files are formed."""
         firsts, seconds = (
             [stem(item) for item in items] if modality == "image" else items
             for modality, items in zip(self.modalities, (self.firsts, self.seconds), strict=True)
@@ -102,10 +102,10 @@ class CliInputs:
         return firsts, seconds or ["labels"]
 
     def read(self, labels: list[str] | None = None) -> "ReadInputs":
-        """Read images and captions, before a model is loaded.
+        """Read the images and captions before a model is loaded.
 
         Raises:
-            BadInput: One cannot be read, or there are fewer than two labels.
+            BadInput: An input cannot be read, or there are fewer than two labels.
 
         """
         from nibt.data.images import read_image
@@ -122,7 +122,14 @@ class CliInputs:
 
 @dataclass(frozen=True)
 class ReadInputs:
-    """Images and captions that were read."""
+    """The inputs of a command after reading.
+
+    Attributes:
+        firsts: The inputs on the first side.
+        seconds: The inputs on the second side.
+        labels: The labels; None if there are none.
+
+    """
 
     firsts: list[Any]
     seconds: list[Any]
@@ -130,16 +137,16 @@ class ReadInputs:
 
     def explain(self, model: "Model", quiet: bool, options: dict[str, Any]) -> "list[Explanation] | list[Comparison]":
         """Explain each first with each second, or with the labels."""
-        from nibt.cli.progress import shown
+        from nibt.cli.progress import show_progress
         from nibt.engine.explain import explain, explain_labels
 
         if self.labels is None:
             pairs = [(first, second) for first in self.firsts for second in self.seconds]
-            with shown("explaining", quiet, len(pairs)) as on_progress:
+            with show_progress("explaining", quiet, len(pairs)) as on_progress:
                 firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
                 return explain(model, firsts, seconds, on_progress=on_progress, **options)
         explanations = []
-        with shown("explaining", quiet, len(self.firsts)) as on_progress:
+        with show_progress("explaining", quiet, len(self.firsts)) as on_progress:
             for image in self.firsts:
                 explanations.append(explain_labels(model, image, self.labels, **options))
                 on_progress(Progress(len(explanations)))
@@ -147,7 +154,14 @@ class ReadInputs:
 
 
 def split_inputs(items: list[str], labeled: bool = False, command: str = "explain") -> tuple[list[str], list[str]]:
-    """Split words into images and captions: the first is an image, and so is what follows and looks like one.
+    """Split arguments into images and captions.
+
+    The first argument is an image, and so are the following ones up to the first that does not look like an image.
+
+    Args:
+        items: The arguments.
+        labeled: Whether labels are used instead of captions.
+        command: The command, for messages.
 
     Raises:
         BadOption: A caption is missing, or comes before an image.
@@ -159,13 +173,15 @@ def split_inputs(items: list[str], labeled: bool = False, command: str = "explai
     count = next((number for number, item in enumerate(items) if number and not _is_image(item)), len(items))
     images, captions = items[:count], items[count:]
     if not _is_image(items[0]) and any(map(_is_image, items[1:])):
-        raise BadOption(f"images come first, and there is no image {items[0]!r}: nibt {command} IMAGE CAPTION")
+        raise BadOption(
+            f"images must come before captions, and there is no image {items[0]!r}: nibt {command} IMAGE CAPTION"
+        )
     if labeled and captions:
-        raise BadOption(f"--labels takes the place of captions (got the caption {captions[0]!r} as well): give one")
+        raise BadOption(f"--labels cannot be combined with captions (got {captions[0]!r}): leave one of them out")
     if not labeled and not captions:
         alternative = " (or --labels FILE)" if command == "explain" else ""
-        last = f" ({images[-1]!r} was taken for an image)" if len(images) > 1 else ""
-        raise BadOption(f"give a caption, too{last}: nibt {command} IMAGE CAPTION{alternative}")
+        last = f" ({images[-1]!r} was read as an image)" if len(images) > 1 else ""
+        raise BadOption(f"the caption is missing{last}: nibt {command} IMAGE CAPTION{alternative}")
     return images, captions
 
 
@@ -176,10 +192,10 @@ def _is_image(item: str) -> bool:
 
 
 def _check_captions(items: list[str]) -> None:
-    """Refuse an image among captions: hardly anybody means the name of a file as a caption."""
+    """Check that no caption is the name of an image."""
     for item in items:
         if _is_image(item):
             raise BadOption(
-                f"--compare-caption compares captions, and {item!r} is an image: nibt explain IMAGE CAPTION explains "
-                "one with the other"
+                f"--compare-caption compares captions (got the image {item!r}): for an image with a caption, use nibt "
+                "explain IMAGE CAPTION"
             )

@@ -1,4 +1,4 @@
-"""``nibt interact``: which words of a caption go with which parts of an image."""
+"""``nibt interact``, which computes which words of a caption go with which parts of an image."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -25,7 +25,7 @@ def interact(inputs: InteractInputOptions, output: OutputOptions, model: ModelOp
     """Show which words of a caption go with which parts of an image: a signed table, with a map per word.
 
     Writes an image with a small map per word, or with --out x.html an interactive page, and a JSON file with the table.
-    Without --steps, the steps follow from a tolerance of 0.01.
+    Without --steps, the number of steps is determined by a tolerance of 0.01.
     """
     images, captions = split_inputs(inputs.inputs, command="interact")
     chosen = method.chosen
@@ -40,7 +40,7 @@ def interact(inputs: InteractInputOptions, output: OutputOptions, model: ModelOp
     files = Output(output.out, output.json, output.quiet, output.overwrite, name_suffix, read_paths)
     names = files.check([stem(image) for image in images], captions)
     from nibt.cli.console import show_regions
-    from nibt.cli.progress import shown
+    from nibt.cli.progress import show_progress
     from nibt.data.images import read_image
     from nibt.data.pair import read_caption
     from nibt.engine.interactions import explain_interactions
@@ -48,7 +48,7 @@ def interact(inputs: InteractInputOptions, output: OutputOptions, model: ModelOp
 
     pairs = [(read_image(image), read_caption(caption)) for image in images for caption in captions]
     loaded = model.load(files.silent)
-    with shown("explaining", files.silent, len(pairs)) as on_progress:
+    with show_progress("explaining", files.silent, len(pairs)) as on_progress:
         tables = explain_interactions(
             loaded,
             [image for image, _ in pairs],

@@ -1,4 +1,4 @@
-"""``nibt list``: the parts that there are, with a line about each. No model library is imported for it."""
+"""``nibt list``, which lists plugins, samples and plans. It imports no model library."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -12,7 +12,7 @@ Kind = StrEnum("Kind", ["methods", "models", "targets", "metrics", "datasets", "
 
 def list_parts(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
-    names: Annotated[bool, typer.Option("--names", help="Only the names, one per line.")] = False,
+    names: Annotated[bool, typer.Option("--names", help="Print only the names, one per line.")] = False,
 ) -> None:
     """List the methods, models, targets, metrics, data sets, sample images or plans of benchmarks."""
     if kind == Kind.methods and not names:
@@ -28,7 +28,7 @@ def list_parts(
 
 
 def _lines(kind: Kind) -> dict[str, str]:
-    """The names with a line about each."""
+    """Return the names with a description of each in one line."""
     if kind == Kind.plans:
         from nibt.evaluation.bench.plan import plans
 

@@ -1,9 +1,9 @@
-"""The command line as a whole: its commands, and how they fail.
+"""The command line, with its subcommands and exit codes.
 
-Exit codes: 0 done; 1 not possible (an unreadable image, no such model, a full disk; no row of a job could be
-explained); 2 bad usage (an unknown name, an option out of range, an output that would replace a file of the user, a
-folder with the results of another request); 130 interrupted by Ctrl-C, 143 by SIGTERM. Errors that a user can fix are
-printed in one line, without a traceback.
+Exit codes: 0 for success; 1 for a failure (an image that cannot be read, a missing model, a full disk, a job in which
+all rows failed); 2 for bad usage (an unknown name, an invalid option, an output that would replace a file of the user,
+a folder with the results of another request); 130 after Ctrl-C, and 143 after SIGTERM. Errors of nibt are printed in
+one line, without a traceback.
 """
 
 import os
@@ -42,26 +42,26 @@ app = typer.Typer(
 
 
 def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
-    """Say in one line that a command was interrupted; commands that keep results say more themselves."""
+    """Return a command that reports an interruption in one line."""
 
     @wraps(command)
     def run(*arguments: Any, **options: Any) -> None:
-        with interruptible("no file is left half-written"):
+        with interruptible("no partial file is left"):
             command(*arguments, **options)
 
     return run
 
 
 class _StrictCommand(TyperCommand):
-    """A command that rejects an option that is set twice, unless it is repeatable, so that no value is lost."""
+    """A command that rejects repeated options, unless they are repeatable, so that no value is lost."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Refuse an option that occurs twice before ``--``."""
+        """Parse the arguments, and reject an option that occurs twice before ``--``."""
         typed = [_option_of(word) for word in takewhile("--".__ne__, args)]
         for option in self.params:
             if isinstance(option, TyperOption) and not option.multiple and not option.is_flag:
                 if sum(word in option.opts for word in typed) > 1:
-                    raise typer.BadParameter(f"{option.opts[0]} can be given once only", ctx)
+                    raise typer.BadParameter(f"{option.opts[0]} can be given only once", ctx)
         return super().parse_args(ctx, args)
 
 
@@ -87,7 +87,7 @@ def version(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command and leave with its exit code."""
+    """Run the command, and exit with its exit code."""
     _quiet_libraries()
     sys.exit(_run(arguments))
 
@@ -95,13 +95,13 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str] | None) -> int | str | None:
     try:
         app(arguments, prog_name="nibt")
-    except SystemExit as done:  # typer has printed usage errors and --help
+    except SystemExit as done:  # typer has already printed usage errors and --help
         return done.code
     except NibtError as error:
         _print_error(str(error))
         return 2 if isinstance(error, _USAGE) else 1
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of the output is gone
+        sys.stderr.close()  # the process that reads the output has ended
         return 1
     except OSError as error:
         _print_error(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
@@ -110,12 +110,12 @@ def _run(arguments: list[str] | None) -> int | str | None:
 
 
 def _quiet_libraries() -> None:
-    """Turn off progress bars and advice of other libraries, unless the environment asks for them."""
+    """Turn off progress bars and advisory warnings of other libraries, unless the environment sets them."""
     for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "TRANSFORMERS_NO_ADVISORY_WARNINGS"):
         os.environ.setdefault(name, "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    imported = sys.modules.get("transformers.utils.logging")  # it reads the environment only once
+    imported = sys.modules.get("transformers.utils.logging")  # it has already read the environment
     if imported is not None:
         imported.disable_progress_bar()
 

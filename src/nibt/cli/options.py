@@ -1,4 +1,4 @@
-"""Options that several commands share: groups, each declared once, and how texts become values."""
+"""Option groups that several commands share, and conversion of their texts."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -19,15 +19,15 @@ THE_PAPERS = "openai/clip-vit-base-patch32"
 
 
 def names_of(kind: str, incomplete: str) -> list[str]:
-    """The names of parts that complete a word of the command line."""
+    """Return the names of plugins that begin with a text."""
     return [name for name in available(kind) if name.startswith(incomplete)]
 
 
 def check_name(kind: str, name: str) -> None:
-    """Refuse a mistyped name before a model is loaded.
+    """Check the name of a plugin before a model is loaded.
 
     Raises:
-        UnknownName: There is no such part.
+        UnknownName: No plugin of that kind has that name.
 
     """
     if name not in available(kind):
@@ -35,7 +35,7 @@ def check_name(kind: str, name: str) -> None:
 
 
 def completing(kind: str) -> Callable[[str], list[str]]:
-    """Complete the names of one kind of parts in a shell."""
+    """Return a function that completes the names of plugins of a kind in a shell."""
 
     def complete(incomplete: str) -> list[str]:
         return names_of(kind, incomplete)
@@ -45,15 +45,15 @@ def completing(kind: str) -> Callable[[str], list[str]]:
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceOptions(OptionGroup, panel="Model"):
-    """Where a model runs and how it takes images."""
+    """The device of a model, and its preprocessing of images."""
 
-    device: Annotated[str, Option(help="Where the model runs: cpu, cuda, cuda:1, mps.")] = "cpu"
+    device: Annotated[str, Option(help="The device of the model: cpu, cuda, cuda:1, mps.")] = "cpu"
     resize: Annotated[
         str | None,
-        Option(help="'whole' shows the model the whole image, if it takes images of any size; 'model' crops."),
+        Option(help="'model' crops as the model does; 'whole' uses the whole image, if the model takes any size."),
     ] = None
-    image_size: Annotated[int | None, Option(help="Side of the images that the model is given, in pixels.")] = None
-    batch_size: Annotated[int, Option(help="Pairs that go through the model together.")] = 8
+    image_size: Annotated[int | None, Option(help="The side of the model's input images, in pixels.")] = None
+    batch_size: Annotated[int, Option(help="The largest number of pairs that go through the model together.")] = 8
 
     @property
     def loading(self) -> dict[str, Any]:
@@ -64,9 +64,9 @@ class DeviceOptions(OptionGroup, panel="Model"):
 
 @dataclass(frozen=True, kw_only=True)
 class PrecisionOptions(DeviceOptions):
-    """The same, with the number format of the weights."""
+    """The options of a device, and the dtype of the weights."""
 
-    dtype: Annotated[str, Option(help="float32, float16 or bfloat16.")] = "float32"
+    dtype: Annotated[str, Option(help="The dtype of the weights: float32, float16 or bfloat16.")] = "float32"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +76,11 @@ class ModelOptions(PrecisionOptions):
     model: Annotated[str | None, Option("--model", "-m", help="A model; see nibt list models. Default: lite.")] = None
 
     def load(self, quiet: bool) -> "Model":
-        """Load the model, or lite, which is then named."""
+        """Load the model, or lite with a note if no model is given."""
         if self.model is None and not quiet:
             typer.echo(
-                f"The model is lite, which ships with nibt and knows ImageNet's world. The paper's: -m {THE_PAPERS}",
+                "The model is lite, which ships with nibt and knows only ImageNet's classes. The model of the paper: "
+                f"-m {THE_PAPERS}",
                 err=True,
             )
         return load(self.model or "lite", quiet, self.loading)
@@ -87,17 +88,17 @@ class ModelOptions(PrecisionOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelArgument(PrecisionOptions):
-    """The model of a command that is about the model itself."""
+    """The model of a command whose first argument is a model."""
 
     model: Annotated[str, Argument(help="A model; see nibt list models.")]
-    batch_size: Annotated[int, Option(help="Pairs that go through the model together.")] = 16
+    batch_size: Annotated[int, Option(help="The largest number of pairs that go through the model together.")] = 16
 
 
 def load(model: str, quiet: bool, loading: Mapping[str, Any]) -> "Model":
-    """Load a model, with the time that it takes on standard error."""
-    from nibt.cli.progress import shown
+    """Load a model, and show the progress on standard error."""
+    from nibt.cli.progress import show_progress
 
-    with shown(f"loading {model}", quiet):
+    with show_progress(f"loading {model}", quiet):
         from nibt.models._loading import load_model
 
         return load_model(model, **loading)
@@ -108,17 +109,17 @@ class LayerOptions(OptionGroup, panel="Method"):
     """The options of methods that explain a layer."""
 
     variant: Annotated[str, Option(help="'default', or 'paper' for the published setting.")] = "default"
-    layer: Annotated[str | None, Option(help="9, or 2,3,4 (averaged), or auto; for both sides.")] = None
-    image_layer: Annotated[str | None, Option(help="For the image side.")] = None
-    text_layer: Annotated[str | None, Option(help="For the text side.")] = None
-    steps: Annotated[int | None, Option(help="Steps on the path.")] = None
+    layer: Annotated[str | None, Option(help="The layer of both sides: 9, or 2,3,4 (averaged), or auto.")] = None
+    image_layer: Annotated[str | None, Option(help="The layer of the image side.")] = None
+    text_layer: Annotated[str | None, Option(help="The layer of the text side.")] = None
+    steps: Annotated[int | None, Option(help="The number of steps on the path.")] = None
     set: Annotated[
         list[str] | None, Option("--set", metavar="NAME=VALUE", help="Another option of the method; repeatable.")
     ] = None
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """The options of the method that were given.
+        """The options of the method that are set.
 
         Raises:
             BadOption: A name is not an option of a method, or is set twice.
@@ -131,10 +132,12 @@ class LayerOptions(OptionGroup, panel="Method"):
 
 @dataclass(frozen=True, kw_only=True)
 class MethodOptions(LayerOptions):
-    """A method by its name."""
+    """A method with its options."""
 
-    method: Annotated[str, Option(help="See nibt list methods.", autocompletion=completing("methods"))] = "nib"
-    seed: Annotated[int | None, Option(help="For methods that draw at random.")] = None
+    method: Annotated[str, Option(help="The method; see nibt list methods.", autocompletion=completing("methods"))] = (
+        "nib"
+    )
+    seed: Annotated[int | None, Option(help="The seed of methods that draw at random.")] = None
 
     def __post_init__(self) -> None:
         check_name("methods", self.method)
@@ -142,9 +145,9 @@ class MethodOptions(LayerOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class PathOptions(LayerOptions):
-    """The options of NIB's path as well."""
+    """The options of methods that explain a layer, with those of NIB's path."""
 
-    baseline: Annotated[str | None, Option(help="Baseline state: zero, blank, mean, mean:FILE.")] = None
+    baseline: Annotated[str | None, Option(help="The baseline state: zero, blank, mean, mean:FILE.")] = None
     tolerance: Annotated[
         float | None, Option(help="Double the steps until the completeness gap is below this share of the change.")
     ] = None
@@ -152,21 +155,21 @@ class PathOptions(LayerOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class TargetOptions(OptionGroup, panel="Target"):
-    """The number that is explained."""
+    """The target, and what it compares with."""
 
     target: Annotated[
         str,
-        Option(help="The number that is explained; see nibt list targets.", autocompletion=completing("targets")),
+        Option(help="The score that is explained; see nibt list targets.", autocompletion=completing("targets")),
     ] = "cosine"
     against: Annotated[
         list[str] | None,
-        Option(help="A caption to contrast with, for the image side or two captions; repeatable."),
+        Option(help="A caption to compare with, for the image side or two captions; repeatable."),
     ] = None
     against_image: Annotated[
-        list[str] | None, Option(help="An image to contrast with, for the text side or two images; repeatable.")
+        list[str] | None, Option(help="An image to compare with, for the text side or two images; repeatable.")
     ] = None
     template: Annotated[
-        list[str] | None, Option(help="A wording with {} for the caption, for ensemble; repeatable.")
+        list[str] | None, Option(help="A template of captions with {}, for the target ensemble; repeatable.")
     ] = None
 
     def __post_init__(self) -> None:
@@ -174,7 +177,7 @@ class TargetOptions(OptionGroup, panel="Target"):
 
     @property
     def contrast(self) -> dict[str, Any]:
-        """The target and what it compares with, as ``explain`` takes them."""
+        """The arguments of ``explain`` for the target and what it compares with."""
         return {
             "target": self.target,
             "against": tuple(self.against or ()),
@@ -192,29 +195,29 @@ class QuietOptions(OptionGroup, panel="Output"):
 
 @dataclass(frozen=True, kw_only=True)
 class OverwriteOptions(QuietOptions):
-    """Which files may be replaced, and what a command prints."""
+    """Whether files may be replaced, and what a command prints."""
 
-    overwrite: Annotated[bool, Option("--overwrite", help="Replace files that nibt did not write; never an input.")] = (
-        False
-    )
+    overwrite: Annotated[
+        bool, Option("--overwrite", help="Replace files that nibt did not write. Inputs are never replaced.")
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions(OverwriteOptions):
-    """Where images, pages and JSON go."""
+    """The files of images, pages and JSON."""
 
     out: Annotated[
         Path | None,
         Option(
             "--out",
             "-o",
-            help="The image to write for one pair, the folder for several; or x.html: one interactive page for all. "
-            "The JSON file lies beside it.",
+            help="The image of one pair, the folder for several pairs, or x.html for an interactive page of all pairs. "
+            "The JSON file has the same name.",
         ),
     ] = None
-    json: Annotated[
-        str | None, Option(help="Where the JSON goes; - writes it to standard output, and nothing else.")
-    ] = None
+    json: Annotated[str | None, Option(help="The JSON file; - writes JSON, and nothing else, to standard output.")] = (
+        None
+    )
     positive_only: Annotated[bool, Option("--positive-only", help="Show positive scores only.")] = False
     verbose: Annotated[
         bool, Option("--verbose", "-v", help="Also print the path (layers, steps, baseline) and the versions.")
@@ -223,11 +226,9 @@ class OutputOptions(OverwriteOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(QuietOptions):
-    """How a long run ends and what it prints."""
+    """The exit code of a long run, and what it prints."""
 
-    strict: Annotated[bool, Option("--strict", help="Exit with 1 if anything failed, even if the rest was done.")] = (
-        False
-    )
+    strict: Annotated[bool, Option("--strict", help="Exit with 1 if any item failed.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,13 +238,13 @@ class DataOptions(OptionGroup, panel="Data"):
     data: Annotated[
         str,
         Argument(
-            help="Images with their right captions: scenes, a data set with its folder (coco:FOLDER), or a table, "
+            help="Images with their right captions: scenes, a data set with its folder (coco:FOLDER), a table, "
             "shards or a folder; see nibt list datasets.",
             autocompletion=completing("datasets"),
         ),
     ] = "scenes"
     count: Annotated[int | None, Option(help="The number of pairs.")] = None
-    seed: Annotated[int, Option(help="For everything that is drawn at random, and for which pairs are taken.")] = 0
+    seed: Annotated[int, Option(help="The seed of all random draws, and of the choice of pairs.")] = 0
     data_option: Annotated[
         list[str] | None,
         Option("-D", metavar="NAME=VALUE", help="An option of the data set, such as split=val; repeatable."),
@@ -259,7 +260,12 @@ RESERVED = frozenset(
 
 
 def assignments(pairs: list[str], option: str = "--set", keep_names: bool = False) -> dict[str, str]:
-    """Return ``name=value`` texts as a mapping; hyphens in names become underscores unless ``keep_names``.
+    """Return ``name=value`` texts as a mapping.
+
+    Args:
+        pairs: The texts.
+        option: The option that has them, for messages.
+        keep_names: Keep hyphens in names, which become underscores otherwise.
 
     Raises:
         BadOption: A text has no "=", or a name occurs twice.
@@ -270,44 +276,44 @@ def assignments(pairs: list[str], option: str = "--set", keep_names: bool = Fals
     """
     for pair in pairs:
         if "=" not in pair:
-            raise BadOption(f"{option} takes name=value (got {pair!r})")
+            raise BadOption(f"{option} must be name=value (got {pair!r})")
     values: dict[str, str] = {}
     for name, _, value in (pair.partition("=") for pair in pairs):
         key = name.strip() if keep_names else name.strip().replace("-", "_")
         if key in values:
-            raise BadOption(f"{option} gives {key} twice ({values[key]!r} and {value!r}): set it once")
+            raise BadOption(f"{option} sets {key} twice ({values[key]!r} and {value!r}): set it once")
         values[key] = value
     return values
 
 
 def with_set_options(chosen: dict[str, Any], pairs: list[str] | None) -> dict[str, Any]:
-    """Add the options that were given by ``--set name=value`` to those with a flag of their own.
+    """Add the options of ``--set name=value`` to those that were set by flags.
 
     Raises:
-        BadOption: A name is not an option of a method, or is given in both ways.
+        BadOption: A name is not an option of a method, or is set in both ways.
 
     """
     others = assignments(pairs or [])
     for name in others:
         if name in RESERVED:
-            raise BadOption(f"--set is for options of the method, and {name} is none: look for a flag in --help")
+            raise BadOption(f"--set is for options of the method (got {name}): --help lists the flags of other options")
         if name in chosen:
-            raise BadOption(f"{name} is set twice, as a flag and by --set: set it once")
+            raise BadOption(f"{name} is set twice, by its flag and by --set: set it once")
     return chosen | others
 
 
 def is_set(value: Any) -> bool:
-    """Return whether an option was given: it is neither None, nor a flag that is off, nor an empty list."""
+    """Return whether an option is set: neither None, nor False, nor an empty list."""
     return not (value is None or value is False or (isinstance(value, list | tuple) and not value))
 
 
 def set_options(**options: Any) -> dict[str, Any]:
-    """Return the options that were given."""
+    """Return the options that are set."""
     return {name: value for name, value in options.items() if is_set(value)}
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a text file that are not blank.
+    """Return the non-blank lines of a text file.
 
     Raises:
         BadInput: The file cannot be read.
@@ -316,4 +322,4 @@ def read_lines(path: Path) -> list[str]:
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{str(path)!r} cannot be read as lines of text ({error})") from error
+        raise BadInput(f"{str(path)!r} cannot be read as lines of text ({error}): give a text file in UTF-8") from error

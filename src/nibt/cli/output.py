@@ -1,4 +1,4 @@
-"""What a command writes and where: an image per pair or one page, a JSON file, what a terminal shows."""
+"""The outputs of a command: images or a page, a JSON file, and the text in the terminal."""
 
 import re
 import sys
@@ -15,7 +15,7 @@ from nibt.errors import CannotWrite
 if TYPE_CHECKING:
     from nibt.report.html.page import Shown
 
-_LONGEST = 60  # characters of a default name that say how the request differs from the default one
+_LONGEST = 60  # characters of the suffix of a default name
 
 
 @dataclass(frozen=True)
@@ -49,26 +49,31 @@ class Output:
         """Whether one HTML page takes all pairs."""
         return self.out is not None and self.out.suffix.lower() == ".html" and not self.out.is_dir()
 
-    def check(self, firsts: list[str], seconds: list[str], beside: Sequence[Path] = ()) -> list[Path]:
-        """The name of the image of each pair; empty where JSON alone was asked for.
+    def check(self, firsts: list[str], seconds: list[str], extra: Sequence[Path] = ()) -> list[Path]:
+        """Check the outputs, and return the path of the image of each pair.
 
-        Other images lie ``beside``. A pair is each of the firsts with each of the seconds: captions, or what ``stem``
-        makes of images.
+        Pairs are all combinations of ``firsts`` and ``seconds``. The list is empty if only JSON is written.
+
+        Args:
+            firsts: The captions, or the stems of the images, on the first side.
+            seconds: Those on the second side.
+            extra: Other images that the command writes.
 
         Raises:
-            WouldOverwrite: A file is an input, is not nibt's, or two outputs share it.
-            CannotWrite: A folder is missing or closed.
-            BadOption: A name ends neither in .html nor in an image format.
+            WouldOverwrite: An output would replace an input, another output, or a file that nibt did not write.
+            CannotWrite: A folder is missing or not writable.
+            BadOption: The ending of a name is neither .html nor that of an image format.
+
         """
         from nibt.outputs import check_targets
         from nibt.report.image.explanation import check_format
 
         names = self._names(firsts, seconds)
-        for path in (*names, *beside):
+        for path in (*names, *extra):
             if path != self.out or not self.page:
                 check_format(path, or_page=path == self.out)
         json = [] if self.json == "-" else [self._json(names)]
-        check_targets([*names, *beside, *json], self.inputs, self.overwrite)
+        check_targets([*names, *extra, *json], self.inputs, self.overwrite)
         return names
 
     def _names(self, firsts: list[str], seconds: list[str]) -> list[Path]:
@@ -79,15 +84,15 @@ class Output:
         folder = self.out or Path()
         if not folder.is_dir():
             raise CannotWrite(
-                f"--out must be an existing folder for several pairs, or end in .html for one page of all (got "
-                f"{str(folder)!r}): create it first"
+                f"--out must be an existing folder for several pairs, or a file .html for a page of all pairs (got "
+                f"{str(folder)!r}): create the folder first"
             )
-        stems = [f"{plain(first)}-{plain(second)}" for first in firsts for second in seconds]
-        return [folder / f"{stem}{self.suffix}.png" for stem in _apart(stems)]
+        stems = [f"{slug(first)}-{slug(second)}" for first in firsts for second in seconds]
+        return [folder / f"{stem}{self.suffix}.png" for stem in _unique(stems)]
 
     @property
     def _in_folder(self) -> bool:
-        """Whether files get default names, in the current folder or in the one that was named."""
+        """Whether files get default names, in the current folder or in ``out``."""
         return self.out is None or self.out.is_dir()
 
     def _json(self, names: list[Path]) -> Path:
@@ -96,11 +101,11 @@ class Output:
         return names[0].with_suffix(".json") if len(names) == 1 else names[0].parent / f"explanations{self.suffix}.json"
 
     def _distinct(
-        self, answers: Sequence[Any], names: list[Path], beside: Sequence[Path]
+        self, answers: Sequence[Any], names: list[Path], extra: Sequence[Path]
     ) -> tuple[list[Path], Path | None]:
-        """Return the names of the images and of the JSON file.
+        """Return the paths of the images and of the JSON file.
 
-        Default names get a number if the file of another request, or another output of the call, has the name.
+        Default names get a number if the path has the results of another request, or is another output of the call.
         """
         from nibt.outputs import distinct
         from nibt.results.saving import request_of
@@ -110,11 +115,11 @@ class Output:
             return names, json
         if len(names) == 1:
             own = names if self.json else [*names, names[0].with_suffix(".json")]
-            names = distinct(own, request_of(answers), [*beside, *([json] if self.json and json else [])])[:1]
+            names = distinct(own, request_of(answers), [*extra, *([json] if self.json and json else [])])[:1]
             return names, json if self.json else names[0].with_suffix(".json")
         images: list[Path] = []
         for name, answer in zip(names, answers, strict=True):
-            images += distinct([name], answer.request(), [*images, *beside])
+            images += distinct([name], answer.request(), [*images, *extra])
         return images, json if self.json or json is None else distinct([json], request_of(answers))[0]
 
     def write(
@@ -123,22 +128,33 @@ class Output:
         names: list[Path],
         draw: Callable[[Any], Any],
         show: Callable[[Any], None],
-        beside: Sequence[tuple[Path, Callable[[], Any]]] = (),
+        extra: Sequence[tuple[Path, Callable[[], Any]]] = (),
         pages: "Callable[[Sequence[Any]], Sequence[Shown]]" = tuple,
         positive_only: bool = False,
     ) -> None:
-        """Images or the page, JSON, and what a terminal shows."""
+        """Write images or a page and the JSON file, and print the answers.
+
+        Args:
+            answers: The answers.
+            names: The paths that ``check`` returned.
+            draw: Draws the image of an answer.
+            show: Prints the answers.
+            extra: Other images, by their paths.
+            pages: Returns what a page shows for the answers.
+            positive_only: Show positive scores only.
+
+        """
         from nibt.report.html.page import write_page
         from nibt.report.image.explanation import write
         from nibt.results.saving import as_text, save
 
-        names, json = self._distinct(answers, names, [path for path, _ in beside])
+        names, json = self._distinct(answers, names, [path for path, _ in extra])
         if self.page:
             write_page(pages(answers), names[0], positive_only=positive_only, overwrite=self.overwrite)
         else:
             for answer, name in zip(answers, names, strict=False):
                 write(draw(answer), name, answer.request(), self.overwrite)
-        for path, image in beside:
+        for path, image in extra:
             write(image(), path, answers[0].request(), self.overwrite)
         if json is None:
             data = [answer.to_json() for answer in answers]
@@ -147,25 +163,25 @@ class Output:
         save(answers, json, self.overwrite)
         if not self.quiet:
             show(answers)
-            typer.echo("wrote " + ", ".join(str(path) for path in (*names, *(path for path, _ in beside), json)))
+            typer.echo("wrote " + ", ".join(str(path) for path in (*names, *(path for path, _ in extra), json)))
 
 
-def _apart(stems: Sequence[str]) -> list[str]:
-    """Stems of one call, with a number where one stands before.
+def _unique(stems: Sequence[str]) -> list[str]:
+    """Return the stems with a number after each repeated one.
 
-    >>> _apart(["cat", "cat", "cat-2"])
+    >>> _unique(["cat", "cat", "cat-2"])
     ['cat', 'cat-2', 'cat-2-2']
 
     """
-    apart: list[str] = []
+    unique: list[str] = []
     for name in stems:
         numbered = (f"{name}-{number}" if number > 1 else name for number in count(1))
-        apart.append(next(one for one in numbered if one not in apart))
-    return apart
+        unique.append(next(candidate for candidate in numbered if candidate not in unique))
+    return unique
 
 
 def stem(image: str) -> str:
-    """What an image's part of a file name is made of.
+    """Return the name of an image without its folder and ending, for names of outputs.
 
     >>> stem("photos/cat.jpg"), stem("sample:chelsea")
     ('cat', 'chelsea')
@@ -174,10 +190,10 @@ def stem(image: str) -> str:
     return Path(image.removeprefix("sample:")).stem
 
 
-def plain(text: str, longest: int = 40) -> str:
-    """A part of a file name: letters and digits of any script.
+def slug(text: str, longest: int = 40) -> str:
+    """Convert a text to a part of a file name: letters and digits of any script, and hyphens.
 
-    >>> plain("A photo of a cat!")
+    >>> slug("A photo of a cat!")
     'a-photo-of-a-cat'
 
     """
@@ -185,7 +201,7 @@ def plain(text: str, longest: int = 40) -> str:
 
 
 def suffix(*parts: str | None, **options: Any) -> str:
-    """What default names get behind them: the parts and the options of a request that are not the default ones.
+    """Return the suffix of default names: the parts and options of a request that differ from the defaults.
 
     >>> suffix("grad_cam", None, steps=8, against=["a dog"])
     '.grad_cam.steps-8.against-a-dog'
@@ -194,23 +210,23 @@ def suffix(*parts: str | None, **options: Any) -> str:
     texts = [re.sub(r"[^\w-]+", "-", part) for part in parts if part]
     for name, value in options.items():
         values = value if isinstance(value, list | tuple) else [value]
-        texts.append("-".join([name.replace("_", "-"), *(plain(str(one), 20) for one in values if one is not True)]))
+        texts.append("-".join([name.replace("_", "-"), *(slug(str(one), 20) for one in values if one is not True)]))
     whole = "".join(f".{text}" for text in texts)
     return whole if len(whole) <= _LONGEST else whole[:_LONGEST].rstrip(".-")
 
 
 def model_name(model: str | None) -> str | None:
-    """A model's part of a file name; None for the default model.
+    """Return the name of a model for file names; None for the default model.
 
     >>> model_name("openai/clip-vit-base-patch32"), model_name("lite")
     ('clip-vit-base-patch32', None)
 
     """
-    return None if model in (None, "lite") else plain(Path(model).name or model)
+    return None if model in (None, "lite") else slug(Path(model).name or model)
 
 
 def input_paths(*sources: str | Path | Iterable[str | Path] | Mapping[str, Any] | None) -> tuple[Path, ...]:
-    """Return the files and folders that arguments and options of a command name.
+    """Return the existing files and folders that the arguments and options of a command refer to.
 
     A source is a path, ``sample:NAME``, ``coco:FOLDER``, ``mean:FILE``, an embedded model, or several of these.
     """
@@ -226,7 +242,7 @@ def input_paths(*sources: str | Path | Iterable[str | Path] | Mapping[str, Any] 
 
 
 def _base_of_adapters(folder: Path) -> Path | None:
-    """The base model that the adapters in a folder name, where it is a folder."""
+    """Return the folder of the base model of adapters, or None if it is not a folder."""
     import json
 
     try:
@@ -237,7 +253,7 @@ def _base_of_adapters(folder: Path) -> Path | None:
 
 
 def _paths_of(text: str) -> list[Path]:
-    """The files and folders that a text may mean."""
+    """Return the existing files and folders that a text may refer to."""
     from nibt.data.images import SAMPLE, sample_file, samples
 
     if not text.strip():
@@ -257,6 +273,6 @@ def _paths_of(text: str) -> list[Path]:
         try:
             if path.expanduser().exists():
                 paths.append(path.expanduser())
-        except (OSError, ValueError):  # too long for a name, or with a null character
+        except (OSError, ValueError):  # the text is too long, or has a null character
             continue
     return paths

@@ -1,6 +1,6 @@
-"""The progress of a command on standard error: a bar, or a line every ten seconds if that is no terminal.
+"""The progress of a command on standard error, and interruptions.
 
-An interruption by Ctrl-C or SIGTERM is reported in one line.
+Progress is shown as a bar, or as a line every ten seconds if standard error is not a terminal.
 """
 
 import signal
@@ -26,13 +26,24 @@ from rich.progress import (
 from nibt.progress import OnProgress, Progress, listening, no_progress
 
 errors = Console(stderr=True, highlight=False)
-_EVERY = 10.0  # seconds between lines where there is no terminal
-_INNER = 2  # steps from which a loop inside is worth a bar
+_EVERY = 10.0  # seconds between lines
+_INNER = 2  # the least number of steps of an inner loop that is shown
 
 
 @dataclass
 class Status:
-    """What is shown of some work: the items that are done, their total, and the loop inside the current one."""
+    """The state of a progress display.
+
+    Attributes:
+        name: What is done, such as "explaining".
+        total: The number of items; None if it is unknown.
+        done: The number of items that are done.
+        detail: A description of the current item.
+        part: The share of the current item that is done.
+        started: The start, as a time of ``time.monotonic``.
+        on_change: Called after each update.
+
+    """
 
     name: str
     total: int | None
@@ -43,20 +54,20 @@ class Status:
     on_change: Callable[["Status"], None] = lambda status: None
 
     def update(self, progress: Progress) -> None:
-        """Show the progress of the work."""
+        """Update the number of finished items."""
         self.done, self.detail, self.part = progress.done, progress.stage, 0.0
         self.total = self.total if progress.total is None else progress.total
         self.on_change(self)
 
     def update_inside(self, progress: Progress) -> None:
-        """Show the progress of a loop inside the current item: forward passes of a pair, or pairs that are read."""
+        """Update the progress inside the current item, such as the forward passes of a pair."""
         done, total = progress.done, progress.total or 0
         self.detail = f"step {done:,} of {total:,}" if total >= _INNER and done < total else ""
         self.part = max(self.part, min(done / max(total, 1), 0.99))  # the longest loop of an item comes first
         self.on_change(self)
 
     def line(self) -> str:
-        """The line that is printed if standard error is no terminal.
+        """Return the line that is printed if standard error is not a terminal.
 
         >>> Status("explaining", 8, 2, started=time.monotonic() - 30).line()
         'explaining: 2 of 8, 0:30 elapsed, about 1:30 left'
@@ -73,17 +84,17 @@ class Status:
 
 
 @contextmanager
-def shown(name: str, quiet: bool, total: int | None = None, window: float = 30.0) -> Iterator[OnProgress]:
-    """Show the progress of some work on standard error, and of loops inside it.
+def show_progress(name: str, quiet: bool, total: int | None = None, window: float = 30.0) -> Iterator[OnProgress]:
+    """Show the progress of a computation, and of its inner loops, on standard error.
 
     Args:
-        name: What is done, in the -ing form.
+        name: What is done, such as "explaining".
         quiet: Show nothing.
-        total: The number of items, if it is known beforehand.
-        window: The seconds from which the time left is estimated; longer if items differ much in what they take.
+        total: The number of items; None if it is unknown.
+        window: The number of seconds over which the speed is averaged. Use more if items take different times.
 
     Yields:
-        The function to call with each progress.
+        The function to call with each ``Progress``.
 
     """
     if quiet:
@@ -96,7 +107,12 @@ def shown(name: str, quiet: bool, total: int | None = None, window: float = 30.0
 
 @contextmanager
 def interruptible(kept: str | Callable[[], str]) -> Iterator[None]:
-    """Say in one line what is ``kept`` if Ctrl-C or SIGTERM ends the work, and exit with 130 or 143."""
+    """Report an interruption by Ctrl-C or SIGTERM in one line, and exit with 130 or 143.
+
+    Args:
+        kept: A description of the results that are kept, or a function that returns it.
+
+    """
     code = 130
 
     def terminate(number: int, frame: object) -> None:
@@ -139,14 +155,14 @@ def _bar(status: Status, window: float) -> Iterator[None]:
 
 @contextmanager
 def _lines(status: Status) -> Iterator[None]:
-    """A line every ten seconds, from a thread: a single step may take longer than that."""
+    """Print a line every ten seconds, from a thread, since a single step may take longer."""
     ended = threading.Event()
 
-    def tell() -> None:
+    def print_lines() -> None:
         while not ended.wait(_EVERY):
             print(f"nibt: {status.line()}", file=sys.stderr, flush=True)
 
-    thread = threading.Thread(target=tell, name="nibt-progress", daemon=True)
+    thread = threading.Thread(target=print_lines, name="nibt-progress", daemon=True)
     thread.start()
     try:
         yield
@@ -156,7 +172,7 @@ def _lines(status: Status) -> Iterator[None]:
 
 
 def _clock(seconds: float) -> str:
-    """Minutes and seconds, or hours, minutes and seconds.
+    """Format seconds as minutes and seconds, or as hours, minutes and seconds.
 
     >>> _clock(75.0), _clock(3700.0)
     ('1:15', '1:01:40')

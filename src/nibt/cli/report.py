@@ -1,4 +1,4 @@
-"""``nibt report``: the tables of a benchmark."""
+"""``nibt report``, which writes the report of a benchmark."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ from nibt.cli.options import OverwriteOptions
 
 @expand_groups
 def report(
-    run: Annotated[Path, Argument(help="The folder of a run, complete or not.")], output: OverwriteOptions
+    run: Annotated[Path, Argument(help="The folder of a run, finished or not.")], output: OverwriteOptions
 ) -> None:
     """Print the tables of a run, and write them into its folder: report.md, .csv, .tex, and .html with plots."""
     from nibt.evaluation.bench.report import write_report

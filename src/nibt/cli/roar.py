@@ -1,4 +1,4 @@
-"""``nibt roar``: train again without what the maps point at; a run that was stopped is resumed."""
+"""``nibt roar``, which retrains a model without the units that methods score highest."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +17,15 @@ COUNT = 400
 
 @dataclass(frozen=True, kw_only=True)
 class RoarModel(DeviceOptions):
-    """The model, which is trained in float32."""
+    """The model. It is always loaded in float32."""
 
     model: Annotated[str, typer.Argument(help="A model; see nibt list models.")]
-    batch_size: Annotated[int, Option(help="Pairs that are explained together.")] = 16
+    batch_size: Annotated[int, Option(help="The largest number of pairs that are explained together.")] = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class RoarMethods(OptionGroup, panel="Method"):
-    """What is tested."""
+    """The methods, and what is removed."""
 
     method: Annotated[
         list[str] | None,
@@ -37,10 +37,10 @@ class RoarMethods(OptionGroup, panel="Method"):
     ] = None
     remove: Annotated[
         list[str] | None,
-        Option("--remove", help="Of what the most important part is removed: image, text or both; repeatable."),
+        Option("--remove", help="The side whose most important part is removed: image, text or both; repeatable."),
     ] = None
-    image_percentile: Annotated[int | None, Option(help="Pixels above it are removed.")] = None
-    text_percentile: Annotated[int | None, Option(help="Tokens above it are removed.")] = None
+    image_percentile: Annotated[int | None, Option(help="Pixels above this percentile of a map are removed.")] = None
+    text_percentile: Annotated[int | None, Option(help="Tokens above this percentile of a map are removed.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,20 +55,20 @@ class TrainingOptions(OptionGroup, panel="Training"):
             "repeatable. Default: features.",
         ),
     ] = None
-    repeats: Annotated[int, Option(help="How often, each with another split and order.")] = 3
+    repeats: Annotated[int, Option(help="The number of repeats, each with another split and order.")] = 3
     learning_rate: Annotated[
         list[str] | None,
         Option(metavar="RATE", help="Adam's learning rate, for all trainables or one (features=1e-3); repeatable."),
     ] = None
-    epochs: Annotated[int | None, Option(help="How often each training pair is seen.")] = None
-    train_batch: Annotated[int | None, Option(help="Pairs in a training batch.")] = None
-    blocks: Annotated[int | None, Option(help="Blocks of each tower that last trains. Default: a quarter of them.")] = (
-        None
-    )
-    init: Annotated[
-        str | None, Option(help="Where training starts: trained (the model as it is) or fresh (untrained heads).")
+    epochs: Annotated[int | None, Option(help="The number of epochs.")] = None
+    train_batch: Annotated[int | None, Option(help="The largest number of pairs in a training batch.")] = None
+    blocks: Annotated[
+        int | None, Option(help="The number of blocks of each tower that last trains. Default: a quarter of them.")
     ] = None
-    validation: Annotated[int | None, Option(help="Per cent of the pairs that validate.")] = None
+    init: Annotated[
+        str | None, Option(help="The weights at the start: trained (those of the model) or fresh (untrained heads).")
+    ] = None
+    validation: Annotated[int | None, Option(help="The share of the pairs for validation, in percent.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ class RoarOutput(OverwriteOptions):
     """The folder of the run."""
 
     out: Annotated[
-        Path | None, Option("--out", "-o", metavar="RUN", help="The folder of the run; one that exists is resumed.")
+        Path | None, Option("--out", "-o", metavar="RUN", help="The folder of the run; an existing run is resumed.")
     ] = None
 
 
@@ -84,13 +84,13 @@ class RoarOutput(OverwriteOptions):
 def roar(
     model: RoarModel, data: DataOptions, methods: RoarMethods, training: TrainingOptions, output: RoarOutput
 ) -> None:
-    """ROAR+: remove what maps are highest for, fine-tune the model again, and measure how much less it learns.
+    """ROAR+: remove what maps mark as important, fine-tune the model again, and measure the increase of the loss.
 
-    A run that was killed at any moment is resumed by the same command. Prints the choices and the tables, and writes
-    report.md, report.html and result.json into the folder of the run.
+    Prints the settings and the tables, and writes report.md, report.html and result.json into the folder of the run. If
+    a run was killed, the same command resumes it.
     """
     if output.out is None:
-        raise BadOption("say where the run goes: --out RUN")
+        raise BadOption("a run needs a folder: give --out RUN")
     check_methods(methods.method or [])
     learning_rates = _rates(training.learning_rate or [])
     choices = set_options(
@@ -105,7 +105,7 @@ def roar(
         remove=methods.remove,
         methods=methods.method,
     )
-    from nibt.cli.progress import interruptible, shown
+    from nibt.cli.progress import interruptible, show_progress
     from nibt.evaluation.roar import roar as run
     from nibt.evaluation.roar.folder import PROVENANCE
     from nibt.evaluation.roar.report import REPORTS, markdown, write
@@ -116,7 +116,7 @@ def roar(
     pairs, record = read_pairs(open_data(data, count), count, output.quiet)
     loaded = load(model.model, output.quiet, model.loading)
     kept = f"finished trainings are kept in {output.out}; the same command resumes the run"
-    with interruptible(kept), shown("retraining", output.quiet, window=3600.0) as on_progress:
+    with interruptible(kept), show_progress("retraining", output.quiet, window=3600.0) as on_progress:
         result = run(
             loaded,
             pairs,
@@ -136,12 +136,13 @@ def roar(
 
 
 def _rates(texts: list[str]) -> Any:
-    """One learning rate for all trainables, or one per name."""
+    """Return the learning rate of all trainables, or learning rates by name."""
     if any("=" in text for text in texts):
         return {name: _number(value) for name, value in assignments(texts, option="--learning-rate").items()}
     if len(texts) > 1:
         raise BadOption(
-            f"give one --learning-rate for all forms, or one of each form as features=1e-3 (got {', '.join(texts)})"
+            f"--learning-rate must be a single number, or NAME=RATE for each trainable, such as features=1e-3 (got "
+            f"{', '.join(texts)})"
         )
     return _number(texts[0]) if texts else None
 
@@ -150,4 +151,4 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise BadOption(f"--learning-rate must be a number, as 1e-5 (got {text!r})") from error
+        raise BadOption(f"--learning-rate must be a number, such as 1e-5 (got {text!r})") from error

@@ -1,4 +1,4 @@
-"""``nibt serve``: the page."""
+"""``nibt serve``, which serves the page."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -12,11 +12,11 @@ from nibt.errors import BadOption
 
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions(OptionGroup, panel="Server"):
-    """Where the page is served."""
+    """The address of the page."""
 
     port: Annotated[int, Option(help="The port.")] = 7860
-    host: Annotated[str, Option(help="The address; without --public, one of this machine.")] = "127.0.0.1"
-    public: Annotated[bool, Option("--public", help="Let other machines connect, as --host allows.")] = False
+    host: Annotated[str, Option(help="The address; without --public, a loopback address.")] = "127.0.0.1"
+    public: Annotated[bool, Option("--public", help="Allow connections from other machines, at --host.")] = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65535:
@@ -25,16 +25,16 @@ class ServerOptions(OptionGroup, panel="Server"):
 
 @dataclass(frozen=True, kw_only=True)
 class LimitOptions(OptionGroup, panel="Limits"):
-    """What one visitor may use."""
+    """The limits of a request."""
 
     timeout: Annotated[float, Option(help="The longest time of one computation, in seconds.")] = 60.0
-    max_queue: Annotated[int, Option(help="The number of visitors who may wait for their turn.")] = 20
+    max_queue: Annotated[int, Option(help="The largest number of requests in the queue.")] = 20
     max_upload_mb: Annotated[int, Option(help="The largest image file, in megabytes.")] = 20
     megapixels: Annotated[int, Option(help="The largest image, in millions of pixels.")] = 50
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not value > 0:  # nor nan
+            if not value > 0:  # also rejects NaN
                 raise BadOption(f"{name} must be above 0 (got {value})")
 
 
@@ -47,13 +47,14 @@ def serve(
         Option(
             "--model",
             "-m",
-            help="A model that may be chosen beside the embedded ones; repeatable. It is loaded when it is chosen.",
+            help="A model to choose from, in addition to the embedded models; repeatable. It is loaded when chosen.",
         ),
     ] = None,
 ) -> None:
-    """Serve a page on which to explain images: click a word, see its region. Stop it with Ctrl-C.
+    """Serve a page that explains images interactively. Stop it with Ctrl-C.
 
-    It answers this machine alone unless --public is given, sends nothing anywhere, and keeps nothing.
+    Without --public, only this machine can connect. The page sends no data to other servers, and stores no inputs
+    permanently.
     """
     from nibt.app.limits import Limits
     from nibt.app.server import PUBLIC, check_host, is_loopback
@@ -67,11 +68,11 @@ def serve(
         server.port,
         model or (),
         Limits(
-            upload=limits.max_upload_mb * 1_000_000,
-            pixels=limits.megapixels * 1_000_000,
-            seconds=limits.timeout,
-            waiting=limits.max_queue,
+            max_upload_bytes=limits.max_upload_mb * 1_000_000,
+            max_pixels=limits.megapixels * 1_000_000,
+            timeout=limits.timeout,
+            max_queue=limits.max_queue,
         ),
         server.public,
-        lambda address: typer.echo(f"nibt is at {address} (Ctrl-C stops it)"),
+        lambda address: typer.echo(f"nibt is running at {address} (Ctrl-C stops it)"),
     )

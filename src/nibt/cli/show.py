@@ -1,4 +1,4 @@
-"""``nibt show``: one row of a job, drawn as nibt explain draws it."""
+"""``nibt show``, which draws a row of a job."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ def show(
     row: Annotated[int, Argument(help="The position of the row, from 0.")],
     output: OutputOptions,
 ) -> None:
-    """Draw one row of a job as nibt explain does: an image or a page, and a JSON file. No model is loaded."""
+    """Draw a row of a job as nibt explain does: an image or a page, and a JSON file. No model is loaded."""
     from nibt.cli.console import show as print_answers
     from nibt.jobs.job import Job
     from nibt.report.image.explanation import draw
