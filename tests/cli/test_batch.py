@@ -50,7 +50,10 @@ def write_table(name: str, rows: list[str]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"file,text\nphoto.png,a cat\n", "has no column image, caption: it has file, text; choose by --image"),
+        (
+            b"file,text\nphoto.png,a cat\n",
+            "has no column image, caption: it has file, text; choose columns",
+        ),
         (b"", "has no column image, caption: it has none"),
         ("image,caption\nphoto.png,caf\u00e9\n".encode("latin-1"), "is not text in UTF-8"),
         (b"image,caption\n", "there are no rows"),

@@ -16,8 +16,8 @@ def test_conceptual_captions_reports_bad_tables(tmp_path: Path) -> None:
         "caption,path\na,a.jpg\n": r"no column file_path: its first line must name caption, file_path \(got c",
         "caption,file_path\na cat, gray,a.jpg\n": r"t\.csv, line 2: expected 2 fields \(got 3\)",
         "caption,file_path\na,a.jpg\n ,a.jpg\n": r"t\.csv, line 3: the caption is blank",
-        'caption,file_path\n"a"b,a.jpg\n': "broken table",
-        "caption,file_path\n": "there is none",
+        'caption,file_path\n"a"b,a.jpg\n': "damaged table",
+        "caption,file_path\n": "lacks pairs",
         "": "got nothing",
     }
     for text, message in wrong.items():
@@ -46,7 +46,7 @@ def test_conceptual_captions_keeps_the_order_of_the_table(tmp_path: Path) -> Non
     assert captions(ConceptualCaptions(tmp_path, table="other.tsv")) == ["a \u00fcnt, here"]
     assert names(ConceptualCaptions(tmp_path, table="other.tsv")) == ["a.jpg"]
     write(tmp_path / "more.csv", "caption,file_path\n")
-    with pytest.raises(BadInput, match=r"several tables \(more.csv, val.csv\): choose by table="):
+    with pytest.raises(BadInput, match=r"several tables \(more.csv, val.csv\): choose one with table="):
         ConceptualCaptions(tmp_path)
     with pytest.raises(BadInput, match=r"lacks none\.csv"):
         ConceptualCaptions(tmp_path, table="none.csv")
@@ -54,5 +54,5 @@ def test_conceptual_captions_keeps_the_order_of_the_table(tmp_path: Path) -> Non
 
 def test_conceptual_captions_rejects_the_official_list_of_addresses(tmp_path: Path) -> None:
     write(tmp_path / "Validation_GCC-1.1.0-Validation.tsv", 'author : a "life\thttp://example.org/a.jpg\n')
-    with pytest.raises(BadInput, match="official list of captions and web addresses"):
+    with pytest.raises(BadInput, match="official list of captions and URLs"):
         ConceptualCaptions(tmp_path)

@@ -71,7 +71,7 @@ def test_flickr8k_rejects_a_wrong_choice(tmp_path: Path) -> None:
     with pytest.raises(BadOption, match="scorer is a function"):
         Flickr8k(tmp_path, scorer=lambda *_: [1])
     for scores in ([1.0], [1.0, float("nan")]):
-        with pytest.raises(BadInput, match="line 4: scorer must give a number for each of 2 captions"):
+        with pytest.raises(BadInput, match="line 4: scorer must return a number for each of 2 captions"):
             Flickr8k(tmp_path, choice="best", scorer=lambda *_, scores=scores: scores)[0]
 
 

@@ -31,16 +31,16 @@ def test_folder_reads_boxes(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("{'image'}", "this is not JSON"),
-        ('["a.png", "a cat"]', "not laid out as expected"),
-        ('{"image": "a.png"}', "'caption' is lacking"),
+        ('["a.png", "a cat"]', "does not have the expected layout"),
+        ('{"image": "a.png"}', "'caption' is missing"),
         ('{"image": "a.png", "caption": 3}', r"the caption must be a text \(got int\)"),
         ('{"image": "a.png", "caption": "a", "boxes": 3}', "boxes must be a list"),
-        ('{"image": "a.png", "caption": "a", "boxes": [{"name": "a"}]}', "'box' is lacking"),
+        ('{"image": "a.png", "caption": "a", "boxes": [{"name": "a"}]}', "'box' is missing"),
         ('{"image": "a.png", "caption": "a", "boxes": [{"name": "a", "box": [1, 2, 3]}]}', "not enough values"),
         ('{"image": "a.png", "caption": "a", "boxes": [{"name": 1, "box": [1, 2, 3, 4]}]}', "must be a text"),
         (
             '{"image": "a.png", "caption": "a", "boxes": [{"name": "a", "box": [0, 0, 1, 1], "spans": [[0, 2]]}]}',
-            r"a span is .* 1 characters \(got 0, 2\)",
+            r"a span must be .* 1 characters \(got 0, 2\)",
         ),
     ],
 )
@@ -59,4 +59,4 @@ def test_folder_leaves_out_boxes_of_a_rotated_image(tmp_path: Path) -> None:
     pair = Folder(tmp_path)[0]
     assert pair.image.size == (6, 8)
     assert pair.objects == ()
-    assert "boxes were left out" in pair.notes[0]
+    assert "boxes are ignored" in pair.notes[0]

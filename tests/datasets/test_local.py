@@ -82,7 +82,7 @@ def test_data_set_reads_its_pairs_and_pickles(kind: type[LocalDataset], root: Pa
         assert pair.caption
     assert data == kind(root)
     assert captions(pickle.loads(pickle.dumps(data))) == captions(data)
-    with pytest.raises(IndexError, match=r"item must lie in 0\.\."):
+    with pytest.raises(IndexError, match=r"item must be between 0 and "):
         data[len(data)]
     with pytest.raises(IndexError):
         data[-1]
@@ -120,7 +120,7 @@ def test_data_set_takes_count_and_seed(kind: type[LocalDataset], root: Path) -> 
     assert {tuple(sorted(captions(one))) for one in mixed} == {tuple(sorted(captions(data)))}
     assert len({tuple(captions(one)) for one in mixed}) > 1
     assert captions(kind(root, seed=3, count=1)) == captions(mixed[3])[:1]
-    with pytest.raises(BadOption, match=rf"count must lie in 0\.\.{len(data)}"):
+    with pytest.raises(BadOption, match=rf"count must be between 0 and {len(data)}"):
         kind(root, count=len(data) + 1)
     for option in ("count", "seed"):
         with pytest.raises(BadOption, match=f"{option} must not be negative"):
@@ -161,7 +161,7 @@ def test_data_set_names_the_row_of_a_broken_image(kind: type[LocalDataset], root
     with pytest.raises(BadInput, match="no such file"):
         kind(root)[0]
     text = kind.check(root)
-    assert " images, first " in text
+    assert " images, such as " in text
     assert path.name in text
     assert kind.home in text
 

@@ -145,13 +145,13 @@ def test_batch_takes_data_sets(tmp_path: Path) -> None:
     ("pairs", "options", "kind", "message"),
     [
         ("nothing.csv", {}, BadInput, "no such file or folder"),
-        ("notes.docx", {}, BadInput, "is of no kind that is read"),
+        ("notes.docx", {}, BadInput, "is of an unknown kind"),
         ("pairs.csv", {"image": "photo"}, BadOption, "has no column photo.*it has image, caption.*--image"),
         ("pairs.parquet", {"caption": "text"}, BadOption, "has no column text.*it has image, caption.*--caption"),
-        ("pairs.csv", {"split": "train"}, BadOption, "leave it out"),
+        ("pairs.csv", {"split": "train"}, BadOption, "split can only be used"),
         ("pairs.csv", {"chunk_size": 0}, BadOption, "chunk_size must be a whole number from 1"),
         ("pairs.csv", {"on": "mars"}, BadOption, "on must be one of local, ray"),
-        ("empty", {}, BadInput, "holds no pairs"),
+        ("empty", {}, BadInput, "has no pairs"),
         (["pairs.csv", "pairs.parquet"], {}, BadInput, "several files must be"),
         ([], {}, BadInput, "pairs must be"),
     ],
@@ -189,9 +189,9 @@ def test_batch_records_bad_rows(model: Model, job_images: Path, tmp_path: Path) 
         "gone": ({**good, "image": "gone.png"}, "no image 'gone.png': no such file"),
         "blank": ({**good, "caption": "  "}, "the caption is blank"),
         "number": ({**good, "caption": 3}, "the caption must be a text"),
-        "lacking": ({"image": "0.png"}, "'caption' is lacking"),
+        "lacking": ({"image": "0.png"}, "'caption' is missing"),
         "broken": ("{", "this is not JSON"),
-        "half": ('{"image": "0.png", "caption": "\\ud83d"}', "holds an unpaired surrogate"),
+        "half": ('{"image": "0.png", "caption": "\\ud83d"}', "an unpaired surrogate"),
         "nothing": ({**good, "image": None}, r"must be a path or the bytes of a file \(got nothing"),
     }
     lines = [line for text, _ in bad.values() for line in (good, text)]
@@ -241,5 +241,5 @@ def test_batch_records_a_truncated_shard(model: Model, job_images: Path, tmp_pat
         *(f"deep/{item}" for item in range(6, COUNT)),
     ]
     assert [bool(row["error"]) for row in rows] == [False] * 4 + [True] * 2 + [False] * 4
-    assert "the sample has not an image" in rows[4]["error"]
-    assert "broken or cut short" in rows[5]["error"]
+    assert "the sample has no image" in rows[4]["error"]
+    assert "damaged or truncated" in rows[5]["error"]

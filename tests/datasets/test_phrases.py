@@ -48,8 +48,8 @@ def test_phrases_rejects_boxes_outside_of_the_image(tmp_path: Path) -> None:
     )
     data = Phrases(tmp_path)
     assert data[0].objects[0].box == (0, 0, 8, 6)
-    with pytest.raises(BadInput, match=r"mine\.csv, line 3, a\.jpg: the box \[4\.0, .*outside of .* 8 x 6 pixels"):
+    with pytest.raises(BadInput, match=r"mine\.csv, line 3, a\.jpg: the box .*inside .* 8 x 6 pixels .*got \[4\.0"):
         data[1]
     for item in (2, 3):
-        with pytest.raises(BadInput, match="a box is left, top, width and height"):
+        with pytest.raises(BadInput, match="a box must be left, top, width and height"):
             data[item]

@@ -22,5 +22,5 @@ def test_rsicd_reads_splits_and_sentences(tmp_path: Path) -> None:
         [],
     ):
         write_json(tmp_path / "dataset_rsicd.json", text)
-        with pytest.raises(BadInput, match=r"dataset_rsicd\.json is not laid out as expected"):
+        with pytest.raises(BadInput, match=r"dataset_rsicd\.json does not have the expected layout"):
             RSICD(tmp_path)

@@ -199,7 +199,7 @@ def test_scenes_reject_bad_options(options: dict) -> None:
 
 
 def test_scenes_reject_an_item_beyond_the_count() -> None:
-    with pytest.raises(IndexError, match="must lie in 0"):
+    with pytest.raises(IndexError, match="must be between 0"):
         Scenes(count=3)[3]
 
 

@@ -28,9 +28,9 @@ def test_tiny_imagenet_has_the_subset_of_the_paper(tmp_path: Path) -> None:
     ("row", "message"),
     [
         ("val_0.JPEG\tn02124075\t0\t0\t7", "line 1: expected 6 fields"),
-        ("val_0.JPEG\tn02124075\t5\t0\t3\t4", "line 1: a box is its left, top, right and bottom"),
-        ("val_0.JPEG\tn02124075\t5\tx\t3\t4", "line 1: a box is its left"),
-        ("val_0.JPEG\tn00001740\t0\t0\t3\t4", "does not know the synset 'n00001740'"),
+        ("val_0.JPEG\tn02124075\t5\t0\t3\t4", "line 1: a box must be left, top, right and bottom"),
+        ("val_0.JPEG\tn02124075\t5\tx\t3\t4", "line 1: a box must be left"),
+        ("val_0.JPEG\tn00001740\t0\t0\t3\t4", "does not have the synset 'n00001740'"),
     ],
 )
 def test_tiny_imagenet_rejects_wrong_rows(tmp_path: Path, row: str, message: str) -> None:

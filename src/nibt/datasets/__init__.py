@@ -1,1 +1,1 @@
-"""Where pairs come from: one file, or folder, a data set."""
+"""Data sets, with one file or folder each."""

@@ -1,4 +1,4 @@
-"""Data sets with several captions for an image: which of them make a pair."""
+"""Data sets with several captions per image."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,12 +17,16 @@ CHOICES = ("first", "best", "all")
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionedDataset(LocalDataset):
-    """``choice`` says which captions of an image make a pair: the ``first``, the ``best`` or ``all``, a pair each.
+    """Base class of data sets with several captions per image. ``count`` is the number of pairs.
 
-    The best is the one that fits its own image best. That needs a model, and data sets stand below models, so
-    ``scorer`` is to be given: a function of an image and its captions that gives a number for each caption. The first
-    of equals is taken. (The paper chose in this way, but its code held the captions of a whole batch against the first
-    image of the batch.) ``count`` counts pairs.
+    The paper of NIB uses the best caption. Its code compares the captions of a whole batch with the first image of the
+    batch; here, each caption is compared with its own image.
+
+    Attributes:
+        choice: The captions that form pairs: "first", "best" (that with the highest score), or "all" (a pair each).
+        scorer: For "best", a function of an image and its captions that returns a number for each caption, such as the
+            cosines of a model. If several captions have the highest score, the first one is chosen.
+
     """
 
     choice: str = "first"
@@ -34,8 +38,8 @@ class CaptionedDataset(LocalDataset):
             raise BadOption(f"choice must be one of {', '.join(CHOICES)} (got {self.choice!r})")
         if (self.choice == "best") != (self.scorer is not None):
             raise BadOption(
-                "choice='best' and scorer go together: scorer is a function of an image and its captions that "
-                "gives a number for each caption, such as their cosines by a model"
+                "choice='best' and scorer must be used together: scorer is a function of an image and its captions "
+                "that returns a number for each caption, such as the cosines of a model"
             )
         super().__post_init__()
 
@@ -47,15 +51,15 @@ class CaptionedDataset(LocalDataset):
     def chosen(self, record: Record, image: ImageInput) -> str:
         if self.scorer is None:
             return record.captions[0]
-        if record.where not in self._best:  # an item may be asked for several times, and a model is slow
-            self._best[record.where] = self._fitting(record, image, self.scorer)
+        if record.where not in self._best:  # the scorer is slow, and items may be read several times
+            self._best[record.where] = self._best_caption(record, image, self.scorer)
         return self._best[record.where]
 
-    def _fitting(self, entry: Record, image: ImageInput, scorer: CaptionScorer) -> str:
+    def _best_caption(self, entry: Record, image: ImageInput, scorer: CaptionScorer) -> str:
         scores = torch.as_tensor(scorer(image, entry.captions)).flatten()
         if len(scores) != len(entry.captions) or scores.isnan().any():
             raise BadInput(
-                f"{entry.where}: scorer must give a number for each of {len(entry.captions)} captions "
+                f"{entry.where}: scorer must return a number for each of {len(entry.captions)} captions "
                 f"(got {scores.tolist()})"
             )
         return entry.captions[scores.tolist().index(scores.max().item())]

@@ -1,4 +1,4 @@
-"""Tables, lists and JSON files of data sets, read so that what is wrong with one is said with its name and line."""
+"""Reading of tables, lists and JSON files. Errors have the name of the file and the line."""
 
 import csv
 import json
@@ -12,10 +12,14 @@ from nibt.errors import BadInput, BadOption, NibtError
 
 
 def table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[dict[str, str], str]]:
-    """The rows of a CSV file, or of a TSV file where its name says so, each with its place (``captions.txt, line 2``).
+    """Yield the rows of a CSV file, or of a TSV file by its ending, with their locations (``captions.txt, line 2``).
+
+    Args:
+        path: The file.
+        columns: The columns that the file must have.
 
     Raises:
-        BadInput: A column is lacking, a row has more or fewer fields than the heading, or the file is broken.
+        BadInput: A column is missing, a row has more or fewer fields than the heading, or the file is damaged.
 
     """
     for row, where in table_rows(path, columns):
@@ -27,13 +31,17 @@ def table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[dict[str, str]
 def table_rows(
     path: Path, columns: tuple[str, ...], remedy: str = ""
 ) -> Iterator[tuple[dict[str, str] | BadInput, str]]:
-    """The same; a row with more or fewer fields than the heading is given as the error that it is.
+    """Yield the rows of a file as ``table`` does, with an error in place of each row that cannot be read.
 
-    ``remedy`` says how other columns are chosen, where they can be.
+    Args:
+        path: The file.
+        columns: The columns that the file must have.
+        remedy: How to choose other columns, for messages; empty if they cannot be chosen.
 
     Raises:
-        BadOption: A column is lacking that can be chosen.
-        BadInput: A column is lacking, or the file is broken.
+        BadOption: A column is missing, and other columns can be chosen.
+        BadInput: A column is missing, or the file is damaged.
+
     """
     with _readable(path), path.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.reader(stream, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
@@ -54,17 +62,17 @@ def table_rows(
             if len(fields) == len(heading):
                 yield dict(zip(heading, fields, strict=True)), where
             else:
-                message = f"expected {len(heading)} fields (got {len(fields)}); put texts that hold the separator in "
+                message = f"expected {len(heading)} fields (got {len(fields)}); put texts that have the separator in "
                 yield BadInput(f"{where}: {message}double quotes"), where
 
 
 def missing_columns(path: Path, lacking: Sequence[str], names: Sequence[str], remedy: str) -> BadOption:
-    """The error that says which columns a table has instead, and how they are chosen."""
+    """Return the error about missing columns, with the columns of the table and how to choose them."""
     return BadOption(f"{path} has no column {', '.join(lacking)}: it has {', '.join(names) or 'none'}; {remedy}")
 
 
 def lines(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines of a text file that are not blank, each with its place.
+    """Yield the non-blank lines of a text file, with their locations.
 
     Raises:
         BadInput: The file cannot be read.
@@ -77,10 +85,14 @@ def lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def parsed(text: str, where: str) -> Any:
-    """What a JSON text holds.
+    """Parse a text as JSON.
+
+    Args:
+        text: The text.
+        where: The location of the text, for the message.
 
     Raises:
-        BadInput: It is no JSON.
+        BadInput: The text is not JSON.
 
     """
     try:
@@ -90,10 +102,10 @@ def parsed(text: str, where: str) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+    """Read a JSON file.
 
     Raises:
-        BadInput: It cannot be read, or is no JSON.
+        BadInput: The file cannot be read, or is not JSON.
 
     """
     with _readable(path):
@@ -102,18 +114,18 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def format_errors(where: str) -> Iterator[None]:
-    """Turn what Python raises on a file that is laid out in another way into one clear error."""
+    """Convert the errors of Python that a file with another layout causes to ``BadInput``."""
     try:
         yield
     except NibtError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        what = f"{error} is lacking" if isinstance(error, KeyError) else str(error)
-        raise BadInput(f"{where} is not laid out as expected: {what}") from error
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise BadInput(f"{where} does not have the expected layout: {what}") from error
 
 
 def natural(name: str) -> list[str | int]:
-    """A key that sorts names with their numbers in order, so that val_2 comes before val_10, on every system."""
+    """Return a key that sorts names in natural order, so that val_2 comes before val_10."""
     return [int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]+)", name))]
 
 
@@ -122,8 +134,8 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError as error:
-        raise BadInput(f"{path} is not text in UTF-8: save it so ({error})") from error
+        raise BadInput(f"{path} is not text in UTF-8 ({error}): save it in UTF-8") from error
     except csv.Error as error:
-        raise BadInput(f"{path} is a broken table ({error})") from error
+        raise BadInput(f"{path} is a damaged table ({error}): repair it") from error
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""Published data sets in a local folder, whose layout is known: what is missing is said at once."""
+"""Published data sets in a local folder with a known layout."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
@@ -17,10 +17,15 @@ from nibt.errors import BadInput
 
 @dataclass(frozen=True)
 class LocalDataset(RecordDataset):
-    """A data set of a known layout, whose tables are read when it is made; images are read with their pairs.
+    """Base class of data sets with a known layout. Tables are read at once, and images with their pairs.
 
-    ``strict`` refuses the whole data set if one of its records cannot be read; otherwise the error is told with its
-    pair. ``title``, ``layout`` and ``home`` are what messages say of a data set of which something is missing.
+    Attributes:
+        title: The name of the data set, for messages.
+        layout: A description of the files, for messages.
+        home: Where to obtain the data set, for messages.
+        strict: Whether a record that cannot be read is an error of the whole data set. Otherwise the error is reported
+            with its pair.
+
     """
 
     title: ClassVar[str] = ""
@@ -34,14 +39,14 @@ class LocalDataset(RecordDataset):
         if not self.root.is_dir():
             raise self.lacking("it" if not self.root.exists() else "a folder of that name")
         if self.strict:
-            len(self.entries)  # what is missing is told at once
+            len(self.entries)  # reads all records, and fails if a file is missing
 
     @abstractmethod
     def read_records(self) -> list[Record]:
         """Return all records in their order, without ``count`` and ``seed``.
 
         Raises:
-            BadInput: A file is missing, or cannot be read.
+            BadInput: A file is missing or cannot be read.
 
         """
 
@@ -61,7 +66,7 @@ class LocalDataset(RecordDataset):
 
     def chosen_records(self, records: list[Record]) -> list[Record]:
         if not records:
-            raise self.lacking("pairs: there is none")
+            raise self.lacking("pairs")
         for record in records if self.strict else []:
             _check(record)
         return super().chosen_records(records)
@@ -71,17 +76,21 @@ class LocalDataset(RecordDataset):
         return records
 
     def lacking(self, what: str) -> BadInput:
-        """Return the error that says what is missing, what is expected, and where it can be had."""
+        """Return the error that describes what is missing, what is expected, and where to obtain it."""
         return BadInput(
-            f"{self.title} cannot be read from {str(self.folder)!r}, which lacks {what}. Expected there: "
-            f"{self.layout}. Where to get it: {self.home}"
+            f"{self.title} cannot be read from {str(self.folder)!r}, which lacks {what}. The folder must have: "
+            f"{self.layout}. Source: {self.home}"
         )
 
     def inside(self, *names: str, what: str = "") -> Path:
-        """Return the first of these files or folders that exists.
+        """Return the path of the first name that exists in the folder.
+
+        Args:
+            *names: The names of files or folders.
+            what: A description of them, for the message.
 
         Raises:
-            BadInput: None does.
+            BadInput: None of them exists.
 
         """
         for name in names:
@@ -90,12 +99,14 @@ class LocalDataset(RecordDataset):
         raise self.lacking(what or " or ".join(names))
 
     def the_table(self, name: str | None, *patterns: str) -> Path:
-        """Return the table of the folder: the one of that name or, without a name, the only file of a pattern.
+        """Return the path of the table.
 
-        The patterns are tried in order; the first one that any file has counts.
+        Args:
+            name: The name of the table; None means the only file that matches a pattern.
+            *patterns: The patterns, of which the first with a match is used.
 
         Raises:
-            BadInput: There is none, or there are several.
+            BadInput: No file matches, or several do.
 
         """
         if name is not None:
@@ -103,13 +114,13 @@ class LocalDataset(RecordDataset):
         for pattern in patterns:
             files = sorted(file.name for file in self.root.glob(pattern) if file.is_file())
             if len(files) > 1:
-                raise BadInput(f"{str(self.folder)!r} holds several tables ({', '.join(files)}): choose by table=")
+                raise BadInput(f"{str(self.folder)!r} has several tables ({', '.join(files)}): choose one with table=")
             if files:
                 return self.root / files[0]
         raise self.lacking(f"a table ({' or '.join(patterns)})")
 
     def images_of(self, names: Iterable[str]) -> Path:
-        """Return the folder of a table's files: the data set's own, or its ``images``, whichever has the first one."""
+        """Return the folder of the images of a table: that of the data set or its ``images``, which has the first."""
         return images_folder(self.root, next(iter(names), ""))
 
     def load_image(self, record: Record) -> ImageInput:
@@ -124,18 +135,18 @@ class LocalDataset(RecordDataset):
         if not absent:
             return ""
         return str(
-            self.lacking(f"{len(absent):,} of {len(self):,} images, first {absent[0].image} ({absent[0].where})")
+            self.lacking(f"{len(absent):,} of {len(self):,} images, such as {absent[0].image} ({absent[0].where})")
         )
 
 
 def images_folder(root: Path, first: str) -> Path:
-    """Return the folder in which the files of a table are, by the name of the first one."""
+    """Return the folder of the images of a table, ``root`` or its ``images``, by the name of the first image."""
     images = root / "images"
     return images if images.is_dir() and not (first and (root / first).is_file()) else root
 
 
 def in_order(files: Iterable[Path]) -> list[Path]:
-    """Return files by their names, numbers in order: a folder lists them in no order that holds elsewhere."""
+    """Return files in natural order of their names, since the order of a folder depends on the file system."""
     return sorted(files, key=lambda file: natural(file.name))
 
 

@@ -1,8 +1,8 @@
-"""Where a caption names things: by their exact name or its plural, whole words, capitals or not.
+"""Search for the words of a caption that name objects.
 
-"person" is named by person, persons and people, but not by man: the truth is to be certain rather than complete. A
-longer name goes first, so that a hot dog is no dog. What the rule cannot see is a word with two meanings: an orange
-shirt is found to name an orange.
+A name matches exactly or in its plural, as whole words in any case. "person" matches person, persons and people, but
+not man: precision is preferred to recall. Longer names come first, so that a hot dog is not a dog. Words with two
+meanings are not resolved: an orange shirt matches "orange".
 """
 
 import re
@@ -32,7 +32,9 @@ _IRREGULAR = {
 
 
 def named_spans(caption: str, names: Iterable[str]) -> dict[str, tuple[Span, ...]]:
-    """For each name the places in the caption that name it, first and last-plus-one character; those found only.
+    """Return the spans of a caption that match each name, as start and end (exclusive) in characters.
+
+    Names without a match are left out.
 
     >>> named_spans("Two hot dogs and a dog.", ["dog", "hot dog"])
     {'hot dog': ((4, 12),), 'dog': ((19, 22),)}
@@ -46,7 +48,7 @@ def named_spans(caption: str, names: Iterable[str]) -> dict[str, tuple[Span, ...
 
 
 def plurals(name: str) -> set[str]:
-    """How the last word of a name ends for several of it.
+    """Return the plurals of a name, by its last word.
 
     >>> sorted(plurals("wine glass") | plurals("person"))
     ['people', 'persons', 'wine glasses']
@@ -64,12 +66,12 @@ def plurals(name: str) -> set[str]:
 
 @lru_cache(maxsize=1024)
 def _pattern(names: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, str]]:
-    """One pattern for all forms of all names, the longest first, and the name of each form."""
+    """Return a pattern for the forms of all names, the longest first, and the name of each form."""
     of_form: dict[str, str] = {}
     for name in names:
         folded = " ".join(name.lower().split())
         of_form |= {form: name for form in plurals(folded) if form not in of_form}
-    of_form |= {" ".join(name.lower().split()): name for name in names}  # an exact name is stronger than a plural
+    of_form |= {" ".join(name.lower().split()): name for name in names}  # an exact name has priority over a plural
     forms = sorted(filter(None, of_form), key=lambda form: (-len(form), form))
     either = "|".join(r"\s+".join(map(re.escape, form.split())) for form in forms)
     return re.compile(rf"(?<![\w-])(?:{either})(?![\w-])" if either else r"(?!)", re.IGNORECASE), of_form

@@ -1,4 +1,4 @@
-"""From what a caller names to a data set: a registered name with a folder, or the files themselves."""
+"""Opening of data sets by a registered name with a folder, or by files."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -20,20 +20,20 @@ _EXPECTED = "a .csv, .tsv, .jsonl or .parquet file, .tar shards, a folder or a d
 def open_pairs(
     pairs: Pairs, image: str = "image", caption: str = "caption", key: str | None = None, split: str | None = None
 ) -> Dataset:
-    """Open pairs by what holds them.
+    """Open the data set of files, of a folder, or of a registered name.
 
     Args:
-        pairs: A table (CSV, TSV, JSON Lines, Parquet), WebDataset shards (a tar, a list of them, or a pattern such as
-            ``shards/{000..099}.tar``), a folder of any of these, a folder of images with captions in text files, what
-            the package ``datasets`` saved to disk, ``NAME:FOLDER`` for a registered data set, or a ``Dataset``.
-        image: The column, or the ending of the files, of images.
-        caption: The column, or the ending of the files, of captions.
-        key: The column of the user's own names of rows.
-        split: The split of what the package ``datasets`` saved.
+        pairs: A table (CSV, TSV, JSON Lines, Parquet); WebDataset shards (a tar file, a list, or a pattern such as
+            ``shards/{000..099}.tar``); a folder of these; a folder of images with captions in text files; a folder that
+            the package ``datasets`` saved to disk; ``NAME:FOLDER`` for a registered data set; or a ``Dataset``.
+        image: The column of images, or the ending of image files in shards.
+        caption: The column of captions, or the ending of caption files in shards.
+        key: The column with the user's identifiers of rows.
+        split: The split of a data set that the package ``datasets`` saved.
 
     Raises:
-        BadInput: Nothing of that kind is there.
-        BadOption: Only what the package ``datasets`` saved has a split.
+        BadInput: The files are missing or of an unknown kind.
+        BadOption: ``split`` is set, and the package ``datasets`` did not save the data set.
 
     """
     if isinstance(pairs, Dataset):
@@ -45,16 +45,21 @@ def open_pairs(
         columns = {"image": image, "caption": caption, "key": key}
         data = _registered(names) or _open(names, columns, split)
     if split is not None and data.name != "hugging_face":
-        raise BadOption(f"split is of a data set that the package datasets saved: leave it out (got {split!r})")
+        raise BadOption(f"split can only be used with a data set that the package datasets saved (got {split!r})")
     return data
 
 
 def open_files(path: str, seed: int | None, options: Mapping[str, str]) -> Dataset:
-    """Open the pairs of a file or a folder, shuffled by a seed; ``options`` are those of ``open_pairs``.
+    """Open the pairs of a file or a folder, shuffled by a seed.
+
+    Args:
+        path: The file or the folder.
+        seed: The seed; None keeps the order.
+        options: The options of ``open_pairs``.
 
     Raises:
-        UnknownName: There is no such option.
-        BadInput: Nothing of a known kind is there.
+        UnknownName: An option does not exist.
+        BadInput: The files are missing or of an unknown kind.
 
     """
     known = ("image", "caption", "key", "split")
@@ -66,7 +71,7 @@ def open_files(path: str, seed: int | None, options: Mapping[str, str]) -> Datas
 
 
 def _registered(names: Sequence[Any]) -> Dataset | None:
-    """The data set of ``NAME:FOLDER``, or of a name alone for one that draws its pairs."""
+    """Return the data set of ``NAME:FOLDER``, or of ``NAME`` if it needs no folder; None for other names."""
     name, colon, folder = os.fspath(names[0]).partition(":")
     if len(names) > 1 or name not in available("datasets") or os.path.exists(names[0]):
         return None
@@ -87,13 +92,13 @@ def _open(names: Sequence[Any], columns: Mapping[str, str | None], split: str | 
     if all(path.suffix.lower() == ".parquet" for path in paths):
         return find("datasets", "parquet")(joined(paths), **columns)
     if len(paths) > 1:
-        raise BadInput(f"several files must be .tar shards, or .parquet files, all of them (got {paths[0]}, ...)")
+        raise BadInput(f"several files must be all .tar shards or all .parquet files (got {paths[0]}, ...)")
     (path,) = paths
     if path.is_dir():
         return _open_folder(path, columns, split)
     if path.suffix.lower() in SUFFIXES:
         return find("datasets", "table")(path, **columns)
-    raise BadInput(f"{str(path)!r} is of no kind that is read: give {_EXPECTED}")
+    raise BadInput(f"{str(path)!r} is of an unknown kind: give {_EXPECTED}")
 
 
 def _open_folder(folder: Path, columns: Mapping[str, str | None], split: str | None) -> Dataset:

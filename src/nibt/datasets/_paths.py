@@ -1,4 +1,4 @@
-"""The files that a pattern, a folder or a list of names stands for."""
+"""Expansion of patterns, folders and lists of names to files."""
 
 import os
 import re
@@ -11,17 +11,18 @@ from nibt.errors import BadInput
 
 _BRACE = re.compile(r"\{([^{}]*)\}")
 _SEPARATOR = "::"
-"""Between the names of several files in one option, as in WebDataset."""
+"""The separator of several names in one option, as in WebDataset."""
 
 
 def named_paths(names: str | Path, endings: tuple[str, ...]) -> list[Path]:
-    """Return the files that a name stands for.
+    """Return the files of a name.
 
-    A name is a file, a pattern such as ``shards/{000..099}.tar``, several names joined by ``::``, or a folder, whose
-    files with one of the endings are taken.
+    Args:
+        names: A file, a pattern such as ``shards/{000..099}.tar``, several names joined by ``::``, or a folder.
+        endings: The endings of the files of a folder.
 
     Raises:
-        BadInput: There is no such file.
+        BadInput: A file or a folder does not exist, or the folder has no such files.
 
     """
     paths = [Path(name).expanduser() for one in str(names).split(_SEPARATOR) for name in expanded(one)]
@@ -31,23 +32,23 @@ def named_paths(names: str | Path, endings: tuple[str, ...]) -> list[Path]:
     if len(paths) == 1 and paths[0].is_dir():
         paths = files_in(paths[0], endings)
         if not paths:
-            raise BadInput(f"{str(names)!r} holds no {' or '.join(endings)} files")
+            raise BadInput(f"{str(names)!r} has no {' or '.join(endings)} files")
     return paths
 
 
 def joined(paths: list[Any]) -> str:
-    """Return several names as one option."""
+    """Join several names to one option."""
     return _SEPARATOR.join(os.fspath(path) for path in paths)
 
 
 def files_in(folder: Path, endings: tuple[str, ...]) -> list[Path]:
-    """Return the files of a folder with one of the endings, numbers in order."""
+    """Return the files of a folder with one of the endings, in natural order of their names."""
     names = [entry.name for entry in os.scandir(folder) if entry.name.lower().endswith(endings)]
     return [folder / name for name in sorted(names, key=natural) if not name.startswith(".")]
 
 
 def expanded(pattern: str) -> Iterator[str]:
-    """Yield the names that a pattern with braces stands for, unless a file has that name itself.
+    """Yield the names that a pattern with braces expands to. A pattern that is the name of a file is not expanded.
 
     >>> list(expanded("a-{08..11}.tar")), list(expanded("{a,b}.tar"))
     (['a-08.tar', 'a-09.tar', 'a-10.tar', 'a-11.tar'], ['a.tar', 'b.tar'])

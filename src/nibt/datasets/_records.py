@@ -1,4 +1,4 @@
-"""Data sets that are read from files, record by record."""
+"""Data sets in files, which are read record by record."""
 
 import math
 from abc import abstractmethod
@@ -18,16 +18,20 @@ from nibt.datasets._names import named_spans
 from nibt.datasets.base import ByteRange, Dataset, Edges, ImageLocation, ObjectAnnotation, Record, Wanted
 from nibt.errors import BadInput, BadOption
 
-_ORIENTATION = 0x0112  # the EXIF tag that says how an image is turned
+_ORIENTATION = 0x0112  # the EXIF tag of the orientation
 _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
 class RecordDataset(Dataset):
-    """Pairs of files, in an order that is the same on every machine.
+    """Base class of data sets in files. A subclass reads its files in ``stream``.
 
-    ``count`` takes the first pairs only; ``seed`` shuffles before that, so that both give a random subset. A subclass
-    reads its files in ``stream``.
+    Attributes:
+        folder: The folder, or a file or pattern for some data sets.
+        count: The number of pairs, from the first; None means all.
+        seed: The seed by which the pairs are shuffled before ``count`` is applied, so that both give a random subset;
+            None keeps the order.
+
     """
 
     folder: str | Path
@@ -43,7 +47,12 @@ class RecordDataset(Dataset):
 
     @abstractmethod
     def stream(self, wanted: Wanted) -> Iterator[Record | None]:
-        """Yield the records in the order of the files, without ``count`` and ``seed``; None for those not wanted.
+        """Yield the records in the order of the files, with None in place of records that are not wanted.
+
+        ``count`` and ``seed`` are not applied.
+
+        Args:
+            wanted: Returns whether to read the record at a position.
 
         Raises:
             BadInput: A file cannot be read.
@@ -63,7 +72,7 @@ class RecordDataset(Dataset):
     def chosen_records(self, records: list[Record]) -> list[Record]:
         """Apply ``count`` and ``seed``, and number the records."""
         if self.count is not None and self.count > len(records):
-            raise BadOption(f"count must lie in 0..{len(records)} for this data set (got {self.count})")
+            raise BadOption(f"count must be between 0 and {len(records)} for this data set (got {self.count})")
         return [replace(record, row=row) for row, record in enumerate(shuffled(records, self.seed)[: self.count])]
 
     def records(self, wanted: Wanted = lambda row: True) -> Iterator[Record | None]:
@@ -76,26 +85,26 @@ class RecordDataset(Dataset):
         return len(self.entries) if "entries" in vars(self) else self.quick_length()
 
     def quick_length(self) -> int | None:
-        """Return the number of records if the files tell it quickly."""
+        """Return the number of records, or None if all records must be read to count them."""
         return None
 
     def __len__(self) -> int:
         return len(self.entries)
 
     def __getitem__(self, item: int) -> Pair:
-        """Return one pair; its image is read now.
+        """Read the pair at a position.
 
         Raises:
-            IndexError: There is no such pair.
-            BadInput: Its image is missing or broken, or its boxes do not fit it.
+            IndexError: The position is out of range.
+            BadInput: The image is missing or damaged, or a box is outside of the image.
 
         """
         if not 0 <= item < len(self):
-            raise IndexError(f"item must lie in 0..{len(self) - 1} (got {item})")
+            raise IndexError(f"item must be between 0 and {len(self) - 1} (got {item})")
         return self.read(self.entries[item], {})
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the records behind: a worker is sent its own."""
+        """Return the state for pickling, without the records, since a worker gets only those that it needs."""
         return {name: value for name, value in vars(self).items() if name != "entries"}
 
     def read(self, record: Record, images: dict[ImageLocation, ImageInput]) -> Pair:
@@ -110,19 +119,19 @@ class RecordDataset(Dataset):
         if not record.annotations:
             return Pair(image, caption)
         if isinstance(record.image, str) and _is_turned(Path(record.image)):
-            note = "boxes were left out: the file says that its image is to be turned, and they were made before"
+            note = "boxes are ignored, since they refer to the image before its EXIF rotation"
             return Pair(image, caption, notes=(note,))
         return Pair(image, caption, self._objects(record, caption, image.size))
 
     def load_image(self, record: Record) -> ImageInput:
-        """Read the image of a record, under the name that its source gives it.
+        """Read the image of a record.
 
         Raises:
-            BadInput: It is missing or broken.
+            BadInput: The image is missing or damaged.
 
         """
         if record.image is None:
-            raise BadInput("there is no image in this row")
+            raise BadInput("this row has no image")
         if isinstance(record.image, str):
             image = _read_path(record.image, record.name)
             return replace(image, source=record.name) if record.name else image
@@ -134,11 +143,18 @@ class RecordDataset(Dataset):
         return record.captions[0] if record.captions else ""
 
     def mask(self, annotation: ObjectAnnotation, size: tuple[int, int], where: str) -> np.ndarray | None:
-        """Return the mask of an object, (height, width) and true on it; None if there is none."""
+        """Return the mask of an object, (height, width), or None if it has no mask.
+
+        Args:
+            annotation: The object.
+            size: Width and height of the image.
+            where: The location of the record, for messages.
+
+        """
         return None
 
     def content(self, item: int) -> str:
-        """By the bytes of the image's file, which need not be decoded."""
+        """Return a text that identifies the content of a pair. The image is identified by its bytes."""
         entry = self.entries[item]
         return repr((entry.digest(), entry.captions, entry.annotations, entry.names, entry.size, entry.error))
 
@@ -154,8 +170,8 @@ class RecordDataset(Dataset):
         if entry.size is not None and entry.size != size:
             expected, got = (" x ".join(map(str, sides)) for sides in (entry.size, size))
             raise BadInput(
-                f"{entry.where}: the boxes are of an image of {expected} pixels, and {entry.image} has "
-                f"{got}: take the images as they were published"
+                f"{entry.where}: {entry.image} must have {expected} pixels, since its boxes were annotated at this "
+                f"size (got {got}): use the images as published"
             )
         names = entry.names or {one.name for one in entry.annotations if one.spans is None}
         spans = named_spans(caption, names)
@@ -172,7 +188,7 @@ class RecordDataset(Dataset):
 
 
 def _read_path(path: str, name: str) -> ImageInput:
-    """The image of a path; messages give its name, which is the same wherever the folder lies."""
+    """Read the image at a path. Messages have its name, which does not depend on the folder."""
     try:
         return read_image(path if path.startswith("sample:") else Path(path))
     except BadInput as error:
@@ -180,9 +196,10 @@ def _read_path(path: str, name: str) -> ImageInput:
 
 
 def shuffled(items: list[_Item], seed: int | None) -> list[_Item]:
-    """Return the items in an order that depends on the seed and their number; as they are without a seed.
+    """Return the items in a random order, or as they are if the seed is None.
 
-    The order is drawn from hashes, since the generators of a library may change with its version.
+    The order depends on the seed and the number of items. It is computed with hashes, which do not change with the
+    version of a library.
     """
     if seed is None:
         return items
@@ -191,21 +208,26 @@ def shuffled(items: list[_Item], seed: int | None) -> list[_Item]:
 
 
 def whole_box(box: Edges, size: tuple[int, int], where: str) -> Box:
-    """Return a box in whole pixels: each edge goes to the nearest, and at least one pixel is left.
+    """Round a box to whole pixels, with at least one pixel in each direction.
 
-    An edge may lie up to one pixel outside of the image, as in published files, and is drawn in.
+    Edges that are at most one pixel outside of the image, as in published files, are clipped.
+
+    Args:
+        box: Left, top, width and height in pixels, as real numbers.
+        size: Width and height of the image.
+        where: The location of the box, for messages.
 
     Raises:
-        BadInput: The box is further outside, has a negative side, or holds a number that is not finite.
+        BadInput: The box is further outside, has a negative size, or has a number that is not finite.
 
     """
     left, top, width, height = map(float, box)
     if not all(map(math.isfinite, (left, top, width, height))) or min(width, height) < 0:
-        raise BadInput(f"{where}: a box is left, top, width and height in pixels (got {list(box)})")
+        raise BadInput(f"{where}: a box must be left, top, width and height in pixels (got {list(box)})")
     if min(left, top) < -1 or left + width > size[0] + 1 or top + height > size[1] + 1:
         raise BadInput(
-            f"{where}: the box {list(box)} (left, top, width, height) lies outside of the image, which is "
-            f"{size[0]} x {size[1]} pixels"
+            f"{where}: the box (left, top, width, height) must be inside the image of {size[0]} x {size[1]} pixels "
+            f"(got {list(box)})"
         )
     first = [min(max(round(edge), 0), side - 1) for edge, side in zip((left, top), size, strict=True)]
     last = [

@@ -1,4 +1,4 @@
-"""Images of WordNet's synsets: a caption for each from the names of its synset."""
+"""Images of WordNet's synsets, with captions from the names of the synsets."""
 
 import re
 from collections.abc import Iterable
@@ -16,7 +16,15 @@ _SYNSET = re.compile("n[0-9]{8}")
 
 
 class Labeled(NamedTuple):
-    """An image of a synset. Boxes are left, top, width and height in pixels."""
+    """An image of a synset.
+
+    Attributes:
+        synset: The id of the synset.
+        image: The path of the image.
+        where: The location of the label in its file, for messages.
+        boxes: Left, top, width and height of each object, in pixels.
+
+    """
 
     synset: str
     image: Path
@@ -26,12 +34,15 @@ class Labeled(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class SynsetDataset(LocalDataset):
-    """The first ``each`` images of every synset, or all of them, synsets and images by their numbers.
+    """Base class of data sets of synsets.
 
-    ``split`` is val or train.
+    Synsets are in the order of their ids, and images in natural order of their names. As in the paper, the caption is
+    ``a photo of a `` and all names of the synset: "a photo of a tench, Tinca tinca". These names name the objects.
 
-    The caption is ``a photo of a `` and the whole string of the synset, as in the paper: "a photo of a tench, Tinca
-    tinca". All of that string names the objects.
+    Attributes:
+        each: The number of images of each synset, from the first; None means all.
+        split: The split: "val" or "train".
+
     """
 
     each: int | None = None
@@ -39,13 +50,17 @@ class SynsetDataset(LocalDataset):
 
     def __post_init__(self) -> None:
         if self.split not in ("val", "train"):
-            raise BadOption(f"split must be val or train: test has no labels (got {self.split!r})")
+            raise BadOption(f"split must be val or train, since test has no labels (got {self.split!r})")
         if self.each is not None and self.each < 1:
             raise BadOption(f"each must be at least 1 (got {self.each})")
         super().__post_init__()
 
     def captioned(self, images: Iterable[Labeled], names: dict[str, str]) -> list[Record]:
-        """Entries of the first images of each synset.
+        """Return the records of the first images of each synset.
+
+        Args:
+            images: The images.
+            names: The names of each synset.
 
         Raises:
             BadInput: A synset has no name, or fewer images than ``each``.
@@ -57,10 +72,10 @@ class SynsetDataset(LocalDataset):
         entries: list[Record] = []
         for synset, members in sorted(of_synset.items()):
             if synset not in names:
-                raise BadInput(f"{members[0].where}: the list of names does not know the synset {synset!r}")
+                raise BadInput(f"{members[0].where}: the list of names does not have the synset {synset!r}")
             if self.each is not None and len(members) < self.each:
                 raise BadInput(
-                    f"each must be at most {len(members)} (got {self.each}): the synset {synset} has no more images"
+                    f"each must be at most {len(members)}, the number of images of {synset} (got {self.each})"
                 )
             members.sort(key=lambda labeled: natural(labeled.image.name))
             entries += [_entry(labeled, names[synset]) for labeled in members[: self.each]]
@@ -68,33 +83,34 @@ class SynsetDataset(LocalDataset):
 
 
 def is_synset(text: str) -> bool:
-    """Whether a text is the number of a synset, such as n01440764."""
+    """Return whether a text is the id of a synset, such as n01440764."""
     return _SYNSET.fullmatch(text) is not None
 
 
 def synset_names(path: Path) -> dict[str, str]:
-    """The names of synsets: a line each, number, space or tab, and all its names.
+    """Read the names of synsets from a file whose lines have an id, a space or tab, and the names.
 
     Raises:
-        BadInput: A line is no such line.
+        BadInput: A line has another format.
 
     """
     names: dict[str, str] = {}
     for line, where in lines(path):
         number, _, name = line.replace("\t", " ", 1).partition(" ")
         if not is_synset(number) or not name.strip():
-            raise BadInput(f"{where}: expected the number of a synset and its names (got {line!r})")
+            raise BadInput(f"{where}: expected the id of a synset and its names (got {line!r})")
         names[number] = name.strip()
     return names
 
 
 def from_corners(corners: list[str], where: str) -> Edges:
-    """Return the box of its first and last column and row.
+    """Convert the first and the last column and row of a box to left, top, width and height.
 
-    The last ones belong to the box, as in ImageNet's files: those of a whole image of 64 pixels are 0 0 63 63.
+    The last column and row are inside the box, as in ImageNet's files: the box of a whole image of 64 x 64 pixels is
+    0 0 63 63.
 
     Raises:
-        BadInput: These are not four numbers, or the last comes before the first.
+        BadInput: The corners are not four numbers, or the last column or row is before the first.
 
     """
     try:
@@ -103,7 +119,7 @@ def from_corners(corners: list[str], where: str) -> Edges:
             raise ValueError
     except ValueError as error:
         raise BadInput(
-            f"{where}: a box is its left, top, right and bottom in pixels (got {' '.join(corners)!r})"
+            f"{where}: a box must be left, top, right and bottom in pixels (got {' '.join(corners)!r})"
         ) from error
     return left, top, right - left + 1, bottom - top + 1
 
@@ -111,5 +127,5 @@ def from_corners(corners: list[str], where: str) -> Edges:
 def _entry(labeled: Labeled, name: str) -> Record:
     caption = PREFIX + name
     span = len(PREFIX), len(caption)
-    marks = tuple(ObjectAnnotation(name, box, (span,)) for box in labeled.boxes)
-    return Record((caption,), str(labeled.image), labeled.where, annotations=marks)
+    annotations = tuple(ObjectAnnotation(name, box, (span,)) for box in labeled.boxes)
+    return Record((caption,), str(labeled.image), labeled.where, annotations=annotations)

@@ -1,4 +1,4 @@
-"""Data sets in tables whose columns the caller names, read row by row: a row that cannot be read costs no other."""
+"""Data sets in tables, which are read row by row. An error in one row does not affect the others."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
@@ -14,12 +14,19 @@ from nibt.datasets.base import ImageLocation, Record, Wanted
 from nibt.errors import BadInput
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
-CHOOSE = "choose by --image, --caption and --key (in Python image=, caption=, key=)"
+CHOOSE = "choose columns with --image, --caption and --key (in Python image=, caption=, key=)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableDataset(RecordDataset):
-    """``image``, ``caption`` and ``key`` are the columns of the image, the caption and the user's own name of a row."""
+    """Base class of data sets in tables.
+
+    Attributes:
+        image: The column of images.
+        caption: The column of captions.
+        key: The column with the user's identifiers of rows.
+
+    """
 
     image: str = "image"
     caption: str = "caption"
@@ -31,7 +38,15 @@ class TableDataset(RecordDataset):
         return (self.image, self.caption, *([self.key] if self.key else []))
 
     def row_record(self, row: int, values: Any, folder: Path, where: str) -> Record:
-        """Return the record of a row, or the error that takes its place."""
+        """Build the record of a row; a row that cannot be read gives a record with its error.
+
+        Args:
+            row: The position of the row.
+            values: The values by column, or an error.
+            folder: The folder that paths of images are relative to.
+            where: The location of the row, for messages.
+
+        """
         if isinstance(values, BadInput):
             return Record(row=row, where=where, error=str(values))
         key = ""
@@ -47,7 +62,7 @@ class TableDataset(RecordDataset):
 
 @dataclass(frozen=True, kw_only=True)
 class TextTable(TableDataset):
-    """The rows of a CSV or TSV file, or of a file with a JSON object per line."""
+    """Base class of data sets in a CSV or TSV file, or in a file with a JSON object per line."""
 
     @property
     @abstractmethod
@@ -57,7 +72,7 @@ class TextTable(TableDataset):
     @property
     @abstractmethod
     def images(self) -> Path:
-        """The folder to which paths of images are relative."""
+        """The folder that paths of images are relative to."""
 
     def identity(self) -> dict[str, Any]:
         return {"kind": "table", "fingerprint": file_hash(self.table)}
@@ -70,14 +85,14 @@ class TextTable(TableDataset):
             yield self.row_record(row, row_values(values, where), self.images, where) if wanted(row) else None
 
     def rows(self) -> Iterable[tuple[Any, str]]:
-        """Yield the rows, each with its place; a line of JSON as its text."""
+        """Return the rows with their locations. A row of JSON is the text of its line."""
         if self.table.suffix.lower() in (".csv", ".tsv"):
             return table_rows(self.table, self.columns, CHOOSE)
         return lines(self.table)
 
 
 def row_values(row: Any, where: str) -> Any:
-    """Return the values of a row by column, or the error that takes their place."""
+    """Return the values of a row by column, or the error of a row that cannot be read."""
     try:
         return parsed(row, where) if isinstance(row, str) else row
     except BadInput as error:
@@ -85,13 +100,16 @@ def row_values(row: Any, where: str) -> Any:
 
 
 def image_location(value: Any, folder: Path, row: int) -> tuple[str, ImageLocation]:
-    """Return the name and the location of an image, by the value of a column.
+    """Return the name and the location of an image.
 
-    A value is a path relative to ``folder``, the bytes of a file, or both in a table (``path``, ``bytes``), as the
-    package ``datasets`` has it.
+    Args:
+        value: The value of the column: a path relative to ``folder``, the bytes of a file, or a dictionary with
+            ``path`` and ``bytes``, as in the package ``datasets``.
+        folder: The folder.
+        row: The position of the row, which names an image without a path.
 
     Raises:
-        BadInput: It is none of these.
+        BadInput: The value has another type.
 
     """
     if isinstance(value, dict) and {"bytes", "path"} & set(value):
@@ -106,22 +124,25 @@ def image_location(value: Any, folder: Path, row: int) -> tuple[str, ImageLocati
 
 
 def caption_text(value: Any) -> str:
-    """Return the caption, by the value of a column: a string, or a list of strings, of which the first is taken.
+    """Return the caption of a row.
+
+    Args:
+        value: The value of the column: a string, or a list of strings, of which the first is used.
 
     Raises:
-        BadInput: It is neither.
+        BadInput: The value has another type.
 
     """
     value = value[0] if isinstance(value, list | tuple) and value else value
     if not isinstance(value, str):
         raise BadInput(f"the caption must be a text (got {_kind(value)})")
     if value != as_utf8(value):
-        raise BadInput("the caption holds an unpaired surrogate: write it again in UTF-8")
+        raise BadInput("the caption must be valid Unicode (got an unpaired surrogate): save it in UTF-8")
     return value
 
 
 def as_utf8(text: str) -> str:
-    """Return the text as UTF-8 can hold it: names of files may hold what it cannot."""
+    """Return a text with characters replaced that UTF-8 cannot encode, which may occur in names of files."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -130,7 +151,11 @@ def _kind(value: Any) -> str:
 
 
 def file_hash(path: Path, tail: int | None = None) -> str:
-    """Return 16 hexadecimal digits of a file's size and bytes, or of its size and its last bytes only.
+    """Return a hash of the size and the bytes of a file, as 16 hexadecimal digits.
+
+    Args:
+        path: The file.
+        tail: The number of bytes at the end that are hashed; None means all bytes.
 
     Raises:
         BadInput: The file cannot be read.
@@ -147,6 +172,6 @@ def file_hash(path: Path, tail: int | None = None) -> str:
 
 
 def files_hash(paths: Iterable[Path], tail: int | None = None) -> str:
-    """Return 16 hexadecimal digits of the names and the bytes of several files."""
+    """Return a hash of the names and the bytes of several files, as 16 hexadecimal digits."""
     lines = "".join(f"{path.name} {file_hash(path, tail)}\n" for path in paths)
     return sha256(lines.encode()).hexdigest()[:16]

@@ -1,8 +1,8 @@
-"""The contract of data sets: pairs by number, and as a stream of records.
+"""The base class of data sets, which give pairs by their positions, and records as a stream.
 
-A record says where the image of a pair is and what its caption is; reading it gives the pair. A stream of records
-keeps nothing in memory, so a job of a million pairs needs no more room than one of a hundred, and a worker is sent
-only what it needs. What is wrong with one pair is told with this pair.
+A record has the location of the image of a pair, and its captions. Reading the record gives the pair. Since a stream
+keeps no records in memory, the memory of a job does not depend on the number of pairs, and a worker gets only the
+records that it needs. An error that concerns one pair is reported with this pair.
 """
 
 import json
@@ -26,7 +26,14 @@ Wanted: TypeAlias = Callable[[int], bool]
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """Some bytes of a file, such as a member of a tar archive."""
+    """A part of a file, such as a member of a tar archive.
+
+    Attributes:
+        path: The file.
+        start: The position of the first byte.
+        size: The number of bytes.
+
+    """
 
     path: Path
     start: int
@@ -48,18 +55,18 @@ class ByteRange:
 
 
 ImageLocation: TypeAlias = str | ByteRange | bytes | None
-"""A path (or ``sample:NAME``), a part of a file, or the bytes of an image file."""
+"""The location of an image: a path (or ``sample:NAME``), a part of a file, or the bytes of an image file."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectAnnotation:
-    """An object as its file has it.
+    """An object as it is annotated in a file.
 
     Attributes:
         name: The name of the object.
-        box: Left, top, width and height in pixels; need not be whole numbers.
-        spans: Where the caption names it; None means that its name is searched for in the caption.
-        outline: Its mask in the format of the file.
+        box: Left, top, width and height in pixels, as real numbers.
+        spans: The spans of the caption that name the object; None means that its name is searched for in the caption.
+        outline: The mask of the object in the format of the file.
 
     """
 
@@ -71,19 +78,19 @@ class ObjectAnnotation:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A pair before its image is read: an image with one or several captions; or the error that takes its place.
+    """A pair before its image is read, or the error of a pair that cannot be read.
 
     Attributes:
-        captions: The captions.
-        image: Where the image is.
-        where: The place of the record in its file, for messages.
+        captions: The captions, one or several.
+        image: The location of the image.
+        where: The location of the record in its file, for messages.
         row: The position in the data set, from 0.
-        name: The name of the image, the same wherever the folder lies; empty means its path.
-        key: The user's own name for the record.
+        name: The name of the image, which does not depend on the folder; empty means its path.
+        key: The user's identifier of the record.
         annotations: The objects of the image.
-        names: All names that the caption is searched for; empty means those of the objects.
-        size: Width and height of the image for which the boxes were made, if the file says so.
-        error: Why the record cannot be read.
+        names: The names that are searched for in the caption; empty means those of the objects.
+        size: Width and height of the image that was annotated; None if the file does not have them.
+        error: The message of the error; empty if the record can be read.
 
     """
 
@@ -100,16 +107,16 @@ class Record:
 
     @property
     def caption(self) -> str | None:
-        """The first caption; None if there is none."""
+        """The first caption; None if there are no captions."""
         return self.captions[0] if self.captions else None
 
     @property
     def source(self) -> str:
-        """What the image is called in results."""
+        """The name of the image in results."""
         return self.name or (self.image if isinstance(self.image, str) else "")
 
     def digest(self) -> str:
-        """Return the digest of the image, equal to ``ImageInput.digest``; empty if its file cannot be read."""
+        """Compute the digest of the image, which equals ``ImageInput.digest``; empty if the file cannot be read."""
         try:
             if isinstance(self.image, str):
                 is_sample = self.image.startswith(SAMPLE)
@@ -120,7 +127,7 @@ class Record:
             return ""
 
     def with_bytes(self) -> "Record":
-        """Return the record with the bytes of its image, for a worker that cannot reach the file."""
+        """Return the record with the bytes of its image, for workers without access to the file."""
         if isinstance(self.image, ByteRange):
             return replace(self, image=self.image.read())
         if not isinstance(self.image, str) or self.image.startswith(SAMPLE):
@@ -128,16 +135,15 @@ class Record:
         try:
             return replace(self, image=Path(self.image).read_bytes())
         except OSError:
-            return self  # the worker says what is wrong with it
+            return self  # the worker reports the error
 
 
 @dataclass(frozen=True)
 class Dataset(Plugin, ABC):
-    """Pairs by their position, from 0; the same position always gives the same pair.
+    """Base class of data sets: sequences of pairs, whose order does not change.
 
-    A subclass is a frozen dataclass whose fields are its options. A data set
-    that draws its pairs overrides ``__len__`` and ``__getitem__``; one that reads them from files is a
-    ``RecordDataset`` (``datasets/_records.py``).
+    A subclass is a frozen dataclass whose fields are its options. A data set that generates its pairs overrides
+    ``__len__`` and ``__getitem__``. A data set that reads files is a ``RecordDataset`` (``datasets/_records.py``).
     """
 
     @abstractmethod
@@ -145,10 +151,10 @@ class Dataset(Plugin, ABC):
 
     @abstractmethod
     def __getitem__(self, item: int) -> Pair:
-        """Return one pair, with what is known of where its objects are.
+        """Return the pair at a position, with its objects if they are known.
 
         Raises:
-            IndexError: There is no such pair.
+            IndexError: The position is out of range.
 
         """
 
@@ -156,17 +162,24 @@ class Dataset(Plugin, ABC):
         return (self[item] for item in range(len(self)))
 
     def records(self, wanted: Wanted = lambda row: True) -> Iterator[Record | None]:
-        """Yield each record in order; None in place of one that is not wanted.
+        """Yield the records in order, with None in place of records that are not wanted.
+
+        Args:
+            wanted: Returns whether to read the record at a position.
 
         Raises:
-            BadInput: The file that holds the records cannot be read.
+            BadInput: A file cannot be read.
 
         """
         for row in range(len(self)):
             yield Record(row=row) if wanted(row) else None
 
     def read(self, record: Record, images: dict[ImageLocation, ImageInput]) -> Pair:
-        """Read the pair of a record. Images with a path are put into ``images``, or taken from there.
+        """Read the pair of a record.
+
+        Args:
+            record: The record.
+            images: A cache of images by their paths, to which the image is added.
 
         Raises:
             BadInput: The image or the caption cannot be read.
@@ -178,17 +191,17 @@ class Dataset(Plugin, ABC):
         """Read the image of a record.
 
         Raises:
-            BadInput: It is missing or broken.
+            BadInput: The image is missing or damaged.
 
         """
         return self[record.row].image
 
     def known_length(self) -> int | None:
-        """Return the number of records if it is known without reading all of them."""
+        """Return the number of records, or None if all of them must be read to count them."""
         return len(self)
 
     def identity(self) -> dict[str, Any]:
-        """Return plain data that differs for other pairs: a job of another identity is another job."""
+        """Return plain data that identifies the pairs. Jobs with different identities are different jobs."""
         record = json.dumps(self.record(), sort_keys=True, default=str)
         return {
             "kind": "dataset",
@@ -198,9 +211,15 @@ class Dataset(Plugin, ABC):
 
     @classmethod
     def check(cls, *arguments: Any, **options: Any) -> str:
-        """Return what keeps a data set from being read, in plain words; empty if nothing does.
+        """Check that a data set and all its images can be read.
 
-        Takes what the class takes, and looks for every image as well.
+        Args:
+            *arguments: The arguments of the class.
+            **options: The options of the class.
+
+        Returns:
+            The message of the error; empty if there is none.
+
         """
         try:
             return cls(*arguments, **options).missing()
@@ -208,18 +227,18 @@ class Dataset(Plugin, ABC):
             return str(error)
 
     def missing(self) -> str:
-        """Return which of the images are missing, in plain words; empty if none is."""
+        """Return a message about missing images; empty if no image is missing."""
         return ""
 
     def fingerprint(self, count: int | None = None) -> str:
-        """Return 16 hexadecimal digits of the images, captions and annotations of the first ``count`` pairs."""
+        """Return a hash of the images, captions and annotations of the first ``count`` pairs: 16 hexadecimal digits."""
         digest = sha256()
         for item in tracked(range(len(self) if count is None else min(count, len(self)))):
             digest.update(self.content(item).encode() + b"\n")
         return digest.hexdigest()[:16]
 
     def content(self, item: int) -> str:
-        """Return a text that differs for any other pair in this position; for a pair that cannot be read, the error."""
+        """Return a text that identifies the content of a pair, or the error of a pair that cannot be read."""
         try:
             pair = self[item]
         except NibtError as error:
@@ -227,11 +246,11 @@ class Dataset(Plugin, ABC):
         return repr((pair.image.digest, pair.caption, [(one.name, one.box, one.spans) for one in pair.objects]))
 
     def record(self) -> dict[str, Any]:
-        """Return what results store of a data set: its name, its options and its number of pairs."""
+        """Return the name, the options and the number of pairs as plain data, for results."""
         options = {field.name: getattr(self, field.name) for field in fields(self) if field.init and field.repr}
         plain = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
         return {"dataset": self.name, **plain, "pairs": len(self)}
 
 
-# By name only: Sequence has a method `count`, and here that is an option.
+# It is registered instead of inherited, since Sequence has a method `count`, which is an option here.
 Sequence.register(Dataset)  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,4 +1,4 @@
-"""Conceptual Captions as the paper read it: a table with the columns ``caption`` and ``file_path``.
+"""Conceptual Captions as a table with the columns ``caption`` and ``file_path``.
 
 P. Sharma, N. Ding, S. Goodman, R. Soricut, Conceptual Captions: A Cleaned, Hypernymed, Image Alt-text Dataset For
 Automatic Image Captioning, ACL 2018.
@@ -17,17 +17,23 @@ from nibt.errors import BadInput
 
 @dataclass(frozen=True, kw_only=True)
 class ConceptualCaptions(LocalDataset):
-    """Pairs in the order of the table. ``table`` is its name, where the folder holds several.
+    """The pairs of a table, in its order.
 
-    Paths are relative to the folder or to its ``images``, or absolute. The official lists of captions and web addresses
-    are refused: they hold no images.
+    Paths are relative to the folder or to its ``images``, or absolute. The official lists of captions and URLs are
+    rejected, since they have no images.
+
+    Attributes:
+        table: The name of the table, if the folder has several.
+
     """
 
     title = "Conceptual Captions"
-    layout = "a .csv or .tsv table with the columns caption and file_path, and the images that it names, in images/ or beside it"  # noqa: E501
+    layout = (
+        "a .csv or .tsv table with the columns caption and file_path, and its images in images/ or in the same folder"
+    )
     home = (
-        "ai.google.com/research/ConceptualCaptions has captions with the addresses of the images; download these "
-        "(img2dataset does) and write the table"
+        "ai.google.com/research/ConceptualCaptions has captions with the URLs of the images; download the images, for "
+        "instance with img2dataset, and write the table"
     )
     table: str | None = None
 
@@ -45,9 +51,8 @@ class ConceptualCaptions(LocalDataset):
         first, _ = next(lines(path), ("", ""))
         if first.rpartition("\t")[2].strip().startswith(("http://", "https://")):
             raise BadInput(
-                f"{path} is the official list of captions and web addresses, which names no files: download "
-                "the images (img2dataset does) and write a table with the columns caption and "
-                "file_path"
+                f"{path} is the official list of captions and URLs, which names no files: download the images, for "
+                "instance with img2dataset, and write a table with the columns caption and file_path"
             )
 
 

@@ -1,4 +1,4 @@
-"""Flickr8k: 8,091 photographs of people and animals that do something, with five captions each.
+"""Flickr8k: 8,091 photographs of people and animals in action, with five captions each.
 
 M. Hodosh, P. Young, J. Hockenmaier, Framing Image Description as a Ranking Task: Data, Models and Evaluation Metrics,
 JAIR 47, 2013.
@@ -14,15 +14,18 @@ from nibt.datasets._files import lines, natural, table
 from nibt.datasets.base import Record
 from nibt.errors import BadInput, BadOption
 
-_NO_IMAGE = "2258277193_586949ec62.jpg.1"  # the published list has captions for this, and the archive no such file
+_NO_IMAGE = "2258277193_586949ec62.jpg.1"  # the published list has captions of this image, which is not in the archive
 _SPLITS = {"train": "trainImages", "dev": "devImages", "test": "testImages"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flickr8k(CaptionedDataset):
-    """Pairs by the names of the images; captions by their numbers.
+    """The images of Flickr8k with their captions, in natural order of their names.
 
-    ``split`` is train, dev or test, and needs the published list of it (``Flickr_8k.testImages.txt``).
+    Attributes:
+        split: The split: "train", "dev" or "test". It needs the published list (``Flickr_8k.testImages.txt``). None
+            means all images.
+
     """
 
     title = "Flickr8k"
@@ -45,7 +48,7 @@ class Flickr8k(CaptionedDataset):
         wanted = captions.keys() if self.split is None else self._wanted(self.split)
         unknown = sorted(set(wanted) - set(captions))
         if unknown:
-            raise BadInput(f"{path} has no caption of {unknown[0]}, which the list of the split {self.split} names")
+            raise BadInput(f"{path} has no caption of {unknown[0]}, which is in the list of the split {self.split}")
         folder = self.inside(
             "Images",
             "images",
@@ -65,7 +68,7 @@ class Flickr8k(CaptionedDataset):
         return {line.strip() for line, _ in lines(self._text(f"Flickr_8k.{_SPLITS[split]}.txt"))}
 
 
-_Captions = dict[str, tuple[str, list[tuple[int, str]]]]  # by image: its first place in the file, its numbered captions
+_Captions = dict[str, tuple[str, list[tuple[int, str]]]]  # by image: its first line in the file, its numbered captions
 
 
 def _from_table(path: Path) -> _Captions:

@@ -1,4 +1,4 @@
-"""Your own pairs: pairs.csv or pairs.jsonl with image and caption, with or without boxes."""
+"""Your own pairs in pairs.csv or pairs.jsonl, with or without boxes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -17,19 +17,19 @@ from nibt.errors import BadInput
 
 @dataclass(frozen=True, kw_only=True)
 class Folder(LocalDataset, TextTable):
-    """Pairs in the order of the file.
+    """The pairs of ``pairs.csv`` or ``pairs.jsonl``, in the order of the file.
 
-    Each line of JSON may bring boxes: ``{"image": "a.jpg", "caption": "a cat", "boxes": [{"name": "cat", "box": [left,
-    top, width, height], "spans": [[2, 5]]}]}``. Without spans the name is looked for in the caption, itself or its
-    plural; with an empty list the caption does not name it.
+    A line of JSON may have boxes: ``{"image": "a.jpg", "caption": "a cat", "boxes": [{"name": "cat", "box": [left, top,
+    width, height], "spans": [[2, 5]]}]}``. Without ``spans``, the caption is searched for the name and its plural. An
+    empty list means that the caption does not name the object.
     """
 
     title = "A folder of pairs"
     layout = (
-        "pairs.csv (columns image and caption) or pairs.jsonl (an object with image and caption a line), and the "
-        "images that it names, in images/ or beside it"
+        "pairs.csv (columns image and caption) or pairs.jsonl (an object with image and caption per line), and its "
+        "images in images/ or in the same folder"
     )
-    home = "you write it yourself; docs/datasets.md shows both"
+    home = "you write it yourself; docs/datasets.md has examples"
 
     @override
     def read_records(self) -> list[Record]:
@@ -44,16 +44,16 @@ class Folder(LocalDataset, TextTable):
         """The file with the pairs.
 
         Raises:
-            BadInput: There is none, or there are two.
+            BadInput: The folder has neither or both of the files.
 
         """
         if (self.root / "pairs.csv").exists() and (self.root / "pairs.jsonl").exists():
-            raise BadInput(f"{str(self.folder)!r} holds both pairs.csv and pairs.jsonl: leave one")
+            raise BadInput(f"{str(self.folder)!r} has both pairs.csv and pairs.jsonl: remove one of them")
         return self.inside("pairs.csv", "pairs.jsonl")
 
     @cached_property
     def images(self) -> Path:
-        """The folder to which paths are relative, by where the first image is."""
+        """The folder that paths are relative to, determined by the first image."""
         row, where = next(iter(self.rows()), (BadInput(""), ""))
         first = self.row_record(0, row_values(row, where), self.root, where)
         return images_folder(self.root, first.name)
@@ -83,7 +83,7 @@ def _annotation(values: dict[str, Any], length: int) -> ObjectAnnotation:
     for first, last in pairs:
         if not 0 <= first < last <= length:
             raise ValueError(
-                f"a span is the first and the last-plus-one of the caption's {length} characters (got {first}, {last})"
+                f"a span must be start and end (exclusive) in the caption of {length} characters (got {first}, {last})"
             )
     return ObjectAnnotation(_text(values["name"]), (left, top, width, height), pairs)
 

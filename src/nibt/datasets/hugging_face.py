@@ -1,4 +1,4 @@
-"""A data set that the package datasets saved to disk, with a column of images and one of captions.
+"""Data sets that the package datasets saved to disk, with a column of images and a column of captions.
 
 Q. Lhoest et al., Datasets: A Community Library for Natural Language Processing, EMNLP 2021.
 """
@@ -19,30 +19,35 @@ from nibt.datasets._table import TableDataset, files_hash
 from nibt.datasets.base import Dataset, Record, Wanted
 from nibt.errors import BadInput, BadOption, NibtError, Unsupported
 
-_DESCRIPTIONS = ("dataset_dict.json", "dataset_info.json", "state.json")  # what the package writes into its folders
+_DESCRIPTIONS = ("dataset_dict.json", "dataset_info.json", "state.json")  # the package writes these into its folders
 
 
 @dataclass(frozen=True, kw_only=True)
 class HuggingFace(CaptionedDataset, TableDataset):
-    """Pairs in the order of the rows.
+    """The pairs of a saved table, in the order of its rows.
 
-    ``image`` and ``caption`` are the columns of images and of captions, each of these a text or a list of texts;
-    ``split`` is needed where several were saved together. Needs the package ``datasets``: ``pip install 'nibt[data]'``.
+    A caption is a text or a list of texts. It needs the package ``datasets``: ``pip install 'nibt[data]'``.
+
+    Attributes:
+        split: The split, if several were saved together.
+
     """
 
     title = "A data set saved by the package datasets"
-    layout = "what save_to_disk of the package datasets writes (dataset_info.json, state.json and Arrow files)"
-    home = "load it once with the package datasets, and call its save_to_disk"
+    layout = (
+        "the files that save_to_disk of the package datasets writes (dataset_info.json, state.json and Arrow files)"
+    )
+    home = "load it with the package datasets, and call save_to_disk"
     split: str | None = None
 
     @cached_property
     def rows(self) -> Any:
-        """The table of the package ``datasets``, whose images are decoded when a row is read.
+        """The table of the package ``datasets``, which decodes an image when its row is read.
 
         Raises:
             Unsupported: The package is not installed.
-            BadInput: The folder was not saved by it.
-            BadOption: There is no such split or column.
+            BadInput: The package did not save the folder.
+            BadOption: The split or a column does not exist.
 
         """
         columns = [(self.image, "image"), (self.caption, "caption")] + ([(self.key, "key")] if self.key else [])
@@ -68,7 +73,10 @@ class HuggingFace(CaptionedDataset, TableDataset):
         return [Record(_texts(value, f"row {row}"), where=f"row {row}") for row, value in enumerate(captions)]
 
     def stream(self, wanted: Wanted) -> Iterator[Record | None]:
-        """Read rows one by one, with the bytes of their images; all records at once for another choice of captions."""
+        """Yield the records of the rows, with the bytes of their images.
+
+        With another choice than the first caption, all captions are read first.
+        """
         if self.choice != "first":
             yield from super().stream(wanted)
             return
@@ -81,12 +89,12 @@ class HuggingFace(CaptionedDataset, TableDataset):
             try:
                 values: Any = rows[row]
             except (OSError, SyntaxError, ValueError) as error:
-                values = BadInput(f"{where}: it cannot be read ({error})")
+                values = BadInput(f"{where}: the row cannot be read ({error})")
             yield self.row_record(row, values, self.root, where)
 
     @cached_property
     def entries(self) -> list[Record]:
-        """All records, with ``count`` and ``seed`` applied; without images, which stay in the table."""
+        """All records, with ``count`` and ``seed`` applied. The images stay in the table."""
         return self.chosen_records(self.expanded(self.read_records()))
 
     @override
@@ -101,7 +109,7 @@ class HuggingFace(CaptionedDataset, TableDataset):
         try:
             value = self.rows[int(record.where.removeprefix("row "))][self.image]
         except (OSError, SyntaxError, ValueError) as error:
-            raise BadInput(f"{where}: the image is missing or broken ({error})") from error
+            raise BadInput(f"{where}: the image is missing or damaged ({error})") from error
         if value is None:
             raise BadInput(f"{where}: there is no image")
         try:
@@ -110,22 +118,25 @@ class HuggingFace(CaptionedDataset, TableDataset):
             raise BadInput(f"{where}: {error}") from error
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the open table behind as well."""
+        """Return the state for pickling, without the records and the open table."""
         return {name: value for name, value in super().__getstate__().items() if name != "rows"}
 
     @override
     def missing(self) -> str:
-        return ""  # they are in the file itself, or are known to the package alone
+        return ""  # images are in the table, or only the package can find them
 
 
 def saved(folder: Path, split: str | None, *columns: tuple[str, str]) -> Any:
-    """Open the table that the package ``datasets`` saved, without reading it.
+    """Open a table that the package ``datasets`` saved, without reading its rows.
 
-    ``columns`` are the columns that it must have, each with the name of the option that chose it.
+    Args:
+        folder: The folder.
+        split: The split; None if the folder has no splits.
+        *columns: The columns that the table must have, each with the option that sets it.
 
     Raises:
-        Unsupported: That package is not installed.
-        BadOption: There is no such split or column.
+        Unsupported: The package is not installed.
+        BadOption: The split or a column does not exist.
 
     """
     try:
@@ -136,14 +147,14 @@ def saved(folder: Path, split: str | None, *columns: tuple[str, str]) -> Any:
     if isinstance(table, dict):  # a DatasetDict is one
         table = table[_known("split", split, list(table))]
     elif split is not None:
-        raise BadOption(f"the data set was saved without splits: leave split out (got {split!r})")
+        raise BadOption(f"split must be left out, since the data set was saved without splits (got {split!r})")
     for value, option in columns:
         _known(option, value, table.column_names)
     return table
 
 
 def _undecoded(rows: Any, column: str) -> Any:
-    """The table with the bytes of its images."""
+    """Return the table with the bytes of its images instead of decoded images."""
     package = import_module("datasets")
     if isinstance(rows.features[column], package.Image):
         return rows.cast_column(column, package.Image(decode=False))

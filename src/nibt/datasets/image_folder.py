@@ -1,4 +1,4 @@
-"""A folder of images, each with its caption in a text file of the same name."""
+"""Folders of images, each with its caption in a text file of the same name."""
 
 import os
 from collections.abc import Iterator
@@ -19,7 +19,10 @@ from nibt.errors import BadInput
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFolder(RecordDataset):
-    """``a.jpg`` with ``a.txt``, by their names, numbers in order. Only the names are kept in memory."""
+    """The images of a folder with their captions, such as ``a.jpg`` with ``a.txt``.
+
+    They are in natural order of their names. Only the names are kept in memory.
+    """
 
     @override
     def identity(self) -> dict[str, Any]:
@@ -44,7 +47,7 @@ class ImageFolder(RecordDataset):
         try:
             caption = text.read_text(encoding="utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
-            message = f"{name}: its caption, {text.name}, cannot be read ({error})"
+            message = f"{name}: the caption file {text.name} cannot be read ({error})"
             return Record(row=row, where=name, name=name, key=key, error=message)
         return Record((caption,), str(self.root / name), name, row, name, key)
 
@@ -57,8 +60,8 @@ class ImageFolder(RecordDataset):
             names = sorted((entry.name for entry in entries if names_image(entry.name)), key=natural)
         if not names:
             raise BadInput(
-                f"{str(self.folder)!r} holds no pairs: expected pairs.csv, pairs.jsonl, .tar or .parquet "
-                "files, a saved data set, or images with a .txt beside each"
+                f"{str(self.folder)!r} has no pairs: it must have pairs.csv, pairs.jsonl, .tar or .parquet files, a "
+                "saved data set, or images with captions in .txt files of the same names"
             )
         return names
 

@@ -15,23 +15,23 @@ from nibt.datasets._synsets import Labeled, SynsetDataset, from_corners, is_syns
 from nibt.datasets.base import Edges, Record
 from nibt.errors import BadInput
 
-_ORDERED = ("LOC_synset_mapping.txt", "synset_words.txt")  # of the 1,000 synsets alone, so that a place is a label
+_ORDERED = ("LOC_synset_mapping.txt", "synset_words.txt")  # these have only the 1,000 synsets, whose index is a label
 _LABELS = ("LOC_val_solution.csv", "val.txt", "labels.txt", "imagenet_2012_validation_synset_labels.txt")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageNet(SynsetDataset):
-    """Images of every synset, or the first ``each`` of them; ``split`` is val, or train in sub-folders.
+    """The images of ImageNet's synsets. The split "train" must be in sub-folders.
 
-    Labels are the names of sub-folders (``n01440764``), or stand in a file: ``LOC_val_solution.csv``, which brings
-    boxes; ``val.txt`` or ``labels.txt`` with an image and its synset, or the synset's place from 0, a line; or a
-    synset a line in the order of the images.
+    Labels are the names of sub-folders (``n01440764``), or in a file: ``LOC_val_solution.csv``, which also has boxes;
+    ``val.txt`` or ``labels.txt``, with an image and its synset, or the index of the synset from 0, per line; or a file
+    with a synset per line in the order of the images.
     """
 
     title = "ImageNet (ILSVRC 2012)"
     layout = (
         "LOC_synset_mapping.txt, synset_words.txt or words.txt; and in the folder, in val/ or in "
-        "ILSVRC/Data/CLS-LOC/val/ either a sub-folder for each synset, or ILSVRC2012_val_*.JPEG with labels in "
+        "ILSVRC/Data/CLS-LOC/val/ either a sub-folder per synset, or ILSVRC2012_val_*.JPEG with labels in "
         "LOC_val_solution.csv, val.txt, labels.txt or imagenet_2012_validation_synset_labels.txt"
     )
     home = "image-net.org, after registration"
@@ -67,27 +67,26 @@ def _of_labels(labels: Path, folder: Path, order: list[str]) -> Iterator[Labeled
         *name, label = line.split()
         if not name and not is_synset(label):
             raise BadInput(
-                f"{where}: a line that is only a number is a label of the development kit, in an order "
-                "of its own: take LOC_val_solution.csv, or a file with a synset (n01440764) a "
-                "line"
+                f"{where}: a line with only a number is a label of the development kit, which has another order of "
+                "synsets: use LOC_val_solution.csv, or a file with a synset (n01440764) per line"
             )
         image = Path(name[0]).name if name else f"ILSVRC2012_val_{number:08d}.JPEG"
         yield Labeled(_label(label, order, where), folder / image, where)
 
 
 def _label(label: str, order: list[str], where: str) -> str:
-    """A synset, or the one of that place among the 1,000 by their numbers, as Caffe and torchvision count them."""
+    """Return the synset of a label: an id, or an index among the 1,000 sorted ids, as in Caffe and torchvision."""
     if is_synset(label):
         return label
     if not order:
-        raise BadInput(f"{where}: labels that are places ({label!r}) need {' or '.join(_ORDERED)}, to know their order")
+        raise BadInput(f"{where}: labels that are indices (got {label!r}) need {' or '.join(_ORDERED)}: add the file")
     if not label.isdecimal() or int(label) >= len(order):
-        raise BadInput(f"{where}: a label is a synset, or its place in 0..{len(order) - 1} (got {label!r})")
+        raise BadInput(f"{where}: a label must be a synset or an index from 0 to {len(order) - 1} (got {label!r})")
     return order[int(label)]
 
 
 def _solution(fields: list[str], where: str) -> tuple[str, tuple[Edges, ...]]:
-    """The synset and the boxes of an image: a synset and four corners for each box, all of one synset."""
+    """Parse the synset and the boxes of an image, given as a synset and four corners for each box."""
     if not fields or len(fields) % 5 or len(set(fields[::5])) > 1:
         raise BadInput(f"{where}: expected a synset and four corners for each box (got {' '.join(fields)!r})")
     boxes = [from_corners(fields[first + 1 : first + 5], where) for first in range(0, len(fields), 5)]

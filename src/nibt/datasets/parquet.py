@@ -1,6 +1,6 @@
-"""Parquet files, whose columns of images and captions you name.
+"""Parquet files with columns of images and captions.
 
-Pairs in Parquet files. An image is a path relative to the folder of its file, or the bytes of an image file.
+An image is a path relative to the folder of its file, or the bytes of an image file.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,17 +16,18 @@ from nibt.datasets._paths import named_paths
 from nibt.datasets._table import CHOOSE, TableDataset, files_hash
 from nibt.datasets.base import Record, Wanted
 
-_TAIL = 1 << 20  # the end of a Parquet file has its table of contents
+_TAIL = 1 << 20  # bytes at the end of a Parquet file, which include its metadata
 _ROWS_AT_ONCE = 64
+_REMEDY = "replace it by a complete file"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parquet(TableDataset):
-    """The rows of Parquet files, one after the other. ``folder`` is a file, a folder of files, or a pattern."""
+    """The rows of Parquet files. ``folder`` is a file, a folder of files, or a pattern."""
 
     @property
     def paths(self) -> list[Path]:
-        """The files in their order."""
+        """The files, in order."""
         return named_paths(self.folder, (".parquet",))
 
     @override
@@ -37,7 +38,7 @@ class Parquet(TableDataset):
     def quick_length(self) -> int:
         total = 0
         for path in self.paths:
-            with parquet.open_file(path, "give a whole file") as file:
+            with parquet.open_file(path, _REMEDY) as file:
                 self._check(path, file.schema_arrow.names)
                 total += file.metadata.num_rows
         return total
@@ -46,7 +47,7 @@ class Parquet(TableDataset):
     def stream(self, wanted: Wanted) -> Iterator[Record | None]:
         row = 0
         for path in self.paths:
-            with parquet.open_file(path, "give a whole file") as file:
+            with parquet.open_file(path, _REMEDY) as file:
                 self._check(path, file.schema_arrow.names)
                 for group in range(file.metadata.num_row_groups):
                     count = file.metadata.row_group(group).num_rows

@@ -1,4 +1,4 @@
-"""Phrases with their boxes: MS-CXR's findings in chest radiographs, or any table of that kind.
+"""Phrases with boxes: MS-CXR's findings in chest radiographs, or another table of the same layout.
 
 B. Boecking et al., Making the Most of Text Semantics to Improve Biomedical Vision-Language Processing, ECCV 2022.
 """
@@ -12,23 +12,27 @@ from nibt.datasets._local import LocalDataset
 from nibt.datasets.base import ObjectAnnotation, Record
 from nibt.errors import BadInput, BadOption
 
-_OFFICIAL = {"image": "path", "phrase": "label_text"}  # MS-CXR's own names of the columns
+_OFFICIAL = {"image": "path", "phrase": "label_text"}  # the names of the columns in MS-CXR
 
 
 @dataclass(frozen=True, kw_only=True)
 class Phrases(LocalDataset):
-    """A pair for each image and phrase; several rows of both are several boxes of one pair.
+    """A pair for each image and phrase, in the order of the table.
 
-    The whole phrase names each of its boxes. Pairs come in the order of their first rows. ``table`` is the table's
-    name, where the folder holds several; ``split`` needs a column of that name.
+    Several rows with the same image and phrase are several boxes of one pair. The whole phrase names each box.
+
+    Attributes:
+        table: The name of the table, if the folder has several.
+        split: The split, if the table has a column ``split``.
+
     """
 
     title = "the data set of phrases (MS-CXR)"
     layout = (
-        "a .csv table with the columns image, phrase, x, y, w, h (in MS-CXR: path, label_text), with or without "
-        "image_width, image_height and split, and the images that it names, in images/ or beside it"
+        "a .csv table with the columns image, phrase, x, y, w, h (in MS-CXR: path, label_text) and optionally "
+        "image_width, image_height and split, and its images in images/ or in the same folder"
     )
-    home = "physionet.org, 'MS-CXR: Making the Most of Text Semantics'; its images are of MIMIC-CXR-JPG"
+    home = "physionet.org, 'MS-CXR: Making the Most of Text Semantics'; its images are from MIMIC-CXR-JPG"
     table: str | None = None
     split: str | None = None
 
@@ -50,10 +54,10 @@ class Phrases(LocalDataset):
         entries: dict[tuple[str, str], Record] = {}
         for row, where in rows:
             phrase = row["phrase"].strip()
-            mark = ObjectAnnotation(phrase, _box(row, where), ((0, len(phrase)),))
+            annotation = ObjectAnnotation(phrase, _box(row, where), ((0, len(phrase)),))
             key = row["image"], phrase
             first = entries.get(key) or Record((phrase,), str(folder / row["image"]), where, size=_size(row, where))
-            entries[key] = replace(first, annotations=(*first.annotations, mark))
+            entries[key] = replace(first, annotations=(*first.annotations, annotation))
         return list(entries.values())
 
 

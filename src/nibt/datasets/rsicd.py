@@ -1,4 +1,4 @@
-"""RSICD: 10,921 images of the earth from above, with five captions each.
+"""RSICD: 10,921 aerial images, with five captions each.
 
 X. Lu, B. Wang, X. Zheng, X. Li, Exploring Models and Data for Remote Sensing Image Caption Generation, IEEE
 Transactions on Geoscience and Remote Sensing 56(4), 2018.
@@ -17,13 +17,18 @@ from nibt.errors import BadOption
 
 @dataclass(frozen=True, kw_only=True)
 class RSICD(CaptionedDataset):
-    """Pairs in the order of the JSON file, of one ``split`` (train, val, test) or of all.
+    """The images of RSICD with their captions, in the order of the JSON file.
 
-    UCM-Captions and Sydney-Captions have the same layout: name their file by ``table``.
+    UCM-Captions and Sydney-Captions have the same layout: set ``table`` to their file.
+
+    Attributes:
+        table: The name of the JSON file.
+        split: The split: "train", "val" or "test"; None means all images.
+
     """
 
     title = "RSICD"
-    layout = "dataset_rsicd.json, and the images in RSICD_images/, images/ or beside it"
+    layout = "dataset_rsicd.json, and the images in RSICD_images/, images/ or in the same folder"
     home = "github.com/201528014227051/RSICD_optimal, the authors' repository"
     table: str = "dataset_rsicd.json"
     split: str | None = None

@@ -1,4 +1,4 @@
-"""A table: .csv, .tsv or .jsonl, whose columns of images and captions you name."""
+"""Tables (.csv, .tsv or .jsonl) with columns of images and captions."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from nibt.datasets._table import TextTable
 
 @dataclass(frozen=True, kw_only=True)
 class Table(TextTable):
-    """The rows of a CSV or TSV file, or of a file with a JSON object per line. ``folder`` is the path of the table."""
+    """The rows of a CSV or TSV file, or of a file with a JSON object per line. ``folder`` is the path of the file."""
 
     @property
     @override

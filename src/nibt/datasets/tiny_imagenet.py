@@ -1,4 +1,4 @@
-"""Tiny ImageNet: 200 of ImageNet's synsets in images of 64 x 64 pixels, with a box each.
+"""Tiny ImageNet: images of 64 x 64 pixels of 200 of ImageNet's synsets, with a box each.
 
 Y. Le, X. Yang, Tiny ImageNet Visual Recognition Challenge, Stanford CS 231N, 2015.
 """
@@ -16,10 +16,9 @@ from nibt.errors import BadInput
 
 @dataclass(frozen=True, kw_only=True)
 class TinyImageNet(SynsetDataset):
-    """The first ``each`` images of the 200 synsets: the paper's subset as it is, 1,000 pairs.
+    """The first images of the 200 synsets. The default of five images per synset is the paper's subset, 1,000 pairs.
 
-    SynsetDataset come by their numbers, and images by the numbers in their names (val_2 before val_10). ``split`` is
-    val or train; the test images have no labels.
+    Synsets are in the order of their ids, and images in natural order of their names (val_2 before val_10).
     """
 
     title = "Tiny ImageNet"

@@ -26,10 +26,13 @@ ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 @dataclass(frozen=True, kw_only=True)
 class WebDataset(RecordDataset):
-    """The samples of shards, one after the other. ``folder`` is a shard, a folder of shards, or a pattern.
+    """The samples of WebDataset shards. ``folder`` is a shard, a folder of shards, or a pattern.
 
-    ``image`` and ``caption`` are the endings of the files; by default those of any image, and ``txt``, ``caption``,
-    ``text``, or ``json`` with a ``caption`` in it.
+    Attributes:
+        image: The ending of image files; "image" means that of any image format.
+        caption: The ending of caption files, or the key in a ``json`` file; "caption" means ``txt``, ``caption``,
+            ``text``, or the key ``caption`` in a ``json`` file.
+
     """
 
     image: str = "image"
@@ -37,7 +40,7 @@ class WebDataset(RecordDataset):
 
     @property
     def paths(self) -> list[Path]:
-        """The shards in their order."""
+        """The shards, in order."""
         return named_paths(self.folder, ENDINGS)
 
     @override
@@ -70,8 +73,8 @@ class WebDataset(RecordDataset):
         for ending in files:
             if names_image(f"a.{ending}") if default else ending == self.image:
                 return ending
-        wanted = "an image" if default else f"a file that ends in .{self.image}"
-        raise BadInput(f"the sample has not {wanted} (it has {', '.join(files)})")
+        wanted = "image" if default else f"file that ends in .{self.image}"
+        raise BadInput(f"the sample has no {wanted} (it has {', '.join(files)})")
 
     def _caption(self, files: "dict[str, ImageLocation]", where: str) -> Any:
         name = self.caption
@@ -83,7 +86,10 @@ class WebDataset(RecordDataset):
 
 
 def _samples(path: Path) -> "Iterator[tuple[str, dict[str, ImageLocation]]]":
-    """The samples of a shard, each with its files by their endings. What follows a break is one sample, an error."""
+    """Yield the samples of a shard, each with its files by their endings.
+
+    If the shard is damaged, the last sample has the message of the error.
+    """
     key, files = "", {}
     try:
         for name, place in _members(path):
@@ -99,7 +105,7 @@ def _samples(path: Path) -> "Iterator[tuple[str, dict[str, ImageLocation]]]":
     except (tarfile.TarError, OSError, EOFError) as error:
         if files:
             yield key, files
-        yield f"{path.name}, the rest", {"": f"{path} is broken or cut short ({error}): the rest of it cannot be read"}
+        yield f"{path.name}, the rest", {"": f"{path} is damaged or truncated ({error}): its rest cannot be read"}
         return
     if files:
         yield key, files
@@ -110,7 +116,7 @@ def _members(path: Path) -> "Iterator[tuple[str, ImageLocation]]":
     size = path.stat().st_size
     with tarfile.open(path, "r:" if plain else "r|*") as tar:
         while (member := tar.next()) is not None:
-            tar.members = []  # pyright: ignore[reportAttributeAccessIssue]  # it would hold all of them
+            tar.members = []  # pyright: ignore[reportAttributeAccessIssue]  # else all members are kept in memory
             if not member.isfile():
                 continue
             if plain and member.offset_data + member.size > size:

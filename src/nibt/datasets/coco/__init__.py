@@ -19,11 +19,16 @@ from nibt.datasets.coco.masks import decoded
 
 @dataclass(frozen=True, kw_only=True)
 class COCO(CaptionedDataset):
-    """Pairs by the numbers of the images; captions, and objects, by theirs.
+    """The images of COCO with their captions and objects, in the order of the image ids.
 
-    A caption names a category by its exact name or its plural, whole words, capitals or not: person, persons and people
-    but not man; a longer name goes first, so that a hot dog is no dog. All objects of the category are then named by
-    it. ``split`` is what the files are called by (captions_val2017.json). ``objects=False`` reads captions alone.
+    A caption names a category by its exact name or its plural, as whole words in any case: person, persons and people,
+    but not man. Longer names come first, so that a hot dog is not a dog. The words then name all objects of the
+    category.
+
+    Attributes:
+        split: The split in the names of the files (captions_val2017.json).
+        objects: Whether objects are read.
+
     """
 
     title = "COCO"
@@ -38,48 +43,48 @@ class COCO(CaptionedDataset):
     @override
     def read_records(self) -> list[Record]:
         captions = self._file("captions")
-        marks, names = self._marks(self._file("instances")) if self.objects else ({}, ())
+        annotations, names = self._annotations(self._file("instances")) if self.objects else ({}, ())
         with format_errors(str(captions)):
             data = read_json(captions)
-            spoken: dict[int, list[str]] = {}
-            for one in sorted(data["annotations"], key=lambda one: one["id"]):
-                spoken.setdefault(one["image_id"], []).append(one["caption"].strip())
+            by_image: dict[int, list[str]] = {}
+            for annotation in sorted(data["annotations"], key=lambda annotation: annotation["id"]):
+                by_image.setdefault(annotation["image_id"], []).append(annotation["caption"].strip())
             folder = self.inside(self.split, f"images/{self.split}", "images", what=f"the folder {self.split}")
             return [
                 Record(
-                    tuple(spoken[image["id"]]),
+                    tuple(by_image[image["id"]]),
                     str(folder / image["file_name"]),
                     f"{captions.name}, image {image['id']}",
-                    annotations=tuple(marks.get(image["id"], ())),
+                    annotations=tuple(annotations.get(image["id"], ())),
                     names=names,
                     size=(image["width"], image["height"]),
                 )
                 for image in sorted(data["images"], key=lambda image: image["id"])
-                if image["id"] in spoken
+                if image["id"] in by_image
             ]
 
     @override
-    def mask(self, mark: ObjectAnnotation, size: tuple[int, int], where: str) -> np.ndarray | None:
+    def mask(self, annotation: ObjectAnnotation, size: tuple[int, int], where: str) -> np.ndarray | None:
         with format_errors(where):
-            return decoded(mark.outline, size, where) if mark.outline else None
+            return decoded(annotation.outline, size, where) if annotation.outline else None
 
     def _file(self, kind: str) -> Path:
         name = f"{kind}_{self.split}.json"
         return self.inside(f"annotations/{name}", name, what=f"annotations/{name}")
 
-    def _marks(self, path: Path) -> tuple[dict[int, list[ObjectAnnotation]], tuple[str, ...]]:
-        """The objects of each image, and the names of all categories."""
+    def _annotations(self, path: Path) -> tuple[dict[int, list[ObjectAnnotation]], tuple[str, ...]]:
+        """Return the objects by image id, and the names of all categories."""
         with format_errors(str(path)):
             data: dict[str, Any] = read_json(path)
             names = {category["id"]: category["name"] for category in data["categories"]}
-            marks: dict[int, list[ObjectAnnotation]] = {}
+            by_image: dict[int, list[ObjectAnnotation]] = {}
             for one in sorted(data["annotations"], key=lambda one: one["id"]):
                 left, top, width, height = map(float, one["bbox"])
-                mark = ObjectAnnotation(
+                annotation = ObjectAnnotation(
                     names[one["category_id"]], (left, top, width, height), outline=one.get("segmentation")
                 )
-                marks.setdefault(one["image_id"], []).append(mark)
-            return marks, tuple(names.values())
+                by_image.setdefault(one["image_id"], []).append(annotation)
+            return by_image, tuple(names.values())
 
 
 PLUGIN = COCO

@@ -1,4 +1,4 @@
-"""COCO's masks: polygons, and runs in columns (run-length encoding, RLE), as (height, width) arrays of booleans."""
+"""Decoding of COCO's masks, which are polygons or run-length encoded (RLE), to boolean arrays (height, width)."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -10,11 +10,16 @@ from nibt.errors import BadInput, Unsupported
 
 
 def decoded(outline: Any, size: tuple[int, int], where: str) -> np.ndarray:
-    """The mask of an annotation on an image of that width and height.
+    """Decode the mask of an object.
+
+    Args:
+        outline: The polygons or the RLE.
+        size: Width and height of the image.
+        where: The location of the annotation, for messages.
 
     Raises:
-        BadInput: It is no list of polygons and no RLE, or of another size.
-        Unsupported: Its runs are compressed, and pycocotools is not installed.
+        BadInput: The outline is neither a list of polygons nor an RLE, or has another size.
+        Unsupported: The RLE is compressed, and pycocotools is not installed.
 
     """
     width, height = size
@@ -24,22 +29,27 @@ def decoded(outline: Any, size: tuple[int, int], where: str) -> np.ndarray:
     for polygon in outline:
         points = np.asarray(polygon, float)
         if points.ndim != 1 or len(points) < 6 or len(points) % 2 or not np.isfinite(points).all():
-            raise BadInput(f"{where}: a polygon is a list of x and y of three points or more (got {polygon})")
+            raise BadInput(f"{where}: a polygon must have x and y of at least three points (got {polygon})")
         mask |= inside(points.reshape(-1, 2), (height, width))
     return mask
 
 
 def inside(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """True on the pixels whose centres lie in a polygon: points (point, 2) of x and y, pixel i running from i to i + 1.
+    """Return a mask of the pixels whose centers are inside a polygon.
 
-    Pillow's drawing would paint the outline, too, half a pixel more on every side: a quarter more of a square of 8
-    pixels. So for each row the edges that cross its middle are found, and a pixel is inside where an odd number of them
-    lies to its left. That is COCO's own decoder to within the pixels on the outline.
+    Pillow's drawing would also fill the outline, which adds half a pixel on every side. Here, a pixel is inside if an
+    odd number of edges crosses its row to the left of its center. The result equals that of COCO's decoder, except for
+    pixels on the outline.
+
+    Args:
+        points: The points x and y, (point, 2). Pixel i extends from i to i + 1.
+        shape: Height and width of the mask.
+
     """
     height, width = shape
     (left, top), (right, bottom) = points.T[:, :, None], np.roll(points, -1, 0).T[:, :, None]
     middles = np.arange(height) + 0.5
-    crossing = (top <= middles) != (bottom <= middles)  # edge, row; a flat edge crosses nothing
+    crossing = (top <= middles) != (bottom <= middles)  # (edge, row); horizontal edges do not cross
     rise = np.where(bottom == top, 1, bottom - top)
     across = left + (middles - top) * (right - left) / rise
     edge, row = np.nonzero(crossing)
@@ -52,16 +62,14 @@ def inside(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 def _runs(outline: dict[str, Any], shape: tuple[int, int], where: str) -> np.ndarray:
     if list(outline["size"]) != list(shape):
         raise BadInput(
-            f"{where}: the mask is of an image of {outline['size']} (height, width), and it has {list(shape)}"
+            f"{where}: the mask must have the size of the image, {list(shape)} (height, width; got {outline['size']})"
         )
     if isinstance(outline["counts"], str | bytes):
         return _compressed(outline, where)
     counts: Sequence[int] = outline["counts"]
     if min(counts, default=-1) < 0 or sum(counts) != shape[0] * shape[1]:
-        raise BadInput(
-            f"{where}: the runs of a mask must add up to its {shape[0] * shape[1]} pixels (got {sum(counts)})"
-        )
-    values = np.arange(len(counts)) % 2 == 1  # the first run is of what is outside
+        raise BadInput(f"{where}: the runs of a mask must sum to its {shape[0] * shape[1]} pixels (got {sum(counts)})")
+    values = np.arange(len(counts)) % 2 == 1  # the first run is outside of the mask
     return np.repeat(values, counts).reshape(shape, order="F")
 
 
@@ -70,8 +78,8 @@ def _compressed(outline: dict[str, Any], where: str) -> np.ndarray:
         tool = import_module("pycocotools.mask")
     except ImportError as error:
         raise Unsupported(
-            f"{where}: the runs of this mask are compressed, which needs pycocotools: pip install "
-            "'nibt[data]', or leave objects out (objects=False)"
+            f"{where}: a compressed mask needs pycocotools: pip install 'nibt[data]', or leave objects out "
+            "(objects=False)"
         ) from error
     counts = outline["counts"]
     encoded = {**outline, "counts": counts.encode() if isinstance(counts, str) else counts}

@@ -1,7 +1,7 @@
-"""Scenes whose truth is known: emoji on varied backgrounds, with captions that name them.
+"""Synthetic scenes with ground truth: emoji on varied backgrounds, with captions that name them.
 
-Every object has a box and a mask, and the words that name it are known, so what a method says can be held
-against the truth on both sides. Item i of a seed is the same bits on every machine: all is done in whole numbers.
+The box, the mask and the words of every object are known, so that maps and word scores can be compared with the truth.
+Scenes are drawn with integer arithmetic only, so that an item has the same bits on every machine.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from nibt.datasets.scenes.sprites import ANGLES, CODES, NOUNS, STYLES, Sprite, s
 from nibt.errors import BadOption
 
 SIDE = 128
-_SIZES = (26, 30, 35, 40, 46, 52, 58, 64)  # 20 to 50 % of the side
+_SIZES = (26, 30, 35, 40, 46, 52, 58, 64)  # in pixels: 20 to 50 % of the side
 _TRIES = 24
 _IMAGE, _CAPTION = range(2)
 NAMED = ("all", "one", "some")
@@ -27,7 +27,15 @@ NAMED = ("all", "one", "some")
 
 @dataclass(frozen=True)
 class Scene:
-    """An image before it has a caption: its pixels, and for each object its name, box and mask."""
+    """A scene without a caption.
+
+    Attributes:
+        pixels: The image: uint8, (height, width, 3).
+        names: The names of the objects.
+        boxes: Left, top, width and height of each object, in pixels.
+        masks: The mask of each object, without hidden parts: (height, width).
+
+    """
 
     pixels: np.ndarray
     names: tuple[str, ...]
@@ -46,11 +54,13 @@ class Scenes(Dataset):
         seed: The seed of all draws.
         fewest: The smallest number of objects.
         most: The largest number of objects.
-        smallest: The smallest size of an object, in per cent of the side of the image.
-        largest: The largest size of an object, in per cent of the side of the image.
+        smallest: The smallest size of an object, in percent of the side of the image.
+        largest: The largest size of an object, in percent of the side of the image.
         named: The objects that a caption names: "all", "one", or "some" (at least one).
-        mismatch: The percentage of captions in which one noun is replaced by one that is not in the image.
-        template: Whether nouns are in a sentence; if not, the caption is the nouns alone.
+        mismatch: The percentage of captions in which a noun is replaced by that of an object outside of the image.
+        template: Whether the nouns are in a sentence; if not, the caption is a list of nouns.
+        styles: The styles of the emoji.
+        backgrounds: The kinds of background.
 
     """
 
@@ -68,29 +78,35 @@ class Scenes(Dataset):
 
     def __post_init__(self) -> None:
         if not 1 <= self.fewest <= self.most <= 4:
-            raise BadOption(f"fewest and most must be 1 to 4, in order (got {self.fewest} and {self.most})")
+            raise BadOption(
+                f"fewest and most must be between 1 and 4, and fewest at most most (got {self.fewest} and {self.most})"
+            )
         if not self._sizes:
-            raise BadOption(f"no size lies in {self.smallest} to {self.largest} per cent: they run from 20 to 50")
+            raise BadOption(
+                f"smallest and largest must include a size between 20 and 50 percent (got {self.smallest} and "
+                f"{self.largest})"
+            )
         if self.named not in NAMED:
             raise BadOption(f"named must be one of {', '.join(NAMED)} (got {self.named!r})")
         if not 0 <= self.mismatch <= 100:
-            raise BadOption(f"mismatch must lie in 0..100 per cent (got {self.mismatch})")
+            raise BadOption(f"mismatch must be between 0 and 100 percent (got {self.mismatch})")
         if self.seed < 0 or self.count < 0:
             raise BadOption(f"seed and count must not be negative (got {self.seed} and {self.count})")
-        for names, known in ((self.styles, STYLES), (self.backgrounds, tuple(BACKGROUNDS))):
+        for option, known in (("styles", STYLES), ("backgrounds", tuple(BACKGROUNDS))):
+            names = getattr(self, option)
             if not names or set(names) - set(known):
-                raise BadOption(f"expected some of {', '.join(known)} (got {', '.join(names) or 'none'})")
+                raise BadOption(f"{option} must be among {', '.join(known)} (got {', '.join(names) or 'none'})")
 
     def __len__(self) -> int:
         return self.count
 
     def content(self, item: int) -> str:
-        """Its number: the options decide what is drawn."""
+        """Return the position, since the options determine the scenes."""
         return str(item)
 
     def __getitem__(self, item: int) -> Pair:
         if not 0 <= item < self.count:
-            raise IndexError(f"item must lie in 0..{self.count - 1} (got {item})")
+            raise IndexError(f"item must be between 0 and {self.count - 1} (got {item})")
         scene = self.scene(item)
         caption, named = self._caption(scene, item)
         spans = {noun: (span,) for noun, span in zip(named, caption.spans, strict=True)}
@@ -103,7 +119,7 @@ class Scenes(Dataset):
         return Pair(ImageInput(Image.fromarray(scene.pixels), source), caption.text, objects, absent)
 
     def scene(self, item: int) -> Scene:
-        """The image of an item; any number from 0, whatever ``count`` is."""
+        """Draw the scene of an item. The item may be larger than ``count``."""
         draws = Draws(self.seed, item, _IMAGE)
         pixels = BACKGROUNDS[draws.one_of(self.backgrounds)](draws, SIDE)
         names = draws.several_of(NOUNS, draws.between(self.fewest, self.most))
@@ -121,7 +137,7 @@ class Scenes(Dataset):
         return tuple(size for size in _SIZES if self.smallest <= round(100 * size / SIDE) <= self.largest)
 
     def _placed(self, draws: Draws, name: str, taken: list[Box]) -> tuple[Sprite, int, int]:
-        """A drawing of the noun, and a place for it that covers no other object, or as little as may be."""
+        """Draw an object, and a position that covers as little as possible of other objects."""
         code, style, flip = draws.one_of(CODES[name]), draws.one_of(self.styles), draws.chance(50)
         angle = draws.one_of(ANGLES)
         best: tuple[int, tuple[Sprite, int, int]] | None = None
@@ -153,14 +169,14 @@ def _flipped(drawing: Sprite) -> Sprite:
 
 
 def _overlap(one: Box, other: Box) -> int:
-    """The area that two boxes share, in pixels."""
+    """Return the area of the intersection of two boxes, in pixels."""
     width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
     height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
     return max(0, width) * max(0, height)
 
 
 def _painted(pixels: np.ndarray, drawing: Sprite, left: int, top: int) -> np.ndarray:
-    """Lay a drawing on the image, in place; where it hides what was there."""
+    """Draw a sprite onto the image, in place, and return the mask of the pixels that it hides."""
     height, width = drawing.opacity.shape
     part = np.s_[top : top + height, left : left + width]
     behind = 255 - drawing.opacity[..., None].astype(np.uint16)

@@ -1,4 +1,4 @@
-"""What lies behind the objects of a scene. Whole numbers only, so that every machine draws the same."""
+"""Backgrounds of scenes, drawn with integer arithmetic so that they have the same bits on every machine."""
 
 from collections.abc import Callable
 
@@ -10,12 +10,12 @@ _DIRECTIONS = ((1, 0), (2, 1), (1, 1), (1, 2), (0, 1), (-1, 2), (-1, 1), (-2, 1)
 
 
 def plain(draws: Draws, side: int) -> np.ndarray:
-    """One color."""
+    """Draw a plain background of one color."""
     return np.broadcast_to(draws.color(), (side, side, 3)).copy()
 
 
 def gradient(draws: Draws, side: int) -> np.ndarray:
-    """From one color to another, in one of eight directions."""
+    """Draw a gradient between two colors, in one of eight directions."""
     first, last = draws.color().astype(np.int64), draws.color().astype(np.int64)
     across, down = draws.one_of(_DIRECTIONS)
     places = across * np.arange(side)[None, :] + down * np.arange(side)[:, None]
@@ -24,14 +24,14 @@ def gradient(draws: Draws, side: int) -> np.ndarray:
 
 
 def noise(draws: Draws, side: int) -> np.ndarray:
-    """Coarse noise, smoothed, with finer noise on it."""
-    coarse = _stretched(draws.bytes(draws.between(3, 5), 3), draws, side)
-    fine = _stretched(draws.bytes(draws.between(8, 16), 3), draws, side)
+    """Draw smooth coarse noise with finer noise on it."""
+    coarse = _resized(draws.bytes(draws.between(3, 5), 3), draws, side)
+    fine = _resized(draws.bytes(draws.between(8, 16), 3), draws, side)
     return ((3 * coarse + fine) // 4).astype(np.uint8)
 
 
-def _stretched(first: np.ndarray, draws: Draws, side: int) -> np.ndarray:
-    """Random colors on a coarse grid, stretched bilinearly; as floats that hold whole numbers, for speed."""
+def _resized(first: np.ndarray, draws: Draws, side: int) -> np.ndarray:
+    """Draw colors on a coarse grid, and resize it bilinearly. Floats with integer values are used for speed."""
     cells = len(first)
     grid = np.concatenate([first[None], draws.bytes(cells - 1, cells, 3)]).astype(np.float32)
     weights = _weights(cells, side)
@@ -40,7 +40,7 @@ def _stretched(first: np.ndarray, draws: Draws, side: int) -> np.ndarray:
 
 
 def _weights(cells: int, side: int) -> np.ndarray:
-    """The bilinear weights of each of ``side`` places on ``cells`` points, in sixteenths."""
+    """Return the bilinear weights of ``side`` pixels on ``cells`` points, in sixteenths."""
     places = np.arange(side) * (cells - 1) * 16 // (side - 1)
     below = np.minimum(places // 16, cells - 2)
     share = places - below * 16
@@ -51,9 +51,9 @@ def _weights(cells: int, side: int) -> np.ndarray:
 
 
 def texture(draws: Draws, side: int) -> np.ndarray:
-    """Stripes, checks or dots in two colors, with grain."""
+    """Draw stripes, checks or dots in two colors, with grain."""
     colors = np.stack([draws.color(), draws.color()]).astype(np.int64)
-    colors[1] = (2 * colors[0] + colors[1]) // 3  # not too far apart, or no object would be seen on it
+    colors[1] = (2 * colors[0] + colors[1]) // 3  # with less contrast, objects remain visible
     period, kind = draws.between(6, 20), draws.below(4)
     across, down = np.arange(side)[None, :], np.arange(side)[:, None]
     if kind == 0:

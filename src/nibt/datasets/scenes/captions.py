@@ -1,4 +1,4 @@
-"""Captions from templates, and which of their characters name what."""
+"""Captions of scenes from templates, with the spans of their nouns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,14 +23,20 @@ WORDS = "a an the and with next to photo of picture image drawing there is this 
 
 @dataclass(frozen=True)
 class Caption:
-    """``spans`` are the first and the last-plus-one character of each noun, in the order in which they were given."""
+    """A caption with the spans of its nouns.
+
+    Attributes:
+        text: The caption.
+        spans: The start and the end (exclusive) of each noun, in characters.
+
+    """
 
     text: str
     spans: tuple[tuple[int, int], ...]
 
 
 def with_article(noun: str) -> str:
-    """``a cat``, ``an owl``.
+    """Return a noun with its indefinite article.
 
     >>> with_article("owl")
     'an owl'
@@ -40,12 +46,12 @@ def with_article(noun: str) -> str:
 
 
 def bare(nouns: Sequence[str]) -> Caption:
-    """The nouns alone: ``a cat, a dog and an owl``."""
+    """Return a caption that lists the nouns: ``a cat, a dog and an owl``."""
     return _joined(nouns, "{}", "and", "", False)
 
 
 def drawn(nouns: Sequence[str], draws: Draws) -> Caption:
-    """The nouns, in the order given, in a template of their own."""
+    """Draw a caption with the nouns, in their order, in a random template."""
     ending = " ." if draws.chance(25) else ""
     return _joined(nouns, draws.one_of(TEMPLATES), draws.one_of(JOINTS), ending, draws.chance(12))
 

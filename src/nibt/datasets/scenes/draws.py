@@ -1,7 +1,7 @@
-"""Random numbers that stay the same on every machine and with every version of NumPy.
+"""Random numbers that are equal on every machine and with every version of NumPy.
 
-NumPy promises this of a bit generator's raw stream, and not of the distributions drawn from it, so whole numbers
-are taken from the raw stream here.
+NumPy guarantees this for the raw stream of a bit generator, but not for distributions. So integers are computed from
+the raw stream.
 """
 
 from collections.abc import Sequence
@@ -13,14 +13,21 @@ Choice = TypeVar("Choice")
 
 
 class Draws:
-    """A stream of whole numbers for one item; ``purpose`` keeps apart what must not move together."""
+    """A stream of random integers.
+
+    Args:
+        seed: The seed.
+        item: The item. Each item has its own stream.
+        purpose: The purpose. Streams with different purposes are independent.
+
+    """
 
     def __init__(self, seed: int, item: int, purpose: int) -> None:
         self._source = np.random.PCG64(np.random.SeedSequence((seed, item, purpose)))
         self._next = iter(())
 
     def below(self, bound: int) -> int:
-        """A whole number from 0 to bound - 1."""
+        """Draw an integer from 0 to bound - 1."""
         raw = next(self._next, None)
         if raw is None:
             self._next = iter(self._source.random_raw(64).tolist())
@@ -28,11 +35,11 @@ class Draws:
         return raw % bound
 
     def between(self, low: int, high: int) -> int:
-        """A whole number from low to high, both included."""
+        """Draw an integer from low to high, both included."""
         return low + self.below(high - low + 1)
 
     def chance(self, percent: int) -> bool:
-        """Return True with this probability, in per cent."""
+        """Return True with a probability in percent."""
         return self.below(100) < percent
 
     def one_of(self, choices: Sequence[Choice]) -> Choice:
@@ -40,16 +47,16 @@ class Draws:
         return choices[self.below(len(choices))]
 
     def several_of(self, choices: Sequence[Choice], count: int) -> list[Choice]:
-        """That many different ones, in random order."""
+        """Draw ``count`` different choices, in random order."""
         left = list(choices)
         return [left.pop(self.below(len(left))) for _ in range(count)]
 
     def color(self) -> np.ndarray:
-        """Red, green and blue, 0 to 255."""
+        """Draw red, green and blue, from 0 to 255."""
         return self.bytes(3)
 
     def bytes(self, *shape: int) -> np.ndarray:
-        """Whole numbers from 0 to 255."""
+        """Draw an array of integers from 0 to 255."""
         count = int(np.prod(shape))
         raw = self._source.random_raw((count + 7) // 8)
         return raw.astype("<u8").view(np.uint8)[:count].reshape(shape)

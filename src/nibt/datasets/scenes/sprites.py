@@ -1,4 +1,4 @@
-"""The emoji that scenes are made of, turned and scaled with whole numbers only."""
+"""The emoji of scenes, rotated and scaled with integer arithmetic."""
 
 import json
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 _FOLDER = files("nibt") / "datasets" / "scenes"
-_SIDE = 64  # of a sprite in its sheet
-_SAMPLES = 4  # a pixel is the mean of 4 x 4 places
-_ONE = 1 << 14  # fixed point
+_SIDE = 64  # the side of an emoji in its sheet, in pixels
+_SAMPLES = 4  # a pixel is the mean of 4 x 4 samples
+_ONE = 1 << 14  # 1 in fixed point
 _TURNS = {-20: (15396, -5604), -10: (16135, -2845), 0: (16384, 0), 10: (16135, 2845), 20: (15396, 5604)}  # cos, sin
 
 STYLES = ("noto", "twemoji", "fluent")
@@ -23,7 +23,13 @@ _PLACES = {code: place for place, code in enumerate(code for codes in CODES.valu
 
 @dataclass(frozen=True)
 class Sprite:
-    """One drawing, cut to what can be seen of it: colors times opacity, and opacity, both 0 to 255."""
+    """An emoji, cropped to its visible part.
+
+    Attributes:
+        colors: The colors times the opacity, from 0 to 255: (height, width, 3).
+        opacity: The opacity, from 0 to 255: (height, width).
+
+    """
 
     colors: np.ndarray
     opacity: np.ndarray
@@ -31,8 +37,8 @@ class Sprite:
 
 @cache
 def sprite(code: str, style: str, size: int, angle: int) -> Sprite:
-    """An emoji of that size in pixels, turned by one of ``ANGLES``."""
-    span = size * 21 // 16  # what a square turned by 20 degrees needs
+    """Return an emoji of a size in pixels, rotated by one of ``ANGLES``."""
+    span = size * 21 // 16  # the side of a square that is rotated by 20 degrees
     places, inside = _places(size, span, angle)
     taken = _sheet(style)[_PLACES[code]].take(places, axis=0) * inside
     total: np.ndarray = sum(
@@ -47,7 +53,7 @@ def sprite(code: str, style: str, size: int, angle: int) -> Sprite:
 
 @cache
 def _places(size: int, span: int, angle: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where each sample of a turned sprite comes from, and whether that is inside the sheet's square."""
+    """Return the position in the sheet of each sample of a rotated emoji, and whether it is inside the emoji."""
     cosine, sine = _TURNS[angle]
     steps = 2 * np.arange(_SAMPLES * span, dtype=np.int64) + 1 - _SAMPLES * span
     across, down = steps[None, :], steps[:, None]
@@ -60,7 +66,7 @@ def _places(size: int, span: int, angle: int) -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def _sheet(style: str) -> np.ndarray:
-    """All emoji of a style: (emoji, 64 * 64, 4), colors times opacity, and opacity."""
+    """Load all emoji of a style: (emoji, 64 * 64, 4), the colors times the opacity, and the opacity."""
     with (_FOLDER / f"{style}.png").open("rb") as stream, Image.open(stream) as image:
         pixels = np.asarray(image.convert("RGBA"), dtype=np.int32)
     tiles = pixels.reshape(_SIDE, -1, _SIDE, 4).swapaxes(0, 1).reshape(-1, _SIDE * _SIDE, 4)
