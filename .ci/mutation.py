@@ -298,13 +298,10 @@ class CoverageMap:
 
 
 def choose_tests(names: list[str], seconds: dict[str, float], stem: str, budget: float) -> list[str]:
-    """Tests in turns from each file, the short ones first, until the budget is used; the file of that name begins."""
-    by_file: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(names, key=lambda name: (seconds[name], name)):
-        by_file[name.partition("::")[0]].append(name)
-    files = sorted(by_file, key=lambda file: (Path(file).stem != f"test_{stem.strip('_')}", file))
+    """Tests until the budget is used: those of the file of that name, then all others; the short ones first."""
+    own = f"test_{stem.strip('_')}"
     chosen, total = [], 0.0
-    for name in filter(None, itertools.chain(*itertools.zip_longest(*(by_file[file] for file in files)))):
+    for name in sorted(names, key=lambda name: (Path(name.partition("::")[0]).stem != own, seconds[name], name)):
         if chosen and total + seconds[name] > budget:
             continue
         chosen.append(name)
