@@ -15,7 +15,7 @@ from nibt.methods.m2ib import M2IB
 from nibt.methods.nib import NIB
 from nibt.results.attribution import Attribution
 from tests import tiny
-from tests.helpers import METHODS, make_side
+from tests.helpers import METHODS, QUICK, make_side
 
 REQUIRED: dict[str, dict[str, Any]] = {
     "grad_cam": {"layer": (1,)},
@@ -343,3 +343,16 @@ def test_methods_reject_layers_of_different_grids(method: Any) -> None:
     of = make_side(tiny.model("convnext"), "image")
     with pytest.raises(Unsupported, match=r"layers \(0, 3\) have different grids.*choose layers with the same grid"):
         replace(method, layer=(0, 3))(of)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "rise"])  # it multiplies by the score itself
+def test_methods_declare_whether_their_scores_have_a_sign(name: str) -> None:
+    model, negative = tiny.model("clip"), []
+    for modality in ("image", "text"):
+        method = METHODS[name].configured(model.tower(modality), "default", QUICK.get(name, {}), {})
+        negative.append(bool((method(make_side(model, modality)).scores < 0).any()))
+    assert negative == [METHODS[name].signed] * 2
+
+
+def test_rise_scores_are_no_changes_of_the_score() -> None:
+    assert not METHODS["rise"].signed

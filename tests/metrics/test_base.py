@@ -11,7 +11,7 @@ import nibt
 from nibt.data.images import ImageInput
 from nibt.data.pair import Object, Pair
 from nibt.errors import BadOption
-from nibt.metrics.base import Metric
+from nibt.metrics.base import Metric, MetricInput
 from nibt.registry import available, find
 from tests import tiny
 from tests.metrics.known_maps import FIRST, of, on
@@ -45,6 +45,26 @@ def test_metric_input_computes_a_shared_value_once() -> None:
 
     assert [metric_input.once(key, compute) for key in ("a", "a", "b", "a")] == [1, 1, 2, 1]
     assert on(FIRST).once("a", compute) == 3, "another input has its own values"
+
+
+def test_metric_input_is_equal_to_one_that_computed_nothing_yet() -> None:
+    metric_input = on(FIRST)
+    other = MetricInput(metric_input.side, metric_input.attribution, metric_input.truths)
+    metric_input.once("a", lambda: 1)
+    assert metric_input == other
+    assert "_cache" not in repr(metric_input)
+
+
+@pytest.mark.parametrize("name", [name for name in available("metrics") if fields(find("metrics", name))])
+def test_metrics_take_only_their_own_options_by_position(name: str) -> None:
+    """``hide``, ``seed`` and ``protocol`` of metrics that remove parts are given by name."""
+    kind = find("metrics", name)
+    own = [
+        field for field in fields(kind) if not hasattr(kind, "hide") or field.name not in ("hide", "seed", "protocol")
+    ]
+    assert kind(*(field.default for field in own)) == kind()
+    with pytest.raises(TypeError, match="positional argument"):
+        kind(*(field.default for field in own), "mean")
 
 
 @pytest.mark.parametrize("name", available("metrics"))
