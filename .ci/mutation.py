@@ -275,7 +275,11 @@ class CoverageMap:
         return next((number for number in parents if number is not None), None)
 
     def tests(self, mutant: Mutant) -> list[str]:
-        """The tests that run the statement; if it runs on import, all tests that run a line of the file."""
+        """The tests that run the statement.
+
+        If it runs on import, these are all tests that run a line of the file, and those in the folder of its tests,
+        which may read an attribute without running a line.
+        """
         first, last = mutant.span
         names: set[str] = set()
         anywhere: set[str] = set()
@@ -286,7 +290,10 @@ class CoverageMap:
             names |= self._names(number, lines)
             anywhere |= self._names(number, contexts.values())
             imported = imported or any(lines)
-        return sorted(names or (anywhere if imported else ()))
+        if imported and not names:
+            folder = f"tests/{Path(mutant.file).parent.as_posix()}/"
+            return sorted(anywhere | {name for name in self._seconds if name.startswith(folder)})
+        return sorted(names)
 
     def _names(self, number: int, lines: Iterable[list[str]]) -> set[str]:
         """The tests in the contexts of lines, as far as this run recorded them last."""

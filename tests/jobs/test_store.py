@@ -1,6 +1,7 @@
 """Tests of ``nibt.jobs.store``."""
 
 import hashlib
+import time
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,14 @@ def test_folder_lock_keeps_a_second_run_out(tmp_path: Path) -> None:
         pass
     with pytest.raises(CannotWrite, match=r"cannot write into .*file"), folder_lock(_file(tmp_path)):
         pytest.fail("a file holds no lock")
+
+
+def test_folder_lock_does_not_wait(tmp_path: Path) -> None:
+    with folder_lock(tmp_path):
+        start = time.monotonic()
+        with pytest.raises(BadInput), folder_lock(tmp_path):
+            pytest.fail("two runs write into one folder")
+        assert time.monotonic() - start < 1
 
 
 def _file(folder: Path) -> Path:

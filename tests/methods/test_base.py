@@ -352,7 +352,3 @@ def test_methods_declare_whether_their_scores_have_a_sign(name: str) -> None:
         method = METHODS[name].configured(model.tower(modality), "default", QUICK.get(name, {}), {})
         negative.append(bool((method(make_side(model, modality)).scores < 0).any()))
     assert negative == [METHODS[name].signed] * 2
-
-
-def test_rise_scores_are_no_changes_of_the_score() -> None:
-    assert not METHODS["rise"].signed

@@ -105,3 +105,15 @@ def test_rise_draws_as_many_masks_as_the_paper() -> None:
             for tower in (tiny.model("clip").image, tiny.model("clip").text)
         }
         assert masks == {"image": RISE(6000, 0.1, 8, 0), "text": RISE(200, 0.1, 8, 0)}
+
+
+@both_sides
+def test_rise_scores_have_the_sign_of_the_score(modality: str) -> None:
+    """Not the direction in which a unit moves it, so RISE does not declare a sign."""
+    whole, method = make_side(tiny.model("clip"), modality), RISE(200)
+    for constant in (10.0, -10.0):
+        of = Side(whole.model, whole.trace, lambda embedding, add=constant: whole.score(embedding) + add)
+        scores = method(of).scores
+        assert scores.any()
+        assert (constant * scores >= 0).all()
+    assert not method.signed

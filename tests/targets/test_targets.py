@@ -52,6 +52,15 @@ def test_targets_are_independent_of_the_length_of_embeddings(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_targets_broadcast_the_other_side(name: str) -> None:
+    """The other side may have further dimensions, too."""
+    context, target = TargetContext(20.0, -3.0, OTHERS), find("targets", name)()
+    for opposite in (OPPOSITE[None], OPPOSITE.expand(3, 2, 5)):
+        torch.testing.assert_close(target(HERE, opposite, context), EXPECTED[name]())
+    torch.testing.assert_close(target(HERE[0], OPPOSITE, context), EXPECTED[name]()[0])
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_targets_are_frozen_and_equal_by_their_options(name: str) -> None:
     target = find("targets", name)()
     assert target == find("targets", name)()
