@@ -13,7 +13,6 @@ from nibt.metrics.insertion import Insertion
 from tests import linear
 from tests.metrics.linear_maps import exact
 
-
 both_curves = pytest.mark.parametrize(("kind", "inserted"), [(Deletion, False), (Insertion, True)])
 
 
