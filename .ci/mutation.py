@@ -4,12 +4,19 @@ python .ci/mutation.py --sample 40 --seed 0
 python .ci/mutation.py --sample 20 --only metrics core/quadrature.py --tests tests/metrics tests/core
 
 cosmic-ray makes the mutants. A sample draws places in the code first and one mutant of each place then, so that an
-operator with many replacements does not outweigh the rest. Annotations are left out, and so are mutants that are not
-valid Python.
+operator with many replacements does not outweigh the rest. Left out are mutants that are not valid Python, and places
+that do not change what is computed:
+
+- annotations and ``@override``, which only type checkers read;
+- ``@dataclass(frozen=True)``: a class without it, or with ``frozen=False``, is not importable, cannot be built, or only
+  loses its protection against assignments, which one test checks for all plugins;
+- ``strict=True`` of ``zip``: an assertion about sequences that the lines above build with the same length.
 
 The tests of a mutant are those that run its statement, as coverage recorded them in one run of the suite, up to a time
-budget. A mutant is killed if one of them fails or takes too long. At the end, the failed tests run once more on the
-unchanged code: if one fails there, too, the result is not valid. Tests of subprocesses are not recorded.
+budget. The folder of the run keeps what coverage recorded; the next run there records only the test files that changed,
+or all of them after a change of the package or of the helpers of tests. A mutant is killed if one of its tests fails or
+takes too long. At the end, the failed tests run once more on the unchanged code: if one fails there, too, the result is
+not valid. Tests of subprocesses are not recorded.
 
 Everything runs in a copy of the tracked files. The survivors are printed as diffs. Those in ``.ci/mutants.toml`` are
 equivalent and do not count. Exit code 1: fewer mutants are killed than ``--at-least`` demands, or a result is invalid.
@@ -30,7 +37,7 @@ import tempfile
 import time
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -45,6 +52,8 @@ from tree import ROOT, copy_tree, tracked_files
 PACKAGE = "src/nibt"
 TARGETS = ("core", "methods", "metrics", "targets", "data/units.py", "jobs/store.py")
 """Folders and files of the package whose mutants are made."""
+DECORATORS = ("override", "dataclass(frozen=True)")
+"""Decorators whose mutants are left out."""
 START = 60.0
 """Seconds that a process of pytest may take before its first test."""
 Span = tuple[int, int]
@@ -94,12 +103,17 @@ def target_files(root: Path, targets: tuple[str, ...] | list[str]) -> list[str]:
     return sorted(set(files))
 
 
-def annotation_spans(module: ast.Module) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Start and end (line, column) of each annotation: changes there do not change what is computed."""
-    nodes = []
+def excluded_spans(module: ast.Module) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Start and end (line, column) of each place whose changes do not change what is computed."""
+    nodes, spans = [], []
     for node in ast.walk(module):
         nodes += [getattr(node, "annotation", None), getattr(node, "returns", None)]
-    return [
+        if isinstance(node, ast.keyword) and node.arg == "strict":
+            nodes.append(node.value)
+        for item in getattr(node, "decorator_list", []):
+            if ast.unparse(item).rpartition("dataclasses.")[2] in DECORATORS:
+                spans.append(((item.lineno, item.col_offset - 1), ((item.end_lineno or 0) + 1, 0)))
+    return spans + [
         ((node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0))
         for node in nodes
         if isinstance(node, ast.expr)
@@ -120,14 +134,12 @@ def statement_span(module: ast.Module, line: int) -> Span:
 
 
 def places(root: Path, files: list[str]) -> dict[tuple, list[MutationSpec]]:
-    """Every mutant that cosmic-ray knows, by its place; annotations are left out."""
+    """Every mutant that cosmic-ray knows, by its place, without the places that are left out."""
     grouped: dict[tuple, list[MutationSpec]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder, use_db(Path(folder) / "mutants.sqlite", WorkDB.Mode.create) as db:
         init([root / PACKAGE / name for name in files], db, {})
         specs = [mutation for item in db.work_items for mutation in item.mutations]
-    excluded = {
-        name: annotation_spans(ast.parse((root / PACKAGE / name).read_text(encoding="utf-8"))) for name in files
-    }
+    excluded = {name: excluded_spans(ast.parse((root / PACKAGE / name).read_text(encoding="utf-8"))) for name in files}
     for spec in specs:
         name = spec.module_path.relative_to(root / PACKAGE).as_posix()
         if not any(start <= tuple(spec.start_pos) and tuple(spec.end_pos) <= end for start, end in excluded[name]):
@@ -194,54 +206,109 @@ class CoverageMap:
     """Which tests run which line, and how long each takes."""
 
     def __init__(self, tree: Path, folder: Path, tests: list[str], workers: int) -> None:
-        """Run the tests once under coverage, unless the folder has the map of the same files and tests."""
-        self._tree = tree.resolve()
-        data, record, key = folder / "coverage", folder / "suite.json", folder / "coverage.key"
-        digest = self._digest(tests)
-        if not (data.exists() and key.exists() and key.read_text() == digest):
-            for path in folder.glob("coverage*"):
-                path.unlink()
-            # a relative path in the data would depend on the working directory
-            config = folder / "coveragerc"
-            config.write_text(f"[run]\ndata_file = {data}\n")
-            options = [f"--cov={PACKAGE}", f"--cov-config={config}", "--cov-context=test", "--cov-report="]
-            code = run_pytest(tree, [*options, "-n", str(workers), *tests], record)
-            if code != 0:
-                sys.exit(f"the tests must pass before they can kill (pytest exits with {code}); see {folder}/suite.log")
-            key.write_text(digest)
-        self._data = CoverageData(str(data))
-        self._data.read()
-        self._seconds = {name: seconds for name, (_, seconds) in read_record(record).items()}
+        """Run the tests once under coverage, except for files that the folder has the map of."""
+        self._tree, self._folder = tree.resolve(), folder
+        current, shared, index = self._digests(tests), self._shared_digest(), folder / "coverage.json"
+        state = json.loads(index.read_text()) if index.exists() else {}
+        if state.get("shared") != shared:
+            state = {"shared": shared, "runs": 0, "files": {}}
+        files = state["files"]
+        if changed := [file for file in current if files.get(file, [""])[0] != current[file]]:
+            failed = self._record(state["runs"], changed, workers)
+            files |= {file: [current[file], state["runs"]] for file in changed if file not in failed}
+            state["runs"] += 1
+            index.write_text(json.dumps(state))
+            if failed:
+                sys.exit(f"tests must pass before they can kill; see {folder}/suite-*.log. Files: {', '.join(failed)}")
+        self._run = {file: files[file][1] for file in current}
+        self._data: dict[int, CoverageData] = {}
+        self._seconds: dict[str, float] = {}
+        for number in set(self._run.values()):
+            self._data[number] = CoverageData(str(folder / f"coverage-{number}"))
+            self._data[number].read()
+            record = read_record(folder / f"suite-{number}.json")
+            self._seconds |= {name: seconds for name, (_, seconds) in record.items() if self._run_of(name) == number}
 
-    def _digest(self, tests: list[str]) -> str:
-        digest = hashlib.sha256(json.dumps(tests).encode())
+    def _record(self, number: int, files: list[str], workers: int) -> list[str]:
+        """Run test files under coverage; return those with a test that fails.
+
+        Raises:
+            SystemExit: The tests do not run.
+
+        """
+        data, config = self._folder / f"coverage-{number}", self._folder / "coveragerc"
+        for path in self._folder.glob(f"{data.name}*"):
+            path.unlink()
+        # a relative path in the data would depend on the working directory
+        config.write_text(f"[run]\ndata_file = {data}\n")
+        options = [f"--cov={PACKAGE}", f"--cov-config={config}", "--cov-context=test", "--cov-report="]
+        record = self._folder / f"suite-{number}.json"
+        code = run_pytest(self._tree, [*options, "-n", str(workers), *_listed(self._folder, files)], record)
+        outcomes = read_record(record)
+        if code not in (0, 1) or not outcomes:
+            sys.exit(f"pytest exits with {code}; see {record.with_suffix('.log')}")
+        failed = tuple(name for name, (outcome, _) in outcomes.items() if outcome == "failed")
+        return [file for file in files if any(name.startswith((f"{file}::", f"{file}/")) for name in failed)]
+
+    def _digests(self, tests: list[str]) -> dict[str, str]:
+        """The digest of each test file; a path without test files, such as that of doctests, stands for itself."""
+        files: dict[str, str] = {}
+        for name in tests:
+            inside = sorted((self._tree / name).rglob("test_*.py"))
+            for path in inside or [self._tree / name]:
+                content = path.read_bytes() if path.is_file() else b""
+                files[path.relative_to(self._tree).as_posix()] = hashlib.sha256(content).hexdigest()
+        return files
+
+    def _shared_digest(self) -> str:
+        """The digest of the package and of the helpers of tests."""
+        digest = hashlib.sha256()
         for path in sorted([*(self._tree / "src").rglob("*.py"), *(self._tree / "tests").rglob("*.py")]):
-            digest.update(path.read_bytes())
+            if not path.name.startswith("test_"):
+                digest.update(path.read_bytes())
         return digest.hexdigest()
 
-    def tests(self, mutant: Mutant) -> list[str]:
-        """The tests that run the statement; if it runs on import, all tests that run a line of the file."""
-        contexts = self._data.contexts_by_lineno(str(self._tree / PACKAGE / mutant.file))
-        first, last = mutant.span
-        lines = [contexts.get(line, []) for line in range(first, last + 1)]
-        return self._names(lines) or (self._names(contexts.values()) if any(lines) else [])
+    def _run_of(self, test: str) -> int | None:
+        """The number of the run that recorded a test last."""
+        file = test.partition("::")[0]
+        parents = (self._run.get(parent.as_posix()) for parent in (Path(file), *Path(file).parents))
+        return next((number for number in parents if number is not None), None)
 
-    def _names(self, lines: object) -> list[str]:
-        names = {name.rpartition("|")[0] for line in lines for name in line}  # type: ignore
-        return sorted(names & set(self._seconds))
+    def tests(self, mutant: Mutant) -> list[str]:
+        """The tests that run the statement.
+
+        If it runs on import, these are all tests that run a line of the file, and those in the folder of its tests,
+        which may read an attribute without running a line.
+        """
+        first, last = mutant.span
+        names: set[str] = set()
+        anywhere: set[str] = set()
+        imported = False
+        for number, data in self._data.items():
+            contexts = data.contexts_by_lineno(str(self._tree / PACKAGE / mutant.file))
+            lines = [contexts.get(line, []) for line in range(first, last + 1)]
+            names |= self._names(number, lines)
+            anywhere |= self._names(number, contexts.values())
+            imported = imported or any(lines)
+        if imported and not names:
+            folder = f"tests/{Path(mutant.file).parent.as_posix()}/"
+            return sorted(anywhere | {name for name in self._seconds if name.startswith(folder)})
+        return sorted(names)
+
+    def _names(self, number: int, lines: Iterable[list[str]]) -> set[str]:
+        """The tests in the contexts of lines, as far as this run recorded them last."""
+        names = {name.rpartition("|")[0] for line in lines for name in line}
+        return {name for name in names & set(self._seconds) if self._run_of(name) == number}
 
     def seconds(self, test: str) -> float:
         return self._seconds[test]
 
 
 def choose_tests(names: list[str], seconds: dict[str, float], stem: str, budget: float) -> list[str]:
-    """Tests in turns from each file, the short ones first, until the budget is used; the file of that name begins."""
-    by_file: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(names, key=lambda name: (seconds[name], name)):
-        by_file[name.partition("::")[0]].append(name)
-    files = sorted(by_file, key=lambda file: (Path(file).stem != f"test_{stem.strip('_')}", file))
+    """Tests until the budget is used: those of the file of that name, then all others; the short ones first."""
+    own = f"test_{stem.strip('_')}"
     chosen, total = [], 0.0
-    for name in filter(None, itertools.chain(*itertools.zip_longest(*(by_file[file] for file in files)))):
+    for name in sorted(names, key=lambda name: (Path(name.partition("::")[0]).stem != own, seconds[name], name)):
         if chosen and total + seconds[name] > budget:
             continue
         chosen.append(name)
@@ -346,6 +413,8 @@ def run(options: argparse.Namespace, root: Path = ROOT) -> list[dict]:
         last, number = outcomes[-1], f"{len(outcomes)}/{options.sample}"
         facts = f"{last.tests} tests, {last.seconds:.0f} s, {last.by}"
         print(f"{number} {last.status} {last.file} {last.operator}: {facts}", flush=True)
+        if last.status == "survived":
+            print(last.diff, flush=True)
     invalid, known = invalid_tests(outcomes, tree, folder), equivalents(root / ".ci" / "mutants.toml")
     results = [{**asdict(outcome), "status": final_status(outcome, invalid, known)} for outcome in outcomes]
     (folder / "mutation.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
@@ -358,7 +427,9 @@ def main() -> None:
     argument("--sample", type=int, default=40, help="number of mutants (default: 40)")
     argument("--seed", type=int, default=0, help="seed of the sample (default: 0)")
     argument("--only", nargs="+", metavar="PATH", help=f"parts of {PACKAGE} to change (default: {' '.join(TARGETS)})")
-    argument("--tests", nargs="+", default=["tests"], metavar="PATH", help="tests that may kill (default: tests)")
+    argument(
+        "--tests", nargs="+", default=["tests", "src"], metavar="PATH", help="tests that kill (default: tests src)"
+    )
     argument("--seconds", type=float, default=60.0, help="time budget of the tests of one mutant (default: 60)")
     argument("--workers", type=int, default=0, help="processes of pytest-xdist for the coverage run (default: 0)")
     argument("--at-least", type=float, default=0.0, help="smallest share of killed mutants, 0 to 1 (default: 0)")

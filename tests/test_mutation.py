@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import subprocess
 import sys
 from argparse import Namespace
@@ -77,6 +78,16 @@ def test_places_leave_out_annotations(mutation: ModuleType, project: Path) -> No
     assert min(columns) > CODE.index("second"), "the | of int | None is no place, the default is one"
 
 
+def test_places_leave_out_what_does_not_compute(mutation: ModuleType, project: Path) -> None:
+    (project / "src/nibt/core/arithmetic.py").write_text(
+        "@dataclass(frozen=True)\nclass Point(Base):\n    @override\n    def pairs(self, other: list) -> Iterator:\n"
+        "        return zip(self, other, strict=True)\n\n\n@dataclasses.dataclass(frozen=True)\n@cache\nclass Line:\n"
+        "    flag = True\n\n\n@dataclass(frozen=True, eq=False)\nclass Plane:\n    pass\n"
+    )
+    lines = [start[0] for _, start, _ in mutation.places(project, ["core/arithmetic.py"])]
+    assert lines == [9, 11, 14, 14, 14], "the cache, the flag, and a decorator with another argument"
+
+
 def test_draw_mutants_depends_only_on_the_seed(mutation: ModuleType, project: Path) -> None:
     draws = [mutation.draw_mutants(project, ["core/arithmetic.py"], 3, seed) for seed in (0, 0, 1)]
     assert draws[0] == draws[1] != draws[2]
@@ -104,11 +115,12 @@ def test_statement_span_is_the_smallest_statement(mutation: ModuleType) -> None:
     ]
 
 
-def test_choose_tests_alternates_within_the_budget(mutation: ModuleType) -> None:
+def test_choose_tests_takes_the_short_ones_within_the_budget(mutation: ModuleType) -> None:
     seconds = {"a.py::slow": 9.0, "a.py::fast": 1.0, "test_nib.py::one": 2.0, "test_nib.py::two": 3.0}
-    alternating = ["test_nib.py::one", "a.py::fast", "test_nib.py::two", "a.py::slow"]
-    assert mutation.choose_tests(list(seconds), seconds, "nib", 100) == alternating
+    ordered = ["test_nib.py::one", "test_nib.py::two", "a.py::fast", "a.py::slow"]
+    assert mutation.choose_tests(list(seconds), seconds, "nib", 100) == ordered
     assert mutation.choose_tests(list(seconds), seconds, "_nib", 4) == ["test_nib.py::one", "a.py::fast"]
+    assert mutation.choose_tests(list(seconds), seconds, "m2ib", 4) == ["a.py::fast", "test_nib.py::one"]
     assert mutation.choose_tests(["a.py::slow"], seconds, "nib", 4) == ["a.py::slow"], "at least one test runs"
 
 
@@ -117,6 +129,46 @@ def test_equivalents_are_lines_of_the_source(mutation: ModuleType) -> None:
         lines = [line.strip() for line in (ROOT / mutation.PACKAGE / file).read_text(encoding="utf-8").splitlines()]
         assert set(before.splitlines()) <= set(lines), f"{file}: {before!r} is gone; remove it from .ci/mutants.toml"
         assert before != after
+
+
+def test_coverage_map_records_only_files_that_changed(
+    mutation: ModuleType, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each run of pytest is replaced by a coverage file of the tests of its files, which run one line each."""
+    runs: list[list[str]] = []
+    line = {"tests/test_arithmetic.py": 2, "tests/test_more.py": 6}
+
+    def record(tree: Path, arguments: list[str], file: Path, seconds: float | None = None) -> int:
+        names = Path(arguments[-1].removeprefix("@")).read_text().splitlines()
+        data = mutation.CoverageData(str(file.with_name(file.stem.replace("suite", "coverage"))))
+        for name in names:
+            data.set_context(f"{name}::test|run")
+            data.add_lines({str(tree / "src/nibt/core/arithmetic.py"): [line[name]]})
+        data.write()
+        file.write_text(json.dumps({f"{name}::test": ["passed", 0.5] for name in names}))
+        runs.append(names)
+        return 0
+
+    monkeypatch.setattr(mutation, "run_pytest", record)
+    mutant = mutation.Mutant("core/arithmetic.py", "", (2, 2), "", "")
+
+    def chosen() -> list[str]:
+        return mutation.CoverageMap(project, tmp_path, ["tests"], 0).tests(mutant)
+
+    (project / "tests/test_more.py").write_text("first = 1\n")
+    assert chosen() == ["tests/test_arithmetic.py::test"]
+    assert chosen() == ["tests/test_arithmetic.py::test"]
+    assert runs == [["tests/test_arithmetic.py", "tests/test_more.py"]]
+    line["tests/test_more.py"] = 2
+    (project / "tests/test_more.py").write_text("second = 2\n")
+    assert chosen() == ["tests/test_arithmetic.py::test", "tests/test_more.py::test"]
+    assert runs[1:] == [["tests/test_more.py"]]
+    line["tests/test_arithmetic.py"] = 6
+    (project / "tests/test_arithmetic.py").write_text("")
+    assert chosen() == ["tests/test_more.py::test"], "the recent run counts, not the one before"
+    (project / "src/nibt/core/arithmetic.py").write_text("")
+    chosen()
+    assert runs[2:] == [["tests/test_arithmetic.py"], ["tests/test_arithmetic.py", "tests/test_more.py"]]
 
 
 @pytest.mark.slow

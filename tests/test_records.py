@@ -26,9 +26,9 @@ class _Outer(BaseModel):
     [
         ({}, "count is missing"),
         ({"count": 0}, "count must be greater than or equal to 1 (got 0)"),
-        ({"count": 1, "entires": []}, "entires is unknown: did you mean 'entries'?"),
+        ({"count": 1, "entriez": []}, "entriez is unknown: did you mean 'entries'?"),
         ({"count": 1, "zzz": []}, "zzz is unknown"),
-        ({"count": 1, "entries": [{}, {"lable": ""}]}, "entries[1].lable is unknown: did you mean 'label'?"),
+        ({"count": 1, "entries": [{}, {"labell": ""}]}, "entries[1].labell is unknown: did you mean 'label'?"),
         ({"count": 1, "entries": {}}, "entries must be a list (got {})"),
         ({"count": 1, "entries": [{"sizes": []}]}, "entries[0].sizes must have at least 1 entry (got [])"),
         ({"count": "x" * 99}, f"(got '{'x' * 59}...)"),

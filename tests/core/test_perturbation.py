@@ -1,5 +1,6 @@
 """Tests of ``nibt.core.perturbation``."""
 
+import zlib
 from dataclasses import replace
 from typing import Any
 
@@ -9,13 +10,14 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from nibt.core import quadrature as paths
-from nibt.core.perturbation import backdrop, masker, perturbed
+from nibt.core.perturbation import HIDES, backdrop, check_hide, item_rng, mask_chunks, masker, perturbed
+from nibt.core.side import Side
 from nibt.data.units import Grid
-from nibt.errors import Unsupported
+from nibt.errors import BadOption, Unsupported
 from nibt.methods.occlusion import Occlusion
 from nibt.methods.rise import RISE
 from nibt.methods.shapley import Shapley
-from tests import tiny
+from tests import linear, tiny
 from tests.helpers import both_sides, count_hooks, make_side, varied_kinds
 
 
@@ -89,9 +91,13 @@ def test_masker_with_the_mean_color_scales_the_pixels() -> None:
     assert torch.equal(masker(of, of.units, smooth=True)(keep), by_hand)
 
 
-def test_blur_equals_scipy() -> None:
-    of = make_side(tiny.model("clip"), "image")
-    sigma = 32 * 10 / 224
+@pytest.mark.parametrize(
+    ("of", "shorter"),
+    [(make_side(tiny.model("clip"), "image"), 32), (linear.image_side(), linear.ROWS * linear.PATCH)],
+    ids=["square", "oblong"],
+)
+def test_blur_equals_scipy(of: Side, shorter: int) -> None:
+    sigma = shorter * 10 / 224
     expected = gaussian_filter(of.inputs.values, sigma, mode="mirror", axes=(2, 3), radius=int(np.ceil(3 * sigma)))
     np.testing.assert_allclose(backdrop(of, "blur"), expected, atol=1e-5)
 
@@ -106,6 +112,95 @@ def test_noise_depends_on_the_item_only() -> None:
     assert not torch.equal(noise, backdrop(of, "noise", 2))  # pyright: ignore
     assert abs(noise.mean()) < 0.05
     assert noise.std() == pytest.approx(1, abs=0.05)
+
+
+def checksum(values: torch.Tensor) -> int:
+    return zlib.crc32(values.float().numpy().tobytes())
+
+
+@both_sides
+def test_item_rng_is_seeded_by_the_seed_and_the_item(modality: str) -> None:
+    inputs = make_side(tiny.model("clip"), modality).inputs
+    for item in range(2):
+        values = inputs.values[item] if inputs.words is None else inputs.values[item][inputs.words.explained[item]]
+        wanted = np.random.default_rng((7, checksum(values), 3, 4)).random(5)
+        assert np.array_equal(item_rng(inputs, item, 7, 3, 4).random(5), wanted)
+
+
+def test_backdrop_of_noise_has_its_own_draws() -> None:
+    of = make_side(tiny.model("clip"), "image")
+    pixels = of.inputs.values
+    for seed, noise in ((0, backdrop(of, "noise")), (5, backdrop(of, "noise", 5))):
+        assert noise is not None
+        for item, row in enumerate(noise):
+            draws = np.random.default_rng((seed, checksum(pixels[item]), 1))
+            assert np.array_equal(row, draws.standard_normal(pixels.shape[1:], np.float32))
+
+
+def test_masker_removes_to_the_mean_color_by_default() -> None:
+    of, keep = make_side(tiny.model("clip"), "image"), torch.rand(2, 16, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(masker(of, of.units)(keep), masker(of, of.units, False, "mean", 0)(keep))
+    assert torch.equal(masker(of, of.units, hide="noise")(keep), masker(of, of.units, False, "noise", 0)(keep))
+    assert not torch.equal(masker(of, of.units, True)(keep), masker(of, of.units)(keep))
+
+
+@both_sides
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_masker_takes_a_stack_of_any_size(modality: str, count: int) -> None:
+    of = make_side(tiny.model("clip"), modality)
+    width = of.units.count if isinstance(of.units, Grid) else of.units.explained.shape[1]
+    keep, score = torch.rand(count, 2, width, generator=torch.Generator().manual_seed(0)), masker(of, of.units)
+    torch.testing.assert_close(score(keep), torch.stack([score(one) for one in keep]), atol=1e-6, rtol=1e-5)
+
+
+def test_mask_chunks_count_the_largest_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first map of a convolutional trunk is the largest, if it was kept."""
+    of = make_side(tiny.model("convnext"), "image")
+    sizes = [stream.numel() for stream in of.trace.streams if stream is not None]
+    assert max(sizes) > min(sizes)
+    monkeypatch.setattr(paths, "BUDGET", 2 * max(sizes))
+    assert [part.stop - part.start for part in mask_chunks(of, 20)] == [8, 8, 4], "4 times 2, without a graph"
+    deep = replace(of, trace=of.tower.trace(of.inputs, of.tower.depth))
+    monkeypatch.setattr(paths, "BUDGET", 2 * deep.trace.streams[-1].numel())
+    assert [part.stop - part.start for part in mask_chunks(deep, 20)] == [8, 8, 4]
+
+
+@pytest.mark.parametrize("hide", ["black", "Mean", ""])
+def test_check_hide_rejects_other_names(hide: str) -> None:
+    with pytest.raises(BadOption, match=rf"hide must be one of mean, blur, noise \(got '{hide}'\)"):
+        check_hide(hide)
+    for name in HIDES:
+        check_hide(name)
+
+
+@both_sides
+@pytest.mark.parametrize("kind", ["clip", "siglip naflex", "convnext", "bert"])
+def test_perturbed_adds_uniform_noise(kind: str, modality: str) -> None:
+    """The noise on a word is relative to the size of the embeddings of its caption."""
+    of = make_side(tiny.model(kind), modality)
+    before = of.inputs.values if modality == "image" else of.stem().hidden
+    with perturbed(of, 0.1, 3, 4) as other:
+        after = other.inputs.values if modality == "image" else other.stem().hidden
+    for item, (plain, moved) in enumerate(zip(before, after, strict=True)):
+        if modality == "text":
+            explained = of.inputs.words.explained[item, : len(plain)]
+            plain, moved = plain[explained], moved[explained]
+        size = 1.0 if modality == "image" else float(plain.square().mean().sqrt())
+        drawn = item_rng(of.inputs, item, 3, 2, 4).uniform(-1, 1, plain.shape)
+        wanted = 0.1 * size * torch.from_numpy(drawn).float()
+        if kind == "siglip naflex" and modality == "image":  # padding stays unchanged
+            wanted = wanted * of.inputs.extra["pixel_attention_mask"][item][:, None]
+        torch.testing.assert_close(moved - plain, wanted, atol=1e-5, rtol=1e-4)
+
+
+@both_sides
+@pytest.mark.parametrize("lowest", [0, 2])
+def test_perturbed_keeps_the_layers_of_the_trace(modality: str, lowest: int) -> None:
+    of = make_side(tiny.model("clip"), modality)
+    of = replace(of, trace=of.tower.trace(of.inputs, lowest))
+    with perturbed(of, 0.1, 0, 0) as other:
+        kept = [stream is not None for stream in other.trace.streams]
+    assert kept == [layer >= lowest for layer in range(of.tower.depth + 1)]
 
 
 @pytest.mark.parametrize("kind", TEXTS)

@@ -1,12 +1,14 @@
 """Tests of ``nibt.core.quadrature``."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
-from nibt.core.quadrature import mean_gradient, nodes
+from nibt.core.quadrature import AT_ONCE, BUDGET, MOST_STEPS, chunks, mean_gradient, nodes, refined
 from nibt.errors import BadOption
+from nibt.progress import Progress, listening
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 7])
@@ -22,6 +24,58 @@ def test_riemann_ends_at_the_input() -> None:
     assert path.positions[-1] == 1
     assert path.positions[0] == pytest.approx(0.1)
     assert sum(path.weights) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_riemann_and_midpoint_take_equal_steps(steps: int) -> None:
+    for quadrature, share in (("riemann", 1.0), ("midpoint", 0.5)):
+        path = nodes(quadrature, steps)
+        assert path.positions == pytest.approx([(step + share) / steps for step in range(steps)])
+        assert path.weights == pytest.approx([1 / steps] * steps)
+        assert path.low == 0
+
+
+def test_nodes_other_than_geometric_ignore_the_floor() -> None:
+    for quadrature in ("riemann", "midpoint", "gauss"):
+        assert nodes(quadrature, 3, 7.0) == nodes(quadrature, 3)
+    assert nodes("geometric", 3) == nodes("geometric", 3, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("steps", "more", "expected"),
+    [(12, True, [12, 24, 48, 64]), (32, True, [32, 64]), (64, True, [64]), (70, True, [70]), (5, False, [5])],
+)
+def test_refined_doubles_the_steps_up_to_the_limit(steps: int, more: bool, expected: list[int]) -> None:
+    assert MOST_STEPS == 64, "docs/methods.md states this limit"
+    paths = list(refined("geometric", steps, 0.2, more))
+    assert [len(path.positions) for path in paths] == expected
+    assert paths == [nodes("geometric", count, 0.2) for count in expected]
+
+
+@pytest.mark.parametrize(
+    ("count", "shape", "options", "sizes"),
+    [
+        (7, (2, 5, 3), {"at_once": 6}, [3, 3, 1]),
+        (6, (2, 5, 3), {"at_once": 6}, [3, 3]),
+        (7, (2, 5, 3), {"at_once": 6, "times": 2}, [6, 1]),
+        (4, (9, 5, 3), {"at_once": 6}, [1, 1, 1, 1]),  # at least one state of each example
+        (3, (2, BUDGET // 4, 1), {}, [2, 1]),  # two such batches are as large as the budget
+        (3, (2, BUDGET // 4, 1), {"at_once": 6}, [3]),  # a memory is no budget of values
+        (9, (2, BUDGET // 4, 1), {"times": 4}, [8, 1]),
+        (AT_ONCE + 1, (1, 5, 3), {}, [AT_ONCE, 1]),
+        (2, (0, 5, 3), {}, [2]),
+        (0, (2, 5, 3), {}, []),
+    ],
+)
+def test_chunks_hold_as_many_states_as_allowed(
+    count: int, shape: tuple[int, ...], options: dict[str, Any], sizes: list[int]
+) -> None:
+    reports: list[Progress] = []
+    with listening(reports.append):
+        parts = list(chunks(count, torch.empty(shape), **options))
+    assert [part.stop - part.start for part in parts] == sizes
+    assert [place for part in parts for place in range(count)[part]] == list(range(count)), "every state, in order"
+    assert [(progress.done, progress.total) for progress in reports] == [(part.stop, count) for part in parts]
 
 
 def test_geometric_is_gauss_in_the_logarithm() -> None:
@@ -40,6 +94,9 @@ def test_geometric_is_gauss_in_the_logarithm() -> None:
         ("gauss", 0, 0.1, r"at least 1 \(got 0\)"),
         ("riemann", -3, 0.1, r"at least 1 \(got -3\)"),
         ("geometric", 4, 1.5, r"above 0 and below 1 \(got 1.5\)"),
+        ("geometric", 4, 1.0, r"above 0 and below 1 \(got 1.0\)"),
+        ("geometric", 4, 0.0, r"above 0 and below 1 \(got 0.0\)"),
+        ("geometric", 4, math.nan, r"above 0 and below 1 \(got nan\)"),
     ],
 )
 def test_nodes_reject_bad_rules(quadrature: str, steps: int, floor: float, message: str) -> None:

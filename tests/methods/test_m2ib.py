@@ -222,3 +222,30 @@ def test_m2ib_learns_in_single_precision_for_half_precision_models(dtype: str) -
 def test_m2ib_rejects_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(BadOption, match=message):
         nibt.explain(tiny.model("clip"), tiny.image(), "a cat", "m2ib", **options)
+
+
+def test_m2ib_feature_noise_of_a_constant_channel_stays_finite() -> None:
+    hidden = torch.randn(1, 4, 3, generator=torch.Generator().manual_seed(0))
+    hidden[..., 1] = 0.5
+    mean, deviation = M2IB((1,), noise="features")._noise(hidden, torch.ones(1, 4, 1, dtype=torch.bool))
+    assert mean.shape == deviation.shape == (1, 1, 3)
+    assert mean[0, 0, 1] == 0.5
+    assert deviation[0, 0, 1] == pytest.approx(1e-6)
+    torch.testing.assert_close(deviation[0, 0, 0], hidden[0, :, 0].std(correction=0))
+
+
+def test_m2ib_unit_noise_is_standard_normal() -> None:
+    mean, deviation = M2IB((1,))._noise(torch.randn(1, 4, 3), torch.ones(1, 4, 1, dtype=torch.bool))
+    assert (float(mean), float(deviation)) == (0, 1)
+
+
+@both_sides
+def test_m2ib_moves_by_the_rate(modality: str) -> None:
+    """The first step of Adam has the size of the rate in every element, here toward less information."""
+    of = make_side(tiny.model("clip"), modality)
+    cut = of.cut(1)
+    own = of.tower.valid_tokens(of.inputs, cut.hidden)[..., None]
+    for rate in (0.5, 2.0):
+        actual = M2IB((1,), beta=1e6, steps=2, rate=rate)(of)
+        wanted = (information(torch.full_like(cut.hidden, 5 - rate), cut.hidden) * own).sum(-1)
+        torch.testing.assert_close(actual.scores, actual.units.keep(wanted), rtol=1e-3, atol=1e-3)

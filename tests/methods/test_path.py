@@ -96,6 +96,11 @@ def test_along_path_with_one_node_at_the_state_equals_the_method(kind: str, weig
     assert wanted.scores.any()
 
 
+def test_along_path_has_the_path_of_nib_by_default() -> None:
+    options = {name: getattr(NIB((1,)), name) for name in ("baseline", "quadrature", "steps", "floor")}
+    assert with_path(GradCAM)((1,)) == with_path(GradCAM)((1,), **options)
+
+
 def test_along_path_averages_layers() -> None:
     of, kind = make_side(tiny.model("clip"), "image"), with_path(GradCAM)
     both, single = kind((0, 2))(of), [kind((layer,))(of) for layer in (0, 2)]

@@ -1,5 +1,7 @@
 """Tests of ``nibt.methods.rise``."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ from tests.helpers import both_sides, make_side, varied_kinds
 
 
 @both_sides
-@pytest.mark.parametrize("kind", ["clip", "own vit oblong", "bert"])
+@pytest.mark.parametrize("kind", ["clip", "siglip", "own vit oblong", "bert"])
 def test_rise_equals_its_formula(kind: str, modality: str) -> None:
     of = make_side(tiny.model(kind), modality)
     actual = RISE(6, share=0.3, cells=4, seed=3)(of)
@@ -30,19 +32,20 @@ def test_rise_equals_its_formula(kind: str, modality: str) -> None:
         wanted = torch.where(explained, total / (6 * 0.3), 0.0)
     else:
         pixels = of.inputs.values
-        height, width = pixels.shape[-2:]
+        height, width = pixels.shape[-2:]  # 30 pixels of SigLIP are no multiple of 4 cells
+        tall, wide = math.ceil(height / 4), math.ceil(width / 4)
         draws = generator(3)
         grids = torch.tensor(draws.random((6, 4, 4)) < 0.3).float()
-        shifts = draws.integers(0, [height // 4, width // 4], (6, 2))
+        shifts = draws.integers(0, [tall, wide], (6, 2))
         total = torch.zeros(2, height, width)
         for grid, (top, left) in zip(grids, shifts, strict=True):
-            large = F.interpolate(grid[None, None], (5 * height // 4, 5 * width // 4), mode="bilinear")[0, 0]
+            large = F.interpolate(grid[None, None], (5 * tall, 5 * wide), mode="bilinear")[0, 0]
             mask = large[top : top + height, left : left + width]
             with torch.no_grad():
                 total += (
                     of.score(
                         of.model.module.encode_image(pixels * mask)
-                        if kind != "clip"
+                        if kind.startswith("own")
                         else of.tower.run(type(of.inputs)(pixels * mask))
                     )[:, None, None]
                     * mask
@@ -102,3 +105,15 @@ def test_rise_draws_as_many_masks_as_the_paper() -> None:
             for tower in (tiny.model("clip").image, tiny.model("clip").text)
         }
         assert masks == {"image": RISE(6000, 0.1, 8, 0), "text": RISE(200, 0.1, 8, 0)}
+
+
+@both_sides
+def test_rise_scores_have_the_sign_of_the_score(modality: str) -> None:
+    """Not the direction in which a unit moves it, so RISE does not declare a sign."""
+    whole, method = make_side(tiny.model("clip"), modality), RISE(200)
+    for constant in (10.0, -10.0):
+        of = Side(whole.model, whole.trace, lambda embedding, add=constant: whole.score(embedding) + add)
+        scores = method(of).scores
+        assert scores.any()
+        assert (constant * scores >= 0).all()
+    assert not method.signed

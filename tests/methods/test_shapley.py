@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
 from nibt.methods.shapley import Shapley, _coalitions, _regression
-from tests import tiny
+from tests import linear, tiny
 from tests.helpers import both_sides, make_side, varied_kinds
 
 
@@ -95,3 +95,50 @@ def test_shapley_estimate_improves_with_the_budget() -> None:
     ]
     assert errors[2] < 0.75 * errors[1] < 0.75 * 0.75 * errors[0]
     assert errors[2] < 0.05 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize(("players", "budget", "drawn"), [(4, 14, 14), (4, 13, 12), (4, 200, 14), (1, 2, 0), (2, 2, 2)])
+def test_coalitions_are_complete_if_the_budget_covers_them(players: int, budget: int, drawn: int) -> None:
+    shown, weights = _coalitions(players, budget, 0)
+    assert shown.shape == (drawn, players)
+    assert (shown.any(1) & ~shown.all(1)).all(), "neither the empty nor the full coalition is drawn"
+    if drawn == 2**players - 2:
+        assert len(np.unique(shown, axis=0)) == drawn
+        sizes = shown.sum(1)
+        by_hand = [(players - 1) / (math.comb(players, size) * size * (players - size)) for size in sizes]
+        np.testing.assert_allclose(weights * (players - 1), by_hand)
+    else:
+        assert np.array_equal(shown[: drawn // 2], ~shown[drawn // 2 :])
+        assert (weights == 1).all()
+
+
+def test_sampled_coalitions_have_the_sizes_of_kernel_shap() -> None:
+    """A size s of n has the chance 1 / (s (n - s)), and all units occur as often."""
+    shown, _ = _coalitions(6, 40, 0)
+    assert len(shown) == 40
+    shown, _ = _coalitions(20, 200_000, 0)
+    sizes = np.arange(1, 20)
+    chances = 1 / (sizes * (20 - sizes))
+    actual = np.bincount(shown.sum(1), minlength=21)[1:20] / len(shown)
+    np.testing.assert_allclose(actual, chances / chances.sum(), atol=0.004)
+    np.testing.assert_allclose(shown.mean(0), 0.5, atol=0.01)
+    assert not np.array_equal(_coalitions(20, 40, 0)[0], _coalitions(20, 40, 1)[0])
+
+
+def test_regression_weights_the_coalitions() -> None:
+    """Equal to weighted least squares in which the last player has what is left of the sum."""
+    generator = np.random.default_rng(0)
+    shown = (generator.random((30, 5)) < 0.5).astype(float)
+    weights, gains, total = generator.random(30), generator.normal(size=30), 1.7
+    root = np.sqrt(weights)[:, None]
+    rest = np.linalg.lstsq(
+        root * (shown[:, :-1] - shown[:, -1:]), root[:, 0] * (gains - total * shown[:, -1]), rcond=None
+    )[0]
+    np.testing.assert_allclose(_regression(shown, weights, gains, total), [*rest, total - rest.sum()], atol=1e-9)
+
+
+def test_shapley_value_of_a_single_word_is_the_whole_change() -> None:
+    of = linear.text_side([(7,), (3, 1)])
+    scores = Shapley()(of).scores
+    torch.testing.assert_close(scores, linear.parts(of), atol=1e-4, rtol=1e-4)
+    assert scores[0, 1] != 0

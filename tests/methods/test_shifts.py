@@ -13,14 +13,14 @@ from nibt.data.images import ImageInput
 from nibt.data.units import Grid
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadOption, Unsupported
-from nibt.methods._shifts import Shifted, triangle
+from nibt.methods._shifts import Shifted, interleave, parts_of_patch, triangle
 from nibt.methods.base import Method
 from nibt.methods.nib import NIB
 from nibt.results.attribution import Attribution
 from tests import tiny
 from tests.helpers import make_side
 
-KINDS = ("clip", "siglip", "own vit", "convnext")
+KINDS = ("clip", "siglip", "own vit", "own vit oblong", "convnext")
 
 
 @dataclass(frozen=True)
@@ -153,3 +153,68 @@ def test_explain_takes_shifts(clip_folder: object, tmp_path: object) -> None:
     )
     assert run.exit_code == 0, run.output
     assert '"shifts": 2' in run.output
+
+
+@pytest.mark.parametrize("shifts", [2, 8])
+def test_shifted_takes_up_to_the_largest_number(shifts: int) -> None:
+    method = Shifted(NIB((1,), steps=3), shifts)
+    assert method.options() == {**NIB((1,), steps=3).options(), "shifts": shifts}
+    assert method.layer == (1,)
+    assert Shifted(Brightness(), shifts).layer == (0,)
+    for rejected in (1, 9):
+        with pytest.raises(BadOption, match=rf"shifts must be 1 \(none\) to 8 \(got {rejected}\)"):
+            Shifted(NIB((1,)), rejected)
+
+
+@pytest.mark.parametrize("shifts", [2, 3, 8])
+def test_parts_of_patch_are_the_centers_of_finer_cells(shifts: int) -> None:
+    parts = torch.tensor(parts_of_patch(shifts), dtype=torch.float64)
+    cells = (torch.arange(shifts, dtype=torch.float64) + 0.5) / shifts  # from the upper left corner of the patch
+    torch.testing.assert_close(parts + 0.5, cells)
+
+
+@pytest.mark.parametrize("size", [2, 3, 6])
+def test_triangle_mirrors_what_lies_outside(size: int) -> None:
+    """The same as the middle of three copies of the line, of which the outer ones are mirrored."""
+    for reach in range(1, size + 1):
+        line = torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(reach))
+        long = torch.cat([line.flip(0), line, line.flip(0)])
+        weights = torch.tensor([(1 - abs(away) / reach) / reach for away in range(1 - reach, reach)])
+        wanted = torch.nn.functional.conv1d(long[None, None], weights[None, None].double(), padding=reach - 1)
+        torch.testing.assert_close(triangle(size, reach) @ line, wanted[0, 0, size : 2 * size])
+
+
+def test_interleave_puts_each_map_at_its_shift() -> None:
+    """One bright cell of one map becomes a triangle around its place in the fine grid."""
+    for number in range(4):
+        maps = [torch.zeros(2, 3, 4) for _ in range(4)]
+        maps[number][1, 1, 2] = 4.0
+        fine = interleave(maps, 2)
+        assert fine.shape == (2, 6, 8)
+        assert not fine[0].any()
+        row, column = 2 * 1 + number // 2, 2 * 2 + number % 2
+        peak = torch.zeros(6, 8)
+        peak[row - 1 : row + 2, column - 1 : column + 2] = torch.tensor(
+            [[0.0625, 0.125, 0.0625], [0.125, 0.25, 0.125], [0.0625, 0.125, 0.0625]]
+        )
+        torch.testing.assert_close(fine[1], peak)
+
+
+def test_shifted_map_summarizes_the_paths_of_the_shifts() -> None:
+    of = make_side(tiny.model("clip"), "image")
+    method = NIB((1,), "blank", "gauss", 1, tolerance=0.02)
+    actual = Shifted(method, 2)(of)
+    single = []
+    for down in (-2, 2):
+        for across in (-2, 2):
+            rows, columns = ((torch.arange(32) + step).clamp(0, 31) for step in (down, across))
+            values = of.inputs.values[..., rows, :][..., columns]
+            single.append(method(replace(of, trace=of.tower.trace(replace(of.inputs, values=values)))))
+    for name in ("at_input", "at_baseline", "sum"):
+        wanted = torch.stack([getattr(one.path, name) for one in single]).mean(0)
+        torch.testing.assert_close(getattr(actual.path, name), wanted)
+    steps = torch.stack([one.path.steps for one in single])
+    assert torch.equal(actual.path.steps, steps.amax(0))
+    assert (steps != steps[0]).any(), "the shifts take different numbers of steps"
+    torch.testing.assert_close(actual.special_share, torch.stack([one.special_share for one in single]).mean(0))
+    assert Shifted(Brightness(), 2)(of).path is None

@@ -1,12 +1,17 @@
 """Tests of ``nibt.metrics.base``."""
 
+import math
+from dataclasses import MISSING, FrozenInstanceError, fields
+from typing import Any
+
 import numpy as np
 import pytest
 
 import nibt
 from nibt.data.images import ImageInput
 from nibt.data.pair import Object, Pair
-from nibt.metrics.base import Metric
+from nibt.errors import BadOption
+from nibt.metrics.base import Metric, MetricInput
 from nibt.registry import available, find
 from tests import tiny
 from tests.metrics.known_maps import FIRST, of, on
@@ -29,3 +34,106 @@ def test_metrics_declare_their_sides_and_direction(name: str) -> None:
     assert rows[0].value == pytest.approx(
         rows[len(kind.sides)].value, abs=1e-3, nan_ok=True
     )  # equal inputs in one batch
+
+
+def test_metric_input_computes_a_shared_value_once() -> None:
+    metric_input, calls = on(FIRST), []
+
+    def compute() -> int:
+        calls.append(1)
+        return len(calls)
+
+    assert [metric_input.once(key, compute) for key in ("a", "a", "b", "a")] == [1, 1, 2, 1]
+    assert on(FIRST).once("a", compute) == 3, "another input has its own values"
+
+
+def test_metric_input_is_equal_to_one_that_computed_nothing_yet() -> None:
+    metric_input = on(FIRST)
+    other = MetricInput(metric_input.side, metric_input.attribution, metric_input.truths)
+    metric_input.once("a", lambda: 1)
+    assert metric_input == other
+    assert "_cache" not in repr(metric_input)
+
+
+@pytest.mark.parametrize("name", [name for name in available("metrics") if fields(find("metrics", name))])
+def test_metrics_take_only_their_own_options_by_position(name: str) -> None:
+    """``hide``, ``seed`` and ``protocol`` of metrics that remove parts are given by name."""
+    kind = find("metrics", name)
+    own = [
+        field for field in fields(kind) if not hasattr(kind, "hide") or field.name not in ("hide", "seed", "protocol")
+    ]
+    assert kind(*(field.default for field in own)) == kind()
+    with pytest.raises(TypeError, match="positional argument"):
+        kind(*(field.default for field in own), "mean")
+
+
+@pytest.mark.parametrize("name", available("metrics"))
+def test_metrics_are_frozen_and_equal_by_their_options(name: str) -> None:
+    metric = find("metrics", name)()
+    assert metric == find("metrics", name)()
+    assert hash(metric) == hash(find("metrics", name)())
+    for attribute in (*(field.name for field in fields(metric)), "another"):
+        with pytest.raises(FrozenInstanceError):
+            setattr(metric, attribute, None)
+
+
+REMOVAL = {"hide": "mean", "seed": 0}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "confidence_drop": REMOVAL | {"protocol": "correct"},
+    "confidence_increase": REMOVAL | {"protocol": "correct"},
+    "deletion": REMOVAL | {"levels": 10},
+    "infidelity": REMOVAL | {"masks": 64, "scaled": False},
+    "insertion": REMOVAL | {"levels": 10},
+    "max_sensitivity": {"samples": 10, "radius": 0.02, "seed": 0},
+    "pointing_game": {"tolerance": 15 / 640},
+}
+"""The defaults that docs/metrics.md states."""
+
+
+@pytest.mark.parametrize("name", available("metrics"))
+def test_metrics_have_the_documented_defaults(name: str) -> None:
+    actual = {field.name: field.default for field in fields(find("metrics", name)) if field.default is not MISSING}
+    assert actual == DEFAULTS.get(name, {})
+
+
+BOUNDS: dict[tuple[str, str], tuple[str, list[Any], list[Any]]] = {
+    ("confidence_drop", "seed"): ("at least 0", [0], [-1]),
+    ("confidence_increase", "seed"): ("at least 0", [0], [-1]),
+    ("deletion", "levels"): ("at least 1", [1], [0]),
+    ("deletion", "seed"): ("at least 0", [0], [-1]),
+    ("infidelity", "masks"): ("at least 1", [1], [0]),
+    ("infidelity", "seed"): ("at least 0", [0], [-1]),
+    ("insertion", "levels"): ("at least 1", [1], [0]),
+    ("insertion", "seed"): ("at least 0", [0], [-1]),
+    ("max_sensitivity", "radius"): ("above 0", [1e-9], [0.0, -1.0, math.nan]),
+    ("max_sensitivity", "samples"): ("at least 1", [1], [0]),
+    ("max_sensitivity", "seed"): ("at least 0", [0], [-1]),
+}
+"""What is allowed of each number, the values at the edges, and the values just outside."""
+
+
+def test_bounds_cover_every_number_of_every_metric() -> None:
+    numbers = {
+        (name, field.name)
+        for name in available("metrics")
+        for field in fields(find("metrics", name))
+        if field.type in (int, float)
+    }
+    assert numbers - BOUNDS.keys() == {("pointing_game", "tolerance")}
+    assert BOUNDS.keys() <= numbers
+
+
+@pytest.mark.parametrize(("name", "option"), BOUNDS)
+def test_metrics_take_numbers_up_to_their_bounds(name: str, option: str) -> None:
+    rule, allowed, rejected = BOUNDS[name, option]
+    for value in allowed:
+        assert getattr(find("metrics", name)(**{option: value}), option) == value
+    for value in rejected:
+        with pytest.raises(BadOption, match=rf"{option}( must be)? {rule}.*\(got .*{value}"):
+            find("metrics", name)(**{option: value})
+
+
+@pytest.mark.parametrize("name", [name for name, options in DEFAULTS.items() if "hide" in options])
+def test_removal_metrics_reject_unknown_replacements(name: str) -> None:
+    with pytest.raises(BadOption, match=r"hide must be one of mean, blur, noise \(got 'black'\)"):
+        find("metrics", name)(hide="black")

@@ -161,3 +161,31 @@ def test_confidence_drop_is_smallest_for_a_perfect_map(of: Side) -> None:
     torch.testing.assert_close(even, 100 * (of.value().abs() - nothing(of)).clamp_min(0), rtol=1e-4, atol=1e-3)
     assert (best < even).all()
     assert (best < worst).all()
+
+
+def test_confidence_of_a_score_that_stays_is_zero() -> None:
+    of = make_side(tiny.model("clip"), "image")
+    still = replace(of, score=lambda embedding: 0 * embedding[..., 0] + 0.25)
+    metric_input = MetricInput(still, flat(still, 1.0))
+    assert ConfidenceDrop()(metric_input).tolist() == [0, 0]
+    assert ConfidenceIncrease()(metric_input).tolist() == [0, 0]
+
+
+def test_confidence_measures_each_removal_anew() -> None:
+    """Metrics share what they compute for one input, but only with the same options."""
+    of = make_side(tiny.model("clip"), "image")
+    scores = torch.rand(2, 16, generator=torch.Generator().manual_seed(0))
+    answer = Attribution(scores, of.units, torch.zeros(2))
+    shared = MetricInput(of, answer)
+    kept = []
+    for metric in (
+        ConfidenceDrop(),
+        ConfidenceDrop(hide="noise"),
+        ConfidenceDrop(hide="noise", seed=1),
+        ConfidenceDrop(hide="blur"),
+        ConfidenceDrop(protocol="paper"),
+    ):
+        kept.append(metric.scores(shared)[1])
+        assert torch.equal(kept[-1], metric.scores(MetricInput(of, answer))[1])
+        assert metric.scores(shared) is metric.scores(shared)
+    assert len({tuple(row.tolist()) for row in kept}) == 5

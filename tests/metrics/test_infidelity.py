@@ -6,7 +6,7 @@ import pytest
 import torch
 from captum.metrics import infidelity
 
-from nibt.core.perturbation import masker
+from nibt.core.perturbation import item_rng, masker
 from nibt.core.side import Side
 from nibt.methods.occlusion import Occlusion
 from nibt.metrics.base import MetricInput
@@ -65,3 +65,29 @@ def test_infidelity_equals_captum(modality: str) -> None:
     turned = MetricInput(of, replace(answer, scores=-answer.scores))  # a negative factor must not repair it
     taken = of.value() - score((1 - hidden)[:, None])
     torch.testing.assert_close(Infidelity(masks=12, seed=5, scaled=True)(turned), taken.square().mean(0))
+
+
+@linear.both_sides
+def test_infidelity_draws_a_share_for_each_mask(of: Side) -> None:
+    metric, metric_input = Infidelity(masks=30, seed=2), MetricInput(of, exact(of))
+    hidden = metric.hidden(metric_input)
+    explained = of.units.explained if of.inputs.words is not None else torch.ones(hidden.shape[1:], dtype=torch.bool)
+    for item, units in enumerate(explained):
+        draws = item_rng(of.inputs, item, 2, 3)
+        shares = torch.from_numpy(draws.random((30, 1)))
+        wanted = torch.from_numpy(draws.random((30, int(units.sum())))) < shares
+        assert torch.equal(hidden[:, item, units], wanted)
+        assert not hidden[:, item, ~units].any()
+    assert torch.equal(Infidelity(masks=30).hidden(metric_input), replace(metric, seed=0).hidden(metric_input))
+
+
+@linear.both_sides
+def test_scaled_infidelity_is_independent_of_the_scale(of: Side) -> None:
+    scores = exact(of)
+    scores = replace(scores, scores=of.units.keep(scores.scores + 0.5))
+    wanted = Infidelity(scaled=True)(MetricInput(of, scores))
+    for scale in (1e-9, 1e6):
+        actual = Infidelity(scaled=True)(MetricInput(of, replace(scores, scores=scale * scores.scores)))
+        torch.testing.assert_close(actual, wanted, rtol=1e-4, atol=0)
+    empty = MetricInput(of, replace(scores, scores=0 * scores.scores))
+    assert torch.equal(Infidelity(scaled=True)(empty), Infidelity()(empty)), "a map of zeros predicts no drop"

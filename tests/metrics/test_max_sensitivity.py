@@ -1,5 +1,6 @@
 """Tests of ``nibt.metrics.max_sensitivity``."""
 
+import inspect
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from nibt.methods.ones import Ones
 from nibt.metrics.base import MetricInput
 from nibt.metrics.infidelity import Infidelity
 from nibt.metrics.max_sensitivity import MaxSensitivity
+from nibt.results.attribution import Attribution
 from tests import tiny
 from tests.helpers import both_sides, make_side
 from tests.metrics.linear_maps import pairs, trial, values
@@ -75,3 +77,26 @@ def test_max_sensitivity_needs_a_method() -> None:
         MaxSensitivity(samples=0)
     with pytest.raises(BadOption, match="masks must be at least 1"):
         Infidelity(masks=0)
+
+
+def test_max_sensitivity_has_the_defaults_of_captum() -> None:
+    theirs = inspect.signature(sensitivity_max).parameters
+    metric = MaxSensitivity()
+    assert (metric.samples, metric.radius) == (theirs["n_perturb_samples"].default, theirs["perturb_radius"].default)
+    assert metric.seed == 0
+
+
+def test_max_sensitivity_is_the_largest_change_relative_to_the_map() -> None:
+    of = make_side(tiny.model("clip"), "image")
+    plain = torch.zeros(2, 16)
+    plain[0, 3] = 0.5  # the second map is zero, so its change is not divided
+    changes = iter([1.0, 3.0, 2.0])
+
+    def again(_: Side) -> Attribution:
+        moved = plain.clone()
+        moved[:, :4] += next(changes)
+        return Attribution(moved, of.units, torch.zeros(2))
+
+    metric_input = MetricInput(of, Attribution(plain, of.units, torch.zeros(2)), again=again)
+    assert MaxSensitivity(samples=3)(metric_input).tolist() == [2 * 3 / 0.5, 2 * 3]
+    assert next(changes, None) is None, "one call for each sample"

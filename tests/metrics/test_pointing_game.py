@@ -1,7 +1,10 @@
 """Tests of ``nibt.metrics.pointing_game``."""
 
+import numpy as np
+import pytest
 import torch
 
+from nibt.metrics.pointing_game import PointingGame
 from tests.metrics.known_maps import FIRST, LAST, block, of, on
 
 
@@ -17,3 +20,37 @@ def test_pointing_game_of_known_maps() -> None:
     ends = torch.zeros(4, 4)
     ends[0, 0] = ends[3, 3] = 1
     assert of("pointing_game", on(-ends - FIRST), tolerance=0.0) == 0
+
+
+def hit(
+    height: int, width: int, peaks: list[tuple[int, int]], inside: list[tuple[int, int]], **options: float
+) -> float:
+    """Return the value for a map with equal peaks, and a mask of single pixels."""
+    scores, mask = torch.zeros(height, width), torch.zeros(height, width, dtype=torch.bool)
+    for row, column in peaks:
+        scores[row, column] = 2.0
+    for row, column in inside:
+        mask[row, column] = True
+    return PointingGame(**options)._hit(scores, mask)
+
+
+@pytest.mark.parametrize(("height", "width"), [(640, 40), (40, 640)])
+def test_pointing_game_allows_the_published_tolerance(height: int, width: int) -> None:
+    """15 pixels for a longer side of 640."""
+    assert hit(height, width, [(20, 20)], [(35, 20)]) == 1
+    assert hit(height, width, [(20, 20)], [(36, 20), (39, 39)]) == 0
+    assert hit(height, width, [(20, 20)], [(29, 32)]) == 1  # 9, 12 and 15 are the sides of a right triangle
+    assert hit(height, width, [(20, 20)], [(30, 32)]) == 0
+
+
+def test_pointing_game_below_a_pixel_of_tolerance_needs_the_pixel_itself() -> None:
+    assert hit(40, 40, [(5, 5)], [(5, 6)], tolerance=1 / 40) == 1  # exactly one pixel
+    assert hit(40, 40, [(5, 5)], [(5, 6)], tolerance=0.99 / 40) == 0
+    assert hit(40, 40, [(5, 5)], [(5, 5)], tolerance=0.0) == 1
+    assert hit(40, 40, [(5, 5), (6, 6)], [(6, 5)], tolerance=0.0) == 1  # the mean position is the corner of four pixels
+    assert hit(40, 40, [(5, 5), (5, 7)], [(5, 6)], tolerance=0.0) == 1
+    assert hit(40, 40, [(5, 5), (5, 8)], [(5, 5), (5, 8)], tolerance=0.0) == 0
+
+
+def test_pointing_game_of_an_empty_mask_is_unknown() -> None:
+    assert np.isnan(hit(8, 8, [(1, 1)], []))

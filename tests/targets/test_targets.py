@@ -1,5 +1,7 @@
 """Tests of all targets in closed form."""
 
+from dataclasses import FrozenInstanceError
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,6 +10,7 @@ import nibt
 from nibt.errors import BadOption, UnknownName
 from nibt.registry import available, find
 from nibt.targets.base import TargetContext
+from nibt.targets.ensemble import Ensemble
 from tests import tiny
 
 HERE, OPPOSITE, OTHERS = (
@@ -40,6 +43,63 @@ def test_targets_are_all_tested() -> None:
 def test_targets_equal_their_closed_forms(name: str) -> None:
     actual = find("targets", name)()(HERE, OPPOSITE, TargetContext(20.0, -3.0, OTHERS))
     torch.testing.assert_close(actual, EXPECTED[name]())
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_targets_are_independent_of_the_length_of_embeddings(name: str) -> None:
+    actual = find("targets", name)()(3 * HERE, 0.2 * OPPOSITE, TargetContext(20.0, -3.0, 5 * OTHERS))
+    torch.testing.assert_close(actual, EXPECTED[name]())
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_targets_broadcast_the_other_side(name: str) -> None:
+    """The other side may have further dimensions, too."""
+    context, target = TargetContext(20.0, -3.0, OTHERS), find("targets", name)()
+    for opposite in (OPPOSITE[None], OPPOSITE.expand(3, 2, 5)):
+        torch.testing.assert_close(target(HERE, opposite, context), EXPECTED[name]())
+    torch.testing.assert_close(target(HERE[0], OPPOSITE, context), EXPECTED[name]()[0])
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_targets_are_frozen_and_equal_by_their_options(name: str) -> None:
+    target = find("targets", name)()
+    assert target == find("targets", name)()
+    assert hash(target) == hash(find("targets", name)())
+    for attribute in (*vars(target), "another"):
+        with pytest.raises(FrozenInstanceError):
+            setattr(target, attribute, None)
+
+
+def test_targets_declare_what_they_compare_with() -> None:
+    kinds = {name: find("targets", name) for name in available("targets")}
+    assert {name: kind.others for name, kind in kinds.items() if kind.others != "none"} == {
+        "centred": "some",
+        "difference": "one",
+        "softmax": "some",
+    }
+    assert {name for name, kind in kinds.items() if kind.shipped_default} == {"centred"}
+    assert {name for name, kind in kinds.items() if kind().rewords} == {"ensemble"}
+
+
+def test_logit_without_a_scale_is_the_cosine() -> None:
+    logit, cosine = (find("targets", name)()(HERE, OPPOSITE, TargetContext()) for name in ("logit", "cosine"))
+    assert torch.equal(logit, cosine)
+
+
+def test_centred_takes_a_shipped_mean_as_it_is() -> None:
+    """A single other embedding is a mean of unit embeddings, which is shorter than 1."""
+    mean = unit(OTHERS).mean(0, keepdim=True)
+    shipped = find("targets", "centred")()(HERE, OPPOSITE, TargetContext(others=mean))
+    torch.testing.assert_close(shipped, EXPECTED["centred"]())
+
+
+def test_ensemble_puts_the_caption_into_each_template() -> None:
+    target = Ensemble(("{}", "a photo of {}"))
+    assert target.wordings("a cat") == ["a cat", "a photo of a cat"]
+    assert find("targets", "cosine")().wordings("a cat") == ["a cat"]
+    for template in ("a photo", "{} and {}", "{0}"):
+        with pytest.raises(BadOption, match=r"must contain {} exactly once.*\(got '"):
+            Ensemble(("{}", template))
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What families of Hugging Face Transformers share: loading of checkpoints and processors, and the text tower."""
+"""What families of Hugging Face Transformers share: loading of checkpoints and processors, and the towers."""
 
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -6,11 +6,13 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from jaxtyping import Int
 from torch import Tensor, nn
+from typing_extensions import override
 
+from nibt.data.units import Grid, Units
 from nibt.errors import CannotLoad
 from nibt.models._last_row import has_hooks, row_mask, select_row
 from nibt.models._request import Request
-from nibt.models.base import TextTower
+from nibt.models.base import ImageTower, Inputs, TextTower
 from nibt.preprocessing import hugging_face
 from nibt.preprocessing.captions import Tokens
 from nibt.types import Embedding, Hidden, OneRow
@@ -109,6 +111,42 @@ def one_row(
 
 def _line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0]
+
+
+class HuggingFaceImageTower(ImageTower):
+    """Base class of the image towers of CLIP and SigLIP with a fixed patch size.
+
+    Attributes:
+        prefix: The number of tokens before the patches, such as the class token.
+
+    """
+
+    root: Any
+    prefix: ClassVar[int] = 0
+
+    def __init__(self, root: Any, request: Request) -> None:
+        super().__init__()
+        self.root = root
+        self.vision, config = root.vision_model, root.config.vision_config
+        self.patch, self.size = config.patch_size, config.image_size
+        self.preparation = hugging_face.image_preparation(
+            get_image_processor(request), request.resize, request.image_size, self.size, self.patch
+        )
+
+    @property
+    @override
+    def blocks(self) -> list[nn.Module]:
+        return list(self.vision.encoder.layers)
+
+    @override
+    def run(self, inputs: Inputs) -> Embedding:
+        other_size = inputs.values.shape[-2:] != (self.size, self.size)
+        return get_embedding(self.root.get_image_features(inputs.values, interpolate_pos_encoding=other_size))
+
+    @override
+    def units(self, inputs: Inputs, stream: Tensor) -> Units:
+        height, width = inputs.values.shape[-2:]
+        return Grid(height // self.patch, width // self.patch, prefix=self.prefix)
 
 
 class HuggingFaceTextTower(TextTower):

@@ -8,12 +8,11 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 from typing_extensions import override
 
-from nibt.data.units import Grid, Units
 from nibt.models._family import Family
 from nibt.models._hugging_face import (
+    HuggingFaceImageTower,
     HuggingFaceTextTower,
     get_embedding,
-    get_image_processor,
     load_pretrained,
     one_row,
 )
@@ -24,22 +23,10 @@ from nibt.preprocessing.captions import Tokens
 from nibt.types import Embedding, Hidden
 
 
-class CLIPImageTower(ImageTower):
+class CLIPImageTower(HuggingFaceImageTower):
     """The image tower of CLIP."""
 
-    def __init__(self, clip: Any, request: Request) -> None:
-        super().__init__()
-        self.root = self.clip = clip
-        self.vision, config = clip.vision_model, clip.config.vision_config
-        self.patch, self.size = config.patch_size, config.image_size
-        self.preparation = hugging_face.image_preparation(
-            get_image_processor(request), request.resize, request.image_size, self.size, self.patch
-        )
-
-    @property
-    @override
-    def blocks(self) -> list[nn.Module]:
-        return list(self.vision.encoder.layers)
+    prefix = 1
 
     @property
     @override
@@ -47,23 +34,13 @@ class CLIPImageTower(ImageTower):
         return self.vision.pre_layrnorm
 
     @override
-    def run(self, inputs: Inputs) -> Embedding:
-        other_size = inputs.values.shape[-2:] != (self.size, self.size)
-        return get_embedding(self.clip.get_image_features(inputs.values, interpolate_pos_encoding=other_size))
-
-    @override
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
-        return self.clip.visual_projection(self.vision.post_layernorm(stream[:, 0]))
+        return self.root.visual_projection(self.vision.post_layernorm(stream[:, 0]))
 
     @override
     def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
         row = one_row(self.blocks[-1], stream, stream.new_zeros(len(stream), dtype=torch.long), *args, **kwargs)
         return None if row is None else self.head(row, extra)
-
-    @override
-    def units(self, inputs: Inputs, stream: Tensor) -> Units:
-        height, width = inputs.values.shape[-2:]
-        return Grid(height // self.patch, width // self.patch, prefix=1)
 
 
 class CLIPTextTower(HuggingFaceTextTower):

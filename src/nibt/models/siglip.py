@@ -18,6 +18,7 @@ from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid, Units
 from nibt.models._family import Family
 from nibt.models._hugging_face import (
+    HuggingFaceImageTower,
     HuggingFaceTextTower,
     get_embedding,
     get_image_processor,
@@ -26,41 +27,16 @@ from nibt.models._hugging_face import (
 )
 from nibt.models._request import Request
 from nibt.models.base import ImageTower, Inputs, TextTower
-from nibt.preprocessing import hugging_face
 from nibt.torch_modes import float32_numbers
 from nibt.types import Embedding, Hidden
 
 
-class SigLIPImageTower(ImageTower):
-    """The image tower of SigLIP, with a fixed grid."""
-
-    def __init__(self, siglip: Any, request: Request) -> None:
-        super().__init__()
-        self.root = self.siglip = siglip
-        self.vision, config = siglip.vision_model, siglip.config.vision_config
-        self.patch, self.size = config.patch_size, config.image_size
-        self.preparation = hugging_face.image_preparation(
-            get_image_processor(request), request.resize, request.image_size, self.size, self.patch
-        )
-
-    @property
-    @override
-    def blocks(self) -> list[nn.Module]:
-        return list(self.vision.encoder.layers)
-
-    @override
-    def run(self, inputs: Inputs) -> Embedding:
-        other_size = inputs.values.shape[-2:] != (self.size, self.size)
-        return get_embedding(self.siglip.get_image_features(inputs.values, interpolate_pos_encoding=other_size))
+class SigLIPImageTower(HuggingFaceImageTower):
+    """The image tower of SigLIP, with a fixed patch size."""
 
     @override
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         return self.vision.head(self.vision.post_layernorm(stream))
-
-    @override
-    def units(self, inputs: Inputs, stream: Tensor) -> Units:
-        height, width = inputs.values.shape[-2:]
-        return Grid(height // self.patch, width // self.patch)
 
 
 class NaFlexImageTower(ImageTower):
@@ -69,9 +45,11 @@ class NaFlexImageTower(ImageTower):
     It keeps the aspect ratio. The rows after the grid are padding.
     """
 
+    root: Any
+
     def __init__(self, siglip: Any, request: Request) -> None:
         super().__init__()
-        self.root = self.siglip = siglip
+        self.root = siglip
         self.vision = siglip.vision_model
         self.processor = get_image_processor(request)
         self.most = (request.image_size // self.processor.patch_size) ** 2 if request.image_size else None
@@ -103,7 +81,7 @@ class NaFlexImageTower(ImageTower):
 
     @override
     def run(self, inputs: Inputs) -> Embedding:
-        return get_embedding(self.siglip.get_image_features(inputs.values, **inputs.extra))
+        return get_embedding(self.root.get_image_features(inputs.values, **inputs.extra))
 
     @override
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:

@@ -13,7 +13,8 @@ from nibt.data.pair import Pair
 from nibt.engine.spec import resolve
 from nibt.engine.targets import Contrast
 from nibt.errors import NibtError
-from nibt.evaluation.bench.plan import Cell, Plan
+from nibt.evaluation.bench.plan import Cell, MetricChoice, Plan
+from nibt.evaluation.bench.store import Row
 from nibt.evaluation.bench.validation import build_metric
 from nibt.evaluation.measure import measure
 from nibt.models.base import Model
@@ -62,7 +63,7 @@ class CellRunner:
         options = {side: spec.methods[side].options() for side in self.sides}
         return {side: {**options[side], "target": spec.targets[side].name} for side in self.sides}
 
-    def rows(self, items: Items) -> list[dict[str, Any]]:
+    def rows(self, items: Items) -> list[Row]:
         """Measure pairs, and return a row for each pair, side and metric.
 
         All pairs are measured in one call. If it fails, each pair is measured alone, and the error is recorded in the
@@ -126,43 +127,41 @@ class CellRunner:
         measurements: Mapping[int, _Measurements],
         errors: Mapping[int, str],
         resolved: Mapping[str, dict[str, Any]],
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator[Row]:
         """Yield the rows of the store. The values of a pair without measurements are NaN."""
         cell = self.cell
-        address = {
-            "model": cell.model.label,
-            "weights_hash": self.model.weights_hash,
-            "method": cell.method.name,
-            "variant": cell.method.variant,
-            "options": _as_json(cell.method.options),
-            "method_label": cell.method.label,
-            "target": cell.target,
-            "seed": cell.seed,
-            "data": cell.data.label,
-        }
+        measured: list[tuple[Modality, MetricChoice]] = [
+            (side, metric)
+            for side in self.sides
+            for metric in self.plan.metrics
+            if side in find("metrics", metric.name).sides
+        ]
         for item in items:
             of_pair = measurements.get(item, {})
-            for side in self.sides:
-                seconds = next((each.seconds for each in of_pair.values() if each.side == side), math.nan)
-                for choice in self.plan.metrics:
-                    if side in find("metrics", choice.name).sides:
-                        measurement = of_pair.get((side, choice.label)) or Measurement(
-                            item, side, choice.name, math.nan
-                        )
-                        yield {
-                            **address,
-                            "resolved": _as_json(resolved.get(side, {})),
-                            "item": item,
-                            "side": side,
-                            "metric": choice.name,
-                            "metric_options": _as_json(choice.options),
-                            "measured": choice.measured,
-                            "metric_label": choice.label,
-                            "value": measurement.value,
-                            "curve": list(measurement.curve),
-                            "seconds": seconds,
-                            "error": errors.get(item, ""),
-                        }
+            for side, metric in measured:
+                measurement = of_pair.get((side, metric.label)) or Measurement(item, side, metric.name, math.nan)
+                yield Row(
+                    model=cell.model.label,
+                    weights_hash=self.model.weights_hash,
+                    method=cell.method.name,
+                    variant=cell.method.variant,
+                    options=_as_json(cell.method.options),
+                    resolved=_as_json(resolved.get(side, {})),
+                    method_label=cell.method.label,
+                    target=cell.target,
+                    seed=cell.seed,
+                    data=cell.data.label,
+                    item=item,
+                    side=side,
+                    metric=metric.name,
+                    metric_options=_as_json(metric.options),
+                    measured=metric.measured,
+                    metric_label=metric.label,
+                    value=measurement.value,
+                    curve=list(measurement.curve),
+                    seconds=measurement.seconds,
+                    error=errors.get(item, ""),
+                )
 
 
 def _as_json(options: Any) -> str:

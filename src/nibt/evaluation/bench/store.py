@@ -5,39 +5,69 @@ continues with the chunks that have no file, so that no chunk is lost or stored 
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from time import time
-from typing import Any
+from typing import Any, get_type_hints
+
+from typing_extensions import TypedDict
 
 from nibt import parquet
 
-COLUMNS = (
-    "model",
-    "weights_hash",
-    "method",
-    "variant",
-    "options",
-    "resolved",
-    "method_label",
-    "target",
-    "seed",
-    "data",
-    "item",
-    "side",
-    "metric",
-    "metric_options",
-    "measured",
-    "metric_label",
-    "value",
-    "curve",
-    "seconds",
-    "error",
-)
-"""The columns of the rows. ``options`` are the options in the plan, ``resolved`` those with all defaults."""
+
+class Row(TypedDict):
+    """A measured number, with everything that identifies it.
+
+    Attributes:
+        model: The label of the model.
+        weights_hash: The hash of its weights.
+        method: The name of the method.
+        variant: Its variant.
+        options: Its options in the plan, as JSON.
+        resolved: Its options on this side with all defaults filled in, and the target, as JSON.
+        method_label: The label of the method.
+        target: The target that is explained.
+        seed: The seed, for methods that draw at random.
+        data: The label of the data set.
+        item: The index of the pair in the data set.
+        side: The side that is explained.
+        metric: The name of the metric.
+        metric_options: Its options in the plan, as JSON.
+        measured: The score that it measures.
+        metric_label: The label of the metric.
+        value: The number; NaN if it is not defined or failed.
+        curve: The curve whose area the value is; empty for other metrics.
+        seconds: The time to explain this side of the pair.
+        error: The message of the error; empty if there is none.
+
+    """
+
+    model: str
+    weights_hash: str
+    method: str
+    variant: str
+    options: str
+    resolved: str
+    method_label: str
+    target: str
+    seed: int
+    data: str
+    item: int
+    side: str
+    metric: str
+    metric_options: str
+    measured: str
+    metric_label: str
+    value: float
+    curve: list[float]
+    seconds: float
+    error: str
+
+
+COLUMNS = tuple(Row.__annotations__)
 TIMES = ("seconds",)
 """Columns that differ between two runs of the same plan."""
 _HOUR = 3600.0
@@ -58,7 +88,7 @@ class Store:
         """Return whether a part exists."""
         return self._path(name).is_file()
 
-    def add(self, name: str, rows: list[dict[str, Any]]) -> None:
+    def add(self, name: str, rows: list[Row]) -> None:
         """Write a part.
 
         Raises:
@@ -105,7 +135,7 @@ class Store:
         return self.folder / f"{name}.parquet"
 
 
-def part_name(address: dict[str, Any]) -> str:
+def part_name(address: Mapping[str, Any]) -> str:
     """Return the name of the part of a chunk: 32 hexadecimal digits, a hash of what identifies the chunk."""
     return sha256(json.dumps(address, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
@@ -128,14 +158,8 @@ def _bits(value: Any) -> Any:
 
 def _schema(arrow: Any) -> Any:
     number = arrow.float64()
-    kinds = {
-        "seed": arrow.int64(),
-        "item": arrow.int64(),
-        "value": number,
-        "curve": arrow.list_(number),
-        "seconds": number,
-    }
-    return arrow.schema([(name, kinds.get(name, arrow.string())) for name in COLUMNS])
+    kinds = {str: arrow.string(), int: arrow.int64(), float: number, list[float]: arrow.list_(number)}
+    return arrow.schema([(name, kinds[kind]) for name, kind in get_type_hints(Row).items()])
 
 
 def _pyarrow() -> Any:

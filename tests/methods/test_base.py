@@ -1,0 +1,354 @@
+"""Tests of ``nibt.methods.base``, and of the options of all methods."""
+
+import math
+from dataclasses import MISSING, FrozenInstanceError, dataclass, fields, replace
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from nibt.core.side import Side
+from nibt.errors import BadOption, UnknownName, Unsupported
+from nibt.methods.base import LayerAfter, Method, MethodSpec
+from nibt.methods.grad_cam import GradCAM
+from nibt.methods.m2ib import M2IB
+from nibt.methods.nib import NIB
+from nibt.results.attribution import Attribution
+from tests import tiny
+from tests.helpers import METHODS, QUICK, make_side
+
+REQUIRED: dict[str, dict[str, Any]] = {
+    "grad_cam": {"layer": (1,)},
+    "m2ib": {"layer": (1,)},
+    "nib": {"layer": (1,)},
+    "rise": {"masks": 2},
+}
+"""Values of the options without a default."""
+
+
+def build(name: str, **options: Any) -> Method:
+    return METHODS[name](**REQUIRED.get(name, {}) | options)
+
+
+@dataclass(frozen=True)
+class Options(Method):
+    """A method with an option of each type."""
+
+    variants: ClassVar = {
+        "default": {"image": {"layer": 0.5, "count": 3}, "text": {"layer": LayerAfter(0.5), "count": 4}},
+        "paper": {"image": {"layer": 1, "count": 3}, "text": {"layer": LayerAfter(0.5), "count": 4}},
+    }
+
+    layer: tuple[int, ...]
+    count: int = 1
+    share: float = 0.5
+    name_of: str = "a"
+    flag: bool = False
+    most: int | None = None
+    tolerance: float | None = None
+
+    def __call__(self, side: Side) -> Attribution:
+        return Attribution(torch.zeros(1, 1), side.units, torch.zeros(1))
+
+
+def configured(modality: str = "image", recommended: dict[str, Any] | None = None, **options: Any) -> Options:
+    method = Options.configured(tiny.model("clip").tower(modality), "default", options, recommended or {})
+    assert isinstance(method, Options)
+    return method
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "variant"),
+    [("nib", "nib", "default"), ("nib:paper", "nib", "paper"), ("nib:", "nib", "default"), ("rise:a:b", "rise", "a:b")],
+)
+def test_method_spec_parses_a_name_with_a_variant(text: str, name: str, variant: str) -> None:
+    spec = MethodSpec.parse(text)
+    assert (spec.name, spec.variant, spec.options) == (name, variant, {})
+    assert str(spec) == (name if variant == "default" else f"{name}:{variant}")
+
+
+def test_method_spec_rejects_an_unknown_method() -> None:
+    with pytest.raises(UnknownName, match="Did you mean 'nib'"):
+        MethodSpec.parse("nip:paper")
+
+
+def test_method_spec_is_random_if_the_method_has_a_seed() -> None:
+    assert {name for name in METHODS if MethodSpec(name).is_random} == {"m2ib", "random", "rise", "shapley"}
+    assert str(MethodSpec()) == "nib"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_are_frozen_and_equal_by_their_options(name: str) -> None:
+    method = build(name)
+    assert method == build(name)
+    assert hash(method) == hash(build(name))
+    for attribute in (*(field.name for field in fields(method)), "another"):
+        with pytest.raises(FrozenInstanceError):
+            setattr(method, attribute, None)
+
+
+BOUNDS: dict[tuple[str, str], tuple[str, list[Any], list[Any]]] = {
+    ("centre", "spread"): ("above 0", [1e-9], [0.0, -1.0, math.nan]),
+    ("integrated_gradients", "floor"): ("above 0 and below 1", [1e-9, 0.999], [0.0, 1.0, math.nan]),
+    ("integrated_gradients", "steps"): ("at least 1", [1], [0]),
+    ("legrad", "blocks"): ("at least 1", [1, None], [0]),
+    ("m2ib", "beta"): ("at least 0", [0.0], [-1e-9, math.nan]),
+    ("m2ib", "rate"): ("above 0", [1e-9], [0.0, math.nan]),
+    ("m2ib", "samples"): ("at least 1", [1], [0]),
+    ("m2ib", "seed"): ("at least 0", [0], [-1]),
+    ("m2ib", "seeds"): ("at least 1", [1], [0]),
+    ("m2ib", "steps"): ("at least 1", [1], [0]),
+    ("mfaba", "steps"): ("at least 1", [1], [0]),
+    ("mfaba", "stride"): ("above 0", [1e-9], [0.0, math.nan]),
+    ("nib", "floor"): ("above 0 and below 1", [1e-9, 0.999], [0.0, 1.0, math.nan]),
+    ("nib", "steps"): ("at least 1", [1], [0]),
+    ("nib", "tolerance"): ("above 0", [1e-9, None], [0.0, -1.0, math.nan]),
+    ("random", "seed"): ("at least 0", [0], [-1]),
+    ("rise", "cells"): ("at least 1", [1], [0]),
+    ("rise", "masks"): ("at least 1", [1], [0]),
+    ("rise", "seed"): ("at least 0", [0], [-1]),
+    ("rise", "share"): ("above 0 and at most 1", [1e-9, 1.0], [0.0, 1.000001, math.nan]),
+    ("shapley", "budget"): ("at least 2", [2], [1]),
+    ("shapley", "seed"): ("at least 0", [0], [-1]),
+}
+"""What is allowed of each number, the values at the edges, and the values just outside."""
+GEOMETRIC = {"quadrature": "geometric", "baseline": "zero"}
+"""The options with which ``floor`` counts."""
+
+
+def test_bounds_cover_every_number_of_every_method() -> None:
+    numbers = {
+        (name, field.name)
+        for name, kind in METHODS.items()
+        for field in fields(kind)
+        if field.type in (int, float, int | None, float | None)
+    }
+    assert numbers == BOUNDS.keys()
+
+
+@pytest.mark.parametrize(("name", "option"), BOUNDS)
+def test_methods_take_numbers_up_to_their_bounds(name: str, option: str) -> None:
+    rule, allowed, rejected = BOUNDS[name, option]
+    more = GEOMETRIC if option == "floor" else {}
+    for value in allowed:
+        assert getattr(build(name, **more | {option: value}), option) == value
+    for value in rejected:
+        with pytest.raises(BadOption, match=rf"{option} must be {rule} \(got {value}\)"):
+            build(name, **more | {option: value})
+
+
+WORDS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("fast_ig", "at"): ("attention", "input"),
+    ("gae", "rectified"): ("mean", "heads"),
+    ("grad_cam", "weights"): ("token", "pooled"),
+    ("integrated_gradients", "baseline"): ("zero", "blank", "mean", "mean:FILE"),
+    ("integrated_gradients", "quadrature"): ("riemann", "gauss", "midpoint"),
+    ("m2ib", "noise"): ("unit", "features"),
+    ("nib", "baseline"): ("zero", "blank", "mean", "mean:FILE"),
+    ("nib", "quadrature"): ("riemann", "gauss", "midpoint"),
+    ("saliency_map", "at"): ("attention", "input"),
+}
+"""The words that an option can be."""
+
+
+def test_words_cover_every_text_option_of_every_method() -> None:
+    texts = {(name, field.name) for name, kind in METHODS.items() for field in fields(kind) if field.type is str}
+    assert texts == WORDS.keys()
+
+
+@pytest.mark.parametrize(("name", "option"), WORDS)
+def test_methods_take_only_the_words_of_an_option(name: str, option: str) -> None:
+    for word in WORDS[name, option]:
+        assert getattr(build(name, **{option: word}), option) == word
+    for word in ("", "another", WORDS[name, option][0].upper()):
+        with pytest.raises(BadOption, match=rf"{option} must be .* \(got '{word}'\)"):
+            build(name, **{option: word})
+
+
+def test_geometric_paths_need_the_baseline_zero() -> None:
+    for name in ("nib", "integrated_gradients"):
+        assert build(name, **GEOMETRIC)
+        with pytest.raises(BadOption, match=r"needs the baseline zero \(got 'blank'\); use gauss"):
+            build(name, quadrature="geometric")
+
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "centre": {"spread": 0.5},
+    "fast_ig": {"at": "attention"},
+    "gae": {"rectified": "mean"},
+    "grad_cam": {"weights": "token"},
+    "integrated_gradients": {"baseline": "blank", "quadrature": "midpoint", "steps": 50, "floor": 0.1},
+    "legrad": {"blocks": None},
+    "m2ib": {"beta": 0.1, "steps": 10, "samples": 10, "rate": 1.0, "seed": 0, "seeds": 1, "noise": "unit"},
+    "mfaba": {"steps": 10, "stride": 0.01},
+    "nib": {"baseline": "blank", "quadrature": "gauss", "steps": 4, "floor": 0.1, "tolerance": None},
+    "random": {"seed": 0},
+    "rise": {"share": 0.1, "cells": 8, "seed": 0},
+    "saliency_map": {"at": "attention"},
+    "shapley": {"budget": 512, "seed": 0},
+}
+"""The defaults that docs/methods.md states."""
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_have_the_documented_defaults(name: str) -> None:
+    actual = {field.name: field.default for field in fields(METHODS[name]) if field.default is not MISSING}
+    assert actual == DEFAULTS.get(name, {})
+
+
+LAYERS = {
+    ("nib", "default"): ({"layer": 7, "steps": 4}, {"layer": 0, "steps": 8}),
+    ("nib", "paper"): ({"layer": 9, "steps": 10}, {"layer": 9, "steps": 10}),
+    ("grad_cam", "default"): ({"layer": 10}, {"layer": 10}),
+    ("grad_cam", "textbook"): ({"layer": 10, "weights": "pooled"}, {"layer": 10, "weights": "pooled"}),
+    ("m2ib", "default"): ({"layer": 10}, {"layer": 10}),
+    ("m2ib", "paper"): ({"layer": 10}, {"layer": 10}),
+    ("m2ib", "iba"): ({"layer": 10, "noise": "features"}, {"layer": 10, "noise": "features"}),
+}
+
+
+@pytest.mark.parametrize(("name", "variant"), LAYERS)
+def test_variants_have_the_documented_layers_in_twelve_blocks(
+    name: str, variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for tower, wanted in zip((tiny.model("clip").image, tiny.model("clip").text), LAYERS[name, variant], strict=True):
+        monkeypatch.setattr(type(tower), "depth", 12)
+        options = METHODS[name].configured(tower, variant, {}, {}).options()
+        assert {
+            "layer": [wanted["layer"]],
+            **{k: v for k, v in wanted.items() if k != "layer"},
+        }.items() <= options.items()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "parsed"),
+    [
+        ("count", "7", 7),
+        ("count", 7.0, 7),
+        ("count", "7.0", 7),
+        ("count", "-2", -2),
+        ("share", "0.25", 0.25),
+        ("share", 1, 1.0),
+        ("name_of", "true", "true"),
+        ("name_of", 3, "3"),
+        ("flag", True, True),
+        ("flag", "true", True),
+        ("flag", "False", False),
+        ("most", "3", 3),
+        ("tolerance", "1e-3", 1e-3),
+    ],
+)
+def test_configured_parses_values_to_the_type_of_the_option(option: str, value: Any, parsed: Any) -> None:
+    actual = getattr(configured(**{option: value}), option)
+    assert actual == parsed
+    assert type(actual) is type(parsed)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "rule"),
+    [
+        ("count", 1.5, "a whole number"),
+        ("count", "two", "a whole number"),
+        ("count", True, "a whole number"),
+        ("count", [1], "a whole number"),
+        ("count", math.inf, "a whole number"),
+        ("count", math.nan, "a whole number"),
+        ("most", "x", "a whole number"),
+        ("share", "much", "a number"),
+        ("share", math.inf, "a finite number"),
+        ("share", "-inf", "a finite number"),
+        ("tolerance", math.nan, "a finite number"),
+        ("flag", "yes", "true or false"),
+        ("flag", 1, "true or false"),
+        ("layer", "1,x", "a whole number"),
+        ("layer", 1.5, "a whole number"),
+        ("layer", True, "a whole number"),
+    ],
+)
+def test_configured_rejects_values_of_another_type(option: str, value: Any, rule: str) -> None:
+    with pytest.raises(BadOption, match=rf"^{option} must be {rule} \(got "):
+        configured(**{option: value})
+
+
+@pytest.mark.parametrize(
+    ("value", "layers"),
+    [
+        (2, (2,)),
+        ("2", (2,)),
+        ("0,2", (0, 2)),
+        ([0, 3], (0, 3)),
+        ((1,), (1,)),
+        (2.0, (2,)),
+        (1.0, (1,)),  # layer 1, not the whole depth
+        (0.0, (0,)),
+        (0.34, (1,)),  # of three blocks
+        (0.66, (2,)),
+        (0.999, (3,)),
+        (LayerAfter(0.34), (2,)),
+        (LayerAfter(0.999), (3,)),  # no layer follows the last block
+    ],
+)
+def test_configured_takes_layers_and_fractions_of_the_depth(value: Any, layers: tuple[int, ...]) -> None:
+    assert tiny.model("clip").image.depth == 3
+    assert configured(layer=value).layer == layers
+
+
+@pytest.mark.parametrize(("value", "message"), [([], "at least one layer"), (4, "between 0 and 3"), ("0,-1", "-1")])
+def test_configured_rejects_layers_that_do_not_exist(value: Any, message: str) -> None:
+    assert configured(layer=3).layer == (3,)
+    with pytest.raises(BadOption, match=message):
+        configured(layer=value)
+
+
+def test_configured_limits_prefixed_options_to_one_side() -> None:
+    options = {"count": 5, "image_count": 6, "text_share": 0.25, "share": None}
+    image, text = (configured(modality, **options) for modality in ("image", "text"))
+    assert (image.count, image.share) == (6, 0.5)
+    assert (text.count, text.share) == (5, 0.25)
+
+
+def test_configured_rejects_unknown_names() -> None:
+    for name in ("cuont", "image_cuont", "audio_count"):
+        with pytest.raises(UnknownName, match=f"unknown option '{name}'"):
+            configured(**{name: 1})
+    with pytest.raises(UnknownName, match="unknown variant 'papers'"):
+        Options.configured(tiny.model("clip").image, "papers", {}, {})
+
+
+def test_configured_takes_recommended_values_where_the_default_is_ours() -> None:
+    """A default that equals the paper's stays, and so does what the variant leaves to the class."""
+    recommended = {"image_count": 8, "text_count": 8, "image_share": 0.1, "count": 9}
+    image, text = (configured(modality, recommended) for modality in ("image", "text"))
+    assert (image.count, image.share) == (8, 0.5)
+    assert text.count == 4
+    assert configured("image", recommended, count=5).count == 5
+    paper = Options.configured(tiny.model("clip").image, "paper", {}, recommended)
+    assert vars(paper)["count"] == 3
+
+
+def test_options_are_plain_data() -> None:
+    assert configured(layer="0,2").options() == {
+        "layer": [0, 2],
+        "count": 3,
+        "share": 0.5,
+        "name_of": "a",
+        "flag": False,
+        "most": None,
+        "tolerance": None,
+    }
+
+
+@pytest.mark.parametrize("method", [GradCAM((0, 2)), M2IB((0, 2), steps=2, samples=2), NIB((0, 2), steps=2)])
+def test_methods_reject_layers_of_different_grids(method: Any) -> None:
+    of = make_side(tiny.model("convnext"), "image")
+    with pytest.raises(Unsupported, match=r"layers \(0, 3\) have different grids.*choose layers with the same grid"):
+        replace(method, layer=(0, 3))(of)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "rise"])  # it multiplies by the score itself
+def test_methods_declare_whether_their_scores_have_a_sign(name: str) -> None:
+    model, negative = tiny.model("clip"), []
+    for modality in ("image", "text"):
+        method = METHODS[name].configured(model.tower(modality), "default", QUICK.get(name, {}), {})
+        negative.append(bool((method(make_side(model, modality)).scores < 0).any()))
+    assert negative == [METHODS[name].signed] * 2
