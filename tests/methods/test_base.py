@@ -9,6 +9,10 @@ import torch
 
 from nibt.core.side import Side
 from nibt.errors import BadOption, UnknownName, Unsupported
+from nibt.methods._attention import AttentionMethod, AttentionOrInput, LastAttention
+from nibt.methods._gradient import GradientMethod
+from nibt.methods._path import PathMethod
+from nibt.methods._units import UnitMethod
 from nibt.methods.base import LayerAfter, Method, MethodSpec
 from nibt.methods.grad_cam import GradCAM
 from nibt.methods.m2ib import M2IB
@@ -352,3 +356,22 @@ def test_methods_declare_whether_their_scores_have_a_sign(name: str) -> None:
         method = METHODS[name].configured(model.tower(modality), "default", QUICK.get(name, {}), {})
         negative.append(bool((method(make_side(model, modality)).scores < 0).any()))
     assert negative == [METHODS[name].signed] * 2
+
+
+@pytest.mark.parametrize(
+    ("base", "lacking"),
+    [
+        (Method, {"__call__"}),
+        (PathMethod, {"__call__"}),
+        (AttentionMethod, {"scores"}),
+        (LastAttention, {"key_scores"}),
+        (AttentionOrInput, {"input_scores", "key_scores"}),
+        (GradientMethod, {"scores"}),
+        (UnitMethod, {"scores"}),
+    ],
+)
+def test_method_that_lacks_a_part_of_its_contract_cannot_be_built(base: type, lacking: set[str]) -> None:
+    for name in lacking:
+        incomplete = type("Incomplete", (base,), {other: lambda *_: None for other in lacking - {name}})
+        with pytest.raises(TypeError, match=f"abstract method '?{name}"):
+            incomplete()

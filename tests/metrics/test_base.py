@@ -11,6 +11,8 @@ import nibt
 from nibt.data.images import ImageInput
 from nibt.data.pair import Object, Pair
 from nibt.errors import BadOption
+from nibt.metrics._confidence import Confidence
+from nibt.metrics._perturbation import PerturbationMetric
 from nibt.metrics.base import Metric, MetricInput
 from nibt.registry import available, find
 from tests import tiny
@@ -137,3 +139,9 @@ def test_metrics_take_numbers_up_to_their_bounds(name: str, option: str) -> None
 def test_removal_metrics_reject_unknown_replacements(name: str) -> None:
     with pytest.raises(BadOption, match=r"hide must be one of mean, blur, noise \(got 'black'\)"):
         find("metrics", name)(hide="black")
+
+
+def test_metric_without_a_call_cannot_be_built() -> None:
+    for base in (Metric, PerturbationMetric, Confidence):
+        with pytest.raises(TypeError, match=r"abstract method '?__call__"):
+            type("Incomplete", (base,), {})()

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import nibt
 from nibt.errors import BadOption, UnknownName
 from nibt.registry import available, find
-from nibt.targets.base import TargetContext
+from nibt.targets.base import Target, TargetContext
 from nibt.targets.ensemble import Ensemble
 from tests import tiny
 
@@ -198,3 +198,8 @@ def test_bad_targets_are_rejected(model: nibt.Model, options: dict, kind: type, 
 def test_explain_labels_rejects_one_label(model: nibt.Model) -> None:
     with pytest.raises(nibt.NibtError, match="at least two labels"):
         nibt.explain_labels(model, tiny.image(), ["a cat"])
+
+
+def test_target_without_a_call_cannot_be_built() -> None:
+    with pytest.raises(TypeError, match=r"abstract method '?__call__"):
+        type("Incomplete", (Target,), {})()
