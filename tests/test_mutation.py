@@ -115,7 +115,7 @@ def test_statement_span_is_the_smallest_statement(mutation: ModuleType) -> None:
     ]
 
 
-def test_choose_tests_takes_the_short_ones_within_the_budget(mutation: ModuleType) -> None:
+def test_choose_tests_takes_short_tests_within_the_budget(mutation: ModuleType) -> None:
     seconds = {"a.py::slow": 9.0, "a.py::fast": 1.0, "test_nib.py::one": 2.0, "test_nib.py::two": 3.0}
     ordered = ["test_nib.py::one", "test_nib.py::two", "a.py::fast", "a.py::slow"]
     assert mutation.choose_tests(list(seconds), seconds, "nib", 100) == ordered
