@@ -7,7 +7,7 @@ from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid, Word, Words
 from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.explanation import Explanation
-from nibt.results.records import ModelRecord
+from nibt.types import ModelRecord
 
 WHOLE = Region(0.0, 0.0, 90.0, 90.0)
 BETWEEN = {

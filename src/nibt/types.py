@@ -1,9 +1,10 @@
-"""Type aliases for tensors with named dimensions."""
+"""Types that all of nibt shares: tensors with named dimensions, and the record of a model."""
 
-from typing import Literal, TypeAlias
+from typing import Literal, NotRequired, TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import TypedDict
 
 Modality: TypeAlias = Literal["image", "text"]
 
@@ -15,3 +16,24 @@ OneRow: TypeAlias = Float[Tensor, "batch 1 width"]
 PerToken: TypeAlias = Float[Tensor, "batch token"]  # all tokens, special tokens included
 PerUnit: TypeAlias = Float[Tensor, "*batch unit"]  # patches, or the tokens of a caption
 PerExample: TypeAlias = Float[Tensor, "*batch"]
+
+
+class ModelRecord(TypedDict):
+    """A model's name, hashes and preprocessing of images, as files have it."""
+
+    # pydantic reads this; it is not imported here, since "import nibt" needs none
+    __pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}  # pyright: ignore  # noqa: RUF012
+
+    id: str
+    """The name or the folder that the model was loaded from."""
+    family: str
+    weights_hash: str
+    """16 hexadecimal digits."""
+    configuration_hash: str
+    """16 hexadecimal digits."""
+    dtype: str
+    device: str
+    resize: str
+    image_size: int | None
+    quick_gelu: NotRequired[bool]
+    """OpenCLIP only: whether the model uses QuickGELU."""

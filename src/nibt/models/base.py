@@ -31,8 +31,7 @@ from nibt.models._trace import Inputs, See
 from nibt.preprocessing.captions import Tokens
 from nibt.preprocessing.captions import batch as batch_tokens
 from nibt.preprocessing.images import Preparation
-from nibt.results.records import ModelRecord
-from nibt.types import Hidden, Modality, PerToken
+from nibt.types import Hidden, Modality, ModelRecord, PerToken
 
 
 class ImageTower(Tower):

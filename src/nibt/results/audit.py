@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal
 from typing_extensions import override
 
 from nibt.records import read_record
-from nibt.results.records import ModelRecord
 from nibt.results.saving import JsonSerializable, check_schema
+from nibt.types import ModelRecord
 
 SCHEMA = 1
 Verdict = Literal["pass", "warn", "fail"]

@@ -16,8 +16,9 @@ from nibt.data.images import Region
 from nibt.data.units import WordScore
 from nibt.records import read_record
 from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution, side_from_record
-from nibt.results.records import SCHEMA, ComparisonRecord, ExplanationRecord, MethodRecord, ModelRecord, ScoreRecord
+from nibt.results.records import SCHEMA, ComparisonRecord, ExplanationRecord, MethodRecord, ScoreRecord
 from nibt.results.saving import JsonSerializable, check_schema
+from nibt.types import ModelRecord
 
 _Record = TypeVar("_Record")
 MISMATCH = "the model does not rate these as a match: the map explains a low score"

@@ -21,8 +21,9 @@ from nibt.data.units import Grid, Word, Words
 from nibt.errors import BadInput
 from nibt.results.attribution import image_at, over_image
 from nibt.results.explanation import method_text, read_answer, shortened
-from nibt.results.records import SCHEMA, InteractionRecord, MethodRecord, ModelRecord
+from nibt.results.records import SCHEMA, InteractionRecord, MethodRecord
 from nibt.results.saving import JsonSerializable
+from nibt.types import ModelRecord
 
 Map: TypeAlias = Float[Tensor, "row column"]
 

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from nibt.types import ModelRecord
+
 SCHEMA = 3
 Size = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
 RegionBox = tuple[float, float, float, float]
@@ -15,22 +17,6 @@ Grid = Annotated[list[list[float]], Field(min_length=1)]
 
 
 _FORBID = ConfigDict(extra="forbid")
-
-
-class ModelRecord(TypedDict):
-    """A model's name, hashes and preprocessing of images."""
-
-    __pydantic_config__ = _FORBID  # pyright: ignore[reportGeneralTypeIssues]
-
-    id: Annotated[str, Field(description="The name or the folder that the model was loaded from.")]
-    family: str
-    weights_hash: Annotated[str, Field(description="16 hexadecimal digits.")]
-    configuration_hash: Annotated[str, Field(description="16 hexadecimal digits.")]
-    dtype: str
-    device: str
-    resize: str
-    image_size: int | None
-    quick_gelu: NotRequired[Annotated[bool, Field(description="OpenCLIP only: whether the model uses QuickGELU.")]]
 
 
 class MethodRecord(TypedDict):

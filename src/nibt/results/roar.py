@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 from typing_extensions import override
 
 from nibt.records import read_record
-from nibt.results.records import MachineRecord, ModelRecord
+from nibt.results.records import MachineRecord
 from nibt.results.saving import JsonSerializable, check_schema
+from nibt.types import ModelRecord
 
 SCHEMA = 2
 

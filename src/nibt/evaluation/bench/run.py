@@ -20,7 +20,7 @@ from nibt.models.base import Model
 from nibt.outputs import check_run_folder
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.results import provenance
-from nibt.results.records import ModelRecord
+from nibt.types import ModelRecord
 
 _REMEDY = "Choose a new folder."
 _PLAN, _PROVENANCE, _PARTS = "plan.json", "provenance.json", "parts"
