@@ -1,6 +1,6 @@
 """A control: the same score for every unit.
 
-The map keeps the whole input, so its confidence drop and its confidence increase are 0.
+Metrics that rescale maps to [0, 1] make a flat map 0, so it keeps nothing of the input.
 """
 
 from dataclasses import dataclass

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from typing_extensions import override
 
+from nibt.errors import BadOption
 from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks
 from nibt.types import PerExample
 
@@ -25,6 +26,10 @@ class PointingGame(Metric):
     better = "higher"
     sides = ("image",)
     tolerance: float = 15 / 640
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tolerance <= 1:
+            raise BadOption(f"tolerance must be from 0 to 1, a share of the longer side (got {self.tolerance})")
 
     @override
     def __call__(self, metric_input: MetricInput) -> PerExample:
