@@ -110,7 +110,7 @@ BOUNDS: dict[tuple[str, str], tuple[str, list[Any], list[Any]]] = {
     ("max_sensitivity", "radius"): ("above 0", [1e-9], [0.0, -1.0, math.nan]),
     ("max_sensitivity", "samples"): ("at least 1", [1], [0]),
     ("max_sensitivity", "seed"): ("at least 0", [0], [-1]),
-    ("pointing_game", "tolerance"): ("tolerance must be from 0 to 1", [0.0, 1.0], [-0.001, 1.001, float("nan")]),
+    ("pointing_game", "tolerance"): ("from 0 to 1", [0.0, 1.0], [-0.001, 1.001, float("nan")]),
 }
 """What is allowed of each number, the values at the edges, and the values just outside."""
 
