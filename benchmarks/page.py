@@ -35,7 +35,7 @@ COLLAGE = "?image=collage&captions=a+cat+and+a+cup+of+coffee&model=lite"
 STATES = {
     "word": COLLAGE + "&words=0.4,0.6",
     "methods": COLLAGE + "&methods=nib,grad_cam",
-    "rather": "?image=coffee&captions=a+cup+of+coffee%0Aa+bowl+of+soup&mode=contrast",
+    "contrast": "?image=coffee&captions=a+cup+of+coffee%0Aa+bowl+of+soup&mode=contrast",
     "labels": "?image=rocket&captions=a+missile%0Aa+lighthouse%0Aa+castle&mode=labels",
 }
 
