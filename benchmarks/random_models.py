@@ -28,8 +28,13 @@ from transformers import (
 CONTEXT = 24
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _VISION = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 4, "num_attention_heads": 3}
-_TEXT = {"hidden_size": 20, "intermediate_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2,
-         "max_position_embeddings": CONTEXT}  # fmt: skip
+_TEXT = {
+    "hidden_size": 20,
+    "intermediate_size": 32,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "max_position_embeddings": CONTEXT,
+}
 _ENDS = {"bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0, "projection_size": 24}
 _OPEN_VISION = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 4, "head_width": 16}
 _OPEN_TEXT = {"context_length": CONTEXT, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 4}
@@ -60,8 +65,14 @@ def word_tokenizer(captions):
     core.post_processor = processors.TemplateProcessing(
         single="<start> $A <end>", special_tokens=[(name, ids[name]) for name in ("<start>", "<end>")]
     )
-    return PreTrainedTokenizerFast(tokenizer_object=core, model_max_length=CONTEXT, bos_token="<start>",
-                                   eos_token="<end>", pad_token="<end>", unk_token="<unknown>")  # fmt: skip
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        model_max_length=CONTEXT,
+        bos_token="<start>",
+        eos_token="<end>",
+        pad_token="<end>",
+        unk_token="<unknown>",
+    )
 
 
 def piece_tokenizer(captions):
@@ -73,31 +84,39 @@ def piece_tokenizer(captions):
     core.normalizer, core.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Metaspace()
     core.decoder = decoders.Metaspace()
     core.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return PreTrainedTokenizerFast(tokenizer_object=core, model_max_length=CONTEXT, eos_token="</s>",
-                                   pad_token="<pad>", unk_token="<unk>")  # fmt: skip
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, model_max_length=CONTEXT, eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
+    )
 
 
 def clip(captions):
     words = word_tokenizer(captions)
     ends = {"bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id}
-    config = CLIPConfig(vision_config={**_VISION, "image_size": 32, "patch_size": 8}, projection_dim=16,
-                        text_config={**_TEXT, "vocab_size": len(words), **ends})  # fmt: skip
+    config = CLIPConfig(
+        vision_config={**_VISION, "image_size": 32, "patch_size": 8},
+        projection_dim=16,
+        text_config={**_TEXT, "vocab_size": len(words), **ends},
+    )
     pictures = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     return draw_weights(CLIPModel(config)), {"processor": CLIPProcessor(pictures, words)}
 
 
 def siglip(captions):
     pieces = piece_tokenizer(captions)
-    config = SiglipConfig(vision_config={**_VISION, "image_size": 30, "patch_size": 6},
-                          text_config={**_TEXT, **_ENDS, "vocab_size": len(pieces)})  # fmt: skip
+    config = SiglipConfig(
+        vision_config={**_VISION, "image_size": 30, "patch_size": 6},
+        text_config={**_TEXT, **_ENDS, "vocab_size": len(pieces)},
+    )
     pictures = SiglipImageProcessor(size={"height": 30, "width": 30})
     return draw_weights(SiglipModel(config)), {"processor": pictures, "tokenizer": pieces}
 
 
 def siglip2(captions):
     pieces = piece_tokenizer(captions)
-    config = Siglip2Config(vision_config={**_VISION, "patch_size": 4, "num_patches": 25},
-                           text_config={**_TEXT, **_ENDS, "vocab_size": len(pieces)})  # fmt: skip
+    config = Siglip2Config(
+        vision_config={**_VISION, "patch_size": 4, "num_patches": 25},
+        text_config={**_TEXT, **_ENDS, "vocab_size": len(pieces)},
+    )
     pictures = Siglip2ImageProcessor(patch_size=4, max_num_patches=25)
     return draw_weights(Siglip2Model(config)), {"processor": pictures, "tokenizer": pieces}
 
@@ -118,8 +137,14 @@ def open_clip_resnet(captions):
 
 def open_clip_coca(captions):
     pool = {"attentional_pool": True, "attn_pooler_heads": 2, "attn_pooler_queries": 6, "output_tokens": True}
-    decoder = {"context_length": CONTEXT, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1,
-               "attn_pooler_heads": 2}  # fmt: skip
+    decoder = {
+        "context_length": CONTEXT,
+        "vocab_size": 49408,
+        "width": 32,
+        "heads": 2,
+        "layers": 1,
+        "attn_pooler_heads": 2,
+    }
     return of_open_clip(CoCa, pool, {"embed_cls": True, "output_tokens": True}, multimodal_cfg=decoder)
 
 

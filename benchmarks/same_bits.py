@@ -90,10 +90,32 @@ class Effort:
     methods: tuple[str, ...] = ()  # the only methods; without them, all
 
 
-SMALL = Effort(PAIRS, 16, 8, {"rise": {"masks": 200}, "shapley": {"budget": 64}, "integrated_gradients": {"steps": 12},
-                              "m2ib": {}, "mfaba": {"steps": 4}, "occlusion": {}}, in_full=True)  # fmt: skip
-LARGE = Effort(PAIRS, 8, 2, {"rise": {"masks": 50}, "shapley": {"budget": 32}, "integrated_gradients": {"steps": 6},
-                             "m2ib": {"steps": 3}, "mfaba": {"steps": 4}})  # fmt: skip
+SMALL = Effort(
+    PAIRS,
+    16,
+    8,
+    {
+        "rise": {"masks": 200},
+        "shapley": {"budget": 64},
+        "integrated_gradients": {"steps": 12},
+        "m2ib": {},
+        "mfaba": {"steps": 4},
+        "occlusion": {},
+    },
+    in_full=True,
+)
+LARGE = Effort(
+    PAIRS,
+    8,
+    2,
+    {
+        "rise": {"masks": 50},
+        "shapley": {"budget": 32},
+        "integrated_gradients": {"steps": 6},
+        "m2ib": {"steps": 3},
+        "mfaba": {"steps": 4},
+    },
+)
 EMBEDDED = {
     "scenes": (LARGE, {}),
     "lite": (Effort(2, 0, 1, {}, methods=("nib",)), {}),
@@ -238,8 +260,9 @@ def joined(prefix, items):
     """Arrays of several pairs, which may differ in shape, as one array of numbers and one of shapes for each name."""
     joined_arrays = {}
     for name in items[0]:
-        arrays = [np.asarray(item[name].detach().cpu() if torch.is_tensor(item[name]) else item[name])
-                  for item in items]  # fmt: skip
+        arrays = [
+            np.asarray(item[name].detach().cpu() if torch.is_tensor(item[name]) else item[name]) for item in items
+        ]
         joined_arrays[f"{prefix} | {name}"] = np.concatenate([array.ravel() for array in arrays])
         joined_arrays[f"{prefix} | {name}.shape"] = np.array([array.shape for array in arrays], np.int64)
     return joined_arrays
@@ -266,15 +289,26 @@ def explained(model, case, images, captions):
     if case.others:
         others = {"against": case.others, "against_images": images[-len(case.others) :]}
     options = {**others, **spelled(case.method, case.options)}
-    return nibt.explain(model, images[: case.pairs], captions[: case.pairs], case.method, case.target,
-                        variant=case.variant, batch_size=BATCH, **options)  # fmt: skip
+    return nibt.explain(
+        model,
+        images[: case.pairs],
+        captions[: case.pairs],
+        case.method,
+        case.target,
+        variant=case.variant,
+        batch_size=BATCH,
+        **options,
+    )
 
 
 def explained_cases(model, effort, means, images, captions):
     """An explanation of images with captions for each case: the name, the number of pairs, and a function."""
     for key, case in all_cases(effort, means):
-        yield key, case.pairs, partial(lambda key, case: of_answers(key, explained(model, case, images, captions)),
-                                       key, case)  # fmt: skip
+        yield (
+            key,
+            case.pairs,
+            partial(lambda key, case: of_answers(key, explained(model, case, images, captions)), key, case),
+        )
 
 
 def more_cases(model, effort, images, captions, pairs):
@@ -291,29 +325,68 @@ def more_cases(model, effort, images, captions, pairs):
         yield f"two captions {method}", 8, lambda run=of_texts, key=method: of_answers(f"two captions {key}", run())
     count = min(effort.others, 8) or 1
     for variant in method_class("nib").variants:
-        yield f"interactions {variant}", count, lambda v=variant: joined(f"interactions {v}", [
-            {"scores": one.scores, "product": one.product, "similarity": one.similarity}
-            for one in nibt.explain_interactions(model, images[:count], captions[:count], variant=v)
-        ])  # fmt: skip
-        yield f"contributions {variant}", count, lambda v=variant: joined(f"contributions {v}", [
-            {"vectors": one.vectors, "after": one.after, "before": one.before, **arrays_of(one.explain(caption))}
-            for image, caption in zip(images[:count], captions, strict=False)
-            for one in [nibt.contributions(model, image, variant=v)]
-        ])  # fmt: skip
-        aims = torch.randn(5, model.text.encode(model.text.prepare(captions[:1])).shape[1],
-                           generator=torch.Generator().manual_seed(0))  # fmt: skip
-        yield f"embeddings {variant}", 1, lambda v=variant, aims=aims: joined(f"embeddings {v}", [
-            arrays_of(nibt.explain_embeddings(model, item, aims, variant=v)) for item in (images[0], texts[0])
-        ])  # fmt: skip
-    yield "rank", count, lambda: joined("rank", [
-        {"cosine": [label.cosine for label in ranked], "probability": [label.probability for label in ranked]}
-        for ranked in (nibt.rank(model, image, CAPTIONS) for image in images[:count])
-    ])  # fmt: skip
+        yield (
+            f"interactions {variant}",
+            count,
+            lambda v=variant: joined(
+                f"interactions {v}",
+                [
+                    {"scores": one.scores, "product": one.product, "similarity": one.similarity}
+                    for one in nibt.explain_interactions(model, images[:count], captions[:count], variant=v)
+                ],
+            ),
+        )
+        yield (
+            f"contributions {variant}",
+            count,
+            lambda v=variant: joined(
+                f"contributions {v}",
+                [
+                    {
+                        "vectors": one.vectors,
+                        "after": one.after,
+                        "before": one.before,
+                        **arrays_of(one.explain(caption)),
+                    }
+                    for image, caption in zip(images[:count], captions, strict=False)
+                    for one in [nibt.contributions(model, image, variant=v)]
+                ],
+            ),
+        )
+        aims = torch.randn(
+            5, model.text.encode(model.text.prepare(captions[:1])).shape[1], generator=torch.Generator().manual_seed(0)
+        )
+        yield (
+            f"embeddings {variant}",
+            1,
+            lambda v=variant, aims=aims: joined(
+                f"embeddings {v}",
+                [arrays_of(nibt.explain_embeddings(model, item, aims, variant=v)) for item in (images[0], texts[0])],
+            ),
+        )
+    yield (
+        "rank",
+        count,
+        lambda: joined(
+            "rank",
+            [
+                {"cosine": [label.cosine for label in ranked], "probability": [label.probability for label in ranked]}
+                for ranked in (nibt.rank(model, image, CAPTIONS) for image in images[:count])
+            ],
+        ),
+    )
     if effort.costly > 1:
-        yield "metrics", 2, lambda: joined("metrics", [
-            {"value": [row.value for row in rows], "curve": [number for row in rows for number in row.curve]}
-            for rows in [nibt.measure(model, pairs[:2])]
-        ])  # fmt: skip
+        yield (
+            "metrics",
+            2,
+            lambda: joined(
+                "metrics",
+                [
+                    {"value": [row.value for row in rows], "curve": [number for row in rows for number in row.curve]}
+                    for rows in [nibt.measure(model, pairs[:2])]
+                ],
+            ),
+        )
 
 
 # ------------------------------------------------------------------------------------------------- models and pairs
@@ -335,8 +408,10 @@ def read_pairs():
 
 def inputs(pairs, captions):
     """What goes in: captions as bytes, and a digest of the pixels of each scene."""
-    pixels = [next(np.asarray(one) for one in vars(attribute(pair, "image")).values() if isinstance(one, Image.Image))
-              for pair in pairs]  # fmt: skip
+    pixels = [
+        next(np.asarray(one) for one in vars(attribute(pair, "image")).values() if isinstance(one, Image.Image))
+        for pair in pairs
+    ]
     own = "\n".join(pair.caption for pair in pairs)
     return {
         "captions": np.frombuffer("\n".join(captions).encode(), np.uint8),
@@ -355,8 +430,9 @@ def loaders(captions):
         module, prepares = family([*captions, *CAPTIONS])
         return nibt.load_model(module, **prepares)
 
-    embedded = {name: partial(nibt.load_model, name.partition("_")[0], **options)
-                for name, (_, options) in EMBEDDED.items()}  # fmt: skip
+    embedded = {
+        name: partial(nibt.load_model, name.partition("_")[0], **options) for name, (_, options) in EMBEDDED.items()
+    }
     return embedded | {family.__name__: partial(make, family) for family in FAMILIES}
 
 
@@ -389,8 +465,10 @@ def save(options):
             if options.verbose:
                 print(f"  {key}: {count} of {PAIRS} pairs, {time.perf_counter() - start:.1f} s", flush=True)
         save_file(arrays, options.folder / f"{name}.safetensors")
-        print(f"{name}: {len(arrays)} arrays, {len(refused)} cases unsupported, {time.perf_counter() - began:.0f} s",
-              flush=True)  # fmt: skip
+        print(
+            f"{name}: {len(arrays)} arrays, {len(refused)} cases unsupported, {time.perf_counter() - began:.0f} s",
+            flush=True,
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------- compare
@@ -421,13 +499,16 @@ def compare(options):
     print("| model | arrays | equal | largest difference |\n|---|---|---|---|")
     details = []
     for name in names:
-        sides = [read_arrays(folder / name) if (folder / name).exists() else {}
-                 for folder in (options.first, options.second)]  # fmt: skip
+        sides = [
+            read_arrays(folder / name) if (folder / name).exists() else {} for folder in (options.first, options.second)
+        ]
         keys = sorted(key for key in {*sides[0], *sides[1]} if not key.endswith(tuple(options.leave_out)))
         differences = {key: difference(sides[0].get(key), sides[1].get(key)) for key in keys}
         apart = {key: value for key, value in differences.items() if value is not None}
-        print(f"| {name.partition('.')[0]} | {len(keys)} | {len(keys) - len(apart)} | "
-              f"{max(apart.values(), default=0.0):.3g} |")  # fmt: skip
+        print(
+            f"| {name.partition('.')[0]} | {len(keys)} | {len(keys) - len(apart)} | "
+            f"{max(apart.values(), default=0.0):.3g} |"
+        )
         details += [f"{name.partition('.')[0]}: {key}: {value:.3g}" for key, value in apart.items()]
         total, differing = total + len(keys), differing + len(apart)
     print(f"\n{total - differing} of {total} arrays have the same bits")
@@ -480,9 +561,12 @@ def timings(options):
         raise SystemExit(f"{options.other} holds no nibt: give the folder src of the other version")
     own = environ.get("PYTHONPATH", "")
     command = [sys.executable, __file__, "work"]
-    workers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                env={**environ, "PYTHONPATH": path})
-               for path in (own, str(options.other.resolve()))]  # fmt: skip
+    workers = [
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**environ, "PYTHONPATH": path}
+        )
+        for path in (own, str(options.other.resolve()))
+    ]
     try:
         (this, *names), (other, *_) = (json.loads(worker.stdout.readline()) for worker in workers)
         print(f"this: {this}\nother: {other}\n")
@@ -502,8 +586,10 @@ def timings(options):
     print("| task | this, s | other, s | this / other | range |\n|---|---|---|---|---|")
     for name, (ours, theirs) in seconds.items():
         ratios = sorted(one / other for one, other in zip(ours, theirs, strict=True))
-        print(f"| {name} | {statistics.median(ours):.3f} | {statistics.median(theirs):.3f} | "
-              f"{statistics.median(ratios):.3f} | {ratios[0]:.3f} to {ratios[-1]:.3f} |")  # fmt: skip
+        print(
+            f"| {name} | {statistics.median(ours):.3f} | {statistics.median(theirs):.3f} | "
+            f"{statistics.median(ratios):.3f} | {ratios[0]:.3f} to {ratios[-1]:.3f} |"
+        )
 
 
 def main():
@@ -519,8 +605,13 @@ def main():
     comparing.add_argument("second", type=Path)
     comparing.add_argument("--most", type=int, default=20, help="how many differing arrays are listed")
     comparing.set_defaults(run=compare)
-    comparing.add_argument("--leave-out", nargs="*", default=[], metavar="NAME",
-                           help="ends of the names of arrays that are meant to differ (path.gap)")  # fmt: skip
+    comparing.add_argument(
+        "--leave-out",
+        nargs="*",
+        default=[],
+        metavar="NAME",
+        help="ends of the names of arrays that are meant to differ (path.gap)",
+    )
     timing = commands.add_parser("time", help="time this version of nibt against another")
     timing.add_argument("other", type=Path, help="the folder src of the other version")
     timing.add_argument("--rounds", type=int, default=7)
