@@ -219,8 +219,10 @@ def audit(model: Model) -> list[Any]:
 
 def roar(model: Model) -> list[Any]:
     with TemporaryDirectory() as folder:
-        result = nibt.roar(model, list(Scenes(count=12)), "nib", out=Path(folder) / "run", form=["features"], epochs=1)
-    return [result.gains]
+        result = nibt.roar(
+            model, list(Scenes(count=12)), "nib", out=Path(folder) / "run", trainable=["features"], epochs=1
+        )
+    return [result.loss_increases]
 
 
 def bench(_: Model) -> list[Any]:
