@@ -14,6 +14,8 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
 
 
 class NibtError(Exception):
@@ -66,3 +68,21 @@ class WouldOverwrite(CannotWrite):
 
 class OtherRequest(NibtError, ValueError):
     """A folder or a file has the results of another request."""
+
+
+def import_optional(module: str, needs: str, extra: str) -> Any:
+    """Import a module of an optional dependency.
+
+    Args:
+        module: The name of the module, such as ``scipy.stats``.
+        needs: What needs which package: the beginning of the message.
+        extra: The extra of nibt that installs the package.
+
+    Raises:
+        Unsupported: The package is not installed.
+
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise Unsupported(f"{needs}: pip install 'nibt[{extra}]'") from error

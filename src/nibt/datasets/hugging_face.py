@@ -17,7 +17,7 @@ from nibt.datasets._captioned import CaptionedDataset
 from nibt.datasets._records import RecordDataset
 from nibt.datasets._table import TableDataset, files_hash
 from nibt.datasets.base import Dataset, Record, Wanted
-from nibt.errors import BadInput, BadOption, NibtError, Unsupported
+from nibt.errors import BadInput, BadOption, NibtError, import_optional
 
 _DESCRIPTIONS = ("dataset_dict.json", "dataset_info.json", "state.json")  # the package writes these into its folders
 
@@ -139,10 +139,7 @@ def saved(folder: Path, split: str | None, *columns: tuple[str, str]) -> Any:
         BadOption: The split or a column does not exist.
 
     """
-    try:
-        package = import_module("datasets")
-    except ImportError as error:
-        raise Unsupported("this data set needs the package datasets: pip install 'nibt[data]'") from error
+    package = import_optional("datasets", "this data set needs the package datasets", "data")
     table = package.load_from_disk(str(folder))
     if isinstance(table, dict):  # a DatasetDict is one
         table = table[_known("split", split, list(table))]

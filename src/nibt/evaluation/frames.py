@@ -2,7 +2,7 @@
 
 from typing import Any, TypeAlias
 
-from nibt.errors import Unsupported
+from nibt.errors import import_optional
 
 DataFrame: TypeAlias = Any
 """A ``pandas.DataFrame``; the types of its columns are not known to a type checker."""
@@ -17,8 +17,4 @@ def pandas() -> Any:
         Unsupported: pandas is not installed.
 
     """
-    try:
-        import pandas
-    except ImportError as error:
-        raise Unsupported("the summary of a benchmark needs pandas: pip install 'nibt[bench]'") from error
-    return pandas
+    return import_optional("pandas", "the summary of a benchmark needs pandas", "bench")

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from nibt.errors import Unsupported
+from nibt.errors import import_optional
 
 Better: TypeAlias = Literal["higher", "lower", "neither"]
 RESAMPLES = 2000
@@ -147,8 +147,4 @@ def scipy_stats() -> Any:
         Unsupported: scipy is not installed.
 
     """
-    try:
-        from scipy import stats
-    except ImportError as error:
-        raise Unsupported("intervals, ranks and tests need scipy: pip install 'nibt[metrics]'") from error
-    return stats
+    return import_optional("scipy.stats", "intervals, ranks and tests need scipy", "metrics")

@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from nibt.errors import Unsupported
+from nibt.errors import import_optional
 
 
 def ranking(name: Literal["average_precision_score", "roc_auc_score"], truth: np.ndarray, scores: np.ndarray) -> float:
@@ -14,8 +14,5 @@ def ranking(name: Literal["average_precision_score", "roc_auc_score"], truth: np
         Unsupported: scikit-learn is not installed.
 
     """
-    try:
-        from sklearn import metrics
-    except ImportError as error:
-        raise Unsupported("this metric needs scikit-learn: pip install 'nibt[metrics]'") from error
+    metrics = import_optional("sklearn.metrics", "this metric needs scikit-learn", "metrics")
     return float("nan") if truth.all() or not truth.any() else float(getattr(metrics, name)(truth, scores))

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from nibt.errors import Unsupported
+from nibt.errors import import_optional
 
 _WINDOW = 5
 
@@ -42,9 +42,4 @@ def _rescaled(values: np.ndarray) -> np.ndarray:
 
 
 def _package(name: str) -> Any:
-    from importlib import import_module
-
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise Unsupported("an audit needs scipy and scikit-image: pip install 'nibt[metrics]'") from error
+    return import_optional(name, "an audit needs scipy and scikit-image", "metrics")
