@@ -1,38 +1,53 @@
-"""The joint space of images and concepts, and what is known of ImageNet's mean from batch-norm statistics.
+"""The joint space of images and concepts, from the classifier's rows and the batch norms alone.
 
-A class is known by its row of the classifier; centred, these rows have the directions V and the sizes S (W = U S V').
-An image embedding is V'(features - mean features): a rotation, nothing stretched. A concept is the unit vector of
-U S^(1/2): directions that all classes share (animal against thing) count less than in the rows themselves, which
-frees a concept of its relatives; the power was chosen on the photographs (README.md).
-The last dimension is where a caption goes that names nothing known. No image is such a caption, so every image's
-embedding has the same negative number there: whatever a caption names, it is nearer to images than saying nothing.
+An image embedding has four parts:
+
+- content: a projection of the pooled features on the directions in which the classes differ. Directions in which the mean
+  feature and the features of blank pictures differ from 0 are projected out, so a blank picture has no content.
+- presence: a linear function of the pooled features that is 0 for blank pictures and about the same for photographs.
+- a constant, so that an embedding without content has a direction, which no caption has.
+- 0, where a caption that names nothing known goes.
+
+A concept is a unit vector of content, and a negative number at presence: its score is positive where an image has more of
+the content than the number asks for. A caption that names nothing known has a score of 0 with every image.
 """
+
+import itertools
 
 import torch
 from torch.nn import functional
 
 POWER = 0.5
-CONSTANT = 1.2  # beside a length of 3 to 4 of the other dimensions together, at the shipped size
+"""How strongly the content of concepts weighs directions by their size among the classes; 0 treats all alike."""
+THRESHOLD = 0.45
+"""Presence that a concept must exceed, in units of its content."""
+CONSTANT = 0.5
+"""The constant of image embeddings; content has a length of about 3."""
+EXTRA = 3
+"""Dimensions beside content."""
+BLANK_SIZES = (256, 768)
+"""Two sizes, since borders have other features than the inside, and another share."""
+BLANK_COLORS = (0.0, 0.5, 1.0)
 
 
-def clipped_normal_mean(mean, deviation, top=6.0):
-    """The mean of a normal variable cut to [0, top]: ReLU6 after a batch norm."""
-    normal = torch.distributions.Normal(0.0, 1.0)
-    deviation = deviation.abs().clamp_min(1e-9)
-    low, high = -mean / deviation, (top - mean) / deviation
-    density = normal.log_prob(low).exp() - normal.log_prob(high).exp()
-    return mean * (normal.cdf(high) - normal.cdf(low)) + deviation * density + top * (1 - normal.cdf(high))
+def clipped_normal(mean, deviation, top=6.0):
+    """Return mean and variance of a normal variable clipped to [0, top]: ReLU6 after a batch norm."""
+    points = torch.linspace(-8, 8, 4001, dtype=torch.float64)
+    weights = functional.softmax(-points.square() / 2, 0)
+    values = (mean[:, None] + deviation.abs()[:, None] * points).clamp(0, top)
+    first = values @ weights
+    return first, values.square() @ weights - first.square()
 
 
-def mean_features(trunk):
-    """The mean pooled feature over ImageNet, from the last batch norm's bias and scale."""
-    return clipped_normal_mean(trunk.bn2.bias.double(), trunk.bn2.weight.double()).float()
+def feature_moments(trunk):
+    """Return mean and variance of each feature over ImageNet, by the last batch norm."""
+    return clipped_normal(trunk.bn2.bias.double(), trunk.bn2.weight.double())
 
 
 def mean_state(trunk, layer):
-    """The channels' mean of what enters stage `layer` of the trunk: the batch norms' biases summed along its chain."""
+    """Return the mean of each channel of what enters stage ``layer``: the sum of biases along its chain of blocks."""
     if layer == 0:
-        return clipped_normal_mean(trunk.bn1.bias.double(), trunk.bn1.weight.double()).float()
+        return clipped_normal(trunk.bn1.bias.double(), trunk.bn1.weight.double())[0].float()
     total = 0
     for block in trunk.blocks[layer - 1]:
         last = block.bn3 if hasattr(block, "bn3") else block.bn2
@@ -40,12 +55,47 @@ def mean_state(trunk, layer):
     return total
 
 
-def joint_space(trunk, width):
-    """projection (width x features), bias, and the 1,000 unit concept vectors; the last dimension is neutral."""
+@torch.no_grad()
+def blank_features(trunk, mean, std):
+    """Return the pooled features of pictures of one gray: black, middle gray and white, in two sizes."""
+    pictures = [
+        torch.full((1, 3, size, size), (color - mean) / std)
+        for size, color in itertools.product(BLANK_SIZES, BLANK_COLORS)
+    ]
+    return torch.cat([trunk.forward_features(picture).mean((2, 3)) for picture in pictures]).double()
+
+
+def presence(moments, blanks):
+    """Return the weights of minimal variance whose value is 1 for mean features and 0 for blank pictures."""
+    mean, variance = moments
+    fixed = torch.stack([mean, *blanks])
+    scaled = fixed / (variance + 1e-3 * variance.mean())
+    wanted = torch.zeros(len(fixed), dtype=torch.float64)
+    wanted[0] = 1
+    return scaled.T @ torch.linalg.solve(scaled @ fixed.T, wanted)
+
+
+def joint_space(trunk, width, blanks):
+    """Return projection (width x features), bias, the concepts of the 1,000 classes, and the neutral direction."""
+    moments, content = feature_moments(trunk), width - EXTRA
+    removed = torch.linalg.svd(torch.stack([moments[0], *blanks]), full_matrices=False).Vh
     rows = trunk.classifier.weight.double()
-    left, sizes, right = torch.linalg.svd(rows - rows.mean(0), full_matrices=False)
-    projection = functional.pad(right[: width - 1], (0, 0, 0, 1)).float()
-    concepts = functional.normalize(left[:, : width - 1] * sizes[: width - 1] ** POWER, dim=1)
-    bias = -projection @ mean_features(trunk)
-    bias[-1] = -CONSTANT
-    return projection, bias, functional.pad(concepts, (0, 1)).float()
+    rows = rows - rows.mean(0)
+    left, sizes, right = torch.linalg.svd(rows - rows @ removed.T @ removed, full_matrices=False)
+    rest = torch.zeros(EXTRA, rows.shape[1], dtype=torch.float64)
+    rest[0] = presence(moments, blanks)
+    bias = torch.zeros(width)
+    bias[content + 1] = CONSTANT
+    concepts = functional.normalize(left[:, :content] * sizes[:content] ** POWER, dim=1)
+    neutral = torch.zeros(width)
+    neutral[-1] = 1
+    return torch.cat([right[:content], rest]).float(), bias, concepts.float(), neutral
+
+
+def named(concepts, width):
+    """Return the unit vector of a name: the mean of its classes' concepts, and the threshold."""
+    content = functional.normalize(concepts.mean(0), dim=0)
+    vector = torch.zeros(width)
+    vector[: len(content)] = content
+    vector[len(content)] = -THRESHOLD
+    return functional.normalize(vector, dim=0)

@@ -21,7 +21,6 @@ from captions import Writer
 from PIL import Image
 from safetensors.torch import save_file
 from skimage import data
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch.nn import functional
 
 import nibt
@@ -32,16 +31,17 @@ CAPTIONS = ("{}", "a photo of a {}", "there is a {} on the table in the room")  
 HERE = Path(__file__).parent
 SETTINGS = json.loads((HERE / "settings.json").read_text())
 SIZE = SETTINGS["image_size"]
+CLASSIFIER_SIZE = 260
 
 
 def configuration(vocabulary_size):
     vision = {
-        "timm_model_name": "efficientnet_lite0",
+        "timm_model_name": sources.MODEL,
         "timm_model_pretrained": False,
         "timm_pool": "avg",
         "timm_proj": "linear",
         "timm_proj_bias": True,
-        "image_size": 224,
+        "image_size": CLASSIFIER_SIZE,
     }
     text = {
         "context_length": tokenizer.CONTEXT,
@@ -55,8 +55,8 @@ def configuration(vocabulary_size):
     }
     model = {"embed_dim": WIDTH, "vision_cfg": vision, "text_cfg": text, "custom_text": True}
     image = {
-        "mean": list(IMAGENET_DEFAULT_MEAN),
-        "std": list(IMAGENET_DEFAULT_STD),
+        "mean": [sources.MEAN] * 3,
+        "std": [sources.STD] * 3,
         "interpolation": "bicubic",
         "resize_mode": "squash",
     }
@@ -72,10 +72,11 @@ class Ingredients:
         self.names = words.names(self.offsets, self.net)
         self.neutral = words.neutral_words(self.net, self.names)
         self.numbers = tokenizer.vocabulary(self.names, self.neutral)
-        self.projection, self.bias, self.concepts = joint.joint_space(self.trunk, WIDTH)
+        self.blanks = joint.blank_features(self.trunk, sources.MEAN, sources.STD)
+        self.projection, self.bias, concepts, self.neutral_vector = joint.joint_space(self.trunk, WIDTH, self.blanks)
         self.rows = {name: row for row, name in enumerate(self.names)}
-        means = [self.concepts[indices].mean(0) for indices in self.names.values()]
-        self.vectors = functional.normalize(torch.stack(means), dim=1)
+        self.vectors = torch.stack([joint.named(concepts[indices], WIDTH) for indices in self.names.values()])
+        self.concepts = torch.stack([joint.named(concepts[[index]], WIDTH) for index in range(len(concepts))])
 
     def lookup(self, text):
         unknown = self.numbers[tokenizer.UNKNOWN]
@@ -174,14 +175,13 @@ def class_texts(model, parts):
 
 def samples():
     """scikit-image's four colour photographs of things, as pixels at the classifier's size and at the shipped size."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
     images = [Image.fromarray(getattr(data, name)()) for name in ("astronaut", "chelsea", "coffee", "rocket")]
 
     def pixels(image, side):
         values = torch.from_numpy(np.array(image.resize((side, side), Image.Resampling.BICUBIC)))
-        return (values.permute(2, 0, 1) / 255 - mean) / std
+        return (values.permute(2, 0, 1) / 255 - sources.MEAN) / sources.STD
 
-    return [torch.stack([pixels(image, side) for image in images]) for side in (224, SIZE)]
+    return [torch.stack([pixels(image, side) for image in images]) for side in (CLASSIFIER_SIZE, SIZE)]
 
 
 @torch.no_grad()
@@ -199,12 +199,12 @@ def calibrate(model, parts):
 def image_centre(model):
     """The mean of unit image embeddings, as far as it is known without images.
 
-    Around ImageNet's mean features images lie in all directions, which about cancel; the constant remains. How
-    large it is beside the rest is taken from the samples at the shipped size.
+    The content of images lies in all directions, which about cancel; presence and the constant remain. How large
+    they are beside the rest is taken from the samples at the shipped size.
     """
     _, large = samples()
     centre = torch.zeros(WIDTH)
-    centre[-1] = model.encode_image(large, normalize=True)[:, -1].mean()
+    centre[-joint.EXTRA :] = model.encode_image(large, normalize=True)[:, -joint.EXTRA :].mean(0)
     return centre
 
 

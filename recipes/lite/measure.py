@@ -21,6 +21,11 @@ HERE = Path(__file__).parent
 LEAST, MOST = 0.01, 0.35  # of the image: the cases' share of the area
 
 
+def half_of(images, half):
+    """Return the photographs of a half: `even` was used to choose settings, `odd` was not."""
+    return images if half == "all" else images[half == "odd" :: 2]
+
+
 def caption_of(category):
     return f"a photo of {'an' if category[0] in 'aeiou' else 'a'} {category}"
 
@@ -92,12 +97,13 @@ def main():
     parser.add_argument("--model", default="lite")
     parser.add_argument("--photos", type=Path, required=True, help="a folder with annotations.json and the images")
     parser.add_argument("--image-size", type=int)
+    parser.add_argument("--half", choices=["even", "odd", "all"], default="all")
     parser.add_argument("--side", choices=["image", "text", "both"], default="both")
     parser.add_argument("--set", dest="options", action="append", default=[], metavar="NAME=VALUE")
     arguments = parser.parse_args()
     options = dict(option.split("=", 1) for option in arguments.options)
     model = nibt.load_model(arguments.model, image_size=arguments.image_size)
-    images = json.loads((arguments.photos / "annotations.json").read_text())["images"]
+    images = half_of(json.loads((arguments.photos / "annotations.json").read_text())["images"], arguments.half)
     known = json.loads((HERE / "categories.json").read_text())
     packages = ", ".join(f"{name} {version(name)}" for name in ("nibt", "torch", "timm", "open_clip_torch"))
     print(f"{time.strftime('%Y-%m-%d')}; Python {platform.python_version()}, {packages}; weights {model.weights_hash}")

