@@ -25,6 +25,7 @@ class Writer:
     group_weights: list
     rows: dict  # name -> row of vectors
     vectors: torch.Tensor
+    target: callable  # sends the vectors of names to the vector of their caption
     neutral: list
     common: list
     fragments: list
@@ -52,12 +53,7 @@ class Writer:
         tokens = torch.zeros(size, length, dtype=torch.long)
         for row, (words, _) in zip(tokens, captions, strict=True):
             row[: len(words) + 2] = torch.tensor([self.start, *words, self.end])
-        return tokens, torch.stack([self._target(names) for _, names in captions])
-
-    def _target(self, names):
-        if not names:
-            return torch.eye(self.vectors.shape[1])[-1]
-        return torch.nn.functional.normalize(self.vectors[names].sum(0), dim=0)
+        return tokens, torch.stack([self.target(self.vectors[names]) for _, names in captions])
 
     def _caption(self, most):
         names = [self._name() for _ in range(self.chance.choices([0, 1, 2, 3, 4], [8, 44, 28, 13, 7])[0])]

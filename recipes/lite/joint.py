@@ -2,14 +2,19 @@
 
 An image embedding has four parts:
 
-- content: a projection of the pooled features on the directions in which the classes differ. Directions in which the mean
-  feature and the features of blank pictures differ from 0 are projected out, so a blank picture has no content.
+- content: a projection of the pooled features on the directions in which the classes differ. Directions in which the
+  mean feature and the features of blank pictures differ from 0 are projected out, so a blank picture has no content.
 - presence: a linear function of the pooled features that is 0 for blank pictures and about the same for photographs.
 - a constant, so that an embedding without content has a direction, which no caption has.
 - 0, where a caption that names nothing known goes.
 
-A concept is a unit vector of content, and a negative number at presence: its score is positive where an image has more of
-the content than the number asks for. A caption that names nothing known has a score of 0 with every image.
+A concept is a unit vector of content, and a negative number at presence, its threshold: its score is positive where an
+image has more of the content than the threshold asks for. A part of the threshold is what scenes of many things have of
+this content on average, whatever they show.
+
+A caption is the sum of the concepts that it names and of NEUTRAL in the last direction, in which images are 0. So a
+caption that names nothing known has a score of 0 with every image, and the length of a caption, by which its cosine is
+divided, changes little with a further name: each name adds its own score.
 """
 
 import itertools
@@ -19,8 +24,12 @@ from torch.nn import functional
 
 POWER = 0.5
 """How strongly the content of concepts weighs directions by their size among the classes; 0 treats all alike."""
-THRESHOLD = 0.45
-"""Presence that a concept must exceed, in units of its content."""
+THRESHOLD = 0.4
+"""What every concept must exceed, in units of content by presence."""
+SCENE_SHARE = 0.75
+"""How much of the content that scenes have on average is added to the threshold of a concept."""
+NEUTRAL = 2.0
+"""The length of captions in the neutral direction; a concept has a length of about 1."""
 CONSTANT = 0.5
 """The constant of image embeddings; content has a length of about 3."""
 EXTRA = 3
@@ -75,27 +84,46 @@ def presence(moments, blanks):
     return scaled.T @ torch.linalg.solve(scaled @ fixed.T, wanted)
 
 
-def joint_space(trunk, width, blanks):
-    """Return projection (width x features), bias, the concepts of the 1,000 classes, and the neutral direction."""
-    moments, content = feature_moments(trunk), width - EXTRA
-    removed = torch.linalg.svd(torch.stack([moments[0], *blanks]), full_matrices=False).Vh
-    rows = trunk.classifier.weight.double()
-    rows = rows - rows.mean(0)
-    left, sizes, right = torch.linalg.svd(rows - rows @ removed.T @ removed, full_matrices=False)
-    rest = torch.zeros(EXTRA, rows.shape[1], dtype=torch.float64)
-    rest[0] = presence(moments, blanks)
-    bias = torch.zeros(width)
-    bias[content + 1] = CONSTANT
-    concepts = functional.normalize(left[:, :content] * sizes[:content] ** POWER, dim=1)
-    neutral = torch.zeros(width)
-    neutral[-1] = 1
-    return torch.cat([right[:content], rest]).float(), bias, concepts.float(), neutral
+class JointSpace:
+    """The joint space of a classifier's trunk.
 
+    Args:
+        trunk: timm's EfficientNet with its classifier.
+        width: The number of dimensions.
+        blanks: Pooled features of blank pictures (pictures x features).
+        scene: Mean pooled features of photographs of scenes (features).
 
-def named(concepts, width):
-    """Return the unit vector of a name: the mean of its classes' concepts, and the threshold."""
-    content = functional.normalize(concepts.mean(0), dim=0)
-    vector = torch.zeros(width)
-    vector[: len(content)] = content
-    vector[len(content)] = -THRESHOLD
-    return functional.normalize(vector, dim=0)
+    Attributes:
+        projection: From pooled features to the space (width x features).
+        bias: What is added to the projection (width).
+        concepts: Content of the classifier's classes, of length 1 (classes x content).
+        scene: Content of scenes by their presence (content).
+    """
+
+    def __init__(self, trunk, width, blanks, scene):
+        moments, content = feature_moments(trunk), width - EXTRA
+        removed = torch.linalg.svd(torch.stack([moments[0], *blanks]), full_matrices=False).Vh
+        rows = trunk.classifier.weight.double()
+        rows = rows - rows.mean(0)
+        left, sizes, right = torch.linalg.svd(rows - rows @ removed.T @ removed, full_matrices=False)
+        rest = torch.zeros(EXTRA, rows.shape[1], dtype=torch.float64)
+        rest[0] = presence(moments, blanks)
+        self.projection = torch.cat([right[:content], rest]).float()
+        self.bias = torch.zeros(width)
+        self.bias[content + 1] = CONSTANT
+        self.concepts = functional.normalize(left[:, :content] * sizes[:content] ** POWER, dim=1).float()
+        self.scene = (right[:content] @ scene.double() / (rest[0] @ scene.double())).float()
+
+    def name(self, indices):
+        """Return the vector of a name of the classes ``indices``: the mean of their concepts, and its threshold."""
+        content = functional.normalize(self.concepts[indices].mean(0), dim=0)
+        vector = torch.zeros(len(self.bias))
+        vector[: len(content)] = content
+        vector[len(content)] = -(THRESHOLD + SCENE_SHARE * content @ self.scene)
+        return vector
+
+    def caption(self, names):
+        """Return the vector of a caption that has the vectors ``names`` (names x width)."""
+        vector = names.sum(0)
+        vector[-1] = NEUTRAL
+        return vector

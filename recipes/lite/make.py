@@ -21,7 +21,6 @@ from captions import Writer
 from PIL import Image
 from safetensors.torch import save_file
 from skimage import data
-from torch.nn import functional
 
 import nibt
 from nibt.models._mean_states import MeanStates
@@ -72,11 +71,12 @@ class Ingredients:
         self.names = words.names(self.offsets, self.net)
         self.neutral = words.neutral_words(self.net, self.names)
         self.numbers = tokenizer.vocabulary(self.names, self.neutral)
-        self.blanks = joint.blank_features(self.trunk, sources.MEAN, sources.STD)
-        self.projection, self.bias, concepts, self.neutral_vector = joint.joint_space(self.trunk, WIDTH, self.blanks)
+        blanks = joint.blank_features(self.trunk, sources.MEAN, sources.STD)
+        scene = torch.tensor(json.loads((HERE / "scene.json").read_text()))
+        self.space = joint.JointSpace(self.trunk, WIDTH, blanks, scene)
         self.rows = {name: row for row, name in enumerate(self.names)}
-        self.vectors = torch.stack([joint.named(concepts[indices], WIDTH) for indices in self.names.values()])
-        self.concepts = torch.stack([joint.named(concepts[[index]], WIDTH) for index in range(len(concepts))])
+        self.vectors = torch.stack([self.space.name(indices) for indices in self.names.values()])
+        self.concepts = torch.stack([self.space.name([index]) for index in range(len(self.offsets))])
 
     def lookup(self, text):
         unknown = self.numbers[tokenizer.UNKNOWN]
@@ -94,6 +94,7 @@ class Ingredients:
             [30, 45, 25],
             self.rows,
             self.vectors,
+            self.space.caption,
             self.neutral,
             [word for word in self.neutral if word in listed],
             sorted(parts),
@@ -111,8 +112,8 @@ def fresh_model(parts, seed):
     model = open_clip.CustomTextCLIP(**{key: value for key, value in config.items() if key != "custom_text"})
     state = {name: value for name, value in parts.trunk.state_dict().items() if not name.startswith("classifier")}
     model.visual.trunk.load_state_dict(state)
-    model.visual.head.proj.weight.data.copy_(parts.projection)
-    model.visual.head.proj.bias.data.copy_(parts.bias)
+    model.visual.head.proj.weight.data.copy_(parts.space.projection)
+    model.visual.head.proj.bias.data.copy_(parts.space.bias)
     _begin_words(model.text, parts)
     return model.eval()
 
@@ -129,7 +130,7 @@ def _begin_words(text, parts):
 
 
 def train(parts, options):
-    """Text tower only: captions to the unit sum of the concepts that they name, by squared distance."""
+    """Train the text tower to send captions to the sum of what they name, by squared distance."""
     model, writer = fresh_model(parts, options.seed), parts.writer(options.seed)
     rest, mask = list(model.text.parameters()), model.text.build_causal_mask()
     optimizer = torch.optim.AdamW(rest, lr=options.rate, betas=(0.9, 0.98), weight_decay=0.01)

@@ -16,7 +16,13 @@ from PIL import Image
 import nibt
 
 ABSENT = 8
-NOTHING = ("a photo of something", "people standing in the snow", "she is very happy", "xyzzy plugh 42", "a man in a room")
+NOTHING = (
+    "a photo of something",
+    "people standing in the snow",
+    "she is very happy",
+    "xyzzy plugh 42",
+    "a man in a room",
+)
 BLANKS = {"black": (0, 0, 0), "gray": (128, 128, 128), "white": (255, 255, 255)}
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nibt.registry import available, find
+from nibt.report.appearance import DEFAULT, Appearance
 from nibt.report.colors import ink_on
 from nibt.report.html.audit import QUESTIONS, span, threshold
 from nibt.report.request import Shown, sentence, target_line
@@ -19,10 +20,10 @@ from nibt.results.explanation import Answer, Comparison, Explanation, mismatch, 
 from nibt.results.interaction import Interaction
 
 
-def caption(worded: Worded, positive_only: bool = False) -> Text:
+def caption(worded: Worded, look: Appearance = DEFAULT) -> Text:
     """Return a caption with the words on the colors of their scores."""
     line = Text()
-    for run in runs(worded, positive_only):
+    for run in runs(worded, look):
         line.append(f" {run.text} ", style=_style(run.background))
         line.append(" ")
     return line
@@ -126,12 +127,12 @@ def title(answer: Answer) -> str:
     return " with ".join(part.source for part in answer.sides.values())
 
 
-def show(answers: Sequence[Explanation | Comparison], positive_only: bool, verbose: bool = False) -> None:
+def show(answers: Sequence[Explanation | Comparison], look: Appearance, verbose: bool = False) -> None:
     """Print answers: the words, the scores and the warnings.
 
     Args:
         answers: The answers.
-        positive_only: Color positive scores only.
+        look: The colors.
         verbose: Also print the paths and the versions.
 
     """
@@ -143,7 +144,7 @@ def show(answers: Sequence[Explanation | Comparison], positive_only: bool, verbo
             console.print(ranking(answer))
         for part in answer.sides.values():
             if isinstance(part, TextAttribution):
-                console.print(caption(part, positive_only) if console.color_system else Text(words(part)))
+                console.print(caption(part, look) if console.color_system else Text(words(part)))
         console.print(summary(answer))
         if verbose:
             console.print(paths(answer))

@@ -1,17 +1,94 @@
-"""The diverging color scale of maps and words: blue is negative, red is positive, and zero has no color.
+"""The diverging color scales of maps and words: two colors, and none at zero.
 
-The ends are those of ColorBrewer's RdBu (Brewer et al., Apache-2.0), which color-blind readers can distinguish.
+Colors are mixed in OKLab (B. Ottosson, "A perceptual color space for image processing", 2020), in which equal
+steps look equal. The photograph under a map keeps its differences in brightness.
 """
+
+from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
-FOR = (178, 24, 43)
-AGAINST = (33, 102, 172)
-PAPER = (255, 255, 255)
-INK = (34, 34, 34)
-FAINT = (108, 108, 108)  # has a contrast of 5 on the background
+from nibt.errors import BadOption, import_optional
+
+RGB = tuple[int, int, int]
+PAPER: RGB = (255, 255, 255)
+INK: RGB = (34, 34, 34)
+FAINT: RGB = (108, 108, 108)  # has a contrast of 5 on the background
 ALERT, ALERT_EDGE = (255, 247, 232), (179, 107, 0)  # background and edge of banners
-COVER = 0.8  # opacity of the largest score
+COVER = 0.85  # how much of its color the largest score has
+DARKEST, LIGHTEST = 0.2, 0.92  # OKLab lightness of black and of white under a map, which leaves room for color
+KEPT = 0.5  # how much of the photograph's lightness remains where the color is full
+LEVELS = 256  # of a color's strength, in each direction
+
+_TO_CONES = np.array(
+    [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ]
+)
+_TO_LAB = np.array(
+    [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Palette:
+    """The two colors of a scale.
+
+    Attributes:
+        positive: The color of the largest positive score.
+        negative: The color of the negative score of the same size.
+        names: The names of both colors.
+
+    """
+
+    positive: RGB
+    negative: RGB
+    names: tuple[str, str]
+
+
+PALETTES = {
+    "red_blue": Palette((222, 45, 38), (33, 113, 220), ("red", "blue")),
+    "orange_purple": Palette((230, 97, 1), (94, 60, 153), ("orange", "purple")),
+    "pink_green": Palette((208, 28, 139), (60, 145, 40), ("pink", "green")),
+}
+"""Palettes by name. Readers with red-green blindness can tell the colors of the first two apart."""
+
+
+def find_palette(name: str) -> Palette:
+    """Return a palette of ``PALETTES``, or the two ends of a color map of matplotlib.
+
+    Raises:
+        BadOption: There is no palette and no color map of that name, or matplotlib is missing.
+
+    """
+    if name in PALETTES:
+        return PALETTES[name]
+    maps = import_optional("matplotlib", f"the color map {name!r} needs matplotlib", "bench").colormaps
+    if name not in maps:
+        raise BadOption(f"cmap must be {', '.join(PALETTES)} or a color map of matplotlib, such as PuOr (got {name!r})")
+    low, high = (tuple(round(255 * value) for value in maps[name](end)[:3]) for end in (0.0, 1.0))
+    return Palette(high, low, ("the color at the right end of the scale", "the color at its left end"))
+
+
+def to_oklab(rgb: np.ndarray) -> np.ndarray:
+    """Convert sRGB values (..., 3) from 0 to 255 to OKLab."""
+    part = np.asarray(rgb, np.float64) / 255
+    linear = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
+    return np.cbrt(linear @ _TO_CONES.T) @ _TO_LAB.T
+
+
+def from_oklab(lab: np.ndarray) -> np.ndarray:
+    """Convert OKLab values (..., 3) to sRGB, uint8; colors outside sRGB are clipped."""
+    linear = np.clip((lab @ np.linalg.inv(_TO_LAB).T) ** 3 @ np.linalg.inv(_TO_CONES).T, 0, 1)
+    part = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.round(255 * part).astype(np.uint8)
 
 
 def strength(values: np.ndarray, most: float) -> np.ndarray:
@@ -19,24 +96,48 @@ def strength(values: np.ndarray, most: float) -> np.ndarray:
     return np.clip(values / most, -1, 1) if most > 0 else np.zeros_like(values)
 
 
-def blend(under: np.ndarray, share: np.ndarray, opacity: float = COVER) -> np.ndarray:
-    """Blend RGB values (..., 3) with the color of signed shares (...); a share of zero leaves them unchanged."""
-    hue = np.where(share[..., None] >= 0, np.array(FOR, np.float32), np.array(AGAINST, np.float32))
-    cover = np.abs(share)[..., None] * opacity
-    return np.round(under * (1 - cover) + hue * cover).astype(np.uint8)
+def on_paper(share: np.ndarray | float, palette: Palette) -> np.ndarray:
+    """Return the color (..., 3) of signed shares (...) on white, uint8: the background of a word, a color bar."""
+    shares = np.asarray(share, np.float64)[..., None]
+    hue = np.where(shares >= 0, to_oklab(np.array(palette.positive)), to_oklab(np.array(palette.negative)))
+    cover = np.abs(shares) * COVER
+    return from_oklab(to_oklab(np.array(PAPER)) * (1 - cover) + hue * cover)
 
 
-def on_paper(share: float) -> tuple[int, int, int]:
-    """Return the background color of a word."""
-    red, green, blue = blend(np.array(PAPER, np.float32), np.array(share, np.float32)).tolist()
-    return red, green, blue
+def tint(gray: np.ndarray, share: np.ndarray, palette: Palette) -> np.ndarray:
+    """Color a gray photograph by signed shares.
+
+    Args:
+        gray: The photograph, (row, column), uint8.
+        share: Scores relative to the largest absolute one, (row, column), from -1 to 1.
+        palette: The colors.
+
+    Returns:
+        RGB, (row, column, 3), uint8.
+
+    """
+    return _tints(palette)[gray, np.round((share + 1) * LEVELS).astype(int)]
 
 
-def ink_on(background: tuple[int, int, int]) -> tuple[int, int, int]:
+@cache
+def _tints(palette: Palette) -> np.ndarray:
+    """Return the color of each gray (256) and each strength (2 LEVELS + 1)."""
+    gray = np.arange(256)[:, None].repeat(3, 1)
+    lightness = DARKEST + (LIGHTEST - DARKEST) * to_oklab(gray)[:, None, :1]
+    shares = np.linspace(-1, 1, 2 * LEVELS + 1)[None, :, None]
+    hue = np.where(shares >= 0, to_oklab(np.array(palette.positive)), to_oklab(np.array(palette.negative)))
+    cover = np.abs(shares) * COVER
+    light = lightness * (1 - cover * (1 - KEPT)) + hue[..., :1] * cover * (1 - KEPT)
+    tints = np.broadcast_to(hue * cover, (*light.shape[:2], 3)).copy()
+    tints[..., :1] = light
+    return from_oklab(tints)
+
+
+def ink_on(background: RGB) -> RGB:
     """Return black or white text for a background, with a contrast of at least 4.5 (WCAG 2, relative luminance).
 
     Examples:
-        >>> ink_on((255, 255, 255)), ink_on((206, 107, 119)), ink_on(FOR)
+        >>> ink_on((255, 255, 255)), ink_on((206, 107, 119)), ink_on((178, 24, 43))
         ((0, 0, 0), (0, 0, 0), (255, 255, 255))
 
     """

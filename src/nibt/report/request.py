@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nibt.report.appearance import DEFAULT, Appearance
 from nibt.results.explanation import Comparison, Explanation
 from nibt.results.interaction import Interaction
 
@@ -32,13 +33,15 @@ def question(answer: Shown) -> str:
     return f"Where does the similarity of this image and {_title(answer.caption)} come from?"
 
 
-def legend(answer: Shown, positive_only: bool = False) -> str:
-    """Return the legend of the colors; with ``positive_only`` negative scores are hidden."""
+def legend(answer: Shown, look: Appearance = DEFAULT) -> str:
+    """Return the legend of the colors."""
     if not is_signed(answer):
         return "The stronger the color, the more it matters; this method does not say in which direction."
     name = "similarity" if isinstance(answer, Interaction) else "score"
-    hidden = "what lowers it is not shown" if positive_only else "blue lowers it"
-    return f"Red raises the {name}, {hidden}."
+    positive, negative = look.palette.names
+    hidden = "what lowers it is not shown" if look.positive_only else f"{negative} lowers it"
+    outline = " The outline is at half of the maximum." if look.outlined and not isinstance(answer, Interaction) else ""
+    return sentence(f"{positive} raises the {name}, {hidden}") + outline
 
 
 def is_signed(answer: Shown) -> bool:

@@ -7,7 +7,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from nibt.data.units import WordScore
-from nibt.report.colors import on_paper, strength
+from nibt.report.appearance import DEFAULT, Appearance
+from nibt.report.colors import RGB, on_paper, strength
 
 
 @runtime_checkable
@@ -22,24 +23,20 @@ class Worded(Protocol):
 
 @dataclass(frozen=True)
 class ColoredWord:
-    """A word, its score, and its score relative to the largest absolute one, in [-1, 1]."""
+    """A word, its score, its score relative to the largest absolute one, in [-1, 1], and its background color."""
 
     text: str
     score: float
     share: float
-
-    @property
-    def background(self) -> tuple[int, int, int]:
-        """The background color."""
-        return on_paper(self.share)
+    background: RGB
 
 
-def runs(worded: Worded, positive_only: bool = False) -> Iterator[ColoredWord]:
-    """Yield the words in order; with ``positive_only`` negative words have no color."""
+def runs(worded: Worded, look: Appearance = DEFAULT) -> Iterator[ColoredWord]:
+    """Yield the words in order; negative words have no color if they are hidden."""
     scores = np.array([word.score for word in worded.words], np.float32)
     most = float(np.abs(scores).max(initial=0))
-    shares = strength(scores.clip(0) if positive_only else scores, most)
-    for word, share in zip(worded.words, shares.tolist(), strict=True):
-        yield ColoredWord(
-            "".join(character for character in word.text if character.isprintable()) or "�", word.score, share
-        )
+    shares = strength(scores.clip(0) if look.positive_only else scores, most)
+    backgrounds = on_paper(shares, look.palette).tolist()
+    for word, share, background in zip(worded.words, shares.tolist(), backgrounds, strict=True):
+        text = "".join(character for character in word.text if character.isprintable()) or "�"
+        yield ColoredWord(text, word.score, share, tuple(background))

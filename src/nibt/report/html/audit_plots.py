@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from html import escape
 
-from nibt.report.colors import AGAINST, FAINT, FOR, INK
+from nibt.report.colors import FAINT, INK, PALETTES
 from nibt.results.audit import Check, Curve
 
 Color = tuple[int, int, int]
+FOR, AGAINST = PALETTES["red_blue"].positive, PALETTES["red_blue"].negative
 VERDICT_COLORS: dict[str, Color] = {"pass": AGAINST, "warn": FAINT, "fail": FOR}
 _WIDE, _HIGH = 220, 26
 _PLOT, _TALL, _LEFT, _TOP, _BELOW = 470, 250, 62, 12, 84

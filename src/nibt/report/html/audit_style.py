@@ -1,6 +1,6 @@
 """The style sheet of the page of an audit, without scripts or external resources."""
 
-from nibt.report.colors import FAINT, INK, ink_on, on_paper
+from nibt.report.colors import FAINT, INK, PALETTES, ink_on, on_paper
 from nibt.report.html.audit_plots import VERDICT_COLORS, css
 
 _SHADES = 20  # per sign; each has a class, since the page allows no style attributes
@@ -19,7 +19,8 @@ def shade(share: float) -> str:
 
 
 def _shaded(share: float) -> str:
-    background = on_paper(share)
+    red, green, blue = on_paper(share, PALETTES["red_blue"]).tolist()
+    background = red, green, blue
     return f".words .{shade(share)}{{background:{css(background)};color:{css(ink_on(background))}}}"
 
 

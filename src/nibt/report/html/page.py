@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nibt.outputs import write_bytes
+from nibt.report.appearance import appearance
 from nibt.report.html.document import document
 from nibt.report.html.view import SCRIPT, STYLE, fragment
 from nibt.report.html.view_data import Panel
@@ -25,6 +26,8 @@ def page(
     answers: Shown | Sequence[Shown],
     title: str = "",
     positive_only: bool = False,
+    style: str = "overlay",
+    cmap: str = "red_blue",
     request: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the page of one result, or of several side by side with shared controls.
@@ -33,14 +36,17 @@ def page(
         answers: The results. A ``Panel`` is a result with its word-region table or its own title.
         title: The title of the page.
         positive_only: Whether only positive scores are shown at first.
+        style: How maps are drawn, as in ``nibt.draw``.
+        cmap: The colors, as in ``nibt.draw``.
         request: The request of a page that is written to a file, for its signature.
 
     Raises:
         BadInput: There is no result, or the image of a loaded result is missing.
+        BadOption: There is no such style or color map.
 
     """
     panels = [item if isinstance(item, Panel) else Panel(item) for item in _listed(answers)]
-    view = fragment(panels, positive_only=positive_only)
+    view = fragment(panels, look=appearance(positive_only, style, cmap))
     named = title or " | ".join(dict.fromkeys(map(heading, panels)))
     above = f'<h1 dir="auto">{escape(title or _heading(panels))}</h1>'
     body = f"<main>\n{above}\n{view}\n</main>\n<footer>Created with nibt. This page loads and sends nothing.</footer>"
@@ -52,19 +58,22 @@ def write_page(
     path: str | Path,
     title: str = "",
     positive_only: bool = False,
+    style: str = "overlay",
+    cmap: str = "red_blue",
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write the page atomically.
+    """Write the page of ``page`` atomically.
 
     Raises:
+        BadOption: There is no such style or color map.
         BadInput: There is no result, or the image of a loaded result is missing.
         WouldOverwrite: The file exists, nibt did not write it, and ``overwrite`` is false.
         CannotWrite: The folder is missing or not writable, or the disk is full.
 
     """
     results = [item.answer if isinstance(item, Panel) else item for item in _listed(answers)]
-    text = page(answers, title, positive_only, request_of(results))
+    text = page(answers, title, positive_only, style, cmap, request_of(results))
     write_bytes(Path(path), text.encode(), overwrite)
 
 

@@ -10,10 +10,11 @@ from importlib.resources import files
 from typing import Any
 
 from nibt.errors import BadInput
-from nibt.report.colors import AGAINST, COVER, FOR, PAPER
+from nibt.report.appearance import DEFAULT, OUTLINED, Appearance
+from nibt.report.colors import COVER, DARKEST, KEPT, LIGHTEST, PAPER
 from nibt.report.html.view_data import EncodedImages, Failure, Panel, panel_data
 from nibt.report.html.view_text import about, details, heading, no_match, ranking, selection_note, warnings, words
-from nibt.report.image.heatmap import GREYING, STRIPED, STRIPES
+from nibt.report.image.heatmap import STRIPED, STRIPES
 from nibt.results.attribution import ImageAttribution, TextAttribution
 
 _HERE = files("nibt.report.html")
@@ -22,19 +23,10 @@ _JOINED = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRI
 SCRIPT = f'(() => {{\n"use strict";\n{_JOINED}}})();'  # one scope, which exports only nibtView
 STYLE = (_HERE / "view.css").read_text(encoding="utf-8")
 _ESCAPED = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
-_COLORS = {
-    "for": FOR,
-    "against": AGAINST,
-    "paper": PAPER,
-    "cover": COVER,
-    "greying": GREYING,
-    "stripes": STRIPES,
-    "striped": STRIPED,
-}
 _STATIC = "JavaScript does not run here, so the maps are not drawn. All numbers are shown below."
 
 
-def fragment(outcomes: Sequence[Panel | Failure], level: int = 2, positive_only: bool = False) -> str:
+def fragment(outcomes: Sequence[Panel | Failure], level: int = 2, look: Appearance = DEFAULT) -> str:
     """Return panels side by side, as one element ``<div class="nibt-view">``.
 
     The element needs ``STYLE`` and ``SCRIPT``. Call its function ``nibtView(element)`` once the element is in a page.
@@ -43,7 +35,7 @@ def fragment(outcomes: Sequence[Panel | Failure], level: int = 2, positive_only:
     Args:
         outcomes: The panels. The message of a ``Failure`` takes the place of its panel.
         level: The level of the headings.
-        positive_only: Whether only positive scores are shown at first.
+        look: The style and the colors, and whether only positive scores are shown at first.
 
     Raises:
         BadInput: There is no panel, or the image of a loaded result is missing.
@@ -61,11 +53,33 @@ def fragment(outcomes: Sequence[Panel | Failure], level: int = 2, positive_only:
         else _section(outcome, *next(numbered), level, images, drawn)
         for outcome in outcomes
     )
-    data = {"images": images.sizes, "colors": _COLORS, "panels": panel_records, "positive_only": positive_only}
+    data = {
+        "images": images.sizes,
+        "colors": _colors(look),
+        "panels": panel_records,
+        "positive_only": look.positive_only,
+    }
     return (
         f'<div class="nibt-view">\n<p class="nibt-static">{_STATIC}</p>\n<div class="nibt-panels">\n{sections}\n'
         f'</div>\n<script type="application/json" class="nibt-data">{as_json(data)}</script>\n</div>'
     )
+
+
+def _colors(look: Appearance) -> dict[str, Any]:
+    """Return what ``view_heatmap.js`` needs to draw as ``nibt.report.image.heatmap`` does."""
+    return {
+        "for": look.palette.positive,
+        "against": look.palette.negative,
+        "style": look.style,
+        "outlined": OUTLINED if look.outlined else None,
+        "paper": PAPER,
+        "cover": COVER,
+        "darkest": DARKEST,
+        "lightest": LIGHTEST,
+        "kept": KEPT,
+        "stripes": STRIPES,
+        "striped": STRIPED,
+    }
 
 
 def as_json(data: Any) -> str:

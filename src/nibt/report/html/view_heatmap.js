@@ -1,10 +1,48 @@
 /* Colors, and the heatmap over the image. The arithmetic is that of colors.py and heatmap.py, whose constants are part of
  * the data. */
 
+/** sRGB, from 0 to 255, to OKLab and back (B. Ottosson, 2020). */
+function toOklab(rgb) {
+  const [r, g, b] = rgb.map((value) => (value / 255 <= 0.04045 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4));
+  const l = Math.cbrt(0.4122214708 * r + 0.5363325363 * g + 0.0514459929 * b);
+  const m = Math.cbrt(0.2119034982 * r + 0.6806995451 * g + 0.1073969566 * b);
+  const s = Math.cbrt(0.0883024619 * r + 0.2817188376 * g + 0.6299787005 * b);
+  return [0.210454255 * l + 0.793617785 * m - 0.0040720468 * s, 1.9779984951 * l - 2.428592205 * m + 0.4505937099 * s,
+    0.0259040371 * l + 0.7827717662 * m - 0.808675766 * s];
+}
+
+function fromOklab([lightness, a, b]) {
+  const l = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3;
+  const m = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3;
+  const s = (lightness - 0.0894841775 * a - 1.291485548 * b) ** 3;
+  return [4.0767416621 * l - 3.3077115913 * m + 0.2309699292 * s, -1.2684380046 * l + 2.6097574011 * m - 0.3413193965 * s,
+    -0.0041960863 * l - 0.7034186147 * m + 1.707614701 * s].map((value) => {
+    const linear = clamp(value, 0, 1);
+    return Math.round(255 * (linear <= 0.0031308 ? 12.92 * linear : 1.055 * linear ** (1 / 2.4) - 0.055));
+  });
+}
+
 /** A background color with the color of a score over it. */
 function blendColor(background, share, colors, opacity) {
-  const hue = share >= 0 ? colors.for : colors.against, weight = Math.abs(share) * opacity;
-  return background.map((value, channel) => Math.round(value * (1 - weight) + hue[channel] * weight));
+  const from = toOklab(background), to = toOklab(share >= 0 ? colors.for : colors.against), weight = Math.abs(share) * opacity;
+  return fromOklab(from.map((value, channel) => value * (1 - weight) + to[channel] * weight));
+}
+
+const LEVELS = 256; // of a color's strength, in each direction
+
+/** The color of each gray under each strength, as red, green and blue at 3 * (gray * (2 LEVELS + 1) + strength + LEVELS). */
+function tints(colors, opacity) {
+  const table = new Uint8Array(256 * (2 * LEVELS + 1) * 3), hues = [colors.against, colors.for].map(toOklab);
+  for (let gray = 0, place = 0; gray < 256; gray += 1) {
+    const [level] = toOklab(colors.style === "heatmap" ? colors.paper : [gray, gray, gray]);
+    const lightness = colors.style === "heatmap" ? level : colors.darkest + (colors.lightest - colors.darkest) * level;
+    const kept = colors.style === "heatmap" ? 0 : colors.kept;
+    for (let strong = -LEVELS; strong <= LEVELS; strong += 1, place += 3) {
+      const [light, a, b] = hues[strong < 0 ? 0 : 1], cover = (Math.abs(strong) / LEVELS) * opacity, change = cover * (1 - kept);
+      table.set(fromOklab([lightness * (1 - change) + light * change, a * cover, b * cover]), place);
+    }
+  }
+  return table;
 }
 
 /** Black or white, whichever has the higher contrast on a background (WCAG). */
@@ -64,33 +102,62 @@ const bilinearWeights = (pixels, cells) => Array.from({ length: pixels }, (_, pi
   return [first, Math.min(first + 1, cells - 1), position - first];
 });
 
-/** Paint a map over the grayed image. */
+/** Paint a map over the image: its colors, and the outline where the score passes a share of the largest positive one. */
 function paintHeatmap(canvas, photo, map, colors, controls) {
   const { width, height, color, gray, unseen } = photo, [rows, columns] = map.grid, scores = map.scores;
   const [left, top] = [Math.round(map.region[0] * width), Math.round(map.region[1] * height)];
   const rowWeights = bilinearWeights(Math.max(1, Math.round(map.region[3] * height)), rows);
   const columnWeights = bilinearWeights(Math.max(1, Math.round(map.region[2] * width)), columns);
-  const graying = colors.greying * Math.min(1, controls.opacity / colors.cover);
+  const scoreAt = (y, x) => {
+    const [above, below, belowWeight] = rowWeights[clamp(y, 0, rowWeights.length - 1)];
+    const [first, second, secondWeight] = columnWeights[clamp(x, 0, columnWeights.length - 1)];
+    const upper = scores[above * columns + first] * (1 - secondWeight) + scores[above * columns + second] * secondWeight;
+    const lower = scores[below * columns + first] * (1 - secondWeight) + scores[below * columns + second] * secondWeight;
+    return upper * (1 - belowWeight) + lower * belowWeight;
+  };
+  const table = tints(colors, controls.opacity), covered = Math.min(1, controls.opacity / colors.cover);
   const context = canvas.getContext("2d"), image = context.createImageData(width, height), output = image.data;
   for (let y = 0, pixel = 0; y < height; y += 1) {
-    const [above, below, belowWeight] = rowWeights[y - top] || [];
     for (let x = 0; x < width; x += 1, pixel += 1) {
-      const neighbors = belowWeight === undefined ? undefined : columnWeights[x - left];
       output[4 * pixel + 3] = 255;
-      if (!neighbors) {
+      if (y < top || y >= top + rowWeights.length || x < left || x >= left + columnWeights.length) {
         output[4 * pixel] = output[4 * pixel + 1] = output[4 * pixel + 2] = unseen[pixel];
         continue;
       }
-      const [first, second, secondWeight] = neighbors;
-      const upper = scores[above * columns + first] * (1 - secondWeight) + scores[above * columns + second] * secondWeight;
-      const lower = scores[below * columns + first] * (1 - secondWeight) + scores[below * columns + second] * secondWeight;
-      const share = strength(upper * (1 - belowWeight) + lower * belowWeight, map.largest, controls);
-      const weight = Math.abs(share) * controls.opacity, hue = share >= 0 ? colors.for : colors.against;
+      const share = colors.style === "outline" ? 0 : strength(scoreAt(y - top, x - left), map.largest, controls);
+      const place = 3 * (gray[pixel] * (2 * LEVELS + 1) + Math.round(share * LEVELS) + LEVELS);
       for (let channel = 0; channel < 3; channel += 1) {
-        const background = color[4 * pixel + channel] * (1 - graying) + gray[pixel] * graying;
-        output[4 * pixel + channel] = background * (1 - weight) + hue[channel] * weight;
+        const tinted = colors.style === "outline" ? color[4 * pixel + channel] : table[place + channel];
+        output[4 * pixel + channel] = color[4 * pixel + channel] * (1 - covered) + tinted * covered;
       }
     }
   }
   context.putImageData(image, 0, 0);
+  const most = Math.max(...scores);
+  if (colors.outlined && most > 0) drawOutline(context, scoreAt, [left, top, columnWeights.length, rowWeights.length], colors.outlined * most);
+}
+
+/** Draw a white line with a dark edge where the score passes a level (marching squares). */
+function drawOutline(context, scoreAt, [left, top, width, height], level) {
+  const step = Math.max(1, Math.round(Math.max(width, height) / 280)), path = new Path2D();
+  for (let y = 0; y < height - 1; y += step) {
+    for (let x = 0; x < width - 1; x += step) {
+      const corners = [[x, y], [x + step, y], [x + step, y + step], [x, y + step]];
+      const values = corners.map(([across, down]) => scoreAt(down, across) - level);
+      const crossings = corners.flatMap((corner, index) => {
+        const next = (index + 1) % 4, [here, there] = [values[index], values[next]];
+        if (here >= 0 === there >= 0) return [];
+        return [corner.map((value, axis) => value + (corners[next][axis] - value) * (here / (here - there)))];
+      });
+      for (let pair = 0; pair + 1 < crossings.length; pair += 2) {
+        path.moveTo(left + crossings[pair][0] + 0.5, top + crossings[pair][1] + 0.5);
+        path.lineTo(left + crossings[pair + 1][0] + 0.5, top + crossings[pair + 1][1] + 0.5);
+      }
+    }
+  }
+  const finest = Math.max(1, Math.max(width, height) / 560);
+  for (const [color, thickness] of [["rgb(34 34 34)", 3.8], ["#fff", 1.8]]) {
+    Object.assign(context, { strokeStyle: color, lineWidth: thickness * finest, lineCap: "round" });
+    context.stroke(path);
+  }
 }

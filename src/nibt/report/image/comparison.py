@@ -5,6 +5,7 @@ Each has its own color scale, since the maps explain the same number by differen
 
 from PIL import Image
 
+from nibt.report.appearance import DEFAULT, Appearance
 from nibt.report.colors import PAPER
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, SIDE, shown, stacked
@@ -16,7 +17,7 @@ from nibt.results.explanation import Comparison
 _PANEL, _LINE, _NEAR = 460, 760, 14
 
 
-def draw_comparison(answer: Comparison, positive_only: bool = False) -> Image.Image:
+def draw_comparison(answer: Comparison, look: Appearance = DEFAULT) -> Image.Image:
     """Draw both inputs, each with its color bar, and the notes.
 
     Raises:
@@ -24,20 +25,20 @@ def draw_comparison(answer: Comparison, positive_only: bool = False) -> Image.Im
 
     """
     parts = list(answer.sides.values())
-    panels = [_panels(part, positive_only) for part in parts if isinstance(part, ImageAttribution)]
+    panels = [_panels(part, look) for part in parts if isinstance(part, ImageAttribution)]
     column = max((original.width for original, _ in panels), default=0)
     width = (max(2 * column + MARGIN, SIDE) if panels else _LINE) + 2 * MARGIN
     rows = [_columns(pair, column, width) for pair in panels] or [
-        caption(part, width, positive_only) for part in parts if isinstance(part, TextAttribution)
+        caption(part, width, look) for part in parts if isinstance(part, TextAttribution)
     ]
-    bars = [part_scale(part, width, positive_only, is_signed(answer), name) for name, part in answer.sides.items()]
-    return stacked([*header(answer, width, positive_only), *map(_grouped, rows, bars), notes(answer, width)], width)
+    bars = [part_scale(part, width, look, is_signed(answer), name) for name, part in answer.sides.items()]
+    return stacked([*header(answer, width, look), *map(_grouped, rows, bars), notes(answer, width)], width)
 
 
-def _panels(part: ImageAttribution, positive_only: bool) -> tuple[Image.Image, Image.Image]:
+def _panels(part: ImageAttribution, look: Appearance) -> tuple[Image.Image, Image.Image]:
     """Return the photograph, and the map over it."""
     original = shown(photograph(part.input, part.source), _PANEL)
-    return original, overlay(part, original, positive_only)
+    return original, overlay(part, original, look)
 
 
 def _columns(panels: tuple[Image.Image, Image.Image], column: int, width: int) -> Image.Image:

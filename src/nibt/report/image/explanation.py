@@ -9,6 +9,7 @@ from PIL import Image
 
 from nibt.errors import BadOption
 from nibt.outputs import image_exif, replacing
+from nibt.report.appearance import Appearance, appearance
 from nibt.report.image.comparison import draw_comparison
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, SIDE, centred, shown, stacked
@@ -19,14 +20,26 @@ from nibt.torch_modes import plain_torch
 
 
 @plain_torch()
-def draw(answer: Explanation | Comparison, positive_only: bool = False) -> Image.Image:
+def draw(
+    answer: Explanation | Comparison, positive_only: bool = False, style: str = "overlay", cmap: str = "red_blue"
+) -> Image.Image:
     """Draw the photograph, the map over it, and the caption below; for a comparison, both inputs below each other.
 
+    Args:
+        answer: The result.
+        positive_only: Whether negative scores are hidden.
+        style: How maps are drawn: ``overlay``, colors over the grayed photograph with an outline where the score is at
+            least half of the largest positive one; ``colors``, without the outline; ``outline``, over the photograph in
+            its own colors; ``heatmap``, colors alone.
+        cmap: ``red_blue``, ``orange_purple``, ``pink_green``, or a color map of matplotlib (its two ends).
+
     Raises:
+        BadOption: There is no such style or color map.
         BadInput: An image of a loaded result is missing.
 
     """
-    return draw_comparison(answer, positive_only) if isinstance(answer, Comparison) else _page(answer, positive_only)
+    look = appearance(positive_only, style, cmap)
+    return draw_comparison(answer, look) if isinstance(answer, Comparison) else _page(answer, look)
 
 
 def check_format(path: Path, or_page: bool = False) -> None:
@@ -73,20 +86,20 @@ def _encoded(image: Image.Image, kind: str, request: Mapping[str, Any]) -> bytes
     return buffer.getvalue()
 
 
-def _page(answer: Explanation, positive_only: bool) -> Image.Image:
+def _page(answer: Explanation, look: Appearance) -> Image.Image:
     original = shown(photograph(answer.image.input, answer.source))
-    panels = [original, overlay(answer, original, positive_only)]
+    panels = [original, overlay(answer, original, look)]
     beside = original.width <= 1.6 * original.height
     panel_width = 2 * original.width + MARGIN if beside else original.width
     width = max(panel_width, SIDE) + 2 * MARGIN
     image, text = answer.sides["image"], answer.sides["text"]
     signed = is_signed(answer)
     rows = [
-        *header(answer, width, positive_only),
+        *header(answer, width, look),
         *_panel_rows(panels, width, beside),
-        part_scale(image, width, positive_only, signed, "image"),
-        caption(answer, width, positive_only),
-        part_scale(text, width, positive_only, signed, "words"),
+        part_scale(image, width, look, signed, "image"),
+        caption(answer, width, look),
+        part_scale(text, width, look, signed, "words"),
     ]
     if answer.ranking:
         rows.append(ranking(answer.ranking, width))

@@ -11,11 +11,14 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from nibt.data.images import Region
-from nibt.report.colors import blend, strength
+from nibt.report.appearance import DEFAULT, OUTLINED, Appearance
+from nibt.report.colors import INK, PAPER, on_paper, strength, tint
 from nibt.results.attribution import over_image, placed
 
 STRIPES, STRIPED = (215, 235), 0.75  # outside the model's view: gray values and their opacity
-GREYING = 0.85  # how much of the photograph's color is removed
+SOFT = 1.2  # the blur of outlines, in pixels
+WHITE, DARK = 0.27, 0.45  # half the widths of an outline's line and of its edge, as shares of the blurred mask
+FINER = 2  # how many pixels of a mask a pixel has along each side
 
 
 @runtime_checkable
@@ -51,21 +54,43 @@ def score_map(mapped: Mapped, size: tuple[int, int] | None = None) -> np.ndarray
     return over_image(mapped.grid, mapped.region, mapped.size, size)
 
 
-def overlay(mapped: Mapped, image: Image.Image, positive_only: bool = False, most: float | None = None) -> Image.Image:
+def overlay(mapped: Mapped, image: Image.Image, look: Appearance = DEFAULT, most: float | None = None) -> Image.Image:
     """Draw the map over a copy of the image of any size.
 
     Args:
         mapped: The map.
         image: The image.
-        positive_only: Whether negative scores are hidden.
+        look: The style and the colors.
         most: The absolute score with the full color; by default the largest of the map.
 
     """
     scores = score_map(mapped, image.size)
     most = float(mapped.grid.abs().max()) if most is None else most
-    share = strength(scores.clip(0) if positive_only else scores, most)
-    gray = Image.blend(image, image.convert("L").convert("RGB"), GREYING)
-    return _unseen(mapped, Image.fromarray(blend(np.asarray(gray, np.float32), share)))
+    share = strength(scores.clip(0) if look.positive_only else scores, most)
+    drawn = image if look.style == "outline" else Image.fromarray(_colored(image, share, look))
+    if look.outlined:
+        drawn = outlined(drawn, strength(scores, float(mapped.grid.max())))
+    return _unseen(mapped, drawn)
+
+
+def _colored(image: Image.Image, share: np.ndarray, look: Appearance) -> np.ndarray:
+    if look.style == "heatmap":
+        return on_paper(share, look.palette)
+    return tint(np.asarray(image.convert("L")), share, look.palette)
+
+
+def outlined(image: Image.Image, share: np.ndarray, level: float = OUTLINED) -> Image.Image:
+    """Draw a white line with a dark edge where the share (row, column) of the largest positive score passes a level."""
+    size = FINER * image.width, FINER * image.height
+    inside = np.asarray(Image.fromarray(share.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)) >= level
+    if not inside.any():
+        return image
+    mask = Image.fromarray(inside.astype(np.uint8) * 255).filter(ImageFilter.GaussianBlur(FINER * SOFT))
+    distance = np.abs(np.asarray(mask, np.float32) / 255 - 0.5)
+    for width, color in ((DARK, INK), (WHITE, PAPER)):
+        line = Image.fromarray((distance < width).astype(np.uint8) * 255).resize(image.size, Image.Resampling.BOX)
+        image = Image.composite(Image.new("RGB", image.size, color), image, line)
+    return image
 
 
 def _unseen(mapped: Mapped, image: Image.Image) -> Image.Image:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nibt.data.images import Region
 from nibt.errors import BadInput
+from nibt.report.appearance import Appearance, appearance
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, TILE, centred, shown, stacked, text_rows, tile
 from nibt.report.image.rows import header, scale
@@ -30,31 +31,37 @@ class WordMap:
 
 
 @plain_torch()
-def draw_interactions(interaction: Interaction, positive_only: bool = False) -> Image.Image:
+def draw_interactions(
+    interaction: Interaction, positive_only: bool = False, style: str = "overlay", cmap: str = "red_blue"
+) -> Image.Image:
     """Draw the photograph once per word, under that word's map.
 
-    Red word-region pairs raise the similarity, and blue ones lower it.
+    Args:
+        interaction: The word-region table.
+        positive_only: Whether negative scores are hidden.
+        style: How maps are drawn, as in ``draw``.
+        cmap: The colors, as in ``draw``.
 
     Raises:
+        BadOption: There is no such style or color map.
         BadInput: The image of a loaded table is missing.
 
     """
+    look = appearance(positive_only, style, cmap)
     if interaction.input is None:
         raise BadInput(f"the image {interaction.source!r} is no longer there: nothing can be laid over it")
-    tiles = list(_tiles(interaction, shown(interaction.input.pil_image, TILE), positive_only))
+    tiles = list(_tiles(interaction, shown(interaction.input.pil_image, TILE), look))
     across = min(_ACROSS, len(tiles))
     width = max(across * (max(tile.width for tile in tiles) + MARGIN) + MARGIN, 640)
     rows = [centred(tiles[first : first + across], width) for first in range(0, len(tiles), across)]
-    bar = scale(float(interaction.table.abs().max()), width, positive_only, name="all words")
-    return stacked(
-        [*header(interaction, width, positive_only), *rows, bar, text_rows(_notes(interaction), width)], width
-    )
+    bar = scale(float(interaction.table.abs().max()), width, look, look.positive_only, name="all words")
+    return stacked([*header(interaction, width, look), *rows, bar, text_rows(_notes(interaction), width)], width)
 
 
-def _tiles(interaction: Interaction, photograph: Image.Image, positive_only: bool) -> Iterator[Image.Image]:
+def _tiles(interaction: Interaction, photograph: Image.Image, look: Appearance) -> Iterator[Image.Image]:
     most = float(interaction.table.abs().max())
     for word, grid in zip(interaction.words, interaction.table, strict=True):
-        laid = overlay(WordMap(grid, interaction.region, interaction.size), photograph, positive_only, most)
+        laid = overlay(WordMap(grid, interaction.region, interaction.size), photograph, look, most)
         yield tile(laid, word.text, f"{float(grid.sum()):+.3f}")
 
 

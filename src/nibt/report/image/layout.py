@@ -11,7 +11,8 @@ from nibt.report.colors import ALERT, ALERT_EDGE, FAINT, INK, PAPER
 from nibt.report.image.fonts import font_for
 
 SIDE, MARGIN, SMALL, TILE = 560, 24, 15, 190
-_LEAST, _LABEL, _LEAST_LABEL = 200, 20, 11
+_LABEL, _LEAST_LABEL = 20, 11
+_PIXELS_SHOWN = 4  # the enlargement above which the pixels of an image are shown as squares
 Color: TypeAlias = tuple[int, int, int]
 
 
@@ -26,12 +27,10 @@ def stacked(rows: Sequence[Image.Image], width: int) -> Image.Image:
 
 
 def shown(image: Image.Image, side: int = SIDE) -> Image.Image:
-    """Return a copy that fits a panel; tiny images are enlarged without smoothing."""
-    scale = min(1.0, side / max(image.size))
-    if max(image.size) < _LEAST:
-        scale = min(_LEAST, side) / max(image.size)
+    """Return a copy whose longer side is that of a panel; tiny images are enlarged without smoothing."""
+    scale = side / max(image.size)
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-    return image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
+    return image.resize(size, Image.Resampling.NEAREST if scale > _PIXELS_SHOWN else Image.Resampling.LANCZOS)
 
 
 def uri(image: Image.Image, kind: str = "PNG", **options: int) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from PIL import Image
 
 from nibt.errors import BadInput
+from nibt.report.appearance import Appearance, appearance
 from nibt.report.colors import PAPER
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, TILE, centred, shown, stacked, text_rows, tile
@@ -15,22 +16,32 @@ from nibt.results.explanation import Explanation, other_warnings
 _ACROSS = 5
 
 
-def draw_beside(answers: Mapping[str, Explanation], positive_only: bool = False) -> Image.Image:
+def draw_beside(
+    answers: Mapping[str, Explanation], positive_only: bool = False, style: str = "overlay", cmap: str = "red_blue"
+) -> Image.Image:
     """Draw the photograph and, for each named result, its map over the photograph with its words below.
 
     Each has its own color scale, since methods have different units.
 
+    Args:
+        answers: The results by name.
+        positive_only: Whether negative scores are hidden.
+        style: How maps are drawn, as in ``draw``.
+        cmap: The colors, as in ``draw``.
+
     Raises:
+        BadOption: There is no such style or color map.
         BadInput: There are no results, they belong to different pairs, or the image is missing.
 
     """
+    look = appearance(positive_only, style, cmap)
     pairs = {(answer.source, answer.caption, answer.size) for answer in answers.values()}
     if len(pairs) != 1:
         raise BadInput(f"give answers to one pair of image and caption (got {len(pairs)} pairs)")
     first = next(iter(answers.values()))
     original = shown(photograph(first.image.input, first.source), TILE)
     tiles = [tile(original, "the image")]
-    tiles += [_tile(answer, original, name, positive_only) for name, answer in answers.items()]
+    tiles += [_tile(answer, original, name, look) for name, answer in answers.items()]
     across = min(_ACROSS, len(tiles))
     width = across * (max(one.width for one in tiles) + MARGIN) + MARGIN
     rows = [centred(tiles[start : start + across], width) for start in range(0, len(tiles), across)]
@@ -39,15 +50,15 @@ def draw_beside(answers: Mapping[str, Explanation], positive_only: bool = False)
         *_requests(answers),
         *(f"note: {warning}" for warning in dict.fromkeys(_warnings(answers))),
     ]
-    return stacked([*_header(answers, width, positive_only), *rows, text_rows(lines, width)], width)
+    return stacked([*_header(answers, width, look), *rows, text_rows(lines, width)], width)
 
 
-def _header(answers: Mapping[str, Explanation], width: int, positive_only: bool) -> Iterator[Image.Image]:
+def _header(answers: Mapping[str, Explanation], width: int, look: Appearance) -> Iterator[Image.Image]:
     """Yield the question of the first result, and the legends of signed and of other methods."""
     first = next(iter(answers.values()))
-    question, *no_match = header(first, width, positive_only)
+    question, *no_match = header(first, width, look)
     others = [name for name, answer in answers.items() if is_signed(answer) != is_signed(first)]
-    readings = [f"{', '.join(others)}: {legend(answers[others[0]], positive_only)}"] if others else []
+    readings = [f"{', '.join(others)}: {legend(answers[others[0]], look)}"] if others else []
     yield from (question, *(text_rows([text], width) for text in readings), *no_match)
 
 
@@ -65,10 +76,10 @@ def _warnings(answers: Mapping[str, Explanation]) -> Iterator[str]:
         yield from other_warnings(answer.warnings)
 
 
-def _tile(answer: Explanation, original: Image.Image, name: str, positive_only: bool) -> Image.Image:
-    above = tile(overlay(answer, original, positive_only), name)
-    words = caption(answer.text, above.width + MARGIN // 2, positive_only, small=True)
-    bars = [part_scale(part, above.width + MARGIN, positive_only, is_signed(answer)) for part in answer.sides.values()]
+def _tile(answer: Explanation, original: Image.Image, name: str, look: Appearance) -> Image.Image:
+    above = tile(overlay(answer, original, look), name)
+    words = caption(answer.text, above.width + MARGIN // 2, look, small=True)
+    bars = [part_scale(part, above.width + MARGIN, look, is_signed(answer)) for part in answer.sides.values()]
     parts = [above, bars[0], words, bars[1]]
     framed = Image.new("RGB", (above.width, sum(part.height + 6 for part in parts)), PAPER)
     top = 0

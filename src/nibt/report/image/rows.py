@@ -7,7 +7,8 @@ from PIL import Image, ImageDraw
 
 from nibt.data.images import ImageInput
 from nibt.errors import BadInput
-from nibt.report.colors import FAINT, INK, PAPER, blend, ink_on
+from nibt.report.appearance import Appearance
+from nibt.report.colors import FAINT, INK, PAPER, ink_on, on_paper
 from nibt.report.image.fonts import font_for
 from nibt.report.image.layout import MARGIN, SMALL, banner, text_rows
 from nibt.report.request import Shown, legend, method_line, question, sentence, target_line
@@ -32,14 +33,14 @@ def photograph(image: ImageInput | None, source: str) -> Image.Image:
     return image.pil_image
 
 
-def caption(worded: Worded, width: int, positive_only: bool, small: bool = False) -> Image.Image:
+def caption(worded: Worded, width: int, look: Appearance, small: bool = False) -> Image.Image:
     """Draw the words on their colors, wrapped to the width."""
     size = SMALL if small else _LARGE
     inner, gap = size // 3, size // 4
     high, usable = 3 * size // 2, width - (0 if small else 2 * MARGIN)
     lines: list[list[tuple[ColoredWord, int]]] = [[]]
     used = 0
-    for run in runs(worded, positive_only):
+    for run in runs(worded, look):
         across = int(font_for(run.text, size).getlength(run.text)) + 2 * inner
         if used + across > usable and lines[-1]:
             lines.append([])
@@ -58,12 +59,15 @@ def caption(worded: Worded, width: int, positive_only: bool, small: bool = False
     return row
 
 
-def scale(most: float, width: int, one_sided: bool, signed: bool = True, name: str = "") -> Image.Image:
+def scale(
+    most: float, width: int, look: Appearance, one_sided: bool, signed: bool = True, name: str = ""
+) -> Image.Image:
     """Draw a color bar with the largest absolute score at its end and its name on the left.
 
     Args:
         most: The largest absolute score.
         width: The width of the row.
+        look: The colors.
         one_sided: Whether the bar starts at zero; otherwise zero is at its center.
         signed: Whether scores have a sign; otherwise the color is a strength.
         name: The name of what the bar belongs to.
@@ -72,7 +76,7 @@ def scale(most: float, width: int, one_sided: bool, signed: bool = True, name: s
     bar = min(320, width - 2 * MARGIN - (2 * _NAME if name else 0))
     row = Image.new("RGB", (width, 48), PAPER)
     shares = np.linspace(0 if one_sided else -1, 1, bar, dtype=np.float32)
-    pixels = blend(np.full((18, bar, 3), 255, np.float32), np.broadcast_to(shares, (18, bar)))
+    pixels = on_paper(np.broadcast_to(shares, (18, bar)), look.palette)
     left = (width - bar) // 2
     row.paste(Image.fromarray(pixels), (left, 0))
     pen = ImageDraw.Draw(row)
@@ -98,21 +102,21 @@ def _ends(most: float, left: int, bar: int, one_sided: bool, signed: bool) -> It
         yield left + bar, f"for  {most:.2g}" if worded else f"{most:.2g}", "rt"
 
 
-def part_scale(part: SideAttribution, width: int, positive_only: bool, signed: bool, name: str = "") -> Image.Image:
+def part_scale(part: SideAttribution, width: int, look: Appearance, signed: bool, name: str = "") -> Image.Image:
     """Draw the color bar of a map or of the words of a caption, which have separate scales.
 
     It is one-sided if negative scores are hidden, and for methods without a sign.
     """
     scores = part.grid.flatten().tolist() if isinstance(part, ImageAttribution) else [word.score for word in part.words]
-    one_sided = positive_only or (not signed and min(scores, default=0.0) >= 0)
-    return scale(max(map(abs, scores), default=0.0), width, one_sided, signed, name)
+    one_sided = look.positive_only or (not signed and min(scores, default=0.0) >= 0)
+    return scale(max(map(abs, scores), default=0.0), width, look, one_sided, signed, name)
 
 
-def header(answer: Shown, width: int, positive_only: bool) -> Iterator[Image.Image]:
+def header(answer: Shown, width: int, look: Appearance) -> Iterator[Image.Image]:
     """Yield what is read before a map: the question, the legend, and a banner if the pair does not match."""
     title, reading = (
         text_rows([question(answer)], width, _TITLE, INK),
-        text_rows([legend(answer, positive_only)], width),
+        text_rows([legend(answer, look)], width),
     )
     rows = Image.new("RGB", (width, title.height + reading.height), PAPER)
     rows.paste(title, (0, 0))
