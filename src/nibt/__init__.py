@@ -27,6 +27,7 @@ Extend:
 All errors that nibt raises are subclasses of NibtError. ``help(nibt.explain)`` shows the documentation of a function.
 """
 
+import sys
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -127,15 +128,14 @@ def __dir__() -> list[str]:
     return sorted([*__all__, "__version__"])
 
 
-def load_ipython_extension(shell: Any) -> None:
-    """Display results as interactive pages in a notebook, after ``%load_ext nibt``."""
-    from nibt.report.notebook import register
+def _register_displays() -> None:
+    """Let a running IPython shell display results as pages and pictures. Nothing that draws is imported here."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is not None:
+        from nibt.report.displays import register
 
-    register(shell)
+        register(shell)
 
 
-def unload_ipython_extension(shell: Any) -> None:
-    """Display results as text again, after ``%unload_ext nibt``."""
-    from nibt.report.notebook import unregister
-
-    unregister(shell)
+_register_displays()
