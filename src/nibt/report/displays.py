@@ -1,7 +1,7 @@
 """Registration of results with IPython by the names of their classes.
 
-This file imports nothing: IPython looks the names up when it displays a value, and the drawing code is imported when the
-first result is displayed.
+This file imports nothing: IPython looks the names up when it displays a value, and the drawing code is imported when
+the first result is displayed.
 """
 
 from functools import partial
