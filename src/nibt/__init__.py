@@ -14,6 +14,7 @@ Inputs and results:
     Caption, Pair, Dataset             inputs
     Explanation, Comparison, Interaction, Contributions, Attribution, Job
                                        results
+    MapRegion, to_coco, to_frame       regions of maps, also as COCO annotations; pandas DataFrames
     draw, write_page, show, Panel      show results as a picture, as an HTML page, in a notebook
 
 Measure and audit:
@@ -27,6 +28,7 @@ Extend:
 All errors that nibt raises are subclasses of NibtError. ``help(nibt.explain)`` shows the documentation of a function.
 """
 
+import sys
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -64,10 +66,13 @@ if TYPE_CHECKING:
     from nibt.report.notebook import show as show
     from nibt.results.attribution import Attribution as Attribution
     from nibt.results.audit import Audit as Audit
+    from nibt.results.coco import to_coco as to_coco
     from nibt.results.explanation import Comparison as Comparison
     from nibt.results.explanation import Explanation as Explanation
+    from nibt.results.frames import to_frame as to_frame
     from nibt.results.interaction import Interaction as Interaction
     from nibt.results.measurement import Measurement as Measurement
+    from nibt.results.regions import MapRegion as MapRegion
     from nibt.results.roar import Roar as Roar
     from nibt.targets.base import Target as Target
 
@@ -81,6 +86,7 @@ _HOMES = {
     "Explanation": "results.explanation",
     "Interaction": "results.interaction",
     "Job": "jobs.job",
+    "MapRegion": "results.regions",
     "Measurement": "results.measurement",
     "Method": "methods.base",
     "Metric": "metrics.base",
@@ -108,6 +114,8 @@ _HOMES = {
     "rank": "engine.explain",
     "roar": "evaluation.roar",
     "show": "report.notebook",
+    "to_coco": "results.coco",
+    "to_frame": "results.frames",
     "write_page": "report.html.page",
     "write_report": "evaluation.bench.report",
 }
@@ -127,15 +135,14 @@ def __dir__() -> list[str]:
     return sorted([*__all__, "__version__"])
 
 
-def load_ipython_extension(shell: Any) -> None:
-    """Display results as interactive pages in a notebook, after ``%load_ext nibt``."""
-    from nibt.report.notebook import register
+def _register_displays() -> None:
+    """Let a running IPython shell display results as pages and pictures. Nothing that draws is imported here."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is not None:
+        from nibt.report.displays import register
 
-    register(shell)
+        register(shell)
 
 
-def unload_ipython_extension(shell: Any) -> None:
-    """Display results as text again, after ``%unload_ext nibt``."""
-    from nibt.report.notebook import unregister
-
-    unregister(shell)
+_register_displays()

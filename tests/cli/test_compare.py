@@ -85,8 +85,13 @@ def test_compare_image_writes_where_the_options_say(run: Run) -> None:
 BAD = {
     "both": (["one.png", "--compare-image", "two.png", "--compare-caption", "a cat"], 2, "exclude each other"),
     "labels": (["one.png", "--compare-image", "two.png", "--labels", "l.txt"], 2, "exclude each other"),
-    "map": (["one.png", "--compare-image", "two.png", "--map", "m.png"], 2, "--map and --mask need an image with a"),
-    "mask": (["a cat", "--compare-caption", "a dog", "--mask", "m.png"], 2, "--map and --mask need an image with a"),
+    "map": (["one.png", "--compare-image", "two.png", "--map", "m.png"], 2, "--map, --mask and --boxes need an image"),
+    "mask": (["a cat", "--compare-caption", "a dog", "--mask", "m.png"], 2, "--map, --mask and --boxes need an image"),
+    "boxes": (
+        ["one.png", "--compare-image", "two.png", "--boxes", "b.json"],
+        2,
+        "--map, --mask and --boxes need an image",
+    ),
     "caption": (["one.png", "a cat", "--compare-image", "two.png"], 1, "no image 'a cat'"),
     "image": (["one.png", "--compare-caption", "a cat"], 2, "compares captions (got the image 'one.png')"),
     "no file": (["one.png", "--compare-image", "none.png"], 1, "no such file"),

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nibt.results.coco import to_coco
+from nibt.results.explanation import Explanation
 from tests.helpers import Run, list_folder
 
 
@@ -70,6 +72,19 @@ def test_explain_writes_where_the_options_say(run: Run, photo: Path, clip_folder
     assert list_folder() == ["k.png", "m.png", "x.jpg", "y.json"]
     with Image.open("m.png") as gray, Image.open("k.png") as mask:
         assert gray.size == mask.size == (90, 60)
+
+
+def test_explain_writes_boxes_of_all_pairs(run: Run, photo: Path, clip_folder: Path) -> None:
+    arguments = "explain", photo, "a cat", "a dog", "-m", clip_folder, "--boxes", "b.json", "--threshold", "0.4"
+    code, out, _ = run(*arguments, "--json", "all.json")
+    assert code == 0
+    assert "b.json" in out
+    data = json.loads(Path("b.json").read_text())
+    explanations = [Explanation.from_json(one) for one in json.loads(Path("all.json").read_text())]
+    assert {key: value for key, value in data.items() if key != "signature"} == to_coco(explanations, 0.4)
+    assert [one["name"] for one in data["categories"]] == ["a cat", "a dog"]
+    assert len(data["images"]) == 1
+    assert len(data["annotations"]) > 1
 
 
 def test_explain_passes_options_to_the_method(run: Run, photo: Path, clip_folder: Path) -> None:

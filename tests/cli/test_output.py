@@ -50,6 +50,8 @@ REFUSED = {
     "the photograph by another path": (*PHOTO, "--out", "data/../photo.jpg"),
     "the map onto the photograph": (*PHOTO, "--map", "photo.jpg"),
     "the mask onto the photograph": (*PHOTO, "--mask", "photo.jpg"),
+    "the boxes onto the photograph": (*PHOTO, "--boxes", "photo.jpg"),
+    "the boxes and the JSON": (*PHOTO, "--boxes", "x.json", "--json", "x.json"),
     "JSON onto the photograph": (*PHOTO, "--json", "photo.jpg"),
     "JSON onto the labels": (*LABELS, "--json", "labels.txt"),
     "two outputs with one name": (*PHOTO, "--map", "m.png", "--mask", "m.png"),
@@ -330,7 +332,10 @@ NAMES = [
 
 COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "explain": (["photo.jpg", "other.png", "a cat", "-m", "MODEL", "--steps", "1"], ["--out", "--json"]),
-    "explain one": (["soft.jpg", "a cat", "-m", "MODEL", "--steps", "1"], ["--out", "--json", "--map", "--mask"]),
+    "explain one": (
+        ["soft.jpg", "a cat", "-m", "MODEL", "--steps", "1"],
+        ["--out", "--json", "--map", "--mask", "--boxes"],
+    ),
     "explain labels": (["photo.jpg", "--labels", "labels.txt", "-m", "MODEL", "--steps", "1"], ["--out", "--json"]),
     "explain two": (["photo.jpg", "--compare-image", "other.png", "-m", "MODEL", "--steps", "1"], ["--out", "--json"]),
     "interact": (["photo.jpg", "a cat", "-m", "MODEL", "--steps", "1"], ["--out", "--json"]),

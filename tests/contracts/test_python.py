@@ -21,6 +21,7 @@ from nibt.data.units import WordScore
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput
 from nibt.report.image.heatmap import score_map
+from nibt.results.attribution import to_pixels
 from tests import tiny
 
 MODEL = tiny.model("clip")
@@ -192,10 +193,11 @@ def test_heatmap_has_the_pixels_of_the_image() -> None:
     heatmap = answer.heatmap()
     assert heatmap.shape == (48, 64)
     assert heatmap.dtype == np.float32
-    np.testing.assert_array_equal(heatmap, score_map(answer))
     left, right = round(answer.region.left), round(answer.region.left + answer.region.width)
-    assert not heatmap[:, :left].any()
-    assert not heatmap[:, right:].any()
+    assert np.isnan(heatmap[:, :left]).all()
+    assert np.isnan(heatmap[:, right:]).all()
+    np.testing.assert_array_equal(np.nan_to_num(heatmap), score_map(answer))
+    np.testing.assert_array_equal(heatmap[:, left:right], to_pixels(answer.grid, 48, right - left).numpy())
     table = RESULTS["interaction"]()
     total = sum(table.heatmap(word) for word in range(len(table.words)))
     np.testing.assert_allclose(table.heatmap(), total, atol=1e-6)

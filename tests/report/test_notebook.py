@@ -1,9 +1,11 @@
 """Tests of ``nibt.report.notebook``."""
 
 import re
+import subprocess
 import sys
 from dataclasses import replace
 from html import unescape
+from importlib import import_module
 from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +18,7 @@ from PIL import Image
 
 import nibt
 from nibt.errors import Unsupported
+from nibt.report.displays import TYPES, register
 from nibt.report.html.view import Panel
 from nibt.results.explanation import Comparison
 from nibt.results.measurement import Measurement
@@ -33,9 +36,7 @@ ROWS = [
 
 
 class Shell(SimpleNamespace):
-    """The parts of IPython that an extension uses."""
-
-    __hash__ = object.__hash__  # pyright: ignore
+    """The part of an IPython shell that formats values."""
 
     def shown(self, value: Any) -> dict[str, Any]:
         return self.display_formatter.format(value)[0]
@@ -43,7 +44,10 @@ class Shell(SimpleNamespace):
 
 @pytest.fixture
 def shell() -> Shell:
-    return Shell(display_formatter=DisplayFormatter())
+    """A shell in which nibt was imported."""
+    shell = Shell(display_formatter=DisplayFormatter())
+    register(shell)
+    return shell
 
 
 def framed(answer_: str) -> str:
@@ -54,7 +58,7 @@ def framed(answer_: str) -> str:
     return check_page(unescape(inside))
 
 
-def test_extension_shows_answers_as_pages_until_unloaded(shell: Shell) -> None:
+def test_results_are_shown_as_pages(shell: Shell) -> None:
     answer_, table = explain_with_table()
     two = Comparison(
         replace(answer_.text, caption="a"),
@@ -65,12 +69,6 @@ def test_extension_shows_answers_as_pages_until_unloaded(shell: Shell) -> None:
         answer_.model,
         {},
     )
-    mine = shell.display_formatter.formatters["text/html"]
-    mine.for_type(Measurement, lambda row: "mine")
-    before = {mime: dict(one.type_printers) for mime, one in shell.display_formatter.formatters.items()}
-    assert set(shell.shown(answer_)) == {"text/plain"}
-    nibt.load_ipython_extension(shell)
-    nibt.load_ipython_extension(shell)  # loading twice has no further effect
     for value in (answer_, table, two):
         actual = shell.shown(value)
         assert "nibt-view" in framed(actual["text/html"])
@@ -79,14 +77,44 @@ def test_extension_shows_answers_as_pages_until_unloaded(shell: Shell) -> None:
     rows = framed(shell.shown(ROWS)["text/html"])
     assert "<td>0.5</td><td>2</td>" in rows
     assert "<td>&lt;energy&gt;</td><td>text</td><td>-</td><td>0</td>" in rows
-    for other in ([], [1, 2], "text", [ROWS[0], None]):
+    for other in ([], [1, 2], "text", [ROWS[0], None], ROWS[0]):
         assert set(shell.shown(other)) == {"text/plain"}
-    nibt.unload_ipython_extension(shell)
-    assert {mime: dict(one.type_printers) for mime, one in shell.display_formatter.formatters.items()} == before
+
+
+def test_results_are_registered_by_names_that_exist() -> None:
+    for module, name in TYPES:
+        kind = getattr(import_module(module), name)
+        assert (kind.__module__, kind.__name__) == (module, name)
+
+
+def test_registration_keeps_the_formatters_of_the_user() -> None:
+    shell = Shell(display_formatter=DisplayFormatter())
+    shell.display_formatter.formatters["text/html"].for_type(list, lambda value: f"<b>{len(value)}</b>")
+    register(shell)
+    register(shell)
+    assert shell.shown(ROWS)["text/html"] == "<b>3</b>"
+    assert set(shell.shown(answer(PEAK, (90, 90), WHOLE))) == {"text/plain", "text/html", "image/png"}
+
+
+SESSION = """
+import sys
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+shell.run_cell("import nibt").raise_error()
+assert not {"torch", "PIL", "nibt.report.notebook"} & set(sys.modules), "the import draws nothing"
+shell.display_formatter.format([1, 2])
+assert "torch" not in sys.modules, "other values import nothing"
+from tests.answers import PEAK, WHOLE, answer
+shown, _ = shell.display_formatter.format(answer(PEAK, (90, 90), WHOLE))
+assert set(shown) == {"text/plain", "text/html", "image/png"}
+"""
+
+
+def test_import_in_a_shell_is_enough() -> None:
+    subprocess.run([sys.executable, "-c", SESSION], cwd=ROOT, check=True)
 
 
 def test_answers_without_an_image_are_shown_as_text(shell: Shell) -> None:
-    nibt.load_ipython_extension(shell)
     answer_ = answer(PEAK, (90, 90), WHOLE)
     assert set(shell.shown(replace(answer_, image=replace(answer_.image, input=None)))) == {"text/plain"}
 

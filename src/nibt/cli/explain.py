@@ -1,9 +1,9 @@
 """``nibt explain``, which explains images with captions, or compares two images or two captions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from typer import Option
 
@@ -77,7 +77,7 @@ class ExplainMethodOptions(MethodOptions, PathOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOutputs(OutputOptions):
-    """The outputs of ``explain``, with the map and the mask as separate files."""
+    """The outputs of ``explain``, with the map, the mask and the boxes as separate files."""
 
     map: Annotated[
         Path | None, Option(help="Also write the map in gray, with the size of the image (128 is zero).")
@@ -85,25 +85,37 @@ class ImageOutputs(OutputOptions):
     mask: Annotated[
         Path | None, Option(help="Also write a mask with the size of the image, which is white from --threshold up.")
     ] = None
-    threshold: Annotated[float, Option(help="The threshold of the mask, as a share of the largest score.")] = 0.5
+    boxes: Annotated[
+        Path | None,
+        Option(help="Also write boxes and outlines of the regions from --threshold up, as a COCO file (JSON)."),
+    ] = None
+    threshold: Annotated[
+        float, Option(help="The threshold of --mask and --boxes, as a share of the largest score of the map.")
+    ] = 0.5
 
     @property
-    def extra_paths(self) -> list[Path]:
+    def images(self) -> list[Path]:
         """The files of the map and the mask."""
         return [path for path in (self.map, self.mask) if path]
 
     def check(self, inputs: CliInputs) -> None:
-        """Check that a map or a mask is written only for a single image with a caption.
+        """Check that maps, masks and boxes can be written: a map or a mask only for a single image with a caption.
 
         Raises:
             BadOption: There are several pairs, or two images or captions, or the threshold is not in (0, 1].
+            Unsupported: Boxes need scipy, which is not installed.
 
         """
-        if not 0 < self.threshold <= 1:
-            raise BadOption(f"threshold must be above 0 and at most 1 (got {self.threshold})")
-        if self.extra_paths and inputs.same_modality:
-            raise BadOption("--map and --mask need an image with a caption: leave them out; the JSON has both maps")
-        if self.extra_paths and len(inputs.firsts) * max(1, len(inputs.seconds)) > 1:
+        from nibt.results.regions import check_threshold, component_labels
+
+        check_threshold(self.threshold)
+        if self.boxes:
+            component_labels()
+        if (self.images or self.boxes) and inputs.same_modality:
+            raise BadOption(
+                "--map, --mask and --boxes need an image with a caption: leave them out; the JSON has both maps"
+            )
+        if self.images and len(inputs.firsts) * max(1, len(inputs.seconds)) > 1:
             raise BadOption("--map and --mask need a single pair: leave them out, or give one image and one caption")
 
 
@@ -142,7 +154,7 @@ def explain(
     read_paths = input_paths(*typed.images, inputs.labels, model.model, target.against_image, chosen)
     files = Output(output.out, output.json, output.quiet, output.overwrite, name_suffix, read_paths)
     output.check(typed)
-    names = files.check(*typed.stems, output.extra_paths)
+    names = files.check(*typed.stems, output.images, [output.boxes] if output.boxes else [])
     items = typed.read(read_lines(inputs.labels) if inputs.labels else None)
     loaded = model.load(files.silent)
     options = {
@@ -162,20 +174,26 @@ def _write(
     answers: "list[Explanation] | list[Comparison]", names: list[Path], files: Output, output: ImageOutputs, pages: Any
 ) -> None:
     from nibt.cli.console import show
-    from nibt.report.image.explanation import draw
+    from nibt.report.image.explanation import draw, write
     from nibt.report.image.heatmap import map_image, mask_image
+    from nibt.results.coco import write_coco
 
-    first: Any = answers[0]  # an image with a caption, if either file is written
-    images = (
-        (output.map, lambda: map_image(first, output.positive_only)),
-        (output.mask, lambda: mask_image(first, output.threshold)),
-    )
+    first: Any = answers[0]  # an image with a caption, if one of these files is written
+
+    def write_image(path: Path, draw_image: Callable[..., Any], *options: Any) -> None:
+        write(draw_image(first, *options), path, first.request(), output.overwrite)
+
+    extra = {
+        output.map: lambda path: write_image(path, map_image, output.positive_only),
+        output.mask: lambda path: write_image(path, mask_image, output.threshold),
+        output.boxes: lambda path: write_coco(cast(Any, answers), path, output.threshold, output.overwrite),
+    }
     files.write(
         answers,
         names,
         lambda answer: draw(answer, output.positive_only),
         lambda all_answers: show(all_answers, output.positive_only, output.verbose),
-        [(path, image) for path, image in images if path],
+        {path: writer for path, writer in extra.items() if path},
         pages,
         output.positive_only,
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -49,7 +50,9 @@ class Output:
         """Whether one HTML page takes all pairs."""
         return self.out is not None and self.out.suffix.lower() == ".html" and not self.out.is_dir()
 
-    def check(self, firsts: list[str], seconds: list[str], extra: Sequence[Path] = ()) -> list[Path]:
+    def check(
+        self, firsts: list[str], seconds: list[str], images: Sequence[Path] = (), others: Sequence[Path] = ()
+    ) -> list[Path]:
         """Check the outputs, and return the path of the image of each pair.
 
         Pairs are all combinations of ``firsts`` and ``seconds``. The list is empty if only JSON is written.
@@ -57,7 +60,8 @@ class Output:
         Args:
             firsts: The captions, or the stems of the images, on the first side.
             seconds: Those on the second side.
-            extra: Other images that the command writes.
+            images: Other images that the command writes.
+            others: Other files that the command writes.
 
         Raises:
             WouldOverwrite: An output would replace an input, another output, or a file that nibt did not write.
@@ -69,11 +73,11 @@ class Output:
         from nibt.report.image.explanation import check_format
 
         names = self._names(firsts, seconds)
-        for path in (*names, *extra):
+        for path in (*names, *images):
             if path != self.out or not self.page:
                 check_format(path, or_page=path == self.out)
         json = [] if self.json == "-" else [self._json(names)]
-        check_targets([*names, *extra, *json], self.inputs, self.overwrite)
+        check_targets([*names, *images, *others, *json], self.inputs, self.overwrite)
         return names
 
     def _names(self, firsts: list[str], seconds: list[str]) -> list[Path]:
@@ -128,7 +132,7 @@ class Output:
         names: list[Path],
         draw: Callable[[Any], Any],
         show: Callable[[Any], None],
-        extra: Sequence[tuple[Path, Callable[[], Any]]] = (),
+        extra: Mapping[Path, Callable[[Path], None]] = MappingProxyType({}),
         pages: "Callable[[Sequence[Any]], Sequence[Shown]]" = tuple,
         positive_only: bool = False,
     ) -> None:
@@ -139,7 +143,7 @@ class Output:
             names: The paths that ``check`` returned.
             draw: Draws the image of an answer.
             show: Prints the answers.
-            extra: Other images, by their paths.
+            extra: Functions that write other files, by the paths of the files.
             pages: Returns what a page shows for the answers.
             positive_only: Show positive scores only.
 
@@ -148,14 +152,14 @@ class Output:
         from nibt.report.image.explanation import write
         from nibt.results.saving import as_text, save
 
-        names, json = self._distinct(answers, names, [path for path, _ in extra])
+        names, json = self._distinct(answers, names, list(extra))
         if self.page:
             write_page(pages(answers), names[0], positive_only=positive_only, overwrite=self.overwrite)
         else:
             for answer, name in zip(answers, names, strict=False):
                 write(draw(answer), name, answer.request(), self.overwrite)
-        for path, image in extra:
-            write(image(), path, answers[0].request(), self.overwrite)
+        for path, write_extra in extra.items():
+            write_extra(path)
         if json is None:
             data = [answer.to_json() for answer in answers]
             sys.stdout.write(as_text(data[0] if len(data) == 1 else data))
@@ -163,7 +167,7 @@ class Output:
         save(answers, json, self.overwrite)
         if not self.quiet:
             show(answers)
-            typer.echo("wrote " + ", ".join(str(path) for path in (*names, *(path for path, _ in extra), json)))
+            typer.echo("wrote " + ", ".join(str(path) for path in (*names, *extra, json)))
 
 
 def _unique(stems: Sequence[str]) -> list[str]:

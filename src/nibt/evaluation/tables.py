@@ -5,9 +5,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from nibt.evaluation.frames import DataFrame
 from nibt.evaluation.statistics import Interval
 from nibt.report.html.tables import data_table
+from nibt.results.frames import DataFrame
 
 _LATEX_ESCAPES = {
     "\\": r"\textbackslash{}",

@@ -1,16 +1,16 @@
-"""Results in notebooks. ``%load_ext nibt`` registers them with IPython.
+"""Results in notebooks, as ``nibt.report.displays`` registers them with IPython.
 
 A result is shown as its page (``nibt.report.html.page``) in a frame that allows scripts only. Front ends without HTML
 get the image. A result that was loaded from a file whose image is missing is shown as text.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 from io import BytesIO
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from nibt.errors import BadInput, Unsupported
+from nibt.report.displays import PAGE
 from nibt.report.html.audit import page as audit_page
 from nibt.report.html.document import document
 from nibt.report.html.page import Shown, page
@@ -25,8 +25,6 @@ from nibt.results.interaction import Interaction
 from nibt.results.measurement import Measurement
 
 _WIDE = 420  # approximate width of an image in a notebook, in pixels
-_Printer = Callable[[Any], Any]
-_before: WeakKeyDictionary[Any, list[tuple[Any, type, _Printer | None]]] = WeakKeyDictionary()
 
 
 def show(answers: Shown | Sequence[Shown], title: str = "", positive_only: bool = False) -> None:
@@ -56,29 +54,13 @@ def show(answers: Shown | Sequence[Shown], title: str = "", positive_only: bool 
     display(HTML(text))
 
 
-def register(shell: Any) -> None:
-    """Register results, lists of measurements and audits with an IPython shell; ``unregister`` reverts it."""
-    if shell in _before:
-        return
-    formatters = shell.display_formatter.formatters
-    printers = [
-        *(("text/html", kind, _html) for kind in (Explanation, Comparison, Interaction, Panel)),
-        *(("image/png", kind, _png) for kind in (Explanation, Comparison, Interaction)),
-        ("text/html", Audit, lambda audit: framed(audit_page(audit), 900)),
-        ("text/html", list, _rows),
-    ]
-    _before[shell] = [(formatters[mime], kind, formatters[mime].type_printers.get(kind)) for mime, kind, _ in printers]
-    for mime, kind, printer in printers:
-        formatters[mime].for_type(kind, printer)
-
-
-def unregister(shell: Any) -> None:
-    """Restore the printers that the shell had before ``register``."""
-    for formatter, kind, printer in _before.pop(shell, []):
-        if printer is None:
-            formatter.pop(kind, None)
-        else:
-            formatter.for_type(kind, printer)
+def display_data(value: Any, media_type: str) -> str | bytes | None:
+    """Return a result, an audit or a list of measurements in a media type, or None if it has no such form."""
+    if isinstance(value, list):
+        return _measurement_table(value)
+    if isinstance(value, Audit):
+        return framed(audit_page(value), 900)
+    return _html(value) if media_type == PAGE else _png(value)
 
 
 def framed(text: str, height: int) -> str:
@@ -110,7 +92,7 @@ def _png(answer: Explanation | Comparison | Interaction) -> bytes | None:
     return buffer.getvalue()
 
 
-def _rows(results: list[Any]) -> str | None:
+def _measurement_table(results: list[Any]) -> str | None:
     """Return measurements as a table of means by metric and side; None for other lists."""
     if not results or not all(isinstance(one, Measurement) for one in results):
         return None

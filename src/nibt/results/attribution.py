@@ -13,6 +13,7 @@ from nibt.data.images import ImageInput, Region, read_image
 from nibt.data.units import Grid, Units, Word, Words, WordScore, word_scores
 from nibt.errors import NibtError
 from nibt.results.records import ImageRecord, PathRecord, TextRecord
+from nibt.results.regions import MapRegion, map_regions, threshold_mask
 from nibt.types import Modality, PerExample, PerUnit
 from nibt.values import ByValue
 
@@ -168,8 +169,35 @@ class ImageAttribution(Attribution):
         return cls(**vars(attribution), **image)
 
     def heatmap(self) -> np.ndarray:
-        """Return the signed scores in the pixels of the image: float32, (height, width), 0 outside ``region``."""
-        return over_image(self.grid, self.region, self.size)
+        """Return the signed scores in the pixels of the image, resized bilinearly as in the pictures.
+
+        Returns:
+            float32, (height, width); NaN outside ``region``, which the model did not see.
+
+        """
+        return over_image(self.grid, self.region, self.size, outside=np.nan)
+
+    def mask(self, threshold: float = 0.5) -> np.ndarray:
+        """Return where the heatmap is at least ``threshold`` times the largest positive score of the map.
+
+        Returns:
+            bool, (height, width); all False if no score is positive.
+
+        Raises:
+            BadOption: The threshold is not above 0 and at most 1.
+
+        """
+        return threshold_mask(self.heatmap(), float(self.grid.max()), threshold)
+
+    def regions(self, threshold: float = 0.5) -> list[MapRegion]:
+        """Return the connected parts of ``mask``, those with the largest scores first; empty if no score is positive.
+
+        Raises:
+            BadOption: The threshold is not above 0 and at most 1.
+            Unsupported: scipy is not installed.
+
+        """
+        return map_regions(self.heatmap(), self.mask(threshold))
 
     def to_json(self) -> dict[str, Any]:
         """Return the attribution as plain data."""
@@ -298,21 +326,26 @@ def placed(region: Region, full: tuple[int, int], size: tuple[int, int]) -> tupl
 
 
 def over_image(
-    grid: Float[Tensor, "row column"], region: Region, full: tuple[int, int], size: tuple[int, int] | None = None
+    grid: Float[Tensor, "row column"],
+    region: Region,
+    full: tuple[int, int],
+    size: tuple[int, int] | None = None,
+    outside: float = 0.0,
 ) -> np.ndarray:
-    """Return the signed scores of a grid in pixels: float32, (height, width), 0 outside ``region``.
+    """Return the signed scores of a grid in pixels: float32, (height, width).
 
     Args:
         grid: The scores of the patches.
         region: The part of the image that the grid covers, in pixels of the image.
         full: Width and height of the image.
         size: Width and height of the result, for a resized copy of the image; None means ``full``.
+        outside: The value outside ``region``.
 
     """
     width, height = size or full
     left, top, right, bottom = placed(region, full, (width, height))
     scores = to_pixels(grid.float(), bottom - top, right - left).numpy()
-    whole = np.zeros((height, width), np.float32)
+    whole = np.full((height, width), outside, np.float32)
     inside = scores[max(0, -top) : height - top, max(0, -left) : width - left]
     whole[max(0, top) : max(0, top) + inside.shape[0], max(0, left) : max(0, left) + inside.shape[1]] = inside
     return whole

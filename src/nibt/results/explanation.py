@@ -17,6 +17,7 @@ from nibt.data.units import WordScore
 from nibt.records import read_record
 from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution, side_from_record
 from nibt.results.records import SCHEMA, ComparisonRecord, ExplanationRecord, MethodRecord, ScoreRecord
+from nibt.results.regions import MapRegion
 from nibt.results.saving import JsonSerializable, check_schema
 from nibt.types import ModelRecord
 
@@ -139,8 +140,43 @@ class Explanation(JsonSerializable):
         return self.text.words
 
     def heatmap(self) -> np.ndarray:
-        """Return the signed scores in the pixels of the image: float32, (height, width), 0 outside ``region``."""
+        """Return the signed scores in the pixels of the image, resized bilinearly as in the pictures.
+
+        Returns:
+            float32, (height, width); NaN outside ``region``, which the model did not see.
+
+        """
         return self.image.heatmap()
+
+    def mask(self, threshold: float = 0.5) -> np.ndarray:
+        """Return where the heatmap is at least ``threshold`` times the largest positive score of the map.
+
+        Returns:
+            bool, (height, width); all False if no score is positive.
+
+        Raises:
+            BadOption: The threshold is not above 0 and at most 1.
+
+        """
+        return self.image.mask(threshold)
+
+    def regions(self, threshold: float = 0.5) -> list[MapRegion]:
+        """Return the connected parts of ``mask`` with their boxes, peaks and outlines.
+
+        ``nibt.to_coco`` returns them in the format of COCO.
+
+        Args:
+            threshold: The least score of a region, as a share of the largest positive score of the map.
+
+        Returns:
+            The regions, those with the largest scores first; empty if no score is positive.
+
+        Raises:
+            BadOption: The threshold is not above 0 and at most 1.
+            Unsupported: scipy is not installed.
+
+        """
+        return self.image.regions(threshold)
 
     def __repr__(self) -> str:
         return "\n".join(

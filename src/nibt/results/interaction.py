@@ -117,13 +117,14 @@ class Interaction(JsonSerializable):
             *words: Positions or texts, as in ``for_words``; none means all words.
 
         Returns:
-            Signed scores: float32, (height, width), 0 outside ``region``.
+            Signed scores: float32, (height, width); NaN outside ``region``, which the model did not see.
 
         Raises:
             BadInput: A word is not in the table.
 
         """
-        return over_image(self.for_words(*(words or range(len(self.words)))), self.region, self.size)
+        grid = self.for_words(*(words or range(len(self.words))))
+        return over_image(grid, self.region, self.size, outside=np.nan)
 
     def __repr__(self) -> str:
         count, rows, columns = self.table.shape

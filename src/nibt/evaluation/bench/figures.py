@@ -12,7 +12,7 @@ import numpy as np
 from nibt.errors import Unsupported
 from nibt.evaluation.bench.plan import CONTROLS
 from nibt.evaluation.bench.summary import FAMILY, SERIES, Summary
-from nibt.evaluation.frames import DataFrame
+from nibt.results.frames import DataFrame
 
 _COLUMNS = 3
 

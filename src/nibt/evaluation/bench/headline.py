@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from nibt.evaluation.bench.summary import Group, Summary
-from nibt.evaluation.frames import DataFrame, pandas
 from nibt.evaluation.statistics import Interval, resampled
+from nibt.results.frames import DataFrame, pandas
 
 DROP, INCREASE, FPS = "confidence_drop", "confidence_increase", "fps"
 OTHER = "m2ib"

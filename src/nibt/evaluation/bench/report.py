@@ -11,12 +11,12 @@ from nibt.evaluation.bench.headline import DROP, FPS, INCREASE, headlines, publi
 from nibt.evaluation.bench.plan import MethodChoice
 from nibt.evaluation.bench.run import Run
 from nibt.evaluation.bench.summary import Group, Summary
-from nibt.evaluation.frames import DataFrame
 from nibt.evaluation.statistics import NOTHING, RESAMPLES, Interval, interval
 from nibt.evaluation.tables import Table, number, with_interval
 from nibt.report.html.document import document
 from nibt.report.html.tables import SCRIPT, STYLE
 from nibt.results import provenance
+from nibt.results.frames import DataFrame
 
 _ALPHA = 0.05
 _MAX_FAILURES = 20

@@ -13,13 +13,13 @@ from nibt.evaluation.bench.plan import Cell, Choice, Plan
 from nibt.evaluation.bench.store import Store, part_name
 from nibt.evaluation.bench.summary import Summary
 from nibt.evaluation.bench.validation import check_plan, random_methods, with_best_caption, with_key
-from nibt.evaluation.frames import DataFrame, pandas
 from nibt.models._loading import load_model
 from nibt.models._mean_states import file_hashes
 from nibt.models.base import Model
 from nibt.outputs import check_run_folder
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.results import provenance
+from nibt.results.frames import DataFrame, pandas
 from nibt.types import ModelRecord
 
 _REMEDY = "Choose a new folder."

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nibt.evaluation.bench.plan import Plan
-from nibt.evaluation.frames import Column, DataFrame, pandas
 from nibt.evaluation.statistics import Better, Interval, holm, interval, paired_test, win_rate
 from nibt.registry import find
+from nibt.results.frames import Column, DataFrame, pandas
 
 BASE = "nib"
 GROUP = ["model", "data", "target"]

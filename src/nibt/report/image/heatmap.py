@@ -14,6 +14,7 @@ from nibt.data.images import Region
 from nibt.report.appearance import DEFAULT, OUTLINED, Appearance
 from nibt.report.colors import INK, PAPER, on_paper, strength, tint
 from nibt.results.attribution import over_image, placed
+from nibt.results.regions import threshold_mask
 
 STRIPES, STRIPED = (215, 235), 0.75  # outside the model's view: gray values and their opacity
 SOFT = 1.2  # the blur of outlines, in pixels
@@ -119,6 +120,5 @@ def map_image(mapped: Mapped, positive_only: bool = False) -> Image.Image:
 
 def mask_image(mapped: Mapped, threshold: float = 0.5) -> Image.Image:
     """Draw white where the score is at least ``threshold`` of the largest positive score, and black elsewhere."""
-    scores = score_map(mapped)
-    most = float(mapped.grid.max())
-    return Image.fromarray(np.where((scores >= threshold * most) & (most > 0), 255, 0).astype(np.uint8))
+    mask = threshold_mask(score_map(mapped), float(mapped.grid.max()), threshold)
+    return Image.fromarray(np.where(mask, 255, 0).astype(np.uint8))

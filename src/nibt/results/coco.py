@@ -1,0 +1,97 @@
+"""Regions of maps as annotations in the format of COCO (https://cocodataset.org/#format-data).
+
+An image of the file is an image that was explained, a category is a caption, and an annotation is a region of the map
+of that image for that caption.
+"""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from nibt.outputs import unsigned, write_bytes
+from nibt.results.explanation import Explanation
+from nibt.results.regions import MapRegion, Ring
+from nibt.results.saving import as_text, request_of
+
+
+def to_coco(explanations: Explanation | Sequence[Explanation], threshold: float = 0.5) -> dict[str, Any]:
+    """Return the regions of the maps of explanations in the format of COCO.
+
+    Args:
+        explanations: One explanation, or several.
+        threshold: The least score of a region, as a share of the largest positive score of its map.
+
+    Returns:
+        Plain data for a JSON file. An annotation has a ``bbox`` (left, top, width, height), a ``segmentation`` (one
+        polygon along the edges of pixels), its ``area`` in pixels, and the ``score`` of its peak. A hole of a region is
+        part of its polygon, connected by a line that is passed in both directions.
+
+    Raises:
+        BadOption: The threshold is not above 0 and at most 1.
+        Unsupported: scipy is not installed.
+
+    """
+    listed = [explanations] if isinstance(explanations, Explanation) else list(explanations)
+    images: dict[tuple[str, str, tuple[int, int]], int] = {}
+    categories: dict[str, int] = {}
+    annotations: list[dict[str, Any]] = []
+    for explanation in listed:
+        key = explanation.source, explanation.image.image_hash, explanation.size
+        image = images.setdefault(key, len(images) + 1)
+        category = categories.setdefault(explanation.caption, len(categories) + 1)
+        annotations += [
+            {"id": number, "image_id": image, "category_id": category, **_annotation(region)}
+            for number, region in enumerate(explanation.regions(threshold), len(annotations) + 1)
+        ]
+    return {
+        "info": {"description": "Regions of maps", "version": f"nibt {version('nibt')}", "threshold": threshold},
+        "licenses": [],
+        "images": [
+            {"id": number, "file_name": source, "width": size[0], "height": size[1]}
+            for (source, _, size), number in images.items()
+        ],
+        "annotations": annotations,
+        "categories": [{"id": number, "name": name, "supercategory": ""} for name, number in categories.items()],
+    }
+
+
+def write_coco(
+    explanations: Sequence[Explanation], path: Path, threshold: float = 0.5, overwrite: bool = False
+) -> None:
+    """Write the regions of the maps of explanations as a COCO file.
+
+    Raises:
+        BadOption: The threshold is not above 0 and at most 1.
+        Unsupported: scipy is not installed.
+        WouldOverwrite: The path has a file that nibt did not write, and ``overwrite`` is false.
+        CannotWrite: The folder is missing or not writable, or the disk is full.
+
+    """
+    signature = unsigned({**request_of(explanations), "threshold": threshold})
+    data = {"signature": signature, **to_coco(explanations, threshold)}
+    write_bytes(path, as_text(data).encode(), overwrite)
+
+
+def _annotation(region: MapRegion) -> dict[str, Any]:
+    return {
+        "bbox": list(region.box),
+        "area": region.area,
+        "segmentation": [[value for corner in _polygon(region.outlines) for value in corner]],
+        "iscrowd": 0,
+        "score": region.score,
+    }
+
+
+def _polygon(outlines: Sequence[Ring]) -> Ring:
+    """Return one polygon of an outline and its holes.
+
+    The line between the outline and a hole is passed twice, so that it encloses nothing.
+
+    Examples:
+        >>> _polygon([((0, 0), (3, 0), (3, 3), (0, 3)), ((1, 1), (1, 2), (2, 2), (2, 1))])[4:]
+        ((0, 0), (1, 1), (1, 2), (2, 2), (2, 1), (1, 1), (0, 0))
+
+    """
+    outer, *holes = outlines
+    return (*outer, *(corner for hole in holes for corner in (outer[0], *hole, hole[0], outer[0])))

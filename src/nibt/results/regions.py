@@ -1,0 +1,152 @@
+"""Regions of a map: its connected parts above a threshold, with their boxes, peaks, outlines and masks."""
+
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Float32
+
+from nibt.errors import BadOption, import_optional
+
+PixelScores: TypeAlias = Float32[np.ndarray, "height width"]
+PixelMask: TypeAlias = Bool[np.ndarray, "height width"]
+Ring: TypeAlias = tuple[tuple[int, int], ...]
+"""The corners (x, y) of a closed line along the edges of pixels; the last corner is connected to the first one."""
+
+
+@dataclass(frozen=True, eq=False)
+class MapRegion:
+    """A connected part of a map whose scores are above a threshold.
+
+    Pixels are connected by their edges, not by their corners. All coordinates are pixels of the upright image; the
+    pixel (x, y) covers the square from (x, y) to (x + 1, y + 1).
+
+    Attributes:
+        box: Left, top, width and height of the smallest box that contains the region.
+        peak: The pixel (x, y) with the largest score.
+        score: The signed score at the peak.
+        area: The number of pixels.
+        outlines: The outer outline, followed by the outlines of holes.
+        mask: True for the pixels of the region: (height, width) of the image.
+
+    """
+
+    box: tuple[int, int, int, int]
+    peak: tuple[int, int]
+    score: float
+    area: int
+    outlines: tuple[Ring, ...] = field(repr=False)
+    mask: PixelMask = field(repr=False)
+
+
+def check_threshold(threshold: float) -> None:
+    """Check a threshold, a share of the largest positive score.
+
+    Raises:
+        BadOption: It is not above 0 and at most 1.
+
+    """
+    if not 0 < threshold <= 1:
+        raise BadOption(f"threshold must be above 0 and at most 1 (got {threshold})")
+
+
+def threshold_mask(scores: PixelScores, largest: float, threshold: float) -> PixelMask:
+    """Return where scores are at least ``threshold`` times the largest score of the map; False if it is not positive.
+
+    Args:
+        scores: The signed scores of pixels; NaN counts as below the threshold.
+        largest: The largest score of the map.
+        threshold: The threshold, above 0 and at most 1.
+
+    Raises:
+        BadOption: The threshold has another value.
+
+    """
+    check_threshold(threshold)
+    return (scores >= threshold * largest) & (largest > 0)
+
+
+def component_labels() -> Any:
+    """Return the function of scipy that numbers the connected parts of a mask.
+
+    Raises:
+        Unsupported: scipy is not installed.
+
+    """
+    return import_optional("scipy.ndimage", "the regions of a map need scipy", "metrics").label
+
+
+def map_regions(scores: PixelScores, mask: PixelMask) -> list[MapRegion]:
+    """Return the connected parts of a mask, those with the largest scores first.
+
+    Args:
+        scores: The signed scores of pixels.
+        mask: Where scores are above the threshold.
+
+    Raises:
+        Unsupported: scipy is not installed.
+
+    """
+    labels, count = component_labels()(mask)
+    regions = [_region(scores, labels == number) for number in range(1, count + 1)]
+    return sorted(regions, key=lambda region: -region.score)
+
+
+def _region(scores: PixelScores, mask: PixelMask) -> MapRegion:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    left, top, width, height = columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]
+    y, x = np.unravel_index(np.where(mask, scores, -np.inf).argmax(), mask.shape)
+    return MapRegion(
+        (int(left), int(top), int(width), int(height)),
+        (int(x), int(y)),
+        float(scores[y, x]),
+        int(mask.sum()),
+        outlines(mask),
+        mask,
+    )
+
+
+def outlines(mask: PixelMask) -> tuple[Ring, ...]:
+    """Return the lines around the pixels of a mask, along the edges of pixels.
+
+    Outer outlines are clockwise on a screen, where y points down, and those of holes are counterclockwise. The outer
+    outline of a connected mask comes first.
+
+    Examples:
+        >>> outlines(np.array([[False, True, True], [False, True, True]]))
+        (((1, 0), (3, 0), (3, 2), (1, 2)),)
+
+    """
+    directions = _edges(np.pad(mask, 1))
+    rings = []
+    while directions:
+        start = min(directions, key=lambda point: point[::-1])
+        ring, point, direction = [], start, (1, 0)
+        while point in directions:
+            turns = directions[point]
+            # at a corner that two pixels share, the right turn stays on the pixel, as pixels are connected by edges
+            new = min(turns, key=lambda turn: turn != (-direction[1], direction[0]))
+            turns.remove(new)
+            if not turns:
+                del directions[point]
+            if new != direction or not ring:
+                ring.append(point)
+            point, direction = (point[0] + new[0], point[1] + new[1]), new
+        rings.append(tuple(ring))
+    return tuple(rings)
+
+
+def _edges(padded: PixelMask) -> dict[tuple[int, int], list[tuple[int, int]]]:
+    """Return the edges of a padded mask that separate it from the rest: by corner, the directions in which they go."""
+    inside = padded[1:-1, 1:-1]
+    sides = (  # the direction of an edge, its first corner from the top left of the pixel, and the pixel across
+        ((1, 0), (0, 0), padded[:-2, 1:-1]),
+        ((0, 1), (1, 0), padded[1:-1, 2:]),
+        ((-1, 0), (1, 1), padded[2:, 1:-1]),
+        ((0, -1), (0, 1), padded[1:-1, :-2]),
+    )
+    directions: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for direction, (right, down), across in sides:
+        for y, x in np.argwhere(inside & ~across).tolist():
+            directions.setdefault((x + right, y + down), []).append(direction)
+    return directions
