@@ -10,6 +10,7 @@ from rich.table import Table
 import nibt
 from nibt.cli.console import paths, show, summary, versions
 from nibt.registry import available
+from nibt.report.appearance import DEFAULT
 from nibt.results.explanation import MISMATCH
 from tests import tiny
 
@@ -77,7 +78,7 @@ def test_paths_and_versions_are_printed_with_verbose() -> None:
 def test_summary_fits_80_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     for verbose in (False, True):
-        show([explained()], False, verbose)
+        show([explained()], DEFAULT, verbose)
         shown = capsys.readouterr().out
         assert "attributed" in shown
         assert all((word in shown) is verbose for word in ("baseline state", "gauss", "torch "))
@@ -87,7 +88,7 @@ def test_summary_fits_80_columns(capsys: pytest.CaptureFixture[str], monkeypatch
 def test_show_prints_a_mismatch_before_the_words(capsys: pytest.CaptureFixture[str]) -> None:
     answer = explained("difference")
     warned = replace(answer, warnings=(f"{MISMATCH} [bold]", "another note"))
-    show([warned], False)
+    show([warned], DEFAULT)
     out = " ".join(capsys.readouterr().out.split())
     assert out.count("does not rate these as a match") == 1
     assert out.index("does not rate these as a match") < out.index("photo ")

@@ -23,7 +23,10 @@ from nibt.errors import BadOption
 from nibt.progress import Progress
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from nibt.models.base import Model
+    from nibt.report.appearance import Appearance
     from nibt.report.html.view import Panel
     from nibt.results.explanation import Comparison, Explanation
     from nibt.results.interaction import Interaction
@@ -44,6 +47,9 @@ _NOT_OF_TABLES = {
     "shifts",
 }
 """Options of ``explain`` that do not apply to a word-region table, or that are taken from the explanation."""
+
+
+_MAP_FILES = "--overlay, --scores, --map, --mask"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +83,15 @@ class ExplainMethodOptions(MethodOptions, PathOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOutputs(OutputOptions):
-    """The outputs of ``explain``, with the map, the mask and the boxes as separate files."""
+    """The outputs of ``explain``, with the overlay, the scores, the map, the mask and the boxes as separate files."""
 
+    overlay: Annotated[
+        Path | None, Option(help="Also write the map over the image without text, with the size of the image.")
+    ] = None
+    scores: Annotated[
+        Path | None,
+        Option(help="Also write the scores of the pixels to a .tif file of 32-bit floats (NaN: not seen)."),
+    ] = None
     map: Annotated[
         Path | None, Option(help="Also write the map in gray, with the size of the image (128 is zero).")
     ] = None
@@ -95,28 +108,31 @@ class ImageOutputs(OutputOptions):
 
     @property
     def images(self) -> list[Path]:
-        """The files of the map and the mask."""
-        return [path for path in (self.map, self.mask) if path]
+        """The files of the overlay, the scores, the map and the mask."""
+        return [path for path in (self.overlay, self.scores, self.map, self.mask) if path]
 
     def check(self, inputs: CliInputs) -> None:
-        """Check that maps, masks and boxes can be written: a map or a mask only for a single image with a caption.
+        """Check that maps and boxes can be written: maps only for a single image with a caption.
 
         Raises:
-            BadOption: There are several pairs, or two images or captions, or the threshold is not in (0, 1].
+            BadOption: There are several pairs, or two images or captions, the threshold is not in (0, 1], or the file
+                of scores is no TIFF file.
             Unsupported: Boxes need scipy, which is not installed.
 
         """
         from nibt.results.regions import check_threshold, component_labels
 
         check_threshold(self.threshold)
+        if self.scores and self.scores.suffix.lower() not in (".tif", ".tiff"):
+            raise BadOption(f"--scores must end in .tif, which holds floats (got {str(self.scores)!r})")
         if self.boxes:
             component_labels()
         if (self.images or self.boxes) and inputs.same_modality:
             raise BadOption(
-                "--map, --mask and --boxes need an image with a caption: leave them out; the JSON has both maps"
+                f"{_MAP_FILES} and --boxes need an image with a caption: leave them out; the JSON has both maps"
             )
         if self.images and len(inputs.firsts) * max(1, len(inputs.seconds)) > 1:
-            raise BadOption("--map and --mask need a single pair: leave them out, or give one image and one caption")
+            raise BadOption(f"{_MAP_FILES} need a single pair: leave them out, or give one image and one caption")
 
 
 @expand_groups
@@ -147,7 +163,7 @@ def explain(
             against=target.against,
             against_image=target.against_image,
             template=target.template,
-            positive_only=output.positive_only,
+            **output.drawing,
         ),
         **chosen,
     )
@@ -175,7 +191,7 @@ def _write(
 ) -> None:
     from nibt.cli.console import show
     from nibt.report.image.explanation import draw, write
-    from nibt.report.image.heatmap import map_image, mask_image
+    from nibt.report.image.heatmap import map_image, mask_image, score_image
     from nibt.results.coco import write_coco
 
     first: Any = answers[0]  # an image with a caption, if one of these files is written
@@ -184,6 +200,8 @@ def _write(
         write(draw_image(first, *options), path, first.request(), output.overwrite)
 
     extra = {
+        output.overlay: lambda path: write_image(path, _raw_overlay, output.look),
+        output.scores: lambda path: write_image(path, score_image),
         output.map: lambda path: write_image(path, map_image, output.positive_only),
         output.mask: lambda path: write_image(path, mask_image, output.threshold),
         output.boxes: lambda path: write_coco(cast(Any, answers), path, output.threshold, output.overwrite),
@@ -191,12 +209,20 @@ def _write(
     files.write(
         answers,
         names,
-        lambda answer: draw(answer, output.positive_only),
-        lambda all_answers: show(all_answers, output.positive_only, output.verbose),
+        lambda answer: draw(answer, **output.drawing),
+        lambda all_answers: show(all_answers, output.look, output.verbose),
         {path: writer for path, writer in extra.items() if path},
         pages,
-        output.positive_only,
+        output.drawing,
     )
+
+
+def _raw_overlay(answer: "Explanation", look: "Appearance") -> "Image.Image":
+    """Draw the map over the image in its own size."""
+    from nibt.report.image.heatmap import overlay
+
+    assert answer.image.input is not None, "a new explanation has its image"
+    return overlay(answer, answer.image.input.pil_image, look)
 
 
 def panels(

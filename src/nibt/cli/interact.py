@@ -33,7 +33,7 @@ def interact(inputs: InteractInputOptions, output: OutputOptions, model: ModelOp
         "interact",
         model_name(model.model),
         method.variant if method.variant != "default" else None,
-        **set_options(word=inputs.word, positive_only=output.positive_only),
+        **set_options(word=inputs.word, **output.drawing),
         **chosen,
     )
     read_paths = input_paths(images, model.model, chosen)
@@ -61,7 +61,7 @@ def interact(inputs: InteractInputOptions, output: OutputOptions, model: ModelOp
     files.write(
         tables if isinstance(tables, list) else [tables],
         names,
-        lambda table: draw_interactions(table, output.positive_only),
+        lambda table: draw_interactions(table, **output.drawing),
         show_regions,
-        positive_only=output.positive_only,
+        drawing=output.drawing,
     )

@@ -11,6 +11,7 @@ from typer import Argument, Option
 from nibt.cli.groups import OptionGroup
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.registry import available
+from nibt.report.appearance import Appearance, appearance
 
 if TYPE_CHECKING:
     from nibt.models.base import Model
@@ -219,9 +220,37 @@ class OutputOptions(OverwriteOptions):
         None
     )
     positive_only: Annotated[bool, Option("--positive-only", help="Show positive scores only.")] = False
+    style: Annotated[
+        str, Option(help="How maps are drawn: overlay (colors and an outline), colors, outline, or heatmap (no image).")
+    ] = "overlay"
+    cmap: Annotated[
+        str, Option(help="The colors: red_blue, orange_purple, pink_green, or a color map of matplotlib.")
+    ] = "red_blue"
     verbose: Annotated[
         bool, Option("--verbose", "-v", help="Also print the path (layers, steps, baseline) and the versions.")
     ] = False
+
+    @property
+    def look(self) -> Appearance:
+        """How results are drawn.
+
+        Raises:
+            BadOption: There is no such style or color map.
+
+        """
+        return appearance(self.positive_only, self.style, self.cmap)
+
+    @property
+    def drawing(self) -> dict[str, Any]:
+        """The options of functions that draw, other than their defaults.
+
+        Raises:
+            BadOption: There is no such style or color map.
+
+        """
+        appearance(self.positive_only, self.style, self.cmap)
+        defaults = {"positive_only": False, "style": "overlay", "cmap": "red_blue"}
+        return {name: getattr(self, name) for name, default in defaults.items() if getattr(self, name) != default}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -134,7 +134,7 @@ class Output:
         show: Callable[[Any], None],
         extra: Mapping[Path, Callable[[Path], None]] = MappingProxyType({}),
         pages: "Callable[[Sequence[Any]], Sequence[Shown]]" = tuple,
-        positive_only: bool = False,
+        drawing: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         """Write images or a page and the JSON file, and print the answers.
 
@@ -145,7 +145,7 @@ class Output:
             show: Prints the answers.
             extra: Functions that write other files, by the paths of the files.
             pages: Returns what a page shows for the answers.
-            positive_only: Show positive scores only.
+            drawing: How results are drawn: options of ``write_page``.
 
         """
         from nibt.report.html.page import write_page
@@ -154,7 +154,7 @@ class Output:
 
         names, json = self._distinct(answers, names, list(extra))
         if self.page:
-            write_page(pages(answers), names[0], positive_only=positive_only, overwrite=self.overwrite)
+            write_page(pages(answers), names[0], **drawing, overwrite=self.overwrite)
         else:
             for answer, name in zip(answers, names, strict=False):
                 write(draw(answer), name, answer.request(), self.overwrite)

@@ -21,7 +21,7 @@ def show(
     from nibt.jobs.job import Job
     from nibt.report.image.explanation import draw
 
-    job = Job.open(folder)
+    look, job = output.look, Job.open(folder)
     explanation = job.explanation(row)
     read_paths = input_paths(folder, explanation.source, job.manifest.pairs.names)
     files = Output(output.out, output.json, output.quiet, output.overwrite, inputs=read_paths)
@@ -29,7 +29,7 @@ def show(
     files.write(
         [explanation],
         names,
-        lambda answer: draw(answer, output.positive_only),
-        lambda answers: print_answers(answers, output.positive_only, output.verbose),
-        positive_only=output.positive_only,
+        lambda answer: draw(answer, **output.drawing),
+        lambda answers: print_answers(answers, look, output.verbose),
+        drawing=output.drawing,
     )

@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Page
 
 import nibt
 from nibt.data.images import ImageInput
+from nibt.report.appearance import Appearance
 from nibt.report.html.document import document
 from nibt.report.html.page import write_page
 from nibt.report.html.tables import SCRIPT, STYLE, data_table
@@ -207,7 +208,8 @@ def test_view_has_the_colors_of_the_report(opened: Opened, pair: tuple[Explanati
         return np.asarray(Image.open(BytesIO(b64decode(uri.partition(",")[2]))).convert("RGB"), int)
 
     def near(positive_only: bool) -> None:
-        expected = np.asarray(overlay(explanation, shown(explanation.image.input.pil_image, 640), positive_only), int)  # pyright: ignore
+        image, look = shown(explanation.image.input.pil_image, 640), Appearance(positive_only)  # pyright: ignore
+        expected = np.asarray(overlay(explanation, image, look), int)
         centres = np.ix_(np.arange(30, 240, 60), np.arange(90, 300, 60))
         difference = np.abs(pixels() - expected)
         assert difference[centres].mean() < 4

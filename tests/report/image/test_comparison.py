@@ -33,7 +33,7 @@ def test_draw_of_two_images_puts_them_in_two_columns(positive_only: bool, tmp_pa
     for first, second in combinations(grey, 2):
         answer = compare("clip", first, second)
         page = nibt.draw(answer, positive_only)
-        column = max(min(460, first.size[0]), min(460, second.size[0]) if second.size[1] < 700 else 13)
+        column = max(round(460 * image.size[0] / max(image.size)) for image in (first, second))
         assert page.width == max(2 * column + 24, 560) + 48
         assert page.height < 1400
         assert colourful(page)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nibt.report.appearance import DEFAULT
 from nibt.report.image.rows import scale
 
 
@@ -16,14 +17,14 @@ def colours(image: Image.Image) -> tuple[int, int]:
 
 
 def test_scale_has_two_sides_for_signed_scores(texts: Any) -> None:
-    red, blue = colours(scale(0.5, 600, False))
+    red, blue = colours(scale(0.5, 600, DEFAULT, False))
     assert red == pytest.approx(blue, rel=0.3)
     assert min(red, blue) > 500
-    for bar in (scale(0.5, 600, True), scale(0.5, 600, True, signed=False)):
+    for bar in (scale(0.5, 600, DEFAULT, True), scale(0.5, 600, DEFAULT, True, signed=False)):
         assert colours(bar)[1] == 0
         assert colours(bar)[0] > 1.5 * red
-    assert texts(lambda: scale(0.5, 600, False, name="words")) == ["words", "-0.5  against", "0", "for  0.5"]
-    assert texts(lambda: scale(0.5, 600, True)) == ["", "0", "for  0.5"]
-    assert texts(lambda: scale(0.5, 600, True, signed=False)) == ["", "0", "strength  0.5"]
-    assert texts(lambda: scale(0.5, 600, False, signed=False)) == ["", "-0.5", "0", "0.5"]
-    assert texts(lambda: scale(0.0, 600, False)) == ["", "all scores are 0"]
+    assert texts(lambda: scale(0.5, 600, DEFAULT, False, name="words")) == ["words", "-0.5  against", "0", "for  0.5"]
+    assert texts(lambda: scale(0.5, 600, DEFAULT, True)) == ["", "0", "for  0.5"]
+    assert texts(lambda: scale(0.5, 600, DEFAULT, True, signed=False)) == ["", "0", "strength  0.5"]
+    assert texts(lambda: scale(0.5, 600, DEFAULT, False, signed=False)) == ["", "-0.5", "0", "0.5"]
+    assert texts(lambda: scale(0.0, 600, DEFAULT, False)) == ["", "all scores are 0"]

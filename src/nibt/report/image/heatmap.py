@@ -13,10 +13,12 @@ from torch import Tensor
 from nibt.data.images import Region
 from nibt.report.appearance import DEFAULT, OUTLINED, Appearance
 from nibt.report.colors import INK, PAPER, on_paper, strength, tint
-from nibt.results.attribution import over_image, placed
+from nibt.results.attribution import ImageAttribution, over_image, placed
+from nibt.results.explanation import Explanation
 from nibt.results.regions import threshold_mask
 
 STRIPES, STRIPED = (215, 235), 0.75  # outside the model's view: gray values and their opacity
+SPECK = 0.35  # the blur that removes small parts of outlined masks, in units of the map
 SOFT = 1.2  # the blur of outlines, in pixels
 WHITE, DARK = 0.27, 0.45  # half the widths of an outline's line and of its edge, as shares of the blurred mask
 FINER = 2  # how many pixels of a mask a pixel has along each side
@@ -70,7 +72,8 @@ def overlay(mapped: Mapped, image: Image.Image, look: Appearance = DEFAULT, most
     share = strength(scores.clip(0) if look.positive_only else scores, most)
     drawn = image if look.style == "outline" else Image.fromarray(_colored(image, share, look))
     if look.outlined:
-        drawn = outlined(drawn, strength(scores, float(mapped.grid.max())))
+        across = mapped.region.width / mapped.grid.shape[1] * image.width / mapped.size[0]
+        drawn = outlined(drawn, strength(scores, float(mapped.grid.max())), across)
     return _unseen(mapped, drawn)
 
 
@@ -80,18 +83,31 @@ def _colored(image: Image.Image, share: np.ndarray, look: Appearance) -> np.ndar
     return tint(np.asarray(image.convert("L")), share, look.palette)
 
 
-def outlined(image: Image.Image, share: np.ndarray, level: float = OUTLINED) -> Image.Image:
-    """Draw a white line with a dark edge where the share (row, column) of the largest positive score passes a level."""
+def outlined(image: Image.Image, share: np.ndarray, unit: float, level: float = OUTLINED) -> Image.Image:
+    """Draw a white line with a dark edge where a map passes a level.
+
+    Args:
+        image: The image.
+        share: Scores relative to the largest positive one, (row, column).
+        unit: The width of a unit of the map, in pixels; smaller parts get no line.
+        level: The share at which the line is drawn.
+
+    """
     size = FINER * image.width, FINER * image.height
     inside = np.asarray(Image.fromarray(share.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)) >= level
-    if not inside.any():
+    large = _blurred(inside, SPECK * unit * FINER) >= 0.5
+    if not large.any():
         return image
-    mask = Image.fromarray(inside.astype(np.uint8) * 255).filter(ImageFilter.GaussianBlur(FINER * SOFT))
-    distance = np.abs(np.asarray(mask, np.float32) / 255 - 0.5)
+    distance = np.abs(_blurred(large, SOFT * FINER) - 0.5)
     for width, color in ((DARK, INK), (WHITE, PAPER)):
         line = Image.fromarray((distance < width).astype(np.uint8) * 255).resize(image.size, Image.Resampling.BOX)
         image = Image.composite(Image.new("RGB", image.size, color), image, line)
     return image
+
+
+def _blurred(mask: np.ndarray, radius: float) -> np.ndarray:
+    blurred = Image.fromarray(mask.astype(np.uint8) * 255).filter(ImageFilter.GaussianBlur(radius))
+    return np.asarray(blurred, np.float32) / 255
 
 
 def _unseen(mapped: Mapped, image: Image.Image) -> Image.Image:
@@ -116,6 +132,11 @@ def map_image(mapped: Mapped, positive_only: bool = False) -> Image.Image:
     share = strength(score_map(mapped), float(mapped.grid.abs().max()))
     gray = share.clip(0) * 255 if positive_only else 128 + share * 127
     return Image.fromarray(np.round(gray).astype(np.uint8))
+
+
+def score_image(result: ImageAttribution | Explanation) -> Image.Image:
+    """Return the scores of the pixels as an image of 32-bit floats; NaN outside the model's view."""
+    return Image.fromarray(result.heatmap())
 
 
 def mask_image(mapped: Mapped, threshold: float = 0.5) -> Image.Image:
