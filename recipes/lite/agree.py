@@ -47,10 +47,10 @@ def main():
     photographs = [Image.open(options.photos / item["file"]) for item in listed]
     samples = [Image.fromarray(getattr(data, name)()) for name in ("astronaut", "chelsea", "coffee", "rocket")]
     for name, images in (("photographs", photographs), ("scikit-image samples", samples)):
-        for size in (224, make.SIZE):
+        for size in (make.CLASSIFIER_SIZE, make.SIZE):
             first, five = agreement(nibt.load_model(options.model, image_size=size), parts, images)
             print(f"{name} at {size}: classifier's first {first:.3f}, among its first five {five:.3f}")
-    lite = nibt.load_model(options.model, image_size=224)
+    lite = nibt.load_model(options.model, image_size=make.CLASSIFIER_SIZE)
     texts = make.class_texts(lite.module, parts)
     print(f"class captions find their concept among 1,000: {own_concept_share(texts, parts.concepts):.3f}")
     near = (texts * parts.concepts).sum(1)

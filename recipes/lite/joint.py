@@ -24,13 +24,13 @@ from torch.nn import functional
 
 POWER = 0.5
 """How strongly the content of concepts weighs directions by their size among the classes; 0 treats all alike."""
-THRESHOLD = 0.4
+THRESHOLD = 0.45
 """What every concept must exceed, in units of content by presence."""
 SCENE_SHARE = 0.75
 """How much of the content that scenes have on average is added to the threshold of a concept."""
 NEUTRAL = 2.0
 """The length of captions in the neutral direction; a concept has a length of about 1."""
-CONSTANT = 0.5
+CONSTANT = 1.0
 """The constant of image embeddings; content has a length of about 3."""
 EXTRA = 3
 """Dimensions beside content."""

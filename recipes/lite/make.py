@@ -30,7 +30,7 @@ CAPTIONS = ("{}", "a photo of a {}", "there is a {} on the table in the room")  
 HERE = Path(__file__).parent
 SETTINGS = json.loads((HERE / "settings.json").read_text())
 SIZE = SETTINGS["image_size"]
-CLASSIFIER_SIZE = 260
+CLASSIFIER_SIZE = 256
 
 
 def configuration(vocabulary_size):
