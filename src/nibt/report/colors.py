@@ -16,9 +16,9 @@ PAPER: RGB = (255, 255, 255)
 INK: RGB = (34, 34, 34)
 FAINT: RGB = (108, 108, 108)  # has a contrast of 5 on the background
 ALERT, ALERT_EDGE = (255, 247, 232), (179, 107, 0)  # background and edge of banners
-COVER = 0.85  # how much of its color the largest score has
+COVER = 1.0  # how much of its color the largest score has
 DARKEST, LIGHTEST = 0.2, 0.92  # OKLab lightness of black and of white under a map, which leaves room for color
-KEPT = 0.5  # how much of the photograph's lightness remains where the color is full
+KEPT = 0.4  # how much of the photograph's lightness remains where the color is full
 LEVELS = 256  # of a color's strength, in each direction
 
 _TO_CONES = np.array(
