@@ -24,10 +24,12 @@ from torch.nn import functional
 
 POWER = 0.5
 """How strongly the content of concepts weighs directions by their size among the classes; 0 treats all alike."""
-THRESHOLD = 0.45
+THRESHOLD = 0.4
 """What every concept must exceed, in units of content by presence."""
 SCENE_SHARE = 0.75
 """How much of the content that scenes have on average is added to the threshold of a concept."""
+PRESENCE = 1.06
+"""The presence of mean features: all thresholds are multiplied by it."""
 NEUTRAL = 2.0
 """The length of captions in the neutral direction; a concept has a length of about 1."""
 CONSTANT = 1.0
@@ -107,12 +109,13 @@ class JointSpace:
         rows = rows - rows.mean(0)
         left, sizes, right = torch.linalg.svd(rows - rows @ removed.T @ removed, full_matrices=False)
         rest = torch.zeros(EXTRA, rows.shape[1], dtype=torch.float64)
-        rest[0] = presence(moments, blanks)
+        seen = presence(moments, blanks)
+        rest[0] = PRESENCE * seen
         self.projection = torch.cat([right[:content], rest]).float()
         self.bias = torch.zeros(width)
         self.bias[content + 1] = CONSTANT
         self.concepts = functional.normalize(left[:, :content] * sizes[:content] ** POWER, dim=1).float()
-        self.scene = (right[:content] @ scene.double() / (rest[0] @ scene.double())).float()
+        self.scene = (right[:content] @ scene.double() / (seen @ scene.double())).float()
 
     def name(self, indices):
         """Return the vector of a name of the classes ``indices``: the mean of their concepts, and its threshold."""

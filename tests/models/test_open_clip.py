@@ -9,10 +9,13 @@ from typing import Any
 
 import open_clip
 import pytest
+import timm
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+from nibt.data.images import read_image
 from nibt.engine.explain import explain
 from nibt.errors import CannotLoad
 from nibt.models._loading import load_model
@@ -199,3 +202,12 @@ class TestActivationsOfOpenClip:
         result = explain("open_clip:tiny/trained", tiny.image(), "a cat")
         assert result.model["quick_gelu"] is False
         assert not [text for text in result.warnings if "GELU" in text]
+
+
+def test_sides_of_whole_images_are_multiples_of_the_stride() -> None:
+    """A size that is no multiple of the stride (66 of 32, as 260 in EfficientNet-Lite2) does not change the stride."""
+    built = tiny.trunk(lambda: timm.create_model("test_efficientnet"), "avg", size=66, gain=1.2)
+    model = load_model(built.module, processor=built.processor, tokenizer=built.tokenizer, resize="whole")
+    assert model.image.preparation.resize.multiple == 32
+    height, width = model.image.prepare([read_image(Image.new("RGB", (200, 90)))]).values.shape[-2:]
+    assert (height % 32, width % 32) == (0, 0)

@@ -165,7 +165,7 @@ def notes(answer: Answer, width: int) -> Image.Image:
     return text_rows(
         [
             f"{method_line(answer)}    {target_line(answer)}",
-            f"similarity (cosine) {answer.similarity:.3f}    on special tokens: {', '.join(shares)}",
+            f"similarity (cosine) {answer.similarity:.3f}    special tokens: {', '.join(shares)}",
             *(f"note: {warning}" for warning in other_warnings(answer.warnings)),
         ],
         width,
