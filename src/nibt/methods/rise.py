@@ -6,6 +6,15 @@ The mask of an image is a grid of 8 x 8 cells, each kept with the probability p.
 the pixels with a random shift and multiplied with the normalized pixels. The resulting pixel map is averaged over
 squares of a quarter of a cell, which is finer than the masks resolve, so the units are a grid of at most 32 x 32.
 The mask of a caption keeps or drops each token: its word embedding is multiplied by 1 or 0. Special tokens are kept.
+
+Answers:
+    Which parts are present when random masks leave a high score.
+
+Use it when:
+    You can run a model hundreds of times and want a reference that uses only its scores.
+
+Do not use it when:
+    You need a result soon, a sign, or scores that do not change if a constant is added to the target.
 """
 
 from dataclasses import dataclass

@@ -2,6 +2,25 @@
 
 The positives are the pixels of the objects that the caption names. scikit-learn computes the value. A random map gets
 the share of the positives.
+
+Answers:
+    Do the pixels of the named object have the highest scores?
+
+Range:
+    0 to 1
+
+Forward passes per pair:
+    none
+
+Use it when:
+    You compare the whole order of the pixels.
+
+Note:
+    Chance is the share of the image that the object covers, not one half. A coarse grid limits it: on ``scenes`` a
+    perfect map has 0.87.
+
+Source:
+    scikit-learn, ``average_precision_score``
 """
 
 from dataclasses import dataclass

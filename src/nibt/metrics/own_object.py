@@ -2,6 +2,24 @@
 
 The named objects are those of the caption. A map that is the same for all captions of a scene fails this test, since
 the captions name different objects.
+
+Answers:
+    Does the map prefer the named object to the other objects of the image?
+
+Range:
+    0 or 1
+
+Forward passes per pair:
+    none
+
+Use it when:
+    You want to find maps that show all that is there, whatever the caption says.
+
+Note:
+    It needs images with several objects. Flat maps fail.
+
+Source:
+    none: defined by nibt
 """
 
 from dataclasses import dataclass
