@@ -165,10 +165,7 @@ def facts(kind: Any) -> str:
 def variant_lines(kind: Any) -> Iterator[str]:
     """Yield a line for each variant that differs from the default."""
     for variant, sides in kind.variants.items():
-        if variant == "default":
-            continue
         if sides == kind.variants["default"]:
-            yield f"- Variant `{variant}`: the default."
             continue
         values = [", ".join(f"`{key}` {shown(value)}" for key, value in sides[side].items()) for side in SIDES]
         both = values[0] if values[0] == values[1] else f"{values[0]} (image); {values[1]} (text)"
@@ -196,7 +193,8 @@ def quality(name: str) -> str:
     values = ", ".join(f"{key} {image[row][key]}" for key in ("pointing", "energy", "AP"))
     label = next(label for label in text if label == name)
     options = f" with {row.partition(' ')[2]}" if row != name else ""
-    return f"[On 1,000 drawn scenes](../results/methods.md){options}: {values}, AUC of words {text[label]['AUC of words']}."
+    words = text[label]["AUC of words"]
+    return f"[On 1,000 drawn scenes](../results/methods.md){options}: {values}, AUC of words {words}."
 
 
 def rows(text: str) -> dict[str, dict[str, str]]:
@@ -211,8 +209,6 @@ def rows(text: str) -> dict[str, dict[str, str]]:
 def metric_page(name: str) -> str:
     """Return the page of a metric."""
     kind, doc = find("metrics", name), parts("metrics", name)
-    side = "" if len(kind.sides) == 2 else f', only="{kind.sides[0]}"'
-    data = ", fewest=2, mismatch=100" if name == "absent_words" else ""
     options = list(option_lines(kind))
     text = [
         f"# {name}\n\n{MARK}\n{doc.title}",
@@ -225,8 +221,6 @@ def metric_page(name: str) -> str:
         f"Forward passes per pair: {doc.sections['Forward passes per pair'].rstrip('.')}. "
         f"Source: {doc.sections['Source'].rstrip('.')}.",
         *(["\n".join(options)] if options else []),
-        "```python\nimport nibt\nfrom nibt.datasets.scenes import Scenes\n\n"
-        f'nibt.measure("scenes", list(Scenes(count=2, seed=1{data})), ["{name}"]{side})\n```',
     ]
     return "\n\n".join(text) + "\n"
 
