@@ -99,7 +99,8 @@ def exclip() -> str:
     explainer = OpenClipExplainer(model, device=torch.device("cpu"))
     theirs = explainer.explain(tokenizer([PAIR[1]]), prepare(Image.open(FILE).convert("RGB"))[None])
     words = torch.stack([theirs[list(word.tokens)].sum(0) for word in table.words])
-    return f"explain and explain_interactions: correlation {float(np.corrcoef(words.flatten(), table.table.flatten())[0, 1]):.2f}"
+    correlation = np.corrcoef(words.flatten(), table.table.flatten())[0, 1]
+    return f"explain and explain_interactions: correlation {correlation:.2f}"
 
 
 def legrad(old: Path | None) -> str:
