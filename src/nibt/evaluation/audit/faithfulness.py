@@ -23,7 +23,7 @@ _CHECKED_METRICS = (
     "deletion",
     "insertion",
     *_GROUND_TRUTH_METRICS,
-)  # docs/reference/audit.md explains why confidence is not
+)  # docs/reference/audit.md: why not confidence
 _CONTROL_SEED_OFFSET = 104729  # so that a random control differs from an audited random map
 Values = dict[tuple[Modality, str], np.ndarray]
 """The values of all pairs, by side and metric."""
