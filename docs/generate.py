@@ -216,7 +216,7 @@ def metric_page(name: str) -> str:
         *([f"```text\n{doc.formula}\n```"] if doc.formula else []),
         *([doc.notes] if doc.notes else []),
         f"**Use it when.** {doc.sections['Use it when']}",
-        f"**Note.** {doc.sections['Note']}",
+        f"**Do not use it when.** {doc.sections['Do not use it when']}",
         f"Range: {doc.sections['Range']}. Better: {kind.better}. Sides: {', '.join(kind.sides)}. "
         f"Forward passes per pair: {doc.sections['Forward passes per pair'].rstrip('.')}. "
         f"Source: {doc.sections['Source'].rstrip('.')}.",

@@ -33,7 +33,7 @@ class LeGrad(AttentionMethod):
     """Rectified gradients of the attention weights, summed over blocks.
 
     Args:
-        blocks: The number of last blocks that are summed; all by default.
+        blocks: The number of last blocks that are summed. None sums all.
 
     """
 

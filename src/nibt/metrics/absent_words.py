@@ -1,7 +1,5 @@
 """The share of words for absent objects whose score is negative, from 0 to 1.
 
-Evidence against the image should have a negative score. A method without a sign gets 0.
-
 Answers:
     Do words that name absent objects get negative scores?
 
@@ -14,11 +12,11 @@ Forward passes per pair:
 Use it when:
     You rely on the sign of words. Report the share of present words that are positive as well.
 
-Note:
-    A method without signs has 0; a method that makes every word negative has 1.
+Do not use it when:
+    The method has no sign. A method that makes every word negative has 1.
 
 Source:
-    none: defined by nibt
+    nibt
 """
 
 from dataclasses import dataclass

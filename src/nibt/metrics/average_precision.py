@@ -1,7 +1,6 @@
 """Average precision of the map as a ranking of the pixels, from 0 to 1.
 
-The positives are the pixels of the objects that the caption names. scikit-learn computes the value. A random map gets
-the share of the positives.
+The positives are the pixels of the objects that the caption names. A random map gets their share of the image.
 
 Answers:
     Do the pixels of the named object have the highest scores?
@@ -15,8 +14,8 @@ Forward passes per pair:
 Use it when:
     You compare the whole order of the pixels.
 
-Note:
-    Chance is the share of the image that the object covers, not one half. A coarse grid limits it: on ``scenes`` a
+Do not use it when:
+    You compare data sets: chance is the share of the image that the object covers. Grids limit it: on ``scenes`` a
     perfect map has 0.87.
 
 Source:

@@ -14,7 +14,7 @@ Forward passes per pair:
 Use it when:
     You want to say that a part contributed a share of the score.
 
-Note:
+Do not use it when:
     You judge a map by it: a poor map can be complete.
 
 Source:

@@ -16,9 +16,9 @@ Forward passes per pair:
 Use it when:
     You compare with the tables of M2IB and NIB. Use the protocol ``paper`` for their numbers.
 
-Note:
-    Maps that are bright everywhere do well: on ``scenes`` a random map can beat NIB, since an image at half its
-    brightness is still recognized. Never report it without the three controls.
+Do not use it when:
+    You want to know which map is better: maps that are bright everywhere win. On ``scenes`` a random map can beat
+    NIB. Never report it without the three controls.
 
 Source:
     Chattopadhay et al., WACV 2018 (Grad-CAM++)

@@ -14,7 +14,7 @@ Forward passes per pair:
 Use it when:
     You compare with the tables of M2IB and NIB.
 
-Note:
+Do not use it when:
     As for ``confidence_drop``.
 
 Source:

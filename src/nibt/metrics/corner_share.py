@@ -1,7 +1,5 @@
 """The share of the absolute score on the four corner patches, from 0 to 1.
 
-Reviewers of the paper of NIB pointed at scores in the corners. A uniform map gets 4 / number of patches.
-
 Answers:
     How much of the score is in the corners of the image?
 
@@ -14,11 +12,11 @@ Forward passes per pair:
 Use it when:
     You suspect that background patches store global information (Darcet et al., ICLR 2024).
 
-Note:
-    Objects may lie in corners. It has no better direction.
+Do not use it when:
+    You rank methods: objects may lie in corners, and no direction is better.
 
 Source:
-    none: asked for in the reviews of NIB's paper
+    the reviews of NIB's paper
 """
 
 from dataclasses import dataclass

@@ -14,9 +14,9 @@ Forward passes per pair:
 Use it when:
     You want faithfulness to the model, without ground truth.
 
-Note:
-    The model sees images that it was never trained on, and a map that finds what breaks it wins. Measure with more
-    than one ``hide``.
+Do not use it when:
+    You can measure with one ``hide`` only: the model sees images that it was never trained on, and a map that finds
+    what breaks it wins.
 
 Source:
     Petsiuk et al., BMVC 2018 (RISE)

@@ -1,6 +1,6 @@
 """Energy-based pointing game: the share of the positive scores on the named objects, from 0 to 1.
 
-The named objects are those of the caption. A map without positive scores gets 0.
+A map without positive scores gets 0.
 
 Answers:
     How much of the positive score lies on the named object?
@@ -14,9 +14,9 @@ Forward passes per pair:
 Use it when:
     You want to know how focused a map is.
 
-Note:
-    Maps that are positive everywhere do badly although their order may be good (``legrad``: 0.13 on ``scenes``), and
-    rectified maps do well.
+Do not use it when:
+    You compare rectified maps with maps that are positive everywhere, such as ``legrad``: 0.13 on ``scenes`` with a
+    good order.
 
 Source:
     Wang et al., CVPR workshops 2020 (Score-CAM)

@@ -4,8 +4,7 @@
 
 A mask draws a share uniformly from [0, 1]
 and removes each unit with that probability, so that few units are removed as often as many. Each item has its own
-masks. The exact attribution of a linear model has infidelity 0. Use ``scaled`` for maps that do not have the unit of
-the score, such as attention.
+masks. The exact attribution of a linear model has infidelity 0.
 
 Answers:
     Do sums of scores predict the drop when random sets of units are removed?
@@ -19,8 +18,8 @@ Forward passes per pair:
 Use it when:
     You use the scores as amounts.
 
-Note:
-    The map does not have the unit of the score, as with attention: set ``scaled``.
+Do not use it when:
+    The map does not have the unit of the score, as with attention; ``scaled`` helps.
 
 Source:
     Yeh et al., NeurIPS 2019, arXiv 1901.09392, definition 2.1

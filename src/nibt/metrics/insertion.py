@@ -14,7 +14,7 @@ Forward passes per pair:
 Use it when:
     You want faithfulness to the model, without ground truth. Report it with ``deletion``.
 
-Note:
+Do not use it when:
     As for ``deletion``.
 
 Source:

@@ -1,6 +1,6 @@
 """Intersection over union of the thresholded map and the named objects, at the best threshold.
 
-The named objects are those of the caption. The value is from 0 to 1. The threshold is chosen for each example, so the
+The threshold is chosen for each example, so the
 value is an upper bound.
 
 Answers:
@@ -15,11 +15,11 @@ Forward passes per pair:
 Use it when:
     You compare with publications that report it.
 
-Note:
-    The threshold uses the ground truth, so the value is an upper bound, and not a segmentation that you could make.
+Do not use it when:
+    You need a segmentation: the threshold uses the ground truth.
 
 Source:
-    none: a common measure
+    a common measure
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Whether the mean score on the named objects exceeds that on every other object, 1 or 0.
 
-The named objects are those of the caption. A map that is the same for all captions of a scene fails this test, since
+A map that is the same for all captions of a scene fails this test, since
 the captions name different objects.
 
 Answers:
@@ -15,11 +15,11 @@ Forward passes per pair:
 Use it when:
     You want to find maps that show all that is there, whatever the caption says.
 
-Note:
-    It needs images with several objects. Flat maps fail.
+Do not use it when:
+    The images have a single object.
 
 Source:
-    none: defined by nibt
+    nibt
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Pointing game: whether the maximum of the map lies on a named object, 1 or 0.
 
-The named objects are those of the caption. Several equal maxima are replaced by their mean position. The tolerance is a
+Several equal maxima are replaced by their mean position. The tolerance is a
 share of the longer side, 15 of 640 pixels as published.
 
 Answers:
@@ -15,9 +15,9 @@ Forward passes per pair:
 Use it when:
     You want a number that is easy to read and to compare with publications.
 
-Note:
-    It sees one pixel, and the tolerance helps coarse grids. On photographs the control ``centre`` does well: report
-    it.
+Do not use it when:
+    You need more than one pixel of the map. The tolerance helps coarse grids, and the control ``centre`` does well on
+    photographs.
 
 Source:
     Zhang et al., IJCV 2018

@@ -14,11 +14,11 @@ Forward passes per pair:
 Use it when:
     You choose a layer or a method: above one half, the map shows the smaller part.
 
-Note:
-    You rank methods by it. It has no better direction.
+Do not use it when:
+    You rank methods: no direction is better.
 
 Source:
-    none: defined by nibt
+    nibt
 """
 
 from dataclasses import dataclass

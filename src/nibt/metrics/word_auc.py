@@ -15,8 +15,8 @@ Forward passes per pair:
 Use it when:
     You evaluate the scores of words.
 
-Note:
-    A caption with one naming word among three has few possible values. Chance is 0.5.
+Do not use it when:
+    Captions are very short: one naming word of three gives few possible values. Chance is 0.5.
 
 Source:
     scikit-learn, ``roc_auc_score``

@@ -1,4 +1,4 @@
-"""Read a plan from TOML: models x methods x data sets x metrics x targets x seeds. Format: ``docs/reference/plans.md``."""
+"""Read a plan from TOML: models x methods x data sets x metrics x targets x seeds (``docs/reference/plans.md``)."""
 
 import itertools
 import tomllib
