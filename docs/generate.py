@@ -35,7 +35,7 @@ ROOT = DOCS.parent
 METHODS, METRICS = DOCS / "reference" / "methods", DOCS / "reference" / "metrics"
 RESULTS = DOCS / "reference" / "results" / "methods.md"
 COSTS = DOCS / "images" / "methods" / "costs.json"
-MARK = "<!-- written by docs/generate.py -->\n"
+MARK = "<!--docs/generate.py-->\n"
 FASTER = {"rise": " --set masks=100", "shapley": " --set budget=64"}
 """Options with which the example of a method runs in seconds."""
 _SECTION = re.compile(r"^([A-Z][\w ]+):\n((?:    .*\n?)+)", re.M)
@@ -148,7 +148,7 @@ def method_page(name: str) -> str:
         *([f"```text\n{doc.formula}\n```"] if doc.formula else []),
         *([doc.notes] if doc.notes else []),
         f"**Use it when.** {doc.sections['Use it when']}",
-        f"**Do not use it when.** {doc.sections['Do not use it when']}",
+        f"**Avoid it when.** {doc.sections['Avoid it when']}",
         *(["\n".join([*options, *variant_lines(kind)])] if options else []),
         facts(kind),
         f"{cost(name, kind)}\n{quality(name)}".strip(),
@@ -177,7 +177,7 @@ def cost(name: str, kind: Any) -> str:
     costs = json.loads(COSTS.read_text(encoding="utf-8"))
     measured = costs["methods"].get(name, {})
     times = []
-    for model, label in (("scenes", "`scenes`"), ("lite", costs["photograph"])):
+    for model, label in (("scenes", "`scenes`"), ("lite", "`lite`")):
         if model in measured:
             options = ", ".join(f"{key}={value}" for key, value in measured[model]["options"].items())
             times.append(f"{measured[model]['seconds']:g} s with {label}{f' and {options}' if options else ''}")
@@ -216,9 +216,9 @@ def metric_page(name: str) -> str:
         *([f"```text\n{doc.formula}\n```"] if doc.formula else []),
         *([doc.notes] if doc.notes else []),
         f"**Use it when.** {doc.sections['Use it when']}",
-        f"**Do not use it when.** {doc.sections['Do not use it when']}",
+        f"**Avoid it when.** {doc.sections['Avoid it when']}",
         f"Range: {doc.sections['Range']}. Better: {kind.better}. Sides: {', '.join(kind.sides)}. "
-        f"Forward passes per pair: {doc.sections['Forward passes per pair'].rstrip('.')}. "
+        f"Forward passes: {doc.sections['Forward passes'].rstrip('.')}. "
         f"Source: {doc.sections['Source'].rstrip('.')}.",
         *(["\n".join(options)] if options else []),
     ]

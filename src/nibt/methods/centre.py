@@ -11,7 +11,7 @@ Answers:
 Use it when:
     You report a metric against ground truth: photographs have their objects in the center.
 
-Do not use it when:
+Avoid it when:
     You want an explanation.
 """
 

@@ -10,7 +10,7 @@ Answers:
 Use it when:
     You compare with the table of NIB's paper, or need the cheapest map of a transformer.
 
-Do not use it when:
+Avoid it when:
     You can afford all blocks: use ``gae``. It needs attention, and has no sign.
 """
 

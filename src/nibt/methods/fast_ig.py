@@ -11,7 +11,7 @@ Answers:
 Use it when:
     You need a signed map for one gradient, or compare with the table of NIB's paper.
 
-Do not use it when:
+Avoid it when:
     You need sums or words: on ``scenes`` it separates the naming words worse than ``nib``. The variant ``textbook``
     is 0, up to rounding, on towers that normalize their first tokens, such as CLIP's image tower.
 """

@@ -11,7 +11,7 @@ Answers:
 Use it when:
     You want a good order of the pixels of a transformer at the cost of one gradient.
 
-Do not use it when:
+Avoid it when:
     You need a sign or sums. On ``scenes``, 95 % of its score is on special tokens, and its maps for two captions are
     alike (rank correlation 0.64).
 """

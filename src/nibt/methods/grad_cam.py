@@ -13,7 +13,7 @@ Use it when:
     You explain a convolutional tower, or compare with published Grad-CAM maps. Use the variant ``textbook`` for
     these.
 
-Do not use it when:
+Avoid it when:
     You explain a transformer: ``--along-path`` or ``nib`` are better on ``scenes`` for little more. A map of zeros
     means that no token of the layer raises the score.
 """

@@ -12,7 +12,7 @@ Answers:
 Use it when:
     You compare with the published Grad-ECLIP, or want a cheap map of an image.
 
-Do not use it when:
+Avoid it when:
     You explain words: on ``scenes`` it is worse than a random map in deletion and insertion there.
 """
 

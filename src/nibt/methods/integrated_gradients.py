@@ -10,7 +10,7 @@ Answers:
 Use it when:
     You need scores of the input itself rather than of a hidden layer: it keeps all axioms that the tests check.
 
-Do not use it when:
+Avoid it when:
     You are in a hurry, or explain a convolutional tower: it has 50 steps, and the map has a cell per cell of the
     first feature map.
 """

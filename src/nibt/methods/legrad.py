@@ -11,7 +11,7 @@ Answers:
 Use it when:
     You explain images with a transformer and want a good order of the pixels.
 
-Do not use it when:
+Avoid it when:
     You explain words (on ``scenes`` it is no better than chance there), need a sign, or compare the mass of the map:
     its maps are positive nearly everywhere.
 """

@@ -14,7 +14,7 @@ Answers:
 Use it when:
     You compare with the published M2IB, or want to know where a bottleneck keeps information.
 
-Do not use it when:
+Avoid it when:
     You need a sign, a low cost, or a map that depends on the caption: on ``scenes``, the maps for two captions of an
     image have a rank correlation of 0.87.
 """

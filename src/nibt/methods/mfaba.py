@@ -10,7 +10,7 @@ Answers:
 Use it when:
     You compare with the table of NIB's paper.
 
-Do not use it when:
+Avoid it when:
     You need a sign, or small maps: on ``scenes`` it points worse than all gradient methods of a hidden layer.
 """
 

@@ -14,7 +14,7 @@ Use it when:
     You need a first answer. It explains both sides of every model in a few forward passes, and reports how far its
     scores add up.
 
-Do not use it when:
+Avoid it when:
     You want to know what happens if a part is removed: use ``occlusion``. Do not read signs in the variant ``paper``:
     on ``scenes``, 47 % of its scores of absent nouns are negative, which is chance.
 """

@@ -11,7 +11,7 @@ Answers:
 Use it when:
     You explain a caption, which has few words, or want an answer that does not depend on layers or gradients.
 
-Do not use it when:
+Avoid it when:
     Two parts say the same: neither drop shows it. On images it costs a forward pass per cell, which on convolutional
     towers are hundreds.
 """

@@ -8,7 +8,7 @@ Answers:
 Use it when:
     You report a metric: what ``ones`` reaches does not come from the map.
 
-Do not use it when:
+Avoid it when:
     You want an explanation.
 """
 

@@ -9,7 +9,7 @@ Answers:
 Use it when:
     You report a metric: a method that is not better than ``random`` explains nothing on that data.
 
-Do not use it when:
+Avoid it when:
     You want an explanation.
 """
 

@@ -12,7 +12,7 @@ Answers:
 Use it when:
     You can run a model hundreds of times and want a reference that uses only its scores.
 
-Do not use it when:
+Avoid it when:
     You need a result soon, a sign, or scores that do not change if a constant is added to the target.
 """
 

@@ -10,7 +10,7 @@ Answers:
 Use it when:
     You need a control that uses the model but not the pair.
 
-Do not use it when:
+Avoid it when:
     You want an explanation of a pair: the map is the same for every caption.
 """
 

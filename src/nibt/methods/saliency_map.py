@@ -11,7 +11,7 @@ Answers:
 Use it when:
     You want the order of words for one gradient: the variant ``textbook`` does this well on ``scenes``.
 
-Do not use it when:
+Avoid it when:
     You explain images with the default: on ``scenes`` it is worse than a random map in deletion and insertion.
 """
 

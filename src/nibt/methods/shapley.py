@@ -13,7 +13,7 @@ Answers:
 Use it when:
     You want a reference that is fair to parts that say the same, or exact values for a caption of up to nine tokens.
 
-Do not use it when:
+Avoid it when:
     The tower has many units: below four coalitions per unit the values are rough.
 """
 

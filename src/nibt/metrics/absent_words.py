@@ -6,13 +6,13 @@ Answers:
 Range:
     0 to 1
 
-Forward passes per pair:
+Forward passes:
     none
 
 Use it when:
     You rely on the sign of words. Report the share of present words that are positive as well.
 
-Do not use it when:
+Avoid it when:
     The method has no sign. A method that makes every word negative has 1.
 
 Source:

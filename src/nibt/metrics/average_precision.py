@@ -8,13 +8,13 @@ Answers:
 Range:
     0 to 1
 
-Forward passes per pair:
+Forward passes:
     none
 
 Use it when:
     You compare the whole order of the pixels.
 
-Do not use it when:
+Avoid it when:
     You compare data sets: chance is the share of the image that the object covers. Grids limit it: on ``scenes`` a
     perfect map has 0.87.
 

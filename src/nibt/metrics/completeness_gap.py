@@ -8,13 +8,13 @@ Answers:
 Range:
     0 and up
 
-Forward passes per pair:
+Forward passes:
     none
 
 Use it when:
     You want to say that a part contributed a share of the score.
 
-Do not use it when:
+Avoid it when:
     You judge a map by it: a poor map can be complete.
 
 Source:

@@ -10,13 +10,13 @@ Answers:
 Range:
     0 to 200 for the cosine
 
-Forward passes per pair:
+Forward passes:
     1
 
 Use it when:
     You compare with the tables of M2IB and NIB. Use the protocol ``paper`` for their numbers.
 
-Do not use it when:
+Avoid it when:
     You want to know which map is better: maps that are bright everywhere win. On ``scenes`` a random map can beat
     NIB. Never report it without the three controls.
 

@@ -8,13 +8,13 @@ Answers:
 Range:
     0 or 100
 
-Forward passes per pair:
+Forward passes:
     1
 
 Use it when:
     You compare with the tables of M2IB and NIB.
 
-Do not use it when:
+Avoid it when:
     As for ``confidence_drop``.
 
 Source:

@@ -6,13 +6,13 @@ Answers:
 Range:
     0 to 1; a uniform map has 4 / number of patches
 
-Forward passes per pair:
+Forward passes:
     none
 
 Use it when:
     You suspect that background patches store global information (Darcet et al., ICLR 2024).
 
-Do not use it when:
+Avoid it when:
     You rank methods: objects may lie in corners, and no direction is better.
 
 Source:

@@ -8,13 +8,13 @@ Answers:
 Range:
     that of the score
 
-Forward passes per pair:
+Forward passes:
     ``levels``, 10
 
 Use it when:
     You want faithfulness to the model, without ground truth.
 
-Do not use it when:
+Avoid it when:
     You can measure with one ``hide`` only: the model sees images that it was never trained on, and a map that finds
     what breaks it wins.
 

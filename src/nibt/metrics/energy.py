@@ -8,13 +8,13 @@ Answers:
 Range:
     0 to 1
 
-Forward passes per pair:
+Forward passes:
     none
 
 Use it when:
     You want to know how focused a map is.
 
-Do not use it when:
+Avoid it when:
     You compare rectified maps with maps that are positive everywhere, such as ``legrad``: 0.13 on ``scenes`` with a
     good order.
 

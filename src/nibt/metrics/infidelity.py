@@ -12,13 +12,13 @@ Answers:
 Range:
     0 and up, squared units of the score
 
-Forward passes per pair:
+Forward passes:
     ``masks``, 64
 
 Use it when:
     You use the scores as amounts.
 
-Do not use it when:
+Avoid it when:
     The map does not have the unit of the score, as with attention; ``scaled`` helps.
 
 Source:

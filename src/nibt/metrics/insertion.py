@@ -8,13 +8,13 @@ Answers:
 Range:
     that of the score
 
-Forward passes per pair:
+Forward passes:
     ``levels``, 10
 
 Use it when:
     You want faithfulness to the model, without ground truth. Report it with ``deletion``.
 
-Do not use it when:
+Avoid it when:
     As for ``deletion``.
 
 Source:

@@ -9,13 +9,13 @@ Answers:
 Range:
     0 to 1
 
-Forward passes per pair:
+Forward passes:
     none
 
 Use it when:
     You compare with publications that report it.
 
-Do not use it when:
+Avoid it when:
     You need a segmentation: the threshold uses the ground truth.
 
 Source:

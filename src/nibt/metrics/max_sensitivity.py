@@ -11,13 +11,13 @@ Answers:
 Range:
     0 and up
 
-Forward passes per pair:
+Forward passes:
     ``samples`` (10) explanations
 
 Use it when:
     You want to know whether a map is stable.
 
-Do not use it when:
+Avoid it when:
     You want to rank methods by it alone: a constant map has 0. The value is a lower bound.
 
 Source:

@@ -9,13 +9,13 @@ Answers:
 Range:
     0 or 1
 
-Forward passes per pair:
+Forward passes:
     none
 
 Use it when:
     You want to find maps that show all that is there, whatever the caption says.
 
-Do not use it when:
+Avoid it when:
     The images have a single object.
 
 Source:

@@ -9,13 +9,13 @@ Answers:
 Range:
     0 or 1
 
-Forward passes per pair:
+Forward passes:
     none
 
 Use it when:
     You want a number that is easy to read and to compare with publications.
 
-Do not use it when:
+Avoid it when:
     You need more than one pixel of the map. The tolerance helps coarse grids, and the control ``centre`` does well on
     photographs.
 

@@ -8,13 +8,13 @@ Answers:
 Range:
     0 to 1
 
-Forward passes per pair:
+Forward passes:
     none
 
 Use it when:
     You choose a layer or a method: above one half, the map shows the smaller part.
 
-Do not use it when:
+Avoid it when:
     You rank methods: no direction is better.
 
 Source:

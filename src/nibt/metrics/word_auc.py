@@ -9,13 +9,13 @@ Answers:
 Range:
     0 to 1
 
-Forward passes per pair:
+Forward passes:
     none
 
 Use it when:
     You evaluate the scores of words.
 
-Do not use it when:
+Avoid it when:
     Captions are very short: one naming word of three gives few possible values. Chance is 0.5.
 
 Source:
