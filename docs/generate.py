@@ -358,7 +358,7 @@ def first_sentence(text: str, suffix: str) -> str:
     for paragraph in text.split("\n\n"):
         plain = " ".join(re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", paragraph).replace("**", "").split())
         if plain and not plain.startswith(("#", "```", "|", "-")):
-            return re.split(r"(?<=[.:?])\s(?=[A-Z])", plain)[0].rstrip(":")
+            return re.split(r"(?<=[.:?])\s(?=[A-Z`]|nibt)", plain)[0].rstrip(":")
     return ""
 
 

@@ -11,7 +11,7 @@ Use it when:
     You compare with the table of NIB's paper.
 
 Avoid it when:
-    You need a sign, or small maps: on ``scenes`` it points worse than all gradient methods of a hidden layer.
+    You need a sign, or the place of an object: on ``scenes`` its pointing is 0.51, that of ``nib`` 0.87.
 """
 
 from dataclasses import dataclass
