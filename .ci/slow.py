@@ -1,4 +1,4 @@
-"""The slow suite, and what it gave: docs/results/slow.md.
+"""The slow suite, and what it gave: docs/reference/results/slow.md.
 
 python .ci/slow.py                       # all of it: an hour and more, and 12 GB for two environments
 python .ci/slow.py tests oldest          # some of it; the other rows of the table stay as they are
@@ -21,11 +21,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-TABLE = ROOT / "docs" / "results" / "slow.md"
+TABLE = ROOT / "docs" / "reference" / "results" / "slow.md"
 PARTS = {
     "tests": "the tests marked slow: load, jobs killed, documents, notebooks",
     "kills": "a benchmark killed twenty times has the table of an undisturbed one",
-    "study": "the study behind the defaults, measured again on its first scenes, says what docs/study.md says",
+    "study": "the study behind the defaults, measured again on its first scenes, agrees with docs/explanation/study.md",
     "release": "sdist and wheel are built, checked, and each runs in an empty environment",
     "mutation": "of a sample of mutants, the tests kill at least 85 %",
     "oldest": "the core with the oldest supported versions",

@@ -1,6 +1,6 @@
 """Does memory grow with the rows of a job? Resident memory after every chunk of a long one, with a plot.
 
-    OMP_NUM_THREADS=1 python benchmarks/long_job.py --out FOLDER [--count 20480] [--plot docs/long_job.png]
+    OMP_NUM_THREADS=1 python benchmarks/long_job.py --out FOLDER [--count 20480] [--plot FILE]
 
 The pairs are drawn scenes, the model is the embedded one that was trained on them, the method NIB with two nodes a side
 (the cost of a row does not matter here, their number does). Killed, it goes on; what is judged is the longest session:

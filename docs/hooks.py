@@ -1,12 +1,13 @@
-"""What the site needs beside the pages of this folder: the changelog, the tutorial, the command, and links that lead
+"""What the site needs beside the pages of this folder: the changelog, the notebooks, the commands, and links that lead
 out of it.
 
 Pages link to files of the repository as its web view understands it (``../src/nibt/pair.py``). The site does not have
-those files; there, such a link is the file's name.
+those files; there, such a link is the file's name. Notebooks become pages with their stored outputs.
 """
 
 import json
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ _ROOT_LINK = re.compile(r"\]\((?!\w+:|#)(docs/)?")
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the changelog, whose links are relative to the root of the repository, and the tutorial."""
-    root = Path(config.config_file_path).parent
+    """Add the changelog, whose links are relative to the root of the repository, and the notebooks."""
+    root, docs = Path(config.config_file_path).parent, Path(config.docs_dir)
     text = (root / "CHANGELOG.md").read_text(encoding="utf-8")
     files.append(File.generated(config, "changelog.md", content=_ROOT_LINK.sub(_from_docs, text)))
-    files.append(File.generated(config, "tutorial.md", content=_tutorial(Path(config.docs_dir) / "tutorial.ipynb")))
+    for notebook in sorted(docs.glob("tutorials/*.ipynb")):
+        name = notebook.relative_to(docs).with_suffix(".md").as_posix()
+        files.append(File.generated(config, name, content=_notebook(notebook)))
     return files
 
 
@@ -34,22 +37,42 @@ def _from_docs(link: re.Match[str]) -> str:
     return "](" if link[1] else "](../"
 
 
-def _tutorial(notebook: Path) -> str:
-    """Return a notebook as Markdown."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    texts = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
-    return "\n\n".join(text if kind == "markdown" else f"```python\n{text}\n```" for kind, text in texts)
+def _notebook(path: Path) -> str:
+    """Return a notebook as Markdown, with its outputs."""
+    parts: list[str] = []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        parts.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
+        for output in cell.get("outputs", ()):
+            parts.extend(_output(output))
+    return "\n\n".join(parts) + f"\n\n[This page as a notebook]({path.name})\n"
+
+
+def _output(output: Mapping[str, Any]) -> Iterator[str]:
+    """Yield an output as Markdown: pictures and tables as they are, other results as text."""
+    data = output.get("data", {})
+    for kind in ("image/png", "image/jpeg"):
+        if kind in data:
+            source = f"data:{kind};base64,{''.join(data[kind]).strip()}"
+            yield f'<p><img alt="The picture that the cell draws" src="{source}"></p>'
+            return
+    if "text/html" in data:
+        yield "<div>" + re.sub(r"\n\s*\n", "\n", "".join(data["text/html"])) + "</div>"
+    elif output.get("text") or "text/plain" in data:
+        yield f"```text\n{''.join(output.get('text') or data['text/plain']).rstrip()}\n```"
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Replace links out of the folder by names of files, and add typer's reference to the page of the command."""
-    if page.file.src_uri == "commands.md":
+    """Replace links out of the folder by names of files, and add typer's reference to the page of the commands."""
+    if page.file.src_uri == "reference/commands.md":
         markdown += _commands()
     root, folder = Path(config.config_file_path).parent, Path(config.docs_dir)
     here = (folder / page.file.src_uri).parent
 
     def inside(link: re.Match[str]) -> str:
         target = (here / link[2]).resolve()
+        if target.suffix == ".ipynb" and not page.file.src_uri.startswith("tutorials/"):
+            return f"[{link[1]}]({link[2].removesuffix('.ipynb')}.md{link[3] or ''})"
         if target.is_relative_to(folder) or not target.is_relative_to(root):
             return link[0]
         name = target.relative_to(root)

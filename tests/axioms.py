@@ -1,7 +1,7 @@
 """The axioms of attribution, as numbers: by how much a method breaks each of them, relative to its largest score.
 
 Every axiom says what two towers, two units or two targets must have in common if they are equal in a certain way.
-``python -m tests.axioms`` prints the table of docs/methods.md.
+``python -m tests.axioms`` prints the table of docs/explanation/axioms.md.
 """
 
 from collections.abc import Callable, Mapping
@@ -199,7 +199,7 @@ def _cell(line: str, axiom: str) -> str:
 
 
 def table() -> str:
-    """Return the methods by axioms, as in docs/methods.md."""
+    """Return the methods by axioms, as in docs/explanation/axioms.md."""
     rows = [["", *AXIOMS], ["---"] * (len(AXIOMS) + 1)]
     for line, case in lines().items():
         rows.append([f"`{case.name}`{line.removeprefix(case.name)}", *(_cell(line, axiom) for axiom in AXIOMS)])

@@ -13,6 +13,7 @@ comment on the line before a block marks it:
 """
 
 import ast
+import importlib.util
 import json
 import os
 import re
@@ -22,6 +23,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import typer
@@ -75,6 +77,16 @@ class Block:
     @property
     def file(self) -> str:
         return self.marker.removeprefix("file:").strip() if self.marker.startswith("file:") else ""
+
+
+def load_docs_module(name: str) -> ModuleType:
+    """Import a script of ``docs``, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def pages() -> list[str]:

@@ -44,15 +44,24 @@ def test_site_loads_nothing_from_elsewhere(site: Path) -> None:
         )
 
 
+def test_site_has_the_outputs_of_notebooks(site: Path) -> None:
+    for name in ("first_steps", "compare_methods", "audit_your_model"):
+        text = (site / "tutorials" / f"{name}.html").read_text(encoding="utf-8")
+        assert "data:image/jpeg;base64," in text
+    assert '<table border="1" class="dataframe">' in text
+
+
 def test_site_has_every_command_and_public_name(site: Path) -> None:
     import nibt
     from nibt.cli.main import app
 
-    text = (site / "commands.html").read_text(encoding="utf-8")
+    text = (site / "reference" / "commands.html").read_text(encoding="utf-8")
     for command in app.registered_commands:
         name = command.name or command.callback.__name__  # pyright: ignore
         assert f"nibt {name}" in text
-    names = re.findall(r"^::: nibt\.(?:\w+\.)*(\w+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
+    names = re.findall(
+        r"^::: nibt\.(?:\w+\.)*(\w+)$", (ROOT / "docs" / "reference" / "python.md").read_text(), re.MULTILINE
+    )
     assert sorted(names) == sorted(nibt.__all__)
 
 
@@ -61,7 +70,8 @@ def test_site_navigation_has_every_page() -> None:
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     listed = set(re.findall(r"([\w/]+\.md)$", "\n".join(line for line in text.splitlines() if "#" not in line), re.M))
     pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
-    assert listed == pages | {"changelog.md", "tutorial.md"}
+    notebooks = {path.with_suffix(".md").name for path in (ROOT / "docs" / "tutorials").glob("*.ipynb")}
+    assert listed == pages | {"changelog.md"} | {f"tutorials/{name}" for name in notebooks}
     assert yaml.safe_load(text)["theme"]["font"] is False
 
 
@@ -86,7 +96,14 @@ def test_site_in_a_browser_requests_nothing_from_elsewhere(served: str, browser:
     page.on("request", lambda request: requests.append(request.url))
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    for name in ("index", "theory", "metrics", "commands", "api"):
+    names = (
+        "explanation/theory",
+        "tutorials/first_steps",
+        "reference/commands",
+        "reference/python",
+        "reference/methods/nib",
+    )
+    for name in ("index", *names):
         page.goto(f"{served}/{name}.html")
         assert page.locator("h1").first.is_visible()
     page.locator("input.md-search__input").click()
@@ -96,7 +113,7 @@ def test_site_in_a_browser_requests_nothing_from_elsewhere(served: str, browser:
     page.locator("a.md-search-result__link").first.wait_for(timeout=120_000)
     narrow = browser.new_page(viewport={"width": 380, "height": 800})
     narrow.on("request", lambda request: requests.append(request.url))
-    narrow.goto(f"{served}/metrics.html")
+    narrow.goto(f"{served}/reference/metrics/index.html")
     wide = narrow.evaluate("document.documentElement.scrollWidth")
     assert requests
     assert all(url.startswith((served, "data:", "blob:")) for url in requests), requests

@@ -1,7 +1,7 @@
 """How good can a map of so few patches be, and what comes nearer to that? NIB on the study's scenes, with remedies.
 
 OMP_NUM_THREADS=1 python recipes/scenes/limits.py measure --out RUN    # resumes
-python recipes/scenes/limits.py report --out RUN     # into docs/study.md
+python recipes/scenes/limits.py report --out RUN     # into docs/explanation/study.md
 
 `perfect` gives each patch the share of it that the object covers: no method can know more at that grid. Pointing is
 measured on the mask itself, within the published tolerance (15 pixels at 640, here 3 of 128), and in the box.
@@ -22,7 +22,7 @@ from nibt.methods._shifts import interleave, parts_of_patch
 from nibt.metrics.average_precision import AveragePrecision
 from nibt.metrics.pointing_game import PointingGame
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs" / "explanation"
 NIB = {"layer": "7", "baseline": "blank", "quadrature": "gauss", "steps": 4}
 ROWS = {
     "perfect": None,

@@ -1,4 +1,4 @@
-"""All methods and variants on scenes whose truth is known, both sides: the table of docs/methods_table.md.
+"""All methods and variants on scenes whose truth is known, both sides: the table of docs/reference/results/methods.md.
 
 OMP_NUM_THREADS=1 python recipes/scenes/methods.py measure --out RUN [--part 0/2]   # resumes
 python recipes/scenes/methods.py report --out RUN
@@ -12,7 +12,7 @@ import nibt
 from nibt.evaluation.statistics import holm, interval
 from nibt.registry import find
 
-PAGE = Path(__file__).parents[2] / "docs" / "methods_table.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "results" / "methods.md"
 QUICK = {"rise": {"masks": 500}}
 """Where the default would take days on a processor: 6,000 masks an image. What was used is said in the table."""
 HEAVY = ("integrated_gradients", "m2ib", "rise", "shapley")
@@ -85,12 +85,12 @@ def main():
     records = collect(options.out, "methods")
     sides = "\n\n".join(f"## {side.capitalize()} side\n\n{table(records, side)}" for side in ("image", "text"))
     about = (
-        f"{machine()}; {options.count} scenes of seed {SEED} with two or three objects, one of them named; mean and "
+        f"Every method and variant on drawn scenes with ground truth. {machine()}; {options.count} scenes of seed {SEED} with two or three objects, one of them named; mean and "
         "bootstrap 95 % interval; * differs from NIB's default (paired Wilcoxon, Holm over the methods, 0.05). `ms "
-        "each` is processor time, measuring included: the rows `ones` tell how much that is. `python "
-        "recipes/scenes/methods.py`; what to make of it: [methods.md](methods.md#which-method)."
+        "each` is processor time with the metrics, whose share the rows `ones` show. `python recipes/scenes/methods.py`; "
+        "[which one to use](../methods/index.md#which-one)."
     )
-    PAGE.write_text(f"# All methods on scenes whose truth is known\n\n{about}\n\n{sides}\n")
+    PAGE.write_text(f"# All methods on drawn scenes\n\n{about}\n\n{sides}\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The study of layers, baselines, rules, nodes and targets: NIB on 1,000 scenes whose truth is known.
 
 OMP_NUM_THREADS=1 python recipes/scenes/study.py measure --out RUN [--part 0/2]   # resumes; several parts side by side
-python recipes/scenes/study.py report --out RUN                                   # docs/study.md and its plots
+python recipes/scenes/study.py report --out RUN                                # docs/explanation/study.md and its plots
 """
 
 import math
@@ -17,7 +17,7 @@ from nibt.evaluation.statistics import interval
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs" / "explanation"
 DEPTH = 12
 TARGETS = ("cosine", "centred")
 BASELINES = {"zero": ("geometric", 4), "blank": ("gauss", 4), "mean": ("gauss", 4)}
@@ -184,7 +184,7 @@ def short(setting):
 
 
 def report(records):
-    """The tables and plots, as Markdown; what they mean is written by hand in docs/study.md around the markers."""
+    """The tables and plots, as Markdown; their meaning is written by hand in docs/explanation/study.md."""
     parts = {}
     for side, metrics in (
         ("image", ["pointing_game", "average_precision", "energy", "own_object"]),

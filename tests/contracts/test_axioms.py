@@ -1,4 +1,4 @@
-"""Which method keeps which axiom, in both directions, and the table of docs/methods.md."""
+"""Which method keeps which axiom, in both directions, and the table of docs/explanation/axioms.md."""
 
 from collections.abc import Callable
 
@@ -79,7 +79,7 @@ def test_methods_keep_and_break_the_claimed_axioms(line: str, axiom: str) -> Non
 
 
 def test_axioms_table_of_the_documentation_is_current() -> None:
-    text = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/explanation/axioms.md").read_text(encoding="utf-8")
     assert text.partition("<!-- axioms -->\n")[2].partition("\n<!-- /axioms -->")[0] == axioms.table()
 
 

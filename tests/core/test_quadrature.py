@@ -46,7 +46,7 @@ def test_nodes_other_than_geometric_ignore_the_floor() -> None:
     [(12, True, [12, 24, 48, 64]), (32, True, [32, 64]), (64, True, [64]), (70, True, [70]), (5, False, [5])],
 )
 def test_refined_doubles_the_steps_up_to_the_limit(steps: int, more: bool, expected: list[int]) -> None:
-    assert MOST_STEPS == 64, "docs/methods.md states this limit"
+    assert MOST_STEPS == 64, "docs/reference/methods/index.md states this limit"
     paths = list(refined("geometric", steps, 0.2, more))
     assert [len(path.positions) for path in paths] == expected
     assert paths == [nodes("geometric", count, 0.2) for count in expected]

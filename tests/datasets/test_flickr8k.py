@@ -45,7 +45,7 @@ def test_flickr8k_scores_captions_with_their_own_image(tmp_path: Path) -> None:
 
 
 def test_flickr8k_takes_the_best_caption_by_a_model(tmp_path: Path) -> None:
-    """As in docs/datasets.md."""
+    """As in docs/reference/datasets.md."""
     from nibt.engine.encode import encode
 
     model = nibt.load_model("scenes")

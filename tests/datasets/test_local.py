@@ -189,7 +189,7 @@ def test_measure_takes_a_data_set(tmp_path: Path) -> None:
 
 
 def test_data_sets_are_documented() -> None:
-    text = (ROOT / "docs/datasets.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/reference/datasets.md").read_text(encoding="utf-8")
     for name in available("datasets"):
         assert f"`{name}`" in text
         for field in fields(find("datasets", name)):

@@ -191,7 +191,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "saliency_map": {"at": "attention"},
     "shapley": {"budget": 512, "seed": 0},
 }
-"""The defaults that docs/methods.md states."""
+"""The defaults that the pages of methods state."""
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -89,7 +89,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "max_sensitivity": {"samples": 10, "radius": 0.02, "seed": 0},
     "pointing_game": {"tolerance": 15 / 640},
 }
-"""The defaults that docs/metrics.md states."""
+"""The defaults that the pages of metrics state."""
 
 
 @pytest.mark.parametrize("name", available("metrics"))

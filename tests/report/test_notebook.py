@@ -10,10 +10,8 @@ from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
 
-import nbformat
 import pytest
 from IPython.core.formatters import DisplayFormatter
-from nbclient import NotebookClient
 from PIL import Image
 
 import nibt
@@ -23,10 +21,7 @@ from nibt.report.html.view import Panel
 from nibt.results.explanation import Comparison
 from nibt.results.measurement import Measurement
 from tests.answers import BETWEEN, PEAK, WHOLE, answer
-from tests.helpers import ROOT, check_page, explain_with_table
-
-TUTORIAL = ROOT / "docs" / "tutorial.ipynb"
-
+from tests.helpers import check_page, explain_with_table
 
 ROWS = [
     Measurement(0, "image", "deletion", 0.25),
@@ -123,17 +118,3 @@ def test_show_needs_ipython(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "IPython.display", None)
     with pytest.raises(Unsupported, match=r"pip install jupyterlab, or write a file with nibt\.write_page"):
         nibt.show(answer(PEAK, (90, 90), WHOLE))
-
-
-def test_tutorial_runs() -> None:
-    book = nbformat.read(TUTORIAL, as_version=4)
-    nbformat.validate(book)
-    assert all(not cell.get("outputs") and cell.get("execution_count") is None for cell in book.cells)
-    NotebookClient(
-        book, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(TUTORIAL.parent)}}
-    ).execute()
-    shown = [output for cell in book.cells for output in cell.get("outputs", ()) if "data" in output]
-    pages = [output["data"]["text/html"] for output in shown if "text/html" in output["data"]]
-    assert len(pages) == 6
-    for page in pages:
-        framed(page)

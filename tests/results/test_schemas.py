@@ -1,6 +1,5 @@
 """Tests of ``docs/schemas``: the schemas are current, and files that nibt writes match them."""
 
-import importlib.util
 import json
 import tomllib
 from pathlib import Path
@@ -13,18 +12,14 @@ import pytest
 import nibt
 from nibt.datasets.scenes import Scenes
 from tests import tiny
+from tests.documents import load_docs_module
 from tests.helpers import compare, explain_with_table, noise_pairs
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 def _schemas() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("schemas", DOCS / "schemas.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_docs_module("schemas")
 
 
 def _check(name: str, data: Any) -> None:
@@ -39,7 +34,7 @@ def _check(name: str, data: Any) -> None:
 def test_schemas_are_current() -> None:
     schemas = _schemas()
     for name in schemas.KINDS:
-        assert (schemas.FOLDER / f"{name}.json").read_text() == schemas.schema_text(name), "run python docs/schemas.py"
+        assert (schemas.FOLDER / f"{name}.json").read_text() == schemas.schema_text(name), "run python docs/generate.py"
     assert {file.stem for file in schemas.FOLDER.glob("*.json")} == set(schemas.KINDS)
 
 

@@ -29,7 +29,7 @@ class Folder(LocalDataset, TextTable):
         "pairs.csv (columns image and caption) or pairs.jsonl (an object with image and caption per line), and its "
         "images in images/ or in the same folder"
     )
-    home = "you write it yourself; docs/datasets.md has examples"
+    home = "you write it yourself; docs/reference/datasets.md has examples"
 
     @override
     def read_records(self) -> list[Record]:

@@ -1,7 +1,7 @@
 """Detection of pairs that the model rates as no match, whose maps explain a low score.
 
 A pair is no match if its logit is lower, by more than ``MARGIN``, than that of the image with a blank caption or of a
-blank image with the caption. A pair that passes may still be no match. ``docs/reading.md`` has the error rates.
+blank image with the caption. A pair that passes may still be no match. ``docs/explanation/reading.md`` has error rates.
 """
 
 from collections.abc import Iterator

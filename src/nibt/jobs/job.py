@@ -77,7 +77,7 @@ class Job:
 
     @property
     def manifest(self) -> Manifest:
-        """The manifest: the request, the pairs and the sessions. It is described in ``docs/batch.md``.
+        """The manifest: the request, the pairs and the sessions. It is described in ``docs/reference/jobs.md``.
 
         Raises:
             BadInput: The manifest cannot be read, or another version of nibt wrote it.

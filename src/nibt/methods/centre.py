@@ -4,6 +4,15 @@
 
 d is the distance from the center, where the outermost units along either axis lie at 1. The tokens of a caption's words
 lie on a line from -1 (the first) to 1 (the last); a single token lies at 0.
+
+Answers:
+    Nothing: it is a control.
+
+Use it when:
+    You report a metric against ground truth: photographs have their objects in the center.
+
+Avoid it when:
+    You want an explanation.
 """
 
 from dataclasses import dataclass

@@ -3,6 +3,15 @@
     score of token t = mean over heads of relu(dS/dA * A)[r, t]
 
 Zhu et al. (ICLR 2025) compare this form. The published form, which goes through all blocks, is ``gae``.
+
+Answers:
+    Which tokens the last attention uses, where more attention raises the score.
+
+Use it when:
+    You compare with the table of NIB's paper, or need the cheapest map of a transformer.
+
+Avoid it when:
+    You can afford all blocks: use ``gae``. It needs attention, and has no sign.
 """
 
 from dataclasses import dataclass

@@ -4,6 +4,16 @@
     textbook:          sum_c x_tc (dS/dx)_tc,                 x the first tokens
 
 Zhu et al. (ICLR 2025) compare the first form.
+
+Answers:
+    Which tokens of the last attention raise or lower the score, to first order.
+
+Use it when:
+    You need a signed map for one gradient, or compare with the table of NIB's paper.
+
+Avoid it when:
+    You need sums or words: on ``scenes`` it separates the naming words worse than ``nib``. The variant ``textbook``
+    is 0, up to rounding, on towers that normalize their first tokens, such as CLIP's image tower.
 """
 
 from dataclasses import dataclass

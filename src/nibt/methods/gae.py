@@ -4,6 +4,16 @@
     textbook: the mean over heads of relu(dS/dA_l * A_l), as published
 
 A head that pools by attention multiplies R by its own map.
+
+Answers:
+    Which patches and words the tower attends to, through all blocks, where more attention raises the score.
+
+Use it when:
+    You want a good order of the pixels of a transformer at the cost of one gradient.
+
+Avoid it when:
+    You need a sign or sums. On ``scenes``, 95 % of its score is on special tokens, and its maps for two captions are
+    alike (rank correlation 0.64).
 """
 
 from dataclasses import dataclass

@@ -5,6 +5,17 @@
 
 Zhu et al. (ICLR 2025) compare the first form, which does not pool the weights. The default layer is what leaves the
 block at three quarters of the depth; on a convolutional trunk it is the last feature map, as published.
+
+Answers:
+    Which tokens of a late layer raise the score, to first order.
+
+Use it when:
+    You explain a convolutional tower, or compare with published Grad-CAM maps. Use the variant ``textbook`` for
+    these.
+
+Avoid it when:
+    You explain a transformer: ``--along-path`` or ``nib`` are better on ``scenes`` for little more. A map of zeros
+    means that no token of the layer raises the score.
 """
 
 from dataclasses import dataclass

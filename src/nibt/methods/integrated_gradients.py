@@ -3,6 +3,16 @@
     score of token t = sum_c (h - r)_tc * mean_{j=1..n} [dS/dx](r + (j - 1/2)/n (h - r))_tc,  h the first tokens
 
 The path is NIB's, but at the input of the tower and with the midpoint rule.
+
+Answers:
+    How much each patch of the input, and each word, adds to the similarity, compared with an input without content.
+
+Use it when:
+    You need scores of the input itself rather than of a hidden layer: it keeps all axioms that the tests check.
+
+Avoid it when:
+    You are in a hurry, or explain a convolutional tower: it has 50 steps, and the map has a cell per cell of the
+    first feature map.
 """
 
 from dataclasses import dataclass

@@ -4,6 +4,16 @@
     score of token t = sum over the last L blocks of the mean over heads and queries of relu(ds_l / dA_l)[., t]
 
 The tokens of a block are the rows that the embedding depends on; padding is excluded.
+
+Answers:
+    For which patches more attention, in any block, would raise the score.
+
+Use it when:
+    You explain images with a transformer and want a good order of the pixels.
+
+Avoid it when:
+    You explain words (on ``scenes`` it is no better than chance there), need a sign, or compare the mass of the map:
+    its maps are positive nearly everywhere.
 """
 
 from dataclasses import dataclass
@@ -23,7 +33,7 @@ class LeGrad(AttentionMethod):
     """Rectified gradients of the attention weights, summed over blocks.
 
     Args:
-        blocks: The number of last blocks that are summed; all by default.
+        blocks: The number of last blocks that are summed. None sums all.
 
     """
 

@@ -7,6 +7,16 @@
 a is learned and starts at 5, which replaces almost nothing. With ``noise="features"`` the noise has the mean and the
 standard deviation of the features, as in the information bottleneck of Schulz et al. (ICLR 2020, arXiv 2001.00396):
 h is standardized first, per channel over the tokens of the item.
+
+Answers:
+    How much information about each token must be kept for the pair to match. The unit is nats.
+
+Use it when:
+    You compare with the published M2IB, or want to know where a bottleneck keeps information.
+
+Avoid it when:
+    You need a sign, a low cost, or a map that depends on the caption: on ``scenes``, the maps for two captions of an
+    image have a rank correlation of 0.87.
 """
 
 from collections.abc import Callable

@@ -3,6 +3,15 @@
     x_0 = first tokens,  x_{j+1} = x_j - stride sign(dS/dx_j),  score = -sum_c sum_j (x_{j+1} - x_j) dS/dx_j
 
 Each step lowers the score, so every term is |dS/dx_j| times the stride: a sensitivity, which is never negative.
+
+Answers:
+    How sensitive the score is to each first token, along an adversarial path.
+
+Use it when:
+    You compare with the table of NIB's paper.
+
+Avoid it when:
+    You need a sign, or the place of an object: on ``scenes`` its pointing is 0.51, that of ``nib`` 0.87.
 """
 
 from dataclasses import dataclass

@@ -4,7 +4,19 @@
 
 A hidden layer moves along a straight path from its state h to a baseline r without information. A token's score is the
 part of the change of S that its row contributes. The method is deterministic: it has no noise and no training. With
-r = 0 it is the published method; ``docs/methods.md`` explains why another baseline is better.
+r = 0 it is the published method; the page on theory explains why another baseline is better.
+
+Answers:
+    How much each patch and each word adds to the similarity, compared with an input without content, and with which
+    sign.
+
+Use it when:
+    You need a first answer. It explains both sides of every model in a few forward passes, and reports how far its
+    scores add up.
+
+Avoid it when:
+    You want to know what happens if a part is removed: use ``occlusion``. Do not read signs in the variant ``paper``:
+    on ``scenes``, 47 % of its scores of absent nouns are negative, which is chance.
 """
 
 from dataclasses import dataclass

@@ -4,6 +4,16 @@
 
 A patch is replaced by the mean color, a word by the embedding of the padding token. Units are removed one at a time,
 so two words with the same content both get low scores.
+
+Answers:
+    By how much the score drops if this patch, or this word, is missing.
+
+Use it when:
+    You explain a caption, which has few words, or want an answer that does not depend on layers or gradients.
+
+Avoid it when:
+    Two parts say the same: neither drop shows it. On images it costs a forward pass per cell, which on convolutional
+    towers are hundreds.
 """
 
 from dataclasses import dataclass

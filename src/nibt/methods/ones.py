@@ -1,6 +1,15 @@
 """A control: the same score for every unit.
 
 Metrics that rescale maps to [0, 1] make a flat map 0, so it keeps nothing of the input.
+
+Answers:
+    Nothing: it is a control.
+
+Use it when:
+    You report a metric: what ``ones`` reaches does not come from the map.
+
+Avoid it when:
+    You want an explanation.
 """
 
 from dataclasses import dataclass

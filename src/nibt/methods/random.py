@@ -2,6 +2,15 @@
 
 The draw of an item depends on the seed and on a checksum of the item. Items therefore get different maps, and the map
 of an item depends neither on its batch nor on the order.
+
+Answers:
+    Nothing: it is a control.
+
+Use it when:
+    You report a metric: a method that is not better than ``random`` explains nothing on that data.
+
+Avoid it when:
+    You want an explanation.
 """
 
 from dataclasses import dataclass

@@ -3,9 +3,17 @@
     score = sum_n S(mask_n) mask_n / (N p)
 
 The mask of an image is a grid of 8 x 8 cells, each kept with the probability p. The grid is upsampled bilinearly to
-the pixels with a random shift and multiplied with the normalized pixels. The resulting pixel map is averaged over
-squares of a quarter of a cell, which is finer than the masks resolve, so the units are a grid of at most 32 x 32.
-The mask of a caption keeps or drops each token: its word embedding is multiplied by 1 or 0. Special tokens are kept.
+the pixels with a random shift and multiplied with the normalized pixels. The map is averaged over
+squares of a quarter of a cell, so it has at most 32 x 32 units. The mask of a caption keeps or drops each word token.
+
+Answers:
+    Which parts are present when random masks leave a high score.
+
+Use it when:
+    You can run a model hundreds of times and want a reference that uses only its scores.
+
+Avoid it when:
+    You need a result soon, a sign, or scores that do not change if a constant is added to the target.
 """
 
 from dataclasses import dataclass
@@ -35,7 +43,7 @@ class RISE(Method):
     """Masks averaged with the scores of the masked inputs.
 
     Args:
-        masks: The number of masks; the default differs by side.
+        masks: The number of masks.
         share: The probability that a cell or a token is kept.
         cells: The number of cells of an image's mask along each axis.
         seed: The seed of the masks.

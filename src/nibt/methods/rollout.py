@@ -3,6 +3,15 @@
     score of token t = (product over blocks l of (mean over heads of A_l + 1) / 2)[r, t]
 
 The map of an image is the same for every caption, since no gradient enters. It is included as a negative control.
+
+Answers:
+    Where the attention of the tower goes, whatever the other input says.
+
+Use it when:
+    You need a control that uses the model but not the pair.
+
+Avoid it when:
+    You want an explanation of a pair: the map is the same for every caption.
 """
 
 from dataclasses import dataclass

@@ -3,9 +3,18 @@
 The coalitions are drawn in pairs (Covert and Lee, AISTATS 2021, arXiv 2012.01536). The game (Shapley, 1953) is the
 score of the input with only the units of a coalition kept. The Shapley values are the additive game with the sum
 S(all) - S(none) that is nearest to it by least squares, where coalitions of s of n units have the weight
-(n - 1) / (C(n, s) s (n - s)). The method uses only the score of a tower, which makes it a reference for other methods.
+(n - 1) / (C(n, s) s (n - s)).
 The values are exact if the budget covers all coalitions; otherwise it is spent on pairs of a coalition and its
 complement.
+
+Answers:
+    What each part contributes on average over all orders in which parts are added.
+
+Use it when:
+    You want a reference that is fair to parts that say the same, or exact values for a caption of up to nine tokens.
+
+Avoid it when:
+    The tower has many units: below four coalitions per unit the values are rough.
 """
 
 from collections.abc import Sequence
@@ -31,8 +40,8 @@ class Shapley(UnitMethod):
     """Shapley values by weighted least squares.
 
     Args:
-        budget: The number of coalitions, besides the full and the empty one. A budget below four times the number of
-            units gives a rough estimate. The scores add up to S(all) - S(none) for any budget.
+        budget: The number of coalitions, besides the full and the empty one. The scores
+            add up to S(all) - S(none) for any budget.
         seed: The seed of the coalitions.
 
     """

@@ -12,9 +12,8 @@ class PerturbationMetric(Metric):
     """Base class of metrics that remove parts of the input.
 
     Args:
-        hide: What replaces parts of an image: ``mean`` (the mean color), ``blur`` or ``noise``. Words are always
-            blended with the embedding of the padding token.
-        seed: The seed of random draws, which differ by item.
+        hide: What replaces parts of an image: ``mean``, ``blur`` or ``noise``.
+        seed: The seed of random draws.
 
     """
 

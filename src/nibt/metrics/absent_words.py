@@ -1,6 +1,22 @@
 """The share of words for absent objects whose score is negative, from 0 to 1.
 
-Evidence against the image should have a negative score. A method without a sign gets 0.
+Answers:
+    Do words that name absent objects get negative scores?
+
+Range:
+    0 to 1
+
+Forward passes:
+    none
+
+Use it when:
+    You rely on the sign of words. Report the share of present words that are positive as well.
+
+Avoid it when:
+    The method has no sign. A method that makes every word negative has 1.
+
+Source:
+    nibt
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,25 @@
 """Average precision of the map as a ranking of the pixels, from 0 to 1.
 
-The positives are the pixels of the objects that the caption names. scikit-learn computes the value. A random map gets
-the share of the positives.
+The positives are the pixels of the objects that the caption names. A random map gets their share of the image.
+
+Answers:
+    Do the pixels of the named object have the highest scores?
+
+Range:
+    0 to 1
+
+Forward passes:
+    none
+
+Use it when:
+    You compare the whole order of the pixels.
+
+Avoid it when:
+    You compare data sets: chance is the share of the image that the object covers. Grids limit it: on ``scenes`` a
+    perfect map has 0.87.
+
+Source:
+    scikit-learn, ``average_precision_score``
 """
 
 from dataclasses import dataclass

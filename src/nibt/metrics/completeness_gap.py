@@ -1,6 +1,24 @@
 """Completeness gap: the sum of the scores minus the change of the target, relative to that change.
 
 A change below 0.01 counts as 0.01. The result is never negative; it is NaN for methods without a path.
+
+Answers:
+    How far are the scores from adding up to the change of the score?
+
+Range:
+    0 and up
+
+Forward passes:
+    none
+
+Use it when:
+    You want to say that a part contributed a share of the score.
+
+Avoid it when:
+    You judge a map by it: a poor map can be complete.
+
+Source:
+    Sundararajan et al., ICML 2017, as an error
 """
 
 from dataclasses import dataclass

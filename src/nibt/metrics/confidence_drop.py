@@ -2,8 +2,26 @@
 
     drop = 100 max(0, S - S_kept)
 
-The source is Chattopadhay et al. (2018), by way of the paper of NIB with its errors corrected. ``_confidence.py``
-describes what is shown under the protocols ``correct`` and ``paper``.
+Only the protocol ``correct`` measures the caption; ``paper`` is that of the authors of NIB.
+
+Answers:
+    How much of the similarity is lost if only what the map keeps is shown?
+
+Range:
+    0 to 200 for the cosine
+
+Forward passes:
+    1
+
+Use it when:
+    You compare with the tables of M2IB and NIB. Use the protocol ``paper`` for their numbers.
+
+Avoid it when:
+    You want to know which map is better: maps that are bright everywhere win. On ``scenes`` a random map can beat
+    NIB. Never report it without the three controls.
+
+Source:
+    Chattopadhay et al., WACV 2018 (Grad-CAM++)
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,24 @@
 """Confidence increase: whether the score rises when only what the map keeps is shown.
 
-The value of an example is 100 or 0, so a mean is a percentage. The source is Chattopadhay et al. (2018).
-``_confidence.py`` describes what is shown.
+The value of an example is 100 or 0, so a mean is a percentage.
+
+Answers:
+    Does the similarity rise if only what the map keeps is shown?
+
+Range:
+    0 or 100
+
+Forward passes:
+    1
+
+Use it when:
+    You compare with the tables of M2IB and NIB.
+
+Avoid it when:
+    As for ``confidence_drop``.
+
+Source:
+    Chattopadhay et al., WACV 2018 (Grad-CAM++)
 """
 
 from dataclasses import dataclass

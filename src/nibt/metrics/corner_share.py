@@ -1,6 +1,22 @@
 """The share of the absolute score on the four corner patches, from 0 to 1.
 
-Reviewers of the paper of NIB pointed at scores in the corners. A uniform map gets 4 / number of patches.
+Answers:
+    How much of the score is in the corners of the image?
+
+Range:
+    0 to 1; a uniform map has 4 / number of patches
+
+Forward passes:
+    none
+
+Use it when:
+    You suspect that background patches store global information (Darcet et al., ICLR 2024).
+
+Avoid it when:
+    You rank methods: objects may lie in corners, and no direction is better.
+
+Source:
+    the reviews of NIB's paper
 """
 
 from dataclasses import dataclass

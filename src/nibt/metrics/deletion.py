@@ -1,6 +1,25 @@
 """Deletion: the area under the score while units are removed by decreasing attribution score.
 
-A faithful map has a small area (Petsiuk et al., 2018). Units with equal scores are removed in their own order.
+A faithful map has a small area. Units with equal scores are removed in their own order.
+
+Answers:
+    How fast does the score fall if the most important units are removed first?
+
+Range:
+    that of the score
+
+Forward passes:
+    ``levels``, 10
+
+Use it when:
+    You want faithfulness to the model, without ground truth.
+
+Avoid it when:
+    You can measure with one ``hide`` only: the model sees images that it was never trained on, and a map that finds
+    what breaks it wins.
+
+Source:
+    Petsiuk et al., BMVC 2018 (RISE)
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,25 @@
 """Energy-based pointing game: the share of the positive scores on the named objects, from 0 to 1.
 
-The named objects are those of the caption. A map without positive scores gets 0 (Wang et al., 2020, Score-CAM).
+A map without positive scores gets 0.
+
+Answers:
+    How much of the positive score lies on the named object?
+
+Range:
+    0 to 1
+
+Forward passes:
+    none
+
+Use it when:
+    You want to know how focused a map is.
+
+Avoid it when:
+    You compare rectified maps with maps that are positive everywhere, such as ``legrad``: 0.13 on ``scenes`` with a
+    good order.
+
+Source:
+    Wang et al., CVPR workshops 2020 (Score-CAM)
 """
 
 from dataclasses import dataclass

@@ -2,10 +2,27 @@
 
     infidelity = mean over random masks of (sum of the scores of the removed units - (S - S without them))^2
 
-The source is Yeh et al. (NeurIPS 2019, arXiv 1901.09392, definition 2.1). A mask draws a share uniformly from [0, 1]
+A mask draws a share uniformly from [0, 1]
 and removes each unit with that probability, so that few units are removed as often as many. Each item has its own
-masks. The exact attribution of a linear model has infidelity 0. Use ``scaled`` for maps that do not have the unit of
-the score, such as attention.
+masks. The exact attribution of a linear model has infidelity 0.
+
+Answers:
+    Do sums of scores predict the drop when random sets of units are removed?
+
+Range:
+    0 and up, squared units of the score
+
+Forward passes:
+    ``masks``, 64
+
+Use it when:
+    You use the scores as amounts.
+
+Avoid it when:
+    The map does not have the unit of the score, as with attention; ``scaled`` helps.
+
+Source:
+    Yeh et al., NeurIPS 2019, arXiv 1901.09392, definition 2.1
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,24 @@
 """Insertion: the area under the score while units are inserted by decreasing attribution score.
 
-A faithful map has a large area (Petsiuk et al., 2018).
+A faithful map has a large area.
+
+Answers:
+    How fast does the score rise if the most important units are inserted first?
+
+Range:
+    that of the score
+
+Forward passes:
+    ``levels``, 10
+
+Use it when:
+    You want faithfulness to the model, without ground truth. Report it with ``deletion``.
+
+Avoid it when:
+    As for ``deletion``.
+
+Source:
+    Petsiuk et al., BMVC 2018 (RISE)
 """
 
 from dataclasses import dataclass

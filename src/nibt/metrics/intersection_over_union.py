@@ -1,7 +1,25 @@
 """Intersection over union of the thresholded map and the named objects, at the best threshold.
 
-The named objects are those of the caption. The value is from 0 to 1. The threshold is chosen for each example, so the
+The threshold is chosen for each example, so the
 value is an upper bound.
+
+Answers:
+    How well would the map outline the named object, if the threshold were known?
+
+Range:
+    0 to 1
+
+Forward passes:
+    none
+
+Use it when:
+    You compare with publications that report it.
+
+Avoid it when:
+    You need a segmentation: the threshold uses the ground truth.
+
+Source:
+    a common measure
 """
 
 from dataclasses import dataclass

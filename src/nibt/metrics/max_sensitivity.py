@@ -2,10 +2,26 @@
 
     max over perturbed inputs of |perturbed map - map| / |map|
 
-The norm is Euclidean; if the map is zero, the change is not divided. The source is Yeh et al. (NeurIPS 2019, arXiv
-1901.09392, definition 3.1). Images are perturbed on their normalized pixels and captions on the embeddings of their
-words, as ``core.perturbation.perturbed`` describes. The maximum is taken over random draws, so it is a lower bound.
-The method runs once more for each draw. A constant map has sensitivity 0, so a low value alone does not show quality.
+The norm is Euclidean; if the map is zero, the change is not divided. Images are perturbed on their normalized pixels
+and captions on the embeddings of their words. The maximum is taken over random draws.
+
+Answers:
+    How much does the map change under small noise?
+
+Range:
+    0 and up
+
+Forward passes:
+    ``samples`` (10) explanations
+
+Use it when:
+    You want to know whether a map is stable.
+
+Avoid it when:
+    You want to rank methods by it alone: a constant map has 0. The value is a lower bound.
+
+Source:
+    Yeh et al., NeurIPS 2019, arXiv 1901.09392, definition 3.1
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,25 @@
 """Whether the mean score on the named objects exceeds that on every other object, 1 or 0.
 
-The named objects are those of the caption. A map that is the same for all captions of a scene fails this test, since
+A map that is the same for all captions of a scene fails this test, since
 the captions name different objects.
+
+Answers:
+    Does the map prefer the named object to the other objects of the image?
+
+Range:
+    0 or 1
+
+Forward passes:
+    none
+
+Use it when:
+    You want to find maps that show all that is there, whatever the caption says.
+
+Avoid it when:
+    The images have a single object.
+
+Source:
+    nibt
 """
 
 from dataclasses import dataclass

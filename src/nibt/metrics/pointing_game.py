@@ -1,7 +1,26 @@
 """Pointing game: whether the maximum of the map lies on a named object, 1 or 0.
 
-The named objects are those of the caption. Several equal maxima are replaced by their mean position. The tolerance is a
-share of the longer side, 15 of 640 pixels as published (Zhang et al., 2018).
+Several equal maxima are replaced by their mean position. The tolerance is a
+share of the longer side, 15 of 640 pixels as published.
+
+Answers:
+    Does the peak of the map lie on the object that the caption names?
+
+Range:
+    0 or 1
+
+Forward passes:
+    none
+
+Use it when:
+    You want a number that is easy to read and to compare with publications.
+
+Avoid it when:
+    You need more than one pixel of the map. The tolerance helps coarse grids, and the control ``centre`` does well on
+    photographs.
+
+Source:
+    Zhang et al., IJCV 2018
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,24 @@
 """The share of the absolute score on rows without a unit, from 0 to 1.
 
 These rows are class, start, end and padding tokens.
+
+Answers:
+    How much of the score is on tokens that the map cannot show?
+
+Range:
+    0 to 1
+
+Forward passes:
+    none
+
+Use it when:
+    You choose a layer or a method: above one half, the map shows the smaller part.
+
+Avoid it when:
+    You rank methods: no direction is better.
+
+Source:
+    nibt
 """
 
 from dataclasses import dataclass

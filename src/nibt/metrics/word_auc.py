@@ -2,6 +2,24 @@
 
 The value is the probability that a word which names an object of the image has a higher score than a word which does
 not; ties count one half. scikit-learn computes it.
+
+Answers:
+    Do the words that name an object score above the other words?
+
+Range:
+    0 to 1
+
+Forward passes:
+    none
+
+Use it when:
+    You evaluate the scores of words.
+
+Avoid it when:
+    Captions are very short: one naming word of three gives few possible values. Chance is 0.5.
+
+Source:
+    scikit-learn, ``roc_auc_score``
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """The result of an audit: checks with their verdicts, curves, scores and example maps.
 
-``SCHEMA`` is the version of the JSON form, which is described in ``docs/audit.md``.
+``SCHEMA`` is the version of the JSON form, which is described in ``docs/reference/audit.md``.
 """
 
 from collections.abc import Mapping, Sequence

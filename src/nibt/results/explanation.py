@@ -1,6 +1,6 @@
 """Explanations of an image with a caption, and comparisons of two images or two captions.
 
-``SCHEMA`` is the version of the JSON form, which is described in ``docs/json.md``.
+``SCHEMA`` is the version of the JSON form, which is described in ``docs/reference/json.md``.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """The result of ROAR: the increase of the loss after training without what a method marks as important.
 
-``SCHEMA`` is the version of the JSON form, which is described in ``docs/roar.md``.
+``SCHEMA`` is the version of the JSON form, which is described in ``docs/reference/roar.md``.
 """
 
 from collections.abc import Mapping

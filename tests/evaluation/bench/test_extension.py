@@ -1,4 +1,4 @@
-"""A method of another package is benchmarked by its name, as docs/extending.md shows."""
+"""A method of another package is benchmarked by its name, as docs/guides/own_method.md shows."""
 
 import json
 import os
@@ -18,7 +18,7 @@ def blocks(page: str) -> dict[str, str]:
 
 
 def test_benchmark_takes_a_method_of_another_package(tmp_path: Path) -> None:
-    parts = blocks((ROOT / "docs" / "extending.md").read_text())
+    parts = blocks((ROOT / "docs" / "guides" / "own_method.md").read_text())
     commands = parts.pop("commands")
     assert "count = 6" in parts["plan.toml"]
     for name, text in parts.items():

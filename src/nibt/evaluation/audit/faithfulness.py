@@ -19,7 +19,8 @@ _PERTURBATION_METRICS = ("deletion", "insertion", "confidence_drop", "confidence
 _GROUND_TRUTH_METRICS = ("pointing_game", "average_precision", "word_auc")
 _CURVE_METRICS = ("deletion", "insertion")
 _SHARE_METRICS = ("special_share", "corner_share")
-_CHECKED_METRICS = ("deletion", "insertion", *_GROUND_TRUTH_METRICS)  # docs/audit.md explains why confidence is not
+# docs/reference/audit.md explains why confidence is not checked
+_CHECKED_METRICS = ("deletion", "insertion", *_GROUND_TRUTH_METRICS)
 _CONTROL_SEED_OFFSET = 104729  # so that a random control differs from an audited random map
 Values = dict[tuple[Modality, str], np.ndarray]
 """The values of all pairs, by side and metric."""

@@ -1,4 +1,4 @@
-"""The thresholds of an audit. ``docs/audit.md`` has the reasons and the measurements that they are based on."""
+"""The thresholds of an audit. ``docs/reference/audit.md`` has the reasons."""
 
 from dataclasses import dataclass
 from typing import Any, Literal

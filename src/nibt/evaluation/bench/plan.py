@@ -1,4 +1,4 @@
-"""Read a plan from TOML: models x methods x data sets x metrics x targets x seeds. Its format: ``docs/bench.md``."""
+"""Read a plan from TOML: models x methods x data sets x metrics x targets x seeds (``docs/reference/plans.md``)."""
 
 import itertools
 import tomllib

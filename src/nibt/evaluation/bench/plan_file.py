@@ -1,4 +1,4 @@
-"""The file of a plan: what TOML may hold, with its defaults. ``docs/bench.md`` describes it."""
+"""The file of a plan: what TOML may hold, with its defaults. ``docs/reference/plans.md`` describes it."""
 
 from collections.abc import Hashable, Sequence
 from typing import Annotated, Any, TypeVar

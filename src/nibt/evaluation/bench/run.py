@@ -149,7 +149,7 @@ class Run:
         return self.store.table(chunk.part for chunks in cells.values() for chunk in chunks)
 
     def frame(self) -> DataFrame:
-        """Return all rows as a ``pandas.DataFrame``. The columns are described in ``docs/bench.md``."""
+        """Return all rows as a ``pandas.DataFrame``. The columns are described in ``docs/reference/plans.md``."""
         pandas()
         return self.table().to_pandas()
 
@@ -255,7 +255,7 @@ def benchmark(
 
     Args:
         plan: The name of a plan that ships with nibt, a TOML file, or a mapping with the same keys. The format is
-            described in ``docs/bench.md``.
+            described in ``docs/reference/plans.md``.
         out: The folder of the run.
         on_progress: Called after each chunk with the number of pairs that are done.
 

@@ -1,6 +1,5 @@
 """OpenCLIP's image towers: its own ViT, timm's ViTs, and convolutional trunks."""
 
-import math
 from contextlib import ExitStack
 from typing import Any
 
@@ -187,5 +186,6 @@ def _find_tail(trunk: nn.Module, stages: list[nn.Module], visual: Any) -> tuple[
         trunk(torch.zeros(1, 3, height, width, device=example.device, dtype=example.dtype))
     if len(maps) != 1 or maps[0].ndim != 4:
         raise Unsupported(f"the stages of {type(trunk).__name__} do not give feature maps of (channel, row, column)")
-    # Each halving rounds up, so height / rows is at most the stride, which is a power of 2.
-    return tail, 2 ** round(math.log2(height / maps[0].shape[-2]))
+    # Where height is no multiple of the stride, height / rows is not the stride; timm's trunks know it.
+    known = getattr(trunk, "feature_info", None)
+    return tail, known[-1]["reduction"] if known else round(height / maps[0].shape[-2])

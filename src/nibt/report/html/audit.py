@@ -195,8 +195,8 @@ def _footer(audit: Audit) -> str:
     return (
         f"<h2>Notes</h2><ul>{text}<li>Every value is a mean over pairs with its bootstrap 95 % interval. A check "
         "fails if its value reaches the failing threshold. It passes if its value reaches the passing threshold and "
-        "its interval does not reach the failing one. Otherwise it warns. docs/audit.md of nibt has the reasons for "
-        "the thresholds.</li>"
+        "its interval does not reach the failing one. Otherwise it warns. docs/reference/audit.md of nibt has the "
+        "reasons for the thresholds.</li>"
         f'</ul><p class="faint">{escape(str(model["id"]))}, {model["family"]}, weights {model["weights_hash"]}, '
         f"{model['dtype']} on {model['device']}; {escape(versions)}</p>"
     )

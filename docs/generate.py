@@ -1,0 +1,368 @@
+"""Writes what the documents derive from the code: ``python docs/generate.py``.
+
+- ``reference/methods/NAME.md`` and ``reference/metrics/NAME.md``, from docstrings, fields and registrations, with the
+  times of ``images/methods/costs.json`` (``docs/figures.py``) and the means of ``reference/results/methods.md``.
+- ``index.json``: commands with their options, plugins with theirs, sample images, plans, public names and pages.
+- ``llms.txt``: the pages with a line each.
+- ``schemas/NAME.json``, by ``docs/schemas.py``.
+
+``tests/test_generated_docs.py`` checks that all of it is current.
+"""
+
+import ast
+import dataclasses
+import importlib.util
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from inspect import cleandoc, getdoc
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import typer
+import yaml
+
+import nibt
+from nibt.data.images import SAMPLE, sample_captions, samples
+from nibt.evaluation.bench.plan import plans
+from nibt.methods.base import SIDES, LayerAfter
+from nibt.models._loading import embedded
+from nibt.registry import KINDS, available, find, summary
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+METHODS, METRICS = DOCS / "reference" / "methods", DOCS / "reference" / "metrics"
+RESULTS = DOCS / "reference" / "results" / "methods.md"
+COSTS = DOCS / "images" / "methods" / "costs.json"
+MARK = "<!--docs/generate.py-->\n"
+FASTER = {"rise": " --set masks=100", "shapley": " --set budget=64"}
+"""Options with which the example of a method runs in seconds."""
+_SECTION = re.compile(r"^([A-Z][\w ]+):\n((?:    .*\n?)+)", re.M)
+
+
+def files() -> dict[Path, str]:
+    """Return the text of every generated file."""
+    texts = {METHODS / f"{name}.md": method_page(name) for name in own("methods")}
+    texts |= {METRICS / f"{name}.md": metric_page(name) for name in own("metrics")}
+    schemas = module("schemas")
+    texts |= {schemas.FOLDER / f"{name}.json": schemas.schema_text(name) for name in schemas.KINDS}
+    texts[DOCS / "index.json"] = json.dumps(index(texts), indent=1, ensure_ascii=False) + "\n"
+    texts[DOCS / "llms.txt"] = llms(texts)
+    return texts
+
+
+def module(name: str) -> ModuleType:
+    """Import a file of this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def own(kind: str) -> list[str]:
+    """Return the plugins of nibt; those of other installed packages are left out."""
+    return [name for name in available(kind) if find(kind, name).__module__.startswith("nibt.")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """The parts of a plugin's docstring: its first line, formulas, other paragraphs, and named sections."""
+
+    title: str
+    formula: str
+    notes: str
+    sections: Mapping[str, str]
+
+
+def parts(kind: str, name: str) -> Parts:
+    """Split the docstring of the file of a plugin."""
+    source = (ROOT / source_of(kind, name)).read_text(encoding="utf-8")
+    text = cleandoc(ast.get_docstring(ast.parse(source)) or "")
+    sections = {title: flowing(body) for title, body in _SECTION.findall(text)}
+    paragraphs = _SECTION.sub("", text).strip().split("\n\n")
+    formulas = [one for one in paragraphs[1:] if one.startswith("    ")]
+    notes = [flowing(one) for one in paragraphs[1:] if not one.startswith("    ")]
+    return Parts(
+        flowing(paragraphs[0]), "\n".join(cleandoc(f"\n{one}") for one in formulas), "\n\n".join(notes), sections
+    )
+
+
+def flowing(text: str) -> str:
+    """Return a paragraph as one line of Markdown."""
+    return re.sub(r"``([^`]+)``", r"`\1`", " ".join(text.split()))
+
+
+def source_of(kind: str, name: str) -> str:
+    return f"src/nibt/{kind}/{name}.py"
+
+
+def argument_texts(kind: type) -> dict[str, str]:
+    """Return the description of each option from the docstrings of a class and its bases."""
+    texts: dict[str, str] = {}
+    for one in reversed(kind.__mro__):
+        section = re.search(r"^Args:\n((?:    .*\n?|\n)+)", getdoc(one) or "", re.M) if one.__doc__ else None
+        if section:
+            texts |= {
+                key: flowing(value) for key, value in re.findall(r"^    (\w+): ((?:.|\n {8})+)", section[1], re.M)
+            }
+    return texts
+
+
+def option_lines(kind: type) -> Iterator[str]:
+    """Yield a line of Markdown for each option of a plugin."""
+    texts = argument_texts(kind)
+    for field in dataclasses.fields(kind):
+        if field.init:
+            text = texts.get(field.name, "The seed of the draws." if field.name == "seed" else "")
+            assert text, f"{kind.__name__}.{field.name} has no description under Args of the class or its bases"
+            yield f"- `{field.name}`: {text.rstrip('.')}. Default: {default_of(kind, field)}."
+
+
+def default_of(kind: Any, field: Any) -> str:
+    """Return the default of an option, which may differ by side."""
+    variants = getattr(kind, "variants", {"default": {}})
+    values = [variants["default"].get(side, {}).get(field.name, field.default) for side in SIDES]
+    texts = [shown(value) for value in values]
+    return texts[0] if texts[0] == texts[1] else f"{texts[0]} (image), {texts[1]} (text)"
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, LayerAfter):
+        return f"what leaves the block at {float(value)} of the depth"
+    if isinstance(value, float) and 0 < value < 1:
+        return f"{value:.3g}"
+    return "none" if value is None else f"`{value}`" if isinstance(value, str) else str(value)
+
+
+def method_page(name: str) -> str:
+    """Return the page of a method."""
+    kind, doc = find("methods", name), parts("methods", name)
+    options = list(option_lines(kind))
+    text = [
+        f"# {name}\n\n{MARK}\n{doc.title}",
+        f"![Maps of {name}](../../images/methods/{name}.webp)",
+        f"**Answers.** {doc.sections['Answers']}",
+        *([f"```text\n{doc.formula}\n```"] if doc.formula else []),
+        *([doc.notes] if doc.notes else []),
+        f"**Use it when.** {doc.sections['Use it when']}",
+        f"**Avoid it when.** {doc.sections['Avoid it when']}",
+        *(["\n".join([*options, *variant_lines(kind)])] if options else []),
+        facts(kind),
+        f"{cost(name, kind)}\n{quality(name)}".strip(),
+        f'```bash\nnibt explain sample:chelsea "a cat" -m scenes --method {name}{FASTER.get(name, "")}\n```',
+    ]
+    return "\n\n".join(filter(None, text)) + "\n"
+
+
+def facts(kind: Any) -> str:
+    needs = " Needs attention." if "attention" in kind.needs else ""
+    return f"{'Signed' if kind.signed else 'Without a sign'}.{needs}"
+
+
+def variant_lines(kind: Any) -> Iterator[str]:
+    """Yield a line for each variant that differs from the default."""
+    for variant, sides in kind.variants.items():
+        if sides == kind.variants["default"]:
+            continue
+        values = [", ".join(f"`{key}` {shown(value)}" for key, value in sides[side].items()) for side in SIDES]
+        both = values[0] if values[0] == values[1] else f"{values[0]} (image); {values[1]} (text)"
+        yield f"- Variant `{variant}`: {both}."
+
+
+def cost(name: str, kind: Any) -> str:
+    """Return the forward passes and the measured seconds of a method."""
+    costs = json.loads(COSTS.read_text(encoding="utf-8"))
+    measured = costs["methods"].get(name, {})
+    times = []
+    for model, label in (("scenes", "`scenes`"), ("lite", "`lite`")):
+        if model in measured:
+            options = ", ".join(f"{key}={value}" for key, value in measured[model]["options"].items())
+            times.append(f"{measured[model]['seconds']:g} s with {label}{f' and {options}' if options else ''}")
+    return f"Cost: {kind.cost} forward passes; {', '.join(times)}."
+
+
+def quality(name: str) -> str:
+    """Return the means of a method on scenes, from the table of all methods."""
+    image, text = (rows(section) for section in RESULTS.read_text(encoding="utf-8").split("## Text side"))
+    row = next((label for label in image if label == name or label.startswith(f"{name} masks")), "")
+    if not row or not text:
+        return ""
+    values = ", ".join(f"{key} {image[row][key]}" for key in ("pointing", "energy", "AP"))
+    label = next(label for label in text if label == name)
+    options = f" with {row.partition(' ')[2]}" if row != name else ""
+    words = text[label]["AUC of words"]
+    return f"[On 1,000 drawn scenes](../results/methods.md){options}: {values}, AUC of words {words}."
+
+
+def rows(text: str) -> dict[str, dict[str, str]]:
+    """Return the means of a table by the names of its rows and columns."""
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
+    ]
+    head = lines[0] if lines else []
+    return {line[0]: {key: cell.split(" ")[0] for key, cell in zip(head, line, strict=True)} for line in lines[1:]}
+
+
+def metric_page(name: str) -> str:
+    """Return the page of a metric."""
+    kind, doc = find("metrics", name), parts("metrics", name)
+    options = list(option_lines(kind))
+    text = [
+        f"# {name}\n\n{MARK}\n{doc.title}",
+        f"**Answers.** {doc.sections['Answers']}",
+        *([f"```text\n{doc.formula}\n```"] if doc.formula else []),
+        *([doc.notes] if doc.notes else []),
+        f"**Use it when.** {doc.sections['Use it when']}",
+        f"**Avoid it when.** {doc.sections['Avoid it when']}",
+        f"Range: {doc.sections['Range']}. Better: {kind.better}. Sides: {', '.join(kind.sides)}. "
+        f"Forward passes: {doc.sections['Forward passes'].rstrip('.')}. "
+        f"Source: {doc.sections['Source'].rstrip('.')}.",
+        *(["\n".join(options)] if options else []),
+    ]
+    return "\n\n".join(text) + "\n"
+
+
+def index(texts: Mapping[Path, str]) -> dict[str, Any]:
+    """Return the machine-readable index."""
+    group: Any = typer.main.get_command(importlib.import_module("nibt.cli.main").app)
+    plugins: dict[str, Callable[[str], dict[str, Any]]] = {"methods": method_entry, "metrics": metric_entry}
+    return {
+        "about": "What nibt offers. Generated by docs/generate.py; the pages are relative to this file.",
+        "version": nibt.__version__,
+        "commands": {name: command_entry(command) for name, command in sorted(group.commands.items())},
+        "plugins": {
+            kind: {
+                name: {"about": summary(kind, name), **plugins.get(kind, options_entry(kind))(name)}
+                for name in own(kind)
+            }
+            for kind in KINDS
+        },
+        "embedded_models": embedded(),
+        "samples": {SAMPLE + name: sample_captions().get(name, "") for name in samples()},
+        "plans": plans(),
+        "python": {name: (getdoc(getattr(nibt, name)) or "").split("\n")[0] for name in sorted(nibt.__all__)},
+        "pages": [{"path": path, "title": title, "kind": kind} for kind, title, path in pages()],
+        "schemas": sorted(f"schemas/{path.name}" for path in texts if path.parent.name == "schemas"),
+    }
+
+
+def command_entry(command: Any) -> dict[str, Any]:
+    """Return the help, the arguments and the options of a command."""
+    result: dict[str, Any] = {"about": flowing(command.help or ""), "arguments": [], "options": []}
+    for parameter in command.params:
+        entry = {"about": flowing(getattr(parameter, "help", None) or "")}
+        if parameter.param_type_name == "argument":
+            result["arguments"].append({"name": parameter.metavar or parameter.name.upper(), **entry})
+        elif "--help" not in parameter.opts:
+            value = parameter.default
+            plain = value if isinstance(value, str | int | float | bool | None | list) else str(value)
+            result["options"].append({"names": [*parameter.opts, *parameter.secondary_opts], "default": plain, **entry})
+    return result
+
+
+def options_entry(kind: str) -> Callable[[str], dict[str, Any]]:
+    """Return a function from the name of a plugin to its options and their defaults."""
+    return lambda name: {"options": defaults(find(kind, name))}
+
+
+def defaults(plugin: Any) -> dict[str, Any]:
+    if not dataclasses.is_dataclass(plugin):
+        return {}
+    values = {field.name: field.default for field in dataclasses.fields(plugin) if field.init}
+    return {
+        key: value if isinstance(value, str | int | float | bool | None) else None if callable(value) else "required"
+        for key, value in (
+            (key, "required" if value is dataclasses.MISSING else value) for key, value in values.items()
+        )
+    }
+
+
+def method_entry(name: str) -> dict[str, Any]:
+    kind = find("methods", name)
+    return {
+        "page": f"reference/methods/{name}.md",
+        "sides": list(kind.sides),
+        "signed": kind.signed,
+        "needs": list(kind.needs),
+        "variants": list(kind.variants),
+        "forward_passes": kind.cost,
+        "source": kind.paper,
+        "options": {field.name: default_of(kind, field) for field in dataclasses.fields(kind)},
+    }
+
+
+def metric_entry(name: str) -> dict[str, Any]:
+    kind = find("metrics", name)
+    better = {"better": kind.better, "sides": list(kind.sides)}
+    return {"page": f"reference/metrics/{name}.md", **better, "options": defaults(kind)}
+
+
+def pages() -> Iterator[tuple[str, str, str]]:
+    """Yield the kind, the title and the path of every page of the navigation."""
+    text = re.sub(r"!!python/\S+", "", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    for entry in yaml.safe_load(text)["nav"]:
+        for kind, value in entry.items():
+            yield from ((kind, title, path) for title, path in flat(kind, value))
+
+
+def flat(title: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield title, value
+    else:
+        for entry in value:
+            for name, inside in entry.items() if isinstance(entry, dict) else [(title, entry)]:
+                yield from flat(name, inside)
+
+
+def llms(texts: Mapping[Path, str]) -> str:
+    """Return the pages with their first sentences, by kind."""
+    lines = [
+        "# nibt",
+        "",
+        "> Explains which parts of an image, and which words of a caption, make an image-text model match them: a "
+        "Python library, a command and a page. The index of commands, options and plugins for programs is index.json.",
+    ]
+    last = ""
+    for kind, title, path in pages():
+        if kind != last:
+            lines += ["", f"## {kind}", ""]
+            last = kind
+        source = source_page(path)
+        about = first_sentence(texts.get(source) or source.read_text(encoding="utf-8"), source.suffix)
+        lines.append(f"- [{title}]({link(path)}): {about}")
+    return "\n".join(lines) + "\n"
+
+
+def source_page(path: str) -> Path:
+    """Return the file of a page: notebooks become pages as the site is built, and the changelog is at the root."""
+    if path == "changelog.md":
+        return ROOT / "CHANGELOG.md"
+    return (DOCS / path).with_suffix(".ipynb") if path.startswith("tutorials/") else DOCS / path
+
+
+def link(path: str) -> str:
+    source = source_page(path)
+    return source.relative_to(DOCS).as_posix() if source.is_relative_to(DOCS) else "../CHANGELOG.md"
+
+
+def first_sentence(text: str, suffix: str) -> str:
+    """Return the first sentence of a page, without links and images."""
+    if suffix == ".ipynb":
+        text = "\n\n".join(
+            "".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"
+        )
+    text = re.sub(r"<!--.*?-->|!\[[^\]]*\]\([^)]*\)", "", text, flags=re.S)
+    for paragraph in text.split("\n\n"):
+        plain = " ".join(re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", paragraph).replace("**", "").split())
+        if plain and not plain.startswith(("#", "```", "|", "-")):
+            return re.split(r"(?<=[.:?])\s(?=[A-Z`]|nibt)", plain)[0].rstrip(":")
+    return ""
+
+
+if __name__ == "__main__":
+    for path, text in files().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
