@@ -1,8 +1,8 @@
-"""The page of nibt serve, photographed in each state; how soon the first explanation comes; whom the browser asks.
+"""Screenshots of the page of nibt serve, the time to the first explanation, and the requests of the browser.
 
 python benchmarks/page.py [--out FOLDER]
 
-Needs Debian's chromium. The images in docs/page come from here.
+It needs Debian's chromium. The images in docs/page come from here: each shows what a visitor sees without scrolling.
 """
 
 import argparse
@@ -32,17 +32,23 @@ FLAGS = [
 ]
 CAPTION = "a cat and a cup of coffee"
 COLLAGE = "?image=collage&captions=a+cat+and+a+cup+of+coffee&model=lite"
+FOUR = "?image=collage&captions=a+cat%0Aa+cup+of+coffee%0Aa+dog%0Aa+rocket&model=lite"
+SIZES = {"": (1366, 768), "-wide": (1920, 1080), "-narrow": (390, 844)}
+"""The sizes of the window, by the ending of the name of the image."""
 STATES = {
-    "word": COLLAGE + "&words=0.4,0.6",
+    "word": COLLAGE + "&words=0.4",
+    "four": FOUR,
     "methods": COLLAGE + "&methods=nib,grad_cam",
     "contrast": "?image=coffee&captions=a+cup+of+coffee%0Aa+bowl+of+soup&mode=contrast",
-    "labels": "?image=rocket&captions=a+missile%0Aa+lighthouse%0Aa+castle&mode=labels",
+    "labels": "?image=rocket&captions=a+rocket%0Aa+lighthouse%0Aa+castle&mode=labels",
+    "no-match": "?image=coffee&captions=a+rocket&model=lite",
 }
+SLOW = COLLAGE + "&methods=nib,rise"  # RISE takes minutes with lite, more than the time limit
 
 
 def photographed(page, path):
-    """The whole page in 255 colors, which is enough to see it."""
-    Image.open(BytesIO(page.screenshot(full_page=True))).convert("RGB").quantize(255).save(path, optimize=True)
+    """What is in the window, in 255 colors, which is enough to see it."""
+    Image.open(BytesIO(page.screenshot())).convert("RGB").quantize(255).save(path, optimize=True)
 
 
 def recorded(requests, address, path):
@@ -61,7 +67,7 @@ def whole(page):
     """Wait for the whole answer."""
     page.wait_for_selector(".nibt-saved", timeout=120_000)
     page.wait_for_selector(".nibt-view[data-ready]")
-    page.wait_for_timeout(500)
+    page.wait_for_timeout(1500)
 
 
 def first(page, address):
@@ -80,22 +86,35 @@ def first(page, address):
 
 
 def states(browser, address, folder):
-    """An image of each state."""
-    views = {"": {}, "-dark": {"color_scheme": "dark"}, "-narrow": {"viewport": {"width": 380, "height": 760}}}
-    for ending, options in views.items():
-        page = browser.new_context(**{"viewport": {"width": 1280, "height": 760}, **options}).new_page()
-        page.goto(address)
-        page.wait_for_selector("#explain")
-        page.wait_for_timeout(4000)
-        photographed(page, folder / f"start{ending}.png")
-        for name, query in STATES.items() if not ending else [("word", STATES["word"])]:
-            page.goto(address + query)
-            whole(page)
-            photographed(page, folder / f"{name}{ending}.png")
-        if not ending:
-            box(page, address, folder)
-            wrong(page, address, folder)
-        page.context.close()
+    """An image of each state in each size, in light and, for two states, in dark."""
+    for ending, (width, height) in SIZES.items():
+        for scheme in ("light", "dark"):
+            context = browser.new_context(
+                viewport={"width": width, "height": height},
+                color_scheme=scheme,
+                has_touch=ending == "-narrow",
+                is_mobile=ending == "-narrow",
+            )
+            page, suffix = context.new_page(), ending + ("-dark" if scheme == "dark" else "")
+            started(page, address)
+            photographed(page, folder / f"start{suffix}.png")
+            for name in STATES if not suffix else ("word", "four"):
+                page.goto(address + STATES[name])
+                whole(page)
+                photographed(page, folder / f"{name}{suffix}.png")
+            if not suffix:
+                box(page, address, folder)
+                method_list(page, address, folder)
+                wrong(page, address, folder)
+                slow(page, address, folder)
+            context.close()
+
+
+def started(page, address):
+    """Open the page and wait until all of it is there."""
+    page.goto(address)
+    page.wait_for_selector("#explain")
+    page.wait_for_timeout(4000)
 
 
 def box(page, address, folder):
@@ -110,14 +129,33 @@ def box(page, address, folder):
     photographed(page, folder / "box.png")
 
 
+def method_list(page, address, folder):
+    """The methods by kind, in a window that is high enough."""
+    page.set_viewport_size({"width": 1366, "height": 1600})
+    started(page, address)
+    page.get_by_text("Methods:").click()
+    page.wait_for_timeout(300)
+    page.locator("#fields").screenshot(path=folder / "method-list.png")
+    page.set_viewport_size({"width": 1366, "height": 768})
+
+
 def wrong(page, address, folder):
-    """A message."""
-    page.goto(address)
-    page.wait_for_selector("#explain")
-    page.wait_for_timeout(4000)
+    """A message beside the button."""
+    started(page, address)
     page.click("#explain")
     page.get_by_role("alert").wait_for()
     photographed(page, folder / "message.png")
+
+
+def slow(page, address, folder):
+    """The slowest method, while it runs and after the time limit."""
+    page.goto(address + SLOW)
+    page.locator(".nibt-status", has_text="rise").wait_for(timeout=120_000)
+    page.wait_for_selector(".nibt-view[data-ready]")
+    page.wait_for_timeout(3000)
+    photographed(page, folder / "slow.png")
+    whole(page)
+    photographed(page, folder / "limit.png")
 
 
 def main():
@@ -127,7 +165,7 @@ def main():
     options.out.mkdir(parents=True, exist_ok=True)
     with served() as (address, _), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 760})
+        page = browser.new_page(viewport={"width": 1366, "height": 768})
         requests = []
         page.on("request", lambda request: requests.append((request.method, request.url)))
         took = first(page, address + "/")

@@ -154,7 +154,7 @@ def test_page_shows_regions_and_words_and_links_to_them(page: Page, address: str
     word = page.locator("button.nibt-word").nth(1)
     word.click()
     expect(word).to_have_attribute("aria-pressed", "true")
-    expect(page.locator(".nibt-readout")).to_contain_text("Region of “cat”")
+    expect(page.locator(".nibt-map-title")).to_have_text("Where the model sees “cat”")
     link = page.locator(".nibt-link").get_attribute("href") or ""
     assert "words=0.1" in link
     page.locator(".nibt-clear").click()
@@ -163,8 +163,8 @@ def test_page_shows_regions_and_words_and_links_to_them(page: Page, address: str
     page.mouse.click(place["x"] + 0.6 * place["width"], place["y"] + 0.2 * place["height"])
     page.mouse.click(place["x"] + 0.9 * place["width"], place["y"] + 0.8 * place["height"])
     page.mouse.move(5, 5)
-    expect(page.locator(".nibt-readout")).to_contain_text("Box of")
-    expect(page.locator(".nibt-readout")).to_contain_text("cup +")
+    expect(page.locator(".nibt-readout")).to_contain_text("In the box: ")
+    expect(page.locator(".nibt-readout")).to_contain_text("cup ")
     page.goto(address + link)
     answered(page)
     expect(page.locator("button.nibt-word").nth(1)).to_have_attribute("aria-pressed", "true")
@@ -173,6 +173,7 @@ def test_page_shows_regions_and_words_and_links_to_them(page: Page, address: str
 def test_page_compares_methods_and_saves_answers(page: Page, address: str) -> None:
     page.goto(address + SCENES)
     answered(page)
+    page.get_by_text("Methods:").click()
     page.get_by_role("checkbox", name="grad_cam", exact=True).check()
     page.click("#explain")
     expect(page.locator(".nibt-panel h2")).to_have_text(["nib: a cup", "grad_cam: a cup"])
@@ -184,21 +185,101 @@ def test_page_compares_methods_and_saves_answers(page: Page, address: str) -> No
         assert f"nibt.{kind}" in saved.headers["content-disposition"]
 
 
-def test_page_disables_methods_that_the_model_cannot_run(page: Page, address: str) -> None:
+def test_page_groups_methods_and_disables_those_that_the_model_cannot_run(page: Page, address: str) -> None:
     page.goto(address)
-    gae = page.get_by_role("checkbox", name="gae", exact=True)
+    page.get_by_text("Methods:").click()
+    gae, nib = (page.get_by_role("checkbox", name=name, exact=True) for name in ("gae", "nib"))
     expect(gae).to_be_disabled()  # lite, the first model, is a convolutional net
-    expect(page.locator("#methods label", has=gae)).to_have_attribute("title", re.compile("needs attention"))
-    expect(page.get_by_role("checkbox", name="nib", exact=True)).to_be_enabled()
+    expect(gae).to_have_accessible_description(re.compile("needs attention"))
+    expect(nib).to_be_enabled()
+    expect(nib).to_be_checked()
+    expect(nib).to_have_accessible_description(re.compile(r"about [\d.]+ (s|min)"))
+    expect(page.locator(".nibt-chosen")).to_contain_text("nib, about")
+    path = page.locator("#methods fieldset").filter(has_text="Path: ")
+    expect(path.locator("input").first).to_have_value("nib")
     page.get_by_text("Model and setting").click()
     page.locator("#model input").click()
     page.get_by_role("option", name="scenes", exact=True).click()
     expect(gae).to_be_enabled()
     gae.check()
+    expect(page.locator(".nibt-chosen")).to_have_text("nib, gae")
     page.locator("#model input").click()
     page.get_by_role("option", name="lite", exact=True).click()
     expect(gae).to_be_disabled()
     expect(gae).not_to_be_checked()
+
+
+def test_page_shows_errors_beside_the_button(page: Page, address: str) -> None:
+    page.goto(address)
+    page.wait_for_selector("#explain")
+    page.wait_for_function("document.querySelector('.nibt-chosen')?.textContent")
+    page.click("#explain")
+    expect(page.locator("#message").get_by_role("alert")).to_contain_text("Write a caption first")
+    expect(page.locator("#message")).to_be_in_viewport()
+    page.goto(address + SCENES)
+    answered(page)
+    expect(page.locator("#message")).to_be_hidden()
+    page.locator("#mode").get_by_text("Rank labels").click()
+    expect(page.locator("#captions")).to_contain_text("Labels, one per line")
+    page.click("#explain")
+    expect(page.locator("#message").get_by_role("alert")).to_contain_text("at least two captions or labels")
+    expect(page.locator(".nibt-view")).to_have_count(1)  # the last answer stays
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_answer_is_above_the_fold(browser: Browser, address: str, scheme: Any) -> None:
+    context = browser.new_context(viewport={"width": 1366, "height": 768}, color_scheme=scheme)
+    page = context.new_page()
+    page.goto(address + COLLAGE)
+    answered(page)
+    parts = "#image img", "#captions textarea", "#explain", ".nibt-stage", ".nibt-words", ".nibt-readout", ".nibt-saved"
+    for part in parts:
+        expect(page.locator(part).first).to_be_in_viewport(ratio=1)
+    assert page.evaluate("scrollY") == 0
+    context.close()
+
+
+def test_map_comes_into_view_on_a_phone(browser: Browser, address: str) -> None:
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, reduced_motion="reduce"
+    )
+    page = context.new_page()
+    page.goto(address)
+    page.get_by_role("button", name="sample: a cat and").tap(timeout=PATIENCE)
+    page.wait_for_function("document.querySelector('#captions textarea').value !== ''")
+    page.locator("#explain").tap()
+    answered(page)
+    expect(page.locator(".nibt-stage")).to_be_in_viewport(ratio=1)
+    page.evaluate("scrollTo(0, 0)")
+    page.wait_for_timeout(500)
+    assert page.evaluate("scrollY") == 0, "the page scrolls once per request"
+    context.close()
+
+
+def test_page_says_no_match_before_the_map(page: Page, address: str) -> None:
+    page.goto(address + "?image=coffee&captions=a+rocket&model=lite")
+    answered(page)
+    expect(page.locator(".nibt-mismatch")).to_contain_text("No match.")
+    notice, stage = (page.locator(part).bounding_box() for part in (".nibt-mismatch", ".nibt-stage"))
+    assert notice is not None
+    assert stage is not None
+    assert notice["y"] + notice["height"] <= stage["y"]
+
+
+def test_page_links_to_its_help(page: Page, address: str) -> None:
+    page.goto(address + SCENES)
+    answered(page)
+    links = page.locator(".nibt-panel a")
+    expect(links).to_have_text(["nib", "How to read this"])
+    requests, wrong = watched(page)
+    for number in range(2):
+        page.goto(address + (links.nth(number).get_attribute("href") or ""))
+        target = page.evaluate("location.hash.slice(1)")
+        expect(page.locator(f"#{target}")).to_be_in_viewport()
+        page.go_back()
+        answered(page)
+    assert wrong == []
+    assert all(url.startswith((address, "data:")) for url in requests)
 
 
 def test_page_works_with_the_keyboard(page: Page, address: str) -> None:
@@ -210,7 +291,7 @@ def test_page_works_with_the_keyboard(page: Page, address: str) -> None:
     page.locator(".nibt-stage").focus()
     for key in ("ArrowLeft", "Enter", "ArrowRight", "ArrowDown", "Enter"):
         page.keyboard.press(key)
-    expect(page.locator(".nibt-readout")).to_contain_text("Box of")
+    expect(page.locator(".nibt-readout")).to_contain_text("In the box: ")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -219,6 +300,8 @@ def test_page_is_accessible(browser: Browser, address: str, scheme: Any) -> None
     page = context.new_page()
     page.goto(address + SCENES)
     answered(page)
+    page.get_by_text("Methods:").click()
+    page.locator(".nibt-details summary").click()
     violations = Axe().run(page).response["violations"]
     context.close()
     grave = [
@@ -234,7 +317,7 @@ def test_page_fits_a_narrow_screen(browser: Browser, address: str) -> None:
     answered(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     page.locator("button.nibt-word").nth(1).tap()
-    expect(page.locator(".nibt-readout")).to_contain_text("Region of “cat”")
+    expect(page.locator(".nibt-map-title")).to_have_text("Where the model sees “cat”")
     context.close()
 
 

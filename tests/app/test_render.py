@@ -8,7 +8,7 @@ import nibt
 from nibt.app.cache import ResultCache
 from nibt.app.limits import TimeLimitExceeded
 from nibt.app.models import ModelCache
-from nibt.app.render import answer_events, unsupported_list
+from nibt.app.render import EMPTY, answer_events, model_facts
 from nibt.app.request import ExplainRequest
 from nibt.data.images import sample_file
 from nibt.models.base import Model
@@ -30,7 +30,12 @@ def test_page_keeps_finished_outcomes(scenes: Model, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("nibt.app.request._explain", failing)
     models, results = ModelCache(["scenes"], load=lambda name: scenes), ResultCache(60.0)
     fields = [sample_file("coffee"), "a cat", "each", ["nib", "occlusion", "rise", "grad_cam"], "scenes", "default"]
-    views = list(answer_events(models, LIMITS, results, fields, lambda done, total, text: None))
+    updates = list(answer_events(models, LIMITS, results, fields, lambda done, total, text: None))
+    messages = [update.message for update in updates]
+    names = ["scenes", "nib", "occlusion", "rise", "grad_cam", "the regions of words"]
+    assert all(name in message for name, message in zip(names, messages, strict=False))
+    assert messages[-1] == ""
+    views = [update.answer for update in updates if update.answer is not None]
     assert len(views) == 5
     assert all("nib: a cat</h2>" in view for view in views)
     headings = ["nib: a cat</h2>", "occlusion</h2>", "rise</h2>", "grad_cam: a cat</h2>"]
@@ -41,17 +46,27 @@ def test_page_keeps_finished_outcomes(scenes: Model, monkeypatch: pytest.MonkeyP
     assert "secret detail" not in views[-1]
     assert "Save as" in views[-1]
     fields[3] = ["occlusion"]
-    (alone,) = answer_events(models, LIMITS, results, fields, lambda done, total, text: None)
-    assert 'role="alert"' in alone
-    assert "nibt-view" not in alone
-    assert "Save as" not in alone
+    *_, last = answer_events(models, LIMITS, results, fields, lambda done, total, text: None)
+    assert last.answer == EMPTY
+    assert 'role="alert"' in last.message
+    assert "This takes longer than it may." in last.message
 
 
-def test_unsupported_list_loads_no_model(scenes: Model) -> None:
+def test_page_keeps_the_last_answer_if_a_field_is_wrong(scenes: Model) -> None:
+    models, results = ModelCache(["scenes"], load=lambda name: scenes), ResultCache(60.0)
+    fields = [sample_file("coffee"), "", "each", ["nib"], "scenes", "default"]
+    (update,) = answer_events(models, LIMITS, results, fields, lambda done, total, text: None)
+    assert update.answer is None
+    assert 'role="alert"' in update.message
+    assert "Write a caption first" in update.message
+
+
+def test_model_facts_load_no_model(scenes: Model) -> None:
     loads: list[str] = []
     models_by_name = {"a": scenes, "b": tiny.model("convnext")}
     models = ModelCache(["a"], ["b"], load=lambda name: loads.append(name) or models_by_name[name])  # pyright: ignore
-    assert [unsupported_list(models, name) for name in ("a", "b", "c", None, ["a"])] == [""] * 5
+    assert 'data-method="gae" data-unsupported="false"' in model_facts(models, "a", "default", LIMITS)
+    assert [model_facts(models, name, "default", LIMITS) for name in ("b", "c", None, ["a"])] == [""] * 4
     assert loads == ["a"]
     models.get("b")
-    assert 'data-method="gae"' in unsupported_list(models, "b")
+    assert 'data-method="gae" data-unsupported="true">needs attention' in model_facts(models, "b", None, LIMITS)

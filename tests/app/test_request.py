@@ -11,12 +11,10 @@ from PIL import Image
 
 import nibt
 from nibt.app.limits import Deadline
-from nibt.app.request import Mode, as_sentence, explain_steps, method_costs, unsupported_methods
-from nibt.errors import BadInput, UnknownName, Unsupported
+from nibt.app.request import Mode, as_sentence, explain_steps
+from nibt.errors import BadInput, UnknownName
 from nibt.models.base import Model
-from nibt.registry import available
 from nibt.report.html.view import Failure, Panel
-from tests import tiny
 from tests.app.requests import make_request
 from tests.helpers import count_hooks
 
@@ -150,26 +148,7 @@ def test_explain_steps_keeps_an_answer_if_its_table_fails(scenes: Model) -> None
     assert "takes longer" in last[0].problem
 
 
-def test_unsupported_gives_the_reasons_of_a_model(scenes: Model) -> None:
-    assert unsupported_methods(scenes) == {}
-    model, image = tiny.model("convnext"), tiny.image()
-    reasons = unsupported_methods(model)
-    for method in available("methods"):
-        if method in reasons:
-            with pytest.raises(Unsupported, match=reasons[method][:20]):
-                nibt.explain(model, image, "a cat", method)
-        else:
-            assert "attention" not in nibt.registry.find("methods", method).needs
-    assert "needs attention" in reasons["gae"]
-    (first, second) = list(explain_steps(make_request(methods=("nib", "gae")), model))[-1]
-    assert isinstance(first, Panel)
-    assert isinstance(second, Failure)
-    assert "Needs attention" in second.message or "needs attention" in second.message
-
-
-def test_costs_and_messages_are_complete() -> None:
-    assert method_costs()[0][0] == "nib"
-    assert all(cost for _, cost in method_costs())
+def test_messages_are_sentences() -> None:
     assert as_sentence(BadInput("give it (really)")) == "Give it (really)"
     assert as_sentence(BadInput("give it")) == "Give it."
 

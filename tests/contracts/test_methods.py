@@ -13,6 +13,7 @@ from torch.overrides import _get_current_function_mode_stack as modes
 from nibt.core.side import Side
 from nibt.data.units import Grid
 from nibt.errors import Unsupported
+from nibt.methods._cost import evaluate
 from nibt.methods.base import Method
 from nibt.models.base import Tower
 from nibt.results.attribution import Attribution
@@ -221,6 +222,8 @@ def test_method_describes_itself(name: str) -> None:
     kind = METHODS[name]
     assert kind.paper, "the source of the method"
     assert kind.cost, "the cost of the method"
+    assert kind.kind in {"path", "gradient", "attention", "perturbation", "control"}
+    assert (kind.kind == "control") == (kind.cost == "0")
     assert "default" in kind.variants
     assert set(kind.needs) <= {"attention", "stem"}
     for variant, sides in kind.variants.items():
@@ -229,6 +232,40 @@ def test_method_describes_itself(name: str) -> None:
             built = kind.configured(tiny.model("clip").tower(modality), variant, {}, {})
             assert built.options().keys() == vars(built).keys()
             assert hash(built) == hash(kind.configured(tiny.model("clip").tower(modality), variant, {}, {}))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "forwards"),
+    [
+        ("nib", {"layer": 1, "steps": 5}, 1 + 2 * 5 * 0.5),
+        ("nib", {"layer": (0, 1), "steps": 5}, 2 + 2 * 5 * 1.5),
+        ("grad_cam", {"layer": 2}, 1),
+        ("legrad", {"blocks": 1}, 2.5),
+        ("legrad", {}, 4),
+        ("saliency_map", {}, 2.5),
+        ("saliency_map", {"at": "input"}, 5),
+        ("occlusion", {}, 10),
+        ("rise", {"masks": 7}, 8),
+        ("shapley", {"budget": 6}, 9),
+        ("m2ib", {"layer": 1, "steps": 2, "samples": 3, "seeds": 2}, 1 + 3 * 12 * 0.5),
+        ("centre", {}, 0),
+    ],
+)
+def test_method_computes_its_cost(name: str, options: dict[str, Any], forwards: float) -> None:
+    tower = tiny.model("clip").image
+    assert METHODS[name].configured(tower, "default", options, {}).forwards(depth=2, units=9) == pytest.approx(forwards)
+
+
+def test_costs_of_all_methods_are_formulas() -> None:
+    for name, kind in METHODS.items():
+        for modality in kind.sides:
+            for variant in kind.variants:
+                cost = kind.configured(tiny.model("clip").tower(modality), variant, {}, {}).forwards(12, 50)
+                assert 0 <= cost < 1e5, name
+    with pytest.raises(ValueError, match="is not a formula"):
+        evaluate("2 ** steps", {"steps": 3.0})
+    with pytest.raises(ValueError, match="is not a formula of steps"):
+        evaluate("1 + masks", {"steps": 3.0})
 
 
 def test_recommended_options_apply_to_nib_only() -> None:

@@ -37,6 +37,7 @@ GET_ROUTES = (
     "/favicon.ico",
     "/robots.txt",
     "/answer/",
+    "/help",
     "/gradio_api/file=",
     "/gradio_api/queue/data",
     "/gradio_api/heartbeat/",

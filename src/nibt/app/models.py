@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, TypeVar
 
+from nibt.app.methods import ForwardTimes, measure_forwards
 from nibt.errors import UnknownName
 from nibt.models._loading import load_model
 from nibt.models.base import Model
@@ -22,6 +23,7 @@ class ModelCache:
         others: The names of models that are loaded when they are first used.
         max_others: How many of the others are kept, the most recently used.
         load: Loads a model.
+        measure: Measures the forward passes of a model that was just loaded.
 
     """
 
@@ -31,15 +33,28 @@ class ModelCache:
         others: Sequence[str] = (),
         max_others: int = 1,
         load: Callable[[str], Model] = load_model,
+        measure: Callable[[Model], ForwardTimes] = measure_forwards,
     ) -> None:
         self.names = list(dict.fromkeys((*preloaded, *others)))
-        self._load, self._max_others, self._lock = load, max_others, threading.Lock()
-        self._preloaded = {name: load(name) for name in dict.fromkeys(preloaded)}
+        self._load, self._measure = load, measure
+        self._max_others, self._lock = max_others, threading.Lock()
+        self._times: dict[str, ForwardTimes] = {}
+        self._preloaded = {name: self._load_measured(name) for name in dict.fromkeys(preloaded)}
         self._others: OrderedDict[str, Model] = OrderedDict()
 
     def get_loaded(self, name: Any) -> Model | None:
         """Return a model if it is loaded, else None. This never waits for another model that is being loaded."""
         return (self._preloaded.get(name) or self._others.get(name)) if isinstance(name, str) else None
+
+    def get_times(self, name: str) -> ForwardTimes:
+        """Return the times of the forward passes of a model that was loaded."""
+        return self._times[name]
+
+    def _load_measured(self, name: str) -> Model:
+        model = self._load(name)
+        if name not in self._times:
+            self._times[name] = self._measure(model)
+        return model
 
     def get(self, name: str) -> Model:
         """Return a model, and load it if necessary.
@@ -54,7 +69,7 @@ class ModelCache:
         if name in self._preloaded:
             return self._preloaded[name]
         with self._lock:
-            model = self._others.pop(name, None) or self._load(name)
+            model = self._others.pop(name, None) or self._load_measured(name)
             while len(self._others) >= self._max_others:
                 self._others.popitem(last=False)
             self._others[name] = model

@@ -3,7 +3,7 @@ const nibtPage = {
   query: new URLSearchParams(location.search),
   mount(root, link) {
     const view = nibtView(root);
-    if (!link) return;
+    if (!link) return view;
     const baseUrl = link.getAttribute("href"), captions = new URLSearchParams(baseUrl).get("captions").split("\n");
     const words = this.query.get("words"); // pairs caption.word, both counted from 0
     if (words) view.select(words.split(",").map((pair) => pair.split(".").map(Number))
@@ -15,5 +15,6 @@ const nibtPage = {
     };
     root.addEventListener("nibt-select", updateLink);
     updateLink();
+    return view;
   },
 };

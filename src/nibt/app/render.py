@@ -1,37 +1,54 @@
-"""The HTML of the page: results, messages, samples and lists of methods."""
+"""The HTML of the page: results, messages, samples and what is known of methods."""
 
 import time
 from collections.abc import Callable, Iterator
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 from nibt.app.cache import FORMATS, ResultCache
 from nibt.app.limits import Deadline, Limits
 from nibt.app.link import Link
+from nibt.app.methods import facts_list, method_facts
 from nibt.app.models import ModelCache
-from nibt.app.request import ExplainRequest, as_sentence, explain_steps, method_costs, unsupported_methods
+from nibt.app.request import ExplainRequest, as_sentence, explain_steps
 from nibt.data.images import SAMPLE, read_image, sample_captions, samples
 from nibt.errors import NibtError
 from nibt.report.html.view import Failure, Panel, fragment
 from nibt.report.image.layout import shown, uri
 
 OnStep = Callable[[int, int, str], Any]
+HELP = "help"
+"""The address of the help page, relative to that of the page."""
 INTRODUCTION = (
-    '<header class="nibt-head"><h1>nibt</h1><p>Which parts of this image, and which words of this caption, make the '
-    "model match them? Your image and caption are processed on the machine that serves this page, and deleted within "
-    "minutes.</p></header>"
+    '<header class="nibt-head"><h1>nibt</h1><p>Which parts of an image, and which words of a caption, make a model '
+    f'match them? <a href="{HELP}" target="_blank">How to read a map</a></p></header>'
 )
 EMPTY = (
-    '<div class="nibt-message">Choose an image, write a caption and press Explain. Then click a word to see its '
-    "region, or mark a box on the image to see its words.</div>"
+    '<div class="nibt-message"><ol><li>Choose an image, or one of the samples.</li><li>Write a caption.</li>'
+    "<li>Press Explain. The map appears here.</li></ol><p>Then click a word to see where the model sees it, or mark a "
+    "box on the image to see its words.</p><p>Your image stays on the machine that serves this page, and is deleted "
+    "within minutes.</p></div>"
 )
 _THUMBNAIL_SIZE = 160
 
 
+class Update(NamedTuple):
+    """What changes on the page.
+
+    Attributes:
+        answer: The HTML of the results so far; None leaves the old results.
+        message: The HTML beside the button: what is being computed, or an error.
+
+    """
+
+    answer: str | None
+    message: str = ""
+
+
 def answer_events(
     models: ModelCache, limits: Limits, results: ResultCache, values: Any, on_step: OnStep
-) -> Iterator[str]:
-    """Yield the HTML of the results so far, after each step of a computation, or an error message.
+) -> Iterator[Update]:
+    """Yield the updates of the page, before and after each step of a computation.
 
     Args:
         models: The models of the page.
@@ -45,17 +62,26 @@ def answer_events(
         file, captions, mode, methods, model_name, variant = values
         on_step(0, 1, "Reading the image")
         request = ExplainRequest.from_fields(file, captions, mode, model_name, methods, variant, limits)
+        yield Update(None, _status(f"Loading {model_name}"))
         on_step(0, request.steps, f"Loading {model_name}")
         model, start = models.get(model_name), time.monotonic()
         # each step enters its own deadline: a deadline applies to one thread, and the next step may run in another one
         steps = explain_steps(
             request, model, lambda number: Deadline(limits.deadline(start, request.steps - 1 - number))
         )
-        for done in range(request.steps):
-            on_step(done, request.steps, f"Computing {[*request.methods, 'the word-region tables'][done]}")
-            yield _result(request, next(steps), results if done + 1 == request.steps else None)
+        names = [*request.methods, "the regions of words"][: request.steps]
+        yield Update(None, _status(f"Computing {names[0]}"))
+        for done, name in enumerate(names, 1):
+            on_step(done - 1, len(names), f"Computing {name}")
+            outcomes = next(steps)
+            if done < len(names):
+                yield Update(_result(request, outcomes, None), _status(f"Computing {names[done]}"))
+            elif any(isinstance(outcome, Panel) for outcome in outcomes):
+                yield Update(_result(request, outcomes, results))
+            else:
+                yield Update(EMPTY, _failures(outcomes))
     except NibtError as error:
-        yield _message(as_sentence(error))
+        yield Update(None, _error(as_sentence(error)))
 
 
 def sample_buttons() -> str:
@@ -66,51 +92,41 @@ def sample_buttons() -> str:
         f'<img alt="" src="{data}"></button>'
         for name, data in small.items()
     )
-    return f'<p class="nibt-label">Or choose a sample</p><div class="nibt-samples">{buttons}</div>'
+    return f'<div class="nibt-samples"><p class="nibt-label">Or a sample</p>{buttons}</div>'
 
 
-def unsupported_list(models: ModelCache, name: Any) -> str:
-    """Return the methods that a model does not support, with the reasons; empty if the model is not loaded."""
+def model_facts(models: ModelCache, name: Any, variant: Any, limits: Limits) -> str:
+    """Return what ``methods.js`` shows beside the methods; empty if the model is not loaded."""
     model = models.get_loaded(name)
-    reasons = {} if model is None else unsupported_methods(model)
-    items = "".join(f'<li data-method="{escape(method)}">{escape(reason)}</li>' for method, reason in reasons.items())
-    if not items:
+    if model is None:
         return ""
-    return (
-        f'<details class="nibt-unsupported"><summary>{len(reasons)} methods cannot explain {escape(str(name))}'
-        f"</summary><ul>{items}</ul></details>"
-    )
+    chosen = variant if isinstance(variant, str) else "default"
+    return facts_list(method_facts(model, models.get_times(name), chosen), limits.timeout)
 
 
-def cost_table() -> str:
-    """Return a table of the costs of all methods."""
-    rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(cost)}</td></tr>' for name, cost in method_costs()
-    )
-    return f'<table class="nibt-costs"><caption>Forward passes of one tower</caption>{rows}</table>'
+def _status(text: str) -> str:
+    return f'<p class="nibt-status" role="status">{escape(text)}…</p>'
 
 
-def _message(text: str, title: str = "") -> str:
+def _error(text: str, title: str = "") -> str:
     """Return an error message; ``title`` is the name of the method, if there are several."""
     prefix = f"<strong>{escape(title)}</strong>: " if title else ""
     return f'<div class="nibt-message" role="alert">{prefix}{escape(text)}</div>'
 
 
+def _failures(outcomes: list[Panel | Failure]) -> str:
+    """Return the messages of methods that all failed."""
+    failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+    return "".join(_error(failure.message, failure.title if len(failures) > 1 else "") for failure in failures)
+
+
 def _result(request: ExplainRequest, outcomes: list[Panel | Failure], results: ResultCache | None) -> str:
     """Return the view of a result; with ``results`` it is complete and has downloads and, if possible, a link."""
     panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
-    view = (
-        fragment(outcomes)
-        if panels
-        else "".join(
-            _message(outcome.message, outcome.title if len(outcomes) > 1 else "")
-            for outcome in outcomes
-            if isinstance(outcome, Failure)
-        )
-    )
-    if results is None:
-        return f'{view}<p class="nibt-more" role="status">More is being computed…</p>'
     if not panels:
+        return _failures(outcomes)
+    view = fragment(outcomes, help_url=HELP)
+    if results is None:
         return view
     token, link = results.store(panels), Link.of(request)
     downloads = " ".join(

@@ -15,10 +15,9 @@ from nibt.app.limits import Limits
 from nibt.data.images import SAMPLE, ImageInput, decode_image, read_image, sample_file, samples
 from nibt.engine.explain import explain, explain_labels
 from nibt.engine.interactions import explain_interactions
-from nibt.errors import BadInput, NibtError, Unsupported
-from nibt.methods.base import SIDES
+from nibt.errors import BadInput, NibtError
 from nibt.models.base import Model
-from nibt.registry import available, find
+from nibt.registry import find
 from nibt.report.html.view import Failure, Panel
 from nibt.report.image.layout import shown
 from nibt.results.explanation import Explanation
@@ -83,7 +82,7 @@ class ExplainRequest:
         if mode != Mode.each and len(lines) < 2:
             raise BadInput(f"this mode needs at least two captions or labels, one per line (got {len(lines)})")
         if not methods:
-            raise BadInput("choose at least one method")
+            raise BadInput("choose at least one method, under Methods")
         if len(methods) > limits.methods:
             raise BadInput(
                 f"there are {len(methods)} methods, and this page takes {limits.methods} at once: leave out "
@@ -230,24 +229,6 @@ def _with_table(
 def _variant(method: str, variant: str) -> str:
     """Return the variant, or ``default`` if the method does not have it."""
     return variant if variant in find("methods", method).variants else "default"
-
-
-def method_costs() -> list[tuple[str, str]]:
-    """Return the name and the cost, in forward passes, of each method; NIB is first."""
-    names = sorted(available("methods"), key=lambda name: (name != "nib", name))
-    return [(name, find("methods", name).cost) for name in names]
-
-
-def unsupported_methods(model: Model) -> dict[str, str]:
-    """Return the methods that a model does not support, with the reasons."""
-    reasons = {}
-    for name, _ in method_costs():
-        try:
-            for side in SIDES:
-                find("methods", name).configured(model.tower(side), "default", {}, model.defaults)
-        except Unsupported as error:
-            reasons[name] = str(error).partition(";")[0]
-    return reasons
 
 
 def as_sentence(error: Exception) -> str:

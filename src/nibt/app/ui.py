@@ -10,27 +10,35 @@ from fastapi import FastAPI, Response
 from gradio.themes import Base
 
 from nibt.app.cache import FORMATS, ResultCache
+from nibt.app.guide import help_page
 from nibt.app.limits import Limits
 from nibt.app.link import Link
+from nibt.app.methods import DEFAULT, method_fields
 from nibt.app.models import ModelCache, SerialExecutor
 from nibt.app.render import (
     EMPTY,
+    HELP,
     INTRODUCTION,
     answer_events,
-    cost_table,
+    model_facts,
     sample_buttons,
     sample_captions,
-    unsupported_list,
 )
-from nibt.app.request import Mode, method_costs
+from nibt.app.request import Mode
 from nibt.data.images import sample_file, samples
 from nibt.report.html import view
 
 MODES = [
     ("Explain each caption", Mode.each.value),
     ("Compare two captions", Mode.contrast.value),
-    ("Rank labels, one per line", Mode.labels.value),
+    ("Rank labels", Mode.labels.value),
 ]
+CAPTIONS = {
+    Mode.each.value: ("Captions, one per line", "a cat and a cup of coffee"),
+    Mode.contrast.value: ("Two captions, one per line: why the first rather than the second?", "a cat\na dog"),
+    Mode.labels.value: ("Labels, one per line", "cat\ndog\ncup"),
+}
+"""The label and the placeholder of the captions in each mode."""
 _EXPLAIN_LINKED = "(captions) => { if (captions) document.querySelector('#explain').click(); }"
 
 
@@ -38,6 +46,11 @@ def page(models: ModelCache, limits: Limits) -> FastAPI:
     """Return the app of the page, which needs a ``Guard`` in front of it."""
     results = ResultCache(limits.retention)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    guide = help_page()
+
+    @app.get(f"/{HELP}")
+    def show_help() -> Response:
+        return Response(guide, media_type=FORMATS["html"])
 
     @app.get("/answer/{name}")
     def download(name: str) -> Response:
@@ -75,44 +88,32 @@ def page(models: ModelCache, limits: Limits) -> FastAPI:
 def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Blocks:
     """Return the components with their events."""
     executor = SerialExecutor()
-    with gr.Blocks(title="nibt", analytics_enabled=False, delete_cache=(60, int(limits.retention))) as blocks:
-        gr.HTML(INTRODUCTION)
+    with gr.Blocks(
+        title="nibt", analytics_enabled=False, fill_width=True, delete_cache=(60, int(limits.retention))
+    ) as blocks:
+        gr.HTML(INTRODUCTION, padding=False, apply_default_css=False)
         with gr.Row(elem_id="columns"):
             with gr.Column(scale=1, min_width=280, elem_id="fields"):
-                image = gr.Image(
-                    label="Image",
-                    type="filepath",
-                    sources=["upload", "clipboard", "webcam"],
-                    buttons=[],
-                    elem_id="image",
-                )
-                sample = gr.HTML(
-                    sample_buttons(), elem_id="samples", js_on_load=_read_file("samples.js"), padding=False
-                )
-                captions = gr.Textbox(
-                    label="Captions, one per line",
-                    lines=2,
-                    max_lines=8,
-                    elem_id="captions",
-                    placeholder="a cat and a cup of coffee",
-                )
-                mode, methods, unsupported, model_name, variant = _choices(models)
-                fields = [image, captions, mode, methods, model_name, variant]
-                with gr.Row():
+                image, sample, captions, mode = _inputs()
+                with gr.Row(elem_id="buttons"):
                     explain_button = gr.Button("Explain", variant="primary", elem_id="explain")
                     stop_button = gr.Button("Stop", elem_id="stop")
-            with gr.Column(scale=3, min_width=300):
+                message = gr.HTML("", elem_id="message", padding=False, apply_default_css=False)
+                methods, facts, model_name, variant = _choices(models, limits)
+                fields = [image, captions, mode, methods, model_name, variant]
+            with gr.Column(scale=3, min_width=300, elem_id="result"):
                 answer = gr.HTML(
                     EMPTY, elem_id="answer", js_on_load=_read_file("answer.js"), padding=False, apply_default_css=False
                 )
 
-        def explain(*values: Any, progress: gr.Progress = gr.Progress()) -> Iterator[str]:  # noqa: B008
+        def explain(*values: Any, progress: gr.Progress = gr.Progress()) -> Iterator[Any]:  # noqa: B008
             upload, *others = values
             file = Path(upload["path"]) if upload else None
             steps = answer_events(
                 models, limits, results, [file, *others], lambda done, total, text: progress((done, total), desc=text)
             )
-            yield from executor.iterate(steps)
+            for update in executor.iterate(steps):
+                yield gr.skip() if update.answer is None else update.answer, update.message
 
         def read_link(request: gr.Request) -> list[Any]:
             link = Link.from_query(dict(request.query_params), models.names, limits.characters)
@@ -137,37 +138,70 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
         # These events bypass the queue. Its results share one stream, which closes when an event ends; the result of an
         # explanation that starts at that moment would be lost.
         immediate: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
-        model_name.change(lambda name: unsupported_list(models, name), model_name, unsupported, **immediate)
+
+        def show_facts(name: Any, setting: Any) -> str:
+            return model_facts(models, name, setting, limits)
+
+        chosen = [model_name, variant]
+        for choice in chosen:
+            choice.change(show_facts, chosen, facts, **immediate)
+        mode.change(describe_captions, mode, captions, **immediate)
         sample.click(load_sample, None, [image, captions], **immediate)
         blocks.load(read_link, None, fields, **immediate).then(None, captions, None, js=_EXPLAIN_LINKED)
         runs: list[Any] = [
-            explain_button.click(explain, fields, answer, **queued),
-            captions.submit(explain, fields, answer, **queued),
+            explain_button.click(explain, fields, [answer, message], **queued),
+            captions.submit(explain, fields, [answer, message], **queued),
         ]
         for run in list(runs):  # the model may have been loaded just now
-            run.then(lambda name: unsupported_list(models, name), model_name, unsupported, **immediate)
-        stop_button.click(None, cancels=runs)
+            run.then(show_facts, chosen, facts, **immediate)
+        stop_button.click(lambda: "", None, message, cancels=runs, **immediate)
     return blocks
 
 
-def _choices(models: ModelCache) -> list[Any]:
-    """Return the components for mode, methods, unsupported methods, model and variant."""
-    mode = gr.Radio(MODES, value=Mode.each.value, label="Mode", elem_id="mode")
-    methods = gr.CheckboxGroup(
-        [name for name, _ in method_costs()],
-        value=["nib"],
-        elem_id="methods",
-        label="Methods (select several to compare)",
+def _inputs() -> list[Any]:
+    """Return the components for the image, the samples, the captions and the mode."""
+    image = gr.Image(
+        label="Image",
+        type="filepath",
+        sources=["upload", "clipboard", "webcam"],
+        buttons=[],
+        height=190,
+        elem_id="image",
     )
-    unsupported = gr.HTML(
-        unsupported_list(models, models.names[0]),
-        elem_id="unsupported",
+    sample = gr.HTML(
+        sample_buttons(),
+        elem_id="samples",
+        js_on_load=_read_file("samples.js"),
+        padding=False,
+        apply_default_css=False,
+    )
+    mode = gr.Radio(MODES, value=Mode.each.value, label="What to do", show_label=False, elem_id="mode")
+    label, placeholder = CAPTIONS[Mode.each.value]
+    captions = gr.Textbox(label=label, lines=2, max_lines=6, elem_id="captions", placeholder=placeholder)
+    return [image, sample, captions, mode]
+
+
+def describe_captions(mode: Any) -> Any:
+    """Return the label and the placeholder of the captions in a mode; no changes if there is no such mode."""
+    if not isinstance(mode, str) or mode not in CAPTIONS:
+        return gr.skip()
+    label, placeholder = CAPTIONS[mode]
+    return gr.Textbox(label=label, placeholder=placeholder)
+
+
+def _choices(models: ModelCache, limits: Limits) -> list[Any]:
+    """Return the components for methods, their facts, the model and the variant."""
+    methods = gr.HTML(
+        [DEFAULT],
+        html_template="${fields}",
+        fields=method_fields(),
+        elem_id="methods",
         js_on_load=_read_file("methods.js"),
         padding=False,
+        apply_default_css=False,
     )
-    with gr.Accordion("Cost of each method", open=False):
-        gr.HTML(cost_table())
-    with gr.Accordion("Model and setting", open=False):
+    facts = gr.HTML(model_facts(models, models.names[0], "default", limits), elem_id="facts", visible="hidden")
+    with gr.Accordion("Model and setting", open=False, elem_id="setting"):
         model = gr.Dropdown(models.names, value=models.names[0], label="Model", elem_id="model")
         variant = gr.Radio(
             [("Defaults of nibt", "default"), ("As published, if that differs", "paper")],
@@ -175,7 +209,7 @@ def _choices(models: ModelCache) -> list[Any]:
             label="Setting",
             elem_id="variant",
         )
-    return [mode, methods, unsupported, model, variant]
+    return [methods, facts, model, variant]
 
 
 def load_sample(event: gr.EventData) -> tuple[Any, Any]:

@@ -105,8 +105,8 @@ def resolve_targets(
         )
     units, others = {"image": "patches", "text": "words"}, {"image": "caption", "text": "image"}
     warnings = tuple(
-        f"{units[side]} are explained with cosine: {name} needs a second {others[side]} there "
-        f"({_BY_MODALITY['text' if side == 'image' else 'image']})"
+        f"{units[side]} are explained with cosine: {name} needs a second {others[side]} there; "
+        f"give {_BY_MODALITY['text' if side == 'image' else 'image']}"
         for side in lacking
     )
     return {side: cosine if side in lacking else target for side in contexts}, contexts, warnings

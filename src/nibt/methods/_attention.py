@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from nibt.core.quadrature import Nodes, mean_gradient
 from nibt.core.side import Side
@@ -71,6 +72,11 @@ class AttentionOrInput(LastAttention):
     def required(self) -> tuple[Need, ...]:
         """Return what a tower must offer for these options."""
         return self.needs if self.at == "attention" else ("stem",)
+
+    @override
+    def cost_formula(self) -> str:
+        at_attention, _, at_input = self.cost.partition("; at the input ")
+        return at_attention if self.at == "attention" else at_input
 
     @abstractmethod
     def input_scores(self, state: Hidden, gradient: Hidden) -> PerToken:

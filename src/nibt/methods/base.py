@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from nibt.core.side import Side
 from nibt.errors import BadOption, UnknownName, Unsupported
+from nibt.methods._cost import evaluate
 from nibt.models.base import Tower
 from nibt.registry import Plugin, available, find
 from nibt.results.attribution import Attribution
@@ -18,6 +19,7 @@ from nibt.types import Modality
 
 Options = Mapping[str, Any]
 Need = Literal["attention", "stem"]
+Kind = Literal["path", "gradient", "attention", "perturbation", "control", "other"]
 SIDES: tuple[Modality, Modality] = ("image", "text")
 
 
@@ -60,7 +62,10 @@ class Method(Plugin, ABC):
 
     Attributes:
         paper: The source of the method.
-        cost: The cost of an explanation in forward passes of the tower, as a formula of the options.
+        kind: What the scores are computed from: gradients along a path, gradients at one state, attention weights, or
+            the model's answers to changed inputs. A control does not use the model.
+        cost: The cost of an explanation in forward passes of the tower, as a formula of the options, ``depth`` (the
+            number of blocks) and ``units``. ``forwards`` evaluates it.
         needs: What a tower must offer.
         sides: The sides that the method explains.
         variants: Named sets of values of the options, by side. A fraction as ``layer`` is a fraction of the depth.
@@ -68,6 +73,7 @@ class Method(Plugin, ABC):
     """
 
     paper: ClassVar[str] = ""
+    kind: ClassVar[Kind] = "other"
     cost: ClassVar[str] = ""
     needs: ClassVar[tuple[Need, ...]] = ()
     signed: ClassVar[bool] = True
@@ -142,6 +148,26 @@ class Method(Plugin, ABC):
         for name in options:
             if name not in known and not any(name == f"{side}_{own}" for side in SIDES for own in known):
                 raise UnknownName("options", name, known)
+
+    def cost_formula(self) -> str:
+        """Return the formula of the cost for these options."""
+        return self.cost
+
+    def forwards(self, depth: int, units: int) -> float:
+        """Return the cost of an explanation of one side with these options, in forward passes of its tower.
+
+        Args:
+            depth: The number of blocks of the tower.
+            units: The number of patches or of tokens.
+
+        Raises:
+            ValueError: ``cost`` is not a formula.
+
+        """
+        own = {name: float(value) for name, value in vars(self).items() if isinstance(value, int | float)}
+        numbers = {"blocks": float(depth), **own, "depth": float(depth), "units": float(units)}
+        layers = vars(self).get("layer") or (0,)
+        return sum(evaluate(self.cost_formula(), {**numbers, "layer": float(layer)}) for layer in layers)
 
     def options(self) -> dict[str, Any]:
         """Return the resolved options in the form that records store."""

@@ -38,6 +38,7 @@ class Centre(UnitMethod):
     """
 
     paper = "none: a control"
+    kind = "control"
     cost = "0"
     signed = False
 

@@ -38,6 +38,7 @@ class GAE(AttentionMethod):
     """
 
     paper = "Chefer et al., ICCV 2021, arXiv 2103.15679"
+    kind = "attention"
     cost = "1 + about 3"
     signed = False
     variants: ClassVar = {

@@ -35,6 +35,7 @@ class GradECLIP(AttentionMethod):
     """Gradient-weighted values of the last attention, with loosened spatial weights."""
 
     paper = "Zhao et al., ICML 2024, arXiv 2502.18816"
+    kind = "attention"
     cost = "1 + about 3 / depth"
     signed = False
 

@@ -38,6 +38,7 @@ class LeGrad(AttentionMethod):
     """
 
     paper = "Bousselham et al., ICCV 2025, arXiv 2404.03214"
+    kind = "attention"
     cost = "1 + about 3 x blocks / depth"
     signed = False
 

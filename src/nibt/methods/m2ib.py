@@ -60,6 +60,7 @@ class M2IB(Method):
     """
 
     paper = "Wang et al., NeurIPS 2023, arXiv 2312.17174"
+    kind = "perturbation"
     cost = "1 + about 3 x seeds x steps x samples x (1 - layer / depth)"
     signed = False
     variants: ClassVar = {

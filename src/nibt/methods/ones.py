@@ -28,6 +28,7 @@ class Ones(UnitMethod):
     """A score of 1 for every unit."""
 
     paper = "none: a control"
+    kind = "control"
     cost = "0"
     signed = False
 

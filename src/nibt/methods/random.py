@@ -32,6 +32,7 @@ class Random(UnitMethod):
     """Uniform random scores in [0, 1)."""
 
     paper = "none: a control"
+    kind = "control"
     cost = "0"
     signed = False
 

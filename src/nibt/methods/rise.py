@@ -51,6 +51,7 @@ class RISE(Method):
     """
 
     paper = "Petsiuk et al., BMVC 2018, arXiv 1806.07421"
+    kind = "perturbation"
     cost = "1 + masks"
     signed = False
     needs = ("stem",)

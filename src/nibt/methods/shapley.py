@@ -47,6 +47,7 @@ class Shapley(UnitMethod):
     """
 
     paper = "Lundberg and Lee, NeurIPS 2017, arXiv 1705.07874"
+    kind = "perturbation"
     cost = "3 + budget"
     variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
 

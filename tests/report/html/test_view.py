@@ -1,5 +1,6 @@
 """Tests of the interactive view in a browser."""
 
+import re
 from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import replace
@@ -62,6 +63,14 @@ class Opened:
     def readout(self) -> str:
         return self.page.text_content(".nibt-readout") or ""
 
+    @property
+    def sums(self) -> str:
+        return self.page.text_content(".nibt-sums") or ""
+
+    @property
+    def title(self) -> str:
+        return self.page.text_content(".nibt-map-title") or ""
+
     def close(self) -> None:
         self.page.context.close()
         assert self.messages == []
@@ -106,12 +115,17 @@ def test_view_shows_the_region_of_a_word(opened: Opened, pair: tuple[Explanation
     explanation, table = pair
     page = opened.page
     same(opened.state["panels"][0]["maps"][0], explanation.grid.flatten())
+    assert opened.title == "The whole caption"
     word(page, 4).hover()  # hovered, not selected
     same(opened.state["panels"][0]["maps"][0], table.for_words(4).flatten())
     assert opened.state["words"] == []
     part = float(table.for_words(4).abs().sum() / table.table.abs().sum())
-    assert "Region of “cat”" in opened.readout
-    assert f"{part:.0%}".replace("%", "\xa0%") in opened.readout
+    assert opened.title == "Where the model sees “cat”"
+    assert "“cat”" in opened.readout
+    assert "Region of “cat”: total" in opened.sums
+    assert f"{part:.0%}".replace("%", "\xa0%") in opened.sums
+    scale = opened.page.locator(".nibt-scale").first.locator("span").all_text_contents()
+    assert float(scale[2].split()[1]) == pytest.approx(float(table.for_words(4).abs().max()), rel=0.01), "its own scale"
     word(page, 4).click()
     word(page, 7).click()
     page.hover(".nibt-details")
@@ -128,9 +142,9 @@ def test_view_shows_the_words_of_a_patch(opened: Opened, pair: tuple[Explanation
     stage = opened.page.locator(".nibt-stage")
     stage.hover(position=at(opened.page, 60 + 2.5 * 60, 0.5 * 60))  # type: ignore[arg-type]
     same(opened.state["panels"][0]["words"][0], table.table[:, 0, 2])
-    assert "row 1, column 3" in opened.readout
+    assert "row 1, column 3" in opened.sums
     best = table.words[int(table.table[:, 0, 2].abs().argmax())].text
-    assert f"Words there: {best} " in opened.readout
+    assert f"Here: {best} " in opened.readout
     stage.hover(position=at(opened.page, 20, 100))  # type: ignore[arg-type]
     assert "did not see" in opened.readout
     opened.page.hover(".nibt-details")
@@ -160,7 +174,8 @@ def test_view_shows_the_words_of_a_box(opened: Opened, pair: tuple[Explanation, 
     expected = [score for _, score in pair[1].for_region((101, 33, 110, 122))]
     same(opened.state["panels"][0]["words"][0], expected)
     assert page.evaluate("window.heard.box") == box
-    assert "Box of" in opened.readout
+    assert "Box of 110 \u00d7 122 pixels at (101, 33)" in opened.sums
+    assert "In the box: " in opened.readout
 
 
 def test_view_marks_a_box_with_the_keyboard(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
@@ -283,9 +298,10 @@ def test_view_shares_the_selection_between_methods(browser: Browser, pair: Any, 
     opened.page.locator(".nibt-stage").nth(0).click(position=at(opened.page, 200, 160))  # type: ignore[arg-type]
     opened.page.hover("h1")
     assert opened.page.locator(".nibt-box:visible").count() == 2
-    readouts = opened.page.locator(".nibt-readout").all_text_contents()
-    assert all("Box of" in readout for readout in readouts)
-    assert "Words there" in readouts[0]
+    assert all("Box of" in text for text in opened.page.locator(".nibt-sums").all_text_contents())
+    first, second = opened.page.locator(".nibt-readout").all_text_contents()
+    assert any(f"{one.text} " in first for one in table.words)
+    assert re.fullmatch("In the box: [+\u2212][0-9.]+(e\u2212[0-9])?[.]", second)
     opened.close()
 
 

@@ -8,6 +8,11 @@ function createElement(kind, className, text) {
   return element;
 }
 
+/** Set a text only if it differs, so that screen readers do not announce it again. */
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
 class View {
   constructor(root) {
     this.root = root;
@@ -20,6 +25,7 @@ class View {
     root.querySelector(".nibt-static")?.remove();
     this.panels = this.data.panels.map((panel, number) => this.buildPanel(panel, root.querySelector(`[data-panel="${number}"]`)));
     this.readouts = this.panels.map((panel) => panel.element.querySelector(".nibt-readout"));
+    this.sums = this.panels.map((panel) => panel.element.querySelector(".nibt-sums"));
     root.prepend(this.buildControls());
     this.ready = this.loadImages().then(() => { this.draw(); root.dataset.ready = "true"; });
   }
@@ -34,7 +40,6 @@ class View {
     });
     panel.image = panel.sides.find((side) => side.kind === "image");
     panel.text = panel.table && panel.sides.find((side) => side.kind === "text");
-    if (panel.table) panel.table.largest = Math.max(...panel.table.rows.map(maxAbs));
     return panel;
   }
 
@@ -67,6 +72,8 @@ class View {
     stage.cursorElement = createElement("div", "nibt-cursor");
     stage.scale = createElement("div", "nibt-scale");
     stage.scaleLabels = createScaleLabels(stage.scale);
+    stage.title = createElement("p", "nibt-map-title");
+    frame.before(stage.title);
     frame.tabIndex = 0;
     frame.setAttribute("role", "application");
     frame.setAttribute("aria-label", "Image with its map. Arrow keys move between patches, Enter sets the first and then " +
@@ -173,13 +180,13 @@ class View {
     return selected.filter((index) => panel.text.words[index]?.row !== null && panel.text.words[index] !== undefined);
   }
 
-  /** The map over an image: that of the result, or the region of the selected words. */
+  /** The map over an image: that of the result, or the region of the selected words, which has its own scale. */
   mapOf(panel, stage) {
     const words = stage === panel.image ? this.selectedWords(panel) : [];
     if (!words.length) return stage;
     const rows = words.map((word) => panel.table.rows[panel.text.words[word].row]);
     const scores = rows[0].map((_, patch) => sum(rows.map((row) => row[patch])));
-    return { grid: panel.table.grid, region: panel.table.region, scores, largest: Math.max(panel.table.largest, maxAbs(scores)) };
+    return { grid: panel.table.grid, region: panel.table.region, scores, largest: maxAbs(scores) };
   }
 
   /** What is in focus on an image: a point, a box, or neither. */
@@ -208,8 +215,8 @@ class View {
     if (!this.root.isConnected && this.root.dataset.ready) return;
     this.panels.forEach((panel, number) => {
       for (const side of panel.sides) side.kind === "image" ? this.drawImage(panel, side) : this.drawWords(panel, side);
-      const text = readoutText(this, panel);
-      if (this.readouts[number].textContent !== text) this.readouts[number].textContent = text;
+      setText(this.readouts[number], readoutText(this, panel));
+      setText(this.sums[number], sumsText(this, panel));
     });
     this.clearButton.disabled = !(this.box || this.corner || [...this.pinned.values()].some((words) => words.size));
   }
@@ -223,6 +230,7 @@ class View {
       stage.paintKey = paintKey;
       paintHeatmap(stage.canvas, stage.photo, map, colors, this.controls);
       drawScale(stage, map.scores, map.largest, colors, opacity, positiveOnly, panel.signed);
+      setText(stage.title, mapTitle(this, panel, stage));
     }
     const cursor = this.cursor?.stage === stage ? this.cursor.at : this.corner?.image === stage.image ? this.corner.at : null;
     for (const [element, at] of [[stage.boxElement, this.boxOn(stage)], [stage.cursorElement, cursor]]) {

@@ -26,16 +26,19 @@ _ESCAPED = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u20
 _STATIC = "JavaScript does not run here, so the maps are not drawn. All numbers are shown below."
 
 
-def fragment(outcomes: Sequence[Panel | Failure], level: int = 2, look: Appearance = DEFAULT) -> str:
+def fragment(
+    outcomes: Sequence[Panel | Failure], level: int = 2, look: Appearance = DEFAULT, help_url: str = ""
+) -> str:
     """Return panels side by side, as one element ``<div class="nibt-view">``.
 
     The element needs ``STYLE`` and ``SCRIPT``. Call its function ``nibtView(element)`` once the element is in a page.
-    The element has no inline style, no event handler and no URL.
+    The element has no inline style and no event handler, and no URL but ``help_url``.
 
     Args:
         outcomes: The panels. The message of a ``Failure`` takes the place of its panel.
         level: The level of the headings.
         look: The style and the colors, and whether only positive scores are shown at first.
+        help_url: A page with the sections ``reading`` and one for each method, which panels link to.
 
     Raises:
         BadInput: There is no panel, or the image of a loaded result is missing.
@@ -50,7 +53,7 @@ def fragment(outcomes: Sequence[Panel | Failure], level: int = 2, look: Appearan
     sections = "\n".join(
         _failed(outcome, level)
         if isinstance(outcome, Failure)
-        else _section(outcome, *next(numbered), level, images, drawn)
+        else _section(outcome, *next(numbered), level, images, drawn, help_url)
         for outcome in outcomes
     )
     data = {
@@ -101,7 +104,13 @@ def _failed(failure: Failure, level: int) -> str:
 
 
 def _section(
-    panel: Panel, number: int, data: dict[str, Any], level: int, images: EncodedImages, drawn: set[int]
+    panel: Panel,
+    number: int,
+    data: dict[str, Any],
+    level: int,
+    images: EncodedImages,
+    drawn: set[int],
+    help_url: str,
 ) -> str:
     title = heading(panel)
     sides = [
@@ -110,15 +119,15 @@ def _section(
         else words(part, side["name"] if side["name"] in ("first", "second") else "")
         for part, side in zip(panel.sides.values(), data["sides"], strict=True)
     ]
-    remarks = f'<p class="nibt-readout" aria-live="off"></p>{selection_note(panel)}{warnings(panel)}{ranking(panel)}'
+    remarks = f'<p class="nibt-readout" aria-live="off"></p>{selection_note(panel)}{warnings(panel)}'
     if isinstance(list(panel.sides.values())[-1], TextAttribution):  # beside the image, if there is space
-        sides[-1], remarks = sides[-1] + remarks, ""
+        sides[-1], remarks = ranking(panel) + sides[-1] + remarks, ""
     elements = "\n".join(
         f'<div class="nibt-place" data-side="{side_number}">{side}</div>' for side_number, side in enumerate(sides)
     )
     return (
         f'<section class="nibt-panel" data-panel="{number}">\n<h{level} dir="auto">{escape(title)}</h{level}>\n'
-        f'{about(panel)}\n{no_match(panel)}<div class="nibt-places">{elements}</div>\n'
+        f'{about(panel, help_url)}\n{no_match(panel)}<div class="nibt-places">{elements}</div>\n'
         f"{remarks}{details(panel)}</section>"
     )
 

@@ -10,7 +10,7 @@ const formatSigned = (number) => {
   const digits = size === 0 ? "0" : size < 0.001 ? size.toExponential(1).replace("-", "\u2212") : String(Number(size.toPrecision(3)));
   return (number < 0 ? "\u2212" : "+") + digits;
 };
-const quoteWords = (words) => words.map((word) => `\u201c${word}\u201d`).join(" + ");
+const quoteWords = (words) => words.map((word) => `\u201c${word}\u201d`).join(" and ");
 
 /** The share of each patch that lies in a box, computed as in Interaction.for_region. */
 function boxWeights({ grid: [rows, columns], region }, box) {
@@ -51,10 +51,10 @@ function enclosingBox(a, b) {
   return clipBox([left, top, right - left, bottom - top]);
 }
 
-/** The position of the strongest patch in words, such as "top left". */
+/** The score of the strongest patch, and its position in words, such as "top left". */
 function describePeak({ grid: [rows, columns], scores }) {
   const peak = scores.reduce((best, score, patch) => (Math.abs(score) > Math.abs(scores[best]) ? patch : best), 0);
   const nameThird = (index, cells, names) => names[Math.min(2, Math.floor((3 * (index + 0.5)) / cells))];
   const names = [nameThird(Math.floor(peak / columns), rows, ["top", "", "bottom"]), nameThird(peak % columns, columns, ["left", "", "right"])];
-  return names.filter(Boolean).join(" ") || "middle";
+  return { score: scores[peak], name: names.filter(Boolean).join(" ") || "middle" };
 }

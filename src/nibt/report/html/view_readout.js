@@ -1,47 +1,75 @@
-/* The text of the readout of a panel. */
+/* The text of a panel that changes with the selection: the title of a map, the readout, and the sums in the details. */
 
 const MAX_READOUT_WORDS = 3;
+const HINT = "Click a word to see where the model sees it. Point at the image, or mark a box on it, to see its words.";
+
+/** What the map over an image shows. */
+function mapTitle(view, panel, stage) {
+  const words = stage === panel.image ? view.selectedWords(panel) : [];
+  if (words.length) return `Where the model sees ${quotedWords(panel, words)}`;
+  if (!panel.sides.some((side) => side.kind === "text")) return "";
+  return "The whole caption";
+}
 
 /** The readout of a panel. */
 function readoutText(view, panel) {
-  const stages = panel.sides.filter((side) => side.kind === "image");
-  const sentences = stages.flatMap((stage) => stageSentences(view, panel, stage, stages.length > 1 ? `${stage.name}: ` : ""));
+  const sentences = eachStage(panel, (stage, prefix) => stageSentence(view, panel, stage, prefix));
   if (view.corner) sentences.push("One corner is set. Set the opposite one, or press Escape to cancel.");
-  return sentences.join(" ");
+  return sentences.filter(Boolean).join(" ");
 }
 
-/** The sentences about one image: the selected words, and the box or patch that is shown. */
-function stageSentences(view, panel, stage, prefix) {
-  const map = view.mapOf(panel, stage), words = stage === panel.image ? view.selectedWords(panel) : [], sentences = [];
-  if (words.length) {
-    const rows = words.map((word) => panel.table.rows[panel.text.words[word].row]);
-    const part = sum(rows.flat().map(Math.abs)), whole = sum(panel.table.rows.flat().map(Math.abs));
-    sentences.push(`Region of ${quoteWords(words.map((word) => panel.text.words[word].text))}: total ${formatSigned(sum(map.scores))}, ` +
-      `${formatPercent(part, whole)} of the absolute score of all words, strongest at the ${describePeak(map)}.`);
-  }
-  const { point, box } = view.focusOf(stage);
-  if (box) {
-    const weights = boxWeights(map, box), whole = sum(map.scores.map(Math.abs));
-    const [left, top, width, height] = view.toPixels({ image: stage.image, at: box }).map(Math.round);
-    sentences.push(`${prefix}Box of ${width} \u00d7 ${height} pixels at (${left}, ${top}): ${formatSigned(weightedSum(map.scores, weights))}, ` +
-      `${formatPercent(weightedSum(map.scores.map(Math.abs), weights), whole)} of the absolute score of the map.${strongestWords(view, panel, stage)}`);
-  } else if (point) {
-    const patch = patchAt(map, point);
-    sentences.push(patch ? `${prefix}Patch in row ${patch.row + 1}, column ${patch.column + 1}: ${formatSigned(map.scores[patch.index])}.${strongestWords(view, panel, stage)}`
-      : `${prefix}The model did not see this part of the image.`);
-  } else if (!words.length) {
-    const legend = panel.signed ? "Red raises the score, blue lowers it." : "A stronger color means a larger score.";
-    sentences.push(`${prefix}Whole map: total ${formatSigned(sum(map.scores))}, strongest at the ${describePeak(map)}. ${legend}`);
-    if (panel.table) sentences.push("Point at a word to see its region; click to keep it. Point at the image, or mark a box on it, to see its words.");
-  }
-  return sentences;
+/** The sums of the map, of the selected words and of the box or patch in focus. */
+function sumsText(view, panel) {
+  return eachStage(panel, (stage, prefix) => stageSums(view, panel, stage, prefix)).join(" ");
 }
 
-/** The words with the largest scores in the box or patch that is shown. */
+/** The texts about all images of a panel; with two images, each text begins with the name of its image. */
+function eachStage(panel, textOf) {
+  const stages = panel.sides.filter((side) => side.kind === "image");
+  return stages.map((stage) => textOf(stage, stages.length > 1 ? `${stage.name}: ` : ""));
+}
+
+const quotedWords = (panel, words) => quoteWords(words.map((word) => panel.text.words[word].text));
+
+/** What is in focus on an image: the words of a box or patch, or the place of the selected words. */
+function stageSentence(view, panel, stage, prefix) {
+  const { point, box } = view.focusOf(stage), map = view.mapOf(panel, stage), words = stage === panel.image ? view.selectedWords(panel) : [];
+  if (point && !patchAt(map, point)) return `${prefix}The model did not see this part of the image.`;
+  if (point || box) {
+    const place = box ? "In the box" : "Here", score = box ? weightedSum(map.scores, boxWeights(map, box)) : map.scores[patchAt(map, point).index];
+    return `${prefix}${place}: ${strongestWords(view, panel, stage) || formatSigned(score)}.`;
+  }
+  if (!words.length) return panel.table ? HINT : "";
+  const { name, score } = describePeak(map), quoted = quotedWords(panel, words);
+  if (score === 0) return `The model sees ${quoted} nowhere.`;
+  return score > 0 || !panel.signed ? `The model sees ${quoted} most at the ${name}.`
+    : `The strongest score of ${quoted} is negative: at the ${name}, the image speaks against it.`;
+}
+
+/** The words with the largest scores in the box or patch in focus. */
 function strongestWords(view, panel, stage) {
   if (!panel.table || stage !== panel.image) return "";
   const scores = view.wordScores(panel, panel.text);
   const order = scores.map((_, word) => word).filter((word) => panel.text.words[word].row !== null);
   order.sort((first, second) => Math.abs(scores[second]) - Math.abs(scores[first]));
-  return ` Words there: ${order.slice(0, MAX_READOUT_WORDS).map((word) => `${panel.text.words[word].text} ${formatSigned(scores[word])}`).join(", ")}.`;
+  return order.slice(0, MAX_READOUT_WORDS).map((word) => `${panel.text.words[word].text} ${formatSigned(scores[word])}`).join(", ");
+}
+
+function stageSums(view, panel, stage, prefix) {
+  const map = view.mapOf(panel, stage), words = stage === panel.image ? view.selectedWords(panel) : [];
+  const { point, box } = view.focusOf(stage), whole = sum(map.scores.map(Math.abs)), sentences = [];
+  if (words.length) {
+    const rows = words.map((word) => panel.table.rows[panel.text.words[word].row]);
+    const part = sum(rows.flat().map(Math.abs)), all = sum(panel.table.rows.flat().map(Math.abs));
+    sentences.push(`${prefix}Region of ${quotedWords(panel, words)}: total ${formatSigned(sum(map.scores))}, ` +
+      `${formatPercent(part, all)} of the absolute score of all words.`);
+  } else sentences.push(`${prefix}Whole map: total ${formatSigned(sum(map.scores))}.`);
+  const patch = point && patchAt(map, point);
+  if (box) {
+    const weights = boxWeights(map, box);
+    const [left, top, width, height] = view.toPixels({ image: stage.image, at: box }).map(Math.round);
+    sentences.push(`Box of ${width} \u00d7 ${height} pixels at (${left}, ${top}): ${formatSigned(weightedSum(map.scores, weights))}, ` +
+      `${formatPercent(weightedSum(map.scores.map(Math.abs), weights), whole)} of the absolute score of the map.`);
+  } else if (patch) sentences.push(`Patch in row ${patch.row + 1}, column ${patch.column + 1}: ${formatSigned(map.scores[patch.index])}.`);
+  return sentences.join(" ");
 }

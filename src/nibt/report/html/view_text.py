@@ -8,7 +8,7 @@ from nibt.report.html.view_data import MOST_CELLS, Panel
 from nibt.report.request import legend, method_line, question, sentence, target_line
 from nibt.report.words import runs
 from nibt.results.attribution import ImageAttribution, TextAttribution
-from nibt.results.explanation import Comparison, Explanation, mismatch, other_warnings
+from nibt.results.explanation import MISMATCH, Comparison, Explanation, mismatch, other_warnings
 from nibt.results.interaction import Interaction
 
 
@@ -21,19 +21,37 @@ def heading(panel: Panel) -> str:
     return panel.answer.caption
 
 
-def about(panel: Panel) -> str:
-    """Return the question, the similarity, the target, the method and the completeness gaps."""
+def about(panel: Panel, help_url: str = "") -> str:
+    """Return the similarity, the method and the model, and what the colors mean.
+
+    Args:
+        panel: The panel.
+        help_url: The page that explains methods and maps, which is linked; without it there are no links.
+
+    """
     answer = panel.answer
-    facts = [f"<strong>similarity {answer.similarity:.3f}</strong> (cosine)"]
-    facts += [escape(fact) for fact in (target_line(answer), method_line(answer), *_gaps(panel))]
-    lead = f'<p class="nibt-question" dir="auto">{escape(question(answer))} {escape(legend(answer))}</p>'
-    return f'{lead}<p class="nibt-about">{"; ".join(facts)}</p>'
+    method, reading = escape(method_line(answer)), ""
+    if help_url:
+        name = escape(str(answer.method["name"]))
+        method = method.replace(name, f'<a href="{help_url}#{name}">{name}</a>', 1)
+        reading = f' <a href="{help_url}#reading">How to read this</a>'
+    contrasts = not isinstance(answer, Explanation) or answer.score["target"] in ("difference", "softmax", "centred")
+    lead = " ".join([*([question(answer)] if contrasts else []), legend(answer)])
+    return (
+        f'<p class="nibt-about"><strong>similarity {answer.similarity:.3f}</strong>, {method}</p>'
+        f'<p class="nibt-question" dir="auto">{escape(lead)}{reading}</p>'
+    )
 
 
 def no_match(panel: Panel) -> str:
     """Return the warning that the pair does not match, which is shown above the map."""
-    warning = mismatch(panel.answer.warnings)
-    return f'<p class="nibt-mismatch" role="note">{escape(sentence(warning))}</p>' if warning else ""
+    answer = panel.answer
+    warning = mismatch(answer.warnings)
+    if not warning and isinstance(answer, Explanation) and answer.similarity < 0:
+        warning = f"{MISMATCH} (similarity {answer.similarity:.3f}, which is negative)"
+    if not warning:
+        return ""
+    return f'<p class="nibt-mismatch" role="note"><strong>No match.</strong> {escape(sentence(warning))}</p>'
 
 
 def words(part: TextAttribution, name: str) -> str:
@@ -111,7 +129,7 @@ def ranking(panel: Panel) -> str:
 
 
 def details(panel: Panel) -> str:
-    """Return the resolved options, the model and the versions."""
+    """Return the sums, the targets, the completeness gaps, the resolved options, the model and the versions."""
     answer = panel.answer
     facts = {"method": answer.method, "model": answer.model, "versions": answer.versions}
     if not isinstance(answer, Interaction):
@@ -120,7 +138,11 @@ def details(panel: Panel) -> str:
         facts |= {"sum": f"{float(answer.scores.sum()):.6g}", "expected sum": f"{answer.product:.6g}"}
     rows = [*((name, part.source) for name, part in panel.sides.items()), *_flat("", facts)]
     lines = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
-    return f'<details class="nibt-details"><summary>Method, model and versions</summary><dl>{lines}</dl></details>'
+    numbers = "; ".join(map(escape, (target_line(answer), *_gaps(panel))))
+    return (
+        f'<details class="nibt-details"><summary>Details</summary><p class="nibt-sums"></p><p>{numbers}</p>'
+        f"<dl>{lines}</dl></details>"
+    )
 
 
 def _coarser(panel: Panel) -> Iterator[str]:

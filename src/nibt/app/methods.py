@@ -1,0 +1,160 @@
+"""The methods of the page: their kinds, their times on this machine, and why a model cannot run them."""
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from nibt.data.images import SAMPLE, read_image, sample_captions, samples
+from nibt.data.units import Grid
+from nibt.errors import Unsupported
+from nibt.methods.base import SIDES, Method
+from nibt.models.base import Model
+from nibt.registry import available, find, summary
+from nibt.types import Modality
+
+DEFAULT = "nib"
+KINDS = {
+    "path": "Path: gradients on the way from a blank input",
+    "gradient": "Gradient: one gradient of the score",
+    "attention": "Attention: the model's attention weights",
+    "perturbation": "Perturbation: the score of changed inputs",
+    "control": "Control: does not use the model",
+    "other": "Other methods",
+}
+"""The kinds of methods, in the order of the page, with their headings."""
+
+
+@dataclass(frozen=True)
+class ForwardTime:
+    """The time of one forward pass of a tower, and the number of units of its input."""
+
+    seconds: float
+    units: int
+
+
+ForwardTimes = Mapping[Modality, ForwardTime]
+
+
+@dataclass(frozen=True)
+class MethodFacts:
+    """What the page knows about a method and a model.
+
+    Attributes:
+        seconds: The estimated time of an explanation of one caption; None if the cost of the method is not known.
+        reason: Why the model cannot run the method; empty if it can.
+
+    """
+
+    seconds: float | None = None
+    reason: str = ""
+
+
+def measure_forwards(model: Model, clock: Callable[[], float] = time.perf_counter) -> ForwardTimes:
+    """Measure one forward pass of each tower on a sample: the shortest of three."""
+    name = samples()[0]
+    items: dict[Modality, Any] = {"image": read_image(SAMPLE + name), "text": sample_captions()[name]}
+    times: dict[Modality, ForwardTime] = {}
+    for side, item in items.items():
+        tower, seconds = model.tower(side), []
+        inputs = tower.prepare([item])
+        for _ in range(3):
+            start = clock()
+            trace = tower.trace(inputs, lowest=tower.depth)
+            seconds.append(clock() - start)
+        units = trace.cut(tower.depth).units
+        times[side] = ForwardTime(min(seconds), units.count if isinstance(units, Grid) else len(units.tokens[0]))
+    return times
+
+
+def method_facts(model: Model, times: ForwardTimes, variant: str = "default") -> dict[str, MethodFacts]:
+    """Return the facts of all methods for a model.
+
+    The time is that of one forward pass on this machine, times the number of passes that the method states. Both
+    towers run at least once.
+    """
+    facts = {}
+    for name in available("methods"):
+        kind = find("methods", name)
+        try:
+            known = variant if variant in kind.variants else "default"
+            facts[name] = MethodFacts(
+                sum(
+                    _seconds(kind.configured(model.tower(side), known, {}, model.defaults), model, times, side)
+                    for side in SIDES
+                )
+            )
+        except Unsupported as error:
+            reason = str(error).partition(";")[0].removeprefix(f"{name} ")
+            facts[name] = MethodFacts(reason=re.sub(r" \(\w+\)", "", reason))  # without the class of the tower
+        except ValueError:  # a method of another package, whose cost is not a formula
+            facts[name] = MethodFacts()
+    return facts
+
+
+def _seconds(method: Method, model: Model, times: ForwardTimes, side: Modality) -> float:
+    """Return the estimated time of a method on one side."""
+    return times[side].seconds * max(1.0, method.forwards(model.tower(side).depth, times[side].units))
+
+
+def by_kind() -> dict[str, list[str]]:
+    """Return the names of all methods by their kinds, in the order of ``KINDS``; the default method is first."""
+    names = sorted(available("methods"), key=lambda name: (name != DEFAULT, name))
+    groups = {kind: [name for name in names if find("methods", name).kind == kind] for kind in KINDS}
+    return {kind: listed for kind, listed in groups.items() if listed}
+
+
+def method_fields() -> str:
+    """Return the checkboxes of all methods, grouped by kind. ``methods.js`` adds times and reasons."""
+    groups = "".join(
+        f"<fieldset><legend>{escape(KINDS[kind])}</legend>{''.join(map(_field, names))}</fieldset>"
+        for kind, names in by_kind().items()
+    )
+    return (
+        '<details class="nibt-methods"><summary>Methods: <span class="nibt-chosen"></span></summary>'
+        '<p class="nibt-note">Select several to compare them. Times are estimates for one caption on this machine. '
+        '<a href="help#methods" target="_blank">About the methods</a></p>'
+        f"{groups}</details>"
+    )
+
+
+def _field(name: str) -> str:
+    checked = " checked" if name == DEFAULT else ""
+    return (
+        f'<div class="nibt-method" title="{escape(summary("methods", name))}"><label><input type="checkbox" '
+        f'value="{escape(name)}" aria-describedby="nibt-facts-{escape(name)}"{checked}>{escape(name)}</label>'
+        f'<small id="nibt-facts-{escape(name)}"></small></div>'
+    )
+
+
+def facts_list(facts: Mapping[str, MethodFacts], timeout: float) -> str:
+    """Return the facts as a list for ``methods.js``; ``timeout`` is the time limit of the page in seconds."""
+    return "".join(
+        f'<li data-method="{escape(name)}" data-unsupported="{str(bool(fact.reason)).lower()}">'
+        f"{escape(fact.reason or _time(fact.seconds, timeout))}</li>"
+        for name, fact in facts.items()
+    )
+
+
+def _time(seconds: float | None, timeout: float) -> str:
+    if seconds is None:
+        return ""
+    limit = f", and this page allows {timeout:g} s" if seconds > timeout else ""
+    return f"about {duration(seconds)}{limit}"
+
+
+def duration(seconds: float) -> str:
+    """Return a rough duration in words.
+
+    Examples:
+        >>> duration(0.004), duration(0.32), duration(4.26), duration(47.3), duration(400.0)
+        ('0.1 s', '0.3 s', '4 s', '50 s', '7 min')
+
+    """
+    if seconds >= 90:
+        return f"{seconds / 60:.0f} min"
+    if seconds >= 10:
+        return f"{10 * round(seconds / 10)} s"
+    return f"{max(seconds, 0.1):.1f} s" if seconds < 1 else f"{seconds:.0f} s"

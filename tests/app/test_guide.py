@@ -1,0 +1,16 @@
+"""Tests of ``nibt.app.guide``."""
+
+from html import escape
+
+from nibt.app.guide import help_page
+from nibt.registry import available, find, summary
+from tests.helpers import check_page
+
+
+def test_help_page_explains_maps_and_all_methods() -> None:
+    text = check_page(help_page())
+    assert '<section id="reading">' in text
+    for name in available("methods"):
+        assert f'<h3 id="{name}">{name}</h3>' in text
+        assert escape(summary("methods", name)) in text
+        assert f"Cost: {escape(find('methods', name).cost)} forward passes" in text

@@ -1,0 +1,83 @@
+"""Tests of ``nibt.app.methods``."""
+
+import re
+from itertools import count
+
+import pytest
+
+import nibt
+from nibt.app.methods import (
+    KINDS,
+    ForwardTime,
+    MethodFacts,
+    by_kind,
+    facts_list,
+    measure_forwards,
+    method_facts,
+    method_fields,
+)
+from nibt.app.request import explain_steps
+from nibt.errors import Unsupported
+from nibt.models.base import Model
+from nibt.registry import available, find
+from nibt.report.html.view import Failure, Panel
+from tests import tiny
+from tests.app.requests import make_request
+
+
+def test_forwards_are_measured(scenes: Model) -> None:
+    ticks = count(10.0, 0.5)
+    times = measure_forwards(scenes, lambda: next(ticks))
+    assert {side: time.seconds for side, time in times.items()} == {"image": 0.5, "text": 0.5}
+    explanation = nibt.explain(scenes, "sample:chelsea", "a cat")
+    assert times["image"].units == explanation.grid.numel()
+    assert all(time.seconds > 0 for time in measure_forwards(scenes).values())
+
+
+def test_time_is_that_of_the_forward_passes(scenes: Model) -> None:
+    times = {"image": ForwardTime(2.0, 100), "text": ForwardTime(0.5, 10)}
+    facts = method_facts(scenes, times)  # type: ignore[arg-type]
+    assert facts.keys() == set(available("methods"))
+    assert facts["occlusion"] == MethodFacts(2.0 * 101 + 0.5 * 11)
+    assert facts["centre"] == MethodFacts(2.5), "both towers run once for the similarity"
+    assert facts["rollout"] == MethodFacts(5.0)
+    steps = 1 + 2 * 10 * (1 - 9 / 12)
+    paper = method_facts(scenes, times, "paper")["nib"].seconds  # type: ignore[arg-type]
+    assert paper == pytest.approx(2.5 * steps)
+
+
+def test_reasons_are_those_of_the_methods() -> None:
+    model, image = tiny.model("convnext"), tiny.image()
+    facts = method_facts(model, measure_forwards(model))
+    for method, fact in facts.items():
+        if fact.reason:
+            assert fact.seconds is None
+            with pytest.raises(Unsupported, match=re.escape(fact.reason[:20])):
+                nibt.explain(model, image, "a cat", method)
+        else:
+            assert "attention" not in find("methods", method).needs
+    assert facts["gae"].reason == "needs attention, which this image tower lacks"
+    (first, second) = list(explain_steps(make_request(methods=("nib", "gae")), model))[-1]
+    assert isinstance(first, Panel)
+    assert isinstance(second, Failure)
+    assert "eeds attention" in second.message
+
+
+def test_fields_have_all_methods_by_kind() -> None:
+    groups = by_kind()
+    assert next(iter(groups.items()))[1][0] == "nib"
+    assert sorted(name for names in groups.values() for name in names) == available("methods")
+    assert "random" in groups["control"]
+    html = method_fields()
+    assert re.findall(r'value="(\w+)"', html) == [name for names in groups.values() for name in names]
+    assert re.findall(r"checked>(\w+)", html) == ["nib"]
+    assert re.findall(r"<legend>(\w+)", html) == [KINDS[kind].split(":")[0] for kind in groups]
+
+
+def test_facts_say_what_exceeds_the_limit() -> None:
+    facts = {"a": MethodFacts(3.2), "b": MethodFacts(200.0), "c": MethodFacts(), "d": MethodFacts(None, "<no>")}
+    html = facts_list(facts, 60.0)
+    assert '<li data-method="a" data-unsupported="false">about 3 s</li>' in html
+    assert "about 3 min, and this page allows 60 s" in html
+    assert '<li data-method="c" data-unsupported="false"></li>' in html
+    assert '<li data-method="d" data-unsupported="true">&lt;no&gt;</li>' in html
