@@ -27,6 +27,7 @@ import nibt
 from nibt.data.pair import Pair
 from nibt.datasets.scenes import Scenes
 from nibt.errors import Unsupported
+from nibt.report.appearance import Appearance
 from nibt.report.image.fonts import font_for
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.rows import caption
@@ -35,13 +36,14 @@ from nibt.results.explanation import Explanation
 FOLDER = Path(__file__).parent / "images" / "methods"
 COSTS = FOLDER / "costs.json"
 SCENE = Scenes(count=8, seed=4, fewest=3, most=3, named="one", smallest=30, backgrounds=("gradient", "texture"))[6]
-PHOTOGRAPH = ("sample:chelsea", "a cat with green eyes")
+PHOTOGRAPH = ("sample:camera", "a camera on a tripod")
 PHOTOGRAPH_SIZE = 384
 """The side of the input of ``lite``; smaller than its default, so that slow methods take minutes."""
 FEWER = {"rise": {"image_masks": 400}, "shapley": {"budget": 256}}
 """Options that keep slow methods within minutes on the photograph."""
 REPEATS, LONG = 5, 3.0  # explanations that take longer than LONG seconds are timed once
 SIDE, GAP, LINE, INK = 300, 12, 26, (30, 30, 30)
+COLORS = Appearance(style="colors")  # the only outline is that of the named object
 
 
 def main() -> None:
@@ -93,11 +95,11 @@ def drawn(answer: Explanation, pair: Pair | None) -> Image.Image:
     assert answer.image.input is not None
     original = answer.image.input.pil_image
     scale = SIDE / original.width
-    image = overlay(answer, original.resize((SIDE, round(original.height * scale)), Image.Resampling.LANCZOS))
+    image = overlay(answer, original.resize((SIDE, round(original.height * scale)), Image.Resampling.LANCZOS), COLORS)
     if pair is not None:
         masks = [one.mask for one in pair.objects if one.spans and one.mask is not None]
         outline(image, np.any(masks, axis=0))
-    words = caption(answer.text, SIDE, False, small=True)
+    words = caption(answer.text, SIDE, COLORS, small=True)
     tile = Image.new("RGB", (SIDE, image.height + words.height + 8), "white")
     tile.paste(image, (0, 0))
     tile.paste(words, ((SIDE - words.width) // 2, image.height + 8))

@@ -21,7 +21,7 @@ from nibt.report.html.view import Panel
 from nibt.results.explanation import Comparison
 from nibt.results.measurement import Measurement
 from tests.answers import BETWEEN, PEAK, WHOLE, answer
-from tests.helpers import check_page, explain_with_table
+from tests.helpers import ROOT, check_page, explain_with_table
 
 ROWS = [
     Measurement(0, "image", "deletion", 0.25),

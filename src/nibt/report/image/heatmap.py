@@ -64,16 +64,18 @@ def overlay(mapped: Mapped, image: Image.Image, look: Appearance = DEFAULT, most
         mapped: The map.
         image: The image.
         look: The style and the colors.
-        most: The absolute score with the full color; by default the largest of the map.
+        most: The absolute score with the full color, by default the largest of the map. If it is given, the outline is
+            drawn relative to it, too.
 
     """
     scores = score_map(mapped, image.size)
+    shared = most is not None
     most = float(mapped.grid.abs().max()) if most is None else most
     share = strength(scores.clip(0) if look.positive_only else scores, most)
     drawn = image if look.style == "outline" else Image.fromarray(_colored(image, share, look))
     if look.outlined:
         across = mapped.region.width / mapped.grid.shape[1] * image.width / mapped.size[0]
-        drawn = outlined(drawn, strength(scores, float(mapped.grid.max())), across)
+        drawn = outlined(drawn, strength(scores, most if shared else float(mapped.grid.max())), across)
     return _unseen(mapped, drawn)
 
 

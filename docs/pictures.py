@@ -1,0 +1,48 @@
+"""Draws the pictures of the README: ``python docs/pictures.py``.
+
+``explained.png`` is what the README's first command writes, ``scene.png`` a drawn scene whose truth is known, and
+``regions.png`` the word-region table of the first picture.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from figures import SCENE, outline
+from PIL import Image
+
+import nibt
+from nibt.report.appearance import Appearance
+from nibt.report.image.explanation import draw
+from nibt.report.image.heatmap import overlay
+from nibt.report.image.interactions import draw_interactions
+from nibt.report.image.layout import MARGIN, SIDE, shown, stacked, text_rows
+from nibt.report.image.rows import caption
+
+FOLDER = Path(__file__).parent
+PHOTOGRAPH = ("sample:camera", "a camera on a tripod")
+TRUTH = "The black outline is that of the named object. The model does not see it."
+
+
+def main() -> None:
+    """Draw all pictures."""
+    draw(nibt.explain("lite", *PHOTOGRAPH)).save(FOLDER / "explained.png", optimize=True)
+    draw_interactions(nibt.explain_interactions("lite", *PHOTOGRAPH)).save(FOLDER / "regions.png", optimize=True)
+    scene().save(FOLDER / "scene.png", optimize=True)
+
+
+def scene() -> Image.Image:
+    """Draw a scene and its map, with the outline of the named object."""
+    answer, look = nibt.explain("scenes", SCENE.image, SCENE.caption), Appearance(style="colors")
+    assert answer.image.input is not None
+    original = shown(answer.image.input.pil_image, SIDE * 2 // 3)
+    drawn = overlay(answer, original, look)
+    outline(drawn, np.any([one.mask for one in SCENE.objects if one.spans and one.mask is not None], axis=0))
+    width = 2 * original.width + 3 * MARGIN
+    row = Image.new("RGB", (width, original.height), "white")
+    for place, image in enumerate((original, drawn)):
+        row.paste(image, (MARGIN + place * (original.width + MARGIN), 0))
+    return stacked([row, caption(answer.text, width, look), text_rows([TRUTH], width)], width)
+
+
+if __name__ == "__main__":
+    main()
