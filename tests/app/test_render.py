@@ -30,14 +30,17 @@ def test_page_keeps_finished_outcomes(scenes: Model, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("nibt.app.request._explain", failing)
     models, results = ModelCache(["scenes"], load=lambda name: scenes), ResultCache(60.0)
     fields = [sample_file("coffee"), "a cat", "each", ["nib", "occlusion", "rise", "grad_cam"], "scenes", "default"]
-    updates = list(answer_events(models, LIMITS, results, fields, lambda done, total, text: None))
+    updates = list(answer_events(models, LIMITS, results, fields))
     messages = [update.message for update in updates]
     names = ["scenes", "nib", "occlusion", "rise", "grad_cam", "the regions of words"]
+    assert "Computing nib (1 of 5)" in messages[1]
     assert all(name in message for name, message in zip(names, messages, strict=False))
     assert messages[-1] == ""
     views = [update.answer for update in updates if update.answer is not None]
     assert len(views) == 5
     assert all("nib: a cat</h2>" in view for view in views)
+    pending = ["their regions are still being computed" in view for view in views]
+    assert pending == [True, True, True, True, False]
     headings = ["nib: a cat</h2>", "occlusion</h2>", "rise</h2>", "grad_cam: a cat</h2>"]
     places = [views[-1].index(heading) for heading in headings]
     assert places == sorted(places)
@@ -46,7 +49,7 @@ def test_page_keeps_finished_outcomes(scenes: Model, monkeypatch: pytest.MonkeyP
     assert "secret detail" not in views[-1]
     assert "Save as" in views[-1]
     fields[3] = ["occlusion"]
-    *_, last = answer_events(models, LIMITS, results, fields, lambda done, total, text: None)
+    *_, last = answer_events(models, LIMITS, results, fields)
     assert last.answer == EMPTY
     assert 'role="alert"' in last.message
     assert "This takes longer than it may." in last.message
@@ -55,7 +58,7 @@ def test_page_keeps_finished_outcomes(scenes: Model, monkeypatch: pytest.MonkeyP
 def test_page_keeps_the_last_answer_if_a_field_is_wrong(scenes: Model) -> None:
     models, results = ModelCache(["scenes"], load=lambda name: scenes), ResultCache(60.0)
     fields = [sample_file("coffee"), "", "each", ["nib"], "scenes", "default"]
-    (update,) = answer_events(models, LIMITS, results, fields, lambda done, total, text: None)
+    (update,) = answer_events(models, LIMITS, results, fields)
     assert update.answer is None
     assert 'role="alert"' in update.message
     assert "Write a caption first" in update.message

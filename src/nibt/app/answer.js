@@ -2,10 +2,8 @@
 // with their listeners; a copy has no listeners.
 let isComplete = true; // whether the last answer was the last one of its request
 const showMap = (root) => {
-  const place = root.querySelector(".nibt-mismatch, .nibt-map-title:not(:empty), .nibt-stage");
-  if (!place) return;
-  const { top } = place.getBoundingClientRect();
-  if (top >= 0 && top < 0.6 * innerHeight) return;
+  const place = root.querySelector(".nibt-panel"), { top } = place.getBoundingClientRect();
+  if (top >= 0 && top < 0.4 * innerHeight) return;
   const reduced = matchMedia("(prefers-reduced-motion: reduce)").matches;
   place.scrollIntoView({ block: "start", behavior: reduced ? "auto" : "smooth" });
 };

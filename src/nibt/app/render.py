@@ -1,7 +1,7 @@
 """The HTML of the page: results, messages, samples and what is known of methods."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from html import escape
 from typing import Any, NamedTuple
 
@@ -16,7 +16,6 @@ from nibt.errors import NibtError
 from nibt.report.html.view import Failure, Panel, fragment
 from nibt.report.image.layout import shown, uri
 
-OnStep = Callable[[int, int, str], Any]
 HELP = "help"
 """The address of the help page, relative to that of the page."""
 INTRODUCTION = (
@@ -45,9 +44,7 @@ class Update(NamedTuple):
     message: str = ""
 
 
-def answer_events(
-    models: ModelCache, limits: Limits, results: ResultCache, values: Any, on_step: OnStep
-) -> Iterator[Update]:
+def answer_events(models: ModelCache, limits: Limits, results: ResultCache, values: Any) -> Iterator[Update]:
     """Yield the updates of the page, before and after each step of a computation.
 
     Args:
@@ -55,27 +52,24 @@ def answer_events(
         limits: The limits of the page.
         results: Stores the complete result, for downloads.
         values: The values of the input fields: the path of the image file, captions, mode, methods, model, variant.
-        on_step: Called before each step with the number of finished steps, the number of steps, and what comes next.
 
     """
     try:
         file, captions, mode, methods, model_name, variant = values
-        on_step(0, 1, "Reading the image")
         request = ExplainRequest.from_fields(file, captions, mode, model_name, methods, variant, limits)
         yield Update(None, _status(f"Loading {model_name}"))
-        on_step(0, request.steps, f"Loading {model_name}")
         model, start = models.get(model_name), time.monotonic()
         # each step enters its own deadline: a deadline applies to one thread, and the next step may run in another one
         steps = explain_steps(
             request, model, lambda number: Deadline(limits.deadline(start, request.steps - 1 - number))
         )
         names = [*request.methods, "the regions of words"][: request.steps]
-        yield Update(None, _status(f"Computing {names[0]}"))
-        for done, name in enumerate(names, 1):
-            on_step(done - 1, len(names), f"Computing {name}")
+        statuses = [_status(f"Computing {name} ({number} of {len(names)})") for number, name in enumerate(names, 1)]
+        yield Update(None, statuses[0])
+        for done in range(1, len(names) + 1):
             outcomes = next(steps)
             if done < len(names):
-                yield Update(_result(request, outcomes, None), _status(f"Computing {names[done]}"))
+                yield Update(_result(request, outcomes, None), statuses[done])
             elif any(isinstance(outcome, Panel) for outcome in outcomes):
                 yield Update(_result(request, outcomes, results))
             else:
@@ -102,6 +96,10 @@ def model_facts(models: ModelCache, name: Any, variant: Any, limits: Limits) -> 
         return ""
     chosen = variant if isinstance(variant, str) else "default"
     return facts_list(method_facts(model, models.get_times(name), chosen), limits.timeout)
+
+
+WAITING = '<p class="nibt-status" role="status">Waiting for the server…</p>'
+"""What the page shows beside the button until the first update."""
 
 
 def _status(text: str) -> str:

@@ -180,7 +180,10 @@ def explain_steps(
             with step_context(number):
                 outcomes += [
                     Panel(
-                        replace(answer, image=replace(answer.image, input=small)), None, _title(request, method, answer)
+                        replace(answer, image=replace(answer.image, input=small)),
+                        None,
+                        _title(request, method, answer),
+                        _PENDING if request.has_tables and method == "nib" else "",
                     )
                     for answer in _explain(request, model, method)
                 ]
@@ -191,6 +194,7 @@ def explain_steps(
         yield [_with_table(outcome, request, model, step_context(len(request.methods))) for outcome in outcomes]
 
 
+_PENDING = "their regions are still being computed"
 _FAILURES = (NibtError, RuntimeError, MemoryError)  # torch raises RuntimeError if there is not enough memory
 
 
@@ -223,7 +227,7 @@ def _with_table(
     except _FAILURES as error:
         return replace(outcome, problem=f"the word-region table failed: {as_sentence(error)}")
     assert isinstance(table, Interaction)  # one pair, one table
-    return replace(outcome, table=replace(table, input=answer.image.input))
+    return replace(outcome, table=replace(table, input=answer.image.input), problem="")
 
 
 def _variant(method: str, variant: str) -> str:

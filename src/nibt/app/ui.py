@@ -1,5 +1,6 @@
 """The components of the page and their events. This is the only file that imports gradio."""
 
+import json
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +20,7 @@ from nibt.app.render import (
     EMPTY,
     HELP,
     INTRODUCTION,
+    WAITING,
     answer_events,
     model_facts,
     sample_buttons,
@@ -106,13 +108,10 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
                     EMPTY, elem_id="answer", js_on_load=_read_file("answer.js"), padding=False, apply_default_css=False
                 )
 
-        def explain(*values: Any, progress: gr.Progress = gr.Progress()) -> Iterator[Any]:  # noqa: B008
+        def explain(*values: Any) -> Iterator[Any]:
             upload, *others = values
             file = Path(upload["path"]) if upload else None
-            steps = answer_events(
-                models, limits, results, [file, *others], lambda done, total, text: progress((done, total), desc=text)
-            )
-            for update in executor.iterate(steps):
+            for update in executor.iterate(answer_events(models, limits, results, [file, *others])):
                 yield gr.skip() if update.answer is None else update.answer, update.message
 
         def read_link(request: gr.Request) -> list[Any]:
@@ -133,7 +132,7 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
             "concurrency_id": "model",
             "concurrency_limit": 1,
             "preprocess": False,
-            "show_progress_on": answer,
+            "show_progress": "hidden",  # the overlay of gradio would hide the results that are complete
         }
         # These events bypass the queue. Its results share one stream, which closes when an event ends; the result of an
         # explanation that starts at that moment would be lost.
@@ -148,6 +147,8 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
         mode.change(describe_captions, mode, captions, **immediate)
         sample.click(load_sample, None, [image, captions], **immediate)
         blocks.load(read_link, None, fields, **immediate).then(None, captions, None, js=_EXPLAIN_LINKED)
+        for event in (explain_button.click, captions.submit):
+            event(None, None, message, js=f"() => {json.dumps(WAITING)}")
         runs: list[Any] = [
             explain_button.click(explain, fields, [answer, message], **queued),
             captions.submit(explain, fields, [answer, message], **queued),

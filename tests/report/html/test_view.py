@@ -121,7 +121,9 @@ def test_view_shows_the_region_of_a_word(opened: Opened, pair: tuple[Explanation
     assert opened.state["words"] == []
     part = float(table.for_words(4).abs().sum() / table.table.abs().sum())
     assert opened.title == "Where the model sees “cat”"
-    assert "“cat”" in opened.readout
+    highest, lowest = float(table.for_words(4).max()), float(table.for_words(4).min())
+    assert ("The model sees “cat” most at the" in opened.readout) == (highest > 0)
+    assert ("Other parts speak against it more strongly" in opened.readout) == (-lowest > max(highest, 0))
     assert "Region of “cat”: total" in opened.sums
     assert f"{part:.0%}".replace("%", "\xa0%") in opened.sums
     scale = opened.page.locator(".nibt-scale").first.locator("span").all_text_contents()

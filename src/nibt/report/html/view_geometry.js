@@ -51,10 +51,10 @@ function enclosingBox(a, b) {
   return clipBox([left, top, right - left, bottom - top]);
 }
 
-/** The score of the strongest patch, and its position in words, such as "top left". */
-function describePeak({ grid: [rows, columns], scores }) {
-  const peak = scores.reduce((best, score, patch) => (Math.abs(score) > Math.abs(scores[best]) ? patch : best), 0);
+/** The patch with the largest score: the score, and its position in words, such as "top left". */
+function describePeak({ grid: [rows, columns] }, scores) {
+  const peak = scores.reduce((best, score, patch) => (score > scores[best] ? patch : best), 0);
   const nameThird = (index, cells, names) => names[Math.min(2, Math.floor((3 * (index + 0.5)) / cells))];
   const names = [nameThird(Math.floor(peak / columns), rows, ["top", "", "bottom"]), nameThird(peak % columns, columns, ["left", "", "right"])];
-  return { score: scores[peak], name: names.filter(Boolean).join(" ") || "middle" };
+  return { score: scores[peak], place: names.filter(Boolean).join(" ") || "middle" };
 }

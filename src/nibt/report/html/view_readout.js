@@ -40,10 +40,10 @@ function stageSentence(view, panel, stage, prefix) {
     return `${prefix}${place}: ${strongestWords(view, panel, stage) || formatSigned(score)}.`;
   }
   if (!words.length) return panel.table ? HINT : "";
-  const { name, score } = describePeak(map), quoted = quotedWords(panel, words);
-  if (score === 0) return `The model sees ${quoted} nowhere.`;
-  return score > 0 || !panel.signed ? `The model sees ${quoted} most at the ${name}.`
-    : `The strongest score of ${quoted} is negative: at the ${name}, the image speaks against it.`;
+  const highest = describePeak(map, map.scores), lowest = describePeak(map, map.scores.map((score) => -score));
+  const quoted = quotedWords(panel, words);
+  const seen = highest.score > 0 ? `The model sees ${quoted} most at the ${highest.place}.` : `The model sees ${quoted} nowhere.`;
+  return lowest.score > Math.max(0, highest.score) ? `${seen} Other parts speak against it more strongly, most at the ${lowest.place}.` : seen;
 }
 
 /** The words with the largest scores in the box or patch in focus. */
