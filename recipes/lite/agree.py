@@ -77,7 +77,7 @@ def rounding(lite, parts):
     """What 16-bit numbers cost: the cosine of the folder's image embedding with one from the package's own weights."""
     pixels = make.samples()[0]
     features = parts.trunk.forward_head(parts.trunk.forward_features(pixels), pre_logits=True)
-    exact = functional.normalize(features @ parts.projection.T + parts.bias, dim=1)
+    exact = functional.normalize(features @ parts.space.projection.T + parts.space.bias, dim=1)
     shipped = functional.normalize(lite.module.encode_image(pixels), dim=1)
     print(f"cosine with 32-bit image embeddings: {float((exact * shipped).sum(1).min()):.6f}")
 
