@@ -85,10 +85,11 @@ def main():
     records = collect(options.out, "methods")
     sides = "\n\n".join(f"## {side.capitalize()} side\n\n{table(records, side)}" for side in ("image", "text"))
     about = (
-        f"Every method and variant on drawn scenes with ground truth. {machine()}; {options.count} scenes of seed {SEED} with two or three objects, one of them named; mean and "
-        "bootstrap 95 % interval; * differs from NIB's default (paired Wilcoxon, Holm over the methods, 0.05). `ms "
-        "each` is processor time with the metrics, whose share the rows `ones` show. `python recipes/scenes/methods.py`; "
-        "[which one to use](../methods/index.md#which-one)."
+        f"Every method and variant on drawn scenes with ground truth. {machine()}; {options.count} scenes of seed "
+        f"{SEED} with two or three objects, one of them named; mean and bootstrap 95 % interval; * differs from NIB's "
+        "default (paired Wilcoxon, Holm over the methods, 0.05). `ms each` is processor time with the metrics, whose "
+        "share the rows `ones` show. `python recipes/scenes/methods.py`; [which one to "
+        "use](../methods/index.md#which-one)."
     )
     PAGE.write_text(f"# All methods on drawn scenes\n\n{about}\n\n{sides}\n")
 
