@@ -51,11 +51,11 @@ def main():
             first, five = agreement(nibt.load_model(options.model, image_size=size), parts, images)
             print(f"{name} at {size}: classifier's first {first:.3f}, among its first five {five:.3f}")
     lite = nibt.load_model(options.model, image_size=make.CLASSIFIER_SIZE)
-    texts = make.class_texts(lite.module, parts)
-    print(f"class captions find their concept among 1,000: {own_concept_share(texts, parts.concepts):.3f}")
-    near = (texts * parts.concepts).sum(1)
+    texts, targets = make.class_texts(lite.module, parts), captions_of(parts, parts.concepts)
+    print(f"class captions find their concept among 1,000: {own_concept_share(texts, targets):.3f}")
+    near = (texts * targets).sum(1)
     print(f"class captions' cosine with it: mean {near.mean():.3f}, lowest tenth below {near.quantile(0.1):.3f}")
-    near = (texts_of(lite, ["a photo of a " + name for name in parts.names]) * parts.vectors).sum(1)
+    near = (texts_of(lite, ["a photo of a " + name for name in parts.names]) * captions_of(parts, parts.vectors)).sum(1)
     print(f"all {len(near)} names: mean {near.mean():.3f}, lowest tenth below {near.quantile(0.1):.3f}")
     print(
         "captions of nothing known, cosine with the neutral direction:",
@@ -63,6 +63,11 @@ def main():
     )
     print(f"logit scale {lite.scale:.1f}")
     rounding(lite, parts)
+
+
+def captions_of(parts, vectors):
+    """Return the unit vectors of captions that name one concept each."""
+    return functional.normalize(torch.stack([parts.space.caption(vector[None]) for vector in vectors]), dim=1)
 
 
 def texts_of(lite, captions):

@@ -179,6 +179,30 @@ def test_page_shows_a_mismatch_before_the_map() -> None:
     assert '<p class="nibt-mismatch"' not in page(explained)
 
 
+def test_page_shows_a_negative_similarity_as_a_mismatch() -> None:
+    explained = answer(PEAK, (90, 90), WHOLE)
+    text = page(replace(explained, similarity=-0.02))
+    assert "<strong>No match.</strong>" in text
+    assert "similarity -0.020, which is negative" in text
+    assert 'class="nibt-mismatch"' not in page(replace(explained, similarity=0.0))
+
+
+def test_fragment_links_to_the_help_page_only_if_there_is_one() -> None:
+    explained = answer(PEAK, (90, 90), WHOLE)
+    assert "<a " not in fragment([Panel(explained)])
+    linked = fragment([Panel(explained)], help_url="help")
+    assert 'method <a href="help#nib">nib</a> (default), model x' in linked
+    assert '<a href="help#reading">' in linked
+
+
+def test_page_has_sums_and_gaps_in_the_details() -> None:
+    explained, table = explain_with_table()
+    before, _, details = page(Panel(explained, table)).partition("<summary>Details</summary>")
+    for text in ("word-region table: total", "completeness gap", "target cosine", "method image layer"):
+        assert text in details
+        assert text not in before.partition("</style>")[2]
+
+
 def test_page_says_what_is_explained() -> None:
     explained = answer(PEAK, (90, 90), WHOLE)
     assert page_data(page(explained))["panels"][0]["signed"] is True
