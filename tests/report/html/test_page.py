@@ -187,7 +187,7 @@ def test_page_shows_a_negative_similarity_as_a_mismatch() -> None:
     assert 'class="nibt-mismatch"' not in page(replace(explained, similarity=0.0))
 
 
-def test_fragment_links_to_the_help_page_only_if_there_is_one() -> None:
+def test_fragment_links_only_to_a_help_page() -> None:
     explained = answer(PEAK, (90, 90), WHOLE)
     assert "<a " not in fragment([Panel(explained)])
     linked = fragment([Panel(explained)], help_url="help")
