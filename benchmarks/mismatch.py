@@ -39,15 +39,15 @@ def verdicts(model, pairs, batch=32):
     for indices in batch_indices(question, pairs, batch):
         image, text = trace_sides(question, [pairs[index] for index in indices])
         values = similarities(image, text)
-        caption, image = (model.scale * (blank - values.pair) for blank in values[1:])
+        below_caption, below_image = (model.scale * (blank - values.pair) for blank in values[1:])
         warned = torch.tensor([bool(warning) for warning in mismatches(image, text)])
-        assert torch.equal(warned, (caption > MARGIN) | (image > MARGIN))
+        assert torch.equal(warned, (below_caption > MARGIN) | (below_image > MARGIN))
         better = (cosine(image.trace.embedding[:, None], everyday) > values.pair[:, None]).sum(1)
         rules = {
             f"the rule: {MARGIN} below the blank caption or the blank image": warned,
-            f"{MARGIN} below the blank caption": caption > MARGIN,
-            f"{MARGIN} below the blank image": image > MARGIN,
-            **{f"the rule with a margin of {other}": (caption > other) | (image > other) for other in (0, 1)},
+            f"{MARGIN} below the blank caption": below_caption > MARGIN,
+            f"{MARGIN} below the blank image": below_image > MARGIN,
+            **{f"the rule with a margin of {other}": (below_caption > other) | (below_image > other) for other in (0, 1)},
             **{f"at least {n} of {len(EVERYDAY)} everyday captions fit better": better >= n for n in (10, 25, 50)},
         }
         for quadrature, calls in rules.items():
