@@ -47,7 +47,10 @@ def verdicts(model, pairs, batch=32):
             f"the rule: {MARGIN} below the blank caption or the blank image": warned,
             f"{MARGIN} below the blank caption": below_caption > MARGIN,
             f"{MARGIN} below the blank image": below_image > MARGIN,
-            **{f"the rule with a margin of {other}": (below_caption > other) | (below_image > other) for other in (0, 1)},
+            **{
+                f"the rule with a margin of {other}": (below_caption > other) | (below_image > other)
+                for other in (0, 1)
+            },
             **{f"at least {n} of {len(EVERYDAY)} everyday captions fit better": better >= n for n in (10, 25, 50)},
         }
         for quadrature, calls in rules.items():
