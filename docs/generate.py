@@ -149,7 +149,7 @@ def method_page(name: str) -> str:
         *([doc.notes] if doc.notes else []),
         f"**Use it when.** {doc.sections['Use it when']}",
         f"**Avoid it when.** {doc.sections['Avoid it when']}",
-        *(["\n".join([*options, *variant_lines(kind)])] if options else []),
+        *(["**Options.**", "\n".join([*options, *variant_lines(kind)])] if options else []),
         facts(kind),
         f"{cost(name, kind)}\n{quality(name)}".strip(),
         f'```bash\nnibt explain sample:chelsea "a cat" -m scenes --method {name}{FASTER.get(name, "")}\n```',
@@ -159,7 +159,7 @@ def method_page(name: str) -> str:
 
 def facts(kind: Any) -> str:
     needs = " Needs attention." if "attention" in kind.needs else ""
-    return f"{'Signed' if kind.signed else 'Without a sign'}.{needs}"
+    return f"**Scores** are {'signed' if kind.signed else 'without a sign'}.{needs}"
 
 
 def variant_lines(kind: Any) -> Iterator[str]:
@@ -181,7 +181,7 @@ def cost(name: str, kind: Any) -> str:
         if model in measured:
             options = ", ".join(f"{key}={value}" for key, value in measured[model]["options"].items())
             times.append(f"{measured[model]['seconds']:g} s with {label}{f' and {options}' if options else ''}")
-    return f"Cost: {kind.cost} forward passes; {', '.join(times)}."
+    return f"**Cost.** {kind.cost} forward passes; {', '.join(times)}."
 
 
 def quality(name: str) -> str:
@@ -220,7 +220,7 @@ def metric_page(name: str) -> str:
         f"Range: {doc.sections['Range']}. Better: {kind.better}. Sides: {', '.join(kind.sides)}. "
         f"Forward passes: {doc.sections['Forward passes'].rstrip('.')}. "
         f"Source: {doc.sections['Source'].rstrip('.')}.",
-        *(["\n".join(options)] if options else []),
+        *(["**Options.**", "\n".join(options)] if options else []),
     ]
     return "\n\n".join(text) + "\n"
 

@@ -134,24 +134,50 @@ function paintHeatmap(canvas, photo, map, colors, controls) {
   }
   context.putImageData(image, 0, 0);
   const most = Math.max(...scores);
-  if (colors.outlined && most > 0) drawOutline(context, scoreAt, [left, top, columnWeights.length, rowWeights.length], colors.outlined * most);
+  if (colors.outlined && most > 0) {
+    drawOutline(context, scoreAt, [left, top, columnWeights.length, rowWeights.length], map.grid, colors.outlined * most);
+  }
 }
 
-/** Draw a white line with a dark edge where the score passes a level (marching squares). */
-function drawOutline(context, scoreAt, [left, top, width, height], level) {
+/** Lower connected parts of at most `size` values that are at least 0, in a table with `across` columns, to just below 0. */
+function dropSmallParts(values, across, size) {
+  const visited = new Uint8Array(values.length);
+  for (let start = 0; start < values.length; start += 1) {
+    if (visited[start] || values[start] < 0) continue;
+    const part = [start];
+    visited[start] = 1;
+    for (let place = 0; place < part.length; place += 1) {
+      const cell = part[place], column = cell % across;
+      const neighbors = [cell - across, cell + across, ...(column > 0 ? [cell - 1] : []), ...(column < across - 1 ? [cell + 1] : [])];
+      for (const neighbor of neighbors) {
+        if (values[neighbor] >= 0 && !visited[neighbor]) part.push(neighbor), visited[neighbor] = 1;
+      }
+    }
+    if (part.length <= size) for (const cell of part) values[cell] = -Number.EPSILON;
+  }
+}
+
+/** Draw a white line with a dark edge where the score passes a level (marching squares). Parts of less than half a unit, which
+ * nibt.report.image.heatmap blurs away, get no line. */
+function drawOutline(context, scoreAt, [left, top, width, height], [rows, columns], level) {
   const step = Math.max(1, Math.round(Math.max(width, height) / 280)), path = new Path2D();
-  for (let y = 0; y < height - 1; y += step) {
-    for (let x = 0; x < width - 1; x += step) {
-      const corners = [[x, y], [x + step, y], [x + step, y + step], [x, y + step]];
-      const values = corners.map(([across, down]) => scoreAt(down, across) - level);
+  const [across, down] = [Math.ceil((width - 1) / step) + 1, Math.ceil((height - 1) / step) + 1];
+  const shifted = Float64Array.from({ length: across * down }, (_, cell) =>
+    scoreAt(step * Math.floor(cell / across), step * (cell % across)) - level);
+  dropSmallParts(shifted, across, (width * height) / (2 * rows * columns * step * step));
+  for (let row = 0; row < down - 1; row += 1) {
+    for (let column = 0; column < across - 1; column += 1) {
+      const corners = [[column, row], [column + 1, row], [column + 1, row + 1], [column, row + 1]];
+      const values = corners.map(([x, y]) => shifted[y * across + x]);
       const crossings = corners.flatMap((corner, index) => {
         const next = (index + 1) % 4, [here, there] = [values[index], values[next]];
         if (here >= 0 === there >= 0) return [];
         return [corner.map((value, axis) => value + (corners[next][axis] - value) * (here / (here - there)))];
       });
       for (let pair = 0; pair + 1 < crossings.length; pair += 2) {
-        path.moveTo(left + crossings[pair][0] + 0.5, top + crossings[pair][1] + 0.5);
-        path.lineTo(left + crossings[pair + 1][0] + 0.5, top + crossings[pair + 1][1] + 0.5);
+        const [from, to] = [crossings[pair], crossings[pair + 1]];
+        path.moveTo(left + step * from[0] + 0.5, top + step * from[1] + 0.5);
+        path.lineTo(left + step * to[0] + 0.5, top + step * to[1] + 0.5);
       }
     }
   }
