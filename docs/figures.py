@@ -97,8 +97,7 @@ def drawn(answer: Explanation, pair: Pair | None) -> Image.Image:
     scale = SIDE / original.width
     image = overlay(answer, original.resize((SIDE, round(original.height * scale)), Image.Resampling.LANCZOS), COLORS)
     if pair is not None:
-        masks = [one.mask for one in pair.objects if one.spans and one.mask is not None]
-        outline(image, np.any(masks, axis=0))
+        outline_named(image, pair)
     words = caption(answer.text, SIDE, COLORS, small=True)
     tile = Image.new("RGB", (SIDE, image.height + words.height + 8), "white")
     tile.paste(image, (0, 0))
@@ -106,8 +105,9 @@ def drawn(answer: Explanation, pair: Pair | None) -> Image.Image:
     return tile
 
 
-def outline(image: Image.Image, mask: np.ndarray) -> None:
-    """Draw the edge of a mask."""
+def outline_named(image: Image.Image, pair: Pair) -> None:
+    """Draw the edge of the objects that the caption names."""
+    mask = np.any([one.mask for one in pair.objects if one.spans and one.mask is not None], axis=0)
     whole = Image.fromarray(mask).convert("L").resize(image.size).point(lambda value: 255 * (value > 127))
     edge = np.asarray(whole) != np.asarray(whole.filter(ImageFilter.MinFilter(3)))
     image.paste(Image.new("RGB", image.size, "black"), mask=Image.fromarray(edge))

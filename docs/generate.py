@@ -137,18 +137,26 @@ def shown(value: Any) -> str:
     return "none" if value is None else f"`{value}`" if isinstance(value, str) else str(value)
 
 
+def opening(name: str, doc: Any, picture: str = "") -> Iterator[str]:
+    """Yield the paragraphs with which the page of a method or a metric starts."""
+    yield f"# {name}\n\n{MARK}\n{doc.title}"
+    if picture:
+        yield picture
+    yield f"**Answers.** {doc.sections['Answers']}"
+    if doc.formula:
+        yield f"```text\n{doc.formula}\n```"
+    if doc.notes:
+        yield doc.notes
+    yield f"**Use it when.** {doc.sections['Use it when']}"
+    yield f"**Avoid it when.** {doc.sections['Avoid it when']}"
+
+
 def method_page(name: str) -> str:
     """Return the page of a method."""
     kind, doc = find("methods", name), parts("methods", name)
     options = list(option_lines(kind))
     text = [
-        f"# {name}\n\n{MARK}\n{doc.title}",
-        f"![Maps of {name}](../../images/methods/{name}.webp)",
-        f"**Answers.** {doc.sections['Answers']}",
-        *([f"```text\n{doc.formula}\n```"] if doc.formula else []),
-        *([doc.notes] if doc.notes else []),
-        f"**Use it when.** {doc.sections['Use it when']}",
-        f"**Avoid it when.** {doc.sections['Avoid it when']}",
+        *opening(name, doc, f"![Maps of {name}](../../images/methods/{name}.webp)"),
         *(["**Options.**", "\n".join([*options, *variant_lines(kind)])] if options else []),
         facts(kind),
         f"{cost(name, kind)}\n{quality(name)}".strip(),
@@ -211,12 +219,7 @@ def metric_page(name: str) -> str:
     kind, doc = find("metrics", name), parts("metrics", name)
     options = list(option_lines(kind))
     text = [
-        f"# {name}\n\n{MARK}\n{doc.title}",
-        f"**Answers.** {doc.sections['Answers']}",
-        *([f"```text\n{doc.formula}\n```"] if doc.formula else []),
-        *([doc.notes] if doc.notes else []),
-        f"**Use it when.** {doc.sections['Use it when']}",
-        f"**Avoid it when.** {doc.sections['Avoid it when']}",
+        *opening(name, doc),
         f"Range: {doc.sections['Range']}. Better: {kind.better}. Sides: {', '.join(kind.sides)}. "
         f"Forward passes: {doc.sections['Forward passes'].rstrip('.')}. "
         f"Source: {doc.sections['Source'].rstrip('.')}.",

@@ -6,12 +6,10 @@
 
 from pathlib import Path
 
-import numpy as np
-from figures import SCENE, outline
+from figures import COLORS, SCENE, outline_named
 from PIL import Image
 
 import nibt
-from nibt.report.appearance import Appearance
 from nibt.report.image.explanation import draw
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.interactions import draw_interactions
@@ -32,16 +30,16 @@ def main() -> None:
 
 def scene() -> Image.Image:
     """Draw a scene and its map, with the outline of the named object."""
-    answer, look = nibt.explain("scenes", SCENE.image, SCENE.caption), Appearance(style="colors")
+    answer = nibt.explain("scenes", SCENE.image, SCENE.caption)
     assert answer.image.input is not None
     original = shown(answer.image.input.pil_image, SIDE * 2 // 3)
-    drawn = overlay(answer, original, look)
-    outline(drawn, np.any([one.mask for one in SCENE.objects if one.spans and one.mask is not None], axis=0))
+    drawn = overlay(answer, original, COLORS)
+    outline_named(drawn, SCENE)
     width = 2 * original.width + 3 * MARGIN
     row = Image.new("RGB", (width, original.height), "white")
     for place, image in enumerate((original, drawn)):
         row.paste(image, (MARGIN + place * (original.width + MARGIN), 0))
-    return stacked([row, caption(answer.text, width, look), text_rows([TRUTH], width)], width)
+    return stacked([row, caption(answer.text, width, COLORS), text_rows([TRUTH], width)], width)
 
 
 if __name__ == "__main__":

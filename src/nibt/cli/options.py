@@ -230,6 +230,9 @@ class OutputOptions(OverwriteOptions):
         bool, Option("--verbose", "-v", help="Also print the path (layers, steps, baseline) and the versions.")
     ] = False
 
+    def __post_init__(self) -> None:
+        self.look  # noqa: B018 - an unknown style or color map is rejected before anything is read
+
     @property
     def look(self) -> Appearance:
         """How results are drawn.
@@ -242,15 +245,11 @@ class OutputOptions(OverwriteOptions):
 
     @property
     def drawing(self) -> dict[str, Any]:
-        """The options of functions that draw, other than their defaults.
-
-        Raises:
-            BadOption: There is no such style or color map.
-
-        """
-        appearance(self.positive_only, self.style, self.cmap)
-        defaults = {"positive_only": False, "style": "overlay", "cmap": "red_blue"}
-        return {name: getattr(self, name) for name, default in defaults.items() if getattr(self, name) != default}
+        """The options of functions that draw, other than their defaults."""
+        assert self.look, "which checks the names"
+        defaults = {field.name: field.default for field in fields(self)}
+        values = {name: getattr(self, name) for name in ("positive_only", "style", "cmap")}
+        return {name: value for name, value in values.items() if value != defaults[name]}
 
 
 @dataclass(frozen=True, kw_only=True)

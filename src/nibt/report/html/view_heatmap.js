@@ -30,6 +30,14 @@ function blendColor(background, share, colors, opacity) {
 
 const LEVELS = 256; // of a color's strength, in each direction
 
+let lastTints = {}; // computing a table takes longer than painting with it, and both the colors and the opacity rarely change
+
+/** The table of `tints`, which is computed when the colors or the opacity change. */
+function cachedTints(colors, opacity) {
+  if (lastTints.colors !== colors || lastTints.opacity !== opacity) lastTints = { colors, opacity, table: tints(colors, opacity) };
+  return lastTints.table;
+}
+
 /** The color of each gray under each strength, as red, green and blue at 3 * (gray * (2 LEVELS + 1) + strength + LEVELS). */
 function tints(colors, opacity) {
   const table = new Uint8Array(256 * (2 * LEVELS + 1) * 3), hues = [colors.against, colors.for].map(toOklab);
@@ -115,7 +123,7 @@ function paintHeatmap(canvas, photo, map, colors, controls) {
     const lower = scores[below * columns + first] * (1 - secondWeight) + scores[below * columns + second] * secondWeight;
     return upper * (1 - belowWeight) + lower * belowWeight;
   };
-  const table = tints(colors, controls.opacity), covered = Math.min(1, controls.opacity / colors.cover);
+  const table = cachedTints(colors, controls.opacity), covered = Math.min(1, controls.opacity / colors.cover);
   const context = canvas.getContext("2d"), image = context.createImageData(width, height), output = image.data;
   for (let y = 0, pixel = 0; y < height; y += 1) {
     for (let x = 0; x < width; x += 1, pixel += 1) {
