@@ -14,14 +14,14 @@ from measure import half_of
 from PIL import Image
 from torchvision.transforms.v2 import functional
 
-PATCH = 32
+from nibt.preprocessing.resize import Resize
+
+RESIZE = Resize("whole", SIZE, SIZE, multiple=32)
 
 
-def pixels(image, size):
-    """Return an image of an area of about size^2, with sides that are multiples of 32, as the trunk expects it."""
-    scale = size / (image.width * image.height) ** 0.5
-    height, width = (round(side * scale / PATCH) * PATCH for side in (image.height, image.width))
-    image = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+def pixels(image):
+    """Return an image in the size in which `lite` sees it, as the trunk expects it."""
+    image = image.convert("RGB").resize(RESIZE.size(image.size), Image.Resampling.BICUBIC)
     return (functional.pil_to_tensor(image)[None] / 255 - sources.MEAN) / sources.STD
 
 
@@ -35,8 +35,7 @@ def main():
     images = half_of(json.loads((options.photos / "annotations.json").read_text())["images"], "even")
     with torch.no_grad():
         features = [
-            trunk.forward_features(pixels(Image.open(options.photos / image["file"]), SIZE)).mean((2, 3))
-            for image in images
+            trunk.forward_features(pixels(Image.open(options.photos / image["file"]))).mean((2, 3)) for image in images
         ]
     mean = torch.cat(features).mean(0).tolist()
     (HERE / "scene.json").write_text(json.dumps([round(value, 4) for value in mean]) + "\n")
