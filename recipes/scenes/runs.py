@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from changes import changed
 
 import nibt
 from nibt.data.ground_truth import GroundTruth
@@ -67,6 +68,8 @@ class Setting:
     variant: str = "default"
     options: dict = field(default_factory=dict)
     data: str = "one"
+    changes: dict = field(default_factory=dict)
+    depth: int = 12
 
     @property
     def key(self):
@@ -81,10 +84,11 @@ class Setting:
     @property
     def cost(self):
         """In plain forward passes of the tower, blocks counted: one for the trace, two for each node of the tail."""
-        if self.method != "nib":
+        if self.method != "nib" or "layer" not in self.options:
             return math.nan
         layers = [int(layer) for layer in str(self.options["layer"]).split(",")]
-        return 1 + sum(2 * self.options["steps"] * (1 - layer / 12) for layer in layers)
+        one = 1 + sum(2 * self.options["steps"] * (1 - layer / self.depth) for layer in layers)
+        return one * self.options.get("views", 1)
 
 
 def stored(path):
@@ -112,7 +116,7 @@ def run(model, settings, path, count, part=(0, 1)):
             record = gone_on(model, setting, record, pairs[first : first + STRETCH])
             kept(path, record)
             print(
-                f"{setting.side} {setting.method} {setting.target} {setting.options} {scenes_of(record)}",
+                f"{setting.side} {setting.method} {setting.target} {setting.options} {setting.changes} {scenes_of(record)}",
                 mean_values(record),
                 flush=True,
             )
@@ -122,17 +126,18 @@ def gone_on(model, setting, record, pairs):
     """The record of a setting, some scenes longer."""
     strict = {"pointing_game": PointingGame(tolerance=0.0)}
     began = time.process_time()
-    rows = nibt.measure(
-        model,
-        pairs,
-        [strict.get(name, name) for name in setting.metrics],
-        setting.method,
-        setting.target,
-        only=setting.side,
-        variant=setting.variant,
-        batch_size=50,
-        **setting.options,
-    )
+    with changed(setting.changes):
+        rows = nibt.measure(
+            model,
+            pairs,
+            [strict.get(name, name) for name in setting.metrics],
+            setting.method,
+            setting.target,
+            only=setting.side,
+            variant=setting.variant,
+            batch_size=50,
+            **setting.options,
+        )
     values = {
         name: record["values"].get(name, []) + [round(row.value, 5) for row in rows if row.metric == name]
         for name in setting.metrics
@@ -185,7 +190,7 @@ def machine():
     return f"{time.strftime('%-d %B %Y')}, {platform.machine()}, Python {platform.python_version()}, {packages}"
 
 
-def parse_arguments(about):
+def parse_arguments(about, extend=lambda parser: None):
     """The command line of the recipes that measure and report; ``part`` and ``parts`` are whole numbers."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["measure", "report"])
@@ -193,6 +198,7 @@ def parse_arguments(about):
     parser.add_argument("--part", default="0/1", help="which of how many parts side by side")
     parser.add_argument("--model", default="scenes")
     parser.add_argument("--count", type=int, default=1000, help="scenes")
+    extend(parser)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     options.part, options.parts = map(int, options.part.split("/"))

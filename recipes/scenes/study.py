@@ -27,6 +27,8 @@ CONTRASTED = {"image": (0, 2, 4, 6, 8, 10), "text": (0, 3, 6, 9)}
 
 def nib(side, layer, baseline, quadrature, steps, target="cosine", data="one"):
     options = {"layer": str(layer), "baseline": baseline, "quadrature": quadrature, "steps": steps}
+    if side == "image":
+        options["views"] = 1
     return Setting(side, target=target, options=options, data=data)
 
 
@@ -119,13 +121,13 @@ def cell(records, setting, metric, digits=2):
     return f"{mean:.{shown}f} [{low:.{shown}f}, {high:.{shown}f}]"
 
 
-def table(records, rows, metrics):
+def table(records, rows, metrics, digits=2):
     lines = [
         "| | " + " | ".join(NAMES[metric] for metric in metrics) + " | forwards |",
         "|---" * (len(metrics) + 2) + "|",
     ]
     for name, setting in rows:
-        numbers = " | ".join(cell(records, setting, metric) for metric in metrics)
+        numbers = " | ".join(cell(records, setting, metric, digits) for metric in metrics)
         cost = "" if math.isnan(setting.cost) else f"{setting.cost:.1f}"
         lines.append(f"| {name} | {numbers} | {cost} |")
     return "\n".join(lines)

@@ -3,7 +3,9 @@
 A path runs from a baseline state r (position 0) to the hidden state h (position 1). ``riemann``, n equal steps, is the
 published rule (Zhu et al., ICLR 2025, eq. 12). ``gauss`` (Gauss-Legendre) converges geometrically where the score is
 smooth along the path. ``geometric`` is for paths to zero, along which the score is smooth only in the logarithm of the
-position. ``midpoint`` is the usual rule of integrated gradients (Sundararajan et al., 2017).
+position. ``midpoint`` is the usual rule of integrated gradients (Sundararajan et al., 2017). ``late`` is a single node
+at two thirds of the path, the Gauss rule for weights that grow with the position: scores tell places well, but do not
+add up to the change of the target.
 """
 
 import math
@@ -19,7 +21,8 @@ from nibt.errors import BadOption
 from nibt.progress import report
 from nibt.types import Hidden, States
 
-RULES = ("riemann", "gauss", "geometric", "midpoint")
+RULES = ("riemann", "gauss", "geometric", "midpoint", "late")
+LATE = 2 / 3  # the position of the node of ``late``
 
 AT_ONCE = 32
 """The largest number of states, over all examples, that go through a tower together."""
@@ -55,13 +58,17 @@ def nodes(quadrature: str, steps: int, floor: float = 0.1) -> Nodes:
         Nodes(positions=(0.5, 1.0), weights=(0.5, 0.5), low=0.0)
 
     Raises:
-        BadOption: The rule is unknown, ``steps`` is below 1, or ``floor`` is not inside (0, 1).
+        BadOption: The rule is unknown, ``steps`` is below 1, or above 1 for ``late``, or ``floor`` is not inside (0, 1).
 
     """
     if quadrature not in RULES:
         raise BadOption(f"quadrature must be one of {', '.join(RULES)} (got {quadrature!r})")
     if steps < 1:
         raise BadOption(f"steps must be at least 1 (got {steps})")
+    if quadrature == "late":
+        if steps > 1:
+            raise BadOption(f"steps must be 1 with the quadrature late (got {steps}); use gauss with more steps")
+        return Nodes((LATE,), (1.0,))
     if quadrature in ("riemann", "midpoint"):
         shift = 0.5 if quadrature == "midpoint" else 0.0
         return Nodes(tuple((i - shift) / steps for i in range(1, steps + 1)), (1 / steps,) * steps)

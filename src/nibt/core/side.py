@@ -1,8 +1,8 @@
 """One side of a batch of pairs: a traced tower, the score of its embeddings, and its baseline states."""
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -12,7 +12,7 @@ from nibt.errors import BadOption, WrongBaseline
 from nibt.models._attention import Attentions
 from nibt.models._mean_states import FILE_NAME, MeanStates
 from nibt.models._trace import Cut, Inputs, Trace
-from nibt.models.base import Model, Tower
+from nibt.models.base import ImageTower, Model, Tower
 from nibt.types import Embedding, Hidden, PerExample
 
 _KEPT = 24  # values that a block keeps for the gradient per value of its hidden state, about as many as in CLIP
@@ -49,6 +49,22 @@ class Side:
     def cut(self, layer: int) -> Cut:
         """Return the tower cut at a layer."""
         return self.trace.cut(layer)
+
+    def shifted(self, shifts: Sequence[tuple[int, int]], lowest: int) -> "Side":
+        """Return a side of views of the images, one view of all images after the other, with the same score.
+
+        Args:
+            shifts: The shifts in pixels, down and to the right.
+            lowest: The lowest layer at which the views are cut.
+
+        """
+        assert isinstance(self.tower, ImageTower)
+
+        def score(embeddings: Embedding) -> PerExample:
+            return self.score(embeddings.unflatten(-2, (len(shifts), -1))).flatten(-2)
+
+        trace = self.tower.trace(self.tower.shifted(self.inputs, shifts), lowest)
+        return replace(self, trace=trace, score=score)
 
     def stem(self) -> Cut:
         """Return the tower cut at its first tokens."""

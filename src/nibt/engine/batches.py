@@ -191,7 +191,7 @@ def _inputs(spec: ExplanationSpec, pairs: Sequence[AnyPair], position: int) -> t
 def _trace(spec: ExplanationSpec, prepared: PreparedBatch, position: int) -> Trace:
     """Trace one side in a single forward pass, in which each image or caption is computed once."""
     modality, rows = spec.modalities[position], prepared.rows[position]
-    lowest = min(getattr(spec.methods[modality], "layer", (0,)))
+    lowest = min(spec.methods[modality].layers, default=0)
     trace = spec.model.tower(modality).trace(prepared.inputs[position], lowest)
     return trace if len(prepared.inputs[position]) == len(rows) else trace.take(rows)
 

@@ -93,8 +93,8 @@ def explain(
         on_progress: Called after each batch with the number of pairs that are done.
         **options: Options of the method, for both sides (``steps=8``) or one side (``image_layer=6``,
             ``text_layer=0``). ``layer="auto"`` chooses the layer with the smallest deletion area on ``sample``.
-            ``along_path=True`` averages a gradient method (``grad_cam``) along NIB's path. ``shifts=2`` explains 2 x 2
-            shifts of each image by parts of a patch, for a map with twice the resolution.
+            ``along_path=True`` averages a gradient method (``grad_cam``) along NIB's path. ``views=5`` explains five
+            windows on each image, shifted by parts of a patch, for a map finer than the patches.
 
     Returns:
         An ``Explanation`` of an image with a caption, or a ``Comparison`` of two images or two captions. A list of them

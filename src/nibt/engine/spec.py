@@ -16,7 +16,6 @@ from nibt.engine.layers import Score, resolve_auto
 from nibt.engine.targets import IMAGE_AND_TEXT, Contrast, Modalities, resolve_targets
 from nibt.errors import BadOption
 from nibt.methods._path import along_path
-from nibt.methods._shifts import MOST, Shifted
 from nibt.methods.base import Method, MethodSpec
 from nibt.methods.nib import NIB
 from nibt.models._mean_states import file_hashes
@@ -61,18 +60,9 @@ class ExplanationSpec:
         return ("first", "second") if self.modalities[0] == self.modalities[1] else self.modalities
 
     def nib(self, modality: Modality) -> NIB:
-        """Return the method of a modality as a ``NIB``.
-
-        Raises:
-            BadOption: The option ``shifts`` is above 1.
-
-        """
+        """Return the method of a modality, which is ``nib``."""
         method = self.methods[modality]
-        if not isinstance(method, NIB):
-            raise BadOption(
-                "shifts can only be used with explain and measure, since contributions need a single grid: leave "
-                "shifts out"
-            )
+        assert isinstance(method, NIB)
         return method
 
     @property
@@ -116,7 +106,7 @@ def resolve(
     """
     contrast = contrast or Contrast()
     targets, contexts, target_warnings = resolve_targets(model, target, contrast, modalities)
-    kind, options, extra, shifts = _method_class(method)
+    kind, options, extra = _method_class(method)
     if modalities[0] == modalities[1]:
         _check_same_modality(modalities[0], options)
     if seed is not None and "seed" in {field.name for field in fields(kind)}:
@@ -130,8 +120,6 @@ def resolve(
         modality: kind.configured(model.tower(modality), method.variant, options, model.defaults)
         for modality in dict.fromkeys(modalities)
     }
-    if shifts > 1:
-        methods = _shifted(methods, shifts)
     resolved = {side: methods[side].options() for side in methods}
     own = {"name": method.name, "variant": method.variant, "seed": seed, "signed": kind.signed}
     method_record = cast(MethodRecord, {**own, **resolved, **extra})
@@ -157,6 +145,8 @@ def _check_same_modality(modality: Modality, options: Mapping[str, Any]) -> None
     for name, value in options.items():
         if name.startswith(other):
             raise BadOption(f"{name} is an option of a side that {two} do not have: leave it out")
+        if name == "views" and modality == "text":
+            raise BadOption("views can only be used with images (got two captions): leave views out")
         if name.endswith("layer") and value == "auto":
             raise BadOption(
                 f"{name} cannot be auto for {two}, since layers are chosen on images with captions: give a layer, or "
@@ -164,17 +154,15 @@ def _check_same_modality(modality: Modality, options: Mapping[str, Any]) -> None
             )
 
 
-def _method_class(method: MethodSpec) -> tuple[type[Method], dict[str, Any], dict[str, Any], int]:
-    """Return the class of the method, its options, other entries of its record, and the number of shifts."""
-    others = {name: value for name, value in method.options.items() if name not in ("along_path", "shifts")}
-    along, shifts = str(method.options.get("along_path", False)).lower(), str(method.options.get("shifts", 1))
+def _method_class(method: MethodSpec) -> tuple[type[Method], dict[str, Any], dict[str, Any]]:
+    """Return the class of the method, its options, and other entries of its record."""
+    others = {name: value for name, value in method.options.items() if name != "along_path"}
+    along = str(method.options.get("along_path", False)).lower()
     if along not in ("true", "false"):
         raise BadOption(f"along_path must be true or false (got {method.options['along_path']!r})")
-    if not (shifts.isdecimal() and 1 <= int(shifts) <= MOST):
-        raise BadOption(f"shifts must be a whole number from 1 (none) to {MOST} (got {method.options['shifts']!r})")
     if along == "false":
-        return find("methods", method.name), others, {}, int(shifts)
-    return along_path(method.name), others, {"along_path": True}, int(shifts)
+        return find("methods", method.name), others, {}
+    return along_path(method.name), others, {"along_path": True}
 
 
 def baseline_by_side(options: Mapping[str, Any], sides: Iterable[Modality]) -> dict[str, Any]:
@@ -221,13 +209,6 @@ def _keeps_baseline(side: Modality, options: dict[str, Any], method: Method) -> 
         f"{baseline} has mean states of the {other} side only, since it was computed without {lacking}: the {side} "
         f"side keeps its baseline {kept!r}"
     )
-
-
-def _shifted(methods: dict[Modality, Method], shifts: int) -> dict[Modality, Method]:
-    """Return the methods with that of images applied to ``shifts`` x ``shifts`` shifts of each image."""
-    if "image" not in methods:
-        raise BadOption("shifts can only be used with images (got two captions): leave shifts out")
-    return {**methods, "image": Shifted(methods["image"], shifts)}
 
 
 def _plain(target: Target) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class AttentionMethod(Method):
     def scores(self, side: Side) -> PerToken:
         """Compute the score of each row."""
 
-    def __call__(self, side: Side) -> Attribution:
+    def attribute(self, side: Side) -> Attribution:
         """Compute the scores of a batch."""
         self.check(side.tower)
         scores, units = self.scores(side).detach(), side.units
@@ -66,6 +66,7 @@ class AttentionOrInput(LastAttention):
     at: str = "attention"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.at not in ("attention", "input"):
             raise BadOption(f"at must be attention or input (got {self.at!r})")
 
@@ -82,10 +83,10 @@ class AttentionOrInput(LastAttention):
     def input_scores(self, state: Hidden, gradient: Hidden) -> PerToken:
         """Compute the score of each of the first tokens from the tokens and their gradient."""
 
-    def __call__(self, side: Side) -> Attribution:
+    def attribute(self, side: Side) -> Attribution:
         """Compute the scores of a batch."""
         if self.at == "attention":
-            return super().__call__(side)
+            return super().attribute(side)
         self.check(side.tower)
         stem = side.stem()
         end = Nodes((1.0,), (1.0,))  # the end of the path: the tokens themselves

@@ -39,7 +39,7 @@ class GradientMethod(Method):
 
         """
 
-    def __call__(self, side: Side) -> Attribution:
+    def attribute(self, side: Side) -> Attribution:
         """Compute the mean of the maps of all layers."""
         return average_layers(side, self.layer, [self.layer_scores(side, layer) for layer in self.layer])
 

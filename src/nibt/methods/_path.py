@@ -45,7 +45,7 @@ class PathMethod(Method):
 
     def __post_init__(self) -> None:
         check_path(self.baseline, self.quadrature, self.steps, self.floor)
-        getattr(super(), "__post_init__", lambda: None)()  # the checks of the averaged method
+        super().__post_init__()
 
     def integrate(self, side: Side, cut: Cut, layer: int | None, scores: Scores) -> tuple[PerToken, PathSummary]:
         """Average the scores of the rows along the path of a layer, and summarize the path.
@@ -85,7 +85,7 @@ class PathMethod(Method):
 class _AlongPath(PathMethod, GradientMethod):
     """Mixin that averages a method of one gradient along the path; ``with_path`` puts it before the method."""
 
-    def __call__(self, side: Side) -> Attribution:
+    def attribute(self, side: Side) -> Attribution:
         """Compute the mean of the maps of all layers."""
         results = []
         for layer in self.layer:

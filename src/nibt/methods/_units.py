@@ -21,7 +21,7 @@ class UnitMethod(Method):
         Columns of special tokens are dropped afterwards.
         """
 
-    def __call__(self, side: Side) -> Attribution:
+    def attribute(self, side: Side) -> Attribution:
         """Compute the scores of a batch."""
         units = side.units
         scores = self.scores(side, units)

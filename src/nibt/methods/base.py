@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 from nibt.core.side import Side
 from nibt.errors import BadOption, UnknownName, Unsupported
 from nibt.methods._cost import evaluate
+from nibt.methods._views import MOST, Views, explain_views
 from nibt.models.base import Tower
 from nibt.registry import Plugin, available, find
 from nibt.results.attribution import Attribution
@@ -60,6 +61,10 @@ class MethodSpec:
 class Method(Plugin, ABC):
     """Base class of methods. A subclass is a frozen dataclass whose fields are its options.
 
+    Args:
+        views: The number of views of an image, from 1 to 16: windows shifted by parts of a unit, whose maps are blended
+            on a grid of up to three cells per unit along each axis. Captions have one.
+
     Attributes:
         paper: The source of the method.
         kind: What the scores are computed from: gradients along a path, gradients at one state, attention weights, or
@@ -81,9 +86,26 @@ class Method(Plugin, ABC):
     sides: ClassVar[tuple[Modality, ...]] = ("image", "text")
     variants: ClassVar[Mapping[str, Mapping[Modality, Options]]] = {"default": {"image": {}, "text": {}}}
 
-    @abstractmethod
+    views: int = dataclasses.field(default=1, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.views <= MOST:
+            raise BadOption(f"views must be 1 to {MOST} (got {self.views})")
+
     def __call__(self, side: Side) -> Attribution:
-        """Compute the scores of a batch."""
+        """Compute the scores of a batch, as means over the views."""
+        if self.views == 1:
+            return self.attribute(side)
+        return explain_views(Views.of(side, self.views, self.layers), self.attribute)
+
+    @abstractmethod
+    def attribute(self, side: Side) -> Attribution:
+        """Compute the scores of a batch from one view."""
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that are explained; empty for methods without layers."""
+        return vars(self).get("layer", ())
 
     @classmethod
     def configured(cls, tower: Tower, variant: str, options: Options, recommended: Options) -> "Method":
@@ -110,7 +132,10 @@ class Method(Plugin, ABC):
         if variant == "default" and own != cls.variants.get("paper", {}).get(tower.modality):
             defaults = _side_options(recommended, tower.modality, prefixed_only=True)
             values |= {name: value for name, value in defaults.items() if name in own}
-        values |= _side_options(options, tower.modality)
+        given = _side_options(options, tower.modality)
+        values |= given
+        values = cls.completed(values, given)
+        values["views"] = _views(values.get("views"), options, tower)
         types = {field.name: field.type for field in dataclasses.fields(cls)}
         method = cls(
             **{
@@ -121,6 +146,11 @@ class Method(Plugin, ABC):
         )
         method.check(tower)
         return method
+
+    @classmethod
+    def completed(cls, values: Options, given: Options) -> dict[str, Any]:
+        """Return the values of the options, changed where a given option changes the default of another."""
+        return dict(values)
 
     def required(self) -> tuple[Need, ...]:
         """Return what a tower must offer for these options."""
@@ -166,8 +196,8 @@ class Method(Plugin, ABC):
         """
         own = {name: float(value) for name, value in vars(self).items() if isinstance(value, int | float)}
         numbers = {"blocks": float(depth), **own, "depth": float(depth), "units": float(units)}
-        layers = vars(self).get("layer") or (0,)
-        return sum(evaluate(self.cost_formula(), {**numbers, "layer": float(layer)}) for layer in layers)
+        formula = self.cost_formula()
+        return self.views * sum(evaluate(formula, {**numbers, "layer": float(layer)}) for layer in self.layers or (0,))
 
     def options(self) -> dict[str, Any]:
         """Return the resolved options in the form that records store."""
@@ -179,6 +209,22 @@ def _side_options(options: Options, modality: Modality, prefixed_only: bool = Fa
     values = {key: value for key, value in options.items() if value is not None}
     common = {} if prefixed_only else {k: v for k, v in values.items() if not k.startswith(("image_", "text_"))}
     return common | {k.removeprefix(f"{modality}_"): v for k, v in values.items() if k.startswith(f"{modality}_")}
+
+
+def _views(value: Any, options: Options, tower: Tower) -> Any:
+    """Return the number of views for a tower; what is not set for its side alone applies only if it can be shifted.
+
+    Raises:
+        BadOption: The option of this side is above 1, and its inputs cannot be shifted.
+
+    """
+    if value is None or tower.shiftable:
+        return 1 if value is None else value
+    own = options.get(f"{tower.modality}_views", options.get("views") if tower.modality == "image" else None)
+    if own is not None and _parsed("views", own, int) != 1:
+        reason = "which takes patches instead of an image" if tower.modality == "image" else "which takes captions"
+        raise BadOption(f"views must be 1 for a {type(tower).__name__}, {reason}: leave views out")
+    return 1
 
 
 def _layers(value: Any, tower: Tower) -> tuple[int, ...]:

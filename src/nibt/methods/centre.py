@@ -45,6 +45,7 @@ class Centre(UnitMethod):
     spread: float = 0.5
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         above_zero(spread=self.spread)
 
     @override

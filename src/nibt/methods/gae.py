@@ -49,6 +49,7 @@ class GAE(AttentionMethod):
     rectified: str = "mean"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.rectified not in ("mean", "heads"):
             raise BadOption(f"rectified must be mean or heads (got {self.rectified!r})")
 

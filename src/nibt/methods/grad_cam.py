@@ -56,6 +56,7 @@ class GradCAM(GradientMethod):
     weights: str = "token"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.weights not in ("token", "pooled"):
             raise BadOption(f"weights must be token or pooled (got {self.weights!r})")
 

@@ -48,7 +48,7 @@ class IntegratedGradients(PathMethod):
     steps: int = 50
 
     @override
-    def __call__(self, side: Side) -> Attribution:
+    def attribute(self, side: Side) -> Attribution:
         stem = side.stem()
         scores, path = self.integrate(side, stem, None, lambda difference, gradient: (difference * gradient).sum(-1))
         return Attribution(stem.units.keep(scores), stem.units, special_share(scores, stem.units), path)

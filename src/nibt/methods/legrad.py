@@ -45,6 +45,7 @@ class LeGrad(AttentionMethod):
     blocks: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.blocks is not None and self.blocks < 1:
             raise BadOption(f"blocks must be at least 1 (got {self.blocks})")
 

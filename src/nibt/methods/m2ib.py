@@ -79,13 +79,14 @@ class M2IB(Method):
     noise: str = "unit"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least(1, steps=self.steps, samples=self.samples, seeds=self.seeds)
         at_least(0, beta=self.beta, seed=self.seed)
         above_zero(rate=self.rate)
         if self.noise not in ("unit", "features"):
             raise BadOption(f"noise must be unit or features (got {self.noise!r})")
 
-    def __call__(self, side: Side) -> Attribution:
+    def attribute(self, side: Side) -> Attribution:
         """Compute the mean of the maps of all layers and seeds, each of which is learned separately.
 
         Raises:

@@ -47,10 +47,11 @@ class MFABA(Method):
     stride: float = 0.01
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least(1, steps=self.steps)
         above_zero(stride=self.stride)
 
-    def __call__(self, side: Side) -> Attribution:
+    def attribute(self, side: Side) -> Attribution:
         """Compute the scores of a batch."""
         stem = side.stem()
         states = stem.hidden[None]

@@ -20,17 +20,18 @@ Avoid it when:
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
+from typing_extensions import override
 
 from nibt.core.quadrature import Nodes, mean_gradient, refined
 from nibt.core.side import Side
 from nibt.errors import BadOption
 from nibt.methods._layers import average_layers, check_path
-from nibt.methods.base import Method
+from nibt.methods.base import Method, Options
 from nibt.models._trace import Cut
 from nibt.results.attribution import Attribution, PathSummary, allowed
 from nibt.types import Hidden, PerExample, PerToken
@@ -56,8 +57,8 @@ class NIB(Method):
     cost = "1 + 2 x steps x (1 - layer / depth)"
     variants: ClassVar = {
         "default": {
-            "image": {"layer": 0.6, "baseline": "blank", "quadrature": "gauss", "steps": 4},
-            "text": {"layer": 0, "baseline": "blank", "quadrature": "gauss", "steps": 8},
+            "image": {"layer": 0.65, "baseline": "blank", "quadrature": "late", "steps": 1, "views": 3},
+            "text": {"layer": 0, "baseline": "blank", "quadrature": "gauss", "steps": 5},
         },
         "paper": {
             side: {"layer": 0.75, "baseline": "zero", "quadrature": "riemann", "steps": 10}
@@ -73,11 +74,23 @@ class NIB(Method):
     tolerance: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_path(self.baseline, self.quadrature, self.steps, self.floor)
         if self.tolerance is not None and not self.tolerance > 0:
             raise BadOption(f"tolerance must be above 0 (got {self.tolerance})")
+        if self.tolerance is not None and self.quadrature == "late":
+            raise BadOption("quadrature must not be late with a tolerance, which takes more steps: use gauss")
 
-    def __call__(self, side: Side) -> Attribution:
+    @classmethod
+    @override
+    def completed(cls, values: Options, given: Options) -> dict[str, Any]:
+        """Use the rule ``gauss`` for steps or a tolerance that are given without a rule."""
+        path = {"steps", "tolerance"} & set(given)
+        if not path or "quadrature" in given or values.get("quadrature") != "late":
+            return dict(values)
+        return {**values, "quadrature": "gauss", "steps": given.get("steps", cls.steps)}
+
+    def attribute(self, side: Side) -> Attribution:
         """Compute the mean of the maps of all layers."""
         runs = [self._integrate(side, layer) for layer in self.layer]
         return average_layers(side, self.layer, [scores for scores, _ in runs], [path for _, path in runs])

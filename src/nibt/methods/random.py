@@ -39,6 +39,7 @@ class Random(UnitMethod):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least(0, seed=self.seed)
 
     @override

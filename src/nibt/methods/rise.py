@@ -63,12 +63,13 @@ class RISE(Method):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least(1, masks=self.masks, cells=self.cells)
         at_least(0, seed=self.seed)
         if not 0 < self.share <= 1:
             raise BadOption(f"share must be above 0 and at most 1 (got {self.share})")
 
-    def __call__(self, side: Side) -> Attribution:
+    def attribute(self, side: Side) -> Attribution:
         """Compute the scores of a batch; all items share the masks."""
         with torch.no_grad():
             if isinstance(side.tower, ImageTower):

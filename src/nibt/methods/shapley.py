@@ -55,6 +55,7 @@ class Shapley(UnitMethod):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least(2, budget=self.budget)
         at_least(0, seed=self.seed)
 

@@ -38,6 +38,8 @@ class Tower(ABC):
     """Keyword arguments of the blocks that all items of a batch share."""
     offers: ClassVar[frozenset[str]] = frozenset({"attention", "stem"})
     """What this tower offers to methods."""
+    shiftable: ClassVar[bool] = False
+    """Whether inputs are images that can be shifted."""
     mapped: ClassVar[bool] = True
     """Whether ``torch.func.vmap`` supports the tower; it does not support some kinds of pooling."""
     root: nn.Module

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -38,6 +39,7 @@ class ImageTower(Tower):
     """Base class of image towers. The blank image has the mean color, which is zero after normalization."""
 
     modality = "image"
+    shiftable = True
     preparation: Preparation
 
     @override
@@ -49,6 +51,7 @@ class ImageTower(Tower):
         pixels = torch.stack([self.preparation.pixels(item) for item in items])
         return Inputs(
             pixels.to(self.example.device, self.example.dtype),
+            images=tuple(items),
             regions=tuple(self.preparation.region(item) for item in items),
             notes=tuple(self.preparation.notes(item) for item in items),
         )
@@ -70,6 +73,33 @@ class ImageTower(Tower):
         """Return the height and the width of the tower's input in pixels."""
         height, width = inputs.values.shape[-2:]
         return height, width
+
+    def shifted(self, inputs: Inputs, shifts: Sequence[tuple[int, int]]) -> Inputs:
+        """Return views of a batch, through a window that is shifted by pixels.
+
+        The window shows what lies around the crop of the model; where the image ends, it shows the mean color. Within
+        the crop it shows ``inputs.values``, even if they were changed.
+
+        Args:
+            inputs: The batch.
+            shifts: The shifts of the window, down and to the right.
+
+        Returns:
+            A batch of one view of all items after the other.
+
+        """
+        height, width = inputs.values.shape[-2:]
+        margin = max((abs(step) for shift in shifts for step in shift), default=0)
+        wide = F.pad(inputs.values, (margin,) * 4)
+        if inputs.images:
+            around = [self.preparation.surroundings(image, margin) for image in inputs.images]
+            wide = torch.stack(around).to(inputs.values)
+            wide[..., margin : margin + height, margin : margin + width] = inputs.values
+        windows = [
+            wide[..., margin + down : margin + down + height, margin + right : margin + right + width]
+            for down, right in shifts
+        ]
+        return replace(inputs.take(list(range(len(inputs))) * len(shifts)), values=torch.cat(windows))
 
     def mask_pixels(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Inputs:
         """Multiply each normalized pixel by ``keep``: 1 keeps it, 0 replaces it with the mean color."""

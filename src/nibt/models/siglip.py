@@ -46,6 +46,7 @@ class NaFlexImageTower(ImageTower):
     """
 
     root: Any
+    shiftable = False
 
     def __init__(self, siglip: Any, request: Request) -> None:
         super().__init__()

@@ -37,7 +37,9 @@ def image_preparation(processor: Any, resize: str | None, size: int | None, nati
         fit = _native_resize(processor, size)
         if size:
             run = partial(_pixels, processor, **_resized(processor, size))
-    return Preparation(fit, run, partial(_pixels, processor, do_resize=False, do_center_crop=False))
+    uncropped = partial(run, do_center_crop=False) if fit.way == "shortest" else None
+    normalize = partial(_pixels, processor, do_resize=False, do_center_crop=False)
+    return Preparation(fit, run, normalize, uncropped=uncropped)
 
 
 def _pixels(processor: Any, image: Image.Image, **options: Any) -> Float[Tensor, "channel height width"]:

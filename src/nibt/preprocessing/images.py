@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
@@ -21,6 +22,7 @@ class Preparation:
         process: The whole processor, with resizing and cropping.
         normalize: Only the scaling and normalization of an image that has its final size.
         resample: The resampling filter.
+        uncropped: The processor without its crop; None if it does not crop, or cannot do without.
 
     """
 
@@ -28,6 +30,7 @@ class Preparation:
     process: Callable[[Image.Image], Float[Tensor, "channel height width"]]
     normalize: Callable[[Image.Image], Float[Tensor, "channel height width"]]
     resample: Image.Resampling = Image.Resampling.BICUBIC
+    uncropped: Callable[[Image.Image], Float[Tensor, "channel height width"]] | None = None
 
     @float32_numbers()
     def pixels(self, image: ImageInput) -> Float[Tensor, "channel height width"]:
@@ -38,6 +41,21 @@ class Preparation:
         if reduced:
             return self.process(image.pil_image.resize(reduced, self.resample))
         return self.process(image.pil_image.crop(strip) if strip else image.pil_image)
+
+    @float32_numbers()
+    def surroundings(self, image: ImageInput, margin: int) -> Float[Tensor, "channel height width"]:
+        """Compute the pixels of the tower's input with a margin on all sides.
+
+        Where the model crops the image, the margin shows what was cropped. Elsewhere it has the mean color, which is 0.
+        """
+        width, height = self.resize.size(image.size)
+        if self.uncropped is None or not self.resize.crops(image.size):
+            return F.pad(self.pixels(image), (margin,) * 4)
+        strip = self.resize.strip_box(image.size, margin)
+        whole = self.uncropped(image.pil_image.crop(strip) if strip else image.pil_image)
+        left, top = ((own - crop) // 2 - margin for own, crop in ((whole.shape[-1], width), (whole.shape[-2], height)))
+        beyond = -left, left + width + 2 * margin - whole.shape[-1], -top, top + height + 2 * margin - whole.shape[-2]
+        return F.pad(whole, beyond)  # negative padding crops
 
     def region(self, image: ImageInput) -> Region:
         """Return the part of the original that the tower sees."""

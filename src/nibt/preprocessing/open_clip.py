@@ -52,7 +52,8 @@ def image_preparation(
     if size and size != height:
         raise Unsupported(f"image_size must be {height} for this image tower (got {size}): leave it out")
     resizing = Resize(config.resize_mode, height, width)
-    return Preparation(resizing, _in_float32(transform), normalize, resample)
+    process = _in_float32(transform)
+    return Preparation(resizing, process, normalize, resample, _without_crop(process))
 
 
 def _pixels(image: Image.Image) -> Tensor:
@@ -65,6 +66,13 @@ def _in_float32(transform: Any) -> Any:
     if not isinstance(transform, Compose):
         return transform
     return Compose([_pixels if type(step).__name__ in _TO_TENSOR else step for step in transform.transforms])
+
+
+def _without_crop(transform: Any) -> Any:
+    """Return a transform without its center crop; None if it has none."""
+    steps = getattr(transform, "transforms", [])
+    kept = [step for step in steps if type(step).__name__ != "CenterCrop"]
+    return Compose(kept) if len(kept) < len(steps) else None
 
 
 def _pair(size: Any) -> tuple[int, int]:

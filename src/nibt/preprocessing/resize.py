@@ -68,17 +68,27 @@ class Resize:
         part = self.region(image)
         return part.width < 0.99 * image[0] or part.height < 0.99 * image[1]
 
-    def strip_box(self, image: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    def crops(self, image: tuple[int, int]) -> bool:
+        """Return whether a part of the image is cropped, even if it is less than a pixel."""
+        part = self.region(image)
+        return part.width < image[0] or part.height < image[1]
+
+    def strip_box(self, image: tuple[int, int], beyond: int = 0) -> tuple[int, int, int, int] | None:
         """Return the center of a long strip as (left, top, right, bottom); None if the whole image can be resized.
 
         Resizing a 20,000 x 10 image would create an image of 448,000 x 224 pixels, of which only the center is used.
         A margin is kept, so that resampling near the edge has its neighbors.
+
+        Args:
+            image: Width and height of the image.
+            beyond: The number of input pixels beyond the center that are used, too.
+
         """
         width, height = image
         if self.way != "shortest" or max(width, height) <= 8 * min(width, height):
             return None
         part = self.region(image)
-        margin = 4 / self._scale(image) + 4
+        margin = (4 + beyond) / self._scale(image) + 4
         least = min(image)  # the shorter side stays the shorter one and keeps its length
         keep_width = min(width, max(least, 2 * round((part.width / 2) + margin) + width % 2))
         keep_height = min(height, max(least, 2 * round((part.height / 2) + margin) + height % 2))

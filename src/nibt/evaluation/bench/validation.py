@@ -137,7 +137,7 @@ def _check_method(choice: MethodChoice) -> None:
     kind = along_path(choice.name) if along is True else find("methods", choice.name)
     known = _field_names(kind)
     sided = [f"{side}_{name}" for side in SIDES for name in known]
-    _check_names(choice.options, [*known, *sided, "along_path", "shifts"])
+    _check_names(choice.options, [*known, *sided, "along_path"])
     if choice.variant not in kind.variants:
         raise UnknownName("variants", choice.variant, kind.variants)
     if "seed" in choice.options:
