@@ -168,7 +168,7 @@ def option_names(method):
 
 def spelled(method, options):
     """The options as this version spells them; those of NIB's path hold for any method along it."""
-    known = option_names(method) | option_names("nib") | {"along_path", "shifts", "image_layer", "text_layer"}
+    known = option_names(method) | option_names("nib") | {"along_path", "image_layer", "text_layer"}
     return {first_name(name, known): value for name, value in options.items()}
 
 
@@ -208,7 +208,7 @@ def all_cases(effort, means):
 
     methods = methods_of(effort)
     path = [{}, {"quadrature": "midpoint"}, {"baseline": "zero"}, {"baseline": "zero", "quadrature": "geometric"}]
-    sides = [{"image_layer": 2, "text_layer": 1}, {"shifts": 2}, {"layer": "1,2", "tolerance": 1e-3}]
+    sides = [{"image_layer": 2, "text_layer": 1}, {"views": 2}, {"layer": "1,2", "tolerance": 1e-3}]
     rules = ("riemann", "gauss", "geometric", "midpoint")
     plain = [Case(method, variant, pairs=PAIRS) for method in methods for variant in method_class(method).variants]
     cases = chain(
@@ -217,7 +217,7 @@ def all_cases(effort, means):
         (Case("nib", "paper", {"quadrature": rule}) for rule in rules),
         (Case("nib", "default", options) for options in sides),
         (Case("grad_cam", "default", {"along_path": True, **options}) for options in path),
-        [Case("grad_cam", "textbook", {"shifts": 2})],
+        [Case("grad_cam", "textbook", {"views": 2})],
         target_cases("nib", nibt.available("targets")),
         chain.from_iterable(target_cases(method, ["difference"]) for method in methods if method != "nib"),
     )

@@ -53,15 +53,18 @@ class MethodCase:
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "nib": {"steps": NODES},
+    "nib": {"steps": NODES, "views": 1},
     "integrated_gradients": {"steps": NODES},
     "rise": {"masks": 64},
 }
 """Enough steps for completeness, and few masks: a method that samples breaks the same axioms with any number of masks.
 """
 MORE = {
-    "nib, layer 0": MethodCase("nib", options={"steps": NODES, "layer": 0}),
-    "nib, zero, geometric": MethodCase("nib", options={"steps": NODES, "baseline": "zero", "quadrature": "geometric"}),
+    "nib, layer 0": MethodCase("nib", options={"steps": NODES, "views": 1, "layer": 0}),
+    "nib, late": MethodCase("nib", options={"quadrature": "late", "views": 1}),
+    "nib, zero, geometric": MethodCase(
+        "nib", options={"steps": NODES, "views": 1, "baseline": "zero", "quadrature": "geometric"}
+    ),
     "grad_cam, along path": MethodCase("grad_cam", options={"steps": NODES}, along=True),
     "shapley, sampled": MethodCase("shapley", options={"budget": 24}),
 }

@@ -173,7 +173,7 @@ VERBS: dict[str, Callable[[Model], Any]] = {
     "explain pairs": lambda model: nibt.explain(
         model, [one for one, _ in PAIRS], [other for _, other in PAIRS], steps=2
     ),
-    "explain shifts": lambda model: nibt.explain(model, *PAIRS[0], steps=2, shifts=2),
+    "explain views": lambda model: nibt.explain(model, *PAIRS[0], steps=2, views=2),
     "explain along the path": lambda model: nibt.explain(model, *PAIRS[0], "grad_cam", steps=2, along_path=True),
     "explain with a layer that is chosen": lambda model: nibt.explain(model, *PAIRS[0], image_layer="auto", steps=1),
     "explain two images": lambda model: nibt.explain(model, tiny.image(), tiny.image(seed=1), steps=2),

@@ -116,7 +116,8 @@ def run(model, settings, path, count, part=(0, 1)):
             record = gone_on(model, setting, record, pairs[first : first + STRETCH])
             kept(path, record)
             print(
-                f"{setting.side} {setting.method} {setting.target} {setting.options} {setting.changes} {scenes_of(record)}",
+                f"{setting.side} {setting.method} {setting.target} {setting.options} {setting.changes}",
+                scenes_of(record),
                 mean_values(record),
                 flush=True,
             )

@@ -79,10 +79,34 @@ def blends():
     }
 
 
+WORD_STEPS = (4, 5, 6, 8)
+
+
+def words(steps, data="one"):
+    """The text side, where views have no meaning, and whose steps are the rest of the cost."""
+    return Setting(
+        "text", options={"layer": "0", "baseline": "blank", "quadrature": "gauss", "steps": steps}, data=data
+    )
+
+
+def words_table(records):
+    """The words' own metrics by the number of steps, with the p of the difference from 8 steps."""
+    lines = ["| steps | AUC of words | p | absent negative | p | forwards |", "|---|---|---|---|---|---|"]
+    for steps in WORD_STEPS:
+        cells = []
+        for data, metric in (("one", "word_auc"), ("absent", "absent_words")):
+            values, most = (records[words(count, data).key]["values"][metric] for count in (steps, WORD_STEPS[-1]))
+            p = "" if steps == WORD_STEPS[-1] else f"{paired_test(values, most):.2g}"
+            cells += ["{:.3f} [{:.3f}, {:.3f}]".format(*interval(values)), p]
+        lines.append(f"| {steps} | {' | '.join(cells)} | {words(steps).cost:.1f} |")
+    return "\n".join(lines)
+
+
 def settings(depth):
     """All of the study; what tells most comes first."""
     chosen = [default(depth), before(depth), *sweep(depth)]
     if depth == 12:
+        chosen += [words(steps, data) for steps in WORD_STEPS for data in ("one", "absent")]
         chosen += [*positions().values(), *fills().values(), *blends().values(), *further()]
     return list({setting.key: setting for setting in chosen}.values())
 
@@ -158,6 +182,7 @@ def report(options):
         "views positions": rows(positions().items()),
         "views fill": rows(fills().items()),
         "views blending": rows(blends().items()),
+        "views words": words_table(records),
     }
     if options.second:
         second = collect(options.second, "views")
@@ -171,7 +196,9 @@ def report(options):
 
 def main():
     def extend(parser):
-        parser.add_argument("--depth", type=int, default=12, help="blocks of the image tower of the model (report: of the second)")
+        parser.add_argument(
+            "--depth", type=int, default=12, help="blocks of the image tower of the model (report: of the second)"
+        )
         parser.add_argument("--second", type=Path, help="report: the runs of the second model")
 
     options = parse_arguments(__doc__, extend)

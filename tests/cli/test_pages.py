@@ -30,15 +30,15 @@ def test_explain_writes_one_page_for_all_pairs(run: Any, clip_folder: Path, tmp_
 
 @pytest.mark.parametrize(
     "options",
-    [["--method", "grad_cam"], ["--target", "difference", "--against", "a car"], ["--shifts", "2", "--steps", "1"]],
-    ids=["another method", "another target", "shifts"],
+    [["--method", "grad_cam"], ["--target", "difference", "--against", "a car"], ["--views", "2", "--steps", "1"]],
+    ids=["another method", "another target", "views"],
 )
 def test_explain_writes_a_table_where_possible(run: Any, clip_folder: Path, tmp_path: Path, options: list[str]) -> None:
     tiny.image(90, 60).pil_image.save(tmp_path / "photo.png")
     code, _, err = run("explain", tmp_path / "photo.png", "a red cat", "-m", clip_folder, "-o", "x.html", *options)
     assert code == 0, err
     (panel,) = page_data(check_page(Path("x.html").read_text(encoding="utf-8")))["panels"]
-    assert (panel["table"] is None) == (options[0] != "--shifts")
+    assert (panel["table"] is None) == (options[0] != "--views")
 
 
 def test_interact_and_compare_write_pages(run: Any, clip_folder: Path, tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ def test_geometric_is_gauss_in_the_logarithm() -> None:
     [
         ("simpson", 4, 0.1, "riemann, gauss, geometric"),
         ("gauss", 0, 0.1, r"at least 1 \(got 0\)"),
+        ("late", 2, 0.1, r"steps must be 1 with the quadrature late \(got 2\)"),
         ("riemann", -3, 0.1, r"at least 1 \(got -3\)"),
         ("geometric", 4, 1.5, r"above 0 and below 1 \(got 1.5\)"),
         ("geometric", 4, 1.0, r"above 0 and below 1 \(got 1.0\)"),
@@ -102,6 +103,13 @@ def test_geometric_is_gauss_in_the_logarithm() -> None:
 def test_nodes_reject_bad_rules(quadrature: str, steps: int, floor: float, message: str) -> None:
     with pytest.raises(BadOption, match=message):
         nodes(quadrature, steps, floor)
+
+
+def test_late_is_exact_for_lines_with_growing_weights() -> None:
+    """The Gauss rule of one node for the weight 2 l on [0, 1]: the integral of 2 l (a + b l) is a + b 2 / 3."""
+    path = nodes("late", 1)
+    assert path.weights == (1.0,)
+    assert path.positions == pytest.approx((2 / 3,))
 
 
 @pytest.mark.parametrize("at_once", [1, 4, 100])

@@ -51,7 +51,7 @@ class Options(Method):
     most: int | None = None
     tolerance: float | None = None
 
-    def __call__(self, side: Side) -> Attribution:
+    def attribute(self, side: Side) -> Attribution:
         return Attribution(torch.zeros(1, 1), side.units, torch.zeros(1))
 
 
@@ -127,7 +127,16 @@ def test_bounds_cover_every_number_of_every_method() -> None:
         for field in fields(kind)
         if field.type in (int, float, int | None, float | None)
     }
-    assert numbers == BOUNDS.keys()
+    assert numbers == {*BOUNDS, *((name, "views") for name in METHODS)}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_take_1_to_16_views(name: str) -> None:
+    for views in (1, 16):
+        assert build(name, views=views).views == views
+    for views in (0, 17):
+        with pytest.raises(BadOption, match=rf"views must be 1 to 16 \(got {views}\)"):
+            build(name, views=views)
 
 
 @pytest.mark.parametrize(("name", "option"), BOUNDS)
@@ -197,11 +206,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", METHODS)
 def test_methods_have_the_documented_defaults(name: str) -> None:
     actual = {field.name: field.default for field in fields(METHODS[name]) if field.default is not MISSING}
-    assert actual == DEFAULTS.get(name, {})
+    assert actual == {"views": 1, **DEFAULTS.get(name, {})}
 
 
 LAYERS = {
-    ("nib", "default"): ({"layer": 7, "steps": 4}, {"layer": 0, "steps": 8}),
+    ("nib", "default"): ({"layer": 8, "steps": 1, "quadrature": "late", "views": 3}, {"layer": 0, "steps": 5}),
     ("nib", "paper"): ({"layer": 9, "steps": 10}, {"layer": 9, "steps": 10}),
     ("grad_cam", "default"): ({"layer": 10}, {"layer": 10}),
     ("grad_cam", "textbook"): ({"layer": 10, "weights": "pooled"}, {"layer": 10, "weights": "pooled"}),
@@ -361,8 +370,8 @@ def test_methods_declare_whether_their_scores_have_a_sign(name: str) -> None:
 @pytest.mark.parametrize(
     ("base", "lacking"),
     [
-        (Method, {"__call__"}),
-        (PathMethod, {"__call__"}),
+        (Method, {"attribute"}),
+        (PathMethod, {"attribute"}),
         (AttentionMethod, {"scores"}),
         (LastAttention, {"key_scores"}),
         (AttentionOrInput, {"input_scores", "key_scores"}),

@@ -17,7 +17,7 @@ from nibt.models.base import Model
 from nibt.results.attribution import to_pixels
 from nibt.targets.base import cosine
 from tests import tiny
-from tests.helpers import Golden, make_side, stretch
+from tests.helpers import Golden, assert_close, make_side, stretch
 
 ORACLE = ("clip", "siglip", "own vit", "own vit attention", "own resnet", "bert", "coca", "timm eva", "convnext")
 
@@ -207,3 +207,41 @@ def test_nib_rejects_bad_options(deep: Model, options: dict, kind: type, message
 def test_nib_is_repeatable_to_the_bit(deep: Model) -> None:
     answers = [nibt.explain(deep, tiny.image(), "a cat and a dog") for _ in range(2)]
     assert answers[0].to_json() == answers[1].to_json()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, ("late", 1, "gauss", 5)),
+        ({"steps": 3}, ("gauss", 3, "gauss", 3)),
+        ({"steps": 1}, ("gauss", 1, "gauss", 1)),
+        ({"tolerance": 0.01}, ("gauss", 4, "gauss", 5)),
+        ({"tolerance": 0.01, "image_steps": 2}, ("gauss", 2, "gauss", 5)),
+        ({"quadrature": "late"}, ("late", 1, "late", 1)),
+        ({"quadrature": "riemann"}, ("riemann", 4, "riemann", 5)),
+        ({"quadrature": "midpoint", "steps": 2}, ("midpoint", 2, "midpoint", 2)),
+        ({"text_steps": 7}, ("late", 1, "gauss", 7)),
+        ({"variant": "paper"}, ("riemann", 10, "riemann", 10)),
+        ({"variant": "paper", "tolerance": 0.01}, ("riemann", 10, "riemann", 10)),
+    ],
+    ids=str,
+)
+def test_rule_and_steps_follow_from_what_is_given(options: dict, expected: tuple) -> None:
+    record = nibt.explain(tiny.model("clip"), tiny.image(), "a cat", **options).method
+    resolved = [record[side][name] for side in ("image", "text") for name in ("quadrature", "steps")]
+    assert tuple(resolved) == expected
+
+
+def test_late_is_one_gradient() -> None:
+    """The map is the gradient at two thirds of the path, times the difference from the baseline."""
+    of = make_side(tiny.model("clip"), "image")
+    cut, baseline = of.cut(1), of.baseline("blank", 1, of.cut(1).hidden)
+    states = (baseline + 2 / 3 * (cut.hidden - baseline))[None].requires_grad_()
+    (gradient,) = torch.autograd.grad(of.score(cut.rest(states)).sum(), states)
+    expected = cut.units.keep(((cut.hidden - baseline) * gradient[0]).sum(-1))
+    assert_close(NIB((1,), "blank", "late", 1)(of).scores, expected)
+
+
+def test_late_rejects_a_tolerance() -> None:
+    with pytest.raises(BadOption, match="quadrature must not be late with a tolerance"):
+        nibt.explain(tiny.model("clip"), tiny.image(), "a cat", quadrature="late", tolerance=0.01)

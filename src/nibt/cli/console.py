@@ -36,27 +36,28 @@ def _style(background: tuple[int, int, int]) -> str:
 
 _LEFT = ("side", "target", "quadrature", "baseline state")  # columns of text
 _SUMMARY = ("side", "target", "score", "baseline", "attributed", "gap", "special tokens")
-_PATH = ("side", "layers", "steps", "quadrature", "baseline state")
+_PATH = ("side", "views", "layers", "steps", "quadrature", "baseline state")
 
 
 def summary(answer: Answer) -> Table:
     """Return a table with a row per side, in which ``attributed + baseline + gap = score``.
 
     ``score`` is the value of the target, ``baseline`` its value at the baseline, ``attributed`` the sum of the scores
-    of all tokens, and ``gap`` the remainder. Methods without a path have "-" instead.
+    of all tokens, and ``gap`` the remainder. With several views, they are means over the views. Methods without a path
+    have "-" instead.
     """
     table = _table(_SUMMARY)
-    for name, part in answer.sides.items():
-        score, side = answer.score[name], part
+    for name, side in answer.sides.items():
+        score = answer.score[name]
         table.add_row(name, score["target"], *balance(score["value"], side), f"{float(side.special_share):.0%}")
     return table
 
 
 def paths(answer: Answer) -> Table:
-    """Return a table with a row per side: the layers, the steps, the quadrature rule and the baseline."""
+    """Return a table with a row per side: the views, the layers, the steps, the quadrature rule and the baseline."""
     table = _table(_PATH)
     for name, part in answer.sides.items():
-        table.add_row(name, *_path(part))
+        table.add_row(name, str(answer.method.get(part.modality, {}).get("views", 1)), *_path(part))
     return table
 
 
@@ -77,10 +78,12 @@ def balance(score: float, side: Attribution) -> tuple[str, str, str, str]:
 
     The gap is computed from the rounded numbers, so that the printed numbers add up.
     """
-    value, path = Decimal(f"{score:.4f}"), side.path
+    path = side.path
     if path is None:
-        return f"{value:.4f}", "-", "-", "-"
-    baseline, attributed = (Decimal(f"{float(number):.4f}") for number in (path.at_baseline, path.sum))
+        return f"{score:.4f}", "-", "-", "-"
+    value, baseline, attributed = (
+        Decimal(f"{float(number):.4f}") for number in (path.at_input, path.at_baseline, path.sum)
+    )
     gap = value - baseline - attributed
     return f"{value:.4f}", f"{baseline:.4f}", f"{attributed:+.4f}", f"{gap:+.4f}" if gap else "0.0000"
 

@@ -44,7 +44,6 @@ _NOT_OF_TABLES = {
     "layer",
     "image_layer",
     "text_layer",
-    "shifts",
 }
 """Options of ``explain`` that do not apply to a word-region table, or that are taken from the explanation."""
 
@@ -63,10 +62,10 @@ class ExplainModelOptions(ModelOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainMethodOptions(MethodOptions, PathOptions):
-    """The method, with the options of NIB's path and of shifts."""
+    """The method, with the options of NIB's path."""
 
     quadrature: Annotated[
-        str | None, Option(help="The quadrature rule on the path: riemann, midpoint, gauss, geometric.")
+        str | None, Option(help="The quadrature rule on the path: riemann, midpoint, gauss, geometric, late.")
     ] = None
     along_path: Annotated[
         bool,
@@ -75,10 +74,6 @@ class ExplainMethodOptions(MethodOptions, PathOptions):
             help="Average a gradient method (grad_cam) along NIB's path: --baseline, --quadrature, --steps.",
         ),
     ] = False
-    shifts: Annotated[
-        int | None,
-        Option(help="Explain N x N shifts of each image, for a map of N times the resolution at N x N times the cost."),
-    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +249,7 @@ def panels(
 
 
 def _table(model: "Model", answer: "Explanation", options: dict[str, Any]) -> "Interaction":
-    """Compute the word-region table of an explanation, at its layers and without shifts."""
+    """Compute the word-region table of an explanation, at its layers."""
     from nibt.engine.interactions import explain_interactions
 
     layers = {f"{side}_layer": ",".join(map(str, answer.method.get(side, {})["layer"])) for side in ("image", "text")}

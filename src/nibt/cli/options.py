@@ -113,6 +113,10 @@ class LayerOptions(OptionGroup, panel="Method"):
     layer: Annotated[str | None, Option(help="The layer of both sides: 9, or 2,3,4 (averaged), or auto.")] = None
     image_layer: Annotated[str | None, Option(help="The layer of the image side.")] = None
     text_layer: Annotated[str | None, Option(help="The layer of the text side.")] = None
+    views: Annotated[
+        int | None,
+        Option(help="The number of views of each image, shifted by parts of a patch: more are sharper, and cost more."),
+    ] = None
     steps: Annotated[int | None, Option(help="The number of steps on the path.")] = None
     set: Annotated[
         list[str] | None, Option("--set", metavar="NAME=VALUE", help="Another option of the method; repeatable.")

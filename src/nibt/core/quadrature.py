@@ -58,7 +58,7 @@ def nodes(quadrature: str, steps: int, floor: float = 0.1) -> Nodes:
         Nodes(positions=(0.5, 1.0), weights=(0.5, 0.5), low=0.0)
 
     Raises:
-        BadOption: The rule is unknown, ``steps`` is below 1, or above 1 for ``late``, or ``floor`` is not inside (0, 1).
+        BadOption: The rule is unknown, ``steps`` is below 1 (``late``: not 1), or ``floor`` is not inside (0, 1).
 
     """
     if quadrature not in RULES:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
@@ -16,7 +17,7 @@ from nibt.data.images import ImageSource, read_image
 from nibt.data.pair import Caption, as_list, modality, read_caption
 from nibt.data.units import Grid, special_share
 from nibt.engine.encode import encode
-from nibt.engine.jacobians import PathIntegral, change, layer_paths, part_masks, scores, vectors
+from nibt.engine.jacobians import SidePaths, most_steps, part_masks, scores, vectors
 from nibt.engine.spec import baseline_by_side, resolve
 from nibt.errors import BadInput
 from nibt.methods.base import MethodSpec
@@ -68,22 +69,23 @@ def explain_embeddings(
     method, tower = spec.nib(side), model.tower(side)
     trace = tower.trace(tower.prepare([own]), min(method.layer))
     aim = _checked(embeddings, trace.embedding)
-    layers = layer_paths(Side(model, trace, lambda embedding: embedding.norm(dim=-1)), method)  # the score is not used
-    integral = PathIntegral.mean([scores(layer, aim, aim @ layer.change) for layer in layers])
-    after = F.normalize(trace.embedding, dim=-1)[0]
-    before = after - change(layers)
+    paths = SidePaths.of(Side(model, trace, lambda embedding: embedding.norm(dim=-1)), method)  # the score is not used
+    by_view = paths.integrate(lambda layer: scores(layer, aim, aim @ layer.change))
     summary = PathSummary(
         method.baseline,
         method.quadrature,
         method.layer,
-        integral.steps,
-        at_input=aim @ after,
-        at_baseline=aim @ before,
-        sum=integral.values.sum(-1),
+        most_steps(by_view),
+        at_input=aim @ paths.after,
+        at_baseline=aim @ (paths.after - paths.change),
+        sum=torch.stack([integral.values.sum(-1) for integral in by_view]).mean(0),
         tolerance=method.tolerance,
     )
     units = tower.units(trace.inputs.take([0] * len(aim)), trace.cut(method.layer[0]).hidden.expand(len(aim), -1, -1))
-    return Attribution(units.keep(integral.values), units, special_share(integral.values, units), summary)
+    share = torch.stack([special_share(integral.values, units) for integral in by_view]).mean(0)
+    kept = [units.keep(integral.values) for integral in by_view]
+    values, units = paths.blend(kept, units) if isinstance(units, Grid) else (kept[0], units)
+    return Attribution(values, units, share, summary)
 
 
 def _checked(embeddings: Tensor, like: Tensor) -> Float[Tensor, "many dim"]:
@@ -241,9 +243,10 @@ def contributions(
     grid = trace.cut(method.layer[0]).units
     assert isinstance(grid, Grid)
     patches = [[grid.prefix + patch] for patch in range(grid.count)]
-    layers = layer_paths(side, method)
-    integral = PathIntegral.mean([vectors(layer, part_masks(patches, layer.rows)) for layer in layers])
-    after = F.normalize(trace.embedding, dim=-1)[0]
+    paths = SidePaths.of(side, method)
+    by_view = paths.integrate(lambda layer: vectors(layer, part_masks(patches, layer.rows)))
+    cells, fine = paths.blend([integral.values[:-1].T for integral in by_view], grid.bare())
+    others = torch.stack([integral.values[-1] for integral in by_view]).mean(0)
     facts = {
         "image": image.source,
         "image_hash": image.digest,
@@ -251,8 +254,9 @@ def contributions(
         "weights_hash": model.weights_hash,
         "quadrature": method.quadrature,
         "baseline": method.baseline,
-        "steps": str(int(integral.steps.max())),
+        "steps": str(int(most_steps(by_view).max())),
+        "views": str(method.views),
         "layers": ",".join(map(str, method.layer)),
     }
-    ends = after.float().cpu(), (after - change(layers)).float().cpu()
-    return Contributions(integral.values.float().cpu(), *ends, Grid(grid.rows, grid.columns), facts, model)
+    ends = paths.after.float().cpu(), (paths.after - paths.change).float().cpu()
+    return Contributions(torch.cat([cells.T, others[None]]).float().cpu(), *ends, fine, facts, model)

@@ -13,7 +13,16 @@ from nibt.data.images import ImageSource
 from nibt.data.pair import Caption, Pair, as_list, make_pairs, require_image_text
 from nibt.data.units import Grid, Words
 from nibt.engine.batches import trace_sides
-from nibt.engine.jacobians import PathIntegral, change, layer_paths, part_masks, scores, vectors
+from nibt.engine.jacobians import (
+    LayerPath,
+    PathIntegral,
+    SidePaths,
+    any_missed,
+    most_steps,
+    part_masks,
+    scores,
+    vectors,
+)
 from nibt.engine.mismatch import mismatches
 from nibt.engine.spec import ExplanationSpec, resolve
 from nibt.methods.base import MethodSpec
@@ -90,11 +99,10 @@ def _with_tolerance(variant: str, options: dict[str, Any]) -> dict[str, Any]:
 def _table(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int]) -> Interaction:
     """Compute the table of one pair."""
     image, text = trace_sides(spec, [pair])
-    words, grid = _table_words(text, wanted), _grid(image, spec)
+    words = _table_words(text, wanted)
     of_words, text_change = _word_vectors(text, spec, words)
-    of_patches, image_change = _patch_scores(image, spec, of_words.values)
-    patches, product = grid.keep(of_patches.values), float(image_change @ text_change)
-    scores = torch.cat([patches, (of_patches.values.sum(-1) - patches.sum(-1))[:, None]], 1).float().cpu()
+    of_patches, grid, image_change = _patch_scores(image, spec, of_words.values)
+    scores, product = of_patches.values.float().cpu(), float(image_change @ text_change)
     similarity = float(F.cosine_similarity(image.trace.embedding, text.trace.embedding))
     steps = {"image": int(of_patches.steps.max()), "text": int(of_words.steps.max())}
     method: MethodRecord = {**spec.record["method"], "steps": steps}
@@ -102,7 +110,7 @@ def _table(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int]) -> In
     return Interaction(
         pair.caption,
         scores,
-        grid.bare(),
+        grid,
         words,
         image.inputs.regions[0],
         pair.image.size,
@@ -136,33 +144,36 @@ def _table_words(text: Side, wanted: Sequence[str | int]) -> Words:
     return Words(words.tokens, (chosen,), explained)
 
 
-def _grid(image: Side, spec: ExplanationSpec) -> Grid:
-    units = image.cut(spec.nib("image").layer[0]).units
-    assert isinstance(units, Grid)
-    return units
-
-
 def _word_vectors(text: Side, spec: ExplanationSpec, words: Words) -> tuple[PathIntegral, Tensor]:
     """Return the contributions of the words to the unit embedding of the caption, and its change.
 
     The last contribution is that of all other tokens.
     """
     tokens = [word.tokens for word in words.words[0]]
-    layers = layer_paths(text, spec.nib("text"))
-    integral = PathIntegral.mean([vectors(layer, part_masks(tokens, layer.rows)) for layer in layers])
-    return integral, change(layers)
+    paths = SidePaths.of(text, spec.nib("text"))
+    (integral,) = paths.integrate(lambda layer: vectors(layer, part_masks(tokens, layer.rows)))
+    return integral, paths.change
 
 
-def _patch_scores(image: Side, spec: ExplanationSpec, word_vectors: Tensor) -> tuple[PathIntegral, Tensor]:
-    """Return the scores of the image tokens for each word's vector, and the change of the image's unit embedding.
+def _patch_scores(image: Side, spec: ExplanationSpec, word_vectors: Tensor) -> tuple[PathIntegral, Grid, Tensor]:
+    """Return the scores of the patches for each word's vector, their grid, and the change of the unit embedding.
 
-    The tolerance of each word is relative to the word whose map has the largest sum.
+    The last score of each word is that of all other tokens. The tolerance of each word is relative to the word whose
+    map has the largest sum.
     """
-    layers, integrals = layer_paths(image, spec.nib("image")), []
-    for layer in layers:
+    paths, units = SidePaths.of(image, spec.nib("image")), image.cut(spec.nib("image").layer[0]).units
+    assert isinstance(units, Grid)
+
+    def integral(layer: LayerPath) -> PathIntegral:
         most = (word_vectors @ layer.change).abs().max()
-        integrals.append(scores(layer, word_vectors, most.expand(len(word_vectors))))
-    return PathIntegral.mean(integrals), change(layers)
+        return scores(layer, word_vectors, most.expand(len(word_vectors)))
+
+    by_view = paths.integrate(integral)
+    kept = [units.keep(view.values) for view in by_view]
+    others = torch.stack([view.values.sum(-1) - own.sum(-1) for view, own in zip(by_view, kept, strict=True)]).mean(0)
+    patches, grid = paths.blend(kept, units)
+    values = torch.cat([patches, others[:, None]], 1)
+    return PathIntegral(values, most_steps(by_view), any_missed(by_view)), grid, paths.change
 
 
 def _unmet_tolerances(sides: dict[str, PathIntegral], total: float, product: float) -> Iterator[str]:

@@ -10,7 +10,7 @@ more for each direction and node. Backward mode (``vjp_integral``) takes a forwa
 pass for each vector v and node.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,6 +21,8 @@ from torch import Tensor
 
 from nibt.core.quadrature import BUDGET, Nodes, chunks, nodes, refined
 from nibt.core.side import Side
+from nibt.data.units import Grid
+from nibt.methods._views import Views
 from nibt.methods.nib import NIB
 from nibt.models._attention import AttentionRecorder
 from nibt.models._trace import Cut
@@ -191,18 +193,58 @@ class PathIntegral:
     @classmethod
     def mean(cls, integrals: "Sequence[PathIntegral]") -> "PathIntegral":
         """Return the mean over the layers of a method."""
-        steps = torch.stack([integral.steps for integral in integrals])
-        missed = torch.stack([integral.missed for integral in integrals])
         values = torch.stack([integral.values for integral in integrals])
-        return cls(values.mean(0), steps.mean(0), missed.any(0))
+        return cls(values.mean(0), most_steps(integrals), any_missed(integrals))
 
 
-def change(layers: Sequence[LayerPath]) -> Float[Tensor, " dim"]:
-    """Return the change of the unit embedding, averaged over the layers of a method."""
-    return torch.stack([layer.change for layer in layers]).mean(0)
+def most_steps(integrals: Sequence[PathIntegral]) -> PerExample:
+    """Return the largest number of nodes of several integrals, for each row."""
+    return torch.stack([integral.steps for integral in integrals]).amax(0)
 
 
-def layer_paths(side: Side, method: NIB) -> list[LayerPath]:
+def any_missed(integrals: Sequence[PathIntegral]) -> Bool[Tensor, " row"]:
+    """Return whether the gap of any of several integrals is above the tolerance, for each row."""
+    return torch.stack([integral.missed for integral in integrals]).any(0)
+
+
+@dataclass(frozen=True)
+class SidePaths:
+    """The paths of one example: at each layer of a method, for each view.
+
+    Attributes:
+        after: The unit embedding, as the mean over the views: (dim).
+        paths: For each view, the path at each layer.
+        views: The views; None if there is only one.
+
+    """
+
+    after: Float[Tensor, " dim"]
+    paths: Sequence[Sequence[LayerPath]]
+    views: Views | None
+
+    @classmethod
+    def of(cls, side: Side, method: NIB) -> "SidePaths":
+        """Return the paths of a side with one example."""
+        views = Views.of(side, method.views, method.layer) if method.views > 1 else None
+        sides = list(views.single_sides()) if views else [side]
+        after = torch.stack([F.normalize(one.trace.embedding, dim=-1)[0] for one in sides]).mean(0)
+        return cls(after, [_layer_paths(one, method) for one in sides], views)
+
+    @property
+    def change(self) -> Float[Tensor, " dim"]:
+        """The change of the unit embedding along the path, as the mean over layers and views."""
+        return torch.stack([torch.stack([layer.change for layer in layers]).mean(0) for layers in self.paths]).mean(0)
+
+    def integrate(self, integral: Callable[[LayerPath], PathIntegral]) -> list[PathIntegral]:
+        """Compute an integral for each view, as the mean over the layers."""
+        return [PathIntegral.mean([integral(layer) for layer in layers]) for layers in self.paths]
+
+    def blend(self, values: Sequence[Float[Tensor, "row unit"]], grid: Grid) -> tuple[Float[Tensor, "row cell"], Grid]:
+        """Blend values on the units of each view; see ``Views.blend``."""
+        return (values[0], grid.bare()) if self.views is None else self.views.blend(torch.stack(list(values)), grid)
+
+
+def _layer_paths(side: Side, method: NIB) -> list[LayerPath]:
     """Return the path at each layer of a method, for a side with one example."""
     low = nodes(method.quadrature, method.steps, method.floor).low
     after, layers = F.normalize(side.trace.embedding, dim=-1)[0], []

@@ -77,8 +77,9 @@ class Views:
         grid = side.cut(min(layers)).units if layers else side.units
         assert isinstance(grid, Grid)
         height, width = _extent(side)
-        shifts = [(round(down * height / grid.rows), round(right * width / grid.columns)) for down, right in lattice(count)]
-        return cls(side, grid, tuple(shifts), min(layers, default=0))
+        down, right = height / grid.rows, width / grid.columns
+        shifts = tuple((round(rows * down), round(columns * right)) for rows, columns in lattice(count))
+        return cls(side, grid, shifts, min(layers, default=0))
 
     def sides(self) -> Iterator[Side]:
         """Yield the sides of the views, in order: the first view, then as many views at once as a batch may have."""
@@ -86,6 +87,12 @@ class Views:
         together = max(1, AT_ONCE // len(self.side.inputs))
         for first in range(1, len(self.shifts), together):
             yield self.side.shifted(self.shifts[first : first + together], self.lowest)
+
+    def single_sides(self) -> Iterator[Side]:
+        """Yield the side of each view, one by one."""
+        yield self.side
+        for shift in self.shifts[1:]:
+            yield self.side.shifted([shift], self.lowest)
 
     def blend(self, maps: Float[Tensor, "view *other unit"], units: Grid) -> tuple[Float[Tensor, "*other cell"], Grid]:
         """Blend the maps of all views.

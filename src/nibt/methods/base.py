@@ -105,7 +105,7 @@ class Method(Plugin, ABC):
     @property
     def layers(self) -> tuple[int, ...]:
         """The layers that are explained; empty for methods without layers."""
-        return vars(self).get("layer", ())
+        return getattr(self, "layer", ())
 
     @classmethod
     def configured(cls, tower: Tower, variant: str, options: Options, recommended: Options) -> "Method":
@@ -127,30 +127,26 @@ class Method(Plugin, ABC):
         if variant not in cls.variants:
             raise UnknownName("variants", variant, cls.variants)
         cls._check_names(options)
-        own = cls.variants[variant][tower.modality]
-        values = dict(own)
+        own, given = cls.variants[variant][tower.modality], {}
         if variant == "default" and own != cls.variants.get("paper", {}).get(tower.modality):
             defaults = _side_options(recommended, tower.modality, prefixed_only=True)
-            values |= {name: value for name, value in defaults.items() if name in own}
-        given = _side_options(options, tower.modality)
-        values |= given
-        values = cls.completed(values, given)
+            given = {name: value for name, value in defaults.items() if name in own}
+        values = cls.completed(own, given | _side_options(options, tower.modality))
         values["views"] = _views(values.get("views"), options, tower)
         types = {field.name: field.type for field in dataclasses.fields(cls)}
-        method = cls(
-            **{
-                name: _layers(value, tower) if name == "layer" else _parsed(name, value, types[name])
-                for name, value in values.items()
-                if name in types
-            }
-        )
+        parsed: dict[str, Any] = {
+            name: _layers(value, tower) if name == "layer" else _parsed(name, value, types[name])
+            for name, value in values.items()
+            if name in types
+        }
+        method = cls(**parsed)
         method.check(tower)
         return method
 
     @classmethod
-    def completed(cls, values: Options, given: Options) -> dict[str, Any]:
-        """Return the values of the options, changed where a given option changes the default of another."""
-        return dict(values)
+    def completed(cls, defaults: Options, given: Options) -> dict[str, Any]:
+        """Return the values of the options: the given ones, and defaults, which may depend on what is given."""
+        return {**defaults, **given}
 
     def required(self) -> tuple[Need, ...]:
         """Return what a tower must offer for these options."""

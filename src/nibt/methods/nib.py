@@ -4,11 +4,12 @@
 
 A hidden layer moves along a straight path from its state h to a baseline r without information. A token's score is the
 part of the change of S that its row contributes. The method is deterministic: it has no noise and no training. With
-r = 0 it is the published method; the page on theory explains why another baseline is better.
+r = 0 it is the published method; the page on theory explains why another baseline is better. By default, an image is
+explained from three views with one gradient each (the rule ``late``), and a caption with five Gauss-Legendre steps.
 
 Answers:
     How much each patch and each word adds to the similarity, compared with an input without content, and with which
-    sign.
+    sign. For amounts that add up, set a ``tolerance``.
 
 Use it when:
     You need a first answer. It explains both sides of every model in a few forward passes, and reports how far its
@@ -83,12 +84,17 @@ class NIB(Method):
 
     @classmethod
     @override
-    def completed(cls, values: Options, given: Options) -> dict[str, Any]:
-        """Use the rule ``gauss`` for steps or a tolerance that are given without a rule."""
-        path = {"steps", "tolerance"} & set(given)
-        if not path or "quadrature" in given or values.get("quadrature") != "late":
-            return dict(values)
-        return {**values, "quadrature": "gauss", "steps": given.get("steps", cls.steps)}
+    def completed(cls, defaults: Options, given: Options) -> dict[str, Any]:
+        """Return the values of the options.
+
+        The rule ``late`` has one step. Where it is the default, other steps or a tolerance mean ``gauss``.
+        """
+        values = dict(defaults)
+        if given.get("quadrature") == "late":
+            values["steps"] = 1
+        elif values.get("quadrature") == "late" and {"quadrature", "steps", "tolerance"} & set(given):
+            values |= {"quadrature": "gauss", "steps": cls.steps}
+        return {**values, **given}
 
     def attribute(self, side: Side) -> Attribution:
         """Compute the mean of the maps of all layers."""

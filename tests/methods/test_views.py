@@ -1,0 +1,319 @@
+"""Tests of ``nibt.methods._views``, and of views in all that computes maps."""
+
+import dataclasses
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+import nibt
+from nibt.core.side import Side
+from nibt.data.images import ImageInput, read_image
+from nibt.data.units import Grid
+from nibt.datasets.scenes import Scenes
+from nibt.engine.encode import encode
+from nibt.errors import BadOption
+from nibt.methods._views import FINEST, MOST, Views, lattice, spread
+from nibt.methods.base import Method
+from nibt.methods.nib import NIB
+from nibt.methods.rise import RISE
+from nibt.models.base import Model
+from nibt.results.attribution import Attribution
+from tests import tiny
+from tests.helpers import Run, assert_close, make_side
+
+KINDS = ("clip", "siglip", "own vit", "own vit oblong", "convnext")
+
+
+@dataclass(frozen=True)
+class Brightness(Method):
+    """The mean of the pixels of a patch, which shows where a cell looks."""
+
+    def attribute(self, side: Side) -> Attribution:
+        grid = side.units
+        assert isinstance(grid, Grid)
+        scores = F.adaptive_avg_pool2d(side.inputs.values.mean(1), (grid.rows, grid.columns))
+        return Attribution(scores.flatten(1), grid.bare(), torch.zeros(len(scores)))
+
+
+def _with_pixels(of: Side, values: torch.Tensor) -> Side:
+    inputs = replace(of.inputs, values=values, images=())
+    return replace(of, trace=of.tower.trace(inputs))
+
+
+@pytest.mark.parametrize("count", range(1, MOST + 1))
+def test_lattice_has_one_shift_in_each_part_of_both_axes(count: int) -> None:
+    shifts = lattice(count)
+    assert shifts[0] == (0.0, 0.0)
+    for axis in (0, 1):
+        parts = sorted(round(shift[axis] * count) % count for shift in shifts)
+        assert parts == list(range(count))
+    assert all(-0.5 < step <= 0.5 for shift in shifts for step in shift)
+
+
+def test_lattice_keeps_shifts_apart() -> None:
+    """With five views, no two shifts are nearer than the side of a square of a fifth of the unit."""
+    shifts = torch.tensor(lattice(5))
+    apart = (shifts[:, None] - shifts + 0.5) % 1 - 0.5
+    distances = apart.norm(dim=-1) + torch.eye(5)
+    assert float(distances.min()) == pytest.approx(5**-0.5)
+
+
+@pytest.mark.parametrize("shift", [-0.5, -0.2, 0.0, 1 / 3, 0.5])
+@pytest.mark.parametrize(("units", "cells"), [(2, 3), (7, 2), (16, 1)])
+def test_spread_keeps_sums_and_places(units: int, cells: int, shift: float) -> None:
+    matrix = spread(units, cells, shift)
+    assert matrix.shape == (units * cells, units)
+    torch.testing.assert_close(matrix.sum(0), torch.ones(units, dtype=torch.float64))
+    middles = (torch.arange(units * cells, dtype=torch.float64) + 0.5) / cells
+    inner = matrix[:, 1:-1].T @ middles  # the outer units extend to the edges
+    torch.testing.assert_close(inner, torch.arange(1, units - 1, dtype=torch.float64) + 0.5 + shift)
+
+
+def test_spread_without_a_shift_repeats_units() -> None:
+    expected = torch.eye(3, dtype=torch.float64).repeat_interleave(2, 0) / 2
+    assert torch.equal(spread(3, 2, 0.0), expected)
+
+
+@pytest.mark.parametrize("views", [2, 3, 5])
+@pytest.mark.parametrize(("row", "column"), [(13, 9), (18, 22), (16, 16)])
+def test_fine_map_has_its_cells_in_place(views: int, row: int, column: int) -> None:
+    """The middle of the map of one bright pixel is at the pixel, up to a part of a patch."""
+    of = make_side(tiny.model("clip"), "image")
+    values = torch.zeros_like(of.inputs.values)
+    values[..., row, column] = 1
+    actual = Brightness(views=views)(_with_pixels(of, values)).grid[0]
+    cells = min(views, FINEST)
+    assert actual.shape == (4 * cells, 4 * cells)
+    share = actual / actual.sum()
+    places = (torch.arange(4 * cells) + 0.5) * 8 / cells
+    middle = float(share.sum(1) @ places), float(share.sum(0) @ places)
+    assert middle == pytest.approx((row + 0.5, column + 0.5), abs=8 / views / 2 + 0.5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_views_are_blended_from_maps_of_shifted_pixels(kind: str) -> None:
+    """Compared with each view, computed from the pixels one by one."""
+    of = make_side(tiny.model(kind), "image")
+    of = replace(of, trace=of.tower.trace(replace(of.inputs, images=())))
+    method = NIB((1,), "blank", "gauss", 4, views=3)
+    actual, single = method(of), replace(method, views=1)
+    grid = of.cut(1).units
+    height, width = of.inputs.values.shape[-2:]
+    maps, paths, special = [], [], []
+    for down, right in lattice(3):
+        down, right = round(down * height / grid.rows), round(right * width / grid.columns)
+        wide = F.pad(of.inputs.values, (16,) * 4)
+        moved = single(_with_pixels(of, wide[..., 16 + down : 16 + down + height, 16 + right : 16 + right + width]))
+        rows = spread(grid.rows, 3, down * grid.rows / height).float()
+        columns = spread(grid.columns, 3, right * grid.columns / width).float()
+        maps.append(rows @ moved.grid @ columns.T)
+        paths.append(moved.path)
+        special.append(moved.special_share)
+    assert_close(actual.grid, torch.stack(maps).mean(0))
+    for name in ("at_input", "at_baseline", "sum"):
+        assert_close(getattr(actual.path, name), torch.stack([getattr(path, name) for path in paths]).mean(0))
+    assert_close(actual.special_share, torch.stack(special).mean(0))
+    explained = (1 - actual.special_share) if kind == "clip" else None
+    assert explained is None or (explained > 0).all()
+
+
+def test_steps_of_a_tolerance_are_the_most_of_all_views() -> None:
+    of = make_side(tiny.model("clip"), "image")
+    method = NIB((1,), "blank", "gauss", 1, tolerance=0.02, views=4)
+    views = Views.of(of, 4, (1,))
+    steps = torch.stack([replace(method, views=1).attribute(side).path.steps for side in views.single_sides()])
+    assert torch.equal(method(of).path.steps, steps.amax(0))
+    assert (steps != steps[0]).any(), "the views take different numbers of steps"
+    assert Brightness(views=2)(of).path is None
+
+
+@pytest.mark.parametrize("method", nibt.available("methods"))
+def test_map_of_views_is_independent_of_the_batch(method: str) -> None:
+    model = tiny.model("clip")
+    images = [tiny.image(seed=seed) for seed in range(3)]
+    options = {"rise": {"masks": 8}, "shapley": {"budget": 16}, "m2ib": {"steps": 2}}.get(method, {})
+    together = nibt.explain(model, images, "a cat", method, views=3, **options)
+    for image, answer in zip(images, together, strict=True):
+        alone = nibt.explain(model, image, "a cat", method, views=3, **options)
+        assert_close(alone.grid, answer.grid)
+        assert alone.method["image"]["views"] == 3
+        assert alone.method["text"]["views"] == 1
+
+
+def test_views_of_large_batches_go_through_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = make_side(tiny.model("clip"), "image")
+    method = NIB((1,), views=5)
+    whole = method(of)
+    monkeypatch.setattr("nibt.methods._views.AT_ONCE", 1)
+    assert [len(side.inputs) for side in Views.of(of, 5, (1,)).sides()] == [len(of.inputs)] * 5
+    assert_close(method(of).scores, whole.scores)
+
+
+def test_views_are_more_precise() -> None:
+    """Average precision on scenes, paired over the scenes."""
+    pairs = list(Scenes(count=24, seed=31, fewest=2, most=3, named="one"))
+    plain, fine = (
+        nibt.measure("scenes", pairs, ["average_precision"], only="image", quadrature="late", views=views)
+        for views in (1, 3)
+    )
+    better = torch.tensor([row.value for row in fine]) - torch.tensor([row.value for row in plain])
+    assert better.mean() > 0.05
+    assert (better > 0).double().mean() >= 0.75
+
+
+# What views show
+
+
+def _stripes(width: int, height: int) -> ImageInput:
+    """Return an image whose columns and rows all differ."""
+    rows, columns = np.mgrid[:height, :width]
+    pixels = np.stack([columns * 255 // width, rows * 255 // height, (rows + columns) % 256], -1)
+    return read_image(Image.fromarray(pixels.astype(np.uint8)))
+
+
+@pytest.mark.parametrize("kind", ["clip", "own vit"])
+def test_views_show_what_the_crop_leaves_out(kind: str) -> None:
+    """The image has the size of the input on one axis, so its own pixels are known."""
+    tower = tiny.model(kind).image
+    height, width = tower.prepare([tiny.image()]).values.shape[-2:]
+    image = _stripes(2 * width, height)
+    whole = tower.preparation.normalize(image.pil_image)
+    inputs = tower.prepare([image])
+    left = width // 2
+    torch.testing.assert_close(inputs.values[0], whole[..., left : left + width])
+    views = tower.shifted(inputs, [(0, 5), (0, -4), (3, 0)]).values
+    torch.testing.assert_close(views[0], whole[..., left + 5 : left + 5 + width])
+    torch.testing.assert_close(views[1], whole[..., left - 4 : left - 4 + width])
+    torch.testing.assert_close(views[2, :, :-3], inputs.values[0, :, 3:])
+    assert not views[2, :, -3:].any(), "the mean color below the image"
+
+
+@pytest.mark.parametrize("size", [(33, 49), (50, 33), (400, 20), (20, 400), (31, 31)])
+@pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "convnext"])
+def test_a_shift_of_nothing_shows_the_input(kind: str, size: tuple[int, int]) -> None:
+    """Also where the margin is not as the crop was: the image is resized once more, with its surroundings."""
+    tower = tiny.model(kind).image
+    image = _stripes(*size)
+    inputs = tower.prepare([image])
+    assert torch.equal(tower.shifted(inputs, [(0, 0)]).values, inputs.values)
+    around = tower.preparation.surroundings(image, 5)[..., 5:-5, 5:-5]
+    torch.testing.assert_close(around.to(inputs.values), inputs.values[0], atol=0.1, rtol=0)
+
+
+def test_views_keep_changed_pixels() -> None:
+    tower = tiny.model("clip").image
+    inputs = tower.prepare([_stripes(64, 32)])
+    masked = tower.mask_pixels(inputs, torch.zeros(1, 32, 32))
+    (view,) = tower.shifted(masked, [(0, 6)]).values
+    assert not view[..., :26].any(), "within the crop: what was masked"
+    assert view[..., 26:].any(), "beyond the crop: the image"
+
+
+# What takes the option
+
+
+def _views_of(answer: nibt.Explanation) -> tuple[int, int]:
+    return answer.method["image"]["views"], answer.method["text"]["views"]
+
+
+def test_views_are_recorded_and_drawn() -> None:
+    answer = nibt.explain(tiny.model("clip"), tiny.image(), "a cat", views=2)
+    assert _views_of(answer) == (2, 1)
+    assert answer.grid.shape == (8, 8)
+    assert nibt.draw(answer).width > 0
+    assert _views_of(nibt.explain(tiny.model("clip"), tiny.image(), "a cat")) == (3, 1)
+    assert _views_of(nibt.explain(tiny.model("clip"), tiny.image(), "a cat", variant="paper")) == (1, 1)
+    assert _views_of(nibt.explain(tiny.model("clip"), tiny.image(), "a cat", image_views=5)) == (5, 1)
+
+
+def test_views_apply_to_both_images() -> None:
+    first, second = (ImageInput(tiny.image(seed=seed).pil_image, f"{seed}") for seed in range(2))
+    answer = nibt.explain(tiny.model("clip"), first, second, views=2)
+    assert answer.first.grid.shape == answer.second.grid.shape == (8, 8)
+
+
+@pytest.mark.parametrize(
+    ("views", "message"),
+    [
+        (0, r"views must be 1 to 16 \(got 0\)"),
+        (17, r"views must be 1 to 16 \(got 17\)"),
+        (-1, r"views must be 1 to 16 \(got -1\)"),
+        (1.5, r"views must be a whole number \(got 1.5\)"),
+        ("two", r"views must be a whole number \(got 'two'\)"),
+    ],
+)
+def test_views_reject_a_bad_number(views: object, message: str) -> None:
+    with pytest.raises(BadOption, match=message):
+        nibt.explain(tiny.model("clip"), tiny.image(), "a cat", views=views)
+
+
+def test_views_reject_what_cannot_be_shifted() -> None:
+    model = tiny.model("clip")
+    with pytest.raises(BadOption, match="views can only be used with images"):
+        nibt.explain(model, nibt.Caption("a cat"), "a dog", views=2)
+    with pytest.raises(BadOption, match="captions: leave views out"):
+        nibt.explain(model, tiny.image(), "a cat", text_views=2)
+    naflex = tiny.model("siglip naflex")
+    for options in ({"views": 2}, {"image_views": 2}):
+        with pytest.raises(BadOption, match="patches instead of an image: leave views out"):
+            nibt.explain(naflex, tiny.image(), "a cat", **options)
+    assert _views_of(nibt.explain(naflex, tiny.image(), "a cat")) == (1, 1)
+    assert _views_of(nibt.explain(naflex, tiny.image(), "a cat", views=1)) == (1, 1)
+
+
+def test_methods_with_a_finer_grid_keep_it() -> None:
+    of = make_side(tiny.model("clip"), "image")
+    one, several = (RISE(16, views=views)(of) for views in (1, 3))
+    assert several.units == one.units == Grid(32, 32)
+    assert not torch.equal(one.scores, several.scores)
+
+
+def test_cost_is_that_of_each_view() -> None:
+    for name in nibt.available("methods"):
+        one, several = (
+            nibt.registry.find("methods", name).configured(tiny.model("clip").image, "default", {"views": views}, {})
+            for views in (1, 4)
+        )
+        assert several.forwards(12, 49) == pytest.approx(4 * one.forwards(12, 49))
+        assert [field.name for field in dataclasses.fields(several)].count("views") == 1
+
+
+# The other verbs
+
+
+@pytest.mark.parametrize("options", [{}, {"views": 2, "quadrature": "gauss", "steps": 3}, {"views": 4, "layer": "1,2"}])
+def test_contributions_and_embeddings_give_the_maps_of_views(options: dict) -> None:
+    model, image = tiny.model("clip"), tiny.image()
+    expected = nibt.explain(model, image, "a cat", **options).image
+    several = nibt.contributions(model, image, **options).explain("a cat")
+    (embedded,) = [nibt.explain_embeddings(model, image, encode(model.text, ["a cat"]), **options)[0]]
+    for actual in (several, embedded):
+        assert actual.units == expected.units
+        assert_close(actual.scores, expected.scores)
+        for name in ("at_input", "at_baseline", "sum"):
+            assert_close(getattr(actual.path, name), getattr(expected.path, name), least=1e-6)
+    assert_close(embedded.special_share, expected.special_share)
+
+
+def _model_and_pair() -> tuple[Model, ImageInput, str]:
+    return tiny.model("clip"), tiny.image(), "a cat on a mat"
+
+
+def test_interactions_of_views_add_up_to_the_mean_change() -> None:
+    model, image, caption = _model_and_pair()
+    table = nibt.explain_interactions(model, image, caption, views=2, tolerance=1e-4)
+    assert table.table.shape[1:] == (8, 8)
+    assert abs(table.gap) < 1e-3 * abs(table.sum)
+    single = nibt.explain_interactions(model, image, caption, views=1, tolerance=1e-4)
+    assert single.table.shape[1:] == (4, 4)
+
+
+def test_commands_take_views(run: Run) -> None:
+    for command in ("explain", "interact"):
+        code, out, error = run(command, "sample:chelsea", "a cat", "-m", "scenes", "--views", "2", "--json", "-")
+        assert code == 0, error
+        assert '"views": 2' in out
