@@ -26,7 +26,7 @@ import yaml
 import nibt
 from nibt.data.images import SAMPLE, sample_captions, samples
 from nibt.evaluation.bench.plan import plans
-from nibt.methods.base import SIDES, LayerAfter
+from nibt.methods.base import SIDES, LayerAfter, Method
 from nibt.models._loading import embedded
 from nibt.registry import KINDS, available, find, summary
 
@@ -113,12 +113,19 @@ def argument_texts(kind: type) -> dict[str, str]:
 
 def option_lines(kind: type) -> Iterator[str]:
     """Yield a line of Markdown for each option of a plugin."""
-    texts = argument_texts(kind)
+    texts, elsewhere = argument_texts(kind), shared_options(kind)
     for field in dataclasses.fields(kind):
-        if field.init:
+        if field.init and field.name not in elsewhere:
             text = texts.get(field.name, "The seed of the draws." if field.name == "seed" else "")
             assert text, f"{kind.__name__}.{field.name} has no description under Args of the class or its bases"
             yield f"- `{field.name}`: {text.rstrip('.')}. Default: {default_of(kind, field)}."
+
+
+def shared_options(kind: type) -> set[str]:
+    """Return the options of all methods that a method does not set; the page about all methods has them."""
+    if not issubclass(kind, Method):
+        return set()
+    return {field.name for field in dataclasses.fields(Method)} - {*kind.variants["default"]["image"]}
 
 
 def default_of(kind: Any, field: Any) -> str:

@@ -40,7 +40,7 @@ def test_each_method_has_a_picture_and_a_time(generate: ModuleType) -> None:
 
 def test_pages_of_methods_state_defaults_and_results(generate: ModuleType) -> None:
     page = generate.method_page("nib")
-    assert "`layer`: One layer or several, whose maps are averaged. Default: 0.6 (image), 0 (text)." in page
+    assert "`layer`: One layer or several, whose maps are averaged. Default: 0.65 (image), 0 (text)." in page
     assert "pointing 0.87" in page
     assert "z(l) = r + l (h - r)" in page
 
@@ -49,7 +49,7 @@ def test_index_names_every_command_plugin_and_page(generate: ModuleType) -> None
     index = json.loads((DOCS / "index.json").read_text(encoding="utf-8"))
     assert "--against" in {name for option in index["commands"]["explain"]["options"] for name in option["names"]}
     assert set(nibt.__all__) == set(index["python"])
-    assert index["plugins"]["methods"]["nib"]["options"]["steps"] == "4 (image), 8 (text)"
+    assert index["plugins"]["methods"]["nib"]["options"]["steps"] == "1 (image), 5 (text)"
     assert all(index["python"].values())
     assert all(one["about"] for kind in index["plugins"].values() for one in kind.values())
     for entry in index["pages"]:

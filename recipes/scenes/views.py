@@ -37,15 +37,15 @@ def nib(views, layer, rule, depth=12, **changes):
 
 
 def sweep(depth):
-    """Views x layers x rules."""
+    """Views x layers x rules; the dear ones with few views only."""
     layers = sorted({round(share * depth) for share in SHARES.values()})
-    chosen = [
+    rules = [(views, rule) for views in (1, 2, 3, 5, 7) for rule in ("late", "gauss 2")]
+    rules += [(views, rule) for views in (1, 2, 3) for rule in ("gauss 1", "gauss 4")]
+    return [
         nib(views, layer, rule, depth)
-        for views in (1, 2, 3, 5, 7)
-        for layer in layers
-        for rule in ("late", "gauss 1", "gauss 2")
+        for views, rule in sorted(rules)
+        for layer in (layers[:2] if rule == "gauss 4" else layers)
     ]
-    return chosen + [nib(views, layer, "gauss 4", depth) for views in (1, 2, 3) for layer in layers[:2]]
 
 
 def default(depth=12, **changes):
@@ -58,9 +58,8 @@ def before(depth=12):
 
 
 def further():
-    """Other layers and numbers of views for the rules that the sweep prefers."""
-    layers = [nib(3, layer, "late") for layer in (4, 6, 10)]
-    return layers + [nib(views, 8, rule) for views in (4, 9, 13) for rule in ("late", "gauss 2")]
+    """Other layers and numbers of views for the default's rule."""
+    return [nib(3, layer, "late") for layer in (6, 10)] + [nib(views, 8, "late") for views in (4, 9)]
 
 
 def positions():
@@ -104,11 +103,17 @@ def words_table(records):
 
 def settings(depth):
     """All of the study; what tells most comes first."""
-    chosen = [default(depth), before(depth), *sweep(depth)]
+    chosen = [default(depth), before(depth)]
     if depth == 12:
         chosen += [words(steps, data) for steps in WORD_STEPS for data in ("one", "absent")]
-        chosen += [*positions().values(), *fills().values(), *blends().values(), *further()]
-    return list({setting.key: setting for setting in chosen}.values())
+        chosen += [*positions().values(), *fills().values(), *blends().values()]
+        return unique([*chosen, *sweep(depth), *further()])
+    return unique([*chosen, *sweep(depth)])
+
+
+def unique(settings):
+    """Each setting once, in their order."""
+    return list({setting.key: setting for setting in settings}.values())
 
 
 def short(setting):

@@ -29,7 +29,7 @@ def test_forwards_are_measured(scenes: Model) -> None:
     ticks = count(10.0, 0.5)
     times = measure_forwards(scenes, lambda: next(ticks))
     assert {side: time.seconds for side, time in times.items()} == {"image": 0.5, "text": 0.5}
-    explanation = nibt.explain(scenes, "sample:chelsea", "a cat")
+    explanation = nibt.explain(scenes, "sample:chelsea", "a cat", views=1)
     assert times["image"].units == explanation.grid.numel()
     assert all(time.seconds > 0 for time in measure_forwards(scenes).values())
 

@@ -17,7 +17,17 @@ def test_calibrate_writes_mean_states_that_explain_uses(run: Run, photo: Path, c
     assert code == 0
     assert "1 images and 2 captions" in out
     code, out, _ = run(
-        "explain", photo, "a cat", "-m", clip_folder, "--baseline", "mean:mean.safetensors", "--json", "-"
+        "explain",
+        photo,
+        "a cat",
+        "-m",
+        clip_folder,
+        "--baseline",
+        "mean:mean.safetensors",
+        "--views",
+        "1",
+        "--json",
+        "-",
     )
     assert code == 0
     data = {side: json.loads(out)[side]["path"] for side in ("image", "text")}

@@ -39,7 +39,7 @@ def test_compare_image_writes_an_image_and_a_json_file(run: Run) -> None:
     assert written() == ["one-two.clip.json", "one-two.clip.png"]
     data = json.loads(Path("one-two.clip.json").read_text())
     assert data["first"]["source"] == "one.png"
-    assert np.array(data["second"]["grid"]).shape == (4, 4)
+    assert np.array(data["second"]["grid"]).shape == (12, 12)
     assert out.startswith("one.png with two.png  similarity")
     assert [line.split()[0] for line in out.splitlines()[2:4]] == ["first", "second"]
 

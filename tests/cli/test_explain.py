@@ -21,7 +21,7 @@ def test_explain_writes_an_image_and_a_json_file(run: Run, photo: Path, clip_fol
     data = json.loads(Path("photo-a-red-cat.clip.json").read_text())
     assert data["schema"] == 3
     assert [word["text"] for word in data["text"]["words"]] == ["a", "red", "cat"]
-    assert np.array(data["image"]["grid"]).shape == (4, 4)
+    assert np.array(data["image"]["grid"]).shape == (12, 12)  # three views of 4 x 4 patches
     assert data["image"]["region"] == pytest.approx([15, 0, 60, 60])
     assert any("cropped" in warning for warning in data["warnings"])
     path = data["image"]["path"]
@@ -124,6 +124,7 @@ def test_explain_passes_options_to_the_method(run: Run, photo: Path, clip_folder
         "steps": 3,
         "floor": 0.2,
         "tolerance": None,
+        "views": 3,
     }
     assert data["method"]["text"]["steps"] == 5
     assert data["method"]["seed"] == 7
@@ -152,6 +153,7 @@ def test_explain_takes_along_path(run: Run, photo: Path, clip_folder: Path) -> N
         "quadrature": "riemann",
         "steps": 3,
         "floor": 0.1,
+        "views": 1,
     }
     assert data["image"]["path"]["steps"] == 3
     assert json.loads(run(*command, "--set", "along-path=true")[1])["method"]["along_path"] is True

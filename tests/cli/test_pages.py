@@ -25,7 +25,7 @@ def test_explain_writes_one_page_for_all_pairs(run: Any, clip_folder: Path, tmp_
     assert len(json.loads(Path("x.json").read_text())) == 2
     again = nibt.explain_interactions(clip_folder, photo, "two cars", steps=2)
     assert isinstance(again, Interaction)
-    np.testing.assert_allclose(np.array(panels[1]["table"]["rows"]).reshape(2, 4, 4), again.table, rtol=5e-4)
+    np.testing.assert_allclose(np.array(panels[1]["table"]["rows"]).reshape(2, 12, 12), again.table, rtol=5e-4)
 
 
 @pytest.mark.parametrize(

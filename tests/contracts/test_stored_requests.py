@@ -21,7 +21,7 @@ from nibt.evaluation.roar.settings import Settings
 from nibt.models.base import Model
 from nibt.results.audit import Audit, audit_request
 from tests import tiny
-from tests.helpers import Run, file_digests
+from tests.helpers import Run, assert_close, file_digests
 
 CAPTIONS = ["a cat", "two red cars", "a dog on a mat"]
 
@@ -182,8 +182,9 @@ def test_changes_behind_torch_are_noticed(data: Path, tmp_path: Path, way: str) 
     model.module.save_pretrained(tmp_path / "saved")
     model.request.processor.save_pretrained(tmp_path / "saved")
     anew = nibt.explain(tmp_path / "saved", images[0], "a red cat")
-    assert torch.equal(after.grid, anew.grid)
-    assert float(after.image.path.at_baseline) == float(anew.image.path.at_baseline)  # pyright: ignore
+    # not to the bit, since weights of a file are aligned otherwise in memory
+    assert_close(after.grid, anew.grid, 1e-6)
+    assert float(after.image.path.at_baseline) == pytest.approx(float(anew.image.path.at_baseline))  # pyright: ignore
 
 
 @pytest.mark.parametrize("loading", [{"dtype": "bfloat16"}, {"image_size": 48}, {"resize": "whole"}])

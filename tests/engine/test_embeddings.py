@@ -56,7 +56,7 @@ def test_explain_embeddings_is_independent_of_their_number(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["clip", "convnext"])
 def test_explain_embeddings_takes_a_tolerance(kind: str) -> None:
-    model, options = tiny.model(kind), {"tolerance": 0.02, "steps": 1, "image_layer": 1}
+    model, options = tiny.model(kind), {"tolerance": 0.02, "steps": 1, "image_layer": 1, "views": 1}
     actual = nibt.explain_embeddings(model, tiny.image(), encode(model.text, CAPTIONS), **options)
     for place, answer in enumerate(nibt.explain(model, tiny.image(), CAPTIONS, **options)):
         assert_close(actual[place].scores, answer.image.scores)

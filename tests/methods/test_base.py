@@ -348,6 +348,7 @@ def test_options_are_plain_data() -> None:
         "flag": False,
         "most": None,
         "tolerance": None,
+        "views": 1,
     }
 
 

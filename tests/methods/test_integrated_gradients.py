@@ -74,7 +74,13 @@ def test_gradient_methods_give_zero_for_a_constant_score() -> None:
 
 def test_gradient_methods_have_documented_defaults() -> None:
     answer = nibt.explain(tiny.model("clip"), tiny.image(), "a cat", "integrated_gradients")
-    assert answer.method["text"] == {"baseline": "blank", "quadrature": "midpoint", "steps": 50, "floor": 0.1}
+    assert answer.method["text"] == {
+        "baseline": "blank",
+        "quadrature": "midpoint",
+        "steps": 50,
+        "floor": 0.1,
+        "views": 1,
+    }
     assert answer.to_json()["image"]["path"]["layers"] == []
     paper = nibt.explain(tiny.model("clip"), tiny.image(), "a cat", "integrated_gradients", variant="paper")
     assert paper.method["image"]["baseline"] == "zero"

@@ -226,7 +226,7 @@ def test_nib_is_repeatable_to_the_bit(deep: Model) -> None:
     ],
     ids=str,
 )
-def test_rule_and_steps_follow_from_what_is_given(options: dict, expected: tuple) -> None:
+def test_rule_and_steps_follow_from_each_other(options: dict, expected: tuple) -> None:
     record = nibt.explain(tiny.model("clip"), tiny.image(), "a cat", **options).method
     resolved = [record[side][name] for side in ("image", "text") for name in ("quadrature", "steps")]
     assert tuple(resolved) == expected

@@ -22,6 +22,7 @@ from nibt.models._loading import load_model
 from nibt.models.open_clip import quick_gelu
 from nibt.results.explanation import Explanation
 from tests import tiny
+from tests.helpers import assert_close
 from tests.models.saved import Evil, agree, answer, edit, save_open_clip
 
 
@@ -195,7 +196,9 @@ class TestActivationsOfOpenClip:
         right, other = (explain(one, tiny.image(), "a cat") for one in ("open_clip:tiny/trained", wrong))
         assert not torch.allclose(right.image.scores, other.image.scores, rtol=1e-3)
         expected = explain(module, tiny.image(), "a cat")
-        assert torch.equal(right.image.scores, expected.image.scores)
+        assert_close(
+            right.image.scores, expected.image.scores, 1e-6
+        )  # not to the bit: weights of files are aligned otherwise
 
     def test_matching_activation_gives_no_note(self, listed: Callable) -> None:
         listed(False)

@@ -81,7 +81,8 @@ def explain_embeddings(
         sum=torch.stack([integral.values.sum(-1) for integral in by_view]).mean(0),
         tolerance=method.tolerance,
     )
-    units = tower.units(trace.inputs.take([0] * len(aim)), trace.cut(method.layer[0]).hidden.expand(len(aim), -1, -1))
+    units = trace.cut(method.layer[0]).units if side == "image" else trace.inputs.take([0] * len(aim)).words
+    assert units is not None
     share = torch.stack([special_share(integral.values, units) for integral in by_view]).mean(0)
     kept = [units.keep(integral.values) for integral in by_view]
     values, units = paths.blend(kept, units) if isinstance(units, Grid) else (kept[0], units)

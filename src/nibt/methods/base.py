@@ -62,8 +62,7 @@ class Method(Plugin, ABC):
     """Base class of methods. A subclass is a frozen dataclass whose fields are its options.
 
     Args:
-        views: The number of views of an image, from 1 to 16: windows shifted by parts of a unit, whose maps are blended
-            on a grid of up to three cells per unit along each axis. Captions have one.
+        views: The number of views of an image, 1 to 16: windows that are shifted by parts of a unit. Captions have one.
 
     Attributes:
         paper: The source of the method.
@@ -127,11 +126,11 @@ class Method(Plugin, ABC):
         if variant not in cls.variants:
             raise UnknownName("variants", variant, cls.variants)
         cls._check_names(options)
-        own, given = cls.variants[variant][tower.modality], {}
+        own, changes = cls.variants[variant][tower.modality], {}
         if variant == "default" and own != cls.variants.get("paper", {}).get(tower.modality):
             defaults = _side_options(recommended, tower.modality, prefixed_only=True)
-            given = {name: value for name, value in defaults.items() if name in own}
-        values = cls.completed(own, given | _side_options(options, tower.modality))
+            changes = {name: value for name, value in defaults.items() if name in own}
+        values = cls.completed(own, changes | _side_options(options, tower.modality))
         values["views"] = _views(values.get("views"), options, tower)
         types = {field.name: field.type for field in dataclasses.fields(cls)}
         parsed: dict[str, Any] = {
@@ -144,9 +143,9 @@ class Method(Plugin, ABC):
         return method
 
     @classmethod
-    def completed(cls, defaults: Options, given: Options) -> dict[str, Any]:
-        """Return the values of the options: the given ones, and defaults, which may depend on what is given."""
-        return {**defaults, **given}
+    def completed(cls, defaults: Options, changes: Options) -> dict[str, Any]:
+        """Return the values of all options: the changes, and defaults for the others, which may depend on the changes."""
+        return {**defaults, **changes}
 
     def required(self) -> tuple[Need, ...]:
         """Return what a tower must offer for these options."""

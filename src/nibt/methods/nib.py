@@ -84,17 +84,17 @@ class NIB(Method):
 
     @classmethod
     @override
-    def completed(cls, defaults: Options, given: Options) -> dict[str, Any]:
+    def completed(cls, defaults: Options, changes: Options) -> dict[str, Any]:
         """Return the values of the options.
 
         The rule ``late`` has one step. Where it is the default, other steps or a tolerance mean ``gauss``.
         """
         values = dict(defaults)
-        if given.get("quadrature") == "late":
+        if changes.get("quadrature") == "late":
             values["steps"] = 1
-        elif values.get("quadrature") == "late" and {"quadrature", "steps", "tolerance"} & set(given):
+        elif values.get("quadrature") == "late" and {"quadrature", "steps", "tolerance"} & set(changes):
             values |= {"quadrature": "gauss", "steps": cls.steps}
-        return {**values, **given}
+        return {**values, **changes}
 
     def attribute(self, side: Side) -> Attribution:
         """Compute the mean of the maps of all layers."""

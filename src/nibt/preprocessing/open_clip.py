@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import Compose
+from torchvision.transforms import CenterCrop, Compose, v2
 from torchvision.transforms.v2 import functional as transforms
 
 from nibt.errors import Unsupported
@@ -71,7 +71,7 @@ def _in_float32(transform: Any) -> Any:
 def _without_crop(transform: Any) -> Any:
     """Return a transform without its center crop; None if it has none."""
     steps = getattr(transform, "transforms", [])
-    kept = [step for step in steps if type(step).__name__ != "CenterCrop"]
+    kept = [step for step in steps if not isinstance(step, CenterCrop | v2.CenterCrop)]
     return Compose(kept) if len(kept) < len(steps) else None
 
 

@@ -41,7 +41,7 @@ def test_page_data_equals_the_answer() -> None:
     data = page_data(check_page(page(Panel(explanation, table))))
     (actual,) = data["panels"]
     image, text = actual["sides"]
-    assert image["grid"] == [4, 4]
+    assert image["grid"] == [12, 12]
     np.testing.assert_allclose(image["scores"], explanation.image.scores, rtol=5e-4)
     assert [word["text"] for word in text["words"]] == [word.text for word in explanation.words]
     np.testing.assert_allclose(
