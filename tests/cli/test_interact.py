@@ -17,7 +17,7 @@ def test_interact_writes_a_map_for_each_word(run: Run, photo: Path, clip_folder:
     assert list_folder() == [f"{name}.json", f"{name}.png"]
     data = json.loads(Path(f"{name}.json").read_text())
     assert data["kind"] == "interaction"
-    assert np.array(data["table"]).shape == (3, 4, 4)
+    assert np.array(data["table"]).shape == (3, 12, 12)
     assert data["gap"] == pytest.approx(data["product"] - data["sum"], abs=1e-6)
     firsts = [line.split()[0] for line in out.splitlines()]
     head = firsts.index("word")
