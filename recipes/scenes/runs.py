@@ -30,7 +30,7 @@ SEED = 2026  # kept for the study alone
 FEW = 300
 FIRST = {"few": FEW, "fewer": 100}
 """The kinds of data that are the first scenes of ``one``, and how many."""
-STRETCH = 100  # scenes after which what is done of a setting is kept
+STRETCH = 50  # scenes after which what is done of a setting is kept
 TRUTH = {
     "image": ["pointing_game", "energy", "average_precision", "intersection_over_union", "own_object"],
     "text": ["word_auc"],
