@@ -68,7 +68,8 @@ def turn(setting):
     """When a setting is measured: quick ones first."""
     order = (*FIRST, *sorted({*nibt.available("methods")} - {*FIRST, *SLOW}), *SLOW)
     other = setting.variant != "default" or setting.target != "cosine"
-    return setting.method in SLOW[-2:], setting.side, order.index(setting.method), other
+    slowest = setting.side == "image" and setting.method in SLOW[-2:]
+    return slowest, slowest and setting.options["views"], setting.side, order.index(setting.method), other
 
 
 def default(side):
