@@ -41,6 +41,7 @@ PATCHES = 64
 """The patches of an image in the model ``scenes``."""
 COLORS = plt.get_cmap("tab10").colors
 MARKERS = ("*", "o", "s", "^", "v", "D", "P", "X", "<", ">", "p", "h", "d", "H", "8")
+TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 PLOTTED = ("pointing_game", "average_precision")
 
 
@@ -134,20 +135,20 @@ def plot(records, model):
     methods = sorted({setting.method for setting, _ in rows}, key=lambda method: (method != "nib", method))
     looks = {method: (COLORS[number % 10], MARKERS[number]) for number, method in enumerate(methods)}
     figure, panels = plt.subplots(1, len(PLOTTED), figsize=(13, 6), layout="constrained", sharex=True)
+    fronts = []
     for panel, metric in zip(panels, PLOTTED, strict=True):
         points = [(cost, interval(records[one.key]["values"][metric])[0], one) for one, cost in rows]
-        best = front(points)
-        panel.plot(*list(zip(*best, strict=True))[:2], color="0.5", linewidth=1.2, zorder=1)
+        fronts.append(front(points))
+        panel.plot(*list(zip(*fronts[-1], strict=True))[:2], color="0.5", linewidth=1.2, zorder=1)
         for cost, value, setting in points:
             color, marker = looks[setting.method]
             inside = color if setting.options["views"] > 1 else "white"
             size = 110 if setting.method == "nib" else 45
-            panel.scatter(cost, value, size, inside, marker, edgecolors=color, linewidths=1.5, zorder=2)
-        for cost, value, setting in best:
-            panel.annotate(
-                name(setting), (cost, value), (0, 9), textcoords="offset points", ha="center", va="bottom", fontsize=8
-            )
+            panel.scatter(cost, value, size, marker=marker, facecolors=[inside], edgecolors=[color], linewidths=1.5)
         panel.set(xscale="log", xlabel="forward passes of the image tower")
+        panel.set_xticks(TICKS, map(str, TICKS))
+        panel.minorticks_off()
+        panel.set_xlim(0.5, 2 * max(cost for cost, _, _ in points))
         panel.set_title(NAMES[metric])
         panel.grid(alpha=0.3)
     shown = [
@@ -160,8 +161,22 @@ def plot(records, model):
     ]
     shown += [Line2D([], [], color="0.5", label="Pareto front")]
     figure.legend(handles=shown, loc="outside right center", fontsize=9)
+    figure.draw_without_rendering()  # the places of labels depend on the layout
+    for panel, best in zip(panels, fronts, strict=True):
+        label(panel, best)
     figure.savefig(PLOT, dpi=100)
     plt.close(figure)
+
+
+def label(panel, best):
+    """Name the points of a front, above them on the left, where no point is; each label is above the one before."""
+    last = 0
+    for cost, value, setting in best:
+        height = panel.transData.transform((cost, value))[1]
+        last = max(height + 4, last + 13)
+        text = name(setting).removesuffix(f" views={setting.options['views']}")
+        text = text.replace("layer=7 quadrature=gauss steps=4", "until views came")
+        panel.annotate(text, (cost, value), (-5, last - height), textcoords="offset pixels", ha="right", fontsize=8)
 
 
 def front(points):
