@@ -175,7 +175,7 @@ def label(panel, best):
         height = panel.transData.transform((cost, value))[1]
         last = max(height + 4, last + 13)
         text = name(setting).removesuffix(f" views={setting.options['views']}")
-        text = text.replace("layer=7 quadrature=gauss steps=4", "until views came")
+        text = text.replace("layer=7 quadrature=gauss steps=4", "layer 7, gauss 4")
         panel.annotate(text, (cost, value), (-5, last - height), textcoords="offset pixels", ha="right", fontsize=8)
 
 
