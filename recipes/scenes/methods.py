@@ -207,15 +207,15 @@ def main():
         f"Every method and variant on drawn scenes with ground truth. {machine()}; {options.count} scenes of seed "
         f"{SEED} with two or three objects, one of them named; mean and bootstrap 95 % interval; * differs from NIB's "
         "default (paired Wilcoxon over the scenes that both have, Holm over the methods, 0.05). On the image side, "
-        "each method has one view and three; the row without `views` is the default. Slow methods have the first 100 "
-        "scenes. `forwards` is the cost in forward passes of the image tower; `ms each` is processor time with the "
+        "each method has one view and three; the row without `views` is the default. Slow methods have only the "
+        "first scenes. `forwards` is the cost in forward passes of the image tower; `ms each` is processor time with the "
         "metrics, whose share the rows `ones` show. `python recipes/scenes/methods.py`; [which one to "
         "use](../methods/index.md#which-one)."
     )
     seen = (
         f"![Pointing and AP of all methods against their cost]({PLOT.name})\n\nQuality against cost: hollow markers "
         "have one view, filled ones three. The gray line joins the methods that no cheaper one equals, which are "
-        "labeled (the Pareto front). The points of slow methods are means over the first 100 scenes. Controls and the "
+        "labeled (the Pareto front). The points of slow methods are means over the first scenes. Controls and the "
         "target `centred` are left out."
     )
     PAGE.write_text(f"# All methods on drawn scenes\n\n{about}\n\n{seen}\n\n{sides}\n")

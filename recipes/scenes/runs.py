@@ -117,11 +117,8 @@ def run(model, settings, path, count, part=(0, 1)):
         for first in range(scenes_of(record), len(pairs), STRETCH):
             record = gone_on(model, setting, record, pairs[first : first + STRETCH])
             kept(path, record)
-            print(
-                f"{setting.side} {setting.method} {setting.target} {setting.options} {setting.changes} {scenes_of(record)}",
-                mean_values(record),
-                flush=True,
-            )
+            about = f"{setting.side} {setting.method} {setting.target} {setting.options} {setting.changes}"
+            print(about, scenes_of(record), mean_values(record), flush=True)
 
 
 def gone_on(model, setting, record, pairs):
