@@ -209,7 +209,9 @@ def quality(name: str) -> str:
     label = next(label for label in text if label == name)
     options = f" with {row.partition(' ')[2]}" if row != name else ""
     words = text[label]["AUC of words"]
-    return f"[On 1,000 drawn scenes](../results/methods.md){options}: {values}, AUC of words {words}."
+    counts = [f"{int(part['scenes']):,}" for part in (image[row], text[label])]
+    of_words = "" if counts[0] == counts[1] else f" (on {counts[1]})"
+    return f"[On {counts[0]} drawn scenes](../results/methods.md){options}: {values}, AUC of words {words}{of_words}."
 
 
 def rows(text: str) -> dict[str, dict[str, str]]:

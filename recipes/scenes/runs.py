@@ -28,7 +28,9 @@ from nibt.results.attribution import Attribution
 
 SEED = 2026  # kept for the study alone
 FEW = 300
-STRETCH = 100  # scenes after which what is done of a setting is kept
+FIRST = {"few": FEW, "fewer": 100}
+"""The kinds of data that are the first scenes of ``one``, and how many."""
+STRETCH = 50  # scenes after which what is done of a setting is kept
 TRUTH = {
     "image": ["pointing_game", "energy", "average_precision", "intersection_over_union", "own_object"],
     "text": ["word_auc"],
@@ -50,11 +52,11 @@ NAMES = {
 
 
 def scenes(kind, count):
-    """``one``: two or three objects, one of them named; ``few``: the first of them. ``absent``: all named, and one of
-    the nouns is not there.
+    """``one``: two or three objects, one of them named; ``few`` and ``fewer``: the first of them. ``absent``: all
+    named, and one of the nouns is not there.
     """
-    if kind == "few":
-        return scenes("one", min(count, FEW))
+    if kind in FIRST:
+        return scenes("one", min(count, FIRST[kind]))
     if kind == "absent":
         return list(Scenes(count=count, seed=SEED + 1, fewest=2, most=3, named="all", mismatch=100))
     return list(Scenes(count=count, seed=SEED, fewest=2, most=3, named="one"))
@@ -105,9 +107,9 @@ def run(model, settings, path, count, part=(0, 1)):
         if number % part[1] != part[0]:
             continue
         whole = done.get(replace(setting, data="one").key)
-        if setting.data == "few" and whole:  # the same scenes come first there
-            share = min(1, FEW / scenes_of(whole))
-            values = {name: numbers[:FEW] for name, numbers in whole["values"].items()}
+        if setting.data in FIRST and whole:  # the same scenes come first there
+            share = min(1, FIRST[setting.data] / scenes_of(whole))
+            values = {name: numbers[: FIRST[setting.data]] for name, numbers in whole["values"].items()}
             kept(path, {"key": setting.key, "seconds": round(whole["seconds"] * share, 1), "values": values})
             continue
         pairs = sets.setdefault(setting.data, scenes(setting.data, count))
@@ -115,12 +117,8 @@ def run(model, settings, path, count, part=(0, 1)):
         for first in range(scenes_of(record), len(pairs), STRETCH):
             record = gone_on(model, setting, record, pairs[first : first + STRETCH])
             kept(path, record)
-            print(
-                f"{setting.side} {setting.method} {setting.target} {setting.options} {setting.changes}",
-                scenes_of(record),
-                mean_values(record),
-                flush=True,
-            )
+            about = f"{setting.side} {setting.method} {setting.target} {setting.options} {setting.changes}"
+            print(about, scenes_of(record), mean_values(record), flush=True)
 
 
 def gone_on(model, setting, record, pairs):

@@ -17,11 +17,16 @@ import nibt
 from nibt.data.ground_truth import ground_truth
 from nibt.evaluation.statistics import interval
 
-QUICK = {"image_layer": 11, "image_steps": 1}  # the image side is not looked at
+QUICK = {"image_layer": 11, "image_steps": 1, "image_views": 1}  # the image side is not looked at
 WAYS = {
-    "layer 0, blank, gauss 8": {**QUICK},
-    "layer 0, mean, gauss 8": {**QUICK, "text_baseline": "mean"},
-    "layer 0, zero, geometric 8": {**QUICK, "text_baseline": "zero", "text_quadrature": "geometric"},
+    "layer 0, blank, gauss 8": {**QUICK, "text_steps": 8},
+    "layer 0, mean, gauss 8": {**QUICK, "text_steps": 8, "text_baseline": "mean"},
+    "layer 0, zero, geometric 8": {
+        **QUICK,
+        "text_steps": 8,
+        "text_baseline": "zero",
+        "text_quadrature": "geometric",
+    },
     "layer 9, zero, riemann 10 (as published)": {
         "text_layer": 9,
         "text_baseline": "zero",

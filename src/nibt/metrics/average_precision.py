@@ -1,6 +1,8 @@
 """Average precision of the map as a ranking of the pixels, from 0 to 1.
 
-The positives are the pixels of the objects that the caption names. A random map gets their share of the image.
+The raw scores become pixels bilinearly: a pixel has their mean over one unit
+around it. The positives are the pixels of the objects that the caption names.
+A random map gets their share of the image.
 
 Answers:
     Do the pixels of the named object have the highest scores?

@@ -1,6 +1,7 @@
 """Energy-based pointing game: the share of the positive scores on the named objects, from 0 to 1.
 
-A map without positive scores gets 0.
+The raw scores become pixels bilinearly: a pixel has their mean over one unit
+around it. Then negative pixels become 0. A map without positive pixels gets 0.
 
 Answers:
     How much of the positive score lies on the named object?

@@ -1,7 +1,8 @@
 """Intersection over union of the thresholded map and the named objects, at the best threshold.
 
-The threshold is chosen for each example, so the
-value is an upper bound.
+The raw scores become pixels bilinearly: a pixel has their mean over one unit
+around it. The threshold is chosen for each example, so the value is an upper
+bound.
 
 Answers:
     How well would the map outline the named object, if the threshold were known?

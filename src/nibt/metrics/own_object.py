@@ -1,6 +1,7 @@
 """Whether the mean score on the named objects exceeds that on every other object, 1 or 0.
 
-A map that is the same for all captions of a scene fails this test, since
+The raw scores become pixels bilinearly: a pixel has their mean over one unit
+around it. A map that is the same for all captions of a scene fails this test, since
 the captions name different objects.
 
 Answers:

@@ -1,7 +1,8 @@
 """Pointing game: whether the maximum of the map lies on a named object, 1 or 0.
 
-Several equal maxima are replaced by their mean position. The tolerance is a
-share of the longer side, 15 of 640 pixels as published.
+The raw scores become pixels bilinearly: a pixel has their mean over one unit
+around it. Several equal maxima are replaced by their mean position. The
+tolerance is a share of the longer side, 15 of 640 pixels as published.
 
 Answers:
     Does the peak of the map lie on the object that the caption names?

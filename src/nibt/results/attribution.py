@@ -303,7 +303,11 @@ def min_max(scores: PerUnit, mask: Bool[Tensor, "*batch unit"]) -> PerUnit:
 def to_pixels(
     grid: Float[Tensor, "*batch rows columns"], height: int, width: int
 ) -> Float[Tensor, "*batch {height} {width}"]:
-    """Return a grid, resized bilinearly to the pixels of the region that it covers."""
+    """Return a grid, resized bilinearly to the pixels of the region that it covers.
+
+    If each unit has its score all over, a pixel has the mean over a window of the size of a unit around its center; at
+    the edges, the outer units go on. So scores belong to units, and nothing is said about where in them.
+    """
     flat = grid.reshape(-1, 1, *grid.shape[-2:])
     return F.interpolate(flat, (height, width), mode="bilinear").reshape(*grid.shape[:-2], height, width)
 
