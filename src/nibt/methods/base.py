@@ -144,7 +144,7 @@ class Method(Plugin, ABC):
 
     @classmethod
     def completed(cls, defaults: Options, changes: Options) -> dict[str, Any]:
-        """Return the values of all options: the changes, and defaults for the others, which may depend on the changes."""
+        """Return the values of all options: the changes, and defaults for others, which may depend on the changes."""
         return {**defaults, **changes}
 
     def required(self) -> tuple[Need, ...]:
