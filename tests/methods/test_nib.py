@@ -212,13 +212,13 @@ def test_nib_is_repeatable_to_the_bit(deep: Model) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({}, ("late", 1, "gauss", 5)),
+        ({}, ("late", 1, "gauss", 6)),
         ({"steps": 3}, ("gauss", 3, "gauss", 3)),
         ({"steps": 1}, ("gauss", 1, "gauss", 1)),
-        ({"tolerance": 0.01}, ("gauss", 4, "gauss", 5)),
-        ({"tolerance": 0.01, "image_steps": 2}, ("gauss", 2, "gauss", 5)),
+        ({"tolerance": 0.01}, ("gauss", 4, "gauss", 6)),
+        ({"tolerance": 0.01, "image_steps": 2}, ("gauss", 2, "gauss", 6)),
         ({"quadrature": "late"}, ("late", 1, "late", 1)),
-        ({"quadrature": "riemann"}, ("riemann", 4, "riemann", 5)),
+        ({"quadrature": "riemann"}, ("riemann", 4, "riemann", 6)),
         ({"quadrature": "midpoint", "steps": 2}, ("midpoint", 2, "midpoint", 2)),
         ({"text_steps": 7}, ("late", 1, "gauss", 7)),
         ({"variant": "paper"}, ("riemann", 10, "riemann", 10)),

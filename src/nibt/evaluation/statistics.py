@@ -90,8 +90,9 @@ def resampled(samples: Sequence[Any], statistic: Callable[..., Any], seed: int =
 def paired_test(values: Any, others: Any) -> float:
     """Return the two-sided p value of Wilcoxon's signed-rank test (``scipy.stats.wilcoxon``).
 
-    It is 1 if all differences are 0, and NaN if no pair has both values. Zeros are split between the ranks. With zeros
-    or ties, p is the normal approximation, since scipy's exact computation takes seconds.
+    It is 1 if all differences are 0, and NaN if no pair has both values. Zeros are ranked and then left out (Pratt,
+    1959), so that many pairs without a difference, as in metrics of hits, do not hide the others. With zeros or ties, p
+    is the normal approximation, since scipy's exact computation takes seconds.
     """
     difference = np.asarray(values, float) - np.asarray(others, float)
     difference = difference[~np.isnan(difference)]
@@ -100,7 +101,7 @@ def paired_test(values: Any, others: Any) -> float:
     if not np.any(difference):
         return 1.0
     tied = len({0.0, *np.abs(difference)}) <= len(difference)
-    return float(scipy_stats().wilcoxon(difference, zero_method="zsplit", method="approx" if tied else "auto").pvalue)
+    return float(scipy_stats().wilcoxon(difference, zero_method="pratt", method="approx" if tied else "auto").pvalue)
 
 
 def holm(values: Sequence[float]) -> list[float]:

@@ -5,7 +5,7 @@
 A hidden layer moves along a straight path from its state h to a baseline r without information. A token's score is the
 part of the change of S that its row contributes. The method is deterministic: it has no noise and no training. With
 r = 0 it is the published method; the page on theory explains why another baseline is better. By default, an image is
-explained from three views with one gradient each (the rule ``late``), and a caption with five Gauss-Legendre steps.
+explained from three views with one gradient each (the rule ``late``), and a caption with six Gauss-Legendre steps.
 
 Answers:
     How much each patch and each word adds to the similarity, compared with an input without content, and with which
@@ -59,7 +59,7 @@ class NIB(Method):
     variants: ClassVar = {
         "default": {
             "image": {"layer": 0.65, "baseline": "blank", "quadrature": "late", "steps": 1, "views": 3},
-            "text": {"layer": 0, "baseline": "blank", "quadrature": "gauss", "steps": 5},
+            "text": {"layer": 0, "baseline": "blank", "quadrature": "gauss", "steps": 6},
         },
         "paper": {
             side: {"layer": 0.75, "baseline": "zero", "quadrature": "riemann", "steps": 10}
