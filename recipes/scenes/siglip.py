@@ -17,6 +17,10 @@ from nibt.datasets.scenes import SIDE
 CONTEXT = 24  # the longest caption of four objects fits; SigLIP computes all places of each caption
 PATCH = 8
 MEAN, STD = IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD
+ABOUT = (
+    "A small SiglipModel (6 blocks a side, 16 x 16 patches, pooled by attention) that knows 64 nouns, trained on the "
+    "scenes of nibt.datasets.scenes; it knows nothing else."
+)
 COURSE = Course(
     parts=(
         Part(390, 0.2, {"fewest": 1, "most": 1, "smallest": 35}),

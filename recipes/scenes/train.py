@@ -1,6 +1,6 @@
-"""Train the embedded model `scenes` from nothing, on scenes drawn as they are needed.
+"""Train the embedded model `scenes`, or another network, from nothing, on scenes drawn as they are needed.
 
-    OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive python recipes/scenes/train.py --out RUN
+    OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive python recipes/scenes/train.py --out RUN [--network siglip]
 
 Resumes from RUN/checkpoint.pt. RUN/log.jsonl has the loss of every step and what was measured now and then. One
 thread makes the same losses again (`--stop 200` ends early). `export.py` makes the model's folder of it.
