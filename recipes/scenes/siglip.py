@@ -26,7 +26,7 @@ COURSE = Course(
         Part(390, 0.2, {"fewest": 1, "most": 1, "smallest": 35}),
         Part(910, 0.25, {"fewest": 1, "most": 2, "smallest": 27}),
         Part(1700, 0.3, {}),
-        Part(1900, 0.5, {}),
+        Part(2000, 0.5, {}),
         Part(2200, 1.0, {}),
     ),
     batch=96,
