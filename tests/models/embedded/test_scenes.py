@@ -163,14 +163,15 @@ def test_scenes_networks_train_as_they_are_loaded(network: str, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("recipe")
-def test_scenes_recipe_reproduces_the_logged_losses() -> None:
+@pytest.mark.parametrize(("network", "log"), [("clip", "log.jsonl"), ("siglip", "log-siglip.jsonl")])
+def test_scenes_recipe_reproduces_the_logged_losses(network: str, log: str) -> None:
     """Only the first steps, as training amplifies the rounding of a processor; `train.py --stop 200` runs more."""
     from muon import Muon  # pyright: ignore
     from train import Training, optimizers, rate_at, step_loss  # pyright: ignore
 
-    logged = [json.loads(line) for line in (RECIPE / "log.jsonl").read_text().splitlines()]
+    logged = [json.loads(line) for line in (RECIPE / log).read_text().splitlines()]
     with torch.random.fork_rng():
-        training = Training("clip")
+        training = Training(network)
     optimizers_ = optimizers(training.model, 2e-3)
     assert isinstance(optimizers_[0], Muon)
     for step in range(2):
