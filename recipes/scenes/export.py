@@ -1,9 +1,10 @@
-"""Make the folder of the embedded model `scenes` from a trained checkpoint.
+"""Make the folder of a model, such as the embedded model `scenes`, from a trained checkpoint.
 
-    python recipes/scenes/export.py --run RUN --out FOLDER
+    python recipes/scenes/export.py --run RUN --out FOLDER [--network siglip]
 
 Weights as fp16 safetensors, the processor, the mean states at every layer (for `baseline="mean"`) and the mean
 embeddings (for the target `centred`), over scenes of a seed that is used for nothing else, and `nibt.json`.
+The NOTICE is that of the embedded model; no other network is given away.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from network import network, processor
+from course import ARCHITECTURES, architecture
 
 import nibt
 from nibt.datasets.scenes import Scenes
@@ -25,13 +26,13 @@ MEANS = 5  # the seed of the scenes that are averaged
 COUNT = 2000
 
 
-def weights(run, out):
+def weights(name, run, out):
     """The trained network as a Hugging Face folder in half precision."""
-    clip_processor = processor()
-    model = network(clip_processor.tokenizer)
+    processor = architecture(name).processor()
+    model = architecture(name).network(processor.tokenizer)
     model.load_state_dict(torch.load(run / "checkpoint.pt", weights_only=True)["model"])
     model.eval().half().save_pretrained(out)
-    clip_processor.save_pretrained(out)
+    processor.save_pretrained(out)
 
 
 def means(out):
@@ -49,14 +50,19 @@ def means(out):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", choices=sorted(ARCHITECTURES), default="clip")
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    weights(options.run, options.out)
+    weights(options.network, options.run, options.out)
     means(options.out)
-    shutil.copy(HERE / "settings.json", options.out / "nibt.json")
-    shutil.copy(HERE / "NOTICE.md", options.out / "NOTICE.md")
+    if options.network == "clip":
+        shutil.copy(HERE / "settings.json", options.out / "nibt.json")
+        shutil.copy(HERE / "NOTICE.md", options.out / "NOTICE.md")
+    else:
+        settings = json.loads((HERE / "settings.json").read_text()) | {"about": architecture(options.network).ABOUT}
+        (options.out / "nibt.json").write_text(json.dumps(settings, indent=2) + "\n")
     size = sum(file.stat().st_size for file in options.out.iterdir())
     print(json.dumps({"folder": options.out.name, "megabytes": round(size / 1e6, 2)}))
 

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import torch
+from course import Course, Part
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from nibt.datasets.scenes import NOUNS, SIDE
 from nibt.datasets.scenes.captions import WORDS
@@ -12,7 +14,20 @@ from nibt.datasets.scenes.captions import WORDS
 HERE = Path(__file__).parent
 CONTEXT = 32
 PATCH = 16
+MEAN, STD = OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 START, END = "<|startoftext|>", "<|endoftext|>"
+COURSE = Course(
+    parts=(
+        Part(390, 0.33, {"fewest": 1, "most": 1, "smallest": 35}),
+        Part(910, 0.4, {"fewest": 1, "most": 2, "smallest": 27}),
+        Part(1840, 0.5, {}),
+        Part(2300, 1.0, {}),
+    ),
+    batch=128,
+    warm_up=150,
+    contrast=650,
+    cosine=2600,
+)
 
 
 def tokenizer():

@@ -1,6 +1,6 @@
-"""Train the embedded model `scenes` from nothing, on scenes drawn as they are needed.
+"""Train the embedded model `scenes`, or another network, from nothing, on scenes drawn as they are needed.
 
-    OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive python recipes/scenes/train.py --out RUN
+    OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive python recipes/scenes/train.py --out RUN [--network siglip]
 
 Resumes from RUN/checkpoint.pt. RUN/log.jsonl has the loss of every step and what was measured now and then. One
 thread makes the same losses again (`--stop 200` ends early). `export.py` makes the model's folder of it.
@@ -21,40 +21,47 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from course import ARCHITECTURES, SEED, TRAINING, VALIDATION, architecture
 from muon import Muon
-from network import PATCH, image_embeddings, network, text_embeddings, tokenizer
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from nibt.datasets.scenes import NOUNS, SIDE, Scenes
 from nibt.datasets.scenes.captions import TEMPLATES, drawn, with_article
 from nibt.datasets.scenes.draws import Draws
 
-SEED, TRAINING, VALIDATION = 7, 1, 2
-STEPS, WARM_UP, CONTRAST = 2300, 150, 650
 _STREAM = 9  # of the draws for captions here, apart from the data set's own
-MEAN, STD = torch.tensor(OPENAI_CLIP_MEAN)[:, None, None], torch.tensor(OPENAI_CLIP_STD)[:, None, None]
 
 
-def pixels(scenes):
-    stacked = torch.from_numpy(np.stack([scene.pixels for scene in scenes])).permute(0, 3, 1, 2)
-    return (stacked.float() / 255 - MEAN) / STD
+class Training:
+    """A network in training: its file as a module, the model and its tokenizer."""
+
+    def __init__(self, name):
+        torch.manual_seed(SEED)
+        self.architecture = architecture(name)
+        self.course = self.architecture.COURSE
+        self.words = self.architecture.tokenizer()
+        self.model = self.architecture.network(self.words).train()
+
+    @property
+    def scale(self):
+        return self.model.logit_scale.exp()
+
+    def seen(self, scenes, kept=None):
+        """Unit embeddings of scenes."""
+        mean, std = (torch.tensor(values)[:, None, None] for values in (self.architecture.MEAN, self.architecture.STD))
+        stacked = torch.from_numpy(np.stack([scene.pixels for scene in scenes])).permute(0, 3, 1, 2)
+        return self.architecture.image_embeddings(self.model, (stacked.float() / 255 - mean) / std, kept)
+
+    def read(self, captions):
+        """Unit embeddings of captions."""
+        return self.architecture.text_embeddings(self.model, self.words, captions)
 
 
-def curriculum(step):
-    """What is drawn at that step, and the share of the patches that is looked at."""
-    if step < 390:
-        return Scenes(seed=TRAINING, fewest=1, most=1, smallest=35), 0.33
-    if step < 910:
-        return Scenes(seed=TRAINING, fewest=1, most=2, smallest=27), 0.4
-    return Scenes(seed=TRAINING), 0.5 if step < STEPS - 460 else 1.0
-
-
-def looked_at(scenes, first, share):
+def looked_at(scenes, first, share, patch):
     """The patches that are looked at, that share of them: those of objects first, then any; None for all."""
     if share == 1:
         return None
-    cells = SIDE // PATCH
-    objects = np.stack([np.any(scene.masks, 0) for scene in scenes]).reshape(-1, cells, PATCH, cells, PATCH)
+    cells = SIDE // patch
+    objects = np.stack([np.any(scene.masks, 0) for scene in scenes]).reshape(-1, cells, patch, cells, patch)
     chance = [Draws(TRAINING, first + row, _STREAM + 2).bytes(cells**2) for row in range(len(scenes))]
     order = np.argsort(-(256 * objects.any((2, 4)).reshape(len(scenes), -1) + np.stack(chance)), 1, kind="stable")
     return torch.from_numpy(order[:, : round(share * cells**2)])
@@ -70,22 +77,22 @@ def captions(scene, item):
     return [(drawn(named, Draws(place, 0, _STREAM)).text, set(named)) for named in (nouns, wrong)]
 
 
-def noun_loss(model, words, seen, scenes, step):
+def noun_loss(training, seen, scenes, step):
     """Cross-entropy against the prompts of all nouns, with the objects that are there as equal labels."""
     template = Draws(TRAINING, step, _STREAM + 1).one_of(TEMPLATES)
-    prompts = text_embeddings(model, words, [template.format(with_article(noun)) for noun in NOUNS])
+    prompts = training.read([template.format(with_article(noun)) for noun in NOUNS])
     labels = torch.zeros(len(scenes), len(NOUNS))
     for row, scene in enumerate(scenes):
         labels[row, [NOUNS.index(name) for name in scene.names]] = 1 / len(scene.names)
-    return F.cross_entropy(model.logit_scale.exp() * seen @ prompts.T, labels)
+    return F.cross_entropy(training.scale * seen @ prompts.T, labels)
 
 
-def contrast_loss(model, words, seen, scenes, first):
+def contrast_loss(training, seen, scenes, first):
     """Contrast within the batch; a caption that is true of another image, too, is no negative there."""
     pairs = [captions(scene, first + row) for row, scene in enumerate(scenes)]
     texts = [pair[0] for pair in pairs] + [pair[1] for pair in pairs]
-    caption_vectors = text_embeddings(model, words, [text for text, _ in texts])
-    logits = model.logit_scale.exp() * seen @ caption_vectors.T
+    caption_vectors = training.read([text for text, _ in texts])
+    logits = training.scale * seen @ caption_vectors.T
     true = torch.tensor([[nouns <= set(scene.names) for _, nouns in texts] for scene in scenes])
     count = len(scenes)
     true[:, :count].fill_diagonal_(False)
@@ -95,15 +102,15 @@ def contrast_loss(model, words, seen, scenes, first):
 
 
 @torch.no_grad()
-def measured(model, words, count=400):
+def measured(training, count=400):
     """Zero-shot and retrieval on validation scenes."""
-    model.eval()
-    prompts = text_embeddings(model, words, [with_article(noun) for noun in NOUNS])
+    training.model.eval()
+    prompts = training.read([with_article(noun) for noun in NOUNS])
 
     def ranks(objects):
         data = Scenes(seed=VALIDATION, fewest=objects, most=objects)
         scenes = [data.scene(item) for item in range(count)]
-        seen = torch.cat([image_embeddings(model, pixels(scenes[at : at + 100])) for at in range(0, count, 100)])
+        seen = torch.cat([training.seen(scenes[at : at + 100]) for at in range(0, count, 100)])
         order = (seen @ prompts.T).argsort(1, descending=True)
         places = [
             [order[row].tolist().index(NOUNS.index(name)) for name in scene.names] for row, scene in enumerate(scenes)
@@ -112,10 +119,10 @@ def measured(model, words, count=400):
 
     one, _, _ = ranks(1)
     two, scenes, seen = ranks(2)
-    caption_vectors = text_embeddings(
-        model, words, [drawn(scene.names, Draws(VALIDATION, i, 1)).text for i, scene in enumerate(scenes)]
+    caption_vectors = training.read(
+        [drawn(scene.names, Draws(VALIDATION, i, 1)).text for i, scene in enumerate(scenes)]
     )
-    model.train()
+    training.model.train()
     return {
         "top1": (one < 1).float().mean().item(),
         "top5": (one < 5).float().mean().item(),
@@ -136,21 +143,22 @@ def optimizers(model, rate):
     return [Muon(blocks, 2 * rate), torch.optim.AdamW(groups, rate, betas=(0.9, 0.98))]
 
 
-def rate_at(step):
-    """A share of the full rate: up in a line, down as a cosine, and in a line to nothing over the last 500 steps."""
-    if step < WARM_UP:
-        return (step + 1) / WARM_UP
-    cosine = 0.5 + 0.5 * math.cos(math.pi * (step - WARM_UP) / (2600 - WARM_UP))
-    return cosine * min(1, (STEPS - step) / 500)
+def rate_at(step, course):
+    """A share of the full rate: up in a line, down as a cosine, and at the end in a line to nothing."""
+    if step < course.warm_up:
+        return (step + 1) / course.warm_up
+    cosine = 0.5 + 0.5 * math.cos(math.pi * (step - course.warm_up) / (course.cosine - course.warm_up))
+    return cosine * min(1, (course.steps - step) / course.fall)
 
 
-def step_loss(model, words, step, options):
-    first = step * options.batch
-    data, patches = curriculum(step)
-    scenes = [data.scene(first + row) for row in range(options.batch)]
-    seen = image_embeddings(model, pixels(scenes), looked_at(scenes, first, patches))
-    loss = noun_loss(model, words, seen, scenes, step)
-    return loss + (contrast_loss(model, words, seen, scenes, first) if step >= CONTRAST else 0.0)
+def step_loss(training, step):
+    course = training.course
+    first = step * course.batch
+    data, share = course.at(step)
+    scenes = [data.scene(first + row) for row in range(course.batch)]
+    seen = training.seen(scenes, looked_at(scenes, first, share, training.architecture.PATCH))
+    loss = noun_loss(training, seen, scenes, step)
+    return loss + (contrast_loss(training, seen, scenes, first) if step >= course.contrast else 0.0)
 
 
 def save(path, data):
@@ -162,16 +170,15 @@ def save(path, data):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--network", choices=sorted(ARCHITECTURES), default="clip")
     parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--stop", type=int, default=STEPS, help="end after that many steps")
+    parser.add_argument("--stop", type=int, help="end after that many steps")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    torch.manual_seed(SEED)
     options.out.mkdir(parents=True, exist_ok=True)
-    words = tokenizer()
-    model = network(words).train()
+    training = Training(options.network)
+    model, course = training.model, training.course
     all_optimizers = optimizers(model, options.rate)
     checkpoint = options.out / "checkpoint.pt"
     start = 0
@@ -184,12 +191,12 @@ def main():
     full = [[group["lr"] for group in optimizer.param_groups] for optimizer in all_optimizers] if not start else None
     full = full or [[2 * options.rate], [options.rate] * 2]
     log = (options.out / "log.jsonl").open("a", buffering=1)
-    for step in range(start, options.stop):
+    for step in range(start, options.stop or course.steps):
         began = time.time()
         for optimizer, rates in zip(all_optimizers, full, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * rate_at(step)
-        loss = step_loss(model, words, step, options)
+                group["lr"] = rate * rate_at(step, course)
+        loss = step_loss(training, step)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in all_optimizers:
@@ -199,8 +206,8 @@ def main():
             model.logit_scale.clamp_(max=math.log(100))
         row = {"step": step, "loss": loss.item(), "seconds": round(time.time() - began, 3)}
         done = step + 1
-        if done % 250 == 0 or done == STEPS:
-            row |= measured(model, words)
+        if done % 250 == 0 or done == course.steps:
+            row |= measured(training)
             save(
                 checkpoint,
                 {"model": model.state_dict(), "optimizers": [o.state_dict() for o in all_optimizers], "step": done},

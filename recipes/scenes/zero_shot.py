@@ -8,13 +8,14 @@ import argparse
 import numpy as np
 import torch
 import torch.nn.functional as F
-from runs import interval, machine
+from runs import machine
 
 import nibt
 from nibt.datasets.scenes import NOUNS, STYLES, Scenes
 from nibt.datasets.scenes.backgrounds import BACKGROUNDS
 from nibt.datasets.scenes.captions import with_article
 from nibt.engine.encode import encode
+from nibt.evaluation.statistics import interval
 
 SEED = 77  # neither of the training, nor of the study
 COUNT = 2000

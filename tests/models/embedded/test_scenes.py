@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -140,28 +141,49 @@ def test_scenes_model_table_distinguishes_two_objects(model: nibt.Model) -> None
 
 
 @pytest.mark.usefixtures("recipe")
-def test_scenes_recipe_reproduces_the_logged_losses() -> None:
+@pytest.mark.parametrize("network", ["clip", "siglip"])
+def test_scenes_networks_train_as_they_are_loaded(network: str, tmp_path: Path) -> None:
+    """The recipe computes the embeddings itself, from some of the patches; those of all must be those of nibt."""
+    from train import Training  # pyright: ignore
+
+    with torch.random.fork_rng():
+        training = Training(network)
+    training.model.eval().save_pretrained(tmp_path)
+    training.architecture.processor().save_pretrained(tmp_path)
+    model = nibt.load_model(tmp_path)
+    assert model.scale == pytest.approx(1 / 0.07, rel=1e-3)
+    scenes, pairs = Scenes(seed=FRESH), list(Scenes(count=3, seed=FRESH))
+    turned = torch.arange((128 // training.architecture.PATCH) ** 2).flip(0).expand(3, -1)
+    with torch.no_grad():
+        drawn = [scenes.scene(item) for item in range(3)]
+        seen = training.seen(drawn)
+        in_another_order = training.seen(drawn, turned)
+        read = training.read([pair.caption for pair in pairs])
+    torch.testing.assert_close(seen, in_another_order, atol=1e-5, rtol=0)
+    torch.testing.assert_close(embedded(model.image, [pair.image for pair in pairs]), seen, atol=1e-5, rtol=0)
+    torch.testing.assert_close(embedded(model.text, [pair.caption for pair in pairs]), read, atol=1e-5, rtol=0)
+
+
+@pytest.mark.usefixtures("recipe")
+@pytest.mark.parametrize(("network", "log"), [("clip", "log.jsonl"), ("siglip", "log-siglip.jsonl")])
+def test_scenes_recipe_reproduces_the_logged_losses(network: str, log: str) -> None:
     """Only the first steps, as training amplifies the rounding of a processor; `train.py --stop 200` runs more."""
     from muon import Muon  # pyright: ignore
-    from network import network, tokenizer  # pyright: ignore
-    from train import SEED, optimizers, rate_at, step_loss  # pyright: ignore
+    from train import Training, optimizers, rate_at, step_loss  # pyright: ignore
 
-    logged = [json.loads(line) for line in (RECIPE / "log.jsonl").read_text().splitlines()]
-    words = tokenizer()
+    logged = [json.loads(line) for line in (RECIPE / log).read_text().splitlines()]
     with torch.random.fork_rng():
-        torch.manual_seed(SEED)
-        net = network(words).train()
-    optimizers_ = optimizers(net, 2e-3)
+        training = Training(network)
+    optimizers_ = optimizers(training.model, 2e-3)
     assert isinstance(optimizers_[0], Muon)
-    options = type("Options", (), {"batch": 128})
     for step in range(2):
         for optimizer, full in zip(optimizers_, (4e-3, 2e-3), strict=True):
             for group in optimizer.param_groups:
-                group["lr"] = full * rate_at(step)
-        loss = step_loss(net, words, step, options)
+                group["lr"] = full * rate_at(step, training.course)
+        loss = step_loss(training, step)
         assert loss.item() == pytest.approx(logged[step]["loss"], rel=1e-4)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(training.model.parameters(), 1.0)
         for optimizer in optimizers_:
             optimizer.step()
             optimizer.zero_grad()
