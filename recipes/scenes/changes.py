@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from nibt.core import quadrature
 from nibt.data.units import Grid
 from nibt.methods import _views
-from nibt.preprocessing.images import Preparation
+from nibt.preprocessing.images import Surroundings
 
 _PADDING = {"edge": "replicate", "reflect": "reflect"}
 _RIDGE = 1e-2
@@ -33,10 +33,10 @@ def changed(changes):
 
 
 def _fill(mode):
-    def surroundings(self, image, margin):
-        return F.pad(self.pixels(image)[None], (margin,) * 4, mode=_PADDING[mode])[0]
+    def pixels(self, margin):
+        return F.pad(self.preparation.pixels(self.image)[None], (margin,) * 4, mode=_PADDING[mode])[0]
 
-    return patch.object(Preparation, "surroundings", surroundings)
+    return patch.object(Surroundings, "pixels", pixels)
 
 
 def _blend(kind):

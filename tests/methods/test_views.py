@@ -21,6 +21,7 @@ from nibt.methods.base import Method
 from nibt.methods.nib import NIB
 from nibt.methods.rise import RISE
 from nibt.models.base import Model
+from nibt.preprocessing.images import Surroundings
 from nibt.results.attribution import Attribution
 from tests import tiny
 from tests.helpers import Run, assert_close, make_side
@@ -40,7 +41,7 @@ class Brightness(Method):
 
 
 def _with_pixels(of: Side, values: torch.Tensor) -> Side:
-    inputs = replace(of.inputs, values=values, images=())
+    inputs = replace(of.inputs, values=values, around=())
     return replace(of, trace=of.tower.trace(inputs))
 
 
@@ -98,7 +99,7 @@ def test_fine_map_has_its_cells_in_place(views: int, row: int, column: int) -> N
 def test_views_are_blended_from_maps_of_shifted_pixels(kind: str) -> None:
     """Compared with each view, computed from the pixels one by one."""
     of = make_side(tiny.model(kind), "image")
-    of = replace(of, trace=of.tower.trace(replace(of.inputs, images=())))
+    of = replace(of, trace=of.tower.trace(replace(of.inputs, around=())))
     method = NIB((1,), "blank", "gauss", 4, views=3)
     actual, single = method(of), replace(method, views=1)
     grid = of.cut(1).units
@@ -200,8 +201,11 @@ def test_a_shift_of_nothing_shows_the_input(kind: str, size: tuple[int, int]) ->
     image = _stripes(*size)
     inputs = tower.prepare([image])
     assert torch.equal(tower.shifted(inputs, [(0, 0)]).values, inputs.values)
-    around = tower.preparation.surroundings(image, 5)[..., 5:-5, 5:-5]
-    torch.testing.assert_close(around.to(inputs.values), inputs.values[0], atol=0.1, rtol=0)
+    around = Surroundings(tower.preparation, image).pixels(5)
+    cropped = tower.preparation.resize.way == "shortest" and size != (31, 31)
+    assert (around is not None) == cropped
+    if around is not None:
+        torch.testing.assert_close(around[..., 5:-5, 5:-5].to(inputs.values), inputs.values[0], atol=0.1, rtol=0)
 
 
 def test_views_keep_changed_pixels() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nibt.core.side import Side
 from nibt.data.images import ImageSource, read_image
 from nibt.data.pair import Caption, as_list, modality, read_caption
-from nibt.data.units import Grid, special_share
+from nibt.data.units import Grid, Words, special_share
 from nibt.engine.encode import encode
 from nibt.engine.jacobians import SidePaths, most_steps, part_masks, scores, vectors
 from nibt.engine.spec import baseline_by_side, resolve
@@ -81,8 +81,10 @@ def explain_embeddings(
         sum=torch.stack([integral.values.sum(-1) for integral in by_view]).mean(0),
         tolerance=method.tolerance,
     )
-    units = trace.cut(method.layer[0]).units if side == "image" else trace.inputs.take([0] * len(aim)).words
-    assert units is not None
+    cut = trace.cut(method.layer[0])
+    units = cut.units
+    if isinstance(units, Words):
+        units = tower.units(trace.inputs.take([0] * len(aim)), cut.hidden.expand(len(aim), -1, -1))
     share = torch.stack([special_share(integral.values, units) for integral in by_view]).mean(0)
     kept = [units.keep(integral.values) for integral in by_view]
     values, units = paths.blend(kept, units) if isinstance(units, Grid) else (kept[0], units)

@@ -9,7 +9,7 @@ from nibt.core.side import Side
 from nibt.data.units import special_share
 from nibt.errors import BadOption, Unsupported
 from nibt.results.attribution import Attribution, PathSummary
-from nibt.types import PerExample, PerToken
+from nibt.types import PerToken
 
 
 def check_path(baseline: str, quadrature: str, steps: int, floor: float) -> None:
@@ -43,26 +43,6 @@ def average_layers(
             f"layers {layers} have different grids, so their maps cannot be averaged: choose layers with the same grid"
         )
     scores = torch.stack(list(maps)).mean(0)
-    return Attribution(units.keep(scores), units, special_share(scores, units), _mean(summaries) if summaries else None)
-
-
-def _mean(parts: Sequence[PathSummary]) -> PathSummary:
-    """Return one summary for the paths of several layers: means of the scores, the maximum of the steps."""
-    if len(parts) == 1:
-        return parts[0]
-
-    def mean(name: str) -> PerExample:
-        return torch.stack([getattr(part, name) for part in parts]).mean(0)
-
-    first, layers = parts[0], tuple(layer for part in parts for layer in part.layers)
-    most = torch.stack([part.steps for part in parts]).amax(0)
-    return PathSummary(
-        first.baseline,
-        first.quadrature,
-        layers,
-        most,
-        first.at_input,
-        mean("at_baseline"),
-        mean("sum"),
-        first.tolerance,
+    return Attribution(
+        units.keep(scores), units, special_share(scores, units), PathSummary.mean(summaries) if summaries else None
     )

@@ -10,7 +10,7 @@ has the mean over the views of what lies on it. The sum of the fine map is the m
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
 
@@ -135,21 +135,13 @@ def explain_views(views: Views, attribute: Callable[[Side], Attribution]) -> Att
     def by_view(values: Iterable[Tensor]) -> Float[Tensor, "view batch *other"]:
         return torch.cat(list(values)).unflatten(0, (len(views.shifts), -1))
 
-    units = results[0].units
+    units, batch = results[0].units, len(views.side.inputs)
     assert isinstance(units, Grid)
     scores, fine = views.blend(by_view(result.scores for result in results), units)
     special = by_view(result.special_share for result in results).mean(0)
-    return Attribution(scores, fine, special, _mean([result.path for result in results if result.path], by_view))
-
-
-def _mean(paths: Sequence[PathSummary], by_view: Callable[[Iterable[Tensor]], Tensor]) -> PathSummary | None:
-    """Return one summary for the paths of all views: means of the scores, the maximum of the steps."""
-    if not paths:
-        return None
-    means = {
-        name: by_view(getattr(path, name) for path in paths).mean(0) for name in ("at_input", "at_baseline", "sum")
-    }
-    return replace(paths[0], steps=by_view(path.steps for path in paths).amax(0), **means)
+    starts = ((result.path, first) for result in results for first in range(0, len(result.scores), batch))
+    paths = [path[first : first + batch] for path, first in starts if path is not None]
+    return Attribution(scores, fine, special, PathSummary.mean(paths) if paths else None)
 
 
 def spread(units: int, cells: int, shift: float) -> Float[Tensor, "{units}*{cells} {units}"]:

@@ -15,11 +15,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from nibt.data.images import ImageInput, Region
+from nibt.data.images import Region
 from nibt.data.units import Units, Words
 from nibt.errors import BadOption, Unsupported
 from nibt.models._attention import AttentionRecorder, Attentions, collect, single_record
 from nibt.models._compiled import is_compiled
+from nibt.preprocessing.images import Surroundings
 from nibt.types import Embedding, Hidden, States
 
 See = Callable[[Tensor], Tensor | None]
@@ -34,7 +35,7 @@ class Inputs:
         values: Pixels or token ids.
         extra: Further inputs of the forward pass.
         words: For captions, the words that the rows stand for.
-        images: The original images, which show what lies around the pixels.
+        around: For images, what the crop leaves out.
         regions: For images, the parts of the originals that the tower sees.
         notes: The warnings of each item.
 
@@ -43,7 +44,7 @@ class Inputs:
     values: Tensor
     extra: dict[str, Tensor] = field(default_factory=dict)
     words: Words | None = None
-    images: tuple[ImageInput, ...] = ()
+    around: tuple[Surroundings, ...] = ()
     regions: tuple[Region, ...] = ()
     notes: tuple[tuple[str, ...], ...] = ()
 
@@ -62,7 +63,7 @@ class Inputs:
             self.values[index],
             {key: value[index] for key, value in self.extra.items()},
             words,
-            tuple(self.images[row] for row in rows) if self.images else (),
+            tuple(self.around[row] for row in rows) if self.around else (),
             tuple(self.regions[row] for row in rows) if self.regions else (),
             tuple(self.notes[row] for row in rows) if self.notes else (),
         )

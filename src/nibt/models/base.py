@@ -31,7 +31,7 @@ from nibt.models._tower import Tower
 from nibt.models._trace import Inputs, See
 from nibt.preprocessing.captions import Tokens
 from nibt.preprocessing.captions import batch as batch_tokens
-from nibt.preprocessing.images import Preparation
+from nibt.preprocessing.images import Preparation, Surroundings
 from nibt.types import Hidden, Modality, ModelRecord, PerToken
 
 
@@ -51,7 +51,7 @@ class ImageTower(Tower):
         pixels = torch.stack([self.preparation.pixels(item) for item in items])
         return Inputs(
             pixels.to(self.example.device, self.example.dtype),
-            images=tuple(items),
+            around=tuple(Surroundings(self.preparation, item) for item in items),
             regions=tuple(self.preparation.region(item) for item in items),
             notes=tuple(self.preparation.notes(item) for item in items),
         )
@@ -91,10 +91,11 @@ class ImageTower(Tower):
         height, width = inputs.values.shape[-2:]
         margin = max((abs(step) for shift in shifts for step in shift), default=0)
         wide = F.pad(inputs.values, (margin,) * 4)
-        if inputs.images:
-            around = [self.preparation.surroundings(image, margin) for image in inputs.images]
-            wide = torch.stack(around).to(inputs.values)
-            wide[..., margin : margin + height, margin : margin + width] = inputs.values
+        for row, around in enumerate(inputs.around):
+            beyond = around.pixels(margin)
+            if beyond is not None:
+                wide[row] = beyond.to(wide)
+        wide[..., margin : margin + height, margin : margin + width] = inputs.values
         windows = [
             wide[..., margin + down : margin + down + height, margin + right : margin + right + width]
             for down, right in shifts

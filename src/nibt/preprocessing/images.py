@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -42,21 +43,6 @@ class Preparation:
             return self.process(image.pil_image.resize(reduced, self.resample))
         return self.process(image.pil_image.crop(strip) if strip else image.pil_image)
 
-    @float32_numbers()
-    def surroundings(self, image: ImageInput, margin: int) -> Float[Tensor, "channel height width"]:
-        """Compute the pixels of the tower's input with a margin on all sides.
-
-        Where the model crops the image, the margin shows what was cropped. Elsewhere it has the mean color, which is 0.
-        """
-        width, height = self.resize.size(image.size)
-        if self.uncropped is None or not self.resize.crops(image.size):
-            return F.pad(self.pixels(image), (margin,) * 4)
-        strip = self.resize.strip_box(image.size, margin)
-        whole = self.uncropped(image.pil_image.crop(strip) if strip else image.pil_image)
-        left, top = ((own - crop) // 2 - margin for own, crop in ((whole.shape[-1], width), (whole.shape[-2], height)))
-        beyond = -left, left + width + 2 * margin - whole.shape[-1], -top, top + height + 2 * margin - whole.shape[-2]
-        return F.pad(whole, beyond)  # negative padding crops
-
     def region(self, image: ImageInput) -> Region:
         """Return the part of the original that the tower sees."""
         return self.resize.region(image.size)
@@ -66,3 +52,35 @@ class Preparation:
         if not self.resize.cropped(image.size):
             return image.notes
         return (*image.notes, "the model sees only the center of the image: the rest was cropped")
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """An image with what the model's crop leaves out, which is computed when it is first needed, and kept."""
+
+    preparation: Preparation
+    image: ImageInput
+
+    @cached_property
+    @float32_numbers()
+    def whole(self) -> Float[Tensor, "channel height width"] | None:
+        """The pixels of the image without the crop; None if nothing is cropped."""
+        preparation, resize = self.preparation, self.preparation.resize
+        if preparation.uncropped is None or not resize.crops(self.image.size):
+            return None
+        strip = resize.strip_box(self.image.size, max(resize.size(self.image.size)))
+        return preparation.uncropped(self.image.pil_image.crop(strip) if strip else self.image.pil_image)
+
+    def pixels(self, margin: int) -> Float[Tensor, "channel height width"] | None:
+        """Return the pixels of the tower's input with a margin on all sides; None if nothing is cropped.
+
+        Where the image ends, the margin has the mean color, which is 0.
+        """
+        if self.whole is None:
+            return None
+        crop = self.preparation.resize.size(self.image.size)
+        beyond = []
+        for own, seen in zip((self.whole.shape[-1], self.whole.shape[-2]), crop, strict=True):
+            start = (own - seen) // 2 - margin
+            beyond += [-start, start + seen + 2 * margin - own]
+        return F.pad(self.whole, beyond)  # a negative number crops

@@ -1,5 +1,6 @@
 """Attributions: the signed scores of the units of one side, and functions that convert them."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, TypeAlias
 
@@ -22,7 +23,7 @@ from nibt.values import ByValue
 class PathSummary(ByValue):
     """The path from the baseline to the input, and how complete the scores along it are.
 
-    ``sum + at_baseline + gap = at_input``. If a method averages several layers, the values are means over the layers.
+    ``sum + at_baseline + gap = at_input``. With several layers or views, the values are means over them.
 
     Attributes:
         baseline: The name of the baseline.
@@ -45,7 +46,7 @@ class PathSummary(ByValue):
     sum: PerExample
     tolerance: float | None = None
 
-    def __getitem__(self, item: int) -> "PathSummary":
+    def __getitem__(self, item: int | slice) -> "PathSummary":
         return _indexed(self, item)
 
     @classmethod
@@ -61,6 +62,19 @@ class PathSummary(ByValue):
             _tensor(record.sum),
             record.tolerance,
         )
+
+    @classmethod
+    def mean(cls, parts: "Sequence[PathSummary]") -> "PathSummary":
+        """Return one summary for several layers or views: means of the scores, and the largest number of steps."""
+        first = parts[0]
+        if len(parts) == 1:
+            return first
+        means = {
+            name: torch.stack([getattr(part, name) for part in parts]).mean(0)
+            for name in ("at_input", "at_baseline", "sum")
+        }
+        layers = tuple(dict.fromkeys(layer for part in parts for layer in part.layers))
+        return replace(first, layers=layers, steps=torch.stack([part.steps for part in parts]).amax(0), **means)
 
     @property
     def gap(self) -> PerExample:
@@ -355,8 +369,8 @@ def over_image(
     return whole
 
 
-def _indexed(data: Any, item: int) -> Any:
-    """Return one example of a batch: fields with a batch dimension are indexed, others are kept."""
+def _indexed(data: Any, item: int | slice) -> Any:
+    """Return one example of a batch, or several: fields with a batch dimension are indexed, others are kept."""
     indexed = {
         f.name: getattr(data, f.name)[item]
         for f in fields(data)
