@@ -208,8 +208,8 @@ def main():
         f"{SEED} with two or three objects, one of them named; mean and bootstrap 95 % interval; * differs from NIB's "
         "default (paired Wilcoxon over the scenes that both have, Holm over the methods, 0.05). On the image side, "
         "each method has one view and three; the row without `views` is the default. Slow methods have only the "
-        "first scenes. `forwards` is the cost in forward passes of the image tower; `ms each` is processor time with the "
-        "metrics, whose share the rows `ones` show. `python recipes/scenes/methods.py`; [which one to "
+        "first scenes. `forwards` is the cost in forward passes of the image tower; `ms each` is processor time with "
+        "the metrics, whose share the rows `ones` show. `python recipes/scenes/methods.py`; [which one to "
         "use](../methods/index.md#which-one)."
     )
     seen = (
