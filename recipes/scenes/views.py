@@ -43,7 +43,7 @@ def sweep(depth):
     rules += [(views, rule) for views in (1, 2, 3) for rule in ("gauss 1", "gauss 4")]
     return [
         nib(views, layer, rule, depth)
-        for views, rule in sorted(rules)
+        for views, rule in sorted(rules, key=lambda one: (one[1] != "late", one))
         for layer in (layers[:2] if rule == "gauss 4" else layers)
     ]
 
