@@ -119,7 +119,7 @@ def table(records, side, model):
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for row, setting in enumerate(shown):
         count = scenes_of(records[setting.key])
-        cost = [setting.options["views"], f"{forwards(model, setting):.3g}"] if extra else []
+        cost = [setting.options["views"], f"{forwards(model, setting):.4g}"] if extra else []
         spent = f"{1000 * records[setting.key]['seconds'] / count:.0f}"
         cells = [name(setting), *(columns[metric][row] for metric in METRICS[side]), *cost, count, spent]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
@@ -151,6 +151,7 @@ def plot(records, model):
         panel.minorticks_off()
         panel.set_xlim(0.5, 2 * max(cost for cost, _, _ in points))
         panel.set_title(NAMES[metric])
+        panel.margins(y=0.08)
         panel.grid(alpha=0.3)
     shown = [
         Line2D([], [], linestyle="", marker=marker, color=color, label=method)

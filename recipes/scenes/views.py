@@ -74,7 +74,7 @@ def blends():
     return {
         "overlap, 3 cells (nibt)": default(),
         **{f"overlap, {cells} cells": default(finest=cells) for cells in (1, 2)},
-        **{name: default(blend=name) for name in ("bilinear", "smoothed", "least squares")},
+        **{name: default(blend=name) for name in ("bilinear", "smoothed", "least squares", "covering")},
     }
 
 
