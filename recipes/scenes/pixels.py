@@ -93,12 +93,12 @@ def measure(options):
 
 def of_all(answers, pairs, read, stretch):
     """The numbers of all scenes for one way from scores to pixels."""
-    found = {metric: [] for metric in METRICS}
+    measured = {metric: [] for metric in METRICS}
     for answer, pair in zip(answers, pairs, strict=True):
         pixels, mask = stretch(read(answer.grid.double())), masks(pair)[0]
-        for metric, numbers in found.items():
+        for metric, numbers in measured.items():
             numbers.append(round(on_mask(METRICS[metric], pixels, mask), 5))
-    return found
+    return measured
 
 
 def brief(values):
@@ -120,8 +120,8 @@ def main():
     if options.what == "measure":
         measure(options)
         return
-    found = collect(options.out, "pixels")
-    records = {name: found[name] for name in MAPS if name in found}
+    measured = collect(options.out, "pixels")
+    records = {name: measured[name] for name in MAPS if name in measured}
     tables = "\n\n".join(table(records, metric) for metric in METRICS)
     filled(DOCS / "study.md", {"pixels": f"\n\n{tables}\n\n{COUNT} scenes. {machine()}.\n\n"})
 

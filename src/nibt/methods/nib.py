@@ -87,13 +87,14 @@ class NIB(Method):
     def completed(cls, defaults: Options, changes: Options) -> dict[str, Any]:
         """Return the values of the options.
 
-        The rule ``late`` has one step. Where it is the default, other steps or a tolerance mean ``gauss``.
+        The rule ``late`` has one step. Where it is the default, other steps or a tolerance mean ``gauss``. A tolerance
+        starts with more steps, since with few of them a sum may be right by chance where the map is not.
         """
         values = dict(defaults)
         if changes.get("quadrature") == "late":
             values["steps"] = 1
         elif values.get("quadrature") == "late" and {"quadrature", "steps", "tolerance"} & set(changes):
-            values |= {"quadrature": "gauss", "steps": cls.steps}
+            values |= {"quadrature": "gauss", "steps": cls.steps if changes.get("tolerance") is None else 2 * cls.steps}
         return {**values, **changes}
 
     def attribute(self, side: Side) -> Attribution:

@@ -85,8 +85,8 @@ def image(seed: int = 0) -> ImageInput:
 def pair() -> tuple[Explanation, Interaction]:
     """An image whose left and right edges a CLIP does not see, with its table."""
     model = tiny.model("clip")
-    explanation = nibt.explain(model, image(), CAPTION)
-    table = nibt.explain_interactions(model, image(), CAPTION)
+    explanation = nibt.explain(model, image(), CAPTION, views=1, steps=4)
+    table = nibt.explain_interactions(model, image(), CAPTION, views=1)
     assert isinstance(explanation, Explanation)
     assert isinstance(table, Interaction)
     return explanation, table
