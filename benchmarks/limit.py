@@ -41,7 +41,6 @@ NIB = {
         {"image_views": 1, "image_layer": 7, "quadrature": "gauss", "image_steps": 4, "text_steps": 8},
     ),
     "nib, 2 views, layer 9": ("default", {"views": 2, "image_layer": 9}),
-    "nib, 7 views": ("default", {"views": 7}),
     "nib, published": ("paper", {}),
 }
 

@@ -26,6 +26,7 @@ SHOWN = ["pointing_game", "average_precision", "energy", "own_object", "confiden
 TRUE = ("pointing_game", "average_precision", "energy", "own_object")
 RULES = {"late": ("late", 1), "gauss 1": ("gauss", 1), "gauss 2": ("gauss", 2), "gauss 4": ("gauss", 4)}
 POSITIONS = (0.35, 0.5, 0.6, 0.75, 0.85, 1.0)
+HIGHEST = 14  # forward passes of the dearest settings
 SHARES = {7: 0.6, 8: 0.65, 9: 0.75}
 """The share of the depth that a layer of 12 blocks is, for models of another depth."""
 
@@ -37,15 +38,16 @@ def nib(views, layer, rule, depth=12, **changes):
 
 
 def sweep(depth):
-    """Views x layers x rules; the dear ones with few views only."""
+    """Views x layers x rules, up to the cost that the study looks at."""
     layers = sorted({round(share * depth) for share in SHARES.values()})
     rules = [(views, rule) for views in (1, 2, 3, 5, 7) for rule in ("late", "gauss 2")]
     rules += [(views, rule) for views in (1, 2, 3) for rule in ("gauss 1", "gauss 4")]
-    return [
+    chosen = [
         nib(views, layer, rule, depth)
         for views, rule in sorted(rules, key=lambda one: (one[1] != "late", one))
         for layer in (layers[:2] if rule == "gauss 4" else layers)
     ]
+    return [setting for setting in chosen if setting.cost < HIGHEST]
 
 
 def default(depth=12, **changes):
@@ -59,7 +61,7 @@ def before(depth=12):
 
 def further():
     """Other layers and numbers of views for the default's rule."""
-    return [nib(3, layer, "late") for layer in (6, 10)] + [nib(views, 8, "late") for views in (4, 9)]
+    return [nib(3, layer, "late") for layer in (6, 10)] + [nib(4, 8, "late")]
 
 
 def positions():
@@ -73,7 +75,8 @@ def fills():
 def blends():
     return {
         "overlap, 3 cells (nibt)": default(),
-        **{f"overlap, {cells} cells": default(finest=cells) for cells in (1, 2)},
+        "overlap, 1 cell": default(finest=1),
+        "overlap, 2 cells": default(finest=2),
         **{name: default(blend=name) for name in ("bilinear", "smoothed", "least squares", "covering")},
     }
 
@@ -131,7 +134,7 @@ def worse(records, setting, other):
 
 def choices(records, depth):
     """The settings that the study names, of those that were measured."""
-    known = [one for one in settings(depth) if one.key in records and not one.changes]
+    known = [one for one in settings(depth) if one.key in records and one.side == "image" and not one.changes]
     alike = [one for one in known if not worse(records, one, before(depth))]
     under = [one for one in known if one.cost < 12]
     sharp = max(under, key=lambda one: interval(records[one.key]["values"]["average_precision"])[0])
