@@ -62,7 +62,7 @@ class Batch:
         """The maps of both sides, or of one."""
         question = resolve(self.model, MethodSpec(method, variant, options))
         traces = {
-            side: self.model.tower(side).trace(inputs, min(getattr(question.methods[side], "layer", (0,))))
+            side: self.model.tower(side).trace(inputs, min(question.methods[side].layers, default=0))
             for side, inputs in (("image", self.image), ("text", self.text))
         }
         return [

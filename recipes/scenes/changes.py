@@ -87,10 +87,7 @@ def _covering(_):
 
 def _inside(units, cells, shift):
     """The share of each fine cell that each unit covers; units do not extend to the edges."""
-    edges = torch.arange(units + 1, dtype=torch.float64) + shift
-    lines = torch.arange(units * cells + 1, dtype=torch.float64) / cells
-    low = torch.maximum(lines[:-1, None], edges[None, :-1])
-    return (torch.minimum(lines[1:, None], edges[None, 1:]) - low).clamp_min(0) * cells
+    return _views.overlaps(_views.unit_edges(units, shift), units, cells) * cells
 
 
 def _least_squares(_):
@@ -110,10 +107,7 @@ def _solution(rows, columns, cells, shifts):
     """The matrix from the scores of all views to the fine cells: (cell, view, unit)."""
     sums = []
     for down, right in shifts:
-        tall, wide = (
-            (_views.spread(count, cells, shift) > 0).double() * _overlap(count, cells, shift)
-            for count, shift in ((rows, down), (columns, right))
-        )
+        tall, wide = _overlap(rows, cells, down), _overlap(columns, cells, right)
         sums.append(torch.kron(tall.T.contiguous(), wide.T.contiguous()))  # units x fine cells
     matrix = torch.cat(sums)
     gram = matrix @ matrix.T

@@ -52,30 +52,28 @@ def processor():
     return CLIPProcessor(CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size=size), tokenizer())
 
 
+def towers(words, blocks, patch, context):
+    """What the networks share of the configurations of their image tower and their text tower."""
+    depth = {"num_hidden_layers": blocks, "num_attention_heads": 4}
+    image = {**depth, "hidden_size": 128, "intermediate_size": 512, "image_size": SIDE, "patch_size": patch}
+    text = {
+        **depth,
+        "hidden_size": 96,
+        "intermediate_size": 384,
+        "vocab_size": len(words),
+        "max_position_embeddings": context,
+        "bos_token_id": words.bos_token_id,
+        "eos_token_id": words.eos_token_id,
+        "pad_token_id": words.pad_token_id,
+    }
+    return image, text
+
+
 def network(words):
     """An untrained model for a tokenizer; about 4 million parameters."""
-    shape = {"num_hidden_layers": 12, "num_attention_heads": 4, "hidden_act": "gelu"}
-    config = CLIPConfig(
-        vision_config={
-            **shape,
-            "hidden_size": 128,
-            "intermediate_size": 512,
-            "image_size": SIDE,
-            "patch_size": PATCH,
-        },
-        text_config={
-            **shape,
-            "hidden_size": 96,
-            "intermediate_size": 384,
-            "vocab_size": len(words),
-            "max_position_embeddings": CONTEXT,
-            "bos_token_id": words.bos_token_id,
-            "eos_token_id": words.eos_token_id,
-            "pad_token_id": words.pad_token_id,
-        },
-        projection_dim=128,
-    )
-    return CLIPModel(config)
+    image, text = towers(words, 12, PATCH, CONTEXT)
+    gelu = {"hidden_act": "gelu"}
+    return CLIPModel(CLIPConfig(vision_config=image | gelu, text_config=text | gelu, projection_dim=128))
 
 
 def image_embeddings(model, pixels, kept=None):

@@ -60,28 +60,8 @@ def processor():
 
 def network(words):
     """An untrained model for a tokenizer; about 2 million parameters."""
-    shape = {"num_hidden_layers": 6, "num_attention_heads": 4}
-    config = SiglipConfig(
-        vision_config={
-            **shape,
-            "hidden_size": 128,
-            "intermediate_size": 512,
-            "image_size": SIDE,
-            "patch_size": PATCH,
-        },
-        text_config={
-            **shape,
-            "hidden_size": 96,
-            "intermediate_size": 384,
-            "vocab_size": len(words),
-            "max_position_embeddings": CONTEXT,
-            "projection_size": 128,
-            "bos_token_id": None,
-            "eos_token_id": words.eos_token_id,
-            "pad_token_id": words.pad_token_id,
-        },
-    )
-    model = SiglipModel(config)
+    image, text = clip.towers(words, 6, PATCH, CONTEXT)
+    model = SiglipModel(SiglipConfig(vision_config=image, text_config=text | {"projection_size": 128}))
     with torch.no_grad():
         model.logit_scale.fill_(math.log(1 / 0.07))  # as CLIP's; the library begins at 0
     return model

@@ -126,7 +126,7 @@ def test_steps_of_a_tolerance_are_the_most_of_all_views() -> None:
     of = make_side(tiny.model("clip"), "image")
     method = NIB((1,), "blank", "gauss", 1, tolerance=0.02, views=4)
     views = Views.of(of, 4, (1,))
-    steps = torch.stack([replace(method, views=1).attribute(side).path.steps for side in views.single_sides()])
+    steps = torch.stack([replace(method, views=1).attribute(side).path.steps for side in views.sides(1)])
     assert torch.equal(method(of).path.steps, steps.amax(0))
     assert (steps != steps[0]).any(), "the views take different numbers of steps"
     assert Brightness(views=2)(of).path is None

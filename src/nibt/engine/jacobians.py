@@ -226,9 +226,10 @@ class SidePaths:
     def of(cls, side: Side, method: NIB) -> "SidePaths":
         """Return the paths of a side with one example."""
         views = Views.of(side, method.views, method.layer) if method.views > 1 else None
-        sides = list(views.single_sides()) if views else [side]
-        after = torch.stack([F.normalize(one.trace.embedding, dim=-1)[0] for one in sides]).mean(0)
-        return cls(after, [_layer_paths(one, method) for one in sides], views)
+        sides = list(views.sides(1)) if views else [side]
+        ends = [F.normalize(one.trace.embedding, dim=-1)[0] for one in sides]
+        paths = [_layer_paths(one, end, method) for one, end in zip(sides, ends, strict=True)]
+        return cls(torch.stack(ends).mean(0), paths, views)
 
     @property
     def change(self) -> Float[Tensor, " dim"]:
@@ -244,10 +245,9 @@ class SidePaths:
         return (values[0], grid.bare()) if self.views is None else self.views.blend(torch.stack(list(values)), grid)
 
 
-def _layer_paths(side: Side, method: NIB) -> list[LayerPath]:
-    """Return the path at each layer of a method, for a side with one example."""
-    low = nodes(method.quadrature, method.steps, method.floor).low
-    after, layers = F.normalize(side.trace.embedding, dim=-1)[0], []
+def _layer_paths(side: Side, after: Float[Tensor, " dim"], method: NIB) -> list[LayerPath]:
+    """Return the path at each layer of a method, for a side with one example, whose unit embedding is ``after``."""
+    low, layers = nodes(method.quadrature, method.steps, method.floor).low, []
     for layer in method.layer:
         cut = side.cut(layer)
         start = side.baseline(method.baseline, layer, cut.hidden)

@@ -81,18 +81,17 @@ class Views:
         shifts = tuple((round(rows * down), round(columns * right)) for rows, columns in lattice(count))
         return cls(side, grid, shifts, min(layers, default=0))
 
-    def sides(self) -> Iterator[Side]:
-        """Yield the sides of the views, in order: the first view, then as many views at once as a batch may have."""
+    def sides(self, together: int | None = None) -> Iterator[Side]:
+        """Yield the sides of the views, in order: the first view, then several at once.
+
+        Args:
+            together: The number of views of a side after the first; None means as many as a batch may have.
+
+        """
         yield self.side
-        together = max(1, AT_ONCE // len(self.side.inputs))
+        together = max(1, AT_ONCE // len(self.side.inputs)) if together is None else together
         for first in range(1, len(self.shifts), together):
             yield self.side.shifted(self.shifts[first : first + together], self.lowest)
-
-    def single_sides(self) -> Iterator[Side]:
-        """Yield the side of each view, one by one."""
-        yield self.side
-        for shift in self.shifts[1:]:
-            yield self.side.shifted([shift], self.lowest)
 
     def blend(self, maps: Float[Tensor, "view *other unit"], units: Grid) -> tuple[Float[Tensor, "*other cell"], Grid]:
         """Blend the maps of all views.
@@ -109,12 +108,9 @@ class Views:
         """
         cells = min(len(self.shifts), FINEST) if units.count <= self.grid.count else 1
         height, width = _extent(self.side)
-        parts = []
-        for grid, (down, right) in zip(units.unfold(maps), self.shifts, strict=True):
-            rows = spread(units.rows, cells, down * units.rows / height).to(grid)
-            columns = spread(units.columns, cells, right * units.columns / width).to(grid)
-            parts.append(rows @ grid @ columns.T)
-        return torch.stack(parts).mean(0).flatten(-2), Grid(units.rows * cells, units.columns * cells)
+        shifts = [(down * units.rows / height, right * units.columns / width) for down, right in self.shifts]
+        fine = blended(units.unfold(maps), shifts, cells)
+        return fine.flatten(-2), Grid(units.rows * cells, units.columns * cells)
 
 
 def _extent(side: Side) -> tuple[int, int]:
@@ -144,6 +140,24 @@ def explain_views(views: Views, attribute: Callable[[Side], Attribution]) -> Att
     return Attribution(scores, fine, special, PathSummary.mean(paths) if paths else None)
 
 
+def blended(
+    grids: Float[Tensor, "view *other row column"], shifts: Sequence[tuple[float, float]], cells: int
+) -> Float[Tensor, "*other fine_row fine_column"]:
+    """Return the mean of maps whose units lie at shifted places, on a grid of ``cells`` cells per unit along each axis.
+
+    Args:
+        grids: The map of each view.
+        shifts: The shift of each view in units, down and to the right.
+        cells: The number of cells per unit.
+
+    """
+    parts = []
+    for grid, (down, right) in zip(grids, shifts, strict=True):
+        rows, columns = spread(grid.shape[-2], cells, down).to(grid), spread(grid.shape[-1], cells, right).to(grid)
+        parts.append(rows @ grid @ columns.T)
+    return torch.stack(parts).mean(0)
+
+
 def spread(units: int, cells: int, shift: float) -> Float[Tensor, "{units}*{cells} {units}"]:
     """Return the matrix that spreads the scores of a line of shifted units over finer cells; its columns sum to 1.
 
@@ -157,9 +171,19 @@ def spread(units: int, cells: int, shift: float) -> Float[Tensor, "{units}*{cell
         [[0.3333333333333333, 0.0], [0.3333333333333333, 0.0], [0.3333333333333333, 0.0], [0.0, 1.0]]
 
     """
-    edges = torch.arange(units + 1, dtype=torch.float64, device="cpu") + shift
+    edges = unit_edges(units, shift)
     edges[0], edges[-1] = 0, units
+    return overlaps(edges, units, cells) / (edges[1:] - edges[:-1])
+
+
+def unit_edges(units: int, shift: float) -> Float[Tensor, " edge"]:
+    """Return the edges of a line of shifted units."""
+    return torch.arange(units + 1, dtype=torch.float64, device="cpu") + shift
+
+
+def overlaps(edges: Float[Tensor, " edge"], units: int, cells: int) -> Float[Tensor, "{units}*{cells} {units}"]:
+    """Return the length that each of the finer cells shares with each unit between two edges."""
     lines = torch.arange(units * cells + 1, dtype=torch.float64, device="cpu") / cells
     low = torch.maximum(lines[:-1, None], edges[None, :-1])
     high = torch.minimum(lines[1:, None], edges[None, 1:])
-    return (high - low).clamp_min(0) / (edges[1:] - edges[:-1])
+    return (high - low).clamp_min(0)

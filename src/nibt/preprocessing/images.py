@@ -66,7 +66,7 @@ class Surroundings:
     def whole(self) -> Float[Tensor, "channel height width"] | None:
         """The pixels of the image without the crop; None if nothing is cropped."""
         preparation, resize = self.preparation, self.preparation.resize
-        if preparation.uncropped is None or not resize.crops(self.image.size):
+        if preparation.uncropped is None or not resize.cropped(self.image.size, 0.0):
             return None
         strip = resize.strip_box(self.image.size, max(resize.size(self.image.size)))
         return preparation.uncropped(self.image.pil_image.crop(strip) if strip else self.image.pil_image)

@@ -63,15 +63,10 @@ class Resize:
         across, down = self.width / image[0], self.height / image[1]
         return max(across, down) if self.way == "shortest" else min(across, down)
 
-    def cropped(self, image: tuple[int, int]) -> bool:
-        """Return whether more than a hundredth of the image is cropped along either axis."""
+    def cropped(self, image: tuple[int, int], share: float = 0.01) -> bool:
+        """Return whether more than a share of the image is cropped along either axis."""
         part = self.region(image)
-        return part.width < 0.99 * image[0] or part.height < 0.99 * image[1]
-
-    def crops(self, image: tuple[int, int]) -> bool:
-        """Return whether a part of the image is cropped, even if it is less than a pixel."""
-        part = self.region(image)
-        return part.width < image[0] or part.height < image[1]
+        return part.width < (1 - share) * image[0] or part.height < (1 - share) * image[1]
 
     def strip_box(self, image: tuple[int, int], beyond: int = 0) -> tuple[int, int, int, int] | None:
         """Return the center of a long strip as (left, top, right, bottom); None if the whole image can be resized.
