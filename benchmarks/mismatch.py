@@ -25,7 +25,7 @@ from nibt.engine.encode import encode
 from nibt.engine.mismatch import MARGIN, mismatches, similarities
 from nibt.engine.spec import resolve
 from nibt.methods.base import MethodSpec
-from nibt.targets.base import cosine
+from nibt.targets._similarity import cosine
 
 EVERYDAY = Path(__file__).with_name("everyday.txt").read_text(encoding="utf-8").splitlines()
 OTHERS = 25  # captions without a common object, for each image

@@ -25,7 +25,7 @@ from nibt.models.base import Inputs, Model, Tower
 from nibt.registry import available, find
 from nibt.results.explanation import Explanation
 from nibt.results.interaction import Interaction
-from nibt.targets.base import cosine
+from nibt.targets._similarity import cosine
 from tests import tiny
 
 ROOT = Path(__file__).parents[1]

@@ -6,7 +6,7 @@ from importlib import import_module
 from nibt.datasets.scenes import Scenes
 
 SEED, TRAINING, VALIDATION = 7, 1, 2
-ARCHITECTURES = {"clip": "network", "siglip": "siglip"}
+ARCHITECTURES = {"clip": "network", "siglip": "siglip", "late": "late"}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Train the embedded model `scenes`, or another network, from nothing, on scenes drawn as they are needed.
 
-    OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive python recipes/scenes/train.py --out RUN [--network siglip]
+    OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive python recipes/scenes/train.py --out RUN [--network siglip|late]
 
 Resumes from RUN/checkpoint.pt. RUN/log.jsonl has the loss of every step and what was measured now and then. One
 thread makes the same losses again (`--stop 200` ends early). `export.py` makes the model's folder of it.
@@ -31,6 +31,10 @@ from nibt.datasets.scenes.draws import Draws
 _STREAM = 9  # of the draws for captions here, apart from the data set's own
 
 
+def _cosines(seen, texts):
+    return seen @ texts.T
+
+
 class Training:
     """A network in training: its file as a module, the model and its tokenizer."""
 
@@ -44,6 +48,10 @@ class Training:
     @property
     def scale(self):
         return self.model.logit_scale.exp()
+
+    def similarities(self, seen, texts):
+        """The similarity of every image with every text."""
+        return getattr(self.architecture, "similarities", _cosines)(seen, texts)
 
     def seen(self, scenes, kept=None):
         """Unit embeddings of scenes."""
@@ -84,7 +92,7 @@ def noun_loss(training, seen, scenes, step):
     labels = torch.zeros(len(scenes), len(NOUNS))
     for row, scene in enumerate(scenes):
         labels[row, [NOUNS.index(name) for name in scene.names]] = 1 / len(scene.names)
-    return F.cross_entropy(training.scale * seen @ prompts.T, labels)
+    return F.cross_entropy(training.scale * training.similarities(seen, prompts), labels)
 
 
 def contrast_loss(training, seen, scenes, first):
@@ -92,7 +100,7 @@ def contrast_loss(training, seen, scenes, first):
     pairs = [captions(scene, first + row) for row, scene in enumerate(scenes)]
     texts = [pair[0] for pair in pairs] + [pair[1] for pair in pairs]
     caption_vectors = training.read([text for text, _ in texts])
-    logits = training.scale * seen @ caption_vectors.T
+    logits = training.scale * training.similarities(seen, caption_vectors)
     true = torch.tensor([[nouns <= set(scene.names) for _, nouns in texts] for scene in scenes])
     count = len(scenes)
     true[:, :count].fill_diagonal_(False)
@@ -111,7 +119,7 @@ def measured(training, count=400):
         data = Scenes(seed=VALIDATION, fewest=objects, most=objects)
         scenes = [data.scene(item) for item in range(count)]
         seen = torch.cat([training.seen(scenes[at : at + 100]) for at in range(0, count, 100)])
-        order = (seen @ prompts.T).argsort(1, descending=True)
+        order = training.similarities(seen, prompts).argsort(1, descending=True)
         places = [
             [order[row].tolist().index(NOUNS.index(name)) for name in scene.names] for row, scene in enumerate(scenes)
         ]
@@ -127,7 +135,10 @@ def measured(training, count=400):
         "top1": (one < 1).float().mean().item(),
         "top5": (one < 5).float().mean().item(),
         "both_in_top3": (two < 3).all(1).float().mean().item(),
-        "retrieval": ((seen @ caption_vectors.T).argmax(1) == torch.arange(100)).float().mean().item(),
+        "retrieval": (training.similarities(seen, caption_vectors).argmax(1) == torch.arange(100))
+        .float()
+        .mean()
+        .item(),
     }
 
 

@@ -10,8 +10,8 @@ Modality: TypeAlias = Literal["image", "text"]
 
 Hidden: TypeAlias = Float[Tensor, "batch token width"]
 States: TypeAlias = Float[Tensor, "node batch token width"]  # the states of each example at the nodes of a path
-Embedding: TypeAlias = Float[Tensor, "*batch dim"]
-OtherEmbedding: TypeAlias = Float[Tensor, "*#batch dim"]  # of the other side; broadcast over the states of this side
+Embedding: TypeAlias = Float[Tensor, "*embedded dim"]  # (..., batch, dim); with late interaction, (..., batch, vector, dim)
+OtherEmbedding: TypeAlias = Float[Tensor, "..."]  # of the other side; broadcast over the states of this side
 OneRow: TypeAlias = Float[Tensor, "batch 1 width"]
 PerToken: TypeAlias = Float[Tensor, "batch token"]  # all tokens, special tokens included
 PerUnit: TypeAlias = Float[Tensor, "*batch unit"]  # patches, or the tokens of a caption
@@ -37,3 +37,13 @@ class ModelRecord(TypedDict):
     image_size: int | None
     quick_gelu: NotRequired[bool]
     """OpenCLIP only: whether the model uses QuickGELU."""
+    similarity: NotRequired[str]
+    """Only for models that do not compare embeddings by their cosine: ``max_sim``."""
+    pooling: NotRequired[str]
+    """Vision-language models only: ``last`` or ``mean``."""
+    image_prompt: NotRequired[str]
+    """Vision-language models only: the prompt of an image."""
+    text_prompt: NotRequired[str]
+    """Vision-language models only: the prompt of a text, with ``{text}``."""
+    positions: NotRequired[str]
+    """Vision-language models only: ``sequential`` if tokens are numbered in order, without the axes of the image."""

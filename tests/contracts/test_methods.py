@@ -17,7 +17,7 @@ from nibt.methods._cost import evaluate
 from nibt.methods.base import Method
 from nibt.models.base import Tower
 from nibt.results.attribution import Attribution
-from nibt.targets.base import cosine
+from nibt.targets._similarity import cosine
 from nibt.types import Modality
 from tests import tiny
 from tests.helpers import METHODS, QUICK, module_state

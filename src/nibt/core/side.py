@@ -60,8 +60,10 @@ class Side:
         """
         assert isinstance(self.tower, ImageTower)
 
+        items = -1 - self.model.similarity.item_ndim
+
         def score(embeddings: Embedding) -> PerExample:
-            return self.score(embeddings.unflatten(-2, (len(shifts), -1))).flatten(-2)
+            return self.score(embeddings.unflatten(items, (len(shifts), -1))).flatten(-2)
 
         trace = self.tower.trace(self.tower.shifted(self.inputs, shifts), lowest)
         return replace(self, trace=trace, score=score)

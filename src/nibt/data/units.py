@@ -17,18 +17,28 @@ class Grid:
         rows: The number of rows.
         columns: The number of columns.
         prefix: The number of token rows before the grid, such as a class token. They are not explained, and neither
-            are token rows after the grid, which are padding.
+            are token rows after the grid, such as padding.
+        places: The token row of each cell, where the cells are not in row-major order; empty where they are.
+        overview: A coarser grid of further tokens, each of which stands for the same part of the image as a block of
+            cells. Its scores are divided equally among these cells.
 
     """
 
     rows: int
     columns: int
     prefix: int = 0
+    places: tuple[int, ...] = ()
+    overview: "Grid | None" = None
 
     @property
     def count(self) -> int:
         """The number of cells."""
         return self.rows * self.columns
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The token row of each cell."""
+        return self.places or tuple(range(self.prefix, self.prefix + self.count))
 
     def bare(self) -> "Grid":
         """Return the grid without a prefix."""
@@ -36,7 +46,16 @@ class Grid:
 
     def keep(self, scores: PerToken) -> PerUnit:
         """Return the scores of the cells only."""
-        return scores[:, self.prefix : self.prefix + self.count]
+        if not self.places:
+            return scores[:, self.prefix : self.prefix + self.count]
+        own = scores[:, list(self.places)]
+        return own if self.overview is None else own + self._spread(self.overview, scores)
+
+    def _spread(self, coarse: "Grid", scores: PerToken) -> PerUnit:
+        """Divide the scores of a coarser grid equally among the cells that it covers."""
+        down, across = self.rows // coarse.rows, self.columns // coarse.columns
+        blocks = coarse.unfold(coarse.keep(scores)).repeat_interleave(down, -2).repeat_interleave(across, -1)
+        return blocks.flatten(-2) / (down * across)
 
     def unfold(self, scores: PerUnit) -> Float[Tensor, "*batch rows columns"]:
         """Return scores in rows and columns."""

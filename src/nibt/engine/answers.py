@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
-import torch.nn.functional as F
-
 from nibt.data.images import ImageInput
 from nibt.data.units import Grid, Words
 from nibt.engine.batches import AnyPair, ExplainedBatch, explain_batches
@@ -46,10 +44,10 @@ def explain_pairs(
 def to_answers(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explanation | Comparison]:
     """Return the answers of a batch whose two sides were explained."""
     values = [side.value().tolist() for side in batch.sides]
-    embeddings = [side.trace.embedding for side in batch.sides]
-    cosines = F.cosine_similarity(*embeddings, dim=-1).tolist()
+    compare = spec.model.seen_from(spec.modalities[0])
+    similarities = compare(*(side.trace.embedding for side in batch.sides)).tolist()
     mixed = spec.modalities == IMAGE_AND_TEXT
-    mismatch = list(mismatches(*batch.sides)) if mixed else [""] * len(cosines)
+    mismatch = list(mismatches(*batch.sides)) if mixed else [""] * len(similarities)
     provenance = spec.provenance  # hashes the weights, so it is read once per batch
     answers = []
     for index, pair in enumerate(batch.pairs):
@@ -66,7 +64,7 @@ def to_answers(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explanation
             _answer(
                 sides[0],
                 sides[1],
-                similarity=cosines[index],
+                similarity=similarities[index],
                 score=_score_record(spec, [value[index] for value in values]),
                 method=spec.record["method"],
                 **provenance,

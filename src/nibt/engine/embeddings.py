@@ -19,7 +19,7 @@ from nibt.data.units import Grid, Words, special_share
 from nibt.engine.encode import encode
 from nibt.engine.jacobians import SidePaths, most_steps, part_masks, scores, vectors
 from nibt.engine.spec import baseline_by_side, resolve
-from nibt.errors import BadInput
+from nibt.errors import BadInput, Unsupported
 from nibt.methods.base import MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model
@@ -63,6 +63,7 @@ def explain_embeddings(
 
     """
     model = load_model(model)
+    _check_one_vector(model)
     own = read_caption(item) if isinstance(item, Caption) else read_image(item)
     side = modality(own)
     spec = resolve(model, MethodSpec("nib", variant, baseline_by_side(options, [side])))
@@ -89,6 +90,13 @@ def explain_embeddings(
     kept = [units.keep(integral.values) for integral in by_view]
     values, units = paths.blend(kept, units) if isinstance(units, Grid) else (kept[0], units)
     return Attribution(values, units, share, summary)
+
+
+def _check_one_vector(model: Model) -> None:
+    if model.similarity.item_ndim > 1:
+        raise Unsupported(
+            f"{model.id} embeds each token, so an image has no single vector: use explain, or explain_interactions"
+        )
 
 
 def _checked(embeddings: Tensor, like: Tensor) -> Float[Tensor, "many dim"]:
@@ -239,13 +247,14 @@ def contributions(
 
     """
     model, image = load_model(model), read_image(image)
+    _check_one_vector(model)
     spec = resolve(model, MethodSpec("nib", variant, baseline_by_side(options, ["image"])))
     method = spec.nib("image")
     trace = model.image.trace(model.image.prepare([image]), min(method.layer))
     side = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # the score is not used
     grid = trace.cut(method.layer[0]).units
     assert isinstance(grid, Grid)
-    patches = [[grid.prefix + patch] for patch in range(grid.count)]
+    patches = [[row] for row in grid.tokens]
     paths = SidePaths.of(side, method)
     by_view = paths.integrate(lambda layer: vectors(layer, part_masks(patches, layer.rows)))
     cells, fine = paths.blend([integral.values[:-1].T for integral in by_view], grid.bare())

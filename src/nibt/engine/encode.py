@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from nibt.models.base import Tower
 from nibt.torch_modes import plain_torch
@@ -12,12 +13,15 @@ from nibt.types import Embedding
 
 @plain_torch()
 def encode(tower: Tower, items: Sequence[Any], batch_size: int = 32) -> Embedding:
-    """Compute the embeddings of images or captions, in their order: (item, dim)."""
+    """Compute the embeddings of images or captions, in their order: (item, dim).
+
+    Sets of vectors are padded with zeros to the longest: (item, vector, dim).
+    """
     embeddings: dict[int, torch.Tensor] = {}
     for indices in groups_of([tower.group(item) for item in items], batch_size):
         batch = tower.encode(tower.prepare([items[index] for index in indices]))
         embeddings |= dict(zip(indices, batch, strict=True))
-    return torch.stack([embeddings[index] for index in range(len(items))])
+    return pad_sequence([embeddings[index] for index in range(len(items))], batch_first=True)
 
 
 def groups_of(groups: Sequence[Any], size: int) -> Iterator[list[int]]:

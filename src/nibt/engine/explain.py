@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias, overload
 
-import torch.nn.functional as F
 from torch import nn
 
 from nibt.data.images import ImageSource, NamedImage, read_image
@@ -145,9 +144,8 @@ def rank(model: _Model, image: ImageSource, labels: Sequence[_Text]) -> list[Ran
     """
     names = read_labels(labels)
     model = load_model(model)
-    texts = F.normalize(encode(model.text, names), dim=-1)
-    image = F.normalize(encode(model.image, [read_image(image)]), dim=-1)
-    cosines = (texts @ image[0]).float()
+    image = encode(model.image, [read_image(image)])
+    cosines = model.similarity.to_each(image, encode(model.text, names))[0].float()
     shares = (model.scale * cosines).softmax(0)
     order = cosines.argsort(descending=True, stable=True).tolist()
     return [Ranked(names[index], float(cosines[index]), float(shares[index])) for index in order]

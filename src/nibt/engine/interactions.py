@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nibt.core.side import Side
@@ -23,12 +22,15 @@ from nibt.engine.jacobians import (
     scores,
     vectors,
 )
+from nibt.engine.late_tables import late_table
 from nibt.engine.mismatch import mismatches
 from nibt.engine.spec import ExplanationSpec, resolve
+from nibt.errors import BadOption
 from nibt.methods.base import MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress, no_progress
+from nibt.registry import find
 from nibt.results.interaction import Interaction, word_indices
 from nibt.results.records import MethodRecord
 from nibt.torch_modes import plain_torch
@@ -44,6 +46,7 @@ def explain_interactions(
     caption: str | Caption | Sequence[str | Caption],
     *,
     words: str | int | Sequence[str | int] = (),
+    method: str = "nib",
     variant: str = "default",
     on_progress: OnProgress = no_progress,
     **options: Any,
@@ -60,14 +63,19 @@ def explain_interactions(
     ``tolerance=None`` turns this off. Each word costs a forward pass through the upper layers of the text tower, and a
     backward pass through those of the image tower, per step.
 
+    For models with late interaction, whose similarity is a sum over the tokens of the caption, the row of a word is the
+    map of the image for the terms of that word, by any method. The caption is not narrowed, and there is no default
+    tolerance.
+
     Args:
         model: A loaded model, or what ``load_model`` takes.
         image: An image, or a list of images; lists are paired as in ``explain``.
         caption: A caption, or a list of captions.
         words: The words of the caption that get a map, by their texts or their positions from 0. Empty means all.
-        variant: A variant of the method ``nib``.
+        method: The method; other models than those with late interaction support ``nib`` only.
+        variant: A variant of the method.
         on_progress: Called after each pair with the number of pairs that are done.
-        **options: Options of the method ``nib``.
+        **options: Options of the method.
 
     Returns:
         An ``Interaction``, or a list of them if ``image`` or ``caption`` is a list.
@@ -76,13 +84,17 @@ def explain_interactions(
         BadInput: An image or a caption cannot be read, lists differ in length, a pair is not an image with a caption,
             or a word does not occur in a caption.
         UnknownName: No variant or option has that name.
-        BadOption: An option has an invalid value.
+        BadOption: An option has an invalid value, or the model does not support the method here.
 
     """
+    find("methods", method)
     read, many = make_pairs(image, caption)
     pairs = [require_image_text(pair, "explain_interactions") for pair in read]
     model = load_model(model)
-    spec = resolve(model, MethodSpec("nib", variant, _with_tolerance(variant, options)))
+    late = model.similarity.item_ndim > 1
+    if method != "nib" and not late:
+        raise BadOption(f"method must be nib for {model.id}, which has no late interaction (got {method!r})")
+    spec = resolve(model, MethodSpec(method, variant, options if late else _with_tolerance(variant, options)))
     answers = []
     for pair in pairs:
         answers.append(_table(spec, pair, as_list(words)))
@@ -100,13 +112,13 @@ def _table(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int]) -> In
     """Compute the table of one pair."""
     image, text = trace_sides(spec, [pair])
     words = _table_words(text, wanted)
-    of_words, text_change = _word_vectors(text, spec, words)
-    of_patches, grid, image_change = _patch_scores(image, spec, of_words.values)
-    scores, product = of_patches.values.float().cpu(), float(image_change @ text_change)
-    similarity = float(F.cosine_similarity(image.trace.embedding, text.trace.embedding))
-    steps = {"image": int(of_patches.steps.max()), "text": int(of_words.steps.max())}
-    method: MethodRecord = {**spec.record["method"], "steps": steps}
-    notes = _unmet_tolerances({"image": of_patches, "text": of_words}, float(scores.sum()), product)
+    similarity = float(spec.model.similarity(image.trace.embedding, text.trace.embedding))
+    method, notes = spec.record["method"], ()
+    if spec.model.similarity.item_ndim > 1:
+        scores, grid, product = late_table(spec, image, text, words)
+    else:
+        scores, grid, product, steps, notes = _path_table(spec, image, text, words)
+        method = cast(MethodRecord, {**method, "steps": steps})
     return Interaction(
         pair.caption,
         scores,
@@ -130,6 +142,18 @@ def _table(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int]) -> In
         input=pair.image,
         image_hash=pair.image.digest,
     )
+
+
+def _path_table(
+    spec: ExplanationSpec, image: Side, text: Side, words: Words
+) -> tuple[Tensor, Grid, float, dict[str, int], tuple[str, ...]]:
+    """Return the product of the contributions of both sides, its grid and exact sum, the steps, and warnings."""
+    of_words, text_change = _word_vectors(text, spec, words)
+    of_patches, grid, image_change = _patch_scores(image, spec, of_words.values)
+    scores, product = of_patches.values.float().cpu(), float(image_change @ text_change)
+    steps = {"image": int(of_patches.steps.max()), "text": int(of_words.steps.max())}
+    notes = _unmet_tolerances({"image": of_patches, "text": of_words}, float(scores.sum()), product)
+    return scores, grid, product, steps, tuple(notes)
 
 
 def _table_words(text: Side, wanted: Sequence[str | int]) -> Words:

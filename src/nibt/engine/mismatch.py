@@ -16,7 +16,6 @@ from nibt.core.side import Side
 from nibt.data.images import ImageInput
 from nibt.models.base import Model
 from nibt.results.explanation import MISMATCH
-from nibt.targets.base import cosine
 from nibt.types import Embedding, PerExample
 
 MARGIN = 0.5
@@ -44,7 +43,13 @@ class Similarities(NamedTuple):
 
 
 def mismatches(image: Side, text: Side) -> Iterator[str]:
-    """Yield a warning for each pair of a batch that the model rates as no match, and an empty string for the others."""
+    """Yield a warning for each pair of a batch that the model rates as no match, and an empty string for the others.
+
+    The rule compares logits, so models without them get no warnings.
+    """
+    if not image.model.has_logits:
+        yield from ("" for _ in range(len(image.inputs)))
+        return
     margin = MARGIN / image.model.scale
     for pair, *blanks in zip(*(values.tolist() for values in similarities(image, text)), strict=True):
         named = zip(("the blank caption", "the blank image"), blanks, strict=True)
@@ -54,9 +59,11 @@ def mismatches(image: Side, text: Side) -> Iterator[str]:
 
 def similarities(image: Side, text: Side) -> Similarities:
     """Compute the cosines that the rule compares, for a batch of pairs."""
-    seen, caption = image.trace.embedding.float(), text.trace.embedding.float()
+    seen, caption, compare = image.trace.embedding.float(), text.trace.embedding.float(), image.model.similarity
     return Similarities(
-        cosine(seen, caption), cosine(seen, text.blank().float()), cosine(caption, _blank_image(image).float())
+        compare(seen, caption),
+        compare(seen, text.blank().float()),
+        compare.swapped()(caption, _blank_image(image).float()),
     )
 
 

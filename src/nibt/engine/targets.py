@@ -17,6 +17,7 @@ from nibt.types import Modality
 
 Modalities: TypeAlias = tuple[Modality, Modality]
 IMAGE_AND_TEXT: Modalities = ("image", "text")
+_PLURAL = {"image": "images", "text": "captions"}
 _BY_MODALITY = {"image": "images in against_images (--against-image)", "text": "captions in against (--against)"}
 
 
@@ -86,6 +87,18 @@ def resolve_targets(
         target = kind(contrast.templates)
     if target.others == "none" and (contrast.against or contrast.against_images):
         raise BadOption(f"the target {name} compares with nothing: leave against out, or choose softmax or difference")
+    if name == "logit" and not model.has_logits:
+        raise BadOption(f"{model.id} has no scale of logits: choose cosine")
+    if target.averages and model.similarity.item_ndim > 1:
+        raise BadOption(
+            f"the target {name} takes means of embeddings, and {model.id} embeds each token: choose cosine (which is "
+            "MaxSim for this model), difference or softmax"
+        )
+    if modalities[0] == modalities[1] and model.similarity.item_ndim > 1:
+        raise BadOption(
+            f"{model.id} compares a query with an image by late interaction (got two {_PLURAL[modalities[0]]}): give "
+            "an image and a caption"
+        )
     if modalities[0] == modalities[1]:
         return {modalities[0]: target}, {modalities[0]: _same_modality(model, target, contrast, modalities[0])}, ()
     contexts: dict[Modality, TargetContext] = {
@@ -143,7 +156,8 @@ def _context(model: Model, other: Tower, target: Target, items: Sequence[Any]) -
     if others is None and target.shipped_default:
         default = shipped_mean_states(model).tensors.get(f"{target.shipped_default}.{other.modality}")
         others = None if default is None else default[None].to(other.example)
-    return TargetContext(model.scale, model.bias, others)
+    own: Modality = "text" if other.modality == "image" else "image"
+    return TargetContext(model.scale, model.bias, others, model.seen_from(own))
 
 
 def shipped_mean_states(model: Model) -> MeanStates:

@@ -19,7 +19,7 @@ from nibt.results.attribution import Attribution
 from nibt.types import Modality
 
 Options = Mapping[str, Any]
-Need = Literal["attention", "stem"]
+Need = Literal["attention", "stem", "vectors"]
 Kind = Literal["path", "gradient", "attention", "perturbation", "control", "other"]
 SIDES: tuple[Modality, Modality] = ("image", "text")
 

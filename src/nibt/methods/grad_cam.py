@@ -69,7 +69,7 @@ class GradCAM(GradientMethod):
 def _pooled(gradient: Hidden, units: Units) -> Float[Tensor, "batch 1 width"]:
     """Compute the mean gradient of each channel over the rows that stand for a unit."""
     if isinstance(units, Grid):
-        return gradient[:, units.prefix : units.prefix + units.count].mean(1, keepdim=True)
+        return gradient[:, list(units.tokens)].mean(1, keepdim=True)
     explained = units.explained.to(gradient)[..., None]
     return ((gradient * explained).sum(1) / explained.sum(1))[:, None]
 

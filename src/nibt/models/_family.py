@@ -5,9 +5,11 @@ from typing import ClassVar
 
 from torch import nn
 
+from nibt.errors import BadOption
 from nibt.models._request import Request
 from nibt.models.base import ImageTower, TextTower
 from nibt.registry import Plugin
+from nibt.targets._similarity import CosineSimilarity, Similarity
 
 
 class Family(Plugin, ABC):
@@ -23,14 +25,38 @@ class Family(Plugin, ABC):
     def load(source: str, request: Request) -> tuple[nn.Module, Request]:
         """Load a checkpoint and its processors from a folder or a hub."""
 
+    has_logits: ClassVar[bool] = True
+    """Whether models have a scale that turns similarities into logits."""
+
+    @staticmethod
+    def resolved(source: str, request: Request) -> Request:
+        """Return the request with what the family adds to it, such as the prompts of a vision-language model.
+
+        Args:
+            source: The folder or the name of the model.
+            request: The request.
+
+        Raises:
+            BadOption: An option is not for this family.
+
+        """
+        if request.embedding:
+            raise BadOption(f"{sorted(request.embedding)[0]} is for embedders on vision-language models: leave it out")
+        return request
+
     @staticmethod
     @abstractmethod
     def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
         """Return the two towers of a model."""
 
-    @staticmethod
-    def scale_and_bias(module: nn.Module) -> tuple[float, float]:
-        """Return the scale and the bias that turn a cosine into the model's logit."""
+    similarity: ClassVar[Similarity] = CosineSimilarity()
+    """How embeddings are compared, seen from the image side."""
+
+    @classmethod
+    def scale_and_bias(cls, module: nn.Module) -> tuple[float, float]:
+        """Return the scale and the bias that turn a similarity into the model's logit: 1 and 0 without logits."""
+        if not cls.has_logits:
+            return 1.0, 0.0
         bias = getattr(module, "logit_bias", None)
         scale = module.logit_scale.detach().float().exp().item()  # pyright: ignore
         return scale, 0.0 if bias is None else bias.detach().float().item()

@@ -62,6 +62,29 @@ def with_processor(source: str, request: Request) -> Request:
     return replace(request, processor=processor, tokenizer=tokenizer)
 
 
+def whole_processor(source: str, request: Request) -> Any:
+    """Return the processor of a checkpoint whose model reads images and texts together.
+
+    Raises:
+        CannotLoad: The checkpoint has no such processor that Transformers can load.
+
+    """
+    if request.processor is not None:
+        return request.processor
+    from transformers import AutoProcessor
+
+    try:
+        processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
+        if not hasattr(processor, "tokenizer"):
+            raise ValueError("the processor has no tokenizer")
+    except (OSError, TypeError, ValueError) as error:
+        raise CannotLoad(
+            f"{source!r} has no processor that Transformers can load ({_line(error)}): save the processor with the "
+            "model, or pass processor=..."
+        ) from error
+    return processor
+
+
 def get_image_processor(request: Request) -> Any:
     """Return the part of a processor that takes images."""
     return getattr(request.processor, "image_processor", request.processor)

@@ -25,7 +25,7 @@ from nibt.errors import BadOption, CannotLoad, NibtError
 from nibt.models._compiled import uncompiled
 from nibt.models._family import Family
 from nibt.models._hub import cached, has
-from nibt.models._request import Request
+from nibt.models._request import EMBEDDING, Request
 from nibt.models._trace import Inputs, Trace
 from nibt.models.base import ImageTower, Model, Tower
 from nibt.registry import available, find
@@ -55,8 +55,12 @@ def load_model(
     image_size: int | None = None,
     processor: Any = None,
     tokenizer: Any = None,
+    pooling: str | None = None,
+    instruction: str | None = None,
+    image_prompt: str | None = None,
+    text_prompt: str | None = None,
 ) -> Model:
-    """Load a CLIP-like model.
+    """Load an image-text model: a dual encoder, or an embedder on a vision-language model.
 
     A model in memory is used as it is, neither moved nor changed. If ``torch.compile`` was applied to it, it is
     explained by uncompiled modules that share its weights.
@@ -72,6 +76,12 @@ def load_model(
         image_size: The side of the input in pixels; with ``resize="whole"`` the square root of its area.
         processor: The processor of a model in memory.
         tokenizer: The tokenizer of a model in memory, if the processor has none.
+        pooling: How a vision-language model embeds a prompt: by the last hidden state of its ``"last"`` token, or by
+            the ``"mean"`` over all tokens. It is known for GME, Qwen3-VL-Embedding, and folders of
+            sentence-transformers.
+        instruction: The system message of the prompts of a vision-language model.
+        image_prompt: The prompt of an image, with the model's image token; by default that of the chat template.
+        text_prompt: The prompt of a text, with ``{text}``; by default that of the chat template.
 
     Raises:
         CannotLoad: There is no such model, no hub is reachable, or the model fails a check: it has NaN or missing
@@ -81,7 +91,9 @@ def load_model(
     """
     if isinstance(id, Model):
         return id
-    request = Request(_dtype(dtype), resize, image_size, processor, tokenizer)
+    prompt = {"pooling": pooling, "instruction": instruction, "image_prompt": image_prompt, "text_prompt": text_prompt}
+    embedding = {key: value for key, value in prompt.items() if value is not None}
+    request = Request(_dtype(dtype), resize, image_size, processor, tokenizer, embedding=embedding)
     _check_options(request, str(device))
     if isinstance(id, nn.Module):
         return _checked(_from_memory(id, request))
@@ -165,6 +177,7 @@ def _from_folder(name: str, folder: Path, request: Request, device: Any) -> Mode
         request,
         resize=request.resize or settings.get("resize"),
         image_size=request.image_size or settings.get("image_size"),
+        embedding={**{key: settings[key] for key in EMBEDDING if key in settings}, **request.embedding},
     )
     if (folder / "open_clip_config.json").exists():
         return _load(name, "open_clip", f"local-dir:{folder}", request, device, settings, folder)
@@ -296,9 +309,23 @@ def _model(
 ) -> Model:
     part = find("models", family)
     _check_finite(name, module)
+    request = part.resolved(str(folder or name), request)
     image, text = part.towers(module, request)
     scale, bias = part.scale_and_bias(module)
-    return Model(name, family, module, image, text, scale, bias, settings or {}, folder, request)
+    return Model(
+        name,
+        family,
+        module,
+        image,
+        text,
+        scale,
+        bias,
+        part.similarity,
+        part.has_logits,
+        settings or {},
+        folder,
+        request,
+    )
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -348,7 +375,9 @@ def _compare(name: str, tower: Tower, inputs: Inputs) -> None:
         cut = trace.cut(layer)
         with torch.no_grad():
             replayed = cut.rest(torch.stack([cut.hidden, cut.hidden]))
-        cosine = F.cosine_similarity(replayed.float(), trace.embedding.float(), dim=-1).min().item()
+        cosine = (
+            F.cosine_similarity(replayed.float().flatten(2), trace.embedding.float().flatten(1), dim=-1).min().item()
+        )
         if not cosine > least:  # also fails for NaN
             raise CannotLoad(
                 f"the model {name!r} cannot be cut: replayed from layer {layer} of {tower.depth}, its {tower.modality} "

@@ -6,6 +6,9 @@ from typing import Any
 
 import torch
 
+EMBEDDING = ("pooling", "instruction", "image_prompt", "text_prompt", "positions")
+"""What says how a vision-language model embeds a prompt."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -18,6 +21,7 @@ class Request:
         processor: The processor.
         tokenizer: The tokenizer.
         notes: Warnings about the checkpoint, for every result.
+        embedding: How a vision-language model embeds a prompt: values of ``EMBEDDING``.
         facts: What records of the model contain besides its name and weights.
 
     """
@@ -28,4 +32,5 @@ class Request:
     processor: Any = None
     tokenizer: Any = None
     notes: tuple[str, ...] = ()
+    embedding: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)

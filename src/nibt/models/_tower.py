@@ -3,8 +3,8 @@
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
-from contextlib import ExitStack
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -177,8 +177,19 @@ class Tower(ABC):
             for block in self.blocks:
                 hooks.callback(block.register_forward_pre_hook(before, with_kwargs=True).remove)
             hooks.callback(self.blocks[-1].register_forward_hook(after).remove)
+            added = hooks.enter_context(self.additions())
             embedding = self.run(inputs)
-        return Trace(self, inputs, embedding, tuple(calls), tuple(streams))
+        for layer, later in ((layer, added[layer:]) for layer in range(lowest, len(added))):
+            streams[layer] = torch.cat([streams[layer], *later], -1)  # pyright: ignore
+        return Trace(self, inputs, embedding, tuple(calls), tuple(streams), len(added))
+
+    @contextmanager
+    def additions(self) -> Iterator[list[Tensor]]:
+        """Record what the model adds to the hidden state after its first blocks, in the forward pass inside ``with``.
+
+        Most models add nothing.
+        """
+        yield []
 
     def stem(self, inputs: Inputs) -> Cut:
         """Cut the tower at its first tokens: patches with positions, the first feature map, or word embeddings."""

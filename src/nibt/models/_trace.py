@@ -87,19 +87,26 @@ class Cut:
 
     hidden: Hidden
     units: Units
-    rest: Callable[[States], Float[Tensor, "node batch dim"]]
+    rest: Callable[[States], Float[Tensor, "node batch *item"]]
     mapped: bool = True
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One forward pass of a tower: its embedding, and the inputs of each block, so that it can be cut at any layer."""
+    """One forward pass of a tower: its embedding, and the inputs of each block, so that it can be cut at any layer.
+
+    Some decoders add features of the image to the hidden state after each of their first blocks (DeepStack). These
+    bypass the layers before. The state at a layer therefore has the features that are still to be added beside it, as
+    further columns, so that a path from a baseline narrows them, too.
+    """
 
     tower: Any  # a Tower, whose module imports this one
     inputs: Inputs
     embedding: Embedding
     calls: tuple[tuple[tuple, dict[str, Any]], ...]
     streams: tuple[Tensor | None, ...]
+    additions: int = 0
+    """After how many of the first blocks features are added."""
 
     def cut(self, layer: int) -> Cut:
         """Cut the tower where the hidden state enters block ``layer``; layer ``depth`` is the output of the last block.
@@ -113,9 +120,10 @@ class Trace:
         stream, head_inputs = self.streams[layer], tower.head_inputs(self.inputs)
         assert stream is not None, f"traced above layer {layer}"
 
-        def rest(states: States) -> Float[Tensor, "node batch dim"]:
+        def rest(states: States) -> Float[Tensor, "node batch *item"]:
             count = len(states)
-            running, embedding = tower.to_stream(states.flatten(0, 1), stream), None
+            running, pending = self._split(tower.to_stream(states.flatten(0, 1), stream), layer)
+            embedding = None
             extra = {key: _repeated(value, count) for key, value in head_inputs.items()}
             with tower.lock:
                 for number, call in enumerate(self.calls[layer:], layer):
@@ -123,7 +131,7 @@ class Trace:
                     if number == tower.depth - 1:
                         embedding = tower.last(running, extra, args, kwargs)
                     if embedding is None:
-                        running = first(tower.blocks[number](running, *args, **kwargs))
+                        running = _added(first(tower.blocks[number](running, *args, **kwargs)), pending)
                 embedding = tower.head(running, extra) if embedding is None else embedding
             return embedding.unflatten(0, (count, -1))
 
@@ -149,14 +157,20 @@ class Trace:
                 f"parts of this {tower.modality} tower were compiled by torch.compile after it was loaded, so its "
                 "attention cannot be recorded: pass the compiled model to load_model again to explain it uncompiled"
             )
-        running, blocks, streams = stream.detach().requires_grad_(), [], []
+        running, pending = self._split(stream.detach().requires_grad_(), layer)
+        blocks, streams = [], []
         with tower.lock, torch.enable_grad(), AttentionRecorder() as recorder:
             for number, (args, kwargs) in enumerate(self.calls[layer:], layer):
-                running = first(tower.blocks[number](running, *args, **kwargs))
+                running = _added(first(tower.blocks[number](running, *args, **kwargs)), pending)
                 blocks.append(single_record(recorder.take_records(), number))
                 streams.append(tower.to_tokens(running))
             embedding = tower.head(running, tower.head_inputs(self.inputs))
             return collect(blocks, streams, recorder.take_records(), embedding)
+
+    def _split(self, stream: Tensor, layer: int) -> tuple[Tensor, list[Tensor]]:
+        """Return the hidden state of a layer, and the features that are added after each of the next blocks."""
+        running, *pending = stream.chunk(1 + max(0, self.additions - layer), -1)
+        return running, pending
 
     def take(self, rows: Sequence[int]) -> "Trace":
         """Return the trace of the items at ``rows``, which may repeat: one forward pass serves many captions."""
@@ -200,6 +214,11 @@ def first(out: Any) -> Tensor:
     return out[0] if isinstance(out, tuple | list) else out
 
 
+def _added(running: Tensor, pending: list[Tensor]) -> Tensor:
+    """Add the features that come next, if there are any."""
+    return running + pending.pop(0) if pending else running
+
+
 def _repeated(tensor: Tensor, count: int) -> Tensor:
     return tensor.repeat(count, *(1,) * (tensor.ndim - 1))
 
@@ -214,7 +233,7 @@ def cut_stem(tower: Any, inputs: Inputs) -> Cut:
         tower.run(inputs)
     (stream,) = streams
 
-    def rest(states: States) -> Float[Tensor, "node batch dim"]:
+    def rest(states: States) -> Float[Tensor, "node batch *item"]:
         tiled = inputs.take(list(range(len(inputs))) * len(states)) if len(states) > 1 else inputs
         with _hooked(tower, lambda _: tower.to_stream(states.flatten(0, 1), stream)):
             return tower.run(tiled).unflatten(0, (len(states), -1))

@@ -32,6 +32,7 @@ from nibt.models._trace import Inputs, See
 from nibt.preprocessing.captions import Tokens
 from nibt.preprocessing.captions import batch as batch_tokens
 from nibt.preprocessing.images import Preparation, Surroundings
+from nibt.targets._similarity import CosineSimilarity, Similarity
 from nibt.types import Hidden, Modality, ModelRecord, PerToken
 
 
@@ -228,6 +229,10 @@ class Model:
     text: TextTower
     scale: float
     bias: float = 0.0
+    similarity: Similarity = field(default_factory=CosineSimilarity)
+    """How embeddings are compared, seen from the image side."""
+    has_logits: bool = True
+    """Whether the model has a scale that turns similarities into logits; if not, ``scale`` is 1."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Recommended values of options, such as ``image_layer``."""
     folder: Path | None = None
@@ -237,6 +242,10 @@ class Model:
     def tower(self, modality: Modality) -> Tower:
         """Return the tower of a side."""
         return self.image if modality == "image" else self.text
+
+    def seen_from(self, modality: Modality) -> Similarity:
+        """Return how embeddings are compared, seen from a side."""
+        return self.similarity if modality == "image" else self.similarity.swapped()
 
     @property
     def weights_hash(self) -> str:
@@ -296,6 +305,7 @@ class Model:
             "device": self.device,
             "resize": self.request.resize or "model",
             "image_size": self.request.image_size,
+            **({} if self.similarity.name == "cosine" else {"similarity": self.similarity.name}),
             **self.request.facts,
         }
         return cast(ModelRecord, record)

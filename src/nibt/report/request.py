@@ -66,14 +66,19 @@ def model_name(answer: Shown) -> str:
     return Path(answer.model["id"]).name
 
 
+def similarity_name(answer: Shown) -> str:
+    """Return how the model compares both sides."""
+    return "MaxSim" if answer.model.get("similarity") == "max_sim" else "cosine"
+
+
 def target_line(answer: Shown) -> str:
     """Return the target of each side, its value and its alternatives; one entry if both sides have ``cosine``."""
     if isinstance(answer, Interaction):
-        return "target cosine"
+        return f"target {similarity_name(answer)}"
     sides = {name: _side(answer, name) for name in answer.sides}
     targets = {answer.score[name]["target"] for name in sides}
     if targets == {"cosine"}:
-        return "target cosine"
+        return f"target {similarity_name(answer)}"
     named = {"image": "image side", "text": "text side"}
     return "target " + "; ".join(f"{named.get(name, name)}: {text}" for name, text in sides.items())
 

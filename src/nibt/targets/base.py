@@ -5,14 +5,14 @@ further embeddings of the other side: captions for an image, images for a captio
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from nibt.registry import Plugin
+from nibt.targets._similarity import CosineSimilarity, Others, Similarity
 from nibt.types import Embedding, OtherEmbedding, PerExample
 
 
@@ -24,12 +24,19 @@ class TargetContext:
         scale: The logit scale of the model.
         bias: The logit bias of the model.
         others: Further embeddings of the other side.
+        similarity: How the model compares the embeddings of both sides, seen from this side.
 
     """
 
     scale: float = 1.0
     bias: float = 0.0
-    others: Float[Tensor, "other dim"] | None = None
+    others: Others | None = None
+    similarity: Similarity = field(default_factory=CosineSimilarity)
+
+    def to_others(self, embedding: Embedding) -> Float[Tensor, "*batch other"]:
+        """Compute the similarity with each of the others."""
+        assert self.others is not None
+        return self.similarity.to_each(embedding, self.others)
 
 
 class Target(Plugin, ABC):
@@ -37,6 +44,9 @@ class Target(Plugin, ABC):
 
     others: ClassVar[Literal["none", "one", "some"]] = "none"
     """How many others the target needs. A side without them is explained with ``cosine``, which its result states."""
+
+    averages: ClassVar[bool] = False
+    """Whether the target takes means of embeddings, which sets of vectors do not have."""
 
     shipped_default: ClassVar[str] = ""
     """The tensor among the mean states of an embedded model that replaces missing others."""
@@ -53,14 +63,3 @@ class Target(Plugin, ABC):
     def wordings(self, caption: str) -> list[str]:
         """Return the captions whose mean embedding replaces that of this caption on the image side."""
         return [caption]
-
-
-def cosine(embedding: Embedding, other: OtherEmbedding) -> PerExample:
-    """Compute the cosine of embeddings, with broadcasting."""
-    return (F.normalize(embedding, dim=-1) * F.normalize(other, dim=-1)).sum(-1)
-
-
-def to_others(embedding: Embedding, context: TargetContext) -> Float[Tensor, "*batch other"]:
-    """Compute the cosine with each of the others."""
-    assert context.others is not None
-    return F.normalize(embedding, dim=-1) @ F.normalize(context.others, dim=-1).T

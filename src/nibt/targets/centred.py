@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from typing_extensions import override
 
-from nibt.targets.base import Target, TargetContext, cosine
+from nibt.targets.base import Target, TargetContext
 from nibt.types import Embedding, OtherEmbedding, PerExample
 
 
@@ -18,13 +18,14 @@ class Centred(Target):
     """The cosine with the centered embedding of the other side."""
 
     others = "some"
+    averages = True
     shipped_default = "centre"
 
     @override
     def __call__(self, embedding: Embedding, other: OtherEmbedding, context: TargetContext) -> PerExample:
         assert context.others is not None
         mean = context.others.mean(0) if len(context.others) == 1 else F.normalize(context.others, dim=-1).mean(0)
-        return cosine(embedding, F.normalize(other, dim=-1) - mean)
+        return context.similarity(embedding, F.normalize(other, dim=-1) - mean)
 
 
 PLUGIN = Centred

@@ -1,20 +1,23 @@
-"""The cosine of the embeddings of both sides, in [-1, 1]."""
+"""The similarity of the model: the cosine of both embeddings, in [-1, 1].
+
+For models with late interaction, which embed each token, it is MaxSim.
+"""
 
 from dataclasses import dataclass
 
 from typing_extensions import override
 
-from nibt.targets.base import Target, TargetContext, cosine
+from nibt.targets.base import Target, TargetContext
 from nibt.types import Embedding, OtherEmbedding, PerExample
 
 
 @dataclass(frozen=True)
 class Cosine(Target):
-    """The cosine of the embeddings of both sides."""
+    """The cosine of the embeddings of both sides; for models with late interaction, MaxSim."""
 
     @override
     def __call__(self, embedding: Embedding, other: OtherEmbedding, context: TargetContext) -> PerExample:
-        return cosine(embedding, other)
+        return context.similarity(embedding, other)
 
 
 PLUGIN = Cosine

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
-from nibt.targets.base import Target, TargetContext, cosine, to_others
+from nibt.targets.base import Target, TargetContext
 from nibt.types import Embedding, OtherEmbedding, PerExample
 
 
@@ -19,7 +19,7 @@ class Difference(Target):
 
     @override
     def __call__(self, embedding: Embedding, other: OtherEmbedding, context: TargetContext) -> PerExample:
-        return cosine(embedding, other) - to_others(embedding, context)[..., 0]
+        return context.similarity(embedding, other) - context.to_others(embedding)[..., 0]
 
 
 PLUGIN = Difference

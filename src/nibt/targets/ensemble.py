@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing_extensions import override
 
 from nibt.errors import BadOption
-from nibt.targets.base import Target, TargetContext, cosine
+from nibt.targets.base import Target, TargetContext
 from nibt.types import Embedding, OtherEmbedding, PerExample
 
 
@@ -18,6 +18,8 @@ class Ensemble(Target):
 
     """
 
+    averages = True
+
     templates: tuple[str, ...] = ("{}", "a photo of {}", "a picture of {}", "a close-up photo of {}", "{} in a scene")
 
     def __post_init__(self) -> None:
@@ -27,7 +29,7 @@ class Ensemble(Target):
 
     @override
     def __call__(self, embedding: Embedding, other: OtherEmbedding, context: TargetContext) -> PerExample:
-        return cosine(embedding, other)
+        return context.similarity(embedding, other)
 
     def wordings(self, caption: str) -> list[str]:
         """Return the caption in each of the templates."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
-from nibt.targets.base import Target, TargetContext, cosine
+from nibt.targets.base import Target, TargetContext
 from nibt.types import Embedding, OtherEmbedding, PerExample
 
 
@@ -14,7 +14,7 @@ class Logit(Target):
 
     @override
     def __call__(self, embedding: Embedding, other: OtherEmbedding, context: TargetContext) -> PerExample:
-        return context.scale * cosine(embedding, other) + context.bias
+        return context.scale * context.similarity(embedding, other) + context.bias
 
 
 PLUGIN = Logit

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from typing_extensions import override
 
-from nibt.targets.base import Target, TargetContext, cosine, to_others
+from nibt.targets.base import Target, TargetContext
 from nibt.types import Embedding, OtherEmbedding, PerExample
 
 
@@ -17,8 +17,8 @@ class Softmax(Target):
 
     @override
     def __call__(self, embedding: Embedding, other: OtherEmbedding, context: TargetContext) -> PerExample:
-        cosines = torch.cat([cosine(embedding, other)[..., None], to_others(embedding, context)], -1)
-        return (context.scale * cosines).softmax(-1)[..., 0]
+        similarities = torch.cat([context.similarity(embedding, other)[..., None], context.to_others(embedding)], -1)
+        return (context.scale * similarities).softmax(-1)[..., 0]
 
 
 PLUGIN = Softmax

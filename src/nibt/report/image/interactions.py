@@ -13,7 +13,7 @@ from nibt.report.appearance import Appearance, appearance
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, TILE, centred, shown, stacked, text_rows, tile
 from nibt.report.image.rows import header, scale
-from nibt.report.request import method_line, target_line
+from nibt.report.request import method_line, similarity_name, target_line
 from nibt.results.explanation import other_warnings
 from nibt.results.interaction import Interaction
 from nibt.torch_modes import plain_torch
@@ -66,8 +66,9 @@ def _tiles(interaction: Interaction, photograph: Image.Image, look: Appearance) 
 
 
 def _notes(interaction: Interaction) -> list[str]:
+    similarity = f"similarity ({similarity_name(interaction)}) {interaction.similarity:.3f}"
     return [
-        f"similarity (cosine) {interaction.similarity:.3f}    all of the table, special tokens included: "
+        f"{similarity}    all of the table, special tokens included: "
         f"{float(interaction.scores.sum()):+.3f}, gap {interaction.gap:+.1g}",
         f"{method_line(interaction)}    {target_line(interaction)}    the number beside a word is the sum of its map",
         *(f"note: {warning}" for warning in other_warnings(interaction.warnings)),

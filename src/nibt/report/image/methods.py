@@ -10,7 +10,7 @@ from nibt.report.colors import PAPER
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, TILE, centred, shown, stacked, text_rows, tile
 from nibt.report.image.rows import caption, header, part_scale, photograph
-from nibt.report.request import is_signed, legend, method_name, model_name, target_line
+from nibt.report.request import is_signed, legend, method_name, model_name, similarity_name, target_line
 from nibt.results.explanation import Explanation, other_warnings
 
 _ACROSS = 5
@@ -46,7 +46,7 @@ def draw_beside(
     width = across * (max(one.width for one in tiles) + MARGIN) + MARGIN
     rows = [centred(tiles[start : start + across], width) for start in range(0, len(tiles), across)]
     lines = [
-        f"similarity (cosine) {first.similarity:.3f}; each map and each caption has its own scale",
+        f"similarity ({similarity_name(first)}) {first.similarity:.3f}; each map and each caption has its own scale",
         *_requests(answers),
         *(f"note: {warning}" for warning in dict.fromkeys(_warnings(answers))),
     ]

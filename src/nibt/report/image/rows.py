@@ -11,7 +11,7 @@ from nibt.report.appearance import Appearance
 from nibt.report.colors import FAINT, INK, PAPER, ink_on, on_paper
 from nibt.report.image.fonts import font_for
 from nibt.report.image.layout import MARGIN, SMALL, banner, text_rows
-from nibt.report.request import Shown, legend, method_line, question, sentence, target_line
+from nibt.report.request import Shown, legend, method_line, question, sentence, similarity_name, target_line
 from nibt.report.words import ColoredWord, Worded, runs
 from nibt.results.attribution import ImageAttribution, SideAttribution
 from nibt.results.explanation import Answer, Comparison, Explanation, Ranked, mismatch, other_warnings
@@ -165,7 +165,7 @@ def notes(answer: Answer, width: int) -> Image.Image:
     return text_rows(
         [
             f"{method_line(answer)}    {target_line(answer)}",
-            f"similarity (cosine) {answer.similarity:.3f}    special tokens: {', '.join(shares)}",
+            f"similarity ({similarity_name(answer)}) {answer.similarity:.3f}    special tokens: {', '.join(shares)}",
             *(f"note: {warning}" for warning in other_warnings(answer.warnings)),
         ],
         width,

@@ -1,0 +1,52 @@
+"""The similarity map of late interaction, as in ColPali (Faysse et al., ICLR 2025, arXiv 2407.01449).
+
+    score of patch j = sum over the vectors i of the query of q_i . d_j
+    score of token i = the largest q_i . d_j over the vectors j of the image
+
+q and d are the vectors of the query and of the image, one for each token of their prompts. Each score is the similarity
+that the token's own vector would have alone. The scores of a query's tokens add up to the similarity.
+
+Answers:
+    Which patches have vectors that are like those of the query; for a query, how well each token is matched.
+
+Use it when:
+    You want what other packages draw for these models, to compare it. It costs one forward pass.
+
+Avoid it when:
+    You want to know why the model answers as it does. A vector is not its patch: attention moves content between
+    patches before the vectors are made, and only the best match of each query token enters the similarity.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from typing_extensions import override
+
+from nibt.core.side import Side
+from nibt.data.units import special_share
+from nibt.methods.base import Method
+from nibt.results.attribution import Attribution
+
+
+@dataclass(frozen=True)
+class SimilarityMap(Method):
+    """The similarity of each token's own vector."""
+
+    paper = "Faysse et al., ICLR 2025, arXiv 2407.01449"
+    kind = "other"
+    cost = "1"
+    needs = ("vectors",)
+    variants: ClassVar = {"default": {"image": {}, "text": {}}}
+
+    @override
+    def attribute(self, side: Side) -> Attribution:
+        vectors = side.trace.embedding
+        alone = vectors.movedim(1, 0).unsqueeze(2)  # (vector, batch, 1, dim)
+        scores = side.score(alone).movedim(0, 1)
+        real = vectors.square().sum(-1) > 0
+        scores = scores.masked_fill(~real, 0.0)
+        units = side.units
+        return Attribution(units.keep(scores), units, special_share(scores, units))
+
+
+PLUGIN = SimilarityMap

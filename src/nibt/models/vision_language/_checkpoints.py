@@ -1,0 +1,60 @@
+"""How checkpoints embed a prompt: what their repositories say, and what is known of checkpoints by their names.
+
+A vision-language model embeds only if it was trained to, and the same architecture serves to generate text. How the
+states are pooled, and in which prompt, is no part of its configuration.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nibt.errors import BadOption, CannotLoad
+from nibt.models._request import Request
+
+POOLINGS = ("last", "mean")
+_GME = (
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n"
+    "<|im_start|>assistant\n<|endoftext|>"
+)
+_KNOWN: Mapping[str, Mapping[str, Any]] = {
+    "qwen3-vl-embedding": {"pooling": "last", "instruction": "Represent the user's input."},
+    "gme-qwen2-vl": {  # its own code gives tokens sequential positions, without the axes of the image
+        "pooling": "last",
+        "positions": "sequential",
+        "image_prompt": _GME.format("<|vision_start|><|image_pad|><|vision_end|>"),
+        "text_prompt": _GME.format("{text}"),
+    },
+}
+
+
+def settings(source: str, request: Request) -> dict[str, Any]:
+    """Return how a checkpoint embeds a prompt: options of the request, or those of the folder or the known name.
+
+    Raises:
+        CannotLoad: Neither says how the states are pooled.
+        BadOption: There is no such pooling.
+
+    """
+    known = next((dict(values) for name, values in _KNOWN.items() if name in source.lower()), {})
+    values = {**known, **_pooling_file(source), **request.embedding}
+    if not values.get("pooling"):
+        raise CannotLoad(
+            f"{source!r} is a vision-language model, and nothing says that or how it embeds: if it was trained to, "
+            "pass pooling='last' or 'mean' and its instruction or prompts, as its model card says"
+        )
+    if values["pooling"] not in POOLINGS:
+        raise BadOption(f"pooling must be one of {', '.join(POOLINGS)} (got {values['pooling']!r})")
+    return values
+
+
+def _pooling_file(source: str) -> dict[str, Any]:
+    """Return the pooling in a folder of sentence-transformers."""
+    path = Path(source) / "1_Pooling" / "config.json"
+    if not path.is_file():
+        return {}
+    config = json.loads(path.read_text(encoding="utf-8"))
+    modes = {"pooling_mode_lasttoken": "last", "pooling_mode_mean_tokens": "mean"}
+    named = {"lasttoken": "last", "mean": "mean"}.get(str(config.get("pooling_mode")))
+    pooling = named or next((value for key, value in modes.items() if config.get(key)), None)
+    return {"pooling": pooling} if pooling else {}

@@ -1,0 +1,184 @@
+"""The layouts in which processors of vision-language models give the pixels of an image.
+
+A tower takes an image as rows and columns of pixels, or as tiles; a layout converts between that and what the
+processor gives and the model takes, without arithmetic.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from nibt.data.units import Grid
+from nibt.errors import Unsupported
+from nibt.models._trace import Inputs
+
+
+class Layout(ABC):
+    """The layout of the pixels of one image.
+
+    Attributes:
+        shiftable: Whether the values of a tower are one image, which can be shifted.
+
+    """
+
+    shiftable = True
+
+    @abstractmethod
+    def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the pixels of one image, and what else the model needs of it, from what the processor gives."""
+
+    @abstractmethod
+    def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
+        """Return the arguments of the model for the images of a batch."""
+
+    @abstractmethod
+    def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
+        """Return the grid of the cells of an image.
+
+        Args:
+            inputs: A batch of images of the same shape.
+            places: The token rows of the image, in order.
+
+        """
+
+    def extent(self, inputs: Inputs) -> tuple[int, int]:
+        """Return the height and the width of the image in pixels."""
+        height, width = inputs.values.shape[-2:]
+        return height, width
+
+    def masked(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Inputs:
+        """Multiply each pixel by ``keep``."""
+        return replace(inputs, values=inputs.values * keep[:, None].to(inputs.values))
+
+
+class SquareLayout(Layout):
+    """One image of a fixed size, as in PaliGemma."""
+
+    def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the pixels: (channel, height, width)."""
+        return encoded["pixel_values"][0], {}
+
+    def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
+        """Return the pixels."""
+        return {"pixel_values": inputs.values}
+
+    def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
+        """Return the grid of patches."""
+        side = round(len(places) ** 0.5)
+        return ordered(Grid(side, len(places) // side, places=places))
+
+
+class PatchLayout(Layout):
+    """The flattened patches of Qwen-VL, whose grid follows the size of the image.
+
+    Patches are in the order of blocks of ``merge`` x ``merge`` patches, which the model merges to one token.
+
+    Args:
+        processor: The image processor.
+        nested: Whether the model takes the patches of each image apart, as ColQwen2 does, instead of those of all
+            images one after the other.
+
+    """
+
+    def __init__(self, processor: Any, nested: bool = False) -> None:
+        self.nested = nested
+        self.patch, self.merge = processor.patch_size, processor.merge_size
+        self.frames = processor.temporal_patch_size  # a still image is repeated
+
+    def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the pixels, (channel, height, width), and the grid."""
+        thw = encoded["image_grid_thw"]
+        rows, columns = (int(count) // self.merge for count in thw[0, 1:])
+        patches = encoded["pixel_values"].reshape(
+            rows, columns, self.merge, self.merge, -1, self.frames, self.patch, self.patch
+        )
+        image = patches[:, :, :, :, :, 0].permute(4, 0, 2, 5, 1, 3, 6)
+        return image.reshape(len(image), rows * self.unit, columns * self.unit), {"image_grid_thw": thw[0]}
+
+    @property
+    def unit(self) -> int:
+        """The side of a cell in pixels."""
+        return self.merge * self.patch
+
+    def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
+        """Return the patches of all images, one image after the other, and the grids."""
+        batch, channels, height, width = inputs.values.shape
+        rows, columns = height // self.unit, width // self.unit
+        image = inputs.values.reshape(batch, channels, rows, self.merge, self.patch, columns, self.merge, self.patch)
+        patches = image.permute(0, 2, 5, 3, 6, 1, 4, 7)[:, :, :, :, :, :, None]
+        repeated = patches.expand(*patches.shape[:6], self.frames, *patches.shape[7:])
+        flat = repeated.reshape(batch, rows * columns * self.merge**2, -1)
+        return {
+            "pixel_values": flat if self.nested else flat.flatten(0, 1),
+            "image_grid_thw": inputs.extra["image_grid_thw"],
+        }
+
+    def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
+        """Return the grid of merged patches."""
+        rows, columns = (int(count) // self.merge for count in inputs.extra["image_grid_thw"][0, 1:])
+        return ordered(Grid(rows, columns, places=places))
+
+
+class TileLayout(Layout):
+    """Tiles of a large image and, last, an overview of the whole image, as in Idefics 3 and SmolVLM.
+
+    The values of a tower are the tiles: (tile, channel, height, width).
+    """
+
+    shiftable = False
+
+    def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the tiles, their number in rows and columns, and which of their pixels are padding."""
+        tiles, mask = encoded["pixel_values"][0], encoded["pixel_attention_mask"][0]
+        if not mask.all():
+            raise Unsupported("the processor pads tiles, which nibt cannot place on the image: use its own settings")
+        return tiles, {"pixel_attention_mask": mask, "tiles": encoded["tiles"]}
+
+    def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
+        """Return the tiles. A blank tile gets a pixel of almost zero, since models take zeros for padding."""
+        values = inputs.values.clone()
+        blank = (values == 0).flatten(2).all(-1)
+        values[..., 0, 0, 0] += blank * torch.finfo(values.dtype).tiny
+        return {"pixel_values": values, "pixel_attention_mask": inputs.extra["pixel_attention_mask"]}
+
+    def _shape(self, inputs: Inputs) -> tuple[int, int]:
+        rows, columns = inputs.extra["tiles"][0].tolist()
+        return max(1, rows), max(1, columns)
+
+    def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
+        """Return the grid over all tiles, whose overview is a coarser grid."""
+        rows, columns = self._shape(inputs)
+        side = round((len(places) / inputs.values.shape[1]) ** 0.5)
+        if inputs.values.shape[1] == 1:  # a small image is not divided
+            return ordered(Grid(side, side, places=places))
+        tiles, overview = places[: -(side**2)], places[-(side**2) :]
+        order = torch.tensor(tiles).view(rows, columns, side, side).transpose(1, 2).flatten().tolist()
+        return Grid(rows * side, columns * side, places=tuple(order), overview=Grid(side, side, places=overview))
+
+    def extent(self, inputs: Inputs) -> tuple[int, int]:
+        """Return the height and the width of all tiles together."""
+        rows, columns = self._shape(inputs)
+        height, width = inputs.values.shape[-2:]
+        return rows * height, columns * width
+
+    def masked(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Inputs:
+        """Multiply each pixel by ``keep``, and each pixel of the overview by the mean of ``keep`` over its area."""
+        (rows, columns), (height, width) = self._shape(inputs), inputs.values.shape[-2:]
+        tiles = keep.unflatten(2, (columns, width)).unflatten(1, (rows, height)).transpose(2, 3).flatten(1, 2)
+        if inputs.values.shape[1] > rows * columns:
+            tiles = torch.cat([tiles, F.interpolate(keep[:, None], (height, width), mode="area")], 1)
+        return replace(inputs, values=inputs.values * tiles[:, :, None].to(inputs.values))
+
+
+def ordered(grid: Grid) -> Grid:
+    """Return a grid whose tokens follow each other as one with a prefix."""
+    first = grid.places[0]
+    if grid.places != tuple(range(first, first + grid.count)):
+        return grid
+    return Grid(grid.rows, grid.columns, prefix=first)

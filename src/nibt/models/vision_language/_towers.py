@@ -1,0 +1,190 @@
+"""The two towers of a vision-language model: one language model that reads a prompt with an image, or with a text."""
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from typing_extensions import override
+
+from nibt.data.images import ImageInput, Region
+from nibt.data.units import Units
+from nibt.models._trace import Cut, Inputs
+from nibt.models.base import ImageTower, TextTower
+from nibt.models.vision_language._network import Network
+from nibt.models.vision_language._pixels import Layout
+from nibt.models.vision_language._prompts import tokens
+from nibt.preprocessing import hugging_face
+from nibt.preprocessing.captions import Tokens
+from nibt.torch_modes import float32_numbers
+from nibt.types import Embedding, Hidden
+
+Encode = Callable[[ImageInput], Mapping[str, Tensor]]
+"""Prepares an image in its prompt with the model's processor."""
+_PROMPT = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
+
+
+class DecoderImageTower(ImageTower):
+    """The image side: a prompt with an image.
+
+    Its units are the cells of the grid whose features the language model reads. All other tokens of the prompt, such
+    as an instruction, are special tokens.
+
+    Attributes:
+        network: The parts of the model.
+        layout: The layout of its pixels.
+        image_token: The id of the tokens that stand for parts of the image.
+        encode_image: Prepares one image in its prompt.
+
+    """
+
+    shared = frozenset({"rope"})
+
+    def __init__(self, network: Network, layout: Layout, image_token: int, encode_image: Encode) -> None:
+        super().__init__()
+        self.root, self.network, self.layout, self.image_token = network.root, network, layout, image_token
+        self.encode_image = encode_image
+
+    @property
+    def offers(self) -> frozenset[str]:  # pyright: ignore
+        """What this tower offers to methods."""
+        return self.network.offers
+
+    @property
+    def shiftable(self) -> bool:  # pyright: ignore
+        """Whether inputs are images that can be shifted."""
+        return self.layout.shiftable
+
+    @property
+    @override
+    def blocks(self) -> list[nn.Module]:
+        return self.network.layers
+
+    def _encoded(self, item: ImageInput) -> Mapping[str, Tensor]:
+        with float32_numbers():
+            return self.encode_image(item)
+
+    @override
+    def group(self, item: ImageInput) -> Hashable:
+        encoded = self._encoded(item)
+        sizes = (encoded[name] for name in ("image_grid_thw", "tiles") if name in encoded)
+        return encoded["input_ids"].shape[1], *(tuple(size.flatten().tolist()) for size in sizes)
+
+    @override
+    def prepare(self, items: Sequence[ImageInput]) -> Inputs:
+        values, extras = [], []
+        for item in items:
+            encoded = self._encoded(item)
+            pixels, extra = self.layout.values(encoded)
+            values.append(pixels)
+            extras.append({**extra, **{name: encoded[name][0] for name in _PROMPT if name in encoded}})
+        device = self.example.device
+        return Inputs(
+            torch.stack(values).to(device, self.example.dtype),
+            {name: torch.stack([extra[name] for extra in extras]).to(device) for name in extras[0]},
+            regions=tuple(Region(0.0, 0.0, *map(float, item.size)) for item in items),
+            notes=tuple(item.notes for item in items),
+        )
+
+    @override
+    def run(self, inputs: Inputs) -> Embedding:
+        prompt = {name: inputs.extra[name] for name in _PROMPT if name in inputs.extra}
+        return self.network.run({**prompt, **self.layout.arguments(inputs)})
+
+    @contextmanager
+    def additions(self) -> Iterator[list[Tensor]]:
+        """Record the features of DeepStack."""
+        with self.network.additions() as added:
+            yield added
+
+    @override
+    def stem(self, inputs: Inputs) -> Cut:
+        return self.trace(inputs).cut(0)  # the features of the image in its prompt, with those that are added later
+
+    @override
+    def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
+        return {"mask": inputs.extra["attention_mask"]}
+
+    @override
+    def head(self, stream: Hidden, extra: dict[str, Tensor]) -> Embedding:
+        return self.network.head(stream, extra["mask"])
+
+    @override
+    def units(self, inputs: Inputs, stream: Tensor) -> Units:
+        places = (inputs.extra["input_ids"][0] == self.image_token).nonzero()[:, 0].tolist()
+        return self.layout.grid(inputs, tuple(places))
+
+    @override
+    def extent(self, inputs: Inputs) -> tuple[int, int]:
+        return self.layout.extent(inputs)
+
+    @override
+    def mask_pixels(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Inputs:
+        return self.layout.masked(inputs, keep)
+
+
+class DecoderTextTower(TextTower):
+    """The text side: a prompt with a text, whose words are its units.
+
+    Attributes:
+        network: The parts of the model.
+        tokenizer: The tokenizer.
+        prompt: The prompt, with ``{text}``.
+        typed: Whether the model takes a type of each token, which is 0 for prompts. Without it, PaliGemma masks a padded
+            batch in another way than a single text.
+
+    """
+
+    shared = frozenset({"rope"})
+
+    def __init__(self, network: Network, tokenizer: Any, prompt: str, typed: bool = False) -> None:
+        super().__init__()
+        self.root, self.network = network.root, network
+        self.tokenizer, self.prompt, self.typed = tokenizer, prompt, typed
+
+    @property
+    def offers(self) -> frozenset[str]:  # pyright: ignore
+        """What this tower offers to methods."""
+        return self.network.offers
+
+    @property
+    @override
+    def blocks(self) -> list[nn.Module]:
+        return self.network.layers
+
+    @property
+    @override
+    def embedder(self) -> nn.Module:
+        return self.network.base.get_input_embeddings()
+
+    @property
+    @override
+    def pad(self) -> tuple[int, str]:
+        return self.tokenizer.pad_token_id, self.tokenizer.pad_token
+
+    @override
+    def tokens(self, caption: str) -> Tokens:
+        return tokens(self.tokenizer, self.prompt, caption, self.network.context)
+
+    @override
+    def extra(self, tokens: Sequence[Tokens], ids: Tensor) -> dict[str, Tensor]:
+        extra = {"attention_mask": hugging_face.attention_mask(ids, tokens)}
+        return {**extra, "token_type_ids": torch.zeros_like(ids)} if self.typed else extra
+
+    @override
+    def valid_tokens(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
+        return inputs.extra["attention_mask"].bool()
+
+    @override
+    def run(self, inputs: Inputs) -> Embedding:
+        return self.network.run({"input_ids": inputs.values, **inputs.extra})
+
+    @override
+    def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
+        return {"mask": inputs.extra["attention_mask"]}
+
+    @override
+    def head(self, stream: Hidden, extra: dict[str, Tensor]) -> Embedding:
+        return self.network.head(stream, extra["mask"])

@@ -1,0 +1,102 @@
+"""How a model compares the embeddings of both sides: by the cosine of two vectors, or by late interaction.
+
+Late interaction (Khattab and Zaharia, SIGIR 2020, arXiv 2004.12832; ColPali, arXiv 2407.01449) keeps a vector of unit
+length for each token. The similarity is MaxSim: the sum over the vectors of the query of the largest cosine with a
+vector of the document.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from nibt.types import Embedding, OtherEmbedding, PerExample
+
+Others = Float[Tensor, "other *item"]
+"""Embeddings of several items: (other, dim), or (other, vector, dim)."""
+
+
+class Similarity(ABC):
+    """A similarity of two embeddings, seen from one of the two sides.
+
+    Attributes:
+        name: Its name in records.
+        item_ndim: The number of dimensions of the embedding of one item: 1 for a vector, 2 for a set of vectors.
+
+    """
+
+    name: ClassVar[str]
+    item_ndim: ClassVar[int]
+
+    @abstractmethod
+    def __call__(self, embedding: Embedding, other: OtherEmbedding) -> PerExample:
+        """Compare embeddings with those of the other side, with broadcasting over the dimensions before the item's."""
+
+    @abstractmethod
+    def to_each(self, embedding: Embedding, others: Others) -> Float[Tensor, "*batch other"]:
+        """Compare embeddings with each of several embeddings of the other side."""
+
+    @abstractmethod
+    def swapped(self) -> "Similarity":
+        """Return the same similarity, seen from the other side."""
+
+
+def cosine(embedding: Embedding, other: OtherEmbedding) -> PerExample:
+    """Compute the cosine of embeddings, with broadcasting."""
+    return (F.normalize(embedding, dim=-1) * F.normalize(other, dim=-1)).sum(-1)
+
+
+class CosineSimilarity(Similarity):
+    """The cosine of two vectors, in [-1, 1]."""
+
+    name: ClassVar[str] = "cosine"
+    item_ndim: ClassVar[int] = 1
+
+    def __call__(self, embedding: Embedding, other: OtherEmbedding) -> PerExample:
+        """Compute the cosine of embeddings."""
+        return cosine(embedding, other)
+
+    def to_each(self, embedding: Embedding, others: Others) -> Float[Tensor, "*batch other"]:
+        """Compute the cosine with each of the others."""
+        return F.normalize(embedding, dim=-1) @ F.normalize(others, dim=-1).T
+
+    def swapped(self) -> "CosineSimilarity":
+        """Return the cosine, which is symmetric."""
+        return self
+
+
+@dataclass(frozen=True)
+class MaxSim(Similarity):
+    """MaxSim, from 0 or less to the number of vectors of the query.
+
+    Vectors of zeros are padding: those of a query add nothing, and those of a document are never the largest.
+
+    Args:
+        own_is_query: Whether this side is the query.
+
+    """
+
+    own_is_query: bool = False
+    name: ClassVar[str] = "max_sim"
+    item_ndim: ClassVar[int] = 2
+
+    def __call__(self, embedding: Embedding, other: OtherEmbedding) -> PerExample:
+        """Compute MaxSim of sets of unit vectors: (..., vector, dim)."""
+        query, document = (embedding, other) if self.own_is_query else (other, embedding)
+        cosines = query @ document.mT
+        padding = document.detach().square().sum(-1) == 0
+        if padding.any():
+            cosines = cosines.masked_fill(padding[..., None, :], float("-inf"))
+        largest = cosines.amax(-1)
+        return largest.masked_fill(query.detach().square().sum(-1) == 0, 0.0).sum(-1)
+
+    def to_each(self, embedding: Embedding, others: Others) -> Float[Tensor, "*batch other"]:
+        """Compute MaxSim with each of the others."""
+        return self(embedding.unsqueeze(-3), others)
+
+    def swapped(self) -> "MaxSim":
+        """Return MaxSim, seen from the other side."""
+        return MaxSim(not self.own_is_query)

@@ -1,0 +1,150 @@
+"""Late interaction: MaxSim, maps of queries and of their words, and what is refused."""
+
+import pytest
+import torch
+
+import nibt
+from nibt.errors import BadOption, Unsupported
+from nibt.targets._similarity import MaxSim
+from tests import tiny
+from tests.tiny_vision_language import LATE, built, model
+
+QUERY = "a photo of a cat and a dog"
+PAGE, OTHER = tiny.image(64, 48, 0), tiny.image(90, 30, 1)
+METHODS = ("nib", "occlusion", "similarity_map")
+
+
+def embeddings(kind: str, queries: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    loaded = model(kind)
+    return loaded.image.encode(loaded.image.prepare([PAGE])), loaded.text.encode(loaded.text.prepare(queries))
+
+
+@pytest.mark.parametrize("kind", LATE)
+def test_similarity_is_that_of_the_processor(kind: str) -> None:
+    page, queries = embeddings(kind, [QUERY])
+    expected = built(kind).processor.score_retrieval(list(queries), list(page))
+    answer = nibt.explain(model(kind), PAGE, QUERY, "similarity_map")
+    assert isinstance(answer, nibt.Explanation)
+    assert answer.similarity == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_similarity_does_not_depend_on_padding() -> None:
+    page, queries = embeddings("colqwen2", [QUERY, "two cars"])
+    _, alone = embeddings("colqwen2", ["two cars"])
+    longer = torch.cat([page, torch.zeros_like(page)], 1)
+    expected = MaxSim()(page, alone)
+    torch.testing.assert_close(MaxSim()(page, queries[1:]), expected)
+    torch.testing.assert_close(MaxSim()(longer, queries[1:]), expected)
+    torch.testing.assert_close(MaxSim().swapped()(queries[1:], longer), expected)
+    torch.testing.assert_close(MaxSim().to_each(page, queries)[0, 1:], expected)
+
+
+def test_padding_of_a_document_is_never_the_best_match() -> None:
+    document, query = torch.tensor([[[-1.0, 0.0], [0.0, 0.0]]]), torch.tensor([[[1.0, 0.0]]])
+    assert MaxSim()(document, query).tolist() == [-1.0]
+
+
+@pytest.mark.parametrize("kind", LATE)
+def test_similarity_map_is_the_product_of_the_vectors(kind: str) -> None:
+    page, queries = embeddings(kind, [QUERY])
+    answer = nibt.explain(model(kind), PAGE, QUERY, "similarity_map")
+    assert isinstance(answer, nibt.Explanation)
+    rows = list(model(kind).image.trace(model(kind).image.prepare([PAGE])).cut(0).units.tokens)
+    products = (page[0] @ queries[0].T).sum(-1)
+    if kind != "colmodernvbert":  # whose overview is spread over the cells
+        torch.testing.assert_close(answer.image.scores.flatten(), products[rows], atol=1e-5, rtol=1e-5)
+    words = (page[0] @ queries[0].T).amax(0)
+    torch.testing.assert_close(float(words.sum()), answer.similarity, atol=1e-4, rtol=1e-5)
+    explained = answer.text.units.explained
+    torch.testing.assert_close(answer.text.scores[explained], words[explained], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", LATE)
+def test_rows_of_a_table_add_up_to_the_map_of_the_query(kind: str, method: str) -> None:
+    table = nibt.explain_interactions(model(kind), PAGE, QUERY, method=method)
+    answer = nibt.explain(model(kind), PAGE, QUERY, method)
+    assert isinstance(table, nibt.Interaction)
+    assert isinstance(answer, nibt.Explanation)
+    assert [word.text for word in table.words] == QUERY.split()
+    scale = float(answer.image.scores.abs().max())
+    torch.testing.assert_close(
+        table.scores[:, :-1].sum(0), answer.image.scores.flatten(), atol=2e-5 * max(1.0, scale), rtol=1e-4
+    )
+
+
+def test_row_of_a_word_does_not_depend_on_the_other_words() -> None:
+    loaded = model("colpali")
+    whole = nibt.explain_interactions(loaded, PAGE, QUERY, method="occlusion")
+    one = nibt.explain_interactions(loaded, PAGE, QUERY, words="cat", method="occlusion")
+    assert isinstance(whole, nibt.Interaction)
+    assert isinstance(one, nibt.Interaction)
+    torch.testing.assert_close(one.table[0], whole.table[4], atol=1e-5, rtol=1e-5)
+
+
+def test_sum_of_a_table_is_the_change_of_the_similarity_with_enough_steps() -> None:
+    loaded = model("colpali")
+    table = nibt.explain_interactions(loaded, PAGE, QUERY, steps=64, quadrature="gauss", image_views=1)
+    assert isinstance(table, nibt.Interaction)
+    page, queries = embeddings("colpali", [QUERY])
+    inputs = loaded.image.prepare([PAGE])
+    blank = loaded.image.trace(inputs).cut(loaded.image.depth)
+    with torch.no_grad():
+        without = blank.rest(loaded.image.blank(inputs, loaded.image.depth)[None])[0]
+    assert table.product == pytest.approx(float(MaxSim()(page, queries) - MaxSim()(without, queries)), abs=1e-4)
+    assert abs(table.gap) < 0.05 * abs(table.product)
+
+
+@pytest.mark.parametrize("target", ["difference", "softmax"])
+def test_page_is_explained_against_another_page(target: str) -> None:
+    answer = nibt.explain(
+        model("colqwen2"), PAGE, QUERY, "occlusion", target=target, against=["two cars"], against_images=[OTHER]
+    )
+    assert isinstance(answer, nibt.Explanation)
+    page, queries = embeddings("colqwen2", [QUERY, "two cars"])
+    other = model("colqwen2").image.encode(model("colqwen2").image.prepare([OTHER]))
+    by_page = torch.cat([MaxSim()(page, queries[:1]), MaxSim()(other, queries[:1])])
+    by_query = torch.cat([MaxSim()(page, queries[:1]), MaxSim()(page, queries[1:])])
+    value = {"difference": lambda both: both[0] - both[1], "softmax": lambda both: both.softmax(0)[0]}[target]
+    assert answer.score["text"]["value"] == pytest.approx(float(value(by_page)), abs=1e-4)  # pyright: ignore
+    assert answer.score["image"]["value"] == pytest.approx(float(value(by_query)), abs=1e-4)  # pyright: ignore
+
+
+def test_labels_are_ranked_by_max_sim() -> None:
+    page, queries = embeddings("colpali", ["cat", "two cars"])
+    ranked = nibt.rank(model("colpali"), PAGE, ["cat", "two cars"])
+    assert {one.label: one.cosine for one in ranked} == pytest.approx(
+        dict(zip(["cat", "two cars"], MaxSim().to_each(page, queries)[0].tolist(), strict=True)), abs=1e-4
+    )
+
+
+def test_files_say_that_the_similarity_is_max_sim() -> None:
+    answer = nibt.explain(model("colpali"), PAGE, QUERY, "similarity_map")
+    assert isinstance(answer, nibt.Explanation)
+    assert answer.model["similarity"] == "max_sim"  # pyright: ignore
+
+
+@pytest.mark.parametrize("target", ["centred", "ensemble"])
+def test_targets_with_means_are_refused(target: str) -> None:
+    with pytest.raises(BadOption, match=f"the target {target} takes means of embeddings, .* embeds each token"):
+        nibt.explain(model("colpali"), PAGE, QUERY, target=target)
+
+
+def test_what_needs_one_vector_is_refused() -> None:
+    loaded = model("colpali")
+    with pytest.raises(BadOption, match=r"by late interaction \(got two images\): give an image and a caption"):
+        nibt.explain(loaded, PAGE, OTHER)
+    with pytest.raises(BadOption, match="has no scale of logits: choose cosine"):
+        nibt.explain(loaded, PAGE, QUERY, target="logit")
+    with pytest.raises(Unsupported, match="embeds each token, so an image has no single vector"):
+        nibt.contributions(loaded, PAGE)
+    with pytest.raises(Unsupported, match="embeds each token, so an image has no single vector"):
+        nibt.explain_embeddings(loaded, PAGE, torch.ones(1, 12))
+
+
+def test_dual_encoders_have_no_similarity_map() -> None:
+    clip = tiny.model("clip")
+    with pytest.raises(Unsupported, match="similarity_map needs vectors"):
+        nibt.explain(clip, PAGE, QUERY, "similarity_map")
+    with pytest.raises(BadOption, match="method must be nib"):
+        nibt.explain_interactions(clip, PAGE, QUERY, method="occlusion")

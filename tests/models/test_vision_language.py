@@ -1,0 +1,244 @@
+"""Embedders on vision-language models: the cut, the units, the prompts and the errors."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import nibt
+from nibt.data.units import Grid
+from nibt.errors import BadInput, BadOption, CannotLoad
+from nibt.models.base import Tower
+from nibt.registry import available, find
+from tests import tiny, tiny_vision_language
+from tests.tiny_vision_language import EMBEDDERS, KINDS, LATE, built, loading, model
+
+CAPTIONS = ["a photo of a cat and a dog", "two cars"]
+IMAGES = [tiny.image(64, 48, 0), tiny.image(64, 48, 3)]
+
+
+def tower(kind: str, modality: str) -> tuple[Tower, list]:
+    return (model(kind).image, IMAGES) if modality == "image" else (model(kind).text, CAPTIONS)
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_cut_gives_the_own_embedding_at_every_layer(kind: str, modality: str) -> None:
+    side, items = tower(kind, modality)
+    trace = side.trace(side.prepare(items))
+    for layer in range(side.depth + 1):
+        cut = trace.cut(layer)
+        with torch.no_grad():
+            replayed = cut.rest(torch.stack([cut.hidden, cut.hidden]))
+        torch.testing.assert_close(replayed, trace.embedding.expand_as(replayed), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", EMBEDDERS)
+def test_embedding_of_an_image_is_that_of_the_model_itself(kind: str) -> None:
+    made, side = built(kind), model(kind).image
+    prompt = model(kind).request.embedding["image_prompt"]
+    for item in IMAGES:
+        images = [[item.pil_image]] if kind == "smolvlm" else [item.pil_image]
+        inputs = made.processor(text=[prompt], images=images, return_tensors="pt")
+        inputs.pop("labels", None)
+        with torch.no_grad():
+            own = made.module.model(**inputs, use_cache=False).last_hidden_state[:, -1]
+        torch.testing.assert_close(side.encode(side.prepare([item])), own, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", LATE)
+def test_vectors_are_those_of_the_model_itself(kind: str) -> None:
+    made, loaded = built(kind), model(kind)
+    pictures = made.processor.process_images([IMAGES[0].pil_image])
+    pictures.pop("labels", None)
+    with torch.no_grad():
+        images = made.module(**pictures).embeddings
+        queries = made.module(**made.processor.process_queries(CAPTIONS[:1])).embeddings
+    torch.testing.assert_close(loaded.image.encode(loaded.image.prepare(IMAGES[:1])), images, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(loaded.text.encode(loaded.text.prepare(CAPTIONS[:1])), queries, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_embedding_does_not_depend_on_the_batch(kind: str, modality: str) -> None:
+    side, items = tower(kind, modality)
+    together = side.encode(side.prepare(items))
+    for row, item in zip(together, items, strict=True):
+        alone = side.encode(side.prepare([item]))[0]
+        row = row[: len(alone)] if kind in LATE else row  # vectors of padding are zeros
+        torch.testing.assert_close(row, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_nothing_of_the_image_passes_by_a_layer_that_is_narrowed() -> None:
+    side = model("qwen3_vl").image
+    trace = side.trace(side.prepare(IMAGES))
+    assert trace.additions == 2
+    assert [trace.cut(layer).hidden.shape[-1] for layer in range(4)] == [96, 64, 32, 32]
+    for layer in range(3):
+        cut = trace.cut(layer)
+        with torch.no_grad():
+            first, second = cut.rest(torch.zeros_like(cut.hidden)[None])[0]
+        torch.testing.assert_close(first, second)
+
+
+@pytest.mark.parametrize("kind", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
+def test_pixels_return_to_the_patches_of_the_processor(kind: str) -> None:
+    side = model(kind).image
+    encoded = side.encode_image(IMAGES[0])  # pyright: ignore
+    inputs = side.prepare(IMAGES[:1])
+    assert inputs.values.shape[-2:] == side.extent(inputs)
+    assert torch.equal(side.layout.arguments(inputs)["pixel_values"], encoded["pixel_values"])  # pyright: ignore
+
+
+@pytest.mark.parametrize("kind", ["qwen2_vl", "smolvlm", "paligemma"])
+def test_cells_are_where_the_pixels_are(kind: str) -> None:
+    """Hiding the pixels of a cell mostly changes the state of its token most, before the decoder mixes tokens."""
+    side = model(kind).image
+    inputs = side.prepare(IMAGES[:1])
+    height, width = side.extent(inputs)
+    first = side.trace(inputs).cut(0)
+    grid = first.units
+    assert isinstance(grid, Grid)
+    hits = 0
+    for cell in range(grid.count):
+        keep = torch.ones(1, grid.count)
+        keep[0, cell] = 0
+        pixels = F.interpolate(grid.unfold(keep)[:, None], (height, width), mode="nearest")[:, 0]
+        masked = side.trace(side.mask_pixels(inputs, pixels)).cut(0).hidden
+        hits += int((masked - first.hidden)[0, list(grid.tokens)].norm(dim=-1).argmax()) == cell
+    assert hits > 0.5 * grid.count
+
+
+@pytest.mark.parametrize("kind", ["smolvlm", "colmodernvbert"])
+def test_tiles_form_one_grid_with_an_overview(kind: str) -> None:
+    side = model(kind).image
+    grid = side.trace(side.prepare(IMAGES[:1])).cut(0).units
+    assert isinstance(grid, Grid)
+    assert (grid.rows, grid.columns) == (4, 4)
+    assert grid.overview is not None
+    assert len({*grid.tokens, *grid.overview.tokens}) == 20
+    scores = torch.rand(2, max(grid.overview.tokens) + 3)
+    kept = grid.keep(scores)
+    torch.testing.assert_close(kept.sum(-1), scores[:, [*grid.tokens, *grid.overview.tokens]].sum(-1))
+    assert kept[0, 0] == scores[0, grid.tokens[0]] + scores[0, grid.overview.tokens[0]] / 4
+
+
+def test_image_of_the_mean_color_keeps_its_tiles() -> None:
+    side = model("smolvlm").image
+    inputs = side.prepare(IMAGES[:1])
+    blank = side.blank(inputs, side.depth)
+    assert blank.shape == side.trace(inputs).cut(side.depth).hidden.shape
+    assert blank.isfinite().all()
+
+
+def test_words_are_those_of_the_caption_and_not_of_the_prompt() -> None:
+    words = model("qwen2_vl").text.tokens("a photo of a cat")  # pyright: ignore
+    assert [word.text for word in words.words] == ["a", "photo", "of", "a", "cat"]
+    assert [words.texts[row] for row, own in enumerate(words.explained) if own] == ["a", "photo", "of", "a", "cat"]
+    assert words.texts[:2] == ("<|im_start|>", "user")
+
+
+def test_share_of_the_prompt_is_told() -> None:
+    answer = nibt.explain(model("qwen2_vl"), IMAGES[0], CAPTIONS[0])
+    assert 0 < float(answer.image.special_share) < 1  # pyright: ignore
+    assert "max_sim" not in answer.model.values()  # pyright: ignore
+
+
+def test_mean_pooling_averages_all_tokens_of_the_prompt() -> None:
+    made = built("qwen2_vl")
+    loaded = nibt.load_model(made.module, processor=made.processor, pooling="mean")
+    ids = loaded.text.prepare(CAPTIONS[:1])
+    with torch.no_grad():
+        states = made.module.model(input_ids=ids.values, attention_mask=ids.extra["attention_mask"]).last_hidden_state
+    torch.testing.assert_close(loaded.text.encode(loaded.text.prepare(CAPTIONS))[0], states.mean(1)[0])
+
+
+def test_known_checkpoint_numbers_tokens_in_order(tmp_path: Path) -> None:
+    made = built("qwen2_vl")
+    folder = tmp_path / "gme-Qwen2-VL-2B-Instruct"
+    made.module.save_pretrained(folder)
+    made.processor.save_pretrained(folder)
+    loaded = nibt.load_model(folder)
+    assert loaded.record()["positions"] == "sequential"
+    assert loaded.record()["text_prompt"].endswith("<|im_start|>assistant\n<|endoftext|>")
+    side = loaded.image
+    inputs = side.prepare(IMAGES[:1])
+    network = side.network  # pyright: ignore
+    patches = side.layout.arguments(inputs)  # pyright: ignore
+    with torch.no_grad():
+        seen = network.base.visual(patches["pixel_values"], grid_thw=patches["image_grid_thw"]).pooler_output
+        embeds = network.base.get_input_embeddings()(inputs.extra["input_ids"])
+        embeds[inputs.extra["input_ids"] == side.image_token] = seen  # pyright: ignore
+        own = network.decoder(inputs_embeds=embeds, use_cache=False).last_hidden_state[:, -1]
+    torch.testing.assert_close(side.encode(inputs), own, atol=1e-5, rtol=1e-5)
+
+
+def test_model_keeps_the_offset_of_its_last_prompt() -> None:
+    made = built("qwen2_vl")
+    made.module.model.rope_deltas = mark = torch.tensor([[7]])
+    model("qwen2_vl").image.encode(model("qwen2_vl").image.prepare(IMAGES))
+    assert made.module.model.rope_deltas is mark
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_saved_model_gives_the_same_embeddings(kind: str, tmp_path: Path) -> None:
+    made = built(kind)
+    made.module.save_pretrained(tmp_path)
+    made.processor.save_pretrained(tmp_path)
+    loaded = nibt.load_model(tmp_path, **loading(kind))
+    for own, items in ((loaded.image, IMAGES), (loaded.text, CAPTIONS)):
+        before = model(kind).tower(own.modality)
+        torch.testing.assert_close(
+            own.encode(own.prepare(items)), before.encode(before.prepare(items)), atol=1e-6, rtol=1e-5
+        )
+
+
+@pytest.mark.parametrize("method", available("methods"))
+@pytest.mark.parametrize("kind", ["qwen3_vl", "colqwen2", "colmodernvbert"])
+def test_methods_explain_both_sides(kind: str, method: str) -> None:
+    loaded = model(kind)
+    if not loaded.image.offers.issuperset(find("methods", method).needs):
+        pytest.skip(f"{method} needs what this model lacks")
+    options = {"rise": {"masks": 8}, "shapley": {"budget": 20}, "m2ib": {"image_steps": 2, "text_steps": 2}}
+    answer = nibt.explain(loaded, IMAGES[0], CAPTIONS[0], method, **options.get(method, {}))
+    assert isinstance(answer, nibt.Explanation)
+    assert answer.image.scores.isfinite().all()
+    assert answer.text.scores.isfinite().all()
+
+
+def test_model_that_says_nothing_of_its_pooling_is_refused() -> None:
+    made = built("qwen2_vl")
+    with pytest.raises(CannotLoad, match=r"nothing says that or how it embeds: .* pass pooling='last' or 'mean'"):
+        nibt.load_model(made.module, processor=made.processor)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pooling": "first"}, "pooling must be one of last, mean"),
+        ({"pooling": "last", "text_prompt": "no place"}, "text_prompt must contain {text} exactly once"),
+        ({"pooling": "last", "image_prompt": "no image"}, "image_prompt must contain the model's image token"),
+    ],
+)
+def test_wrong_prompts_are_refused(options: dict, message: str) -> None:
+    made = built("qwen2_vl")
+    with pytest.raises(BadOption, match=message):
+        nibt.load_model(made.module, processor=made.processor, **options)
+
+
+def test_dual_encoder_takes_no_pooling() -> None:
+    made = tiny.KINDS["clip"]()
+    with pytest.raises(BadOption, match="pooling is for embedders on vision-language models"):
+        nibt.load_model(made.module, processor=made.processor, pooling="last")
+
+
+def test_caption_longer_than_the_context_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"may have 256 tokens \(got 30\d\): shorten the caption"):
+        nibt.explain(model("qwen2_vl"), IMAGES[0], "cat " * 300)
+
+
+def test_processor_without_a_chat_template_needs_prompts() -> None:
+    made = tiny_vision_language.paligemma()
+    with pytest.raises(CannotLoad, match="the processor has no chat template: pass image_prompt"):
+        nibt.load_model(made.module, processor=made.processor, pooling="last")
