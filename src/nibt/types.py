@@ -10,7 +10,9 @@ Modality: TypeAlias = Literal["image", "text"]
 
 Hidden: TypeAlias = Float[Tensor, "batch token width"]
 States: TypeAlias = Float[Tensor, "node batch token width"]  # the states of each example at the nodes of a path
-Embedding: TypeAlias = Float[Tensor, "*embedded dim"]  # (..., batch, dim); with late interaction, (..., batch, vector, dim)
+Embedding: TypeAlias = Float[
+    Tensor, "*embedded dim"
+]  # (..., batch, dim); with late interaction, (..., batch, vector, dim)
 OtherEmbedding: TypeAlias = Float[Tensor, "..."]  # of the other side; broadcast over the states of this side
 OneRow: TypeAlias = Float[Tensor, "batch 1 width"]
 PerToken: TypeAlias = Float[Tensor, "batch token"]  # all tokens, special tokens included

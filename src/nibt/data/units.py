@@ -1,6 +1,6 @@
 """The units that the token rows of a tower stand for, and which rows are explained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -27,8 +27,8 @@ class Grid:
     rows: int
     columns: int
     prefix: int = 0
-    places: tuple[int, ...] = ()
-    overview: "Grid | None" = None
+    places: tuple[int, ...] = field(default=(), kw_only=True)
+    overview: "Grid | None" = field(default=None, kw_only=True)
 
     @property
     def count(self) -> int:

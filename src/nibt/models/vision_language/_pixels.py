@@ -93,13 +93,13 @@ class PatchLayout(Layout):
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the pixels, (channel, height, width), and the grid."""
-        thw = encoded["image_grid_thw"]
-        rows, columns = (int(count) // self.merge for count in thw[0, 1:])
+        shape = encoded["image_grid_thw"]
+        rows, columns = (int(count) // self.merge for count in shape[0, 1:])
         patches = encoded["pixel_values"].reshape(
             rows, columns, self.merge, self.merge, -1, self.frames, self.patch, self.patch
         )
         image = patches[:, :, :, :, :, 0].permute(4, 0, 2, 5, 1, 3, 6)
-        return image.reshape(len(image), rows * self.unit, columns * self.unit), {"image_grid_thw": thw[0]}
+        return image.reshape(len(image), rows * self.unit, columns * self.unit), {"image_grid_thw": shape[0]}
 
     @property
     def unit(self) -> int:
