@@ -50,7 +50,9 @@ def main():
     )
     print("\n| method | image | text | as it says |\n|---|---|---|---|")
     for method, variant, options in [
-        (name, "default", SMALL.get(name, {})) for name in nibt.available("methods")
+        (name, "default", SMALL.get(name, {}))
+        for name in nibt.available("methods")
+        if "vectors" not in find("methods", name).needs
     ] + ALSO:
         cells = []
         for side, other in (("image", "text"), ("text", "image")):

@@ -198,8 +198,10 @@ def target_cases(method, targets):
 
 def methods_of(effort):
     import nibt
+    from nibt.registry import find
 
-    return effort.methods or tuple(nibt.available("methods"))
+    known = (name for name in nibt.available("methods") if "vectors" not in find("methods", name).needs)
+    return effort.methods or tuple(known)
 
 
 def all_cases(effort, means):

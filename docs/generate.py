@@ -161,19 +161,22 @@ def opening(name: str, doc: Any, picture: str = "") -> Iterator[str]:
 def method_page(name: str) -> str:
     """Return the page of a method."""
     kind, doc = find("methods", name), parts("methods", name)
-    options = list(option_lines(kind))
+    options, shipped = list(option_lines(kind)), "vectors" not in kind.needs  # no embedded model offers vectors
     text = [
-        *opening(name, doc, f"![Maps of {name}](../../images/methods/{name}.webp)"),
+        *opening(name, doc, f"![Maps of {name}](../../images/methods/{name}.webp)" if shipped else ""),
         *(["**Options.**", "\n".join([*options, *variant_lines(kind)])] if options else []),
         facts(kind),
         f"{cost(name, kind)}\n{quality(name)}".strip(),
-        f'```bash\nnibt explain sample:chelsea "a cat" -m scenes --method {name}{FASTER.get(name, "")}\n```',
+        f'```bash\nnibt explain sample:chelsea "a cat" -m scenes --method {name}{FASTER.get(name, "")}\n```'
+        if shipped
+        else "",
     ]
     return "\n\n".join(filter(None, text)) + "\n"
 
 
 def facts(kind: Any) -> str:
-    needs = " Needs attention." if "attention" in kind.needs else ""
+    named = {"attention": " Needs attention.", "vectors": " Needs a model with late interaction."}
+    needs = "".join(text for need, text in named.items() if need in kind.needs)
     return f"**Scores** are {'signed' if kind.signed else 'without a sign'}.{needs}"
 
 
@@ -196,7 +199,7 @@ def cost(name: str, kind: Any) -> str:
         if model in measured:
             options = ", ".join(f"{key}={value}" for key, value in measured[model]["options"].items())
             times.append(f"{measured[model]['seconds']:g} s with {label}{f' and {options}' if options else ''}")
-    return f"**Cost.** {kind.cost} forward passes; {', '.join(times)}."
+    return f"**Cost.** {'; '.join(filter(None, [f'{kind.cost} forward passes', ', '.join(times)]))}."
 
 
 def quality(name: str) -> str:

@@ -17,10 +17,11 @@ from nibt.core.side import Side
 from nibt.methods._path import along_path
 from nibt.methods.base import SIDES, Method
 from nibt.models.base import Tower
-from nibt.registry import available, find
+from nibt.registry import find
 from nibt.types import Embedding, Modality
 from tests import axiom_towers as towers
 from tests.axiom_towers import ALIKE, BATCH, COLUMNS, IGNORED, ROWS, UNITS, Change, side
+from tests.helpers import METHODS
 
 NODES = 32
 KEPT, BROKEN = 1e-4, 1e-3
@@ -78,7 +79,7 @@ NO_MEANING = {("completeness", name) for name in (*BLIND, "m2ib")}
 def lines() -> dict[str, MethodCase]:
     """Return every method, and every variant that differs from its default."""
     cases = {}
-    for name in available("methods"):
+    for name in METHODS:
         variants = find("methods", name).variants
         cases[name] = MethodCase(name, options=OPTIONS.get(name, {}))
         others = [variant for variant in variants if variants[variant] != variants["default"]]

@@ -130,7 +130,8 @@ def noise_pairs(count: int) -> list[Pair]:
 
 # Methods
 
-METHODS = {name: find("methods", name) for name in available("methods")}
+METHODS = {name: find("methods", name) for name in available("methods") if "vectors" not in find("methods", name).needs}
+"""The methods of dual encoders; those that need the vectors of late interaction are tested with such models."""
 QUICK: dict[str, dict[str, Any]] = {
     "grad_cam": {"layer": 1},
     "integrated_gradients": {"steps": 4},

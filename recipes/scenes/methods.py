@@ -50,6 +50,8 @@ def settings():
     """Every method in every variant that differs from its default, on both sides; NIB with both targets."""
     chosen = [Setting("image", options={**BEFORE, "views": views}) for views in VIEWS]
     for method in nibt.available("methods"):
+        if "vectors" in find("methods", method).needs:
+            continue
         variants = find("methods", method).variants
         names = [name for name in variants if name == "default" or variants[name] != variants["default"]]
         for name in names:

@@ -24,7 +24,7 @@ from nibt.models.base import Model
 from nibt.preprocessing.images import Surroundings
 from nibt.results.attribution import Attribution
 from tests import tiny
-from tests.helpers import Run, assert_close, make_side
+from tests.helpers import METHODS, Run, assert_close, make_side
 
 KINDS = ("clip", "siglip", "own vit", "own vit oblong", "convnext")
 
@@ -132,7 +132,7 @@ def test_steps_of_a_tolerance_are_the_most_of_all_views() -> None:
     assert Brightness(views=2)(of).path is None
 
 
-@pytest.mark.parametrize("method", nibt.available("methods"))
+@pytest.mark.parametrize("method", METHODS)
 def test_map_of_views_is_independent_of_the_batch(method: str) -> None:
     model = tiny.model("clip")
     images = [tiny.image(seed=seed) for seed in range(3)]
@@ -277,7 +277,7 @@ def test_methods_with_a_finer_grid_keep_it() -> None:
 
 
 def test_cost_is_that_of_each_view() -> None:
-    for name in nibt.available("methods"):
+    for name in METHODS:
         one, several = (
             nibt.registry.find("methods", name).configured(tiny.model("clip").image, "default", {"views": views}, {})
             for views in (1, 4)

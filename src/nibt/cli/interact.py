@@ -7,7 +7,7 @@ from typer import Option
 
 from nibt.cli.groups import expand_groups
 from nibt.cli.inputs import InputOptions, split_inputs
-from nibt.cli.options import ModelOptions, OutputOptions, PathOptions, set_options
+from nibt.cli.options import ModelOptions, OutputOptions, PathOptions, check_name, set_options
 from nibt.cli.output import Output, input_paths, model_name, stem, suffix
 
 
@@ -18,6 +18,12 @@ class InteractInputOptions(InputOptions):
     word: Annotated[
         list[str] | None, Option(metavar="WORDS", help="Words of the caption that get maps; repeatable. Default: all.")
     ] = None
+    method: Annotated[
+        str, Option(help="The method; other than nib for models with late interaction only, such as ColPali.")
+    ] = "nib"
+
+    def __post_init__(self) -> None:
+        check_name("methods", self.method)
 
 
 @expand_groups
@@ -32,6 +38,7 @@ def interact(inputs: InteractInputOptions, output: OutputOptions, model: ModelOp
     name_suffix = suffix(
         "interact",
         model_name(model.model),
+        inputs.method if inputs.method != "nib" else None,
         method.variant if method.variant != "default" else None,
         **set_options(word=inputs.word, **output.drawing),
         **chosen,
@@ -54,6 +61,7 @@ def interact(inputs: InteractInputOptions, output: OutputOptions, model: ModelOp
             [image for image, _ in pairs],
             [caption for _, caption in pairs],
             words=inputs.word or (),
+            method=inputs.method,
             variant=method.variant,
             on_progress=on_progress,
             **chosen,

@@ -54,13 +54,19 @@ class DeviceOptions(OptionGroup, panel="Model"):
         Option(help="'model' crops as the model does; 'whole' uses the whole image, if the model takes any size."),
     ] = None
     image_size: Annotated[int | None, Option(help="The side of the model's input images, in pixels.")] = None
+    pooling: Annotated[
+        str | None, Option(help="How a vision-language model embeds a prompt: by its last token, or the mean of all.")
+    ] = None
+    instruction: Annotated[str | None, Option(help="The system message of a vision-language model's prompts.")] = None
+    image_prompt: Annotated[str | None, Option(help="The prompt of an image, with the model's image token.")] = None
+    text_prompt: Annotated[str | None, Option(help="The prompt of a text, with {text}.")] = None
     batch_size: Annotated[int, Option(help="The largest number of pairs that go through the model together.")] = 8
 
     @property
     def loading(self) -> dict[str, Any]:
         """The options of ``load_model``."""
-        own = {"device", "dtype", "resize", "image_size"}
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name in own}
+        own = ("device", "dtype", "resize", "image_size", "pooling", "instruction", "image_prompt", "text_prompt")
+        return {name: getattr(self, name) for name in own if hasattr(self, name)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,16 @@ from nibt.models.base import Model
 from nibt.registry import find
 
 _Result = TypeVar("_Result")
-_MODEL_OPTIONS = ("device", "dtype", "resize", "image_size")
+_MODEL_OPTIONS = (
+    "device",
+    "dtype",
+    "resize",
+    "image_size",
+    "pooling",
+    "instruction",
+    "image_prompt",
+    "text_prompt",
+)
 
 
 def check_plan(plan: Plan) -> dict[str, Dataset]:
