@@ -199,7 +199,8 @@ def cost(name: str, kind: Any) -> str:
         if model in measured:
             options = ", ".join(f"{key}={value}" for key, value in measured[model]["options"].items())
             times.append(f"{measured[model]['seconds']:g} s with {label}{f' and {options}' if options else ''}")
-    return f"**Cost.** {'; '.join(filter(None, [f'{kind.cost} forward passes', ', '.join(times)]))}."
+    passes = f"{kind.cost} forward {'pass' if kind.cost == '1' else 'passes'}"
+    return f"**Cost.** {'; '.join(filter(None, [passes, ', '.join(times)]))}."
 
 
 def quality(name: str) -> str:

@@ -1,6 +1,6 @@
 """Make the folder of a model, such as the embedded model `scenes`, from a trained checkpoint.
 
-    python recipes/scenes/export.py --run RUN --out FOLDER [--network siglip]
+    python recipes/scenes/export.py --run RUN --out FOLDER [--network siglip|late]
 
 Weights as fp16 safetensors, the processor, the mean states at every layer (for `baseline="mean"`) and the mean
 embeddings (for the target `centred`), over scenes of a seed that is used for nothing else, and `nibt.json`.
@@ -31,6 +31,8 @@ def weights(name, run, out):
     processor = architecture(name).processor()
     model = architecture(name).network(processor.tokenizer)
     model.load_state_dict(torch.load(run / "checkpoint.pt", weights_only=True)["model"])
+    if name == "late":
+        del model.logit_scale  # which served the training alone
     model.eval().half().save_pretrained(out)
     processor.save_pretrained(out)
 
@@ -41,9 +43,11 @@ def means(out):
     data = Scenes(count=COUNT, seed=MEANS)
     pairs = list(data)
     states = nibt.calibrate(model, [pair.image for pair in pairs], [pair.caption for pair in pairs], batch_size=100)
-    images = F.normalize(encode(model.image, [pair.image for pair in pairs], 100), dim=-1)
-    captions = F.normalize(encode(model.text, [pair.caption for pair in pairs], 100), dim=-1)
-    centres = {"centre.image": images.mean(0), "centre.text": captions.mean(0)}
+    centres = {}
+    if model.similarity.item_ndim == 1:
+        images = F.normalize(encode(model.image, [pair.image for pair in pairs], 100), dim=-1)
+        captions = F.normalize(encode(model.text, [pair.caption for pair in pairs], 100), dim=-1)
+        centres = {"centre.image": images.mean(0), "centre.text": captions.mean(0)}
     halves = {name: tensor.half() for name, tensor in (states.tensors | centres).items()}
     MeanStates(halves, states.facts).save(out / "mean_states.safetensors")
 

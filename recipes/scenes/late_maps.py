@@ -28,7 +28,6 @@ METHODS = (
     "gae",
     "legrad",
     "grad_cam",
-    "rollout",
     "occlusion",
     "centre",
     "random",

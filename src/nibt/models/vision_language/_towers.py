@@ -132,8 +132,8 @@ class DecoderTextTower(TextTower):
         network: The parts of the model.
         tokenizer: The tokenizer.
         prompt: The prompt, with ``{text}``.
-        typed: Whether the model takes a type of each token, which is 0 for prompts. Without it, PaliGemma masks a padded
-            batch in another way than a single text.
+        typed: Whether the model takes a type of each token, which is 0 for prompts. Without it, PaliGemma would mask a
+            padded batch in another way than a single text.
 
     """
 
