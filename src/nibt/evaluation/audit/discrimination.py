@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch.nn.functional as F
 
 from nibt.data.pair import Pair
 from nibt.engine.encode import encode
@@ -12,7 +11,7 @@ from nibt.evaluation.statistics import interval
 from nibt.models.base import Model
 from nibt.results.audit import Check
 
-_DIGITS = 5  # smaller differences of cosines are rounding errors
+_DIGITS = 5  # smaller differences of similarities are rounding errors
 
 
 def discrimination_checks(model: Model, pairs: Sequence[Pair], seed: int) -> list[Check]:
@@ -24,16 +23,15 @@ def discrimination_checks(model: Model, pairs: Sequence[Pair], seed: int) -> lis
         seed: The seed of the intervals.
 
     Returns:
-        The AUC, the share of wrong captions with a lower cosine than the right one (a tie counts half), and the recall,
+        The AUC, the share of wrong captions with a lower similarity than the right one (a tie counts half), and the recall,
         the share of images whose right caption is ranked first (a tie of n captions counts 1/n).
 
     """
     captions = list(dict.fromkeys(pair.caption for pair in pairs))
-    image_embeddings = F.normalize(encode(model.image, [pair.image for pair in pairs]).float(), dim=-1)
-    text_embeddings = F.normalize(encode(model.text, captions).float(), dim=-1)
-    cosines = np.round((image_embeddings @ text_embeddings.T).cpu().numpy(), _DIGITS)
+    images, texts = encode(model.image, [pair.image for pair in pairs]), encode(model.text, captions)
+    similarities = np.round(model.similarity.to_each(images.float(), texts.float()).cpu().numpy(), _DIGITS)
     areas, recalls = [], []
-    for row, pair in zip(cosines, pairs, strict=True):
+    for row, pair in zip(similarities, pairs, strict=True):
         right = captions.index(pair.caption)
         wrong = np.delete(row, right)
         areas.append(float(np.mean((wrong < row[right]) + 0.5 * (wrong == row[right]))))

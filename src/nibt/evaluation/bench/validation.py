@@ -5,8 +5,6 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch.nn.functional as F
-
 from nibt.data.images import ImageInput
 from nibt.datasets.base import Dataset
 from nibt.engine.encode import encode
@@ -181,15 +179,14 @@ def _data_set(choice: Choice) -> Dataset:
 
 
 def with_best_caption(data: Dataset, choice: Choice, model: Model) -> Dataset:
-    """Return the data set, in which ``choice = "best"`` chooses the caption with the highest cosine for each image."""
+    """Return the data set, in which ``choice = "best"`` chooses the caption with the highest similarity for each image."""
     if not any(map(_needs_model(choice), choice.options)):
         return data
 
-    def cosines(image: ImageInput, captions: Sequence[str]) -> list[float]:
-        texts = F.normalize(encode(model.text, captions), dim=-1)
-        return (texts @ F.normalize(encode(model.image, [image]), dim=-1)[0]).tolist()
+    def similarities(image: ImageInput, captions: Sequence[str]) -> list[float]:
+        return model.similarity.to_each(encode(model.image, [image]), encode(model.text, captions))[0].tolist()
 
-    return replace(data, choice="best", scorer=cosines)  # pyright: ignore[reportCallIssue]
+    return replace(data, choice="best", scorer=similarities)  # pyright: ignore[reportCallIssue]
 
 
 def _needs_model(choice: Choice) -> Callable[[str], bool]:
