@@ -23,8 +23,8 @@ def discrimination_checks(model: Model, pairs: Sequence[Pair], seed: int) -> lis
         seed: The seed of the intervals.
 
     Returns:
-        The AUC, the share of wrong captions with a lower similarity than the right one (a tie counts half), and the recall,
-        the share of images whose right caption is ranked first (a tie of n captions counts 1/n).
+        The AUC, the share of wrong captions with a lower similarity than the right one (a tie counts half), and the
+        recall, the share of images whose right caption is ranked first (a tie of n captions counts 1/n).
 
     """
     captions = list(dict.fromkeys(pair.caption for pair in pairs))

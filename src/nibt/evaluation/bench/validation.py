@@ -179,7 +179,7 @@ def _data_set(choice: Choice) -> Dataset:
 
 
 def with_best_caption(data: Dataset, choice: Choice, model: Model) -> Dataset:
-    """Return the data set, in which ``choice = "best"`` chooses the caption with the highest similarity for each image."""
+    """Return the data set, in which ``choice = "best"`` chooses the most similar caption for each image."""
     if not any(map(_needs_model(choice), choice.options)):
         return data
 
