@@ -37,3 +37,5 @@ class ModelRecord(TypedDict):
     image_size: int | None
     quick_gelu: NotRequired[bool]
     """OpenCLIP only: whether the model uses QuickGELU."""
+    revision: NotRequired[str]
+    """The commit of its repository on the hub."""
