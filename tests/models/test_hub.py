@@ -15,7 +15,10 @@ import open_clip
 import pytest
 
 from nibt.errors import CannotLoad
+from nibt.models._hub import Wants, model_folder
 from nibt.models._loading import load_model
+from nibt.models._names import HubName
+from nibt.models._request import Request
 from nibt.progress import Progress, listening
 from tests import hub as hubs
 from tests import tiny
@@ -103,6 +106,22 @@ class TestNames:
         assert load_model("org/clip").family == "clip"
         assert "open_clip_model.safetensors" not in hub.downloads()
         assert load_model(clip).family == "open_clip", "of a local folder, as before"
+
+    def test_open_clip_can_be_asked_for(self, hub: Hub, clip: Path, tmp_path: Path) -> None:
+        save_open_clip(tmp_path / "it")
+        for file in (tmp_path / "it").iterdir():
+            shutil.copy(file, clip)
+        model = load_model("open_clip:hf-hub:org/clip")
+        assert (model.family, model.id) == ("open_clip", "open_clip:hf-hub:org/clip")
+
+    def test_modules_of_sentence_transformers_are_downloaded(self, hub: Hub, saved: Path, tmp_path: Path) -> None:
+        shutil.copytree(saved, tmp_path / "top/0_CLIPModel")
+        modules = [{"idx": 0, "name": "0", "path": "0_CLIPModel", "type": "sentence_transformers.models.CLIPModel"}]
+        (tmp_path / "top/modules.json").write_text(json.dumps(modules))
+        hub.add("org/clip", tmp_path / "top")
+        folder, _ = model_folder(HubName("org/clip"), Request(), Wants(lambda config: None))
+        files = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
+        assert files >= {"modules.json", "0_CLIPModel/config.json", "0_CLIPModel/model.safetensors"}
 
     def test_sharded_weights_load(self, hub: Hub, tmp_path: Path) -> None:
         built = tiny.KINDS["clip"]()
@@ -312,6 +331,15 @@ class TestRefusals:
         with pytest.raises(CannotLoad, match=r"the download broke off \(file should be of size \d+ but has size 1000"):
             load_model("org/clip")
         agree(load_model("org/clip"), tiny.model("clip"))
+
+    def test_model_without_a_family_is_reported_before_the_download(self, hub: Hub, clip: Path) -> None:
+        for kind in ("bert", None):
+            edit(clip / "config.json", model_type=kind)
+            with pytest.raises(CannotLoad, match=rf"'org/clip' has the model_type {kind!r}, which is not supported"):
+                load_model("org/clip")
+            assert hub.downloads() == ["config.json"]
+            hub.requests.clear()
+            shutil.rmtree(clip.parent / "cache")
 
     def test_repository_without_a_model_is_reported(self, hub: Hub, tmp_path: Path) -> None:
         (tmp_path / "it").mkdir()

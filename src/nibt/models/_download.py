@@ -28,7 +28,9 @@ class Bar:
             return None
 
         def create(**options: Any) -> "_FileBar":
-            return _FileBar(lambda done: self._update(file, done), options.get("initial") or 0)
+            start = int(options.get("initial") or 0)
+            self._update(file, start)  # the first megabytes take a while
+            return _FileBar(lambda done: self._update(file, done), start)
 
         return create
 

@@ -35,6 +35,25 @@ Parts = Callable[["Listing"], list[str]]
 
 
 @dataclass(frozen=True)
+class Wants:
+    """Which library loads a repository.
+
+    Attributes:
+        check: Called with the configuration of Transformers before the weights are downloaded; raises if nibt has no
+            family for it.
+        open_clip: Whether OpenCLIP is asked for. Otherwise Transformers has priority if a repository has both.
+
+    """
+
+    check: Callable[[dict[str, Any]], object]
+    open_clip: bool = False
+
+    def prefers_open_clip(self, config: dict[str, Any], has_open_clip: bool) -> bool:
+        """Return whether OpenCLIP must load a repository with this ``config.json``."""
+        return "model_cfg" in config or (has_open_clip and (self.open_clip or "model_type" not in config))
+
+
+@dataclass(frozen=True)
 class Listing:
     """The files of a repository, or those of it that are in the cache.
 
@@ -73,14 +92,14 @@ class Listing:
         return sorted(file for file in self.files if str(PurePosixPath(file).parent) in places)
 
 
-def model_folder(name: HubName, request: Request) -> tuple[Path, str]:
+def model_folder(name: HubName, request: Request, wants: "Wants") -> tuple[Path, str]:
     """Return the folder of a model, and the commit of its repository.
 
     Raises:
         CannotLoad: The repository is not a model, or it lacks weights or a processor.
 
     """
-    return _folder(name, partial(_model_parts, request=request))
+    return _folder(name, partial(_model_parts, request=request, wants=wants))
 
 
 def tokenizer_folder(repository: str) -> Path:
@@ -169,7 +188,7 @@ def _download(name: HubName, parts: Parts) -> tuple[Path, str]:
     return folder / name.folder, folder.name
 
 
-def _model_parts(listing: Listing, request: Request) -> list[str]:
+def _model_parts(listing: Listing, request: Request, wants: Wants) -> list[str]:
     """Return the files of a model, the weights last."""
     modules = [str(module.get("path", "")) for module in _modules(listing)]
     small = [file for file in listing.below(*modules) if file.endswith(_TEXTS)]
@@ -178,17 +197,15 @@ def _model_parts(listing: Listing, request: Request) -> list[str]:
     if modules and not listing.has("config.json"):  # of sentence-transformers
         inner = replace(listing, name=replace(listing.name, folder=(listing.top + modules[0]).strip("/")))
         return small + _weights(inner, _TRANSFORMERS)
-    if prefers_open_clip(listing.json("config.json"), listing.has("open_clip_config.json")):
+    config = listing.json("config.json")
+    if wants.prefers_open_clip(config, listing.has("open_clip_config.json")):
         return small + _weights(listing, _OPEN_CLIP)
     if not listing.has("config.json"):
         raise CannotLoad(f"{str(listing.name)!r} on the hub is not a model: it has none of {', '.join(_CONFIGS)}")
+    if config:  # a broken file in the cache is reported when the folder is loaded
+        wants.check(config)
     _check_processor(listing, request)
     return small + _weights(listing, _TRANSFORMERS)
-
-
-def prefers_open_clip(config: dict[str, Any], has_open_clip: bool) -> bool:
-    """Return whether OpenCLIP must load a repository: Transformers has priority if it knows the model."""
-    return "model_cfg" in config or (has_open_clip and "model_type" not in config)
 
 
 def _modules(listing: Listing) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
@@ -26,7 +27,7 @@ from nibt.models._compiled import uncompiled
 from nibt.models._devices import check_device
 from nibt.models._failures import broken_file, line, no_connection, refusal
 from nibt.models._family import Family
-from nibt.models._hub import model_folder, prefers_open_clip
+from nibt.models._hub import Wants, model_folder
 from nibt.models._names import OPEN_CLIP, hint, hub_name, open_clip_name
 from nibt.models._request import Request
 from nibt.models._trace import Inputs, Trace
@@ -159,7 +160,7 @@ def _check_processor(request: Request) -> None:
         raise CannotLoad("the processor has no tokenizer: pass tokenizer=AutoTokenizer.from_pretrained(...)")
 
 
-def _from_folder(name: str, folder: Path, request: Request, device: Any, on_hub: bool = False) -> Model:
+def _from_folder(name: str, folder: Path, request: Request, device: Any, wants: Wants | None = None) -> Model:
     settings = _json(folder / "nibt.json")
     request = replace(
         request,
@@ -167,7 +168,7 @@ def _from_folder(name: str, folder: Path, request: Request, device: Any, on_hub:
         image_size=request.image_size or settings.get("image_size"),
     )
     config = _json(folder / "config.json")
-    if (folder / "open_clip_config.json").exists() and (not on_hub or prefers_open_clip(config, True)):
+    if (folder / "open_clip_config.json").exists() and (wants is None or wants.prefers_open_clip(config, True)):
         return _load(name, "open_clip", f"local-dir:{folder}", request, device, settings, folder)
     if (folder / "adapter_config.json").exists():
         return _with_adapters(name, folder, request, device)
@@ -213,18 +214,21 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Mo
 
 def _from_hub(text: str, request: Request, device: Any) -> Model:
     weights = open_clip_name(text)
-    if weights is not None:
+    forced = weights is not None and weights.startswith("hf-hub:")
+    if weights is not None and not forced:
         return _load(OPEN_CLIP + weights, "open_clip", weights, request, device)
-    name = hub_name(text)
-    if name is None:
+    place = hub_name(weights if weights is not None else text)
+    if place is None:
         near = hint(text) or _near(text)
         raise CannotLoad(f"there is no model {text!r}, and no folder of that name.{near} {_advice()}")
-    with _loading(str(name)):
-        folder, commit = model_folder(name, request)
-    with _loading(str(name), folder):
+    name = f"{OPEN_CLIP}hf-hub:{place}" if forced else str(place)
+    wants = Wants(partial(_family, name), forced)
+    with _loading(name):
+        folder, commit = model_folder(place, request, wants)
+    with _loading(name, folder):
         _json(folder / "config.json")  # in the cache, where a broken file is deleted
     request = replace(request, facts={**request.facts, "revision": commit})
-    return replace(_from_folder(str(name), folder, request, device, on_hub=True), folder=None)
+    return replace(_from_folder(name, folder, request, device, wants), folder=None)
 
 
 def _near(name: str) -> str:
