@@ -21,7 +21,7 @@ CLOSED = "http://127.0.0.1:9"
 """A port at which nothing listens."""
 COMMITS = {"main": "a" * 40, "v1": "b" * 40, "refs/pr/2": "c" * 40}
 _WEIGHTS = (".safetensors", ".bin")
-_API = re.compile(r"/api/models/(?P<repository>[^/]+/[^/]+|[^/]+)(?:/revision/(?P<revision>.+))?")
+_API = re.compile(r"/api/models/(?P<repository>[^/]+/[^/]+|[^/]+)(?:/(?:revision|(?P<tree>tree))/(?P<revision>.+))?")
 _FILE = re.compile(r"/(?P<repository>[^/]+/[^/]+|[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 
 
@@ -127,24 +127,27 @@ class _Answers(BaseHTTPRequestHandler):
         repository, revision = (match["repository"], unquote(match["revision"] or "main")) if match else ("", "")
         if not any(name == repository for name, _ in self.hub.repositories):
             return self.refuse(MISSING)
-        names = {commit: name for name, commit in COMMITS.items()}
-        revision = names.get(revision, revision)
+        revision = {commit: name for name, commit in COMMITS.items()}.get(revision, revision)
         folder = self.hub.repositories.get((repository, revision))
         if folder is None:
             return self.refuse(Refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}"))
         commit = COMMITS[revision]
         if match and match.re is _API:
             files = sorted(path for path in folder.rglob("*") if path.is_file())
-            siblings = [
-                {"rfilename": path.relative_to(folder).as_posix(), "size": path.stat().st_size} for path in files
-            ]
-            body = json.dumps({"id": repository, "modelId": repository, "sha": commit, "siblings": siblings}).encode()
-            return self.send(200, body, {"Content-Type": "application/json"})
+            names = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+            if match["tree"]:
+                tree = [{"type": "file", "oid": "0", "path": name, "size": size} for name, size in names.items()]
+                return self.send_json(tree)
+            siblings = [{"rfilename": name, "size": size} for name, size in names.items()]
+            return self.send_json({"id": repository, "modelId": repository, "sha": commit, "siblings": siblings})
         file = folder / (unquote(match["file"]) if match else "")
         if not file.is_file():
             return self.refuse(Refusal(404, "EntryNotFound", "Entry not found", (("X-Repo-Commit", commit),)))
         self.send_file(file, commit)
         return None
+
+    def send_json(self, data: Any) -> None:
+        self.send(200, json.dumps(data).encode(), {"Content-Type": "application/json"})
 
     def refuse(self, refusal: Refusal) -> None:
         headers = {"X-Request-Id": "Root=1", **dict(refusal.headers)}

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import open_clip
 import pytest
 
@@ -107,7 +108,7 @@ class TestNames:
         assert "open_clip_model.safetensors" not in hub.downloads()
         assert load_model(clip).family == "open_clip", "of a local folder, as before"
 
-    def test_open_clip_can_be_asked_for(self, hub: Hub, clip: Path, tmp_path: Path) -> None:
+    def test_prefix_of_open_clip_is_obeyed(self, hub: Hub, clip: Path, tmp_path: Path) -> None:
         save_open_clip(tmp_path / "it")
         for file in (tmp_path / "it").iterdir():
             shutil.copy(file, clip)
@@ -215,6 +216,15 @@ class TestCache:
         load_model("hf-hub:org/clip")
         assert hub.requests == []
 
+    def test_cached_branch_stays_until_it_is_updated(
+        self, hub: Hub, clip: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert load_model("org/clip").record().get("revision") == COMMITS["main"]
+        monkeypatch.setitem(COMMITS, "main", "d" * 40)
+        assert load_model("org/clip").record().get("revision") == "a" * 40
+        huggingface_hub.snapshot_download("org/clip")  # as "hf download" does
+        assert load_model("org/clip").record().get("revision") == "d" * 40
+
     def test_deleted_file_is_downloaded_again(self, hub: Hub, clip: Path, tmp_path: Path) -> None:
         load_model("org/clip")
         (weights,) = (tmp_path / "cache").rglob("model.safetensors")
@@ -319,8 +329,6 @@ class TestRefusals:
         assert time.monotonic() - started < 5
 
     def test_offline_mode_is_named(self, hub: Hub, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        import huggingface_hub
-
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
         with pytest.raises(CannotLoad, match="HF_HUB_OFFLINE is set, and the cache does not have all"):
             load_model("org/clip")
