@@ -356,7 +356,7 @@ class TestRefusals:
             load_model("org/it")
         (tmp_path / "it/config.json").write_text('{"model_type": "clip"}')
         (tmp_path / "it/preprocessor_config.json").write_text("{}")
-        (tmp_path / "it/vocab.json").write_text("{}")
+        (tmp_path / "it/vocab.txt").write_text("a")
         with pytest.raises(CannotLoad, match=r"has no weights: it has none of model\.safetensors"):
             load_model("org/it")
 
@@ -407,7 +407,7 @@ class TestBrokenFiles:
     def test_file_of_a_folder_is_named(self, clip: Path) -> None:
         file = clip / "model.safetensors"
         file.write_bytes(file.read_bytes()[:5000])
-        with pytest.raises(CannotLoad, match=rf"the file {file} is broken \(.*\): delete it and save it again"):
+        with pytest.raises(CannotLoad, match=rf"the file {file} is broken \(.*\): save the model again"):
             load_model(clip)
 
 

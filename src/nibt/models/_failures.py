@@ -99,11 +99,10 @@ def broken_file(folder: Path | None) -> str | None:
         reason = _defect(file) if file.is_file() else None
         if reason is not None:
             blob = file.resolve()
-            linked = file.is_symlink()  # in the cache of a hub, where a link to the file remains
-            name = f"{file.name} in the cache, which is {blob}," if linked else str(file)
-            return f"the file {name} is broken ({reason}): delete it" + (
-                ", and load the model again" if linked else " and save it again"
-            )
+            in_cache = any(part.startswith("models--") for part in file.parts)  # of a hub, with links to files
+            name = f"{file.name} in the cache, which is {blob}," if in_cache else str(file)
+            remedy = "delete it, and load the model again" if in_cache else "save the model again"
+            return f"the file {name} is broken ({reason}): {remedy}"
     return None
 
 

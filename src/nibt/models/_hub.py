@@ -28,8 +28,8 @@ _OPEN_CLIP = (
     *_TRANSFORMERS,
 )
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
-_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "bpe.codes")
-_VOCABULARY_ENDINGS = (".model", ".tiktoken", ".spm")
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "bpe.codes")
+_MODELS = (".model", ".tiktoken", ".spm")  # of SentencePiece and others
 Parts = Callable[["Listing"], list[str]]
 """Returns the files that are needed of a listing, the weights last."""
 
@@ -234,7 +234,7 @@ def _check_processor(listing: Listing, request: Request) -> None:
     lacks = []
     if request.processor is None and not any(map(listing.has, _PROCESSORS)):
         lacks.append(f"image processor ({_PROCESSORS[0]})")
-    if request.tokenizer is None and not hasattr(request.processor, "tokenizer") and not _vocabularies(listing):
+    if request.tokenizer is None and not hasattr(request.processor, "tokenizer") and not _has_vocabulary(listing):
         lacks.append(f"tokenizer ({_VOCABULARIES[0]})")
     if lacks:
         raise CannotLoad(
@@ -243,15 +243,13 @@ def _check_processor(listing: Listing, request: Request) -> None:
         )
 
 
-def _vocabularies(listing: Listing) -> list[str]:
-    return [
-        file
-        for file in listing.below()
-        if PurePosixPath(file).name in _VOCABULARIES or file.endswith(_VOCABULARY_ENDINGS)
-    ]
+def _has_vocabulary(listing: Listing) -> bool:
+    if listing.has("vocab.json") and listing.has("merges.txt"):
+        return True
+    return any(PurePosixPath(file).name in _VOCABULARIES or file.endswith(_MODELS) for file in listing.below())
 
 
 def _tokenizer_parts(listing: Listing) -> list[str]:
-    if not _vocabularies(listing):
+    if not _has_vocabulary(listing):
         raise CannotLoad(f"{str(listing.name)!r} on the hub has no tokenizer")
     return [file for file in listing.below() if file.endswith(_TEXTS)]
