@@ -14,6 +14,7 @@ from nibt.cli import main
 from nibt.models.base import Model
 from tests import tiny
 from tests.helpers import Golden, Run
+from tests.hub import Hub, point_to, serving
 from tests.job_pairs import COUNT, OPTIONS, as_csv
 
 pytest_plugins = ["pytester", "tests.skips"]
@@ -49,6 +50,14 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built.module.save_pretrained(folder)
     built.processor.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """A hub on this machine, and an empty cache."""
+    with serving() as served:
+        point_to(served.address, tmp_path / "cache", monkeypatch)
+        yield served
 
 
 @pytest.fixture

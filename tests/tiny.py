@@ -150,6 +150,21 @@ def wordpiece_tokenizer() -> PreTrainedTokenizerFast:
     return _fast(core, cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]", unk_token="[UNK]")
 
 
+def gemma_tokenizer() -> PreTrainedTokenizerFast:
+    """Byte pairs of Gemma: several blanks may be one token, and what is not in the vocabulary is spelt in bytes."""
+    special = ["<pad>", "<eos>", "<bos>", "<unk>"]
+    merged = ["▁▁", "▁▁▁", "!!!", "...", "://", "++", "日本", "แมว", *(f"▁{word}" for word in WORDS)]
+    merges = [(word[:end], word[end]) for word in merged for end in range(1, len(word))]
+    letters = sorted({*"abcdefghijklmnopqrstuvwxyz\n", *"".join(merged)})
+    pieces = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), *letters, *(a + b for a, b in merges)]
+    ids = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+    core = Tokenizer(models.BPE(ids, list(dict.fromkeys(merges)), byte_fallback=True, unk_token="<unk>"))
+    core.normalizer = normalizers.Replace(" ", "▁")
+    core.add_special_tokens(special)
+    _framed(core, "", "<eos>")
+    return _fast(core, eos_token="<eos>", bos_token="<bos>", pad_token="<pad>", unk_token="<unk>")
+
+
 # Models of Hugging Face
 
 _VIT = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 3}

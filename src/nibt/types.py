@@ -49,3 +49,5 @@ class ModelRecord(TypedDict):
     """Vision-language models only: the prompt of a text, with ``{text}``."""
     positions: NotRequired[str]
     """Vision-language models only: ``sequential`` if tokens are numbered in order, without the axes of the image."""
+    revision: NotRequired[str]
+    """The commit of its repository on the hub."""

@@ -5,10 +5,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from rich.table import Table
 
 import nibt
-from nibt.cli.console import paths, show, summary, versions
+from nibt.cli.console import paths, show, summary, versions, words
 from nibt.registry import available
 from nibt.report.appearance import DEFAULT
 from nibt.results.explanation import MISMATCH
@@ -83,6 +84,19 @@ def test_summary_fits_80_columns(capsys: pytest.CaptureFixture[str], monkeypatch
         assert "attributed" in shown
         assert all((word in shown) is verbose for word in ("baseline state", "gauss", "torch "))
         assert "\u2026" not in shown, "nothing is truncated in a window of 80 columns"
+
+
+@pytest.mark.parametrize("width", [20, 31, 80])
+def test_no_line_parts_a_word_from_its_score(width: int, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    answer = nibt.explain(tiny.model("clip"), tiny.image(), "a small gray bird with 3.14 日本", "ones")
+    show([answer], DEFAULT)
+    lines = capsys.readouterr().out.split("\n")
+    for word in answer.words:
+        assert any(f"{word.text} {word.score:+.4f}" in line for line in lines)
+    shown = words(answer, width).split("\n")
+    assert "  ".join(shown) == words(answer, 10_000)
+    assert all(cell_len(line) <= width for line in shown)
 
 
 def test_show_prints_a_mismatch_before_the_words(capsys: pytest.CaptureFixture[str]) -> None:

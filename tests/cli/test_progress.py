@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from nibt.cli.progress import Status, show_progress
 from nibt.progress import Progress, report
 from tests import tiny
 from tests.helpers import Run
+from tests.hub import Hub
 
 
 def test_progress_prints_lines_without_a_terminal(
@@ -47,17 +49,16 @@ def test_status_estimates_the_time_left() -> None:
     assert status.part == 0.5
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
-def test_progress_shows_one_bar_on_a_terminal(tmp_path: Path, clip_folder: Path) -> None:
-    tiny.image(40, 40).pil_image.save(tmp_path / "photo.png")
-    script = "from nibt.cli import main; main()"
+def on_terminal(folder: Path, *arguments: str, **environment: str) -> str:
+    """Run the command in a pseudo-terminal, and return what it shows."""
+    tiny.image(40, 40).pil_image.save(folder / "photo.png")
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", script, "explain", "photo.png", "a cat", "-m", str(clip_folder)],
-        cwd=tmp_path,
+        [sys.executable, "-c", "from nibt.cli import main; main()", *arguments],
+        cwd=folder,
         stdout=theirs,
         stderr=theirs,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "160"},
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "160", **environment},
     )
     os.close(theirs)
     shown = b""
@@ -67,8 +68,49 @@ def test_progress_shows_one_bar_on_a_terminal(tmp_path: Path, clip_folder: Path)
     except OSError:  # the end of a pseudo-terminal
         pass
     assert process.wait() == 0, shown
-    text = shown.decode()
+    return shown.decode()
+
+
+on_posix = pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+
+
+@on_posix
+def test_progress_shows_one_bar_on_a_terminal(tmp_path: Path, clip_folder: Path) -> None:
+    text = on_terminal(tmp_path, "explain", "photo.png", "a cat", "-m", str(clip_folder))
     assert f"loading {clip_folder}"[:20] in text
     assert "Loading weights" not in text
     assert "it/s" not in text
     assert "wrote photo-a-cat.clip.png" in text
+
+
+@on_posix
+def test_download_is_shown_on_a_terminal(tmp_path: Path, clip_folder: Path, hub: Hub) -> None:
+    hub.add("org/clip", clip_folder)
+    hub.seconds = 1.0
+    cache = {"HF_ENDPOINT": hub.address, "HF_HUB_CACHE": str(tmp_path / "cache")}
+    text = on_terminal(tmp_path, "explain", "photo.png", "a cat", "-m", "org/clip", **cache)
+    assert "loading org/clip" in text
+    assert re.search(r"downloading model\.safetensors, [\d.]+ kB of \d+ kB", text), text
+    assert "it/s" not in text
+    assert "B/s" not in text, "a bar of the hub's library"
+
+
+def test_download_prints_nothing_without_a_terminal(run: Run, clip_folder: Path, hub: Hub) -> None:
+    tiny.image(40, 40).pil_image.save("photo.png")
+    hub.add("org/clip", clip_folder)
+    code, _, err = run("explain", "photo.png", "a cat", "-m", f"{hub.address}/org/clip/tree/main")
+    assert (code, err) == (0, "")
+    assert Path("photo-a-cat.clip.png").exists()
+    code, out, err = run("explain", "photo.png", "a cat", "-m", "org/other", "-q")
+    assert (code, out) == (1, "")
+    assert err.startswith("nibt: cannot load the model 'org/other': org/other is not on the hub, or is private (")
+    assert err.count("\n") == 1
+
+
+def test_status_shows_a_download_without_its_share() -> None:
+    status = Status("loading", None)
+    status.update_inside(Progress(5, 10, "downloading it, 5 B of 10 B"))
+    assert "downloading it, 5 B of 10 B" in status.line()
+    assert status.part == 0
+    status.update_inside(Progress(10, 10, "downloading it, 10 B of 10 B"))
+    assert "downloading" not in status.line()

@@ -27,6 +27,10 @@ def by_word_pieces(caption: str) -> Tokens:
     return hugging_face.tokens(tiny.wordpiece_tokenizer(), caption, tiny.CONTEXT, full=True)
 
 
+def by_gemma(caption: str) -> Tokens:
+    return hugging_face.tokens(tiny.gemma_tokenizer(), caption, tiny.CONTEXT * 4, full=True)
+
+
 def by_byte_pairs(caption: str) -> Tokens:
     return own.tokens(open_clip.SimpleTokenizer(), caption, 77)
 
@@ -36,6 +40,7 @@ TOKENISERS = {
     "sentence pieces": by_sentence_pieces,
     "word pieces": by_word_pieces,
     "byte pairs": by_byte_pairs,
+    "gemma": by_gemma,
 }
 
 
@@ -72,6 +77,11 @@ def words(tokens: Tokens) -> list[str]:
         "a<b>c</b>",
         "<|endoftext|> cat",
         "№ ½ ﬁ",
+        "wow!!! C++ and C# ... http://x.org",
+        "3.14 or 100,000",
+        "สวัสดีแมว ໝາ မြန်မာ ខ្មែរ",
+        "  two   cats  \n ",
+        "a </s> <eos> [SEP] <end_of_text> cat",
     ],
 )
 def test_words_cover_all_explained_tokens(kind: str, caption: str) -> None:
@@ -118,7 +128,13 @@ def test_words_of_known_captions(kind: str, caption: str, wanted: list[str]) -> 
         ("cat🐱dog", ["cat", "🐱", "dog"]),
         ("👩‍👩‍👧👍🏽", ["👩‍👩‍👧", "👍🏽"]),
         ("☺️🇫🇷🇮🇹", ["☺️", "🇫🇷", "🇮🇹"]),
-        ("1.5 m", ["1", ".", "5", "m"]),
+        ("1.5 m", ["1.5", "m"]),
+        ("1,000,000.50, v2.1.", ["1,000,000.50", ",", "v2.1", "."]),
+        ("C++, C# and a+b", ["C++", ",", "C#", "and", "a", "+", "b"]),
+        ("wow!!! so... :-)", ["wow", "!!!", "so", "...", ":", "-", ")"]),
+        ("<|endoftext|> a<b>c</b> x<y", ["<|endoftext|>", "a", "<b>", "c", "</b>", "x", "<", "y"]),
+        ("แมวดำ", ["แ", "ม", "ว", "ดำ"]),
+        ("ខ្មែរ", ["ខ្មែ", "រ"]),
     ],
 )
 def test_words_of_single_characters(caption: str, wanted: list[str]) -> None:
@@ -126,6 +142,53 @@ def test_words_of_single_characters(caption: str, wanted: list[str]) -> None:
     offsets = [(i, i + 1) for i, sign in enumerate(caption) if not sign.isspace()]
     actual = words_by_offsets(caption, [caption[a:b] for a, b in offsets], [True] * len(offsets), offsets)
     assert [word.text for word in actual] == wanted
+
+
+MARKS = ["!!!", "C++", "...", "://", "3.14", "100,000", "<|endoftext|>"]
+
+
+@every_tokeniser
+@pytest.mark.parametrize("mark", MARKS)
+def test_marks_are_shown_as_they_were_typed(kind: str, mark: str) -> None:
+    spelt = words(TOKENISERS[kind](f"cat {mark}"))
+    assert "".join(spelt).lower() == f"cat{mark}".lower()
+    count = 2 if mark == "://" and kind == "word pieces" else 1  # ":" and "//", as it has no token for all
+    assert len(spelt) == 1 + count
+
+
+@pytest.mark.parametrize(
+    ("caption", "offsets", "wanted"),
+    [
+        ("http://x", [(0, 4), (4, 7), (7, 8)], ["http", "://", "x"]),
+        ('he said."', [(0, 2), (2, 7), (7, 9)], ["he", "said", '."']),
+        ("สวัสดีแมว", [(0, 2), (2, 4), (4, 6), (6, 9)], ["สวัส", "ดี", "แมว"]),  # a vowel sign begins the second token
+        ("แมวดำ", [(0, 3), (3, 5)], ["แมว", "ดำ"]),
+        ("日本の猫", [(0, 2), (2, 3), (3, 4)], ["日本", "の", "猫"]),
+        ("🐱🐱 x", [(0, 2), (2, 4)], ["🐱🐱", "x"]),
+        ("two  cats \n", [(0, 3), (3, 5), (5, 9), (9, 10), (10, 11)], ["two", "cats"]),
+    ],
+)
+def test_what_a_token_spells_is_never_parted(caption: str, offsets: list[tuple[int, int]], wanted: list[str]) -> None:
+    texts = [caption[a:b].replace(" ", "▁") for a, b in offsets]
+    actual = words_by_offsets(caption, texts, [True] * len(offsets), offsets)
+    assert [word.text for word in actual] == wanted
+
+
+@pytest.mark.parametrize("kind", ["gemma", "sentence pieces"])
+def test_blanks_are_no_words(kind: str) -> None:
+    tokens = TOKENISERS[kind]("  two   cats   ")
+    assert words(tokens) == ["two", "cats"]
+    blank = [row for row, text in enumerate(tokens.texts) if text and not text.strip("▁")]
+    assert blank[-1] > tokens.words[-1].tokens[-1], "the last blanks are rows"
+    assert not tokens.explained[blank[-1]], "which are not explained"
+    assert sum(tokens.explained) == sum(len(word.tokens) for word in tokens.words)
+
+
+def test_special_tokens_in_a_caption_are_noted() -> None:
+    for kind, piece in (("sentence pieces", "</s>"), ("gemma", "<eos>"), ("byte pairs", "<end_of_text>")):
+        (note,) = TOKENISERS[kind](f"a {piece} cat").notes
+        assert note.startswith(f"the caption has {piece!r}, a special token of the model")
+        assert TOKENISERS[kind]("a cat").notes == ()
 
 
 CLIP_SAYS = [
@@ -139,6 +202,9 @@ CLIP_SAYS = [
     "état 👩‍👩‍👧",
     "don't",
     "...",
+    "C++ costs 100,000!!!",
+    "http://x.org",
+    "สวัสดีแมว",
 ]
 
 
@@ -165,12 +231,12 @@ def test_token_with_a_leading_space_belongs_to_the_next_word() -> None:
 
 @every_tokeniser
 def test_long_captions_are_truncated_with_a_note(kind: str) -> None:
-    context = 77 if kind == "byte pairs" else tiny.CONTEXT
+    context = {"byte pairs": 77, "gemma": 4 * tiny.CONTEXT}.get(kind, tiny.CONTEXT)
     tokens = TOKENISERS[kind](" ".join(["cat"] * 100))
     assert len(tokens.ids) == context
     (note,) = tokens.notes
     assert f"the model uses {context}" in note
-    special = {"offsets": 2, "sentence pieces": 1, "word pieces": 2, "byte pairs": 2}[kind]
+    special = {"offsets": 2, "sentence pieces": 1, "word pieces": 2, "byte pairs": 2, "gemma": 3}[kind]
     assert f"has {100 + special} tokens" in note
     assert len(tokens.words) == context - special
     assert TOKENISERS[kind]("a cat").notes == ()
@@ -187,9 +253,11 @@ def test_tokens_equal_those_of_the_tokenizer(kind: str) -> None:
         "offsets": tiny.clip_tokenizer(False),
         "sentence pieces": tiny.sentence_tokenizer(),
         "word pieces": tiny.wordpiece_tokenizer(),
+        "gemma": tiny.gemma_tokenizer(),
     }[kind]
     padding = False if kind == "offsets" else "max_length"
-    assert list(ids) == built(caption, truncation=True, max_length=tiny.CONTEXT, padding=padding)["input_ids"]
+    length = len(ids) if kind == "gemma" else tiny.CONTEXT
+    assert list(ids) == built(caption, truncation=True, max_length=length, padding=padding)["input_ids"]
 
 
 @pytest.mark.parametrize("kind", ["clip", "own vit", "bert"])

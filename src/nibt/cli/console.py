@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from decimal import Decimal
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -106,9 +107,15 @@ def ranking(explanation: Explanation) -> Table:
     return table
 
 
-def words(worded: Worded) -> str:
-    """Return the words with their scores, for terminals without colors."""
-    return "  ".join(f"{run.text} {run.score:+.4f}" for run in runs(worded))
+def words(worded: Worded, width: int = 80) -> str:
+    """Return the words with their scores, for terminals without colors. No line parts a word from its score."""
+    lines = [""]
+    for run in runs(worded):
+        part = f"{run.text} {run.score:+.4f}"
+        if lines[-1] and cell_len(lines[-1]) + 2 + cell_len(part) > width:
+            lines.append("")
+        lines[-1] += f"  {part}" if lines[-1] else part
+    return "\n".join(lines)
 
 
 def methods() -> None:
@@ -147,7 +154,10 @@ def show(answers: Sequence[Explanation | Comparison], look: Appearance, verbose:
             console.print(ranking(answer))
         for part in answer.sides.values():
             if isinstance(part, TextAttribution):
-                console.print(caption(part, look) if console.color_system else Text(words(part)))
+                if console.color_system:
+                    console.print(caption(part, look))
+                else:
+                    console.print(Text(words(part, console.width)), soft_wrap=True)
         console.print(summary(answer))
         if verbose:
             console.print(paths(answer))

@@ -49,6 +49,7 @@ def _models() -> str:
 
     return f"""embedded   {", ".join(embedded()) or "none"}
 families   {", ".join(available("models"))}
-others     {THE_PAPERS}   a repository on the Hugging Face hub (this is the paper's model)
+others     {THE_PAPERS}   a model on the Hugging Face hub (this is the paper's)
+           org/name@revision, org/name:folder, or the address of its page
            ./my-model   a folder with a saved Hugging Face, PEFT or OpenCLIP model
            open_clip:ViT-B-32/laion2b_s34b_b79k   an OpenCLIP architecture and the tag of its weights"""

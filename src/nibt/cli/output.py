@@ -226,7 +226,12 @@ def model_name(model: str | None) -> str | None:
     ('clip-vit-base-patch32', None)
 
     """
-    return None if model in (None, "lite") else slug(Path(model).name or model)
+    if model is None or model == "lite":
+        return None
+    from nibt.models._names import hub_name
+
+    name = str(hub_name(model) or model) if "://" in model else model  # a page's address may end with /tree/main
+    return slug(Path(name).name or name)
 
 
 def input_paths(*sources: str | Path | Iterable[str | Path] | Mapping[str, Any] | None) -> tuple[Path, ...]:

@@ -60,8 +60,12 @@ class Status:
         self.on_change(self)
 
     def update_inside(self, progress: Progress) -> None:
-        """Update the progress inside the current item, such as the forward passes of a pair."""
+        """Update the progress inside the current item, such as the forward passes of a pair, or a download."""
         done, total = progress.done, progress.total or 0
+        if progress.stage:  # a download, which comes before the loops of an item
+            self.detail = "" if done == total else progress.stage
+            self.on_change(self)
+            return
         self.detail = f"step {done:,} of {total:,}" if total >= _INNER and done < total else ""
         self.part = max(self.part, min(done / max(total, 1), 0.99))  # the longest loop of an item comes first
         self.on_change(self)

@@ -1,26 +1,255 @@
-"""Queries of a hub with a short timeout, since downloads retry an unreachable hub for most of a minute."""
+"""Models of a hub as folders: from the cache if all is there, which needs no network, else downloaded.
 
-from collections.abc import Sequence
-from pathlib import Path
+The folder is that of the cache of ``huggingface_hub``, which other libraries share. Weights come last: what can be
+missing or forbidden is checked before.
+"""
 
-_TIMEOUT = 10.0  # seconds
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from nibt.errors import CannotLoad
+from nibt.models._download import Bar
+from nibt.models._names import HubName
+from nibt.models._request import Request
+
+_TIMEOUT = 10.0  # seconds until the hub must answer
+_TEXTS = (".json", ".txt", ".jinja", ".model", ".tiktoken", ".spm")
+_CONFIGS = ("config.json", "open_clip_config.json", "adapter_config.json")
+_TRANSFORMERS = ("model.safetensors", "pytorch_model.bin")
+_ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
+_OPEN_CLIP = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    *_TRANSFORMERS,
+)
+_PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "bpe.codes")
+_MODELS = (".model", ".tiktoken", ".spm")  # of SentencePiece and others
+Parts = Callable[["Listing"], list[str]]
+"""Returns the files that are needed of a listing, the weights last."""
 
 
-def cached(repository: str, files: Sequence[str]) -> Path | None:
-    """Return the path of the first of these files that is in the cache; None if there is none."""
-    from huggingface_hub import try_to_load_from_cache
+@dataclass(frozen=True)
+class Wants:
+    """Which library loads a repository.
 
-    paths = (try_to_load_from_cache(repository, file) for file in files)
-    return next((Path(path) for path in paths if isinstance(path, str)), None)
+    Attributes:
+        check: Called with the configuration of Transformers before the weights are downloaded; raises if nibt has no
+            family for it.
+        open_clip: Whether OpenCLIP is asked for. Otherwise Transformers has priority if a repository has both.
+
+    """
+
+    check: Callable[[dict[str, Any]], object]
+    open_clip: bool = False
+
+    def prefers_open_clip(self, config: dict[str, Any], has_open_clip: bool) -> bool:
+        """Return whether OpenCLIP must load a repository with this ``config.json``."""
+        return "model_cfg" in config or (has_open_clip and (self.open_clip or "model_type" not in config))
 
 
-def has(repository: str, file: str) -> bool:
-    """Return whether a repository has a file. The hub's library raises its errors if no hub is reachable."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import EntryNotFoundError
+@dataclass(frozen=True)
+class Listing:
+    """The files of a repository, or those of it that are in the cache.
 
+    Attributes:
+        name: The model.
+        files: The files.
+        read: Returns the text of a file.
+
+    """
+
+    name: HubName
+    files: frozenset[str]
+    read: Callable[[str], str]
+
+    @property
+    def top(self) -> str:
+        """The folder of the model, with a slash unless it is the repository."""
+        return f"{self.name.folder}/" if self.name.folder else ""
+
+    def has(self, file: str) -> bool:
+        """Return whether the folder of the model has a file."""
+        return self.top + file in self.files
+
+    def json(self, file: str) -> dict[str, Any]:
+        """Return the content of a JSON file of the model; empty if there is none."""
+        if not self.has(file):
+            return {}
+        try:
+            return json.loads(self.read(self.top + file))
+        except ValueError:
+            return {}  # the loading of the folder reports it
+
+    def below(self, *folders: str) -> list[str]:
+        """Return the files of the model, and of some folders in it, without those deeper down."""
+        places = {(self.top + folder).strip("/") or "." for folder in ("", *folders)}
+        return sorted(file for file in self.files if str(PurePosixPath(file).parent) in places)
+
+
+def model_folder(name: HubName, request: Request, wants: "Wants") -> tuple[Path, str]:
+    """Return the folder of a model, and the commit of its repository.
+
+    Raises:
+        CannotLoad: The repository is not a model, or it lacks weights or a processor.
+
+    """
+    return _folder(name, partial(_model_parts, request=request, wants=wants))
+
+
+def tokenizer_folder(repository: str) -> Path:
+    """Return the folder of a tokenizer on the hub."""
+    return _folder(HubName(repository), _tokenizer_parts)[0]
+
+
+def config_folder(repository: str) -> Path:
+    """Return the folder of a configuration on the hub."""
+    return _folder(HubName(repository), lambda listing: [listing.top + "config.json"])[0]
+
+
+def weights_file(repository: str, names: Iterable[str]) -> tuple[Path, str]:
+    """Return the first of these files that a repository has, and its commit."""
+    candidates = tuple(names)
+
+    def parts(listing: Listing) -> list[str]:
+        file = next(filter(listing.has, candidates), None)
+        if file is None:
+            raise CannotLoad(f"{repository!r} on the hub has none of the weights {', '.join(candidates)}")
+        return [file]
+
+    folder, commit = _folder(HubName(repository), parts)
+    return folder / next(name for name in candidates if (folder / name).exists()), commit
+
+
+def _folder(name: HubName, parts: Parts) -> tuple[Path, str]:
+    kept = _cached(name)
+    if kept is not None:
+        listing = Listing(name, _files(kept), lambda file: (kept / file).read_text(encoding="utf-8"))
+        if _complete(listing, parts):
+            return kept / name.folder, kept.name
+    return _download(name, parts)
+
+
+def _complete(listing: Listing, parts: Parts) -> bool:
     try:
-        get_hf_file_metadata(hf_hub_url(repository, file), timeout=_TIMEOUT)
-    except EntryNotFoundError:
+        return listing.files.issuperset(parts(listing))
+    except (CannotLoad, OSError):
         return False
-    return True
+
+
+def _cached(name: HubName) -> Path | None:
+    """Return the folder of the last known commit of a revision in the cache."""
+    from huggingface_hub import constants
+
+    place = Path(constants.HF_HUB_CACHE, f"models--{name.repository.replace('/', '--')}")
+    revision = name.revision or constants.DEFAULT_REVISION
+    reference = place / "refs" / revision
+    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
+    folder = place / "snapshots" / commit
+    return folder if len(PurePosixPath(commit).parts) == 1 and folder.is_dir() else None
+
+
+def _files(folder: Path) -> frozenset[str]:
+    """Return the files of a folder; a link to a file that was deleted is none."""
+    return frozenset(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def _download(name: HubName, parts: Parts) -> tuple[Path, str]:
+    """Download the parts of a repository in order; the weights must be accessible before anything is read."""
+    from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+
+    where = constants.ENDPOINT
+    info = HfApi(endpoint=where).model_info(
+        name.repository, revision=name.revision, timeout=_TIMEOUT, files_metadata=True
+    )
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    commit = info.sha or name.revision or constants.DEFAULT_REVISION
+    bar = Bar(sizes)
+
+    def get(file: str, revision: str = commit) -> Path:
+        return Path(
+            hf_hub_download(name.repository, file, revision=revision, endpoint=where, tqdm_class=bar.kind_for(file))
+        )
+
+    listing = Listing(name, frozenset(sizes), lambda file: get(file).read_text(encoding="utf-8"))
+    if name.folder and not listing.below():
+        raise CannotLoad(f"{name.repository!r} has no folder {name.folder!r}")
+    needed = parts(listing)
+    get_hf_file_metadata(hf_hub_url(name.repository, needed[-1], revision=commit, endpoint=where), timeout=_TIMEOUT)
+    bar.total = sum(sizes.get(file, 0) for file in needed)
+    # the first names the branch, so that the cache knows its commit
+    paths = [get(needed[0], name.revision or constants.DEFAULT_REVISION), *map(get, needed[1:])]
+    folder = paths[-1].parents[len(PurePosixPath(needed[-1]).parts) - 1]
+    return folder / name.folder, folder.name
+
+
+def _model_parts(listing: Listing, request: Request, wants: Wants) -> list[str]:
+    """Return the files of a model, the weights last."""
+    modules = [str(module.get("path", "")) for module in _modules(listing)]
+    small = [file for file in listing.below(*modules) if file.endswith(_TEXTS)]
+    if listing.has("adapter_config.json"):
+        return small + _weights(listing, _ADAPTERS)
+    if modules and not listing.has("config.json"):  # of sentence-transformers
+        inner = replace(listing, name=replace(listing.name, folder=(listing.top + modules[0]).strip("/")))
+        return small + _weights(inner, _TRANSFORMERS)
+    config = listing.json("config.json")
+    if wants.prefers_open_clip(config, listing.has("open_clip_config.json")):
+        return small + _weights(listing, _OPEN_CLIP)
+    if not listing.has("config.json"):
+        raise CannotLoad(f"{str(listing.name)!r} on the hub is not a model: it has none of {', '.join(_CONFIGS)}")
+    if config:  # a broken file in the cache is reported when the folder is loaded
+        wants.check(config)
+    _check_processor(listing, request)
+    return small + _weights(listing, _TRANSFORMERS)
+
+
+def _modules(listing: Listing) -> list[dict[str, Any]]:
+    if not listing.has("modules.json"):
+        return []
+    try:
+        modules = json.loads(listing.read(listing.top + "modules.json"))
+    except ValueError:
+        return []
+    return [module for module in modules if isinstance(module, dict)]
+
+
+def _weights(listing: Listing, names: Iterable[str]) -> list[str]:
+    """Return the files of the weights: the first that exists, or its parts."""
+    for name in names:
+        if listing.has(name):
+            return [listing.top + name]
+        shards = set(listing.json(f"{name}.index.json").get("weight_map", {}).values())
+        if shards:
+            return sorted(listing.top + shard for shard in shards)
+    raise CannotLoad(f"{str(listing.name)!r} on the hub has no weights: it has none of {', '.join(names)}")
+
+
+def _check_processor(listing: Listing, request: Request) -> None:
+    """Check that what prepares inputs exists, before weights are downloaded for nothing."""
+    lacks = []
+    if request.processor is None and not any(map(listing.has, _PROCESSORS)):
+        lacks.append(f"image processor ({_PROCESSORS[0]})")
+    if request.tokenizer is None and not hasattr(request.processor, "tokenizer") and not _has_vocabulary(listing):
+        lacks.append(f"tokenizer ({_VOCABULARIES[0]})")
+    if lacks:
+        raise CannotLoad(
+            f"{str(listing.name)!r} on the hub has no {' and no '.join(lacks)}: pass processor=... with that of the "
+            "model from which it was made, or give its name"
+        )
+
+
+def _has_vocabulary(listing: Listing) -> bool:
+    if listing.has("vocab.json") and listing.has("merges.txt"):
+        return True
+    return any(PurePosixPath(file).name in _VOCABULARIES or file.endswith(_MODELS) for file in listing.below())
+
+
+def _tokenizer_parts(listing: Listing) -> list[str]:
+    if not _has_vocabulary(listing):
+        raise CannotLoad(f"{str(listing.name)!r} on the hub has no tokenizer")
+    return [file for file in listing.below() if file.endswith(_TEXTS)]

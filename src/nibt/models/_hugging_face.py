@@ -28,6 +28,7 @@ def load_pretrained(kind: Any, source: str, request: Request) -> tuple[nn.Module
         CannotLoad: The file lacks weights, which would be random, or there is no processor.
 
     """
+    request = with_processor(source, request)  # first, since the weights take long
     module, info = kind.from_pretrained(
         source, dtype=request.dtype, trust_remote_code=False, weights_only=True, output_loading_info=True
     )
@@ -36,7 +37,7 @@ def load_pretrained(kind: Any, source: str, request: Request) -> tuple[nn.Module
             f"{source!r} lacks {len(info['missing_keys'])} weights, such as {sorted(info['missing_keys'])[0]!r}, which "
             "would be random: save the whole model"
         )
-    return module, with_processor(source, request)
+    return module, request
 
 
 def with_processor(source: str, request: Request) -> Request:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
@@ -23,15 +24,17 @@ from torch import nn
 from nibt.data.images import ImageInput
 from nibt.errors import BadOption, CannotLoad, NibtError
 from nibt.models._compiled import uncompiled
+from nibt.models._devices import check_device
+from nibt.models._failures import broken_file, line, no_connection, refusal
 from nibt.models._family import Family
-from nibt.models._hub import cached, has
+from nibt.models._hub import Wants, model_folder
+from nibt.models._names import OPEN_CLIP, hint, hub_name, open_clip_name
 from nibt.models._request import EMBEDDING, Request
 from nibt.models._trace import Inputs, Trace
 from nibt.models.base import ImageTower, Model, Tower
 from nibt.registry import available, find
 from nibt.torch_modes import plain_torch
 
-OPEN_CLIP = "open_clip:"
 DTYPES = ("float32", "float16", "bfloat16")
 _ADVICE = (
     "Without a hub, use an embedded model ({embedded}), or the path of a local folder with a saved Hugging Face or "
@@ -66,8 +69,9 @@ def load_model(
     explained by uncompiled modules that share its weights.
 
     Args:
-        id: An embedded model (``"lite"``), a Hugging Face repository (``"openai/clip-vit-base-patch32"``), a local
-            folder (a saved Hugging Face model, PEFT adapters of one, or an OpenCLIP folder), OpenCLIP weights
+        id: An embedded model (``"lite"``), a model on the hub (``"openai/clip-vit-base-patch32"``, with
+            ``"@revision"`` and ``":folder"``, or the address of its page), a local folder (a saved Hugging Face model,
+            PEFT adapters of one, or an OpenCLIP folder), OpenCLIP weights
             (``"open_clip:ViT-B-32/laion2b_s34b_b79k"``), or a model in memory.
         device: The device of a loaded model.
         dtype: The dtype of a loaded model: float32, float16 or bfloat16.
@@ -122,10 +126,7 @@ def _check_options(request: Request, device: str) -> None:
         raise BadOption(f"resize must be 'model' or 'whole' (got {request.resize!r})")
     if request.image_size is not None and not 16 <= request.image_size <= 4096:
         raise BadOption(f"image_size must be between 16 and 4096 pixels (got {request.image_size})")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise BadOption(f"device {device!r} is not available ({_line(error)}): use 'cpu'") from error
+    check_device(device)
 
 
 def _from_memory(module: nn.Module, request: Request) -> Model:
@@ -171,7 +172,7 @@ def _check_processor(request: Request) -> None:
         raise CannotLoad("the processor has no tokenizer: pass tokenizer=AutoTokenizer.from_pretrained(...)")
 
 
-def _from_folder(name: str, folder: Path, request: Request, device: Any) -> Model:
+def _from_folder(name: str, folder: Path, request: Request, device: Any, wants: Wants | None = None) -> Model:
     settings = _json(folder / "nibt.json")
     request = replace(
         request,
@@ -179,11 +180,11 @@ def _from_folder(name: str, folder: Path, request: Request, device: Any) -> Mode
         image_size=request.image_size or settings.get("image_size"),
         embedding={**{key: settings[key] for key in EMBEDDING if key in settings}, **request.embedding},
     )
-    if (folder / "open_clip_config.json").exists():
+    config = _json(folder / "config.json")
+    if (folder / "open_clip_config.json").exists() and (wants is None or wants.prefers_open_clip(config, True)):
         return _load(name, "open_clip", f"local-dir:{folder}", request, device, settings, folder)
     if (folder / "adapter_config.json").exists():
         return _with_adapters(name, folder, request, device)
-    config = _json(folder / "config.json")
     if not config:
         raise CannotLoad(
             f"{name!r} is not the folder of a model: it has no config.json (Hugging Face), open_clip_config.json or "
@@ -198,11 +199,14 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Mo
         from peft import PeftModel
     except ImportError as error:
         raise CannotLoad(f"{name!r} holds PEFT adapters: pip install 'nibt[peft]'") from error
-    base = _json(folder / "adapter_config.json").get("base_model_name_or_path")
+    settings = _json(folder / "adapter_config.json")
+    base, revision = settings.get("base_model_name_or_path"), settings.get("revision")
     if not base:
         raise CannotLoad(f"the adapters in {name!r} lack base_model_name_or_path: add it to adapter_config.json")
     if (folder / base).is_dir():  # a base model in the folder of its adapters
         base = str(folder / base)
+    elif revision and not Path(base).is_dir() and "@" not in base:
+        base = f"{base}@{revision}"
     if (folder / "preprocessor_config.json").exists():
         from nibt.models._hugging_face import with_processor
 
@@ -221,36 +225,29 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Mo
     return _model(name, plain.family, adapted.to(device), request, folder=folder)
 
 
-def _from_hub(name: str, request: Request, device: Any) -> Model:
-    if name.startswith(OPEN_CLIP):
-        return _load(name, "open_clip", name.removeprefix(OPEN_CLIP), request, device)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise CannotLoad(f"there is no model {name!r}, and no folder of that name.{_near(name)} {_advice()}")
-    config = _hub_config(name)
-    if "model_cfg" in config:
-        return _load(name, "open_clip", f"hf-hub:{name}", request, device)
-    return _load(name, _family(name, config), name, request, device)
+def _from_hub(text: str, request: Request, device: Any) -> Model:
+    weights = open_clip_name(text)
+    forced = weights is not None and weights.startswith("hf-hub:")
+    if weights is not None and not forced:
+        return _load(OPEN_CLIP + weights, "open_clip", weights, request, device)
+    place = hub_name(weights if weights is not None else text)
+    if place is None:
+        near = hint(text) or _near(text)
+        raise CannotLoad(f"there is no model {text!r}, and no folder of that name.{near} {_advice()}")
+    name = f"{OPEN_CLIP}hf-hub:{place}" if forced else str(place)
+    wants = Wants(partial(_family, name), forced)
+    with _loading(name):
+        folder, commit = model_folder(place, request, wants)
+    with _loading(name, folder):
+        _json(folder / "config.json")  # in the cache, where a broken file is deleted
+    request = replace(request, facts={**request.facts, "revision": commit})
+    return replace(_from_folder(name, folder, request, device, wants), folder=None)
 
 
 def _near(name: str) -> str:
     """Suggest the embedded model with a similar name."""
     near = get_close_matches(name.lower(), embedded(), n=1, cutoff=0.75)
     return f" Did you mean {near[0]!r}?" if near else ""
-
-
-def _hub_config(name: str) -> dict[str, Any]:
-    """Return the configuration of a repository, from the cache or the hub."""
-    from huggingface_hub import hf_hub_download
-
-    configs = ("config.json", "open_clip_config.json")
-    with _loading(name):
-        kept = cached(name, configs)
-        if kept is not None:
-            return _json(kept)
-        for file in configs:
-            if has(name, file):
-                return _json(Path(hf_hub_download(name, file)))
-    raise CannotLoad(f"{name!r} on the hub is not a model: it has neither {configs[0]} nor {configs[1]}")
 
 
 def _load(
@@ -262,23 +259,30 @@ def _load(
     settings: dict | None = None,
     folder: Path | None = None,
 ) -> Model:
-    with _loading(name):
+    with _loading(name, folder):
         module, request = find("models", family).load(source, request)
         module = module.eval().requires_grad_(False).to(device)
         return _model(name, family, module, request, settings or {}, folder)
 
 
 @contextmanager
-def _loading(name: str) -> Iterator[None]:
-    """Convert the exceptions of libraries to ``CannotLoad``."""
+def _loading(name: str, folder: Path | None = None) -> Iterator[None]:
+    """Convert the exceptions of libraries to ``CannotLoad``, which names a file of the folder if that is broken."""
     try:
         yield
-    except NibtError:
-        raise
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except Exception as error:  # libraries raise many types
-        raise CannotLoad(f"cannot load the model {name!r}: {_line(error)}. {_advice()}") from error
+        if isinstance(error, NibtError) and not isinstance(error, CannotLoad):
+            raise
+        broken = broken_file(folder)
+        if broken is not None:
+            raise CannotLoad(f"cannot load the model {name!r}: {broken}") from error
+        if isinstance(error, NibtError):
+            raise
+        answer = refusal(error)
+        reason = answer or f"{no_connection(error) or line(error)}. {_advice()}"
+        raise CannotLoad(f"cannot load the model {name!r}: {reason}") from error
 
 
 def _advice() -> str:
@@ -395,13 +399,6 @@ def _own_pass(name: str, tower: Tower, inputs: Inputs) -> Trace:
             raise
         raise CannotLoad(
             f"the model {name!r} has weights in {' and '.join(dtypes)}, and its own forward pass fails in the "
-            f"{tower.modality} tower ({_line(error)}): create it in one dtype (in OpenCLIP precision='fp32' or "
+            f"{tower.modality} tower ({line(error)}): create it in one dtype (in OpenCLIP precision='fp32' or "
             "'pure_bf16')"
         ) from error
-
-
-def _line(error: BaseException) -> str:
-    """Return the first line of a message, and the second if the first ends with a colon."""
-    lines = (str(error).strip() or type(error).__name__).split("\n")
-    count = 2 if lines[0].rstrip(". ").endswith(":") else 1
-    return " ".join(line.strip() for line in lines[:count]).rstrip(".")[:300]

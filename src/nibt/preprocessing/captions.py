@@ -1,7 +1,9 @@
 """Tokens of captions, and the words that they spell.
 
-A word is a run of letters and digits with inner apostrophes and hyphens. Punctuation marks, emoji and Chinese or
-Japanese characters are words of their own, since these scripts have no spaces.
+A word is a run of letters and digits with inner apostrophes and hyphens, a number with its points and commas, a run of
+one punctuation mark, or a tag such as ``<b>``. Other marks, emoji and Chinese or Japanese characters are words of their
+own, since these scripts have no spaces. Thai, Lao, Khmer and Burmese have no word borders either: there a token is a
+word. What one token spells is never parted. Blanks belong to the word after them.
 """
 
 import re
@@ -21,12 +23,23 @@ _IDEOGRAPH = r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
 _MARKS = "".join(
     character for character in map(chr, range(0x300, 0x10000)) if unicodedata.category(character)[0] == "M"
 )
-_LETTERS = (
-    rf"(?:(?!{_IDEOGRAPH})[\w{_MARKS}])+"  # Python's \w lacks vowel signs of Indian scripts and combining accents
+_BORDERLESS = r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u19e0-\u19ff\ua9e0-\ua9ff\uaa60-\uaa7f]"
+_SYLLABLE = (
+    rf"{_BORDERLESS}(?:[\u1039\u17d2]{_BORDERLESS}|[{_MARKS}\u0e33\u0eb3])*"  # a letter with what stands around it
 )
+_LETTERS = (  # Python's \w lacks vowel signs of Indian scripts and combining accents
+    rf"(?:(?!{_IDEOGRAPH}|{_BORDERLESS})[\w{_MARKS}])+"
+)
+_LANGUAGE = r"(?<!\w)[A-Za-z](?:\+\+|#)(?!\w)"  # C++, C#
+_TAG = r"</?\|?[A-Za-z][\w\-]*\|?>"  # of a page, or a special token
+_JOINT = r"(?:['\u2019\-]|(?<=\d)[.,](?=\d))"
+_RUN = r"([!-/:-@\[-`{-~\u2026])\1+"  # ... and !!!
 _FLAG = r"[\U0001f1e6-\U0001f1ff]{2}"
 _IMAGE = rf"[^\w\s](?:[{_MARKS}\U0001f3fb-\U0001f3ff]|\u200d[^\w\s])*"  # with joiners, skin tones and variants
-_WORD = re.compile(rf"{_IDEOGRAPH}|{_LETTERS}(?:['\u2019\-]{_LETTERS})*|{_FLAG}|{_IMAGE}")
+_WORD = re.compile(
+    rf"{_TAG}|{_IDEOGRAPH}|{_SYLLABLE}|{_LANGUAGE}|{_LETTERS}(?:{_JOINT}{_LETTERS})*|{_RUN}|{_FLAG}|{_IMAGE}"
+)
+_BLANKS = "\u2581\u0120\u010a\u0109 \n\t"  # of SentencePiece, and of byte pairs
 
 TOKENIZER_LOCK = threading.RLock()
 """Serializes calls of tokenizers, which store padding and truncation as a state that each call sets."""
@@ -60,24 +73,49 @@ def truncation_note(length: int, context: int) -> str:
 def words_by_offsets(
     caption: str, texts: Sequence[str], explained: Sequence[bool], offsets: Sequence[tuple[int, int]]
 ) -> tuple[Word, ...]:
-    """Group tokens by the word of the caption in which each begins.
+    """Group tokens by the words of the caption that they spell. A token with parts of two words joins them.
 
     Examples:
         >>> [w.text for w in words_by_offsets("two cats!", ["two", "cat", "s", "!"], [True] * 4,
         ...                                   [(0, 3), (4, 7), (7, 8), (8, 9)])]
         ['two', 'cats', '!']
+        >>> [w.text for w in words_by_offsets("http://", ["http", "://"], [True] * 2, [(0, 4), (4, 7)])]
+        ['http', '://']
 
     """
     spans = [match.span() for match in _WORD.finditer(caption)]
-    groups: dict[tuple[int, int, str], list[int]] = {}
+    words: list[tuple[int, int, str, list[int]]] = []
+    blanks: list[int] = []
     for row, (start, end) in enumerate(offsets):
+        piece = caption[start:end]
         if not explained[row]:
+            blanks = []
             continue
-        start += len(caption[start:end]) - len(caption[start:end].lstrip())
-        word = next(((a, b, caption[a:b]) for a, b in spans if a <= start < b), None)
+        if not (piece or texts[row]).strip(_BLANKS):
+            blanks.append(row)
+            continue
+        start += len(piece) - len(piece.lstrip())
+        touched = [span for span in spans if span[0] < max(end, start + 1) and start < span[1]] if piece else []
+        first, last = (touched[0][0], touched[-1][1]) if touched else (start, end)
+        if touched and words and first < words[-1][1]:
+            first, last, rows = words[-1][0], max(last, words[-1][1]), words.pop()[3]
+        else:
+            rows = []
         # an unknown character, or a token without offsets, is a word of its own
-        groups.setdefault(word or (start, row, caption[start:end] or texts[row]), []).append(row)
-    return tuple(Word(text, tuple(rows)) for (_, _, text), rows in groups.items())
+        words.append((first, last, caption[first:last] or texts[row], [*rows, *blanks, row]))
+        blanks = []
+    return tuple(Word(text, tuple(rows)) for _, _, text, rows in words)
+
+
+def in_words(words: Sequence[Word], count: int) -> tuple[bool, ...]:
+    """Return for each of ``count`` rows whether it belongs to a word: blanks at the end of a caption do not."""
+    rows = {row for word in words for row in word.tokens}
+    return tuple(row in rows for row in range(count))
+
+
+def special_note(piece: str) -> str:
+    """Return the warning that a caption has a special token of the model."""
+    return f"the caption has {piece!r}, a special token of the model, which may read it as the end of the caption"
 
 
 def words_by_marks(texts: Sequence[str], explained: Sequence[bool]) -> tuple[Word, ...]:
@@ -104,7 +142,8 @@ def words_by_marks(texts: Sequence[str], explained: Sequence[bool]) -> tuple[Wor
             groups[-1].append(row)
         else:
             groups.append([row])
-    return tuple(Word("".join(map(_bare, (texts[row] for row in rows))), tuple(rows)) for rows in groups)
+    words = (Word("".join(map(_bare, (texts[row] for row in rows))), tuple(rows)) for rows in groups)
+    return tuple(word for word in words if word.text.strip(_BLANKS))
 
 
 def _bare(piece: str) -> str:

@@ -10,7 +10,15 @@ from PIL import Image
 from torch import Tensor
 
 from nibt.errors import Unsupported
-from nibt.preprocessing.captions import TOKENIZER_LOCK, Tokens, truncation_note, words_by_marks, words_by_offsets
+from nibt.preprocessing.captions import (
+    TOKENIZER_LOCK,
+    Tokens,
+    in_words,
+    special_note,
+    truncation_note,
+    words_by_marks,
+    words_by_offsets,
+)
 from nibt.preprocessing.images import Preparation
 from nibt.preprocessing.resize import Resize
 
@@ -95,8 +103,11 @@ def tokens(
         words = words_by_offsets(text, texts, explained, encoded["offset_mapping"])
     else:
         words = words_by_marks(texts, explained)
-    notes = (truncation_note(length, context),) if length > context else ()
-    return Tokens(tuple(ids), tuple(texts), tuple(explained), words, notes)
+    notes = [truncation_note(length, context)] if length > context else []
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    typed = {text for text, number, word in zip(texts, ids, explained, strict=True) if word and number in special}
+    notes += map(special_note, sorted(typed))
+    return Tokens(tuple(ids), tuple(texts), in_words(words, len(ids)), words, tuple(notes))
 
 
 def _explained(tokenizer: Any, ids: Sequence[int], mask: Sequence[int]) -> list[bool]:

@@ -11,7 +11,15 @@ from torchvision.transforms.v2 import functional as transforms
 
 from nibt.errors import Unsupported
 from nibt.preprocessing import hugging_face
-from nibt.preprocessing.captions import TOKENIZER_LOCK, Tokens, truncation_note, words_by_marks, words_by_offsets
+from nibt.preprocessing.captions import (
+    TOKENIZER_LOCK,
+    Tokens,
+    in_words,
+    special_note,
+    truncation_note,
+    words_by_marks,
+    words_by_offsets,
+)
 from nibt.preprocessing.images import Preparation
 from nibt.preprocessing.resize import Resize
 
@@ -96,7 +104,8 @@ def tokens(tokenizer: Any, caption: str, context: int) -> Tokens:
     texts = inner.convert_ids_to_tokens(list(ids))
     special = set(inner.all_special_ids) - {inner.unk_token_id}
     explained = tuple(number not in special for number in ids)
-    return Tokens(ids, tuple(texts), explained, words_by_marks(texts, explained), row.notes)
+    words = words_by_marks(texts, explained)
+    return Tokens(ids, tuple(texts), in_words(words, len(ids)), words, row.notes)
 
 
 def pad(tokenizer: Any) -> tuple[int, str]:
@@ -121,8 +130,10 @@ def _byte_pairs(tokenizer: Any, caption: str, context: int) -> Tokens:
         positions = [(0, 0), *offsets[: end - 1], *[(0, 0)] * (context - end)]
         words = words_by_offsets(tokenizer.clean_fn(caption), texts, explained, positions)
     length = len(encoded) + 2
-    notes = (truncation_note(length, context),) if length > context else ()
-    return Tokens(tuple(ids), texts, explained, words, notes)
+    notes = [truncation_note(length, context)] if length > context else []
+    if tokenizer.eot_token_id in encoded[: end + 1]:
+        notes.append(special_note(tokenizer.decoder[tokenizer.eot_token_id]))
+    return Tokens(tuple(ids), texts, in_words(words, context), words, tuple(notes))
 
 
 def _offsets(text: str, pieces: list[str]) -> list[tuple[int, int]] | None:

@@ -30,6 +30,8 @@ _PACKAGES = (
     "scikit-learn",
     "pyarrow",
 )
+_NAMES = ("model.id", "model.revision")
+"""What two equal models may have different."""
 
 
 def session_info() -> SessionRecord:
@@ -52,7 +54,7 @@ def session_info() -> SessionRecord:
 def require_same(where: Path, stored: Mapping[str, Any], request: Mapping[str, Any], remedy: str) -> None:
     """Check that stored results answer the same request.
 
-    The name of a model is ignored: models are equal if their weights and their preprocessing are equal.
+    The name and the commit of a model are ignored: models are equal if their weights and preprocessing are equal.
 
     Args:
         where: The file or the folder of the stored results, for the message.
@@ -66,7 +68,7 @@ def require_same(where: Path, stored: Mapping[str, Any], request: Mapping[str, A
     """
     old, new = _flat(stored), _flat(plain(request))
     differing = [
-        key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key) and not key.endswith("model.id")
+        key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key) and not key.endswith(_NAMES)
     ]
     if differing:
         lines = "".join(f"\n  {key}: {_short(old.get(key))} (now {_short(new.get(key))})" for key in differing)

@@ -4,7 +4,6 @@
 chooses the towers, which ``image.py`` and ``text.py`` define.
 """
 
-import json
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,11 +15,9 @@ from typing_extensions import override
 
 from nibt.errors import CannotLoad
 from nibt.models._family import Family
-from nibt.models._hub import cached, has
 from nibt.models._request import Request
 from nibt.models.base import ImageTower, TextTower
-
-_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
+from nibt.models.open_clip.files import encoder_options, text_config, tokenizer_of, weights_of
 
 
 class OpenCLIP(Family):
@@ -30,30 +27,30 @@ class OpenCLIP(Family):
 
     @staticmethod
     def load(source: str, request: Request) -> tuple[nn.Module, Request]:
-        """Load a model from ``ARCHITECTURE/TAG``, ``local-dir:FOLDER`` or ``hf-hub:REPOSITORY``."""
+        """Load a model from ``ARCHITECTURE/TAG`` or ``local-dir:FOLDER``."""
         import open_clip
 
         name, _, tag = (source, "", "") if ":" in source else source.partition("/")
         if ":" not in source:
             _check_names(name, tag)
-            _check_reach(name, tag)
         _check_default_dtype()
-        activation: dict[str, Any] = {}
+        text = text_config(name)
+        tokenizer = request.tokenizer or tokenizer_of(name, text)  # before the weights, which may be large
+        options = encoder_options(text)
         if tag:
             quick, note = quick_gelu(name, tag)
-            activation = {"force_quick_gelu": quick, "quick_gelu": quick}  # only the second can be false
-            request = replace(request, notes=(*request.notes, *note), facts={**request.facts, "quick_gelu": quick})
+            tag, preprocess, facts = weights_of(name, tag)
+            options |= {"force_quick_gelu": quick, "quick_gelu": quick, **preprocess}  # only the second can be false
+            facts = {**request.facts, **facts, "quick_gelu": quick}
+            request = replace(request, notes=(*request.notes, *note), facts=facts)
         module = open_clip.create_model(
             name,
             pretrained=tag or None,
             force_image_size=None if request.resize == "whole" else request.image_size,
             require_pretrained=True,
             weights_only=True,
-            **activation,
+            **options,
         )
-        # a configuration may request that its own code runs as a tokenizer
-        options: dict[str, Any] = {"trust_remote_code": False} if "hf_tokenizer_name" in _text_config(name) else {}
-        tokenizer = request.tokenizer or open_clip.get_tokenizer(name, **options)
         return module.to(request.dtype), replace(request, tokenizer=tokenizer)
 
     @staticmethod
@@ -88,15 +85,6 @@ def _check_default_dtype() -> None:
             f"torch's default dtype is {default}, and OpenCLIP would round the weights to it: call "
             "torch.set_default_dtype(torch.float32) before the model is loaded, and set its dtype with dtype=..."
         )
-
-
-def _check_reach(name: str, tag: str) -> None:
-    """Check that the hub of these weights is reachable, before OpenCLIP retries it many times."""
-    import open_clip
-
-    repository = (open_clip.get_pretrained_cfg(name, tag).get("hf_hub") or "").strip("/")
-    if repository.count("/") == 1 and not cached(repository, _WEIGHTS):
-        has(repository, _WEIGHTS[0])
 
 
 def _check_names(name: str, tag: str) -> None:
@@ -136,19 +124,6 @@ def quick_gelu(name: str, tag: str) -> tuple[bool, tuple[str, ...]]:
         )
         return configured, (note,)
     return configured, ()
-
-
-def _text_config(name: str) -> dict[str, Any]:
-    """Return the configuration of a model's text tower."""
-    import open_clip
-    from huggingface_hub import hf_hub_download
-
-    schema, _, location = name.rpartition(":")
-    if not schema:
-        return (open_clip.get_model_config(name) or {}).get("text_cfg", {})
-    file = "open_clip_config.json"
-    path = Path(location, file) if schema == "local-dir" else Path(hf_hub_download(location, file))
-    return json.loads(path.read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
 
 
 def _image_tower(module: Any, request: Request) -> ImageTower:

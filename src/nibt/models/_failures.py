@@ -1,0 +1,146 @@
+"""Why a model cannot be loaded, in words: what a hub answers, and which file of a folder is broken."""
+
+import json
+import zipfile
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from re import fullmatch
+from typing import Any
+
+_LOG_IN = "log in with 'hf auth login'"
+_LONGEST = 300  # characters of a sentence of a hub
+
+
+def refusal(error: BaseException) -> str | None:
+    """Return what the hub answered and what to do about it; None if the error is not an answer of a hub."""
+    from huggingface_hub import errors
+
+    for part in _causes(error):
+        if isinstance(part, errors.HfHubHTTPError):
+            return _answer(part)
+        if str(part).startswith("Consistency check failed"):
+            return f"the download broke off ({line(part).removeprefix('Consistency check failed: ')}): try again"
+    return None
+
+
+def no_connection(error: BaseException) -> str | None:
+    """Return why no hub could be asked; None if the error is another."""
+    from huggingface_hub import constants, errors
+
+    for part in _causes(error):
+        if isinstance(part, errors.OfflineModeIsEnabled):
+            return "HF_HUB_OFFLINE is set, and the cache does not have all of it: unset it, and it is downloaded"
+        if isinstance(part, errors.HTTPError):
+            return (
+                f"the cache does not have all of it, and the hub {constants.ENDPOINT} cannot be reached "
+                f"({line(part)}): check the connection"
+            )
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        yield error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+
+
+def _answer(error: Any) -> str:
+    """Return the sentence for an answer of the hub that is an error."""
+    from huggingface_hub import constants, errors
+
+    status = error.response.status_code
+    words = " ".join((error.server_message or "").split()).rstrip(".")[:_LONGEST]
+    says = f" ({words})" if words else f" (status {status})"
+    address = str(error.response.url)
+    repository = getattr(error, "repo_id", None) or _repository(address)
+    if isinstance(error, errors.GatedRepoError):
+        page = f"{constants.ENDPOINT}/{repository}"
+        return f"{repository} is gated{says}: {_LOG_IN}, and accept its terms at {page}"
+    if isinstance(error, errors.DisabledRepoError):
+        return f"{repository} is disabled on the hub{says}: use another model"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{repository} has no such revision{says}: check the name after the @"
+    if isinstance(error, errors.EntryNotFoundError):
+        return f"{repository} lacks the file {address.rpartition('/')[2]}{says}"
+    if status == 401 and "credentials" in words.lower():
+        return f"the hub rejects your token{says}: {_LOG_IN} again"
+    if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 404):
+        return f"{repository} is not on the hub, or is private{says}: check the name; if it is private, {_LOG_IN}"
+    if status == 403:
+        return f"the hub forbids access to {repository}{says}: {_LOG_IN}, and check what your token may read"
+    if status == 429:
+        wait = _wait(error.response.headers)
+        return f"the hub limits your requests{says}: wait{wait} and try again, or {_LOG_IN}, which raises the limit"
+    return f"the hub answers with status {status}{says}: try again later"
+
+
+def _wait(headers: Any) -> str:
+    from huggingface_hub.utils import parse_ratelimit_headers
+
+    limit = parse_ratelimit_headers(headers)
+    after = headers.get("retry-after", "")
+    seconds = limit.reset_in_seconds if limit is not None and limit.remaining == 0 else after
+    return f" {seconds} seconds" if str(seconds).isdigit() else ""
+
+
+def _repository(address: str) -> str:
+    from huggingface_hub import constants
+
+    parts = address.partition("?")[0].removeprefix(constants.ENDPOINT).strip("/").removeprefix("api/models/").split("/")
+    return "/".join(parts[:2])
+
+
+def broken_file(folder: Path | None) -> str | None:
+    """Return which file of a folder is broken and what to do about it; None if none is."""
+    for file in sorted(folder.iterdir()) if folder is not None and folder.is_dir() else ():
+        reason = _defect(file) if file.is_file() else None
+        if reason is not None:
+            blob = file.resolve()
+            in_cache = any(part.startswith("models--") for part in file.parts)  # of a hub, with links to files
+            name = f"{file.name} in the cache, which is {blob}," if in_cache else str(file)
+            remedy = "delete it, and load the model again" if in_cache else "save the model again"
+            return f"the file {name} is broken ({reason}): {remedy}"
+    return None
+
+
+def _defect(file: Path) -> str | None:
+    try:
+        if file.suffix == ".json":
+            json.loads(file.read_text(encoding="utf-8"))
+        elif file.suffix == ".safetensors":
+            from safetensors import safe_open
+
+            with safe_open(str(file), "pt"):
+                pass
+        elif file.suffix in (".bin", ".pt") and (not file.stat().st_size or _is_cut_zip(file)):
+            return "its end is missing"
+    except Exception as error:  # of several libraries
+        return line(error)
+    return _changed(file)
+
+
+def _is_cut_zip(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(2) == b"PK" and not zipfile.is_zipfile(file)
+
+
+def _changed(file: Path) -> str | None:
+    """Compare a weight file in the cache with its name there, which is its digest."""
+    name = file.resolve().name
+    if not file.is_symlink() or not fullmatch(r"[0-9a-f]{64}", name):
+        return None
+    digest = sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 24):
+            digest.update(block)
+    return None if digest.hexdigest() == name else "its digest is another than that of the hub"
+
+
+def line(error: BaseException) -> str:
+    """Return the first line of a message, and the second if the first ends with a colon."""
+    lines = (str(error).strip() or type(error).__name__).split("\n")
+    count = 2 if lines[0].rstrip(". ").endswith(":") else 1
+    return " ".join(part.strip() for part in lines[:count]).rstrip(".")[:_LONGEST]

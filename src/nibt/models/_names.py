@@ -1,0 +1,149 @@
+"""What people write and paste as the name of a model on the hub or of OpenCLIP.
+
+A name that could mean several models is an error that lists what to write; it is never guessed.
+"""
+
+import re
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from nibt.errors import CannotLoad
+
+OPEN_CLIP = "open_clip:"
+_SCHEMES = ("hf-hub:", "hf_hub:", "hf://")
+_PART = r"[A-Za-z0-9][\w.\-]*"
+_NAME = re.compile(
+    rf"(?P<repository>{_PART}/{_PART})(?:@(?P<revision>[\w.\-/]+))?(?::(?P<folder>[\w.\-]+(?:/[\w.\-]+)*))?"
+)
+_PLACES = ("tree", "blob", "resolve", "raw")  # of a page, before the revision
+_OTHERS = ("datasets", "spaces", "collections", "papers", "docs", "blog", "posts", "buckets")
+
+
+@dataclass(frozen=True)
+class HubName:
+    """A model on the hub.
+
+    Attributes:
+        repository: The owner and the name.
+        revision: A branch, a tag or a commit; None for the main branch.
+        folder: The folder of the model in the repository; empty for the top.
+
+    >>> str(HubName("org/name", "v1.0", "sub"))
+    'org/name@v1.0:sub'
+
+    """
+
+    repository: str
+    revision: str | None = None
+    folder: str = ""
+
+    def __str__(self) -> str:
+        revision = f"@{self.revision}" if self.revision else ""
+        return self.repository + revision + (f":{self.folder}" if self.folder else "")
+
+
+def hub_name(text: str) -> HubName | None:
+    """Return the model on the hub that a text names, or None if it names none.
+
+    Raises:
+        CannotLoad: The text is the address of something else.
+
+    >>> str(hub_name("hf-hub:org/name"))
+    'org/name'
+    >>> hub_name("no model")
+
+    """
+    name = text.strip()
+    scheme = next((scheme for scheme in _SCHEMES if name.startswith(scheme)), "")
+    name = name.removeprefix(scheme).rstrip("/")
+    if not scheme and (page := _page(name)) is not None:
+        return page
+    match = _NAME.fullmatch(name)
+    if match is None or ".." in re.split("[/:@]", name):
+        if scheme:
+            raise CannotLoad(
+                f"{text!r} names no model on the hub: write org/name, org/name@revision or org/name:folder"
+            )
+        return None
+    return HubName(match["repository"], match["revision"], match["folder"] or "")
+
+
+def open_clip_name(text: str) -> str | None:
+    """Return ``ARCHITECTURE/TAG`` if a text names weights of OpenCLIP, with or without the prefix; None otherwise.
+
+    Raises:
+        CannotLoad: The text is the name of an architecture, which has several weights.
+
+    """
+    if text.startswith(OPEN_CLIP):
+        return text.removeprefix(OPEN_CLIP)
+    first, slash, tag = text.strip().partition("/")
+    whole = text.strip().replace("@336px", "-336").replace("/", "-")
+    architectures = _architectures()
+    if whole in architectures and not (first in architectures and slash):
+        raise CannotLoad(_which_weights(text, whole))
+    return f"{first}/{tag}" if first in architectures and tag else None
+
+
+def hint(text: str) -> str:
+    """Return what to write instead of a text that names no model, or nothing.
+
+    >>> hint("org/name/sub")
+    " For the folder of a repository, write 'org/name:sub'."
+
+    """
+    parts = text.strip().split("/")
+    if len(parts) > 2 and all(re.fullmatch(_PART, part) for part in parts):
+        return f" For the folder of a repository, write '{parts[0]}/{parts[1]}:{'/'.join(parts[2:])}'."
+    return ""
+
+
+def _which_weights(text: str, architecture: str) -> str:
+    import open_clip
+
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    own = f"{OPEN_CLIP}{architecture}/openai for OpenAI's, or " if "openai" in tags else ""
+    return (
+        f"{text!r} is an architecture, of which there are several weights: write {own}{OPEN_CLIP}{architecture}/TAG "
+        f"(tags: {', '.join(tags) or 'none'})"
+    )
+
+
+def _architectures() -> frozenset[str]:
+    """Return OpenCLIP's architectures by their files, since to import it takes seconds."""
+    spec = find_spec("open_clip")
+    folders = (spec and spec.submodule_search_locations) or []
+    return frozenset(path.stem for folder in folders for path in Path(folder, "model_configs").glob("*.json"))
+
+
+def _page(text: str) -> HubName | None:
+    """Return the model of an address of the hub; None if the text is no address."""
+    hosts = _hosts()
+    bare = text.partition("/")[0].lower() in hosts
+    if "://" not in text and not bare:
+        return None
+    address = urlsplit(text if "://" in text else f"//{text}")
+    if (address.netloc.lower() not in hosts) or address.scheme not in ("", "http", "https"):
+        raise CannotLoad(f"{text!r} is not a page of the hub: write org/name for a model on it")
+    parts = [unquote(part) for part in address.path.split("/") if part]
+    if parts[:1] == ["models"] and len(parts) > 2:
+        del parts[0]
+    if len(parts) < 2 or parts[0] in _OTHERS:
+        raise CannotLoad(f"{text!r} is not the page of a model: write org/name")
+    repository, place, rest = "/".join(parts[:2]), parts[2:3], parts[3:]
+    if not place or place[0] not in _PLACES or not rest:
+        return hub_name(repository)
+    count = 3 if rest[0] == "refs" else 1  # the revision refs/pr/1
+    revision, path = "/".join(rest[:count]), rest[count:]
+    folder = path if place == ["tree"] else path[:-1]
+    return hub_name(str(HubName(repository, None if revision == "main" else revision, "/".join(folder))))
+
+
+def _hosts() -> frozenset[str]:
+    """Return the hosts of the hub, with the ports that are not the default ones."""
+    from huggingface_hub import constants
+
+    known = getattr(constants, "HF_URL_HOSTS", ())  # not in older versions
+    return frozenset({*known, urlsplit(constants.ENDPOINT).netloc.lower()} - {""})
