@@ -10,11 +10,12 @@ from typing_extensions import override
 
 from nibt.data.units import Grid, Units
 from nibt.errors import Unsupported
+from nibt.models._feature_maps import FeatureMapTower
 from nibt.models._request import Request
 from nibt.models.base import ImageTower, Inputs
 from nibt.models.open_clip.row import one_row
 from nibt.preprocessing import open_clip as preparation
-from nibt.types import Embedding, Hidden
+from nibt.types import Embedding
 
 
 class _OpenClipImage(ImageTower):
@@ -104,16 +105,11 @@ class TimmViT(_OpenClipImage):
         return Grid(*trunk.patch_embed.dynamic_feat_size(inputs.values.shape[-2:]), prefix=trunk.num_prefix_tokens)
 
 
-class ConvolutionalTower(_OpenClipImage):
+class ConvolutionalTower(FeatureMapTower, _OpenClipImage):
     """A sequence of convolutional stages: OpenCLIP's ``ModifiedResNet`` and timm's convolutional trunks.
 
-    Each feature map that enters a stage is a layer, and so is the output of the last stage, which is the default
-    layer. One forward pass determines which parts the trunk calls after its stages.
+    One forward pass determines which parts the trunk calls after its stages.
     """
-
-    positional = False
-    mapped = False
-    offers = frozenset({"stem"})
 
     def __init__(self, module: Any, request: Request) -> None:
         self.trunk = getattr(module.visual, "trunk", module.visual)
@@ -126,10 +122,6 @@ class ConvolutionalTower(_OpenClipImage):
         pooled_anywhere = self.trunk is not self.visual and "pool" not in dict(self.visual.head.named_children())
         return self.stride if pooled_anywhere else None
 
-    @override
-    def relative(self, share: float) -> int:
-        return self.depth
-
     @property
     @override
     def blocks(self) -> list[nn.Module]:
@@ -140,18 +132,6 @@ class ConvolutionalTower(_OpenClipImage):
         for module in self.tail:
             stream = module(stream)
         return self.visual.head(stream) if self.trunk is not self.visual else stream
-
-    @override
-    def to_tokens(self, stream: Tensor) -> Hidden:
-        return stream.flatten(2).transpose(1, 2)
-
-    @override
-    def to_stream(self, tokens: Hidden, like: Tensor) -> Tensor:
-        return tokens.transpose(1, 2).unflatten(2, like.shape[-2:])
-
-    @override
-    def units(self, inputs: Inputs, stream: Tensor) -> Units:
-        return Grid(*stream.shape[-2:])
 
 
 def _stages(trunk: nn.Module) -> list[nn.Module]:

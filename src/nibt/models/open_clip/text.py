@@ -11,7 +11,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from typing_extensions import override
 
 from nibt.data.units import Units
-from nibt.errors import Unsupported
+from nibt.models._hugging_face import encoder_blocks
 from nibt.models.base import Inputs, TextTower
 from nibt.models.open_clip.row import one_row
 from nibt.preprocessing import open_clip as preparation
@@ -105,7 +105,7 @@ class HuggingFaceText(_OpenClipText):
     def __init__(self, module: Any, tokenizer: Any) -> None:
         super().__init__(module, tokenizer)
         self.encoder = self.text.transformer
-        self._blocks = _encoder_blocks(self.encoder)
+        self._blocks = encoder_blocks(self.encoder)
 
     @property
     @override
@@ -139,15 +139,3 @@ class HuggingFaceText(_OpenClipText):
             last_hidden_state=stream, pooler_output=pooler(stream) if pooler is not None else None
         )
         return self.text.proj(self.text.pooler(output, extra["mask"]))
-
-
-def _encoder_blocks(encoder: nn.Module) -> list[nn.Module]:
-    """Return the blocks of an encoder, for which Transformers has three names."""
-    inner = getattr(encoder, "encoder", encoder)
-    for name in ("layer", "layers", "block"):
-        if hasattr(inner, name):
-            return list(getattr(inner, name))
-    raise Unsupported(
-        f"the blocks of the text encoder {type(encoder).__name__} are not supported; use an encoder with the attribute "
-        "layer, layers or block"
-    )

@@ -1,0 +1,59 @@
+"""AIMv2's model of images and text from Hugging Face Transformers (Fini et al., 2024)."""
+
+from math import exp
+from typing import Any
+
+from torch import Tensor, nn
+from typing_extensions import override
+
+from nibt.models._heads import DualEncoder, EndTokenTower
+from nibt.models._hugging_face import HuggingFaceImageTower
+from nibt.models._request import Request
+from nibt.types import Embedding
+
+
+class AIMv2ImageTower(HuggingFaceImageTower):
+    """The image tower of AIMv2, which pools by attention. With learned positions it takes images of one size only."""
+
+    def __init__(self, root: Any, request: Request) -> None:
+        self.any_size = root.config.vision_config.is_native
+        super().__init__(root, request)
+
+    @override
+    def size_options(self, inputs: Any) -> dict[str, bool]:
+        return {}
+
+    @override
+    def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
+        return self.root.visual_projection(self.vision.head(self.vision.rms_norm(stream)))
+
+
+class AIMv2TextTower(EndTokenTower):
+    """The text tower of AIMv2."""
+
+    @property
+    @override
+    def end(self) -> int:
+        return self.model.eos_token_id
+
+    @property
+    @override
+    def norm(self) -> nn.Module:
+        return self.model.rms_norm
+
+
+class AIMv2(DualEncoder):
+    """The checkpoints of ``Aimv2Model``."""
+
+    model_types = ("aimv2",)
+    class_names = ("Aimv2Model",)
+    image_tower = AIMv2ImageTower
+    text_tower = AIMv2TextTower
+
+    @classmethod
+    @override
+    def scale_and_bias(cls, module: Any) -> tuple[float, float]:
+        return exp(min(max(module.logit_scale.item(), 0.0), module.max_log_logit_scale)), 0.0
+
+
+PLUGIN = AIMv2
