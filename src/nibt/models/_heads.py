@@ -109,6 +109,7 @@ class DualEncoder(Family):
 
     """
 
+    needs_processor = True
     auto_class: ClassVar[str] = "AutoModel"
     within: ClassVar[str] = ""
     image_tower: ClassVar[type]

@@ -11,7 +11,6 @@ from copy import copy
 from dataclasses import replace
 from difflib import get_close_matches
 from importlib.resources import files
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,13 @@ from torch import nn
 
 from nibt.data.images import ImageInput
 from nibt.errors import BadOption, CannotLoad, NibtError
-from nibt.models._compiled import uncompiled
-from nibt.models._family import Family
+from nibt.models._families import family_of_type
 from nibt.models._hub import cached, has
+from nibt.models._in_memory import check_processor, check_source, find_module
 from nibt.models._request import Request
 from nibt.models._trace import Inputs, Trace
 from nibt.models.base import ImageTower, Model, Tower
-from nibt.registry import available, find
+from nibt.registry import find
 from nibt.torch_modes import plain_torch
 
 OPEN_CLIP = "open_clip:"
@@ -47,7 +46,7 @@ def embedded() -> list[str]:
 
 @plain_torch()
 def load_model(
-    id: str | Path | nn.Module | Model,
+    id: str | Path | nn.Module | tuple[nn.Module, nn.Module] | Model,
     *,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype = "float32",
@@ -59,12 +58,13 @@ def load_model(
     """Load a CLIP-like model.
 
     A model in memory is used as it is, neither moved nor changed. If ``torch.compile`` was applied to it, it is
-    explained by uncompiled modules that share its weights.
+    explained by uncompiled modules that share its weights. Wrappers for training, such as DataParallel, are taken off.
 
     Args:
         id: An embedded model (``"lite"``), a Hugging Face repository (``"openai/clip-vit-base-patch32"``), a local
             folder (a saved Hugging Face model, PEFT adapters of one, or an OpenCLIP folder), OpenCLIP weights
-            (``"open_clip:ViT-B-32/laion2b_s34b_b79k"``), or a model in memory.
+            (``"open_clip:ViT-B-32/laion2b_s34b_b79k"``), a model in memory, or a pair of an image model and a text
+            model in memory.
         device: The device of a loaded model.
         dtype: The dtype of a loaded model: float32, float16 or bfloat16.
         resize: ``"model"`` resizes and crops images with the model's processor. ``"whole"`` keeps the whole image and
@@ -81,9 +81,10 @@ def load_model(
     """
     if isinstance(id, Model):
         return id
+    check_source(id)
     request = Request(_dtype(dtype), resize, image_size, processor, tokenizer)
     _check_options(request, str(device))
-    if isinstance(id, nn.Module):
+    if isinstance(id, nn.Module | tuple):
         return _checked(_from_memory(id, request))
     name = str(id)
     if not name.strip():
@@ -116,47 +117,13 @@ def _check_options(request: Request, device: str) -> None:
         raise BadOption(f"device {device!r} is not available ({_line(error)}): use 'cpu'") from error
 
 
-def _from_memory(module: nn.Module, request: Request) -> Model:
-    module = uncompiled(module)
-    if type(module).__name__.startswith("Peft"):
-        module = module.get_base_model()  # pyright: ignore
-    names = {kind.__name__ for kind in type(module).__mro__}
-    family = next((name for name, part in _families() if names & set(part.class_names)), None)
-    if family is None:
-        known = ", ".join(name for _, part in _families() for name in part.class_names)
-        raise CannotLoad(f"models of class {type(module).__name__} are not supported; use one of {known}")
-    if any(part.training for part in module.modules()):
-        raise CannotLoad("the model is in training mode, in which its output is random: call model.eval() first")
-    if find("models", family).model_types:
-        _check_processor(request)
+def _from_memory(source: Any, request: Request) -> Model:
+    module, family, request = find_module(source, request)
+    if find("models", family).needs_processor:
+        check_processor(request)
     name = f"{type(module).__name__} in memory"
-    _check_tensors(name, module)
     with _loading(name):
         return _model(name, family, module, request)
-
-
-def _check_tensors(name: str, module: nn.Module) -> None:
-    """Check that gradients can flow through a model in memory, and that its weights are not on the meta device."""
-    for tensor in chain(module.parameters(), module.buffers()):
-        if tensor.is_inference():
-            raise CannotLoad(
-                f"the {name} was created inside torch.inference_mode(), so gradients cannot flow through its weights: "
-                "create it outside, or pass copy.deepcopy(model), called outside"
-            )
-        if tensor.is_meta:
-            raise CannotLoad(
-                f"the {name} has no weights, since they are on the device 'meta': create it inside "
-                "torch.device('cpu') and load its weights"
-            )
-
-
-def _check_processor(request: Request) -> None:
-    if request.processor is None:
-        raise CannotLoad(
-            "a model in memory needs its processor: load_model(model, processor=AutoProcessor.from_pretrained(...))"
-        )
-    if request.tokenizer is None and not hasattr(request.processor, "tokenizer"):
-        raise CannotLoad("the processor has no tokenizer: pass tokenizer=AutoTokenizer.from_pretrained(...)")
 
 
 def _from_folder(name: str, folder: Path, request: Request, device: Any) -> Model:
@@ -171,12 +138,14 @@ def _from_folder(name: str, folder: Path, request: Request, device: Any) -> Mode
     if (folder / "adapter_config.json").exists():
         return _with_adapters(name, folder, request, device)
     config = _json(folder / "config.json")
+    if not config and (folder / "0_CLIPModel" / "config.json").exists():  # of sentence-transformers
+        return _from_folder(name, folder / "0_CLIPModel", request, device)
     if not config:
         raise CannotLoad(
             f"{name!r} is not the folder of a model: it has no config.json (Hugging Face), open_clip_config.json or "
             "adapter_config.json (PEFT)"
         )
-    return _load(name, _family(name, config), str(folder), request, device, settings, folder)
+    return _load(name, family_of_type(name, config.get("model_type")), str(folder), request, device, settings, folder)
 
 
 def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Model:
@@ -216,7 +185,7 @@ def _from_hub(name: str, request: Request, device: Any) -> Model:
     config = _hub_config(name)
     if "model_cfg" in config:
         return _load(name, "open_clip", f"hf-hub:{name}", request, device)
-    return _load(name, _family(name, config), name, request, device)
+    return _load(name, family_of_type(name, config.get("model_type")), name, request, device)
 
 
 def _near(name: str) -> str:
@@ -270,20 +239,6 @@ def _loading(name: str) -> Iterator[None]:
 
 def _advice() -> str:
     return _ADVICE.format(embedded=", ".join(embedded()) or "none installed")
-
-
-def _family(name: str, config: dict[str, Any]) -> str:
-    kind = config.get("model_type")
-    for family, part in _families():
-        if kind in part.model_types:
-            return family
-    known = ", ".join(kind for _, part in _families() for kind in part.model_types)
-    raise CannotLoad(f"{name!r} has the model_type {kind!r}, which is not supported; use {known}, or OpenCLIP's models")
-
-
-def _families() -> Iterator[tuple[str, type[Family]]]:
-    for name in available("models"):
-        yield name, find("models", name)
 
 
 def _model(

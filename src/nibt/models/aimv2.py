@@ -1,15 +1,21 @@
 """AIMv2's model of images and text from Hugging Face Transformers (Fini et al., 2024)."""
 
+from collections.abc import Sequence
 from math import exp
 from typing import Any
 
+import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 from typing_extensions import override
 
 from nibt.models._heads import DualEncoder, EndTokenTower
 from nibt.models._hugging_face import HuggingFaceImageTower
 from nibt.models._request import Request
-from nibt.types import Embedding
+from nibt.models.base import Inputs
+from nibt.preprocessing import hugging_face
+from nibt.preprocessing.captions import Tokens
+from nibt.types import Embedding, Hidden
 
 
 class AIMv2ImageTower(HuggingFaceImageTower):
@@ -20,7 +26,7 @@ class AIMv2ImageTower(HuggingFaceImageTower):
         super().__init__(root, request)
 
     @override
-    def size_options(self, inputs: Any) -> dict[str, bool]:
+    def size_options(self, inputs: Inputs) -> dict[str, bool]:
         return {}
 
     @override
@@ -29,7 +35,24 @@ class AIMv2ImageTower(HuggingFaceImageTower):
 
 
 class AIMv2TextTower(EndTokenTower):
-    """The text tower of AIMv2."""
+    """The text tower of AIMv2.
+
+    With ``sdpa`` Transformers applies the causal mask only if a caption of the batch is padded, so that an embedding
+    would depend on the batch. It is passed explicitly here.
+    """
+
+    @override
+    def extra(self, tokens: Sequence[Tokens], ids: Tensor) -> dict[str, Tensor]:
+        count = ids.shape[1]
+        visible = (
+            hugging_face.attention_mask(ids, tokens).bool()[:, None, None] & ids.new_ones(count, count).tril().bool()
+        )
+        hidden = torch.zeros(visible.shape, dtype=self.example.dtype, device=ids.device)
+        return {"attention_mask": hidden.masked_fill(~visible, torch.finfo(hidden.dtype).min)}
+
+    @override
+    def valid_tokens(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
+        return inputs.extra["attention_mask"][:, 0, -1] == 0
 
     @property
     @override

@@ -24,7 +24,7 @@ _WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"
 
 
 class OpenCLIP(Family):
-    """The models of ``open_clip.create_model``, from a hub, a folder or memory."""
+    """The models of ``open_clip.create_model``, from a hub, a folder or memory, and those of OpenAI's package."""
 
     class_names = ("CLIP", "CustomTextCLIP", "CoCa")
 
@@ -59,6 +59,7 @@ class OpenCLIP(Family):
     @staticmethod
     @override
     def towers(module: Any, request: Request) -> tuple[ImageTower, TextTower]:
+        from nibt.models.open_clip.openai import OpenAIResNet, OpenAIText, OpenAIViT, is_openai
         from nibt.models.open_clip.text import HuggingFaceText, OwnText
 
         tokenizer = request.tokenizer or _own_tokenizer(module)
@@ -66,6 +67,9 @@ class OpenCLIP(Family):
             raise CannotLoad(
                 f"tokenizer must be one of OpenCLIP (got {type(tokenizer).__name__}): pass open_clip.get_tokenizer(...)"
             )
+        if is_openai(module):
+            image = OpenAIViT if hasattr(module.visual, "transformer") else OpenAIResNet
+            return image(module, request), OpenAIText(module, tokenizer)
         text = HuggingFaceText if hasattr(getattr(module, "text", None), "config") else OwnText
         return _image_tower(module, request), text(module, tokenizer)
 
@@ -152,14 +156,15 @@ def _text_config(name: str) -> dict[str, Any]:
 
 
 def _image_tower(module: Any, request: Request) -> ImageTower:
-    from nibt.models.open_clip.image import ConvolutionalTower, OwnViT, TimmViT
+    from nibt.models.open_clip.image import ConvolutionalTower, OwnViT, SwinTower, TimmViT, channels_last
 
     visual = module.visual
     if hasattr(visual, "transformer"):
         return OwnViT(module, request)
     if hasattr(getattr(visual, "trunk", None), "num_prefix_tokens"):
         return TimmViT(module, request)
-    return ConvolutionalTower(module, request)
+    tower = SwinTower if channels_last(getattr(visual, "trunk", None)) else ConvolutionalTower
+    return tower(module, request)
 
 
 PLUGIN = OpenCLIP

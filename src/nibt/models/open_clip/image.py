@@ -15,10 +15,10 @@ from nibt.models._request import Request
 from nibt.models.base import ImageTower, Inputs
 from nibt.models.open_clip.row import one_row
 from nibt.preprocessing import open_clip as preparation
-from nibt.types import Embedding
+from nibt.types import Embedding, Hidden
 
 
-class _OpenClipImage(ImageTower):
+class OpenCLIPImageTower(ImageTower):
     """Base class of OpenCLIP's image towers."""
 
     def __init__(self, module: Any, request: Request) -> None:
@@ -42,11 +42,16 @@ class _OpenClipImage(ImageTower):
 
 def _preprocessing(visual: Any) -> PreprocessCfg:
     """Return the preprocessing of the model; a model created in memory has only its image size."""
-    own = getattr(visual, "preprocess_cfg", None) or {"size": visual.image_size}
+    own = getattr(visual, "preprocess_cfg", None) or {"size": _input_size(visual)}
     return PreprocessCfg(**own)
 
 
-class OwnViT(_OpenClipImage):
+def _input_size(visual: Any) -> Any:
+    """Return the size of the images that a tower takes, for which OpenAI's package has another name."""
+    return visual.image_size if hasattr(visual, "image_size") else visual.input_resolution
+
+
+class OwnViT(OpenCLIPImageTower):
     """OpenCLIP's ``VisionTransformer``, with a class token, average pooling or attention pooling."""
 
     @property
@@ -76,7 +81,7 @@ class OwnViT(_OpenClipImage):
         return Grid(*self.visual.grid_size, prefix=1)
 
 
-class TimmViT(_OpenClipImage):
+class TimmViT(OpenCLIPImageTower):
     """timm's transformers with a plain sequence of blocks: ViT, EVA."""
 
     @override
@@ -105,7 +110,7 @@ class TimmViT(_OpenClipImage):
         return Grid(*trunk.patch_embed.dynamic_feat_size(inputs.values.shape[-2:]), prefix=trunk.num_prefix_tokens)
 
 
-class ConvolutionalTower(FeatureMapTower, _OpenClipImage):
+class ConvolutionalTower(FeatureMapTower, OpenCLIPImageTower):
     """A sequence of convolutional stages: OpenCLIP's ``ModifiedResNet`` and timm's convolutional trunks.
 
     One forward pass determines which parts the trunk calls after its stages.
@@ -134,8 +139,30 @@ class ConvolutionalTower(FeatureMapTower, _OpenClipImage):
         return self.visual.head(stream) if self.trunk is not self.visual else stream
 
 
+class SwinTower(ConvolutionalTower):
+    """timm's Swin trunks: stages of windowed attention, with channels last. They take images of one size only."""
+
+    positional = True
+
+    @override
+    def multiple(self) -> int | None:
+        return None
+
+    @override
+    def to_tokens(self, stream: Tensor) -> Hidden:
+        return stream.flatten(1, 2)
+
+    @override
+    def to_stream(self, tokens: Hidden, like: Tensor) -> Tensor:
+        return tokens.unflatten(1, like.shape[1:3])
+
+    @override
+    def units(self, inputs: Inputs, stream: Tensor) -> Units:
+        return Grid(*stream.shape[1:3])
+
+
 def _stages(trunk: nn.Module) -> list[nn.Module]:
-    for name in ("stages", "blocks"):
+    for name in ("stages", "blocks", "layers"):
         if hasattr(trunk, name):
             return list(getattr(trunk, name))
     for name in ("layer{}", "s{}"):  # ResNets, RegNets
@@ -151,7 +178,8 @@ def _stages(trunk: nn.Module) -> list[nn.Module]:
 def _find_tail(trunk: nn.Module, stages: list[nn.Module], visual: Any) -> tuple[list[nn.Module], int]:
     """Return the parts that a trunk calls after its last stage, in order, and the stride of the last feature map."""
     example = next(trunk.parameters())
-    height, width = visual.image_size if isinstance(visual.image_size, tuple) else (visual.image_size,) * 2
+    size = _input_size(visual)
+    height, width = size if isinstance(size, tuple) else (size,) * 2
     maps: list[Any] = []
     tail: list[nn.Module] = []
 
@@ -169,3 +197,8 @@ def _find_tail(trunk: nn.Module, stages: list[nn.Module], visual: Any) -> tuple[
     # Where height is no multiple of the stride, height / rows is not the stride; timm's trunks know it.
     known = getattr(trunk, "feature_info", None)
     return tail, known[-1]["reduction"] if known else round(height / maps[0].shape[-2])
+
+
+def channels_last(trunk: Any) -> bool:
+    """Return whether the feature maps of a trunk of timm have the shape (batch, row, column, channel)."""
+    return getattr(trunk, "output_fmt", "NCHW") == "NHWC"

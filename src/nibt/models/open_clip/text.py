@@ -19,7 +19,7 @@ from nibt.preprocessing.captions import Tokens
 from nibt.types import Embedding
 
 
-class _OpenClipText(TextTower):
+class OpenCLIPTextTower(TextTower):
     """Base class of OpenCLIP's text towers."""
 
     def __init__(self, module: Any, tokenizer: Any) -> None:
@@ -37,7 +37,7 @@ class _OpenClipText(TextTower):
         return self.module.encode_text(inputs.values, normalize=False)
 
 
-class OwnText(_OpenClipText):
+class OwnText(OpenCLIPTextTower):
     """OpenCLIP's ``TextTransformer``, or its parts as attributes of ``CLIP``."""
 
     @property
@@ -99,7 +99,7 @@ class OwnText(_OpenClipText):
         return replace(words, tokens=tokens, explained=F.pad(words.explained, (0, 1)))
 
 
-class HuggingFaceText(_OpenClipText):
+class HuggingFaceText(OpenCLIPTextTower):
     """A Hugging Face encoder with OpenCLIP's pooler and projection, as in BiomedCLIP."""
 
     def __init__(self, module: Any, tokenizer: Any) -> None:
