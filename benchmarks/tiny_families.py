@@ -162,7 +162,7 @@ def metaclip_2() -> Family:
 
 def tipsv2() -> Family:
     pieces = [*(f"▁{word}" for word in WORDS), *LETTERS, "▁"]
-    vocabulary = {piece: row for row, piece in enumerate(dict.fromkeys(["<pad>", "<unk>", *pieces]))}
+    vocabulary = {piece: row for row, piece in enumerate(dict.fromkeys(["<pad>", "<unk>", *pieces, ",", "!"]))}
     merges = []
     for word in WORDS:
         for length in range(1, len(word) + 1):
@@ -264,7 +264,7 @@ def flava() -> Family:
     tokenizer = bert_tokenizer()
     config = transformers.FlavaConfig(
         image_config={**VISION, "image_size": 32, "patch_size": 8},
-        text_config={**TEXT, "max_position_embeddings": CONTEXT, "vocab_size": len(tokenizer)},
+        text_config={**TEXT, "max_position_embeddings": CONTEXT, "vocab_size": len(tokenizer), "hidden_size": 24},
         multimodal_config={**VISION, "num_hidden_layers": 1},
         image_codebook_config={"hidden_size": 8, "num_blocks_per_group": 1, "vocab_size": 16},
         hidden_size=24,

@@ -1,7 +1,7 @@
 """The network of OpenAI's package ``clip``, as its file ``clip/model.py`` has it.
 
-The package itself cannot be imported without pkg_resources, which new versions of setuptools lack. It has the same names
-of classes and attributes, states of the shape (token, batch, width), and the same forward passes.
+The package itself cannot be imported without pkg_resources, which new versions of setuptools lack. Classes and
+attributes have the same names, states have the shape (token, batch, width), and the forward passes are the same.
 """
 
 from collections import OrderedDict
