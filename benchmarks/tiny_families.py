@@ -21,6 +21,7 @@ from transformers import (
     FlavaImageProcessor,
     Owlv2ImageProcessor,
     OwlViTImageProcessor,
+    SiglipImageProcessor,
     ViTImageProcessor,
     XLMRobertaTokenizer,
 )
@@ -145,6 +146,24 @@ def ends(tokenizer: Any) -> dict[str, Any]:
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
+
+
+def clip() -> Family:
+    tokenizer = clip_tokenizer()
+    return build("CLIPModel", config_of("CLIPConfig", text=ends(tokenizer)), cropping(), tokenizer)
+
+
+def siglip(naflex: bool = False) -> Family:
+    tokenizer = roberta_tokenizer()
+    text = {**TEXT, "vocab_size": len(tokenizer), "max_position_embeddings": CONTEXT, "projection_size": 24}
+    if naflex:
+        config = transformers.Siglip2Config(
+            vision_config={**VISION, "patch_size": 4, "num_patches": 25}, text_config=text
+        )
+        image = transformers.Siglip2ImageProcessor(patch_size=4, max_num_patches=20)
+        return build("Siglip2Model", config, image, tokenizer, "Siglip2Processor")
+    config = transformers.SiglipConfig(vision_config={**VISION, "image_size": 30, "patch_size": 6}, text_config=text)
+    return build("SiglipModel", config, squashing(SiglipImageProcessor, 30), tokenizer, "SiglipProcessor")
 
 
 def long_clip() -> Family:
@@ -333,6 +352,12 @@ def pair(name: str = "CLIP") -> Family:
     return Family(tuple(parts), transformers.CLIPProcessor(cropping(), tokenizer), tokenizer)
 
 
+FIRST: dict[str, Callable[[], Family]] = {
+    "clip": clip,
+    "siglip": siglip,
+    "siglip 2 naflex": lambda: siglip(naflex=True),
+}
+"""Classes that the tests build in another way, too."""
 FAMILIES: dict[str, Callable[[], Family]] = {
     "long clip": long_clip,
     "metaclip 2": metaclip_2,

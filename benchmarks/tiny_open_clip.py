@@ -33,7 +33,7 @@ def build(name: str) -> Family:
         vocabulary = text.get("vocab_size", len(roberta_tokenizer()))
         decoder = {"context_length": CONTEXT, "vocab_size": vocabulary, "layers": 1, "width": WIDTH, "heads": 2}
         more["multimodal_cfg"] = {**config["multimodal_cfg"], **decoder, "attn_pooler_heads": 2}
-    elif config.get("custom_text") or "hf_model_name" in text:
+    elif config.get("custom_text") or "hf_model_name" in text or text.get("text_arch") == "modern":
         kind = open_clip.CustomTextCLIP
     with small_trunks():
         module = randomized(lambda: kind(embed_dim=WIDTH, vision_cfg=vision, text_cfg=text, **more))
@@ -57,6 +57,8 @@ def text_part(config: dict[str, Any]) -> dict[str, Any]:
         return {**config, "hf_model_name": encoder_folder(config["hf_model_name"]), "hf_model_pretrained": False}
     small = {**config, "context_length": CONTEXT, "layers": 3, "width": WIDTH, "heads": 2}
     small["vocab_size"] = 49408
+    if config.get("text_arch") == "modern":
+        small.update(pad_id=0, bos_id=49406, eos_id=49407)
     if "hf_tokenizer_name" in config:
         small["vocab_size"] = len(roberta_tokenizer())
         if "eos_id" in config:
@@ -138,4 +140,5 @@ def _shrunk(name: str) -> list[dict[str, Any]]:
     ]
 
 
-CONFIGURATIONS = open_clip.list_models()
+CONFIGURATIONS = [name for name in open_clip.list_models() if "vision_cfg" in (open_clip.get_model_config(name) or {})]
+"""The configurations of images and text; the next major version has some of sounds, too."""

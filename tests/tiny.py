@@ -323,6 +323,11 @@ def swin_trunk() -> BuiltModel:
     return trunk(lambda: timm.create_model("swin_tiny_patch4_window7_224", **options), pool="avg")
 
 
+def naflex_trunk() -> BuiltModel:
+    options = {"embed_dim": 32, "depth": 3, "num_heads": 2, "patch_size": 8}
+    return trunk(lambda: timm.create_model("naflexvit_base_patch16_siglip", **options), pool="map")
+
+
 # All kinds
 
 _FASTVIT = {"layers": (1, 1, 1, 1), "embed_dims": (16, 32, 64, 64)}
@@ -364,10 +369,14 @@ FAMILIES: dict[str, Callable[[], BuiltModel]] = {
     **{name: partial(family, name) for name in tiny_families.FAMILIES},
     "openai": openai,
     "swin": swin_trunk,
+    "naflex": naflex_trunk,
 }
 """Further classes, which the tests of models go through, and no others."""
 ALL = KINDS | FAMILIES
-ANY_SIZE = ("clip", "clip adapted", "siglip", "timm vit", "timm eva", "convnext", "fastvit", "efficientnet", "resnet")
+ANY_SIZE = (
+    *("clip", "clip adapted", "siglip", "timm vit", "timm eva", "naflex"),
+    *("convnext", "fastvit", "efficientnet", "resnet"),
+)
 ONE_SIZE = ("own vit", "own resnet", "coca", "timm vit average", "timm siglip")
 
 

@@ -62,6 +62,8 @@ class OpenCLIP(Family):
         from nibt.models.open_clip.openai import OpenAIResNet, OpenAIText, OpenAIViT, is_openai
         from nibt.models.open_clip.text import HuggingFaceText, OwnText
 
+        if hasattr(getattr(module, "text", None), "blocks"):
+            raise CannotLoad("OpenCLIP's ModernTextTransformer is not supported: use a model with another text tower")
         tokenizer = request.tokenizer or _own_tokenizer(module)
         if not (hasattr(tokenizer, "byte_decoder") or hasattr(tokenizer, "tokenizer")):
             raise CannotLoad(

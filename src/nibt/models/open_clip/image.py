@@ -82,12 +82,19 @@ class OwnViT(OpenCLIPImageTower):
 
 
 class TimmViT(OpenCLIPImageTower):
-    """timm's transformers with a plain sequence of blocks: ViT, EVA."""
+    """timm's transformers with a plain sequence of blocks: ViT, EVA, and NaFlexViT with images instead of patches."""
+
+    @property
+    def patches(self) -> Any:
+        """The layer that makes patches; that of NaFlexViT takes images of any size."""
+        trunk = self.visual.trunk
+        return trunk.patch_embed if hasattr(trunk, "patch_embed") else trunk.embeds
 
     @override
     def multiple(self) -> int | None:
-        dynamic = getattr(self.visual.trunk, "dynamic_img_size", False)
-        return self.visual.trunk.patch_embed.feat_ratio() if dynamic else None
+        trunk = self.visual.trunk
+        dynamic = getattr(trunk, "dynamic_img_size", hasattr(trunk, "embeds"))
+        return self.patches.feat_ratio() if dynamic else None
 
     @property
     @override
@@ -107,7 +114,7 @@ class TimmViT(OpenCLIPImageTower):
     @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         trunk = self.visual.trunk
-        return Grid(*trunk.patch_embed.dynamic_feat_size(inputs.values.shape[-2:]), prefix=trunk.num_prefix_tokens)
+        return Grid(*self.patches.dynamic_feat_size(inputs.values.shape[-2:]), prefix=trunk.num_prefix_tokens)
 
 
 class ConvolutionalTower(FeatureMapTower, OpenCLIPImageTower):
