@@ -184,11 +184,12 @@ def test_other_sizes_are_taken(kind: str) -> None:
         assert answer.image.scores.any()
 
 
-@pytest.mark.parametrize(("kind", "reason"), [("clap", "sounds"), ("xclip", "videos")])
-def test_models_of_sounds_and_videos_are_refused(kind: str, reason: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "reason"), [("clap", "it compares sounds"), ("xclip", "it compares videos"), ("blip-2", "its score is the maximum")]
+)
+def test_models_without_two_towers_of_images_and_text_are_refused(kind: str, reason: str, tmp_path: Path) -> None:
     tiny.ALL["long clip"]().module.save_pretrained(tmp_path)
     edit(tmp_path / "config.json", model_type=kind)
-    with pytest.raises(CannotLoad, match=rf"model_type '{kind}', which is not supported: it compares {reason}"):
+    with pytest.raises(CannotLoad, match=rf"model_type '{kind}', which is not supported: {reason}"):
         load_model(tmp_path)
 
 
