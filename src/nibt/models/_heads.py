@@ -109,7 +109,6 @@ class DualEncoder(Family):
 
     """
 
-    needs_processor = True
     auto_class: ClassVar[str] = "AutoModel"
     within: ClassVar[str] = ""
     image_tower: ClassVar[type]
@@ -143,4 +142,6 @@ class DualEncoder(Family):
         temperature = getattr(inner, "temperature", None)
         if temperature is not None:
             return 1 / temperature.detach().float().item(), 0.0
+        if not hasattr(inner, "logit_scale"):  # BLIP compares by the cosine itself
+            return 1.0, 0.0
         return Family.scale_and_bias(inner)

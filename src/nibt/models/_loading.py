@@ -119,7 +119,8 @@ def _check_options(request: Request, device: str) -> None:
 
 def _from_memory(source: Any, request: Request) -> Model:
     module, family, request = find_module(source, request)
-    if find("models", family).needs_processor:
+    part = find("models", family)
+    if part.model_types or part.needs_processor:
         check_processor(request)
     name = f"{type(module).__name__} in memory"
     with _loading(name):

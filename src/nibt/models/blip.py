@@ -56,10 +56,5 @@ class BLIP(DualEncoder):
     image_tower = BLIPImageTower
     text_tower = BLIPTextTower
 
-    @classmethod
-    @override
-    def scale_and_bias(cls, module: Any) -> tuple[float, float]:
-        return 1.0, 0.0
-
 
 PLUGIN = BLIP

@@ -145,7 +145,6 @@ class SigLIP(Family):
 
     model_types = ("siglip", "siglip2")
     class_names = ("SiglipModel", "Siglip2Model")
-    needs_processor = True
 
     @staticmethod
     @override
