@@ -44,9 +44,11 @@ from transformers import (
     SiglipModel,
 )
 
+from benchmarks import tiny_families
 from nibt.data.images import ImageInput
 from nibt.models._loading import load_model
 from nibt.models.base import Model
+from tests import openai_clip
 
 CONTEXT = 16
 WORDS = (
@@ -318,6 +320,29 @@ def encoder(kind: str, pooler: str, proj: str | None = "linear") -> BuiltModel:
     return BuiltModel(randomized(lambda: open_clip.CustomTextCLIP(**config)), None, HFTokenizer(str(folder), CONTEXT))
 
 
+# Further classes
+
+
+def family(name: str) -> BuiltModel:
+    """Return a dual encoder of Transformers."""
+    built = tiny_families.FAMILIES[name]()
+    return BuiltModel(built.module, built.processor, built.tokenizer)
+
+
+def openai() -> BuiltModel:
+    return BuiltModel(randomized(lambda: openai_clip.CLIP(CONTEXT)))
+
+
+def swin_trunk() -> BuiltModel:
+    options = {"embed_dim": 16, "depths": (1, 1, 2), "num_heads": (2, 2, 2), "img_size": 32, "window_size": 4}
+    return trunk(lambda: timm.create_model("swin_tiny_patch4_window7_224", **options), pool="avg")
+
+
+def naflex_trunk() -> BuiltModel:
+    options = {"embed_dim": 32, "depth": 3, "num_heads": 2, "patch_size": 8}
+    return trunk(lambda: timm.create_model("naflexvit_base_patch16_siglip", **options), pool="map")
+
+
 # All kinds
 
 _FASTVIT = {"layers": (1, 1, 1, 1), "embed_dims": (16, 32, 64, 64)}
@@ -355,13 +380,24 @@ KINDS: dict[str, Callable[[], BuiltModel]] = {
     "efficientnet": lambda: conv_trunk("test_efficientnet"),
     "resnet": lambda: conv_trunk("test_resnet"),
 }
-ANY_SIZE = ("clip", "clip adapted", "siglip", "timm vit", "timm eva", "convnext", "fastvit", "efficientnet", "resnet")
+FAMILIES: dict[str, Callable[[], BuiltModel]] = {
+    **{name: partial(family, name) for name in tiny_families.FAMILIES},
+    "openai": openai,
+    "swin": swin_trunk,
+    "naflex": naflex_trunk,
+}
+"""Further classes, which the tests of models go through, and no others."""
+ALL = KINDS | FAMILIES
+ANY_SIZE = (
+    *("clip", "clip adapted", "siglip", "timm vit", "timm eva", "naflex"),
+    *("convnext", "fastvit", "efficientnet", "resnet"),
+)
 ONE_SIZE = ("own vit", "own resnet", "coca", "timm vit average", "timm siglip")
 
 
 @cache
 def _built(kind: str) -> BuiltModel:
-    return KINDS[kind]()
+    return ALL[kind]()
 
 
 def fresh(kind: str, **options: Any) -> Model:

@@ -125,7 +125,8 @@ class TestHuggingFace:
         save("clip", tmp_path)
         edit(tmp_path / "config.json", model_type="bert")
         with pytest.raises(
-            CannotLoad, match=r"model_type 'bert', which is not supported; use clip, siglip, siglip2, or OpenCLIP"
+            CannotLoad,
+            match=r"model_type 'bert', which is not supported; use aimv2, .*, clip, .*, siglip2, .*, or OpenCLIP",
         ):
             load_model(tmp_path)
 

@@ -21,7 +21,7 @@ SIDES = ("image", "text")
 both_sides = pytest.mark.parametrize("side", SIDES)
 
 
-every_kind = pytest.mark.parametrize("kind", tiny.KINDS)
+every_kind = pytest.mark.parametrize("kind", tiny.ALL)
 
 
 @every_kind
@@ -57,7 +57,7 @@ class TestContract:
         tower = tiny.model(kind).tower(side)
         inputs = make_inputs(tower, 3)
         if tower.modality == "image":
-            by_hand = tower.stem(replace(inputs, values=torch.zeros_like(inputs.values))).hidden
+            by_hand = tower.stem(replace(inputs, values=torch.full_like(inputs.values, tower.blank_value))).hidden
         else:
             padding = tower.embedder(torch.tensor(tower.pad[0])).detach()
             by_hand = torch.where(inputs.words.explained[..., None], padding, tower.stem(inputs).hidden)
@@ -168,7 +168,7 @@ def test_mask_pixels_of_naflex_masks_the_patches(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("kind", ["clip", "siglip naflex", "own vit", "convnext", "bert"])
 def test_stem_works_in_half_precision(kind: str, dtype: str) -> None:
-    built = tiny.KINDS[kind]()
+    built = tiny.ALL[kind]()
     model = load_model(built.module.to(getattr(torch, dtype)), processor=built.processor, tokenizer=built.tokenizer)
     for tower in (model.image, model.text):
         stem = tower.stem(make_inputs(tower))

@@ -95,10 +95,9 @@ def score_of_pixels(
     """
     assert isinstance(side.tower, ImageTower)
     tiled, kept = _tiled(side, len(keep)), keep.flatten(0, 1)
-    masked = side.tower.mask_pixels(tiled, kept)
     if behind is not None:
-        ground = replace(tiled, values=behind.repeat(len(keep), *(1,) * (behind.ndim - 1)))
-        masked = replace(masked, values=masked.values + side.tower.mask_pixels(ground, 1 - kept).values)
+        behind = behind.repeat(len(keep), *(1,) * (behind.ndim - 1))
+    masked = side.tower.mask_pixels(tiled, kept, behind)
     return side.score(side.tower.encode(masked).unflatten(0, keep.shape[:2]))
 
 

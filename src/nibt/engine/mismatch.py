@@ -5,7 +5,6 @@ blank image with the caption. A pair that passes may still be no match. ``docs/e
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -75,5 +74,5 @@ def _blank_image(image: Side) -> Embedding:
     if key not in known:
         inputs = tower.prepare([_BLANK])
         known.clear()
-        known[key] = tower.encode(replace(inputs, values=torch.zeros_like(inputs.values)))
+        known[key] = tower.encode(tower.blank_inputs(inputs))
     return known[key]

@@ -19,6 +19,8 @@ class Family(Plugin, ABC):
     """The values of ``model_type`` in Hugging Face configs that this family loads."""
     class_names: ClassVar[tuple[str, ...]] = ()
     """The class names of models in memory that this family supports."""
+    needs_processor: ClassVar[bool] = False
+    """Whether a model in memory must come with its processor and its tokenizer."""
 
     @staticmethod
     @abstractmethod

@@ -1,15 +1,19 @@
-"""What families of Hugging Face Transformers share: loading of checkpoints and processors, and the towers."""
+"""What families of Hugging Face Transformers share: loading of checkpoints and processors, and the towers.
 
+A tower names its parts by a few properties; the heads that many families share are in ``_heads.py``.
+"""
+
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 from typing_extensions import override
 
 from nibt.data.units import Grid, Units
-from nibt.errors import CannotLoad
+from nibt.errors import CannotLoad, Unsupported
 from nibt.models._last_row import has_hooks, row_mask, select_row
 from nibt.models._request import Request
 from nibt.models.base import ImageTower, Inputs, TextTower
@@ -101,7 +105,17 @@ def get_embedding(output: Any) -> Embedding:
     return output if isinstance(output, Tensor) else output.pooler_output
 
 
-_KNOWN = ("CLIPEncoderLayer", "SiglipEncoderLayer", "Siglip2EncoderLayer")
+_KNOWN = {
+    "AltCLIPEncoderLayer",
+    "CLIPEncoderLayer",
+    "CLIPSegEncoderLayer",
+    "ChineseCLIPVisionLayer",
+    "MetaClip2EncoderLayer",
+    "OwlViTEncoderLayer",
+    "Owlv2EncoderLayer",
+    "Siglip2EncoderLayer",
+    "SiglipEncoderLayer",
+}
 
 
 def one_row(
@@ -137,35 +151,80 @@ def _line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0]
 
 
+def encoder_blocks(encoder: nn.Module) -> list[nn.Module]:
+    """Return the blocks of an encoder, for which Transformers has three names.
+
+    Raises:
+        Unsupported: The encoder has none of them.
+
+    """
+    inner = getattr(encoder, "encoder", encoder)
+    for name in ("layers", "layer", "block"):
+        if hasattr(inner, name):
+            return list(getattr(inner, name))
+    raise Unsupported(
+        f"the blocks of the encoder {type(encoder).__name__} are not supported; use an encoder with the attribute "
+        "layers, layer or block"
+    )
+
+
 class HuggingFaceImageTower(ImageTower):
-    """Base class of the image towers of CLIP and SigLIP with a fixed patch size.
+    """Base class of image towers with a fixed patch size.
 
     Attributes:
         prefix: The number of tokens before the patches, such as the class token.
+        any_size: Whether the model interpolates its positions for images of other sizes.
+        square: Whether the processor pads images to a square.
 
     """
 
     root: Any
     prefix: ClassVar[int] = 0
+    any_size: bool = True
+    square: bool = False
 
     def __init__(self, root: Any, request: Request) -> None:
         super().__init__()
         self.root = root
-        self.vision, config = root.vision_model, root.config.vision_config
+        config = self.vision_config
         self.patch, self.size = config.patch_size, config.image_size
         self.preparation = hugging_face.image_preparation(
-            get_image_processor(request), request.resize, request.image_size, self.size, self.patch
+            get_image_processor(request),
+            request.resize,
+            request.image_size,
+            self.size,
+            self.patch if self.any_size else None,
+            self.square,
         )
+
+    @property
+    def vision(self) -> Any:
+        """The encoder of images."""
+        return self.root.vision_model
+
+    @property
+    def vision_config(self) -> Any:
+        """The configuration of the encoder."""
+        return self.root.config.vision_config
+
+    @property
+    @override
+    def first_weight(self) -> Tensor:
+        return next((part.weight for part in self.vision.modules() if isinstance(part, nn.Conv2d)), self.example)
 
     @property
     @override
     def blocks(self) -> list[nn.Module]:
-        return list(self.vision.encoder.layers)
+        return encoder_blocks(self.vision)
 
     @override
     def run(self, inputs: Inputs) -> Embedding:
-        other_size = inputs.values.shape[-2:] != (self.size, self.size)
-        return get_embedding(self.root.get_image_features(inputs.values, interpolate_pos_encoding=other_size))
+        return get_embedding(self.root.get_image_features(inputs.values, **self.size_options(inputs)))
+
+    def size_options(self, inputs: Inputs) -> dict[str, bool]:
+        """Return the option with which the model takes images of another size."""
+        other_size = tuple(inputs.values.shape[-2:]) != (self.size, self.size)
+        return {"interpolate_pos_encoding": other_size} if self.any_size else {}
 
     @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
@@ -174,7 +233,12 @@ class HuggingFaceImageTower(ImageTower):
 
 
 class HuggingFaceTextTower(TextTower):
-    """Base class of the text towers of CLIP and SigLIP; ``full`` if captions are padded to the full length."""
+    """Base class of text towers.
+
+    Attributes:
+        full: Whether captions are padded to the full length, without a mask.
+
+    """
 
     root: Any
     full: ClassVar[bool] = False
@@ -182,24 +246,53 @@ class HuggingFaceTextTower(TextTower):
     def __init__(self, root: Any, request: Request) -> None:
         super().__init__()
         self.root = root
-        self.model, self.config = root.text_model, root.config.text_config
+        self.config = root.config.text_config
         self.tokenizer = get_tokenizer(request)
+
+    @property
+    def model(self) -> Any:
+        """The encoder of captions."""
+        return self.root.text_model
 
     @property
     def blocks(self) -> list[nn.Module]:
         """The blocks, in order."""
-        return list(self.model.encoder.layers)
+        return encoder_blocks(self.model)
+
+    @property
+    def embeddings(self) -> Any:
+        """The part that adds positions to word embeddings."""
+        return self.model.embeddings
 
     @property
     def embedder(self) -> nn.Module:
         """The table of word embeddings."""
-        return self.model.embeddings.token_embedding
+        embeddings = self.embeddings
+        return embeddings.word_embeddings if hasattr(embeddings, "word_embeddings") else embeddings.token_embedding
 
     @property
     def pad(self) -> tuple[int, str]:
         """The id and the text of the padding token."""
         return self.tokenizer.pad_token_id, self.tokenizer.pad_token
 
+    @property
+    def context(self) -> int:
+        """The largest number of tokens; RoBERTa counts positions from the one after that of padding."""
+        first = getattr(self.embeddings, "padding_idx", None)
+        return self.config.max_position_embeddings - (0 if first is None else first + 1)
+
     def tokens(self, caption: str) -> Tokens:
         """Tokenize one caption."""
-        return hugging_face.tokens(self.tokenizer, caption, self.config.max_position_embeddings, self.full)
+        return hugging_face.tokens(self.tokenizer, caption, self.context, self.full)
+
+    @override
+    def extra(self, tokens: Sequence[Tokens], ids: Tensor) -> dict[str, Tensor]:
+        return {} if self.full else {"attention_mask": hugging_face.attention_mask(ids, tokens)}
+
+    @override
+    def valid_tokens(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
+        return super().valid_tokens(inputs, hidden) if self.full else inputs.extra["attention_mask"].bool()
+
+    @override
+    def run(self, inputs: Inputs) -> Embedding:
+        return get_embedding(self.root.get_text_features(inputs.values, **inputs.extra))

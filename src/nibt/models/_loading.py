@@ -10,9 +10,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from difflib import get_close_matches
-from functools import partial
 from importlib.resources import files
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +21,16 @@ from torch import nn
 
 from nibt.data.images import ImageInput
 from nibt.errors import BadOption, CannotLoad, NibtError
-from nibt.models._compiled import uncompiled
 from nibt.models._devices import check_device
 from nibt.models._failures import broken_file, line, no_connection, refusal
-from nibt.models._family import Family
+from nibt.models._families import family_of_type
 from nibt.models._hub import Wants, model_folder
+from nibt.models._in_memory import check_processor, check_source, find_module
 from nibt.models._names import OPEN_CLIP, hint, hub_name, open_clip_name
 from nibt.models._request import EMBEDDING, Request
 from nibt.models._trace import Inputs, Trace
 from nibt.models.base import ImageTower, Model, Tower
-from nibt.registry import available, find
+from nibt.registry import find
 from nibt.torch_modes import plain_torch
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -50,7 +48,7 @@ def embedded() -> list[str]:
 
 @plain_torch()
 def load_model(
-    id: str | Path | nn.Module | Model,
+    id: str | Path | nn.Module | tuple[nn.Module, nn.Module] | Model,
     *,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype = "float32",
@@ -66,13 +64,14 @@ def load_model(
     """Load an image-text model: a dual encoder, or an embedder on a vision-language model.
 
     A model in memory is used as it is, neither moved nor changed. If ``torch.compile`` was applied to it, it is
-    explained by uncompiled modules that share its weights.
+    explained by uncompiled modules that share its weights. Wrappers for training, such as DataParallel, are taken off.
 
     Args:
         id: An embedded model (``"lite"``), a model on the hub (``"openai/clip-vit-base-patch32"``, with
             ``"@revision"`` and ``":folder"``, or the address of its page), a local folder (a saved Hugging Face model,
             PEFT adapters of one, or an OpenCLIP folder), OpenCLIP weights
-            (``"open_clip:ViT-B-32/laion2b_s34b_b79k"``), or a model in memory.
+            (``"open_clip:ViT-B-32/laion2b_s34b_b79k"``), a model in memory, or a pair of an image model and a text
+            model in memory.
         device: The device of a loaded model.
         dtype: The dtype of a loaded model: float32, float16 or bfloat16.
         resize: ``"model"`` resizes and crops images with the model's processor. ``"whole"`` keeps the whole image and
@@ -95,11 +94,12 @@ def load_model(
     """
     if isinstance(id, Model):
         return id
+    check_source(id)
     prompt = {"pooling": pooling, "instruction": instruction, "image_prompt": image_prompt, "text_prompt": text_prompt}
     embedding = {key: value for key, value in prompt.items() if value is not None}
     request = Request(_dtype(dtype), resize, image_size, processor, tokenizer, embedding=embedding)
     _check_options(request, str(device))
-    if isinstance(id, nn.Module):
+    if isinstance(id, nn.Module | tuple):
         return _checked(_from_memory(id, request))
     name = str(id)
     if not name.strip():
@@ -129,47 +129,14 @@ def _check_options(request: Request, device: str) -> None:
     check_device(device)
 
 
-def _from_memory(module: nn.Module, request: Request) -> Model:
-    module = uncompiled(module)
-    if type(module).__name__.startswith("Peft"):
-        module = module.get_base_model()  # pyright: ignore
-    names = {kind.__name__ for kind in type(module).__mro__}
-    family = next((name for name, part in _families() if names & set(part.class_names)), None)
-    if family is None:
-        known = ", ".join(name for _, part in _families() for name in part.class_names)
-        raise CannotLoad(f"models of class {type(module).__name__} are not supported; use one of {known}")
-    if any(part.training for part in module.modules()):
-        raise CannotLoad("the model is in training mode, in which its output is random: call model.eval() first")
-    if find("models", family).model_types:
-        _check_processor(request)
+def _from_memory(source: Any, request: Request) -> Model:
+    module, family, request = find_module(source, request)
+    part = find("models", family)
+    if part.model_types or part.needs_processor:
+        check_processor(request)
     name = f"{type(module).__name__} in memory"
-    _check_tensors(name, module)
     with _loading(name):
         return _model(name, family, module, request)
-
-
-def _check_tensors(name: str, module: nn.Module) -> None:
-    """Check that gradients can flow through a model in memory, and that its weights are not on the meta device."""
-    for tensor in chain(module.parameters(), module.buffers()):
-        if tensor.is_inference():
-            raise CannotLoad(
-                f"the {name} was created inside torch.inference_mode(), so gradients cannot flow through its weights: "
-                "create it outside, or pass copy.deepcopy(model), called outside"
-            )
-        if tensor.is_meta:
-            raise CannotLoad(
-                f"the {name} has no weights, since they are on the device 'meta': create it inside "
-                "torch.device('cpu') and load its weights"
-            )
-
-
-def _check_processor(request: Request) -> None:
-    if request.processor is None:
-        raise CannotLoad(
-            "a model in memory needs its processor: load_model(model, processor=AutoProcessor.from_pretrained(...))"
-        )
-    if request.tokenizer is None and not hasattr(request.processor, "tokenizer"):
-        raise CannotLoad("the processor has no tokenizer: pass tokenizer=AutoTokenizer.from_pretrained(...)")
 
 
 def _from_folder(name: str, folder: Path, request: Request, device: Any, wants: Wants | None = None) -> Model:
@@ -185,12 +152,14 @@ def _from_folder(name: str, folder: Path, request: Request, device: Any, wants: 
         return _load(name, "open_clip", f"local-dir:{folder}", request, device, settings, folder)
     if (folder / "adapter_config.json").exists():
         return _with_adapters(name, folder, request, device)
+    if not config and (folder / "0_CLIPModel" / "config.json").exists():  # of sentence-transformers
+        return _from_folder(name, folder / "0_CLIPModel", request, device)
     if not config:
         raise CannotLoad(
             f"{name!r} is not the folder of a model: it has no config.json (Hugging Face), open_clip_config.json or "
             "adapter_config.json (PEFT)"
         )
-    return _load(name, _family(name, config), str(folder), request, device, settings, folder)
+    return _load(name, family_of_type(name, config.get("model_type")), str(folder), request, device, settings, folder)
 
 
 def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Model:
@@ -218,6 +187,7 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Mo
         image_size=request.image_size,
         processor=request.processor,
         tokenizer=request.tokenizer,
+        **{key: value for key, value in request.embedding.items() if key != "positions"},
     )
     with _loading(name):
         adapted = PeftModel.from_pretrained(plain.module, str(folder)).get_base_model().eval()  # pyright: ignore
@@ -235,7 +205,7 @@ def _from_hub(text: str, request: Request, device: Any) -> Model:
         near = hint(text) or _near(text)
         raise CannotLoad(f"there is no model {text!r}, and no folder of that name.{near} {_advice()}")
     name = f"{OPEN_CLIP}hf-hub:{place}" if forced else str(place)
-    wants = Wants(partial(_family, name), forced)
+    wants = Wants(lambda config: family_of_type(name, config.get("model_type")), forced)
     with _loading(name):
         folder, commit = model_folder(place, request, wants)
     with _loading(name, folder):
@@ -287,20 +257,6 @@ def _loading(name: str, folder: Path | None = None) -> Iterator[None]:
 
 def _advice() -> str:
     return _ADVICE.format(embedded=", ".join(embedded()) or "none installed")
-
-
-def _family(name: str, config: dict[str, Any]) -> str:
-    kind = config.get("model_type")
-    for family, part in _families():
-        if kind in part.model_types:
-            return family
-    known = ", ".join(kind for _, part in _families() for kind in part.model_types)
-    raise CannotLoad(f"{name!r} has the model_type {kind!r}, which is not supported; use {known}, or OpenCLIP's models")
-
-
-def _families() -> Iterator[tuple[str, type[Family]]]:
-    for name in available("models"):
-        yield name, find("models", name)
 
 
 def _model(

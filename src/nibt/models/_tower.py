@@ -153,6 +153,11 @@ class Tower(ABC):
                 return module.weight
         return next(self.root.parameters())
 
+    @property
+    def first_weight(self) -> Tensor:
+        """The weight of the layer that takes the inputs, which may have another device and dtype than the blocks."""
+        return self.example
+
     def encode(self, inputs: Inputs) -> Embedding:
         """Compute the embeddings of a batch without a graph."""
         with torch.no_grad(), self.lock:

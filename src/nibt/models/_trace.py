@@ -184,8 +184,11 @@ class Trace:
             inputs=self.inputs.take(rows),
             embedding=self.embedding[index],
             calls=self._each(self.calls, select),
-            streams=tuple(None if stream is None else stream[index] for stream in self.streams),
+            streams=tuple(stream if stream is None else self._rows(stream, index) for stream in self.streams),
         )
+
+    def _rows(self, stream: Tensor, index: Tensor) -> Tensor:
+        return self.tower.to_stream(self.tower.to_tokens(stream)[index], stream)
 
     def _tiled(self, value: Any, count: int) -> Any:
         """Repeat the values with a batch dimension for ``count`` states."""

@@ -37,11 +37,24 @@ from nibt.types import Hidden, Modality, ModelRecord, PerToken
 
 
 class ImageTower(Tower):
-    """Base class of image towers. The blank image has the mean color, which is zero after normalization."""
+    """Base class of image towers. All pixels of the blank image have ``blank_value``."""
 
     modality = "image"
     shiftable = True
     preparation: Preparation
+
+    @property
+    def blank_value(self) -> float:
+        """The value of the pixels of a blank image: the mean color is 0 after normalization."""
+        return self.preparation.blank
+
+    @property
+    @override
+    def first_weight(self) -> Tensor:
+        for module in self.root.modules():
+            if isinstance(module, nn.Conv2d) and module.weight.is_floating_point():
+                return module.weight  # of the patches or the first feature map; text towers have no such layer
+        return self.example
 
     @override
     def group(self, item: ImageInput) -> Hashable:
@@ -51,7 +64,7 @@ class ImageTower(Tower):
     def prepare(self, items: Sequence[ImageInput]) -> Inputs:
         pixels = torch.stack([self.preparation.pixels(item) for item in items])
         return Inputs(
-            pixels.to(self.example.device, self.example.dtype),
+            pixels.to(self.first_weight.device, self.first_weight.dtype),
             around=tuple(Surroundings(self.preparation, item) for item in items),
             regions=tuple(self.preparation.region(item) for item in items),
             notes=tuple(self.preparation.notes(item) for item in items),
@@ -78,7 +91,7 @@ class ImageTower(Tower):
     def shifted(self, inputs: Inputs, shifts: Sequence[tuple[int, int]]) -> Inputs:
         """Return views of a batch, through a window that is shifted by pixels.
 
-        The window shows what lies around the crop of the model; where the image ends, it shows the mean color. Within
+        The window shows what lies around the crop of the model; where the image ends, it is blank. Within
         the crop it shows ``inputs.values``, even if they were changed.
 
         Args:
@@ -91,7 +104,7 @@ class ImageTower(Tower):
         """
         height, width = inputs.values.shape[-2:]
         margin = max((abs(step) for shift in shifts for step in shift), default=0)
-        wide = F.pad(inputs.values, (margin,) * 4)
+        wide = F.pad(inputs.values, (margin,) * 4, value=self.blank_value)
         for row, around in enumerate(inputs.around):
             beyond = around.pixels(margin)
             if beyond is not None:
@@ -103,15 +116,37 @@ class ImageTower(Tower):
         ]
         return replace(inputs.take(list(range(len(inputs))) * len(shifts)), values=torch.cat(windows))
 
-    def mask_pixels(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Inputs:
-        """Multiply each normalized pixel by ``keep``: 1 keeps it, 0 replaces it with the mean color."""
-        return replace(inputs, values=inputs.values * keep[:, None].to(inputs.values))
+    def pixel_weights(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Tensor:
+        """Return a weight per pixel in the layout of the tower's inputs."""
+        return keep[:, None].to(inputs.values)
+
+    def mask_pixels(
+        self, inputs: Inputs, keep: Float[Tensor, "batch height width"], behind: Tensor | None = None
+    ) -> Inputs:
+        """Blend the pixels with other pixels.
+
+        Args:
+            inputs: The batch.
+            keep: The share of each pixel that is kept.
+            behind: What replaces the rest, in the layout of the inputs; None is the blank image.
+
+        """
+        values = inputs.values * self.pixel_weights(inputs, keep)
+        if behind is None and self.blank_value:
+            behind = torch.full_like(values, self.blank_value)
+        if behind is not None:
+            values = values + behind * self.pixel_weights(inputs, 1 - keep)
+        return replace(inputs, values=values)
+
+    def blank_inputs(self, inputs: Inputs) -> Inputs:
+        """Return blank images in place of those of a batch."""
+        return replace(inputs, values=torch.full_like(inputs.values, self.blank_value))
 
     @override
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
         first = inputs.item(0)
         key = (first.values.shape, *((k, *v.flatten().tolist()) for k, v in first.extra.items()))
-        state = self._blank_state(key, replace(first, values=torch.zeros_like(first.values)), layer)
+        state = self._blank_state(key, self.blank_inputs(first), layer)
         return state.expand(len(inputs), -1, -1)
 
 
@@ -124,6 +159,12 @@ class TextTower(Tower):
     @abstractmethod
     def embedder(self) -> nn.Module:
         """The table of word embeddings, whose output is used before positions are added."""
+
+    @property
+    @override
+    def first_weight(self) -> Tensor:
+        weight = getattr(self.embedder, "weight", None)  # adapters have none
+        return weight if isinstance(weight, Tensor) else self.example
 
     @property
     @abstractmethod
@@ -150,7 +191,7 @@ class TextTower(Tower):
     def prepare(self, items: Sequence[str]) -> Inputs:
         tokens = [self.tokens(item) for item in items]
         ids, words = batch_tokens(items, tokens, self.pad)
-        device = self.example.device
+        device = self.first_weight.device
         extra = {key: value.to(device) for key, value in self.extra(tokens, ids).items()}
         notes = tuple((*caption_notes(item), *row.notes) for item, row in zip(items, tokens, strict=True))
         return Inputs(ids.to(device), extra, words=words, notes=notes)
@@ -163,7 +204,9 @@ class TextTower(Tower):
     @override
     def on_first_tokens(self, see: See) -> RemovableHandle:
         def after(_: nn.Module, args: tuple, out: Tensor) -> Tensor | None:
-            return see(out)
+            # copies, since some models (BLIP) add positions in place
+            replaced = see(out.clone())
+            return None if replaced is None else replaced.clone()
 
         return self.embedder.register_forward_hook(after)
 
@@ -172,9 +215,8 @@ class TextTower(Tower):
         """Blend word embeddings with that of the padding token inside ``with``: 1 keeps the word, 0 replaces it."""
 
         def blend(module: nn.Module, args: tuple, out: Tensor) -> Tensor:
-            nothing = module.forward(
-                keep.new_tensor(self.pad[0], dtype=torch.long)
-            )  # with the table's scaling and adapters
+            # the table's own forward pass has its scaling and adapters
+            nothing = module.forward(torch.tensor(self.pad[0], device=out.device))
             return nothing + keep[..., None].to(out) * (out - nothing)
 
         with self.embedding(blend):

@@ -5,7 +5,6 @@ the head reads the last row, which is usually padding. The NaFlex variants of Si
 """
 
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -47,6 +46,7 @@ class NaFlexImageTower(ImageTower):
 
     root: Any
     shiftable = False
+    blank_value = 0.0
 
     def __init__(self, siglip: Any, request: Request) -> None:
         super().__init__()
@@ -60,6 +60,11 @@ class NaFlexImageTower(ImageTower):
     def blocks(self) -> list[nn.Module]:
         return list(self.vision.encoder.layers)
 
+    @property
+    @override
+    def first_weight(self) -> Tensor:
+        return self.vision.embeddings.patch_embedding.weight
+
     def _patches(self, image: ImageInput) -> dict[str, Tensor]:
         options = {"max_num_patches": self.most} if self.most else {}
         with float32_numbers():
@@ -72,7 +77,7 @@ class NaFlexImageTower(ImageTower):
     @override
     def prepare(self, items: Sequence[ImageInput]) -> Inputs:
         patches = [self._patches(item) for item in items]
-        values = torch.cat([item_patches["pixel_values"] for item_patches in patches]).to(self.example)
+        values = torch.cat([item_patches["pixel_values"] for item_patches in patches]).to(self.first_weight)
         extra = {
             key: torch.cat([item_patches[key] for item_patches in patches]).to(values.device)
             for key in ("pixel_attention_mask", "spatial_shapes")
@@ -109,23 +114,20 @@ class NaFlexImageTower(ImageTower):
         rows, columns = self._grid(inputs)
         return rows * self.processor.patch_size, columns * self.processor.patch_size
 
-    def mask_pixels(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Inputs:
-        """Multiply each normalized pixel by ``keep``; inputs have the shape (patch, pixel x channel), with padding."""
+    @override
+    def pixel_weights(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Tensor:
+        """Return the weights in the shape (batch, patch, pixel x channel); padding has the weight 0."""
         size, (rows, columns) = self.processor.patch_size, self._grid(inputs)
         patches = keep.unflatten(2, (columns, size)).unflatten(1, (rows, size)).transpose(2, 3).flatten(3).flatten(1, 2)
         channels = inputs.values.shape[-1] // size**2
-        weights = F.pad(patches.repeat_interleave(channels, -1), (0, 0, 0, inputs.values.shape[1] - rows * columns))
-        return replace(inputs, values=inputs.values * weights.to(inputs.values))
+        padding = inputs.values.shape[1] - rows * columns
+        return F.pad(patches.repeat_interleave(channels, -1), (0, 0, 0, padding)).to(inputs.values)
 
 
 class SigLIPTextTower(HuggingFaceTextTower):
     """The text tower of SigLIP."""
 
     full = True
-
-    @override
-    def run(self, inputs: Inputs) -> Embedding:
-        return get_embedding(self.root.get_text_features(inputs.values))
 
     @override
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:

@@ -1,6 +1,7 @@
 """Adapters of Hugging Face processors and tokenizers, which callers pass in."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,9 @@ from nibt.preprocessing.images import Preparation
 from nibt.preprocessing.resize import Resize
 
 
-def image_preparation(processor: Any, resize: str | None, size: int | None, native: int, multiple: int) -> Preparation:
+def image_preparation(
+    processor: Any, resize: str | None, size: int | None, native: int, multiple: int | None, square: bool = False
+) -> Preparation:
     """Return the preparation of a processor, or that of whole images.
 
     Args:
@@ -31,23 +34,52 @@ def image_preparation(processor: Any, resize: str | None, size: int | None, nati
         resize: ``whole`` keeps the whole image and its aspect ratio; otherwise the processor resizes and crops.
         size: The input size; for whole images the square root of the area.
         native: The input size of the model.
-        multiple: The number of which the sides of whole images are multiples.
+        multiple: The number of which the sides of whole images are multiples; None if the tower takes one size only.
+        square: Whether the processor pads images to a square, at the right and below, before it resizes them.
 
     Raises:
-        Unsupported: The processor neither crops nor resizes to a fixed size.
+        Unsupported: The processor neither crops nor resizes to a fixed size, or the tower takes images of one size
+            only.
 
     """
+    check_resizing(resize, size, native, multiple)
     run = partial(_pixels, processor)
     if resize == "whole":
         area = size or native
-        fit = Resize("whole", area, area, multiple=multiple)
+        fit = Resize("whole", area, area, multiple=multiple or 1)
     else:
         fit = _native_resize(processor, size)
         if size:
             run = partial(_pixels, processor, **_resized(processor, size))
-    uncropped = partial(run, do_center_crop=False) if fit.way == "shortest" else None
+        if square and getattr(processor, "do_pad", False):
+            fit = replace(fit, way="corner")
+    uncropped = partial(run, do_center_crop=False) if fit.edge else None
     normalize = partial(_pixels, processor, do_resize=False, do_center_crop=False)
-    return Preparation(fit, run, normalize, uncropped=uncropped)
+    return Preparation(fit, run, normalize, uncropped=uncropped, blank=blank_value(processor))
+
+
+def check_resizing(resize: str | None, size: int | None, native: int, multiple: int | None) -> None:
+    """Check that a tower which takes images of one size only gets them.
+
+    Raises:
+        Unsupported: It would get another size.
+
+    """
+    if multiple is None and resize == "whole":
+        raise Unsupported(
+            "resize must not be whole for this image tower, which takes images of one size only: leave resize out"
+        )
+    if multiple is None and size and size != native:
+        raise Unsupported(f"image_size must be {native} for this image tower (got {size}): leave it out")
+
+
+def blank_value(processor: Any) -> float:
+    """Return the value of the pixels of a blank image: the mean color, or gray if there is no normalization."""
+    if getattr(processor, "do_normalize", True):
+        return 0.0
+    scale = processor.rescale_factor if getattr(processor, "do_rescale", True) else 1.0
+    gray = 127.5 * scale
+    return gray - 1 if getattr(processor, "rescale_offset", False) else gray
 
 
 def _pixels(processor: Any, image: Image.Image, **options: Any) -> Float[Tensor, "channel height width"]:
@@ -65,15 +97,25 @@ def _native_resize(processor: Any, size: int | None) -> Resize:
         height, width = size or _side(crop, "height"), size or _side(crop, "width")
         return Resize("shortest", int(height or edge), int(width or edge), edge=size or edge)
     height, width = _side(box, "height"), _side(box, "width")
+    if getattr(processor, "do_center_crop", False) and crop and height == width and _side(crop, "height") != height:
+        down, across = size or _side(crop, "height"), size or _side(crop, "width")
+        return Resize("squash", int(down or height), int(across or height), edge=size or height)
     if not (height and width):
         raise Unsupported(f"the image processor must crop or resize to a fixed size (got size {box})")
     return Resize("squash", size or height, size or width)
 
 
+def native_size(processor: Any) -> int:
+    """Return the height of the images that a processor gives."""
+    return _native_resize(processor, None).height
+
+
 def _resized(processor: Any, size: int) -> dict[str, Any]:
-    if _native_resize(processor, size).way == "shortest":
-        return {"size": {"shortest_edge": size}, "crop_size": {"height": size, "width": size}}
-    return {"size": {"height": size, "width": size}}
+    box = {"height": size, "width": size}
+    fit = _native_resize(processor, size)
+    if fit.way == "shortest":
+        return {"size": {"shortest_edge": size}, "crop_size": box}
+    return {"size": box, "crop_size": box} if fit.edge else {"size": box}
 
 
 def tokens(

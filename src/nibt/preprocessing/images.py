@@ -24,6 +24,8 @@ class Preparation:
         normalize: Only the scaling and normalization of an image that has its final size.
         resample: The resampling filter.
         uncropped: The processor without its crop; None if it does not crop, or cannot do without.
+        blank: The value of all pixels of a blank image: 0, which normalization makes of the mean color, or gray for
+            processors that do not normalize.
 
     """
 
@@ -32,6 +34,7 @@ class Preparation:
     normalize: Callable[[Image.Image], Float[Tensor, "channel height width"]]
     resample: Image.Resampling = Image.Resampling.BICUBIC
     uncropped: Callable[[Image.Image], Float[Tensor, "channel height width"]] | None = None
+    blank: float = 0.0
 
     @float32_numbers()
     def pixels(self, image: ImageInput) -> Float[Tensor, "channel height width"]:
@@ -74,13 +77,14 @@ class Surroundings:
     def pixels(self, margin: int) -> Float[Tensor, "channel height width"] | None:
         """Return the pixels of the tower's input with a margin on all sides; None if nothing is cropped.
 
-        Where the image ends, the margin has the mean color, which is 0.
+        Where the image ends, the margin is blank.
         """
         if self.whole is None:
             return None
-        crop = self.preparation.resize.size(self.image.size)
+        preparation = self.preparation
+        crop = preparation.resize.size(self.image.size)
         beyond = []
         for own, seen in zip((self.whole.shape[-1], self.whole.shape[-2]), crop, strict=True):
             start = (own - seen) // 2 - margin
             beyond += [-start, start + seen + 2 * margin - own]
-        return F.pad(self.whole, beyond)  # a negative number crops
+        return F.pad(self.whole, beyond, value=preparation.blank)  # a negative number crops

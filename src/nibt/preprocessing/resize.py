@@ -9,7 +9,7 @@ from typing import Literal
 
 from nibt.data.images import Region
 
-Way = Literal["shortest", "longest", "squash", "whole"]
+Way = Literal["shortest", "longest", "corner", "squash", "whole"]
 
 
 @dataclass(frozen=True)
@@ -17,14 +17,15 @@ class Resize:
     """How a model resizes an image to ``height`` x ``width`` pixels.
 
     Attributes:
-        way: One of four ways. ``shortest`` resizes the shorter side to ``edge``, or as little as fills all pixels, and
-            crops the center (CLIP). ``longest`` fits the longer side and pads the rest. ``squash`` resizes both sides
-            without keeping the aspect ratio (SigLIP). ``whole`` keeps the whole image and its aspect ratio, with sides
-            that are multiples of ``multiple`` and about the area of ``height`` x ``width``; it is for towers that take
-            any size.
+        way: One of five ways. ``shortest`` resizes the shorter side to ``edge``, or as little as fills all pixels, and
+            crops the center (CLIP). ``longest`` fits the longer side and pads the rest, evenly. ``corner`` pads at the
+            right and below (OWLv2). ``squash`` resizes both sides without keeping the aspect ratio (SigLIP), to
+            ``edge`` if that is not 0, and crops the center (ALIGN). ``whole`` keeps the whole image and its aspect
+            ratio, with sides that are multiples of ``multiple`` and about the area of ``height`` x ``width``; it is for
+            towers that take any size.
         height: The height in pixels.
         width: The width in pixels.
-        edge: The size of the shorter side before cropping; 0 for the smallest that fills all pixels.
+        edge: The size of the shorter side, or of both, before cropping; 0 for the smallest that fills all pixels.
         multiple: The number of which the sides of whole images are multiples.
 
     """
@@ -50,10 +51,15 @@ class Resize:
     def region(self, image: tuple[int, int]) -> Region:
         """Return the part of the original that the tower sees."""
         width, height = image
+        if self.way == "squash" and self.edge:
+            across, down = width * self.width / self.edge, height * self.height / self.edge
+            return Region((width - across) / 2, (height - down) / 2, across, down)
         if self.way in ("squash", "whole"):
             return Region(0.0, 0.0, float(width), float(height))
         scale = self._scale(image)
         visible_width, visible_height = self.width / scale, self.height / scale
+        if self.way == "corner":
+            return Region(0.0, 0.0, visible_width, visible_height)
         return Region((width - visible_width) / 2, (height - visible_height) / 2, visible_width, visible_height)
 
     def _scale(self, image: tuple[int, int]) -> float:

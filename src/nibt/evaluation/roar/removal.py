@@ -7,7 +7,6 @@ constant map removes the same units as a random map.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -94,8 +93,7 @@ def removed_units(
 def filled(tower: ImageTower, inputs: Inputs, removed: Bool[Tensor, "batch height width"]) -> Inputs:
     """Return the inputs with removed pixels replaced by the channel means of the image."""
     keep = (~removed).to(inputs.values)
-    means = tower.mask_pixels(replace(inputs, values=_means(tower, inputs)), 1 - keep)
-    return replace(inputs, values=tower.mask_pixels(inputs, keep).values + means.values)
+    return tower.mask_pixels(inputs, keep, _means(tower, inputs))
 
 
 def _means(tower: ImageTower, inputs: Inputs) -> Float[Tensor, "batch ..."]:

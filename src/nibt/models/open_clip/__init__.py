@@ -21,7 +21,7 @@ from nibt.models.open_clip.files import encoder_options, text_config, tokenizer_
 
 
 class OpenCLIP(Family):
-    """The models of ``open_clip.create_model``, from a hub, a folder or memory."""
+    """The models of ``open_clip.create_model``, from a hub, a folder or memory, and those of OpenAI's package."""
 
     class_names = ("CLIP", "CustomTextCLIP", "CoCa")
 
@@ -56,13 +56,19 @@ class OpenCLIP(Family):
     @staticmethod
     @override
     def towers(module: Any, request: Request) -> tuple[ImageTower, TextTower]:
+        from nibt.models.open_clip.openai import OpenAIResNet, OpenAIText, OpenAIViT, is_openai
         from nibt.models.open_clip.text import HuggingFaceText, OwnText
 
+        if hasattr(getattr(module, "text", None), "blocks"):
+            raise CannotLoad("OpenCLIP's ModernTextTransformer is not supported: use a model with another text tower")
         tokenizer = request.tokenizer or _own_tokenizer(module)
         if not (hasattr(tokenizer, "byte_decoder") or hasattr(tokenizer, "tokenizer")):
             raise CannotLoad(
                 f"tokenizer must be one of OpenCLIP (got {type(tokenizer).__name__}): pass open_clip.get_tokenizer(...)"
             )
+        if is_openai(module):
+            image = OpenAIViT if hasattr(module.visual, "transformer") else OpenAIResNet
+            return image(module, request), OpenAIText(module, tokenizer)
         text = HuggingFaceText if hasattr(getattr(module, "text", None), "config") else OwnText
         return _image_tower(module, request), text(module, tokenizer)
 
@@ -127,14 +133,15 @@ def quick_gelu(name: str, tag: str) -> tuple[bool, tuple[str, ...]]:
 
 
 def _image_tower(module: Any, request: Request) -> ImageTower:
-    from nibt.models.open_clip.image import ConvolutionalTower, OwnViT, TimmViT
+    from nibt.models.open_clip.image import ConvolutionalTower, OwnViT, SwinTower, TimmViT, channels_last
 
     visual = module.visual
     if hasattr(visual, "transformer"):
         return OwnViT(module, request)
     if hasattr(getattr(visual, "trunk", None), "num_prefix_tokens"):
         return TimmViT(module, request)
-    return ConvolutionalTower(module, request)
+    tower = SwinTower if channels_last(getattr(visual, "trunk", None)) else ConvolutionalTower
+    return tower(module, request)
 
 
 PLUGIN = OpenCLIP

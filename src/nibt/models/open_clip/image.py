@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from nibt.data.units import Grid, Units
 from nibt.errors import Unsupported
+from nibt.models._feature_maps import FeatureMapTower
 from nibt.models._request import Request
 from nibt.models.base import ImageTower, Inputs
 from nibt.models.open_clip.row import one_row
@@ -17,7 +18,7 @@ from nibt.preprocessing import open_clip as preparation
 from nibt.types import Embedding, Hidden
 
 
-class _OpenClipImage(ImageTower):
+class OpenCLIPImageTower(ImageTower):
     """Base class of OpenCLIP's image towers."""
 
     def __init__(self, module: Any, request: Request) -> None:
@@ -41,11 +42,16 @@ class _OpenClipImage(ImageTower):
 
 def _preprocessing(visual: Any) -> PreprocessCfg:
     """Return the preprocessing of the model; a model created in memory has only its image size."""
-    own = getattr(visual, "preprocess_cfg", None) or {"size": visual.image_size}
+    own = getattr(visual, "preprocess_cfg", None) or {"size": _input_size(visual)}
     return PreprocessCfg(**own)
 
 
-class OwnViT(_OpenClipImage):
+def _input_size(visual: Any) -> Any:
+    """Return the size of the images that a tower takes, for which OpenAI's package has another name."""
+    return visual.image_size if hasattr(visual, "image_size") else visual.input_resolution
+
+
+class OwnViT(OpenCLIPImageTower):
     """OpenCLIP's ``VisionTransformer``, with a class token, average pooling or attention pooling."""
 
     @property
@@ -75,13 +81,20 @@ class OwnViT(_OpenClipImage):
         return Grid(*self.visual.grid_size, prefix=1)
 
 
-class TimmViT(_OpenClipImage):
-    """timm's transformers with a plain sequence of blocks: ViT, EVA."""
+class TimmViT(OpenCLIPImageTower):
+    """timm's transformers with a plain sequence of blocks: ViT, EVA, and NaFlexViT with images instead of patches."""
+
+    @property
+    def patches(self) -> Any:
+        """The layer that makes patches; that of NaFlexViT takes images of any size."""
+        trunk = self.visual.trunk
+        return trunk.patch_embed if hasattr(trunk, "patch_embed") else trunk.embeds
 
     @override
     def multiple(self) -> int | None:
-        dynamic = getattr(self.visual.trunk, "dynamic_img_size", False)
-        return self.visual.trunk.patch_embed.feat_ratio() if dynamic else None
+        trunk = self.visual.trunk
+        dynamic = getattr(trunk, "dynamic_img_size", hasattr(trunk, "embeds"))
+        return self.patches.feat_ratio() if dynamic else None
 
     @property
     @override
@@ -101,19 +114,14 @@ class TimmViT(_OpenClipImage):
     @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         trunk = self.visual.trunk
-        return Grid(*trunk.patch_embed.dynamic_feat_size(inputs.values.shape[-2:]), prefix=trunk.num_prefix_tokens)
+        return Grid(*self.patches.dynamic_feat_size(inputs.values.shape[-2:]), prefix=trunk.num_prefix_tokens)
 
 
-class ConvolutionalTower(_OpenClipImage):
+class ConvolutionalTower(FeatureMapTower, OpenCLIPImageTower):
     """A sequence of convolutional stages: OpenCLIP's ``ModifiedResNet`` and timm's convolutional trunks.
 
-    Each feature map that enters a stage is a layer, and so is the output of the last stage, which is the default
-    layer. One forward pass determines which parts the trunk calls after its stages.
+    One forward pass determines which parts the trunk calls after its stages.
     """
-
-    positional = False
-    mapped = False
-    offers = frozenset({"stem"})
 
     def __init__(self, module: Any, request: Request) -> None:
         self.trunk = getattr(module.visual, "trunk", module.visual)
@@ -126,10 +134,6 @@ class ConvolutionalTower(_OpenClipImage):
         pooled_anywhere = self.trunk is not self.visual and "pool" not in dict(self.visual.head.named_children())
         return self.stride if pooled_anywhere else None
 
-    @override
-    def relative(self, share: float) -> int:
-        return self.depth
-
     @property
     @override
     def blocks(self) -> list[nn.Module]:
@@ -141,21 +145,31 @@ class ConvolutionalTower(_OpenClipImage):
             stream = module(stream)
         return self.visual.head(stream) if self.trunk is not self.visual else stream
 
+
+class SwinTower(ConvolutionalTower):
+    """timm's Swin trunks: stages of windowed attention, with channels last. They take images of one size only."""
+
+    positional = True
+
+    @override
+    def multiple(self) -> int | None:
+        return None
+
     @override
     def to_tokens(self, stream: Tensor) -> Hidden:
-        return stream.flatten(2).transpose(1, 2)
+        return stream.flatten(1, 2)
 
     @override
     def to_stream(self, tokens: Hidden, like: Tensor) -> Tensor:
-        return tokens.transpose(1, 2).unflatten(2, like.shape[-2:])
+        return tokens.unflatten(1, like.shape[1:3])
 
     @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
-        return Grid(*stream.shape[-2:])
+        return Grid(*stream.shape[1:3])
 
 
 def _stages(trunk: nn.Module) -> list[nn.Module]:
-    for name in ("stages", "blocks"):
+    for name in ("stages", "blocks", "layers"):
         if hasattr(trunk, name):
             return list(getattr(trunk, name))
     for name in ("layer{}", "s{}"):  # ResNets, RegNets
@@ -171,7 +185,8 @@ def _stages(trunk: nn.Module) -> list[nn.Module]:
 def _find_tail(trunk: nn.Module, stages: list[nn.Module], visual: Any) -> tuple[list[nn.Module], int]:
     """Return the parts that a trunk calls after its last stage, in order, and the stride of the last feature map."""
     example = next(trunk.parameters())
-    height, width = visual.image_size if isinstance(visual.image_size, tuple) else (visual.image_size,) * 2
+    size = _input_size(visual)
+    height, width = size if isinstance(size, tuple) else (size,) * 2
     maps: list[Any] = []
     tail: list[nn.Module] = []
 
@@ -189,3 +204,8 @@ def _find_tail(trunk: nn.Module, stages: list[nn.Module], visual: Any) -> tuple[
     # Where height is no multiple of the stride, height / rows is not the stride; timm's trunks know it.
     known = getattr(trunk, "feature_info", None)
     return tail, known[-1]["reduction"] if known else round(height / maps[0].shape[-2])
+
+
+def channels_last(trunk: Any) -> bool:
+    """Return whether the feature maps of a trunk of timm have the shape (batch, row, column, channel)."""
+    return getattr(trunk, "output_fmt", "NCHW") == "NHWC"

@@ -4,7 +4,7 @@ from typing import Any
 
 from jaxtyping import Int
 from open_clip.transformer import ResidualAttentionBlock
-from torch import Tensor
+from torch import Tensor, nn
 
 from nibt.models._last_row import has_hooks, row_mask, select_row
 from nibt.types import Hidden, OneRow
@@ -25,6 +25,8 @@ def one_row(
 
     """
     if type(block) is not ResidualAttentionBlock or has_hooks(block) or k_x is not None or v_x is not None:
+        return None
+    if not isinstance(block.attn, nn.MultiheadAttention):  # OpenCLIP 4 has its own attention
         return None
     residual, normed = select_row(stream, row), block.ln_1(stream)
     visible = None if attn_mask is None else _visible(row, attn_mask, stream, block.attn.num_heads)

@@ -11,7 +11,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from typing_extensions import override
 
 from nibt.data.units import Units
-from nibt.errors import Unsupported
+from nibt.models._hugging_face import encoder_blocks
 from nibt.models.base import Inputs, TextTower
 from nibt.models.open_clip.row import one_row
 from nibt.preprocessing import open_clip as preparation
@@ -19,7 +19,7 @@ from nibt.preprocessing.captions import Tokens
 from nibt.types import Embedding
 
 
-class _OpenClipText(TextTower):
+class OpenCLIPTextTower(TextTower):
     """Base class of OpenCLIP's text towers."""
 
     def __init__(self, module: Any, tokenizer: Any) -> None:
@@ -37,7 +37,7 @@ class _OpenClipText(TextTower):
         return self.module.encode_text(inputs.values, normalize=False)
 
 
-class OwnText(_OpenClipText):
+class OwnText(OpenCLIPTextTower):
     """OpenCLIP's ``TextTransformer``, or its parts as attributes of ``CLIP``."""
 
     @property
@@ -99,13 +99,13 @@ class OwnText(_OpenClipText):
         return replace(words, tokens=tokens, explained=F.pad(words.explained, (0, 1)))
 
 
-class HuggingFaceText(_OpenClipText):
+class HuggingFaceText(OpenCLIPTextTower):
     """A Hugging Face encoder with OpenCLIP's pooler and projection, as in BiomedCLIP."""
 
     def __init__(self, module: Any, tokenizer: Any) -> None:
         super().__init__(module, tokenizer)
         self.encoder = self.text.transformer
-        self._blocks = _encoder_blocks(self.encoder)
+        self._blocks = encoder_blocks(self.encoder)
 
     @property
     @override
@@ -139,15 +139,3 @@ class HuggingFaceText(_OpenClipText):
             last_hidden_state=stream, pooler_output=pooler(stream) if pooler is not None else None
         )
         return self.text.proj(self.text.pooler(output, extra["mask"]))
-
-
-def _encoder_blocks(encoder: nn.Module) -> list[nn.Module]:
-    """Return the blocks of an encoder, for which Transformers has three names."""
-    inner = getattr(encoder, "encoder", encoder)
-    for name in ("layer", "layers", "block"):
-        if hasattr(inner, name):
-            return list(getattr(inner, name))
-    raise Unsupported(
-        f"the blocks of the text encoder {type(encoder).__name__} are not supported; use an encoder with the attribute "
-        "layer, layers or block"
-    )

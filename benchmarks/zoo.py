@@ -1,0 +1,239 @@
+"""Every class of model that nibt explains, small and with random weights, and what runs on it.
+
+    OMP_NUM_THREADS=1 python benchmarks/zoo.py [--only TEXT] [--write]
+
+A model passes if it gives its own embeddings when it is cut at any layer (1 - cosine below 1e-5), and if every method
+that its towers allow gives finite maps. The columns: the layers of the image and the text tower; the largest 1 - cosine
+of a cut; the completeness gap of NIB on the image with 64 steps, relative to the change of the score; and the methods
+that run on both sides, on one, and in all. ``--write`` writes the table to ``docs/reference/results/zoo.md``, and the
+list of classes to the pages with the marks ``<!-- zoo -->``. Exit code 1: a model does not pass.
+
+Add builders to ``SOURCES``: each returns a module (or a pair), its processor and its tokenizer.
+"""
+
+import argparse
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tiny_families
+import tiny_open_clip
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+
+import nibt
+from nibt.core.side import Side
+from nibt.data.images import ImageInput
+from nibt.registry import find
+from nibt.targets.base import cosine
+
+ROOT = Path(__file__).parents[1]
+TABLE = ROOT / "docs" / "reference" / "results" / "zoo.md"
+LISTS = (ROOT / "README.md", ROOT / "docs" / "reference" / "models.md")
+LIMIT = 1e-5
+CAPTIONS = ["a photo of a cat and a dog", "two cars"]
+QUICK = {
+    "integrated_gradients": {"steps": 2},
+    "m2ib": {"steps": 2, "samples": 2},
+    "mfaba": {"steps": 2},
+    "nib": {"steps": 2},
+    "rise": {"masks": 8},
+    "shapley": {"budget": 12},
+}
+HEAD = """# All classes of models
+
+`python benchmarks/zoo.py --write` writes this page. The models are small and have random weights; the processors and
+tokenizers have the classes of the checkpoints. So it shows that each class is cut correctly, not how good its maps are.
+
+- **layers**: blocks of the image and the text tower.
+- **cut**: the largest 1 - cosine between the model's own embedding and that of the model cut at a layer.
+- **gap**: the completeness gap of NIB on the image with 64 steps, relative to the change of the score.
+- **methods**: those that run on both sides, or, after the plus sign, on one. Others need attention, which a tower of
+  convolutions, windows or groups lacks.
+
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a model gave."""
+
+    group: str
+    name: str
+    kind: str
+    layers: str = ""
+    cut: float = float("nan")
+    gap: float = float("nan")
+    methods: str = ""
+    failure: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return not self.failure and self.cut < LIMIT
+
+    def line(self) -> str:
+        cells = [self.name, f"`{self.kind}`", self.layers, f"{self.cut:.0e}", f"{100 * self.gap:.2g} %", self.methods]
+        return f"| {' | '.join(cells)} |" if not self.failure else f"| {self.name} | **{self.failure}** | | | | |"
+
+
+def wrapped(name: str) -> Any:
+    """Return CLIP in a wrapper."""
+    built = tiny_families.clip()
+    holder = nn.Module()
+    holder.model = built.module
+    modules: dict[str, Callable[[], Any]] = {
+        "torch.compile": lambda: torch.compile(built.module),
+        "DataParallel": lambda: nn.DataParallel(built.module),
+        "nn.Sequential of sentence-transformers": lambda: nn.Sequential(holder),
+    }
+    return tiny_families.Family(modules[name]().eval(), built.processor, built.tokenizer)
+
+
+WRAPPERS = ("torch.compile", "DataParallel", "nn.Sequential of sentence-transformers")
+SOURCES: dict[str, dict[str, Callable[[], Any]]] = {
+    "Hugging Face Transformers": {**tiny_families.FIRST, **tiny_families.FAMILIES},
+    "OpenCLIP": {name: lambda name=name: tiny_open_clip.build(name) for name in tiny_open_clip.CONFIGURATIONS},
+    "Wrappers, around CLIP": {name: lambda name=name: wrapped(name) for name in WRAPPERS},
+}
+
+
+def picture(seed: int) -> Image.Image:
+    noise = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((64, 48), Image.Resampling.NEAREST)
+
+
+def items(side: str) -> list[Any]:
+    return [ImageInput(picture(seed), "noise") for seed in (0, 1)] if side == "image" else CAPTIONS
+
+
+def cut_error(model: Any, side: str) -> float:
+    """Return the largest 1 - cosine between the own embedding and that of the model cut at a layer."""
+    tower = model.tower(side)
+    trace = tower.trace(tower.prepare(items(side)))
+    errors = []
+    for layer in range(tower.depth + 1):
+        cut = trace.cut(layer)
+        with torch.no_grad():
+            replayed = cut.rest(cut.hidden[None])[0]
+        pairs = replayed.flatten(1), trace.embedding.flatten(1)
+        errors.append(1 - F.cosine_similarity(*pairs, dim=-1).min().item())
+    return max(errors)
+
+
+def side_of(model: Any, side: str) -> Side:
+    """Return a side of two pairs, whose score is the similarity of the model."""
+    traces = {one: model.tower(one).trace(model.tower(one).prepare(items(one))) for one in ("image", "text")}
+    other = traces["text" if side == "image" else "image"].embedding
+    return Side(model, traces[side], lambda embedding: cosine(embedding, other))
+
+
+def explained(model: Any, side: str, name: str, **options: Any) -> Any:
+    """Return the maps of a method, or None if it needs what the tower lacks."""
+    method, tower = find("methods", name), model.tower(side)
+    if side not in method.sides or not set(method.needs) <= tower.offers:
+        return None
+    answer = method.configured(tower, "default", {**QUICK.get(name, {}), **options}, {})(side_of(model, side))
+    if not answer.scores.isfinite().all():
+        raise ValueError(f"{name} gives a map of the {side} that is not finite")
+    return answer
+
+
+def methods_of(model: Any) -> str:
+    """Run all methods that the towers allow; return how many run on all of their sides, and on one of two."""
+    both = one = 0
+    for name in nibt.available("methods"):
+        answers = [explained(model, side, name) for side in find("methods", name).sides]
+        both, one = (
+            both + (None not in answers),
+            one + (None in answers and any(answer is not None for answer in answers)),
+        )
+    return f"{both} + {one}" if one else f"{both}"
+
+
+def relative_gap(model: Any) -> float:
+    layer = model.image.relative(0.65)
+    path = explained(model, "image", "nib", layer=layer, steps=64, views=1, quadrature="gauss").path
+    return float((path.gap.abs() / (path.at_input - path.at_baseline).abs().clamp_min(1e-9)).max())
+
+
+def examined(group: str, name: str, build: Callable[[], Any]) -> Row:
+    try:
+        built = build()
+        model = nibt.load_model(built.module, processor=built.processor, tokenizer=built.tokenizer)
+        return Row(
+            group,
+            name,
+            type(model.module).__name__,
+            f"{model.image.depth}, {model.text.depth}",
+            max(cut_error(model, side) for side in ("image", "text")),
+            relative_gap(model),
+            methods_of(model),
+        )
+    except Exception as error:  # of any library; the table tells it
+        return Row(group, name, "", failure=f"{type(error).__name__}: {str(error)[:120]}")
+
+
+def rows(only: str) -> Iterator[Row]:
+    for group, builders in SOURCES.items():
+        chosen = {name: build for name, build in builders.items() if only.lower() in f"{group} {name}".lower()}
+        if chosen:
+            print(f"\n## {group}\n\n| model | class | layers | cut | gap | methods |\n|---|---|---|---|---|---|")
+        for name, build in chosen.items():
+            row = examined(group, name, build)
+            print(row.line(), flush=True)
+            yield row
+
+
+def written(results: list[Row], summary: str) -> None:
+    """Write the table and the lists."""
+    parts = [HEAD]
+    for group in SOURCES:
+        parts.append(f"## {group}\n\n| model | class | layers | cut | gap | methods |\n|---|---|---|---|---|---|\n")
+        parts += [f"{row.line()}\n" for row in results if row.group == group]
+        parts.append("\n")
+    TABLE.write_text("".join([*parts, f"{summary}\n"]), encoding="utf-8")
+    for page in LISTS:
+        text = page.read_text(encoding="utf-8")
+        page.write_text(with_list(text, classes(results), summary), encoding="utf-8")
+
+
+def classes(results: list[Row]) -> list[str]:
+    return sorted(
+        {row.kind for row in results if row.passed and row.group == "Hugging Face Transformers"}, key=str.lower
+    )
+
+
+def with_list(text: str, names: list[str], summary: str) -> str:
+    """Return a page with the list of classes between its marks."""
+    listed = ", ".join(f"`{name}`" for name in names)
+    return re.sub(
+        r"(<!-- zoo -->\n).*?(\n<!-- /zoo -->)", lambda mark: f"{mark[1]}{listed}. {summary}{mark[2]}", text, flags=re.S
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="a part of the name of a group or a model")
+    parser.add_argument("--write", action="store_true", help="write the table and the lists of the documents")
+    options = parser.parse_args()
+    if options.write and options.only:
+        parser.error("--write needs all models: leave out --only")
+    warnings.simplefilter("ignore")
+    results = list(rows(options.only))
+    passed = sum(row.passed for row in results)
+    summary = f"{passed} of {len(results)} small models with random weights pass."
+    print(f"\n{summary}")
+    if options.write:
+        written(results, summary)
+    sys.exit(passed < len(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Towers by the token that their head reads, and a family whose class has both encoders and their projections."""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from nibt.errors import CannotLoad
+from nibt.models._family import Family
+from nibt.models._hugging_face import HuggingFaceImageTower, HuggingFaceTextTower, load_pretrained, one_row
+from nibt.models._request import Request
+from nibt.models.base import ImageTower, Inputs, TextTower
+from nibt.types import Embedding
+
+
+class ClassTokenTower(HuggingFaceImageTower):
+    """An image tower whose head reads the class token, as that of CLIP."""
+
+    prefix = 1
+
+    @property
+    @override
+    def entry(self) -> nn.Module:
+        for name in ("pre_layrnorm", "pre_layernorm"):  # the first is the spelling of CLIP
+            if hasattr(self.vision, name):
+                return getattr(self.vision, name)
+        return self.blocks[0]
+
+    @property
+    def norm(self) -> nn.Module:
+        """The norm after the blocks."""
+        return self.vision.post_layernorm
+
+    @property
+    def projection(self) -> nn.Module:
+        """The map to the joint space."""
+        return self.root.visual_projection
+
+    @override
+    def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
+        return self.projection(self.norm(stream[:, 0]))
+
+    @override
+    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
+        row = one_row(self.blocks[-1], stream, stream.new_zeros(len(stream), dtype=torch.long), *args, **kwargs)
+        return None if row is None else self.head(row, extra)
+
+
+class EndTokenTower(HuggingFaceTextTower):
+    """A text tower whose head reads the end token, as that of CLIP."""
+
+    @property
+    def end(self) -> int | None:
+        """The id of the end token; None if it is the highest id of the caption.
+
+        Configs from before Transformers pull request 24773 have 2, which means the highest.
+        """
+        return None if self.model.eos_token_id == 2 else self.model.eos_token_id
+
+    @property
+    def norm(self) -> nn.Module:
+        """The norm after the blocks."""
+        return self.model.final_layer_norm
+
+    @override
+    def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
+        end, ids = self.end, inputs.values
+        is_end = ids == (ids.amax(1, keepdim=True) if end is None else end)
+        return {"row": is_end.int().argmax(1)}
+
+    @override
+    def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
+        rows = stream[torch.arange(len(stream), device=stream.device), extra["row"]]
+        return self.root.text_projection(self.norm(rows))
+
+    @override
+    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
+        row = one_row(self.blocks[-1], stream, extra["row"], *args, **kwargs)
+        return None if row is None else self.head(row, {"row": torch.zeros_like(extra["row"])})
+
+
+class FirstTokenTower(HuggingFaceTextTower):
+    """A text tower whose head reads the first token, as those of BERT."""
+
+    @property
+    def norm(self) -> nn.Module:
+        """What is between the blocks and the projection."""
+        return nn.Identity()
+
+    @property
+    def projection(self) -> nn.Module:
+        """The map to the joint space."""
+        return self.root.text_projection
+
+    @override
+    def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
+        return self.projection(self.norm(stream[:, 0]))
+
+
+class DualEncoder(Family):
+    """Base class of families of one class with both encoders.
+
+    Attributes:
+        auto_class: The name of the class of Transformers that loads a checkpoint.
+        within: The name of the dual encoder in a class with more heads, such as ``owlvit`` in a detector.
+        image_tower: The image tower.
+        text_tower: The text tower.
+
+    """
+
+    auto_class: ClassVar[str] = "AutoModel"
+    within: ClassVar[str] = ""
+    image_tower: ClassVar[type]
+    text_tower: ClassVar[type]
+
+    @classmethod
+    @override
+    def load(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
+        import transformers
+
+        kind = getattr(transformers, cls.auto_class, None)
+        if kind is None:
+            raise CannotLoad(f"{source!r} needs a newer version of Transformers, which has {cls.auto_class}")
+        return load_pretrained(kind, source, request)
+
+    @classmethod
+    @override
+    def towers(cls, module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
+        inner = cls.dual_encoder(module)
+        return cls.image_tower(inner, request), cls.text_tower(inner, request)
+
+    @classmethod
+    def dual_encoder(cls, module: Any) -> Any:
+        """Return the part of a class with more heads that is the dual encoder."""
+        return getattr(module, cls.within, module) if cls.within else module
+
+    @classmethod
+    @override
+    def scale_and_bias(cls, module: nn.Module) -> tuple[float, float]:
+        inner = cls.dual_encoder(module)
+        temperature = getattr(inner, "temperature", None)
+        if temperature is not None:
+            return 1 / temperature.detach().float().item(), 0.0
+        if not hasattr(inner, "logit_scale"):  # BLIP compares by the cosine itself
+            return 1.0, 0.0
+        return Family.scale_and_bias(inner)

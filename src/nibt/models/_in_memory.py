@@ -1,0 +1,181 @@
+"""Models in memory: what is explained of them, and why some cannot be.
+
+Wrappers for training and for several devices are taken off, as long as what they hold computes the same.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from torch import jit, nn
+
+from nibt.errors import BadOption, CannotLoad
+from nibt.models._compiled import uncompiled
+from nibt.models._families import family_of_module, known_classes, refusal
+from nibt.models._pair import ProjectionPair
+from nibt.models._request import Request
+
+_WRAPPERS = {"DataParallel", "DistributedDataParallel", "LightningModule", "Sequential", "_FabricModule"}
+_PAIR = ("VisionModelWithProjection", "TextModelWithProjection")
+_LONGEST_NAME = 255
+
+
+def check_source(source: Any) -> None:
+    """Check what is passed as a model.
+
+    Raises:
+        BadOption: It is neither a name, nor a folder, nor a module, nor a pair of modules.
+
+    """
+    if isinstance(source, str | Path):
+        if any(len(part) > _LONGEST_NAME for part in Path(source).parts):
+            raise BadOption(
+                f"the name of a model or a folder has at most {_LONGEST_NAME} characters (got {len(str(source))}, "
+                f"beginning with {str(source)[:40]!r})"
+            )
+        return
+    if isinstance(source, nn.Module) or _is_pair(source):
+        return
+    expected = "a model must be a name, a folder, a module of PyTorch, or a pair of an image model and a text model"
+    if isinstance(source, type):
+        raise BadOption(f"{expected} (got the class {source.__name__}: create an instance)")
+    kind = type(source).__name__
+    if hasattr(source, "image_processor") or hasattr(source, "tokenizer") or "Tokenizer" in kind or "Processor" in kind:
+        raise BadOption(f"{expected} (got a {kind}: pass the model first, and this as processor=...)")
+    if isinstance(source, dict):
+        raise BadOption(f"{expected} (got a {kind}, as a state dict is: load it into its model)")
+    raise BadOption(f"{expected} (got a {kind})")
+
+
+def _is_pair(source: Any) -> bool:
+    return isinstance(source, tuple) and len(source) == 2 and all(isinstance(part, nn.Module) for part in source)
+
+
+def find_module(source: Any, request: Request) -> tuple[nn.Module, str, Request]:
+    """Return the module that is explained, the name of its family, and the request with its processor.
+
+    Raises:
+        CannotLoad: The module is not supported, or it cannot be observed.
+
+    """
+    if isinstance(source, tuple):
+        source = _pair(*(uncompiled(part) for part in source))
+    for part in [source] if isinstance(source, jit.ScriptModule) else source.modules():
+        _check_part(part)
+    module, request = _unwrapped(uncompiled(source), request)
+    family = family_of_module(module)
+    assert family is not None
+    if any(part.training for part in module.modules()):
+        raise CannotLoad("the model is in training mode, in which its output is random: call model.eval() first")
+    check_tensors(f"{type(module).__name__} in memory", module)
+    return module, family, request
+
+
+def _pair(first: nn.Module, second: nn.Module) -> ProjectionPair:
+    names = [type(part).__name__ for part in (first, second)]
+    if not all(name.endswith(end) for name, end in zip(names, _PAIR, strict=True)):
+        raise CannotLoad(
+            "a pair must be an image model and a text model with projections, such as "
+            f"(CLIPVisionModelWithProjection, CLIPTextModelWithProjection), in this order (got {', '.join(names)})"
+        )
+    if first.config.projection_dim != second.config.projection_dim:  # pyright: ignore
+        raise CannotLoad("the image model and the text model of a pair must have the same projection_dim")
+    return ProjectionPair(first, second)
+
+
+def _unwrapped(module: nn.Module, request: Request) -> tuple[nn.Module, Request]:
+    """Take off wrappers until a supported class is reached."""
+    names = {kind.__name__ for kind in type(module).__mro__}
+    if type(module).__name__.startswith("Peft"):
+        return _unwrapped(module.get_base_model(), request)  # pyright: ignore
+    if family_of_module(module) is not None:
+        return module, request
+    inside = list(_supported_parts(module))
+    if len(inside) == 1 and names & _WRAPPERS and _adds_nothing(module):
+        name, part = inside[0]
+        holder = module.get_submodule(name.rpartition(".")[0])
+        processor = request.processor or getattr(holder, "processor", None)  # as sentence-transformers has it
+        return _unwrapped(part, replace(request, processor=processor))
+    message = f"models of class {type(module).__name__} are not supported"
+    if reason := refusal(module):
+        raise CannotLoad(f"{message}: {reason}")
+    if inside:
+        held = ", ".join(f"a {type(part).__name__} at .{name}" for name, part in inside)
+        raise CannotLoad(f"{message}, but this one holds {held}: pass that part to load_model")
+    if any(name.endswith(_PAIR) for name in names):
+        raise CannotLoad(f"{message} alone: pass the pair (image model, text model)")
+    raise CannotLoad(f"{message}; use one of {known_classes()}")
+
+
+def _supported_parts(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Yield the outermost parts of a module that are supported, with their paths."""
+    for name, child in module.named_children():
+        if family_of_module(child) is None:
+            yield from _supported_parts(child, f"{prefix}{name}.")
+        else:
+            yield prefix + name, child
+
+
+def _adds_nothing(module: nn.Module) -> bool:
+    """Return whether the parts of a sequence after the first have no weights, unlike a further projection."""
+    if not isinstance(module, nn.Sequential):
+        return True
+    return not any(True for part in list(module)[1:] for _ in part.parameters())
+
+
+def _check_part(part: nn.Module) -> None:
+    """Check that a part of a model can be observed, and that gradients flow through it."""
+    names = {kind.__name__ for kind in type(part).__mro__}
+    if isinstance(part, jit.ScriptModule):
+        raise CannotLoad(
+            "a scripted or traced model cannot be observed: pass the model itself (of OpenAI's package, "
+            "clip.load(..., jit=False))"
+        )
+    if "FullyShardedDataParallel" in names:
+        raise CannotLoad(
+            "the weights of a model in FSDP are spread over processes: gather them (FullStateDictConfig), load them "
+            "into the plain model, and pass that"
+        )
+    if ".quantized" in type(part).__module__ and type(part).__module__.startswith(("torch.ao.nn", "torch.nn")):
+        raise CannotLoad(
+            f"layers are quantized ({type(part).__module__}), and gradients cannot flow through them: pass the model "
+            "as it was before quantization"
+        )
+
+
+def check_tensors(name: str, module: nn.Module) -> None:
+    """Check that gradients can flow through the weights of a model, and that they are in memory."""
+    for tensor in chain(module.parameters(), module.buffers()):
+        kinds = {(kind.__module__.split(".")[0], kind.__name__) for kind in type(tensor).__mro__}
+        if any(package == "torchao" for package, _ in kinds):
+            raise CannotLoad(
+                f"the weights of the {name} are quantized by torchao ({type(tensor).__name__}), and gradients cannot "
+                "flow through all of its layers: pass the model as it was before quantize_"
+            )
+        if any(kind == "DTensor" for _, kind in kinds):
+            raise CannotLoad(
+                f"the weights of the {name} are spread over processes (DTensor): gather them with full_tensor(), load "
+                "them into the plain model, and pass that"
+            )
+        if tensor.is_inference():
+            raise CannotLoad(
+                f"the {name} was created inside torch.inference_mode(), so gradients cannot flow through its weights: "
+                "create it outside, or pass copy.deepcopy(model), called outside"
+            )
+        if tensor.is_meta:
+            raise CannotLoad(
+                f"the {name} has no weights, since they are on the device 'meta': create it inside "
+                "torch.device('cpu') and load its weights"
+            )
+
+
+def check_processor(request: Request) -> None:
+    """Check that a model in memory comes with what prepares its inputs."""
+    if request.processor is None:
+        raise CannotLoad(
+            "a model in memory needs its processor: load_model(model, processor=AutoProcessor.from_pretrained(...))"
+        )
+    if request.tokenizer is None and not hasattr(request.processor, "tokenizer"):
+        raise CannotLoad("the processor has no tokenizer: pass tokenizer=AutoTokenizer.from_pretrained(...)")

@@ -1,0 +1,40 @@
+"""AltCLIP from Hugging Face Transformers: CLIP's image tower with XLM-R (Chen et al., 2022)."""
+
+from typing import Any
+
+from torch import nn
+from typing_extensions import override
+
+from nibt.models._heads import ClassTokenTower, DualEncoder, FirstTokenTower
+from nibt.models._hugging_face import encoder_blocks
+
+
+class AltCLIPTextTower(FirstTokenTower):
+    """The text tower of AltCLIP, with a norm and a linear map before the projection."""
+
+    @property
+    @override
+    def blocks(self) -> list[nn.Module]:
+        return encoder_blocks(self.model.roberta)
+
+    @property
+    @override
+    def embeddings(self) -> Any:
+        return self.model.roberta.embeddings
+
+    @property
+    @override
+    def norm(self) -> nn.Module:
+        return nn.Sequential(self.model.pre_LN, self.model.transformation)
+
+
+class AltCLIP(DualEncoder):
+    """The checkpoints of ``AltCLIPModel``."""
+
+    model_types = ("altclip",)
+    class_names = ("AltCLIPModel",)
+    image_tower = ClassTokenTower
+    text_tower = AltCLIPTextTower
+
+
+PLUGIN = AltCLIP

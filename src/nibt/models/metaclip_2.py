@@ -1,0 +1,26 @@
+"""MetaCLIP 2 from Hugging Face Transformers (Chuang et al., 2025)."""
+
+from typing_extensions import override
+
+from nibt.models._heads import ClassTokenTower, DualEncoder, EndTokenTower
+
+
+class MetaCLIP2TextTower(EndTokenTower):
+    """The text tower of MetaCLIP 2, whose end token has the id of its configuration, even if that is 2."""
+
+    @property
+    @override
+    def end(self) -> int:
+        return self.model.eos_token_id
+
+
+class MetaCLIP2(DualEncoder):
+    """The checkpoints of ``MetaClip2Model``."""
+
+    model_types = ("metaclip_2",)
+    class_names = ("MetaClip2Model",)
+    image_tower = ClassTokenTower
+    text_tower = MetaCLIP2TextTower
+
+
+PLUGIN = MetaCLIP2

@@ -1,0 +1,113 @@
+"""The towers of OpenAI's own package ``clip``, whose class ``CLIP`` has the name of OpenCLIP's.
+
+Its transformers take states of the shape (token, batch, width), and its parts lack what OpenCLIP added to them.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from typing_extensions import override
+
+from nibt.data.units import Grid, Units
+from nibt.models._tower import Tower
+from nibt.models._trace import See
+from nibt.models.base import Inputs
+from nibt.models.open_clip.image import ConvolutionalTower, OpenCLIPImageTower
+from nibt.models.open_clip.text import OpenCLIPTextTower
+from nibt.preprocessing import open_clip as preparation
+from nibt.types import Embedding, Hidden
+
+
+def is_openai(module: Any) -> bool:
+    """Return whether a class named ``CLIP`` is OpenAI's; OpenCLIP's has an ``image_size``."""
+    return hasattr(getattr(module, "visual", None), "input_resolution")
+
+
+class _TokenFirst(Tower):
+    """Converts states of the shape (token, batch, width)."""
+
+    @override
+    def to_tokens(self, stream: Tensor) -> Hidden:
+        return stream.transpose(0, 1)
+
+    @override
+    def to_stream(self, tokens: Hidden, like: Tensor) -> Tensor:
+        return tokens.transpose(0, 1)
+
+    @override
+    def on_first_tokens(self, see: See) -> RemovableHandle:
+        def transposed(tokens: Tensor) -> Tensor | None:  # the first tokens are not transposed yet
+            replaced = see(tokens.transpose(0, 1))
+            return None if replaced is None else replaced.transpose(0, 1)
+
+        return super().on_first_tokens(transposed)
+
+
+class OpenAIViT(_TokenFirst, OpenCLIPImageTower):
+    """OpenAI's ``VisionTransformer``."""
+
+    @property
+    @override
+    def blocks(self) -> list[nn.Module]:
+        return list(self.visual.transformer.resblocks)
+
+    @property
+    @override
+    def entry(self) -> nn.Module:
+        return self.visual.ln_pre
+
+    @override
+    def run(self, inputs: Inputs) -> Embedding:
+        return self.module.encode_image(inputs.values)
+
+    @override
+    def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
+        pooled = self.visual.ln_post(stream[0])
+        return pooled if self.visual.proj is None else pooled @ self.visual.proj
+
+    @override
+    def units(self, inputs: Inputs, stream: Tensor) -> Units:
+        side = self.visual.input_resolution // self.visual.conv1.kernel_size[0]
+        return Grid(side, side, prefix=1)
+
+
+class OpenAIResNet(ConvolutionalTower):
+    """OpenAI's ``ModifiedResNet``."""
+
+    @override
+    def run(self, inputs: Inputs) -> Embedding:
+        return self.module.encode_image(inputs.values)
+
+
+class OpenAIText(_TokenFirst, OpenCLIPTextTower):
+    """The text tower of OpenAI's ``CLIP``, whose end token has the highest id."""
+
+    @property
+    @override
+    def blocks(self) -> list[nn.Module]:
+        return list(self.text.transformer.resblocks)
+
+    @property
+    @override
+    def embedder(self) -> nn.Module:
+        return self.text.token_embedding
+
+    @property
+    @override
+    def pad(self) -> tuple[int, str]:
+        return preparation.pad(self.tokenizer)
+
+    @override
+    def run(self, inputs: Inputs) -> Embedding:
+        return self.module.encode_text(inputs.values)
+
+    @override
+    def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
+        return {"row": inputs.values.argmax(-1)}
+
+    @override
+    def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
+        rows = stream[extra["row"], torch.arange(stream.shape[1], device=stream.device)]
+        return self.text.ln_final(rows).to(self.module.dtype) @ self.text.text_projection

@@ -1,0 +1,211 @@
+"""Tests of the families of Hugging Face Transformers: each class keeps its own scores, folders and words."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import nibt
+from nibt.core.side import Side
+from nibt.errors import CannotLoad, Unsupported
+from nibt.models._loading import load_model
+from nibt.models.base import Model
+from nibt.registry import find
+from nibt.targets.base import cosine
+from tests import tiny
+from tests.helpers import METHODS, QUICK, assert_embeddings_close
+from tests.models.saved import agree, edit
+
+FAMILIES = list(tiny.FAMILIES)
+PAIRS = [name for name in FAMILIES if name.endswith("pair")]
+SAVED = [name for name in FAMILIES if name not in ("openai", "swin", "naflex", *PAIRS)]
+OWN_LOGITS = [name for name in SAVED if name not in ("clipseg segmenter", "owlvit detector", "owlv2 detector")]
+"""Classes whose forward pass gives the similarities themselves."""
+
+
+def inputs_of(kind: str) -> dict[str, Any]:
+    """Return two images and two captions, prepared by the processor of the class."""
+    built = tiny.ALL[kind]()
+    pixels = built.processor.image_processor([tiny.image(seed=seed).pil_image for seed in (0, 1)], return_tensors="pt")
+    text = built.tokenizer(list(tiny.CAPTIONS[:2]), return_tensors="pt", padding=True)
+    text.pop("token_type_ids", None)
+    return {"pixel_values": pixels["pixel_values"], **text}
+
+
+def own_logits(model: Model, inputs: dict[str, Any]) -> Tensor:
+    """Return the similarities by the class itself, captions x images."""
+    name = type(model.module).__name__
+    with torch.no_grad():
+        if name == "BlipForImageTextRetrieval":
+            return model.module(**inputs, use_itm_head=False).itm_score.T
+        if name == "FlavaForPreTraining":
+            return model.module(**inputs, return_loss=False).contrastive_logits_per_text
+        if name == "FlavaModel":
+            pytest.skip("FlavaModel has no similarities; FlavaForPreTraining has")
+        return model.module(**inputs).logits_per_text
+
+
+@pytest.mark.parametrize("kind", [name for name in OWN_LOGITS if name != "flava"])
+def test_logits_equal_those_of_the_class(kind: str) -> None:
+    model, inputs = tiny.model(kind), inputs_of(kind)
+    image = model.image.encode(model.image.prepare([tiny.image(seed=seed) for seed in (0, 1)]))
+    text = model.text.encode(model.text.prepare(list(tiny.CAPTIONS[:2])))
+    logits = model.scale * F.normalize(text, dim=-1) @ F.normalize(image, dim=-1).T + model.bias
+    torch.testing.assert_close(logits, own_logits(model, inputs), rtol=1e-4, atol=1e-4 * model.scale)
+
+
+@pytest.mark.parametrize("kind", SAVED)
+def test_saved_folder_gives_the_same_model(kind: str, tmp_path: Path) -> None:
+    built = tiny.ALL[kind]()
+    built.module.save_pretrained(tmp_path)
+    built.processor.save_pretrained(tmp_path)
+    loaded = load_model(tmp_path)
+    agree(loaded, tiny.model(kind))
+    assert (loaded.scale, loaded.bias) == pytest.approx((tiny.model(kind).scale, tiny.model(kind).bias))
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_embedding_of_a_caption_is_independent_of_its_batch(kind: str) -> None:
+    tower = tiny.model(kind).text
+    together = tower.encode(tower.prepare(list(tiny.CAPTIONS)))
+    for caption, embedding in zip(tiny.CAPTIONS, together, strict=True):
+        assert_embeddings_close(tower.encode(tower.prepare([caption]))[0], embedding)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_words_of_a_caption_are_those_that_were_typed(kind: str) -> None:
+    tower = tiny.model(kind).text
+    words = tower.prepare(["two red cats, a zoo!"]).words
+    assert words is not None
+    assert [word.text for word in words.words[0]] == ["two", "red", "cats", ",", "a", "zoo", "!"]
+
+
+def test_words_of_a_chinese_caption_are_its_characters() -> None:
+    words = tiny.model("chinese clip").text.prepare(["一只猫和狗的照片"]).words
+    assert words is not None
+    assert [word.text for word in words.words[0]] == list("一只猫和狗的照片")
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_families_are_explained(kind: str) -> None:
+    answer = nibt.explain(tiny.model(kind), tiny.image(), tiny.CAPTIONS[0], layer=0, steps=1)
+    assert answer.image.scores.isfinite().all()
+    assert answer.image.scores.any()
+    assert any(word.score for word in answer.words)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_run_on_every_family(name: str, kind: str) -> None:
+    model, options = tiny.model(kind), QUICK.get(name, {})
+    traces = {
+        "image": model.image.trace(model.image.prepare([tiny.image(seed=seed) for seed in (0, 1)])),
+        "text": model.text.trace(model.text.prepare(list(tiny.CAPTIONS[:2]))),
+    }
+    for side, other in (("image", "text"), ("text", "image")):
+        tower = model.tower(side)  # pyright: ignore
+        if side in METHODS[name].sides and set(METHODS[name].needs) <= tower.offers:
+            method = METHODS[name].configured(tower, "default", options, {})
+            opposite = traces[other].embedding
+            scores = method(Side(model, traces[side], lambda own, opposite=opposite: cosine(own, opposite))).scores
+            assert scores.isfinite().all()
+        elif side in METHODS[name].sides:
+            with pytest.raises(Unsupported):
+                METHODS[name].configured(tower, "default", options, {})
+
+
+def test_long_clip_takes_long_captions() -> None:
+    tower = tiny.model("long clip").text
+    caption = " ".join(["a red cat"] * 30)
+    inputs = tower.prepare([caption])
+    assert inputs.values.shape == (1, 92)
+    assert inputs.notes == ((),)
+
+
+def test_blank_image_of_a_processor_without_normalization_is_gray() -> None:
+    tower = tiny.model("tipsv2").image
+    inputs = tower.prepare([tiny.image()])
+    assert tower.blank_value == pytest.approx(0.5)
+    keep = torch.zeros(1, 32, 32)
+    assert (tower.mask_pixels(inputs, keep).values == tower.blank_inputs(inputs).values).all()
+    assert torch.equal(tower.mask_pixels(inputs, keep + 1).values, inputs.values)
+    assert (tower.shifted(inputs, [(4, 0)]).values[..., -4:, :] == 0.5).all()
+    behind = torch.full_like(inputs.values, 0.25)
+    assert (tower.mask_pixels(inputs, keep, behind).values == 0.25).all()
+
+
+def test_region_of_a_processor_that_pads_to_a_square() -> None:
+    tower = tiny.model("owlv2").image
+    region = tower.preparation.region(tiny.image(90, 30))
+    assert (region.left, region.top, region.width, region.height) == (0, 0, 90, 90)
+
+
+def test_region_of_a_processor_that_squashes_and_crops() -> None:
+    tower = tiny.model("align").image
+    region = tower.preparation.region(tiny.image(58, 116))
+    assert (region.left, region.top, region.width, region.height) == pytest.approx((5, 10, 48, 96))
+    inputs = tower.prepare([tiny.image(58, 116)])
+    wide = tower.shifted(inputs, [(0, 3)]).values
+    assert torch.equal(wide[..., :-3], inputs.values[..., 3:])
+    assert wide[..., -3:].any(), "what the crop leaves out is seen"
+
+
+@pytest.mark.parametrize("kind", ["aimv2", "groupvit", "owlv2"])
+def test_towers_of_one_size_reject_others(kind: str) -> None:
+    with pytest.raises(Unsupported, match="resize must not be whole for this image tower"):
+        tiny.fresh(kind, resize="whole")
+    with pytest.raises(Unsupported, match=r"image_size must be 32 for this image tower \(got 64\)"):
+        tiny.fresh(kind, image_size=64)
+
+
+WHOLE = (
+    "long clip",
+    "tipsv2",
+    "aimv2 native",
+    "clipseg",
+    "blip",
+    "flava",
+    "owlvit",
+    "align",
+    "vit bert",
+    "clip pair",
+)
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_other_sizes_are_taken(kind: str) -> None:
+    for options in ({"resize": "whole"}, {"image_size": 64}):
+        model = tiny.fresh(kind, **options)
+        answer = nibt.explain(model, tiny.image(90, 30), "two cars", method="occlusion")
+        assert answer.image.scores.any()
+
+
+@pytest.mark.parametrize(("kind", "reason"), [("clap", "it compares sounds"), ("xclip", "it compares videos"), ("blip-2", "its score is the maximum")]
+)
+def test_models_without_two_towers_of_images_and_text_are_refused(kind: str, reason: str, tmp_path: Path) -> None:
+    tiny.ALL["long clip"]().module.save_pretrained(tmp_path)
+    edit(tmp_path / "config.json", model_type=kind)
+    with pytest.raises(CannotLoad, match=rf"model_type '{kind}', which is not supported: {reason}"):
+        load_model(tmp_path)
+
+
+def test_captioning_checkpoint_of_blip_is_refused(tmp_path: Path) -> None:
+    from transformers import BlipForConditionalGeneration
+
+    built = tiny.ALL["blip"]()
+    BlipForConditionalGeneration(built.module.config).save_pretrained(tmp_path)
+    built.processor.save_pretrained(tmp_path)
+    with pytest.raises(CannotLoad, match=r"lacks .* weights, such as .*, which would be random"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["aimv2", "align", "blip", "clip", "tipsv2"])
+def test_older_transformers_are_reported(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    family = find("models", name)
+    monkeypatch.setattr(family, "auto_class", "NoSuchModel")
+    with pytest.raises(CannotLoad, match="needs a newer version of Transformers, which has NoSuchModel"):
+        family.load("folder", tiny.model("clip").request)
