@@ -101,7 +101,7 @@ def layout_of(processor: Any, nested: bool = False) -> Layout:
     images = processor.image_processor
     if hasattr(images, "merge_size"):
         return PatchLayout(images, nested)
-    return TileLayout() if hasattr(images, "do_image_splitting") else SquareLayout()
+    return TileLayout(images) if hasattr(images, "do_image_splitting") else SquareLayout(images)
 
 
 def encoded(processor: Any, output: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -6,7 +6,6 @@ processor gives and the model takes, without arithmetic.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 from nibt.data.units import Grid
 from nibt.errors import Unsupported
 from nibt.models._trace import Inputs
+from nibt.preprocessing.hugging_face import blank_value
 
 
 class Layout(ABC):
@@ -24,10 +24,17 @@ class Layout(ABC):
 
     Attributes:
         shiftable: Whether the values of a tower are one image, which can be shifted.
+        blank: The value of the pixels of a blank image.
+
+    Args:
+        processor: The image processor.
 
     """
 
     shiftable = True
+
+    def __init__(self, processor: Any) -> None:
+        self.blank = blank_value(processor)
 
     @abstractmethod
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -52,9 +59,9 @@ class Layout(ABC):
         height, width = inputs.values.shape[-2:]
         return height, width
 
-    def masked(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Inputs:
-        """Multiply each pixel by ``keep``."""
-        return replace(inputs, values=inputs.values * keep[:, None].to(inputs.values))
+    def weights(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Tensor:
+        """Return a weight per pixel in the layout of the inputs."""
+        return keep[:, None]
 
 
 class SquareLayout(Layout):
@@ -87,6 +94,7 @@ class PatchLayout(Layout):
     """
 
     def __init__(self, processor: Any, nested: bool = False) -> None:
+        super().__init__(processor)
         self.nested = nested
         self.patch, self.merge = processor.patch_size, processor.merge_size
         self.frames = processor.temporal_patch_size  # a still image is repeated
@@ -167,13 +175,13 @@ class TileLayout(Layout):
         height, width = inputs.values.shape[-2:]
         return rows * height, columns * width
 
-    def masked(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Inputs:
-        """Multiply each pixel by ``keep``, and each pixel of the overview by the mean of ``keep`` over its area."""
+    def weights(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Tensor:
+        """Return the weights of the tiles, and those of the overview: the means of ``keep`` over its pixels."""
         (rows, columns), (height, width) = self._shape(inputs), inputs.values.shape[-2:]
         tiles = keep.unflatten(2, (columns, width)).unflatten(1, (rows, height)).transpose(2, 3).flatten(1, 2)
         if inputs.values.shape[1] > rows * columns:
             tiles = torch.cat([tiles, F.interpolate(keep[:, None], (height, width), mode="area")], 1)
-        return replace(inputs, values=inputs.values * tiles[:, :, None].to(inputs.values))
+        return tiles[:, :, None]
 
 
 def ordered(grid: Grid) -> Grid:

@@ -41,9 +41,11 @@ class DecoderImageTower(ImageTower):
     """
 
     shared = frozenset({"rope"})
+    blank_value = 0.0
 
     def __init__(self, network: Network, layout: Layout, image_token: int, encode_image: Encode) -> None:
         super().__init__()
+        self.blank_value = layout.blank
         self.root, self.network, self.layout, self.image_token = network.root, network, layout, image_token
         self.encode_image = encode_image
 
@@ -121,8 +123,8 @@ class DecoderImageTower(ImageTower):
         return self.layout.extent(inputs)
 
     @override
-    def mask_pixels(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Inputs:
-        return self.layout.masked(inputs, keep)
+    def pixel_weights(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Tensor:
+        return self.layout.weights(inputs, keep).to(inputs.values)
 
 
 class DecoderTextTower(TextTower):
