@@ -13,7 +13,7 @@ from nibt.registry import available, find
 from nibt.report.appearance import DEFAULT, Appearance
 from nibt.report.colors import ink_on
 from nibt.report.html.audit import QUESTIONS, span, threshold
-from nibt.report.request import Shown, sentence, target_line
+from nibt.report.request import Shown, sentence, similarity_name, target_line
 from nibt.report.words import Worded, runs
 from nibt.results.attribution import Attribution, TextAttribution
 from nibt.results.audit import VERDICTS, Audit
@@ -50,7 +50,8 @@ def summary(answer: Answer) -> Table:
     table = _table(_SUMMARY)
     for name, side in answer.sides.items():
         score = answer.score[name]
-        table.add_row(name, score["target"], *balance(score["value"], side), f"{float(side.special_share):.0%}")
+        target = similarity_name(answer) if score["target"] == "cosine" else score["target"]
+        table.add_row(name, target, *balance(score["value"], side), f"{float(side.special_share):.0%}")
     return table
 
 
@@ -167,11 +168,11 @@ def show(answers: Sequence[Explanation | Comparison], look: Appearance, verbose:
 
 
 def _before(console: Console, answer: Shown) -> None:
-    """Print what a reader must know before the scores: the mismatch warning, and a target other than the cosine."""
+    """Print what a reader must know before the scores: the mismatch warning, and a target other than the similarity."""
     no_match = mismatch(answer.warnings)
     if no_match:
         console.print(sentence(no_match), style="bold yellow", markup=False)
-    if target_line(answer) != "target cosine":
+    if target_line(answer) != f"target {similarity_name(answer)}":
         console.print(target_line(answer), style="dim", markup=False)
 
 
