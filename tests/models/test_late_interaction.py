@@ -4,10 +4,11 @@ import pytest
 import torch
 
 import nibt
+from benchmarks.tiny_vision_language import LATE
 from nibt.errors import BadOption, Unsupported
 from nibt.targets._similarity import MaxSim
 from tests import tiny
-from tests.tiny_vision_language import LATE, built, model
+from tests.tiny_vision_language import built, model
 
 QUERY = "a photo of a cat and a dog"
 PAGE, OTHER = tiny.image(64, 48, 0), tiny.image(90, 30, 1)

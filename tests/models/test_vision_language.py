@@ -7,12 +7,13 @@ import torch
 import torch.nn.functional as F
 
 import nibt
+from benchmarks.tiny_vision_language import EMBEDDERS, LATE
 from nibt.data.units import Grid
 from nibt.errors import BadInput, BadOption, CannotLoad
 from nibt.models.base import Tower
 from nibt.registry import available, find
-from tests import tiny, tiny_vision_language
-from tests.tiny_vision_language import EMBEDDERS, KINDS, LATE, built, loading, model
+from tests import tiny
+from tests.tiny_vision_language import KINDS, built, loading, model
 
 CAPTIONS = ["a photo of a cat and a dog", "two cars"]
 IMAGES = [tiny.image(64, 48, 0), tiny.image(64, 48, 3)]
@@ -239,6 +240,6 @@ def test_caption_longer_than_the_context_is_refused() -> None:
 
 
 def test_processor_without_a_chat_template_needs_prompts() -> None:
-    made = tiny_vision_language.paligemma()
+    made = built("paligemma")
     with pytest.raises(CannotLoad, match="the processor has no chat template: pass image_prompt"):
         nibt.load_model(made.module, processor=made.processor, pooling="last")

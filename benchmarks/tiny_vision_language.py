@@ -1,0 +1,257 @@
+"""Small models on vision-language models, with their own processors: embedders of one vector, and late interaction.
+
+A builder returns what makes the model, so that its weights can be drawn by those who use it. Nothing here imports nibt.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import nn
+from transformers import (
+    ColModernVBertConfig,
+    ColModernVBertForRetrieval,
+    ColModernVBertProcessor,
+    ColPaliConfig,
+    ColPaliForRetrieval,
+    ColPaliProcessor,
+    ColQwen2Config,
+    ColQwen2ForRetrieval,
+    ColQwen2Processor,
+    Idefics3ImageProcessor,
+    PaliGemmaConfig,
+    PaliGemmaForConditionalGeneration,
+    PaliGemmaProcessor,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
+    Qwen2VLImageProcessor,
+    Qwen2VLProcessor,
+    Qwen2VLVideoProcessor,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLProcessor,
+    Qwen3VLVideoProcessor,
+    SiglipImageProcessor,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
+    SmolVLMImageProcessor,
+    SmolVLMProcessor,
+    SmolVLMVideoProcessor,
+)
+
+WORDS = (
+    "a photo of the two red cat s dog cats car cars and on small gray sleeping mat bird tree blue sky with"
+).split()
+_QWEN = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+_IDEFICS = (
+    "<fake_token_around_image>",
+    "<image>",
+    "<end_of_utterance>",
+    "<global-img>",
+    "<|begin_of_text|>",
+    "<video>",
+)
+_ROWS = tuple(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7))
+_PROMPT_WORDS = (
+    "system user assistant User Assistant You are helpful Represent input Describe image Query Question . : '".split()
+)
+_CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}{IMAGE}{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+_DECODER = {
+    "hidden_size": 32,
+    "intermediate_size": 40,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+}
+
+
+@dataclass(frozen=True)
+class Making:
+    """What makes a model, its processor, and the options with which nibt loads it."""
+
+    make: Callable[[], nn.Module]
+    processor: Any
+    options: dict[str, str] = field(default_factory=dict)
+
+
+def tokenizer(special: tuple[str, ...], **named: Any) -> PreTrainedTokenizerFast:
+    """Whole words; the tokens of the prompts are special."""
+    known = ["<pad>", "<unk>", "<bos>", "<eos>", "\n", "\n\n", *_PROMPT_WORDS, *WORDS]
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(dict.fromkeys(known))}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(" ", "removed"), pre_tokenizers.Whitespace()])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        model_max_length=256,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+    )
+    fast.add_special_tokens({"additional_special_tokens": list(special)})
+    for name, value in named.items():
+        setattr(fast, name, value)
+    return fast
+
+
+def _qwen_chat() -> str:
+    return _CHAT.replace("{IMAGE}", "<|vision_start|><|image_pad|><|vision_end|>")
+
+
+def _qwen_ids(words: PreTrainedTokenizerFast) -> dict[str, int]:
+    names = {"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>"}
+    names |= {"vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>"}
+    return {name: words.convert_tokens_to_ids(token) for name, token in names.items()}
+
+
+_QWEN_PIXELS: dict[str, Any] = {"patch_size": 8, "size": {"shortest_edge": 256, "longest_edge": 32 * 48}}
+
+
+def _qwen2_config(words: PreTrainedTokenizerFast, kind: Any = Qwen2VLConfig) -> Any:
+    vision: dict[str, Any] = {"depth": 2, "num_heads": 2, "patch_size": 8, "spatial_merge_size": 2}
+    if kind is Qwen2VLConfig:
+        vision |= {"embed_dim": 16, "hidden_size": 32, "mlp_ratio": 2}
+    else:
+        vision |= {"hidden_size": 16, "intermediate_size": 24, "out_hidden_size": 32, "window_size": 32}
+        vision |= {"fullatt_block_indexes": [1]}
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}
+    text = {**_DECODER, "vocab_size": len(words), "rope_parameters": rope, "pad_token_id": words.pad_token_id}
+    return kind(text_config=text, vision_config=vision, tie_word_embeddings=True, **_qwen_ids(words))
+
+
+def qwen2_vl() -> Making:
+    words = tokenizer(_QWEN)
+    processor = Qwen2VLProcessor(
+        Qwen2VLImageProcessor(**_QWEN_PIXELS), words, Qwen2VLVideoProcessor(patch_size=8), chat_template=_qwen_chat()
+    )
+    config = _qwen2_config(words)
+    return Making(partial(Qwen2VLForConditionalGeneration, config), processor, {"pooling": "last"})
+
+
+def qwen2_5_vl() -> Making:
+    words = tokenizer(_QWEN)
+    processor = Qwen2_5_VLProcessor(
+        Qwen2VLImageProcessor(**_QWEN_PIXELS), words, Qwen2VLVideoProcessor(patch_size=8), chat_template=_qwen_chat()
+    )
+    config = _qwen2_config(words, Qwen2_5_VLConfig)
+    return Making(partial(Qwen2_5_VLForConditionalGeneration, config), processor, {"pooling": "last"})
+
+
+def qwen3_vl() -> Making:
+    words = tokenizer(_QWEN)
+    processor = Qwen3VLProcessor(
+        Qwen2VLImageProcessor(**_QWEN_PIXELS), words, Qwen3VLVideoProcessor(patch_size=8), chat_template=_qwen_chat()
+    )
+    vision = {"depth": 3, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "patch_size": 8}
+    vision |= {"out_hidden_size": 32, "num_position_embeddings": 16, "deepstack_visual_indexes": [0, 1]}
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0, "mrope_interleaved": True}
+    text = {**_DECODER, "vocab_size": len(words), "rope_parameters": rope, "head_dim": 8}
+    text |= {"pad_token_id": words.pad_token_id}
+    config = Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **_qwen_ids(words))
+    return Making(partial(Qwen3VLForConditionalGeneration, config), processor, {"pooling": "last"})
+
+
+def smolvlm() -> Making:
+    words = tokenizer((*_IDEFICS, *_ROWS), fake_image_token=_IDEFICS[0], image_token=_IDEFICS[1])
+    words.image_token_id = words.convert_tokens_to_ids("<image>")
+    words.end_of_utterance_token, words.global_image_token = _IDEFICS[2], _IDEFICS[3]
+    words.video_token = "<video>"
+    images = SmolVLMImageProcessor(
+        size={"longest_edge": 64}, max_image_size={"longest_edge": 32}, do_image_splitting=True
+    )
+    chat = _CHAT.replace("{IMAGE}", "<image>").replace("<|im_start|>", "").replace("<|im_end|>", "<end_of_utterance>")
+    processor = SmolVLMProcessor(images, words, SmolVLMVideoProcessor(), image_seq_len=4, chat_template=chat)
+    vision = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision |= {"image_size": 32, "patch_size": 8}
+    text = {**_DECODER, "model_type": "llama", "vocab_size": len(words), "pad_token_id": words.pad_token_id}
+    config = SmolVLMConfig(
+        text_config=text,
+        vision_config=vision,
+        scale_factor=2,
+        image_token_id=words.image_token_id,
+        pad_token_id=words.pad_token_id,
+    )
+    return Making(partial(SmolVLMForConditionalGeneration, config), processor, {"pooling": "last"})
+
+
+def _paligemma_config(words: PreTrainedTokenizerFast) -> PaliGemmaConfig:
+    vision = {"model_type": "siglip_vision_model", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+    vision |= {"num_attention_heads": 2, "image_size": 32, "patch_size": 8, "vision_use_head": False}
+    text = {**_DECODER, "model_type": "gemma", "vocab_size": len(words), "head_dim": 8}
+    text |= {"pad_token_id": words.pad_token_id}
+    return PaliGemmaConfig(
+        vision_config=vision,
+        text_config=text,
+        projection_dim=32,
+        hidden_size=32,
+        vocab_size=len(words),
+        image_token_index=words.convert_tokens_to_ids("<image>"),
+    )
+
+
+def _siglip_images() -> SiglipImageProcessor:
+    images = SiglipImageProcessor(size={"height": 32, "width": 32})
+    images.image_seq_length = 16
+    return images
+
+
+def paligemma() -> Making:
+    words = tokenizer(("<image>",))
+    processor = PaliGemmaProcessor(_siglip_images(), words)
+    config = _paligemma_config(words)
+    prompts = {"image_prompt": "<image>Describe the image", "text_prompt": "Represent {text}"}
+    return Making(partial(PaliGemmaForConditionalGeneration, config), processor, {"pooling": "last", **prompts})
+
+
+def colpali() -> Making:
+    words = tokenizer(("<image>",))
+    processor = ColPaliProcessor(_siglip_images(), words)
+    config = ColPaliConfig(vlm_config=_paligemma_config(words), embedding_dim=12)
+    return Making(partial(ColPaliForRetrieval, config), processor)
+
+
+def colqwen2(kind: Any = Qwen2VLConfig) -> Making:
+    words = tokenizer(_QWEN)
+    processor = ColQwen2Processor(Qwen2VLImageProcessor(**_QWEN_PIXELS), words)
+    config = ColQwen2Config(vlm_config=_qwen2_config(words, kind), embedding_dim=12)
+    return Making(partial(ColQwen2ForRetrieval, config), processor)
+
+
+def colqwen2_5() -> Making:
+    return colqwen2(Qwen2_5_VLConfig)
+
+
+def colmodernvbert() -> Making:
+    words = tokenizer((*_IDEFICS, *_ROWS))
+    images = Idefics3ImageProcessor(
+        size={"longest_edge": 64}, max_image_size={"longest_edge": 32}, do_image_splitting=True
+    )
+    processor = ColModernVBertProcessor(images, words, image_seq_len=4)
+    vision = {"model_type": "siglip_vision_model", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+    vision |= {"num_attention_heads": 2, "image_size": 32, "patch_size": 8, "vision_use_head": False}
+    text = {**_DECODER, "model_type": "modernbert", "vocab_size": len(words), "pad_token_id": words.pad_token_id}
+    text |= {"local_attention": 16, "global_attn_every_n_layers": 2}
+    vlm = {"model_type": "modernvbert", "vision_config": vision, "text_config": text, "pixel_shuffle_factor": 2}
+    vlm |= {"image_token_id": processor.image_token_id}
+    config = ColModernVBertConfig(vlm_config=vlm, embedding_dim=12)
+    return Making(partial(ColModernVBertForRetrieval, config), processor)
+
+
+EMBEDDERS = {
+    "qwen2_vl": qwen2_vl,
+    "qwen2_5_vl": qwen2_5_vl,
+    "qwen3_vl": qwen3_vl,
+    "smolvlm": smolvlm,
+    "paligemma": paligemma,
+}
+LATE = {"colpali": colpali, "colqwen2": colqwen2, "colqwen2_5": colqwen2_5, "colmodernvbert": colmodernvbert}
