@@ -21,7 +21,9 @@ CLOSED = "http://127.0.0.1:9"
 """A port at which nothing listens."""
 COMMITS = {"main": "a" * 40, "v1": "b" * 40, "refs/pr/2": "c" * 40}
 _WEIGHTS = (".safetensors", ".bin")
-_API = re.compile(r"/api/models/(?P<repository>[^/]+/[^/]+|[^/]+)(?:/(?:revision|(?P<tree>tree))/(?P<revision>.+))?")
+_API = re.compile(
+    r"/api/models/(?P<repository>[^/]+/[^/]+|[^/]+)(?:/(?:revision|(?P<tree>tree))/(?P<revision>[^/]+)(?:/(?P<below>.+))?)?"
+)
 _FILE = re.compile(r"/(?P<repository>[^/]+/[^/]+|[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 
 
@@ -136,6 +138,10 @@ class _Answers(BaseHTTPRequestHandler):
             files = sorted(path for path in folder.rglob("*") if path.is_file())
             names = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
             if match["tree"]:
+                below = f"{match['below']}/" if match["below"] else ""
+                names = {name: size for name, size in names.items() if name.startswith(below)}
+                if not names:
+                    return self.refuse(Refusal(404, "EntryNotFound", f"{below} does not exist on main"))
                 tree = [{"type": "file", "oid": "0", "path": name, "size": size} for name, size in names.items()]
                 return self.send_json(tree)
             siblings = [{"rfilename": name, "size": size} for name, size in names.items()]
