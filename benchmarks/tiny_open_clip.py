@@ -19,6 +19,7 @@ from tiny_families import Family, randomized, roberta_tokenizer
 
 CONTEXT = 16
 WIDTH = 32
+TRUNK_WIDTH = 64
 
 
 def build(name: str) -> Family:
@@ -35,15 +36,17 @@ def build(name: str) -> Family:
         more["multimodal_cfg"] = {**config["multimodal_cfg"], **decoder, "attn_pooler_heads": 2}
     elif config.get("custom_text") or "hf_model_name" in text or text.get("text_arch") == "modern":
         kind = open_clip.CustomTextCLIP
+    # a trunk without a projection gives its width, which is that of ``_shrunk``
+    joint = TRUNK_WIDTH if "timm_model_name" in vision else WIDTH
     with small_trunks():
-        module = randomized(lambda: kind(embed_dim=WIDTH, vision_cfg=vision, text_cfg=text, **more))
+        module = randomized(lambda: kind(embed_dim=joint, vision_cfg=vision, text_cfg=text, **more))
     return Family(module, None, tokenizer_of(config["text_cfg"]))
 
 
 def vision_part(config: dict[str, Any]) -> dict[str, Any]:
     if "timm_model_name" in config:
         name = config["timm_model_name"]
-        size = 64 if ("vit" in name or "eva" in name) and "mci" not in name else min(224, config["image_size"])
+        size = 224 if "swin" in name else 64 if "vit" in name or "eva" in name else 128
         return {**config, "timm_model_pretrained": False, "image_size": size}
     if isinstance(config["layers"], list):
         return {**config, "layers": [1, 1, 1, 1], "width": 8, "image_size": 64}
@@ -55,7 +58,8 @@ def vision_part(config: dict[str, Any]) -> dict[str, Any]:
 def text_part(config: dict[str, Any]) -> dict[str, Any]:
     if "hf_model_name" in config:
         return {**config, "hf_model_name": encoder_folder(config["hf_model_name"]), "hf_model_pretrained": False}
-    small = {**config, "context_length": CONTEXT, "layers": 3, "width": WIDTH, "heads": 2}
+    width = TRUNK_WIDTH if config.get("proj_type") == "none" else WIDTH
+    small = {**config, "context_length": CONTEXT, "layers": 3, "width": width, "heads": 2}
     small["vocab_size"] = 49408
     if config.get("text_arch") == "modern":
         small.update(pad_id=0, bos_id=49406, eos_id=49407)
@@ -131,9 +135,9 @@ def _shrunk(name: str) -> list[dict[str, Any]]:
         return [{"layers": (1,) * count, "embed_dims": (16, 32, 64, 64, 64)[:count]}]
     if name.startswith("swin"):
         return [{"embed_dim": 16, "depths": (1, 1, 2, 1), "num_heads": (2, 2, 2, 2)}]
-    narrow = {"depth": 3, "embed_dim": 64, "num_heads": 4}
+    narrow = {"depth": 3, "embed_dim": TRUNK_WIDTH, "num_heads": 4}
     return [
-        {**narrow, "img_size": 64, "dynamic_img_size": False} if "mci" not in name else {"depth": 3},
+        {**narrow, "img_size": 64, "dynamic_img_size": False},
         {**narrow, "img_size": 64},
         {"depth": 3, "img_size": 64},
         {"depth": 3},

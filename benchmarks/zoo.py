@@ -127,39 +127,39 @@ def cut_error(model: Any, side: str) -> float:
     return max(errors)
 
 
-def side_of(model: Any, side: str) -> Side:
-    """Return a side of two pairs, whose score is the similarity of the model."""
-    traces = {one: model.tower(one).trace(model.tower(one).prepare(items(one))) for one in ("image", "text")}
-    other = traces["text" if side == "image" else "image"].embedding
-    return Side(model, traces[side], lambda embedding: cosine(embedding, other))
+def sides_of(model: Any) -> dict[str, Side]:
+    """Return both sides of two pairs, whose score is the similarity of the model."""
+    traces = {side: model.tower(side).trace(model.tower(side).prepare(items(side))) for side in ("image", "text")}
+    image, text = (traces[side].embedding for side in ("image", "text"))
+    return {
+        "image": Side(model, traces["image"], lambda embedding: cosine(embedding, text)),
+        "text": Side(model, traces["text"], lambda embedding: cosine(embedding, image)),
+    }
 
 
-def explained(model: Any, side: str, name: str, **options: Any) -> Any:
+def explained(side: Side, name: str, **options: Any) -> Any:
     """Return the maps of a method, or None if it needs what the tower lacks."""
-    method, tower = find("methods", name), model.tower(side)
-    if side not in method.sides or not set(method.needs) <= tower.offers:
+    method, tower = find("methods", name), side.tower
+    if tower.modality not in method.sides or not set(method.needs) <= tower.offers:
         return None
-    answer = method.configured(tower, "default", {**QUICK.get(name, {}), **options}, {})(side_of(model, side))
+    answer = method.configured(tower, "default", {**QUICK.get(name, {}), **options}, {})(side)
     if not answer.scores.isfinite().all():
-        raise ValueError(f"{name} gives a map of the {side} that is not finite")
+        raise ValueError(f"{name} gives a map of the {tower.modality} that is not finite")
     return answer
 
 
-def methods_of(model: Any) -> str:
+def methods_of(sides: dict[str, Side]) -> str:
     """Run all methods that the towers allow; return how many run on all of their sides, and on one of two."""
     both = one = 0
     for name in nibt.available("methods"):
-        answers = [explained(model, side, name) for side in find("methods", name).sides]
-        both, one = (
-            both + (None not in answers),
-            one + (None in answers and any(answer is not None for answer in answers)),
-        )
+        answers = [explained(sides[side], name) is not None for side in find("methods", name).sides]
+        both, one = both + all(answers), one + (any(answers) and not all(answers))
     return f"{both} + {one}" if one else f"{both}"
 
 
-def relative_gap(model: Any) -> float:
-    layer = model.image.relative(0.65)
-    path = explained(model, "image", "nib", layer=layer, steps=64, views=1, quadrature="gauss").path
+def relative_gap(side: Side) -> float:
+    layer = side.tower.relative(0.65)
+    path = explained(side, "nib", layer=layer, steps=64, views=1, quadrature="gauss").path
     return float((path.gap.abs() / (path.at_input - path.at_baseline).abs().clamp_min(1e-9)).max())
 
 
@@ -167,14 +167,15 @@ def examined(group: str, name: str, build: Callable[[], Any]) -> Row:
     try:
         built = build()
         model = nibt.load_model(built.module, processor=built.processor, tokenizer=built.tokenizer)
+        sides = sides_of(model)
         return Row(
             group,
             name,
-            type(model.module).__name__,
+            type(getattr(model.module, "vision", model.module)).__name__,  # of a pair the first
             f"{model.image.depth}, {model.text.depth}",
             max(cut_error(model, side) for side in ("image", "text")),
-            relative_gap(model),
-            methods_of(model),
+            relative_gap(sides["image"]),
+            methods_of(sides),
         )
     except Exception as error:  # of any library; the table tells it
         return Row(group, name, "", failure=f"{type(error).__name__}: {str(error)[:120]}")
@@ -228,7 +229,9 @@ def main() -> None:
     warnings.simplefilter("ignore")
     results = list(rows(options.only))
     passed = sum(row.passed for row in results)
-    summary = f"{passed} of {len(results)} small models with random weights pass."
+    summary = (
+        f"{passed} of {len(results)} small models with random weights give their own embeddings when they are cut."
+    )
     print(f"\n{summary}")
     if options.write:
         written(results, summary)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from nibt.core.side import Side
 from nibt.data.images import ImageInput
-from nibt.models.base import Model
+from nibt.models.base import ImageTower, Model
 from nibt.results.explanation import MISMATCH
 from nibt.types import Embedding, PerExample
 
@@ -69,6 +69,7 @@ def similarities(image: Side, text: Side) -> Similarities:
 def _blank_image(image: Side) -> Embedding:
     """Return the embedding of a blank square image, which is computed once per model and serves all image sizes."""
     model, tower = image.model, image.tower
+    assert isinstance(tower, ImageTower)
     key = (model.weights_hash, tower.example.dtype, tower.example.device, torch.get_num_threads())
     known = _BLANKS.setdefault(model, {})
     if key not in known:

@@ -46,7 +46,6 @@ class NaFlexImageTower(ImageTower):
 
     root: Any
     shiftable = False
-    blank_value = 0.0
 
     def __init__(self, siglip: Any, request: Request) -> None:
         super().__init__()
@@ -64,6 +63,11 @@ class NaFlexImageTower(ImageTower):
     @override
     def first_weight(self) -> Tensor:
         return self.vision.embeddings.patch_embedding.weight
+
+    @property
+    @override
+    def blank_value(self) -> float:
+        return 0.0
 
     def _patches(self, image: ImageInput) -> dict[str, Tensor]:
         options = {"max_num_patches": self.most} if self.most else {}

@@ -97,11 +97,11 @@ def _native_resize(processor: Any, size: int | None) -> Resize:
         height, width = size or _side(crop, "height"), size or _side(crop, "width")
         return Resize("shortest", int(height or edge), int(width or edge), edge=size or edge)
     height, width = _side(box, "height"), _side(box, "width")
-    if getattr(processor, "do_center_crop", False) and crop and height == width and _side(crop, "height") != height:
-        down, across = size or _side(crop, "height"), size or _side(crop, "width")
-        return Resize("squash", int(down or height), int(across or height), edge=size or height)
     if not (height and width):
         raise Unsupported(f"the image processor must crop or resize to a fixed size (got size {box})")
+    if getattr(processor, "do_center_crop", False) and crop and height == width and _side(crop, "height") != height:
+        down, across = size or _side(crop, "height"), size or _side(crop, "width")
+        return Resize("squash", down or height, across or width, edge=size or height)
     return Resize("squash", size or height, size or width)
 
 
