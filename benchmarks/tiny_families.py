@@ -4,8 +4,8 @@
 Biases, norms and class tokens are random, too: in a new net they are zero or one, and errors stay unnoticed.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -42,6 +42,8 @@ class Family:
     module: Any
     processor: Any
     tokenizer: Any
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Options of ``nibt.load_model``."""
 
 
 def randomized(make: Callable[[], nn.Module]) -> nn.Module:
@@ -279,6 +281,20 @@ def blip() -> Family:
     return build("BlipForImageTextRetrieval", config, image, tokenizer, "BlipProcessor")
 
 
+def blip_2() -> Family:
+    tokenizer = bert_tokenizer()
+    former = {**TEXT, "vocab_size": len(tokenizer) + 1, "encoder_hidden_size": 24, "use_qformer_text_input": True}
+    former |= {"pad_token_id": 0, "max_position_embeddings": CONTEXT, "cross_attention_frequency": 2}
+    config = transformers.Blip2Config(
+        vision_config={**VISION, "image_size": 32, "patch_size": 8},
+        qformer_config=former,
+        text_config={"model_type": "opt", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
+        num_query_tokens=5,
+        image_text_hidden_size=12,
+    )
+    return build("Blip2ForImageTextRetrieval", config, squashing(BlipImageProcessor), tokenizer, "Blip2Processor")
+
+
 def flava() -> Family:
     tokenizer = bert_tokenizer()
     config = transformers.FlavaConfig(
@@ -370,6 +386,7 @@ FAMILIES: dict[str, Callable[[], Family]] = {
     "altclip": altclip,
     "align": align,
     "blip": blip,
+    "blip 2": blip_2,
     "flava": flava,
     "flava pretraining": flava_pretraining,
     "groupvit": groupvit,

@@ -17,12 +17,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tiny_families
 import tiny_open_clip
+import tiny_vision_language
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -32,7 +34,6 @@ import nibt
 from nibt.core.side import Side
 from nibt.data.images import ImageInput
 from nibt.registry import find
-from nibt.targets.base import cosine
 
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "docs" / "reference" / "results" / "zoo.md"
@@ -96,12 +97,28 @@ def wrapped(name: str) -> Any:
     return tiny_families.Family(modules[name]().eval(), built.processor, built.tokenizer)
 
 
+def vision_language(making: Callable[[], Any]) -> Any:
+    """Return a vision-language model with random weights."""
+    plain = making()
+    return tiny_families.Family(
+        tiny_families.randomized(plain.make), plain.processor, plain.processor.tokenizer, plain.options
+    )
+
+
 WRAPPERS = ("torch.compile", "DataParallel", "nn.Sequential of sentence-transformers")
 SOURCES: dict[str, dict[str, Callable[[], Any]]] = {
     "Hugging Face Transformers": {**tiny_families.FIRST, **tiny_families.FAMILIES},
+    "Embedders on vision-language models": {
+        name: partial(vision_language, making) for name, making in tiny_vision_language.EMBEDDERS.items()
+    },
+    "Late interaction": {name: partial(vision_language, making) for name, making in tiny_vision_language.LATE.items()},
     "OpenCLIP": {name: lambda name=name: tiny_open_clip.build(name) for name in tiny_open_clip.CONFIGURATIONS},
     "Wrappers, around CLIP": {name: lambda name=name: wrapped(name) for name in WRAPPERS},
 }
+
+
+LISTED = ("Hugging Face Transformers", "Embedders on vision-language models", "Late interaction")
+"""The groups whose classes the pages list."""
 
 
 def picture(seed: int) -> Image.Image:
@@ -132,8 +149,8 @@ def sides_of(model: Any) -> dict[str, Side]:
     traces = {side: model.tower(side).trace(model.tower(side).prepare(items(side))) for side in ("image", "text")}
     image, text = (traces[side].embedding for side in ("image", "text"))
     return {
-        "image": Side(model, traces["image"], lambda embedding: cosine(embedding, text)),
-        "text": Side(model, traces["text"], lambda embedding: cosine(embedding, image)),
+        "image": Side(model, traces["image"], lambda embedding: model.seen_from("image")(embedding, text)),
+        "text": Side(model, traces["text"], lambda embedding: model.seen_from("text")(embedding, image)),
     }
 
 
@@ -166,7 +183,7 @@ def relative_gap(side: Side) -> float:
 def examined(group: str, name: str, build: Callable[[], Any]) -> Row:
     try:
         built = build()
-        model = nibt.load_model(built.module, processor=built.processor, tokenizer=built.tokenizer)
+        model = nibt.load_model(built.module, processor=built.processor, tokenizer=built.tokenizer, **built.options)
         sides = sides_of(model)
         return Row(
             group,
@@ -206,9 +223,7 @@ def written(results: list[Row], summary: str) -> None:
 
 
 def classes(results: list[Row]) -> list[str]:
-    return sorted(
-        {row.kind for row in results if row.passed and row.group == "Hugging Face Transformers"}, key=str.lower
-    )
+    return sorted({row.kind for row in results if row.passed and row.group in LISTED}, key=str.lower)
 
 
 def with_list(text: str, names: list[str], summary: str) -> str:

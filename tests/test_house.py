@@ -33,6 +33,7 @@ PUBLIC_VERBS = {
     "evaluation/measure.py": {"measure"},
     "evaluation/roar/__init__.py": {"roar"},
     "jobs/run.py": {"batch"},
+    "models/_loading.py": {"load_model"},
 }
 """Functions for users, who name the arguments that they need."""
 

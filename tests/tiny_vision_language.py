@@ -24,5 +24,5 @@ def built(kind: str) -> BuiltModel:
 @cache
 def model(kind: str) -> Model:
     """Return a model of a kind, loaded from memory."""
-    made = built(kind)
-    return load_model(made.module, processor=made.processor, **loading(kind))
+    plain = built(kind)
+    return load_model(plain.module, processor=plain.processor, **loading(kind))

@@ -47,13 +47,13 @@ class LateSetting(Setting):
 
 def settings():
     """Each method with one view and with three; occlusion of 3 views has the first scenes only."""
-    ones = [LateSetting("image", method, options={"views": 1}) for method in METHODS]
-    threes = [
+    single = [LateSetting("image", method, options={"views": 1}) for method in METHODS]
+    several = [
         LateSetting("image", method, options={"views": 3}, data="few" if method == "occlusion" else "one")
         for method in METHODS
         if method not in ("centre", "random")
     ]
-    return [*ones, *threes]
+    return [*single, *several]
 
 
 def forwards(model, setting):

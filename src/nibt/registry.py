@@ -53,7 +53,9 @@ def available(kind: str) -> list[str]:
     files = {
         file.stem for file in (_PACKAGE / kind).glob("*.py") if file.stem != _BASE and not file.stem.startswith("_")
     }
-    folders = {file.parent.name for file in (_PACKAGE / kind).glob("*/__init__.py")}
+    folders = {
+        file.parent.name for file in (_PACKAGE / kind).glob("*/__init__.py") if not file.parent.name.startswith("_")
+    }
     return sorted(files | folders | set(_entry_points(kind).names))
 
 

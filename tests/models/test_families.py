@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 import nibt
@@ -14,7 +13,7 @@ from nibt.errors import CannotLoad, Unsupported
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.registry import find
-from nibt.targets.base import cosine
+from nibt.targets._similarity import cosine
 from tests import tiny
 from tests.helpers import METHODS, QUICK, assert_embeddings_close
 from tests.models.saved import agree, edit
@@ -53,7 +52,7 @@ def test_logits_equal_those_of_the_class(kind: str) -> None:
     model, inputs = tiny.model(kind), inputs_of(kind)
     image = model.image.encode(model.image.prepare([tiny.image(seed=seed) for seed in (0, 1)]))
     text = model.text.encode(model.text.prepare(list(tiny.CAPTIONS[:2])))
-    logits = model.scale * F.normalize(text, dim=-1) @ F.normalize(image, dim=-1).T + model.bias
+    logits = model.scale * model.similarity.to_each(image, text).T + model.bias
     torch.testing.assert_close(logits, own_logits(model, inputs), rtol=1e-4, atol=1e-4 * model.scale)
 
 

@@ -127,7 +127,7 @@ def test_files_say_that_the_similarity_is_max_sim() -> None:
 
 @pytest.mark.parametrize("target", ["centred", "ensemble"])
 def test_targets_with_means_are_refused(target: str) -> None:
-    with pytest.raises(BadOption, match=f"the target {target} takes means of embeddings, .* embeds each token"):
+    with pytest.raises(BadOption, match=f"the target {target} takes means of embeddings, .* compares sets of vectors"):
         nibt.explain(model("colpali"), PAGE, QUERY, target=target)
 
 
@@ -137,9 +137,9 @@ def test_what_needs_one_vector_is_refused() -> None:
         nibt.explain(loaded, PAGE, OTHER)
     with pytest.raises(BadOption, match="has no scale of logits: choose cosine"):
         nibt.explain(loaded, PAGE, QUERY, target="logit")
-    with pytest.raises(Unsupported, match="embeds each token, so an image has no single vector"):
+    with pytest.raises(Unsupported, match="compares sets of vectors, so an image has no single one"):
         nibt.contributions(loaded, PAGE)
-    with pytest.raises(Unsupported, match="embeds each token, so an image has no single vector"):
+    with pytest.raises(Unsupported, match="compares sets of vectors, so an image has no single one"):
         nibt.explain_embeddings(loaded, PAGE, torch.ones(1, 12))
 
 

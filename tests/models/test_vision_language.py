@@ -37,25 +37,25 @@ def test_cut_gives_the_own_embedding_at_every_layer(kind: str, modality: str) ->
 
 @pytest.mark.parametrize("kind", EMBEDDERS)
 def test_embedding_of_an_image_is_that_of_the_model_itself(kind: str) -> None:
-    made, side = built(kind), model(kind).image
+    plain, side = built(kind), model(kind).image
     prompt = model(kind).request.embedding["image_prompt"]
     for item in IMAGES:
         images = [[item.pil_image]] if kind == "smolvlm" else [item.pil_image]
-        inputs = made.processor(text=[prompt], images=images, return_tensors="pt")
+        inputs = plain.processor(text=[prompt], images=images, return_tensors="pt")
         inputs.pop("labels", None)
         with torch.no_grad():
-            own = made.module.model(**inputs, use_cache=False).last_hidden_state[:, -1]
+            own = plain.module.model(**inputs, use_cache=False).last_hidden_state[:, -1]
         torch.testing.assert_close(side.encode(side.prepare([item])), own, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", LATE)
 def test_vectors_are_those_of_the_model_itself(kind: str) -> None:
-    made, loaded = built(kind), model(kind)
-    pictures = made.processor.process_images([IMAGES[0].pil_image])
+    plain, loaded = built(kind), model(kind)
+    pictures = plain.processor.process_images([IMAGES[0].pil_image])
     pictures.pop("labels", None)
     with torch.no_grad():
-        images = made.module(**pictures).embeddings
-        queries = made.module(**made.processor.process_queries(CAPTIONS[:1])).embeddings
+        images = plain.module(**pictures).embeddings
+        queries = plain.module(**plain.processor.process_queries(CAPTIONS[:1])).embeddings
     torch.testing.assert_close(loaded.image.encode(loaded.image.prepare(IMAGES[:1])), images, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(loaded.text.encode(loaded.text.prepare(CAPTIONS[:1])), queries, atol=1e-6, rtol=1e-5)
 
@@ -140,26 +140,26 @@ def test_words_are_those_of_the_caption_and_not_of_the_prompt() -> None:
     assert words.texts[:2] == ("<|im_start|>", "user")
 
 
-def test_share_of_the_prompt_is_told() -> None:
+def test_share_of_the_prompt_is_reported() -> None:
     answer = nibt.explain(model("qwen2_vl"), IMAGES[0], CAPTIONS[0])
     assert 0 < float(answer.image.special_share) < 1  # pyright: ignore
     assert "max_sim" not in answer.model.values()  # pyright: ignore
 
 
 def test_mean_pooling_averages_all_tokens_of_the_prompt() -> None:
-    made = built("qwen2_vl")
-    loaded = nibt.load_model(made.module, processor=made.processor, pooling="mean")
+    plain = built("qwen2_vl")
+    loaded = nibt.load_model(plain.module, processor=plain.processor, pooling="mean")
     ids = loaded.text.prepare(CAPTIONS[:1])
     with torch.no_grad():
-        states = made.module.model(input_ids=ids.values, attention_mask=ids.extra["attention_mask"]).last_hidden_state
+        states = plain.module.model(input_ids=ids.values, attention_mask=ids.extra["attention_mask"]).last_hidden_state
     torch.testing.assert_close(loaded.text.encode(loaded.text.prepare(CAPTIONS))[0], states.mean(1)[0])
 
 
 def test_known_checkpoint_numbers_tokens_in_order(tmp_path: Path) -> None:
-    made = built("qwen2_vl")
+    plain = built("qwen2_vl")
     folder = tmp_path / "gme-Qwen2-VL-2B-Instruct"
-    made.module.save_pretrained(folder)
-    made.processor.save_pretrained(folder)
+    plain.module.save_pretrained(folder)
+    plain.processor.save_pretrained(folder)
     loaded = nibt.load_model(folder)
     assert loaded.record()["positions"] == "sequential"
     assert loaded.record()["text_prompt"].endswith("<|im_start|>assistant\n<|endoftext|>")
@@ -176,17 +176,17 @@ def test_known_checkpoint_numbers_tokens_in_order(tmp_path: Path) -> None:
 
 
 def test_model_keeps_the_offset_of_its_last_prompt() -> None:
-    made = built("qwen2_vl")
-    made.module.model.rope_deltas = mark = torch.tensor([[7]])
+    plain = built("qwen2_vl")
+    plain.module.model.rope_deltas = mark = torch.tensor([[7]])
     model("qwen2_vl").image.encode(model("qwen2_vl").image.prepare(IMAGES))
-    assert made.module.model.rope_deltas is mark
+    assert plain.module.model.rope_deltas is mark
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_saved_model_gives_the_same_embeddings(kind: str, tmp_path: Path) -> None:
-    made = built(kind)
-    made.module.save_pretrained(tmp_path)
-    made.processor.save_pretrained(tmp_path)
+    plain = built(kind)
+    plain.module.save_pretrained(tmp_path)
+    plain.processor.save_pretrained(tmp_path)
     loaded = nibt.load_model(tmp_path, **loading(kind))
     for own, items in ((loaded.image, IMAGES), (loaded.text, CAPTIONS)):
         before = model(kind).tower(own.modality)
@@ -209,9 +209,9 @@ def test_methods_explain_both_sides(kind: str, method: str) -> None:
 
 
 def test_model_that_says_nothing_of_its_pooling_is_refused() -> None:
-    made = built("qwen2_vl")
+    plain = built("qwen2_vl")
     with pytest.raises(CannotLoad, match=r"nothing says that or how it embeds: .* pass pooling='last' or 'mean'"):
-        nibt.load_model(made.module, processor=made.processor)
+        nibt.load_model(plain.module, processor=plain.processor)
 
 
 @pytest.mark.parametrize(
@@ -223,15 +223,15 @@ def test_model_that_says_nothing_of_its_pooling_is_refused() -> None:
     ],
 )
 def test_wrong_prompts_are_refused(options: dict, message: str) -> None:
-    made = built("qwen2_vl")
+    plain = built("qwen2_vl")
     with pytest.raises(BadOption, match=message):
-        nibt.load_model(made.module, processor=made.processor, **options)
+        nibt.load_model(plain.module, processor=plain.processor, **options)
 
 
 def test_dual_encoder_takes_no_pooling() -> None:
-    made = tiny.KINDS["clip"]()
+    plain = tiny.KINDS["clip"]()
     with pytest.raises(BadOption, match="pooling is for embedders on vision-language models"):
-        nibt.load_model(made.module, processor=made.processor, pooling="last")
+        nibt.load_model(plain.module, processor=plain.processor, pooling="last")
 
 
 def test_caption_longer_than_the_context_is_refused() -> None:
@@ -240,6 +240,6 @@ def test_caption_longer_than_the_context_is_refused() -> None:
 
 
 def test_processor_without_a_chat_template_needs_prompts() -> None:
-    made = built("paligemma")
+    plain = built("paligemma")
     with pytest.raises(CannotLoad, match="the processor has no chat template: pass image_prompt"):
-        nibt.load_model(made.module, processor=made.processor, pooling="last")
+        nibt.load_model(plain.module, processor=plain.processor, pooling="last")

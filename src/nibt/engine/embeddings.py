@@ -95,7 +95,7 @@ def explain_embeddings(
 def _check_one_vector(model: Model) -> None:
     if model.similarity.item_ndim > 1:
         raise Unsupported(
-            f"{model.id} embeds each token, so an image has no single vector: use explain, or explain_interactions"
+            f"{model.id} compares sets of vectors, so an image has no single one: use explain, or explain_interactions"
         )
 
 

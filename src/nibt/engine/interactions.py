@@ -25,7 +25,7 @@ from nibt.engine.jacobians import (
 from nibt.engine.late_tables import late_table
 from nibt.engine.mismatch import mismatches
 from nibt.engine.spec import ExplanationSpec, resolve
-from nibt.errors import BadOption
+from nibt.errors import BadOption, Unsupported
 from nibt.methods.base import MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model
@@ -91,7 +91,11 @@ def explain_interactions(
     read, many = make_pairs(image, caption)
     pairs = [require_image_text(pair, "explain_interactions") for pair in read]
     model = load_model(model)
-    late = model.similarity.item_ndim > 1
+    late = "vectors" in model.text.offers
+    if model.similarity.item_ndim > 1 and not late:
+        raise Unsupported(
+            f"{model.id} compares sets of vectors that are no tokens of the caption, so words have no map: use explain"
+        )
     if method != "nib" and not late:
         raise BadOption(f"method must be nib for {model.id}, which has no late interaction (got {method!r})")
     spec = resolve(model, MethodSpec(method, variant, options if late else _with_tolerance(variant, options)))

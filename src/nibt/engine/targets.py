@@ -91,8 +91,8 @@ def resolve_targets(
         raise BadOption(f"{model.id} has no scale of logits: choose cosine")
     if target.averages and model.similarity.item_ndim > 1:
         raise BadOption(
-            f"the target {name} takes means of embeddings, and {model.id} embeds each token: choose cosine (which is "
-            "MaxSim for this model), difference or softmax"
+            f"the target {name} takes means of embeddings, and {model.id} compares sets of vectors: choose cosine "
+            "(which is MaxSim for this model), difference or softmax"
         )
     if modalities[0] == modalities[1] and model.similarity.item_ndim > 1:
         raise BadOption(

@@ -10,10 +10,6 @@ from nibt.models._family import Family
 from nibt.registry import available, find
 
 _REFUSED = {
-    "blip-2": (
-        "Blip2ForImageTextRetrieval",
-        "its score is the maximum over the vectors of an image, which has no single embedding",
-    ),
     "clap": ("ClapModel", "it compares sounds with captions, and nibt explains images and captions"),
     "xclip": ("XCLIPModel", "it compares videos with captions, and the embedding of a caption depends on the video"),
 }

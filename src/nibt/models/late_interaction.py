@@ -16,11 +16,11 @@ from nibt.errors import CannotLoad
 from nibt.models._family import Family
 from nibt.models._hugging_face import load_pretrained, whole_processor
 from nibt.models._request import Request
+from nibt.models._vision_language.network import LateNetwork, decoder_of
+from nibt.models._vision_language.parts import encoded, image_token_id, layout_of
+from nibt.models._vision_language.prompts import TEXT, tokens
+from nibt.models._vision_language.towers import DecoderImageTower, DecoderTextTower
 from nibt.models.base import ImageTower, TextTower
-from nibt.models.vision_language import encoded, image_token_id, layout_of
-from nibt.models.vision_language._network import LateNetwork, decoder_of
-from nibt.models.vision_language._prompts import TEXT, tokens
-from nibt.models.vision_language._towers import DecoderImageTower, DecoderTextTower
 from nibt.targets._similarity import MaxSim
 
 _AUGMENTATION = 10  # tokens that the processors append to a query

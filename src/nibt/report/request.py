@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nibt.report.appearance import DEFAULT, Appearance
-from nibt.results.explanation import Comparison, Explanation
+from nibt.results.explanation import Answer, Comparison, Explanation
 from nibt.results.interaction import Interaction
 
 _TITLE = 60  # characters of a caption in a title
@@ -66,7 +66,7 @@ def model_name(answer: Shown) -> str:
     return Path(answer.model["id"]).name
 
 
-def similarity_name(answer: Shown) -> str:
+def similarity_name(answer: Answer | Interaction) -> str:
     """Return how the model compares both sides."""
     return "MaxSim" if answer.model.get("similarity") == "max_sim" else "cosine"
 

@@ -12,10 +12,10 @@ from typing_extensions import override
 from nibt.data.images import ImageInput, Region
 from nibt.data.units import Units
 from nibt.models._trace import Cut, Inputs
+from nibt.models._vision_language.network import Network
+from nibt.models._vision_language.pixels import Layout
+from nibt.models._vision_language.prompts import tokens
 from nibt.models.base import ImageTower, TextTower
-from nibt.models.vision_language._network import Network
-from nibt.models.vision_language._pixels import Layout
-from nibt.models.vision_language._prompts import tokens
 from nibt.preprocessing import hugging_face
 from nibt.preprocessing.captions import Tokens
 from nibt.torch_modes import float32_numbers
@@ -41,13 +41,16 @@ class DecoderImageTower(ImageTower):
     """
 
     shared = frozenset({"rope"})
-    blank_value = 0.0
 
     def __init__(self, network: Network, layout: Layout, image_token: int, encode_image: Encode) -> None:
         super().__init__()
-        self.blank_value = layout.blank
         self.root, self.network, self.layout, self.image_token = network.root, network, layout, image_token
         self.encode_image = encode_image
+
+    @property
+    @override
+    def blank_value(self) -> float:
+        return self.layout.blank
 
     @property
     def offers(self) -> frozenset[str]:  # pyright: ignore

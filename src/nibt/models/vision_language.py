@@ -5,12 +5,9 @@ and the embedding is the last hidden state of the last token, or the mean over a
 language model.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -18,14 +15,13 @@ from nibt.data.images import ImageInput
 from nibt.models._family import Family
 from nibt.models._hugging_face import load_pretrained, whole_processor
 from nibt.models._request import Request
+from nibt.models._vision_language.checkpoints import settings
+from nibt.models._vision_language.network import PooledNetwork, decoder_of
+from nibt.models._vision_language.parts import encoded, image_token_id, layout_of
+from nibt.models._vision_language.pixels import TileLayout
+from nibt.models._vision_language.prompts import Prompts
+from nibt.models._vision_language.towers import DecoderImageTower, DecoderTextTower
 from nibt.models.base import ImageTower, TextTower
-from nibt.models.vision_language._checkpoints import settings
-from nibt.models.vision_language._network import PooledNetwork, decoder_of
-from nibt.models.vision_language._pixels import Layout, PatchLayout, SquareLayout, TileLayout
-from nibt.models.vision_language._prompts import Prompts
-from nibt.models.vision_language._towers import DecoderImageTower, DecoderTextTower
-
-_TILE = re.compile(r"<row_(\d+)_col_(\d+)>")
 
 
 class VisionLanguage(Family):
@@ -83,35 +79,6 @@ class VisionLanguage(Family):
         image = DecoderImageTower(network, layout, image_token_id(module), encode)
         typed = "token_type_ids" in processor.model_input_names
         return image, DecoderTextTower(network, processor.tokenizer, values["text_prompt"], typed)
-
-
-def image_token_id(module: Any) -> int:
-    """Return the id of the tokens that stand for parts of an image."""
-    return getattr(module.config, "vlm_config", module.config).image_token_id
-
-
-def layout_of(processor: Any, nested: bool = False) -> Layout:
-    """Return the layout of a processor's pixels.
-
-    Args:
-        processor: The processor.
-        nested: Whether the model takes flattened patches with a batch dimension.
-
-    """
-    images = processor.image_processor
-    if hasattr(images, "merge_size"):
-        return PatchLayout(images, nested)
-    return TileLayout(images) if hasattr(images, "do_image_splitting") else SquareLayout(images)
-
-
-def encoded(processor: Any, output: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Return the output of a processor, with the number of tiles in rows and columns if it divides images."""
-    values = dict(output)
-    if "pixel_attention_mask" in values:
-        places = _TILE.findall(processor.tokenizer.decode(values["input_ids"][0]))
-        rows, columns = (max((int(place[axis]) for place in places), default=0) for axis in (0, 1))
-        values["tiles"] = torch.tensor([rows, columns], device="cpu")
-    return values
 
 
 PLUGIN = VisionLanguage

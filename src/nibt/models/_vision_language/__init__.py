@@ -1,0 +1,1 @@
+"""What embedders on vision-language models and late interaction share."""
