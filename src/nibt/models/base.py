@@ -46,7 +46,8 @@ class ImageTower(Tower):
     @property
     def blank_value(self) -> float:
         """The value of the pixels of a blank image: the mean color is 0 after normalization."""
-        return self.preparation.blank
+        preparation = getattr(self, "preparation", None)  # towers that prepare images in another way have none
+        return 0.0 if preparation is None else preparation.blank
 
     @property
     @override

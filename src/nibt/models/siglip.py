@@ -64,11 +64,6 @@ class NaFlexImageTower(ImageTower):
     def first_weight(self) -> Tensor:
         return self.vision.embeddings.patch_embedding.weight
 
-    @property
-    @override
-    def blank_value(self) -> float:
-        return 0.0
-
     def _patches(self, image: ImageInput) -> dict[str, Tensor]:
         options = {"max_num_patches": self.most} if self.most else {}
         with float32_numbers():
