@@ -48,6 +48,8 @@ NAMES = {
     "confidence_increase": "increase",
     "completeness_gap": "gap",
     "special_share": "special",
+    "deletion": "deletion",
+    "insertion": "insertion",
 }
 
 

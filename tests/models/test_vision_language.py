@@ -1,15 +1,18 @@
 """Embedders on vision-language models: the cut, the units, the prompts and the errors."""
 
+import copy
+import json
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from peft import LoraConfig, get_peft_model
 
 import nibt
 from benchmarks.tiny_vision_language import EMBEDDERS, LATE
 from nibt.data.units import Grid
-from nibt.errors import BadInput, BadOption, CannotLoad
+from nibt.errors import BadInput, BadOption, CannotLoad, Unsupported
 from nibt.models.base import Tower
 from nibt.registry import available, find
 from tests import tiny
@@ -243,3 +246,49 @@ def test_processor_without_a_chat_template_needs_prompts() -> None:
     plain = built("paligemma")
     with pytest.raises(CannotLoad, match="the processor has no chat template: pass image_prompt"):
         nibt.load_model(plain.module, processor=plain.processor, pooling="last")
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT calls it
+def test_adapters_load_on_the_class_on_which_they_were_trained(tmp_path: Path) -> None:
+    plain = built("qwen2_vl")
+    plain.module.save_pretrained(tmp_path / "base")
+    plain.processor.save_pretrained(tmp_path / "base")
+    lora = LoraConfig(target_modules=["q_proj"], r=2, init_lora_weights=False)
+    adapted = get_peft_model(type(plain.module).from_pretrained(tmp_path / "base"), lora)
+    adapted.save_pretrained(tmp_path / "adapters")
+    loaded = nibt.load_model(tmp_path / "adapters", pooling="last")
+    inputs = loaded.text.prepare(CAPTIONS[:1])
+    with torch.no_grad():
+        own = adapted.eval().model.model(inputs.values, inputs.extra["attention_mask"]).last_hidden_state[:, -1]
+    torch.testing.assert_close(loaded.text.encode(inputs), own, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(own, model("qwen2_vl").text.encode(inputs), atol=1e-2)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT calls it
+def test_adapters_without_a_place_in_the_base_model_are_refused(tmp_path: Path) -> None:
+    plain = built("qwen2_vl")
+    plain.module.save_pretrained(tmp_path / "base")
+    plain.processor.save_pretrained(tmp_path / "base")
+    other = get_peft_model(built("qwen3_vl").module.model.language_model, LoraConfig(target_modules=["q_proj"], r=2))
+    other.save_pretrained(tmp_path / "adapters")
+    config = tmp_path / "adapters" / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": str(tmp_path / "base")}))
+    with pytest.raises(CannotLoad, match=r"weights of the adapters in .* have no place in the base model"):
+        nibt.load_model(tmp_path / "adapters", pooling="last")
+
+
+def test_large_page_keeps_its_details() -> None:
+    processor = copy.deepcopy(built("colqwen2").processor)
+    processor.image_processor.size = {"shortest_edge": 256, "longest_edge": 1000**2}
+    loaded = nibt.load_model(built("colqwen2").module, processor=processor)
+    answer = nibt.explain(loaded, tiny.image(320, 640), "two cars", "similarity_map")
+    assert isinstance(answer, nibt.Explanation)
+    assert answer.image.grid.shape == (40, 20)
+    assert answer.heatmap().shape == (640, 320)
+
+
+def test_vectors_beyond_tokens_have_no_table() -> None:
+    loaded = tiny.model("blip 2")
+    assert nibt.explain(loaded, IMAGES[0], CAPTIONS[0]).similarity <= 1  # pyright: ignore
+    with pytest.raises(Unsupported, match="compares sets of vectors that are no tokens of the caption"):
+        nibt.explain_interactions(loaded, IMAGES[0], CAPTIONS[0])

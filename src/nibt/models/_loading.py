@@ -190,9 +190,24 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Mo
         **{key: value for key, value in request.embedding.items() if key != "positions"},
     )
     with _loading(name):
-        adapted = PeftModel.from_pretrained(plain.module, str(folder)).get_base_model().eval()  # pyright: ignore
+        peft_model = PeftModel.from_pretrained(plain.module, str(folder))
+        _check_adapters(name, folder, peft_model)
+        adapted = peft_model.get_base_model().eval()  # pyright: ignore
     request = replace(request, processor=plain.request.processor, tokenizer=plain.request.tokenizer)
     return _model(name, plain.family, adapted.to(device), request, folder=folder)
+
+
+def _check_adapters(name: str, folder: Path, peft_model: Any) -> None:
+    """Check that every weight of the adapters has its place in the base model; PEFT only warns."""
+    from peft import get_peft_model_state_dict, load_peft_weights
+
+    known = {*get_peft_model_state_dict(peft_model, save_embedding_layers=False), *peft_model.state_dict()}
+    lost = set(load_peft_weights(str(folder), device="cpu")) - known
+    if lost:
+        raise CannotLoad(
+            f"{len(lost)} weights of the adapters in {name!r} have no place in the base model, such as "
+            f"{min(lost)!r}: set base_model_name_or_path to the model on which they were trained"
+        )
 
 
 def _from_hub(text: str, request: Request, device: Any) -> Model:

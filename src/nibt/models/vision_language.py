@@ -47,11 +47,14 @@ class VisionLanguage(Family):
     @staticmethod
     @override
     def load(source: str, request: Request) -> tuple[nn.Module, Request]:
-        from transformers import AutoModel
+        import transformers
 
         settings(source, request)  # before weights are loaded
         processor = whole_processor(source, request)
-        return load_pretrained(AutoModel, source, replace(request, processor=processor, tokenizer=processor.tokenizer))
+        names = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False).architectures or ["AutoModel"]
+        # the class that was saved, since adapters name its parts; a class of the checkpoint's own code is not run
+        kind = getattr(transformers, names[0] if names[0] in VisionLanguage.class_names else "AutoModel")
+        return load_pretrained(kind, source, replace(request, processor=processor, tokenizer=processor.tokenizer))
 
     @staticmethod
     @override
