@@ -9,7 +9,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import BlipForImageTextRetrieval
 
 from nibt.data.units import Grid, Words
 from nibt.errors import BadOption, CannotLoad, Unsupported
@@ -26,7 +25,7 @@ def public(tower: Tower, inputs: Inputs) -> Tensor:
     """Return the embedding by the public API of the model."""
     with torch.no_grad():
         module = tower.root  # the dual encoder inside of a detector
-        if isinstance(module, BlipForImageTextRetrieval | openai_clip.CLIP):
+        if isinstance(module, openai_clip.CLIP) or type(module).__name__.startswith("Blip"):
             return tower.run(inputs)  # test_families.py compares it with the class itself
         if hasattr(module, "encode_image"):
             encode = module.encode_image if tower.modality == "image" else module.encode_text
@@ -79,7 +78,7 @@ class TestContract:
     def test_encode_depends_on_the_inputs(self, kind: str, side: Any) -> None:
         """Without this, the other tests would pass for a tower with a constant output."""
         tower = tiny.model(kind).tower(side)
-        first, second = tower.encode(make_inputs(tower))
+        first, second = tower.encode(make_inputs(tower)).flatten(1)
         assert F.cosine_similarity(first, second, dim=0) < 0.9999
 
     def test_states_in_a_batch_equal_each_alone(self, kind: str, side: Any) -> None:

@@ -214,3 +214,24 @@ def test_sides_of_whole_images_are_multiples_of_the_stride() -> None:
     assert model.image.preparation.resize.multiple == 32
     height, width = model.image.prepare([read_image(Image.new("RGB", (200, 90)))]).values.shape[-2:]
     assert (height % 32, width % 32) == (0, 0)
+
+
+def test_folder_like_a_repository_of_timm_is_loaded(tmp_path: Path) -> None:
+    """It has OpenCLIP's configuration beside that of timm, which is no configuration of Transformers."""
+    vision = {"timm_model_name": "test_vit", "timm_pool": "avg", "timm_proj": "linear", "image_size": 160}
+    config = {**tiny.configuration(), "vision_cfg": vision}
+    module = tiny.randomized(lambda: open_clip.CustomTextCLIP(**config))
+    save_file(module.state_dict(), tmp_path / "open_clip_model.safetensors")
+    (tmp_path / "open_clip_config.json").write_text(
+        json.dumps(
+            {"model_cfg": {**config, "custom_text": True}, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}
+        )
+    )
+    (tmp_path / "config.json").write_text(
+        json.dumps({"architecture": "test_vit", "num_classes": 0, "num_features": 64})
+    )
+    model = load_model(tmp_path)
+    assert model.family == "open_clip"
+    inputs = model.image.prepare([tiny.image()])
+    with torch.no_grad():
+        torch.testing.assert_close(model.image.encode(inputs), module.encode_image(inputs.values))
