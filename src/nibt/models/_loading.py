@@ -146,7 +146,7 @@ def _from_folder(name: str, folder: Path, request: Request, device: Any) -> Mode
             f"{name!r} is not the folder of a model: it has no config.json (Hugging Face), open_clip_config.json or "
             "adapter_config.json (PEFT)"
         )
-    return _load(name, family_of_type(name, config.get("model_type")), str(folder), request, device, settings, folder)
+    return _load(name, _family(name, config), str(folder), request, device, settings, folder)
 
 
 def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Model:
@@ -186,7 +186,7 @@ def _from_hub(name: str, request: Request, device: Any) -> Model:
     config = _hub_config(name)
     if "model_cfg" in config:
         return _load(name, "open_clip", f"hf-hub:{name}", request, device)
-    return _load(name, family_of_type(name, config.get("model_type")), name, request, device)
+    return _load(name, _family(name, config), name, request, device)
 
 
 def _near(name: str) -> str:
@@ -240,6 +240,10 @@ def _loading(name: str) -> Iterator[None]:
 
 def _advice() -> str:
     return _ADVICE.format(embedded=", ".join(embedded()) or "none installed")
+
+
+def _family(name: str, config: dict[str, Any]) -> str:
+    return family_of_type(name, config.get("model_type"))
 
 
 def _model(
