@@ -159,7 +159,7 @@ def _from_folder(name: str, folder: Path, request: Request, device: Any, wants: 
             f"{name!r} is not the folder of a model: it has no config.json (Hugging Face), open_clip_config.json or "
             "adapter_config.json (PEFT)"
         )
-    return _load(name, family_of_type(name, config.get("model_type")), str(folder), request, device, settings, folder)
+    return _load(name, _family(name, config), str(folder), request, device, settings, folder)
 
 
 def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Model:
@@ -220,7 +220,7 @@ def _from_hub(text: str, request: Request, device: Any) -> Model:
         near = hint(text) or _near(text)
         raise CannotLoad(f"there is no model {text!r}, and no folder of that name.{near} {_advice()}")
     name = f"{OPEN_CLIP}hf-hub:{place}" if forced else str(place)
-    wants = Wants(lambda config: family_of_type(name, config.get("model_type")), forced)
+    wants = Wants(lambda config: _family(name, config), forced)
     with _loading(name):
         folder, commit = model_folder(place, request, wants)
     with _loading(name, folder):
@@ -272,6 +272,10 @@ def _loading(name: str, folder: Path | None = None) -> Iterator[None]:
 
 def _advice() -> str:
     return _ADVICE.format(embedded=", ".join(embedded()) or "none installed")
+
+
+def _family(name: str, config: dict[str, Any]) -> str:
+    return family_of_type(name, config.get("model_type"))
 
 
 def _model(
