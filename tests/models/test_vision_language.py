@@ -231,6 +231,14 @@ def test_wrong_prompts_are_refused(options: dict, message: str) -> None:
         nibt.load_model(plain.module, processor=plain.processor, **options)
 
 
+@pytest.mark.parametrize("kind", ["qwen2_vl", "colqwen2"])
+@pytest.mark.parametrize("options", [{"image_size": 224}, {"resize": "whole"}])
+def test_size_of_images_is_that_of_the_processor(kind: str, options: dict) -> None:
+    plain = built(kind)
+    with pytest.raises(BadOption, match="must not be set for this model, whose processor resizes images"):
+        nibt.load_model(plain.module, processor=plain.processor, **loading(kind), **options)
+
+
 def test_dual_encoder_takes_no_pooling() -> None:
     plain = tiny.KINDS["clip"]()
     with pytest.raises(BadOption, match="pooling is for embedders on vision-language models"):

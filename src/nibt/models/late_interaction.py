@@ -17,7 +17,7 @@ from nibt.models._family import Family
 from nibt.models._hugging_face import load_pretrained, whole_processor
 from nibt.models._request import Request
 from nibt.models._vision_language.network import LateNetwork, decoder_of
-from nibt.models._vision_language.parts import encoded, image_token_id, layout_of
+from nibt.models._vision_language.parts import check_sizes, encoded, image_token_id, layout_of
 from nibt.models._vision_language.prompts import TEXT, tokens
 from nibt.models._vision_language.towers import DecoderImageTower, DecoderTextTower
 from nibt.models.base import ImageTower, TextTower
@@ -47,6 +47,7 @@ class LateInteraction(Family):
     @staticmethod
     @override
     def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
+        check_sizes(request)
         root: Any = module
         network, processor = LateNetwork(root, root.vlm, decoder_of(root.vlm)), request.processor
 

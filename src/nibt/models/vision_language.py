@@ -17,7 +17,7 @@ from nibt.models._hugging_face import load_pretrained, whole_processor
 from nibt.models._request import Request
 from nibt.models._vision_language.checkpoints import settings
 from nibt.models._vision_language.network import PooledNetwork, decoder_of
-from nibt.models._vision_language.parts import encoded, image_token_id, layout_of
+from nibt.models._vision_language.parts import check_sizes, encoded, image_token_id, layout_of
 from nibt.models._vision_language.pixels import TileLayout
 from nibt.models._vision_language.prompts import Prompts
 from nibt.models._vision_language.towers import DecoderImageTower, DecoderTextTower
@@ -59,6 +59,7 @@ class VisionLanguage(Family):
     @staticmethod
     @override
     def resolved(source: str, request: Request) -> Request:
+        check_sizes(request)
         values = settings(source, request)
         prompts = Prompts.of(request.processor, values)
         values |= {"image_prompt": prompts.image, "text_prompt": prompts.text}

@@ -7,9 +7,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nibt.errors import BadOption
+from nibt.models._request import Request
 from nibt.models._vision_language.pixels import Layout, PatchLayout, SquareLayout, TileLayout
 
 _TILE = re.compile(r"<row_(\d+)_col_(\d+)>")
+
+
+def check_sizes(request: Request) -> None:
+    """Check that nothing asks for another size of images than that of the processor.
+
+    Raises:
+        BadOption: ``resize`` or ``image_size`` is set.
+
+    """
+    for name in ("resize", "image_size"):
+        value = getattr(request, name)
+        if value not in (None, "model"):
+            raise BadOption(
+                f"{name} must not be set for this model, whose processor resizes images (got {value!r}): leave it out, "
+                "or pass processor=... with other limits"
+            )
 
 
 def image_token_id(module: Any) -> int:
