@@ -20,7 +20,10 @@ from transformers import (
     ColQwen2Config,
     ColQwen2ForRetrieval,
     ColQwen2Processor,
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
     Idefics3ImageProcessor,
+    Idefics3Processor,
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
@@ -161,27 +164,41 @@ def qwen3_vl() -> Making:
     return Making(partial(Qwen3VLForConditionalGeneration, config), processor, {"pooling": "last"})
 
 
+def _tiles_config(kind: Any, words: PreTrainedTokenizerFast) -> Any:
+    """Return a configuration whose images are divided into tiles of 32 pixels."""
+    vision = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision |= {"image_size": 32, "patch_size": 8}
+    text = {**_DECODER, "model_type": "llama", "vocab_size": len(words), "pad_token_id": words.pad_token_id}
+    image_token = words.convert_tokens_to_ids("<image>")
+    return kind(text_config=text, vision_config=vision, scale_factor=2, image_token_id=image_token)
+
+
+_TILES: dict[str, Any] = {
+    "size": {"longest_edge": 64},
+    "max_image_size": {"longest_edge": 32},
+    "do_image_splitting": True,
+}
+_TILES_CHAT = (
+    _CHAT.replace("{IMAGE}", "<image>").replace("<|im_start|>", "").replace("<|im_end|>", "<end_of_utterance>")
+)
+
+
 def smolvlm() -> Making:
     words = tokenizer((*_IDEFICS, *_ROWS), fake_image_token=_IDEFICS[0], image_token=_IDEFICS[1])
     words.image_token_id = words.convert_tokens_to_ids("<image>")
     words.end_of_utterance_token, words.global_image_token = _IDEFICS[2], _IDEFICS[3]
     words.video_token = "<video>"
-    images = SmolVLMImageProcessor(
-        size={"longest_edge": 64}, max_image_size={"longest_edge": 32}, do_image_splitting=True
-    )
-    chat = _CHAT.replace("{IMAGE}", "<image>").replace("<|im_start|>", "").replace("<|im_end|>", "<end_of_utterance>")
-    processor = SmolVLMProcessor(images, words, SmolVLMVideoProcessor(), image_seq_len=4, chat_template=chat)
-    vision = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-    vision |= {"image_size": 32, "patch_size": 8}
-    text = {**_DECODER, "model_type": "llama", "vocab_size": len(words), "pad_token_id": words.pad_token_id}
-    config = SmolVLMConfig(
-        text_config=text,
-        vision_config=vision,
-        scale_factor=2,
-        image_token_id=words.image_token_id,
-        pad_token_id=words.pad_token_id,
-    )
+    images = SmolVLMImageProcessor(**_TILES)
+    processor = SmolVLMProcessor(images, words, SmolVLMVideoProcessor(), image_seq_len=4, chat_template=_TILES_CHAT)
+    config = _tiles_config(SmolVLMConfig, words)
     return Making(partial(SmolVLMForConditionalGeneration, config), processor, {"pooling": "last"})
+
+
+def idefics3() -> Making:
+    words = tokenizer((*_IDEFICS, *_ROWS))
+    processor = Idefics3Processor(Idefics3ImageProcessor(**_TILES), words, image_seq_len=4, chat_template=_TILES_CHAT)
+    config = _tiles_config(Idefics3Config, words)
+    return Making(partial(Idefics3ForConditionalGeneration, config), processor, {"pooling": "last"})
 
 
 def _paligemma_config(words: PreTrainedTokenizerFast) -> PaliGemmaConfig:
@@ -233,9 +250,7 @@ def colqwen2_5() -> Making:
 
 def colmodernvbert() -> Making:
     words = tokenizer((*_IDEFICS, *_ROWS))
-    images = Idefics3ImageProcessor(
-        size={"longest_edge": 64}, max_image_size={"longest_edge": 32}, do_image_splitting=True
-    )
+    images = Idefics3ImageProcessor(**_TILES)
     processor = ColModernVBertProcessor(images, words, image_seq_len=4)
     vision = {"model_type": "siglip_vision_model", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
     vision |= {"num_attention_heads": 2, "image_size": 32, "patch_size": 8, "vision_use_head": False}
@@ -251,6 +266,7 @@ EMBEDDERS = {
     "qwen2_vl": qwen2_vl,
     "qwen2_5_vl": qwen2_5_vl,
     "qwen3_vl": qwen3_vl,
+    "idefics3": idefics3,
     "smolvlm": smolvlm,
     "paligemma": paligemma,
 }

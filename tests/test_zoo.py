@@ -7,7 +7,7 @@ import sys
 import open_clip
 import pytest
 
-from benchmarks import tiny_families
+from benchmarks import tiny_families, tiny_vision_language
 from tests.helpers import ROOT
 
 TABLE = (ROOT / "docs" / "reference" / "results" / "zoo.md").read_text(encoding="utf-8")
@@ -25,12 +25,13 @@ def test_every_class_passes() -> None:
 
 def test_table_has_every_class_and_configuration() -> None:
     names = {row[0] for row in ROWS}
-    assert {*tiny_families.FIRST, *tiny_families.FAMILIES, *open_clip.list_models()} <= names
+    vision_language = {*tiny_vision_language.EMBEDDERS, *tiny_vision_language.LATE}
+    assert {*tiny_families.FIRST, *tiny_families.FAMILIES, *vision_language, *open_clip.list_models()} <= names
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/reference/models.md"])
 def test_pages_list_the_classes_of_the_table(page: str) -> None:
     (listed,) = re.findall(r"<!-- zoo -->\n(.*?)\n<!-- /zoo -->", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
-    transformers = TABLE.partition("## Hugging Face Transformers")[2].partition("## ")[0]
+    transformers = TABLE.partition("## Hugging Face Transformers")[2].partition("## OpenCLIP")[0]
     assert set(re.findall(r"`(\w+)`", listed)) == set(re.findall(r"`(\w+)`", transformers))
     assert listed.partition("`. ")[2] in TABLE

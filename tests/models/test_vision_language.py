@@ -43,7 +43,7 @@ def test_embedding_of_an_image_is_that_of_the_model_itself(kind: str) -> None:
     plain, side = built(kind), model(kind).image
     prompt = model(kind).request.embedding["image_prompt"]
     for item in IMAGES:
-        images = [[item.pil_image]] if kind == "smolvlm" else [item.pil_image]
+        images = [[item.pil_image]] if kind in ("idefics3", "smolvlm") else [item.pil_image]
         inputs = plain.processor(text=[prompt], images=images, return_tensors="pt")
         inputs.pop("labels", None)
         with torch.no_grad():
@@ -114,7 +114,7 @@ def test_cells_are_where_the_pixels_are(kind: str) -> None:
     assert hits > 0.5 * grid.count
 
 
-@pytest.mark.parametrize("kind", ["smolvlm", "colmodernvbert"])
+@pytest.mark.parametrize("kind", ["idefics3", "smolvlm", "colmodernvbert"])
 def test_tiles_form_one_grid_with_an_overview(kind: str) -> None:
     side = model(kind).image
     grid = side.trace(side.prepare(IMAGES[:1])).cut(0).units
