@@ -21,7 +21,6 @@ from nibt.engine.explain import explain
 from nibt.errors import CannotLoad
 from nibt.models._loading import load_model
 from nibt.models.base import Model
-from nibt.registry import available
 from nibt.report.html.page import page
 from nibt.results.explanation import Explanation
 from nibt.torch_modes import float32_numbers, plain_torch
@@ -424,7 +423,7 @@ class TestPlainTorch:
         Under a mode, torch takes another path through its transformer layers, which rounds differently: 1e-5.
         """
 
-        for method in [name for name in available("methods") if "attention" in METHODS[name].needs]:
+        for method in [name for name in METHODS if "attention" in METHODS[name].needs]:
             with Passing():
                 actual = explain_cheaply(kind, method)
             for side in ("image", "text"):

@@ -22,7 +22,7 @@ KINDS = {
     "attention": "Attention: the model's attention weights",
     "perturbation": "Perturbation: the score of changed inputs",
     "control": "Control: does not use the model",
-    "other": "Other methods",
+    "other": "Other: none of these",
 }
 """The kinds of methods, in the order of the page, with their headings."""
 
