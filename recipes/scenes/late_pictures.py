@@ -8,17 +8,14 @@ FOLDER is the model that `late_maps.py` measures. The scenes are the first of th
 import argparse
 from pathlib import Path
 
-from pictures import GAP, LOOK, SIDE, below, beside, outline_named
-from PIL import ImageDraw
+from pictures import GAP, SIDE, beside, block
 from runs import scenes
 
 import nibt
-from nibt.report.colors import FAINT, INK
-from nibt.report.image.heatmap import overlay
-from nibt.report.image.layout import MARGIN, centred, shown, stacked, text_rows
+from nibt.report.image.layout import MARGIN, centred, stacked, text_rows
 
 FILE = Path(__file__).parents[2] / "docs" / "images" / "late_interaction.png"
-METHODS = {"similarity_map": {}, "nib": {}, "occlusion": {}}
+METHODS = ("similarity_map", "nib", "occlusion")
 COUNT = 5
 NOTES = (
     "The first scenes that are measured. Red is evidence for the caption, blue against it.",
@@ -26,25 +23,14 @@ NOTES = (
 )
 
 
-def row(model, pair):
-    """One scene: its caption, the image, and the map of each method."""
-    original = shown(pair.image.pil_image, SIDE)
-    maps = [
-        overlay(nibt.explain(model, pair.image, pair.caption, name, **options), original, LOOK)
-        for name, options in METHODS.items()
-    ]
-    for image in maps:
-        outline_named(image, pair)
-        ImageDraw.Draw(image).rectangle((0, 0, image.width - 1, image.height - 1), outline=FAINT)
-    images = beside([original, *maps], GAP)
-    return below([text_rows([pair.caption], images.width, ink=INK), images])
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="folder of the model")
     model = nibt.load_model(parser.parse_args().model)
-    rows = [row(model, pair) for pair in scenes("one", COUNT)]
+    rows = [
+        block(pair, [nibt.explain(model, pair.image, pair.caption, name) for name in METHODS])
+        for pair in scenes("one", COUNT)
+    ]
     heads = beside([text_rows([head], SIDE) for head in ("the scene", *METHODS)], GAP)
     width = heads.width + 2 * MARGIN
     stacked([*(centred([part], width) for part in (heads, *rows)), text_rows(NOTES, width)], width).save(

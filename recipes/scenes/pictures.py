@@ -52,10 +52,9 @@ def below(rows):
     return page
 
 
-def block(model, pair):
-    """One scene: its caption, the image, and its map before and now."""
-    answers = [nibt.explain(model, pair.image, pair.caption, **options) for options in (BEFORE, {})]
-    original = shown(photograph(answers[0].image.input, ""), SIDE)
+def block(pair, answers):
+    """One scene: its caption, the image, and its map in each answer."""
+    original = shown(photograph(pair.image, ""), SIDE)
     maps = [overlay(answer, original, LOOK) for answer in answers]
     for image in maps:
         outline_named(image, pair)
@@ -66,7 +65,10 @@ def block(model, pair):
 
 def main():
     model = nibt.load_model("scenes")
-    blocks = [block(model, pair) for pair in scenes("one", COUNT)]
+    blocks = [
+        block(pair, [nibt.explain(model, pair.image, pair.caption, **options) for options in (BEFORE, {})])
+        for pair in scenes("one", COUNT)
+    ]
     heads = beside([text_rows([head], SIDE) for head in HEADS], GAP)
     width = COLUMNS * (heads.width + MARGIN) + MARGIN
     rows = [[heads] * COLUMNS, *(blocks[first : first + COLUMNS] for first in range(0, COUNT, COLUMNS))]

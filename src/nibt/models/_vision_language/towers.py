@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from nibt.data.images import ImageInput, Region
 from nibt.data.units import Units
+from nibt.models._tower import Tower
 from nibt.models._trace import Cut, Inputs
 from nibt.models._vision_language.network import Network
 from nibt.models._vision_language.pixels import Layout
@@ -26,7 +27,37 @@ Encode = Callable[[ImageInput], Mapping[str, Tensor]]
 _PROMPT = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
 
 
-class DecoderImageTower(ImageTower):
+class _DecoderTower(Tower):
+    """What both sides share: the layers of the language model, and the head.
+
+    Attributes:
+        network: The parts of the model.
+
+    """
+
+    shared = frozenset({"rope"})  # positions of tokens have a batch dimension here
+    network: Network
+
+    @property
+    @override
+    def blocks(self) -> list[nn.Module]:
+        return self.network.layers
+
+    @property
+    def offers(self) -> frozenset[str]:  # pyright: ignore
+        """What this tower offers to methods."""
+        return self.network.offers
+
+    @override
+    def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
+        return {"mask": inputs.extra["attention_mask"]}
+
+    @override
+    def head(self, stream: Hidden, extra: dict[str, Tensor]) -> Embedding:
+        return self.network.head(stream, extra["mask"])
+
+
+class DecoderImageTower(_DecoderTower, ImageTower):
     """The image side: a prompt with an image.
 
     Its units are the cells of the grid whose features the language model reads. All other tokens of the prompt, such
@@ -40,8 +71,6 @@ class DecoderImageTower(ImageTower):
 
     """
 
-    shared = frozenset({"rope"})
-
     def __init__(self, network: Network, layout: Layout, image_token: int, encode_image: Encode) -> None:
         super().__init__()
         self.root, self.network, self.layout, self.image_token = network.root, network, layout, image_token
@@ -53,19 +82,9 @@ class DecoderImageTower(ImageTower):
         return self.layout.blank
 
     @property
-    def offers(self) -> frozenset[str]:  # pyright: ignore
-        """What this tower offers to methods."""
-        return self.network.offers
-
-    @property
     def shiftable(self) -> bool:  # pyright: ignore
         """Whether inputs are images that can be shifted."""
         return self.layout.shiftable
-
-    @property
-    @override
-    def blocks(self) -> list[nn.Module]:
-        return self.network.layers
 
     def _encoded(self, item: ImageInput) -> Mapping[str, Tensor]:
         with float32_numbers():
@@ -109,14 +128,6 @@ class DecoderImageTower(ImageTower):
         return self.trace(inputs).cut(0)  # the features of the image in its prompt, with those that are added later
 
     @override
-    def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
-        return {"mask": inputs.extra["attention_mask"]}
-
-    @override
-    def head(self, stream: Hidden, extra: dict[str, Tensor]) -> Embedding:
-        return self.network.head(stream, extra["mask"])
-
-    @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         places = (inputs.extra["input_ids"][0] == self.image_token).nonzero()[:, 0].tolist()
         return self.layout.grid(inputs, tuple(places))
@@ -130,7 +141,7 @@ class DecoderImageTower(ImageTower):
         return self.layout.weights(inputs, keep).to(inputs.values)
 
 
-class DecoderTextTower(TextTower):
+class DecoderTextTower(_DecoderTower, TextTower):
     """The text side: a prompt with a text, whose words are its units.
 
     Attributes:
@@ -142,22 +153,10 @@ class DecoderTextTower(TextTower):
 
     """
 
-    shared = frozenset({"rope"})
-
     def __init__(self, network: Network, tokenizer: Any, prompt: str, typed: bool = False) -> None:
         super().__init__()
         self.root, self.network = network.root, network
         self.tokenizer, self.prompt, self.typed = tokenizer, prompt, typed
-
-    @property
-    def offers(self) -> frozenset[str]:  # pyright: ignore
-        """What this tower offers to methods."""
-        return self.network.offers
-
-    @property
-    @override
-    def blocks(self) -> list[nn.Module]:
-        return self.network.layers
 
     @property
     @override
@@ -185,11 +184,3 @@ class DecoderTextTower(TextTower):
     @override
     def run(self, inputs: Inputs) -> Embedding:
         return self.network.run({"input_ids": inputs.values, **inputs.extra})
-
-    @override
-    def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
-        return {"mask": inputs.extra["attention_mask"]}
-
-    @override
-    def head(self, stream: Hidden, extra: dict[str, Tensor]) -> Embedding:
-        return self.network.head(stream, extra["mask"])

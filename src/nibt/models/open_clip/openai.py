@@ -6,7 +6,7 @@ Its transformers take states of the shape (token, batch, width), and its parts l
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 from typing_extensions import override
 
@@ -14,9 +14,8 @@ from nibt.data.units import Grid, Units
 from nibt.models._tower import Tower
 from nibt.models._trace import See
 from nibt.models.base import Inputs
-from nibt.models.open_clip.image import ConvolutionalTower, OpenCLIPImageTower
-from nibt.models.open_clip.text import OpenCLIPTextTower
-from nibt.preprocessing import open_clip as preparation
+from nibt.models.open_clip.image import ConvolutionalTower, OwnViT
+from nibt.models.open_clip.text import OwnText
 from nibt.types import Embedding, Hidden
 
 
@@ -45,18 +44,8 @@ class _TokenFirst(Tower):
         return super().on_first_tokens(transposed)
 
 
-class OpenAIViT(_TokenFirst, OpenCLIPImageTower):
+class OpenAIViT(_TokenFirst, OwnViT):
     """OpenAI's ``VisionTransformer``."""
-
-    @property
-    @override
-    def blocks(self) -> list[nn.Module]:
-        return list(self.visual.transformer.resblocks)
-
-    @property
-    @override
-    def entry(self) -> nn.Module:
-        return self.visual.ln_pre
 
     @override
     def run(self, inputs: Inputs) -> Embedding:
@@ -66,6 +55,10 @@ class OpenAIViT(_TokenFirst, OpenCLIPImageTower):
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         pooled = self.visual.ln_post(stream[0])
         return pooled if self.visual.proj is None else pooled @ self.visual.proj
+
+    @override
+    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> None:
+        return None  # its blocks are of another class
 
     @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
@@ -81,27 +74,16 @@ class OpenAIResNet(ConvolutionalTower):
         return self.module.encode_image(inputs.values)
 
 
-class OpenAIText(_TokenFirst, OpenCLIPTextTower):
+class OpenAIText(_TokenFirst, OwnText):
     """The text tower of OpenAI's ``CLIP``, whose end token has the highest id."""
-
-    @property
-    @override
-    def blocks(self) -> list[nn.Module]:
-        return list(self.text.transformer.resblocks)
-
-    @property
-    @override
-    def embedder(self) -> nn.Module:
-        return self.text.token_embedding
-
-    @property
-    @override
-    def pad(self) -> tuple[int, str]:
-        return preparation.pad(self.tokenizer)
 
     @override
     def run(self, inputs: Inputs) -> Embedding:
         return self.module.encode_text(inputs.values)
+
+    @override
+    def units(self, inputs: Inputs, stream: Tensor) -> Units:
+        return super().units(inputs, self.to_tokens(stream))
 
     @override
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
@@ -111,3 +93,7 @@ class OpenAIText(_TokenFirst, OpenCLIPTextTower):
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         rows = stream[extra["row"], torch.arange(stream.shape[1], device=stream.device)]
         return self.text.ln_final(rows).to(self.module.dtype) @ self.text.text_projection
+
+    @override
+    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> None:
+        return None  # its blocks are of another class
