@@ -255,6 +255,12 @@ def test_caption_longer_than_the_context_is_refused() -> None:
         nibt.explain(model("qwen2_vl"), IMAGES[0], "cat " * 300)
 
 
+@pytest.mark.parametrize("kind", ["qwen2_vl", "colqwen2"])
+def test_image_that_the_processor_rejects_is_an_error_in_words(kind: str) -> None:
+    with pytest.raises(BadInput, match=r"cannot prepare the image 'noise 0' of 2000 x 3 pixels .*: crop it"):
+        nibt.explain(model(kind), tiny.image(2000, 3), CAPTIONS[0])
+
+
 def test_processor_without_a_chat_template_needs_prompts() -> None:
     plain = built("paligemma")
     with pytest.raises(CannotLoad, match="the processor has no chat template: pass image_prompt"):

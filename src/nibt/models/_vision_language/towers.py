@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from nibt.data.images import ImageInput, Region
 from nibt.data.units import Units
+from nibt.errors import BadInput
 from nibt.models._tower import Tower
 from nibt.models._trace import Cut, Inputs
 from nibt.models._vision_language.network import Network
@@ -87,8 +88,15 @@ class DecoderImageTower(_DecoderTower, ImageTower):
         return self.layout.shiftable
 
     def _encoded(self, item: ImageInput) -> Mapping[str, Tensor]:
-        with float32_numbers():
-            return self.encode_image(item)
+        try:
+            with float32_numbers():
+                return self.encode_image(item)
+        except ValueError as error:  # such as an aspect ratio of 200
+            width, height = item.size
+            raise BadInput(
+                f"the model's processor cannot prepare the image {item.source!r} of {width} x {height} pixels ({error}): "
+                "crop it, or use another model"
+            ) from error
 
     @override
     def group(self, item: ImageInput) -> Hashable:
