@@ -94,8 +94,8 @@ class DecoderImageTower(_DecoderTower, ImageTower):
         except ValueError as error:  # such as an aspect ratio of 200
             width, height = item.size
             raise BadInput(
-                f"the model's processor cannot prepare the image {item.source!r} of {width} x {height} pixels ({error}): "
-                "crop it, or use another model"
+                f"the model's processor cannot prepare the image {item.source!r} of {width} x {height} pixels "
+                f"({error}): crop it, or use another model"
             ) from error
 
     @override
