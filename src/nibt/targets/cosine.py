@@ -1,4 +1,4 @@
-"""The similarity of the model: the cosine of both embeddings, in [-1, 1].
+"""The cosine of the embeddings of both sides, in [-1, 1].
 
 For models with late interaction, which embed each token, it is MaxSim.
 """
