@@ -1,5 +1,6 @@
 """Tests of the families of Hugging Face Transformers: each class keeps its own scores, folders and words."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from nibt.errors import CannotLoad, Unsupported
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.registry import find
-from nibt.targets._similarity import cosine
 from tests import tiny
 from tests.helpers import METHODS, QUICK, assert_embeddings_close
 from tests.models.saved import agree, edit
@@ -110,7 +110,8 @@ def test_methods_run_on_every_family(name: str, kind: str) -> None:
         if side in METHODS[name].sides and set(METHODS[name].needs) <= tower.offers:
             method = METHODS[name].configured(tower, "default", options, {})
             opposite = traces[other].embedding
-            scores = method(Side(model, traces[side], lambda own, opposite=opposite: cosine(own, opposite))).scores
+            compare = partial(model.seen_from(side), other=opposite)  # pyright: ignore
+            scores = method(Side(model, traces[side], compare)).scores
             assert scores.isfinite().all()
         elif side in METHODS[name].sides:
             with pytest.raises(Unsupported):
