@@ -20,7 +20,7 @@ from transformers.image_utils import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_S
 
 from nibt.datasets.scenes import SIDE
 
-CONTEXT = 64
+CONTEXT = 128
 PATCH = 16
 PATCHES = (SIDE // PATCH) ** 2
 WIDTH = 128

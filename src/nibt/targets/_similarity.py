@@ -70,7 +70,7 @@ class CosineSimilarity(Similarity):
 
 @dataclass(frozen=True)
 class MaxSim(Similarity):
-    """MaxSim, from 0 or less to the number of vectors of the query.
+    """MaxSim, which is at most the number of vectors of the query.
 
     Vectors of zeros are padding: those of a query add nothing, and those of a document are never the largest.
 
