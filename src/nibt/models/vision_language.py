@@ -71,7 +71,7 @@ class VisionLanguage(Family):
     @override
     def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
         values = request.embedding
-        base = module if hasattr(module, "language_model") or hasattr(module, "text_model") else module.model
+        base = getattr(module, "model", module)  # without the head that predicts tokens
         network = PooledNetwork(module, base, decoder_of(base), values["pooling"], values.get("positions"))
         processor, prompt, layout = request.processor, values["image_prompt"], layout_of(request.processor)
 
