@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nibt.core.side import Side
 from nibt.data.units import Grid, Words
+from nibt.engine.jacobians import part_masks
 from nibt.engine.spec import ExplanationSpec
 from nibt.results.attribution import Attribution
 
@@ -33,10 +34,7 @@ def late_table(spec: ExplanationSpec, image: Side, text: Side, words: Words) -> 
 
     """
     query = text.trace.embedding[0]
-    masks = torch.zeros(len(words.words[0]) + 1, len(query), device=query.device, dtype=query.dtype)
-    for row, word in enumerate(words.words[0]):
-        masks[row, list(word.tokens)] = 1
-    masks[-1] = 1 - masks[:-1].sum(0)
+    masks = part_masks([word.tokens for word in words.words[0]], len(query)).to(query)
     parts = [_rows(spec, image, query * part[..., None]) for part in masks.split(_AT_ONCE)]
     kept = torch.cat([part.scores for part in parts]).float().cpu()
     paths = [part.path for part in parts if part.path is not None]

@@ -3,8 +3,8 @@
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Hashable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from itertools import chain
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -188,13 +188,12 @@ class Tower(ABC):
             streams[layer] = torch.cat([streams[layer], *later], -1)  # pyright: ignore
         return Trace(self, inputs, embedding, tuple(calls), tuple(streams), len(added))
 
-    @contextmanager
-    def additions(self) -> Iterator[list[Tensor]]:
+    def additions(self) -> AbstractContextManager[list[Tensor]]:
         """Record what the model adds to the hidden state after its first blocks, in the forward pass inside ``with``.
 
         Most models add nothing.
         """
-        yield []
+        return nullcontext([])
 
     def stem(self, inputs: Inputs) -> Cut:
         """Cut the tower at its first tokens: patches with positions, the first feature map, or word embeddings."""

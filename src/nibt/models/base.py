@@ -65,7 +65,7 @@ class ImageTower(Tower):
     def prepare(self, items: Sequence[ImageInput]) -> Inputs:
         pixels = torch.stack([self.preparation.pixels(item) for item in items])
         return Inputs(
-            pixels.to(self.first_weight.device, self.first_weight.dtype),
+            pixels.to(self.first_weight),
             around=tuple(Surroundings(self.preparation, item) for item in items),
             regions=tuple(self.preparation.region(item) for item in items),
             notes=tuple(self.preparation.notes(item) for item in items),

@@ -102,7 +102,7 @@ class PatchLayout(Layout):
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the pixels, (channel, height, width), and the grid."""
         shape = encoded["image_grid_thw"]
-        rows, columns = (int(count) // self.merge for count in shape[0, 1:])
+        rows, columns = self._cells(shape)
         patches = encoded["pixel_values"].reshape(
             rows, columns, self.merge, self.merge, -1, self.frames, self.patch, self.patch
         )
@@ -129,8 +129,12 @@ class PatchLayout(Layout):
 
     def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
         """Return the grid of merged patches."""
-        rows, columns = (int(count) // self.merge for count in inputs.extra["image_grid_thw"][0, 1:])
-        return ordered(Grid(rows, columns, places=places))
+        return ordered(Grid(*self._cells(inputs.extra["image_grid_thw"]), places=places))
+
+    def _cells(self, shape: Tensor) -> tuple[int, int]:
+        """Return the rows and columns of merged patches of the first image."""
+        rows, columns = (int(count) // self.merge for count in shape[0, 1:])
+        return rows, columns
 
 
 class TileLayout(Layout):

@@ -1,7 +1,7 @@
 """The two towers of a vision-language model: one language model that reads a prompt with an image, or with a text."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -112,10 +112,10 @@ class DecoderImageTower(_DecoderTower, ImageTower):
             pixels, extra = self.layout.values(encoded)
             values.append(pixels)
             extras.append({**extra, **{name: encoded[name][0] for name in _PROMPT if name in encoded}})
-        device = self.example.device
+        pixels = torch.stack(values).to(self.example)
         return Inputs(
-            torch.stack(values).to(device, self.example.dtype),
-            {name: torch.stack([extra[name] for extra in extras]).to(device) for name in extras[0]},
+            pixels,
+            {name: torch.stack([extra[name] for extra in extras]).to(pixels.device) for name in extras[0]},
             regions=tuple(Region(0.0, 0.0, *map(float, item.size)) for item in items),
             notes=tuple(item.notes for item in items),
         )
@@ -125,11 +125,9 @@ class DecoderImageTower(_DecoderTower, ImageTower):
         prompt = {name: inputs.extra[name] for name in _PROMPT if name in inputs.extra}
         return self.network.run({**prompt, **self.layout.arguments(inputs)})
 
-    @contextmanager
-    def additions(self) -> Iterator[list[Tensor]]:
-        """Record the features of DeepStack."""
-        with self.network.additions() as added:
-            yield added
+    @override
+    def additions(self) -> AbstractContextManager[list[Tensor]]:
+        return self.network.additions()
 
     @override
     def stem(self, inputs: Inputs) -> Cut:
