@@ -128,6 +128,15 @@ def test_tiles_form_one_grid_with_an_overview(kind: str) -> None:
     assert kept[0, 0] == scores[0, grid.tokens[0]] + scores[0, grid.overview.tokens[0]] / 4
 
 
+@pytest.mark.parametrize("kind", ["qwen3_vl", "smolvlm"])
+def test_contributions_give_the_map_of_explain(kind: str) -> None:
+    answer = nibt.explain(model(kind), IMAGES[0], CAPTIONS[0])
+    contributed = nibt.contributions(model(kind), IMAGES[0]).explain(CAPTIONS[0])
+    assert isinstance(answer, nibt.Explanation)
+    scale = float(answer.image.scores.abs().max())
+    torch.testing.assert_close(contributed.scores, answer.image.scores, atol=1e-5 * scale, rtol=1e-4)
+
+
 def test_image_of_the_mean_color_keeps_its_tiles() -> None:
     side = model("smolvlm").image
     inputs = side.prepare(IMAGES[:1])

@@ -17,7 +17,7 @@ from nibt.data.images import ImageSource, read_image
 from nibt.data.pair import Caption, as_list, modality, read_caption
 from nibt.data.units import Grid, Words, special_share
 from nibt.engine.encode import encode
-from nibt.engine.jacobians import SidePaths, most_steps, part_masks, scores, vectors
+from nibt.engine.jacobians import SidePaths, most_steps, scores, vectors
 from nibt.engine.spec import baseline_by_side, resolve
 from nibt.errors import BadInput, Unsupported
 from nibt.methods.base import MethodSpec
@@ -90,6 +90,15 @@ def explain_embeddings(
     kept = [units.keep(integral.values) for integral in by_view]
     values, units = paths.blend(kept, units) if isinstance(units, Grid) else (kept[0], units)
     return Attribution(values, units, share, summary)
+
+
+def _cell_masks(grid: Grid, count: int) -> Float[Tensor, "part token"]:
+    """Return the share of each of ``count`` rows in each cell, and a last part for what is in no cell.
+
+    A row of an overview is divided among the cells that it covers.
+    """
+    cells = grid.keep(torch.eye(count, dtype=torch.float32, device="cpu")).T
+    return torch.cat([cells, 1 - cells.sum(0, keepdim=True)])
 
 
 def _check_one_vector(model: Model) -> None:
@@ -254,9 +263,8 @@ def contributions(
     side = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # the score is not used
     grid = trace.cut(method.layer[0]).units
     assert isinstance(grid, Grid)
-    patches = [[row] for row in grid.tokens]
     paths = SidePaths.of(side, method)
-    by_view = paths.integrate(lambda layer: vectors(layer, part_masks(patches, layer.rows)))
+    by_view = paths.integrate(lambda layer: vectors(layer, _cell_masks(grid, layer.rows)))
     cells, fine = paths.blend([integral.values[:-1].T for integral in by_view], grid.bare())
     others = torch.stack([integral.values[-1] for integral in by_view]).mean(0)
     facts = {
