@@ -133,6 +133,8 @@ def noise_pairs(count: int) -> list[Pair]:
 METHODS = {name: find("methods", name) for name in available("methods") if "vectors" not in find("methods", name).needs}
 """The methods of dual encoders; those that need the vectors of late interaction are tested with such models."""
 QUICK: dict[str, dict[str, Any]] = {
+    "banzhaf": {"budget": 64},
+    "fixlip": {"budget": 64},
     "grad_cam": {"layer": 1},
     "integrated_gradients": {"steps": 4},
     "m2ib": {"steps": 2, "samples": 2, "layer": 1},
@@ -144,7 +146,14 @@ QUICK: dict[str, dict[str, Any]] = {
 """Options that make an expensive method quick, and layers that are not among the last two: these towers are shallow,
 and the output of a last block reaches the score by one row only. What a method keeps, it keeps with any options.
 """
-CHEAP = {**QUICK, "integrated_gradients": {"steps": 2}, "rise": {"masks": 8}, "shapley": {"budget": 16}}
+CHEAP = {
+    **QUICK,
+    "integrated_gradients": {"steps": 2},
+    "rise": {"masks": 8},
+    "shapley": {"budget": 16},
+    "banzhaf": {"budget": 16},
+    "fixlip": {"budget": 16},
+}
 
 
 def explain_cheaply(kind: str, method: str) -> Explanation:

@@ -18,6 +18,7 @@ OneRow: TypeAlias = Float[Tensor, "batch 1 width"]
 PerToken: TypeAlias = Float[Tensor, "batch token"]  # all tokens, special tokens included
 PerUnit: TypeAlias = Float[Tensor, "*batch unit"]  # patches, or the tokens of a caption
 PerExample: TypeAlias = Float[Tensor, "*batch"]
+UnitValues: TypeAlias = Float[Tensor, "batch unit *value"]  # a score of each unit, or a vector
 
 
 class ModelRecord(TypedDict):

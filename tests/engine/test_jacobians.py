@@ -8,7 +8,8 @@ from torch import nn
 from nibt.core.quadrature import nodes
 from nibt.core.side import Side
 from nibt.data.units import Grid
-from nibt.engine.jacobians import SidePaths, jvp_integral, part_vectors, scores, vjp_integral
+from nibt.engine.jacobians import jvp_integral, part_vectors, vjp_integral
+from nibt.engine.path_vectors import PathVectors, scores
 from nibt.methods.nib import NIB
 from nibt.models._trace import Cut
 from tests import tiny
@@ -93,7 +94,7 @@ def test_scores_choose_the_steps_of_each_word() -> None:
     """The map of a word depends on the sum of the strongest word, and on no other word."""
     model = tiny.model("clip")
     side = Side(model, model.image.trace(model.image.prepare([tiny.image()])), lambda embedding: embedding.norm(dim=-1))
-    ((layer,),) = SidePaths.of(side, NIB((1,), steps=1, tolerance=0.003)).paths
+    ((layer,),) = PathVectors.of(side, NIB((1,), steps=1, tolerance=0.003)).paths
     aim = F.normalize(torch.randn(6, len(layer.change), generator=torch.Generator().manual_seed(0)), dim=-1)
     aim = aim * torch.logspace(0, -4, 6)[:, None]
     most = (aim @ layer.change).abs().max()

@@ -147,5 +147,3 @@ def test_dual_encoders_have_no_similarity_map() -> None:
     clip = tiny.model("clip")
     with pytest.raises(Unsupported, match="similarity_map needs vectors"):
         nibt.explain(clip, PAGE, QUERY, "similarity_map")
-    with pytest.raises(BadOption, match="method must be nib"):
-        nibt.explain_interactions(clip, PAGE, QUERY, method="occlusion")

@@ -24,6 +24,7 @@ from nibt.models._trace import Inputs
 from nibt.models.base import ImageTower, TextTower
 from nibt.types import PerExample, PerToken, PerUnit
 
+_Scores = Float[Tensor, "mask batch *value"]
 HIDES = ("mean", "blur", "noise")
 _WITHOUT_GRAPH = 4  # batch-size multiplier when no graph is kept
 _SIGMA = 10 / 224  # relative to the shorter side: the widest blur of Fong and Vedaldi, ICCV 2017, arXiv 1704.03296
@@ -32,10 +33,11 @@ _BACKDROP, _NOISE = 1, 2  # separate the draws of different purposes
 
 def masker(
     side: Side, units: Units, smooth: bool = False, hide: str = "mean", seed: int = 0
-) -> Callable[[PerUnit], PerExample]:
+) -> Callable[[PerUnit], Tensor]:
     """Return the score of a side as a function of masks, which keep 1 (all) to 0 (nothing) of each unit.
 
-    The masks have the shape (batch, unit), or (mask, batch, unit) for scores of the shape (mask, batch).
+    The masks have the shape (batch, unit), or (mask, batch, unit) for scores of the shape (mask, batch). With
+    ``Side.embedded`` the scores are unit embeddings, with a last dimension.
 
     Pixels are multiplied after normalization, so that 0 is the mean color, or blended with the ``backdrop``. Words are
     blended with the embedding of the padding token before positions are added, whatever ``hide`` is. Special tokens
@@ -52,13 +54,13 @@ def masker(
     tower, mode = side.tower, "bilinear" if smooth else "nearest"
     behind = backdrop(side, hide, seed) if isinstance(tower, ImageTower) else None
 
-    def image_scores(keep: Float[Tensor, "mask batch unit"]) -> Float[Tensor, "mask batch"]:
+    def image_scores(keep: Float[Tensor, "mask batch unit"]) -> _Scores:
         assert isinstance(units, Grid)
         assert isinstance(tower, ImageTower)
         pixels = F.interpolate(units.unfold(keep), tower.extent(side.inputs), mode=mode)
         return score_of_pixels(side, pixels, behind)
 
-    def text_scores(keep: Float[Tensor, "mask batch unit"]) -> Float[Tensor, "mask batch"]:
+    def text_scores(keep: Float[Tensor, "mask batch unit"]) -> _Scores:
         assert isinstance(tower, TextTower)
         assert side.inputs.words is not None
         explained = side.inputs.words.explained.to(keep.device)
@@ -68,7 +70,7 @@ def masker(
 
     part = image_scores if isinstance(units, Grid) else text_scores
 
-    def score(keep: PerUnit) -> PerExample:
+    def score(keep: PerUnit) -> Tensor:
         stack = keep if keep.ndim == 3 else keep[None]
         scores = torch.cat([part(stack[chunk]) for chunk in mask_chunks(side, len(stack))])
         return scores if keep.ndim == 3 else scores[0]
@@ -84,7 +86,7 @@ def mask_chunks(side: Side, count: int) -> Iterator[slice]:
 
 def score_of_pixels(
     side: Side, keep: Float[Tensor, "mask batch height width"], behind: Tensor | None = None
-) -> Float[Tensor, "mask batch"]:
+) -> _Scores:
     """Compute the score for masks over the pixels of the tower's input.
 
     Args:

@@ -3,9 +3,10 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
+import torch.nn.functional as F
 
 from nibt.data.units import Units
 from nibt.errors import BadOption, WrongBaseline
@@ -67,6 +68,13 @@ class Side:
 
         trace = self.tower.trace(self.tower.shifted(self.inputs, shifts), lowest)
         return replace(self, trace=trace, score=score)
+
+    def embedded(self) -> "Side":
+        """Return the same side with its unit embedding as the score, which adds a last dimension.
+
+        A method that is linear in the target then computes a vector for each unit instead of a score.
+        """
+        return replace(self, score=partial(F.normalize, dim=-1))
 
     def stem(self) -> Cut:
         """Return the tower cut at its first tokens."""

@@ -103,6 +103,10 @@ class Words(ByValue):
         """Return the scores of all rows, with 0 for special tokens, since captions of a batch differ in length."""
         return scores.masked_fill(~self.explained.to(scores.device), 0.0)
 
+    def repeated(self, count: int) -> "Words":
+        """Return a batch of ``count`` times the same caption."""
+        return Words(self.tokens * count, self.words * count, self.explained.expand(count, -1))
+
     def __getitem__(self, item: int) -> "Words":
         return Words((self.tokens[item],), (self.words[item],), self.explained[item])
 

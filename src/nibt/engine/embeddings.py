@@ -1,11 +1,10 @@
-"""NIB for many captions of one image: maps of a batch of embeddings, and contributions for any caption."""
+"""Methods with vectors, for many captions of one image: maps of a batch of embeddings, and contributions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
@@ -13,15 +12,17 @@ from safetensors.torch import save as serialized
 from torch import Tensor, nn
 
 from nibt.core.side import Side
-from nibt.data.images import ImageSource, read_image
+from nibt.data.images import ImageInput, ImageSource, read_image
 from nibt.data.pair import Caption, as_list, modality, read_caption
-from nibt.data.units import Grid, Words, special_share
+from nibt.data.units import Grid, Words
 from nibt.engine.encode import encode
-from nibt.engine.jacobians import SidePaths, most_steps, scores, vectors
-from nibt.engine.spec import baseline_by_side, resolve
+from nibt.engine.side_vectors import side_vectors
+from nibt.engine.spec import ExplanationSpec, baseline_by_side, resolve
+from nibt.engine.vectors import SideVectors
 from nibt.errors import BadInput, Unsupported
 from nibt.methods.base import MethodSpec
 from nibt.models._loading import load_model
+from nibt.models._trace import Trace
 from nibt.models.base import Model
 from nibt.outputs import sorted_header, unsigned, write_bytes
 from nibt.results.attribution import Attribution, PathSummary
@@ -37,68 +38,54 @@ def explain_embeddings(
     item: ImageSource | Caption,
     embeddings: Tensor,
     *,
+    method: str = "nib",
     variant: str = "default",
     **options: Any,
 ) -> Attribution:
-    """Compute NIB's maps of one image for the embeddings of many captions, or of one caption for many images.
+    """Compute the maps of one image for the embeddings of many captions, or of one caption for many images.
 
-    The maps equal those of ``explain`` with the target ``cosine``, to 1e-5. The forward passes along the path are
-    shared by all embeddings. They are followed by a backward pass per embedding or a forward pass per token, whichever
-    is cheaper.
+    The maps equal those of ``explain`` with the target ``cosine``, to 1e-5. The forward passes are shared by all
+    embeddings. With a path, they are followed by a backward pass per embedding or a forward pass per token, whichever
+    is cheaper; without one, by nothing.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
         item: An image or a ``Caption``.
         embeddings: The embeddings of the other side, (many, dim). Their lengths do not matter.
-        variant: A variant of the method ``nib``.
-        **options: Options of the method ``nib``.
+        method: A method that is linear in the target: ``nib``, ``integrated_gradients``, ``banzhaf``, ``shapley``,
+            ``occlusion``, ``rise`` or ``fixlip``.
+        variant: A variant of the method.
+        **options: Options of the method.
 
     Returns:
         A batch of maps, one per embedding.
 
     Raises:
         BadInput: The image or the caption cannot be read, or an embedding has a wrong shape, is zero or not finite.
-        UnknownName: No variant or option has that name.
-        BadOption: An option has an invalid value.
+        UnknownName: No method, variant or option has that name.
+        BadOption: An option has an invalid value, or the method is not linear in the target.
 
     """
     model = load_model(model)
     _check_one_vector(model)
     own = read_caption(item) if isinstance(item, Caption) else read_image(item)
-    side = modality(own)
-    spec = resolve(model, MethodSpec("nib", variant, baseline_by_side(options, [side])))
-    method, tower = spec.nib(side), model.tower(side)
-    trace = tower.trace(tower.prepare([own]), min(method.layer))
+    _, vectors, trace = _vectors(model, own, MethodSpec(method, variant, options))
     aim = _checked(embeddings, trace.embedding)
-    paths = SidePaths.of(Side(model, trace, lambda embedding: embedding.norm(dim=-1)), method)  # the score is not used
-    by_view = paths.integrate(lambda layer: scores(layer, aim, aim @ layer.change))
-    summary = PathSummary(
-        method.baseline,
-        method.quadrature,
-        method.layer,
-        most_steps(by_view),
-        at_input=aim @ paths.after,
-        at_baseline=aim @ (paths.after - paths.change),
-        sum=torch.stack([integral.values.sum(-1) for integral in by_view]).mean(0),
-        tolerance=method.tolerance,
-    )
-    cut = trace.cut(method.layer[0])
-    units = cut.units
+    scores = vectors.scores(aim)
+    units = scores.units
     if isinstance(units, Words):
-        units = tower.units(trace.inputs.take([0] * len(aim)), cut.hidden.expand(len(aim), -1, -1))
-    share = torch.stack([special_share(integral.values, units) for integral in by_view]).mean(0)
-    kept = [units.keep(integral.values) for integral in by_view]
-    values, units = paths.blend(kept, units) if isinstance(units, Grid) else (kept[0], units)
-    return Attribution(values, units, share, summary)
+        units = units.repeated(len(aim))
+    return Attribution(scores.parts.values[:, :-1], units, scores.special_share, vectors.summary(aim, scores))
 
 
-def _cell_masks(grid: Grid, count: int) -> Float[Tensor, "part token"]:
-    """Return the share of each of ``count`` rows in each cell, and a last part for what is in no cell.
-
-    A row of an overview is divided among the cells that it covers.
-    """
-    cells = grid.keep(torch.eye(count, dtype=torch.float32, device="cpu")).T
-    return torch.cat([cells, 1 - cells.sum(0, keepdim=True)])
+def _vectors(model: Model, item: ImageInput | str, method: MethodSpec) -> tuple[ExplanationSpec, SideVectors, Trace]:
+    """Return the resolved request, the vectors of an image or a caption, and its trace."""
+    own = modality(item)
+    spec = resolve(model, replace(method, options=baseline_by_side(method.options, [own])))
+    tower = model.tower(own)
+    trace = tower.trace(tower.prepare([item]), min(spec.methods[own].layers, default=0))
+    side = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # the score is not used
+    return spec, side_vectors(side, spec.methods[own]), trace
 
 
 def _check_one_vector(model: Model) -> None:
@@ -124,7 +111,7 @@ class Contributions(ByValue):
 
     Attributes:
         vectors: The contribution of each patch, (patch + 1, dim); the last row is that of all other tokens.
-            ``vectors @ v`` are NIB's scores for the unit embedding v.
+            ``vectors @ v`` are the scores for the unit embedding v.
         after: The unit embedding of the image.
         before: The unit embedding at the baseline. The sum of ``vectors`` is ``after - before``, up to the completeness
             gap.
@@ -150,7 +137,7 @@ class Contributions(ByValue):
 
     @plain_torch()
     def explain(self, caption: str | Sequence[str] | Tensor, model: Model | None = None) -> Attribution:
-        """Return NIB's map for a caption or an embedding.
+        """Return the map for a caption or an embedding.
 
         It equals the image side of ``explain`` with the same options and the target ``cosine``, to 1e-5.
 
@@ -167,18 +154,23 @@ class Contributions(ByValue):
         if aim.ndim not in (1, 2) or aim.shape[-1] != len(self.after):
             raise BadInput(f"embeddings must have {len(self.after)} dimensions (got the shape {tuple(aim.shape)})")
         scores = aim @ self.vectors.T
-        facts, layers = self.facts, tuple(map(int, self.facts["layers"].split(",")))
-        summary = PathSummary(
+        share = scores[..., -1].abs() / scores.abs().sum(-1).clamp_min(1e-30)
+        return Attribution(scores[..., :-1], self.grid, share, self._path(aim, scores))
+
+    def _path(self, aim: Tensor, scores: Tensor) -> PathSummary | None:
+        """Return the summary of the path; None for methods without one."""
+        facts = self.facts
+        if "quadrature" not in facts:
+            return None
+        return PathSummary(
             facts["baseline"],
             facts["quadrature"],
-            layers,
+            tuple(map(int, filter(None, facts.get("layer", "").split(",")))),
             scores.new_full(scores.shape[:-1], int(facts["steps"])),
             at_input=aim @ self.after,
             at_baseline=aim @ self.before,
             sum=scores.sum(-1),
         )
-        share = scores[..., -1].abs() / scores.abs().sum(-1).clamp_min(1e-30)
-        return Attribution(scores[..., :-1], self.grid, share, summary)
 
     def _encoded(self, caption: str | Sequence[str], model: Model | None) -> Tensor:
         model = model or self.model
@@ -237,7 +229,12 @@ class Contributions(ByValue):
 
 @plain_torch()
 def contributions(
-    model: Model | str | Path | nn.Module, image: ImageSource, *, variant: str = "default", **options: Any
+    model: Model | str | Path | nn.Module,
+    image: ImageSource,
+    *,
+    method: str = "nib",
+    variant: str = "default",
+    **options: Any,
 ) -> Contributions:
     """Compute the contribution of each patch to the unit embedding of an image.
 
@@ -246,37 +243,33 @@ def contributions(
     Args:
         model: A loaded model, or what ``load_model`` takes.
         image: The image.
-        variant: A variant of the method ``nib``.
-        **options: Options of the method ``nib``.
+        method: A method that is linear in the target, as for ``explain_embeddings``.
+        variant: A variant of the method.
+        **options: Options of the method.
 
     Raises:
         BadInput: The image cannot be read.
-        UnknownName: No variant or option has that name.
-        BadOption: An option has an invalid value.
+        UnknownName: No method, variant or option has that name.
+        BadOption: An option has an invalid value, or the method is not linear in the target.
 
     """
     model, image = load_model(model), read_image(image)
     _check_one_vector(model)
-    spec = resolve(model, MethodSpec("nib", variant, baseline_by_side(options, ["image"])))
-    method = spec.nib("image")
-    trace = model.image.trace(model.image.prepare([image]), min(method.layer))
-    side = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # the score is not used
-    grid = trace.cut(method.layer[0]).units
-    assert isinstance(grid, Grid)
-    paths = SidePaths.of(side, method)
-    by_view = paths.integrate(lambda layer: vectors(layer, _cell_masks(grid, layer.rows)))
-    cells, fine = paths.blend([integral.values[:-1].T for integral in by_view], grid.bare())
-    others = torch.stack([integral.values[-1] for integral in by_view]).mean(0)
+    spec, vectors, _ = _vectors(model, image, MethodSpec(method, variant, options))
+    cells, grid = vectors.of_cells()
     facts = {
         "image": image.source,
         "image_hash": image.digest,
         "model": model.id,
         "weights_hash": model.weights_hash,
-        "quadrature": method.quadrature,
-        "baseline": method.baseline,
-        "steps": str(int(most_steps(by_view).max())),
-        "views": str(method.views),
-        "layers": ",".join(map(str, method.layer)),
+        "method": method,
+        **{name: _text(value) for name, value in spec.methods["image"].options().items()},
     }
-    ends = paths.after.float().cpu(), (paths.after - paths.change).float().cpu()
-    return Contributions(torch.cat([cells.T, others[None]]).float().cpu(), *ends, fine, facts, model)
+    if "steps" in facts:
+        facts["steps"] = str(int(cells.steps.max()))
+    ends = vectors.after.float().cpu(), (vectors.after - vectors.change).float().cpu()
+    return Contributions(cells.values.float().cpu(), *ends, grid, facts, model)
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

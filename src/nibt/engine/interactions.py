@@ -1,31 +1,21 @@
 """Word-region interactions: which words of a caption go with which parts of an image."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nibt.core.side import Side
 from nibt.data.images import ImageSource
 from nibt.data.pair import Caption, Pair, as_list, make_pairs, require_image_text
-from nibt.data.units import Grid, Words
+from nibt.data.units import Words
 from nibt.engine.batches import trace_sides
-from nibt.engine.jacobians import (
-    LayerPath,
-    PathIntegral,
-    SidePaths,
-    any_missed,
-    most_steps,
-    part_masks,
-    scores,
-    vectors,
-)
-from nibt.engine.late_tables import late_table
 from nibt.engine.mismatch import mismatches
 from nibt.engine.spec import ExplanationSpec, resolve
-from nibt.errors import BadOption, Unsupported
+from nibt.engine.tables import table_scores
+from nibt.errors import Unsupported
 from nibt.methods.base import MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model
@@ -53,11 +43,13 @@ def explain_interactions(
 ) -> Interaction | list[Interaction]:
     """Compute which words of a caption go with which parts of an image: a signed table, words x patches.
 
-    The paths of both towers are those of the method ``nib``, and the target is ``cosine``. The sum of the table over
-    all words is NIB's map of the image for the change of the caption's embedding. With all special tokens the table is
-    complete, up to ``Interaction.gap``.
+    The target is ``cosine``. With a method that is linear in it (``nib``, ``integrated_gradients``, ``banzhaf``,
+    ``shapley``, ``occlusion``, ``rise``), each patch and each word has a vector, and the table has their products. With
+    a method that is complete, the table is complete too, up to ``Interaction.gap``. ``fixlip`` fits the table to
+    coalitions of both sides. With any other method, an entry is the Shapley value of the word in the game of the
+    patch's scores for captions with some of the words; up to ten words it is exact.
 
-    Unless ``steps``, ``quadrature`` or a variant is given, the steps are doubled, up to 64, until two gaps are within
+    For ``nib``, unless ``steps``, ``quadrature`` or a variant is given, the steps are doubled, up to 64, until two gaps are within
     ``tolerance`` (0.01): the gap of the words' vectors, relative to the length of the change of the caption's
     embedding, and the gap of each word's map, relative to that of the word whose map has the largest sum.
     ``tolerance=None`` turns this off. Each word costs a forward pass through the upper layers of the text tower, and a
@@ -72,7 +64,7 @@ def explain_interactions(
         image: An image, or a list of images; lists are paired as in ``explain``.
         caption: A caption, or a list of captions.
         words: The words of the caption that get a map, by their texts or their positions from 0. Empty means all.
-        method: The method; other models than those with late interaction support ``nib`` only.
+        method: The method.
         variant: A variant of the method.
         on_progress: Called after each pair with the number of pairs that are done.
         **options: Options of the method.
@@ -83,8 +75,9 @@ def explain_interactions(
     Raises:
         BadInput: An image or a caption cannot be read, lists differ in length, a pair is not an image with a caption,
             or a word does not occur in a caption.
-        UnknownName: No variant or option has that name.
-        BadOption: An option has an invalid value, or the model does not support the method here.
+        UnknownName: No method, variant or option has that name.
+        BadOption: An option has an invalid value, or the model has too many units for the method.
+        Unsupported: The model's words have no map, or it lacks what the method needs.
 
     """
     find("methods", method)
@@ -96,9 +89,8 @@ def explain_interactions(
         raise Unsupported(
             f"{model.id} compares sets of vectors that are no tokens of the caption, so words have no map: use explain"
         )
-    if method != "nib" and not late:
-        raise BadOption(f"method must be nib for {model.id}, which has no late interaction (got {method!r})")
-    spec = resolve(model, MethodSpec(method, variant, options if late else _with_tolerance(variant, options)))
+    options = _with_tolerance(variant, options) if method == "nib" and not late else options
+    spec = resolve(model, MethodSpec(method, variant, options))
     answers = []
     for pair in pairs:
         answers.append(_table(spec, pair, as_list(words)))
@@ -117,22 +109,18 @@ def _table(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int]) -> In
     image, text = trace_sides(spec, [pair])
     words = _table_words(text, wanted)
     similarity = float(spec.model.similarity(image.trace.embedding, text.trace.embedding))
-    method, notes = spec.record["method"], ()
-    if spec.model.similarity.item_ndim > 1:
-        scores, grid, product = late_table(spec, image, text, words)
-    else:
-        scores, grid, product, steps, notes = _path_table(spec, image, text, words)
-        method = cast(MethodRecord, {**method, "steps": steps})
+    table = table_scores(spec, image, text, words)
+    steps = {} if table.steps is None else {"steps": dict(table.steps)}
     return Interaction(
         pair.caption,
-        scores,
-        grid,
+        table.scores,
+        table.grid,
         words,
         image.inputs.regions[0],
         pair.image.size,
         similarity,
-        product,
-        method,
+        table.product,
+        cast(MethodRecord, {**spec.record["method"], **steps}),
         **spec.provenance,
         source=pair.image.source,
         warnings=(
@@ -141,23 +129,11 @@ def _table(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int]) -> In
             *pair.notes,
             *image.inputs.notes[0],
             *text.inputs.notes[0],
-            *notes,
+            *table.notes,
         ),
         input=pair.image,
         image_hash=pair.image.digest,
     )
-
-
-def _path_table(
-    spec: ExplanationSpec, image: Side, text: Side, words: Words
-) -> tuple[Tensor, Grid, float, dict[str, int], tuple[str, ...]]:
-    """Return the product of the contributions of both sides, its grid and exact sum, the steps, and warnings."""
-    of_words, text_change = _word_vectors(text, spec, words)
-    of_patches, grid, image_change = _patch_scores(image, spec, of_words.values)
-    scores, product = of_patches.values.float().cpu(), float(image_change @ text_change)
-    steps = {"image": int(of_patches.steps.max()), "text": int(of_words.steps.max())}
-    notes = _unmet_tolerances({"image": of_patches, "text": of_words}, float(scores.sum()), product)
-    return scores, grid, product, steps, tuple(notes)
 
 
 def _table_words(text: Side, wanted: Sequence[str | int]) -> Words:
@@ -170,45 +146,3 @@ def _table_words(text: Side, wanted: Sequence[str | int]) -> Words:
     explained = torch.zeros_like(words.explained)
     explained[[token for word in chosen for token in word.tokens]] = True
     return Words(words.tokens, (chosen,), explained)
-
-
-def _word_vectors(text: Side, spec: ExplanationSpec, words: Words) -> tuple[PathIntegral, Tensor]:
-    """Return the contributions of the words to the unit embedding of the caption, and its change.
-
-    The last contribution is that of all other tokens.
-    """
-    tokens = [word.tokens for word in words.words[0]]
-    paths = SidePaths.of(text, spec.nib("text"))
-    (integral,) = paths.integrate(lambda layer: vectors(layer, part_masks(tokens, layer.rows)))
-    return integral, paths.change
-
-
-def _patch_scores(image: Side, spec: ExplanationSpec, word_vectors: Tensor) -> tuple[PathIntegral, Grid, Tensor]:
-    """Return the scores of the patches for each word's vector, their grid, and the change of the unit embedding.
-
-    The last score of each word is that of all other tokens. The tolerance of each word is relative to the word whose
-    map has the largest sum.
-    """
-    paths, units = SidePaths.of(image, spec.nib("image")), image.cut(spec.nib("image").layer[0]).units
-    assert isinstance(units, Grid)
-
-    def integral(layer: LayerPath) -> PathIntegral:
-        most = (word_vectors @ layer.change).abs().max()
-        return scores(layer, word_vectors, most.expand(len(word_vectors)))
-
-    by_view = paths.integrate(integral)
-    kept = [units.keep(view.values) for view in by_view]
-    others = torch.stack([view.values.sum(-1) - own.sum(-1) for view, own in zip(by_view, kept, strict=True)]).mean(0)
-    patches, grid = paths.blend(kept, units)
-    values = torch.cat([patches, others[:, None]], 1)
-    return PathIntegral(values, most_steps(by_view), any_missed(by_view)), grid, paths.change
-
-
-def _unmet_tolerances(sides: dict[str, PathIntegral], total: float, product: float) -> Iterator[str]:
-    """Yield a warning for each side whose completeness gap is above the tolerance."""
-    for name, integral in sides.items():
-        if integral.missed.any():
-            yield (
-                f"the {name} side of the table is above the tolerance after {int(integral.steps.max())} steps: the "
-                f"sum of the table is {total:.3g} (exact: {product:.3g})"
-            )

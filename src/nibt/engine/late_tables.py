@@ -13,12 +13,13 @@ from nibt.core.side import Side
 from nibt.data.units import Grid, Words
 from nibt.engine.jacobians import part_masks
 from nibt.engine.spec import ExplanationSpec
+from nibt.engine.table_scores import TableScores
 from nibt.results.attribution import Attribution
 
 _AT_ONCE = 8  # rows that go through the model together
 
 
-def late_table(spec: ExplanationSpec, image: Side, text: Side, words: Words) -> tuple[Tensor, Grid, float]:
+def late_table(spec: ExplanationSpec, image: Side, text: Side, words: Words) -> TableScores:
     """Compute the table of one pair.
 
     Args:
@@ -28,9 +29,8 @@ def late_table(spec: ExplanationSpec, image: Side, text: Side, words: Words) -> 
         words: The words that get a row.
 
     Returns:
-        The table, (word + 1, patch + 1), the grid of its patches, and the exact sum of all scores. The last row has all
-        other tokens of the query. The last column has all image tokens that are no patches, for methods with a path;
-        other methods give these no sum, so it is 0, and the exact sum is that of the scores.
+        The table. Methods without a path give image tokens that are no patches no sum, so the last column is 0, and the
+        exact sum is that of the scores.
 
     """
     query = text.trace.embedding[0]
@@ -44,7 +44,7 @@ def late_table(spec: ExplanationSpec, image: Side, text: Side, words: Words) -> 
         product = float(sum((path.at_input - path.at_baseline).sum() for path in paths))
     grid = parts[0].units
     assert isinstance(grid, Grid)
-    return torch.cat([kept, others[:, None]], 1), grid.bare(), product
+    return TableScores(torch.cat([kept, others[:, None]], 1), grid.bare(), product)
 
 
 def _rows(spec: ExplanationSpec, image: Side, queries: Tensor) -> Attribution:

@@ -3,27 +3,44 @@
 from abc import abstractmethod
 from dataclasses import dataclass
 
+import torch
+
+from nibt.core.perturbation import masker
 from nibt.core.side import Side
 from nibt.data.units import Units, Words
 from nibt.methods.base import Method
 from nibt.results.attribution import Attribution
-from nibt.types import PerUnit
+from nibt.types import PerExample, UnitValues
 
 
 @dataclass(frozen=True)
 class UnitMethod(Method):
-    """Base class of methods that score units directly."""
+    """Base class of methods that score units directly.
+
+    A method that declares ``linear`` also computes vectors: with ``Side.embedded`` the score of an input is its unit
+    embedding, and ``scores`` and ``nothing`` keep that last dimension.
+    """
 
     @abstractmethod
-    def scores(self, side: Side, units: Units) -> PerUnit:
+    def scores(self, side: Side, units: Units) -> UnitValues:
         """Compute the scores of a batch: one column per cell of a grid, or per row of a caption.
 
         Columns of special tokens are dropped afterwards.
         """
 
+    def units(self, side: Side) -> Units:
+        """Return the units that are scored."""
+        return side.units
+
+    def nothing(self, side: Side, units: Units) -> PerExample:
+        """Compute the score of the inputs without any unit, as this method removes units."""
+        width = units.explained.shape[1] if isinstance(units, Words) else units.count
+        device = side.tower.example.device
+        return masker(side, units)(torch.zeros(len(side.inputs), width, dtype=torch.float32, device=device))
+
     def attribute(self, side: Side) -> Attribution:
         """Compute the scores of a batch."""
-        units = side.units
+        units = self.units(side)
         scores = self.scores(side, units)
         if isinstance(units, Words):
             scores = units.keep(scores)

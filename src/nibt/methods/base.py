@@ -82,6 +82,9 @@ class Method(Plugin, ABC):
     needs: ClassVar[tuple[Need, ...]] = ()
     signed: ClassVar[bool] = True
     """Whether the sign of a score is the direction in which a unit moves the target; if not, only its size counts."""
+    linear: ClassVar[bool] = False
+    """Whether the scores are linear in the target. Each unit then has a vector, whose product with the unit embedding
+    of the other side is its score, and two sides have a table (``nibt.engine.vectors``)."""
     sides: ClassVar[tuple[Modality, ...]] = ("image", "text")
     variants: ClassVar[Mapping[str, Mapping[Modality, Options]]] = {"default": {"image": {}, "text": {}}}
 

@@ -55,6 +55,7 @@ class NIB(Method):
 
     paper = "Zhu et al., ICLR 2025, arXiv 2502.14889"
     kind = "path"
+    linear = True
     cost = "1 + 2 x steps x (1 - layer / depth)"
     variants: ClassVar = {
         "default": {

@@ -26,7 +26,7 @@ from nibt.core.perturbation import masker
 from nibt.core.side import Side
 from nibt.data.units import Grid, Units
 from nibt.methods._units import UnitMethod
-from nibt.types import PerUnit
+from nibt.types import UnitValues
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,12 @@ class Occlusion(UnitMethod):
 
     paper = "Zeiler and Fergus, ECCV 2014, arXiv 1311.2901"
     kind = "perturbation"
+    linear = True
     cost = "1 + units"
     variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
 
     @override
-    def scores(self, side: Side, units: Units) -> PerUnit:
+    def scores(self, side: Side, units: Units) -> UnitValues:
         if isinstance(units, Grid):
             count, tried = units.count, torch.arange(units.count, device="cpu")
         else:  # only rows that belong to a word in any caption of the batch
@@ -47,8 +48,8 @@ class Occlusion(UnitMethod):
         device = side.tower.example.device
         keep = 1 - torch.eye(count, dtype=torch.float32, device=device)[tried.to(device)]
         hidden = masker(side, units)(keep[:, None].expand(-1, len(side.inputs), -1))
-        scores = torch.zeros(len(side.inputs), count, device=hidden.device, dtype=hidden.dtype)
-        scores[:, tried] = side.value()[:, None] - hidden.T
+        scores = hidden.new_zeros(len(side.inputs), count, *hidden.shape[2:])
+        scores[:, tried] = side.value()[:, None] - hidden.transpose(0, 1)
         return scores
 
 

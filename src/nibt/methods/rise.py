@@ -22,24 +22,25 @@ from typing import ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+from typing_extensions import override
 
 from nibt.core.perturbation import mask_chunks, score_of_pixels
 from nibt.core.side import Side
-from nibt.data.units import Grid, Words
+from nibt.data.units import Grid, Units, Words
 from nibt.errors import BadOption
 from nibt.methods._checks import at_least, generator
-from nibt.methods.base import Method
+from nibt.methods._units import UnitMethod
+from nibt.models._trace import Cut
 from nibt.models.base import ImageTower
-from nibt.results.attribution import Attribution
-from nibt.types import PerUnit
+from nibt.types import PerExample, UnitValues
 
 _PARTS = 4  # squares per cell along each axis, over which the pixel map is averaged
 
 
 @dataclass(frozen=True)
-class RISE(Method):
+class RISE(UnitMethod):
     """Masks averaged with the scores of the masked inputs.
 
     Args:
@@ -52,6 +53,7 @@ class RISE(Method):
 
     paper = "Petsiuk et al., BMVC 2018, arXiv 1806.07421"
     kind = "perturbation"
+    linear = True
     cost = "1 + masks"
     signed = False
     needs = ("stem",)
@@ -69,26 +71,40 @@ class RISE(Method):
         if not 0 < self.share <= 1:
             raise BadOption(f"share must be above 0 and at most 1 (got {self.share})")
 
-    def attribute(self, side: Side) -> Attribution:
+    @override
+    def units(self, side: Side) -> Units:
+        if not isinstance(side.tower, ImageTower):
+            return side.stem().units
+        height, width = side.tower.extent(side.inputs)
+        return Grid(min(_PARTS * self.cells, height), min(_PARTS * self.cells, width))
+
+    @override
+    def scores(self, side: Side, units: Units) -> UnitValues:
         """Compute the scores of a batch; all items share the masks."""
         with torch.no_grad():
-            if isinstance(side.tower, ImageTower):
-                scores, units = self._image_scores(side, side.tower)
-            else:
-                scores, units = self._caption_scores(side)
-        return Attribution(scores, units, scores.new_zeros(len(scores)))
+            if isinstance(units, Grid):
+                return self._image_scores(side, units)
+            return self._caption_scores(side)
 
-    def _image_scores(self, side: Side, tower: ImageTower) -> tuple[PerUnit, Grid]:
-        height, width = tower.extent(side.inputs)
-        units = Grid(min(_PARTS * self.cells, height), min(_PARTS * self.cells, width))
+    @override
+    def nothing(self, side: Side, units: Units) -> PerExample:
+        if isinstance(units, Grid):
+            return super().nothing(side, units)
+        stem = side.stem()
+        with torch.no_grad():
+            return side.score(stem.rest((stem.hidden * ~_explained(stem)[..., None])[None]))[0]
+
+    def _image_scores(self, side: Side, units: Grid) -> UnitValues:
+        assert isinstance(side.tower, ImageTower)
+        height, width = side.tower.extent(side.inputs)
         grids, shifts = self._grids(height, width)
-        total = torch.zeros(len(side.inputs), height, width, dtype=torch.float32, device=tower.example.device)
+        total = torch.zeros((), dtype=torch.float32, device=side.tower.example.device)
         for part in mask_chunks(side, self.masks):
             keep = _upsample(grids[part].to(total.device), shifts[part], height, width)
             scores = score_of_pixels(side, keep[:, None].expand(-1, len(side.inputs), -1, -1))
-            total += torch.einsum("mb,mhw->bhw", scores.to(total), keep)
-        pooled = F.adaptive_avg_pool2d(total, (units.rows, units.columns))
-        return pooled.flatten(1) / (self.masks * self.share), units
+            pooled = F.adaptive_avg_pool2d(keep[:, None], (units.rows, units.columns)).flatten(1)
+            total = total + torch.einsum("mb...,mu->bu...", scores.to(total), pooled)
+        return total / (self.masks * self.share)
 
     def _grids(self, height: int, width: int) -> tuple[Float[Tensor, "mask row column"], list[list[int]]]:
         """Draw the cells that each mask keeps, and its shift, which is less than a cell."""
@@ -97,18 +113,23 @@ class RISE(Method):
         cell = [-(-height // self.cells), -(-width // self.cells)]
         return torch.from_numpy(grids.astype(np.float32)), draws.integers(0, cell, (self.masks, 2)).tolist()
 
-    def _caption_scores(self, side: Side) -> tuple[PerUnit, Words]:
+    def _caption_scores(self, side: Side) -> UnitValues:
         stem = side.stem()
-        assert isinstance(stem.units, Words)
-        explained = stem.units.explained.to(stem.hidden.device)
+        explained = _explained(stem)
         drawn = [generator(self.seed, row).random(self.masks) < self.share for row in range(explained.shape[1])]
         keep = torch.from_numpy(np.stack(drawn, 1)).to(stem.hidden.device)  # a row's draws do not depend on the length
-        total = torch.zeros(explained.shape, dtype=torch.float32, device=stem.hidden.device)
+        total = torch.zeros((), dtype=torch.float32, device=stem.hidden.device)
         for part in mask_chunks(side, self.masks):
             whole = (keep[part, None] | ~explained)[..., None]
             scores = side.score(stem.rest(stem.hidden * whole))
-            total += torch.einsum("mb,mt->bt", scores.to(total), keep[part].to(total))
-        return stem.units.keep(total / (self.masks * self.share)), stem.units
+            total = total + torch.einsum("mb...,mt->bt...", scores.to(total), keep[part].to(total))
+        return total / (self.masks * self.share)
+
+
+def _explained(stem: Cut) -> Bool[Tensor, "batch token"]:
+    """Return which rows of captions belong to words."""
+    assert isinstance(stem.units, Words)
+    return stem.units.explained.to(stem.hidden.device)
 
 
 def _upsample(

@@ -1,0 +1,218 @@
+"""The vectors of units from integrals along a path: of NIB, and of integrated gradients.
+
+Each view of an image and each layer of the method has a path of its own (``nibt.engine.jacobians``), and the vectors
+are the means over them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from typing_extensions import override
+
+from nibt.core.quadrature import Nodes, nodes, refined
+from nibt.core.side import Side
+from nibt.data.units import Grid, Units, special_share
+from nibt.engine.jacobians import part_masks, part_vectors, vjp_integral
+from nibt.engine.vectors import PartValues, SideVectors, VectorScores
+from nibt.methods._path import PathMethod
+from nibt.methods._views import Views
+from nibt.methods.nib import NIB
+from nibt.models._trace import Cut
+from nibt.results.attribution import PathSummary, allowed
+from nibt.types import Hidden
+
+
+@dataclass(frozen=True)
+class LayerPath:
+    """The path of one example from the baseline to the hidden state at a layer.
+
+    Attributes:
+        cut: The tower, cut at the layer.
+        start: The baseline state.
+        change: The change of the unit embedding along the path, which is the exact sum of the P[t] of all rows.
+        method: The method.
+
+    """
+
+    cut: Cut
+    start: Hidden
+    change: Float[Tensor, " dim"]
+    method: NIB | PathMethod
+
+    @property
+    def rows(self) -> int:
+        """The number of rows of a state, special tokens included."""
+        return self.cut.hidden.shape[1]
+
+    def paths(self) -> Iterator[Nodes]:
+        """Yield the nodes of the rule; with a tolerance, then twice as many each time."""
+        method = self.method
+        return refined(method.quadrature, method.steps, method.floor, _tolerance(method) is not None)
+
+    def allowed(self, change: Tensor) -> Tensor:
+        """Return the largest allowed gap between a sum and a change."""
+        return allowed(change, _tolerance(self.method))
+
+
+@dataclass(frozen=True)
+class PathVectors(SideVectors):
+    """The vectors of one example along a path: at each layer of a method, for each view.
+
+    Attributes:
+        after: The unit embedding, as the mean over the views: (dim).
+        paths: For each view, the path at each layer.
+        views: The views; None if there is only one.
+        method: The method.
+
+    """
+
+    after: Float[Tensor, " dim"]
+    paths: Sequence[Sequence[LayerPath]]
+    views: Views | None
+    method: NIB | PathMethod
+
+    @classmethod
+    def of(cls, side: Side, method: NIB | PathMethod) -> "PathVectors":
+        """Return the paths of a side with one example."""
+        views = Views.of(side, method.views, method.layers) if method.views > 1 else None
+        sides = list(views.sides(1)) if views else [side]
+        ends = [F.normalize(one.trace.embedding, dim=-1)[0] for one in sides]
+        paths = [_layer_paths(one, end, method) for one, end in zip(sides, ends, strict=True)]
+        return cls(torch.stack(ends).mean(0), paths, views, method)
+
+    @property
+    @override
+    def change(self) -> Float[Tensor, " dim"]:
+        """The change of the unit embedding along the path, as the mean over layers and views."""
+        return torch.stack([torch.stack([layer.change for layer in layers]).mean(0) for layers in self.paths]).mean(0)
+
+    @property
+    def units(self) -> Units:
+        """The units of the first view at the first layer."""
+        return self.paths[0][0].cut.units
+
+    @override
+    def of_words(self, groups: Sequence[Sequence[int]]) -> PartValues:
+        return PartValues.mean(self._integrate(lambda layer: vectors(layer, part_masks(groups, layer.rows))))
+
+    @override
+    def of_cells(self) -> tuple[PartValues, Grid]:
+        grid = self.units
+        assert isinstance(grid, Grid)
+        by_view = self._integrate(lambda layer: vectors(layer, _cell_masks(grid, layer.rows)))
+        cells, fine = self._blend([view.values[:-1].T for view in by_view], grid)
+        mean = PartValues.mean(by_view)
+        return replace(mean, values=torch.cat([cells.T, mean.values[-1:]])), fine
+
+    @override
+    def scores(self, aim: Float[Tensor, "vector dim"], together: bool = False) -> VectorScores:
+        def integral(layer: LayerPath) -> PartValues:
+            changes = aim @ layer.change
+            return scores(layer, aim, changes.abs().max().expand(len(aim)) if together else changes)
+
+        by_view, units = self._integrate(integral), self.units
+        mean, kept = PartValues.mean(by_view), [units.keep(view.values) for view in by_view]
+        share = torch.stack([special_share(view.values, units) for view in by_view]).mean(0)
+        others = mean.values.sum(-1) - torch.stack([own.sum(-1) for own in kept]).mean(0)
+        own, fine = self._blend(kept, units) if isinstance(units, Grid) else (kept[0], units)
+        return VectorScores(replace(mean, values=torch.cat([own, others[:, None]], 1)), fine, share)
+
+    @override
+    def summary(self, aim: Float[Tensor, "vector dim"], scores: VectorScores) -> PathSummary:
+        return PathSummary(
+            self.method.baseline,
+            self.method.quadrature,
+            self.method.layers,
+            scores.parts.steps,
+            at_input=aim @ self.after,
+            at_baseline=aim @ (self.after - self.change),
+            sum=scores.parts.values.sum(-1),
+            tolerance=_tolerance(self.method),
+        )
+
+    def _integrate(self, integral: Callable[[LayerPath], PartValues]) -> list[PartValues]:
+        """Compute an integral for each view, as the mean over the layers."""
+        return [PartValues.mean([integral(layer) for layer in layers]) for layers in self.paths]
+
+    def _blend(self, values: Sequence[Float[Tensor, "row unit"]], grid: Grid) -> tuple[Float[Tensor, "row cell"], Grid]:
+        """Blend values on the units of each view; see ``Views.blend``."""
+        return (values[0], grid.bare()) if self.views is None else self.views.blend(torch.stack(list(values)), grid)
+
+
+def _layer_paths(side: Side, after: Float[Tensor, " dim"], method: NIB | PathMethod) -> list[LayerPath]:
+    """Return the path at each layer of a method, for a side with one example, whose unit embedding is ``after``.
+
+    A method without layers has its path at the first tokens.
+    """
+    low, paths = nodes(method.quadrature, method.steps, method.floor).low, []
+    for layer in method.layers or (None,):
+        cut = side.stem() if layer is None else side.cut(layer)
+        start = side.baseline(method.baseline, layer, cut.hidden)
+        before = side.end(method.baseline, layer, cut, start + low * (cut.hidden - start))
+        paths.append(LayerPath(cut, start, after - F.normalize(before, dim=-1)[0], method))
+    return paths
+
+
+def _tolerance(method: NIB | PathMethod) -> float | None:
+    return method.tolerance if isinstance(method, NIB) else None
+
+
+def _cell_masks(grid: Grid, count: int) -> Float[Tensor, "part token"]:
+    """Return the share of each of ``count`` rows in each cell, and a last part for what is in no cell.
+
+    A row of an overview is divided among the cells that it covers.
+    """
+    cells = grid.keep(torch.eye(count, dtype=torch.float32, device="cpu")).T
+    return torch.cat([cells, 1 - cells.sum(0, keepdim=True)])
+
+
+def vectors(layer: LayerPath, masks: Float[Tensor, "part token"]) -> PartValues:
+    """Compute the sum of P[t] over the rows of each part: (part, dim).
+
+    With a tolerance, the steps are doubled until the length of the gap between the sum of all parts and ``change`` is
+    below that share of the length of ``change``.
+
+    Args:
+        layer: The path.
+        masks: Parts that have each row exactly once.
+
+    """
+    size = layer.change.norm()
+    for path in layer.paths():
+        result = part_vectors(layer.cut, layer.start, path, masks, len(layer.change))[:, 0]
+        missed = (result.sum(0) - layer.change).norm() > layer.allowed(size)
+        if not missed:
+            break
+    return PartValues(result, result.new_full((len(masks),), len(path.positions)), missed.expand(len(masks)))
+
+
+def scores(layer: LayerPath, aim: Float[Tensor, "vector dim"], most: Float[Tensor, " vector"]) -> PartValues:
+    """Compute P[t] . v for each vector v: (vector, token).
+
+    It takes the cheaper way: a backward pass per vector, or the P[t] of all rows and a matrix product. With a
+    tolerance, the steps of each vector are doubled until the gap between its sum and ``v . change`` is small enough.
+
+    Args:
+        layer: The path.
+        aim: The vectors v.
+        most: For each vector, the change that the tolerance is relative to.
+
+    """
+    expected, bound = aim @ layer.change, layer.allowed(most)
+    result, steps = aim.new_zeros(len(aim), layer.rows), aim.new_zeros(len(aim))
+    missed = torch.ones_like(expected, dtype=torch.bool)
+    for path in layer.paths():
+        if int(missed.sum()) <= min(layer.rows, aim.shape[1]):
+            result[missed] = vjp_integral(layer.cut, layer.start, path, aim[missed][:, None])[:, 0]
+        else:
+            each = torch.eye(layer.rows, dtype=aim.dtype, device=aim.device)
+            result[missed] = aim[missed] @ part_vectors(layer.cut, layer.start, path, each, aim.shape[1])[:, 0].T
+        steps[missed] = len(path.positions)
+        missed = (result.sum(-1) - expected).abs() > bound
+        if not missed.any():
+            break
+    return PartValues(result, steps, missed)

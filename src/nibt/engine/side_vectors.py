@@ -1,0 +1,103 @@
+"""The vectors of the units of one side: the one place where tables and contributions get them.
+
+Methods with a path integrate their vectors (``nibt.engine.path_vectors``). Others compute them as they compute scores,
+with the unit embedding in place of the score (``Side.embedded``).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from typing_extensions import override
+
+from nibt.core.side import Side
+from nibt.data.units import Grid, Units
+from nibt.engine.jacobians import part_masks
+from nibt.engine.path_vectors import PathVectors
+from nibt.engine.vectors import PartValues, SideVectors, VectorScores
+from nibt.errors import BadOption
+from nibt.methods._path import PathMethod
+from nibt.methods._units import UnitMethod
+from nibt.methods._views import Views
+from nibt.methods.base import Method
+from nibt.methods.nib import NIB
+from nibt.registry import available, find
+
+
+def side_vectors(side: Side, method: Method) -> SideVectors:
+    """Return the vectors of a side with one example.
+
+    Raises:
+        BadOption: The method is not linear in the target.
+
+    """
+    if method.linear and isinstance(method, NIB | PathMethod):
+        return PathVectors.of(side, method)
+    if method.linear and isinstance(method, UnitMethod):
+        return UnitVectors.of(side, method)
+    able = ", ".join(linear_methods())
+    raise BadOption(f"{method.name} is not linear in the target, so a unit has no vector: choose one of {able}")
+
+
+def linear_methods() -> list[str]:
+    """Return the names of the methods whose units have vectors."""
+    return [name for name in available("methods") if find("methods", name).linear]
+
+
+@dataclass(frozen=True)
+class UnitVectors(SideVectors):
+    """Vectors that a method computes as it computes scores, without a path.
+
+    Attributes:
+        vectors: (unit, dim), with zeros for special tokens.
+        units: The units.
+        before: The unit embedding of the input without any unit.
+
+    """
+
+    after: Float[Tensor, " dim"]
+    before: Float[Tensor, " dim"]
+    vectors: Float[Tensor, "unit dim"]
+    units: Units
+
+    @classmethod
+    def of(cls, side: Side, method: UnitMethod) -> "UnitVectors":
+        """Compute the vectors of a side with one example, as means over the views."""
+        views = Views.of(side, method.views, method.layers) if method.views > 1 else None
+        sides = [one.embedded() for one in (views.sides(1) if views else [side])]
+        units = method.units(side)
+        each = [_kept(method.scores(one, units)[0], units) for one in sides]
+        after = torch.stack([one.value()[0] for one in sides]).mean(0)
+        before = torch.stack([method.nothing(one, units)[0] for one in sides]).mean(0)
+        if views is None:
+            return cls(after, before, each[0], units.bare() if isinstance(units, Grid) else units)
+        assert isinstance(units, Grid)
+        fine, grid = views.blend(torch.stack(each).transpose(1, 2), units)
+        return cls(after, before, fine.T, grid)
+
+    @property
+    @override
+    def change(self) -> Float[Tensor, " dim"]:
+        return self.after - self.before
+
+    @override
+    def of_words(self, groups: Sequence[Sequence[int]]) -> PartValues:
+        return PartValues.exact(part_masks(groups, len(self.vectors)).to(self.vectors) @ self.vectors)
+
+    @override
+    def of_cells(self) -> tuple[PartValues, Grid]:
+        assert isinstance(self.units, Grid)
+        return PartValues.exact(F.pad(self.vectors, (0, 0, 0, 1))), self.units
+
+    @override
+    def scores(self, aim: Float[Tensor, "vector dim"], together: bool = False) -> VectorScores:
+        scores = F.pad(aim @ self.vectors.to(aim).T, (0, 1))
+        return VectorScores(PartValues.exact(scores), self.units, scores.new_zeros(len(aim)))
+
+
+def _kept(vectors: Float[Tensor, "unit dim"], units: Units) -> Float[Tensor, "unit dim"]:
+    """Return the vectors with zeros for special tokens."""
+    return vectors if isinstance(units, Grid) else units.keep(vectors.T).T

@@ -1,0 +1,103 @@
+"""The vectors of the units of one input, for methods that are linear in the target.
+
+The cosine is u . v with the unit embeddings u of this side and v of the other. A method whose scores are linear in it
+has a vector for each unit: P[i] . v is the score of unit i for any v, and for vectors Q[j] of the other side P Q^T is
+the table of both. A method declares it by ``Method.linear``. ``nibt.engine.side_vectors`` makes the vectors.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from nibt.data.units import Grid, Units
+from nibt.results.attribution import PathSummary
+from nibt.types import PerExample
+
+
+@dataclass(frozen=True)
+class PartValues:
+    """Values of parts, with how they were computed.
+
+    Attributes:
+        values: The vectors of parts, (part, dim), or the scores of rows for several vectors, (vector, token).
+        steps: The number of steps of the path for each row of ``values``; 0 for methods without a path.
+        missed: Whether the completeness gap of each row of ``values`` is above the tolerance.
+
+    """
+
+    values: Tensor
+    steps: PerExample
+    missed: Bool[Tensor, " row"]
+
+    @classmethod
+    def exact(cls, values: Tensor) -> "PartValues":
+        """Return values that were not computed along a path."""
+        steps = values.new_zeros(len(values))
+        return cls(values, steps, steps > 0)
+
+    @classmethod
+    def mean(cls, parts: "Sequence[PartValues]") -> "PartValues":
+        """Return the mean over layers or views, with the largest number of steps."""
+        values = torch.stack([part.values for part in parts]).mean(0)
+        steps = torch.stack([part.steps for part in parts]).amax(0)
+        return cls(values, steps, torch.stack([part.missed for part in parts]).any(0))
+
+
+@dataclass(frozen=True)
+class VectorScores:
+    """The scores of the units of one input for several vectors of the other side.
+
+    Attributes:
+        parts: The scores, (vector, unit + 1); the last column has what belongs to no unit.
+        units: The units.
+        special_share: For each vector, the share of the absolute score on special tokens.
+
+    """
+
+    parts: PartValues
+    units: Units
+    special_share: PerExample
+
+
+class SideVectors(ABC):
+    """The vectors of the units of one image or caption.
+
+    Attributes:
+        after: The unit embedding of the input, as the mean over the views: (dim).
+        change: The change of the unit embedding from the input without content: (dim).
+
+    """
+
+    after: Float[Tensor, " dim"]
+
+    @property
+    @abstractmethod
+    def change(self) -> Float[Tensor, " dim"]:
+        """Return the change of the unit embedding."""
+
+    @abstractmethod
+    def of_words(self, groups: Sequence[Sequence[int]]) -> PartValues:
+        """Compute the vector of each group of token rows, and last that of all other rows: (group + 1, dim)."""
+
+    @abstractmethod
+    def of_cells(self) -> tuple[PartValues, Grid]:
+        """Compute the vector of each cell, and last that of all other tokens: (cell + 1, dim)."""
+
+    @abstractmethod
+    def scores(self, aim: Float[Tensor, "vector dim"], together: bool = False) -> VectorScores:
+        """Compute the scores of the units for vectors of the other side.
+
+        Args:
+            aim: The vectors.
+            together: Whether a tolerance is relative to the vector whose scores have the largest sum, instead of to
+                each vector alone.
+
+        """
+
+    def summary(self, aim: Float[Tensor, "vector dim"], scores: VectorScores) -> PathSummary | None:
+        """Return the summary of the path, with an item per vector; None for methods without a path."""
+        return None

@@ -1,0 +1,101 @@
+"""Word-region tables of methods that are not linear in the target: Shapley values of the words (Metagame, 2026).
+
+The game of a patch is its score by the method for the caption with only the words of a coalition; the other words are
+replaced by padding, as wherever words are removed. The entry of a word and a patch is the Shapley value of the word in
+the game of the patch. The rows of all words, and the map for the caption without any word, add up to the map for the
+whole caption.
+"""
+
+from functools import partial
+from itertools import combinations
+from math import factorial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nibt.core.perturbation import masker
+from nibt.core.side import Side
+from nibt.data.units import Grid, Words
+from nibt.engine.spec import ExplanationSpec
+from nibt.engine.table_scores import TableScores
+from nibt.methods._checks import generator
+from nibt.results.attribution import Attribution
+
+EXACT = 10
+"""The largest number of words whose coalitions are all evaluated: 1,024 maps of the image."""
+ORDERS = 32
+"""The number of random orders of the words of longer captions; each has a map for each word."""
+_AT_ONCE = 8  # maps that are computed together
+
+
+def word_game_table(spec: ExplanationSpec, image: Side, text: Side, words: Words) -> TableScores:
+    """Compute the table of one pair.
+
+    Args:
+        spec: The resolved request.
+        image: The image side of one pair.
+        text: The text side of the pair.
+        words: The words that get a row. All words of the caption are players, and those without a row go to the last
+            row, with the map for the caption without any word.
+
+    """
+    assert text.inputs.words is not None
+    players = text.inputs.words[0].words[0]
+    shown, shares = word_game(len(players))
+    keep = torch.ones(len(shown), 1, text.inputs.words.explained.shape[1], dtype=torch.float32, device="cpu")
+    for place, word in enumerate(players):
+        keep[:, 0, list(word.tokens)] = torch.from_numpy(shown[:, [place]]).float()
+    captions = masker(text.embedded(), text.units)(keep.to(text.tower.example.device))[:, 0]
+    maps = [_maps(spec, image, part) for part in captions.split(_AT_ONCE)]
+    scores = torch.cat([_with_others(part) for part in maps]).double().cpu()
+    values = torch.from_numpy(shares) @ scores  # a row per word
+    rows = [players.index(word) for word in words.words[0]]
+    whole, table = scores[-1], values[rows]
+    units = maps[0].units
+    assert isinstance(units, Grid)
+    full = torch.cat([table, (whole - table.sum(0))[None]]).float()
+    return TableScores(full, units.bare(), float(whole.sum()))
+
+
+def word_game(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return coalitions of words, and the weight of each in the Shapley value of each word: (word, coalition).
+
+    The first coalition is empty and the last has all words. Up to ``EXACT`` words, the values are exact; otherwise
+    they are means over random orders, each with its reverse.
+    """
+    if count <= EXACT:
+        sets = [frozenset(chosen) for size in range(count + 1) for chosen in combinations(range(count), size)]
+        place = {chosen: index for index, chosen in enumerate(sets)}
+        shares = np.zeros((count, len(sets)))
+        for before in sets[:-1]:
+            weight = factorial(len(before)) * factorial(count - len(before) - 1) / factorial(count)
+            for word in set(range(count)) - before:
+                shares[word, place[before | {word}]] += weight
+                shares[word, place[before]] -= weight
+    else:
+        draws = generator(0)
+        half = [draws.permutation(count).tolist() for _ in range(ORDERS // 2)]
+        orders = [order for one in half for order in (one, one[::-1])]
+        prefixes = [frozenset(order[:size]) for order in orders for size in range(count + 1)]
+        sets = sorted(set(prefixes), key=lambda chosen: (len(chosen), sorted(chosen)))
+        place = {chosen: index for index, chosen in enumerate(sets)}
+        shares = np.zeros((count, len(sets)))
+        for order in orders:
+            for size, word in enumerate(order):
+                shares[word, place[frozenset(order[: size + 1])]] += 1 / len(orders)
+                shares[word, place[frozenset(order[:size])]] -= 1 / len(orders)
+    shown = np.array([[word in chosen for word in range(count)] for chosen in sets])
+    return shown, shares
+
+
+def _maps(spec: ExplanationSpec, image: Side, captions: Tensor) -> Attribution:
+    """Return the maps of the image for the embeddings of captions: (caption, dim)."""
+    score = partial(spec.targets["image"], other=captions, context=spec.contexts["image"])
+    return spec.methods["image"](Side(image.model, image.trace.take([0] * len(captions)), score, image.memory))
+
+
+def _with_others(maps: Attribution) -> Tensor:
+    """Return the scores with a last column for image tokens that are no patches, which only a path has."""
+    others = maps.scores.new_zeros(len(maps.scores)) if maps.path is None else maps.path.sum - maps.scores.sum(-1)
+    return torch.cat([maps.scores, others[:, None]], 1)

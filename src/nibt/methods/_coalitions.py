@@ -1,0 +1,156 @@
+"""Methods that evaluate the input with random coalitions of its units, and fit an additive model to the scores."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from typing_extensions import override
+
+from nibt.core.perturbation import masker
+from nibt.core.side import Side
+from nibt.data.units import Grid, Units
+from nibt.errors import BadOption
+from nibt.methods._checks import at_least, generator
+from nibt.methods._units import UnitMethod
+from nibt.types import UnitValues
+
+RCOND = 1e-10  # smaller shares of the largest eigenvalue count as zero
+Coalitions = Bool[np.ndarray, "coalition player"]
+Weights = Float[np.ndarray, " coalition"]
+Values = Float[np.ndarray, "coalition *value"]
+
+
+@dataclass(frozen=True)
+class CoalitionMethod(UnitMethod):
+    """Base class of methods with coalitions. The players of an item are its explained units.
+
+    Args:
+        budget: The number of coalitions.
+        seed: The seed of the coalitions.
+
+    """
+
+    kind = "perturbation"
+    linear = True
+
+    budget: int = 512
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(2, budget=self.budget)
+        at_least(0, seed=self.seed)
+
+    @abstractmethod
+    def coalitions(self, players: int) -> tuple[Coalitions, Weights]:
+        """Return the coalitions of so many players, the same for every item, and their weights."""
+
+    @abstractmethod
+    def fit(self, shown: Coalitions, weights: Weights, values: Values, whole: np.ndarray | float) -> np.ndarray:
+        """Fit the effect of each player: (player, *value).
+
+        Args:
+            shown: The coalitions.
+            weights: Their weights.
+            values: The score of each coalition, or its unit embedding.
+            whole: The score of the whole input.
+
+        """
+
+    @override
+    def scores(self, side: Side, units: Units) -> UnitValues:
+        device, item_players = side.tower.example.device, players(units, len(side.inputs))
+        games = [self.coalitions(len(own)) for own in item_players]
+        width = units.count if isinstance(units, Grid) else units.explained.shape[1]
+        most = max(len(shown) for shown, _ in games)
+        keep = torch.ones(most, len(item_players), width, dtype=torch.float32, device="cpu")
+        for item, (own, (shown, _)) in enumerate(zip(item_players, games, strict=True)):
+            keep[: len(shown), item, own] = torch.from_numpy(shown).float()
+        values = masker(side, units)(keep.to(device)).double().cpu().numpy()
+        whole = side.value().double().cpu().numpy()
+        scores = torch.zeros(len(item_players), width, *whole.shape[1:], dtype=torch.float32, device="cpu")
+        for item, (own, (shown, weights)) in enumerate(zip(item_players, games, strict=True)):
+            result = self.fit(shown, weights, values[: len(shown), item], whole[item, ...])
+            scores[item, own] = torch.from_numpy(result).float()
+        return scores.to(device)
+
+
+def players(units: Units, count: int) -> Sequence[list[int]]:
+    """Return the players of each of ``count`` items: its explained units."""
+    if isinstance(units, Grid):
+        return [list(range(units.count))] * count
+    return [row.nonzero()[:, 0].tolist() for row in units.explained.cpu()]
+
+
+def subsets(count: int) -> Coalitions:
+    """Return all coalitions of ``count`` players: the empty one first, the full one last."""
+    return (np.arange(2**count)[:, None] >> np.arange(count) & 1).astype(bool)
+
+
+def drawn_coalitions(players: int, budget: int, share: float, seed: int) -> tuple[Coalitions, Weights]:
+    """Return coalitions that keep each player with the probability ``share``, and their weights.
+
+    If the budget covers all coalitions, these are returned with their probabilities. With the share 1/2, coalitions are
+    drawn in pairs with their complements, whose differences have no effects of even order.
+    """
+    if 2**players <= budget:
+        shown = subsets(players)
+        sizes = shown.sum(1)
+        return shown, share**sizes * (1 - share) ** (players - sizes)
+    if share == 0.5:
+        half = generator(seed).random((budget // 2, players)) < share
+        shown = np.concatenate([half, ~half])
+    else:
+        shown = generator(seed).random((budget, players)) < share
+    return shown, np.full(len(shown), 1 / len(shown))
+
+
+def check_share(share: float) -> None:
+    """Check the probability with which units are kept.
+
+    Raises:
+        BadOption: It is not above 0 and below 1.
+
+    """
+    if not 0 < share < 1:
+        raise BadOption(f"share must be above 0 and below 1 (got {share})")
+
+
+def centered_monomials(shown: Coalitions, share: float) -> np.ndarray:
+    """Return the features of a model of order two: each player, and each pair of players.
+
+    With the mean ``share`` subtracted from each player they are uncorrelated, so the coefficient of a player is its
+    mean effect.
+    """
+    first = shown - share
+    one, other = np.triu_indices(shown.shape[1], 1)
+    return np.concatenate([first, first[:, one] * first[:, other]], 1)
+
+
+def least_squares(features: np.ndarray, weights: Weights, values: Values, ridge: float = 0.0) -> np.ndarray:
+    """Return the coefficients of weighted least squares with a free intercept, which is left out.
+
+    Args:
+        features: The features of each coalition: (coalition, feature).
+        weights: The weights of the coalitions, which sum to 1.
+        values: The scores or embeddings that are fitted.
+        ridge: The weight of the sum of the squared coefficients, in coalitions.
+
+    Returns:
+        The coefficients, (feature, *value); those of the smallest length if the coalitions leave a choice.
+
+    """
+    root = np.sqrt(weights / weights.sum())[:, None]
+    own = root * (features - (weights @ features) / weights.sum())
+    rest = root * (values.reshape(len(values), -1) - (weights @ values.reshape(len(values), -1)) / weights.sum())
+    penalty = ridge / len(features)
+    if len(own) >= own.shape[1]:
+        inverse = np.linalg.pinv(own.T @ own + penalty * np.eye(own.shape[1]), rcond=RCOND, hermitian=True)
+        result = inverse @ (own.T @ rest)
+    else:
+        inverse = np.linalg.pinv(own @ own.T + penalty * np.eye(len(own)), rcond=RCOND, hermitian=True)
+        result = own.T @ (inverse @ rest)
+    return result.reshape(own.shape[1], *values.shape[1:])

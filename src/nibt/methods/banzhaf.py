@@ -1,0 +1,94 @@
+"""Banzhaf values of the units: their mean effect if all other units are kept independently of each other.
+
+    score of unit u = E[S(coalition with u)] - E[S(coalition without u)]
+
+Each other unit is in the coalition with the probability ``share`` (1/2 in Banzhaf, 1965; Wang and Jia, AISTATS 2023,
+arXiv 2205.15466). The expectations are estimated by least squares of the score on the units that are kept (Hammer and
+Holzman, 1992). They are exact if the budget covers all coalitions.
+
+The words x patches table of this method has the cross-modal coefficients of the best model of order two of the score
+(``fixlip``), which two regressions of embeddings give for the price of their forward passes.
+
+Answers:
+    By how much this patch, or this word, raises the score on average, if a random part of the rest is visible.
+
+Use it when:
+    You want tables or maps from forward passes alone, on any trunk, in half precision or without gradients: the passes
+    for one caption serve all others.
+
+Avoid it when:
+    The scores must add up (use ``shapley``), or few coalitions must do: below two per unit the values are rough.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from typing_extensions import override
+
+from nibt.errors import BadOption
+from nibt.methods._checks import at_least
+from nibt.methods._coalitions import (
+    CoalitionMethod,
+    Coalitions,
+    Values,
+    Weights,
+    check_share,
+    drawn_coalitions,
+    least_squares,
+)
+
+
+@dataclass(frozen=True)
+class Banzhaf(CoalitionMethod):
+    """Banzhaf values by least squares, or as differences of means.
+
+    Args:
+        budget: The number of coalitions.
+        share: The probability that a unit is kept.
+        estimate: ``least_squares``, or ``means`` for the mean score with the unit minus that without it.
+        ridge: For least squares, the weight of the sum of squares of the values, in coalitions. It makes values of few
+            coalitions less noisy and smaller.
+        seed: The seed of the coalitions.
+
+    """
+
+    paper = "Wang and Jia, AISTATS 2023, arXiv 2205.15466"
+    cost = "1 + budget"
+    variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
+
+    share: float = 0.5
+    estimate: str = "least_squares"
+    ridge: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_share(self.share)
+        at_least(0, ridge=self.ridge)
+        if self.estimate not in ("least_squares", "means"):
+            raise BadOption(f"estimate must be least_squares or means (got {self.estimate!r})")
+
+    @override
+    def coalitions(self, players: int) -> tuple[Coalitions, Weights]:
+        return drawn_coalitions(players, self.budget, self.share, self.seed)
+
+    @override
+    def fit(self, shown: Coalitions, weights: Weights, values: Values, whole: np.ndarray | float) -> np.ndarray:
+        if self.estimate == "means":
+            return _differences(shown, weights, values)
+        return least_squares(shown.astype(np.float64), weights, values, self.ridge)
+
+
+def _differences(shown: Coalitions, weights: Weights, values: Values) -> np.ndarray:
+    """Return the mean value with each player minus that without it; 0 if no coalition, or each, has the player."""
+    flat = values.reshape(len(values), -1)
+    inside, outside = weights[:, None] * shown, weights[:, None] * ~shown
+    with_player, without = inside.sum(0), outside.sum(0)
+    both = (with_player > 0) & (without > 0)
+    means = [
+        part.T @ flat / np.where(both, total, 1)[:, None] for part, total in ((inside, with_player), (outside, without))
+    ]
+    return ((means[0] - means[1]) * both[:, None]).reshape(shown.shape[1], *values.shape[1:])
+
+
+PLUGIN = Banzhaf

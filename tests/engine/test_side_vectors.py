@@ -1,0 +1,133 @@
+"""Tests of ``nibt.engine.side_vectors``: the vectors of units, for every method that is linear in the target."""
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import nibt
+from nibt.core.side import Side
+from nibt.engine.encode import encode
+from nibt.engine.side_vectors import linear_methods, side_vectors
+from nibt.errors import BadOption
+from nibt.models.base import Model
+from nibt.registry import find
+from tests import tiny
+from tests.helpers import QUICK, assert_close, both_sides
+from tests.tiny import CAPTIONS
+
+KINDS = ["clip", "siglip", "own vit", "coca", "bert", "convnext"]
+COMPLETE = {"nib": {"steps": 64}, "integrated_gradients": {"steps": 300}, "shapley": {"budget": 40}}
+
+
+def quick(method: str, **more: Any) -> dict[str, Any]:
+    return {**QUICK.get(method, {}), **({"image_layer": 1} if method == "nib" else {}), **more}
+
+
+def embedded(model: Model, modality: str) -> torch.Tensor:
+    """Return the embeddings of two items of the other side."""
+    if modality == "image":
+        return encode(model.text, CAPTIONS[:2])
+    return encode(model.image, [tiny.image(seed=seed) for seed in range(2)])
+
+
+@both_sides
+@pytest.mark.parametrize("method", linear_methods())
+@pytest.mark.parametrize("kind", KINDS)
+def test_vectors_give_the_map_of_the_method(kind: str, method: str, modality: str) -> None:
+    """P . v is the method's own map, for any v, with one view or several."""
+    model = tiny.model(kind)
+    item: Any = tiny.image() if modality == "image" else nibt.Caption(CAPTIONS[0])
+    options = quick(method, views=2) if modality == "image" else quick(method)
+    actual = nibt.explain_embeddings(model, item, 3 * embedded(model, modality), method=method, **options)
+    for place in range(2):
+        first, second = (item, CAPTIONS[place]) if modality == "image" else (tiny.image(seed=place), CAPTIONS[0])
+        wanted = getattr(nibt.explain(model, first, second, method, **options), modality)
+        assert_close(actual[place].scores, wanted.scores, 1e-5, 5e-7)
+        assert (actual[place].path is None) == (wanted.path is None)
+
+
+@pytest.mark.parametrize("method", linear_methods())
+def test_contributions_give_the_map_of_any_caption(method: str) -> None:
+    model = tiny.model("clip")
+    stored = nibt.contributions(model, tiny.image(), method=method, **quick(method))
+    assert stored.facts["method"] == method
+    answer = stored.explain(CAPTIONS[1])
+    wanted = nibt.explain(model, tiny.image(), CAPTIONS[1], method, **quick(method)).image
+    assert_close(answer.scores, wanted.scores, 1e-5, 5e-7)
+    assert answer.grid.shape == wanted.grid.shape
+    assert (answer.path is None) == (wanted.path is None)
+
+
+@pytest.mark.parametrize("method", [name for name in linear_methods() if name != "fixlip"])
+def test_table_is_the_product_of_the_vectors(method: str) -> None:
+    """A row is the map of the image for the vector of the word; the rows of all words are that of their sum."""
+    model = tiny.model("clip")
+    table = nibt.explain_interactions(model, tiny.image(), CAPTIONS[0], method=method, **quick(method))
+    text = model.text.trace(model.text.prepare([CAPTIONS[0]]))
+    side = Side(model, text, lambda embedding: embedding.norm(dim=-1))
+    kind = find("methods", method)
+    of_words = side_vectors(side, kind.configured(model.text, "default", quick(method), {}))
+    aim = of_words.of_words([word.tokens for word in table.words]).values
+    rows = nibt.explain_embeddings(model, tiny.image(), aim[:-1], method=method, **quick(method))
+    assert_close(table.scores[:-1, :-1], rows.scores * aim[:-1].norm(dim=-1, keepdim=True), 1e-5, 1e-8)
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "bert"])
+@pytest.mark.parametrize("method", sorted(COMPLETE))
+def test_table_of_a_complete_method_sums_to_the_product_of_the_changes(method: str, kind: str) -> None:
+    """For SHAP, whose baseline is the input without any unit, to rounding; for paths, to their gap."""
+    model = tiny.model(kind)
+    options = {**COMPLETE[method], **({"layer": 1, "views": 1} if method == "nib" else {})}
+    table = nibt.explain_interactions(model, tiny.image(), CAPTIONS[0], method=method, **options)
+    size = float(table.table.abs().sum())
+    assert abs(table.gap) < (1e-5 if method == "shapley" else 0.02) * size
+    assert size > 0
+
+
+def test_product_of_shapley_tables_is_that_of_the_inputs_without_units() -> None:
+    model = tiny.model("clip")
+    table = nibt.explain_interactions(model, tiny.image(), CAPTIONS[0], method="shapley", budget=16)
+    image, text = model.image.prepare([tiny.image()]), model.text.prepare([CAPTIONS[0]])
+    blank = type(image)(torch.zeros_like(image.values), image.extra)
+    ends = [F.normalize(model.image.encode(inputs), dim=-1)[0] for inputs in (image, blank)]
+    words = text.words.explained
+    with model.text.blend_to_padding((~words).float()):
+        before = F.normalize(model.text.encode(text), dim=-1)[0]
+    after = F.normalize(model.text.encode(text), dim=-1)[0]
+    assert table.product == pytest.approx(float((ends[0] - ends[1]) @ (after - before)), abs=1e-6)
+
+
+def test_only_chosen_words_have_a_row() -> None:
+    """The rows of chosen words equal those of the whole table, and the last row has all others."""
+    model = tiny.model("clip")
+    for method in ("banzhaf", "gae", "fixlip"):
+        options = {"method": method, **quick(method)}
+        whole = nibt.explain_interactions(model, tiny.image(), CAPTIONS[0], **options)
+        some = nibt.explain_interactions(model, tiny.image(), CAPTIONS[0], words=[1, "cat"], **options)
+        rows = [[word.tokens for word in whole.words].index(word.tokens) for word in some.words]
+        assert_close(some.table, whole.table[rows], 1e-5, 1e-8)
+        assert_close(some.scores.sum(0), whole.scores.sum(0), 1e-5, 1e-8)
+
+
+def test_methods_without_vectors_are_refused_by_name() -> None:
+    model = tiny.model("clip")
+    for call in (
+        lambda: nibt.contributions(model, tiny.image(), method="gae"),
+        lambda: nibt.explain_embeddings(model, tiny.image(), torch.ones(1, 12), method="m2ib"),
+    ):
+        with pytest.raises(BadOption, match=r"is not linear in the target.*choose one of banzhaf, "):
+            call()
+
+
+@pytest.mark.parametrize("method", ["banzhaf", "occlusion", "rise", "shapley", "fixlip"])
+def test_vectors_need_no_gradients(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a gradient was computed")
+
+    monkeypatch.setattr(torch.autograd, "grad", refuse)
+    monkeypatch.setattr(torch.Tensor, "backward", refuse)
+    model = tiny.model("clip")
+    table = nibt.explain_interactions(model, tiny.image(), CAPTIONS[0], method=method, **quick(method))
+    assert table.table.any()
