@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from nibt.errors import UnknownName
 
-KINDS = ("methods", "models", "targets", "metrics", "datasets")
+KINDS = ("methods", "models", "targets", "metrics", "table_metrics", "datasets")
 _PACKAGE = Path(__file__).parent
 _BASE = "base"  # the file with the base class of a kind; files that plugins share start with an underscore
 
@@ -38,7 +38,7 @@ def available(kind: str) -> list[str]:
     """Return the names of all plugins of a kind.
 
     Args:
-        kind: "methods", "models" (the model families), "targets", "metrics" or "datasets".
+        kind: "methods", "models" (the model families), "targets", "metrics", "table_metrics" or "datasets".
 
     Examples:
         >>> "nib" in available("methods")

@@ -12,6 +12,8 @@ from nibt.data.images import Region
 from nibt.data.pair import Object, Pair, Span
 from nibt.data.units import Words
 
+PixelMask = Bool[Tensor, "height width"]
+
 
 @dataclass(frozen=True)
 class GroundTruth:
@@ -61,6 +63,17 @@ def seen_mask(pair: Pair, objects: list[Object], region: Region) -> Bool[Tensor,
     inner = whole[max(0, top) : top + down, max(0, left) : left + across]
     visible[max(0, -top) :, max(0, -left) :][: inner.shape[0], : inner.shape[1]] = inner
     return torch.from_numpy(visible)
+
+
+def objects_of_words(pair: Pair, region: Region, words: Words) -> list[tuple[tuple[int, ...], PixelMask]]:
+    """Return the words that name each visible object, by their positions, with its mask in the visible region."""
+    spans, named = list(word_spans(pair.caption, words)), []
+    for obj in pair.objects:
+        chosen = tuple(_touched(spans, obj.spans).nonzero()[:, 0].tolist()) if obj.spans else ()
+        mask = seen_mask(pair, [obj], region)
+        if chosen and mask.any():
+            named.append((chosen, mask))
+    return named
 
 
 def word_spans(caption: str, words: Words) -> Iterator[Span | None]:

@@ -1,6 +1,6 @@
 """Word-region interactions: which words of a caption go with which parts of an image."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -49,11 +49,12 @@ def explain_interactions(
     coalitions of both sides. With any other method, an entry is the Shapley value of the word in the game of the
     patch's scores for captions with some of the words; up to ten words it is exact.
 
-    For ``nib``, unless ``steps``, ``quadrature`` or a variant is given, the steps are doubled, up to 64, until two gaps are within
-    ``tolerance`` (0.01): the gap of the words' vectors, relative to the length of the change of the caption's
-    embedding, and the gap of each word's map, relative to that of the word whose map has the largest sum.
+    For ``nib``, unless ``steps``, ``quadrature`` or a variant is given, the steps are doubled, up to 64, until two
+    gaps are within ``tolerance`` (0.01): the gap of the words' vectors, relative to the length of the change of the
+    caption's embedding, and the gap of each word's map, relative to that of the word whose map has the largest sum.
     ``tolerance=None`` turns this off. Each word costs a forward pass through the upper layers of the text tower, and a
-    backward pass through those of the image tower, per step.
+    backward pass through those of the image tower, per step. Methods without a path cost their forward passes of both
+    towers, whatever the number of words.
 
     For models with late interaction, whose similarity is a sum over the tokens of the caption, the row of a word is the
     map of the image for the terms of that word, by any method. The caption is not narrowed, and there is no default
@@ -83,35 +84,55 @@ def explain_interactions(
     find("methods", method)
     read, many = make_pairs(image, caption)
     pairs = [require_image_text(pair, "explain_interactions") for pair in read]
-    model = load_model(model)
+    spec = resolve_interactions(load_model(model), MethodSpec(method, variant, options))
+    answers = []
+    for pair in pairs:
+        answers.append(explain_pair(spec, pair, as_list(words))[0])
+        on_progress(Progress(len(answers), len(pairs)))
+    return answers if many else answers[0]
+
+
+@plain_torch()
+def resolve_interactions(model: Model, method: MethodSpec) -> ExplanationSpec:
+    """Resolve a request for tables, so that every pair is explained in the same way.
+
+    Raises:
+        Unsupported: The words of the model have no map, or it lacks what the method needs.
+
+    """
     late = "vectors" in model.text.offers
     if model.similarity.item_ndim > 1 and not late:
         raise Unsupported(
             f"{model.id} compares sets of vectors that are no tokens of the caption, so words have no map: use explain"
         )
-    options = _with_tolerance(variant, options) if method == "nib" and not late else options
-    spec = resolve(model, MethodSpec(method, variant, options))
-    answers = []
-    for pair in pairs:
-        answers.append(_table(spec, pair, as_list(words)))
-        on_progress(Progress(len(answers), len(pairs)))
-    return answers if many else answers[0]
+    options = method.options
+    if method.name == "nib" and not late:
+        options = _with_tolerance(method.variant, method.options)
+    return resolve(model, MethodSpec(method.name, method.variant, options))
 
 
-def _with_tolerance(variant: str, options: dict[str, Any]) -> dict[str, Any]:
+def _with_tolerance(variant: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
     """Add the default tolerance, unless the variant or the options set it or the steps."""
     has_steps = variant != "default" or any(name.endswith(("steps", "quadrature", "tolerance")) for name in options)
     return options if has_steps else {**options, "tolerance": TOLERANCE}
 
 
-def _table(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int]) -> Interaction:
-    """Compute the table of one pair."""
+@plain_torch()
+def explain_pair(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int]) -> tuple[Interaction, Side, Side]:
+    """Compute the table of one pair, and return it with the image side and the text side.
+
+    Args:
+        spec: The resolved request.
+        pair: An image with a caption.
+        wanted: The words that get a row; empty means all.
+
+    """
     image, text = trace_sides(spec, [pair])
     words = _table_words(text, wanted)
     similarity = float(spec.model.similarity(image.trace.embedding, text.trace.embedding))
     table = table_scores(spec, image, text, words)
     steps = {} if table.steps is None else {"steps": dict(table.steps)}
-    return Interaction(
+    answer = Interaction(
         pair.caption,
         table.scores,
         table.grid,
@@ -134,6 +155,7 @@ def _table(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int]) -> In
         input=pair.image,
         image_hash=pair.image.digest,
     )
+    return answer, image, text
 
 
 def _table_words(text: Side, wanted: Sequence[str | int]) -> Words:

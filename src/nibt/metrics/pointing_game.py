@@ -26,11 +26,11 @@ Source:
 
 from dataclasses import dataclass
 
-import torch
 from typing_extensions import override
 
 from nibt.errors import BadOption
-from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks
+from nibt.metrics._pointing import hit
+from nibt.metrics.base import Metric, MetricInput, on_masks
 from nibt.types import PerExample
 
 
@@ -53,18 +53,7 @@ class PointingGame(Metric):
 
     @override
     def __call__(self, metric_input: MetricInput) -> PerExample:
-        return on_masks(metric_input, self._hit)
-
-    def _hit(self, scores: PixelMap, mask: PixelMask) -> float:
-        peak = torch.nonzero(scores == scores.max()).double().mean(0)
-        inside = torch.nonzero(mask)
-        if not len(inside):
-            return torch.nan
-        distances = (inside - peak).abs()
-        reach = self.tolerance * max(mask.shape)
-        if reach < 1:  # the peak must lie on a pixel of the mask
-            return float(distances.amax(1).min() <= 0.5)
-        return float(distances.square().sum(1).min().sqrt() <= reach)
+        return on_masks(metric_input, lambda scores, mask: hit(scores, mask, self.tolerance))
 
 
 PLUGIN = PointingGame

@@ -1,6 +1,7 @@
 """Measurements of metrics."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from nibt.types import Modality
 
@@ -11,7 +12,7 @@ class Measurement:
 
     Attributes:
         item: The position of the pair in the call, from 0.
-        side: The side whose map was measured.
+        side: The side whose map was measured, or ``table``.
         metric: The name of the metric.
         value: The value; NaN if the metric is not defined for this pair.
         curve: The curve whose area is the value, for metrics that have a curve.
@@ -21,7 +22,7 @@ class Measurement:
     """
 
     item: int
-    side: Modality
+    side: Modality | Literal["table"]
     metric: str
     value: float
     curve: tuple[float, ...] = ()

@@ -1,0 +1,236 @@
+"""The study of word-region tables: which method for which question, at which budget?
+
+    OMP_NUM_THREADS=1 python recipes/scenes/tables.py measure --out RUN          # resumes; hours
+    python recipes/scenes/tables.py report --out RUN
+
+Scenes of two or three objects, all named, of a seed of their own. Each table is held against the objects (right
+object, energy, mass) and against the model (insertion, deletion, faithfulness on held-out coalitions). In scenes with a
+wrong noun, the row of the absent noun ought to be negative. Expensive methods explain the first scenes only.
+"""
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from runs import SEED, collect, kept, machine, paired_test, parse_arguments, stored
+
+import nibt
+from nibt.data.ground_truth import word_spans
+from nibt.datasets.scenes import Scenes
+from nibt.engine.batches import trace_sides
+from nibt.engine.interactions import explain_pair, resolve_interactions
+from nibt.engine.side_vectors import side_vectors
+from nibt.evaluation.measure_interactions import nouns_of
+from nibt.evaluation.statistics import interval
+from nibt.methods.base import MethodSpec
+from nibt.table_metrics._coalitions import embeddings_of_patches, embeddings_of_words
+from nibt.table_metrics.additive_share import AdditiveShare
+from nibt.table_metrics.base import TableInput
+from nibt.table_metrics.noun_energy import NounEnergy
+from nibt.table_metrics.noun_mass import NounMass
+from nibt.table_metrics.noun_pointing import NounPointing
+from nibt.table_metrics.pair_deletion import PairDeletion
+from nibt.table_metrics.pair_insertion import PairInsertion
+from nibt.table_metrics.table_faithfulness import TableFaithfulness
+
+HELD_OUT = {0.3: 32, 0.5: 64, 0.7: 32}
+"""The probabilities with which units are kept, and the held-out coalitions of each side."""
+METRICS = {
+    "pointing": NounPointing(),
+    "energy": NounEnergy(),
+    "elsewhere": NounEnergy("others"),
+    "mass": NounMass(),
+    "insertion": PairInsertion(),
+    "deletion": PairDeletion(),
+    **{f"R2 {share}": TableFaithfulness(count, share) for share, count in HELD_OUT.items()},
+    **{f"rank {share}": TableFaithfulness(count, share, measure="spearman") for share, count in HELD_OUT.items()},
+    **{f"additive {share}": AdditiveShare(count, share) for share, count in HELD_OUT.items()},
+}
+ABSENT = "absent"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A method with its options, the number of scenes that it explains, and its forward passes of each tower."""
+
+    label: str
+    method: str
+    options: dict = field(default_factory=dict, hash=False)
+    first: int = 1000
+
+
+def coalitions(method, budget, first=1000, label="", **options):
+    name = " ".join([label or method, *(f"{key} {value}" for key, value in options.items())])
+    return Setting(f"{name}, {budget}", method, {"budget": budget, **options}, first)
+
+
+SETTINGS = [
+    Setting("nib, tolerance 0.01", "nib"),
+    Setting("nib, default steps", "nib", {"tolerance": None}),
+    Setting("nib, one view, 4 steps", "nib", {"image_steps": 4, "views": 1}),
+    Setting("occlusion", "occlusion"),
+    coalitions("banzhaf", 50, share=0.5, ridge=8.0),
+    coalitions("banzhaf", 200, share=0.5),
+    coalitions("banzhaf", 50, 100, share=0.3, ridge=8.0),
+    coalitions("banzhaf", 200, 100, share=0.3),
+    coalitions("banzhaf", 200, 100, share=0.7),
+    coalitions("banzhaf", 200, 100, share=0.5, ridge=8.0),
+    coalitions("banzhaf", 200, 100, share=0.5, estimate="means"),
+    coalitions("shapley", 200, 100),
+    Setting("rise, 200", "rise", {"masks": 200, "share": 0.5}, 40),
+    Setting("integrated_gradients, 16 steps", "integrated_gradients", {"steps": 16}, 100),
+    Setting("gae", "gae", {}, 40),
+    Setting("legrad", "legrad", {}, 40),
+    Setting("grad_eclip", "grad_eclip", {}, 100),
+    Setting("chefer", "chefer", {}, 100),
+    coalitions("banzhaf", 1000, 40, share=0.5),
+    coalitions("shapley", 1000, 40),
+    coalitions("fixlip", 1000, 10, share=0.5, pairs="drawn"),
+    coalitions("fixlip", 200, 10, share=0.5),
+    coalitions("banzhaf", 5000, 10, share=0.5),
+    coalitions("shapley", 5000, 10),
+]
+
+
+def pairs_of(count):
+    """The scenes with true captions, and as many whose captions have a wrong noun."""
+    true = Scenes(count=count, seed=SEED + 7, fewest=2, most=3, named="all")
+    wrong = Scenes(count=count, seed=SEED + 8, fewest=2, most=3, named="all", mismatch=100)
+    return list(true), list(wrong)
+
+
+def words_of(pair, table, spans):
+    """The positions of the words that touch any of the spans."""
+    places = enumerate(word_spans(pair.caption, table.units))
+    return [
+        place
+        for place, span in places
+        if span is not None and any(first < span[1] and span[0] < last for first, last in spans)
+    ]
+
+
+def measured(spec, pair, absent, cache_of_pair):
+    """The numbers of one setting and scene."""
+    started = time.process_time()
+    table, image, text = explain_pair(spec, pair, ())
+    record = {"seconds": round(time.process_time() - started, 4)}
+    table_input = TableInput(table, image, text, nouns_of(pair, table.region, table.units), cache_of_pair)
+    record |= {name: round(metric(table_input), 5) for name, metric in METRICS.items()}
+    named = set(words_of(pair, table, [span for item in pair.objects for span in item.spans]))
+    size = table.table.abs().sum((1, 2))
+    others = [place for place in range(len(size)) if place not in named]
+    record["nothing"] = round(float(size[others].sum() / size.sum()), 5)
+    if absent is not None:
+        wrong, _, _ = explain_pair(spec, absent, ())
+        rows = wrong.table.sum((1, 2))[words_of(absent, wrong, absent.absent)]
+        record[ABSENT] = float(rows.sum() < 0)
+    return record
+
+
+def measure(model, count, path, part):
+    done = stored(path)
+    true, wrong = pairs_of(count)
+    specs = {one.label: resolve_interactions(model, MethodSpec(one.method, "default", one.options)) for one in SETTINGS}
+    for place in range(part[0], count, part[1]):
+        cache_of_pair = {}
+        for setting in SETTINGS:
+            key = f"{setting.label} | {place}"
+            if place < setting.first and key not in done:
+                spec = specs[setting.label]
+                absent = wrong[place] if place < 200 else None
+                record = {"key": key, "label": setting.label, **measured(spec, true[place], absent, cache_of_pair)}
+                kept(path, record)
+        key = f"orders | {place}"
+        if place < 30 and key not in done:
+            kept(path, {"key": key, "label": "orders", **orders(model, true[place])})
+
+
+def orders(model, pair):
+    """R^2 of models of order one and two of the score of held-out coalitions, with the coefficients of `banzhaf`.
+
+    The model of order one has the mean effect of each word and patch; that of order two the table, too.
+    """
+    record = {}
+    for share in HELD_OUT:
+        spec = resolve_interactions(model, MethodSpec("banzhaf", "default", {"budget": 1000, "share": share}))
+        image, text = trace_sides(spec, [pair])
+        words = text.inputs.words[0].words[0]
+        sides = side_vectors(image, spec.methods["image"]), side_vectors(text, spec.methods["text"])
+        vectors = sides[0].of_cells()[0].values[:-1], sides[1].of_words([word.tokens for word in words]).values[:-1]
+        draws = torch.Generator().manual_seed(1)
+        shown = [(torch.rand(100, len(own), generator=draws) < share).float() for own in vectors]
+        table, _, _ = explain_pair(resolve_interactions(model, MethodSpec("occlusion", "default", {})), pair, ())
+        embeddings = embeddings_of_patches(image, shown[0]), embeddings_of_words(text, table, shown[1])
+        means = [own.mean(0) for own in embeddings]  # of the held-out coalitions, so that the constant is right
+        moved = [(kept_units - kept_units.mean(0)) @ own for kept_units, own in zip(shown, vectors, strict=True)]
+        actual = embeddings[0] @ embeddings[1].T
+        one = means[0] @ means[1] + (moved[0] @ means[1])[:, None] + (moved[1] @ means[0])[None]
+        two = one + moved[0] @ moved[1].T
+        total = (actual - actual.mean()).square().sum()
+        record[f"one {share}"] = round(float(1 - (actual - one).square().sum() / total), 5)
+        record[f"two {share}"] = round(float(1 - (actual - two).square().sum() / total), 5)
+    return record
+
+
+COLUMNS = {
+    "pointing": "right object",
+    "energy": "energy",
+    "elsewhere": "on others",
+    "mass": "mass",
+    ABSENT: "absent negative",
+    "nothing": "on other words",
+    "insertion": "insertion",
+    "deletion": "deletion",
+    "R2 0.3": "R2, p 0.3",
+    "R2 0.5": "R2, p 0.5",
+    "R2 0.7": "R2, p 0.7",
+    "rank 0.5": "Spearman, p 0.5",
+}
+
+
+def report(records):
+    by_label = defaultdict(dict)
+    for key, record in records.items():
+        by_label[record["label"]][int(key.rpartition("| ")[2])] = record
+    labels = [one.label for one in SETTINGS if one.label in by_label]
+    print("| method | scenes |", " | ".join(COLUMNS.values()), "| seconds |")
+    print("|---" * (len(COLUMNS) + 3) + "|")
+    for label in labels:
+        rows = list(by_label[label].values())
+        cells = [cell([row[name] for row in rows if name in row]) for name in COLUMNS]
+        seconds = np.median([row["seconds"] for row in rows])
+        print("|", label, "|", len(rows), "|", " | ".join(cells), f"| {seconds:.2f} |")
+    print("\nAgainst nib with its tolerance, on the same scenes (mean difference, p):")
+    for label in labels[1:]:
+        both = sorted(set(by_label[label]) & set(by_label[labels[0]]))
+        texts = []
+        for name in ("pointing", "energy", "mass", "R2 0.5"):
+            one, other = ([by_label[which][place][name] for place in both] for which in (label, labels[0]))
+            texts.append(f"{name} {np.mean(one) - np.mean(other):+.3f} (p {paired_test(one, other):.2g})")
+        print(f"  {label:<45} {'  '.join(texts)}")
+    print("\nModels of order one and two on held-out coalitions (R^2):")
+    for share in HELD_OUT:
+        one, two = ([row[f"{order} {share}"] for row in by_label["orders"].values()] for order in ("one", "two"))
+        additive = [row[f"additive {share}"] for row in by_label[labels[0]].values()]
+        print(f"  p {share}: one {cell(one)}, two {cell(two)}; any sum of a score of each side {cell(additive)}")
+
+
+def cell(values):
+    values = [value for value in values if not np.isnan(value)]
+    return "{:.3f} [{:.3f}, {:.3f}]".format(*interval(values)) if values else "-"
+
+
+def main():
+    options = parse_arguments(__doc__)
+    if options.what == "measure":
+        path = options.out / f"tables-{options.part}.jsonl"
+        measure(nibt.load_model(options.model), options.count, path, (options.part, options.parts))
+        return
+    report(collect(options.out, "tables"))
+    print(machine())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Coalitions of both sides of a pair, at which table metrics compare a table with the model."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from nibt.core.perturbation import masker
+from nibt.core.side import Side
+from nibt.data.units import Grid, Words
+from nibt.errors import BadOption
+from nibt.results.interaction import Interaction
+from nibt.table_metrics.base import TableInput, TableMetric
+
+_HELD_OUT = 104729  # apart from the seeds with which methods draw their coalitions
+
+
+@dataclass(frozen=True)
+class CoalitionMetric(TableMetric):
+    """Base class of metrics on coalitions that no method has drawn.
+
+    Args:
+        coalitions: The number of coalitions of each side; the scores of all their pairs are compared.
+        share: The probability that a unit is kept.
+        seed: The seed of the coalitions.
+
+    """
+
+    coalitions: int = 64
+    share: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            BadOption: An option has an invalid value.
+
+        """
+        if self.coalitions < 2:
+            raise BadOption(f"coalitions must be at least 2 (got {self.coalitions})")
+        if not 0 < self.share < 1:
+            raise BadOption(f"share must be above 0 and below 1 (got {self.share})")
+        if self.seed < 0:
+            raise BadOption(f"seed must be at least 0 (got {self.seed})")
+
+    def scores(self, table_input: TableInput) -> "PairScores":
+        """Return the cosines of all pairs of coalitions, and what the table says of them."""
+        key = "coalitions", self.coalitions, self.share, self.seed
+        image, text = table_input.once(key, lambda: self._evaluated(table_input))
+        return PairScores.of(table_input.table, image, text)
+
+    def _evaluated(self, table_input: TableInput) -> "tuple[_Evaluated, _Evaluated]":
+        table, draws = table_input.table, np.random.default_rng((self.seed, _HELD_OUT))
+        grid = table_input.image.units
+        assert isinstance(grid, Grid)
+        patches = draws.random((self.coalitions, grid.count)) < self.share
+        words = draws.random((self.coalitions, len(table.words))) < self.share
+        shown = torch.from_numpy(patches).float(), torch.from_numpy(words).float()
+        image = embeddings_of_patches(table_input.image, shown[0])
+        text = embeddings_of_words(table_input.text, table, shown[1])
+        return _Evaluated(shown[0], image, grid), _Evaluated(shown[1], text, None)
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    shown: Float[Tensor, "coalition unit"]
+    embeddings: Float[Tensor, "coalition dim"]
+    grid: Grid | None
+
+
+@dataclass(frozen=True)
+class PairScores:
+    """Scores of pairs of an image's and a caption's coalition.
+
+    Attributes:
+        actual: The cosines of the model.
+        crossed: The cosines without their means over either side: what no score of the patches alone and of the words
+            alone explains.
+        predicted: The same part of the sums of the table over the words and patches that are kept.
+
+    """
+
+    actual: Float[Tensor, "image text"]
+    crossed: Float[Tensor, "image text"]
+    predicted: Float[Tensor, "image text"]
+
+    @classmethod
+    def of(cls, table: Interaction, image: _Evaluated, text: _Evaluated) -> "PairScores":
+        """Compare a table with the embeddings of coalitions."""
+        assert image.grid is not None
+        cells = F.adaptive_avg_pool2d(table.table, (image.grid.rows, image.grid.columns))
+        cells = cells * (table.grid.count / image.grid.count)  # sums over the patches of the model
+        actual = (image.embeddings @ text.embeddings.T).double()
+        predicted = (image.shown @ cells.flatten(1).T @ text.shown.T).double()
+        return cls(actual, _crossed(actual), _crossed(predicted))
+
+
+def _crossed(scores: Float[Tensor, "image text"]) -> Float[Tensor, "image text"]:
+    return scores - scores.mean(0) - scores.mean(1, keepdim=True) + scores.mean()
+
+
+def embeddings_of_patches(image: Side, shown: Float[Tensor, "coalition unit"]) -> Float[Tensor, "coalition dim"]:
+    """Compute the unit embeddings of an image with some of its patches; the others have the mean color."""
+    device = image.tower.example.device
+    return masker(image.embedded(), image.units)(shown[:, None].to(device))[:, 0].float().cpu()
+
+
+def embeddings_of_words(
+    text: Side, table: Interaction, shown: Float[Tensor, "coalition word"]
+) -> Float[Tensor, "coalition dim"]:
+    """Compute the unit embeddings of a caption with some of the words of a table; the others are padding."""
+    units = text.units
+    assert isinstance(units, Words)
+    keep = torch.ones(len(shown), 1, units.explained.shape[1], dtype=torch.float32, device="cpu")
+    for place, word in enumerate(table.words):
+        keep[:, 0, list(word.tokens)] = shown[:, [place]]
+    return masker(text.embedded(), units)(keep.to(text.tower.example.device))[:, 0].float().cpu()
+
+
+def spearman(one: Tensor, other: Tensor) -> float:
+    """Return the rank correlation of all entries; NaN if either is constant."""
+    ranks = [values.flatten().argsort(stable=True).argsort(stable=True).double() for values in (one, other)]
+    constant = [bool((values == values.flatten()[0]).all()) for values in (one, other)]
+    return float("nan") if any(constant) else float(torch.corrcoef(torch.stack(ranks))[0, 1])

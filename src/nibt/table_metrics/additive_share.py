@@ -1,0 +1,46 @@
+"""Additive share: how much of the cosine of partly visible pairs needs no table.
+
+It is the share of the variance of the cosines of all pairs of coalitions that a score of the visible patches plus a
+score of the visible words can explain. What is left is what a table is for.
+
+Answers:
+    Is there any interaction of words with patches to explain?
+
+Range:
+    0 to 1
+
+Forward passes:
+    2 x ``coalitions``, 128, shared by all tables of a pair
+
+Use it when:
+    You want to know how much a table can add to two maps.
+
+Avoid it when:
+    You compare tables: it does not depend on them.
+
+Source:
+    nibt (two-way analysis of variance)
+"""
+
+from dataclasses import dataclass
+
+from typing_extensions import override
+
+from nibt.table_metrics._coalitions import CoalitionMetric
+from nibt.table_metrics.base import TableInput
+
+
+@dataclass(frozen=True)
+class AdditiveShare(CoalitionMetric):
+    """The share of the variance that the two sides explain without each other."""
+
+    better = "neither"
+
+    @override
+    def __call__(self, table_input: TableInput) -> float:
+        scores = self.scores(table_input)
+        total = (scores.actual - scores.actual.mean()).square().sum()
+        return float(1 - scores.crossed.square().sum() / total) if total > 0 else float("nan")
+
+
+PLUGIN = AdditiveShare

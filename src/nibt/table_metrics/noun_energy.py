@@ -1,0 +1,64 @@
+"""Noun energy: the share of each noun's positive scores on its own object, or on the objects of other nouns.
+
+The map of a noun is the sum of the rows of its words, resized bilinearly to the pixels; negative pixels become 0.
+
+Answers:
+    How much of what speaks for a noun lies on its object, and how much on another's?
+
+Range:
+    0 to 1
+
+Forward passes:
+    none
+
+Use it when:
+    You want to know whether the nouns of a caption are told apart; compare ``on="own"`` with ``on="others"``.
+
+Avoid it when:
+    You compare tables with positive entries only with signed ones.
+
+Source:
+    Wang et al., CVPR workshops 2020 (Score-CAM), for each noun
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from typing_extensions import override
+
+from nibt.errors import BadOption
+from nibt.table_metrics.base import Noun, TableInput, TableMetric, mean_over_nouns
+
+
+@dataclass(frozen=True)
+class NounEnergy(TableMetric):
+    """The share of each noun's positive scores on objects.
+
+    Args:
+        on: ``own`` for the object of the noun, ``others`` for all other objects.
+
+    """
+
+    better = "higher"
+
+    on: str = "own"
+
+    def __post_init__(self) -> None:
+        if self.on not in ("own", "others"):
+            raise BadOption(f"on must be own or others (got {self.on!r})")
+
+    @override
+    def __call__(self, table_input: TableInput) -> float:
+        return mean_over_nouns(table_input, self._share)
+
+    def _share(self, pixels: Float[Tensor, "height width"], noun: Noun) -> float:
+        if self.on == "others" and not noun.others:
+            return float("nan")
+        mask = noun.own if self.on == "own" else torch.stack(noun.others).any(0) & ~noun.own
+        mass = pixels.double().clamp_min(0)
+        return float(mass[mask].sum() / mass.sum()) if mass.sum() > 0 else 0.0
+
+
+PLUGIN = NounEnergy

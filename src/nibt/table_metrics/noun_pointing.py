@@ -1,0 +1,56 @@
+"""Noun pointing: the share of nouns whose map peaks on their own object.
+
+The map of a noun is the sum of the rows of its words, resized bilinearly to the pixels. Several equal maxima are
+replaced by their mean position. The tolerance is a share of the longer side, 15 of 640 pixels as published.
+
+Answers:
+    Does the table send each noun to its object?
+
+Range:
+    0 to 1
+
+Forward passes:
+    none
+
+Use it when:
+    The images have several objects, all named, so that a map of all of them fails.
+
+Avoid it when:
+    Only the sizes of the entries matter to you.
+
+Source:
+    Zhang et al., IJCV 2018, for each noun
+"""
+
+from dataclasses import dataclass
+
+from typing_extensions import override
+
+from nibt.errors import BadOption
+from nibt.metrics._pointing import hit
+from nibt.table_metrics.base import TableInput, TableMetric, mean_over_nouns
+
+
+@dataclass(frozen=True)
+class NounPointing(TableMetric):
+    """The share of nouns whose map peaks on their own object.
+
+    Args:
+        tolerance: The largest distance of a hit from the mask, as a share of the longer side.
+
+    """
+
+    better = "higher"
+
+    tolerance: float = 15 / 640
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tolerance <= 1:
+            raise BadOption(f"tolerance must be from 0 to 1, a share of the longer side (got {self.tolerance})")
+
+    @override
+    def __call__(self, table_input: TableInput) -> float:
+        return mean_over_nouns(table_input, lambda pixels, noun: hit(pixels, noun.own, self.tolerance))
+
+
+PLUGIN = NounPointing

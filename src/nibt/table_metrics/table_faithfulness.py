@@ -1,0 +1,63 @@
+"""Table faithfulness: whether the table predicts what partly visible words and patches add *together*.
+
+For coalitions of patches and of words that no method has drawn, the cosine of each pair is compared with the sum of the
+table over the words and patches that are kept. Both lose their means over the coalitions of each side first, since what
+a word or a patch adds alone is no interaction. The measure ``r2`` is 1 minus the mean square of the error, relative to
+that of the cosines; ``spearman`` is the rank correlation.
+
+Answers:
+    Do the sums of the table have the size of what words and patches add together?
+
+Range:
+    at most 1; 0 for a table of zeros
+
+Forward passes:
+    2 x ``coalitions``, 128, shared by all tables of a pair
+
+Use it when:
+    You choose a table without ground truth.
+
+Avoid it when:
+    The method's units are hidden otherwise than by the mean color and padding: the test is unfair to it.
+
+Source:
+    Baniecki et al., NeurIPS 2025 (FIxLIP), here without the parts of one side
+"""
+
+from dataclasses import dataclass
+
+from typing_extensions import override
+
+from nibt.errors import BadOption
+from nibt.table_metrics._coalitions import CoalitionMetric, spearman
+from nibt.table_metrics.base import TableInput
+
+
+@dataclass(frozen=True)
+class TableFaithfulness(CoalitionMetric):
+    """How well the table predicts the interaction of held-out coalitions.
+
+    Args:
+        measure: ``r2`` or ``spearman``.
+
+    """
+
+    better = "higher"
+
+    measure: str = "r2"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.measure not in ("r2", "spearman"):
+            raise BadOption(f"measure must be r2 or spearman (got {self.measure!r})")
+
+    @override
+    def __call__(self, table_input: TableInput) -> float:
+        scores = self.scores(table_input)
+        if self.measure == "spearman":
+            return spearman(scores.predicted, scores.crossed)
+        total = scores.crossed.square().sum()
+        return float(1 - (scores.crossed - scores.predicted).square().sum() / total) if total > 0 else float("nan")
+
+
+PLUGIN = TableFaithfulness
