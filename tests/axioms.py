@@ -67,6 +67,7 @@ MORE = {
         "nib", options={"steps": NODES, "views": 1, "baseline": "zero", "quadrature": "geometric"}
     ),
     "grad_cam, along path": MethodCase("grad_cam", options={"steps": NODES}, along=True),
+    "banzhaf, sampled": MethodCase("banzhaf", options={"budget": 24}),
     "shapley, sampled": MethodCase("shapley", options={"budget": 24}),
 }
 BLIND = ("centre", "ones", "random", "rollout")

@@ -19,6 +19,7 @@ Inputs and results:
 
 Measure and audit:
     measure, roar, audit               metrics of maps, retraining without removed inputs, an audit of a model
+    measure_interactions               metrics of word-region tables
     benchmark, write_report            a benchmark from a plan, and its report
     Measurement, Plan, Roar, Audit     their inputs and results
 
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from nibt.evaluation.bench.report import write_report as write_report
     from nibt.evaluation.bench.run import benchmark as benchmark
     from nibt.evaluation.measure import measure as measure
+    from nibt.evaluation.measure_interactions import measure_interactions as measure_interactions
     from nibt.evaluation.roar import roar as roar
     from nibt.jobs.job import Job as Job
     from nibt.jobs.run import batch as batch
@@ -111,6 +113,7 @@ _HOMES = {
     "explain_labels": "engine.explain",
     "load_model": "models._loading",
     "measure": "evaluation.measure",
+    "measure_interactions": "evaluation.measure_interactions",
     "rank": "engine.explain",
     "roar": "evaluation.roar",
     "show": "report.notebook",

@@ -26,10 +26,13 @@ CLAIMS = """
                               |  |    |        linearity
                               |  |    |        |  symmetry
                               |  |    |        |  |  constant
+banzhaf                       b  k k  k k k k  k  k  k
+banzhaf, sampled              b  b b  k k k k  k  b  k
 centre                        -  b b  k k k k  b  b  k
 chefer                        b  k b  b k k b  b  k  k
 fast_ig                       b  k b  b k k b  k  k  k
 fast_ig, textbook             b  k t  k k b k  k  k  k
+fixlip                        b  k k  k k k k  k  k  k
 gae                           b  k b  b k k k  b  k  k
 gae, textbook                 b  k b  b k k k  b  k  k
 grad_cam                      b  k b  k k b b  b  k  k

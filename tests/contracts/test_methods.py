@@ -248,6 +248,7 @@ def test_method_describes_itself(name: str) -> None:
         ("occlusion", {}, 10),
         ("rise", {"masks": 7}, 8),
         ("shapley", {"budget": 6}, 9),
+        ("banzhaf", {"budget": 6}, 7),
         ("m2ib", {"layer": 1, "steps": 2, "samples": 3, "seeds": 2}, 1 + 3 * 12 * 0.5),
         ("centre", {}, 0),
     ],

@@ -105,10 +105,10 @@ def test_only_chosen_words_have_a_row() -> None:
     for method in ("banzhaf", "gae", "fixlip"):
         options = {"method": method, **quick(method)}
         whole = nibt.explain_interactions(model, tiny.image(), CAPTIONS[0], **options)
-        some = nibt.explain_interactions(model, tiny.image(), CAPTIONS[0], words=[1, "cat"], **options)
-        rows = [[word.tokens for word in whole.words].index(word.tokens) for word in some.words]
-        assert_close(some.table, whole.table[rows], 1e-5, 1e-8)
-        assert_close(some.scores.sum(0), whole.scores.sum(0), 1e-5, 1e-8)
+        chosen = nibt.explain_interactions(model, tiny.image(), CAPTIONS[0], words=[1, "cat"], **options)
+        rows = [[word.tokens for word in whole.words].index(word.tokens) for word in chosen.words]
+        assert_close(chosen.table, whole.table[rows], 1e-5, 1e-8)
+        assert_close(chosen.scores.sum(0), whole.scores.sum(0), 1e-5, 1e-8)
 
 
 def test_methods_without_vectors_are_refused_by_name() -> None:

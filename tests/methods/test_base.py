@@ -77,7 +77,14 @@ def test_method_spec_rejects_an_unknown_method() -> None:
 
 
 def test_method_spec_is_random_if_the_method_has_a_seed() -> None:
-    assert {name for name in METHODS if MethodSpec(name).is_random} == {"m2ib", "random", "rise", "shapley"}
+    assert {name for name in METHODS if MethodSpec(name).is_random} == {
+        "banzhaf",
+        "fixlip",
+        "m2ib",
+        "random",
+        "rise",
+        "shapley",
+    }
     assert str(MethodSpec()) == "nib"
 
 
@@ -92,7 +99,14 @@ def test_methods_are_frozen_and_equal_by_their_options(name: str) -> None:
 
 
 BOUNDS: dict[tuple[str, str], tuple[str, list[Any], list[Any]]] = {
+    ("banzhaf", "budget"): ("at least 2", [2], [1]),
+    ("banzhaf", "ridge"): ("at least 0", [0.0], [-1e-9, math.nan]),
+    ("banzhaf", "seed"): ("at least 0", [0], [-1]),
+    ("banzhaf", "share"): ("above 0 and below 1", [1e-9, 0.999], [0.0, 1.0, math.nan]),
     ("centre", "spread"): ("above 0", [1e-9], [0.0, -1.0, math.nan]),
+    ("fixlip", "budget"): ("at least 2", [2], [1]),
+    ("fixlip", "seed"): ("at least 0", [0], [-1]),
+    ("fixlip", "share"): ("above 0 and below 1", [1e-9, 0.999], [0.0, 1.0, math.nan]),
     ("integrated_gradients", "floor"): ("above 0 and below 1", [1e-9, 0.999], [0.0, 1.0, math.nan]),
     ("integrated_gradients", "steps"): ("at least 1", [1], [0]),
     ("legrad", "blocks"): ("at least 1", [1, None], [0]),
@@ -151,7 +165,9 @@ def test_methods_take_numbers_up_to_their_bounds(name: str, option: str) -> None
 
 
 WORDS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("banzhaf", "estimate"): ("least_squares", "means"),
     ("fast_ig", "at"): ("attention", "input"),
+    ("fixlip", "pairs"): ("all", "drawn"),
     ("gae", "rectified"): ("mean", "heads"),
     ("grad_cam", "weights"): ("token", "pooled"),
     ("integrated_gradients", "baseline"): ("zero", "blank", "mean", "mean:FILE"),
@@ -186,8 +202,10 @@ def test_geometric_paths_need_the_baseline_zero() -> None:
 
 
 DEFAULTS: dict[str, dict[str, Any]] = {
+    "banzhaf": {"budget": 512, "seed": 0, "share": 0.5, "estimate": "least_squares", "ridge": 0.0},
     "centre": {"spread": 0.5},
     "fast_ig": {"at": "attention"},
+    "fixlip": {"budget": 512, "seed": 0, "share": 0.5, "pairs": "all"},
     "gae": {"rectified": "mean"},
     "grad_cam": {"weights": "token"},
     "integrated_gradients": {"baseline": "blank", "quadrature": "midpoint", "steps": 50, "floor": 0.1},

@@ -82,6 +82,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "rise": {"masks": 20},
     "occlusion": {},
     "shapley": {"budget": 30},
+    "banzhaf": {"budget": 30},
+    "fixlip": {"budget": 30},
     "random": {},
     "centre": {},
     "ones": {},
@@ -96,7 +98,7 @@ def test_perturbation_methods_leave_global_generators_unchanged(method: str) -> 
     assert np.array_equal(before[1], np.random.get_state()[1])
 
 
-@pytest.mark.parametrize("method", ["rise", "shapley"])
+@pytest.mark.parametrize("method", ["banzhaf", "fixlip", "rise", "shapley"])
 def test_seeds_change_the_scores_and_are_recorded(method: str) -> None:
     first, again, other = (
         nibt.explain(tiny.model("clip"), tiny.image(), tiny.CAPTIONS[2], method, seed=seed, **SMALL[method])

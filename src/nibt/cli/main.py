@@ -29,6 +29,7 @@ from nibt.cli.report import report
 from nibt.cli.roar import roar
 from nibt.cli.serve import serve
 from nibt.cli.show import show
+from nibt.cli.tables import tables
 from nibt.errors import BadOption, NibtError, OtherRequest, UnknownName, WouldOverwrite
 
 _USAGE = (UnknownName, BadOption, WouldOverwrite, OtherRequest)  # errors that another command line would avoid
@@ -70,7 +71,7 @@ def _option_of(word: str) -> str:
     return word.partition("=")[0] if word.startswith("--") else word[:2] if word.startswith("-") else word
 
 
-for _command in (explain, interact, batch, show, verify, calibrate, audit, bench, report, roar):
+for _command in (explain, interact, batch, show, verify, calibrate, audit, bench, report, roar, tables):
     app.command(cls=_StrictCommand)(_interruptible(_command))
 app.command(cls=_StrictCommand)(serve)
 app.command("list", cls=_StrictCommand)(list_parts)

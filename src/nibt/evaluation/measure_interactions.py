@@ -36,7 +36,8 @@ def measure_interactions(
         model: A loaded model, or what ``load_model`` takes.
         pairs: Pairs of an image and a caption. Metrics of nouns need ``Pair.objects`` with their words, and are NaN for
             pairs without them.
-        metrics: Names of table metrics, or metrics with their options, or a mapping of labels to either. None means all.
+        metrics: Names of table metrics, or metrics with their options, or a mapping of labels to either. None means
+            all.
         method: The method, as in ``explain_interactions``.
         variant: A variant of the method.
         on_progress: Called after each pair with the number of pairs that are done.

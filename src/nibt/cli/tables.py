@@ -1,0 +1,90 @@
+"""``nibt tables``, which compares the word-region tables of methods."""
+
+import csv
+import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+from typer import Option
+
+from nibt.cli.data import open_data, read_pairs
+from nibt.cli.groups import OptionGroup, expand_groups
+from nibt.cli.options import DataOptions, ModelArgument, QuietOptions, check_name, load
+from nibt.errors import BadOption
+
+COUNT = 24
+FORMATS = ("markdown", "latex", "csv")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableMethods(OptionGroup, panel="Tables"):
+    """The methods and metrics."""
+
+    method: Annotated[
+        list[str] | None,
+        Option(
+            "--method",
+            metavar="METHOD",
+            help='A method with its options, such as "banzhaf budget=200 share=0.3"; repeatable. Default: nib.',
+        ),
+    ] = None
+    metric: Annotated[
+        list[str] | None, Option("--metric", help="A table metric; repeatable. Default: all (nibt list table_metrics).")
+    ] = None
+
+    def __post_init__(self) -> None:
+        for name in self.metric or []:
+            check_name("table_metrics", name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOutput(QuietOptions):
+    """What is printed."""
+
+    format: Annotated[str, Option(help="markdown, latex (for the package booktabs) or csv (one line per value).")] = (
+        "markdown"
+    )
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise BadOption(f"--format must be one of {', '.join(FORMATS)} (got {self.format!r})")
+
+
+@expand_groups
+def tables(model: ModelArgument, data: DataOptions, methods: TableMethods, output: TableOutput) -> None:
+    """Compare word-region tables of several methods on images with captions, and print a table of metrics.
+
+    Data sets with objects that captions name, such as scenes, have all metrics.
+    """
+    from nibt.cli.progress import show_progress
+    from nibt.evaluation.measure_interactions import measure_interactions
+    from nibt.evaluation.table_comparison import compare_tables, parse_method
+
+    texts = list(dict.fromkeys(methods.method or ["nib"]))
+    specs = {text: parse_method(text) for text in texts}
+    if data.count is not None and data.count < 1:
+        raise BadOption(f"--count must be at least 1 (got {data.count})")
+    count = data.count or COUNT
+    pairs, record = read_pairs(open_data(data, count), count, output.quiet)
+    loaded = load(model.model, output.quiet, model.loading)
+    measured = {}
+    for text, spec in specs.items():
+        with show_progress(f"explaining with {text}", output.quiet, len(pairs), window=3600.0) as on_progress:
+            measured[text] = measure_interactions(
+                loaded,
+                pairs,
+                methods.metric,
+                spec.name,
+                variant=spec.variant,
+                on_progress=on_progress,
+                **spec.options,
+            )
+    if output.format == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["method", "pair", "metric", "value", "seconds"])
+        for text, rows in measured.items():
+            writer.writerows([text, row.item, row.label, row.value, row.seconds] for row in rows)
+        return
+    table = compare_tables(f"{record['dataset']} with {loaded.id}, {len(pairs)} pairs", measured)
+    typer.echo(table.latex() if output.format == "latex" else table.markdown())

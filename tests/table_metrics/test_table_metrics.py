@@ -1,0 +1,295 @@
+"""Tests of ``nibt.table_metrics`` and ``nibt.evaluation.measure_interactions``, on tables that are known."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import nibt
+from nibt.core.side import Side
+from nibt.data.pair import Object, Pair
+from nibt.engine.interactions import explain_pair, resolve_interactions
+from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.methods.base import MethodSpec
+from nibt.registry import available, find
+from nibt.results.interaction import Interaction
+from nibt.table_metrics._coalitions import embeddings_of_patches, embeddings_of_words, spearman
+from nibt.table_metrics.additive_share import AdditiveShare
+from nibt.table_metrics.base import Noun, TableInput
+from nibt.table_metrics.noun_energy import NounEnergy
+from nibt.table_metrics.noun_mass import NounMass
+from nibt.table_metrics.noun_pointing import NounPointing
+from nibt.table_metrics.pair_deletion import PairDeletion
+from nibt.table_metrics.pair_insertion import PairInsertion
+from nibt.table_metrics.table_faithfulness import TableFaithfulness
+from tests import tiny
+
+CAPTION = "red cat small mat"
+
+
+def tiny_table(method: str = "banzhaf", **options: Any) -> tuple[Interaction, Side, Side]:
+    """Return the table of a tiny pair with its sides."""
+    model = tiny.model("clip")
+    spec = resolve_interactions(model, MethodSpec(method, "default", options))
+    return explain_pair(spec, Pair(tiny.image(), CAPTION), ())
+
+
+def known(rows: list[list[float]]) -> Interaction:
+    """Return a table with these scores of four words, in the patches of the tiny image."""
+    table, _, _ = tiny_table("occlusion")
+    scores = torch.zeros_like(table.scores)
+    for place, row in enumerate(rows):
+        scores[place, : len(row)] = torch.tensor(row)
+    return replace(table, scores=scores)
+
+
+def input_of(table: Interaction, *nouns: Noun) -> TableInput:
+    _, image, text = tiny_table("occlusion")
+    return TableInput(table, image, text, nouns)
+
+
+def quarter(row: int, column: int) -> torch.Tensor:
+    """Return the mask of a quarter of the region."""
+    mask = torch.zeros(40, 40, dtype=torch.bool)
+    mask[20 * row : 20 * row + 20, 20 * column : 20 * column + 20] = True
+    return mask
+
+
+def grid_row(table: Interaction, values: dict[tuple[int, int], float]) -> list[float]:
+    """Return a row of a table with values in the corners of the grid, by their places."""
+    row = torch.zeros(table.grid.rows, table.grid.columns)
+    half = table.grid.rows // 2, table.grid.columns // 2
+    for (down, right), value in values.items():
+        row[down * half[0] : (down + 1) * half[0], right * half[1] : (right + 1) * half[1]] = value
+    return row.flatten().tolist()
+
+
+def test_noun_metrics_of_known_tables() -> None:
+    """The first noun's row is positive on its own quarter and negative on the other noun's; the second's is reversed."""
+    like = tiny_table("occlusion")[0]
+    right = grid_row(like, {(0, 0): 1.0, (1, 1): -1.0})
+    wrong = grid_row(like, {(0, 0): 1.0, (1, 1): -1.0})
+    first, second = quarter(0, 0), quarter(1, 1)
+    nouns = Noun((0,), first, (second,)), Noun((1,), second, (first,))
+    table_input = input_of(known([right, wrong]), *nouns)
+    assert NounPointing(0.0)(table_input) == 0.5
+    assert NounEnergy()(table_input) == pytest.approx(0.5, abs=0.12)  # bilinear edges lie outside
+    assert NounEnergy("others")(table_input) == pytest.approx(0.5, abs=0.12)
+    only = input_of(known([right]), nouns[0])
+    assert NounPointing()(only) == 1.0
+    assert NounEnergy()(only) > 0.75
+    assert NounEnergy("others")(only) == 0.0
+    assert NounMass()(only) > 0.85
+    assert NounMass()(input_of(known([wrong]), Noun((0,), second, (first,)))) < 0.15
+
+
+def test_noun_metrics_need_nouns_and_other_objects() -> None:
+    table = known([[1.0]])
+    for metric in (NounPointing(), NounEnergy(), NounMass()):
+        assert np.isnan(metric(input_of(table)))
+    alone = input_of(table, Noun((0,), quarter(0, 0), ()))
+    assert np.isnan(NounEnergy("others")(alone))
+    assert NounEnergy()(alone) > 0
+    empty = input_of(known([[]]), Noun((0,), quarter(0, 0), ()))
+    assert NounEnergy()(empty) == 0
+    assert NounMass()(empty) == 0
+
+
+def test_a_noun_of_several_words_has_the_sum_of_their_rows() -> None:
+    like = tiny_table("occlusion")[0]
+    one, other = grid_row(like, {(0, 0): 1.0}), grid_row(like, {(1, 1): 2.0})
+    table = known([one, other])
+    assert NounPointing(0.0)(input_of(table, Noun((0, 1), quarter(1, 1), ()))) == 1.0
+    assert NounPointing(0.0)(input_of(table, Noun((0,), quarter(1, 1), ()))) == 0.0
+
+
+def _pairs_by_hand(share: float, seed: int = 0, count: int = 24) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return held-out coalitions, drawn by the metric's generator, and the cosines from the modules of the model."""
+    model = tiny.model("clip")
+    table, image, text = tiny_table("occlusion")
+    draws = np.random.default_rng((seed, 104729))
+    patches = torch.from_numpy(draws.random((count, image.units.count)) < share).float()
+    words = torch.from_numpy(draws.random((count, len(table.words))) < share).float()
+    pixels = image.inputs.values
+    size = pixels.shape[-1] // image.units.columns
+    masks = patches.unflatten(1, (image.units.rows, image.units.columns))
+    masks = masks.repeat_interleave(size, 1).repeat_interleave(size, 2)[:, None]
+    with torch.no_grad():
+        seen = model.module.get_image_features(pixel_values=pixels * masks)
+        seen = getattr(seen, "pooler_output", seen)
+        captions = []
+        for row in words:
+            keep = torch.ones(1, text.units.explained.shape[1])
+            for place, word in enumerate(table.words):
+                keep[0, list(word.tokens)] = row[place]
+            with model.text.blend_to_padding(keep):
+                captions.append(model.text.encode(text.inputs)[0])
+    return patches, words, F.normalize(seen, dim=-1) @ F.normalize(torch.stack(captions), dim=-1).T
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5])
+def test_faithfulness_and_additive_share_equal_an_analysis_of_variance(share: float) -> None:
+    patches, words, actual = _pairs_by_hand(share)
+    table, image, text = tiny_table(budget=300)
+    table_input = TableInput(table, image, text)
+    summed = (patches @ table.table.flatten(1).T) @ words.T
+
+    def residuals(scores: torch.Tensor) -> np.ndarray:
+        """Return what least squares on an indicator of each row and each column leaves."""
+        count = len(scores)
+        rows, columns = np.divmod(np.arange(count * count), count)
+        design = np.concatenate([np.eye(count)[rows], np.eye(count)[columns]], 1)
+        flat = scores.double().numpy().flatten()
+        return flat - design @ np.linalg.lstsq(design, flat, rcond=None)[0]
+
+    crossed, predicted = residuals(actual), residuals(summed)
+    wanted = 1 - ((crossed - predicted) ** 2).sum() / (crossed**2).sum()
+    assert TableFaithfulness(24, share)(table_input) == pytest.approx(wanted, abs=2e-3)
+    flat = actual.double().numpy().flatten()
+    additive = 1 - (crossed**2).sum() / ((flat - flat.mean()) ** 2).sum()
+    assert AdditiveShare(24, share)(table_input) == pytest.approx(additive, abs=1e-3)
+    ranks = [values.argsort().argsort() for values in (crossed, predicted)]
+    rank = np.corrcoef(*ranks)[0, 1]
+    assert TableFaithfulness(24, share, measure="spearman")(table_input) == pytest.approx(rank, abs=5e-3)
+
+
+def test_the_better_table_is_more_faithful() -> None:
+    table, image, text = tiny_table(budget=600)
+    whole = TableFaithfulness()(TableInput(table, image, text))
+    noisy = replace(table, scores=table.scores.flip(1))
+    assert whole > 0.3
+    assert whole > TableFaithfulness()(TableInput(noisy, image, text))
+    nothing = replace(table, scores=0 * table.scores)
+    assert TableFaithfulness()(TableInput(nothing, image, text)) == pytest.approx(0, abs=1e-9)
+    assert np.isnan(TableFaithfulness(measure="spearman")(TableInput(nothing, image, text)))
+
+
+def test_finer_tables_are_summed_over_the_patches() -> None:
+    table, image, text = tiny_table(budget=300)
+    wide = table.table.repeat_interleave(3, 1).repeat_interleave(3, 2) / 9
+    scores = torch.cat([wide.flatten(1), torch.zeros(len(wide), 1)], 1)
+    scores = torch.cat([scores, torch.zeros(1, scores.shape[1])])
+    finer = replace(table, scores=scores, grid=nibt.data.units.Grid(3 * table.grid.rows, 3 * table.grid.columns))
+    for metric in (TableFaithfulness(), PairInsertion(), PairDeletion()):
+        expected = metric(TableInput(table, image, text))
+        assert metric(TableInput(finer, image, text)) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("inserted", [True, False])
+def test_curves_of_pairs_bring_in_the_words_and_patches_of_the_strongest_pairs(inserted: bool) -> None:
+    """Two levels: nothing, half and all units. The first pairs are those of word 2 with the first patches."""
+    _, image, text = tiny_table("occlusion")
+    count = image.units.count
+    row = [float(count - place) for place in range(count)]
+    table = known([[], [], row])
+    half = round((count + 4) / 2)
+    chosen = {2}, set(range(half - 1))
+    actual = (PairInsertion(levels=2) if inserted else PairDeletion(levels=2))(TableInput(table, image, text))
+
+    def cosine(words: set[int], patches: set[int]) -> float:
+        kept_words = torch.tensor([[float(place in words) for place in range(4)]])
+        kept_patches = torch.tensor([[float(place in patches) for place in range(count)]])
+        ends = embeddings_of_words(text, table, kept_words), embeddings_of_patches(image, kept_patches)
+        return float((ends[0] * ends[1]).sum())
+
+    every, nothing = cosine(set(range(4)), set(range(count))), cosine(set(), set())
+    first = cosine(*chosen) if inserted else cosine(set(range(4)) - chosen[0], set(range(count)) - chosen[1])
+    ends = (nothing, every) if inserted else (every, nothing)
+    assert actual == pytest.approx((ends[0] / 2 + first + ends[1] / 2) / 2, abs=1e-5)
+
+
+def test_rank_correlation_of_known_values() -> None:
+    one = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert spearman(one, one**3) == pytest.approx(1)
+    assert spearman(one, -one) == pytest.approx(-1)
+    assert np.isnan(spearman(one, torch.ones(2, 2)))
+
+
+def named_pair() -> Pair:
+    """Return a pair whose nouns, cat and mat, are two quarters of the image."""
+    image = tiny.image()
+    width, height = nibt.data.images.read_image(image).size
+    boxes = (0, 0, width // 2, height // 2), (width // 2, height // 2, width // 2, height // 2)
+    objects = tuple(
+        Object(name, box, spans=((CAPTION.index(name), CAPTION.index(name) + 3),))
+        for name, box in zip(("cat", "mat"), boxes, strict=True)
+    )
+    return Pair(image, CAPTION, objects=objects)
+
+
+@pytest.mark.parametrize("method", ["nib", "banzhaf", "gae", "occlusion"])
+def test_all_metrics_measure_the_tables_of_a_method(method: str) -> None:
+    options = {"banzhaf": {"budget": 64}, "nib": {"steps": 2}}.get(method, {})
+    rows = nibt.measure_interactions(tiny.model("clip"), [named_pair()] * 2, None, method, **options)
+    assert [(row.item, row.metric, row.side) for row in rows] == [
+        (item, name, "table") for item in (0, 1) for name in available("table_metrics")
+    ]
+    assert all(np.isfinite(row.value) for row in rows)
+    assert rows[0].seconds > 0
+    half = len(rows) // 2
+    assert [row.value for row in rows[:half]] == [row.value for row in rows[half:]], "the same pair, the same numbers"
+
+
+def test_metrics_have_labels_with_their_options() -> None:
+    rows = nibt.measure_interactions(
+        tiny.model("clip"),
+        [named_pair()],
+        [TableFaithfulness(share=0.3, coalitions=8), "noun_energy", NounEnergy("others")],
+        "occlusion",
+    )
+    assert [row.label for row in rows] == [
+        "table_faithfulness coalitions=8 share=0.3",
+        "noun_energy",
+        "noun_energy on=others",
+    ]
+    labeled = nibt.measure_interactions(tiny.model("clip"), [named_pair()], {"mine": "noun_mass"}, "occlusion")
+    assert labeled[0].label == "mine"
+
+
+def test_measurement_equals_the_metric_of_the_table() -> None:
+    pair = named_pair()
+    (row,) = nibt.measure_interactions(tiny.model("clip"), [pair], ["noun_energy"], "occlusion")
+    table = nibt.explain_interactions(tiny.model("clip"), pair.image, CAPTION, method="occlusion")
+    words = [word.text for word in table.words]
+    shape = round(table.region.height), round(table.region.width)
+    values = []
+    for obj in pair.objects:
+        pixels = F.interpolate(table.for_words(words.index(obj.name))[None, None], shape, mode="bilinear")[0, 0]
+        left, top, width, height = obj.box
+        mask = torch.zeros(shape, dtype=torch.bool)
+        left, top = round(left) - round(table.region.left), round(top) - round(table.region.top)
+        mask[max(0, top) : top + round(height), max(0, left) : left + round(width)] = True
+        positive = pixels.clamp_min(0)
+        values.append(float(positive[mask].sum() / positive.sum()))
+    assert row.value == pytest.approx(np.mean(values), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("metric", "options", "message"),
+    [
+        ("noun_pointing", {"tolerance": 2.0}, "tolerance must be from 0 to 1"),
+        ("noun_energy", {"on": "all"}, r"on must be own or others \(got 'all'\)"),
+        ("pair_insertion", {"levels": 0}, r"levels must be at least 1 \(got 0\)"),
+        ("pair_deletion", {"levels": 0}, r"levels must be at least 1 \(got 0\)"),
+        ("table_faithfulness", {"measure": "kendall"}, r"measure must be r2 or spearman \(got 'kendall'\)"),
+        ("table_faithfulness", {"share": 1.0}, r"share must be above 0 and below 1 \(got 1.0\)"),
+        ("table_faithfulness", {"coalitions": 1}, r"coalitions must be at least 2 \(got 1\)"),
+        ("additive_share", {"seed": -1}, r"seed must be at least 0 \(got -1\)"),
+    ],
+)
+def test_bad_options_are_refused(metric: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadOption, match=message):
+        find("table_metrics", metric)(**options)
+
+
+def test_bad_requests_are_refused() -> None:
+    model = tiny.model("clip")
+    with pytest.raises(BadInput, match=r"got no pairs"):
+        nibt.measure_interactions(model, [])
+    with pytest.raises(UnknownName, match="noun_mass"):
+        nibt.measure_interactions(model, [named_pair()], ["noun_mas"])
+    with pytest.raises(UnknownName, match="Did you mean 'banzhaf'"):
+        nibt.measure_interactions(model, [named_pair()], ["noun_mass"], "banzaf")
