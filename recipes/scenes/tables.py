@@ -85,12 +85,12 @@ SETTINGS = [
     Setting("legrad", "legrad", {}, 40),
     Setting("grad_eclip", "grad_eclip", {}, 100),
     Setting("chefer", "chefer", {}, 100),
-    coalitions("banzhaf", 1000, 40, share=0.5),
-    coalitions("shapley", 1000, 40),
-    coalitions("fixlip", 1000, 10, share=0.5, pairs="drawn"),
-    coalitions("fixlip", 200, 10, share=0.5),
-    coalitions("banzhaf", 5000, 10, share=0.5),
-    coalitions("shapley", 5000, 10),
+    coalitions("banzhaf", 1000, 30, share=0.5),
+    coalitions("shapley", 1000, 30),
+    coalitions("fixlip", 1000, 6, share=0.5, pairs="drawn"),
+    coalitions("fixlip", 200, 6, share=0.5),
+    coalitions("banzhaf", 5000, 4, share=0.5),
+    coalitions("shapley", 5000, 4),
 ]
 
 
@@ -139,11 +139,11 @@ def measure(model, count, path, part):
             key = f"{setting.label} | {place}"
             if place < setting.first and key not in done:
                 spec = specs[setting.label]
-                absent = wrong[place] if place < 200 else None
+                absent = wrong[place] if place < 100 else None
                 record = {"key": key, "label": setting.label, **measured(spec, true[place], absent, cache_of_pair)}
                 kept(path, record)
         key = f"orders | {place}"
-        if place < 30 and key not in done:
+        if place < 12 and key not in done:
             kept(path, {"key": key, "label": "orders", **orders(model, true[place])})
 
 

@@ -98,6 +98,10 @@ def test_methods_are_frozen_and_equal_by_their_options(name: str) -> None:
             setattr(method, attribute, None)
 
 
+SEGMENTED = ("banzhaf", "fixlip", "occlusion", "shapley")
+"""Methods whose units may be segments of the image."""
+
+
 BOUNDS: dict[tuple[str, str], tuple[str, list[Any], list[Any]]] = {
     ("banzhaf", "budget"): ("at least 2", [2], [1]),
     ("banzhaf", "ridge"): ("at least 0", [0.0], [-1e-9, math.nan]),
@@ -128,6 +132,7 @@ BOUNDS: dict[tuple[str, str], tuple[str, list[Any], list[Any]]] = {
     ("rise", "share"): ("above 0 and at most 1", [1e-9, 1.0], [0.0, 1.000001, math.nan]),
     ("shapley", "budget"): ("at least 2", [2], [1]),
     ("shapley", "seed"): ("at least 0", [0], [-1]),
+    **{(name, "segments"): ("at least 2", [2], [1]) for name in SEGMENTED},
 }
 """What is allowed of each number, the values at the edges, and the values just outside."""
 GEOMETRIC = {"quadrature": "geometric", "baseline": "zero"}
@@ -176,6 +181,7 @@ WORDS: dict[tuple[str, str], tuple[str, ...]] = {
     ("nib", "baseline"): ("zero", "blank", "mean", "mean:FILE"),
     ("nib", "quadrature"): ("riemann", "gauss", "midpoint"),
     ("saliency_map", "at"): ("attention", "input"),
+    **{(name, "units"): ("tower", "segments", "segments:FILE") for name in SEGMENTED},
 }
 """The words that an option can be."""
 
@@ -224,7 +230,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", METHODS)
 def test_methods_have_the_documented_defaults(name: str) -> None:
     actual = {field.name: field.default for field in fields(METHODS[name]) if field.default is not MISSING}
-    assert actual == {"views": 1, **DEFAULTS.get(name, {})}
+    of_segments = {"units": "tower", "segments": 40} if name in SEGMENTED else {}
+    assert actual == {"views": 1, **of_segments, **DEFAULTS.get(name, {})}
 
 
 LAYERS = {

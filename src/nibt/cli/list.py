@@ -7,14 +7,14 @@ import typer
 
 from nibt.cli.options import THE_PAPERS
 
-Kind = StrEnum("Kind", ["methods", "models", "targets", "metrics", "datasets", "samples", "plans"])
+Kind = StrEnum("Kind", ["methods", "models", "targets", "metrics", "table_metrics", "datasets", "samples", "plans"])
 
 
 def list_parts(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     names: Annotated[bool, typer.Option("--names", help="Print only the names, one per line.")] = False,
 ) -> None:
-    """List the methods, models, targets, metrics, data sets, sample images or plans of benchmarks."""
+    """List the methods, models, targets, metrics, table metrics, data sets, sample images or plans of benchmarks."""
     if kind == Kind.methods and not names:
         from nibt.cli.console import methods
 

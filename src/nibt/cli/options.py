@@ -124,6 +124,10 @@ class LayerOptions(OptionGroup, panel="Method"):
         Option(help="The number of views of each image, shifted by parts of a patch: more are sharper, and cost more."),
     ] = None
     steps: Annotated[int | None, Option(help="The number of steps on the path.")] = None
+    units: Annotated[
+        str | None,
+        Option(help="What perturbation methods remove: segments (superpixels), segments:FILE (masks), or tower."),
+    ] = None
     set: Annotated[
         list[str] | None, Option("--set", metavar="NAME=VALUE", help="Another option of the method; repeatable.")
     ] = None

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from nibt.core.quadrature import chunks
 from nibt.core.side import Side
-from nibt.data.units import Grid, Units
+from nibt.data.units import Grid, Segments, Units, Words
 from nibt.errors import BadOption, Unsupported
 from nibt.models._trace import Inputs
 from nibt.models.base import ImageTower, TextTower
@@ -32,7 +32,7 @@ _BACKDROP, _NOISE = 1, 2  # separate the draws of different purposes
 
 
 def masker(
-    side: Side, units: Units, smooth: bool = False, hide: str = "mean", seed: int = 0
+    side: Side, units: Units | Segments, smooth: bool = False, hide: str = "mean", seed: int = 0
 ) -> Callable[[PerUnit], Tensor]:
     """Return the score of a side as a function of masks, which keep 1 (all) to 0 (nothing) of each unit.
 
@@ -55,8 +55,10 @@ def masker(
     behind = backdrop(side, hide, seed) if isinstance(tower, ImageTower) else None
 
     def image_scores(keep: Float[Tensor, "mask batch unit"]) -> _Scores:
-        assert isinstance(units, Grid)
+        assert isinstance(units, Grid | Segments)
         assert isinstance(tower, ImageTower)
+        if isinstance(units, Segments):
+            return score_of_pixels(side, units.pixels(keep), behind)
         pixels = F.interpolate(units.unfold(keep), tower.extent(side.inputs), mode=mode)
         return score_of_pixels(side, pixels, behind)
 
@@ -68,7 +70,7 @@ def masker(
         with tower.blend_to_padding(whole.flatten(0, 1)):
             return side.score(tower.encode(_tiled(side, len(keep))).unflatten(0, keep.shape[:2]))
 
-    part = image_scores if isinstance(units, Grid) else text_scores
+    part = text_scores if isinstance(units, Words) else image_scores
 
     def score(keep: PerUnit) -> Tensor:
         stack = keep if keep.ndim == 3 else keep[None]

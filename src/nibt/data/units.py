@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from jaxtyping import Bool, Float
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from nibt.types import PerExample, PerToken, PerUnit
@@ -109,6 +110,63 @@ class Words(ByValue):
 
     def __getitem__(self, item: int) -> "Words":
         return Words((self.tokens[item],), (self.words[item],), self.explained[item])
+
+
+@dataclass(frozen=True, eq=False)
+class Segments(ByValue):
+    """The segments of each image of a batch, which perturbation methods keep or remove as a whole.
+
+    Their scores are spread evenly over their pixels, and returned on a grid of cells.
+
+    Attributes:
+        labels: The segment of each pixel of the tower's input, from 0.
+        counts: The number of segments of each image.
+
+    """
+
+    labels: Int[Tensor, "batch height width"]
+    counts: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        """The largest number of segments."""
+        return max(self.counts)
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of cells: as many as divide the pixels, at most 64 along each axis."""
+        rows, columns = (_divisor(side) for side in self.labels.shape[1:])
+        return Grid(rows, columns)
+
+    def pixels(self, keep: Float[Tensor, "mask batch unit"]) -> Float[Tensor, "mask batch height width"]:
+        """Return what is kept of each pixel."""
+        index = self.labels.to(keep.device).flatten(1).expand(len(keep), -1, -1)
+        return keep.gather(-1, index).unflatten(-1, self.labels.shape[1:])
+
+    def on_grid(self, scores: Float[Tensor, "batch unit *value"]) -> Float[Tensor, "batch cell *value"]:
+        """Spread the scores of segments evenly over their pixels, and sum them over the cells of the grid."""
+        flat = scores.reshape(*scores.shape[:2], -1)
+        spread = torch.stack([self._spread(item).to(own) @ own for item, own in enumerate(flat)])
+        return spread.reshape(len(scores), self.grid.count, *scores.shape[2:])
+
+    def _spread(self, item: int) -> Float[Tensor, "cell unit"]:
+        """Return the share of each segment in each cell; its columns sum to 1, and are 0 for absent segments."""
+        rows, columns = self.grid.rows, self.grid.columns
+        height, width = self.labels.shape[1:]
+        down, across = (
+            torch.arange(height, device="cpu") * rows // height,
+            torch.arange(width, device="cpu") * columns // width,
+        )
+        cells = (down[:, None] * columns + across[None]).flatten()
+        pairs = torch.bincount(
+            cells * self.count + self.labels[item].cpu().flatten(), minlength=rows * columns * self.count
+        )
+        shares = pairs.unflatten(0, (rows * columns, self.count)).float()
+        return shares / shares.sum(0).clamp_min(1)
+
+
+def _divisor(side: int, most: int = 64) -> int:
+    return max(number for number in range(1, min(side, most) + 1) if side % number == 0)
 
 
 Units = Grid | Words

@@ -11,7 +11,7 @@ import torch
 
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
-from nibt.data.units import Grid, Words
+from nibt.data.units import Grid, Segments, Units, Words
 from nibt.engine.jacobians import part_masks
 from nibt.engine.spec import ExplanationSpec
 from nibt.engine.table_scores import TableScores
@@ -32,22 +32,24 @@ def regression_table(spec: ExplanationSpec, image: Side, text: Side, words: Word
         BadOption: The regression has too many coefficients.
 
     """
-    sides, methods = (image.embedded(), text.embedded()), (spec.methods["image"], spec.methods["text"])
-    grid = image.units
-    assert isinstance(grid, Grid)
-    ((patches,), (tokens,)) = (players(side.units, 1) for side in sides)
+    sides = image.embedded(), text.embedded()
+    methods = [method for method in (spec.methods["image"], spec.methods["text"]) if isinstance(method, FIxLIP)]
+    units = [method.units_of(side) for method, side in zip(methods, sides, strict=True)]
+    ((patches,), (tokens,)) = (players(own, 1) for own in units)
     _check_size(len(patches), len(tokens))
-    games = []
-    for side, own, method in zip(sides, (patches, tokens), methods, strict=True):
-        assert isinstance(method, FIxLIP)
-        games.append(_game(side, own, method, methods[0]))
-    table = cross_coefficients(games[0], games[1], methods[0].pairs == "all")
+    games = [_game(side, own, method, methods[0]) for side, own, method in zip(sides, units, methods, strict=True)]
+    table = torch.from_numpy(cross_coefficients(games[0], games[1], methods[0].pairs == "all")).float()
     by_token = torch.zeros(text.units.explained.shape[1], len(patches), dtype=torch.float32, device="cpu")
-    by_token[tokens] = torch.from_numpy(table.T).float()
+    by_token[tokens] = table.T
     masks = part_masks([word.tokens for word in words.words[0]], len(by_token))
-    both = zip(sides, methods, strict=True)
-    changes = [side.value()[0] - method.nothing(side, side.units)[0] for side, method in both]
-    scores = torch.cat([masks @ by_token, torch.zeros(len(masks), 1, dtype=torch.float32, device="cpu")], 1)
+    grid, rows = units[0], masks @ by_token
+    if isinstance(grid, Segments):
+        rows, grid = grid.on_grid(rows.T[None])[0].T, grid.grid
+    assert isinstance(grid, Grid)
+    changes = [
+        side.value()[0] - method.nothing(side, own)[0] for side, own, method in zip(sides, units, methods, strict=True)
+    ]
+    scores = torch.cat([rows, torch.zeros(len(rows), 1, dtype=torch.float32, device="cpu")], 1)
     return TableScores(scores, grid.bare(), float(changes[0] @ changes[1]))
 
 
@@ -73,16 +75,16 @@ class Game:
         return centered_monomials(self.shown, self.share)
 
 
-def _game(side: Side, own: list[int], method: FIxLIP, first: FIxLIP) -> Game:
+def _game(side: Side, units: Units | Segments, method: FIxLIP, first: FIxLIP) -> Game:
     """Evaluate the coalitions of a side; drawn pairs are as many as the budget of the first side."""
+    (own,) = players(units, 1)
     if first.pairs == "all":
         shown, weights = method.coalitions(len(own))
     else:
         place = 0 if side.tower.modality == "image" else 1
         shown = generator(method.seed, place).random((first.budget, len(own))) < method.share
         weights = np.full(len(shown), 1 / len(shown))
-    units = side.units
-    width = units.count if isinstance(units, Grid) else units.explained.shape[1]
+    width = units.explained.shape[1] if isinstance(units, Words) else units.count
     keep = torch.ones(len(shown), 1, width, dtype=torch.float32, device="cpu")
     keep[:, 0, own] = torch.from_numpy(shown).float()
     embeddings = masker(side, units)(keep.to(side.tower.example.device))[:, 0].double().cpu().numpy()

@@ -14,7 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from nibt.core.side import Side
-from nibt.data.units import Grid, Units
+from nibt.data.units import Grid, Segments, Units
 from nibt.engine.jacobians import part_masks
 from nibt.engine.path_vectors import PathVectors
 from nibt.engine.vectors import PartValues, SideVectors, VectorScores
@@ -68,12 +68,13 @@ class UnitVectors(SideVectors):
         """Compute the vectors of a side with one example, as means over the views."""
         views = Views.of(side, method.views, method.layers) if method.views > 1 else None
         sides = [one.embedded() for one in (views.sides(1) if views else [side])]
-        units = method.units(side)
+        units = method.units_of(side)
         each = [_kept(method.scores(one, units)[0], units) for one in sides]
         after = torch.stack([one.value()[0] for one in sides]).mean(0)
         before = torch.stack([method.nothing(one, units)[0] for one in sides]).mean(0)
         if views is None:
-            return cls(after, before, each[0], units.bare() if isinstance(units, Grid) else units)
+            shown = units.grid if isinstance(units, Segments) else units
+            return cls(after, before, each[0], shown.bare() if isinstance(shown, Grid) else shown)
         assert isinstance(units, Grid)
         fine, grid = views.blend(torch.stack(each).transpose(1, 2), units)
         return cls(after, before, fine.T, grid)
@@ -98,6 +99,8 @@ class UnitVectors(SideVectors):
         return VectorScores(PartValues.exact(scores), self.units, scores.new_zeros(len(aim)))
 
 
-def _kept(vectors: Float[Tensor, "unit dim"], units: Units) -> Float[Tensor, "unit dim"]:
-    """Return the vectors with zeros for special tokens."""
+def _kept(vectors: Float[Tensor, "unit dim"], units: Units | Segments) -> Float[Tensor, "shown dim"]:
+    """Return the vectors with zeros for special tokens; those of segments are spread over a grid."""
+    if isinstance(units, Segments):
+        return units.on_grid(vectors[None])[0]
     return vectors if isinstance(units, Grid) else units.keep(vectors.T).T

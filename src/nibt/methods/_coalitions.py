@@ -11,10 +11,10 @@ from typing_extensions import override
 
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
-from nibt.data.units import Grid, Units
+from nibt.data.units import Grid, Segments, Units, Words
 from nibt.errors import BadOption
 from nibt.methods._checks import at_least, generator
-from nibt.methods._units import UnitMethod
+from nibt.methods._segments import SegmentMethod
 from nibt.types import UnitValues
 
 RCOND = 1e-10  # smaller shares of the largest eigenvalue count as zero
@@ -24,7 +24,7 @@ Values = Float[np.ndarray, "coalition *value"]
 
 
 @dataclass(frozen=True)
-class CoalitionMethod(UnitMethod):
+class CoalitionMethod(SegmentMethod):
     """Base class of methods with coalitions. The players of an item are its explained units.
 
     Args:
@@ -61,10 +61,10 @@ class CoalitionMethod(UnitMethod):
         """
 
     @override
-    def scores(self, side: Side, units: Units) -> UnitValues:
+    def scores(self, side: Side, units: Units | Segments) -> UnitValues:
         device, item_players = side.tower.example.device, players(units, len(side.inputs))
         games = [self.coalitions(len(own)) for own in item_players]
-        width = units.count if isinstance(units, Grid) else units.explained.shape[1]
+        width = units.explained.shape[1] if isinstance(units, Words) else units.count
         most = max(len(shown) for shown, _ in games)
         keep = torch.ones(most, len(item_players), width, dtype=torch.float32, device="cpu")
         for item, (own, (shown, _)) in enumerate(zip(item_players, games, strict=True)):
@@ -78,8 +78,10 @@ class CoalitionMethod(UnitMethod):
         return scores.to(device)
 
 
-def players(units: Units, count: int) -> Sequence[list[int]]:
+def players(units: Units | Segments, count: int) -> Sequence[list[int]]:
     """Return the players of each of ``count`` items: its explained units."""
+    if isinstance(units, Segments):
+        return [list(range(own)) for own in units.counts]
     if isinstance(units, Grid):
         return [list(range(units.count))] * count
     return [row.nonzero()[:, 0].tolist() for row in units.explained.cpu()]

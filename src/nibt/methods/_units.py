@@ -7,7 +7,7 @@ import torch
 
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
-from nibt.data.units import Units, Words
+from nibt.data.units import Segments, Units, Words
 from nibt.methods.base import Method
 from nibt.results.attribution import Attribution
 from nibt.types import PerExample, UnitValues
@@ -22,17 +22,17 @@ class UnitMethod(Method):
     """
 
     @abstractmethod
-    def scores(self, side: Side, units: Units) -> UnitValues:
-        """Compute the scores of a batch: one column per cell of a grid, or per row of a caption.
+    def scores(self, side: Side, units: Units | Segments) -> UnitValues:
+        """Compute the scores of a batch: one column per cell of a grid, per row of a caption, or per segment.
 
         Columns of special tokens are dropped afterwards.
         """
 
-    def units(self, side: Side) -> Units:
+    def units_of(self, side: Side) -> Units | Segments:
         """Return the units that are scored."""
         return side.units
 
-    def nothing(self, side: Side, units: Units) -> PerExample:
+    def nothing(self, side: Side, units: Units | Segments) -> PerExample:
         """Compute the score of the inputs without any unit, as this method removes units."""
         width = units.explained.shape[1] if isinstance(units, Words) else units.count
         device = side.tower.example.device
@@ -40,8 +40,10 @@ class UnitMethod(Method):
 
     def attribute(self, side: Side) -> Attribution:
         """Compute the scores of a batch."""
-        units = self.units(side)
+        units = self.units_of(side)
         scores = self.scores(side, units)
-        if isinstance(units, Words):
+        if isinstance(units, Segments):
+            scores, units = units.on_grid(scores), units.grid
+        elif isinstance(units, Words):
             scores = units.keep(scores)
         return Attribution(scores, units, scores.new_zeros(len(scores)))

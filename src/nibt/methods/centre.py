@@ -22,7 +22,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from nibt.core.side import Side
-from nibt.data.units import Grid, Units
+from nibt.data.units import Grid, Segments, Units
 from nibt.methods._checks import above_zero
 from nibt.methods._units import UnitMethod
 from nibt.types import PerUnit
@@ -49,7 +49,7 @@ class Centre(UnitMethod):
         above_zero(spread=self.spread)
 
     @override
-    def scores(self, side: Side, units: Units) -> PerUnit:
+    def scores(self, side: Side, units: Units | Segments) -> PerUnit:
         if isinstance(units, Grid):
             rows, columns = _line(units.rows), _line(units.columns)
             distances = (rows[:, None] ** 2 + columns[None] ** 2).flatten().expand(len(side.inputs), -1)

@@ -24,13 +24,13 @@ from typing_extensions import override
 
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
-from nibt.data.units import Grid, Units
-from nibt.methods._units import UnitMethod
+from nibt.data.units import Segments, Units, Words
+from nibt.methods._segments import SegmentMethod
 from nibt.types import UnitValues
 
 
 @dataclass(frozen=True)
-class Occlusion(UnitMethod):
+class Occlusion(SegmentMethod):
     """The drop of the score when one unit is removed."""
 
     paper = "Zeiler and Fergus, ECCV 2014, arXiv 1311.2901"
@@ -40,8 +40,8 @@ class Occlusion(UnitMethod):
     variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
 
     @override
-    def scores(self, side: Side, units: Units) -> UnitValues:
-        if isinstance(units, Grid):
+    def scores(self, side: Side, units: Units | Segments) -> UnitValues:
+        if not isinstance(units, Words):
             count, tried = units.count, torch.arange(units.count, device="cpu")
         else:  # only rows that belong to a word in any caption of the batch
             count, tried = units.explained.shape[1], units.explained.cpu().any(0).nonzero()[:, 0]

@@ -18,7 +18,7 @@ import torch
 from typing_extensions import override
 
 from nibt.core.side import Side
-from nibt.data.units import Grid, Units
+from nibt.data.units import Grid, Segments, Units
 from nibt.methods._units import UnitMethod
 from nibt.types import PerUnit
 
@@ -33,7 +33,7 @@ class Ones(UnitMethod):
     signed = False
 
     @override
-    def scores(self, side: Side, units: Units) -> PerUnit:
+    def scores(self, side: Side, units: Units | Segments) -> PerUnit:
         count = units.count if isinstance(units, Grid) else units.explained.shape[1]
         return torch.ones(len(side.inputs), count, dtype=torch.float32, device=side.tower.example.device)
 

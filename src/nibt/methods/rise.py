@@ -28,7 +28,7 @@ from typing_extensions import override
 
 from nibt.core.perturbation import mask_chunks, score_of_pixels
 from nibt.core.side import Side
-from nibt.data.units import Grid, Units, Words
+from nibt.data.units import Grid, Segments, Units, Words
 from nibt.errors import BadOption
 from nibt.methods._checks import at_least, generator
 from nibt.methods._units import UnitMethod
@@ -72,14 +72,14 @@ class RISE(UnitMethod):
             raise BadOption(f"share must be above 0 and at most 1 (got {self.share})")
 
     @override
-    def units(self, side: Side) -> Units:
+    def units_of(self, side: Side) -> Units:
         if not isinstance(side.tower, ImageTower):
             return side.stem().units
         height, width = side.tower.extent(side.inputs)
         return Grid(min(_PARTS * self.cells, height), min(_PARTS * self.cells, width))
 
     @override
-    def scores(self, side: Side, units: Units) -> UnitValues:
+    def scores(self, side: Side, units: Units | Segments) -> UnitValues:
         """Compute the scores of a batch; all items share the masks."""
         with torch.no_grad():
             if isinstance(units, Grid):
@@ -87,7 +87,7 @@ class RISE(UnitMethod):
             return self._caption_scores(side)
 
     @override
-    def nothing(self, side: Side, units: Units) -> PerExample:
+    def nothing(self, side: Side, units: Units | Segments) -> PerExample:
         if isinstance(units, Grid):
             return super().nothing(side, units)
         stem = side.stem()

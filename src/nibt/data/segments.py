@@ -1,0 +1,92 @@
+"""Segments of an image as units: superpixels, or the masks of a file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from PIL import Image, UnidentifiedImageError
+
+from nibt.data.masks import decoded
+from nibt.errors import BadInput, import_optional
+
+Labels = Int[np.ndarray, "height width"]
+
+
+def superpixels(pixels: Float[np.ndarray, "height width channel"], count: int) -> Labels:
+    """Return the superpixels of an image (SLIC, Achanta et al., TPAMI 2012), numbered from 0.
+
+    Args:
+        pixels: The pixels. Each channel is rescaled to [0, 1].
+        count: The number of superpixels that is aimed at.
+
+    Raises:
+        Unsupported: scikit-image is not installed.
+
+    """
+    segmentation = import_optional("skimage.segmentation", "segments need scikit-image", "metrics")
+    low, high = pixels.min((0, 1)), pixels.max((0, 1))
+    scaled = (pixels - low) / np.where(high > low, high - low, 1)
+    labels = segmentation.slic(scaled, n_segments=count, compactness=0.1, channel_axis=-1, start_label=0)
+    return numbered(labels)
+
+
+def read_segments(path: str | Path, size: tuple[int, int]) -> Labels:
+    """Read the segments of an image from a file.
+
+    Args:
+        path: A label image (PNG or TIFF, with a number or a color per segment), an array of whole numbers (.npy), or a
+            JSON file with a list of COCO annotations or of their ``segmentation`` (RLE or polygons). Where masks
+            overlap, the last one counts; pixels in no mask are a segment of their own.
+        size: Width and height of the image, which the segments must have.
+
+    Returns:
+        The segments, numbered from 0.
+
+    Raises:
+        BadInput: The file cannot be read, or has another size.
+
+    """
+    name, suffix = str(path), Path(path).suffix.lower()
+    try:
+        if suffix == ".npy":
+            labels = np.load(path, allow_pickle=False)
+        elif suffix == ".json":
+            labels = _of_masks(json.loads(Path(path).read_text(encoding="utf-8")), size, name)
+        else:
+            with Image.open(path) as opened:
+                labels = np.array(opened.convert("RGB") if opened.mode in ("RGBA", "CMYK") else opened)
+    except (OSError, ValueError, UnidentifiedImageError) as error:
+        raise BadInput(f"{name!r} cannot be read as segments ({error}): give a label image, .npy or .json") from error
+    if labels.ndim == 3:  # a color for each segment
+        flat = labels.reshape(-1, labels.shape[2])
+        labels = np.unique(flat, axis=0, return_inverse=True)[1].reshape(labels.shape[:2])
+    if labels.ndim != 2 or labels.dtype.kind not in "iub" or labels.shape != (size[1], size[0]):
+        raise BadInput(
+            f"{name!r}: segments must be whole numbers with the size of the image, {size[1]} x {size[0]} (height x "
+            f"width; got {' x '.join(map(str, labels.shape))} of {labels.dtype})"
+        )
+    return numbered(labels)
+
+
+def _of_masks(content: Any, size: tuple[int, int], name: str) -> Labels:
+    """Return the labels of a list of masks; 0 is outside of all."""
+    if not isinstance(content, list) or not content:
+        raise BadInput(f"{name!r} must have a list of masks (got {type(content).__name__})")
+    labels = np.zeros((size[1], size[0]), int)
+    for place, entry in enumerate(content):
+        outline = entry.get("segmentation", entry) if isinstance(entry, dict) else entry
+        if not isinstance(outline, dict | list) or (
+            isinstance(outline, dict) and not {"size", "counts"} <= set(outline)
+        ):
+            raise BadInput(
+                f"{name!r}: mask {place} must be an RLE with size and counts, or polygons (got {outline!r:.60})"
+            )
+        labels[decoded(outline, size, f"{name!r}, mask {place}")] = place + 1
+    return labels
+
+
+def numbered(labels: np.ndarray) -> Labels:
+    """Return labels with the numbers from 0, in the order of their values."""
+    return np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
