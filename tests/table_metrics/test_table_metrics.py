@@ -68,7 +68,7 @@ def grid_row(table: Interaction, values: dict[tuple[int, int], float]) -> list[f
 
 
 def test_noun_metrics_of_known_tables() -> None:
-    """The first noun's row is positive on its own quarter and negative on the other noun's; the second's is reversed."""
+    """The first noun's row is positive on its own quarter and negative on the other's; so is the second's."""
     like = tiny_table("occlusion")[0]
     right = grid_row(like, {(0, 0): 1.0, (1, 1): -1.0})
     wrong = grid_row(like, {(0, 0): 1.0, (1, 1): -1.0})

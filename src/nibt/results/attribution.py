@@ -12,9 +12,9 @@ from torch import Tensor
 
 from nibt.data.images import ImageInput, Region, read_image
 from nibt.data.units import Grid, Units, Word, Words, WordScore, word_scores
-from nibt.errors import BadInput, NibtError
+from nibt.errors import NibtError
 from nibt.results.records import ImageRecord, PathRecord, TextRecord
-from nibt.results.regions import MapRegion, map_regions, threshold_mask
+from nibt.results.regions import MapRegion, map_regions, segment_sums, threshold_mask
 from nibt.types import Modality, PerExample, PerUnit
 from nibt.values import ByValue
 
@@ -206,20 +206,7 @@ class ImageAttribution(Attribution):
             BadInput: The labels have another size or are not whole numbers from 0.
 
         """
-        width, height = self.size
-        if labels.shape != (height, width) or labels.dtype.kind not in "iu" or labels.min() < 0:
-            raise BadInput(
-                f"labels must be whole numbers with the size of the image, {height} x {width} (height x width), from 0 "
-                f"(got {' x '.join(map(str, labels.shape))} of {labels.dtype})"
-            )
-        grid = self.grid.double().numpy()
-        down, outside_down = _cells(self.region.top, self.region.height, height, grid.shape[0])
-        across, outside_across = _cells(self.region.left, self.region.width, width, grid.shape[1])
-        cells = down[:, None] * grid.shape[1] + across[None]
-        seen = ~(outside_down[:, None] | outside_across[None])
-        areas = np.bincount(cells[seen], minlength=grid.size)
-        shares = grid.flatten() / np.maximum(areas, 1)
-        return np.bincount(labels[seen], weights=shares[cells[seen]], minlength=int(labels.max()) + 1)
+        return segment_sums(self.grid.double().numpy(), self.region, self.size, labels)
 
     def mask(self, threshold: float = 0.5) -> np.ndarray:
         """Return where the heatmap is at least ``threshold`` times the largest positive score of the map.
@@ -271,12 +258,6 @@ class ImageAttribution(Attribution):
             input=image_at(record.source, record.image_hash),
             image_hash=record.image_hash,
         )
-
-
-def _cells(start: float, length: float, size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the cell of each pixel along an axis, and whether the pixel is outside of the region."""
-    cells = np.floor((np.arange(size) + 0.5 - start) / length * count).astype(int)
-    return cells.clip(0, count - 1), (cells < 0) | (cells >= count)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

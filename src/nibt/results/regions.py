@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Float64
 
-from nibt.errors import BadOption, import_optional
+from nibt.data.images import Region
+from nibt.errors import BadInput, BadOption, import_optional
 
 PixelScores: TypeAlias = Float32[np.ndarray, "height width"]
 PixelMask: TypeAlias = Bool[np.ndarray, "height width"]
@@ -150,3 +151,38 @@ def _edges(padded: PixelMask) -> dict[tuple[int, int], list[tuple[int, int]]]:
         for y, x in np.argwhere(inside & ~across).tolist():
             directions.setdefault((x + right, y + down), []).append(direction)
     return directions
+
+
+def segment_sums(
+    grid: Float64[np.ndarray, "row column"], region: Region, size: tuple[int, int], labels: np.ndarray
+) -> Float64[np.ndarray, " segment"]:
+    """Return the sum of the scores of a grid on each segment of an image.
+
+    Args:
+        grid: The scores.
+        region: The part of the image that the grid covers.
+        size: Width and height of the image.
+        labels: The number of the segment of each pixel, from 0: (height, width).
+
+    Raises:
+        BadInput: The labels have another size or are not whole numbers from 0.
+
+    """
+    width, height = size
+    if labels.shape != (height, width) or labels.dtype.kind not in "iu" or labels.min() < 0:
+        raise BadInput(
+            f"labels must be whole numbers with the size of the image, {height} x {width} (height x width), from 0 "
+            f"(got {' x '.join(map(str, labels.shape))} of {labels.dtype})"
+        )
+    down, outside_down = _cells(region.top, region.height, height, grid.shape[0])
+    across, outside_across = _cells(region.left, region.width, width, grid.shape[1])
+    cells = down[:, None] * grid.shape[1] + across[None]
+    seen = ~(outside_down[:, None] | outside_across[None])
+    shares = grid.flatten() / np.maximum(np.bincount(cells[seen], minlength=grid.size), 1)
+    return np.bincount(labels[seen], weights=shares[cells[seen]], minlength=int(labels.max()) + 1)
+
+
+def _cells(start: float, length: float, size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the cell of each pixel along an axis, and whether the pixel is outside of the region."""
+    cells = np.floor((np.arange(size) + 0.5 - start) / length * count).astype(int)
+    return cells.clip(0, count - 1), (cells < 0) | (cells >= count)
