@@ -2,7 +2,8 @@
 
 Each file that nibt writes has a signature: the version of nibt, the request, and a digest of the file. If the file is
 edited, the digest no longer matches, and the file counts as the user's. Text files (JSON, HTML) and safetensors files
-have the signature in their first bytes, with a digest of all bytes. Images have it in the EXIF field ImageDescription,
+have the signature in their first bytes, PDF files in their last, with a digest of all bytes. Images have it in the EXIF
+field ImageDescription,
 with a digest of the pixels and the size of the file. There are no additional files.
 """
 
@@ -17,8 +18,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
+from os import SEEK_END
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image
 
@@ -88,14 +90,26 @@ def read_signature(path: Path) -> Signature | None:
     """Return the signature of a file, or None if it has no signature or was changed."""
     try:
         with path.open("rb") as stream:
-            head = stream.read(_HEAD)
-            match = _SIGNATURE.search(head)  # without a signature, the rest of the file is not read: it may be large
-            whole = match and _digest((head + stream.read()).replace(match[3], _UNSIGNED, 1)) == match[3]
+            match = _SIGNATURE.search(stream.read(_HEAD)) or _SIGNATURE.search(_tail(stream))
+            whole = match and _signed_by(stream, match[3])  # other files are not read as a whole: they may be large
         if not whole:
             match = _image_signature(path)
         return match and Signature(match[1].decode(), json.loads(zlib.decompress(urlsafe_b64decode(match[2]))))
     except (OSError, ValueError, SyntaxError, zlib.error, Image.DecompressionBombError, EOFError):
         return None
+
+
+def _tail(stream: BinaryIO) -> bytes:
+    """Return the last bytes of a file, where a PDF file has its signature."""
+    size = stream.seek(0, SEEK_END)
+    stream.seek(max(0, size - _HEAD))
+    return stream.read()
+
+
+def _signed_by(stream: BinaryIO, digest: bytes) -> bool:
+    """Return whether a file has this digest."""
+    stream.seek(0)
+    return _digest(stream.read().replace(digest, _UNSIGNED, 1)) == digest
 
 
 def is_own(path: Path) -> bool:

@@ -15,7 +15,7 @@ Labels = Int[np.ndarray, "height width"]
 
 
 def superpixels(pixels: Float[np.ndarray, "height width channel"], count: int) -> Labels:
-    """Return the superpixels of an image (SLIC, Achanta et al., TPAMI 2012), numbered from 0.
+    """Return the superpixels of an image (SLICO, Achanta et al., TPAMI 2012), numbered from 0.
 
     Args:
         pixels: The pixels. Each channel is rescaled to [0, 1].
@@ -28,7 +28,7 @@ def superpixels(pixels: Float[np.ndarray, "height width channel"], count: int) -
     segmentation = import_optional("skimage.segmentation", "segments need scikit-image", "metrics")
     low, high = pixels.min((0, 1)), pixels.max((0, 1))
     scaled = (pixels - low) / np.where(high > low, high - low, 1)
-    labels = segmentation.slic(scaled, n_segments=count, compactness=0.1, channel_axis=-1, start_label=0)
+    labels = segmentation.slic(scaled, n_segments=count, slic_zero=True, sigma=1, channel_axis=-1, start_label=0)
     return numbered(labels)
 
 

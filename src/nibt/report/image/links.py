@@ -1,0 +1,280 @@
+"""A figure of the strongest links of a word-region table: curves from the words of the caption to parts of the image.
+
+This module imports matplotlib, without its global state, since its PDF files have lines and text instead of pixels.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch.nn.functional as F
+from PIL import Image
+
+from nibt.data.pair import Box
+from nibt.errors import BadInput, BadOption, import_optional
+from nibt.outputs import unsigned, write_bytes
+from nibt.report.appearance import Appearance, appearance
+from nibt.report.image.explanation import check_format, write
+from nibt.report.request import method_line
+from nibt.results.interaction import Interaction, word_indices
+from nibt.results.saving import request_of
+from nibt.torch_modes import plain_torch
+
+MOST_CELLS = 12
+"""The largest number of parts of the image along each axis; finer tables are summed over blocks of cells."""
+_WIDTH, _WORDS, _MARGIN = 7.0, 0.75, 0.5  # inches: the figure, the row of words, the scale
+
+
+@dataclass(frozen=True)
+class Link:
+    """A word and a part of the image with their score."""
+
+    word: int
+    row: int
+    column: int
+    score: float
+
+
+@plain_torch()
+def draw_links(
+    interaction: Interaction,
+    top: int = 10,
+    words: Sequence[str | int] = (),
+    box: Box | None = None,
+    positive_only: bool = False,
+    cmap: str = "red_blue",
+) -> Image.Image:
+    """Draw the strongest links of a table as an image.
+
+    Args:
+        interaction: The word-region table.
+        top: The number of links, those with the largest absolute scores.
+        words: Only links of these words, by their texts or positions; empty means all.
+        box: Only links into this box: left, top, width and height in pixels of the upright image.
+        positive_only: Whether negative links are left out.
+        cmap: The colors, as in ``draw``.
+
+    Raises:
+        BadOption: ``top`` is below 1, or there is no such color map.
+        BadInput: A word is not in the table, the box is outside of the region that the model saw, or the image of a
+            loaded table is missing.
+        Unsupported: matplotlib is not installed.
+
+    """
+    look = appearance(positive_only, cmap=cmap)
+    links, table = strongest_links(interaction, top, words, box)
+    links = [link for link in links if link.score > 0 or not positive_only]
+    return Image.open(io.BytesIO(_figure_bytes(interaction, links, table, look, "png", None))).convert("RGB")
+
+
+def write_links(
+    interaction: Interaction,
+    path: str | Path,
+    top: int = 10,
+    words: Sequence[str | int] = (),
+    box: Box | None = None,
+    *,
+    cmap: str = "red_blue",
+    overwrite: bool = False,
+) -> None:
+    """Write the figure of ``draw_links`` to a PDF file, with lines and text, or to an image.
+
+    Raises:
+        BadOption: The name does not end with .pdf or an image format, or an option has an invalid value.
+        BadInput: As ``draw_links``.
+        WouldOverwrite: The file exists, nibt did not write it, and ``overwrite`` is false.
+        CannotWrite: The folder is missing or not writable, or the disk is full.
+        Unsupported: matplotlib is not installed.
+
+    """
+    request = {**request_of([interaction]), "links": [top, list(words), box]}
+    if Path(path).suffix.lower() != ".pdf":
+        check_format(Path(path))
+        write(draw_links(interaction, top, words, box, cmap=cmap), Path(path), request, overwrite)
+        return
+    links, table = strongest_links(interaction, top, words, box)
+    data = _figure_bytes(interaction, links, table, appearance(cmap=cmap), "pdf", unsigned(request))
+    write_bytes(Path(path), data, overwrite)
+
+
+def strongest_links(
+    interaction: Interaction, top: int, words: Sequence[str | int] = (), box: Box | None = None
+) -> tuple[list[Link], np.ndarray]:
+    """Return the strongest links, the weakest first, and the table of the parts of the image.
+
+    Args:
+        interaction: The word-region table.
+        top: The number of links.
+        words: Only links of these words.
+        box: Only links into parts whose center is in this box.
+
+    Raises:
+        BadOption: ``top`` is below 1.
+        BadInput: A word is not in the table, or no center of a part is in the box.
+
+    """
+    if top < 1:
+        raise BadOption(f"top must be at least 1 (got {top})")
+    table = _parts(interaction)
+    rows = word_indices(interaction.words, words) if words else range(len(interaction.words))
+    inside = np.ones(table.shape[1:], bool)
+    if box is not None:
+        inside = _inside(interaction, box, table.shape[1:])
+    links = [
+        Link(word, int(row), int(column), float(table[word, row, column]))
+        for word in rows
+        for row, column in np.argwhere(inside)
+    ]
+    strongest = sorted(links, key=lambda link: -abs(link.score))[:top]
+    return [link for link in reversed(strongest) if link.score != 0], table
+
+
+def _parts(interaction: Interaction) -> np.ndarray:
+    """Return the table summed over blocks of cells, so that it has at most ``MOST_CELLS`` along each axis."""
+    rows, columns = interaction.grid.rows, interaction.grid.columns
+    down, across = (_block(size) for size in (rows, columns))
+    sums = F.avg_pool2d(interaction.table, (down, across)) * (down * across)
+    return sums.double().numpy()
+
+
+def _block(size: int) -> int:
+    """Return the smallest number of cells whose blocks divide an axis into at most ``MOST_CELLS``."""
+    return next(one for one in range(1, size + 1) if size % one == 0 and size // one <= MOST_CELLS)
+
+
+def _inside(interaction: Interaction, box: Box, shape: tuple[int, ...]) -> np.ndarray:
+    """Return which parts have their center in a box."""
+    left, top, width, height = map(float, box)
+    region = interaction.region
+    down = region.top + (np.arange(shape[0]) + 0.5) * region.height / shape[0]
+    across = region.left + (np.arange(shape[1]) + 0.5) * region.width / shape[1]
+    inside = ((down >= top) & (down < top + height))[:, None] & ((across >= left) & (across < left + width))[None]
+    if not inside.any():
+        raise BadInput(f"the box must have the center of a part of the image that the model saw (got {box})")
+    return inside
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The figure with the place of everything, in shares of its size.
+
+    Attributes:
+        figure: The figure of matplotlib.
+        axes: The axes of the photograph, in its pixels.
+        whole: The height of the figure in inches.
+        look: The colors.
+        most: The largest absolute score.
+
+    """
+
+    figure: Any
+    axes: Any
+    whole: float
+    look: Appearance
+    most: float
+
+    def color(self, score: float) -> str:
+        rgb = self.look.palette.positive if score > 0 else self.look.palette.negative
+        return "#{:02x}{:02x}{:02x}".format(*rgb)
+
+    def share(self, score: float) -> float:
+        return abs(score) / self.most if self.most > 0 else 0.0
+
+
+def _figure_bytes(
+    interaction: Interaction, links: Sequence[Link], table: np.ndarray, look: Appearance, kind: str, subject: str | None
+) -> bytes:
+    """Return the bytes of the figure's file."""
+    if interaction.input is None:
+        raise BadInput(f"the image {interaction.source!r} is no longer there: no link can be drawn over it")
+    figures = import_optional("matplotlib.figure", "figures of links need matplotlib", "bench")
+    width, height = interaction.size
+    tall = _WIDTH * min(height / width, 1.4)
+    figure = figures.Figure((_WIDTH, tall + _WORDS + _MARGIN), layout="none")
+    whole = figure.get_figheight()
+    axes = figure.add_axes((0.02, (_WORDS + 0.35) / whole, 0.96, tall / whole))
+    photograph = interaction.input.pil_image.convert("RGB")
+    photograph.thumbnail((1000, 1000))
+    axes.imshow(np.asarray(photograph), extent=(0, width, height, 0), interpolation="bilinear")
+    axes.set_axis_off()
+    frame = _Frame(figure, axes, whole, look, max((abs(link.score) for link in links), default=0.0))
+    places = _draw_words(frame, interaction, {link.word for link in links})
+    for link in links:
+        _draw_link(frame, interaction, link, table.shape[1:], places[link.word])
+    _draw_scale(frame, method_line(interaction).removeprefix("method "))
+    buffer = io.BytesIO()
+    metadata = {"Creator": None, "CreationDate": None, "Subject": subject} if kind == "pdf" else {"Software": None}
+    figure.savefig(buffer, format=kind, dpi=200, metadata=metadata)
+    return buffer.getvalue()
+
+
+def _draw_words(frame: _Frame, interaction: Interaction, linked: set[int]) -> list[tuple[float, float]]:
+    """Draw the words in rows below the photograph, and return the place above the middle of each."""
+    agg = import_optional("matplotlib.backends.backend_agg", "figures of links need matplotlib", "bench")
+    renderer = agg.FigureCanvasAgg(frame.figure).get_renderer()  # which measures words
+    colors = ["#222222" if place in linked else "#999999" for place in range(len(interaction.words))]
+    texts = [
+        frame.figure.text(0, 0, word.text, fontsize=13, color=color, va="center")
+        for word, color in zip(interaction.words, colors, strict=True)
+    ]
+    widths = [text.get_window_extent(renderer).width / frame.figure.bbox.width for text in texts]
+    rows: list[list[int]] = [[]]
+    for place, width in enumerate(widths):
+        if rows[-1] and sum(widths[one] + 0.02 for one in rows[-1]) + width > 0.96:
+            rows.append([])
+        rows[-1].append(place)
+    tops = [(0.0, 0.0)] * len(texts)
+    for number, row in enumerate(rows):
+        left = 0.5 - (sum(widths[place] for place in row) + 0.02 * (len(row) - 1)) / 2
+        height = (0.3 + _WORDS * (len(rows) - number - 0.5) / len(rows)) / frame.whole
+        for place in row:
+            texts[place].set_position((left, height))
+            tops[place] = left + widths[place] / 2, height + 0.13 / frame.whole
+            left += widths[place] + 0.02
+    return tops
+
+
+def _draw_link(
+    frame: _Frame, interaction: Interaction, link: Link, shape: tuple[int, ...], start: tuple[float, float]
+) -> None:
+    """Draw a part of the image and a curve from a word to its center."""
+    patches = import_optional("matplotlib.patches", "figures of links need matplotlib", "bench")
+    paths = import_optional("matplotlib.path", "figures of links need matplotlib", "bench")
+    region, share, color = interaction.region, frame.share(link.score), frame.color(link.score)
+    down, across = region.height / shape[0], region.width / shape[1]
+    corner = region.left + link.column * across, region.top + link.row * down
+    frame.axes.add_patch(
+        patches.Rectangle(corner, across, down, facecolor=color, alpha=0.25 + 0.35 * share, edgecolor="none")
+    )
+    frame.axes.add_patch(patches.Rectangle(corner, across, down, fill=False, edgecolor="white", linewidth=0.8))
+    inverse = frame.figure.transFigure.inverted()
+    end = inverse.transform(frame.axes.transData.transform((corner[0] + across / 2, corner[1] + down / 2)))
+    middle = (start[1] + end[1]) / 2
+    curve = paths.Path([start, (start[0], middle), (end[0], middle), tuple(end)], [1, 4, 4, 4])
+    for line_color, extra in (("white", 1.4), (color, 0.0)):  # a white edge sets lines apart from the photograph
+        line = patches.PathPatch(
+            curve,
+            fill=False,
+            edgecolor=line_color,
+            linewidth=0.6 + 2.6 * share + extra,
+            capstyle="round",
+            transform=frame.figure.transFigure,
+        )
+        frame.figure.add_artist(line)
+
+
+def _draw_scale(frame: _Frame, method: str) -> None:
+    """Draw what the colors and widths mean, and the method."""
+    ends = [1.0] if frame.look.positive_only else [-1.0, 1.0]
+    names = {-1.0: "against", 1.0: "for"}
+    lines = import_optional("matplotlib.lines", "figures of links need matplotlib", "bench")
+    for place, sign in enumerate(ends):
+        left, height = 0.04 + 0.26 * place, 0.18 / frame.whole
+        color = frame.color(sign)
+        frame.figure.add_artist(lines.Line2D([left, left + 0.05], [height] * 2, color=color, linewidth=3.2))
+        text = f"{names[sign]}, {sign * frame.most:+.2g}"
+        frame.figure.text(left + 0.06, height, text, fontsize=9, color="#222222", va="center")
+    frame.figure.text(0.98, 0.18 / frame.whole, method, fontsize=7, color="#6c6c6c", va="center", ha="right")
