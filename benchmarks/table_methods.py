@@ -63,7 +63,8 @@ def error():
         exact = table_of(model, pair, "banzhaf", budget=2**14, **units)
         for label, (method, options) in WAYS.items():
             for budget in BUDGETS:
-                tables = [table_of(model, pair, method, budget=budget, seed=seed, **units, **options) for seed in range(5)]
+                chosen = {"budget": budget, **units, **options}
+                tables = [table_of(model, pair, method, seed=seed, **chosen) for seed in range(5)]
                 errors = [float((table - exact).norm() / exact.norm()) for table in tables]
                 lines.setdefault((label, budget), []).append(np.mean(errors))
         for label, (method, options) in OTHERS.items():

@@ -26,6 +26,7 @@ from nibt.evaluation.measure_interactions import nouns_of
 from nibt.evaluation.statistics import interval
 from nibt.methods.base import MethodSpec
 from nibt.table_metrics._coalitions import embeddings_of_patches, embeddings_of_words
+from nibt.table_metrics._pair_curve import PairCurve
 from nibt.table_metrics.additive_share import AdditiveShare
 from nibt.table_metrics.base import TableInput
 from nibt.table_metrics.noun_energy import NounEnergy
@@ -73,18 +74,18 @@ SETTINGS = [
     Setting("occlusion", "occlusion"),
     coalitions("banzhaf", 50, share=0.5, ridge=8.0),
     coalitions("banzhaf", 200, share=0.5),
-    coalitions("banzhaf", 50, 100, share=0.3, ridge=8.0),
-    coalitions("banzhaf", 200, 100, share=0.3),
-    coalitions("banzhaf", 200, 100, share=0.7),
-    coalitions("banzhaf", 200, 100, share=0.5, ridge=8.0),
-    coalitions("banzhaf", 200, 100, share=0.5, estimate="means"),
+    coalitions("banzhaf", 50, 60, share=0.3, ridge=8.0),
+    coalitions("banzhaf", 200, 60, share=0.3),
+    coalitions("banzhaf", 200, 60, share=0.7),
+    coalitions("banzhaf", 200, 60, share=0.5, ridge=8.0),
+    coalitions("banzhaf", 200, 60, share=0.5, estimate="means"),
     coalitions("shapley", 200, 100),
-    Setting("rise, 200", "rise", {"masks": 200, "share": 0.5}, 40),
-    Setting("integrated_gradients, 16 steps", "integrated_gradients", {"steps": 16}, 100),
-    Setting("gae", "gae", {}, 40),
-    Setting("legrad", "legrad", {}, 40),
-    Setting("grad_eclip", "grad_eclip", {}, 100),
-    Setting("chefer", "chefer", {}, 100),
+    Setting("rise, 200", "rise", {"masks": 200, "share": 0.5}, 30),
+    Setting("integrated_gradients, 16 steps", "integrated_gradients", {"steps": 16}, 60),
+    Setting("gae", "gae", {}, 30),
+    Setting("legrad", "legrad", {}, 30),
+    Setting("grad_eclip", "grad_eclip", {}, 60),
+    Setting("chefer", "chefer", {}, 60),
     coalitions("banzhaf", 1000, 30, share=0.5),
     coalitions("shapley", 1000, 30),
     coalitions("fixlip", 1000, 6, share=0.5, pairs="drawn"),
@@ -111,13 +112,14 @@ def words_of(pair, table, spans):
     ]
 
 
-def measured(spec, pair, absent, cache_of_pair):
+def measured(spec, pair, absent, cache_of_pair, curves):
     """The numbers of one setting and scene."""
     started = time.process_time()
     table, image, text = explain_pair(spec, pair, ())
     record = {"seconds": round(time.process_time() - started, 4)}
     table_input = TableInput(table, image, text, nouns_of(pair, table.region, table.units), cache_of_pair)
-    record |= {name: round(metric(table_input), 5) for name, metric in METRICS.items()}
+    own = {name: metric for name, metric in METRICS.items() if curves or not isinstance(metric, PairCurve)}
+    record |= {name: round(metric(table_input), 5) for name, metric in own.items()}
     named = set(words_of(pair, table, [span for item in pair.objects for span in item.spans]))
     size = table.table.abs().sum((1, 2))
     others = [place for place in range(len(size)) if place not in named]
@@ -139,8 +141,9 @@ def measure(model, count, path, part):
             key = f"{setting.label} | {place}"
             if place < setting.first and key not in done:
                 spec = specs[setting.label]
-                absent = wrong[place] if place < 100 else None
-                record = {"key": key, "label": setting.label, **measured(spec, true[place], absent, cache_of_pair)}
+                absent = wrong[place] if place < 200 and setting.first == 1000 else None
+                numbers = measured(spec, true[place], absent, cache_of_pair, place < 200)
+                record = {"key": key, "label": setting.label, **numbers}
                 kept(path, record)
         key = f"orders | {place}"
         if place < 12 and key not in done:

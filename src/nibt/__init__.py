@@ -16,6 +16,7 @@ Inputs and results:
                                        results
     MapRegion, to_coco, to_frame       regions of maps, also as COCO annotations; pandas DataFrames
     draw, write_page, show, Panel      show results as a picture, as an HTML page, in a notebook
+    draw_links, write_links            a figure of the strongest links from words to parts of an image
 
 Measure and audit:
     measure, roar, audit               metrics of maps, retraining without removed inputs, an audit of a model
@@ -65,6 +66,8 @@ if TYPE_CHECKING:
     from nibt.report.html.page import write_page as write_page
     from nibt.report.html.view import Panel as Panel
     from nibt.report.image.explanation import draw as draw
+    from nibt.report.image.links import draw_links as draw_links
+    from nibt.report.image.links import write_links as write_links
     from nibt.report.notebook import show as show
     from nibt.results.attribution import Attribution as Attribution
     from nibt.results.audit import Audit as Audit
@@ -107,6 +110,7 @@ _HOMES = {
     "calibrate": "engine.calibrate",
     "contributions": "engine.embeddings",
     "draw": "report.image.explanation",
+    "draw_links": "report.image.links",
     "explain": "engine.explain",
     "explain_embeddings": "engine.embeddings",
     "explain_interactions": "engine.interactions",
@@ -119,6 +123,7 @@ _HOMES = {
     "show": "report.notebook",
     "to_coco": "results.coco",
     "to_frame": "results.frames",
+    "write_links": "report.image.links",
     "write_page": "report.html.page",
     "write_report": "evaluation.bench.report",
 }

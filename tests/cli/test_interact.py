@@ -37,3 +37,52 @@ def test_interact_writes_several_pairs_as_json(run: Run, photo: Path, clip_folde
     assert [entry["caption"] for entry in json.loads(out)] == ["a cat", "two cars"]
     assert "wrote" not in err
     assert list_folder() == []
+
+
+def test_interact_shows_tables_of_several_methods_on_a_page(run: Run, photo: Path, clip_folder: Path) -> None:
+    arguments = ("interact", photo, "a red cat", "-m", clip_folder, "--method", "occlusion")
+    code, _, err = run(*arguments, "--method", "banzhaf budget=16 share=0.3", "--out", "both.html")
+    assert code == 0, err
+    page = Path("both.html").read_text()
+    assert "banzhaf budget=16 share=0.3" in page
+    first, second = json.loads(Path("both.json").read_text())
+    assert first["method"]["name"] == "occlusion"
+    assert second["method"]["image"]["budget"] == 16
+    assert second["method"]["image"]["share"] == 0.3
+    code, _, err = run(*arguments, "--method", "nib")
+    assert code == 2
+    assert "2 methods need a page: give --out x.html" in err
+
+
+def test_interact_draws_the_strongest_links(run: Run, photo: Path, clip_folder: Path) -> None:
+    arguments = ("interact", photo, "a red cat", "-m", clip_folder, "--method", "occlusion")
+    code, out, err = run(*arguments, "--links", "links.pdf", "--top", 4)
+    assert code == 0, err
+    assert "links.pdf" in out
+    assert Path("links.pdf").read_bytes().startswith(b"%PDF")
+    before = list_folder()
+    code, _, err = run(*arguments, "--out", "other.png", "--links", "other.pdf", "--box", "5000,0,9,9")
+    assert code == 1
+    assert "the box must have the center of a part" in err
+    assert list_folder() == before, "nothing is written"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--method", "banzaf"), "Did you mean 'banzhaf'"),
+        (("--method", "banzhaf 3"), r"options of a method must be name=value"),
+        (("--method", "banzhaf budget=x"), "budget must be a whole number"),
+        (("--top", 0), "--top must be at least 1"),
+        (("--box", "1,2,3"), "--box must be four whole numbers"),
+        (("--box", "1,2,0,4"), "positive width and height"),
+        (("--links", "x.pdf", "--method", "nib", "--method", "gae", "--out", "x.html"), "--links needs one image"),
+    ],
+)
+def test_interact_refuses_bad_options(
+    run: Run, photo: Path, clip_folder: Path, options: tuple[object, ...], message: str
+) -> None:
+    code, _, err = run("interact", photo, "a red cat", "-m", clip_folder, *options)
+    assert code == 2
+    assert message in err
+    assert list_folder() == []

@@ -1,14 +1,21 @@
 """``nibt interact``, which computes which words of a caption go with which parts of an image."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
+from nibt.cli.data import check_methods
 from nibt.cli.groups import expand_groups
 from nibt.cli.inputs import InputOptions, split_inputs
-from nibt.cli.options import ModelOptions, OutputOptions, PathOptions, check_name, set_options
+from nibt.cli.options import ModelOptions, OutputOptions, PathOptions, set_options
 from nibt.cli.output import Output, input_paths, model_name, stem, suffix
+from nibt.errors import BadOption
+
+if TYPE_CHECKING:
+    from nibt.results.interaction import Interaction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,11 +26,45 @@ class InteractInputOptions(InputOptions):
         list[str] | None, Option(metavar="WORDS", help="Words of the caption that get maps; repeatable. Default: all.")
     ] = None
     method: Annotated[
-        str, Option(help="The method; other than nib for models with late interaction only, such as ColPali.")
-    ] = "nib"
+        list[str] | None,
+        Option(
+            metavar="METHOD",
+            help='The method, also with options of its own ("banzhaf budget=200"); repeatable with --out x.html, which '
+            "has the tables side by side. Default: nib.",
+        ),
+    ] = None
+    links: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="Also draw the strongest links from words to parts of the image: x.pdf or x.png."),
+    ] = None
+    top: Annotated[int, Option(help="The number of links.")] = 10
+    box: Annotated[
+        str | None, Option(metavar="X,Y,W,H", help="Only links into this box, in pixels of the upright image.")
+    ] = None
 
     def __post_init__(self) -> None:
-        check_name("methods", self.method)
+        check_methods([name.split(" ")[0] for name in self.method or []])
+        self.pixels  # noqa: B018 - a bad box is rejected before anything is read
+        if self.top < 1:
+            raise BadOption(f"--top must be at least 1 (got {self.top})")
+
+    @property
+    def pixels(self) -> tuple[int, int, int, int] | None:
+        """The box.
+
+        Raises:
+            BadOption: It does not have four whole numbers, of which the last two are positive.
+
+        """
+        if self.box is None:
+            return None
+        try:
+            left, top, width, height = map(int, self.box.split(","))
+        except ValueError as error:
+            raise BadOption(f"--box must be four whole numbers x,y,width,height (got {self.box!r})") from error
+        if width < 1 or height < 1:
+            raise BadOption(f"--box must have a positive width and height (got {self.box!r})")
+        return left, top, width, height
 
 
 @expand_groups
@@ -31,45 +72,83 @@ def interact(inputs: InteractInputOptions, output: OutputOptions, model: ModelOp
     """Show which words of a caption go with which parts of an image: a signed table, with a map per word.
 
     Writes an image with a small map per word, or with --out x.html an interactive page, and a JSON file with the table.
-    Without --steps, the number of steps is determined by a tolerance of 0.01.
+    For nib without --steps, the number of steps is determined by a tolerance of 0.01.
     """
     images, captions = split_inputs(inputs.inputs, command="interact")
-    chosen = method.chosen
+    methods = list(dict.fromkeys(inputs.method or ["nib"]))
     name_suffix = suffix(
         "interact",
         model_name(model.model),
-        inputs.method if inputs.method != "nib" else None,
+        *(methods if methods != ["nib"] else []),
         method.variant if method.variant != "default" else None,
         **set_options(word=inputs.word, **output.drawing),
-        **chosen,
+        **method.chosen,
     )
-    read_paths = input_paths(images, model.model, chosen)
+    read_paths = input_paths(images, model.model, method.chosen)
     files = Output(output.out, output.json, output.quiet, output.overwrite, name_suffix, read_paths)
-    names = files.check([stem(image) for image in images], captions)
+    if len(methods) > 1 and not files.page and output.json != "-":
+        raise BadOption(f"{len(methods)} methods need a page: give --out x.html")
+    if inputs.links is not None and len(images) * len(captions) * len(methods) != 1:
+        raise BadOption("--links needs one image, one caption and one method")
+    names = files.check([stem(image) for image in images], captions, others=[path for path in [inputs.links] if path])
     from nibt.cli.console import show_regions
     from nibt.cli.progress import show_progress
     from nibt.data.images import read_image
     from nibt.data.pair import read_caption
-    from nibt.engine.interactions import explain_interactions
+    from nibt.engine.interactions import explain_interactions, resolve_interactions
+    from nibt.methods.base import MethodSpec
+    from nibt.report.html.view_data import Panel
     from nibt.report.image.interactions import draw_interactions
+    from nibt.report.image.links import strongest_links
 
     pairs = [(read_image(image), read_caption(caption)) for image in images for caption in captions]
     loaded = model.load(files.silent)
-    with show_progress("explaining", files.silent, len(pairs)) as on_progress:
-        tables = explain_interactions(
-            loaded,
-            [image for image, _ in pairs],
-            [caption for _, caption in pairs],
-            words=inputs.word or (),
-            method=inputs.method,
-            variant=method.variant,
-            on_progress=on_progress,
-            **chosen,
+    variants = [MethodSpec.parse(name) for name in methods]
+    specs = [
+        MethodSpec(
+            spec.name, spec.variant if spec.variant != "default" else method.variant, {**method.chosen, **spec.options}
         )
+        for spec in variants
+    ]
+    for spec in specs:
+        resolve_interactions(loaded, spec)  # a method that the model lacks is refused before any other is computed
+    tables = []
+    for name, spec in zip(methods, specs, strict=True):
+        with show_progress(f"explaining with {name}", files.silent, len(pairs)) as on_progress:
+            tables += explain_interactions(
+                loaded,
+                [image for image, _ in pairs],
+                [caption for _, caption in pairs],
+                words=inputs.word or (),
+                method=spec.name,
+                variant=spec.variant,
+                on_progress=on_progress,
+                **spec.options,
+            )
+    if inputs.links is not None:
+        strongest_links(tables[0], inputs.top, box=inputs.pixels)  # a bad box is an error before anything is written
+    titles = [name if len(methods) > 1 else "" for name in methods for _ in pairs]
     files.write(
-        tables if isinstance(tables, list) else [tables],
+        tables,
         names,
         lambda table: draw_interactions(table, **output.drawing),
         show_regions,
+        extra=_links(inputs, output, tables),
+        pages=lambda answers: [Panel(answer, title=title) for answer, title in zip(answers, titles, strict=True)],
         drawing=output.drawing,
     )
+
+
+def _links(
+    inputs: InteractInputOptions, output: OutputOptions, tables: "list[Interaction]"
+) -> dict[Path, Callable[[Path], None]]:
+    """Return the function that writes the figure of links, by its path."""
+    if inputs.links is None:
+        return {}
+    from nibt.report.image.links import write_links
+
+    return {
+        inputs.links: lambda path: write_links(
+            tables[0], path, inputs.top, box=inputs.pixels, cmap=output.cmap, overwrite=output.overwrite
+        )
+    }

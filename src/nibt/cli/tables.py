@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from nibt.cli.data import open_data, read_pairs
+from nibt.cli.data import check_methods, open_data, read_pairs
 from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import DataOptions, ModelArgument, QuietOptions, check_name, load
 from nibt.errors import BadOption
@@ -34,6 +34,7 @@ class TableMethods(OptionGroup, panel="Tables"):
     ] = None
 
     def __post_init__(self) -> None:
+        check_methods([name.split(" ")[0] for name in self.method or []])
         for name in self.metric or []:
             check_name("table_metrics", name)
 
@@ -59,10 +60,11 @@ def tables(model: ModelArgument, data: DataOptions, methods: TableMethods, outpu
     """
     from nibt.cli.progress import show_progress
     from nibt.evaluation.measure_interactions import measure_interactions
-    from nibt.evaluation.table_comparison import compare_tables, parse_method
+    from nibt.evaluation.table_comparison import compare_tables
+    from nibt.methods.base import MethodSpec
 
     texts = list(dict.fromkeys(methods.method or ["nib"]))
-    specs = {text: parse_method(text) for text in texts}
+    specs = {text: MethodSpec.parse(text) for text in texts}
     if data.count is not None and data.count < 1:
         raise BadOption(f"--count must be at least 1 (got {data.count})")
     count = data.count or COUNT

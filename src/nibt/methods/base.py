@@ -38,15 +38,23 @@ class MethodSpec:
 
     @classmethod
     def parse(cls, text: str) -> "MethodSpec":
-        """Parse a name with an optional variant, such as ``nib`` or ``nib:paper``.
+        """Parse a name with an optional variant and options, such as ``nib:paper`` or ``banzhaf budget=200 share=0.3``.
 
         Raises:
             UnknownName: There is no such method.
+            BadOption: A part is no option, or is set twice.
 
         """
-        name, _, variant = text.partition(":")
+        first, *parts = text.split() or [""]
+        name, _, variant = first.partition(":")
         find("methods", name)
-        return cls(name, variant or "default")
+        options: dict[str, Any] = {}
+        for part in parts:
+            key, equals, value = part.partition("=")
+            if not equals or not key or key in options:
+                raise BadOption(f"options of a method must be name=value, each once (got {part!r} in {text!r})")
+            options[key] = None if value.lower() == "none" else value
+        return cls(name, variant or "default", options)
 
     def __str__(self) -> str:
         return self.name if self.variant == "default" else f"{self.name}:{self.variant}"

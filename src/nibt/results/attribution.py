@@ -194,10 +194,9 @@ class ImageAttribution(Attribution):
     def segment_scores(self, labels: np.ndarray) -> np.ndarray:
         """Return the sum of the scores on each segment of the image, for the map of any method.
 
-        A patch that several segments share is divided among them by area.
-
         Args:
-            labels: The number of the segment of each pixel, from 0: (height, width) of the image.
+            labels: The number of the segment of each pixel, from 0: (height, width) of the image. A patch that several
+                segments share is divided among them by area.
 
         Returns:
             A number per segment, float64; 0 for segments that the model did not see.
