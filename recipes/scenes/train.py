@@ -26,7 +26,7 @@ from muon import Muon
 
 from nibt.datasets.scenes import NOUNS, SIDE, Scenes
 from nibt.datasets.scenes.captions import TEMPLATES, drawn, with_article
-from nibt.datasets.scenes.draws import Draws
+from nibt.datasets._draws import Draws
 
 _STREAM = 9  # of the draws for captions here, apart from the data set's own
 

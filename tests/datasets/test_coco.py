@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nibt.datasets.coco import COCO
-from nibt.datasets.coco.masks import decoded, inside
+from nibt.datasets._masks import decoded, inside
 from nibt.errors import BadInput, Unsupported
 from tests.datasets.layouts import SIDES, captions, coco, image, write
 
