@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nibt.datasets.coco import COCO
 from nibt.datasets._masks import decoded, inside
+from nibt.datasets.coco import COCO
 from nibt.errors import BadInput, Unsupported
 from tests.datasets.layouts import SIDES, captions, coco, image, write
 

@@ -178,7 +178,8 @@ class RecordDataset(Dataset):
         where = f"{entry.where}, {Path(entry.image).name}" if isinstance(entry.image, str) else entry.where
         objects: list[Object] = []
         for one in entry.annotations:
-            named = one.spans if one.spans is not None else spans.get(one.name, ())
+            named = spans.get(one.name, ()) if one.spans is None else one.spans
+            named = tuple((first, min(last, len(caption))) for first, last in named)
             mask = self.mask(one, size, entry.where)
             box = whole_box(one.box, size, where) if one.box is not None else mask_box(mask)
             if box is not None or one.points:  # an object without a box and a pixel in the mask is not there

@@ -6,12 +6,15 @@ records that it needs. An error that concerns one pair is reported with this pai
 """
 
 import json
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
+
+from typing_extensions import override
 
 from nibt.data.images import SAMPLE, ImageInput, sample_file
 from nibt.data.pair import Pair, Point, Span
@@ -22,6 +25,8 @@ from nibt.registry import Plugin
 
 Edges: TypeAlias = tuple[float, float, float, float]
 Wanted: TypeAlias = Callable[[int], bool]
+WHOLE_CAPTION: tuple[Span, ...] = ((0, sys.maxsize),)
+"""The spans of an object that the whole caption names, whichever caption is chosen."""
 
 
 class FilePart(ABC):
@@ -54,6 +59,7 @@ class ByteRange(FilePart):
     start: int
     size: int
 
+    @override
     def read(self) -> bytes:
         try:
             with self.path.open("rb") as stream:

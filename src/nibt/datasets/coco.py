@@ -13,8 +13,8 @@ from typing_extensions import override
 
 from nibt.datasets._captioned import CaptionedDataset
 from nibt.datasets._files import format_errors, read_json
-from nibt.datasets.base import ObjectAnnotation, Record
 from nibt.datasets._masks import decoded
+from nibt.datasets.base import ObjectAnnotation, Record
 
 
 @dataclass(frozen=True, kw_only=True)
