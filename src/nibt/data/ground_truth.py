@@ -23,6 +23,7 @@ class GroundTruth:
         named: For each word of the caption, whether it names an object of the image.
         absent: For each word of the caption, whether it names an object that is not in the image.
         points: The labeled points of the objects that the caption names, by the visible pixels.
+        extent: The number of rows and columns of visible pixels, for the points.
 
     """
 
@@ -31,6 +32,7 @@ class GroundTruth:
     named: Bool[Tensor, " word"] | None = None
     absent: Bool[Tensor, " word"] | None = None
     points: tuple[Point, ...] = ()
+    extent: tuple[int, int] = (0, 0)
 
 
 def ground_truth(pair: Pair, region: Region, words: Words) -> GroundTruth:
@@ -40,12 +42,14 @@ def ground_truth(pair: Pair, region: Region, words: Words) -> GroundTruth:
     spans_of_names = [span for obj in named for span in obj.spans]
     areas = [obj for obj in named if _has_area(obj)]
     others = [obj for obj in pair.objects if not obj.spans and _has_area(obj)]
+    points = tuple(_seen_points(named, region))
     return GroundTruth(
         seen_mask(pair, areas, region) if areas else None,
         tuple(seen_mask(pair, [obj], region) for obj in others) if areas else (),
         _touched(spans, spans_of_names) if spans_of_names else None,
         _touched(spans, pair.absent) if pair.absent else None,
-        tuple(_seen_points(named, region)),
+        points,
+        (max(1, round(region.height)), max(1, round(region.width))) if points else (0, 0),
     )
 
 

@@ -82,6 +82,30 @@ def on_masks(metric_input: MetricInput, number: Callable[[PixelMap, PixelMask], 
     )
 
 
+def on_masks_or_points(
+    metric_input: MetricInput,
+    on_mask: Callable[[PixelMap, PixelMask], float],
+    on_points: Callable[[Float[Tensor, " point"], Bool[Tensor, " point"]], float],
+) -> PerExample:
+    """Apply ``on_mask`` as ``on_masks`` does, or, where there is no mask, ``on_points`` to the map at labeled points.
+
+    Args:
+        metric_input: The input of the metric.
+        on_mask: A function of the map and the mask.
+        on_points: A function of the scores at the labeled points, and of whether each point is on a named object. It is
+            called if there are points of both kinds.
+
+    """
+    values = on_masks(metric_input, on_mask)
+    for item, truth in enumerate(metric_input.truths):
+        inside = torch.tensor([point.inside for point in truth.points], dtype=torch.bool)
+        if truth.mask is None and inside.any() and not inside.all():
+            pixels = to_pixels(metric_input.attribution[item].grid, *truth.extent).cpu()
+            rows, columns = ([int(point[axis]) for point in truth.points] for axis in (1, 0))
+            values[item] = on_points(pixels[rows, columns], inside)
+    return values
+
+
 def word_table(metric_input: MetricInput, item: int) -> Float[Tensor, " word"]:
     """Compute the score of each word of one caption: the sum over its tokens."""
     attribution = metric_input.attribution[item]

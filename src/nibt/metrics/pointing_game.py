@@ -4,11 +4,15 @@ The raw scores become pixels bilinearly: a pixel has their mean over one unit
 around it. Several equal maxima are replaced by their mean position. The
 tolerance is a share of the longer side, 15 of 640 pixels as published.
 
+Where an object has labeled points instead of a mask, the value is whether the
+labeled point with the highest score is on the object, without a tolerance. Of
+several equal maxima, it is the share of those on the object.
+
 Answers:
     Does the peak of the map lie on the object that the caption names?
 
 Range:
-    0 or 1
+    0 or 1; with labeled points and equal maxima, 0 to 1
 
 Forward passes:
     none
@@ -27,10 +31,12 @@ Source:
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 from typing_extensions import override
 
 from nibt.errors import BadOption
-from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks
+from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks_or_points
 from nibt.types import PerExample
 
 
@@ -53,7 +59,7 @@ class PointingGame(Metric):
 
     @override
     def __call__(self, metric_input: MetricInput) -> PerExample:
-        return on_masks(metric_input, self._hit)
+        return on_masks_or_points(metric_input, self._hit, _hit_points)
 
     def _hit(self, scores: PixelMap, mask: PixelMask) -> float:
         peak = torch.nonzero(scores == scores.max()).double().mean(0)
@@ -65,6 +71,10 @@ class PointingGame(Metric):
         if reach < 1:  # the peak must lie on a pixel of the mask
             return float(distances.amax(1).min() <= 0.5)
         return float(distances.square().sum(1).min().sqrt() <= reach)
+
+
+def _hit_points(scores: Float[Tensor, " point"], inside: Bool[Tensor, " point"]) -> float:
+    return float(inside[scores == scores.max()].double().mean())
 
 
 PLUGIN = PointingGame
