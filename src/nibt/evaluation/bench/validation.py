@@ -155,10 +155,15 @@ def _check_method(choice: MethodChoice) -> None:
 
 def _data_set(choice: Choice) -> Dataset:
     """Return the data set of a choice, without the options that need a model."""
-    kind = find("datasets", choice.name)
+    name, colon, source = choice.name.partition(":")
+    kind = find("datasets", name)
     known = [field.name for field in fields(kind) if field.init and not field.name.startswith("_")]
     _check_names(choice.options, known)
-    if "folder" in known and "folder" not in choice.options:
+    options = dict(choice.options)
+    if colon:  # NAME:FOLDER, or grid:NAME, whose folder is that of NAME
+        folder = f"{source}:{options['folder']}" if name == "grid" and "folder" in options else source
+        options["folder"] = folder
+    if "folder" in known and "folder" not in options:
         raise BadInput(f"{choice.name} needs its folder: --data {choice.label}=FOLDER, or options.folder in the plan")
     if "scorer" in choice.options:
         raise BadOption(
@@ -166,7 +171,7 @@ def _data_set(choice: Choice) -> Dataset:
         )
     values = {
         name: tuple(value) if isinstance(value, list) else value
-        for name, value in choice.options.items()
+        for name, value in options.items()
         if not _needs_model(choice)(name)
     }
     try:
