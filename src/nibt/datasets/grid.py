@@ -5,7 +5,7 @@ M. Bohle, M. Fritz, B. Schiele, Convolutional Dynamic Alignment Networks for Int
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -178,7 +178,7 @@ def _opened(text: str, options: Mapping[str, Any]) -> Dataset:
     return kind(folder, **options) if has_folder else kind(**options)
 
 
-def _title(folder: Sequence[Any] | str | Path) -> str:
+def _title(folder: str | Path | Dataset) -> str:
     return str(folder.name) if isinstance(folder, Dataset) else repr(str(folder))
 
 
