@@ -92,6 +92,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "intersection_over_union": {"threshold": None},
     "max_sensitivity": {"samples": 10, "radius": 0.02, "seed": 0},
     "pointing_game": {"tolerance": 15 / 640},
+    "retrieval_after_removal": REMOVAL | {"corrupted": "query", "image_share": 0.25, "text_share": 0.1},
     "road": {"levels": 10, "noise": 0.01, "seed": 0},
     "top_k_intersection": {"share": 0.02},
 }
@@ -116,6 +117,9 @@ BOUNDS: dict[tuple[str, str], tuple[str, list[Any], list[Any]]] = {
     ("max_sensitivity", "radius"): ("above 0", [1e-9], [0.0, -1.0, math.nan]),
     ("max_sensitivity", "samples"): ("at least 1", [1], [0]),
     ("max_sensitivity", "seed"): ("at least 0", [0], [-1]),
+    ("retrieval_after_removal", "image_share"): ("above 0 and at most 1", [1e-9, 1.0], [0.0, 1.001, math.nan]),
+    ("retrieval_after_removal", "seed"): ("at least 0", [0], [-1]),
+    ("retrieval_after_removal", "text_share"): ("above 0 and at most 1", [1e-9, 1.0], [0.0, 1.001, math.nan]),
     ("road", "levels"): ("at least 2", [2], [1]),
     ("road", "noise"): ("at least 0", [0.0], [-0.01, math.nan]),
     ("road", "seed"): ("at least 0", [0], [-1]),

@@ -13,7 +13,26 @@ from nibt.core.side import Side
 from nibt.data.ground_truth import GroundTruth
 from nibt.registry import Plugin
 from nibt.results.attribution import Attribution, to_pixels
-from nibt.types import Modality, PerExample
+from nibt.targets._similarity import Similarity
+from nibt.types import Embedding, Modality, PerExample
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The embeddings that the examples of a batch compete with in retrieval.
+
+    Attributes:
+        similarity: The similarity of the model, seen from this side.
+        partners: The embeddings of the other side of the batch.
+        own: For each example, the embeddings of the other pairs on this side.
+        opposite: For each example, the embeddings of the other pairs on the other side.
+
+    """
+
+    similarity: Similarity
+    partners: Embedding
+    own: tuple[Tensor, ...]
+    opposite: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -25,6 +44,8 @@ class MetricInput:
         attribution: The attribution that is measured.
         truths: The ground truth of each example, where it is known.
         again: Calls the same method with the same options on another side, such as one with perturbed inputs.
+        of_other_caption: Calls the same method for the same images with another caption each.
+        candidates: Returns what the examples compete with in retrieval among the pairs of the call.
 
     """
 
@@ -32,6 +53,8 @@ class MetricInput:
     attribution: Attribution
     truths: tuple[GroundTruth, ...] = ()
     again: Callable[[Side], Attribution] | None = None
+    of_other_caption: Callable[[], Attribution] | None = None
+    candidates: Callable[[], Candidates] | None = None
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, key: Any, compute: Callable[[], Any]) -> Any:
