@@ -55,14 +55,14 @@ class IntersectionOverUnion(Metric):
     def __call__(self, metric_input: MetricInput) -> PerExample:
         if self.threshold is None:
             return on_masks(metric_input, _best)
-        attribution = metric_input.attribution
+        threshold, attribution = self.threshold, metric_input.attribution
         scaled = replace(metric_input, attribution=replace(attribution, scores=attribution.normalized()))
-        return on_masks(scaled, self._fixed)
+        return on_masks(scaled, lambda scores, mask: _overlap(scores > threshold, mask))
 
-    def _fixed(self, scores: PixelMap, mask: PixelMask) -> float:
-        above = scores > self.threshold
-        union = (above | mask).sum()
-        return float((above & mask).sum() / union) if union else torch.nan
+
+def _overlap(above: PixelMask, mask: PixelMask) -> float:
+    union = (above | mask).sum()
+    return float((above & mask).sum() / union) if union else torch.nan
 
 
 def _best(scores: PixelMap, mask: PixelMask) -> float:

@@ -1,4 +1,4 @@
-"""Mismatched caption: Spearman's correlation of the map with the map of the same image for another caption.
+"""Correlation of the map with the map of the same image for another caption, by Spearman.
 
 The other caption is one of twelve of other subjects. It depends on the right caption only, and shares no word with it.
 A map that depends on the image alone has 1.

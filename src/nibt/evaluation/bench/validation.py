@@ -38,6 +38,17 @@ def check_plan(plan: Plan) -> dict[str, Dataset]:
         BadInput: A data set is missing or incomplete.
 
     """
+    check_plugins(plan)
+    return {choice.label: open_choice(choice) for choice in plan.data}
+
+
+def check_plugins(plan: Plan) -> None:
+    """Check the targets, models, methods and metrics of a plan.
+
+    Raises:
+        BadOption: A name, a variant or an option is unknown or not allowed; the message begins with its key.
+
+    """
     for position, target in enumerate(plan.targets):
         with_key(f"targets[{position}]", lambda name=target: find("targets", name))
     for model in plan.models:
@@ -46,7 +57,17 @@ def check_plan(plan: Plan) -> dict[str, Dataset]:
         with_key(method.key, lambda choice=method: _check_method(choice))
     for metric in plan.metrics:
         with_key(metric.key, lambda choice=metric: build_metric(choice))
-    return {choice.label: with_key(choice.key, lambda choice=choice: _data_set(choice)) for choice in plan.data}
+
+
+def open_choice(choice: Choice) -> Dataset:
+    """Open a data set of a plan.
+
+    Raises:
+        BadOption: A name or an option is unknown or not allowed; the message begins with its key.
+        BadInput: The data set is missing or incomplete.
+
+    """
+    return with_key(choice.key, lambda: _data_set(choice))
 
 
 def random_methods(methods: Iterable[MethodChoice]) -> list[str]:
