@@ -5,13 +5,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+import nibt
 from nibt.core.perturbation import masker
 from nibt.metrics.base import MetricInput
 from nibt.metrics.road import ROAD, interpolated
 from nibt.results.attribution import Attribution
 from tests import linear, tiny
 from tests.helpers import make_side
-from tests.metrics.linear_maps import ordered
+from tests.metrics.linear_maps import ordered, pairs
 
 RANDOM = np.random.default_rng(0)
 
@@ -98,3 +99,9 @@ def test_road_begins_with_the_score_and_removes_in_the_order_of_deletion() -> No
     _, curve = ROAD(noise=0.0, levels=4).measured(MetricInput(side, attribution))
     keep = torch.ones_like(scores)
     torch.testing.assert_close(curve[:, 0], masker(side, side.units)(keep).float(), atol=1e-5, rtol=1e-4)
+
+
+def test_road_of_towers_that_take_patches_is_unknown() -> None:
+    (row,) = nibt.measure(tiny.model("siglip naflex"), pairs(1), ["road"], "centre", only="image")
+    assert np.isnan(row.value)
+    assert len(row.curve) == 10

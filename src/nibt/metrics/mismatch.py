@@ -16,7 +16,7 @@ Use it when:
     You want to find maps that show all that is there, whatever the caption says, without ground truth.
 
 Avoid it when:
-    You want to rank methods by it alone: the control ``random`` with a map per caption would win. Some correlation is
+    You want to rank methods by it alone: a map that is drawn at random for each caption has 0. Some correlation is
     right, as both captions leave out the background.
 
 Source:

@@ -20,7 +20,8 @@ Use it when:
     You want faithfulness to the model, and doubt the edges of removed patches. Read it beside ``deletion``.
 
 Avoid it when:
-    The map is made of large cells: few pixels at their borders fill them. Large images take seconds per level.
+    The map is made of large cells: few pixels at their borders fill them. Large images take seconds per level. Models
+    that take patches or tiles instead of an image (SigLIP 2 NaFlex) have no value.
 
 Source:
     Rong et al., ICML 2022
@@ -37,7 +38,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from nibt.core.perturbation import item_rng, score_of_pixels
-from nibt.errors import BadOption, Unsupported, import_optional
+from nibt.errors import BadOption, import_optional
 from nibt.metrics._curve import ranks
 from nibt.metrics.base import Metric, MetricInput
 from nibt.models.base import ImageTower
@@ -85,10 +86,9 @@ class ROAD(Metric):
         side, units = metric_input.side, metric_input.attribution.units
         tower, values = side.tower, side.inputs.values
         assert isinstance(tower, ImageTower)
-        if values.ndim != 4:
-            raise Unsupported(
-                f"road needs images to fill in, and a {type(tower).__name__} takes patches: use deletion instead"
-            )
+        if values.ndim != 4:  # patches or tiles instead of an image
+            unknown = torch.full((len(values), self.levels), torch.nan, dtype=torch.float32)
+            return unknown[:, 0], unknown
         order, counts = ranks(metric_input)
         scores = [side.value()]
         for share in np.arange(1, self.levels) / self.levels:
