@@ -1,7 +1,7 @@
 """Retrieval after removal: whether a pair that is retrieved is lost once its highest units are removed, 1 or 0.
 
 The pair competes with the other pairs of the call. Pairs that are not retrieved before the removal have no value, so
-the mean is the share of retrieved pairs that are lost. Nothing is trained again, other than in ROAR.
+the mean is the share of retrieved pairs that are lost. Nothing is trained again, unlike in ROAR.
 
 With ``corrupted="query"``, an image without its highest patches looks for its caption among all captions, and a caption
 without its highest words for its image among all images. With ``corrupted="candidate"``, the whole caption looks for

@@ -1,8 +1,8 @@
 """ROAD: the area under the score while units are removed by decreasing score, and filled in from their neighbors.
 
 Each removed pixel is the weighted mean of its eight neighbors (weights 1/6 beside and 1/12 across a corner), of which
-the removed ones are unknown, too: a sparse linear system. Then noise is added. So the shape of what was removed does
-not show, other than with one ``hide`` of ``deletion``.
+the removed ones are unknown, too: a sparse linear system. Then noise is added. So the image does not show the shape of
+what was removed, as it may with ``deletion``.
 
 A faithful map has a small area. Units with equal scores are removed in their own order. The last share is
 1 - 1 / ``levels``, since the pixels of a whole image cannot be filled in from others.
@@ -14,7 +14,7 @@ Range:
     that of the score
 
 Forward passes:
-    ``levels``, 10
+    ``levels`` - 1, 9
 
 Use it when:
     You want faithfulness to the model, and doubt the edges of removed patches. Read it beside ``deletion``.
