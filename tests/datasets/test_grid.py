@@ -294,3 +294,11 @@ def test_jobs_keep_absolute_names_of_grids(tmp_path: Path, monkeypatch: pytest.M
         here,
         f"grid:{here}",
     ]
+
+
+def test_the_middle_of_a_grid_hits_every_cell_but_has_no_more_energy(tmp_path: Path) -> None:
+    """As the documents say of ``truth="cells"``: the control ``centre`` is even over the cells."""
+    data = ImageGrid(Folder(animals(tmp_path)), count=6, cell=64, named="one", truth="cells")
+    rows = nibt.measure("scenes", data, ["pointing_game", "energy"], "centre", only="image")
+    assert {row.value for row in rows if row.metric == "pointing_game"} == {1.0}
+    assert [row.value for row in rows if row.metric == "energy"] == pytest.approx([0.25] * 6, abs=1e-3)
