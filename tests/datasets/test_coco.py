@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nibt.datasets._masks import decoded, inside
+from nibt.data.masks import decoded, inside
 from nibt.datasets.coco import COCO
 from nibt.errors import BadInput, Unsupported
 from tests.datasets.layouts import SIDES, captions, coco, image, write

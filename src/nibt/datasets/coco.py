@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
+from nibt.data.masks import decoded
 from nibt.datasets._captioned import CaptionedDataset
 from nibt.datasets._files import format_errors, read_json
-from nibt.datasets._masks import decoded
 from nibt.datasets.base import ObjectAnnotation, Record
 
 

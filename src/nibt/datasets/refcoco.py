@@ -14,10 +14,10 @@ import numpy as np
 from typing_extensions import override
 
 from nibt import parquet
+from nibt.data.masks import decoded
 from nibt.datasets._captioned import CaptionedDataset
 from nibt.datasets._cells import REMEDY, TableCell, split_files
 from nibt.datasets._files import format_errors, read_json
-from nibt.datasets._masks import decoded
 from nibt.datasets._pickles import read_pickle
 from nibt.datasets.base import WHOLE_CAPTION, Edges, ObjectAnnotation, Record
 from nibt.errors import BadInput, BadOption
