@@ -208,6 +208,12 @@ def test_grid_is_taken_by_measure_batch_audit_and_bench(tmp_path: Path) -> None:
     assert len(rows) == 8
     opened = open_data(DataOptions(data=name, seed=3, data_option=["named=all"]), 5)
     assert captions(opened)[:2] == captions(ImageGrid(f"folder:{folder}", count=2, seed=3, named="all"))
+    one = open_data(DataOptions(data="grid:scenes", data_option=["fewest=1", "most=1", "cell=64"]), 5)
+    assert isinstance(one, ImageGrid)
+    assert (one.options, one.cell, one.seed) == ({"fewest": 1, "most": 1}, 64, 0)
+    for option in ("options=1", "colour=red"):
+        with pytest.raises(UnknownName, match=f"unknown option '{option.partition('=')[0]}'"):
+            open_data(DataOptions(data="grid:scenes", data_option=[option]), 5)
     job = nibt.batch("scenes", few, tmp_path / "job", method="centre", target="cosine")
     assert [row["caption"] for row in job.rows(("row", "caption"))] == captions(few)
     plan: dict[str, Any] = {
