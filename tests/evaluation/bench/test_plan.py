@@ -1,6 +1,7 @@
 """Tests of ``nibt.evaluation.bench.plan``."""
 
 import json
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -161,3 +162,11 @@ def test_dry_run_on_the_command_line(run: Run, tmp_path: Path) -> None:
     code, _, errors = run("bench", "quick")
     assert code == 2
     assert "a run needs a folder: give --out RUN" in errors
+
+
+def test_quick_takes_no_metric_that_it_does_not_name() -> None:
+    """So a new metric does not slow it down."""
+    text = (Path(nibt.__file__).parent / "plans/quick.toml").read_text(encoding="utf-8")
+    named = {entry if isinstance(entry, str) else entry["name"] for entry in tomllib.loads(text)["metrics"]}
+    assert "*" not in named
+    assert {one.name for one in Plan.read("quick").metrics} == named
