@@ -1,7 +1,8 @@
-"""Reading and writing of Parquet files. Only this file imports pyarrow."""
+"""Reading and writing of Parquet files, and reading of Arrow files. Only this file imports pyarrow."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -66,4 +67,65 @@ def open_file(path: Path, remedy: str) -> Iterator[Any]:
     except (OSError, arrow.ArrowException) as error:
         if isinstance(error, BadInput):
             raise
+        raise BadInput(f"{path} cannot be read ({error}): {remedy}") from error
+
+
+def table_schema(path: Path, remedy: str) -> tuple[list[str], int]:
+    """Return the names of the columns and the number of rows of a Parquet file, or of an Arrow stream (``.arrow``).
+
+    Raises:
+        BadInput: The file is missing or damaged.
+
+    """
+    if path.suffix == ".arrow":
+        table = _arrow_table(path, remedy)
+        return table.column_names, table.num_rows
+    with open_file(path, remedy) as file:
+        return file.schema_arrow.names, file.metadata.num_rows
+
+
+def read_columns(path: Path, columns: list[str], remedy: str) -> list[dict[str, Any]]:
+    """Read columns of a Parquet file, or of an Arrow stream (``.arrow``), as one mapping per row.
+
+    Raises:
+        BadInput: The file is missing or damaged.
+
+    """
+    if path.suffix == ".arrow":
+        return _arrow_table(path, remedy).select(columns).to_pylist()
+    with open_file(path, remedy) as file:
+        return file.read(columns=columns).to_pylist()
+
+
+def read_cell(path: Path, row: int, column: str, remedy: str) -> Any:
+    """Read one value of a Parquet file, or of an Arrow stream (``.arrow``).
+
+    Raises:
+        BadInput: The file is missing or damaged.
+
+    """
+    if path.suffix == ".arrow":
+        return _arrow_table(path, remedy)[column][row].as_py()
+    with open_file(path, remedy) as file:
+        group = 0
+        while row >= file.metadata.row_group(group).num_rows:
+            row -= file.metadata.row_group(group).num_rows
+            group += 1
+    return _group(path, path.stat().st_mtime_ns, group, column, remedy)[row].as_py()
+
+
+@lru_cache(maxsize=1)
+def _group(path: Path, modified: int, group: int, column: str, remedy: str) -> Any:
+    """Read a column of a group of rows. It is kept, since rows are mostly read in their order."""
+    with open_file(path, remedy) as file:
+        return file.read_row_group(group, columns=[column]).column(0)
+
+
+def _arrow_table(path: Path, remedy: str) -> Any:
+    """Open an Arrow stream, as the package ``datasets`` writes it, without reading its bytes into memory."""
+    arrow, _ = pyarrow()
+    try:
+        with arrow.memory_map(str(path)) as source:
+            return arrow.ipc.open_stream(source).read_all()
+    except (OSError, arrow.ArrowException) as error:
         raise BadInput(f"{path} cannot be read ({error}): {remedy}") from error

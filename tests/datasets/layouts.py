@@ -1,10 +1,13 @@
 """Small data sets in their published layouts, with images of a few pixels."""
 
 import json
+import pickle
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from nibt.data.pair import Pair
@@ -107,6 +110,72 @@ def coco(folder: Path) -> None:
         image(folder / "val2017" / entry["file_name"])
 
 
+REFERENCES = [
+    {
+        "ref_id": 7,
+        "ann_id": 11,
+        "image_id": 9,
+        "category_id": 18,
+        "split": "val",
+        "file_name": "COCO_train2014_000000000009_11.jpg",
+        "sent_ids": [1, 2],
+        "sentences": [
+            {"tokens": ["left", "dog"], "raw": "Left dog.", "sent_id": 1, "sent": "left dog"},
+            {"tokens": ["the", "dog"], "raw": "the dog", "sent_id": 2, "sent": "the dog"},
+        ],
+    },
+    {
+        "ref_id": 8,
+        "ann_id": 12,
+        "image_id": 9,
+        "category_id": 1,
+        "split": "val",
+        "sentences": [{"sent_id": 3, "sent": "woman on the right"}],
+    },
+    {"ref_id": 9, "ann_id": 13, "image_id": 4, "split": "test", "sentences": [{"sent_id": 4, "sent": "a dog"}]},
+]
+
+
+def refcoco(folder: Path) -> None:
+    """The files of the authors, in a pickle as Python 2 writes it: with protocol 2."""
+    instances = {
+        "images": [
+            {"id": number, "file_name": f"COCO_train2014_{number:012d}.jpg", "width": 8, "height": 6}
+            for number in (9, 4)
+        ],
+        "categories": [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}],
+        "annotations": [
+            {"id": 11, "image_id": 9, "category_id": 18, "bbox": [2, 1, 4, 3], "segmentation": [CLIPPED]},
+            {"id": 12, "image_id": 9, "category_id": 1, "bbox": [6, 0, 2, 6], "segmentation": [[6, 0, 8, 0, 8, 6]]},
+            {"id": 13, "image_id": 4, "category_id": 18, "bbox": [0, 0, 1, 1], "segmentation": []},
+        ],
+    }
+    write_json(folder / "refcocog/instances.json", instances)
+    (folder / "refcocog/refs(umd).p").write_bytes(pickle.dumps(REFERENCES, protocol=2))
+    for number in (9, 4):
+        image(folder / f"images/mscoco/images/train2014/COCO_train2014_{number:012d}.jpg")
+
+
+def lmms_lab_rows() -> list[dict[str, Any]]:
+    """Two rows of a table of lmms-lab, with the bytes of their images."""
+    stream = BytesIO()
+    Image.new("RGB", SIDES, (0, 10, 20)).save(stream, "PNG")
+    rows = [(["a dog", "left dog"], CLIPPED, [2, 1, 4, 3], 0), (["people"], [1, 2, 3], [6, 0, 2, 6], 1)]
+    return [
+        {
+            "question_id": str(place),
+            "image": {"bytes": stream.getvalue(), "path": None},
+            "question": "Please describe the area.",
+            "answer": answer,
+            "segmentation": [float(number) for number in outline],
+            "bbox": [float(number) for number in box],
+            "iscrowd": crowd,
+            "file_name": f"COCO_train2014_{place:012d}.jpg",
+        }
+        for place, (answer, outline, box, crowd) in enumerate(rows)
+    ]
+
+
 def rsicd(folder: Path) -> None:
     data = [
         {"filename": name, "split": split, "imgid": i, "sentences": [{"raw": f"{name} {word}"} for word in "xy"]}
@@ -142,3 +211,95 @@ def folder(folder: Path) -> None:
     write(folder / "pairs.jsonl", "\n".join(map(json.dumps, data)) + "\n\n")
     for name in ("a.png", "b.png"):
         image(folder / name)
+
+
+def numbers_image(path: Path, numbers: Any, channels: int) -> None:
+    """Write a label image: with two channels as in ImageNet-S (R + 256 G), with one as in VOC (a palette)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.asarray(numbers)
+    if channels == 1:
+        label = Image.fromarray(values.astype(np.uint8)).convert("P")
+        label.putpalette([shade for number in range(256) for shade in (number, 255 - number, 7)])
+    else:
+        pixels = np.stack([values % 256, values // 256, np.zeros_like(values)], -1)
+        label = Image.fromarray(pixels.astype(np.uint8))
+    label.save(path)
+
+
+def imagenet_s(folder: Path) -> None:
+    """Two images of the 919th class, whose id needs both channels, and one of the first."""
+    synsets = [f"n{10000000 + number}" for number in range(919)]
+    write(folder / "words.txt", "".join(f"{synset}\tword {place}, other\n" for place, synset in enumerate(synsets)))
+    write(folder / "ImageNetS_categories_im919.txt", "".join(f"{synset}\n" for synset in reversed(synsets)))
+    for place, name in ((918, "val_10"), (918, "val_2"), (0, "val_1")):
+        home = folder / "ImageNetS919"
+        image(home / "validation" / synsets[place] / f"{name}.JPEG")
+        numbers = np.zeros((6, 8), int)
+        numbers[1:4, 2:6], numbers[4, 2:6], numbers[0] = place + 1, 1000, 7
+        numbers_image(home / "validation-segmentation" / synsets[place] / f"{name}.png", numbers, 2)
+
+
+def voc_xml(name: str, objects: Sequence[tuple[str, tuple[int, int, int, int]]]) -> str:
+    texts = [
+        f"<object><name>{kind}</name><difficult>0</difficult><bndbox><xmin>{box[0]}</xmin><ymin>{box[1]}</ymin>"
+        f"<xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox></object>"
+        for kind, box in objects
+    ]
+    size = "<size><width>8</width><height>6</height><depth>3</depth></size>"
+    return f"<annotation><filename>{name}.jpg</filename>{size}{''.join(texts)}</annotation>\n"
+
+
+def pascal_voc(folder: Path) -> None:
+    home = folder / "VOCdevkit/VOC2012"
+    objects = [("dog", (3, 2, 6, 4)), ("aeroplane", (1, 1, 2, 6)), ("dog", (7, 5, 8, 6))]
+    for name, kinds in (("2007_000033", objects), ("2008_000001", [("pottedplant", (1, 1, 8, 6))])):
+        write(home / f"Annotations/{name}.xml", voc_xml(name, kinds))
+        image(home / f"JPEGImages/{name}.jpg")
+        numbers = np.zeros((6, 8), int)
+        numbers[1:4, 2:6], numbers[:, :2], numbers[5, 6:] = (1, 2, 3) if len(kinds) == 3 else (0, 0, 1)
+        numbers[3, 2:6] = 255
+        numbers_image(home / f"SegmentationObject/{name}.png", numbers, 1)
+    write(home / "ImageSets/Segmentation/val.txt", "2007_000033\n2008_000001\n")
+    write(home / "ImageSets/Main/val.txt", "2008_000001\n2007_000033\n")
+
+
+def part_imagenet(folder: Path) -> None:
+    parts = [("Quadruped Head", "Quadruped"), ("Quadruped Body", "Quadruped"), ("Car Tier", "Car")]
+    annotations = [
+        {"id": 5, "image_id": 2, "category_id": 0, "bbox": [2, 1, 4, 3], "segmentation": [CLIPPED], "area": 12},
+        {"id": 4, "image_id": 2, "category_id": 1, "bbox": [0, 0, 2, 6], "segmentation": [[0, 0, 2, 0, 2, 6, 0, 6]]},
+        {"id": 6, "image_id": 2, "category_id": 0, "bbox": [6, 4, 2, 2], "segmentation": [[6, 4, 8, 4, 8, 6, 6, 6]]},
+        {"id": 7, "image_id": 1, "category_id": 2, "bbox": [0, 4, 2, 2], "segmentation": [[0, 4, 2, 4, 2, 6, 0, 6]]},
+    ]
+    data = {
+        "images": [
+            {"id": 2, "file_name": "n02085620_7.JPEG", "width": 8, "height": 6},
+            {"id": 1, "file_name": "n02814533_1.JPEG", "width": 8, "height": 6},
+        ],
+        "categories": [
+            {"id": number, "name": name, "supercategory": whole} for number, (name, whole) in enumerate(parts)
+        ],
+        "annotations": annotations,
+    }
+    write_json(folder / "annotations/val/val.json", data)
+    for one in data["images"]:
+        image(folder / "images/val" / str(one["file_name"]))
+
+
+POINT_COLUMNS = "ImageId,X,Y,Label,EstimatedYesNo,Source,YesVotes,NoVotes,UnsureVotes,TextLabel\n"
+
+
+def open_images(folder: Path) -> None:
+    rows = [
+        "00ab,0.25,0.5,/m/07j7r,yes,pr,2,0,0,",
+        "00ab,0.999,0.999,/m/07j7r,no,pr,0,2,0,",
+        "00ab,0.5,0.5,/m/07j7r,unsure,pr,1,1,1,",
+        "00ab,0.5,0.5,/m/01bqvp,yes,pr,1,0,0,",
+        "0cd1,0,0,,yes,ft,1,0,0,Wet sand",
+        "0cd1,1,1,,no,ft,0,1,0,Wet sand",
+        "0cd1,1,1,/m/07j7r,no,ft,0,1,0,",
+    ]
+    write(folder / "oidv7-val-annotations-point-labels.csv", POINT_COLUMNS + "\n".join(rows) + "\n")
+    write(folder / "oidv7-class-descriptions.csv", "LabelName,DisplayName\n/m/07j7r,Tree\n/m/01bqvp,Sky\n")
+    for name in ("00ab", "0cd1"):
+        image(folder / f"validation/{name}.jpg")

@@ -19,7 +19,12 @@ from nibt.datasets.flickr8k import Flickr8k
 from nibt.datasets.folder import Folder
 from nibt.datasets.hugging_face import HuggingFace
 from nibt.datasets.imagenet import ImageNet
+from nibt.datasets.imagenet_s import ImageNetS
+from nibt.datasets.open_images import OpenImages
+from nibt.datasets.part_imagenet import PartImageNet
+from nibt.datasets.pascal_voc import PascalVOC
 from nibt.datasets.phrases import Phrases
+from nibt.datasets.refcoco import RefCOCO
 from nibt.datasets.rsicd import RSICD
 from nibt.datasets.scenes import Scenes
 from nibt.datasets.tiny_imagenet import TinyImageNet
@@ -32,7 +37,12 @@ from tests.datasets.layouts import (
     flickr8k,
     folder,
     imagenet,
+    imagenet_s,
+    open_images,
+    part_imagenet,
+    pascal_voc,
     phrases,
+    refcoco,
     rsicd,
     tiny_imagenet,
     write,
@@ -46,6 +56,11 @@ LAYOUTS: dict[type[LocalDataset], Callable[[Path], None]] = {
     Flickr8k: flickr8k,
     COCO: coco,
     RSICD: rsicd,
+    RefCOCO: refcoco,
+    ImageNetS: imagenet_s,
+    PascalVOC: pascal_voc,
+    PartImageNet: part_imagenet,
+    OpenImages: open_images,
     Phrases: phrases,
     Folder: folder,
 }

@@ -19,7 +19,10 @@ from tests import tiny
 from tests.metrics.known_maps import FIRST, of, on
 
 
-@pytest.mark.parametrize("name", ["pointing_game", "energy", "intersection_over_union", "average_precision"])
+@pytest.mark.parametrize(
+    "name",
+    ["pointing_game", "energy", "intersection_over_union", "average_precision", "relevance_rank", "top_k_intersection"],
+)
 def test_mask_metrics_need_a_mask(name: str) -> None:
     assert np.isnan(of(name, on(FIRST, None)))
 
@@ -86,8 +89,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "deletion": REMOVAL | {"levels": 10},
     "infidelity": REMOVAL | {"masks": 64, "scaled": False},
     "insertion": REMOVAL | {"levels": 10},
+    "intersection_over_union": {"threshold": None},
     "max_sensitivity": {"samples": 10, "radius": 0.02, "seed": 0},
     "pointing_game": {"tolerance": 15 / 640},
+    "retrieval_after_removal": REMOVAL | {"corrupted": "query", "image_share": 0.25, "text_share": 0.1},
+    "road": {"levels": 10, "noise": 0.01, "seed": 0},
+    "top_k_intersection": {"share": 0.02},
 }
 """The defaults that the pages of metrics state."""
 
@@ -110,6 +117,13 @@ BOUNDS: dict[tuple[str, str], tuple[str, list[Any], list[Any]]] = {
     ("max_sensitivity", "radius"): ("above 0", [1e-9], [0.0, -1.0, math.nan]),
     ("max_sensitivity", "samples"): ("at least 1", [1], [0]),
     ("max_sensitivity", "seed"): ("at least 0", [0], [-1]),
+    ("retrieval_after_removal", "image_share"): ("above 0 and at most 1", [1e-9, 1.0], [0.0, 1.001, math.nan]),
+    ("retrieval_after_removal", "seed"): ("at least 0", [0], [-1]),
+    ("retrieval_after_removal", "text_share"): ("above 0 and at most 1", [1e-9, 1.0], [0.0, 1.001, math.nan]),
+    ("road", "levels"): ("at least 2", [2], [1]),
+    ("road", "noise"): ("at least 0", [0.0], [-0.01, math.nan]),
+    ("road", "seed"): ("at least 0", [0], [-1]),
+    ("top_k_intersection", "share"): ("above 0 and at most 1", [1e-9, 1.0], [0.0, 1.001, math.nan]),
     ("pointing_game", "tolerance"): ("from 0 to 1", [0.0, 1.0], [-0.001, 1.001, float("nan")]),
 }
 """What is allowed of each number, the values at the edges, and the values just outside."""

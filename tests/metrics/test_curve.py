@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nibt.core.side import Side
 from nibt.data.units import Grid
-from nibt.metrics._curve import _ranks
+from nibt.metrics._curve import ranks
 from nibt.metrics.base import MetricInput
 from nibt.metrics.deletion import Deletion
 from nibt.metrics.insertion import Insertion
@@ -71,8 +71,8 @@ def test_ranks_of_many_equal_scores_are_in_their_order() -> None:
     """An unstable sort keeps the order of a few equal scores, but not of many."""
     scores = torch.randint(0, 3, (2, 196), generator=torch.Generator().manual_seed(0)).float()
     attribution = Attribution(scores, Grid(14, 14), torch.zeros(2))
-    ranks, counts = _ranks(MetricInput(linear.image_side(), attribution))
+    order, counts = ranks(MetricInput(linear.image_side(), attribution))
     assert counts.tolist() == [196, 196]
-    for row, values in zip(ranks.tolist(), scores.tolist(), strict=True):
+    for row, values in zip(order.tolist(), scores.tolist(), strict=True):
         order = sorted(range(196), key=lambda unit, values=values: -values[unit])  # which is stable
         assert [row[unit] for unit in order] == list(range(196))

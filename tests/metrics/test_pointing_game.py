@@ -1,10 +1,16 @@
 """Tests of ``nibt.metrics.pointing_game``."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from nibt.data.ground_truth import GroundTruth
+from nibt.data.pair import Point
+from nibt.metrics._pointing import hit
 from nibt.metrics.pointing_game import PointingGame
+from nibt.registry import find
 from tests.metrics.known_maps import FIRST, LAST, block, of, on
 
 
@@ -31,7 +37,7 @@ def hit(
         scores[row, column] = 2.0
     for row, column in inside:
         mask[row, column] = True
-    return PointingGame(**options)._hit(scores, mask)
+    return hit(scores, mask, PointingGame(**options).tolerance)
 
 
 @pytest.mark.parametrize(("height", "width"), [(640, 40), (40, 640)])
@@ -54,3 +60,26 @@ def test_pointing_game_below_a_pixel_of_tolerance_needs_the_pixel_itself() -> No
 
 def test_pointing_game_of_an_empty_mask_is_unknown() -> None:
     assert np.isnan(hit(8, 8, [(1, 1)], []))
+
+
+def at_points(name: str, scores: torch.Tensor, points: tuple[Point, ...]) -> float:
+    """Return the metric of a map of 4 x 4 cells on 8 x 8 pixels, by labeled points."""
+    truth = GroundTruth(points=points, extent=(8, 8))
+    (value,) = find("metrics", name)()(replace(on(scores), truths=(truth,))).tolist()
+    return value
+
+
+def test_pointing_game_and_average_precision_of_labeled_points() -> None:
+    """The first cell has the highest score, and the cells of a row have equal scores."""
+    rows = torch.tensor([4.0, 3, 2, 1])[:, None].expand(4, 4)
+    high, low = Point(1, 0, True), Point(1, 7, False)
+    assert at_points("pointing_game", rows, (high, low)) == 1
+    assert at_points("pointing_game", rows, (high._replace(inside=False), low._replace(inside=True))) == 0
+    equal = high, Point(6, 0, False), Point(4, 0, False), low
+    assert at_points("pointing_game", rows, equal) == pytest.approx(1 / 3), "one of three equal maxima"
+    assert at_points("pointing_game", rows.T, (Point(0, 1, True), Point(7, 1, False))) == 1, "x is the column"
+    middle = Point(0, 3, False), high, Point(0, 5, True)  # the precision is 1 at the first, and 2 of 3 at the last
+    assert at_points("average_precision", rows, middle) == pytest.approx((1 + 2 / 3) / 2)
+    for points in ((high,), (low,), ()):
+        assert np.isnan(at_points("pointing_game", rows, points)), "points of both kinds are needed"
+        assert np.isnan(at_points("average_precision", rows, points))

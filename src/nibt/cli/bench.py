@@ -34,6 +34,10 @@ class PlanOptions(OptionGroup, panel="Plan"):
 class BenchOutput(RunOptions):
     """The folder of the run."""
 
+    dry_run: Annotated[
+        bool,
+        Option("--dry-run", help="Only check the plan, and list what it measures and which data are missing."),
+    ] = False
     out: Annotated[
         Path | None, Option("--out", "-o", metavar="RUN", help="The folder of the run; an existing run is resumed.")
     ] = None
@@ -45,7 +49,7 @@ def bench(plan: PlanOptions, output: BenchOutput) -> None:
 
     nibt report RUN shows the results. If a run was killed, the same command resumes it.
     """
-    if output.out is None:
+    if output.out is None and not output.dry_run:
         raise BadOption("a run needs a folder: give --out RUN")
     from nibt.cli.progress import interruptible, show_progress
     from nibt.evaluation.bench.plan import Plan
@@ -55,6 +59,13 @@ def bench(plan: PlanOptions, output: BenchOutput) -> None:
     out = output.out
     folders = assignments(plan.data or [], option="--data", keep_names=True)
     chosen = override_plan(Plan.read(plan.plan), folders, plan.without or (), plan.model or (), plan.device, plan.count)
+    if output.dry_run:
+        from nibt.evaluation.bench.dry_run import dry_run
+
+        for line in dry_run(chosen):
+            typer.echo(line)
+        return
+    assert out is not None
     with show_progress("reading the data", output.quiet):
         run, data = Run.begin(chosen, out)
     missing, chunks = run.missing_chunks(), sum(1 for _ in run.chunks())

@@ -35,16 +35,29 @@ def open_data(options: DataOptions, count: int) -> "Dataset":
     if name not in available("datasets") and os.path.exists(options.data):
         return open_files(options.data, options.seed, values)
     kind = find("datasets", name)
-    types = {field.name: str(field.type) for field in fields(kind) if field.init}
+    types = _types(kind)
+    inside: dict[str, str] = {}
+    if name == "grid":  # options that it does not have are those of its pictures' data set
+        source = folder.partition(":")[0]
+        inside = _types(find("datasets", source)) if source in available("datasets") else {}
+        types = {option: text for option, text in types.items() if option != "options"}
+    known = {**inside, **types}
     for option in values:
-        if option not in types or option in ("folder", "count"):
-            raise UnknownName("options", option, set(types) - {"folder", "count"})
+        if option not in known or option in ("folder", "count"):
+            raise UnknownName("options", option, set(known) - {"folder", "count"})
     if "folder" in types and not folder:
         raise BadOption(f"the data set {name} needs its folder: give {name}:FOLDER")
     if "folder" not in types and folder:
         raise BadOption(f"the data set {name} takes no folder (got {folder!r}): give {name}")
-    typed: dict[str, Any] = {key: _value(key, value, types[key]) for key, value in values.items()}
+    typed: dict[str, Any] = {key: _value(key, value, types[key]) for key, value in values.items() if key in types}
+    if inside:
+        typed["options"] = {key: _value(key, value, inside[key]) for key, value in values.items() if key not in types}
     return kind(folder, **{"seed": options.seed, **typed}) if folder else kind(count=count, **typed)
+
+
+def _types(kind: Any) -> dict[str, str]:
+    """Return the types of the options of a data set."""
+    return {field.name: str(field.type) for field in fields(kind) if field.init}
 
 
 def _value(name: str, text: str, kind: str) -> Any:

@@ -237,7 +237,8 @@ def model_name(model: str | None) -> str | None:
 def input_paths(*sources: str | Path | Iterable[str | Path] | Mapping[str, Any] | None) -> tuple[Path, ...]:
     """Return the existing files and folders that the arguments and options of a command refer to.
 
-    A source is a path, ``sample:NAME``, ``coco:FOLDER``, ``mean:FILE``, an embedded model, or several of these.
+    A source is a path, ``sample:NAME``, ``coco:FOLDER``, ``grid:coco:FOLDER``, ``mean:FILE``, an embedded model, or
+    several of these.
     """
     paths: list[Path] = []
     for source in sources:
@@ -273,6 +274,7 @@ def _paths_of(text: str) -> list[Path]:
         *([base] if base else []),
         Path(text),
         Path(text.partition(":")[2] or text),
+        Path(text.rpartition(":")[2] or text),  # grid:coco:FOLDER
         *([embedded] if text.isidentifier() else []),
     ]
     if text.startswith(SAMPLE) and text.removeprefix(SAMPLE) in samples():

@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from nibt.data.images import Region
-from nibt.data.pair import Object, Pair, Span
+from nibt.data.pair import Object, Pair, Point, Span
 from nibt.data.units import Words
 
 PixelMask = Bool[Tensor, "height width"]
@@ -24,6 +24,8 @@ class GroundTruth:
         others: The masks of the objects that the caption does not name.
         named: For each word of the caption, whether it names an object of the image.
         absent: For each word of the caption, whether it names an object that is not in the image.
+        points: The labeled points of the objects that the caption names, by the visible pixels.
+        extent: The number of rows and columns of visible pixels, for the points.
 
     """
 
@@ -31,6 +33,8 @@ class GroundTruth:
     others: tuple[Bool[Tensor, "height width"], ...] = ()
     named: Bool[Tensor, " word"] | None = None
     absent: Bool[Tensor, " word"] | None = None
+    points: tuple[Point, ...] = ()
+    extent: tuple[int, int] = (0, 0)
 
 
 def ground_truth(pair: Pair, region: Region, words: Words) -> GroundTruth:
@@ -38,13 +42,31 @@ def ground_truth(pair: Pair, region: Region, words: Words) -> GroundTruth:
     named = [obj for obj in pair.objects if obj.spans]
     spans = list(word_spans(pair.caption, words))
     spans_of_names = [span for obj in named for span in obj.spans]
-    others = [obj for obj in pair.objects if not obj.spans]
+    areas = [obj for obj in named if _has_area(obj)]
+    others = [obj for obj in pair.objects if not obj.spans and _has_area(obj)]
+    points = tuple(_seen_points(named, region))
     return GroundTruth(
-        seen_mask(pair, named, region) if named else None,
-        tuple(seen_mask(pair, [obj], region) for obj in others) if named else (),
+        seen_mask(pair, areas, region) if areas else None,
+        tuple(seen_mask(pair, [obj], region) for obj in others) if areas else (),
         _touched(spans, spans_of_names) if spans_of_names else None,
         _touched(spans, pair.absent) if pair.absent else None,
+        points,
+        (max(1, round(region.height)), max(1, round(region.width))) if points else (0, 0),
     )
+
+
+def _has_area(obj: Object) -> bool:
+    return obj.box is not None or obj.mask is not None
+
+
+def _seen_points(objects: list[Object], region: Region) -> Iterator[Point]:
+    """Yield the points in the visible region, with columns and rows of the region."""
+    left, top = round(region.left), round(region.top)
+    across, down = max(1, round(region.width)), max(1, round(region.height))
+    for obj in objects:
+        for x, y, inside in obj.points:
+            if 0 <= x - left < across and 0 <= y - top < down:
+                yield Point(x - left, y - top, inside)
 
 
 def seen_mask(pair: Pair, objects: list[Object], region: Region) -> Bool[Tensor, "height width"]:
@@ -54,7 +76,7 @@ def seen_mask(pair: Pair, objects: list[Object], region: Region) -> Bool[Tensor,
     for obj in objects:
         if obj.mask is not None:
             whole |= obj.mask
-        else:
+        elif obj.box is not None:
             left, top, across, down = (round(side) for side in obj.box)
             whole[max(0, top) : max(0, top + down), max(0, left) : max(0, left + across)] = True
     left, top = round(region.left), round(region.top)

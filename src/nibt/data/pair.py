@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -31,22 +31,39 @@ class Caption:
     text: str
 
 
+class Point(NamedTuple):
+    """A point of an image that was labeled.
+
+    Attributes:
+        x: The column of its pixel, from the left.
+        y: The row of its pixel, from the top.
+        inside: Whether the point is on the object.
+
+    """
+
+    x: float
+    y: float
+    inside: bool
+
+
 @dataclass(frozen=True)
 class Object:
     """An annotated object of an image.
 
     Attributes:
         name: The name of the object.
-        box: Left, top, width and height in pixels of the upright image.
+        box: Left, top, width and height in pixels of the upright image; None if only points were labeled.
         mask: True on the pixels of the object, of the image's height and width; None if unknown.
         spans: The first character, and the last one plus 1, of each place in the caption that names the object.
+        points: Points that were labeled as on the object or not on it.
 
     """
 
     name: str
-    box: Box
+    box: Box | None
     mask: np.ndarray | None = field(default=None, repr=False)
     spans: tuple[Span, ...] = ()
+    points: tuple[Point, ...] = ()
 
 
 @dataclass(frozen=True)

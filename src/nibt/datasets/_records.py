@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from nibt.data.images import ImageInput, decode_image, read_image
-from nibt.data.pair import Box, Object, Pair, read_caption
+from nibt.data.pair import Box, Object, Pair, Point, read_caption
 from nibt.datasets._names import named_spans
-from nibt.datasets.base import ByteRange, Dataset, Edges, ImageLocation, ObjectAnnotation, Record, Wanted
+from nibt.datasets.base import Dataset, Edges, FilePart, ImageLocation, ObjectAnnotation, Record, Wanted
 from nibt.errors import BadInput, BadOption
 
 _ORIENTATION = 0x0112  # the EXIF tag of the orientation
@@ -135,7 +135,7 @@ class RecordDataset(Dataset):
         if isinstance(record.image, str):
             image = _read_path(record.image, record.name)
             return replace(image, source=record.name) if record.name else image
-        data = record.image.read() if isinstance(record.image, ByteRange) else record.image
+        data = record.image.read() if isinstance(record.image, FilePart) else record.image
         return decode_image(data, record.name)
 
     def chosen(self, record: Record, image: ImageInput) -> str:
@@ -176,15 +176,16 @@ class RecordDataset(Dataset):
         names = entry.names or {one.name for one in entry.annotations if one.spans is None}
         spans = named_spans(caption, names)
         where = f"{entry.where}, {Path(entry.image).name}" if isinstance(entry.image, str) else entry.where
-        return tuple(
-            Object(
-                one.name,
-                whole_box(one.box, size, where),
-                self.mask(one, size, entry.where),
-                one.spans if one.spans is not None else spans.get(one.name, ()),
-            )
-            for one in entry.annotations
-        )
+        objects: list[Object] = []
+        for one in entry.annotations:
+            named = spans.get(one.name, ()) if one.spans is None else one.spans
+            named = tuple((first, min(last, len(caption))) for first, last in named)
+            mask = self.mask(one, size, entry.where)
+            box = whole_box(one.box, size, where) if one.box is not None else mask_box(mask)
+            if box is not None or one.points:  # an object without a box and a pixel in the mask is not there
+                points = tuple(on_pixels(point, size) for point in one.points)
+                objects.append(Object(one.name, box, mask, named, points))
+        return tuple(objects)
 
 
 def _read_path(path: str, name: str) -> ImageInput:
@@ -235,6 +236,21 @@ def whole_box(box: Edges, size: tuple[int, int], where: str) -> Box:
         for edge, low, side in zip((left + width, top + height), first, size, strict=True)
     ]
     return first[0], first[1], last[0] - first[0], last[1] - first[1]
+
+
+def mask_box(mask: np.ndarray | None) -> Box | None:
+    """Return the smallest box around the pixels of a mask; None without a mask, or without pixels in it."""
+    if mask is None or not mask.any():
+        return None
+    rows, columns = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
+    left, top = int(columns[0]), int(rows[0])
+    return left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top
+
+
+def on_pixels(point: Point, size: tuple[int, int]) -> Point:
+    """Return a point, which has shares of the sides, with the column and the row of its pixel."""
+    column, row = (min(int(share * side), side - 1) for share, side in zip(point[:2], size, strict=True))
+    return Point(column, row, point.inside)
 
 
 def _is_turned(path: Path) -> bool:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nibt.datasets._files import lines, natural
 from nibt.datasets._local import LocalDataset
@@ -23,6 +23,7 @@ class Labeled(NamedTuple):
         image: The path of the image.
         where: The location of the label in its file, for messages.
         boxes: Left, top, width and height of each object, in pixels.
+        outline: The mask of the objects in the format of their file; None if there is none.
 
     """
 
@@ -30,6 +31,7 @@ class Labeled(NamedTuple):
     image: Path
     where: str
     boxes: tuple[Edges, ...] = ()
+    outline: Any = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,4 +130,6 @@ def _entry(labeled: Labeled, name: str) -> Record:
     caption = PREFIX + name
     span = len(PREFIX), len(caption)
     annotations = tuple(ObjectAnnotation(name, box, (span,)) for box in labeled.boxes)
-    return Record((caption,), str(labeled.image), labeled.where, annotations=annotations)
+    if labeled.outline is not None:
+        annotations = (ObjectAnnotation(name, None, (span,), labeled.outline),)
+    return Record((caption,), str(labeled.image), labeled.where, annotations=annotations, names=(name,))

@@ -6,6 +6,7 @@ records that it needs. An error that concerns one pair is reported with this pai
 """
 
 import json
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -13,8 +14,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from typing_extensions import override
+
 from nibt.data.images import SAMPLE, ImageInput, sample_file
-from nibt.data.pair import Pair, Span
+from nibt.data.pair import Pair, Point, Span
 from nibt.errors import BadInput, NibtError, Unsupported
 from nibt.io import short_digest
 from nibt.progress import tracked
@@ -22,11 +25,28 @@ from nibt.registry import Plugin
 
 Edges: TypeAlias = tuple[float, float, float, float]
 Wanted: TypeAlias = Callable[[int], bool]
+WHOLE_CAPTION: tuple[Span, ...] = ((0, sys.maxsize),)
+"""The spans of an object that the whole caption names, whichever caption is chosen."""
+
+
+class FilePart(ABC):
+    """A part of a file with the bytes of an image."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def read(self) -> bytes:
+        """Read the bytes.
+
+        Raises:
+            BadInput: The file cannot be read.
+
+        """
 
 
 @dataclass(frozen=True, slots=True)
-class ByteRange:
-    """A part of a file, such as a member of a tar archive.
+class ByteRange(FilePart):
+    """Successive bytes of a file, such as a member of a tar archive.
 
     Attributes:
         path: The file.
@@ -39,13 +59,8 @@ class ByteRange:
     start: int
     size: int
 
+    @override
     def read(self) -> bytes:
-        """Read the bytes.
-
-        Raises:
-            BadInput: The file cannot be read.
-
-        """
         try:
             with self.path.open("rb") as stream:
                 stream.seek(self.start)
@@ -54,7 +69,7 @@ class ByteRange:
             raise BadInput(f"{self.path} cannot be read: {error.strerror or error}") from error
 
 
-ImageLocation: TypeAlias = str | ByteRange | bytes | None
+ImageLocation: TypeAlias = str | FilePart | bytes | None
 """The location of an image: a path (or ``sample:NAME``), a part of a file, or the bytes of an image file."""
 
 
@@ -64,16 +79,19 @@ class ObjectAnnotation:
 
     Attributes:
         name: The name of the object.
-        box: Left, top, width and height in pixels, as real numbers.
+        box: Left, top, width and height in pixels, as real numbers; None means those of the mask, or, with points,
+            that there is no box.
         spans: The spans of the caption that name the object; None means that its name is searched for in the caption.
         outline: The mask of the object in the format of the file.
+        points: Points with x and y as shares of the width and height of the image.
 
     """
 
     name: str
-    box: Edges
+    box: Edges | None
     spans: tuple[Span, ...] | None = None
     outline: Any = None
+    points: tuple[Point, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +139,14 @@ class Record:
             if isinstance(self.image, str):
                 is_sample = self.image.startswith(SAMPLE)
                 return short_digest(sample_file(self.image.removeprefix(SAMPLE)) if is_sample else self.image)
-            data = self.image.read() if isinstance(self.image, ByteRange) else self.image
+            data = self.image.read() if isinstance(self.image, FilePart) else self.image
             return "" if data is None else sha256(data).hexdigest()[:16]
         except (OSError, NibtError):
             return ""
 
     def with_bytes(self) -> "Record":
         """Return the record with the bytes of its image, for workers without access to the file."""
-        if isinstance(self.image, ByteRange):
+        if isinstance(self.image, FilePart):
             return replace(self, image=self.image.read())
         if not isinstance(self.image, str) or self.image.startswith(SAMPLE):
             return self

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from nibt.core.side import Side
 from nibt.data.ground_truth import ground_truth
-from nibt.data.images import ImageInput
 from nibt.data.pair import Pair, require_image_text
 from nibt.engine.batches import ExplainedBatch, explain_batches
 from nibt.engine.encode import encode
 from nibt.engine.spec import ExplanationSpec, baseline_by_side, resolve
 from nibt.engine.targets import Contrast
 from nibt.errors import BadInput, BadOption
+from nibt.evaluation.context import CallContext, image_key, map_of_other_caption
 from nibt.methods.base import Method, MethodSpec
 from nibt.metrics.base import Metric, MetricInput
 from nibt.models._loading import load_model
@@ -98,9 +98,9 @@ def measure(
         if only in (None, side) and any(side in metric.sides for metric in labeled.values())
     ]
     measurements: list[Measurement] = []
-    done = 0
+    context, done = CallContext(model, pairs), 0
     for batch in explain_batches(spec, pairs, batch_size, sides):
-        measurements += _measure_batch(spec, batch, labeled, scores, only)
+        measurements += _measure_batch(spec, batch, labeled, scores, context, only)
         done += len(batch.indices)
         on_progress(Progress(done, len(pairs)))
     return sorted(measurements, key=lambda measurement: measurement.item)
@@ -162,7 +162,7 @@ class _MeasuredScore:
         if target.others == "none":
             return cls(model, target, {}, {})
         captions, images = [pair.caption for pair in pairs], [pair.image for pair in pairs]
-        image_keys = [_key(image) for image in images]
+        image_keys = [image_key(image) for image in images]
         others: dict[Modality, tuple[list[Any], Embedding]] = {}
         own: dict[Modality, list[Any]] = {"image": [None] * len(pairs) if against else captions, "text": image_keys}
         if only != "text":
@@ -216,16 +216,12 @@ class _MeasuredScore:
         return embeddings[[position for position, key in enumerate(keys) if key != self.own[side][index]]]
 
 
-def _key(image: ImageInput) -> tuple[Any, ...]:
-    """Return a key that is equal for images with the same pixels."""
-    return image.pil_image.size, image.pil_image.mode, hash(image.pil_image.tobytes())
-
-
 def _measure_batch(
     spec: ExplanationSpec,
     batch: ExplainedBatch,
     metrics: Mapping[str, Metric],
     measured: _MeasuredScore | None,
+    context: CallContext,
     only: Modality | None,
 ) -> Iterator[Measurement]:
     """Yield the measurements of a batch, in the order of sides, metrics and pairs."""
@@ -238,12 +234,16 @@ def _measure_batch(
         attribution, side = batch.attributions[position], batch.sides[position]
         if attribution is None:
             continue
-        measured_side = side
+        measured_side, other_embeddings = side, batch.sides[1 - position].trace.embedding
         if measured is not None:
-            other_embeddings = batch.sides[1 - position].trace.embedding
             measured_side = replace(side, score=measured.score(modality, batch.indices, other_embeddings))
         metric_input = MetricInput(
-            measured_side, attribution, truths, partial(_explain_again, spec.methods[modality], side)
+            measured_side,
+            attribution,
+            truths,
+            partial(_explain_again, spec.methods[modality], side),
+            partial(map_of_other_caption, spec, batch),
+            partial(context.candidates, modality, batch.indices, other_embeddings),
         )
         seconds = (batch.seconds[position] + encoding_seconds) / len(pairs)
         for label, metric in metrics.items():

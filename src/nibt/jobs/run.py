@@ -281,6 +281,7 @@ def _absolute_names(pairs: Any) -> list[str]:
 
 def _absolute_name(name: str) -> str:
     data_set, colon, folder = name.partition(":")
-    if colon and data_set in available("datasets") and not os.path.exists(name):
-        return f"{data_set}:{os.path.abspath(os.path.expanduser(folder))}"
+    if data_set in available("datasets") and not os.path.exists(name):
+        inside = _absolute_name(folder) if data_set == "grid" else os.path.abspath(os.path.expanduser(folder))
+        return f"{data_set}:{inside}" if colon else data_set
     return os.path.abspath(os.path.expanduser(name))

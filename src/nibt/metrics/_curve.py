@@ -40,14 +40,14 @@ class Curve(PerturbationMetric):
     def measured(self, metric_input: MetricInput) -> tuple[PerExample, Float[Tensor, "batch level"]]:
         """Compute the areas, and the scores at each share of the units, from none to all."""
         score = masker(metric_input.side, metric_input.attribution.units, hide=self.hide, seed=self.seed)
-        ranks, counts = _ranks(metric_input)
+        order, counts = ranks(metric_input)
         shares = torch.linspace(0, 1, self.levels + 1, dtype=torch.float32)
-        kept = [(ranks < (share * counts).round()[:, None]) == self.inserted for share in shares]
+        kept = [(order < (share * counts).round()[:, None]) == self.inserted for share in shares]
         scores = torch.stack([score(keep.float()) for keep in kept]).float()
         return torch.trapezoid(scores, dim=0) / self.levels, scores.T
 
 
-def _ranks(metric_input: MetricInput) -> tuple[PerUnit, PerExample]:
+def ranks(metric_input: MetricInput) -> tuple[PerUnit, PerExample]:
     """Compute the rank of each unit in the order of removal, and the number of units of each example."""
     scores, units = metric_input.attribution.scores, metric_input.attribution.units
     if isinstance(units, Grid):

@@ -3,6 +3,7 @@
 The raw scores become pixels bilinearly: a pixel has their mean over one unit
 around it. The positives are the pixels of the objects that the caption names.
 A random map gets their share of the image.
+Where an object has labeled points instead of a mask, the points are ranked.
 
 Answers:
     Do the pixels of the named object have the highest scores?
@@ -26,10 +27,12 @@ Source:
 
 from dataclasses import dataclass
 
+from jaxtyping import Bool, Float
+from torch import Tensor
 from typing_extensions import override
 
 from nibt.metrics._ranking import ranking
-from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks
+from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks_or_points
 from nibt.types import PerExample
 
 
@@ -42,10 +45,10 @@ class AveragePrecision(Metric):
 
     @override
     def __call__(self, metric_input: MetricInput) -> PerExample:
-        return on_masks(metric_input, _precision)
+        return on_masks_or_points(metric_input, _precision, _precision)
 
 
-def _precision(scores: PixelMap, mask: PixelMask) -> float:
+def _precision(scores: PixelMap | Float[Tensor, " point"], mask: PixelMask | Bool[Tensor, " point"]) -> float:
     return ranking("average_precision_score", mask.flatten().numpy(), scores.flatten().numpy())
 
 

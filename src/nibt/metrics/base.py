@@ -13,7 +13,26 @@ from nibt.core.side import Side
 from nibt.data.ground_truth import GroundTruth
 from nibt.registry import Plugin
 from nibt.results.attribution import Attribution, to_pixels
-from nibt.types import Modality, PerExample
+from nibt.targets._similarity import Similarity
+from nibt.types import Embedding, Modality, PerExample
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The embeddings that the examples of a batch compete with in retrieval.
+
+    Attributes:
+        similarity: The similarity of the model, seen from this side.
+        partners: The embeddings of the other side of the batch.
+        own: For each example, the embeddings of the other pairs on this side.
+        opposite: For each example, the embeddings of the other pairs on the other side.
+
+    """
+
+    similarity: Similarity
+    partners: Embedding
+    own: tuple[Tensor, ...]
+    opposite: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -25,6 +44,8 @@ class MetricInput:
         attribution: The attribution that is measured.
         truths: The ground truth of each example, where it is known.
         again: Calls the same method with the same options on another side, such as one with perturbed inputs.
+        of_other_caption: Calls the same method for the same images with another caption each.
+        candidates: Returns what the examples compete with in retrieval among the pairs of the call.
 
     """
 
@@ -32,6 +53,8 @@ class MetricInput:
     attribution: Attribution
     truths: tuple[GroundTruth, ...] = ()
     again: Callable[[Side], Attribution] | None = None
+    of_other_caption: Callable[[], Attribution] | None = None
+    candidates: Callable[[], Candidates] | None = None
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, key: Any, compute: Callable[[], Any]) -> Any:
@@ -80,6 +103,30 @@ def on_masks(metric_input: MetricInput, number: Callable[[PixelMap, PixelMask], 
         ],
         dtype=torch.float32,
     )
+
+
+def on_masks_or_points(
+    metric_input: MetricInput,
+    on_mask: Callable[[PixelMap, PixelMask], float],
+    on_points: Callable[[Float[Tensor, " point"], Bool[Tensor, " point"]], float],
+) -> PerExample:
+    """Apply ``on_mask`` as ``on_masks`` does, or, where there is no mask, ``on_points`` to the map at labeled points.
+
+    Args:
+        metric_input: The input of the metric.
+        on_mask: A function of the map and the mask.
+        on_points: A function of the scores at the labeled points, and of whether each point is on a named object. It is
+            called if there are points of both kinds.
+
+    """
+    values = on_masks(metric_input, on_mask)
+    for item, truth in enumerate(metric_input.truths):
+        inside = torch.tensor([point.inside for point in truth.points], dtype=torch.bool)
+        if truth.mask is None and inside.any() and not inside.all():
+            pixels = to_pixels(metric_input.attribution[item].grid, *truth.extent).cpu()
+            rows, columns = ([int(point[axis]) for point in truth.points] for axis in (1, 0))
+            values[item] = on_points(pixels[rows, columns], inside)
+    return values
 
 
 def word_table(metric_input: MetricInput, item: int) -> Float[Tensor, " word"]:

@@ -3,6 +3,8 @@
 The raw scores become pixels bilinearly: a pixel has their mean over one unit
 around it. Then negative pixels become 0. A map without positive pixels gets 0.
 
+This is the relevance mass accuracy of Arras et al., 2022, too.
+
 Answers:
     How much of the positive score lies on the named object?
 
@@ -20,7 +22,7 @@ Avoid it when:
     good order.
 
 Source:
-    Wang et al., CVPR workshops 2020 (Score-CAM)
+    Wang et al., CVPR workshops 2020 (Score-CAM); Arras et al., Information Fusion 81, 2022
 """
 
 from dataclasses import dataclass

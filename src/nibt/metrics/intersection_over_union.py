@@ -1,8 +1,9 @@
-"""Intersection over union of the thresholded map and the named objects, at the best threshold.
+"""Intersection over union of the thresholded map and the named objects, at the best or a fixed threshold.
 
 The raw scores become pixels bilinearly: a pixel has their mean over one unit
-around it. The threshold is chosen for each example, so the value is an upper
-bound.
+around it. The best threshold is chosen for each example, so the value is an
+upper bound. With a fixed ``threshold``, the scores are first scaled to [0, 1]
+over the units, a flat map to 0, and pixels above it are on the object.
 
 Answers:
     How well would the map outline the named object, if the threshold were known?
@@ -14,34 +15,54 @@ Forward passes:
     none
 
 Use it when:
-    You compare with publications that report it.
+    You compare with publications that report it, often with ``threshold=0.5``.
 
 Avoid it when:
-    You need a segmentation: the threshold uses the ground truth.
+    You need a segmentation: the best threshold uses the ground truth, and a fixed one depends on the largest score.
 
 Source:
     a common measure
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from typing_extensions import override
 
+from nibt.errors import BadOption
 from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks
 from nibt.types import PerExample
 
 
 @dataclass(frozen=True)
 class IntersectionOverUnion(Metric):
-    """Intersection over union at the best threshold of each example."""
+    """Intersection over union at the best threshold of each example, or at a fixed one.
+
+    Args:
+        threshold: The threshold, from 0 to below 1; None means the best of each example.
+
+    """
 
     better = "higher"
     sides = ("image",)
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 <= self.threshold < 1:
+            raise BadOption(f"threshold must be from 0 to below 1, or None for the best one (got {self.threshold})")
 
     @override
     def __call__(self, metric_input: MetricInput) -> PerExample:
-        return on_masks(metric_input, _best)
+        if self.threshold is None:
+            return on_masks(metric_input, _best)
+        threshold, attribution = self.threshold, metric_input.attribution
+        scaled = replace(metric_input, attribution=replace(attribution, scores=attribution.normalized()))
+        return on_masks(scaled, lambda scores, mask: _overlap(scores > threshold, mask))
+
+
+def _overlap(above: PixelMask, mask: PixelMask) -> float:
+    union = (above | mask).sum()
+    return float((above & mask).sum() / union) if union else torch.nan
 
 
 def _best(scores: PixelMap, mask: PixelMask) -> float:

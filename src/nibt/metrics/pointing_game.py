@@ -4,11 +4,15 @@ The raw scores become pixels bilinearly: a pixel has their mean over one unit
 around it. Several equal maxima are replaced by their mean position. The
 tolerance is a share of the longer side, 15 of 640 pixels as published.
 
+Where an object has labeled points instead of a mask, the value is whether the
+labeled point with the highest score is on the object, without a tolerance. Of
+several equal maxima, it is the share of those on the object.
+
 Answers:
     Does the peak of the map lie on the object that the caption names?
 
 Range:
-    0 or 1
+    0 or 1; with labeled points and equal maxima, 0 to 1
 
 Forward passes:
     none
@@ -26,11 +30,13 @@ Source:
 
 from dataclasses import dataclass
 
+from jaxtyping import Bool, Float
+from torch import Tensor
 from typing_extensions import override
 
 from nibt.errors import BadOption
 from nibt.metrics._pointing import hit
-from nibt.metrics.base import Metric, MetricInput, on_masks
+from nibt.metrics.base import Metric, MetricInput, on_masks_or_points
 from nibt.types import PerExample
 
 
@@ -53,7 +59,11 @@ class PointingGame(Metric):
 
     @override
     def __call__(self, metric_input: MetricInput) -> PerExample:
-        return on_masks(metric_input, lambda scores, mask: hit(scores, mask, self.tolerance))
+        return on_masks_or_points(metric_input, lambda scores, mask: hit(scores, mask, self.tolerance), _hit_points)
+
+
+def _hit_points(scores: Float[Tensor, " point"], inside: Bool[Tensor, " point"]) -> float:
+    return float(inside[scores == scores.max()].double().mean())
 
 
 PLUGIN = PointingGame

@@ -1,6 +1,8 @@
 """Tests of ``nibt.evaluation.bench.plan``."""
 
 import json
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +10,30 @@ import pytest
 
 import nibt
 from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.evaluation.bench.dry_run import dry_run
 from nibt.evaluation.bench.plan import CONTROLS, Plan, plans
 from nibt.evaluation.bench.validation import check_plan, override_plan
+from nibt.registry import find
+from tests.datasets.layouts import conceptual_captions, flickr8k, refcoco, tiny_imagenet
 from tests.evaluation.bench.plans import BASE
+from tests.helpers import Run
+
+
+def known(plan: Plan) -> Plan:
+    """Return the plan with the variants that exist: the variant ``adaib`` of ``m2ib`` is made on another branch."""
+    methods = tuple(one for one in plan.methods if one.variant in find("methods", one.name).variants)
+    assert {one.label for one in plan.methods} - {one.label for one in methods} <= {"m2ib adaib"}
+    return replace(plan, methods=methods)
 
 
 @pytest.mark.parametrize("name", sorted(plans()))
 def test_shipped_plans_are_valid(name: str) -> None:
     plan = Plan.read(name)
     assert set(CONTROLS) <= {one.name for one in plan.methods}
-    if name == "paper":
-        assert len({one.name for one in plan.methods} - set(CONTROLS)) == 8
+    if name in ("paper", "adaib"):
+        assert len({one.name for one in plan.methods} - set(CONTROLS)) == {"paper": 8, "adaib": 6}[name]
         with pytest.raises(BadInput, match=r"data\[0\]: .*--data conceptual_captions=FOLDER"):
-            check_plan(plan)
+            check_plan(known(plan))
     else:
         assert check_plan(plan)
     assert Plan.read(json.loads(json.dumps(plan.record()))) == plan
@@ -80,3 +93,80 @@ def test_override_plan_applies_the_options_of_the_command_line(tmp_path: Path) -
     assert (plan.models[0].name, plan.models[0].options, plan.first) == ("lite", {"device": "cpu"}, 3)
     with pytest.raises(BadOption, match="Did you mean 'flickr8k'"):
         override_plan(Plan.read("paper"), {"flickr": "."})
+
+
+def test_adaib_has_the_protocol_of_its_paper() -> None:
+    plan = Plan.read("adaib")
+    assert plan.seeds == (42, 43, 44, 45, 46)
+    assert [one.label for one in plan.data] == ["conceptual_captions", "flickr8k", "refcocog"]
+    assert {"m2ib paper", "m2ib adaib", "nib paper"} <= {one.label for one in plan.methods}
+    labels = [one.label for one in plan.metrics]
+    assert "intersection_over_union threshold=0.5" in labels
+    assert [label for label in labels if label.startswith("retrieval")] == [
+        "retrieval_after_removal corrupted=query",
+        "retrieval_after_removal corrupted=candidate",
+    ]
+
+
+@pytest.mark.parametrize("name", ["paper", "adaib"])
+def test_dry_run_needs_no_data(name: str) -> None:
+    plan = known(Plan.read(name))
+    lines = list(dry_run(plan))
+    assert lines[0] == "models (1): openai/clip-vit-base-patch32"
+    missing = [line for line in lines if line.startswith("data ")]
+    assert len(missing) == 3
+    for choice, line in zip(plan.data, missing, strict=True):
+        assert line.startswith(f"data {choice.label}: missing (")
+        assert f"--data {choice.label}=FOLDER" in line
+    assert lines[-1] == "explanations of each side: 0"
+    with pytest.raises(BadOption, match=r"methods\[0\]: unknown option 'step'"):
+        list(dry_run(Plan.read({**BASE, "methods": [{"name": "nib", "options": {"step": 3}}]})))
+
+
+@pytest.mark.parametrize("name", ["paper", "adaib"])
+def test_plan_runs_from_local_folders(name: str, tmp_path: Path) -> None:
+    """One call measures small copies of the layouts, with the tiny model and few pairs."""
+    plan = known(Plan.read(name))
+    builders = {
+        "conceptual_captions": conceptual_captions,
+        "flickr8k": flickr8k,
+        "tiny_imagenet": tiny_imagenet,
+        "refcoco": refcoco,
+    }
+    folders = {choice.label: str(tmp_path / choice.label) for choice in plan.data}
+    for choice in plan.data:
+        builders[choice.name](tmp_path / choice.label)
+    data = tuple(replace(one, options={k: v for k, v in one.options.items() if k != "count"}) for one in plan.data)
+    plan = override_plan(replace(plan, data=data, seeds=plan.seeds[:1]), folders, models=["scenes"], count=1)
+    lines = list(dry_run(plan))
+    assert [line.partition(": ")[2] for line in lines if line.startswith("data ")] == ["1 pairs"] * 3
+    assert lines[-1] == f"explanations of each side: {3 * len(plan.methods)}"
+    cheap = replace(plan, methods=tuple(one for one in plan.methods if one.name in ("grad_cam", "centre")))
+    run = nibt.benchmark(cheap, tmp_path / "run")
+    frame = run.frame()
+    assert set(frame.data) == set(folders)
+    assert set(frame.metric_label) == {one.label for one in plan.metrics}
+    drops = frame[(frame.metric_label == "confidence_drop protocol=correct") & (frame.side == "image")]
+    assert drops.value.notna().all()
+
+
+def test_dry_run_on_the_command_line(run: Run, tmp_path: Path) -> None:
+    refcoco(tmp_path)
+    code, out, _ = run("bench", "quick", "--dry-run")
+    assert code == 0
+    assert "data scenes: 48 pairs" in out
+    code, out, _ = run("bench", "paper", "--dry-run", "--data", f"flickr8k={tmp_path}", "--without", "tiny_imagenet")
+    assert code == 0
+    assert "data conceptual_captions: missing" in out
+    assert "data flickr8k: missing (data[2]: Flickr8k cannot be read from" in out
+    code, _, errors = run("bench", "quick")
+    assert code == 2
+    assert "a run needs a folder: give --out RUN" in errors
+
+
+def test_quick_takes_no_metric_that_it_does_not_name() -> None:
+    """So a new metric does not slow it down."""
+    text = (Path(nibt.__file__).parent / "plans/quick.toml").read_text(encoding="utf-8")
+    named = {entry if isinstance(entry, str) else entry["name"] for entry in tomllib.loads(text)["metrics"]}
+    assert "*" not in named
+    assert {one.name for one in Plan.read("quick").metrics} == named

@@ -11,10 +11,10 @@ from PIL import Image
 
 from nibt.data.images import ImageInput
 from nibt.data.pair import Box, Object, Pair
+from nibt.datasets._draws import Draws
 from nibt.datasets.base import Dataset
 from nibt.datasets.scenes.backgrounds import BACKGROUNDS
 from nibt.datasets.scenes.captions import Caption, bare, drawn
-from nibt.datasets.scenes.draws import Draws
 from nibt.datasets.scenes.sprites import ANGLES, CODES, NOUNS, STYLES, Sprite, sprite
 from nibt.errors import BadOption
 

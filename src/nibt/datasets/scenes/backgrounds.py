@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nibt.datasets.scenes.draws import Draws
+from nibt.datasets._draws import Draws
 
 _DIRECTIONS = ((1, 0), (2, 1), (1, 1), (1, 2), (0, 1), (-1, 2), (-1, 1), (-2, 1))
 

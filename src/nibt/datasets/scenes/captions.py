@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nibt.datasets.scenes.draws import Draws
+from nibt.datasets._draws import Draws
 
 TEMPLATES = (
     "{}",

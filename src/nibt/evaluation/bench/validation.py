@@ -38,6 +38,17 @@ def check_plan(plan: Plan) -> dict[str, Dataset]:
         BadInput: A data set is missing or incomplete.
 
     """
+    check_plugins(plan)
+    return {choice.label: open_choice(choice) for choice in plan.data}
+
+
+def check_plugins(plan: Plan) -> None:
+    """Check the targets, models, methods and metrics of a plan.
+
+    Raises:
+        BadOption: A name, a variant or an option is unknown or not allowed; the message begins with its key.
+
+    """
     for position, target in enumerate(plan.targets):
         with_key(f"targets[{position}]", lambda name=target: find("targets", name))
     for model in plan.models:
@@ -46,7 +57,17 @@ def check_plan(plan: Plan) -> dict[str, Dataset]:
         with_key(method.key, lambda choice=method: _check_method(choice))
     for metric in plan.metrics:
         with_key(metric.key, lambda choice=metric: build_metric(choice))
-    return {choice.label: with_key(choice.key, lambda choice=choice: _data_set(choice)) for choice in plan.data}
+
+
+def open_choice(choice: Choice) -> Dataset:
+    """Open a data set of a plan.
+
+    Raises:
+        BadOption: A name or an option is unknown or not allowed; the message begins with its key.
+        BadInput: The data set is missing or incomplete.
+
+    """
+    return with_key(choice.key, lambda: _data_set(choice))
 
 
 def random_methods(methods: Iterable[MethodChoice]) -> list[str]:
@@ -155,10 +176,15 @@ def _check_method(choice: MethodChoice) -> None:
 
 def _data_set(choice: Choice) -> Dataset:
     """Return the data set of a choice, without the options that need a model."""
-    kind = find("datasets", choice.name)
+    name, colon, source = choice.name.partition(":")
+    kind = find("datasets", name)
     known = [field.name for field in fields(kind) if field.init and not field.name.startswith("_")]
     _check_names(choice.options, known)
-    if "folder" in known and "folder" not in choice.options:
+    options = dict(choice.options)
+    if colon:  # NAME:FOLDER, or grid:NAME, whose folder is that of NAME
+        folder = f"{source}:{options['folder']}" if name == "grid" and "folder" in options else source
+        options["folder"] = folder
+    if "folder" in known and "folder" not in options:
         raise BadInput(f"{choice.name} needs its folder: --data {choice.label}=FOLDER, or options.folder in the plan")
     if "scorer" in choice.options:
         raise BadOption(
@@ -166,7 +192,7 @@ def _data_set(choice: Choice) -> Dataset:
         )
     values = {
         name: tuple(value) if isinstance(value, list) else value
-        for name, value in choice.options.items()
+        for name, value in options.items()
         if not _needs_model(choice)(name)
     }
     try:

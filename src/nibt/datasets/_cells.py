@@ -1,0 +1,62 @@
+"""Images in the cells of Parquet files, and of the Arrow files that the package datasets saves."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from typing_extensions import override
+
+from nibt import parquet
+from nibt.datasets._files import natural
+from nibt.datasets.base import FilePart
+from nibt.errors import BadInput
+
+REMEDY = "replace it by a complete file"
+
+
+@dataclass(frozen=True, slots=True)
+class TableCell(FilePart):
+    """A cell with the bytes of an image, or with a mapping that has them as ``bytes``.
+
+    Attributes:
+        path: The Parquet or Arrow file.
+        row: The position of the row in the file.
+        column: The column.
+
+    """
+
+    path: Path
+    row: int
+    column: str
+
+    @override
+    def read(self) -> bytes:
+        value = parquet.read_cell(self.path, self.row, self.column, REMEDY)
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if not isinstance(data, bytes):
+            raise BadInput(
+                f"{self.path.name}, row {self.row}: {self.column} must have the bytes of an image "
+                f"(got {'nothing' if data is None else type(data).__name__})"
+            )
+        return data
+
+
+def split_files(folder: Path, split: str) -> list[Path]:
+    """Return the Parquet or Arrow files of a split, in natural order of their names.
+
+    Args:
+        folder: A folder of Parquet files (``data/val-00000-of-00005.parquet``), or a folder that the package
+            ``datasets`` saved, with or without splits (``val/data-00000-of-00001.arrow``).
+        split: The split.
+
+    """
+    for place, pattern in (
+        (folder / "data", f"{split}-*.parquet"),
+        (folder, f"{split}-*.parquet"),
+        (folder / split, "*.arrow"),
+        (folder, f"{split}.parquet"),
+        (folder, "data-*.arrow"),
+    ):
+        files = sorted((path for path in place.glob(pattern) if path.is_file()), key=lambda path: natural(path.name))
+        if files:
+            return files
+    return []

@@ -1,0 +1,119 @@
+"""The pictures and the objects in the cells of a grid."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from nibt.data.pair import Box, Object, Pair, Point, Span
+from nibt.datasets._names import named_spans
+from nibt.datasets._records import RecordDataset, mask_box
+from nibt.datasets.base import Dataset, Record
+
+COUNT = 4
+Rectangle = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels, the last two exclusive."""
+
+
+class Labeled(NamedTuple):
+    """A picture with one label.
+
+    Attributes:
+        item: The position in its data set.
+        label: The label: the first of several names of a synset.
+        names: The names of all objects of the image.
+
+    """
+
+    item: int
+    label: str
+    names: frozenset[str]
+
+
+def labeled(data: Dataset) -> Iterator[Labeled]:
+    """Yield the pictures of a data set whose captions name objects of one name. Images in files are not read."""
+    for item in range(len(data)):
+        if isinstance(data, RecordDataset):
+            named, names = _names_of_record(data.entries[item])
+        else:
+            objects = data[item].objects
+            named, names = {one.name for one in objects if one.spans}, {one.name for one in objects}
+        if len(named) == 1:
+            yield Labeled(item, _first(*named), frozenset(map(_first, names)))
+
+
+def _names_of_record(record: Record) -> tuple[set[str], set[str]]:
+    """Return the names of the objects that the caption of a record names, and those of all objects."""
+    if record.error or record.caption is None:
+        return set(), set()
+    every = {one.name for one in record.annotations} or set(record.names)
+    searched = {one.name for one in record.annotations if one.spans is None} if record.annotations else every
+    spans = named_spans(record.caption, record.names or searched) if searched else {}
+    return {name for name in searched if name in spans} | {one.name for one in record.annotations if one.spans}, every
+
+
+def _first(name: str) -> str:
+    return name.split(",")[0].strip()
+
+
+def square(pair: Pair) -> Rectangle:
+    """Return the largest square of an image, with the largest named object as near to its center as possible."""
+    width, height = pair.image.size
+    side = min(width, height)
+    boxes = [obj.box for obj in pair.objects if obj.spans and obj.box is not None]
+    box: Box = max(boxes, key=lambda one: one[2] * one[3], default=(0, 0, width, height))
+    left = min(max(box[0] + box[2] // 2 - side // 2, 0), width - side)
+    top = min(max(box[1] + box[3] // 2 - side // 2, 0), height - side)
+    return left, top, left + side, top + side
+
+
+def cell_objects(
+    pair: Pair | None, label: str, spans: tuple[Span, ...], corner: tuple[int, int], cell: int
+) -> Iterator[Object]:
+    """Yield the objects of a cell, in pixels of the grid.
+
+    Args:
+        pair: The pair of the picture; None means that the cell is the object. So it is without named objects.
+        label: The label of the picture.
+        spans: The spans of the grid's caption that name the cell.
+        corner: The left and the top of the cell.
+        cell: The side of the cell.
+
+    """
+    named = [obj for obj in pair.objects if obj.spans] if pair is not None else []
+    if pair is None or not named:
+        yield Object(label, (*corner, cell, cell), None, spans)
+        return
+    region = square(pair)
+    for obj in named:
+        points = tuple(_moved(obj.points, region, corner, cell))
+        if obj.box is None:
+            yield Object(label, None, None, spans, points)
+            continue
+        mask = np.zeros((2 * cell, 2 * cell), bool)
+        mask[corner[1] : corner[1] + cell, corner[0] : corner[0] + cell] = _resized(obj, pair, region, cell)
+        box = mask_box(mask)
+        if box is not None:  # the crop may leave an object out
+            yield Object(label, box, mask if obj.mask is not None else None, spans, points)
+
+
+def _resized(obj: Object, pair: Pair, region: Rectangle, cell: int) -> np.ndarray:
+    """Return the pixels of an object in its cell, (cell, cell)."""
+    whole = obj.mask
+    if whole is None:
+        assert obj.box is not None
+        left, top, width, height = obj.box
+        whole = np.zeros(pair.image.size[::-1], bool)
+        whole[top : top + height, left : left + width] = True
+    part = Image.fromarray(whole[region[1] : region[3], region[0] : region[2]])
+    return np.array(part.resize((cell, cell), Image.Resampling.NEAREST))
+
+
+def _moved(points: tuple[Point, ...], region: Rectangle, corner: tuple[int, int], cell: int) -> Iterator[Point]:
+    """Yield the points inside the crop, in pixels of the grid."""
+    left, top, right, bottom = region
+    for x, y, inside in points:
+        if left <= x < right and top <= y < bottom:
+            column, row = (int((place + 0.5) * cell / (right - left)) for place in (x - left, y - top))
+            yield Point(corner[0] + column, corner[1] + row, inside)

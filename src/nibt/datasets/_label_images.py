@@ -1,0 +1,73 @@
+"""Masks in images whose pixels hold the number of a class or of an object."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from nibt.datasets.base import Record
+from nibt.errors import BadInput
+from nibt.io import short_digest
+
+
+class LabelMask(NamedTuple):
+    """The pixels of a label image with one number.
+
+    Attributes:
+        path: The label image, relative to the folder of the data set, so that equal data sets have equal records.
+        number: The number.
+
+    """
+
+    path: str
+    number: int
+
+
+def label_mask(outline: LabelMask, root: Path, size: tuple[int, int], where: str, known: range) -> np.ndarray:
+    """Read the mask of an object, (height, width).
+
+    Args:
+        outline: The label image and the number.
+        root: The folder of the data set.
+        size: Width and height of the image.
+        where: The location of the record, for messages.
+        known: The allowed numbers besides those of ignored pixels, 255 (in one channel) and 1000 (in two).
+
+    Raises:
+        BadInput: The label image is missing or damaged, has another size, or has a number that is not allowed.
+
+    """
+    path = root / outline.path
+    try:
+        numbers = _read_numbers(path, path.stat().st_mtime_ns)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise BadInput(f"{path} is missing or damaged ({error}): use the published file") from error
+    if numbers.shape != size[::-1]:
+        expected, got = (" x ".join(map(str, sides)) for sides in (size, numbers.shape[::-1]))
+        raise BadInput(f"{where}: {path} must have the size of the image, {expected} (got {got})")
+    largest = int(numbers.max())
+    if largest >= known.stop:
+        raise BadInput(f"{where}: {path} must have the numbers {known[0]} to {known[-1]} (got {largest})")
+    return numbers == outline.number
+
+
+@lru_cache(maxsize=1)
+def _read_numbers(path: Path, modified: int) -> np.ndarray:
+    """Read the numbers of the pixels, with 0 for ignored ones. They are kept for the other objects of an image."""
+    with Image.open(path) as image:
+        if image.mode not in ("P", "L", "RGB", "RGBA"):
+            raise ValueError(f"expected 8 bits per channel, got the mode {image.mode}")
+        pixels = np.array(image).astype(int)
+    if pixels.ndim == 2:
+        return np.where(pixels == 255, 0, pixels)
+    numbers = pixels[..., 0] + 256 * pixels[..., 1]
+    return np.where(numbers == 1000, 0, numbers)
+
+
+def labels_digest(root: Path, record: Record) -> str:
+    """Compute a digest of the label images of a record, which its annotations only name."""
+    outlines = (annotation.outline for annotation in record.annotations)
+    paths = dict.fromkeys(root / outline.path for outline in outlines if isinstance(outline, LabelMask))
+    return " ".join(short_digest(path) if path.is_file() else "" for path in paths)

@@ -1,0 +1,34 @@
+"""Reading of pickles that hold plain data only."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import override
+
+from nibt.errors import BadInput
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """An unpickler for lists, tuples, sets, dictionaries, numbers and strings. It imports and calls nothing."""
+
+    @override
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"it holds {module}.{name}, and only plain data are read")
+
+
+def read_pickle(path: Path) -> Any:
+    """Read a pickle of plain data, such as those that Python 2 wrote.
+
+    Raises:
+        BadInput: The file cannot be read, is damaged, or holds objects other than containers, numbers and strings.
+
+    """
+    try:
+        with path.open("rb") as stream:
+            return _PlainUnpickler(stream, encoding="utf-8", errors="replace").load()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
+    # a damaged pickle may cause nearly any error
+    except Exception as error:
+        raise BadInput(f"{path} cannot be read as a pickle of plain data ({error}): use the published file") from error

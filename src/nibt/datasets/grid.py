@@ -1,0 +1,185 @@
+"""Grids of 2 x 2 pictures from another data set, with captions that name one to four of them.
+
+M. Bohle, M. Fritz, B. Schiele, Convolutional Dynamic Alignment Networks for Interpretable Classifications, CVPR 2021
+(the grid pointing game).
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from typing_extensions import override
+
+from nibt.data.images import ImageInput
+from nibt.data.pair import Object, Pair, Span
+from nibt.datasets._draws import Draws
+from nibt.datasets._grid_cells import COUNT, Labeled, cell_objects, labeled, square
+from nibt.datasets._opening import open_files
+from nibt.datasets._photos import photo_of
+from nibt.datasets.base import Dataset
+from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.registry import available, find
+
+_PICTURES, _NAMED = range(2)  # the purposes of draws
+_TRIES = 200
+NAMED = {"one": (1, 1), "some": (1, COUNT), "all": (COUNT, COUNT)}
+TRUTHS = ("objects", "cells")
+
+
+@dataclass(frozen=True)
+class ImageGrid(Dataset):
+    """Composites of four pictures with different labels, cropped to squares, from a data set with labels.
+
+    The label of a picture is the name of the objects that its caption names. Pictures whose caption names no object, or
+    objects with several names, are left out; so is a picture with an object that has the label of another cell. The
+    caption of a grid is "a photo of a cat and a dog", and its words name the objects of their cells.
+
+    Attributes:
+        folder: The data set: ``NAME:FOLDER``, ``NAME``, a file or folder of pairs, or a ``Dataset``.
+        count: The number of grids. A picture may be in several of them.
+        seed: The seed of all draws. Each item is drawn by itself.
+        cell: The side of a cell in pixels.
+        named: The number of cells that a caption names: "one", "some" (one to four) or "all".
+        truth: The ground truth: "objects" (the boxes, masks or points of the pictures; a whole cell where a picture has
+            none), or "cells".
+        options: A mapping with options of the data set, if it is chosen by its name.
+
+    """
+
+    folder: str | Path | Dataset
+    count: int = 1000
+    seed: int = 0
+    cell: int = 112
+    named: str = "some"
+    truth: str = "objects"
+    options: Any = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for option, known in (("named", tuple(NAMED)), ("truth", TRUTHS)):
+            if getattr(self, option) not in known:
+                raise BadOption(f"{option} must be one of {', '.join(known)} (got {getattr(self, option)!r})")
+        if self.seed < 0 or self.count < 0 or self.cell < 8:
+            raise BadOption(
+                f"seed and count must not be negative, and cell at least 8 (got {self.seed}, {self.count}, {self.cell})"
+            )
+        if not isinstance(self.options, Mapping):
+            raise BadOption(f"options must be a mapping of the options of the data set (got {self.options!r})")
+        labels = sorted(self._by_label)
+        if len(labels) < COUNT:
+            got = f"{len(labels)}: {', '.join(labels)}" if labels else "none"
+            raise BadInput(
+                f"a grid needs a data set with at least {COUNT} labels, the names of objects that its captions name "
+                f"({_title(self.folder)} has {got}): use another one, such as tiny_imagenet, coco or scenes"
+            )
+
+    @cached_property
+    def source(self) -> Dataset:
+        """The data set of the pictures."""
+        return self.folder if isinstance(self.folder, Dataset) else _opened(str(self.folder), self.options)
+
+    @cached_property
+    def _by_label(self) -> dict[str, list[Labeled]]:
+        by_label: dict[str, list[Labeled]] = {}
+        for one in labeled(self.source):
+            by_label.setdefault(one.label, []).append(one)
+        return by_label
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, item: int) -> Pair:
+        """Compose the grid of an item.
+
+        Raises:
+            IndexError: The position is out of range.
+            BadInput: A picture cannot be read, or the labels occur together in all pictures that were tried.
+
+        """
+        if not 0 <= item < self.count:
+            raise IndexError(f"item must be between 0 and {self.count - 1} (got {item})")
+        pictures, (caption, spans) = self.pictures(item), self._caption(item)
+        image = Image.new("RGB", (2 * self.cell, 2 * self.cell))
+        objects: list[Object] = []
+        for place, picture in enumerate(pictures):
+            corner = place % 2 * self.cell, place // 2 * self.cell
+            pair = self.source[picture.item]
+            region = square(pair)
+            cropped = pair.image.pil_image.convert("RGB").crop(region)
+            image.paste(cropped.resize((self.cell, self.cell), Image.Resampling.BICUBIC), corner)
+            objects += cell_objects(
+                pair if self.truth == "objects" else None, picture.label, spans.get(place, ()), corner, self.cell
+            )
+        return Pair(ImageInput(image, f"grid:{self.seed}:{item}"), caption, tuple(objects))
+
+    def pictures(self, item: int) -> tuple[Labeled, ...]:
+        """Return the four pictures of a grid: upper left, upper right, lower left, lower right.
+
+        Raises:
+            BadInput: The labels occur together in all pictures that were tried.
+
+        """
+        draws, labels = Draws(self.seed, item, _PICTURES), sorted(self._by_label)
+        for _ in range(_TRIES):
+            drawn = tuple(draws.one_of(self._by_label[label]) for label in draws.several_of(labels, COUNT))
+            if not any(one.label in other.names for one in drawn for other in drawn if one is not other):
+                return drawn
+        raise BadInput(
+            f"{_title(self.folder)} has no four pictures for the grid {item} in which no other picture's label occurs "
+            f"(of {_TRIES} that were drawn): use a data set with more labels"
+        )
+
+    @override
+    def content(self, item: int) -> str:
+        contents = [(one.label, self.source.content(one.item)) for one in self.pictures(item)]
+        return repr((self._caption(item), contents))
+
+    @override
+    def missing(self) -> str:
+        return self.source.missing()
+
+    @override
+    def record(self) -> dict[str, Any]:
+        folder = self.source.record() if isinstance(self.folder, Dataset) else str(self.folder)
+        options = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {"dataset": self.name, **options, "folder": folder, "options": dict(self.options), "pairs": len(self)}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state for pickling, without the labels of the data set."""
+        return {name: value for name, value in vars(self).items() if name not in ("source", "_by_label")}
+
+    def _caption(self, item: int) -> tuple[str, dict[int, tuple[Span, ...]]]:
+        """Draw the cells that the caption names, and return it with the spans that name each of these cells."""
+        draws = Draws(self.seed, item, _NAMED)
+        places = draws.several_of(range(COUNT), draws.between(*NAMED[self.named]))
+        pictures = self.pictures(item)
+        caption, spans = photo_of(*(pictures[place].label for place in places))
+        return caption, {place: (span,) for place, span in zip(places, spans, strict=True)}
+
+
+def _opened(text: str, options: Mapping[str, Any]) -> Dataset:
+    name, _, folder = text.partition(":")
+    if name not in available("datasets"):
+        if os.path.exists(text):
+            return open_files(text, None, options)
+        raise UnknownName("data sets", name, available("datasets"))
+    kind = find("datasets", name)
+    known = [one.name for one in fields(kind) if one.init and one.name != "folder"]
+    for option in options:
+        if option not in known:
+            raise UnknownName("options", option, known)
+    has_folder = "folder" in {one.name for one in fields(kind)}
+    if has_folder != bool(folder):
+        needs = f"needs the folder of {name}: give grid:{name}:FOLDER" if has_folder else f"takes no folder of {name}"
+        raise BadOption(f"grid {needs} (got {text!r})")
+    return kind(folder, **options) if has_folder else kind(**options)
+
+
+def _title(folder: str | Path | Dataset) -> str:
+    return str(folder.name) if isinstance(folder, Dataset) else repr(str(folder))
+
+
+PLUGIN = ImageGrid

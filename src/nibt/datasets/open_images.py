@@ -1,0 +1,111 @@
+"""Open Images V7: photographs with points that were labeled as on an object or not.
+
+R. Benenson, V. Ferrari, From Colouring-in to Pointillism: Revisiting Semantic Segmentation Supervision, arXiv
+2210.14142; A. Kuznetsova et al., The Open Images Dataset V4, IJCV 128, 2020.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from typing_extensions import override
+
+from nibt.data.pair import Point
+from nibt.datasets._files import table
+from nibt.datasets._local import LocalDataset
+from nibt.datasets._photos import photo_of
+from nibt.datasets.base import ObjectAnnotation, Record
+from nibt.errors import BadInput, BadOption
+
+_SPLITS = {"train": "train", "val": "validation", "test": "test"}
+_COLUMNS = ("ImageId", "X", "Y", "Label", "EstimatedYesNo")
+_NAMES = ("oidv7-class-descriptions.csv", "class-descriptions.csv")
+_ANSWERS = {"yes": True, "no": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenImages(LocalDataset):
+    """A pair for each image and each label that at least one point has, in the order of the table.
+
+    The caption is "a photo of a tree", and the label names the object. The object has points instead of a box or a
+    mask: those where the label is right, and those where it is not. Points whose estimate is "unsure" are left out.
+
+    Attributes:
+        split: The split: "val", "train" or "test".
+        both: Whether pairs without a point where the label is wrong are left out; metrics need points of both kinds.
+
+    """
+
+    title = "Open Images (points)"
+    layout = (
+        "oidv7-SPLIT-annotations-point-labels.csv (columns ImageId, X, Y, Label, EstimatedYesNo), "
+        "oidv7-class-descriptions.csv, and the images in SPLIT/, images/SPLIT/ or images/ as IMAGEID.jpg, where SPLIT "
+        "is train, val (images also in validation/) or test"
+    )
+    home = "storage.googleapis.com/openimages/web (V7, point labels)"
+    split: str = "val"
+    both: bool = True
+
+    def __post_init__(self) -> None:
+        if self.split not in _SPLITS:
+            raise BadOption(f"split must be one of {', '.join(_SPLITS)} (got {self.split!r})")
+        super().__post_init__()
+
+    @override
+    def read_records(self) -> list[Record]:
+        path = self.inside(f"oidv7-{self.split}-annotations-point-labels.csv")
+        names = _names(self.inside(*_NAMES))
+        splits = dict.fromkeys((self.split, _SPLITS[self.split]))
+        places = [place for split in splits for place in (split, f"images/{split}")]
+        folder = self.inside(*places, "images", what=f"the folder of images {self.split}")
+        by_pair: dict[tuple[str, str], tuple[str, list[Point]]] = {}
+        for row, where in table(path, _COLUMNS):
+            # text labels, which have no class, are in a column that older files lack
+            label = row["Label"].strip() or row.get("TextLabel", "").strip()
+            points = by_pair.setdefault((row["ImageId"].strip(), label), (where, []))[1]
+            points += _points(row, where)
+        return [
+            _record(image, _name(label, names, where), points, folder, where)
+            for (image, label), (where, points) in by_pair.items()
+            if any(point.inside for point in points) and not (self.both and all(one.inside for one in points))
+        ]
+
+
+def _record(image: str, name: str, points: list[Point], folder: Path, where: str) -> Record:
+    caption, spans = photo_of(name)
+    annotation = ObjectAnnotation(name, None, spans, points=tuple(points))
+    return Record((caption,), str(folder / f"{image}.jpg"), where, annotations=(annotation,))
+
+
+def _points(row: dict[str, str], where: str) -> list[Point]:
+    """Return the point of a row, or none if its label is unsure."""
+    answer = row["EstimatedYesNo"].strip().lower()
+    if answer not in (*_ANSWERS, "unsure"):
+        raise BadInput(f"{where}: EstimatedYesNo must be yes, no or unsure (got {row['EstimatedYesNo']!r})")
+    try:
+        x, y = float(row["X"]), float(row["Y"])
+    except ValueError as error:
+        raise BadInput(f"{where}: X and Y must be numbers ({error})") from error
+    if not all(math.isfinite(share) and 0 <= share <= 1 for share in (x, y)):
+        raise BadInput(f"{where}: X and Y must be from 0 to 1, shares of the sides (got {row['X']} and {row['Y']})")
+    return [] if answer == "unsure" else [Point(x, y, _ANSWERS[answer])]
+
+
+def _names(path: Path) -> dict[str, str]:
+    """Return the names of the classes."""
+    columns = ("LabelName", "DisplayName")
+    return {row[columns[0]]: row[columns[1]].strip().lower() for row, _ in table(path, columns)}
+
+
+def _name(label: str, names: dict[str, str], where: str) -> str:
+    """Return the name of a label: that of its class, or a text label itself."""
+    if label.startswith("/"):
+        if label not in names:
+            raise BadInput(f"{where}: the class descriptions do not have the label {label!r}")
+        return names[label]
+    if not label:
+        raise BadInput(f"{where}: the point has no label")
+    return label.lower()
+
+
+PLUGIN = OpenImages

@@ -1,0 +1,113 @@
+"""PartImageNet: images of 158 classes of ImageNet with masks of the parts of their objects.
+
+J. He et al., PartImageNet: A Large, High-Quality Dataset of Parts, ECCV 2022.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from typing_extensions import override
+
+from nibt.data.masks import decoded
+from nibt.datasets._files import format_errors, read_json
+from nibt.datasets._local import LocalDataset
+from nibt.datasets._photos import photo_of
+from nibt.datasets.base import ObjectAnnotation, Record
+from nibt.errors import BadInput
+
+_WORDS = {"tier": "tire", "aeroplane": "airplane"}  # "Tier" is a misspelling in the published names
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartImageNet(LocalDataset):
+    """A pair for each image and each kind of part in it, in the order of the image ids.
+
+    The caption is "a photo of a quadruped head". The name of the part, "head", names all masks of this kind; the other
+    parts of the image are not named.
+
+    Attributes:
+        split: The split: "val", "train" or "test".
+        parts: Whether there is a pair for each kind of part. Otherwise there is a pair for each image, "a photo of a
+            quadruped", and its last word names all parts.
+
+    """
+
+    title = "PartImageNet"
+    layout = "annotations/SPLIT/SPLIT.json (or annotations/SPLIT.json, or SPLIT.json), and the images in images/SPLIT/"
+    home = "github.com/TACJu/PartImageNet"
+    split: str = "val"
+    parts: bool = True
+
+    @override
+    def read_records(self) -> list[Record]:
+        name = f"{self.split}.json"
+        path = self.inside(f"annotations/{self.split}/{name}", f"annotations/{name}", name, what=name)
+        folder = self.inside(f"images/{self.split}", self.split, what=f"the folder images/{self.split}")
+        with format_errors(str(path)):
+            data: dict[str, Any] = read_json(path)
+            categories = {one["id"]: _names(one) for one in data["categories"]}
+            by_image: dict[int, list[Any]] = {one["id"]: [] for one in data["images"]}
+            for one in sorted(data["annotations"], key=lambda one: one["id"]):
+                for kind, known in (("image_id", by_image), ("category_id", categories)):
+                    if one[kind] not in known:
+                        raise BadInput(f"{path}, annotation {one['id']}: there is no {kind} {one[kind]!r} in the file")
+                by_image[one["image_id"]].append(one)
+            return [
+                record
+                for image in sorted(data["images"], key=lambda image: image["id"])
+                for record in self._of_image(image, by_image[image["id"]], categories, folder)
+            ]
+
+    @override
+    def mask(self, annotation: ObjectAnnotation, size: tuple[int, int], where: str) -> np.ndarray | None:
+        with format_errors(where):
+            return decoded(annotation.outline, size, where) if annotation.outline else None
+
+    def _of_image(
+        self, image: Any, annotations: list[Any], categories: dict[int, tuple[str, str]], folder: Path
+    ) -> Iterator[Record]:
+        where = f"{self.split}.json, image {image['id']}"
+        kinds = dict.fromkeys(categories[one["category_id"]] for one in annotations)
+        for whole, part in kinds if self.parts else dict.fromkeys((whole, "") for whole, _ in kinds):
+            caption, ((_, stop),) = photo_of(f"{whole} {part}".strip())
+            named = (stop - len(part or whole), stop)
+            objects = tuple(
+                ObjectAnnotation(
+                    " ".join(categories[one["category_id"]]),
+                    _edges(one["bbox"]),
+                    (named,) if _is_named(categories[one["category_id"]], whole, part) else (),
+                    one.get("segmentation"),
+                )
+                for one in annotations
+            )
+            yield Record(
+                (caption,),
+                str(folder / image["file_name"]),
+                where,
+                annotations=objects,
+                size=(image["width"], image["height"]),
+            )
+
+
+def _is_named(category: tuple[str, str], whole: str, part: str) -> bool:
+    return category[0] == whole and part in ("", category[1])
+
+
+def _names(category: Any) -> tuple[str, str]:
+    """Return the name of the whole and of the part of a category, such as "quadruped" and "head"."""
+    whole, name = str(category["supercategory"]).lower(), str(category["name"]).lower()
+    part = name.removeprefix(whole).strip()
+    if not part:
+        raise ValueError(f"the category {category['name']!r} has no part: use the annotations of parts, not of wholes")
+    return _WORDS.get(whole, whole), _WORDS.get(part, part)
+
+
+def _edges(values: Any) -> tuple[float, float, float, float]:
+    left, top, width, height = map(float, values)
+    return left, top, width, height
+
+
+PLUGIN = PartImageNet

@@ -1,0 +1,154 @@
+"""RefCOCO, RefCOCO+ and RefCOCOg: expressions that refer to one object of a photograph of COCO.
+
+S. Kazemzadeh et al., ReferItGame: Referring to Objects in Photographs of Natural Scenes, EMNLP 2014; L. Yu et al.,
+Modeling Context in Referring Expressions, ECCV 2016; J. Mao et al., Generation and Comprehension of Unambiguous Object
+Descriptions, CVPR 2016.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from typing_extensions import override
+
+from nibt import parquet
+from nibt.data.masks import decoded
+from nibt.datasets._captioned import CaptionedDataset
+from nibt.datasets._cells import REMEDY, TableCell, split_files
+from nibt.datasets._files import format_errors, read_json
+from nibt.datasets._pickles import read_pickle
+from nibt.datasets.base import WHOLE_CAPTION, Edges, ObjectAnnotation, Record
+from nibt.errors import BadInput, BadOption
+
+_PARTITIONS = {"refcoco": ("unc", "google"), "refcoco+": ("unc",), "refcocog": ("umd", "google")}
+_TABLES = {"refcoco": "RefCOCO", "refcoco+": "RefCOCOplus", "refcocog": "RefCOCOg"}
+_COLUMNS = ("image", "answer", "bbox", "segmentation", "iscrowd")
+_IMAGES = ("images/mscoco/images/train2014", "images/train2014", "train2014", "images")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefCOCO(CaptionedDataset):
+    """The objects of RefCOCO, RefCOCO+ or RefCOCOg, each with the expressions that refer to it.
+
+    The whole expression names its object. The other objects of the image, which only the original files have, are not
+    named. Objects are in the order of their file.
+
+    Attributes:
+        version: The data set: "refcoco", "refcoco+" or "refcocog".
+        split: The split: "val", "test", "testA", "testB" or "train".
+        partition: The division into splits: "unc" or "google", of RefCOCOg "umd" or "google"; None means the first.
+
+    """
+
+    title = "RefCOCO"
+    layout = (
+        "refcocog/refs(umd).p (of others refcoco/refs(unc).p or refcoco+/refs(unc).p) with instances.json, and the "
+        "images in images/mscoco/images/train2014/, images/train2014/, train2014/ or images/; or the tables of "
+        "lmms-lab, as Parquet files data/val-*.parquet or saved by the package datasets"
+    )
+    home = "github.com/lichengunc/refer with COCO's images of 2014, or lmms-lab/RefCOCOg on the hub"
+    version: str = "refcocog"
+    split: str = "val"
+    partition: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.version not in _PARTITIONS:
+            raise BadOption(f"version must be one of {', '.join(_PARTITIONS)} (got {self.version!r})")
+        known = _PARTITIONS[self.version]
+        if self.partition not in (None, *known):
+            raise BadOption(f"partition of {self.version} must be one of {', '.join(known)} (got {self.partition!r})")
+        super().__post_init__()
+
+    @override
+    def read_records(self) -> list[Record]:
+        name = f"refs({self.partition or _PARTITIONS[self.version][0]}).p"
+        for folder in (self.root / self.version, self.root):
+            if (folder / name).is_file():
+                return self._of_original(folder / name)
+        for folder in (self.root, self.root / _TABLES[self.version], self.root / self.version):
+            files = split_files(folder, self.split)
+            if files:
+                return [record for path in files for record in _of_table(path)]
+        raise self.lacking(f"{name} and tables of the split {self.split}")
+
+    @override
+    def mask(self, annotation: ObjectAnnotation, size: tuple[int, int], where: str) -> np.ndarray | None:
+        with format_errors(where):
+            return decoded(annotation.outline, size, where) if annotation.outline else None
+
+    def _of_original(self, path: Path) -> list[Record]:
+        instances = path.parent / "instances.json"
+        if not instances.is_file():
+            raise self.lacking(f"instances.json beside {path.name}")
+        folder = self.inside(*_IMAGES, what="the folder of images (train2014)")
+        with format_errors(str(instances)):
+            data = read_json(instances)
+            images = {one["id"]: one for one in data["images"]}
+            categories = {one["id"]: one["name"] for one in data["categories"]}
+            objects: dict[int, dict[int, ObjectAnnotation]] = {}
+            for one in data["annotations"]:
+                annotation = ObjectAnnotation(
+                    categories[one["category_id"]], _box(one["bbox"]), (), one.get("segmentation")
+                )
+                objects.setdefault(one["image_id"], {})[one["id"]] = annotation
+        with format_errors(str(path)):
+            references = read_pickle(path)
+            splits = sorted({reference["split"] for reference in references})
+            if self.split not in splits:
+                raise BadOption(f"split must be one of {', '.join(splits)} in {path.name} (got {self.split!r})")
+            return [
+                _reference(reference, images, objects, folder)
+                for reference in references
+                if reference["split"] == self.split
+            ]
+
+
+def _reference(
+    reference: Any, images: dict[int, Any], objects: dict[int, dict[int, ObjectAnnotation]], folder: Path
+) -> Record:
+    """Return the record of a reference: its object first, named by each expression, then the others of the image."""
+    where, number = f"reference {reference['ref_id']}, image {reference['image_id']}", reference["ann_id"]
+    image, of_image = images.get(reference["image_id"]), objects.get(reference["image_id"], {})
+    if image is None or number not in of_image:
+        raise BadInput(f"{where}: instances.json does not have this image with the annotation {number}")
+    expressions = tuple(sentence["sent"] for sentence in reference["sentences"])
+    if not expressions or not all(isinstance(expression, str) for expression in expressions):
+        raise BadInput(f"{where}: a reference must have sentences (got {expressions!r})")
+    others = tuple(annotation for other, annotation in of_image.items() if other != number)
+    own = of_image[number]
+    return Record(
+        expressions,
+        str(folder / image["file_name"]),
+        where,
+        annotations=(ObjectAnnotation(own.name, own.box, WHOLE_CAPTION, own.outline), *others),
+        size=(image["width"], image["height"]),
+    )
+
+
+def _of_table(path: Path) -> Iterator[Record]:
+    """Yield the records of a table of lmms-lab."""
+    names, _ = parquet.table_schema(path, REMEDY)
+    lacking = [name for name in _COLUMNS if name not in names]
+    if lacking:
+        raise BadInput(f"{path} has no column {', '.join(lacking)}: it has {', '.join(names)}")
+    for row, values in enumerate(parquet.read_columns(path, [*_COLUMNS[1:]], REMEDY)):
+        where = f"{path.name}, row {row}"
+        with format_errors(where):
+            answers = values["answer"]
+            expressions = tuple(answers) if isinstance(answers, list) else (answers,)
+            if not expressions or not all(isinstance(expression, str) for expression in expressions):
+                raise BadInput(f"{where}: answer must be a text, or a list of texts (got {answers!r})")
+            # a crowd has runs instead of a polygon
+            outline = [values["segmentation"]] if values["segmentation"] and not values["iscrowd"] else None
+            annotation = ObjectAnnotation("object", _box(values["bbox"]), WHOLE_CAPTION, outline)
+            yield Record(expressions, TableCell(path, row, "image"), where, name=where, annotations=(annotation,))
+
+
+def _box(values: Any) -> Edges:
+    left, top, width, height = map(float, values)
+    return left, top, width, height
+
+
+PLUGIN = RefCOCO

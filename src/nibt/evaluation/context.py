@@ -1,0 +1,123 @@
+"""What a metric may know besides its own example: the other pairs of the call, and the map for another caption."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from nibt.data.images import ImageInput
+from nibt.data.pair import Pair
+from nibt.engine.batches import ExplainedBatch, explain_batches
+from nibt.engine.encode import encode
+from nibt.engine.spec import ExplanationSpec
+from nibt.metrics.base import Candidates
+from nibt.models.base import Model
+from nibt.results.attribution import Attribution
+from nibt.types import Embedding, Modality
+
+OTHER_CAPTIONS = (
+    "a plate of food on a wooden table",
+    "two people ride bicycles down the street",
+    "a brown dog runs through green grass",
+    "an airplane flies over snowy mountains",
+    "several boats near an old harbor",
+    "the woman plays her guitar",
+    "red flowers inside a glass vase",
+    "children build sand castles at the beach",
+    "a black cat sleeps under some books",
+    "heavy rain outside this window",
+    "a train leaves its station",
+    "horses drink from a quiet river",
+)
+_WITHOUT_MEANING = set(
+    "a an the of on in at to and with her his its this some down through over near under from".split()
+)
+
+
+def other_caption(caption: str) -> str:
+    """Return a caption of another subject, which depends on the caption only.
+
+    It is one of ``OTHER_CAPTIONS``, chosen by a checksum, that shares no word with the caption except for articles and
+    the like; if all of them share a word, the first choice is kept.
+    """
+    words = _words(caption)
+    start = zlib.crc32(caption.encode())
+    order = [OTHER_CAPTIONS[(start + step) % len(OTHER_CAPTIONS)] for step in range(len(OTHER_CAPTIONS))]
+    return next((other for other in order if not words & _words(other)), order[0])
+
+
+def _words(caption: str) -> set[str]:
+    return {word.strip(".,;:!?\"'()").lower() for word in caption.split()} - _WITHOUT_MEANING
+
+
+def map_of_other_caption(spec: ExplanationSpec, batch: ExplainedBatch) -> Attribution:
+    """Explain the images of a batch with the same method for another caption each."""
+    pairs = [replace(pair, caption=other_caption(pair.caption)) for pair in batch.pairs if isinstance(pair, Pair)]
+    position = spec.modalities.index("image")
+    scores: dict[int, torch.Tensor] = {}
+    units: Any = None
+    for other in explain_batches(spec, pairs, len(pairs), ["image"]):
+        attribution = other.attributions[position]
+        assert attribution is not None
+        scores |= dict(zip(other.indices, attribution.scores, strict=True))
+        units = attribution.units
+    stacked = torch.stack([scores[index] for index in range(len(pairs))])
+    return Attribution(stacked, units, torch.zeros(len(pairs)))
+
+
+@dataclass(frozen=True)
+class CallContext:
+    """The pairs of a call to ``measure``.
+
+    Attributes:
+        model: The model.
+        pairs: The pairs.
+
+    """
+
+    model: Model
+    pairs: Sequence[Pair]
+
+    def candidates(self, side: Modality, indices: Sequence[int], other_embeddings: Embedding) -> Candidates:
+        """Return the embeddings that the pairs of a batch compete with.
+
+        Args:
+            side: The side of the examples.
+            indices: The positions of the batch's pairs in the call.
+            other_embeddings: The embeddings of the other side of the batch.
+
+        """
+        own, opposite = (self._images, self._captions) if side == "image" else (self._captions, self._images)
+        similarity = self.model.similarity if side == "image" else self.model.similarity.swapped()
+        return Candidates(
+            similarity,
+            other_embeddings,
+            tuple(_without(own, index) for index in indices),
+            tuple(_without(opposite, index) for index in indices),
+        )
+
+    @cached_property
+    def _images(self) -> tuple[list[Any], Embedding]:
+        """The key of the image of each pair, and the embeddings of the images."""
+        images = [pair.image for pair in self.pairs]
+        return [image_key(image) for image in images], encode(self.model.image, images)
+
+    @cached_property
+    def _captions(self) -> tuple[list[Any], Embedding]:
+        """The caption of each pair, and the embeddings of the captions."""
+        captions = [pair.caption for pair in self.pairs]
+        return captions, encode(self.model.text, captions)
+
+
+def _without(keyed: tuple[list[Any], torch.Tensor], index: int) -> torch.Tensor:
+    """Return the embeddings of the inputs that are not equal to that of a pair."""
+    keys, embeddings = keyed
+    return embeddings[[position for position, key in enumerate(keys) if key != keys[index]]]
+
+
+def image_key(image: ImageInput) -> tuple[Any, ...]:
+    """Return a key that is equal for images with the same pixels."""
+    return image.pil_image.size, image.pil_image.mode, hash(image.pil_image.tobytes())

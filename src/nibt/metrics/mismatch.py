@@ -1,0 +1,73 @@
+"""Correlation of the map with the map of the same image for another caption, by Spearman.
+
+The other caption is one of twelve of other subjects. It depends on the right caption only, and shares no word with it.
+A map that depends on the image alone has 1.
+
+Answers:
+    Does the map depend on the caption?
+
+Range:
+    -1 to 1
+
+Forward passes:
+    one explanation
+
+Use it when:
+    You want to find maps that show all that is there, whatever the caption says, without ground truth.
+
+Avoid it when:
+    You want to rank methods by it alone: a map that is drawn at random for each caption has 0. Some correlation is
+    right, as both captions leave out the background.
+
+Source:
+    nibt; the reviews of NIB's paper
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from typing_extensions import override
+
+from nibt.metrics.base import Metric, MetricInput
+from nibt.types import PerExample
+
+_DIGITS = 4  # of scores relative to the largest one; smaller differences are rounding errors
+
+
+@dataclass(frozen=True)
+class Mismatch(Metric):
+    """Spearman's correlation of the map with that for another caption."""
+
+    better = "lower"
+    sides = ("image",)
+
+    @override
+    def __call__(self, metric_input: MetricInput) -> PerExample:
+        scores = metric_input.attribution.scores
+        if metric_input.of_other_caption is None:
+            return torch.full((len(scores),), torch.nan, dtype=torch.float32)
+        others = metric_input.of_other_caption().scores
+        pairs = zip(scores, others, strict=True)
+        return torch.tensor([_spearman(one, other) for one, other in pairs], dtype=torch.float32)
+
+
+def _spearman(one: Float[Tensor, " unit"], other: Float[Tensor, " unit"]) -> float:
+    """Return Spearman's correlation: 1 for two flat maps, and 0 if only one is flat."""
+    first, second = (_centered_ranks(scores.double().cpu()) for scores in (one, other))
+    norms = float(first.norm()), float(second.norm())
+    if not all(norms):
+        return float(norms[0] == norms[1])
+    return float(first @ second) / (norms[0] * norms[1])
+
+
+def _centered_ranks(scores: Float[Tensor, " unit"]) -> Float[Tensor, " unit"]:
+    """Return ranks minus their mean, where equal scores have their mean rank."""
+    largest = scores.abs().max().clamp_min(1e-30)
+    _, inverse, counts = (scores / largest).round(decimals=_DIGITS).unique(return_inverse=True, return_counts=True)
+    ranks = (counts.cumsum(0) - (counts - 1) / 2).double()[inverse]
+    return ranks - ranks.mean()
+
+
+PLUGIN = Mismatch

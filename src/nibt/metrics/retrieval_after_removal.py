@@ -1,0 +1,106 @@
+"""Retrieval after removal: whether a pair that is retrieved is lost once its highest units are removed, 1 or 0.
+
+The pair competes with the other pairs of the call. Pairs that are not retrieved before the removal have no value, so
+the mean is the share of retrieved pairs that are lost. Nothing is trained again, unlike in ROAR.
+
+With ``corrupted="query"``, an image without its highest patches looks for its caption among all captions, and a caption
+without its highest words for its image among all images. With ``corrupted="candidate"``, the whole caption looks for
+the image without its highest patches among the other images, and so on. Equal images or captions do not compete.
+
+Answers:
+    Does the model still know which caption belongs to the image, without what the map shows?
+
+Range:
+    0 or 1
+
+Forward passes:
+    1, and those of all images and captions of the call, once
+
+Use it when:
+    You want faithfulness in terms of a task. Compare it with the control ``random``.
+
+Avoid it when:
+    The call has few pairs: they are all retrieved, whatever is removed. In a benchmark, the pairs of a chunk
+    (``batch_size``) compete.
+
+Source:
+    AdaIB (ICLR 2026 submission), which calls it ROAR and reports (acc - acc after) / acc
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from typing_extensions import override
+
+from nibt.core.perturbation import masker
+from nibt.data.units import Grid
+from nibt.errors import BadOption
+from nibt.metrics._curve import ranks
+from nibt.metrics._perturbation import PerturbationMetric
+from nibt.metrics.base import Candidates, MetricInput
+from nibt.types import Embedding, PerExample
+
+CORRUPTED = ("query", "candidate")
+_MARGIN = 1e-6  # smaller differences of similarities are rounding errors
+
+
+@dataclass(frozen=True)
+class RetrievalAfterRemoval(PerturbationMetric):
+    """Whether a pair that is retrieved is lost once its highest units are removed.
+
+    Args:
+        corrupted: The side without its highest units: the ``query``, or the ``candidate`` that is looked for.
+        image_share: The share of patches that are removed, those with the highest scores.
+        text_share: The share of the tokens of words that are removed, at least one.
+
+    """
+
+    better = "higher"
+    corrupted: str = "query"
+    image_share: float = 0.25
+    text_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.corrupted not in CORRUPTED:
+            raise BadOption(f"corrupted must be one of {', '.join(CORRUPTED)} (got {self.corrupted!r})")
+        for name, share in (("image_share", self.image_share), ("text_share", self.text_share)):
+            if not 0 < share <= 1:
+                raise BadOption(f"{name} must be above 0 and at most 1 (got {share})")
+
+    @override
+    def __call__(self, metric_input: MetricInput) -> PerExample:
+        side, units = metric_input.side, metric_input.attribution.units
+        if metric_input.candidates is None:
+            return torch.full((len(side.inputs),), torch.nan, dtype=torch.float32)
+        hits = self._hits(metric_input.once("candidates", metric_input.candidates))
+        order, counts = ranks(metric_input)
+        share = self.image_share if isinstance(units, Grid) else self.text_share
+        keep = (order >= (share * counts).round().clamp_min(1)[:, None]).float()
+        after = masker(replace(side, score=hits), units, hide=self.hide, seed=self.seed)(keep).cpu()
+        before = hits(side.trace.embedding).cpu()
+        return torch.where(before == 1, 1 - after, torch.nan).float()
+
+    def _hits(self, candidates: Candidates) -> Callable[[Embedding], PerExample]:
+        """Return a function of embeddings: 1 where the pair is retrieved, 0 where it is not, NaN without candidates."""
+        similarity, partners = candidates.similarity, candidates.partners.detach().float()
+
+        def hit(embedding: Embedding, row: int) -> PerExample:
+            partner, whole = partners[row], embedding.detach().float()
+            if self.corrupted == "query":
+                others = similarity.to_each(whole, candidates.opposite[row].float())
+            else:
+                others = similarity(candidates.own[row].float(), partner)
+            if not others.shape[-1]:
+                return torch.full(whole.shape[: whole.ndim - similarity.item_ndim], torch.nan, dtype=torch.float32)
+            return (similarity(whole, partner) > others.amax(-1) + _MARGIN).float()
+
+        def hits(embeddings: Embedding) -> PerExample:
+            rows = embeddings.unbind(-1 - similarity.item_ndim)
+            return torch.stack([hit(embedding, row) for row, embedding in enumerate(rows)], -1)
+
+        return hits
+
+
+PLUGIN = RetrievalAfterRemoval

@@ -1,0 +1,142 @@
+"""ROAD: the area under the score while units are removed by decreasing score, and filled in from their neighbors.
+
+Each removed pixel is the weighted mean of its eight neighbors (weights 1/6 beside and 1/12 across a corner), of which
+the removed ones are unknown, too: a sparse linear system. Then noise is added. So the image does not show the shape of
+what was removed, as it may with ``deletion``.
+
+A faithful map has a small area. Units with equal scores are removed in their own order. The last share is
+1 - 1 / ``levels``, since the pixels of a whole image cannot be filled in from others.
+
+Answers:
+    How fast does the score fall if the most important units are removed without a trace?
+
+Range:
+    that of the score
+
+Forward passes:
+    ``levels`` - 1, 9
+
+Use it when:
+    You want faithfulness to the model, and doubt the edges of removed patches. Read it beside ``deletion``.
+
+Avoid it when:
+    The map is made of large cells: few pixels at their borders fill them. Large images take seconds per level. Models
+    that take patches or tiles instead of an image (SigLIP 2 NaFlex) have no value.
+
+Source:
+    Rong et al., ICML 2022
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+from typing_extensions import override
+
+from nibt.core.perturbation import item_rng, score_of_pixels
+from nibt.errors import BadOption, import_optional
+from nibt.metrics._curve import ranks
+from nibt.metrics.base import Metric, MetricInput
+from nibt.models.base import ImageTower
+from nibt.types import PerExample
+
+_NOISE = 4  # separates these draws from those of other purposes
+_NEIGHBORS = {
+    (down, across): 1 / 6 if 0 in (down, across) else 1 / 12
+    for down in (-1, 0, 1)
+    for across in (-1, 0, 1)
+    if (down, across) != (0, 0)
+}
+
+
+@dataclass(frozen=True)
+class ROAD(Metric):
+    """The area under the score as a function of the share of removed units, which are filled in from their neighbors.
+
+    Args:
+        levels: The number of shares: 0, 1 / levels and so on, to 1 - 1 / levels.
+        noise: The standard deviation of the noise on filled pixels, in normalized units.
+        seed: The seed of the noise.
+
+    """
+
+    better = "lower"
+    sides = ("image",)
+    levels: int = 10
+    noise: float = 0.01
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.levels < 2 or not self.noise >= 0 or self.seed < 0:
+            raise BadOption(
+                f"levels must be at least 2, noise at least 0 and seed at least 0 (got {self.levels}, {self.noise} and "
+                f"{self.seed})"
+            )
+
+    @override
+    def __call__(self, metric_input: MetricInput) -> PerExample:
+        return self.measured(metric_input)[0]
+
+    @override
+    def measured(self, metric_input: MetricInput) -> tuple[PerExample, Float[Tensor, "batch level"]]:
+        side, units = metric_input.side, metric_input.attribution.units
+        tower, values = side.tower, side.inputs.values
+        assert isinstance(tower, ImageTower)
+        if values.ndim != 4:  # patches or tiles instead of an image
+            unknown = torch.full((len(values), self.levels), torch.nan, dtype=torch.float32)
+            return unknown[:, 0], unknown
+        order, counts = ranks(metric_input)
+        scores = [side.value()]
+        for share in np.arange(1, self.levels) / self.levels:
+            keep = (order >= (share * counts).round()[:, None]).float()
+            pixels = F.interpolate(units.unfold(keep)[None], tower.extent(side.inputs), mode="nearest")  # pyright: ignore
+            scores.append(score_of_pixels(side, pixels, self._filled(metric_input, pixels[0] < 0.5))[0])
+        curve = torch.stack(scores).float()
+        return torch.trapezoid(curve, dim=0) / (self.levels - 1), curve.T
+
+    def _filled(self, metric_input: MetricInput, removed: Bool[Tensor, "batch height width"]) -> Tensor:
+        """Return the images with the removed pixels filled in."""
+        inputs = metric_input.side.inputs
+        images = inputs.values.detach().cpu().double().numpy().copy()
+        for item, (image, mask) in enumerate(zip(images, removed.cpu().numpy(), strict=True)):
+            image[:, mask] = interpolated(image, mask)
+            drawn = item_rng(inputs, item, self.seed, _NOISE).standard_normal(image.shape)
+            image[:, mask] += self.noise * drawn[:, mask]
+        return torch.from_numpy(images).to(inputs.values)
+
+
+def interpolated(
+    image: Float[np.ndarray, "channel height width"], removed: Bool[np.ndarray, "height width"]
+) -> Float[np.ndarray, "channel pixel"]:
+    """Return the values of removed pixels, each of which is the weighted mean of its neighbors inside the image."""
+    scipy: Any = import_optional("scipy.sparse", "this metric needs scipy", "metrics")
+    solve: Any = import_optional("scipy.sparse.linalg", "this metric needs scipy", "metrics").splu
+    rows, columns = np.nonzero(removed)
+    if removed.all() or not len(rows):
+        return np.zeros((len(image), len(rows)))
+    number = np.full(removed.shape, -1)
+    number[rows, columns] = np.arange(len(rows))
+    total, known = np.zeros(len(rows)), np.zeros((len(rows), len(image)))
+    entries: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    for (down, across), weight in _NEIGHBORS.items():
+        row, column = rows + down, columns + across
+        inside = (row >= 0) & (row < removed.shape[0]) & (column >= 0) & (column < removed.shape[1])
+        total += weight * inside
+        place = np.flatnonzero(inside)
+        row, column = row[inside], column[inside]
+        unknown = removed[row, column]
+        known[place[~unknown]] += weight * image[:, row[~unknown], column[~unknown]].T
+        entries.append((place[unknown], number[row[unknown], column[unknown]], np.full(unknown.sum(), -weight)))
+    own = np.arange(len(rows))
+    first, second, values = (np.concatenate(parts) for parts in zip((own, own, total), *entries, strict=True))
+    system = scipy.csc_matrix((values, (first, second)), shape=(len(rows), len(rows)))
+    # the system is symmetric and positive definite, so it needs no pivoting
+    factors = solve(system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+    return factors.solve(known).T
+
+
+PLUGIN = ROAD
