@@ -1,7 +1,8 @@
 """Draws the pictures of the README: ``python docs/pictures.py``.
 
-``explained.png`` is what the README's first command writes, ``scene.png`` a drawn scene whose truth is known, and
-``regions.png`` the word-region table of the first picture.
+``explained.png`` is what the README's first command writes, ``scene.png`` a drawn scene whose truth is known,
+``regions.png`` the word-region table of the first picture, and ``images/links.png`` the strongest links of a scene's
+table.
 """
 
 from pathlib import Path
@@ -10,6 +11,7 @@ from figures import COLORS, SCENE, outline_named
 from PIL import Image
 
 import nibt
+from nibt.datasets.scenes import Scenes
 from nibt.report.image.explanation import draw
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.interactions import draw_interactions
@@ -26,6 +28,14 @@ def main() -> None:
     draw(nibt.explain("lite", *PHOTOGRAPH)).save(FOLDER / "explained.png", optimize=True)
     draw_interactions(nibt.explain_interactions("lite", *PHOTOGRAPH)).save(FOLDER / "regions.png", optimize=True)
     scene().save(FOLDER / "scene.png", optimize=True)
+    links().save(FOLDER / "images" / "links.png", optimize=True)
+
+
+def links() -> Image.Image:
+    """Draw the strongest links of a scene whose objects are all named."""
+    pair = next(iter(Scenes(count=1, seed=5, fewest=3, most=3, named="all")))
+    table = nibt.explain_interactions("scenes", pair.image, pair.caption)
+    return nibt.draw_links(table).resize((700, 825), Image.Resampling.LANCZOS).quantize(128).convert("RGB")
 
 
 def scene() -> Image.Image:

@@ -73,20 +73,21 @@ def words(text: str) -> int:
     return len(text.split())
 
 
-def test_documents_have_at_most_25_000_words() -> None:
+def test_documents_have_at_most_30_000_words() -> None:
     """As ``wc -w`` counts, code included.
 
-    README, all pages and the text cells of the notebooks count. What commands measured and printed does not: the study,
+    README, all pages and the text cells of the notebooks count. What commands measured and printed does not: the studies,
     the tables in ``reference/results``, the table of axioms, and the list of classes of models.
     """
     counts = {path: words(path.read_text(encoding="utf-8")) for path in (ROOT / "README.md", *DOCS.rglob("*.md"))}
     for path in DOCS.rglob("*.ipynb"):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         counts[path] = sum(words("".join(cell["source"])) for cell in cells if cell["cell_type"] == "markdown")
-    for path in [DOCS / "explanation" / "study.md", *(DOCS / "reference" / "results").glob("*.md")]:
+    studies = [DOCS / "explanation" / name for name in ("study.md", "study_interactions.md")]
+    for path in [*studies, *(DOCS / "reference" / "results").glob("*.md")]:
         del counts[path]
     axioms = DOCS / "explanation" / "axioms.md"
     counts[axioms] -= words(axioms.read_text(encoding="utf-8").partition("<!-- axioms -->")[2].partition("<!-- /")[0])
     for path in (ROOT / "README.md", DOCS / "reference" / "models.md"):
         counts[path] -= words(path.read_text(encoding="utf-8").partition("<!-- zoo -->")[2].partition("<!-- /")[0])
-    assert sum(counts.values()) <= 25_000, {str(path.relative_to(ROOT)): count for path, count in counts.items()}
+    assert sum(counts.values()) <= 30_000, {str(path.relative_to(ROOT)): count for path, count in counts.items()}

@@ -11,10 +11,11 @@ wrong noun, the row of the absent noun ought to be negative. Expensive methods e
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
-from runs import SEED, collect, kept, machine, paired_test, parse_arguments, stored
+from runs import SEED, collect, filled, kept, machine, paired_test, parse_arguments, stored
 
 import nibt
 from nibt.data.ground_truth import word_spans
@@ -50,6 +51,7 @@ METRICS = {
     **{f"additive {share}": AdditiveShare(count, share) for share, count in HELD_OUT.items()},
 }
 ABSENT = "absent"
+PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "study_interactions.md"
 
 
 @dataclass(frozen=True)
@@ -194,30 +196,56 @@ COLUMNS = {
 
 
 def report(records):
+    """Print the tables, and put them into the page of the study."""
     by_label = defaultdict(dict)
     for key, record in records.items():
         by_label[record["label"]][int(key.rpartition("| ")[2])] = record
     labels = [one.label for one in SETTINGS if one.label in by_label]
-    print("| method | scenes |", " | ".join(COLUMNS.values()), "| seconds |")
-    print("|---" * (len(COLUMNS) + 3) + "|")
+    text = "\n\n".join(
+        [means(by_label, labels), differences(by_label, labels), orders_table(by_label, labels), machine()]
+    )
+    print(text)
+    filled(PAGE, {"tables": f"\n\n{text}.\n\n"})
+
+
+def means(by_label, labels):
+    lines = ["| method | scenes | " + " | ".join(COLUMNS.values()) + " | seconds |", "|---" * (len(COLUMNS) + 3) + "|"]
     for label in labels:
         rows = list(by_label[label].values())
         cells = [cell([row[name] for row in rows if name in row]) for name in COLUMNS]
-        seconds = np.median([row["seconds"] for row in rows])
-        print("|", label, "|", len(rows), "|", " | ".join(cells), f"| {seconds:.2f} |")
-    print("\nAgainst nib with its tolerance, on the same scenes (mean difference, p):")
+        seconds = f"{np.median([row['seconds'] for row in rows]):.2f}"
+        lines.append(" | ".join([f"| {label}", str(len(rows)), *cells, seconds]) + " |")
+    return "\n".join(lines)
+
+
+def differences(by_label, labels):
+    lines = [
+        "Difference from `nib` with its tolerance on the same scenes, and p of a paired test:\n",
+        "| method | right object | energy | mass | R2, p 0.5 |",
+        "|---" * 5 + "|",
+    ]
     for label in labels[1:]:
         both = sorted(set(by_label[label]) & set(by_label[labels[0]]))
         texts = []
         for name in ("pointing", "energy", "mass", "R2 0.5"):
             one, other = ([by_label[which][place][name] for place in both] for which in (label, labels[0]))
-            texts.append(f"{name} {np.mean(one) - np.mean(other):+.3f} (p {paired_test(one, other):.2g})")
-        print(f"  {label:<45} {'  '.join(texts)}")
-    print("\nModels of order one and two on held-out coalitions (R^2):")
+            texts.append(f"{np.mean(one) - np.mean(other):+.3f} (p {paired_test(one, other):.2g})")
+        lines.append(" | ".join([f"| {label}", *texts]) + " |")
+    return "\n".join(lines)
+
+
+def orders_table(by_label, labels):
+    lines = [
+        "R2 of models of the score of held-out coalitions, with the coefficients of `banzhaf` from 1,000 forward "
+        f"passes; and of any score of the image plus any score of the caption ({len(by_label['orders'])} scenes):\n",
+        "| p | order one | order two | any sum of both sides |",
+        "|---" * 4 + "|",
+    ]
     for share in HELD_OUT:
         one, two = ([row[f"{order} {share}"] for row in by_label["orders"].values()] for order in ("one", "two"))
         additive = [row[f"additive {share}"] for row in by_label[labels[0]].values()]
-        print(f"  p {share}: one {cell(one)}, two {cell(two)}; any sum of a score of each side {cell(additive)}")
+        lines.append(f"| {share} | {cell(one)} | {cell(two)} | {cell(additive)} |")
+    return "\n".join(lines)
 
 
 def cell(values):
