@@ -76,7 +76,7 @@ def words(text: str) -> int:
 def test_documents_have_at_most_30_000_words() -> None:
     """As ``wc -w`` counts, code included.
 
-    README, all pages and the text cells of the notebooks count. What commands measured and printed does not: the studies,
+    README, all pages and the text cells of the notebooks count. What commands measured and printed does not: studies,
     the tables in ``reference/results``, the table of axioms, and the list of classes of models.
     """
     counts = {path: words(path.read_text(encoding="utf-8")) for path in (ROOT / "README.md", *DOCS.rglob("*.md"))}
