@@ -28,6 +28,7 @@ CLAIMS = """
                               |  |    |        |  |  constant
 centre                        -  b b  k k k k  b  b  k
 chefer                        b  k b  b k k b  b  k  k
+clip_surgery                  b  b b  b k k k  b  k  b
 fast_ig                       b  k b  b k k b  k  k  k
 fast_ig, textbook             b  k t  k k b k  k  k  k
 gae                           b  k b  b k k k  b  k  k
@@ -41,6 +42,7 @@ integrated_gradients, paper   t  k t  k k b k  k  k  k
 legrad                        b  k b  b k k k  b  k  k
 m2ib                          -  b b  k b b b  b  b  k
 m2ib, iba                     -  b b  k b k b  b  b  k
+maskclip                      b  b b  k k k b  k  k  b
 mfaba                         b  k t  k b k k  b  k  k
 nib                           k  k t  k k k t  k  k  k
 nib, late                     b  k t  k k k t  k  k  k
@@ -136,6 +138,7 @@ GRADIENTS = ("chefer", "fast_ig", "gae", "gae, textbook", "legrad", "saliency_ma
 
 
 BROKEN_BY = {
+    "clip_surgery": ("values and outputs multiplied", "values shifted"),
     **dict.fromkeys(GRADIENTS, ("values shifted",)),
     "rollout": ("unread head",),
     "grad_eclip": ("queries and keys multiplied", "keys shifted", "values shifted", "unread head"),

@@ -23,7 +23,7 @@ from tests import tiny
 from tests.helpers import Golden, both_sides, make_side, stretch
 from tests.methods.eager import ByHand, close
 
-ATTENTION = ("chefer", "fast_ig", "saliency_map", "gae", "rollout", "legrad", "grad_eclip")
+ATTENTION = ("chefer", "fast_ig", "saliency_map", "gae", "rollout", "legrad", "grad_eclip", "maskclip", "clip_surgery")
 
 
 GOLDEN = ("chefer", "fast_ig", "saliency_map", "grad_cam")

@@ -93,6 +93,7 @@ def test_methods_are_frozen_and_equal_by_their_options(name: str) -> None:
 
 BOUNDS: dict[tuple[str, str], tuple[str, list[Any], list[Any]]] = {
     ("centre", "spread"): ("above 0", [1e-9], [0.0, -1.0, math.nan]),
+    ("clip_surgery", "blocks"): ("at least 1", [1, None], [0]),
     ("gae", "blocks"): ("at least 1", [1, None], [0]),
     ("integrated_gradients", "floor"): ("above 0 and below 1", [1e-9, 0.999], [0.0, 1.0, math.nan]),
     ("integrated_gradients", "steps"): ("at least 1", [1], [0]),
@@ -188,6 +189,7 @@ def test_geometric_paths_need_the_baseline_zero() -> None:
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "centre": {"spread": 0.5},
+    "clip_surgery": {"blocks": 6},
     "fast_ig": {"at": "attention"},
     "gae": {"blocks": None, "rectified": "mean"},
     "grad_cam": {"weights": "token"},
