@@ -41,6 +41,7 @@ integrated_gradients          k  k k  k k k k  k  k  k
 integrated_gradients, paper   t  k t  k k b k  k  k  k
 legrad                        b  k b  b k k k  b  k  k
 m2ib                          -  b b  k b b b  b  b  k
+m2ib, adaib                   -  b b  k b b b  b  b  b
 m2ib, iba                     -  b b  k b k b  b  b  k
 maskclip                      b  b b  k k k b  k  k  b
 mfaba                         b  k t  k b k k  b  k  k
