@@ -30,8 +30,13 @@ def test_explain_writes_one_page_for_all_pairs(run: Any, clip_folder: Path, tmp_
 
 @pytest.mark.parametrize(
     "options",
-    [["--method", "grad_cam"], ["--target", "difference", "--against", "a car"], ["--views", "2", "--steps", "1"]],
-    ids=["another method", "another target", "views"],
+    [
+        ["--method", "grad_cam"],
+        ["--target", "difference", "--against", "a car"],
+        ["--set", "noise=unit", "--set", "samples=2"],
+        ["--views", "2", "--steps", "1"],
+    ],
+    ids=["another method", "another target", "noise", "views"],
 )
 def test_explain_writes_a_table_where_possible(run: Any, clip_folder: Path, tmp_path: Path, options: list[str]) -> None:
     tiny.image(90, 60).pil_image.save(tmp_path / "photo.png")

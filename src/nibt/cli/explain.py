@@ -233,6 +233,7 @@ def panels(
         and answer.method["name"] == "nib"
         and answer.score["target"] == "cosine"
         and not answer.method.get("along_path")
+        and all(answer.method.get(side, {})["noise"] == "none" for side in ("image", "text"))
         for answer in answers
     ]
     several = len({getattr(answer, "source", "") for answer in answers}) > 1

@@ -28,7 +28,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -38,7 +37,8 @@ from nibt.core.quadrature import chunks
 from nibt.core.side import Side
 from nibt.data.units import special_share
 from nibt.errors import BadOption, Unsupported
-from nibt.methods._checks import above_zero, at_least, generator
+from nibt.methods._checks import above_zero, at_least
+from nibt.methods._noise import draw, generators, information, moments
 from nibt.methods._pair_weights import EPSILON, PAIR_WEIGHTS, PRICES, Perceptron, clipped, pair_weight
 from nibt.methods.base import LayerAfter, Method
 from nibt.models._trace import Cut
@@ -140,7 +140,7 @@ class M2IB(Method):
         exact = cut.hidden.to(torch.promote_types(cut.hidden.dtype, torch.float32))  # Adam needs small differences
         mean, deviation = self._noise(exact, tokens)
         hidden = (exact - mean) / deviation
-        draws = [generator(seed, row) for row in range(hidden.shape[1])]  # a row's noise does not depend on the length
+        draws = generators(seed, hidden.shape[1])
         a = torch.full_like(hidden, _START).requires_grad_()
         fit, price, learned = self._weights(side, hidden, seed)
         parameters = [a, *learned]
@@ -155,7 +155,7 @@ class M2IB(Method):
                 bits = _information(a, hidden)
                 penalty = (price() * (bits * tokens).sum((1, 2)) / (tokens.sum((1, 2)) * hidden.shape[2])).sum()
                 gradient, *others = torch.autograd.grad(penalty, parameters)
-            gain = _gradient(score, a, hidden, _draw_noise(draws, self.samples, hidden), at_once)
+            gain = _gradient(score, a, hidden, draw(draws, self.samples, hidden), at_once)
             whole = clipped([gradient - fit[:, None, None] * gain, *others], self.clip)
             for parameter, own in zip(parameters, whole, strict=True):
                 parameter.grad = own
@@ -176,24 +176,12 @@ class M2IB(Method):
 
     def _noise(self, hidden: Hidden, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the mean and the standard deviation of the noise, per channel and item."""
-        if self.noise == "unit":
-            return hidden.new_zeros(()), hidden.new_ones(())
-        count = tokens.sum(1, keepdim=True)
-        mean = (hidden * tokens).sum(1, keepdim=True) / count
-        variance = ((hidden - mean).square() * tokens).sum(1, keepdim=True) / count
-        return mean, variance.sqrt().clamp_min(1e-6)
+        return moments(hidden, tokens) if self.noise == "features" else (hidden.new_zeros(()), hidden.new_ones(()))
 
 
 def _information(a: Hidden, hidden: Hidden) -> Hidden:
-    """Compute the KL divergence of the noisy state from the noise; ln v uses logsigmoid, which stays finite."""
-    log_variance = 2 * F.logsigmoid(-a)
-    return -0.5 * (1 + log_variance - (a.sigmoid() * hidden).square() - log_variance.exp())
-
-
-def _draw_noise(draws: list[np.random.Generator], samples: int, like: Hidden) -> Float[Tensor, "node token width"]:
-    """Draw noise for each token, the same for all items of the batch."""
-    rows = [draw.standard_normal((samples, like.shape[2]), dtype=np.float32) for draw in draws]
-    return torch.from_numpy(np.stack(rows, 1)).to(like)
+    """Compute the information that passes; ln v uses logsigmoid, which stays finite."""
+    return information(a.sigmoid() * hidden, 2 * F.logsigmoid(-a))
 
 
 def _gradient(

@@ -95,6 +95,8 @@ def selection_note(panel: Panel) -> str:
         )
     elif answer.score["target"] != "cosine":
         reason = f"the word-region table explains the cosine, not the target {answer.score['target']}"
+    elif any(answer.method.get(side, {}).get("noise", "none") != "none" for side in ("image", "text")):
+        reason = "the word-region table is computed without noise"
     else:
         reason = "the word-region table was not computed for this answer"
     return f'<p class="nibt-note">Words cannot be selected here: {escape(sentence(reason, capital=False))}</p>'
