@@ -214,8 +214,8 @@ def test_information_of_any_channel_is_that_of_torch() -> None:
     """With another mean and another deviation of the noise, h is standardized by them."""
     r, s, lam = (torch.tensor(number, dtype=torch.double) for number in (0.7, 2.5, 0.6))
     h = torch.linspace(-4, 4, 9, dtype=torch.double)
-    given = torch.distributions.Normal(lam * h + (1 - lam) * r, (1 - lam) * s)
-    nats = torch.distributions.kl_divergence(given, torch.distributions.Normal(r, s))
+    passed = torch.distributions.Normal(lam * h + (1 - lam) * r, (1 - lam) * s)
+    nats = torch.distributions.kl_divergence(passed, torch.distributions.Normal(r, s))
     torch.testing.assert_close(channel(lam, (h - r) / s), nats)
 
 
