@@ -11,7 +11,7 @@ from torch import Tensor
 import nibt
 from nibt.core.side import Side
 from nibt.errors import BadOption, Unsupported
-from nibt.methods.clip_surgery import CLIPSurgery
+from nibt.methods.clip_surgery import CLIPSurgery, _among_values
 from nibt.models.base import Inputs
 from tests import tiny, tiny_vision_language
 from tests.helpers import assert_close, both_sides, make_side
@@ -130,6 +130,38 @@ def test_clip_surgery_has_views() -> None:
     for options in ({}, {"target": "softmax", "against": ["a car", "a dog"]}):
         answer = nibt.explain(model, tiny.image(), "two cats", "clip_surgery", views=2, **options)
         assert answer.image.grid.shape == (8, 8)
+
+
+def test_clip_surgery_works_without_special_tokens_in_captions() -> None:
+    """The tokenizer of TIPSv2 adds none, so the caption without words is a padding token."""
+    built = tiny.family("tipsv2")
+    model = nibt.load_model(built.module, processor=built.processor)
+    assert model.text.tokens("").ids == ()
+    assert model.text.empty_inputs().values.tolist() == [[model.text.pad[0]]]
+    answer = nibt.explain(model, tiny.image(), "two cats", "clip_surgery")
+    assert answer.image.scores.isfinite().all()
+    assert answer.image.scores.any()
+
+
+def test_second_path_has_what_the_model_adds_between_blocks() -> None:
+    """DeepStack adds features of the image after the first blocks; they do not come from an attention."""
+    model = tiny_vision_language.model("qwen3_vl")
+    image = model.image.trace(model.image.prepare([tiny.image()]))
+    text = model.text.trace(model.text.prepare(["two cats"]))
+    of = Side(model, image, lambda embedding: F.cosine_similarity(embedding, text.embedding, dim=-1))
+    assert image.additions > 0
+    added = sum(image.with_attention(number, _among_values).added for number in range(of.tower.depth))
+    stems = image.cut(0).hidden.chunk(1 + image.additions, -1)
+    width = stems[0].shape[-1]
+    assert added.shape[-1] == width
+    path = torch.stack(stems).sum(0) + added
+    empty_caption = model.text.encode(model.text.empty_inputs())
+    rows = [
+        of.cut(of.tower.depth).rest(row[None, :, None].expand(-1, -1, path.shape[1], -1))[0] for row in path.unbind(1)
+    ]
+    expected = torch.stack([of.score(row) - F.cosine_similarity(row, empty_caption, dim=-1) for row in rows], 1)
+    actual = CLIPSurgery(blocks=99)(of)
+    assert_close(actual.scores, actual.units.keep(expected.detach()), share=2e-5, least=1e-6)
 
 
 def test_clip_surgery_rejects_late_interaction() -> None:

@@ -65,7 +65,8 @@ class CLIPSurgery(LastBlocks):
     def scores(self, side: Side) -> PerToken:
         first, depth = self.first_layer(side.tower.depth), side.tower.depth
         added = [side.trace.with_attention(number, _among_values).added for number in range(first, depth)]
-        stream = side.cut(first).hidden + torch.stack(added).sum(0)
+        state = side.cut(first).hidden  # with what the model adds after later blocks beside it, as in DeepStack
+        stream = state.unflatten(-1, (-1, added[0].shape[-1])).sum(-2) + torch.stack(added).sum(0)
         return score_rows(side, stream, _without_redundancy(side))
 
 

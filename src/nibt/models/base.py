@@ -204,6 +204,8 @@ class TextTower(Tower):
     @override
     def empty_inputs(self) -> Inputs:
         tokens = self.tokens("")
+        if not tokens.ids:  # a tokenizer without special tokens
+            tokens = replace(tokens, ids=self.pad[:1], texts=self.pad[1:], explained=(False,))
         words = Words((tokens.texts,), ((),), torch.zeros(1, len(tokens.ids), dtype=torch.bool, device="cpu"))
         return self._inputs([tokens], torch.tensor([tokens.ids], device="cpu"), words)
 
