@@ -74,6 +74,19 @@ def test_maskclip_scores_the_target(modality: str) -> None:
     assert_close(actual.scores, actual.units.keep(difference(embeddings.transpose(0, 1)).T.detach()))
 
 
+@pytest.mark.parametrize("method", ["maskclip", "clip_surgery"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_similarities_of_patches_work_in_half_precision(kind: str, dtype: str, method: str) -> None:
+    model = tiny.fresh(kind)
+    whole = nibt.explain(model, tiny.image(), "two cats", method)
+    model.module.to(getattr(torch, dtype))
+    half = nibt.explain(model, tiny.image(), "two cats", method)
+    assert half.image.scores.dtype == torch.float32
+    assert F.cosine_similarity(half.image.scores, whole.image.scores, dim=0) > 0.99
+    assert F.cosine_similarity(half.text.scores, whole.text.scores, dim=0) > 0.98
+
+
 def test_maskclip_rejects_late_interaction() -> None:
     with pytest.raises(Unsupported, match=r"maskclip embeds each token .* use similarity_map"):
         nibt.explain(tiny_vision_language.model("colpali"), tiny.image(), "two cats", "maskclip")
