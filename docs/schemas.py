@@ -7,6 +7,7 @@ from nibt.evaluation.bench.plan_file import PlanFile
 from nibt.jobs.manifest import Manifest
 from nibt.records import json_schema
 from nibt.results.audit import Audit
+from nibt.results.narrowing import NarrowingCurve
 from nibt.results.records import ComparisonRecord, ExplanationRecord, InteractionRecord
 from nibt.results.roar import Roar
 
@@ -15,6 +16,7 @@ KINDS: dict[str, type] = {
     "explanation": ExplanationRecord,
     "comparison": ComparisonRecord,
     "interaction": InteractionRecord,
+    "narrowing_curve": NarrowingCurve,
     "audit": Audit,
     "roar": Roar,
     "job": Manifest,

@@ -110,6 +110,9 @@ class _Small(Tower):
 
 
 class SmallImage(_Small, ImageTower):
+    def empty_inputs(self) -> Inputs:
+        return Inputs(torch.zeros(1, 3, ROWS * PATCH, COLUMNS * PATCH, dtype=torch.double))
+
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         return Grid(ROWS, COLUMNS)
 
@@ -122,6 +125,9 @@ class SmallText(_Small, TextTower):
     @property
     def embedder(self) -> nn.Module:
         return self.root.begin
+
+    def empty_inputs(self) -> Inputs:
+        return Inputs(torch.zeros(1, UNITS, dtype=torch.long))
 
     def group(self, item: Any) -> Hashable:
         return None

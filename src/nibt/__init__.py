@@ -4,6 +4,7 @@ Explain pairs:
     explain, explain_labels, rank      maps and word scores of images with captions; ranked labels
     explain_interactions               which words go with which parts of an image
     contributions, explain_embeddings  maps of one image for many captions or embeddings
+    narrowing_curve                    the score against what a bottleneck lets through
     batch                              explanations of many pairs, in a folder of Parquet files
 
 Models:
@@ -12,7 +13,7 @@ Models:
 
 Inputs and results:
     Caption, Pair, Dataset             inputs
-    Explanation, Comparison, Interaction, Contributions, Attribution, Job
+    Explanation, Comparison, Interaction, Contributions, Attribution, NarrowingCurve, Job
                                        results
     MapRegion, to_coco, to_frame       regions of maps, also as COCO annotations; pandas DataFrames
     draw, write_page, show, Panel      show results as a picture, as an HTML page, in a notebook
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from nibt.engine.explain import explain_labels as explain_labels
     from nibt.engine.explain import rank as rank
     from nibt.engine.interactions import explain_interactions as explain_interactions
+    from nibt.engine.narrowing import narrowing_curve as narrowing_curve
     from nibt.errors import NibtError as NibtError
     from nibt.evaluation.audit import audit as audit
     from nibt.evaluation.bench.plan import Plan as Plan
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
     from nibt.results.frames import to_frame as to_frame
     from nibt.results.interaction import Interaction as Interaction
     from nibt.results.measurement import Measurement as Measurement
+    from nibt.results.narrowing import NarrowingCurve as NarrowingCurve
     from nibt.results.regions import MapRegion as MapRegion
     from nibt.results.roar import Roar as Roar
     from nibt.targets.base import Target as Target
@@ -96,6 +99,7 @@ _HOMES = {
     "Method": "methods.base",
     "Metric": "metrics.base",
     "Model": "models.base",
+    "NarrowingCurve": "results.narrowing",
     "NibtError": "errors",
     "Pair": "data.pair",
     "Panel": "report.html.view",
@@ -118,6 +122,7 @@ _HOMES = {
     "load_model": "models._loading",
     "measure": "evaluation.measure",
     "measure_interactions": "evaluation.measure_interactions",
+    "narrowing_curve": "engine.narrowing",
     "rank": "engine.explain",
     "roar": "evaluation.roar",
     "show": "report.notebook",

@@ -125,6 +125,10 @@ def test_explain_passes_options_to_the_method(run: Run, photo: Path, clip_folder
         "floor": 0.2,
         "tolerance": None,
         "views": 3,
+        "noise": "none",
+        "deviation": 1.0,
+        "samples": 10,
+        "seed": 7,
     }
     assert data["method"]["text"]["steps"] == 5
     assert data["method"]["seed"] == 7

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import nibt
+from nibt.report.image.curve import draw_curve
 from nibt.results.interaction import Interaction
 from tests import tiny
 from tests.helpers import check_page, page_data
@@ -30,8 +32,13 @@ def test_explain_writes_one_page_for_all_pairs(run: Any, clip_folder: Path, tmp_
 
 @pytest.mark.parametrize(
     "options",
-    [["--method", "grad_cam"], ["--target", "difference", "--against", "a car"], ["--views", "2", "--steps", "1"]],
-    ids=["another method", "another target", "views"],
+    [
+        ["--method", "grad_cam"],
+        ["--target", "difference", "--against", "a car"],
+        ["--set", "noise=unit", "--set", "samples=2"],
+        ["--views", "2", "--steps", "1"],
+    ],
+    ids=["another method", "another target", "noise", "views"],
 )
 def test_explain_writes_a_table_where_possible(run: Any, clip_folder: Path, tmp_path: Path, options: list[str]) -> None:
     tiny.image(90, 60).pil_image.save(tmp_path / "photo.png")
@@ -61,3 +68,48 @@ def test_interact_and_compare_write_pages(run: Any, clip_folder: Path, tmp_path:
     code, _, err = run("explain", photo, "a cat", "-m", clip_folder, "-o", "x.html", "--map", "m.html")
     assert code == 2
     assert "such as .png (got" in err
+
+
+def test_explain_draws_the_narrowing_curve(run: Any, clip_folder: Path, tmp_path: Path) -> None:
+    """The mean of all pairs as a picture, and the curve of each pair in its panel."""
+    photo, small = tmp_path / "photo.png", ["--set", "samples=2"]
+    tiny.image(90, 60).pil_image.save(photo)
+    code, out, err = run(
+        "explain", photo, "a red cat", "two cars", "-m", clip_folder, "-o", "x.html", "--curve", "c.png", *small
+    )
+    assert code == 0, err
+    assert "wrote x.html, c.png, x.json" in out
+    page = check_page(Path("x.html").read_text(encoding="utf-8"))
+    assert page.count("narrowing curve: image from") == 2
+    with Image.open("c.png") as picture:
+        assert picture.width > 900
+    assert run("explain", photo, "a red cat", "-m", clip_folder, "-o", "y.png", "--curve", "c.png", *small)[0] == 0
+    again = nibt.narrowing_curve(clip_folder, photo, "a red cat", samples=2)
+    with Image.open("c.png") as picture:
+        np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), np.asarray(draw_curve(again)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--method", "gae"], "--curve needs the method nib, whose path it shows (got gae)"),
+        (["--method", "grad_cam", "--along-path"], "--curve needs the method nib"),
+        (["--target", "difference", "--against", "a dog"], "--curve shows one image with one caption"),
+        (["--labels", "labels.txt"], "--curve shows one image with one caption"),
+        (["-o", "c.png"], "c.png"),
+    ],
+)
+def test_explain_rejects_a_curve_that_cannot_be_drawn(
+    run: Any, clip_folder: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    photo = tmp_path / "photo.png"
+    tiny.image(90, 60).pil_image.save(photo)
+    Path("labels.txt").write_text("a cat\na dog\n")
+    caption = [] if "--labels" in options else ["a red cat"]
+    code, _, err = run("explain", photo, *caption, "-m", clip_folder, "--curve", "c.png", *options)
+    assert code == 2
+    assert message in err
+    assert not Path("c.png").exists()
+    code, _, err = run("explain", photo, "a red cat", "-m", clip_folder, "--curve", "c.foo")
+    assert code == 2
+    assert "'c.foo' must end in the name of an image format" in err

@@ -30,6 +30,7 @@ banzhaf                       b  k k  k k k k  k  k  k
 banzhaf, sampled              b  b b  k k k k  k  b  k
 centre                        -  b b  k k k k  b  b  k
 chefer                        b  k b  b k k b  b  k  k
+clip_surgery                  b  b b  b k k k  b  k  b
 fast_ig                       b  k b  b k k b  k  k  k
 fast_ig, textbook             b  k t  k k b k  k  k  k
 fixlip                        b  k k  k k k k  k  k  k
@@ -43,7 +44,9 @@ integrated_gradients          k  k k  k k k k  k  k  k
 integrated_gradients, paper   t  k t  k k b k  k  k  k
 legrad                        b  k b  b k k k  b  k  k
 m2ib                          -  b b  k b b b  b  b  k
+m2ib, adaib                   -  b b  k b b b  b  b  b
 m2ib, iba                     -  b b  k b k b  b  b  k
+maskclip                      b  b b  k k k b  k  k  b
 mfaba                         b  k t  k b k k  b  k  k
 nib                           k  k t  k k k t  k  k  k
 nib, late                     b  k t  k k k t  k  k  k
@@ -139,6 +142,7 @@ GRADIENTS = ("chefer", "fast_ig", "gae", "gae, textbook", "legrad", "saliency_ma
 
 
 BROKEN_BY = {
+    "clip_surgery": ("values and outputs multiplied", "values shifted"),
     **dict.fromkeys(GRADIENTS, ("values shifted",)),
     "rollout": ("unread head",),
     "grad_eclip": ("queries and keys multiplied", "keys shifted", "values shifted", "unread head"),

@@ -39,7 +39,11 @@ KINDS = (
 CONVOLUTIONAL = ("own resnet", "convnext")
 
 
-FELT = {"rise": "it multiplies the masks by the score itself, as published, so a constant adds what the masks add"}
+FELT = {
+    "clip_surgery": "a score is the score of one token, which has the constant",
+    "maskclip": "a score is the score of one token, which has the constant",
+    "rise": "it multiplies the masks by the score itself, as published, so a constant adds what the masks add",
+}
 """Methods that depend on a constant added to the score, and the reason."""
 
 
@@ -241,8 +245,12 @@ def test_method_describes_itself(name: str) -> None:
         ("nib", {"layer": (0, 1), "steps": 5, "views": 1}, 2 + 2 * 5 * 1.5),
         ("nib", {"layer": 1}, 3 * (1 + 2 * 0.5)),
         ("grad_cam", {"layer": 2}, 1),
+        ("gae", {"blocks": 1}, 2.5),
+        ("gae", {}, 4),
+        ("clip_surgery", {"blocks": 1}, 1.5),
         ("legrad", {"blocks": 1}, 2.5),
         ("legrad", {}, 4),
+        ("maskclip", {}, 1.5),
         ("saliency_map", {}, 2.5),
         ("saliency_map", {"at": "input"}, 5),
         ("occlusion", {}, 10),

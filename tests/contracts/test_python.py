@@ -40,6 +40,7 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "images": lambda: nibt.explain(MODEL, IMAGE, tiny.image(40, 40, 1), steps=2),
     "captions": lambda: nibt.explain(MODEL, nibt.Caption("a cat"), "a red cat", steps=2),
     "interaction": lambda: nibt.explain_interactions(MODEL, IMAGE, "a red cat", steps=2),
+    "curve": lambda: nibt.narrowing_curve(MODEL, IMAGE, "a red cat", points=3, samples=2),
     "contributions": lambda: nibt.contributions(MODEL, IMAGE, steps=2),
     "no path": lambda: nibt.explain(MODEL, IMAGE, "a red cat", "gae"),
 }

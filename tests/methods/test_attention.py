@@ -23,7 +23,7 @@ from tests import tiny
 from tests.helpers import Golden, both_sides, make_side, stretch
 from tests.methods.eager import ByHand, close
 
-ATTENTION = ("chefer", "fast_ig", "saliency_map", "gae", "rollout", "legrad", "grad_eclip")
+ATTENTION = ("chefer", "fast_ig", "saliency_map", "gae", "rollout", "legrad", "grad_eclip", "maskclip", "clip_surgery")
 
 
 GOLDEN = ("chefer", "fast_ig", "saliency_map", "grad_cam")
@@ -120,6 +120,7 @@ def test_attention_methods_reject_convolutional_trunks(kind: str, method: str) -
         ("grad_cam", {"weights": "mean"}, r"weights must be token or pooled \(got 'mean'\)"),
         ("grad_cam", {"layer": 9}, r"layer must be between 0 and 3"),
         ("gae", {"rectified": "all"}, r"rectified must be mean or heads \(got 'all'\)"),
+        ("gae", {"blocks": 0}, r"blocks must be at least 1 \(got 0\)"),
         ("legrad", {"blocks": 0}, r"blocks must be at least 1 \(got 0\)"),
     ],
 )

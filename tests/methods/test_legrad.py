@@ -25,4 +25,4 @@ def test_legrad_equals_its_formula(modality: str, blocks: int | None) -> None:
         for item in range(2):
             queries = gradient[item, :, hand.own[item] > 0].relu() * (weights[item, :, hand.own[item] > 0] > 0)
             total[item] += queries.mean((0, 1))
-    close(LeGrad(blocks)(hand.of).scores, hand.kept(total))
+    close(LeGrad(blocks=blocks)(hand.of).scores, hand.kept(total))

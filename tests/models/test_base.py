@@ -385,3 +385,19 @@ def test_towers_work_in_half_precision(kind: str, dtype: str) -> None:
         states = cut.hidden[None].clone().requires_grad_()
         (gradient,) = torch.autograd.grad(cut.rest(states).sum(), states)
         assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", tiny.KINDS)
+def test_empty_inputs_have_no_words_and_no_content(kind: str) -> None:
+    model = tiny.model(kind)
+    text, image = model.text.empty_inputs(), model.image.empty_inputs()
+    assert text.words is not None
+    assert text.words.words == ((),)
+    assert not text.words.explained.any()
+    assert text.words.explained.shape == text.values.shape
+    assert torch.equal(image.values, model.image.blank_inputs(image).values)
+    for tower, inputs in ((model.text, text), (model.image, image)):
+        embedding = tower.encode(inputs)
+        assert len(embedding) == 1
+        assert embedding.isfinite().all()
+        assert_embeddings_close(embedding, public(tower, inputs))

@@ -41,7 +41,14 @@ def test_schemas_are_current() -> None:
 def test_answers_match_their_schemas(tmp_path: Path) -> None:
     explanation, interaction = explain_with_table()
     comparison = compare("clip", tiny.image(seed=0), tiny.image(seed=1))
-    for name, answer in (("explanation", explanation), ("interaction", interaction), ("comparison", comparison)):
+    curve = nibt.narrowing_curve(tiny.model("clip"), tiny.image(), "a cat", points=3, samples=2)
+    answers = {
+        "explanation": explanation,
+        "interaction": interaction,
+        "comparison": comparison,
+        "narrowing_curve": curve,
+    }
+    for name, answer in answers.items():
         answer.save(tmp_path / f"{name}.json")
         _check(name, json.loads((tmp_path / f"{name}.json").read_text()))
 

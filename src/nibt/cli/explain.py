@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from typer import Option
 
+from nibt.cli.curve import check_curve, curve_of
 from nibt.cli.groups import expand_groups
 from nibt.cli.inputs import CliInputs, ExplainInputOptions
 from nibt.cli.options import (
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from nibt.report.html.view import Panel
     from nibt.results.explanation import Comparison, Explanation
     from nibt.results.interaction import Interaction
+    from nibt.results.narrowing import NarrowingCurve
 
 _NOT_OF_TABLES = {
     "method",
@@ -97,6 +99,12 @@ class ImageOutputs(OutputOptions):
         Path | None,
         Option(help="Also write boxes and outlines of the regions from --threshold up, as a COCO file (JSON)."),
     ] = None
+    curve: Annotated[
+        Path | None,
+        Option(
+            help="Also draw the narrowing curve (nib): the score against the share, and the information, that passes."
+        ),
+    ] = None
     threshold: Annotated[
         float, Option(help="The threshold of --mask and --boxes, as a share of the largest score of the map.")
     ] = 0.5
@@ -149,6 +157,8 @@ def explain(
         raise BadOption("--labels explains the best label against the second: leave --target and --against out")
     if inputs.labels is not None and target.template:
         raise BadOption("--labels explains the best label against the second: leave --template out")
+    compares = [inputs.labels, target.against, target.against_image, target.template, typed.same_modality]
+    check_curve(output.curve, method.method, method.along_path, any(map(bool, compares)))
     name_suffix = suffix(
         method.method if method.method != "nib" else None,
         model_name(model.model),
@@ -165,7 +175,8 @@ def explain(
     read_paths = input_paths(*typed.images, inputs.labels, model.model, target.against_image, chosen)
     files = Output(output.out, output.json, output.quiet, output.overwrite, name_suffix, read_paths)
     output.check(typed)
-    names = files.check(*typed.stems, output.images, [output.boxes] if output.boxes else [])
+    pictures = [*output.images, *([output.curve] if output.curve else [])]
+    names = files.check(*typed.stems, pictures, [output.boxes] if output.boxes else [])
     items = typed.read(read_lines(inputs.labels) if inputs.labels else None)
     loaded = model.load(files.silent)
     options = {
@@ -178,13 +189,20 @@ def explain(
         **chosen,
     }
     answers = items.explain(loaded, files.silent, options)
-    _write(answers, names, files, output, lambda all_answers: panels(loaded, all_answers, options, files.silent))
+    curve = curve_of(loaded, cast(Any, answers), options, files.silent) if output.curve else None
+    _write(answers, names, files, output, lambda shown: panels(loaded, shown, options, files.silent, curve), curve)
 
 
 def _write(
-    answers: "list[Explanation] | list[Comparison]", names: list[Path], files: Output, output: ImageOutputs, pages: Any
+    answers: "list[Explanation] | list[Comparison]",
+    names: list[Path],
+    files: Output,
+    output: ImageOutputs,
+    pages: Any,
+    curve: "NarrowingCurve | None",
 ) -> None:
     from nibt.cli.console import show
+    from nibt.report.image.curve import draw_curve
     from nibt.report.image.explanation import draw, write
     from nibt.report.image.heatmap import map_image, mask_image, score_image
     from nibt.results.coco import write_coco
@@ -199,6 +217,7 @@ def _write(
         output.scores: lambda path: write_image(path, score_image),
         output.map: lambda path: write_image(path, map_image, output.positive_only),
         output.mask: lambda path: write_image(path, mask_image, output.threshold),
+        output.curve: lambda path: curve and write(draw_curve(curve), path, curve.request(), output.overwrite),
         output.boxes: lambda path: write_coco(cast(Any, answers), path, output.threshold, output.overwrite),
     }
     files.write(
@@ -221,9 +240,13 @@ def _raw_overlay(answer: "Explanation", look: "Appearance") -> "Image.Image":
 
 
 def panels(
-    model: "Model", answers: "Sequence[Explanation | Comparison]", options: dict[str, Any], quiet: bool
+    model: "Model",
+    answers: "Sequence[Explanation | Comparison]",
+    options: dict[str, Any],
+    quiet: bool,
+    curve: "NarrowingCurve | None" = None,
 ) -> "list[Panel]":
-    """Return the panels of a page: each answer and, for nib with the cosine, its word-region table."""
+    """Return the panels of a page: each answer with its curve and, for nib with the cosine, its word-region table."""
     from nibt.cli.progress import show_progress
     from nibt.report.html.view import Panel
     from nibt.results.explanation import Explanation
@@ -233,18 +256,19 @@ def panels(
         and answer.method["name"] == "nib"
         and answer.score["target"] == "cosine"
         and not answer.method.get("along_path")
+        and all(answer.method.get(side, {})["noise"] == "none" for side in ("image", "text"))
         for answer in answers
     ]
     several = len({getattr(answer, "source", "") for answer in answers}) > 1
     result, done = [], 0
     with show_progress("words and regions", quiet, sum(has_table)) as on_progress:
-        for answer, tabled in zip(answers, has_table, strict=True):
+        for index, (answer, tabled) in enumerate(zip(answers, has_table, strict=True)):
             table = None
             if tabled and isinstance(answer, Explanation):
                 table, done = _table(model, answer, options), done + 1
                 on_progress(Progress(done))
             title = f"{answer.caption} ({answer.source})" if several and isinstance(answer, Explanation) else ""
-            result.append(Panel(answer, table, title))
+            result.append(Panel(answer, table, title, curve=None if curve is None else curve[index]))
     return result
 
 

@@ -7,6 +7,8 @@ from functools import lru_cache, partial
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
 
 from nibt.data.units import Units
 from nibt.errors import BadOption, WrongBaseline
@@ -29,6 +31,9 @@ class Side:
         score: Computes the target, of shape (..., batch), from embeddings of shape (..., batch, dim).
         memory: The memory in MB for states that go through the tower together, with their gradients; None leaves it to
             nibt.
+        similarities: Computes the similarities with the other side and with each item that the target compares with, of
+            shape (..., batch, label), from the same embeddings; None if the score is all
+            that is known.
 
     """
 
@@ -36,6 +41,7 @@ class Side:
     trace: Trace
     score: Callable[[Embedding], PerExample]
     memory: float | None = None
+    similarities: Callable[[Embedding], Float[Tensor, "*batch label"]] | None = None
 
     @property
     def tower(self) -> Tower:
@@ -66,8 +72,12 @@ class Side:
         def score(embeddings: Embedding) -> PerExample:
             return self.score(embeddings.unflatten(items, (len(shifts), -1))).flatten(-2)
 
+        def similarities(embeddings: Embedding) -> Float[Tensor, "*batch label"]:
+            assert self.similarities is not None
+            return self.similarities(embeddings.unflatten(items, (len(shifts), -1))).flatten(-3, -2)
+
         trace = self.tower.trace(self.tower.shifted(self.inputs, shifts), lowest)
-        return replace(self, trace=trace, score=score)
+        return replace(self, trace=trace, score=score, similarities=None if self.similarities is None else similarities)
 
     def embedded(self) -> "Side":
         """Return the same side with its unit embedding as the score, which adds a last dimension.

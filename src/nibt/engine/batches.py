@@ -141,8 +141,8 @@ def trace_sides(spec: ExplanationSpec, pairs: Sequence[AnyPair] | PreparedBatch)
     first, second = (_trace(spec, prepared, position) for position in (0, 1))
     seen_by_first = _wordings(spec, prepared.pairs, second.embedding)
     return (
-        Side(spec.model, first, _score(spec, 0, seen_by_first), spec.memory),
-        Side(spec.model, second, _score(spec, 1, first.embedding), spec.memory),
+        _side(spec, 0, first, seen_by_first),
+        _side(spec, 1, second, first.embedding),
     )
 
 
@@ -210,9 +210,12 @@ def _wordings(spec: ExplanationSpec, pairs: Sequence[AnyPair], embeddings: Embed
     return torch.stack(means)
 
 
-def _score(spec: ExplanationSpec, position: int, other: Embedding) -> Callable[[Embedding], torch.Tensor]:
-    modality = spec.modalities[position]
-    return partial(spec.targets[modality], other=other.detach(), context=spec.contexts[modality])
+def _side(spec: ExplanationSpec, position: int, trace: Trace, other: Embedding) -> Side:
+    """Return a side whose score is that with the embeddings of the other side."""
+    modality, other = spec.modalities[position], other.detach()
+    context = spec.contexts[modality]
+    score = partial(spec.targets[modality], other=other, context=context)
+    return Side(spec.model, trace, score, spec.memory, partial(context.similarities, other=other))
 
 
 def _timed(work: Callable[[], _Result]) -> tuple[_Result, float]:

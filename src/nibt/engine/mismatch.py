@@ -9,10 +9,8 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
-from PIL import Image
 
 from nibt.core.side import Side
-from nibt.data.images import ImageInput
 from nibt.models.base import ImageTower, Model
 from nibt.results.explanation import MISMATCH
 from nibt.types import Embedding, PerExample
@@ -22,7 +20,6 @@ MARGIN = 0.5
 
 At this difference, a softmax over both prefers the blank input by 1.65 to 1.
 """
-_BLANK = ImageInput(Image.new("RGB", (64, 64)), "blank")  # the color does not matter: the tower's input is set to 0
 _BLANKS: "WeakKeyDictionary[Model, dict[tuple, Embedding]]" = WeakKeyDictionary()
 
 
@@ -73,7 +70,6 @@ def _blank_image(image: Side) -> Embedding:
     key = (model.weights_hash, tower.example.dtype, tower.example.device, torch.get_num_threads())
     known = _BLANKS.setdefault(model, {})
     if key not in known:
-        inputs = tower.prepare([_BLANK])
         known.clear()
-        known[key] = tower.encode(tower.blank_inputs(inputs))
+        known[key] = tower.encode(tower.empty_inputs())
     return known[key]

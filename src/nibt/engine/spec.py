@@ -60,9 +60,19 @@ class ExplanationSpec:
         return ("first", "second") if self.modalities[0] == self.modalities[1] else self.modalities
 
     def nib(self, modality: Modality) -> NIB:
-        """Return the method of a modality, which is ``nib``."""
+        """Return the method of a modality, which is ``nib``, for the vectors of its path.
+
+        Raises:
+            BadOption: The path has noise.
+
+        """
         method = self.methods[modality]
         assert isinstance(method, NIB)
+        if method.noisy:
+            raise BadOption(
+                f"noise must be none where embeddings are narrowed (got {method.noise!r}): leave noise out, or use "
+                "explain"
+            )
         return method
 
     @property

@@ -257,4 +257,4 @@ def _measure_batch(
 
 def _explain_again(method: Method, explained: Side, side: Side) -> Attribution:
     """Return the attribution of a changed side, for the score that was explained."""
-    return method(replace(side, score=explained.score))
+    return method(replace(side, score=explained.score, similarities=explained.similarities))

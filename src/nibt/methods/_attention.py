@@ -6,7 +6,7 @@ The last attention is that of the last block or, where the head pools by attenti
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from nibt.core.quadrature import Nodes, mean_gradient
 from nibt.core.side import Side
 from nibt.data.units import special_share
 from nibt.errors import BadOption
+from nibt.methods._checks import at_least
 from nibt.methods.base import Method, Need
 from nibt.models._attention import Attentions, Weights
 from nibt.results.attribution import Attribution
@@ -37,6 +38,27 @@ class AttentionMethod(Method):
         self.check(side.tower)
         scores, units = self.scores(side).detach(), side.units
         return Attribution(units.keep(scores), units, special_share(scores, units))
+
+
+@dataclass(frozen=True)
+class LastBlocks(AttentionMethod):
+    """Base class of methods that read the attentions of the last blocks.
+
+    Args:
+        blocks: The number of last blocks that are read. None reads all.
+
+    """
+
+    blocks: int | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.blocks is not None:
+            at_least(1, blocks=self.blocks)
+
+    def first_layer(self, depth: int) -> int:
+        """Return the layer that enters the first block that is read, in a tower of ``depth`` blocks."""
+        return depth - min(self.blocks or depth, depth)
 
 
 @dataclass(frozen=True)

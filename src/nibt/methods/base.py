@@ -61,8 +61,8 @@ class MethodSpec:
 
     @property
     def is_random(self) -> bool:
-        """Whether the method is random, and so has the option ``seed``."""
-        return "seed" in {field.name for field in dataclasses.fields(find("methods", self.name))}
+        """Whether the method draws at random with its options."""
+        return find("methods", self.name).draws(self.options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +157,16 @@ class Method(Plugin, ABC):
     def completed(cls, defaults: Options, changes: Options) -> dict[str, Any]:
         """Return the values of all options: the changes, and defaults for others, which may depend on the changes."""
         return {**defaults, **changes}
+
+    @classmethod
+    def draws(cls, options: Options) -> bool:
+        """Return whether the method draws at random with these options; the default is that it has the option ``seed``.
+
+        Args:
+            options: Unresolved options.
+
+        """
+        return "seed" in {field.name for field in dataclasses.fields(cls)}
 
     def required(self) -> tuple[Need, ...]:
         """Return what a tower must offer for these options."""

@@ -3,7 +3,7 @@
     R = 1;  R <- R + relu(mean over heads of dS/dA_l * A_l) R  for each block l;  score of token t = R[r, t]
     textbook: the mean over heads of relu(dS/dA_l * A_l), as published
 
-A head that pools by attention multiplies R by its own map.
+A head that pools by attention multiplies R by its own map. With ``blocks``, R starts at the first of the last blocks.
 
 Answers:
     Which patches and words the tower attends to, through all blocks, where more attention raises the score.
@@ -23,14 +23,14 @@ from typing_extensions import override
 
 from nibt.core.side import Side
 from nibt.errors import BadOption
-from nibt.methods._attention import AttentionMethod, gradients
+from nibt.methods._attention import LastBlocks, gradients
 from nibt.models._attention import AttentionMap, Weights
 from nibt.types import PerToken
 
 
 @dataclass(frozen=True)
-class GAE(AttentionMethod):
-    """Relevance propagated through the attentions of all blocks.
+class GAE(LastBlocks):
+    """Relevance propagated through the attentions of the blocks.
 
     Args:
         rectified: Where negative values are set to 0: in the ``mean`` over the heads, or in each of the ``heads``.
@@ -39,7 +39,7 @@ class GAE(AttentionMethod):
 
     paper = "Chefer et al., ICCV 2021, arXiv 2103.15679"
     kind = "attention"
-    cost = "1 + about 3"
+    cost = "1 + about 3 x blocks / depth"
     signed = False
     variants: ClassVar = {
         "default": {"image": {}, "text": {}},
@@ -55,7 +55,7 @@ class GAE(AttentionMethod):
 
     @override
     def scores(self, side: Side) -> PerToken:
-        attentions = side.attentions()
+        attentions = side.attentions(self.first_layer(side.tower.depth))
         weights = [record.weights for record in attentions.all]
         products = zip(weights, gradients(side, attentions, weights), strict=True)
         return attentions.propagate([self._map(weight * gradient) for weight, gradient in products])

@@ -23,36 +23,22 @@ from torch import Tensor
 from typing_extensions import override
 
 from nibt.core.side import Side
-from nibt.errors import BadOption
-from nibt.methods._attention import AttentionMethod
+from nibt.methods._attention import LastBlocks
 from nibt.types import Hidden, PerExample, PerToken
 
 
 @dataclass(frozen=True)
-class LeGrad(AttentionMethod):
-    """Rectified gradients of the attention weights, summed over blocks.
-
-    Args:
-        blocks: The number of last blocks that are summed. None sums all.
-
-    """
+class LeGrad(LastBlocks):
+    """Rectified gradients of the attention weights, summed over blocks."""
 
     paper = "Bousselham et al., ICCV 2025, arXiv 2404.03214"
     kind = "attention"
     cost = "1 + about 3 x blocks / depth"
     signed = False
 
-    blocks: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.blocks is not None and self.blocks < 1:
-            raise BadOption(f"blocks must be at least 1 (got {self.blocks})")
-
     @override
     def scores(self, side: Side) -> PerToken:
-        depth = side.tower.depth
-        attentions = side.attentions(depth - min(self.blocks or depth, depth))
+        attentions = side.attentions(self.first_layer(side.tower.depth))
         tokens = attentions.propagate([record.weights.mean(1) for record in attentions.all]) > 0
         total = torch.zeros_like(tokens, dtype=attentions.embedding.dtype)
         for block, stream in zip(attentions.blocks, attentions.streams, strict=True):

@@ -8,6 +8,11 @@ a is learned and starts at 5, which replaces almost nothing. With ``noise="featu
 standard deviation of the features, as in the information bottleneck of Schulz et al. (ICLR 2020, arXiv 2001.00396):
 h is standardized first, per channel over the tokens of the item.
 
+The variant ``adaib`` weights the two terms for each pair, as AdaIB (ICLR 2026 submission): the loss is
+g mean(KL) - f mean S(z), with f = 1 / (distance of the unit embeddings + 1e-6) and g = 1 / (f + 1e-6), and the norm of
+an item's gradient is at most 1. With f and g constant, it is M2IB with beta = g / f. A learned g lowers the loss
+only by going to 0.
+
 Answers:
     How much information about each token must be kept for the pair to match. The unit is nats.
 
@@ -23,7 +28,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -33,12 +37,14 @@ from nibt.core.quadrature import chunks
 from nibt.core.side import Side
 from nibt.data.units import special_share
 from nibt.errors import BadOption, Unsupported
-from nibt.methods._checks import above_zero, at_least, generator
+from nibt.methods._checks import above_zero, at_least
+from nibt.methods._noise import draw, generators, information, moments
+from nibt.methods._pair_weights import EPSILON, PAIR_WEIGHTS, PRICES, Perceptron, clipped, pair_weight
 from nibt.methods.base import LayerAfter, Method
 from nibt.models._trace import Cut
 from nibt.progress import tracked
 from nibt.results.attribution import Attribution
-from nibt.types import Hidden, PerToken, States
+from nibt.types import Hidden, PerExample, PerToken, States
 
 _START = 5.0
 
@@ -56,6 +62,12 @@ class M2IB(Method):
         seed: The first seed.
         seeds: The number of seeds, whose maps are averaged.
         noise: ``unit`` for standard normal noise, ``features`` for noise with the moments of the features.
+        pair_weight: How a pair weights its score: ``none`` (then ``beta`` weights the information), ``euclidean`` or
+            ``manhattan`` (1 / distance of the unit embeddings), or ``softplus`` of the cosine.
+        price: With a ``pair_weight``, how the information is weighted: ``inverse`` (1 / weight of the pair) or
+            ``learned`` (a perceptron of the weight, trained with the bottleneck).
+        sharpness: The factor of (1 + cosine) / 2 in ``softplus``.
+        clip: The largest norm of an item's gradient. None does not limit it.
 
     """
 
@@ -67,6 +79,9 @@ class M2IB(Method):
         "default": {side: {"layer": LayerAfter(0.75)} for side in ("image", "text")},
         "paper": {side: {"layer": LayerAfter(0.75)} for side in ("image", "text")},
         "iba": {side: {"layer": LayerAfter(0.75), "noise": "features"} for side in ("image", "text")},
+        "adaib": {
+            side: {"layer": LayerAfter(0.75), "pair_weight": "euclidean", "clip": 1.0} for side in ("image", "text")
+        },
     }
 
     layer: tuple[int, ...]
@@ -77,14 +92,23 @@ class M2IB(Method):
     seed: int = 0
     seeds: int = 1
     noise: str = "unit"
+    pair_weight: str = "none"
+    price: str = "inverse"
+    sharpness: float = 1.0
+    clip: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(1, steps=self.steps, samples=self.samples, seeds=self.seeds)
         at_least(0, beta=self.beta, seed=self.seed)
-        above_zero(rate=self.rate)
-        if self.noise not in ("unit", "features"):
-            raise BadOption(f"noise must be unit or features (got {self.noise!r})")
+        above_zero(rate=self.rate, sharpness=self.sharpness)
+        if self.clip is not None:
+            above_zero(clip=self.clip)
+        for name, words in (("noise", ("unit", "features")), ("pair_weight", PAIR_WEIGHTS), ("price", PRICES)):
+            if getattr(self, name) not in words:
+                raise BadOption(f"{name} must be {', '.join(words[:-1])} or {words[-1]} (got {getattr(self, name)!r})")
+        if self.price == "learned" and self.pair_weight == "none":
+            raise BadOption("price learned needs a pair_weight (got 'none'): choose euclidean, manhattan or softplus")
 
     def attribute(self, side: Side) -> Attribution:
         """Compute the mean of the maps of all layers and seeds, each of which is learned separately.
@@ -116,9 +140,11 @@ class M2IB(Method):
         exact = cut.hidden.to(torch.promote_types(cut.hidden.dtype, torch.float32))  # Adam needs small differences
         mean, deviation = self._noise(exact, tokens)
         hidden = (exact - mean) / deviation
-        draws = [generator(seed, row) for row in range(hidden.shape[1])]  # a row's noise does not depend on the length
+        draws = generators(seed, hidden.shape[1])
         a = torch.full_like(hidden, _START).requires_grad_()
-        optimizer = torch.optim.Adam([a], lr=self.rate)
+        fit, price, learned = self._weights(side, hidden, seed)
+        parameters = [a, *learned]
+        optimizer = torch.optim.Adam(parameters, lr=self.rate)
 
         def score(states: States) -> Float[Tensor, "node batch"]:
             return side.score(cut.rest((states * deviation + mean).to(cut.hidden.dtype)))
@@ -127,32 +153,35 @@ class M2IB(Method):
         for _ in tracked(range(self.steps)):
             with torch.enable_grad():
                 bits = _information(a, hidden)
-                penalty = (self.beta * (bits * tokens).sum((1, 2)) / (tokens.sum((1, 2)) * hidden.shape[2])).sum()
-                (gradient,) = torch.autograd.grad(penalty, a)
-            a.grad = gradient - _gradient(score, a, hidden, _draw_noise(draws, self.samples, hidden), at_once)
+                penalty = (price() * (bits * tokens).sum((1, 2)) / (tokens.sum((1, 2)) * hidden.shape[2])).sum()
+                gradient, *others = torch.autograd.grad(penalty, parameters)
+            gain = _gradient(score, a, hidden, draw(draws, self.samples, hidden), at_once)
+            whole = clipped([gradient - fit[:, None, None] * gain, *others], self.clip)
+            for parameter, own in zip(parameters, whole, strict=True):
+                parameter.grad = own
             optimizer.step()
         return (bits.detach() * tokens).sum(-1)
 
+    def _weights(
+        self, side: Side, hidden: Hidden, seed: int
+    ) -> tuple[PerExample, Callable[[], PerExample], list[Tensor]]:
+        """Return the weights of the score, the function that computes those of the information, and its parameters."""
+        if self.pair_weight == "none":
+            return hidden.new_ones(len(hidden)), lambda: hidden.new_full((len(hidden),), self.beta), []
+        fit = pair_weight(side, self.pair_weight, self.sharpness).to(hidden)
+        if self.price == "inverse":
+            return fit, lambda: 1 / (fit + EPSILON), []
+        learned = Perceptron(fit, seed)
+        return fit, learned, learned.parameters
+
     def _noise(self, hidden: Hidden, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the mean and the standard deviation of the noise, per channel and item."""
-        if self.noise == "unit":
-            return hidden.new_zeros(()), hidden.new_ones(())
-        count = tokens.sum(1, keepdim=True)
-        mean = (hidden * tokens).sum(1, keepdim=True) / count
-        variance = ((hidden - mean).square() * tokens).sum(1, keepdim=True) / count
-        return mean, variance.sqrt().clamp_min(1e-6)
+        return moments(hidden, tokens) if self.noise == "features" else (hidden.new_zeros(()), hidden.new_ones(()))
 
 
 def _information(a: Hidden, hidden: Hidden) -> Hidden:
-    """Compute the KL divergence of the noisy state from the noise; ln v uses logsigmoid, which stays finite."""
-    log_variance = 2 * F.logsigmoid(-a)
-    return -0.5 * (1 + log_variance - (a.sigmoid() * hidden).square() - log_variance.exp())
-
-
-def _draw_noise(draws: list[np.random.Generator], samples: int, like: Hidden) -> Float[Tensor, "node token width"]:
-    """Draw noise for each token, the same for all items of the batch."""
-    rows = [draw.standard_normal((samples, like.shape[2]), dtype=np.float32) for draw in draws]
-    return torch.from_numpy(np.stack(rows, 1)).to(like)
+    """Compute the information that passes; ln v uses logsigmoid, which stays finite."""
+    return information(a.sigmoid() * hidden, 2 * F.logsigmoid(-a))
 
 
 def _gradient(

@@ -7,6 +7,14 @@ part of the change of S that its row contributes. The method is deterministic: i
 r = 0 it is the published method; the page on theory explains why another baseline is better. By default, an image is
 explained from three views with one gradient each (the rule ``late``), and a caption with six Gauss-Legendre steps.
 
+IBA, M2IB and NIB are one family of bottlenecks, z(l) = l h + (1 - l) e with noise e. With ``noise``, e has the mean r
+and the standard deviation d s, where s is 1 or the deviation of the features:
+
+    z(l) = r + l (h - r) + (1 - l) d s n,  n ~ N(0, 1)
+    score of token t = mean over n of sum_c (h - e)_tc * mean of [dS/dz](z(l))_tc,  e = r + d s n
+
+The scores are shares of the expected change of S. As d goes to 0, the map becomes that without noise.
+
 Answers:
     How much each patch and each word adds to the similarity, compared with an input without content, and with which
     sign. For amounts that add up, set a ``tolerance``.
@@ -24,18 +32,21 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 from typing_extensions import override
 
 from nibt.core.quadrature import Nodes, mean_gradient, refined
 from nibt.core.side import Side
 from nibt.errors import BadOption
+from nibt.methods._checks import at_least
 from nibt.methods._layers import average_layers, check_path
+from nibt.methods._noise import draw, generators, moments
 from nibt.methods.base import Method, Options
 from nibt.models._trace import Cut
+from nibt.progress import tracked
 from nibt.results.attribution import Attribution, PathSummary, allowed
-from nibt.types import Hidden, PerExample, PerToken
+from nibt.types import Hidden, PerExample, PerToken, States
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,11 @@ class NIB(Method):
         floor: The lower end of the path for the rule ``geometric``.
         tolerance: The largest completeness gap, relative to the change of the score. The steps are doubled, up to 64,
             until the gap is below it.
+        noise: ``none``, or the deviation of the noise: ``unit`` (1), or ``features`` (that of the item's features, per
+            channel).
+        deviation: The factor d of that deviation.
+        samples: The number of draws of noise, whose maps are averaged.
+        seed: The seed of the noise.
 
     """
 
@@ -74,6 +90,10 @@ class NIB(Method):
     steps: int = 4
     floor: float = 0.1
     tolerance: float | None = None
+    noise: str = "none"
+    deviation: float = 1.0
+    samples: int = 10
+    seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -82,6 +102,24 @@ class NIB(Method):
             raise BadOption(f"tolerance must be above 0 (got {self.tolerance})")
         if self.tolerance is not None and self.quadrature == "late":
             raise BadOption("quadrature must not be late with a tolerance, which takes more steps: use gauss")
+        at_least(0, deviation=self.deviation, seed=self.seed)
+        at_least(1, samples=self.samples)
+        if self.noise not in ("none", "unit", "features"):
+            raise BadOption(f"noise must be none, unit or features (got {self.noise!r})")
+
+    @classmethod
+    @override
+    def draws(cls, options: Options) -> bool:
+        return any(value not in (None, "none") for name, value in options.items() if name.endswith("noise"))
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the states of the path have noise."""
+        return self.noise != "none" and self.deviation > 0
+
+    @override
+    def cost_formula(self) -> str:
+        return "1 + samples x (1 + 2 x steps) x (1 - layer / depth)" if self.noisy else self.cost
 
     @classmethod
     @override
@@ -100,32 +138,65 @@ class NIB(Method):
 
     def attribute(self, side: Side) -> Attribution:
         """Compute the mean of the maps of all layers."""
-        runs = [self._integrate(side, layer) for layer in self.layer]
+        runs = [self._layer(side, layer) for layer in self.layer]
         return average_layers(side, self.layer, [scores for scores, _ in runs], [path for _, path in runs])
 
-    def _integrate(self, side: Side, layer: int) -> tuple[PerToken, PathSummary]:
-        """Integrate along the path of one layer; with a tolerance, each item gets the steps that it needs."""
+    def _layer(self, side: Side, layer: int) -> tuple[PerToken, PathSummary]:
+        """Compute the scores of one layer: with noise, the means over paths that start at the noise."""
         cut = side.cut(layer)
-        baseline = side.baseline(self.baseline, layer, cut.hidden)
+        starts = self.starts(side, layer, cut.hidden)
+        if not self.noisy:
+            return self.integrate(side, cut, layer, starts[0])
+        parts = [self.integrate(side, cut, layer, start, "zero") for start in tracked(list(starts))]
+        return torch.stack([scores for scores, _ in parts]).mean(0), PathSummary.mean([path for _, path in parts])
+
+    def starts(self, side: Side, layer: int, hidden: Hidden) -> States:
+        """Return the states at l = 0 of each sample: the baseline with noise; without noise the baseline alone."""
+        baseline = side.baseline(self.baseline, layer, hidden)
+        if not self.noisy:
+            return baseline[None]
+        noise = draw(generators(self.seed, hidden.shape[1]), self.samples, hidden)
+        return baseline + self.spread(side, hidden).to(hidden) * noise[:, None]
+
+    def spread(self, side: Side, hidden: Hidden) -> Float[Tensor, "#batch #token #width"]:
+        """Return the standard deviation of the noise, which the items and their channels may share."""
+        exact = hidden.to(torch.promote_types(hidden.dtype, torch.float32))  # squares may overflow in half precision
+        if self.noise == "features":
+            return self.deviation * moments(exact, side.tower.valid_tokens(side.inputs, hidden)[..., None])[1]
+        return exact.new_full((1, 1, 1), self.deviation)
+
+    def integrate(
+        self, side: Side, cut: Cut, layer: int, start: Hidden, end: str | None = None
+    ) -> tuple[PerToken, PathSummary]:
+        """Integrate along the path of one layer; with a tolerance, each item gets the steps that it needs.
+
+        Args:
+            side: The side that is explained.
+            cut: The tower, cut at the layer.
+            layer: The layer.
+            start: The state at l = 0.
+            end: The name of the baseline, if the state at l = 0 is not that of the option.
+
+        """
         paths = refined(self.quadrature, self.steps, self.floor, self.tolerance is not None)
         first = next(paths)
         at_input = side.value()
-        at_baseline = side.at_end(self.baseline, layer, cut, baseline + first.low * (cut.hidden - baseline))
-        change = at_input - at_baseline
+        at_start = side.at_end(end or self.baseline, layer, cut, start + first.low * (cut.hidden - start))
+        change = at_input - at_start
         at_once = side.at_once(layer, cut.hidden)
-        result = self._path_scores(first, side, cut, baseline, change, at_once)
+        result = self._path_scores(first, side, cut, start, change, at_once)
         for path in paths:
             incomplete = result.gap > allowed(change, self.tolerance)
             if not incomplete.any():
                 break
-            result = result.where(incomplete, self._path_scores(path, side, cut, baseline, change, at_once))
+            result = result.where(incomplete, self._path_scores(path, side, cut, start, change, at_once))
         return result.scores, PathSummary(
             self.baseline,
             self.quadrature,
             (layer,),
             result.steps,
             at_input,
-            at_baseline,
+            at_start,
             result.scores.sum(-1),
             self.tolerance,
         )

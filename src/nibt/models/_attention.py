@@ -117,8 +117,13 @@ class AttentionRecorder(TorchFunctionMode):
         if func in _SOFTMAX and out.ndim == 4:
             self._softmax = out.shape
         elif func in _PRODUCT and out.ndim == 4:
-            self._multiplied(args[0], args[1], out)
+            return self._multiplied(args[0], args[1], out)
         return out
+
+    def attended(self, record: AttentionRecord) -> Tensor:
+        """Keep the record of an attention, and return its output."""
+        self._records.append(record)
+        return record.output
 
     def take_records(self) -> list[AttentionRecord]:
         """Return the attentions recorded since the last call."""
@@ -149,9 +154,7 @@ class AttentionRecorder(TorchFunctionMode):
         precise = torch.promote_types(logits.dtype, torch.float32)  # as Transformers does it in half precision
         weights = logits.softmax(-1, dtype=precise).to(value.dtype)
         output = weights @ value
-        if self._keep:
-            self._records.append(AttentionRecord(weights, query, key, value, output))
-        return output
+        return self.attended(AttentionRecord(weights, query, key, value, output)) if self._keep else output
 
     def _multi_head(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Call torch's function with its fused kernel replaced for this call.
@@ -164,13 +167,14 @@ class AttentionRecorder(TorchFunctionMode):
         names["multi_head_attention_forward"] = own
         return own(*args, **{**kwargs, "need_weights": False})
 
-    def _multiplied(self, left: Tensor, right: Tensor, out: Tensor) -> None:
+    def _multiplied(self, left: Tensor, right: Tensor, out: Tensor) -> Tensor:
         """Record a matrix product after a softmax of the same shape; the product before it was query times key."""
         if left.shape == self._softmax and self._factors is not None:
-            self._records.append(AttentionRecord(left, *self._factors, right, out))
+            record = AttentionRecord(left, *self._factors, right, out)
             self._softmax = self._factors = None
-        else:
-            self._factors = left, right.mT
+            return self.attended(record)
+        self._factors = left, right.mT
+        return out
 
 
 def collect(

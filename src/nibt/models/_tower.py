@@ -98,6 +98,10 @@ class Tower(ABC):
         """Prepare a batch of images or captions of one group."""
 
     @abstractmethod
+    def empty_inputs(self) -> Inputs:
+        """Return the inputs of one item that says nothing: a blank image, or a caption without words."""
+
+    @abstractmethod
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
         """Return the states at a layer (None: at the stem) for blank inputs of the same shape."""
 

@@ -20,6 +20,7 @@ from nibt.data.units import Units, Words
 from nibt.errors import BadOption, Unsupported
 from nibt.models._attention import AttentionRecorder, Attentions, collect, single_record
 from nibt.models._compiled import is_compiled
+from nibt.models._other_attention import Attend, AttentionReplacer, OtherAttention
 from nibt.preprocessing.images import Surroundings
 from nibt.types import Embedding, Hidden, States
 
@@ -150,14 +151,7 @@ class Trace:
             raise BadOption(
                 f"layer must be between 0 and {tower.depth - 1}, since a block must follow it (got {layer})"
             )
-        stream = self.streams[layer]
-        assert stream is not None, f"traced above layer {layer}"
-        if is_compiled(tower.root):
-            raise Unsupported(
-                f"parts of this {tower.modality} tower were compiled by torch.compile after it was loaded, so its "
-                "attention cannot be recorded: pass the compiled model to load_model again to explain it uncompiled"
-            )
-        running, pending = self._split(stream.detach().requires_grad_(), layer)
+        running, pending = self._split(self._recordable(layer).detach().requires_grad_(), layer)
         blocks, streams = [], []
         with tower.lock, torch.enable_grad(), AttentionRecorder() as recorder:
             for number, (args, kwargs) in enumerate(self.calls[layer:], layer):
@@ -166,6 +160,54 @@ class Trace:
                 streams.append(tower.to_tokens(running))
             embedding = tower.head(running, tower.head_inputs(self.inputs))
             return collect(blocks, streams, recorder.take_records(), embedding)
+
+    def with_attention(self, number: int, attend: Attend) -> OtherAttention:
+        """Replay one block on its own input, with another output of its attention and without a graph.
+
+        Args:
+            number: The number of the block.
+            attend: Computes the output of the attention from the recorded one.
+
+        Raises:
+            Unsupported: The block has no attention that can be recorded, several, or adds nothing to its input.
+
+        """
+        tower, (args, kwargs) = self.tower, self.calls[number]
+        running, pending = self._split(self._recordable(number), number)
+        with tower.lock, torch.no_grad(), AttentionReplacer(attend, running) as replacer:
+            out = first(tower.blocks[number](running, *args, **kwargs))
+        single_record(replacer.take_records(), number)
+        if replacer.added is None:
+            raise Unsupported(
+                f"block {number} of this {tower.modality} tower does not add its attention to its input: use a method "
+                "that needs no attention"
+            )
+        return OtherAttention(tower.to_tokens(replacer.added), tower.to_tokens(_added(out, pending)))
+
+    @property
+    def pools_by_attention(self) -> bool:
+        """Whether the head has an attention, which is then the last one."""
+        tower = self.tower
+        stream = self._recordable(tower.depth)
+        with tower.lock, torch.no_grad(), AttentionRecorder() as recorder:
+            tower.head(stream, tower.head_inputs(self.inputs))
+        return bool(recorder.take_records())
+
+    def _recordable(self, layer: int) -> Tensor:
+        """Return the hidden state of a layer of a tower whose attentions can be recorded.
+
+        Raises:
+            Unsupported: Parts of the tower are compiled.
+
+        """
+        tower, stream = self.tower, self.streams[layer]
+        assert stream is not None, f"traced above layer {layer}"
+        if is_compiled(tower.root):
+            raise Unsupported(
+                f"parts of this {tower.modality} tower were compiled by torch.compile after it was loaded, so its "
+                "attention cannot be recorded: pass the compiled model to load_model again to explain it uncompiled"
+            )
+        return stream
 
     def _split(self, stream: Tensor, layer: int) -> tuple[Tensor, list[Tensor]]:
         """Return the hidden state of a layer, and the features that are added after each of the next blocks."""

@@ -17,13 +17,14 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from typing_extensions import override
 
 from nibt.data.images import ImageInput
 from nibt.data.pair import caption_notes
-from nibt.data.units import Units
+from nibt.data.units import Units, Words
 from nibt.models._configuration import configuration_hash
 from nibt.models._request import Request
 from nibt.models._stamp import weights_stamp
@@ -144,6 +145,11 @@ class ImageTower(Tower):
         return replace(inputs, values=torch.full_like(inputs.values, self.blank_value))
 
     @override
+    def empty_inputs(self) -> Inputs:
+        blank = ImageInput(Image.new("RGB", (64, 64)), "blank")  # its color does not matter
+        return self.blank_inputs(self.prepare([blank]))
+
+    @override
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
         first = inputs.item(0)
         key = (first.values.shape, *((k, *v.flatten().tolist()) for k, v in first.extra.items()))
@@ -192,10 +198,21 @@ class TextTower(Tower):
     def prepare(self, items: Sequence[str]) -> Inputs:
         tokens = [self.tokens(item) for item in items]
         ids, words = batch_tokens(items, tokens, self.pad)
+        notes = tuple((*caption_notes(item), *row.notes) for item, row in zip(items, tokens, strict=True))
+        return replace(self._inputs(tokens, ids, words), notes=notes)
+
+    @override
+    def empty_inputs(self) -> Inputs:
+        tokens = self.tokens("")
+        if not tokens.ids:  # a tokenizer without special tokens
+            tokens = replace(tokens, ids=self.pad[:1], texts=self.pad[1:], explained=(False,))
+        words = Words((tokens.texts,), ((),), torch.zeros(1, len(tokens.ids), dtype=torch.bool, device="cpu"))
+        return self._inputs([tokens], torch.tensor([tokens.ids], device="cpu"), words)
+
+    def _inputs(self, tokens: Sequence[Tokens], ids: Tensor, words: Words) -> Inputs:
         device = self.first_weight.device
         extra = {key: value.to(device) for key, value in self.extra(tokens, ids).items()}
-        notes = tuple((*caption_notes(item), *row.notes) for item, row in zip(items, tokens, strict=True))
-        return Inputs(ids.to(device), extra, words=words, notes=notes)
+        return Inputs(ids.to(device), extra, words=words)
 
     @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:

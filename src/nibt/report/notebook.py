@@ -9,6 +9,8 @@ from html import escape
 from io import BytesIO
 from typing import Any
 
+from PIL import Image
+
 from nibt.errors import BadInput, Unsupported
 from nibt.report.displays import PAGE
 from nibt.report.html.audit import page as audit_page
@@ -16,6 +18,7 @@ from nibt.report.html.document import document
 from nibt.report.html.page import Shown, page
 from nibt.report.html.tables import SCRIPT, STYLE, data_table
 from nibt.report.html.view import Panel
+from nibt.report.image.curve import draw_curve
 from nibt.report.image.explanation import draw
 from nibt.report.image.interactions import draw_interactions
 from nibt.results.attribution import ImageAttribution
@@ -23,6 +26,7 @@ from nibt.results.audit import Audit
 from nibt.results.explanation import Comparison, Explanation
 from nibt.results.interaction import Interaction
 from nibt.results.measurement import Measurement
+from nibt.results.narrowing import NarrowingCurve
 
 _WIDE = 420  # approximate width of an image in a notebook, in pixels
 
@@ -82,14 +86,20 @@ def _html(answer: Shown) -> str | None:
         return None
 
 
-def _png(answer: Explanation | Comparison | Interaction) -> bytes | None:
+def _png(answer: Explanation | Comparison | Interaction | NarrowingCurve) -> bytes | None:
     buffer = BytesIO()
     try:
-        drawn = draw_interactions(answer) if isinstance(answer, Interaction) else draw(answer)
+        drawn = _drawn(answer)
     except BadInput:
         return None
     drawn.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _drawn(answer: Explanation | Comparison | Interaction | NarrowingCurve) -> Image.Image:
+    if isinstance(answer, NarrowingCurve):
+        return draw_curve(answer)
+    return draw_interactions(answer) if isinstance(answer, Interaction) else draw(answer)
 
 
 def _measurement_table(results: list[Any]) -> str | None:

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -32,6 +33,11 @@ class TargetContext:
     bias: float = 0.0
     others: Others | None = None
     similarity: Similarity = field(default_factory=CosineSimilarity)
+
+    def similarities(self, embedding: Embedding, other: OtherEmbedding) -> Float[Tensor, "*batch label"]:
+        """Compute the similarity with the other side and, after it, that with each of the others."""
+        own = self.similarity(embedding, other)[..., None]
+        return own if self.others is None else torch.cat([own, self.to_others(embedding)], -1)
 
     def to_others(self, embedding: Embedding) -> Float[Tensor, "*batch other"]:
         """Compute the similarity with each of the others."""

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from typing_extensions import override
 
 from nibt.targets.base import Target, TargetContext
@@ -17,8 +16,7 @@ class Softmax(Target):
 
     @override
     def __call__(self, embedding: Embedding, other: OtherEmbedding, context: TargetContext) -> PerExample:
-        similarities = torch.cat([context.similarity(embedding, other)[..., None], context.to_others(embedding)], -1)
-        return (context.scale * similarities).softmax(-1)[..., 0]
+        return (context.scale * context.similarities(embedding, other)).softmax(-1)[..., 0]
 
 
 PLUGIN = Softmax

@@ -202,7 +202,7 @@ class Plan:
         """
         for method in self.methods:
             for target in self.targets:
-                for seed in self.seeds if method.name in random_methods else self.seeds[:1]:
+                for seed in self.seeds if method.label in random_methods else self.seeds[:1]:
                     yield Cell(model, method, data, target, seed)
 
 

@@ -71,8 +71,8 @@ def open_choice(choice: Choice) -> Dataset:
 
 
 def random_methods(methods: Iterable[MethodChoice]) -> list[str]:
-    """Return the names of the methods that draw at random: those with an option ``seed``."""
-    return [method.name for method in methods if "seed" in _field_names(find("methods", method.name))]
+    """Return the labels of the methods that draw at random with their options."""
+    return [method.label for method in methods if find("methods", method.name).draws(method.options)]
 
 
 def build_metric(choice: MetricChoice) -> Metric:

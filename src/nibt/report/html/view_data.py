@@ -17,6 +17,7 @@ from nibt.report.request import is_signed
 from nibt.results.attribution import Attribution, ImageAttribution, SideAttribution, TextAttribution
 from nibt.results.explanation import Comparison, Explanation
 from nibt.results.interaction import Interaction
+from nibt.results.narrowing import NarrowingCurve
 
 SIDE, QUALITY, DIGITS = 640, 85, 4  # pixels, of JPEG, significant
 _NOTHING = torch.tensor(0.0, dtype=torch.float32, device="cpu")
@@ -32,9 +33,10 @@ class Panel:
         table: The word-region table of the same pair, if there is one.
         title: The title.
         problem: Why there is no table.
+        curve: The narrowing curve of the same pair, if there is one.
 
     Raises:
-        BadInput: The table belongs to another pair, or the result is not an explanation.
+        BadInput: The table or the curve belongs to another pair, or the result is not an explanation.
 
     """
 
@@ -42,8 +44,13 @@ class Panel:
     table: Interaction | None = None
     title: str = ""
     problem: str = ""
+    curve: NarrowingCurve | None = None
 
     def __post_init__(self) -> None:
+        if self.curve is not None:
+            shown = [(one.source, one.caption) for one in self.curve.pairs]
+            if not isinstance(self.answer, Explanation) or shown != [(self.answer.image.source, self.answer.caption)]:
+                raise BadInput(f"the curve must be of the pair of the answer (got that of {shown[0]}): leave curve out")
         if self.table is None:
             return
         if not isinstance(self.answer, Explanation):

@@ -5,6 +5,8 @@ from html import escape
 from typing import Any
 
 from nibt.report.html.view_data import MOST_CELLS, Panel
+from nibt.report.image.curve import draw_curve
+from nibt.report.image.layout import uri
 from nibt.report.request import legend, method_line, question, sentence, target_line
 from nibt.report.words import runs
 from nibt.results.attribution import ImageAttribution, TextAttribution
@@ -95,6 +97,8 @@ def selection_note(panel: Panel) -> str:
         )
     elif answer.score["target"] != "cosine":
         reason = f"the word-region table explains the cosine, not the target {answer.score['target']}"
+    elif any(answer.method.get(side, {}).get("noise", "none") != "none" for side in ("image", "text")):
+        reason = "the word-region table is computed without noise"
     else:
         reason = "the word-region table was not computed for this answer"
     return f'<p class="nibt-note">Words cannot be selected here: {escape(sentence(reason, capital=False))}</p>'
@@ -141,8 +145,20 @@ def details(panel: Panel) -> str:
     numbers = "; ".join(map(escape, (target_line(answer), *_gaps(panel))))
     return (
         f'<details class="nibt-details"><summary>Details</summary><p class="nibt-sums"></p><p>{numbers}</p>'
-        f"<dl>{lines}</dl></details>"
+        f"{_curve(panel)}<dl>{lines}</dl></details>"
     )
+
+
+def _curve(panel: Panel) -> str:
+    """Return the picture of the narrowing curve, if there is one."""
+    if panel.curve is None:
+        return ""
+    ends = "; ".join(
+        f"{name} from {signed(side.mean_scores[0])} to {signed(side.mean_scores[-1])}"
+        for name, side in panel.curve.sides.items()
+    )
+    picture = uri(draw_curve(panel.curve))
+    return f'<p class="nibt-curve"><img alt="narrowing curve: {escape(ends)}" src="{picture}"></p>'
 
 
 def _coarser(panel: Panel) -> Iterator[str]:

@@ -1,0 +1,99 @@
+"""CLIP Surgery: attention of values with values, without what all captions share (Li et al., arXiv 2304.05653).
+
+    z = h_k + sum over the last L blocks of the projection of softmax(v v^T / sqrt(width of a head)) v
+    score of token t = cos(z_t, caption) - cos(z_t, caption without words)
+    with other captions c = 1 to n - 1:  w_0 cos(z_t, caption) - mean over c = 0 to n - 1 of w_c cos(z_t, c)
+    w_c = n softmax over c of 2 cos(image, c)
+
+h_k enters the first of the last L blocks, whose values v are those of the unchanged model; the second path has no
+perceptrons. A token's embedding is that of the head of z_t alone. The captions c are those of ``against``, with a
+target that compares with them: ``difference`` or ``softmax``. What is subtracted is the mean over the captions of the
+weighted elementwise products, which all captions share. The map is one of cosines with any target. The publication
+explains images; the same formula gives the words of a caption, where a blank image takes the place of the caption
+without words.
+
+Answers:
+    Which patches are more like the caption than like a caption without words, or than like the other captions.
+
+Use it when:
+    You explain images with labels, or compare with the published CLIP Surgery. It needs no gradients.
+
+Avoid it when:
+    You want to know why the model answers as it does: the second path is not in the model. Its scores do not add up.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from typing_extensions import override
+
+from nibt.core.side import Side
+from nibt.methods._attention import LastBlocks
+from nibt.methods._rows import check_one_embedding, score_rows
+from nibt.models._attention import AttentionRecord
+from nibt.models.base import Tower
+from nibt.types import Embedding, PerExample, PerToken
+
+_SHARPNESS = 2.0
+"""The factor of the cosines in the weights of captions, as published."""
+
+
+@dataclass(frozen=True)
+class CLIPSurgery(LastBlocks):
+    """Similarities on a second path of value-value attention, without their redundant part.
+
+    Args:
+        blocks: The number of last blocks with a second path.
+
+    """
+
+    paper = "Li et al., arXiv 2304.05653"
+    kind = "attention"
+    cost = "1 + about blocks / depth"
+
+    blocks: int | None = field(default=6, kw_only=True)
+
+    @override
+    def check(self, tower: Tower) -> None:
+        super().check(tower)
+        check_one_embedding(self.name, tower)
+
+    @override
+    def scores(self, side: Side) -> PerToken:
+        first, depth = self.first_layer(side.tower.depth), side.tower.depth
+        added = [side.trace.with_attention(number, _among_values).added for number in range(first, depth)]
+        state = side.cut(first).hidden  # with what the model adds after later blocks beside it, as in DeepStack
+        stream = state.unflatten(-1, (-1, added[0].shape[-1])).sum(-2) + torch.stack(added).sum(0)
+        return score_rows(side, stream, _without_redundancy(side))
+
+
+def _among_values(record: AttentionRecord) -> Float[Tensor, "batch head row width"]:
+    """Compute the attention of values with values, with the mask of the block."""
+    value = record.value
+    logits = value @ value.mT * value.shape[-1] ** -0.5
+    logits = logits.masked_fill(record.weights == 0, torch.finfo(logits.dtype).min)
+    precise = torch.promote_types(logits.dtype, torch.float32)
+    return logits.softmax(-1, dtype=precise).to(value.dtype) @ value
+
+
+def _without_redundancy(side: Side) -> Callable[[Embedding], PerExample]:
+    """Return the function that computes scores from the embeddings of tokens."""
+    compare = side.similarities or (lambda embedding: side.score(embedding)[..., None])
+    labels = compare(side.trace.embedding)
+    if labels.shape[-1] > 1:
+        weights = labels.shape[-1] * (_SHARPNESS * labels).softmax(-1)
+        return lambda embedding: _less_the_mean(weights * compare(embedding))
+    other: Tower = side.model.text if side.tower.modality == "image" else side.model.image
+    empty, similarity = other.encode(other.empty_inputs()), side.model.seen_from(side.tower.modality)
+    return lambda embedding: compare(embedding)[..., 0] - similarity(embedding, empty)
+
+
+def _less_the_mean(weighted: Float[Tensor, "*batch label"]) -> PerExample:
+    """Return the weighted similarity with the caption minus the mean over all captions."""
+    return weighted[..., 0] - weighted.mean(-1)
+
+
+PLUGIN = CLIPSurgery

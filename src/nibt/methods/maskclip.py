@@ -1,0 +1,66 @@
+"""MaskCLIP: the similarity of each patch's own value (Zhou et al., ECCV 2022, arXiv 2112.01071).
+
+    z = the last block with its attention replaced by its values: o_t = v_t
+    score of token t = S(head of z_t alone)
+
+The last attention no longer mixes tokens; its projections, the residual connection and the perceptron of the block
+stay. If the head pools by attention, this is the last attention, and the head of a patch alone is its value. The score
+of a patch is the target of its own embedding, as ``cos(patch, caption)``, and not a share of the target of the image.
+The publication explains images; the same formula gives the words of a caption.
+
+Answers:
+    Which patches have values in the last attention that are like the caption.
+
+Use it when:
+    You compare with open-vocabulary segmentation, or need a map without gradients, also in half precision.
+
+Avoid it when:
+    You need an explanation: the map often highlights the background instead of the named object, also on ``scenes``,
+    and all cosines of an image have an offset in common. ``clip_surgery`` removes both.
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+from typing_extensions import override
+
+from nibt.core.side import Side
+from nibt.methods._attention import AttentionMethod
+from nibt.methods._rows import check_one_embedding, score_rows
+from nibt.models._attention import AttentionRecord
+from nibt.models.base import Tower
+from nibt.types import Hidden, PerToken
+
+
+@dataclass(frozen=True)
+class MaskCLIP(AttentionMethod):
+    """The target of each token's embedding, where the last attention passes on the token's own value."""
+
+    paper = "Zhou et al., ECCV 2022, arXiv 2112.01071"
+    kind = "attention"
+    cost = "1 + about 1 / depth"
+
+    @override
+    def check(self, tower: Tower) -> None:
+        super().check(tower)
+        check_one_embedding(self.name, tower)
+
+    @override
+    def scores(self, side: Side) -> PerToken:
+        return score_rows(side, _values(side), side.score)
+
+
+def _values(side: Side) -> Hidden:
+    """Return the output of the last block, in which no token mixes with others in the last attention."""
+    depth = side.tower.depth
+    if side.trace.pools_by_attention:
+        return side.cut(depth).hidden
+    return side.trace.with_attention(depth - 1, _own_value).stream
+
+
+def _own_value(record: AttentionRecord) -> Float[Tensor, "batch head row width"]:
+    return record.value
+
+
+PLUGIN = MaskCLIP
