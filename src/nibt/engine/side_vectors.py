@@ -34,6 +34,8 @@ def side_vectors(side: Side, method: Method) -> SideVectors:
         BadOption: The method is not linear in the target.
 
     """
+    if isinstance(method, NIB) and method.noisy:
+        raise BadOption(f"noise must be none for vectors of units, whose path has none (got {method.noise!r})")
     if method.linear and isinstance(method, NIB | PathMethod):
         return PathVectors.of(side, method)
     if method.linear and isinstance(method, UnitMethod):
