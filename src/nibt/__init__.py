@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from nibt.results.frames import to_frame as to_frame
     from nibt.results.interaction import Interaction as Interaction
     from nibt.results.measurement import Measurement as Measurement
+    from nibt.results.measurement import TableMeasurement as TableMeasurement
     from nibt.results.narrowing import NarrowingCurve as NarrowingCurve
     from nibt.results.regions import MapRegion as MapRegion
     from nibt.results.roar import Roar as Roar
@@ -105,6 +106,7 @@ _HOMES = {
     "Panel": "report.html.view",
     "Plan": "evaluation.bench.plan",
     "Roar": "results.roar",
+    "TableMeasurement": "results.measurement",
     "Target": "targets.base",
     "Tower": "models.base",
     "audit": "evaluation.audit",

@@ -224,8 +224,8 @@ def named_pair() -> Pair:
 def test_all_metrics_measure_the_tables_of_a_method(method: str) -> None:
     options = {"banzhaf": {"budget": 64}, "nib": {"steps": 2}}.get(method, {})
     rows = nibt.measure_interactions(tiny.model("clip"), [named_pair()] * 2, None, method, **options)
-    assert [(row.item, row.metric, row.side) for row in rows] == [
-        (item, name, "table") for item in (0, 1) for name in available("table_metrics")
+    assert [(row.item, row.metric) for row in rows] == [
+        (item, name) for item in (0, 1) for name in available("table_metrics")
     ]
     assert all(np.isfinite(row.value) for row in rows)
     assert rows[0].seconds > 0

@@ -115,7 +115,7 @@ def interact(inputs: InteractInputOptions, output: OutputOptions, model: ModelOp
     tables = []
     for name, spec in zip(methods, specs, strict=True):
         with show_progress(f"explaining with {name}", files.silent, len(pairs)) as on_progress:
-            tables += explain_interactions(
+            answers = explain_interactions(
                 loaded,
                 [image for image, _ in pairs],
                 [caption for _, caption in pairs],
@@ -125,6 +125,7 @@ def interact(inputs: InteractInputOptions, output: OutputOptions, model: ModelOp
                 on_progress=on_progress,
                 **spec.options,
             )
+        tables += answers if isinstance(answers, list) else [answers]
     if inputs.links is not None:
         strongest_links(tables[0], inputs.top, box=inputs.pixels)  # a bad box is an error before anything is written
     titles = [name if len(methods) > 1 else "" for name in methods for _ in pairs]

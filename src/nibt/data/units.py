@@ -100,6 +100,11 @@ class Words(ByValue):
     words: tuple[tuple[Word, ...], ...]
     explained: Bool[Tensor, "*batch token"]
 
+    @property
+    def count(self) -> int:
+        """The number of token rows of a caption."""
+        return self.explained.shape[-1]
+
     def keep(self, scores: PerToken) -> PerUnit:
         """Return the scores of all rows, with 0 for special tokens, since captions of a batch differ in length."""
         return scores.masked_fill(~self.explained.to(scores.device), 0.0)

@@ -39,7 +39,7 @@ def regression_table(spec: ExplanationSpec, image: Side, text: Side, words: Word
     _check_size(len(patches), len(tokens))
     games = [_game(side, own, method, methods[0]) for side, own, method in zip(sides, units, methods, strict=True)]
     table = torch.from_numpy(cross_coefficients(games[0], games[1], methods[0].pairs == "all")).float()
-    by_token = torch.zeros(text.units.explained.shape[1], len(patches), dtype=torch.float32, device="cpu")
+    by_token = torch.zeros(units[1].count, len(patches), dtype=torch.float32, device="cpu")
     by_token[tokens] = table.T
     masks = part_masks([word.tokens for word in words.words[0]], len(by_token))
     grid, rows = units[0], masks @ by_token
@@ -84,8 +84,7 @@ def _game(side: Side, units: Units | Segments, method: FIxLIP, first: FIxLIP) ->
         place = 0 if side.tower.modality == "image" else 1
         shown = generator(method.seed, place).random((first.budget, len(own))) < method.share
         weights = np.full(len(shown), 1 / len(shown))
-    width = units.explained.shape[1] if isinstance(units, Words) else units.count
-    keep = torch.ones(len(shown), 1, width, dtype=torch.float32, device="cpu")
+    keep = torch.ones(len(shown), 1, units.count, dtype=torch.float32, device="cpu")
     keep[:, 0, own] = torch.from_numpy(shown).float()
     embeddings = masker(side, units)(keep.to(side.tower.example.device))[:, 0].double().cpu().numpy()
     return Game(shown, weights, embeddings, method.share)

@@ -8,7 +8,9 @@ from typing import Any
 from torch import nn
 
 from nibt.data.ground_truth import objects_of_words
+from nibt.data.images import Region
 from nibt.data.pair import Pair, require_image_text
+from nibt.data.units import Words
 from nibt.engine.interactions import explain_pair, resolve_interactions
 from nibt.errors import BadInput
 from nibt.methods.base import MethodSpec
@@ -16,7 +18,7 @@ from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.registry import available, find
-from nibt.results.measurement import Measurement
+from nibt.results.measurement import TableMeasurement
 from nibt.table_metrics.base import Noun, TableInput, TableMetric
 
 
@@ -29,7 +31,7 @@ def measure_interactions(
     variant: str = "default",
     on_progress: OnProgress = no_progress,
     **options: Any,
-) -> list[Measurement]:
+) -> list[TableMeasurement]:
     """Compute the word-region tables of pairs with a method, and measure them with table metrics.
 
     Args:
@@ -44,7 +46,7 @@ def measure_interactions(
         **options: Options of the method.
 
     Returns:
-        One measurement per pair and metric, with the side ``table``. ``seconds`` is the time to compute the table.
+        One measurement per pair and metric. ``seconds`` is the time to compute the table.
 
     Raises:
         BadInput: There are no pairs, or a pair is not an image with a caption.
@@ -65,7 +67,7 @@ def measure_interactions(
         table_input = TableInput(table, image, text, nouns_of(pair, table.region, table.units))
         for label, metric in labeled.items():
             value = metric(table_input)
-            measurements.append(Measurement(item, "table", metric.name, value, (), label, seconds))
+            measurements.append(TableMeasurement(item, metric.name, value, label, seconds))
         on_progress(Progress(item + 1, len(pairs)))
     return measurements
 
@@ -86,7 +88,7 @@ def _label(metric: TableMetric) -> str:
     return " ".join([metric.name, *changed])
 
 
-def nouns_of(pair: Pair, region: Any, words: Any) -> tuple[Noun, ...]:
+def nouns_of(pair: Pair, region: Region, words: Words) -> tuple[Noun, ...]:
     """Return the nouns of a caption whose objects are visible."""
     named = objects_of_words(pair, region, words)
     return tuple(

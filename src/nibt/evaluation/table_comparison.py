@@ -7,10 +7,10 @@ import numpy as np
 from nibt.evaluation.statistics import interval
 from nibt.evaluation.tables import Table, number, with_interval
 from nibt.registry import find
-from nibt.results.measurement import Measurement
+from nibt.results.measurement import TableMeasurement
 
 
-def compare_tables(title: str, measured: Mapping[str, Sequence[Measurement]]) -> Table:
+def compare_tables(title: str, measured: Mapping[str, Sequence[TableMeasurement]]) -> Table:
     """Return the means of the metrics of several methods, with bootstrap 95 % intervals.
 
     Args:

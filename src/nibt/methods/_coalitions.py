@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
-from nibt.data.units import Grid, Segments, Units, Words
+from nibt.data.units import Grid, Segments, Units
 from nibt.errors import BadOption
 from nibt.methods._checks import at_least, generator
 from nibt.methods._segments import SegmentMethod
@@ -64,7 +64,7 @@ class CoalitionMethod(SegmentMethod):
     def scores(self, side: Side, units: Units | Segments) -> UnitValues:
         device, item_players = side.tower.example.device, players(units, len(side.inputs))
         games = [self.coalitions(len(own)) for own in item_players]
-        width = units.explained.shape[1] if isinstance(units, Words) else units.count
+        width = units.count
         most = max(len(shown) for shown, _ in games)
         keep = torch.ones(most, len(item_players), width, dtype=torch.float32, device="cpu")
         for item, (own, (shown, _)) in enumerate(zip(item_players, games, strict=True)):

@@ -34,9 +34,8 @@ class UnitMethod(Method):
 
     def nothing(self, side: Side, units: Units | Segments) -> PerExample:
         """Compute the score of the inputs without any unit, as this method removes units."""
-        width = units.explained.shape[1] if isinstance(units, Words) else units.count
         device = side.tower.example.device
-        return masker(side, units)(torch.zeros(len(side.inputs), width, dtype=torch.float32, device=device))
+        return masker(side, units)(torch.zeros(len(side.inputs), units.count, dtype=torch.float32, device=device))
 
     def attribute(self, side: Side) -> Attribution:
         """Compute the scores of a batch."""

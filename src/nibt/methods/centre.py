@@ -22,7 +22,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from nibt.core.side import Side
-from nibt.data.units import Grid, Segments, Units
+from nibt.data.units import Grid, Segments, Units, Words
 from nibt.methods._checks import above_zero
 from nibt.methods._units import UnitMethod
 from nibt.types import PerUnit
@@ -50,7 +50,8 @@ class Centre(UnitMethod):
 
     @override
     def scores(self, side: Side, units: Units | Segments) -> PerUnit:
-        if isinstance(units, Grid):
+        if not isinstance(units, Words):
+            assert isinstance(units, Grid)
             rows, columns = _line(units.rows), _line(units.columns)
             distances = (rows[:, None] ** 2 + columns[None] ** 2).flatten().expand(len(side.inputs), -1)
         else:

@@ -103,7 +103,7 @@ class RISE(UnitMethod):
             keep = _upsample(grids[part].to(total.device), shifts[part], height, width)
             scores = score_of_pixels(side, keep[:, None].expand(-1, len(side.inputs), -1, -1))
             pooled = F.adaptive_avg_pool2d(keep[:, None], (units.rows, units.columns)).flatten(1)
-            total = total + torch.einsum("mb...,mu->bu...", scores.to(total), pooled)
+            total = total + torch.einsum("mb...,mt->bt...", scores.to(total), pooled)
         return total / (self.masks * self.share)
 
     def _grids(self, height: int, width: int) -> tuple[Float[Tensor, "mask row column"], list[list[int]]]:
