@@ -10,7 +10,7 @@ from torch import Tensor
 
 import nibt
 from nibt.core.side import Side
-from nibt.errors import BadOption, Unsupported
+from nibt.errors import BadOption
 from nibt.methods.clip_surgery import CLIPSurgery, _among_values
 from nibt.models.base import Inputs
 from tests import tiny, tiny_vision_language
@@ -162,11 +162,6 @@ def test_second_path_has_what_the_model_adds_between_blocks() -> None:
     expected = torch.stack([of.score(row) - F.cosine_similarity(row, empty_caption, dim=-1) for row in rows], 1)
     actual = CLIPSurgery(blocks=99)(of)
     assert_close(actual.scores, actual.units.keep(expected.detach()), share=2e-5, least=1e-6)
-
-
-def test_clip_surgery_rejects_late_interaction() -> None:
-    with pytest.raises(Unsupported, match=r"clip_surgery embeds each token .* use similarity_map"):
-        nibt.explain(tiny_vision_language.model("colpali"), tiny.image(), "two cats", "clip_surgery")
 
 
 def test_clip_surgery_rejects_bad_options() -> None:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import nibt
-from nibt.errors import Unsupported
+from nibt.core.side import Side
 from nibt.methods.maskclip import MaskCLIP
 from tests import tiny, tiny_vision_language
 from tests.helpers import assert_close, both_sides, make_side
@@ -87,6 +87,16 @@ def test_similarities_of_patches_work_in_half_precision(kind: str, dtype: str, m
     assert F.cosine_similarity(half.text.scores, whole.text.scores, dim=0) > 0.98
 
 
-def test_maskclip_rejects_late_interaction() -> None:
-    with pytest.raises(Unsupported, match=r"maskclip embeds each token .* use similarity_map"):
-        nibt.explain(tiny_vision_language.model("colpali"), tiny.image(), "two cats", "maskclip")
+def test_maskclip_of_late_interaction_scores_each_vector() -> None:
+    """ColPali: the value path of the last block, row by row, and the similarity of each vector alone."""
+    model = tiny_vision_language.model("colpali")
+    image, text = (
+        tower.trace(tower.prepare(items)) for tower, items in ((model.image, [tiny.image()]), (model.text, ["cats"]))
+    )
+    of = Side(model, image, lambda embedding: model.similarity(embedding, text.embedding))
+    last = of.tower.depth - 1
+    stream = image.with_attention(last, lambda record: record.value).stream
+    vectors = of.cut(of.tower.depth).rest(stream[None])[0, 0]
+    expected = torch.stack([(text.embedding[0] @ vector).sum() for vector in vectors]).detach()
+    actual = MaskCLIP()(of)
+    assert_close(actual.scores, actual.units.keep(expected[None]))

@@ -10,25 +10,9 @@ import torch
 
 from nibt.core.quadrature import chunks
 from nibt.core.side import Side
-from nibt.errors import Unsupported
-from nibt.models.base import Tower
 from nibt.types import Embedding, Hidden, PerExample, PerToken
 
 _WITHOUT_GRAPH = 4  # batch-size multiplier when no graph is kept
-
-
-def check_one_embedding(method: str, tower: Tower) -> None:
-    """Check that a tower has one embedding for all rows.
-
-    Raises:
-        Unsupported: It has one for each token, as late interaction needs it.
-
-    """
-    if "vectors" in tower.offers:
-        raise Unsupported(
-            f"{method} embeds each token with the head for the whole input, and this {tower.modality} tower "
-            f"({type(tower).__name__}) has an embedding for each token: use similarity_map"
-        )
 
 
 def score_rows(side: Side, stream: Hidden, score: Callable[[Embedding], PerExample]) -> PerToken:
@@ -42,7 +26,21 @@ def score_rows(side: Side, stream: Hidden, score: Callable[[Embedding], PerExamp
     """
     rest, scores = side.cut(side.tower.depth).rest, []
     with torch.no_grad():
+        if "vectors" in side.tower.offers:  # late interaction: the head embeds each row alone
+            return score_vectors(rest(stream[None])[0], score)
         for part in chunks(stream.shape[1], stream, _WITHOUT_GRAPH):
             alone = stream[:, part].transpose(0, 1)[:, :, None].expand(-1, -1, stream.shape[1], -1)
             scores.append(score(rest(alone)))
     return torch.cat(scores).T.masked_fill(~side.tower.valid_tokens(side.inputs, stream), 0.0)
+
+
+def score_vectors(vectors: Embedding, score: Callable[[Embedding], PerExample]) -> PerToken:
+    """Compute the score that each vector of late interaction has alone; those of padding are 0.
+
+    Args:
+        vectors: The vectors of each item, (batch, vector, dim).
+        score: Computes scores of shape (vector, batch) from sets of one vector.
+
+    """
+    alone = vectors.movedim(1, 0).unsqueeze(2)  # (vector, batch, 1, dim)
+    return score(alone).movedim(0, 1).masked_fill(vectors.square().sum(-1) == 0, 0.0)

@@ -32,7 +32,7 @@ from typing_extensions import override
 
 from nibt.core.side import Side
 from nibt.methods._attention import LastBlocks
-from nibt.methods._rows import check_one_embedding, score_rows
+from nibt.methods._rows import score_rows
 from nibt.models._attention import AttentionRecord
 from nibt.models.base import Tower
 from nibt.types import Embedding, PerExample, PerToken
@@ -57,11 +57,6 @@ class CLIPSurgery(LastBlocks):
     blocks: int | None = field(default=6, kw_only=True)
 
     @override
-    def check(self, tower: Tower) -> None:
-        super().check(tower)
-        check_one_embedding(self.name, tower)
-
-    @override
     def scores(self, side: Side) -> PerToken:
         first, depth = self.first_layer(side.tower.depth), side.tower.depth
         added = [side.trace.with_attention(number, _among_values).added for number in range(first, depth)]
@@ -72,11 +67,10 @@ class CLIPSurgery(LastBlocks):
 
 def _among_values(record: AttentionRecord) -> Float[Tensor, "batch head row width"]:
     """Compute the attention of values with values, with the mask of the block."""
-    value = record.value
+    value = record.value.to(torch.promote_types(record.value.dtype, torch.float32))  # products of values are large
     logits = value @ value.mT * value.shape[-1] ** -0.5
-    logits = logits.masked_fill(record.weights == 0, torch.finfo(logits.dtype).min)
-    precise = torch.promote_types(logits.dtype, torch.float32)
-    return logits.softmax(-1, dtype=precise).to(value.dtype) @ value
+    weights = logits.masked_fill(record.weights == 0, torch.finfo(logits.dtype).min).softmax(-1)
+    return (weights @ value).to(record.value)
 
 
 def _without_redundancy(side: Side) -> Callable[[Embedding], PerExample]:
@@ -85,10 +79,15 @@ def _without_redundancy(side: Side) -> Callable[[Embedding], PerExample]:
     labels = compare(side.trace.embedding)
     if labels.shape[-1] > 1:
         weights = labels.shape[-1] * (_SHARPNESS * labels).softmax(-1)
-        return lambda embedding: _less_the_mean(weights * compare(embedding))
+        return lambda embedding: _less_the_mean(weights.float() * compare(embedding).float())
     other: Tower = side.model.text if side.tower.modality == "image" else side.model.image
     empty, similarity = other.encode(other.empty_inputs()), side.model.seen_from(side.tower.modality)
-    return lambda embedding: compare(embedding)[..., 0] - similarity(embedding, empty)
+
+    def difference(embedding: Embedding) -> PerExample:
+        exact = embedding.to(torch.promote_types(embedding.dtype, torch.float32))  # the cosines are nearly equal
+        return compare(exact)[..., 0] - similarity(exact, empty.to(exact))
+
+    return difference
 
 
 def _less_the_mean(weighted: Float[Tensor, "*batch label"]) -> PerExample:

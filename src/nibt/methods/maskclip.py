@@ -6,7 +6,8 @@
 The last attention no longer mixes tokens; its projections, the residual connection and the perceptron of the block
 stay. If the head pools by attention, this is the last attention, and the head of a patch alone is its value. The score
 of a patch is the target of its own embedding, as ``cos(patch, caption)``, and not a share of the target of the image.
-The publication explains images; the same formula gives the words of a caption.
+The publication explains images; the same formula gives the words of a caption. With late interaction, the head embeds
+each token alone already.
 
 Answers:
     Which patches have values in the last attention that are like the caption.
@@ -27,9 +28,8 @@ from typing_extensions import override
 
 from nibt.core.side import Side
 from nibt.methods._attention import AttentionMethod
-from nibt.methods._rows import check_one_embedding, score_rows
+from nibt.methods._rows import score_rows
 from nibt.models._attention import AttentionRecord
-from nibt.models.base import Tower
 from nibt.types import Hidden, PerToken
 
 
@@ -40,11 +40,6 @@ class MaskCLIP(AttentionMethod):
     paper = "Zhou et al., ECCV 2022, arXiv 2112.01071"
     kind = "attention"
     cost = "1 + about 1 / depth"
-
-    @override
-    def check(self, tower: Tower) -> None:
-        super().check(tower)
-        check_one_embedding(self.name, tower)
 
     @override
     def scores(self, side: Side) -> PerToken:

@@ -24,6 +24,7 @@ from typing_extensions import override
 
 from nibt.core.side import Side
 from nibt.data.units import special_share
+from nibt.methods._rows import score_vectors
 from nibt.methods.base import Method
 from nibt.results.attribution import Attribution
 
@@ -40,12 +41,7 @@ class SimilarityMap(Method):
 
     @override
     def attribute(self, side: Side) -> Attribution:
-        vectors = side.trace.embedding
-        alone = vectors.movedim(1, 0).unsqueeze(2)  # (vector, batch, 1, dim)
-        scores = side.score(alone).movedim(0, 1)
-        real = vectors.square().sum(-1) > 0
-        scores = scores.masked_fill(~real, 0.0)
-        units = side.units
+        scores, units = score_vectors(side.trace.embedding, side.score), side.units
         return Attribution(units.keep(scores), units, special_share(scores, units))
 
 
