@@ -121,11 +121,6 @@ def test_methods_without_vectors_are_refused_by_name() -> None:
             call()
 
 
-def test_noise_of_a_path_is_refused() -> None:
-    with pytest.raises(BadOption, match=r"noise must be none for vectors of units, whose path has none \(got 'unit'\)"):
-        nibt.explain_interactions(tiny.model("clip"), tiny.image(), "a cat", noise="unit")
-
-
 @pytest.mark.parametrize("method", ["banzhaf", "occlusion", "rise", "shapley", "fixlip"])
 def test_vectors_need_no_gradients(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:

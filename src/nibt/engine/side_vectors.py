@@ -31,11 +31,13 @@ def side_vectors(side: Side, method: Method) -> SideVectors:
     """Return the vectors of a side with one example.
 
     Raises:
-        BadOption: The method is not linear in the target.
+        BadOption: The method is not linear in the target, or its path has noise.
 
     """
     if isinstance(method, NIB) and method.noisy:
-        raise BadOption(f"noise must be none for vectors of units, whose path has none (got {method.noise!r})")
+        raise BadOption(
+            f"noise must be none where embeddings are narrowed (got {method.noise!r}): leave noise out, or use explain"
+        )
     if method.linear and isinstance(method, NIB | PathMethod):
         return PathVectors.of(side, method)
     if method.linear and isinstance(method, UnitMethod):

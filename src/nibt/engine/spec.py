@@ -17,7 +17,6 @@ from nibt.engine.targets import IMAGE_AND_TEXT, Contrast, Modalities, resolve_ta
 from nibt.errors import BadOption
 from nibt.methods._path import along_path
 from nibt.methods.base import Method, MethodSpec
-from nibt.methods.nib import NIB
 from nibt.models._mean_states import file_hashes
 from nibt.models.base import Model
 from nibt.registry import find
@@ -58,22 +57,6 @@ class ExplanationSpec:
     def side_names(self) -> tuple[str, str]:
         """The names of the sides: their modalities, or first and second if these are the same."""
         return ("first", "second") if self.modalities[0] == self.modalities[1] else self.modalities
-
-    def nib(self, modality: Modality) -> NIB:
-        """Return the method of a modality, which is ``nib``, for the vectors of its path.
-
-        Raises:
-            BadOption: The path has noise.
-
-        """
-        method = self.methods[modality]
-        assert isinstance(method, NIB)
-        if method.noisy:
-            raise BadOption(
-                f"noise must be none where embeddings are narrowed (got {method.noise!r}): leave noise out, or use "
-                "explain"
-            )
-        return method
 
     @property
     def provenance(self) -> ProvenanceRecord:

@@ -13,17 +13,9 @@ from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.evaluation.bench.dry_run import dry_run
 from nibt.evaluation.bench.plan import CONTROLS, Plan, plans
 from nibt.evaluation.bench.validation import check_plan, override_plan
-from nibt.registry import find
 from tests.datasets.layouts import conceptual_captions, flickr8k, refcoco, tiny_imagenet
 from tests.evaluation.bench.plans import BASE
 from tests.helpers import Run
-
-
-def known(plan: Plan) -> Plan:
-    """Return the plan with the variants that exist: the variant ``adaib`` of ``m2ib`` is made on another branch."""
-    methods = tuple(one for one in plan.methods if one.variant in find("methods", one.name).variants)
-    assert {one.label for one in plan.methods} - {one.label for one in methods} <= {"m2ib adaib"}
-    return replace(plan, methods=methods)
 
 
 @pytest.mark.parametrize("name", sorted(plans()))
@@ -33,7 +25,7 @@ def test_shipped_plans_are_valid(name: str) -> None:
     if name in ("paper", "adaib"):
         assert len({one.name for one in plan.methods} - set(CONTROLS)) == {"paper": 8, "adaib": 6}[name]
         with pytest.raises(BadInput, match=r"data\[0\]: .*--data conceptual_captions=FOLDER"):
-            check_plan(known(plan))
+            check_plan(plan)
     else:
         assert check_plan(plan)
     assert Plan.read(json.loads(json.dumps(plan.record()))) == plan
@@ -110,7 +102,7 @@ def test_adaib_has_the_protocol_of_its_paper() -> None:
 
 @pytest.mark.parametrize("name", ["paper", "adaib"])
 def test_dry_run_needs_no_data(name: str) -> None:
-    plan = known(Plan.read(name))
+    plan = Plan.read(name)
     lines = list(dry_run(plan))
     assert lines[0] == "models (1): openai/clip-vit-base-patch32"
     missing = [line for line in lines if line.startswith("data ")]
@@ -126,7 +118,7 @@ def test_dry_run_needs_no_data(name: str) -> None:
 @pytest.mark.parametrize("name", ["paper", "adaib"])
 def test_plan_runs_from_local_folders(name: str, tmp_path: Path) -> None:
     """One call measures small copies of the layouts, with the tiny model and few pairs."""
-    plan = known(Plan.read(name))
+    plan = Plan.read(name)
     builders = {
         "conceptual_captions": conceptual_captions,
         "flickr8k": flickr8k,
