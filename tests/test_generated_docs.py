@@ -73,7 +73,7 @@ def words(text: str) -> int:
     return len(text.split())
 
 
-def test_documents_have_at_most_30_000_words() -> None:
+def test_documents_have_at_most_32_000_words() -> None:
     """As ``wc -w`` counts, code included.
 
     README, all pages and the text cells of the notebooks count. What commands measured and printed does not: studies,
@@ -90,4 +90,4 @@ def test_documents_have_at_most_30_000_words() -> None:
     counts[axioms] -= words(axioms.read_text(encoding="utf-8").partition("<!-- axioms -->")[2].partition("<!-- /")[0])
     for path in (ROOT / "README.md", DOCS / "reference" / "models.md"):
         counts[path] -= words(path.read_text(encoding="utf-8").partition("<!-- zoo -->")[2].partition("<!-- /")[0])
-    assert sum(counts.values()) <= 30_000, {str(path.relative_to(ROOT)): count for path, count in counts.items()}
+    assert sum(counts.values()) <= 32_000, {str(path.relative_to(ROOT)): count for path, count in counts.items()}
