@@ -131,3 +131,15 @@ def test_vectors_need_no_gradients(method: str, monkeypatch: pytest.MonkeyPatch)
     model = tiny.model("clip")
     table = nibt.explain_interactions(model, tiny.image(), CAPTIONS[0], method=method, **quick(method))
     assert table.table.any()
+
+
+@pytest.mark.parametrize("method", ["banzhaf", "occlusion", "shapley", "rise"])
+def test_tables_of_weights_in_half_precision_are_near_those_of_float32(method: str) -> None:
+    built = tiny.KINDS["clip"]()
+    half = nibt.load_model(built.module.to(torch.bfloat16), processor=built.processor)
+    rough, exact = (
+        nibt.explain_interactions(model, tiny.image(), CAPTIONS[0], method=method, **quick(method)).table
+        for model in (half, tiny.model("clip"))
+    )
+    assert rough.isfinite().all()
+    assert float(torch.corrcoef(torch.stack([rough.flatten(), exact.flatten()]))[0, 1]) > 0.9

@@ -32,8 +32,7 @@ class Side:
         memory: The memory in MB for states that go through the tower together, with their gradients; None leaves it to
             nibt.
         similarities: Computes the similarities with the other side and with each item that the target compares with, of
-            shape (..., batch, label), from the same embeddings; None if the score is all
-            that is known.
+            shape (..., batch, label), from the same embeddings; None if only the score is known.
 
     """
 
