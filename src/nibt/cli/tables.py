@@ -34,7 +34,7 @@ class TableMethods(OptionGroup, panel="Tables"):
     ] = None
 
     def __post_init__(self) -> None:
-        check_methods([name.split(" ")[0] for name in self.method or []])
+        check_methods([(name.split() or [""])[0] for name in self.method or []])
         for name in self.metric or []:
             check_name("table_metrics", name)
 
