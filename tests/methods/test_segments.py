@@ -249,3 +249,17 @@ def test_sums_over_segments_of_any_map() -> None:
     np.testing.assert_allclose(sums, [total / 2, total / 2], rtol=1e-4)
     with pytest.raises(BadInput, match="labels must be whole numbers with the size of the image"):
         answer.image.segment_scores(halves[:-1])
+
+
+def test_sums_over_segments_take_lists_and_tensors_and_refuse_huge_labels() -> None:
+    answer = nibt.explain(tiny.model("clip"), tiny.image(48, 64), "a cat", "occlusion")
+    assert isinstance(answer, nibt.Explanation)
+    labels = np.zeros((answer.size[1], answer.size[0]), int)
+    labels[:5] = 1
+    wanted = answer.image.segment_scores(labels)
+    for other in (labels.tolist(), torch.from_numpy(labels)):
+        assert np.array_equal(answer.image.segment_scores(other), wanted)
+    with pytest.raises(BadInput, match="labels must be below the number of pixels"):
+        answer.image.segment_scores(labels * 10**9)
+    with pytest.raises(BadInput, match="got one value of"):
+        answer.image.segment_scores("segments.png")
