@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 from typer import Option
 
@@ -121,10 +121,10 @@ def interact(inputs: InteractInputOptions, output: OutputOptions, model: ModelOp
     ]
     for spec in specs:
         resolve_interactions(loaded, spec)  # a method that the model lacks is refused before any other is computed
-    tables = []
+    tables: list[Interaction] = []
     for name, spec in zip(methods, specs, strict=True):
         with show_progress(f"explaining with {name}", files.silent, len(pairs)) as on_progress:
-            tables += explain_interactions(
+            answers = explain_interactions(
                 loaded,
                 [image for image, _ in pairs],
                 [caption for _, caption in pairs],
@@ -134,6 +134,7 @@ def interact(inputs: InteractInputOptions, output: OutputOptions, model: ModelOp
                 on_progress=on_progress,
                 **spec.options,
             )
+            tables += cast("list[Interaction]", answers)  # a list, since the images are one
     if inputs.links is not None:
         strongest_links(tables[0], inputs.top, box=inputs.pixels)  # a bad box is an error before anything is written
     titles = [name if len(methods) > 1 else "" for name in methods for _ in pairs]

@@ -88,5 +88,5 @@ def tables(model: ModelArgument, data: DataOptions, methods: TableMethods, outpu
         for text, rows in measured.items():
             writer.writerows([text, row.item, row.label, row.value, row.seconds] for row in rows)
         return
-    table = compare_tables(f"{record['dataset']} with {loaded.id}, {len(pairs)} pairs", measured)
+    table = compare_tables(f"{record['dataset']} with {loaded.id}, {len(pairs)} pair{'s' * (len(pairs) > 1)}", measured)
     typer.echo(table.latex() if output.format == "latex" else table.markdown())

@@ -39,6 +39,7 @@ def regression_table(spec: ExplanationSpec, image: Side, text: Side, words: Word
     _check_size(len(patches), len(tokens))
     games = [_game(side, own, method, methods[0]) for side, own, method in zip(sides, units, methods, strict=True)]
     table = torch.from_numpy(cross_coefficients(games[0], games[1], methods[0].pairs == "all")).float()
+    assert isinstance(text.units, Words)
     by_token = torch.zeros(text.units.explained.shape[1], len(patches), dtype=torch.float32, device="cpu")
     by_token[tokens] = table.T
     masks = part_masks([word.tokens for word in words.words[0]], len(by_token))

@@ -22,7 +22,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from nibt.core.side import Side
-from nibt.data.units import Grid, Segments, Units
+from nibt.data.units import Grid, Segments, Units, Words
 from nibt.methods._checks import above_zero
 from nibt.methods._units import UnitMethod
 from nibt.types import PerUnit
@@ -54,6 +54,7 @@ class Centre(UnitMethod):
             rows, columns = _line(units.rows), _line(units.columns)
             distances = (rows[:, None] ** 2 + columns[None] ** 2).flatten().expand(len(side.inputs), -1)
         else:
+            assert isinstance(units, Words)
             distances = torch.zeros(units.explained.shape, dtype=torch.float32, device="cpu")
             for row, explained in zip(distances, units.explained.cpu(), strict=True):
                 row[explained] = _line(int(explained.sum())) ** 2

@@ -18,7 +18,7 @@ import torch
 from typing_extensions import override
 
 from nibt.core.side import Side
-from nibt.data.units import Grid, Segments, Units
+from nibt.data.units import Segments, Units, Words
 from nibt.methods._units import UnitMethod
 from nibt.types import PerUnit
 
@@ -34,7 +34,7 @@ class Ones(UnitMethod):
 
     @override
     def scores(self, side: Side, units: Units | Segments) -> PerUnit:
-        count = units.count if isinstance(units, Grid) else units.explained.shape[1]
+        count = units.explained.shape[1] if isinstance(units, Words) else units.count
         return torch.ones(len(side.inputs), count, dtype=torch.float32, device=side.tower.example.device)
 
 

@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from nibt.core.perturbation import item_rng
 from nibt.core.side import Side
-from nibt.data.units import Grid, Segments, Units
+from nibt.data.units import Segments, Units, Words
 from nibt.methods._checks import at_least
 from nibt.methods._units import UnitMethod
 from nibt.types import PerUnit
@@ -44,7 +44,7 @@ class Random(UnitMethod):
 
     @override
     def scores(self, side: Side, units: Units | Segments) -> PerUnit:
-        count = units.count if isinstance(units, Grid) else units.explained.shape[1]
+        count = units.explained.shape[1] if isinstance(units, Words) else units.count
         drawn = [item_rng(side.inputs, item, self.seed).random(count) for item in range(len(side.inputs))]
         return torch.from_numpy(np.stack(drawn)).to(side.tower.example.device, torch.float32)
 

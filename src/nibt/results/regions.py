@@ -177,8 +177,8 @@ def segment_sums(
         )
     if labels.max() >= labels.size:
         raise BadInput(
-            f"labels must be below the number of pixels, {labels.size} (got {labels.max()}): number the segments from 0, "
-            "as numpy.unique with return_inverse does"
+            f"labels must be below the number of pixels, {labels.size} (got {labels.max()}): number the segments "
+            "from 0, as numpy.unique with return_inverse does"
         )
     down, outside_down = _cells(region.top, region.height, height, grid.shape[0])
     across, outside_across = _cells(region.left, region.width, width, grid.shape[1])
