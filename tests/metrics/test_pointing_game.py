@@ -8,6 +8,7 @@ import torch
 
 from nibt.data.ground_truth import GroundTruth
 from nibt.data.pair import Point
+from nibt.metrics._pointing import hit as hit_in_pixels
 from nibt.metrics.pointing_game import PointingGame
 from nibt.registry import find
 from tests.metrics.known_maps import FIRST, LAST, block, of, on
@@ -36,7 +37,7 @@ def hit(
         scores[row, column] = 2.0
     for row, column in inside:
         mask[row, column] = True
-    return hit(scores, mask, PointingGame(**options).tolerance)
+    return hit_in_pixels(scores, mask, PointingGame(**options).tolerance)
 
 
 @pytest.mark.parametrize(("height", "width"), [(640, 40), (40, 640)])
