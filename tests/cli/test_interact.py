@@ -86,3 +86,39 @@ def test_interact_refuses_bad_options(
     assert code == 2
     assert message in err
     assert list_folder() == []
+
+
+def test_interact_never_replaces_the_segments(run: Run, photo: Path, clip_folder: Path) -> None:
+    with Image.open(photo) as opened:
+        labels = np.arange(opened.width * opened.height).reshape(opened.height, opened.width) // 999
+    np.save(f"{photo.stem}.npy", labels)
+    before = Path(f"{photo.stem}.npy").read_bytes()
+    method = "occlusion units=segments:{stem}.npy"
+    arguments = ("interact", photo, "a cat", "-m", clip_folder, "--method", method, "--overwrite")
+    for output in ("--json", "--links"):
+        code, _, err = run(*arguments, output, f"{photo.stem}.npy")
+        assert code == 2, err
+    code, _, err = run(*arguments, "--json", f"{photo.stem}.npy")
+    assert "is an input of this call" in err
+    explain = ("explain", photo, "a cat", "-m", clip_folder, "--method", "occlusion", "--overwrite")
+    code, _, err = run(*explain, "--units", "segments:{stem}.npy", "--json", f"{photo.stem}.npy")
+    assert (code, "is an input of this call" in err) == (2, True)
+    assert Path(f"{photo.stem}.npy").read_bytes() == before
+
+
+def test_interact_refuses_the_name_of_links_before_it_writes(run: Run, photo: Path, clip_folder: Path) -> None:
+    before = list_folder()
+    code, _, err = run("interact", photo, "a cat", "-m", clip_folder, "--links", "links.txt")
+    assert (code, list_folder()) == (2, before)
+    assert "must end in the name of an image format" in err
+
+
+def test_interact_takes_spaces_around_a_method(run: Run, photo: Path, clip_folder: Path) -> None:
+    code, _, err = run("interact", photo, "a cat", "-m", clip_folder, "--method", " occlusion ", "--json", "-")
+    assert code == 0, err
+
+
+def test_interact_refuses_options_of_links_without_links(run: Run, photo: Path, clip_folder: Path) -> None:
+    for option in (("--box", "0,0,9,9"), ("--top", 3)):
+        code, _, err = run("interact", photo, "a cat", "-m", clip_folder, *option)
+        assert (code, "give --links x.pdf" in err) == (2, True)

@@ -45,3 +45,11 @@ def test_tables_refuses_bad_options(run: Run, options: tuple[object, ...], messa
     code, _, err = run("tables", "scenes", "scenes", *options)
     assert code == 2
     assert message in err
+
+
+def test_tables_asks_for_the_pictures_of_a_grid_and_counts_one_pair(run: Run) -> None:
+    code, _, err = run("tables", "scenes", "grid:")
+    assert (code, "give grid:NAME" in err) == (2, True)
+    code, out, err = run("tables", "scenes", "scenes", "--count", 1, "--method", "occlusion", "--metric", "noun_mass")
+    assert code == 0, err
+    assert "1 pair\n" in out

@@ -11,6 +11,7 @@ import nibt
 from nibt.core.side import Side
 from nibt.engine.word_games import EXACT, ORDERS, word_game
 from nibt.errors import Unsupported
+from nibt.progress import Progress, listening
 from nibt.registry import find
 from nibt.targets._similarity import cosine
 from tests import tiny
@@ -104,3 +105,22 @@ def test_methods_that_the_model_lacks_are_refused() -> None:
         nibt.explain_interactions(tiny.model("convnext"), tiny.image(), CAPTION, method="gae")
     with pytest.raises(Unsupported, match="similarity_map needs vectors"):
         nibt.explain_interactions(tiny.model("clip"), tiny.image(), CAPTION, method="similarity_map")
+
+
+@pytest.mark.parametrize("method", ["rollout", "random"])
+def test_entries_that_are_rounding_are_zero(method: str) -> None:
+    """Maps that do not depend on the caption differ in their last bits, which depend on the batch."""
+    table = nibt.explain_interactions(tiny.model("clip"), tiny.image(), CAPTION, method=method)
+    assert isinstance(table, nibt.Interaction)
+    assert not table.table.any()
+    assert f"maps of {method} do not depend on the words" in table.warnings
+
+
+@pytest.mark.parametrize("method", ["gae", "occlusion"])
+def test_progress_reports_the_image_first(method: str) -> None:
+    """The command derives the remaining time from the longest loop."""
+    reports: list[Progress] = []
+    with listening(reports.append):
+        nibt.explain_interactions(tiny.model("clip"), tiny.image(), CAPTION, method=method)
+    longest = max(report.total or 0 for report in reports)
+    assert reports[0].total == longest

@@ -179,9 +179,17 @@ def test_bad_options_are_refused(method: str, options: dict[str, object], messag
 def test_fixlip_refuses_more_coefficients_than_it_can_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nibt.engine.pair_regression.MOST", 60)
     with pytest.raises(
-        BadOption, match=r"at most 60 coefficients \(got 16 patches and 2 tokens, which have 172\): choose"
+        BadOption, match=r"at most 60 coefficients \(got 16 units of the image and 2 of the caption, which have 172\)"
     ):
         nibt.explain_interactions(tiny.model("clip"), tiny.image(), "red cat", method="fixlip", budget=4)
+
+
+def test_fixlip_refuses_more_features_than_fit_into_memory() -> None:
+    """16,384 segments would need 8.6 GB for eight coalitions."""
+    with pytest.raises(BadOption, match=r"134,225,920 features for each coalition of 16,384 units"):
+        FIxLIP(8).coalitions(16_384)
+    shown, _ = FIxLIP(512).coalitions(576)
+    assert shown.shape == (512, 576)
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip"])

@@ -147,9 +147,7 @@ def test_superpixels_follow_edges() -> None:
     pixels = np.zeros((32, 32, 3))
     pixels[:, 16:] = 1.0
     labels = superpixels(pixels, 8)
-    for label in range(labels.max() + 1):
-        right = pixels[..., 0][labels == label].mean()
-        assert min(right, 1 - right) < 0.1, "a segment has pixels of both sides"
+    assert not set(labels[:, :14].flat) & set(labels[:, 18:].flat), "a segment is on both sides of the smoothed edge"
     assert superpixels(np.zeros((16, 16, 3)), 4).min() == 0, "a flat image has segments, too"
 
 
@@ -185,7 +183,14 @@ def test_numbers_of_segments_start_from_0() -> None:
         ("text.png", b"no image", "cannot be read as segments"),
         ("broken.npy", b"no array", "cannot be read as segments"),
         ("broken.json", b"{", "cannot be read as segments"),
-        ("empty.json", b"[]", "must have a list of masks"),
+        ("empty.npy", b"", "cannot be read as segments"),
+        ("deep.json", b"[" * 100_000, "cannot be read as segments"),
+        ("empty.json", b"[]", r"^'.*empty.json' must have a list of masks \(got \[\]\)"),
+        ("words.json", b'[{"size": [48, 64], "counts": ["a"]}]', "runs of a mask must be whole numbers"),
+        ("parts.json", b'[{"size": [48, 64], "counts": [0.5, 3071.5]}]', "runs of a mask must be whole numbers"),
+        ("none.json", b'[{"size": [48, 64], "counts": null}]', "runs of a mask must be whole numbers"),
+        ("size.json", b'[{"size": 5, "counts": [3072]}]', "must have the size of the image"),
+        ("text.json", b'[[["a", "b"]]]', "a polygon must have x and y of at least three points"),
         ("odd.json", b"[3]", "mask 0 must be an RLE with size and counts, or polygons"),
         ("other.json", b'[{"size": [2, 2], "counts": [4]}]', "must have the size of the image"),
     ],
@@ -204,6 +209,12 @@ def test_segments_of_another_size_or_kind_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "float.npy", np.zeros((48, 64)))
     with pytest.raises(BadInput, match="must be whole numbers"):
         read_segments(tmp_path / "float.npy", (64, 48))
+    np.save(tmp_path / "colors.npy", np.full((48, 64, 3), np.nan))
+    with pytest.raises(BadInput, match="must be whole numbers"):
+        read_segments(tmp_path / "colors.npy", (64, 48))
+    np.save(tmp_path / "number.npy", np.array(3))
+    with pytest.raises(BadInput, match="got one number of int64"):
+        read_segments(tmp_path / "number.npy", (64, 48))
 
 
 @pytest.mark.parametrize(
@@ -238,3 +249,17 @@ def test_sums_over_segments_of_any_map() -> None:
     np.testing.assert_allclose(sums, [total / 2, total / 2], rtol=1e-4)
     with pytest.raises(BadInput, match="labels must be whole numbers with the size of the image"):
         answer.image.segment_scores(halves[:-1])
+
+
+def test_sums_over_segments_take_lists_and_tensors_and_refuse_huge_labels() -> None:
+    answer = nibt.explain(tiny.model("clip"), tiny.image(48, 64), "a cat", "occlusion")
+    assert isinstance(answer, nibt.Explanation)
+    labels = np.zeros((answer.size[1], answer.size[0]), int)
+    labels[:5] = 1
+    wanted = answer.image.segment_scores(labels)
+    for other in (labels.tolist(), torch.from_numpy(labels)):
+        assert np.array_equal(answer.image.segment_scores(other), wanted)
+    with pytest.raises(BadInput, match="labels must be below the number of pixels"):
+        answer.image.segment_scores(labels * 10**9)
+    with pytest.raises(BadInput, match="got one value of"):
+        answer.image.segment_scores("segments.png")

@@ -13,7 +13,7 @@ from PIL import Image
 import nibt
 from nibt.errors import BadInput, BadOption, WouldOverwrite
 from nibt.outputs import read_signature
-from nibt.report.image.links import MOST_CELLS, strongest_links
+from nibt.report.image.links import MOST_CELLS, draw_links, strongest_links
 from nibt.results.interaction import Interaction
 from tests import tiny
 
@@ -112,3 +112,13 @@ def test_figures_are_written_as_images_and_other_names_are_refused(tmp_path: Pat
         nibt.write_links(table(w0p0=1.0), tmp_path / "links.docx")
     with pytest.raises(BadInput, match="no longer there"):
         nibt.draw_links(replace(table(w0p0=1.0), input=None))
+
+
+@pytest.mark.filterwarnings("error")
+def test_words_of_any_script_and_formulas_are_drawn_as_they_are() -> None:
+    """A formula that matplotlib cannot parse would be an error, and a character without a glyph a warning."""
+    known = table(w0p0=0.1)
+    texts = ("$\\bad{$", "\u65e5\u672c", "\U0010fffd")
+    words = tuple(replace(word, text=text) for word, text in zip(known.words, texts, strict=True))
+    shown = replace(known, units=replace(known.units, words=(words,)))
+    assert draw_links(shown).size == draw_links(known).size

@@ -3,7 +3,7 @@
 import pytest
 
 import nibt
-from nibt.report.request import question, target_line
+from nibt.report.request import legend, question, target_line
 from tests import tiny
 
 CONTRASTS = {
@@ -26,3 +26,9 @@ def test_target_line_names_the_contrasts_of_every_target(target: str) -> None:
     answer = nibt.explain(tiny.model("clip"), tiny.image(), "two cars", "centre", target, **options)
     assert sentence in question(answer)
     assert line in target_line(answer)
+
+
+def test_legend_of_a_table_has_directions_with_any_method() -> None:
+    table = nibt.explain_interactions(tiny.model("clip"), tiny.image(), "a red cat", method="gae")
+    assert isinstance(table, nibt.Interaction)
+    assert legend(table) == "Red raises the method's score of a part, blue lowers it."

@@ -4,11 +4,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from nibt.errors import BadInput, CannotWrite
-from nibt.results.interaction import Interaction
+from nibt.results.interaction import Interaction, word_indices
 from nibt.results.saving import save
 from tests.engine.cuts import table
 
@@ -59,3 +60,7 @@ def test_interaction_is_saved_and_loaded(tmp_path: Path) -> None:
         Interaction.load(tmp_path / "two.json")
     with pytest.raises(CannotWrite):
         actual.save(tmp_path / "missing" / "x.json")
+
+
+def test_positions_of_words_may_be_numbers_of_numpy() -> None:
+    assert word_indices(table().words, [np.int64(1)]) == [1]

@@ -293,3 +293,10 @@ def test_bad_requests_are_refused() -> None:
         nibt.measure_interactions(model, [named_pair()], ["noun_mas"])
     with pytest.raises(UnknownName, match="Did you mean 'banzhaf'"):
         nibt.measure_interactions(model, [named_pair()], ["noun_mass"], "banzaf")
+
+
+def test_one_metric_may_be_a_name() -> None:
+    rows = nibt.measure_interactions(
+        tiny.model("clip"), [Pair(tiny.image(), "red cat")], "additive_share", method="occlusion"
+    )
+    assert [row.metric for row in rows] == ["additive_share"]

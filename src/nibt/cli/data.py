@@ -46,7 +46,8 @@ def open_data(options: DataOptions, count: int) -> "Dataset":
         if option not in known or option in ("folder", "count"):
             raise UnknownName("options", option, set(known) - {"folder", "count"})
     if "folder" in types and not folder:
-        raise BadOption(f"the data set {name} needs its folder: give {name}:FOLDER")
+        needs = "grid needs the data set of its pictures: give grid:NAME" if name == "grid" else ""
+        raise BadOption(needs or f"the data set {name} needs its folder: give {name}:FOLDER")
     if "folder" not in types and folder:
         raise BadOption(f"the data set {name} takes no folder (got {folder!r}): give {name}")
     typed: dict[str, Any] = {key: _value(key, value, types[key]) for key, value in values.items() if key in types}

@@ -19,7 +19,7 @@ from nibt.cli.options import (
     read_lines,
     set_options,
 )
-from nibt.cli.output import Output, input_paths, model_name, suffix
+from nibt.cli.output import Output, input_paths, model_name, suffix, with_stems
 from nibt.errors import BadOption
 from nibt.progress import Progress
 
@@ -172,7 +172,8 @@ def explain(
         ),
         **chosen,
     )
-    read_paths = input_paths(*typed.images, inputs.labels, model.model, target.against_image, chosen)
+    named = with_stems(chosen.values(), typed.images or [""])
+    read_paths = input_paths(*typed.images, inputs.labels, model.model, target.against_image, named)
     files = Output(output.out, output.json, output.quiet, output.overwrite, name_suffix, read_paths)
     output.check(typed)
     pictures = [*output.images, *([output.curve] if output.curve else [])]

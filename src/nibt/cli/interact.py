@@ -11,11 +11,13 @@ from nibt.cli.data import check_methods
 from nibt.cli.groups import expand_groups
 from nibt.cli.inputs import InputOptions, split_inputs
 from nibt.cli.options import ModelOptions, OutputOptions, PathOptions, set_options
-from nibt.cli.output import Output, input_paths, model_name, stem, suffix
+from nibt.cli.output import Output, input_paths, model_name, stem, suffix, with_stems
 from nibt.errors import BadOption
 
 if TYPE_CHECKING:
     from nibt.results.interaction import Interaction
+
+TOP = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +39,22 @@ class InteractInputOptions(InputOptions):
         Path | None,
         Option(metavar="FILE", help="Also draw the strongest links from words to parts of the image: x.pdf or x.png."),
     ] = None
-    top: Annotated[int, Option(help="The number of links.")] = 10
+    top: Annotated[int, Option(help="The number of links of --links.")] = TOP
     box: Annotated[
         str | None, Option(metavar="X,Y,W,H", help="Only links into this box, in pixels of the upright image.")
     ] = None
 
     def __post_init__(self) -> None:
-        check_methods([name.split(" ")[0] for name in self.method or []])
+        check_methods([(name.split() or [""])[0] for name in self.method or []])
         self.pixels  # noqa: B018 - a bad box is rejected before anything is read
         if self.top < 1:
             raise BadOption(f"--top must be at least 1 (got {self.top})")
+        if self.links is None and (self.box is not None or self.top != TOP):
+            raise BadOption("--top and --box are for the figure of links: give --links x.pdf")
+        if self.links is not None and self.links.suffix.lower() != ".pdf":
+            from nibt.report.image.explanation import check_format
+
+            check_format(self.links)
 
     @property
     def pixels(self) -> tuple[int, int, int, int] | None:
@@ -84,7 +92,8 @@ def interact(inputs: InteractInputOptions, output: OutputOptions, model: ModelOp
         **set_options(word=inputs.word, **output.drawing),
         **method.chosen,
     )
-    read_paths = input_paths(images, model.model, method.chosen)
+    values = [part.partition("=")[2] for name in methods for part in name.split()[1:]]
+    read_paths = input_paths(images, model.model, with_stems([*method.chosen.values(), *values], images))
     files = Output(output.out, output.json, output.quiet, output.overwrite, name_suffix, read_paths)
     if len(methods) > 1 and not files.page and output.json != "-":
         raise BadOption(f"{len(methods)} methods need a page: give --out x.html")
@@ -112,7 +121,7 @@ def interact(inputs: InteractInputOptions, output: OutputOptions, model: ModelOp
     ]
     for spec in specs:
         resolve_interactions(loaded, spec)  # a method that the model lacks is refused before any other is computed
-    tables = []
+    tables: list[Interaction] = []
     for name, spec in zip(methods, specs, strict=True):
         with show_progress(f"explaining with {name}", files.silent, len(pairs)) as on_progress:
             answers = explain_interactions(

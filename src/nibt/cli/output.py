@@ -251,6 +251,17 @@ def input_paths(*sources: str | Path | Iterable[str | Path] | Mapping[str, Any] 
     return tuple(paths)
 
 
+def with_stems(options: Iterable[Any], images: Iterable[str]) -> list[str]:
+    """Return the texts among the values of options, those with ``{stem}`` once for each image.
+
+    >>> with_stems(["segments:{stem}.npy", 3], ["a.jpg", "b.jpg"])
+    ['segments:a.npy', 'segments:b.npy']
+
+    """
+    texts = [value for value in options if isinstance(value, str)]
+    return list(dict.fromkeys(text.replace("{stem}", stem(image)) for text in texts for image in images))
+
+
 def _base_of_adapters(folder: Path) -> Path | None:
     """Return the folder of the base model of adapters, or None if it is not a folder."""
     import json

@@ -34,7 +34,7 @@ class TableMethods(OptionGroup, panel="Tables"):
     ] = None
 
     def __post_init__(self) -> None:
-        check_methods([name.split(" ")[0] for name in self.method or []])
+        check_methods([(name.split() or [""])[0] for name in self.method or []])
         for name in self.metric or []:
             check_name("table_metrics", name)
 
@@ -88,5 +88,5 @@ def tables(model: ModelArgument, data: DataOptions, methods: TableMethods, outpu
         for text, rows in measured.items():
             writer.writerows([text, row.item, row.label, row.value, row.seconds] for row in rows)
         return
-    table = compare_tables(f"{record['dataset']} with {loaded.id}, {len(pairs)} pairs", measured)
+    table = compare_tables(f"{record['dataset']} with {loaded.id}, {len(pairs)} pair{'s' * (len(pairs) > 1)}", measured)
     typer.echo(table.latex() if output.format == "latex" else table.markdown())

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from importlib import import_module
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,10 @@ def decoded(outline: Any, size: tuple[int, int], where: str) -> np.ndarray:
         return _runs(outline, (height, width), where)
     mask = np.zeros((height, width), bool)
     for polygon in outline:
-        points = np.asarray(polygon, float)
+        try:
+            points = np.asarray(polygon, float)
+        except (TypeError, ValueError):
+            points = np.zeros(0)
         if points.ndim != 1 or len(points) < 6 or len(points) % 2 or not np.isfinite(points).all():
             raise BadInput(f"{where}: a polygon must have x and y of at least three points (got {polygon})")
         mask |= inside(points.reshape(-1, 2), (height, width))
@@ -60,13 +64,15 @@ def inside(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _runs(outline: dict[str, Any], shape: tuple[int, int], where: str) -> np.ndarray:
-    if list(outline["size"]) != list(shape):
-        raise BadInput(
-            f"{where}: the mask must have the size of the image, {list(shape)} (height, width; got {outline['size']})"
-        )
+    size = outline["size"]
+    if not isinstance(size, Sequence | np.ndarray) or list(size) != list(shape):
+        raise BadInput(f"{where}: the mask must have the size of the image, {list(shape)} (height, width; got {size})")
     if isinstance(outline["counts"], str | bytes):
         return _compressed(outline, where)
-    counts: Sequence[int] = outline["counts"]
+    try:
+        counts = [index(length) for length in outline["counts"]]
+    except TypeError as error:
+        raise BadInput(f"{where}: the runs of a mask must be whole numbers (got {outline['counts']!r:.60})") from error
     if min(counts, default=-1) < 0 or sum(counts) != shape[0] * shape[1]:
         raise BadInput(f"{where}: the runs of a mask must sum to its {shape[0] * shape[1]} pixels (got {sum(counts)})")
     values = np.arange(len(counts)) % 2 == 1  # the first run is outside of the mask
@@ -83,4 +89,7 @@ def _compressed(outline: dict[str, Any], where: str) -> np.ndarray:
         ) from error
     counts = outline["counts"]
     encoded = {**outline, "counts": counts.encode() if isinstance(counts, str) else counts}
-    return tool.decode(encoded).astype(bool)
+    try:
+        return tool.decode(encoded).astype(bool)
+    except ValueError as error:
+        raise BadInput(f"{where}: the compressed runs of the mask cannot be decoded ({error})") from error

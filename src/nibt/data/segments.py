@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from nibt.data.masks import decoded
 from nibt.errors import BadInput, import_optional
 
 Labels = Int[np.ndarray, "height width"]
+_UNREADABLE = (OSError, ValueError, EOFError, SyntaxError, RecursionError, Image.DecompressionBombError)
+"""What Pillow, NumPy and JSON raise for broken files."""
 
 
 def superpixels(pixels: Float[np.ndarray, "height width channel"], count: int) -> Labels:
@@ -48,32 +50,40 @@ def read_segments(path: str | Path, size: tuple[int, int]) -> Labels:
         BadInput: The file cannot be read, or has another size.
 
     """
-    name, suffix = str(path), Path(path).suffix.lower()
+    name = str(path)
     try:
-        if suffix == ".npy":
-            labels = np.load(path, allow_pickle=False)
-        elif suffix == ".json":
-            labels = _of_masks(json.loads(Path(path).read_text(encoding="utf-8")), size, name)
-        else:
-            with Image.open(path) as opened:
-                labels = np.array(opened.convert("RGB") if opened.mode in ("RGBA", "CMYK") else opened)
-    except (OSError, ValueError, UnidentifiedImageError) as error:
-        raise BadInput(f"{name!r} cannot be read as segments ({error}): give a label image, .npy or .json") from error
-    if labels.ndim == 3:  # a color for each segment
+        content = _content(Path(path))
+    except _UNREADABLE as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise BadInput(f"{name!r} cannot be read as segments ({reason}): give a label image, .npy or .json") from error
+    labels = content if isinstance(content, np.ndarray) else _of_masks(content, size, name)
+    if labels.ndim == 3 and labels.dtype.kind in "iub":  # a color for each segment
         flat = labels.reshape(-1, labels.shape[2])
         labels = np.unique(flat, axis=0, return_inverse=True)[1].reshape(labels.shape[:2])
     if labels.ndim != 2 or labels.dtype.kind not in "iub" or labels.shape != (size[1], size[0]):
         raise BadInput(
             f"{name!r}: segments must be whole numbers with the size of the image, {size[1]} x {size[0]} (height x "
-            f"width; got {' x '.join(map(str, labels.shape))} of {labels.dtype})"
+            f"width; got {' x '.join(map(str, labels.shape)) or 'one number'} of {labels.dtype})"
         )
     return numbered(labels)
+
+
+def _content(path: Path) -> Any:
+    """Return the array of a label image or of an .npy file, or what a JSON file has."""
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        return json.loads(path.read_text(encoding="utf-8"))
+    if suffix == ".npy":
+        with path.open("rb") as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+    with Image.open(path) as opened:
+        return np.array(opened.convert("RGB") if opened.mode in ("RGBA", "CMYK") else opened)
 
 
 def _of_masks(content: Any, size: tuple[int, int], name: str) -> Labels:
     """Return the labels of a list of masks; 0 is outside of all."""
     if not isinstance(content, list) or not content:
-        raise BadInput(f"{name!r} must have a list of masks (got {type(content).__name__})")
+        raise BadInput(f"{name!r} must have a list of masks (got {content!r:.60})")
     labels = np.zeros((size[1], size[0]), int)
     for place, entry in enumerate(content):
         outline = entry.get("segmentation", entry) if isinstance(entry, dict) else entry

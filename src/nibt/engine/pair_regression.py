@@ -124,6 +124,6 @@ def _check_size(patches: int, tokens: int) -> None:
     count = (patches + tokens + 1) * (patches + tokens) // 2 + 1
     if count > MOST:
         raise BadOption(
-            f"fixlip fits at most {MOST} coefficients (got {patches} patches and {tokens} tokens, which have {count}): "
-            "choose banzhaf, which has the same table without this limit"
+            f"fixlip fits at most {MOST} coefficients (got {patches} units of the image and {tokens} of the caption, "
+            f"which have {count}): choose banzhaf, which has the same table without this limit"
         )

@@ -42,7 +42,8 @@ def table_scores(spec: ExplanationSpec, image: Side, text: Side, words: Words) -
 
 def _vector_table(spec: ExplanationSpec, image: Side, text: Side, words: Words) -> TableScores:
     """Compute the table from the vectors of both sides."""
-    of_text, of_image = side_vectors(text, spec.methods["text"]), side_vectors(image, spec.methods["image"])
+    of_image = side_vectors(image, spec.methods["image"])  # first, since progress shows the longest loop
+    of_text = side_vectors(text, spec.methods["text"])
     of_words = of_text.of_words([word.tokens for word in words.words[0]])
     of_patches = of_image.scores(of_words.values, together=True)
     assert isinstance(of_patches.units, Grid)

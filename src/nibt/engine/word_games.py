@@ -20,6 +20,7 @@ from nibt.data.units import Grid, Words
 from nibt.engine.spec import ExplanationSpec
 from nibt.engine.table_scores import TableScores
 from nibt.methods._checks import generator
+from nibt.progress import listening, no_progress, tracked
 from nibt.results.attribution import Attribution
 
 EXACT = 10
@@ -46,16 +47,19 @@ def word_game_table(spec: ExplanationSpec, image: Side, text: Side, words: Words
     keep = torch.ones(len(shown), 1, text.inputs.words.explained.shape[1], dtype=torch.float32, device="cpu")
     for place, word in enumerate(players):
         keep[:, 0, list(word.tokens)] = torch.from_numpy(shown[:, [place]]).float()
-    captions = masker(text.embedded(), text.units)(keep.to(text.tower.example.device))[:, 0]
-    maps = [_maps(spec, image, part) for part in captions.split(_AT_ONCE)]
+    with listening(no_progress):  # the maps take longer, and are reported
+        captions = masker(text.embedded(), text.units)(keep.to(text.tower.example.device))[:, 0]
+    maps = [_maps(spec, image, part) for part in tracked(captions.split(_AT_ONCE))]
     scores = torch.cat([_with_others(part) for part in maps]).double().cpu()
-    values = torch.from_numpy(shares) @ scores  # a row per word
+    values = torch.from_numpy(shares) @ (scores - scores[0])  # a row per word
+    values[values.abs() <= torch.finfo(torch.float32).eps * scores.abs().max()] = 0.0  # rounding, which has no meaning
     rows = [players.index(word) for word in words.words[0]]
     whole, table = scores[-1], values[rows]
     units = maps[0].units
     assert isinstance(units, Grid)
     full = torch.cat([table, (whole - table.sum(0))[None]]).float()
-    return TableScores(full, units.bare(), float(whole.sum()))
+    notes = () if values.any() else (f"maps of {spec.methods['image'].name} do not depend on the words",)
+    return TableScores(full, units.bare(), float(whole.sum()), notes=notes)
 
 
 def word_game(count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -25,7 +25,7 @@ from nibt.table_metrics.base import Noun, TableInput, TableMetric
 def measure_interactions(
     model: Model | str | Path | nn.Module,
     pairs: Sequence[Pair],
-    metrics: Sequence[str | TableMetric] | Mapping[str, str | TableMetric] | None = None,
+    metrics: str | Sequence[str | TableMetric] | Mapping[str, str | TableMetric] | None = None,
     method: str = "nib",
     *,
     variant: str = "default",
@@ -56,7 +56,8 @@ def measure_interactions(
     """
     if not pairs:
         raise BadInput("there is nothing to measure (got no pairs): give at least one pair")
-    labeled = _labeled(available("table_metrics") if metrics is None else metrics)
+    names = [metrics] if isinstance(metrics, str) else metrics
+    labeled = _labeled(available("table_metrics") if names is None else names)
     find("methods", method)
     spec = resolve_interactions(load_model(model), MethodSpec(method, variant, options))
     measurements = []

@@ -8,6 +8,7 @@ import torch
 from typing_extensions import override
 
 from nibt.core.side import Side
+from nibt.data.images import SAMPLE
 from nibt.data.segments import numbered, read_segments, superpixels
 from nibt.data.units import Segments, Units
 from nibt.errors import BadOption, Unsupported
@@ -69,7 +70,7 @@ class SegmentMethod(UnitMethod):
         if self.units == "segments":
             return superpixels(pixels.float().permute(1, 2, 0).cpu().numpy(), self.segments)
         image, region = side.inputs.around[item].image, side.inputs.regions[item]
-        file = self.units.partition(":")[2].replace("{stem}", Path(image.source).stem)
+        file = self.units.partition(":")[2].replace("{stem}", Path(image.source.removeprefix(SAMPLE)).stem)
         whole = read_segments(file, image.size)
         down = _places(region.top, region.height, pixels.shape[1], image.size[1])
         across = _places(region.left, region.width, pixels.shape[2], image.size[0])

@@ -55,6 +55,7 @@ class Centre(UnitMethod):
             rows, columns = _line(units.rows), _line(units.columns)
             distances = (rows[:, None] ** 2 + columns[None] ** 2).flatten().expand(len(side.inputs), -1)
         else:
+            assert isinstance(units, Words)
             distances = torch.zeros(units.explained.shape, dtype=torch.float32, device="cpu")
             for row, explained in zip(distances, units.explained.cpu(), strict=True):
                 row[explained] = _line(int(explained.sum())) ** 2

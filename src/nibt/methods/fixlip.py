@@ -37,6 +37,9 @@ from nibt.methods._coalitions import (
     least_squares,
 )
 
+MOST = 200_000_000
+"""The largest number of features of all coalitions: 1.6 GB."""
+
 
 @dataclass(frozen=True)
 class FIxLIP(CoalitionMethod):
@@ -66,6 +69,19 @@ class FIxLIP(CoalitionMethod):
 
     @override
     def coalitions(self, players: int) -> tuple[Coalitions, Weights]:
+        """Return coalitions as ``banzhaf``.
+
+        Raises:
+            BadOption: The features of all coalitions do not fit into memory.
+
+        """
+        features = players * (players + 1) // 2
+        if features * min(self.budget, 2**players) > MOST:
+            raise BadOption(
+                f"fixlip has {features:,} features for each coalition of {players:,} units, and budget times features "
+                f"must be at most {MOST:,} (got a budget of {self.budget:,}): choose banzhaf, or fewer units or "
+                "coalitions"
+            )
         return drawn_coalitions(players, self.budget, self.share, self.seed)
 
     @override

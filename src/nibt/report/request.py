@@ -38,6 +38,8 @@ def legend(answer: Shown, look: Appearance = DEFAULT) -> str:
     if not is_signed(answer):
         return "The stronger the color, the more it matters; this method does not say in which direction."
     name = "similarity" if isinstance(answer, Interaction) else "score"
+    if not answer.method.get("signed", True):  # a table of words, whose entries have signs with any method
+        name = "method's score of a part"
     positive, negative = look.palette.names
     hidden = "what lowers it is not shown" if look.positive_only else f"{negative} lowers it"
     outline = " The outline is at half of the maximum." if look.outlined and not isinstance(answer, Interaction) else ""
@@ -46,7 +48,7 @@ def legend(answer: Shown, look: Appearance = DEFAULT) -> str:
 
 def is_signed(answer: Shown) -> bool:
     """Return whether the sign of a score is the direction in which a unit moves the target."""
-    return bool(answer.method.get("signed", True))
+    return isinstance(answer, Interaction) or bool(answer.method.get("signed", True))
 
 
 def method_line(answer: Shown) -> str:

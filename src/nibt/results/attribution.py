@@ -191,18 +191,18 @@ class ImageAttribution(Attribution):
         """
         return over_image(self.grid, self.region, self.size, outside=np.nan)
 
-    def segment_scores(self, labels: np.ndarray) -> np.ndarray:
+    def segment_scores(self, labels: Any) -> np.ndarray:
         """Return the sum of the scores on each segment of the image, for the map of any method.
 
         Args:
-            labels: The number of the segment of each pixel, from 0: (height, width) of the image. A patch that several
-                segments share is divided among them by area.
+            labels: The number of the segment of each pixel, from 0: (height, width) of the image, an array, a
+                tensor or lists. A patch that several segments share is divided among them by area.
 
         Returns:
             A number per segment, float64; 0 for segments that the model did not see.
 
         Raises:
-            BadInput: The labels have another size or are not whole numbers from 0.
+            BadInput: The labels have another size, or are not whole numbers from 0 and below the number of pixels.
 
         """
         return segment_sums(self.grid.double().numpy(), self.region, self.size, labels)

@@ -7,7 +7,8 @@ to the cosine. The sum over all rows and columns, special tokens included, is (u
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, TypeAlias
+from operator import index
+from typing import Any, ClassVar, SupportsIndex, TypeAlias
 
 import numpy as np
 import torch
@@ -235,7 +236,7 @@ class Interaction(JsonSerializable):
         )
 
 
-def word_indices(words: Sequence[Word], wanted: Sequence[str | int]) -> list[int]:
+def word_indices(words: Sequence[Word], wanted: Sequence[str | SupportsIndex]) -> list[int]:
     """Return the sorted indices of words that are named by their positions or their texts.
 
     Args:
@@ -247,19 +248,19 @@ def word_indices(words: Sequence[Word], wanted: Sequence[str | int]) -> list[int
 
     """
     texts = [word.text.lower() for word in words]
-    indices = sorted({index for word in wanted for index in _indices_of(texts, word)})
+    indices = sorted({place for word in wanted for place in _indices_of(texts, word)})
     if not indices:
         raise BadInput(f"name at least one word of {', '.join(word.text for word in words)}")
     return indices
 
 
-def _indices_of(texts: list[str], wanted: str | int) -> list[int]:
-    if isinstance(wanted, int):
-        if not 0 <= wanted < len(texts):
+def _indices_of(texts: list[str], wanted: str | SupportsIndex) -> list[int]:
+    if not isinstance(wanted, str):
+        if not 0 <= index(wanted) < len(texts):
             raise BadInput(f"the position of a word must be between 0 and {len(texts) - 1} (got {wanted})")
-        return [wanted]
+        return [index(wanted)]
     parts = wanted.lower().split()
-    starts = [index for index in range(len(texts)) if parts and texts[index : index + len(parts)] == parts]
+    starts = [start for start in range(len(texts)) if parts and texts[start : start + len(parts)] == parts]
     if not starts:
         raise BadInput(f"{wanted!r} is not in the caption: choose from its words {', '.join(texts)}")
     return [start + offset for start in starts for offset in range(len(parts))]

@@ -154,7 +154,7 @@ def _edges(padded: PixelMask) -> dict[tuple[int, int], list[tuple[int, int]]]:
 
 
 def segment_sums(
-    grid: Float64[np.ndarray, "row column"], region: Region, size: tuple[int, int], labels: np.ndarray
+    grid: Float64[np.ndarray, "row column"], region: Region, size: tuple[int, int], labels: Any
 ) -> Float64[np.ndarray, " segment"]:
     """Return the sum of the scores of a grid on each segment of an image.
 
@@ -165,14 +165,20 @@ def segment_sums(
         labels: The number of the segment of each pixel, from 0: (height, width).
 
     Raises:
-        BadInput: The labels have another size or are not whole numbers from 0.
+        BadInput: The labels have another size, or are not whole numbers from 0 and below the number of pixels.
 
     """
     width, height = size
+    labels = np.asarray(labels)
     if labels.shape != (height, width) or labels.dtype.kind not in "iu" or labels.min() < 0:
         raise BadInput(
             f"labels must be whole numbers with the size of the image, {height} x {width} (height x width), from 0 "
-            f"(got {' x '.join(map(str, labels.shape))} of {labels.dtype})"
+            f"(got {' x '.join(map(str, labels.shape)) or 'one value'} of {labels.dtype})"
+        )
+    if labels.max() >= labels.size:
+        raise BadInput(
+            f"labels must be below the number of pixels, {labels.size} (got {labels.max()}): number the segments "
+            "from 0, as numpy.unique with return_inverse does"
         )
     down, outside_down = _cells(region.top, region.height, height, grid.shape[0])
     across, outside_across = _cells(region.left, region.width, width, grid.shape[1])

@@ -1,7 +1,7 @@
 """Questions 5 and 6: whether methods are faithful, and how much of the score is on special tokens and in corners."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,7 +22,7 @@ _SHARE_METRICS = ("special_share", "corner_share")
 # docs/reference/audit.md explains why confidence is not checked
 _CHECKED_METRICS = ("deletion", "insertion", *_GROUND_TRUTH_METRICS)
 _CONTROL_SEED_OFFSET = 104729  # so that a random control differs from an audited random map
-Values = dict[tuple[Modality, str], np.ndarray]
+Values = dict[tuple[Modality | Literal["table"], str], np.ndarray]
 """The values of all pairs, by side and metric."""
 
 

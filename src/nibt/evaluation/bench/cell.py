@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from nibt.data.pair import Pair
 from nibt.engine.spec import resolve
@@ -24,7 +24,7 @@ from nibt.types import Modality
 
 Items = Mapping[int, Pair | NibtError]
 """Pairs by their index in the data set, or the error of a pair that cannot be read."""
-_Measurements = dict[tuple[Modality, str], Measurement]
+_Measurements = dict[tuple[Modality | Literal["table"], str], Measurement]
 """The measurements of a pair, by side and label of the metric."""
 
 

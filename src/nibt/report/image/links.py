@@ -18,6 +18,7 @@ from nibt.errors import BadInput, BadOption, import_optional
 from nibt.outputs import unsigned, write_bytes
 from nibt.report.appearance import Appearance, appearance
 from nibt.report.image.explanation import check_format, write
+from nibt.report.image.fonts import font_for
 from nibt.report.request import method_line
 from nibt.results.interaction import Interaction, word_indices
 from nibt.results.saving import request_of
@@ -211,14 +212,24 @@ def _figure_bytes(
     return buffer.getvalue()
 
 
+def _lettering(text: str) -> tuple[str, Any]:
+    """Return a word with a font that has its characters; a box stands for each that no font has."""
+    manager = import_optional("matplotlib.font_manager", "figures of links need matplotlib", "bench")
+    path = getattr(font_for(text, 13), "path", None)  # not a path for Pillow's own font, which has Latin letters
+    name = path if isinstance(path, str) else manager.findfont("DejaVu Sans")
+    font = manager.get_font(name)
+    shown = "".join(character if font.get_char_index(ord(character)) else "\u25a1" for character in text)
+    return shown, manager.FontProperties(fname=name, size=13)
+
+
 def _draw_words(frame: _Frame, interaction: Interaction, linked: set[int]) -> list[tuple[float, float]]:
     """Draw the words in rows below the photograph, and return the place above the middle of each."""
     agg = import_optional("matplotlib.backends.backend_agg", "figures of links need matplotlib", "bench")
     renderer = agg.FigureCanvasAgg(frame.figure).get_renderer()  # which measures words
     colors = ["#222222" if place in linked else "#999999" for place in range(len(interaction.words))]
     texts = [
-        frame.figure.text(0, 0, word.text, fontsize=13, color=color, va="center")
-        for word, color in zip(interaction.words, colors, strict=True)
+        frame.figure.text(0, 0, text, fontproperties=font, color=color, va="center", parse_math=False)
+        for (text, font), color in zip(map(_lettering, (word.text for word in interaction.words)), colors, strict=True)
     ]
     widths = [text.get_window_extent(renderer).width / frame.figure.bbox.width for text in texts]
     rows: list[list[int]] = [[]]
